@@ -3,23 +3,33 @@
 import json
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from textwrap import wrap
 
 import click
 
 from launcher.backends.settings import configured_backends
-from launcher.cli.doctor.checks import check
-from launcher.cli.doctor.facts import Verdict, draw
-from launcher.cli.doctor.gather import gather
+from launcher.cli.doctor.checks import Finding, Verdict, check
+from launcher.cli.doctor.facts import gather
 from launcher.cli.main import VERBS, cli
 from launcher.cli.option_defaults import defaults
 from launcher.errors import MachineError, UsageError
 from launcher.notify.settings import configured_notify
-from launcher.screens.format import tabbed
+from launcher.screens.format import harmless, tabbed
 from launcher.screens.terminal import say, speaks_unicode, width
+from launcher.screens.text_table import Line, Span, Tone
 from launcher.system.config import Fault, Options, read_configuration
+
+LOOKS = {
+    Verdict.OK: ("✓", Tone.GOOD),
+    Verdict.WARNING: ("▲", Tone.WARN),
+    Verdict.TROUBLE: ("✗", Tone.BAD),
+    Verdict.UNKNOWN: ("·", Tone.DIM),
+}
+_GAP = "  "
+_LEAST = 20  # columns for the summary, however narrow the screen
 
 
 @click.command()
@@ -39,8 +49,8 @@ def command(deep: bool, as_json: bool) -> int:
       launcher doctor --deep
       launcher doctor --json
     """
-    facts = gather(os.environ, unicode=speaks_unicode(os.environ), deep=deep)
-    findings = check(replace(facts, faults=_faults(os.environ) or facts.faults))
+    unicode, faults = speaks_unicode(os.environ), _faults(os.environ)
+    findings = check(gather(os.environ, unicode=unicode, faults=faults, deep=deep))
     if as_json:
         report = {"schema": 1, "findings": [finding.record() for finding in findings]}
         click.echo(json.dumps(report))
@@ -76,3 +86,39 @@ def _option_faults(options: Mapping[str, Options]) -> list[Fault]:
         if verb is not None:
             defaults(verb, (name,), table, faults)
     return faults
+
+
+def draw(findings: Sequence[Finding], width: int) -> list[Line]:
+    """Return lines for each finding and its advice, and last the number of findings by verdict."""
+    names = max((len(finding.name) for finding in findings), default=0)
+    words = max(len(verdict.value) for verdict in Verdict)
+    before = 2 + words + len(_GAP) + names + len(_GAP)
+    room = max(_LEAST, width - before)
+    lines = []
+    for finding in findings:
+        glyph, tone = LOOKS[finding.verdict]
+        first, *rest = wrap(harmless(finding.summary), room, break_on_hyphens=False) or [""]
+        head = (
+            Span(f"{glyph} {finding.verdict:<{words}}", tone),
+            Span(f"{_GAP}{finding.name:<{names}}{_GAP}", Tone.STRONG),
+            Span(first),
+        )
+        lines.append(Line(head))
+        lines += [Line((Span(" " * before), Span(text))) for text in rest]
+        advice = wrap(harmless(finding.advice), max(_LEAST, room - 2), break_on_hyphens=False)
+        for number, text in enumerate(advice):
+            mark = "  " if number else "→ "
+            lines.append(Line((Span(" " * before), Span(f"{mark}{text}", tone))))
+    lines += [Line(()), Line((Span(tally(findings), Tone.STRONG),))]
+    return [row.cut(width) for row in lines]
+
+
+def tally(findings: Iterable[Finding]) -> str:
+    """Return the number of findings by verdict, in words."""
+    counts = Counter(finding.verdict for finding in findings)
+    plural = {Verdict.WARNING: "s", Verdict.TROUBLE: "s"}
+    return " · ".join(
+        f"{counts[verdict]} {verdict}{plural.get(verdict, '') if counts[verdict] > 1 else ''}"
+        for verdict in Verdict
+        if counts[verdict]
+    )

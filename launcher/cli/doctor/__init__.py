@@ -1,4 +1,4 @@
-"""`launcher doctor`: facts are gathered, checks judge them, findings say what to do.
+"""`launcher doctor`: facts are gathered, and a list of checks judges them.
 
 Start reading at `checks.check`.
 """

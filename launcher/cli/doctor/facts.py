@@ -1,23 +1,64 @@
-"""What a check of the machine looks at, and what it finds (a verdict, a summary, what to do), as values.
+"""What `launcher doctor` looks at: facts as values, and who gathers them.
 
-Who gathers the facts is `launcher.cli.doctor.gather`.
+Nothing is changed or sent, no pilot is submitted, and nothing is waited for long.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
-from textwrap import wrap
+import ast
+import contextlib
+import json
+import os
+import platform
+import pwd
+import resource
+import shutil
+import sqlite3
+import stat
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
+import pynvml
+
+from launcher import __version__
+from launcher.backends.pilot_records import backend_folder
+from launcher.backends.pilots_file import read_pilots
+from launcher.backends.settings import BackendSettings, configured_backends
+from launcher.errors import Error, UsageError
+from launcher.gpu.nvml import Nvml, Refused
+from launcher.gpu.reservation_files import reservations_folder
+from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.screens.format import harmless
-from launcher.screens.text_table import Line, Span, Tone
-from launcher.system.files import Json
+from launcher.notify.sending import send_now
+from launcher.notify.settings import Target, configured_notify
+from launcher.notify.notices import read_notices
+from launcher.store.opening import KNOWN_SCHEMA, OLDEST_SQLITE, Look, look_at
+from launcher.system import cgroups
+from launcher.system.config import configuration_file, read_configuration
+from launcher.system.daemon_control import REVIVAL_WINDOW_S, scheduler_pid
+from launcher.system.environment import owners_environment
+from launcher.system.files import read_json
+from launcher.system.home_checks import (
+    file_system,
+    is_remote,
+    machine,
+    mounts,
+    network_warning,
+    without_links,
+)
+from launcher.system.paths import Home, find_home
+from launcher.system.processes import answer, cores
+from launcher.units import format_seconds
+from launcher.workers.worker import THREADS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Driver:
+class Driver(NamedTuple):
     """NVIDIA's driver, and the GPUs that it tells of."""
 
     absent: str = ""  # why there is none to ask
@@ -27,7 +68,7 @@ class Driver:
     version: str | None = None
     cuda: tuple[int, int] | None = None  # the newest CUDA that it can run
     gpus: tuple[GpuSnapshot, ...] = ()
-    modes: Mapping[int, int] = field(default_factory=dict)  # index → NVML's compute mode
+    modes: Mapping[int, int] = MappingProxyType({})  # index → NVML's compute mode
 
 
 class Torch(NamedTuple):
@@ -51,8 +92,7 @@ class Disk(NamedTuple):
     writable: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Queue:
+class Queue(NamedTuple):
     """The queue, as far as it can be seen without changing it."""
 
     home: str = ""
@@ -72,14 +112,13 @@ class Queue:
     restarts: int = 0  # lately, because it had died
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cores:
+class Cores(NamedTuple):
     """The processor as this process may use it."""
 
     machine: int
     allowed: int  # by our affinity
     usable: int  # and by our cgroup's share of time
-    threads: Mapping[str, str] = field(default_factory=dict)  # variables that limit libraries
+    threads: Mapping[str, str] = MappingProxyType({})  # variables that limit libraries
 
 
 class Limits(NamedTuple):
@@ -139,8 +178,7 @@ class NotifyTarget(NamedTuple):
     exposed: bool = False  # its address stands in a file that others may read
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Facts(NamedTuple):
     """All of it, at one moment."""
 
     now: float
@@ -149,13 +187,13 @@ class Facts:
     sqlite: tuple[int, int, int]
     oldest_sqlite: tuple[int, int, int]
     user: str
-    driver: Driver = field(default_factory=Driver)
-    torch: Torch = field(default_factory=Torch)
+    driver: Driver = Driver()
+    torch: Torch = Torch()
     visible: str | None = None  # CUDA_VISIBLE_DEVICES of this shell
     order: str | None = None  # CUDA_DEVICE_ORDER likewise
     configuration: str = ""  # where the user's file is; empty: there is none
     faults: str = ""  # what is wrong with it
-    queue: Queue = field(default_factory=Queue)
+    queue: Queue = Queue()
     home: Disk | None = None
     results: Disk | None = None
     shared: Disk | None = None  # memory that processes share
@@ -166,106 +204,444 @@ class Facts:
     claims_trouble: str = ""
     cores: Cores | None = None
     limits: Limits | None = None
-    logout: Logout = field(default_factory=Logout)
+    logout: Logout = Logout()
     groups: Groups | None = None
     terminal: str = ""  # TERM
     unicode: bool = True  # the terminal knows more than ASCII
 
 
-class Verdict(StrEnum):
-    """The severity of a finding."""
-
-    OK = "ok"
-    WARNING = "warning"
-    TROUBLE = "trouble"
-    UNKNOWN = "unknown"
-
-
-LOOKS = {
-    Verdict.OK: ("✓", Tone.GOOD),
-    Verdict.WARNING: ("▲", Tone.WARN),
-    Verdict.TROUBLE: ("✗", Tone.BAD),
-    Verdict.UNKNOWN: ("·", Tone.DIM),
-}
-_GAP = "  "
-_LEAST = 20  # columns for the summary, however narrow the screen
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """The result of one check."""
-
-    name: str
-    verdict: Verdict
-    summary: str
-    advice: str = ""  # what to do; empty: nothing
-
-    def columns(self) -> tuple[str, ...]:
-        """Return the finding as a line for pipes."""
-        return (self.name, self.verdict, harmless(self.summary), harmless(self.advice) or "-")
-
-    def record(self) -> dict[str, Json]:
-        """Return the finding for JSON."""
-        return {
-            "name": self.name,
-            "verdict": self.verdict,
-            "told": self.summary,
-            "advice": self.advice or None,
-        }
+SLURM = ("sbatch", "squeue", "scancel", "sinfo")
+ENGINE_S = 5.0  # for an engine's program to answer
+LOOK_S = 15.0  # to import apprise on a busy machine
+COMMAND_S = 2.0  # for a system's program to answer
+DRIVER_S = 10.0  # a driver takes seconds to wake cards that sleep
+TORCH_S = 120.0  # its import alone takes many seconds from a cold disk
+_SYSTEMD = "run/systemd/system"  # sd_booted(3)
+_NVIDIA, _DISPLAY = "0x10de", "0x03"  # PCI: the vendor, and the class of what may compute
+_OTHERS = 0o077
+_RAY = "import importlib.metadata as packages; print('ray', packages.version('ray'))"
+_TRIAL = """
+import json, torch
+result = {"works": torch.cuda.is_available(), "said": "it sees no GPU"}
+if result["works"]:
+    try:
+        total = float(torch.ones(1000, device="cuda").sum())
+        result = {"works": total == 1000.0, "said": torch.cuda.get_device_name()}
+    except Exception as error:
+        result = {"works": False, "said": str(error).partition("\\n")[0]}
+print(json.dumps(result))
+"""
 
 
-def ok(name: str, summary: str, advice: str = "") -> Finding:
-    """Return that a thing is in order."""
-    return Finding(name=name, verdict=Verdict.OK, summary=summary, advice=advice)
+def gather(environ: Mapping[str, str], *, unicode: bool, faults: str, deep: bool = False) -> Facts:
+    """Return the facts of this machine, this shell and its queue.
+
+    Args:
+        environ: the shell's environment.
+        unicode: the terminal knows more characters than ASCII.
+        faults: what is wrong with the user's file.
+        deep: also let torch compute on a GPU, in a process of its own.
+    """
+    now, mountinfo, user, shm = time.time(), mounts(), _login(), Path("/dev/shm")
+    driver, torch = ask_driver(), torch_here()
+    if deep and torch.version is not None and driver.gpus:
+        torch = try_torch(torch)
+    home, queue = see_queue(environ, mountinfo, now)
+    claims, claims_trouble = see_claims(environ, home)
+    return Facts(
+        now=now,
+        launcher=__version__,
+        python=platform.python_version(),
+        sqlite=sqlite3.sqlite_version_info,
+        oldest_sqlite=OLDEST_SQLITE,
+        user=user,
+        driver=driver,
+        torch=torch,
+        visible=owners_environment(environ).get("CUDA_VISIBLE_DEVICES"),
+        order=environ.get("CUDA_DEVICE_ORDER"),
+        configuration=_configuration(environ),
+        faults=faults,
+        queue=queue,
+        home=None if home is None else see_disk(home.folder, mountinfo),
+        results=_results(mountinfo),
+        shared=see_disk(shm, mountinfo) if shm.is_dir() else None,
+        engines=see_backends(environ, home, mountinfo),
+        targets=see_targets(environ),
+        unsent=see_unsent(home),
+        claims=claims,
+        claims_trouble=claims_trouble,
+        cores=_cores(environ),
+        limits=Limits(*_limits(resource.RLIMIT_NOFILE), *_limits(resource.RLIMIT_NPROC)),
+        logout=see_logout(user, environ),
+        # supervisors live where their scheduler does, which may be a service of systemd's
+        groups=Groups(cgroups.hindrance(queue.scheduler or "self"), Path("/", _SYSTEMD).is_dir()),
+        terminal=environ.get("TERM", ""),
+        unicode=unicode,
+    )
 
 
-def warning(name: str, summary: str, advice: str) -> Finding:
-    """Return that a thing may cause trouble."""
-    return Finding(name=name, verdict=Verdict.WARNING, summary=summary, advice=advice)
+# --- GPUs
 
 
-def trouble(name: str, summary: str, advice: str) -> Finding:
-    """Return that jobs cannot run well until this is repaired."""
-    return Finding(name=name, verdict=Verdict.TROUBLE, summary=summary, advice=advice)
+def ask_driver(patience_s: float = DRIVER_S) -> Driver:
+    """Return what NVIDIA's driver says; one that hangs is left alone after a time."""
+    answers: list[Driver] = []
+
+    def ask() -> None:
+        try:
+            answers.append(_driver(Nvml()))
+        except Exception as error:  # noqa: BLE001  # any error is a finding
+            answers.append(Driver(silent=f"{type(error).__name__}: {error}"))
+
+    # in a daemon thread, which does not delay the exit: a query may never return
+    asking = threading.Thread(target=ask, name="driver", daemon=True)
+    asking.start()
+    asking.join(patience_s)
+    return answers[0] if answers else Driver(silent=f"not for {format_seconds(patience_s)}")
 
 
-def unknown(name: str, summary: str, advice: str = "") -> Finding:
-    """Return that a thing cannot be determined, or does not matter here."""
-    return Finding(name=name, verdict=Verdict.UNKNOWN, summary=summary, advice=advice)
+def _driver(probe: Nvml) -> Driver:
+    gpus = probe.snapshot()
+    if probe.absent:
+        return plugged_in()._replace(absent=probe.absent)
+    found = Driver(gpus=gpus, modes=_modes(gpus))
+    with contextlib.suppress(*Refused):
+        found = found._replace(version=str(pynvml.nvmlSystemGetDriverVersion()))
+    with contextlib.suppress(*Refused):
+        major, rest = divmod(int(pynvml.nvmlSystemGetCudaDriverVersion()), 1000)
+        found = found._replace(cuda=(major, rest % 100 // 10))
+    return found
 
 
-def draw(findings: Sequence[Finding], width: int) -> list[Line]:
-    """Return lines for each finding and its advice, and last the number of findings by verdict."""
-    names = max((len(finding.name) for finding in findings), default=0)
-    words = max(len(verdict.value) for verdict in Verdict)
-    before = 2 + words + len(_GAP) + names + len(_GAP)
-    room = max(_LEAST, width - before)
-    lines = []
-    for finding in findings:
-        glyph, tone = LOOKS[finding.verdict]
-        first, *rest = wrap(harmless(finding.summary), room, break_on_hyphens=False) or [""]
-        head = (
-            Span(f"{glyph} {finding.verdict:<{words}}", tone),
-            Span(f"{_GAP}{finding.name:<{names}}{_GAP}", Tone.STRONG),
-            Span(first),
-        )
-        lines.append(Line(head))
-        lines += [Line((Span(" " * before), Span(text))) for text in rest]
-        advice = wrap(harmless(finding.advice), max(_LEAST, room - 2), break_on_hyphens=False)
-        for number, text in enumerate(advice):
-            mark = "  " if number else "→ "
-            lines.append(Line((Span(" " * before), Span(f"{mark}{text}", tone))))
-    lines += [Line(()), Line((Span(tally(findings), Tone.STRONG),))]
-    return [row.cut(width) for row in lines]
+def plugged_in(root: Path = Path("/")) -> Driver:
+    """Return what the kernel tells of NVIDIA's cards: whether it has their driver, and how many."""
+    count = 0
+    for device in (root / "sys/bus/pci/devices").glob("*"):
+        with contextlib.suppress(OSError):
+            vendor = (device / "vendor").read_text(encoding="ascii").strip()
+            kind = (device / "class").read_text(encoding="ascii").strip()
+            count += vendor == _NVIDIA and kind.startswith(_DISPLAY)
+    return Driver(loaded=(root / "proc/driver/nvidia/version").exists(), cards=count)
 
 
-def tally(findings: Iterable[Finding]) -> str:
-    """Return the number of findings by verdict, in words."""
-    counts = Counter(finding.verdict for finding in findings)
-    plural = {Verdict.WARNING: "s", Verdict.TROUBLE: "s"}
-    parts = [
-        f"{counts[verdict]} {verdict}{plural.get(verdict, '') if counts[verdict] > 1 else ''}"
-        for verdict in Verdict
-        if counts[verdict]
-    ]
-    return " · ".join(parts)
+def _modes(gpus: tuple[GpuSnapshot, ...]) -> dict[int, int]:
+    modes: dict[int, int] = {}
+    for index in {gpu.index for gpu in gpus if not gpu.fault}:
+        with contextlib.suppress(*Refused):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            modes[index] = int(pynvml.nvmlDeviceGetComputeMode(handle))
+    return modes
+
+
+def torch_here(path: list[str] | None = None) -> Torch:
+    """Return which torch a program of this Python would import; it is not imported.
+
+    Args:
+        path: where it is looked for; None: where Python looks.
+    """
+    spec = PathFinder.find_spec("torch", path)
+    if spec is None or spec.origin is None:
+        return Torch()
+    constants: dict[str, str] = {}
+    with contextlib.suppress(OSError, SyntaxError, ValueError):
+        text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
+        for line in ast.parse(text).body:
+            match line:
+                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=str(value))):
+                    constants[name] = value
+                case ast.AnnAssign(target=ast.Name(id=name), value=ast.Constant(value=str(value))):
+                    constants[name] = value
+    others = {"hip": "AMD's GPUs (ROCm)", "xpu": "Intel's GPUs"}
+    return Torch(
+        version=constants.get("__version__", "of an unknown version"),
+        cuda=constants.get("cuda"),
+        other=next((vendor for name, vendor in others.items() if constants.get(name)), ""),
+    )
+
+
+def try_torch(torch: Torch, patience_s: float = TORCH_S) -> Torch:
+    """Let torch compute on a GPU in a process of its own."""
+    output = answer((sys.executable, "-c", _TRIAL), patience_s)
+    result = None
+    with contextlib.suppress(ValueError, IndexError):
+        result = json.loads(output.splitlines()[-1])
+    match result:
+        case {"works": bool(works), "said": str(words)}:
+            tried = f"it computed on {words}" if works else words
+            return torch._replace(works=works, tried=tried)
+    return torch._replace(works=False, tried=f"it did not come to its end: {output.strip()[-200:]}")
+
+
+# --- what config.toml names; of a file with faults nothing is told here, as those are a finding of their own
+
+
+def _configuration(environ: Mapping[str, str]) -> str:
+    """Return where the user's file is; '' where there is none."""
+    with contextlib.suppress(UsageError):
+        configuration = read_configuration(environ)
+        return str(configuration.file) if configuration.exists else ""
+    return ""
+
+
+def see_backends(
+    environ: Mapping[str, str], home: Home | None, mountinfo: str
+) -> tuple[Engine, ...]:
+    """Return what can be told of each backend."""
+    with contextlib.suppress(UsageError):
+        see = partial(_engine, environ=environ, home=home, mountinfo=mountinfo)
+        with ThreadPoolExecutor(max_workers=8) as threads:  # each may wait for its engine
+            return tuple(threads.map(see, configured_backends(environ).by_name.values()))
+    return ()
+
+
+def _engine(
+    settings: BackendSettings, *, environ: Mapping[str, str], home: Home | None, mountinfo: str
+) -> Engine:
+    engine = Engine(name=settings.name, kind=settings.kind, partition=settings.partition)
+    if home is not None:
+        rows = {row.name: row for row in read_pilots(home).backends}
+        if row := rows.get(settings.name):
+            engine = engine._replace(failures=row.failures, reason=row.reason)
+        user = Path(environ.get("HOME") or "/")
+        folder = backend_folder(settings, home, user, mountinfo)
+        kind = file_system(mountinfo, without_links(folder))
+        engine = engine._replace(folder=str(folder), file_system=kind, shared=is_remote(kind))
+    if settings.kind == "slurm":
+        return _slurm(engine, environ)
+    if settings.kind == "ray":
+        return _ray(engine, settings.python or sys.executable)
+    return engine
+
+
+def _slurm(engine: Engine, environ: Mapping[str, str]) -> Engine:
+    missing = tuple(name for name in SLURM if shutil.which(name, path=environ.get("PATH")) is None)
+    if missing:
+        return engine._replace(missing=missing)
+    printed = answer(("sinfo", "--noheader", "--format=%R"), ENGINE_S)
+    words = tuple(dict.fromkeys(line.strip() for line in printed.splitlines() if line.strip()))
+    if not words or any(" " in word for word in words):  # a complaint, in words
+        return engine._replace(answers=False, complaint=" ".join(printed.split()))
+    return engine._replace(partitions=words)
+
+
+def _ray(engine: Engine, python: str) -> Engine:
+    if not Path(python).is_file():  # the nodes may have it all the same
+        return engine
+    printed = answer((python, "-c", _RAY), ENGINE_S).strip()
+    name, _, version = printed.rpartition(" ")
+    if name == "ray":
+        return engine._replace(python=python, ray=version)
+    last = printed.splitlines()[-1] if printed else ""
+    return engine._replace(python=python, answers=False, complaint=last)
+
+
+def see_targets(environ: Mapping[str, str]) -> tuple[NotifyTarget, ...]:
+    """Return what can be told of each target."""
+    with contextlib.suppress(UsageError):
+        settings = configured_notify(environ)
+        exposed = settings is not None and _is_exposed(configuration_file(environ))
+        with ThreadPoolExecutor(max_workers=4) as threads:
+            see = partial(_target, environ=environ, exposed=exposed)
+            return tuple(threads.map(see, () if settings is None else settings.targets))
+    return ()
+
+
+def _target(target: Target, *, environ: Mapping[str, str], exposed: bool) -> NotifyTarget:
+    if target.command:
+        program = os.path.expanduser(target.command[0])  # noqa: PTH111  # of a word of a command
+        found = shutil.which(program, path=environ.get("PATH"))
+        problem = "" if found else f"{target.command[0]} is not in PATH, or is no program"
+    else:
+        sent = send_now(target._replace(timeout_s=LOOK_S), None, environ)
+        problem = "" if sent.sent else sent.text
+    return NotifyTarget(target.name, problem, exposed and bool(target.url))
+
+
+def _is_exposed(file: Path) -> bool:
+    try:
+        return bool(file.stat().st_mode & _OTHERS)
+    except OSError:
+        return False
+
+
+def see_unsent(home: Home | None) -> tuple[str, ...]:
+    """Return the messages that were given up, and why."""
+    with contextlib.suppress(OSError):
+        given_up = () if home is None else read_notices(home).given_up
+        return tuple(f"{each.title!r} to {each.target} ({each.why})" for each in given_up)
+    return ()
+
+
+# --- the queue
+
+
+def see_queue(environ: Mapping[str, str], mountinfo: str, now: float) -> tuple[Home | None, Queue]:
+    """Return the home, if it can be determined, and its queue."""
+    try:
+        home = find_home(environ)
+    except Error as error:
+        return None, Queue(problem=str(error))
+    problem, damaged = _unfit(home), home.damage_record.exists()
+    seen = Queue(
+        home=str(home.folder),
+        problem=problem,
+        exists=not problem and home.exists(),
+        network=network_warning(home.folder, mountinfo) or "",
+        known_schema=KNOWN_SCHEMA,
+    )
+    if not seen.exists:
+        return home, seen
+    pid, record = scheduler_pid(home), read_json(home.scheduler_record) or {}
+    version = record.get("version") if pid is not None and record.get("pid") == pid else None
+    read = None if damaged else look_at(home.database)
+    look = read or Look()
+    return home, seen._replace(
+        schema=None if read is None or look.damaged else look.schema,
+        newest=look.newest,
+        waiting=look.waiting,
+        unexplained=look.unexplained,
+        damaged=damaged,
+        looks_damaged=look.damaged,
+        stopped=home.stop.exists(),
+        scheduler=pid,
+        version=version if isinstance(version, str) else None,
+        restarts=_restarts(home, now),
+    )
+
+
+def _restarts(home: Home, now: float) -> int:
+    """Return how often the scheduler was started again lately, because it had died."""
+    times = (read_json(home.restarts) or {}).get("times")
+    return sum(
+        isinstance(at, int | float) and 0 <= now - at < REVIVAL_WINDOW_S
+        for at in (times if isinstance(times, list) else ())
+    )
+
+
+def _unfit(home: Home) -> str:
+    """Return why a home is not to be used by us on this machine, as far as a look tells."""
+    try:
+        there = home.folder.stat()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"{home.folder} cannot be reached: {error.strerror}"
+    if not stat.S_ISDIR(there.st_mode):
+        return f"{home.folder} is no folder"
+    if there.st_uid != os.geteuid():
+        return f"{home.folder} belongs to another user"
+    try:
+        owner = (read_json(home.record) or {}).get("machine")
+    except OSError as error:
+        return f"{home.record} cannot be read: {error.strerror}"
+    if owner is not None and owner != machine():
+        return f"{home.folder} belongs to another machine"
+    return ""
+
+
+def see_claims(environ: Mapping[str, str], home: Home | None) -> tuple[str, str]:
+    """Return where schedulers tell each other what they promised, and what hinders that."""
+    try:
+        folder = reservations_folder(environ)
+    except UsageError as error:
+        return "", str(error)
+    if not folder.is_dir():
+        return str(folder), f"{folder} is no folder"
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return str(folder), f"{folder} cannot be written"
+    if home is None:
+        return str(folder), ""
+    board = ReservationBoard(folder, home.folder)
+    board.others()
+    return str(folder), board.trouble
+
+
+# --- the machine
+
+
+def _results(mountinfo: str) -> Disk | None:
+    """Return the disk of the folder of this shell, None if it was deleted."""
+    try:
+        here = Path.cwd()
+    except OSError:
+        return None
+    return see_disk(here, mountinfo)
+
+
+def see_disk(path: Path, mountinfo: str) -> Disk:
+    """Return how much room there is where a folder is, or will be."""
+    real = without_links(path)
+    there = next((folder for folder in (real, *real.parents) if os.access(folder, os.F_OK)), real)
+    disk = Disk(path=str(path), kind=file_system(mountinfo, there))
+    try:
+        status = os.statvfs(there)
+    except OSError:
+        return disk
+    return disk._replace(
+        total=status.f_blocks * status.f_frsize,
+        free=status.f_bavail * status.f_frsize,
+        files=status.f_favail if status.f_files else None,
+        writable=os.access(there, os.W_OK | os.X_OK),
+    )
+
+
+def _cores(environ: Mapping[str, str]) -> Cores:
+    return Cores(
+        machine=os.cpu_count() or 1,
+        allowed=len(os.sched_getaffinity(0)),
+        usable=cores(),
+        threads={name: environ[name] for name in THREADS if name in environ},
+    )
+
+
+def _limits(which: int) -> tuple[int | None, ...]:
+    """Return a limit of this shell, and to what it can be raised; None: there is none."""
+    infinite = resource.RLIM_INFINITY
+    return tuple(None if value == infinite else value for value in resource.getrlimit(which))
+
+
+def see_logout(user: str, environ: Mapping[str, str], root: Path = Path("/")) -> Logout:
+    """Return what systemd does to a user's processes at logout.
+
+    Args:
+        user: whose.
+        environ: tells where the user's services are.
+        root: below which the system's files are.
+    """
+    if not (root / _SYSTEMD).is_dir():
+        return Logout()
+    config = Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "/")) / ".config")
+    return Logout(
+        systemd=True,
+        kills=_kills(root),
+        lingers=(root / "var/lib/systemd/linger" / user).exists(),
+        service=(config / "systemd/user/launcher.service").exists(),
+    )
+
+
+def _kills(root: Path) -> bool | None:
+    """Return whether logind ends processes at logout: as it says, else as its files say."""
+    if root == Path("/") and shutil.which("busctl"):
+        place, name = "/org/freedesktop/login1", "org.freedesktop.login1"
+        words = ("busctl", "get-property", name, place, f"{name}.Manager", "KillUserProcesses")
+        match answer(words, COMMAND_S).split():
+            case ["b", "true" | "false" as kills]:
+                return kills == "true"
+    kill: bool | None = None
+    folders = [root / folder for folder in ("usr/lib/systemd", "etc/systemd", "run/systemd")]
+    files = [folder / "logind.conf" for folder in folders]
+    files += [file for each in folders for file in sorted((each / "logind.conf.d").glob("*.conf"))]
+    for file in files:
+        with contextlib.suppress(OSError):
+            for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+                key, _, value = line.partition("=")
+                if key.strip() == "KillUserProcesses":
+                    kill = value.strip().lower() in {"yes", "true", "on", "1"}
+    return kill
+
+
+def _login() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())

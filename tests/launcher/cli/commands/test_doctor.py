@@ -7,9 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli.doctor.facts import Driver, Logout, Torch
-from launcher.cli.doctor.gather import see_claims, see_disk, see_logout, see_queue
-from launcher.cli.doctor.gather_gpu import ask_driver, plugged_in, torch_here, try_torch
+from launcher.cli.doctor.facts import (
+    Driver,
+    Logout,
+    Torch,
+    ask_driver,
+    plugged_in,
+    see_claims,
+    see_disk,
+    see_logout,
+    see_queue,
+    torch_here,
+    try_torch,
+)
 from launcher.states import State
 from launcher.store.opening import KNOWN_SCHEMA, look_at
 from launcher.store.queue import Store
@@ -161,7 +171,7 @@ def test_what_the_kernel_says_of_cards_without_a_driver(tmp_path: Path) -> None:
         (device / "vendor").write_text(f"{vendor}\n")
         (device / "class").write_text(f"{kind}\n")
 
-    assert plugged_in(tmp_path) == {"loaded": False, "cards": 1}
+    assert plugged_in(tmp_path) == Driver(loaded=False, cards=1)
 
 
 @pytest.mark.parametrize(

@@ -1,26 +1,23 @@
 """From facts of a machine to findings, and to lines."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from launcher.cli.doctor.checks import check
+from launcher.cli.commands.doctor import draw
+from launcher.cli.doctor.checks import Finding, Verdict, check
 from launcher.cli.doctor.facts import (
     Cores,
     Disk,
     Driver,
     Engine,
     Facts,
-    Finding,
     Groups,
     Limits,
     Logout,
     Queue,
     Torch,
-    Verdict,
-    draw,
 )
 from launcher.gpu.snapshot import GpuProcess
 from launcher.screens.text_table import width_of
@@ -57,15 +54,15 @@ HEALTHY = Facts(
 
 
 def facts(**changes: Any) -> Facts:
-    return replace(HEALTHY, **changes)
+    return HEALTHY._replace(**changes)
 
 
 def driver(**changes: Any) -> Facts:
-    return facts(driver=replace(HEALTHY.driver, **changes))
+    return facts(driver=HEALTHY.driver._replace(**changes))
 
 
 def queue(**changes: Any) -> Facts:
-    return facts(queue=replace(HEALTHY.queue, **changes))
+    return facts(queue=HEALTHY.queue._replace(**changes))
 
 
 def finding(given: Facts, name: str) -> Finding:
@@ -267,10 +264,8 @@ def test_what_is_wrong_is_told_with_what_to_do(
         assert found.advice
 
 
-SICK = replace(
-    HEALTHY,
-    driver=replace(
-        HEALTHY.driver,
+SICK = HEALTHY._replace(
+    driver=HEALTHY.driver._replace(
         cuda=(12, 8),
         gpus=(
             a_gpu(0, processes=(GpuProcess(pid=1, used=3 * GIB, user="ben\x1b[2J"),)),
@@ -280,7 +275,7 @@ SICK = replace(
     visible="0,7",
     results=disk(4, path="/scratch/experiments/faces"),
     logout=Logout(systemd=True),
-    queue=replace(HEALTHY.queue, stopped=True, newest=0.0, waiting=12),
+    queue=HEALTHY.queue._replace(stopped=True, newest=0.0, waiting=12),
 )
 
 

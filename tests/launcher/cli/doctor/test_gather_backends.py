@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli.doctor.facts import Engine
-from launcher.cli.doctor.gather import SLURM, see_backends
+from launcher.cli.doctor.facts import SLURM, Engine, see_backends
 from launcher.system.paths import Home
 
 
