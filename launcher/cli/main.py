@@ -110,6 +110,7 @@ ELSEWHERE = {
     "note": ("steering.tag", "note"),
     "pause": ("steering.pause", "command"),
     "priority": ("steering.steer", "priority"),
+    "query": ("results", "query"),
     "release": ("steering.steer", "release"),
     "resume": ("steering.pause", "resume"),
     "retry": ("steering.retry", "command"),

@@ -1,19 +1,153 @@
-"""Tables for other programs: CSV for spreadsheets, Markdown for texts, JSON for the rest."""
+"""One printer: an answer is data, and is written as a person or a program asks for it.
+
+A table for a terminal, lines with tabs for a pipe, JSON, CSV for spreadsheets, Parquet, Markdown and LaTeX for texts.
+"""
 
 import csv
 import io
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple, TypeVar
 
-from launcher.screens.format import harmless
-from launcher.screens.result_table import read_metric
+import click
 
+from launcher.errors import UsageError
+from launcher.results.latex import latex_text
+from launcher.results.parquet import parquet_bytes
+from launcher.screens.format import columns, harmless, tabbed
+from launcher.screens.result_table import Metric, read_metric, short
+from launcher.screens.terminal import terminal_width
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 Cell = str | int | float | None
+NONE = "–"
 _SPECIAL = re.compile(r"([\\`*_~|<\[\]&])")  # what Markdown takes for more than a character
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would compute a cell that begins so
+
+
+class Format(StrEnum):
+    """How an answer is written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    MARKDOWN = "markdown"
+    TABS = "tabs"
+    LATEX = "latex"
+    PARQUET = "parquet"
+
+
+class Texts(NamedTuple):
+    """A table whose cells are texts for people."""
+
+    head: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    right: frozenset[int] = frozenset()  # columns that end together: those of numbers
+
+    @property
+    def lines(self) -> list[tuple[str, ...]]:
+        """The head, and the rows below it."""
+        return [self.head, *self.rows]
+
+
+class Answer(NamedTuple):
+    """What there is to print, each form made when it is asked for."""
+
+    record: Callable[[], Mapping[str, Any]]  # the object, without its schema
+    cells: Callable[
+        [], Sequence[Sequence[Any]]
+    ]  # the names of the columns, and rows in full precision
+    tabs: Callable[[], Sequence[Sequence[Any]]]  # lines for a pipe
+    texts: Callable[[], Iterable[Texts]]  # tables for a text
+    drawn: Callable[[int], str]  # for a terminal of so many columns
+
+
+def form_options(command: Command) -> Command:
+    """Add the options that choose the form, `form` and `as_json`."""
+    command = click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON object (schema 1)."
+    )(command)
+    return click.option(
+        "--format",
+        "form",
+        type=click.Choice([form.value for form in Format]),
+        help="Output format.  [default: table in a terminal, lines with tabs in a pipe]",
+    )(command)
+
+
+def chosen_form(form: str | None, *, as_json: bool) -> Format:
+    """Return the form that the options choose.
+
+    Raises:
+        UsageError: they contradict each other, or a terminal would get a binary file.
+    """
+    if as_json and form not in {None, Format.JSON}:
+        raise UsageError(f"say --json or --format {form}, not both")
+    if as_json:
+        return Format.JSON
+    if form == Format.PARQUET and sys.stdout.isatty():
+        raise UsageError("Parquet is a binary format; send it to a file: `> results.parquet`")
+    if form:
+        return Format(form)
+    return Format.TABLE if sys.stdout.isatty() else Format.TABS
+
+
+def write(answer: Answer, form: Format) -> None:
+    """Write an answer to the standard output."""
+    match form:
+        case Format.JSON:
+            click.echo(json_text({"schema": 1, **answer.record()}))
+        case Format.CSV:
+            text = csv_text(answer.cells())
+            if sys.stdout.isatty():  # which no name may steer
+                text = "".join(f"{harmless(line)}\n" for line in text.split("\r\n")[:-1])
+            click.echo(text, nl=False)
+        case Format.PARQUET:
+            head, *rows = answer.cells()
+            click.echo(parquet_bytes([str(name) for name in head], rows), nl=False)
+        case Format.TABS:
+            click.echo(tabbed(tuple(map(_tab, row)) for row in answer.tabs()))
+        case Format.TABLE:
+            click.echo(answer.drawn(terminal_width()))
+        case _:
+            written = markdown_text if form is Format.MARKDOWN else latex_text
+            tables = [written(table.lines, right=table.right) for table in answer.texts()]
+            click.echo("\n\n".join(tables))
+
+
+def lined_up(table: Texts) -> str:
+    """Return a table as lines whose columns line up, as wide as they are."""
+    rows = [tuple(map(harmless, row)) for row in table.lines]
+    return "\n".join(columns(rows, right=table.right))
+
+
+def texts_of(cells: Sequence[Sequence[Any]]) -> Texts:
+    """Return a table as people read it; the first row is its head."""
+    head, *rows = cells
+    numbers = frozenset(
+        index
+        for index in range(len(head))
+        if any(isinstance(row[index], int | float) for row in rows)
+        and all(row[index] is None or isinstance(row[index], int | float) for row in rows)
+    )
+    return Texts(tuple(map(harmless, head)), [tuple(map(shown_cell, row)) for row in rows], numbers)
+
+
+def shown_cell(cell: Any) -> str:
+    """Return a cell as people read it; a dash where there is nothing."""
+    if cell is None or (isinstance(cell, float) and not math.isfinite(cell)):
+        return NONE
+    return short(cell) if isinstance(cell, float) else _tab(cell)
+
+
+def _tab(cell: Any) -> str:
+    if cell is None:
+        return ""
+    return f"{len(cell)} bytes" if isinstance(cell, bytes) else harmless(str(cell))
 
 
 def json_text(record: object) -> str:
@@ -74,22 +208,16 @@ def long_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
 
 def _further(values: Sequence[object]) -> tuple[str, ...]:
     """Return what is known of a column's numbers besides their values."""
-    metrics = [
-        metric
-        for value in values
-        if isinstance(value, Mapping) and (metric := read_metric(value)) is not None
-    ]
+    found = [read_metric(value) for value in values if isinstance(value, Mapping)]
+    metrics: list[Metric] = [metric for metric in found if metric is not None]
     means = any(metric.n is not None for metric in metrics)
     return (("low", "high") if metrics else ()) + (("sd", "n") if means else ())
 
 
 def _cells(value: Any, further: tuple[str, ...]) -> tuple[Cell, ...]:
     metric = read_metric(value)
-    if further:
-        parts = (None if metric is None else getattr(metric, part) for part in further)
-        return (None if metric is None else metric.value, *parts)
     if metric is not None:
-        return (metric.value,)
-    if value is None or isinstance(value, str):
-        return (value,)
-    return (json.dumps(value),)
+        return (metric.value, *(getattr(metric, part) for part in further))
+    if further:
+        return (None,) * (1 + len(further))
+    return (value if value is None or isinstance(value, str) else json.dumps(value),)

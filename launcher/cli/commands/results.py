@@ -1,53 +1,58 @@
-"""`launcher results`: what came out of a run, as a table or as a database."""
+"""`launcher results`: what came out of a run, as a table or as a database; `launcher query`: a question to one in SQL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
 from launcher.cli.complete import FILES, RUNS
-from launcher.cli.option_types import RUN
-from launcher.cli.output import long_rows
-from launcher.cli.run_results import (
+from launcher.cli.option_types import RUN, span
+from launcher.cli.output import (
+    Answer,
+    Format,
+    Texts,
+    chosen_form,
+    form_options,
+    lined_up,
+    long_rows,
+    texts_of,
+    write,
+)
+from launcher.cli.result_tables import (
     HEADER,
     NOTHING,
     Row,
     draw,
+    draw_flat,
+    draw_pivot,
+    flat_texts,
     is_plain,
     number_columns,
+    pivot_texts,
     plain_tables,
     result_cells,
-    tabbed_plain,
-)
-from launcher.cli.tables import (
-    Choice,
-    Format,
-    chosen,
-    chosen_form,
-    form_options,
-    listed,
-    write_chosen,
-    write_table,
-    write_texts,
+    shown_columns,
 )
 from launcher.errors import UsageError, counted
 from launcher.job import Spec
 from launcher.kinds import find_kinds
-from launcher.results.columns import PLACE, RunResults
-from launcher.results.database.write import write_run
-from launcher.results.rows import measured, results_by_job, results_of, returned_rows
-from launcher.screens.format import columns, harmless, tabbed
-from launcher.screens.result_table import (
-    Measured,
-    Metric,
-    Pivot,
-    metric_names,
-    of_rows,
-    pivot,
-    short,
+from launcher.results.columns import (
+    DESCENDING,
+    PLACE,
+    RunResults,
+    best,
+    in_order,
+    lower_is_better,
 )
-from launcher.screens.terminal import terminal_width
-from launcher.screens.text_table import width_of
+from launcher.results.database.ask import ask
+from launcher.results.database.schema import Cell
+from launcher.results.database.write import update, write_run
+from launcher.results.over import COUNT, in_step, over
+from launcher.results.rows import measured, results_by_job, results_of, returned_rows
+from launcher.screens.format import harmless
+from launcher.screens.result_table import Measured, Pivot, metric_names, of_rows, pivot
 from launcher.store.client import newest_run, open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -56,7 +61,23 @@ from launcher.system.files import Json
 from launcher.system.paths import Home
 
 Returned = tuple[Spec, Mapping[str, Json]]  # a job, and what it returned
-MARKDOWN_HEADER = (*(title or "verdict" for title in HEADER), "sources")
+TEST_HEADER = (*(title or "verdict" for title in HEADER), "sources")
+LIMIT_S = 60.0
+_LOW, _HIGH = ":low", ":high"
+
+
+class Choice(NamedTuple):
+    """What a person asks of the rows; nothing of it: they stay as they are."""
+
+    over: tuple[str, ...] = ()
+    best: str = ""
+    sort: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+
+    @property
+    def metric(self) -> str:
+        """The metric by which the best rows are chosen."""
+        return self.best.removesuffix(_LOW).removesuffix(_HIGH)
 
 
 @click.command()
@@ -127,49 +148,57 @@ def command(
       launcher results sweep --over seed --sort -auc --format latex
       launcher results sweep --db results.sqlite
     """
-    choice = Choice(over=listed(over), best=best or "", sort=listed(sort), columns=listed(names))
-    shape = chosen_form(form, as_json=as_json)
+    choice = Choice(over=_listed(over), best=best or "", sort=_listed(sort), columns=_listed(names))
+    shape, chooses = chosen_form(form, as_json=as_json), any(choice)
     with open_queue() as (home, store):
         jobs = _run_of(store, run)
         if database is not None:
-            _refuse_beside_database(choice, metric, form, as_json=as_json)
+            if chooses or metric is not None or form or as_json:
+                raise UsageError(
+                    "--db writes everything and prints nothing; ask with `launcher query --db FILE SQL`"
+                )
             written = write_run(database, home, store, jobs)
             click.echo(f"{database}: {counted(written, 'new or changed row')}", err=True)
             return
         results = results_of(jobs)
-        wanted = metric is not None or choice or not results.rows
+        wanted = metric is not None or chooses or not results.rows
         returned = _returned(home, store, jobs) if wanted else []
     name = jobs[0].run
-    if choice:
-        results = chosen(_sole(results, returned), choice, jobs)
+    if chooses:
+        results = _chosen(_sole(results, returned), choice, jobs)
     if metric is not None:
-        numbers = [] if choice else _measured(returned)
-        table = pivot(
-            metric, of_rows(results.rows, results.columns), numbers, everything=everything
-        )
-        _write_pivot(table, name, shape)
-    elif choice:
-        write_chosen(results, choice, name, shape)
+        numbers = [] if chooses else _measured(returned)
+        told = of_rows(results.rows, results.columns)
+        write(_metric(pivot(metric, told, numbers, everything=everything), name, shape), shape)
+    elif chooses:
+        write(_rows_chosen(results, choice, name, shape), shape)
     elif (form or as_json) and (flat := _sole(results, returned)).rows and not results.rows:
-        write_chosen(
-            flat, choice, name, shape
-        )  # who names a form wants data, and this is all there is
+        # who names a form wants data, and this is all there is
+        write(_rows_chosen(flat, choice, name, shape), shape)
     elif results.rows or shape is Format.JSON:
-        _write_rows(results.rows, name, shape, everything=everything, parts=_parts(results))
+        parts = [column for column in results.varying if column not in PLACE]
+        write(all_rows(results.rows, name, everything=everything, parts=parts), shape)
     else:
         returns = metric_names(_measured(returned))
         hint = f"; --metric prints what its jobs returned: {', '.join(returns)}" if returns else ""
         click.echo(f"{NOTHING}{harmless(hint)}", err=True)
 
 
-def _refuse_beside_database(
-    choice: Choice, metric: str | None, form: str | None, *, as_json: bool
-) -> None:
-    """Refuse options that choose what is printed, as nothing is."""
-    if choice or metric is not None or form or as_json:
-        raise UsageError(
-            "--db writes everything and prints nothing; ask with `launcher query --db FILE SQL`"
-        )
+def _listed(text: str | None) -> tuple[str, ...]:
+    """Return the names in a list with commas."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def _run_of(store: Store, run: str | None) -> list[JobRow]:
+    if run is None:
+        tests = store.read.tests(but=RUN)
+        if not tests:
+            raise UsageError(
+                "no run has tested anything yet; `launcher results RUN --metric NAME` prints what other "
+                "jobs returned"
+            )
+        run = max(tests, key=lambda job: job.submitted).run
+    return newest_run(store, run.removeprefix(RUN_PREFIX))
 
 
 def _returned(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[Returned]:
@@ -193,99 +222,179 @@ def _sole(results: RunResults, returned: Sequence[Returned]) -> RunResults:
     return RunResults(rows=tested or results.rows, columns=results.columns)
 
 
-def _parts(results: RunResults) -> list[str]:
-    """Return the columns that tell models apart: their parts, and the settings that were swept."""
-    return [name for name in results.varying if name not in PLACE]
+def _chosen(results: RunResults, choice: Choice, jobs: Sequence[JobRow]) -> RunResults:
+    """Return the rows that a person asks for, in that order.
+
+    Raises:
+        UsageError: a column or a metric that there is not.
+    """
+    if not results.rows:
+        raise UsageError("the run has no results yet; `launcher status` shows how far its jobs are")
+    kinds = find_kinds(sorted({job.kind for job in jobs})).kinds.values()
+    if choice.over:
+        settings = dict(chain.from_iterable(kind.settings.columns.items() for kind in kinds))
+        joined = over(results, choice.over, settings)
+        _say_if_alone(results, joined, choice.over)
+        results = joined
+    if choice.best:
+        low = choice.best.endswith(_LOW)
+        if choice.best == choice.metric:
+            low = lower_is_better(choice.metric, kinds)
+        results = best(results, choice.metric, low=low)
+        text = f"of each set of data the {'lowest' if low else 'highest'} {choice.metric}"
+        click.echo(harmless(text), err=True)
+    return in_order(results, choice.sort)
 
 
-def _write_rows(
-    rows: Sequence[Row], run: str, form: Format, *, everything: bool, parts: Sequence[str] = ()
-) -> None:
-    tested, plain = _divided(rows)
-    match form:
-        case Format.TABLE:
-            width = terminal_width()
-            click.echo(draw(rows, everything=everything, width=width, parts=parts))
-        case Format.TABS:
-            parts = [tabbed(map(_whole_cells, tested)), tabbed_plain(plain)]
-            click.echo("\n".join(filter(None, parts)))
-        case Format.MARKDOWN | Format.LATEX:
-            _write_texts(tested, plain, form)
-        case _:
-            head, *cells = long_rows(rows)
-            record = {"schema": 1, "run": run, "rows": rows}
-            write_table([str(name) for name in head], cells, form, record)
+def _say_if_alone(before: RunResults, after: RunResults, names: Sequence[str]) -> None:
+    """Say so where no two rows were taken together, and which columns keep them apart."""
+    if any(row[COUNT] > 1 for row in after.rows):
+        return
+    also = in_step(before, names)
+    hint = f"; these differ with it: --over {','.join([*names, *also])}" if also else ""
+    rows = counted(len(after.rows), "row")
+    text = f"note: no two of {rows} differ in {', '.join(names)} alone{hint}"
+    click.echo(harmless(text), err=True)
 
 
-def _write_texts(tested: Sequence[Row], plain: Sequence[Row], form: Format) -> None:
-    """Write the tables of tests and of folders for a text."""
-    if tested:
-        table = [MARKDOWN_HEADER, *map(_whole_cells, tested)]
-        write_texts(table, form, number_columns(HEADER))
-    for part in plain_tables(plain):
-        if tested:
-            click.echo()
-        write_texts(part.lines, form, part.right)
+# --- answers
 
 
-def _divided(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """Return the rows of tests, and those of folders."""
-    return [row for row in rows if not is_plain(row)], [row for row in rows if is_plain(row)]
-
-
-def _write_pivot(table: Pivot, run: str, form: Format) -> None:
-    head = ("", *table.data)
-    plain = [
-        (name, *(metric.value if metric else None for metric in row)) for name, row in table.rows()
-    ]
-    if form is Format.TABLE:
-        click.echo(draw_pivot(table, terminal_width()))
-    elif form in {Format.MARKDOWN, Format.LATEX}:
-        texts = [head, *((name, *map(_with_interval, row)) for name, row in table.rows())]
-        write_texts(texts, form, frozenset(range(1, len(head))))
-    else:
-        titles = head if form is Format.TABS else ("model", *table.data)
-        write_table(titles, plain, form, {"schema": 1, "run": run, **table.record()})
-
-
-def draw_pivot(table: Pivot, width: int) -> str:
-    """Return one metric as a table: with intervals, without, or a line for each number.
+def all_rows(
+    rows: Sequence[Row], run: str, *, everything: bool = False, parts: Sequence[str] = ()
+) -> Answer:
+    """Return the rows of a run as an answer.
 
     Args:
-        table: the metric by name and data.
-        width: columns of the terminal; what fits is chosen by them.
+        rows: of tests, and of folders.
+        run: its name.
+        everything: each model and data set has a row of its own.
+        parts: columns that tell models apart: their parts, and the settings that were swept.
     """
-    head = (table.metric if table.data != (table.metric,) else "", *table.data)
-    right = frozenset(range(1, len(head)))
-    for tell in (_with_interval, _without_interval):
-        rows = [head, *((name, *map(tell, row)) for name, row in table.rows())]
-        lines = columns([tuple(map(harmless, row)) for row in rows], right=right)
-        if max(map(width_of, lines)) <= width:
-            return "\n".join(lines)
-    listed = [(name, data, str(metric)) for (name, data), metric in table.cells.items()]
-    rows = [("", "", table.metric), *listed]
-    return "\n".join(columns([tuple(map(harmless, row)) for row in rows]))
+    tested = [_test_cells(row) for row in rows if not is_plain(row)]
+    plain = [*plain_tables([row for row in rows if is_plain(row)])]
+
+    def texts() -> Iterable[Texts]:
+        tests = Texts(TEST_HEADER, tested, number_columns(HEADER))
+        return [tests, *plain] if tested else plain
+
+    return Answer(
+        record=lambda: {"run": run, "rows": rows},
+        cells=lambda: long_rows(rows),
+        tabs=lambda: [*tested, *(line for table in plain for line in table.lines)],
+        texts=texts,
+        drawn=lambda width: draw(rows, everything=everything, width=width, parts=parts),
+    )
 
 
-def _with_interval(metric: Metric | None) -> str:
-    return "–" if metric is None else str(metric)
-
-
-def _without_interval(metric: Metric | None) -> str:
-    return "–" if metric is None else short(metric.value)
-
-
-def _run_of(store: Store, run: str | None) -> list[JobRow]:
-    if run is None:
-        tests = store.read.tests(but=RUN)
-        if not tests:
-            raise UsageError(
-                "no run has tested anything yet; `launcher results RUN --metric NAME` prints what other "
-                "jobs returned"
-            )
-        run = max(tests, key=lambda job: job.submitted).run
-    return newest_run(store, run.removeprefix(RUN_PREFIX))
-
-
-def _whole_cells(row: Row) -> tuple[str, ...]:
+def _test_cells(row: Row) -> tuple[str, ...]:
     return (*result_cells(row), harmless(row.get("few_sources") or ""))
+
+
+def _rows_chosen(results: RunResults, choice: Choice, run: str, form: Format) -> Answer:
+    """Return rows that a person has chosen."""
+    asked = [choice.metric] if choice.best else []
+    asked += [name.removeprefix(DESCENDING) for name in choice.sort]
+    names = [results.column(name) for name in choice.columns]
+    if not names:
+        names = shown_columns(results, asked)
+    if choice.columns or form is Format.TABS:  # what a terminal without an end would show
+        results = results._replace(
+            rows=[{name: row.get(name) for name in names} for row in results.rows],
+            columns=tuple(name for name in names if name in results.columns),
+        )
+    ordered = [{name: row[name] for name in results.names if name in row} for row in results.rows]
+
+    def cells() -> Sequence[Sequence[object]]:
+        return long_rows(ordered) if ordered else [results.names]
+
+    return Answer(
+        record=lambda: {"run": run, "rows": ordered},
+        cells=cells,
+        tabs=cells,
+        texts=lambda: [flat_texts(results, names)],
+        drawn=lambda width: draw_flat(results, names, width),
+    )
+
+
+def _metric(table: Pivot, run: str, form: Format) -> Answer:
+    def cells() -> Sequence[Sequence[object]]:
+        head = ("" if form is Format.TABS else "model", *table.data)
+        values = (
+            (name, *(metric and metric.value for metric in row)) for name, row in table.rows()
+        )
+        return [head, *values]
+
+    return Answer(
+        record=lambda: {"run": run, **table.record()},
+        cells=cells,
+        tabs=cells,
+        texts=lambda: [pivot_texts(table, "")],
+        drawn=lambda width: draw_pivot(table, width),
+    )
+
+
+# --- a question in SQL
+
+
+@click.command()
+@click.argument("sql")
+@click.option(
+    "--db",
+    "database",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    shell_complete=FILES,
+    help="The database, as `launcher results RUN --db FILE` wrote it; without it, one of all runs of "
+    "the queue, brought up to date first.",
+)
+@click.option(
+    "--time-limit",
+    "limit_s",
+    type=span(bare=True),
+    default=LIMIT_S,
+    metavar="TIME",
+    help="Give up after this time.  [default: 60s]",
+)
+@form_options
+def query(sql: str, database: Path | None, limit_s: float, form: str | None, as_json: bool) -> None:
+    """Print the answer to SQL, one SELECT, from a database of results; nothing can be changed.
+
+    Tables: runs, jobs, attempts, settings, metrics, scores, epochs, errors, homes. Views: results (one
+    row a model and data set), best (by run, data and metric), failures. Full text of errors and logs:
+    errors_fts.
+
+    \b
+    Examples:
+      launcher query "select model, data, auc from results order by auc desc"
+      launcher query --db results.sqlite "select * from best" --format latex
+      launcher query "select job, error from failures" --json
+    """
+    shape = chosen_form(form, as_json=as_json)
+    if database is None:
+        with open_queue() as (home, store):
+            database = update(home, store, _note)
+    answer = ask(database, sql, limit_s=limit_s)
+    cells = [answer.columns, *answer.rows]
+    rows = (
+        {name: _json_cell(cell) for name, cell in zip(answer.columns, row, strict=True)}
+        for row in answer.rows
+    )
+    write(
+        Answer(
+            record=lambda: {"columns": answer.columns, "rows": [*rows]},
+            cells=lambda: cells,
+            tabs=lambda: cells,
+            texts=lambda: [texts_of(cells)],
+            drawn=lambda _: lined_up(texts_of(cells)),
+        ),
+        shape,
+    )
+
+
+def _json_cell(cell: Cell) -> Cell:
+    return cell.hex() if isinstance(cell, bytes) else cell  # as SQLite's hex() has it
+
+
+def _note(text: str) -> None:
+    click.echo(f"note: {harmless(text)}", err=True)

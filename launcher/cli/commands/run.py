@@ -17,7 +17,7 @@ from launcher.cli.dry_run import Form, choose_form, list_plans
 from launcher.cli.missing_programs import warn_of_missing
 from launcher.cli.option_types import policy_option
 from launcher.cli.prompts import LEFT
-from launcher.cli.run_results import draw
+from launcher.cli.result_tables import draw
 from launcher.context import Context
 from launcher.errors import TaskFileError, counted
 from launcher.functions.plan_checks import check_plans, compare

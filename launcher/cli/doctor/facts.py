@@ -35,9 +35,9 @@ from launcher.gpu.nvml import Nvml, Refused
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
+from launcher.notify.notices import read_notices
 from launcher.notify.sending import send_now
 from launcher.notify.settings import Target, configured_notify
-from launcher.notify.notices import read_notices
 from launcher.store.opening import KNOWN_SCHEMA, OLDEST_SQLITE, Look, look_at
 from launcher.system import cgroups
 from launcher.system.config import configuration_file, read_configuration

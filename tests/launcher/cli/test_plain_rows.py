@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from launcher.cli.commands.results import _write_rows
-from launcher.cli.run_results import draw, draw_plain, plain_tables, tabbed_plain
-from launcher.cli.tables import Format
+from launcher.cli.commands.results import all_rows
+from launcher.cli.output import Format, write
+from launcher.cli.result_tables import draw, draw_plain, plain_tables
 from launcher.screens.result_table import of_rows, pivot
 
 ROWS: list[dict[str, Any]] = [
@@ -52,7 +52,7 @@ def test_columns_without_room_are_left_out_from_the_right_and_named() -> None:
 
 
 def test_rows_of_another_kind_are_a_table_of_their_own() -> None:
-    assert [table.header[0] for table in plain_tables([*ROWS, *ERASED])] == ["method", "concept"]
+    assert [table.head[0] for table in plain_tables([*ROWS, *ERASED])] == ["method", "concept"]
     assert "\n\nconcept  erased  others" in draw_plain([*ROWS, *ERASED], 100)
 
 
@@ -65,29 +65,30 @@ def test_they_follow_the_table_of_the_tests() -> None:
 def test_markdown_and_tabs_have_them_under_their_own_names(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    _write_rows(ERASED, "x", Format.MARKDOWN, everything=False)
+    write(all_rows(ERASED, "x", everything=False), Format.MARKDOWN)
     assert capsys.readouterr().out.splitlines() == (
         ["| concept | erased | others |", "| --- | --: | --: |", "| cross | 0.02 | 1 |"]
     )
-    assert tabbed_plain(ERASED) == "concept\terased\tothers\ncross\t0.02\t1"
+    write(all_rows(ERASED, "x"), Format.TABS)
+    assert capsys.readouterr().out == "concept\terased\tothers\ncross\t0.02\t1\n"
 
 
 def test_csv_has_every_column_in_full(capsys: pytest.CaptureFixture[str]) -> None:
-    _write_rows(ROWS, "x", Format.CSV, everything=False)
+    write(all_rows(ROWS, "x", everything=False), Format.CSV)
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["mse"] for row in rows] == ["0.0321456", "1.234e-05"]
     assert rows[0]["curve"] == "[1, 2]"
 
 
 def test_json_has_the_rows_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    _write_rows(ERASED, "x", Format.JSON, everything=False)
+    write(all_rows(ERASED, "x", everything=False), Format.JSON)
     record = json.loads(capsys.readouterr().out)
     assert record == {"schema": 1, "run": "x", "rows": ERASED}
 
 
 @pytest.mark.parametrize("form", [Format.TABS, Format.MARKDOWN, Format.TABLE, Format.LATEX])
 def test_every_format_takes_rows_of_both(form: Format, capsys: pytest.CaptureFixture[str]) -> None:
-    _write_rows([OF_A_TEST, *ROWS], "x", form, everything=True)
+    write(all_rows([OF_A_TEST, *ROWS], "x", everything=True), form)
     printed = capsys.readouterr().out
     assert "all:pre" in printed
     assert "jpeg@75" in printed

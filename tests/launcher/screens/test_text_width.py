@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from launcher.cli.run_results import draw
+from launcher.cli.result_tables import draw
 from launcher.screens.queue_view import listing, running, waiting
 from launcher.screens.screen import Happening, Work
 from launcher.screens.terminal import terminal_width

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from launcher.api import model_folder_name
-from launcher.cli.run_results import draw
+from launcher.cli.result_tables import draw
 from trueface.evaluation.measurement import measure
 from trueface.evaluation.metric_registry import METRICS
 from trueface.evaluation.result_rows import compare, method_of

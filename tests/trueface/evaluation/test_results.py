@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from launcher.api import Json, model_folder_name
-from launcher.cli.run_results import draw
+from launcher.cli.result_tables import draw
 from launcher.system.code_digests import CodeIndex
 from tests.trueface.group_runs import logits, pairs_of, write_faces, write_tests
 from trueface.evaluation import metrics

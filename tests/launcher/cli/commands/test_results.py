@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from launcher.cli.commands.results import _write_rows, draw_pivot
-from launcher.cli.output import csv_text, json_text, long_rows, markdown_text
-from launcher.cli.run_results import draw
-from launcher.cli.tables import Format
+from launcher.cli.commands.results import all_rows
+from launcher.cli.output import Format, csv_text, json_text, long_rows, markdown_text, write
+from launcher.cli.result_tables import draw, draw_pivot
 from launcher.screens.result_table import of_result, pivot
 from launcher.states import Done
 from launcher.store.queue import Store
@@ -124,7 +123,7 @@ def test_markdown_takes_ids_for_what_they_are() -> None:
 def test_the_table_of_a_laboratory_is_written_in_every_form(
     form: Format, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _write_rows(ROWS, "test", form, everything=True)
+    write(all_rows(ROWS, "test", everything=True), form)
     said = capsys.readouterr().out
     if form is Format.JSON:
         assert json.loads(said) == {"schema": 1, "run": "test", "rows": ROWS}
@@ -247,7 +246,7 @@ def test_a_pivot_tells_intervals_where_there_is_room(width: int, shown: str) -> 
 
 
 def test_a_table_for_a_paper_has_the_rules_of_booktabs(capsys: pytest.CaptureFixture[str]) -> None:
-    _write_rows(ROWS, "test", Format.LATEX, everything=True)
+    write(all_rows(ROWS, "test", everything=True), Format.LATEX)
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == ["% \\usepackage{booktabs}", "\\begin{tabular}{llrrrrrrrrlrl}", "\\toprule"]
     assert lines[3].startswith("model & data & n & accuracy \\% & ")

@@ -1,0 +1,440 @@
+"""The results of a run as tables for people, which `run` and `results` print.
+
+Those of tests have columns of their own; those that no test made, such as those of folders, are tables whose columns
+are those of their rows.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import isfinite
+from textwrap import wrap
+from typing import Any
+
+from launcher.cli.output import NONE, Texts, lined_up, shown_cell
+from launcher.draft import condition_of_test, data_of_test
+from launcher.results.columns import DATA, MODEL, POOLED, RunResults, metric_of
+from launcher.results.over import COUNT
+from launcher.results.rows import JOB
+from launcher.screens.format import columns, harmless
+from launcher.screens.result_table import Metric, Pivot, read_metric, short
+from launcher.screens.terminal import FULL_WIDTH
+from launcher.screens.text_table import GAP, Column, Span, table, width_of
+
+Row = Mapping[str, Any]
+NOTHING = "no results yet"
+_SPREAD = "_sd"  # ends the name of a standard deviation, which goes to the right of the means
+
+
+def _fitted(
+    texts: Texts,
+    width: int,
+    drop: Callable[[int], int],
+    *,
+    least: int = 0,
+    names: Iterable[int] = (),
+) -> list[str]:
+    """Return a table in so many columns of a terminal.
+
+    Args:
+        texts: the table.
+        width: of the terminal.
+        drop: tells of a column when it goes where there is no room, the highest number first; 0: never.
+        least: columns to which a text may shrink; 0: it does not.
+        names: columns whose texts lose their middle.
+    """
+    shapes = [
+        Column(
+            title=title,
+            right=index in texts.right,
+            drop=drop(index),
+            least=0 if index in texts.right or not title else least,
+            middle=index in names,
+        )
+        for index, title in enumerate(texts.head)
+    ]
+    lines = table(shapes, (([Span(cell) for cell in row], None) for row in texts.rows), width)
+    return [line.text for line in lines]
+
+
+def _not_shown(titles: Sequence[str]) -> list[str]:
+    return ["", f"not shown: {', '.join(titles)} (--format csv has all columns)"] if titles else []
+
+
+# --- what no test made
+
+
+def is_plain(row: Row) -> bool:
+    """Tell whether a row is no test's: those say whether they pool several sets of images."""
+    return POOLED not in row
+
+
+def plain_tables(rows: Sequence[Row]) -> Iterator[Texts]:
+    """Give the tables of some rows: a new one begins where a row has hardly a column of those before."""
+    together: list[Row] = []
+    for row in rows:
+        keys = {key for other in together for key in other}
+        if together and 2 * len(keys & set(row)) < min(len(keys), len(row)):
+            yield _plain(together)
+            together = []
+        together.append(row)
+    if together:
+        yield _plain(together)
+
+
+def draw_plain(rows: Sequence[Row], width: int) -> str:
+    """Return the tables of some rows for a terminal; columns without room are named below.
+
+    Args:
+        rows: as laboratories tell them.
+        width: columns of the terminal.
+    """
+    parts = []
+    for texts in plain_tables(rows):
+        kept = _with_room(texts, width)
+        lines = columns([line[:kept] for line in texts.lines], right=texts.right)
+        parts.append("\n".join([*lines, *_not_shown(texts.head[kept:])]))
+    return "\n\n".join(parts)
+
+
+def _with_room(texts: Texts, width: int) -> int:
+    """Return how many columns have room, from the left; the first one stays in any case."""
+    taken = -GAP
+    for index in range(len(texts.head)):
+        taken += GAP + max(width_of(line[index]) for line in texts.lines)
+        if taken > width and index:
+            return index
+    return len(texts.head)
+
+
+def _plain(rows: Sequence[Row]) -> Texts:
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    shown = [key for key in keys if all(_is_scalar(row.get(key)) for row in rows)]
+    shown.sort(key=lambda key: key.endswith(_SPREAD))  # stable: otherwise in the rows' order
+    numbers = frozenset(
+        index
+        for index, key in enumerate(shown)
+        if any(read_metric(row.get(key)) is not None for row in rows)
+    )
+    cells = [tuple(_cell(row.get(key)) for key in shown) for row in rows]
+    return Texts(tuple(map(harmless, shown)), cells, numbers)
+
+
+def _is_scalar(value: object) -> bool:
+    return value is None or isinstance(value, str | int | float) or read_metric(value) is not None
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    metric = read_metric(value)
+    if metric is not None:
+        return short(metric.value) if isfinite(metric.value) else NONE
+    return harmless(value) if isinstance(value, str) and value else NONE
+
+
+# --- tests
+
+HEADER = (
+    "model", "data", "n", "accuracy %", "balanced %", "at threshold", "AUC", "ECE", "scaled", "loss", "",
+    "made in",
+)  # fmt: skip
+FEW = ("model", "data", "acc %", "balanced %", "AUC", "ECE", "loss", "", "made in")
+FEW_SOURCES = "intervals are of other sources of images, and rest on few:"
+_DISPENSABLE = {
+    "made in": 7,
+    "loss": 6,
+    "scaled": 5,
+    "ECE": 4,
+    "n": 3,
+    "AUC": 2,
+    "at threshold": 1,
+}  # the highest goes first
+_PART = 8  # likewise, of a part of a model: its ID says the same
+_NAMED = 2  # columns that name a row
+# of models that validation has calibrated; left out where there is none
+_CALIBRATED = frozenset({"at threshold", "scaled"})
+_SHORTEST = 24  # columns of a model's name; what tells two apart may be its middle
+
+
+def draw(
+    rows: Sequence[Row],
+    *,
+    everything: bool = False,
+    width: int = FULL_WIDTH,
+    parts: Sequence[str] = (),
+) -> str:
+    """Return the table: pooled rows first, then balanced accuracy by model and data set; then folders.
+
+    Args:
+        rows: of `collect`.
+        everything: a row per model and data set instead.
+        width: columns of the terminal; where the whole table does not fit, accuracy, calibration
+            and loss stand without their intervals.
+        parts: further columns that say what a row is of, such as seed; they go first.
+    """
+    plain = [row for row in rows if is_plain(row)]
+    tested = [row for row in rows if not is_plain(row)]
+    drawn = [_draw_tests(tested, everything, width, parts)] if tested else []
+    drawn += [draw_plain(plain, width)] if plain else []
+    return "\n\n".join(drawn) or NOTHING
+
+
+def _draw_tests(rows: Sequence[Row], everything: bool, width: int, parts: Sequence[str]) -> str:
+    pooled = [row for row in rows if row[POOLED]]
+    cells, titles = (result_cells, HEADER) if width >= FULL_WIDTH else (_few_cells, FEW)
+    header = (*titles[:_NAMED], *map(harmless, parts), *titles[_NAMED:])
+
+    def whole(row: Row, data: str) -> tuple[str, ...]:
+        model, _, *others = cells(row)
+        return (model, data, *(_part(row.get(name)) for name in parts), *others)
+
+    by_groups = [*_by_video(rows), *_by_group(rows)]
+    if everything or not pooled:
+        listed = [whole(row, harmless(row[DATA])) for row in rows]
+        lines = _tests(header, listed, width)
+        return "\n".join([*lines, *_few_sources(rows, width), *by_groups])
+    # a pooled row is named by its modifier: the whole ID would fill the line
+    short_names = [whole(row, row["modifier"]) for row in pooled]
+    lines = ["all sets of a modifier together, with 95 % intervals", ""]
+    lines += [*_tests(header, short_names, width), *_few_sources(pooled, width), *by_groups]
+    lines += ["", "balanced accuracy in % by set of fakes, each with the real images beside it", ""]
+    return "\n".join([*lines, *_by_data([row for row in rows if not row[POOLED]])])
+
+
+def _part(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:g}" if isinstance(value, float) else harmless(str(value))
+
+
+def _tests(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Return the table in so many columns; what a model's making took goes first where they are few."""
+    shown = [
+        index
+        for index, title in enumerate(header)
+        if title not in _CALIBRATED or any(row[index] != NONE for row in rows)
+    ]
+    titles = tuple(header[index] for index in shown)
+    texts = Texts(
+        titles, [tuple(row[index] for index in shown) for row in rows], number_columns(titles)
+    )
+    known = {*HEADER, *FEW}
+
+    def drop(index: int) -> int:
+        return _DISPENSABLE.get(titles[index], 0 if titles[index] in known else _PART)
+
+    return _fitted(texts, width, drop, least=_SHORTEST, names=range(_NAMED))
+
+
+def _by_data(rows: Sequence[Row]) -> list[str]:
+    """Return balanced accuracy by data; a line for each model, and for each condition of its tests."""
+    by_place = {
+        (row[MODEL], condition_of_test(row[DATA]), data_of_test(row[DATA])): row[
+            "balanced_accuracy"
+        ]
+        for row in rows
+    }
+    data = list(dict.fromkeys(name for _, _, name in by_place))
+    tests = list(dict.fromkeys((model, condition) for model, condition, _ in by_place))
+    names = (MODEL, "condition") if any(condition for _, condition in tests) else (MODEL,)
+    listed = [(*names, *data)]
+    for test in tests:
+        cells = [_percent(by_place.get((*test, name))) for name in data]
+        listed.append((*test[: len(names)], *cells))
+    return columns(listed, right=frozenset(range(len(names), len(names) + len(data))))
+
+
+def _few_sources(rows: Sequence[Row], width: int) -> list[str]:
+    """Return lines on what so few sources of images tell; none where all rows have many."""
+    data: dict[str, list[str]] = {}
+    for row in rows:
+        if text := row.get("few_sources"):
+            data.setdefault(harmless(text), []).append(harmless(data_of_test(row[DATA])))
+    if not data:
+        return []
+    same = len(data) == 1 and all(row.get("few_sources") for row in rows)
+    note = [FEW_SOURCES] + [
+        f"  {text}" if same else f"  {', '.join(dict.fromkeys(names))}: {text}"
+        for text, names in data.items()
+    ]
+    return ["", *(part for line in note for part in wrap(line, width, subsequent_indent="    "))]
+
+
+def _by_video(rows: Sequence[Row]) -> list[str]:
+    """Return a table of the AUC of videos; nothing where no image is a frame."""
+    title = "by video: mean probability of its frames, intervals of other videos"
+    listed = [
+        (*_place(row), str(row["videos"]), measure(row.get("video_auc")))
+        for row in rows
+        if row.get("videos")
+    ]
+    return _below(title, ("model", "data", "videos", "AUC"), listed)
+
+
+def _by_group(rows: Sequence[Row]) -> list[str]:
+    """Return a table of the gaps between groups; nothing where no image has a group."""
+    title = (
+        "by group, in %; [floor]: 95 % of shuffled groups stay below it; more: trueface fairness"
+    )
+    listed = [
+        (
+            *_place(row),
+            harmless(row["groups_by"]),
+            *(_over_floor(row, name) for name in ("fpr_gap", "f_fpr")),
+        )
+        for row in rows
+        if row.get("groups_by")
+    ]
+    return _below(title, ("model", "data", "by", "FPR gap", "F_FPR"), listed)
+
+
+def _below(title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return a further table, whose last two columns hold numbers."""
+    numbers = frozenset({len(head) - 2, len(head) - 1})
+    return ["", title, "", *columns([head, *rows], right=numbers)] if rows else []
+
+
+def _over_floor(row: Row, name: str) -> str:
+    value, floor = row.get(name), row.get(f"{name}_floor")
+    if value is None:
+        return NONE
+    return f"{value['value']:.1f}" + ("" if floor is None else f" [{floor:.1f}]")
+
+
+def _place(row: Row) -> tuple[str, str]:
+    return harmless(row[MODEL]), harmless(row[DATA])
+
+
+def result_cells(row: Row) -> tuple[str, ...]:
+    """Return the cells of a result below `HEADER`."""
+    seconds = row.get("seconds")
+    return (
+        *_place(row),
+        str(row["n"]),
+        measure(row["accuracy"], percent=True),
+        measure(row["balanced_accuracy"], percent=True),
+        _percent(row.get("balanced_accuracy_at_threshold")),
+        measure(row["auc"]),
+        measure(row["ece"]),
+        measure(row.get("ece_scaled"), interval=False),
+        measure(row.get("loss"), interval=False),
+        row.get("verdict") or "",
+        "" if seconds is None else f"{seconds:.1f} s",
+    )
+
+
+def _few_cells(row: Row) -> tuple[str, ...]:
+    whole = result_cells(row)
+    few = (measure(row.get(key), interval=False) for key in ("ece", "loss"))
+    return (*whole[:2], _percent(row["accuracy"]), whole[4], whole[6], *few, *whole[10:])
+
+
+def _percent(value: Row | None) -> str:
+    return measure(value, percent=True, interval=False)
+
+
+def measure(value: Row | None, *, percent: bool = False, interval: bool = True) -> str:
+    """Return a measure with three digits, or in per cent with one, and its interval; a dash where there is none."""
+    if value is None:
+        return NONE
+    bounds = (value["low"], value["high"]) if interval else ()
+    return Metric(value["value"], *bounds).text(*((100, 1) if percent else (1, 3)))
+
+
+def number_columns(header: Sequence[str]) -> frozenset[int]:
+    """Return which columns of a table of results hold numbers."""
+    return frozenset(index for index, title in enumerate(header) if title not in {MODEL, DATA, ""})
+
+
+# --- rows that a person has chosen, and one metric
+
+# of the metrics of a detector those that a table shows; JSON and CSV have all
+MAIN = ("balanced_accuracy", "accuracy", "auc", "eer", "ece", "loss")
+_ALWAYS = (JOB, MODEL, DATA, COUNT)
+_SHORTEST_TEXT = 20  # columns
+
+
+def shown_columns(results: RunResults, first: Sequence[str] = ()) -> list[str]:
+    """Return the columns that people see: what rows differ in, and the metrics that matter.
+
+    Args:
+        results: of a run.
+        first: metrics that were asked for; they come before the others.
+    """
+    varying = {*results.varying, *_ALWAYS} - {POOLED}
+    named = [name for name in results.columns if name in varying and name in results.names]
+    metrics = results.metrics
+    main = [name for name in MAIN if name in metrics] or metrics
+    return list(dict.fromkeys([*named, *(n for n in first if n not in results.columns), *main]))
+
+
+def flat_texts(results: RunResults, names: Sequence[str], *, intervals: bool = True) -> Texts:
+    """Return some columns of rows as people read them, numbers with or without their intervals."""
+    numbers = frozenset(
+        index
+        for index, name in enumerate(names)
+        if any(metric_of(row.get(name)) is not None for row in results.rows)
+    )
+    rows = [tuple(_flat(row.get(name), intervals) for name in names) for row in results.rows]
+    return Texts(tuple(map(harmless, names)), rows, numbers)
+
+
+def _flat(cell: Any, intervals: bool) -> str:
+    metric = metric_of(cell)
+    if metric is None or (
+        metric.low is None and metric.sd is None and isinstance(metric.value, int)
+    ):
+        return shown_cell(cell)
+    return metric.text() if intervals else Metric(metric.value, sd=metric.sd).text()
+
+
+def draw_flat(results: RunResults, names: Sequence[str], width: int) -> str:
+    """Return the table for a terminal; columns that have no room are named below it.
+
+    Args:
+        results: of a run.
+        names: of the columns.
+        width: columns of the terminal.
+    """
+    texts = flat_texts(results, names)
+    widths = [max(map(width_of, cells)) for cells in zip(*texts.lines, strict=True)]
+    if sum(widths) + 2 * (len(widths) - 1) > width:  # then without intervals
+        texts = flat_texts(results, names, intervals=False)
+    lines = _fitted(
+        texts,
+        width,
+        lambda index: 0 if names[index] in _ALWAYS else index,
+        least=min(_SHORTEST_TEXT, width),
+        names=set(range(len(names))) - texts.right,
+    )
+    head = lines[0].split() if lines else []
+    filled = zip(texts.head, zip(*texts.rows, strict=True), strict=True) if texts.rows else ()
+    hidden = [title for title, cells in filled if title not in head and "".join(cells).strip()]
+    return "\n".join([*lines, *_not_shown(hidden)])
+
+
+def pivot_texts(pivot: Pivot, head: str, *, intervals: bool = True) -> Texts:
+    """Return one metric by name and data, with or without intervals."""
+
+    def cell(metric: Metric | None) -> str:
+        if metric is None:
+            return NONE
+        return str(metric) if intervals else short(metric.value)
+
+    rows = [(name, *map(cell, row)) for name, row in pivot.rows()]
+    return Texts((head, *pivot.data), rows, frozenset(range(1, 1 + len(pivot.data))))
+
+
+def draw_pivot(pivot: Pivot, width: int) -> str:
+    """Return one metric as a table: with intervals, without, or a line for each number.
+
+    Args:
+        pivot: the metric by name and data.
+        width: columns of the terminal; what fits is chosen by them.
+    """
+    head = pivot.metric if pivot.data != (pivot.metric,) else ""
+    for intervals in (True, False):
+        text = lined_up(pivot_texts(pivot, head, intervals=intervals))
+        if max(map(width_of, text.split("\n"))) <= width:
+            return text
+    listed = [(name, data, str(metric)) for (name, data), metric in pivot.cells.items()]
+    return lined_up(Texts(("", "", pivot.metric), listed))
