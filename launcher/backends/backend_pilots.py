@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from launcher.backends.engine_calls import EngineCalls
-from launcher.backends.link import PilotLink
+from launcher.backends.channel import PilotFolder, PilotSpec
 from launcher.backends.local import pids_of
-from launcher.backends.pilot import Pilot
-from launcher.backends.pilot_folder import PilotFolder, PilotSpec
+from launcher.backends.pilot import Pilot, PilotLink
 from launcher.backends.pilot_records import (
     NotSubmitted,
     PilotRecord,
@@ -23,6 +22,7 @@ from launcher.backends.pilot_records import (
     new_token,
     new_tokens,
     pilot_spec,
+    pilots_root,
 )
 from launcher.backends.pilot_rules import (
     FORGET_S,
@@ -37,7 +37,14 @@ from launcher.backends.pilot_rules import (
     to_submit,
     wanted,
 )
-from launcher.backends.protocol import Backend, EngineError, Observation, Refused
+from launcher.backends.protocol import (
+    Backend,
+    EngineCalls,
+    EngineError,
+    Maker,
+    Observation,
+    Refused,
+)
 from launcher.backends.settings import BackendSettings
 from launcher.system.files import last_lines
 from launcher.system.paths import Home
@@ -54,45 +61,38 @@ SOON_S = 1.0  # with pilots, something may be due so soon
 
 LOG_LINES = 5
 
-Linker = Callable[[PilotFolder, PilotSpec], PilotLink]
+
+class Surroundings(NamedTuple):
+    """What the pilots of all backends have in common."""
+
+    home: Home  # the queue's
+    records: PilotRecords  # of all pilots
+    make: Maker  # returns the engine of a table
+    link: Callable[[PilotFolder, PilotSpec], PilotLink]  # returns the link of a pilot
+    wake: Callable[[], None]  # called in another thread when an engine has answered
+    clock: Callable[[], float]  # tells seconds; nobody sets it
+    wall: Callable[[], float]  # seconds since 1970
 
 
 class BackendPilots:
     """All pilots that one engine was sent, and may know."""
 
-    def __init__(
-        self,
-        settings: BackendSettings,
-        home: Home,
-        records: PilotRecords,
-        *,
-        make: Callable[[BackendSettings], Backend],
-        link: Linker,
-        root: Callable[[BackendSettings], Path],
-        wake: Callable[[], None],
-        clock: Callable[[], float],
-        wall: Callable[[], float],
-    ) -> None:
+    def __init__(self, settings: BackendSettings, around: Surroundings) -> None:
         """Begin without pilots.
 
         Args:
             settings: the backend's table of config.toml.
-            home: the queue's.
-            records: of its pilots.
-            make: returns the engine of a table.
-            link: returns the link of a pilot.
-            root: returns where the folders of pilots lie.
-            wake: called in the engine's thread when it has answered.
-            clock: tells seconds; nobody sets it.
-            wall: seconds since 1970.
+            around: what all backends share.
         """
-        self.settings, self._home, self._records, self._link = settings, home, records, link
-        self._root, self._clock, self._wall = root, clock, wall
+        self.settings, self._around = settings, around
+        self._clock = around.clock
         self.configured = True
         self.demand = NO_DEMAND
         self.pilots: dict[str, Pilot] = {}  # by token
         self.pace = Pace()
-        self.calls = EngineCalls(lambda: make(self.settings), wake, clock)
+        self.calls = EngineCalls(
+            lambda: around.make(self.settings, around.home), around.wake, around.clock
+        )
         self.trouble = ""  # why the engine does not answer
         self.trouble_since = 0.0  # seconds since 1970
         self.disk = ""  # why the home cannot be written
@@ -118,6 +118,11 @@ class BackendPilots:
         """How many will take work, and have not spoken yet."""
         return sum(pilot.expected for pilot in self.all)
 
+    @property
+    def root(self) -> Path:
+        """Where the folders of its pilots lie."""
+        return pilots_root(self.settings, self._around.home)
+
     def needs_scheduler(self, now: float) -> bool:
         """Tell whether a scheduler should stay for one of its pilots."""
         mute = bool(self.trouble or self.disk)
@@ -125,9 +130,10 @@ class BackendPilots:
 
     def adopt(self, record: PilotRecord) -> None:
         """Take over a pilot of an earlier scheduler."""
-        link = self._link(record.pilot_folder, record.spec)
-        self.pilots[record.token] = Pilot(record, link, adopted=True)
-        ago_s = max(0.0, self._wall() - record.since)  # a clock that was set back makes it new
+        self.pilots[record.token] = self._pilot(record, adopted=True)
+        ago_s = max(
+            0.0, self._around.wall() - record.since
+        )  # a clock that was set back makes it new
         self.pace.submitted(1, self._clock() - ago_s)
 
     def configure(self, settings: BackendSettings) -> None:
@@ -354,7 +360,7 @@ class BackendPilots:
     def _did_not_answer(self, error: EngineError) -> None:
         """Know nothing new: whatever was known still holds."""
         if not self.trouble:
-            self.trouble_since = self._wall()
+            self.trouble_since = self._around.wall()
         self.trouble = str(error)
         self._errors += 1
         self._retry_at = self._clock() + poll_s(self.settings.poll_s, self._errors)
@@ -379,14 +385,17 @@ class BackendPilots:
         )
 
     def _submit(self, number: int, now: float) -> None:
-        root = self._root(self.settings)
+        root = self.root
         pilots: list[Pilot] = []
         together = not self.settings.pilot
         tokens = new_tokens(number) if together else [new_token() for _ in range(number)]
         for token in tokens:
             spec = pilot_spec(self.settings, token, self.demand.paths)
             record = PilotRecord(
-                folder=root / spec.token, spec=spec, settings=self.settings, since=self._wall()
+                folder=root / spec.token,
+                spec=spec,
+                settings=self.settings,
+                since=self._around.wall(),
             )
             if (pilot := self._add(record)) is not None:
                 pilots.append(pilot)
@@ -395,7 +404,7 @@ class BackendPilots:
             return
         self.pace.submitted(1 if together else len(pilots), now)
         pairs = [(pilot.record.pilot_folder, pilot.record.spec) for pilot in pilots]
-        submission = Submission(pairs, root, self._home)
+        submission = Submission(pairs, root, self._around.home)
         taken, refused = partial(self._taken, pilots), partial(self._refused, pilots, submission)
         self.calls.begin(submission, taken, refused)
         logger.info("backend=%s submits=%d", self.settings.name, len(pilots))
@@ -417,7 +426,7 @@ class BackendPilots:
 
     def _put_away(self, finished: Sequence[Pilot], unread: Sequence[Pilot]) -> None:
         """Read what pilots printed that could not work, and delete what is left of those that ended."""
-        root = self._root(self.settings)
+        root = self.root
         for pilot in finished:
             pilot.closed = True  # nobody reads what it said any more
 
@@ -425,7 +434,7 @@ class BackendPilots:
             logs = {pilot.token: _log(backend, pilot.record.pilot_folder) for pilot in unread}
             for pilot in finished:
                 clear_folder(pilot.record.pilot_folder)
-            clear_leftovers(root, self._home, self._records.has)
+            clear_leftovers(root, self._around.home, self._around.records.has)
             return logs
 
         def done(logs: Mapping[str, str]) -> None:
@@ -438,9 +447,13 @@ class BackendPilots:
 
     # --- records: what is known of a pilot changes on the disk first
 
+    def _pilot(self, record: PilotRecord, *, adopted: bool = False) -> Pilot:
+        link = self._around.link(record.pilot_folder, record.spec)
+        return Pilot(record, link, adopted=adopted)
+
     def _add(self, record: PilotRecord) -> Pilot | None:
         """Add a pilot that is to be submitted; None where that cannot be put down."""
-        pilot = Pilot(record, self._link(record.pilot_folder, record.spec))
+        pilot = self._pilot(record)
         pilot.made = False
         # hundreds for one job each: a record is synced when an attempt is there; before that, such a pilot that
         # nobody knows leaves by itself
@@ -456,7 +469,7 @@ class BackendPilots:
     def _write(self, pilot: Pilot, record: PilotRecord, *, durable: bool = True) -> bool:
         """Put down what is known of a pilot; False where that cannot be."""
         try:
-            self._records.write(record, durable=durable)
+            self._around.records.write(record, durable=durable)
         except OSError as error:
             self.disk = f"the record of pilot {pilot.token} cannot be written: {error}"
             return False
@@ -466,7 +479,7 @@ class BackendPilots:
     def _forget(self, pilot: Pilot) -> None:
         """Delete the record of a pilot of which nothing is left."""
         try:
-            self._records.delete(pilot.token)
+            self._around.records.delete(pilot.token)
         except OSError as error:
             self.disk = f"the record of pilot {pilot.token} cannot be deleted: {error}"
             return

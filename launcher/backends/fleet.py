@@ -1,24 +1,27 @@
-"""The pilots of all backends: what the scheduler asks, and what it tells them, once a turn."""
+"""The pilots of all backends: what the scheduler asks, and what it tells them, once a turn; and why work waits for them.
+
+What is there, what the engine says of it, and what to do stands in a line for each backend, and in the rows of
+pilots.json, by which screens show pilots and backends.
+"""
 
 import logging
 import math
-import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from pathlib import Path
 
-from launcher.backends.backend_pilots import BackendPilots, Linker
-from launcher.backends.link import PilotLink
-from launcher.backends.pilot_records import PilotRecord, PilotRecords, backend_folder, is_there
-from launcher.backends.pilot_rules import NO_DEMAND, Demand
-from launcher.backends.pilots_file import PilotsFile
+from launcher.backends.backend_pilots import BackendPilots, Surroundings
+from launcher.backends.channel import PilotFolder, PilotSpec
+from launcher.backends.pilot import Pilot, PilotLink
+from launcher.backends.pilot_records import PilotRecord, PilotRecords, is_there
+from launcher.backends.pilot_rules import NO_DEMAND, OVER, TRIES, Demand, Life
+from launcher.backends.pilots_file import BackendRow, PilotRow, PilotsFile
 from launcher.backends.protocol import Maker, backend_of
 from launcher.backends.settings import Backends, BackendSettings
-from launcher.backends.waiting_reasons import backend_row, pilot_row, reason
 from launcher.errors import UsageError
-from launcher.system.home_checks import mounts
 from launcher.system.paths import Home
+from launcher.system.text import harmless
+from launcher.units import format_estimate, format_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ class Fleet:
         clock: Callable[[], float] = time.monotonic,
         make: Maker = backend_of,
         *,
-        link: Linker = PilotLink,
+        link: Callable[[PilotFolder, PilotSpec], PilotLink] = PilotLink,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """Begin without pilots; `begin` finds those of an earlier scheduler.
@@ -56,9 +59,9 @@ class Fleet:
             link: returns the link of a pilot.
             wall: seconds since 1970.
         """
-        self._home, self._backends, self._wake = home, backends, wake
-        self._clock, self._make, self._link, self._wall = clock, make, link, wall
+        self._backends, self._clock, self._wall = backends, clock, wall
         self._records = PilotRecords(home)
+        self._around = Surroundings(home, self._records, make, link, wake, clock, wall)
         self._file = PilotsFile(home)
         self._groups: dict[Engine, BackendPilots] = {}
         self._look_at = self._configured_at = -math.inf
@@ -106,11 +109,10 @@ class Fleet:
         for group in self._groups.values():
             group.look(now, demand.get(group.settings.name, NO_DEMAND), busy)
         self._list()
-        known = {pilot.token for group in self._groups.values() for pilot in group.all}
         self._lost = {
             token: self._lost.get(token, now)
             for token, attempts in busy.items()
-            if attempts and token not in known and not self._records.has(token)
+            if attempts and self._group_of(token) is None and not self._records.has(token)
         }
         if self._file.due(now):
             self._show(now)
@@ -134,15 +136,14 @@ class Fleet:
 
     def ending_s(self, token: str) -> float:
         """Return how long all that lives of a pilot that was given up has been ending; infinite: nothing lives."""
-        for group in self._groups.values():
-            if token in group.pilots:
-                return group.pilots[token].ending_s
+        group = self._group_of(token)
+        if group is not None:
+            return group.pilots[token].ending_s
         return max(0.0, self._clock() - self._lost.get(token, math.inf))
 
     def is_unreadable(self, token: str) -> bool:
         """Tell whether there is a pilot's record that could not be read, so that nothing else is known of it."""
-        known = any(token in group.pilots for group in self._groups.values())
-        return not known and self._records.has(token)
+        return self._group_of(token) is None and self._records.has(token)
 
     def buried(self, token: str) -> None:
         """Note that the attempts of a pilot have been ended in the queue.
@@ -150,16 +151,16 @@ class Fleet:
         While the home cannot be written, it stays among those that are given up.
         """
         self._lost.pop(token, None)
-        for group in self._groups.values():
-            if token in group.pilots:
-                group.buried(token)
+        group = self._group_of(token)
+        if group is not None:
+            group.buried(token)
 
     def reasons(self) -> Mapping[str, str]:
         """Return backend → why no further pilot takes the work that waits for it."""
         if self._reasons is None:
             now = self._clock()
             self._reasons = {
-                group.settings.name: self._reason(group, now)
+                group.settings.name: reason(group, now, self._wall())
                 for group in self._groups.values()
                 if group.configured
             }
@@ -171,10 +172,8 @@ class Fleet:
             group.leave(now=now, why="the queue was stopped", for_good=False)
 
     def close(self) -> None:
-        """Show the pilots as they are left to the next scheduler, and let the engines' threads end."""
+        """Show the pilots as they are left to the next scheduler."""
         self._show(self._clock())
-        for group in self._groups.values():
-            group.calls.renew()
 
     def due_s(self) -> float:
         """Return after how long a turn has something to do, if nothing happens before."""
@@ -200,23 +199,16 @@ class Fleet:
         for engine in self._groups.keys() - here.keys():
             self._groups[engine].configured = False
             if not self._groups[engine].pilots:
-                self._groups.pop(engine).calls.renew()
+                del self._groups[engine]
 
     def _group(self, settings: BackendSettings) -> BackendPilots:
         engine = _engine_of(settings)
         if engine not in self._groups:
-            self._groups[engine] = BackendPilots(
-                settings,
-                self._home,
-                self._records,
-                make=lambda settings: self._make(settings, self._home),
-                link=self._link,
-                root=partial(_root, self._home),
-                wake=self._wake,
-                clock=self._clock,
-                wall=self._wall,
-            )
+            self._groups[engine] = BackendPilots(settings, self._around)
         return self._groups[engine]
+
+    def _group_of(self, token: str) -> BackendPilots | None:
+        return next((group for group in self._groups.values() if token in group.pilots), None)
 
     def _list(self) -> None:
         self._reasons = None
@@ -227,19 +219,24 @@ class Fleet:
         unheard = {pilot.token for pilot in waiting[NEXT_HEARD:]}  # they start in this order
         self._all_links = [pilot.link for pilot in heard if pilot.token not in unheard]
 
-    def _reason(self, group: BackendPilots, now: float, *, with_log: bool = True) -> str:
-        folder = str(_root(self._home, group.settings)) if group.pace.log == "" else ""
-        return reason(group, now, self._wall(), folder=folder, with_log=with_log)
-
     def _show(self, now: float) -> None:
         wall = self._wall()
         backends, pilots = [], []
         for group in self._groups.values():
             if not (group.pilots or group.demand.jobs or group.pace.failures):
                 continue
-            why = self._reason(group, now, with_log=False)  # that stands in lines of its own
-            backends.append(backend_row(group.settings, group.pace, why))
-            pilots += [pilot_row(pilot, group.settings.name, wall) for pilot in group.all]
+            settings, pace = group.settings, group.pace
+            backends.append(
+                BackendRow(
+                    name=settings.name,
+                    kind=settings.kind,
+                    reason=reason(group, now, wall, with_log=False),  # it has lines of its own
+                    pilots=settings.pilots,
+                    failures=pace.failures,
+                    log=pace.log or "",
+                )
+            )
+            pilots += [_row(pilot, settings.name, wall) for pilot in group.all]
         self._file.write(backends, pilots, now, wall)
 
 
@@ -249,13 +246,172 @@ def _engine_of(settings: BackendSettings) -> Engine:
     return settings.name, settings.kind, where
 
 
-def _root(home: Home, settings: BackendSettings) -> Path:
-    user = Path(os.path.expanduser("~"))  # noqa: PTH111  # an unknown user is no error here
-    return backend_folder(settings, home, user, mounts())
-
-
 def _was_submitted(record: PilotRecord) -> bool:
     try:
         return record.pilot_folder.spec.exists() or not is_there(record.folder.parent)
     except OSError:  # it cannot be seen now: it may be there
         return True
+
+
+NEVER_S = 1.0  # an engine that has never answered is late then
+MOST = 600  # characters of what an engine said
+LATE_S = 15.0  # an engine that takes longer is reported
+GONE_FOR_GOOD = (
+    "if that node is gone for good: launcher cancel, then launcher retry, the jobs there"
+)
+
+
+def line(text: str) -> str:
+    """Return what a program said as a line that can be shown."""
+    joined = " ".join(text.split())
+    return harmless(joined if len(joined) <= MOST else f"{joined[: MOST - 1]}…")
+
+
+def reason(group: BackendPilots, now: float, wall: float, *, with_log: bool = True) -> str:
+    """Return why no further pilot takes the work that waits, in a line; '' where nothing is known to say.
+
+    Args:
+        group: the pilots of a backend.
+        now: by the clock.
+        wall: seconds since 1970.
+        with_log: tell what the last pilot printed that could not work.
+    """
+    if not group.calls.answered and group.calls.late_s > NEVER_S:  # of no pilot anything is known
+        return f"it has not answered since {_clock(wall - group.calls.late_s, wall)}"
+    parts = [_obstacle(group, now, wall, with_log=with_log), *_on_their_way(group, wall)]
+    if not any(parts):
+        parts = [_full(group, now)]
+    return "; ".join(filter(None, parts))
+
+
+def _obstacle(group: BackendPilots, now: float, wall: float, *, with_log: bool) -> str:
+    name, pace = group.settings.name, group.pace
+    if not group.configured:
+        return (
+            f"config.toml has no [backends.{name}] any more: its pilots end when nothing runs there"
+        )
+    if group.disk:
+        return f"no pilot is submitted to {name}: {line(group.disk)}"
+    if group.trouble:
+        since = f"since {_clock(group.trouble_since, wall)}"
+        return f"it does not answer {since} ({line(group.trouble)}): nothing is submitted until it does"
+    if group.calls.late_s > LATE_S:
+        return f"it has not answered for {format_seconds(group.calls.late_s)}"
+    pause_s = pace.pause_s(now)
+    if pace.refusal:
+        again = f"; tried again in {format_seconds(pause_s)}" if pause_s else ""
+        return f"it took no pilot: {line(pace.refusal)}{again}"
+    if pace.failures:
+        return _failures(group, pause_s, with_log=with_log)
+    return ""
+
+
+def _clock(at: float, now: float) -> str:
+    """Return a time of the day, before today with its date; unlike a span it does not change while it is shown."""
+    then = time.localtime(at)
+    today = then[:3] == time.localtime(now)[:3]
+    return time.strftime("%H:%M" if today else "%Y-%m-%d %H:%M", then)
+
+
+def _failures(group: BackendPilots, pause_s: float, *, with_log: bool) -> str:
+    name, pace = group.settings.name, group.pace
+    number = pace.failures
+    what = f"the last pilot of {name}" if number == 1 else f"the last {number} pilots of {name}"
+    text = f"{what} could not work: {line(pace.failure)}"
+    if with_log and pace.log and pace.failure not in pace.log:
+        text += f"; its log ends: {line(pace.log)}"
+    if pace.log == "":
+        text += f"; it printed nothing: do the nodes see {group.root}?"
+    if pause_s and number >= TRIES:
+        text += (
+            f"; the next one is tried in {format_seconds(pause_s)}, "
+            f"or at once when [backends.{name}] is changed"
+        )
+    return text
+
+
+def _on_their_way(group: BackendPilots, wall: float) -> list[str]:
+    name, pilots = group.settings.name, group.all
+    waiting = [pilot for pilot in pilots if pilot.life is Life.WAITING]
+    starting = [pilot for pilot in pilots if pilot.life in {Life.STARTING, Life.SUBMITTED}]
+    silent = [pilot for pilot in pilots if pilot.life in {Life.SILENT, Life.STRANDED}]
+    parts = []
+    if waiting:
+        parts.append(f"{_pilots(len(waiting), 'waits', 'wait')} in {name}{_why(waiting, wall)}")
+    if starting:
+        parts.append(f"{_pilots(len(starting), 'starts', 'start')} in {name}{_where(starting)}")
+    parts += [f"{pilot.label} is {_silence(pilot)}" for pilot in silent[:1]]
+    return parts
+
+
+def _pilots(number: int, singular: str, plural: str) -> str:
+    return f"1 pilot {singular}" if number == 1 else f"{number} pilots {plural}"
+
+
+def _why(waiting: Sequence[Pilot], wall: float) -> str:
+    seen = [pilot.observation for pilot in waiting if pilot.observation is not None]
+    reasons = [
+        name for name, _ in Counter(filter(None, (each.reason for each in seen))).most_common(2)
+    ]
+    starts = [each.starts_at for each in seen if each.starts_at is not None]
+    parts = [line(" and ".join(reasons))] if reasons else []
+    if starts and (estimate := format_estimate(min(starts), wall)):
+        parts.append(f"estimated {estimate.removeprefix('at ')}")
+    return f": {', '.join(parts)}" if parts else ""
+
+
+def _where(pilots: Sequence[Pilot]) -> str:
+    nodes = sorted({pilot.node for pilot in pilots} - {""})
+    more = f" and {len(nodes) - 2} more" if len(nodes) > 3 else ""
+    return f" on {', '.join(nodes[: 2 if more else 3])}{more}" if nodes else ""
+
+
+def _silence(pilot: Pilot) -> str:
+    span = format_seconds(min(pilot.silent_s, 1e9))
+    if pilot.life is Life.STRANDED:
+        return (
+            "ended, says its engine, but its node does not answer: what runs there may run on "
+            f"(silent for {span}); {GONE_FOR_GOOD}"
+        )
+    return f"silent for {span}: what runs there is not started again before its engine says that it ended"
+
+
+def _full(group: BackendPilots, now: float) -> str:
+    settings, held, wait_s = group.settings, group.held, group.wait_s(now)
+    if held >= settings.pilots:
+        which = "the pilot" if held == 1 else f"all {held} pilots"
+        return (
+            f"{which} of {settings.name} {'is' if held == 1 else 'are'} busy, and no more may be there "
+            f"at once: [backends.{settings.name}] pilots = {settings.pilots}"
+        )
+    if wait_s > 0:
+        return f"the next pilot is submitted to {settings.name} in {format_seconds(wait_s)}"
+    return ""
+
+
+def _row(pilot: Pilot, backend: str, wall: float) -> PilotRow:
+    """Return a pilot as screens get it."""
+    observation, spec, record = pilot.observation, pilot.record.spec, pilot.record
+    ours = record.given_up or record.cancelled or "; ".join(pilot.troubles)
+    of_engine = "" if observation is None else observation.reason or str(observation.cause or "")
+    if pilot.attempts and pilot.life in OVER:  # what ended there cannot be read yet
+        ours = ours or pilot.link.trouble
+    why = ours or of_engine
+    if pilot.life is Life.STRANDED:
+        why = f"{why}; {GONE_FOR_GOOD}"
+    silent_s = pilot.silent_s if pilot.spoke else math.inf
+    return PilotRow(
+        backend=backend,
+        token=pilot.token,
+        stage=pilot.life,
+        reason=line(why),
+        node=pilot.node,
+        job=pilot.job,
+        starts_at=None if observation is None else observation.starts_at,
+        since=record.since,
+        cpus=spec.cpus,
+        gpus=spec.gpus,
+        attempts=pilot.attempts,
+        heard_at=wall - silent_s if math.isfinite(silent_s) else None,
+        log=pilot.log or "",
+    )

@@ -13,9 +13,8 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from launcher.backends.messages import Bye, read_news
+from launcher.backends.channel import TOKEN, Bye, PilotFolder, PilotSpec, read_news
 from launcher.backends.node_facts import WrongGpus, resolve
-from launcher.backends.pilot_folder import TOKEN, PilotFolder, PilotSpec
 from launcher.backends.protocol import NOWHERE, Cause, EngineError, Estimate, Observation, Stage
 from launcher.backends.settings import BackendSettings
 from launcher.errors import MachineError, counted
@@ -131,11 +130,6 @@ class Local:
         self._root = settings.folder or home.folder / "pilots"
         self._folders: dict[str, PilotFolder] = {}  # by token, of those that we started
         self._children: dict[str, subprocess.Popen[bytes]] = {}  # by token
-
-    @property
-    def settings(self) -> BackendSettings:
-        """Its table of config.toml."""
-        return self._settings
 
     def submit(self, pilots: Sequence[tuple[PilotFolder, PilotSpec]]) -> None:
         """Start pilots.

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
-from launcher.backends.messages import Began, Ended, News
-from launcher.backends.pilot_folder import PilotFolder, name_of, numbers_of
+from launcher.backends.channel import Began, Ended, News, PilotFolder, name_of, numbers_of
 from launcher.context import WorkerEnvironment, worker_environment_of
 from launcher.states import Failed, Lost, Outcome, Void
 from launcher.system import cgroups

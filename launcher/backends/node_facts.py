@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher import __version__
-from launcher.backends.messages import Hello
-from launcher.backends.pilot_folder import PilotFolder, PilotSpec
+from launcher.backends.channel import Hello, PilotFolder, PilotSpec
 from launcher.errors import MachineError, counted
 from launcher.gpu.monitor import Lookout, look_once, owner_of, parent_of
 from launcher.gpu.nvml import Nvml

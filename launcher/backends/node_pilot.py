@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from math import inf
 from pathlib import Path
 
-from launcher.backends.messages import (
+from launcher.backends.channel import (
     Beat,
     Bye,
     Ended,
@@ -23,6 +23,8 @@ from launcher.backends.messages import (
     Leave,
     Leaving,
     News,
+    PilotFolder,
+    PilotSpec,
     Reader,
     Run,
     Stop,
@@ -32,7 +34,6 @@ from launcher.backends.messages import (
 )
 from launcher.backends.node_attempts import Attempts
 from launcher.backends.node_facts import Facts, NodeGpus
-from launcher.backends.pilot_folder import PilotFolder, PilotSpec
 from launcher.system import memory
 from launcher.system.paths import Home
 from launcher.units import format_seconds

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.backends.messages import Bye, Hello
+from launcher.backends.channel import TOKEN, Bye, Hello, PilotFolder, PilotSpec, read_pilot_spec
 from launcher.backends.node_attempts import make_node_home, remove_node_home
 from launcher.backends.node_facts import find_out
 from launcher.backends.node_pilot import Outbox, Pilot
-from launcher.backends.pilot_folder import TOKEN, PilotFolder, PilotSpec, read_pilot_spec
 from launcher.system.environment import BEFORE, SITE, looks_secret, site_changes
 from launcher.system.stored_fields import Unreadable
 

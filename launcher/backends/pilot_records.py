@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from launcher import __version__
-from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
+from launcher.backends.channel import PilotFolder, PilotSpec, make_pilot_folder
 from launcher.backends.protocol import Backend, EngineError, Refused
 from launcher.backends.settings import KINDS, BackendSettings
 from launcher.errors import MachineError
 from launcher.system.files import Json, read_bytes, read_json, sync, write_json
-from launcher.system.home_checks import file_system, is_remote, machine, without_links
+from launcher.system.home_checks import file_system, is_remote, machine, mounts, without_links
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable, known_of, parsed, restored, texts
 
@@ -195,6 +195,12 @@ _TRIES = 3
 
 class FolderTaken(MachineError):
     """The folder of a backend belongs to another queue."""
+
+
+def pilots_root(settings: BackendSettings, home: Home) -> Path:
+    """Return the folder in which each pilot of a backend gets one, for the user whose process this is."""
+    user = Path(os.path.expanduser("~"))  # noqa: PTH111  # an unknown user is no error here
+    return backend_folder(settings, home, user, mounts())
 
 
 def backend_folder(settings: BackendSettings, home: Home, user: Path, mountinfo: str) -> Path:

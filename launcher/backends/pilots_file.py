@@ -1,37 +1,23 @@
-"""pilots.json: the pilots as the scheduler last saw them, for screens; and its reader.
+"""pilots.json: the pilots as the scheduler last saw them, for screens; and its reader, after which all is harmless.
 
 nodes.jsonl tells on which node each pilot was, for screens that show what ran there; it is kept after a pilot's end.
 """
 
+import contextlib
 import json
 import logging
 import math
 import time
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable, known_of
+from launcher.system.text import harmless
 
 MOST = 20_000  # lines; what is older is not told any more
 _NAME = "nodes.jsonl"
-
-
-class OnNode(Protocol):
-    """A pilot that may be on a node by now."""
-
-    @property
-    def token(self) -> str:
-        """Its name."""
-
-    @property
-    def backend(self) -> str:
-        """Its backend's name."""
-
-    @property
-    def node(self) -> str:
-        """The node it is on, '' where that is not known."""
 
 
 class PastPilot(NamedTuple):
@@ -43,7 +29,7 @@ class PastPilot(NamedTuple):
 
 
 def past_pilots(home: Home) -> dict[str, PastPilot]:
-    """Return by token where pilots are or were, as far back as that is known."""
+    """Return by token where pilots are or were, as far back as that is known; harmless to a terminal."""
     try:
         text = (home.folder / _NAME).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -51,7 +37,7 @@ def past_pilots(home: Home) -> dict[str, PastPilot]:
     pilots = {}
     for line in [*filter(None, text.splitlines())][-MOST:]:
         try:
-            pilot = known_of(PastPilot, json.loads(line), "a line")
+            pilot = _row(PastPilot, json.loads(line))
         except (ValueError, RecursionError, TypeError):
             continue  # cut off by a power cut, or written by a newer launcher
         pilots[pilot.token] = pilot
@@ -66,7 +52,7 @@ class NodesFile:
         self._home = home
         self._known: set[str] | None = None
 
-    def add(self, pilots: Iterable[OnNode]) -> None:
+    def add(self, pilots: Iterable["PilotRow"]) -> None:
         """Write down which node pilots are on, of each once; a full disk stops nothing."""
         there = [pilot for pilot in pilots if pilot.node]
         if not there:
@@ -76,12 +62,8 @@ class NodesFile:
         fresh = [pilot for pilot in there if pilot.token not in self._known]
         if not fresh:
             return
-        lines = (
-            json.dumps(
-                PastPilot(token=pilot.token, backend=pilot.backend, node=pilot.node)._asdict()
-            )
-            for pilot in fresh
-        )
+        places = (PastPilot(pilot.token, pilot.backend, pilot.node) for pilot in fresh)
+        lines = (json.dumps(place._asdict()) for place in places)
         try:
             with (self._home.folder / _NAME).open("a", encoding="utf-8") as file:
                 # what stands there may end in the middle of a line
@@ -98,7 +80,8 @@ SCHEMA = 1
 EVERY_S = 1.0  # written at most so often
 FRESH_S = 5.0  # and so often while there are pilots, as they were heard since
 
-Row = TypeVar("Row", "PilotRow", "BackendRow")
+LAST = 1e11  # seconds since 1970; no calendar goes much further
+Row = TypeVar("Row", "PilotRow", "BackendRow", PastPilot)
 
 
 class PilotRow(NamedTuple):
@@ -138,43 +121,67 @@ class BackendRow(NamedTuple):
     log: str = ""  # the last lines of what the last of them printed
 
 
-class PilotsReport(NamedTuple):
-    """All of them, at a time."""
+class Pilots(NamedTuple):
+    """All of them at one moment."""
 
-    at: float = 0.0  # seconds since 1970; 0: never
+    at: float = 0.0  # seconds since 1970 when the scheduler wrote this; 0: never
     backends: tuple[BackendRow, ...] = ()
     pilots: tuple[PilotRow, ...] = ()
 
+    @property
+    def nodes(self) -> Mapping[str, str]:
+        """The node of each pilot by its token; of one that is on none yet its backend's name."""
+        return {pilot.token: pilot.node or pilot.backend for pilot in self.pilots}
 
-def read_pilots(home: Home) -> PilotsReport:
+
+NO_PILOTS = Pilots()
+
+
+def seen_pilots(home: Home) -> Pilots:
     """Return what the scheduler last saw; nothing where there is no such file, or none that we know."""
     try:
         record = read_json(home.folder / "pilots.json")
     except OSError:
         record = None
     if record is None or record.get("schema") != SCHEMA:
-        return PilotsReport()
+        return NO_PILOTS
     at = record.get("at")
-    return PilotsReport(
+    return Pilots(
         at=float(at) if isinstance(at, int | float) and math.isfinite(at) else 0.0,
-        backends=_rows(BackendRow, record.get("backends")),
-        pilots=_rows(PilotRow, record.get("pilots")),
+        backends=tuple(_rows(BackendRow, record.get("backends"))),
+        pilots=tuple(map(_timely, _rows(PilotRow, record.get("pilots")))),
     )
 
 
-def _rows(kind: type[Row], stored: Json) -> tuple[Row, ...]:
-    rows = (_row(kind, entry) for entry in (stored if isinstance(stored, list) else []))
-    return tuple(row for row in rows if row is not None)
+def _rows(kind: type[Row], stored: Json) -> Iterator[Row]:
+    for entry in stored if isinstance(stored, list) else []:
+        with contextlib.suppress(Unreadable, TypeError):  # none that we know
+            row = _row(kind, entry)
+            values: Iterable[object] = row
+            if all(math.isfinite(value) for value in values if isinstance(value, float)):
+                yield row
 
 
-def _row(kind: type[Row], entry: Json) -> Row | None:
-    """Return a row, None where it is none that we know."""
-    try:
-        row = known_of(kind, entry, "a row")
-    except (Unreadable, TypeError):
-        return None
-    numbers = (value for value in row if isinstance(value, float))
-    return row if all(map(math.isfinite, numbers)) else None
+def _row(kind: type[Row], entry: object) -> Row:
+    """Return a row whose words are harmless to a terminal: an engine may say anything.
+
+    Raises:
+        Unreadable: it is none.
+    """
+    record = entry if isinstance(entry, dict) else {}
+    words = {name: harmless(text) for name, text in record.items() if isinstance(text, str)}
+    return known_of(kind, record | words, "a row")
+
+
+def _timely(row: PilotRow) -> PilotRow:
+    """Return a pilot whose times are some."""
+    return row._replace(
+        since=_time(row.since) or 0.0, starts_at=_time(row.starts_at), heard_at=_time(row.heard_at)
+    )
+
+
+def _time(at: float | None) -> float | None:
+    return at if at is not None and 0 <= at <= LAST else None
 
 
 class PilotsFile:

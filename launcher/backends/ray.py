@@ -3,17 +3,22 @@
 Ray itself is never imported here: a child process in the cluster's interpreter speaks with it (`ray_desk`).
 """
 
+import contextlib
+import json
 import os
 import re
+import signal
+import subprocess
 import sys
+import threading
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launcher.backends.asked_process import AskedProcess
-from launcher.backends.pilot_folder import PilotFolder, PilotSpec, Shape
+from launcher.backends.channel import PilotFolder, PilotSpec
 from launcher.backends.protocol import (
     NOWHERE,
     Cause,
@@ -23,12 +28,12 @@ from launcher.backends.protocol import (
     Refused,
     Stage,
 )
-from launcher.backends.settings import BackendSettings, interpreter_on_node, path_on_node
+from launcher.backends.settings import BackendSettings, NodePaths
 from launcher.system.environment import looks_secret, prologue_lines
 from launcher.system.files import last_lines
 from launcher.system.paths import Home
 from launcher.system.text import harmless
-from launcher.units import format_bytes
+from launcher.units import format_bytes, format_seconds
 
 _WAITING = frozenset({"DEPENDENCIES_UNREADY", "PENDING_CREATION", "RESTARTING"})
 _ALIVE, _DEAD = "ALIVE", "DEAD"
@@ -66,24 +71,24 @@ class Node:
     free: Mapping[str, float] = field(default_factory=dict)
 
 
-def asks(settings: BackendSettings, shape: Shape) -> dict[str, Any]:
-    """Return what is asked of Ray for a pilot of a shape."""
-    options: dict[str, Any] = {"num_cpus": shape.cpus, "num_gpus": shape.gpus}
-    if shape.memory is not None:
-        options["memory"] = shape.memory
-    if settings.gpu_type and shape.gpus:
+def asks(settings: BackendSettings, spec: PilotSpec | BackendSettings) -> dict[str, Any]:
+    """Return what is asked of Ray for a pilot of a spec."""
+    options: dict[str, Any] = {"num_cpus": spec.cpus, "num_gpus": spec.gpus}
+    if spec.memory is not None:
+        options["memory"] = spec.memory
+    if settings.gpu_type and spec.gpus:
         options["accelerator_type"] = settings.gpu_type
     if settings.resources:
         options["resources"] = dict(settings.resources)
     return options
 
 
-def resources(settings: BackendSettings, shape: Shape) -> dict[str, float]:
+def resources(settings: BackendSettings, spec: PilotSpec | BackendSettings) -> dict[str, float]:
     """Return the same by the names under which Ray counts it on nodes."""
-    wanted: dict[str, float] = {"CPU": float(shape.cpus), "GPU": float(shape.gpus)}
-    if shape.memory is not None:
-        wanted["memory"] = float(shape.memory)
-    if settings.gpu_type and shape.gpus:
+    wanted: dict[str, float] = {"CPU": float(spec.cpus), "GPU": float(spec.gpus)}
+    if spec.memory is not None:
+        wanted["memory"] = float(spec.memory)
+    if settings.gpu_type and spec.gpus:
         wanted[f"accelerator_type:{settings.gpu_type}"] = 0.001
     return {name: amount for name, amount in {**wanted, **settings.resources}.items() if amount}
 
@@ -223,6 +228,163 @@ def _amounts(record: Mapping[str, Any]) -> dict[str, float]:
     return {str(name): float(amount) for name, amount in record.items()}
 
 
+_LINES_KEPT = 10  # of what it prints for people
+_SHOWN = 3
+_LONGEST = 1 << 16  # bytes of such a line
+_END_S = 5.0  # for a process that has closed its output to be gone
+_MOST_ANSWER = 1 << 28  # bytes
+
+
+class AskedProcess:
+    """A child process that answers questions over a pipe, a JSON line each; it is started when there is one.
+
+    Where it does not answer in time it is killed, and the next question starts another. Used by one thread at a time.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        environment: Callable[[], Mapping[str, str]],
+        *,
+        name: str,
+        patience_s: float,
+    ) -> None:
+        """Begin without a process.
+
+        Args:
+            argv: its command.
+            environment: of what it is started with.
+            name: whom it speaks for, in messages.
+            patience_s: for each answer.
+        """
+        self._argv, self._environment = tuple(argv), environment
+        self._name, self._patience_s = name, patience_s
+        self._child: subprocess.Popen[bytes] | None = None
+        self._listener: threading.Thread | None = None
+        self._printed: deque[str] = deque(maxlen=_LINES_KEPT)
+        self._number = 0
+
+    def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
+        """Return the answer to a question.
+
+        Raises:
+            EngineError: it cannot be started, ended, or did not answer in time.
+        """
+        self._number += 1
+        line = json.dumps({"id": self._number, "do": what, "with": arguments}).encode() + b"\n"
+        try:
+            child = self._started()
+            return self._read(child, self._told(child, line))
+        except EngineError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Kill the process; the next question starts another."""
+        child, self._child = self._child, None
+        if child is None:
+            return
+        _kill(child)
+        child.wait()
+        for end in (child.stdin, child.stdout):
+            if end is not None:
+                with contextlib.suppress(OSError):
+                    end.close()
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        """Return the process; started where there is none, or where it has ended since.
+
+        Raises:
+            EngineError: it cannot be started.
+        """
+        if self._child is not None and self._child.poll() is None:
+            return self._child
+        self.close()
+        self._printed.clear()
+        try:
+            self._child = child = subprocess.Popen(
+                self._argv,
+                env=self._environment(),
+                cwd="/",
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise EngineError(f"{self._name}: cannot run {self._argv[0]}: {why}") from error
+        self._listener = threading.Thread(target=self._listen, args=(child,), daemon=True)
+        self._listener.start()
+        return child
+
+    def _listen(self, child: "subprocess.Popen[bytes]") -> None:
+        """Keep the last lines that the process prints for people."""
+        assert child.stderr is not None
+        with child.stderr as lines, contextlib.suppress(OSError, ValueError):
+            for line in lines:
+                text = harmless(line[:_LONGEST].decode(errors="replace").strip())
+                if text:
+                    self._printed.append(text)
+
+    def _told(self, child: "subprocess.Popen[bytes]", line: bytes) -> bytes:
+        """Return the line that the process answers; not whole where it has ended.
+
+        Raises:
+            EngineError: it did not answer in time; it is killed then, which ends what waits for it.
+        """
+        assert child.stdin is not None
+        assert child.stdout is not None
+        late = threading.Event()
+
+        def kill() -> None:
+            late.set()
+            _kill(child)
+
+        timer = threading.Timer(self._patience_s, kill)
+        timer.daemon = True
+        timer.start()
+        answer = b""
+        with contextlib.suppress(OSError):
+            child.stdin.write(line)
+            child.stdin.flush()
+            answer = child.stdout.readline(_MOST_ANSWER)
+        timer.cancel()
+        if late.is_set():
+            span = format_seconds(self._patience_s)
+            raise EngineError(f"{self._name} did not answer within {span}")
+        return answer
+
+    def _read(self, child: "subprocess.Popen[bytes]", line: bytes) -> dict[str, Any]:
+        if not line.endswith(b"\n"):
+            raise self._ended(child)
+        try:
+            answer = json.loads(line)
+            if isinstance(answer, dict) and answer.pop("id") == self._number:
+                return answer
+        except (ValueError, KeyError, RecursionError):
+            pass
+        text = harmless(line[:200].decode(errors="replace").strip())
+        raise EngineError(f"{self._name}: an answer is not understood: {text}")
+
+    def _ended(self, child: "subprocess.Popen[bytes]") -> EngineError:
+        try:
+            code = child.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            code = 0
+        if self._listener is not None:
+            self._listener.join(_END_S)
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        printed = "; ".join(list(self._printed)[-_SHOWN:])
+        more = f": {printed}" if printed else ""
+        return EngineError(f"{self._name}: {self._argv[0]} ended by itself, {how}{more}")
+
+
+def _kill(child: "subprocess.Popen[bytes]") -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
 PATIENCE_S = 60.0  # joining a cluster takes seconds, on a busy machine many
 LOG_LINES = 20
 MOST_TEXT = 600  # characters of what Ray said that a message shows
@@ -255,11 +417,6 @@ class Ray:
             patience_s=patience_s,
         )
 
-    @property
-    def settings(self) -> BackendSettings:
-        """Its table of config.toml."""
-        return self._settings
-
     def submit(self, pilots: Sequence[tuple[PilotFolder, PilotSpec]]) -> None:
         """Create an actor for each pilot.
 
@@ -272,9 +429,9 @@ class Ray:
             pilots=[
                 {
                     "token": folder.token,
-                    "asks": asks(self._settings, spec.shape),
+                    "asks": asks(self._settings, spec),
                     "argv": self._command(folder),
-                    "log": path_on_node(self._settings, folder.log),
+                    "log": NodePaths(self._settings).path(folder.log),
                 }
                 for folder, spec in pilots
             ],
@@ -322,7 +479,7 @@ class Ray:
             raise EngineError(f"Ray's answer is not understood: {error}") from error
         except Refused as error:
             return Estimate(possible=False, why=str(error))
-        wanted = resources(self._settings, spec.shape)
+        wanted = resources(self._settings, spec)
         why = why_not(nodes, wanted)
         starts_at = None if why else time.time()
         return Estimate(possible=could_fit(nodes, wanted), why=why, starts_at=starts_at)
@@ -333,17 +490,16 @@ class Ray:
 
     def _command(self, folder: PilotFolder) -> list[str]:
         """Return what an actor runs: the guard of a pilot, in the site's container and after its prologue."""
-        words = [*self._settings.wrap, interpreter_on_node(self._settings)]
+        words = [*self._settings.wrap, NodePaths(self._settings).interpreter()]
         words += ["-P", "-m", "launcher.backends.ray_guard"]
-        words.append(path_on_node(self._settings, folder.folder))
+        words.append(NodePaths(self._settings).path(folder.folder))
         if not self._settings.prologue:
             return words
         lines = [*prologue_lines(self._settings.prologue), 'exec "$@"']
         return [*_BASH, "\n".join(lines), "bash", *words]
 
     def _wanted(self) -> dict[str, float]:
-        own = self._settings
-        return resources(own, Shape(cpus=own.cpus, gpus=own.gpus, memory=own.memory))
+        return resources(self._settings, self._settings)
 
     def _ask(self, what: str, **arguments: Any) -> dict[str, Any]:
         answer = self._desk.ask(what, **arguments)

@@ -11,15 +11,18 @@ pilots = 4                        # most at once
 From them come where a job may run, which jobs a pilot can hold at all, and paths as the nodes see them.
 """
 
+import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
-from typing import Any
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
 
 from launcher.errors import UsageError
 from launcher.job import Resources, Terms
 from launcher.system.config import Fault, absolute, read_configuration, unknown
+from launcher.system.files import Json
 from launcher.units import format_bytes, format_seconds, parse_bytes, parse_seconds
 
 TABLE = "backends"
@@ -155,62 +158,63 @@ def _values(name: str, entry: Mapping[str, Any], faults: list[Fault]) -> dict[st
             what = f"a key of [{TABLE}.{name}]"
             faults.append(((TABLE, name, key), unknown(key, what, _READ)))
             continue
-        target, expected, read = _READ[written]
+        expected, read = _READ[written]
         try:
-            values[target] = read(value)
+            values[f"{written}_s" if read is _span else written] = read(value)
         except (UsageError, TypeError, ValueError):
             faults.append(((TABLE, name, key), f"{TABLE}.{name}.{key}: expected {expected}"))
     return values
 
 
+def _need(holds: bool) -> None:
+    """Refuse a value; what is expected instead stands in the table."""
+    if not holds:
+        raise ValueError
+
+
 def _kind(value: object) -> str:
-    if value not in KINDS:
-        raise UsageError("unknown")
+    _need(value in KINDS)
     return str(value)
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str) or "\0" in value:
-        raise UsageError("expected a text")
-    return value
+    _need(isinstance(value, str) and "\0" not in value)
+    return str(value)
 
 
 def _word(value: object) -> str:
     text = _text(value)
-    if not text or text.split() != [text] or text.startswith("-"):
-        raise UsageError("expected a word")
+    _need(text.split() == [text] and not text.startswith("-"))
     return text
 
 
 def _texts(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise UsageError("expected a list")
-    return tuple(map(_text, value))
+    _need(isinstance(value, list))
+    return tuple(map(_text, cast("list[object]", value)))
 
 
-def _whole(least: int) -> Callable[[object], int]:
-    def read(value: object) -> int:
-        if type(value) is not int or not least <= value <= 1_000_000:
-            raise UsageError("expected a number")
-        return value
+def _whole(value: object) -> int:
+    _need(type(value) is int and 0 <= value <= 1_000_000)
+    return cast("int", value)
 
-    return read
+
+def _some(value: object) -> int:
+    _need(value != 0)
+    return _whole(value)
 
 
 def _switch(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise UsageError("expected true or false")
-    return value
+    _need(isinstance(value, bool))
+    return bool(value)
 
 
 def _pilot(value: object) -> bool:
-    return True if value == "on" else False if value == "off" else _switch(value)
+    return value == "on" if value in ("on", "off") else _switch(value)
 
 
 def _span(value: object) -> float:
     span = parse_seconds(_text(value))
-    if span <= 0:
-        raise UsageError("expected a time")
+    _need(span > 0)
     return span
 
 
@@ -222,58 +226,53 @@ def _folder(value: object) -> Path:
     return absolute("folder", _text(value))
 
 
+def _table(value: object) -> dict[str, Any]:
+    _need(isinstance(value, dict))
+    return cast("dict[str, Any]", value)
+
+
 def _paths(value: object) -> Mapping[str, str]:
-    if not isinstance(value, dict):
-        raise UsageError("expected a table")
-    pairs = {_text(here): _text(there) for here, there in value.items()}
-    if not all(path.startswith("/") for pair in pairs.items() for path in pair):
-        raise UsageError("expected absolute paths")
+    pairs = {_text(here): _text(there) for here, there in _table(value).items()}
+    _need(all(path.startswith("/") for pair in pairs.items() for path in pair))
     return pairs
 
 
 def _amounts(value: object) -> Mapping[str, float]:
-    if not isinstance(value, dict):
-        raise UsageError("expected a table")
-    for amount in value.values():
-        if type(amount) not in {int, float} or not 0 <= amount < 1e9:
-            raise UsageError("expected a number")
-    return {_word(name): float(amount) for name, amount in value.items()}
+    table = _table(value)
+    _need(all(type(item) in {int, float} and 0 <= item < 1e9 for item in table.values()))
+    return {_word(name): float(amount) for name, amount in table.items()}
 
 
 _WORD = "a word, such as"
-# key → the field, what is expected, how it is read
-_READ: Mapping[str, tuple[str, str, Callable[[object], Any]]] = {
-    "kind": ("kind", 'one of "local", "ray" and "slurm"', _kind),
-    "cpus": ("cpus", "a whole number of cores of each pilot, at least 1", _whole(1)),
-    "gpus": ("gpus", "a whole number of GPUs of each pilot", _whole(0)),
-    "gpu_type": ("gpu_type", f'{_WORD} "a100"', _word),
-    "memory": ("memory", 'main memory of each pilot, such as "64GiB"', _bytes),
-    "time": ("time_s", 'the wall time of each pilot, such as "12h"', _span),
-    "pilots": ("pilots", "a whole number of pilots at once, at least 1", _whole(1)),
-    "per_minute": (
-        "per_minute",
-        "a whole number of submissions in a minute, at least 1",
-        _whole(1),
-    ),
-    "pilot": ("pilot", '"on", or "off" for a job of the engine for each of yours', _pilot),
-    "idle": ("idle_s", 'a time after which a pilot without work leaves, such as "5m"', _span),
-    "lease": ("lease_s", 'a time of silence after which a pilot is given up, such as "60s"', _span),
-    "beat": ("beat_s", 'a time between signs of life, such as "5s"', _span),
-    "poll": ("poll_s", 'a time between questions to the engine, such as "5s"', _span),
-    "partition": ("partition", f'{_WORD} "gpu"', _word),
-    "account": ("account", f'{_WORD} "lab"', _word),
-    "qos": ("qos", f'{_WORD} "normal"', _word),
-    "constraint": ("constraint", 'a text, such as "a100&nvlink"', _text),
-    "reservation": ("reservation", f'{_WORD} "course"', _word),
-    "exclusive": ("exclusive", "true or false: whether a pilot takes whole nodes", _switch),
-    "options": ("options", 'a list of options of the engine, such as ["--nice=100"]', _texts),
-    "prologue": ("prologue", 'lines of bash, such as "module load cuda"', _text),
-    "wrap": ("wrap", 'a list of words, such as ["apptainer", "exec", "lab.sif"]', _texts),
-    "python": ("python", "the path of an interpreter on the nodes", _text),
-    "folder": ("folder", "the absolute path of a folder that all nodes see", _folder),
-    "paths": ("paths", 'a table such as { "/local" = "/shared" }', _paths),
-    "address": ("address", 'a text, such as "10.0.0.1:6379"', _text),
-    "resources": ("resources", "a table such as { worker = 1 }", _amounts),
+# key → what is expected, how it is read; the field of a time ends with _s
+_READ: Mapping[str, tuple[str, Callable[[object], Any]]] = {
+    "kind": ('one of "local", "ray" and "slurm"', _kind),
+    "cpus": ("a whole number of cores of each pilot, at least 1", _some),
+    "gpus": ("a whole number of GPUs of each pilot", _whole),
+    "gpu_type": (f'{_WORD} "a100"', _word),
+    "memory": ('main memory of each pilot, such as "64GiB"', _bytes),
+    "time": ('the wall time of each pilot, such as "12h"', _span),
+    "pilots": ("a whole number of pilots at once, at least 1", _some),
+    "per_minute": ("a whole number of submissions in a minute, at least 1", _some),
+    "pilot": ('"on", or "off" for a job of the engine for each of yours', _pilot),
+    "idle": ('a time after which a pilot without work leaves, such as "5m"', _span),
+    "lease": ('a time of silence after which a pilot is given up, such as "60s"', _span),
+    "beat": ('a time between signs of life, such as "5s"', _span),
+    "poll": ('a time between questions to the engine, such as "5s"', _span),
+    "partition": (f'{_WORD} "gpu"', _word),
+    "account": (f'{_WORD} "lab"', _word),
+    "qos": (f'{_WORD} "normal"', _word),
+    "constraint": ('a text, such as "a100&nvlink"', _text),
+    "reservation": (f'{_WORD} "course"', _word),
+    "exclusive": ("true or false: whether a pilot takes whole nodes", _switch),
+    "options": ('a list of options of the engine, such as ["--nice=100"]', _texts),
+    "prologue": ('lines of bash, such as "module load cuda"', _text),
+    "wrap": ('a list of words, such as ["apptainer", "exec", "lab.sif"]', _texts),
+    "python": ("the path of an interpreter on the nodes", _text),
+    "folder": ("the absolute path of a folder that all nodes see", _folder),
+    "paths": ('a table such as { "/local" = "/shared" }', _paths),
+    "address": ('a text, such as "10.0.0.1:6379"', _text),
+    "resources": ("a table such as { worker = 1 }", _amounts),
 }
 
 
@@ -346,15 +345,67 @@ def slots(asked: Resources, settings: BackendSettings) -> int:
     return max(1, by_cpus)
 
 
-def path_on_node(settings: BackendSettings, path: Path | str) -> str:
-    """Return where nodes see a path: by the longest entry of `paths` that it lies in, else as it is here."""
-    here = PurePosixPath(path)
-    for prefix, there in sorted(settings.paths.items(), key=lambda entry: -len(entry[0])):
-        if here.is_relative_to(prefix):
-            return str(PurePosixPath(there) / here.relative_to(prefix))
-    return str(here)
+class NodePaths:
+    """Turns paths of this machine into those of the nodes, where a backend's settings say that they differ."""
 
+    def __init__(self, settings: BackendSettings) -> None:
+        """Begin.
 
-def interpreter_on_node(settings: BackendSettings) -> str:
-    """Return the interpreter that a pilot runs in: that of the configuration, else ours."""
-    return settings.python or path_on_node(settings, sys.executable)
+        Args:
+            settings: of the backend.
+        """
+        self._python = settings.python
+        # the longest first: /data/fast may lie elsewhere than the rest of /data
+        pairs = ((here.rstrip("/"), there.rstrip("/")) for here, there in settings.paths.items())
+        self._pairs = tuple(sorted(pairs, key=lambda pair: -len(pair[0])))
+        self._context = lru_cache(maxsize=8)(self._new_context)
+
+    def spec(self, text: str) -> str:
+        """Return a spec as the node gets it; both are JSON."""
+        return json.dumps(self._mapped(json.loads(text))) if self._pairs else text
+
+    def context(self, text: str) -> str:
+        """Return the folder and environment of a job as the node gets them; both are JSON."""
+        return self._context(text) if self._pairs or self._python else text
+
+    def interpreter(self, path: str = sys.executable) -> str:
+        """Return the interpreter of the nodes for one of this machine, which is ours by default."""
+        return self._python or self.path(path)
+
+    def path(self, path: Path | str) -> str:
+        """Return a path as the nodes see it."""
+        path = str(path)
+        for here, there in self._pairs:
+            if path == here or path.startswith(f"{here}/"):
+                return f"{there}{path[len(here) :]}" or "/"
+        return path
+
+    def _new_context(self, text: str) -> str:
+        record: dict[str, Json] = json.loads(text)
+        mapped = {name: self._mapped(value) for name, value in record.items()}
+        environment = record.get("environment")
+        if isinstance(environment, dict):
+            mapped["environment"] = {
+                name: ":".join(map(self.path, str(value).split(":")))
+                for name, value in environment.items()
+            }
+        if self._python:
+            mapped["interpreter"] = self._python
+        return json.dumps(mapped)
+
+    def _mapped(self, value: Json) -> Json:
+        match value:
+            case str():
+                return self._word(value)
+            case list():
+                return [*map(self._mapped, value)]
+            case dict():
+                return {key: self._mapped(item) for key, item in value.items()}
+        return value
+
+    def _word(self, word: str) -> str:
+        """Return a word of a command line, which may hold a path behind its option: --data=/local/x."""
+        option, equals, path = word.partition("=")
+        if equals and option.startswith("-"):
+            return f"{option}={self.path(path)}"
+        return self.path(word)

@@ -1,19 +1,23 @@
-"""Pilots as jobs of Slurm, by its own programs: sbatch, squeue, sinfo and scancel.
+"""Pilots as jobs of Slurm, by its own programs: sbatch, squeue, sinfo, scontrol and scancel.
 
 A pilot is known by its token, which is its job's name. Where a program fails, hangs or prints what is not understood,
-nothing is known, and nothing is taken for gone. What a refusal of sbatch means stands here, too.
+nothing is known, and nothing is taken for gone. What these programs print of jobs and nodes is read in `slurm_states`.
 """
 
+import atexit
+import contextlib
 import math
 import os
 import re
 import shlex
+import signal
+import subprocess
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.backends.pilot_folder import PilotFolder, PilotSpec, Shape
+from launcher.backends.channel import PilotFolder, PilotSpec
 from launcher.backends.protocol import (
     NOWHERE,
     Cause,
@@ -23,8 +27,7 @@ from launcher.backends.protocol import (
     Refused,
     Stage,
 )
-from launcher.backends.settings import BackendSettings, interpreter_on_node, path_on_node
-from launcher.backends.slurm_commands import Answer, SlurmCommands
+from launcher.backends.settings import BackendSettings, NodePaths
 from launcher.backends.slurm_states import (
     FORMAT,
     NODE_FORMAT,
@@ -43,6 +46,7 @@ from launcher.system.environment import prologue_lines
 from launcher.system.files import last_lines
 from launcher.system.paths import Home
 from launcher.system.text import harmless
+from launcher.units import format_seconds
 
 MIB = 1 << 20
 WARNING_S = 120  # so long before its end a pilot is told, in which trainings save
@@ -60,43 +64,43 @@ class Batch(NamedTuple):
     """Pilots that are submitted with one call: one alone, or the elements of an array."""
 
     name: str  # of Slurm's job
-    shape: Shape
+    spec: PilotSpec  # of one of them: what they ask for is the same
     folder: Path  # the pilot's, or the one above those of all
     elements: tuple[int, ...] = ()
 
 
 def batches(pilots: Iterable[tuple[PilotFolder, PilotSpec]]) -> list[Batch]:
     """Return how pilots are submitted: those with names such as `launcher-ab_17` together, by arrays."""
+    arrays: dict[tuple[str, Path], list[tuple[PilotSpec, int]]] = {}
     alone: list[Batch] = []
-    arrays: dict[tuple[str, Shape, Path], list[int]] = {}
     for folder, spec in pilots:
         name, index = name_and_index(folder.token)
         if index:
-            arrays.setdefault((name, spec.shape, folder.folder.parent), []).append(int(index))
+            arrays.setdefault((name, folder.folder.parent), []).append((spec, int(index)))
         else:
-            alone.append(Batch(name=name, shape=spec.shape, folder=folder.folder))
+            alone.append(Batch(name=name, spec=spec, folder=folder.folder))
     return alone + [
-        Batch(name=name, shape=shape, folder=parent, elements=tuple(sorted(elements)))
-        for (name, shape, parent), elements in arrays.items()
+        Batch(name, array[0][0], parent, tuple(sorted(index for _, index in array)))
+        for (name, parent), array in arrays.items()
     ]
 
 
-def arguments(settings: BackendSettings, shape: Shape) -> list[str]:
-    """Return what is asked of Slurm for a pilot of a shape; the site's own options come first, ours count."""
+def arguments(settings: BackendSettings, spec: PilotSpec) -> list[str]:
+    """Return what is asked of Slurm for such a pilot; the site's own options come first, ours count."""
     named = {
         "partition": settings.partition,
         "account": settings.account,
         "qos": settings.qos,
         "constraint": settings.constraint,
         "reservation": settings.reservation,
-        "gres": _gres(settings, shape),
-        "mem": "" if shape.memory is None else f"{math.ceil(shape.memory / MIB)}M",
-        "time": "" if shape.time_s is None else str(_minutes(shape.time_s)),
-        "cpus-per-task": str(shape.cpus),
+        "gres": _gres(settings, spec),
+        "mem": "" if spec.memory is None else f"{math.ceil(spec.memory / MIB)}M",
+        "time": "" if spec.time_s is None else str(_minutes(spec.time_s)),
+        "cpus-per-task": str(spec.cpus),
         "nodes": "1",
         "ntasks": "1",
         # a pilot that is gone is replaced by another one, never run twice
-        "signal": f"B:USR1@{_warning_s(shape)}",
+        "signal": f"B:USR1@{_warning_s(spec)}",
         # limits of a login node are not those of a node
         "propagate": "NONE",
         "export": "ALL",  # of an environment that holds next to nothing
@@ -107,7 +111,7 @@ def arguments(settings: BackendSettings, shape: Shape) -> list[str]:
 
 def submission(settings: BackendSettings, batch: Batch) -> list[str]:
     """Return the arguments of sbatch for pilots whose folders are made; the script is its input."""
-    folder = path_on_node(settings, batch.folder)
+    folder = NodePaths(settings).path(batch.folder)
     escaped = folder.replace("%", "%%")
     if batch.elements:
         log = f"{escaped}/{batch.name}_%a/{PilotFolder(batch.folder).log.name}"
@@ -115,17 +119,17 @@ def submission(settings: BackendSettings, batch: Batch) -> list[str]:
     else:
         log, array = f"{escaped}/{PilotFolder(batch.folder).log.name}", []
     words = ["--parsable", f"--job-name={batch.name}", f"--chdir={folder}", "--open-mode=append"]
-    return [*arguments(settings, batch.shape), *words, f"--output={log}", *array]
+    return [*arguments(settings, batch.spec), *words, f"--output={log}", *array]
 
 
 def script(settings: BackendSettings, batch: Batch) -> str:
     """Return the script of a pilot, which becomes the pilot: Slurm's signals reach it, not a shell."""
-    folder = shlex.quote(path_on_node(settings, batch.folder))
+    folder = shlex.quote(NodePaths(settings).path(batch.folder))
     if batch.elements:
         folder = f'{folder}/{shlex.quote(batch.name)}_"$SLURM_ARRAY_TASK_ID"'
     # `module` and conda are defined by what a login shell reads
     shell = "#!/bin/bash -l" if settings.prologue else "#!/bin/bash"
-    start = [*settings.wrap, interpreter_on_node(settings), "-P", "-m", "launcher.pilots"]
+    start = [*settings.wrap, NodePaths(settings).interpreter(), "-P", "-m", "launcher.pilots"]
     lines = [
         shell,
         # an administrator may requeue what we asked not to: its attempts have been given up by then
@@ -141,33 +145,146 @@ def for_good(complaint: str) -> bool:
     return _FOR_GOOD.search(complaint) is not None
 
 
-def names_partition(complaint: str) -> bool:
-    """Tell whether Slurm knows no such partition."""
-    return _PARTITION.search(complaint) is not None
-
-
 def estimated_start(printed: str) -> float | None:
     """Return when `sbatch --test-only` expects the start, in seconds since 1970."""
     match = _START.search(printed)
     return None if match is None else float(match["at"])
 
 
-def _gres(settings: BackendSettings, shape: Shape) -> str:
-    if not shape.gpus:
+def _gres(settings: BackendSettings, spec: PilotSpec) -> str:
+    if not spec.gpus:
         return ""
     kind = f"{settings.gpu_type}:" if settings.gpu_type else ""
-    return f"gpu:{kind}{shape.gpus}"
+    return f"gpu:{kind}{spec.gpus}"
 
 
 def _minutes(time_s: float) -> int:
     return max(1, math.ceil(time_s / 60))
 
 
-def _warning_s(shape: Shape) -> int:
+def _warning_s(spec: PilotSpec) -> int:
     """Return how long before its end a pilot is told: of a short one, a quarter of its time at most."""
-    if shape.time_s is None:
+    if spec.time_s is None:
         return WARNING_S
-    return min(WARNING_S, 15 * _minutes(shape.time_s))
+    return min(WARNING_S, 15 * _minutes(spec.time_s))
+
+
+# what reaches sbatch reaches the job, too: no secrets, and no SBATCH_… or SLURM_… of an enclosing job
+_PASSED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "SLURM_CONF")
+_PREFIX_WORDS = ("error", "fatal", "warning")
+_MOST_TEXT = 600  # characters of what a program printed that a message shows
+_CHANGES = {"sbatch", "scancel"}  # they go on when this process ends; the others only ask
+PATIENCE_S = 60.0  # while its controller restarts, Slurm's own programs try for half a minute
+
+
+class Answer(NamedTuple):
+    """How one of Slurm's programs ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def complaint(self) -> str:
+        """What it complains of, on one line, without the program's name: "Invalid partition name specified"."""
+        lines = [_without_prefix(line) for line in (self.err or self.out).splitlines()]
+        text = "; ".join(dict.fromkeys(line for line in lines if line))
+        text = harmless(text) or f"exit code {self.code}"
+        return text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + "…"
+
+
+class SlurmCommands:
+    """Runs Slurm's programs, one at a time."""
+
+    def __init__(self, environ: Mapping[str, str], patience_s: float = PATIENCE_S) -> None:
+        """Begin.
+
+        Args:
+            environ: where PATH and SLURM_CONF stand.
+            patience_s: for each program.
+        """
+        self._environment = {name: environ[name] for name in _PASSED if name in environ}
+        self._patience_s = patience_s
+
+    def run(self, *argv: str, stdin: str = "", epoch: bool = False) -> Answer:
+        """Run a program to its end.
+
+        Args:
+            argv: its name, looked up in PATH, and its arguments.
+            stdin: what it reads.
+            epoch: it prints times as seconds since 1970; never for what submits, as jobs inherit it.
+
+        Raises:
+            EngineError: it is not installed, or did not end in time.
+        """
+        environment = self._environment | ({"SLURM_TIME_FORMAT": "%s"} if epoch else {})
+        try:
+            child = subprocess.Popen(  # found by the PATH of its own environment
+                argv,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise EngineError(
+                f"cannot run {argv[0]}: {why}; are Slurm's client programs installed on this host, and in PATH?"
+            ) from error
+        if argv[0] not in _CHANGES:
+            _questions.add(child)
+        with child:
+            try:
+                out, err = child.communicate(stdin.encode(), timeout=self._patience_s)
+            except subprocess.TimeoutExpired:
+                wait = format_seconds(self._patience_s)
+                raise EngineError(f"{argv[0]} did not answer within {wait}") from None
+            finally:
+                _end_group(child)
+                _questions.discard(child)
+        return Answer(
+            code=child.returncode,
+            out=out.decode(errors="replace"),
+            err=err.decode(errors="replace"),
+        )
+
+    def require(self, *argv: str, stdin: str = "", epoch: bool = False) -> str:
+        """Run a program to its end, and return what it prints.
+
+        Raises:
+            EngineError: it failed, is not installed, or did not end in time.
+        """
+        answer = self.run(*argv, stdin=stdin, epoch=epoch)
+        if answer.code:
+            raise EngineError(f"{argv[0]} failed: {answer.complaint}")
+        return answer.out
+
+
+_questions: set[subprocess.Popen[bytes]] = set()
+
+
+@atexit.register
+def _end_questions() -> None:
+    """End the questions under way when this process ends: nobody takes in an answer, and one may never come."""
+    for child in [*_questions]:
+        _end_group(child)
+
+
+def _end_group(child: subprocess.Popen[bytes]) -> None:
+    """End a program that hangs, with what it has started; of one that has ended nothing is left to end."""
+    if child.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+def _without_prefix(line: str) -> str:
+    """Return a line of `sbatch: error: what is wrong` without what stands before the last colons."""
+    program, colon, rest = line.strip().partition(": ")
+    if not colon or " " in program:
+        return line.strip()
+    word, colon, text = rest.partition(": ")
+    return text if colon and word in _PREFIX_WORDS else rest
 
 
 LOG_LINES = 20
@@ -202,11 +319,6 @@ class Slurm:
             str, float
         ] = {}  # nodes of which it is not known whether they answer → since when
 
-    @property
-    def settings(self) -> BackendSettings:
-        """Its table of config.toml."""
-        return self._settings
-
     def submit(self, pilots: Sequence[tuple[PilotFolder, PilotSpec]]) -> None:
         """Submit pilots, those of an array with one call.
 
@@ -236,8 +348,18 @@ class Slurm:
         if not tokens:
             return {}
         seen = observations(self._rows(tokens), tokens, nodes)
-        known = {token: seen[token].node or nodes.get(token, "") for token in seen}
-        return self._with_silent_nodes(seen, known)
+        ended = {
+            token: item._replace(node=node)
+            for token, item in seen.items()
+            if item.stage in {Stage.ENDED, Stage.UNKNOWN}
+            and item.cause is not Cause.COMPLETED
+            and (node := item.node or nodes.get(token, ""))
+        }
+        silent = self._silent({item.node for item in ended.values()})
+        for token, item in ended.items():
+            seen[token] = item._replace(node_answers=item.node not in silent)
+            seen[token] = seen[token]._replace(emptied=self._is_emptied(seen[token]))
+        return seen
 
     def cancel(self, tokens: Collection[str]) -> None:
         """Cancel pilots with all that runs in them.
@@ -260,7 +382,7 @@ class Slurm:
     def collect(self, pilot: PilotFolder) -> str:
         """Return the last lines of a pilot's log; what to look at where Slurm could not even open that."""
         lines = [*map(harmless, last_lines(pilot.log, LOG_LINES))]
-        return "\n".join(lines) or NO_LOG.format(path_on_node(self._settings, pilot.folder))
+        return "\n".join(lines) or NO_LOG.format(NodePaths(self._settings).path(pilot.folder))
 
     def estimate(self, spec: PilotSpec) -> Estimate:
         """Ask sbatch when such a pilot would start.
@@ -268,11 +390,11 @@ class Slurm:
         Raises:
             EngineError: Slurm does not answer.
         """
-        alone = Batch(name=spec.token, shape=spec.shape, folder=Path("/"))
+        alone = Batch(name=spec.token, spec=spec, folder=Path("/"))
         answer = self._commands.run(
             "sbatch",
             "--test-only",
-            *arguments(self._settings, spec.shape),
+            *arguments(self._settings, spec),
             stdin=script(self._settings, alone),
             epoch=True,
         )
@@ -287,7 +409,7 @@ class Slurm:
         complaint = answer.complaint
         if not for_good(complaint):
             return EngineError(f"sbatch failed: {complaint}")
-        more = self._partitions() if names_partition(complaint) else ""
+        more = self._partitions() if _PARTITION.search(complaint) else ""
         return Refused(
             f"Slurm refuses pilots of [backends.{self._settings.name}]: {complaint}{more}"
         )
@@ -316,43 +438,22 @@ class Slurm:
         except ValueError as error:
             raise EngineError(f"squeue printed what is not understood: {error}") from error
 
-    def _with_silent_nodes(
-        self, seen: Mapping[str, Observation], known: Mapping[str, str]
-    ) -> dict[str, Observation]:
-        """Add which ended pilots' nodes do not answer: what ran there may run on.
+    def _silent(self, nodes: Collection[str]) -> set[str]:
+        """Return which of these nodes do not answer, or may not: what ran there may run on.
 
-        Args:
-            seen: what squeue says.
-            known: by token, the node, '' where none is known.
+        Raises:
+            EngineError: nothing is known.
         """
-        asked = {
-            token: node
-            for token, observation in seen.items()
-            if observation.stage in {Stage.ENDED, Stage.UNKNOWN}
-            and observation.cause is not Cause.COMPLETED
-            and (node := known[token])
-        }
-        if not asked:
-            return dict(seen)
-        listed = ",".join(sorted(set(asked.values())))
+        if not nodes:
+            return set()
+        listed = ",".join(sorted(nodes))
         printed = self._commands.require(
             "sinfo", "--noheader", "--Node", f"--nodes={listed}", f"--format={NODE_FORMAT}"
         )
         try:
-            silent = silent_nodes(printed) | self._still_unsure(unsure_nodes(printed))
+            return silent_nodes(printed) | self._still_unsure(unsure_nodes(printed))
         except ValueError as error:
             raise EngineError(f"sinfo printed what is not understood: {error}") from error
-        result = {
-            token: observation._replace(
-                node=known[token],
-                node_answers=asked.get(token, "") not in silent,
-            )
-            for token, observation in seen.items()
-        }
-        return {
-            token: item._replace(emptied=token in asked and self._is_emptied(item))
-            for token, item in result.items()
-        }
 
     def _is_emptied(self, observation: Observation) -> bool:
         """Tell whether Slurm has seen the last process of an ended job die; of a node that is down it does not wait.
@@ -375,7 +476,7 @@ class Slurm:
         self._kill(tokens, calls, lambda row: row.job in running)
         by_array: dict[str, list[int]] = {}
         for row in live:
-            by_array.setdefault(row.job.partition("_")[0], []).append(int(row.index))
+            by_array.setdefault(row.job.partition("_")[0], []).append(int(row.element))
         for array, numbers in by_array.items():
             self._commands.require("scancel", f"{array}_[{ranges(numbers)}]")
 

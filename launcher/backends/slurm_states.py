@@ -5,8 +5,8 @@ Pilots are known by their names, never by Slurm's numbers: a controller that cra
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 from launcher.backends.protocol import NOWHERE, Cause, Observation, Stage
 
@@ -50,13 +50,12 @@ _CAUSES = {
 _MOST_ALIVE = (Stage.RUNNING, Stage.WAITING, Stage.ENDED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(NamedTuple):
     """A line of squeue."""
 
     job: str  # Slurm's number: 12, or 12_3 of an array
     state: str
-    index: str  # of an array's element
+    element: str  # of an array's element
     start: str
     end: str
     node: str
@@ -77,18 +76,10 @@ def _row(line: str) -> Row:
     fields = line.split("|", 6)
     if len(fields) != 7 or not _JOB.fullmatch(fields[0].strip()) or "|" not in fields[6]:
         raise ValueError(f"no line of squeue: {line[:80]!r}")
-    job, state, index, start, end, node = (field.strip() for field in fields[:6])
-    reason, _, name = fields[6].rpartition("|")
-    return Row(
-        job=job,
-        state=state,
-        index=index,
-        start=start,
-        end=end,
-        node="" if node in _NO_REASON else node,
-        reason="" if reason in _NO_REASON else reason,
-        name=name,
-    )
+    reason, _, name = fields.pop().rpartition("|")
+    job, state, element, start, end, node = map(str.strip, fields)
+    node, reason = ("" if text in _NO_REASON else text for text in (node, reason))
+    return Row(job, state, element, start, end, node, reason, name)
 
 
 def name_and_index(token: str) -> tuple[str, str]:
@@ -112,7 +103,7 @@ def observations(
     """
     by_element: dict[tuple[str, str], list[Observation]] = {}
     for row in rows:
-        index = row.index if row.index.isdigit() else ""
+        index = row.element if row.element.isdigit() else ""
         by_element.setdefault((row.name, index), []).append(_observation(row))
     result = {}
     for token in tokens:
@@ -192,7 +183,7 @@ def _node_states(text: str) -> list[tuple[str, str]]:
 def live_elements(rows: Iterable[Row], tokens: Collection[str]) -> list[Row]:
     """Return the rows of elements of arrays that have not ended."""
     elements = {name_and_index(token) for token in tokens}
-    return [row for row in rows if (row.name, row.index) in elements and row.state not in _CAUSES]
+    return [row for row in rows if (row.name, row.element) in elements and row.state not in _CAUSES]
 
 
 def ranges(numbers: Iterable[int]) -> str:

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 
 from launcher.backends.pilot_records import PilotRecords
 from launcher.backends.pilot_rules import OVER
-from launcher.backends.pilots_file import PilotRow
+from launcher.backends.pilots_file import PilotRow, seen_pilots
 from launcher.backends.slurm_states import commands_by_hand
 from launcher.errors import counted
-from launcher.screens.pilots import seen_pilots
 from launcher.system.paths import Home
 
 NAMED = 8  # pilots of a backend that a message names

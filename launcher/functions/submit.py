@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from launcher.backends.pilot_records import backend_folder
+from launcher.backends.pilot_records import pilots_root
 from launcher.backends.settings import (
     HERE,
     Backends,
@@ -167,9 +167,7 @@ def _folder(home: Home, terms: Terms, backends: Backends) -> Path:
     elsewhere = [name for name in terms.on if name != HERE]
     if not elsewhere:
         return home.folder / FOLDER
-    mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
-    user = Path(os.path.expanduser("~"))  # noqa: PTH111  # an unknown user is no error here
-    folders = {backend_folder(backends.by_name[name], home, user, mounts) for name in elsewhere}
+    folders = {pilots_root(backends.by_name[name], home) for name in elsewhere}
     if len(folders) > 1:
         raise UsageError(
             f"on: the pilots of {', '.join(elsewhere)} have no folder in common, where the function would "

@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 
+from launcher.backends.channel import Began, Ended, News, PilotFolder, name_of
 from launcher.backends.fleet import Fleet
-from launcher.backends.link import PilotLink
-from launcher.backends.messages import Began, Ended, News
-from launcher.backends.pilot_folder import PilotFolder, name_of
+from launcher.backends.pilot import PilotLink
 from launcher.context import read_context
 from launcher.scheduler.attempt_watch import (
     ELSEWHERE,

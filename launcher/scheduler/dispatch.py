@@ -12,11 +12,11 @@ from math import ceil
 from typing import NamedTuple
 
 from launcher.backends.fleet import Fleet
-from launcher.backends.link import PilotLink
+from launcher.backends.fleet import line as one_line
+from launcher.backends.pilot import PilotLink
 from launcher.backends.pilot_rules import Demand
 from launcher.backends.settings import HERE as LOCAL
-from launcher.backends.settings import Backends, BackendSettings, never_fits, slots
-from launcher.backends.waiting_reasons import line as one_line
+from launcher.backends.settings import Backends, BackendSettings, NodePaths, never_fits, slots
 from launcher.context import placed_context, read_context
 from launcher.errors import UsageError
 from launcher.scheduler.attempt_watch import RunningAttempts
@@ -36,7 +36,7 @@ from launcher.scheduler.placement import (
 )
 from launcher.scheduler.policy.decide import evacuate
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start
-from launcher.scheduler.sending import NodePaths, Sending
+from launcher.scheduler.sending import Sending
 from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.turn import Reasons, Requests, TurnResult
 from launcher.scheduler.waiting_line import Line

@@ -18,7 +18,7 @@ from functools import partial
 from itertools import chain
 
 from launcher.backends.fleet import Fleet
-from launcher.backends.link import PilotLink
+from launcher.backends.pilot import PilotLink
 from launcher.backends.settings import Backends
 from launcher.context import WorkerEnvironment
 from launcher.errors import StoreError

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from math import inf, isfinite
 from typing import NamedTuple
 
-from launcher.backends.link import PilotLink
-from launcher.backends.messages import Beat, Hello
+from launcher.backends.channel import Beat, Hello
+from launcher.backends.pilot import PilotLink
 from launcher.backends.settings import BackendSettings, never_fits
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.attempts_elsewhere import name_of_claim

@@ -1,17 +1,12 @@
-"""From a decision to an attempt on a pilot: claimed and laid out in a transaction, sent when that is committed.
-
-What an attempt's order says of paths, as the nodes of a backend see them.
-"""
+"""From a decision to an attempt on a pilot: claimed and laid out in a transaction, sent when that is committed."""
 
 import contextlib
-import json
 import logging
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 
-from launcher.backends.link import PilotLink
-from launcher.backends.messages import Leave
-from launcher.backends.settings import BackendSettings
+from launcher.backends.channel import Leave
+from launcher.backends.pilot import PilotLink
+from launcher.backends.settings import BackendSettings, NodePaths
 from launcher.job import CPU
 from launcher.scheduler.attempts_elsewhere import OnPilot, name_of_claim, spec_text_of
 from launcher.scheduler.policy.model import Start
@@ -20,76 +15,10 @@ from launcher.states import Lost, Outcome, Reason, ReasonCode
 from launcher.store.claims import Seat
 from launcher.store.rows import PILOT, Claim, ReadyJob
 from launcher.store.scheduler_actions import Scheduling
-from launcher.system.files import Json, sync, write_whole
+from launcher.system.files import sync, write_whole
 from launcher.system.paths import LOG, SPEC, Attempt, Home
 from launcher.workers.order import order_text
 from launcher.workers.started_file import void_attempt
-
-
-class NodePaths:
-    """Turns paths of this machine into those of the nodes, where a backend's settings say that they differ."""
-
-    def __init__(self, settings: BackendSettings) -> None:
-        """Begin.
-
-        Args:
-            settings: of the backend.
-        """
-        self._python = settings.python
-        # the longest first: /data/fast may lie elsewhere than the rest of /data
-        pairs = ((here.rstrip("/"), there.rstrip("/")) for here, there in settings.paths.items())
-        self._pairs = tuple(sorted(pairs, key=lambda pair: -len(pair[0])))
-        self._context = lru_cache(maxsize=8)(self._new_context)
-
-    def spec(self, text: str) -> str:
-        """Return a spec as the node gets it; both are JSON."""
-        return json.dumps(self._mapped(json.loads(text))) if self._pairs else text
-
-    def context(self, text: str) -> str:
-        """Return the folder and environment of a job as the node gets them; both are JSON."""
-        return self._context(text) if self._pairs or self._python else text
-
-    def interpreter(self, path: str) -> str:
-        """Return the interpreter of the nodes for one of this machine."""
-        return self._python or self.path(path)
-
-    def path(self, path: str) -> str:
-        """Return a path as the nodes see it."""
-        for here, there in self._pairs:
-            if path == here or path.startswith(f"{here}/"):
-                return f"{there}{path[len(here) :]}" or "/"
-        return path
-
-    def _new_context(self, text: str) -> str:
-        record: dict[str, Json] = json.loads(text)
-        mapped = {name: self._mapped(value) for name, value in record.items()}
-        environment = record.get("environment")
-        if isinstance(environment, dict):
-            mapped["environment"] = {
-                name: ":".join(map(self.path, str(value).split(":")))
-                for name, value in environment.items()
-            }
-        if self._python:
-            mapped["interpreter"] = self._python
-        return json.dumps(mapped)
-
-    def _mapped(self, value: Json) -> Json:
-        match value:
-            case str():
-                return self._word(value)
-            case list():
-                return [*map(self._mapped, value)]
-            case dict():
-                return {key: self._mapped(item) for key, item in value.items()}
-        return value
-
-    def _word(self, word: str) -> str:
-        """Return a word of a command line, which may hold a path behind its option: --data=/local/x."""
-        option, equals, path = word.partition("=")
-        if equals and option.startswith("-"):
-            return f"{option}={self.path(path)}"
-        return self.path(word)
-
 
 logger = logging.getLogger(__name__)
 

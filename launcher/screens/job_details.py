@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from launcher.backends.pilots_file import PastPilot
+from launcher.backends.pilots_file import PastPilot, past_pilots
 from launcher.errors import counted
 from launcher.gpu.gpus_file import seen_gpus
 from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Terms, is_exact, numbers_of
@@ -23,7 +23,7 @@ from launcher.scheduler.policy.vram_request import vram_request_of
 from launcher.scheduler.run_turns import turn_of
 from launcher.screens.format import JobLine, folder_of, harmless, iso, local, moment, variables_of
 from launcher.screens.gpu_view import labels_of
-from launcher.screens.pilots import ELSEWHERE, NOT_KNOWN, places_of
+from launcher.screens.pilots import ELSEWHERE
 from launcher.screens.snapshots import lines_of
 from launcher.staging.view import left_by
 from launcher.states import OPEN, State, is_signal
@@ -50,7 +50,7 @@ def job_records(
     last = store.read.newest_attempts(job.id for job in jobs)
     labels, tags = labels_of(home), store.steering.tags_of(job.id for job in jobs)
     elsewhere = any(attempt.pilot for attempt in last.values())
-    places = places_of(home) if elsewhere else {}
+    places = past_pilots(home) if elsewhere else {}
     listed = lines_of(home, store, jobs) if lines is None else lines
     return [
         {
@@ -137,7 +137,7 @@ def place_record(pilot: str | None, nodes: Mapping[str, PastPilot]) -> dict[str,
         pilot: the token of its pilot.
         nodes: where pilots were.
     """
-    place = nodes.get(pilot or "", NOT_KNOWN)
+    place = nodes.get(pilot or "", PastPilot(token=""))
     return {
         "pilot": pilot,
         "backend": place.backend or None,
@@ -177,7 +177,7 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         needy: the open jobs that need it.
     """
     attempts = store.read.attempts([row.id])
-    places = places_of(home) if any(attempt.pilot for attempt in attempts) else {}
+    places = past_pilots(home) if any(attempt.pilot for attempt in attempts) else {}
     return {
         "schema": 1,
         **job_records(home, store, [row])[0],

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import wrap
 
-from launcher.backends.messages import Beat, Hello, News, read_news
-from launcher.backends.pilot_folder import PilotFolder, name_of
+from launcher.backends.channel import Beat, Hello, News, PilotFolder, name_of, read_news
 from launcher.backends.pilot_records import PilotRecords
-from launcher.backends.pilots_file import BackendRow, PastPilot, PilotRow, past_pilots, read_pilots
+from launcher.backends.pilots_file import BackendRow, PilotRow, Pilots
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.screens.format import clock, first_line, iso
 from launcher.screens.gpu_view import Gauge, Guest
@@ -22,115 +21,46 @@ from launcher.screens.text_table import Column, Line, Span, Tone, line, table
 from launcher.store.rows import Claim
 from launcher.system.files import Json
 from launcher.system.paths import Home
-from launcher.system.text import harmless
 from launcher.units import format_seconds
 from launcher.workers.job import read_report
 
-LAST = 1e11  # seconds since 1970; no calendar goes much further
 ELSEWHERE = "a pilot"  # of which nothing more is known
 HERE = "local"  # this machine among nodes, by the word that `--on` has for it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pilots:
-    """Pilots and their backends at one moment."""
-
-    at: float = 0.0  # seconds since 1970 when the scheduler wrote this; 0: never
-    backends: tuple[BackendRow, ...] = ()
-    pilots: tuple[PilotRow, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.backends or self.pilots)
-
-    @property
-    def nodes(self) -> Mapping[str, str]:
-        """The node of each pilot by its token; of one that is on none yet its backend's name."""
-        return {pilot.token: pilot.node or pilot.backend for pilot in self.pilots}
-
-    def record(self) -> dict[str, Json]:
-        """Return both for JSON."""
-        return {
-            "backends": [
-                {
-                    "name": row.name,
-                    "kind": row.kind,
-                    "pilots": row.pilots,
-                    "reason": row.reason or None,
-                    "failures": row.failures,
-                    "log": row.log or None,
-                }
-                for row in self.backends
-            ],
-            "pilots": [
-                {
-                    "token": row.token,
-                    "backend": row.backend,
-                    "state": row.stage,
-                    "node": row.node or None,
-                    "job": row.job or None,
-                    "reason": row.reason or None,
-                    "since": iso(row.since),
-                    "starts_at": None if row.starts_at is None else iso(row.starts_at),
-                    "cpus": row.cpus,
-                    "gpus": row.gpus,
-                    "jobs": row.attempts,
-                    "heard_at": None if row.heard_at is None else iso(row.heard_at),
-                    "log": row.log or None,
-                }
-                for row in self.pilots
-            ],
-        }
-
-
-NO_PILOTS = Pilots()
-NOT_KNOWN = PastPilot(token="")
-
-
-def places_of(home: Home) -> dict[str, PastPilot]:
-    """Return by token where pilots are or were; a name and a node are harmless to a terminal."""
+def pilots_record(seen: Pilots) -> dict[str, Json]:
+    """Return pilots and their backends for JSON."""
     return {
-        token: PastPilot(token=token, backend=harmless(past.backend), node=harmless(past.node))
-        for token, past in past_pilots(home).items()
+        "backends": [
+            {
+                "name": row.name,
+                "kind": row.kind,
+                "pilots": row.pilots,
+                "reason": row.reason or None,
+                "failures": row.failures,
+                "log": row.log or None,
+            }
+            for row in seen.backends
+        ],
+        "pilots": [
+            {
+                "token": row.token,
+                "backend": row.backend,
+                "state": row.stage,
+                "node": row.node or None,
+                "job": row.job or None,
+                "reason": row.reason or None,
+                "since": iso(row.since),
+                "starts_at": None if row.starts_at is None else iso(row.starts_at),
+                "cpus": row.cpus,
+                "gpus": row.gpus,
+                "jobs": row.attempts,
+                "heard_at": None if row.heard_at is None else iso(row.heard_at),
+                "log": row.log or None,
+            }
+            for row in seen.pilots
+        ],
     }
-
-
-def seen_pilots(home: Home) -> Pilots:
-    """Return the pilots of a home as its scheduler last saw them."""
-    report = read_pilots(home)
-    return Pilots(
-        at=report.at,
-        backends=tuple(map(_backend, report.backends)),
-        pilots=tuple(map(_pilot, report.pilots)),
-    )
-
-
-def _backend(row: BackendRow) -> BackendRow:
-    return row._replace(
-        name=harmless(row.name),
-        kind=harmless(row.kind),
-        reason=harmless(row.reason),
-        log=harmless(row.log),
-    )
-
-
-def _pilot(row: PilotRow) -> PilotRow:
-    """Return a pilot whose words are harmless and whose times are some: an engine may say anything."""
-    return row._replace(
-        backend=harmless(row.backend),
-        token=harmless(row.token),
-        stage=harmless(row.stage),
-        reason=harmless(row.reason),
-        node=harmless(row.node),
-        job=harmless(row.job),
-        log=harmless(row.log),
-        since=_time(row.since) or 0.0,
-        starts_at=_time(row.starts_at),
-        heard_at=_time(row.heard_at),
-    )
-
-
-def _time(at: float | None) -> float | None:
-    return at if at is not None and 0 <= at <= LAST else None
 
 
 MOST = 16  # pilots that are listed one by one
@@ -248,7 +178,7 @@ def pilot_gauges(home: Home, pilots: Pilots, claims: Sequence[Claim]) -> list[Ga
         pilots: as they are now.
         claims: our attempts that have not ended.
     """
-    tokens = {pilot.token: pilot.node or pilot.backend for pilot in pilots.pilots if pilot.gpus}
+    nodes, tokens = pilots.nodes, {pilot.token for pilot in pilots.pilots if pilot.gpus}
     if not tokens:
         return []
     gauges = []
@@ -257,7 +187,7 @@ def pilot_gauges(home: Home, pilots: Pilots, claims: Sequence[Claim]) -> list[Ga
             continue
         ours = [claim for claim in claims if claim.pilot == record.token]
         seen = seen_gpus(record.pilot_folder)
-        gauges += [_gauge(gpu, tokens[record.token], ours, seen, home) for gpu in seen.gpus]
+        gauges += [_gauge(gpu, nodes[record.token], ours, seen, home) for gpu in seen.gpus]
     return gauges
 
 

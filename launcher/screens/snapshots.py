@@ -7,6 +7,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from launcher.backends.pilots_file import Pilots, seen_pilots
 from launcher.gpu.gpus_file import seen_gpus
 from launcher.gpu.monitor import Lookout
 from launcher.scheduler.chosen_policy import chosen_discipline, note_of
@@ -14,7 +15,7 @@ from launcher.scheduler.run_turns import screen_order
 from launcher.screens.format import JobLine, harmless, job_line
 from launcher.screens.gpu_view import CURVE, FRESH_S, Gauge, gauges_of, recalled
 from launcher.screens.host import HostReader
-from launcher.screens.pilots import ELSEWHERE, Pilots, seen_pilots
+from launcher.screens.pilots import ELSEWHERE
 from launcher.screens.screen import (
     Group,
     Happening,

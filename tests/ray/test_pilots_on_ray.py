@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from launcher.backends.channel import Began, Hello, Leave
 from launcher.backends.local import pids_of
-from launcher.backends.messages import Began, Hello, Leave
 from launcher.backends.protocol import Cause, EngineError, Stage
 from launcher.backends.ray import Ray
 from launcher.backends.settings import BackendSettings
@@ -192,7 +192,7 @@ def test_a_killed_pilot_keeps_its_gpus_until_what_ran_has_ended(
 def test_a_process_that_hangs_is_replaced(bench: Bench) -> None:
     engine = bench.engine()
     pilot = bench.running(engine)
-    hanging = Ray(engine.settings, patience_s=0.0)
+    hanging = Ray(engine._settings, patience_s=0.0)
     bench.engines.append(hanging)
     with pytest.raises(EngineError, match="Ray did not answer within"):
         seen(hanging, pilot)

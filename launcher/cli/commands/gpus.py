@@ -6,11 +6,12 @@ import sys
 
 import click
 
+from launcher.backends.pilots_file import seen_pilots
 from launcher.gpu.monitor import look_once
 from launcher.gpu.nvml import Nvml
 from launcher.screens.format import tabbed
 from launcher.screens.gpu_view import draw, gauges_of, recalled, scheduler_sees
-from launcher.screens.pilots import pilot_gauges, seen_pilots
+from launcher.screens.pilots import pilot_gauges
 from launcher.screens.terminal import say, width
 from launcher.store.client import open_queue
 from launcher.store.rows import Claim

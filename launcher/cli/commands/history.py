@@ -10,12 +10,13 @@ from textwrap import wrap
 
 import click
 
+from launcher.backends.pilots_file import past_pilots
 from launcher.cli.complete import JOBS
 from launcher.cli.select_jobs import HELP, select
 from launcher.errors import UsageError
 from launcher.screens.format import iso, moment, tabbed
 from launcher.screens.history_view import SECTIONS, columns, draw, headline, record
-from launcher.screens.pilots import HERE, places_of
+from launcher.screens.pilots import HERE
 from launcher.screens.terminal import say, width
 from launcher.screens.text_table import Tone, line
 from launcher.store.client import open_queue
@@ -129,7 +130,7 @@ def past_of(
 
 def places_by_token(home: Home) -> dict[str, tuple[str, str]]:
     """Return backend and node of each pilot, and of this machine by ''."""
-    places = {token: (past.backend, past.node) for token, past in places_of(home).items()}
+    places = {token: (past.backend, past.node) for token, past in past_pilots(home).items()}
     return places | {"": (HERE, os.uname().nodename)}
 
 

@@ -12,6 +12,7 @@ from operator import attrgetter
 
 import click
 
+from launcher.backends.pilots_file import NO_PILOTS, Pilots, seen_pilots
 from launcher.cli.complete import JOBS
 from launcher.cli.option_types import States
 from launcher.cli.select_jobs import HELP, Row, groups_of, select
@@ -21,7 +22,7 @@ from launcher.scheduler.run_turns import screen_order
 from launcher.screens.format import JobLine, iso, tabbed
 from launcher.screens.host import Host, HostReader
 from launcher.screens.job_details import job_records
-from launcher.screens.pilots import NO_PILOTS, Pilots, seen_pilots
+from launcher.screens.pilots import pilots_record
 from launcher.screens.queue_view import listing, screen_lines
 from launcher.screens.snapshots import RECENT, WAITING, Snapshots, lines_of, scheduler_of
 from launcher.screens.terminal import say, width
@@ -64,7 +65,7 @@ class Report:
             "counts": {state: self.counts.get(state, 0) for state in State},
             "groups": groups,
             "host": None if self.host is None else self.host.record(),
-            **self.pilots.record(),
+            **pilots_record(self.pilots),
             "truncated": any(self.left_out.values()),
             "left_out": dict(self.left_out),
             "jobs": [dict(job) for job in self.jobs],

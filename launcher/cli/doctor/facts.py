@@ -28,7 +28,7 @@ import pynvml
 
 from launcher import __version__
 from launcher.backends.pilot_records import backend_folder
-from launcher.backends.pilots_file import read_pilots
+from launcher.backends.pilots_file import seen_pilots
 from launcher.backends.settings import BackendSettings, configured_backends
 from launcher.errors import Error, UsageError
 from launcher.gpu.nvml import Nvml, Refused
@@ -399,7 +399,7 @@ def _engine(
 ) -> Engine:
     engine = Engine(name=settings.name, kind=settings.kind, partition=settings.partition)
     if home is not None:
-        rows = {row.name: row for row in read_pilots(home).backends}
+        rows = {row.name: row for row in seen_pilots(home).backends}
         if row := rows.get(settings.name):
             engine = engine._replace(failures=row.failures, reason=row.reason)
         user = Path(environ.get("HOME") or "/")

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from launcher.backends.channel import Leave, PilotSpec
 from launcher.backends.local import Local, make
-from launcher.backends.messages import Leave
-from launcher.backends.pilot_folder import PilotSpec
 from launcher.backends.protocol import Cause, EngineError, Stage
 from launcher.backends.settings import BackendSettings
 from launcher.system.environment import owners_environment

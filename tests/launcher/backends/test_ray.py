@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.asked_process import AskedProcess
 from launcher.backends.protocol import EngineError, Refused
-from launcher.backends.ray import Ray
+from launcher.backends.ray import AskedProcess, Ray
 from launcher.backends.settings import BackendSettings
 from tests.build import gone, until
 from tests.launcher.pilots.desk import a_pilot

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.backends.pilot_folder import Shape
+from launcher.backends.channel import PilotSpec
 from launcher.backends.protocol import Cause, Observation, Stage
 from launcher.backends.ray import NotUnderstood, asks, observations, resources, why_not
 from launcher.backends.ray import read_nodes as nodes_of
@@ -46,6 +46,10 @@ SIGKILL = (
     'usage. (2) ray stop --force is called. (3) The worker is crashed unexpectedly due to SIGSEGV." }'
 )
 OOM = 'oom_context { error_message: "The actor died because its node was running low on memory." }'
+
+
+def asked(**shape: Any) -> PilotSpec:
+    return PilotSpec(token="launcher-ab", backend="ray", version="1", **shape)
 
 
 def node(*, alive: bool = True, address: str = "10.0.0.1", end: int = 0, **has: float) -> Any:
@@ -136,7 +140,7 @@ def test_a_state_of_which_we_never_heard_is_no_end() -> None:
 
 def test_a_pilot_asks_for_its_shape_and_for_the_sites_resources() -> None:
     settings = BackendSettings(name="ray", kind="ray", gpu_type="A100", resources={"fast": 1.0})
-    shape = Shape(cpus=2, gpus=1, memory=1 << 30)
+    shape = asked(cpus=2, gpus=1, memory=1 << 30)
     assert asks(settings, shape) == {
         "num_cpus": 2,
         "num_gpus": 1,
@@ -151,7 +155,7 @@ def test_a_pilot_asks_for_its_shape_and_for_the_sites_resources() -> None:
         "accelerator_type:A100": 0.001,
         "fast": 1.0,
     }
-    assert asks(settings, Shape(cpus=1)) == {
+    assert asks(settings, asked(cpus=1)) == {
         "num_cpus": 1,
         "num_gpus": 0,
         "resources": {"fast": 1.0},

@@ -4,10 +4,11 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from launcher.backends.pilot_folder import PilotFolder, PilotSpec, Shape
+from launcher.backends.channel import PilotFolder, PilotSpec
 from launcher.backends.settings import BackendSettings
 from launcher.backends.slurm import (
     arguments,
@@ -19,6 +20,10 @@ from launcher.backends.slurm import (
 )
 
 GIB = 1 << 30
+
+
+def asked(**shape: Any) -> PilotSpec:
+    return PilotSpec(token="launcher-ab", backend="slurm", version="1", **shape)
 
 
 def settings(**changes: object) -> BackendSettings:
@@ -54,7 +59,7 @@ def test_all_that_the_configuration_names_is_asked() -> None:
             exclusive=True,
             options=("--nice=100", "--mem=1M"),
         ),
-        Shape(cpus=8, gpus=2, memory=64 * GIB + 1, time_s=43_200.5),
+        asked(cpus=8, gpus=2, memory=64 * GIB + 1, time_s=43_200.5),
     )
     assert {
         *("--partition=gpu", "--account=lab", "--qos=long", "--constraint=a100&nvlink"),
@@ -66,14 +71,14 @@ def test_all_that_the_configuration_names_is_asked() -> None:
 
 
 def test_what_the_configuration_does_not_name_is_left_to_slurm() -> None:
-    words = arguments(settings(), Shape(cpus=1))
+    words = arguments(settings(), asked(cpus=1))
     for option in ("partition", "account", "qos", "gres", "mem", "time", "exclusive"):
         assert not any(word.startswith(f"--{option}") for word in words)
 
 
 @pytest.mark.parametrize(("time_s", "warning_s"), [(30.0, 15), (240.0, 60), (86_400.0, 120)])
 def test_a_short_pilot_is_warned_later(time_s: float, warning_s: int) -> None:
-    words = arguments(settings(), Shape(cpus=1, time_s=time_s))
+    words = arguments(settings(), asked(cpus=1, time_s=time_s))
     assert f"--signal=B:USR1@{warning_s}" in words
 
 
@@ -85,14 +90,12 @@ def test_a_pilot_is_named_by_its_token_and_writes_into_its_folder() -> None:
     assert not any(word.startswith("--array") for word in words)
 
 
-def test_numbered_tokens_of_one_shape_are_one_array() -> None:
+def test_numbered_tokens_of_one_submission_are_one_array() -> None:
     pilots = [pilot(f"launcher-ab_{number}") for number in (0, 1, 2, 5, 7, 8)]
-    pilots += [pilot("launcher-ab_9", cpus=4), pilot("launcher-cd")]
-    alone, many, other = batches(pilots)
+    alone, many = batches([*pilots, pilot("launcher-cd")])
     assert (alone.name, alone.elements) == ("launcher-cd", ())
     assert "--array=0-2,5,7-8" in submission(settings(), many)
     assert "--output=/shared/pilots/launcher-ab_%a/engine.log" in submission(settings(), many)
-    assert "--array=9" in submission(settings(), other)
 
 
 def test_the_script_becomes_the_pilot() -> None:

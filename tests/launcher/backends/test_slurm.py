@@ -8,18 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
+from launcher.backends.channel import PilotFolder, PilotSpec, make_pilot_folder
 from launcher.backends.protocol import Cause, EngineError, Refused, Stage
 from launcher.backends.settings import BackendSettings
-from launcher.backends.slurm import Slurm
-from launcher.backends.slurm_commands import SlurmCommands
+from launcher.backends.slurm import Slurm, SlurmCommands
 from tests.build import gone, until
 
 TOKEN = "launcher-ab12"
 LEAVE = """
 import sys, threading, time
 from pathlib import Path
-from launcher.backends.slurm_commands import SlurmCommands
+from launcher.backends.slurm import SlurmCommands
 folder, program = Path(sys.argv[1]), sys.argv[2]
 commands = SlurmCommands({"PATH": f"{folder}/bin:/usr/bin:/bin"})
 threading.Thread(target=commands.run, args=(program,), daemon=True).start()

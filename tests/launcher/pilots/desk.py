@@ -11,19 +11,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from launcher import __version__
-from launcher.backends.messages import (
+from launcher.backends.channel import (
     Bye,
     Ended,
     Hello,
     News,
     Order,
+    PilotFolder,
+    PilotSpec,
     Reader,
     Run,
     Writer,
+    make_pilot_folder,
+    name_of,
     order_line,
     read_news,
 )
-from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder, name_of
 from launcher.context import Context
 from launcher.job import Spec
 from launcher.states import Outcome

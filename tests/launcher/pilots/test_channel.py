@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.backends.messages import Reader, Writer
+from launcher.backends.channel import Reader, Writer
 
 LINES = st.lists(st.binary(min_size=1, max_size=40).map(lambda text: text.replace(b"\n", b".")))
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.messages import Beat, Ended, Lease
-from launcher.backends.pilot_folder import PilotFolder
+from launcher.backends.channel import Beat, Ended, Lease, PilotFolder
 from launcher.states import Done, Stopped
 from launcher.system.paths import Home
 from launcher.system.processes import descendants, send

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.backends.messages import (
+from launcher.backends.channel import (
     LONGEST_LINE,
     Beat,
     Began,

@@ -5,7 +5,7 @@ import pytest
 
 from launcher import __version__
 from launcher.backends import node_facts
-from launcher.backends.messages import Bye, Hello
+from launcher.backends.channel import Bye, Hello
 from launcher.system import memory
 from tests.launcher.pilots.conftest import MakeDesk
 from tests.launcher.pilots.desk import Desk, a_pilot

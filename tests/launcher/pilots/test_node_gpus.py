@@ -1,6 +1,6 @@
 import pytest
 
-from launcher.backends.messages import Beat, Leave
+from launcher.backends.channel import Beat, Leave
 from launcher.backends.node_facts import WrongGpus, resolve
 from launcher.states import Done
 from tests.build import GIB, a_context, a_gpu, a_spec, said_by, shell, until

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.messages import Leave
+from launcher.backends.channel import Leave, PilotFolder
 from launcher.backends.node_attempts import (
     PREFIX,
     STALE_S,
@@ -12,7 +12,6 @@ from launcher.backends.node_attempts import (
     remove_node_home,
     unpacked,
 )
-from launcher.backends.pilot_folder import PilotFolder
 from launcher.states import Done, Failed
 from launcher.system.paths import Home
 from launcher.system.processes import live_in

@@ -1,7 +1,7 @@
 import resource
 from pathlib import Path
 
-from launcher.backends.messages import Beat, Began, Ended, Hello, News, Reader, read_news
+from launcher.backends.channel import Beat, Began, Ended, Hello, News, Reader, read_news
 from launcher.backends.node_pilot import RETRY_S, Outbox
 from launcher.states import Done
 from tests.build import a_spec, until

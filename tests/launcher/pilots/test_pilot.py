@@ -6,8 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.messages import Beat, Began, Bye, Ended, Leave, Leaving, Run, Stop
-from launcher.backends.pilot_folder import PilotFolder
+from launcher.backends.channel import (
+    Beat,
+    Began,
+    Bye,
+    Ended,
+    Leave,
+    Leaving,
+    PilotFolder,
+    Run,
+    Stop,
+)
 from launcher.gpu.monitor import parent_of
 from launcher.states import Done, Failed, Lost, Stopped, Void
 from launcher.system.processes import descendants, send

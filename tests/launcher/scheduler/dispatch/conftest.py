@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.messages import Ended
+from launcher.backends.channel import Ended
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot

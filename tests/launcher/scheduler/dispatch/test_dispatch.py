@@ -1,6 +1,6 @@
 """Which jobs go to which pilots, and why others wait."""
 
-from launcher.backends.messages import Run
+from launcher.backends.channel import Run
 from launcher.scheduler.turn import Reasons, Requests, TurnResult
 from launcher.states import ReasonCode
 from tests.build import a_spec

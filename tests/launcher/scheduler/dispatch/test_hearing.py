@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.backends.link import PilotLink
-from launcher.backends.messages import Ended, Leaving, Run, Stop
+from launcher.backends.channel import Ended, Leaving, Run, Stop
+from launcher.backends.pilot import PilotLink
 from launcher.scheduler.attempt_watch import Watch
 from launcher.scheduler.attempts_elsewhere import (
     EndAwaited,

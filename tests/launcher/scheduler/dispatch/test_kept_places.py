@@ -2,7 +2,7 @@
 
 import pytest
 
-from launcher.backends.messages import Run
+from launcher.backends.channel import Run
 from launcher.scheduler.placement import CHOSEN_S, KeptPlaces
 from launcher.scheduler.policy.disciplines import EASY
 from launcher.scheduler.policy.model import Wait

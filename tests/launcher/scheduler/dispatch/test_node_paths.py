@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from launcher.backends.settings import BackendSettings
-from launcher.scheduler.sending import NodePaths
+from launcher.backends.settings import BackendSettings, NodePaths
 
 PATHS = NodePaths(
     BackendSettings(

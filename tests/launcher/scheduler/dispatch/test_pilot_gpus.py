@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from launcher.backends.messages import Beat, Run
+from launcher.backends.channel import Beat, Run
 from launcher.job import Resources
 from launcher.workers.job import CONTEXT, Share, read_share
 from tests.build import GIB, a_gpu, a_spec

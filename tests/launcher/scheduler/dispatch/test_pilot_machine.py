@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.backends.messages import Hello
+from launcher.backends.channel import Hello
 from launcher.scheduler.placement import unfit
 from launcher.scheduler.policy.model import Waiting
 from tests.launcher.scheduler.dispatch.test_demand import lane

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.backends.messages import Run
+from launcher.backends.channel import Run
 from launcher.backends.settings import Backends
 from launcher.states import Lost, Outcome, State
 from launcher.store.rows import Claim

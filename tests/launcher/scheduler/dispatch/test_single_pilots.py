@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from launcher.backends.messages import Leave, Run
+from launcher.backends.channel import Leave, Run
 from launcher.backends.settings import Backends
 from launcher.scheduler.dispatch import demands
 from launcher.scheduler.turn import Requests, TurnResult

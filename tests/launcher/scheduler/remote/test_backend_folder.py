@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
+from launcher.backends.channel import PilotFolder, PilotSpec, make_pilot_folder
 from launcher.backends.pilot_records import (
     FolderTaken,
     backend_folder,

@@ -14,11 +14,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from launcher.backends.engine_calls import EngineCalls
 from launcher.backends.fleet import Fleet
 from launcher.backends.pilot_records import take_folder
 from launcher.backends.pilot_rules import FORGET_S
-from launcher.backends.protocol import Stage
+from launcher.backends.protocol import EngineCalls, Stage
 from launcher.system.files import write_json
 from tests.launcher.scheduler.remote.toy_cluster import World, waited_for
 

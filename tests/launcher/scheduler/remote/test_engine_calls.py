@@ -6,8 +6,7 @@ from typing import NoReturn, cast
 
 import pytest
 
-from launcher.backends.engine_calls import HUNG_S, MOST_HUNG, EngineCalls
-from launcher.backends.protocol import Backend, EngineError
+from launcher.backends.protocol import HUNG_S, MOST_HUNG, Backend, EngineCalls, EngineError
 from tests.launcher.scheduler.remote.toy_cluster import PATIENCE_S, ToyClock
 
 

@@ -11,9 +11,8 @@ from typing import NoReturn
 
 import pytest
 
-from launcher.backends.messages import Leave
-from launcher.backends.pilot_folder import PilotFolder
-from launcher.backends.pilots_file import read_pilots
+from launcher.backends.channel import Leave, PilotFolder
+from launcher.backends.pilots_file import seen_pilots
 from launcher.backends.protocol import Cause, Observation, Stage
 from launcher.backends.settings import Backends
 from launcher.errors import UsageError
@@ -235,10 +234,7 @@ def test_a_call_that_hangs_stops_no_turn_and_is_waited_for_no_longer_than_two_mi
 
 
 def test_an_engine_that_cannot_be_made_is_a_reason(world: World) -> None:
-    def broken(*_: object) -> NoReturn:
-        raise ModuleNotFoundError("No module named 'ray'")
-
-    world.fleet._make = broken
+    world.lacks = "No module named 'ray'"
     world.need(1)
     world.pass_time(60)
     assert "No module named 'ray'" in world.reason
@@ -799,7 +795,7 @@ def test_a_full_disk_is_a_reason_and_no_pilot_is_submitted(
     assert not world.cluster.submitted
     assert "No space left" in world.reason
     with monkeypatch.context() as patch:
-        patch.setattr("launcher.backends.pilot_folder.write_json", full)
+        patch.setattr("launcher.backends.channel.write_json", full)
         world.pass_time(60)
     assert not world.cluster.submitted
     assert not world.records()
@@ -860,7 +856,7 @@ def test_a_scheduler_does_not_stay_for_an_engine_that_is_silent_about_pilots_tha
     assert not world.fleet
     assert world.records() == [token]
     world.fleet.close()
-    assert [(row.token, row.stage) for row in read_pilots(world.home).pilots] == [
+    assert [(row.token, row.stage) for row in seen_pilots(world.home).pilots] == [
         (token, "leaving")
     ]
 

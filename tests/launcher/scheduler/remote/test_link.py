@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.messages import (
+from launcher.backends.channel import (
     Beat,
     Bye,
     Ended,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.backends.pilot_folder import PilotSpec
+from launcher.backends.channel import PilotSpec
 from launcher.backends.pilot_records import (
     PilotRecord,
     PilotRecords,

@@ -11,7 +11,7 @@ import pytest
 from launcher.backends import pilot_rules
 from launcher.backends.fleet import Fleet
 from launcher.backends.local import make
-from launcher.backends.pilots_file import read_pilots
+from launcher.backends.pilots_file import seen_pilots
 from launcher.system.paths import Home
 from tests.build import until
 from tests.launcher.scheduler.remote import real_pilots
@@ -36,7 +36,7 @@ def records(home: Home) -> set[str]:
 
 
 def rows(home: Home) -> set[tuple[str, str, int]]:
-    return {(row.backend, row.stage, row.attempts) for row in read_pilots(home).pilots}
+    return {(row.backend, row.stage, row.attempts) for row in seen_pilots(home).pilots}
 
 
 def go_on(fleet: Fleet, jobs: int, condition: Callable[[], bool], what: str) -> None:

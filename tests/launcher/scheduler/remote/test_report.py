@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from launcher.backends.pilots_file import (
     BackendRow,
     PilotRow,
+    Pilots,
     PilotsFile,
-    PilotsReport,
-    read_pilots,
+    seen_pilots,
 )
 from launcher.system.paths import Home
 
@@ -35,9 +35,9 @@ JSON = st.recursive(
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    assert read_pilots(home) == PilotsReport()
+    assert seen_pilots(home) == Pilots()
     PilotsFile(home).write([BACKEND], [PILOT], 1.0, 60.0)
-    assert read_pilots(home) == PilotsReport(at=60.0, backends=(BACKEND,), pilots=(PILOT,))
+    assert seen_pilots(home) == Pilots(at=60.0, backends=(BACKEND,), pilots=(PILOT,))
     assert PILOT.silent_s(60.0) == 10.0
     assert PILOT.silent_s(40.0) == 0.0
 
@@ -54,9 +54,9 @@ def test_it_is_written_again_when_something_has_changed(tmp_path: Path) -> None:
     file.write([BACKEND], [], 3.0, 3.0)
     assert path.stat().st_ino == first
     file.write([BACKEND], [PILOT], 4.0, 4.0)
-    assert read_pilots(home).pilots == (PILOT,)
+    assert seen_pilots(home).pilots == (PILOT,)
     file.write([], [], 5.0, 5.0)
-    assert read_pilots(home) == PilotsReport(at=5.0)
+    assert seen_pilots(home) == Pilots(at=5.0)
 
 
 @given(record=st.dictionaries(st.sampled_from(["at", "backends", "pilots"]), JSON))
@@ -65,7 +65,7 @@ def test_nothing_that_lies_there_is_an_error(
 ) -> None:
     home = Home(tmp_path_factory.mktemp("home"))
     (home.folder / "pilots.json").write_text(json.dumps({"schema": 1, **record}))
-    report = read_pilots(home)
+    report = seen_pilots(home)
     for row in report.pilots:
         silent_s = row.silent_s(1.0)
         assert silent_s is None or silent_s >= 0
@@ -84,6 +84,6 @@ def test_nothing_that_lies_there_is_an_error(
 def test_a_row_that_is_none_is_left_out(tmp_path: Path, row: object) -> None:
     sound = {"backend": "lab", "token": "t", "stage": "waiting", "new": 1}
     (tmp_path / "pilots.json").write_text(json.dumps({"schema": 1, "pilots": [row, sound]}))
-    report = read_pilots(Home(tmp_path))
+    report = seen_pilots(Home(tmp_path))
     assert [pilot.token for pilot in report.pilots] == ["t"]
     assert report.pilots[0].stage == "waiting"

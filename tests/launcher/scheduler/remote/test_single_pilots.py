@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from launcher.backends.channel import Leave
 from launcher.backends.fleet import NEXT_HEARD
-from launcher.backends.messages import Leave
 from launcher.backends.pilot_rules import MOST_ELEMENTS, TRIES, Counts, Demand, to_submit
 from launcher.backends.protocol import Stage
 from launcher.backends.settings import Backends

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from launcher.backends.fleet import line
 from launcher.backends.protocol import Cause, Observation, Stage
-from launcher.backends.waiting_reasons import line
 from tests.launcher.scheduler.remote.toy_cluster import World
 
 

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from launcher import __version__
+from launcher.backends.channel import Beat, Hello, Leave, Order, PilotFolder, PilotSpec
 from launcher.backends.fleet import Fleet
-from launcher.backends.link import PilotLink
-from launcher.backends.messages import Beat, Hello, Leave, Order
-from launcher.backends.pilot_folder import PilotFolder, PilotSpec
+from launcher.backends.pilot import PilotLink
 from launcher.backends.pilot_rules import Demand
 from launcher.backends.protocol import (
     NOWHERE,
@@ -177,6 +176,7 @@ class World:
         table = {"name": "toy", "kind": "slurm", "pilots": 3, **settings}
         self.backends = Backends(by_name={"toy": BackendSettings(**table)})  # type: ignore[arg-type]  # of a test's keywords
         self.mistake = ""  # in config.toml
+        self.lacks = ""  # why no engine can be made
         self.made: list[BackendSettings] = []
         self.demand: dict[str, Demand] = {}
         self.busy: dict[str, int] = {}
@@ -189,6 +189,8 @@ class World:
 
         def make(settings: BackendSettings, _: Home) -> Backend:
             self.made.append(settings)
+            if self.lacks:
+                raise ModuleNotFoundError(self.lacks)
             return ToyBackend(self.cluster, settings)
 
         def link(folder: PilotFolder, spec: PilotSpec) -> ToyLink:

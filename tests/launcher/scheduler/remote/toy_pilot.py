@@ -7,10 +7,20 @@ from pathlib import Path
 from typing import cast
 
 from launcher import __version__
+from launcher.backends.channel import (
+    Hello,
+    News,
+    Order,
+    PilotFolder,
+    PilotSpec,
+    Reader,
+    Writer,
+    make_pilot_folder,
+    news_line,
+    read_order,
+)
 from launcher.backends.fleet import Fleet
-from launcher.backends.link import PilotLink
-from launcher.backends.messages import Hello, News, Order, Reader, Writer, news_line, read_order
-from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
+from launcher.backends.pilot import PilotLink
 from launcher.backends.pilot_rules import Demand
 
 HELLO = Hello(version=__version__, python="", host="n1", pid=1, boot="b", cpus=2, ram=1 << 30)

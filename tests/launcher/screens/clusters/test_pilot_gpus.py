@@ -4,14 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.messages import Beat, Hello, news_line
-from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
+from launcher.backends.channel import (
+    Beat,
+    Hello,
+    PilotFolder,
+    PilotSpec,
+    make_pilot_folder,
+    news_line,
+)
 from launcher.backends.pilot_records import PilotRecord, PilotRecords, new_token
-from launcher.backends.pilots_file import PilotRow
+from launcher.backends.pilots_file import PilotRow, Pilots
 from launcher.backends.settings import BackendSettings
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.screens.gpu_view import draw
-from launcher.screens.pilots import FIRST_BYTES, LAST_BYTES, Pilots, pilot_gauges, seen_gpus
+from launcher.screens.pilots import FIRST_BYTES, LAST_BYTES, pilot_gauges, seen_gpus
 from launcher.store.rows import PILOT
 from launcher.system.paths import Home
 from tests.build import GIB, a_claim, a_gpu

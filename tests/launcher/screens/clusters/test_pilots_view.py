@@ -6,15 +6,14 @@ from dataclasses import replace
 import pytest
 
 from launcher.backends.pilot_rules import Life
-from launcher.backends.pilots_file import BackendRow, PilotRow
+from launcher.backends.pilots_file import BackendRow, PilotRow, Pilots, seen_pilots
 from launcher.screens.pilots import (
     _GLYPHS,
     _MUTE,
     _ON_THEIR_WAY,
     MOST,
-    Pilots,
     draw_pilots,
-    seen_pilots,
+    pilots_record,
 )
 from launcher.screens.queue_view import screen_lines
 from launcher.screens.text_table import width_of
@@ -118,7 +117,7 @@ def test_what_an_engine_estimates_breaks_no_screen(home: Home, at: float) -> Non
     seen = seen_pilots(home)
     assert len(seen.pilots) == 1
     assert "\x1b" not in seen.pilots[0].backend
-    assert seen.record()["pilots"][0]["starts_at"] is None  # type: ignore[index,call-overload]
+    assert pilots_record(seen)["pilots"][0]["starts_at"] is None  # type: ignore[index,call-overload]
     draw_pilots(seen, NOW, 60)
 
 
