@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from launcher.planning.load import load, plan
     from launcher.planning.plan import Plan, PlannedJob
     from launcher.system.code_digests import code_digest
-    from launcher.taskfile.parser import TaskFile
+    from launcher.taskfile.entries import TaskFile
 
 # A worker imports this module before it begins: what it never needs is imported when it is asked for.
 _LATE = {
@@ -91,7 +91,7 @@ _LATE = {
     "Plan": "launcher.planning.plan",
     "PlannedJob": "launcher.planning.plan",
     "Run": "launcher.functions.task_files",
-    "TaskFile": "launcher.taskfile.parser",
+    "TaskFile": "launcher.taskfile.entries",
     "code_digest": "launcher.system.code_digests",
     "future": "launcher.functions.future",
     "load": "launcher.planning.load",

@@ -16,7 +16,7 @@ import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Protocol
 
 MOST_PROBLEMS = 20  # like a compiler: more than a screen helps nobody
 LISTED_WHOLE = 9  # known words; of more, a message lists the nearest
@@ -71,6 +71,32 @@ class Problem(NamedTuple):
                 break_on_hyphens=False,
             )
         return "\n".join(lines)
+
+
+class Placed(Protocol):
+    """What stands somewhere in a user's file."""
+
+    @property
+    def place(self) -> Place:
+        """Where."""
+
+
+class Problems(list[Problem]):
+    """All that is wrong with what a user wrote, gathered while it is read."""
+
+    def blame(
+        self, at: Placed | Place | None, code: str, message: str, hint: str = "", *notes: str
+    ) -> None:
+        """Add one error."""
+        place = at if isinstance(at, Place) or at is None else at.place
+        self.append(Problem(code=code, message=message, place=place, hint=hint, notes=notes))
+
+    def note(
+        self, at: Placed | Place | None, code: str, message: str, hint: str = "", *notes: str
+    ) -> None:
+        """Add one warning."""
+        self.blame(at, code, message, hint, *notes)
+        self[-1] = self[-1]._replace(severity=Severity.WARNING)
 
 
 class Error(Exception):

@@ -348,7 +348,7 @@ class Dependencies:
     def _place(self, step: Step, path: str) -> Place:
         """Return where the file says this path: at the setting from which it comes."""
         best, length = step.place, 0
-        for _, node in step.settings.given.values():
+        for node in (said.node for said in step.settings.given.values()):
             if not isinstance(node, Scalar) or not node.text:
                 continue
             with contextlib.suppress(RuntimeError):  # "~nobody": no path, then
@@ -394,7 +394,7 @@ def _folder_fault(step: Step, disk: Disk, *, follows: bool) -> Problem | None:
     if not named:
         return None
     given = step.settings.given.get(FOLDER_SETTING)
-    place = step.place if given is None else given[1].place
+    place = step.place if given is None else given.node.place
     try:
         path = absolute_path(disk.root, named)
         if disk.is_folder(path) or (follows and not disk.exists(path)):

@@ -25,10 +25,10 @@ from launcher.taskfile.entries import (
     BenchmarkEntry,
     Entry,
     PlainEntry,
+    TaskFile,
     TestEntry,
     TrainEntry,
 )
-from launcher.taskfile.parser import TaskFile
 from launcher.taskfile.settings import Settled
 from launcher.taskfile.yaml_tree import plain_value
 
@@ -247,8 +247,8 @@ def _plain_steps(entries: Iterable[Entry], role: Role) -> Iterator[Step]:
 
 def _slug(entry: PlainEntry) -> str:
     """Return a name for a job that was given none, from the first of its settings."""
-    for _, node in entry.settings.given.values():
-        value = plain_value(node)
+    for said in entry.settings.given.values():
+        value = plain_value(said.node)
         words = value if isinstance(value, list) else [value]  # of a path, its last name
         text = "-".join(str(word).rstrip("/").rpartition("/")[2] for word in words)
         slug = _NOT_A_SLUG.sub("-", text)[:_MOST_SLUG].strip("-_.+")

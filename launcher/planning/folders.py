@@ -20,9 +20,7 @@ from launcher.errors import Place, Problem, Severity, nearest
 from launcher.ids import ModelId, model_folder_name
 from launcher.planning.model_graph import PlannedModels, has_values, same_value
 from launcher.planning.steps import Step, with_values
-from launcher.taskfile.entries import FolderEntry, FolderVariant, Name, Variant
-from launcher.taskfile.parser import TaskFile
-from launcher.taskfile.values import At
+from launcher.taskfile.entries import At, FolderEntry, FolderVariant, Name, TaskFile, Variant
 
 MOST_LISTED = 8  # names in a message
 OWN = "its matrix"  # what errors call the entry's own sweeps

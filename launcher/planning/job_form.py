@@ -13,7 +13,7 @@ from datetime import datetime
 from operator import attrgetter
 from typing import NamedTuple
 
-from launcher.errors import Place, Problem, Severity, TaskFileError, UsageError
+from launcher.errors import Place, Problem, Problems, Severity, TaskFileError, UsageError
 from launcher.job import CPU, FUNCTION
 from launcher.job_options.registry import JobOption, JobRequest, job_options
 from launcher.job_options.value_types import (
@@ -31,12 +31,20 @@ from launcher.planning.plan_builder import resources_of
 from launcher.store.rows import JobRow
 from launcher.system.files import Json
 from launcher.taskfile.entry_reader import check_variables
-from launcher.taskfile.overrides import Overrides, read_overrides
+from launcher.taskfile.overrides import OPTION, Overrides, read_overrides
 from launcher.taskfile.resources import read_request
-from launcher.taskfile.scope import Scope
-from launcher.taskfile.settings import OPTION, known_settings, settle, unknown_key
-from launcher.taskfile.values import is_null
-from launcher.taskfile.yaml_tree import TRUTHS, Fields, Given, Node, Scalar, Source, read_document
+from launcher.taskfile.scope import EVERY, Scope
+from launcher.taskfile.settings import known, settle, unknown_key
+from launcher.taskfile.yaml_tree import (
+    TRUTHS,
+    Fields,
+    Node,
+    Said,
+    Scalar,
+    Source,
+    is_null,
+    read_document,
+)
 
 ADDED = "add"  # the run of programs that `launcher add` queued
 SETTINGS, RESOURCES = "settings", "resources"
@@ -171,7 +179,7 @@ def read_form(row: JobRow, text: str, now: float, sets: Sequence[str] = ()) -> J
         TaskFileError: all that is wrong with it.
         UsageError: nothing is written.
     """
-    problems: list[Problem] = []
+    problems = Problems()
     kinds: dict[str, Kind] = {COMMAND.name: COMMAND}
     if not is_program(row) and sets:  # for messages: none of its settings can be set
         kinds = find_kinds([row.kind]).kinds
@@ -187,7 +195,7 @@ def read_form(row: JobRow, text: str, now: float, sets: Sequence[str] = ()) -> J
     request = _request(parts.get(RESOURCES), row.kind, overrides, scope)
     fault = terms_fault(request.terms, in_task_file)
     if fault is not None:
-        problems.append(Problem(code=RESOURCES, message=fault, place=root.place))
+        problems.blame(root, RESOURCES, fault)
     # a form has every setting, and of many of them it is no mistake that they have no effect
     errors = [
         problem._replace(severity=Severity.ERROR)
@@ -205,12 +213,12 @@ def _is_set_in_vain(problem: Problem) -> bool:
     return problem.code == RESOURCES and place is not None and place.file == OPTION
 
 
-def _parts(row: JobRow, root: Node, problems: list[Problem]) -> dict[str, Node]:
+def _parts(row: JobRow, root: Node, problems: Problems) -> dict[str, Node]:
     """Return the parts of a form by name."""
     known = (SETTINGS, RESOURCES) if is_program(row) else (RESOURCES,)
     if not isinstance(root, Fields):
         message = f"expected {' and '.join(f'{name}:' for name in known)} with values below"
-        problems.append(Problem(code="wrong-type", message=message, place=root.place))
+        problems.blame(root, "wrong-type", message)
         return {}
     for key, _ in root.pairs:
         if key.text not in known:
@@ -222,22 +230,21 @@ def _program(
     node: Node | None, overrides: Overrides, where: Place, scope: Scope
 ) -> dict[str, Json] | None:
     """Return the words of a program, its folder and its variables; None: they are faulty."""
-    given: dict[str, tuple[Scalar, Node]] = {}
-    names = known_settings(COMMAND)
+    given: dict[str, Said] = {}
+    settings, problems = known([COMMAND]), scope.problems
+    what = f"a setting of {COMMAND.name}"
     if isinstance(node, Fields):
-        for key, value in node.pairs:
-            if key.text in names:
-                given[key.text] = key, value
-            else:
-                scope.problems.append(unknown_key(key, f"a setting of {COMMAND.name}", names))
+
+        def refuse(key: Scalar) -> None:
+            problems.append(unknown_key(key, what, settings.names))
+
+        given = settings.among(node.pairs, problems, refuse)
     elif node is not None:
-        message = f"expected settings of {COMMAND.name}, such as {names[0]}: …"
-        scope.blame(node.place, "wrong-type", message)
-    stronger: Given = {**overrides.settings, **overrides.kind_settings.get(COMMAND.name, {})}
-    given |= stronger
-    settled = (
-        settle(COMMAND, given, where, scope.problems) if check_variables(given, scope) else None
-    )
+        first = next(iter(COMMAND.settings.model_fields))
+        message = f"expected settings of {COMMAND.name}, such as {first}: …"
+        problems.blame(node, "wrong-type", message)
+    given |= overrides.settings.get(EVERY, {}) | overrides.settings.get(COMMAND.name, {})
+    settled = settle(COMMAND, given, where, problems) if check_variables(given, problems) else None
     return None if settled is None else dict(settled.values)
 
 
@@ -266,19 +273,15 @@ def _overrides(row: JobRow, sets: Sequence[str], scope: Scope) -> Overrides:
     for fields in overrides.words:
         key = fields.pairs[0][0]
         what = "settings and resources" if is_program(row) else "resources"
-        scope.blame(
-            key.place,
-            "set",
-            f"{key.text!r} is a word of task files: of a job, {what} can be changed",
-        )
+        message = f"{key.text!r} is a word of task files: of a job, {what} can be changed"
+        scope.problems.blame(key, "set", message)
     if not is_program(row):
-        for settings in (overrides.settings, *overrides.kind_settings.values()):
-            for key, _ in settings.values():
-                message = f"{key.text!r} is a setting of {row.kind}, on which results depend"
-                hint = "change the task file, and run it: only the jobs that it concerns run again"
-                scope.blame(key.place, "set", message, hint=hint)
+        for said in (said for layer in overrides.settings.values() for said in layer.values()):
+            message = f"{said.key.text!r} is a setting of {row.kind}, on which results depend"
+            hint = "change the task file, and run it: only the jobs that it concerns run again"
+            scope.problems.blame(said.key, "set", message, hint)
     if overrides.labels is not None:
-        scope.blame(overrides.labels.place, "set", "what is poisoned stands in the job's name")
+        scope.problems.blame(overrides.labels, "set", "what is poisoned stands in the job's name")
     return overrides
 
 

@@ -23,7 +23,8 @@ from launcher.planning.plan_builder import build_plan
 from launcher.planning.steps import differences
 from launcher.system.code_digests import CodeIndex, user_cache
 from launcher.system.config import read_configuration
-from launcher.taskfile.parser import ParseContext, TaskFile, parse
+from launcher.taskfile.entries import TaskFile
+from launcher.taskfile.parser import ParseContext, parse
 from launcher.taskfile.yaml_tree import MOST_BYTES
 
 

@@ -18,18 +18,19 @@ from launcher.ids import DataId, ModelId, Poison, Stage, canonical, normalise
 from launcher.kind_interface import Kind, Role
 from launcher.planning.steps import differences
 from launcher.taskfile.entries import (
+    At,
     BenchmarkEntry,
     FolderEntry,
     MethodEntry,
     Name,
+    TaskFile,
     TestEntry,
     TrainEntry,
     Variant,
     companion,
 )
-from launcher.taskfile.parser import TaskFile
 from launcher.taskfile.settings import known_settings
-from launcher.taskfile.values import At, unknown_word
+from launcher.taskfile.values import unknown_word
 from launcher.taskfile.yaml_tree import Scalar
 
 MOST_LISTED = 8  # models named in a message

@@ -21,7 +21,7 @@ from launcher.kind_interface import Kind, Role
 from launcher.planning.dependencies import MISSING
 from launcher.system.code_digests import WHOLE
 from launcher.system.files import Json
-from launcher.taskfile.header import Reuse
+from launcher.taskfile.language import Reuse
 from launcher.taskfile.legacy_names import Wanted
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False).encode

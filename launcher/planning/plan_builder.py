@@ -28,7 +28,7 @@ from launcher.planning.expansion import expand
 from launcher.planning.plan import Code, Identity, Plan, PlannedJob, PlannedShare
 from launcher.planning.shared_work import request_of, shares
 from launcher.planning.steps import MAKING, NOTHING, SCORING, Before, Step, steps_before
-from launcher.taskfile.parser import TaskFile
+from launcher.taskfile.entries import TaskFile
 from launcher.taskfile.settings import Settled
 
 _PREPARING = frozenset({Role.DATA, Role.LABELS})

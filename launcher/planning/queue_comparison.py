@@ -23,7 +23,8 @@ from launcher.store.connection import known_record
 from launcher.store.rows import JobRow
 from launcher.system.code_digests import WHOLE
 from launcher.system.files import Json, Stamp
-from launcher.taskfile.header import WARM_START, Reuse
+from launcher.taskfile.header import WARM_START
+from launcher.taskfile.language import Reuse
 
 
 def changed_in_code_alone(plan: Plan, rows: Mapping[str, JobRow]) -> frozenset[str]:

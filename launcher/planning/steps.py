@@ -21,9 +21,8 @@ from launcher.ids import ModelId, canonical, parse_data, parse_model
 from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
 from launcher.system.files import Json
-from launcher.taskfile.entries import FREE, Follows
+from launcher.taskfile.entries import FREE, At, Follows
 from launcher.taskfile.settings import Settled, spelt
-from launcher.taskfile.values import At
 
 SCORING = frozenset({Role.TEST, Role.BENCHMARK})  # they begin with a model, and make none
 MAKING = frozenset({Role.TRAIN, Role.METHOD})  # they make a model

@@ -1,15 +1,29 @@
-"""The entries of a task file's sections, once read: what to train, to unlearn, to test, to run."""
+"""A task file, once read: what it says of the whole run, and its entries: what to train, to unlearn, to test, to run."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
-from launcher.errors import Place
-from launcher.ids import DataId, ModelId, Poison
+from launcher.errors import Place, Problem, Severity
+from launcher.ids import DataId, ModelId, Poison, Words
+from launcher.job_options.notifications import RunNotify
 from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
+from launcher.taskfile.language import Reuse
+from launcher.taskfile.legacy_names import Wanted
 from launcher.taskfile.settings import Settled
-from launcher.taskfile.values import At
+from launcher.taskfile.yaml_tree import Scalar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class At(Generic[T]):
+    """A value and the word in the file that says it."""
+
+    value: T
+    node: Scalar
+
 
 Name = tuple[tuple[str, str], ...]  # swept settings and their values, as in an ID
 
@@ -41,12 +55,20 @@ class Variant(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainEntry:
-    """One training for each poison and each variant."""
+class Asked:
+    """What entries of every kind say."""
 
     kind: Kind
     place: Place
     combination: int  # which of the file's it belongs to
+    request: JobRequest
+    follows: Follows = FREE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainEntry(Asked):
+    """One training for each poison and each variant."""
+
     base: At[ModelId] | None
     data: At[DataId]
     label_changes: tuple[At[Poison | None], ...]  # empty: clean
@@ -55,38 +77,26 @@ class TrainEntry:
     )
     variants: tuple[Variant, ...]
     labels_kind: Kind | None  # makes the poison records; None where nothing is poisoned
-    request: JobRequest
     labels_request: JobRequest
-    follows: Follows = FREE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MethodEntry:
+class MethodEntry(Asked):
     """One unlearning for each method and each variant."""
 
-    kind: Kind
-    place: Place
-    combination: int
     base: At[ModelId] | None  # None: every poisoned model that is trained here
     methods: tuple[tuple[At[str], tuple[Variant, ...]], ...]
-    request: JobRequest
-    follows: Follows = FREE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TestEntry:
+class TestEntry(Asked):
     """Tests of one model, or of all its variants, one for each data ID."""
 
     __test__ = False  # not a test case, whatever its name
 
-    kind: Kind
-    place: Place
-    combination: int
     model: At[ModelId]
     data: tuple[At[DataId], ...]
     settings: tuple[Settled, ...]  # under each of which every data ID is tested
-    request: JobRequest
-    follows: Follows = FREE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,30 +111,21 @@ class AutoTest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BenchmarkEntry:
+class BenchmarkEntry(Asked):
     """Benchmarks of some models, or of all that the file makes, one for each data ID."""
 
-    kind: Kind
-    place: Place
-    combination: int
     models: tuple[At[ModelId], ...]  # empty: every model of this combination
     data: tuple[At[DataId], ...]
     others: Mapping[str, At[ModelId]]  # settings that hold the ID of a model
     settings: Settled
-    request: JobRequest
-    follows: Follows = FREE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlainEntry:
+class PlainEntry(Asked):
     """A job of a kind that makes data, or of one that knows neither models nor data."""
 
-    kind: Kind
-    place: Place
     name: str | None
     settings: Settled
-    request: JobRequest
-    follows: Follows = FREE
 
 
 class FolderVariant(NamedTuple):
@@ -136,19 +137,58 @@ class FolderVariant(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FolderEntry:
+class FolderEntry(Asked):
     """Folders made from folders and models: one for each variant, of these and of its own."""
 
-    kind: Kind
-    place: Place
-    combination: int
     name: str  # of the folder, without what tells its variants apart
     variants: tuple[FolderVariant, ...]
-    request: JobRequest
-    follows: Follows = FREE
 
 
 Entry = TrainEntry | MethodEntry | TestEntry | AutoTest | BenchmarkEntry | PlainEntry | FolderEntry
+
+
+class TaskFile(NamedTuple):
+    """What a task file says, entry by entry, in its order."""
+
+    file: str  # as its reader named it
+    files: tuple[str, ...]  # with those that it includes
+    name: str  # of the run: one safe folder name
+    about: str
+    entries: tuple[Entry, ...]
+    kinds: Mapping[str, Kind]  # every installed one, with the words of the user
+    shared_requests: Mapping[
+        str, JobRequest
+    ]  # what `resources` says of kinds that arise by themselves
+    words: Words  # subsets and modifiers of the user
+    phases: tuple[str, ...]  # kinds of jobs that are wanted; empty: all
+    reuse: Reuse
+    share: float | None  # of the machine, beside other runs that wait; None: as it was, 1 at first
+    notify: RunNotify  # what its owner is told of it
+    pass_env: tuple[str, ...]  # variables that its jobs remember though they look like secrets
+    wanted: Wanted
+    problems: tuple[Problem, ...]  # found while reading; `plan` raises the errors with its own
+    whole: bool  # False when an entry that makes models could not be read
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems for which nothing may be queued."""
+        return tuple(problem for problem in self.problems if problem.severity is Severity.ERROR)
+
+    def in_order(self, problems: Iterable[Problem]) -> tuple[Problem, ...]:
+        """Return each problem once, in the order of the files and of the lines in them."""
+        return in_order(problems, self.files)
+
+
+def in_order(problems: Iterable[Problem], files: Sequence[str]) -> tuple[Problem, ...]:
+    """Return each problem once, in the order of these files and of the lines in them."""
+    rank = {file: number for number, file in enumerate(files)}
+
+    def at(problem: Problem) -> tuple[int, int, int]:
+        if problem.place is None:
+            return (-1, 0, 0)
+        return (rank.get(problem.place.file, -1), problem.place.line, problem.place.column)
+
+    return tuple(sorted(dict.fromkeys(problems), key=at))
 
 
 def written(kinds: Mapping[str, Kind]) -> dict[str, Kind]:

@@ -11,164 +11,245 @@ given a label: `matrix: {weights: {imagenet: default, ours: weights/our.pt}}`.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from launcher.draft import variant_value
-from launcher.errors import Place, Problem, Severity
+from launcher.errors import Problems, Severity
 from launcher.ids import is_variant_value
-from launcher.kind_interface import Kind
+from launcher.kind_interface import Kind, Role
 from launcher.system.files import Json
-from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, plain_value
+from launcher.taskfile.language import known_to_any, settings_among
+from launcher.taskfile.scope import EVERY, Layer, Scope
+from launcher.taskfile.settings import Known, known
+from launcher.taskfile.yaml_tree import (
+    Fields,
+    Given,
+    Items,
+    Node,
+    Said,
+    Scalar,
+    is_null,
+    listed,
+    plain_value,
+)
 
 MOST_COMBINATIONS = 10_000
 
 _EXAMPLE = "[{seed: 1, lr: 0.1}, {seed: 2, lr: 0.2}]"
-
-
-class Swept(NamedTuple):
-    """One value of a sweep, as one combination has it."""
-
-    key: Scalar  # the setting
-    node: Node  # its value
-    label: str | None  # what the file calls it; None: its value tells
-    kind: str | None = None  # whose setting; None: of every kind that knows it
-
-    @property
-    def name(self) -> str:
-        """The setting as `--set` names it: `lr`, or `train.lr`."""
-        return self.key.text if self.kind is None else f"{self.kind}.{self.key.text}"
-
-
-Combination = Mapping[str, Swept]  # by the name of the setting
+_TIED = "[{seed: 1, poison_seed: 7}, …]"
+_SWEPT_ROLES = frozenset({Role.TRAIN, Role.METHOD, Role.LABELS, Role.FOLDER})
 
 
 class Sweep(NamedTuple):
     """What is taken one after another: the values of a setting, or of several that are tied."""
 
-    values: tuple[tuple[Swept, ...], ...]  # at least one; all of the same settings
+    values: tuple[tuple[Said, ...], ...]  # at least one; all of the same settings
 
     @property
-    def first(self) -> tuple[Swept, ...]:
+    def first(self) -> tuple[Said, ...]:
         """The first values, which tell the settings and where they stand."""
         return self.values[0]
 
 
-def read_matrix(
-    node: Node, product: Callable[[Fields], list[Sweep]], problems: list[Problem]
-) -> list[Sweep]:
-    """Read a matrix; every combination is one value of each sweep that is returned.
+Product = Callable[[Fields], list[Sweep]]  # reads one mapping of a matrix
+
+
+def sweeps_of_file(node: Node | None, scope: Scope) -> list[Sweep]:
+    """Return the sweeps of the file's matrix, but for those of settings that the command line sets."""
+    if node is None:
+        return []
+    sweeps = _read_matrix(node, lambda fields: _of_kinds(fields, scope), scope.problems)
+    every = [swept for sweep in sweeps for swept in sweep.first]
+    general = {(swept.key.text, swept.key.place.file) for swept in every if not swept.kind}
+    for swept in every:
+        if swept.kind and (swept.key.text, swept.key.place.file) in general:
+            message = f"matrix: {swept.key.text} is swept for all kinds and for {swept.kind}"
+            hint = "sweep it for the kinds that are meant, each below its name"
+            scope.problems.blame(swept.key, "matrix", message, hint)
+    return _without(sweeps, scope.forced.get(EVERY, {}), scope.problems)
+
+
+def layers_of(sweeps: Sequence[Sweep], problems: Problems) -> Iterator[Layer]:
+    """Give each combination of the file's matrix: values for all kinds, and those of single ones."""
+    for chosen in _combinations(sweeps, problems):
+        layer: dict[str, dict[str, Said]] = {}
+        for swept in chosen:
+            layer.setdefault(swept.kind, {})[swept.key.text] = swept
+        yield layer
+
+
+def combinations_of_entry(
+    node: Node | None, of: Known, own: Given, scope: Scope
+) -> tuple[Given, ...]:
+    """Return the combinations of an entry's own matrix, without what the command line sets.
 
     Args:
-        node: a mapping of sweeps, or a list of such mappings.
-        product: reads one mapping.
-        problems: where complaints are added.
+        node: the matrix.
+        of: the settings of the entry's kinds.
+        own: what the entry says of single settings.
+        scope: of the file.
     """
+    if node is None:
+        return ({},)
+    problems = scope.problems
+
+    def product(fields: Fields) -> list[Sweep]:
+        what = f"a setting of {of.kinds[0].name}"
+        said = of.among(fields.pairs, problems, lambda key: problems.append(of.unknown(key, what)))
+        for name in said.keys() & own.keys():
+            message = f"{name!r} is given beside the matrix, too"
+            problems.blame(said[name].key, "matrix", message, "leave one of them out")
+        return _sweeps(said, of.kinds, problems)
+
+    forced = dict(scope.forced.get(EVERY, {}))
+    for kind in of.kinds:
+        forced |= scope.forced.get(kind.name, {})
+    sweeps = _without(_read_matrix(node, product, problems), forced, problems)
+    return tuple(
+        {swept.key.text: swept for swept in chosen} for chosen in _combinations(sweeps, problems)
+    )
+
+
+def _of_kinds(fields: Fields, scope: Scope) -> list[Sweep]:
+    """Read one mapping of the file's matrix: sweeps for all kinds, and below the name of one."""
+    problems = scope.problems
+    makers = {name: kind for name, kind in scope.kinds.items() if kind.role in _SWEPT_ROLES}
+    every = known_to_any(makers.values())
+    general: list[tuple[Scalar, Node]] = []
+    of_kind: list[Sweep] = []
+    for key, value in fields.pairs:
+        name, kind = key.text, scope.kinds.get(key.text)
+        if name in makers and any(isinstance(node, Fields) for node in listed(value)):
+            read = partial(_of_kind, kind=makers[name], every=every, scope=scope)
+            of_kind += _read_matrix(value, read, problems)
+        elif kind is None or (name in makers and name in every.names):
+            general.append((key, value))  # a setting may have the name of a kind
+        elif name not in makers:
+            hint = "a matrix sweeps settings of what makes models"
+            problems.blame(key, "matrix", f"matrix: {name} makes no model", hint)
+        elif kind.role is Role.LABELS:
+            hint = f"write {name}: [0, 20] in a training's entry, or below defaults"
+            problems.blame(key, "matrix", "matrix: several poisons need no matrix", hint)
+        else:
+            message = f"matrix: expected sweeps of {name} such as {{seed: [1, 2, 3]}}"
+            problems.blame(value, "wrong-type", message)
+    what = "a setting of anything that makes models"
+    said = settings_among(general, every, what, scope)
+    return [*_sweeps(said, scope.kinds.values(), problems), *of_kind]
+
+
+def _of_kind(fields: Fields, kind: Kind, every: Known, scope: Scope) -> list[Sweep]:
+    """Read one mapping of a kind's matrix in that of the file; `every` could stand above it."""
+    hint = f"settings of several kinds are tied right below matrix: {_TIED}"
+    hints = dict.fromkeys(every.names, hint)
+    said = settings_among(fields.pairs, known([kind]), f"a setting of {kind.name}", scope, hints)
+    said = {name: each._replace(kind=kind.name) for name, each in said.items()}
+    return _sweeps(said, scope.kinds.values(), scope.problems)
+
+
+def _sweeps(said: Given, kinds: Iterable[Kind], problems: Problems) -> list[Sweep]:
+    """Read the values of each setting; a setting that can change no result is blamed once."""
+    sweeps = []
+    settings = [kind.settings for kind in kinds]
+    for name, each in said.items():
+        sweep = _read_sweep(each, problems)
+        if sweep is None:
+            continue
+        sweeps.append(sweep)
+        message = f"matrix: {name} cannot change a result, so there is nothing to compare"
+        neutral = [name in of.neutral for of in settings if name in of.model_fields]
+        if all(neutral) and message not in {problem.message for problem in problems}:
+            problems.blame(each.key, "matrix", message, f"write one {name} outside of the matrix")
+    return sweeps
+
+
+def _read_matrix(node: Node, product: Product, problems: Problems) -> list[Sweep]:
+    """Read a matrix, a mapping of sweeps or a list of such: a combination is one value of each sweep."""
     if isinstance(node, Fields):
         return product(node)
     if isinstance(node, Items):
         return _read_tied(node, product, problems)
     message = "matrix: expected sweeps such as {seed: [1, 2, 3]}"
-    problems.append(_wrong(message, node.place, f"or tied settings: {_EXAMPLE}"))
+    problems.blame(node, "wrong-type", message, f"or tied settings: {_EXAMPLE}")
     return []
 
 
-def read_sweep(
-    key: Scalar, node: Node, problems: list[Problem], kind: str | None = None
-) -> Sweep | None:
+def _read_sweep(said: Said, problems: Problems) -> Sweep | None:
     """Read the values of one setting; None where there are none to read, with the error reported."""
-    values: list[Swept] = []
-    sound = True
+    node, sound = said.node, True
     if isinstance(node, Fields):
-        for name, value in node.pairs:
+        values = [said._replace(node=value, label=name.text) for name, value in node.pairs]
+        for name, _ in node.pairs:
             if not is_variant_value(name.text):
                 message = "a label stands in model IDs: letters, digits and _.+- only"
-                problems.append(Problem(code="matrix", message=message, place=name.place))
+                problems.blame(name, "matrix", message)
                 sound = False
-            values.append(Swept(key=key, node=value, label=name.text, kind=kind))
-    elif isinstance(node, Scalar):
-        values += [] if node.value is None else [Swept(key=key, node=node, label=None, kind=kind)]
     else:
-        values += [Swept(key=key, node=node, label=None, kind=kind) for node in node.nodes]
+        values = [] if is_null(node) else [said._replace(node=each) for each in listed(node)]
     if not values:
-        message = f"matrix: {key.text} has no values"
-        hint = f"write {key.text}: [1, 2, 3]"
-        problems.append(Problem(code="matrix", message=message, place=node.place, hint=hint))
-    bundles = [(value,) for value in values]
+        message = f"matrix: {said.key.text} has no values"
+        problems.blame(node, "matrix", message, f"write {said.key.text}: [1, 2, 3]")
+    bundles = tuple((value,) for value in values)
     sound &= _distinct(bundles, problems)
-    return Sweep(values=tuple(bundles)) if values and sound else None
+    return Sweep(bundles) if values and sound else None
 
 
-def _read_tied(
-    node: Items, product: Callable[[Fields], list[Sweep]], problems: list[Problem]
-) -> list[Sweep]:
+def _read_tied(node: Items, product: Product, problems: Problems) -> list[Sweep]:
     """Read a list of combinations as one sweep; nothing where one of them is wrong."""
-    bundles: list[tuple[Swept, ...]] = []
+    bundles: list[tuple[Said, ...]] = []
     sound = bool(node.nodes)
-    if not node.nodes:
+    if not sound:
         message = "matrix: the list has no combinations"
-        problems.append(
-            Problem(code="matrix", message=message, place=node.place, hint=f"write {_EXAMPLE}")
-        )
+        problems.blame(node, "matrix", message, f"write {_EXAMPLE}")
     for item in node.nodes:
         made = _read_item(item, product, problems)
-        if made and bundles and (odd := _odd(made[0], bundles[0], item.place)) is not None:
-            problems.append(odd)
+        if made and bundles and _is_odd(made[0], bundles[0], item, problems):
             sound = False
         elif made:
             order = [value.name for value in (bundles or made)[0]]
-            bundles += [_in_order(bundle, order) for bundle in made]
+            bundles += [
+                tuple(sorted(bundle, key=lambda swept: order.index(swept.name))) for bundle in made
+            ]
         sound &= bool(made)
-    if not sound or not _distinct(bundles, problems):
-        return []
-    return [Sweep(values=tuple(bundles))]
+    return [Sweep(tuple(bundles))] if sound and _distinct(bundles, problems) else []
 
 
-def _read_item(
-    item: Node, product: Callable[[Fields], list[Sweep]], problems: list[Problem]
-) -> list[tuple[Swept, ...]]:
+def _read_item(item: Node, product: Product, problems: Problems) -> list[tuple[Said, ...]]:
     """Return the combinations of one item of a list; none where it is wrong."""
     if not isinstance(item, Fields) or not item.pairs:
         message = "matrix: expected a combination such as {seed: 1, lr: 0.1}"
         hint = "a matrix is a mapping of sweeps, or a list of mappings"
-        problems.append(_wrong(message, item.place, hint))
+        problems.blame(item, "wrong-type", message, hint)
         return []
-    before = sum(problem.severity is Severity.ERROR for problem in problems)
+    before = len(problems)
     sweeps = product(item)
-    if sum(problem.severity is Severity.ERROR for problem in problems) > before:
+    if any(problem.severity is Severity.ERROR for problem in problems[before:]):
         return []
-    return [made for made in combinations(sweeps, problems) if made]
+    return [made for made in _combinations(sweeps, problems) if made]
 
 
-def _odd(made: Sequence[Swept], first: Sequence[Swept], place: Place) -> Problem | None:
-    """Return the problem of a combination of other settings than the first one; None if it is not."""
+def _is_odd(made: Sequence[Said], first: Sequence[Said], item: Node, problems: Problems) -> bool:
+    """Tell whether a combination is of other settings than the first one, and blame it."""
     wanted, given = ({swept.name: swept for swept in bundle} for bundle in (first, made))
     more = [swept for name, swept in given.items() if name not in wanted]
     less = [name for name in wanted if name not in given]
     if not more and not less:
-        return None
+        return False
     differs = f"lacks {' and '.join(less)}" if less else "has more"
     if more:
         names = " and ".join(swept.name for swept in more)
         differs = f"{f'{differs}, and ' if less else ''}has {names}, which the first has not"
-    return Problem(
-        code="matrix",
-        message=f"matrix: all combinations of a list give the same settings; this one {differs}",
-        place=more[0].key.place if more and not less else place,
-        hint=f"give {' and '.join(wanted)} in each",
-        notes=(f"the first stands in line {first[0].key.place.line}",),
-    )
+    message = f"matrix: all combinations of a list give the same settings; this one {differs}"
+    note = f"the first stands in line {first[0].key.place.line}"
+    at = more[0].key if more and not less else item
+    problems.blame(at, "matrix", message, f"give {' and '.join(wanted)} in each", note)
+    return True
 
 
-def _in_order(bundle: Iterable[Swept], order: Sequence[str]) -> tuple[Swept, ...]:
-    return tuple(sorted(bundle, key=lambda swept: order.index(swept.name)))
-
-
-def _wrong(message: str, place: Place, hint: str) -> Problem:
-    return Problem(code="wrong-type", message=message, place=place, hint=hint)
-
-
-def _distinct(bundles: Sequence[tuple[Swept, ...]], problems: list[Problem]) -> bool:
+def _distinct(bundles: Sequence[tuple[Said, ...]], problems: Problems) -> bool:
     """Tell whether each value has a name of its own; blame the first of those that have not."""
     names: set[tuple[str, ...]] = set()
     seen: set[tuple[str, ...]] = set()
@@ -176,31 +257,29 @@ def _distinct(bundles: Sequence[tuple[Swept, ...]], problems: list[Problem]) -> 
         values = [plain_value(swept.node) for swept in bundle]
         name = tuple(label(swept, value) for swept, value in zip(bundle, values, strict=True))
         comparable = tuple(map(_comparable, values))
-        if name not in names and comparable not in seen:
-            names.add(name)
-            seen.add(comparable)
-            continue
-        problems.append(_alike(bundle, name, twice=comparable in seen))
-        return False
+        if name in names or comparable in seen:
+            _blame_alike(bundle, name, problems, twice=comparable in seen)
+            return False
+        names.add(name)
+        seen.add(comparable)
     return True
 
 
-def _alike(bundle: Sequence[Swept], name: Sequence[str], *, twice: bool) -> Problem:
-    """Return the problem of values, or of combinations, that are equal or go by one name."""
-    key, place = bundle[0].key.text, bundle[0].node.place
-    tied = len(bundle) > 1
+def _blame_alike(
+    bundle: Sequence[Said], name: Sequence[str], problems: Problems, *, twice: bool
+) -> None:
+    """Blame values, or combinations, that are equal or go by one name."""
+    key, tied = bundle[0].key.text, len(bundle) > 1
     if twice:
-        message = "matrix: this combination is there twice" if tied else ""
-        message = message or f"matrix: {key} has this value twice"
-        return Problem(code="matrix", message=message, place=place, hint="leave one of them out")
+        message = "matrix: this combination is there twice"
+        message = message if tied else f"matrix: {key} has this value twice"
+        problems.blame(bundle[0].node, "matrix", message, "leave one of them out")
+        return
     names = ",".join(f"{swept.name}={text}" for swept, text in zip(bundle, name, strict=True))
     what, called = ("two combinations", names) if tied else (f"two values of {key}", name[0])
-    return Problem(
-        code="matrix",
-        message=f"matrix: {what} would both be called {called!r} in an ID",
-        place=place,
-        hint=f"name them: {key}: {{first: …, second: …}}",
-    )
+    message = f"matrix: {what} would both be called {called!r} in an ID"
+    hint = f"name them: {key}: {{first: …, second: …}}"
+    problems.blame(bundle[0].node, "matrix", message, hint)
 
 
 def _comparable(value: Json) -> str:
@@ -215,54 +294,40 @@ def _comparable(value: Json) -> str:
     return repr({key: _comparable(inner) for key, inner in value.items()})
 
 
-def is_neutral(name: str, kinds: Iterable[Kind]) -> bool:
-    """Tell whether a setting can change no result: every kind that has it says so."""
-    having = [kind.settings for kind in kinds if name in kind.settings.model_fields]
-    return bool(having) and all(name in settings.neutral for settings in having)
-
-
-def blame_neutral(key: Scalar, problems: list[Problem]) -> None:
-    """Add the problem of a sweep that would make the same model again and again; once for a list."""
-    message = f"matrix: {key.text} cannot change a result, so there is nothing to compare"
-    hint = f"write one {key.text} outside of the matrix"
-    if any(problem.message == message for problem in problems):
-        return
-    problems.append(Problem(code="matrix", message=message, place=key.place, hint=hint))
-
-
-def without(sweeps: Iterable[Sweep], forced: Callable[[Swept], bool]) -> Iterator[Sweep]:
-    """Give the sweeps without the settings that the command line sets, each combination once."""
+def _without(sweeps: Iterable[Sweep], forced: Given, problems: Problems) -> list[Sweep]:
+    """Return the sweeps without the settings that the command line sets, each combination once."""
+    left = []
     for sweep in sweeps:
-        kept = [tuple(swept for swept in bundle if not forced(swept)) for bundle in sweep.values]
+        for swept in sweep.first:
+            if swept.key.text in forced:
+                message = f"--set takes the place of this sweep of {swept.key.text}"
+                problems.note(swept.key, "matrix", message)
+        kept = [
+            tuple(swept for swept in bundle if swept.key.text not in forced)
+            for bundle in sweep.values
+        ]
         once = {
             tuple(_comparable(plain_value(swept.node)) for swept in bundle): bundle
             for bundle in kept
         }
         if kept[0]:
-            yield sweep._replace(values=tuple(once.values()))
+            left.append(Sweep(tuple(once.values())))
+    return left
 
 
-def combinations(sweeps: Sequence[Sweep], problems: list[Problem]) -> list[tuple[Swept, ...]]:
+def _combinations(sweeps: Sequence[Sweep], problems: Problems) -> list[tuple[Said, ...]]:
     """Return every combination, the first setting changing slowest; one empty one without sweeps."""
-    count = 1
-    for sweep in sweeps:
-        count *= len(sweep.values)
+    count = math.prod(len(sweep.values) for sweep in sweeps)
     if count > MOST_COMBINATIONS:
         message = f"matrix: {count:,} combinations, and {MOST_COMBINATIONS:,} at most are made"
-        place = sweeps[0].first[0].key.place
         hint = "sweep fewer settings at once, or divide the file"
-        problems.append(Problem(code="matrix", message=message, place=place, hint=hint))
+        problems.blame(sweeps[0].first[0].key, "matrix", message, hint)
         return [()]
     chosen = itertools.product(*(sweep.values for sweep in sweeps))
     return [tuple(itertools.chain.from_iterable(bundles)) for bundles in chosen]
 
 
-def by_setting(chosen: Iterable[Swept]) -> dict[str, Swept]:
-    """Return swept values by the names of their settings."""
-    return {swept.key.text: swept for swept in chosen}
-
-
-def label(swept: Swept, value: Json) -> str:
+def label(swept: Said, value: Json) -> str:
     """Return what stands for a swept value in an ID: its label, or the value as it was understood."""
     if swept.label is not None:
         return swept.label
@@ -274,11 +339,7 @@ def _text(value: Json) -> str:
         case bool():
             return str(value).lower()
         case list():
-            return "-".join(_texts(value))
+            return "-".join(map(_text, value))
         case None:
             return "none"
     return str(value)
-
-
-def _texts(values: Iterable[Json]) -> Iterator[str]:
-    return map(_text, values)

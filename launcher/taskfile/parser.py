@@ -9,46 +9,51 @@
     train: [{model: null, data: gan2:pre, poison: [0, 20]}]
     autotest: [real:pre, gan2:pre]
 
-Sections are the names of the installed kinds. What a file asks for is worked out by `plan`. A text passes through, in
-this order:
+Sections are the names of the installed kinds. What a file asks for is worked out by `plan`. A text becomes a tree of
+nodes that know their places (`yaml_tree`), and the tree goes through these passes, in this order:
 
-1. `yaml_tree`: a tree of nodes that know their places; then, of each file, ${NAME} (`includes`) and old names
-   (`legacy_names`), and all files joined (`includes`).
-2. `overrides`: words that `--set` says in the place of the file's, and `values`: the user's own words.
-3. `header`: what holds for all entries; a `Scope` for each combination of the file's matrix.
-4. `sections` and `entry_reader`: each entry in each of its ways. Which value of a setting wins is the order in
-   `Scope.given`, weakest first: defaults, matrix, those of a kind, the entry, its matrix, --set, --set of a kind.
-5. `settings.settle`: the one check of all values, which says where each stands that cannot be.
+1. of each file alone: `filled` puts in ${NAME}, `translate` puts words of today in the place of old ones;
+2. `Reading.of` joins the files: what an including file says wins over what it includes;
+3. `laid_over` puts words of `--set` in the place of the file's; `kinds_with` gives the kinds the user's own words;
+4. `read_resources`, `read_defaults`, `sweeps_of_file` and `layers_of` make a `Scope` for each combination of the matrix;
+5. `read_raw_entry` sorts the keys of each entry, and multiplies it by its own matrix. Which value of a setting wins is the
+   order in `Scope.given`, weakest first: defaults, matrix, those of a kind, the entry, its matrix, --set, --set of a kind;
+6. `settle` is the one check of all values, which says where each stands that cannot be; `sections` makes entries of them.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
-from launcher.errors import Problem, Severity, TaskFileError, UsageError
+from launcher.errors import Problems, TaskFileError, UsageError
 from launcher.ids import NO_WORDS, Words
-from launcher.job_options.notifications import RunNotify
-from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.entries import (
-    AutoTest,
     Entry,
     FolderEntry,
     MethodEntry,
+    TaskFile,
     TrainEntry,
+    Variant,
+    in_order,
     written,
 )
-from launcher.taskfile.header import TOP, Header, Reuse, read_header
-from launcher.taskfile.includes import read_merged, without_echoes
+from launcher.taskfile.header import (
+    read_defaults,
+    read_resources,
+    read_words,
+    warm_starts,
+)
+from launcher.taskfile.includes import Reading, filled, without_echoes
+from launcher.taskfile.language import RESOURCE_HINTS, TOP, Reuse
 from launcher.taskfile.legacy_names import Wanted, gathered, translate
-from launcher.taskfile.overrides import laid_over, read_overrides
-from launcher.taskfile.resources import RESOURCE_HINTS
-from launcher.taskfile.scope import Scope
+from launcher.taskfile.matrix import Sweep, layers_of, sweeps_of_file
+from launcher.taskfile.overrides import Overrides, laid_over, read_overrides
+from launcher.taskfile.scope import EVERY, Scope
 from launcher.taskfile.sections import read_auto_test, read_section
 from launcher.taskfile.settings import unknown_key
 from launcher.taskfile.values import kinds_with
-from launcher.taskfile.yaml_tree import Fields, Scalar
+from launcher.taskfile.yaml_tree import Fields, is_null
 
 _MAKERS = (Role.TRAIN, Role.METHOD)
 
@@ -63,45 +68,6 @@ class ParseContext:
     words: Words = NO_WORDS  # of the user's configuration
     now: float = field(default_factory=time.time)  # seconds since 1970, for `not_before`
     unusable: Mapping[str, str] = field(default_factory=dict)  # kind → why it cannot be had
-
-
-class TaskFile(NamedTuple):
-    """What a task file says, entry by entry, in its order."""
-
-    file: str  # as its reader named it
-    files: tuple[str, ...]  # with those that it includes
-    name: str  # of the run: one safe folder name
-    about: str
-    entries: tuple[Entry, ...]
-    kinds: Mapping[str, Kind]  # every installed one, with the words of the user
-    shared_requests: Mapping[
-        str, JobRequest
-    ]  # what `resources` says of kinds that arise by themselves
-    words: Words  # subsets and modifiers of the user
-    phases: tuple[str, ...]  # kinds of jobs that are wanted; empty: all
-    reuse: Reuse
-    share: float | None  # of the machine, beside other runs that wait; None: as it was, 1 at first
-    notify: RunNotify  # what its owner is told of it
-    pass_env: tuple[str, ...]  # variables that its jobs remember though they look like secrets
-    wanted: Wanted
-    problems: tuple[Problem, ...]  # found while reading; `plan` raises the errors with its own
-    whole: bool  # False when an entry that makes models could not be read
-
-    @property
-    def errors(self) -> tuple[Problem, ...]:
-        """The problems for which nothing may be queued."""
-        return tuple(problem for problem in self.problems if problem.severity is Severity.ERROR)
-
-    def in_order(self, problems: Iterable[Problem]) -> tuple[Problem, ...]:
-        """Return each problem once, in the order of the files and of the lines in them."""
-        return _in_order(problems, self.files)
-
-
-class _Sections(NamedTuple):
-    """The entries of a file, and whether all that makes models could be read."""
-
-    entries: tuple[Entry, ...]
-    whole: bool
 
 
 def parse(
@@ -126,48 +92,59 @@ def parse(
         TaskFileError: it is not a YAML mapping, or has a section of a kind that is installed but
             cannot be loaded, so that nothing more can be said.
     """
-    problems: list[Problem] = []
+    problems = Problems()
     language = written(context.kinds)
     shared = {name: kind for name, kind in context.kinds.items() if name not in language}
     overrides = read_overrides(context.settings, language, problems)
     wanted: list[Wanted] = []  # by each file: the task file is the last to be read in full
 
-    def translated(root: Fields) -> Fields:
-        translated_file = translate(root, language, problems)
-        wanted.append(translated_file.wanted)
-        return translated_file.root
+    def today(root: Fields) -> Fields:
+        translated = translate(root, language, problems)
+        wanted.append(translated.wanted)
+        return translated.root
 
-    read = read_merged(text, file, include or _refuse, context.environment, translated, problems)
-    _refuse_unusable(read.root, {**context.unusable, **{name: _arises(name) for name in shared}})
-    root = laid_over(read.root, overrides, problems)
+    passes = (lambda root: filled(root, context.environment, problems), today)
+    reading = Reading(include or _refuse, passes, problems)
+    root = reading.of(text, file)
+    _refuse_unusable(root, {**context.unusable, **{name: _arises(name) for name in shared}})
+    root = laid_over(root, overrides, problems)
     kinds, words = kinds_with(root, language, context.words, problems)
-    header = read_header(root, kinds, overrides, problems, context.now, shared=shared)
-    sections = _sections(root, header.scopes)
-    _blame_unused(header, sections, problems)
-    if not sections.entries and not problems:
-        kind_names = ", ".join(sorted(_names(kinds)))
-        place, hint = root.place, f"add a section: {kind_names}"
-        message = "the file asks for no job"
-        problems.append(Problem(code="no-jobs", message=message, place=place, hint=hint))
+    scope = Scope(kinds=kinds, problems=problems, now=context.now)
+    of_run = read_words(root, scope)
+    scope = _scope(root, scope, overrides, of_run["reuse"], shared)
+    entries, whole = _sections(root, scope)
+    problems[:] = without_echoes(problems)
+    if not reading.sound:  # what seems to be missing may stand in a file that could not be read
+        problems[:] = [each for each in problems if each.code != "missing-setting"]
     return TaskFile(
+        **of_run,
         file=file,
-        files=read.files,
-        name=header.name,
-        about=header.about,
-        entries=sections.entries,
+        files=tuple(reading.files),
+        entries=entries,
         kinds={**kinds, **shared},
-        shared_requests=header.shared_requests,
+        shared_requests={name: scope.requests[name] for name in shared if name in scope.requests},
         words=words,
-        phases=header.phases,
-        reuse=header.reuse,
-        share=header.share,
-        notify=header.notify,
-        pass_env=header.pass_env,
         wanted=overrides.wanted
-        or next((word for word in wanted if word is not Wanted.RUN), Wanted.RUN),
-        problems=_in_order(gathered(_sure(problems, read.sound)), read.files),
-        whole=sections.whole and read.sound,
+        or next((each for each in wanted if each is not Wanted.RUN), Wanted.RUN),
+        problems=in_order(gathered(problems), reading.files),
+        whole=whole and reading.sound,
     )
+
+
+def _scope(
+    root: Fields, scope: Scope, overrides: Overrides, reuse: Reuse, shared: Collection[str]
+) -> Scope:
+    """Return what holds for every entry, but for the file's matrix."""
+    warm = warm_starts(root, scope.kinds) if reuse is Reuse.WEIGHTS else {}
+    forced = {**warm, **overrides.settings}
+    scope = replace(
+        scope,
+        forced={name: {**warm.get(name, {}), **given} for name, given in forced.items()},
+        forced_resources=tuple(overrides.resources),
+        forced_labels=overrides.labels,
+    )
+    scope = read_resources(root.said("resources"), scope, shared)
+    return read_defaults(root.said("defaults"), scope)
 
 
 def _refuse_unusable(root: Fields, unusable: Mapping[str, str]) -> None:
@@ -178,11 +155,10 @@ def _refuse_unusable(root: Fields, unusable: Mapping[str, str]) -> None:
     Raises:
         TaskFileError: names each such section, and why.
     """
-    problems = [
-        Problem(code="unusable-kind", message=unusable[key.text], place=key.place)
-        for key, _ in root.pairs
-        if key.text in unusable
-    ]
+    problems = Problems()
+    for key, _ in root.pairs:
+        if key.text in unusable:
+            problems.blame(key, "unusable-kind", unusable[key.text])
     if problems:
         raise TaskFileError(problems)
 
@@ -191,117 +167,89 @@ def _arises(kind: str) -> str:
     return f"{kind} jobs arise by themselves where jobs repeat the same work; remove this section"
 
 
-def _sure(problems: Iterable[Problem], sound: bool) -> list[Problem]:
-    """Return the problems without those that are but echoes of others.
-
-    What seems to be missing may stand in an included file that could not be read.
-    """
-    return [
-        problem
-        for problem in without_echoes(problems)
-        if sound or problem.code != "missing-setting"
-    ]
-
-
 def _refuse(path: str) -> str:
     raise UsageError(f"cannot include {path}: there are no files here")
 
 
-def _in_order(problems: Iterable[Problem], files: Sequence[str]) -> tuple[Problem, ...]:
-    rank = {file: number for number, file in enumerate(files)}
+def _sections(root: Fields, scope: Scope) -> tuple[tuple[Entry, ...], bool]:
+    """Read every section, those of models and tests once for each combination of the file's matrix.
 
-    def at(problem: Problem) -> tuple[int, int, int]:
-        if problem.place is None:
-            return (-1, 0, 0)
-        return (rank.get(problem.place.file, -1), problem.place.line, problem.place.column)
+    Returns the entries, and whether all that makes models could be read.
+    """
+    problems = scope.problems
+    sweeps = sweeps_of_file(root.said("matrix"), scope)
+    entries: list[Entry] = []
+    whole = True
+    for number, chosen in enumerate(layers_of(sweeps, problems)):
+        for entry in _entries(root, replace(scope, combination=number, chosen=chosen)):
+            if entry is None:
+                whole = False
+            else:
+                entries.append(entry)
+    makes = any(isinstance(entry, TrainEntry | MethodEntry) for entry in entries)
+    auto = root.pair("autotest")
+    if auto is not None and not is_null(auto[1]) and not makes and not problems:
+        message = "autotest tests the models that this file makes, and it makes none"
+        problems.note(auto[0], "no-models", message)
+    if whole:
+        _blame_unused(sweeps, entries, scope)
+    if not entries and not problems:
+        names = ", ".join(sorted(_names(scope.kinds)))
+        problems.blame(root, "no-jobs", "the file asks for no job", f"add a section: {names}")
+    return tuple(entries), whole
 
-    return tuple(sorted(dict.fromkeys(problems), key=at))
+
+def _entries(root: Fields, scope: Scope) -> Iterator[Entry | None]:
+    """Give the entries of one combination; None for what cannot be read and might make models."""
+    kinds = scope.kinds
+    sections = [(kinds[key.text], node) for key, node in root.pairs if key.text in kinds]
+    for key, node in root.pairs:
+        kind = kinds.get(key.text)
+        if key.text == "autotest":
+            makers = [kind for kind, _ in sections if kind.role in _MAKERS]
+            auto = read_auto_test(key, node, makers, scope)
+            yield from () if auto is None else (auto,)
+        elif kind is not None and kind.role in (Role.DATA, Role.PLAIN):
+            if not scope.combination:  # no matrix has a part in these
+                here = replace(scope, chosen={})
+                yield from (each for each in read_section(kind, node, here) if each is not None)
+        elif kind is not None:
+            read = read_section(kind, node, scope)
+            yield from (each for each in read if each is not None or kind.role in _MAKERS)
+        elif key.text not in TOP:
+            hint = RESOURCE_HINTS.get(key.text, "")
+            what, words = "a section of a task file", (*TOP, *_names(kinds))
+            scope.problems.append(unknown_key(key, what, words, hint=hint))
+            yield None
 
 
 def _names(kinds: Mapping[str, Kind]) -> tuple[str, ...]:
     return tuple(name for name, kind in kinds.items() if kind.role is not Role.LABELS)
 
 
-def _sections(root: Fields, scopes: Sequence[Scope]) -> _Sections:
-    """Read every section, those of models and tests once for each combination of the matrix."""
-    entries: list[Entry] = []
-    whole = True
-    for scope in scopes:
-        read = _read_sections(root, scope)
-        entries += read.entries
-        whole &= read.whole
-    _warn_untested(root, entries, scopes[0])
-    return _Sections(entries=tuple(entries), whole=whole)
-
-
-def _read_sections(root: Fields, scope: Scope) -> _Sections:
-    entries: list[Entry] = []
-    whole = True
-    makers = [scope.kinds[key.text] for key, node in root.pairs if _makes(key, scope)]
-    for key, node in root.pairs:
-        if key.text == "autotest":
-            auto = read_auto_test(key, node, makers, scope)
-            entries += [] if auto is None else [auto]
-        elif key.text in scope.kinds:
-            kind = scope.kinds[key.text]
-            here = scope
-            if kind.role in (Role.DATA, Role.PLAIN):  # no matrix has a part in these
-                if scope.combination:
-                    continue
-                here = replace(scope, chosen={}, kind_chosen={})
-            read = list(read_section(kind, node, here))
-            entries += [entry for entry in read if entry is not None]
-            whole &= kind.role not in _MAKERS or None not in read
-        elif key.text not in TOP:
-            words = (*TOP, *_names(scope.kinds))
-            hint = RESOURCE_HINTS.get(key.text, "")
-            problem = unknown_key(key, "a section of a task file", words, hint=hint)
-            scope.problems.append(problem)
-            whole = False
-    return _Sections(entries=tuple(entries), whole=whole)
-
-
-def _makes(key: Scalar, scope: Scope) -> bool:
-    kind = scope.kinds.get(key.text)
-    return kind is not None and kind.role in _MAKERS
-
-
-def _blame_unused(header: Header, sections: _Sections, problems: list[Problem]) -> None:
+def _blame_unused(sweeps: Sequence[Sweep], entries: Iterable[Entry], scope: Scope) -> None:
     """Blame a sweep in which no entry takes part: it would make the same models again and again."""
-    if not header.sweeps or not sections.whole:
-        return
     used: set[str] = set()
-    for entry in sections.entries:
-        if isinstance(entry, TrainEntry):
-            used |= {key for variant in entry.variants for key in variant.paired}
-        elif isinstance(entry, MethodEntry):
-            used |= {
-                key
-                for _, variants in entry.methods
-                for variant in variants
-                for key in variant.paired
-            }
-        elif isinstance(entry, FolderEntry):
-            used |= {key for each in entry.variants for key in each.variant.paired}
-    forced = {key for given in header.scopes[0].kind_forced.values() for key in given}
-    for key in (swept.key for sweep in header.sweeps for swept in sweep.first):
-        name = key.text
+    for entry in entries if sweeps else ():
+        used |= {key for variant in _variants(entry) for key in variant.paired}
+    forced = {key for name, given in scope.forced.items() if name != EVERY for key in given}
+    for swept in (swept for sweep in sweeps for swept in sweep.first):
+        name = swept.key.text
         if name in forced and name not in used:
             message = f"--set takes the place of this sweep of {name}"
-            header.scopes[0].note(key.place, "matrix", message)
+            scope.problems.note(swept.key, "matrix", message)
         elif name not in used:
             message = f"matrix: {name!r} changes no model: each has a {name} of its own, or none"
             hint = f"take {name} out of defaults and entries, or sweep it in them"
-            place = key.place
-            problems.append(Problem(code="matrix", message=message, place=place, hint=hint))
+            scope.problems.blame(swept.key, "matrix", message, hint)
 
 
-def _warn_untested(root: Fields, read: Iterable[Entry], scope: Scope) -> None:
-    """Warn of an autotest in a file that makes no model."""
-    entries = list(read)
-    auto = next((entry for entry in entries if isinstance(entry, AutoTest)), None)
-    makes = any(isinstance(entry, TrainEntry | MethodEntry) for entry in entries)
-    if auto is not None and not makes and not scope.problems:
-        key = next(key for key, _ in root.pairs if key.text == "autotest")
-        message = "autotest tests the models that this file makes, and it makes none"
-        scope.note(key.place, "no-models", message)
+def _variants(entry: Entry) -> Iterable[Variant]:
+    match entry:
+        case TrainEntry():
+            return entry.variants
+        case MethodEntry():
+            return [variant for _, variants in entry.methods for variant in variants]
+        case FolderEntry():
+            return [each.variant for each in entry.variants]
+    return ()

@@ -3,10 +3,10 @@
 The options are those of `launcher.job_options`, read as `launcher add` reads them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 
-from launcher.errors import Place, Problem, Severity, UsageError
+from launcher.errors import Place, Problems, Severity, UsageError
 from launcher.job_options.registry import JobOption, JobRequest, job_options, renamed_options
 from launcher.job_options.value_types import (
     Names,
@@ -16,54 +16,62 @@ from launcher.job_options.value_types import (
     terms_fault,
 )
 from launcher.kind_interface import Kind
-from launcher.taskfile.legacy_names import resources_today
 from launcher.taskfile.scope import Scope
-from launcher.taskfile.settings import unknown_key
-from launcher.taskfile.values import is_null
-from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar
+from launcher.taskfile.settings import TWO_NAMES, unknown_key
+from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, is_null
 
 CODE = "resources"
 _PLACING = ("gpus", "device")
 
-# For an option that is written where it is none.
-RESOURCE_HINTS: Mapping[str, str] = {
-    **{name: f"it goes below resources: {{{name}: …}}" for name in job_options()},
-    **{old: f"it is resources: {{{now}: …}} today" for old, now in renamed_options().items()},
-}
+
+def resources_today(asked: Fields, problems: Problems) -> Fields:
+    """Return resources by their names of today; note which have older ones, blame what is there twice."""
+    pairs: dict[str, tuple[Scalar, Node]] = {}
+    for key, node in asked.pairs:
+        name = renamed_options().get(key.text, key.text)
+        if name != key.text:
+            problems.note(key, "old-name", f"{key.text} is called {name} today")
+        if name in pairs:
+            message = f"{name!r} is given twice{TWO_NAMES}"
+            problems.blame(key, "duplicate-key", message, "leave one of them out")
+        else:
+            pairs[name] = (key.named(name), node)
+    return replace(asked, pairs=tuple(pairs.values()))
 
 
 def read_request(
     node: Node, above: JobRequest, scope: Scope, also: Iterable[str] = ()
 ) -> JobRequest:
     """Read a mapping of job options on top of those that hold above it; `also` could stand there."""
+    problems = scope.problems
     if not isinstance(node, Fields):
-        scope.blame(node.place, "wrong-type", "expected resources such as {cpus: 2, device: auto}")
+        problems.blame(node, "wrong-type", "expected resources such as {cpus: 2, device: auto}")
         return above
     request = above
     values: dict[str, object] = {}
-    today = resources_today(node, scope.problems)
+    today = resources_today(node, problems)
     # `gpus` has the last word
     for key, value in sorted(today.pairs, key=lambda pair: pair[0].text == "gpus"):
         option = job_options().get(key.text)
         if option is None:
-            problem = unknown_key(key, "a resource", job_options(), nearby=also)
-            scope.problems.append(problem)
+            problems.append(unknown_key(key, "a resource", job_options(), nearby=also))
             continue
         try:
             values[option.name] = _value(option, value, scope.now)
             request = option.apply(request, values[option.name])
         except TimeOver:  # the file is run again when its jobs are done: then it is no mistake
             request = option.apply(request, None)
-            message = f"{key.text}: {_text(value)} is over already, so it delays nothing"
-            scope.note(value.place, CODE, message)
+            text = repr(value.text) if isinstance(value, Scalar) else ""
+            message = f"{key.text}: {text} is over already, so it delays nothing"
+            problems.note(value, CODE, message)
         except UsageError as error:
-            scope.blame(value.place, CODE, f"{key.text}: {error}")
+            problems.blame(value, CODE, f"{key.text}: {error}")
     if len({value.place.file for _, value in node.pairs}) == 1:  # two files are merged, and agree
         # an amount beside `device: cpu` is what it would take on a GPU: files are moved so
         placing = {name: values[name] for name in _PLACING if name in values}
         fault = device_fault(placing, in_task_file)
         if fault is not None:
-            scope.blame(node.place, CODE, fault)
+            problems.blame(node, CODE, fault)
     return request
 
 
@@ -77,7 +85,9 @@ def request_for(kind: Kind, node: Node | None, place: Place, scope: Scope) -> Jo
         scope: what holds for the file, and what the command line sets.
     """
     request = scope.request_of(kind)
-    request = request if node is None or is_null(node) else read_request(node, request, scope)
+    own = None if node is None or is_null(node) else node
+    if own is not None:
+        request = read_request(own, request, scope)
     for fields in scope.forced_resources:
         for key, value in fields.pairs:
             if key.text not in scope.kinds:
@@ -85,17 +95,12 @@ def request_for(kind: Kind, node: Node | None, place: Place, scope: Scope) -> Jo
             elif key.text == kind.name:
                 request = read_request(value, request, scope)
     fault = terms_fault(request.terms, in_task_file)
-    if fault is not None:
-        where = place if node is None or is_null(node) else node.place
-        _blame_once(Problem(code=CODE, message=fault, place=where), scope)
+    if fault is not None and not any(
+        problem.message == fault and problem.severity is Severity.ERROR
+        for problem in scope.problems  # every entry below one `resources` has it: once is enough
+    ):
+        scope.problems.blame(place if own is None else own, CODE, fault)
     return request
-
-
-def _blame_once(problem: Problem, scope: Scope) -> None:
-    """Add a problem that every entry below one `resources` has: once is enough."""
-    errors = (error for error in scope.problems if error.severity is Severity.ERROR)
-    if all(error.message != problem.message for error in errors):
-        scope.problems.append(problem)
 
 
 def _value(option: JobOption, node: Node, now: float) -> object:
@@ -104,24 +109,11 @@ def _value(option: JobOption, node: Node, now: float) -> object:
     Raises:
         UsageError: it does not fit; says what was expected.
     """
-    if isinstance(option.takes, Names) and isinstance(node, Items):
-        return _names(option.takes, node, now)
-    if not isinstance(node, Scalar) or is_null(node) or not (node.plain or option.takes.is_text):
-        raise UsageError(f"expected {option.takes.expected}")
-    return option.takes.read(node.text, now)
-
-
-def _names(takes: Names, node: Items, now: float) -> object:
-    """Return the names of a list.
-
-    Raises:
-        UsageError: it holds something else.
-    """
-    words = [item.text for item in node.nodes if isinstance(item, Scalar) and not is_null(item)]
-    if not words or len(words) < len(node.nodes):
-        raise UsageError(f"expected {takes.expected}")
-    return takes.read(",".join(words), now)
-
-
-def _text(node: Node) -> str:
-    return repr(node.text) if isinstance(node, Scalar) else ""
+    takes = option.takes
+    if isinstance(takes, Names) and isinstance(node, Items):
+        words = [item.text for item in node.nodes if isinstance(item, Scalar) and not is_null(item)]
+        if words and len(words) == len(node.nodes):
+            return takes.read(",".join(words), now)
+    elif isinstance(node, Scalar) and not is_null(node) and (node.plain or takes.is_text):
+        return takes.read(node.text, now)
+    raise UsageError(f"expected {takes.expected}")

@@ -5,107 +5,76 @@ entry's own `matrix`, `--set key=value`, `--set KIND.key=value`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from launcher.errors import Place, Problem, Severity
+from launcher.errors import Problems
 from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
-from launcher.system.files import Json
-from launcher.taskfile.matrix import Combination
-from launcher.taskfile.settings import known_settings
-from launcher.taskfile.yaml_tree import Fields, Given, Node, Scalar
+from launcher.taskfile.yaml_tree import Fields, Given, Node, Said, Scalar
+
+Layer = Mapping[str, Given]  # settings by the name of a kind; "": of every kind that knows them
+EVERY = ""
 
 _WITHOUT_GPU = frozenset({Role.DATA, Role.LABELS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """What holds for every entry of a file, and where its problems are gathered.
-
-    `given`, `chosen` and `forced` are settings: those of `defaults`, of this combination of the
-    file's matrix, and of the command line; each for all kinds, and by the name of one.
-    """
+    """What holds for every entry of a file, and where its problems are gathered."""
 
     kinds: Mapping[str, Kind]
-    problems: list[Problem]
-    defaults: Given = field(default_factory=dict)
-    kind_defaults: Mapping[str, Given] = field(default_factory=dict)
-    chosen: Combination = field(default_factory=dict)
-    kind_chosen: Mapping[str, Combination] = field(default_factory=dict)
-    forced: Given = field(default_factory=dict)
-    kind_forced: Mapping[str, Given] = field(default_factory=dict)
-    request: JobRequest = field(default_factory=JobRequest)
-    kind_requests: Mapping[str, JobRequest] = field(default_factory=dict)
+    problems: Problems
+    defaults: Layer = field(default_factory=dict)
+    chosen: Layer = field(default_factory=dict)  # one combination of the file's matrix
+    forced: Layer = field(default_factory=dict)  # of the command line
+    requests: Mapping[str, JobRequest] = field(default_factory=dict)  # by kind; "": of the others
     forced_resources: tuple[Fields, ...] = ()  # `--set resources.cpus=2`: stronger than an entry
     labels: Node | None = None  # of every training that says nothing itself
     forced_labels: Node | None = None  # of every training
     combination: int = 0  # which of the file's combinations this is
     now: float = 0.0  # seconds since 1970, for times that are relative
 
-    def blame(self, place: Place, code: str, message: str, hint: str = "") -> None:
-        """Add one error."""
-        self.problems.append(Problem(code=code, message=message, place=place, hint=hint))
-
-    def note(self, place: Place, code: str, message: str, hint: str = "") -> None:
-        """Add one warning."""
-        severity = Severity.WARNING
-        self.problems.append(
-            Problem(code=code, message=message, place=place, hint=hint, severity=severity)
+    def given(self, kind: Kind, entry: Given) -> Given:
+        """Return what is said of each setting of a kind, the strongest where there are several."""
+        layers = (
+            _read_by(kind, self.defaults),
+            _read_by(kind, self.chosen),
+            self.defaults.get(kind.name, {}),
+            self.chosen.get(kind.name, {}),
+            entry,
+            _read_by(kind, self.forced),
+            self.forced.get(kind.name, {}),
         )
+        names = kind.settings.model_fields
+        return {name: said for layer in layers for name, said in layer.items() if name in names}
 
-    def given(self, kind: Kind, entry: Given) -> dict[str, tuple[Scalar, Node]]:
-        """Return the value given for each setting of a kind, the strongest where there are several."""
-        name = kind.name
-        merged = {
-            **_read_by(kind, self.defaults),
-            **_read_by(kind, _as_given(self.chosen)),
-            **self.kind_defaults.get(name, {}),
-            **_as_given(self.kind_chosen.get(name, {})),
-            **entry,
-            **_read_by(kind, self.forced),
-            **self.kind_forced.get(name, {}),
-        }
-        names = set(known_settings(kind))
-        return {name: value for name, value in merged.items() if name in names}
-
-    def swept(self, kind: Kind, entry: Given) -> Combination:
-        """Return which of the file's sweeps this entry takes part in: where it has no own word."""
-        name = kind.name
-        given = {*self.kind_defaults.get(name, {}), *entry, *self.kind_forced.get(name, {})}
-        general = {key: swept_value for key, swept_value in self.chosen.items() if key not in given}
-        names = set(known_settings(kind))
-        swept = {**general, **self.kind_chosen.get(name, {})}
-        stronger = {*entry, *self.kind_forced.get(name, {})}
+    def paired(self, kind: Kind, given: Given) -> dict[str, Said]:
+        """Return which of the file's sweeps an entry takes part in: where nothing stronger is given."""
         return {
-            key: swept_value
-            for key, swept_value in swept.items()
-            if key in names and key not in stronger
+            name: given[name]
+            for layer in (EVERY, kind.name)
+            for name, swept in self.chosen.get(layer, {}).items()
+            if name in given and given[name].key is swept.key
         }
 
     def request_of(self, kind: Kind) -> JobRequest:
         """Return what jobs of a kind ask for if they say nothing themselves."""
-        if kind.name in self.kind_requests:
-            return self.kind_requests[kind.name]
-        return self.request.without_gpu() if kind.role in _WITHOUT_GPU else self.request
+        if kind.name in self.requests:
+            return self.requests[kind.name]
+        request = self.requests.get(EVERY, JobRequest())
+        return request.without_gpu() if kind.role in _WITHOUT_GPU else request
 
 
-def _as_given(combination: Combination) -> Given:
-    return {key: (swept.key, swept.node) for key, swept in combination.items()}
-
-
-def _read_by(kind: Kind, given: Given) -> Given:
-    """Return values that are given for all kinds as this one reads them."""
-    shared = kind.settings.shared
-    if not any(key in given for key in shared):
+def _read_by(kind: Kind, layer: Layer) -> Given:
+    """Return what is said for all kinds as this one reads it."""
+    given = layer.get(EVERY, {})
+    shared = {key: read for key, read in kind.settings.shared.items() if key in given}
+    if not shared:
         return given
-    return {
-        key: (at, _converted(node, shared[key](node.value)))
-        if key in shared and isinstance(node, Scalar)
-        else (at, node)
-        for key, (at, node) in given.items()
-    }
-
-
-def _converted(node: Scalar, value: Json) -> Scalar:
-    """Return a word that stands where `node` does and means `value`."""
-    return node if value == node.value else replace(node, text=str(value), plain=True)
+    converted = {}
+    for key, read in shared.items():
+        node = given[key].node
+        if isinstance(node, Scalar) and (value := read(node.value)) != node.value:
+            plain = Scalar(node.source, node.line, node.column, node.length, str(value), plain=True)
+            converted[key] = given[key]._replace(node=plain)
+    return {**given, **converted}

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from launcher.errors import (
     Place,
     Problem,
-    Severity,
+    Problems,
     UnknownName,
     UsageError,
     counted,
@@ -19,36 +19,108 @@ from launcher.errors import (
 )
 from launcher.kind_interface import Kind
 from launcher.system.files import Json
-from launcher.taskfile.yaml_tree import Given, Items, Node, Scalar, plain_value
+from launcher.taskfile.yaml_tree import Given, Items, Node, Said, Scalar, plain_value
 
 LONGEST_VALUE = 60  # characters of a value in a message
+ALL_WORDS = "`launcher schema --markdown`"  # lists every word and setting there is
 
-# What each of pydantic's complaints expected.
-_EXPECTED: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "int_type": lambda _: "a whole number",
-    "int_parsing": lambda _: "a whole number",
-    "int_parsing_size": lambda _: "a whole number",
-    "int_from_float": lambda _: "a whole number",
-    "float_type": lambda _: "a number",
-    "float_parsing": lambda _: "a number",
-    "finite_number": lambda _: "a finite number",
-    "bool_type": lambda _: "true or false",
-    "bool_parsing": lambda _: "true or false",
-    "string_type": lambda _: "a text",
-    "none_required": lambda _: "null",
-    "tuple_type": lambda _: "a list",
-    "list_type": lambda _: "a list",
-    "dict_type": lambda _: "a mapping",
-    "missing": lambda _: "more values",
-    "too_short": lambda context: f"at least {counted(context['min_length'], 'value')}",
-    "too_long": lambda context: f"at most {counted(context['max_length'], 'value')}",
-    "literal_error": lambda context: f"one of {_listed(context['expected'])}",
-    "enum": lambda context: f"one of {_listed(context['expected'])}",
-    "greater_than": lambda context: f"more than {context['gt']:g}",
-    "greater_than_equal": lambda context: f"at least {context['ge']:g}",
-    "less_than": lambda context: f"less than {context['lt']:g}",
-    "less_than_equal": lambda context: f"at most {context['le']:g}",
+# What each of pydantic's complaints expected; in braces what pydantic tells besides.
+_EXPECTED: Mapping[str, str] = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "a text",
+    "none_required": "null",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "missing": "more values",
+    "too_short": "at least {length}",
+    "too_long": "at most {length}",
+    "literal_error": "one of {words}",
+    "enum": "one of {words}",
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
 }
+
+
+class Settled(NamedTuple):
+    """Settings that a kind accepts: every value, and where those of the file stand."""
+
+    values: Mapping[str, Json]
+    given: Given
+    text: str  # what of the values can change a result, as JSON
+
+
+class Known(NamedTuple):
+    """The settings of one kind or of several, by which the keys of a mapping are judged."""
+
+    kinds: tuple[Kind, ...]
+    names: frozenset[str]
+    old: Mapping[str, str]  # earlier names of settings, each with that of today
+    where: str  # what lists them all
+
+    def today(self, key: Scalar, problems: Problems) -> Scalar:
+        """Return the key of a setting by its name of today; note that there is one if it was old."""
+        if key.text in self.names or key.text not in self.old:
+            return key
+        problems.note(key, "old-name", f"{key.text} is called {self.old[key.text]} today")
+        return key.named(self.old[key.text])
+
+    def among(
+        self,
+        pairs: Iterable[tuple[Scalar, Node]],
+        problems: Problems,
+        refuse: Callable[[Scalar], None],
+        twice: str = "",
+    ) -> dict[str, Said]:
+        """Return what is said of settings, by their names of today.
+
+        Args:
+            pairs: keys and their values.
+            problems: where complaints are added.
+            refuse: is called with each key that is none of the settings.
+            twice: what more to say of one that is there by two of its names.
+        """
+        said: dict[str, Said] = {}
+        for key, node in pairs:
+            now = self.today(key, problems)
+            if now.text in said:
+                message = f"{now.text!r} is given twice{twice}"
+                problems.blame(key, "duplicate-key", message, "leave one of them out")
+            elif now.text in self.names:
+                said[now.text] = Said(now, node)
+            else:
+                refuse(now)
+        return said
+
+    def unknown(
+        self, key: Scalar, what: str, hint: str = "", *, nearby: Iterable[str] = ()
+    ) -> Problem:
+        """Return the problem of a key that is none of the settings; see `unknown_key`."""
+        return unknown_key(
+            key, what, self.names, nearby=nearby, hint=hint, where=self.where, old=self.old
+        )
+
+
+TWO_NAMES = ", by its name of today and by an old one"
+
+
+def known(kinds: Iterable[Kind], where: str = "") -> Known:
+    """Return the settings of some kinds; `where` lists them all, if not a list of these kinds."""
+    those, old = tuple(kinds), dict[str, str]()
+    for kind in those:
+        old = {**kind.settings.aliases, **old}
+    names = frozenset(name for kind in those for name in kind.settings.model_fields)
+    return Known(those, names, old, where or all_settings(*those))
 
 
 def complaints_of(
@@ -68,15 +140,12 @@ def complaints_of(
     lacking = [name for name, errors in by_name.items() if errors[0]["type"] == "missing"]
     lacking = [f"'{name}'" for name in lacking if name not in given]
     if lacking:
-        yield Problem(
-            code="missing-setting",
-            message=f"{kind.name} needs a value for {' and '.join(lacking)}",
-            place=where,
-            hint="give it here or under defaults",
-        )
+        message = f"{kind.name} needs a value for {' and '.join(lacking)}"
+        hint = "give it here or under defaults"
+        yield Problem(code="missing-setting", message=message, place=where, hint=hint)
     for name, errors in by_name.items():
         if name in given:
-            yield _complaint(name, errors, given[name][1])
+            yield _complaint(name, errors, given[name].node)
         elif not name:
             yield Problem(code="setting", message=_said(errors[0]), place=where)
         elif errors[0]["type"] != "missing":
@@ -121,7 +190,10 @@ def unknown_name(error: Mapping[str, Any]) -> UnknownName | None:
 
 
 def _expected(error: Mapping[str, Any]) -> str:
-    return _EXPECTED[error["type"]](error.get("ctx", {}))
+    context = error.get("ctx", {})
+    length = context.get("min_length", context.get("max_length", 0))
+    words = _listed(context.get("expected", ""))
+    return _EXPECTED[error["type"]].format(**context, length=counted(length, "value"), words=words)
 
 
 def _said(error: Mapping[str, Any]) -> str:
@@ -154,18 +226,6 @@ def _shown(value: Any) -> str:
     return shown if len(shown) <= LONGEST_VALUE else f"{shown[: LONGEST_VALUE - 3]}…"
 
 
-ALL_WORDS = "`launcher schema --markdown`"  # lists every word and setting there is
-OPTION = "--set"  # what errors call this argument; there is no file beside it to look into
-
-
-class Settled(NamedTuple):
-    """Settings that a kind accepts: every value, and where those of the file stand."""
-
-    values: Mapping[str, Json]
-    given: Given
-    text: str  # what of the values can change a result, as JSON
-
-
 def known_settings(kind: Kind) -> tuple[str, ...]:
     """Return the names of a kind's settings in the order in which it declares them."""
     return tuple(kind.settings.model_fields)
@@ -195,7 +255,7 @@ def spelt(value: Json) -> str:
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
 
 
-def settle(kind: Kind, given: Given, where: Place, problems: list[Problem]) -> Settled | None:
+def settle(kind: Kind, given: Given, where: Place, problems: Problems) -> Settled | None:
     """Complete and check a kind's settings; on failure add to `problems` and return None.
 
     Args:
@@ -204,7 +264,7 @@ def settle(kind: Kind, given: Given, where: Place, problems: list[Problem]) -> S
         where: the entry, for what has no better place.
         problems: where complaints are added.
     """
-    values = {name: _said_value(node) for name, (_, node) in given.items()}
+    values = {name: _said_value(said.node) for name, said in given.items()}
     try:
         try:
             made = kind.settings.model_validate(values)
@@ -222,36 +282,16 @@ def settle(kind: Kind, given: Given, where: Place, problems: list[Problem]) -> S
         ]  # a setting that every entry lacks is missing in the defaults: once is enough
         return None
     except UsageError as error:  # a laboratory's own check
-        problems.append(Problem(code="setting", message=str(error), place=where))
+        problems.blame(where, "setting", str(error))
         return None
     dumped = made.model_dump(mode="json")
-    problems += _without_effect(kind, dumped, given, where)
+    for name, reason in kind.settings.without_effect(dumped).items():
+        # defaults serve other entries, too: nothing is said of them
+        if name in given and given[name].key.place.line >= where.line:
+            message = f"{name} has no effect here: {reason}"
+            problems.note(given[name].key, "no-effect", message, "leave it out")
     decisive = kind.settings.decisive(dumped)
     return Settled(values=dumped, given=given, text=json.dumps(decisive, sort_keys=True))
-
-
-def _without_effect(
-    kind: Kind, values: Mapping[str, Json], given: Given, where: Place
-) -> Iterator[Problem]:
-    """Yield a warning for each setting that an entry gives though it changes nothing there.
-
-    Defaults serve other entries, too: nothing is said of them.
-    """
-    for name, reason in kind.settings.without_effect(values).items():
-        key = given[name][0] if name in given else None
-        if key is not None and key.place.line >= where.line:
-            yield Problem(
-                code="no-effect",
-                message=f"{name} has no effect here: {reason}",
-                severity=Severity.WARNING,
-                place=key.place,
-                hint="leave it out",
-            )
-
-
-def old_names(kinds: Iterable[Kind]) -> dict[str, str]:
-    """Return the earlier names of the kinds' settings, each with that of today."""
-    return {old: today for kind in kinds for old, today in kind.settings.aliases.items()}
 
 
 def unknown_key(
@@ -316,7 +356,8 @@ def _texts(error: ValidationError, given: Given) -> dict[str, Json]:
         if detail["type"] == "string_type"
     }
     texts: dict[str, Json] = {}
-    for name, (_, node) in given.items():
+    for name, said in given.items():
+        node = said.node
         if (name,) in wanting and isinstance(node, Scalar) and node.value is not None:
             texts[name] = node.text
         elif isinstance(node, Items) and any((name, i) in wanting for i in range(len(node.nodes))):

@@ -5,13 +5,11 @@ Each reader returns what it read together with its place, or tells the problem a
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import yaml
 
-from launcher.errors import IdError, Problem, Severity, UnknownName, UsageError, nearest
+from launcher.errors import IdError, Problem, Problems, UnknownName, UsageError, nearest
 from launcher.ids import (
     DataId,
     ModelId,
@@ -23,39 +21,19 @@ from launcher.ids import (
     parse_poison,
 )
 from launcher.kind_interface import Kind, Role
+from launcher.taskfile.entries import At
+from launcher.taskfile.language import MISLABELLED
 from launcher.taskfile.scope import Scope
-from launcher.taskfile.settings import accepted, all_settings, known_settings
-from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar
-
-MISLABELLED = "poisoned"  # in place of a model: every one of which training labels were wrong
+from launcher.taskfile.settings import accepted, all_settings
+from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, is_null, listed
 
 _CUT = re.compile(r"\s+(?P<rest>#[A-Za-z0-9]\S*:\S+)")
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class At(Generic[T]):
-    """A value and the word in the file that says it."""
-
-    value: T
-    node: Scalar
-
-
-def listed(node: Node) -> tuple[Node, ...]:
-    """Return the nodes of a list; a single value stands for a list of one."""
-    return node.nodes if isinstance(node, Items) else (node,)
-
-
-def is_null(node: Node | None) -> bool:
-    """Tell whether nothing is written there."""
-    return node is None or (isinstance(node, Scalar) and node.value is None)
 
 
 def read_model(node: Node, kind: Kind, scope: Scope) -> At[ModelId] | None:
     """Read a model ID; whether there is such a model is for the plan to find out."""
     if not isinstance(node, Scalar):
-        scope.blame(node.place, "wrong-type", "expected one model ID")
+        scope.problems.blame(node, "wrong-type", "expected one model ID")
         return None
     _warn_comment(node, scope)
     try:
@@ -66,12 +44,12 @@ def read_model(node: Node, kind: Kind, scope: Scope) -> At[ModelId] | None:
             hint = "a new model is written null"
         elif kind.role is Role.METHOD and nearest(node.text, [MISLABELLED]):
             hint = f"did you mean '{MISLABELLED}', every model whose labels were?"
-        elif ":" not in node.text and "model" in known_settings(kind):
+        elif ":" not in node.text and "model" in kind.settings.model_fields:
             meant = accepted(kind, "model", node.text)
             hint = f"an architecture goes under settings: {{model: {meant or '…'}}}"
             hint += "" if meant else f"; {all_settings(kind)} names them"
         place = node.part(error.offset, error.length)
-        scope.blame(place, "id", f"model: {error.message}", hint)
+        scope.problems.blame(place, "id", f"model: {error.message}", hint)
         return None
 
 
@@ -79,7 +57,7 @@ def read_data(node: Node, readers: Iterable[Kind], scope: Scope) -> At[DataId] |
     """Read a data ID and have its words checked by the kinds that will work with it."""
     if not isinstance(node, Scalar):
         hint = "join data IDs with '&'" if isinstance(node, Items) else ""
-        scope.blame(node.place, "wrong-type", "expected one data ID", hint)
+        scope.problems.blame(node, "wrong-type", "expected one data ID", hint)
         return None
     _warn_comment(node, scope)
     try:
@@ -93,7 +71,9 @@ def read_data(node: Node, readers: Iterable[Kind], scope: Scope) -> At[DataId] |
     except IdError as error:
         mark = next((mark for mark in "#%~@" if mark in node.text), "")
         hint = f"'{mark}' belongs to model IDs" if mark else ""
-        scope.blame(node.part(error.offset, error.length), "id", f"data: {error.message}", hint)
+        scope.problems.blame(
+            node.part(error.offset, error.length), "id", f"data: {error.message}", hint
+        )
         return None
     return At(data, node)
 
@@ -102,7 +82,7 @@ def _naming_file(error: UnknownName, kind: Kind, scope: Scope) -> Path | None:
     """Return a task file that knows a word, in a folder that the defaults name; see `Settings`."""
     given = scope.given(kind, {})
     for setting, name in kind.settings.word_files.items():
-        folder = given[setting][1] if setting in given else None
+        folder = given[setting].node if setting in given else None
         if isinstance(folder, Scalar) and _declares(
             file := Path(folder.text).absolute() / name, error.name
         ):
@@ -126,7 +106,9 @@ def _warn_comment(node: Scalar, scope: Scope) -> None:
     if node.plain and (cut := _CUT.match(line, node.column + node.length)):
         place = node.source.place(node.line, cut.start("rest"), len(cut["rest"]))
         message = "this is a comment, as '#' stands after a space"
-        scope.note(place, "comment", message, "write the whole ID in quotes, without spaces")
+        scope.problems.note(
+            place, "comment", message, "write the whole ID in quotes, without spaces"
+        )
 
 
 def unknown_word(error: UnknownName, node: Scalar, naming: Path | None = None) -> Problem:
@@ -154,7 +136,7 @@ def read_label_changes(node: Node, scope: Scope) -> tuple[At[Poison | None], ...
     """Read one poison or a list of them; None where one cannot be read."""
     nodes = listed(node)
     if not nodes:
-        scope.blame(node.place, "wrong-type", "expected at least one percentage such as 20")
+        scope.problems.blame(node, "wrong-type", "expected at least one percentage such as 20")
     label_changes = [_poison(node, scope) for node in nodes]
     read = tuple(poison for poison in label_changes if poison is not None)
     return read if nodes and len(read) == len(nodes) else None
@@ -162,7 +144,7 @@ def read_label_changes(node: Node, scope: Scope) -> tuple[At[Poison | None], ...
 
 def _poison(node: Node, scope: Scope) -> At[Poison | None] | None:
     if not isinstance(node, Scalar):
-        scope.blame(node.place, "wrong-type", "expected a percentage such as 20")
+        scope.problems.blame(node, "wrong-type", "expected a percentage such as 20")
         return None
     if node.value is None:
         return At(None, node)
@@ -170,24 +152,18 @@ def _poison(node: Node, scope: Scope) -> At[Poison | None] | None:
         poison = parse_poison(node.text)
     except IdError as error:
         hint = f"write {node.text.rstrip('% ')}" if node.text.endswith("%") else ""
-        scope.blame(node.place, "poison", f"poison: {error.message}", hint)
+        scope.problems.blame(node, "poison", f"poison: {error.message}", hint)
         return None
     if poison is not None and poison.rate < 0.01:
         share = poison.percent
-        scope.problems.append(
-            Problem(
-                code="small-poison",
-                message=f"poison {share} is read as {share} percent of the labels",
-                severity=Severity.WARNING,
-                place=node.place,
-                hint=f"a rate of {share} is written {float(share) * 100:g}",
-            )
-        )
+        message = f"poison {share} is read as {share} percent of the labels"
+        hint = f"a rate of {share} is written {float(share) * 100:g}"
+        scope.problems.note(node, "small-poison", message, hint)
     return At(poison, node)
 
 
 def kinds_with(
-    root: Fields, kinds: Mapping[str, Kind], words: Words, problems: list[Problem]
+    root: Fields, kinds: Mapping[str, Kind], words: Words, problems: Problems
 ) -> tuple[Mapping[str, Kind], Words]:
     """Return the kinds with the user's subsets and modifiers, and these.
 
@@ -205,7 +181,7 @@ def kinds_with(
         if not isinstance(node, Fields):
             if not is_null(node):
                 message = f"{section}: expected words such as {{mine: MyFolder}}"
-                problems.append(Problem(code="wrong-type", message=message, place=node.place))
+                problems.blame(node, "wrong-type", message)
             continue
         for key, value in node.pairs:
             folders = _folders(section, key, value, kinds, problems)
@@ -218,12 +194,12 @@ def kinds_with(
         return {name: kind.with_words(whole) for name, kind in kinds.items()}, whole
     except UsageError as error:  # of the configuration: what the file says was tried word by word
         message = f"the configuration's words cannot be used: {error}"
-        problems.append(Problem(code="words", message=message))
+        problems.blame(None, "words", message)
         return kinds, whole
 
 
 def _folders(
-    section: str, key: Scalar, node: Node, kinds: Mapping[str, Kind], problems: list[Problem]
+    section: str, key: Scalar, node: Node, kinds: Mapping[str, Kind], problems: Problems
 ) -> tuple[str, ...]:
     nodes = listed(node)
     texts = tuple(
@@ -231,12 +207,12 @@ def _folders(
     )
     if len(texts) < len(nodes) or not texts:
         message = f"{section}: expected a folder, a pattern of folders, or a list of them"
-        problems.append(Problem(code="wrong-type", message=message, place=node.place))
+        problems.blame(node, "wrong-type", message)
         return ()
     try:
         for kind in kinds.values():
             kind.with_words(Words(**{section: {key.text: texts}}))
     except UsageError as error:
-        problems.append(Problem(code="words", message=str(error), place=key.place))
+        problems.blame(key, "words", str(error))
         return ()
     return texts

@@ -7,12 +7,12 @@ reading (an alias counts as often as it is used).
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, NoReturn
 
 import yaml
 
-from launcher.errors import Place, Problem, TaskFileError
+from launcher.errors import Place, Problem, Problems, TaskFileError
 
 # words that YAML 1.1 or 1.2 takes for true or false, in small letters
 TRUTHS = frozenset({"yes", "no", "on", "off", "true", "false"})
@@ -67,6 +67,10 @@ class Scalar:
         """Where the whole word stands."""
         return self.source.place(self.line, self.column, max(1, self.length))
 
+    def named(self, text: str) -> "Scalar":
+        """Return a word that stands here and says something else."""
+        return replace(self, text=text)
+
     def part(self, offset: int, length: int) -> Place:
         """Return where `length` characters of the text stand, or the whole where that is unclear."""
         start = self.column + (0 if self.plain else 1)
@@ -105,9 +109,44 @@ class Fields:
         """Where the first key stands, or the braces of an empty mapping."""
         return self.pairs[0][0].place if self.pairs else self.source.place(self.line, self.column)
 
+    def pair(self, word: str) -> tuple[Scalar, "Node"] | None:
+        """Return a key with its node."""
+        return next((pair for pair in self.pairs if pair[0].text == word), None)
+
+    def said(self, word: str) -> "Node | None":
+        """Return what stands behind a key; None where that is nothing."""
+        pair = self.pair(word)
+        return None if pair is None or is_null(pair[1]) else pair[1]
+
 
 Node = Scalar | Items | Fields
-Given = Mapping[str, tuple[Scalar, Node]]  # setting → where its key stands, and its value
+
+
+class Said(NamedTuple):
+    """What is said of a setting: where its key stands, and its value."""
+
+    key: Scalar
+    node: Node
+    label: str | None = None  # what a sweep calls the value; None: its value tells
+    kind: str = ""  # whose sweep it is, where it is one of a single kind
+
+    @property
+    def name(self) -> str:
+        """The setting as `--set` names it: `lr`, or `train.lr`."""
+        return f"{self.kind}.{self.key.text}" if self.kind else self.key.text
+
+
+Given = Mapping[str, Said]  # by the name of the setting
+
+
+def listed(node: Node) -> tuple[Node, ...]:
+    """Return the nodes of a list; a single value stands for a list of one."""
+    return node.nodes if isinstance(node, Items) else (node,)
+
+
+def is_null(node: Node | None) -> bool:
+    """Tell whether nothing is written there."""
+    return node is None or (isinstance(node, Scalar) and node.value is None)
 
 
 def plain_value(node: Node) -> Any:  # the border to pydantic: any YAML value
@@ -144,7 +183,7 @@ _SYNTAX_HINTS = {
 
 
 def read_document(
-    text: str, file: str, problems: list[Problem], source: Source | None = None
+    text: str, file: str, problems: Problems, source: Source | None = None
 ) -> Node | None:
     """Return the tree of the only document in `text`; None where there is nothing but comments.
 
@@ -186,7 +225,7 @@ class _Open:
 class _Builder:
     """Builds the tree from the parser's events."""
 
-    def __init__(self, source: Source, problems: list[Problem]) -> None:
+    def __init__(self, source: Source, problems: Problems) -> None:
         self.source = source
         self.problems = problems
         self.stack: list[_Open] = []
@@ -253,12 +292,12 @@ class _Builder:
         merged: list[tuple[Scalar, Node]] = []
         for key, node in zip(done.nodes[::2], done.nodes[1::2], strict=True):
             if not isinstance(key, Scalar):
-                self._blame(key.place, "yaml-key", "a key is one word")
+                self.problems.blame(key, "yaml-key", "a key is one word")
             elif key.plain and key.text == "<<":
                 merged += self._merged(key, node)
             elif key.text in pairs:
                 note = f"it was first given in line {pairs[key.text][0].line + 1}"
-                self._blame(key.place, "duplicate-key", f"{key.text!r} is given twice", note)
+                self.problems.blame(key, "duplicate-key", f"{key.text!r} is given twice", "", note)
             else:
                 pairs[key.text] = (key, node)
         for key, node in merged:
@@ -266,11 +305,11 @@ class _Builder:
         return Fields(self.source, mark.line, mark.column, tuple(pairs.values()))
 
     def _merged(self, key: Scalar, node: Node) -> Iterator[tuple[Scalar, Node]]:
-        for item in node.nodes if isinstance(node, Items) else (node,):
+        for item in listed(node):
             if isinstance(item, Fields):
                 yield from item.pairs
             else:
-                self._blame(key.place, "yaml-merge", "'<<' takes in mappings only")
+                self.problems.blame(key, "yaml-merge", "'<<' takes in mappings only")
 
     def _refuse_depth(self, event: Any, more: int) -> None:
         if len(self.stack) + more > MOST_DEPTH:
@@ -278,15 +317,15 @@ class _Builder:
 
     def _refuse_tag(self, event: Any) -> None:
         if event.tag not in (None, "!", _STRING_TAG):
-            place = self.source.place(event.start_mark.line, event.start_mark.column)
-            self._blame(place, "yaml-tag", f"tags such as {event.tag!r} are not used in task files")
+            message = f"tags such as {event.tag!r} are not used in task files"
+            self.problems.blame(self._place(event), "yaml-tag", message)
 
-    def _blame(self, place: Place, code: str, message: str, *notes: str) -> None:
-        self.problems.append(Problem(code=code, message=message, place=place, notes=notes))
+    def _place(self, event: Any) -> Place:
+        return self.source.place(event.start_mark.line, event.start_mark.column)
 
     def _stop(self, event: Any, code: str, message: str) -> NoReturn:
-        place = self.source.place(event.start_mark.line, event.start_mark.column)
-        raise TaskFileError([*self.problems, Problem(code=code, message=message, place=place)])
+        self.problems.blame(self._place(event), code, message)
+        raise TaskFileError(self.problems)
 
 
 def _stop(place: Place, code: str, message: str) -> NoReturn:

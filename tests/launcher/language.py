@@ -10,7 +10,8 @@ from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan
-from launcher.taskfile.parser import ParseContext, TaskFile, parse
+from launcher.taskfile.entries import TaskFile
+from launcher.taskfile.parser import ParseContext, parse
 from tests.launcher.toylab import laboratory
 
 KINDS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}

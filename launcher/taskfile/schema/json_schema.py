@@ -10,14 +10,12 @@ from collections.abc import Mapping
 from typing import cast
 
 from launcher.job_options.registry import JobOption, job_options, renamed_options
-from launcher.job_options.value_types import SHARE
 from launcher.kind_interface import Kind, Role
 from launcher.system.files import Json
 from launcher.taskfile.entries import companion, written
-from launcher.taskfile.header import MOST_NAME_BYTES, Reuse
+from launcher.taskfile.language import IDS, TOP, WORDS
 from launcher.taskfile.legacy_names import LABELS_RATE, OLD_WORDS
 from launcher.taskfile.schema.json_schema_types import (
-    NAME,
     PLAIN,
     VALUES,
     WORD,
@@ -25,7 +23,6 @@ from launcher.taskfile.schema.json_schema_types import (
     any_of,
     mapping,
     matrix,
-    notify_form,
     old_name,
     one_of,
     one_or_more,
@@ -45,7 +42,6 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _MAKERS = frozenset(
     {Role.TRAIN, Role.METHOD, Role.LABELS, Role.FOLDER}
 )  # their settings may be swept
-_IDS = one_or_more(ref("data_id"))
 
 
 def task_schema(kinds: Mapping[str, Kind]) -> dict[str, Json]:
@@ -58,8 +54,7 @@ def task_schema(kinds: Mapping[str, Kind]) -> dict[str, Json]:
         "type": "object",
         "properties": {
             **_old_words(kinds),  # first: a setting may have the name of a word
-            **_head(),
-            **_general(kinds, installed),
+            **_top(kinds, installed),
             **_sections(kinds),
         },
         "anyOf": [{"required": [word]} for word in ("name", "run_name", "include")],
@@ -69,71 +64,21 @@ def task_schema(kinds: Mapping[str, Kind]) -> dict[str, Json]:
     return cast("dict[str, Json]", schema)
 
 
-def _head() -> Form:
-    """Return the words that stand at the top of a file."""
-    return {
-        "name": {
-            **pattern(NAME, "name of the run, and of its folder below runs/"),
-            "type": ["string", "number"],
-            "maxLength": MOST_NAME_BYTES,
-        },
-        "about": {
-            "description": "what the run is about, in one line",
-            "type": [*PLAIN["type"], "null"],
-        },
-        "include": {
-            "description": "other task files whose sections come first; relative to this one",
-            **or_null(one_or_more(PLAIN)),
-        },
-    }
-
-
-def _general(kinds: Mapping[str, Kind], installed: Mapping[str, Kind]) -> Form:
-    """Return the words that hold for the whole file."""
+def _top(kinds: Mapping[str, Kind], installed: Mapping[str, Kind]) -> Form:
+    """Return the words that stand at the top of a file, with what they take."""
     makers = {name: kind for name, kind in kinds.items() if kind.role in _MAKERS}
-    return {
-        "phases": {
-            "description": "only these kinds of jobs, and what they need",
-            **or_null(one_or_more(one_of(*kinds))),
-        },
-        "reuse": {
-            "description": "results: what is done already does not run again; weights: all runs "
-            "again, trainings go on from their own weights; nothing: all runs anew",
-            "default": "results",
-            **or_null(one_of(*map(str, Reuse))),
-        },
-        "share": {
-            "description": "the run's part of the machine while other runs wait, too: one with 3 gets "
-            "three times as much as one with 1",
-            "default": 1,
-            **or_null(option_form(SHARE)),
-        },
-        "notify": {"description": "what its owner is told of the run", **or_null(notify_form())},
-        "pass_env": {
-            "description": "variables that the jobs remember though they look like secrets",
-            **or_null(one_or_more(PLAIN)),
-        },
-        "subsets": {"description": "words of your own for data IDs: folders", **ref("words")},
-        "modifiers": {"description": "words of your own for data IDs: folders", **ref("words")},
-        "defaults": {
-            "description": "settings of every kind that knows them; below a kind's name of it alone",
-            **mapping({**_by_kind(kinds, "settings"), **_label_changes(kinds)}),
-        },
-        "resources": {
-            "description": "what every job asks for; below a kind's name what its jobs ask for",
-            **mapping({**_resources(), **{name: ref("resources") for name in installed}}),
-        },
-        "matrix": {
-            "description": "the whole file once for every combination of these values",
-            **matrix(_by_kind(makers, "matrix", VALUES)),
-        },
+    forms: Form = {
+        "phases": or_null(one_or_more(one_of(*kinds))),
+        "defaults": mapping({**_by_kind(kinds, "settings"), **_label_changes(kinds)}),
+        "resources": mapping({**_resources(), **{name: ref("resources") for name in installed}}),
+        "matrix": matrix(_by_kind(makers, "matrix", VALUES)),
     }
+    return {name: word.told(forms.get(name, {})) for name, word in TOP.items()}
 
 
 def _sections(kinds: Mapping[str, Kind]) -> Form:
-    """Return the lists of jobs: one section for each kind, and the tests of all models."""
-    data = {"description": "test every model of this file on these", **or_null(_IDS)}
-    sections: Form = {"autotest": data}
+    """Return the lists of jobs: one section for each kind."""
+    sections: Form = {}
     for name, kind in kinds.items():
         if kind.role is Role.LABELS:
             continue
@@ -150,15 +95,15 @@ def old_words(kinds: Mapping[str, Kind]) -> dict[str, tuple[str, Form]]:
     """Return the words of the original launcher.py: what to write today, and what each takes."""
     size = any_of(ref("size"), {"type": ["number", "null"]})  # in MiB
     words: dict[str, tuple[str, Form]] = {
-        "run_name": ("name", _head()["name"]),
+        "run_name": ("name", TOP["name"].told()),
         "device_override": ("resources: {device: …}", or_null(PLAIN)),
         "min_vram": ("resources: {vram: …}", size),
         "clean_run": ("reuse: nothing", {"type": "boolean"}),
-        "data_list": ("autotest", or_null(_IDS)),
+        "data_list": ("autotest", or_null(IDS)),
         LABELS_RATE: _share(),
     }
     sections = _sections(kinds)
-    tests = [form for form in (sections.get("test"), or_null(_IDS)) if form is not None]
+    tests = [form for form in (sections.get("test"), or_null(IDS)) if form is not None]
     words["test_list"] = ("autotest, or test", any_of(*tests))
     if "train" in sections:
         words["train_list"] = ("train", sections["train"])
@@ -200,70 +145,26 @@ def _entry(kinds: Mapping[str, Kind], kind: Kind) -> Form:
     labeller = companion(kinds, kind, Role.LABELS) if kind.role is Role.TRAIN else None
     family = [kind] if labeller is None else [kind, labeller]
     own = properties_of(family)
-    words, required = _words(kind)
-    if kind.role in {Role.TRAIN, Role.METHOD, Role.FOLDER}:
-        sweeps = matrix(properties_of(family, VALUES))
-        words["matrix"] = {"description": "this entry once for every combination", **sweeps}
-    if kind.role is not Role.LABELS:
-        words |= _followed()
-    asked, beside = "what its jobs ask for", own
+    asked = WORDS[kind.role]["resources"]
+    beside = own
     if not kind.entry:  # as on the command line of `launcher add`
-        asked += "; each option may also stand right in the entry"
+        more = "; each option may also stand right in the entry"
+        asked = asked._replace(about=asked.about + more)
         beside = {**_resources(), **own}
-    words["resources"] = {"description": asked, **ref("resources")}
-    words["settings"] = {
-        "description": "settings that have the name of a word, or any other",
-        **mapping(own),
+    forms: Form = {
+        "method": one_or_more(_method(kind)),
+        "matrix": matrix(properties_of(family, VALUES)),
+        "settings": mapping(own),
     }
-    entry = {**mapping({**beside, **words}), "type": "object"}  # an entry of nothing is a slip
+    words = {**WORDS[kind.role], "resources": asked}
+    told: Form = {}
+    for name, word in words.items():
+        told[name] = word.told(forms.get(name, {}))
+        if name == "poison":
+            told[LABELS_RATE] = old_name(*_share())
+    required = [name for name, word in words.items() if word.needed]
+    entry = {**mapping({**beside, **told}), "type": "object"}  # an entry of nothing is a slip
     return {"description": kind.summary, **entry, **({"required": required} if required else {})}
-
-
-def _followed() -> Form:
-    """Return the words that name the jobs before those of an entry."""
-    names = or_null(one_or_more(PLAIN))
-    named = "by name, glob, or model ID"
-    return {
-        "after": {"description": f"jobs that must be done before: {named}", **names},
-        "after_any": {
-            "description": f"jobs that must have ended before, done or not: {named}",
-            **names,
-        },
-    }
-
-
-def _words(kind: Kind) -> tuple[Form, list[str]]:
-    """Return the words of the language in an entry of this kind, and which must stand there."""
-    model, data = ref("model_id"), ref("data_id")
-    match kind.role:
-        case Role.TRAIN:
-            start = {"description": "the model to fine-tune; null: a new one", **or_null(model)}
-            rates = {"description": "how many labels are wrong", **one_or_more(ref("poison"))}
-            old = {LABELS_RATE: old_name(*_share())}
-            return {"model": start, "data": data, "poison": rates, **old}, ["data"]
-        case Role.METHOD:
-            base = any_of(model, {"const": "poisoned"})
-            start = {"description": "what forgets; poisoned: each poisoned model", **base}
-            method = {"description": "how it forgets", **one_or_more(_method(kind))}
-            return {"model": start, "method": method}, ["model", "method"]
-        case Role.TEST:
-            return {"model": model, "data": _IDS}, ["model", "data"]
-        case Role.BENCHMARK:
-            named = {
-                "description": "which models; none: every model of the file",
-                **one_or_more(model),
-            }
-            tested = {"description": "the images that each is scored on", **_IDS}
-            return {"model": named, "test": tested}, ["test"]
-        case Role.FOLDER:
-            return {"name": _named("name of the folder, for others to start from it")}, []
-        case Role.DATA | Role.PLAIN | Role.LABELS | Role.SHARED:
-            return {"name": _named("name of the job")}, []
-
-
-def _named(description: str) -> Form:
-    takes = {"type": ["string", "number", "null"], "maxLength": 100}
-    return {**pattern(WORD, description), **takes}
 
 
 def _method(kind: Kind) -> Form:

@@ -12,6 +12,7 @@ from launcher.job_options.registry import job_options
 from launcher.kind_interface import Kind, Role
 from launcher.system.files import Json
 from launcher.taskfile.entries import written
+from launcher.taskfile.language import WORDS
 from launcher.taskfile.schema.json_schema import old_words, task_schema
 from launcher.taskfile.schema.json_schema_types import Form, settings_of, values
 
@@ -136,17 +137,13 @@ _ROLES = (
     Role.PLAIN,
 )  # fmt: skip
 _DEFINED = "#/$defs/"
-_TOP: Mapping[str, str] = {
-    "name": "a text",
-    "about": "a text",
+_TAKES: Mapping[str, str] = {  # by the word
     "defaults": "a mapping of settings",
+    "settings": "a mapping of settings",
     "resources": "a mapping of resources",
-    "matrix": "a mapping of settings to their values",
+    "matrix": "for each setting a list of values, or a mapping of names to values; or a list of such "
+    "mappings, whose settings are tied",
 }
-_SWEPT = (
-    "for each setting a list of values, or a mapping of names to values; or a list of such mappings, "
-    "whose settings are tied"
-)
 _VALUES: Mapping[str, tuple[str, str]] = {  # the article, and what it is called
     "data_id": ("a", "data ID"),
     "model_id": ("a", "model ID"),
@@ -162,16 +159,6 @@ _SHORT: Mapping[str, str] = {
     },
     "resources": "a mapping of resources",
     "words": "a mapping of words to folders",
-}
-_ASKED = ("after", "after_any", "resources", "settings")
-_ENTRY: Mapping[Role, tuple[str, ...]] = {  # the words of an entry beside its settings
-    Role.TRAIN: ("model", "data", "poison", "matrix", *_ASKED),
-    Role.METHOD: ("model", "method", "matrix", *_ASKED),
-    Role.TEST: ("model", "data", *_ASKED),
-    Role.BENCHMARK: ("model", "test", *_ASKED),
-    Role.DATA: ("name", *_ASKED),
-    Role.FOLDER: ("name", "matrix", *_ASKED),
-    Role.PLAIN: ("name", *_ASKED),
 }
 _ORDER = (
     "name", "about", "include", "defaults", "resources", "matrix",
@@ -246,7 +233,7 @@ def _kind(kind: Kind, schema: Form, kind_of_row: dict[_Cells, str]) -> str:
         required = entry.get("required", ())
         words = [
             _word(name, entry["properties"][name], required=name in required)
-            for name in _ENTRY[kind.role]
+            for name in WORDS[kind.role]
         ]
         lines += ["", *table(("word of an entry", "takes", "meaning"), words)]
     else:
@@ -284,12 +271,7 @@ def _word(name: str, form: Form, *, required: bool = False) -> tuple[str, str, s
     meaning = form.get("description", "")
     if required:
         meaning = f"{meaning} (required)".strip()
-    takes = _TOP.get(name) if name != "resources" else _SHORT["resources"]
-    if name == "matrix":
-        takes = _SWEPT
-    if name == "settings":
-        takes = "a mapping of settings"
-    return (f"`{name}`", takes or _takes(form), meaning)
+    return (f"`{name}`", _TAKES.get(name) or _takes(form), meaning)
 
 
 def _row(setting: Setting) -> _Cells:

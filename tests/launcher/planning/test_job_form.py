@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.errors import Problem
+from launcher.errors import Problems
 from launcher.job import Resources, Terms
 from launcher.job_options.registry import JobRequest, job_options
 from launcher.planning.job_form import option_text, yaml_text
@@ -22,7 +22,7 @@ VALUES = st.recursive(
 
 @given(VALUES)
 def test_a_value_is_read_back_as_it_was(value: Any) -> None:
-    problems: list[Problem] = []
+    problems = Problems()
     node = read_document(f"key: {yaml_text(value)}", "form", problems)
     assert node is not None
     assert not problems
@@ -58,7 +58,7 @@ def test_an_option_is_read_back_as_it_was(
     read = JobRequest()
     for option in job_options().values():
         if text := option_text(option, asked):
-            node = read_document(f"key: {text}", "form", [])
+            node = read_document(f"key: {text}", "form", Problems())
             assert node is not None
             written = plain_value(node)["key"]
             value = option.takes.read(

@@ -11,9 +11,17 @@ from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
 from launcher.planning.load import read_taskfile
 from launcher.planning.plan_builder import build_plan
-from launcher.taskfile.entries import AutoTest, MethodEntry, PlainEntry, TestEntry, TrainEntry
-from launcher.taskfile.header import MOST_NAME_BYTES, name_fault
-from launcher.taskfile.parser import ParseContext, TaskFile, parse
+from launcher.taskfile.entries import (
+    AutoTest,
+    MethodEntry,
+    PlainEntry,
+    TaskFile,
+    TestEntry,
+    TrainEntry,
+)
+from launcher.taskfile.header import name_fault
+from launcher.taskfile.language import MOST_NAME_BYTES
+from launcher.taskfile.parser import ParseContext, parse
 from tests.launcher.toylab import laboratory
 
 KINDS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}

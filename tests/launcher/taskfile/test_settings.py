@@ -4,11 +4,11 @@ from typing import ClassVar
 import pytest
 from pydantic import Field, model_validator
 
-from launcher.errors import Problem, UnknownName
+from launcher.errors import Problems, UnknownName
 from launcher.kind_interface import Kind, Role, Settings
 from launcher.system.files import Json
 from launcher.taskfile.settings import known_settings, settle, unknown_key
-from launcher.taskfile.yaml_tree import Fields, read_document
+from launcher.taskfile.yaml_tree import Fields, Said, read_document
 from tests.launcher.toylab import Toy
 
 
@@ -35,11 +35,11 @@ class OwnChecks(Settings):
 KIND: Kind = Toy(name="own", role=Role.PLAIN, entry="x:y", settings=OwnChecks)
 
 
-def settled(text: str) -> tuple[Mapping[str, Json] | None, list[Problem]]:
-    problems: list[Problem] = []
+def settled(text: str) -> tuple[Mapping[str, Json] | None, Problems]:
+    problems = Problems()
     root = read_document(text, "x.yaml", problems)
     assert isinstance(root, Fields)
-    given = {key.text: (key, node) for key, node in root.pairs}
+    given = {key.text: Said(key, node) for key, node in root.pairs}
     found = settle(KIND, given, root.place, problems)
     return None if found is None else found.values, problems
 
@@ -81,7 +81,7 @@ def test_a_truth_is_no_number() -> None:
 
 
 def test_an_unknown_key_names_the_kinds_that_would_know_it() -> None:
-    problems: list[Problem] = []
+    problems = Problems()
     root = read_document("crops: 1\n", "x.yaml", problems)
     assert isinstance(root, Fields)
     problem = unknown_key(root.pairs[0][0], "a setting of own", ["low"], ["test", "audit"])

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from launcher.errors import Problem, TaskFileError
+from launcher.errors import Problem, Problems, TaskFileError
 from launcher.taskfile.yaml_tree import (
     MOST_NODES,
     Fields,
@@ -15,7 +15,7 @@ from launcher.taskfile.yaml_tree import (
 
 
 def read(text: str) -> Node | None:
-    problems: list[Problem] = []
+    problems = Problems()
     root = read_document(text, "x.yaml", problems)
     assert not problems, [str(one) for one in problems]
     return root
@@ -96,7 +96,7 @@ def test_nothing_is_no_document(text: str) -> None:
 
 
 def test_what_can_be_gone_past_is_told_with_the_rest() -> None:
-    problems: list[Problem] = []
+    problems = Problems()
     root = read_document("a: 1\na: 2\n? [x]\n: 3\n<<: 4\nb: !x 5\n", "x.yaml", problems)
     assert isinstance(root, Fields)
     assert [key.text for key, _ in root.pairs] == ["a", "b"]

@@ -6,7 +6,8 @@ from typing import Any, cast
 import pytest
 from jsonschema import Draft202012Validator
 
-from launcher.taskfile.entry_reader import WORDS
+from launcher.errors import Problems
+from launcher.taskfile.language import WORDS
 from launcher.taskfile.schema.json_schema import task_schema
 from launcher.taskfile.schema.reference import reference
 from launcher.taskfile.yaml_tree import plain_value, read_document
@@ -29,7 +30,7 @@ BAD = (
 
 
 def is_valid(text: str) -> bool:
-    problems: list[Any] = []
+    problems = Problems()
     root = read_document(text, "x.yaml", problems)
     assert root is not None
     document = plain_value(root)

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import create_model
 
-from launcher.errors import Problem, UsageError
+from launcher.errors import Problems, UsageError
 from launcher.ids import parse_data, parse_model, parse_poison
 from launcher.job_options.registry import job_options
 from launcher.kind_interface import Kind, Role, Settings
 from launcher.kinds import COMMAND, installed
-from launcher.taskfile.entries import companion
-from launcher.taskfile.entry_reader import WORDS
-from launcher.taskfile.header import TOP, name_fault
-from launcher.taskfile.parser import ParseContext, TaskFile, parse
+from launcher.taskfile.entries import TaskFile, companion
+from launcher.taskfile.header import name_fault
+from launcher.taskfile.language import TOP, WORDS
+from launcher.taskfile.parser import ParseContext, parse
 from launcher.taskfile.schema.json_schema import task_schema
 from launcher.taskfile.yaml_tree import plain_value, read_document
 from launcher.units import parse_bytes, parse_seconds
@@ -106,7 +106,7 @@ BAD = {
 
 def values_of(text: str) -> Any:
     """Return a task file as an editor understands it."""
-    problems: list[Problem] = []
+    problems = Problems()
     root = read_document(text, "x.yaml", problems)
     return None if root is None else plain_value(root)
 
