@@ -14,11 +14,11 @@ import click
 from launcher.cli.option_types import Value, real, whole
 from launcher.errors import counted
 from launcher.scheduler.policy.disciplines import DISCIPLINES
-from launcher.simulate.fleet import Fleet, choose, fit, read_fleet
-from launcher.simulate.predictions import Foresight
+from launcher.simulate.baselines import Assumptions, study
+from launcher.simulate.machine import Fleet, fit, read_fleet
+from launcher.simulate.queue import Foresight
 from launcher.simulate.replay import Outcome, wide
-from launcher.simulate.study import Assumptions, study
-from launcher.simulate.trace import TraceJob, draw_memory, read_trace
+from launcher.simulate.trace import TraceJob, choose, draw_memory, read_trace
 from launcher.units import format_seconds
 
 PHILLY = Path(__file__).parents[2] / "shared" / "data" / "traces" / "philly_jobs.csv"
@@ -74,13 +74,13 @@ def lines(jobs: Sequence[TraceJob], fleet: Fleet, load: float) -> Iterator[Line]
 
 
 def _line(outcome: Outcome, slowdown: str, memory: str) -> Line:
-    longest = outcome.wait_longest_wide
+    longest = outcome.wait_max_wide_s
     return (
         outcome.policy,
         slowdown,
         memory,
-        format_seconds(outcome.wait_mean),
-        f"{outcome.slowdown:,.1f}",
+        format_seconds(outcome.wait_mean_s),
+        f"{outcome.slowdown_mean:,.1f}",
         "–" if longest is None else format_seconds(longest),
     )
 

@@ -17,10 +17,10 @@ import click
 from benchmarks.regret_workloads import Case, cases
 from launcher.cli.option_types import real, whole
 from launcher.scheduler.policy.disciplines import EASY, FIFO, FIRST_FIT, OURS
-from launcher.simulate.fleet import fit
-from launcher.simulate.predictions import Foresight
+from launcher.simulate.baselines import Assumptions, study
+from launcher.simulate.machine import fit
+from launcher.simulate.queue import Foresight
 from launcher.simulate.replay import Outcome
-from launcher.simulate.study import Assumptions, study
 
 SIMPLE = (FIFO.name, EASY.name, FIRST_FIT.name)
 POLICIES = (OURS.name, *SIMPLE)
@@ -53,16 +53,16 @@ def replayed(case: Case, slowdown: float) -> Mapping[str, Outcome]:
 def regrets(outcomes: Mapping[str, Outcome]) -> Regrets:
     """Return for each policy wait, slowdown and wide wait beside the best simple one's, and wait beside FIFO's."""
     simple = [outcomes[name] for name in SIMPLE]
-    wait = min(outcome.wait_mean for outcome in simple)
-    slowdown = min(outcome.slowdown for outcome in simple)
+    wait = min(outcome.wait_mean_s for outcome in simple)
+    slowdown = min(outcome.slowdown_mean for outcome in simple)
     fifo = outcomes[FIFO.name]
-    wide = fifo.wait_longest_wide or 0.0
+    wide = fifo.wait_max_wide_s or 0.0
     return {
         name: (
-            (outcome.wait_mean + SECOND) / (wait + SECOND),
-            outcome.slowdown / slowdown,
-            ((outcome.wait_longest_wide or 0.0) + MINUTE) / (wide + MINUTE),
-            (outcome.wait_mean + SECOND) / (fifo.wait_mean + SECOND),
+            (outcome.wait_mean_s + SECOND) / (wait + SECOND),
+            outcome.slowdown_mean / slowdown,
+            ((outcome.wait_max_wide_s or 0.0) + MINUTE) / (wide + MINUTE),
+            (outcome.wait_mean_s + SECOND) / (fifo.wait_mean_s + SECOND),
         )
         for name, outcome in outcomes.items()
     }

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.simulate.fleet import Fleet
+from launcher.simulate.machine import Fleet
 from launcher.simulate.trace import GIB, TraceJob, draw_memory, read_trace
 
 TRACES = Path(__file__).parents[2] / "shared" / "data" / "traces"
@@ -66,7 +66,7 @@ def cases(seed: int, jobs: int, parts: int) -> Iterator[Case]:
             yield Case(
                 name=f"Kalos, {speed:g} times as fast",
                 jobs=tuple(drawn),
-                fleet=Fleet(totals=(80 * GIB,) * 1024),
+                fleet=Fleet(((80 * GIB,) * 1024,)),
             )
     if (small := TRACES / "tiresias_60_job.csv").exists():
         for cards in (8, 16):
@@ -74,7 +74,7 @@ def cases(seed: int, jobs: int, parts: int) -> Iterator[Case]:
             yield Case(
                 name=f"60 jobs on {cards} cards",
                 jobs=tuple(drawn),
-                fleet=Fleet(totals=(CARD,) * cards),
+                fleet=Fleet(((CARD,) * cards,)),
             )
     for kind, draw in _DRAWS.items():
         for _ in range(max(1, parts // 2)):
@@ -150,5 +150,5 @@ def _case(name: str, jobs: Sequence[TraceJob], stream: random.Random) -> Case:
     return Case(
         name=f"{name}; {cards} cards, load {load:g}{size}",
         jobs=tuple(drawn),
-        fleet=Fleet(totals=(CARD,) * cards),
+        fleet=Fleet(((CARD,) * cards,)),
     )

@@ -17,9 +17,9 @@ from launcher.cli.option_types import Value
 from launcher.job import Resources
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Waiting
-from launcher.simulate.fleet import Fleet, fit, read_fleet
-from launcher.simulate.predictions import Foresight
-from launcher.simulate.study import Assumptions, study
+from launcher.simulate.baselines import Assumptions, study
+from launcher.simulate.machine import Fleet, fit, read_fleet
+from launcher.simulate.queue import Foresight
 from launcher.simulate.trace import SHARES, draw_memory, read_trace
 from launcher.system.gpu_sharing import Rules
 from launcher.system.processes import cores
@@ -32,9 +32,9 @@ DECISION_MS, REPLAY_S = 10.0, 60.0
 
 def decision_rows() -> Iterator[Row]:
     """Decide over many waiting jobs on a machine that is full, and on one that is empty."""
-    fleet = Fleet(totals=(24 * GIB,) * DEVICES)
+    fleet = Fleet(((24 * GIB,) * DEVICES,))
     around = Machine(
-        cpus=4096, ram=1 << 50, ram_free=1 << 50, gpus=fleet.snapshots(), rules=Rules(max_per_gpu=2)
+        cpus=4096, ram=1 << 50, ram_free=1 << 50, gpus=fleet.gpus()[0], rules=Rules(max_per_gpu=2)
     )
     waiting = _some_jobs(random.Random(0))
     running = _carried_out(decide(waiting, (), around))

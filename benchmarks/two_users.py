@@ -18,8 +18,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import click
+from matplotlib.figure import Figure
 
-from launcher.simulate.picture import Svg
 from tests.build import shell, until
 from tests.e2e.machine import Machine, two_people
 from tests.nvml.standin import GIB, TAKE, Devices, compile_library
@@ -33,7 +33,6 @@ PROGRAM = (
 )
 MANY, FEW, LASTS_S = 60, 3, 0.5
 ROUNDS = 20
-WIDTH, ROW, LEFT, TOP = 900, 26, 70, 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,35 +122,32 @@ def gaps(scheduler: str) -> list[float]:
     return [after.begin - span.end for span, after in pairwise(ran) if span.user != after.user]
 
 
-def draw(stories: dict[str, Story]) -> str:
-    """Return who ran when, as SVG: a panel for each story with a row for each card."""
-    longest = max(span.end - story.since for story in stories.values() for span in story.spans)
+def draw(stories: dict[str, Story], target: Path) -> None:
+    """Draw who ran when: a panel for each story with a row for each card."""
     cards = sorted({span.card for story in stories.values() for span in story.spans})
-    panel = TOP + len(cards) * ROW + 30
-    picture = Svg(WIDTH, panel * len(stories), title="Two users on the same cards")
-    scale = (WIDTH - LEFT - 20) / longest
-    for number, (name, story) in enumerate(stories.items()):
-        top = number * panel
+    figure = Figure(figsize=(9, 2.2 * len(stories)), layout="constrained")
+    panels = figure.subplots(len(stories), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (name, story) in zip(panels, stories.items(), strict=True):
         waits = story.waits("bob")
         caption = f"{name}: Bob's {FEW} jobs wait {statistics.mean(waits):.1f} s on average"
-        picture.text(LEFT, top + 22, f"{caption}, {max(waits):.1f} s at most", size=14, bold=True)
-        for user, left in zip(COLOURS, (LEFT, LEFT + 60), strict=True):
-            picture.rectangle(left, top + 34, 12, 12, fill=COLOURS[user])
-            picture.text(left + 17, top + 44, user.capitalize())
-        for span in story.spans:
-            x = LEFT + (span.begin - story.since) * scale
-            y = top + TOP + cards.index(span.card) * ROW
-            width = max(1.0, (span.end - span.begin) * scale - 1)
-            note = f"{span.user}, {span.begin - story.since:.2f} to {span.end - story.since:.2f} s"
-            picture.rectangle(x, y, width, ROW - 6, fill=COLOURS[span.user], note=note)
-        for row, _ in enumerate(cards):
-            picture.text(LEFT - 8, top + TOP + row * ROW + 15, f"cuda:{row}", anchor="end")
-        bottom = top + TOP + len(cards) * ROW
-        x = LEFT + (story.asked["bob"][0] - story.since) * scale
-        picture.line([(x, top + TOP - 6), (x, bottom)], stroke=COLOURS["bob"], dashes="3 3")
-        picture.text(x + 4, bottom + 14, "Bob asks", size=11, fill=COLOURS["bob"])
-        picture.text(WIDTH - 20, bottom + 14, f"{longest:.0f} s", size=11, anchor="end")
-    return str(picture)
+        axes.set_title(f"{caption}, {max(waits):.1f} s at most", fontsize="medium", loc="left")
+        for user, colour in COLOURS.items():
+            spans = [span for span in story.spans if span.user == user]
+            axes.barh(
+                [cards.index(span.card) for span in spans],
+                [span.end - span.begin for span in spans],
+                left=[span.begin - story.since for span in spans],
+                color=colour,
+                edgecolor="white",
+                label=user.capitalize(),
+            )
+        asked = story.asked["bob"][0] - story.since
+        axes.axvline(asked, color=COLOURS["bob"], linestyle="--", label="Bob asks")
+        axes.set_yticks(range(len(cards)), [f"cuda:{row}" for row, _ in enumerate(cards)])
+        axes.invert_yaxis()
+    panels[0].legend(ncols=3, fontsize="small")
+    panels[-1].set_xlabel("s")
+    figure.savefig(target)
 
 
 def main(target: Path) -> None:
@@ -164,7 +160,7 @@ def main(target: Path) -> None:
                 f"{name:6}  {user}: {len(waits)} jobs wait {statistics.mean(waits):.2f} s on average,"
                 f" {max(waits):.2f} s at most"
             )
-    target.write_text(draw(stories), encoding="utf-8")
+    draw(stories, target)
     click.echo(f"wrote {target}")
     spans = gaps(SCHEDULERS["after"])
     click.echo(

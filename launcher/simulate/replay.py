@@ -4,13 +4,11 @@ Jobs that share cards are slowed, which decides when each one ends. Nothing else
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import ceil
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from launcher.simulate.trace import TraceJob
-from launcher.system.files import Json
 
 
 class Pace:
@@ -81,8 +79,7 @@ class Pace:
         heappush(self._heap, (end, job))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class Span(NamedTuple):
     """When a job could have started, when it did, when it ended, and where."""
 
     job: int  # its index
@@ -193,33 +190,18 @@ BOUND_S = 10.0  # shorter jobs count as so long in a slowdown
 WIDE = 8  # GPUs; on a small machine fewer are many
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What one policy made of the jobs; times in seconds."""
+class Outcome(NamedTuple):
+    """What one policy made of the jobs; its fields are those of JSON."""
 
     policy: str
     utilisation: float | None  # share of the cards' time in which at least one job ran on them
-    wait_mean: float
-    wait_p95: float  # 95 % of the jobs waited at most so long
-    wait_longest: float
-    wait_longest_wide: float | None  # of the jobs that ask for many GPUs; None: there is none
-    slowdown: float  # mean bounded slowdown
-    turnaround: float  # mean from a job's submission, or the end of what it needs, to its end
-    makespan: float  # from the first submission to the last end
-
-    def record(self) -> dict[str, Json]:
-        """Return the numbers as JSON."""
-        return {
-            "policy": self.policy,
-            "utilisation": self.utilisation,
-            "wait_mean_s": self.wait_mean,
-            "wait_p95_s": self.wait_p95,
-            "wait_longest_s": self.wait_longest,
-            "wait_max_wide_s": self.wait_longest_wide,
-            "slowdown_mean": self.slowdown,
-            "turnaround_mean_s": self.turnaround,
-            "makespan_s": self.makespan,
-        }
+    wait_mean_s: float
+    wait_p95_s: float  # 95 % of the jobs waited at most so long
+    wait_longest_s: float
+    wait_max_wide_s: float | None  # of the jobs that ask for many GPUs; None: there is none
+    slowdown_mean: float  # bounded slowdown
+    turnaround_mean_s: float  # from a job's submission, or the end of what it needs, to its end
+    makespan_s: float  # from the first submission to the last end
 
 
 def wide(cards: int) -> int:
@@ -251,13 +233,13 @@ def measure(policy: str, spans: Sequence[Span], jobs: Sequence[TraceJob], cards:
     return Outcome(
         policy=policy,
         utilisation=_busy(spans) / (cards * makespan) if makespan else None,
-        wait_mean=sum(waits) / len(waits),
-        wait_p95=waits[ceil(0.95 * len(waits)) - 1],
-        wait_longest=waits[-1],
-        wait_longest_wide=max(of_wide, default=None),
-        slowdown=sum(slowdowns) / len(slowdowns),
-        turnaround=sum(span.waited + span.end - span.start for span in spans) / len(spans),
-        makespan=makespan,
+        wait_mean_s=sum(waits) / len(waits),
+        wait_p95_s=waits[ceil(0.95 * len(waits)) - 1],
+        wait_longest_s=waits[-1],
+        wait_max_wide_s=max(of_wide, default=None),
+        slowdown_mean=sum(slowdowns) / len(slowdowns),
+        turnaround_mean_s=sum(span.waited + span.end - span.start for span in spans) / len(spans),
+        makespan_s=makespan,
     )
 
 

@@ -1,8 +1,8 @@
-"""Jobs that a cluster recorded, read from a table with a line for each.
+"""The jobs of a replay: those that a cluster recorded, or those that a task file plans.
 
-The columns are found by their names, in any order: `submit_s duration_s gpus vc` as in
-Microsoft's Philly trace, `submit_time duration num_gpu` as in that of Tiresias. These are read where there
-are any; others are passed over:
+A trace is a table with a line for each job. The columns are found by their names, in any order: `submit_s duration_s
+gpus vc` as in Microsoft's Philly trace, `submit_time duration num_gpu` as in that of Tiresias. These are read where
+there are any; others are passed over:
 
 - `vram`: amounts such as `8GiB`.
 - `user`: whose job it is.
@@ -15,13 +15,18 @@ are any; others are passed over:
 import csv
 import math
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from itertools import accumulate
 from pathlib import Path
+from statistics import median
+from typing import NamedTuple
 
 from launcher.errors import MOST_PROBLEMS, UsageError, counted
-from launcher.units import parse_bytes
+from launcher.planning.first_wave import History, forecast, seconds_on_cpu, wants_gpu
+from launcher.planning.plan import Plan, PlannedJob
+from launcher.units import format_seconds, parse_bytes
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "submitted": ("submit_s", "submit_time"),
@@ -82,16 +87,7 @@ def _from_zero(jobs: Iterable[TraceJob]) -> tuple[TraceJob, ...]:
     in_order = sorted(jobs, key=lambda job: (job.submitted, job.index))
     zero = in_order[0].submitted
     return tuple(
-        TraceJob(
-            index=place,
-            submitted=job.submitted - zero,
-            seconds=job.seconds,
-            gpus=job.gpus,
-            vram=job.vram,
-            group=job.group,
-            user=job.user,
-            share=job.share,
-        )
+        replace(job, index=place, submitted=job.submitted - zero)
         for place, job in enumerate(in_order)
     )
 
@@ -242,3 +238,127 @@ def draw_memory(
             claim = math.floor(card * job.share)
         drawn.append(job if job.vram is not None else replace(job, vram=claim))
     return tuple(drawn)
+
+
+def choose(
+    jobs: Sequence[TraceJob], *, first: int | None, all_at_once: bool, load: float
+) -> tuple[TraceJob, ...]:
+    """Return the first jobs, with the times at which they come.
+
+    Args:
+        jobs: in the order of their submission.
+        first: how many; None: all.
+        all_at_once: they come at the beginning, in their order.
+        load: they come so many times as fast.
+    """
+    return tuple(
+        replace(job, submitted=0.0 if all_at_once else job.submitted / load) for job in jobs[:first]
+    )
+
+
+# --- what a task file plans
+
+
+class Known(StrEnum):
+    """From where the duration of a job is known, the best source first; in words that follow how many runs tell."""
+
+    MEASURED = "here"  # jobs like it ran where it will run
+    LEARNED = "that the scheduler takes for alike"
+    ON_CPU = "here on the CPU"  # jobs like it ran there, and it will have a GPU
+    KIND = "here with other settings"  # jobs of its kind ran where it will run
+    KIND_ON_CPU = "here on the CPU with other settings"
+    UNKNOWN = ""
+
+
+class Lasting(NamedTuple):
+    """How long a job takes, and on what that rests."""
+
+    source: Known
+    seconds: float
+    runs: int = 0  # jobs that were done
+    cut: bool = False  # it is ended by its own time limit before
+
+
+class Planned(NamedTuple):
+    """The jobs of plans as a trace, and from where their durations are."""
+
+    jobs: tuple[TraceJob, ...]
+    durations: Mapping[tuple[str, Known], Sequence[Lasting]]  # by kind and source; one for each job
+
+    def in_words(self) -> str:
+        """Return from where the durations are, by kind: "of 8 train jobs 12 s (median of 8 runs here)"."""
+        return ", ".join(_in_words(*key, durations) for key, durations in self.durations.items())
+
+
+def planned_jobs(plans: Iterable[Plan], history: History, *, seconds: float, vram: int) -> Planned:
+    """Return the jobs of plans, all of them submitted at once, as if none were done.
+
+    What is needed comes before what needs it.
+
+    Args:
+        plans: worked out.
+        history: what was done before, from which durations and memory are known.
+        seconds: how long a job takes of which that tells nothing.
+        vram: what it claims, likewise, unless its task file declares it.
+    """
+    durations: dict[tuple[str, Known], list[Lasting]] = {}
+    jobs: list[TraceJob] = []
+    for plan in plans:
+        places: dict[str, int] = {}
+        for job in plan.jobs:
+            places[job.name] = len(jobs)
+            lasting = _lasts(job, history) or Lasting(Known.UNKNOWN, seconds)
+            limit, on_gpu = job.terms.time_limit_s, wants_gpu(job, gpus=True)
+            if limit is not None and limit < lasting.seconds:
+                lasting = lasting._replace(seconds=limit, cut=True)
+            durations.setdefault((job.kind, lasting.source), []).append(lasting)
+            foretold = lasting.source in {Known.MEASURED, Known.LEARNED}
+            jobs.append(
+                TraceJob(
+                    index=len(jobs),
+                    submitted=0.0,
+                    seconds=lasting.seconds,
+                    gpus=job.resources.gpus if on_gpu else 0,
+                    vram=(forecast(job, history).vram or vram) if on_gpu else None,
+                    group=job.kind,
+                    exclusive=job.resources.exclusive,
+                    priority=job.priority,
+                    needs=tuple(
+                        places[need] for need in (*job.needs, *job.after_any) if need in places
+                    ),
+                    forecast=lasting.seconds if foretold else None,
+                )
+            )
+    return Planned(tuple(jobs), durations)
+
+
+def _lasts(job: PlannedJob, history: History) -> Lasting | None:
+    """Return how long a job takes by the best that is known of it, None where nothing is."""
+    expected, on_gpu = forecast(job, history), wants_gpu(job, gpus=True)
+    if expected.seconds is not None:
+        return Lasting(Known.MEASURED, expected.seconds, expected.runs)
+    usage = history.usage(job.signature)
+    if on_gpu and usage.own and usage.seconds:
+        return Lasting(Known.LEARNED, median(usage.seconds), len(usage.seconds))
+    for source, known in (
+        (Known.ON_CPU, seconds_on_cpu(job, history)),
+        (Known.KIND, history.of_kind(job.kind, on_gpu=on_gpu)),
+        (Known.KIND_ON_CPU, history.of_kind(job.kind, on_gpu=False)),
+    ):
+        if known is not None:
+            return Lasting(source, *known)
+    return None
+
+
+def _in_words(kind: str, source: Known, durations: Sequence[Lasting]) -> str:
+    seconds = {lasting.seconds for lasting in durations}
+    least, most = format_seconds(min(seconds)), format_seconds(max(seconds))
+    took = least if least == most else f"{least} to {most}"
+    took += " by their time limits" if any(lasting.cut for lasting in durations) else ""
+    whose = f"of {counted(len(durations), f'{kind} job')} {took}"
+    if source is Known.UNKNOWN:
+        return f"{whose}, as no {kind} job ran here (--duration)"
+    runs = {lasting.runs for lasting in durations}
+    middle = "median" if len(seconds) == 1 else "medians"
+    each = "" if len(runs) == 1 else "at least "
+    return f"{whose} ({middle} of {each}{counted(min(runs), 'run')} {source})"

@@ -1,5 +1,6 @@
 """`launcher simulate FILE`: what the scheduler would make of a trace or task file on any machine."""
 
+import importlib
 import json
 import os
 import sys
@@ -11,25 +12,31 @@ import click
 
 from launcher.cli.complete import FILES
 from launcher.cli.option_types import SIZE, Value, real, span, whole
-from launcher.errors import UsageError, counted
+from launcher.errors import MachineError, UsageError, counted
 from launcher.planning.first_wave import read_history
 from launcher.planning.load import plan_files
 from launcher.screens.format import harmless
 from launcher.screens.terminal import terminal_width
-from launcher.simulate.claims import Memory
-from launcher.simulate.fleet import Fleet, choose, fit, read_fleet
-from launcher.simulate.picture import Story, draw_timeline
-from launcher.simulate.plan_jobs import Planned, planned_jobs
-from launcher.simulate.predictions import Foresight
-from launcher.simulate.report import draw_study, sharing
-from launcher.simulate.study import OURS, Assumptions, Study, study
-from launcher.simulate.trace import SAID, TraceJob, draw_memory, read_trace
+from launcher.simulate.baselines import Assumptions, Study, study
+from launcher.simulate.machine import Fleet, fit, read_fleet
+from launcher.simulate.queue import Foresight, Memory
+from launcher.simulate.table import draw_study
+from launcher.simulate.trace import (
+    SAID,
+    Planned,
+    TraceJob,
+    choose,
+    draw_memory,
+    planned_jobs,
+    read_trace,
+)
 from launcher.store.client import open_queue
 from launcher.system.files import write_atomic
 from launcher.system.paths import find_home
 from launcher.system.processes import cores
 from launcher.units import format_bytes
 
+INSTALL = "pip install 'launcher-trueface[plots]'"
 DURATION_S, VRAM = 3600.0, 8 * 1024**3  # of a planned job of which nothing is known
 MANY_JOBS = 5000  # of fewer, all policies are replayed before other processes are there
 _TASKFILES = (".yaml", ".yml")
@@ -153,7 +160,7 @@ def command(
       launcher simulate jobs.csv --gpus '4x(8x24GiB)+2x(4x80GiB)'
       launcher simulate tasks/night.yaml --gpus 2x80GiB --timeline night.svg
     """
-    picture = _picture(timeline)
+    draw = None if timeline is None else _drawing(timeline)
     fleet = fleet._replace(reserve=reserve, baseline=baseline)
     planned = Path(file).suffix.lower() in _TASKFILES
     durations = ""
@@ -185,12 +192,12 @@ def command(
     )
     processes = cores() if len(workload.jobs) >= MANY_JOBS else 1
     done = study(workload, assumptions, _teller(len(workload.jobs), processes), processes=processes)
-    if picture is not None:
-        write_atomic(picture, draw_timeline(_story(Path(file).name, done)))
-    if as_json:
-        click.echo(json.dumps(done.record()))
-    else:
-        click.echo(draw_study(harmless(Path(file).name), done, width=terminal_width()))
+    name = harmless(Path(file).name)
+    if draw is not None:
+        draw(name, done)
+    click.echo(
+        json.dumps(done.record()) if as_json else draw_study(name, done, width=terminal_width())
+    )
 
 
 def _of_trace(
@@ -241,14 +248,13 @@ def _teller(jobs: int, processes: int) -> Callable[[str], None]:
     return tell
 
 
-def _picture(text: str | None) -> Path | None:
-    """Return where a picture goes.
+def _drawing(text: str) -> Callable[[str, Study], None]:
+    """Return what draws a study's picture there.
 
     Raises:
         UsageError: it cannot be written there; checked before a long replay.
+        MachineError: what draws is not installed.
     """
-    if text is None:
-        return None
     path = Path(text)
     if path.suffix.lower() != ".svg":
         raise UsageError(f"the timeline is drawn as SVG: name it {path.with_suffix('.svg')}")
@@ -257,17 +263,9 @@ def _picture(text: str | None) -> Path | None:
             f"cannot write {str(path)!r}: there is no such folder, or it is one; "
             "name a file in a folder that exists"
         )
-    return path
-
-
-def _story(name: str, done: Study) -> Story:
-    assumed = done.assumptions
-    jobs = done.workload.jobs
-    return Story(
-        title=f"{counted(len(jobs), 'job')} of {name} on {assumed.fleet}",
-        about=f"{OURS}'s policy: {sharing(assumed)}",
-        cards=len(assumed.fleet.totals),
-        most=assumed.most,
-        widths={job.index: job.gpus for job in jobs},
-        spans=done.spans,
-    )
+    try:
+        # matplotlib is an extra, and takes longer to import than most replays
+        picture = importlib.import_module("launcher.simulate.picture")
+    except ImportError as error:
+        raise MachineError(f"--timeline needs {error.name}: {INSTALL}") from error
+    return lambda name, done: write_atomic(path, picture.draw_timeline(name, done))

@@ -2,19 +2,20 @@
 
 import json
 import re
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from launcher.errors import MachineError
 from launcher.planning.first_wave import History
-from launcher.simulate.fleet import Workload, fit
-from launcher.simulate.plan_jobs import planned_jobs
+from launcher.simulate.baselines import Study, study
+from launcher.simulate.machine import Workload, fit
 from launcher.simulate.replay import Outcome
-from launcher.simulate.report import draw_study
-from launcher.simulate.study import Study, study
-from launcher.simulate.trace import SAID, draw_memory, read_trace
+from launcher.simulate.table import draw_study
+from launcher.simulate.trace import SAID, draw_memory, planned_jobs, read_trace
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.usage import NO_USAGE, Usage
@@ -59,13 +60,13 @@ def a_study(**changes: Any) -> Study:
             Outcome(
                 policy=policy,
                 utilisation=used,
-                wait_mean=mean,
-                wait_p95=p95,
-                wait_longest=longest,
-                wait_longest_wide=longest,
-                slowdown=12.5,
-                turnaround=mean + 3600.0,
-                makespan=makespan,
+                wait_mean_s=mean,
+                wait_p95_s=p95,
+                wait_longest_s=longest,
+                wait_max_wide_s=longest,
+                slowdown_mean=12.5,
+                turnaround_mean_s=mean + 3600.0,
+                makespan_s=makespan,
             )
             for policy, used, mean, p95, longest, makespan in rows
         ),
@@ -349,6 +350,18 @@ def test_a_timeline_is_the_same_picture_each_time(
     assert any(word and word.endswith("since the first submission") for word in words)
 
 
+def test_a_picture_says_what_has_to_be_installed(
+    launcher: Launcher, trace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "launcher.simulate.picture", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    words = ["simulate", trace, "--gpus", "2x24GiB", "--timeline", str(tmp_path / "a.svg")]
+    answer = launcher(*words)
+    assert answer.code == MachineError.exit_code
+    assert "--timeline needs matplotlib: pip install 'launcher-trueface[plots]'" in answer.err
+    assert answer.out == "", "it is said before a long replay"
+
+
 @needs_traces
 def test_a_recorded_trace_keeps_the_promises(launcher: Launcher) -> None:
     words = ["simulate", str(PHILLY), "--gpus", "64x24GiB", "--jobs", "600", "--json"]
@@ -372,6 +385,6 @@ def test_the_whole_trace_waits_half_as_long_as_first_come_first_served() -> None
     fleet = a_fleet(560)
     workload = fit(draw_memory(read_trace(PHILLY), 0), fleet)
     ours, fifo = study(workload, assuming(fleet), policies=("launcher", "fifo")).outcomes
-    assert fifo.wait_mean / 86_400 == pytest.approx(2.755, abs=0.001)
-    assert ours.wait_mean * 2 <= fifo.wait_mean
-    assert ours.wait_p95 <= fifo.wait_p95
+    assert fifo.wait_mean_s / 86_400 == pytest.approx(2.755, abs=0.001)
+    assert ours.wait_mean_s * 2 <= fifo.wait_mean_s
+    assert ours.wait_p95_s <= fifo.wait_p95_s

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.simulate.lower_bound import lower_bound
+from launcher.simulate.baselines import lower_bound
 from launcher.simulate.replay import replay
 from launcher.simulate.trace import TraceJob
 from tests.launcher.simulate.worlds import GIB, a_fleet, a_job
@@ -25,51 +25,19 @@ def test_without_sharing_a_card_does_a_second_of_work_in_a_second() -> None:
     assert lower_bound(jobs, a_fleet(2).totals, slowdown=1.3, most=1) == 30
 
 
-def test_the_last_of_more_jobs_than_places_runs_after_another() -> None:
-    jobs = [a_job(index, 10, gpus=2) for index in range(3)]
-    assert lower_bound(jobs, a_fleet(4).totals, slowdown=1.3, most=1) == 20, "not 60 / 4"
-    five = [a_job(index, 10) for index in range(5)]
-    assert lower_bound(five, a_fleet(2).totals, slowdown=1.3, most=2) == 20, "two places a card"
-
-
-def test_two_jobs_of_more_than_half_of_the_cards_never_run_side_by_side() -> None:
-    wide = [a_job(index, 10 + index, gpus=5) for index in range(4)]
-    cards = a_fleet(8).totals
-    assert lower_bound(wide, cards, slowdown=1.3, most=1) == 46, "not 46 × 5 / 8"
-    # where two may share a card three of them run on eight cards, at 1 / 1.3 each
-    assert lower_bound(wide, cards, slowdown=1.3, most=2) >= 46 * 1.3 / 3 - 1e-6
-    large = [a_job(index, 10 + index, gpus=5, gib=13) for index in range(4)]
-    assert lower_bound(large, cards, slowdown=1.3, most=2) == 46, "no two fit on a card"
-
-
-def test_jobs_of_nearly_all_cards_share_the_machine_as_a_single_card() -> None:
-    wide = [a_job(index, 10, gpus=6) for index in range(4)]
-    cards = a_fleet(8).totals
-    assert lower_bound(wide, cards, slowdown=1.3, most=2) == pytest.approx(26), "not 26 × 6 / 8"
-    odd = [*wide[:3], a_job(3, 10, gpus=6, gib=17)]
-    # beside the large one there is room for none of the others
-    assert lower_bound(odd, cards, slowdown=1.3, most=2) == pytest.approx(29.5)
-
-
-def test_thirds_of_a_machine_leave_its_rest_unused() -> None:
-    jobs = [a_job(index, 10, gpus=3) for index in range(40)]
-    assert lower_bound(jobs, a_fleet(8).totals, slowdown=1.3, most=1) == 200, "not 150"
-
-
 def test_pairs_are_as_fast_as_the_slowdown_allows() -> None:
     jobs = [a_job(index, 10) for index in range(4)]
     assert lower_bound(jobs, ONE, slowdown=1.3, most=2) == pytest.approx(26)
     assert lower_bound(jobs, ONE, slowdown=2.5, most=2) == 40, "then none is faster than one by one"
 
 
-def test_what_takes_more_than_half_of_a_card_never_meets_its_like() -> None:
-    large, small = [a_job(index, 10, gib=13) for index in range(3)], a_job(3, 10, gib=11)
-    # one of the large ones runs beside the small one for 13 s, two run alone
-    assert lower_bound([*large, small], ONE, slowdown=1.3, most=2) == pytest.approx(33)
-    tight = a_job(3, 10, gib=12)
-    assert lower_bound([*large, tight], ONE, slowdown=1.3, most=2) == pytest.approx(36.5), (
-        "nothing fits beside them, and the small one counts as its own neighbour"
-    )
+def test_what_leaves_no_room_beside_it_has_its_card_for_itself() -> None:
+    large = [a_job(index, 10, gib=13) for index in range(4)]
+    assert lower_bound(large, ONE, slowdown=1.3, most=2) == 40, "no two fit on a card"
+    assert lower_bound(large, a_fleet(8).totals, slowdown=1.3, most=2) == 10, "but on eight"
+    beside = [*large, a_job(4, 10, gib=12)]
+    # the smallest of them counts as its own neighbour
+    assert lower_bound(beside, ONE, slowdown=1.3, most=2) == pytest.approx(46.5)
 
 
 def test_more_neighbours_are_counted_only_where_memory_has_room_for_them() -> None:
@@ -88,17 +56,6 @@ def test_what_only_the_large_cards_hold_is_theirs_to_do() -> None:
     jobs = [a_job(index, 10, gib=60) for index in range(4)]
     totals = (80 * GIB, *a_fleet(9).totals)
     assert lower_bound(jobs, totals, slowdown=1.3, most=2) == 40
-
-
-def test_a_job_that_has_no_time_for_company_has_its_card_for_itself() -> None:
-    # until 100 the long one could do all of its work alone; the others fill the other card in pairs
-    jobs = [a_job(0, 100), *(a_job(index, 10) for index in range(1, 21))]
-    cards = a_fleet(2).totals
-    assert 300 * 0.65 / 2 == 97.5, "as if the long one did half of its work in company"
-    # at T it does at most (T - 100) / 0.3 there: 100 + 200 × 0.65 - 0.35 × (T - 100) / 0.3 = 2 T
-    assert lower_bound(jobs, cards, slowdown=1.3, most=2) == pytest.approx(
-        (230 + 0.35 / 0.3 * 100) / (2 + 0.35 / 0.3)
-    )
 
 
 def test_a_slowdown_of_nothing_leaves_time_for_any_company() -> None:

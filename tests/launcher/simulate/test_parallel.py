@@ -2,8 +2,8 @@
 
 import pytest
 
-from launcher.simulate.fleet import Workload, fit, read_fleet
-from launcher.simulate.study import POLICIES, study
+from launcher.simulate.baselines import POLICIES, study
+from launcher.simulate.machine import Workload, fit, read_fleet
 from launcher.simulate.trace import TraceJob
 from tests.launcher.simulate.worlds import GIB, assuming
 

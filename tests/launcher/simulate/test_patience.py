@@ -6,7 +6,7 @@ import pytest
 
 from launcher.scheduler.policy.disciplines import QueueLengths, queue_length
 from launcher.scheduler.policy.model import Machine, Waiting, forecast_of
-from launcher.simulate.predictions import Foresight, Patience, forecasts
+from launcher.simulate.queue import Foresight, Knowledge, Memory, Patience
 from launcher.simulate.trace import TraceJob
 from tests.build import a_waiting
 from tests.launcher.simulate.worlds import a_fleet, a_job, live, replayed
@@ -18,7 +18,7 @@ LEFT_S = 20.0  # GPU-seconds of what runs
 @pytest.fixture
 def patience() -> Patience:
     """Nobody waits on a machine with two GPUs."""
-    return Patience(forecasts(Foresight.KNOWN), 2, learns=True)
+    return Patience(Knowledge(Foresight.KNOWN, Memory.KNOWN), 2, learns=True)
 
 
 def test_jobs_that_come_at_once_are_passed_equally_long_by_the_whole_queue(

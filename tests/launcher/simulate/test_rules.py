@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.simulate.claims import PEAK_S, Memory
-from launcher.simulate.fleet import Fleet, fit
-from launcher.simulate.queue_policy import DecayedUse
+from launcher.simulate.baselines import Beside, beside
+from launcher.simulate.machine import Fleet, fit
+from launcher.simulate.queue import PEAK_S, DecayedUse, Memory
 from launcher.simulate.replay import replay
-from launcher.simulate.study import Beside, beside
 from launcher.simulate.trace import draw_memory, read_trace
 from tests.launcher.conftest import Launcher, home, launcher, store
 from tests.launcher.simulate.worlds import GIB, a_fleet, a_job, live, replayed, starts
@@ -18,7 +17,7 @@ __all__ = ["home", "launcher", "store"]  # fixtures
 
 
 def test_what_others_use_and_what_is_left_to_them_is_not_ours() -> None:
-    fleet = Fleet(totals=(24 * GIB,), baseline=2 * GIB, reserve=2 * GIB)
+    fleet = Fleet(((24 * GIB,),), baseline=2 * GIB, reserve=2 * GIB)
     jobs = [a_job(0, gib=10), a_job(1, gib=10), a_job(2, gib=11)]
     assert fit([*jobs, a_job(3, gib=21)], fleet).too_much_vram == 1
     spans = replayed(jobs, live(fleet), 1, slowdown=1.0)
@@ -50,7 +49,7 @@ def test_a_job_that_takes_more_than_its_like_did_runs_again_with_more() -> None:
 
 
 def test_a_job_of_unknown_memory_fails_on_a_card_that_is_too_small_and_runs_on_another() -> None:
-    fleet = Fleet(totals=(8 * GIB, 24 * GIB))
+    fleet = Fleet(((8 * GIB, 24 * GIB),))
     jobs = [a_job(0, 500.0, gib=20, group="a"), a_job(1, 500.0, gib=20, group="b")]
     queue = live(fleet, memory=Memory.LEARNED)
     spans = replayed(jobs, queue, 2)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.errors import UsageError
-from launcher.simulate.fleet import Fleet, read_fleet
+from launcher.simulate.machine import Fleet, read_fleet
 from launcher.simulate.trace import SAID, SHARES, draw_memory, read_trace
 from tests.launcher.simulate.worlds import GIB, PHILLY, TRACES, a_job, needs_traces
 
@@ -170,7 +170,7 @@ def test_machines_are_written_as_people_speak_of_them(
     text: str, sizes: list[int], shown: str
 ) -> None:
     fleet = read_fleet(text)
-    assert fleet == Fleet(totals=tuple(size * GIB for size in sizes))
+    assert fleet == Fleet((tuple(size * GIB for size in sizes),))
     assert str(fleet) == shown
     assert read_fleet(str(fleet)) == fleet
 
@@ -188,7 +188,7 @@ def test_a_cluster_is_written_machine_by_machine(
     text: str, machines: list[list[int]], shown: str
 ) -> None:
     fleet = read_fleet(text)
-    totals = [[gpu.total // GIB for gpu in machine] for machine in fleet.machines()]
+    totals = [[gpu.total // GIB for gpu in machine] for machine in fleet.gpus()]
     assert totals == machines
     assert str(fleet) == shown
     assert read_fleet(str(fleet)) == fleet

@@ -8,14 +8,11 @@ import pytest
 from hypothesis import strategies as st
 
 from launcher.scheduler.policy.disciplines import OURS, Discipline
-from launcher.simulate.claims import Memory, claims
-from launcher.simulate.fleet import Fleet
-from launcher.simulate.predictions import Foresight, forecasts
-from launcher.simulate.queue_policy import Live
+from launcher.simulate.baselines import Assumptions
+from launcher.simulate.machine import Fleet
+from launcher.simulate.queue import Foresight, Knowledge, Live, Memory
 from launcher.simulate.replay import Queue, Span, replay
-from launcher.simulate.study import Assumptions
 from launcher.simulate.trace import TraceJob
-from launcher.system.gpu_sharing import Rules
 
 GIB = 1024**3
 TRACES = Path(__file__).parents[4] / "shared" / "data" / "traces"
@@ -32,7 +29,7 @@ def a_job(
 
 def a_fleet(cards: int = 2, gib: int = 24) -> Fleet:
     """Cards of one size."""
-    return Fleet(totals=(gib * GIB,) * cards)
+    return Fleet(((gib * GIB,) * cards,))
 
 
 def assuming(fleet: Fleet, **changes: Any) -> Assumptions:
@@ -59,14 +56,7 @@ def live(
     users: bool = False,
 ) -> Live:
     """A policy of the scheduler over empty cards."""
-    return Live(
-        fleet,
-        rules=Rules(max_per_gpu=most, reserve=fleet.reserve),
-        forecasts=forecasts(foresight),
-        claims=claims(memory),
-        discipline=discipline,
-        users=users,
-    )
+    return Live(fleet, Knowledge(foresight, memory), discipline, most=most, users=users)
 
 
 def replayed(

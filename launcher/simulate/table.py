@@ -5,9 +5,8 @@ from textwrap import wrap
 
 from launcher.errors import counted
 from launcher.screens.format import columns
-from launcher.simulate.claims import PEAK_S, Memory
-from launcher.simulate.predictions import Foresight
-from launcher.simulate.study import Assumptions, Study
+from launcher.simulate.baselines import Assumptions, Study
+from launcher.simulate.queue import PEAK_S, Foresight, Memory
 from launcher.units import format_bytes, format_seconds
 
 _HEADER = ("policy", "utilisation", "mean wait", "p95 wait", "turnaround", "makespan")
@@ -26,7 +25,12 @@ def draw_study(name: str, done: Study, *, width: int) -> str:
     what = f"{counted(len(load.jobs), 'job')} of {name} on {assumed.fleet}"
     rows: list[Sequence[str]] = [_HEADER]
     for outcome in done.outcomes:
-        times = (outcome.wait_mean, outcome.wait_p95, outcome.turnaround, outcome.makespan)
+        times = (
+            outcome.wait_mean_s,
+            outcome.wait_p95_s,
+            outcome.turnaround_mean_s,
+            outcome.makespan_s,
+        )
         used = (
             "–" if outcome.utilisation is None else f"{outcome.utilisation:.1%}".replace("%", " %")
         )
@@ -62,7 +66,7 @@ def _dropped(done: Study) -> str:
     if load.too_many_gpus:
         parts.append(
             f"{load.too_many_gpus:,} that ask for more than {counted(fleet.widest, 'GPU')}"
-            f"{' of one machine' if fleet.sizes else ''}"
+            f"{' of one machine' if len(fleet.machines) > 1 else ''}"
         )
     if load.too_much_vram:
         parts.append(f"{load.too_much_vram:,} that ask for more memory than enough of these have")
@@ -97,7 +101,7 @@ def _assumed(assumed: Assumptions) -> list[str]:
             f"others run {counted(len(assumed.others), 'job')} on whole idle GPUs, first come, first served, and are "
             "in no figure"
         )
-    if fleet.sizes:
+    if len(fleet.machines) > 1:
         parts.append("a job has all of its GPUs on one machine")
     parts += [sharing(assumed), knows[assumed.foresight]]
     parts.append(

@@ -1,0 +1,320 @@
+"""The same jobs under each policy, beside what no policy can beat, in processes of which a scheduler may use the rest.
+
+Other people's jobs may come to the same cards; their schedulers know nothing of ours, and take whole idle cards in order.
+"""
+
+import multiprocessing
+import signal
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate
+from typing import NamedTuple
+
+from launcher.errors import UsageError, counted
+from launcher.scheduler.policy.disciplines import DISCIPLINES, SJF
+from launcher.scheduler.policy.disciplines import OURS as OUR_DISCIPLINE
+from launcher.simulate.machine import Fleet, Workload
+from launcher.simulate.queue import Foresight, Knowledge, Live, Memory
+from launcher.simulate.replay import Outcome, Span, measure, replay
+from launcher.simulate.trace import TraceJob
+from launcher.system.files import Json
+from launcher.units import format_bytes
+
+OURS = OUR_DISCIPLINE.name
+POLICIES = tuple(DISCIPLINES)
+
+
+class Assumptions(NamedTuple):
+    """What holds in the simulated world."""
+
+    fleet: Fleet
+    slowdown: float  # so much longer each of two jobs on a card takes; of n: to the power of n - 1
+    most: int  # jobs that share a card at most
+    foresight: Foresight
+    load: float  # jobs come so many times as fast as they did
+    all_at_once: bool
+    memory: str  # what jobs claim, in words
+    seed: int | None  # of that, None where nothing is drawn
+    knows: Memory = Memory.KNOWN  # how much a policy knows of that
+    users: bool = False  # each user of the trace has a queue
+    others: tuple[TraceJob, ...] = ()  # jobs of people whose schedulers know nothing of ours
+    durations: str = ""  # how long jobs take, in words; '' where the trace tells
+
+    def record(self) -> dict[str, Json]:
+        """Return the assumptions as JSON."""
+        return {
+            "gpus": str(self.fleet),
+            "slowdown": self.slowdown,
+            "slowdown_rule": "each of n jobs on a GPU takes slowdown ** (n - 1) times as long",
+            "max_per_gpu": self.most,
+            "forecast": str(self.foresight),
+            "load": self.load,
+            "all_at_once": self.all_at_once,
+            "memory": self.memory,
+            "memory_is": str(self.knows),
+            "reserve_bytes": self.fleet.reserve,
+            "baseline_bytes": self.fleet.baseline,
+            "users": self.users,
+            "jobs_of_others": len(self.others),
+            "durations": self.durations or "as in the trace",
+            "seed": self.seed,
+        }
+
+
+class Study(NamedTuple):
+    """What came out."""
+
+    assumptions: Assumptions
+    workload: Workload
+    outcomes: tuple[Outcome, ...]  # by policy
+    lower_bound: float  # seconds
+    spans: Mapping[str, Sequence[Span]]  # by policy
+    out_of_memory: int = 0  # attempts under our policy that were promised too little, and ran again
+
+    def record(self) -> dict[str, Json]:
+        """Return all but the single jobs as JSON."""
+        load = self.workload
+        return {
+            "schema": 1,
+            "policies": [outcome._asdict() for outcome in self.outcomes],
+            "lower_bound_s": self.lower_bound,
+            "jobs": len(load.jobs),
+            "dropped": load.too_many_gpus + load.too_much_vram + load.orphaned,
+            "out_of_memory": self.out_of_memory,
+            "dropped_because": {
+                "too_many_gpus": load.too_many_gpus,
+                "too_much_memory": load.too_much_vram,
+                "needs_dropped": load.orphaned,
+            },
+            "assumptions": self.assumptions.record(),
+        }
+
+
+def study(
+    workload: Workload,
+    assumptions: Assumptions,
+    tell: Callable[[str], None] = lambda _: None,
+    policies: Iterable[str] = POLICIES,
+    *,
+    processes: int = 1,
+) -> Study:
+    """Replay jobs under each policy.
+
+    Args:
+        workload: at least one job.
+        assumptions: what holds for all policies; only ours shares cards, and needs forecasts.
+        tell: called with the name of each policy: before it is replayed, or, in several processes, when it has been.
+        policies: their names.
+        processes: so many policies are replayed at once; what comes out is the same.
+
+    Raises:
+        UsageError: some jobs never start, so that no figure would be true.
+    """
+    names = [*policies]
+    replays = dict(_replays((workload, assumptions), names, processes, tell))
+    spans = {policy: replays[policy][0] for policy in names}
+    for policy in names:
+        if lost := len(workload.jobs) - len(spans[policy]):
+            raise _stuck(lost, policy, workload, assumptions.fleet)
+    return Study(
+        assumptions=assumptions,
+        workload=workload,
+        outcomes=tuple(
+            measure(policy, spans[policy], workload.jobs, len(assumptions.fleet.totals))
+            for policy in names
+        ),
+        lower_bound=lower_bound(
+            workload.jobs,
+            assumptions.fleet.room,
+            slowdown=assumptions.slowdown,
+            most=assumptions.most,
+        ),
+        spans=spans,
+        out_of_memory=sum(failed for _, failed in replays.values()),
+    )
+
+
+Asked = tuple[Workload, Assumptions]
+Replay = tuple[tuple[Span, ...], int]  # and attempts that were promised too little
+
+_asked: list[Asked] = []  # in a child: inherited, as the jobs of a trace may be many
+
+
+def _replays(
+    asked: Asked, names: Sequence[str], processes: int, tell: Callable[[str], None]
+) -> Iterator[tuple[str, Replay]]:
+    """Give each policy with what came of it, as they come; of one process, one after another."""
+    if processes <= 1 or len(names) <= 1:
+        for name in names:
+            tell(name)
+            yield name, _replay(asked, name)
+        return
+    # forked, not spawned: the jobs of a trace are inherited instead of copied
+    context = multiprocessing.get_context("fork")
+    # whatever is raised, the pool's processes are ended
+    with context.Pool(min(processes, len(names)), _begin, (asked,)) as pool:
+        for name, came_out in pool.imap_unordered(_call, names):
+            tell(name)
+            yield name, came_out
+
+
+def _begin(asked: Asked) -> None:
+    _asked.append(asked)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us, and says why
+
+
+def _call(policy: str) -> tuple[str, Replay]:
+    return policy, _replay(_asked[0], policy)
+
+
+def _replay(asked: Asked, policy: str) -> Replay:
+    workload, assumptions = asked
+    queue = _queue(policy, assumptions)
+    first = 1 + max(job.index for job in workload.jobs)
+    happened = replay(
+        beside(workload.jobs, assumptions.others),
+        Beside(queue, assumptions.fleet, first) if assumptions.others else queue,
+        cards=len(assumptions.fleet.totals),
+        slowdown=assumptions.slowdown,
+    )
+    return tuple(span for span in happened if span.job < first), queue.out_of_memory
+
+
+def _queue(policy: str, assumptions: Assumptions) -> Live:
+    discipline, rooms = DISCIPLINES[policy], {*assumptions.fleet.room}
+    knowledge = Knowledge(
+        Foresight.KNOWN if discipline is SJF else assumptions.foresight,
+        assumptions.knows if discipline is OUR_DISCIPLINE else Memory.KNOWN,
+        rooms.pop() if not discipline.shares and len(rooms) == 1 else None,
+    )
+    return Live(
+        assumptions.fleet,
+        knowledge,
+        discipline,
+        most=assumptions.most,
+        slowdown=assumptions.slowdown,
+        users=assumptions.users,
+    )
+
+
+def beside(ours: Sequence[TraceJob], others: Sequence[TraceJob]) -> tuple[TraceJob, ...]:
+    """Return the jobs of both in the order of their submission; others' have the later numbers."""
+    first = 1 + max((job.index for job in ours), default=0)
+    theirs = [
+        replace(job, index=first + at, needs=(), group="", user="") for at, job in enumerate(others)
+    ]
+    return tuple(sorted([*ours, *theirs], key=lambda job: job.submitted))
+
+
+class Beside:
+    """Our queue on cards of which others take those that are idle: first come, first served."""
+
+    def __init__(self, ours: Live, fleet: Fleet, first: int) -> None:
+        """Begin with empty cards.
+
+        Args:
+            ours: our queue.
+            fleet: the cards.
+            first: the number of the first job of others; ours are before it.
+        """
+        self._ours, self._first = ours, first
+        self._room = fleet.room
+        self._machines = [[gpu.index for gpu in machine] for machine in fleet.gpus()]
+        self._line: deque[TraceJob] = deque()
+        self._taken: Counter[int] = Counter()  # card → jobs, ours and theirs
+        self._held: dict[int, tuple[int, ...]] = {}  # job → cards
+
+    @property
+    def out_of_memory(self) -> int:
+        """How many attempts of ours took more than they were promised."""
+        return self._ours.out_of_memory
+
+    def put(self, job: TraceJob, now: float) -> None:
+        """Take in a job, in its owner's queue."""
+        if job.index < self._first:
+            self._ours.put(job, now)
+        else:
+            self._line.append(job)
+
+    def take_back(self, job: TraceJob, took: float, now: float) -> bool:
+        """Take back the cards of a job."""
+        self._taken.subtract(self._held[job.index])
+        cards = self._held.pop(job.index)
+        if job.index < self._first:
+            return self._ours.take_back(job, took, now)
+        for card in cards:
+            self._ours.others_take(card, -self._room[card])
+        return True
+
+    def starts(self, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
+        """Give what starts now: theirs first, as they ask nobody."""
+        while self._line and (cards := self._idle(self._line[0])):
+            for card in cards:
+                self._ours.others_take(card, self._room[card])
+            yield self._started(self._line.popleft(), cards)
+        for job, cards in self._ours.starts(now):
+            yield self._started(job, cards)
+
+    def _idle(self, job: TraceJob) -> tuple[int, ...]:
+        for machine in self._machines:
+            idle = [card for card in machine if not self._taken[card]]
+            if len(idle) >= job.gpus:
+                return tuple(idle[: job.gpus])
+        return ()
+
+    def _started(self, job: TraceJob, cards: tuple[int, ...]) -> tuple[TraceJob, tuple[int, ...]]:
+        self._taken.update(cards)
+        self._held[job.index] = cards
+        return job, cards
+
+
+def _stuck(lost: int, policy: str, workload: Workload, fleet: Fleet) -> UsageError:
+    whole = counted(len(workload.jobs), "job")
+    return UsageError(
+        f"{lost:,} of {whole} never start under {policy}: of each GPU {format_bytes(fleet.baseline)} are in use "
+        f"and {format_bytes(fleet.reserve)} are left to others, and a job whose memory is not known starts only "
+        "where hardly any is in use; give a smaller --baseline or --reserve, or --memory known"
+    )
+
+
+def lower_bound(
+    jobs: Sequence[TraceJob], totals: Sequence[int], *, slowdown: float, most: int
+) -> float:
+    """Return the seconds from the first submission that any schedule takes at least: for any order and any placing.
+
+    It is the largest of:
+
+    - The longest chain: no job ends sooner than when it was submitted, and all that it needs ended, plus its own duration, as
+      no job runs faster than alone.
+    - The area: whatever becomes ready at a time or later has to be done by the cards after it. Of n jobs on a card each
+      advances by 1 / slowdown ** (n - 1) seconds in a second, so a second of work takes at least slowdown ** (n - 1) / n of a
+      card's time, for the best n; a job whose memory leaves no room for so many neighbours, were they the smallest of all,
+      counts at the rate of its own best company.
+    - The same for the larger cards alone, and what fits on no smaller one.
+
+    Args:
+        jobs: what is replayed; what is needed comes before what needs it.
+        totals: the bytes of each card.
+        slowdown: how much longer each of two jobs on a card takes.
+        most: how many jobs share a card at most.
+    """
+    ready: dict[int, float] = {}
+    ends: dict[int, float] = {}
+    for job in jobs:
+        ready[job.index] = max([job.submitted, *(ends[need] for need in job.needs)])
+        ends[job.index] = ready[job.index] + job.seconds
+    late_first = sorted((job for job in jobs if job.gpus), key=lambda job: -ready[job.index])
+    best = [*accumulate((slowdown ** (n - 1) / n for n in range(1, most + 1)), min)]
+    bound, smaller = max(ends.values(), default=0.0), -1
+    for size in sorted(set(totals)):
+        cards = sum(total >= size for total in totals)
+        here = [job for job in late_first if (job.vram or 0) > smaller]
+        least = max(1, min((job.vram or 0 for job in here), default=0))
+        work = 0.0
+        for job in here:
+            neighbours = (max(totals) - (job.vram or 0)) // least
+            work += job.gpus * job.seconds * best[min(most - 1, neighbours)]
+            bound = max(bound, ready[job.index] + work / cards)
+        smaller = size
+    return bound
