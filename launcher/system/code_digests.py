@@ -11,16 +11,17 @@ import importlib.machinery
 import importlib.util
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cache, cached_property, lru_cache
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import platformdirs
 
 from launcher.errors import UsageError
-from launcher.system.code_elements import BELOW, Element, ModuleText, opaque, read_text
 from launcher.system.code_links import DECIDING, DOOR, LAUNCHER, Counted, Linker
+from launcher.system.code_text import BELOW, Element, ModuleText, opaque, read_text
 from launcher.system.files import write_atomic
 
 ABSENT = "absent"  # the digest of a module that is not there
@@ -31,27 +32,35 @@ MOST_CODES = 400
 _COMPILED = (*importlib.machinery.EXTENSION_SUFFIXES, ".pyc")
 _SUFFIXES = (".py", *_COMPILED)  # of the files of modules
 
+Value = TypeVar("Value")
+
 
 class CodeIndex:
     """The modules that can be imported, and their code, each as it is when it is first asked for.
 
     Args:
-        cache: a file that keeps what texts say from one process to the next, with another one beside it;
+        path: a file that keeps what texts say from one process to the next, with another one beside it;
             None: nothing is kept.
     """
 
-    def __init__(self, cache: Path | None = None) -> None:
-        self._kept = _Kept(cache)
-        self._packages: dict[str, tuple[Path, ...]] = {}  # top-level package → its folders
-        self._folders: dict[str, frozenset[str]] = {}  # folder → names in it
-        self._files: dict[str, Path | None] = {}
-        self._keys: dict[Path, str] = {}  # file → SHA-256 of its content
-        self._contents: dict[str, bytes] = {}  # of texts that nobody has read before
-        self._texts: dict[str, ModuleText | None] = {}
-        self._needs: dict[tuple[str, frozenset[str]], tuple[str, ...]] = {}
-        self._closures: dict[tuple[str, ...], tuple[str, ...]] = {}
-        self._linkers: dict[frozenset[str], Linker] = {}
+    def __init__(self, path: Path | None = None) -> None:
+        beside = path and path.with_name(f"{path.stem}-elements.json")
+        self._kept = _Kept(path, {"imports": MOST_TEXTS, "codes": MOST_CODES})
+        self._kept_texts = _Kept(beside, {"texts": MOST_TEXTS})  # needed only after a change
+        self._contents: dict[str, bytes] = {}  # by SHA-256
         self.unread: dict[str, Path] = {}  # modules of closures that are known by their bytes alone
+        self._places = cache(_places)
+        self._names_in = cache(_names_in)
+        self.file = cache(self._searched)
+        self._key_of = cache(self._read_key)
+        self._text = cache(self._text_of)
+        self._imports = cache(self._needed)
+        self._closure = cache(self._reached)
+        self._linker = cache(
+            lambda own: Linker(
+                own, self._text, lambda name: self.file(name) is not None, self._absolute
+            )
+        )
 
     def code(self, entry: str, roots: Sequence[str]) -> dict[str, str]:
         """Return a digest of the code that does some work, under `WHOLE`; and one of each module.
@@ -69,23 +78,19 @@ class CodeIndex:
         closure = self.closure(roots)
         keys = [self._key(module) for module in closure]
         name = hashlib.sha256(json.dumps([entry, roots, closure, keys]).encode()).hexdigest()
-        known = self._kept.codes.get(name)
+        known = self._kept.get("codes", name, _code)
         if known is None or any(self._key(module) != key for module, key in known[2].items()):
             counted = self.counted(entry, roots)
             digests = [counted.modules.get(module, ABSENT) for module in closure]
             asked = {module: self._key(module) for module in sorted(counted.asked)}
-            known = self._kept.codes[name] = (counted.digest, digests, asked)
+            known = counted.digest, digests, asked
+            self._kept.put("codes", name, known)
         return {WHOLE: known[0], **dict(zip(closure, known[1], strict=True))}
 
     def counted(self, entry: str, roots: Sequence[str]) -> Counted:
         """Return what counts of the code that does some work; arguments are those of `code`."""
-        own = frozenset(map(_top, roots)) - {LAUNCHER}
-        if own not in self._linkers:
-            self._linkers[own] = Linker(
-                own, self._text, lambda name: self.file(name) is not None, self._absolute
-            )
         named = {*roots, *(module for root in roots for module in self._below(root))}
-        return self._linkers[own].count(
+        return self._linker(_own(roots)).count(
             self.closure(roots), entry, sorted(named - {entry.partition(":")[0]})
         )
 
@@ -100,64 +105,53 @@ class CodeIndex:
         Args:
             roots: dotted names of modules.
         """
-        roots = tuple(roots)
-        if roots not in self._closures:
-            own = frozenset(map(_top, roots)) - {LAUNCHER}
-            seen = dict.fromkeys(module for root in roots for module in (root, *self._below(root)))
-            waiting = list(seen)
-            while waiting:
-                for module in self._imports(waiting.pop(), own):
-                    if module not in seen:
-                        seen[module] = None
-                        waiting.append(module)
-            self._closures[roots] = tuple(sorted(seen))
-        return self._closures[roots]
+        return self._closure(tuple(roots))
 
-    def file(self, module: str) -> Path | None:
-        """Return the file of a module, of a package its `__init__.py`; None where there is none."""
-        if module not in self._files:
-            self._files[module] = self._searched(module)
-        return self._files[module]
+    def _reached(self, roots: tuple[str, ...]) -> tuple[str, ...]:
+        own = _own(roots)
+        seen = dict.fromkeys(module for root in roots for module in (root, *self._below(root)))
+        waiting = list(seen)
+        while waiting:
+            for module in self._imports(waiting.pop(), own):
+                if module not in seen:
+                    seen[module] = None
+                    waiting.append(module)
+        return tuple(sorted(seen))
 
     def save(self) -> None:
         """Keep what was read for the next process, where it can be kept."""
         self._kept.save()
+        self._kept_texts.save()
 
-    def _imports(self, module: str, own: frozenset[str]) -> tuple[str, ...]:
+    def _needed(self, module: str, own: Collection[str]) -> tuple[str, ...]:
         """Return the modules that come with one: its packages, and what it needs."""
-        if (module, own) not in self._needs:
-            self._needs[module, own] = tuple(dict.fromkeys(self._needed(module, own)))
-        return self._needs[module, own]
-
-    def _needed(self, module: str, own: Collection[str]) -> Iterator[str]:
         file = self.file(module)
         if file is None or _top(module) == LAUNCHER:  # of the launcher only what is named counts
-            return
-        yield from _packages_of(module)
-        imports = self._imports_of(file)
-        if imports is None:
+            return ()
+        imports, is_read = self._imports_of(file)
+        if not is_read:
             self.unread[module] = file
-        for name in imports or ():
+        needed = [*accumulate(module.split("."), lambda above, name: f"{above}.{name}")][:-1]
+        for name in imports:
             absolute = self._absolute(module, name.removesuffix(BELOW))
             if _top(absolute) == LAUNCHER:
-                yield from self._of_launcher(absolute)
+                needed += self._of_launcher(absolute)
             elif _top(absolute) in own and self.file(absolute) is not None:
-                yield absolute
-                if name.endswith(BELOW):
-                    yield from self._below(absolute)
+                needed += [absolute, *(self._below(absolute) if name.endswith(BELOW) else ())]
+        return tuple(dict.fromkeys(needed))
 
-    def _of_launcher(self, name: str) -> Iterator[str]:
-        """Yield the module of the launcher that an imported name comes from, if it decides results."""
+    def _of_launcher(self, name: str) -> list[str]:
+        """Return the module of the launcher that an imported name comes from, if it decides results."""
         door, _, symbol = name.rpartition(".")
         file = self.file(DOOR) if door == DOOR else None
-        behind = () if file is None else self._imports_of(file) or ()
+        behind = () if file is None else self._imports_of(file)[0]
         homes = {module.rpartition(".")[0] for module in behind if module.endswith(f".{symbol}")}
-        yield from sorted(DECIDING & {name, door, *homes})
+        return sorted(DECIDING & {name, door, *homes})
 
     def _below(self, module: str) -> Iterator[str]:
         """Yield all modules below a package."""
         file = self.file(module)
-        if file is None or not file.name.startswith("__init__."):
+        if file is None or not _is_package(file):
             return
         for path in sorted(file.parent.rglob("*")):
             name = _module_name(path)
@@ -168,27 +162,25 @@ class CodeIndex:
                     yield below
 
     def _searched(self, module: str) -> Path | None:
+        """Return the file of a module, of a package its `__init__.py`; None where there is none."""
         top, *rest = module.split(".")
-        if not top:
-            return None
-        if top not in self._packages:
-            self._packages[top] = _places(top)
-        for place in self._packages[top]:
+        for place in self._places(top) if top else ():
             if not place.is_dir():  # a module without a package
                 return None if rest else place
-            folder = "/".join((str(place), *rest[:-1]))
-            found = self._listed(f"{folder}/{rest[-1]}" if rest else folder, "__init__")
-            if (file := found or (rest and self._listed(folder, rest[-1]))) and file.is_file():
+            folder = "/".join((str(place), *rest))
+            above, _, name = folder.rpartition("/")
+            file = None
+            if not rest or name in self._names_in(above):
+                file = self._listed(folder, "__init__")
+            if file is None and rest:
+                file = self._listed(above, name)
+            if file is not None and file.is_file():
                 return file
         return None
 
     def _listed(self, folder: str, name: str) -> Path | None:
         """Return the file of a folder that holds a module of this name; source text comes first."""
-        if folder not in self._folders:
-            above, _, last = folder.rpartition("/")
-            is_there = above not in self._folders or last in self._folders[above]
-            self._folders[folder] = _names_in(folder) if is_there else frozenset()
-        names = self._folders[folder]
+        names = self._names_in(folder)
         suffix = next((each for each in _SUFFIXES if f"{name}{each}" in names), None)
         return None if suffix is None else Path(folder, f"{name}{suffix}")
 
@@ -196,93 +188,96 @@ class CodeIndex:
         """Return an imported name as an absolute one; '' is the package of the module."""
         if name and not name.startswith("."):
             return name
-        file = self.file(module)
-        is_package = file is not None and file.name.startswith("__init__.")
-        return _absolute(name or ".", module if is_package else module.rpartition(".")[0])
+        file, rest = self.file(module), name.lstrip(".")
+        level = max(1, len(name) - len(rest))
+        package = module if file is not None and _is_package(file) else module.rpartition(".")[0]
+        above = package.split(".")
+        above = above[: len(above) - level + 1]
+        return ".".join((*above, rest) if rest else above)
 
     def _key(self, module: str) -> str:
         """Return the SHA-256 of a module's content; `ABSENT` where it has none."""
         file = self.file(module)
         return ABSENT if file is None else self._key_of(file)
 
-    def _key_of(self, file: Path) -> str:
-        if file not in self._keys:
-            content = file.read_bytes()
-            key = self._keys[file] = hashlib.sha256(content).hexdigest()
-            self._contents[key] = content
-        return self._keys[file]
+    def _read_key(self, file: Path) -> str:
+        content = file.read_bytes()
+        key = hashlib.sha256(content).hexdigest()
+        self._contents[key] = content
+        return key
 
-    def _imports_of(self, file: Path) -> tuple[str, ...] | None:
-        """Return what a file imports; None where only its bytes are known."""
+    def _imports_of(self, file: Path) -> tuple[tuple[str, ...], bool]:
+        """Return what a file imports, and whether more than its bytes is known."""
         key = self._key_of(file)
-        if key not in self._kept.imports:
+        known = self._kept.get("imports", key, _imports)
+        if known is None:
             text = self._read(file)
-            self._kept.imports[key] = text.imports if text.is_read else None
-        return self._kept.imports[key]
+            known = text.imports, text.is_read
+            self._kept.put("imports", key, text.imports if text.is_read else None)
+        return known
 
-    def _text(self, module: str) -> ModuleText | None:
+    def _text_of(self, module: str) -> ModuleText | None:
         """Return what the text of a module says; None where there is no such module."""
-        if module not in self._texts:
-            file = self.file(module)
-            self._texts[module] = None if file is None else self._read(file)
-        return self._texts[module]
+        file = self.file(module)
+        return None if file is None else self._read(file)
 
     def _read(self, file: Path) -> ModuleText:
         key = self._key_of(file)
-        if (text := self._kept.text(key)) is None:
+        text = self._kept_texts.get("texts", key, _text)
+        if text is None:
             content = self._contents[key]
             text = opaque(content) if file.name.endswith(_COMPILED) else read_text(content)
-            self._kept.add_text(key, text)
+            self._kept_texts.put("texts", key, text)
         return text
 
 
 class _Kept:
-    """What earlier processes read, in two files: the second is needed only after a change."""
+    """What earlier processes read, in a file of several parts; it is read when it is first needed."""
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        record = _record(path)
-        self.imports: dict[str, tuple[str, ...] | None] = _restored(record, "imports", _imports)
-        self.codes: dict[str, tuple[str, list[str], dict[str, str]]] = _restored(
-            record, "codes", _code
-        )
-        self._sizes = len(self.imports), len(self.codes)
-        self._texts: dict[str, Any] | None = None
-        self._new_texts: dict[str, ModuleText] = {}
+    def __init__(self, path: Path | None, most: Mapping[str, int]) -> None:
+        self._path, self._most = path, most  # part → how many entries of it are kept
+        self._is_new = False
 
-    @property
-    def _text_path(self) -> Path | None:
-        return self._path and self._path.with_name(f"{self._path.stem}-elements.json")
-
-    def text(self, key: str) -> ModuleText | None:
-        """Return what the text of this SHA-256 says, where it is known."""
-        if key in self._new_texts:
-            return self._new_texts[key]
-        if self._texts is None:
-            self._texts = _restored(_record(self._text_path), "texts", list)
+    @cached_property
+    def _parts(self) -> dict[str, dict[str, Any]]:
+        """The file's content; nothing where it is absent, damaged or not ours."""
         try:
-            return _text(self._texts[key])
-        except (LookupError, ValueError, TypeError):  # not known, or damaged
+            record = json.loads(self._path.read_bytes()) if self._path is not None else {}
+            parts = (
+                {name: record[name] for name in self._most} if record["schema"] == SCHEMA else {}
+            )
+        except (OSError, ValueError, TypeError, LookupError):
+            parts = {}
+        return {
+            name: dict(part) if isinstance(part := parts.get(name), dict) else {}
+            for name in self._most
+        }
+
+    def get(self, part: str, key: str, read: Callable[[Any], Value]) -> Value | None:
+        """Return what is known under a key; None where that is nothing, or damaged."""
+        try:
+            return read(self._parts[part][key])
+        except (LookupError, ValueError, TypeError):
             return None
 
-    def add_text(self, key: str, text: ModuleText) -> None:
-        """Take in what a text says."""
-        self._new_texts[key] = text
+    def put(self, part: str, key: str, value: object) -> None:
+        """Take in what is known now."""
+        self._parts[part][key] = value
+        self._is_new = True
 
     def save(self) -> None:
         """Write what is new, where it can be written."""
-        if self._path is None or self._text_path is None:
+        if self._path is None or not self._is_new:
             return
+        newest = {
+            name: dict(list(part.items())[-self._most[name] :])
+            for name, part in self._parts.items()
+        }
+        text = json.dumps({"schema": SCHEMA, **newest}, separators=(",", ":"), default=dict)
         with contextlib.suppress(OSError):  # a cache: without it the next plan takes longer
-            if self._sizes != (len(self.imports), len(self.codes)):
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                imports, codes = _newest(self.imports, MOST_TEXTS), _newest(self.codes, MOST_CODES)
-                _write(self._path, imports=imports, codes=codes)
-            if self._new_texts:
-                new = {key: _text_record(text) for key, text in self._new_texts.items()}
-                texts = _newest({**(self._texts or {}), **new}, MOST_TEXTS)
-                _write(self._text_path, texts=texts)
-        self._sizes = len(self.imports), len(self.codes)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self._path, text, durable=False)
+            self._is_new = False
 
 
 @lru_cache(maxsize=16)  # what is imported does not change while a process runs
@@ -312,25 +307,8 @@ def user_cache() -> Path | None:
     return folder / "code.json" if folder.is_absolute() else None
 
 
-def _record(path: Path | None) -> Any:
-    """Return what an earlier process wrote; nothing where the file is absent or not ours."""
-    try:
-        content = json.loads(path.read_bytes()) if path is not None else {}
-        return content if content["schema"] == SCHEMA else {}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return {}
-
-
-def _restored(record: Any, name: str, read: Any) -> dict[str, Any]:
-    """Return a part of a cache; nothing where it is damaged."""
-    try:
-        return {str(key): read(value) for key, value in record.get(name, {}).items()}
-    except (ValueError, TypeError, AttributeError):
-        return {}
-
-
-def _imports(value: Any) -> tuple[str, ...] | None:
-    return None if value is None else tuple(map(str, value))
+def _imports(value: Any) -> tuple[tuple[str, ...], bool]:
+    return tuple(map(str, value or ())), value is not None
 
 
 def _code(value: Any) -> tuple[str, list[str], dict[str, str]]:
@@ -338,23 +316,9 @@ def _code(value: Any) -> tuple[str, list[str], dict[str, str]]:
     return str(digest), [str(each) for each in digests], dict(asked)
 
 
-def _text(record: Sequence[Any]) -> ModuleText:
-    """Return a text as `_text_record` gave it."""
-    imports, elements, *others = record
+def _text(value: Any) -> ModuleText:
+    imports, elements, *others = value
     return ModuleText._make((tuple(imports), tuple(map(Element._make, elements)), *others))
-
-
-def _text_record(text: ModuleText) -> list[Any]:
-    return [dict(part) if isinstance(part, Mapping) else part for part in text]
-
-
-def _newest(known: Mapping[str, Any], most: int) -> dict[str, Any]:
-    return dict(list(known.items())[-most:])
-
-
-def _write(path: Path, **parts: Any) -> None:
-    text = json.dumps({"schema": SCHEMA, **parts}, separators=(",", ":"))
-    write_atomic(path, text, durable=False)
 
 
 def _places(top: str) -> tuple[Path, ...]:
@@ -390,18 +354,10 @@ def _top(module: str) -> str:
     return module.partition(".")[0]
 
 
-def _packages_of(module: str) -> Iterator[str]:
-    """Yield the packages that importing a module imports first, the outermost first."""
-    parts = module.split(".")
-    for end in range(1, len(parts)):
-        yield ".".join(parts[:end])
+def _own(roots: Sequence[str]) -> frozenset[str]:
+    """Return the packages whose modules count as ours."""
+    return frozenset(map(_top, roots)) - {LAUNCHER}
 
 
-def _absolute(name: str, package: str) -> str:
-    """Return an imported name as an absolute one."""
-    rest = name.lstrip(".")
-    level = len(name) - len(rest)
-    if not level:
-        return name
-    above = package.split(".")[: len(package.split(".")) - level + 1]
-    return ".".join((*above, rest) if rest else above)
+def _is_package(file: Path) -> bool:
+    return file.name.startswith("__init__.")

@@ -8,10 +8,11 @@ names of modules nor the order of definitions enter it.
 import hashlib
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cache, partial
+from itertools import compress
 from typing import NamedTuple
 
-from launcher.system.code_elements import BELOW, ModuleText
-from launcher.system.code_forms import IMPORTED, OWN, STAR, TEXT
+from launcher.system.code_text import BELOW, IMPORTED, OWN, STAR, TEXT, ModuleText
 
 LAUNCHER = "launcher"
 DOOR = "launcher.api"
@@ -76,14 +77,16 @@ class Linker:
         absolute: Callable[[str, str], str],
     ) -> None:
         self._own, self._text, self._exists, self._absolute = own, text, exists, absolute
-        self._bounds: dict[str, tuple[Bound, ...]] = {}
-        self._found: dict[str, Bound] = {}
         self._following: set[tuple[str, str]] = set()
-        self._plain: dict[str, tuple[str, ...]] = {}
-        self._linked: dict[str, tuple[str, ...]] = {}
-        self._definitions: dict[str, dict[str, str]] = {}
-        self._names: dict[str, frozenset[str]] = {}
-        self._facts: dict[str, _Facts] = {}
+        # texts do not change meanwhile, and all of this is asked for again and again
+        self._facts_of = cache(self._say)
+        self._bounds_of = cache(self._follow_all)
+        self._names_of = cache(self._bound_at_top)
+        self._definitions_of = cache(self._digests_by_name)
+        # of each element, what it refers to enters by name; or by its own text
+        self._plain_of = cache(partial(self._filled, _spelling))
+        self._linked_of = cache(partial(self._filled, self._value))
+        self._find = cache(self._led_to)
 
     def count(self, closure: Collection[str], entry: str, named: Iterable[str]) -> Counted:
         """Return what counts of some modules.
@@ -104,20 +107,20 @@ class Linker:
         modules: dict[str, str] = {}
         left_out: dict[str, tuple[str, ...]] = {}
         for module, text in texts.items():
-            if module in whole or module.startswith(below):
-                out: list[int] = []
-            else:
-                out = [
-                    number
-                    for number, element in enumerate(text.elements)
-                    if element.optional and words.isdisjoint(element.names)
-                ]
+            is_whole = module in whole or module.startswith(below)
+            out = [
+                not is_whole and element.optional and words.isdisjoint(element.names)
+                for element in text.elements
+            ]
             bound, acting = _sorted(text, self._linked_of(module), out)
             binding |= bound
             others += acting
-            modules[module] = digest_of(*_without(self._plain_of(module), out))[:SHORT]
-            if out:
-                left_out[module] = tuple(text.elements[number].names[0] for number in out)
+            plain = zip(self._plain_of(module), out, strict=True)
+            modules[module] = digest_of(*sorted(each for each, is_out in plain if not is_out))[
+                :SHORT
+            ]
+            names = tuple(element.names[0] for element in compress(text.elements, out))
+            left_out |= {module: names} if names else {}
         effects = {full for each in facts for full in each.effects}
         parts = (*sorted(binding), "", *sorted(others), "", *sorted(effects))
         digest = digest_of(self._value(begin), *parts)
@@ -130,19 +133,8 @@ class Linker:
         # of which only the own texts of definitions count
         return asked.union(*(self._facts_of(module).asked for module in asked)).difference(closure)
 
-    def _plain_of(self, module: str) -> tuple[str, ...]:
-        """Return the digest of each element's own text: what it refers to enters by name."""
-        if module not in self._plain:
-            self._plain[module] = self._filled(module, _spelling)
-        return self._plain[module]
-
-    def _linked_of(self, module: str) -> tuple[str, ...]:
-        """Return the digest of each element with the own texts of what it refers to."""
-        if module not in self._linked:
-            self._linked[module] = self._filled(module, self._value)
-        return self._linked[module]
-
-    def _filled(self, module: str, value: Callable[[Bound], str]) -> tuple[str, ...]:
+    def _filled(self, value: Callable[[Bound], str], module: str) -> tuple[str, ...]:
+        """Return the digest of each element with its holes filled."""
         text = self._text(module)
         if text is None:
             return ()
@@ -163,27 +155,21 @@ class Linker:
             return self._definitions_of(bound.module)[bound.name] + bound.rest
         return bound.name
 
-    def _definitions_of(self, module: str) -> dict[str, str]:
+    def _digests_by_name(self, module: str) -> dict[str, str]:
         """Return for each name at the top of a module the own text of what binds it."""
-        if module not in self._definitions:
-            text, found = self._text(module), dict[str, list[str]]()
-            elements = () if text is None else text.elements
-            for element, digest in zip(elements, self._plain_of(module), strict=True):
-                for name in element.names:
-                    found.setdefault(name, []).append(digest)
-            self._definitions[module] = {name: digest_of(*each) for name, each in found.items()}
-        return self._definitions[module]
+        text, digests = self._text(module), dict[str, list[str]]()
+        elements = () if text is None else text.elements
+        for element, digest in zip(elements, self._plain_of(module), strict=True):
+            for name in element.names:
+                digests.setdefault(name, []).append(digest)
+        return {name: digest_of(*each) for name, each in digests.items()}
 
     # which definitions count
 
-    def _facts_of(self, module: str) -> _Facts:
+    def _say(self, module: str) -> _Facts:
         """Return what a module says of others, and of the closure."""
-        if module not in self._facts:
-            text = self._text(module)
-            self._facts[module] = _NOTHING if text is None else self._say(module, text)
-        return self._facts[module]
-
-    def _say(self, module: str, text: ModuleText) -> _Facts:
+        if (text := self._text(module)) is None:
+            return _NOTHING
         bounds = self._bounds_of(module)
         imported = [self._follow(module, target) for target in text.bindings.values()]
         words = {*text.words.split(), *(bound.name for bound in imported)}
@@ -212,13 +198,15 @@ class Linker:
 
     # what targets lead to
 
-    def _bounds_of(self, module: str) -> tuple[Bound, ...]:
+    def _follow_all(self, module: str) -> tuple[Bound, ...]:
         """Return what the targets of a module's text lead to."""
-        if module not in self._bounds:
-            text = self._text(module)
-            targets = () if text is None else text.targets
-            self._bounds[module] = tuple(self._follow(module, target) for target in targets)
-        return self._bounds[module]
+        text = self._text(module)
+        return tuple(self._follow(module, each) for each in (() if text is None else text.targets))
+
+    def _bound_at_top(self, module: str) -> frozenset[str]:
+        text = self._text(module)
+        elements = () if text is None else text.elements
+        return frozenset(name for element in elements for name in element.names)
 
     def _follow(self, module: str, target: str) -> Bound:
         mark, name = target[:1], target[1:]
@@ -239,16 +227,12 @@ class Linker:
         found = self._find(f"{name}.{symbol}" if symbol else name)
         return found._replace(through=(*found.through, name))
 
-    def _find(self, dotted: str) -> Bound:
+    def _led_to(self, dotted: str) -> Bound:
         """Return what a full name leads to."""
-        if dotted not in self._found:
-            top = dotted.partition(".")[0]
-            if top == LAUNCHER:
-                found = self._of_launcher(dotted)
-            else:
-                found = self._of_ours(dotted) if top in self._own else Bound(dotted)
-            self._found[dotted] = found
-        return self._found[dotted]
+        top = dotted.partition(".")[0]
+        if top == LAUNCHER:
+            return self._of_launcher(dotted)
+        return self._of_ours(dotted) if top in self._own else Bound(dotted)
 
     def _of_ours(self, dotted: str) -> Bound:
         module, *parts = dotted.split(".")
@@ -282,9 +266,7 @@ class Linker:
         if text is None or (module, name) in self._following:
             return None
         attributes = "".join(f".{part}" for part in rest)
-        if module not in self._names:
-            self._names[module] = frozenset(each for one in text.elements for each in one.names)
-        if name in self._names[module]:
+        if name in self._names_of(module):
             return Bound(name, module, attributes)
         self._following.add((module, name))  # modules may import a name from each other
         try:
@@ -317,22 +299,17 @@ def _words_of(bound: Bound) -> list[str]:
     return bound.rest.split(".") if bound.is_module else _spelling(bound).split(".")
 
 
-def _without(digests: Sequence[str], out: Collection[int]) -> list[str]:
-    """Return digests in an order of their own, but for some numbers."""
-    return sorted(digest for number, digest in enumerate(digests) if number not in out)
-
-
 def _sorted(
-    text: ModuleText, digests: Sequence[str], out: Collection[int]
+    text: ModuleText, digests: Sequence[str], out: Sequence[bool]
 ) -> tuple[set[str], list[str]]:
-    """Return the digests of elements that bind names, and of others; `out` are numbers without those.
+    """Return the digests of elements that bind names, and of others; those are not that are `out`.
 
     What two modules define alike is one definition when they are merged, so of the first each is there
     once, with a mark for the second of its kind in one module.
     """
     binding, others = set[str](), list[str]()
-    for number, (element, digest) in enumerate(zip(text.elements, digests, strict=True)):
-        if number in out:
+    for element, digest, is_out in zip(text.elements, digests, out, strict=True):
+        if is_out:
             continue
         if not element.names:
             others.append(digest)

@@ -1,0 +1,678 @@
+"""What the text of one module says: its top-level elements, each in a form that no place enters.
+
+A form is a syntax tree without docstrings in which a hole stands for each name from outside of it, and beside it
+what these names are bound to, as far as their own text tells. Such a target is one of:
+
+    a.b.c       imported; with leading dots from the package of the text
+    :name       of the text itself
+    *name       nowhere in the text, and it imports with a star
+    !a.b.c      what an import statement names that cannot be left out of the form
+    =a.b:c      a string that may name a module, or what is in one
+
+Nothing here depends on another text, so that what was read once is known by the text's SHA-256;
+`code_links` finds what the names of several texts are bound to.
+"""
+
+import ast
+import builtins
+import hashlib
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from types import MappingProxyType
+from typing import NamedTuple
+
+IMPORTED, TEXT, OWN, STAR = "!", "=", ":", "*"
+BELOW = ".*"  # ends an import that stands for all modules below a package
+
+_HOLE = "\0"
+_SKIPPED = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
+# what is evaluated first binds nothing yet: `a = a` in a class reads the name of the module
+_ORDER: dict[type[ast.AST], tuple[str, ...]] = {
+    ast.Assign: ("value", "targets"),
+    ast.AnnAssign: ("annotation", "value", "target", "simple"),
+    ast.For: ("iter", "target", "body", "orelse"),
+    ast.AsyncFor: ("iter", "target", "body", "orelse"),
+}
+_WORD = re.compile(r"[^\W\d]\w*")
+_DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+(?::[^\W\d]\w*)?")
+_DUNDER = re.compile(r"__\w+__")
+_STARTED = re.compile(r"(?:^|\s)-m\s+([\w.]+)")  # of a command line in one string
+_OWN_NAMESPACE = frozenset({"globals", "eval", "exec", "f_globals", "__globals__"})
+_NAMESPACE_WITHOUT_ARGUMENT = frozenset({"vars", "locals", "dir"})
+_SELF = frozenset({"__name__", "__file__", "__path__", "__package__", "__spec__"})
+_ITERATES = frozenset({"iter_modules", "walk_packages"})  # they go through the modules of a package
+_IMPORTS_BY_NAME = frozenset({"import_module", "__import__"})
+_BUILTINS = frozenset(dir(builtins))
+_OF_PYTHON = sys.stdlib_module_names | _BUILTINS  # no decorator of these registers anything
+# decorators under which a definition does nothing before it is used
+_HARMLESS = frozenset(
+    {"dataclasses.dataclass", "property", "functools.cache", "contextlib.contextmanager"}
+)
+_HARMLESS_ON_METHODS = _HARMLESS | {"staticmethod", "classmethod", "abc.abstractmethod"}
+
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+_Definition = _Function | ast.ClassDef
+
+
+class Element(NamedTuple):
+    """A definition or statement at the top of a module."""
+
+    names: tuple[str, ...]  # that it binds
+    form: str  # digest of its tree with holes
+    holes: tuple[int, ...]  # for each hole its target, as an index into the text's
+    optional: bool = False  # it does nothing unless one of its names is used
+
+
+class ModuleText(NamedTuple):
+    """What the text of a module says, wherever it lies."""
+
+    imports: tuple[str, ...]  # modules that it may need; some may be names in a module
+    elements: tuple[Element, ...]
+    targets: tuple[str, ...] = ()
+    bindings: Mapping[str, str] = MappingProxyType({})  # names that imports bind → targets
+    stars: tuple[str, ...] = ()  # modules imported with a star
+    effects: tuple[str, ...] = ()  # imports of which nothing is used
+    words: str = ""  # names, attributes, keywords and words in strings, but those of targets
+    is_whole: bool = False  # it may look up any of its names
+    registers: bool = False  # a decorator makes one of its definitions known elsewhere
+    is_read: bool = True  # False: it is known by its bytes alone
+
+
+def read_text(text: bytes) -> ModuleText:
+    """Return what a module's text says; of one that is no Python, a digest of its bytes."""
+    try:
+        return _TextReader().read(ast.parse(text))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return opaque(text)
+
+
+def opaque(content: bytes) -> ModuleText:
+    """Return what stands for a module of which only the bytes are known."""
+    form = hashlib.sha256(content).hexdigest()[:32]
+    return ModuleText((), (Element((), form, ()),), is_whole=True, is_read=False)
+
+
+class _Form:
+    """The form of an element while it is made: a list of tokens, some of them holes."""
+
+    def __init__(self, node: ast.stmt | None = None) -> None:
+        self.node = node
+        self.tokens: list[str] = []
+        self.targets: dict[int, str] = {}  # slot → what its hole is bound to
+        self.names: dict[str, None] = {}
+        self.acts = False  # something is called when it is made
+        self.optional = False
+
+    def slot(self) -> int:
+        """Return the place of a token that is known later."""
+        self.tokens.append("")
+        return len(self.tokens) - 1
+
+    def fill(self, slot: int, target: str, before: str = "") -> None:
+        """Make a hole of a slot."""
+        self.tokens[slot] = f"{before}{_HOLE}"
+        self.targets[slot] = target
+
+    def element(self, numbers: dict[str, int]) -> Element:
+        """Return the finished element; `numbers` are those of the targets of the text."""
+        text = "\n".join(filter(None, self.tokens)).encode(errors="surrogatepass")
+        holes = (numbers.setdefault(each, len(numbers)) for _, each in sorted(self.targets.items()))
+        form = hashlib.sha256(text).hexdigest()[:32]
+        return Element(tuple(self.names), form, tuple(holes), optional=self.optional)
+
+
+class _Use(NamedTuple):
+    """A name whose binding is looked for, from its own scope outwards."""
+
+    form: _Form
+    slot: int
+    name: str
+    attributes: str  # that follow it: ".a.b"
+
+
+class _Import(NamedTuple):
+    """What an import statement below the top of a module binds."""
+
+    form: _Form
+    slot: int
+    target: str
+    full: str  # the module or name that it loads
+    droppable: bool
+
+    def keep(self, name: str) -> None:
+        """Leave the statement in the form: it does more than the uses of its name say."""
+        self.form.fill(self.slot, f"{IMPORTED}{self.full}", f"import {name} ")
+
+
+class _Scope:
+    """The names of a function, class, comprehension or module while its body is read."""
+
+    def __init__(
+        self, above: "_Scope | None", *, is_class: bool = False, is_comprehension: bool = False
+    ) -> None:
+        self.above, self.is_class, self.is_comprehension = above, is_class, is_comprehension
+        self.bound = Counter[str]()  # name → how often
+        self.imports: dict[str, _Import] = {}
+        self.declared: dict[str, bool] = {}  # name → whether it is global; else nonlocal
+        self.uses: list[_Use] = []
+        # where names are looked for that are not bound here
+        self.enclosing: _Scope = above or self
+        if above is not None and above.is_class:
+            self.enclosing = above.enclosing
+
+
+class _TextReader(ast.NodeVisitor):
+    """Reads a text in one pass; a name is settled when the scope that binds it ends.
+
+    What the module itself may bind is left in its scope's uses until all of its statements were read.
+    """
+
+    def __init__(self) -> None:
+        self._forms: list[_Form] = []
+        self._at_top: dict[str, dict[str, None]] = {}  # name → targets of imports at the top
+        self._typed: dict[str, str] = {}  # the same of imports for type checkers alone
+        self._loaded: dict[str, None] = {}  # what imports at the top name, in full
+        self._named: dict[str, None] = {}  # modules that imports and strings name
+        self._stars: dict[str, None] = {}  # modules imported with a star
+        self._words: set[str] = set()  # that stand in the text and are no holes
+        self._names_itself: set[str] = set()  # such as `__name__`
+        self._is_whole = False  # the text may look up any of its names
+        self._is_typing = False  # what is read is for type checkers alone
+        self._in_try = self._in_body = self._in_decorators = False
+        self._module = self._scope = _Scope(None)
+        self._form = _Form()
+
+    def read(self, module: ast.Module) -> ModuleText:
+        """Return what the text of a tree says."""
+        self._read_top(module.body)
+        bindings = self._bindings()
+        own = {name for form in self._forms for name in form.names}
+        self._settle(bindings, own)
+        registers = self._judge({**{name: f"{OWN}{name}" for name in own}, **bindings})
+        numbers: dict[str, int] = {}
+        elements = tuple(form.element(numbers) for form in self._forms)
+        targets = tuple(numbers)
+        used = {prefix for target in targets for prefix in _prefixes(target)}
+        return ModuleText(
+            imports=(*self._named, *(f"{package}{BELOW}" for package in self._below(targets))),
+            elements=elements,
+            targets=targets,
+            bindings=bindings,
+            stars=tuple(self._stars),
+            # imports at the top of which nothing is used: they may do something
+            effects=tuple(full for full in self._loaded if full not in used and full[0] != "."),
+            words=" ".join(sorted(self._words)),
+            is_whole=self._is_whole or self._asks_for_modules(targets),
+            registers=registers,
+        )
+
+    # --- the top of the text
+
+    def _read_top(self, statements: Sequence[ast.stmt]) -> None:
+        for statement in statements:
+            if isinstance(statement, ast.Import | ast.ImportFrom):
+                self._import_at_top(statement)
+            elif isinstance(statement, ast.If) and _is_type_checking(statement.test):
+                self._is_typing = True
+                self._read_top(statement.body)
+                self._is_typing = False
+                self._read_top(statement.orelse)
+            elif not _is_constant(statement) and (name := _bound_alone(statement)) != "__version__":
+                form = self._form = _Form(statement)
+                self.visit(statement)
+                form.optional = name == "__all__"
+                self._forms.append(form)
+
+    def _import_at_top(self, statement: ast.Import | ast.ImportFrom) -> None:
+        for name, target, full in _aliases(statement):
+            self._note_import(name, target, full)
+            if name == "*":
+                continue
+            if self._is_typing:
+                self._typed.setdefault(name, target)
+            else:
+                self._at_top.setdefault(name, {})[target] = None
+                self._loaded[full] = None
+
+    def _note_import(self, name: str, target: str, full: str) -> None:
+        """Note which modules an import may need; `full` may be a name in one."""
+        base, _, last = full.rpartition(".")
+        self._words.update({last} & _ITERATES)
+        if name == "*":
+            self._stars[target] = None
+        if not self._is_typing:
+            if base.strip("."):
+                self._named[base] = None
+            if name != "*":
+                self._named[full] = None
+
+    def _bindings(self) -> dict[str, str]:
+        """Return what each name at the top is bound to by an import and by nothing else.
+
+        An import of a name that is bound in another way, too, becomes an element.
+        """
+        bound = {name for form in self._forms for name in form.names}
+        bindings = self._typed | {name: next(iter(each)) for name, each in self._at_top.items()}
+        for name, targets in self._at_top.items():
+            if name in bound or len(targets) > 1:
+                bound.add(name)
+                for target in targets:
+                    form = _Form()
+                    form.names[name] = None
+                    form.fill(form.slot(), f"{IMPORTED}{target}", "import ")
+                    self._forms.append(form)
+        return {name: target for name, target in bindings.items() if name not in bound}
+
+    def _settle(self, bindings: Mapping[str, str], own: set[str]) -> None:
+        """Fill the holes of all names that no function binds."""
+        for use in self._module.uses:
+            form, slot, name, attributes = use
+            if name in own:
+                form.fill(slot, f"{OWN}{name}{attributes}")
+            elif name in bindings:
+                form.fill(slot, f"{bindings[name]}{attributes}")
+            elif self._stars and name not in _BUILTINS:
+                form.fill(slot, f"{STAR}{name}{attributes}")
+            else:
+                self._keep(use)
+
+    def _below(self, targets: tuple[str, ...]) -> list[str]:
+        """Return the packages whose modules the text goes through; "" is its own."""
+        packages = [target.partition(".__path__")[0] for target in targets if ".__path__" in target]
+        iterates = not self._words.isdisjoint(_ITERATES) or any(
+            target.rpartition(".")[2] in _ITERATES for target in targets
+        )
+        if "__path__" in self._names_itself or (iterates and self._names_itself):
+            packages.append("")
+        if iterates:
+            packages += [target[1:] for target in targets if target[0] == TEXT]
+        return [name for name in dict.fromkeys(packages) if name[:1] not in {OWN, STAR, IMPORTED}]
+
+    def _asks_for_modules(self, targets: tuple[str, ...]) -> bool:
+        """Tell whether the text may get itself as a module."""
+        if any(target.startswith("sys.modules") for target in targets):
+            return True
+        named = {full.rpartition(".")[2] for full in self._named}
+        by_name = not _IMPORTS_BY_NAME.isdisjoint(self._words | named)
+        return by_name and "__name__" in self._names_itself
+
+    def _judge(self, meanings: Mapping[str, str]) -> bool:
+        """Mark the definitions that do nothing by themselves; tell whether one is registered."""
+        registers = False
+        for form in self._forms:
+            node = form.node
+            if not isinstance(node, _Definition):
+                continue
+            form.optional = (
+                not form.acts
+                and not _DUNDER.fullmatch(node.name)
+                and _has_only(_HARMLESS, node, meanings)
+                and _is_plain(node, meanings)
+            )
+            tops = {_dotted(each, meanings).partition(".")[0] for each in node.decorator_list}
+            registers = registers or not tops <= _OF_PYTHON
+        return registers
+
+    # --- names
+
+    def _bind(self, name: str) -> None:
+        if self._scope is self._module:
+            self._form.names[name] = None
+        elif name not in self._scope.declared:
+            self._scope.bound[name] += 1
+
+    def _use(self, name: str, attributes: str = "") -> None:
+        scope, use = self._scope, _Use(self._form, self._form.slot(), name, attributes)
+        if name in _OWN_NAMESPACE:
+            self._is_whole = True
+        elif name in _SELF:
+            self._names_itself.add(name)
+        if not scope.is_class:
+            scope.uses.append(use)
+        elif name in scope.bound:  # a class runs once, from its first line to the last
+            self._keep(use)
+        else:
+            scope.enclosing.uses.append(use)
+
+    def _keep(self, use: _Use) -> None:
+        """Leave a name in the form: it is bound beside its use, or by Python itself."""
+        use.form.tokens[use.slot] = f"name {use.name}{use.attributes}"
+        self._words.update((use.name, *use.attributes.split(".")[1:]))
+
+    def _leave(self) -> None:
+        """End a scope: settle the names that it binds, and hand on the others."""
+        scope = self._scope
+        self._scope = scope.above or self._module
+        used: set[tuple[str, str]] = set()
+        for use in scope.uses:
+            form, slot, name, attributes = use
+            if name in scope.declared:
+                (self._module if scope.declared[name] else scope.enclosing).uses.append(use)
+            elif name not in scope.bound:
+                scope.enclosing.uses.append(use)
+            elif name in scope.imports and scope.bound[name] == 1:
+                target = f"{scope.imports[name].target}{attributes}"
+                used.update((name, prefix) for prefix in _prefixes(target))
+                form.fill(slot, target)
+            else:
+                self._keep(use)
+        for name, statement in scope.imports.items():
+            if not (statement.droppable and (name, statement.full) in used):
+                statement.keep(name)
+
+    # --- the forms of nodes
+
+    def _put(self, *parts: str | ast.AST | Sequence[ast.AST] | None) -> None:
+        """Add tokens to the form, and the forms of nodes."""
+        for part in parts:
+            if isinstance(part, str):
+                self._form.tokens.append(part)
+            elif isinstance(part, ast.AST):
+                self.visit(part)
+            else:
+                for node in part or ():
+                    self.visit(node)
+
+    def generic_visit(self, node: ast.AST) -> None:
+        tokens, kind = self._form.tokens, node.__class__
+        tokens.append(f"({kind.__name__}")
+        for name in _fields_of(kind):  # type: ignore[arg-type]  # a class can be hashed
+            value = getattr(node, name, None)
+            if value is None or value == []:
+                continue
+            tokens.append(name)
+            for each in value if isinstance(value, list) else (value,):
+                if isinstance(each, ast.AST):
+                    self.visit(each)
+                    continue
+                if isinstance(each, str):  # a name that is an argument, a keyword, a capture …
+                    self._words.add(each)
+                tokens.append(repr(each))
+            if isinstance(value, list):
+                tokens.append("]")
+        tokens.append(")")
+
+    def visit_Pass(self, _: ast.Pass) -> None:
+        """Say nothing: a body that is only a docstring has none either."""
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        if not _is_constant(node):
+            self._put("(Expr", node.value, ")")
+
+    def visit_Name(self, node: ast.Name) -> None:
+        if not isinstance(node.ctx, ast.Load):
+            self._bind(node.id)
+        self._use(node.id)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        base, attributes = _chain(node)
+        names = attributes.split(".")[1:]
+        self._is_whole = self._is_whole or not _OWN_NAMESPACE.isdisjoint(names)
+        if isinstance(base, ast.Name):
+            self._use(base.id, attributes)
+        else:
+            self._put(base, *(f".{name}" for name in names))
+            self._words.update(names)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        if name in _NAMESPACE_WITHOUT_ARGUMENT and not node.args and not node.keywords:
+            self._is_whole = True
+        self._act()
+        self._put("(Call", node.func, node.args)
+        for keyword in node.keywords:
+            self._put(f"{keyword.arg}=")
+            self._words.update(filter(None, [keyword.arg]))
+            self._put(keyword.value)
+        self._put(")")
+
+    def _act(self) -> None:
+        """Note that something is called, and not only by who uses the definition."""
+        if not self._in_body and not self._in_decorators:
+            self._form.acts = True
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        value = node.value
+        if isinstance(value, str):
+            self._named |= dict.fromkeys(_STARTED.findall(value))
+            if _DOTTED.fullmatch(value):
+                self._named[value.partition(":")[0]] = None
+                self._form.fill(self._form.slot(), f"{TEXT}{value}")
+                return
+        self._literal(value)
+
+    def _literal(self, value: object) -> None:
+        self._put(repr(value))
+        text = value.decode("latin-1") if isinstance(value, bytes) else value
+        if isinstance(text, str):
+            self._words.update(_WORD.findall(text))
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
+        self._put("(JoinedStr")
+        for part in node.values:
+            if isinstance(part, ast.Constant):
+                self._literal(part.value)
+            else:
+                self.visit(part)
+        self._put(")")
+
+    def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
+        """Read an import below the top: what it binds is said where it is used."""
+        scope = self._scope
+        for name, target, full in _aliases(node):
+            self._note_import(name, target, full)
+            statement = _Import(self._form, self._form.slot(), target, full, not self._in_try)
+            before = scope.imports.get(name)
+            if before is None or before.target != target:
+                self._bind(name)
+            if before is not None or scope.is_class or scope is self._module:
+                statement.keep(name)
+            else:
+                scope.imports[name] = statement
+
+    visit_ImportFrom = visit_Import  # noqa: N815  # as `NodeVisitor` asks for it
+
+    def visit_If(self, node: ast.If) -> None:
+        was = self._is_typing
+        self._put("(If", node.test)
+        self._is_typing = was or _is_type_checking(node.test)
+        self._put("body", node.body)
+        self._is_typing = was
+        self._put("orelse", node.orelse, ")")
+
+    def visit_Try(self, node: ast.Try | ast.TryStar) -> None:
+        was, self._in_try = self._in_try, True
+        self._put(f"({node.__class__.__name__}", "body", node.body)
+        self._in_try = was
+        self._put("handlers", node.handlers, "orelse", node.orelse, "finalbody", node.finalbody)
+        self._put(")")
+
+    visit_TryStar = visit_Try  # noqa: N815  # as `NodeVisitor` asks for it
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
+        self._put(f"(except {node.name}", node.type)
+        if node.name is not None:
+            self._bind(node.name)
+        self._put("body", node.body, ")")
+
+    def visit_MatchAs(self, node: ast.MatchAs | ast.MatchStar | ast.MatchMapping) -> None:
+        name = node.rest if isinstance(node, ast.MatchMapping) else node.name
+        if name is not None:
+            self._bind(name)
+        self._put(f"({node.__class__.__name__} {name}")
+        if isinstance(node, ast.MatchMapping):
+            self._put("keys", node.keys, "patterns", node.patterns)
+        elif isinstance(node, ast.MatchAs):
+            self._put(node.pattern)
+        self._put(")")
+
+    visit_MatchStar = visit_MatchMapping = visit_MatchAs  # noqa: N815  # as `NodeVisitor` asks for it
+
+    def visit_Global(self, node: ast.Global | ast.Nonlocal) -> None:
+        self._put(f"({node.__class__.__name__} {' '.join(node.names)})")
+        self._words.update(node.names)
+        if self._scope is not self._module:
+            self._scope.declared |= dict.fromkeys(node.names, isinstance(node, ast.Global))
+
+    visit_Nonlocal = visit_Global  # noqa: N815  # as `NodeVisitor` asks for it
+
+    def visit_FunctionDef(self, node: _Function) -> None:
+        self._begin(node)
+        self._put(node.args, *(("returns", node.returns) if node.returns is not None else ()))
+        self._bind(node.name)
+        self._inside(node.args, node.body)
+
+    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815  # as `NodeVisitor` asks for it
+
+    def _begin(self, node: _Definition) -> None:
+        """Put what comes first of a definition."""
+        was, self._in_decorators = self._in_decorators, True
+        self._put(f"({node.__class__.__name__} {node.name}", "decorators", node.decorator_list)
+        self._in_decorators = was
+        self._put("type_params", getattr(node, "type_params", []))
+
+    def visit_Lambda(self, node: ast.Lambda) -> None:
+        self._put("(Lambda", node.args)
+        self._inside(node.args, [node.body])
+
+    def _inside(self, arguments: ast.arguments, body: Sequence[ast.AST]) -> None:
+        """Read the body of a function in a scope of its own."""
+        scope = self._scope = _Scope(self._scope)
+        was = self._in_try, self._in_body
+        self._in_try, self._in_body = False, True
+        named = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+        for argument in (*named, arguments.vararg, arguments.kwarg):
+            if argument is not None:
+                scope.bound[argument.arg] += 1
+        self._put("body", body)
+        self._in_try, self._in_body = was
+        self._leave()
+        self._put(")")
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        self._begin(node)
+        self._put("bases", node.bases, "keywords", node.keywords)
+        self._bind(node.name)
+        self._scope = _Scope(self._scope, is_class=True)
+        self._put("body", node.body)
+        self._leave()
+        self._put(")")
+
+    def visit_ListComp(
+        self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp
+    ) -> None:
+        """Read a comprehension; only its first iterable is outside of its scope."""
+        first = node.generators[0]
+        self._put(f"({node.__class__.__name__}", first.iter)
+        self._scope = _Scope(self._scope, is_comprehension=True)
+        for generator in node.generators:
+            self._put(f"for {generator.is_async}", None if generator is first else generator.iter)
+            self._put(generator.target, "ifs", generator.ifs)
+        values = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+        self._put("values", values)
+        self._leave()
+        self._put(")")
+
+    visit_SetComp = visit_GeneratorExp = visit_DictComp = visit_ListComp  # noqa: N815  # as `NodeVisitor` asks for it
+
+    def visit_NamedExpr(self, node: ast.NamedExpr) -> None:
+        self._act()
+        self._put("(NamedExpr", node.value)
+        scope = self._scope
+        while self._scope.is_comprehension and self._scope.above is not None:
+            self._scope = self._scope.above
+        self._bind(node.target.id)
+        self._use(node.target.id)
+        self._scope = scope
+        self._put(")")
+
+
+@cache
+def _fields_of(kind: type[ast.AST]) -> tuple[str, ...]:
+    return tuple(name for name in _ORDER.get(kind, kind._fields) if name not in _SKIPPED)
+
+
+def _aliases(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str, str]]:
+    """Yield each name that an import binds, what to, and the module or name that it loads."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            top = alias.name.partition(".")[0]
+            yield (alias.asname, alias.name, alias.name) if alias.asname else (top, top, alias.name)
+        return
+    base = "." * node.level + (node.module or "")
+    for alias in node.names:
+        full = f"{base}.{alias.name}" if node.module else f"{base}{alias.name}"
+        if alias.name == "*":
+            yield "*", base, f"{base}.*"
+        else:
+            yield alias.asname or alias.name, full, full
+
+
+def _prefixes(target: str) -> Iterator[str]:
+    """Yield a dotted name, and what is left of it without its last words."""
+    while target:
+        yield target
+        target = target.rpartition(".")[0]
+
+
+def _chain(node: ast.expr) -> tuple[ast.expr, str]:
+    """Return of what attributes are taken, and these: ".a.b"."""
+    attributes = ""
+    while isinstance(node, ast.Attribute):
+        attributes = f".{node.attr}{attributes}"
+        node = node.value
+    return node, attributes
+
+
+def _is_constant(statement: ast.stmt) -> bool:
+    """Tell whether a statement does nothing, as a docstring does."""
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def _is_type_checking(test: ast.expr) -> bool:
+    """Tell whether a condition holds for type checkers alone."""
+    name = test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", "")
+    return bool(name == "TYPE_CHECKING")
+
+
+def _bound_alone(statement: ast.stmt) -> str:
+    """Return the one name that an assignment binds; '' of all else."""
+    match statement:
+        case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+            return name
+    return ""
+
+
+def _has_only(harmless: frozenset[str], node: _Definition, meanings: Mapping[str, str]) -> bool:
+    """Tell whether a definition has no decorators but those, with constants as arguments."""
+    for decorator in node.decorator_list:
+        if _dotted(decorator, meanings) not in harmless:
+            return False
+        if isinstance(decorator, ast.Call):
+            arguments = [*decorator.args, *(keyword.value for keyword in decorator.keywords)]
+            if not all(isinstance(argument, ast.Constant) for argument in arguments):
+                return False
+    return True
+
+
+def _dotted(node: ast.expr, meanings: Mapping[str, str]) -> str:
+    """Return the full name of a decorator, or of what is called to make it; '' of none."""
+    base, attributes = _chain(node.func if isinstance(node, ast.Call) else node)
+    return f"{meanings.get(base.id, base.id)}{attributes}" if isinstance(base, ast.Name) else ""
+
+
+def _is_plain(node: _Definition, meanings: Mapping[str, str]) -> bool:
+    """Tell whether a definition consists of what does nothing when it is made, calls aside."""
+    if not isinstance(node, ast.ClassDef):
+        return True
+    if node.bases or node.keywords:  # what they do with a subclass is not known
+        return False
+    return all(
+        _has_only(_HARMLESS_ON_METHODS, statement, meanings)
+        if isinstance(statement, _Function)
+        else isinstance(statement, ast.Assign | ast.AnnAssign | ast.Pass) or _is_constant(statement)
+        for statement in node.body
+    )
