@@ -13,9 +13,9 @@ import signal
 import socket
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from socket import MSG_DONTWAIT, MSG_PEEK
 from typing import Generic, NamedTuple, TypeVar
 
@@ -354,6 +354,21 @@ class Unusable(Exception):
         self.sure, self.passing = sure, passing
 
 
+@dataclass(slots=True)
+class _Station:
+    """What there is of one environment, and what became of it so far."""
+
+    used: float = 0.0  # when a job last asked for it, monotonic
+    server: ForkServer | None = None
+    idle: list[Supervisor] = field(default_factory=list)
+    requested: int = 0  # supervisors that have not come
+    proven: bool = False  # a supervisor came back from an attempt
+    deaths: int = 0  # since then
+    faults: list[Fault] = field(default_factory=list)  # how fork servers died in their imports
+    excluded_until: float = 0.0  # nothing is forked before, monotonic
+    passing: Unusable | None = None  # the reason, where its jobs need not wait for that
+
+
 class ForkServerPool:
     """Starts a fork server for the first job of its environment, and keeps idle supervisors ready."""
 
@@ -370,23 +385,9 @@ class ForkServerPool:
         """
         self._lacks = lacks
         self._home, self._most_idle = home, most_idle
-        self._living: dict[WorkerEnvironment, ForkServer] = {}
-        self._idle: dict[WorkerEnvironment, list[Supervisor]] = {}
-        self._requested: Counter[WorkerEnvironment] = Counter()  # supervisors that have not come
-        self._proven: set[WorkerEnvironment] = set()  # a supervisor came back from an attempt
-        self._deaths: Counter[WorkerEnvironment] = Counter()  # since then
-        self._excluded: dict[
-            WorkerEnvironment, float
-        ] = {}  # until when nothing is forked, monotonic
-        self._passing: dict[
-            WorkerEnvironment, Unusable
-        ] = {}  # the reason, where its jobs need not wait for that
+        self._stations = defaultdict[WorkerEnvironment, _Station](_Station)
         self._lacking = Exclusions[WorkerEnvironment]()  # those for which the machine had no room
-        self._import_faults: dict[
-            WorkerEnvironment, list[Fault]
-        ] = {}  # how fork servers died in their imports
         self._hung: list[ForkServer] = []  # closed, and still not ended
-        self._used: dict[WorkerEnvironment, float] = {}  # when a job last asked for it, monotonic
 
     def take(self, environment: WorkerEnvironment) -> Supervisor | None:
         """Return a supervisor, which is the caller's now; None: one is on its way, or will be.
@@ -394,46 +395,45 @@ class ForkServerPool:
         Raises:
             Unusable: this environment's interpreter cannot be run, or is another launcher's.
         """
-        now = self._used[environment] = time.monotonic()
+        station = self._stations[environment]
+        now = station.used = time.monotonic()
         if self.excluded_s(environment) > 0:
             return None
-        if now < self._excluded.get(environment, 0.0):
-            if environment in self._passing:  # its next job gives way as well, and is asked later
-                raise self._passing[environment]
+        if now < station.excluded_until:
+            if station.passing is not None:  # its next job gives way as well, and is asked later
+                raise station.passing
             return None
-        self._passing.pop(environment, None)
-        if self._deaths[environment] >= DEATHS:
-            self._judge(environment, now)
+        station.passing = None
+        if station.deaths >= DEATHS:
+            self._judge(environment, station)
             return None
-        idle = self._idle.setdefault(environment, [])
-        taken = idle.pop() if idle else None
+        taken = station.idle.pop() if station.idle else None
         if taken is not None and taken.version != __version__:
             taken.channel.close()
             raise Unusable(
                 f"{_named(environment)} has launcher {taken.version}, and the queue runs {__version__}"
             )
-        while len(idle) + self._requested[environment] < AHEAD + (taken is None):
-            if not self._ask(environment):
+        while len(station.idle) + station.requested < AHEAD + (taken is None):
+            if not self._ask(environment, station):
                 break
         return taken
 
     def give_back(self, environment: WorkerEnvironment, supervisor: Supervisor) -> None:
         """Keep a supervisor whose attempt has ended for the next one."""
-        idle = self._idle.setdefault(environment, [])
-        dead = _is_dead(supervisor)
+        station, dead = self._stations[environment], _is_dead(supervisor)
         if not dead:
-            self._proven.add(environment)
-            self._deaths[environment] = 0
-        if dead or environment not in self._living or len(idle) >= self._most_idle:
+            station.proven, station.deaths = True, 0
+        if dead or station.server is None or len(station.idle) >= self._most_idle:
             supervisor.channel.close()  # it leaves
             return
-        idle.append(supervisor)
+        station.idle.append(supervisor)
 
     def prepare(self, environment: WorkerEnvironment) -> None:
         """Have a supervisor ready before the first job comes; if none can be had, that job reports it."""
-        self._used[environment] = time.monotonic()
+        station = self._stations[environment]
+        station.used = time.monotonic()
         with contextlib.suppress(Unusable):
-            self._ask(environment)
+            self._ask(environment, station)
 
     def collect_spawned(self, news: Collection[int] | None = None) -> bool:
         """Collect supervisors forked since the last call, and drop those that died.
@@ -444,101 +444,96 @@ class ForkServerPool:
         Returns whether there was anything new.
         """
         anything = False
-        for environment, fork_server in list(self._living.items()):
-            if news is not None and fork_server.socket.fileno() not in news:
+        for environment, station in self._stations.items():
+            server = station.server
+            if server is None or (news is not None and server.socket.fileno() not in news):
                 continue
-            while fork_server.answers():
+            while server.answers():
                 anything = True
                 try:
-                    supervisor = fork_server.spawned()
+                    supervisor = server.spawned()
                 except NoProcess as error:
-                    self._requested[environment] -= 1
+                    station.requested -= 1
                     self._put_off(environment, str(error))
                     continue
                 if supervisor is None:
-                    self._remove(environment)
+                    self._remove(station, server)
                     break
-                self._requested[environment] -= 1
-                self._import_faults.pop(environment, None)
-                self._idle.setdefault(environment, []).append(supervisor)
-        for environment, idle in self._idle.items():
-            silent = idle if news is None else [o for o in idle if o.channel.fileno() in news]
-            for supervisor in [server for server in silent if _is_dead(server)]:
-                idle.remove(supervisor)
-                supervisor.channel.close()
-                self._deaths[environment] += 1
-                anything = True
+                station.requested -= 1
+                station.faults = []
+                station.idle.append(supervisor)
+        for station in self._stations.values():
+            for supervisor in [*station.idle]:
+                if (news is None or supervisor.channel.fileno() in news) and _is_dead(supervisor):
+                    station.idle.remove(supervisor)
+                    supervisor.channel.close()
+                    station.deaths += 1
+                    anything = True
         return anything
 
     def retire(self) -> None:
         """Close fork servers unused for RETIRE_S; supervisors with an attempt finish it."""
         now = time.monotonic()
         self._hung = [server for server in self._hung if not server.collect()]
-        for environment in [
-            server for server in self._living if now - self._used[server] > RETIRE_S
-        ]:
-            for supervisor in self._idle.pop(environment, []):
-                supervisor.channel.close()
-            self._close(self._living.pop(environment))
-            self._requested[environment] = 0
+        for station in self._stations.values():
+            if now - station.used > RETIRE_S:
+                self._close(station)
 
     def descriptors(self) -> Iterator[int]:
         """Return what becomes readable when there is news."""
-        for fork_server in self._living.values():
-            yield fork_server.socket.fileno()
-        for idle in self._idle.values():
-            yield from (server.channel.fileno() for server in idle)
+        for station in self._stations.values():
+            if station.server is not None:
+                yield station.server.socket.fileno()
+            yield from (supervisor.channel.fileno() for supervisor in station.idle)
 
     def close(self) -> None:
         """Close all fork servers; supervisors with an attempt finish it."""
-        for idle in self._idle.values():
-            for supervisor in idle:
-                supervisor.channel.close()
-        for fork_server in self._living.values():
-            self._close(fork_server)
+        for station in self._stations.values():
+            self._close(station)
 
     def excluded_s(self, environment: WorkerEnvironment) -> float:
         """Return how long an environment is excluded because the machine had no room; 0: it is not."""
         return self._lacking.wait_s(environment, time.monotonic())
 
-    def _judge(self, environment: WorkerEnvironment, now: float) -> None:
+    def _judge(self, environment: WorkerEnvironment, station: _Station) -> None:
         """Decide what repeated deaths in one environment mean.
 
         Raises:
             Unusable: its jobs cannot start, now or ever.
         """
-        self._deaths[environment] = 0
-        self._excluded[environment] = now + PAUSE_S
-        faults = self._import_faults.pop(environment, [])
+        faults, station.faults = station.faults, []
+        station.deaths, station.excluded_until = 0, station.used + PAUSE_S
         log = self._home.scheduler_log
         if len(faults) >= DEATHS:
             how = f"it {faults[-1].how}, {len(faults)} times"
             why = f"{_named(environment)} does not start: {how}; see {log}"
-            if environment in self._proven and not all(server.module for server in faults):
-                raise self._pass(environment, why)  # it is being installed anew
+            if station.proven and not all(fault.module for fault in faults):
+                raise _pass(station, why)  # it is being installed anew
             raise Unusable(why)
-        if environment not in self._proven:
+        if not station.proven:
             raise Unusable(f"{_named(environment)} does not start; see {log}", sure=False)
 
-    def _pass(self, environment: WorkerEnvironment, why: str) -> Unusable:
-        """Exclude an environment for a moment, so that its jobs give way to others."""
-        self._excluded[environment] = time.monotonic() + PAUSE_S
-        self._passing[environment] = Unusable(why, passing=True)
-        return self._passing[environment]
+    def _close(self, station: _Station) -> None:
+        """Close what there is of an environment that waits for work."""
+        for supervisor in station.idle:
+            supervisor.channel.close()
+        station.idle, station.requested = [], 0
+        self._end(station)
 
-    def _close(self, fork_server: ForkServer) -> None:
-        if not fork_server.close():
-            self._hung.append(fork_server)
+    def _end(self, station: _Station) -> None:
+        server, station.server = station.server, None
+        if server is not None and not server.close():
+            self._hung.append(server)
 
-    def _ask(self, environment: WorkerEnvironment) -> bool:
+    def _ask(self, environment: WorkerEnvironment, station: _Station) -> bool:
         """Ask for one more; False when that cannot be done just now.
 
         Raises:
             Unusable: the interpreter cannot be run.
         """
-        if environment not in self._living:
+        if station.server is None:
             try:
-                self._living[environment] = ForkServer(self._home, environment)
+                station.server = ForkServer(self._home, environment)
             except OSError as error:
                 why = f"cannot run {_named(environment)}: {error.strerror}"
                 if error.errno in LACKS:
@@ -546,22 +541,28 @@ class ForkServerPool:
                     return False
                 if error.errno in _NEVER:
                     raise Unusable(why) from error
-                raise self._pass(environment, why) from error
-        self._living[environment].ask()
-        self._requested[environment] += 1
+                raise _pass(station, why) from error
+        station.server.ask()
+        station.requested += 1
         return True
 
     def _put_off(self, environment: WorkerEnvironment, why: str) -> None:
         self._lacking.exclude(environment, time.monotonic())
         self._lacks(why)
 
-    def _remove(self, environment: WorkerEnvironment) -> None:
-        fork_server = self._living.pop(environment)
-        self._close(fork_server)
-        self._requested[environment] = 0
-        self._deaths[environment] += 1
-        if fork_server.own_fault is not None:
-            self._import_faults.setdefault(environment, []).append(fork_server.own_fault)
+    def _remove(self, station: _Station, server: ForkServer) -> None:
+        """Let go of a fork server that is dead."""
+        self._end(station)
+        station.requested = 0
+        station.deaths += 1
+        station.faults += filter(None, [server.own_fault])
+
+
+def _pass(station: _Station, why: str) -> Unusable:
+    """Exclude an environment for a moment, so that its jobs give way to others; return the reason."""
+    station.excluded_until = time.monotonic() + PAUSE_S
+    station.passing = Unusable(why, passing=True)
+    return station.passing
 
 
 def _named(environment: WorkerEnvironment) -> str:
