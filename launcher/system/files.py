@@ -248,3 +248,20 @@ def last_lines(log: Path, lines: int, most_bytes: int = 1 << 16) -> list[str]:
             return file.read(end - start).decode(errors="replace").splitlines()
     except OSError:
         return []
+
+
+def read_end(path: Path, most_bytes: int) -> tuple[bytes, float]:
+    """Return the last bytes of a file and the time of its last change; b"" where there is none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return b"", 0.0
+    try:
+        status = os.fstat(descriptor)
+        return os.pread(
+            descriptor, most_bytes, max(0, status.st_size - most_bytes)
+        ), status.st_mtime
+    except OSError:
+        return b"", 0.0
+    finally:
+        os.close(descriptor)

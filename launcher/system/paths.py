@@ -4,7 +4,6 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,117 +94,47 @@ class Attempt(NamedTuple):
         return self.folder / LOG
 
 
+class _File:
+    """A file or folder of a home, by its name there."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, home: "Home", _: object = None) -> Path:
+        return home.folder / self._name
+
+
 @dataclass(frozen=True)
 class Home:
-    """The folder of one person's queue on one machine.
-
-    home.json        whose home it is: machine, boot, PID namespace
-    queue.sqlite     jobs, attempts, events; written by the command line and the scheduler only
-    scheduler.lock   locked while a scheduler lives
-    scheduler.json   who the scheduler is
-    scheduler.log    what it decided, one line a change
-    restarts.json    when helpers restarted it lately
-    revival.lock     locked by the helper that restarts it
-    gpus.json        the GPUs as the scheduler last saw them, while something ran or waited for one
-    stop.json        present while the queue is stopped
-    policy.json      which policy decides what starts, where it is not launcher's own
-    wake             named pipe: a byte in it wakes the scheduler
-    attempts/        a folder per attempt
-    backups/         the database as it was before it was brought to a newer shape
-    damaged/         databases that were found damaged, a folder each
-    damaged.json     present while the queue's owner has not decided how to go on after damage
-    damage.lock      locked by the one that keeps a damaged database aside
-    notify.json      what messages are to be sent, and up to which event they tell
-    notify.lock      locked by the process that sends them
-    notify.log       what became of them
-    renumber         present until the next database counts on from the newest attempt folder
-    """
+    """The folder of one person's queue on one machine."""
 
     folder: Path
 
-    @cached_property
-    def record(self) -> Path:
-        return self.folder / _RECORD
-
-    @cached_property
-    def database(self) -> Path:
-        return self.folder / "queue.sqlite"
-
-    @cached_property
-    def database_log(self) -> Path:
-        return self.folder / "queue.sqlite-wal"
-
-    @cached_property
-    def scheduler_lock(self) -> Path:
-        return self.folder / "scheduler.lock"
-
-    @cached_property
-    def scheduler_record(self) -> Path:
-        return self.folder / "scheduler.json"
-
-    @cached_property
-    def scheduler_log(self) -> Path:
-        return self.folder / "scheduler.log"
-
-    @cached_property
-    def restarts(self) -> Path:
-        return self.folder / "restarts.json"
-
-    @cached_property
-    def revival_lock(self) -> Path:
-        return self.folder / "revival.lock"
-
-    @cached_property
-    def gpus(self) -> Path:
-        return self.folder / "gpus.json"
-
-    @cached_property
-    def policy(self) -> Path:
-        return self.folder / "policy.json"
-
-    @cached_property
-    def stop(self) -> Path:
-        return self.folder / "stop.json"
-
-    @cached_property
-    def wake(self) -> Path:
-        return self.folder / "wake"
-
-    @cached_property
-    def attempts(self) -> Path:
-        return self.folder / "attempts"
-
-    @cached_property
-    def backups(self) -> Path:
-        return self.folder / "backups"
-
-    @cached_property
-    def damaged(self) -> Path:
-        return self.folder / "damaged"
-
-    @cached_property
-    def damage_record(self) -> Path:
-        return self.folder / "damaged.json"
-
-    @cached_property
-    def damage_lock(self) -> Path:
-        return self.folder / "damage.lock"
-
-    @cached_property
-    def renumber(self) -> Path:
-        return self.folder / "renumber"
-
-    @cached_property
-    def notify(self) -> Path:
-        return self.folder / "notify.json"
-
-    @cached_property
-    def notify_lock(self) -> Path:
-        return self.folder / "notify.lock"
-
-    @cached_property
-    def notify_log(self) -> Path:
-        return self.folder / "notify.log"
+    record = _File(_RECORD)  # whose home it is: machine, boot, PID namespace
+    # jobs, attempts, events; written by the command line and the scheduler only
+    database = _File("queue.sqlite")
+    database_log = _File("queue.sqlite-wal")
+    scheduler_lock = _File("scheduler.lock")  # locked while a scheduler lives
+    scheduler_record = _File("scheduler.json")  # who the scheduler is
+    scheduler_log = _File("scheduler.log")  # what it decided, one line a change
+    restarts = _File("restarts.json")  # when helpers restarted it lately
+    revival_lock = _File("revival.lock")  # locked by the helper that restarts it
+    # the GPUs as the scheduler last saw them, while something ran or waited for one
+    gpus = _File("gpus.json")
+    stop = _File("stop.json")  # present while the queue is stopped
+    policy = _File("policy.json")  # which policy decides what starts, where it is not our own
+    wake = _File("wake")  # named pipe: a byte in it wakes the scheduler
+    attempts = _File("attempts")  # a folder per attempt
+    backups = _File("backups")  # the database as it was before it was brought to a newer shape
+    damaged = _File("damaged")  # databases that were found damaged, a folder each
+    # present while the queue's owner has not decided how to go on after damage
+    damage_record = _File("damaged.json")
+    damage_lock = _File("damage.lock")  # locked by the one that keeps a damaged database aside
+    notify = _File("notify.json")  # what messages are to be sent, and up to which event they tell
+    notify_lock = _File("notify.lock")  # locked by the process that sends them
+    notify_log = _File("notify.log")  # what became of them
+    # present until the next database counts on from the newest attempt folder
+    renumber = _File("renumber")
 
     def attempt(self, job: int, number: int) -> Attempt:
         """Return the folder of attempt `number` (from 1) of job `job`."""

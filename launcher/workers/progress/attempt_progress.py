@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.system.files import read_bytes
+from launcher.system.files import read_bytes, read_end
 from launcher.system.paths import Attempt
 from launcher.workers.order import read_order
-from launcher.workers.progress.event_files import GrowingFiles, read_end
+from launcher.workers.progress.event_files import GrowingFiles, event_steps, newest_event
 from launcher.workers.progress.printed_lines import (
     bar_steps,
     last_line,
@@ -46,7 +46,8 @@ def newest(attempt: Attempt) -> Newest:
     end, at = read_end(attempt.log, END_BYTES)
     if (printed := newest_printed(end, at)) is not None:
         return Newest(step=_with_rate(printed, attempt))
-    if (event := _newest_event(attempt)) is not None:
+    folder = _event_folder(attempt)
+    if folder is not None and (event := newest_event(folder, _begun(attempt))) is not None:
         return Newest(step=event)
     bar = newest_bar(end[-BAR_BYTES:], at, lambda: read_end(attempt.log, MOST_BYTES)[0])
     return Newest(step=bar, line=last_line(end) if bar is None else "")
@@ -71,26 +72,9 @@ def _histories(attempt: Attempt, most_bytes: int) -> Iterator[list[Step]]:
     """Give the steps of each source in turn."""
     yield history(attempt.progress, most_bytes)
     yield _PRINTED.items(attempt.log, most_bytes)
-    yield _event_steps(attempt, most_bytes)
+    folder = _event_folder(attempt)
+    yield [] if folder is None else event_steps(folder, _begun(attempt), most_bytes)
     yield _BARS.items(attempt.log, most_bytes)
-
-
-def _newest_event(attempt: Attempt) -> Step | None:
-    folder = _event_folder(attempt)
-    if folder is None:
-        return None
-    from launcher.workers.progress.event_files import newest_event  # few jobs name a folder
-
-    return newest_event(folder, _begun(attempt))
-
-
-def _event_steps(attempt: Attempt, most_bytes: int) -> list[Step]:
-    folder = _event_folder(attempt)
-    if folder is None:
-        return []
-    from launcher.workers.progress.event_files import event_steps  # likewise
-
-    return event_steps(folder, _begun(attempt), most_bytes)
 
 
 def _with_rate(step: Step, attempt: Attempt) -> Step:

@@ -21,6 +21,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Generic, NamedTuple, TypeVar
 
+from launcher.system.files import read_end
 from launcher.workers.progress.steps import Step
 
 HEADER_BYTES, FOOTER_BYTES = 12, 4
@@ -264,23 +265,6 @@ class GrowingFiles(Generic[Item]):
             # what fills a whole piece and has no end is left out
             reading.offset += len(text) if not done and len(text) >= most_bytes else done
         return reading.items
-
-
-def read_end(path: Path, most_bytes: int) -> tuple[bytes, float]:
-    """Return the last bytes of a file and the time of its last change; b"" where there is none."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
-        return b"", 0.0
-    try:
-        status = os.fstat(descriptor)
-        return os.pread(
-            descriptor, most_bytes, max(0, status.st_size - most_bytes)
-        ), status.st_mtime
-    except OSError:
-        return b"", 0.0
-    finally:
-        os.close(descriptor)
 
 
 MARK = "tfevents"  # in the name of each event file

@@ -7,14 +7,13 @@ The numbers that a job reports, as curves over its steps.
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.system.files import Json
+from launcher.system.files import Json, read_end
 
 TAIL_BYTES = 4096  # more than one line
 MOST_STEPS = 1 << 53  # no job counts further, and no clock measures that
@@ -67,12 +66,7 @@ def latest(path: Path) -> Step | None:
 
 def history(path: Path, most_bytes: int) -> list[Step]:
     """Return the whole reports in the last so many bytes of a progress file, the oldest first."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - most_bytes))
-            lines = file.read().decode(errors="replace").split("\n")
-    except OSError:  # there is none, or the job was cleaned meanwhile
-        return []
+    lines = read_end(path, most_bytes)[0].decode(errors="replace").split("\n")
     return [step for line in lines if (step := _step(line)) is not None]
 
 

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from launcher.system.files import read_end
 from launcher.workers.progress import event_files
-from launcher.workers.progress.event_files import GrowingFiles, read_end
+from launcher.workers.progress.event_files import GrowingFiles
 
 
 class Lines:
