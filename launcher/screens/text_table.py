@@ -6,11 +6,9 @@ Text is measured in columns of a terminal, and shortened so that texts remain di
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from itertools import count, product
-from string import ascii_lowercase
+from itertools import groupby
 from typing import NamedTuple
 
 ELLIPSIS = "…"
@@ -56,137 +54,61 @@ def shortened(text: str, width: int, *, middle: bool = False) -> str:
 
 
 def distinguished(names: Iterable[str], width: int) -> dict[str, str]:
-    """Return each name in at most so many columns, no two of them alike.
-
-    A name that is too long loses its middle. Those that would look alike then lose what all of
-    them share instead. Where that is not enough, they are lettered; a number would read as a job's.
+    """Return each name in at most so many columns: what many names share is cut, what differs stays.
 
     Args:
         names: what is shown on one screen.
         width: columns; below about 8 there may be no room for a difference.
     """
-    shown = {name: shortened(name, width, middle=True) for name in dict.fromkeys(names)}
-    party: dict[str, tuple[str, ...]] = {
-        name: (name,) for name in shown
-    }  # the names from which a name must differ
-    while merged := _merged(shown, party):
-        party |= merged
-        for together in set(merged.values()):
-            shown |= _told_apart([name for name in together if width_of(name) > width], width)
-    return shown | _lettered(shown, width)
-
-
-def _groups(shown: Mapping[str, str]) -> list[list[str]]:
-    """Return the names that look alike, in groups."""
-    times = Counter(shown.values())
-    groups: dict[str, list[str]] = {}
+    shown = {name: shortened(name, width, middle=True) for name in names}
+    families: dict[str, dict[str, list[str]]] = {}  # first word → name → its parts
     for name, text in shown.items():
-        if times[text] > 1:
-            groups.setdefault(text, []).append(name)
-    return list(groups.values())
+        if text != name:
+            parts = _PARTS.findall(name)
+            families.setdefault(parts[0], {})[name] = parts
+    for family in families.values():
+        if len({shown[name] for name in family}) == len(family):
+            continue
+        times = Counter(part for parts in family.values() for part in set(_in_place(parts)))
+        shown |= {
+            name: _without_shared(parts, [times[part] for part in _in_place(parts)], width)
+            for name, parts in family.items()
+        }
+    return shown
 
 
-def _merged(
-    shown: Mapping[str, str], party: Mapping[str, tuple[str, ...]]
-) -> dict[str, tuple[str, ...]]:
-    """Return new parties for the names of several that look alike.
-
-    Of a party that is told apart by itself all is left out that it shares, though it may be what
-    tells it from another one: these are told apart again, together.
-    """
-    merged: dict[str, tuple[str, ...]] = {}
-    for alike in _groups(shown):
-        parties = dict.fromkeys(merged.get(name, party[name]) for name in alike)
-        if len(parties) > 1:
-            together = tuple(dict.fromkeys(name for names in parties for name in names))
-            merged |= dict.fromkeys(together, together)
-    return merged
+def _in_place(parts: Iterable[str]) -> list[tuple[str, str]]:
+    """Return each part of a name with the word before it: the same number may mean another thing."""
+    word = ""
+    places = []
+    for part in parts:
+        word = part if part[0].isalpha() else word
+        places.append((word, part))
+    return places
 
 
-def _lettered(shown: Mapping[str, str], width: int) -> dict[str, str]:
-    """Return the shortened names that look alike, each with a letter of its own."""
-    letters = _letters()
-    taken = set(shown.values())
-    marked = {}
-    for alike in _groups(shown):
-        for name in sorted(alike):
-            if shown[name] == name:  # a whole one that looks like a shortened one
-                continue
-            marks = (f" ({next(letters)})" for _ in range(len(taken) + 1))
-            texts = (
-                shortened(name, max(0, width - len(mark)), middle=True) + mark for mark in marks
+def _without_shared(parts: Sequence[str], times: Sequence[int], width: int) -> str:
+    """Return a name in so many columns; its parts lose their middle that most names have, too."""
+    for least in sorted(set(times), reverse=True):
+        pieces = [
+            (is_shared, "".join(part for part, _ in run))
+            for is_shared, run in groupby(
+                zip(parts, times, strict=True), key=lambda part: part[1] >= least
             )
-            marked[name] = next((text for text in texts if text not in taken), shown[name])
-            taken.add(marked[name])
-    return marked
-
-
-def _letters() -> Iterator[str]:
-    """Yield a, b, … z, aa, ab, without end."""
-    for length in count(1):
-        for letters in product(ascii_lowercase, repeat=length):
-            yield "".join(letters)
-
-
-def _told_apart(names: Sequence[str], width: int) -> dict[str, str]:
-    """Return names that look alike when their middle is left out, without what they share."""
-    columns = _aligned(names) if len(names) > 1 else []
-    shared = [len(set(column)) == 1 for column in columns]
-    if len(columns) < 2:  # they share nothing, or there is nothing to tell apart
-        return {name: shortened(name, width, middle=True) for name in names}
-    widths = [max(map(width_of, column)) for column in columns]
-    while sum(widths) > width:
-        able = [at for at, same in enumerate(shared) if same and widths[at] > 1]
-        if not able:  # what differs is too long by itself
-            able = [at for at, same in enumerate(shared) if not same and widths[at] > 1]
-        if not able:
-            break
-        widths[max(able, key=lambda at: widths[at])] -= 1
-    cut = [distinguished(column, room) for column, room in zip(columns, widths, strict=True)]
-    pieces = zip(*columns, strict=True)
-    return {
-        name: "".join(cut[at][piece] for at, piece in enumerate(row))
-        for name, row in zip(names, pieces, strict=True)
-    }
-
-
-def _aligned(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Cut names into pieces that are in turn the same in all of them and not.
-
-    Returns:
-        Columns of pieces; each is as long as `names`.
-    """
-    rows = [_PARTS.findall(name) for name in names]
-    if len(set(map(len, rows))) > 1:
-        rows = [list(row) for row in _ends(names)]
-    joined: list[tuple[str, ...]] = []
-    before = None
-    for column in zip(*rows, strict=True):
-        same = len(set(column)) == 1
-        if joined and same == before:
-            joined[-1] = tuple(part + more for part, more in zip(joined[-1], column, strict=True))
+        ]
+        rooms = [width_of(text) for _, text in pieces]
+        shared = [at for at, (is_shared, _) in enumerate(pieces) if is_shared]
+        while sum(rooms) > width:
+            widest = max(shared, key=lambda at: rooms[at])
+            if rooms[widest] == 1:
+                break
+            rooms[widest] -= 1
         else:
-            joined.append(column)
-        before = same
-    return [column for column in joined if any(column)]
-
-
-def _ends(names: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Cut names into the beginning that all share, what differs, and the end that all share."""
-    first, last = min(names), max(names)
-    start = next(
-        (at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b),
-        min(len(first), len(last)),
-    )
-    back = [name[start:][::-1] for name in names]
-    first, last = min(back), max(back)
-    stop = next(
-        (at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b),
-        min(len(first), len(last)),
-    )
-    return [
-        (name[:start], name[start : len(name) - stop], name[len(name) - stop :]) for name in names
-    ]
+            return "".join(
+                shortened(text, room, middle=True)
+                for (_, text), room in zip(pieces, rooms, strict=True)
+            )
+    return shortened("".join(parts), width, middle=True)
 
 
 GAP = 2  # columns between two cells
@@ -208,16 +130,14 @@ class Tone(StrEnum):
     PROMISED = "promised"
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """A piece of a line."""
 
     text: str
     tone: Tone = Tone.PLAIN
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A line of a screen, without a line break; `job` is what it is about, where it is a job's."""
 
     spans: tuple[Span, ...]
@@ -253,9 +173,9 @@ class Column(NamedTuple):
     right: bool = False  # its cells end together
     drop: int = 0  # where there is no room, the columns with the highest number go first; 0 stays
     least: int = 0  # columns to which it may shrink; 0: it never does
-    middle: bool = False  # its cells are names: they shrink last, and two never look alike
+    middle: bool = False  # its cells are names: they shrink last, by what they share
     mark: int = 0  # characters before each of these names
-    others: tuple[str, ...] = ()  # names elsewhere on the screen, which none may look like either
+    others: tuple[str, ...] = ()  # names elsewhere on the screen, from which they differ, too
     rows: int = 1  # lines over which a text may run, where this is the last column
 
 
