@@ -72,7 +72,12 @@ def sparkline(points: Sequence[Point], width: int) -> str:
     if not finite:
         return ""
     low, high = _range([y for _, y in finite], None)
-    return _row(_columns(finite, min(width, len(finite))), 0, 1, low, high)
+    return blocks(_columns(finite, min(width, len(finite))), low, high)
+
+
+def blocks(values: Sequence[float], low: float, high: float) -> str:
+    """Return values between two others as one line, a block each; even the lowest one is seen."""
+    return _row(values, 0, 1, low, high)
 
 
 def number(value: float) -> str:

@@ -1,6 +1,7 @@
 """How GPUs are shown: a line with a bar of memory for each, and below it who uses it, our jobs among them, and why not."""
 
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,8 +12,20 @@ from launcher.gpu.monitor import DRIVER_BYTES, on_record, owner_of, parent_of, u
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import ForeignReservation, GpuProcess, GpuSnapshot, gpu_record
+from launcher.screens.chart import blocks
 from launcher.screens.format import harmless
-from launcher.screens.text_table import Cell, Column, Line, Span, Tone, line, table
+from launcher.screens.text_table import (
+    GAP,
+    Cell,
+    Column,
+    Line,
+    Span,
+    Tone,
+    line,
+    shortened,
+    table,
+    width_of,
+)
 from launcher.store.rows import Claim
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import Json
@@ -31,9 +44,10 @@ _COLUMNS = (
     *(Column(title=title) for title in ("GPU", "NAME", "MEMORY")),
     *(Column(title=title, right=True) for title in ("GiB", "BUSY", "TEMP", "POWER")),
     Column(title="HEALTH"),
+    Column(title="OF LATE", drop=1),
 )
+_BAR_AT = 2  # the column of bars
 _TONES = {"ok": Tone.GOOD, "warning": Tone.WARN, "faulty": Tone.BAD}
-_CURVE = "▁▂▃▄▅▆▇█"
 CURVE = 12  # characters
 
 
@@ -166,43 +180,22 @@ def draw(
         width: columns.
         busy: UUID → how busy each was, 0 to 1, the newest last: drawn as a little curve.
     """
-    wide = width >= WIDE
-    cells = [_cells(gauge, wide=wide) for gauge in gauges]
-    curves = [sparkline((busy or {}).get(gauge.gpu.uuid, ()), CURVE) for gauge in gauges]
-    columns = [*_COLUMNS, *([Column(title="OF LATE", drop=1)] if any(curves) else [])]
-    heads = [column.title for column in columns]
-    texts = [
-        heads,
-        *(
-            [*row, *([curve] if any(curves) else [])]
-            for row, curve in zip(cells, curves, strict=True)
-        ),
+    cells = [
+        _cells(gauge, (busy or {}).get(gauge.gpu.uuid, ()), wide=width >= WIDE) for gauge in gauges
     ]
-    taken = sum(max(map(len, column)) for column in zip(*texts, strict=True))
-    taken += 2 * (len(heads) - 1) - len("MEMORY")
-    bar = min(max(width - taken, _BAR.start), _BAR.stop - 1)
-    rows = []
-    for gauge, row, curve in zip(gauges, cells, curves, strict=True):
-        tone = _TONES[gauge.health]
-        spans: list[Cell] = [Span(row[0], Tone.STRONG), Span(row[1]), _bar(gauge, bar)]
-        spans += [*map(Span, row[3:-1]), Span(row[-1], tone)]
-        rows.append(((*spans, *([Span(curve, Tone.DIM)] if any(curves) else [])), None))
-    head, *lines = table(columns, rows, width)
+    # columns without a word take no room: so far the bars have none
+    others = table(_COLUMNS, [(row, None) for row in cells], sys.maxsize)
+    taken = max(width_of(row.text) for row in others)
+    bar = min(max(width - taken - GAP, _BAR.start), _BAR.stop - 1)
+    rows = [
+        ((*row[:_BAR_AT], _bar(gauge, bar), *row[_BAR_AT + 1 :]), None)
+        for gauge, row in zip(gauges, cells, strict=True)
+    ]
+    head, *lines = table(_COLUMNS, rows, width)
     drawn = [head]
     for gauge, gauge_line in zip(gauges, lines, strict=True):
         drawn += [gauge_line, *(line(f"  {note}", tone).cut(width) for note, tone in notes(gauge))]
     return [*drawn, line(LEGEND, Tone.DIM).cut(width)]
-
-
-def sparkline(values: Sequence[float], width: int) -> str:
-    """Return the newest values as a curve of so many characters at most.
-
-    Args:
-        values: 0 to 1, the newest last.
-        width: characters.
-    """
-    steps = len(_CURVE) - 1
-    return "".join(_CURVE[round(min(max(value, 0.0), 1.0) * steps)] for value in values[-width:])
 
 
 def notes(gauge: Gauge) -> list[tuple[str, Tone]]:
@@ -259,22 +252,21 @@ def _process(process: GpuProcess) -> str:
     return f"{who}: {_amount(process.used)}, {what}pid {process.pid}"
 
 
-def _cells(gauge: Gauge, *, wide: bool) -> tuple[str, ...]:
+def _cells(gauge: Gauge, busy: Sequence[float], *, wide: bool) -> tuple[Cell, ...]:
     gpu = gauge.gpu
     name = harmless(gpu.name).removeprefix("NVIDIA ")
-    longest = 20 if wide else 14
-    busy = None if gpu.utilisation is None else gpu.utilisation * 100
-    work = "idle" if gauge.idle else _told(busy, "{:.0f} %")
+    share = None if gpu.utilisation is None else gpu.utilisation * 100
     most = f"/{gpu.power_limit_w:.0f}" if wide and gpu.power_limit_w is not None else ""
     return (
-        f"{gauge.node} {gpu.label}".lstrip(),
-        name if len(name) <= longest else f"{name[: longest - 1]}…",
-        "",
-        f"{_gib(gpu.used)}/{_gib(gpu.total or None)}",
-        work,
-        _told(gpu.temperature_c, "{} °C"),
-        _told(gpu.power_w, f"{{:.0f}}{most} W"),
-        gauge.health,
+        Span(f"{gauge.node} {gpu.label}".lstrip(), Tone.STRONG),
+        Span(shortened(name, 20 if wide else 14)),
+        Span(""),
+        Span(f"{_gib(gpu.used)}/{_gib(gpu.total or None)}"),
+        Span("idle" if gauge.idle else _told(share, "{:.0f} %")),
+        Span(_told(gpu.temperature_c, "{} °C")),
+        Span(_told(gpu.power_w, f"{{:.0f}}{most} W")),
+        Span(gauge.health, _TONES[gauge.health]),
+        Span(blocks(busy[-CURVE:], 0.0, 1.0), Tone.DIM),
     )
 
 

@@ -1,6 +1,7 @@
 """What a queue did as lines: of a screen at any width, and of a pipe."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from launcher.errors import counted
 from launcher.screens.format import harmless
@@ -15,8 +16,6 @@ MOST = {DAY: 14, RUN: 12, CAUSE: 12, MEMORY: 12, NODE: 12}  # lines of a section
 _NO_FAULT = frozenset({ReasonCode.CANCELLED, ReasonCode.STOPPED})
 _LEAST = 0.01  # hours that are worth a number
 
-Rows = Sequence[tuple[Sequence[Cell], int | None]]
-
 
 def draw(past: Past, width: int, sections: Sequence[str] = ()) -> list[Line]:
     """Return the sections as tables.
@@ -28,9 +27,10 @@ def draw(past: Past, width: int, sections: Sequence[str] = ()) -> list[Line]:
     """
     lines: list[Line] = []
     for section in sections or _usual(past):
-        columns, rows = _TABLES[section](past)
+        rows, shown = _of(past, section), _TABLES[section]
         most = len(rows) if sections else MOST[section]
-        drawn = table(columns, rows[:most], width)
+        cells = [([cell(row) for _, cell in shown], None) for row in rows[:most]]
+        drawn = table([column for column, _ in shown], cells, width)
         if len(rows) > most:
             text = f"{len(rows) - most:,} more: launcher history --by {section}"
             drawn.append(line(text, Tone.DIM).cut(width))
@@ -86,128 +86,24 @@ def _of(past: Past, section: str) -> Sequence[Day | Run | FailureGroup | Memory 
     return by_section[section]
 
 
-def _days(past: Past) -> tuple[Sequence[Column], Rows]:
-    names = ("DONE", "FAILED", "CANCELLED", "SKIPPED", "GPU-HOURS", "CORE-HOURS", "MEDIAN")
-    drops = (0, 0, 2, 3, 0, 4, 1)
-    right = [
-        Column(title=name, right=True, drop=drop) for name, drop in zip(names, drops, strict=True)
-    ]
-    rows = [
-        (
-            (
-                Span(day.day),
-                _count(day.done),
-                _count(day.failed, Tone.BAD),
-                _count(day.cancelled, Tone.DIM),
-                _count(day.skipped, Tone.WARN),
-                _hours_cell(day.gpu_hours),
-                _hours_cell(day.cpu_hours),
-                Span("" if day.median_s is None else format_seconds(day.median_s)),
-            ),
-            None,
-        )
-        for day in past.days
-    ]
-    return (Column(title="DAY"), *right), rows
+def _next_time(memory: Memory) -> Span:
+    beyond = f"{memory.beyond:,} took more" if memory.beyond else ""
+    learned = "" if memory.declared else "learned by itself"
+    text = "; ".join(filter(None, (beyond, memory.hint or learned)))
+    tone = Tone.WARN if memory.beyond else Tone.DIM if not memory.hint else Tone.PLAIN
+    return Span(harmless(text), tone)
 
 
-def _runs(past: Past) -> tuple[Sequence[Column], Rows]:
-    names = ("JOBS", "DONE", "FAILED", "ATTEMPTS", "GPU-HOURS", "CORE-HOURS")
-    drops = (2, 0, 0, 3, 0, 4)
-    right = [
-        Column(title=name, right=True, drop=drop) for name, drop in zip(names, drops, strict=True)
-    ]
-    rows = [
-        (
-            (
-                Span(harmless(run.run)),
-                _count(run.jobs),
-                _count(run.done),
-                _count(run.failed, Tone.BAD),
-                _count(run.attempts),
-                _hours_cell(run.gpu_hours),
-                _hours_cell(run.cpu_hours),
-            ),
-            None,
-        )
-        for run in past.runs
-    ]
-    return (Column(title="RUN", least=12, middle=True), *right), rows
-
-
-def _causes(past: Past) -> tuple[Sequence[Column], Rows]:
-    rows = []
-    for group in past.failures:
-        tone = Tone.DIM if group.code in _NO_FAULT else Tone.PLAIN
-        cells = (
-            Span(harmless(group.text), tone),
-            _count(group.attempts),
-            Span(format_seconds(group.seconds)),
-            Span(f"launcher show {group.job}", Tone.DIM),
-        )
-        rows.append((cells, group.job))
-    return (
-        Column(title="NOT DONE, BECAUSE", least=24, middle=True),
-        Column(title="TIMES", right=True),
-        Column(title="TIME LOST", right=True),
-        Column(title="THE LAST ONE", drop=1),
-    ), rows
-
-
-def _memory(past: Past) -> tuple[Sequence[Column], Rows]:
-    rows = []
-    for memory in past.memory:
-        beyond = f"{memory.beyond:,} took more" if memory.beyond else ""
-        learned = "" if memory.declared else "learned by itself"
-        text = "; ".join(filter(None, (beyond, memory.hint or learned)))
-        tone = Tone.WARN if memory.beyond else Tone.DIM if not memory.hint else Tone.PLAIN
-        cells = (
-            Span(harmless(memory.name)),
-            _count(memory.attempts),
-            Span(format_bytes(memory.asked)),
-            Span(format_bytes(memory.peak)),
-            Span(f"{memory.wasted_gib_hours:,.1f}"),
-            Span(text, tone),
-        )
-        rows.append((cells, memory.job))
-    return (
-        Column(title="MEMORY OF JOBS LIKE", least=16, middle=True),
-        Column(title="TIMES", right=True, drop=2),
-        Column(title="ASKED", right=True),
-        Column(title="TOOK", right=True),
-        Column(title="WASTED GiB·h", right=True, drop=1),
-        Column(title="NEXT TIME", least=20, rows=3),
-    ), rows
-
-
-def _nodes(past: Past) -> tuple[Sequence[Column], Rows]:
-    names = ("ATTEMPTS", "DONE", "GPU-HOURS", "CORE-HOURS")
-    right = [
-        Column(title=name, right=True, drop=drop)
-        for name, drop in zip(names, (2, 0, 0, 1), strict=True)
-    ]
-    rows = [
-        (
-            (
-                Span(node.node or "unknown"),
-                Span(node.backend),
-                _count(node.attempts),
-                _count(node.done),
-                _hours_cell(node.gpu_hours),
-                _hours_cell(node.cpu_hours),
-            ),
-            None,
-        )
-        for node in past.nodes
-    ]
-    return (Column(title="NODE", least=12, middle=True), Column(title="OF"), *right), rows
-
-
-_TABLES = {DAY: _days, RUN: _runs, CAUSE: _causes, MEMORY: _memory, NODE: _nodes}
+def _cause(group: FailureGroup) -> Span:
+    return Span(harmless(group.text), Tone.DIM if group.code in _NO_FAULT else Tone.PLAIN)
 
 
 def _count(number: int, tone: Tone = Tone.PLAIN) -> Span:
     return Span(f"{number:,}", tone) if number else Span("")
+
+
+def _span(seconds: float | None) -> Span:
+    return Span("" if seconds is None else format_seconds(seconds))
 
 
 def _hours_cell(hours: float) -> Span:
@@ -228,3 +124,60 @@ def _plain(value: Json) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return harmless(str(value))
+
+
+def _right(title: str, drop: int = 0) -> Column:
+    return Column(title=title, right=True, drop=drop)
+
+
+def _name(title: str, least: int = 12) -> Column:
+    return Column(title=title, least=least, middle=True)
+
+
+# section → its columns, and what stands in them of a row
+_TABLES: Mapping[str, Sequence[tuple[Column, Callable[[Any], Cell]]]] = {
+    DAY: (
+        (Column(title="DAY"), lambda day: Span(day.day)),
+        (_right("DONE"), lambda day: _count(day.done)),
+        (_right("FAILED"), lambda day: _count(day.failed, Tone.BAD)),
+        (_right("CANCELLED", 2), lambda day: _count(day.cancelled, Tone.DIM)),
+        (_right("SKIPPED", 3), lambda day: _count(day.skipped, Tone.WARN)),
+        (_right("GPU-HOURS"), lambda day: _hours_cell(day.gpu_hours)),
+        (_right("CORE-HOURS", 4), lambda day: _hours_cell(day.cpu_hours)),
+        (_right("MEDIAN", 1), lambda day: _span(day.median_s)),
+    ),
+    RUN: (
+        (_name("RUN"), lambda run: Span(harmless(run.run))),
+        (_right("JOBS", 2), lambda run: _count(run.jobs)),
+        (_right("DONE"), lambda run: _count(run.done)),
+        (_right("FAILED"), lambda run: _count(run.failed, Tone.BAD)),
+        (_right("ATTEMPTS", 3), lambda run: _count(run.attempts)),
+        (_right("GPU-HOURS"), lambda run: _hours_cell(run.gpu_hours)),
+        (_right("CORE-HOURS", 4), lambda run: _hours_cell(run.cpu_hours)),
+    ),
+    CAUSE: (
+        (_name("NOT DONE, BECAUSE", 24), _cause),
+        (_right("TIMES"), lambda group: _count(group.attempts)),
+        (_right("TIME LOST"), lambda group: _span(group.seconds)),
+        (
+            Column("THE LAST ONE", drop=1),
+            lambda group: Span(f"launcher show {group.job}", Tone.DIM),
+        ),
+    ),
+    MEMORY: (
+        (_name("MEMORY OF JOBS LIKE", 16), lambda memory: Span(harmless(memory.name))),
+        (_right("TIMES", 2), lambda memory: _count(memory.attempts)),
+        (_right("ASKED"), lambda memory: Span(format_bytes(memory.asked))),
+        (_right("TOOK"), lambda memory: Span(format_bytes(memory.peak))),
+        (_right("WASTED GiB·h", 1), lambda memory: Span(f"{memory.wasted_gib_hours:,.1f}")),
+        (Column(title="NEXT TIME", least=20, rows=3), _next_time),
+    ),
+    NODE: (
+        (_name("NODE"), lambda node: Span(node.node or "unknown")),
+        (Column(title="OF"), lambda node: Span(node.backend)),
+        (_right("ATTEMPTS", 2), lambda node: _count(node.attempts)),
+        (_right("DONE"), lambda node: _count(node.done)),
+        (_right("GPU-HOURS"), lambda node: _hours_cell(node.gpu_hours)),
+        (_right("CORE-HOURS", 1), lambda node: _hours_cell(node.cpu_hours)),
+    ),
+}

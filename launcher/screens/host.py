@@ -220,10 +220,11 @@ def times_of(roots: Iterable[int]) -> ProcessTimes:
     ticks, pages = {}, 0
     for root in roots:
         tree = [root, *descendants(root)]
-        times = [time for pid in tree if (time := tree_ticks(_read(pid, "stat"))) is not None]
+        proc = [Path("/proc", str(pid)) for pid in tree]
+        times = [time for pid in proc if (time := tree_ticks(_text(pid / "stat"))) is not None]
         if times:
             ticks[root] = sum(times)
-        pages += sum(own_pages(_read(pid, "statm")) for pid in tree)
+        pages += sum(own_pages(_text(pid / "statm")) for pid in proc)
     return ProcessTimes(ticks=ticks, resident=pages * sysconf("SC_PAGE_SIZE"))
 
 
@@ -237,13 +238,6 @@ def own_pages(statm: str) -> int:
     """Return how many pages a process has to itself, from its statm. Source: proc_pid_statm(5)."""
     words = statm.split()
     return max(0, int(words[1]) - int(words[2])) if len(words) > 2 else 0
-
-
-def _read(pid: int, name: str) -> str:
-    try:
-        return read_bytes(f"/proc/{pid}/{name}").decode(errors="replace")
-    except OSError:  # it has ended meanwhile
-        return ""
 
 
 LEAST_PAUSE_S = 2.0  # between two measurements of jobs
@@ -337,8 +331,7 @@ class HostReader:
         return there, max(0, there - memory.available(self._root))
 
     def _measure_beside(self, pids: Sequence[int], runs: Sequence[Path]) -> None:
-        under_way = self._thread is not None and self._thread.is_alive()
-        if under_way or self._clock() < self._next:
+        if self._is_under_way() or self._clock() < self._next:
             return
         self._since = self._clock()
         self._thread = threading.Thread(
@@ -348,8 +341,10 @@ class HostReader:
 
     def _is_overdue(self) -> bool:
         """Tell whether what was measured last is no longer how it is: a disk does not answer."""
-        under_way = self._thread is not None and self._thread.is_alive()
-        return under_way and self._clock() - self._since > PATIENCE_S
+        return self._is_under_way() and self._clock() - self._since > PATIENCE_S
+
+    def _is_under_way(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
     def _measure(self, pids: Sequence[int], runs: Sequence[Path]) -> None:
         began, spent = self._clock(), time.thread_time()
@@ -357,8 +352,7 @@ class HostReader:
         before, self._times = self._times, (began, times)
         ours = None if before is None else times.since(before[1], began - before[0])
         self._measured = self._measured._replace(ours=ours, memory_ours=times.resident)
-        pause_s = max(LEAST_PAUSE_S, (time.thread_time() - spent) / SHARE)
-        self._next = began + pause_s
+        self._next = began + max(LEAST_PAUSE_S, (time.thread_time() - spent) / SHARE)
         # the last, as it may not return
         self._measured = self._measured._replace(disks=disks_of(runs, beside=self._home))
 

@@ -16,7 +16,6 @@ from launcher.screens.dashboard.job_actions import (
     JobAction,
     JobText,
     done_text,
-    job_text,
     propose,
 )
 from launcher.screens.format import harmless
@@ -219,7 +218,7 @@ class Steering:
         if not rows:
             raise NotThere(f"there is no job {target.job}; it may have been cleaned")
         if target.writes:
-            return job_text(target.verb, rows[0], store)
+            return TEXTS[target.verb](rows[0], store)
         return propose(target.key, rows[0], store)
 
     def _follow_up(self, action: JobAction) -> str:

@@ -3,26 +3,21 @@
 Tags and notes are typed in a line at the bottom: those of one job as they are, of several what changes.
 """
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from launcher.errors import Error, UsageError, counted
 from launcher.screens.dashboard.job_actions import (
-    BatchAction,
-    JobAction,
+    TEXTS,
+    Change,
     JobText,
-    done_text,
-    job_text,
-    propose,
-    propose_many,
+    propose_change,
 )
 from launcher.screens.dashboard.page import Later
 from launcher.screens.dashboard.sources import Queue
 from launcher.screens.format import first_line, harmless
 from launcher.screens.text_table import Line, Span, Tone, line, shortened
 from launcher.store.queue import Store
-from launcher.store.rows import JobRow
 from launcher.store.steering import TAG_RULE, is_tag
 from launcher.system.paths import Home
 
@@ -143,11 +138,8 @@ TEXT_KEYS = {"t": "tag", "n": "note"}
 READ_ONLY = "read only: nothing can be changed from here"
 
 
-Change = JobAction | BatchAction
-
-
 class Changes:
-    """Holds the change that is asked about; there is one at most."""
+    """Holds the change that is asked about; there is one at most. What goes wrong is told by who calls."""
 
     def __init__(
         self,
@@ -191,12 +183,8 @@ class Changes:
         if not jobs:
             self._say(line("no job is chosen"))
             return
-        try:
-            rows = store.read.jobs_by_id(jobs)
-            proposal = _proposal(key, rows, store) if rows else f"{_named(jobs)} cleaned"
-        except sqlite3.Error as error:
-            self._say(line(one_line(error), Tone.BAD))
-            return
+        rows = store.read.jobs_by_id(jobs)
+        proposal = propose_change(key, rows, store) if rows else f"{_named(jobs)} cleaned"
         if isinstance(proposal, str):
             self._say(line(harmless(proposal), Tone.WARN))
         else:
@@ -210,12 +198,8 @@ class Changes:
             self._say(line("nothing was changed"))
             return
         store, home = queue
-        try:
-            touched = change.act(store)
-        except (Error, OSError, sqlite3.Error) as error:
-            self._say(line(one_line(error), Tone.BAD))
-            return
-        self._say(_report(change, touched, home))
+        touched = change.act(store)
+        self._say(change.report(touched, home))
         if not touched:
             return
 
@@ -239,11 +223,7 @@ class Changes:
         if queue is None:
             return None
         store, _ = queue
-        try:
-            texts = [job_text(TEXT_KEYS[key], row, store) for row in store.read.jobs_by_id(jobs)]
-        except sqlite3.Error as error:
-            self._say(line(one_line(error), Tone.BAD))
-            return None
+        texts = [TEXTS[TEXT_KEYS[key]](row, store) for row in store.read.jobs_by_id(jobs)]
         if not texts:
             self._say(line(f"{_named(jobs)} cleaned" if jobs else "no job is chosen"))
             return None
@@ -254,12 +234,7 @@ class Changes:
         if queue is None:
             return
         store, _ = queue
-        try:
-            outcome = put_text(texts, store, text)
-        except (Error, sqlite3.Error) as error:
-            self._say(line(one_line(error), Tone.BAD))
-            return
-        self._say(line(outcome, Tone.GOOD))
+        self._say(line(put_text(texts, store, text), Tone.GOOD))
         self._changed()
 
 
@@ -268,17 +243,5 @@ def one_line(error: Exception) -> str:
     return harmless(" ".join(str(error).split())) or type(error).__name__
 
 
-def _proposal(key: str, rows: Sequence[JobRow], store: Store) -> Change | str:
-    return propose(key, rows[0], store) if len(rows) == 1 else propose_many(key, rows, store)
-
-
 def _named(jobs: Sequence[int]) -> str:
     return f"job {jobs[0]} was" if len(jobs) == 1 else f"{len(jobs):,} marked jobs were"
-
-
-def _report(change: Change, touched: Sequence[int], home: Home) -> Line:
-    if isinstance(change, BatchAction):
-        return change.report(touched, home)
-    if not touched:
-        return line(f"job {change.job.id} changed meanwhile: nothing was done", Tone.WARN)
-    return line(done_text(change, touched, home), Tone.GOOD)

@@ -68,16 +68,19 @@ class Controller:
             key: its name, or the character.
             character: what it types, None where that is nothing.
         """
-        if key == "ctrl+c":
-            self.left = True
-        elif self._changes.asked is not None:
-            self._answer = None
-            self._changes.answer(key)
-        elif self._prompt is not None:
-            self._type(self._prompt, key, character)
-        else:
-            self._answer = None
-            self._steer(key)
+        try:
+            if key == "ctrl+c":
+                self.left = True
+            elif self._changes.asked is not None:
+                self._answer = None
+                self._changes.answer(key)
+            elif self._prompt is not None:
+                self._type(self._prompt, key, character)
+            else:
+                self._answer = None
+                self._steer(key)
+        except (Error, OSError, sqlite3.Error) as error:
+            self.say(one_line(error), Tone.BAD)
 
     def paste(self, text: str) -> None:
         """Take in what was pasted, where something is typed."""
@@ -157,11 +160,7 @@ class Controller:
             return
         store, home = queue
         start = LOG if key == "L" else OVERVIEW
-        try:
-            page = JobPage(home, store, job, later=self._later, why=key == "w", page=start)
-        except (Error, OSError, sqlite3.Error) as error:
-            self.say(one_line(error), Tone.BAD)
-            return
+        page = JobPage(home, store, job, later=self._later, why=key == "w", page=start)
         if page.gone:
             self.say(f"job {job} was cleaned")
         else:
@@ -173,12 +172,8 @@ class Controller:
         if queue is None:
             return
         store, _ = queue
-        try:
-            rows = store.read.jobs_by_id(jobs)
-            commands = [command_text(row, store.read.folder_of(row.id)) for row in rows]
-        except sqlite3.Error as error:
-            self.say(one_line(error), Tone.BAD)
-            return
+        rows = store.read.jobs_by_id(jobs)
+        commands = [command_text(row, store.read.folder_of(row.id)) for row in rows]
         if commands:
             self._terminal.copy("\n".join(commands))
             self._pages.append(CommandPage(commands))
@@ -192,13 +187,9 @@ class Controller:
             self.say("no job is chosen")
             return
         store, _ = queue
-        try:
-            before = store.read.jobs_by_id([job])
-            self._terminal.run_verb("edit", str(job))
-            after = store.read.jobs_by_id([job])
-        except (OSError, sqlite3.Error) as error:
-            self.say(one_line(error), Tone.BAD)
-            return
+        before = store.read.jobs_by_id([job])
+        self._terminal.run_verb("edit", str(job))
+        after = store.read.jobs_by_id([job])
         specs = [[(row.spec_text, row.state) for row in rows] for rows in (before, after)]
         if specs[0] == specs[1]:
             self.say(f"job {job} is as it was")
@@ -244,8 +235,13 @@ class Controller:
     def _type(self, prompt: Prompt, key: str, character: str | None) -> None:
         if key in {"up", "down", "pageup", "pagedown"}:
             self._pages[-1].press(key)
-        elif not prompt.press(key, character):
-            self._prompt = None
+            return
+        more = False
+        try:
+            more = prompt.press(key, character)
+        finally:
+            if not more:
+                self._prompt = None
 
     def _seek(self, text: str) -> None:
         if text != self._sought:

@@ -6,7 +6,7 @@ Several jobs are one question, one answer, one transaction. Tags and notes are w
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from launcher.errors import UsageError, counted
@@ -25,30 +25,24 @@ LEAST_NAME = 12  # columns of a job's name in a question
 ANSWERS = "  y/n"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobAction:
+class JobAction(NamedTuple):
     """A change of a job that the user must confirm."""
 
     job: JobRow
     verb: str  # as in the question: "cancel job"
-    tail: str = "?"  # what follows the job's name
     done: str  # as in the answer: "cancelled"
     act: Callable[[Store], list[int]]  # in the database; returns the jobs that it concerned
     after: Callable[[Home], object]  # may take seconds, and touches no database
+    tail: str = "?"  # what follows the job's name
 
     @property
     def asked(self) -> str:
         """What is asked, with the job's whole name."""
-        return f"{self.verb} {self.job.id} {harmless(self.job.name)}{self.tail}"
+        return self.asked_with(harmless(self.job.name))
 
-    def question(self, width: int) -> Line:
-        """Return what is asked, in one line; the job's name gives way where there is little room."""
-        before = f"{self.verb} {self.job.id} "
-        room = width - width_of(before) - width_of(self.tail) - width_of(ANSWERS)
-        name = shortened(harmless(self.job.name), max(room, LEAST_NAME), middle=True)
-        question = Span(before + name + self.tail, Tone.WARN)
-        asked = Span(ANSWERS, Tone.STRONG)
-        return Line((*Line((question,)).cut(max(1, width - width_of(ANSWERS))).spans, asked))
+    def asked_with(self, name: str) -> str:
+        """Return what is asked, with as much of the job's name."""
+        return f"{self.verb} {self.job.id} {name}{self.tail}"
 
 
 def propose(key: str, job: JobRow, store: Store) -> JobAction | str:
@@ -75,21 +69,6 @@ def done_text(action: JobAction, touched: Sequence[int], home: Home) -> str:
     stays = home.stop.exists() and action.done == "released"
     note = "; the queue is stopped, `launcher start` goes on" if stays else ""
     return f"job {action.job.id} {harmless(action.job.name)} {action.done}{also}{note}"
-
-
-def of_many(key: str, number: str) -> str:
-    """Return what a key does to several jobs, as it is asked.
-
-    Args:
-        key: one of KEYS.
-        number: how many, such as "7 jobs".
-    """
-    return f"{_ACTIONS[key].many} {number}?"
-
-
-def done_to_many(key: str, number: str) -> str:
-    """Return what a key did to several jobs."""
-    return f"{number} {_ACTIONS[key].did}"
 
 
 def _held(job: JobRow, store: Store) -> JobAction | str:  # noqa: ARG001  # as every proposal
@@ -199,15 +178,7 @@ def _again(job: JobRow, store: Store) -> JobAction | str:
     )
 
 
-def _raised(job: JobRow, store: Store) -> JobAction | str:  # noqa: ARG001  # as every proposal
-    return _with_priority(job, 1)
-
-
-def _lowered(job: JobRow, store: Store) -> JobAction | str:  # noqa: ARG001  # as every proposal
-    return _with_priority(job, -1)
-
-
-def _with_priority(job: JobRow, by: int) -> JobAction | str:
+def _with_priority(job: JobRow, store: Store, *, by: int) -> JobAction | str:  # noqa: ARG001  # as every proposal
     if job.state not in {State.QUEUED, State.HELD}:
         return f"job {job.id} is {job.state}: only what waits has a priority that matters"
     priority = job.priority + by
@@ -250,8 +221,8 @@ _ACTIONS: Mapping[str, _Action] = {
     "u": _Action(_resumed, "resume", "resumed"),
     "c": _Action(_cancelled, "cancel", "cancelled"),
     "r": _Action(_again, "retry", "queued again"),
-    "+": _Action(_raised, "raise the priority of", "given more priority"),
-    "-": _Action(_lowered, "lower the priority of", "given less priority"),
+    "+": _Action(partial(_with_priority, by=1), "raise the priority of", "given more priority"),
+    "-": _Action(partial(_with_priority, by=-1), "lower the priority of", "given less priority"),
 }
 KEYS = frozenset(_ACTIONS)
 
@@ -259,8 +230,7 @@ KEYS = frozenset(_ACTIONS)
 LONGEST_TAGS = 2000  # characters of all tags of a job, where they are typed in one line
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobText:
+class JobText(NamedTuple):
     """A text on a job, as it is now."""
 
     job: JobRow
@@ -284,17 +254,6 @@ class JobText:
         """
         holds = self.write(store, text)
         return f"job {self.job.id} {harmless(self.job.name)}: {holds}"
-
-
-def job_text(which: str, job: JobRow, store: Store) -> JobText:
-    """Return a text that stands on a job.
-
-    Args:
-        which: one of TEXTS.
-        job: as the queue knows it now.
-        store: is only read.
-    """
-    return TEXTS[which](job, store)
 
 
 def _tags(job: JobRow, store: Store) -> JobText:
@@ -345,19 +304,22 @@ TEXTS: Mapping[str, Callable[[JobRow, Store], JobText]] = {"tag": _tags, "note":
 _CANCEL = "c"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchAction:
-    """A change of several jobs that the user must confirm."""
+class Change(NamedTuple):
+    """A change of one job, or of several, that the user must confirm."""
 
     key: str
-    asked: str
     actions: tuple[JobAction, ...]  # in the order in which they are done
+    asked: str = ""  # of several jobs
 
     def question(self, width: int) -> Line:
-        """Return what is asked, in one line."""
+        """Return what is asked, in one line; a job's name gives way where there is little room."""
         room = max(1, width - width_of(ANSWERS))
-        asked = line(self.asked, Tone.WARN).cut(room)
-        return Line((*asked.spans, Span(ANSWERS, Tone.STRONG)))
+        text = self.asked
+        if not text:
+            action = self.actions[0]
+            left = max(LEAST_NAME, room - width_of(action.asked_with("")))
+            text = action.asked_with(shortened(harmless(action.job.name), left, middle=True))
+        return Line((*line(text, Tone.WARN).cut(room).spans, Span(ANSWERS, Tone.STRONG)))
 
     def act(self, store: Store) -> list[int]:
         """Change all of them in one transaction; return the jobs that this concerned."""
@@ -369,21 +331,26 @@ class BatchAction:
         for follow_up in dict.fromkeys(action.after for action in self.actions):
             follow_up(home)
 
-    def report(self, touched: Sequence[int], home: Home) -> Line:  # noqa: ARG002  # as of one job
+    def report(self, touched: Sequence[int], home: Home) -> Line:
         """Return what was done; jobs that changed meanwhile are named."""
-        jobs = {action.job.id for action in self.actions}
         missed = [action.job for action in self.actions if action.job.id not in touched]
+        if not self.asked:
+            if missed:
+                text = f"job {missed[0].id} changed meanwhile: nothing was done"
+                return line(text, Tone.WARN)
+            return line(done_text(self.actions[0], touched, home), Tone.GOOD)
         text = "nothing was done"
-        if changed := jobs & {*touched}:
-            text = done_to_many(self.key, counted(len(changed), "job"))
-        if more := len({*touched} - jobs):
+        changed = len(self.actions) - len(missed)
+        if changed:
+            text = f"{counted(changed, 'job')} {_ACTIONS[self.key].did}"
+        if more := len({*touched}) - changed:
             text += f", and {more:,} more with them"
         if not missed:
             return line(text, Tone.GOOD)
         return line(f"{text}; changed meanwhile: {named(sorted(missed, key=_number))}", Tone.WARN)
 
 
-def propose_many(key: str, jobs: Sequence[JobRow], store: Store) -> BatchAction | str:
+def propose_change(key: str, jobs: Sequence[JobRow], store: Store) -> Change | str:
     """Return what a key would do to jobs, or why that can be done to none of them.
 
     Args:
@@ -396,15 +363,17 @@ def propose_many(key: str, jobs: Sequence[JobRow], store: Store) -> BatchAction 
     proposals = [propose(key, job, store) for job in ordered]
     actions = tuple(proposal for proposal in proposals if isinstance(proposal, JobAction))
     refusals = [proposal for proposal in proposals if isinstance(proposal, str)]
+    if len(jobs) == 1:
+        return Change(key, actions) if actions else refusals[0]
     if not actions:
         return f"none of {counted(len(jobs), 'marked job')}: {refusals[-1]}"
-    text = of_many(key, counted(len(actions), "job"))
+    text = f"{_ACTIONS[key].many} {counted(len(actions), 'job')}?"
     if key == _CANCEL:
         text += "".join(f" {detail}" for detail in _ends(actions, store))
     if refusals:
         left = "stays" if len(refusals) == 1 else "stay"
         text += f" {len(refusals):,} {left} unchanged: {refusals[-1]}"
-    return BatchAction(key=key, asked=text, actions=actions)
+    return Change(key, actions, text)
 
 
 def _ends(actions: Sequence[JobAction], store: Store) -> Iterator[str]:
