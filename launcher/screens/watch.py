@@ -14,10 +14,11 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from launcher.screens import queue_view
 from launcher.screens.format import GLYPHS, clock, harmless, tally
 from launcher.screens.queue_view import TONES, progress, running
 from launcher.screens.screen import numbers_of
-from launcher.screens.snapshots import Snapshots
+from launcher.screens.snapshots import WAITING, Snapshots
 from launcher.screens.terminal import STYLES, coloured
 from launcher.screens.text_table import Line, Span, Tone, line, width_of
 from launcher.states import ENDED, State
@@ -30,6 +31,8 @@ from launcher.units import format_seconds
 
 DRAW_EVERY_S = 0.5
 _BEFORE_NAME = len("14:02:07 ✓ cancelled ")  # columns of a change's line
+PATIENCE_S = 5.0  # when nothing has started for so long, it is told why
+MOST_REASONS = 3  # jobs whose reasons are told
 CHECK_EVERY_S = 2.0  # that the queue, and who reads a pipe, are still there
 
 
@@ -51,7 +54,7 @@ def watch_run(home: Home, store: Store, jobs: Sequence[int], since: int, *, live
     console = Console(stderr=True, highlight=False, color_system=None if plain else "auto")
     followed = FollowedJobs(home, store, store.read.jobs_by_id(jobs), since=since)
     ended, total = followed.rows.keys() - followed.open, len(followed.rows)
-    snapshots, drawn = Snapshots(home, store), 0.0
+    snapshots, drawn, started = Snapshots(home, store), 0.0, time.monotonic()
     with _picture(console, live=live) as picture:
         while True:
             changes = followed.changes()
@@ -70,8 +73,12 @@ def watch_run(home: Home, store: Store, jobs: Sequence[int], since: int, *, live
                 )
                 console.print(f"{needy} skipped  [{len(ended)}/{total}]")
             now = time.monotonic()
+            if any(change.state is State.RUNNING for change in changes):
+                started = now
             if picture is not None and now - drawn > DRAW_EVERY_S:
-                picture.update(_draw([*followed.rows.values()], snapshots, console.width))
+                waits = now - started > PATIENCE_S
+                rows = [*followed.rows.values()]
+                picture.update(_draw(rows, snapshots, console.width, waits=waits))
                 drawn = now
             if not followed.open:
                 return
@@ -172,22 +179,33 @@ def _picture(console: Console, *, live: bool) -> Iterator[Live | None]:
         yield picture
 
 
-def _draw(rows: Sequence[JobRow], snapshots: Snapshots, width: int) -> Group:
-    """Return the part of the screen that is about the run: how far it is, and what of it runs."""
+def _draw(rows: Sequence[JobRow], snapshots: Snapshots, width: int, *, waits: bool) -> Group:
+    """Return the part of the screen that is about the run: how far it is, and what of it runs.
+
+    Args:
+        rows: its jobs.
+        snapshots: of the queue.
+        width: columns.
+        waits: nothing has started for long; where nothing runs either, it is told why.
+    """
     ours = {row.id for row in rows}
     counts = {state: sum(row.state is state for row in rows) for state in State}
     ended = sum(counts[state] for state in ENDED)
     ours_runs = {harmless(row.run) for row in rows[:1]}
-    screen = snapshots.take(waiting=0, recent=0)
+    screen = snapshots.take(waiting=WAITING if waits else 0, recent=0)
+    waiting = [job for job in screen.waiting if job.id in ours][:MOST_REASONS]
     screen = replace(
         screen,
         active={harmless(rows[0].run): (ended, len(rows))} if rows else {},
         runs_left={run: left for run, left in screen.runs_left.items() if run in ours_runs},
         left_s=None,  # that of the whole queue
         running=tuple(work for work in screen.running if work.line.id in ours),
+        waiting=tuple(waiting),
+        more=counts[State.QUEUED] + counts[State.HELD] - len(waiting) if waiting else 0,
     )
     head = [*progress(screen, width), line(tally(counts), Tone.DIM)]
-    return Group(*map(_text, [*head, *running(screen, width)]))
+    below = running(screen, width) or queue_view.waiting(screen, width)
+    return Group(*map(_text, [*head, *below]))
 
 
 def _text(drawn: Line) -> Text:

@@ -99,6 +99,19 @@ def test_the_view_of_a_run_has_no_style_where_none_is_wanted(
             assert bool(re.search(rb"\x1b\[[0-9;]*m", window.raw)) is colour
 
 
+def test_the_view_of_a_run_says_why_nothing_starts(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    late = "  - {name: late, argv: ['true'], not_before: +1h}\n"
+    (tmp_path / "tasks.yaml").write_text(f"name: few\ncommand:\n{late}")
+    with seen("run", "tasks.yaml", colour=False) as window:
+        window.shows("WAITING")
+        window.shows("not before")
+        window.type("\x03")
+        assert window.ends() == 130
+
+
 def test_a_queue_that_is_deleted_ends_the_picture(store: Store, home: Home) -> None:
     enqueue(store, a_spec())
     with seen("status", "--watch=0.2") as window:
