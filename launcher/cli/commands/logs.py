@@ -1,28 +1,25 @@
 """`launcher logs`: print the output of jobs."""
 
 import json
-import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import click
 
 from launcher.cli.complete import JOBS
-from launcher.cli.log_output import no_log, print_log
 from launcher.cli.option_types import whole
 from launcher.cli.select_jobs import HELP, select
 from launcher.errors import UsageError, counted
 from launcher.screens.follow_logs import (
-    CHECK_EVERY_S,
-    FOLLOW_EVERY_S,
     Followers,
+    attempt_of,
     ends_with_newline,
     header,
+    no_log,
+    print_log,
 )
-from launcher.screens.format import harmless, named, reason_to_show, why
-from launcher.states import OPEN, ReasonCode, State
-from launcher.store.client import keep_going, open_queue, stopped
+from launcher.screens.format import harmless, named
+from launcher.store.client import open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.files import MOST_BYTES, tail_offset
@@ -73,22 +70,19 @@ def command(
     with open_queue() as (home, store):
         event = store.read.last_event()
         jobs = _meant(store, patterns)
+        if follow:
+            Followers(home, store, jobs, event=event, tail=lines, raw=raw).follow(attempt)
+            return
         if len(jobs) > 1:
-            if follow:
-                Followers(home, store, jobs, event=event, tail=lines, raw=raw).follow(attempt)
-            else:
-                _one_by_one(home, jobs, lines, attempt, as_json=as_json, raw=raw)
+            _one_by_one(home, jobs, lines, attempt, as_json=as_json, raw=raw)
             return
         row = jobs[0]
-        if follow:
-            _Follower(home, store, row.id, lines, raw=raw).follow(attempt)
-            return
-        number = _number(row, attempt)
+        number = attempt_of(row, attempt)
         log = home.attempt(row.id, number).log
         if as_json:
             click.echo(json.dumps({"schema": 1, **_record(row, number, log, lines)}))
         else:
-            print_log(log, lines, until=lambda: True, raw=raw)
+            print_log(log, lines, raw=raw)
 
 
 def _meant(store: Store, patterns: Sequence[str]) -> list[JobRow]:
@@ -122,7 +116,7 @@ def _one_by_one(
                 records.append(_record(job, number, log, lines))
                 continue
             click.echo(f"{chr(10) if index else ''}{header(job, number)}")
-            print_log(log, lines, until=lambda: True, raw=raw)
+            print_log(log, lines, raw=raw)
             if not ends_with_newline(log):
                 click.echo()
         except UsageError as error:  # one log that is gone hides no other
@@ -138,20 +132,6 @@ def _one_by_one(
 
 def _which(attempt: int | None) -> str:
     return "a log yet" if attempt is None else f"an attempt {attempt}"
-
-
-def _number(row: JobRow, attempt: int | None) -> int:
-    if row.attempts == 0:
-        then = "-f waits for it" if row.state in OPEN else "`launcher retry` queues it again"
-        new = reason_to_show(row).code is ReasonCode.NEW
-        waits = f"it is {row.state}" if new else why(row)
-        raise UsageError(f"{row.name} has not run yet: {waits}; {then}")
-    if attempt is not None and attempt > row.attempts:
-        raise UsageError(
-            f"{row.name} has {counted(row.attempts, 'attempt')}, and you ask for number {attempt}; "
-            "without --attempt you get the newest"
-        )
-    return attempt or row.attempts
 
 
 def _record(row: JobRow, number: int, log: Path, lines: int | None) -> dict[str, object]:
@@ -171,64 +151,3 @@ def _record(row: JobRow, number: int, log: Path, lines: int | None) -> dict[str,
         "bytes": size,
         "text": text,
     }
-
-
-class _Follower:
-    """Prints what a job writes, attempt after attempt, until it ends."""
-
-    def __init__(self, home: Home, store: Store, job: int, lines: int | None, *, raw: bool) -> None:
-        self._home, self._store, self._job, self._lines = home, store, job, lines
-        self._raw = raw
-        self._checked = float("-inf")
-
-    def follow(self, attempt: int | None) -> None:
-        """Follow one attempt, or all from the newest on."""
-        row = self._row()
-        number = attempt or max(row.attempts, 1)
-        if not self._begun(number):
-            _number(self._row(), number)  # it ended without it, and that is an error
-        while True:
-            log = self._home.attempt(self._job, number).log
-            while not log.exists() and not self._over(number):
-                time.sleep(FOLLOW_EVERY_S)
-            print_log(log, self._lines, until=partial(self._over, number), raw=self._raw)
-            number += 1
-            if attempt is not None or not self._begun(number):
-                return
-            self._lines = None
-
-    def _begun(self, number: int) -> bool:
-        """Wait for an attempt's start; False when the job ended without it."""
-        explained = False
-        while (row := self._row()).attempts < number:
-            if row.state not in OPEN:
-                return False
-            if not explained:
-                waits = "has not run yet" if number == 1 else "waits to run again"
-                click.echo(f"{harmless(row.name)} {waits}: {harmless(why(row))}", err=True)
-                explained = True
-            self._keep_alive()
-            time.sleep(FOLLOW_EVERY_S)
-        return True
-
-    def _keep_alive(self) -> None:
-        now = time.monotonic()
-        if now - self._checked > CHECK_EVERY_S:
-            self._checked = now
-            if not keep_going(self._home, self._store) and self._row().state is not State.RUNNING:
-                raise stopped()
-
-    def _over(self, number: int) -> bool:
-        row = self._row()
-        if row.state is not State.RUNNING or row.attempts != number:
-            return True
-        self._keep_alive()  # if all processes were killed, a new scheduler must find out how it ended
-        return False
-
-    def _row(self) -> JobRow:
-        rows = self._store.read.jobs_by_id([self._job])
-        if not rows:
-            raise UsageError(
-                f"job {self._job} was cleaned, and its log with it; `launcher status` lists the rest"
-            )
-        return rows[0]
