@@ -18,16 +18,18 @@ from launcher.cli.engine_estimates import EngineEstimates
 from launcher.errors import UsageError
 from launcher.functions.checks import absent_groups
 from launcher.functions.plan_checks import groups_to_run
-from launcher.planning.first_wave import (
-    hopeless_elsewhere,
-    hopeless_jobs,
-    read_history,
-    read_machine_state,
-)
+from launcher.planning.estimates import read_history
+from launcher.planning.first_wave import hopeless_elsewhere, hopeless_jobs, read_machine_state
 from launcher.planning.missing_packages import missing_packages
-from launcher.planning.pilot_preview import preview_backends
 from launcher.planning.plan import Plan
-from launcher.planning.preview import kinds_to_run, plan_commands, plan_json, preview_plan, refusals
+from launcher.planning.preview import (
+    kinds_to_run,
+    plan_commands,
+    plan_json,
+    preview_backends,
+    preview_plan,
+    refusals,
+)
 from launcher.planning.queue_comparison import Comparison
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal
 from launcher.store.client import look_at_queue

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from launcher.backends.pilot_records import new_token, pilot_spec
 from launcher.backends.protocol import EngineError, backend_of
 from launcher.backends.settings import BackendSettings
-from launcher.planning.pilot_preview import Answer
+from launcher.planning.preview import Answer
 from launcher.system.paths import Home
 
 PATIENCE_S = 10.0

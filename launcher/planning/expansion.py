@@ -4,36 +4,60 @@ Data first; then, as in the file, each training with its poison record before it
 right behind it; then the unlearned models with theirs; then tests of models from earlier runs; then
 benchmarks; then folders. Jobs of other kinds keep their side of all that. A model that is needed early
 is made early: a need always comes before its user. Where folders are made, or entries name jobs that they
-follow, the plan is sorted once more (`steps`).
+follow, the plan is sorted once more (`dependencies`).
+
+An entry of the role FOLDER reads folders, of other such entries or on the disk, and models. It makes a folder from
+each of them with each other, in each of its own variants. A swept setting that two of these have in
+common ties them: only those meet in which it has the same value. Its settings name folders:
+
+source: disrupted                    every folder that the entries of this name make
+source: disrupted@attack=pgd,eps=8   those of them whose variants have these values
+source: data/faces                   a path; so is a word that no entry has as its name
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from itertools import groupby
 from typing import NamedTuple
 
-from launcher.draft import tested
-from launcher.errors import Place, Problem
+from launcher.draft import MADE, tested
+from launcher.errors import Place, Problem, Severity, nearest
+from launcher.ids import ModelId, model_folder_name
 from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
-from launcher.planning.folders import folder_steps
-from launcher.planning.model_graph import PlannedModel, PlannedModels, planned_models
+from launcher.planning.model_graph import (
+    PlannedModel,
+    PlannedModels,
+    has_values,
+    planned_models,
+    same_value,
+)
 from launcher.planning.steps import Step, with_values, without_doubles
 from launcher.system.files import Json
 from launcher.taskfile.entries import (
     FREE,
+    At,
     AutoTest,
     BenchmarkEntry,
     Entry,
+    FolderEntry,
+    FolderVariant,
+    Name,
     PlainEntry,
     TaskFile,
     TestEntry,
     TrainEntry,
+    Variant,
 )
 from launcher.taskfile.settings import Settled
 from launcher.taskfile.yaml_tree import plain_value
 
 _NOT_A_SLUG = re.compile(r"[^A-Za-z0-9_.+]+")
 _MOST_SLUG = 60
+MOST_LISTED = 8  # names in a message
+OWN = "its matrix"  # what errors call the entry's own sweeps
 
 
 class Expansion(NamedTuple):
@@ -72,7 +96,7 @@ def expand(
     for model, entry in tests.earlier:
         steps += tests.steps(model, entry, entry.kind, entry.settings, entry.request)
     steps += _benchmarks(task, models, problems)
-    steps += folder_steps(task, models, exists, problems)
+    steps += _folder_steps(task, models, exists, problems)
     steps += _plain_steps(task.entries[first:], Role.PLAIN)
     return Expansion(tuple(without_doubles(steps, problems)), tuple(problems))
 
@@ -255,3 +279,283 @@ def _slug(entry: PlainEntry) -> str:
         if slug:
             return slug
     return "1"
+
+
+class _Choice(NamedTuple):
+    """One folder or model that a setting may mean."""
+
+    value: str  # that the job's setting then has: a path, or a model's ID
+    name: Name = ()  # what tells it from its sisters
+
+
+class _Side(NamedTuple):
+    """What one setting of an entry may mean."""
+
+    setting: str
+    what: str  # for messages
+    choices: Sequence[_Choice]
+
+
+def _folder_steps(
+    task: TaskFile, models: PlannedModels, exists: Callable[[str], bool], problems: list[Problem]
+) -> Iterator[Step]:
+    """Give the steps that make folders, in the order of the file.
+
+    Args:
+        task: the file.
+        models: those that it makes, and those that are named.
+        exists: tells whether a path of the settings is there.
+        problems: where errors and warnings are added.
+    """
+    every = (entry for entry in task.entries if isinstance(entry, FolderEntry))
+    for _, group in groupby(every, key=lambda entry: entry.combination):
+        entries = list(group)
+        folders = _Folders(task, models, exists, problems, {})
+        for entry in entries:
+            folders.entries.setdefault(entry.name, []).append(entry)
+        folders.blame_shared_names()
+        steps = {
+            id(entry): list(folders.steps(entry))
+            for name in folders.in_order()
+            for entry in folders.entries[name]
+        }
+        for entry in entries:
+            yield from steps.get(id(entry), ())
+
+
+@dataclass(slots=True)
+class _Folders:
+    """The folders that the entries of one combination of the matrix make."""
+
+    task: TaskFile
+    models: PlannedModels
+    exists: Callable[[str], bool]
+    problems: list[Problem]
+    entries: dict[str, list[FolderEntry]]  # by name
+    made: dict[str, list[_Choice]] = field(default_factory=dict)  # by the name of their entries
+
+    def in_order(self) -> tuple[str, ...]:
+        """Return the names of entries, each behind those from which it starts; none in a circle."""
+        needs = {
+            name: dict.fromkeys(
+                source
+                for entry in same
+                for variant in entry.variants
+                for at in variant.folders.values()
+                if (source := _parts(at.value)[0]) in self.entries
+            )
+            for name, same in self.entries.items()
+        }
+        try:
+            return tuple(TopologicalSorter(needs).static_order())
+        except CycleError as error:
+            circle: Sequence[str] = error.args[1]
+            jobs = [f"{self.entries[name][0].kind.name}/{name}" for name in reversed(circle)]
+            message = f"these need one another, so none can begin: {' → '.join(jobs)}"
+            place, hint = (
+                self.entries[circle[0]][0].place,
+                "let one of them start from another folder",
+            )
+            self._blame(place, "cycle", message, hint)
+            return ()
+
+    def blame_shared_names(self) -> None:
+        """Blame entries of several kinds that have one name: it would not tell which is meant."""
+        for name, same in self.entries.items():
+            first = same[0]
+            other = next((entry for entry in same if entry.kind.name != first.kind.name), None)
+            if other is not None:
+                message = (
+                    f"{other.kind.name}: the name {name!r} is that of an entry of {first.kind.name} "
+                    f"in line {first.place.line}"
+                )
+                hint = "give one of them another name"
+                self._blame(other.place, "duplicate-job", message, hint)
+
+    def steps(self, entry: FolderEntry) -> Iterator[Step]:
+        """Give a step for each folder of an entry, and enter these folders among those made here."""
+        made = self.made.setdefault(entry.name, [])
+        whole: list[tuple[Variant, list[_Side]]] = []
+        idle: list[Variant] = []
+        for each in entry.variants:
+            sides = self._sides(each)
+            if not all(side.choices for side in sides):  # which is reported
+                continue
+            variant = each.variant
+            whole.append((variant, sides))
+            meetings = list(_meetings(sides, variant.name))
+            idle += [] if meetings else [variant]
+            for name, values in meetings:
+                full = _written(entry.name, name)
+                folder = f"runs/{self.task.name}/{MADE}/{model_folder_name(full)}"
+                made.append(_Choice(folder, name))
+                yield Step(
+                    kind=entry.kind,
+                    name=f"{entry.kind.name}/{full}",
+                    place=entry.place,
+                    settings=with_values(entry.kind, variant.settings, values),
+                    request=entry.request,
+                    follows=entry.follows,
+                )
+        if idle:
+            self.problems.append(_untied(entry, whole, idle))
+
+    def _sides(self, variant: FolderVariant) -> list[_Side]:
+        """Return what each setting may mean that names folders or models, folders first."""
+        sides = [
+            _Side(setting, f"{setting} {at.value}", self._find(setting, at))
+            for setting, at in variant.folders.items()
+        ]
+        for setting, named in variant.models.items():
+            choices = [_model_choice(model) for model in self.models.meant(named)]
+            sides.append(_Side(setting, f"{setting} {named.value}", choices))
+        return sides
+
+    def _find(self, setting: str, at: At[str]) -> Sequence[_Choice]:
+        """Return the folders that a text stands for; blame its place if there are none."""
+        name, selection = _parts(at.value)
+        wanted = _pairs(selection)
+        if name not in self.entries:
+            return self._path(setting, at, name, selection)
+        if selection and wanted is None:
+            message = f"{setting}: expected {name}@key=value, with commas between several"
+            self._blame(at.node.place, "id", message)
+            return ()
+        made = self.made.get(name, [])
+        meant = [choice for choice in made if has_values(choice.name, wanted or ())]
+        if made and not meant:
+            names = [_written(name, choice.name) for choice in made]
+            message = f"{setting}: no folder of {name} has {selection}"
+            hint = _meaning(nearest(at.value, names))
+            self._blame(at.node.place, "unknown-folder", message, hint, names)
+        return meant
+
+    def _path(self, setting: str, at: At[str], name: str, selection: str) -> Sequence[_Choice]:
+        """Return a path as the folder that it is; blame one that seems to be the name of an entry."""
+        path = (_Choice(at.value),)
+        if "/" in at.value or self.exists(at.value):
+            return path
+        of_kind = (own for own, same in self.entries.items() if same[0].kind.name == name)
+        close = nearest(name, self.entries) or next(of_kind, None)
+        hint = _meaning(close and "@".join(filter(None, (close, selection))))
+        if _pairs(selection):  # no path is written like this
+            if not self.task.errors:  # else the broken entry may be the one that is meant
+                message = f"{setting}: no entry here makes a folder {name!r}"
+                self._blame(at.node.place, "unknown-folder", message, hint, self.entries)
+            return ()
+        if close:
+            message = f"{setting}: {at.value!r} is read as a path; no entry has that name"
+            self._blame(at.node.place, "unknown-folder", message, hint, self.entries)
+            self.problems[-1] = self.problems[-1]._replace(severity=Severity.WARNING)
+        return path
+
+    def _blame(
+        self, place: Place, code: str, message: str, hint: str = "", made: Iterable[str] = ()
+    ) -> None:
+        """Add an error; `made` are the names that could be meant."""
+        names = list(dict.fromkeys(made))
+        more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+        notes = (f"made here: {', '.join(names[:MOST_LISTED])}{more}",) if names else ()
+        self.problems.append(
+            Problem(code=code, message=message, place=place, hint=hint, notes=notes)
+        )
+
+
+def _meaning(close: str | None) -> str:
+    return f"did you mean '{close}'?" if close else ""
+
+
+def _model_choice(model: ModelId) -> _Choice:
+    """Return a model with the swept settings of all its stages, those of the last one first."""
+    pairs: dict[str, str] = {}
+    for stage in reversed(model.stages):
+        pairs = {**dict(stage.variant), **pairs}
+    return _Choice(str(model), tuple(pairs.items()))
+
+
+def _written(name: str, variant: Name) -> str:
+    """Return the name of a folder: that of its entry, and what tells its variants apart."""
+    if not variant:
+        return name
+    return f"{name}@{','.join(f'{key}={value}' for key, value in variant)}"
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """Return the name in a reference and the values that it asks for; no name in a path."""
+    if "/" in text:
+        return "", ""
+    name, _, selection = text.partition("@")
+    return name, selection
+
+
+def _pairs(selection: str) -> Name | None:
+    """Return the values that a reference asks for; None where it is not written as one does."""
+    pairs = [piece.partition("=") for piece in selection.split(",")]
+    if not selection or not all(key and value for key, _, value in pairs):
+        return None
+    return tuple((key, value) for key, _, value in pairs)
+
+
+def _meetings(sides: Iterable[_Side], own: Name) -> Iterator[tuple[Name, dict[str, str]]]:
+    """Give what can be done together: its name, and the values of its settings."""
+    chosen = dict(own)
+    meetings: list[tuple[dict[str, str], dict[str, str]]] = [({}, {})]
+    for side in sides:
+        fitting = [choice for choice in side.choices if _agree(choice.name, chosen)]
+        meetings = [
+            ({**name, **dict(choice.name)}, {**values, side.setting: choice.value})
+            for name, values in meetings
+            for choice in fitting
+            if _agree(choice.name, name)
+        ]
+    for name, values in meetings:
+        yield tuple({**name, **chosen}.items()), values
+
+
+def _agree(name: Name, other: Mapping[str, str]) -> bool:
+    """Tell whether two variants have equal values of what both have."""
+    return all(key not in other or same_value(other[key], value) for key, value in name)
+
+
+def _untied(
+    entry: FolderEntry, whole: Sequence[tuple[Variant, Sequence[_Side]]], idle: Sequence[Variant]
+) -> Problem:
+    """Return the problem of variants of an entry that meet nothing: an error where all of them do."""
+    values: dict[str, dict[str, dict[str, None]]] = {}  # key → side → values of it
+    for variant, sides in whole:
+        named = [(OWN, variant.name)]
+        named += [(side.what, choice.name) for side in sides for choice in side.choices]
+        for what, name in named:
+            for key, value in name:
+                values.setdefault(key, {}).setdefault(what, {})[value] = None
+    shared = {key: sides for key, sides in values.items() if len(sides) > 1}
+    apart = {
+        key: sides
+        for key, sides in shared.items()
+        if not set.intersection(*map(set, sides.values()))
+    }
+    lists = {
+        key: " and ".join(f"{what} has {', '.join(of)}" for what, of in sides.items())
+        for key, sides in (apart or shared).items()
+    }
+    job = f"{entry.kind.name}/{entry.name}"
+    notes = tuple(f"{key}: {text}" for key, text in lists.items())
+    if len(idle) < len(whole):
+        names = [_written(entry.name, variant.name) for variant in idle]
+        message = f"{job}: nothing to start from has the values of {', '.join(names[:3])}"
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return Problem(
+            code="no-partner",
+            message=f"{message}{more}: not made",
+            severity=Severity.WARNING,
+            place=entry.place,
+            notes=notes,
+        )
+    keys = " and ".join(lists)
+    return Problem(
+        code="no-partner",
+        message=f"{job} makes nothing: what it reads must agree in {keys}, and does not",
+        place=entry.place,
+        hint="sweep the same values in both, or take the sweep out of one of them",
+        notes=notes,
+    )

@@ -1,7 +1,6 @@
-"""What the scheduler would start at once if a plan were queued now, what could never start, and what all of it takes.
+"""What the scheduler would start at once if a plan were queued now, and what could never start.
 
-With it what a listing shows beside its plan: the machine and its queue now, what was done before, and by that the time
-and disk of each job.
+With it what a listing shows beside its plan: the machine and its queue now.
 """
 
 import os
@@ -10,10 +9,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from pathlib import Path
-from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from launcher.accounts import NO_ACCOUNT, Account
 from launcher.backends.settings import HERE, Backends, impossible_there, runs_here, runs_only_here
@@ -24,8 +21,7 @@ from launcher.gpu.nvml import Nvml
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
 from launcher.job import CPU, Resources, is_exact, numbers_of
-from launcher.kind_interface import Kind
-from launcher.kinds import costs
+from launcher.planning.estimates import no_usage
 from launcher.planning.plan import PlannedJob
 from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.scheduler.gpus.gpu_ledger import Ledger
@@ -33,13 +29,12 @@ from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import arranged
 from launcher.scheduler.policy.inventory import impossible
 from launcher.scheduler.policy.model import Machine, Running, Start, Waiting, waiting
-from launcher.scheduler.policy.vram_request import lesson_of
 from launcher.scheduler.waiting_line import Newcomers, in_turn
 from launcher.states import ReasonCode
 from launcher.store.client import cores_for
 from launcher.store.queue import Store
-from launcher.store.rows import JobRow, Lane, ReadyJob, visible_devices
-from launcher.store.usage import NO_USAGE, Usage
+from launcher.store.rows import Lane, ReadyJob, visible_devices
+from launcher.store.usage import Usage
 from launcher.store.user_actions import rank_of
 from launcher.system import memory
 from launcher.system.config import read_configuration
@@ -47,207 +42,6 @@ from launcher.system.environment import owners_environment
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
-
-FEWEST = 2  # runs that a spread needs at least
-
-_Signature = tuple[str, str | None, bool, bool, str]
-
-
-class Source(StrEnum):
-    """On what an estimate rests."""
-
-    MEASURED = "measured"
-    DECLARED = "declared"  # the task file says so
-    NONE = "none"
-
-
-class Past(NamedTuple):
-    """A job that was done."""
-
-    kind: str
-    settings: Mapping[str, Any]
-    images: str | None
-    fresh: bool  # it began from no model
-    on_gpu: bool
-    seconds: float  # from its claim to its end
-    disk: int | None  # bytes of what it wrote; None: it names a folder, whose size is unknown
-
-
-class Estimate(NamedTuple):
-    """What is expected of one job; None: unknown."""
-
-    seconds: float | None = None
-    spread: float | None = None  # half of the runs lie within this fraction of `seconds`
-    disk: int | None = None  # bytes
-    runs: int = 0  # on which time and disk rest
-    vram: int | None = None  # bytes on each of its GPUs
-    peaks: int = 0  # attempts of jobs like it whose memory was measured, and on which `vram` rests
-
-    @property
-    def source(self) -> Source:
-        """On what time and disk rest."""
-        return Source.MEASURED if self.runs else Source.NONE
-
-    @property
-    def vram_source(self) -> Source:
-        """On what the memory rests."""
-        if self.peaks:
-            return Source.MEASURED
-        return Source.NONE if self.vram is None else Source.DECLARED
-
-    def record(self) -> dict[str, Json]:
-        """Return the estimate as JSON."""
-        return {
-            "seconds": self.seconds,
-            "spread": self.spread,
-            "disk_bytes": self.disk,
-            "runs": self.runs,
-            "source": self.source,
-            "vram_bytes": self.vram,
-            "vram_source": self.vram_source,
-        }
-
-
-@dataclass(slots=True)
-class _Alike:
-    """The jobs of one signature, and what they have in common once it was asked for."""
-
-    seconds: list[float] = field(default_factory=list)
-    disks: list[int] = field(default_factory=list)
-    summary: tuple[float, float | None, int | None] | None = None
-
-
-class History:
-    """Jobs that were done on this machine, to be found by what decides how long they take.
-
-    Two jobs are alike when they agree in kind, images, in the settings that their kind names in
-    `costs` (in all that are not neutral where it names none), in whether they begin from a model,
-    and in whether they work on a GPU.
-    """
-
-    def __init__(
-        self,
-        past: Iterable[Past] = (),
-        kinds: Mapping[str, Kind] | None = None,
-        *,
-        gpus: bool,
-        usage: Callable[[str], Usage] = lambda _: NO_USAGE,
-    ) -> None:
-        """Sort what was done.
-
-        Args:
-            past: the jobs.
-            kinds: every installed kind by its name; jobs of others are left out.
-            gpus: this machine has some.
-            usage: returns what was learned of jobs with a signature.
-        """
-        self.gpus, self.usage = gpus, usage
-        self._settings = {name: costs(kind) for name, kind in (kinds or {}).items()}
-        self._alike: dict[_Signature, _Alike] = {}
-        self._kinds: set[str] = set()
-        self._by_kind: dict[tuple[str, bool], list[float]] = {}
-        for job in past:
-            if job.kind in self._settings:
-                self._kinds.add(job.kind)
-                text = self._text(job.kind, job.settings)
-                key = (job.kind, job.images, job.fresh, job.on_gpu, text)
-                alike = self._alike.setdefault(key, _Alike())
-                alike.seconds.append(job.seconds)
-                self._by_kind.setdefault((job.kind, job.on_gpu), []).append(job.seconds)
-                alike.disks += [] if job.disk is None else [job.disk]
-
-    def like(self, job: PlannedJob, *, on_gpu: bool | None = None) -> _Alike | None:
-        """Return what was done that is like a job, None where there is nothing.
-
-        Args:
-            job: which.
-            on_gpu: where it was done; None: where this job will be.
-        """
-        if job.kind not in self._kinds:
-            return None
-        text = self._text(job.kind, job.settings)
-        on_gpu = wants_gpu(job, gpus=self.gpus) if on_gpu is None else on_gpu
-        return self._alike.get((job.kind, job.images, job.base is None, on_gpu, text))
-
-    def of_kind(self, kind: str, *, on_gpu: bool) -> tuple[float, int] | None:
-        """Return the median duration of all jobs of a kind, and how many there were; None: none was there."""
-        seconds = self._by_kind.get((kind, on_gpu))
-        return (median(seconds), len(seconds)) if seconds else None
-
-    def _text(self, kind: str, settings: Mapping[str, Any]) -> str:
-        return repr([settings.get(name) for name in self._settings[kind]])
-
-
-def forecast(job: PlannedJob, history: History) -> Estimate:
-    """Return what a job is expected to take: the medians of the jobs that are like it."""
-    vram, peaks = _memory(job, history)
-    alike = history.like(job)
-    if alike is None and wants_gpu(job, gpus=history.gpus):
-        usage = history.usage(job.signature)  # of a program, whatever numbers it ran with
-        alike = _Alike(seconds=[*usage.seconds]) if usage.own and usage.seconds else None
-    if alike is None:
-        return Estimate(vram=vram, peaks=peaks)
-    if alike.summary is None:
-        alike.summary = _summary(alike)
-    seconds, spread, disk = alike.summary
-    runs = len(alike.seconds)
-    return Estimate(seconds=seconds, spread=spread, disk=disk, runs=runs, vram=vram, peaks=peaks)
-
-
-def seconds_on_cpu(job: PlannedJob, history: History) -> tuple[float, int] | None:
-    """Return how long jobs like one took on the CPU, wherever it will work, and how many; None: none was there."""
-    alike = history.like(job, on_gpu=False)
-    return None if alike is None else (median(alike.seconds), len(alike.seconds))
-
-
-def _memory(job: PlannedJob, history: History) -> tuple[int | None, int]:
-    """Return (bytes, attempts measured): the peak of jobs like it, unless its file declares more."""
-    if not wants_gpu(job, gpus=history.gpus):
-        return None, 0
-    asked, exact = job.resources.min_vram, is_exact(job.signature)
-    lesson = lesson_of(
-        history.usage(job.signature), exact=exact, numbers=None if exact else numbers_of(job.argv)
-    )
-    if lesson is None or (asked is not None and (asked > lesson.peak or not exact)):
-        return asked, 0
-    return lesson.peak, lesson.runs
-
-
-def wants_gpu(job: PlannedJob, *, gpus: bool) -> bool:
-    """Tell whether a job will work on a GPU, where the machine has some or has none."""
-    return job.resources.works_on_gpu(there=gpus)
-
-
-def past_job(row: JobRow, seconds: float, device: str) -> Past:
-    """Return a done job as history keeps it.
-
-    Args:
-        row: as the queue knows it.
-        seconds: how long its last attempt had its place.
-        device: where that was: "cpu" or a GPU's UUID.
-    """
-    spec = row.spec
-    sizes = list(row.outputs.values())
-    measurable = sizes and (0, 0) not in sizes  # the stamp of a folder
-    return Past(
-        kind=row.kind,
-        settings=spec.settings,
-        images=spec.images,
-        fresh=spec.base is None,
-        on_gpu=device != CPU,
-        seconds=seconds,
-        disk=sum(size for size, _ in sizes) if measurable else None,
-    )
-
-
-def _summary(alike: _Alike) -> tuple[float, float | None, int | None]:
-    middle = median(alike.seconds)
-    spread = None
-    if len(alike.seconds) >= FEWEST and middle > 0:
-        spread = median(abs(span_s - middle) for span_s in alike.seconds) / middle
-    disk = round(median(alike.disks)) if alike.disks else None
-    return middle, spread, disk
-
 
 _LAST = 1 << 62  # behind every job that is queued already
 
@@ -260,7 +54,7 @@ class MachineState(NamedTuple):
     running: tuple[Running, ...] = ()  # of running attempts
     ready: tuple[ReadyJob, ...] = ()  # jobs of the queue that could start
     disk_free: int | None = None  # bytes where the results will lie; None: it does not tell
-    usage: Callable[[str], Usage] = lambda _: NO_USAGE  # what was learned of a signature
+    usage: Callable[[str], Usage] = no_usage  # what was learned of a signature
     visible: tuple[str, ...] | None = None  # CUDA_VISIBLE_DEVICES, as the plan would be queued
     account: Account = NO_ACCOUNT  # of the plan's run
 
@@ -434,9 +228,6 @@ def _first_of_each_lane(
     return jobs
 
 
-REMEMBERED = 2000  # jobs that ended last; more would take longer to read than they are worth
-
-
 def read_machine_state(home: Home, store: Store | None, results: Path, now: float) -> MachineState:
     """Look at the machine as a scheduler does; nothing is written.
 
@@ -449,7 +240,7 @@ def read_machine_state(home: Home, store: Store | None, results: Path, now: floa
     cpus = cores_for(home)
     claims = store.scheduling.claims() if store else []
     claims = [claim for claim in claims if not claim.pilot]
-    usage = store.scheduling.usage if store else _no_usage
+    usage = store.scheduling.usage if store else no_usage
     ledger = Ledger(home, Ours())
     absent = ""
     try:
@@ -479,18 +270,6 @@ def read_machine_state(home: Home, store: Store | None, results: Path, now: floa
         usage=usage,
         visible=visible_devices(owners_environment(os.environ)),
     )
-
-
-def _no_usage(_: str) -> Usage:
-    return NO_USAGE
-
-
-def read_history(store: Store | None, kinds: Mapping[str, Kind], *, gpus: bool) -> History:
-    """Return what was done before by jobs of these kinds."""
-    past = store.read.done_lately(REMEMBERED) if store else []
-    usage = store.scheduling.usage if store else _no_usage
-    jobs = (past_job(*done) for done in past if done[0].kind in kinds)
-    return History(jobs, kinds, gpus=gpus, usage=usage)
 
 
 def _free_at(folder: Path) -> int | None:

@@ -1,26 +1,24 @@
-"""What is expected of a plan on this machine: what starts first, time, disk; why it would be refused.
+"""What is expected of a plan: what starts first, time, disk, what it asks of backends; why it would be refused.
 
 For other programs a plan is written as JSON, or as command lines for a shell.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from math import ceil
 from statistics import median
 from typing import NamedTuple
 
-from launcher.backends.settings import Backends
+from launcher.backends.protocol import Estimate
+from launcher.backends.settings import HERE, Backends, BackendSettings, never_fits, slots
 from launcher.errors import Problem, counted
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import program_words
-from launcher.planning.first_wave import (
-    Estimate,
-    FirstWave,
-    History,
-    MachineState,
-    first_wave,
-    forecast,
-)
-from launcher.planning.pilot_preview import BackendPreview
+from launcher.planning.estimates import History, JobEstimate, forecast
+from launcher.planning.first_wave import FirstWave, MachineState, first_wave
 from launcher.planning.plan import Plan, PlannedJob, Savings
 from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.system.files import Json
@@ -28,6 +26,149 @@ from launcher.system.git import WorkTree
 from launcher.system.text import shell_line
 
 NO_BACKENDS = Backends()
+
+
+class Answer(NamedTuple):
+    """What an engine says of a pilot that is not submitted."""
+
+    estimate: Estimate | None = None
+    trouble: str = ""  # why it says nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendPreview:
+    """What a plan asks of one backend, or of this machine."""
+
+    name: str
+    settings: BackendSettings | None = None  # None: this machine, without pilots
+    kinds: Mapping[str, int] = field(default_factory=dict)  # kind → jobs that go there first
+    otherwise: tuple[str, ...] = ()  # where these jobs may run, too
+    only_there: int = 0  # of these jobs; they may run nowhere else
+    first: int = 0  # pilots that are submitted for jobs that wait for nothing
+    most: int = 0  # pilots that all these jobs keep busy, were they ready together
+    answer: Answer = field(default_factory=Answer)
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs go there."""
+        return sum(self.kinds.values())
+
+    def record(self) -> dict[str, Json]:
+        """Return it for JSON."""
+        settings, estimate = self.settings, self.answer.estimate
+        at = None if estimate is None else estimate.starts_at
+        return {
+            "name": self.name,
+            "kind": HERE if settings is None else settings.kind,
+            "jobs": dict(self.kinds),
+            "otherwise": list(self.otherwise),
+            "only_there": self.only_there,
+            "pilots_first": self.first,
+            "pilots_most": self.most,
+            "pilot": None
+            if settings is None
+            else {
+                "cpus": settings.cpus,
+                "gpus": settings.gpus,
+                "gpu_type": settings.gpu_type or None,
+                "ram": settings.memory,
+                "seconds": settings.time_s,
+            },
+            "possible": None if estimate is None else estimate.possible,
+            "starts_at": None if at is None else _iso(at),
+            "why": (estimate.why if estimate is not None else self.answer.trouble) or None,
+        }
+
+
+def preview_backends(
+    compared_jobs: Sequence[ComparedJob],
+    backends: Backends,
+    ask: Callable[[Sequence[BackendSettings]], Mapping[str, Answer]],
+) -> tuple[BackendPreview, ...]:
+    """Return what a plan asks of each backend; nothing where all of it runs here.
+
+    Args:
+        compared_jobs: its jobs beside what the queue knows of them.
+        backends: the configured ones.
+        ask: asks engines what they say of a pilot, each by its settings.
+    """
+    jobs = [compared.job for compared in compared_jobs if compared.action is not Action.CACHED]
+    ready = {job.name for job in _ready(compared_jobs)}
+    by_place: dict[str, list[PlannedJob]] = {}
+    for job in jobs:
+        if place := _first_place(job, backends):
+            by_place.setdefault(place, []).append(job)
+    used = [settings for name, settings in backends.by_name.items() if name in by_place]
+    if not used:
+        return ()
+    answers = ask(used)
+    order = dict.fromkeys(name for job in jobs for name in job.terms.on or (HERE,))
+    return tuple(
+        _preview(name, by_place[name], ready, backends, answers.get(name, Answer()))
+        for name in order
+        if name in by_place
+    )
+
+
+def _preview(
+    name: str,
+    jobs: Sequence[PlannedJob],
+    ready: set[str],
+    backends: Backends,
+    answer: Answer,
+) -> BackendPreview:
+    kinds = Counter(job.kind for job in jobs)
+    settings = backends.by_name.get(name)
+    places = dict.fromkeys(place for job in jobs for place in job.terms.on)
+    otherwise = tuple(place for place in places if place != name)
+    only_there = sum(not {*job.terms.on} - {name} for job in jobs)
+    if settings is None:
+        return BackendPreview(name=name, kinds=kinds, otherwise=otherwise, only_there=only_there)
+    return BackendPreview(
+        name=name,
+        settings=settings,
+        kinds=kinds,
+        otherwise=otherwise,
+        only_there=only_there,
+        first=_pilots((job for job in jobs if job.name in ready), settings),
+        most=_pilots(jobs, settings),
+        answer=answer,
+    )
+
+
+def _first_place(job: PlannedJob, backends: Backends) -> str:
+    """Return the first of a job's backends that can hold it, '' where none can."""
+    for name in job.terms.on or (HERE,):
+        settings = backends.by_name.get(name)
+        if settings is None:
+            return name
+        if not never_fits(job.resources, job.terms.time_limit_s, settings):
+            return name
+    return ""
+
+
+def _pilots(jobs: Iterable[PlannedJob], settings: BackendSettings) -> int:
+    """Return how many pilots jobs keep busy that are ready together."""
+    needed = sum(1 / slots(job.resources, settings) for job in jobs)
+    return min(settings.pilots, ceil(needed - 1e-9))
+
+
+def _ready(compared_jobs: Sequence[ComparedJob]) -> list[PlannedJob]:
+    """Return the jobs that wait for no other."""
+    done = {compared.job.name for compared in compared_jobs if compared.action is Action.CACHED}
+    return [
+        compared.job
+        for compared in compared_jobs
+        if compared.action is Action.RUN
+        and done.issuperset((*compared.job.needs, *compared.after_any))
+    ]
+
+
+def _iso(at: float) -> str | None:
+    try:
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):  # whatever an engine estimates
+        return None
 
 
 class KindSum(NamedTuple):
@@ -46,7 +187,7 @@ class Preview(NamedTuple):
     """What is expected of a plan."""
 
     machine_state: MachineState
-    estimates: tuple[Estimate, ...]  # of the plan's jobs, in their order
+    estimates: tuple[JobEstimate, ...]  # of the plan's jobs, in their order
     wave: FirstWave
     kinds: Mapping[str, KindSum]  # of what has to run
     chain: float | None  # seconds when all that can runs side by side; None: not all is known
@@ -134,14 +275,14 @@ def preview_plan(
     )
 
 
-def _kind_sums(jobs: Sequence[tuple[ComparedJob, Estimate]]) -> dict[str, KindSum]:
-    by_kind: dict[str, list[Estimate]] = {}
+def _kind_sums(jobs: Sequence[tuple[ComparedJob, JobEstimate]]) -> dict[str, KindSum]:
+    by_kind: dict[str, list[JobEstimate]] = {}
     for compared, estimate in jobs:
         by_kind.setdefault(compared.job.kind, []).append(estimate)
     return {kind: _kind_sum(estimates) for kind, estimates in by_kind.items()}
 
 
-def _kind_sum(estimates: Sequence[Estimate]) -> KindSum:
+def _kind_sum(estimates: Sequence[JobEstimate]) -> KindSum:
     estimated = [estimate for estimate in estimates if estimate.seconds is not None]
     times = [estimate.seconds or 0.0 for estimate in estimated]
     spreads = [estimate.spread for estimate in estimated if estimate.spread is not None]
@@ -162,7 +303,7 @@ def _kind_sum(estimates: Sequence[Estimate]) -> KindSum:
     )
 
 
-def _longest_chain(jobs: Sequence[tuple[ComparedJob, Estimate]]) -> float | None:
+def _longest_chain(jobs: Sequence[tuple[ComparedJob, JobEstimate]]) -> float | None:
     """Return how long the plan takes at least, however many jobs run side by side."""
     ends: dict[str, float] = {}
     for compared, estimate in jobs:
@@ -259,7 +400,7 @@ def _words(job: PlannedJob) -> Sequence[str]:
     return job.argv if job.entry else program_words(job.settings, job.argv)
 
 
-def _job_record(compared: ComparedJob, estimate: Estimate) -> dict[str, Json]:
+def _job_record(compared: ComparedJob, estimate: JobEstimate) -> dict[str, Json]:
     job = compared.job
     settings: Mapping[str, Json] = job.settings
     return {

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from launcher.backends.settings import HERE, BackendSettings
 from launcher.errors import counted
-from launcher.planning.pilot_preview import BackendPreview
+from launcher.planning.preview import BackendPreview
 from launcher.screens.format import harmless
 from launcher.units import FORESEEN_S, format_bytes, format_estimate, format_seconds
 

@@ -12,7 +12,8 @@ from textwrap import wrap
 from launcher.errors import counted
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU
-from launcher.planning.first_wave import Estimate, MachineState, wants_gpu
+from launcher.planning.estimates import JobEstimate, wants_gpu
+from launcher.planning.first_wave import MachineState
 from launcher.planning.plan import Plan, PlannedJob, Savings
 from launcher.planning.preview import KindSum, Preview
 from launcher.planning.queue_comparison import ACCEPT_CODE, BY_FILES, Action, ComparedJob
@@ -23,7 +24,7 @@ from launcher.units import format_bytes, format_seconds
 
 # how much of the table's memory and time is shown: 2 with its source, 1 without, 0 nothing
 _TABLES = ((2, 2), (2, 1), (1, 1), (1, 0), (0, 0))
-_Pair = tuple[ComparedJob, Estimate]
+_Pair = tuple[ComparedJob, JobEstimate]
 _LEAST_SPREAD = 0.01
 _KEPT = "\u00a0"  # a space at which no line is broken
 
@@ -456,7 +457,7 @@ def _cells(
     return columns([[row[at] for at in used] for row in rows])
 
 
-def _vram(job: PlannedJob, estimate: Estimate, *, gpus: bool) -> str:
+def _vram(job: PlannedJob, estimate: JobEstimate, *, gpus: bool) -> str:
     """Tell how much memory a job takes of its GPU, or of each where it gets several."""
     memory = format_bytes(estimate.vram) if estimate.vram else ""
     number = job.resources.gpus

@@ -24,7 +24,7 @@ from statistics import median
 from typing import NamedTuple
 
 from launcher.errors import MOST_PROBLEMS, UsageError, counted
-from launcher.planning.first_wave import History, forecast, seconds_on_cpu, wants_gpu
+from launcher.planning.estimates import History, forecast, seconds_on_cpu, wants_gpu
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.units import format_seconds, parse_bytes
 

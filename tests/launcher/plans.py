@@ -7,7 +7,8 @@ from typing import Any
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
-from launcher.planning.first_wave import History, MachineState, Past
+from launcher.planning.estimates import History, Past
+from launcher.planning.first_wave import MachineState
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan
 from launcher.planning.queue_comparison import Action, ComparedJob

@@ -13,7 +13,7 @@ import click
 from launcher.cli.complete import FILES
 from launcher.cli.option_types import SIZE, Value, real, span, whole
 from launcher.errors import MachineError, UsageError, counted
-from launcher.planning.first_wave import read_history
+from launcher.planning.estimates import read_history
 from launcher.planning.load import plan_files
 from launcher.screens.format import harmless
 from launcher.screens.terminal import terminal_width

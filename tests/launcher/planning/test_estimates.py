@@ -5,7 +5,7 @@ import pytest
 
 from launcher.job import Resources
 from launcher.kind_interface import Kind
-from launcher.planning.first_wave import Estimate, History, Source, forecast, past_job, wants_gpu
+from launcher.planning.estimates import Basis, History, JobEstimate, forecast, past_job, wants_gpu
 from launcher.planning.plan import PlannedJob
 from launcher.scheduler.policy.inventory import wants_gpu as on_gpu
 from launcher.scheduler.policy.model import Machine
@@ -24,8 +24,8 @@ def a_job(**changes: Any) -> PlannedJob:
 
 
 def test_nothing_is_foretold_without_history() -> None:
-    assert forecast(a_job(), a_history()) == Estimate()
-    assert Estimate().source is Source.NONE
+    assert forecast(a_job(), a_history()) == JobEstimate()
+    assert JobEstimate().source is Basis.NONE
 
 
 def test_the_middle_of_the_jobs_that_are_alike_is_expected() -> None:
@@ -34,7 +34,7 @@ def test_the_middle_of_the_jobs_that_are_alike_is_expected() -> None:
     estimate = forecast(job, a_history(*past))
     assert (estimate.seconds, estimate.disk, estimate.runs) == (100, 6, 3)
     assert estimate.spread == pytest.approx(0.1)
-    assert estimate.source is Source.MEASURED
+    assert estimate.source is Basis.MEASURED
 
 
 def test_one_run_tells_a_time_but_no_spread() -> None:
@@ -100,7 +100,7 @@ def test_a_job_is_expected_on_a_gpu_as_the_scheduler_places_it(
 def test_memory_is_what_the_file_declares_where_there_is_a_gpu() -> None:
     job = a_job(resources=Resources(min_vram=Bytes(2 * GIB)))
     estimate = forecast(job, a_history(gpus=True))
-    assert (estimate.vram, estimate.vram_source) == (2 * GIB, Source.DECLARED)
+    assert (estimate.vram, estimate.vram_source) == (2 * GIB, Basis.DECLARED)
     assert forecast(job, a_history()).vram is None
 
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from launcher.accounts import Account
 from launcher.context import WorkerEnvironment
 from launcher.job import CPU, Resources
-from launcher.planning.first_wave import FirstWave, MachineState, Past
+from launcher.planning.estimates import Past
+from launcher.planning.first_wave import FirstWave, MachineState
 from launcher.planning.plan import Plan
 from launcher.planning.preview import Preview, preview_plan
 from launcher.planning.queue_comparison import Action, ComparedJob

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from launcher.ids import Words
-from launcher.planning.first_wave import History, MachineState
+from launcher.planning.estimates import History
+from launcher.planning.first_wave import MachineState
 from launcher.planning.plan import Code, Plan
 from launcher.planning.preview import plan_commands, plan_json, preview_plan, refusals
 from launcher.planning.queue_comparison import Action, ComparedJob, compare_with_queue

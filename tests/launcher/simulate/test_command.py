@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from launcher.errors import MachineError
-from launcher.planning.first_wave import History
+from launcher.planning.estimates import History
 from launcher.simulate.baselines import Study, study
 from launcher.simulate.machine import Workload, fit
 from launcher.simulate.replay import Outcome

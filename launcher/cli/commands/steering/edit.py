@@ -174,8 +174,7 @@ def _by_sets(home: Home, store: Store, row: JobRow, sets: Sequence[str]) -> "Rev
 def _by_editor(home: Home, store: Store, row: JobRow) -> "Revision | None":
     """Return what the owner wants of a job; None: as it is."""
     from launcher.functions.plan_checks import check_revisions
-    from launcher.planning.job_form import form_of, own_values, read_form
-    from launcher.planning.revision import revise
+    from launcher.planning.revision import form_of, own_values, read_form, revise
 
     text = original = form_of(row, _title(row))
     before = own_values(row, time.time())

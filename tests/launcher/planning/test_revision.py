@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from launcher.errors import Problems
 from launcher.job import Resources, Terms
 from launcher.job_options.registry import JobRequest, job_options
-from launcher.planning.job_form import option_text, yaml_text
+from launcher.planning.revision import option_text, yaml_text
 from launcher.taskfile.yaml_tree import plain_value, read_document
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
