@@ -14,7 +14,6 @@ from typing import Any
 from launcher.context import Context, WorkerEnvironment
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources, Spec, Terms
-from launcher.scheduler.attempt_watch import Adopted, Supervised, watch
 from launcher.scheduler.policy.model import Waiting
 from launcher.states import Outcome, Reason, ReasonCode, State
 from launcher.store.claims import Seat
@@ -32,6 +31,7 @@ from launcher.system.processes import (
     recorded,
     send,
 )
+from launcher.workers.attempt_watch import Adopted, Supervised, watch
 from launcher.workers.fork_server_pool import ForkServer
 from launcher.workers.order import order_text
 from launcher.workers.started_file import recorded_outcome
@@ -171,9 +171,7 @@ def started(fork_server: ForkServer, attempt: Attempt) -> Supervised:
     supervisor = fork_server.spawned()
     assert supervisor is not None, "the fork server is dead"
     supervisor.run(attempt)
-    who = supervisor.who
-    claim = a_claim(pid=who.pid, start_ticks=who.start_ticks)
-    return Supervised(claim=claim, attempt=attempt, supervisor=supervisor, environment=PLAIN)
+    return Supervised(attempt=attempt, supervisor=supervisor, environment=PLAIN)
 
 
 def outcome_of(one: Supervised, deadline_s: float = DEADLINE_S) -> Outcome:
@@ -307,7 +305,7 @@ def shell(script: str, *words: str) -> tuple[str, ...]:
 
 def judged(attempt: Attempt, *, claim: Claim | None = None) -> Outcome:
     """Return how an attempt ended in a new scheduler's eyes; fail when something of it lives."""
-    found = watch(claim or a_claim(), attempt)
+    found = watch((claim or a_claim()).supervisor, attempt)
     assert isinstance(found, Outcome), "something of the attempt lives"
     return found
 
@@ -322,7 +320,7 @@ def end_everything(home: Home) -> None:
         return
     for folder in home.attempts.iterdir():
         # what nobody has started yet is voided by this
-        while isinstance(found := watch(a_claim(), Attempt(folder)), Adopted):
+        while isinstance(found := watch(a_claim().supervisor, Attempt(folder)), Adopted):
             leader = found.program or supervisor_of(found.attempt)
             _kill([*descendants(leader), leader])
             ended(found.descriptor)

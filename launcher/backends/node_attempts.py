@@ -1,7 +1,6 @@
 """The attempts of a pilot: those that wait for a supervisor, those that run, how each ends.
 
-Where a supervisor is dead, or has to die, all that is left of its attempt is ended, and judged. On the node lies a
-folder for fork servers and supervisors, which is deleted when the pilot leaves; there is no queue in it. What is to be
+Where a supervisor is dead, all that is left of its attempt is ended, and judged. On the node lies a folder for fork servers and supervisors, which is deleted when the pilot leaves; there is no queue in it. What is to be
 kept lies in the pilot's own folder, which all see.
 """
 
@@ -10,7 +9,6 @@ import hashlib
 import logging
 import os
 import shutil
-import signal
 import tempfile
 import time
 import zipfile
@@ -22,76 +20,22 @@ from pathlib import Path
 from launcher.backends.channel import Began, Ended, News, PilotFolder, name_of, numbers_of
 from launcher.context import WorkerEnvironment, worker_environment_of
 from launcher.states import Failed, Lost, Outcome, Void
-from launcher.system import cgroups
 from launcher.system.environment import SITE, with_site
 from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt, Home
-from launcher.system.processes import (
-    Identity,
-    alive,
-    end_session,
-    inhabited,
-    is_scheduler,
-    live_in,
-    marked,
-    open_pidfd,
+from launcher.system.processes import Identity, inhabited, live_in
+from launcher.workers.attempt_watch import (
+    LOOK_AGAIN_S,
+    NO_DESCRIPTOR,
+    UNCLEAR,
+    Adopted,
+    Supervised,
+    Watch,
+    end_leftovers,
+    kill,
 )
-from launcher.workers import fork_server_pool
-from launcher.workers.exit_outcome import done_of, word_of
-from launcher.workers.fork_server_pool import Dead, ForkServerPool, Supervisor, Unusable
+from launcher.workers.fork_server_pool import ForkServerPool, Unusable
 from launcher.workers.order import read_order
-from launcher.workers.started_file import program_of, recorded_outcome
-
-PATIENCE_S = 1.0  # for a supervisor that was killed to be gone
-
-
-def end_of(attempt: Attempt, supervisor: Identity) -> Outcome:
-    """Return how an attempt ended whose supervisor is dead; nothing of it lives then."""
-    outcome = _recorded(attempt)
-    end_leftovers(attempt, supervisor)
-    if outcome is not None:
-        return outcome
-    now = time.time()
-    lost = Lost(at=now, why="exit status unknown: its supervisor was killed")
-    return done_of(word_of(attempt), now) or lost
-
-
-def end_leftovers(attempt: Attempt, supervisor: Identity) -> None:
-    """Kill a supervisor, so that it records nothing, and then all of its attempt."""
-    _kill(supervisor)
-    try:
-        program = program_of(attempt)
-    except (OSError, ValueError, ArithmeticError, RecursionError):  # its mark is left to find it by
-        program = None
-    if program is not None:
-        _kill(program)
-        end_session(program)
-    for who in marked(attempt.folder):
-        end_session(who)
-        _kill(who)
-    group = cgroups.recorded_group(supervisor, None)
-    if group is not None:
-        cgroups.end(group, spare=is_scheduler)
-
-
-def _kill(who: Identity) -> None:
-    descriptor = open_pidfd(who)
-    if descriptor is None:
-        return
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-    os.close(descriptor)
-    deadline = time.monotonic() + PATIENCE_S
-    while alive(who) and time.monotonic() < deadline:
-        time.sleep(0.002)
-
-
-def _recorded(attempt: Attempt) -> Outcome | None:
-    try:
-        return recorded_outcome(attempt)
-    except (OSError, ValueError, RecursionError):
-        return None
-
 
 PREFIX = "launcher-pilot-"
 STALE_S = 300.0  # a folder in which nothing lives is deleted after so long: its pilot was killed
@@ -179,6 +123,7 @@ def _remove_stale(where: Path) -> None:
 
 ORDER_PATIENCE_S = 60.0  # what an order names may be seen later, on a network file system
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0  # between two looks for it
+NOBODY = Identity(pid=0, start_ticks=0, boot="")
 RETIRE_S = 60.0  # between two looks for fork servers that nobody uses
 
 logger = logging.getLogger(__name__)
@@ -196,16 +141,6 @@ class _Waiting:
     on_gpu: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Running:
-    """An attempt in the hands of a supervisor."""
-
-    attempt: Attempt
-    supervisor: Supervisor
-    environment: WorkerEnvironment
-    on_gpu: bool
-
-
 class Attempts:
     """All that a pilot was ordered to run; each attempt once."""
 
@@ -220,7 +155,8 @@ class Attempts:
         self._home, self._folder = home, folder
         self._pool = ForkServerPool(home, most_idle=cpus, lacks=_lacks)
         self._waiting: dict[str, _Waiting] = {}  # in the order of their orders
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, Watch] = {}
+        self._on_gpu: set[str] = set()  # names of attempts
         self._known: set[str] = set()
         self._retired_at = time.monotonic()
 
@@ -234,9 +170,9 @@ class Attempts:
     def heads(self) -> Mapping[int, str]:
         """Pid of a supervisor → its attempt, of those that run on a GPU."""
         return {
-            running.supervisor.who.pid: name
-            for name, running in self._running.items()
-            if running.on_gpu
+            watch.supervisor.who.pid: name
+            for name, watch in self._running.items()
+            if name in self._on_gpu and isinstance(watch, Supervised)
         }
 
     def run(self, name: str) -> None:
@@ -259,8 +195,7 @@ class Attempts:
         if self._waiting.pop(name, None) is not None:
             yield Ended(attempt=name, outcome=Void(at=time.time()))
         if name in self._running:
-            running = self._running[name]
-            running.supervisor.stop(running.attempt)
+            self._running[name].stop()
 
     def stop_all(self) -> Iterator[News]:
         """End all of them."""
@@ -284,7 +219,7 @@ class Attempts:
     def descriptors(self) -> Iterator[int]:
         """Return what becomes readable when there is news."""
         yield from self._pool.descriptors()
-        yield from (running.supervisor.channel.fileno() for running in self._running.values())
+        yield from (watch.descriptor for watch in self._running.values() if watch.descriptor >= 0)
 
     def due_s(self, now: float) -> float:
         """Return how long until something is looked at again that nothing wakes us for."""
@@ -292,12 +227,14 @@ class Attempts:
             waiting.again_at if waiting.environment is None else now + LONGEST_PAUSE_S
             for waiting in self._waiting.values()
         ]
+        if any(watch.descriptor == NO_DESCRIPTOR for watch in self._running.values()):
+            times.append(now + LOOK_AGAIN_S)
         return max(0.0, min(times, default=inf) - now)
 
     def kill(self) -> None:
         """End all that runs, at once and without outcomes: supervisors before their programs."""
-        for running in self._running.values():
-            end_leftovers(running.attempt, running.supervisor.who)
+        for name, watch in self._running.items():
+            self._end_now(name, watch)
         self._waiting.clear()
         self._running.clear()
 
@@ -306,19 +243,34 @@ class Attempts:
         self._pool.close()
 
     def _ends(self, readable: Collection[int]) -> Iterator[News]:
-        for name, running in [*self._running.items()]:
-            if running.supervisor.channel.fileno() not in readable:
+        for name, watch in [*self._running.items()]:
+            if watch.descriptor >= 0 and watch.descriptor not in readable:
                 continue
-            match running.supervisor.news():
-                case fork_server_pool.Ended(outcome=outcome):
-                    self._pool.give_back(running.environment, running.supervisor)
-                case Dead():
-                    running.supervisor.channel.close()
-                    outcome = end_of(running.attempt, running.supervisor.who)
-                case _:
-                    continue
+            news = watch.ending()
+            if news is None:
+                continue
             del self._running[name]
-            yield Ended(attempt=name, outcome=outcome)
+            if isinstance(watch, Supervised):
+                self._pool.give_back(watch.environment, watch.supervisor)
+            if isinstance(news, Watch):
+                self._end_now(
+                    name, watch
+                )  # without its supervisor nobody else would, were we killed
+                self._running[name] = news
+            else:
+                yield Ended(attempt=name, outcome=news)
+
+    def _end_now(self, name: str, watch: Watch) -> None:
+        """Kill who watches over an attempt, so that it records nothing, and then all that is left of it."""
+        supervisor = NOBODY
+        match watch:
+            case Supervised(supervisor=handle):
+                supervisor = handle.who
+                kill(supervisor)
+            case Adopted(claimed=supervisor):
+                pass
+        with contextlib.suppress(*UNCLEAR):
+            end_leftovers(supervisor, self._folder.attempt(name))
 
     def _begin(self) -> Iterator[News]:
         none_left: set[WorkerEnvironment] = set()  # of which no supervisor is ready
@@ -340,12 +292,11 @@ class Attempts:
                 continue
             del self._waiting[name]
             supervisor.run(waiting.attempt)
-            self._running[name] = _Running(
-                attempt=waiting.attempt,
-                supervisor=supervisor,
-                environment=environment,
-                on_gpu=waiting.on_gpu,
+            self._running[name] = Supervised(
+                attempt=waiting.attempt, supervisor=supervisor, environment=environment
             )
+            if waiting.on_gpu:
+                self._on_gpu.add(name)
             yield Began(attempt=name)
 
     def _never(self, name: str, outcome: Outcome) -> News:

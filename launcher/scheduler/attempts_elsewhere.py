@@ -17,16 +17,12 @@ from launcher.backends.channel import Began, Ended, News, PilotFolder, name_of
 from launcher.backends.fleet import Fleet
 from launcher.backends.pilot import PilotLink
 from launcher.context import read_context
-from launcher.scheduler.attempt_watch import (
-    ELSEWHERE,
-    UNCLEAR,
-    RunningAttempts,
-    Watch,
-)
+from launcher.scheduler.attempt_watch import RunningAttempts
 from launcher.states import Lost, Outcome, Stopped, Void
 from launcher.store.rows import Claim
 from launcher.system.paths import Attempt, Home
 from launcher.system.stored_fields import Unreadable, parsed
+from launcher.workers.attempt_watch import ELSEWHERE, UNCLEAR, Watch
 from launcher.workers.exit_outcome import done_of, word_of
 from launcher.workers.lease import ended_after_s
 from launcher.workers.start_attempt import link_log

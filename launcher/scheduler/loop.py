@@ -26,15 +26,8 @@ from launcher.gpu.reservation_files import NONE
 from launcher.gpu.reservations import REFRESH_S, ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.admission import Admission, transaction
-from launcher.scheduler.attempt_watch import (
-    Adopted,
-    RunningAttempts,
-    Supervised,
-    Watch,
-    find_out,
-    watch,
-)
-from launcher.scheduler.attempts_elsewhere import Hearing
+from launcher.scheduler.attempt_watch import Launched, RunningAttempts
+from launcher.scheduler.attempts_elsewhere import Hearing, OnPilot
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.dispatch import Dispatch
 from launcher.scheduler.endings import Ended, Endings
@@ -53,6 +46,7 @@ from launcher.system.files import read_json
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
 from launcher.system.processes import core_mask
+from launcher.workers.attempt_watch import Adopted, Watch, find_out, watch
 from launcher.workers.fork_server_pool import AHEAD, ForkServerPool, Outage, Unusable
 
 
@@ -93,10 +87,10 @@ class AttemptNews:
     def adopt(self, claim: Claim) -> None:
         """Find out how far an attempt came that another scheduler claimed."""
         attempt = self._home.attempt(claim.job, claim.number)
-        look = partial(watch, claim, attempt)
+        look = partial(watch, claim.supervisor, attempt)
         if claim.pilot:
             look = partial(self._hearing.adopt, claim)
-        self._follow(claim, find_out(claim, look))
+        self._follow(claim, find_out(attempt, look))
 
     def take(self, readable: Collection[int] | None) -> None:
         """Take in what attempts and pilots have told, and that pilots are lost.
@@ -108,24 +102,25 @@ class AttemptNews:
             self._admission.pauses.read()
             self._succession.forbid()
             self._follow(claim, outcome)
-        for attempt, news in self._attempts.take_news(readable):
+        for claim, attempt, news in self._attempts.take_news(readable):
             self._admission.pauses.read()  # a failure may have begun a pause
-            if isinstance(attempt, Supervised):
+            if isinstance(attempt, Launched):
                 self._fork_servers.give_back(attempt.environment, attempt.supervisor)
-            if isinstance(attempt, Supervised) and isinstance(news, Done):
+            if isinstance(attempt, Launched) and isinstance(news, Done):
                 self._succession.leave(attempt.place)
             else:
                 self._succession.forbid()
-            self._follow(attempt.claim, news)
+            self._follow(claim, news)
 
     def cannot_start(self, claim: Claim, why: Unusable) -> None:
         """End an attempt for which there is no supervisor."""
         self._admission.pauses.read()  # its end may begin a pause
-        self._follow(claim, find_out(claim, partial(self._unstarted, claim, why)))
+        attempt = self._home.attempt(claim.job, claim.number)
+        self._follow(claim, find_out(attempt, partial(self._unstarted, claim, why)))
 
     def _unstarted(self, claim: Claim, why: Unusable) -> Outcome | Watch:
         """Void an attempt that no supervisor can start; it has failed then, or is lost."""
-        news = watch(claim, self._home.attempt(claim.job, claim.number))
+        news = watch(claim.supervisor, self._home.attempt(claim.job, claim.number))
         if not isinstance(news, Void):
             return news
         at = self._clock()
@@ -140,7 +135,7 @@ class AttemptNews:
         if isinstance(news, Outcome):
             self._endings.add(claim, news)
             return
-        self._attempts.add(news)
+        self._attempts.add(claim, news)
         if isinstance(news, Adopted):
             logger.info("job=%d attempt=%d adopted", claim.job, claim.number)
 
@@ -503,9 +498,11 @@ class Scheduler:
     def _launch(self, result: TurnResult) -> None:
         """Start what was claimed, and end the attempts for which there is no supervisor."""
         try:
-            started: Iterator[Watch] = chain(self._launches.go(), self._dispatch.send())
+            started: Iterator[Launched | OnPilot] = chain(
+                self._launches.go(), self._dispatch.send()
+            )
             for attempt in started:
-                self._attempts.add(attempt)
+                self._attempts.add(attempt.claim, attempt)
         except OSError as error:  # what must never run twice waits until its claim is on the disk
             self._troubles.tell(error)
             result.soon(RETRY_S)

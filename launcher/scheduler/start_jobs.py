@@ -14,14 +14,7 @@ from typing import NamedTuple
 
 from launcher.gpu.snapshot import ForeignReservation
 from launcher.job import CPU
-from launcher.scheduler.attempt_watch import (
-    LOOK_AGAIN_S,
-    UNCLEAR,
-    Adopted,
-    Place,
-    Supervised,
-    watch,
-)
+from launcher.scheduler.attempt_watch import Launched, Place
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.model import Start
 from launcher.scheduler.turn import Reasons, TurnResult
@@ -33,6 +26,7 @@ from launcher.store.scheduler_actions import Scheduling
 from launcher.system.files import sync
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import Identity, boot_id
+from launcher.workers.attempt_watch import LOOK_AGAIN_S, UNCLEAR, Adopted, watch
 from launcher.workers.fork_server_pool import Exclusions, ForkServerPool, Outage, Unusable
 from launcher.workers.order import OrderWriter, is_untouched, order_text
 from launcher.workers.started_file import starter_of
@@ -64,7 +58,7 @@ def unrecorded(home: Home, job: int, number: int) -> Unrecorded:
     try:
         while not _is_free(attempt):
             if attempt.folder.is_dir():
-                end = watch(_claim_of_nobody(job, number, _boot_of(attempt)), attempt)
+                end = watch(_nobody(_boot_of(attempt)), attempt)
                 if isinstance(end, Adopted):
                     os.close(end.descriptor)
                     living.append(attempt)
@@ -93,18 +87,8 @@ def _boot_of(attempt: Attempt) -> str:
     return boot_id() if who is None else who.boot
 
 
-def _claim_of_nobody(job: int, number: int, boot: str) -> Claim:
-    return Claim(
-        job=job,
-        number=number,
-        boot=boot,
-        device="cpu",
-        cpus=0,
-        pid=0,
-        start_ticks=0,
-        spec_text="",
-        context_text="",
-    )
+def _nobody(boot: str) -> Identity:
+    return Identity(pid=0, start_ticks=0, boot=boot)
 
 
 WORKER_STARTING = Reason(code=ReasonCode.WORKER_STARTING, text="its worker is being started")
@@ -137,10 +121,10 @@ class Launches:
         self._outage, self._gpus = outage, gpus
         self._home, self._queue, self._fork_servers, self._clock = home, queue, fork_servers, clock
         # in a transaction that is still open; with the reason, where it cannot be started
-        self._claimed: list[Supervised] = []
+        self._claimed: list[Launched] = []
         self._given_up: list[tuple[Claim, Unusable]] = []
         # the same, committed
-        self._committed: list[Supervised] = []
+        self._committed: list[Launched] = []
         self._hopeless: list[tuple[Claim, Unusable]] = []
         self._orders = OrderWriter(home)
         self._unclear: dict[int, tuple[float, str]] = {}  # job → when to look again, monotonic; why
@@ -153,7 +137,7 @@ class Launches:
         self._claimed.clear()
         self._given_up.clear()
 
-    def go(self) -> Iterator[Supervised]:
+    def go(self) -> Iterator[Launched]:
         """Hand what is committed to its supervisors.
 
         Raises:
@@ -234,7 +218,7 @@ class Launches:
         attempt = self._home.attempt(claim.job, claim.number)
         self._outage.tried(time.monotonic())
         self._claimed.append(
-            Supervised(
+            Launched(
                 claim=claim,
                 attempt=attempt,
                 supervisor=supervisor,
@@ -254,7 +238,7 @@ class Launches:
         Raises:
             OSError: the disk is full.
         """
-        seat = self._seat(place.start, Identity(pid=0, start_ticks=0, boot=boot_id()))
+        seat = self._seat(place.start, _nobody(boot_id()))
         claim = self._queue.next_claim(place.job, seat, self._clock())
         if claim is not None and self._orders.holds(claim.job, claim.number):
             return None
@@ -319,7 +303,7 @@ class Launches:
 
     def _give_up(self, ready: ReadyJob, start: Start, why: Unusable, number: int) -> None:
         """Claim a job without a supervisor, so that its attempt can end."""
-        nobody = Identity(pid=0, start_ticks=0, boot=boot_id())
+        nobody = _nobody(boot_id())
         claim = self._queue.claim(
             ready.id,
             self._seat(start, nobody),
@@ -343,9 +327,8 @@ def left_for(home: Home, claim: Claim) -> str:
     return take_left(home, claim.job, claim.number, claim.spec.run_folder)
 
 
-def _log_start(supervised: Supervised) -> None:
-    claim, place = supervised.claim, supervised.place
-    reason = "" if place is None else place.start.reason
+def _log_start(supervised: Launched) -> None:
+    claim, reason = supervised.claim, supervised.place.start.reason
     logger.info("job=%d attempt=%d start reason=%r", claim.job, claim.number, reason)
 
 

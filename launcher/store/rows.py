@@ -24,6 +24,7 @@ from launcher.job import (
 )
 from launcher.states import Done, Reason, ReasonCode, State, outcome_record
 from launcher.store.connection import known_code, known_record, known_state, reason_of
+from launcher.system.processes import Identity
 from launcher.system.stored_fields import Unreadable, parsed, texts
 
 HERE = ("local",)  # this machine, as `Lane.on` has it
@@ -317,6 +318,11 @@ class Claim:
     def gpus(self) -> tuple[str, ...]:
         """The UUIDs of its GPUs; none where it works on the CPU."""
         return () if self.device == CPU else tuple(self.device.split(","))
+
+    @property
+    def supervisor(self) -> Identity:
+        """Who was to start it on this machine."""
+        return Identity(pid=self.pid, start_ticks=self.start_ticks, boot=self.boot)
 
     @property
     def pilot(self) -> str:

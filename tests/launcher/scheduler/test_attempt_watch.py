@@ -9,11 +9,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.scheduler.attempt_watch import Adopted, Supervised, Unclear, find_out, watch
 from launcher.states import Done, Lost, Outcome, Stopped, Void, outcome_record
 from launcher.system.files import write_json
 from launcher.system.paths import Home
 from launcher.system.processes import boot_id, end_session, identity, marked, recorded, send
+from launcher.workers.attempt_watch import Adopted, Supervised, Unclear, find_out, watch
 from launcher.workers.fork_server_pool import ForkServer
 from launcher.workers.started_file import take_right, void_attempt
 from tests.build import (
@@ -57,7 +57,7 @@ def test_an_attempt_is_started_or_voided_and_never_both(
         attempt = an_attempt(home, a_spec(*shell(EFFECT, str(effects))), job=job)
         supervised = started(fork_server, attempt)
         time.sleep(pause_s)  # it finds the instant at which both are equally quick
-        found = watch(supervised.claim, attempt)
+        found = watch(supervised.supervisor.who, attempt)
         assert ended(supervised.descriptor)
         supervised.supervisor.channel.close()
         if isinstance(found, Adopted):
@@ -113,7 +113,7 @@ def test_a_supervisor_that_is_killed_at_any_instant_never_doubles_an_effect(
         supervised = started(fork_server, attempt)
         time.sleep(pause.uniform(0, 0.008))  # the instants that are to be met
         kill_supervisor(supervised)
-        found = watch(a_claim(job=job), attempt)
+        found = watch(a_claim(job=job).supervisor, attempt)
         if isinstance(found, Adopted):  # its program lives
             assert ended(found.descriptor)
             outcome = found.ending()
@@ -136,7 +136,7 @@ def test_a_program_whose_supervisor_was_killed_is_watched_to_its_end(
     supervised = started(fork_server, attempt)
     program = program_of(attempt)
     kill_supervisor(supervised)
-    orphan = watch(a_claim(), attempt)
+    orphan = watch(a_claim().supervisor, attempt)
     assert isinstance(orphan, Adopted)
     assert orphan.program == program
     assert orphan.ending() is None
@@ -155,7 +155,7 @@ def test_a_lone_program_that_does_not_listen_can_be_killed_with_what_it_started(
     supervised.insist()  # no more than a word while the supervisor lives
     assert supervised.ending() is None
     kill_supervisor(supervised)
-    orphan = watch(a_claim(), attempt)
+    orphan = watch(a_claim().supervisor, attempt)
     assert isinstance(orphan, Adopted)
     orphan.insist()
     assert ended(orphan.descriptor)
@@ -257,7 +257,7 @@ def test_an_attempt_without_a_folder_is_watched_while_its_supervisor_lives(
     supervised = started(fork_server, attempt)
     program = program_of(attempt)
     shutil.rmtree(attempt.folder)
-    found = watch(supervised.claim, attempt)
+    found = watch(supervised.supervisor.who, attempt)
     assert isinstance(found, Adopted)
     assert found.program == 0
     send(supervised.supervisor.who.pid, signal.SIGKILL)
@@ -284,7 +284,7 @@ def test_a_program_that_was_spawned_and_not_put_on_record_is_found_by_its_mark(
     attempt.started.write_text("{}\n")  # and here its supervisor was killed
     environment = {**os.environ, "LAUNCHER_ATTEMPT": str(attempt.folder)}
     with subprocess.Popen(["sleep", "60"], env=environment, start_new_session=True) as program:
-        found = watch(a_claim(), attempt)
+        found = watch(a_claim().supervisor, attempt)
         assert isinstance(found, Adopted)
         assert found.program == program.pid
         found.stop()
@@ -299,7 +299,7 @@ def test_a_program_of_an_older_launcher_is_known_by_its_own_record(home: Home) -
         who = identity(program.pid)
         assert who is not None
         write_json(attempt.folder / "process.json", who.record())
-        found = watch(a_claim(), attempt)
+        found = watch(a_claim().supervisor, attempt)
         assert isinstance(found, Adopted)
         assert found.program == program.pid
         program.kill()
@@ -315,7 +315,7 @@ def test_what_cannot_be_found_out_now_is_looked_at_again(home: Home) -> None:
             raise answer
         return answer
 
-    unclear = find_out(a_claim(), look)
+    unclear = find_out(home.attempt(1, 1), look)
     assert isinstance(unclear, Unclear)
     assert unclear.ending() is None, "not at once: that would be a storm"
     assert replace(unclear, again_at=0.0).ending() == Void(at=1.0)
@@ -338,7 +338,7 @@ def test_nobody_judges_an_attempt_while_its_program_is_being_spawned(home: Home)
     with subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True) as program:
         assert program.stdout is not None
         assert program.stdout.readline() == b"begun\n"
-        found = watch(a_claim(), attempt)
+        found = watch(a_claim().supervisor, attempt)
         assert isinstance(found, Adopted)
         assert found.program == program.pid
         program.kill()

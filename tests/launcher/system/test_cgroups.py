@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from launcher.context import WorkerEnvironment
-from launcher.scheduler.attempt_watch import Adopted, watch
 from launcher.states import Done, Lost, State
 from launcher.store.queue import Store
 from launcher.system import cgroups
@@ -17,6 +16,7 @@ from launcher.system.cgroups import base_of, folder_of, here, hindrance, members
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
 from launcher.system.paths import Home
 from launcher.system.processes import identity, send
+from launcher.workers.attempt_watch import Adopted, watch
 from launcher.workers.fork_server_pool import ForkServer
 from tests.build import (
     a_claim,
@@ -133,7 +133,7 @@ def test_a_daemon_without_a_mark_is_ended_before_the_next_attempt_when_its_super
     send(supervised.supervisor.who.pid, signal.SIGKILL)
     until(lambda: gone(supervised.supervisor.who.pid), "the supervisor is gone")
     supervised.supervisor.channel.close()
-    orphan = watch(a_claim(pid=supervised.supervisor.who.pid), attempt)
+    orphan = watch(a_claim(pid=supervised.supervisor.who.pid).supervisor, attempt)
     assert isinstance(orphan, Adopted)
     assert not gone(daemon)
     send(program, signal.SIGKILL)

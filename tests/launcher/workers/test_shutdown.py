@@ -11,13 +11,13 @@ import pytest
 
 from launcher.context import WorkerEnvironment
 from launcher.job import Spec, Terms
-from launcher.scheduler.attempt_watch import Supervised
 from launcher.states import Failed, State, Stopped
 from launcher.store.queue import Store
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
 from launcher.system.files import read_json
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import send
+from launcher.workers.attempt_watch import Supervised
 from launcher.workers.exit_outcome import (
     FAILED_PATIENCE_S,
     SIGNALLED_PATIENCE_S,

@@ -13,7 +13,7 @@ from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Spec, Terms
 from launcher.scheduler import attempts_elsewhere
-from launcher.scheduler.attempt_watch import RunningAttempts, Watch
+from launcher.scheduler.attempt_watch import RunningAttempts
 from launcher.scheduler.dispatch import Dispatch
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.disciplines import OURS, Discipline
@@ -25,6 +25,7 @@ from launcher.states import Outcome
 from launcher.store.queue import Store
 from launcher.store.rows import ReadyJob
 from launcher.system.paths import Home
+from launcher.workers.attempt_watch import Watch
 from launcher.workers.fork_server_pool import ForkServerPool, Outage
 from tests.build import a_context, a_spec, enqueue
 from tests.launcher.scheduler.remote.toy_pilot import HELLO, Pilot, ToyFleet
@@ -142,13 +143,13 @@ class Office:
             self.store.scheduling.forget()
         self.dispatch.sending.commit()
         for watch in self.dispatch.send() if sends else ():
-            self.attempts.add(watch)
+            self.attempts.add(watch.claim, watch)
         return reasons
 
     def news(self) -> list[tuple[int, Outcome | Watch]]:
         """Hear the pilots; return what became of attempts."""
         self.dispatch.hearing.hear()
-        return [(watch.claim.job, news) for watch, news in self.attempts.take_news(set())]
+        return [(claim.job, news) for claim, _, news in self.attempts.take_news(set())]
 
     def end(self, pilot: Pilot, attempt: str, outcome: Outcome | None) -> None:
         pilot.tell(Ended(attempt=attempt, outcome=outcome))

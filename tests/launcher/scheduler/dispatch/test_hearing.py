@@ -7,7 +7,6 @@ import pytest
 
 from launcher.backends.channel import Ended, Leaving, Run, Stop
 from launcher.backends.pilot import PilotLink
-from launcher.scheduler.attempt_watch import Watch
 from launcher.scheduler.attempts_elsewhere import (
     EndAwaited,
     OnPilot,
@@ -16,6 +15,7 @@ from launcher.scheduler.attempts_elsewhere import (
 )
 from launcher.states import Done, Failed, Lost, Outcome, Stopped, Void
 from launcher.store.rows import PILOT
+from launcher.workers.attempt_watch import Watch
 from launcher.workers.lease import ended_after_s, is_buried
 from launcher.workers.started_file import outcome_line
 from tests.build import a_claim
@@ -94,7 +94,7 @@ def adopted(office: Office) -> list[OnPilot]:
     watches = [office.dispatch.hearing.adopt(claim) for claim in office.store.scheduling.claims()]
     for watch in watches:
         assert isinstance(watch, OnPilot)
-        office.attempts.add(watch)
+        office.attempts.add(watch.claim, watch)
     return [watch for watch in watches if isinstance(watch, OnPilot)]
 
 
@@ -304,7 +304,7 @@ def test_pilot_is_not_buried_before_what_is_claimed_there_was_ended(office: Offi
     assert [*office.dispatch.hearing.bury()] == []
     assert office.fleet.done == []
     for watch in office.dispatch.send():
-        office.attempts.add(watch)
+        office.attempts.add(watch.claim, watch)
     assert isinstance(buried(office, "node n1 is down"), Void)
 
 
