@@ -106,7 +106,7 @@ async def take(machine: Machine, gpus: Devices, folder: Path) -> None:
             picture(app, folder / "top-idle.svg")
             queue.others = {start(cards[1], 24)}
             numbers = put(machine, store)
-            store.owning.hold([numbers["train/vit:pre&real:pre"]], time.time())
+            store.steering.hold([numbers["train/vit:pre&real:pre"]], time.time())
             await _work(app, pilot, gpus)
             picture(app, folder / "top-busy.svg")
             await _open_job(app, pilot)

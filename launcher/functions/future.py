@@ -95,7 +95,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         its `grace`; the future is cancelled when it has ended.
         """
         with open_queue() as (home, store):
-            touched = store.owning.cancel([self.job], time.time())
+            touched = store.steering.cancel([self.job], time.time())
             (row,) = store.read.jobs_by_id([self.job]) or [self._row]
             wake(home)
         self.take(row)

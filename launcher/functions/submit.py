@@ -29,7 +29,7 @@ from launcher.states import State
 from launcher.store.client import context_to_store, open_queue, say_if_stopped, see_served
 from launcher.store.queue import NEW, NewJob, Store
 from launcher.store.rows import JobRow
-from launcher.store.user_actions import HELD
+from launcher.store.steering import HELD
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home, find_home, make_home
 

@@ -33,9 +33,8 @@ from launcher.scheduler.waiting_line import Newcomers, in_turn
 from launcher.states import ReasonCode
 from launcher.store.client import cores_for
 from launcher.store.queue import Store
-from launcher.store.rows import Lane, ReadyJob, visible_devices
+from launcher.store.rows import Lane, ReadyJob, rank_of, visible_devices
 from launcher.store.usage import Usage
-from launcher.store.user_actions import rank_of
 from launcher.system import memory
 from launcher.system.config import read_configuration
 from launcher.system.environment import owners_environment

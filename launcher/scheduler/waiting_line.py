@@ -33,9 +33,8 @@ from launcher.scheduler.policy.disciplines import (
     queue_length,
 )
 from launcher.scheduler.policy.model import Machine, Running, Waiting, waiting
-from launcher.store.rows import ReadyJob
+from launcher.store.rows import AGEING_S, ReadyJob
 from launcher.store.scheduler_actions import Scheduling
-from launcher.store.user_actions import AGEING_S
 
 CREDIT_S = 8 * 3600.0  # card-seconds for a share of 1
 LEAST_S, MOST_S = 1.0, 86_400.0  # so long a job counts that has not ended, whatever is expected

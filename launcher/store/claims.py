@@ -12,10 +12,9 @@ from launcher.context import WorkerEnvironment, read_context
 from launcher.job import Resources, is_exact, numbers_of, read_spec, with_sources
 from launcher.states import Reason, ReasonCode, State
 from launcher.store.connection import NEW_EVENT, Connection, reason_columns, sources_of
-from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, lane_of, read_lane
+from launcher.store.rows import Claim, Lane, ReadyJob, claim_row, lane_of, rank_of, read_lane
 from launcher.store.runs import FirstJobs, Flow
 from launcher.store.usage import Usage
-from launcher.store.user_actions import rank_of
 from launcher.system.stored_fields import Unreadable, parsed, texts
 
 ADVICE = (

@@ -1,6 +1,6 @@
 """The queue on disk: how jobs come into it, as rows with what they need, or in the place of a waiting one.
 
-The scheduler's side is `scheduler_actions`, the owners' `steering` and `user_actions`.
+The scheduler's side is `scheduler_actions`, the owners' `steering`.
 """
 
 import json
@@ -17,10 +17,9 @@ from launcher.states import ENDED, OPEN, Reason, ReasonCode, State
 from launcher.store.connection import NEW_EVENT, Connection, reason_columns
 from launcher.store.job_queries import JobQueries
 from launcher.store.opening import open_database, open_to_read
-from launcher.store.rows import JobRow, lane_of
+from launcher.store.rows import JobRow, lane_of, rank_of
 from launcher.store.scheduler_actions import Scheduling
 from launcher.store.steering import Steering
-from launcher.store.user_actions import UserActions, rank_of
 from launcher.system.files import file_number
 from launcher.system.paths import Home
 
@@ -121,7 +120,7 @@ class Store:
     """One connection to the queue's database; use it from one thread.
 
     `read` answers questions, those inside `reading` as of one moment; `scheduling` is for the scheduler,
-    `owning` for those who own jobs, `steering` for what they change of them.
+    `steering` for those who own jobs.
     """
 
     def __init__(
@@ -152,8 +151,7 @@ class Store:
         self.read = JobQueries(database)
         self.database = database  # for questions of this package that few commands ask
         self.scheduling = Scheduling(self._db)
-        self.owning = UserActions(self._db)
-        self.steering = Steering(self._db, self.read, self.owning)
+        self.steering = Steering(self._db, self.read)
 
     def close(self) -> None:
         """Give the connection back."""
@@ -379,7 +377,11 @@ def replace_waiting(store: Store, row: JobRow, context: Context, new: NewJob, no
         spec=spec, needs=new.needs, after_any=new.after_any, state=state, reason=reason
     )
     job = store.put(row.run_id, context, replacing, now)
-    store.steering.keep_place(job, row.submitted, rank_of(row.submitted, spec.priority))
+    # its place is that of when it was submitted first
+    store.database.execute(
+        "UPDATE jobs SET submitted = ?, rank = ? WHERE id = ?",
+        (row.submitted, rank_of(row.submitted, spec.priority), job),
+    )
     return job
 
 

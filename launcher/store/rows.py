@@ -27,6 +27,16 @@ from launcher.store.connection import known_code, known_record, known_state, rea
 from launcher.system.processes import Identity
 from launcher.system.stored_fields import Unreadable, parsed, texts
 
+# One point of priority is worth a day of waiting. As all jobs age alike, the order of
+# "priority + age" never changes: it is kept in `rank`, and ageing costs nothing.
+AGEING_S = 86_400.0
+
+
+def rank_of(submitted: float, priority: int) -> float:
+    """Return a job's place in the queue, the smallest first: priority, then age, ageing slowly."""
+    return submitted - priority * AGEING_S
+
+
 HERE = ("local",)  # this machine, as `Lane.on` has it
 _OPTIONAL = {"signature", "visible", "least", "limit", "on"}
 _LANE = {"group", "resources", "breed", *_OPTIONAL}  # of its key

@@ -25,7 +25,6 @@ from launcher.store.connection import Connection, reason_columns
 from launcher.store.history_queries import PastUse, past_use
 from launcher.store.rows import Claim
 from launcher.store.runs import charge, set_vtimes
-from launcher.store.steering import paused_jobs
 from launcher.store.transitions import Requeue, Transitions
 from launcher.store.usage import (
     LONGEST_S,
@@ -244,7 +243,8 @@ class Scheduling:
 
     def paused(self) -> frozenset[int]:
         """Return the running jobs whose programs are to be paused."""
-        return paused_jobs(self._db)
+        query = "SELECT id FROM jobs WHERE state = 'running' AND paused IS NOT NULL"
+        return frozenset(self._db.numbers(query))
 
     def wishes(self) -> dict[int, str]:
         """Return what owners ask of running jobs."""

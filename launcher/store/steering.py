@@ -1,6 +1,7 @@
-"""The changes that owners make to jobs which are in the queue already: pauses, other terms, tags and notes.
+"""What owners do to jobs that are in the queue: cancel, hold, pause, change, tag, queue again, forget.
 
-A change of settings or terms is written only if nothing happened to the job meanwhile.
+Each is one transaction over all jobs named: all of it happens or nothing. A change of settings or terms is written
+only if nothing happened to the job meanwhile.
 """
 
 import json
@@ -12,14 +13,18 @@ from typing import NamedTuple
 from launcher.context import read_context
 from launcher.errors import UsageError
 from launcher.job import Spec, SpecWriter
-from launcher.states import OPEN, Reason, ReasonCode, State
+from launcher.states import ENDED, OPEN, Reason, ReasonCode, State
 from launcher.store.connection import Connection, reason_columns
 from launcher.store.job_queries import JobQueries
-from launcher.store.rows import JobRow, lane_of, read_lane
-from launcher.store.user_actions import UserActions, rank_of
+from launcher.store.rows import AGEING_S, JobRow, lane_of, rank_of, read_lane
+from launcher.store.transitions import CANCELLED
 from launcher.system.stored_fields import Unreadable, parsed
 from launcher.system.text import is_utf8
 
+HELD = Reason(code=ReasonCode.HELD, text="held by its owner")
+HELD_AGAIN = Reason(code=ReasonCode.HELD, text="asked to run again; held as it was before")
+RELEASED = Reason(code=ReasonCode.RELEASED, text="released")
+RETRIED = Reason(code=ReasonCode.RETRIED, text="asked to run again")
 RESUMED = Reason(code=ReasonCode.RESUMED, text="goes on after a pause")
 # why the newest attempt started where it did
 _STARTED = (
@@ -27,57 +32,6 @@ _STARTED = (
     " AND reason_code NOT IN ('paused', 'resumed') ORDER BY id DESC LIMIT 1"
 )
 _SET_REASON = "UPDATE jobs SET reason_code = ?, reason = ?, reason_data = ? WHERE id = ?"
-
-
-def pause(connection: Connection, reasons: Iterable[tuple[int, Reason]], now: float) -> list[int]:
-    """Record that running jobs are to be paused; return those that are now. Inside `writing`.
-
-    Args:
-        connection: to the queue.
-        reasons: of each job, what is to be said of its pause.
-        now: seconds since 1970.
-    """
-    paused = []
-    for job, reason in reasons:
-        changed = connection.execute(
-            "UPDATE jobs SET paused = ? WHERE id = ? AND state = 'running' AND paused IS NULL"
-            " AND wish = ''",
-            (now, job),
-        )
-        if changed.rowcount == 1:
-            connection.execute(_SET_REASON, (*reason_columns(reason), job))
-            connection.event(job, State.RUNNING, reason, now)
-            paused.append(job)
-    return paused
-
-
-def resume(connection: Connection, jobs: Iterable[int], now: float) -> list[int]:
-    """Record that paused jobs go on; return those that do now. Inside `writing`."""
-    resumed = []
-    for job in jobs:
-        row = connection.execute(
-            "SELECT paused, attempts FROM jobs WHERE id = ? AND state = 'running'"
-            " AND paused IS NOT NULL",
-            (job,),
-        ).fetchone()
-        if row is None:
-            continue
-        connection.execute(
-            "UPDATE attempts SET paused = paused + ? WHERE job = ? AND number = ?",
-            (max(0.0, now - row[0]), job, row[1]),
-        )
-        connection.execute("UPDATE jobs SET paused = NULL WHERE id = ?", (job,))
-        if (started := connection.execute(_STARTED, (job,)).fetchone()) is not None:
-            connection.execute(_SET_REASON, (*started, job))
-        connection.event(job, State.RUNNING, RESUMED, now)
-        resumed.append(job)
-    return resumed
-
-
-def paused_jobs(connection: Connection) -> frozenset[int]:
-    """Return the running jobs whose programs are to be paused."""
-    query = "SELECT id FROM jobs WHERE state = 'running' AND paused IS NOT NULL"
-    return frozenset(connection.numbers(query))
 
 
 class Meanwhile(UsageError):
@@ -93,89 +47,9 @@ class ChangedJob(NamedTuple):
     hashes: tuple[tuple[JobRow, str], ...] = ()  # the new ones of jobs that read what it makes
 
 
-def write_change(connection: Connection, changed: ChangedJob, now: float) -> None:
-    """Write a job's new spec, its lane, its timer, and the hashes that follow. Inside `writing`.
-
-    Raises:
-        Meanwhile: it, or a job that needs it, is not any more as it was.
-    """
-    row, spec = changed.row, changed.spec
-    # else the one that `launcher priority` may have given it meanwhile stays
-    priority = None if spec.priority == row.priority else spec.priority
-    number = connection.execute(
-        "UPDATE jobs SET spec = ?, sources = ?, hash = ?, priority = coalesce(?, priority),"
-        " rank = coalesce(?, rank), lane = ?"
-        " WHERE id = ? AND state = ? AND attempts = ? AND spec = ? AND hash = ?",
-        (
-            SpecWriter().text(spec, sources=False),
-            connection.sources_number(spec.sources),
-            spec.hash,
-            priority,
-            None if priority is None else rank_of(row.submitted, priority),
-            _lane(connection, row, spec),
-            *(row.id, row.state, row.attempts, row.spec_text, row.hash),
-        ),
-    ).rowcount
-    if number != 1:
-        state = connection.state_of(row.id)
-        what = "is gone" if state is None else f"is {state} now"
-        if state == row.state:
-            what = "was changed"
-        raise Meanwhile(f"job {row.id} {what}: nothing was changed; look at it, and try again")
-    if row.state in OPEN:  # of one that has ended, the event is that it is queued again
-        connection.event(row.id, row.state, changed.reason, now)
-        _set_timer(connection, row, spec)
-    for dependant, text in changed.hashes:
-        followed = connection.execute(
-            "UPDATE jobs SET hash = ? WHERE id = ? AND state = ? AND hash = ?",
-            (text, dependant.id, dependant.state, dependant.hash),
-        )
-        if followed.rowcount != 1:
-            raise Meanwhile(
-                f"{dependant.name} (job {dependant.id}) changed meanwhile, and needs job {row.id}: "
-                "nothing was changed; try again"
-            )
-
-
-def _lane(connection: Connection, row: JobRow, spec: Spec) -> int:
-    """Return the number of the job's lane, made if it is new; what it turned out to need of a GPU stays."""
-    number, key, body = connection.execute(
-        "SELECT jobs.lane, lanes.key, contexts.body FROM jobs"
-        " JOIN contexts ON contexts.id = jobs.context LEFT JOIN lanes ON lanes.id = jobs.lane"
-        " WHERE jobs.id = ?",
-        (row.id,),
-    ).fetchone()
-    try:
-        context = read_context(parsed(body, "the record of its surroundings"))
-        before = read_lane(key)
-    except (Unreadable, TypeError):
-        return int(number)  # the scheduler sets the job aside, and says why
-    after = lane_of(spec, context)._replace(least=before.least).key
-    connection.execute("INSERT OR IGNORE INTO lanes (key) VALUES (?)", (after,))
-    (lane,) = connection.execute("SELECT id FROM lanes WHERE key = ?", (after,)).fetchone()
-    return int(lane)
-
-
-def _set_timer(connection: Connection, row: JobRow, spec: Spec) -> None:
-    """Let the job wait for the time that its owner names; a pause after a failure stays."""
-    at = spec.terms.not_before
-    if at == row.spec.terms.not_before:
-        return
-    connection.execute("DELETE FROM timers WHERE job = ? AND since IS NULL", (row.id,))
-    start_at(connection, row.id, at)
-
-
-def start_at(connection: Connection, job: int, at: float | None) -> None:
-    """Let a job wait for a time, if one is given. Inside `writing`."""
-    if at is not None:
-        connection.execute("INSERT OR IGNORE INTO timers (job, at) VALUES (?, ?)", (job, at))
-    connection.count_waits([job])
-
-
 LONGEST_TAG, LONGEST_NOTE = 64, 10_000  # characters
 TAG_RULE = f"one word of at most {LONGEST_TAG} letters, digits and _.@/=-"
 _TAG = re.compile(r"\w[\w.@/=-]*")
-_AMONG = "SELECT value FROM json_each(?)"
 
 
 def is_tag(text: str) -> bool:
@@ -197,51 +71,220 @@ def check_note(text: str) -> None:
         raise UsageError("the note is no UTF-8 text")
 
 
-def change_tags(
-    connection: Connection, jobs: Iterable[int], add: Collection[str], remove: Collection[str]
-) -> list[int]:
-    """Give tags to jobs, and take others from them; return the jobs that are tagged otherwise now. Inside `writing`."""
-    changed = []
-    for job in jobs:
-        rows = [(job, tag) for tag in add]
-        given = "INSERT OR IGNORE INTO tags (job, tag) SELECT id, ?2 FROM jobs WHERE id = ?1"
-        number = sum(connection.execute(given, row).rowcount for row in rows)
-        taken = "DELETE FROM tags WHERE job = ? AND tag = ?"
-        number += sum(connection.execute(taken, (job, tag)).rowcount for tag in remove)
-        changed += [job] if number else []
-    return changed
-
-
-def set_note(connection: Connection, jobs: Iterable[int], text: str) -> list[int]:
-    """Write a note on jobs in the place of the one that is there; return those whose note is another now. Inside `writing`."""
-    update = "UPDATE jobs SET note = ?1 WHERE id = ?2 AND note <> ?1"
-    return [job for job in jobs if connection.execute(update, (text, job)).rowcount]
-
-
-def tags_of(connection: Connection, jobs: Iterable[int]) -> dict[int, list[str]]:
-    """Return job → its tags in the order of their names, of those that have some."""
-    rows = connection.execute(
-        f"SELECT job, tag FROM tags WHERE job IN ({_AMONG}) ORDER BY job, tag",
-        (json.dumps([*jobs]),),
-    )
-    tags: dict[int, list[str]] = {}
-    for job, tag in rows:
-        tags.setdefault(job, []).append(tag)
-    return tags
-
-
-def all_tags(connection: Connection) -> dict[str, int]:
-    """Return each tag with the number of its jobs."""
-    rows = connection.execute("SELECT tag, count(*) FROM tags GROUP BY tag ORDER BY tag")
-    return dict(rows.fetchall())
-
-
 class Steering:
-    """Each change is one transaction over all jobs named: all of it happens or nothing."""
+    """Changes that a person asks for."""
 
-    def __init__(self, connection: Connection, read: JobQueries, owning: UserActions) -> None:
+    def __init__(self, connection: Connection, read: JobQueries) -> None:
         """Work over a store's connection."""
-        self._db, self._read, self._owning = connection, read, owning
+        self._db, self._read = connection, read
+
+    def cancel(self, jobs: Sequence[int], now: float) -> list[int]:
+        """Cancel what waits, ask for the end of what runs; return the jobs that this concerns."""
+        with self._db.writing():
+            # the newest first: what needs another of them is cancelled itself, not skipped
+            touched = [
+                job
+                for job in sorted(jobs, reverse=True)
+                if self._wish(job, "cancel") or self._cancel_waiting(job, now)
+            ]
+        return touched[::-1]
+
+    def hold(self, jobs: Iterable[int], now: float) -> list[int]:
+        """Keep queued jobs from starting; return those that are held now."""
+        with self._db.writing():
+            return [
+                job
+                for job in jobs
+                if self._db.move(job, State.HELD, HELD, now, only_from=(State.QUEUED,))
+            ]
+
+    def release(self, jobs: Iterable[int], now: float) -> list[int]:
+        """Let held jobs start; return those."""
+        held = (State.HELD,)
+        with self._db.writing():
+            return [
+                job
+                for job in jobs
+                if self._db.move(job, State.QUEUED, RELEASED, now, only_from=held)
+            ]
+
+    def rename(self, job: int, name: str) -> None:
+        """Give an ended job another name, so that a new one can have its own. Inside `writing`."""
+        self._db.execute(
+            "UPDATE jobs SET name = ?1, spec = json_set(spec, '$.name', ?1)"
+            " WHERE id = ?2 AND state NOT IN ('queued', 'held', 'running')",
+            (name, job),
+        )
+
+    def prioritise(self, jobs: Iterable[int], priority: int) -> list[int]:
+        """Set the priority of jobs that wait; return those."""
+        changed = []
+        with self._db.writing():
+            for job in jobs:
+                row = self._db.execute(
+                    "UPDATE jobs SET priority = ?1, rank = submitted - ?1 * ?2"
+                    " WHERE id = ?3 AND state IN ('queued', 'held') RETURNING id",
+                    (priority, AGEING_S, job),
+                ).fetchone()
+                changed += [job] if row else []
+        return changed
+
+    def again(self, jobs: Collection[int]) -> list[int]:
+        """Return which jobs `retry` would queue: these, what they need, what was skipped for them.
+
+        A job that is open already is none of them; a need that is done stays so.
+        """
+        chosen: set[int] = set()
+        todo = list(jobs)
+        while todo:
+            job = todo.pop()
+            if job in chosen or self._db.state_of(job) in {None, *OPEN}:
+                continue
+            chosen.add(job)
+            todo += self._db.numbers(
+                "SELECT need FROM needs JOIN jobs ON jobs.id = need WHERE job = ?"
+                " AND any_end = 0 AND state IN ('failed', 'cancelled', 'skipped')",
+                job,
+            )
+            todo += self._db.numbers(
+                "SELECT job FROM needs JOIN jobs ON jobs.id = job WHERE need = ?"
+                " AND any_end = 0 AND state = 'skipped'",
+                job,
+            )
+        return sorted(chosen)
+
+    def held_before(self, jobs: Iterable[int]) -> set[int]:
+        """Return which ended jobs were held when they were cancelled or skipped."""
+        last = (
+            "SELECT state FROM events WHERE job = ? AND state NOT IN ('cancelled', 'skipped')"
+            " ORDER BY id DESC LIMIT 1"
+        )
+        last_states = {job: self._db.execute(last, (job,)).fetchone() for job in jobs}
+        return {job for job, row in last_states.items() if row and row[0] == State.HELD}
+
+    def retry(
+        self, jobs: Collection[int], now: float, changes: Sequence[ChangedJob] = ()
+    ) -> list[int]:
+        """Queue ended jobs again, those of `again`, with their counters at zero; return them all.
+
+        Those that `held_before` names are held again. Some get another spec, which is the reason then.
+
+        Raises:
+            Meanwhile: one of them is not any more as it was when its change was worked out; nothing was changed.
+        """
+        with self._db.writing():
+            self.change(changes, now)
+            reasons = {changed.row.id: changed.reason for changed in changes}
+            chosen = self.again(jobs)
+            held = self.held_before(chosen)
+            for job in chosen:
+                state, reason = (State.HELD, HELD_AGAIN) if job in held else (State.QUEUED, RETRIED)
+                self._db.move(job, state, reasons.get(job, reason), now, only_from=ENDED)
+                self._db.execute(
+                    "UPDATE jobs SET failures = 0, lost = 0, excused = 0, wish = '' WHERE id = ?",
+                    (job,),
+                )
+                self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
+            below = [
+                number
+                for job in chosen
+                for number in self._db.numbers("SELECT job FROM needs WHERE need = ?", job)
+            ]
+            self._db.count_waits({*chosen, *below})
+            for changed in changes:
+                if changed.spec.terms.not_before != changed.row.spec.terms.not_before:
+                    self._start_at(changed.row.id, changed.spec.terms.not_before)
+        return chosen
+
+    def change(self, jobs: Iterable[ChangedJob], now: float) -> None:
+        """Give jobs that wait or have ended another spec, lane and timer, and the hashes that follow.
+
+        Raises:
+            Meanwhile: one of them, or a job that needs it, is not any more as it was when its change was worked out;
+                nothing was changed.
+        """
+        with self._db.writing():
+            for changed in jobs:
+                self._change(changed, now)
+
+    def pause(self, reasons: Mapping[int, Reason], now: float) -> list[int]:
+        """Let running programs be paused; return whose are now. What is said of each is its reason."""
+        with self._db.writing():
+            paused = []
+            for job, reason in reasons.items():
+                changed = self._db.execute(
+                    "UPDATE jobs SET paused = ? WHERE id = ? AND state = 'running' AND paused IS NULL"
+                    " AND wish = ''",
+                    (now, job),
+                )
+                if changed.rowcount == 1:
+                    self._db.execute(_SET_REASON, (*reason_columns(reason), job))
+                    self._db.event(job, State.RUNNING, reason, now)
+                    paused.append(job)
+        return paused
+
+    def resume(self, jobs: Iterable[int], now: float) -> list[int]:
+        """Let paused programs go on; return whose do now."""
+        with self._db.writing():
+            resumed = []
+            for job in jobs:
+                row = self._db.execute(
+                    "SELECT paused, attempts FROM jobs WHERE id = ? AND state = 'running'"
+                    " AND paused IS NOT NULL",
+                    (job,),
+                ).fetchone()
+                if row is None:
+                    continue
+                self._db.execute(
+                    "UPDATE attempts SET paused = paused + ? WHERE job = ? AND number = ?",
+                    (max(0.0, now - row[0]), job, row[1]),
+                )
+                self._db.execute("UPDATE jobs SET paused = NULL WHERE id = ?", (job,))
+                if (started := self._db.execute(_STARTED, (job,)).fetchone()) is not None:
+                    self._db.execute(_SET_REASON, (*started, job))
+                self._db.event(job, State.RUNNING, RESUMED, now)
+                resumed.append(job)
+        return resumed
+
+    def change_tags(
+        self, jobs: Iterable[int], add: Collection[str], remove: Collection[str]
+    ) -> list[int]:
+        """Give tags to jobs, and take others from them; return the jobs that are tagged otherwise now."""
+        with self._db.writing():
+            changed = []
+            for job in jobs:
+                rows = [(job, tag) for tag in add]
+                given = (
+                    "INSERT OR IGNORE INTO tags (job, tag) SELECT id, ?2 FROM jobs WHERE id = ?1"
+                )
+                number = sum(self._db.execute(given, row).rowcount for row in rows)
+                taken = "DELETE FROM tags WHERE job = ? AND tag = ?"
+                number += sum(self._db.execute(taken, (job, tag)).rowcount for tag in remove)
+                changed += [job] if number else []
+        return changed
+
+    def set_note(self, jobs: Iterable[int], text: str) -> list[int]:
+        """Write a note on jobs in the place of the one that is there; return those whose note is another now."""
+        update = "UPDATE jobs SET note = ?1 WHERE id = ?2 AND note <> ?1"
+        with self._db.writing():
+            return [job for job in jobs if self._db.execute(update, (text, job)).rowcount]
+
+    def tags_of(self, jobs: Iterable[int]) -> dict[int, list[str]]:
+        """Return job → its tags in the order of their names, of those that have some."""
+        rows = self._db.execute(
+            "SELECT job, tag FROM tags WHERE job IN (SELECT value FROM json_each(?))"
+            " ORDER BY job, tag",
+            (json.dumps([*jobs]),),
+        )
+        tags: dict[int, list[str]] = {}
+        for job, tag in rows:
+            tags.setdefault(job, []).append(tag)
+        return tags
+
+    def all_tags(self) -> dict[str, int]:
+        """Return each tag with the number of its jobs."""
+        rows = self._db.execute("SELECT tag, count(*) FROM tags GROUP BY tag ORDER BY tag")
+        return dict(rows.fetchall())
 
     def dependants(self, job: int) -> list[JobRow]:
         """Return all jobs that need one done, directly or not, in any state; each after those that it needs."""
@@ -269,63 +312,143 @@ class Steering:
             numbers.update(below)
         return self._read.jobs_by_id(numbers)
 
-    def keep_place(self, job: int, submitted: float, rank: float) -> None:
-        """Give a job the place in the queue of when it was submitted first. Inside `writing`."""
-        self._db.execute(
-            "UPDATE jobs SET submitted = ?, rank = ? WHERE id = ?", (submitted, rank, job)
+    def forgettable(self, jobs: Iterable[int]) -> set[int]:
+        """Return which of these `forget` would delete, were it asked to delete them all.
+
+        One stays that is open, that an open job needs, or that may be run again with a job that
+        would not find it done.
+        """
+        gone = {job for job in jobs if self._db.state_of(job) not in {None, *OPEN}}
+        while kept := {job for job in gone if not self._bound(job) <= gone}:
+            gone -= kept
+        return gone
+
+    def forget(self, jobs: Iterable[int]) -> list[int]:
+        """Delete ended jobs with all that the queue knows of them; return those."""
+        with self._db.writing():
+            gone = sorted(self.forgettable(jobs))
+            for job in gone:
+                self._db.execute("DELETE FROM needs WHERE need = ?", (job,))
+                self._db.execute("DELETE FROM jobs WHERE id = ?", (job,))
+        return gone
+
+    def forget_contexts(self) -> None:
+        """Delete the environments of which no job is left; their numbers are never used again."""
+        with self._db.writing():
+            self._db.execute(
+                "UPDATE contexts SET body = '', digest = 'forgotten ' || id"
+                " WHERE body <> '' AND id NOT IN (SELECT context FROM jobs)"
+            )
+
+    def _bound(self, job: int) -> set[int]:
+        """Return the jobs that could not go on without an ended one."""
+        waiting = "IN ('queued', 'held', 'running')"
+        which = waiting if self._db.state_of(job) is State.DONE else "<> 'done'"
+        return set(
+            self._db.numbers(
+                "SELECT job FROM needs JOIN jobs ON jobs.id = job"
+                f" WHERE need = ? AND any_end = 0 AND state {which}",
+                job,
+            )
         )
 
-    def change(self, jobs: Sequence[ChangedJob], now: float) -> None:
-        """Give jobs that wait or have ended another spec.
-
-        Raises:
-            Meanwhile: one of them is not any more as it was when its change was worked out; nothing was changed.
-        """
+    def share(self, run: str, share: float) -> None:
+        """Give all runs with a name a share of the machine, wherever their results lie."""
         with self._db.writing():
-            for changed in jobs:
-                write_change(self._db, changed, now)
+            self._db.execute("UPDATE runs SET share = ? WHERE name = ?", (share, run))
 
-    def retry(self, jobs: Collection[int], changes: Sequence[ChangedJob], now: float) -> list[int]:
-        """Queue ended jobs again, some of them with another spec; see `UserActions.retry`.
-
-        Raises:
-            Meanwhile: one of them is not any more as it was when its change was worked out; nothing was changed.
-        """
+    def limit(self, group: str, slots: int | None) -> None:
+        """Let at most `slots` jobs of a group run at once; None: as many as there is room for."""
         with self._db.writing():
-            self.change(changes, now)
-            reasons = {changed.row.id: changed.reason for changed in changes}
-            queued = self._owning.retry(jobs, now, reasons)
-            for changed in changes:
-                if changed.spec.terms.not_before != changed.row.spec.terms.not_before:
-                    start_at(self._db, changed.row.id, changed.spec.terms.not_before)
-        return queued
+            if slots is None:
+                self._db.execute("DELETE FROM groups WHERE name = ?", (group,))
+                return
+            self._db.execute(
+                "INSERT INTO groups VALUES (?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET slots = excluded.slots",
+                (group, slots),
+            )
 
-    def pause(self, reasons: Mapping[int, Reason], now: float) -> list[int]:
-        """Let running programs be paused; return whose are now. What is said of each is its reason."""
-        with self._db.writing():
-            return pause(self._db, reasons.items(), now)
+    def _cancel_waiting(self, job: int, now: float) -> bool:
+        waiting = (State.QUEUED, State.HELD)
+        if not self._db.move(job, State.CANCELLED, CANCELLED, now, only_from=waiting):
+            return False
+        self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
+        self._db.count_waits([job])
+        self._db.propagate_end(job, State.CANCELLED, now)
+        return True
 
-    def resume(self, jobs: Sequence[int], now: float) -> list[int]:
-        """Let paused programs go on; return whose do now."""
-        with self._db.writing():
-            return resume(self._db, jobs, now)
+    def _wish(self, job: int, wish: str) -> bool:
+        changed = self._db.execute(
+            "UPDATE jobs SET wish = ? WHERE id = ? AND state = 'running'", (wish, job)
+        )
+        return changed.rowcount == 1
 
-    def change_tags(
-        self, jobs: Iterable[int], add: Collection[str], remove: Collection[str]
-    ) -> list[int]:
-        """Give tags to jobs, and take others from them; return the jobs that are tagged otherwise now."""
-        with self._db.writing():
-            return change_tags(self._db, jobs, add, remove)
+    def _change(self, changed: ChangedJob, now: float) -> None:
+        row, spec = changed.row, changed.spec
+        # else the one that `launcher priority` may have given it meanwhile stays
+        priority = None if spec.priority == row.priority else spec.priority
+        number = self._db.execute(
+            "UPDATE jobs SET spec = ?, sources = ?, hash = ?, priority = coalesce(?, priority),"
+            " rank = coalesce(?, rank), lane = ?"
+            " WHERE id = ? AND state = ? AND attempts = ? AND spec = ? AND hash = ?",
+            (
+                SpecWriter().text(spec, sources=False),
+                self._db.sources_number(spec.sources),
+                spec.hash,
+                priority,
+                None if priority is None else rank_of(row.submitted, priority),
+                self._lane(row, spec),
+                *(row.id, row.state, row.attempts, row.spec_text, row.hash),
+            ),
+        ).rowcount
+        if number != 1:
+            state = self._db.state_of(row.id)
+            what = "is gone" if state is None else f"is {state} now"
+            if state == row.state:
+                what = "was changed"
+            raise Meanwhile(f"job {row.id} {what}: nothing was changed; look at it, and try again")
+        if row.state in OPEN:  # of one that has ended, the event is that it is queued again
+            self._db.event(row.id, row.state, changed.reason, now)
+            self._set_timer(row, spec)
+        for dependant, text in changed.hashes:
+            followed = self._db.execute(
+                "UPDATE jobs SET hash = ? WHERE id = ? AND state = ? AND hash = ?",
+                (text, dependant.id, dependant.state, dependant.hash),
+            )
+            if followed.rowcount != 1:
+                raise Meanwhile(
+                    f"{dependant.name} (job {dependant.id}) changed meanwhile, and needs job {row.id}: "
+                    "nothing was changed; try again"
+                )
 
-    def set_note(self, jobs: Iterable[int], text: str) -> list[int]:
-        """Write a note on jobs; return those whose note is another now."""
-        with self._db.writing():
-            return set_note(self._db, jobs, text)
+    def _lane(self, row: JobRow, spec: Spec) -> int:
+        """Return the number of the job's lane, made if it is new; what it turned out to need of a GPU stays."""
+        number, key, body = self._db.execute(
+            "SELECT jobs.lane, lanes.key, contexts.body FROM jobs"
+            " JOIN contexts ON contexts.id = jobs.context LEFT JOIN lanes ON lanes.id = jobs.lane"
+            " WHERE jobs.id = ?",
+            (row.id,),
+        ).fetchone()
+        try:
+            context = read_context(parsed(body, "the record of its surroundings"))
+            before = read_lane(key)
+        except (Unreadable, TypeError):
+            return int(number)  # the scheduler sets the job aside, and says why
+        after = lane_of(spec, context)._replace(least=before.least).key
+        self._db.execute("INSERT OR IGNORE INTO lanes (key) VALUES (?)", (after,))
+        (lane,) = self._db.execute("SELECT id FROM lanes WHERE key = ?", (after,)).fetchone()
+        return int(lane)
 
-    def tags_of(self, jobs: Iterable[int]) -> dict[int, list[str]]:
-        """Return job → its tags in the order of their names, of those that have some."""
-        return tags_of(self._db, jobs)
+    def _set_timer(self, row: JobRow, spec: Spec) -> None:
+        """Let the job wait for the time that its owner names; a pause after a failure stays."""
+        at = spec.terms.not_before
+        if at != row.spec.terms.not_before:
+            self._db.execute("DELETE FROM timers WHERE job = ? AND since IS NULL", (row.id,))
+            self._start_at(row.id, at)
 
-    def all_tags(self) -> dict[str, int]:
-        """Return each tag with the number of its jobs."""
-        return all_tags(self._db)
+    def _start_at(self, job: int, at: float | None) -> None:
+        """Let a job wait for a time, if one is given."""
+        if at is not None:
+            self._db.execute("INSERT OR IGNORE INTO timers (job, at) VALUES (?, ?)", (job, at))
+        self._db.count_waits([job])

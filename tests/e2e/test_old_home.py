@@ -136,7 +136,7 @@ def test_a_home_of_each_schema_opens_and_its_jobs_go_on(toys: Project, schema: i
     numbers = {row.name: row.id for row in store.read.jobs()}
     assert [*numbers] == [*expected]
     assert [tuple(row) for row in store.database.execute("PRAGMA foreign_key_check")] == []
-    store.owning.release([numbers["command/held"]], time.time())
+    store.steering.release([numbers["command/held"]], time.time())
     ensure_scheduler(toys.home)
     wake(toys.home)
     open_jobs = {State.QUEUED, State.RUNNING, State.HELD}

@@ -160,7 +160,7 @@ def command(
         if not yes:
             ask(jobs, f"{_question(jobs, copies)}?", needed=True)
         freed, gone, left = _clean(home, store, jobs)
-        store.owning.forget_contexts()
+        store.steering.forget_contexts()
         freed += copies.size + _delete_calls(home, store, gone)
         kept = delete_copies(copies.old)
     say(gone, _what)
@@ -186,7 +186,7 @@ def _chosen(store: Store, patterns: Sequence[str], rules: Rules) -> list[JobRow]
     else:
         jobs = ended or store.read.ended_before(now - rules.older_s, rules.states)
     allowed = choose(jobs, rules, ended=ended, now=now)
-    free = store.owning.forgettable(job.id for job in allowed)
+    free = store.steering.forgettable(job.id for job in allowed)
     return [job for job in allowed if job.id in free]
 
 
@@ -208,7 +208,7 @@ def _clean(
                 kept += [trouble] if trouble else []
             left += kept
             clear += [] if kept else [job.id]
-        forgotten = set(store.owning.forget(clear))
+        forgotten = set(store.steering.forget(clear))
         gone += [job for job in batch if job.id in forgotten]
     return freed, gone, left
 

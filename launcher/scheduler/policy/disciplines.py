@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD
 from launcher.scheduler.policy.model import UNKNOWN, Machine, Running, Waiting
-from launcher.store.user_actions import AGEING_S
+from launcher.store.rows import AGEING_S
 
 LEAST_S = 60.0  # shorter jobs count as so long: else one of a second would pass all others
 USUAL_S = 3600.0  # a job of which nothing is known counts as so long

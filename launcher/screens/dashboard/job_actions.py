@@ -81,7 +81,7 @@ def _held(job: JobRow, store: Store) -> JobAction | str:  # noqa: ARG001  # as e
         verb="hold job",
         tail="? it starts only when it is released",
         done="held",
-        act=lambda queue: queue.owning.hold([job.id], time.time()),
+        act=lambda queue: queue.steering.hold([job.id], time.time()),
         after=wake,
     )
 
@@ -93,7 +93,7 @@ def _released(job: JobRow, store: Store) -> JobAction | str:  # noqa: ARG001  # 
         job=job,
         verb="release job",
         done="released",
-        act=lambda queue: queue.owning.release([job.id], time.time()),
+        act=lambda queue: queue.steering.release([job.id], time.time()),
         after=set_off,
     )
 
@@ -155,7 +155,7 @@ def _cancelled(job: JobRow, store: Store) -> JobAction | str:
         verb="end running job" if runs else "cancel job",
         tail=f"?{dependants}",
         done="asked to end" if runs else "cancelled",
-        act=lambda queue: queue.owning.cancel([job.id], time.time()),
+        act=lambda queue: queue.steering.cancel([job.id], time.time()),
         after=_wake_or_start if runs else wake,
     )
 
@@ -165,15 +165,15 @@ def _again(job: JobRow, store: Store) -> JobAction | str:
         return f"job {job.id} is {job.state}: only what ended can be retried"
     if job.state is State.DONE:
         return f"job {job.id} is done; `launcher retry {job.id} --force` runs it again"
-    others = len(store.owning.again([job.id])) - 1
+    others = len(store.steering.again([job.id])) - 1
     verb = "belongs" if others == 1 else "belong"
     dependants = f" with {counted(others, 'job')} that {verb} to it" if others else ""
     return JobAction(
         job=job,
         verb="retry job",
         tail=f"{dependants}?",
-        done="held again" if store.owning.held_before([job.id]) else "queued again",
-        act=lambda queue: queue.owning.retry([job.id], time.time()),
+        done="held again" if store.steering.held_before([job.id]) else "queued again",
+        act=lambda queue: queue.steering.retry([job.id], time.time()),
         after=_go_on,
     )
 
@@ -189,7 +189,7 @@ def _with_priority(job: JobRow, store: Store, *, by: int) -> JobAction | str:  #
         verb="priority of job",
         tail=f": {job.priority} → {priority}?",
         done=f"given priority {priority}",
-        act=lambda queue: queue.owning.prioritise([job.id], priority),
+        act=lambda queue: queue.steering.prioritise([job.id], priority),
         after=wake,
     )
 

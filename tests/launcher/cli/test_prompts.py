@@ -164,7 +164,7 @@ def test_held_jobs_wait_until_they_are_released(
 @pytest.mark.parametrize("verb", ["hold", "release", "priority"])
 def test_a_dry_run_changes_nothing(launcher: Launcher, store: Store, verb: str) -> None:
     enqueue(store, a_spec(name="train/a"), a_spec(name="train/b"))
-    store.owning.hold([2], 1.0)
+    store.steering.hold([2], 1.0)
     number = ("7",) if verb == "priority" else ()
     answer = launcher(verb, "--dry-run", *number, "train/*")
     would = {"hold": "be held", "release": "be released", "priority": "get priority 0 → 7"}[verb]
@@ -261,7 +261,7 @@ def test_all_that_failed_is_retried(launcher: Launcher, home: Home, store: Store
     for job in (a, c):
         ended(store, job, error="no")
     ended(store, b)
-    store.owning.cancel([d], 3.0)
+    store.steering.cancel([d], 3.0)
     answer = launcher("retry", "--failed", "--dry-run")
     assert [line.split("\t")[0] for line in answer.out.splitlines()] == ["1", "3"]
     answer = launcher("retry", "--failed", "train/")
@@ -315,10 +315,10 @@ def test_a_held_job_that_was_cancelled_is_held_again(launcher: Launcher, store: 
 
 def test_a_held_job_that_was_skipped_is_held_again(store: Store) -> None:
     a, b = a_chain(store, "train/a", "train/b")
-    store.owning.hold([b], 1.0)
-    store.owning.cancel([a], 2.0)
+    store.steering.hold([b], 1.0)
+    store.steering.cancel([a], 2.0)
     assert states(store) == [State.CANCELLED, State.SKIPPED]
-    assert store.owning.retry([a], 3.0) == [a, b]
+    assert store.steering.retry([a], 3.0) == [a, b]
     assert states(store) == [State.QUEUED, State.HELD]
 
 
@@ -342,8 +342,8 @@ def test_a_group_is_made_changed_and_forgotten(launcher: Launcher, store: Store)
 
 
 def test_groups_are_listed_with_what_runs_and_waits(launcher: Launcher, store: Store) -> None:
-    store.owning.limit("downloads", 2)
-    store.owning.limit("other", 1)
+    store.steering.limit("downloads", 2)
+    store.steering.limit("other", 1)
     terms = Terms(group="downloads")
     jobs = enqueue(
         store,
@@ -352,7 +352,7 @@ def test_groups_are_listed_with_what_runs_and_waits(launcher: Launcher, store: S
     )
     claimed(store, jobs[0])
     claimed(store, jobs[5])
-    store.owning.hold([jobs[1]], 1.0)
+    store.steering.hold([jobs[1]], 1.0)
     ended(store, jobs[2])
     assert launcher("group").out == "downloads\t2\t1\t3\nother\t1\t0\t0\n"
     assert launcher("group", "other").out == "other\t1\t0\t0\n"
@@ -384,7 +384,7 @@ def test_groups_are_listed_with_what_runs_and_waits(launcher: Launcher, store: S
 def test_what_is_no_group_is_an_error(
     launcher: Launcher, store: Store, words: Sequence[str], message: str
 ) -> None:
-    store.owning.limit("downloads", 3)
+    store.steering.limit("downloads", 3)
     answer = launcher("group", *words)
     assert answer.code == 2
     assert message in answer.err

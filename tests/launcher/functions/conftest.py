@@ -48,7 +48,7 @@ def queue(home: Home) -> Iterator[Home]:
     yield home
     store = Store(home, durable=False)
     try:
-        store.owning.cancel([job.id for job in store.read.jobs_open()], time.time())
+        store.steering.cancel([job.id for job in store.read.jobs_open()], time.time())
         wake(home)
     finally:
         store.close()

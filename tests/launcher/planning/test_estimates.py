@@ -152,6 +152,6 @@ def test_of_an_attempt_that_failed_before_nothing_is_learned(store: Store) -> No
         assert claim is not None
         store.scheduling.finish(claim, ending, outputs={}, now=ending.at)
         if isinstance(ending, Failed):
-            store.owning.retry([job], 100.0)
+            store.steering.retry([job], 100.0)
     ((_, seconds, device),) = store.read.done_lately(10)
     assert (seconds, device) == (3.0, "cpu")

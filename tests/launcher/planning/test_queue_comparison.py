@@ -28,7 +28,7 @@ def test_a_plan_says_nothing_of_options_that_are_as_they_were(store: Store, top:
 
 def test_a_cancelled_job_is_queued_with_the_options_of_the_file(store: Store) -> None:
     queue(store, a_plan(FILE))
-    store.owning.cancel([row.id for row in store.read.jobs()], 1.0)
+    store.steering.cancel([row.id for row in store.read.jobs()], 1.0)
     queue(store, a_plan(f"resources: {{cpus: 2}}\n{FILE}"))
     assert {row.spec.resources.cpus for row in store.read.jobs()} == {2}
     assert other_options(comparison(store, a_plan(f"resources: {{cpus: 2}}\n{FILE}")).jobs) == ""

@@ -338,7 +338,7 @@ def test_a_running_job_that_is_cancelled_ends_and_those_that_need_it_are_skipped
     )
     attempt = calm.running(first)
     program = program_of(attempt)
-    calm.store.owning.cancel([first], time.time())
+    calm.store.steering.cancel([first], time.time())
     wake(calm.home)
     assert calm.wait(first, second) == [State.CANCELLED, State.SKIPPED]
     assert endings(calm.store, first) == ["stopped"]
@@ -353,7 +353,7 @@ def test_a_lone_program_can_be_cancelled(calm: Queue) -> None:
         lambda: f"job={job} attempt=1 adopted" in calm.home.scheduler_log.read_text(),
         "the program is adopted",
     )
-    calm.store.owning.cancel([job], time.time())
+    calm.store.steering.cancel([job], time.time())
     wake(calm.home)
     assert calm.wait(job) == [State.CANCELLED]
     assert identity(program_of(attempt)) is None
@@ -521,7 +521,7 @@ def test_a_job_does_not_start_before_its_time(calm: Queue, effects: Path) -> Non
 
 
 def test_no_more_jobs_of_a_group_run_at_once_than_its_limit(calm: Queue, effects: Path) -> None:
-    calm.store.owning.limit("narrow", 1)
+    calm.store.steering.limit("narrow", 1)
     specs = [
         replace(
             a_job_with_an_effect(effects, f"command/{number}", 0.02), terms=Terms(group="narrow")

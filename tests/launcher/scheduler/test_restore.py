@@ -50,7 +50,7 @@ def serve(home: Home) -> None:
 def retry(home: Home, job: int) -> None:
     """Do what `launcher retry` does."""
     store = Store(home, durable=False)
-    assert store.owning.retry([job], time.time()) == [job]
+    assert store.steering.retry([job], time.time()) == [job]
     store.close()
     serve(home)
 

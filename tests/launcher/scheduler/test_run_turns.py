@@ -62,7 +62,7 @@ def test_a_run_that_goes_first_for_its_priority_is_told_so(
     (job, _) = enqueue(
         store, a_spec(name="command/1"), a_spec(name="command/2", cpus=2), run="plain"
     )
-    store.owning.prioritise(sweep, 2)
+    store.steering.prioritise(sweep, 2)
     answer = launcher("show", str(job)).out
     assert (
         "first by age of run plain (share 1, used 0.0 core-hours lately); run sweep (share 1"
@@ -75,7 +75,7 @@ def test_where_no_other_run_waits_nothing_is_told_of_turns(
     launcher: Launcher, store: Store, sweep: list[int]
 ) -> None:
     (held,) = enqueue(store, on_gpu("command/1"), run="quick")
-    store.owning.hold([held], 1.0)
+    store.steering.hold([held], 1.0)
     assert "of run" not in launcher("show", str(sweep[2])).out
     assert json.loads(launcher("show", str(held), "--json").out)["turn"] is None
 
@@ -102,7 +102,7 @@ def test_shares_are_listed_and_changed(launcher: Launcher, store: Store, sweep: 
                   "running": 0, "waiting": 5}],
     }  # fmt: skip
     assert "did you mean 'sweep'?" in launcher("share", "swep", "2").err
-    store.owning.cancel(sweep, 1.0)
+    store.steering.cancel(sweep, 1.0)
     assert launcher("share", "sweep").err == "run sweep has no jobs that run or wait\n"
 
 
@@ -152,7 +152,7 @@ def test_under_another_policy_runs_take_no_turns(
     answer = json.loads(launcher("status", "--json").out)
     waiting = [job["id"] for job in answer["jobs"] if job["state"] == "queued"]
     assert waiting == [*sweep, *quick]
-    store.owning.hold([*waiting], 1.0)
+    store.steering.hold([*waiting], 1.0)
 
     gate = tmp_path / "gate"
     waits = shell(f"until [ -e {gate} ]; do sleep 0.01; done")
@@ -175,7 +175,7 @@ def test_under_another_policy_runs_take_no_turns(
 def test_where_a_run_begins_beside_others_is_found_again_after_a_disk_was_full(
     home: Home, store: Store, sweep: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.owning.hold(sweep[1:], 1.0)
+    store.steering.hold(sweep[1:], 1.0)
     store.database.execute("UPDATE runs SET vtime = 1e6")
     store_vtimes, asked, looks = store.scheduling.set_vtimes, list[int](), list[int]()
 

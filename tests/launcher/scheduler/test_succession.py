@@ -126,7 +126,7 @@ def test_the_order_of_the_next_job_is_written_ahead_and_deleted_where_another_on
     ensure_scheduler(home)
     wake(home)
     lie_ahead(home, store, second)
-    store.owning.cancel([second], time.time())
+    store.steering.cancel([second], time.time())
     wake(home)
     lie_ahead(home, store, third)
     assert not home.attempt(second, 1).folder.exists()

@@ -138,7 +138,7 @@ def test_a_waiting_job_tells_what_its_lane_lacks(store: Store) -> None:
     store.scheduling.explain({first.lane_id: a_reason("needs 4 cores, 1 of 8 free")})
     assert why(job_row(store, a)) == why(job_row(store, c)) == "needs 4 cores, 1 of 8 free"
     assert why(job_row(store, b)) == "needs 1 more job"
-    store.owning.hold([c], 2.0)
+    store.steering.hold([c], 2.0)
     assert why(job_row(store, c)) == "held by its owner"
 
 

@@ -125,7 +125,7 @@ def test_waiting_jobs_stand_in_the_order_in_which_they_start_and_the_rest_is_cou
     home: Home, store: Store
 ) -> None:
     jobs = enqueue(store, *(a_spec(name=f"command/{number}") for number in range(9)))
-    store.owning.prioritise([jobs[5]], 3)
+    store.steering.prioritise([jobs[5]], 3)
     screen = snapshots(home, store).take(waiting=4)
     assert [one.id for one in screen.waiting] == [jobs[5], *jobs[:3]]
     assert screen.more == 5
@@ -181,8 +181,8 @@ def test_what_ended_is_told_with_its_result_and_failed_attempts_with_what_was_do
 
 def test_releasing_and_holding_are_no_ends(home: Home, store: Store) -> None:
     (job,) = enqueue(store, a_spec())
-    store.owning.hold([job], NOW)
-    store.owning.release([job], NOW)
+    store.steering.hold([job], NOW)
+    store.steering.release([job], NOW)
     assert snapshots(home, store).take().recent == ()
 
 
@@ -304,7 +304,7 @@ def test_a_job_that_is_held_or_a_stopped_queue_comes_to_no_end(home: Home, store
     jobs = trainings(store, 7)
     for job in jobs[:3]:
         finish(store, job, -10, 0, Done(at=NOW))
-    store.owning.hold(jobs[3:5], NOW)
+    store.steering.hold(jobs[3:5], NOW)
     claimed(store, jobs[5], NOW)
     assert snapshots(home, store).take().left_s == 20.0
     home.stop.write_text("{}")
@@ -373,8 +373,8 @@ def test_each_attempt_is_told_with_its_own_time(home: Home, store: Store) -> Non
     finish(store, job, -90, -60, Failed(at=NOW - 60, error="boom"))
     store.scheduling.let_go(NOW - 50)
     finish(store, job, -50, -40, Failed(at=NOW - 40, error="boom"))
-    store.owning.retry([job], NOW - 30)
-    store.owning.cancel([job], NOW - 20)
+    store.steering.retry([job], NOW - 30)
+    store.steering.cancel([job], NOW - 20)
     told = [(one.state, one.seconds) for one in snapshots(home, store).take().recent]
     assert told == [(State.CANCELLED, None), (State.FAILED, 10.0), (State.FAILED, 30.0)]
 
@@ -389,7 +389,7 @@ def test_a_report_out_of_all_reason_is_none(home: Home, store: Store) -> None:
 
 
 def test_groups_are_told_with_how_many_of_their_jobs_run(home: Home, store: Store) -> None:
-    store.owning.limit("downloads", 2)
+    store.steering.limit("downloads", 2)
     (job,) = enqueue(store, a_spec(terms=Terms(group="downloads")))
     claimed(store, job)
     (group,) = snapshots(home, store).take().groups

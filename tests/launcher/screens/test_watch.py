@@ -79,8 +79,8 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_a_line_for_each_change(stor
     with seen("status", "--watch", TERM="dumb") as window:
 
         def told(text: str) -> bool:  # nobody knows when it begins to look
-            store.owning.hold([job], 1.0)
-            store.owning.release([job], 1.0)
+            store.steering.hold([job], 1.0)
+            store.steering.release([job], 1.0)
             return "held" in text
 
         window.until(told, "it tells of a change")
@@ -151,8 +151,8 @@ def test_a_pipe_gets_a_line_for_each_change(store: Store, tmp_path: Path) -> Non
         watch = subprocess.Popen([*COMMAND, "status", "--watch"], stdout=file)
 
     def begins() -> bool:  # nobody knows when it begins to look
-        store.owning.hold([b], 1.0)
-        store.owning.release([b], 1.0)
+        store.steering.hold([b], 1.0)
+        store.steering.release([b], 1.0)
         return bool(told.read_text())
 
     until(begins, "it tells of a change")

@@ -102,7 +102,7 @@ def test_waiting_for_jobs_of_a_stopped_queue_says_so_instead_of_waiting_for_ever
 def test_waiting_for_machines_tells_of_all_jobs(launcher: Launcher, store: Store) -> None:
     good, bad = enqueue(store, a_spec(name="train/a"), a_spec(name="train/b"))
     store.scheduling.finish(claimed(store, good), Done(at=2.0), outputs={}, now=2.0)
-    store.owning.cancel([bad], 3.0)
+    store.steering.cancel([bad], 3.0)
     answer = launcher("wait", "train/", "--json")
     record = json.loads(answer.out)
     assert (answer.code, record["schema"]) == (1, 1)

@@ -51,11 +51,11 @@ def test_a_cancelled_job_holds_nothing_up(store: Store, runs: bool) -> None:
     first, second = two(store)
     if runs:
         claim = claimed(store, first)
-        store.owning.cancel([first], 2.0)
+        store.steering.cancel([first], 2.0)
         assert ready(store) == []
         store.scheduling.finish(claim, Stopped(at=2.5), outputs={}, now=3.0)
     else:
-        store.owning.cancel([first], 2.0)
+        store.steering.cancel([first], 2.0)
     assert states(store) == [State.CANCELLED, State.QUEUED]
     assert ready(store) == [second]
 
@@ -113,7 +113,7 @@ def test_a_job_waits_for_all_of_both_sorts(store: Store) -> None:
 def test_a_job_that_is_retried_is_waited_for_again(store: Store) -> None:
     first, second = two(store)
     end(store, first, Failed(at=2.0, error="no"))
-    store.owning.retry([first], 3.0)
+    store.steering.retry([first], 3.0)
     assert (ready(store), job_row(store, second).waits) == ([first], 1)
     end(store, first, Done(at=4.0))
     assert ready(store) == [second]
@@ -123,14 +123,14 @@ def test_retrying_a_job_does_not_take_along_one_of_which_only_the_end_counts(sto
     first, second = two(store)
     end(store, first, Failed(at=2.0, error="no"))
     end(store, second, Failed(at=2.0, error="no"))
-    assert store.owning.again([second]) == [second]
+    assert store.steering.again([second]) == [second]
 
 
 def test_an_ended_job_may_be_forgotten_though_others_waited_for_its_end(store: Store) -> None:
     first, second = two(store)
-    assert store.owning.forget([first]) == [], "it is open"
+    assert store.steering.forget([first]) == [], "it is open"
     end(store, first, Failed(at=2.0, error="no"))
-    assert store.owning.forget([first]) == [first]
+    assert store.steering.forget([first]) == [first]
     assert ready(store) == [second]
 
 

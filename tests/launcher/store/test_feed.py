@@ -29,7 +29,7 @@ def test_each_change_is_told_once_from_an_event_on(store: Store, other: Store) -
     first, second = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
     feed, from_the_beginning = Feed(store), Feed(store, 0)
     assert feed.since() == []
-    other.owning.hold([second], 3.0)
+    other.steering.hold([second], 3.0)
     assert [change[:3] for change in feed.since()] == [(3.0, second, State.HELD)]
     assert feed.since() == []
     assert [change.job for change in from_the_beginning.since()] == [first, second, second]
@@ -42,7 +42,7 @@ def test_the_queue_is_not_read_where_no_other_process_has_written(
     feed = Feed(store)
     assert feed.has_changed(), "nobody has looked before"
     assert not feed.has_changed()
-    other.owning.hold([1], 3.0)
+    other.steering.hold([1], 3.0)
     assert feed.has_changed()
     assert not feed.has_changed()
 
@@ -51,7 +51,7 @@ def test_followed_jobs_are_as_they_are_now(home: Home, store: Store, other: Stor
     first, second, third = enqueue(store, *(a_spec(name=f"command/{name}") for name in "abc"))
     followed = FollowedJobs(home, store, store.read.jobs_by_id([first, second]))
     ended(other, first)
-    other.owning.cancel([third], 3.0)
+    other.steering.cancel([third], 3.0)
     assert [change.state for change in followed.changes()] == [State.RUNNING, State.DONE]
     assert {job: row.state for job, row in followed.rows.items()} == {
         first: State.DONE,
@@ -69,7 +69,7 @@ def test_a_job_that_is_queued_again_is_open_again(home: Home, store: Store, othe
     ended(other, job, done=False)
     followed.changes()
     assert not followed.open
-    other.owning.retry([job], 5.0)
+    other.steering.retry([job], 5.0)
     followed.changes()
     assert followed.open == {job}
 
@@ -79,9 +79,9 @@ def test_a_job_that_ended_and_was_cleaned_meanwhile_has_ended(
 ) -> None:
     (job,) = enqueue(store, a_spec(name="command/a"))
     followed = FollowedJobs(home, store, [job_row(store, job)])
-    other.owning.hold([job], 1.0)
+    other.steering.hold([job], 1.0)
     followed.changes()
-    other.owning.cancel([job], 2.0)
+    other.steering.cancel([job], 2.0)
     other.database.execute("PRAGMA foreign_keys = OFF")  # as if it went after its events were read
     other.database.execute("DELETE FROM jobs WHERE id = ?", (job,))
     assert [change.state for change in followed.changes()] == [State.CANCELLED]
@@ -95,7 +95,7 @@ def test_who_follows_all_keeps_only_what_something_happens_to(
     enqueue(store, *(a_spec(name=f"command/{name}") for name in "abc"))
     followed = FollowedJobs(home, store, None)
     for job in (2, 3):
-        other.owning.hold([job], 3.0)
+        other.steering.hold([job], 3.0)
         assert [change.job for change in followed.changes()] == [job]
         assert list(followed.rows) == [job]
 
@@ -107,6 +107,6 @@ def test_looks_are_rarer_where_nothing_happens(home: Home, store: Store, other: 
         assert followed.pause_s == BUSY_S
         followed.changes()
     assert followed.pause_s == QUIET_S
-    other.owning.hold([job], 3.0)
+    other.steering.hold([job], 3.0)
     followed.changes()
     assert followed.pause_s == BUSY_S

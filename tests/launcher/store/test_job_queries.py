@@ -41,7 +41,7 @@ def test_waiting_jobs_are_listed_as_they_would_start(store: Store) -> None:
         a_spec(name="command/e", priority=1),
         needs={"command/d": ["command/a"]},
     )
-    store.owning.hold([c], 1.0)
+    store.steering.hold([c], 1.0)
     assert [job.id for job in store.read.waiting(10)] == [b, e, a, d, c]
     assert [job.id for job in store.read.waiting(2)] == [b, e]
     assert store.read.waiting(0) == []

@@ -255,7 +255,7 @@ def test_a_queue_of_the_first_schemas_opens_with_all_its_jobs_and_goes_on(
     assert all(store.scheduling.lane_of(row.id) for row in store.read.jobs())
     names = {row.name: row.id for row in store.read.jobs()}
     if schema > 1:
-        store.owning.release([names["command/grouped"]], time.time())
+        store.steering.release([names["command/grouped"]], time.time())
         ensure_scheduler(home)
         wake(home)
         below = names["command/below"]

@@ -29,7 +29,7 @@ from launcher.states import (
 from launcher.store.opening import check_sqlite
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import read_lane
-from launcher.store.user_actions import HELD
+from launcher.store.steering import HELD
 from launcher.system.paths import Home
 from tests.build import a_context, a_reason, a_seat, a_spec, claimed, enqueue, job_row
 
@@ -178,7 +178,7 @@ def test_a_job_without_hope_is_skipped_at_once(
     (a,) = enqueue(store, a_spec(name="command/a"))
     claim = claimed(store, a)
     if wish:
-        store.owning.cancel([a], 1.5)
+        store.steering.cancel([a], 1.5)
     store.scheduling.finish(claim, outcome, outputs={}, now=2.0)
     with store.writing():
         run = store.run(Path("/nowhere"), "test")
@@ -283,7 +283,7 @@ class AnyLife(RuleBasedStateMachine):
 
     @rule(chosen=st.sets(st.sampled_from(NAMES), min_size=1))
     def cancel(self, chosen: set[str]) -> None:
-        self.store.owning.cancel(
+        self.store.steering.cancel(
             [self.jobs[name] for name in sorted(chosen) if name in self.jobs], 2.0
         )
 
@@ -292,13 +292,13 @@ class AnyLife(RuleBasedStateMachine):
         jobs = [self.jobs[name] for name in sorted(chosen) if name in self.jobs]
         match verb:
             case "hold":
-                self.store.owning.hold(jobs, 2.0)
+                self.store.steering.hold(jobs, 2.0)
             case "release":
-                self.store.owning.release(jobs, 2.0)
+                self.store.steering.release(jobs, 2.0)
             case "retry":
-                self.store.owning.retry(jobs, 2.0)
+                self.store.steering.retry(jobs, 2.0)
             case "forget":
-                gone = set(self.store.owning.forget(jobs))
+                gone = set(self.store.steering.forget(jobs))
                 self.jobs = {name: job for name, job in self.jobs.items() if job not in gone}
 
     @invariant()

@@ -168,7 +168,7 @@ def test_a_running_job_is_listed_with_how_long_it_runs(home: Home, store: Store)
 
 
 def test_groups_are_seen_in_a_terminal(home: Home, store: Store) -> None:
-    store.owning.limit("downloads", 2)
+    store.steering.limit("downloads", 2)
     (job,) = enqueue(store, a_spec(terms=Terms(group="downloads")))
     claimed(store, job)
     assert "groups: downloads 1 of 2" in in_a_terminal("status")
@@ -401,8 +401,8 @@ def test_show_names_a_folder_only_where_it_is(
 def test_show_counts_the_events_that_it_leaves_out(launcher: Launcher, store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     for turn in range(8):
-        store.owning.hold([job], float(turn))
-        store.owning.release([job], float(turn))
+        store.steering.hold([job], float(turn))
+        store.steering.release([job], float(turn))
     said = launcher("show", "1").out
     assert f"  … and 5 earlier events: launcher show {job} --json lists them\n" in said
     assert said.partition("lists them\n")[2].count("\n") == 12

@@ -64,7 +64,7 @@ def test_who_only_reads_cannot_write(home: Home, store: Store) -> None:
     reading = Store(home, reading=True)
     assert [row.id for row in reading.read.jobs()] == [job]
     with pytest.raises(StoreError, match="readonly"):
-        reading.owning.hold([job], 1.0)
+        reading.steering.hold([job], 1.0)
     reading.close()
 
 

@@ -103,7 +103,7 @@ def test_an_end_that_its_owner_asked_for_is_cancelled_however_the_program_ended(
 ) -> None:
     (job,) = enqueue(store, a_spec())
     claim = claimed(store, job)
-    store.owning.cancel([job], 8.0)
+    store.steering.cancel([job], 8.0)
     failed = Failed(at=9.0, error="KeyboardInterrupt")
     store.scheduling.finish(claim, failed, outputs={}, now=9.0)
     assert groups(store) == [(ReasonCode.CANCELLED, "", 1)]
@@ -139,7 +139,7 @@ def test_a_job_that_is_never_at_fault_fails_some_time_and_keeps_the_code(store: 
 def test_what_is_skipped_names_the_job_that_it_needs(store: Store) -> None:
     below = a_spec(name="command/2")
     first, second = enqueue(store, a_spec(), below, needs={"command/2": ["command/1"]})
-    store.owning.cancel([first], 1.0)
+    store.steering.cancel([first], 1.0)
     why = job_row(store, second).why
     assert (why.code, why.data) == (
         ReasonCode.NEED_FAILED,

@@ -7,7 +7,7 @@ from launcher.job import Terms
 from launcher.states import Done, Failed, Lost, Outcome, State
 from launcher.store.feed import Feed
 from launcher.store.queue import NewJob, Store
-from launcher.store.user_actions import AGEING_S
+from launcher.store.rows import AGEING_S
 from tests.build import a_context, a_spec, claimed, enqueue, job_row
 
 
@@ -40,7 +40,7 @@ def test_cancelling_skips_what_needs_the_job(store: Store) -> None:
         *(a_spec(name=f"command/{letter}") for letter in "abc"),
         needs={"command/b": ["command/a"]},
     )
-    assert store.owning.cancel([a], 2.0) == [a]
+    assert store.steering.cancel([a], 2.0) == [a]
     assert states(store) == [State.CANCELLED, State.SKIPPED, State.QUEUED]
     assert job_row(store, b).reason == "needs command/a, which was cancelled"
 
@@ -51,14 +51,14 @@ def test_a_job_that_is_cancelled_with_what_it_needs_is_cancelled_itself(store: S
         *(a_spec(name=f"command/{letter}") for letter in "ab"),
         needs={"command/b": ["command/a"]},
     )
-    assert store.owning.cancel([a, b], 2.0) == [a, b]
+    assert store.steering.cancel([a, b], 2.0) == [a, b]
     assert states(store) == [State.CANCELLED, State.CANCELLED]
 
 
 def test_a_running_job_is_asked_to_end_and_stays_until_it_has(store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job)
-    assert store.owning.cancel([job], 2.0) == [job]
+    assert store.steering.cancel([job], 2.0) == [job]
     assert job_row(store, job).state is State.RUNNING
     assert store.scheduling.wishes() == {job: "cancel"}
 
@@ -66,13 +66,13 @@ def test_a_running_job_is_asked_to_end_and_stays_until_it_has(store: Store) -> N
 def test_what_has_ended_cannot_be_cancelled(store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     end(store, job, Done(at=2.0))
-    assert store.owning.cancel([job], 3.0) == []
+    assert store.steering.cancel([job], 3.0) == []
     assert job_row(store, job).state is State.DONE
 
 
 def test_cancelling_ends_a_pause(store: Store) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(not_before=100.0)))
-    store.owning.cancel([job], 2.0)
+    store.steering.cancel([job], 2.0)
     assert store.scheduling.let_go(50.0) is None
 
 
@@ -81,10 +81,10 @@ def test_cancelling_ends_a_pause(store: Store) -> None:
 
 def test_a_held_job_does_not_start_until_it_is_released(store: Store) -> None:
     a, b = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
-    assert store.owning.hold([a], 2.0) == [a]
+    assert store.steering.hold([a], 2.0) == [a]
     assert ready(store) == [b]
-    assert store.owning.hold([a], 2.0) == [], "it is held already"
-    assert store.owning.release([a, b], 3.0) == [a]
+    assert store.steering.hold([a], 2.0) == [], "it is held already"
+    assert store.steering.release([a, b], 3.0) == [a]
     assert ready(store) == [a, b]
 
 
@@ -93,13 +93,13 @@ def test_what_runs_or_has_ended_is_neither_held_nor_released(store: Store, verb:
     running, done = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
     end(store, done, Done(at=2.0))
     claimed(store, running)
-    assert getattr(store.owning, verb)([running, done], 3.0) == []
+    assert getattr(store.steering, verb)([running, done], 3.0) == []
     assert states(store) == [State.RUNNING, State.DONE]
 
 
 def test_a_held_job_is_skipped_when_what_it_needs_fails(store: Store) -> None:
     a, b = a_chain(store, "a", "b")
-    store.owning.hold([b], 1.0)
+    store.steering.hold([b], 1.0)
     end(store, a, Failed(at=2.0, error="no"))
     assert job_row(store, b).state is State.SKIPPED
 
@@ -123,8 +123,8 @@ def test_waiting_a_day_is_worth_a_point_of_priority(store: Store) -> None:
 def test_priority_is_given_to_what_waits(store: Store) -> None:
     a, b, c = enqueue(store, *(a_spec(name=f"command/{letter}") for letter in "abc"))
     end(store, a, Done(at=2.0))
-    assert store.owning.prioritise([a, b, c], -2) == [b, c]
-    assert store.owning.prioritise([c], 5) == [c]
+    assert store.steering.prioritise([a, b, c], -2) == [b, c]
+    assert store.steering.prioritise([c], 5) == [c]
     assert ready(store) == [c, b]
     assert [job.priority for job in store.read.jobs()] == [0, -2, 5]
 
@@ -136,8 +136,8 @@ def test_retrying_takes_along_what_is_needed_and_what_was_skipped(store: Store) 
     a, b, c = a_chain(store, "a", "b", "c")
     end(store, a, Failed(at=2.0, error="no"))
     assert states(store) == [State.FAILED, State.SKIPPED, State.SKIPPED]
-    assert store.owning.again([c]) == [a, b, c]
-    assert store.owning.retry([c], 4.0) == [a, b, c]
+    assert store.steering.again([c]) == [a, b, c]
+    assert store.steering.retry([c], 4.0) == [a, b, c]
     assert [job.waits for job in store.read.jobs()] == [0, 1, 1]
     assert ready(store) == [a]
 
@@ -147,7 +147,7 @@ def test_retrying_leaves_what_is_done_and_what_has_nothing_to_do_with_it(store: 
     end(store, a, Done(at=2.0))
     end(store, b, Failed(at=2.0, error="no"))
     end(store, other, Failed(at=2.0, error="no"))
-    assert store.owning.retry([b], 4.0) == [b]
+    assert store.steering.retry([b], 4.0) == [b]
     assert states(store) == [State.DONE, State.QUEUED, State.FAILED]
     assert ready(store) == [b]
 
@@ -155,7 +155,7 @@ def test_retrying_leaves_what_is_done_and_what_has_nothing_to_do_with_it(store: 
 def test_a_done_job_that_runs_again_keeps_others_waiting(store: Store) -> None:
     a, b = a_chain(store, "a", "b")
     end(store, a, Done(at=2.0))
-    assert store.owning.retry([a], 4.0) == [a]
+    assert store.steering.retry([a], 4.0) == [a]
     assert job_row(store, b).waits == 1
     assert ready(store) == [a]
 
@@ -163,7 +163,7 @@ def test_a_done_job_that_runs_again_keeps_others_waiting(store: Store) -> None:
 def test_an_open_job_is_not_retried(store: Store) -> None:
     a, b = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
     claimed(store, b)
-    assert store.owning.retry([a, b], 4.0) == []
+    assert store.steering.retry([a, b], 4.0) == []
     assert states(store) == [State.QUEUED, State.RUNNING]
 
 
@@ -172,7 +172,7 @@ def test_retrying_counts_from_zero(store: Store) -> None:
     end(store, job, Failed(at=2.0, error="no"))
     store.scheduling.let_go(1e9)
     end(store, job, Lost(at=2.0, why="?"))
-    store.owning.retry([job], 4.0)
+    store.steering.retry([job], 4.0)
     row = job_row(store, job)
     assert (row.failures, row.lost, row.ended) == (0, 0, None)
     assert end(store, job, Failed(at=5.0, error="no")) is State.QUEUED, "it has its retry again"
@@ -184,7 +184,7 @@ def test_retrying_counts_from_zero(store: Store) -> None:
 def test_a_forgotten_job_leaves_nothing(store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     end(store, job, Done(at=2.0, result={"auc": 1.0}))
-    assert store.owning.forget([job]) == [job]
+    assert store.steering.forget([job]) == [job]
     assert store.read.jobs() == []
     assert store.read.attempts([job]) == []
     assert store.read.events_of(job) == []
@@ -196,9 +196,9 @@ def test_a_forgotten_job_leaves_nothing(store: Store) -> None:
 def test_what_is_open_or_needed_is_not_forgotten(store: Store) -> None:
     a, b, c = a_chain(store, "a", "b", "c")
     end(store, a, Done(at=2.0))
-    assert store.owning.forget([a, b, c]) == []
-    store.owning.cancel([b], 3.0)
-    assert store.owning.forget([a]) == [a], "only ended jobs need it now"
+    assert store.steering.forget([a, b, c]) == []
+    store.steering.cancel([b], 3.0)
+    assert store.steering.forget([a]) == [a], "only ended jobs need it now"
     assert store.read.needs_of(b) == []
 
 
@@ -206,24 +206,24 @@ def test_what_failed_is_not_forgotten_while_a_job_may_be_run_again_that_needs_it
     store: Store,
 ) -> None:
     a, b = a_chain(store, "a", "b")
-    store.owning.cancel([a], 2.0)
-    assert store.owning.forget([a]) == []
-    assert store.owning.forgettable([a, b]) == {a, b}
-    assert store.owning.forget([a, b]) == [a, b]
+    store.steering.cancel([a], 2.0)
+    assert store.steering.forget([a]) == []
+    assert store.steering.forgettable([a, b]) == {a, b}
+    assert store.steering.forget([a, b]) == [a, b]
 
 
 def test_jobs_that_are_gone_are_nobodys_trouble(store: Store) -> None:
-    assert store.owning.again([99]) == []
-    assert store.owning.forget([99]) == []
+    assert store.steering.again([99]) == []
+    assert store.steering.forget([99]) == []
 
 
 def test_environments_are_forgotten_with_the_last_job_that_had_them(store: Store) -> None:
     secret = a_context(environment={"TOKEN": "s3cret"})
     (gone,) = enqueue(store, a_spec(name="command/a"), context=secret)
     (kept,) = enqueue(store, a_spec(name="command/b"))
-    store.owning.cancel([gone], 2.0)
-    store.owning.forget([gone])
-    store.owning.forget_contexts()
+    store.steering.cancel([gone], 2.0)
+    store.steering.forget([gone])
+    store.steering.forget_contexts()
     bodies = [row[0] for row in store._db.execute("SELECT body FROM contexts")]
     assert not any("s3cret" in body for body in bodies)
     assert claimed(store, kept).context_text
@@ -233,10 +233,10 @@ def test_environments_are_forgotten_with_the_last_job_that_had_them(store: Store
 
 def test_the_number_of_an_event_is_never_given_again(store: Store) -> None:
     first, second = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
-    store.owning.cancel([second], 2.0)
+    store.steering.cancel([second], 2.0)
     last = store.read.last_event()
-    store.owning.forget([second])
-    store.owning.hold([first], 3.0)
+    store.steering.forget([second])
+    store.steering.hold([first], 3.0)
     assert [change.job for change in Feed(store, last).since()] == [first]
 
 
@@ -244,12 +244,12 @@ def test_the_number_of_an_event_is_never_given_again(store: Store) -> None:
 
 
 def test_a_groups_limit_is_set_changed_and_forgotten(store: Store) -> None:
-    store.owning.limit("downloads", 2)
-    store.owning.limit("downloads", 3)
-    store.owning.limit("uploads", 1)
+    store.steering.limit("downloads", 2)
+    store.steering.limit("downloads", 3)
+    store.steering.limit("uploads", 1)
     assert [(group.name, group.slots) for group in store.read.groups()] == [
         ("downloads", 3),
         ("uploads", 1),
     ]
-    store.owning.limit("downloads", None)
+    store.steering.limit("downloads", None)
     assert [group.name for group in store.read.groups()] == ["uploads"]

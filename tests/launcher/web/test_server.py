@@ -203,7 +203,7 @@ def test_a_stream_sends_what_has_changed_and_nothing_else(page: Page, store: Sto
         first = {event["id"]: event for event in (next(heard), next(heard))}
         assert set(first) == {"head", "list"}
         assert f'data-version="{first["list"]["version"]}"' in page.get("jobs").text
-        store.owning.hold([1], 1.0)
+        store.steering.hold([1], 1.0)
         changed = {event["id"]: event for event in (next(heard), next(heard))}
         assert "held" in changed["list"]["html"]
     with contextlib.closing(page.stream("jobs/3")) as connection:
@@ -212,7 +212,7 @@ def test_a_stream_sends_what_has_changed_and_nothing_else(page: Page, store: Sto
         while "events" not in parts:
             event = next(heard)
             parts[event["id"]] = event
-        store.owning.hold([3], 1.0)
+        store.steering.hold([3], 1.0)
         changed_parts = set()
         while "events" not in changed_parts:
             changed_parts.add(next(heard)["id"])

@@ -63,7 +63,7 @@ def test_a_job_that_is_cancelled_while_the_machine_cannot_start_it_is_cancelled(
 ) -> None:
     (job,) = enqueue(store, a_spec())
     claim = claimed(store, job)
-    store.owning.cancel([job], 1.0)
+    store.steering.cancel([job], 1.0)
     void = Void(at=2.0, why="no process", whose="machine")
     assert store.scheduling.finish(claim, void, outputs={}, now=2.0) is State.CANCELLED
 

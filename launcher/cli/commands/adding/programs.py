@@ -22,7 +22,7 @@ from launcher.job import Spec, program_signature
 from launcher.screens.format import harmless
 from launcher.states import OPEN, State
 from launcher.store.queue import NEW, WAITING, NewJob, Store, replace_waiting
-from launcher.store.user_actions import HELD
+from launcher.store.steering import HELD
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
 from launcher.system.text import is_utf8
@@ -77,7 +77,7 @@ def free_name(store: Store, run: int, name: str) -> Renamed | None:
     older = f"{name}@{number}"
     while _taken(store, run, older):
         older += "'"
-    store.owning.rename(number, older)
+    store.steering.rename(number, older)
     return Renamed(number, holder.state, older)
 
 

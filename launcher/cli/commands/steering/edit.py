@@ -244,7 +244,7 @@ def _write(home: Home, store: Store, revision: "Revision") -> None:
         say([row], lambda _: f"changed: {revision.summary}")
         say_if_stopped(home)
         return
-    queued = store.steering.retry([row.id], [revision.stored()], time.time())
+    queued = store.steering.retry([row.id], time.time(), [revision.stored()])
     lift_stop(home)
     set_off(home)
     say(

@@ -48,7 +48,7 @@ def command(
             _check_known(store, name)
         if name is not None and changes:
             if not dry_run:
-                store.owning.limit(name, limit)
+                store.steering.limit(name, limit)
                 wake(home)
             limit_text = "no limit" if limit is None else f"at most {counted(limit, 'job')} at once"
             click.echo(f"{harmless(name)}\t{f'would get {limit_text}' if dry_run else limit_text}")
@@ -96,7 +96,7 @@ def share(run: str | None, number: float | None, dry_run: bool, as_json: bool) -
             _check_run(store, run)
         if run is not None and number is not None:
             if not dry_run:
-                store.owning.share(run, number)
+                store.steering.share(run, number)
                 wake(home)
             click.echo(f"{harmless(run)}\t{'would get ' if dry_run else ''}share {number:g}")
             if dry_run:

@@ -51,8 +51,8 @@ def command(
     with open_queue() as (home, store):
         chosen = _chosen(store, patterns, failed=failed, force=force)
         numbers = {job.id for job in chosen}
-        queued = store.owning.again(numbers)
-        held = store.owning.held_before(queued)
+        queued = store.steering.again(numbers)
+        held = store.steering.held_before(queued)
         changes = _changes(home, store, chosen, sets)
         if dry_run:
             rehearse(
@@ -61,7 +61,7 @@ def command(
             )
             return
         queued = store.steering.retry(
-            numbers, [change.stored() for change in changes.values()], time.time()
+            numbers, time.time(), [change.stored() for change in changes.values()]
         )
         lift_stop(home)
         set_off(home)

@@ -40,7 +40,7 @@ def hold(patterns: tuple[str, ...], dry_run: bool) -> None:
         if dry_run:
             rehearse(jobs, lambda _: "be held")
             return
-        touched = set(store.owning.hold([job.id for job in jobs], time.time()))
+        touched = set(store.steering.hold([job.id for job in jobs], time.time()))
         wake(home)
     say([job for job in jobs if job.id in touched], lambda _: "held")
     say_missed(jobs, touched)
@@ -62,7 +62,7 @@ def release(patterns: tuple[str, ...], dry_run: bool) -> None:
         if dry_run:
             rehearse(jobs, lambda _: "be released")
             return
-        touched = set(store.owning.release([job.id for job in jobs], time.time()))
+        touched = set(store.steering.release([job.id for job in jobs], time.time()))
         set_off(home)
         say([job for job in jobs if job.id in touched], lambda _: "released")
         say_missed(jobs, touched)
@@ -94,7 +94,7 @@ def priority(number: int, patterns: tuple[str, ...], dry_run: bool) -> None:
         if dry_run:
             rehearse(jobs, lambda job: f"get {what(job)}")
             return
-        touched = set(store.owning.prioritise([job.id for job in jobs], number))
+        touched = set(store.steering.prioritise([job.id for job in jobs], number))
         wake(home)
     say([job for job in jobs if job.id in touched], what)
     say_missed(jobs, touched)
@@ -133,7 +133,7 @@ def cancel(patterns: tuple[str, ...], yes: bool, dry_run: bool) -> None:
             if not running:
                 question = f"cancel {counted(len(jobs), 'job')}?"
             ask(jobs, question, needed=bool(running))
-        touched = set(store.owning.cancel([job.id for job in jobs], time.time()))
+        touched = set(store.steering.cancel([job.id for job in jobs], time.time()))
         wake(home)
         say([job for job in jobs if job.id in touched], _cancelled)
         say_missed(jobs, touched)

@@ -84,7 +84,7 @@ def test_jobs_are_offered_by_name_and_by_number(tab: Tab, store: Store) -> None:
 def test_jobs_that_the_verb_can_use_come_first(tab: Tab, store: Store) -> None:
     done, _, held = enqueue(store, *(a_spec(name=f"a/{name}") for name in "dqh"))
     store.scheduling.finish(claimed(store, done), Done(at=2.0), outputs={}, now=2.0)
-    store.owning.hold([held], 3.0)
+    store.steering.hold([held], 3.0)
     assert tab("launcher release a") == ["a/h", "a/d", "a/q"]
     assert tab("launcher hold a") == ["a/q", "a/d", "a/h"]
     assert tab("launcher retry --failed -n a") == tab("launcher retry --failed a")
@@ -94,7 +94,7 @@ def test_jobs_that_the_verb_can_use_come_first(tab: Tab, store: Store) -> None:
 
 def test_runs_and_groups_are_offered(tab: Tab, store: Store) -> None:
     enqueue(store, a_spec(), run="quick")
-    store.owning.limit("downloads", 2)
+    store.steering.limit("downloads", 2)
     assert tab("launcher results q") == ["quick"]
     assert tab("launcher show run:") == ["run:quick"]
     assert tab("launcher show r") == ["run:quick"]

@@ -229,7 +229,7 @@ def test_a_claims_folder_that_is_none_hinders(tmp_path: Path, home: Home) -> Non
 
 def test_a_look_at_the_database_changes_nothing_in_its_folder(home: Home, store: Store) -> None:
     (job, _) = enqueue(store, a_spec(name="command/1"), a_spec(name="command/2"))
-    store.owning.hold([job], time.time())
+    store.steering.hold([job], time.time())
     store.close()
     before = sorted(home.folder.iterdir())
 
@@ -243,8 +243,8 @@ def test_a_look_at_the_database_changes_nothing_in_its_folder(home: Home, store:
 
 def test_a_clock_that_was_set_back_is_seen_in_the_events(home: Home, store: Store) -> None:
     (job,) = enqueue(store, a_spec())
-    store.owning.hold([job], 4e9)
-    store.owning.release([job], 5.0)
+    store.steering.hold([job], 4e9)
+    store.steering.release([job], 5.0)
 
     look = look_at(home.database)
 

@@ -248,7 +248,7 @@ def test_failures_are_grouped_and_the_costly_come_first(store: Store) -> None:
     attempt(store, small, short, 1800, device="GPU-0", requeue=requeue)
     claim = store.scheduling.claim(gone, a_seat(), reason="fits", now=NOON - 60)
     assert claim is not None
-    store.owning.cancel([gone], NOON - 30)
+    store.steering.cancel([gone], NOON - 30)
     store.scheduling.finish(claim, Stopped(at=NOON), outputs={}, now=NOON + 0.1)
 
     groups = the_past(store, now=NOON + 1).failures

@@ -445,8 +445,8 @@ def test_a_job_that_was_cleaned_is_followed_no_longer(
 ) -> None:
     numbers = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
     jobs = store.read.jobs_by_id(numbers)
-    store.owning.cancel(numbers, 3.0)
-    store.owning.forget(numbers)  # and their events with them, before anybody looked
+    store.steering.cancel(numbers, 3.0)
+    store.steering.forget(numbers)  # and their events with them, before anybody looked
     Followers(home, store, jobs, event=store.read.last_event(), tail=None).follow(None)
     assert "command/a: cleaned, and its log with it\n" in capfd.readouterr().err
 

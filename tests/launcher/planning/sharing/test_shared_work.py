@@ -182,7 +182,7 @@ def test_a_shared_job_that_is_under_way_is_joined(store: Store) -> None:
     queue(store, made)
     end(store, "shapes/toys", Done(at=2.0))
     claim = claimed(store, number(store, SHARE))
-    store.owning.cancel([number(store, TRAININGS[0])], 2.0)
+    store.steering.cancel([number(store, TRAININGS[0])], 2.0)
     again = compared(made, store)
     assert {job.job.name: job.action for job in again.jobs} == {
         "shapes/toys": Action.CACHED, SHARE: Action.JOIN,
@@ -213,7 +213,7 @@ def test_jobs_run_all_the_same_if_the_shared_one_is_not_done(store: Store, how: 
     if how == "fails":
         end(store, SHARE, Failed(at=2.0, error="no"))
     else:
-        store.owning.cancel([number(store, SHARE)], 2.0)
+        store.steering.cancel([number(store, SHARE)], 2.0)
     assert ready(store) == TRAININGS
     assert job_row(store, number(store, TRAININGS[0])).spec.after_any == (SHARE,)
     assert [job.job.name for job in compared(made, store).jobs if job.action is Action.RUN] == []

@@ -83,7 +83,7 @@ def test_what_changed_is_changed_in_place(path: Path, home: Home, store: Store) 
     job = ended(store, Failed(at=2.0, error="no luck"), "command/a")
     write(path, home, store)
     assert select(path, "SELECT state FROM jobs") == [("failed",)]
-    store.owning.retry([job], 3.0)
+    store.steering.retry([job], 3.0)
     store.scheduling.finish(claimed(store, job), Done(at=4.0), outputs={}, now=4.0)
     write(path, home, store)
     assert select(path, "SELECT id, state, attempts FROM jobs") == [(job, "done", 2)]

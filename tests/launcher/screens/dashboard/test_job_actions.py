@@ -55,7 +55,7 @@ def test_a_pause_tells_what_stays_reserved_and_a_resumption_ends_it(
 
 def test_what_is_about_to_end_is_not_paused(store: Store) -> None:
     job = running(store)
-    store.owning.cancel([job], 2.0)
+    store.steering.cancel([job], 2.0)
     assert refused(store, "p", job) == f"job {job} is about to end"
 
 
@@ -69,7 +69,7 @@ def test_a_job_that_was_started_anew_on_a_cluster_is_left_alone(store: Store) ->
     first = claimed(store, job)
     pause = proposed(store, "p", job)
     store.scheduling.finish(first, Failed(at=2.0, error="", exit_code=1), outputs={}, now=2.0)
-    store.owning.retry([job], 3.0)
+    store.steering.retry([job], 3.0)
     store.scheduling.claim(job, a_seat(boot="pilot:abc"), reason="fits", now=4.0)
     assert pause.act(store) == []
     assert job_row(store, job).paused is None

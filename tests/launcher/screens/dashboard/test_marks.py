@@ -61,7 +61,7 @@ def test_marks_stay_while_the_list_changes_below_them(
 ) -> None:
     async def story(person: Person) -> None:
         await person.press("j", "m")
-        store.owning.cancel([waiting[0]], 1.0)
+        store.steering.cancel([waiting[0]], 1.0)
         await person.look()
         assert marked(person) == ["train/b"]
         await person.press("/", *"train/c", "enter")
@@ -114,7 +114,7 @@ def test_jobs_that_changed_meanwhile_are_named(
 def test_those_that_cannot_be_changed_are_told_of_before(
     waiting: list[int], home: Home, store: Store
 ) -> None:
-    store.owning.hold(waiting[:1], 1.0)
+    store.steering.hold(waiting[:1], 1.0)
 
     async def story(person: Person) -> None:
         await person.press("M", "h")
@@ -132,7 +132,7 @@ def test_failed_jobs_are_retried_with_what_belongs_to_them(home: Home, store: St
         *(a_spec(name=name) for name in ("train/a", "test/a", "test/b")),
         needs={"test/a": ["train/a"], "test/b": ["train/a"]},
     )
-    store.owning.cancel(jobs[:1], 1.0)
+    store.steering.cancel(jobs[:1], 1.0)
     home.stop.write_text("{}")
 
     async def story(person: Person) -> None:

@@ -100,7 +100,7 @@ def test_the_cursor_stays_on_its_job_and_then_on_its_row(home: Home, store: Stor
     async def story(person: Person) -> None:
         await person.press("j", "j")
         assert "train/c" in person.chosen
-        store.owning.cancel([jobs[0]], 1.0)
+        store.steering.cancel([jobs[0]], 1.0)
         await person.look()
         assert "○ train/c" in person.chosen
         claimed(store, jobs[2])
@@ -334,8 +334,8 @@ def test_a_job_that_is_cleaned_while_it_is_open_is_closed(home: Home, store: Sto
 
     async def story(person: Person) -> None:
         await person.press("enter")
-        store.owning.cancel([job], 1.0)
-        store.owning.forget([job])
+        store.steering.cancel([job], 1.0)
+        store.steering.forget([job])
         deadline = time.monotonic() + 10
         # a page asks the queue for a small share of the time only
         while person.bottom != f"job {job} was cleaned":
@@ -412,7 +412,7 @@ def test_a_running_job_is_asked_to_end(jobs: list[int], home: Home, store: Store
 
 def test_what_waits_for_the_scheduler_does_not_freeze_the_screen(home: Home, store: Store) -> None:
     (job,) = enqueue(store, a_spec(name="train/a"))
-    store.owning.hold([job], 1.0)
+    store.steering.hold([job], 1.0)
 
     async def story(person: Person) -> None:
         await person.press("l")

@@ -23,7 +23,7 @@ def test_jobs_are_listed_page_by_page_in_both_directions(store: Store) -> None:
 def test_jobs_are_filtered_by_state(store: Store) -> None:
     queued(store, *(f"command/{number}" for number in range(1, 5)))
     claimed(store, 2)
-    store.owning.hold([3], 1.0)
+    store.steering.hold([3], 1.0)
     listing = Listing(store.database)
     assert listing.jobs(JobFilter(states=frozenset({State.RUNNING})), 9).numbers == [2]
     waiting = frozenset({State.QUEUED, State.HELD})

@@ -33,7 +33,7 @@ def test_of_each_priority_the_first_are_looked_at(store: Store) -> None:
 
 def test_a_job_comes_with_the_account_of_its_run(store: Store) -> None:
     first, _ = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
-    store.owning.share("test", 3.0)
+    store.steering.share("test", 3.0)
     claimed(store, first, 1.0)
     (ready,) = store.scheduling.ready(5)
     assert (ready.account.name, ready.account.share) == ("test", 3.0)
@@ -97,7 +97,7 @@ def test_what_is_looked_at_is_found_by_one_index_without_sorting(store: Store) -
 
 def test_a_limit_of_a_group_holds_for_all_runs(store: Store) -> None:
     night = Terms(group="night")
-    store.owning.limit("night", 1)
+    store.steering.limit("night", 1)
     for run in "ab":
         enqueue(store, a_spec(terms=night), run=run)
     assert {job.lane_id for job in store.scheduling.ready(1)} == {

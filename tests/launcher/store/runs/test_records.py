@@ -24,7 +24,7 @@ def test_a_run_is_charged_for_what_its_attempts_had_for_its_share(
     store: Store, two_runs: tuple[int, int]
 ) -> None:
     a, b = two_runs
-    store.owning.share("b", 4.0)
+    store.steering.share("b", 4.0)
     for job in (a, b):
         seat = a_seat(device="GPU-1,GPU-2", cpus=2)
         claim = store.scheduling.claim(job, seat, reason="", now=100.0)
@@ -75,7 +75,7 @@ def test_runs_with_open_jobs_are_listed_with_how_many_run_and_wait(
 ) -> None:
     claimed(store, two_runs[0])
     enqueue(store, a_spec(), run="over")
-    store.owning.cancel([job.id for job in store.read.of_run("over")], 1.0)
+    store.steering.cancel([job.id for job in store.read.of_run("over")], 1.0)
     listed = [
         (each.name, running, waiting)
         for each, running, waiting in open_runs(store.database.execute)
@@ -95,13 +95,13 @@ def test_how_many_jobs_of_its_run_come_before_one(store: Store) -> None:
         return jobs_before(store.database.execute, job_row(store, job), {0, 1})
 
     assert [before(job) for job in jobs] == [1, 2, 3, 4, 5, 6, 0]
-    store.owning.cancel([jobs[0]], 1.0)
+    store.steering.cancel([jobs[0]], 1.0)
     assert before(jobs[1]) == 1
 
 
 def test_a_share_stays_with_the_run_when_more_jobs_come(store: Store) -> None:
     enqueue(store, a_spec(name="command/1"), run="a")
-    store.owning.share("a", 2.5)
+    store.steering.share("a", 2.5)
     (job,) = enqueue(store, a_spec(name="command/2"), run="a")
     assert job_row(store, job).share == 2.5
     assert job_row(store, job).state is State.QUEUED

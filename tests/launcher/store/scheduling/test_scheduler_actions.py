@@ -50,7 +50,7 @@ def test_a_job_is_claimed_once(home: Home, store: Store) -> None:
 
 def test_a_job_that_was_cancelled_meanwhile_is_not_claimed(store: Store) -> None:
     (job,) = enqueue(store, a_spec())
-    store.owning.cancel([job], 1.0)
+    store.steering.cancel([job], 1.0)
     assert store.scheduling.claim(job, a_seat(), reason="", now=2.0) is None
 
 
@@ -89,7 +89,7 @@ def test_what_follows_from_an_end(store: Store, outcome: Outcome, wish: str, sta
     (job,) = enqueue(store, a_spec())
     claim = claimed(store, job)
     if wish:
-        store.owning.cancel([job], 1.5)
+        store.steering.cancel([job], 1.5)
     assert store.scheduling.finish(claim, outcome, outputs={}, now=2.0) is state
     row = job_row(store, job)
     assert row.state is state
@@ -163,9 +163,9 @@ def test_what_could_start_can_be_asked_inside_and_outside_of_a_transaction(store
     (job,) = enqueue(store, a_spec())
     assert ready(store) == [job]
     with store.writing():  # the question before left none open
-        store.owning.hold([job], 1.0)
+        store.steering.hold([job], 1.0)
         assert ready(store) == []
-        store.owning.release([job], 2.0)
+        store.steering.release([job], 2.0)
     assert ready(store) == [job]
 
 
@@ -335,7 +335,7 @@ def test_a_job_that_is_cancelled_in_its_pause_waits_for_nothing_any_more(store: 
     for now in (10.0, 11.0):
         store.scheduling.finish(claimed(store, job, now), Void(at=now), outputs={}, now=now)
     assert job_row(store, job).waits == 1
-    store.owning.cancel([job], 11.5)
+    store.steering.cancel([job], 11.5)
     assert job_row(store, job).waits == 0
 
 
@@ -369,7 +369,7 @@ def test_a_number_without_end_in_a_result_is_no_trouble_later(store: Store) -> N
     (job,) = enqueue(store, a_spec())
     claim = claimed(store, job, 1.0)
     store.scheduling.finish(claim, Done(at=1.0, result={"loss": math.nan}), outputs={}, now=1.0)
-    store.owning.retry([job], 2.0)
+    store.steering.retry([job], 2.0)
     for now in (3.0, 4.0):
         claim = claimed(store, job, now)
         state = store.scheduling.finish(claim, Void(at=now), outputs={}, now=now)

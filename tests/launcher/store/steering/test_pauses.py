@@ -24,7 +24,7 @@ def test_only_what_runs_and_is_not_about_to_end_is_paused(store: Store) -> None:
     waiting, running, ending = enqueue(store, *(a_spec(name=f"command/{n}") for n in (1, 2, 3)))
     claimed(store, running)
     claimed(store, ending)
-    store.owning.cancel([ending], 2.0)
+    store.steering.cancel([ending], 2.0)
     assert paused_at(store, waiting, 5.0) == []
     assert paused_at(store, running, 5.0) == [running]
     assert paused_at(store, running, 6.0) == []

@@ -44,8 +44,8 @@ def test_tags_are_listed_with_their_jobs_and_of_jobs(launcher: Launcher, three: 
     assert json.loads(launcher("tag", "2", "--json").out)["jobs"][0]["tags"] == ["a", "b"]
     assert json.loads(launcher("show", "2", "--json").out)["tags"] == ["a", "b"]
     assert "tags    a, b" in launcher("show", "2").out
-    three.owning.cancel([2], 1.0)
-    three.owning.forget([2])
+    three.steering.cancel([2], 1.0)
+    three.steering.forget([2])
     assert launcher("tag").out == "a\t1\n"
 
 
