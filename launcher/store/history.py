@@ -3,18 +3,24 @@
 Attempts that were not done are shown in groups that failed alike.
 """
 
+import json
 import math
 import re
+import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any, NamedTuple
 
 from launcher.states import ReasonCode, State
+from launcher.store.connection import known_code, known_record, known_state
+from launcher.store.rows import DONE_RECORD, PILOT_OF
 from launcher.store.usage import margin_of
 from launcher.system.files import Json
 from launcher.units import format_bytes
 
+GIB = 1 << 30
+HOUR_S = 3600.0
 ERROR_LENGTH = 200  # characters of an error that tell it from others
 _NUMBER = re.compile(r"(exit code \d+)|0[xX][0-9a-fA-F]+|\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?")
 _NAMES: Mapping[ReasonCode, str] = {
@@ -67,48 +73,23 @@ class FailureGroup(NamedTuple):
 
     def values(self) -> dict[str, Json]:
         """Return the group for programs."""
-        return {
-            "cause": self.name,
-            "reason_code": self.code,
-            "detail": self.detail,
-            "attempts": self.attempts,
-            "seconds": round(self.seconds, 3),
-            "job": self.job,
-        }
+        named = {"cause": self.name, "reason_code": self.code}
+        return {**named, **_values(self, but=("code", "at"))}
 
 
 def failure_groups(failed: Iterable[FailedAttempts]) -> tuple[FailureGroup, ...]:
     """Return the groups of attempts that failed alike, what cost the most time first."""
-    groups: dict[tuple[ReasonCode, str], FailureGroup] = {}
+    alike: dict[tuple[ReasonCode, str], list[FailedAttempts]] = defaultdict(list)
     for attempts in failed:
-        group = group_of(attempts)
-        key = group.code, group.detail
-        groups[key] = _joined(groups[key], group) if key in groups else group
-    return tuple(
-        sorted(groups.values(), key=lambda group: (-group.seconds, -group.attempts, -group.at))
-    )
-
-
-def group_of(failed: FailedAttempts) -> FailureGroup:
-    """Return the group of attempts of which the same is on record."""
-    return FailureGroup(
-        code=failed.code,
-        detail=_detail(failed),
-        attempts=failed.attempts,
-        seconds=failed.seconds,
-        job=failed.job,
-        at=failed.at,
-    )
-
-
-def _joined(group: FailureGroup, other: FailureGroup) -> FailureGroup:
-    at, job = max((group.at, group.job), (other.at, other.job))
-    return group._replace(
-        attempts=group.attempts + other.attempts,
-        seconds=group.seconds + other.seconds,
-        at=at,
-        job=job,
-    )
+        alike[attempts.code, _detail(attempts)].append(attempts)
+    groups = []
+    for (code, detail), those in alike.items():
+        at, job = max((attempts.at, attempts.job) for attempts in those)
+        number = sum(attempts.attempts for attempts in those)
+        seconds = sum(attempts.seconds for attempts in those)
+        groups.append(FailureGroup(code, detail, number, seconds, job, at))
+    groups.sort(key=lambda group: (-group.seconds, -group.attempts, -group.at))
+    return tuple(groups)
 
 
 def _detail(failed: FailedAttempts) -> str:
@@ -130,6 +111,20 @@ def _without_numbers(text: str) -> str:
     """Return an error without what sets it apart from others of its sort; an exit code stays."""
     line = text.partition("\n")[0][:ERROR_LENGTH]
     return _NUMBER.sub(lambda number: number[1] or "#", line).strip()
+
+
+_SECONDS = {"gpu_hours": "gpu_seconds", "cpu_hours": "core_seconds", "median_s": "median_seconds"}
+
+
+def _values(row: Any, but: Collection[str] = ()) -> dict[str, Json]:
+    """Return a row of the report for programs: seconds instead of hours."""
+    values: dict[str, Json] = {}
+    for name, value in row._asdict().items():
+        if name not in but:
+            factor = HOUR_S if name in {"gpu_hours", "cpu_hours"} else 1
+            shown = round(value * factor, 3) if isinstance(value, float) else value
+            values[_SECONDS.get(name, name)] = shown
+    return values
 
 
 class PilotUse(NamedTuple):
@@ -154,14 +149,7 @@ class NodeUse(NamedTuple):
 
     def values(self) -> dict[str, Json]:
         """Return the node for programs."""
-        return {
-            "node": self.node,
-            "backend": self.backend,
-            "attempts": self.attempts,
-            "done": self.done,
-            "gpu_seconds": round(self.gpu_hours * HOUR_S, 3),
-            "core_seconds": round(self.cpu_hours * HOUR_S, 3),
-        }
+        return _values(self)
 
 
 def nodes_of(
@@ -186,8 +174,6 @@ def nodes_of(
     return tuple(sorted(nodes.values(), key=lambda use: (-use.cpu_hours, use.backend, use.node)))
 
 
-GIB = 1 << 30
-HOUR_S = 3600.0
 _DUST = 1e-6  # of a tenth of a GiB
 _WORTH = 0.1  # of what was asked: who asks for so much less leaves room for another job
 
@@ -246,16 +232,7 @@ class Day(NamedTuple):
 
     def values(self) -> dict[str, Json]:
         """Return the day for programs."""
-        return {
-            "day": self.day,
-            "done": self.done,
-            "failed": self.failed,
-            "cancelled": self.cancelled,
-            "skipped": self.skipped,
-            "gpu_seconds": round(self.gpu_hours * HOUR_S, 3),
-            "core_seconds": round(self.cpu_hours * HOUR_S, 3),
-            "median_seconds": None if self.median_s is None else round(self.median_s, 3),
-        }
+        return _values(self)
 
 
 class Run(NamedTuple):
@@ -272,15 +249,7 @@ class Run(NamedTuple):
 
     def values(self) -> dict[str, Json]:
         """Return the run for programs."""
-        return {
-            "run": self.run,
-            "jobs": self.jobs,
-            "done": self.done,
-            "failed": self.failed,
-            "attempts": self.attempts,
-            "gpu_seconds": round(self.gpu_hours * HOUR_S, 3),
-            "core_seconds": round(self.cpu_hours * HOUR_S, 3),
-        }
+        return _values(self, but=("at",))
 
 
 class Memory(NamedTuple):
@@ -316,17 +285,8 @@ class Memory(NamedTuple):
 
     def values(self) -> dict[str, Json]:
         """Return the memory for programs."""
-        return {
-            "name": self.name,
-            "job": self.job,
-            "attempts": self.attempts,
-            "declared": self.declared,
-            "asked": self.asked,
-            "peak": self.peak,
-            "beyond": self.beyond,
-            "wasted_gib_hours": round(self.wasted_gib_hours, 4),
-            "ask": self.better,
-        }
+        wasted = round(self.wasted_gib_hours, 4)
+        return {**_values(self), "wasted_gib_hours": wasted, "ask": self.better}
 
 
 class Past(NamedTuple):
@@ -448,3 +408,174 @@ def _shares(begun: float, ended: float) -> Iterator[tuple[str, float]]:
         if ended <= next_day:
             return
         at = next_day
+
+
+# --- what the queue has on record, summed up by the database: it may have a million jobs behind it
+
+_WAS_DONE = f"substr(outcome, 1, {len(DONE_RECORD)}) = '{DONE_RECORD}'"
+_FIRST_DAY = 1_721_425  # the Julian day's number of 31 December of the year 0
+# as bytes: a program's last words may hold what is no text
+_ERROR = "CAST(coalesce(json_extract(outcome, '$.error'), json_extract(outcome, '$.why')) AS BLOB)"
+# an older scheduler that has not left yet writes no codes
+_CODE = "iif(reason_code = '', json_extract(outcome, '$.ending'), reason_code)"
+_GPUS = "iif(device = 'cpu', 0, length(device) - length(replace(device, ',', '')) + 1)"
+_END = "max(coalesce(ended, :now), claimed, :since)"  # the clock may have been set back meanwhile
+_BEGUN = "max(claimed, :since)"
+_SPAN = "max(0, ended - claimed - paused)"  # pauses are no work
+_HELD = "max(0, ended - claimed)"  # and memory stays reserved in them
+_MOST_ATTEMPTS = 100_000  # of one job: more than anybody can ask for
+_LATELY = "(ended IS NULL OR max(ended, claimed) >= :since)"
+_USED_SECONDS = "sum((until - begun) * gpus) AS gpu_s, sum((until - begun) * cpus) AS cpu_s"
+
+
+class History:
+    """Questions on what was; none of them changes anything, and each reads its table once."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        since: float = 0.0,
+        now: float = 0.0,
+        jobs: Collection[int] | None = None,
+    ) -> None:
+        """Ask over a connection that a store has opened.
+
+        Args:
+            connection: to the queue.
+            since: the time from which on an end counts.
+            now: until when those count that still run.
+            jobs: only these; None: all.
+        """
+        self._db, self._is_part = connection, jobs is not None
+        self._named = {"since": since, "now": now, "jobs": json.dumps([*(jobs or ())])}
+
+    def past(self, places: Mapping[str, tuple[str, str]]) -> Past:
+        """Return the whole report.
+
+        Args:
+            places: backend and node of each pilot, and of this machine by ''.
+        """
+        ends, spent = self.ends(), self.spent()
+        return Past(
+            days=days_of(ends, spent, self.medians()),
+            runs=runs_of(ends, spent),
+            failures=failure_groups(self.failed()),
+            memory=memory_of(self.taken()),
+            nodes=nodes_of(self.by_pilot(), places),
+        )
+
+    def _rows(self, query: str) -> sqlite3.Cursor:
+        rows = self._db.execute(query, self._named)
+        rows.row_factory = None
+        return rows
+
+    def _among(self, column: str) -> str:
+        return f" AND {column} IN (SELECT value FROM json_each(:jobs))" if self._is_part else ""
+
+    def ends(self) -> list[Ends]:
+        """Return how many jobs came to which end, by run and local day."""
+        rows = self._rows(
+            "SELECT runs.name, day, state, n FROM ("
+            f" SELECT run, {_day('ended')} AS day, state, count(*) AS n"
+            f" FROM jobs WHERE ended >= :since{self._among('id')} GROUP BY run, day, state"
+            ") JOIN runs ON runs.id = run"
+        )
+        return [Ends(run, _name_of(day), known_state(state), n) for run, day, state, n in rows]
+
+    def spent(self) -> list[Spent]:
+        """Return what attempts took, those that still run until now.
+
+        Those that lie within one local day are summed up by run and day.
+        """
+        rows = self._rows(
+            "SELECT runs.name, begun, until, n, gpu_s, cpu_s FROM ("
+            " SELECT run, min(begun) AS begun, max(until) AS until, count(*) AS n,"
+            f" {_USED_SECONDS} FROM ("
+            f" SELECT job, number, cpus, {_GPUS} AS gpus, {_BEGUN} AS begun, {_END} AS until,"
+            f" {_day(_BEGUN)} AS first, {_day(_END)} AS last"
+            f" FROM attempts WHERE {_LATELY}{self._among('job')}) AS one"
+            " JOIN jobs ON jobs.id = job"
+            f" GROUP BY run, iif(first = last, first, -(job * {_MOST_ATTEMPTS} + number))"
+            ") AS those JOIN runs ON runs.id = run"
+        )
+        return [Spent(*row) for row in rows]
+
+    def medians(self) -> list[tuple[str, float]]:
+        """Return how long the attempts took that were done on each local day: the middle one."""
+        from statistics import median  # which nobody else who opens a queue needs
+
+        by_day: dict[int, list[float]] = defaultdict(list)
+        for day, seconds in self._rows(
+            f"SELECT {_day('ended')}, {_SPAN} FROM attempts"
+            f" WHERE ended >= :since AND {_WAS_DONE}{self._among('job')}"
+        ):
+            by_day[day].append(seconds)
+        return [(_name_of(day), median(those)) for day, those in by_day.items()]
+
+    def by_pilot(self) -> list[PilotUse]:
+        """Return what attempts took by the pilot that they were on, this machine among them."""
+        rows = self._rows(
+            f"SELECT pilot, count(*), sum(done), {_USED_SECONDS} FROM ("
+            f" SELECT coalesce({PILOT_OF}, '') AS pilot, cpus, {_GPUS} AS gpus, {_BEGUN} AS begun,"
+            f" {_END} AS until, ended IS NOT NULL AND {_WAS_DONE} AS done"
+            f" FROM attempts WHERE {_LATELY}{self._among('job')}) GROUP BY pilot"
+        )
+        return [PilotUse(*row) for row in rows]
+
+    def failed(self) -> list[FailedAttempts]:
+        """Return the attempts that were not done, those together of which the same is on record."""
+        rows = self._rows(
+            "SELECT code, job, max(until), place, whose, fault, requeued, error, count(*), sum(seconds)"
+            f" FROM (SELECT job, ended AS until, {_SPAN} AS seconds, {_CODE} AS code,"
+            " json_extract(reason_data, '$.where') AS place,"
+            " json_extract(reason_data, '$.whose') AS whose,"
+            " json_extract(reason_data, '$.fault') AS fault,"
+            " json_extract(reason_data, '$.requeued') AS requeued,"
+            f" {_ERROR} AS error"
+            f" FROM attempts WHERE ended >= :since AND NOT {_WAS_DONE}{self._among('job')}"
+            ") GROUP BY code, place, whose, fault, requeued, error"
+        )
+        return [
+            FailedAttempts(
+                known_code(code or ""),
+                job,
+                at,
+                place or "",
+                whose or "",
+                fault or "",
+                bool(requeued),
+                (error or b"").decode(errors="replace"),
+                attempts,
+                seconds,
+            )
+            for code, job, at, place, whose, fault, requeued, error, attempts, seconds in rows
+        ]
+
+    def taken(self) -> list[Taken]:
+        """Return what attempts were promised of a GPU's memory and took, where both are known."""
+        rows = self._rows(
+            "SELECT lanes.key, kind || ' ' || coalesce(json_extract(spec, '$.model'), 'None'),"
+            " name, job, claim, n, peak, wasted, beyond FROM ("
+            " SELECT lane, claim, max(job) AS job, count(*) AS n, max(peak) AS peak,"
+            f" sum(max(0, claim - peak) * {_HELD}) AS wasted, sum(peak > claim) AS beyond"
+            " FROM (SELECT job, claim, peak, claimed, attempts.ended, lane FROM attempts"
+            " JOIN jobs ON jobs.id = job WHERE claim IS NOT NULL AND peak IS NOT NULL"
+            f" AND attempts.ended >= :since{self._among('job')}) GROUP BY lane, claim"
+            ") AS those JOIN jobs ON jobs.id = job LEFT JOIN lanes ON lanes.id = those.lane"
+        )
+        taken = []
+        for key, like, name, job, *amounts in rows:
+            lane = known_record(key)
+            declared = lane.get("resources", {}).get("min_vram") is not None
+            taken.append(Taken(lane.get("signature") or like, name, job, declared, *amounts))
+        return taken
+
+
+def _day(at: str) -> str:
+    """Return the expression of a time's local day as a number: numbers are sorted sooner."""
+    return f"CAST(julianday({at}, 'unixepoch', 'localtime') + 0.5 AS INTEGER)"
+
+
+def _name_of(day: int) -> str:
+    """Return the date of a day's number."""
+    return date.fromordinal(day - _FIRST_DAY).isoformat()

@@ -1,9 +1,18 @@
-"""What earlier attempts of jobs that are alike used: how much memory and time such a job takes."""
+"""What earlier attempts of jobs that are alike used: how much memory and time such a job takes.
+
+Of what was used, the newest few attempts of each signature are kept; jobs that are alike are judged by it.
+"""
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
 from math import fsum
 from typing import Any, NamedTuple
+
+from launcher.job import is_exact, numbers_of
+from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Stopped
+from launcher.store.connection import Connection
+from launcher.store.rows import Claim
 
 NEWEST = 8  # peaks of a signature that count: a newer version of the code may need less
 MARGIN = 0.05  # on top of what was measured: NVML is asked once a second, a peak may lie between
@@ -186,3 +195,155 @@ def model_of(machine: str) -> str:
 
 def _mean(values: Sequence[float]) -> float | None:
     return fsum(values) / len(values) if values else None
+
+
+# --- what is on record of them
+
+KEPT = 64  # attempts of a signature that are remembered, and of a kind
+RECENT = 1024  # attempts among which those of a kind are looked for
+EARLY_S = 600.0  # what failed or was stopped sooner may not have taken all its memory yet
+MOST_SIGNATURES = 10_000  # whose usage is kept in memory
+_COLUMNS = "signature, seconds, peak, shared, slowdown, sm, machine, numbers"
+
+
+class UsageRecords:
+    """What attempts used, by the signature of their jobs; of each the newest few."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Work over a store's connection."""
+        self._db = connection
+        self._here: frozenset[str] = frozenset()
+        self._cached: dict[tuple[str, str], Usage] = {}
+        # kinds and seconds, the oldest first
+        self._recent: deque[tuple[str, float]] | None = None
+        self._of_kind: dict[str, tuple[float, ...]] = {}
+
+    def know(self, machines: Iterable[str]) -> None:
+        """Know which cards and drivers are this machine's; what others taught counts less.
+
+        Args:
+            machines: their fingerprints; none: all that was learned counts as learned here.
+        """
+        here = frozenset(filter(None, machines))
+        if here != self._here:
+            self._here = here
+            self.forget()
+
+    def usage(self, signature: str, machine: str = "") -> Usage:
+        """Return what the newest attempts of jobs with a signature used.
+
+        Args:
+            signature: of a job; where none of its like was done, the durations are those of its kind.
+            machine: the fingerprint of a card; '': any of this machine's.
+        """
+        if not signature:
+            return NO_USAGE
+        key = (signature, machine)
+        if key not in self._cached:
+            if len(self._cached) >= MOST_SIGNATURES:
+                self._cached.clear()
+            rows = self._db.execute(
+                f"SELECT {_COLUMNS} FROM lessons WHERE signature = ? ORDER BY id DESC LIMIT ?",
+                (signature, KEPT),
+            ).fetchall()
+            here = frozenset({machine}) if machine else self._here
+            lessons = [lesson_of(*row[1:]) for row in rows]
+            self._cached[key] = usage_of(lessons, here, exact=is_exact(signature))
+        usage = self._cached[key]
+        if usage.seconds or not (seconds := self._kind(signature)):
+            return usage
+        return usage._replace(seconds=seconds, own=False)
+
+    def _kind(self, signature: str) -> tuple[float, ...]:
+        """Return how long the newest jobs of a signature's kind took, else the newest of all."""
+        if self._recent is None:
+            rows = self._db.execute(
+                f"SELECT {_COLUMNS} FROM lessons ORDER BY id DESC LIMIT ?", (RECENT,)
+            ).fetchall()
+            oldest_first = [(_kind_of(row[0]), lesson_of(*row[1:])) for row in reversed(rows)]
+            timed = [(kind, lesson) for kind, lesson in oldest_first if lesson.seconds is not None]
+            same_card = [item for item in timed if item[1].alike(self._here, card_of)]
+            self._recent = deque(
+                ((kind, lesson.seconds or 0.0) for kind, lesson in same_card or timed), RECENT
+            )
+        kind = _kind_of(signature)
+        if kind not in self._of_kind:
+            newest_first = [*reversed(self._recent)]
+            own = [seconds for other, seconds in newest_first if other == kind]
+            every = [seconds for _, seconds in newest_first]
+            self._of_kind[kind] = tuple((own or every)[:KEPT])
+        return self._of_kind[kind]
+
+    def record(self, claim: Claim, outcome: Outcome, measured: Measured = NOT_MEASURED) -> None:
+        """Record what an attempt used on GPUs. Inside `writing`.
+
+        Args:
+            claim: the attempt.
+            outcome: its end; only one that was done tells how long such a job takes.
+            measured: what was seen of it.
+        """
+        signature = claim.spec.signature
+        took = _duration(outcome.at - claim.claimed, measured)
+        seconds = took if isinstance(outcome, Done) and claim.gpus else None
+        peak = _needed(outcome, measured.peak)
+        if isinstance(outcome, Failed | Lost | Stopped) and (took is None or took < EARLY_S):
+            peak = self._if_more(claim, peak)
+        if not signature or (seconds is None and peak is None):
+            return
+        numbers = None if is_exact(signature) else json.dumps(numbers_of(claim.spec.argv))
+        row = (
+            seconds,
+            peak,
+            measured.shared_s,
+            measured.slowdown,
+            measured.sm,
+            measured.machine,
+            numbers,
+        )
+        self._db.execute(
+            f"INSERT INTO lessons (at, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (outcome.at, signature, *row),
+        )
+        self._db.execute(
+            "DELETE FROM lessons WHERE signature = ?1 AND id NOT IN"
+            " (SELECT id FROM lessons WHERE signature = ?1 ORDER BY id DESC LIMIT ?2)",
+            (signature, KEPT),
+        )
+        for key in [key for key in self._cached if key[0] == signature]:
+            del self._cached[key]
+        if self._recent is not None and (alone := lesson_of(*row).seconds) is not None:
+            self._recent.append((_kind_of(signature), alone))
+            self._of_kind.clear()
+
+    def _if_more(self, claim: Claim, peak: int | None) -> int | None:
+        """Return what an attempt took that ended early, where it is more than is expected of its like.
+
+        It may not have come to what takes most of the memory: less than is known says nothing.
+        """
+        known = self.usage(claim.spec.signature).peak if is_exact(claim.spec.signature) else None
+        expected = [amount for amount in (known, claim.spec.resources.min_vram) if amount]
+        return peak if peak is not None and expected and peak > max(expected) else None
+
+    def forget(self) -> None:
+        """Read everything anew: a transaction was rolled back."""
+        self._cached.clear()
+        self._recent = None
+        self._of_kind.clear()
+
+
+def _duration(by_wall: float, measured: Measured) -> float | None:
+    """Return how long an attempt took without its pauses; None where the clock was set, and nobody can tell."""
+    seconds = by_wall if measured.elapsed_s is None else min(by_wall, measured.elapsed_s)
+    return within(seconds - measured.paused_s, 0, LONGEST_S)
+
+
+def _needed(outcome: Outcome, peak: int | None) -> int | None:
+    """Return what an attempt took on one GPU, with what it was refused there."""
+    if not isinstance(outcome, OutOfMemory) or outcome.where != "gpu":
+        return peak
+    held = max(peak or 0, outcome.held or 0)
+    return held + (outcome.wanted or 0) if held else peak
+
+
+def _kind_of(signature: str) -> str:
+    return signature.partition(" ")[0]

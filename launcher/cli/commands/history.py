@@ -4,7 +4,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Collection, Mapping
 from datetime import datetime
 from textwrap import wrap
 
@@ -20,13 +19,10 @@ from launcher.screens.pilots import HERE
 from launcher.screens.terminal import say, width
 from launcher.screens.text_table import Tone, line
 from launcher.store.client import open_queue
-from launcher.store.history import Past, days_of, failure_groups, memory_of, nodes_of, runs_of
-from launcher.store.history_queries import History
-from launcher.store.queue import Store
+from launcher.store.history import History, Past
 from launcher.system.paths import Home, find_home
 from launcher.units import parse_seconds
 
-HERE_ALONE = {"": (HERE, "")}  # no pilot is known
 NOTHING = "nothing has ended or run yet"
 
 
@@ -75,7 +71,8 @@ def command(
     if home.exists():
         with open_queue() as (_, store):
             jobs = {job.id for job in select(store, patterns)} if patterns else None
-            past = past_of(store, begin, now, jobs, places_by_token(home))
+            with store.reading():
+                past = History(store.database, begin, now, jobs).past(places_by_token(home))
     elif patterns:
         with open_queue():  # which says that there is no queue
             return
@@ -93,39 +90,6 @@ def command(
         say([*head, line(""), *draw(past, wide, sections)])
     elif rows := columns(past, sections):
         click.echo(tabbed(rows))
-
-
-def past_of(
-    store: Store,
-    begin: float,
-    now: float,
-    jobs: Collection[int] | None,
-    places: Mapping[str, tuple[str, str]] = HERE_ALONE,
-) -> Past:
-    """Return what a queue did.
-
-    Args:
-        store: the queue.
-        begin: from when on.
-        now: the time.
-        jobs: only these; None: all.
-        places: backend and node of each pilot, and of this machine by ''.
-    """
-    history = History(store.database)
-    with store.reading():
-        ends = history.ends(begin, jobs)
-        spent = history.spent(begin, now, jobs)
-        medians = history.medians(begin, jobs)
-        failed = history.failed(begin, jobs)
-        taken = history.taken(begin, jobs)
-        uses = history.by_pilot(begin, now, jobs)
-    return Past(
-        days=days_of(ends, spent, medians),
-        runs=runs_of(ends, spent),
-        failures=failure_groups(failed),
-        memory=memory_of(taken),
-        nodes=nodes_of(uses, places),
-    )
 
 
 def places_by_token(home: Home) -> dict[str, tuple[str, str]]:

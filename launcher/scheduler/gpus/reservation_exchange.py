@@ -21,8 +21,8 @@ from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import OURS, Discipline
 from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting
 from launcher.states import ReasonCode
-from launcher.store.history_queries import PastUse
 from launcher.store.rows import Claim
+from launcher.store.scheduler_actions import PastUse
 from launcher.system.processes import Identity, pid_namespace
 
 

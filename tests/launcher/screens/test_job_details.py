@@ -7,8 +7,7 @@ from launcher.screens.job_details import expected_time, facts_of, record_of
 from launcher.states import Done
 from launcher.store.connection import Connection
 from launcher.store.queue import Store
-from launcher.store.scheduler_actions import UsageRecords
-from launcher.store.usage import NO_USAGE, Measured, Usage
+from launcher.store.usage import NO_USAGE, Measured, Usage, UsageRecords
 from launcher.system.paths import Home
 from tests.build import GIB, a_claim, a_spec, enqueue, job_row
 

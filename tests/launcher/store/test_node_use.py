@@ -1,9 +1,8 @@
 """What ran where: by node, also on nodes whose pilots are long gone."""
 
-from launcher.cli.commands.history import past_of
 from launcher.screens.history_view import columns, draw, record
 from launcher.states import Done, Outcome, Stopped
-from launcher.store.history import NodeUse, Past, PilotUse, nodes_of
+from launcher.store.history import History, NodeUse, Past, PilotUse, nodes_of
 from launcher.store.queue import Store
 from launcher.store.rows import PILOT
 from tests.build import a_seat, a_spec, enqueue
@@ -22,7 +21,7 @@ def attempt(store: Store, pilot: str, outcome: Outcome, device: str = "cpu") -> 
 
 
 def past(store: Store) -> Past:
-    return past_of(store, 0.0, NOW, None, PLACES)
+    return History(store.database, 0.0, NOW).past(PLACES)
 
 
 def test_attempts_are_summed_up_by_the_node_that_their_pilots_were_on(store: Store) -> None:

@@ -26,8 +26,7 @@ from launcher.states import (
     Stopped,
     Void,
 )
-from launcher.store.history import failure_groups
-from launcher.store.history_queries import History
+from launcher.store.history import History, failure_groups
 from launcher.store.migration_steps import STEPS
 from launcher.store.opening import migrate
 from launcher.store.queue import Store
@@ -64,7 +63,7 @@ def finish(store: Store, job: int, outcome: Outcome, requeue: Requeue | None = N
 
 
 def groups(store: Store) -> list[tuple[ReasonCode, str, int]]:
-    failed = History(store.database).failed(0.0)
+    failed = History(store.database).failed()
     return sorted((one.code, one.detail, one.attempts) for one in failure_groups(failed))
 
 
@@ -193,7 +192,7 @@ def test_programs_get_the_code_beside_each_text(home: Home, store: Store) -> Non
 
     record = record_of(home, store, job_row(store, failed), [])
     (waiting_one,) = job_records(home, store, [job_row(store, waits)])
-    (group,) = failure_groups(History(store.database).failed(0.0))
+    (group,) = failure_groups(History(store.database).failed())
 
     assert (record["reason"], record["reason_code"], record["note_code"]) == (
         "boom",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from launcher.cli.commands.history import begin_of, past_of
+from launcher.cli.commands.history import begin_of
 from launcher.errors import UsageError
 from launcher.job import Resources
 from launcher.screens.history_view import columns, draw, headline
@@ -30,13 +30,14 @@ from launcher.store.history import (
     Ends,
     FailedAttempts,
     FailureGroup,
+    History,
     Memory,
     Past,
     Run,
     Spent,
     Taken,
     days_of,
-    group_of,
+    failure_groups,
     memory_of,
     runs_of,
 )
@@ -91,7 +92,7 @@ def a_training(name: str, *, asked: int | None = 24 * GIB, signature: str = "tra
 
 
 def the_past(store: Store, *, begin: float = 0.0, now: float = NOON, **more: Any) -> Past:
-    return past_of(store, begin, now, more.get("jobs"))
+    return History(store.database, begin, now, more.get("jobs")).past({"": ("local", "")})
 
 
 # --- by day
@@ -230,7 +231,7 @@ def failed(code: ReasonCode, **changes: Any) -> FailedAttempts:
 def test_attempts_that_were_not_done_have_a_group(
     attempts: FailedAttempts, name: str, detail: str
 ) -> None:
-    group = group_of(attempts)
+    (group,) = failure_groups([attempts])
     assert (group.name, group.detail) == (name, detail)
 
 

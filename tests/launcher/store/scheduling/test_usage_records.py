@@ -12,8 +12,17 @@ from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Stopped
 from launcher.store.connection import Connection
 from launcher.store.opening import bring_up_to_date
 from launcher.store.queue import Store
-from launcher.store.scheduler_actions import EARLY_S, KEPT, UsageRecords
-from launcher.store.usage import LONGEST_S, NEWEST, NO_USAGE, Measured, Run, Usage
+from launcher.store.usage import (
+    EARLY_S,
+    KEPT,
+    LONGEST_S,
+    NEWEST,
+    NO_USAGE,
+    Measured,
+    Run,
+    Usage,
+    UsageRecords,
+)
 from tests.build import GIB, a_claim, a_spec, enqueue
 
 A10 = "NVIDIA A10, 24576 MiB, driver 535.104"
