@@ -9,7 +9,7 @@ from launcher.errors import counted
 from launcher.job_options.notifications import Event
 from launcher.notify.notices import RunWatch
 from launcher.states import ENDED, ReasonCode, State
-from launcher.store.news import Failure
+from launcher.store.feed import Failure
 from launcher.system.text import harmless
 from launcher.units import format_seconds
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from launcher.job_options.notifications import Event, RunNotify, recorded_run_notify
 from launcher.notify.settings import NotifySettings, Target
 from launcher.states import State
-from launcher.store.news import News, RunNews
+from launcher.store.feed import News, RunNews
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home
 

@@ -14,7 +14,7 @@ from launcher.notify.messages import Message, of_run
 from launcher.notify.notices import Notices, RunWatch, read_notices, write_notices
 from launcher.notify.sending import Answer, Sending, refused
 from launcher.notify.settings import NotifySettings, Target, configured_notify
-from launcher.store.news import RunNewsReader
+from launcher.store.feed import RunNewsReader
 from launcher.store.opening import open_to_read
 from launcher.system.config import configuration_file
 from launcher.system.daemon_control import scheduler_pid, this_version, version_of

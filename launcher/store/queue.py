@@ -29,6 +29,7 @@ COLUMNS = (
     " submitted, lane, rank, sources"
 )
 MARKS = ", ".join("?" * 15)
+_REPLACED_COLUMNS = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS.split(", ")[2:])
 
 
 def need_rows(
@@ -217,13 +218,9 @@ class Store:
         ).fetchone()
         row = self._db.execute(
             f"INSERT INTO jobs ({COLUMNS}) VALUES ({MARKS}) "
-            "ON CONFLICT (run, name) DO UPDATE SET kind = excluded.kind, state = excluded.state,"
-            " priority = excluded.priority, hash = excluded.hash, spec = excluded.spec,"
-            " sources = excluded.sources, context = excluded.context, reason = excluded.reason,"
-            " reason_code = excluded.reason_code, reason_data = excluded.reason_data,"
-            " wish = '', ended = NULL,"
-            " outputs = '{}', submitted = excluded.submitted, lane = excluded.lane,"
-            " rank = excluded.rank, failures = 0, lost = 0, excused = 0 WHERE state <> 'running' RETURNING id",
+            f"ON CONFLICT (run, name) DO UPDATE SET {_REPLACED_COLUMNS},"
+            " wish = '', ended = NULL, outputs = '{}', failures = 0, lost = 0, excused = 0"
+            " WHERE state <> 'running' RETURNING id",
             RowWriter(self._db, run, context, self.context(context)).columns(
                 new.spec, new.state, reason_columns(new.reason), now
             ),

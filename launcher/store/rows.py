@@ -57,48 +57,30 @@ class Lane(NamedTuple):
     @property
     def key(self) -> str:
         """The lane as text, by which it is found again."""
-        record: dict[str, Any] = {
+        record = {
             "group": self.group,
             "resources": asdict(self.resources),
-            "breed": [
-                self.environment.interpreter,
-                self.environment.preload,
-                self.environment.python_path,
-            ],
+            "breed": self.environment,
         }
-        if self.signature:
-            record["signature"] = self.signature
-        if self.visible is not None:
-            record["visible"] = [*self.visible]
-        if self.least:
-            record["least"] = self.least
-        if self.limit is not None:
-            record["limit"] = self.limit
-        if self.on != HERE:
-            record["on"] = [*self.on]
+        for name, usual in self._field_defaults.items():
+            if (value := getattr(self, name)) != usual:
+                record[name] = value
         return json.dumps(record, sort_keys=True)
 
 
 def lane_of(spec: Spec, context: Context) -> Lane:
     """Return the lane of a job."""
-    environment = worker_environment_of(spec, context)
-    if not spec.resources.may_need_gpu:  # programs without number, each with a signature of its own
-        return Lane(
-            group=spec.terms.group,
-            resources=spec.resources,
-            environment=environment,
-            limit=spec.terms.time_limit_s,
-            on=spec.terms.on or HERE,
-        )
-    return Lane(
+    lane = Lane(
         group=spec.terms.group,
         resources=spec.resources,
-        environment=environment,
-        signature=spec.signature,
-        visible=visible_devices(placed_context(spec, context).environment),
+        environment=worker_environment_of(spec, context),
         limit=spec.terms.time_limit_s,
         on=spec.terms.on or HERE,
     )
+    if not spec.resources.may_need_gpu:  # programs without number, each with a signature of its own
+        return lane
+    visible = visible_devices(placed_context(spec, context).environment)
+    return lane._replace(signature=spec.signature, visible=visible)
 
 
 def visible_devices(environment: Mapping[str, str]) -> tuple[str, ...] | None:
@@ -131,31 +113,24 @@ def read_lane(key: str) -> Lane:
                 environment=WorkerEnvironment(
                     interpreter, texts(preload, "'breed' of its lane"), python_path
                 ),
-                signature=_signature(record.get("signature", "")),
+                signature=_checked(record, "signature", lambda text: isinstance(text, str)),
                 visible=None if visible is None else texts(visible, "'visible' of its lane"),
-                least=_least(record.get("least", 0)),
-                limit=_limit(record.get("limit")),
+                least=_checked(record, "least", lambda size: isinstance(size, int) and size >= 0),
+                limit=_checked(record, "limit", _is_limit),
                 on=_on(record.get("on", HERE)),
             )
     raise Unreadable("the record of its lane is not complete")
 
 
-def _signature(value: object) -> str:
-    if isinstance(value, str):
+def _is_limit(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and value >= 0)
+
+
+def _checked(record: Mapping[str, Any], name: str, is_sound: Callable[[Any], bool]) -> Any:
+    value = record.get(name, Lane._field_defaults[name])
+    if is_sound(value):
         return value
-    raise Unreadable(f"'signature' of its lane is {str(value)[:40]!r}")
-
-
-def _least(value: object) -> int:
-    if isinstance(value, int) and value >= 0:
-        return value
-    raise Unreadable(f"'least' of its lane is {str(value)[:40]!r}")
-
-
-def _limit(value: object) -> float | None:
-    if value is None or (isinstance(value, int | float) and value >= 0):
-        return value
-    raise Unreadable(f"'limit' of its lane is {str(value)[:40]!r}")
+    raise Unreadable(f"{name!r} of its lane is {str(value)[:40]!r}")
 
 
 def _on(value: object) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from launcher.notify.notices import (
 )
 from launcher.notify.settings import NotifySettings, Target
 from launcher.states import ReasonCode, State
-from launcher.store.news import Failure, News, RunNews
+from launcher.store.feed import Failure, News, RunNews
 from tests.build import a_reason
 
 DESK = Target(name="desk", command=("true",))

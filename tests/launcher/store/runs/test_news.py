@@ -5,7 +5,7 @@ import pytest
 
 from launcher.job_options.notifications import AS_CONFIGURED, Event, RunNotify
 from launcher.states import Done, Failed, OutOfMemory, ReasonCode, State
-from launcher.store.news import MOST_FAILURES, RunNewsReader
+from launcher.store.feed import MOST_FAILURES, RunNewsReader
 from launcher.store.queue import Store
 from tests.build import a_spec, claimed, enqueue
 
