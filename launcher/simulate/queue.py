@@ -37,9 +37,9 @@ from launcher.scheduler.policy.model import (
 from launcher.scheduler.policy.vram_request import vram_request_of
 from launcher.simulate.machine import Fleet
 from launcher.simulate.trace import TraceJob
+from launcher.store.rows import rank_of
 from launcher.store.usage import NEWEST as MOST_PEAKS
 from launcher.store.usage import Usage, margin_of
-from launcher.store.rows import rank_of
 from launcher.system.gpu_sharing import Rules
 
 NEWEST = 64  # durations of jobs alike that are remembered, as in the queue
