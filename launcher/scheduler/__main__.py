@@ -11,23 +11,23 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from launcher import __version__
-from launcher.backends.settings import Backends, configured_backends
+from launcher.backends.settings import configured_backends
 from launcher.errors import Error, MachineError, UsageError
 from launcher.gpu.nvml import Nvml
 from launcher.scheduler.loop import Scheduler
 from launcher.store.opening import worth_checking
 from launcher.store.queue import Store
 from launcher.system import cgroups
-from launcher.system.config import configuration_file, read_configuration
+from launcher.system.config import Followed, configuration_file, read_configuration
 from launcher.system.daemon_control import Right, start_scheduler, this_version
 from launcher.system.environment import owners_environment
 from launcher.system.error_log import Troubles, set_long_log_aside
 from launcher.system.files import Json, read_json, stamp, write_json
-from launcher.system.gpu_sharing import Sharing
+from launcher.system.gpu_sharing import Rules, configured_rules
 from launcher.system.paths import Home, check_home, check_lone_home
 from launcher.system.processes import boot_id, cores, identity, live_in, lock_holder, start_apart
 
@@ -86,45 +86,6 @@ def _is_wanted(environ: Mapping[str, str]) -> bool:
         return False
 
 
-class ConfiguredBackends:
-    """What config.toml says of backends; while it cannot be understood, what held before holds on."""
-
-    def __init__(self, environ: Mapping[str, str], warn: Callable[[str], None]) -> None:
-        """Begin without having read anything.
-
-        Args:
-            environ: tells where the file is.
-            warn: called with what is wrong with it.
-        """
-        self._environ, self._warn = environ, warn
-        self._seen: tuple[float, int] | None = (-1.0, -1)
-        self._backends: Backends | None = None  # it was never understood
-        self._trouble = ""
-
-    def __call__(self) -> Backends:
-        """Return what holds now.
-
-        Raises:
-            UsageError: the file has never been understood, so that nothing is known of any backend.
-        """
-        try:
-            file = configuration_file(self._environ)
-            try:
-                status = os.stat(file)  # noqa: PTH116  # once a turn
-                seen = (status.st_mtime, status.st_size)
-            except OSError:
-                seen = None
-            if seen != self._seen:
-                self._seen = seen
-                self._backends = configured_backends(self._environ)
-        except UsageError as error:
-            self._warn(str(error))
-            self._trouble = str(error)
-        if self._backends is None:
-            raise UsageError(self._trouble)
-        return self._backends
-
-
 logger = logging.getLogger(__name__)
 
 LOG_BYTES = 8 << 20  # of the scheduler's log; one older log is kept
@@ -174,9 +135,9 @@ def main(argv: Sequence[str]) -> int:
         snapshot=probe.snapshot,
         cpus=cpus,
         housekeeping=housekeeping,
-        rules=Sharing(os.environ, _Once()).rules,
+        rules=Followed(os.environ, configured_rules, _Once(), Rules()),
         absent=lambda: probe.absent,
-        backends=ConfiguredBackends(os.environ, _Once()),
+        backends=Followed(os.environ, configured_backends, _Once()),
     )
     scheduler.leave_at(*LEAVE)
     home.scheduler_record.unlink(missing_ok=True)  # a predecessor's

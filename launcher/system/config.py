@@ -30,9 +30,10 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from launcher.errors import UsageError, known_words, nearest
+from launcher.system.files import stamp
 
 if TYPE_CHECKING:
     from launcher.system.gpu_sharing import Rules
@@ -48,6 +49,7 @@ _HEADER = rf"[ \t]*\[[ \t]*({_DOTTED})[ \t]*\][ \t]*(?:#.*)?"
 _ASSIGNED = rf"[ \t]*({_DOTTED})[ \t]*="
 _PLACED = r" \(at (?:line ([0-9]+), column [0-9]+|end of document)\)$"
 
+Part = TypeVar("Part")
 Fault = tuple[tuple[str, ...], str]  # which key, and what is wrong with it
 Options = Mapping[str, Any]  # by their names as written; whatever stands there
 Folders = Mapping[str, tuple[str, ...]]  # by the word for them, as in `launcher.ids.Words`
@@ -165,6 +167,47 @@ def read_configuration(
         notify=read.get("notify"),
         lines=configuration.lines,
     )
+
+
+class Followed(Generic[Part]):
+    """A part of the user's file, read again when that was changed; while it cannot be understood, what held holds on."""
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        read: Callable[[Mapping[str, str]], Part],
+        warn: Callable[[str], None],
+        first: Part | None = None,
+    ) -> None:
+        """Begin without having read anything.
+
+        Args:
+            environ: tells where the file is.
+            read: returns the part.
+            warn: called with what is wrong with the file.
+            first: what holds until it was understood; None: then nothing is known.
+        """
+        self._environ, self._read, self._warn, self._holds = environ, read, warn, first
+        self._seen: object = ()
+        self._trouble = ""
+
+    def __call__(self) -> Part:
+        """Return what holds now.
+
+        Raises:
+            UsageError: the file has never been understood, and nothing holds until it is.
+        """
+        try:
+            seen = stamp(str(configuration_file(self._environ)))
+            if seen != self._seen:
+                self._seen = seen
+                self._holds = self._read(self._environ)
+        except UsageError as error:
+            self._trouble = str(error)
+            self._warn(self._trouble)
+        if self._holds is None:
+            raise UsageError(self._trouble)
+        return self._holds
 
 
 def absolute(what: str, text: str) -> Path:

@@ -1,17 +1,10 @@
 """How the owner of a queue shares the machine's GPUs with others: the table [sharing] of config.toml."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.errors import UsageError
-from launcher.system.config import (
-    Configuration,
-    Fault,
-    configuration_file,
-    read_configuration,
-    unknown,
-)
+from launcher.system.config import Configuration, Fault, read_configuration, unknown
 from launcher.units import parse_bytes, parse_seconds
 
 
@@ -25,13 +18,6 @@ class Rules(NamedTuple):
 
 
 TABLE = "sharing"
-EXPECTED = {
-    "reserve": 'an amount that is left to others on each GPU, such as "2GiB"',
-    "max_per_gpu": "a whole number of jobs, at least 1",
-    "idle": 'a time without other users after which a GPU is taken, such as "10m"',
-    "devices": 'GPUs that may be used, such as [0, 2] or ["GPU-8f6d…"]',
-}
-
 GONE = {"mps": "jobs that share a GPU take turns there"}  # what the file may still say → what holds
 
 
@@ -42,76 +28,6 @@ def notes(configuration: Configuration) -> tuple[str, ...]:
         for key, what in GONE.items()
         if (TABLE, key) in configuration.lines
     )
-
-
-def read_rules(table: object, faults: list[Fault]) -> Rules:
-    """Return what the table says.
-
-    Args:
-        table: as the file has it.
-        faults: where all that is wrong with it is added.
-    """
-    if not isinstance(table, dict):
-        faults.append(((TABLE,), f"{TABLE}: expected a table, such as [{TABLE}]"))
-        return Rules()
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        name = key.replace("-", "_")
-        if name in GONE:
-            continue
-        if name not in EXPECTED:
-            faults.append(((TABLE, key), unknown(key, f"a key of [{TABLE}]", EXPECTED)))
-            continue
-        try:
-            values[name] = _READ[name](value)
-        except UsageError:
-            faults.append(((TABLE, key), f"{TABLE}.{key}: expected {EXPECTED[name]}"))
-    if "idle" in values:
-        values["idle_s"] = values.pop("idle")
-    return Rules(**values)
-
-
-class Sharing:
-    """The rules of a user's file, read again when it was changed."""
-
-    def __init__(self, environ: Mapping[str, str], warn: Callable[[str], None]) -> None:
-        """Begin without having read anything.
-
-        Args:
-            environ: tells where the file is.
-            warn: called once when it cannot be understood; the rules from before hold on then.
-        """
-        self._environ, self._warn = environ, warn
-        self._seen: tuple[float, int] | None = (-1.0, -1)
-        self._rules = Rules()
-
-    def rules(self) -> Rules:
-        """Return what holds now."""
-        try:
-            file = configuration_file(self._environ)
-            seen = _stamp(file)
-            if seen != self._seen:
-                self._seen = seen
-                self._rules = read_configuration(self._environ).rules or Rules()
-        except UsageError as error:
-            self._warn(str(error))
-        return self._rules
-
-
-def _stamp(file: Path) -> tuple[float, int] | None:
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return status.st_mtime, status.st_size
-
-
-def _size(value: object) -> int:
-    return parse_bytes(_text(value))
-
-
-def _span(value: object) -> float:
-    return parse_seconds(_text(value))
 
 
 def _text(value: object) -> str:
@@ -137,9 +53,53 @@ def _devices(value: object) -> tuple[str, ...]:
     return words
 
 
-_READ: Mapping[str, Callable[[object], Any]] = {
-    "reserve": _size,
-    "max_per_gpu": _count,
-    "idle": _span,
-    "devices": _devices,
+# key → the field of `Rules`, its reader, and what is expected
+_KEYS: Mapping[str, tuple[str, Callable[[object], Any], str]] = {
+    "reserve": (
+        "reserve",
+        lambda value: parse_bytes(_text(value)),
+        'an amount that is left to others on each GPU, such as "2GiB"',
+    ),
+    "max_per_gpu": ("max_per_gpu", _count, "a whole number of jobs, at least 1"),
+    "idle": (
+        "idle_s",
+        lambda value: parse_seconds(_text(value)),
+        'a time without other users after which a GPU is taken, such as "10m"',
+    ),
+    "devices": ("devices", _devices, 'GPUs that may be used, such as [0, 2] or ["GPU-8f6d…"]'),
 }
+
+
+def read_rules(table: object, faults: list[Fault]) -> Rules:
+    """Return what the table says.
+
+    Args:
+        table: as the file has it.
+        faults: where all that is wrong with it is added.
+    """
+    if not isinstance(table, dict):
+        faults.append(((TABLE,), f"{TABLE}: expected a table, such as [{TABLE}]"))
+        return Rules()
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name in GONE:
+            continue
+        if name not in _KEYS:
+            faults.append(((TABLE, key), unknown(key, f"a key of [{TABLE}]", _KEYS)))
+            continue
+        field, read, expected = _KEYS[name]
+        try:
+            values[field] = read(value)
+        except UsageError:
+            faults.append(((TABLE, key), f"{TABLE}.{key}: expected {expected}"))
+    return Rules(**values)
+
+
+def configured_rules(environ: Mapping[str, str]) -> Rules:
+    """Return the rules of a user's file.
+
+    Raises:
+        UsageError: it cannot be understood.
+    """
+    return read_configuration(environ).rules or Rules()

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.system.config import Fault
-from launcher.system.gpu_sharing import Rules, Sharing, read_rules
+from launcher.system.config import Fault, Followed
+from launcher.system.gpu_sharing import Rules, configured_rules, read_rules
 from tests.build import GIB
 
 
@@ -68,15 +68,16 @@ def test_a_changed_file_holds_from_the_next_look_on_and_a_broken_one_changes_not
         os.utime(file, (0, len(text)))  # two writes may fall into one tick of a clock
 
     write("")
-    sharing = Sharing({"LAUNCHER_CONFIG": str(file)}, warned.append)
-    assert sharing.rules() == Rules()
+    environ = {"LAUNCHER_CONFIG": str(file)}
+    rules = Followed(environ, configured_rules, warned.append, Rules())
+    assert rules() == Rules()
     write("[sharing]\nmax_per_gpu = 2\n")
-    assert sharing.rules() == Rules(max_per_gpu=2)
-    assert sharing.rules() == Rules(max_per_gpu=2)
+    assert rules() == Rules(max_per_gpu=2)
+    assert rules() == Rules(max_per_gpu=2)
     write("[sharing]\nmax_per_gpu = true\n")
-    assert sharing.rules() == Rules(max_per_gpu=2)
-    assert sharing.rules() == Rules(max_per_gpu=2)
+    assert rules() == Rules(max_per_gpu=2)
+    assert rules() == Rules(max_per_gpu=2)
     (told,) = warned
     assert "config.toml:2: sharing.max_per_gpu: expected a whole number of jobs" in told
     write("[sharing]\nmax_per_gpu = 3\n\n")
-    assert sharing.rules() == Rules(max_per_gpu=3)
+    assert rules() == Rules(max_per_gpu=3)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.settings import Backends
+from launcher.backends.settings import Backends, configured_backends
 from launcher.errors import UsageError
-from launcher.scheduler.__main__ import ConfiguredBackends
 from launcher.states import ReasonCode
+from launcher.system.config import Followed
 from tests.launcher.scheduler.dispatch.conftest import Office
 from tests.launcher.scheduler.remote.toy_cluster import World
 
@@ -21,12 +21,12 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def configured(file: Path) -> ConfiguredBackends:
-    return ConfiguredBackends({"LAUNCHER_CONFIG": str(file)}, lambda _: None)
+def configured(file: Path) -> Followed[Backends]:
+    return Followed({"LAUNCHER_CONFIG": str(file)}, configured_backends, lambda _: None)
 
 
 def test_without_a_file_there_are_no_backends_and_one_that_is_written_counts(
-    configured: ConfiguredBackends, file: Path
+    configured: Followed[Backends], file: Path
 ) -> None:
     file.write_text("")
     assert configured() == Backends()
@@ -34,7 +34,7 @@ def test_without_a_file_there_are_no_backends_and_one_that_is_written_counts(
     assert configured().by_name["toy"].cpus == 2
 
 
-def test_what_held_before_a_mistake_holds_on(configured: ConfiguredBackends, file: Path) -> None:
+def test_what_held_before_a_mistake_holds_on(configured: Followed[Backends], file: Path) -> None:
     file.write_text(GOOD)
     before = configured()
     file.write_text(BAD)
@@ -42,7 +42,7 @@ def test_what_held_before_a_mistake_holds_on(configured: ConfiguredBackends, fil
 
 
 def test_a_file_that_was_never_understood_is_no_file_without_backends(
-    configured: ConfiguredBackends, file: Path
+    configured: Followed[Backends], file: Path
 ) -> None:
     file.write_text(BAD)
     for _ in range(2):
