@@ -22,9 +22,9 @@ from textual.pilot import Pilot
 from launcher.gpu.monitor import Lookout
 from launcher.gpu.nvml import Nvml
 from launcher.screens.dashboard.app import Top
-from launcher.screens.dashboard.sources import Queue
 from launcher.screens.gpu_view import Gauge
 from launcher.screens.screen import Screen
+from launcher.screens.snapshots import Queue
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.files import write_atomic

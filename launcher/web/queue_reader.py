@@ -10,8 +10,7 @@ from typing import TypeVar
 
 from launcher.gpu.monitor import Lookout
 from launcher.gpu.nvml import Nvml
-from launcher.screens.dashboard.sources import Queue
-from launcher.screens.snapshots import scheduler_of
+from launcher.screens.snapshots import Queue, scheduler_of
 from launcher.system.files import stamp
 from launcher.system.paths import Home
 from launcher.web.pages.page import View

@@ -13,9 +13,8 @@ from launcher.errors import UsageError, counted
 from launcher.gpu.monitor import Lookout
 from launcher.gpu.nvml import Nvml
 from launcher.screens.dashboard.controller import Controller
-from launcher.screens.dashboard.sources import Queue
 from launcher.screens.queue_view import screen_lines
-from launcher.screens.snapshots import WAITING
+from launcher.screens.snapshots import WAITING, Queue
 from launcher.screens.terminal import coloured, say, width
 from launcher.screens.text_table import Line, line
 from launcher.states import State

@@ -22,7 +22,7 @@ from textual.widget import Widget
 
 from launcher.screens.dashboard.controller import Controller
 from launcher.screens.dashboard.page import Drawn
-from launcher.screens.dashboard.sources import Queue
+from launcher.screens.snapshots import Queue
 from launcher.screens.terminal import STYLES
 from launcher.screens.text_table import Line, Tone, width_of
 

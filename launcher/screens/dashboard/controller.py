@@ -4,15 +4,14 @@ import sqlite3
 from collections.abc import Sequence
 
 from launcher.errors import Error
-from launcher.screens.dashboard.changes import TEXT_KEYS, Changes, Prompt, one_line
-from launcher.screens.dashboard.job_actions import KEYS
+from launcher.screens.dashboard.job_actions import KEYS, TEXT_KEYS, Changes, Prompt, one_line
 from launcher.screens.dashboard.job_page import LOG, OVERVIEW, JobPage
 from launcher.screens.dashboard.key_bindings import WATCHING, CommandPage, Help, hints
 from launcher.screens.dashboard.overview_page import Overview
 from launcher.screens.dashboard.page import Drawn, Later, Page, Terminal
-from launcher.screens.dashboard.sources import Queue
 from launcher.screens.format import command_text, harmless
 from launcher.screens.screen import Screen
+from launcher.screens.snapshots import Queue
 from launcher.screens.text_table import Line, Span, Tone, line, shortened
 from launcher.store.queue import Store
 from launcher.system.paths import Home

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 from launcher.errors import UsageError
-from launcher.screens.dashboard.sources import Queue
+from launcher.screens.snapshots import Queue
 from launcher.store.listings import ListedPage
 from launcher.store.queue import Store
 from launcher.system.paths import Home
