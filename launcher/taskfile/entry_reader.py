@@ -76,7 +76,8 @@ class RawEntry(NamedTuple):
 
 def read_raw_entry(kind: Kind, node: Fields, scope: Scope) -> RawEntry:
     """Sort an entry's keys into words of the language and settings; report what is neither."""
-    problems = scope.problems
+    problems, place = scope.problems, node.place
+    allowed, available = WORDS[kind.role], {} if kind.entry else job_options()
     labeller = companion(scope.kinds, kind, Role.LABELS) if kind.role is Role.TRAIN else None
     of = known([kind] if labeller is None else [kind, labeller])
     words: dict[str, Node] = {}
@@ -85,21 +86,20 @@ def read_raw_entry(kind: Kind, node: Fields, scope: Scope) -> RawEntry:
     for key, value in node.pairs:
         if key.text == "settings" and isinstance(value, Fields):
             inside = value.pairs
-        elif key.text in WORDS[kind.role]:
+        elif key.text in allowed:
             words[key.text] = value
         elif key.text == LABELS_RATE:
             if kind.role is Role.TRAIN:
                 words.setdefault("poison", percent_of_rate(key, value, problems))
-        elif not kind.entry and key.text in job_options() and key.text not in of.names:
+        elif key.text in available and key.text not in of.names:
             options.append((key, value))
         else:
             beside.append((key, value))
     if not is_null(words.get("settings")):
         message = "expected settings such as {lr: 0.001}"
         problems.blame(words["settings"], "wrong-type", message)
-    own = of.among(inside, problems, _refusing(kind, of, set(of.names), scope))
-    names = {*of.names, *WORDS[kind.role], *(() if kind.entry else job_options())} - {"settings"}
-    for name, said in of.among(beside, problems, _refusing(kind, of, names, scope)).items():
+    own = of.among(inside, problems, _refusing(of, scope, is_inside=True))
+    for name, said in of.among(beside, problems, _refusing(of, scope, is_inside=False)).items():
         if name in own:
             message = f"{name!r} is given under settings, too"
             problems.blame(said.key, "duplicate-key", message, "leave one of them out")
@@ -109,19 +109,22 @@ def read_raw_entry(kind: Kind, node: Fields, scope: Scope) -> RawEntry:
     asked = _asked(node, words.get("resources"), options, problems)
     common = Common(
         kind=kind,
-        place=node.place,
+        place=place,
         combination=scope.combination,
-        request=request_for(kind, asked, node.place, scope),
+        request=request_for(kind, asked, place, scope),
         follows=Follows(*(_followed(words.get(word), word, problems) for word in Follows._fields)),
     )
     combinations = combinations_of_entry(None if is_null(matrix) else matrix, of, own, scope)
-    return RawEntry(kind, node.place, words, own, combinations, common)
+    return RawEntry(kind, place, words, own, combinations, common)
 
 
-def _refusing(kind: Kind, of: Known, names: set[str], scope: Scope) -> Callable[[Scalar], None]:
-    """Return what blames a key that is neither a word nor a setting; `names` could stand there."""
+def _refusing(of: Known, scope: Scope, *, is_inside: bool) -> Callable[[Scalar], None]:
+    """Return what blames a key, below `settings` or beside it, that is neither a word nor a setting."""
 
     def refuse(key: Scalar) -> None:
+        kind, names = of.kinds[0], set(of.names)
+        if not is_inside:
+            names |= {*WORDS[kind.role], *(() if kind.entry else job_options())} - {"settings"}
         others = scope.kinds.values()
         elsewhere = [other.name for other in others if key.text in other.settings.model_fields]
         what, hint = f"a setting of {kind.name}", _hint(kind, key.text)

@@ -33,20 +33,26 @@ class Scope:
     forced_labels: Node | None = None  # of every training
     combination: int = 0  # which of the file's combinations this is
     now: float = 0.0  # seconds since 1970, for times that are relative
+    # by kind what is weaker than its entries, and what is stronger; worked out once
+    _around: dict[str, tuple[dict[str, Said], dict[str, Said]]] = field(
+        init=False, default_factory=dict
+    )
 
     def given(self, kind: Kind, entry: Given) -> Given:
         """Return what is said of each setting of a kind, the strongest where there are several."""
-        layers = (
-            _read_by(kind, self.defaults),
-            _read_by(kind, self.chosen),
-            self.defaults.get(kind.name, {}),
-            self.chosen.get(kind.name, {}),
-            entry,
-            _read_by(kind, self.forced),
-            self.forced.get(kind.name, {}),
-        )
-        names = kind.settings.model_fields
-        return {name: said for layer in layers for name, said in layer.items() if name in names}
+        name, names = kind.name, kind.settings.model_fields
+        if name not in self._around:
+            weaker = {
+                **_read_by(kind, self.defaults),
+                **_read_by(kind, self.chosen),
+                **self.defaults.get(name, {}),
+                **self.chosen.get(name, {}),
+            }
+            stronger = {**_read_by(kind, self.forced), **self.forced.get(name, {})}
+            self._around[name] = weaker, stronger
+        weaker, stronger = self._around[name]
+        every = {**weaker, **entry, **stronger}
+        return {name: said for name, said in every.items() if name in names}
 
     def paired(self, kind: Kind, given: Given) -> dict[str, Said]:
         """Return which of the file's sweeps an entry takes part in: where nothing stronger is given."""
@@ -68,13 +74,10 @@ class Scope:
 def _read_by(kind: Kind, layer: Layer) -> Given:
     """Return what is said for all kinds as this one reads it."""
     given = layer.get(EVERY, {})
-    shared = {key: read for key, read in kind.settings.shared.items() if key in given}
-    if not shared:
-        return given
     converted = {}
-    for key, read in shared.items():
-        node = given[key].node
+    for key, read in kind.settings.shared.items():
+        node = given[key].node if key in given else None
         if isinstance(node, Scalar) and (value := read(node.value)) != node.value:
             plain = Scalar(node.source, node.line, node.column, node.length, str(value), plain=True)
             converted[key] = given[key]._replace(node=plain)
-    return {**given, **converted}
+    return {**given, **converted} if converted else given

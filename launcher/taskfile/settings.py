@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -64,7 +64,7 @@ class Known(NamedTuple):
     """The settings of one kind or of several, by which the keys of a mapping are judged."""
 
     kinds: tuple[Kind, ...]
-    names: frozenset[str]
+    names: Collection[str]
     old: Mapping[str, str]  # earlier names of settings, each with that of today
     where: str  # what lists them all
 
@@ -116,10 +116,11 @@ TWO_NAMES = ", by its name of today and by an old one"
 
 def known(kinds: Iterable[Kind], where: str = "") -> Known:
     """Return the settings of some kinds; `where` lists them all, if not a list of these kinds."""
-    those, old = tuple(kinds), dict[str, str]()
-    for kind in those:
-        old = {**kind.settings.aliases, **old}
-    names = frozenset(name for kind in those for name in kind.settings.model_fields)
+    those = tuple(kinds)
+    names, old = dict[str, object](), dict[str, str]()
+    for kind in reversed(those):  # the first kind tells what an old name means
+        names |= kind.settings.model_fields
+        old |= kind.settings.aliases
     return Known(those, names, old, where or all_settings(*those))
 
 
