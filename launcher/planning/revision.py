@@ -37,8 +37,7 @@ from launcher.store.steering import ChangedJob
 from launcher.system.files import Json
 from launcher.taskfile.entry_reader import check_variables
 from launcher.taskfile.overrides import OPTION, Overrides, read_overrides
-from launcher.taskfile.resources import read_request
-from launcher.taskfile.scope import EVERY, Scope
+from launcher.taskfile.scope import EVERY, Scope, read_request
 from launcher.taskfile.settings import known, settle, spelt, unknown_key
 from launcher.taskfile.yaml_tree import (
     TRUTHS,

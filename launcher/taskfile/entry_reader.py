@@ -18,8 +18,7 @@ from launcher.taskfile.entries import At, Follows, companion
 from launcher.taskfile.language import LONGEST_NAME, RESOURCE_HINTS, WORDS
 from launcher.taskfile.legacy_names import LABELS_RATE, percent_of_rate
 from launcher.taskfile.matrix import combinations_of_entry
-from launcher.taskfile.resources import request_for
-from launcher.taskfile.scope import Scope
+from launcher.taskfile.scope import Scope, request_for
 from launcher.taskfile.settings import Known, known, unknown_key
 from launcher.taskfile.yaml_tree import TRUTHS, Fields, Given, Node, Scalar, is_null, listed
 

@@ -1,19 +1,18 @@
 """What a task file says before its sections: name, defaults, resources, and what holds for the whole run."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TypedDict
 
 from launcher.errors import UsageError, nearest
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify, read_run_notify
-from launcher.job_options.registry import JobRequest
 from launcher.job_options.value_types import SHARE
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.language import MOST_NAME_BYTES, Reuse, known_to_any, settings_among
 from launcher.taskfile.legacy_names import LABELS_RATE, percent_of_rate
-from launcher.taskfile.resources import read_request
-from launcher.taskfile.scope import EVERY, Layer, Scope
+from launcher.taskfile.overrides import Overrides
+from launcher.taskfile.scope import EVERY, Layer, Scope, read_resources
 from launcher.taskfile.settings import known
 from launcher.taskfile.yaml_tree import (
     Fields,
@@ -31,7 +30,31 @@ WARM_START = "warm_start"  # the setting by which a kind starts from its own ear
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def read_defaults(node: Node | None, scope: Scope) -> Scope:
+def around_entries(
+    root: Fields, scope: Scope, overrides: Overrides, reuse: Reuse, shared: Collection[str]
+) -> Scope:
+    """Return the scope of a file's entries, but for its matrix.
+
+    Args:
+        root: the file.
+        scope: with its kinds and problems.
+        overrides: what the command line sets.
+        reuse: what of earlier runs is used again.
+        shared: names of kinds whose jobs arise by themselves: `resources` may speak of them, too.
+    """
+    warm = _warm_starts(root, scope.kinds) if reuse is Reuse.WEIGHTS else {}
+    forced = {**warm, **overrides.settings}
+    scope = replace(
+        scope,
+        forced={name: {**warm.get(name, {}), **given} for name, given in forced.items()},
+        forced_resources=tuple(overrides.resources),
+        forced_labels=overrides.labels,
+    )
+    scope = read_resources(root.said("resources"), scope, shared)
+    return _with_defaults(root.said("defaults"), scope)
+
+
+def _with_defaults(node: Node | None, scope: Scope) -> Scope:
     """Return the scope with what `defaults` says: settings for all kinds, those of one, and poison."""
     if node is None:
         return scope
@@ -49,7 +72,7 @@ def read_defaults(node: Node | None, scope: Scope) -> Scope:
             labels = percent_of_rate(key, value, problems) if labels is None else labels
         elif kind is not None and isinstance(value, Fields):
             what = f"a setting of {kind.name}"
-            layer[kind.name] = settings_among(value.pairs, known([kind]), what, scope)
+            layer[kind.name] = settings_among(value.pairs, known([kind]), what, problems)
         elif kind is not None and kind.role is Role.LABELS:
             labels = value if labels is None else labels
         elif kind is None or key.text in every.names:  # a setting may have the name of a kind
@@ -57,34 +80,12 @@ def read_defaults(node: Node | None, scope: Scope) -> Scope:
         elif not is_null(value):
             message = f"defaults: expected settings of {kind.name} such as {{lr: 0.001}}"
             problems.blame(value, "wrong-type", message)
-    layer[EVERY] = settings_among(general, every, "a setting of any kind", scope)
+    what = "a setting of any kind"
+    layer[EVERY] = settings_among(general, every, what, problems, nearby=scope.kinds)
     return replace(scope, defaults=layer, labels=labels)
 
 
-def read_resources(node: Node | None, scope: Scope, shared: Iterable[str]) -> Scope:
-    """Return the scope with what all jobs ask for, and those of single kinds.
-
-    Args:
-        node: what the file says.
-        scope: of the file.
-        shared: names of kinds whose jobs arise by themselves: `resources` may speak of them, too.
-    """
-    if node is None:
-        return scope
-    if not isinstance(node, Fields):
-        return replace(scope, requests={EVERY: read_request(node, JobRequest(), scope)})
-    kinds = {*scope.kinds, *shared}
-    general = tuple(pair for pair in node.pairs if pair[0].text not in kinds)
-    request = read_request(replace(node, pairs=general), JobRequest(), scope, also=kinds)
-    requests = {
-        key.text: read_request(value, request, scope)
-        for key, value in node.pairs
-        if key.text in kinds and not is_null(value)
-    }
-    return replace(scope, requests={EVERY: request, **requests})
-
-
-def warm_starts(root: Fields, kinds: Mapping[str, Kind]) -> Layer:
+def _warm_starts(root: Fields, kinds: Mapping[str, Kind]) -> Layer:
     """Return what makes trainings start from the weights that lie in their own folder."""
     pair = root.pair("reuse")
     if pair is None or not isinstance(pair[1], Scalar):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
+from launcher.errors import Problems
 from launcher.job_options.registry import job_options, renamed_options
 from launcher.job_options.value_types import SHARE
 from launcher.kind_interface import Kind, Role
@@ -26,7 +27,6 @@ from launcher.taskfile.schema.json_schema_types import (
     pattern,
     ref,
 )
-from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import ALL_WORDS, TWO_NAMES, Known, known
 from launcher.taskfile.yaml_tree import Node, Said, Scalar
 
@@ -160,7 +160,9 @@ def settings_among(
     pairs: Iterable[tuple[Scalar, Node]],
     of: Known,
     what: str,
-    scope: Scope,
+    problems: Problems,
+    *,
+    nearby: Iterable[str] = (),
     hints: Mapping[str, str] | None = None,
 ) -> dict[str, Said]:
     """Return the settings among `pairs`, outside of entries; blame what is none.
@@ -169,7 +171,8 @@ def settings_among(
         pairs: keys and their values.
         of: the settings that may stand there.
         what: completes "'modle' is not …".
-        scope: of the file.
+        problems: where complaints are added.
+        nearby: words that could stand there, too, but go without saying.
         hints: what to do with names that are no settings there.
     """
 
@@ -178,7 +181,6 @@ def settings_among(
         if not hint and (key.text in OLD_WORDS or key.text in TOP):
             hint = "it is no setting: write it at the top of the file"
         hint = hint or (hints or {}).get(key.text, "")
-        nearby = scope.kinds if len(of.kinds) > 1 else ()
-        scope.problems.append(of.unknown(key, what, hint, nearby=nearby))
+        problems.append(of.unknown(key, what, hint, nearby=nearby if len(of.kinds) > 1 else ()))
 
-    return of.among(pairs, scope.problems, refuse, TWO_NAMES)
+    return of.among(pairs, problems, refuse, TWO_NAMES)

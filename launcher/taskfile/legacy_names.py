@@ -10,7 +10,7 @@ from enum import StrEnum
 from launcher.errors import Problem, Problems
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.includes import merged
-from launcher.taskfile.resources import resources_today
+from launcher.taskfile.scope import resources_today
 from launcher.taskfile.settings import TWO_NAMES, Known, known
 from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, is_null
 

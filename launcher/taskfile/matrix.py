@@ -137,15 +137,16 @@ def _of_kinds(fields: Fields, scope: Scope) -> list[Sweep]:
             message = f"matrix: expected sweeps of {name} such as {{seed: [1, 2, 3]}}"
             problems.blame(value, "wrong-type", message)
     what = "a setting of anything that makes models"
-    said = settings_among(general, every, what, scope)
+    said = settings_among(general, every, what, problems, nearby=scope.kinds)
     return [*_sweeps(said, scope.kinds.values(), problems), *of_kind]
 
 
 def _of_kind(fields: Fields, kind: Kind, every: Known, scope: Scope) -> list[Sweep]:
     """Read one mapping of a kind's matrix in that of the file; `every` could stand above it."""
+    what = f"a setting of {kind.name}"
     hint = f"settings of several kinds are tied right below matrix: {_TIED}"
     hints = dict.fromkeys(every.names, hint)
-    said = settings_among(fields.pairs, known([kind]), f"a setting of {kind.name}", scope, hints)
+    said = settings_among(fields.pairs, known([kind]), what, scope.problems, hints=hints)
     said = {name: each._replace(kind=kind.name) for name, each in said.items()}
     return _sweeps(said, scope.kinds.values(), scope.problems)
 

@@ -15,14 +15,14 @@ nodes that know their places (`yaml_tree`), and the tree goes through these pass
 1. of each file alone: `filled` puts in ${NAME}, `translate` puts words of today in the place of old ones;
 2. `Reading.of` joins the files: what an including file says wins over what it includes;
 3. `laid_over` puts words of `--set` in the place of the file's; `kinds_with` gives the kinds the user's own words;
-4. `read_resources`, `read_defaults`, `sweeps_of_file` and `layers_of` make a `Scope` for each combination of the matrix;
+4. `around_entries`, `sweeps_of_file` and `layers_of` make a `Scope` for each combination of the matrix;
 5. `read_raw_entry` sorts the keys of each entry, and multiplies it by its own matrix. Which value of a setting wins is the
    order in `Scope.given`, weakest first: defaults, matrix, those of a kind, the entry, its matrix, --set, --set of a kind;
 6. `settle` is the one check of all values, which says where each stands that cannot be; `sections` makes entries of them.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from launcher.errors import Problems, TaskFileError, UsageError
@@ -38,17 +38,12 @@ from launcher.taskfile.entries import (
     in_order,
     written,
 )
-from launcher.taskfile.header import (
-    read_defaults,
-    read_resources,
-    read_words,
-    warm_starts,
-)
+from launcher.taskfile.header import around_entries, read_words
 from launcher.taskfile.includes import Reading, filled, without_echoes
-from launcher.taskfile.language import RESOURCE_HINTS, TOP, Reuse
+from launcher.taskfile.language import RESOURCE_HINTS, TOP
 from launcher.taskfile.legacy_names import Wanted, gathered, translate
 from launcher.taskfile.matrix import Sweep, layers_of, sweeps_of_file
-from launcher.taskfile.overrides import Overrides, laid_over, read_overrides
+from launcher.taskfile.overrides import laid_over, read_overrides
 from launcher.taskfile.scope import EVERY, Scope
 from launcher.taskfile.sections import read_auto_test, read_section
 from launcher.taskfile.settings import unknown_key
@@ -111,7 +106,7 @@ def parse(
     kinds, words = kinds_with(root, language, context.words, problems)
     scope = Scope(kinds=kinds, problems=problems, now=context.now)
     of_run = read_words(root, scope)
-    scope = _scope(root, scope, overrides, of_run["reuse"], shared)
+    scope = around_entries(root, scope, overrides, of_run["reuse"], shared)
     entries, whole = _sections(root, scope)
     problems[:] = without_echoes(problems)
     if not reading.sound:  # what seems to be missing may stand in a file that could not be read
@@ -129,22 +124,6 @@ def parse(
         problems=in_order(gathered(problems), reading.files),
         whole=whole and reading.sound,
     )
-
-
-def _scope(
-    root: Fields, scope: Scope, overrides: Overrides, reuse: Reuse, shared: Collection[str]
-) -> Scope:
-    """Return what holds for every entry, but for the file's matrix."""
-    warm = warm_starts(root, scope.kinds) if reuse is Reuse.WEIGHTS else {}
-    forced = {**warm, **overrides.settings}
-    scope = replace(
-        scope,
-        forced={name: {**warm.get(name, {}), **given} for name, given in forced.items()},
-        forced_resources=tuple(overrides.resources),
-        forced_labels=overrides.labels,
-    )
-    scope = read_resources(root.said("resources"), scope, shared)
-    return read_defaults(root.said("defaults"), scope)
 
 
 def _refuse_unusable(root: Fields, unusable: Mapping[str, str]) -> None:

@@ -1,20 +1,31 @@
-"""The scope of a task file's entries: defaults, sweeps and overrides, and which of them wins.
+"""What holds for the entries of a task file: defaults, sweeps and overrides, and which of them wins; what jobs ask for.
 
 From weakest to strongest: `defaults`, `matrix`, `defaults: {KIND: …}`, `matrix: {KIND: …}`, the entry, the
-entry's own `matrix`, `--set key=value`, `--set KIND.key=value`.
+entry's own `matrix`, `--set key=value`, `--set KIND.key=value`. What a job asks for under `resources` are the options of
+`launcher.job_options`, read as `launcher add` reads them: those of the file, of its kind, of its entry, of `--set`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
-from launcher.errors import Problems
-from launcher.job_options.registry import JobRequest
+from launcher.errors import Place, Problems, Severity, UsageError
+from launcher.job_options.registry import JobOption, JobRequest, job_options, renamed_options
+from launcher.job_options.value_types import (
+    Names,
+    TimeOver,
+    device_fault,
+    in_task_file,
+    terms_fault,
+)
 from launcher.kind_interface import Kind, Role
-from launcher.taskfile.yaml_tree import Fields, Given, Node, Said, Scalar
+from launcher.taskfile.settings import TWO_NAMES, unknown_key
+from launcher.taskfile.yaml_tree import Fields, Given, Items, Node, Said, Scalar, is_null
 
 Layer = Mapping[str, Given]  # settings by the name of a kind; "": of every kind that knows them
 EVERY = ""
 
+_RESOURCES = "resources"
+_PLACING = ("gpus", "device")
 _WITHOUT_GPU = frozenset({Role.DATA, Role.LABELS})
 
 
@@ -81,3 +92,121 @@ def _read_by(kind: Kind, layer: Layer) -> Given:
             plain = Scalar(node.source, node.line, node.column, node.length, str(value), plain=True)
             converted[key] = given[key]._replace(node=plain)
     return {**given, **converted} if converted else given
+
+
+def resources_today(asked: Fields, problems: Problems) -> Fields:
+    """Return resources by their names of today; note which have older ones, blame what is there twice."""
+    pairs: dict[str, tuple[Scalar, Node]] = {}
+    for key, node in asked.pairs:
+        name = renamed_options().get(key.text, key.text)
+        if name != key.text:
+            problems.note(key, "old-name", f"{key.text} is called {name} today")
+        if name in pairs:
+            message = f"{name!r} is given twice{TWO_NAMES}"
+            problems.blame(key, "duplicate-key", message, "leave one of them out")
+        else:
+            pairs[name] = (key.named(name), node)
+    return replace(asked, pairs=tuple(pairs.values()))
+
+
+def read_resources(node: Node | None, scope: Scope, shared: Iterable[str]) -> Scope:
+    """Return the scope with what all jobs ask for, and those of single kinds.
+
+    Args:
+        node: what the file says.
+        scope: of the file.
+        shared: names of kinds whose jobs arise by themselves: `resources` may speak of them, too.
+    """
+    if node is None:
+        return scope
+    if not isinstance(node, Fields):
+        return replace(scope, requests={EVERY: read_request(node, JobRequest(), scope)})
+    kinds = {*scope.kinds, *shared}
+    general = tuple(pair for pair in node.pairs if pair[0].text not in kinds)
+    request = read_request(replace(node, pairs=general), JobRequest(), scope, also=kinds)
+    requests = {
+        key.text: read_request(value, request, scope)
+        for key, value in node.pairs
+        if key.text in kinds and not is_null(value)
+    }
+    return replace(scope, requests={EVERY: request, **requests})
+
+
+def read_request(
+    node: Node, above: JobRequest, scope: Scope, also: Iterable[str] = ()
+) -> JobRequest:
+    """Read a mapping of job options on top of those that hold above it; `also` could stand there."""
+    problems = scope.problems
+    if not isinstance(node, Fields):
+        problems.blame(node, "wrong-type", "expected resources such as {cpus: 2, device: auto}")
+        return above
+    request = above
+    values: dict[str, object] = {}
+    today = resources_today(node, problems)
+    # `gpus` has the last word
+    for key, value in sorted(today.pairs, key=lambda pair: pair[0].text == "gpus"):
+        option = job_options().get(key.text)
+        if option is None:
+            problems.append(unknown_key(key, "a resource", job_options(), nearby=also))
+            continue
+        try:
+            values[option.name] = _value(option, value, scope.now)
+            request = option.apply(request, values[option.name])
+        except TimeOver:  # the file is run again when its jobs are done: then it is no mistake
+            request = option.apply(request, None)
+            text = repr(value.text) if isinstance(value, Scalar) else ""
+            message = f"{key.text}: {text} is over already, so it delays nothing"
+            problems.note(value, _RESOURCES, message)
+        except UsageError as error:
+            problems.blame(value, _RESOURCES, f"{key.text}: {error}")
+    if len({value.place.file for _, value in node.pairs}) == 1:  # two files are merged, and agree
+        # an amount beside `device: cpu` is what it would take on a GPU: files are moved so
+        placing = {name: values[name] for name in _PLACING if name in values}
+        fault = device_fault(placing, in_task_file)
+        if fault is not None:
+            problems.blame(node, _RESOURCES, fault)
+    return request
+
+
+def request_for(kind: Kind, node: Node | None, place: Place, scope: Scope) -> JobRequest:
+    """Return what the jobs of an entry ask for.
+
+    Args:
+        kind: of the entry.
+        node: its own `resources`, if it has some.
+        place: of the entry.
+        scope: what holds for the file, and what the command line sets.
+    """
+    request = scope.request_of(kind)
+    own = None if node is None or is_null(node) else node
+    if own is not None:
+        request = read_request(own, request, scope)
+    for fields in scope.forced_resources:
+        for key, value in fields.pairs:
+            if key.text not in scope.kinds:
+                request = read_request(replace(fields, pairs=((key, value),)), request, scope)
+            elif key.text == kind.name:
+                request = read_request(value, request, scope)
+    fault = terms_fault(request.terms, in_task_file)
+    if fault is not None and not any(
+        problem.message == fault and problem.severity is Severity.ERROR
+        for problem in scope.problems  # every entry below one `resources` has it: once is enough
+    ):
+        scope.problems.blame(place if own is None else own, _RESOURCES, fault)
+    return request
+
+
+def _value(option: JobOption, node: Node, now: float) -> object:
+    """Return the value of an option.
+
+    Raises:
+        UsageError: it does not fit; says what was expected.
+    """
+    takes = option.takes
+    if isinstance(takes, Names) and isinstance(node, Items):
+        words = [item.text for item in node.nodes if isinstance(item, Scalar) and not is_null(item)]
+        if words and len(words) == len(node.nodes):
+            return takes.read(",".join(words), now)
+    elif isinstance(node, Scalar) and not is_null(node) and (node.plain or takes.is_text):
+        return takes.read(node.text, now)
+    raise UsageError(f"expected {takes.expected}")

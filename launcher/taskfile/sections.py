@@ -35,8 +35,7 @@ from launcher.taskfile.entry_reader import (
 )
 from launcher.taskfile.language import MISLABELLED
 from launcher.taskfile.matrix import MOST_COMBINATIONS, label
-from launcher.taskfile.resources import request_for
-from launcher.taskfile.scope import Scope
+from launcher.taskfile.scope import Scope, request_for
 from launcher.taskfile.settings import Settled, settle
 from launcher.taskfile.values import read_data, read_label_changes, read_model
 from launcher.taskfile.yaml_tree import (

@@ -1,0 +1,143 @@
+"""The passes of a task file, each alone: a tree of nodes goes in, and a tree or what holds for its entries comes out."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from launcher.errors import Problems
+from launcher.kind_interface import Kind
+from launcher.kinds import COMMAND
+from launcher.taskfile.header import around_entries, read_words
+from launcher.taskfile.includes import filled, merged
+from launcher.taskfile.legacy_names import Wanted, translate
+from launcher.taskfile.matrix import layers_of, sweeps_of_file
+from launcher.taskfile.overrides import laid_over, read_overrides
+from launcher.taskfile.scope import EVERY, Scope, resources_today
+from launcher.taskfile.yaml_tree import Fields, Said, plain_value, read_document
+from tests.launcher.toylab import laboratory
+
+KINDS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}
+
+
+def tree(text: str) -> Fields:
+    problems = Problems()
+    root = read_document(text, "x.yaml", problems)
+    assert isinstance(root, Fields)
+    assert not problems
+    return root
+
+
+def scope_of(text: str, *arguments: str) -> Scope:
+    problems = Problems()
+    scope = Scope(kinds=KINDS, problems=problems)
+    overrides = read_overrides(arguments, KINDS, problems)
+    root = tree(text)
+    reuse = read_words(root, scope)["reuse"]
+    scope = around_entries(root, scope, overrides, reuse, ())
+    assert not problems
+    return scope
+
+
+def test_variables_are_filled_in_below_keys_and_nowhere_else() -> None:
+    problems = Problems()
+    root = filled(tree("${A}: [x, '${A}']\nb: {c: '$${A}'}\n"), {"A": "5"}, problems)
+    assert plain_value(root) == {"${A}": ["x", 5], "b": {"c": "${A}"}}
+    assert not problems
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "both"),
+    [
+        ("train: [a]", "train: [b]", {"train": ["a", "b"]}),
+        ("phases: [a]", "phases: [b]", {"phases": ["b"]}),
+        ("matrix: [a]", "matrix: {b: 1}", {"matrix": {"b": 1}}),
+        ("name: a", "name: null", {"name": "a"}),
+        ("defaults: {a: 1, b: 1}", "defaults: {b: null}", {"defaults": {"a": 1, "b": None}}),
+        (
+            "resources: {train: {a: 1, b: 1}}",
+            "resources: {train: {b: 2}}",
+            {"resources": {"train": {"a": 1, "b": 2}}},
+        ),
+        ("notify: {a: 1}", "notify: {b: 1}", {"notify": {"b": 1}}),
+    ],
+)
+def test_of_two_files_lists_are_joined_and_the_second_one_wins_the_rest(
+    first: str, second: str, both: object
+) -> None:
+    assert plain_value(merged(tree(first), tree(second))) == both
+
+
+@pytest.mark.parametrize(
+    ("text", "today", "wanted"),
+    [
+        ("run_name: y", {"name": "y"}, Wanted.RUN),
+        ("min_vram: 16", {"resources": {"vram": "16MiB"}}, Wanted.RUN),
+        ("lr: 2\ndefaults: {epochs: 3}", {"defaults": {"lr": 2, "epochs": 3}}, Wanted.RUN),
+        ("poison_rate: [0, 0.2]", {"defaults": {"poison": [0, 20]}}, Wanted.RUN),
+        ("only_list: true", {}, Wanted.LIST),
+        ("parse: true\nonly_list: true", {}, Wanted.RESULTS),
+        (
+            "resources: {train: {min_vram: auto}}",
+            {"resources": {"train": {"vram": "auto"}}},
+            Wanted.RUN,
+        ),
+    ],
+)
+def test_old_words_stand_where_they_stand_today(text: str, today: object, wanted: Wanted) -> None:
+    problems = Problems()
+    made = translate(tree(text), KINDS, problems)
+    assert (plain_value(made.root), made.wanted) == (today, wanted)
+    assert {problem.code for problem in problems} == {"old-name"}
+
+
+def test_words_of_the_command_line_are_laid_over_those_of_the_file() -> None:
+    problems = Problems()
+    arguments = ["name=y", "matrix.train.lr=[3]", "lr=4", "train.lr=5", "resources.train.cpus=6"]
+    overrides = read_overrides(arguments, KINDS, problems)
+    root = laid_over(tree("name: x\nmatrix: {train: {lr: [1], epochs: [2]}}"), overrides, problems)
+    matrix = {"train": {"lr": [3], "epochs": [2]}}
+    assert plain_value(root) == {"name": "y", "matrix": matrix}
+    forced = {
+        kind: {name: plain_value(said.node) for name, said in given.items()}
+        for kind, given in overrides.settings.items()
+    }
+    assert forced == {EVERY: {"lr": 4}, "train": {"lr": 5}}
+    assert [plain_value(each) for each in overrides.resources] == [{"train": {"cpus": 6}}]
+    assert not problems
+
+
+LAYERS = (  # from weakest to strongest
+    ("defaults", "lr: 1"),
+    ("matrix", "lr: [2]"),
+    ("defaults", "train: {lr: 3}"),
+    ("matrix", "train: {lr: [4]}"),
+    ("entry", "lr: 5"),
+    ("--set", "lr=6"),
+    ("--set", "train.lr=7"),
+)
+
+
+@pytest.mark.parametrize("strongest", range(len(LAYERS)))
+def test_each_layer_wins_over_all_before_it(strongest: int) -> None:
+    said = LAYERS[: strongest + 1]
+    if strongest > 2:  # a setting is swept for all kinds or for one
+        said = tuple(each for each in said if each != LAYERS[1])
+
+    def of(where: str) -> list[str]:
+        return [text for place, text in said if place == where]
+
+    text = "".join(f"{word}: {{{', '.join(of(word))}}}\n" for word in ("defaults", "matrix"))
+    scope = scope_of(f"name: x\n{text}", *of("--set"))
+    # what the command line sets for all kinds takes sweeps of it away, before it is asked who wins
+    swept = sweeps_of_file(tree(text).said("matrix"), replace(scope, forced={}))
+    (chosen,) = layers_of(swept, scope.problems)
+    entry = {key.text: Said(key, node) for line in of("entry") for key, node in tree(line).pairs}
+    given = replace(scope, chosen=chosen).given(KINDS["train"], entry)
+    assert plain_value(given["lr"].node) == strongest + 1
+
+
+def test_the_memory_of_a_gpu_is_told_by_its_name_of_today() -> None:
+    problems = Problems()
+    assert plain_value(resources_today(tree("min_vram: 1GiB"), problems)) == {"vram": "1GiB"}
+    assert [problem.message for problem in problems] == ["min_vram is called vram today"]
