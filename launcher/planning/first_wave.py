@@ -263,7 +263,7 @@ def read_machine_state(home: Home, store: Store | None, results: Path, now: floa
     return MachineState(
         now=now,
         machine=machine,
-        running=tuple(ledger.running(claims, usage)),
+        running=tuple(ledger.taken.running(claims, usage)),
         ready=tuple(store.scheduling.ready(cpus)) if store else (),
         disk_free=_free_at(results),
         usage=usage,

@@ -247,7 +247,7 @@ class Admission:
     ) -> Line:
         here = [
             paused(run) if run.job in requests.paused else run
-            for run in self._gpus.ledger.running(self.claims(), self._queue.usage)
+            for run in self._gpus.ledger.taken.running(self.claims(), self._queue.usage)
         ]
         return self._line.arranged(
             ready, here, self._dispatch.places.running(), machine, now, requests.discipline

@@ -21,7 +21,7 @@ from launcher.context import placed_context, read_context
 from launcher.errors import UsageError
 from launcher.scheduler.attempt_watch import RunningAttempts
 from launcher.scheduler.attempts_elsewhere import Hearing, OnPilot, heard, serving
-from launcher.scheduler.gpus.gpu_ledger import SentLimits, place_of, vram_limits
+from launcher.scheduler.gpus.gpu_ledger import SentLimits, place_of
 from launcher.scheduler.placement import (
     Candidate,
     KeptPlaces,
@@ -115,7 +115,7 @@ class PilotPlaces:
         claims = [claim for claim in self._claims() if claim.gpus]
         limits: dict[tuple[int, int], VramLimit] = {}
         for place in self.all() if claims else ():
-            limits |= vram_limits(place.claims, place.gpus.memory)
+            limits |= place.gpus.taken.vram_limits(place.claims)
         self._limits.send(claims, limits)
 
     def _gpus_of(self, link: PilotLink) -> PilotGpus:

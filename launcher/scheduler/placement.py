@@ -8,7 +8,6 @@ On which pilot a place is kept for a job that fits on none: on one of them, as w
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf, isfinite
@@ -19,7 +18,7 @@ from launcher.backends.pilot import PilotLink
 from launcher.backends.settings import BackendSettings, never_fits
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.attempts_elsewhere import name_of_claim
-from launcher.scheduler.gpus.gpu_ledger import AttemptMemory, largest, peak_of, place_of, taken_now
+from launcher.scheduler.gpus.gpu_ledger import Taken
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.scheduler.policy.model import (
@@ -33,9 +32,9 @@ from launcher.scheduler.policy.model import (
 )
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import HERE, Claim, Lane, ReadyJob
-from launcher.store.usage import NO_USAGE, NOT_MEASURED, Measured, Usage
+from launcher.store.usage import NOT_MEASURED, Measured, Usage
 from launcher.units import format_seconds
-from launcher.workers.job import Report, read_report
+from launcher.workers.job import read_report
 
 
 class PilotGpus:
@@ -45,9 +44,7 @@ class PilotGpus:
         """Begin without having looked."""
         self._link = link
         self._seen: tuple[GpuSnapshot, ...] = ()
-        self._taken: dict[
-            str, AttemptMemory
-        ] = {}  # by attempt; also of those that have ended lately
+        self.taken = Taken(lambda claim: read_report(link.folder.attempt(name_of_claim(claim))))
         self._number = 0  # of the beat that was taken in last
 
     def enter(self, claims: Collection[Claim]) -> bool:
@@ -63,22 +60,13 @@ class PilotGpus:
         if not beat.gpus:  # nothing has worked there since
             return False
         self._seen = beat.gpus
-        before, self._taken = self._taken, {}
-        for claim in claims:
-            name = name_of_claim(claim)
-            used = {
-                uuid: size
-                for uuid, size in beat.used.get(name, {}).items()
-                if uuid in claim.gpus and size
-            }
-            self._taken[name] = taken_now(
-                claim,
-                beat.gpus,
-                self._report(claim),
-                earlier=before.get(name) or AttemptMemory(number=claim.number),
-                by_driver=used,
-                unmeasured={*claim.gpus} - used.keys(),
-            )
+
+        def seen(claim: Claim) -> tuple[dict[str, int], set[str]]:
+            told = beat.used.get(name_of_claim(claim), {})
+            used = {uuid: size for uuid, size in told.items() if uuid in claim.gpus and size}
+            return used, {*claim.gpus} - used.keys()
+
+        self.taken.enter(claims, beat.gpus, seen)
         return True
 
     @property
@@ -88,48 +76,24 @@ class PilotGpus:
 
     def now(self, claims: Iterable[Claim]) -> tuple[GpuSnapshot, ...]:
         """Return the GPUs without what attempts took that have ended since they were seen."""
-        living = {name_of_claim(claim) for claim in claims}
-        gone: Counter[str] = Counter()
-        for name, taken in self._taken.items():
-            if name not in living:
-                gone.update(taken.by_driver)
-        return tuple(
-            replace(gpu, used=max(0, gpu.used - gone[gpu.uuid]))
-            if gpu.uuid in gone and gpu.used is not None
-            else gpu
-            for gpu in self._gpus
-        )
+        return self.taken.gpus(claims, self._gpus)
 
     @property
     def fingerprint(self) -> str:
         """The model of its cards, by which is learned what jobs take there; '': it has none."""
         return next((gpu.fingerprint for gpu in self._gpus if gpu.total), "")
 
-    def memory(self, claim: Claim) -> AttemptMemory:
-        """Return what is known of an attempt."""
-        return self._taken.get(name_of_claim(claim)) or AttemptMemory(number=claim.number)
-
     def measured(self, claim: Claim) -> Measured:
         """Return what was seen of an attempt that has ended."""
         if not claim.gpus:
             return NOT_MEASURED
-        taken = self.memory(claim)
-        peak = largest(taken.peak, peak_of(self._report(claim), taken.context))
         cards = {gpu.uuid: gpu.fingerprint for gpu in self._gpus}
         machine = next((cards[uuid] for uuid in claim.gpus if uuid in cards), "")
-        return Measured(peak=peak, machine=machine)
+        return Measured(peak=self.taken.peak(claim), machine=machine)
 
     def others_usage(self, claim: Claim) -> dict[str, int]:
         """Return by UUID what all others had on an attempt's GPUs at the last look, if it was seen."""
-        taken = self.memory(claim)
-        return {
-            uuid: max(size, taken.before.get(uuid, 0))
-            for uuid, size in taken.others.items()
-            if uuid in claim.gpus
-        }
-
-    def _report(self, claim: Claim) -> Report | None:
-        return read_report(self._link.folder.attempt(name_of_claim(claim)))
+        return self.taken.others_usage(claim)
 
 
 MOST_CPUS = 100_000
@@ -234,14 +198,7 @@ class PilotPlace:
     def running(self, learned: Learned) -> list[Running]:
         """Return the attempts there, the oldest first."""
         card = self.gpus.fingerprint
-        return [
-            place_of(
-                claim,
-                learned(claim.spec.signature, card) if claim.gpus else NO_USAGE,
-                self.gpus.memory(claim).used,
-            )
-            for claim in sorted(self.claims, key=lambda claim: (claim.claimed, claim.job))
-        ]
+        return self.gpus.taken.running(self.claims, lambda signature: learned(signature, card))
 
 
 def elsewhere(run: Running) -> Running:

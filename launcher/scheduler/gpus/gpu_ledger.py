@@ -6,7 +6,7 @@ of its GPUs an attempt is told that it may take; that is sent again only where i
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -29,7 +29,6 @@ LARGEST_CONTEXT = 2 << 30
 class AttemptMemory:
     """What one attempt takes on each of its GPUs, in bytes."""
 
-    number: int = 0  # of the attempt
     by_driver: dict[str, int] = field(default_factory=dict)  # bytes by GPU, at the newest look
     reported: dict[str, int] = field(
         default_factory=dict
@@ -64,7 +63,7 @@ def taken_now(
         by_driver: what the driver reports of its processes, in bytes by GPU.
         unmeasured: its GPUs of which the driver does not report that: there its worker's report counts.
     """
-    taken = AttemptMemory(number=claim.number, by_driver=by_driver, before=earlier.others)
+    taken = AttemptMemory(by_driver=by_driver, before=earlier.others)
     if report is not None:
         taken.context = _context(report, max(by_driver.values(), default=None))
         taken.reported = {
@@ -143,31 +142,116 @@ def paused(run: Running) -> Running:
     return replace(run, ends=None, forecast=UNKNOWN)
 
 
-def vram_limits(
-    claims: Collection[Claim], memory: Callable[[Claim], AttemptMemory]
-) -> dict[tuple[int, int], VramLimit]:
-    """Return by job and number how much of its GPUs an attempt may take while it shares one of them.
+class Taken:
+    """What the attempts of one machine take of its GPUs, this one or a pilot's, as the newest look saw it."""
 
-    Its allocator is limited to its reservation, or to what it takes already where that is more: so
-    the growth of one never ends its neighbour. Alone on its GPUs it may take what is there.
+    def __init__(self, report: Callable[[Claim], Report | None]) -> None:
+        """Begin with nothing measured.
 
-    Args:
-        claims: the attempts of one machine.
-        memory: returns what is known of an attempt.
-    """
-    beside = Counter(uuid for claim in claims for uuid in claim.gpus)
-    limits = {}
-    for claim in claims:
-        if not claim.gpus:
-            continue
-        taken = memory(claim)
-        cap = None
-        if claim.reservation is not None and any(beside[uuid] > 1 for uuid in claim.gpus):
-            cap = max(claim.reservation, *taken.used.values(), 0)
-        limits[claim.job, claim.number] = (
-            VramLimit() if cap is None else VramLimit(cap=cap, context=_steps(taken.context))
+        Args:
+            report: returns what an attempt's worker reports.
+        """
+        self._report = report
+        # by job and number, of those on GPUs; also of those that have ended since
+        self._of: dict[tuple[int, int], AttemptMemory] = {}
+
+    def enter(
+        self,
+        claims: Iterable[Claim],
+        gpus: Sequence[GpuSnapshot],
+        seen: Callable[[Claim], tuple[dict[str, int], Collection[str]]],
+    ) -> None:
+        """Record what the running attempts take now.
+
+        Args:
+            claims: the attempts that run.
+            gpus: as the newest look saw them.
+            seen: returns what the driver reports of an attempt, in bytes by GPU, and of which of its GPUs it does not.
+        """
+        before, self._of = self._of, {}
+        for claim in claims:
+            if claim.gpus:
+                key = claim.job, claim.number
+                by_driver, unmeasured = seen(claim)
+                self._of[key] = taken_now(
+                    claim,
+                    gpus,
+                    self._report(claim),
+                    earlier=before.get(key) or AttemptMemory(),
+                    by_driver=by_driver,
+                    unmeasured=unmeasured,
+                )
+
+    def of(self, claim: Claim) -> AttemptMemory:
+        """Return what is known of an attempt."""
+        return self._of.get((claim.job, claim.number)) or AttemptMemory()
+
+    def gpus(
+        self, running: Iterable[Claim], seen: Iterable[GpuSnapshot]
+    ) -> tuple[GpuSnapshot, ...]:
+        """Return the GPUs without what attempts took that have ended since they were seen."""
+        attempts = {(claim.job, claim.number) for claim in running}
+        gone: Counter[str] = Counter()
+        for key, taken in self._of.items():
+            if key not in attempts:
+                gone.update(taken.by_driver)
+        return tuple(
+            replace(gpu, used=max(0, gpu.used - gone[gpu.uuid]))
+            if gpu.uuid in gone and gpu.used is not None
+            else gpu
+            for gpu in seen
         )
-    return limits
+
+    def running(self, claims: Iterable[Claim], usage: Callable[[str], Usage]) -> list[Running]:
+        """Return the places of the attempts that run, the oldest first: what they take, when they may end."""
+        return [
+            place_of(
+                claim, usage(claim.spec.signature) if claim.gpus else NO_USAGE, self.of(claim).used
+            )
+            for claim in sorted(claims, key=lambda claim: (claim.claimed, claim.job))
+        ]
+
+    def peak(self, claim: Claim) -> int | None:
+        """Return the most that an attempt took on one GPU, in bytes; None: not measured.
+
+        A short one may have come and gone between two looks: then its worker's last word counts.
+        """
+        if not claim.gpus:
+            return None
+        taken = self.of(claim)
+        return largest(taken.peak, peak_of(self._report(claim), taken.context))
+
+    def others_usage(self, claim: Claim) -> dict[str, int]:
+        """Return by UUID the most that all others had on an attempt's GPUs at the last two looks, if any saw it."""
+        taken = self.of(claim)
+        return {
+            uuid: max(taken.others[uuid], taken.before.get(uuid, 0))
+            for uuid in claim.gpus
+            if uuid in taken.others
+        }
+
+    def vram_limits(self, claims: Collection[Claim]) -> dict[tuple[int, int], VramLimit]:
+        """Return by job and number how much of its GPUs an attempt may take while it shares one of them.
+
+        Its allocator is limited to its reservation, or to what it takes already where that is more: so
+        the growth of one never ends its neighbour. Alone on its GPUs it may take what is there.
+
+        Args:
+            claims: the attempts.
+        """
+        beside = Counter(uuid for claim in claims for uuid in claim.gpus)
+        limits = {}
+        for claim in claims:
+            if not claim.gpus:
+                continue
+            taken = self.of(claim)
+            cap = None
+            if claim.reservation is not None and any(beside[uuid] > 1 for uuid in claim.gpus):
+                cap = max(claim.reservation, *taken.used.values(), 0)
+            limits[claim.job, claim.number] = (
+                VramLimit() if cap is None else VramLimit(cap=cap, context=_steps(taken.context))
+            )
+        return limits
 
 
 def _steps(context: int) -> int:
@@ -229,8 +313,8 @@ class Ledger:
             home: where attempts lie, with the reports of their workers.
             ours: gets the supervisors' pids.
         """
-        self._home, self._ours = home, ours
-        self._taken: dict[int, AttemptMemory] = {}
+        self._ours = ours
+        self.taken = Taken(lambda claim: read_report(home.attempt(claim.job, claim.number)))
         self._seen: Sight | None = None
         self._alone: dict[int, int] = {}
         self._shared = SharedTime(home)
@@ -252,18 +336,14 @@ class Ledger:
         self.know(claims, alone)
         self._shared.enter(sight, [*claims], self._ours.owner)
         by_driver, unknown = self._driver_usage(sight.gpus, running)
-        earlier = {job: self._of(claim) for job, claim in running.items()}
-        self._taken, self._seen = {}, sight
-        for job, claim in running.items():
-            unmeasured = {uuid for uuid in claim.gpus if (job, uuid) in unknown or not self._named}
-            self._taken[job] = taken_now(
-                claim,
-                sight.gpus,
-                self._report(claim),
-                earlier=earlier[job],
-                by_driver=by_driver.get(job, {}),
-                unmeasured=unmeasured - by_driver.get(job, {}).keys(),
-            )
+        self._seen = sight
+
+        def seen(claim: Claim) -> tuple[dict[str, int], set[str]]:
+            used = by_driver.get(claim.job, {})
+            mute = {u for u in claim.gpus if (claim.job, u) in unknown or not self._named}
+            return used, mute - used.keys()
+
+        self.taken.enter(running.values(), sight.gpus, seen)
         return True
 
     def know(self, claims: Iterable[Claim], alone: Mapping[int, int] | None = None) -> None:
@@ -280,14 +360,6 @@ class Ledger:
         supervised = jobs - set(lone.values())
         heads = {claim.pid: claim.job for claim in claims if claim.job in supervised}
         self._ours.heads = heads | lone
-
-    def _of(self, claim: Claim) -> AttemptMemory:
-        """Return what is known of an attempt; nothing of one of which only an earlier one was seen."""
-        taken = self._taken.get(claim.job)
-        return taken if taken is not None and taken.number == claim.number else AttemptMemory()
-
-    def _report(self, claim: Claim) -> Report | None:
-        return read_report(self._home.attempt(claim.job, claim.number))
 
     def _driver_usage(
         self, gpus: Iterable[GpuSnapshot], running: Mapping[int, Claim]
@@ -310,59 +382,9 @@ class Ledger:
             used.get(job, {}).pop(uuid, None)
         return used, unknown
 
-    def gpus(
-        self, running: Iterable[Claim], seen: Iterable[GpuSnapshot]
-    ) -> tuple[GpuSnapshot, ...]:
-        """Return the GPUs without what attempts took that have ended since they were seen."""
-        attempts = {(claim.job, claim.number) for claim in running}
-        gone: Counter[str] = Counter()
-        for job, taken in self._taken.items():
-            if (job, taken.number) not in attempts:
-                gone.update(taken.by_driver)
-        return tuple(
-            replace(gpu, used=max(0, gpu.used - gone[gpu.uuid]))
-            if gpu.uuid in gone and gpu.used is not None
-            else gpu
-            for gpu in seen
-        )
-
-    def running(self, claims: Iterable[Claim], usage: Callable[[str], Usage]) -> list[Running]:
-        """Return the places of the attempts that run, the oldest first: what they take, when they may end."""
-        return [
-            place_of(
-                claim, usage(claim.spec.signature) if claim.gpus else NO_USAGE, self._of(claim).used
-            )
-            for claim in sorted(claims, key=lambda claim: (claim.claimed, claim.job))
-        ]
-
-    def peak(self, claim: Claim) -> int | None:
-        """Return the most that an attempt took on one GPU, in bytes; None: not measured.
-
-        A short one may have come and gone between two looks: then its worker's last word counts.
-        """
-        if not claim.gpus:
-            return None
-        taken = self._of(claim)
-        return largest(taken.peak, peak_of(self._report(claim), taken.context))
-
     def sharing(self, claim: Claim) -> Sharing:
         """Return how long an attempt shared its GPUs, what it used of them, how much slower it was then."""
         return self._shared.of(claim)
-
-    def others_usage(self, claim: Claim) -> dict[str, int]:
-        """Return by UUID the most that all others had on an attempt's GPUs at the last two looks, if any saw it."""
-        if not claim.gpus:
-            return {}
-        taken = self._of(claim)
-        return {
-            uuid: max(taken.others[uuid], taken.before.get(uuid, 0))
-            for uuid in claim.gpus
-            if uuid in taken.others
-        }
-
-    def vram_limits(self, claims: Collection[Claim]) -> dict[tuple[int, int], VramLimit]:
-        """Return by job and number how much of its GPUs an attempt may take while it shares one of them."""
-        return vram_limits(claims, self._of)
 
     def reservations(self, claims: Iterable[Claim], mask: int = -1) -> list[Reservation]:
         """Return what others must know of: the running attempts' reservations, with what is in use of them.
@@ -385,7 +407,7 @@ class Ledger:
                 ),
                 claim.spec.resources,
                 totals=totals,
-                used=self._of(claim).used,
+                used=self.taken.of(claim).used,
                 mask=mask,
             )
         return reservations

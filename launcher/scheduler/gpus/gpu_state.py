@@ -137,7 +137,7 @@ class Accelerators:
     def machine(self, claims: Collection[Claim]) -> dict[str, Any]:
         """Return what a `Machine` tells of GPUs, beside the attempts that run."""
         return {
-            "gpus": self._ledger.gpus(claims, self._sight.gpus) if self._sight else (),
+            "gpus": self._ledger.taken.gpus(claims, self._sight.gpus) if self._sight else (),
             "rules": self._rules(),
             "absent": self._absent(),
             **self.exchange.others(claims),
@@ -152,7 +152,7 @@ class Accelerators:
         machine = next((cards[uuid] for uuid in claim.gpus if uuid in cards), "")
         shared_s, slowdown, sm = self._ledger.sharing(claim)
         return Measured(
-            peak=self._ledger.peak(claim),
+            peak=self._ledger.taken.peak(claim),
             shared_s=shared_s,
             slowdown=slowdown,
             sm=sm,
@@ -162,7 +162,7 @@ class Accelerators:
 
     def others_usage(self, claim: Claim) -> dict[str, int]:
         """Return by UUID the most that all others had on an attempt's GPUs lately, if it was seen."""
-        return self._ledger.others_usage(claim)
+        return self._ledger.taken.others_usage(claim)
 
     def _elapsed_s(self, claim: Claim) -> float | None:
         """Return how long ago an attempt's program began, whatever was done to the clock; None: unknown."""
@@ -186,7 +186,7 @@ class Accelerators:
         if self.exchange.trouble or self._file.trouble:
             self._show()
         self._ledger.know(claims)  # those about to start are ours, too
-        self._limits.send(claims, self._ledger.vram_limits(claims))
+        self._limits.send(claims, self._ledger.taken.vram_limits(claims))
 
     def begin(self) -> None:
         """Clear away what schedulers of our user left that were killed."""

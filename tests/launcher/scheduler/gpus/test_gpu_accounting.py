@@ -63,10 +63,10 @@ def test_what_the_driver_tells_of_our_processes_is_put_down(home: Home) -> None:
     claims = [running()]
     card = a_card(used=9, ours=5 * GIB, other=4 * GIB)
     ledger = a_ledger(home, claims, card)
-    (one,) = ledger.running(claims, untaught)
+    (one,) = ledger.taken.running(claims, untaught)
     assert one.used == {"GPU-0": 5 * GIB}
-    assert ledger.peak(claims[0]) == 5 * GIB
-    assert ledger.gpus(claims, [card]) == (card,)
+    assert ledger.taken.peak(claims[0]) == 5 * GIB
+    assert ledger.taken.gpus(claims, [card]) == (card,)
 
 
 def test_the_same_look_is_put_down_once(home: Home) -> None:
@@ -83,42 +83,42 @@ def test_where_the_driver_does_not_tell_the_workers_word_counts(home: Home) -> N
     reported(home, reserved=3 * GIB, peak=4 * GIB)
     for card in (a_card(used=9, ours=None), a_card(used=9)):
         ledger = a_ledger(home, claims, card)
-        (one,) = ledger.running(claims, untaught)
+        (one,) = ledger.taken.running(claims, untaught)
         assert one.used == {"GPU-0": 3 * GIB + CONTEXT}
-        assert ledger.peak(claims[0]) == 4 * GIB + CONTEXT
+        assert ledger.taken.peak(claims[0]) == 4 * GIB + CONTEXT
 
 
 def test_unknown_stays_unknown(home: Home) -> None:
     claims = [running()]
     ledger = a_ledger(home, claims, a_card(used=9, ours=None))
-    (one,) = ledger.running(claims, untaught)
+    (one,) = ledger.taken.running(claims, untaught)
     assert one.used == {}
-    assert ledger.peak(claims[0]) is None
-    assert ledger.peak(running(device="cpu")) is None
+    assert ledger.taken.peak(claims[0]) is None
+    assert ledger.taken.peak(running(device="cpu")) is None
 
 
 def test_the_context_is_what_the_driver_sees_beyond_the_workers_word(home: Home) -> None:
     claims = [running(), running(2, pid=OTHER)]
     reported(home, reserved=3 * GIB, peak=6 * GIB)
     ledger = a_ledger(home, claims, a_card(used=9, ours=4 * GIB))
-    assert ledger.peak(claims[0]) == 7 * GIB
-    assert ledger.vram_limits(claims)[1, 1] == VramLimit(cap=8 * GIB, context=1 * GIB)
+    assert ledger.taken.peak(claims[0]) == 7 * GIB
+    assert ledger.taken.vram_limits(claims)[1, 1] == VramLimit(cap=8 * GIB, context=1 * GIB)
 
 
 def test_a_peak_is_remembered_when_less_is_used_later(home: Home) -> None:
     claims = [running()]
     ledger = a_ledger(home, claims, a_card(used=9, ours=7 * GIB))
     ledger.enter(Sight(gpus=(a_card(used=3, ours=1 * GIB),), at=2.0), claims)
-    assert ledger.peak(claims[0]) == 7 * GIB
-    assert ledger.running(claims, untaught)[0].used == {"GPU-0": 1 * GIB}
+    assert ledger.taken.peak(claims[0]) == 7 * GIB
+    assert ledger.taken.running(claims, untaught)[0].used == {"GPU-0": 1 * GIB}
 
 
 def test_what_an_attempt_took_that_has_ended_since_the_look_is_free(home: Home) -> None:
     claims = [running()]
     seen = a_card(used=9, ours=5 * GIB), a_gpu(1, used=None)
     ledger = a_ledger(home, claims, *seen)
-    assert [one.used for one in ledger.gpus([], seen)] == [4 * GIB, None]
-    assert Ledger(home, Ours()).gpus([], seen) == seen
+    assert [one.used for one in ledger.taken.gpus([], seen)] == [4 * GIB, None]
+    assert Ledger(home, Ours()).taken.gpus([], seen) == seen
 
 
 def test_only_jobs_that_share_a_card_are_held_to_what_they_were_promised(home: Home) -> None:
@@ -130,7 +130,7 @@ def test_only_jobs_that_share_a_card_are_held_to_what_they_were_promised(home: H
     )
     claims = [alone, first, second, unknown, running(5, "cpu")]
     ledger = a_ledger(home, claims, a_card(used=9))
-    vram_limits = ledger.vram_limits(claims)
+    vram_limits = ledger.taken.vram_limits(claims)
     assert {job: one.cap for (job, _), one in vram_limits.items()} == {
         1: None,
         2: 8 * GIB,
@@ -142,7 +142,7 @@ def test_only_jobs_that_share_a_card_are_held_to_what_they_were_promised(home: H
 def test_what_a_job_took_while_it_was_alone_stays_its_own(home: Home) -> None:
     first, second = running(), running(2, pid=OTHER)
     ledger = a_ledger(home, [first, second], a_card(used=12, ours=11 * GIB))
-    assert ledger.vram_limits([first, second])[1, 1].cap == 11 * GIB
+    assert ledger.taken.vram_limits([first, second])[1, 1].cap == 11 * GIB
 
 
 def test_others_hear_of_every_promise_with_what_is_in_use_of_it(home: Home) -> None:
@@ -181,7 +181,7 @@ def test_a_job_that_shares_with_nobody_is_told_as_the_whole_card() -> None:
 def test_a_running_job_is_expected_to_end_as_those_alike_did(home: Home) -> None:
     claims = [running(claimed=1000.0), running(2, "cpu", claimed=1000.0)]
     ledger = a_ledger(home, claims, a_card())
-    on_gpu, on_cpu = ledger.running(claims, lambda _: Usage(seconds=(100.0,)))
+    on_gpu, on_cpu = ledger.taken.running(claims, lambda _: Usage(seconds=(100.0,)))
     assert on_gpu.ends is not None
     assert on_gpu.ends == 1100
     assert (on_cpu.ends, on_cpu.devices) == (None, ())
@@ -272,7 +272,7 @@ def test_a_workers_word_counts_for_the_card_that_it_names(home: Home) -> None:
     claims = [running(device="GPU-0,GPU-1")]
     reported(home, reserved=9 * GIB, peak=9 * GIB, uuid="GPU-0")
     ledger = a_ledger(home, claims, a_card(0, used=10), a_card(1, used=10))
-    assert ledger.running(claims, untaught)[0].used == {"GPU-0": 9 * GIB + CONTEXT}
+    assert ledger.taken.running(claims, untaught)[0].used == {"GPU-0": 9 * GIB + CONTEXT}
 
 
 def test_where_the_driver_knows_our_processes_what_it_does_not_list_is_not_there(
@@ -281,21 +281,21 @@ def test_where_the_driver_knows_our_processes_what_it_does_not_list_is_not_there
     claims = [running(), running(2, "GPU-1", pid=os.getppid())]
     reported(home, job=2, reserved=9 * GIB, peak=9 * GIB)
     ledger = a_ledger(home, claims, a_card(0, used=10, ours=2 * GIB), a_card(1, used=10))
-    assert [one.used for one in ledger.running(claims, untaught)] == [{"GPU-0": 2 * GIB}, {}]
+    assert [one.used for one in ledger.taken.running(claims, untaught)] == [{"GPU-0": 2 * GIB}, {}]
 
 
 def test_what_an_earlier_attempt_took_is_not_its_successors(home: Home) -> None:
     first, second = running(), running(number=2)
     ledger = a_ledger(home, [first], a_card(used=9, ours=5 * GIB))
-    assert ledger.running([second], untaught)[0].used == {}
-    assert (ledger.peak(second), ledger.others_usage(second)) == (None, {})
-    assert ledger.others_usage(first) == {"GPU-0": 4 * GIB}
-    assert set(ledger.vram_limits([second])) == {(1, 2)}
+    assert ledger.taken.running([second], untaught)[0].used == {}
+    assert (ledger.taken.peak(second), ledger.taken.others_usage(second)) == (None, {})
+    assert ledger.taken.others_usage(first) == {"GPU-0": 4 * GIB}
+    assert set(ledger.taken.vram_limits([second])) == {(1, 2)}
 
 
 def test_an_attempt_of_an_older_launcher_has_its_card_for_itself(home: Home) -> None:
     ledger = a_ledger(home, [], a_card(used=9))
-    (one,) = ledger.running([running(reservation=None, exclusive=False)], untaught)
+    (one,) = ledger.taken.running([running(reservation=None, exclusive=False)], untaught)
     assert one.exclusive
 
 
@@ -311,13 +311,13 @@ def test_each_process_of_a_job_on_two_cards_counts_on_its_own_card(home: Home) -
                 for index, pid in enumerate(pids)
             ]
             ledger = a_ledger(home, [claim], *cards)
-            (place,) = ledger.running([claim], untaught)
+            (place,) = ledger.taken.running([claim], untaught)
         finally:
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
     assert place.used == {"GPU-0": 2 * GIB, "GPU-1": 3 * GIB}
-    assert ledger.peak(claim) == 3 * GIB
-    assert ledger.others_usage(claim) == {"GPU-0": 7 * GIB, "GPU-1": 6 * GIB}
+    assert ledger.taken.peak(claim) == 3 * GIB
+    assert ledger.taken.others_usage(claim) == {"GPU-0": 7 * GIB, "GPU-1": 6 * GIB}
 
 
 def test_where_the_driver_does_not_tell_each_card_has_its_own_word(home: Home) -> None:
@@ -325,6 +325,6 @@ def test_where_the_driver_does_not_tell_each_card_has_its_own_word(home: Home) -
     by_card = {"GPU-0": 2 * GIB, "GPU-1": 3 * GIB, "GPU-9": GIB}
     reported(home, reserved=3 * GIB, peak=4 * GIB, cards=by_card)
     ledger = a_ledger(home, [claim], a_card(0, used=9), a_card(1, used=9))
-    (place,) = ledger.running([claim], untaught)
+    (place,) = ledger.taken.running([claim], untaught)
     assert place.used == {"GPU-0": 2 * GIB + CONTEXT, "GPU-1": 3 * GIB + CONTEXT}
-    assert ledger.peak(claim) == 4 * GIB + CONTEXT
+    assert ledger.taken.peak(claim) == 4 * GIB + CONTEXT
