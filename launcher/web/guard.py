@@ -115,6 +115,7 @@ HEADERS = (
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
 )
+KNOWN = "launcher.known"  # in the scope of a request that was let in
 _KEEP_NOTHING = ("cache-control", "no-store")
 _STRANGER = (
     "this page opens with the link that `launcher web` printed when it started; "
@@ -158,6 +159,7 @@ class Guard:
         elif _too_large(headers):
             await _refuse(send, 413, f"a request may have {MOST_BODY:,} bytes")
         else:
+            scope[KNOWN] = True
             await self._app(scope, _measured(receive), _with_headers(send))
 
 

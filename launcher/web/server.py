@@ -14,7 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from launcher.errors import MachineError, UsageError
 from launcher.system.paths import Home
 from launcher.web.application import Application
-from launcher.web.guard import new_access
+from launcher.web.guard import KNOWN, new_access
 from launcher.web.queue_reader import QueueReader
 from launcher.web.site import Site
 from launcher.web.steering import Steering
@@ -29,18 +29,33 @@ _FULL = (
 
 
 class BoundedConnection(H11Protocol):
-    """A connection that is refused where there are too many, and closed where it sends no request."""
+    """A connection that is refused where there are too many, and closed where it sends no request.
+
+    Who has shown no cookie makes room for those who come: strangers cannot keep the owner out.
+    """
 
     _timer: asyncio.TimerHandle | None = None
+    since = 0.0  # by the clock of its loop
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Answer with 503 where there are too many, before a byte of it is read."""
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
-            transport.write(_FULL)
-            transport.close()
-            return
-        self._expect()
+        self.since = self.loop.time()
+        there = [each for each in self.connections if isinstance(each, BoundedConnection)]
+        there = [each for each in there if not each.transport.is_closing()]
+        if len(there) > MOST_CONNECTIONS:
+            strangers = [each for each in there if each is not self and not each.is_known]
+            refused = min(strangers, key=lambda each: each.since, default=self)
+            if refused.cycle is None:  # nothing is being sent to it
+                refused.transport.write(_FULL)
+            refused.transport.close()
+        if not transport.is_closing():
+            self._expect()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether its last request was let in."""
+        return bool(self.scope) and KNOWN in self.scope
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""

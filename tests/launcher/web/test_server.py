@@ -254,6 +254,25 @@ def test_more_streams_than_are_good_are_refused_and_the_page_lives_on(page: Page
     assert (soft, hard) == resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
+@pytest.mark.parametrize("says", [b"", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"])
+def test_strangers_cannot_keep_the_owner_out(page: Page, says: bytes) -> None:
+    with contextlib.ExitStack() as opened, contextlib.closing(page.stream()) as stream:
+        heard = events(stream)
+        assert next(heard)["id"]
+        for _ in range(260):
+            stranger = socket.create_connection(("127.0.0.1", page.port), timeout=DEADLINE_S)
+            opened.callback(stranger.close)
+            with contextlib.suppress(ConnectionError):
+                stranger.sendall(says)
+        for _ in range(3):
+            assert page.get("").status == 200
+        page.post("jobs/1/hold", {})  # and an open page goes on
+        assert page.get("jobs").status == 200
+        stream.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            assert stream.recv(1), "it was not closed"
+
+
 def _status(connection: socket.socket) -> int:
     try:
         head = connection.recv(12)
