@@ -16,8 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from launcher.errors import UsageError
-from launcher.results.latex import latex_text
-from launcher.results.parquet import parquet_bytes
+from launcher.results.formats import latex_text, parquet_bytes
 from launcher.screens.format import columns, harmless, tabbed
 from launcher.screens.result_table import Metric, read_metric, short
 from launcher.screens.terminal import terminal_width

@@ -15,7 +15,16 @@ from launcher.job import Spec
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import find_kinds, installed
 from launcher.planning.missing_packages import missing_packages
-from launcher.results.columns import CONDITION, DATA, MODEL, PLACE, Row, RunResults, names_of
+from launcher.results.columns import (
+    CONDITION,
+    DATA,
+    MODEL,
+    PLACE,
+    POOLED,
+    Row,
+    RunResults,
+    names_of,
+)
 from launcher.results.models import PARTS, SEED, Models, number, scalar, settings_of, swept
 from launcher.screens.result_table import Measured, of_result
 from launcher.states import State
@@ -99,6 +108,42 @@ def laboratory_function(name: str) -> Any:
     """
     module, _, function = name.partition(":")
     return getattr(importlib.import_module(module), function)
+
+
+class JobsOfRows:
+    """Which jobs the rows of a run's results are of."""
+
+    def __init__(
+        self, jobs: Sequence[JobRow], kinds: Mapping[str, Kind], models: Models | None = None
+    ) -> None:
+        """Look through the jobs of a run.
+
+        Args:
+            jobs: of the run.
+            kinds: of the jobs, by name, those that are installed.
+            models: of the run, where they were looked through already.
+        """
+        self.named = {job.name: job.id for job in jobs}
+        self._tests = {
+            (job.plain_spec.model, test_name(kinds.get(job.kind), job.plain_spec)): job.id
+            for job in jobs
+            if job.plain_spec.model and job.plain_spec.data
+        }
+        models = models or Models([job.plain_spec for job in jobs], kinds)
+        self.makers = {
+            model: self.named[spec.name]
+            for model, spec in models.makers.items()
+            if spec.name in self.named
+        }
+
+    def test(self, row: Row) -> int | None:
+        """Return the job that tested it; None of what pools tests."""
+        place = str(row.get(MODEL)), str(row.get(DATA))
+        return None if row.get(POOLED) else self._tests.get(place)
+
+    def maker(self, row: Row) -> int | None:
+        """Return the job that made its model."""
+        return self.makers.get(str(row.get(MODEL)))
 
 
 def _is_there(spec: Spec) -> bool:

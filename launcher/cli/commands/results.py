@@ -38,6 +38,7 @@ from launcher.cli.result_tables import (
 from launcher.errors import UsageError, counted
 from launcher.job import Spec
 from launcher.kinds import find_kinds
+from launcher.results.ask import ask
 from launcher.results.columns import (
     DESCENDING,
     PLACE,
@@ -46,11 +47,10 @@ from launcher.results.columns import (
     in_order,
     lower_is_better,
 )
-from launcher.results.database.ask import ask
-from launcher.results.database.schema import Cell
-from launcher.results.database.write import update, write_run
+from launcher.results.database import Cell
 from launcher.results.over import COUNT, in_step, over
 from launcher.results.rows import measured, results_by_job, results_of, returned_rows
+from launcher.results.write import update, write_run
 from launcher.screens.format import harmless
 from launcher.screens.result_table import Measured, Pivot, metric_names, of_rows, pivot
 from launcher.store.client import newest_run, open_queue

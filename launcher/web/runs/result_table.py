@@ -24,7 +24,7 @@ from launcher.results.columns import (
     metric_of,
 )
 from launcher.results.models import Models
-from launcher.results.rows import JOB, results_by_job, results_of, returned_rows, test_name
+from launcher.results.rows import JOB, JobsOfRows, results_by_job, results_of, returned_rows
 from launcher.screens.format import harmless
 from launcher.screens.result_table import Metric, short
 from launcher.store.queue import Store
@@ -59,8 +59,8 @@ def compare(home: Home, store: Store, runs: Sequence[Sequence[JobRow]]) -> Compa
     columns: dict[str, None] = {RUN: None}
     for jobs in runs:
         results = _results_of(home, store, jobs, kinds, specs)
-        numbers = _Numbers(jobs, kinds)
-        rows += [{**_placed(row, jobs[0].run), NUMBER: numbers.of(row)} for row in results.rows]
+        of = JobsOfRows(jobs, kinds)
+        rows += [{**_placed(row, jobs[0].run), NUMBER: _job_of(of, row)} for row in results.rows]
         columns |= dict.fromkeys(map(_free, results.columns))
     # where a row belongs comes after what tells models apart
     order = sorted(columns, key=lambda name: name in PLACE and name != MODEL)
@@ -83,30 +83,10 @@ def _results_of(
     return returned_rows(pairs, kinds, among) if pairs else results
 
 
-class _Numbers:
-    """Which job a row of results is of."""
-
-    def __init__(self, jobs: Sequence[JobRow], kinds: Mapping[str, Kind]) -> None:
-        self._names = {job.name: job.id for job in jobs}
-        self._tests: dict[tuple[str, str], int] = {}
-        for job in jobs:
-            spec = job.plain_spec
-            if spec.model and spec.data:
-                self._tests[spec.model, test_name(kinds.get(job.kind), spec)] = job.id
-        models = Models([job.plain_spec for job in jobs], kinds)
-        self._makers = {
-            model: self._names[spec.name]
-            for model, spec in models.makers.items()
-            if spec.name in self._names
-        }
-
-    def of(self, row: Row) -> int | None:
-        """Return the job that returned or tested it, else the one that made its model."""
-        if row.get(JOB) in self._names:
-            return self._names[row[JOB]]
-        model, data = row.get(MODEL), row.get(DATA)
-        test = None if row.get(POOLED) else self._tests.get((str(model), str(data)))
-        return self._makers.get(str(model)) if test is None else test
+def _job_of(jobs: JobsOfRows, row: Row) -> int | None:
+    """Return the job that returned or tested a row, else the one that made its model."""
+    number = jobs.named.get(str(row.get(JOB))) or jobs.test(row)
+    return jobs.maker(row) if number is None else number
 
 
 def _placed(row: Row, run: str) -> dict[str, Any]:

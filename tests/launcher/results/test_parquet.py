@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from launcher.results.parquet import parquet_bytes
+from launcher.results.formats import parquet_bytes
 
 parquet = pytest.importorskip("pyarrow.parquet")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from launcher.cli.main import main
-from launcher.results.database.write import database_of
+from launcher.results.write import database_of
 from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.system.paths import Home

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from launcher.errors import MachineError, UsageError
-from launcher.results.database.write import write_run
+from launcher.results.write import write_run
 from launcher.states import Done, Failed, Outcome
 from launcher.store.queue import Store
 from launcher.system.files import Json

@@ -19,26 +19,27 @@ from launcher.job import CPU
 from launcher.kind_interface import HasEpochs, Kind
 from launcher.kinds import find_kinds
 from launcher.results.columns import DATA, MODEL, POOLED, Row, RunResults
-from launcher.results.database.file import Unusable, writing
-from launcher.results.database.schema import (
+from launcher.results.database import (
     PLAIN,
     SCHEMA,
     TABLES,
+    Unusable,
     add_columns,
     make_tables,
+    make_views,
     plain,
     quoted,
     types_of,
     upsert,
+    writing,
 )
-from launcher.results.database.views import make_views
 from launcher.results.models import PARTS, SEED, Models, scalar, settings_of, swept
 from launcher.results.rows import (
+    JobsOfRows,
     laboratory_function,
     measured,
     results_by_job,
     results_of,
-    test_name,
 )
 from launcher.screens.format import first_line, iso
 from launcher.screens.result_table import read_metric
@@ -145,11 +146,7 @@ OURS = frozenset({"id", "run", "row", "test", "maker", "job"})  # columns that n
 
 
 def score_rows(
-    results: RunResults,
-    jobs: Sequence[JobRow],
-    rows: Mapping[int, int],
-    kinds: Mapping[str, Kind],
-    makers: Mapping[str, int],
+    results: RunResults, jobs: JobsOfRows, rows: Mapping[int, int]
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of results, flat: a number with an interval makes three columns.
 
@@ -157,33 +154,18 @@ def score_rows(
         results: of a run.
         jobs: of the run.
         rows: number of a job → its row.
-        kinds: of the jobs.
-        makers: model → the row of the job that made it.
     """
-    tests = {
-        (str(job.plain_spec.model), test_name(kinds.get(job.kind), job.plain_spec)): rows[job.id]
-        for job in jobs
-        if job.plain_spec.model and job.plain_spec.data
-    }
     names: dict[str, int] = {}
     for row in results.rows:
-        model, data = row.get(MODEL), row.get(DATA)
         label = _label(row)
         names[label] = times = names.get(label, 0) + 1
+        test, maker = jobs.test(row), jobs.maker(row)
         yield {
             "row": label if times == 1 else f"{label} ({times})",
-            "test": None if row.get(POOLED) else tests.get((str(model), str(data))),
-            "maker": makers.get(model) if isinstance(model, str) else None,
+            "test": None if test is None else rows[test],
+            "maker": None if maker is None else rows[maker],
             **flat(row),
         }
-
-
-def maker_rows(models: Models, jobs: Sequence[JobRow], rows: Mapping[int, int]) -> dict[str, int]:
-    """Return model → the row of the job that made it."""
-    by_name = {job.name: rows[job.id] for job in jobs}
-    return {
-        model: by_name[spec.name] for model, spec in models.makers.items() if spec.name in by_name
-    }
 
 
 def _label(row: Row) -> str:
@@ -285,9 +267,10 @@ def write_run(path: Path, home: Home, store: Store, jobs: Sequence[JobRow]) -> i
         run = _run_row(connection, home, jobs)
         numbers = _job_numbers(connection, run, jobs)
         count = _write_jobs(connection, home, store, jobs, kinds, models, run, numbers)
-        makers = maker_rows(models, jobs, numbers)
-        scores = score_rows(results, jobs, numbers, kinds, makers)
+        of_rows = JobsOfRows(jobs, kinds, models)
+        scores = score_rows(results, of_rows, numbers)
         count += _mirror(database, connection, "scores", run, scores)
+        makers = {model: numbers[job] for model, job in of_rows.makers.items()}
         epochs = epoch_rows(jobs, kinds, makers)
         count += _mirror(database, connection, "epochs", run, epochs)
         make_views(database, list(kinds.values()))

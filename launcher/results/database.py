@@ -1,17 +1,25 @@
-"""The tables of a database of results: typed columns, keys, what refers to what; and rows into a table.
+"""A file of results in SQLite: made, opened to be written in one transaction, refused where it is another's.
 
-New rows are inserted, changed ones updated, all others left alone.
+Its tables have typed columns, keys, and what refers to what; its views are what people want. New rows are inserted,
+changed ones updated, all others left alone.
 """
 
+import contextlib
 import json
+import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from launcher.errors import MachineError, UsageError
+from launcher.kind_interface import Kind
+from launcher.results.columns import CONDITION, DATA, MODEL, MODIFIER, POOLED, lower_is_better
+from launcher.results.models import PARTS
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
-
 
 SCHEMA = 1  # of the file, as PRAGMA user_version has it
 ID = "id"
@@ -222,3 +230,184 @@ def _common(kinds: set[type]) -> str:
     if kinds <= {int, bool} and kinds:
         return INTEGER
     return REAL if kinds <= {int, float, bool} and kinds else TEXT
+
+
+# --- the file
+
+APPLICATION = 0x6C726573  # "lres": what tells the file from other programs' databases
+CACHE_KIB = 64 << 10  # of pages in memory: else a large run is written to the disk twice
+BUSY_S = 20.0  # how long a writer waits for another one, and for readers
+
+
+class Unusable(MachineError):
+    """The file cannot be used now: the disk is full, another program has it, or it is damaged."""
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open the file, made where there is none, for one transaction: readers see all of it or nothing.
+
+    Raises:
+        UsageError: it is no database of results, or one of a newer version.
+        Unusable: it cannot be written.
+    """
+    try:
+        _make(path)
+        with contextlib.closing(_connect(path)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                check(connection, path)
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+    except sqlite3.Error as error:
+        raise trouble(path, error) from error
+    except OSError as error:
+        raise Unusable(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a database that is not one of results, or of a newer version; an empty one becomes one.
+
+    Raises:
+        UsageError: it is another program's, or of a newer version.
+    """
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION:
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables or application or version:
+            raise UsageError(
+                f"{path} is a database of another program; name a new file for the results"
+            )
+        connection.execute(f"PRAGMA application_id = {APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+    elif version > SCHEMA:
+        raise UsageError(
+            f"{path} was written by a newer launcher (schema {version}, this one writes {SCHEMA}); "
+            "name another file, or upgrade"
+        )
+
+
+def trouble(path: Path, error: sqlite3.Error) -> MachineError | UsageError:
+    """Return the error that says what is wrong with a file."""
+    extended = getattr(error, "sqlite_errorcode", 0)
+    code = extended & 0xFF
+    if extended == sqlite3.SQLITE_READONLY_ROLLBACK:
+        return MachineError(
+            f"{path}: who wrote it last was killed meanwhile; `launcher results RUN --db {path}` undoes what is "
+            "half written, and writes it again"
+        )
+    if code == sqlite3.SQLITE_NOTADB:
+        return UsageError(f"{path} is no SQLite database; name another file")
+    if code == sqlite3.SQLITE_BUSY:
+        return Unusable(
+            f"{path} is in use by another program for more than {BUSY_S:g} s; try again later"
+        )
+    return Unusable(f"cannot use {path}: {error}")
+
+
+def _make(path: Path) -> None:
+    """Make an empty file that only its owner may read: logs and command lines may hold secrets."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_S, isolation_level=None
+    )
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    return connection
+
+
+# --- views
+
+_LOW_END = "_low"  # of an interval, behind the name of the number
+_FEW = 40  # metrics of which the best are listed
+
+
+def make_views(database: "Database", kinds: Collection[Kind]) -> None:
+    """Make the views anew where a column came or went.
+
+    Args:
+        database: with all tables and columns.
+        kinds: those whose results it holds; they say which metrics are better low.
+    """
+    columns = database.table("scores").columns_dict
+    ours = TABLES["scores"].columns
+    measured = [name for name in columns if name not in ours]
+    swept = [
+        str(name)
+        for (name,) in database.execute(
+            "SELECT DISTINCT settings.name FROM settings JOIN jobs ON jobs.id = settings.job"
+            " WHERE swept = 1 AND role IN ('train', 'unlearn') ORDER BY settings.name"
+        )
+    ]
+    numbers = [name for name in measured if columns[name] in {int, float} and name not in swept]
+    # what has an interval was measured; other numbers may be a threshold, or a time
+    metrics = [name for name in numbers if f"{name}{_LOW_END}" in columns] or numbers
+    database.create_view("results", _results(swept, measured), replace=True)
+    low = {name for name in metrics if lower_is_better(name, kinds)}
+    database.create_view("best", _best(metrics[:_FEW], low), replace=True)
+    database.create_view("failures", _FAILURES, replace=True)
+
+
+def _results(swept: Sequence[str], measured: Sequence[str]) -> str:
+    """Return the query of all results, a row each, with the swept settings of the models.
+
+    Where a run does not sweep a setting that another one sweeps, all of its models have one value.
+    """
+    swept = [name for name in swept if name not in TABLES["scores"].columns]
+    settings = [
+        f"coalesce({f'scores.{quoted(name)}' if name in measured else 'NULL'},"
+        " (SELECT value FROM settings WHERE settings.job = scores.maker"
+        f" AND settings.name = {_text(name)})) AS {quoted(name)}"
+        for name in swept
+    ]
+    columns = [
+        "runs.name AS run",
+        *(f"scores.{quoted(name)}" for name in (MODEL, *PARTS)),
+        *settings,
+        *(f"scores.{quoted(name)}" for name in (DATA, MODIFIER, CONDITION, POOLED)),
+        *(f"scores.{quoted(name)}" for name in measured if name not in swept),
+        "scores.test",
+        "scores.maker",
+    ]
+    return f"SELECT {', '.join(columns)} FROM scores JOIN runs ON runs.id = scores.run"
+
+
+def _best(metrics: Sequence[str], low: Collection[str]) -> str:
+    """Return the query of the best model of each run for each set of data, by each metric.
+
+    A column without an aggregate is that of the row with the extreme value (SQLite, "bare columns").
+    """
+    if not metrics:
+        return (
+            "SELECT NULL AS run, NULL AS data, NULL AS metric, NULL AS model, NULL AS value WHERE 0"
+        )
+    return " UNION ALL ".join(
+        f"SELECT runs.name AS run, data, {_text(name)} AS metric, model,"
+        f" {'min' if name in low else 'max'}({quoted(name)}) AS value"
+        " FROM scores JOIN runs ON runs.id = scores.run"
+        f" WHERE pooled = 0 AND {quoted(name)} IS NOT NULL GROUP BY scores.run, data"
+        for name in metrics
+    )
+
+
+_FAILURES = (
+    "SELECT runs.name AS run, jobs.name AS job, errors.attempt, attempts.ending,"
+    " attempts.exit_code, attempts.device, attempts.ended, errors.error, jobs.state, errors.id,"
+    " errors.job AS job_id"
+    " FROM errors JOIN jobs ON jobs.id = errors.job JOIN runs ON runs.id = jobs.run"
+    " JOIN attempts ON attempts.job = errors.job AND attempts.number = errors.attempt"
+)
+
+
+def _text(value: str) -> str:
+    """Return a text as SQL has it."""
+    return "'" + value.replace("'", "''") + "'"

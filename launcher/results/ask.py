@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.errors import UsageError, counted, known_words, nearest
-from launcher.results.database.file import trouble
-from launcher.results.database.schema import Cell
-from launcher.results.parquet import distinct_names
+from launcher.results.database import Cell, trouble
+from launcher.results.formats import distinct_names
 from launcher.system.text import harmless
 from launcher.units import format_bytes, format_seconds
 
