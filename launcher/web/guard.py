@@ -115,7 +115,7 @@ HEADERS = (
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
 )
-KNOWN = "launcher.known"  # in the scope of a request that was let in
+KNOWN = "let in"  # in the scope of a request that was let in
 _KEEP_NOTHING = ("cache-control", "no-store")
 _STRANGER = (
     "this page opens with the link that `launcher web` printed when it started; "
