@@ -1,8 +1,8 @@
-"""The process of a pilot by its name in scripts that wait in engines' queues, also over an upgrade; see `node_process`."""
+"""The process of a pilot by its name in scripts that wait in engines' queues, also over an upgrade; see `node_pilot`."""
 
 import sys
 
-from launcher.backends.node_process import main
+from launcher.backends.node_pilot import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

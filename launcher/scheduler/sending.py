@@ -7,17 +7,21 @@ from collections.abc import Callable, Iterator
 from launcher.backends.channel import Leave
 from launcher.backends.pilot import PilotLink
 from launcher.backends.settings import BackendSettings, NodePaths
-from launcher.job import CPU
 from launcher.scheduler.attempts_elsewhere import OnPilot, name_of_claim, spec_text_of
 from launcher.scheduler.policy.model import Start
-from launcher.scheduler.start_jobs import RAN_BEFORE, Unrecorded, left_for, obstacle
+from launcher.scheduler.start_jobs import (
+    RAN_BEFORE,
+    Unrecorded,
+    nobody,
+    obstacle,
+    order_of,
+    seat_of,
+)
 from launcher.states import Lost, Outcome, Reason, ReasonCode
-from launcher.store.claims import Seat
 from launcher.store.rows import PILOT, Claim, ReadyJob
 from launcher.store.scheduler_actions import Scheduling
 from launcher.system.files import sync, write_whole
 from launcher.system.paths import LOG, SPEC, Attempt, Home
-from launcher.workers.order import order_text
 from launcher.workers.started_file import void_attempt
 
 logger = logging.getLogger(__name__)
@@ -58,7 +62,7 @@ class Sending:
         try:
             claim = self._queue.claim(
                 ready.id,
-                _seat(start, link),
+                seat_of(start, nobody(f"{PILOT}{link.token}")),
                 reason=f"{start.reason}, {_place_of(link)} of {settings.name}",
                 now=self._clock(),
                 number=before.number,
@@ -87,16 +91,8 @@ class Sending:
         Raises:
             OSError: the disk is full.
         """
-        text = order_text(
-            job=claim.job,
-            number=claim.number,
-            device=claim.device,
-            cpus=claim.cpus,
-            claim=claim.reservation,
-            left=left_for(self._home, claim),
-            spec_text=paths.spec(spec_text_of(claim)),
-            context_text=paths.context(claim.context_text),
-        )
+        spec, context = paths.spec(spec_text_of(claim)), paths.context(claim.context_text)
+        text = order_of(self._home, claim, spec, context)
         there = link.folder.attempt(name_of_claim(claim))
         there.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_whole(there.text(SPEC), text)
@@ -154,18 +150,6 @@ class Sending:
         refused, self._refused = self._refused, []
         for claim, outcome in refused:
             end(claim, outcome)
-
-
-def _seat(start: Start, link: PilotLink) -> Seat:
-    return Seat(
-        device=",".join(start.devices) or CPU,
-        cpus=start.cpus,
-        reservation=start.reservation,
-        exclusive=start.exclusive,
-        boot=f"{PILOT}{link.token}",
-        pid=0,
-        start_ticks=0,
-    )
 
 
 def _place_of(link: PilotLink) -> str:

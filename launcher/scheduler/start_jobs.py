@@ -58,7 +58,7 @@ def unrecorded(home: Home, job: int, number: int) -> Unrecorded:
     try:
         while not _is_free(attempt):
             if attempt.folder.is_dir():
-                end = watch(_nobody(_boot_of(attempt)), attempt)
+                end = watch(nobody(_boot_of(attempt)), attempt)
                 if isinstance(end, Adopted):
                     os.close(end.descriptor)
                     living.append(attempt)
@@ -87,7 +87,8 @@ def _boot_of(attempt: Attempt) -> str:
     return boot_id() if who is None else who.boot
 
 
-def _nobody(boot: str) -> Identity:
+def nobody(boot: str) -> Identity:
+    """Return who starts what no supervisor of this machine does."""
     return Identity(pid=0, start_ticks=0, boot=boot)
 
 
@@ -197,7 +198,7 @@ class Launches:
         try:
             claim = self._queue.claim(
                 ready.id,
-                self._seat(start, supervisor.who),
+                seat_of(start, supervisor.who),
                 reason=start.reason,
                 now=self._clock(),
                 number=before.number,
@@ -238,7 +239,7 @@ class Launches:
         Raises:
             OSError: the disk is full.
         """
-        seat = self._seat(place.start, _nobody(boot_id()))
+        seat = seat_of(place.start, nobody(boot_id()))
         claim = self._queue.next_claim(place.job, seat, self._clock())
         if claim is not None and self._orders.holds(claim.job, claim.number):
             return None
@@ -247,7 +248,11 @@ class Launches:
             return None
         if unrecorded(self._home, claim.job, claim.number) != Unrecorded(number=claim.number):
             return None  # what lies in its way is looked at when it is claimed
-        return self._orders.prepare(claim.job, claim.number, self._order_of(claim))
+        return self._orders.prepare(
+            claim.job,
+            claim.number,
+            order_of(self._home, claim, claim.spec_text, claim.context_text),
+        )
 
     def in_the_way(self, job: int) -> Unrecorded:
         """Look what lies where a job's next attempt goes; what is unclear keeps no other job waiting."""
@@ -270,43 +275,23 @@ class Launches:
         for path in (self._home.database_log, self._home.attempts, self._home.folder):
             sync(path)
 
-    def _seat(self, start: Start, who: Identity) -> Seat:
-        return Seat(
-            device=",".join(start.devices) or CPU,
-            cpus=start.cpus,
-            reservation=start.reservation,
-            exclusive=start.exclusive,
-            boot=boot_id(),
-            pid=who.pid,
-            start_ticks=who.start_ticks,
-        )
-
     def _make_folder(self, claim: Claim) -> None:
         """Make an attempt's folder.
 
         Raises:
             OSError: the disk is full.
         """
-        self._orders.write(claim.job, claim.number, self._order_of(claim))
-
-    def _order_of(self, claim: Claim) -> str:
-        return order_text(
-            job=claim.job,
-            number=claim.number,
-            device=claim.device,
-            cpus=claim.cpus,
-            claim=claim.reservation,
-            left=left_for(self._home, claim),
-            spec_text=claim.spec_text,
-            context_text=claim.context_text,
+        self._orders.write(
+            claim.job,
+            claim.number,
+            order_of(self._home, claim, claim.spec_text, claim.context_text),
         )
 
     def _give_up(self, ready: ReadyJob, start: Start, why: Unusable, number: int) -> None:
         """Claim a job without a supervisor, so that its attempt can end."""
-        nobody = _nobody(boot_id())
         claim = self._queue.claim(
             ready.id,
-            self._seat(start, nobody),
+            seat_of(start, nobody(boot_id())),
             reason=start.reason,
             now=self._clock(),
             number=number,
@@ -316,15 +301,36 @@ class Launches:
             self._given_up.append((claim, why))
 
 
-def left_for(home: Home, claim: Claim) -> str:
-    """Return from which stage an attempt goes on; those before it are taken from their attempts.
+def seat_of(start: Start, who: Identity) -> Seat:
+    """Return what an attempt is promised, and who is to start it."""
+    return Seat(
+        device=",".join(start.devices) or CPU,
+        cpus=start.cpus,
+        reservation=start.reservation,
+        exclusive=start.exclusive,
+        boot=who.boot,
+        pid=who.pid,
+        start_ticks=who.start_ticks,
+    )
+
+
+def order_of(home: Home, claim: Claim, spec_text: str, context_text: str) -> str:
+    """Return an attempt's order; it goes on from the stage that those before it have left.
 
     Raises:
-        OSError: that is not possible now.
+        OSError: that cannot be taken from them now.
     """
-    if claim.number == 1 or not claim.spec.entry:
-        return ""
-    return take_left(home, claim.job, claim.number, claim.spec.run_folder)
+    goes_on = claim.number > 1 and claim.spec.entry
+    return order_text(
+        job=claim.job,
+        number=claim.number,
+        device=claim.device,
+        cpus=claim.cpus,
+        claim=claim.reservation,
+        left=take_left(home, claim.job, claim.number, claim.spec.run_folder) if goes_on else "",
+        spec_text=spec_text,
+        context_text=context_text,
+    )
 
 
 def _log_start(supervised: Launched) -> None:

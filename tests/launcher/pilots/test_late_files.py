@@ -4,7 +4,7 @@ from pathlib import Path
 from launcher.backends.channel import Ended, Leave, PilotFolder, name_of
 from launcher.backends.node_attempts import ORDER_PATIENCE_S
 from launcher.backends.node_facts import PATHS_PATIENCE_S
-from launcher.backends.node_process import SPEC_PATIENCE_S
+from launcher.backends.node_pilot import SPEC_PATIENCE_S
 from launcher.states import Done, Failed
 from launcher.workers.started_file import recorded_outcome
 from tests.build import a_spec, shell, until
