@@ -118,7 +118,7 @@ def too_large(need: Need, pool: Pool, machine: Machine) -> Refusal:
         whose = f"{enough or 'none'} of its {len(pool.cards)} GPUs {have} so much{kept}"
         return _refusal(f"{asked} on each of {need.count} GPUs", f"can never fit: {whose}")
     where = pool.cards[0].gpu.label if len(pool.cards) == 1 else "this machine's largest GPU"
-    largest = format_bytes(max(0, pool.largest))
+    largest = format_bytes(pool.largest)
     return _refusal(asked, f"can never fit: {where} has {largest} for it{kept}")
 
 
@@ -127,7 +127,7 @@ def too_large_unused(need: Need, pool: Pool, machine: Machine) -> Refusal:
     reserve = machine.rules.reserve
     kept = f", {format_bytes(reserve)} are kept for others" if reserve else ""
     where = pool.cards[0].gpu.label if len(pool.cards) == 1 else "this machine's emptiest GPU"
-    free = format_bytes(max(0, pool.most_unused))
+    free = format_bytes(pool.most_unused)
     asked = format_bytes(need.vram_request or 0)
     each = f" on each of {need.count} GPUs" if need.count > 1 else ""
     return _refusal(

@@ -7,7 +7,7 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from math import inf
 from typing import Any
 
@@ -29,7 +29,6 @@ class Card:
 
     __slots__ = (
         "_admitted",
-        "_gains",
         "_owed",
         "_said",
         "_turns",
@@ -43,7 +42,6 @@ class Card:
         "most",
         "others",
         "ours",
-        "quiet",
         "reserve",
         "shut",
     )
@@ -78,29 +76,25 @@ class Card:
         self.shut = _shut(gpu, machine) or (
             f"is promised to {alone}, who shares it with nobody" if alone else ""
         )
-        self.quiet = True
         self.ours: list[Running] = []
         self.loads: tuple[Load, ...] = ()  # what each of ours does to it
         self._admitted: dict[Load, bool] = {}
-        self._gains: dict[Load, float] = {}
         self.exclusive_jobs = 0  # of ours, how many share it with none of ours
         self._turns = turns
         self._said = ""
 
     @property
-    def most_free(self) -> int | None:
-        """How many bytes a job could have here if nobody used it; None: unknown."""
-        return self.gpu.total - self.reserve if self.gpu.total else None
+    def quiet(self) -> bool:
+        """Whether others use little of it; what is left of the memory in use is theirs, once all of ours is given."""
+        return self.others + self.foreign <= max(QUIET_SHARE * self.gpu.total, NEGLIGIBLE)
 
     @property
-    def unused(self) -> int | None:
-        """How many bytes are free here when nobody works on it; None: unknown.
+    def unused(self) -> int:
+        """How many bytes are free here when nobody works on it.
 
         What the driver keeps of an idle GPU is never free. Little is seen of it beside jobs, whose
         memory is measured a moment later than that of the GPU.
         """
-        if not self.gpu.total:
-            return None
         idle = not self.ours and not self.foreign and not self.guests
         return self.gpu.total - (self.others if idle and self.others <= NEGLIGIBLE else 0)
 
@@ -110,11 +104,6 @@ class Card:
         if self.gpu.fault or self.gpu.used is None:
             return 0
         return self.gpu.total - (self.others if self.quiet else 0)
-
-    def settle(self) -> None:
-        """Know that all that runs was given: what is left of the memory in use is others'."""
-        most = max(QUIET_SHARE * self.gpu.total, NEGLIGIBLE)
-        self.quiet = self.others + self.foreign <= most
 
     def load(self, job: Running) -> int:
         """Return what a job of ours takes here: its reservation, or more where it uses more."""
@@ -127,7 +116,7 @@ class Card:
         self.free += used - self.load(job)
         self.ours.append(job)
         self.loads = (*self.loads, job.demand)
-        self._admitted, self._gains = {}, {}
+        self._admitted = {}
         self.exclusive_jobs += job.exclusive
         self._said = ""
 
@@ -135,34 +124,28 @@ class Card:
         """Have a job's place back, and what it used."""
         self.ours = [running for running in self.ours if running is not job]
         self.loads = tuple(running.demand for running in self.ours)
-        self._admitted, self._gains = {}, {}
+        self._admitted = {}
         self.free += self.load(job)
         self.exclusive_jobs -= job.exclusive
         self._said = ""
 
     def takes(self, need: Need) -> bool:
         """Tell whether a job can start here now."""
-        if self.shut or not self._has_memory(need, self.free):
+        if not self._has_memory(need, self.free):
             return False
-        if need.exclusive:
-            return not self.loads and self.quiet
-        return not self.loads or self.admits(need.load)
+        if need.exclusive or not self.loads:
+            return not self.loads and (self.quiet or not need.exclusive)
+        return self.admits(need.load)
 
     def admits(self, load: Load) -> bool:
         """Tell whether a job pays beside ours that run here."""
-        if self.exclusive_jobs:
-            return False
-        if not self.loads:
-            return True
         if load not in self._admitted:
-            self._admitted[load] = admits(load, self.loads, self.most)
+            self._admitted[load] = not self.exclusive_jobs and admits(load, self.loads, self.most)
         return self._admitted[load]
 
     def gain(self, load: Load) -> float:
         """Return how much more is done here in a second with a job than without it, to two digits."""
-        if load not in self._gains:
-            self._gains[load] = round(gain(load, self.loads), 2)
-        return self._gains[load]
+        return round(gain(load, self.loads), 2)
 
     def opens(self, need: Need) -> Turn | None:
         """Return when a job can start here at the earliest; None: not even when all ours have ended.
@@ -170,37 +153,35 @@ class Card:
         That time is infinite where it depends on a job of unknown duration; then it is
         the turn of the last of them, so that a later job cannot put it off.
         """
-        if self.shut:
-            return None
-        free, exclusive = self.free, self.exclusive_jobs
         if self.takes(need):
             return (-inf, 0)
+        free, exclusive = self.free, self.exclusive_jobs
         ours = sorted(self.ours, key=self._turn)
         for gone, job in enumerate(ours, start=1):
             free, exclusive = free + self.load(job), exclusive - job.exclusive
-            if self._holds(need, free, [left.demand for left in ours[gone:]], exclusive):
+            left = [each.demand for each in ours[gone:]]
+            if self._holds(need, free, left, exclusive=exclusive):
                 return self._turn(job)
         return None
 
     def _turn(self, job: Running) -> Turn:
         return self._turns[id(job)]
 
-    def _holds(self, need: Need, free: int, beside: Sequence[Load], exclusive: int) -> bool:
+    def _holds(self, need: Need, free: int, beside: Sequence[Load], *, exclusive: int) -> bool:
+        """Tell whether a job can run here beside others of ours, of which so many share with nobody."""
         if not self._has_memory(need, free):
             return False
-        if need.exclusive:
-            return not beside and self.quiet
         if not beside:
-            return True
-        return not exclusive and admits(need.load, beside, self.most)
+            return not need.exclusive or self.quiet
+        return not need.exclusive and not exclusive and admits(need.load, beside, self.most)
 
     def _has_memory(self, need: Need, free: int) -> bool:
         """Tell whether there is memory for a job, and nobody whom it does not bear beside it."""
+        if self.shut or (need.excludes_others and self.guests):
+            return False
         if need.into_reserve:
             free += self.reserve
-        if need.vram_request is not None and need.vram_request > free:
-            return False
-        return not (need.excludes_others and self.guests)
+        return need.vram_request is None or need.vram_request <= free
 
     def beside(self, need: Need, at: Turn) -> Beside:
         """Return for what there is room beside a job that starts at a time, and what will be there still."""
@@ -325,22 +306,21 @@ class Pool:
             named = [card for card in named if card.gpu.mig is None]
         self.cards = tuple(named)
         self.ours = [card for card in named if card.is_ours]  # as config.toml says
-        sizes = [card.most_free for card in self.ours if card.most_free is not None]
-        self._totals = sorted(sizes, reverse=True)
-        self._unused = [card.unused for card in self.ours if card.unused is not None]
+        sized = [card for card in self.ours if card.gpu.total]
+        self._totals = [card.gpu.total for card in sized]
+        self._unused = [card.unused for card in sized]
         self._without_ours = [card.without_ours for card in self.ours]
         # one that has failed and never reported its size gives no hope beside others that did
-        silent = [card for card in self.ours if card.most_free is None]
-        self._guessed = len([card for card in silent if not (card.gpu.fault and sizes)])
+        silent = [card for card in self.ours if not card.gpu.total]
+        self._guessed = len([card for card in silent if not (card.gpu.fault and sized)])
         self._place = {card.gpu.uuid: at for at, card in enumerate(self.cards)}
         self._best = _Ranking(_emptiness)
         self._roomy = _Ranking(_room_beside)
         # what of memory was refused to a load on so many GPUs, since one of ours ended last
         self._refused: dict[tuple[Load, int], int] = {}
-        self._known: set[int] = set()  # where it is known what ours do to the GPU
+        self._known = False  # of some it is known what they do to a GPU: then pairs differ
         self._lonely = _Ranking(_room_alone)
-        self._unshared = _Ranking(_room_unshared)
-        self._named = _Ranking(_likelihood)
+        self._likely = _Ranking(_likelihood)
         self._opening: tuple[Need, _Ranking] | None = None
         self._reserve = self.cards[0].reserve if self.cards else 0
         for card in self.cards:
@@ -351,14 +331,11 @@ class Pool:
         at = self._place.get(card.gpu.uuid)
         if at is None:
             return
-        for ranking in (self._best, self._roomy, self._lonely, self._unshared, self._named):
+        for ranking in (self._best, self._roomy, self._lonely, self._likely):
             ranking.put(at, card)
         if freed:
             self._refused.clear()
-        if any(load.known for load in card.loads):
-            self._known.add(at)
-        else:
-            self._known.discard(at)
+        self._known = self._known or any(load.known for load in card.loads)
         if self._opening is not None:
             self._opening[1].put(at, card)
 
@@ -366,13 +343,15 @@ class Pool:
         """Tell whether as many GPUs as a job needs can take it now."""
         if not need.exclusive:
             return self._has_room_beside(need)
-        frees = (self._unshared if need.excludes_others else self._lonely).entries
-        if len(frees) < need.count:
-            return False
-        if need.vram_request is None:
-            return True
-        free: int = -frees[need.count - 1][0]
-        return free + self._reserve >= _memory(need, self._reserve)
+        frees = (
+            -free
+            for free, at in self._lonely.entries
+            if not (need.excludes_others and self.cards[at].guests)
+        )
+        least: int | None = next(islice(frees, need.count - 1, None), None)
+        if least is None or need.vram_request is None:
+            return least is not None
+        return least + self._reserve >= self._memory(need)
 
     def _has_room_beside(self, need: Need) -> bool:
         """Tell whether as many GPUs as a job needs can take it beside ours that run there, if any."""
@@ -419,31 +398,37 @@ class Pool:
 
     def holds_unused(self, need: Need) -> bool:
         """Tell whether enough GPUs could take a job if nobody worked on them."""
-        wanted = _memory(need, self._reserve)
-        return sum(size >= wanted for size in self._unused) + self._guessed >= need.count
+        return self._count(self._unused, need) + self._guessed >= need.count
 
     def holds_without_ours(self, need: Need) -> bool:
         """Tell whether enough GPUs could take a job once ours have ended, and others who use much."""
-        wanted = _memory(need, self._reserve)
-        return sum(size >= wanted for size in self._without_ours) >= need.count
+        return self._count(self._without_ours, need) >= need.count
 
     def large_enough(self, need: Need) -> int:
         """Return how many GPUs are known to be able to take a job if they were unused."""
-        return sum(total >= (need.vram_request or 0) for total in self._totals)
+        return self._count(self._totals, need)
+
+    def _count(self, sizes: Iterable[int], need: Need) -> int:
+        wanted = self._memory(need)
+        return sum(size >= wanted for size in sizes)
+
+    def _memory(self, need: Need) -> int:
+        """Return how many bytes a need takes of a GPU, with what is kept for others where it leaves that."""
+        return (need.vram_request or 0) + (0 if need.into_reserve else self._reserve)
 
     @property
     def most_unused(self) -> int:
         """The most bytes that one of the GPUs leaves to a job when nobody works on it."""
-        return max(self._unused, default=0) - self._reserve
+        return max(0, max(self._unused, default=0) - self._reserve)
 
     @property
     def largest(self) -> int:
         """The most bytes that a job could have on one of the GPUs; 0 where no size is known."""
-        return max(self._totals, default=0)
+        return max(0, max(self._totals, default=0) - self._reserve)
 
     def refusals(self, need: Need) -> str:
         """Return why none of the GPUs can be had, in numbers; the likeliest are named."""
-        first = sorted(entry[-1] for entry in self._named.entries[:NAMED])
+        first = sorted(entry[-1] for entry in self._likely.entries[:NAMED])
         refusals = "; ".join(self.cards[at].refusal(need) for at in first)
         more = len(self.cards) - len(first)
         return f"{refusals}; and {more} more" if more else refusals
@@ -469,11 +454,6 @@ class _Ranking:
             insort(self.entries, entry)
 
 
-def _memory(need: Need, reserve: int) -> int:
-    """Return how many bytes a need takes of a GPU, with what is kept for others where it leaves that."""
-    return (need.vram_request or 0) + (0 if need.into_reserve else reserve)
-
-
 def _emptiness(card: Card) -> tuple[float, ...] | None:
     if card.shut or card.exclusive_jobs:
         return None
@@ -497,10 +477,6 @@ def _room_beside(card: Card) -> tuple[float, ...] | None:
 
 def _room_alone(card: Card) -> tuple[float, ...] | None:
     return None if card.shut or card.ours or not card.quiet else (-card.free,)
-
-
-def _room_unshared(card: Card) -> tuple[float, ...] | None:
-    return None if card.guests else _room_alone(card)
 
 
 def _likelihood(card: Card) -> tuple[float, ...]:

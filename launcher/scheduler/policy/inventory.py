@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from launcher.gpu.snapshot import MEMORY, ForeignReservation, shares_cores
 from launcher.job import CPU, Resources
-from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load
 from launcher.scheduler.policy.explanations import (
     Lack,
     Refusal,
@@ -26,15 +25,7 @@ from launcher.scheduler.policy.explanations import (
     too_large_unused,
 )
 from launcher.scheduler.policy.gpu_slot import Card, Pool, Turn, is_visible
-from launcher.scheduler.policy.model import (
-    Machine,
-    Need,
-    Running,
-    Waiting,
-    need_alone,
-    need_at_least,
-    need_of,
-)
+from launcher.scheduler.policy.model import Machine, Need, Running, Waiting, need_of
 from launcher.units import format_bytes
 
 
@@ -109,8 +100,6 @@ class Inventory:
         self._ends: list[tuple[float, int, Running]] = []  # a heap: who should have ended first
         self.running: dict[int, Running] = {}  # by identity: it is one of ours that was given
         self._pools: dict[tuple[object, ...], Pool] = {}
-        # likewise with what jobs do to a GPU: that decides beside whom one starts, not whether it ever can
-        self._loaded: dict[tuple[tuple[object, ...], Load], tuple[Need, ...]] = {}
         self._asked: dict[
             tuple[object, ...], tuple[Refusal | None, tuple[Need, ...], Resources]
         ] = {}
@@ -118,8 +107,6 @@ class Inventory:
         for run in running:
             self.give(run)
         self.unused_ram = machine.ram_free
-        for card in self._cards.values():
-            card.settle()
 
     def give(self, run: Running) -> None:
         """Count what a job takes as taken."""
@@ -154,7 +141,6 @@ class Inventory:
         """Count memory of a GPU that others have taken since; less than 0: that they gave back."""
         card = self._cards[uuid]
         card.others, card.free = card.others + amount, card.free - amount
-        card.settle()
         self._changed(Running(cpus=0, devices=(uuid,)), freed=amount < 0)
 
     def advance(self, now: float) -> None:
@@ -275,20 +261,16 @@ class Inventory:
             request.enough,
             request.least,
             request.visible,
+            request.demand
+            if request.demand.known
+            else None,  # most are unknown, and None hashes fast
         )
         if key not in self._asked:
             wants = wants_gpu(request.resources, self.machine, request.visible)
-            plain = replace(request, demand=UNKNOWN_LOAD) if request.demand.known else request
-            needs = self._needs(plain) if wants else ()
+            needs = self._needs(request) if wants else ()
             # the resources are kept with it: while they live no others have their id
             self._asked[key] = (self._never(request, needs), needs, request.resources)
-        never, needs, _ = self._asked[key]
-        if not request.demand.known or not needs:
-            return never, needs
-        if (key, request.demand) not in self._loaded:
-            loaded = (replace(need, load=request.demand) for need in needs)
-            self._loaded[key, request.demand] = tuple(loaded)
-        return never, self._loaded[key, request.demand]
+        return self._asked[key][:2]
 
     def _needs(self, request: Waiting) -> tuple[Need, ...]:
         """Return with what of GPUs a job can start, the best first.
@@ -296,13 +278,18 @@ class Inventory:
         Only what its owner asked for, or what it lacked when it failed, can be too much for a machine. What
         was learned says beside whom it fits; where that is more than an unused GPU has, it is tried alone.
         """
-        need, alone = need_of(request), need_alone(request)
-        if alone is None:
+        need = need_of(request)
+        if need.vram_request is None or request.enough is None:
             return (need,)
+        # A request is what was measured and a margin, and the driver keeps some memory of an idle GPU: a job that
+        # nearly fills one would wait for the margin for ever. As for a job of which nothing is known, the
+        # reserve is not kept from it, or what it took there before would not be free.
+        alone = replace(need, vram_request=request.enough, exclusive=True, into_reserve=True)
         pool = self.pool(need)
         ways = [need, alone]
         if not pool.holds_without_ours(alone):
-            ways.append(need_at_least(request))
+            # what was measured elsewhere, or when less was in use, proves nothing about this machine
+            ways.append(replace(alone, vram_request=request.least))
         return tuple(way for way in ways if pool.holds_unused(way)) or (need,)
 
     def _never(self, request: Waiting, needs: Sequence[Need]) -> Refusal | None:

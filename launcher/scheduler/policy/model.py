@@ -6,7 +6,7 @@ be among others, alone with what was measured, or alone with the least that may 
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import ceil, inf, isfinite
 from typing import NamedTuple
 
@@ -295,23 +295,3 @@ def need_of(job: Waiting) -> Need:
         asked.exclusive,
         load=job.demand,
     )
-
-
-def need_alone(job: Waiting) -> Need | None:
-    """Return what a job can do with on GPUs that are otherwise unused; None: not with less than its request.
-
-    A request is what was measured and a margin, and the driver keeps some memory of an idle GPU: a job that
-    nearly fills one would wait for the margin for ever. As for a job of which nothing is known, the
-    reserve is not kept from it, or what it took there before would not be free.
-    """
-    if job.vram_request is None or job.enough is None:
-        return None
-    return replace(need_of(job), vram_request=job.enough, exclusive=True, into_reserve=True)
-
-
-def need_at_least(job: Waiting) -> Need:
-    """Return with what a job is tried alone where no unused GPU has what those like it took.
-
-    What was measured elsewhere, or when less was in use, proves nothing about this machine.
-    """
-    return replace(need_of(job), vram_request=job.least, exclusive=True, into_reserve=True)
