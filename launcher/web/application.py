@@ -13,15 +13,14 @@ from starlette.types import ASGIApp
 
 from launcher.errors import Error
 from launcher.web.guard import MOST_BODY, Access, Guard
+from launcher.web.live import QueueReader, Streams, TooManyStreams
 from launcher.web.log_file import log_file
 from launcher.web.pages.page import Address, Content, NotThere, Page
 from launcher.web.pages.registry import PAGES
-from launcher.web.queue_reader import QueueReader
 from launcher.web.rendering import FOLDER
 from launcher.web.run_file import Place, TooLarge, newest_of_name, run_file
 from launcher.web.site import Site
 from launcher.web.steering import Answer, ReadOnly, Steering, Target
-from launcher.web.streams import Streams, TooManyStreams
 
 EVENTS = "text/event-stream"
 _FOR_EVER = {"cache-control": "private, max-age=31536000, immutable"}  # its address has its version

@@ -15,10 +15,9 @@ from launcher.errors import MachineError, UsageError
 from launcher.system.paths import Home
 from launcher.web.application import Application
 from launcher.web.guard import KNOWN, new_access
-from launcher.web.queue_reader import QueueReader
+from launcher.web.live import QueueReader, Streams
 from launcher.web.site import Site
 from launcher.web.steering import Steering
-from launcher.web.streams import Streams
 
 MOST_CONNECTIONS = 200  # a browser has six to a host
 HEAD_S = 10.0  # in which a request's head must be there

@@ -14,8 +14,8 @@ from launcher.states import OPEN
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.web.log_file import read_window
+from launcher.web.pages.curves import SMOOTHINGS, plots_of, wanted_of
 from launcher.web.pages.page import Address, Content, NotThere, Page, View
-from launcher.web.pages.plots import SMOOTHINGS, plots_of, wanted_of
 from launcher.web.rendering import PAUSED
 from launcher.web.steering import KEYS, LABELS
 

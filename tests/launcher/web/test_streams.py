@@ -7,10 +7,9 @@ import pytest
 
 from launcher.store.queue import Store
 from launcher.system.paths import Home
+from launcher.web.live import QueueReader, Streams
 from launcher.web.pages.page import Address, Content, Page, View
-from launcher.web.queue_reader import QueueReader
 from launcher.web.site import Site
-from launcher.web.streams import Streams
 from tests.build import DEADLINE_S
 
 ADDRESS = Address(path="curves")

@@ -1,7 +1,7 @@
 import pytest
 
+from launcher.web.pages.curves import stem_of, wanted_of
 from launcher.web.pages.page import Address
-from launcher.web.pages.plots import stem_of, wanted_of
 
 
 @pytest.mark.parametrize(
