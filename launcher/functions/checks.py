@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from launcher.backends.settings import Backends, impossible_there, runs_only_here
 from launcher.errors import MachineError, UsageError, nearest
-from launcher.gpu.gpus_file import seen_gpus
+from launcher.gpu.snapshot import seen_gpus
 from launcher.job import Resources
 from launcher.job_options.registry import JobRequest
 from launcher.scheduler.policy.gpu_slot import is_visible

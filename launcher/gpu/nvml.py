@@ -14,11 +14,9 @@ import contextlib
 import ctypes
 import logging
 import os
-import pwd
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ import pynvml
 
 from launcher.errors import counted
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
+from launcher.system.processes import login
 
 _DEAD = {pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED}
 _MOST_TOTAL = 1 << 50  # bytes; more is no memory but a mistake
@@ -214,17 +213,9 @@ def _busy(part: Card) -> dict[int, float]:
 def _user(pid: int) -> str | None:
     """Return who runs a process; None when there is none, as for one of another container."""
     try:
-        return _login(os.stat(f"/proc/{pid}").st_uid)  # noqa: PTH116  # done for each at every look
+        return login(os.stat(f"/proc/{pid}").st_uid)  # noqa: PTH116  # done for each at every look
     except OSError:
         return None
-
-
-@lru_cache(maxsize=256)
-def _login(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _command(pid: int) -> str | None:

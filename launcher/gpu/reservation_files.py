@@ -21,7 +21,6 @@ import ctypes
 import hashlib
 import json
 import os
-import pwd
 import re
 import secrets
 import stat
@@ -29,14 +28,13 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import islice, pairwise
 from pathlib import Path
 
 from launcher.accounts import Use, Wish, read_use, read_wish
 from launcher.system.config import absolute
 from launcher.system.files import Json
-from launcher.system.processes import Identity, alive, boot_id
+from launcher.system.processes import Identity, alive, boot_id, login
 
 MOST_BYTES = 64 << 10  # of a file
 MOST_RESERVATIONS = 256  # of a file; and how many others it names
@@ -447,15 +445,6 @@ def _content(path: str, uid: int) -> bytes:
         return os.read(descriptor, MOST_BYTES + 1)
     finally:
         os.close(descriptor)
-
-
-@cache
-def login(uid: int) -> str:
-    """Return a user's login name, or the uid where it has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 _MOVED_TO, _DELETE, _OVERFLOW, _IGNORED = 0x80, 0x200, 0x4000, 0x8000  # <sys/inotify.h>

@@ -46,14 +46,13 @@ from launcher.gpu.reservation_files import (
     ReservationReader,
     file_name,
     home_hash,
-    login,
     new_name,
     remove_abandoned,
     write_publication,
 )
 from launcher.gpu.snapshot import MEMORY, ForeignReservation, is_cores
 from launcher.system.memory import Quotas
-from launcher.system.processes import Identity, alive
+from launcher.system.processes import Identity, alive, login
 
 LAG_S = 5.0  # more than the age of any measurement that a decision rests on
 NOTABLE = 256 << 20  # bytes: that so much more or less of a GPU is in use is told at once
@@ -133,7 +132,7 @@ def counted(
     return Counted(entries=entries, settled=settled, fresh=new, measured=measured)
 
 
-def whole(reservations: Sequence[Reservation]) -> Counter[str]:
+def whole(reservations: Iterable[Reservation | ForeignReservation]) -> Counter[str]:
     """Return the sum of each resource, whatever of it is in use."""
     sums = Counter[str]()
     for reservation in reservations:

@@ -1,13 +1,16 @@
 """One GPU at one instant, as a value and as JSON, and the resources that schedulers of one machine reserve, by their names.
 
-Who asks the driver is `launcher.gpu.nvml`.
+Who asks the driver is `launcher.gpu.nvml`. Screens never do while a scheduler lives: what that saw last is in gpus.json.
 """
 
-from collections.abc import Iterable
+import logging
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
-from launcher.system.files import Json
+from launcher.system.files import Json, read_json, write_json
+from launcher.system.paths import Home
 
 _MOST = 1 << 60  # no amount of a GPU comes near
 _NUMBER = int | float
@@ -125,6 +128,81 @@ def _texts(values: Iterable[object]) -> Iterable[str]:
         if not isinstance(value, str):
             raise ValueError(f"a warning cannot be {value!r}")  # noqa: TRY004  # of a file
         yield value
+
+
+SHOW_EVERY_S = 2.0  # screens may show the GPUs so late
+
+logger = logging.getLogger(__name__)
+
+
+class SeenGpus(NamedTuple):
+    """Every GPU of a machine at one moment."""
+
+    at: float  # seconds since 1970
+    gpus: tuple[GpuSnapshot, ...]
+    trouble: str = ""  # why other users' schedulers and ours cannot know each other's reservations
+
+
+class GpusFile:
+    """The file as the scheduler writes it, now and then."""
+
+    def __init__(self, home: Home) -> None:
+        """Begin without having written it."""
+        self._home = home
+        self._at = 0.0  # when it was written, monotonic
+        self.trouble = ""  # that it states
+
+    def write_soon(self) -> None:
+        """Write it at the next chance, however new it is: a GPU has failed, or works again."""
+        self._at = 0.0
+
+    def write(self, gpus: Sequence[GpuSnapshot], trouble: str) -> None:
+        """Write what was seen where that is due; a full disk stops nothing.
+
+        Args:
+            gpus: at the newest look; none: there was none yet.
+            trouble: why others cannot know what we reserve; empty: they can.
+        """
+        if not gpus and not trouble and not self.trouble:
+            return
+        late = time.monotonic() >= self._at + SHOW_EVERY_S
+        if not late and trouble == self.trouble:
+            return
+        self._at, self.trouble = time.monotonic(), trouble
+        try:
+            write_look(self._home, SeenGpus(at=time.time(), gpus=tuple(gpus), trouble=trouble))
+        except OSError as error:
+            logger.warning("gpus.json trouble=%r", str(error))
+
+
+def write_look(home: Home, look: SeenGpus) -> None:
+    """Write the file.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    gpus: list[Json] = [gpu_record(gpu) for gpu in look.gpus]
+    record: dict[str, Json] = {"schema": 1, "at": look.at, "gpus": gpus, "trouble": look.trouble}
+    write_json(home.gpus, record, mode=0o600, durable=False)
+
+
+def seen_gpus(home: Home) -> SeenGpus | None:
+    """Return the GPUs as the scheduler last saw them; None: it never did, or a newer launcher wrote it down."""
+    try:
+        record = read_json(home.gpus)
+    except OSError:
+        return None
+    match record:
+        case {"schema": 1, "at": int() | float() as at, "gpus": list(gpus), **more}:
+            trouble = more.get("trouble")
+            try:
+                seen = tuple(map(read_gpu, gpus))
+            except ValueError:
+                return None
+            return SeenGpus(
+                at=float(at), gpus=seen, trouble=trouble if isinstance(trouble, str) else ""
+            )
+    return None
 
 
 LONGEST_NAME = 96  # characters of a resource's name, as files are read

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from launcher.gpu.gpus_file import seen_gpus
 from launcher.gpu.monitor import DRIVER_BYTES, on_record, owner_of, parent_of, unused_by_others
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
-from launcher.gpu.snapshot import ForeignReservation, GpuProcess, GpuSnapshot, gpu_record
+from launcher.gpu.snapshot import ForeignReservation, GpuProcess, GpuSnapshot, gpu_record, seen_gpus
 from launcher.screens.chart import blocks
 from launcher.screens.format import harmless
 from launcher.screens.text_table import (

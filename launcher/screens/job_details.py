@@ -16,7 +16,7 @@ from typing import Any
 
 from launcher.backends.pilots_file import PastPilot, past_pilots
 from launcher.errors import counted
-from launcher.gpu.gpus_file import seen_gpus
+from launcher.gpu.snapshot import seen_gpus
 from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Terms, is_exact, numbers_of
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.policy.vram_request import vram_request_of

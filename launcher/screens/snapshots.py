@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from launcher.backends.pilots_file import Pilots, seen_pilots
-from launcher.gpu.gpus_file import seen_gpus
 from launcher.gpu.monitor import Lookout
+from launcher.gpu.snapshot import seen_gpus
 from launcher.scheduler.chosen_policy import chosen_discipline, note_of
 from launcher.scheduler.run_turns import screen_order
 from launcher.screens.format import JobLine, harmless, job_line

@@ -13,9 +13,9 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from launcher.system.files import read_bytes
+from launcher.system.home_checks import mounted
 from launcher.system.processes import Identity, alive, boot_id, send
 
 PREFIX = "launcher-"
@@ -23,29 +23,6 @@ RECORD_KEY = "group"  # beside a supervisor's identity in `started`: the folder 
 PATIENCE_S = 1.0  # for what was killed to be gone
 _NAME = re.compile(rf"{PREFIX}(\d+)-(\d+)")  # pid and start time of a supervisor
 _WITHOUT_BELOW = 2  # links of a folder without folders in it: its name and its own "."
-_ESCAPED = re.compile(r"\\([0-7]{3})")  # a space in a mount point is \040
-
-
-class Mount(NamedTuple):
-    """Where control groups of version 2 can be seen."""
-
-    root: str  # the group that lies there
-    point: str  # the folder
-
-
-def mount_of(mountinfo: str) -> Mount | None:
-    """Return the first mount of version 2, also beside version 1; None where there is none.
-
-    Args:
-        mountinfo: as /proc/self/mountinfo has it. Source: proc_pid_mountinfo(5).
-    """
-    for line in mountinfo.splitlines():
-        before, _, after = line.partition(" - ")
-        fields = before.split(" ")
-        if after.split(" ")[0] == "cgroup2" and len(fields) > 4:
-            root, point = (_ESCAPED.sub(_character, text) for text in fields[3:5])
-            return Mount(root=root, point=point)
-    return None
 
 
 def path_of(cgroup: str) -> str | None:
@@ -63,7 +40,9 @@ def path_of(cgroup: str) -> str | None:
 
 def folder_of(mountinfo: str, cgroup: str) -> Path | None:
     """Return the folder of a process's group; None where it cannot be seen from here."""
-    mount, path = mount_of(mountinfo), path_of(cgroup)
+    # also beside version 1
+    mount = next((each for each in mounted(mountinfo) if each.kind == "cgroup2"), None)
+    path = path_of(cgroup)
     if mount is None or path is None:
         return None
     try:
@@ -236,7 +215,3 @@ def _with_below(group: Path) -> list[str]:
         if os.stat(group).st_nlink == _WITHOUT_BELOW:  # noqa: PTH116  # done for every attempt
             return [str(group)]
     return [folder for folder, _, _ in os.walk(group)]
-
-
-def _character(match: re.Match[str]) -> str:
-    return chr(int(match[1], 8))

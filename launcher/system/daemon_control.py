@@ -21,7 +21,7 @@ from pathlib import Path
 
 import launcher
 from launcher.errors import MachineError
-from launcher.system.files import Json, read_json, write_json
+from launcher.system.files import Json, last_lines, read_json, write_json
 from launcher.system.paths import Home, check_home
 from launcher.system.processes import (
     alive,
@@ -145,7 +145,7 @@ def ensure_scheduler(home: Home) -> int:
         time.sleep(0.005)
     raise MachineError(
         f"the scheduler does not start; its log {home.scheduler_log} ends with:\n"
-        + _tail(home.scheduler_log)
+        + ("\n".join(last_lines(home.scheduler_log, 5)) or "(no log)")
     )
 
 
@@ -200,13 +200,6 @@ def _may_start_again(home: Home) -> bool:
         return False
     write_json(home.restarts, {"schema": 1, "times": [*recent, now]}, mode=0o600)
     return True
-
-
-def _tail(log: Path, lines: int = 5) -> str:
-    try:
-        return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
-    except OSError:
-        return "(no log)"
 
 
 PATIENCE_S = 1.0  # a predecessor may still be on its way out

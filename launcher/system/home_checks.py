@@ -5,8 +5,9 @@ import os
 import pwd
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.errors import MachineError
 from launcher.system.files import Json, read_json, write_json
@@ -21,27 +22,43 @@ _NETWORK = re.compile(
 _ESCAPE = re.compile(r"\\([0-7]{3})")  # how the kernel writes blanks and backslashes of a path
 
 
+class Mount(NamedTuple):
+    """A file system, and where it can be seen."""
+
+    root: str  # the folder of it that lies there
+    point: str
+    kind: str
+
+
+def mounted(mountinfo: str) -> Iterator[Mount]:
+    """Yield what is mounted; of two on one point the later one is seen.
+
+    Args:
+        mountinfo: as /proc/self/mountinfo has it. Source: proc_pid_mountinfo(5).
+    """
+    for line in mountinfo.split("\n"):
+        before, _, after = line.partition(" - ")
+        fields, (kind, *more) = before.split(" "), after.split(" ")
+        if more and len(fields) > 5:
+            root, point = (
+                _ESCAPE.sub(lambda match: chr(int(match[1], 8)), each) for each in fields[3:5]
+            )
+            yield Mount(root, point, kind)
+
+
 def file_system(mountinfo: str, path: Path) -> str | None:
     """Return the type of the file system that a path lies on, None when it is unknown.
 
     Args:
         mountinfo: the text of /proc/self/mountinfo.
         path: absolute and without links; nothing need exist there.
-
-    Source: proc(5), /proc/pid/mountinfo.
     """
-    best: tuple[int, str] | None = None
-    for line in mountinfo.split("\n"):
-        fields = line.split(" ")
-        if len(fields) < 9 or "-" not in fields[6:-1]:
-            continue
-        point = Path(_ESCAPE.sub(lambda match: chr(int(match[1], 8)), fields[4]))
-        kind = fields[fields.index("-", 6) + 1]
-        depth = len(point.parts)
-        # of two on one point the later one is seen
-        if path.is_relative_to(point) and (best is None or depth >= best[0]):
-            best = depth, kind
-    return best[1] if best else None
+    nearest = [
+        (len(point.parts), number, mount.kind)
+        for number, mount in enumerate(mounted(mountinfo))
+        if path.is_relative_to(point := Path(mount.point))
+    ]
+    return max(nearest)[2] if nearest else None
 
 
 def is_remote(kind: str | None) -> bool:

@@ -9,6 +9,7 @@ import ctypes
 import fcntl
 import json
 import os
+import pwd
 import signal
 import struct
 import subprocess
@@ -66,6 +67,15 @@ def seconds_since_start(who: Identity) -> float | None:
         return None
     started = who.start_ticks / os.sysconf("SC_CLK_TCK")
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+
+
+@cache
+def login(uid: int) -> str:
+    """Return a user's login name, or the uid where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 @cache
@@ -430,18 +440,23 @@ def end_session(leader: Identity, patience_s: float = 1.0) -> None:
 
 def session(leader: int) -> list[int]:
     """Return the pids of all that lives in the session of `leader`."""
-    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    return [pid for pid in pids if session_id(pid) == leader]
+    return [pid for pid in _pids() if session_id(pid) == leader]
 
 
 def marked(folder: Path) -> list[Identity]:
     """Return the processes that carry an attempt's mark, the eldest first."""
     mark = os.fsencode(f"{MARK}={folder}")
-    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     processes = [
-        who for pid in pids if mark in _environment_of(pid).split(b"\0") and (who := identity(pid))
+        who
+        for pid in _pids()
+        if mark in _environment_of(pid).split(b"\0") and (who := identity(pid))
     ]
     return sorted(processes, key=lambda who: (who.start_ticks, who.pid))
+
+
+def _pids() -> list[int]:
+    """Return the pids of all processes."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208  # a Path for each is slow
 
 
 def _environment_of(pid: int) -> bytes:

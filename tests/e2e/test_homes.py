@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.reservation_files import login
 from launcher.system import memory
+from launcher.system.processes import login
 from tests.build import lines_of, shell, until
 from tests.e2e.machine import Machine, Program, a_machine
 from tests.nvml.standin import Devices

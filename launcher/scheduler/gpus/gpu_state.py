@@ -9,11 +9,10 @@ from types import MappingProxyType
 from typing import Any
 
 from launcher.accounts import Use
-from launcher.gpu.gpus_file import GpusFile
 from launcher.gpu.monitor import Lookout, Ours, Sight
 from launcher.gpu.reservation_files import ReservationWatch, reservations_folder
 from launcher.gpu.reservations import ReservationBoard
-from launcher.gpu.snapshot import GpuSnapshot
+from launcher.gpu.snapshot import GpusFile, GpuSnapshot
 from launcher.scheduler.gpus.gpu_ledger import Ledger, SentLimits
 from launcher.scheduler.gpus.reservation_exchange import Meter, ReservationExchange
 from launcher.scheduler.policy.decide import evacuate

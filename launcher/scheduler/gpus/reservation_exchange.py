@@ -5,7 +5,6 @@ in the store what was used before.
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
@@ -14,7 +13,7 @@ from typing import Any
 from launcher.accounts import HALF_LIFE_S, Use, Wish, decayed_span
 from launcher.gpu.monitor import Sight
 from launcher.gpu.reservation_files import NONE, ReservationWatch
-from launcher.gpu.reservations import Reservation, ReservationBoard
+from launcher.gpu.reservations import Reservation, ReservationBoard, whole
 from launcher.gpu.snapshot import MEMORY, ForeignReservation, GpuSnapshot, core_resource
 from launcher.scheduler.gpus.gpu_ledger import Ledger, reservations_of
 from launcher.scheduler.policy.decide import decide
@@ -24,15 +23,6 @@ from launcher.states import ReasonCode
 from launcher.store.rows import Claim
 from launcher.store.scheduler_actions import PastUse
 from launcher.system.processes import Identity, pid_namespace
-
-
-def promised(reservations: Iterable[ForeignReservation]) -> Counter[str]:
-    """Return how much of each resource is reserved."""
-    sums: Counter[str] = Counter()
-    for reservation in reservations:
-        sums[reservation.device] += reservation.amount
-    return sums
-
 
 FOREIGN_S = 0.02  # what others tell is too old to start jobs by then, and is read again
 SELDOM = (
@@ -207,7 +197,7 @@ class ReservationExchange:
             if published
             else self._board.others(self._looked_at)
         )
-        if promised(earlier) <= promised(machine.foreign):
+        if whole(earlier) <= whole(machine.foreign):
             return decisions
         self._foreign, self._foreign_at = earlier, time.monotonic()
         again = decide(waiting, running, replace(machine, foreign=earlier), now, discipline)

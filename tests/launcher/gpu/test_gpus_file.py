@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.gpu.gpus_file import Look, seen_gpus, write_look
-from launcher.gpu.snapshot import GpuProcess, GpuSnapshot, gpu_record, read_gpu
+from launcher.gpu.snapshot import (
+    GpuProcess,
+    GpuSnapshot,
+    SeenGpus,
+    gpu_record,
+    read_gpu,
+    seen_gpus,
+    write_look,
+)
 from launcher.system.paths import Home
 
 AMOUNTS = st.none() | st.integers(0, 1 << 50)
@@ -48,7 +55,7 @@ def test_a_gpu_is_read_as_it_was_written(gpu: GpuSnapshot) -> None:
 
 def test_what_the_scheduler_saw_is_seen_with_its_time_and_its_trouble(home: Home) -> None:
     assert seen_gpus(home) is None
-    look = Look(at=3.5, gpus=(GpuSnapshot(**PLAIN),), trouble="nobody can write there")
+    look = SeenGpus(at=3.5, gpus=(GpuSnapshot(**PLAIN),), trouble="nobody can write there")
     write_look(home, look)
     assert seen_gpus(home) == look
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.gpus_file import Look, write_look
 from launcher.gpu.monitor import Lookout
-from launcher.gpu.snapshot import GpuSnapshot
+from launcher.gpu.snapshot import GpuSnapshot, SeenGpus, write_look
 from launcher.job import Terms
 from launcher.screens.format import pause_reason
 from launcher.screens.queue_view import progress, running
@@ -397,7 +396,7 @@ def test_groups_are_told_with_how_many_of_their_jobs_run(home: Home, store: Stor
 
 
 def test_gpus_are_those_that_the_scheduler_saw_lately(home: Home, store: Store) -> None:
-    write_look(home, Look(at=NOW - 2, gpus=(a_gpu(0, used=3, utilisation=0.5),)))
+    write_look(home, SeenGpus(at=NOW - 2, gpus=(a_gpu(0, used=3, utilisation=0.5),)))
     taken = snapshots(home, store)
     assert [gauge.gpu.label for gauge in taken.take().gpus] == ["cuda:0"]
     assert taken.take().busy == {"GPU-0": (0.5, 0.5)}
@@ -424,7 +423,7 @@ def test_the_memory_of_a_job_is_what_it_takes_its_most_and_what_it_asked(
 ) -> None:
     write_look(
         home,
-        Look(
+        SeenGpus(
             at=NOW,
             gpus=(
                 a_gpu(0, used=5, processes=()),

@@ -12,8 +12,9 @@ from launcher.context import WorkerEnvironment
 from launcher.states import Done, Lost, State
 from launcher.store.queue import Store
 from launcher.system import cgroups
-from launcher.system.cgroups import base_of, folder_of, here, hindrance, members, mount_of, path_of
+from launcher.system.cgroups import base_of, folder_of, here, hindrance, members, path_of
 from launcher.system.daemon_control import ensure_scheduler, scheduler_pid, wake
+from launcher.system.home_checks import mounted, mounts
 from launcher.system.paths import Home
 from launcher.system.processes import identity, send
 from launcher.workers.attempt_watch import Adopted, watch
@@ -85,7 +86,7 @@ def test_a_processs_group_is_found_where_the_kernel_shows_it(
 
 
 def test_a_line_without_a_file_system_is_no_mount() -> None:
-    assert mount_of("30 23 0:26 / /sys\nnothing\n") is None
+    assert not [*mounted("30 23 0:26 / /sys\nnothing\n")]
     assert path_of("nothing\n12:cpu:/a\n") is None
 
 
@@ -152,8 +153,7 @@ def test_a_group_that_an_attempt_made_in_its_own_is_emptied_and_removed(
         (setsid sh -c 'echo 0 > "$1/inner/cgroup.procs"; echo $$; exec sleep 60' sh "$group" &)
         until grep -q inner /proc/[0-9]*/cgroup 2>/dev/null; do sleep 0.02; done; sleep 0.1
     """
-    mount = mount_of(Path("/proc/self/mountinfo").read_text())
-    assert mount is not None
+    (mount,) = [each for each in mounted(mounts()) if each.kind == "cgroup2"][:1]
     attempt, outcome = run_attempt(fork_server, home, a_spec(*shell(script, mount.point)))
     assert isinstance(outcome, Done)
     (inner,) = lines_of(attempt.log)
