@@ -18,11 +18,10 @@ import builtins
 import hashlib
 import re
 import sys
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 IMPORTED, TEXT, OWN, STAR = "!", "=", ":", "*"
 BELOW = ".*"  # ends an import that stands for all modules below a package
@@ -154,7 +153,7 @@ class _Scope:
         self, above: "_Scope | None", *, is_class: bool = False, is_comprehension: bool = False
     ) -> None:
         self.above, self.is_class, self.is_comprehension = above, is_class, is_comprehension
-        self.bound = Counter[str]()  # name → how often
+        self.bound: dict[str, int] = {}  # name → how often
         self.imports: dict[str, _Import] = {}
         self.declared: dict[str, bool] = {}  # name → whether it is global; else nonlocal
         self.uses: list[_Use] = []
@@ -162,6 +161,10 @@ class _Scope:
         self.enclosing: _Scope = above or self
         if above is not None and above.is_class:
             self.enclosing = above.enclosing
+
+    def bind(self, name: str) -> None:
+        """Note that a name is bound here."""
+        self.bound[name] = self.bound.get(name, 0) + 1
 
 
 class _TextReader(ast.NodeVisitor):
@@ -171,6 +174,9 @@ class _TextReader(ast.NodeVisitor):
     """
 
     def __init__(self) -> None:
+        self._special: dict[type[ast.AST], Callable[[Any], None]] = {
+            getattr(ast, name.removeprefix("visit_")): getattr(self, name) for name in _SPECIAL
+        }
         self._forms: list[_Form] = []
         self._at_top: dict[str, dict[str, None]] = {}  # name → targets of imports at the top
         self._typed: dict[str, str] = {}  # the same of imports for type checkers alone
@@ -322,7 +328,7 @@ class _TextReader(ast.NodeVisitor):
         if self._scope is self._module:
             self._form.names[name] = None
         elif name not in self._scope.declared:
-            self._scope.bound[name] += 1
+            self._scope.bind(name)
 
     def _use(self, name: str, attributes: str = "") -> None:
         scope, use = self._scope, _Use(self._form, self._form.slot(), name, attributes)
@@ -376,8 +382,13 @@ class _TextReader(ast.NodeVisitor):
                 for node in part or ():
                     self.visit(node)
 
-    def generic_visit(self, node: ast.AST) -> None:
-        tokens, kind = self._form.tokens, node.__class__
+    def visit(self, node: ast.AST) -> None:
+        """Read a node by the method for its kind, or field by field; all in one call: a text has many nodes."""
+        kind = node.__class__
+        if (special := self._special.get(kind)) is not None:
+            special(node)
+            return
+        tokens = self._form.tokens
         tokens.append(f"({kind.__name__}")
         for name in _fields_of(kind):  # type: ignore[arg-type]  # a class can be hashed
             value = getattr(node, name, None)
@@ -546,7 +557,7 @@ class _TextReader(ast.NodeVisitor):
         named = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
         for argument in (*named, arguments.vararg, arguments.kwarg):
             if argument is not None:
-                scope.bound[argument.arg] += 1
+                scope.bind(argument.arg)
         self._put("body", body)
         self._in_try, self._in_body = was
         self._leave()
@@ -588,6 +599,9 @@ class _TextReader(ast.NodeVisitor):
         self._use(node.target.id)
         self._scope = scope
         self._put(")")
+
+
+_SPECIAL = tuple(name for name in vars(_TextReader) if name.startswith("visit_"))
 
 
 @cache
