@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.draft import Draft, Input, absolute_path
-from launcher.errors import Error, Place, Problem, Problems, Severity
+from launcher.errors import Error, Place, Problem, Severity
 from launcher.kind_interface import Role
 from launcher.planning.steps import NOTHING, Before, Step
 from launcher.taskfile.entries import FREE
@@ -109,7 +109,7 @@ class Dependencies:
             disk: tells what is there.
         """
         self._disk = disk
-        self.problems = Problems()
+        self.problems: list[Problem] = []
         self._makers: dict[str, str] = {}  # path → job
         self._fillers: dict[str, list[str]] = {}  # folder in which data jobs write → jobs
         self._folders: dict[str, dict[str, None]] = {}  # folder → those that jobs make in it
@@ -140,7 +140,7 @@ class Dependencies:
                     message = (
                         f"{step.name} would write a file with a name of {len(longest)} characters"
                     )
-                    self.problems.blame(step, "long-name", message)
+                    self._blame(step.place, "long-name", message)
             if step.kind.role is Role.DATA:
                 for above in _with_parents(path):
                     self._fillers.setdefault(above, []).append(step.name)
@@ -148,7 +148,10 @@ class Dependencies:
             if other != step.name:
                 message = f"{step.name} and {other} would write the same files"
                 hint = "give one of them another name, or folder"
-                self.problems.blame(step, "same-output", message, hint)
+                self._blame(step.place, "same-output", message, hint)
+
+    def _blame(self, place: Place, code: str, message: str, hint: str = "") -> None:
+        self.problems.append(Problem(code=code, message=message, place=place, hint=hint))
 
     def _sorted(
         self, steps: Sequence[PreparedStep], before: Mapping[str, Before]
@@ -211,12 +214,12 @@ class Dependencies:
             if word := named.done.get(other) or named.ended.get(other):
                 message = f"each of these waits for the next, so none can begin: {names}"
                 hint = "take one of them out of after or after_any"
-                self.problems.blame(word, "cycle", message, hint)
+                self._blame(word, "cycle", message, hint)
                 return
         if any(step.kind.role is Role.FOLDER for step in steps):
             message = f"these read what the others make, so none can begin: {names}"
             hint = "let one of them read what another job makes, or what is there"
-            self.problems.blame(place, "cycle", message, hint)
+            self._blame(place, "cycle", message, hint)
 
     def _connect(self, prepared: PreparedStep, before: Before) -> None:
         """Link a job with the earlier ones that make what it reads, and with those that it names.

@@ -23,7 +23,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from launcher.draft import MADE, tested
-from launcher.errors import Place, Problem, Problems, nearest
+from launcher.errors import Place, Problem, Severity, nearest
 from launcher.ids import ModelId, model_folder_name
 from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
@@ -78,7 +78,7 @@ def expand(
         exists: tells whether a path of the settings is there.
     """
     models = planned_models(task, on_disk)
-    problems = Problems(models.problems)
+    problems = list(models.problems)
     tests = _Tests(task, models)
     plain = [isinstance(entry, PlainEntry) for entry in task.entries]
     first = plain.index(False) if False in plain else 0
@@ -195,7 +195,7 @@ class _Tests:
                 )
 
 
-def _benchmarks(task: TaskFile, planned: PlannedModels, problems: Problems) -> Iterator[Step]:
+def _benchmarks(task: TaskFile, planned: PlannedModels, problems: list[Problem]) -> Iterator[Step]:
     """Give the benchmarks, each model on each data ID; all models that they name are made before."""
     for entry in (each for each in task.entries if isinstance(each, BenchmarkEntry)):
         named = dict.fromkeys(model for word in entry.models for model in planned.meant(word))
@@ -205,9 +205,7 @@ def _benchmarks(task: TaskFile, planned: PlannedModels, problems: Problems) -> I
             if made.request.entry.combination == entry.combination
         ]
         if not entry.models and not planned.made and task.whole:
-            message = f"{entry.kind.name} scores the models that this file makes, and it makes none"
-            hint = "name models of an earlier run of this name: model: [...]"
-            problems.blame(entry, "no-models", message, hint)
+            problems.append(_nothing_made(entry))
         settings = _with_models(entry, planned, problems)
         for model in (named if entry.models else own) if settings is not None else ():
             for at in entry.data:
@@ -224,8 +222,18 @@ def _benchmarks(task: TaskFile, planned: PlannedModels, problems: Problems) -> I
                 )
 
 
+def _nothing_made(entry: BenchmarkEntry) -> Problem:
+    name = entry.kind.name
+    return Problem(
+        code="no-models",
+        message=f"{name} scores the models that this file makes, and it makes none",
+        place=entry.place,
+        hint="name models of an earlier run of this name: model: [...]",
+    )
+
+
 def _with_models(
-    entry: BenchmarkEntry, planned: PlannedModels, problems: Problems
+    entry: BenchmarkEntry, planned: PlannedModels, problems: list[Problem]
 ) -> Settled | None:
     """Return the settings of a benchmark, models in them by the IDs under which they are made."""
     values: dict[str, Json] = {}
@@ -234,7 +242,8 @@ def _with_models(
         if len(models) > 1:
             message = f"{name}: {named.value} stands for {len(models)} models"
             hint = f"name one of them: {', '.join(map(str, models))}"
-            problems.blame(named.node, "ambiguous", message, hint)
+            place = named.node.place
+            problems.append(Problem(code="ambiguous", message=message, place=place, hint=hint))
         if len(models) != 1:
             return None
         values[name] = str(models[0])
@@ -288,7 +297,7 @@ class _Side(NamedTuple):
 
 
 def _folder_steps(
-    task: TaskFile, models: PlannedModels, exists: Callable[[str], bool], problems: Problems
+    task: TaskFile, models: PlannedModels, exists: Callable[[str], bool], problems: list[Problem]
 ) -> Iterator[Step]:
     """Give the steps that make folders, in the order of the file.
 
@@ -321,7 +330,7 @@ class _Folders:
     task: TaskFile
     models: PlannedModels
     exists: Callable[[str], bool]
-    problems: Problems
+    problems: list[Problem]
     entries: dict[str, list[FolderEntry]]  # by name
     made: dict[str, list[_Choice]] = field(default_factory=dict)  # by the name of their entries
 
@@ -347,7 +356,7 @@ class _Folders:
                 self.entries[circle[0]][0].place,
                 "let one of them start from another folder",
             )
-            self.problems.blame(place, "cycle", message, hint)
+            self._blame(place, "cycle", message, hint)
             return ()
 
     def blame_shared_names(self) -> None:
@@ -361,7 +370,7 @@ class _Folders:
                     f"in line {first.place.line}"
                 )
                 hint = "give one of them another name"
-                self.problems.blame(other, "duplicate-job", message, hint)
+                self._blame(other.place, "duplicate-job", message, hint)
 
     def steps(self, entry: FolderEntry) -> Iterator[Step]:
         """Give a step for each folder of an entry, and enter these folders among those made here."""
@@ -389,7 +398,7 @@ class _Folders:
                     follows=entry.follows,
                 )
         if idle:
-            _blame_untied(entry, whole, idle, self.problems)
+            self.problems.append(_untied(entry, whole, idle))
 
     def _sides(self, variant: FolderVariant) -> list[_Side]:
         """Return what each setting may mean that names folders or models, folders first."""
@@ -410,7 +419,7 @@ class _Folders:
             return self._path(setting, at, name, selection)
         if selection and wanted is None:
             message = f"{setting}: expected {name}@key=value, with commas between several"
-            self.problems.blame(at.node, "id", message)
+            self._blame(at.node.place, "id", message)
             return ()
         made = self.made.get(name, [])
         meant = [choice for choice in made if has_values(choice.name, wanted or ())]
@@ -418,7 +427,7 @@ class _Folders:
             names = [_written(name, choice.name) for choice in made]
             message = f"{setting}: no folder of {name} has {selection}"
             hint = _meaning(nearest(at.value, names))
-            self.problems.blame(at.node, "unknown-folder", message, hint, _made_here(names))
+            self._blame(at.node.place, "unknown-folder", message, hint, names)
         return meant
 
     def _path(self, setting: str, at: At[str], name: str, selection: str) -> Sequence[_Choice]:
@@ -429,23 +438,27 @@ class _Folders:
         of_kind = (own for own, same in self.entries.items() if same[0].kind.name == name)
         close = nearest(name, self.entries) or next(of_kind, None)
         hint = _meaning(close and "@".join(filter(None, (close, selection))))
-        made = _made_here(self.entries)
         if _pairs(selection):  # no path is written like this
             if not self.task.errors:  # else the broken entry may be the one that is meant
                 message = f"{setting}: no entry here makes a folder {name!r}"
-                self.problems.blame(at.node, "unknown-folder", message, hint, made)
+                self._blame(at.node.place, "unknown-folder", message, hint, self.entries)
             return ()
         if close:
             message = f"{setting}: {at.value!r} is read as a path; no entry has that name"
-            self.problems.note(at.node, "unknown-folder", message, hint, made)
+            self._blame(at.node.place, "unknown-folder", message, hint, self.entries)
+            self.problems[-1] = self.problems[-1]._replace(severity=Severity.WARNING)
         return path
 
-
-def _made_here(made: Iterable[str]) -> str:
-    """Return the names that could be meant."""
-    names = list(dict.fromkeys(made))
-    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
-    return f"made here: {', '.join(names[:MOST_LISTED])}{more}"
+    def _blame(
+        self, place: Place, code: str, message: str, hint: str = "", made: Iterable[str] = ()
+    ) -> None:
+        """Add an error; `made` are the names that could be meant."""
+        names = list(dict.fromkeys(made))
+        more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+        notes = (f"made here: {', '.join(names[:MOST_LISTED])}{more}",) if names else ()
+        self.problems.append(
+            Problem(code=code, message=message, place=place, hint=hint, notes=notes)
+        )
 
 
 def _meaning(close: str | None) -> str:
@@ -504,13 +517,10 @@ def _agree(name: Name, other: Mapping[str, str]) -> bool:
     return all(key not in other or same_value(other[key], value) for key, value in name)
 
 
-def _blame_untied(
-    entry: FolderEntry,
-    whole: Sequence[tuple[Variant, Sequence[_Side]]],
-    idle: Sequence[Variant],
-    problems: Problems,
-) -> None:
-    """Blame variants of an entry that meet nothing; warn of them where others do."""
+def _untied(
+    entry: FolderEntry, whole: Sequence[tuple[Variant, Sequence[_Side]]], idle: Sequence[Variant]
+) -> Problem:
+    """Return the problem of variants of an entry that meet nothing: an error where all of them do."""
     values: dict[str, dict[str, dict[str, None]]] = {}  # key → side → values of it
     for variant, sides in whole:
         named = [(OWN, variant.name)]
@@ -532,12 +542,20 @@ def _blame_untied(
     notes = tuple(f"{key}: {text}" for key, text in lists.items())
     if len(idle) < len(whole):
         names = [_written(entry.name, variant.name) for variant in idle]
+        message = f"{job}: nothing to start from has the values of {', '.join(names[:3])}"
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        message = f"{job}: nothing to start from has the values of {', '.join(names[:3])}{more}"
-        problems.note(entry, "no-partner", f"{message}: not made", "", *notes)
-        return
-    message = (
-        f"{job} makes nothing: what it reads must agree in {' and '.join(lists)}, and does not"
+        return Problem(
+            code="no-partner",
+            message=f"{message}{more}: not made",
+            severity=Severity.WARNING,
+            place=entry.place,
+            notes=notes,
+        )
+    keys = " and ".join(lists)
+    return Problem(
+        code="no-partner",
+        message=f"{job} makes nothing: what it reads must agree in {keys}, and does not",
+        place=entry.place,
+        hint="sweep the same values in both, or take the sweep out of one of them",
+        notes=notes,
     )
-    hint = "sweep the same values in both, or take the sweep out of one of them"
-    problems.blame(entry, "no-partner", message, hint, *notes)

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import groupby
 from typing import NamedTuple
 
-from launcher.errors import MOST_PROBLEMS, Place, Problem, Problems, UnknownName, nearest
+from launcher.errors import MOST_PROBLEMS, Place, Problem, Severity, UnknownName, nearest
 from launcher.ids import DataId, ModelId, Poison, Stage, canonical, normalise
 from launcher.kind_interface import Kind, Role
 from launcher.planning.steps import differences
@@ -218,7 +218,7 @@ class _ModelGraph:
 
     def __init__(self, task: TaskFile, on_disk: Callable[[str], bool]) -> None:
         self._task, self._on_disk = task, on_disk
-        self.problems = Problems()
+        self.problems: list[Problem] = []
         makers = [each for each in task.entries if isinstance(each, TrainEntry | MethodEntry)]
         self._poison = _file_poison([each for each in makers if isinstance(each, TrainEntry)])
         self._requests = list(self._requested(makers))
@@ -251,12 +251,7 @@ class _ModelGraph:
             for entry in (each for each in entries if isinstance(each, MethodEntry)):
                 named = entry.base and self._poison.added_to(entry.base)
                 if not named and not poisoned:
-                    self.problems.blame(
-                        entry,
-                        "nothing-poisoned",
-                        "no training of this file is poisoned, so there is nothing to unlearn",
-                        "write poison: 20 in a training's entry, or below defaults",
-                    )
+                    self.problems.append(_nothing_poisoned(entry))
                 bases = [named] if named else poisoned.values()
                 yield from _unlearnings(entry, self._task.kinds, bases)
 
@@ -302,10 +297,7 @@ class _ModelGraph:
         models = _meant(named.value, placed)
         plain = {str(_without_variants(model)) for model in models}
         if len(plain) > 1:  # in other words than any of them, which are made in different ways
-            message = f"{named.value} names images on which several models are trained here"
-            hint = "write one of them as it is written in its entry"
-            they = f"they are {' and '.join(sorted(plain))}"
-            self.problems.blame(named.node, "ambiguous-model", message, hint, they)
+            self.problems.append(_ambiguous(named, plain))
             return ()
         if models:
             return models
@@ -361,30 +353,13 @@ class _ModelGraph:
             entries = (kept.request.node.place, request.node.place)
             again = kept.request.entry.place == request.entry.place and kept.model == planned.model
             if not again and entries not in self._reported:
-                self._note_again(kept, planned)
+                self.problems.append(_made_once(kept, planned))
                 self._reported.add(entries)
         else:
             kept = self._by_model.setdefault(str(planned.model), planned)
             if kept is not planned:
-                self._blame_twice(kept, planned)
+                self.problems.append(_made_twice(kept, planned))
         return (_NamedModel(planned.model, kept.model),)
-
-    def _note_again(self, kept: PlannedModel, again: PlannedModel) -> None:
-        """Warn that two entries ask for the same model."""
-        first, second = str(kept.model), str(again.model)
-        message = f"{second} is listed twice: it is made once"
-        if first != second:
-            message = f"{second} is the same model as {first}: it is made once, under that name"
-        self.problems.note(again.request.node, "same-model", message, "", _first_in(kept, again))
-
-    def _blame_twice(self, kept: PlannedModel, again: PlannedModel) -> None:
-        """Blame two entries that make one model with different settings."""
-        before, after = (each.request.variant.settings.values for each in (kept, again))
-        changed = differences(before, after)[:MOST_LISTED]
-        message = f"{again.model} would be made twice, in different ways"
-        hint = "sweep what differs with matrix, or give one of them a task file of its own"
-        notes = (_first_in(kept, again), *changed)
-        self.problems.blame(again.request.node, "duplicate-job", message, hint, *notes)
 
     def _identity(self, planned: PlannedModel) -> str:
         """Return a text that is equal for two models made from the same images in the same way."""
@@ -497,6 +472,54 @@ def _model(request: ModelRequest, base: ModelId | None) -> ModelId:
 
 def _images(kind: Kind, data: DataId) -> DataId:
     return kind.elementary(kind.images(data))
+
+
+def _nothing_poisoned(entry: MethodEntry) -> Problem:
+    return Problem(
+        code="nothing-poisoned",
+        message="no training of this file is poisoned, so there is nothing to unlearn",
+        place=entry.place,
+        hint="write poison: 20 in a training's entry, or below defaults",
+    )
+
+
+def _ambiguous(named: At[ModelId], plain: Iterable[str]) -> Problem:
+    """Return the problem of an ID that stands for models with several `plain` IDs."""
+    return Problem(
+        code="ambiguous-model",
+        message=f"{named.value} names images on which several models are trained here",
+        place=named.node.place,
+        hint="write one of them as it is written in its entry",
+        notes=(f"they are {' and '.join(sorted(plain))}",),
+    )
+
+
+def _made_once(kept: PlannedModel, again: PlannedModel) -> Problem:
+    """Return the warning that two entries ask for the same model."""
+    first, second = str(kept.model), str(again.model)
+    if first == second:
+        message = f"{second} is listed twice: it is made once"
+    else:
+        message = f"{second} is the same model as {first}: it is made once, under that name"
+    return Problem(
+        code="same-model",
+        message=message,
+        severity=Severity.WARNING,
+        place=again.request.node.place,
+        notes=(_first_in(kept, again),),
+    )
+
+
+def _made_twice(kept: PlannedModel, again: PlannedModel) -> Problem:
+    """Return the problem of two entries that make one model with different settings."""
+    before, after = kept.request.variant.settings.values, again.request.variant.settings.values
+    return Problem(
+        code="duplicate-job",
+        message=f"{again.model} would be made twice, in different ways",
+        place=again.request.node.place,
+        hint="sweep what differs with matrix, or give one of them a task file of its own",
+        notes=(_first_in(kept, again), *differences(before, after)[:MOST_LISTED]),
+    )
 
 
 def _first_in(first: PlannedModel, second: PlannedModel) -> str:

@@ -16,15 +16,7 @@ from dataclasses import replace
 from fnmatch import translate
 from typing import NamedTuple
 
-from launcher.errors import (
-    MOST_PROBLEMS,
-    IdError,
-    Place,
-    Problem,
-    Problems,
-    known_words,
-    nearest,
-)
+from launcher.errors import MOST_PROBLEMS, IdError, Place, Problem, Severity, known_words, nearest
 from launcher.ids import ModelId, canonical, parse_data, parse_model
 from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
@@ -73,7 +65,7 @@ def differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> list[s
     ]
 
 
-def without_doubles(steps: Iterable[Step], problems: Problems) -> Iterator[Step]:
+def without_doubles(steps: Iterable[Step], problems: list[Problem]) -> Iterator[Step]:
     """Leave out jobs that are asked for twice; two that differ under one name are an error."""
     by_name: dict[str, Step] = {}
     by_test: dict[tuple[str, str | None, str, str], Step] = {}
@@ -93,22 +85,29 @@ def without_doubles(steps: Iterable[Step], problems: Problems) -> Iterator[Step]
                 yield step
                 continue
             message = f"{step.name} is the same test as {same.name}: it runs once, under that name"
-            problems.note(step, "same-data", message, "", *_told(same, step))
+            problems.append(_double("same-data", message, same, step, Severity.WARNING))
         elif other.follows.texts != step.follows.texts:
             message = f"{step.name} is asked for twice, with different words after it"
-            problems.blame(step, "duplicate-job", message, "", *_told(other, step))
+            problems.append(_double("duplicate-job", message, other, step))
         elif dict(other.settings.values) != dict(step.settings.values):
             message = f"{step.name} is asked for twice, with different settings"
-            problems.blame(step, "duplicate-job", message, "", *_told(other, step))
+            problems.append(_double("duplicate-job", message, other, step))
         elif other.place != step.place:  # else one entry, in combinations that do not concern it
             message = f"{step.name} is asked for twice: it runs once"
-            problems.note(step, "listed-twice", message, "", *_told(other, step))
+            problems.append(_double("listed-twice", message, other, step, Severity.WARNING))
 
 
-def _told(first: Step, second: Step) -> tuple[str, ...]:
-    """Return where the first of two steps stands, and in what the second one differs."""
+def _double(
+    code: str, message: str, first: Step, second: Step, severity: Severity = Severity.ERROR
+) -> Problem:
     changed = differences(first.settings.values, second.settings.values)
-    return (f"first in line {first.place.line}", *changed)
+    return Problem(
+        code=code,
+        message=message,
+        severity=severity,
+        place=second.place,
+        notes=(f"first in line {first.place.line}", *changed),
+    )
 
 
 class Before(NamedTuple):
@@ -121,7 +120,9 @@ class Before(NamedTuple):
 NOTHING = Before({}, {})
 
 
-def steps_before(steps: Sequence[Step], *, whole: bool, problems: Problems) -> dict[str, Before]:
+def steps_before(
+    steps: Sequence[Step], *, whole: bool, problems: list[Problem]
+) -> dict[str, Before]:
     """Return behind which steps others run, by their names; nothing of a step that names none.
 
     Args:
@@ -140,12 +141,12 @@ def steps_before(steps: Sequence[Step], *, whole: bool, problems: Problems) -> d
         for word, named in zip(Follows._fields, step.follows, strict=True):
             places.append({})
             for at in named:
-                place = at.node.place
                 meant = [name for name in names.meant(at.value) if name != step.name]
                 pairs += len(meant)
                 if pairs > MOST_PAIRS:
                     problems.append(_too_many(word, at))
                     return {}
+                place = at.node.place
                 for name in meant:
                     places[-1].setdefault(name, place)
                 if not meant and step.name in names.meant(at.value):
