@@ -50,14 +50,10 @@ def latest(path: Path) -> Step | None:
 
     Its rate is that of the last reports, since the steps last began anew.
     """
-    steps = history(path, TAIL_BYTES)
+    steps = _since_anew(history(path, TAIL_BYTES))
     if not steps:
         return None
-    newest, first = steps[-1], steps[-1]
-    for step in reversed(steps):
-        if step.step > first.step:
-            break
-        first = step
+    newest, first = steps[-1], steps[0]
     spent_s = newest.at - first.at
     if spent_s <= 0 or newest.step <= first.step:
         return newest
@@ -68,6 +64,15 @@ def history(path: Path, most_bytes: int) -> list[Step]:
     """Return the whole reports in the last so many bytes of a progress file, the oldest first."""
     lines = read_end(path, most_bytes)[0].decode(errors="replace").split("\n")
     return [step for line in lines if (step := _step(line)) is not None]
+
+
+def _since_anew(steps: Sequence[Step]) -> Sequence[Step]:
+    """Return the reports since the steps last began anew."""
+    begin = 0
+    for place, (before, after) in enumerate(pairwise(steps), start=1):
+        if after.step < before.step:
+            begin = place
+    return steps[begin:]
 
 
 def _step(line: str) -> Step | None:
@@ -131,16 +136,13 @@ Point = tuple[float, float]  # step, value
 
 def curves(steps: Sequence[Step]) -> dict[str, list[Point]]:
     """Return name → points of each number that was reported since the steps last began anew."""
-    begin = 0
-    for place, (before, after) in enumerate(pairwise(steps), start=1):
-        if after.step < before.step:
-            begin = place
+    own = _since_anew(steps)
     curves: dict[str, list[Point]] = {}
-    for step in steps[begin:]:
+    for step in own:
         for name, value in step.metrics.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 curves.setdefault(name, []).append((float(step.step), _real(value)))
-    rates = _rates(steps[begin:])
+    rates = _rates(own)
     return curves | ({RATE: rates} if rates else {})
 
 
