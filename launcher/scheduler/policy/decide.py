@@ -10,6 +10,7 @@ Subramani and Sadayappan, JSSPP 2002.)
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from math import inf
 
@@ -149,7 +150,7 @@ class Policy:
             self._bar_others(request)
         elif self._reservation is None:
             return self._kept(request, needs, cpus, lacks, now)
-        return Wait(job=request.job, reason=lacks.text, data=lacks.data, lacks=lacks.of)
+        return _wait(request, lacks)
 
     def _bar_others(self, request: Waiting) -> None:
         """Let nobody start before a job that waits, where that is the policy."""
@@ -181,22 +182,10 @@ class Policy:
                     )
             self._reservation = place if due else None
             if (place is None or request.insists) and others_block(self.inventory, request, cpus):
-                return Wait(
-                    job=request.job,
-                    reason=lacks.text,
-                    data=lacks.data,
-                    for_others=True,
-                    behind_ours=ours_block(self.inventory, request, cpus),
-                    lacks=lacks.of,
-                )
+                behind_ours = ours_block(self.inventory, request, cpus)
+                return replace(_wait(request, lacks), for_others=True, behind_ours=behind_ours)
         kept = self._reservation
-        return Wait(
-            job=request.job,
-            reason=lacks.text,
-            data=lacks.data,
-            lacks=lacks.of,
-            kept_until=None if kept is None else kept.at[0],
-        )
+        return replace(_wait(request, lacks), kept_until=None if kept is None else kept.at[0])
 
     def _is_due(self, request: Waiting, now: float) -> bool:
         """Tell whether a place is kept for a job that does not fit."""
@@ -255,6 +244,10 @@ class Policy:
             return allowed, ""
         explain = self.inventory.explain
         return [], f"would delay {first.told(now)}" if explain else "would delay the first"
+
+
+def _wait(request: Waiting, lacks: Lack) -> Wait:
+    return Wait(job=request.job, reason=lacks.text, data=lacks.data, lacks=lacks.of)
 
 
 def _expected_end(request: Waiting, now: float) -> float | None:
