@@ -100,25 +100,15 @@ VERBS = {
     "wait": "wait until jobs have ended",
     "web": "serve GPUs and jobs as a live page for the browser, and control them",
 }
-# Verbs that are not `command` of the module of their name: module and function.
-ELSEWHERE = {
-    "add": ("adding.add", "command"),
-    "cancel": ("steering.steer", "cancel"),
-    "edit": ("steering.edit", "command"),
-    "group": ("steering.group", "command"),
-    "hold": ("steering.steer", "hold"),
-    "note": ("steering.tag", "note"),
-    "pause": ("steering.pause", "command"),
-    "priority": ("steering.steer", "priority"),
-    "query": ("results", "query"),
-    "release": ("steering.steer", "release"),
-    "resume": ("steering.pause", "resume"),
-    "retry": ("steering.retry", "command"),
-    "schema": ("kinds", "schema"),
-    "share": ("steering.group", "share"),
-    "start": ("steering.stop", "start"),
-    "stop": ("steering.stop", "command"),
-    "tag": ("steering.tag", "command"),
+# Modules that hold several verbs, each by its name; any other verb is `command` of the module of its name.
+FAMILIES = {
+    "adding": ("add",),
+    "kinds": ("schema",),
+    "queue_control": ("group", "share", "start", "stop"),
+    "results": ("query",),
+    "steering": (
+        *("cancel", "hold", "note", "pause", "priority", "release", "resume", "retry", "tag"),
+    ),
 }
 
 
@@ -129,10 +119,9 @@ PIPE_CLOSED = 141
 
 def verb(name: str) -> click.Command:
     """Return a verb, imported now."""
-    module, function = ELSEWHERE.get(name, (name, "command"))
-    command: click.Command = getattr(
-        importlib.import_module(f"launcher.cli.commands.{module}"), function
-    )
+    module = next((module for module, verbs in FAMILIES.items() if name in verbs), name)
+    family = importlib.import_module(f"launcher.cli.commands.{module}")
+    command: click.Command = getattr(family, "command" if module == name else name)
     return command
 
 

@@ -118,6 +118,32 @@ def write(answer: Answer, form: Format) -> None:
             click.echo("\n\n".join(tables))
 
 
+def print_table(
+    record: Mapping[str, Any],
+    head: tuple[str, ...],
+    rows: Sequence[tuple[str, ...]],
+    *,
+    as_json: bool,
+    nothing: str,
+) -> None:
+    """Print what a verb lists: names in the first column, numbers in the others.
+
+    Args:
+        record: the object of `--json`, without its schema.
+        head: the titles, which only a terminal gets.
+        rows: a text for each column.
+        as_json: print the object.
+        nothing: what is said on stderr where there is no row.
+    """
+    texts = Texts(head, [tuple(map(harmless, row)) for row in rows], frozenset(range(1, len(head))))
+    if as_json:
+        click.echo(json.dumps({"schema": 1, **record}))
+    elif not rows:
+        click.echo(nothing, err=True)
+    else:
+        click.echo(lined_up(texts) if sys.stdout.isatty() else tabbed(texts.rows))
+
+
 def lined_up(table: Texts) -> str:
     """Return a table as lines whose columns line up, as wide as they are."""
     rows = [tuple(map(harmless, row)) for row in table.lines]

@@ -1,15 +1,38 @@
-"""`submit`, `submit_many` and `future`, as `launcher.api` offers them."""
+"""`submit`, `submit_many` and `future`, as `launcher.api` offers them: each call is a job, all calls come in one transaction."""
 
+import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Unpack, overload
 
+from launcher.backends.pilot_records import pilots_root
+from launcher.backends.settings import (
+    HERE,
+    Backends,
+    configured_backends,
+    placed_terms,
+    runs_only_here,
+)
+from launcher.context import Context
 from launcher.errors import UnknownName, UsageError
-from launcher.functions.future import Future
-from launcher.functions.options import JobOptions
-from launcher.functions.submit import Asked, submit_calls
+from launcher.functions.call_files import ENTRY, FOLDER, KIND, PRELOAD, RUN
+from launcher.functions.calls import Call, write_calls
+from launcher.functions.checks import check_request
+from launcher.functions.future import Future, follow
+from launcher.functions.options import JobOptions, request_of
+from launcher.functions.pickling import name_of
 from launcher.functions.task_files import Run, submit_plan
+from launcher.job import Spec, Terms, program_signature
+from launcher.job_options.registry import JobRequest
+from launcher.states import State
+from launcher.store.client import context_to_store, open_queue, say_if_stopped, see_served
+from launcher.store.queue import NEW, NewJob, Store
+from launcher.store.steering import HELD
+from launcher.system.daemon_control import wake
+from launcher.system.paths import Home, find_home, make_home
 from launcher.system.text import is_utf8
 
 if TYPE_CHECKING:  # planning is imported where a task file comes
@@ -144,18 +167,53 @@ def _submit_calls(
     hold: bool = False,
     **options: Any,
 ) -> list[Future[Value]]:
+    """Queue a job for each call of a function, all of them or none.
+
+    Raises:
+        UsageError: an option is wrong, the function or an argument cannot be pickled, the machine
+            can never run it, or a job that it should wait for does not exist.
+        MachineError: the queue cannot be used.
+    """
     if not is_utf8(name):
         raise UsageError(f"name: {name!r} is no UTF-8 text")
     keywords = {} if kwargs is None else _keywords(kwargs)
-    asked = Asked(
-        name=name,
-        after=_numbers("after", after),
-        after_any=_numbers("after_any", after_any),
-        pass_env=pass_env,
-        hold=hold,
-        options=options,
-    )
-    return submit_calls(function, calls, keywords, asked)
+    common = _Common(_numbers("after", after), _numbers("after_any", after_any), hold)
+    request, backends = request_of(options), configured_backends(os.environ)
+    request = replace(request, terms=placed_terms(request.terms, backends))
+    context = context_to_store(pass_env)
+    home = find_home(os.environ)
+    make_home(home)
+    written = write_calls(_folder(home, request.terms, backends), function, calls, keywords)
+    if not written:
+        return []
+    numbers: list[int] = []
+    try:
+        with open_queue(make=True) as (_, store):
+            check_request(home, store, request, backends)
+            root = home.folder if runs_only_here(request.terms) else Path(context.folder)
+            spec = _spec(name or name_of(function), root, request)
+            numbers = _put(store, spec, written, context, common)
+            rows = store.read.jobs_by_id(numbers)
+    except (
+        Exception
+    ):  # after an interrupt the jobs may be queued; if not, `launcher clean` deletes the file
+        if not numbers:
+            Path(written[0].file).unlink(missing_ok=True)
+        raise
+    wake(home)
+    if not say_if_stopped(home):
+        see_served(home)
+    futures: list[Future[Value]] = [Future(home, row) for row in rows]
+    follow(home, futures)
+    return futures
+
+
+class _Common(NamedTuple):
+    """What all calls of a submission have in common, beside their spec."""
+
+    after: Sequence[int]  # jobs that must be done before
+    after_any: Sequence[int]  # that must have ended
+    hold: bool
 
 
 def _keywords(kwargs: object) -> Mapping[str, object]:
@@ -187,3 +245,67 @@ def _numbers(name: str, jobs: object) -> list[int]:
         case Iterable() if not isinstance(jobs, str):
             return [*dict.fromkeys(number for each in jobs for number in _numbers(name, each))]
     raise UsageError(f"{name}: expected futures, runs or numbers of jobs, got {jobs!r:.80}")
+
+
+def _spec(name: str, root: Path, request: JobRequest) -> Spec:
+    return Spec(
+        name=name,
+        kind=KIND,
+        role="plain",
+        run=RUN,
+        root=str(root),
+        entry=ENTRY,
+        preload=PRELOAD,
+        resources=request.resources,
+        terms=request.terms,
+        priority=request.priority,
+    )
+
+
+def _put(
+    store: Store, spec: Spec, calls: Sequence[Call], context: Context, common: _Common
+) -> list[int]:
+    """Commit the jobs, and return their numbers; each one's name ends with its number."""
+    state, reason = (State.HELD, HELD) if common.hold else (State.QUEUED, NEW)
+    with store.writing():
+        needed = [*common.after, *common.after_any]
+        known = {row.id for row in store.read.jobs_by_id(needed)}
+        if missing := next((job for job in needed if job not in known), None):
+            raise UsageError(f"after: there is no job {missing} in the queue")
+        run = store.run(Path(spec.root), RUN)
+        first = store.next_number()
+        jobs = [
+            NewJob(
+                spec=replace(
+                    spec,
+                    name=f"{KIND}/{spec.name}#{number}",
+                    argv=(call.text,),  # what people see, and whose numbers tell sweeps apart
+                    settings=call.settings(),
+                    signature=program_signature((call.text,)),
+                ),
+                needs=common.after,
+                after_any=common.after_any,
+                state=state,
+                reason=reason,
+            )
+            for number, call in enumerate(calls, first)
+        ]
+        return store.put_new(run, context, jobs, time.time())
+
+
+def _folder(home: Home, terms: Terms, backends: Backends) -> Path:
+    """Return where the calls of jobs lie: where all machines on which they may run see them.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    elsewhere = [name for name in terms.on if name != HERE]
+    if not elsewhere:
+        return home.folder / FOLDER
+    folders = {pilots_root(backends.by_name[name], home) for name in elsewhere}
+    if len(folders) > 1:
+        raise UsageError(
+            f"on: the pilots of {', '.join(elsewhere)} have no folder in common, where the function would "
+            "lie; submit to one of them, or give them one `folder` in config.toml"
+        )
+    return folders.pop() / FOLDER

@@ -1,31 +1,41 @@
-"""Calls on their way to a job: one file for all calls of a submission, the function in it only once.
+"""Calls on their way to a job: one file for all calls of a submission, the function in it only once; and what people see of them.
 
 The file holds pickles one after another: the submitter's search path for modules, the function, then
 the arguments of each call. A job's settings say where its own begin.
 """
 
+import inspect
+import math
 import pickle
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cloudpickle
 
 from launcher.errors import MachineError
-from launcher.functions.names import SUFFIX
-from launcher.functions.pickling import call_text, dump, load, name_of
-from launcher.functions.plain_values import named_arguments
-from launcher.functions.private_files import make_private_folder, open_private, write_private
+from launcher.functions.call_files import SUFFIX
+from launcher.functions.pickling import (
+    dump,
+    load,
+    make_private_folder,
+    name_of,
+    open_private,
+    write_private,
+)
 from launcher.system.files import Json
 
+MOST = 50  # of a dict that are shown
+LONGEST_TEXT = 200
+_LONGEST = 200  # characters of a call
+_SHORT_BITS, _SHORT_TEXT = 64, 40  # of arguments that are written out
+_BITS = 63  # of a whole number that databases and spreadsheets hold, without its sign
 REMEDY = "create it inside of the function, or pass what it is made from"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(NamedTuple):
     """One call in a file of calls, as the settings of its job have it."""
 
     text: str  # for people: `train(0.1, seed=3)`
@@ -120,3 +130,66 @@ def read_call(call: Call) -> tuple[Callable[..., object], tuple[object, ...], di
 
 def _extend_search_path(submitters: Sequence[str]) -> None:
     sys.path[:] = dict.fromkeys([*submitters, *sys.path])
+
+
+def call_text(name: str, arguments: tuple[object, ...], keywords: Mapping[str, object]) -> str:
+    """Return a call as Python writes it; of an argument that is not short, its type: `train(0.1, <ndarray>)`."""
+    words = [_short(value) for value in arguments]
+    words += [f"{key}={_short(value)}" for key, value in keywords.items()]
+    text = f"{name}({', '.join(words)})"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def _short(value: object) -> str:
+    match value:
+        case None | bool():
+            return str(value)
+        case int() if value.bit_length() <= _SHORT_BITS:
+            return str(int(value))
+        case float():
+            return str(float(value))
+        case str() if len(value) <= _SHORT_TEXT:
+            return repr(str(value))
+    return f"<{type(value).__name__}>"
+
+
+def shown(value: object) -> dict[str, Json]:
+    """Return what of a returned value can be seen, of a dict by its names; nothing of one that is too large."""
+    if isinstance(value, Mapping):
+        named = plain_items(value)
+        return named if len(named) <= MOST else {}
+    return {} if (plain := plain_value(value)) is None else {"value": plain}
+
+
+def named_arguments(
+    function: Callable[..., object], arguments: Sequence[object], keywords: Mapping[str, object]
+) -> dict[str, Json]:
+    """Return the arguments of a call that can be seen, by their names; none of a function that hides these."""
+    try:
+        bound = inspect.signature(function).bind(*arguments, **keywords)
+    except (TypeError, ValueError):  # a builtin; or they do not fit, which the job says
+        return {}
+    return plain_items(bound.arguments)
+
+
+def plain_items(values: Mapping[object, object] | Mapping[str, object]) -> dict[str, Json]:
+    """Return those of some values that can be seen, by their names."""
+    return {
+        key: plain
+        for key, value in values.items()
+        if isinstance(key, str) and (plain := plain_value(value)) is not None
+    }
+
+
+def plain_value(value: object) -> Json:
+    """Return a value as JSON has it, None where it cannot be seen."""
+    match value:
+        case bool():
+            return value
+        case int() if value.bit_length() <= _BITS:
+            return int(value)
+        case float() if math.isfinite(value):
+            return float(value)
+        case str() if len(value) <= LONGEST_TEXT:
+            return str(value)
+    return None

@@ -6,10 +6,8 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from types import FrameType
 
-from launcher.functions.calls import call_of, read_call
-from launcher.functions.outcome_files import write_exception, write_value
-from launcher.functions.pickling import CannotLoad, name_of
-from launcher.functions.plain_values import shown
+from launcher.functions.calls import call_of, read_call, shown
+from launcher.functions.pickling import CannotLoad, name_of, write_exception, write_value
 from launcher.system.files import Json, when_there_is_room
 from launcher.system.paths import Attempt
 from launcher.workers.job import Job

@@ -1,4 +1,4 @@
-"""The verbs, one file each; those that add or steer have a folder. No verb imports another.
+"""The verbs, one module a family; no module imports another.
 
 Start reading at `run.command`.
 """

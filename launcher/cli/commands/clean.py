@@ -7,11 +7,19 @@ from pathlib import Path
 import click
 
 from launcher.cli.complete import JOBS
+from launcher.cli.jobs import (
+    HELP,
+    NOTHING_CHANGED,
+    ask,
+    dry_run_option,
+    rehearse,
+    say,
+    select,
+    yes_option,
+)
 from launcher.cli.option_types import States, span, whole
-from launcher.cli.prompts import NOTHING_CHANGED, ask, dry_run_option, rehearse, say, yes_option
-from launcher.cli.select_jobs import HELP, select
 from launcher.errors import MachineError, UsageError, counted
-from launcher.functions.leftovers import unused_calls
+from launcher.functions.call_files import unused_calls
 from launcher.kind_interface import KeepsWork, Kept
 from launcher.kinds import find_kinds
 from launcher.screens.format import harmless

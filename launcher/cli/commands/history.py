@@ -11,7 +11,7 @@ import click
 
 from launcher.backends.pilots_file import past_pilots
 from launcher.cli.complete import JOBS
-from launcher.cli.select_jobs import HELP, select
+from launcher.cli.jobs import HELP, select
 from launcher.errors import UsageError
 from launcher.screens.format import iso, moment, tabbed
 from launcher.screens.history_view import SECTIONS, columns, draw, headline, record

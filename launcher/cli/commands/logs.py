@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from launcher.cli.complete import JOBS
+from launcher.cli.jobs import HELP, select
 from launcher.cli.option_types import whole
-from launcher.cli.select_jobs import HELP, select
 from launcher.errors import UsageError, counted
 from launcher.screens.follow_logs import (
     Followers,

@@ -14,9 +14,9 @@ import click
 from launcher.backends.settings import configured_backends, placed_terms
 from launcher.cli.complete import TASK_FILES
 from launcher.cli.dry_run import Form, choose_form, list_plans
+from launcher.cli.jobs import LEFT
 from launcher.cli.missing_programs import warn_of_missing
 from launcher.cli.option_types import policy_option
-from launcher.cli.prompts import LEFT
 from launcher.cli.result_tables import draw
 from launcher.context import Context
 from launcher.errors import TaskFileError, counted

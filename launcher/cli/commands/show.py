@@ -5,8 +5,8 @@ from typing import Any
 import click
 
 from launcher.cli.complete import JOBS
+from launcher.cli.jobs import HELP, only_job
 from launcher.cli.output import json_text
-from launcher.cli.select_jobs import HELP, only_job
 from launcher.errors import UsageError, counted
 from launcher.screens.chart import number, sparkline
 from launcher.screens.format import columns, command_text, harmless, named, zone

@@ -14,8 +14,8 @@ import click
 
 from launcher.backends.pilots_file import NO_PILOTS, Pilots, seen_pilots
 from launcher.cli.complete import JOBS
+from launcher.cli.jobs import HELP, Row, groups_of, select
 from launcher.cli.option_types import States
-from launcher.cli.select_jobs import HELP, Row, groups_of, select
 from launcher.errors import UsageError
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.run_turns import screen_order

@@ -8,8 +8,8 @@ from math import inf
 import click
 
 from launcher.cli.complete import JOBS
+from launcher.cli.jobs import HELP, select
 from launcher.cli.option_types import span
-from launcher.cli.select_jobs import HELP, select
 from launcher.errors import MachineError, counted
 from launcher.screens.format import harmless, named
 from launcher.screens.job_details import job_records

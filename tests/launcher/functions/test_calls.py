@@ -1,6 +1,5 @@
 """Calls in their file: written by a submitter, read by workers."""
 
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -33,4 +32,4 @@ def test_modules_are_looked_for_where_the_submitter_found_them(
 def test_a_call_whose_file_is_gone_says_what_to_do(tmp_path: Path) -> None:
     (call,) = write_calls(tmp_path / "functions", abs, [(-1,)], {})
     with pytest.raises(MachineError, match="submit it again"):
-        read_call(dataclasses.replace(call, file=f"{call.file}x"))
+        read_call(call._replace(file=f"{call.file}x"))

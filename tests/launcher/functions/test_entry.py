@@ -12,7 +12,7 @@ import pytest
 from launcher.functions import entry
 from launcher.functions.calls import write_calls
 from launcher.functions.entry import call
-from launcher.functions.outcome_files import EXCEPTION, read_exception, read_value, write_value
+from launcher.functions.pickling import EXCEPTION, read_exception, read_value, write_value
 from launcher.system import files
 from launcher.workers.job import Job
 

@@ -9,7 +9,7 @@ from types import FrameType
 import pytest
 
 from launcher.api import future, submit, submit_many
-from launcher.functions.names import FOLDER
+from launcher.functions.call_files import FOLDER
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.build import DEADLINE_S
@@ -37,7 +37,7 @@ def interrupted_at(called: str, callers: set[str], work: Callable[[], object]) -
 
 
 def test_an_interrupt_after_the_jobs_are_queued_leaves_them_their_calls(store: Store) -> None:
-    interrupted_at("jobs_by_id", {"submit_calls"}, lambda: submit(pow, 2, 5))
+    interrupted_at("jobs_by_id", {"_submit_calls"}, lambda: submit(pow, 2, 5))
     (row,) = store.read.jobs_open()
     assert future(row.id).result(DEADLINE_S) == 32
 

@@ -4,9 +4,8 @@ import os
 import time
 from pathlib import Path
 
+from launcher.functions.call_files import FOLDER, KIND, YOUNG_S, unused_calls
 from launcher.functions.calls import write_calls
-from launcher.functions.leftovers import YOUNG_S, unused_calls
-from launcher.functions.names import FOLDER, KIND
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.build import a_spec, enqueue

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from launcher.functions.pickling import CannotPickle, call_text, dump, name_of
+from launcher.functions.calls import call_text
+from launcher.functions.pickling import CannotPickle, dump, name_of
 
 LOCK = threading.Lock()
 

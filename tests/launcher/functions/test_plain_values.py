@@ -4,7 +4,7 @@ import functools
 
 import pytest
 
-from launcher.functions.plain_values import named_arguments, shown
+from launcher.functions.calls import named_arguments, shown
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import MachineError
-from launcher.functions.private_files import make_private_folder, open_private, write_private
+from launcher.functions.pickling import make_private_folder, open_private, write_private
 from tests.launcher.users import NOBODY
 
 

@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from launcher.cli.commands.adding.add import command
+from launcher.cli.commands.adding import add
 from launcher.cli.option_defaults import options_of
 from launcher.errors import UsageError
 from launcher.job import Resources, Terms
@@ -68,7 +68,7 @@ def test_the_default_that_is_told_is_the_one_that_holds(name: str) -> None:
 
 @pytest.mark.parametrize("name", job_options())
 def test_a_task_file_and_the_command_line_take_every_option(name: str) -> None:
-    assert job_options()[name].flag.removeprefix("--") in options_of(command)
+    assert job_options()[name].flag.removeprefix("--") in options_of(add)
     text, expected = EXAMPLES[name]
     more = {"warn": ", time_limit: 8h", "signal": ", warn: 1m, time_limit: 8h"}.get(name, "")
     (job,) = a_plan(f"resources: {{{name}: {text}{more}}}\ntrain: [{{data: dot:pre}}]\n").jobs
@@ -85,7 +85,7 @@ def test_both_refuse_a_wrong_value_in_the_same_words(name: str, text: str) -> No
         option.takes.read(text, 100.0)
     problem = refusal(f"resources: {{{name}: {text}}}\ntrain: [{{data: dot:pre}}]\n")
     assert problem.message == f"{name}: {refused.value}"
-    (flag,) = (one for one in command.params if one.name == name)
+    (flag,) = (one for one in add.params if one.name == name)
     with pytest.raises(click.BadParameter) as shown:
         flag.type.convert(text, flag, None)
     wording = "'maybe' is not one of 'again', 'never'" if name == "rerun" else str(refused.value)

@@ -1,6 +1,6 @@
 import pytest
 
-from launcher.cli.select_jobs import select
+from launcher.cli.jobs import select
 from launcher.errors import UsageError
 from launcher.screens.snapshots import Snapshots
 from launcher.store.listings import JobFilter, Listing

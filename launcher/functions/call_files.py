@@ -1,14 +1,21 @@
-"""Files of calls that no job needs any more."""
+"""Where the calls of functions lie, how their jobs are called, and which files of calls no job needs any more."""
 
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from launcher.functions.names import FILE, FOLDER, KIND, SUFFIX
+from launcher.job import FUNCTION
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.paths import Home
 
+KIND = FUNCTION
+RUN = "functions"  # the run of all of them
+ENTRY = "launcher.functions.entry:call"
+PRELOAD = ("launcher.functions.entry",)  # with cloudpickle, once for all workers
+FOLDER = "functions"  # of the calls: in the home, or in the folder of pilots
+SUFFIX = ".calls"
+FILE = "file"  # the setting of a job that names the file with its call
 YOUNG_S = 3600.0  # a submission that writes arguments of many GB may take a while
 
 

@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from launcher.cli.select_jobs import only_job, select
+from launcher.cli.jobs import only_job, select
 from launcher.errors import UsageError
 from launcher.store.queue import Store
 from tests.build import a_spec, enqueue

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.cli.commands.adding.command_lines import (
+from launcher.cli.command_lines import (
     LONGEST_LINE,
     BadLine,
     read_commands,

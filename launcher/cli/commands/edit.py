@@ -18,8 +18,15 @@ from typing import TYPE_CHECKING
 import click
 
 from launcher.cli.complete import JOBS
-from launcher.cli.prompts import LEFT, NOTHING_CHANGED, dry_run_option, rehearse, say
-from launcher.cli.select_jobs import HELP, only_job
+from launcher.cli.jobs import (
+    HELP,
+    LEFT,
+    NOTHING_CHANGED,
+    dry_run_option,
+    only_job,
+    rehearse,
+    say,
+)
 from launcher.errors import MachineError, Problem, TaskFileError, UsageError, counted
 from launcher.screens.format import harmless
 from launcher.states import OPEN, State

@@ -1,16 +1,24 @@
-"""What commands that change jobs share: print what changes, ask for confirmation, name what is left."""
+"""Jobs as commands have them: which ones a person means, what is printed of them, and the question before they change."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
 import click
 
 from launcher.cli.complete import JOBS
-from launcher.errors import UsageError, counted
+from launcher.errors import UsageError, counted, known_words, nearest
 from launcher.screens.format import columns, harmless, named, tabbed
 from launcher.states import State
+from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.store.selection import RUN_PREFIX, TAG_PREFIX
 
+Row = dict[str, str | int]
+HELP = (
+    "a job's number, its name (for programs also without `command/`), a prefix ('train/'), a glob "
+    "('train/*'), run:NAME, or tag:NAME."
+)
 NOTHING_CHANGED = "nothing was changed"
 LEFT = 130  # the exit code of whoever refuses, or leaves
 dry_run_option = click.option(
@@ -18,6 +26,69 @@ dry_run_option = click.option(
 )
 yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 many = click.argument("patterns", nargs=-1, required=True, metavar="PATTERN…", shell_complete=JOBS)
+
+
+def select(store: Store, patterns: Sequence[str], *, newest: bool = False) -> list[JobRow]:
+    """Return the jobs that match any of the patterns, in the order in which they were queued.
+
+    Args:
+        store: the queue.
+        patterns: as in `HELP`.
+        newest: a whole name means the newest job of that name, not those of all runs.
+
+    Raises:
+        UsageError: a pattern matches nothing; the nearest name is suggested.
+    """
+    chosen: dict[int, JobRow] = {}
+    for pattern in patterns:
+        matching = store.read.named(pattern)
+        if not matching:
+            raise UsageError(_nothing(store, pattern))
+        if newest and all(job.name in {pattern, f"command/{pattern}"} for job in matching):
+            matching = matching[-1:]
+        chosen.update({job.id: job for job in matching})
+    return sorted(chosen.values(), key=lambda job: job.id)
+
+
+def only_job(store: Store, pattern: str) -> JobRow:
+    """Return the newest job that a pattern names exactly.
+
+    Raises:
+        UsageError: none, or a pattern that matches several.
+    """
+    jobs = select(store, [pattern])
+    names = list(dict.fromkeys(job.name for job in jobs))
+    if len(names) > 1:
+        shown = ", ".join(sorted(names[:5])) + (", …" if len(names) > 5 else "")
+        raise UsageError(f"{pattern!r} matches {len(jobs)} jobs ({shown}); name one of them")
+    return jobs[-1]
+
+
+def _nothing(store: Store, pattern: str) -> str:
+    if pattern.startswith(RUN_PREFIX):
+        runs = sorted(store.read.runs())
+        name = pattern.removeprefix(RUN_PREFIX)
+        close = nearest(name, runs)
+        hint = f", did you mean run:{close}?" if close else f" ({known_words(name, runs)})"
+        return f"there is no run {name!r}{hint}"
+    if pattern.startswith(TAG_PREFIX):
+        tags = [*store.steering.all_tags()]
+        name = pattern.removeprefix(TAG_PREFIX)
+        close = nearest(name, tags)
+        hint = f", did you mean tag:{close}?" if close else f" ({known_words(name, tags)})"
+        return f"no job has the tag {name!r}{hint}"
+    close = None if pattern.isdecimal() else nearest(pattern, store.read.names())
+    hint = f", did you mean {close!r}?" if close else "; `launcher status --all` lists every job"
+    return f"no job is called {pattern!r}{hint}"
+
+
+def groups_of(store: Store, running: Sequence[JobRow]) -> list[Row]:
+    """Return the groups that have a limit, and how many of the running jobs are theirs."""
+    at_work = Counter(job.spec.terms.group for job in running)
+    return [
+        {"name": group.name, "limit": group.slots, "running": at_work[group.name]}
+        for group in store.read.groups()
+    ]
 
 
 def in_states(jobs: Sequence[JobRow], states: Collection[State], what: str) -> list[JobRow]:

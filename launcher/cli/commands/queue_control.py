@@ -1,15 +1,20 @@
-"""`launcher stop`: no new jobs; with --now also no running ones."""
+"""The verbs that say how the queue goes on: stop, start; and how it is divided: group, share."""
 
 import time
 from collections.abc import Sequence
 
 import click
 
+from launcher.cli.complete import GROUPS, RUN_PREFIX, RUNS
+from launcher.cli.jobs import NOTHING_CHANGED, dry_run_option, groups_of
 from launcher.cli.left_pilots import left_pilots, number_of_pilots
-from launcher.cli.option_types import policy_option
-from launcher.errors import MachineError, counted
+from launcher.cli.option_types import SHARE, policy_option, whole
+from launcher.cli.output import print_table
+from launcher.errors import MachineError, UsageError, counted, nearest
+from launcher.functions.checks import check_groups
 from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
+from launcher.scheduler.run_turns import runs_of
 from launcher.screens.format import harmless, named
 from launcher.states import State
 from launcher.store.client import open_queue, set_off
@@ -25,7 +30,7 @@ MARGIN_S = 30.0  # after the longest grace: for the kill, and for taking it all 
 
 @click.command()
 @click.option("--now", is_flag=True, help="Also end running jobs; they go back to the queue.")
-def command(now: bool) -> None:
+def stop(now: bool) -> None:
     """Start no more jobs until `launcher start`, `launcher run` or `launcher retry`.
 
     Running jobs finish; jobs added by `launcher add` wait. With --now running jobs get SIGTERM and are
@@ -116,3 +121,104 @@ def start(policy: Discipline | None) -> None:
         set_off(home)
     if was_stopped or policy is None:
         click.echo("the queue goes on" if was_stopped else "the queue was not stopped", err=True)
+
+
+@click.command()
+@click.argument("name", required=False, shell_complete=GROUPS)
+@click.option("--limit", type=whole(1, 1_000_000), help="Run at most this many at once.")
+@click.option("--no-limit", is_flag=True, help="Remove the limit.")
+@dry_run_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+def group(
+    name: str | None, limit: int | None, no_limit: bool, dry_run: bool, as_json: bool
+) -> None:
+    """Limit how many jobs of the group NAME run at once; without NAME, list all groups.
+
+    `launcher add --group NAME` puts a job into a group. In a pipe: name, limit, running, waiting.
+
+    \b
+    Examples:
+      launcher group
+      launcher group downloads --limit 2
+      launcher group downloads --no-limit
+    """
+    if limit is not None and no_limit:
+        raise UsageError("say --limit or --no-limit, not both")
+    changes = limit is not None or no_limit
+    if changes and not name:
+        raise UsageError("say which group: launcher group NAME --limit N")
+    with open_queue(make=limit is not None and not dry_run) as (home, store):
+        if name is not None and limit is None:
+            check_groups(store, [name])
+        if name is not None and changes:
+            if not dry_run:
+                store.steering.limit(name, limit)
+                wake(home)
+            at_most = "no limit" if limit is None else f"at most {counted(limit, 'job')} at once"
+            _say_change(name, at_most, dry_run=dry_run)
+            return
+        rows = [
+            {**row, "waiting": store.read.waiting_in(str(row["name"]))}
+            for row in groups_of(store, store.read.in_state(State.RUNNING))
+            if name in {None, row["name"]}
+        ]
+    print_table(
+        {"groups": rows},
+        ("GROUP", "LIMIT", "RUNNING", "WAITING"),
+        [tuple(map(str, row.values())) for row in rows],
+        as_json=as_json,
+        nothing="no groups; `launcher group NAME --limit N` makes one",
+    )
+
+
+@click.command()
+@click.argument("run", required=False, shell_complete=RUNS)
+@click.argument("number", required=False, type=SHARE)
+@dry_run_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+def share(run: str | None, number: float | None, dry_run: bool, as_json: bool) -> None:
+    """Set the share of RUN; without NUMBER print it, without RUN those of all runs with open jobs.
+
+    While several runs wait, the one that used least of the machine for its share comes next: one with share 3 gets
+    three times the GPU time of one with 1, the default. The GPU-hours that are listed count half after a day. In a
+    pipe: run, share, GPU-hours, running, waiting.
+
+    \b
+    Examples:
+      launcher share
+      launcher share quickstart 3
+    """
+    with open_queue() as (home, store):
+        rows = runs_of(store, time.time())
+        if run is not None:
+            run = run.removeprefix(RUN_PREFIX)
+            _check_run(store, run)
+        if run is not None and number is not None:
+            if not dry_run:
+                store.steering.share(run, number)
+                wake(home)
+            _say_change(run, f"share {number:g}", dry_run=dry_run)
+            return
+    rows = [row for row in rows if run in {None, row.account.name}]
+    whose = "no run has" if run is None else f"run {harmless(run)} has no"
+    print_table(
+        {"runs": [row.record() for row in rows]},
+        ("RUN", "SHARE", "GPU-HOURS LATELY", "RUNNING", "WAITING"),
+        [row.cells() for row in rows],
+        as_json=as_json,
+        nothing=f"{whose} jobs that run or wait",
+    )
+
+
+def _say_change(name: str, text: str, *, dry_run: bool) -> None:
+    click.echo(f"{harmless(name)}\t{'would get ' if dry_run else ''}{text}")
+    if dry_run:
+        click.echo(f"{NOTHING_CHANGED} (dry run)", err=True)
+
+
+def _check_run(store: Store, name: str) -> None:
+    names = store.read.runs()
+    if name not in names:
+        close = nearest(name, names)
+        hint = f"; did you mean {close!r}?" if close else "; `launcher share` lists the runs"
+        raise UsageError(f"there is no run {name!r}{hint}")

@@ -1,13 +1,12 @@
 """A file of commands, one a line: its words are those of a shell, and no shell runs; mistakes are drawn as in task files."""
 
-import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self
+from typing import BinaryIO, NamedTuple
 
 import click
 
@@ -21,128 +20,23 @@ _MOST_NAMED = 5  # further programs
 
 
 class BadLine(UsageError):
-    """A line that holds no command; `offset` counts characters from 0."""
+    """A line that holds no command."""
 
     def __init__(
-        self,
-        code: str,
-        message: str,
-        text: str,
-        offset: int = 0,
-        *,
-        length: int = 1,
-        hint: str = "",
+        self, code: str, message: str, text: str, offset: int = 0, *, hint: str, last: bool = False
     ) -> None:
-        super().__init__(message)
-        self.code, self.text, self.offset, self.length, self.hint = code, text, offset, length, hint
-        self.last = False  # there is no sense in reading on
-
-    def problem(self, file: str, number: int) -> Problem:
-        """Return it with its place."""
-        place = Place(
-            file=file, line=number, column=self.offset + 1, text=self.text, length=self.length
-        )
-        return Problem(code=self.code, message=str(self), place=place, hint=self.hint)
-
-    @classmethod
-    def too_long(cls, content: bytes) -> Self:
-        """Return what is wrong with a line of too many bytes."""
-        text = content[:_SHOWN].decode(errors="replace")
-        message = f"the line has more than {LONGEST_LINE:,} bytes; what follows was not read"
-        error = cls(
-            "long-line", message, text, hint="let the program read its arguments from a file"
-        )
-        error.last = True
-        return error
-
-    @classmethod
-    def nul(cls, content: bytes) -> Self:
-        """Return what is wrong with a line that holds a NUL."""
-        before = content[: content.index(0)].decode(errors="replace")
-        text = content.decode(errors="replace")
-        message = "the line holds a NUL byte; what follows was not read"
-        hint = "no argument can hold it; is this a text file?"
-        error = cls("nul-byte", message, text, len(before), hint=hint)
-        error.last = True
-        return error
-
-    @classmethod
-    def not_utf8(cls, content: bytes, offset: int) -> Self:
-        """Return what is wrong with a line of other bytes.
+        """Say what is wrong with a line.
 
         Args:
-            content: the line.
-            offset: of the first byte that is none of UTF-8.
+            code: of the problem.
+            message: what it is.
+            text: the line.
+            offset: where it is wrong, in characters from 0.
+            hint: what to do.
+            last: there is no sense in reading on.
         """
-        message = f"the byte 0x{content[offset]:02x} is no UTF-8 text"
-        before = content[:offset].decode(errors="replace")
-        text = content.decode(errors="replace")
-        return cls("not-utf8", message, text, len(before), hint="save the file as UTF-8")
-
-    @classmethod
-    def open_quote(cls, text: str, offset: int) -> Self:
-        """Return what is wrong where a quote or a backslash has no partner."""
-        hint = "a command stands on one line"
-        if text[offset] == "\\":
-            return cls("lone-backslash", "this backslash escapes nothing", text, offset, hint=hint)
-        message = f"this {text[offset]} is not closed"
-        return cls("unclosed-quote", message, text, offset, hint=hint)
-
-
-def operator_problem(file: str, number: int, text: str, offset: int) -> Problem:
-    """Return the warning that a program gets what was meant for a shell."""
-    word = text[offset:].split()[0]
-    place = Place(file=file, line=number, column=offset + 1, text=text, length=len(word))
-    return Problem(
-        code="no-shell",
-        message=f"no shell runs, so {word!r} is an argument of the program",
-        severity=Severity.WARNING,
-        place=place,
-        hint="write sh -c '…' for a shell",
-    )
-
-
-def missing_programs(
-    file: str,
-    lines: Sequence[tuple[int, str, str]],
-    folder: Path,
-    environment: Mapping[str, str] = os.environ,
-) -> Problem | None:
-    """Return the warning that programs cannot be started as they are typed; None if all can.
-
-    Args:
-        file: as messages name it.
-        lines: number and text of lines, and the program of each.
-        folder: in which the programs are started.
-        environment: with their PATH.
-    """
-    first: dict[str, tuple[int, str]] = {}
-    for number, text, program in lines:
-        first.setdefault(program, (number, text))
-    missing = [
-        (program, reason)
-        for program in first
-        if (reason := missing_program(program, folder, environment))
-    ]
-    if not missing:
-        return None
-    (program, reason), *others = missing
-    number, text = first[program]
-    offset = max(0, text.find(program))  # 0: it is quoted
-    notes = ["its jobs fail unless it is there when they start"]
-    if others:
-        named = [f"{other!r} (line {first[other][0]})" for other, _ in others[:_MOST_NAMED]]
-        more = f", and {len(others) - len(named)} more" if len(others) > len(named) else ""
-        notes.append(f"likewise {', '.join(named)}{more}")
-    return Problem(
-        code="missing-program",
-        message=reason,
-        severity=Severity.WARNING,
-        place=Place(
-            file=file, line=number, column=offset + 1, text=text, length=max(1, len(program))
-        ),
-        notes=tuple(notes),
-    )
+        super().__init__(message)
+        self.code, self.text, self.offset, self.hint, self.last = code, text, offset, hint, last
 
 
 STDIN = "-"
@@ -230,14 +124,17 @@ def read_commands(lines: Iterable[bytes], file: str) -> CommandFile:
             text = _text(line, first=number == 1)
             argv, operator = split_line(text)
         except BadLine as error:
-            problems.append(error.problem(file, number))
+            place = Place(
+                file=file, line=number, column=error.offset + 1, text=error.text, length=1
+            )
+            problems.append(Problem(error.code, str(error), place=place, hint=error.hint))
             if error.last or len(problems) == MOST_PROBLEMS:
                 break
             continue
         if argv:
             commands.append(CommandLine(number, text, tuple(argv)))
             if operator is not None and odd is None:
-                odd = operator_problem(file, number, text, operator)
+                odd = _no_shell(file, number, text, operator)
         if len(commands) > MOST_COMMANDS:
             raise UsageError(
                 f"{file} holds more than {MOST_COMMANDS:,} commands; divide it, as `split -l` does"
@@ -249,6 +146,18 @@ def read_commands(lines: Iterable[bytes], file: str) -> CommandFile:
     return CommandFile(file, tuple(commands), () if odd is None else (odd,))
 
 
+def _no_shell(file: str, number: int, text: str, at: int) -> Problem:
+    """Return the warning that a program gets what was meant for a shell."""
+    word = text[at:].split()[0]
+    return Problem(
+        code="no-shell",
+        message=f"no shell runs, so {word!r} is an argument of the program",
+        severity=Severity.WARNING,
+        place=Place(file=file, line=number, column=at + 1, text=text, length=len(word)),
+        hint="write sh -c '…' for a shell",
+    )
+
+
 def _text(line: bytes, *, first: bool) -> str:
     """Return a line as text, without its end.
 
@@ -257,14 +166,33 @@ def _text(line: bytes, *, first: bool) -> str:
     """
     content = line.removesuffix(b"\n").removesuffix(b"\r")
     if len(content) > LONGEST_LINE:
-        raise BadLine.too_long(content)
-    if b"\0" in content:
-        raise BadLine.nul(content)
+        raise BadLine(
+            "long-line",
+            f"the line has more than {LONGEST_LINE:,} bytes; what follows was not read",
+            content[:_SHOWN].decode(errors="replace"),
+            hint="let the program read its arguments from a file",
+            last=True,
+        )
+    if (nul := content.find(0)) >= 0:
+        raise BadLine(
+            "nul-byte",
+            "the line holds a NUL byte; what follows was not read",
+            *_shown(content, nul),
+            hint="no argument can hold it; is this a text file?",
+            last=True,
+        )
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
-        raise BadLine.not_utf8(content, error.start) from error
+        message = f"the byte 0x{content[error.start]:02x} is no UTF-8 text"
+        place = _shown(content, error.start)
+        raise BadLine("not-utf8", message, *place, hint="save the file as UTF-8") from error
     return text.removeprefix(_BYTE_ORDER_MARK) if first else text
+
+
+def _shown(content: bytes, at: int) -> tuple[str, int]:
+    """Return a line for people, and the character in it that stands for a byte."""
+    return content.decode(errors="replace"), len(content[:at].decode(errors="replace"))
 
 
 def split_line(text: str) -> tuple[list[str], int | None]:
@@ -286,7 +214,10 @@ def split_line(text: str) -> tuple[list[str], int | None]:
             return words, operator_at
         end = _end(_WORD, text, at)
         if end < len(text) and text[end] in "'\"\\":
-            raise BadLine.open_quote(text, end)
+            code, message = ("unclosed-quote", f"this {text[end]} is not closed")
+            if text[end] == "\\":
+                code, message = "lone-backslash", "this backslash escapes nothing"
+            raise BadLine(code, message, text, end, hint="a command stands on one line")
         word = text[at:end]
         if operator_at is None and word in OPERATORS:
             operator_at = at
@@ -302,3 +233,45 @@ def _place_of(text: str, word: str) -> int:
 def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
     match = pattern.match(text, start)
     return match.end() if match else start
+
+
+def missing_programs(
+    file: CommandFile, folder: Path, environment: Mapping[str, str]
+) -> Iterator[Problem]:
+    """Give the warning that programs cannot be started as they are typed, where some cannot.
+
+    Args:
+        file: the commands.
+        folder: in which the programs are started.
+        environment: with their PATH.
+    """
+    first: dict[str, CommandLine] = {}
+    for command in file.commands:
+        first.setdefault(command.argv[0], command)
+    missing = {
+        program: reason
+        for program in first
+        if (reason := missing_program(program, folder, environment))
+    }
+    if not missing:
+        return
+    program, *others = missing
+    text = first[program].text
+    notes = ["its jobs fail unless it is there when they start"]
+    if others:
+        named = [f"{other!r} (line {first[other].number})" for other in others[:_MOST_NAMED]]
+        more = f", and {len(others) - len(named)} more" if len(others) > len(named) else ""
+        notes.append(f"likewise {', '.join(named)}{more}")
+    yield Problem(
+        code="missing-program",
+        message=missing[program],
+        severity=Severity.WARNING,
+        place=Place(
+            file=file.name,
+            line=first[program].number,
+            column=max(0, text.find(program)) + 1,  # 0: it is quoted
+            text=text,
+            length=max(1, len(program)),
+        ),
+        notes=tuple(notes),
+    )

@@ -1,0 +1,400 @@
+"""`launcher add -- COMMAND ARG…`: queue any program, or with --from each command of a file, all in one transaction.
+
+Their names are given, numbered, or taken from jobs that have ended.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from launcher.backends.settings import (
+    BackendSettings,
+    configured_backends,
+    placed_terms,
+    runs_only_here,
+)
+from launcher.cli.command_lines import CommandFile, command_file, missing_programs
+from launcher.cli.complete import FILES, GROUPS, JOBS
+from launcher.cli.jobs import HELP, select
+from launcher.cli.missing_programs import missing_program
+from launcher.cli.option_types import RUN, SHARE, TextDefaultOption, typed
+from launcher.context import Context
+from launcher.errors import UsageError, counted
+from launcher.functions.checks import check_request, unseen_gpus
+from launcher.functions.options import assembled
+from launcher.job import Spec, program_signature
+from launcher.job_options.registry import job_options
+from launcher.job_options.value_types import Choice, Truth, ValueType, on_command_line
+from launcher.screens.format import harmless
+from launcher.states import OPEN, State
+from launcher.store.client import context_to_store, open_queue, say_if_stopped, see_served
+from launcher.store.queue import NEW, WAITING, NewJob, Store, replace_waiting
+from launcher.store.steering import HELD
+from launcher.system.daemon_control import wake
+from launcher.system.paths import Home
+from launcher.system.text import is_utf8
+
+PREFIX = "command/"  # of every name
+PARTITION_S = 2.0  # so long Slurm is waited for
+
+Verb = Callable[..., Any]
+
+
+def _job_options(verb: Verb) -> Verb:
+    """Add the options of the table to a verb."""
+    for option in reversed([*job_options().values()]):
+        switch = isinstance(option.takes, Truth)
+        verb = click.option(
+            option.flag,
+            option.name,
+            is_flag=switch or None,  # False would mean that it may stand without a value
+            type=bool if switch else _type_of(option.takes),
+            shell_complete=GROUPS if option.name == "group" else None,
+            cls=TextDefaultOption,
+            text_default="" if switch else option.default,
+            help=f"{option.help}.",
+        )(verb)
+    return verb
+
+
+def _type_of(takes: ValueType) -> click.ParamType[Any]:
+    return click.Choice(takes.words) if isinstance(takes, Choice) else typed(takes)
+
+
+@click.command(
+    context_settings={"allow_interspersed_args": False},
+    epilog=f"JOB of --after and --after-any: {HELP}",
+)
+@click.option("--name", help="Name of the job; by default command/ and its number.")
+@_job_options
+@click.option(
+    "--after",
+    multiple=True,
+    metavar="JOB",
+    shell_complete=JOBS,
+    help="Start only when JOB is done; a full name means its newest job; repeatable.",
+)
+@click.option(
+    "--after-any",
+    multiple=True,
+    metavar="JOB",
+    shell_complete=JOBS,
+    help="Start only when JOB has ended, whether done, failed, cancelled or skipped; repeatable.",
+)
+@click.option(
+    "--pass-env",
+    multiple=True,
+    metavar="NAME",
+    help="Pass this variable to the job although its name looks like a secret; repeatable.",
+)
+@click.option(
+    "--share",
+    type=SHARE,
+    help="Part of the machine of all added programs, as one run, while other runs wait, too.",
+)
+@click.option("--hold", is_flag=True, help="Hold the job until `launcher release`.")
+@click.option(
+    "--replace",
+    "replaces",
+    is_flag=True,
+    help="If a job of this --name waits, change that one: it keeps its number, its place and the jobs after it.",
+)
+@click.option(
+    "--from",
+    "source",
+    metavar="FILE",
+    shell_complete=FILES,
+    help="Queue each line of FILE as a command, all or none; -: of the standard input. A --name gets "
+    "the numbers 1, 2, …",
+)
+@click.argument("program", nargs=-1, required=False, type=click.UNPROCESSED, shell_complete=FILES)
+def add(
+    program: tuple[str, ...],
+    *,
+    source: str | None,
+    name: str | None,
+    after: tuple[str, ...],
+    after_any: tuple[str, ...],
+    hold: bool,
+    replaces: bool,
+    share: float | None,
+    pass_env: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Queue PROGRAM with its arguments; it runs in this folder, without a shell.
+
+    \b
+    Examples:
+      launcher add -- python train.py --lr 0.1
+      launcher add --cpus 4 --name prep -- ./prepare.sh data/
+      launcher add --after command/prep --time-limit 8h --warn 5m -- ./train.sh
+      launcher add --after-any 'train/*' -- ./notify.sh
+      launcher add --vram 10GiB -- python train.py --lr 0.1
+      launcher add --replace --name prep -- ./prepare.sh data2/
+      launcher add --from commands.txt --gpus 1
+      ./sweep.py | launcher add --from - --name sweep
+    """
+    _check_words(program, name, source=source, replaces=replaces)
+    full_name, backends = checked_name(name), configured_backends(os.environ)
+    given = {
+        name: value for name, value in options.items() if value is not None and value is not False
+    }
+    request = assembled(given, on_command_line)
+    request = replace(request, terms=placed_terms(request.terms, backends))
+    file = None if source is None else command_file(source)
+    context = context_to_store(pass_env)
+    with open_queue(make=True) as (home, store):
+        check_request(home, store, request, backends)
+        spec = Spec(
+            name=full_name,
+            kind="command",
+            role="plain",
+            run=RUN,
+            root=str(home.folder),
+            resources=request.resources,
+            terms=request.terms,
+            priority=request.priority,
+        )
+        asked = Asked(spec, context, after, after_any, hold=hold, replaces=replaces, share=share)
+        if file is None:
+            add_program(home, store, asked, program)
+        else:
+            add_programs(home, store, asked, file)
+        if not say_if_stopped(home):  # a script that queues must not lift what a person decided
+            see_served(home)
+        on = request.terms.on
+        if runs_only_here(request.terms) and (why := unseen_gpus(home, request.resources)):
+            click.echo(f"warning: {harmless(why)}; the job waits until one can", err=True)
+        _warn_of_partitions(
+            [backends.by_name[name] for name in on if name in backends.by_name], home
+        )
+
+
+def _warn_of_partitions(asked: Sequence[BackendSettings], home: Home) -> None:
+    """Say at once what Slurm says to a partition by name; the job waits until it is mended."""
+    named = [settings for settings in asked if settings.kind == "slurm" and settings.partition]
+    if not named:
+        return
+    from launcher.cli.engine_estimates import refusals  # 150 modules that few commands need
+
+    for why in refusals(named, home, PARTITION_S):
+        click.echo(f"warning: {why}", err=True)
+
+
+def _check_words(
+    program: tuple[str, ...],
+    name: str | None,
+    *,
+    source: str | None,
+    replaces: bool,
+) -> None:
+    """Refuse what cannot stand together.
+
+    Raises:
+        click.MissingParameter: there is neither a program nor a file of them.
+        UsageError: two of the words contradict each other.
+    """
+    if source is None and not program:
+        raise click.MissingParameter(
+            ctx=click.get_current_context(),
+            param_hint="'PROGRAM', or --from FILE",
+            param_type="argument",
+        )
+    if source is not None and program:
+        raise UsageError(
+            f"--from queues the commands of {source!r}: leave the program {program[0]!r} out, or write "
+            "it into each of its lines"
+        )
+    if replaces and source is not None:
+        raise UsageError("--replace changes one job; a file of --from makes new ones")
+    if replaces and name is None:
+        raise UsageError("--replace wants the --name of the job that it replaces")
+
+
+def checked_name(name: str | None) -> str:
+    """Return a name as it was typed with what stands before every name; '' where none was typed.
+
+    Raises:
+        UsageError: it is empty, or no text.
+    """
+    if name is None:
+        return ""
+    if not name:
+        raise UsageError("a job's name has at least one character; without --name it gets a number")
+    if not is_utf8(name):
+        raise UsageError(f"the name {name!r} is no UTF-8 text; give another --name")
+    return f"{PREFIX}{name.removeprefix(PREFIX) or name}"
+
+
+class Renamed(NamedTuple):
+    """An ended job that gave its name to a new one."""
+
+    number: int
+    state: State
+    name: str  # that it has now
+
+
+def free_name(store: Store, run: int, name: str) -> Renamed | None:
+    """Take a name from the ended job that has it: the newest job of a name is the one that is meant.
+
+    Raises:
+        UsageError: the job has not ended yet.
+    """
+    holder = store.read.in_run(run, name)
+    if holder is None:
+        return None
+    number = holder.id
+    if holder.state in OPEN:
+        raise UsageError(
+            f"{name!r} is job {number}, which is {holder.state}: give another --name, or end that "
+            f"one with `launcher cancel {number}`; when it has ended a new job may have its name, "
+            f"or `launcher retry {number}` runs it again"
+        )
+    if name.rstrip("'").endswith(f"@{number}"):
+        raise UsageError(
+            f"{name!r} stays the name of job {number}: so an older job is called when a newer one "
+            "takes its name; give another --name"
+        )
+    older = f"{name}@{number}"
+    while store.read.in_run(run, older):
+        older += "'"
+    store.steering.rename(number, older)
+    return Renamed(number, holder.state, older)
+
+
+def unused_name(store: Store, run: int, number: int) -> str:
+    """Return a name made of a job's number, with a suffix where a job has that name already."""
+    name = f"{PREFIX}{number}"
+    while store.read.in_run(run, name):
+        name += "'"
+    return name
+
+
+class Asked(NamedTuple):
+    """What is the same for all jobs that a command adds."""
+
+    spec: Spec  # without a program; its name is '' where each job gets one of its number
+    context: Context
+    after: Sequence[str]  # other jobs, as the command line names them
+    after_any: Sequence[str]
+    hold: bool
+    replaces: bool  # a waiting job of its name
+    share: float | None  # of the machine, for all added programs
+
+
+def add_program(home: Home, store: Store, asked: Asked, program: tuple[str, ...]) -> None:
+    """Queue one program.
+
+    Raises:
+        UsageError: its name belongs to a job that has not ended, or a job that it should follow is not there.
+    """
+    spec = replace(asked.spec, argv=program, signature=program_signature(program))
+    job = _put(store, asked._replace(spec=spec))
+    wake(home)  # first: an idle scheduler starts the program within milliseconds
+    (row,) = store.read.jobs_by_id([job])
+    click.echo(f"{job}\t{harmless(row.name)}")
+    if reason := missing_program(program[0], Path.cwd(), os.environ):
+        way = f"it fails unless it is there by then; `launcher cancel {job}` takes it out"
+        click.echo(f"warning: {harmless(reason)}; {way}", err=True)
+    if row.state is State.SKIPPED:
+        click.echo(f"skipped: {harmless(row.reason)}", err=True)
+
+
+def _put(store: Store, asked: Asked) -> int:
+    """Commit a job; one without a name of its own gets its number's."""
+    spec = asked.spec
+    with store.writing():
+        run = store.run(Path(spec.root), spec.run, share=asked.share)
+        new = _new(store, asked)
+        name = spec.name or unused_name(store, run, store.next_number())
+        holder = store.read.in_run(run, name)
+        if asked.replaces and holder is not None and holder.state in WAITING:
+            return replace_waiting(store, holder, asked.context, new, time.time())
+        _say_renamed([free_name(store, run, name)])
+        new = new._replace(spec=replace(spec, name=name))
+        return store.put(run, asked.context, new, time.time())
+
+
+def add_programs(home: Home, store: Store, asked: Asked, file: CommandFile) -> None:
+    """Queue the commands of a file, all of them or none.
+
+    Raises:
+        UsageError: as `add_program`.
+    """
+    expected = store.next_number()
+    specs = _specs(asked.spec, file, expected)  # before: while many are written others have to wait
+    with store.writing():
+        run = store.run(Path(asked.spec.root), asked.spec.run, share=asked.share)
+        first = store.next_number()
+        if first != expected:  # others were quicker
+            specs = _specs(asked.spec, file, first)
+        if asked.spec.name:
+            _say_renamed([free_name(store, run, spec.name) for spec in specs])
+        else:
+            specs = [
+                replace(spec, name=unused_name(store, run, number))
+                for number, spec in enumerate(specs, first)
+            ]
+        template = _new(store, asked)
+        jobs = [template._replace(spec=spec) for spec in specs]
+        numbers = store.put_new(run, asked.context, jobs, time.time())
+    wake(home)
+    _say_added(numbers, [spec.name for spec in specs], hold=asked.hold)
+    for problem in (*file.warnings, *missing_programs(file, Path.cwd(), os.environ)):
+        click.echo(str(problem), err=True)
+    (row,) = store.read.jobs_by_id(numbers[:1])
+    if row.state is State.SKIPPED:  # they all follow the same jobs
+        click.echo(f"skipped, all of them: {harmless(row.reason)}", err=True)
+
+
+def _new(store: Store, asked: Asked) -> NewJob:
+    """Return a job with those that it follows. Inside `writing`."""
+    return NewJob(
+        spec=asked.spec,
+        needs=[job.id for job in select(store, asked.after, newest=True)],
+        after_any=[job.id for job in select(store, asked.after_any, newest=True)],
+        state=State.HELD if asked.hold else State.QUEUED,
+        reason=HELD if asked.hold else NEW,
+    )
+
+
+def _specs(spec: Spec, file: CommandFile, first: int) -> list[Spec]:
+    """Return a spec for each command of a file, by its place in the file or by its number from `first` on."""
+    prefix, start = (f"{spec.name}-", 1) if spec.name else (PREFIX, first)
+    return [
+        replace(
+            spec,
+            name=f"{prefix}{number}",
+            argv=command.argv,
+            signature=program_signature(command.argv),
+        )
+        for number, command in enumerate(file.commands, start)
+    ]
+
+
+def _say_renamed(renamed: Sequence[Renamed | None]) -> None:
+    older = [job for job in renamed if job is not None]
+    if len(older) == 1:
+        (job,) = older
+        text = f"job {job.number} ({job.state}) is called {harmless(job.name)} from now on"
+        click.echo(text, err=True)
+    elif older:
+        names = f"{harmless(older[0].name)} to {harmless(older[-1].name)}"
+        click.echo(f"{len(older):,} ended jobs are called {names} from now on", err=True)
+
+
+def _say_added(numbers: Sequence[int], names: Sequence[str], *, hold: bool) -> None:
+    """Print the numbers: how many to a person, each with its name to a program."""
+    if sys.stdout.isatty():
+        first, last = harmless(names[0]), harmless(names[-1])
+        listed = f"{numbers[0]} to {numbers[-1]} ({first} to {last})" if numbers[1:] else first
+        click.echo(f"{counted(len(numbers), 'job')} {'held' if hold else 'queued'}: {listed}")
+    else:
+        lines = zip(numbers, names, strict=True)
+        click.echo("\n".join(f"{number}\t{harmless(name)}" for number, name in lines))

@@ -1,0 +1,498 @@
+"""The verbs that change jobs which are queued, run or have ended: hold, release, priority, cancel, pause, resume, retry, tag, note."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from launcher.cli.complete import JOBS
+from launcher.cli.jobs import (
+    HELP,
+    ask,
+    dry_run_option,
+    in_states,
+    many,
+    rehearse,
+    say,
+    say_missed,
+    select,
+    yes_option,
+)
+from launcher.cli.option_types import PRIORITY
+from launcher.cli.output import print_table
+from launcher.errors import UsageError, counted
+from launcher.screens.format import first_line, harmless, named, pause_reason, reserved_text
+from launcher.states import ENDED, OPEN, State
+from launcher.store.client import lift_stop, open_queue, say_if_stopped, set_off
+from launcher.store.queue import Store
+from launcher.store.rows import AttemptRow, JobRow
+from launcher.store.steering import TAG_RULE, check_note, is_tag
+from launcher.system.daemon_control import ensure_scheduler, wake
+from launcher.system.paths import Home
+
+if TYPE_CHECKING:
+    from launcher.planning.revision import Revision
+
+_EXAMPLE = "such as launcher tag 12 +paper"
+
+
+def _carry_out(
+    jobs: Sequence[JobRow],
+    change: Callable[[list[int]], Iterable[int]],
+    *,
+    would: Callable[[JobRow], str],
+    did: Callable[[JobRow], str],
+    dry_run: bool,
+) -> None:
+    """Change jobs, and print what became of each; in a rehearsal what would.
+
+    Args:
+        jobs: which.
+        change: does it, lets the scheduler know, and returns the numbers of those that were changed.
+        would: what would happen to a job, behind "would".
+        did: what has happened to it.
+        dry_run: change nothing.
+    """
+    if dry_run:
+        rehearse(jobs, would)
+        return
+    touched = {*change([job.id for job in jobs])}
+    say([job for job in jobs if job.id in touched], did)
+    say_missed(jobs, touched)
+
+
+@click.command(epilog=f"PATTERN: {HELP}")
+@many
+@dry_run_option
+def hold(patterns: tuple[str, ...], dry_run: bool) -> None:
+    """Keep queued jobs from starting until `launcher release`; running jobs are not affected.
+
+    \b
+    Examples:
+      launcher hold 'train/*'
+      launcher hold run:quickstart --dry-run
+    """
+    with open_queue() as (home, store):
+
+        def change(numbers: list[int]) -> list[int]:
+            held = store.steering.hold(numbers, time.time())
+            wake(home)
+            return held
+
+        jobs = in_states(select(store, patterns), {State.QUEUED}, "hold")
+        _carry_out(jobs, change, would=lambda _: "be held", did=lambda _: "held", dry_run=dry_run)
+
+
+@click.command(epilog=f"PATTERN: {HELP}")
+@many
+@dry_run_option
+def release(patterns: tuple[str, ...], dry_run: bool) -> None:
+    """Let jobs start that were held by `launcher hold` or `launcher add --hold`.
+
+    \b
+    Examples:
+      launcher release 'train/*'
+      launcher release 12 13
+    """
+    with open_queue() as (home, store):
+
+        def change(numbers: list[int]) -> list[int]:
+            released = store.steering.release(numbers, time.time())
+            set_off(home)
+            return released
+
+        jobs = in_states(select(store, patterns), {State.HELD}, "release")
+        _carry_out(
+            jobs, change, would=lambda _: "be released", did=lambda _: "released", dry_run=dry_run
+        )
+        if not dry_run:
+            say_if_stopped(home)
+
+
+# a negative number is no option
+@click.command(epilog=f"PATTERN: {HELP}", context_settings={"ignore_unknown_options": True})
+@click.argument("number", type=PRIORITY)
+@many
+@dry_run_option
+def priority(number: int, patterns: tuple[str, ...], dry_run: bool) -> None:
+    """Set the priority of waiting jobs: first the number, then the jobs.
+
+    Higher starts sooner; the default is 0. A point is worth a day of waiting: a job with priority 1
+    starts before jobs with priority 0 that were queued less than a day earlier.
+
+    \b
+    Examples:
+      launcher priority 10 'train/*'
+      launcher priority -1 run:quickstart
+    """
+
+    def what(job: JobRow) -> str:
+        return f"priority {job.priority} → {number}"
+
+    with open_queue() as (home, store):
+
+        def change(numbers: list[int]) -> list[int]:
+            moved = store.steering.prioritise(numbers, number)
+            wake(home)
+            return moved
+
+        jobs = in_states(select(store, patterns), {State.QUEUED, State.HELD}, "change")
+        _carry_out(jobs, change, would=lambda job: f"get {what(job)}", did=what, dry_run=dry_run)
+
+
+@click.command(epilog=f"PATTERN: {HELP}")
+@many
+@yes_option
+@dry_run_option
+def cancel(patterns: tuple[str, ...], yes: bool, dry_run: bool) -> None:
+    """Cancel jobs, and skip jobs that depend on them.
+
+    A running job gets SIGTERM, and SIGKILL after its grace period (30 s by default), with all its
+    child processes. Without a terminal to ask for confirmation this needs --yes.
+
+    \b
+    Examples:
+      launcher cancel 'test/*'
+      launcher cancel run:quickstart --yes
+    """
+
+    def ending(job: JobRow, running: str, waiting: str) -> str:
+        return running if job.state is State.RUNNING else waiting
+
+    with open_queue() as (home, store):
+
+        def change(numbers: list[int]) -> list[int]:
+            touched = store.steering.cancel(numbers, time.time())
+            wake(home)
+            return touched
+
+        jobs = in_states(select(store, patterns), OPEN, "cancel")
+        running = [job for job in jobs if job.state is State.RUNNING]
+        if needy := store.read.dependants_of(job.id for job in jobs):
+            need = (
+                f"{counted(len(needy), 'job')} that {'needs' if len(needy) == 1 else 'need'} them"
+            )
+            would = "would" if dry_run else "will"
+            click.echo(f"{need} {would} be skipped: {named(needy)}", err=True)
+        if not (dry_run or yes) and (running or len(jobs) > 1):
+            question = f"end {counted(len(running), 'running job')}?"
+            if not running:
+                question = f"cancel {counted(len(jobs), 'job')}?"
+            ask(jobs, question, needed=bool(running))
+        _carry_out(
+            jobs,
+            change,
+            would=lambda job: ending(job, "be ended", "be cancelled"),
+            did=lambda job: ending(job, "ending", "cancelled"),
+            dry_run=dry_run,
+        )
+        if running and not dry_run:
+            ensure_scheduler(home)
+
+
+# --- standing still
+
+
+@click.command(epilog=f"PATTERN: {HELP}")
+@many
+@dry_run_option
+def pause(patterns: tuple[str, ...], dry_run: bool) -> None:
+    """Let running programs stand still until `launcher resume`.
+
+    All processes of a job get SIGSTOP. Its cores, main memory and GPU memory stay reserved, and it goes on
+    holding the memory that it has on its GPUs. Its time limit does not come nearer, and the pause counts
+    neither as run time nor as use of the machine. `launcher cancel` ends a paused job, too.
+
+    \b
+    Examples:
+      launcher pause train/gan2:pre
+      launcher pause 12 13
+    """
+    with open_queue() as (home, store):
+        jobs = in_states(select(store, patterns), {State.RUNNING}, "pause")
+        attempts = store.read.newest_attempts(job.id for job in jobs)
+        jobs = _here(jobs, attempts)
+        places = {job.id: (attempts[job.id].device, attempts[job.id].claim) for job in jobs}
+
+        def kept(job: JobRow) -> str:
+            stays = reserved_text(*places[job.id])
+            return f"paused; {stays}" if stays else "paused"
+
+        if dry_run:
+            rehearse(jobs, lambda job: f"be {kept(job)}")
+            return
+        now = time.time()
+        reasons = {number: pause_reason(*place, now) for number, place in places.items()}
+        touched = {*store.steering.pause(reasons, now)}
+        wake(home)
+        ensure_scheduler(home)
+    say([job for job in jobs if job.id in touched], kept)
+    if left := [job for job in jobs if job.id not in touched]:
+        why = "paused already, or about to end"
+        click.echo(f"left as they are, {why}: {named(left)}", err=True)
+
+
+def _here(jobs: list[JobRow], attempts: Mapping[int, AttemptRow]) -> list[JobRow]:
+    """Return the jobs that run on this machine; name the others.
+
+    Raises:
+        UsageError: none does.
+    """
+    elsewhere = [job for job in jobs if attempts[job.id].pilot]
+    here = [job for job in jobs if not attempts[job.id].pilot]
+    if elsewhere:
+        why = (
+            f"left as they are, on nodes of a cluster: {named(elsewhere)}; a pilot cannot pause a "
+            "program: its allocation would run out meanwhile"
+        )
+        if not here:
+            raise UsageError(f"nothing to pause: {why}")
+        click.echo(why, err=True)
+    return here
+
+
+@click.command(epilog=f"PATTERN: {HELP}")
+@many
+@dry_run_option
+def resume(patterns: tuple[str, ...], dry_run: bool) -> None:
+    """Let programs go on that `launcher pause` has stopped.
+
+    \b
+    Examples:
+      launcher resume train/gan2:pre
+      launcher resume run:quickstart --dry-run
+    """
+    with open_queue() as (home, store):
+
+        def change(numbers: list[int]) -> list[int]:
+            touched = store.steering.resume(numbers, time.time())
+            wake(home)
+            ensure_scheduler(home)
+            return touched
+
+        jobs = in_states(select(store, patterns), {State.RUNNING}, "resume")
+        paused = [job for job in jobs if job.paused is not None]
+        if not paused:
+            raise UsageError(f"nothing to resume: {named(jobs)} is not paused")
+        _carry_out(
+            paused, change, would=lambda _: "go on", did=lambda _: "goes on", dry_run=dry_run
+        )
+
+
+# --- once more
+
+
+@click.command(epilog=f"PATTERN: {HELP}")
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=JOBS)
+@click.option(
+    "--failed", is_flag=True, help="Select failed jobs: all, or those that match PATTERN."
+)
+@click.option("--force", is_flag=True, help="Also select jobs that are done.")
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change this of each of them: an option (resources.vram=16GiB), or of a program argv, cwd, env; repeatable.",
+)
+@dry_run_option
+def retry(
+    patterns: tuple[str, ...], failed: bool, force: bool, sets: tuple[str, ...], dry_run: bool
+) -> None:
+    """Queue ended jobs again, as they were, or with other resources.
+
+    Jobs that they depend on, and jobs that were skipped because of them, are queued, too. Retries
+    count from zero. A job that was held when it was cancelled is held again.
+
+    \b
+    Examples:
+      launcher retry --failed
+      launcher retry 'train/*' --dry-run
+      launcher retry 12 --set resources.vram=16GiB --set resources.time_limit=8h
+    """
+    with open_queue() as (home, store):
+        chosen = _to_retry(store, patterns, failed=failed, force=force)
+        numbers = {job.id for job in chosen}
+        changes = _changes(home, store, chosen, sets)
+
+        def what(job: JobRow) -> str:
+            outcome = "held again" if job.id in held else "queued again"
+            with_them = "" if job.id in numbers else " with them"
+            changed = f", changed: {changes[job.id].summary}" if job.id in changes else ""
+            return f"{outcome}{with_them}{changed}"
+
+        if dry_run:
+            queued = store.steering.again(numbers)
+            held = {*store.steering.held_before(queued)}
+            rehearse(store.read.jobs_by_id(queued), lambda job: f"be {what(job)}")
+            return
+        stored = [change.stored() for change in changes.values()]
+        queued = store.steering.retry(numbers, time.time(), stored)
+        lift_stop(home)
+        set_off(home)
+        rows = store.read.jobs_by_id(queued)
+    held = {row.id for row in rows if row.state is State.HELD}
+    say(rows, what)
+    if held:
+        click.echo(
+            f"{counted(len(held), 'job')} {'was' if len(held) == 1 else 'were'} held before: "
+            "`launcher release` lets them start",
+            err=True,
+        )
+
+
+def _to_retry(store: Store, patterns: Sequence[str], *, failed: bool, force: bool) -> list[JobRow]:
+    if not patterns and not failed:
+        raise UsageError("say which jobs: PATTERN…, or --failed")
+    if not patterns:
+        failed_jobs = store.read.in_state(State.FAILED)
+        if not failed_jobs:
+            raise UsageError(
+                "nothing to retry: no job failed; `launcher retry PATTERN…` takes others"
+            )
+        return failed_jobs
+    states = {State.FAILED} if failed else ENDED if force else ENDED - {State.DONE}
+    jobs = select(store, patterns)
+    if not force and all(job.state is State.DONE for job in jobs):
+        raise UsageError("nothing to retry: all of them are done; --force runs them again")
+    return in_states(jobs, states, "retry")
+
+
+def _changes(
+    home: Home, store: Store, jobs: Sequence[JobRow], sets: Sequence[str]
+) -> "Mapping[int, Revision]":
+    """Return how `--set` changes each job; one that has those values already is not among them.
+
+    Raises:
+        UsageError: one of them cannot be changed so; says which.
+    """
+    if not sets:
+        return {}
+    # kinds and pydantic, which no other verb of this family needs
+    from launcher.functions.plan_checks import check_revisions
+    from launcher.planning.revision import revise_all
+
+    revisions = revise_all(store, jobs, sets, time.time())
+    check_revisions(home, store, revisions.values())
+    return revisions
+
+
+# --- what owners write on jobs to find them again
+
+
+@click.command(
+    epilog=f"PATTERN: {HELP}",
+    # -old is a tag to be taken away, so no option of this verb is one letter
+    context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
+)
+@click.argument(
+    "words", nargs=-1, metavar="[PATTERN]… [+TAG]… [-TAG]…", shell_complete=JOBS
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Print what would change, and change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+def tag(words: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+    """Give tags to jobs (+TAG) and take tags from them (-TAG); without a tag, list those that they have.
+
+    `tag:NAME` selects jobs wherever jobs are selected, and may be a glob. Without PATTERN all tags are listed.
+
+    \b
+    Examples:
+      launcher tag run:quickstart +paper
+      launcher tag 12 13 +baseline -old
+    """
+    if words == ("-h",):
+        click.echo(click.get_current_context().get_help())
+        return
+    add, remove = (_tags(words, sign) for sign in "+-")
+    patterns = [word for word in words if word[:1] not in {"+", "-"}]
+    if twice := {*add} & {*remove}:
+        raise UsageError(f"{min(twice)!r} cannot be both given and taken away")
+    if (add or remove) and not patterns:
+        raise UsageError(f"say which jobs get the tags, {_EXAMPLE}")
+    if (add or remove) and as_json:
+        raise UsageError("--json lists tags, and changes none: leave one of them out")
+    with open_queue() as (_, store):
+        if not patterns:
+            _list_tags(store.steering.all_tags(), as_json=as_json)
+            return
+        jobs = select(store, patterns)
+        if not (add or remove):
+            _list_tagged(store, jobs, as_json=as_json)
+            return
+        changes = " ".join([*(f"+{tag}" for tag in add), *(f"-{tag}" for tag in remove)])
+        if dry_run:
+            rehearse(jobs, lambda _: f"get {changes}")
+            return
+        touched = {*store.steering.change_tags([job.id for job in jobs], add, remove)}
+        tags = store.steering.tags_of(job.id for job in jobs)
+
+    def now(job: JobRow) -> str:
+        has = f"tags: {', '.join(tags[job.id])}" if tags.get(job.id) else "no tags"
+        return has if job.id in touched else f"{has} (as before)"
+
+    say(jobs, now)
+
+
+def _tags(words: Sequence[str], sign: str) -> list[str]:
+    """Return the tags behind a sign, each once.
+
+    Raises:
+        UsageError: one of them cannot be a tag.
+    """
+    tags = [*dict.fromkeys(word[1:] for word in words if word.startswith(sign))]
+    for tag in tags:
+        if not is_tag(tag):
+            raise UsageError(f"{sign + tag!r} is no tag: {TAG_RULE}, {_EXAMPLE}")
+    return tags
+
+
+def _list_tagged(store: Store, jobs: Sequence[JobRow], *, as_json: bool) -> None:
+    tags = store.steering.tags_of(job.id for job in jobs)
+    if as_json:
+        records = [
+            {"id": job.id, "name": harmless(job.name), "tags": tags.get(job.id, [])} for job in jobs
+        ]
+        click.echo(json.dumps({"schema": 1, "jobs": records}))
+        return
+    say(jobs, lambda job: ", ".join(tags.get(job.id, ())))
+
+
+def _list_tags(tags: Mapping[str, int], *, as_json: bool) -> None:
+    print_table(
+        {"tags": [{"tag": tag, "jobs": number} for tag, number in tags.items()]},
+        ("TAG", "JOBS"),
+        [(tag, str(number)) for tag, number in tags.items()],
+        as_json=as_json,
+        nothing=f"no job has a tag; `launcher tag JOB +TAG` gives it one, {_EXAMPLE}",
+    )
+
+
+@click.command(epilog=f"PATTERN: {HELP}")
+@click.argument("pattern", shell_complete=JOBS)
+@click.argument("text", required=False)
+@dry_run_option
+def note(pattern: str, text: str | None, dry_run: bool) -> None:
+    """Write TEXT on jobs, in the place of the note that is there; without TEXT print the notes.
+
+    An empty text ("") removes the note. `show` and `--json` of `status` have it.
+
+    \b
+    Examples:
+      launcher note 12 "the run of table 3"
+      launcher note train/gan2:pre
+    """
+    if text is not None:
+        check_note(text)
+    with open_queue() as (_, store):
+        jobs = select(store, [pattern])
+        if text is None:
+            say(jobs, lambda job: job.owner_note)
+            return
+        what = f"note: {first_line(text)}" if text else "no note"
+        if dry_run:
+            rehearse(jobs, lambda _: f"have {what}")
+            return
+        store.steering.set_note([job.id for job in jobs], text)
+    say(jobs, lambda _: what)
