@@ -510,6 +510,33 @@ def _marks(name: str) -> tuple[str, str]:
     return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
 
 
+LINES = re.compile(r"\[`(\w+)`\]\(\.\./([\w/]+\.py)#L(\d+)\)")
+WALKS = TREE / "docs" / "inside.md"  # the page that leads from one function to the next
+
+
+def with_lines(page: str) -> str:
+    """Return the page with every link to a function leading to the line where that is defined now.
+
+    Of several functions of that name the one nearest to the linked line is meant.
+    """
+
+    def line(link: re.Match[str]) -> str:
+        name, path, number = link.groups()
+        lines = (TREE / path).read_text(encoding="utf-8").splitlines()
+        places = [place for place, text in enumerate(lines, 1) if f"def {name}(" in text]
+        assert places, f"{path} has no function {name}"
+        nearest = min(places, key=lambda place: abs(place - int(number)))
+        return f"[`{name}`](../{path}#L{nearest})"
+
+    return LINES.sub(line, page)
+
+
+def test_links_to_lines_lead_to_what_they_name() -> None:
+    page = WALKS.read_text(encoding="utf-8")
+    assert LINES.search(page)
+    assert with_lines(page) == page, "python -m tests.test_documents --write renews them"
+
+
 def write() -> None:
     """Put what is made from the code into the pages."""
     for name, page in MADE.items():
@@ -518,22 +545,10 @@ def write() -> None:
         begin, end = _marks(name)
         old = f"{begin}\n{between(text, begin, end)}{end}"
         path.write_text(text.replace(old, f"{begin}\n{made(name)}{end}"), encoding="utf-8")
+    WALKS.write_text(with_lines(WALKS.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":
     if sys.argv[1:] != ["--write"]:
         sys.exit("usage: python -m tests.test_documents --write")
     write()
-
-
-LINES = re.compile(r"\[`(\w+)`\]\(\.\./([\w/]+\.py)#L(\d+)\)")
-
-
-def test_links_to_lines_lead_to_what_they_name() -> None:
-    page = (TREE / "docs" / "inside.md").read_text(encoding="utf-8")
-    links = LINES.findall(page)
-    assert links
-    for name, path, number in links:
-        lines = (TREE / path).read_text(encoding="utf-8").splitlines()
-        places = [place for place, line in enumerate(lines, 1) if f"def {name}(" in line]
-        assert int(number) in places, f"{name} of {path} is in line {places}"
