@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import replace as with_values
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,7 +101,6 @@ def _type_of(takes: ValueType) -> click.ParamType[Any]:
 @click.option("--hold", is_flag=True, help="Hold the job until `launcher release`.")
 @click.option(
     "--replace",
-    "replaces",
     is_flag=True,
     help="If a job of this --name waits, change that one: it keeps its number, its place and the jobs after it.",
 )
@@ -122,7 +121,7 @@ def add(
     after: tuple[str, ...],
     after_any: tuple[str, ...],
     hold: bool,
-    replaces: bool,
+    replace: bool,
     share: float | None,
     pass_env: tuple[str, ...],
     **options: Any,
@@ -140,13 +139,13 @@ def add(
       launcher add --from commands.txt --gpus 1
       ./sweep.py | launcher add --from - --name sweep
     """
-    _check_words(program, name, source=source, replaces=replaces)
+    _check_words(program, name, source=source, replaces=replace)
     full_name, backends = checked_name(name), configured_backends(os.environ)
     given = {
         name: value for name, value in options.items() if value is not None and value is not False
     }
     request = assembled(given, on_command_line)
-    request = replace(request, terms=placed_terms(request.terms, backends))
+    request = with_values(request, terms=placed_terms(request.terms, backends))
     file = None if source is None else command_file(source)
     context = context_to_store(pass_env)
     with open_queue(make=True) as (home, store):
@@ -161,7 +160,7 @@ def add(
             terms=request.terms,
             priority=request.priority,
         )
-        asked = Asked(spec, context, after, after_any, hold=hold, replaces=replaces, share=share)
+        asked = Asked(spec, context, after, after_any, hold=hold, replaces=replace, share=share)
         if file is None:
             add_program(home, store, asked, program)
         else:
@@ -294,7 +293,7 @@ def add_program(home: Home, store: Store, asked: Asked, program: tuple[str, ...]
     Raises:
         UsageError: its name belongs to a job that has not ended, or a job that it should follow is not there.
     """
-    spec = replace(asked.spec, argv=program, signature=program_signature(program))
+    spec = with_values(asked.spec, argv=program, signature=program_signature(program))
     job = _put(store, asked._replace(spec=spec))
     wake(home)  # first: an idle scheduler starts the program within milliseconds
     (row,) = store.read.jobs_by_id([job])
@@ -317,7 +316,7 @@ def _put(store: Store, asked: Asked) -> int:
         if asked.replaces and holder is not None and holder.state in WAITING:
             return replace_waiting(store, holder, asked.context, new, time.time())
         _say_renamed([free_name(store, run, name)])
-        new = new._replace(spec=replace(spec, name=name))
+        new = new._replace(spec=with_values(spec, name=name))
         return store.put(run, asked.context, new, time.time())
 
 
@@ -338,7 +337,7 @@ def add_programs(home: Home, store: Store, asked: Asked, file: CommandFile) -> N
             _say_renamed([free_name(store, run, spec.name) for spec in specs])
         else:
             specs = [
-                replace(spec, name=unused_name(store, run, number))
+                with_values(spec, name=unused_name(store, run, number))
                 for number, spec in enumerate(specs, first)
             ]
         template = _new(store, asked)
@@ -368,7 +367,7 @@ def _specs(spec: Spec, file: CommandFile, first: int) -> list[Spec]:
     """Return a spec for each command of a file, by its place in the file or by its number from `first` on."""
     prefix, start = (f"{spec.name}-", 1) if spec.name else (PREFIX, first)
     return [
-        replace(
+        with_values(
             spec,
             name=f"{prefix}{number}",
             argv=command.argv,

@@ -67,3 +67,12 @@ def test_a_command_line_to_copy_does_the_same(
     printed = subprocess.run(["bash", "-c", line], cwd="/", capture_output=True, check=True).stdout
     assert printed.decode() == f"{folder}|a b|it's\n$x|"
     assert launcher("show", "1", "--command", "--json").code == 2
+
+
+def test_the_environment_may_ask_for_it(
+    launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher("add", "--name", "prep", "--hold", "--", "false")
+    monkeypatch.setenv("LAUNCHER_ADD_REPLACE", "1")
+    answer = launcher("add", "--name", "prep", "--hold", "--", "true")
+    assert (answer.out, job_row(store, 1).spec.argv) == ("1\tcommand/prep\n", ("true",)), answer
