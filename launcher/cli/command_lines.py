@@ -1,7 +1,9 @@
 """A file of commands, one a line: its words are those of a shell, and no shell runs; mistakes are drawn as in task files."""
 
+import os
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +12,6 @@ from typing import BinaryIO, NamedTuple
 
 import click
 
-from launcher.cli.missing_programs import missing_program
 from launcher.errors import MOST_PROBLEMS, Place, Problem, Severity, TaskFileError, UsageError
 from launcher.screens.format import harmless
 
@@ -275,3 +276,25 @@ def missing_programs(
         ),
         notes=tuple(notes),
     )
+
+
+def missing_program(program: str, folder: Path, environment: Mapping[str, str]) -> str:
+    """Return why a program cannot be started as it is typed, from its folder; '' if it can.
+
+    Args:
+        program: the first word of a command line.
+        folder: in which the program is started.
+        environment: with its PATH.
+    """
+    if "/" not in program:
+        executable = shutil.which(program, path=environment.get("PATH", os.defpath))
+        return "" if executable else f"no program {program!r} is on PATH"
+    path = folder / program
+    try:
+        if not path.exists():
+            return f"there is no program {program!r}"
+        if path.is_dir() or not os.access(path, os.X_OK):
+            return f"{program!r} cannot be executed; chmod +x makes a script a program"
+    except (OSError, ValueError):  # a name that no file can have
+        return f"there is no program {program!r}"
+    return ""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -10,10 +10,9 @@ from launcher.errors import UsageError
 from launcher.job_options.value_types import FARTHEST_S, Real, Size, Span, ValueType, Whole
 from launcher.job_options.value_types import PRIORITY as PRIORITIES
 from launcher.job_options.value_types import SHARE as SHARES
-from launcher.scheduler.chosen_policy import discipline_named
-from launcher.scheduler.policy.disciplines import DISCIPLINES
 from launcher.states import OPEN, State
 
+Command = TypeVar("Command", bound=Callable[..., Any])
 RUN = "add"  # the run of jobs that come from no task file
 
 
@@ -105,9 +104,16 @@ SIZE = typed(Size())  # memory such as `8GiB`, in bytes
 PRIORITY = typed(PRIORITIES)
 SHARE = typed(SHARES)
 
-policy_option = click.option(
-    "--policy",
-    type=Value("name", discipline_named),
-    metavar="NAME",
-    help=f"Let this policy decide what starts in the queue from now on: {', '.join(DISCIPLINES)}.",
-)
+
+def policy_option() -> Callable[[Command], Command]:
+    """Return the option that chooses the policy of the queue, `policy`."""
+    # what decides what starts, of which few verbs need a name
+    from launcher.scheduler.chosen_policy import discipline_named
+    from launcher.scheduler.policy.disciplines import DISCIPLINES
+
+    return click.option(
+        "--policy",
+        type=Value("name", discipline_named),
+        metavar="NAME",
+        help=f"Let this policy decide what starts in the queue from now on: {', '.join(DISCIPLINES)}.",
+    )

@@ -19,10 +19,14 @@ from launcher.backends.settings import (
     placed_terms,
     runs_only_here,
 )
-from launcher.cli.command_lines import CommandFile, command_file, missing_programs
+from launcher.cli.command_lines import (
+    CommandFile,
+    command_file,
+    missing_program,
+    missing_programs,
+)
 from launcher.cli.complete import FILES, GROUPS, JOBS
 from launcher.cli.jobs import HELP, select
-from launcher.cli.missing_programs import missing_program
 from launcher.cli.option_types import RUN, SHARE, TextDefaultOption, typed
 from launcher.context import Context
 from launcher.errors import UsageError, counted

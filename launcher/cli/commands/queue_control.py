@@ -103,7 +103,7 @@ def _say_failed(jobs: Sequence[JobRow]) -> None:
 
 
 @click.command()
-@policy_option
+@policy_option()
 def start(policy: Discipline | None) -> None:
     """Start jobs again after `launcher stop`; with --policy, let another policy decide which.
 

@@ -4,7 +4,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,15 +12,17 @@ from pathlib import Path
 import click
 
 from launcher.backends.settings import configured_backends, placed_terms
+from launcher.cli.command_lines import missing_program
 from launcher.cli.complete import TASK_FILES
 from launcher.cli.dry_run import Form, choose_form, list_plans
 from launcher.cli.jobs import LEFT
-from launcher.cli.missing_programs import warn_of_missing
 from launcher.cli.option_types import policy_option
 from launcher.cli.result_tables import draw
 from launcher.context import Context
-from launcher.errors import TaskFileError, counted
+from launcher.errors import TaskFileError, UsageError, counted, known_words, nearest
 from launcher.functions.plan_checks import check_plans, compare
+from launcher.job_options.notifications import RunNotify
+from launcher.notify.settings import configured_notify
 from launcher.planning.load import plan_files
 from launcher.planning.plan import Plan
 from launcher.planning.queue_comparison import ACCEPT_CODE, Comparison
@@ -70,7 +72,7 @@ from launcher.taskfile.legacy_names import Wanted
     metavar="NAMES",
     help="Where the jobs may run, the preferred place first: slurm,local; as `on` below `resources` in the file.",
 )
-@policy_option
+@policy_option()
 @click.option(
     "--pass-env",
     multiple=True,
@@ -123,7 +125,7 @@ def command(
         form = choose_form(
             dry_run, {Form.JSON: as_json, Form.ALL: everything, Form.COMMANDS: commands}
         )
-        warn_of_missing(plans)
+        _warn_of_missing(plans)
         if dry_run:
             options = [word for setting in typed for word in ("--set", setting)]
             options += ["--force"] if force else []
@@ -180,6 +182,50 @@ def _uncollected() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+def _warn_of_missing(plans: Sequence[Plan]) -> None:
+    """Tell which programs of task files, and targets of their messages, are not there."""
+    _warn_of_programs(plans)
+    for plan in plans:
+        if plan.notify.to is not None or plan.notify.events:
+            _warn_of_targets(plan.name, plan.notify, os.environ)
+
+
+def _warn_of_targets(run: str, notify: RunNotify, environ: Mapping[str, str]) -> None:
+    """Tell that messages which a run asks for reach nobody, or not all whom it names."""
+    try:
+        settings = configured_notify(environ)
+    except UsageError as error:
+        click.echo(f"warning: {harmless(str(error))}; no message of {run} is sent", err=True)
+        return
+    names = [] if settings is None else [target.name for target in settings.targets]
+    for name in notify.to or ():
+        if name not in names:
+            close = nearest(name, names)
+            hint = f"did you mean {close!r}?" if close else known_words(name, names)
+            text = f"warning: notify: config.toml has no target {name!r}; {hint}"
+            click.echo(harmless(text), err=True)
+    if not names and notify.to is None:
+        text = f"warning: notify: no message of {run} is sent: config.toml has no table [notify]"
+        click.echo(harmless(f"{text}; see docs/notify.md"), err=True)
+
+
+def _warn_of_programs(plans: Iterable[Plan]) -> None:
+    """Tell which programs of task files cannot be found; each once, for an earlier job may make it."""
+    first: dict[tuple[str, str, str], str] = {}  # program, folder and PATH → the first such job
+    here = os.environ.get("PATH", os.defpath)
+    for made in plans:
+        for job in made.jobs:
+            if not job.entry:
+                folder, variables = job.settings.get("cwd"), job.settings.get("env")
+                path = variables.get("PATH", here) if isinstance(variables, dict) else here
+                first.setdefault((job.argv[0], str(folder or ""), str(path)), job.name)
+    for (program, folder, path), name in first.items():
+        place = Path.cwd() / Path(folder).expanduser()
+        if reason := missing_program(program, place, {"PATH": path}):
+            text = f"warning: {reason}; {name} fails unless it is there when that starts"
+            click.echo(harmless(text), err=True)
 
 
 def _print_results(plans: Iterable[Plan]) -> int:

@@ -21,7 +21,6 @@ from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.run_turns import screen_order
 from launcher.screens.format import JobLine, iso, tabbed
 from launcher.screens.host import Host, HostReader
-from launcher.screens.job_details import job_records
 from launcher.screens.pilots import pilots_record
 from launcher.screens.queue_view import listing, screen_lines
 from launcher.screens.snapshots import RECENT, WAITING, Snapshots, lines_of, scheduler_of
@@ -239,10 +238,14 @@ def _report(home: Home, store: Store, wanted: Wanted, *, as_json: bool) -> Repor
             listed = {"waiting": len(waiting), "ended": len(ended)}
             left = {what: _there(counts, what) - number for what, number in listed.items()}
         lines = lines_of(home, store, jobs)
+        records: Sequence[Mapping[str, Json]] = ()
+        if as_json:
+            details = importlib.import_module("launcher.screens.job_details")  # as `live`
+            records = details.job_records(home, store, jobs, lines)
         return Report(
             home=home,
             lines=lines,
-            jobs=job_records(home, store, jobs, lines) if as_json else (),
+            jobs=records,
             left_out=left,
             counts=counts,
             groups=groups_of(store, running),
