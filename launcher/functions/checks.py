@@ -97,7 +97,10 @@ def unseen_gpus(home: Home, resources: Resources) -> str:
     from launcher.gpu.monitor import look_once  # the driver's library, which few commands need
     from launcher.gpu.nvml import Nvml
 
-    look, probe = seen_gpus(home) if scheduler_pid(home) is not None else None, Nvml()
+    runs, probe = scheduler_pid(home) is not None, Nvml()
+    look = seen_gpus(home) if runs else None
+    if runs and look is None:
+        return ""  # the scheduler looks at once, and says it: the driver is not asked by two
     try:
         gpus = look.gpus if look else look_once(probe.snapshot, patience_s=DRIVER_S)
     except MachineError as error:
