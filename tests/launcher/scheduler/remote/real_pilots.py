@@ -7,6 +7,7 @@ from pathlib import Path
 
 from launcher.backends.channel import PilotFolder
 from launcher.backends.fleet import Fleet
+from launcher.backends.local import Local, make
 from launcher.backends.pilot_rules import Demand
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.system.files import read_bytes
@@ -18,9 +19,37 @@ LAB = BackendSettings(
 PAUSE_S = 0.005
 
 
-def a_fleet(home: Home) -> Fleet:
+class Engine(Local):
+    """The engine of a test, whose children are waited for at its end: nobody else can."""
+
+    def end(self) -> None:
+        """Wait for the pilots that it started; all of them are over, or killed."""
+        for child in self._children.values():
+            child.wait()
+
+
+class Engines:
+    """The engines of a test's schedulers."""
+
+    def __init__(self) -> None:
+        """Begin without one."""
+        self._made: list[Engine] = []
+
+    def make(self, settings: BackendSettings, home: Home) -> Engine:
+        """Return the engine of a table of config.toml."""
+        self._made.append(Engine(settings, home))
+        return self._made[-1]
+
+    def end(self, home: Home) -> None:
+        """Kill the pilots that live, and take in the exit codes of all."""
+        make(LAB, home).cancel(list(pilots_alive(home)))
+        for engine in self._made:
+            engine.end()
+
+
+def a_fleet(home: Home, engines: Engines) -> Fleet:
     """Begin as a scheduler of this home."""
-    fleet = Fleet(home, lambda: Backends(by_name={"lab": LAB}), lambda: None)
+    fleet = Fleet(home, lambda: Backends(by_name={"lab": LAB}), lambda: None, make=engines.make)
     fleet.begin()
     return fleet
 
@@ -51,7 +80,7 @@ def pilots_alive(home: Home) -> set[str]:
 
 def serve(home: Home) -> None:
     """Be a scheduler for which work waits, until killed."""
-    fleet = a_fleet(home)
+    fleet = a_fleet(home, Engines())
     while True:
         turn(fleet, 2)
         time.sleep(PAUSE_S)

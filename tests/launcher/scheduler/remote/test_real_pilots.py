@@ -10,25 +10,30 @@ import pytest
 
 from launcher.backends import pilot_rules
 from launcher.backends.fleet import Fleet
-from launcher.backends.local import make
 from launcher.backends.pilots_file import seen_pilots
 from launcher.system.paths import Home
 from tests.build import until
 from tests.launcher.scheduler.remote import real_pilots
-from tests.launcher.scheduler.remote.real_pilots import LAB, a_fleet, pilots_alive, turn
+from tests.launcher.scheduler.remote.real_pilots import LAB, Engines, a_fleet, pilots_alive, turn
 
 PATIENCE_S = 90.0  # several pilots start one after another, on a machine that may be busy
 TREE = Path(__file__).parents[4]
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setattr(pilot_rules, "UNKNOWN_S", 1.0)
     monkeypatch.setattr(pilot_rules, "SPACING_S", 0.01)
     home = Home(tmp_path / "home")
     home.folder.mkdir()
-    yield home
-    make(LAB, home).cancel(list(pilots_alive(home)))
+    return home
+
+
+@pytest.fixture
+def engines(home: Home) -> Iterator[Engines]:
+    engines = Engines()
+    yield engines
+    engines.end(home)
 
 
 def records(home: Home) -> set[str]:
@@ -47,8 +52,8 @@ def go_on(fleet: Fleet, jobs: int, condition: Callable[[], bool], what: str) -> 
     until(done, what, PATIENCE_S)
 
 
-def test_pilots_come_serve_and_leave(home: Home) -> None:
-    fleet = a_fleet(home)
+def test_pilots_come_serve_and_leave(home: Home, engines: Engines) -> None:
+    fleet = a_fleet(home, engines)
     go_on(fleet, 2, lambda: len(fleet.links()) == 2, "two pilots speak")
     assert pilots_alive(home) == records(home) == {link.token for link in fleet.links()}
     shown = {("lab", "running", 0)}
@@ -62,14 +67,14 @@ def test_pilots_come_serve_and_leave(home: Home) -> None:
 
 @pytest.mark.parametrize("instant", ["launcher-*.json", "*/spec.json", "*/process.json"])
 def test_a_scheduler_that_is_killed_leaves_no_pilot_that_the_next_one_does_not_know(
-    home: Home, instant: str
+    home: Home, engines: Engines, instant: str
 ) -> None:
     command = [sys.executable, "-m", "tests.launcher.scheduler.remote.real_pilots"]
     scheduler = subprocess.Popen([*command, str(home.folder)], cwd=TREE)
     until(lambda: any((home.folder / "pilots").glob(instant)), "it submits", PATIENCE_S)
     scheduler.kill()
     scheduler.wait()
-    fleet = a_fleet(home)
+    fleet = a_fleet(home, engines)
     go_on(fleet, 2, lambda: len(fleet.links()) == 2, "two pilots speak")
     assert pilots_alive(home) <= records(home)
     assert len(pilots_alive(home)) == LAB.pilots
@@ -78,11 +83,11 @@ def test_a_scheduler_that_is_killed_leaves_no_pilot_that_the_next_one_does_not_k
 
 
 def test_a_pilot_that_cannot_start_is_a_reason_with_its_log(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    home: Home, engines: Engines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = replace(LAB, prologue="echo 'module: command not found' >&2; exit 3")
     monkeypatch.setattr(real_pilots, "LAB", broken)
-    fleet = a_fleet(home)
+    fleet = a_fleet(home, engines)
     go_on(fleet, 9, lambda: "tried in" in fleet.reasons()["lab"], "it pauses")
     assert "exit code 3" in fleet.reasons()["lab"]
     assert "module: command not found" in fleet.reasons()["lab"]
