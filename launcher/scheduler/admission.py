@@ -124,8 +124,8 @@ class Admission:
 
     def claims(self) -> list[Claim]:
         """Return every attempt that has a place on the machine; those on pilots have none."""
-        running = [claim for claim in self._attempts.claims() if not claim.pilot]
-        return [*running, *self._launches.promised()]
+        claims = (*self._attempts.claims(), *self._launches.promised())
+        return [claim for claim in claims if not claim.pilot]
 
     def without_ended(self, claim: Claim) -> Machine:
         """Return the machine of an attempt as it is without those that have ended."""
@@ -176,8 +176,8 @@ class Admission:
 
         reasons = self._dispatch.decide(ready, line, requests, here)
         result.waiting = result.waiting or any(reasons.values())
-        if self._dispatch.sending.again:
-            result.soon(RETRY_S)
+        if self._launches.again_s is not None:
+            result.soon(self._launches.again_s)
         return reasons
 
     def _decide_here(
@@ -235,6 +235,7 @@ class Admission:
         self._queue.explain(reasons)
 
     def _ready(self, requests: Requests, now: float) -> list[ReadyJob]:
+        self._launches.again_s = None
         most = self._cpus + self._dispatch.slots
         ready = [] if requests.stop else self._queue.ready(most)
         if self._queue.mend(now):
@@ -307,7 +308,6 @@ class Admission:
     def _claim(self, ready: Sequence[ReadyJob], decisions: Sequence[Decision]) -> Reasons:
         """Claim what starts; return why the first job of each lane does not, None where it does."""
         reasons: Reasons = {job.lane_id: None for job in ready}
-        self._launches.again_s = None
         for job, decision in zip(ready, decisions, strict=True):
             if isinstance(decision, Start):
                 why = self._launches.claim(job, decision)

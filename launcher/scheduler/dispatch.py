@@ -1,42 +1,32 @@
 """The scheduler's side of all pilots: which jobs they get, and how many pilots there should be.
 
-The pilots that have spoken, as machines on which attempts run: their GPUs, and what is promised there.
-
 How much of what waits would start if a backend had more pilots; no clock, no files.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import ceil
 from typing import NamedTuple
 
 from launcher.backends.fleet import Fleet
 from launcher.backends.fleet import line as one_line
-from launcher.backends.pilot import PilotLink
 from launcher.backends.pilot_rules import Demand
 from launcher.backends.settings import HERE as LOCAL
 from launcher.backends.settings import Backends, BackendSettings, NodePaths, never_fits, slots
 from launcher.context import placed_context, read_context
 from launcher.errors import UsageError
-from launcher.scheduler.attempt_watch import RunningAttempts
-from launcher.scheduler.attempts_elsewhere import Hearing, OnPilot, heard, serving
-from launcher.scheduler.gpus.gpu_ledger import SentLimits, place_of
+from launcher.scheduler.attempt_watch import Hearing, RunningAttempts
+from launcher.scheduler.gpus.gpu_ledger import place_of
 from launcher.scheduler.placement import (
     Candidate,
     KeptPlaces,
-    Learned,
-    PilotGpus,
     PilotPlace,
-    decide_on_pilot,
+    PilotPlaces,
     elsewhere,
-    is_full,
-    joined,
-    place_on_backend,
 )
-from launcher.scheduler.policy.decide import evacuate
-from launcher.scheduler.policy.model import Decision, Machine, Running, Start
-from launcher.scheduler.sending import Sending
+from launcher.scheduler.policy.model import Decision, Running, Start
 from launcher.scheduler.start_jobs import Launches
 from launcher.scheduler.turn import Reasons, Requests, TurnResult
 from launcher.scheduler.waiting_line import Line
@@ -48,80 +38,6 @@ from launcher.store.usage import NO_USAGE
 from launcher.system.daemon_control import Sleeper
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable, parsed
-from launcher.workers.job import VramLimit
-
-
-class PilotPlaces:
-    """What is known of pilots beside what they say about ends."""
-
-    def __init__(
-        self, home: Home, fleet: Fleet, claims: Callable[[], list[Claim]], learned: Learned
-    ) -> None:
-        """Begin without having looked.
-
-        Args:
-            home: where attempts lie.
-            fleet: the pilots there are.
-            claims: returns every attempt that has a place on one.
-            learned: returns what jobs took before, on a card.
-        """
-        self._fleet, self._claims, self._learned = fleet, claims, learned
-        self._gpus: dict[str, PilotGpus] = {}
-        self._limits = SentLimits(home)
-
-    def all(self) -> list[PilotPlace]:
-        """Return the pilots that have spoken, with their attempts."""
-        links = [link for link in heard(self._fleet) if link.hello is not None]
-        for gone in self._gpus.keys() - {link.token for link in links}:
-            del self._gpus[gone]
-        if not links:
-            return []
-        by_token: dict[str, list[Claim]] = {}
-        for claim in self._claims():
-            by_token.setdefault(claim.pilot, []).append(claim)
-        return [
-            PilotPlace(link, self._gpus_of(link), by_token.get(link.token, [])) for link in links
-        ]
-
-    def running(self) -> list[Running]:
-        """Return the attempts on pilots."""
-        return [run for place in self.all() for run in place.running(self._learned)]
-
-    def of(self, claim: Claim) -> PilotPlace | None:
-        """Return the pilot of an attempt, None where nothing is known of it any more."""
-        return next((place for place in self.all() if place.link.token == claim.pilot), None)
-
-    def gpus_of(self, claim: Claim) -> PilotGpus | None:
-        """Return what is known of the GPUs of an attempt's pilot; None: nothing any more."""
-        place = self.of(claim)
-        return None if place is None else place.gpus
-
-    def machine_of(self, claim: Claim) -> Machine:
-        """Return an attempt's pilot as it is without those that have ended."""
-        place = self.of(claim)
-        return Machine(cpus=claim.cpus) if place is None else place.machine({})
-
-    def look_at_gpus(self) -> dict[int, str]:
-        """Take in what pilots tell of their GPUs; return the jobs that have to leave theirs, and why."""
-        moved: dict[int, str] = {}
-        for place in self.all():
-            if place.gpus.enter(place.claims):
-                stops = evacuate(place.running(self._learned), place.machine({}))
-                moved |= {stop.job: stop.reason for stop in stops}
-        return moved
-
-    def send_limits(self) -> None:
-        """Tell workers on pilots how much of their GPUs they may take."""
-        claims = [claim for claim in self._claims() if claim.gpus]
-        limits: dict[tuple[int, int], VramLimit] = {}
-        for place in self.all() if claims else ():
-            limits |= place.gpus.taken.vram_limits(place.claims)
-        self._limits.send(claims, limits)
-
-    def _gpus_of(self, link: PilotLink) -> PilotGpus:
-        if link.token not in self._gpus:
-            self._gpus[link.token] = PilotGpus(link)
-        return self._gpus[link.token]
 
 
 class WaitingLane(NamedTuple):
@@ -229,13 +145,12 @@ class Dispatch:
             backends: returns the configured ones; may raise UsageError: nothing is known of any.
             clock: seconds since 1970.
             attempts: all that run.
-            launches: what starts on this machine.
+            launches: what starts, here and on pilots.
         """
         self._store, self._queue, self._fleet, self._clock = store, store.scheduling, fleet, clock
         self._backends, self._attempts = backends, attempts
         self._launches = launches
-        self.sending = Sending(home, store.scheduling, clock, launches.in_the_way)
-        self.hearing = Hearing(home, fleet, clock, attempts, self.sending.claimed)
+        self.hearing = Hearing(home, fleet, clock, attempts, launches.promised)
         self.places = PilotPlaces(home, fleet, self.claims, self._queue.usage)
         self._kept = KeptPlaces()
         self._heads: dict[int, ReadyJob] = {}  # lane → the first job that waits elsewhere, too
@@ -245,8 +160,8 @@ class Dispatch:
 
     def claims(self) -> list[Claim]:
         """Return every attempt that has a place on a pilot."""
-        running = [claim for claim in self._attempts.claims() if claim.pilot]
-        return [*running, *self.sending.claimed()]
+        claims = (*self._attempts.claims(), *self._launches.promised())
+        return [claim for claim in claims if claim.pilot]
 
     def concerns(self, lanes: Iterable[Lane]) -> bool:
         """Tell whether jobs of one of these lanes may run elsewhere than here."""
@@ -254,12 +169,6 @@ class Dispatch:
         if not concerned:
             self._heads = {}
         return concerned
-
-    def send(self) -> Iterator[OnPilot]:
-        """Send what is claimed and committed; see `Sending.go`."""
-        for watch in self.sending.go():
-            self.hearing.expect()
-            yield watch
 
     def sleep(self, sleeper: Sleeper, descriptors: Collection[int], timeout_s: float) -> bool:
         """Sleep, and hear pilots meanwhile; see `Sleeper.sleep`."""
@@ -274,7 +183,7 @@ class Dispatch:
     @property
     def slots(self) -> int:
         """How many jobs run on pilots at once, at most."""
-        return sum(link.hello.cpus for link in serving(self._fleet) if link.hello)
+        return sum(link.hello.cpus for link in self._fleet.links() if link.hello and link.serves)
 
     def decide(
         self, ready: Sequence[ReadyJob], line: Line, requests: Requests, here: Here
@@ -290,7 +199,7 @@ class Dispatch:
         Returns:
             Why the first job of each lane does not start, None where it does.
         """
-        self.sending.again, self._limits = False, requests.limits
+        self._limits = requests.limits
         self._kept.begin()
         left = {job.id: job for job in ready}
         waits: dict[int, list[tuple[str, Reason]]] = {job.id: [] for job in ready}
@@ -313,7 +222,7 @@ class Dispatch:
         self._heads = {job.lane_id: job for job in still}
         reasons: Reasons = {}
         for job in ready:
-            why = joined(job.lane, waits[job.id]) if job.id in left else None
+            why = _joined(job.lane, waits[job.id]) if job.id in left else None
             reasons[job.lane_id] = reasons.get(job.lane_id) or why
         return reasons
 
@@ -338,55 +247,80 @@ class Dispatch:
         if settings is None:
             reason = Reason(code=ReasonCode.NO_PILOT, text=trouble or UNKNOWN.format(name))
             return {candidate.ready.id: reason for candidate in candidates}
-        every = self.places.all()
-        working = {link.token for link in serving(self._fleet)}
+        every, left = self.places.all(), list[Candidate]()
+        serving = {link.token for link in self._fleet.links() if link.serves}
         places = [
-            each for each in every if each.link.token in working and each.link.spec.backend == name
+            place
+            for place in every
+            if place.link.token in serving and place.link.spec.backend == name
         ]
-        limits, learned = requests.limits, self._queue.usage
-
-        def decided(place: PilotPlace, left: Sequence[Candidate]) -> list[Decision | Reason]:
-            others: list[Running] = []
-            if limits:
-                runs = (each.running(learned) for each in every if each is not place)
-                there = (run for each in runs for run in each)
-                others = [elsewhere(run) for run in (*line.here, *self._started_here(), *there)]
-            token = place.link.token
-            decisions = decide_on_pilot(
-                place,
-                self._kept.for_pilot(token, left),
-                others,
-                learned=learned,
-                limits=limits,
-                now=self._clock(),
-                discipline=requests.discipline,
-            )
-            self._kept.note(token, decisions)
-            return decisions
-
-        def claim(candidate: Candidate, start: Start, place: PilotPlace) -> Reason | None:
-            why = self.sending.claim(candidate.ready, start, place.link, settings)
-            place.claims = [each for each in self.claims() if each.pilot == place.link.token]
-            return why
-
+        reasons: dict[int, Reason | None] = {}
+        for candidate in candidates:
+            lane = candidate.ready.lane
+            if never := never_fits(lane.resources, lane.limit, settings):
+                reasons[candidate.ready.id] = Reason(code=ReasonCode.NEVER_FITS, text=never)
+            else:
+                left.append(candidate)
         with self._store.writing():  # all claims become durable together
-            reasons = place_on_backend(
-                [place for place in places if not is_full(place)],
-                places,
-                candidates,
-                settings,
-                decided=decided,
-                claim=claim,
-                unserved=self._fleet.reasons().get(name, ""),
-            )
+            for place in [place for place in places if not place.is_full]:
+                asked = _heads(left) if place.link.spec.single else left
+                decisions = self._decided(place, asked, every, line, requests) if asked else []
+                for (ready, _), decision in zip(asked, decisions, strict=True):
+                    reasons[ready.id] = self._settled(ready, decision, place, settings)
+                left = [each for each in left if reasons.get(each.ready.id, _ONE_JOB) is not None]
+        unserved = self._fleet.reasons().get(name, "")
+        for candidate in left:
+            reasons[candidate.ready.id] = _why(reasons.get(candidate.ready.id), places, unserved)
         if not settings.pilot and None in reasons.values():  # what is placed asks for no other one
             self._counted_at = 0.0
         return reasons
 
+    def _decided(
+        self,
+        place: PilotPlace,
+        candidates: Sequence[Candidate],
+        every: Sequence[PilotPlace],
+        line: Line,
+        requests: Requests,
+    ) -> list[Decision | Reason]:
+        """Decide what starts on one pilot."""
+        others: list[Running] = []
+        if requests.limits:
+            there = [run for each in every if each is not place for run in each.running()]
+            others = [elsewhere(run) for run in (*line.here, *self._started_here(), *there)]
+        decisions = place.decide(
+            self._kept.for_pilot(place.link.token, candidates),
+            others,
+            limits=requests.limits,
+            now=self._clock(),
+            discipline=requests.discipline,
+        )
+        self._kept.note(place.link.token, decisions)
+        return decisions
+
+    def _settled(
+        self,
+        ready: ReadyJob,
+        decision: Decision | Reason,
+        place: PilotPlace,
+        settings: BackendSettings,
+    ) -> Reason | None:
+        """Do what was decided of a job and a pilot; return why it does not start there, None: it does."""
+        if isinstance(decision, Reason):
+            return decision
+        if not isinstance(decision, Start):
+            return decision.why
+        if place.link.spec.single and place.claims:
+            return _ONE_JOB
+        why = self._launches.send(ready, decision, place.link, settings)
+        place.claims = [each for each in self.claims() if each.pilot == place.link.token]
+        return why
+
     def _started_here(self) -> Iterator[Running]:
         """Give the places of jobs that this decision starts on this machine."""
         for claim in self._launches.claimed():
-            yield place_of(claim, NO_USAGE, {})
+            if not claim.pilot:
+                yield place_of(claim, NO_USAGE, {})
 
     # --- how many pilots there should be
 
@@ -450,3 +384,46 @@ def _why_here(candidates: Sequence[Candidate], here: Here) -> dict[int, Reason |
         else reasons.get(candidate.ready.lane_id) or BEHIND
         for candidate in candidates
     }
+
+
+_ONE_JOB = Reason(code=ReasonCode.NO_ROOM, text="each pilot runs one job")
+
+
+def _heads(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the first job of each lane: of one that takes a single job, nothing else can come of it."""
+    heads: dict[int, Candidate] = {}
+    for candidate in candidates:
+        heads.setdefault(candidate.ready.lane_id, candidate)
+    return [*heads.values()]
+
+
+def _joined(lane: Lane, waits: Sequence[tuple[str, Reason]]) -> Reason | None:
+    """Return why a job waits that may run in several places; each is named.
+
+    Args:
+        lane: what it asks for.
+        waits: backends and why it does not start there, in the order in which they were asked.
+    """
+    if not waits:
+        return None
+    _, first = waits[0]
+    if len(lane.on) == 1 and lane.on == HERE:
+        return first
+    return replace(first, text="; ".join(f"{name}: {reason.text}" for name, reason in waits))
+
+
+def _why(reason: Reason | None, places: Sequence[PilotPlace], unserved: str) -> Reason:
+    """Return why a job waits for the pilots of a backend."""
+    if reason is None and places:
+        cores = sum(place.hello.cpus for place in places)
+        pilots = "its pilot" if len(places) == 1 else f"its {len(places)} pilots"
+        busy = (
+            f"all {cores} cores of {pilots} are busy"
+            if cores != 1
+            else f"the core of {pilots} is busy"
+        )
+        reason = Reason(code=ReasonCode.NO_ROOM, text=busy)
+    if reason is None:
+        text = unserved or "its first pilot is about to be submitted"
+        return Reason(code=ReasonCode.NO_PILOT, text=text)
+    return replace(reason, text=f"{reason.text}; {unserved}") if unserved else reason

@@ -15,7 +15,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
-from itertools import chain
 
 from launcher.backends.fleet import Fleet
 from launcher.backends.pilot import PilotLink
@@ -26,8 +25,7 @@ from launcher.gpu.reservation_files import NONE
 from launcher.gpu.reservations import REFRESH_S, ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.admission import Admission, transaction
-from launcher.scheduler.attempt_watch import Launched, RunningAttempts
-from launcher.scheduler.attempts_elsewhere import Hearing, OnPilot
+from launcher.scheduler.attempt_watch import Hearing, Launched, RunningAttempts
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.dispatch import Dispatch
 from launcher.scheduler.endings import Ended, Endings
@@ -120,10 +118,11 @@ class AttemptNews:
 
     def _unstarted(self, claim: Claim, why: Unusable) -> Outcome | Watch:
         """Void an attempt that no supervisor can start; it has failed then, or is lost."""
-        news = watch(claim.supervisor, self._home.attempt(claim.job, claim.number))
-        if not isinstance(news, Void):
-            return news
         at = self._clock()
+        if not claim.pilot:  # what a pilot was not sent was voided when it was claimed
+            news = watch(claim.supervisor, self._home.attempt(claim.job, claim.number))
+            if not isinstance(news, Void):
+                return news
         if why.passing:
             return Void(at=at, why=str(why), whose="job")
         return Failed(at=at, error=str(why)) if why.sure else Lost(at=at, why=str(why))
@@ -329,7 +328,7 @@ class Scheduler:
         self._dispatch = Dispatch(
             home, store, self._fleet, backends, clock, self._attempts, self._launches
         )
-        self._endings = Endings(home, self._queue, self._gpus, self._dispatch.places.gpus_of)
+        self._endings = Endings(home, self._queue, self._gpus, self._dispatch.places.of)
         self._admission = Admission(
             store,
             cpus=cpus,
@@ -477,7 +476,6 @@ class Scheduler:
         if decide:
             self._succession.allow(self._admission.flow_in_turn, time.monotonic())
         self._launches.commit()
-        self._dispatch.sending.commit()
         for attempt, state in zip(ended, states, strict=True):
             self._news.put_away(attempt, state)
         self._gpus.tell(self._admission.claims())
@@ -490,7 +488,6 @@ class Scheduler:
             yield
         except BaseException:
             self._launches.undo()
-            self._dispatch.sending.undo()
             self._queue.forget()
             self._admission.forget()
             raise
@@ -498,22 +495,19 @@ class Scheduler:
     def _launch(self, result: TurnResult) -> None:
         """Start what was claimed, and end the attempts for which there is no supervisor."""
         try:
-            started: Iterator[Launched | OnPilot] = chain(
-                self._launches.go(), self._dispatch.send()
-            )
-            for attempt in started:
+            for attempt in self._launches.go():
                 self._attempts.add(attempt.claim, attempt)
+                if attempt.claim.pilot:
+                    self._dispatch.hearing.expect()
         except OSError as error:  # what must never run twice waits until its claim is on the disk
             self._troubles.tell(error)
             result.soon(RETRY_S)
         for claim, why in self._launches.hopeless():
             self._news.cannot_start(claim, why)
-        self._dispatch.sending.end_refused(self._endings.add)
 
     def _finished(self, result: TurnResult) -> bool:
         now = time.monotonic()
         at_work = bool(self._attempts or self._endings or any(self._launches.promised()))
-        at_work = at_work or any(self._dispatch.sending.claimed())
         if self._requests.stop:
             return not at_work and not self._fleet
         if result.waiting or at_work or self._fleet:

@@ -1,35 +1,46 @@
-"""From a decision to a running attempt: claimed in a transaction, launched when that is committed.
+"""From a decision to a running attempt, here or on a pilot: claimed in a transaction, launched when that is committed.
 
 Which of the waiting jobs may be tried now is asked first (`StartableJobs`); others wait for their turn, or for a look
 at the GPUs. Attempt folders that the queue has no record of are looked at before: it was restored from a backup, or a
 power cut undid a claim. By succession the next job of a flow takes a place that was left, without a whole decision.
 """
 
+import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
+from launcher.backends.pilot import PilotLink
+from launcher.backends.settings import BackendSettings, NodePaths
 from launcher.gpu.snapshot import ForeignReservation
 from launcher.job import CPU
-from launcher.scheduler.attempt_watch import Launched, Place
+from launcher.scheduler.attempt_watch import (
+    Launched,
+    OnPilot,
+    Place,
+    name_of_claim,
+    spec_text_of,
+)
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.model import Start
 from launcher.scheduler.turn import Reasons, TurnResult
 from launcher.staging.view import take_left
 from launcher.states import Reason, ReasonCode, Void
 from launcher.store.claims import Seat
-from launcher.store.rows import Claim, ReadyJob
+from launcher.store.rows import PILOT, Claim, ReadyJob
 from launcher.store.scheduler_actions import Scheduling
-from launcher.system.files import sync
-from launcher.system.paths import Attempt, Home
+from launcher.system.files import sync, write_whole
+from launcher.system.paths import LOG, SPEC, Attempt, Home
 from launcher.system.processes import Identity, boot_id
 from launcher.workers.attempt_watch import LOOK_AGAIN_S, UNCLEAR, Adopted, watch
 from launcher.workers.fork_server_pool import Exclusions, ForkServerPool, Outage, Unusable
 from launcher.workers.order import OrderWriter, is_untouched, order_text
-from launcher.workers.started_file import starter_of
+from launcher.workers.started_file import starter_of, void_attempt
 
 
 class Unrecorded(NamedTuple):
@@ -107,7 +118,7 @@ logger = logging.getLogger(__name__)
 
 
 class Launches:
-    """What one turn of the scheduler starts; nothing of it runs before `go`."""
+    """What one turn of the scheduler starts, here and on pilots; nothing of it runs before `go`."""
 
     def __init__(
         self,
@@ -122,10 +133,10 @@ class Launches:
         self._outage, self._gpus = outage, gpus
         self._home, self._queue, self._fork_servers, self._clock = home, queue, fork_servers, clock
         # in a transaction that is still open; with the reason, where it cannot be started
-        self._claimed: list[Launched] = []
+        self._claimed: list[Launched | OnPilot] = []
         self._given_up: list[tuple[Claim, Unusable]] = []
-        # the same, committed
-        self._committed: list[Launched] = []
+        # the same, committed; by who is to get it
+        self._committed: dict[Hashable, list[Launched | OnPilot]] = {}
         self._hopeless: list[tuple[Claim, Unusable]] = []
         self._orders = OrderWriter(home)
         self._unclear: dict[int, tuple[float, str]] = {}  # job → when to look again, monotonic; why
@@ -133,40 +144,47 @@ class Launches:
 
     def commit(self) -> None:
         """Know that the transaction is committed: what was claimed must be launched."""
-        self._committed += self._claimed
+        for start in self._claimed:
+            self._committed.setdefault(start.receiver, []).append(start)
         self._hopeless += self._given_up
         self._claimed.clear()
         self._given_up.clear()
 
-    def go(self) -> Iterator[Launched]:
-        """Hand what is committed to its supervisors.
+    def go(self) -> Iterator[Launched | OnPilot]:
+        """Hand what is committed to its supervisors, and to pilots; each pilot gets all of its own at once.
 
         Raises:
             OSError: the claim of one that must never run twice cannot be synced to the disk; it
                 and those behind it are launched another time.
         """
         while self._committed:
-            supervised = self._committed[0]
-            if supervised.claim.spec.terms.rerun == "never":
+            receiver, together = next(iter(self._committed.items()))
+            if any(start.claim.spec.terms.rerun == "never" for start in together):
                 self._sync()
-            del self._committed[0]
-            supervised.supervisor.run(supervised.attempt)
-            yield supervised
-            _log_start(supervised)  # only now: it starts earlier so
+            del self._committed[receiver]
+            together[0].launch(together)
+            for start in together:
+                yield start
+                claim = start.claim  # logged only now: it starts earlier so
+                logger.info(
+                    "job=%d attempt=%d start reason=%r", claim.job, claim.number, start.reason
+                )
 
     def promised(self) -> Iterator[Claim]:
-        """Return what is claimed and could not be launched yet."""
-        yield from (supervised.claim for supervised in self._committed)
+        """Return what is claimed and could not be launched yet, also in the transaction that is still open."""
+        starts = chain(self._claimed, *self._committed.values())
+        yield from (start.claim for start in starts)
 
     def claimed(self) -> Iterator[Claim]:
         """Return what is claimed in the transaction that is still open."""
-        yield from (supervised.claim for supervised in self._claimed)
+        yield from (start.claim for start in self._claimed)
         yield from (claim for claim, _ in self._given_up)
 
     def undo(self) -> None:
         """Take everything back; the transaction came to nothing."""
-        for supervised in self._claimed:
-            self._fork_servers.give_back(supervised.environment, supervised.supervisor)
+        for start in self._claimed:
+            if isinstance(start, Launched):
+                self._fork_servers.give_back(start.environment, start.supervisor)
         self._claimed.clear()
         self._given_up.clear()
 
@@ -179,15 +197,14 @@ class Launches:
         return hopeless
 
     def claim(self, ready: ReadyJob, start: Start) -> Reason | None:
-        """Promise a job its place; return why not, where it cannot start yet."""
+        """Promise a job its place here; return why not, where it cannot start yet."""
         environment = ready.lane.environment
         if not self._outage.admits(time.monotonic()):
             self.again_s = LOOK_AGAIN_S
             return self._outage.reason
-        before = self.in_the_way(ready.id)
+        before = self._in_the_way(ready.id)
         if before.unclear or before.living:
-            self.again_s = LOOK_AGAIN_S
-            return obstacle(before)
+            return self._obstacle(before)
         try:
             supervisor = self._fork_servers.take(environment)
         except Unusable as error:
@@ -196,37 +213,52 @@ class Launches:
         if supervisor is None:
             return WORKER_STARTING
         try:
-            claim = self._queue.claim(
-                ready.id,
-                seat_of(start, supervisor.who),
-                reason=start.reason,
-                now=self._clock(),
-                number=before.number,
-                prepare=self._make_folder,
-            )
+            claim = self._claim(ready, seat_of(start, supervisor.who), start.reason, before.number)
         except BaseException:
             self._fork_servers.give_back(environment, supervisor)
             raise
-        if claim is None:  # its owner cancelled it meanwhile, or it was set aside
+        if claim is None:
             self._fork_servers.give_back(environment, supervisor)
-            self.again_s = 0.0  # there may be others behind it
             return None
-        if before.began and claim.spec.terms.rerun == "never":
+        if self._must_not_run(claim, before):
             self._fork_servers.give_back(environment, supervisor)
-            why = RAN_BEFORE.format(before.began[-1].folder)
-            self._given_up.append((claim, Unusable(why, sure=False)))
             return None
-        attempt = self._home.attempt(claim.job, claim.number)
         self._outage.tried(time.monotonic())
         self._claimed.append(
             Launched(
                 claim=claim,
-                attempt=attempt,
+                attempt=self._home.attempt(claim.job, claim.number),
                 supervisor=supervisor,
                 environment=environment,
                 place=Place(job=ready, start=start),
             )
         )
+        return None
+
+    def send(
+        self, ready: ReadyJob, start: Start, link: PilotLink, settings: BackendSettings
+    ) -> Reason | None:
+        """Promise a job its place on a pilot; return why not, where it cannot start yet."""
+        before = self._in_the_way(ready.id)
+        if before.unclear or before.living:
+            return self._obstacle(before)
+        seat = seat_of(start, nobody(f"{PILOT}{link.token}"))
+        reason = f"{start.reason}, {_place_of(link)} of {settings.name}"
+        lay_out = partial(self._lay_out, link, NodePaths(settings))
+        try:
+            claim = self._claim(ready, seat, reason, before.number, lay_out)
+        except OSError as error:  # what other places start must not wait for this file system
+            self.again_s = LOOK_AGAIN_S
+            where = link.folder.attempts
+            text = f"no folder for its attempt can be made in {where}: {error.strerror or error}"
+            return Reason(code=ReasonCode.CANNOT_START, text=text)
+        if claim is None:
+            return None
+        attempt = OnPilot(claim=claim, link=link, clock=self._clock, reason=start.reason)
+        if self._must_not_run(claim, before):
+            void_attempt(attempt.attempt)  # whoever serves next sends it nowhere
+        else:
+            self._claimed.append(attempt)
         return None
 
     def prepare(self, place: Place) -> Attempt | None:
@@ -254,7 +286,7 @@ class Launches:
             order_of(self._home, claim, claim.spec_text, claim.context_text),
         )
 
-    def in_the_way(self, job: int) -> Unrecorded:
+    def _in_the_way(self, job: int) -> Unrecorded:
         """Look what lies where a job's next attempt goes; what is unclear keeps no other job waiting."""
         number, now = self._queue.next_attempt(job), time.monotonic()
         if self._orders.holds(job, number):
@@ -275,6 +307,31 @@ class Launches:
         for path in (self._home.database_log, self._home.attempts, self._home.folder):
             sync(path)
 
+    def _claim(
+        self,
+        ready: ReadyJob,
+        seat: Seat,
+        reason: str,
+        number: int,
+        prepare: Callable[[Claim], None] | None = None,
+    ) -> Claim | None:
+        """Claim a job; None: its owner cancelled it meanwhile, or it was set aside.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        claim = self._queue.claim(
+            ready.id,
+            seat,
+            reason=reason,
+            now=self._clock(),
+            number=number,
+            prepare=prepare or self._make_folder,
+        )
+        if claim is None:
+            self.again_s = 0.0  # there may be others behind it
+        return claim
+
     def _make_folder(self, claim: Claim) -> None:
         """Make an attempt's folder.
 
@@ -287,18 +344,43 @@ class Launches:
             order_of(self._home, claim, claim.spec_text, claim.context_text),
         )
 
+    def _lay_out(self, link: PilotLink, paths: NodePaths, claim: Claim) -> None:
+        """Make an attempt's folder below its pilot's, and its name in the home.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        spec, context = paths.spec(spec_text_of(claim)), paths.context(claim.context_text)
+        text = order_of(self._home, claim, spec, context)
+        there = link.folder.attempt(name_of_claim(claim))
+        there.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_whole(there.text(SPEC), text)
+        if claim.spec.log_link is not None:  # it has another name from the start
+            write_whole(there.text(LOG), "")
+        _link_attempt(self._home.attempt(claim.job, claim.number), there)
+
     def _give_up(self, ready: ReadyJob, start: Start, why: Unusable, number: int) -> None:
         """Claim a job without a supervisor, so that its attempt can end."""
-        claim = self._queue.claim(
-            ready.id,
-            seat_of(start, nobody(boot_id())),
-            reason=start.reason,
-            now=self._clock(),
-            number=number,
-            prepare=self._make_folder,
-        )
+        claim = self._claim(ready, seat_of(start, nobody(boot_id())), start.reason, number)
         if claim is not None:
             self._given_up.append((claim, why))
+
+    def _must_not_run(self, claim: Claim, before: Unrecorded) -> bool:
+        """Give up what must never run twice where an attempt of it may have begun that is not on record."""
+        if not before.began or claim.spec.terms.rerun != "never":
+            return False
+        why = RAN_BEFORE.format(before.began[-1].folder)
+        self._given_up.append((claim, Unusable(why, sure=False)))
+        return True
+
+    def _obstacle(self, before: Unrecorded) -> Reason:
+        """Return why a job does not start in whose way something lies."""
+        self.again_s = LOOK_AGAIN_S
+        if before.unclear:
+            text = UNCLEAR_BEFORE.format(before.unclear)
+            return Reason(code=ReasonCode.ATTEMPT_UNCLEAR, text=text)
+        text = STILL_RUNS.format(before.living[0].folder)
+        return Reason(code=ReasonCode.ATTEMPT_RUNS, text=text)
 
 
 def seat_of(start: Start, who: Identity) -> Seat:
@@ -333,17 +415,32 @@ def order_of(home: Home, claim: Claim, spec_text: str, context_text: str) -> str
     )
 
 
-def _log_start(supervised: Launched) -> None:
-    claim, reason = supervised.claim, supervised.place.start.reason
-    logger.info("job=%d attempt=%d start reason=%r", claim.job, claim.number, reason)
+def _place_of(link: PilotLink) -> str:
+    """Return where a pilot is, in words: its token tells nobody anything."""
+    hello = link.hello
+    if hello is None:
+        return f"pilot {link.token}"
+    node = f"node {hello.node or hello.host}"
+    return f"{node}, job {hello.job}" if hello.job else node
 
 
-def obstacle(before: Unrecorded) -> Reason:
-    """Return why a job does not start in whose way something lies."""
-    if before.unclear:
-        return Reason(code=ReasonCode.ATTEMPT_UNCLEAR, text=UNCLEAR_BEFORE.format(before.unclear))
-    text = STILL_RUNS.format(before.living[0].folder)
-    return Reason(code=ReasonCode.ATTEMPT_RUNS, text=text)
+def _link_attempt(here: Attempt, there: Attempt) -> None:
+    """Let a name in the home lead to an attempt's folder on a pilot; what a transaction left is replaced.
+
+    Raises:
+        OSError: somebody's files lie there, or the disk is full.
+    """
+    try:
+        here.folder.symlink_to(there.folder)
+    except FileExistsError:
+        if here.folder.is_symlink():
+            here.folder.unlink()
+        else:  # an order that was written ahead, and an empty log
+            here.log.unlink(missing_ok=True)
+            here.spec.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                here.folder.rmdir()
+        here.folder.symlink_to(there.folder)
 
 
 NO_ROOM = Reason(

@@ -12,7 +12,7 @@ from launcher.backends.settings import Backends, BackendSettings
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Spec, Terms
-from launcher.scheduler import attempts_elsewhere
+from launcher.scheduler import attempt_watch
 from launcher.scheduler.attempt_watch import RunningAttempts
 from launcher.scheduler.dispatch import Dispatch
 from launcher.scheduler.gpus.gpu_state import Accelerators
@@ -139,10 +139,10 @@ class Office:
             reasons = self.dispatch.decide(ready, line, requests, own)
             assert 1 / (not fails)
         if fails:
-            self.dispatch.sending.undo()
+            self.launches.undo()
             self.store.scheduling.forget()
-        self.dispatch.sending.commit()
-        for watch in self.dispatch.send() if sends else ():
+        self.launches.commit()
+        for watch in self.launches.go() if sends else ():
             self.attempts.add(watch.claim, watch)
         return reasons
 
@@ -159,7 +159,7 @@ class Office:
 def office(
     home: Home, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Office]:
-    monkeypatch.setattr(attempts_elsewhere, "ORPHANS_S", 0.0)
+    monkeypatch.setattr(attempt_watch, "ORPHANS_S", 0.0)
     office = Office(home, store, tmp_path / "pilots")
     yield office
     office.pool.close()

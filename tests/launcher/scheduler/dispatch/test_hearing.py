@@ -7,12 +7,8 @@ import pytest
 
 from launcher.backends.channel import Ended, Leaving, Run, Stop
 from launcher.backends.pilot import PilotLink
-from launcher.scheduler.attempts_elsewhere import (
-    EndAwaited,
-    OnPilot,
-    StopUnexplained,
-    Unheard,
-)
+from launcher.scheduler import attempt_watch
+from launcher.scheduler.attempt_watch import UNTOLD, Awaited, OnPilot
 from launcher.states import Done, Failed, Lost, Outcome, Stopped, Void
 from launcher.store.rows import PILOT
 from launcher.workers.attempt_watch import Watch
@@ -60,17 +56,19 @@ def test_end_without_words_is_read_from_the_folder_and_waited_for(
 ) -> None:
     pilot.tell(Ended(attempt="1-1"))
     ((_, awaited),) = office.news()
-    assert isinstance(awaited, EndAwaited)
+    assert isinstance(awaited, Awaited)
     assert awaited.ending() is None
     begun(pilot, "1-1", Failed(at=NOW, error="x"))
     assert awaited.ending() == Failed(at=NOW, error="x")
 
 
-def test_end_that_is_never_seen_is_lost_after_a_minute(office: Office, pilot: Pilot) -> None:
-    claim = office.store.scheduling.claims()[0]
-    attempt = pilot.folder.attempt("1-1")
-    late = EndAwaited(claim=claim, attempt=attempt, clock=lambda: NOW, until=0.0)
-    assert isinstance(late.ending(), Lost)
+def test_end_that_is_never_seen_is_lost_after_a_minute(
+    office: Office, pilot: Pilot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt_watch, "PATIENCE_S", 0.0)
+    pilot.tell(Ended(attempt="1-1"))
+    folder = pilot.folder.attempt("1-1").folder
+    assert office.news() == [(1, Lost(at=NOW, why=UNTOLD.format(folder)))]
 
 
 def test_time_of_a_node_whose_clock_is_wrong_is_not_taken_over(
@@ -226,14 +224,19 @@ def test_attempt_that_ends_with_its_pilot_has_the_reason_that_the_engine_gives(
     office: Office, pilot: Pilot
 ) -> None:
     ((_, awaited),) = signalled(office, pilot, Stopped(at=NOW, by="SIGTERM"))
-    assert isinstance(awaited, StopUnexplained)
+    assert isinstance(awaited, Awaited)
     assert awaited.ending() is None
     (link,) = office.fleet.pilots
     link.end = "allocation 12 of slurm was cancelled"
     assert awaited.ending() == Stopped(at=NOW, by="allocation 12 of slurm was cancelled")
-    link.end = ""
-    late = replace(awaited, until=0.0)
-    assert late.ending() == Stopped(at=NOW, by="allocation of box got SIGTERM")
+
+
+def test_attempt_that_ends_with_its_pilot_waits_for_a_reason_for_seconds_only(
+    office: Office, pilot: Pilot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt_watch, "WORD_S", 0.0)
+    stopped = Stopped(at=NOW, by="allocation of box got SIGTERM")
+    assert signalled(office, pilot, Stopped(at=NOW, by="SIGTERM")) == [(1, stopped)]
 
 
 def test_attempt_that_is_done_when_its_pilot_is_to_end_waits_for_no_reason(
@@ -289,7 +292,7 @@ def test_pilot_that_the_home_has_no_record_of_ends_what_runs_before_that_is_lost
     office.fleet.pilots.clear()
     office.fleet.ending = 0.0
     watch = office.dispatch.hearing.adopt(office.store.scheduling.claims()[0])
-    assert isinstance(watch, Unheard)
+    assert isinstance(watch, Awaited)
     assert is_buried(pilot.folder.folder)
     assert watch.ending() is None
     begun(pilot, "1-1", Stopped(at=NOW))
@@ -303,7 +306,7 @@ def test_pilot_is_not_buried_before_what_is_claimed_there_was_ended(office: Offi
     office.fleet.lost["lp-1"] = "node n1 is down"
     assert [*office.dispatch.hearing.bury()] == []
     assert office.fleet.done == []
-    for watch in office.dispatch.send():
+    for watch in office.launches.go():
         office.attempts.add(watch.claim, watch)
     assert isinstance(buried(office, "node n1 is down"), Void)
 

@@ -67,9 +67,9 @@ def test_what_a_job_took_there_is_learned_with_the_card_on_which_it_was(office: 
     office.dispatch.hearing.hear()
     office.dispatch.places.look_at_gpus()
     (claim,) = office.store.scheduling.claims()
-    gpus = office.dispatch.places.gpus_of(claim)
-    assert gpus is not None
-    measured = gpus.measured(claim)
+    place = office.dispatch.places.of(claim)
+    assert place is not None
+    measured = place.measured(claim)
     assert (measured.peak, measured.machine) == (12 * GIB, CARD.fingerprint)
 
 
@@ -80,9 +80,9 @@ def test_peak_of_a_short_job_is_what_its_worker_told_last(office: Office) -> Non
     (claim,) = office.store.scheduling.claims()
     share = Share(pilot.folder.attempt("1-1").folder)
     share.report(reserved=GIB, peak=3 * GIB, last=True)
-    gpus = office.dispatch.places.gpus_of(claim)
-    assert gpus is not None
-    assert gpus.measured(claim).peak == 3 * GIB + CONTEXT
+    place = office.dispatch.places.of(claim)
+    assert place is not None
+    assert place.measured(claim).peak == 3 * GIB + CONTEXT
 
 
 def test_jobs_that_share_a_card_of_a_pilot_are_told_how_much_of_it_is_theirs(
@@ -108,7 +108,7 @@ def test_memory_of_an_attempt_that_has_just_ended_counts_as_free(office: Office)
     office.dispatch.places.look_at_gpus()
     office.attempts.remove(1)
     (place,) = office.dispatch.places.all()
-    assert [gpu.used for gpu in place.gpus.now([])] == [0]
+    assert [gpu.used for gpu in place.machine({}).gpus] == [0]
 
 
 def test_job_whose_card_on_a_pilot_fails_has_to_leave_it(office: Office) -> None:

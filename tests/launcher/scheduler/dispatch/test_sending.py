@@ -6,8 +6,7 @@ from pathlib import Path
 
 from launcher.backends.channel import Run
 from launcher.backends.settings import Backends
-from launcher.states import Lost, Outcome, State
-from launcher.store.rows import Claim
+from launcher.states import State
 from launcher.workers.order import OrderWriter, read_order
 from launcher.workers.started_file import void_attempt
 from tests.build import a_spec, job_row
@@ -91,10 +90,9 @@ def test_job_that_must_never_run_twice_is_not_sent_where_an_attempt_is_not_on_re
     before.spec.write_text("{}")
     before.started.write_text('{"pid": 1, "start_ticks": 1, "boot": "another"}\n')
     office.decide()
-    ends: list[tuple[Claim, Outcome]] = []
-    office.dispatch.sending.end_refused(lambda claim, outcome: ends.append((claim, outcome)))
-    ((claim, outcome),) = ends
-    assert (claim.number, isinstance(outcome, Lost), pilot.orders()) == (2, True, [])
+    ((claim, why),) = office.launches.hopeless()
+    assert (claim.number, why.sure, pilot.orders()) == (2, False, [])
+    assert str(why) == f"the queue has no record of the attempt in {before.folder}"
     attempt = pilot.folder.attempt(f"{job}-2")
     assert void_attempt(attempt)  # whoever sends it all the same starts nothing
 
