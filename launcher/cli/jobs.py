@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import click
 
@@ -26,6 +27,12 @@ dry_run_option = click.option(
 )
 yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 many = click.argument("patterns", nargs=-1, required=True, metavar="PATTERN…", shell_complete=JOBS)
+some = click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=JOBS)
+
+
+def of_jobs(**settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """Return what makes a verb of a function, whose help ends with what a PATTERN is."""
+    return click.command(epilog=f"PATTERN: {HELP}", **settings)
 
 
 def select(store: Store, patterns: Sequence[str], *, newest: bool = False) -> list[JobRow]:

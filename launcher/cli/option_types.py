@@ -47,6 +47,11 @@ class TextDefaultOption(click.Option):
         return extra
 
 
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object (schema 1)."
+)
+
+
 def typed(takes: ValueType) -> Value:
     """Return the type of an option that reads its values as task files do."""
     return Value(takes.metavar, lambda text: takes.read(text, time.time()))

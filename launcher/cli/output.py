@@ -11,17 +11,18 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import click
 
+from launcher.cli.option_types import Command, json_option
 from launcher.errors import UsageError
 from launcher.results.formats import latex_text, parquet_bytes
-from launcher.screens.format import columns, harmless, tabbed
+from launcher.screens.format import columns, harmless
 from launcher.screens.result_table import Metric, read_metric, short
-from launcher.screens.terminal import terminal_width
+from launcher.screens.terminal import say, terminal_width
+from launcher.screens.text_table import Line
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 Cell = str | int | float | None
 NONE = "–"
 _SPECIAL = re.compile(r"([\\`*_~|<\[\]&])")  # what Markdown takes for more than a character
@@ -57,25 +58,21 @@ class Answer(NamedTuple):
     """What there is to print, each form made when it is asked for."""
 
     record: Callable[[], Mapping[str, Any]]  # the object, without its schema
-    cells: Callable[
-        [], Sequence[Sequence[Any]]
-    ]  # the names of the columns, and rows in full precision
-    tabs: Callable[[], Sequence[Sequence[Any]]]  # lines for a pipe
-    texts: Callable[[], Iterable[Texts]]  # tables for a text
-    drawn: Callable[[int], str]  # for a terminal of so many columns
+    tabs: Callable[[], Iterable[Sequence[Any]]]  # lines for a pipe
+    drawn: Callable[[int], str | Iterable[Line]]  # for a terminal of so many columns
+    # of what has other forms, too: the names of the columns with rows in full precision, and tables for a text
+    cells: Callable[[], Sequence[Sequence[Any]]] = tuple
+    texts: Callable[[], Iterable[Texts]] = tuple
 
 
 def form_options(command: Command) -> Command:
     """Add the options that choose the form, `form` and `as_json`."""
-    command = click.option(
-        "--json", "as_json", is_flag=True, help="Print one JSON object (schema 1)."
-    )(command)
     return click.option(
         "--format",
         "form",
         type=click.Choice([form.value for form in Format]),
         help="Output format.  [default: table in a terminal, lines with tabs in a pipe]",
-    )(command)
+    )(json_option(command))
 
 
 def chosen_form(form: str | None, *, as_json: bool) -> Format:
@@ -95,8 +92,13 @@ def chosen_form(form: str | None, *, as_json: bool) -> Format:
     return Format.TABLE if sys.stdout.isatty() else Format.TABS
 
 
+def tell(answer: Answer, *, as_json: bool) -> None:
+    """Write an answer to the standard output that has none of the other forms."""
+    write(answer, chosen_form(None, as_json=as_json))
+
+
 def write(answer: Answer, form: Format) -> None:
-    """Write an answer to the standard output."""
+    """Write an answer to the standard output; a pipe gets nothing where there is no row."""
     match form:
         case Format.JSON:
             click.echo(json_text({"schema": 1, **answer.record()}))
@@ -109,9 +111,14 @@ def write(answer: Answer, form: Format) -> None:
             head, *rows = answer.cells()
             click.echo(parquet_bytes([str(name) for name in head], rows), nl=False)
         case Format.TABS:
-            click.echo(tabbed(tuple(map(_tab, row)) for row in answer.tabs()))
+            for row in answer.tabs():
+                click.echo("\t".join(map(_tab, row)))
         case Format.TABLE:
-            click.echo(answer.drawn(terminal_width()))
+            drawn = answer.drawn(terminal_width())
+            if isinstance(drawn, str):
+                click.echo(drawn)
+            else:
+                say(drawn)
         case _:
             written = markdown_text if form is Format.MARKDOWN else latex_text
             tables = [written(table.lines, right=table.right) for table in answer.texts()]
@@ -135,13 +142,11 @@ def print_table(
         as_json: print the object.
         nothing: what is said on stderr where there is no row.
     """
-    texts = Texts(head, [tuple(map(harmless, row)) for row in rows], frozenset(range(1, len(head))))
-    if as_json:
-        click.echo(json.dumps({"schema": 1, **record}))
-    elif not rows:
-        click.echo(nothing, err=True)
+    if rows or as_json:
+        texts = Texts(head, rows, frozenset(range(1, len(head))))
+        tell(Answer(lambda: record, lambda: rows, lambda _: lined_up(texts)), as_json=as_json)
     else:
-        click.echo(lined_up(texts) if sys.stdout.isatty() else tabbed(texts.rows))
+        click.echo(nothing, err=True)
 
 
 def lined_up(table: Texts) -> str:

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import click
 
-from launcher.cli.complete import JOBS
 from launcher.cli.jobs import (
-    HELP,
     NOTHING_CHANGED,
     ask,
     dry_run_option,
+    of_jobs,
     rehearse,
     say,
     select,
+    some,
     yes_option,
 )
 from launcher.cli.option_types import States, span, whole
@@ -94,8 +94,8 @@ BATCH = 500  # jobs; the queue is written in between, and others write it too
 NAMED = 20  # folders that were left
 
 
-@click.command(epilog=f"PATTERN: {HELP}")
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=JOBS)
+@of_jobs()
+@some
 @click.option(
     "--older", type=span(), help="Delete only jobs that ended before this time span, such as 30d."
 )

@@ -2,8 +2,7 @@
 
 import json
 import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -13,9 +12,10 @@ from launcher.backends.settings import configured_backends
 from launcher.cli.main import VERBS
 from launcher.cli.main import verb as verb_of
 from launcher.cli.option_defaults import defaults, options_of
-from launcher.cli.option_types import TextDefaultOption
+from launcher.cli.option_types import TextDefaultOption, json_option
+from launcher.cli.output import Answer, tell
 from launcher.notify.settings import NotifySettings, configured_notify, shown
-from launcher.screens.format import columns, harmless, tabbed
+from launcher.screens.format import columns, harmless
 from launcher.system.config import Configuration, Fault, read_configuration
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import Rules, notes
@@ -23,6 +23,7 @@ from launcher.system.paths import find_home
 from launcher.units import format_bytes, format_seconds
 
 PREFIX = "LAUNCHER"  # of environment variables
+Keys = tuple[str, ...]
 
 
 class Source(StrEnum):
@@ -58,7 +59,7 @@ class Value(NamedTuple):
 
 @click.command()
 @click.option("--all", "everything", is_flag=True, help="Also list every option of every verb.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+@json_option
 def command(everything: bool, as_json: bool) -> None:
     """Print your defaults, and where each is set.
 
@@ -74,63 +75,58 @@ def command(everything: bool, as_json: bool) -> None:
     configuration = read_configuration(os.environ, VERBS)
     messages = configured_notify(os.environ) or NotifySettings()
     values = [
-        *_general(configuration, os.environ),
+        _home(configuration),
+        *_words(configuration),
         *_sharing(configuration),
         *_backends(configuration),
         *_notify(configuration, messages),
-        *_options(configuration, os.environ, everything=everything),
+        *_options(configuration, everything=everything),
     ]
-    if as_json:
-        record: dict[str, Json] = {
-            "schema": 1,
-            "file": str(configuration.file),
-            "exists": configuration.exists,
+    file, exists = str(configuration.file), configuration.exists
+
+    def drawn(width: int) -> str:
+        lines = columns([("NAME", "VALUE", "COMES FROM"), *(value.cells() for value in values)])
+        head = f"file: {harmless(file)}{'' if exists else ' (there is none)'}"
+        cut = (line if len(line) <= width else f"{line[: width - 1]}…" for line in lines)
+        return "\n".join([head, *cut])
+
+    answer = Answer(
+        record=lambda: {
+            "file": file,
+            "exists": exists,
             "values": [value.record() for value in values],
-        }
-        click.echo(json.dumps(record))
-    elif not sys.stdout.isatty():
-        click.echo(tabbed(value.cells() for value in values))
-    else:
-        _draw(configuration, values)
+        },
+        tabs=lambda: [value.cells() for value in values],
+        drawn=drawn,
+    )
+    tell(answer, as_json=as_json)
     for note in (*notes(configuration), *messages.notes):
         click.echo(note, err=True)
 
 
-def _draw(configuration: Configuration, values: Sequence[Value]) -> None:
-    width = os.get_terminal_size().columns or 80  # 0: it tells none
-    absent = "" if configuration.exists else " (there is none)"
-    click.echo(f"file: {harmless(str(configuration.file))}{absent}")
-    rows = [("NAME", "VALUE", "COMES FROM"), *(value.cells() for value in values)]
-    for line in columns(rows):
-        click.echo(line if len(line) <= width else f"{line[: width - 1]}…")
+def _of_file(configuration: Configuration, value: Json, *keys: str, name: str = "") -> Value:
+    """Return what the file sets, by default under the name that its keys make."""
+    return Value(name or ".".join(keys), value, Source.FILE, configuration.place(*keys))
 
 
-def _general(configuration: Configuration, environ: Mapping[str, str]) -> Iterator[Value]:
-    """Give the values that belong to no verb."""
-    home = str(find_home(environ).folder)
-    if environ.get("LAUNCHER_HOME"):
-        yield Value(name="home", value=home, source=Source.ENVIRONMENT, where="LAUNCHER_HOME")
-    elif configuration.home is not None:
-        yield Value(name="home", value=home, source=Source.FILE, where=configuration.place("home"))
-    else:
-        yield Value(name="home", value=home)
-    for table, words in (
-        ("subsets", configuration.subsets),
-        ("modifiers", configuration.modifiers),
-    ):
+def _home(configuration: Configuration) -> Value:
+    home = str(find_home(os.environ).folder)
+    if os.environ.get("LAUNCHER_HOME"):
+        return Value("home", home, Source.ENVIRONMENT, "LAUNCHER_HOME")
+    if configuration.home is not None:
+        return _of_file(configuration, home, "home")
+    return Value("home", home)
+
+
+def _words(configuration: Configuration) -> Iterator[Value]:
+    tables = {"subsets": configuration.subsets, "modifiers": configuration.modifiers}
+    for table, words in tables.items():
         for word, folders in words.items():
-            where = configuration.place(table, word)
-            name, value = f"{table}.{word}", list[Json](folders)
-            yield Value(name=name, value=value, source=Source.FILE, where=where)
+            yield _of_file(configuration, list[Json](folders), table, word)
 
 
 def _sharing(configuration: Configuration) -> Iterator[Value]:
     """Give how the GPUs are shared, as the file says it or as is built in."""
-    from_file = {
-        key[1].replace("-", "_")
-        for key in configuration.lines
-        if key[:1] == ("sharing",) and key[1:]
-    }
     rules = configuration.rules or Rules()
     values: dict[str, Json] = {
         "reserve": format_bytes(rules.reserve),
@@ -139,11 +135,10 @@ def _sharing(configuration: Configuration) -> Iterator[Value]:
         "devices": None if rules.devices is None else [*rules.devices],
     }
     for key, value in values.items():
-        if key in from_file:
-            where = configuration.place("sharing", key)
-            yield Value(name=f"sharing.{key}", value=value, source=Source.FILE, where=where)
+        if {("sharing", key), ("sharing", key.replace("_", "-"))} & {*configuration.lines}:
+            yield _of_file(configuration, value, "sharing", key)
         else:
-            yield Value(name=f"sharing.{key}", value=value)
+            yield Value(f"sharing.{key}", value)
 
 
 def _backends(configuration: Configuration) -> Iterator[Value]:
@@ -154,36 +149,31 @@ def _backends(configuration: Configuration) -> Iterator[Value]:
     """
     backends = configured_backends(os.environ)
     if configuration.on is not None:
-        names: list[Json] = [*backends.default]
-        yield Value(name="on", value=names, source=Source.FILE, where=configuration.place("on"))
-    tables = configuration.backends if isinstance(configuration.backends, dict) else {}
-    for table, entry in tables.items():
-        for key, value in entry.items():
-            where = configuration.place("backends", table, key)
-            name = f"backends.{table}.{key.replace('-', '_')}"
-            yield Value(name=name, value=value, source=Source.FILE, where=where)
+        yield _of_file(configuration, [*backends.default], "on")
+    yield from _tables(configuration, "backends", configuration.backends)
 
 
 def _notify(configuration: Configuration, messages: NotifySettings) -> Iterator[Value]:
     """Give what the file says of messages; of an address only that there is one."""
-    targets = {target.name: target for target in messages.targets}
-    table = configuration.notify if isinstance(configuration.notify, dict) else {}
-    for key, value in table.items():
-        if key not in targets:
-            where = configuration.place("notify", key)
-            name = f"notify.{key.replace('-', '_')}"
-            yield Value(name=name, value=value, source=Source.FILE, where=where)
-            continue
-        for below, each in value.items():
-            shown_value = shown(targets[key]) if below == "url" else each
-            where = configuration.place("notify", key, below)
-            name = f"notify.{key}.{below.replace('-', '_')}"
-            yield Value(name=name, value=shown_value, source=Source.FILE, where=where)
+    addresses = {f"notify.{target.name}.url": shown(target) for target in messages.targets}
+    for value in _tables(configuration, "notify", configuration.notify):
+        yield value._replace(value=addresses.get(value.name, value.value))
 
 
-def _options(
-    configuration: Configuration, environ: Mapping[str, str], *, everything: bool
-) -> Iterator[Value]:
+def _tables(configuration: Configuration, table: str, content: object) -> Iterator[Value]:
+    """Give what stands in a table and in those below it."""
+    for key, value in content.items() if isinstance(content, dict) else ():
+        if isinstance(value, dict):
+            for below, each in value.items():
+                name = f"{table}.{key}.{below.replace('-', '_')}"
+                yield _of_file(configuration, each, table, key, below, name=name)
+        else:
+            yield _of_file(
+                configuration, value, table, key, name=f"{table}.{key.replace('-', '_')}"
+            )
+
+
+def _options(configuration: Configuration, *, everything: bool) -> Iterator[Value]:
     """Give the options that are set; with `everything` also the others.
 
     Raises:
@@ -193,37 +183,26 @@ def _options(
     values: list[Value] = []
     for name in VERBS:
         verb = verb_of(name)
-        table = configuration.options.get(name, {})
-        from_file = defaults(verb, (name,), table, faults)
-        values += _of_verb(verb, (name,), from_file, configuration, environ)
+        from_file = defaults(verb, (name,), configuration.options.get(name, {}), faults)
+        values += _of_verb(verb, (name,), from_file, configuration)
     configuration.refuse(faults)
     yield from (value for value in values if everything or value.source is not Source.DEFAULT)
 
 
 def _of_verb(
-    verb: click.Command,
-    keys: tuple[str, ...],
-    from_file: Mapping[str, Any],
-    configuration: Configuration,
-    environ: Mapping[str, str],
+    verb: click.Command, keys: Keys, from_file: Mapping[str, Any], configuration: Configuration
 ) -> Iterator[Value]:
     for key, option in options_of(verb).items():
         parameter = option.name or ""
         variable = "_".join((PREFIX, *keys, parameter)).upper().replace("-", "_")
-        name = ".".join((*keys, key))
-        if environ.get(variable):
-            yield Value(
-                name=name, value=environ[variable], source=Source.ENVIRONMENT, where=variable
-            )
+        if value := os.environ.get(variable):
+            yield Value(".".join((*keys, key)), value, Source.ENVIRONMENT, variable)
         elif parameter in from_file:
-            where = configuration.place(*keys, key)
-            yield Value(name=name, value=from_file[parameter], source=Source.FILE, where=where)
+            yield _of_file(configuration, from_file[parameter], *keys, key)
         else:
-            yield Value(name=name, value=_built_in(option))
+            yield Value(".".join((*keys, key)), _built_in(option))
     for below, subcommand in verb.commands.items() if isinstance(verb, click.Group) else ():
-        yield from _of_verb(
-            subcommand, (*keys, below), from_file.get(below, {}), configuration, environ
-        )
+        yield from _of_verb(subcommand, (*keys, below), from_file.get(below, {}), configuration)
 
 
 def _built_in(option: click.Option) -> Json:

@@ -1,8 +1,6 @@
 """`launcher doctor`: what is wrong with this machine for jobs, and what to do about it."""
 
-import json
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -15,10 +13,12 @@ from launcher.cli.doctor.checks import Finding, Verdict, check
 from launcher.cli.doctor.facts import gather
 from launcher.cli.main import VERBS, cli
 from launcher.cli.option_defaults import defaults
+from launcher.cli.option_types import json_option
+from launcher.cli.output import Answer, tell
 from launcher.errors import MachineError, UsageError
 from launcher.notify.settings import configured_notify
-from launcher.screens.format import harmless, tabbed
-from launcher.screens.terminal import say, speaks_unicode, width
+from launcher.screens.format import harmless
+from launcher.screens.terminal import speaks_unicode
 from launcher.screens.text_table import Line, Span, Tone
 from launcher.system.config import Fault, Options, read_configuration
 
@@ -36,7 +36,7 @@ _LEAST = 20  # columns for the summary, however narrow the screen
 @click.option(
     "--deep", is_flag=True, help="Also compute something with torch on a GPU; takes longer."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+@json_option
 def command(deep: bool, as_json: bool) -> int:
     """Check driver, torch, GPUs, disks, limits and the queue; change nothing.
 
@@ -51,13 +51,12 @@ def command(deep: bool, as_json: bool) -> int:
     """
     unicode, faults = speaks_unicode(os.environ), _faults(os.environ)
     findings = check(gather(os.environ, unicode=unicode, faults=faults, deep=deep))
-    if as_json:
-        report = {"schema": 1, "findings": [finding.record() for finding in findings]}
-        click.echo(json.dumps(report))
-    elif sys.stdout.isatty():
-        say(draw(findings, width()))
-    else:
-        click.echo(tabbed(finding.columns() for finding in findings))
+    answer = Answer(
+        record=lambda: {"findings": [finding.record() for finding in findings]},
+        tabs=lambda: [finding.columns() for finding in findings],
+        drawn=partial(draw, findings),
+    )
+    tell(answer, as_json=as_json)
     sick = any(finding.verdict is Verdict.TROUBLE for finding in findings)
     return MachineError.exit_code if sick else 0
 

@@ -1,18 +1,17 @@
 """`launcher gpus`: the GPUs of this machine, who uses them, and what is wrong with them."""
 
-import json
 import os
-import sys
+from functools import partial
 
 import click
 
 from launcher.backends.pilots_file import seen_pilots
+from launcher.cli.option_types import json_option
+from launcher.cli.output import Answer, tell
 from launcher.gpu.monitor import look_once
 from launcher.gpu.nvml import Nvml
-from launcher.screens.format import tabbed
 from launcher.screens.gpu_view import draw, gauges_of, recalled, scheduler_sees
 from launcher.screens.pilots import pilot_gauges
-from launcher.screens.terminal import say, width
 from launcher.store.client import open_queue
 from launcher.store.rows import Claim
 from launcher.system.config import read_configuration
@@ -23,7 +22,7 @@ PATIENCE_S = 30.0  # a driver takes seconds to wake cards that sleep
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+@json_option
 def command(as_json: bool) -> None:
     """List the GPUs with their memory, users and health; those of pilots as these told last.
 
@@ -43,15 +42,18 @@ def command(as_json: bool) -> None:
     ours = [claim for claim in claims if not claim.pilot]
     gauges = gauges_of(recalled(gpus, *scheduler_sees(home)), ours, home)
     gauges += pilot_gauges(home, seen_pilots(home), claims)
-    if as_json:
-        listed = [gauge.record() for gauge in gauges]
-        click.echo(json.dumps({"schema": 1, "absent": probe.absent or None, "gpus": listed}))
-    elif not gauges:
-        click.echo(f"no GPUs: {probe.absent or 'the driver lists none'}", err=True)
-    elif sys.stdout.isatty():
-        say(draw(gauges, width()))
+    if gauges or as_json:
+        answer = Answer(
+            record=lambda: {
+                "absent": probe.absent or None,
+                "gpus": [gauge.record() for gauge in gauges],
+            },
+            tabs=lambda: [gauge.columns() for gauge in gauges],
+            drawn=partial(draw, gauges),
+        )
+        tell(answer, as_json=as_json)
     else:
-        click.echo(tabbed(gauge.columns() for gauge in gauges))
+        click.echo(f"no GPUs: {probe.absent or 'the driver lists none'}", err=True)
     for note in notes(read_configuration(os.environ)):
         click.echo(note, err=True)
 

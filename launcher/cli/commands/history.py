@@ -1,8 +1,6 @@
 """`launcher history`: what the queue did, what that took, and why some of it failed."""
 
-import json
 import os
-import sys
 import time
 from datetime import datetime
 from textwrap import wrap
@@ -10,14 +8,14 @@ from textwrap import wrap
 import click
 
 from launcher.backends.pilots_file import past_pilots
-from launcher.cli.complete import JOBS
-from launcher.cli.jobs import HELP, select
+from launcher.cli.jobs import of_jobs, select, some
+from launcher.cli.option_types import json_option
+from launcher.cli.output import Answer, tell
 from launcher.errors import UsageError
-from launcher.screens.format import iso, moment, tabbed
+from launcher.screens.format import iso, moment
 from launcher.screens.history_view import SECTIONS, columns, draw, headline, record
 from launcher.screens.pilots import HERE
-from launcher.screens.terminal import say, width
-from launcher.screens.text_table import Tone, line
+from launcher.screens.text_table import Line, Tone, line
 from launcher.store.client import open_queue
 from launcher.store.history import History, Past
 from launcher.system.paths import Home, find_home
@@ -26,8 +24,8 @@ from launcher.units import parse_seconds
 NOTHING = "nothing has ended or run yet"
 
 
-@click.command(epilog=f"PATTERN: {HELP}")
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=JOBS)
+@of_jobs()
+@some
 @click.option(
     "--since",
     metavar="WHEN",
@@ -40,7 +38,7 @@ NOTHING = "nothing has ended or run yet"
     multiple=True,
     help="Print only this section, in full; repeatable.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+@json_option
 def command(
     patterns: tuple[str, ...], since: str | None, sections: tuple[str, ...], as_json: bool
 ) -> None:
@@ -78,18 +76,21 @@ def command(
             return
     else:
         past = Past()
-    if as_json:
-        document = {"schema": 1, "since": iso(begin) if since else None, **record(past, sections)}
-        click.echo(json.dumps(document))
-    elif not past.days:
-        click.echo(f"{NOTHING}{f' since {moment(begin)}' if since else ''}", err=True)
-    elif sys.stdout.isatty():
-        wide = width()
-        title = headline(past) + (f" since {moment(begin)}" if since else "")
-        head = [line(text, Tone.STRONG) for text in wrap(title, wide)]
-        say([*head, line(""), *draw(past, wide, sections)])
-    elif rows := columns(past, sections):
-        click.echo(tabbed(rows))
+    beginning = f" since {moment(begin)}" if since else ""
+
+    def drawn(width: int) -> list[Line]:
+        head = [line(text, Tone.STRONG) for text in wrap(headline(past) + beginning, width)]
+        return [*head, line(""), *draw(past, width, sections)]
+
+    if past.days or as_json:
+        answer = Answer(
+            record=lambda: {"since": iso(begin) if since else None, **record(past, sections)},
+            tabs=lambda: columns(past, sections),
+            drawn=drawn,
+        )
+        tell(answer, as_json=as_json)
+    else:
+        click.echo(f"{NOTHING}{beginning}", err=True)
 
 
 def places_by_token(home: Home) -> dict[str, tuple[str, str]]:

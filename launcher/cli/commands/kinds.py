@@ -1,8 +1,6 @@
 """`launcher kinds`: the installed kinds of jobs, and the settings of each."""
 
 import json
-import os
-import sys
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,11 +8,13 @@ from pathlib import Path
 import click
 
 from launcher.cli.complete import KINDS
+from launcher.cli.option_types import json_option
+from launcher.cli.output import Answer, tell
 from launcher.errors import MachineError, UnknownName, UsageError
 from launcher.kind_interface import Kind
 from launcher.kinds import find_kinds
 from launcher.planning.missing_packages import missing_packages
-from launcher.screens.format import columns, harmless, tabbed
+from launcher.screens.format import columns, harmless
 from launcher.system.files import Json, write_atomic
 from launcher.taskfile.schema.json_schema import task_schema
 from launcher.taskfile.schema.reference import reference, settings
@@ -26,7 +26,7 @@ _MOST_DEFAULT = 24  # columns
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[KIND]…", shell_complete=KINDS)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+@json_option
 def command(names: tuple[str, ...], as_json: bool) -> None:
     """List the installed kinds of jobs; with KIND, describe each of its settings.
 
@@ -43,16 +43,17 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
         if name not in usable:
             raise UnknownName("kind", name, usable)
     kinds = [usable[name] for name in dict.fromkeys(names)] or list(usable.values())
-    if as_json:
-        record = {"schema": 1, "kinds": [_record(kind) for kind in kinds]}
-        click.echo(json.dumps(record))
-    elif not sys.stdout.isatty():
-        for row in _rows(kinds, whole=bool(names)):
-            click.echo(tabbed([tuple(map(harmless, row))]))
-    else:
-        width = os.get_terminal_size().columns or 80  # 0: it tells none
+
+    def drawn(width: int) -> str:
         pages = [_page(kind, width) for kind in kinds] if names else [_table(kinds, width)]
-        click.echo("\n\n".join(pages))
+        return "\n\n".join(pages)
+
+    answer = Answer(
+        record=lambda: {"kinds": [_record(kind) for kind in kinds]},
+        tabs=lambda: _rows(kinds, whole=bool(names)),
+        drawn=drawn,
+    )
+    tell(answer, as_json=as_json)
 
 
 def _usable(wanted: Collection[str] = ()) -> dict[str, Kind]:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
-from launcher.cli.complete import JOBS
-from launcher.cli.jobs import HELP, select
-from launcher.cli.option_types import whole
+from launcher.cli.jobs import many, of_jobs, select
+from launcher.cli.option_types import json_option, whole
 from launcher.errors import UsageError, counted
 from launcher.screens.follow_logs import (
     Followers,
@@ -26,8 +25,8 @@ from launcher.system.files import MOST_BYTES, tail_offset
 from launcher.system.paths import Home
 
 
-@click.command(epilog=f"PATTERN: {HELP}")
-@click.argument("patterns", nargs=-1, required=True, metavar="PATTERN…", shell_complete=JOBS)
+@of_jobs()
+@many
 @click.option("-n", "--lines", type=whole(1), help="Print the last NUMBER lines only.")
 @click.option("-f", "--follow", is_flag=True, help="Follow the output until the jobs end.")
 @click.option("--attempt", type=whole(1), help="Print this attempt instead of the newest.")
@@ -36,7 +35,7 @@ from launcher.system.paths import Home
     is_flag=True,
     help="Print every byte unchanged; control characters may affect the terminal.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+@json_option
 def command(
     patterns: tuple[str, ...],
     lines: int | None,

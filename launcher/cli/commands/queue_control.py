@@ -8,7 +8,7 @@ import click
 from launcher.cli.complete import GROUPS, RUN_PREFIX, RUNS
 from launcher.cli.jobs import NOTHING_CHANGED, dry_run_option, groups_of
 from launcher.cli.left_pilots import left_pilots, number_of_pilots
-from launcher.cli.option_types import SHARE, policy_option, whole
+from launcher.cli.option_types import SHARE, json_option, policy_option, whole
 from launcher.cli.output import print_table
 from launcher.errors import MachineError, UsageError, counted, nearest
 from launcher.functions.checks import check_groups
@@ -128,7 +128,7 @@ def start(policy: Discipline | None) -> None:
 @click.option("--limit", type=whole(1, 1_000_000), help="Run at most this many at once.")
 @click.option("--no-limit", is_flag=True, help="Remove the limit.")
 @dry_run_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+@json_option
 def group(
     name: str | None, limit: int | None, no_limit: bool, dry_run: bool, as_json: bool
 ) -> None:
@@ -175,7 +175,7 @@ def group(
 @click.argument("run", required=False, shell_complete=RUNS)
 @click.argument("number", required=False, type=SHARE)
 @dry_run_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+@json_option
 def share(run: str | None, number: float | None, dry_run: bool, as_json: bool) -> None:
     """Set the share of RUN; without NUMBER print it, without RUN those of all runs with open jobs.
 

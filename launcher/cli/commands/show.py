@@ -6,6 +6,7 @@ import click
 
 from launcher.cli.complete import JOBS
 from launcher.cli.jobs import HELP, only_job
+from launcher.cli.option_types import json_option
 from launcher.cli.output import json_text
 from launcher.errors import UsageError, counted
 from launcher.screens.chart import number, sparkline
@@ -28,7 +29,7 @@ NEEDS = 10  # jobs that are listed; the others are counted
 
 @click.command(epilog=f"JOB: {HELP}")
 @click.argument("job", shell_complete=JOBS)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+@json_option
 @click.option(
     "--command", "runs", is_flag=True, help="Print only its command line, as a shell reads it."
 )

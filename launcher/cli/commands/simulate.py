@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from launcher.cli.complete import FILES
-from launcher.cli.option_types import SIZE, Value, real, span, whole
+from launcher.cli.option_types import SIZE, Value, json_option, real, span, whole
 from launcher.errors import MachineError, UsageError, counted
 from launcher.planning.estimates import read_history
 from launcher.planning.load import plan_files
@@ -123,7 +123,7 @@ _TASKFILES = (".yaml", ".yml")
     "--duration", type=span(), help="Duration of a task file's job that never ran.  [default: 1h]"
 )
 @click.option("--timeline", metavar="FILE.svg", help="Also draw what ran where and when, as SVG.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+@json_option
 def command(
     file: str,
     fleet: Fleet,

@@ -13,9 +13,8 @@ from operator import attrgetter
 import click
 
 from launcher.backends.pilots_file import NO_PILOTS, Pilots, seen_pilots
-from launcher.cli.complete import JOBS
-from launcher.cli.jobs import HELP, Row, groups_of, select
-from launcher.cli.option_types import States
+from launcher.cli.jobs import Row, groups_of, of_jobs, select, some
+from launcher.cli.option_types import States, json_option
 from launcher.errors import UsageError
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.run_turns import screen_order
@@ -71,8 +70,8 @@ class Report:
         }
 
 
-@click.command(epilog=f"PATTERN: {HELP}")
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=JOBS)
+@of_jobs()
+@some
 @click.option(
     "--watch",
     is_flag=False,
@@ -89,7 +88,7 @@ class Report:
     help="List jobs in these states, such as failed,held: all, or those that match PATTERN.",
 )
 @click.option("--header", is_flag=True, help="In a pipe, print the names of the columns first.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+@json_option
 @click.option("--exit-status", is_flag=True, help="Exit with 1 if a listed job failed.")
 def command(
     patterns: tuple[str, ...],

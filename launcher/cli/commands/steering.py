@@ -9,18 +9,19 @@ import click
 
 from launcher.cli.complete import JOBS
 from launcher.cli.jobs import (
-    HELP,
     ask,
     dry_run_option,
     in_states,
     many,
+    of_jobs,
     rehearse,
     say,
     say_missed,
     select,
+    some,
     yes_option,
 )
-from launcher.cli.option_types import PRIORITY
+from launcher.cli.option_types import PRIORITY, json_option
 from launcher.cli.output import print_table
 from launcher.errors import UsageError, counted
 from launcher.screens.format import first_line, harmless, named, pause_reason, reserved_text
@@ -63,7 +64,7 @@ def _carry_out(
     say_missed(jobs, touched)
 
 
-@click.command(epilog=f"PATTERN: {HELP}")
+@of_jobs()
 @many
 @dry_run_option
 def hold(patterns: tuple[str, ...], dry_run: bool) -> None:
@@ -85,7 +86,7 @@ def hold(patterns: tuple[str, ...], dry_run: bool) -> None:
         _carry_out(jobs, change, would=lambda _: "be held", did=lambda _: "held", dry_run=dry_run)
 
 
-@click.command(epilog=f"PATTERN: {HELP}")
+@of_jobs()
 @many
 @dry_run_option
 def release(patterns: tuple[str, ...], dry_run: bool) -> None:
@@ -112,7 +113,7 @@ def release(patterns: tuple[str, ...], dry_run: bool) -> None:
 
 
 # a negative number is no option
-@click.command(epilog=f"PATTERN: {HELP}", context_settings={"ignore_unknown_options": True})
+@of_jobs(context_settings={"ignore_unknown_options": True})
 @click.argument("number", type=PRIORITY)
 @many
 @dry_run_option
@@ -142,7 +143,7 @@ def priority(number: int, patterns: tuple[str, ...], dry_run: bool) -> None:
         _carry_out(jobs, change, would=lambda job: f"get {what(job)}", did=what, dry_run=dry_run)
 
 
-@click.command(epilog=f"PATTERN: {HELP}")
+@of_jobs()
 @many
 @yes_option
 @dry_run_option
@@ -195,7 +196,7 @@ def cancel(patterns: tuple[str, ...], yes: bool, dry_run: bool) -> None:
 # --- standing still
 
 
-@click.command(epilog=f"PATTERN: {HELP}")
+@of_jobs()
 @many
 @dry_run_option
 def pause(patterns: tuple[str, ...], dry_run: bool) -> None:
@@ -253,7 +254,7 @@ def _here(jobs: list[JobRow], attempts: Mapping[int, AttemptRow]) -> list[JobRow
     return here
 
 
-@click.command(epilog=f"PATTERN: {HELP}")
+@of_jobs()
 @many
 @dry_run_option
 def resume(patterns: tuple[str, ...], dry_run: bool) -> None:
@@ -284,8 +285,8 @@ def resume(patterns: tuple[str, ...], dry_run: bool) -> None:
 # --- once more
 
 
-@click.command(epilog=f"PATTERN: {HELP}")
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=JOBS)
+@of_jobs()
+@some
 @click.option(
     "--failed", is_flag=True, help="Select failed jobs: all, or those that match PATTERN."
 )
@@ -382,8 +383,7 @@ def _changes(
 # --- what owners write on jobs to find them again
 
 
-@click.command(
-    epilog=f"PATTERN: {HELP}",
+@of_jobs(
     # -old is a tag to be taken away, so no option of this verb is one letter
     context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
 )
@@ -391,7 +391,7 @@ def _changes(
     "words", nargs=-1, metavar="[PATTERN]… [+TAG]… [-TAG]…", shell_complete=JOBS
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print what would change, and change nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+@json_option
 def tag(words: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     """Give tags to jobs (+TAG) and take tags from them (-TAG); without a tag, list those that they have.
 
@@ -469,7 +469,7 @@ def _list_tags(tags: Mapping[str, int], *, as_json: bool) -> None:
     )
 
 
-@click.command(epilog=f"PATTERN: {HELP}")
+@of_jobs()
 @click.argument("pattern", shell_complete=JOBS)
 @click.argument("text", required=False)
 @dry_run_option

@@ -7,8 +7,7 @@ from math import inf
 
 import click
 
-from launcher.cli.complete import JOBS
-from launcher.cli.jobs import HELP, select
+from launcher.cli.jobs import of_jobs, select, some
 from launcher.cli.option_types import span
 from launcher.errors import MachineError, counted
 from launcher.screens.format import harmless, named
@@ -54,8 +53,8 @@ def _say_held(followed: FollowedJobs, jobs: Collection[int]) -> None:
         click.echo(f"{warning}: {names}", err=True)
 
 
-@click.command(epilog=f"PATTERN: {HELP}")
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=JOBS)
+@of_jobs()
+@some
 @click.option("--timeout", type=span(bare=True), help="Give up after this time, with exit code 3.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1): all jobs.")
 def command(patterns: tuple[str, ...], timeout: float | None, as_json: bool) -> int:
