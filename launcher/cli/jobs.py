@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from launcher.cli.complete import JOBS
-from launcher.errors import UsageError, counted, known_words, nearest
+from launcher.errors import UsageError, known_words, nearest
 from launcher.screens.format import columns, harmless, named, tabbed
 from launcher.states import State
 from launcher.store.queue import Store
@@ -179,10 +179,3 @@ def ask(jobs: Sequence[JobRow], question: str, *, needed: bool) -> None:
     if not agreed:
         click.echo(NOTHING_CHANGED, err=True)
         raise click.exceptions.Exit(LEFT)
-
-
-def say_missed(jobs: Sequence[JobRow], touched: Collection[int]) -> None:
-    """Name the jobs that changed their state before it could be done."""
-    missed = [job for job in jobs if job.id not in touched]
-    if missed:
-        click.echo(f"{counted(len(missed), 'job')} changed meanwhile: {named(missed)}", err=True)

@@ -103,12 +103,11 @@ VERBS = {
 # Modules that hold several verbs, each by its name; any other verb is `command` of the module of its name.
 FAMILIES = {
     "adding": ("add",),
+    "edit": ("retry",),
     "kinds": ("schema",),
     "queue_control": ("group", "share", "start", "stop"),
     "results": ("query",),
-    "steering": (
-        *("cancel", "hold", "note", "pause", "priority", "release", "resume", "retry", "tag"),
-    ),
+    "steering": (*("cancel", "hold", "note", "pause", "priority", "release", "resume", "tag"),),
 }
 
 

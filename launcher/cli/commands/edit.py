@@ -1,6 +1,6 @@
-"""`launcher edit`: change what a job asks for, and the words of a program, in the owner's own editor.
+"""`launcher edit`, `launcher retry`: change what jobs ask for, and queue those again that have ended.
 
-It is started on a file of ours and waited for; what was written there is read back.
+The owner's own editor is started on a file of ours and waited for; what was written there is read back.
 """
 
 import os
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,13 +23,17 @@ from launcher.cli.jobs import (
     LEFT,
     NOTHING_CHANGED,
     dry_run_option,
+    in_states,
+    of_jobs,
     only_job,
     rehearse,
     say,
+    select,
+    some,
 )
 from launcher.errors import MachineError, Problem, TaskFileError, UsageError, counted
 from launcher.screens.format import harmless
-from launcher.states import OPEN, State
+from launcher.states import ENDED, OPEN, State
 from launcher.store.client import check_still_there, lift_stop, open_queue, say_if_stopped, set_off
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -141,7 +145,8 @@ def command(job: str, sets: tuple[str, ...], force: bool, dry_run: bool) -> None
     with open_queue() as (home, store):
         row = only_job(store, job)
         _refuse(row, force=force)
-        revision = _by_sets(home, store, row, sets) if sets else _by_editor(home, store, row)
+        changed = _changes(home, store, [row], sets).get(row.id)
+        revision = changed if sets else _by_editor(home, store, row)
         if revision is None:
             click.echo(f"{NOTHING_CHANGED}: job {row.id} is as it was", err=True)
             return
@@ -168,16 +173,6 @@ def _refuse(row: JobRow, *, force: bool) -> None:
         raise UsageError(f"job {row.id} is done; --force changes it and runs it again")
 
 
-def _by_sets(home: Home, store: Store, row: JobRow, sets: Sequence[str]) -> "Revision | None":
-    # kinds and pydantic, which no other verb of this room needs
-    from launcher.functions.plan_checks import check_revisions
-    from launcher.planning.revision import revise_all
-
-    revisions = revise_all(store, [row], sets, time.time())
-    check_revisions(home, store, revisions.values())
-    return revisions.get(row.id)
-
-
 def _by_editor(home: Home, store: Store, row: JobRow) -> "Revision | None":
     """Return what the owner wants of a job; None: as it is."""
     from launcher.functions.plan_checks import check_revisions
@@ -202,7 +197,8 @@ def _by_editor(home: Home, store: Store, row: JobRow) -> "Revision | None":
                     click.echo(
                         f"{NOTHING_CHANGED}; what you wrote is kept in {file.path}", err=True
                     )
-                    raise click.exceptions.Exit(_code(error)) from error
+                    code = LEFT if sys.stdin.isatty() else error.exit_code
+                    raise click.exceptions.Exit(code) from error
                 keep = False
             else:
                 return revision
@@ -239,26 +235,126 @@ def _again() -> bool:
         return False
 
 
-def _code(error: UsageError) -> int:
-    return LEFT if sys.stdin.isatty() else error.exit_code
-
-
 def _write(home: Home, store: Store, revision: "Revision") -> None:
     row = revision.row
-    if row.state in OPEN:
-        store.steering.change([revision.stored()], time.time())
-        wake(home)
-        say([row], lambda _: f"changed: {revision.summary}")
-        say_if_stopped(home)
+    if row.state not in OPEN:
+        _queue_again(home, store, {row.id}, {row.id: revision}, others="with it")
         return
-    queued = store.steering.retry([row.id], time.time(), [revision.stored()])
+    store.steering.change([revision.stored()], time.time())
+    wake(home)
+    say([row], lambda _: f"changed: {revision.summary}")
+    say_if_stopped(home)
+
+
+@of_jobs()
+@some
+@click.option(
+    "--failed", is_flag=True, help="Select failed jobs: all, or those that match PATTERN."
+)
+@click.option("--force", is_flag=True, help="Also select jobs that are done.")
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change this of each of them: an option (resources.vram=16GiB), or of a program argv, cwd, env; repeatable.",
+)
+@dry_run_option
+def retry(
+    patterns: tuple[str, ...], failed: bool, force: bool, sets: tuple[str, ...], dry_run: bool
+) -> None:
+    """Queue ended jobs again, as they were, or with other resources.
+
+    Jobs that they depend on, and jobs that were skipped because of them, are queued, too. Retries
+    count from zero. A job that was held when it was cancelled is held again.
+
+    \b
+    Examples:
+      launcher retry --failed
+      launcher retry 'train/*' --dry-run
+      launcher retry 12 --set resources.vram=16GiB --set resources.time_limit=8h
+    """
+    with open_queue() as (home, store):
+        chosen = _to_retry(store, patterns, failed=failed, force=force)
+        numbers = {job.id for job in chosen}
+        changes = _changes(home, store, chosen, sets)
+        if dry_run:
+            queued = store.steering.again(numbers)
+            held = store.steering.held_before(queued)
+            rows = store.read.jobs_by_id(queued)
+            rehearse(rows, lambda job: f"be {_outcome(job, numbers, held, changes)}")
+        else:
+            _queue_again(home, store, numbers, changes)
+
+
+def _queue_again(
+    home: Home,
+    store: Store,
+    numbers: Collection[int],
+    changes: "Mapping[int, Revision]",
+    *,
+    others: str = "with them",
+) -> None:
+    """Queue ended jobs, and say of them and of those that are queued with them how each is now."""
+    stored = [change.stored() for change in changes.values()]
+    queued = store.steering.retry(numbers, time.time(), stored)
     lift_stop(home)
     set_off(home)
-    say(
-        store.read.jobs_by_id(queued),
-        lambda job: (
-            f"queued again, changed: {revision.summary}"
-            if job.id == row.id
-            else "queued again with it"
-        ),
-    )
+    rows = store.read.jobs_by_id(queued)
+    held = {row.id for row in rows if row.state is State.HELD}
+    say(rows, lambda job: _outcome(job, numbers, held, changes, others))
+    if held:
+        click.echo(
+            f"{counted(len(held), 'job')} {'was' if len(held) == 1 else 'were'} held before: "
+            "`launcher release` lets them start",
+            err=True,
+        )
+
+
+def _outcome(
+    job: JobRow,
+    chosen: Collection[int],
+    held: Collection[int],
+    changes: "Mapping[int, Revision]",
+    others: str = "with them",
+) -> str:
+    outcome = "held again" if job.id in held else "queued again"
+    with_them = "" if job.id in chosen else f" {others}"
+    changed = f", changed: {changes[job.id].summary}" if job.id in changes else ""
+    return f"{outcome}{with_them}{changed}"
+
+
+def _to_retry(store: Store, patterns: Sequence[str], *, failed: bool, force: bool) -> list[JobRow]:
+    if not patterns and not failed:
+        raise UsageError("say which jobs: PATTERN…, or --failed")
+    if not patterns:
+        failed_jobs = store.read.in_state(State.FAILED)
+        if not failed_jobs:
+            raise UsageError(
+                "nothing to retry: no job failed; `launcher retry PATTERN…` takes others"
+            )
+        return failed_jobs
+    states = {State.FAILED} if failed else ENDED if force else ENDED - {State.DONE}
+    jobs = select(store, patterns)
+    if not force and all(job.state is State.DONE for job in jobs):
+        raise UsageError("nothing to retry: all of them are done; --force runs them again")
+    return in_states(jobs, states, "retry")
+
+
+def _changes(
+    home: Home, store: Store, jobs: Sequence[JobRow], sets: Sequence[str]
+) -> "Mapping[int, Revision]":
+    """Return how `--set` changes each job; one that has those values already is not among them.
+
+    Raises:
+        UsageError: one of them cannot be changed so; says which.
+    """
+    if not sets:
+        return {}
+    # kinds and pydantic, which no other verb of this family needs
+    from launcher.functions.plan_checks import check_revisions
+    from launcher.planning.revision import revise_all
+
+    revisions = revise_all(store, jobs, sets, time.time())
+    check_revisions(home, store, revisions.values())
+    return revisions

@@ -1,13 +1,16 @@
 """The verbs that say how the queue goes on: stop, start; and how it is divided: group, share."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 
+from launcher.backends.pilot_records import PilotRecords
+from launcher.backends.pilot_rules import OVER
+from launcher.backends.pilots_file import PilotRow, seen_pilots
+from launcher.backends.slurm_states import commands_by_hand
 from launcher.cli.complete import GROUPS, RUN_PREFIX, RUNS
 from launcher.cli.jobs import NOTHING_CHANGED, dry_run_option, groups_of
-from launcher.cli.left_pilots import left_pilots, number_of_pilots
 from launcher.cli.option_types import SHARE, json_option, policy_option, whole
 from launcher.cli.output import print_table
 from launcher.errors import MachineError, UsageError, counted, nearest
@@ -25,6 +28,7 @@ from launcher.system.files import write_json
 from launcher.system.paths import Home
 from launcher.units import format_seconds
 
+NAMED = 8  # pilots of a backend that a message names
 MARGIN_S = 30.0  # after the longest grace: for the kill, and for taking it all in
 
 
@@ -90,6 +94,42 @@ def _what_is_left(home: Home, store: Store, patience_s: float) -> str:
         f"on with it: {home.scheduler_log} says what it does"
     )
     return "\n".join([text, *(f"  {line}" for line in lines)])
+
+
+def number_of_pilots(home: Home) -> int:
+    """Return how many pilots there are, or may be; of one that has ended, the record may still be there."""
+    over = {pilot.token for pilot in seen_pilots(home).pilots if pilot.stage in OVER}
+    return len({*PilotRecords(home).tokens()} - over)
+
+
+def left_pilots(home: Home) -> Iterator[str]:
+    """Give lines about the pilots that are still there: those of each backend, then what to type.
+
+    Args:
+        home: whose scheduler has written down how it saw them last.
+    """
+    seen, recorded = seen_pilots(home), {*PilotRecords(home).tokens()}
+    for backend in seen.backends:
+        ours = (pilot for pilot in seen.pilots if pilot.backend == backend.name)
+        there = [pilot for pilot in ours if pilot.token in recorded]
+        if not there:
+            continue
+        named = ", ".join(map(_where, there[:NAMED]))
+        more = f" and {len(there) - NAMED} more" if len(there) > NAMED else ""
+        yield f"{counted(len(there), 'pilot')} of {backend.name}: {named}{more}"
+        if backend.reason:
+            yield f"  {backend.reason}"
+        recorded -= {pilot.token for pilot in there}
+        for command in commands_by_hand(backend.kind, (pilot.token for pilot in there)):
+            yield f"  {command}"
+    if recorded:
+        yield f"{counted(len(recorded), 'pilot')} on record of which nothing has been seen yet"
+
+
+def _where(pilot: PilotRow) -> str:
+    """Return where a pilot is, as its engine knows it."""
+    place = f"{pilot.stage} on {pilot.node}" if pilot.node else pilot.stage
+    return f"{place} (job {pilot.job})" if pilot.job else place
 
 
 def _say_failed(jobs: Sequence[JobRow]) -> None:

@@ -1,9 +1,8 @@
-"""The verbs that change jobs which are queued, run or have ended: hold, release, priority, cancel, pause, resume, retry, tag, note."""
+"""The verbs that change jobs which are queued, run or have ended: hold, release, priority, cancel, pause, resume, tag, note."""
 
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import click
 
@@ -16,52 +15,60 @@ from launcher.cli.jobs import (
     of_jobs,
     rehearse,
     say,
-    say_missed,
     select,
-    some,
     yes_option,
 )
 from launcher.cli.option_types import PRIORITY, json_option
 from launcher.cli.output import print_table
 from launcher.errors import UsageError, counted
 from launcher.screens.format import first_line, harmless, named, pause_reason, reserved_text
-from launcher.states import ENDED, OPEN, State
-from launcher.store.client import lift_stop, open_queue, say_if_stopped, set_off
-from launcher.store.queue import Store
+from launcher.states import OPEN, State
+from launcher.store.client import open_queue, say_if_stopped, set_off
 from launcher.store.rows import AttemptRow, JobRow
 from launcher.store.steering import TAG_RULE, check_note, is_tag
 from launcher.system.daemon_control import ensure_scheduler, wake
 from launcher.system.paths import Home
 
-if TYPE_CHECKING:
-    from launcher.planning.revision import Revision
-
 _EXAMPLE = "such as launcher tag 12 +paper"
 
 
 def _carry_out(
+    home: Home,
     jobs: Sequence[JobRow],
     change: Callable[[list[int]], Iterable[int]],
     *,
     would: Callable[[JobRow], str],
     did: Callable[[JobRow], str],
     dry_run: bool,
+    then: Callable[[Home], None] = wake,
+    missed: str = "",
 ) -> None:
-    """Change jobs, and print what became of each; in a rehearsal what would.
+    """Change jobs, let the scheduler know, and print what became of each; in a rehearsal what would.
 
     Args:
+        home: the queue's.
         jobs: which.
-        change: does it, lets the scheduler know, and returns the numbers of those that were changed.
+        change: does it, and returns the numbers of those that were changed.
         would: what would happen to a job, behind "would".
         did: what has happened to it.
         dry_run: change nothing.
+        then: lets the scheduler know.
+        missed: said of those that were not changed; '': that they changed before it could be done.
     """
     if dry_run:
         rehearse(jobs, would)
         return
     touched = {*change([job.id for job in jobs])}
+    then(home)
     say([job for job in jobs if job.id in touched], did)
-    say_missed(jobs, touched)
+    if left := [job for job in jobs if job.id not in touched]:
+        why = missed or f"{counted(len(left), 'job')} changed meanwhile"
+        click.echo(f"{why}: {named(left)}", err=True)
+
+
+def _wake_surely(home: Home) -> None:
+    wake(home)
+    ensure_scheduler(home)
 
 
 @of_jobs()
@@ -76,14 +83,14 @@ def hold(patterns: tuple[str, ...], dry_run: bool) -> None:
       launcher hold run:quickstart --dry-run
     """
     with open_queue() as (home, store):
-
-        def change(numbers: list[int]) -> list[int]:
-            held = store.steering.hold(numbers, time.time())
-            wake(home)
-            return held
-
-        jobs = in_states(select(store, patterns), {State.QUEUED}, "hold")
-        _carry_out(jobs, change, would=lambda _: "be held", did=lambda _: "held", dry_run=dry_run)
+        _carry_out(
+            home,
+            in_states(select(store, patterns), {State.QUEUED}, "hold"),
+            lambda numbers: store.steering.hold(numbers, time.time()),
+            would=lambda _: "be held",
+            did=lambda _: "held",
+            dry_run=dry_run,
+        )
 
 
 @of_jobs()
@@ -98,15 +105,14 @@ def release(patterns: tuple[str, ...], dry_run: bool) -> None:
       launcher release 12 13
     """
     with open_queue() as (home, store):
-
-        def change(numbers: list[int]) -> list[int]:
-            released = store.steering.release(numbers, time.time())
-            set_off(home)
-            return released
-
-        jobs = in_states(select(store, patterns), {State.HELD}, "release")
         _carry_out(
-            jobs, change, would=lambda _: "be released", did=lambda _: "released", dry_run=dry_run
+            home,
+            in_states(select(store, patterns), {State.HELD}, "release"),
+            lambda numbers: store.steering.release(numbers, time.time()),
+            would=lambda _: "be released",
+            did=lambda _: "released",
+            dry_run=dry_run,
+            then=set_off,
         )
         if not dry_run:
             say_if_stopped(home)
@@ -133,14 +139,14 @@ def priority(number: int, patterns: tuple[str, ...], dry_run: bool) -> None:
         return f"priority {job.priority} → {number}"
 
     with open_queue() as (home, store):
-
-        def change(numbers: list[int]) -> list[int]:
-            moved = store.steering.prioritise(numbers, number)
-            wake(home)
-            return moved
-
-        jobs = in_states(select(store, patterns), {State.QUEUED, State.HELD}, "change")
-        _carry_out(jobs, change, would=lambda job: f"get {what(job)}", did=what, dry_run=dry_run)
+        _carry_out(
+            home,
+            in_states(select(store, patterns), {State.QUEUED, State.HELD}, "change"),
+            lambda numbers: store.steering.prioritise(numbers, number),
+            would=lambda job: f"get {what(job)}",
+            did=what,
+            dry_run=dry_run,
+        )
 
 
 @of_jobs()
@@ -158,17 +164,7 @@ def cancel(patterns: tuple[str, ...], yes: bool, dry_run: bool) -> None:
       launcher cancel 'test/*'
       launcher cancel run:quickstart --yes
     """
-
-    def ending(job: JobRow, running: str, waiting: str) -> str:
-        return running if job.state is State.RUNNING else waiting
-
     with open_queue() as (home, store):
-
-        def change(numbers: list[int]) -> list[int]:
-            touched = store.steering.cancel(numbers, time.time())
-            wake(home)
-            return touched
-
         jobs = in_states(select(store, patterns), OPEN, "cancel")
         running = [job for job in jobs if job.state is State.RUNNING]
         if needy := store.read.dependants_of(job.id for job in jobs):
@@ -178,19 +174,19 @@ def cancel(patterns: tuple[str, ...], yes: bool, dry_run: bool) -> None:
             would = "would" if dry_run else "will"
             click.echo(f"{need} {would} be skipped: {named(needy)}", err=True)
         if not (dry_run or yes) and (running or len(jobs) > 1):
-            question = f"end {counted(len(running), 'running job')}?"
+            what = f"end {counted(len(running), 'running job')}"
             if not running:
-                question = f"cancel {counted(len(jobs), 'job')}?"
-            ask(jobs, question, needed=bool(running))
+                what = f"cancel {counted(len(jobs), 'job')}"
+            ask(jobs, f"{what}?", needed=bool(running))
         _carry_out(
+            home,
             jobs,
-            change,
-            would=lambda job: ending(job, "be ended", "be cancelled"),
-            did=lambda job: ending(job, "ending", "cancelled"),
+            lambda numbers: store.steering.cancel(numbers, time.time()),
+            would=lambda job: "be ended" if job in running else "be cancelled",
+            did=lambda job: "ending" if job in running else "cancelled",
             dry_run=dry_run,
+            then=_wake_surely if running else wake,
         )
-        if running and not dry_run:
-            ensure_scheduler(home)
 
 
 # --- standing still
@@ -221,18 +217,18 @@ def pause(patterns: tuple[str, ...], dry_run: bool) -> None:
             stays = reserved_text(*places[job.id])
             return f"paused; {stays}" if stays else "paused"
 
-        if dry_run:
-            rehearse(jobs, lambda job: f"be {kept(job)}")
-            return
         now = time.time()
         reasons = {number: pause_reason(*place, now) for number, place in places.items()}
-        touched = {*store.steering.pause(reasons, now)}
-        wake(home)
-        ensure_scheduler(home)
-    say([job for job in jobs if job.id in touched], kept)
-    if left := [job for job in jobs if job.id not in touched]:
-        why = "paused already, or about to end"
-        click.echo(f"left as they are, {why}: {named(left)}", err=True)
+        _carry_out(
+            home,
+            jobs,
+            lambda _: store.steering.pause(reasons, now),
+            would=lambda job: f"be {kept(job)}",
+            did=kept,
+            dry_run=dry_run,
+            then=_wake_surely,
+            missed="left as they are, paused already, or about to end",
+        )
 
 
 def _here(jobs: list[JobRow], attempts: Mapping[int, AttemptRow]) -> list[JobRow]:
@@ -266,118 +262,19 @@ def resume(patterns: tuple[str, ...], dry_run: bool) -> None:
       launcher resume run:quickstart --dry-run
     """
     with open_queue() as (home, store):
-
-        def change(numbers: list[int]) -> list[int]:
-            touched = store.steering.resume(numbers, time.time())
-            wake(home)
-            ensure_scheduler(home)
-            return touched
-
         jobs = in_states(select(store, patterns), {State.RUNNING}, "resume")
         paused = [job for job in jobs if job.paused is not None]
         if not paused:
             raise UsageError(f"nothing to resume: {named(jobs)} is not paused")
         _carry_out(
-            paused, change, would=lambda _: "go on", did=lambda _: "goes on", dry_run=dry_run
+            home,
+            paused,
+            lambda numbers: store.steering.resume(numbers, time.time()),
+            would=lambda _: "go on",
+            did=lambda _: "goes on",
+            dry_run=dry_run,
+            then=_wake_surely,
         )
-
-
-# --- once more
-
-
-@of_jobs()
-@some
-@click.option(
-    "--failed", is_flag=True, help="Select failed jobs: all, or those that match PATTERN."
-)
-@click.option("--force", is_flag=True, help="Also select jobs that are done.")
-@click.option(
-    "--set",
-    "sets",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change this of each of them: an option (resources.vram=16GiB), or of a program argv, cwd, env; repeatable.",
-)
-@dry_run_option
-def retry(
-    patterns: tuple[str, ...], failed: bool, force: bool, sets: tuple[str, ...], dry_run: bool
-) -> None:
-    """Queue ended jobs again, as they were, or with other resources.
-
-    Jobs that they depend on, and jobs that were skipped because of them, are queued, too. Retries
-    count from zero. A job that was held when it was cancelled is held again.
-
-    \b
-    Examples:
-      launcher retry --failed
-      launcher retry 'train/*' --dry-run
-      launcher retry 12 --set resources.vram=16GiB --set resources.time_limit=8h
-    """
-    with open_queue() as (home, store):
-        chosen = _to_retry(store, patterns, failed=failed, force=force)
-        numbers = {job.id for job in chosen}
-        changes = _changes(home, store, chosen, sets)
-
-        def what(job: JobRow) -> str:
-            outcome = "held again" if job.id in held else "queued again"
-            with_them = "" if job.id in numbers else " with them"
-            changed = f", changed: {changes[job.id].summary}" if job.id in changes else ""
-            return f"{outcome}{with_them}{changed}"
-
-        if dry_run:
-            queued = store.steering.again(numbers)
-            held = {*store.steering.held_before(queued)}
-            rehearse(store.read.jobs_by_id(queued), lambda job: f"be {what(job)}")
-            return
-        stored = [change.stored() for change in changes.values()]
-        queued = store.steering.retry(numbers, time.time(), stored)
-        lift_stop(home)
-        set_off(home)
-        rows = store.read.jobs_by_id(queued)
-    held = {row.id for row in rows if row.state is State.HELD}
-    say(rows, what)
-    if held:
-        click.echo(
-            f"{counted(len(held), 'job')} {'was' if len(held) == 1 else 'were'} held before: "
-            "`launcher release` lets them start",
-            err=True,
-        )
-
-
-def _to_retry(store: Store, patterns: Sequence[str], *, failed: bool, force: bool) -> list[JobRow]:
-    if not patterns and not failed:
-        raise UsageError("say which jobs: PATTERN…, or --failed")
-    if not patterns:
-        failed_jobs = store.read.in_state(State.FAILED)
-        if not failed_jobs:
-            raise UsageError(
-                "nothing to retry: no job failed; `launcher retry PATTERN…` takes others"
-            )
-        return failed_jobs
-    states = {State.FAILED} if failed else ENDED if force else ENDED - {State.DONE}
-    jobs = select(store, patterns)
-    if not force and all(job.state is State.DONE for job in jobs):
-        raise UsageError("nothing to retry: all of them are done; --force runs them again")
-    return in_states(jobs, states, "retry")
-
-
-def _changes(
-    home: Home, store: Store, jobs: Sequence[JobRow], sets: Sequence[str]
-) -> "Mapping[int, Revision]":
-    """Return how `--set` changes each job; one that has those values already is not among them.
-
-    Raises:
-        UsageError: one of them cannot be changed so; says which.
-    """
-    if not sets:
-        return {}
-    # kinds and pydantic, which no other verb of this family needs
-    from launcher.functions.plan_checks import check_revisions
-    from launcher.planning.revision import revise_all
-
-    revisions = revise_all(store, jobs, sets, time.time())
-    check_revisions(home, store, revisions.values())
-    return revisions
 
 
 # --- what owners write on jobs to find them again
@@ -418,8 +315,16 @@ def tag(words: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
             _list_tags(store.steering.all_tags(), as_json=as_json)
             return
         jobs = select(store, patterns)
+        tags = store.steering.tags_of(job.id for job in jobs)
+        if as_json:
+            records = [
+                {"id": job.id, "name": harmless(job.name), "tags": tags.get(job.id, [])}
+                for job in jobs
+            ]
+            click.echo(json.dumps({"schema": 1, "jobs": records}))
+            return
         if not (add or remove):
-            _list_tagged(store, jobs, as_json=as_json)
+            say(jobs, lambda job: ", ".join(tags.get(job.id, ())))
             return
         changes = " ".join([*(f"+{tag}" for tag in add), *(f"-{tag}" for tag in remove)])
         if dry_run:
@@ -446,17 +351,6 @@ def _tags(words: Sequence[str], sign: str) -> list[str]:
         if not is_tag(tag):
             raise UsageError(f"{sign + tag!r} is no tag: {TAG_RULE}, {_EXAMPLE}")
     return tags
-
-
-def _list_tagged(store: Store, jobs: Sequence[JobRow], *, as_json: bool) -> None:
-    tags = store.steering.tags_of(job.id for job in jobs)
-    if as_json:
-        records = [
-            {"id": job.id, "name": harmless(job.name), "tags": tags.get(job.id, [])} for job in jobs
-        ]
-        click.echo(json.dumps({"schema": 1, "jobs": records}))
-        return
-    say(jobs, lambda job: ", ".join(tags.get(job.id, ())))
 
 
 def _list_tags(tags: Mapping[str, int], *, as_json: bool) -> None:

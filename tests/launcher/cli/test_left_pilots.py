@@ -5,7 +5,7 @@ import json
 import pytest
 
 from launcher.backends.slurm_states import commands_by_hand
-from launcher.cli.left_pilots import left_pilots, number_of_pilots
+from launcher.cli.commands.queue_control import left_pilots, number_of_pilots
 from launcher.system.paths import Home
 
 RUNS, WAITS = "launcher-" + "a" * 20, "launcher-" + "b" * 20
