@@ -89,6 +89,7 @@ def a_busy_screen() -> Screen:
                 devices="cuda:0",
                 memory=Memory(now=11_700 * MIB, peak=11_900 * MIB, asked=12_000 * MIB),
                 step=Step(at=NOW, step=7, total=10, metrics={"loss": 0.1841}, rate=7 / 4740),
+                ends=NOW + 3 * 4740 / 7,
             ),
             Work(
                 line=second,

@@ -15,7 +15,7 @@ from launcher.backends.fleet import Fleet
 from launcher.backends.pilot import PilotLink
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.attempt_watch import name_of_claim
-from launcher.scheduler.gpus.gpu_ledger import SentLimits, Taken
+from launcher.scheduler.gpus.gpu_ledger import ReportedEnds, SentLimits, Taken
 from launcher.scheduler.policy.decide import decide, evacuate
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.scheduler.policy.model import (
@@ -75,16 +75,21 @@ class Candidate(NamedTuple):
 class PilotPlace:
     """A pilot that has spoken, with what runs there and takes of its GPUs, as far as its beats tell."""
 
-    def __init__(self, link: PilotLink, learned: Callable[[str, str], Usage]) -> None:
+    def __init__(
+        self, link: PilotLink, learned: Callable[[str, str], Usage], ends: ReportedEnds
+    ) -> None:
         """Begin without attempts, and without having looked.
 
         Args:
             link: the pilot's.
             learned: returns what jobs of a signature took before, on a card.
+            ends: tells when an attempt will have ended by its own word.
         """
         self.link, self._learned = link, learned
         self.claims: list[Claim] = []  # of the attempts there
-        self.taken = Taken(lambda claim: read_report(link.folder.attempt(name_of_claim(claim))))
+        self.taken = Taken(
+            lambda claim: read_report(link.folder.attempt(name_of_claim(claim))), ends
+        )
         self._seen: tuple[GpuSnapshot, ...] = ()
         self._number = 0  # of the beat that was taken in last
 
@@ -222,14 +227,14 @@ class PilotPlaces:
         """
         self._fleet, self._claims, self._learned = fleet, claims, learned
         self._places: dict[str, PilotPlace] = {}  # by token
-        self._limits = SentLimits(home)
+        self._limits, self._ends = SentLimits(home), ReportedEnds(home)
 
     def all(self) -> list[PilotPlace]:
         """Return the pilots that have spoken, with their attempts."""
         before, self._places = self._places, {}
         for link in self._fleet.all_links():
             if link.hello is not None:
-                place = before.get(link.token) or PilotPlace(link, self._learned)
+                place = before.get(link.token) or PilotPlace(link, self._learned, self._ends)
                 place.claims = []
                 self._places[link.token] = place
         for claim in self._claims() if self._places else ():

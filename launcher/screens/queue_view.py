@@ -291,7 +291,7 @@ def briefly(job: JobLine, before: JobLine | None) -> str:
 def _work(work: Work, now: float, *, several: bool, here: str) -> tuple[Cell, ...]:
     step = work.step
     rate = "" if step is None or step.rate is None else f"{step.rate:.3g}/s"
-    left = None if step is None else step.left_at(now)
+    left = None if work.ends is None else max(0.0, work.ends - now)
     return (
         _name(work.line),
         Span(str(work.line.id), Tone.DIM),

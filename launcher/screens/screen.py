@@ -40,6 +40,7 @@ class Work(NamedTuple):
     node: str = ""  # where its pilot is; '' on this machine
     memory: Memory | None = None  # None: it works on the CPU
     step: Step | None = None
+    ends: float | None = None  # when it is expected to end; None: unknown
 
 
 class Happening(NamedTuple):
@@ -207,8 +208,8 @@ def _left_s(work: Work, spans: Sequence[float], now: float) -> float | None:
     """
     if work.line.code == ReasonCode.PAUSED:
         return None
-    if work.step is not None and (reported_s := work.step.left_at(now)) is not None:
-        return reported_s
+    if work.step is not None and (ends := work.step.ends(now)) is not None:
+        return ends - now
     taken_s = now - work.started
     if not spans or taken_s > max(spans):
         return None

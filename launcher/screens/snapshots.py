@@ -12,6 +12,7 @@ from launcher.backends.pilots_file import Pilots, seen_pilots
 from launcher.gpu.monitor import Lookout
 from launcher.gpu.snapshot import seen_gpus
 from launcher.scheduler.chosen_policy import chosen_discipline, note_of
+from launcher.scheduler.policy.model import forecast_of_running
 from launcher.scheduler.run_turns import screen_order
 from launcher.screens.format import JobLine, harmless, job_line
 from launcher.screens.gpu_view import CURVE, FRESH_S, Gauge, gauges_of, recalled
@@ -34,11 +35,13 @@ from launcher.store.queue import Store
 from launcher.store.recovery import trouble
 from launcher.store.rows import Claim, JobRow
 from launcher.store.rows import Group as Limit
+from launcher.store.usage import NO_USAGE
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import read_json
 from launcher.system.home_checks import mounts, network_warning
 from launcher.system.paths import Home, check_home
 from launcher.workers.progress.attempt_progress import NOTHING, Newest, newest
+from launcher.workers.progress.steps import Step
 
 RECENT = 10  # ends that are listed
 WAITING = 40  # waiting jobs that are listed
@@ -91,6 +94,7 @@ class Snapshots:
         """
         now = self._clock()
         store = self._store
+        store.scheduling.forget()  # what was learned meanwhile tells how long the rest will run
         with store.reading():
             counts = store.read.counts()
             claims = store.scheduling.claims()
@@ -157,7 +161,15 @@ class Snapshots:
             node=nodes.get(claim.pilot, ELSEWHERE) if claim.pilot else "",
             memory=self._memory(claim, gauges) if claim.gpus else None,
             step=now.step,
+            ends=self._ends(claim, now.step) if row.paused is None else None,
         )
+
+    def _ends(self, claim: Claim, step: Step | None) -> float | None:
+        """Return when an attempt is expected to end, as the scheduler expects it."""
+        usage = self._store.scheduling.usage(claim.spec.signature) if claim.gpus else NO_USAGE
+        now = self._clock()
+        forecast = forecast_of_running(claim, usage, None if step is None else step.ends(now))
+        return forecast.expected_end(claim.claimed, now)
 
     def _memory(self, claim: Claim, gauges: Sequence[Gauge]) -> Memory:
         places = [

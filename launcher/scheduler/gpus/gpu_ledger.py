@@ -5,6 +5,7 @@ of its GPUs an attempt is told that it may take; that is sent again only where i
 """
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,11 +17,12 @@ from launcher.gpu.snapshot import ALONE, JOBS, MEMORY, GpuSnapshot, core_resourc
 from launcher.job import Resources
 from launcher.scheduler.gpus.shared_time import SharedTime, Sharing
 from launcher.scheduler.policy.co_location import load_of
-from launcher.scheduler.policy.model import UNKNOWN, Running, Start, forecast_of
+from launcher.scheduler.policy.model import UNKNOWN, Running, Start, forecast_of_running
 from launcher.store.rows import Claim
 from launcher.store.usage import NO_USAGE, Usage
 from launcher.system.paths import Home
 from launcher.workers.job import CONTEXT, Report, VramLimit, read_report, read_share, write_share
+from launcher.workers.progress.attempt_progress import newest_step
 
 LARGEST_CONTEXT = 2 << 30
 
@@ -110,16 +112,50 @@ def largest(*amounts: int | None) -> int | None:
 CONTEXT_STEP = 64 << 20
 
 
-def place_of(claim: Claim, usage: Usage, used: Mapping[str, int]) -> Running:
+REPORT_S = (
+    10.0  # a program is asked for its progress at most so often, and not before it has run so long
+)
+
+
+class ReportedEnds:
+    """When programs say themselves that they will have ended, by their steps and the rate of these."""
+
+    def __init__(self, home: Home, clock: Callable[[], float] = time.time) -> None:
+        """Begin without having asked any.
+
+        Args:
+            home: where their progress lies.
+            clock: seconds since 1970, as they have it.
+        """
+        self._home, self._clock = home, clock
+        self._known: dict[tuple[int, int], tuple[float, float | None]] = {}  # when asked, answer
+
+    def of(self, claim: Claim) -> float | None:
+        """Return when an attempt will have ended, in seconds since 1970; None: it does not say."""
+        if (now := self._clock()) < claim.claimed + REPORT_S:
+            return None
+        key, at = (claim.job, claim.number), time.monotonic()
+        if key not in self._known or self._known[key][0] <= at - REPORT_S:
+            step = newest_step(self._home.attempt(*key))
+            self._known = {of: told for of, told in self._known.items() if told[0] > at - REPORT_S}
+            self._known[key] = at, None if step is None else step.ends(now)
+        ends = self._known[key][1]
+        return None if ends is None or ends < now else ends
+
+
+def place_of(
+    claim: Claim, usage: Usage, used: Mapping[str, int], ends: float | None = None
+) -> Running:
     """Return the place of an attempt that runs: what it takes, and when it may end.
 
     Args:
         claim: the attempt.
         usage: what was learned of its like.
         used: UUID → bytes that it takes there.
+        ends: when its program says that it will have ended.
     """
     spec = claim.spec
-    forecast = forecast_of(usage.seconds, spec.terms.time_limit_s)
+    forecast = forecast_of_running(claim, usage, ends)
     return Running(
         job=claim.job,
         cpus=claim.cpus,
@@ -145,13 +181,14 @@ def paused(run: Running) -> Running:
 class Taken:
     """What the attempts of one machine take of its GPUs, this one or a pilot's, as the newest look saw it."""
 
-    def __init__(self, report: Callable[[Claim], Report | None]) -> None:
+    def __init__(self, report: Callable[[Claim], Report | None], ends: ReportedEnds) -> None:
         """Begin with nothing measured.
 
         Args:
             report: returns what an attempt's worker reports.
+            ends: tells when an attempt will have ended by its own word.
         """
-        self._report = report
+        self._report, self._ends = report, ends
         # by job and number, of those on GPUs; also of those that have ended since
         self._of: dict[tuple[int, int], AttemptMemory] = {}
 
@@ -206,7 +243,10 @@ class Taken:
         """Return the places of the attempts that run, the oldest first: what they take, when they may end."""
         return [
             place_of(
-                claim, usage(claim.spec.signature) if claim.gpus else NO_USAGE, self.of(claim).used
+                claim,
+                usage(claim.spec.signature) if claim.gpus else NO_USAGE,
+                self.of(claim).used,
+                self._ends.of(claim),
             )
             for claim in sorted(claims, key=lambda claim: (claim.claimed, claim.job))
         ]
@@ -314,7 +354,9 @@ class Ledger:
             ours: gets the supervisors' pids.
         """
         self._ours = ours
-        self.taken = Taken(lambda claim: read_report(home.attempt(claim.job, claim.number)))
+        self.taken = Taken(
+            lambda claim: read_report(home.attempt(claim.job, claim.number)), ReportedEnds(home)
+        )
         self._seen: Sight | None = None
         self._alone: dict[int, int] = {}
         self._shared = SharedTime(home)

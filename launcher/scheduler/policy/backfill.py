@@ -43,7 +43,8 @@ class FirstJobReservation:
         when = f" in about {format_seconds(wait_s)}" if wait_s > 0 else " within a second"
         if self.slip < SHOWN_S:
             return when
-        return f"{when}, at most {format_seconds(round(self.slip))} later as durations are guesses"
+        late = format_seconds(round(self.slip))
+        return f"{when}, or up to {late} later, as durations are estimates"
 
     def told(self, now: float) -> str:
         """Return whom a job would delay, in words."""

@@ -168,17 +168,17 @@ class Policy:
             self._hinted = True
             when = "" if place is None else place.when(now)
             if place is not None and when:
-                lacks = lacks.and_that(f"room on {place.where}{when}")
+                lacks = lacks.and_that(f"there will be room on {place.where}{when}")
                 patience_s = request.patient_until - now
                 if not due and 0 < patience_s < inf:
                     later = format_seconds(round(patience_s))
                     lacks = lacks.and_that(
-                        f"kept for it from {later} on, until then others may pass"
+                        f"that is kept for it from {later} on, until then others may start first"
                     )
                 firm_s = firm_from(request) - now
                 if due and place.slip >= SHOWN_S and firm_s > 0:
                     lacks = lacks.and_that(
-                        f"from {format_seconds(round(firm_s))} on it slips no more"
+                        f"from {format_seconds(round(firm_s))} on it is not put off any more"
                     )
             self._reservation = place if due else None
             if (place is None or request.insists) and others_block(self.inventory, request, cpus):

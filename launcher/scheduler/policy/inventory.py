@@ -25,7 +25,7 @@ from launcher.scheduler.policy.explanations import (
     too_large_unused,
 )
 from launcher.scheduler.policy.gpu_slot import Card, Pool, Turn, is_visible
-from launcher.scheduler.policy.model import Machine, Need, Running, Waiting, need_of
+from launcher.scheduler.policy.model import LEAST_S, Machine, Need, Running, Waiting, need_of
 from launcher.units import format_bytes
 
 
@@ -62,9 +62,6 @@ def shared(machine: Machine) -> tuple[Shared, Shared]:
         _share(machine.cpus, machine.cores_there, cores_of),
         _share(machine.ram, machine.memory_there, memory),
     )
-
-
-LEAST_S = 1.0  # who is late runs on for at least so long: nothing is expected at this very moment
 
 
 def wants_gpu(resources: Resources, machine: Machine, visible: Sequence[str] | None = None) -> bool:

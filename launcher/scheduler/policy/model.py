@@ -17,7 +17,7 @@ from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
 from launcher.scheduler.policy.oom_policy import NEGLIGIBLE
 from launcher.scheduler.policy.vram_request import lesson_of, vram_request_of
 from launcher.states import Reason, ReasonCode
-from launcher.store.rows import ReadyJob
+from launcher.store.rows import Claim, ReadyJob
 from launcher.store.usage import Usage
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import Rules
@@ -25,6 +25,7 @@ from launcher.system.gpu_sharing import Rules
 LONG = 0.75  # a waiting job is counted on to take no longer than this share of those like it
 MIDDLE = 0.5  # a running job is expected to end with the middle one of those that ran as long
 SHORTEST_S = 60.0  # a job that nothing is known of is expected to run at least so long
+LEAST_S = 1.0  # who is late runs on for at least so long: nothing is expected at this very moment
 
 
 class Forecast(NamedTuple):
@@ -86,6 +87,11 @@ class Forecast(NamedTuple):
         total = self.quantile(MIDDLE, max(0.0, now - since))
         return None if total is None else since + total
 
+    def expected_end(self, since: float, now: float) -> float | None:
+        """Return when it is expected to end: as when it began, and who is late later on."""
+        first, end = self.end(since, since), self.end(since, now)
+        return first if first is None or end is None or first > now else max(end, now + LEAST_S)
+
 
 UNKNOWN = Forecast()
 
@@ -100,6 +106,18 @@ def forecast_of(seconds: Iterable[float], limit: float | None = None) -> Forecas
     usable = (value for value in seconds if isfinite(value) and value >= 0)
     bound = limit if limit is not None and isfinite(limit) and limit > 0 else None
     return Forecast(tuple(sorted(usable)), bound)
+
+
+def forecast_of_running(claim: Claim, usage: Usage, ends: float | None = None) -> Forecast:
+    """Return how long an attempt takes that runs: by its own word, else as its like did; and its limit.
+
+    Args:
+        claim: the attempt.
+        usage: what was learned of its like.
+        ends: when its program says that it will have ended; None: it says nothing.
+    """
+    seconds = usage.seconds if ends is None else (ends - claim.claimed,)
+    return forecast_of(seconds, claim.spec.terms.time_limit_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

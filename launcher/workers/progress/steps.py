@@ -28,17 +28,12 @@ class Step(NamedTuple):
     metrics: Mapping[str, Json]
     rate: float | None = None  # steps a second, of late
 
-    @property
-    def left_s(self) -> float | None:
-        """Seconds until all steps are done at that rate; None: unknown."""
+    def ends(self, now: float) -> float | None:
+        """Return when all steps are done at that rate; None: unknown, or they should be done by now."""
         if not self.total or not self.rate:
             return None
-        return max(0, self.total - self.step) / self.rate
-
-    def left_at(self, now: float) -> float | None:
-        """Return the seconds that are left later on; None, too, where all should be done by then."""
-        left_s = None if self.left_s is None else self.left_s - (now - self.at)
-        return None if left_s is None or left_s < 0 else left_s
+        end = self.at + max(0, self.total - self.step) / self.rate
+        return None if end < now else end
 
     def __str__(self) -> str:
         done = f"{self.step}/{self.total}" if self.total else str(self.step)

@@ -232,7 +232,9 @@ def test_a_job_behind_one_that_waits_for_cores_says_whom_it_would_delay() -> Non
 def test_room_that_is_nearly_there_is_announced_within_a_second() -> None:
     running = [Running(cpus=3, job=9, ends=1000.3)]
     (wait,) = decide([a_waiting(1, cpus=4)], running, Machine(cpus=4), 1000.0)
-    assert wait == Wait(job=1, reason="needs 4 cores, 1 of 4 free; room on 4 cores within a second")
+    assert wait == Wait(
+        job=1, reason="needs 4 cores, 1 of 4 free; there will be room on 4 cores within a second"
+    )
 
 
 def test_a_short_job_passes_one_that_waits_for_cores_when_it_ends_in_time() -> None:
@@ -243,7 +245,9 @@ def test_a_short_job_passes_one_that_waits_for_cores_when_it_ends_in_time() -> N
         a_waiting(3, seconds=60.0),
     ]
     first, slow, quick = decide(waiting, running, Machine(cpus=4), 1000.0)
-    assert first == Wait(job=1, reason="needs 4 cores, 1 of 4 free; room on 4 cores in about 1 m")
+    assert first == Wait(
+        job=1, reason="needs 4 cores, 1 of 4 free; there will be room on 4 cores in about 1 m"
+    )
     assert slow == Wait(
         job=2, reason="would delay job 1, which is first and gets 4 cores in about 1 m"
     )
@@ -663,7 +667,7 @@ def test_a_job_passes_the_first_one_only_where_that_is_not_delayed() -> None:
     first, *others = decide(waiting, running, machine, 1000.0)
     assert first.reason == (
         "needs 16 GiB; cuda:0 has 24 GiB free, 12 GiB of it promised to job 7; "
-        "room on cuda:0 in about 1 m"
+        "there will be room on cuda:0 in about 1 m"
     )
     told = "would delay job 1, which is first and gets cuda:0 in about 1 m"
     assert others[0] == Wait(job=2, reason=told)

@@ -73,7 +73,8 @@ def test_a_job_that_took_more_than_it_asked_is_marked() -> None:
 @pytest.mark.parametrize(("ago_s", "left"), [(0, "10 s"), (4, "6 s"), (11, "–")])
 def test_what_is_left_is_counted_from_the_last_report(ago_s: int, left: str) -> None:
     step = Step(at=NOW - ago_s, step=10, total=20, metrics={}, rate=1.0)
-    work = Work(line=a_line(1, "command/1", State.RUNNING, str(step)), started=NOW - 60, step=step)
+    line = a_line(1, "command/1", State.RUNNING, str(step))
+    work = Work(line=line, started=NOW - 60, step=step, ends=step.ends(NOW))
     (_, drawn) = running(replace(an_idle_screen(), running=(work,)), 100)
     assert drawn.text.endswith(f"1 m  {left:>4}")
 

@@ -9,12 +9,16 @@ import pytest
 from launcher.gpu.monitor import Lookout
 from launcher.gpu.snapshot import GpuSnapshot, SeenGpus, write_look
 from launcher.job import Terms
+from launcher.scheduler.gpus.gpu_ledger import ReportedEnds, Taken
+from launcher.scheduler.policy.model import Running
 from launcher.screens.format import pause_reason
 from launcher.screens.queue_view import progress, running
 from launcher.screens.snapshots import Snapshots, scheduler_of
 from launcher.screens.text_table import Tone
 from launcher.states import Done, Failed, Outcome, ReasonCode, State, Stopped
 from launcher.store.queue import NewJob, Store
+from launcher.store.rows import Claim
+from launcher.store.usage import NO_USAGE
 from launcher.system.paths import Home
 from tests.build import (
     DEADLINE_S,
@@ -64,8 +68,27 @@ def test_a_running_job_tells_its_progress_its_rate_and_what_is_left(
     assert work.started == NOW - 60
     assert work.line.note == "30/100 loss=0.5"
     assert work.step is not None
-    assert (work.step.rate, work.step.left_s) == (1.0, 70.0)
+    assert (work.step.rate, work.ends) == (1.0, NOW + 70)
     assert (work.devices, work.memory) == ("cpu", None)
+
+
+def test_the_word_of_a_program_counts_before_its_time_limit(home: Home, store: Store) -> None:
+    (job,) = enqueue(store, a_spec(terms=Terms(time_limit_s=3600.0)))
+    claim = claimed(store, job, now=NOW - 60)
+    assert [work.ends for work in snapshots(home, store).take().running] == [NOW + 3540]
+    steps(home, job, (-20.0, 10), (-10.0, 20), (0.0, 30))
+    assert [work.ends for work in snapshots(home, store).take().running] == [NOW + 70]
+    assert [run.ends for run in said_by(home, claim, NOW)] == [NOW + 70]
+    late = [NOW + 3540]  # all should be done by then, and it goes on
+    assert [work.ends for work in snapshots(home, store, NOW + 71).take().running] == late
+    assert [run.ends for run in said_by(home, claim, NOW + 71)] == late
+    assert [run.ends for run in said_by(home, claim, NOW - 55)] == late, "asked for it too soon"
+
+
+def said_by(home: Home, claim: Claim, now: float) -> list[Running]:
+    """What a scheduler that begins now takes a running attempt for."""
+    taken = Taken(lambda _: None, ReportedEnds(home, Clock(now)))
+    return taken.running([claim], lambda _: NO_USAGE)
 
 
 def test_a_program_that_reports_no_steps_shows_what_it_printed_last(
@@ -94,7 +117,7 @@ def test_a_line_of_a_log_and_a_bar_tell_how_far_a_program_is(home: Home, store: 
     first, second = snapshots(home, store).take().running
     assert (first.line.note, second.line.note) == ("3/10 loss=0.2", "3/10 loss=0.1")
     assert second.step is not None
-    assert (second.step.rate, second.step.left_s) == (3.5, 2.0)
+    assert (second.step.rate, second.ends) == (3.5, second.step.at + 2)
 
 
 def test_a_job_that_is_paused_says_so_in_the_place_of_its_progress(
@@ -384,7 +407,7 @@ def test_a_report_out_of_all_reason_is_none(home: Home, store: Store) -> None:
     steps(home, job, (-20.0, 1), (float("nan"), 3), (float("inf"), 4), (-10.0, 10**400))
     (work,) = snapshots(home, store).take().running
     assert work.step is not None
-    assert (work.step.step, work.step.left_s) == (1, None)
+    assert (work.step.step, work.ends) == (1, None)
 
 
 def test_groups_are_told_with_how_many_of_their_jobs_run(home: Home, store: Store) -> None:

@@ -64,9 +64,10 @@ def test_who_has_waited_long_is_passed_by_shorter_jobs_then_by_limited_ones_only
         (first,) = arranged([wide], now)
         told, _ = decide([first, shorter], [busy], TWO, now)
         assert isinstance(told, Wait)
-        assert ("later as durations are guesses; from 1 m on it slips no more" in told.reason) == (
-            now < FIRM_S
-        )
+        assert (
+            "later, as durations are estimates; from 1 m on it is not put off any more"
+            in told.reason
+        ) == (now < FIRM_S)
         passing.append(
             [
                 isinstance(decide([first, job], [busy], TWO, now)[1], Start)
