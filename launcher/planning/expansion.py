@@ -20,34 +20,31 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 from launcher.draft import MADE, tested
-from launcher.errors import Place, Problem, Severity, nearest
+from launcher.errors import Problem, Problems, nearest
 from launcher.ids import ModelId, model_folder_name
-from launcher.job_options.registry import JobRequest
-from launcher.kind_interface import Kind, Role
+from launcher.kind_interface import Role
 from launcher.planning.model_graph import (
     PlannedModel,
     PlannedModels,
     has_values,
-    planned_models,
+    made_here,
     same_value,
 )
 from launcher.planning.steps import Step, with_values, without_doubles
 from launcher.system.files import Json
 from launcher.taskfile.entries import (
-    FREE,
     At,
-    AutoTest,
-    BenchmarkEntry,
     Entry,
     FolderEntry,
     FolderVariant,
     Name,
     PlainEntry,
+    ScoringEntry,
     TaskFile,
-    TestEntry,
     TrainEntry,
     Variant,
 )
@@ -56,7 +53,6 @@ from launcher.taskfile.yaml_tree import plain_value
 
 _NOT_A_SLUG = re.compile(r"[^A-Za-z0-9_.+]+")
 _MOST_SLUG = 60
-MOST_LISTED = 8  # names in a message
 OWN = "its matrix"  # what errors call the entry's own sweeps
 
 
@@ -64,7 +60,7 @@ class Expansion(NamedTuple):
     """The steps that a task file asks for, and what cannot be."""
 
     steps: tuple[Step, ...]
-    problems: tuple[Problem, ...]
+    problems: Sequence[Problem]
 
 
 def expand(
@@ -77,8 +73,8 @@ def expand(
         on_disk: tells whether an earlier run made the model of that ID.
         exists: tells whether a path of the settings is there.
     """
-    models = planned_models(task, on_disk)
-    problems = list(models.problems)
+    problems = Problems()
+    models = PlannedModels(task, on_disk, problems)
     tests = _Tests(task, models)
     plain = [isinstance(entry, PlainEntry) for entry in task.entries]
     first = plain.index(False) if False in plain else 0
@@ -93,12 +89,11 @@ def expand(
         for step in tests.of(made, name):
             (waiting if _needs_further_model(step) else steps).append(step)
     steps += waiting
-    for model, entry in tests.earlier:
-        steps += tests.steps(model, entry, entry.kind, entry.settings, entry.request)
+    steps += tests.earlier
     steps += _benchmarks(task, models, problems)
     steps += _folder_steps(task, models, exists, problems)
     steps += _plain_steps(task.entries[first:], Role.PLAIN)
-    return Expansion(tuple(without_doubles(steps, problems)), tuple(problems))
+    return Expansion(tuple(without_doubles(steps, problems)), problems)
 
 
 def _needs_further_model(step: Step) -> bool:
@@ -129,75 +124,71 @@ def _making_steps(planned: PlannedModel, model: str) -> Iterator[Step]:
     yield step
 
 
+def _scored(entry: ScoringEntry, settled: Iterable[Settled]) -> list[Step]:
+    """Return what an entry scores of any model, each step named by its data and its condition."""
+    kind = entry.kind
+    data = [(at.node.place, str(at.value), str(kind.images(at.value))) for at in entry.data]
+    conditions = [(each, kind.settings.condition(each.values)) for each in settled]
+    return [
+        Step(
+            kind=kind,
+            name=tested(name, condition),
+            place=place,
+            settings=settings,
+            request=entry.request,
+            data=name,
+            images=images,
+            follows=entry.follows,
+            condition=condition,
+        )
+        for settings, condition in conditions
+        for place, name, images in data
+    ]
+
+
+def _of_model(steps: Iterable[Step], model: str) -> Iterator[Step]:
+    """Give the steps that score a model, of those that score any."""
+    for step in steps:
+        yield step._replace(name=f"{step.kind.name}/{model}/{step.name}", model=model)
+
+
 class _Tests:
-    """Which tests stand behind which model."""
+    """Which tests stand behind which model, those that an entry gives for any model worked out once."""
 
     def __init__(self, task: TaskFile, models: PlannedModels) -> None:
         made = {str(each.model) for each in models.made}
-        self._automatic: dict[int, list[tuple[int, AutoTest]]] = {}  # by combination
-        self._by_model: dict[str, list[tuple[int, TestEntry]]] = {}
-        self.earlier: list[tuple[str, TestEntry]] = []  # those of models that an earlier run made
-        # (id of entry, kind) → data as written, with real data added where that is implied
-        self._tested: dict[tuple[int, str], list[tuple[Place, str, str]]] = {}
+        # model, or (combination, kind) of models → (place in the file, tests of any model)
+        self._behind: dict[str | tuple[int, str], list[tuple[int, list[Step]]]] = {}
+        self.earlier: list[Step] = []  # those of models that an earlier run made
         for at, entry in enumerate(task.entries):
-            if isinstance(entry, AutoTest):
-                self._automatic.setdefault(entry.combination, []).append((at, entry))
-            elif isinstance(entry, TestEntry):
-                for model in map(str, models.meant(entry.model)):
-                    if model in made:
-                        self._by_model.setdefault(model, []).append((at, entry))
-                    else:
-                        self.earlier.append((model, entry))
+            if not isinstance(entry, ScoringEntry) or entry.kind.role is not Role.TEST:
+                continue
+            steps = _scored(entry, entry.settings)
+            if entry.maker:
+                key = (entry.combination, entry.maker)
+                self._behind.setdefault(key, []).append((at, steps))
+            for model in (str(model) for word in entry.models for model in models.meant(word)):
+                if model in made:
+                    self._behind.setdefault(model, []).append((at, steps))
+                else:
+                    self.earlier += _of_model(steps, model)
 
     def of(self, planned: PlannedModel, model: str) -> Iterator[Step]:
         """Give the tests of a model that this file makes, in the order of the file."""
         maker = planned.request.entry
-        own: list[tuple[int, AutoTest | TestEntry]] = [
-            *self._automatic.get(maker.combination, ()),
-            *self._by_model.get(model, ()),
+        own = [
+            *self._behind.get((maker.combination, maker.kind.name), ()),
+            *self._behind.get(model, ()),
         ]
-        for _, entry in sorted(own, key=lambda pair: pair[0]):
-            if isinstance(entry, TestEntry):
-                yield from self.steps(model, entry, entry.kind, entry.settings, entry.request)
-            elif maker.kind.name in entry.kinds:
-                yield from self.steps(model, entry, *entry.kinds[maker.kind.name])
-
-    def steps(
-        self,
-        model: str,
-        entry: AutoTest | TestEntry,
-        kind: Kind,
-        conditions: tuple[Settled, ...],
-        request: JobRequest,
-    ) -> Iterator[Step]:
-        """Give the tests of a model that an entry asks for, by one kind under some conditions."""
-        key = (id(entry), kind.name)  # the task file holds its entries
-        follows = entry.follows if isinstance(entry, TestEntry) else FREE
-        if key not in self._tested:
-            self._tested[key] = [
-                (at.node.place, str(at.value), str(kind.images(at.value))) for at in entry.data
-            ]
-        start = f"{kind.name}/{model}/"
-        for settings in conditions:
-            condition = kind.settings.condition(settings.values)
-            for place, data, images in self._tested[key]:
-                yield Step(
-                    kind=kind,
-                    name=start + tested(data, condition),
-                    place=place,
-                    settings=settings,
-                    request=request,
-                    model=model,
-                    data=data,
-                    images=images,
-                    follows=follows,
-                    condition=condition,
-                )
+        for _, steps in sorted(own, key=itemgetter(0)):
+            yield from _of_model(steps, model)
 
 
-def _benchmarks(task: TaskFile, planned: PlannedModels, problems: list[Problem]) -> Iterator[Step]:
+def _benchmarks(task: TaskFile, planned: PlannedModels, problems: Problems) -> Iterator[Step]:
     """Give the benchmarks, each model on each data ID; all models that they name are made before."""
-    for entry in (each for each in task.entries if isinstance(each, BenchmarkEntry)):
+    for entry in task.entries:
+        if not isinstance(entry, ScoringEntry) or entry.kind.role is not Role.BENCHMARK:
+            continue
         named = dict.fromkeys(model for word in entry.models for model in planned.meant(word))
         own = [
             made.model
@@ -205,36 +196,17 @@ def _benchmarks(task: TaskFile, planned: PlannedModels, problems: list[Problem])
             if made.request.entry.combination == entry.combination
         ]
         if not entry.models and not planned.made and task.whole:
-            problems.append(_nothing_made(entry))
-        settings = _with_models(entry, planned, problems)
-        for model in (named if entry.models else own) if settings is not None else ():
-            for at in entry.data:
-                yield Step(
-                    kind=entry.kind,
-                    name=f"{entry.kind.name}/{model}/{at.value}",
-                    place=at.node.place,
-                    settings=settings or entry.settings,
-                    request=entry.request,
-                    model=str(model),
-                    data=str(at.value),
-                    images=str(entry.kind.images(at.value)),
-                    follows=entry.follows,
-                )
-
-
-def _nothing_made(entry: BenchmarkEntry) -> Problem:
-    name = entry.kind.name
-    return Problem(
-        code="no-models",
-        message=f"{name} scores the models that this file makes, and it makes none",
-        place=entry.place,
-        hint="name models of an earlier run of this name: model: [...]",
-    )
+            message = f"{entry.kind.name} scores the models that this file makes, and it makes none"
+            hint = "name models of an earlier run of this name: model: [...]"
+            problems.blame(entry, "no-models", message, hint)
+        steps = _scored(entry, _with_models(entry, planned, problems))
+        for model in named if entry.models else own:
+            yield from _of_model(steps, str(model))
 
 
 def _with_models(
-    entry: BenchmarkEntry, planned: PlannedModels, problems: list[Problem]
-) -> Settled | None:
+    entry: ScoringEntry, planned: PlannedModels, problems: Problems
+) -> Sequence[Settled]:
     """Return the settings of a benchmark, models in them by the IDs under which they are made."""
     values: dict[str, Json] = {}
     for name, named in entry.others.items():
@@ -242,12 +214,11 @@ def _with_models(
         if len(models) > 1:
             message = f"{name}: {named.value} stands for {len(models)} models"
             hint = f"name one of them: {', '.join(map(str, models))}"
-            place = named.node.place
-            problems.append(Problem(code="ambiguous", message=message, place=place, hint=hint))
+            problems.blame(named.node, "ambiguous", message, hint)
         if len(models) != 1:
-            return None
+            return ()
         values[name] = str(models[0])
-    return with_values(entry.kind, entry.settings, values)
+    return [with_values(entry.kind, each, values) for each in entry.settings]
 
 
 def _plain_steps(entries: Iterable[Entry], role: Role) -> Iterator[Step]:
@@ -297,7 +268,7 @@ class _Side(NamedTuple):
 
 
 def _folder_steps(
-    task: TaskFile, models: PlannedModels, exists: Callable[[str], bool], problems: list[Problem]
+    task: TaskFile, models: PlannedModels, exists: Callable[[str], bool], problems: Problems
 ) -> Iterator[Step]:
     """Give the steps that make folders, in the order of the file.
 
@@ -330,7 +301,7 @@ class _Folders:
     task: TaskFile
     models: PlannedModels
     exists: Callable[[str], bool]
-    problems: list[Problem]
+    problems: Problems
     entries: dict[str, list[FolderEntry]]  # by name
     made: dict[str, list[_Choice]] = field(default_factory=dict)  # by the name of their entries
 
@@ -352,11 +323,8 @@ class _Folders:
             circle: Sequence[str] = error.args[1]
             jobs = [f"{self.entries[name][0].kind.name}/{name}" for name in reversed(circle)]
             message = f"these need one another, so none can begin: {' → '.join(jobs)}"
-            place, hint = (
-                self.entries[circle[0]][0].place,
-                "let one of them start from another folder",
-            )
-            self._blame(place, "cycle", message, hint)
+            hint = "let one of them start from another folder"
+            self.problems.blame(self.entries[circle[0]][0], "cycle", message, hint)
             return ()
 
     def blame_shared_names(self) -> None:
@@ -370,7 +338,7 @@ class _Folders:
                     f"in line {first.place.line}"
                 )
                 hint = "give one of them another name"
-                self._blame(other.place, "duplicate-job", message, hint)
+                self.problems.blame(other, "duplicate-job", message, hint)
 
     def steps(self, entry: FolderEntry) -> Iterator[Step]:
         """Give a step for each folder of an entry, and enter these folders among those made here."""
@@ -398,7 +366,7 @@ class _Folders:
                     follows=entry.follows,
                 )
         if idle:
-            self.problems.append(_untied(entry, whole, idle))
+            _blame_untied(entry, whole, idle, self.problems)
 
     def _sides(self, variant: FolderVariant) -> list[_Side]:
         """Return what each setting may mean that names folders or models, folders first."""
@@ -419,7 +387,7 @@ class _Folders:
             return self._path(setting, at, name, selection)
         if selection and wanted is None:
             message = f"{setting}: expected {name}@key=value, with commas between several"
-            self._blame(at.node.place, "id", message)
+            self.problems.blame(at.node, "id", message)
             return ()
         made = self.made.get(name, [])
         meant = [choice for choice in made if has_values(choice.name, wanted or ())]
@@ -427,7 +395,7 @@ class _Folders:
             names = [_written(name, choice.name) for choice in made]
             message = f"{setting}: no folder of {name} has {selection}"
             hint = _meaning(nearest(at.value, names))
-            self._blame(at.node.place, "unknown-folder", message, hint, names)
+            self.problems.blame(at.node, "unknown-folder", message, hint, *made_here(names))
         return meant
 
     def _path(self, setting: str, at: At[str], name: str, selection: str) -> Sequence[_Choice]:
@@ -441,24 +409,14 @@ class _Folders:
         if _pairs(selection):  # no path is written like this
             if not self.task.errors:  # else the broken entry may be the one that is meant
                 message = f"{setting}: no entry here makes a folder {name!r}"
-                self._blame(at.node.place, "unknown-folder", message, hint, self.entries)
+                self.problems.blame(
+                    at.node, "unknown-folder", message, hint, *made_here(self.entries)
+                )
             return ()
         if close:
             message = f"{setting}: {at.value!r} is read as a path; no entry has that name"
-            self._blame(at.node.place, "unknown-folder", message, hint, self.entries)
-            self.problems[-1] = self.problems[-1]._replace(severity=Severity.WARNING)
+            self.problems.note(at.node, "unknown-folder", message, hint, *made_here(self.entries))
         return path
-
-    def _blame(
-        self, place: Place, code: str, message: str, hint: str = "", made: Iterable[str] = ()
-    ) -> None:
-        """Add an error; `made` are the names that could be meant."""
-        names = list(dict.fromkeys(made))
-        more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
-        notes = (f"made here: {', '.join(names[:MOST_LISTED])}{more}",) if names else ()
-        self.problems.append(
-            Problem(code=code, message=message, place=place, hint=hint, notes=notes)
-        )
 
 
 def _meaning(close: str | None) -> str:
@@ -517,10 +475,13 @@ def _agree(name: Name, other: Mapping[str, str]) -> bool:
     return all(key not in other or same_value(other[key], value) for key, value in name)
 
 
-def _untied(
-    entry: FolderEntry, whole: Sequence[tuple[Variant, Sequence[_Side]]], idle: Sequence[Variant]
-) -> Problem:
-    """Return the problem of variants of an entry that meet nothing: an error where all of them do."""
+def _blame_untied(
+    entry: FolderEntry,
+    whole: Sequence[tuple[Variant, Sequence[_Side]]],
+    idle: Sequence[Variant],
+    problems: Problems,
+) -> None:
+    """Note variants of an entry that meet nothing, or blame it where all of them do."""
     values: dict[str, dict[str, dict[str, None]]] = {}  # key → side → values of it
     for variant, sides in whole:
         named = [(OWN, variant.name)]
@@ -539,23 +500,14 @@ def _untied(
         for key, sides in (apart or shared).items()
     }
     job = f"{entry.kind.name}/{entry.name}"
-    notes = tuple(f"{key}: {text}" for key, text in lists.items())
+    notes = [f"{key}: {text}" for key, text in lists.items()]
     if len(idle) < len(whole):
         names = [_written(entry.name, variant.name) for variant in idle]
         message = f"{job}: nothing to start from has the values of {', '.join(names[:3])}"
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        return Problem(
-            code="no-partner",
-            message=f"{message}{more}: not made",
-            severity=Severity.WARNING,
-            place=entry.place,
-            notes=notes,
-        )
+        problems.note(entry, "no-partner", f"{message}{more}: not made", "", *notes)
+        return
     keys = " and ".join(lists)
-    return Problem(
-        code="no-partner",
-        message=f"{job} makes nothing: what it reads must agree in {keys}, and does not",
-        place=entry.place,
-        hint="sweep the same values in both, or take the sweep out of one of them",
-        notes=notes,
-    )
+    message = f"{job} makes nothing: what it reads must agree in {keys}, and does not"
+    hint = "sweep the same values in both, or take the sweep out of one of them"
+    problems.blame(entry, "no-partner", message, hint, *notes)

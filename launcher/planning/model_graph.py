@@ -13,18 +13,17 @@ from functools import partial
 from itertools import groupby
 from typing import NamedTuple
 
-from launcher.errors import MOST_PROBLEMS, Place, Problem, Severity, UnknownName, nearest
+from launcher.errors import MOST_PROBLEMS, Place, Problems, UnknownName, nearest
 from launcher.ids import DataId, ModelId, Poison, Stage, canonical, normalise
 from launcher.kind_interface import Kind, Role
 from launcher.planning.steps import differences
 from launcher.taskfile.entries import (
     At,
-    BenchmarkEntry,
     FolderEntry,
     MethodEntry,
     Name,
+    ScoringEntry,
     TaskFile,
-    TestEntry,
     TrainEntry,
     Variant,
     companion,
@@ -65,45 +64,18 @@ class PlannedModel(NamedTuple):
     base: ModelId | None
 
 
-class PlannedModels(NamedTuple):
-    """The models of a task file, and those that its tests, benchmarks and folders name."""
-
-    made: tuple[PlannedModel, ...]  # each once, behind the one that it starts from
-    named: Mapping[int, tuple[ModelId, ...]]  # by the id() of the word in an entry
-    problems: tuple[Problem, ...]
-
-    def meant(self, word: At[ModelId]) -> tuple[ModelId, ...]:
-        """Return the models that a word of an entry stands for, made here or earlier."""
-        return self.named[id(word)]
-
-
-def planned_models(task: TaskFile, on_disk: Callable[[str], bool]) -> PlannedModels:
-    """Return the models that a task file makes, and those that it names.
-
-    Args:
-        task: the file; it holds its entries, so that the id() of what they say stays theirs.
-        on_disk: tells whether an earlier run made the model of that ID.
-    """
-    graph = _ModelGraph(task, on_disk)
-    made = graph.in_order()
-    named: dict[int, tuple[ModelId, ...]] = {}
-    for entry in task.entries:
-        if isinstance(entry, TestEntry):
-            named[id(entry.model)] = graph.find(entry.model, entry.combination)
-        elif isinstance(entry, BenchmarkEntry):
-            for word in (*entry.models, *entry.others.values()):
-                named[id(word)] = graph.find(word, entry.combination)
-        elif isinstance(entry, FolderEntry):
-            for word in (word for way in entry.variants for word in way.models.values()):
-                named[id(word)] = graph.having(word, entry.combination)
-    return PlannedModels(made, named, tuple(graph.problems))
-
-
 def _without_variants(model: ModelId) -> ModelId:
     """Return the model as it would be called if nothing was swept."""
     if not any(stage.variant for stage in model.stages):
         return model
     return ModelId(tuple(replace(stage, variant=()) for stage in model.stages))
+
+
+def made_here(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the note of a message that lists what a file makes; none where that is nothing."""
+    once = list(dict.fromkeys(names))
+    more = f" and {len(once) - MOST_LISTED} more" if len(once) > MOST_LISTED else ""
+    return (f"made here: {', '.join(once[:MOST_LISTED])}{more}",) if once else ()
 
 
 def has_values(variant: Iterable[tuple[str, str]], wanted: Iterable[tuple[str, str]]) -> bool:
@@ -213,12 +185,22 @@ class _NamedModel(NamedTuple):
     model: ModelId
 
 
-class _ModelGraph:
-    """The models of a task file; places each one behind what it starts from."""
+class PlannedModels:
+    """The models of a task file, and those that its tests, benchmarks and folders name.
 
-    def __init__(self, task: TaskFile, on_disk: Callable[[str], bool]) -> None:
-        self._task, self._on_disk = task, on_disk
-        self.problems: list[Problem] = []
+    Attributes:
+        made: each model once, behind the one that it starts from.
+    """
+
+    def __init__(self, task: TaskFile, on_disk: Callable[[str], bool], problems: Problems) -> None:
+        """Place every model behind what it starts from.
+
+        Args:
+            task: the file; it holds its entries, so that the id() of what they say stays theirs.
+            on_disk: tells whether an earlier run made the model of that ID.
+            problems: where complaints are added.
+        """
+        self._task, self._on_disk, self._problems = task, on_disk, problems
         makers = [each for each in task.entries if isinstance(each, TrainEntry | MethodEntry)]
         self._poison = _file_poison([each for each in makers if isinstance(each, TrainEntry)])
         self._requests = list(self._requested(makers))
@@ -236,6 +218,23 @@ class _ModelGraph:
         self._by_identity: dict[str, PlannedModel] = {}
         self._by_model: dict[str, PlannedModel] = {}
         self._images_of: dict[tuple[str, DataId], str] = {}  # (kind, data) → what it means
+        for request in self._requests:
+            self._place(request)
+        self.made = tuple(self._by_model.values())
+        self._named: dict[int, tuple[ModelId, ...]] = {}  # by the id() of the word in an entry
+        for entry in task.entries:
+            if isinstance(entry, ScoringEntry):
+                for word in (*entry.models, *entry.others.values()):
+                    self._named[id(word)] = self._find(
+                        self._poison.added_to(word), entry.combination
+                    )
+            elif isinstance(entry, FolderEntry):
+                for word in (word for way in entry.variants for word in way.models.values()):
+                    self._named[id(word)] = self._having(word, entry.combination)
+
+    def meant(self, word: At[ModelId]) -> tuple[ModelId, ...]:
+        """Return the models that a word of an entry stands for, made here or earlier."""
+        return self._named[id(word)]
 
     def _requested(self, makers: Iterable[TrainEntry | MethodEntry]) -> Iterator[ModelRequest]:
         """Give what entries ask for, the trainings of each combination before its unlearnings."""
@@ -251,32 +250,20 @@ class _ModelGraph:
             for entry in (each for each in entries if isinstance(each, MethodEntry)):
                 named = entry.base and self._poison.added_to(entry.base)
                 if not named and not poisoned:
-                    self.problems.append(_nothing_poisoned(entry))
+                    message = "no training of this file is poisoned, so there is nothing to unlearn"
+                    hint = "write poison: 20 in a training's entry, or below defaults"
+                    self._problems.blame(entry, "nothing-poisoned", message, hint)
                 bases = [named] if named else poisoned.values()
                 yield from _unlearnings(entry, self._task.kinds, bases)
 
-    def in_order(self) -> tuple[PlannedModel, ...]:
-        """Return every model once, each behind the one it starts from."""
-        for request in self._requests:
-            self._place(request)
-        return tuple(self._by_model.values())
-
-    def find(self, named: At[ModelId], combination: int) -> tuple[ModelId, ...]:
-        """Return the models that are meant, made here or earlier; blame its place if there are none.
-
-        Args:
-            named: as it is written; without variants it stands for all of them.
-            combination: of the file's matrix; the models of another are meant only if none is.
-        """
-        return self._find(self._poison.added_to(named), combination)
-
-    def having(self, named: At[ModelId], combination: int) -> tuple[ModelId, ...]:
+    def _having(self, named: At[ModelId], combination: int) -> tuple[ModelId, ...]:
         """Return the models that are meant by an ID whose variant may be given in part.
 
         `a:b~uce@scale=2` are all that have this value, whatever else of them is swept, here or in the
-        whole file; one whose variant it gives in full is meant alone. Else as `find`.
+        whole file; one whose variant it gives in full is meant alone. Else as `_find`.
         """
-        value = self._poison.added_to(named).value
+        named = self._poison.added_to(named)
+        value = named.value
         plain = _without_variants(value)
         requests = [] if plain == value else self._by_plain.get(str(plain), [])
         fitting = [
@@ -288,16 +275,26 @@ class _ModelGraph:
         ]
         whole = [made for made in fitting if _fits(value, made.name)]
         models = dict.fromkeys(made.model for made in whole or fitting)
-        return tuple(models) or self.find(named, combination)
+        return tuple(models) or self._find(named, combination)
 
     def _find(self, named: At[ModelId], combination: int) -> tuple[ModelId, ...]:
-        """Return the models that are meant; all that may make one of them are placed."""
+        """Return the models that are meant, made here or earlier; blame its place if there are none.
+
+        All that may make one of them are placed.
+
+        Args:
+            named: as it is written, poisoned as the whole file is; without variants it stands for all of them.
+            combination: of the file's matrix; the models of another are meant only if none is.
+        """
         requests = self._candidates(named.value, combination)
         placed = [made for request in requests for made in self._placed[request]]
         models = _meant(named.value, placed)
         plain = {str(_without_variants(model)) for model in models}
         if len(plain) > 1:  # in other words than any of them, which are made in different ways
-            self.problems.append(_ambiguous(named, plain))
+            message = f"{named.value} names images on which several models are trained here"
+            hint = "write one of them as it is written in its entry"
+            note = f"they are {' and '.join(sorted(plain))}"
+            self._problems.blame(named.node, "ambiguous-model", message, hint, note)
             return ()
         if models:
             return models
@@ -306,7 +303,7 @@ class _ModelGraph:
         if self._on_disk(str(named.value)):
             return (named.value,)
         if self._task.whole:  # else the broken entry may be the one that makes it
-            self.problems.append(self._unknown(named))
+            self._blame_unknown(named)
         return ()
 
     def _candidates(self, model: ModelId, combination: int) -> list[ModelRequest]:
@@ -347,19 +344,36 @@ class _ModelGraph:
             kept = self._by_identity.setdefault(self._identity(planned), planned)
         except UnknownName as error:  # a model of an earlier run, with words of another laboratory
             node = request.node if request.base is None else request.base.node
-            self.problems.append(unknown_word(error, node))
+            self._problems.append(unknown_word(error, node))
             return ()
         if kept is not planned:
             entries = (kept.request.node.place, request.node.place)
             again = kept.request.entry.place == request.entry.place and kept.model == planned.model
             if not again and entries not in self._reported:
-                self.problems.append(_made_once(kept, planned))
+                self._note_made_once(kept, planned)
                 self._reported.add(entries)
         else:
             kept = self._by_model.setdefault(str(planned.model), planned)
             if kept is not planned:
-                self.problems.append(_made_twice(kept, planned))
+                self._blame_made_twice(kept, planned)
         return (_NamedModel(planned.model, kept.model),)
+
+    def _note_made_once(self, kept: PlannedModel, again: PlannedModel) -> None:
+        """Note that two entries ask for the same model."""
+        first, second = str(kept.model), str(again.model)
+        message = f"{second} is the same model as {first}: it is made once, under that name"
+        if first == second:
+            message = f"{second} is listed twice: it is made once"
+        at = again.request.node
+        self._problems.note(at, "same-model", message, "", _first_in(kept, again))
+
+    def _blame_made_twice(self, kept: PlannedModel, again: PlannedModel) -> None:
+        """Blame two entries that make one model with different settings."""
+        before, after = kept.request.variant.settings.values, again.request.variant.settings.values
+        message = f"{again.model} would be made twice, in different ways"
+        hint = "sweep what differs with matrix, or give one of them a task file of its own"
+        notes = (_first_in(kept, again), *differences(before, after)[:MOST_LISTED])
+        self._problems.blame(again.request.node, "duplicate-job", message, hint, *notes)
 
     def _identity(self, planned: PlannedModel) -> str:
         """Return a text that is equal for two models made from the same images in the same way."""
@@ -406,7 +420,7 @@ class _ModelGraph:
                 elif request.base is None:
                     yield name
 
-    def _unknown(self, named: At[ModelId]) -> Problem:
+    def _blame_unknown(self, named: At[ModelId]) -> None:
         for stage in named.value.stages:
             errors: list[UnknownName] = []
             for reader in self._readers.values():
@@ -415,21 +429,15 @@ class _ModelGraph:
                 except UnknownName as error:
                     errors.append(error)
             if errors and len(errors) == len(self._readers):  # else one of the kinds knows the word
-                return unknown_word(errors[0], named.node)
+                self._problems.append(unknown_word(errors[0], named.node))
+                return
         text = str(named.value)
         names = list(dict.fromkeys(self._similar_names(text)))
         # a file with hundreds of these is not helped by hundreds of slow suggestions
-        close = nearest(text, names) if len(self.problems) < MOST_PROBLEMS else None
-        notes = [f"made here: {', '.join(names[:MOST_LISTED])}"] if names else []
-        if len(names) > MOST_LISTED:
-            notes[0] += f" and {len(names) - MOST_LISTED} more"
-        return Problem(
-            code="unknown-model",
-            message=f"model {text!r} is neither made here nor in the folder of the run",
-            place=named.node.place,
-            hint=f"did you mean '{close}'?" if close else "",
-            notes=tuple(notes),
-        )
+        close = nearest(text, names) if len(self._problems) < MOST_PROBLEMS else None
+        message = f"model {text!r} is neither made here nor in the folder of the run"
+        hint = f"did you mean '{close}'?" if close else ""
+        self._problems.blame(named.node, "unknown-model", message, hint, *made_here(names))
 
 
 def _meant(named: ModelId, models: Iterable[_NamedModel]) -> tuple[ModelId, ...]:
@@ -472,54 +480,6 @@ def _model(request: ModelRequest, base: ModelId | None) -> ModelId:
 
 def _images(kind: Kind, data: DataId) -> DataId:
     return kind.elementary(kind.images(data))
-
-
-def _nothing_poisoned(entry: MethodEntry) -> Problem:
-    return Problem(
-        code="nothing-poisoned",
-        message="no training of this file is poisoned, so there is nothing to unlearn",
-        place=entry.place,
-        hint="write poison: 20 in a training's entry, or below defaults",
-    )
-
-
-def _ambiguous(named: At[ModelId], plain: Iterable[str]) -> Problem:
-    """Return the problem of an ID that stands for models with several `plain` IDs."""
-    return Problem(
-        code="ambiguous-model",
-        message=f"{named.value} names images on which several models are trained here",
-        place=named.node.place,
-        hint="write one of them as it is written in its entry",
-        notes=(f"they are {' and '.join(sorted(plain))}",),
-    )
-
-
-def _made_once(kept: PlannedModel, again: PlannedModel) -> Problem:
-    """Return the warning that two entries ask for the same model."""
-    first, second = str(kept.model), str(again.model)
-    if first == second:
-        message = f"{second} is listed twice: it is made once"
-    else:
-        message = f"{second} is the same model as {first}: it is made once, under that name"
-    return Problem(
-        code="same-model",
-        message=message,
-        severity=Severity.WARNING,
-        place=again.request.node.place,
-        notes=(_first_in(kept, again),),
-    )
-
-
-def _made_twice(kept: PlannedModel, again: PlannedModel) -> Problem:
-    """Return the problem of two entries that make one model with different settings."""
-    before, after = kept.request.variant.settings.values, again.request.variant.settings.values
-    return Problem(
-        code="duplicate-job",
-        message=f"{again.model} would be made twice, in different ways",
-        place=again.request.node.place,
-        hint="sweep what differs with matrix, or give one of them a task file of its own",
-        notes=(_first_in(kept, again), *differences(before, after)[:MOST_LISTED]),
-    )
 
 
 def _first_in(first: PlannedModel, second: PlannedModel) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.draft import Draft
-from launcher.errors import Error, Problem, Severity, TaskFileError
+from launcher.errors import Error, Problem, Problems, Severity, TaskFileError
 from launcher.ids import NO_WORDS, DataId, Words, model_folder_name, parse_data, parse_model
 from launcher.job import Resources
 from launcher.job_options.registry import JobRequest
@@ -62,7 +62,7 @@ def build_plan(
     expansion = expand(
         task, lambda model: disk.exists(run_folder / model_folder_name(model)), disk.has
     )
-    problems = [*task.problems, *expansion.problems]
+    problems = Problems([*task.problems, *expansion.problems])
     before = steps_before(expansion.steps, whole=not task.errors, problems=problems)
     drafter = _Drafter(task, run_folder, root)
     drawn = _drawn(list(_prepared(expansion.steps, drafter, problems)), before, drafter)
@@ -143,7 +143,7 @@ class _Drafter:
 
 
 def _prepared(
-    steps: Iterable[Step], drafter: _Drafter, problems: list[Problem]
+    steps: Iterable[Step], drafter: _Drafter, problems: Problems
 ) -> Iterator[PreparedStep]:
     """Give steps with what their kinds say of them; blame those that cannot be, or must not."""
     made_by: dict[str, tuple[Draft, ...]] = {}  # model → the steps from which it comes
@@ -156,15 +156,13 @@ def _prepared(
         try:
             prepared = drafter.prepared(step, makers)
         except Error as error:  # a laboratory's own check
-            problems.append(Problem(code="setting", message=str(error), place=step.place))
+            problems.blame(step, "setting", str(error))
             continue
         if step.model is not None and step.kind.role in MAKING:
             made_by[step.model] = (*makers, prepared.draft)
         if not phases or step.kind.name in phases:
-            problems += (
-                Problem(code="refused", message=reason, place=step.place)
-                for reason in step.kind.refusals(prepared.draft, makers)
-            )
+            for reason in step.kind.refusals(prepared.draft, makers):
+                problems.blame(step, "refused", reason)
         yield prepared
 
 

@@ -35,9 +35,9 @@ from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.steering import ChangedJob
 from launcher.system.files import Json
-from launcher.taskfile.entry_reader import check_variables
 from launcher.taskfile.overrides import OPTION, Overrides, read_overrides
 from launcher.taskfile.scope import EVERY, Scope, read_request
+from launcher.taskfile.sections import check_variables
 from launcher.taskfile.settings import known, settle, spelt, unknown_key
 from launcher.taskfile.yaml_tree import (
     TRUTHS,

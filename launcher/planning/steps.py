@@ -16,7 +16,7 @@ from dataclasses import replace
 from fnmatch import translate
 from typing import NamedTuple
 
-from launcher.errors import MOST_PROBLEMS, IdError, Place, Problem, Severity, known_words, nearest
+from launcher.errors import MOST_PROBLEMS, IdError, Place, Problems, known_words, nearest
 from launcher.ids import ModelId, canonical, parse_data, parse_model
 from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
@@ -65,7 +65,7 @@ def differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> list[s
     ]
 
 
-def without_doubles(steps: Iterable[Step], problems: list[Problem]) -> Iterator[Step]:
+def without_doubles(steps: Iterable[Step], problems: Problems) -> Iterator[Step]:
     """Leave out jobs that are asked for twice; two that differ under one name are an error."""
     by_name: dict[str, Step] = {}
     by_test: dict[tuple[str, str | None, str, str], Step] = {}
@@ -85,29 +85,21 @@ def without_doubles(steps: Iterable[Step], problems: list[Problem]) -> Iterator[
                 yield step
                 continue
             message = f"{step.name} is the same test as {same.name}: it runs once, under that name"
-            problems.append(_double("same-data", message, same, step, Severity.WARNING))
+            problems.note(step, "same-data", message, "", *_beside(same, step))
         elif other.follows.texts != step.follows.texts:
             message = f"{step.name} is asked for twice, with different words after it"
-            problems.append(_double("duplicate-job", message, other, step))
+            problems.blame(step, "duplicate-job", message, "", *_beside(other, step))
         elif dict(other.settings.values) != dict(step.settings.values):
             message = f"{step.name} is asked for twice, with different settings"
-            problems.append(_double("duplicate-job", message, other, step))
+            problems.blame(step, "duplicate-job", message, "", *_beside(other, step))
         elif other.place != step.place:  # else one entry, in combinations that do not concern it
             message = f"{step.name} is asked for twice: it runs once"
-            problems.append(_double("listed-twice", message, other, step, Severity.WARNING))
+            problems.note(step, "listed-twice", message, "", *_beside(other, step))
 
 
-def _double(
-    code: str, message: str, first: Step, second: Step, severity: Severity = Severity.ERROR
-) -> Problem:
+def _beside(first: Step, second: Step) -> list[str]:
     changed = differences(first.settings.values, second.settings.values)
-    return Problem(
-        code=code,
-        message=message,
-        severity=severity,
-        place=second.place,
-        notes=(f"first in line {first.place.line}", *changed),
-    )
+    return [f"first in line {first.place.line}", *changed]
 
 
 class Before(NamedTuple):
@@ -120,9 +112,7 @@ class Before(NamedTuple):
 NOTHING = Before({}, {})
 
 
-def steps_before(
-    steps: Sequence[Step], *, whole: bool, problems: list[Problem]
-) -> dict[str, Before]:
+def steps_before(steps: Sequence[Step], *, whole: bool, problems: Problems) -> dict[str, Before]:
     """Return behind which steps others run, by their names; nothing of a step that names none.
 
     Args:
@@ -144,16 +134,21 @@ def steps_before(
                 meant = [name for name in names.meant(at.value) if name != step.name]
                 pairs += len(meant)
                 if pairs > MOST_PAIRS:
-                    problems.append(_too_many(word, at))
+                    message = f"{word}: with this name, jobs of this file wait for others in more than {MOST_PAIRS:,} pairs"
+                    hint = "let one program follow them all, and the jobs follow that program"
+                    problems.blame(at.node, "too-many-jobs", message, hint)
                     return {}
                 place = at.node.place
                 for name in meant:
                     places[-1].setdefault(name, place)
                 if not meant and step.name in names.meant(at.value):
-                    problems.append(_itself(word, at, step))
+                    message = f"{word}: {step.name} cannot follow itself, and {at.value!r} means no other job"
+                    hint = "name another job, or leave it out"
+                    problems.blame(at.node, "unknown-job", message, hint)
                 elif not meant and whole:  # else a broken entry may be the one that is meant
                     unknown += 1
-                    problems.append(names.unknown(word, at, helped=unknown <= MOST_PROBLEMS))
+                    # the nearest name is looked for, which takes long, only where it is shown
+                    names.blame(word, at, problems, helped=unknown <= MOST_PROBLEMS)
         done, ended = places
         ended = {name: place for name, place in ended.items() if name not in done}
         if done or ended:
@@ -190,45 +185,22 @@ class _Names:
             return ()
         return self._by_word.get(f"{kind}/{model}" if slash else model, ())
 
-    def unknown(self, word: str, at: At[str], *, helped: bool) -> Problem:
-        """Return the problem of a name that means no step.
-
-        Args:
-            word: of the language: `after` or `after_any`.
-            at: the name.
-            helped: it is shown, so that the nearest one is looked for, which takes long.
-        """
+    def blame(self, word: str, at: At[str], problems: Problems, *, helped: bool) -> None:
+        """Blame a name behind `word` that means no step; `helped`: with the nearest one."""
         verb = "matches" if _GLOB.search(at.value) else "is called"
         message = f"{word}: no job of this file {verb} {at.value!r}"
-        problem = Problem(code="unknown-job", message=message, place=at.node.place)
         if not helped:
-            return problem
+            problems.blame(at.node, "unknown-job", message)
+            return
         close = nearest(at.value, self._by_word)
-        return problem._replace(
-            hint=f"did you mean '{close}'?" if close else "",
-            notes=(
-                known_words(at.value, [step.name for step in self._steps], LISTED),
-                "a program follows a job of another run by `launcher add --after JOB -- PROGRAM`",
-            ),
+        problems.blame(
+            at.node,
+            "unknown-job",
+            message,
+            f"did you mean '{close}'?" if close else "",
+            known_words(at.value, [step.name for step in self._steps], LISTED),
+            "a program follows a job of another run by `launcher add --after JOB -- PROGRAM`",
         )
-
-
-def _itself(word: str, at: At[str], step: Step) -> Problem:
-    return Problem(
-        code="unknown-job",
-        message=f"{word}: {step.name} cannot follow itself, and {at.value!r} means no other job",
-        place=at.node.place,
-        hint="name another job, or leave it out",
-    )
-
-
-def _too_many(word: str, at: At[str]) -> Problem:
-    return Problem(
-        code="too-many-jobs",
-        message=f"{word}: with this name, jobs of this file wait for others in more than {MOST_PAIRS:,} pairs",
-        place=at.node.place,
-        hint="let one program follow them all, and the jobs follow that program",
-    )
 
 
 def _words(step: Step) -> Iterator[str]:

@@ -89,35 +89,14 @@ class MethodEntry(Asked):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TestEntry(Asked):
-    """Tests of one model, or of all its variants, one for each data ID."""
-
-    __test__ = False  # not a test case, whatever its name
-
-    model: At[ModelId]
-    data: tuple[At[DataId], ...]
-    settings: tuple[Settled, ...]  # under each of which every data ID is tested
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AutoTest:
-    """Tests of every model that the file makes, one for each data ID."""
-
-    place: Place
-    combination: int
-    data: tuple[At[DataId], ...]
-    # by the kind that makes the model; the settings as in a `TestEntry`
-    kinds: Mapping[str, tuple[Kind, tuple[Settled, ...], JobRequest]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BenchmarkEntry(Asked):
-    """Benchmarks of some models, or of all that the file makes, one for each data ID."""
+class ScoringEntry(Asked):
+    """Tests or benchmarks of models with all their variants, one for each data ID."""
 
     models: tuple[At[ModelId], ...]  # empty: every model of this combination
+    maker: str = ""  # the kind of which those models are; empty: all
     data: tuple[At[DataId], ...]
-    others: Mapping[str, At[ModelId]]  # settings that hold the ID of a model
-    settings: Settled
+    settings: tuple[Settled, ...]  # under each of which every data ID is scored
+    others: Mapping[str, At[ModelId]]  # settings that hold the ID of a model, but those of a test
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +123,7 @@ class FolderEntry(Asked):
     variants: tuple[FolderVariant, ...]
 
 
-Entry = TrainEntry | MethodEntry | TestEntry | AutoTest | BenchmarkEntry | PlainEntry | FolderEntry
+Entry = TrainEntry | MethodEntry | ScoringEntry | PlainEntry | FolderEntry
 
 
 class TaskFile(NamedTuple):

@@ -16,9 +16,9 @@ nodes that know their places (`yaml_tree`), and the tree goes through these pass
 2. `Reading.of` joins the files: what an including file says wins over what it includes;
 3. `laid_over` puts words of `--set` in the place of the file's; `kinds_with` gives the kinds the user's own words;
 4. `around_entries`, `sweeps_of_file` and `layers_of` make a `Scope` for each combination of the matrix;
-5. `read_raw_entry` sorts the keys of each entry, and multiplies it by its own matrix. Which value of a setting wins is the
+5. `_raw_entry` of `sections` sorts the keys of each entry, and multiplies it by its own matrix. Which value of a setting wins is the
    order in `Scope.given`, weakest first: defaults, matrix, those of a kind, the entry, its matrix, --set, --set of a kind;
-6. `settle` is the one check of all values, which says where each stands that cannot be; `sections` makes entries of them.
+6. `settle` is the one check of all values, which says where each stands that cannot be; entries are made of them.
 """
 
 import time
@@ -186,8 +186,7 @@ def _entries(root: Fields, scope: Scope) -> Iterator[Entry | None]:
         kind = kinds.get(key.text)
         if key.text == "autotest":
             makers = [kind for kind, _ in sections if kind.role in _MAKERS]
-            auto = read_auto_test(key, node, makers, scope)
-            yield from () if auto is None else (auto,)
+            yield from read_auto_test(key, node, makers, scope)
         elif kind is not None and kind.role in (Role.DATA, Role.PLAIN):
             if not scope.combination:  # no matrix has a part in these
                 here = replace(scope, chosen={})

@@ -1,44 +1,45 @@
 """A task file's sections, read entry by entry, each by the role of its kind.
 
+Words of the language (`model`, `data`, `poison`, `method`, `matrix`, `name`, `after`, `resources`) stand beside
+the kind's own settings; a setting that has such a name is given under `settings:`. Beside the settings of a
+program stand the options of a job, too, as on the command line of `launcher add`.
+
 An entry is done in several ways: variants of a model or a folder by sweeps, a test under each of its conditions.
 """
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple, TypedDict
 
-from launcher.errors import Place
+from launcher.errors import Place, Problems
 from launcher.ids import DataId, ModelId, is_word
-from launcher.job_options.registry import JobRequest
+from launcher.job_options.registry import JobRequest, job_options
 from launcher.kind_interface import Kind, Role
+from launcher.kinds import variable_fault
 from launcher.taskfile.entries import (
     FREE,
     At,
-    AutoTest,
-    BenchmarkEntry,
     Entry,
     FolderEntry,
     FolderVariant,
+    Follows,
     MethodEntry,
     PlainEntry,
-    TestEntry,
+    ScoringEntry,
     TrainEntry,
     Variant,
     companion,
 )
-from launcher.taskfile.entry_reader import (
-    Common,
-    RawEntry,
-    check_variables,
-    given_name,
-    read_raw_entry,
-)
-from launcher.taskfile.language import MISLABELLED
-from launcher.taskfile.matrix import MOST_COMBINATIONS, label
+from launcher.taskfile.language import LONGEST_NAME, MISLABELLED, RESOURCE_HINTS, WORDS
+from launcher.taskfile.legacy_names import LABELS_RATE, percent_of_rate
+from launcher.taskfile.matrix import MOST_COMBINATIONS, combinations_of_entry, label
 from launcher.taskfile.scope import Scope, request_for
-from launcher.taskfile.settings import Settled, settle
+from launcher.taskfile.settings import Known, Settled, known, settle, unknown_key
 from launcher.taskfile.values import read_data, read_label_changes, read_model
 from launcher.taskfile.yaml_tree import (
+    TRUTHS,
     Fields,
     Given,
     Items,
@@ -58,6 +59,20 @@ _EXAMPLES: Mapping[Role, str] = {
     Role.BENCHMARK: '{test: ["gan2:pre&real:pre"]}',
     Role.FOLDER: "{source: FOLDER}",
 }
+# Where words stand that people look for in an entry.
+_HINTS: Mapping[str, str] = {
+    **RESOURCE_HINTS,
+    "device_override": "it is resources: {device: …} today",
+    "poison": "it belongs to a training: what is trained so is tested and unlearned by its ID",
+}
+# What `launcher add` can say of a program, and an entry of a task file cannot.
+_PROGRAM_HINTS: Mapping[str, str] = {
+    "hold": "an entry is not held; launcher hold JOB, or launcher add --hold -- PROGRAM",
+}
+_SAME = {"depends": "after", "needs": "after", "requires": "after", "workdir": "cwd",
+         "working_directory": "cwd", "environment": "env", "begin": "not_before"}  # fmt: skip
+
+Pairs = Sequence[tuple[Scalar, Node]]
 
 
 def read_section(kind: Kind, node: Node, scope: Scope) -> Iterator[Entry | None]:
@@ -68,7 +83,10 @@ def read_section(kind: Kind, node: Node, scope: Scope) -> Iterator[Entry | None]
     if kind.role is Role.LABELS and not isinstance(node, Items):
         _blame_labels(kind, node, scope)
     elif kind.role is Role.METHOD and nodes and all(isinstance(node, Scalar) for node in nodes):
-        yield _method(_short_form(kind, node, scope), scope)
+        # `unlearn: [relabel, retrain]` is these methods on every poisoned model
+        every = Scalar(node.source, node.line, node.column, 1, MISLABELLED, plain=True)
+        words = {"model": every, "method": node}
+        yield _method(_RawEntry(scope, _common(kind, node.place, scope), words, {}, ({},)))
     elif isinstance(node, Items):
         yield from (_entry(kind, node, scope) for node in nodes)
     else:
@@ -79,35 +97,100 @@ def read_section(kind: Kind, node: Node, scope: Scope) -> Iterator[Entry | None]
 
 def read_auto_test(
     key: Scalar, node: Node, makers: Iterable[Kind], scope: Scope
-) -> AutoTest | None:
-    """Read the list of data IDs on which every model of the file is tested.
+) -> Iterator[ScoringEntry]:
+    """Give an entry for each kind of models of the file: every one is tested on a list of data IDs.
 
     Args:
         key: the word `autotest`.
-        node: its value; nothing written gives None.
+        node: its value; nothing written gives nothing.
         makers: the kinds that make models in this file.
         scope: what holds for the file.
     """
     if is_null(node):
-        return None
-    kinds: dict[str, tuple[Kind, tuple[Settled, ...], JobRequest]] = {}
+        return
+    testers: dict[str, tuple[Kind, tuple[Settled, ...]]] = {}
     for maker in makers:
         tester = companion(scope.kinds, maker, Role.TEST)
         if tester is None:
             message = f"no kind, or more than one, could test the models of {maker.name}"
             scope.problems.blame(key, "no-test-kind", message)
-            continue
-        settled = _conditions(tester, scope.given(tester, {}), key.place, scope)
-        if settled:
-            kinds[maker.name] = (tester, settled, request_for(tester, None, key.place, scope))
+        elif settled := _conditions(tester, scope.given(tester, {}), key.place, scope):
+            testers[maker.name] = tester, settled
     every = (kind for kind in scope.kinds.values() if kind.role is Role.TEST)
-    testers = {kind.name: kind for kind in [kind for kind, _, _ in kinds.values()] or every}
-    return AutoTest(
-        place=key.place,
+    readers = {kind.name: kind for kind in [kind for kind, _ in testers.values()] or every}
+    data = _data_ids(node, readers.values(), scope)
+    for name, (tester, settled) in testers.items():
+        common = _common(tester, key.place, scope)
+        yield ScoringEntry(**common, models=(), maker=name, data=data, settings=settled, others={})
+
+
+class _Common(TypedDict):
+    """What entries of every kind say; see `Asked`."""
+
+    kind: Kind
+    place: Place
+    combination: int
+    request: JobRequest
+    follows: Follows
+
+
+def _common(
+    kind: Kind,
+    place: Place,
+    scope: Scope,
+    resources: Node | None = None,
+    follows: Follows = FREE,
+) -> _Common:
+    return _Common(
+        kind=kind,
+        place=place,
         combination=scope.combination,
-        data=_data_ids(node, testers.values(), scope),
-        kinds=kinds,
+        request=request_for(kind, resources, place, scope),
+        follows=follows,
     )
+
+
+class _RawEntry(NamedTuple):
+    """An entry whose keys were sorted, its values not yet read."""
+
+    scope: Scope
+    common: _Common
+    words: Mapping[str, Node]
+    own: Given
+    combinations: tuple[Given, ...]  # of its own matrix
+
+    @property
+    def kind(self) -> Kind:
+        """Of its section."""
+        return self.common["kind"]
+
+    @property
+    def place(self) -> Place:
+        """Where it begins."""
+        return self.common["place"]
+
+    @property
+    def given(self) -> Given:
+        """What is said of each setting, but for sweeps."""
+        return self.scope.given(self.kind, self.own)
+
+    def word(self, name: str) -> Node | None:
+        """Return what stands behind a word; None where that is nothing."""
+        node = self.words.get(name)
+        return None if is_null(node) else node
+
+    def needed(self, name: str) -> Node | None:
+        """Return what stands behind a word that an entry must have; blame its absence."""
+        node = self.word(name)
+        if node is None:
+            wanted = WORDS[self.kind.role][name].needed
+            message = f"{self.kind.name} needs '{name}': {wanted}"
+            self.scope.problems.blame(self.words.get(name, self), "missing-word", message)
+        return node
+
+    def model(self, node: Node | None) -> At[ModelId] | None:
+        """Return the model that a node names, if it does."""
+        return None if node is None else read_model(node, self.kind, self.scope)
 
 
 def _entry(kind: Kind, node: Node, scope: Scope) -> Entry | None:
@@ -118,20 +201,23 @@ def _entry(kind: Kind, node: Node, scope: Scope) -> Entry | None:
     if kind.role is Role.LABELS:
         _blame_labels(kind, node, scope)
         return None
-    raw = read_raw_entry(kind, node, scope)
+    raw = _raw_entry(kind, node, scope)
     match kind.role:
         case Role.TRAIN:
-            return _train(raw, scope)
+            return _train(raw)
         case Role.METHOD:
-            return _method(raw, scope)
+            return _method(raw)
         case Role.TEST:
-            return _test(raw, scope)
+            model = raw.needed("model")
+            tests = _scoring(raw, "data", () if model is None else (model,))
+            return None if model is None else tests
         case Role.BENCHMARK:
-            return _benchmark(raw, scope)
+            named = raw.word("model")
+            return _scoring(raw, "test", () if named is None else listed(named))
         case Role.FOLDER:
-            return _folder(raw, scope)
+            return _folder(raw)
         case Role.DATA | Role.PLAIN:
-            return _plain(raw, scope)
+            return _plain(raw)
         case Role.SHARED:
             return None  # no task file speaks of it
 
@@ -142,26 +228,114 @@ def _blame_labels(kind: Kind, node: Node, scope: Scope) -> None:
     scope.problems.blame(node, "poison-section", message, hint)
 
 
-def _short_form(kind: Kind, node: Node, scope: Scope) -> RawEntry:
-    """Read `unlearn: [relabel, retrain]` as these methods on every poisoned model."""
-    every = Scalar(node.source, node.line, node.column, 1, MISLABELLED, plain=True)
-    common = Common(
-        kind=kind,
-        place=node.place,
-        combination=scope.combination,
-        request=request_for(kind, None, node.place, scope),
-        follows=FREE,
-    )
-    return RawEntry(kind, node.place, {"model": every, "method": node}, {}, ({},), common)
+def _raw_entry(kind: Kind, node: Fields, scope: Scope) -> _RawEntry:
+    """Sort an entry's keys into words of the language and settings; report what is neither."""
+    problems = scope.problems
+    allowed, available = WORDS[kind.role], {} if kind.entry else job_options()
+    labeller = companion(scope.kinds, kind, Role.LABELS) if kind.role is Role.TRAIN else None
+    of = known([kind] if labeller is None else [kind, labeller])
+    words: dict[str, Node] = {}
+    inside: Pairs = ()
+    beside, options = list[tuple[Scalar, Node]](), list[tuple[Scalar, Node]]()
+    for key, value in node.pairs:
+        if key.text == "settings" and isinstance(value, Fields):
+            inside = value.pairs
+        elif key.text in allowed:
+            words[key.text] = value
+        elif key.text == LABELS_RATE:
+            if kind.role is Role.TRAIN:
+                words.setdefault("poison", percent_of_rate(key, value, problems))
+        elif key.text in available and key.text not in of.names:
+            options.append((key, value))
+        else:
+            beside.append((key, value))
+    if not is_null(words.get("settings")):
+        message = "expected settings such as {lr: 0.001}"
+        problems.blame(words["settings"], "wrong-type", message)
+    own = of.among(inside, problems, _refusing(of, scope, is_inside=True))
+    for name, said in of.among(beside, problems, _refusing(of, scope, is_inside=False)).items():
+        if name in own:
+            message = f"{name!r} is given under settings, too"
+            problems.blame(said.key, "duplicate-key", message, "leave one of them out")
+        else:
+            own[name] = said
+    asked = _asked(node, words.get("resources"), options, problems)
+    follows = Follows(*(_followed(words.get(word), word, problems) for word in Follows._fields))
+    common = _common(kind, node.place, scope, asked, follows)
+    matrix = words.get("matrix")
+    combinations = combinations_of_entry(None if is_null(matrix) else matrix, of, own, scope)
+    return _RawEntry(scope, common, words, own, combinations)
 
 
-def _train(raw: RawEntry, scope: Scope) -> TrainEntry | None:
-    kind, model = raw.kind, raw.word("model")  # null is a new model, and so is no word at all
+def _refusing(of: Known, scope: Scope, *, is_inside: bool) -> Callable[[Scalar], None]:
+    """Return what blames a key, below `settings` or beside it, that is neither a word nor a setting."""
+
+    def refuse(key: Scalar) -> None:
+        kind, names = of.kinds[0], set(of.names)
+        if not is_inside:
+            names |= {*WORDS[kind.role], *(() if kind.entry else job_options())} - {"settings"}
+        others = scope.kinds.values()
+        elsewhere = [other.name for other in others if key.text in other.settings.model_fields]
+        what, hint = f"a setting of {kind.name}", _hint(kind, key.text)
+        scope.problems.append(
+            unknown_key(key, what, names, elsewhere, hint=hint, where=of.where, old=of.old)
+        )
+
+    return refuse
+
+
+def _hint(kind: Kind, name: str) -> str:
+    """Return what to write instead of a word that an entry does not know; '' if that is unknown."""
+    plain = name.replace("-", "_")
+    meant = _SAME.get(plain, plain)
+    known_here = meant in Follows._fields and meant in WORDS[kind.role]
+    if not kind.entry:
+        known_here |= meant in job_options() or meant in kind.settings.model_fields
+    if meant != name and known_here:
+        return f"did you mean '{meant}'?"
+    return _HINTS.get(plain, "") if kind.entry else {**_HINTS, **_PROGRAM_HINTS}.get(meant, "")
+
+
+def _asked(
+    entry: Fields, resources: Node | None, options: Pairs, problems: Problems
+) -> Node | None:
+    """Return what an entry asks for: its `resources`, and the options beside them."""
+    if not options:
+        return resources
+    if is_null(resources) or resources is None:
+        return replace(entry, pairs=tuple(options))
+    if not isinstance(resources, Fields):
+        return resources
+    below = {key.text for key, _ in resources.pairs}
+    for key, _ in options:
+        if key.text in below:
+            message = f"{key.text!r} is given under resources, too"
+            problems.blame(key, "duplicate-key", message, "leave one of them out")
+    more = tuple(pair for pair in options if pair[0].text not in below)
+    return replace(resources, pairs=(*resources.pairs, *more))
+
+
+def _followed(node: Node | None, word: str, problems: Problems) -> tuple[At[str], ...]:
+    """Return the names of jobs in `after` or `after_any`; what they mean is for the plan to find out."""
+    named: list[At[str]] = []
+    for item in () if node is None or is_null(node) else listed(node):
+        if isinstance(item, Scalar) and not is_null(item) and item.text.strip():
+            named.append(At(item.text, item))
+        else:
+            message = f"{word}: expected the name of a job, or a list of names"
+            hint = "a job is named as the dry run lists it"
+            problems.blame(item, "wrong-type", message, hint)
+    return tuple(named)
+
+
+def _train(raw: _RawEntry) -> TrainEntry | None:
+    kind, scope = raw.kind, raw.scope
+    model = raw.word("model")  # null is a new model, and so is no word at all
     if isinstance(model, Scalar) and model.plain and model.text == "None":
         scope.problems.note(model, "old-name", "None is written null today")
         model = None
-    base = None if model is None else read_model(model, kind, scope)
-    data = raw.needed("data", scope.problems)
+    base = raw.model(model)
+    data = raw.needed("data")
     read = None if data is None else read_data(data, (kind,), scope)
     labels = scope.forced_labels or raw.words.get("poison", scope.labels)
     label_changes = read_label_changes(labels, scope) if labels is not None else ()
@@ -172,7 +346,7 @@ def _train(raw: RawEntry, scope: Scope) -> TrainEntry | None:
             message = f"no kind, or more than one, could poison the labels of {kind.name}"
             scope.problems.blame(labels, "no-poison-kind", message)
             return None
-    variants = _variants(raw, {}, scope, labeller)
+    variants = _variants(raw, {}, labeller)
     if read is None or not variants or label_changes is None or (base is None) != (model is None):
         return None
     request = raw.common["request"]
@@ -190,12 +364,11 @@ def _train(raw: RawEntry, scope: Scope) -> TrainEntry | None:
     )
 
 
-def _method(raw: RawEntry, scope: Scope) -> MethodEntry | None:
-    kind, problems, model = raw.kind, scope.problems, raw.word("model")
+def _method(raw: _RawEntry) -> MethodEntry | None:
+    kind, problems, model = raw.kind, raw.scope.problems, raw.word("model")
     every = isinstance(model, Scalar) and model.text == MISLABELLED
-    named = None if every else raw.needed("model", problems)
-    base = None if named is None else read_model(named, kind, scope)
-    method = raw.needed("method", problems)
+    base = None if every else raw.model(raw.needed("model"))
+    method = raw.needed("method")
     nodes = () if method is None else listed(method)
     if method is not None and not nodes:
         problems.blame(method, "wrong-type", "expected at least one unlearning method")
@@ -205,73 +378,91 @@ def _method(raw: RawEntry, scope: Scope) -> MethodEntry | None:
             problems.blame(node, "wrong-type", "expected the name of an unlearning method")
             continue
         said = {"method": Said(node, node)} if "method" in kind.settings.model_fields else {}
-        variants = _variants(raw, said, scope)
-        if variants:
+        if variants := _variants(raw, said):
             methods.append((At(node.text, node), variants))
     if (base is None and not every) or not methods or len(methods) < len(nodes):
         return None
     return MethodEntry(**raw.common, base=base, methods=tuple(methods))
 
 
-def _test(raw: RawEntry, scope: Scope) -> TestEntry | None:
-    kind, model = raw.kind, raw.needed("model", scope.problems)
-    tested = None if model is None else read_model(model, kind, scope)
-    data = _needed_data(raw, "data", scope)
-    settings = _conditions(kind, scope.given(kind, raw.own), raw.place, scope)
-    if tested is None or not settings:
+def _scoring(raw: _RawEntry, word: str, named: Sequence[Node]) -> ScoringEntry | None:
+    """Return tests or benchmarks of the models that are named, on the data behind a word."""
+    kind, scope = raw.kind, raw.scope
+    models = [raw.model(node) for node in named]
+    node = raw.needed(word)
+    if node is not None and not listed(node):
+        scope.problems.blame(node, "wrong-type", "expected at least one data ID")
+    data = () if node is None else _data_ids(node, (kind,), scope)
+    settings = _conditions(kind, raw.given, raw.place, scope)
+    if not settings or None in models:
         return None
-    return TestEntry(**raw.common, model=tested, data=data, settings=settings)
-
-
-def _benchmark(raw: RawEntry, scope: Scope) -> BenchmarkEntry | None:
-    kind, named = raw.kind, raw.word("model")
-    models = [read_model(node, kind, scope) for node in (() if named is None else listed(named))]
-    data = _needed_data(raw, "test", scope)
-    settings = settle(kind, scope.given(kind, raw.own), raw.place, scope.problems)
-    if settings is None or None in models:
-        return None
+    first = settings[0]
     others = {
-        name: read_model(settings.given[name].node, kind, scope)
-        for name in sorted(kind.settings.models)
-        if settings.values[name]
+        name: raw.model(first.given[name].node)
+        for name in sorted(kind.settings.models if kind.role is Role.BENCHMARK else ())
+        if first.values[name]
     }
-    return BenchmarkEntry(
+    return ScoringEntry(
         **raw.common,
         models=tuple(model for model in models if model is not None),
         data=data,
-        others={name: model for name, model in others.items() if model is not None},
         settings=settings,
+        others={name: model for name, model in others.items() if model is not None},
     )
 
 
-def _folder(raw: RawEntry, scope: Scope) -> FolderEntry | None:
-    sound, name = given_name(raw, scope.problems)
-    variants: list[FolderVariant] = []
-    for variant in _variants(raw, {}, scope):
-        made = _folder_variant(raw, variant, scope)
-        if made is None:
-            return None
-        variants.append(made)
-    if not sound or not variants:
+def _folder(raw: _RawEntry) -> FolderEntry | None:
+    sound, name = _given_name(raw)
+    variants = [_folder_variant(raw, variant) for variant in _variants(raw, {})]
+    if not sound or not variants or None in variants:
         return None
-    return FolderEntry(**raw.common, name=name or raw.kind.name, variants=tuple(variants))
+    made = tuple(variant for variant in variants if variant is not None)
+    return FolderEntry(**raw.common, name=name or raw.kind.name, variants=made)
 
 
-def _plain(raw: RawEntry, scope: Scope) -> PlainEntry | None:
-    sound, name = given_name(raw, scope.problems)
-    given = scope.given(raw.kind, raw.own)
-    if not sound or (not raw.kind.entry and not check_variables(given, scope.problems)):
+def _plain(raw: _RawEntry) -> PlainEntry | None:
+    sound, name = _given_name(raw)
+    if not sound or not (raw.kind.entry or check_variables(raw.given, raw.scope.problems)):
         return None
-    settings = settle(raw.kind, given, raw.place, scope.problems)
+    settings = settle(raw.kind, raw.given, raw.place, raw.scope.problems)
     return None if settings is None else PlainEntry(**raw.common, name=name, settings=settings)
 
 
-def _needed_data(raw: RawEntry, word: str, scope: Scope) -> tuple[At[DataId], ...]:
-    """Return the data IDs behind a word that an entry must have."""
-    node = raw.needed(word, scope.problems)
-    if node is not None and not listed(node):
-        scope.problems.blame(node, "wrong-type", "expected at least one data ID")
-    return () if node is None else _data_ids(node, (raw.kind,), scope)
+def _given_name(raw: _RawEntry) -> tuple[bool, str | None]:
+    """Return whether an entry's name can be one, and the name; None where there is none."""
+    node = raw.word("name")
+    if node is None:
+        return True, None
+    if isinstance(node, Scalar) and is_word(node.text) and len(node.text) <= LONGEST_NAME:
+        return True, node.text
+    wanted = f"expected a name of at most {LONGEST_NAME} letters, digits and ._+-"
+    raw.scope.problems.blame(node, "name", wanted)
+    return False, None
+
+
+def check_variables(given: Given, problems: Problems) -> bool:
+    """Tell whether a program's variables have names, and texts as values; blame all that have not.
+
+    What YAML takes for a number or a truth may not be what a program reads: 010 would be 10, and yes true.
+    """
+    node = given["env"].node if "env" in given else None
+    if not isinstance(node, Fields):
+        return True
+    sound = True
+    for key, value in node.pairs:
+        if fault := variable_fault(key.text):
+            sound = False
+            problems.blame(key, "wrong-value", f"env: {fault}")
+        text = value.text if isinstance(value, Scalar) else ""
+        truth = isinstance(value, Scalar) and value.plain and text.lower() in TRUTHS
+        if isinstance(value, Scalar) and isinstance(value.value, str) and not truth:
+            continue
+        sound = False
+        message = f"env: {key.text} is not given as a text"
+        example = text if text and not is_null(value) else ""
+        hint = f'write {key.text}: "{text}"' if example else 'write "" for nothing'
+        problems.blame(value, "wrong-type", message, hint)
+    return sound
 
 
 def _data_ids(node: Node, readers: Iterable[Kind], scope: Scope) -> tuple[At[DataId], ...]:
@@ -280,11 +471,9 @@ def _data_ids(node: Node, readers: Iterable[Kind], scope: Scope) -> tuple[At[Dat
     return tuple(data for data in read if data is not None)
 
 
-def _variants(
-    raw: RawEntry, more: Given, scope: Scope, labeller: Kind | None = None
-) -> tuple[Variant, ...]:
+def _variants(raw: _RawEntry, more: Given, labeller: Kind | None = None) -> tuple[Variant, ...]:
     """Return each way in which an entry is done; none where a setting is wrong."""
-    variants: list[Variant] = []
+    scope, variants = raw.scope, list[Variant]()
     for chosen in raw.combinations:
         own = {**raw.own, **chosen, **more}
         given = scope.given(raw.kind, own)
@@ -315,7 +504,7 @@ def _as_training(labeller: Kind, given: Given, training: Settled) -> Given:
     return {name: training.given[leader] for name, leader in leaders if leader in training.given}
 
 
-def _folder_variant(raw: RawEntry, variant: Variant, scope: Scope) -> FolderVariant | None:
+def _folder_variant(raw: _RawEntry, variant: Variant) -> FolderVariant | None:
     """Return one way in which a folder is made; None where an ID is wrong."""
     settings = raw.kind.settings
     models: dict[str, At[ModelId]] = {}
@@ -328,7 +517,7 @@ def _folder_variant(raw: RawEntry, variant: Variant, scope: Scope) -> FolderVari
         if name in settings.folders:
             folders[name] = At(str(value), node)
         if name in settings.models:
-            model = read_model(node, raw.kind, scope)
+            model = raw.model(node)
             if model is None:
                 return None
             models[name] = model

@@ -12,11 +12,10 @@ from launcher.kinds import COMMAND
 from launcher.planning.load import read_taskfile
 from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.entries import (
-    AutoTest,
     MethodEntry,
     PlainEntry,
+    ScoringEntry,
     TaskFile,
-    TestEntry,
     TrainEntry,
 )
 from launcher.taskfile.header import name_fault
@@ -78,7 +77,8 @@ def test_every_section_is_read_in_its_order() -> None:
     task = read(GOOD)
     assert (task.name, task.about, task.whole) == ("toys", "a study of toys", True)
     assert [type(entry) for entry in task.entries] == [
-        *(PlainEntry, TrainEntry, TrainEntry, TrainEntry, MethodEntry, TestEntry, AutoTest),
+        *(PlainEntry, TrainEntry, TrainEntry, TrainEntry, MethodEntry, ScoringEntry),
+        *(ScoringEntry, ScoringEntry),  # of `autotest`: for each kind that makes models
         PlainEntry,
     ]
 
