@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
@@ -14,13 +15,11 @@ from starlette.types import ASGIApp
 from launcher.errors import Error
 from launcher.web.guard import MOST_BODY, Access, Guard
 from launcher.web.live import QueueReader, Streams, TooManyStreams
-from launcher.web.log_file import log_file
-from launcher.web.pages.page import Address, Content, NotThere, Page
-from launcher.web.pages.registry import PAGES
-from launcher.web.rendering import FOLDER
+from launcher.web.pages.log import whole_log
+from launcher.web.pages.page import Address, Content, NotThere, Page, View
+from launcher.web.rendering import FOLDER, PAGES, render
 from launcher.web.run_file import Place, TooLarge, newest_of_name, run_file
-from launcher.web.site import Site
-from launcher.web.steering import Answer, ReadOnly, Steering, Target
+from launcher.web.steering import Question, ReadOnly, Steering, Target
 
 EVENTS = "text/event-stream"
 _FOR_EVER = {"cache-control": "private, max-age=31536000, immutable"}  # its address has its version
@@ -46,7 +45,7 @@ class Application:
     """Answers requests of those whom the guard lets in."""
 
     def __init__(
-        self, access: Access, reader: QueueReader, streams: Streams, site: Site, steering: Steering
+        self, access: Access, reader: QueueReader, streams: Streams, steering: Steering
     ) -> None:
         """Make the addresses known.
 
@@ -54,32 +53,31 @@ class Application:
             access: the secrets.
             reader: reads the queue.
             streams: keeps open pages up to date.
-            site: renders pages.
             steering: changes jobs.
         """
-        self._access, self._reader, self._streams = access, reader, streams
-        self._site, self._steering = site, steering
+        self._access, self._reader = access, reader
+        self._streams, self._steering = streams, steering
 
     def asgi(self) -> ASGIApp:
         """Return what a server runs."""
         routes = [
             *(Route(f"/{page.path}", self._page(page)) for page in PAGES),
-            Route("/jobs/{job:int}/log/raw", self._raw_log),
+            Route("/jobs/{number:int}/log/raw", self._raw_log),
             Route("/run/{name:path}", self._run_named),
-            Route("/runs/{run:int}/files/{folder:str}/{path:path}", self._run_file),
-            Route("/jobs/{job:int}/{verb:str}", self._ask, methods=["GET"]),
-            Route("/jobs/{job:int}/{verb:str}", self._act, methods=["POST"]),
+            Route("/runs/{number:int}/files/{folder:str}/{path:path}", self._run_file),
+            Route("/jobs/{number:int}/{verb:str}", self._ask, methods=["GET"]),
+            Route("/jobs/{number:int}/{verb:str}", self._act, methods=["POST"]),
             Mount("/static", Assets(directory=FOLDER / "static")),
         ]
         inside = Starlette(
             routes=[Mount(self._access.root.removesuffix("/"), routes=routes)],
             exception_handlers={
-                404: self._missing,
-                405: self._missing,
+                404: self._failed,
+                405: self._failed,
                 Error: self._failed,
                 OSError: self._failed,
                 sqlite3.Error: self._failed,
-                ClientDisconnect: self._cut_off,
+                ClientDisconnect: self._failed,
             },
         )
         return Guard(inside, self._access)
@@ -94,38 +92,38 @@ class Application:
                     return Response(f"{error}\n", 503, {"retry-after": "10"}, "text/plain")
                 return StreamingResponse(events, media_type=EVENTS)
             notice = self._steering.notice(address.whole("notice"))
-            shown = await self._reader.run(
-                lambda view: self._site.show(view, page, address, notice=notice)
-            )
-            return HTMLResponse(shown.rendered.html)
+
+            def html(view: View) -> str:
+                content = page.fill(view, address)
+                return render(view, page.name, address, content, renewed=True, notice=notice).html
+
+            return HTMLResponse(await self._reader.run(html))
 
         return answer
 
     async def _ask(self, request: Request) -> Response:
         """Ask whether a job shall be changed."""
-        target = self._target(request)
-        question = await self._steering.ask(target)
-        return await self._fill(request, "question.html", question.content(target))
+        return await self._asked(request, await self._steering.ask(_target(request)))
 
     async def _act(self, request: Request) -> Response:
         """Change a job, where what is confirmed is still what would be done."""
-        target = self._target(request)
-        form = dict(
-            parse_qsl((await request.body()).decode(errors="replace"), keep_blank_values=True)
-        )
+        target, body = _target(request), (await request.body()).decode(errors="replace")
+        form = dict(parse_qsl(body, keep_blank_values=True))
         # a form's lines end as in mail: HTML, 4.10.21
         text = form.get("text", "").replace("\r\n", "\n")
-        answer = Answer(confirms=form.get("question", ""), text=text)
-        answered = await self._steering.act(target, answer)
-        if isinstance(answered, int):
-            place = f"{self._site.root}jobs/{target.job}?notice={answered}"
-            return RedirectResponse(place, 303)
-        return await self._fill(request, "question.html", answered.content(target), 409)
+        answered = await self._steering.act(target, form.get("question", ""), text)
+        if isinstance(answered, Question):
+            return await self._asked(request, answered, 409)
+        return RedirectResponse(f"{self._access.root}jobs/{target.job}?notice={answered}", 303)
+
+    async def _asked(self, request: Request, question: Question, status: int = 200) -> Response:
+        job, verb = question.target
+        content = Content(f"{verb} job {job}", {"question": question})
+        return await self._fill(request, "question", content, status)
 
     async def _raw_log(self, request: Request) -> Response:
-        number = self._address(request).whole("attempt")
-        job = int(request.path_params["job"])
-        content, size = await self._reader.run(lambda view: log_file(view, job, number))
+        address = self._address(request)
+        content, size = await self._reader.run(lambda view: whole_log(view, address))
         return StreamingResponse(
             content, headers={"content-length": str(size)}, media_type="text/plain; charset=utf-8"
         )
@@ -134,53 +132,46 @@ class Application:
         """Lead to the newest run of a name."""
         name = str(request.path_params["name"])
         run = await self._reader.run(lambda view: newest_of_name(view, name))
-        return RedirectResponse(f"{self._site.root}runs/{run}", 303)
+        return RedirectResponse(f"{self._access.root}runs/{run}", 303)
 
     async def _run_file(self, request: Request) -> Response:
         """Send a picture that a run left."""
-        place = Place(
-            run=int(request.path_params["run"]),
-            folder=str(request.path_params["folder"]),
-            path=str(request.path_params["path"]),
-            figure=self._address(request).whole("figure"),
-        )
+        address, parts = self._address(request), request.path_params
+        place = Place(address.number, parts["folder"], parts["path"], address.whole("figure"))
         file = await self._reader.run(lambda view: run_file(view, place))
         return Response(file.content, headers=dict(file.headers), media_type=file.media_type)
 
-    async def _missing(self, request: Request, error: Exception) -> Response:  # noqa: ARG002  # Starlette's shape
-        return await self._message(request, 404, "there is no such page")
-
     async def _failed(self, request: Request, error: Exception) -> Response:
-        return await self._message(request, _STATUS.get(type(error), 503), str(error))
-
-    async def _cut_off(self, request: Request, error: Exception) -> Response:  # noqa: ARG002  # Starlette's shape
-        """Answer a form whose length was not announced, and that the guard read no further."""
-        return Response(f"a request may have {MOST_BODY:,} bytes\n", 413, media_type="text/plain")
-
-    async def _message(self, request: Request, status: int, text: str) -> Response:
-        try:
-            content = Content(
-                title="not there" if status == 404 else "trouble", values={"text": text}
+        """Say what is wrong, on a page where that can be drawn."""
+        status, text = _STATUS.get(type(error), 503), str(error)
+        if isinstance(
+            error, ClientDisconnect
+        ):  # its length was not announced: it is read no further
+            return Response(
+                f"a request may have {MOST_BODY:,} bytes\n", 413, media_type="text/plain"
             )
-            return await self._fill(request, "message.html", content, status)
+        if isinstance(error, HTTPException):  # of Starlette: 404, or 405
+            status, text = 404, "there is no such page"
+        content = Content("not there" if status == 404 else "trouble", {"text": text})
+        try:
+            return await self._fill(request, "message", content, status)
         except (Error, OSError, sqlite3.Error):  # the head of the page needs the queue, too
             return Response(f"{text}\n", status, media_type="text/plain")
 
     async def _fill(
-        self, request: Request, template: str, content: Content, status: int = 200
+        self, request: Request, template: str, content: Content, status: int
     ) -> Response:
         address = self._address(request)
-        rendered = await self._reader.run(
-            lambda view: self._site.fill(view, template, address, content)
-        )
+        rendered = await self._reader.run(lambda view: render(view, template, address, content))
         return HTMLResponse(rendered.html, status)
-
-    def _target(self, request: Request) -> Target:
-        return Target(job=int(request.path_params["job"]), verb=str(request.path_params["verb"]))
 
     def _address(self, request: Request) -> Address:
         return Address(
             path=request.url.path.removeprefix(self._access.root),
-            parts=dict(request.path_params),
+            number=request.path_params.get("number", 0),
             query=tuple(parse_qsl(request.url.query, keep_blank_values=True)),
         )
+
+
+def _target(request: Request) -> Target:
+    return Target(request.path_params["number"], request.path_params["verb"])

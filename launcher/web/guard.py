@@ -7,12 +7,14 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs
 
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 TOKEN_BYTES = 32
@@ -106,17 +108,17 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-HEADERS = (
-    ("content-security-policy", POLICY),
-    ("x-content-type-options", "nosniff"),
-    ("x-frame-options", "DENY"),
+HEADERS: Mapping[str, str] = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
     # not `no-referrer`: with that, browsers hide the origin of a page's own forms, too
-    ("referrer-policy", "same-origin"),
-    ("cross-origin-opener-policy", "same-origin"),
-    ("cross-origin-resource-policy", "same-origin"),
-)
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}  # of every answer that has no others
 KNOWN = "let in"  # in the scope of a request that was let in
-_KEEP_NOTHING = ("cache-control", "no-store")
 _STRANGER = (
     "this page opens with the link that `launcher web` printed when it started; "
     "open that link in this browser"
@@ -143,34 +145,42 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        answer: ASGIApp | None = self._own_answer(scope)
+        if answer is None:
+            scope[KNOWN] = True
+            answer, receive = self._app, _measured(receive)
+        await answer(scope, receive, _with_headers(send))
+
+    def _own_answer(self, scope: Scope) -> Response | None:
+        """Return the answer to who is not let in, or comes with the link; None: the application's."""
         headers = _headers(scope)
         refused = refusal(headers)
         token = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         if refused is None and scope["path"] == "/" and self._access.opens(token):
-            await _redirect(send, self._access)
-        elif refused is None and not self._access.knows(headers.get("cookie", "")):
-            await _refuse(send, 403, _STRANGER)
+            cookie = {"set-cookie": self._access.set_cookie}
+            return RedirectResponse(self._access.root, 303, cookie)
+        if refused is None and not self._access.knows(headers.get("cookie", "")):
+            refused = 403, _STRANGER
         elif refused is None and scope["method"] in CHANGING and "origin" not in headers:
-            await _refuse(send, 403, "the request does not say from which page it comes")
-        elif refused is not None:
-            await _refuse(send, *refused)
-        elif len(scope["raw_path"]) + len(scope["query_string"]) > MOST_ADDRESS:
-            await _refuse(send, 414, f"an address may have {MOST_ADDRESS:,} characters")
-        elif _too_large(headers):
-            await _refuse(send, 413, f"a request may have {MOST_BODY:,} bytes")
-        else:
-            scope[KNOWN] = True
-            await self._app(scope, _measured(receive), _with_headers(send))
+            refused = 403, "the request does not say from which page it comes"
+        elif refused is None and len(scope["raw_path"]) + len(scope["query_string"]) > MOST_ADDRESS:
+            refused = 414, f"an address may have {MOST_ADDRESS:,} characters"
+        elif refused is None and _too_large(headers):
+            refused = 413, f"a request may have {MOST_BODY:,} bytes"
+        if refused is None:
+            return None
+        status, why = refused
+        return HTMLResponse(
+            '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>launcher: no access</title>'
+            f"<h1>No access</h1><p>{escape(why[0].upper() + why[1:])}.</p></html>\n",
+            status,
+        )
 
 
 def _headers(scope: Scope) -> Mapping[str, str]:
     """Return a request's headers; of one that stands there twice, both with a comma between."""
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        joint = "; " if name == "cookie" else ","
-        headers[name] = f"{headers[name]}{joint}{value}" if name in headers else value
-    return headers
+    given = Headers(scope=scope)
+    return {name: ("; " if name == "cookie" else ",").join(given.getlist(name)) for name in given}
 
 
 def _too_large(headers: Mapping[str, str]) -> bool:
@@ -194,35 +204,9 @@ def _measured(receive: Receive) -> Receive:
 def _with_headers(send: Send) -> Send:
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
-            names = {name.lower() for name, _ in message.get("headers", ())}
-            ours = [each for each in (*HEADERS, _KEEP_NOTHING) if each[0].encode() not in names]
-            message["headers"] = [*message.get("headers", ()), *_encoded(ours)]
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
         await send(message)
 
     return sent
-
-
-def _encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    return [(name.encode(), value.encode("latin-1")) for name, value in headers]
-
-
-async def _redirect(send: Send, access: Access) -> None:
-    headers = (
-        ("location", access.root),
-        ("set-cookie", access.set_cookie),
-        ("content-length", "0"),
-    )
-    start = {"status": 303, "headers": _encoded((*headers, *HEADERS, _KEEP_NOTHING))}
-    await send({"type": "http.response.start", **start})
-    await send({"type": "http.response.body", "body": b""})
-
-
-async def _refuse(send: Send, status: int, why: str) -> None:
-    body = (
-        '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>launcher: no access</title>'
-        f"<h1>No access</h1><p>{escape(why[0].upper() + why[1:])}.</p></html>\n"
-    ).encode()
-    headers = (("content-type", "text/html; charset=utf-8"), ("content-length", str(len(body))))
-    start = {"status": status, "headers": _encoded((*headers, *HEADERS, _KEEP_NOTHING))}
-    await send({"type": "http.response.start", **start})
-    await send({"type": "http.response.body", "body": body})

@@ -1,4 +1,4 @@
-"""Pages as HTML; what of a page renews itself stands in `live` blocks of its template."""
+"""All pages of a home as HTML; what of a page renews itself stands in `live` blocks of its template."""
 
 import hashlib
 import re
@@ -13,13 +13,41 @@ from markupsafe import Markup
 
 from launcher.screens.format import GLYPHS, clock, harmless, local
 from launcher.screens.format import zone as zone_of
+from launcher.screens.screen import Scheduler
+from launcher.screens.snapshots import scheduler_of, short_path
+from launcher.states import OPEN, ReasonCode, State
 from launcher.units import format_bytes, format_seconds
+from launcher.web.pages import curves, jobs, log, overview, runs
+from launcher.web.pages.page import Address, Content, NotThere, Page, View
 
+# in the order of the menu; a new page is a function that fills it, a template, and a line here
+PAGES = (
+    Page("overview", "", overview.fill, menu="Queue"),
+    Page("jobs", "jobs", jobs.fill_list, menu="Jobs"),
+    Page("runs", "runs", runs.fill_list, menu="Runs"),
+    Page("curves", "curves", curves.fill),
+    Page("job", "jobs/{number:int}", jobs.fill_job),
+    Page("log", "jobs/{number:int}/log", log.fill),
+    Page("run", "runs/{number:int}", runs.fill_run),
+    Page("compare", "runs/compare", runs.fill_comparison),
+)
 FOLDER = Path(__file__).parent
 _TICKS = re.compile(r"(<time data-(?:since|until)=\"[^\"]*\">)[^<]*")
-PAUSED = "paused"  # stands in the place of a state where a program stands still
-_GLYPHS: Mapping[str, str] = {PAUSED: "‖", **{str(state): glyph for state, glyph in GLYPHS.items()}}
 _FRAGMENTS = "fragments_"  # of the values of a template
+
+
+class Head(NamedTuple):
+    """What stands above every page."""
+
+    home: str
+    scheduler: Scheduler
+    counts: Mapping[State, int]
+    there: bool  # there is a queue
+
+    @property
+    def idle(self) -> bool:
+        """Jobs are open, and nothing is there that starts them or sees them end."""
+        return self.scheduler.pid is None and any(map(self.counts.get, OPEN))
 
 
 class Fragment(NamedTuple):
@@ -36,25 +64,61 @@ class Rendered(NamedTuple):
     fragments: Mapping[str, Fragment]
 
 
-def render(template: str, values: Mapping[str, object]) -> Rendered:
-    """Return a page from its template.
+def render(
+    view: View,
+    template: str,
+    address: Address,
+    content: Content,
+    *,
+    renewed: bool = False,
+    notice: str = "",
+) -> Rendered:
+    """Return a template filled with what is on its page, and with what stands on every page.
 
     Args:
-        template: its file's name.
-        values: what stands in it; texts are escaped.
+        view: the queue.
+        template: its file's name, without its ending.
+        address: what was asked for.
+        content: what is on the page; texts are escaped.
+        renewed: a stream sends what of it changes.
+        notice: stands above it.
     """
     fragments: dict[str, Fragment] = {}
-    html = _environment().get_template(template).render({**values, _FRAGMENTS: fragments})
+    values = {
+        "root": view.root,
+        "assets": _asset_version(),
+        "menu": [page for page in PAGES if page.menu],
+        "address": address,
+        "title": content.title,
+        "head": _head_of(view),
+        "renewed": renewed,
+        "notice": notice,
+        "now": view.now,
+        "read_only": view.read_only,
+        _FRAGMENTS: fragments,
+        **content.values,
+    }
+    html = _environment().get_template(f"{template}.html").render(values)
     return Rendered(html=html, fragments=fragments)
 
 
-def asset_version() -> str:
-    """Return what is another text when a script or a style sheet is another."""
-    return _asset_version()
+def _head_of(view: View) -> Head:
+    """Return what stands above every page, also where there is no queue."""
+    try:
+        counts = view.store.read.counts()
+    except NotThere:
+        counts = {}
+    return Head(
+        home=harmless(short_path(view.home.folder)),
+        scheduler=scheduler_of(view.home),
+        counts=counts,
+        there=view.queue.store is not None,
+    )
 
 
 @cache
 def _asset_version() -> str:
+    """Return what is another text when a script or a style sheet is another."""
     files = sorted((FOLDER / "static").iterdir())
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
@@ -69,15 +133,17 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.globals |= {"live": _live, "glyphs": _GLYPHS, "zone": zone_of}
+    # "paused" stands in the place of a state where a program stands still
+    glyphs = {ReasonCode.PAUSED: "‖", **{str(state): glyph for state, glyph in GLYPHS.items()}}
+    environment.globals |= {"live": _live, "glyphs": glyphs, "zone": zone_of}
     environment.filters |= {
         "amount": lambda amount: "?" if amount is None else format_bytes(amount),
         "span": format_seconds,
         "clock": clock,
         "local": local,
         "plain": lambda value: harmless(str(value)),
-        "since": _since,
-        "until": _until,
+        "since": lambda at, now: _time("since", at, now - at),
+        "until": lambda at, now: _time("until", at, at - now),
     }
     return environment
 
@@ -93,15 +159,8 @@ def _live(context: Context, name: str, caller: Callable[[], str]) -> Markup:
     )
 
 
-def _since(at: float, now: float) -> Markup:
-    """Return how long ago a time is; the script counts on."""
-    return Markup('<time data-since="{:.1f}">{}</time>').format(
-        at, format_seconds(max(0.0, now - at))
-    )
-
-
-def _until(at: float, now: float) -> Markup:
-    """Return how far a time lies ahead; the script counts down."""
-    return Markup('<time data-until="{:.1f}">{}</time>').format(
-        at, format_seconds(max(0.0, at - now))
+def _time(way: str, at: float, span_s: float) -> Markup:
+    """Return how long ago a time is, or how far it lies ahead; the script counts on."""
+    return Markup('<time data-{}="{:.1f}">{}</time>').format(
+        way, at, format_seconds(max(0.0, span_s))
     )

@@ -8,7 +8,7 @@ from launcher.errors import UsageError
 from launcher.screens.format import harmless
 from launcher.store.listings import Listing
 from launcher.units import format_bytes
-from launcher.web.pages.page import NotThere, View
+from launcher.web.pages.page import NotThere, View, whole_of
 from launcher.web.runs.figures import MOST_BYTES, RUN_FOLDER, SVG, figure_of, opened, type_of
 from launcher.web.runs.run_data import REPORT_BYTES, REPORT_SUFFIX, folders_of
 
@@ -89,15 +89,10 @@ def _folder(view: View, place: Place) -> Path | None:
     if place.folder == RUN_FOLDER:
         number = Listing(view.store.database).first_job(place.run)
     else:
-        parts = place.folder.split("-")
-        number = int(parts[1]) if len(parts) > 1 and _is_number(parts[1]) else None
+        number = whole_of(place.folder.partition("-")[2].partition("-")[0])
     rows = view.store.read.jobs_by_id([number] if number is not None else [])
     jobs = [row for row in rows if row.run_id == place.run]
     return folders_of(view.home, jobs).get(place.folder) if jobs else None
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) < 19
 
 
 def _content(folder: Path, path: str, most: int) -> bytes:

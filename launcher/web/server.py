@@ -16,7 +16,6 @@ from launcher.system.paths import Home
 from launcher.web.application import Application
 from launcher.web.guard import KNOWN, new_access
 from launcher.web.live import QueueReader, Streams
-from launcher.web.site import Site
 from launcher.web.steering import Steering
 
 MOST_CONNECTIONS = 200  # a browser has six to a host
@@ -110,11 +109,9 @@ def serve(home: Home, port: int, *, read_only: bool, ready: Callable[[str, int],
     with listener:
         port = listener.getsockname()[1]
         access = new_access(home.folder, port)
-        reader = QueueReader(home, read_only=read_only)
-        steering = Steering(home, read_only=read_only)
-        site = Site(root=access.root)
-        streams = Streams(reader, site)
-        application = Application(access, reader, streams, site, steering)
+        reader = QueueReader(home, access.root, read_only=read_only)
+        steering, streams = Steering(home, read_only=read_only), Streams(reader)
+        application = Application(access, reader, streams, steering)
         config = uvicorn.Config(
             application.asgi(),
             loop="asyncio",

@@ -1,4 +1,4 @@
-"""The pages: each is a module that fills a template of its name, and a line in `registry`.
+"""The pages: functions that fill a template each; `launcher.web.rendering.PAGES` lists them.
 
 Start reading at `page.Page`.
 """

@@ -1,7 +1,7 @@
-"""The curves of several jobs over each other."""
+"""The curves of a job, or of several over each other."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -9,8 +9,8 @@ from markupsafe import Markup
 from launcher.errors import counted
 from launcher.screens.format import harmless
 from launcher.store.rows import JobRow
-from launcher.web.charts import Point, Series, legend, line_chart
-from launcher.web.pages.page import Address, Content, Page, View
+from launcher.web.charts import Series, legend, line_chart
+from launcher.web.pages.page import Address, Content, View
 from launcher.workers.progress.attempt_progress import reported_steps
 from launcher.workers.progress.steps import RATE, curves
 
@@ -26,14 +26,6 @@ _PART = re.compile(
 _LEARNED_FROM = frozenset({"", "train", "training"})
 
 
-class Wanted(NamedTuple):
-    """Which charts are wanted, and how they are drawn."""
-
-    jobs: tuple[JobRow, ...]
-    log: bool = False
-    smoothing: float = 0.0
-
-
 class Plot(NamedTuple):
     """A chart with its legend."""
 
@@ -42,15 +34,51 @@ class Plot(NamedTuple):
     legend: Markup
 
 
-def wanted_of(address: Address, jobs: Sequence[JobRow]) -> Wanted:
-    """Return what an address wants of the curves of jobs."""
+def fill(view: View, address: Address) -> Content:
+    """Return the curves of the jobs that the address names."""
+    numbers = address.wholes("job")
+    rows = {row.id: row for row in view.store.read.jobs_by_id(numbers[:MOST_JOBS])}
+    jobs = [rows[number] for number in numbers if number in rows]
+    return Content(
+        title=f"curves of {counted(len(jobs), 'job')}" if jobs else "curves",
+        values={
+            "jobs": jobs,
+            "most": MOST_JOBS,
+            "left_out": max(0, len(numbers) - MOST_JOBS),
+            **curves_of(view, address, jobs),
+        },
+        files=view.progress_of(jobs),
+    )
+
+
+def curves_of(view: View, address: Address, jobs: Sequence[JobRow]) -> dict[str, object]:
+    """Return what the part of a page with curves needs.
+
+    There is a chart for each number that the jobs reported; of training and validation one for both.
+    """
+    by_stem: dict[str, list[Series]] = {}
+    for colour, job in enumerate(jobs):
+        own = colour if len(jobs) > 1 else None
+        for series, stem in _series_of(view, job, own):
+            by_stem.setdefault(stem, []).append(series)
+    if RATE in by_stem:  # it is about the machine: the last
+        by_stem[RATE] = by_stem.pop(RATE)
+    log, smoothing = address.text("scale") == "log", smoothing_of(address)
+    plots = []
+    for stem, drawn in by_stem.items():
+        title = "steps per second" if stem == RATE else harmless(stem)
+        chart = line_chart(drawn, title=title, log=log, smoothing=smoothing)
+        plots.append(Plot(title=title, chart=chart, legend=legend(drawn)))
+    return {"plots_list": plots, "log_scale": log, "smoothing": smoothing, "smoothings": SMOOTHINGS}
+
+
+def smoothing_of(address: Address) -> float:
+    """Return how much an address wants curves smoothed."""
     try:
         smoothing = float(address.text("smooth", "0"))
     except ValueError:
-        smoothing = 0.0
-    if not 0 <= smoothing <= MOST_SMOOTHING:  # NaN is not
-        smoothing = 0.0
-    return Wanted(jobs=tuple(jobs), log=address.text("scale") == "log", smoothing=smoothing)
+        return 0.0
+    return smoothing if 0 <= smoothing <= MOST_SMOOTHING else 0.0  # NaN is not
 
 
 def stem_of(metric: str) -> tuple[str, str]:
@@ -64,67 +92,17 @@ def stem_of(metric: str) -> tuple[str, str]:
     return match["rest"] or match["first"], (match["before"] or match["after"]).lower()
 
 
-def plots_of(view: View, wanted: Wanted) -> list[Plot]:
-    """Return a chart for each number that jobs reported; of training and validation one for both."""
-    by_stem: dict[str, list[Series]] = {}
-    several = len(wanted.jobs) > 1
-    for colour, job in enumerate(wanted.jobs):
-        attempt = view.home.attempt(job.id, job.attempts)
-        numbers = curves(reported_steps(attempt)) if job.attempts else {}
-        for series, stem in _series_of(job, numbers, colour, several=several):
-            by_stem.setdefault(stem, []).append(series)
-    if RATE in by_stem:  # it is about the machine: the last
-        by_stem[RATE] = by_stem.pop(RATE)
-    return list(_drawn(by_stem, wanted))
-
-
-def _series_of(
-    job: JobRow, numbers: Mapping[str, Sequence[Point]], colour: int, *, several: bool
-) -> Iterator[tuple[Series, str]]:
-    """Give a job's curves with what they measure."""
+def _series_of(view: View, job: JobRow, colour: int | None) -> Iterator[tuple[Series, str]]:
+    """Give a job's curves with what they measure; without a colour it is alone, and they differ in theirs."""
+    if not job.attempts:
+        return
     seen: dict[str, int] = {}
+    numbers = curves(reported_steps(view.home.attempt(job.id, job.attempts)))
     for metric, points in numbers.items():
         stem, part = stem_of(metric)
         nth = seen[stem] = seen.get(stem, -1) + 1
-        dashed = several and part not in _LEARNED_FROM
-        name = f"{job.id} {metric}" if several else metric
-        own = colour if several else nth
+        alone = colour is None
+        name = metric if alone else f"{job.id} {metric}"
+        dashed = not alone and part not in _LEARNED_FROM
+        own = nth if colour is None else colour
         yield Series(name=harmless(name), points=points, colour=own, dashed=dashed), stem
-
-
-def _drawn(by_stem: Mapping[str, Sequence[Series]], wanted: Wanted) -> Iterator[Plot]:
-    for stem, series in by_stem.items():
-        title = "steps per second" if stem == RATE else harmless(stem)
-        chart = line_chart(series, title=title, log=wanted.log, smoothing=wanted.smoothing)
-        yield Plot(title=title, chart=chart, legend=legend(series))
-
-
-def jobs_of(view: View, numbers: Iterable[str]) -> list[JobRow]:
-    """Return the jobs with these numbers, in that order; what is none is left out."""
-    wanted = [
-        int(text) for text in numbers if text.isascii() and text.isdecimal() and len(text) < 19
-    ]
-    rows = {row.id: row for row in view.store.read.jobs_by_id(wanted[:MOST_JOBS])}
-    return [rows[number] for number in dict.fromkeys(wanted) if number in rows]
-
-
-def fill(view: View, address: Address) -> Content:
-    """Return the curves of the jobs that the address names."""
-    jobs = jobs_of(view, address.texts("job"))
-    wanted = wanted_of(address, jobs)
-    attempts = [view.home.attempt(row.id, row.attempts) for row in jobs if row.attempts]
-    return Content(
-        title=f"curves of {counted(len(jobs), 'job')}" if jobs else "curves",
-        values={
-            "jobs": jobs,
-            "wanted": wanted,
-            "smoothings": SMOOTHINGS,
-            "most": MOST_JOBS,
-            "left_out": max(0, len(set(address.texts("job"))) - MOST_JOBS),
-            "plots_list": plots_of(view, wanted),
-        },
-        files=tuple(attempt.progress for attempt in attempts),
-    )
-
-
-PAGE = Page(name="curves", path="curves", fill=fill)

@@ -1,29 +1,27 @@
-"""All jobs, page by page, filtered by state and by a text."""
+"""All jobs, page by page; and one of them: why it is as it is, what happened to it, and what may be done to it."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
-from launcher.screens.format import ORDER
-from launcher.screens.snapshots import lines_of
-from launcher.states import OPEN, State
+from launcher.errors import counted
+from launcher.screens.dashboard.job_page import NEEDS
+from launcher.screens.format import ORDER, harmless, named
+from launcher.screens.gpu_view import labels_of
+from launcher.screens.job_details import attempt_cells, event_cells, facts_of, record_of
+from launcher.screens.snapshots import lines_of, newest_of
+from launcher.states import OPEN, ReasonCode, State
 from launcher.store.listings import JobFilter, Listing
-from launcher.web.pages.page import Address, Content, Page, View
+from launcher.web.pages.curves import curves_of
+from launcher.web.pages.log import read_window
+from launcher.web.pages.page import Address, Content, View, job_of
+from launcher.web.steering import buttons_of
 
 ROWS = 100
 LONGEST_TEXT = 200
 _GROUPS = {"waiting": frozenset({State.QUEUED, State.HELD}), "open": OPEN}
 
 
-class StateLink(NamedTuple):
-    """A state by which the list can be filtered."""
-
-    word: str
-    number: int
-    link: str
-    chosen: bool
-
-
-def fill(view: View, address: Address) -> Content:
-    """Return a page of the list."""
+def fill_list(view: View, address: Address) -> Content:
+    """Return a page of the list, filtered by state and by a text."""
     listing, chosen = Listing(view.store.database), filter_of(address)
     with view.store.reading():
         page = listing.jobs(
@@ -33,18 +31,18 @@ def fill(view: View, address: Address) -> Content:
         lines = lines_of(view.home, view.store, [rows[job] for job in page.numbers if job in rows])
         counts = view.store.read.counts()
         tags = view.store.steering.tags_of(rows)
-    running = [row for row in rows.values() if row.state is State.RUNNING]
+    word = address.text("state")
     return Content(
         title="jobs",
         values={
             "lines": lines,
             "tags": tags,
             "filter": chosen,
-            "states": _links(address, counts),
-            "everything": address.changed(state=None, before=None, after=None),
+            "states": [state for state in ORDER if counts.get(state) or state == word],
+            "counts": counts,
             **address.around(page),
         },
-        files=tuple(view.home.attempt(row.id, row.attempts).progress for row in running),
+        files=view.progress_of(row for row in rows.values() if row.state is State.RUNNING),
     )
 
 
@@ -55,18 +53,49 @@ def filter_of(address: Address) -> JobFilter:
     return JobFilter(states=states, text=address.text("q").strip()[:LONGEST_TEXT])
 
 
-def _links(address: Address, counts: dict[State, int]) -> list[StateLink]:
-    chosen = address.text("state")
-    return [
-        StateLink(
-            word=state,
-            number=counts.get(state, 0),
-            link=address.changed(state=state, before=None, after=None),
-            chosen=state == chosen,
-        )
-        for state in ORDER
-        if counts.get(state) or state == chosen
-    ]
+LOG_BYTES = 1 << 14  # of its end
+EVENTS = 50  # that are listed, the newest ones
 
 
-PAGE = Page(name="jobs", path="jobs", fill=fill, menu="Jobs")
+def fill_job(view: View, address: Address) -> Content:
+    """Return all that is known of a job."""
+    row, store = job_of(view.store, address.number), view.store
+    needy = store.read.dependants_of([row.id]) if row.state in OPEN else []
+    record = record_of(view.home, store, row, needy)
+    attempt = view.home.attempt(row.id, row.attempts)
+    labels, result = labels_of(view.home), record["result"]
+    state = row.state if row.paused is None else ReasonCode.PAUSED
+    # what its owner has written stands above
+    facts = facts_of({**record, "tags": [], "owner_note": None}, row)
+    return Content(
+        title=f"{harmless(row.name)} · {state}",
+        values={
+            "row": row,
+            "shown_state": state,
+            "record": record,
+            "note_lines": [harmless(line.expandtabs()) for line in row.owner_note.splitlines()],
+            "step": newest_of(view.home, row).step,
+            "buttons": [] if view.read_only else buttons_of(row, store),
+            "facts": [(name.strip(), text) for name, text in facts],
+            "attempts": [attempt_cells(each, labels) for each in record["attempts"]][::-1],
+            "events": [_stripped(cells) for cells in event_cells(record["events"])[::-1][:EVENTS]],
+            "events_left": max(0, len(record["events"]) - EVENTS),
+            "results": [(name, _plain(value)) for name, value in result.items()]
+            if isinstance(result, dict)
+            else [],
+            "needs": store.read.first_needed_by(row.id, NEEDS),
+            "needs_left": max(0, len(record["needs"]) - NEEDS),
+            "needy": f"{counted(len(needy), 'open job')}: {named(needy)}" if needy else "",
+            "log": read_window(attempt.log, most_bytes=LOG_BYTES),
+            **curves_of(view, address, [row]),
+        },
+        files=(attempt.log, attempt.progress),
+    )
+
+
+def _stripped(cells: Sequence[str]) -> tuple[str, ...]:
+    return tuple(cell.strip() for cell in cells)
+
+
+def _plain(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else harmless(str(value))

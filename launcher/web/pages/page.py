@@ -1,7 +1,6 @@
 """What a page is: an address, a template of the same name, and a function that fills it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlencode
@@ -10,42 +9,40 @@ from launcher.errors import UsageError
 from launcher.screens.snapshots import Queue
 from launcher.store.listings import ListedPage
 from launcher.store.queue import Store
+from launcher.store.rows import JobRow
 from launcher.system.paths import Home
 from launcher.web.runs.run_data import Background, RunData
 from launcher.web.runs.run_filter import Settings
-
-Version = tuple[int, int]
-Query = tuple[tuple[str, str], ...]  # names may stand there several times
 
 
 class NotThere(UsageError):
     """There is no such page, job or file."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+def whole_of(text: str) -> int | None:
+    """Return the number that a text is; None where it is none that the queue can hold."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
+
+
+class Address(NamedTuple):
     """What was asked for; pages that have the same address show the same."""
 
     path: str  # below the root, such as `jobs/12`
-    parts: Mapping[str, str | int] = field(default_factory=dict, compare=False)  # of the path
-    query: Query = ()
+    number: int = 0  # of the job or the run that the path names
+    query: tuple[tuple[str, str], ...] = ()  # names may stand there several times
 
     def text(self, name: str, default: str = "") -> str:
         """Return a value of the query, the last where there are several."""
         return dict(self.query).get(name, default)
 
-    def texts(self, name: str) -> list[str]:
-        """Return all values of a name in the query."""
-        return [value for key, value in self.query if key == name]
+    def whole(self, name: str) -> int | None:
+        """Return a value of the query as a number, None where it is none."""
+        return whole_of(self.text(name))
 
-    def whole(self, name: str, default: int | None = None) -> int | None:
-        """Return a value of the query as a number; the default where it is none."""
-        text = self.text(name)
-        return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else default
-
-    def number(self, name: str) -> int:
-        """Return a number of the path."""
-        return int(self.parts[name])
+    def wholes(self, name: str) -> list[int]:
+        """Return all numbers of a name in the query, each once."""
+        numbers = (whole_of(value) for key, value in self.query if key == name)
+        return [*dict.fromkeys(number for number in numbers if number is not None)]
 
     def changed(self, **changes: str | int | None) -> str:
         """Return the query with other values, as it stands in a link; None leaves a value out."""
@@ -67,6 +64,7 @@ class View(NamedTuple):
     """What pages are made from: the queue as it is now. It belongs to one thread."""
 
     home: Home
+    root: str  # the path of the first page, with a slash at its end
     queue: Queue
     runs: Background[tuple[int, ...], RunData]  # by their numbers
     settings: Background[None, Mapping[int, Settings]]  # of each run
@@ -88,18 +86,32 @@ class View(NamedTuple):
         return store
 
     @property
-    def version(self) -> Version | None:
+    def version(self) -> tuple[int, int] | None:
         """What is another value when the queue has changed; None where there is no queue."""
         store = self.queue.current()
         return None if store is None else (id(store), store.read.data_version())
 
+    def progress_of(self, jobs: Iterable[JobRow]) -> tuple[Path, ...]:
+        """Return the files in which jobs report how far they are."""
+        return tuple(self.home.attempt(job.id, job.attempts).progress for job in jobs)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
+
+def job_of(store: Store, number: int) -> JobRow:
+    """Return a job.
+
+    Raises:
+        NotThere: there is none of this number.
+    """
+    for row in store.read.jobs_by_id([number]):
+        return row
+    raise NotThere(f"there is no job {number}; it may have been cleaned")
+
+
+class Content(NamedTuple):
     """What fills a template."""
 
     title: str
-    values: Mapping[str, object] = field(default_factory=dict)
+    values: Mapping[str, object]
     files: tuple[Path, ...] = ()  # beside the queue's, whose change makes the page another
     pending: bool = False  # what the page shows is being read: it is another soon
 
@@ -108,6 +120,6 @@ class Page(NamedTuple):
     """A page; its template is `templates/NAME.html`."""
 
     name: str
-    path: str  # below the root, with its parts as in Starlette's routes
+    path: str  # below the root, with `{number:int}` for that of a job or a run
     fill: Callable[[View, Address], Content]
     menu: str = ""  # its word in the menu; '': it is not there

@@ -1,97 +1,159 @@
-"""All runs, page by page, filtered by their names and by any setting of their jobs."""
+"""All runs, page by page; one of them with its results and pictures; and the results of several in one table."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 
 from launcher.errors import counted
-from launcher.screens.format import harmless
-from launcher.states import ENDED, State
+from launcher.screens.format import ORDER, harmless
+from launcher.screens.snapshots import lines_of
+from launcher.states import State
 from launcher.store.listings import Listing, RunRecord
-from launcher.web.pages.page import Address, Content, Page, View
-from launcher.web.pages.run import took_s
-from launcher.web.runs.run_data import Look
-from launcher.web.runs.run_filter import (
-    RunFilter,
-    Settings,
-    matches,
-    read_filter,
-    unknown_settings,
-)
+from launcher.web.pages.page import Address, Content, NotThere, View
+from launcher.web.runs.result_table import Wish, result_table
+from launcher.web.runs.run_data import Look, RunData
+from launcher.web.runs.run_filter import Settings, matches, read_filter, unknown_settings
 
 ROWS = 50
-NOT_ASKED: Look[Mapping[int, Settings]] = Look(data={})
-_WAITING = (State.QUEUED, State.HELD)
+_NOT_ASKED: Look[Mapping[int, Settings]] = Look(data={})
+# the state of a run as a whole is that of the job that matters most
+_MATTERS = (State.RUNNING, State.QUEUED, State.HELD, State.FAILED, State.CANCELLED, State.SKIPPED)
 
 
-class RunRow(NamedTuple):
-    """A run in the list."""
-
-    run: RunRecord
-    name: str
-    state: State
-    ended: int
-    waiting: int
-    took_s: float | None
-
-
-def fill(view: View, address: Address) -> Content:
-    """Return a page of the list."""
+def fill_list(view: View, address: Address) -> Content:
+    """Return a page of the list, filtered by names and by any setting of the runs' jobs."""
     listing, chosen = Listing(view.store.database), read_filter(address.text("q"))
-    look = view.settings.look(None, view.version) if chosen.settings else NOT_ASKED
-    among = _among(listing, chosen, look.data or {})
+    look = view.settings.look(None, view.version) if chosen.settings else _NOT_ASKED
+    settings, among = look.data or {}, None
+    if chosen.text:
+        names = listing.run_names().items()
+        among = [run for run, name in names if matches(chosen, name, settings.get(run, {}))]
     with view.store.reading():
         page = listing.runs(
             ROWS, before=address.whole("before"), after=address.whole("after"), among=among
         )
-        rows = [_row(record, view.now) for record in listing.run_records(page.numbers)]
+        runs = listing.run_records(page.numbers)
+    notes = [look.trouble] if look.trouble else []
+    if not notes and look.data is not None:
+        known = {name for values in settings.values() for name in values}
+        notes = unknown_settings(chosen, known)
     return Content(
         title="runs",
         values={
-            "rows": rows,
+            "rows": [(run, state_of(run), took_s(run, view.now)) for run in runs],
             "filter": chosen,
-            "notes": _notes(chosen, look),
+            "notes": notes,
             "reading": look.data is None,
             "matching": "" if among is None else counted(len(among), "run"),
-            "shares": any(row.run.share != 1 for row in rows),
+            "shares": any(run.share != 1 for run in runs),
             **address.around(page),
         },
         pending=look.pending,
     )
 
 
-def _among(
-    listing: Listing, chosen: RunFilter, settings: Mapping[int, Settings]
-) -> list[int] | None:
-    """Return the runs that a filter lets through; None: all."""
-    if not chosen.text:
+def state_of(run: RunRecord) -> State:
+    """Return in which state a run is as a whole."""
+    return next((state for state in _MATTERS if run.counts.get(state)), State.DONE)
+
+
+def took_s(run: RunRecord, now: float) -> float | None:
+    """Return for how long a run has had attempts, up to now where jobs of it are open; None: not yet."""
+    if run.started is None:
         return None
-    names = listing.run_names()
-    return [run for run, name in names.items() if matches(chosen, name, settings.get(run, {}))]
+    until = now if run.open or run.ended is None else run.ended
+    return max(0.0, until - run.started)
 
 
-def _notes(chosen: RunFilter, look: Look[Mapping[int, Settings]]) -> list[str]:
-    """Return what is odd about a filter."""
-    if look.trouble or look.data is None:
-        return [look.trouble] if look.trouble else []
-    known = {name for values in look.data.values() for name in values}
-    return unknown_settings(chosen, known)
+LISTED = 10  # jobs that run, and jobs that have failed
 
 
-def _row(run: RunRecord, now: float) -> RunRow:
-    return RunRow(
-        run=run,
-        name=harmless(run.name),
-        state=state_of(run),
-        ended=sum(run.counts.get(state, 0) for state in ENDED),
-        waiting=sum(run.counts.get(state, 0) for state in _WAITING),
-        took_s=took_s(run, now),
+def fill_run(view: View, address: Address) -> Content:
+    """Return how far a run is, what came out of it, and the pictures that it left."""
+    listing = Listing(view.store.database)
+    with view.store.reading():
+        records = listing.run_records([address.number])
+        if not records:
+            raise NotThere(f"there is no run {address.number}; it may have been cleaned")
+        listed = {
+            state: listing.in_state(address.number, state, LISTED)
+            for state in (State.RUNNING, State.FAILED)
+        }
+        rows = view.store.read.jobs_by_id(job for jobs in listed.values() for job in jobs)
+        lines = {line.id: line for line in lines_of(view.home, view.store, rows)}
+    run = records[0]
+    look = _look_at(view, records)
+    return Content(
+        title=f"run {harmless(run.name)}",
+        values={
+            "run": run,
+            "states": [state for state in ORDER if run.counts.get(state)],
+            "took_s": took_s(run, view.now),
+            "listed": [(state, [lines[job] for job in jobs]) for state, jobs in listed.items()],
+            "data": look.data or RunData(),
+            **_results(look, address),
+        },
+        files=view.progress_of(row for row in rows if row.state is State.RUNNING),
+        pending=look.pending,
     )
 
 
-def state_of(run: RunRecord) -> State:
-    """Return in which state a run is as a whole: that of the job that matters most."""
-    order = (State.RUNNING, State.QUEUED, State.HELD, State.FAILED, State.CANCELLED, State.SKIPPED)
-    return next((state for state in order if run.counts.get(state)), State.DONE)
+MOST_RUNS = 12
 
 
-PAGE = Page(name="runs", path="runs", fill=fill, menu="Runs")
+def fill_comparison(view: View, address: Address) -> Content:
+    """Return the results of the runs that the address names, with the settings in which they differ."""
+    numbers = address.wholes("run")
+    runs = Listing(view.store.database).run_records(numbers[:MOST_RUNS])
+    look = _look_at(view, runs) if runs else Look()
+    return Content(
+        title=f"comparison of {len(runs)} runs" if runs else "comparison",
+        values={
+            "runs": runs,
+            "most": MOST_RUNS,
+            "left_out": max(0, len(numbers) - MOST_RUNS),
+            **_results(look, address),
+        },
+        pending=look.pending,
+    )
+
+
+LOOK_EVERY_S = 60.0  # for files of a run, where nothing else tells of them
+
+
+def _look_at(view: View, runs: Sequence[RunRecord]) -> Look[RunData]:
+    """Return what came out of runs."""
+    return view.runs.look(tuple(run.id for run in runs), mark_of_runs(runs, view.now))
+
+
+def mark_of_runs(runs: Sequence[RunRecord], now: float) -> Hashable:
+    """Return what is another value when results of runs may be others, or files in their folders.
+
+    Args:
+        runs: whose.
+        now: in seconds since 1970: what lies deeper in a folder is looked for once in a while.
+    """
+    ends = tuple((run.id, tuple(sorted(run.counts.items())), run.ended) for run in runs)
+    folders = tuple(_changed_at(Path(run.root, "runs", run.name)) for run in runs)
+    return ends, folders, now // LOOK_EVERY_S
+
+
+def _changed_at(folder: Path) -> int | None:
+    """Return when a file in a folder was made or deleted last; None where there is no such folder."""
+    try:
+        return folder.stat().st_mtime_ns
+    except (OSError, ValueError):  # ValueError: no folder can have such a name
+        return None
+
+
+def _results(look: Look[RunData], address: Address) -> dict[str, object]:
+    """Return what the part of a page with results needs."""
+    wish = Wish(
+        sort=address.text("sort"),
+        everything=address.text("columns") == "all",
+        rows=address.text("rows"),
+    )
+    return {
+        "reading": look.data is None,
+        "trouble": look.trouble or ("" if look.data is None else look.data.trouble),
+        "table": None if look.data is None else result_table(look.data.compared, wish),
+    }

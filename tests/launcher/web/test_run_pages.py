@@ -8,7 +8,7 @@ import pytest
 from launcher.store.listings import RunRecord
 from launcher.store.queue import Store
 from launcher.system.paths import Home
-from launcher.web.pages.run import mark_of_runs
+from launcher.web.pages.runs import mark_of_runs
 from launcher.web.runs.figures import MOST_BYTES
 from tests.build import a_spec, claimed, enqueue, until
 from tests.launcher.web.browser import Page, events, served

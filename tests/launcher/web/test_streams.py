@@ -9,7 +9,6 @@ from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.web.live import QueueReader, Streams
 from launcher.web.pages.page import Address, Content, Page, View
-from launcher.web.site import Site
 from tests.build import DEADLINE_S
 
 ADDRESS = Address(path="curves")
@@ -17,7 +16,7 @@ ADDRESS = Address(path="curves")
 
 @pytest.fixture
 def reader(home: Home, store: Store) -> Iterator[QueueReader]:  # there is a queue
-    reader = QueueReader(home, read_only=True)
+    reader = QueueReader(home, "/x/", read_only=True)
     with contextlib.closing(reader):
         yield reader
 
@@ -34,7 +33,7 @@ async def records(stream: AsyncIterator[bytes]) -> AsyncIterator[dict[str, str]]
 def test_a_page_that_cannot_be_drawn_says_so_and_comes_back(
     reader: QueueReader, caplog: pytest.LogCaptureFixture
 ) -> None:
-    values: dict[str, object] = {"jobs": [], "plots_list": [], "left_out": 0}
+    values = {"jobs": [], "plots_list": [], "left_out": 0}
     faulty = [True]
 
     def fill(view: View, address: Address) -> Content:  # as every page
@@ -43,7 +42,7 @@ def test_a_page_that_cannot_be_drawn_says_so_and_comes_back(
         return Content(title="curves", values=values)
 
     async def watched() -> None:
-        streams = Streams(reader, Site(root="/x/"))
+        streams = Streams(reader)
         stream = streams.open(Page(name="curves", path="curves", fill=fill), ADDRESS)
         arrived = records(stream)
         told = await anext(arrived)

@@ -11,7 +11,5 @@ def test_what_is_no_number_is_none() -> None:
     query = (("a", "12"), ("b", "-1"), ("c", "٣"), ("d", "9" * 30), ("e", ""))
     address = Address(path="", query=query)
     assert [address.whole(name) for name in "abcdef"] == [12, None, None, None, None, None]
-
-
-def test_pages_of_one_address_are_the_same() -> None:
-    assert Address(path="jobs/1", parts={"job": 1}) == Address(path="jobs/1")
+    several = Address(path="", query=(*query, ("a", "12"), ("a", "x"), ("a", "3")))
+    assert several.wholes("a") == [12, 3]

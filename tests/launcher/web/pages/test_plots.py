@@ -1,6 +1,6 @@
 import pytest
 
-from launcher.web.pages.curves import stem_of, wanted_of
+from launcher.web.pages.curves import smoothing_of, stem_of
 from launcher.web.pages.page import Address
 
 
@@ -25,6 +25,4 @@ def test_the_part_of_the_data_is_read_off_a_metrics_name(
 @pytest.mark.parametrize("text", ["nan", "-1", "1", "1e9", "", "much"])
 def test_a_smoothing_that_is_none_smooths_nothing(text: str) -> None:
     address = Address(path="curves", query=(("smooth", text), ("scale", "log")))
-    wanted = wanted_of(address, [])
-    assert wanted.smoothing == 0
-    assert wanted.log
+    assert smoothing_of(address) == 0

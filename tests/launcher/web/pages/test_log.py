@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.web.log_file import LONGEST_LINE, LogWindow, read_window
+from launcher.web.pages.log import LONGEST_LINE, LogWindow, read_window
 
 
 def a_window(log: Path, **where: int) -> LogWindow:
