@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 from launcher.errors import counted
 from launcher.job_options.notifications import Event
-from launcher.notify.notices import RunWatch
 from launcher.states import ENDED, ReasonCode, State
-from launcher.store.feed import Failure
+from launcher.store.feed import Failure, RunNews
 from launcher.system.text import harmless
 from launcher.units import format_seconds
 
@@ -29,27 +28,8 @@ class Message(NamedTuple):
     facts: Mapping[str, str]  # variables of a command
 
 
-class _Note(NamedTuple):
-    """A job of which a message tells."""
-
-    job: Failure
-    is_first: bool
-    is_short: bool  # of memory
-
-    def lines(self) -> list[str]:
-        """Return what is told of it."""
-        words = (("first failure", self.is_first), ("out of memory for good", self.is_short))
-        what = " and ".join(word for word, holds in words if holds)
-        return [
-            "",
-            f"{what}: {self.job.name} (job {self.job.job})",
-            f"  {_reason(self.job)}",
-            f"  launcher logs {self.job.job}",
-        ]
-
-
 def of_run(
-    run: RunWatch,
+    run: RunNews,
     events: Sequence[Event],
     failures: Sequence[Failure],
     counts: Mapping[State, int],
@@ -67,17 +47,23 @@ def of_run(
         host: this machine's name.
         now: seconds since 1970.
     """
-    notes = _notes(events, failures)
-    short = [note.job for note in notes if note.is_short]
+    first = failures[:1] if Event.FIRST_FAILURE in events else ()
+    short = [each for each in failures if each.reason.code is ReasonCode.OUT_OF_MEMORY]
+    short = short if Event.OUT_OF_MEMORY in events else []
+    noted = [each for each in failures if each in first or each in short]
     left = short[0].alike - len(short) if short else 0
     took_s = max(0.0, (now if run.open else run.last_at) - run.since)
     if run.open:
-        title = f"{run.name}: {_headline(notes, short)}"
+        title = f"{run.name}: {_headline(first, short)}"
         lines = [f"{run.name} goes on: {in_counts(run.totals)}, {counted(run.open, 'job')} left."]
     else:
         title = f"{run.name} ended: {in_counts(counts)} in {format_seconds(took_s)}"
         lines = _end_lines(run, counts, took_s)
-    lines += [line for note in notes for line in note.lines()]
+    told = (("first failure", first), ("out of memory for good", short))
+    for job in noted:
+        what = " and ".join(words for words, those in told if job in those)
+        lines += ["", f"{what}: {job.name} (job {job.job})"]
+        lines += [f"  {_reason(job)}", f"  launcher logs {job.job}"]
     if left:
         lines += ["", f"and {counted(left, 'more job')} out of memory"]
     folder = "" if run.name in WITHOUT_FOLDER else f"{run.root}/runs/{run.name}"
@@ -87,7 +73,7 @@ def of_run(
         "FOLDER": folder,
         "SECONDS": f"{took_s:.0f}",
         **{state.upper(): str(shown.get(state, 0)) for state in _ENDS},
-        **(_job_facts(notes[0].job) if notes else {}),
+        **(_job_facts(noted[0]) if noted else {}),
     }
     place = ["", *([f"folder: {folder}"] if folder else []), f"machine: {host}"]
     which = f"{run.root} {run.id} {run.after if run.open else run.last_at}"
@@ -110,20 +96,6 @@ def in_counts(counts: Mapping[State, int]) -> str:
     return ", ".join(parts) or "none ended"
 
 
-def _notes(events: Sequence[Event], failures: Sequence[Failure]) -> list[_Note]:
-    """Return the jobs of which is told: the first that failed, and those that had too little memory."""
-    notes = [
-        _Note(
-            job=failure,
-            is_first=Event.FIRST_FAILURE in events and number == 0,
-            is_short=Event.OUT_OF_MEMORY in events
-            and failure.reason.code is ReasonCode.OUT_OF_MEMORY,
-        )
-        for number, failure in enumerate(failures)
-    ]
-    return [note for note in notes if note.is_first or note.is_short]
-
-
 def _message(
     what: str,
     events: Sequence[str],
@@ -142,16 +114,16 @@ def _message(
     )
 
 
-def _headline(notes: Sequence[_Note], short: Sequence[Failure]) -> str:
+def _headline(first: Sequence[Failure], short: Sequence[Failure]) -> str:
     """Return what happened to a run that goes on, in a few words."""
     if short:
         more = short[0].alike - 1
         return f"{short[0].name} ran out of memory" + (f", and {more} more" if more else "")
     # whoever removed the job meanwhile knows more of it
-    return f"{notes[0].job.name if notes else 'a job'} failed, the first of this run"
+    return f"{first[0].name if first else 'a job'} failed, the first of this run"
 
 
-def _end_lines(run: RunWatch, counts: Mapping[State, int], took_s: float) -> list[str]:
+def _end_lines(run: RunNews, counts: Mapping[State, int], took_s: float) -> list[str]:
     began, ended = _clock(run.since, run.last_at), _clock(run.last_at, run.last_at)
     lines = [f"{in_counts(counts)}; began {began}, ended {ended} ({format_seconds(took_s)})."]
     every = {state: run.totals.get(state, 0) for state in ENDED}

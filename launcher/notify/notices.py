@@ -5,13 +5,13 @@ target is put down as told once its message was sent: none is lost, however ofte
 was sent just before a death is sent again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from launcher.job_options.notifications import Event, RunNotify, recorded_run_notify
+from launcher.job_options.notifications import Event, recorded_run_notify
 from launcher.notify.settings import NotifySettings, Target
 from launcher.states import State
-from launcher.store.feed import News, RunNews
+from launcher.store.feed import RunNews
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home
 
@@ -22,23 +22,7 @@ PAUSE_S = 10.0  # after a failed try; doubles each time
 LONGEST_PAUSE_S = 1800.0
 LEAST_TRIES = 5  # before a message is given up, whatever the clock says
 MOST_GIVEN_UP = 20
-_ORDER = (Event.RUN_ENDED, Event.OUT_OF_MEMORY, Event.FIRST_FAILURE)
-
-
-class RunWatch(NamedTuple):
-    """A run that goes on, or whose end was not told to all."""
-
-    id: int
-    name: str
-    root: str
-    notify: RunNotify
-    since: float  # when it began, or began again
-    after: int  # the event before that
-    last_at: float  # when the last of what happened did
-    open: int  # jobs that have not ended
-    totals: Mapping[State, int]  # of all its jobs
-    happened: tuple[Event, ...]  # but for its end
-    told: Mapping[str, tuple[Event, ...]]  # by target
+_ORDER = (Event.OUT_OF_MEMORY, Event.FIRST_FAILURE)  # the most important first
 
 
 class Failing(NamedTuple):
@@ -64,7 +48,7 @@ class Notices(NamedTuple):
     """All of it."""
 
     cursor: int | None = None  # the last event that was read; None: never any
-    runs: Mapping[int, RunWatch] = {}
+    runs: Mapping[int, RunNews] = {}
     failing: Mapping[str, Failing] = {}  # by target
     given_up: tuple[GivenUp, ...] = ()
 
@@ -74,38 +58,29 @@ class Notices(NamedTuple):
         return bool(self.failing or any(not run.open for run in self.runs.values()))
 
 
-def heard(notices: Notices, news: News, cursor: int, now: float) -> Notices:
-    """Return the notices with what happened to runs after an event."""
-    runs = dict(notices.runs)
-    for run in news.runs:
-        if run.id in runs or run.open or run.first_at >= now - STALE_S:
-            runs[run.id] = _after(runs.get(run.id), run, cursor)
-    return notices._replace(cursor=news.upto, runs=runs)
+def heard(notices: Notices, upto: int, runs: Iterable[RunNews], now: float) -> Notices:
+    """Return the notices with what happened to runs up to an event."""
+    known = dict(notices.runs)
+    for run in runs:
+        if run.id in known or run.open or run.since >= now - STALE_S:
+            known[run.id] = _after(known.get(run.id), run)
+    return notices._replace(cursor=upto, runs=known)
 
 
-def _after(before: RunWatch | None, news: RunNews, cursor: int) -> RunWatch:
-    events = ((Event.OUT_OF_MEMORY, news.out_of_memory), (Event.FIRST_FAILURE, news.failed))
-    happened = [event for event, number in events if number]
-    if before is not None:
-        happened += before.happened
-    told = {} if before is None else before.told
-    return RunWatch(
-        id=news.id,
-        name=news.name,
-        root=news.root,
-        notify=news.notify,
-        since=news.first_at if before is None else before.since,
-        after=cursor if before is None else before.after,
-        last_at=news.last_at,
-        open=news.open,
-        totals=news.totals,
+def _after(before: RunNews | None, run: RunNews) -> RunNews:
+    if before is None:
+        return run
+    happened = {*before.happened, *run.happened}
+    return run._replace(
+        since=before.since,
+        after=before.after,
         happened=tuple(event for event in _ORDER if event in happened),
         # whose end was told has begun again
-        told={name: events for name, events in told.items() if Event.RUN_ENDED not in events},
+        told={name: those for name, those in before.told.items() if Event.RUN_ENDED not in those},
     )
 
 
-def due(run: RunWatch, target: Target, settings: NotifySettings, now: float) -> tuple[Event, ...]:
+def due(run: RunNews, target: Target, settings: NotifySettings, now: float) -> tuple[Event, ...]:
     """Return of which events a target is to be told now, the most important first.
 
     With the end of a run all of its events are told again.
@@ -134,7 +109,7 @@ def left(notices: Notices, settings: NotifySettings, now: float) -> Notices:
     return notices._replace(runs=runs, failing=failing)
 
 
-def told(notices: Notices, target: str, run: RunWatch, events: Sequence[Event]) -> Notices:
+def told(notices: Notices, target: str, run: RunNews, events: Sequence[Event]) -> Notices:
     """Return the notices with a target that was told of events of a run, as that stood then."""
     failing = {name: each for name, each in notices.failing.items() if name != target}
     now = notices.runs.get(run.id)
@@ -227,8 +202,8 @@ def _notices(record: Any) -> Notices:
     )
 
 
-def _run(record: Any) -> RunWatch:
-    return RunWatch(
+def _run(record: Any) -> RunNews:
+    return RunNews(
         **{
             **record,
             "notify": recorded_run_notify(record["notify"]),

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,97 +43,84 @@ class Answer(NamedTuple):
     text: str = ""  # for people; holds no secret
 
 
-class Sending:
-    """A process that sends a message."""
+def send_now(
+    target: Target,
+    message: Message | None,
+    environ: Mapping[str, str],
+    leaving: threading.Event | None = None,
+) -> Answer:
+    """Send a message, and wait for the answer.
 
-    def __init__(self, target: Target, message: Message | None, environ: Mapping[str, str]) -> None:
-        """Start it.
-
-        Args:
-            target: where to.
-            message: what; None: its address is only looked at, where it is no command.
-            environ: of the process.
-
-        Raises:
-            UsageError: the target cannot be used.
-            OSError: no process can be started.
-        """
-        self._target = target
-        self._is_command = bool(target.command)
-        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the end
+    Args:
+        target: where to.
+        message: what; None: its address is only looked at, where it is no command.
+        environ: of the process.
+        leaving: ends it once it is set.
+    """
+    with tempfile.TemporaryFile() as output:
         try:
-            self._process = self._started(target, message, environ)
-        except BaseException:
-            self._output.close()
-            raise
-        self._deadline = time.monotonic() + target.timeout_s
+            process = _started(target, message, environ, output)
+        except UsageError as error:
+            return Answer(sent=False, text=str(error))
+        except OSError as error:
+            what = f"{error.filename}: " if error.filename else ""
+            return Answer(sent=False, text=f"cannot be started: {what}{error.strerror or error}")
+        try:
+            trouble = _watched(process, target, output, leaving or threading.Event())
+        finally:  # it, and all that it has started
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            code = process.wait()
+        if trouble:
+            return Answer(sent=False, text=trouble)
+        end = output.seek(0, os.SEEK_END)
+        output.seek(max(0, end - MOST_OUTPUT))
+        text = output.read(MOST_OUTPUT).decode(errors="replace")
+    return _of_command(code, text) if target.command else _of_service(code, text)
 
-    def _started(
-        self, target: Target, message: Message | None, environ: Mapping[str, str]
-    ) -> subprocess.Popen[bytes]:
-        environment = {name: text for name, text in environ.items() if name != MARK}
-        if target.command:
-            words = [os.path.expanduser(target.command[0]), *target.command[1:]]  # noqa: PTH111
-            environment |= {} if message is None else variables(message)
-            return self._spawn(words, environment, b"")
-        order = {"url": address_of(target, environ), "timeout_s": target.timeout_s}
+
+def _started(
+    target: Target, message: Message | None, environ: Mapping[str, str], output: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    environment = {name: text for name, text in environ.items() if name != MARK}
+    words: tuple[str, ...] = DELIVER
+    order = b""
+    if target.command:
+        words = (os.path.expanduser(target.command[0]), *target.command[1:])  # noqa: PTH111
+        environment |= {} if message is None else variables(message)
+    else:
+        record = {"url": address_of(target, environ), "timeout_s": target.timeout_s}
         if message is not None:
-            order |= {"title": message.title, "text": message.text}
-        if target.url_env:
-            environment.pop(target.url_env, None)
-        return self._spawn(DELIVER, environment, json.dumps(order).encode())
+            record |= {"title": message.title, "text": message.text}
+        environment.pop(target.url_env, None)
+        order = json.dumps(record).encode()
+    with tempfile.TemporaryFile() as given:  # not a pipe: nobody waits for its reader
+        given.write(order)
+        given.seek(0)
+        return subprocess.Popen(
+            words,
+            stdin=given,
+            stdout=output,
+            stderr=subprocess.STDOUT if target.command else subprocess.DEVNULL,
+            env=environment,
+            cwd=Path.home() if Path.home().is_dir() else "/",
+            start_new_session=True,
+        )
 
-    def _spawn(
-        self, words: tuple[str, ...] | list[str], environment: Mapping[str, str], order: bytes
-    ) -> subprocess.Popen[bytes]:
-        with tempfile.TemporaryFile() as given:  # not a pipe: nobody waits for its reader
-            given.write(order)
-            given.seek(0)
-            return subprocess.Popen(
-                words,
-                stdin=given,
-                stdout=self._output,
-                stderr=subprocess.STDOUT if self._is_command else subprocess.DEVNULL,
-                env=environment,
-                cwd=Path.home() if Path.home().is_dir() else "/",
-                start_new_session=True,
-            )
 
-    def ended(self) -> Answer | None:
-        """Return how it ended, None while it goes on; kill it where it takes too long."""
-        code = self._process.poll()
-        if code is None:
-            trouble = self._trouble()
-            if trouble:
-                self.kill()
-            return Answer(sent=False, text=trouble) if trouble else None
-        self._end_rest()
-        text = self._printed()
-        self._output.close()
-        return _of_command(code, text) if self._is_command else _of_service(code, text)
-
-    def _trouble(self) -> str:
-        """Return why it may not go on, '' where it may."""
-        if time.monotonic() >= self._deadline:
-            return f"no answer in {format_seconds(self._target.timeout_s)}"
-        if os.fstat(self._output.fileno()).st_size > MOST_PRINTED:
+def _watched(
+    process: subprocess.Popen[bytes], target: Target, output: IO[bytes], leaving: threading.Event
+) -> str:
+    """Wait for the end of a process; return why it may not go on, '' where it has ended."""
+    deadline = time.monotonic() + target.timeout_s
+    while process.poll() is None:
+        if leaving.wait(LOOK_S):
+            return "it was ended"
+        if time.monotonic() >= deadline:
+            return f"no answer in {format_seconds(target.timeout_s)}"
+        if os.fstat(output.fileno()).st_size > MOST_PRINTED:
             return f"it was ended: it printed more than {format_bytes(MOST_PRINTED)}"
-        return ""
-
-    def kill(self) -> None:
-        """End it, and all that it has started."""
-        self._end_rest()
-        self._process.wait()
-        self._output.close()
-
-    def _end_rest(self) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-
-    def _printed(self) -> str:
-        end = self._output.seek(0, os.SEEK_END)
-        self._output.seek(max(0, end - MOST_OUTPUT))
-        return self._output.read(MOST_OUTPUT).decode(errors="replace")
+    return ""
 
 
 def variables(message: Message) -> dict[str, str]:
@@ -144,29 +132,6 @@ def variables(message: Message) -> dict[str, str]:
         "LAUNCHER_TEXT": message.text,
     }
     return {name: text.replace("\0", "") for name, text in named.items()}
-
-
-def send_now(target: Target, message: Message | None, environ: Mapping[str, str]) -> Answer:
-    """Send a message, or look at an address, and wait for the answer."""
-    try:
-        sending = Sending(target, message, environ)
-    except (UsageError, OSError) as error:
-        return refused(error)
-    try:
-        while (answer := sending.ended()) is None:
-            time.sleep(LOOK_S)
-    except BaseException:
-        sending.kill()
-        raise
-    return answer
-
-
-def refused(error: UsageError | OSError) -> Answer:
-    """Return the answer of a target that cannot be used."""
-    if isinstance(error, OSError):
-        what = f"{error.filename}: " if error.filename else ""
-        return Answer(sent=False, text=f"cannot be started: {what}{error.strerror or error}")
-    return Answer(sent=False, text=str(error))
 
 
 def _of_command(code: int, text: str) -> Answer:

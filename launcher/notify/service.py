@@ -3,18 +3,20 @@
 import contextlib
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from launcher.errors import Error, UsageError
 from launcher.job_options.notifications import Event
 from launcher.notify import notices as noted
 from launcher.notify.messages import Message, of_run
-from launcher.notify.notices import Notices, RunWatch, read_notices, write_notices
-from launcher.notify.sending import Answer, Sending, refused
+from launcher.notify.notices import Notices, read_notices, write_notices
+from launcher.notify.sending import Answer, send_now
 from launcher.notify.settings import NotifySettings, Target, configured_notify
-from launcher.store.feed import RunNewsReader
+from launcher.store.feed import RunNews, RunNewsReader
 from launcher.store.opening import open_to_read
 from launcher.system.config import configuration_file
 from launcher.system.daemon_control import scheduler_pid, this_version, version_of
@@ -26,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_S = 1.0  # between two looks at what happened
 SENDING_S = 0.1  # likewise at messages that are under way
+MOST_AT_ONCE = 64  # messages that are under way
 GRACE_S = 3.0  # without a scheduler: another one may take its place
 LONGEST_STAY_S = 86_400.0  # without a scheduler, for messages that wait
 
@@ -33,10 +36,11 @@ LONGEST_STAY_S = 86_400.0  # without a scheduler, for messages that wait
 class _UnderWay(NamedTuple):
     """A message on its way to a target."""
 
-    run: RunWatch  # as it stood then
+    target: str
+    run: RunNews  # as it stood then
     events: tuple[Event, ...]
     message: Message
-    sending: Sending
+    answer: Future[Answer]
 
 
 class Service:
@@ -62,6 +66,8 @@ class Service:
         self._host = socket.gethostname()
         self._notices = read_notices(home)
         self._under_way: dict[str, _UnderWay] = {}  # by target
+        self._threads = ThreadPoolExecutor(MOST_AT_ONCE, thread_name_prefix="sending")
+        self._leaving = threading.Event()
         self._troubles = Troubles()
         self._settings: NotifySettings | None = None
         self._is_broken = False  # the user's file is
@@ -78,10 +84,9 @@ class Service:
             self._alone_since = None
         elif self._alone_since is None:
             self._alone_since = self._uptime()
-        for name, each in list(self._under_way.items()):
-            if (answer := each.sending.ended()) is not None:
-                del self._under_way[name]
-                self._take(name, each.run, each.events, each.message, answer)
+        for each in [way for way in self._under_way.values() if way.answer.done()]:
+            del self._under_way[each.target]
+            self._take(each)
         if self._settings is not None:
             with self._troubles.survived(*EXPECTED):
                 self._listen(now)
@@ -105,9 +110,8 @@ class Service:
 
     def close(self) -> None:
         """End what is under way; it is sent again."""
-        for each in self._under_way.values():
-            each.sending.kill()
-        self._under_way.clear()
+        self._leaving.set()
+        self._threads.shutdown()
 
     def _is_outdated(self) -> bool:
         """Tell whether a newer launcher serves the home: its scheduler starts a process of its own code."""
@@ -143,7 +147,7 @@ class Service:
                 newest = reader.newest()
                 cursor = reader.beginning(now) if notices.cursor is None else notices.cursor
                 cursor = min(cursor, newest)  # the database was replaced by an older one
-                notices = noted.heard(notices, reader.since(cursor), cursor, now)
+                notices = noted.heard(notices, *reader.since(cursor), now)
         self._keep(notices)
         self._database = stamps
 
@@ -185,43 +189,32 @@ class Service:
             self._keep(noted.told(self._notices, target.name, run, events))
             return
         message = of_run(run, events, failures, counts, host=self._host, now=now)
-        try:
-            sending = Sending(target, message, self._environ)
-        except (UsageError, OSError) as error:
-            self._take(target.name, run, events, message, refused(error))
-            return
         logger.info("message=%r to=%s", message.title, target.name)
-        self._under_way[target.name] = _UnderWay(run, events, message, sending)
+        answer = self._threads.submit(send_now, target, message, self._environ, self._leaving)
+        self._under_way[target.name] = _UnderWay(target.name, run, events, message, answer)
 
-    def _take(
-        self,
-        target: str,
-        run: RunWatch,
-        events: tuple[Event, ...],
-        message: Message,
-        answer: Answer,
-    ) -> None:
+    def _take(self, sent: _UnderWay) -> None:
         """Put down how a sending ended."""
-        now = self._clock()
+        now, answer, title = self._clock(), sent.answer.result(), sent.message.title
+        told = noted.told(self._notices, sent.target, sent.run, sent.events)
         if answer.sent:
-            logger.info("sent=%r to=%s", message.title, target)
-            notices = noted.told(self._notices, target, run, events)
+            logger.info("sent=%r to=%s", title, sent.target)
+            notices = told
         else:
             notices = noted.failed(
-                self._notices, target, message.title, answer.text, happened=run.last_at, now=now
+                self._notices, sent.target, title, answer.text, happened=sent.run.last_at, now=now
             )
-            failing = notices.failing[target]
+            failing = notices.failing[sent.target]
             logger.warning(
                 "not sent=%r to=%s try=%d trouble=%r",
-                message.title,
-                target,
+                title,
+                sent.target,
                 failing.tries,
                 answer.text,
             )
             retry_s = (self._settings or NotifySettings()).retry_s
             if noted.is_given_up(failing, retry_s, now):
-                notices = noted.given_up(notices, target, failing, now)
-                notices = noted.told(notices, target, run, events)
+                notices = noted.given_up(told, sent.target, failing, now)
         try:
             self._keep(notices)
         except OSError as error:  # the disk is full: it is known here, and sent again after a death

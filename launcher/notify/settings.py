@@ -36,7 +36,7 @@ _GONE = {
     "bundle": "messages are sent at once",
     "gpu_idle": "no message tells of GPUs",
 }
-_GONE_EVENTS = {"gpu-failed", "gpu-idle"}
+_GONE_EVENTS = ("gpu-failed", "gpu-idle")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -105,50 +105,23 @@ def read_notify(table: object, faults: list[Fault], notes: list[Fault]) -> Notif
     if not isinstance(table, dict):
         faults.append(((TABLE,), f"{TABLE}: expected a table, such as [{TABLE}]"))
         return NotifySettings()
-    values: dict[str, Any] = {}
-    targets = []
-    for key, value in table.items():
-        if isinstance(value, dict):
-            target = _target(key, _of_today((TABLE, key), value, {}, notes), faults)
-            targets += [] if target is None else [target]
-    for key, value in _of_today((TABLE,), table, _GONE, notes).items():
-        if not isinstance(value, dict):
-            what = f"a key of [{TABLE}]; a target is a table, [{TABLE}.{key}]"
-            _read_key((TABLE, key), key, value, what, _KEYS, values, faults)
-    if not targets and not any(isinstance(value, dict) for value in table.values()):
+    tables = {name: entry for name, entry in table.items() if isinstance(entry, dict)}
+    targets = [_target(name, entry, faults, notes) for name, entry in tables.items()]
+    own = {key: value for key, value in table.items() if key not in tables}
+    values = _values((TABLE,), own, _KEYS, faults, notes)
+    if not tables:
         faults.append(((TABLE,), f"{TABLE}: there is no target; add one, such as [{TABLE}.mail]"))
-    return NotifySettings(**values, targets=tuple(targets))
+    return NotifySettings(**values, targets=tuple(filter(None, targets)))
 
 
-def _of_today(
-    place: tuple[str, ...], entry: Mapping[str, Any], gone: Mapping[str, str], notes: list[Fault]
-) -> dict[str, Any]:
-    """Return a table without the keys and events of which nothing comes any more, and note these."""
-    kept = dict(entry)
-    for key, value in entry.items():
-        where = ".".join((*place, key))
-        if holds := gone.get(key.replace("-", "_")):
-            notes.append(((*place, key), f"{where} has no effect any more: {holds}"))
-            del kept[key]
-        elif key == "events" and isinstance(value, list):
-            kept[key] = [word for word in value if word not in _GONE_EVENTS]
-            notes += [
-                ((*place, key), f"{where}: {word} has no effect any more: {_GONE['gpu_idle']}")
-                for word in value
-                if word in _GONE_EVENTS
-            ]
-    return kept
-
-
-def _target(name: str, entry: Mapping[str, Any], faults: list[Fault]) -> Target | None:
+def _target(
+    name: str, entry: Mapping[str, Any], faults: list[Fault], notes: list[Fault]
+) -> Target | None:
     before = len(faults)
-    values: dict[str, Any] = {}
     if not _NAME.fullmatch(name):
         message = f"{name!r} cannot name a target: letters, digits, '-' and '_' only"
         faults.append(((TABLE, name), message))
-    for key, value in entry.items():
-        what = f"a key of [{TABLE}.{name}]"
-        _read_key((TABLE, name, key), key, value, what, _TARGET_KEYS, values, faults)
+    values = _values((TABLE, name), entry, _TARGET_KEYS, faults, notes)
     ways = [key for key in _WAYS if key in {each.replace("-", "_") for each in entry}]
     if len(ways) != 1:
         listed = ", ".join(_WAYS)
@@ -157,26 +130,38 @@ def _target(name: str, entry: Mapping[str, Any], faults: list[Fault]) -> Target 
     return Target(name=name, **values) if len(faults) == before else None
 
 
-def _read_key(
+def _values(
     place: tuple[str, ...],
-    key: str,
-    value: object,
-    what: str,
+    entry: Mapping[str, Any],
     keys: Mapping[str, tuple[str, str, Callable[[Any], Any]]],
-    values: dict[str, Any],
     faults: list[Fault],
-) -> None:
-    """Read one key of a table into `values`, or say what is wrong with it."""
-    written = key.replace("-", "_")
-    if written not in keys:
-        faults.append((place, unknown(key, what, keys)))
-        return
-    name, expected, read = keys[written]
-    try:
-        values[name] = read(value)
-    except UsageError as error:
-        message = str(error) or f"expected {expected}"
-        faults.append((place, f"{'.'.join(place)}: {message}"))
+    notes: list[Fault],
+) -> dict[str, Any]:
+    """Return what a table says by its fields; note the keys and events of which nothing comes any more."""
+    table, is_target, values = ".".join(place), keys is _TARGET_KEYS, {}
+    for key, value in entry.items():
+        written, where = key.replace("-", "_"), (*place, key)
+        if written in _GONE and not is_target:
+            notes.append((where, f"{table}.{key} has no effect any more: {_GONE[written]}"))
+            continue
+        if written not in keys:
+            hint = "" if is_target else f"; a target is a table, [{table}.{key}]"
+            faults.append((where, unknown(key, f"a key of [{table}]{hint}", keys)))
+            continue
+        name, expected, read = keys[written]
+        given = value
+        if name == "events" and isinstance(value, list):
+            given = [word for word in value if word not in _GONE_EVENTS]
+            notes += [
+                (where, f"{table}.{key}: {word} has no effect any more: {_GONE['gpu_idle']}")
+                for word in value
+                if word in _GONE_EVENTS
+            ]
+        try:
+            values[name] = read(given)
+        except UsageError as error:
+            faults.append((where, f"{table}.{key}: {str(error) or f'expected {expected}'}"))
+    return values
 
 
 def _text(value: object) -> str:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from math import inf
 from typing import NamedTuple
 
-from launcher.job_options.notifications import AS_CONFIGURED, RunNotify, recorded_run_notify
+from launcher.job_options.notifications import AS_CONFIGURED, Event, RunNotify, recorded_run_notify
 from launcher.states import ENDED, OPEN, Reason, ReasonCode, State
 from launcher.store.client import keep_going
 from launcher.store.connection import known_record, known_state, reason_of
@@ -161,25 +161,19 @@ class Failure(NamedTuple):
 
 
 class RunNews(NamedTuple):
-    """A run of which something was heard."""
+    """What happened to a run, and who was told of it."""
 
     id: int
     name: str
     root: str
     notify: RunNotify
-    first_at: float  # when the first of what happened did
-    last_at: float  # and the last
-    open: int  # jobs that have not ended, now
-    totals: Mapping[State, int]  # of all its jobs, now
-    failed: int = 0  # jobs that failed meanwhile
-    out_of_memory: int = 0  # those of them that had too little memory
-
-
-class News(NamedTuple):
-    """What happened after an event, up to another one."""
-
-    upto: int  # the number of the last event
-    runs: tuple[RunNews, ...] = ()
+    since: float  # when the first of what happened did
+    after: int  # the event before that
+    last_at: float  # when the last of it did
+    open: int  # jobs that have not ended
+    totals: Mapping[State, int]  # of all its jobs
+    happened: tuple[Event, ...] = ()  # but for its end; the most important first
+    told: Mapping[str, tuple[Event, ...]] = {}  # by target
 
 
 class RunNewsReader:
@@ -199,12 +193,12 @@ class RunNewsReader:
         ).fetchone()
         return max(0, newest - _NEWEST_EVENTS) if before is None else int(before)
 
-    def since(self, event: int) -> News:
-        """Return what happened after an event, as of one moment."""
+    def since(self, event: int) -> tuple[int, list[RunNews]]:
+        """Return the newest event, and what happened to runs from an event up to it, as of one moment."""
         self._db.execute("BEGIN")
         try:
             upto = self._read.last_event()
-            return News(upto=upto, runs=self._runs(event, upto))
+            return upto, self._runs(event, upto)
         finally:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
@@ -236,7 +230,7 @@ class RunNewsReader:
             for row in rows
         )
 
-    def _runs(self, event: int, upto: int) -> tuple[RunNews, ...]:
+    def _runs(self, event: int, upto: int) -> list[RunNews]:
         rows = self._db.execute(
             "SELECT runs.id AS id, runs.name AS name, root, notify, min(events.at) AS first_at,"
             " max(events.at) AS last_at,"
@@ -246,24 +240,23 @@ class RunNewsReader:
             " WHERE events.id > ? AND events.id <= ? GROUP BY runs.id",
             (ReasonCode.OUT_OF_MEMORY, event, upto),
         ).fetchall()
-        return tuple(map(self._run, rows))
+        return [self._run(row, event) for row in rows]
 
-    def _run(self, row: sqlite3.Row) -> RunNews:
+    def _run(self, row: sqlite3.Row, event: int) -> RunNews:
         totals = self._read.counts(row["id"])
-        notify = (
-            recorded_run_notify(known_record(row["notify"])) if row["notify"] else AS_CONFIGURED
-        )
+        notify = row["notify"]
+        happened = ((Event.OUT_OF_MEMORY, row["short"]), (Event.FIRST_FAILURE, row["failed"]))
         return RunNews(
-            row["id"],
-            row["name"],
-            row["root"],
-            notify,
-            row["first_at"],
-            row["last_at"],
+            id=row["id"],
+            name=row["name"],
+            root=row["root"],
+            notify=recorded_run_notify(known_record(notify)) if notify else AS_CONFIGURED,
+            since=row["first_at"],
+            after=event,
+            last_at=row["last_at"],
             open=sum(totals.get(state, 0) for state in OPEN),
             totals={state: number for state, number in totals.items() if number},
-            failed=row["failed"],
-            out_of_memory=row["short"],
+            happened=tuple(what for what, number in happened if number),
         )
 
     def ended_since(self, run: int, since: float) -> dict[State, int]:

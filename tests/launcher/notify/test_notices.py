@@ -12,7 +12,6 @@ from launcher.notify.notices import (
     SETTLE_S,
     STALE_S,
     Notices,
-    RunWatch,
     due,
     failed,
     given_up,
@@ -24,7 +23,7 @@ from launcher.notify.notices import (
 )
 from launcher.notify.settings import NotifySettings, Target
 from launcher.states import ReasonCode, State
-from launcher.store.feed import Failure, News, RunNews
+from launcher.store.feed import Failure, RunNews
 from tests.build import a_reason
 
 DESK = Target(name="desk", command=("true",))
@@ -36,27 +35,28 @@ FIRST, SHORT, ENDED = Event.FIRST_FAILURE, Event.OUT_OF_MEMORY, Event.RUN_ENDED
 def news(
     *, left: int = 1, at: float = NOW, notify: RunNotify = AS_CONFIGURED, run: int = 1, **n: int
 ) -> RunNews:
-    counted = {name: n.pop(name, 0) for name in ("failed_now", "out_of_memory")}
+    happened = {SHORT: n.pop("out_of_memory", 0), FIRST: n.pop("failed_now", 0)}
     return RunNews(
         id=run,
         name="study",
         root="/lab",
         notify=notify,
-        first_at=at,
+        since=at,
+        after=0,
         last_at=at,
         open=left,
         totals={State(name): number for name, number in n.items()},
-        failed=counted["failed_now"],
-        out_of_memory=counted["out_of_memory"],
+        happened=tuple(event for event, number in happened.items() if number),
     )
 
 
 def after(notices: Notices, *runs: RunNews, now: float | None = None) -> Notices:
     cursor = notices.cursor or 0
-    return heard(notices, News(cursor + 10, runs), cursor, runs[-1].last_at if now is None else now)
+    fresh = [run._replace(after=cursor) for run in runs]
+    return heard(notices, cursor + 10, fresh, runs[-1].last_at if now is None else now)
 
 
-def of_first(notices: Notices) -> RunWatch:
+def of_first(notices: Notices) -> RunNews:
     return next(iter(notices.runs.values()))
 
 

@@ -16,7 +16,7 @@ def reader(store: Store) -> RunNewsReader:
 
 
 def test_what_happened_after_an_event_is_told_by_run(store: Store, reader: RunNewsReader) -> None:
-    assert reader.since(0).runs == ()
+    assert reader.since(0) == (0, [])
     first, second = enqueue(store, a_spec(name="a"), a_spec(name="b"), run="one")
     before = reader.newest()
     (third,) = enqueue(store, a_spec(name="a"), run="two")
@@ -27,27 +27,15 @@ def test_what_happened_after_an_event_is_told_by_run(store: Store, reader: RunNe
         (third, OutOfMemory(at=now, error="too large", where="gpu")),
     ):
         store.scheduling.finish(claimed(store, job), outcome, outputs={}, now=now)
-    news = reader.since(before)
-    assert news.upto == reader.newest()
-    first_run, second_run = news.runs
-    assert (
-        first_run.name,
-        first_run.root,
-        first_run.open,
-        first_run.failed,
-        first_run.out_of_memory,
-    ) == (
-        "one",
-        "/nowhere",
-        0,
-        1,
-        0,
-    )
+    upto, (first_run, second_run) = reader.since(before)
+    assert upto == reader.newest()
+    assert (first_run.name, first_run.root, first_run.open) == ("one", "/nowhere", 0)
+    assert (first_run.after, first_run.happened) == (before, (Event.FIRST_FAILURE,))
     assert first_run.totals == {State.DONE: 1, State.FAILED: 1}
-    assert (second_run.failed, second_run.out_of_memory) == (1, 1)
-    found = [(*reader.failures(run.id, before)[0][:2],) for run in news.runs]
+    assert second_run.happened == (Event.OUT_OF_MEMORY, Event.FIRST_FAILURE)
+    found = [(*reader.failures(run.id, before)[0][:2],) for run in (first_run, second_run)]
     assert found == [(second, "b"), (third, "a")]
-    assert reader.since(news.upto).runs == ()
+    assert reader.since(upto) == (upto, [])
     assert reader.ended_since(first_run.id, now) == {State.DONE: 1, State.FAILED: 1}
     assert reader.ended_since(first_run.id, now + 1) == {}
 
@@ -61,8 +49,9 @@ def test_of_many_failures_the_first_is_told_and_so_many_for_too_little_memory(
         short = OutOfMemory(at=2.0, error="too large", where="gpu")
         end = short if 5 <= number < 25 else Failed(at=2.0, error="boom")
         store.scheduling.finish(claimed(store, job), end, outputs={}, now=2.0)
-    first, second = reader.since(0).runs
-    assert [(run.failed, run.out_of_memory) for run in (first, second)] == [(30, 20), (1, 0)]
+    _, (first, second) = reader.since(0)
+    assert first.happened == (Event.OUT_OF_MEMORY, Event.FIRST_FAILURE)
+    assert second.happened == (Event.FIRST_FAILURE,)
     told = reader.failures(first.id, 0)
     assert [each.job for each in told] == [many[0], *many[5 : 5 + MOST_FAILURES]]
     assert [each.alike for each in told] == [10] + [20] * MOST_FAILURES
@@ -78,10 +67,10 @@ def test_what_a_run_says_of_its_messages_is_kept(store: Store, reader: RunNewsRe
     wanted = RunNotify(events=(Event.RUN_ENDED,), to=("mail",))
     with store.writing():
         store.set_notify(store.run(Path("/nowhere"), "silent"), wanted)
-    assert [run.notify for run in reader.since(0).runs] == [AS_CONFIGURED, wanted]
+    assert [run.notify for run in reader.since(0)[1]] == [AS_CONFIGURED, wanted]
     with store.writing():
         store.set_notify(store.run(Path("/nowhere"), "silent"), AS_CONFIGURED)
-    assert [run.notify for run in reader.since(0).runs] == [AS_CONFIGURED] * 2
+    assert [run.notify for run in reader.since(0)[1]] == [AS_CONFIGURED] * 2
 
 
 def test_who_begins_to_listen_hears_of_the_last_minutes(
