@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from launcher.screens.text_table import Line, Span, Tone, line, width_of
 from launcher.workers.progress.steps import Point
@@ -9,8 +10,62 @@ from launcher.workers.progress.steps import Point
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _LEAST_HEIGHT, _LEAST_WIDTH = 3, 12  # with less room there is no curve
 _MIDDLE = 7  # rows from which the axis has a number in its middle
+FLAT = 0.005  # of values: noise of that size makes no mountains
+MOST = 1e300  # larger numbers have no place: the difference of two may have none
+LEAST = 1e-300  # smaller ones are drawn as zero: a tenth of their difference may be none
 
-_FLAT = 0.005  # a curve that varies by less is drawn as if it varied by so much
+
+class Scale(NamedTuple):
+    """An axis from `low` to `high`, by equal steps or by equal factors."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def place(self, value: float) -> float:
+        """Return where a value lies: 0 at the low end, 1 at the high one, and cut to that."""
+        if self.log:
+            low, high = math.log(self.low), math.log(self.high)
+            share = (math.log(max(value, self.low)) - low) / (high - low)
+        else:
+            share = (value - self.low) / (self.high - self.low)
+        return min(max(share, 0.0), 1.0)
+
+
+def scale_of(values: Sequence[float], *, log: bool = False, flat: float = FLAT) -> Scale:
+    """Return the axis that holds all values.
+
+    Args:
+        values: at least one, as `finite` returns them.
+        log: by factors; values that are not above 0 have no place there. Where none is, by steps.
+        flat: values that vary by a smaller share of themselves are drawn as if they varied by so much.
+    """
+    above = [value for value in values if value > 0]
+    if log and above:
+        low, high = min(above), max(above)
+        if math.log(high) - math.log(low) < flat:
+            low, high = low * (1 - flat), high * (1 + flat)
+        return Scale(low=low, high=high, log=True)
+    low, high = min(values), max(values)
+    middle = (low + high) / 2
+    least = abs(middle) * flat or 1.0
+    if (high - low) / 2 < least:
+        low, high = middle - least, middle + least
+    return Scale(low=low, high=high)
+
+
+def finite(points: Sequence[Point], *, above_zero: bool = False) -> list[Point]:
+    """Return the points that have a place on the axes.
+
+    Args:
+        points: any.
+        above_zero: the axis is logarithmic.
+    """
+    return [
+        (x, y if abs(y) >= LEAST else 0.0)
+        for x, y in points
+        if abs(x) <= MOST and abs(y) <= MOST and (y >= LEAST or not above_zero)  # NaN is not
+    ]
 
 
 def chart(
@@ -32,30 +87,31 @@ def chart(
         floor: where the axis begins; None: at the lowest value.
         tone: the curve's.
     """
-    finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
-    if not finite:
+    drawn = finite(points)
+    if not drawn:
         return [line("no numbers yet", Tone.DIM).cut(width)]
-    low, high = _range([y for _, y in finite], floor)
+    scale = scale_of([*(y for _, y in drawn), *([] if floor is None else [floor])])
     rows = height - 2
     if rows < _LEAST_HEIGHT - 2 or width < _LEAST_WIDTH:
-        return [line(number(finite[-1][1])).cut(width)]
-    labels = {0: number(high), rows - 1: number(low)}
+        return [line(number(drawn[-1][1])).cut(width)]
+    labels = {0: number(scale.high), rows - 1: number(scale.low)}
     if rows >= _MIDDLE:
-        labels[rows // 2] = number(high + 2 * (low / 2 - high / 2) * (rows // 2) / (rows - 1))
+        down = (scale.low - scale.high) * (rows // 2) / (rows - 1)
+        labels[rows // 2] = number(scale.high + down)
     margin = max(map(width_of, labels.values()))
-    columns = _columns(finite, width - margin - 1)
+    columns = _columns(drawn, width - margin - 1)
     lines = [
         Line(
             (
                 Span(f"{labels.get(row, ''):>{margin}}", Tone.DIM),
                 Span("┤" if row in labels else "│", Tone.DIM),
-                Span(_row(columns, row, rows, low, high), tone),
+                Span(_row(columns, row, rows, scale), tone),
             )
         )
         for row in range(rows)
     ]
     lines.append(line(" " * margin + "└" + "─" * len(columns), Tone.DIM))
-    first, last = number(finite[0][0]), number(finite[-1][0])
+    first, last = number(drawn[0][0]), number(drawn[-1][0])
     gap = max(1, len(columns) - len(first) - len(last))
     lines.append(line(f"{' ' * (margin + 1)}{first}{' ' * gap}{last}", Tone.DIM))
     return [row.cut(width) for row in lines]
@@ -68,33 +124,21 @@ def sparkline(points: Sequence[Point], width: int) -> str:
         points: steps, which do not fall, and values.
         width: columns; with fewer points there are as many as points.
     """
-    finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
-    if not finite:
+    drawn = finite(points)
+    if not drawn:
         return ""
-    low, high = _range([y for _, y in finite], None)
-    return blocks(_columns(finite, min(width, len(finite))), low, high)
+    columns = _columns(drawn, min(width, len(drawn)))
+    return _row(columns, 0, 1, scale_of([y for _, y in drawn]))
 
 
 def blocks(values: Sequence[float], low: float, high: float) -> str:
     """Return values between two others as one line, a block each; even the lowest one is seen."""
-    return _row(values, 0, 1, low, high)
+    return _row(values, 0, 1, Scale(low, high))
 
 
 def number(value: float) -> str:
     """Return a number with four digits at most, as it stands on an axis."""
     return f"{value:.4g}"
-
-
-def _range(values: Sequence[float], floor: float | None) -> tuple[float, float]:
-    """Return where the axis begins and ends; values that hardly differ make no mountains."""
-    low, high = min(values), max(values)
-    if floor is not None:
-        low = min(low, floor)
-    middle = low / 2 + high / 2
-    least = abs(middle) * _FLAT or 1.0
-    if high / 2 - low / 2 >= least:
-        return low, high
-    return middle - least, middle + least
 
 
 def _columns(points: Sequence[Point], width: int) -> list[float]:
@@ -115,14 +159,13 @@ def _columns(points: Sequence[Point], width: int) -> list[float]:
     return values
 
 
-def _row(values: Sequence[float], row: int, rows: int, low: float, high: float) -> str:
+def _row(values: Sequence[float], row: int, rows: int, scale: Scale) -> str:
     """Return what a row shows of each column; even the lowest value is seen."""
     steps = len(_BLOCKS)
     below = (rows - 1 - row) * steps
     drawn = []
     for value in values:
-        share = min(max((value / 2 - low / 2) / (high / 2 - low / 2), 0.0), 1.0)
-        full = 1 + round(share * (rows * steps - 1))
+        full = 1 + round(scale.place(value) * (rows * steps - 1))
         part = min(max(full - below, 0), steps)
         drawn.append(_BLOCKS[part - 1] if part else " ")
     return "".join(drawn)

@@ -18,7 +18,7 @@ from launcher.web.live import QueueReader, Streams, TooManyStreams
 from launcher.web.pages.log import whole_log
 from launcher.web.pages.page import Address, Content, NotThere, Page, View
 from launcher.web.rendering import FOLDER, PAGES, render
-from launcher.web.run_file import Place, TooLarge, newest_of_name, run_file
+from launcher.web.run_file import HEADERS, TooLarge, newest_of_name, run_file
 from launcher.web.steering import Question, ReadOnly, Steering, Target
 
 EVENTS = "text/event-stream"
@@ -137,9 +137,10 @@ class Application:
     async def _run_file(self, request: Request) -> Response:
         """Send a picture that a run left."""
         address, parts = self._address(request), request.path_params
-        place = Place(address.number, parts["folder"], parts["path"], address.whole("figure"))
-        file = await self._reader.run(lambda view: run_file(view, place))
-        return Response(file.content, headers=dict(file.headers), media_type=file.media_type)
+        content, media_type = await self._reader.run(
+            lambda view: run_file(view, address, parts["folder"], parts["path"])
+        )
+        return Response(content, headers=HEADERS, media_type=media_type)
 
     async def _failed(self, request: Request, error: Exception) -> Response:
         """Say what is wrong, on a page where that can be drawn."""

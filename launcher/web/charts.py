@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from launcher.screens.chart import number
+from launcher.screens.chart import Scale, finite, number, scale_of
+from launcher.workers.progress.steps import Point
 
 _WIDTH = 100.0  # units of a bar, which is as wide as its place
 _SPARK = (60, 16)
@@ -55,51 +56,12 @@ def spark(values: Sequence[float]) -> Markup:
 
 
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
-FLAT = 0.005  # of values: noise of that size makes no mountains
 FLAT_STEPS = 1e-9  # of steps: a program that goes on at step 10,000,000 counts by ones
 
 
-class Scale(NamedTuple):
-    """An axis from `low` to `high`, by equal steps or by equal factors."""
-
-    low: float
-    high: float
-    log: bool = False
-
-    def place(self, value: float) -> float:
-        """Return where a value lies: 0 at the low end, 1 at the high one, and cut to that."""
-        if self.log:
-            low, high = math.log(self.low), math.log(self.high)
-            share = (math.log(max(value, self.low)) - low) / (high - low)
-        else:
-            share = (value - self.low) / (self.high - self.low)
-        return min(max(share, 0.0), 1.0)
-
-    def ticks(self, most: int) -> list[float]:
-        """Return the values that get a number."""
-        return _decades(self, most) if self.log else _even(self.low, self.high, most)
-
-
-def scale_of(values: list[float], *, log: bool = False, flat: float = FLAT) -> Scale:
-    """Return the axis that holds all values.
-
-    Args:
-        values: at least one, as `series.finite` returns them.
-        log: by factors; values that are not above 0 have no place there. Where none is, by steps.
-        flat: values that vary by a smaller share of themselves are drawn as if they varied by so much.
-    """
-    above = [value for value in values if value > 0]
-    if log and above:
-        low, high = min(above), max(above)
-        if math.log(high) - math.log(low) < flat:
-            low, high = low * (1 - flat), high * (1 + flat)
-        return Scale(low=low, high=high, log=True)
-    low, high = min(values), max(values)
-    middle = (low + high) / 2
-    least = abs(middle) * flat or 1.0
-    if (high - low) / 2 < least:
-        low, high = middle - least, middle + least
-    return Scale(low=low, high=high)
+def ticks(scale: Scale, most: int) -> list[float]:
+    """Return the values of an axis that get a number."""
+    return _decades(scale, most) if scale.log else _even(scale.low, scale.high, most)
 
 
 def _even(low: float, high: float, most: int) -> list[float]:
@@ -122,11 +84,6 @@ def _decades(scale: Scale, most: int) -> list[float]:
     return [10.0**power for power in range(first, last + 1, every)]
 
 
-Point = tuple[float, float]  # step, value
-MOST = 1e300  # larger numbers have no place: the difference of two may have none
-LEAST = 1e-300  # smaller ones are drawn as zero: a tenth of their difference may be none
-
-
 class Series(NamedTuple):
     """A named curve. Those of one `colour` have one colour; `dashed` ones differ by that."""
 
@@ -134,20 +91,6 @@ class Series(NamedTuple):
     points: Sequence[Point]
     colour: int = 0
     dashed: bool = False
-
-
-def finite(points: Sequence[Point], *, above_zero: bool = False) -> list[Point]:
-    """Return the points that have a place on the axes.
-
-    Args:
-        points: any.
-        above_zero: the axis is logarithmic.
-    """
-    return [
-        (x, y if abs(y) >= LEAST else 0.0)
-        for x, y in points
-        if abs(x) <= MOST and abs(y) <= MOST and (y >= LEAST or not above_zero)  # NaN is not
-    ]
 
 
 def smoothed(points: Sequence[Point], weight: float) -> list[Point]:
@@ -244,7 +187,7 @@ def legend(series: Sequence[Series]) -> Markup:
 
 def _grid(across: Scale, up: Scale) -> Iterator[Markup]:
     """Give the lines behind the curves, and the numbers beside them."""
-    for value in up.ticks(_TICKS_Y):
+    for value in ticks(up, _TICKS_Y):
         y = _y(up, value)
         yield Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
             _LEFT, WIDTH - _RIGHT, y, y
@@ -252,7 +195,7 @@ def _grid(across: Scale, up: Scale) -> Iterator[Markup]:
         yield Markup('<text class="tick" x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
             _LEFT - 6, y + 4, number(value)
         )
-    for value in across.ticks(_TICKS_X):
+    for value in ticks(across, _TICKS_X):
         yield Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
             _x(across, value), HEIGHT - 6, _step(value)
         )

@@ -94,6 +94,9 @@ class _Part(NamedTuple):
     event: bytes
 
 
+_NOTHING = _Part("", b"")
+
+
 @dataclass(eq=False, kw_only=True)
 class _Channel:
     """An address that somebody watches."""
@@ -188,15 +191,13 @@ class Streams:
             parts = _troubled(channel, f"this page cannot be drawn: {type(error).__name__}")
         # of one that differs in its times alone the browser has what it needs
         parts = {
-            name: part for name, part in parts.items() if part.version != _version(channel, name)
+            name: part
+            for name, part in parts.items()
+            if part.version != channel.parts.get(name, _NOTHING).version
         }
         if parts:
             channel.parts |= parts
             channel.tell()
-
-
-def _version(channel: _Channel, name: str) -> str:
-    return channel.parts[name].version if name in channel.parts else ""
 
 
 def _rendered(channel: _Channel, view: View) -> dict[str, _Part]:

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from launcher.errors import UsageError
 from launcher.screens.format import harmless
 from launcher.store.listings import Listing
 from launcher.units import format_bytes
-from launcher.web.pages.page import NotThere, View, whole_of
+from launcher.web.pages.page import Address, NotThere, View, whole_of
 from launcher.web.runs.figures import MOST_BYTES, RUN_FOLDER, SVG, figure_of, opened, type_of
 from launcher.web.runs.run_data import REPORT_BYTES, REPORT_SUFFIX, folders_of
 
@@ -23,23 +22,6 @@ HEADERS: Mapping[str, str] = {
     "content-disposition": "inline",
 }
 HTML = "text/html"
-
-
-class Place(NamedTuple):
-    """Which file is asked for."""
-
-    run: int
-    folder: str  # as `folders_of` names it
-    path: str  # below the folder
-    figure: int | None = None  # of a report; None: the whole file
-
-
-class RunFile(NamedTuple):
-    """A file, and how it is sent."""
-
-    content: bytes
-    media_type: str
-    headers: Mapping[str, str]
 
 
 class TooLarge(UsageError):
@@ -58,41 +40,43 @@ def newest_of_name(view: View, name: str) -> int:
     return run
 
 
-def run_file(view: View, place: Place) -> RunFile:
-    """Return a picture or a report that a run left.
+def run_file(view: View, address: Address, folder: str, path: str) -> tuple[bytes, str]:
+    """Return a picture or a report that a run left, and its media type.
+
+    Args:
+        view: the queue.
+        address: names the run, and which figure of a report is asked for, or that it is the whole.
+        folder: as `folders_of` names it.
+        path: below the folder.
 
     Raises:
         NotThere: there is none, or it is no picture, or lies elsewhere.
         TooLarge: it is too large.
     """
-    folder = _folder(view, place)
-    is_report = _is_report(place)
-    media_type = HTML if is_report else type_of(place.path)
-    if folder is None or not media_type:
+    parts, figure = PurePosixPath(path), address.whole("figure")
+    is_report = folder == RUN_FOLDER and len(parts.parts) == 1 and parts.suffix == REPORT_SUFFIX
+    media_type = HTML if is_report else type_of(path)
+    place = _folder(view, address.number, folder)
+    if place is None or not media_type:
         raise NotThere("there is no such picture")
-    content = _content(folder, place.path, REPORT_BYTES if is_report else MOST_BYTES)
-    if is_report and place.figure is not None:
-        drawing = figure_of(content.decode(errors="replace"), place.figure)
-        if drawing is None:
-            raise NotThere("the report has no such figure; it may have been written anew")
-        content, media_type = drawing.encode(), SVG
-    return RunFile(content=content, media_type=media_type, headers=HEADERS)
+    content = _content(place, path, REPORT_BYTES if is_report else MOST_BYTES)
+    if not is_report or figure is None:
+        return content, media_type
+    drawing = figure_of(content.decode(errors="replace"), figure)
+    if drawing is None:
+        raise NotThere("the report has no such figure; it may have been written anew")
+    return drawing.encode(), SVG
 
 
-def _is_report(place: Place) -> bool:
-    path = PurePosixPath(place.path)
-    return place.folder == RUN_FOLDER and len(path.parts) == 1 and path.suffix == REPORT_SUFFIX
-
-
-def _folder(view: View, place: Place) -> Path | None:
+def _folder(view: View, run: int, name: str) -> Path | None:
     """Return the folder of a name among those of a run and its jobs."""
-    if place.folder == RUN_FOLDER:
-        number = Listing(view.store.database).first_job(place.run)
+    if name == RUN_FOLDER:
+        number = Listing(view.store.database).first_job(run)
     else:
-        number = whole_of(place.folder.partition("-")[2].partition("-")[0])
-    rows = view.store.read.jobs_by_id([number] if number is not None else [])
-    jobs = [row for row in rows if row.run_id == place.run]
-    return folders_of(view.home, jobs).get(place.folder) if jobs else None
+        number = whole_of(name.partition("-")[2].partition("-")[0])
+    rows = view.store.read.jobs_by_id([] if number is None else [number])
+    jobs = [row for row in rows if row.run_id == run]
+    return folders_of(view.home, jobs).get(name) if jobs else None
 
 
 def _content(folder: Path, path: str, most: int) -> bytes:

@@ -105,7 +105,10 @@ def serve(home: Home, port: int, *, read_only: bool, ready: Callable[[str, int],
         MachineError: there is no socket to be had.
         KeyboardInterrupt: the signal was SIGINT.
     """
-    listener = _listener(port)
+    try:
+        listener = socket.create_server((ADDRESS, port), backlog=_BACKLOG)
+    except OSError as error:
+        raise _refused(port, error) from error
     with listener:
         port = listener.getsockname()[1]
         access = new_access(home.folder, port)
@@ -156,25 +159,13 @@ class _Server(uvicorn.Server):
         await super().shutdown(None if sockets is None else list(sockets))
 
 
-def _listener(port: int) -> socket.socket:
-    """Return a socket that listens on the loopback."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # for one that closes slowly
-        listener.bind((ADDRESS, port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise _refused(port, error) from error
-    return listener
-
-
 def _refused(port: int, error: OSError) -> Exception:
+    why = os.strerror(error.errno or 0)
     if isinstance(error, PermissionError):
         return UsageError(f"only root may serve on port {port}; name one from 1024 on with --port")
     if port:
         return UsageError(
-            f"cannot serve on port {port}: {error.strerror}; name another one with --port, "
+            f"cannot serve on port {port}: {why}; name another one with --port, "
             "or leave --port out for a free one"
         )
-    return MachineError(f"cannot serve on {ADDRESS}: {error.strerror}")
+    return MachineError(f"cannot serve on {ADDRESS}: {why}")

@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from launcher.web.charts import finite, smoothed, thinned
+from launcher.screens.chart import finite
+from launcher.web.charts import smoothed, thinned
 
 
 def test_what_is_no_number_has_no_place() -> None:
