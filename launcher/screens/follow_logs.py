@@ -10,11 +10,9 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import click
 
@@ -23,8 +21,8 @@ from launcher.screens.format import harmless, named, reason_to_show, why
 from launcher.screens.terminal import coloured
 from launcher.screens.text_table import distinguished, width_of
 from launcher.states import OPEN, ReasonCode, State
-from launcher.store.client import keep_going, stopped
-from launcher.store.feed import Feed
+from launcher.store.client import stopped
+from launcher.store.feed import FollowedJobs
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.files import tail_offset
@@ -51,34 +49,28 @@ COLOURS = (
 # where a terminal begins a line: a progress bar never writes a newline
 _TURNS = re.compile(rb"\r\n|\n|\r(?!\Z)")
 _LINES = re.compile(rb"\n")
+_TEXT = re.compile(r"[^\t\n]+")  # what is made harmless
 _BEGUN = re.compile(r"\x1b(?:\[[0-9;:]{0,64})?\Z")  # a colour whose end is still to be read
 
 
-class Labels:
-    """What stands before the lines of each job."""
-
-    def __init__(self, jobs: Mapping[int, str], *, terminal: bool, colour: bool) -> None:
-        """Name jobs by their names, and by their numbers where those do not tell them apart."""
-        names = {job: harmless(name) for job, name in jobs.items()}
-        if terminal:
-            shown = distinguished(names.values(), MOST_NAME)
-            names = {job: shown[name] for job, name in names.items()}
-        times = Counter(names.values())
-        names = {job: f"{n} #{job}" if times[n] > 1 else n for job, n in names.items()}
-        width = max(map(width_of, names.values()), default=0)
-        self._labels = {}
-        for job, name in names.items():
-            padded = name + " " * (width - width_of(name))
-            if colour:
-                # by the name, so that a job has the same colour each time
-                padded = click.style(
-                    padded, fg=COLOURS[zlib.crc32(name.encode(errors="replace")) % len(COLOURS)]
-                )
-            self._labels[job] = f"{padded} │ " if terminal else f"{name}\t"
-
-    def of(self, job: int) -> str:
-        """Return what stands before the lines of a job."""
-        return self._labels[job]
+def labels_of(jobs: Mapping[int, str], *, terminal: bool, colour: bool) -> dict[int, str]:
+    """Return what stands before the lines of each job: its name, with its number where that is not its alone."""
+    names = {job: harmless(name) for job, name in jobs.items()}
+    if terminal:
+        shown = distinguished(names.values(), MOST_NAME)
+        names = {job: shown[name] for job, name in names.items()}
+    times = Counter(names.values())
+    names = {job: f"{n} #{job}" if times[n] > 1 else n for job, n in names.items()}
+    if not terminal:
+        return {job: f"{name}\t" for job, name in names.items()}
+    width = max(map(width_of, names.values()), default=0)
+    labels = {}
+    for job, name in names.items():
+        padded = name + " " * (width - width_of(name))
+        # by the name, so that a job has the same colour each time
+        number = zlib.crc32(name.encode(errors="replace")) % len(COLOURS)
+        labels[job] = f"{click.style(padded, fg=COLOURS[number]) if colour else padded} │ "
+    return labels
 
 
 class Lines:
@@ -109,101 +101,68 @@ class Lines:
         return [kept.removesuffix(self._turn)] if kept else []
 
 
-class Output(Protocol):
-    """A destination for a log."""
+class Output:
+    """Prints the log of one job alone as it comes, or behind a label in whole lines.
 
-    def write(self, chunk: bytes) -> None:
-        """Print a chunk of bytes."""
+    A terminal gets text in which nothing but colours steers it, a pipe all but escape sequences.
+    """
 
-    def close(self) -> None:
-        """Print what is still buffered."""
+    def __init__(self, label: str = "", *, raw: bool) -> None:
+        """Print nothing yet.
 
-
-class _Raw:
-    """Prints every byte."""
-
-    def write(self, chunk: bytes) -> None:
-        click.echo(chunk, nl=False)
-
-    def close(self) -> None:
-        """Nothing is buffered."""
-
-
-class _Pipe:
-    """Prints all but escape sequences."""
-
-    def __init__(self) -> None:
-        self._plain = Plain()
-
-    def write(self, chunk: bytes) -> None:
-        click.echo(self._plain.feed(chunk), nl=False)
-
-    def close(self) -> None:
-        click.echo(self._plain.rest(), nl=False)
-
-
-class _Terminal:
-    """Prints text, with its colours where they are enabled."""
-
-    def __init__(self) -> None:
+        Args:
+            label: what stands before each line; '' where the log is the only one.
+            raw: every byte is printed.
+        """
+        self._label, self._raw = label, raw
+        is_terminal = sys.stdout.isatty()
+        self._as_text, self._colour = is_terminal and not raw, coloured(sys.stdout)
+        self._lines, self._plain = Lines(turns=is_terminal), Plain()
         # a character may be cut in two where one reading ends, and so may a colour
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._colour = coloured(sys.stdout)
         self._kept = ""
 
     def write(self, chunk: bytes) -> None:
-        text = self._kept + self._decoder.decode(chunk)
-        begun = _BEGUN.search(text)
-        cut = begun.start() if begun else len(text)
-        text, self._kept = text[:cut], text[cut:]
-        self._show(text)
+        """Print a piece."""
+        if self._label:
+            self._say(self._lines.cut(chunk))
+        elif self._as_text:
+            text = self._kept + self._decoder.decode(chunk)
+            begun = _BEGUN.search(text)
+            cut = begun.start() if begun else len(text)
+            self._kept = text[cut:]
+            self._show(text[:cut].replace("\r\n", "\n").replace("\r", "\n"))
+        else:
+            click.echo(chunk if self._raw else self._plain.feed(chunk), nl=False)
 
     def close(self) -> None:
-        self._show(self._kept)
-        if self._colour:
-            click.echo(RESET, nl=False, color=True)
+        """Print what was kept back."""
+        if self._label:
+            self._say(self._lines.rest())
+        elif self._as_text:
+            self._show(self._kept + (RESET if self._colour else ""))
+        else:
+            click.echo(self._plain.rest(), nl=False)
+
+    def _say(self, lines: Sequence[bytes]) -> None:
+        if self._as_text:
+            for one in lines:
+                text = one.decode(errors="replace")
+                reset = RESET if self._colour and ESCAPE in text else ""
+                self._show(f"{self._label}{text}{reset}\n")
+            return
+        label = self._label.encode(errors="replace")
+        bodies = lines if self._raw else map(_plain, lines)
+        click.echo(b"".join(b"%s%s\n" % (label, body) for body in bodies), nl=False)
 
     def _show(self, text: str) -> None:
         shown = with_colours if self._colour else without_colours
-        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        texts = ("\t".join(map(shown, line.split("\t"))) for line in lines)
-        click.echo("\n".join(texts), nl=False, color=True)
-
-
-class _Labelled:
-    """Prints whole lines behind a label; only colours steer a terminal, and nothing comes so far in a pipe."""
-
-    def __init__(self, label: str, *, terminal: bool, raw: bool) -> None:
-        self._label, self._terminal, self._raw = label, terminal, raw
-        self._lines = Lines(turns=terminal)
-
-    def write(self, chunk: bytes) -> None:
-        self._say(self._lines.cut(chunk))
-
-    def close(self) -> None:
-        self._say(self._lines.rest())
-
-    def _say(self, lines: Sequence[bytes]) -> None:
-        if self._raw or not self._terminal:
-            before = self._label.encode(errors="replace")
-            bodies = lines if self._raw else map(_plain, lines)
-            click.echo(b"".join(b"%s%s\n" % (before, body) for body in bodies), nl=False)
-            return
-        colour = coloured(sys.stdout)
-        shown, reset = (with_colours, RESET) if colour else (without_colours, "")
-        for line in lines:
-            text = "\t".join(map(shown, line.decode(errors="replace").split("\t")))
-            click.echo(f"{self._label}{text}{reset if ESCAPE in text else ''}", color=True)
+        click.echo(_TEXT.sub(lambda match: shown(match[0]), text), nl=False, color=True)
 
 
 def _plain(text: bytes) -> bytes:
     plain = Plain()
     return plain.feed(text) + plain.rest()
-
-
-def _output(*, raw: bool) -> Output:
-    """Return where the log of one job alone is printed."""
-    return _Raw() if raw else _Terminal() if sys.stdout.isatty() else _Pipe()
 
 
 def print_log(log: Path, lines: int | None, *, raw: bool) -> None:
@@ -221,7 +180,7 @@ def print_log(log: Path, lines: int | None, *, raw: bool) -> None:
         file = log.open("rb")
     except FileNotFoundError:
         raise no_log(log) from None
-    with file, closing(_output(raw=raw)) as output:
+    with file, closing(Output(raw=raw)) as output:
         if lines is not None:
             file.seek(tail_offset(file, lines))
         while chunk := file.read(CHUNK_BYTES):
@@ -264,7 +223,6 @@ def attempt_of(row: JobRow, attempt: int | None) -> int:
 class _Source:
     """One job's log as far as it was read."""
 
-    row: JobRow
     attempt: int
     output: Output
     tail: int | None  # only so many lines of the first log
@@ -290,24 +248,19 @@ class Followers:
         raw: bool = False,
     ) -> None:
         """Follow jobs as they were after an event; `raw` passes on every byte."""
-        self._raw = raw
-        self._home, self._store, self._feed = home, store, Feed(store, event)
+        self._home, self._raw = home, raw
+        self._followed = FollowedJobs(home, store, jobs, since=event, served=False)
         self._is_alone = len(jobs) == 1
-        self._terminal = sys.stdout.isatty()
         names = {job.id: job.name for job in jobs}
-        self._labels = Labels(names, terminal=self._terminal, colour=coloured(sys.stdout))
+        colour = coloured(sys.stdout)
+        self._labels = labels_of(names, terminal=sys.stdout.isatty(), colour=colour)
         self._sources = {
-            job.id: _Source(
-                row=job, attempt=max(job.attempts, 1), output=self._output(job.id), tail=tail
-            )
-            for job in jobs
+            job.id: _Source(max(job.attempts, 1), self._output(job.id), tail) for job in jobs
         }
-        self._checked = float("-inf")
+        self._checked = time.monotonic()
 
     def _output(self, job: int) -> Output:
-        if self._is_alone:
-            return _output(raw=self._raw)
-        return _Labelled(self._labels.of(job), terminal=self._terminal, raw=self._raw)
+        return Output("" if self._is_alone else self._labels[job], raw=self._raw)
 
     def follow(self, attempt: int | None) -> None:
         """Follow one attempt of each job, or all from the newest on.
@@ -319,7 +272,12 @@ class Followers:
         for source in self._sources.values():
             if attempt is not None:
                 source.attempt, source.last = attempt, True
-        self._say_waiting()
+        rows = self._followed.rows.values()
+        waiting = [row for row in rows if row.attempts == 0 and row.state in OPEN]
+        if waiting and not self._is_alone:
+            has = "has" if len(waiting) == 1 else "have"
+            notice = f"{counted(len(waiting), 'job')} {has} not run yet: {named(waiting)}"
+            click.echo(notice, err=True)
         try:
             self._follow()
         finally:
@@ -329,95 +287,82 @@ class Followers:
 
     def _follow(self) -> None:
         while True:
-            self._take_in()
-            wrote = self._turn()
+            self._followed.changes()
+            wrote = [self._turn(job, source) for job, source in list(self._sources.items())]
             if not self._sources:
                 return
-            if not wrote:
+            if not any(wrote):
                 sys.stdout.flush()
-                self._keep_alive()
+                self._drop_cleaned()
+                self._followed.keep_going()
+                rows = [self._followed.rows[job] for job in self._sources]
+                if self._followed.stopped and not any(row.state is State.RUNNING for row in rows):
+                    raise stopped()
                 time.sleep(FOLLOW_EVERY_S)
 
-    def _say_waiting(self) -> None:
-        rows = [source.row for source in self._sources.values()]
-        waiting = [row for row in rows if row.attempts == 0 and row.state in OPEN]
-        if waiting and not self._is_alone:
-            has = "has" if len(waiting) == 1 else "have"
-            notice = f"{counted(len(waiting), 'job')} {has} not run yet: {named(waiting)}"
-            click.echo(notice, err=True)
-
-    def _take_in(self) -> None:
-        """Learn what became of the jobs since the last look."""
-        changed = {change.job for change in self._feed.since()}
-        self._look_at(changed & set(self._sources))
-
-    def _look_at(self, jobs: AbstractSet[int]) -> None:
-        """Read what is on record of jobs; those that were cleaned are not followed any more."""
-        by_id = {row.id: row for row in self._store.read.jobs_by_id(jobs)} if jobs else {}
-        for job in jobs:
-            source = self._sources[job]
-            if job in by_id:
-                source.row = by_id[job]
-                continue
+    def _drop_cleaned(self) -> None:
+        """Follow jobs no more that were cleaned, of which no event may tell."""
+        now = time.monotonic()
+        if now - self._checked < CHECK_EVERY_S:
+            return
+        self._checked = now
+        there = {row.id for row in self._followed.add(self._sources)}
+        for job in [*self._sources.keys() - there]:
             if self._is_alone:
                 raise UsageError(
                     f"job {job} was cleaned, and its log with it; `launcher status` lists the rest"
                 )
-            source.output.close()
-            click.echo(f"{harmless(source.row.name)}: cleaned, and its log with it", err=True)
-            del self._sources[job]
+            self._sources.pop(job).output.close()
+            name = harmless(self._followed.rows[job].name)
+            click.echo(f"{name}: cleaned, and its log with it", err=True)
 
-    def _turn(self) -> bool:
-        """Print what each job wrote since its last turn; tell whether it was anything."""
-        wrote = False
-        for job, source in list(self._sources.items()):
-            if source.attempt > source.row.attempts:  # it has not begun yet
-                if source.row.state not in OPEN:
-                    self._never_ran(source)
-                    del self._sources[job]
-                elif self._is_alone and not source.explained:
-                    self._explain(source)
-                continue
-            running = source.row.state is State.RUNNING and source.row.attempts == source.attempt
-            chunk = self._read(source)
-            source.output.write(chunk)
-            wrote = wrote or bool(chunk)
-            if not running and not chunk:
-                self._end_attempt(source)
-                wrote = True
-        return wrote
+    def _turn(self, job: int, source: _Source) -> bool:
+        """Print what a job wrote since its last turn; tell whether there was anything, or an end."""
+        row = self._followed.rows[job]
+        if source.attempt > row.attempts:
+            self._say_not_begun(row, source)
+            return False
+        running = row.state is State.RUNNING and row.attempts == source.attempt
+        chunk = self._read(job, source)
+        source.output.write(chunk)
+        if not running and not chunk:
+            self._end_attempt(row, source)
+        return bool(chunk) or not running
 
-    def _end_attempt(self, source: _Source) -> None:
+    def _end_attempt(self, row: JobRow, source: _Source) -> None:
         """Turn to the next attempt of a job, or leave it."""
-        job, log = source.row.id, self._log(source)
+        log = self._log(row.id, source)
         source.output.close()
-        source.output = self._output(job)
+        source.output = self._output(row.id)
         source.attempt, source.position, source.tail = source.attempt + 1, 0, None
         source.explained = False
-        if source.last or (source.row.state not in OPEN and source.row.attempts < source.attempt):
-            del self._sources[job]
+        if source.last or (row.state not in OPEN and row.attempts < source.attempt):
+            del self._sources[row.id]
         if self._is_alone and not log.exists():
             raise no_log(log)
 
-    def _explain(self, source: _Source) -> None:
-        source.explained = True
-        waits = "has not run yet" if source.attempt == 1 else "waits to run again"
-        click.echo(f"{harmless(source.row.name)} {waits}: {harmless(why(source.row))}", err=True)
-
-    def _never_ran(self, source: _Source) -> None:
-        row = source.row
+    def _say_not_begun(self, row: JobRow, source: _Source) -> None:
+        """Say once why an attempt has not begun, or leave a job that has ended without it."""
+        name = harmless(row.name)
+        if row.state in OPEN:
+            if self._is_alone and not source.explained:
+                waits = "has not run yet" if source.attempt == 1 else "waits to run again"
+                click.echo(f"{name} {waits}: {harmless(why(row))}", err=True)
+                source.explained = True
+            return
+        del self._sources[row.id]
         if row.attempts and not source.last:
             return
         if self._is_alone:
             attempt_of(row, source.attempt)  # that is an error
         which = f"no attempt {source.attempt}" if source.last else "has not run"
-        click.echo(f"{harmless(row.name)}: {which}: {harmless(row.reason)}", err=True)
+        click.echo(f"{name}: {which}: {harmless(row.reason)}", err=True)
 
-    def _log(self, source: _Source) -> Path:
-        return self._home.attempt(source.row.id, source.attempt).log
+    def _log(self, job: int, source: _Source) -> Path:
+        return self._home.attempt(job, source.attempt).log
 
-    def _read(self, source: _Source) -> bytes:
-        log = self._log(source)
+    def _read(self, job: int, source: _Source) -> bytes:
+        log = self._log(job, source)
         try:
             size = log.stat().st_size
             if size < source.position:  # the file was truncated
@@ -433,17 +378,6 @@ class Followers:
             return b""
         source.position += len(chunk)
         return chunk
-
-    def _keep_alive(self) -> None:
-        now = time.monotonic()
-        if now - self._checked > CHECK_EVERY_S:
-            self._checked = now
-            self._look_at(set(self._sources))  # what was cleaned has left no event either
-            if not self._sources:
-                return
-            runs = any(source.row.state is State.RUNNING for source in self._sources.values())
-            if not keep_going(self._home, self._store) and not runs:
-                raise stopped()
 
 
 def header(job: JobRow, attempt: int) -> str:

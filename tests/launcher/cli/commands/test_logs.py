@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.screens.follow_logs import COLOURS, LONGEST_BYTES, Followers, Labels, Lines
+from launcher.screens.follow_logs import COLOURS, LONGEST_BYTES, Followers, Lines, labels_of
 from launcher.states import Done, State
 from launcher.store.queue import Store
 from launcher.system.files import MOST_BYTES, tail_offset, write_json
@@ -434,8 +434,8 @@ def test_following_several_in_a_terminal_draws_names_in_line_and_steers_nothing(
 
 
 def test_a_job_has_the_same_colour_each_time_and_never_that_of_failure() -> None:
-    label = Labels({1: "command/a"}, terminal=True, colour=True).of(1)
-    assert label == Labels({7: "command/a"}, terminal=True, colour=True).of(7)
+    label = labels_of({1: "command/a"}, terminal=True, colour=True)[1]
+    assert label == labels_of({7: "command/a"}, terminal=True, colour=True)[7]
     assert label.startswith("\x1b[")
     assert not {"red", "bright_red"} & set(COLOURS)
 
@@ -476,11 +476,11 @@ def test_megabytes_without_a_line_s_end_are_cut_as_soon_as_they_are_read(turns: 
 
 
 def test_two_jobs_of_one_name_are_told_apart_by_their_numbers() -> None:
-    labels = Labels({1: "a", 2: "a", 3: "b"}, terminal=False, colour=False)
-    assert [labels.of(job) for job in (1, 2, 3)] == ["a #1\t", "a #2\t", "b\t"]
+    labels = labels_of({1: "a", 2: "a", 3: "b"}, terminal=False, colour=False)
+    assert [labels[job] for job in (1, 2, 3)] == ["a #1\t", "a #2\t", "b\t"]
     same = "x" * 40
-    long = Labels({4: f"{same}1{same}", 5: f"{same}2{same}"}, terminal=True, colour=False)
-    assert long.of(4) != long.of(5)
+    long = labels_of({4: f"{same}1{same}", 5: f"{same}2{same}"}, terminal=True, colour=False)
+    assert long[4] != long[5]
 
 
 def test_a_line_without_an_end_is_cut_where_it_is_too_long() -> None:
