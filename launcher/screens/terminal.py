@@ -132,9 +132,11 @@ def width() -> int:
     return terminal_size()[0]
 
 
-def terminal_size() -> tuple[int, int]:
-    """Return the terminal's columns and rows."""
+def terminal_size(stream: IO[str] | None = None) -> tuple[int, int]:
+    """Return the terminal's columns and rows; of a stream, where it is one, if the standard output is none."""
     size = shutil.get_terminal_size((WIDE, HIGH))
+    if stream is not None and stream.isatty() and not sys.stdout.isatty():
+        size = os.get_terminal_size(stream.fileno())
     return size.columns, size.lines
 
 
@@ -159,19 +161,10 @@ def whole_screen() -> Iterator[Callable[[Sequence[Line], int, int], None]]:
 
     Inside, a function shows lines in so many columns and rows; what does not fit is counted.
     """
-    colour = coloured(sys.stdout)
 
     def show(lines: Sequence[Line], columns: int, rows: int) -> None:
-        if len(lines) > rows - 1:
-            kept = lines[: max(0, rows - 2)]
-            lines = [*kept, line(f"… and {len(lines) - len(kept)} more lines", Tone.DIM)]
-        drawn = [row.cut(columns) for row in lines]
-        texts = [
-            # behind a line as wide as the screen, its last character would be cleared
-            (styled(row) if colour else row.text) + _TO_END * (width_of(row.text) < columns)
-            for row in drawn
-        ]
-        click.echo(_TOP + "\n".join(texts) + _BELOW, nl=False, color=True)
+        drawn = "\n".join(_drawn(lines, columns, rows, sys.stdout))
+        click.echo(_TOP + drawn + _BELOW, nl=False, color=True)
         sys.stdout.flush()
 
     before = {number: signal.signal(number, _step_aside) for number in _ASIDE}
@@ -183,6 +176,45 @@ def whole_screen() -> Iterator[Callable[[Sequence[Line], int, int], None]]:
             signal.signal(number, handler)
         click.echo(_LEAVE, nl=False, color=True)
         sys.stdout.flush()
+
+
+def _drawn(lines: Sequence[Line], columns: int, rows: int, stream: IO[str]) -> list[str]:
+    """Return lines as they are drawn over those before."""
+    if len(lines) > rows - 1:
+        kept = lines[: max(0, rows - 2)]
+        lines = [*kept, line(f"… and {len(lines) - len(kept)} more lines", Tone.DIM)]
+    colour = coloured(stream)
+    return [
+        # behind a line as wide as the screen, its last character would be cleared
+        (styled(row) if colour else row.text) + _TO_END * (width_of(row.text) < columns)
+        for row in (row.cut(columns) for row in lines)
+    ]
+
+
+@contextmanager
+def below_messages(*, live: bool) -> Iterator[Callable[[Sequence[Line], Sequence[Line]], None]]:
+    """Tell messages on the standard error, and draw lines below them that change and are gone at the end.
+
+    Inside, a function tells messages, and shows lines in the place of those before.
+
+    Args:
+        live: it is a terminal; else there are only messages.
+    """
+    colour, height = coloured(sys.stderr), 0
+
+    def show(messages: Sequence[Line], lines: Sequence[Line]) -> None:
+        nonlocal height
+        texts = [styled(row) if colour else row.text for row in messages]
+        back = f"\r\x1b[{height}A{_BELOW}" if height else ""
+        drawn = _drawn(lines, *terminal_size(sys.stderr), sys.stderr) if live else []
+        height = len(drawn)
+        text = "".join(f"{text}\n" for text in (*texts, *drawn))
+        click.echo(back + text, err=True, nl=False, color=True)
+
+    try:
+        yield show
+    finally:
+        show((), ())
 
 
 def _step_aside(number: int, _frame: FrameType | None) -> None:

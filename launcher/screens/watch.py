@@ -1,26 +1,23 @@
 """Watching jobs until they end: a live picture in a terminal, one line a change elsewhere."""
 
 import errno
+import os
 import select
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from textwrap import wrap
 
 import click
-from rich.console import Console, Group
-from rich.live import Live
-from rich.text import Text
 
 from launcher.screens import queue_view
 from launcher.screens.format import GLYPHS, clock, harmless, tally
 from launcher.screens.queue_view import TONES, progress, running
 from launcher.screens.screen import numbers_of
 from launcher.screens.snapshots import WAITING, Snapshots
-from launcher.screens.terminal import STYLES, coloured
-from launcher.screens.text_table import Line, Span, Tone, line, width_of
+from launcher.screens.terminal import below_messages, terminal_size
+from launcher.screens.text_table import Line, Tone, line, width_of
 from launcher.states import ENDED, State
 from launcher.store.client import check_still_there, stopped
 from launcher.store.feed import Change, FollowedJobs
@@ -50,42 +47,54 @@ def watch_run(home: Home, store: Store, jobs: Sequence[int], since: int, *, live
         KeyboardInterrupt: the person leaves; the jobs go on.
         MachineError: the queue was stopped; the jobs wait.
     """
-    plain = not coloured(sys.stderr)  # rich alone would still write bold and dim
-    console = Console(stderr=True, highlight=False, color_system=None if plain else "auto")
+    live = live and os.environ.get("TERM") != "dumb"
     followed = FollowedJobs(home, store, store.read.jobs_by_id(jobs), since=since)
-    ended, total = followed.rows.keys() - followed.open, len(followed.rows)
+    ended = followed.rows.keys() - followed.open
     snapshots, drawn, started = Snapshots(home, store), 0.0, time.monotonic()
-    with _picture(console, live=live) as picture:
+    picture: Sequence[Line] = ()
+    with below_messages(live=live) as show:
         while True:
+            width = terminal_size(sys.stderr)[0] if live else None
             changes = followed.changes()
-            for change in changes:
-                # a job that failed may be queued again by its owner
-                (ended.add if change.state in ENDED else ended.discard)(change.job)
-                message = change_line(store, followed.rows[change.job], change, quiet=live)
-                if message is not None:
-                    tail = f"  [{len(ended)}/{total}]" if change.state in ENDED else ""
-                    for text in in_lines(message, tail, console.width if live else None):
-                        console.print(_text(text), soft_wrap=True)
-            skipped = sum(change.state is State.SKIPPED for change in changes)
-            if skipped:
-                needy = (
-                    "1 job that needs it is" if skipped == 1 else f"{skipped} jobs that need it are"
-                )
-                console.print(f"{needy} skipped  [{len(ended)}/{total}]")
+            messages = _told(store, followed, changes, ended, width)
             now = time.monotonic()
             if any(change.state is State.RUNNING for change in changes):
                 started = now
-            if picture is not None and now - drawn > DRAW_EVERY_S:
+            is_due = now - drawn > DRAW_EVERY_S
+            if width is not None and is_due:
                 waits = now - started > PATIENCE_S
-                rows = [*followed.rows.values()]
-                picture.update(_draw(rows, snapshots, console.width, waits=waits))
+                picture = _draw([*followed.rows.values()], snapshots, width, waits=waits)
                 drawn = now
+            if messages or is_due:
+                show(messages, picture)
             if not followed.open:
                 return
             followed.keep_going()
             if followed.stopped:
                 raise stopped()
             time.sleep(followed.pause_s)
+
+
+def _told(
+    store: Store,
+    followed: FollowedJobs,
+    changes: Sequence[Change],
+    ended: set[int],
+    width: int | None,
+) -> list[Line]:
+    """Return what is told of changes, and note in `ended` which jobs have ended."""
+    messages: list[Line] = []
+    for change in changes:
+        # a job that failed may be queued again by its owner
+        (ended.add if change.state in ENDED else ended.discard)(change.job)
+        message = change_line(store, followed.rows[change.job], change, quiet=width is not None)
+        if message is not None:
+            tail = f"  [{len(ended)}/{len(followed.rows)}]" if change.state in ENDED else ""
+            messages += in_lines(message, tail, width)
+    if skipped := sum(change.state is State.SKIPPED for change in changes):
+        needy = "1 job that needs it is" if skipped == 1 else f"{skipped} jobs that need it are"
+        messages.append(line(f"{needy} skipped  [{len(ended)}/{len(followed.rows)}]"))
+    return messages
 
 
 def follow(home: Home, store: Store, jobs: Sequence[JobRow] | None) -> None:
@@ -170,16 +179,7 @@ def in_lines(message: Line, tail: str, width: int | None) -> list[Line]:
     return [line(piece, tone) for piece in pieces]
 
 
-@contextmanager
-def _picture(console: Console, *, live: bool) -> Iterator[Live | None]:
-    if not live:
-        yield None
-        return
-    with Live(console=console, auto_refresh=True, refresh_per_second=4, transient=True) as picture:
-        yield picture
-
-
-def _draw(rows: Sequence[JobRow], snapshots: Snapshots, width: int, *, waits: bool) -> Group:
+def _draw(rows: Sequence[JobRow], snapshots: Snapshots, width: int, *, waits: bool) -> list[Line]:
     """Return the part of the screen that is about the run: how far it is, and what of it runs.
 
     Args:
@@ -205,15 +205,4 @@ def _draw(rows: Sequence[JobRow], snapshots: Snapshots, width: int, *, waits: bo
     )
     head = [*progress(screen, width), line(tally(counts), Tone.DIM)]
     below = running(screen, width) or queue_view.waiting(screen, width)
-    return Group(*map(_text, [*head, *below]))
-
-
-def _text(drawn: Line) -> Text:
-    """Return a line as rich draws it."""
-    return Text.assemble(*(_piece(span) for span in drawn.spans))
-
-
-def _piece(span: Span) -> tuple[str, str]:
-    style = STYLES[span.tone]
-    words = [word for word in ("bold", "dim") if style.get(word)]
-    return span.text, " ".join([*words, *filter(None, [style.get("fg")])])
+    return [*head, *below]

@@ -163,7 +163,9 @@ def command(
                 set_off(home)
             if detach:
                 return 0
-            from launcher.screens.watch import watch_run  # with rich, which a dry run never needs
+            from launcher.screens.watch import (
+                watch_run,
+            )  # with all screens, which a dry run never needs
 
             for submission in submitted:
                 watch_run(home, store, submission.jobs, since, live=sys.stderr.isatty())

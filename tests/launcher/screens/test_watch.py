@@ -97,6 +97,9 @@ def test_the_view_of_a_run_has_no_style_where_none_is_wanted(
             window.shows("0 of 1")
             assert window.ends() == 0
             assert bool(re.search(rb"\x1b\[[0-9;]*m", window.raw)) is colour
+            assert "✓ done" in window.text
+            assert "0 of 1" not in window.text, "what changes is gone at the end"
+            assert "RUNNING" not in window.text
 
 
 def test_the_view_of_a_run_says_why_nothing_starts(
