@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 from launcher.errors import Error
 from launcher.gpu.monitor import Lookout
 from launcher.gpu.nvml import Nvml
-from launcher.screens.dashboard.job_actions import one_line
+from launcher.screens.job_actions import one_line
 from launcher.screens.snapshots import Queue, scheduler_of
 from launcher.system.error_log import Troubles
 from launcher.system.files import stamp

@@ -10,16 +10,17 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from launcher.errors import Error, UsageError
-from launcher.screens.dashboard.job_actions import (
+from launcher.screens.format import harmless
+from launcher.screens.job_actions import (
+    NOTE,
     READ_ONLY,
-    TEXTS,
+    TAG,
     JobAction,
     JobText,
-    done_text,
     one_line,
     propose,
+    text_of,
 )
-from launcher.screens.format import harmless
 from launcher.store.client import open_home
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -72,13 +73,13 @@ def buttons_of(job: JobRow, store: Store) -> list[tuple[str, str, str]]:
     return [
         (verb, _LABELS.get(verb, verb.capitalize()), key)
         for verb, key in KEYS.items()
-        if verb in TEXTS or isinstance(propose(key, job, store), JobAction)
+        if verb in {TAG, NOTE} or isinstance(propose(key, job, store), JobAction)
     ]
 
 
 def _proposed(verb: str, job: JobRow, store: Store) -> JobAction | JobText | str:
     """Return a change, or why it cannot be."""
-    return TEXTS[verb](job, store) if verb in TEXTS else propose(KEYS[verb], job, store)
+    return text_of(verb, job, store) if verb in {TAG, NOTE} else propose(KEYS[verb], job, store)
 
 
 def _question(target: Target, proposal: JobAction | JobText | str) -> Question:
@@ -167,7 +168,7 @@ class Steering:
             touched = proposal.act(store)
         if not touched:
             return f"job {target.job} changed meanwhile: nothing was done"
-        done = done_text(proposal, touched, self._home)
+        done = proposal.told(touched, self._home)
         try:
             proposal.after(self._home)
         except (Error, OSError) as error:

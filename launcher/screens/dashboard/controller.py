@@ -2,19 +2,34 @@
 
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
 
-from launcher.errors import Error
-from launcher.screens.dashboard.job_actions import KEYS, TEXT_KEYS, Changes, Prompt, one_line
+from launcher.errors import Error, counted
 from launcher.screens.dashboard.job_page import LOG, OVERVIEW, JobPage
 from launcher.screens.dashboard.key_bindings import WATCHING, CommandPage, Help, hints
 from launcher.screens.dashboard.overview_page import Overview
-from launcher.screens.dashboard.page import Drawn, Later, Page, Terminal
-from launcher.screens.format import command_text, harmless
+from launcher.screens.dashboard.page import Drawn, Later, Page, Prompt, Terminal
+from launcher.screens.format import command_text, first_line, harmless
+from launcher.screens.job_actions import (
+    KEYS,
+    NOTE,
+    READ_ONLY,
+    TAG,
+    Change,
+    JobText,
+    one_line,
+    propose_change,
+    put_text,
+    text_of,
+)
 from launcher.screens.screen import Screen
 from launcher.screens.snapshots import Queue
 from launcher.screens.text_table import Line, Span, Tone, line, shortened
 from launcher.store.queue import Store
-from launcher.system.paths import Home
+from launcher.store.rows import JobRow
+
+TEXT_KEYS = {"t": TAG, "n": NOTE}
+_ROOM = 24  # columns of a job's name before what is typed
 
 
 class Controller:
@@ -36,9 +51,7 @@ class Controller:
         self._store = queue.store  # of the newest look
         self._overview = Overview()
         self._pages: list[Page] = [self._overview]
-        self._changes = Changes(
-            queue, later=later, say=self._show, changed=self._look_again, read_only=read_only
-        )
+        self._asked: Change | None = None  # there is one at most
         self._prompt: Prompt | None = None  # while something is typed
         self._sought = ""
         self._answer: Line | None = None
@@ -70,9 +83,9 @@ class Controller:
         try:
             if key == "ctrl+c":
                 self.left = True
-            elif self._changes.asked is not None:
-                self._answer = None
-                self._changes.answer(key)
+            elif self._asked is not None:
+                change, self._asked = self._asked, None
+                self._make(change, key)
             elif self._prompt is not None:
                 self._type(self._prompt, key, character)
             else:
@@ -110,13 +123,13 @@ class Controller:
         elif key == "q" or (key == "escape" and not page.press(key)):
             self._back(key)
         elif key in KEYS:
-            self._changes.ask(key, self._jobs(page))
+            self._ask(key, self._jobs(page))
         elif key == "escape" or page.press(key):
             return
         elif key == "/":
             self._prompt = self._search(page)
         elif key in TEXT_KEYS:
-            self._prompt = self._changes.write(key, self._jobs(page))
+            self._write(TEXT_KEYS[key], self._jobs(page))
         elif key == "y":
             self._copy(self._jobs(page))
         elif key == "e":
@@ -154,39 +167,28 @@ class Controller:
         return None
 
     def _open(self, job: int | None, key: str) -> None:
-        queue = self._chosen(job)
-        if queue is None or job is None:
-            return
-        store, home = queue
-        start = LOG if key == "L" else OVERVIEW
-        page = JobPage(home, store, job, later=self._later, why=key == "w", page=start)
-        if page.gone:
-            self.say(f"job {job} was cleaned")
-        else:
+        chosen = self._chosen([job])
+        if chosen is not None and job is not None:
+            start = LOG if key == "L" else OVERVIEW
+            home, why = self._queue.home, key == "w"
+            page = JobPage(home, chosen[0], job, later=self._later, why=why, page=start)
             self._pages.append(page)
 
     def _copy(self, jobs: Sequence[int]) -> None:
         """Give the terminal the command lines of jobs for its clipboard, and show them."""
-        queue = self._chosen(next(iter(jobs), None))
-        if queue is None:
-            return
-        store, _ = queue
-        rows = store.read.jobs_by_id(jobs)
-        commands = [command_text(row, store.read.folder_of(row.id)) for row in rows]
-        if commands:
+        chosen = self._chosen(jobs)
+        if chosen is not None:
+            store, rows = chosen
+            commands = [command_text(row, store.read.folder_of(row.id)) for row in rows]
             self._terminal.copy("\n".join(commands))
             self._pages.append(CommandPage(commands))
 
     def _edit(self, job: int | None) -> None:
         """Let the owner change a job in an editor, which has the terminal meanwhile."""
-        queue = self._changes.queue()
-        if queue is None:
+        chosen = self._chosen([job], to_change=True)
+        if chosen is None or job is None:
             return
-        if job is None:
-            self.say("no job is chosen")
-            return
-        store, _ = queue
-        before = store.read.jobs_by_id([job])
+        store, before = chosen
         self._terminal.run_verb("edit", str(job))
         after = store.read.jobs_by_id([job])
         specs = [[(row.spec_text, row.state) for row in rows] for rows in (before, after)]
@@ -196,18 +198,79 @@ class Controller:
             self.say(f"job {job} was changed", Tone.GOOD)
         self._look_again()
 
-    def _chosen(self, job: int | None) -> tuple[Store, Home] | None:
-        """Return the queue in which a job can be looked at; else say why not."""
+    def _ask(self, key: str, jobs: Sequence[int]) -> None:
+        """Ask about what a key does to jobs, or say why that cannot be."""
+        chosen = self._chosen(jobs, to_change=True)
+        if chosen is not None:
+            store, rows = chosen
+            proposal = propose_change(key, rows, store)
+            if isinstance(proposal, str):
+                self.say(proposal, Tone.WARN)
+            else:
+                self._asked = proposal
+
+    def _make(self, change: Change, key: str) -> None:
+        """Make the change that was asked about if the key says so."""
         store = self._queue.store
-        if store is None or job is None:
+        if key != "y" or store is None:
+            self.say("nothing was changed")
+            return
+        touched = change.act(store)
+        self._answer = change.report(touched, self._queue.home)
+        if touched:
+            self._later(partial(self._follow_up, change))
+            self._look_again()
+
+    def _follow_up(self, change: Change) -> None:
+        try:
+            change.after(self._queue.home)
+        except (Error, OSError) as error:
+            self.say(one_line(error), Tone.BAD)
+
+    def _write(self, kind: str, jobs: Sequence[int]) -> None:
+        """Have a text on jobs typed; of several, tags are given and taken away, and notes replaced."""
+        chosen = self._chosen(jobs, to_change=True)
+        if chosen is None:
+            return
+        store, rows = chosen
+        texts = [text_of(kind, row, store) for row in rows]
+        first, hint, text = texts[0], "Enter keeps  Esc leaves it", ""
+        if len(texts) == 1:
+            label = shortened(first.asked, len(first.what) + _ROOM, middle=True)
+            text = harmless(first_line(first.text))
+        else:
+            label = f"{first.what}s ({counted(len(texts), 'marked job')})"
+            hint = "TAG gives, -TAG takes  Esc leaves" if kind == TAG else hint
+        done = partial(self._put, texts)
+        self._prompt = Prompt(label=label, hint=hint, text=text, longest=first.longest, done=done)
+
+    def _put(self, texts: Sequence[JobText], typed: str) -> None:
+        chosen = self._chosen([text.job.id for text in texts], to_change=True)
+        if chosen is not None:
+            self.say(put_text(texts, chosen[0], typed), Tone.GOOD)
+            self._look_again()
+
+    def _chosen(
+        self, jobs: Sequence[int | None], *, to_change: bool = False
+    ) -> tuple[Store, list[JobRow]] | None:
+        """Return the queue and those of its jobs that a key means; else say why there are none."""
+        store, numbers = self._queue.store, [job for job in jobs if job is not None]
+        if to_change and self._read_only:
+            self.say(READ_ONLY, Tone.WARN)
+        elif store is None or not numbers:
             self.say("no job is chosen")
-            return None
-        return store, self._queue.home
+        elif rows := store.read.jobs_by_id(numbers):
+            return store, rows
+        elif len(numbers) == 1:
+            self.say(f"job {numbers[0]} was cleaned", Tone.WARN)
+        else:
+            self.say(f"{len(numbers):,} marked jobs were cleaned", Tone.WARN)
+        return None
 
     def _begin_anew(self) -> None:
         """Leave what belongs to a queue that is gone."""
         if self._store is not None:
-            self._changes.asked = self._prompt = None
+            self._asked = self._prompt = None
             self.close()
             self._pages = [page for page in self._pages if not isinstance(page, JobPage)]
             self._overview.marked.clear()
@@ -247,12 +310,9 @@ class Controller:
             self._sought = text
             self.look()
 
-    def _show(self, answer: Line) -> None:
-        self._answer = answer
-
     def _bottom(self, page: Page, width: int) -> Line:
-        if self._changes.asked is not None:
-            return self._changes.asked.question(width)
+        if self._asked is not None:
+            return self._asked.question(width)
         if self._prompt is not None:
             return self._prompt.draw(width)
         if self._trouble:

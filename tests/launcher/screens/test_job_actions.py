@@ -1,6 +1,6 @@
 import pytest
 
-from launcher.screens.dashboard.job_actions import JobAction, propose
+from launcher.screens.job_actions import JobAction, propose
 from launcher.states import Failed, ReasonCode
 from launcher.store.queue import Store
 from tests.build import a_seat, a_spec, claimed, enqueue, job_row

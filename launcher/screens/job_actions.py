@@ -1,0 +1,461 @@
+"""What a person may do to a job, or to several, from a screen: the question first, then exactly what a verb does.
+
+Several jobs are one question, one answer, one transaction. Tags and notes are written as `launcher tag` and
+`launcher note` do: those of one job as they are, of several what changes.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from launcher.errors import UsageError, counted
+from launcher.job_options.value_types import PRIORITY
+from launcher.screens.format import first_line, harmless, named, pause_reason, reserved_text
+from launcher.screens.text_table import Line, Span, Tone, line, shortened, width_of
+from launcher.states import ENDED, OPEN, State
+from launcher.store.client import set_off
+from launcher.store.queue import Store
+from launcher.store.rows import JobRow
+from launcher.store.steering import LONGEST_NOTE, TAG_RULE, Steering, check_note, is_tag
+from launcher.system.daemon_control import ensure_scheduler, wake
+from launcher.system.paths import Home
+
+LEAST_NAME = 12  # columns of a job's name in a question
+ANSWERS = "  y/n"
+READ_ONLY = "read only: nothing can be changed from here"
+_Act = Callable[[Store, JobRow, float], list[int]]  # in the database; returns the jobs concerned
+
+
+class JobAction(NamedTuple):
+    """A change of a job that the user must confirm."""
+
+    job: JobRow
+    verb: str  # as in the question: "cancel job"
+    done: str  # as in the answer: "cancelled"
+    change: _Act
+    after: Callable[[Home], object]  # may take seconds, and touches no database
+    tail: str = "?"  # what follows the job's name
+
+    @property
+    def asked(self) -> str:
+        """What is asked, with the job's whole name."""
+        return self.asked_with(harmless(self.job.name))
+
+    def asked_with(self, name: str) -> str:
+        """Return what is asked, with as much of the job's name."""
+        return f"{self.verb} {self.job.id} {name}{self.tail}"
+
+    def act(self, store: Store) -> list[int]:
+        """Make the change in the database; return the jobs that it concerned."""
+        return self.change(store, self.job, time.time())
+
+    def told(self, touched: Sequence[int], home: Home) -> str:
+        """Return what was done, for people.
+
+        Args:
+            touched: the jobs that it concerned; at least one.
+            home: the queue's.
+        """
+        more = len(touched) - 1
+        also = f", and {more:,} more" if more else ""
+        stays = home.stop.exists() and self.done == "released"
+        note = "; the queue is stopped, `launcher start` goes on" if stays else ""
+        return f"job {self.job.id} {harmless(self.job.name)} {self.done}{also}{note}"
+
+
+def propose(key: str, job: JobRow, store: Store) -> JobAction | str:
+    """Return what a key would do to a job, or why that cannot be.
+
+    Args:
+        key: one of KEYS.
+        job: as the queue knows it now.
+        store: is only read.
+    """
+    rule = _RULES[key]
+    action = JobAction(job, rule.verb, rule.done, rule.change, rule.after)
+    refusal = f"job {job.id} is {job.state}{rule.only}"
+    if job.state not in rule.states:
+        return _REFUSALS.get((key, job.state), refusal).format(job.id)
+    return action if rule.details is None else rule.details(action, store)
+
+
+def _pausing(action: JobAction, store: Store) -> JobAction | str:
+    job = action.job
+    if job.paused is not None:
+        return f"job {job.id} is paused already; u resumes it"
+    if job.wish:
+        return f"job {job.id} is about to end"
+    attempt = store.read.newest_attempts([job.id])[job.id]
+    if attempt.pilot:
+        return "a job on a node of a cluster cannot be paused: its allocation would run out"
+    kept = reserved_text(attempt.device, attempt.claim)
+    return action._replace(tail=f"? {kept}", done=f"paused; {kept}") if kept else action
+
+
+def _pause(store: Store, job: JobRow, now: float) -> list[int]:
+    """Pause a job where it runs now; it may have been started anew, elsewhere, since it was asked about."""
+    with store.writing():
+        attempt = store.read.newest_attempts([job.id]).get(job.id)
+        if attempt is None or attempt.pilot:
+            return []
+        reason = pause_reason(attempt.device, attempt.claim, now)
+        return store.steering.pause({job.id: reason}, now)
+
+
+def _resuming(action: JobAction, _store: Store) -> JobAction | str:
+    return action if action.job.paused is not None else f"job {action.job.id} is not paused"
+
+
+def _cancelling(action: JobAction, store: Store) -> JobAction:
+    if action.job.state is State.RUNNING:
+        action = action._replace(verb="end running job", done="asked to end", after=_wake_or_start)
+    needy = len(store.read.dependants_of([action.job.id]))
+    return action._replace(tail=f"? {_skipped(needy, 'it')}") if needy else action
+
+
+def _skipped(needy: int, what: str) -> str:
+    return (
+        f"{counted(needy, 'job')} that {'needs' if needy == 1 else 'need'} {what} will be skipped"
+    )
+
+
+def _retrying(action: JobAction, store: Store) -> JobAction:
+    others = len(store.steering.again([action.job.id])) - 1
+    verb = "belongs" if others == 1 else "belong"
+    if others:
+        action = action._replace(tail=f" with {counted(others, 'job')} that {verb} to it?")
+    held = store.steering.held_before([action.job.id])
+    return action._replace(done="held again") if held else action
+
+
+def _reprioritising(action: JobAction, _store: Store, *, by: int) -> JobAction | str:
+    job, priority = action.job, action.job.priority + by
+    if not PRIORITY.holds(priority):
+        return f"job {job.id} has priority {job.priority}: there is none beyond"
+    return action._replace(
+        tail=f": {job.priority} → {priority}?", done=f"given priority {priority}"
+    )
+
+
+def _prioritise(store: Store, job: JobRow, _now: float, *, by: int) -> list[int]:
+    return store.steering.prioritise([job.id], job.priority + by)
+
+
+def _wake_or_start(home: Home) -> None:
+    """Let the scheduler act on what runs; start one where none lives."""
+    wake(home)
+    ensure_scheduler(home)
+
+
+def _go_on(home: Home) -> None:
+    """Let a queue that was stopped go on, as it does when jobs are queued."""
+    home.stop.unlink(missing_ok=True)
+    set_off(home)
+
+
+def _by(change: Callable[[Steering, list[int], float], list[int]]) -> _Act:
+    """Return a change of one job that is one of the store's."""
+    return lambda store, job, now: change(store.steering, [job.id], now)
+
+
+class _Rule(NamedTuple):
+    """What a key does."""
+
+    states: frozenset[State]  # of the jobs to which it can be done
+    only: str  # why it cannot be done to another, behind its state
+    verb: str
+    done: str
+    many: str  # in the question about several jobs, before their number
+    did: str  # in the answer, behind it
+    change: _Act
+    after: Callable[[Home], object]
+    details: Callable[[JobAction, Store], JobAction | str] | None = None
+
+
+_RUNS, _WAITS = frozenset({State.RUNNING}), OPEN - {State.RUNNING}
+_PRIORITY_MATTERS = ": only what waits has a priority that matters"
+_CANCEL = "c"
+_RULES: Mapping[str, _Rule] = {
+    "h": _Rule(
+        frozenset({State.QUEUED}),
+        ": only a queued job can be held",
+        "hold job",
+        "held",
+        "hold",
+        "held",
+        _by(Steering.hold),
+        wake,
+        lambda action, _: action._replace(tail="? it starts only when it is released"),
+    ),
+    "l": _Rule(
+        frozenset({State.HELD}),
+        ": only a held job can be released",
+        "release job",
+        "released",
+        "release",
+        "released",
+        _by(Steering.release),
+        set_off,
+    ),
+    "p": _Rule(
+        _RUNS,
+        ": only a running job can be paused",
+        "pause job",
+        "paused",
+        "pause",
+        "paused",
+        _pause,
+        _wake_or_start,
+        _pausing,
+    ),
+    "u": _Rule(
+        _RUNS,
+        ": only a paused job can be resumed",
+        "resume job",
+        "goes on",
+        "resume",
+        "resumed",
+        _by(Steering.resume),
+        _wake_or_start,
+        _resuming,
+    ),
+    _CANCEL: _Rule(
+        OPEN,
+        " already: there is nothing to cancel",
+        "cancel job",
+        "cancelled",
+        "cancel",
+        "cancelled",
+        _by(Steering.cancel),
+        wake,
+        _cancelling,
+    ),
+    "r": _Rule(
+        ENDED - {State.DONE},
+        ": only what ended can be retried",
+        "retry job",
+        "queued again",
+        "retry",
+        "queued again",
+        _by(Steering.retry),
+        _go_on,
+        _retrying,
+    ),
+    "+": _Rule(
+        _WAITS,
+        _PRIORITY_MATTERS,
+        "priority of job",
+        "",
+        "raise the priority of",
+        "given more priority",
+        partial(_prioritise, by=1),
+        wake,
+        partial(_reprioritising, by=1),
+    ),
+    "-": _Rule(
+        _WAITS,
+        _PRIORITY_MATTERS,
+        "priority of job",
+        "",
+        "lower the priority of",
+        "given less priority",
+        partial(_prioritise, by=-1),
+        wake,
+        partial(_reprioritising, by=-1),
+    ),
+}
+_REFUSALS = {
+    ("h", State.RUNNING): "a running job cannot be held; p pauses it, c cancels it",
+    ("r", State.DONE): "job {0} is done; `launcher retry {0} --force` runs it again",
+}
+KEYS = frozenset(_RULES)
+
+
+class Change(NamedTuple):
+    """A change of one job, or of several, that the user must confirm."""
+
+    actions: tuple[JobAction, ...]  # in the order in which they are done
+    did: str = ""  # in the answer about several
+    asked: str = ""  # of several jobs
+
+    def question(self, width: int) -> Line:
+        """Return what is asked, in one line; a job's name gives way where there is little room."""
+        room = max(1, width - width_of(ANSWERS))
+        text = self.asked
+        if not text:
+            action = self.actions[0]
+            left = max(LEAST_NAME, room - width_of(action.asked_with("")))
+            text = action.asked_with(shortened(harmless(action.job.name), left, middle=True))
+        return Line((*line(text, Tone.WARN).cut(room).spans, Span(ANSWERS, Tone.STRONG)))
+
+    def act(self, store: Store) -> list[int]:
+        """Change all of them in one transaction; return the jobs that this concerned."""
+        with store.writing():
+            return [job for action in self.actions for job in action.act(store)]
+
+    def after(self, home: Home) -> None:
+        """Let the scheduler know; may take seconds."""
+        for follow_up in dict.fromkeys(action.after for action in self.actions):
+            follow_up(home)
+
+    def report(self, touched: Sequence[int], home: Home) -> Line:
+        """Return what was done; jobs that changed meanwhile are named."""
+        # the oldest first
+        missed = [action.job for action in self.actions if action.job.id not in touched][::-1]
+        if not self.asked:
+            if missed:
+                text = f"job {missed[0].id} changed meanwhile: nothing was done"
+                return line(text, Tone.WARN)
+            return line(self.actions[0].told(touched, home), Tone.GOOD)
+        changed = len(self.actions) - len(missed)
+        text = f"{counted(changed, 'job')} {self.did}" if changed else "nothing was done"
+        if more := len({*touched}) - changed:
+            text += f", and {more:,} more with them"
+        if not missed:
+            return line(text, Tone.GOOD)
+        return line(f"{text}; changed meanwhile: {named(missed)}", Tone.WARN)
+
+
+def propose_change(key: str, jobs: Sequence[JobRow], store: Store) -> Change | str:
+    """Return what a key would do to jobs, or why that can be done to none of them.
+
+    Args:
+        key: one of KEYS.
+        jobs: as the queue knows them now; at least one.
+        store: is only read.
+    """
+    # the newest first: what needs another of them is changed itself, not with that
+    ordered = sorted(jobs, key=lambda job: job.id, reverse=True)
+    proposals = [propose(key, job, store) for job in ordered]
+    actions = tuple(proposal for proposal in proposals if isinstance(proposal, JobAction))
+    refusals = [proposal for proposal in proposals if isinstance(proposal, str)]
+    if len(jobs) == 1:
+        return Change(actions) if actions else refusals[0]
+    if not actions:
+        return f"none of {counted(len(jobs), 'marked job')}: {refusals[-1]}"
+    text = f"{_RULES[key].many} {counted(len(actions), 'job')}?"
+    if key == _CANCEL:
+        text += "".join(f" {detail}." for detail in _ends(actions, store))
+    if refusals:
+        left = "stays" if len(refusals) == 1 else "stay"
+        text += f" {len(refusals):,} {left} unchanged: {refusals[-1]}"
+    return Change(actions, _RULES[key].did, text)
+
+
+def _ends(actions: Sequence[JobAction], store: Store) -> Iterator[str]:
+    """Return what a cancellation does beside what it says."""
+    jobs = {action.job.id for action in actions}
+    if runs := sum(action.job.state is State.RUNNING for action in actions):
+        yield f"{runs:,} of them {'runs' if runs == 1 else 'run'}"
+    if needy := {row.id for row in store.read.dependants_of(jobs)} - jobs:
+        yield _skipped(len(needy), "them")
+
+
+LONGEST_TAGS = 2000  # characters of all tags of a job, where they are typed in one line
+TAG, NOTE = "tag", "note"
+
+
+class JobText(NamedTuple):
+    """A text on a job, as it is now: its tags, with spaces between them, or the note on it."""
+
+    job: JobRow
+    kind: str  # TAG or NOTE
+    text: str
+
+    @property
+    def asked(self) -> str:
+        """What is asked, with the job's whole name."""
+        return f"{self.what} {self.job.id} {harmless(self.job.name)}"
+
+    @property
+    def what(self) -> str:
+        """How it is asked for, before the job's number."""
+        return "tags of job" if self.kind == TAG else "note on job"
+
+    @property
+    def rule(self) -> str:
+        """What may be written, for people."""
+        if self.kind == TAG:
+            return f"words with spaces between them; a tag is {TAG_RULE}"
+        return f"any text of at most {LONGEST_NOTE:,} characters; an empty one removes the note"
+
+    @property
+    def longest(self) -> int:
+        """Characters that may be written."""
+        return LONGEST_TAGS if self.kind == TAG else LONGEST_NOTE
+
+    def put(self, store: Store, text: str) -> str:
+        """Write another text in the place of this one, and return what was done, for people.
+
+        Raises:
+            UsageError: it may not be written.
+        """
+        job = [self.job.id]
+        if self.kind == TAG:
+            tags, before = [*dict.fromkeys(text.split())], {*self.text.split()}
+            # only what was changed: another one may have given it a tag meanwhile
+            _change_tags(store, job, {*tags} - before, before - {*tags})
+            now = store.steering.tags_of(job).get(self.job.id, [])
+            holds = f"tags: {', '.join(map(harmless, now))}" if now else "no tags"
+        else:
+            check_note(text)
+            store.steering.set_note(job, text)
+            holds = f"note: {harmless(first_line(text))}" if text else "no note"
+        return f"job {self.job.id} {harmless(self.job.name)}: {holds}"
+
+
+def text_of(kind: str, job: JobRow, store: Store) -> JobText:
+    """Return what is written on a job: TAG or NOTE."""
+    if kind == NOTE:
+        return JobText(job, kind, job.owner_note)
+    return JobText(job, kind, " ".join(store.steering.tags_of([job.id]).get(job.id, [])))
+
+
+def put_text(texts: Sequence[JobText], store: Store, typed: str) -> str:
+    """Write on jobs what was typed in one line, and return what was done, for people.
+
+    Args:
+        texts: as they are now, the same of each job; at least one.
+        store: the queue's.
+        typed: of several jobs, tags are given and, behind a minus, taken away.
+
+    Raises:
+        UsageError: it may not be written.
+    """
+    first = texts[0]
+    if len(texts) == 1:
+        shown, _, below = first.text.partition("\n")
+        if typed == harmless(shown):
+            return f"{first.asked}: as before"
+        # what cannot be typed here stays; an empty text removes all of it
+        return first.put(store, f"{typed}\n{below}" if typed and below else typed)
+    if first.kind == NOTE:
+        with store.writing():
+            for each in texts:
+                each.put(store, typed)
+        return f"{counted(len(texts), 'job')}: {'note written' if typed else 'no note'}"
+    words = typed.split()
+    add = {word.removeprefix("+") for word in words if not word.startswith("-")}
+    remove = {word[1:] for word in words if word.startswith("-")}
+    touched = _change_tags(store, [each.job.id for each in texts], add, remove)
+    return f"{counted(len(touched), 'job')} tagged otherwise"
+
+
+def _change_tags(
+    store: Store, jobs: Sequence[int], add: set[str], remove: set[str]
+) -> Collection[int]:
+    """Give jobs tags and take others from them; return those to which this made a difference.
+
+    Raises:
+        UsageError: one of them is no tag.
+    """
+    for tag in sorted(add | remove):
+        if not is_tag(tag):
+            raise UsageError(f"{harmless(tag)!r} is no tag: {TAG_RULE}")
+    return store.steering.change_tags(jobs, add, remove)
+
+
+def one_line(error: Exception) -> str:
+    """Return what went wrong, for a screen."""
+    return harmless(" ".join(str(error).split())) or type(error).__name__
