@@ -4,9 +4,9 @@ import re
 import time
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
 
 from launcher.screens.dashboard.page import Drawn, Later, Window
 from launcher.screens.format import harmless
@@ -18,32 +18,11 @@ PAUSE_S = 0.001  # after each piece: the screen takes its turn
 _MOST_BYTES = 12  # of a character: some become three in capitals
 
 
-class Pattern:
-    """A text as it may stand in a log, in capitals or not."""
-
-    def __init__(self, text: str) -> None:
-        """Look for a text that is not empty."""
-        self._lower = text.lower().encode() if text.isascii() else b""
-        self._regex = re.compile(b"".join(map(_spellings, text)))
-        self.longest = len(self._lower) or _MOST_BYTES * len(text)  # bytes of a match, at most
-
-    def first(self, data: bytes, end: int) -> int:
-        """Return where it begins first, before `end`; -1 where it does not."""
-        if self._lower:  # ten times as fast as a regular expression
-            return data.lower().find(self._lower, 0, end + len(self._lower) - 1)
-        match = self._regex.search(data)
-        return match.start() if match and match.start() < end else -1
-
-    def last(self, data: bytes, end: int) -> int:
-        """Return where it begins last, before `end`; -1 where it does not."""
-        if self._lower:
-            return data.lower().rfind(self._lower, 0, end + len(self._lower) - 1)
-        places = (match.start() for match in self._regex.finditer(data))
-        return max((place for place in places if place < end), default=-1)
-
-
 class LogSearch:
-    """Goes through a log once, from a place to its end and on from its beginning, or the other way round."""
+    """Goes through a log once, from a place to its end and on from its beginning, or the other way round.
+
+    Capitals do not matter.
+    """
 
     def __init__(self, file: Path, text: str, *, start: int, backwards: bool = False) -> None:
         """Read nothing yet.
@@ -62,6 +41,9 @@ class LogSearch:
         self.over = False
         self._file, self._start = file, start
         self._left = False
+        self._lower = text.lower().encode() if text.isascii() else b""
+        self._regex = re.compile(b"".join(map(_spellings, text)))
+        self._longest = len(self._lower) or _MOST_BYTES * len(text)  # bytes of a match, at most
 
     def leave(self) -> None:
         """End the search as soon as possible."""
@@ -77,7 +59,6 @@ class LogSearch:
             self.over = True
 
     def _run(self) -> None:
-        pattern = Pattern(self.text)
         seen = 0
         with self._file.open("rb") as log:
             size = log.seek(0, 2)
@@ -86,15 +67,22 @@ class LogSearch:
                     return
                 log.seek(begin)
                 # what begins in this piece may end in the next one
-                data = log.read(end - begin + pattern.longest - 1)
-                find = pattern.last if self.backwards else pattern.first
-                place = find(data, end - begin)
+                place = self._find(log.read(end - begin + self._longest - 1), end - begin)
                 if place >= 0:
                     self.hit, self.wrapped = begin + place, wrapped
                     return
                 seen += end - begin
                 self.share = seen / size
                 time.sleep(PAUSE_S)
+
+    def _find(self, data: bytes, end: int) -> int:
+        """Return where the text begins first before `end`, backwards where last; -1 where it does not."""
+        if self._lower:  # ten times as fast as a regular expression
+            data = data.lower()
+            find = data.rfind if self.backwards else data.find
+            return find(self._lower, 0, end + len(self._lower) - 1)
+        places = [match.start() for match in self._regex.finditer(data) if match.start() < end]
+        return places[-1 if self.backwards else 0] if places else -1
 
 
 def pieces(size: int, start: int, *, backwards: bool) -> Iterator[tuple[int, int, bool]]:
@@ -125,29 +113,19 @@ TAB = 8
 _BREAK = re.compile(rb"\r\n|\n|\r")
 
 
-class _Seen(NamedTuple):
-    """Which part of which log was read."""
-
-    log: Path
-    begin: int
-    end: int
-    changed: int  # when the log was changed, in ns; 0 where the part does not reach to its end
-
-
 class LogTail:
-    """Reads a part of a log again when it has changed."""
+    """A part of a log in lines of the screen, read again when it has changed."""
 
     def __init__(self) -> None:
         """Begin with no log."""
-        self._read: _Seen | None = None
-        self._anchor: int | None = None  # the byte in the middle of the part; None: the log's end
-        self._size = 0
-        self._data = b""  # what is shown, from the beginning of a line on
+        self.anchor: int | None = None  # the byte around which it lies; None: the log's end
+        self._log: Path | None = None
+        self._read: tuple[object, ...] = ()  # of which state of the log it is
+        self._size = 0  # of the log
+        self._data = b""  # the part, from the beginning of a line on
         self._begin = 0  # where that stands in the log
-        self._texts: list[str] = []
         self._width = 0
         self._lines: list[str] = []
-        self._line_begins: list[int] = []  # none until they are asked for
         self._firsts: list[int] = []  # of each line of the log, its first line on the screen
 
     @property
@@ -158,11 +136,7 @@ class LogTail:
     @property
     def has_after(self) -> bool:
         """There is more of the log after what is shown."""
-        return self._read is not None and self._read.end < self._size
-
-    def look_at(self, place: int | None) -> None:
-        """Show what lies around a byte of the log from now on; None: its end."""
-        self._anchor = place
+        return self._begin + len(self._data) < self._size
 
     def lines(self, log: Path | None, width: int, *, back: bool = False) -> list[str]:
         """Return a part of a log, in lines of so many columns at most.
@@ -172,8 +146,19 @@ class LogTail:
             width: columns.
             back: the user scrolls back in it: a long log does not move meanwhile.
         """
-        changed = self._take(log, back=back)
-        if changed or width != self._width:
+        size, changed = 0, 0
+        if log is not None:
+            with suppress(OSError):  # there is none, or the job was cleaned meanwhile
+                status = log.stat()
+                size, changed = status.st_size, status.st_mtime_ns
+        if self.anchor is not None and self.anchor >= size:
+            self.anchor = None  # it was written anew
+        state = (log, size, changed, self.anchor)
+        has_grown = log == self._log and size >= max(self._size, MOST_BYTES)
+        if state != self._read and not (back and self.anchor is None and has_grown):
+            self._log, self._read, self._size, self._width = log, state, size, 0
+            self._take()
+        if width != self._width:
             self._width = width
             self._fold(width)
         return self._lines
@@ -183,9 +168,9 @@ class LogTail:
         before = place - self._begin
         if not 0 <= before < max(1, len(self._data)) or not self._firsts:
             return None
-        number = min(bisect_right(self._begins(), before), len(self._firsts)) - 1
-        begin = self._begins()[number]
-        text = self._data[begin:before].decode(errors="replace")
+        begins = self._begins()
+        number = min(bisect_right(begins, before), len(self._firsts)) - 1
+        text = self._data[begins[number] : before].decode(errors="replace")
         return self._firsts[number] + len(_folded(text + "x", self._width)) - 1
 
     def place_of(self, row: int) -> int:
@@ -195,74 +180,34 @@ class LogTail:
 
     def _begins(self) -> list[int]:
         """Return where each line begins in what was read."""
-        if not self._line_begins:
-            self._line_begins = [0, *(match.end() for match in _BREAK.finditer(self._data))]
-        return self._line_begins
+        return [0, *(match.end() for match in _BREAK.finditer(self._data))]
+
+    def _take(self) -> None:
+        """Read the part; its first line is left out where that begins further back."""
+        last = max(0, self._size - MOST_BYTES)
+        begin = last if self.anchor is None else min(max(0, self.anchor - MOST_BYTES // 2), last)
+        data = b""
+        if self._log is not None and self._size:
+            with suppress(OSError), self._log.open("rb") as file:
+                file.seek(begin)
+                data = file.read(min(MOST_BYTES, self._size - begin))
+        cut = _BREAK.search(data) if begin else None
+        needed = len(data) if self.anchor is None else self.anchor - begin
+        if cut is not None and cut.end() < len(data) and cut.end() <= needed:
+            data, begin = data[cut.end() :], begin + cut.end()
+        self._data, self._begin, self._size = data, begin, self._size if data else 0
 
     def _fold(self, width: int) -> None:
-        pieces = [_folded(text, width) for text in self._texts]
+        text = self._data.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+        texts = text.removesuffix("\n").split("\n") if text else []
+        pieces = [_folded(text, width) for text in texts]
         head = [f"… {format_bytes(self._begin)} before this"] if self.has_before else []
         self._firsts = [*accumulate(map(len, pieces[:-1]), initial=len(head))] if pieces else []
         self._lines = [note[:width] for note in head]
         self._lines += [piece for group in pieces for piece in group]
-        if self.has_after and self._read is not None:
-            self._lines.append(f"… {format_bytes(self._size - self._read.end)} after this"[:width])
-
-    def _take(self, log: Path | None, *, back: bool) -> bool:
-        """Read the log where it is not as it was; tell whether that was so."""
-        try:
-            if log is None:
-                return self._forget()
-            status = log.stat()
-            part = self._part(log, status.st_size, status.st_mtime_ns)
-            if part == self._read and self._size == status.st_size:
-                return False
-            if back and self._anchor is None and _goes_on(self._read, part):
-                return False
-            with log.open("rb") as file:
-                file.seek(part.begin)
-                data = file.read(part.end - part.begin)
-        except OSError:  # there is none, or the job was cleaned meanwhile
-            return self._forget()
-        self._read, self._size = part, status.st_size
-        self._show(data)
-        return True
-
-    def _part(self, log: Path, size: int, changed: int) -> _Seen:
-        """Return which part of a log is to be shown."""
-        if self._anchor is not None and self._anchor >= size:
-            self._anchor = None  # it was written anew
-        if self._anchor is None:
-            return _Seen(log, max(0, size - MOST_BYTES), size, changed)
-        begin = min(max(0, self._anchor - MOST_BYTES // 2), max(0, size - MOST_BYTES))
-        end = min(size, begin + MOST_BYTES)
-        return _Seen(log, begin, end, changed if end == size else 0)
-
-    def _show(self, data: bytes) -> None:
-        """Split what was read into lines; the first one is left out where it begins further back."""
-        assert self._read is not None
-        self._begin = self._read.begin
-        cut = _BREAK.search(data) if self._begin else None
-        needed = len(data) if self._anchor is None else self._anchor - self._begin
-        if cut is not None and cut.end() < len(data) and cut.end() <= needed:
-            data = data[cut.end() :]
-            self._begin += cut.end()
-        self._data, self._line_begins = data, []
-        text = data.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
-        self._texts = text.removesuffix("\n").split("\n") if text else []
-
-    def _forget(self) -> bool:
-        changed = self._read is not None
-        self._read, self._anchor, self._size = None, None, 0
-        self._data, self._begin, self._texts, self._line_begins = b"", 0, [], []
-        return changed
-
-
-def _goes_on(before: _Seen | None, now: _Seen) -> bool:
-    """Tell whether a log has grown, and is longer than what is read of it."""
-    if before is None or now.log != before.log:
-        return False
-    return now.end >= max(before.end, MOST_BYTES)
+        if self.has_after:
+            after = self._size - self._begin - len(self._data)
+            self._lines.append(f"… {format_bytes(after)} after this"[:width])
 
 
 def _folded(text: str, width: int) -> list[str]:
@@ -359,11 +304,11 @@ class LogPage:
                 self._note, self._hit = "", None
                 return self.leave_search() or shown
             case "G" | "end":
-                self._tail.look_at(None)
+                self._tail.anchor = None
                 self._window.follows, self._note = True, ""
             case "g" | "home":
                 self._goal = 0
-                self._tail.look_at(0)
+                self._tail.anchor = 0
                 self._window.follows, self._note = False, ""
             case _ if not self._turn(key):
                 return self._window.press(key)
@@ -374,7 +319,7 @@ class LogPage:
         if log != self._log:
             self.leave_search()
             self._log, self._hit, self._note, self._goal = log, None, "", None
-            self._tail.look_at(None)
+            self._tail.anchor = None
         self._take_hit()
         lines = self._tail.lines(log, width, back=not self._window.follows)
         self._window.fit(len(lines), height)
@@ -402,7 +347,7 @@ class LogPage:
             self._hit, self._note = None, f"{text!r} is not in this log"
         else:
             self._hit = self._goal = search.hit
-            self._tail.look_at(search.hit)
+            self._tail.anchor = search.hit
             self._window.follows = False
             again = f" from the {'end' if search.backwards else 'beginning'}" * search.wrapped
             self._note = f"{text!r}{again}: n next, N before"
@@ -418,7 +363,7 @@ class LogPage:
             return False
         place = tail.place_of(row)
         self._goal = place
-        tail.look_at(place)
+        tail.anchor = place
         window.follows = False
         return True
 

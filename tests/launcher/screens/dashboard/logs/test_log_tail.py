@@ -30,7 +30,7 @@ def test_a_long_log_is_shown_from_its_end_and_says_how_much_is_before(log: Path)
 def test_what_lies_around_a_byte_is_shown(log: Path) -> None:
     tail = LogTail()
     place = 12 * 150_000
-    tail.look_at(place)
+    tail.anchor = place
     lines = tail.lines(log, 80)
     row = tail.row_of(place)
     assert row is not None
@@ -39,14 +39,14 @@ def test_what_lies_around_a_byte_is_shown(log: Path) -> None:
     assert lines[-1].endswith("MiB after this")
     assert len("".join(lines)) < MOST_BYTES
     assert tail.row_of(0) is None
-    tail.look_at(None)
+    tail.anchor = None
     assert tail.lines(log, 80)[-1] == "line 299999"
 
 
 def test_a_line_of_the_screen_is_found_again_in_the_log(log: Path) -> None:
     tail = LogTail()
     for place in (0, 12 * COUNT - 12, 12 * 99_999):
-        tail.look_at(place)
+        tail.anchor = place
         lines = tail.lines(log, 80)
         row = tail.row_of(place)
         assert row is not None
@@ -70,7 +70,7 @@ def test_a_line_longer_than_a_part_is_shown_where_it_is_looked_at(tmp_path: Path
     log = tmp_path / "log"
     log.write_bytes(b"x" * (5 * MOST_BYTES) + b"here" + b"x" * MOST_BYTES + b"\nlast\n")
     tail = LogTail()
-    tail.look_at(5 * MOST_BYTES)
+    tail.anchor = 5 * MOST_BYTES
     lines = tail.lines(log, 80)
     row = tail.row_of(5 * MOST_BYTES)
     assert row is not None
@@ -79,7 +79,7 @@ def test_a_line_longer_than_a_part_is_shown_where_it_is_looked_at(tmp_path: Path
 
 def test_a_part_stays_while_the_log_grows(log: Path) -> None:
     tail = LogTail()
-    tail.look_at(0)
+    tail.anchor = 0
     before = tail.lines(log, 80)[:-1]
     with log.open("a") as file:
         file.write("more\n" * 100_000)
@@ -88,7 +88,7 @@ def test_a_part_stays_while_the_log_grows(log: Path) -> None:
 
 def test_a_log_that_was_written_anew_is_followed(log: Path) -> None:
     tail = LogTail()
-    tail.look_at(2_000_000)
+    tail.anchor = 2_000_000
     tail.lines(log, 80)
     log.write_text("anew\n")
     assert tail.lines(log, 80) == ["anew"]
