@@ -139,23 +139,24 @@ def screen_lines(screen: Screen, width: int) -> list[Line]:
 
 def body(screen: Screen, width: int) -> list[Line]:
     """Return the GPUs, the pilots and the jobs, section after section."""
-    sections = [gpus(screen, width), pilots(screen, width), matching_jobs(screen, width)]
-    if screen.found is None:
-        sections += [running(screen, width), waiting(screen, width), recent(screen, width)]
     lines: list[Line] = []
-    for section in filter(None, sections):
+    for section in sections(screen, width).values():
         lines += [line(""), *section] if lines else section
     return lines
 
 
-def gpus(screen: Screen, width: int) -> list[Line]:
-    """Return the GPUs and their users."""
-    return draw(screen.gpus, width, busy=screen.busy) if screen.gpus else []
-
-
-def pilots(screen: Screen, width: int) -> list[Line]:
-    """Return the pilots, and what backends wait for."""
-    return draw_pilots(screen.pilots, screen.at, width)
+def sections(screen: Screen, width: int) -> dict[str, list[Line]]:
+    """Return the parts of a screen below its head that have something to tell, by their names."""
+    parts = {
+        "found": matching_jobs(screen, width),
+        "gpus": draw(screen.gpus, width, busy=screen.busy) if screen.gpus else [],
+        "pilots": draw_pilots(screen.pilots, screen.at, width),
+    }
+    if screen.found is None:
+        parts["running"] = running(screen, width)
+        parts["waiting"] = waiting(screen, width)
+        parts["recent"] = recent(screen, width)
+    return {name: lines for name, lines in parts.items() if lines}
 
 
 def running(screen: Screen, width: int) -> list[Line]:

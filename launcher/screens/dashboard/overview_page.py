@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from launcher.errors import counted
 from launcher.screens import queue_view
 from launcher.screens.dashboard.key_bindings import HINTS
-from launcher.screens.dashboard.page import Drawn, Layout, Section, Stop, Window, laid_out
+from launcher.screens.dashboard.page import Drawn, Layout, Stop, Window, laid_out
 from launcher.screens.format import JobLine
 from launcher.screens.screen import Happening, Screen, Work
 from launcher.screens.text_table import Line, Span, Tone, line
@@ -91,15 +91,14 @@ class Overview:
         """Begin at the top, with the first job."""
         self.waiting = FEWEST  # how many waiting jobs it requests
         self.note = ""  # stands where there are no sections
-        self._screen: Screen | None = None
-        self._newest: Screen | None = None  # the same in the queue's order
+        self.marked: set[int] = set()
+        self._newest: Screen | None = None  # in the queue's order
+        self._screen: Screen | None = None  # the same as it is shown
         self._layout = Layout(lines=(), stops=(), tops=())
         self._drawn_for: tuple[Screen | None, int] = (None, 0)
-        self._chosen: Stop | None = None
-        self._place = 0  # of the chosen one among all stops
+        self._place = 0  # of the chosen job among all stops
         self._moved = False  # the user has chosen a job; otherwise the first one is chosen
         self._window = Window()
-        self.marked: set[int] = set()
         self._order, self._reverse = QUEUE, False
 
     @property
@@ -112,57 +111,54 @@ class Overview:
         """The chosen job."""
         return None if self._chosen is None else self._chosen.job
 
+    @property
+    def _chosen(self) -> Stop | None:
+        stops = self._layout.stops
+        return stops[self._place] if stops else None
+
     def show(self, screen: Screen) -> None:
         """Show another screen, in the order that was chosen."""
         self._newest = screen
-        screen = sorted_screen(screen, self._order, reverse=self._reverse)
         searched = self._screen is not None and self._screen.sought != screen.sought
-        self._screen = screen
+        self._screen = sorted_screen(screen, self._order, reverse=self._reverse)
         if searched:
-            self._chosen, self._place, self._window.top, self._moved = None, 0, 0, False
+            self._place, self._window.top, self._moved = 0, 0, False
 
     def press(self, key: str) -> bool:
         """Move the cursor, mark jobs, or change the order."""
-        if key in {"s", "S"}:
-            self._sort(key)
-            return True
-        if self._mark(key):
-            return True
-        if not self._move(key):
-            return False
-        self._moved = key not in {"g", "home"}
-        return True
-
-    def _mark(self, key: str) -> bool:
         match key:
-            case "m" if self._chosen is not None:
-                self.marked ^= {self._chosen.job}
-                self._go(self._place + 1)
-                self._moved = True
-            case "M" if self._chosen is not None:
-                stops = self._layout.stops
-                listed = {stop.job for stop in stops if stop.section == self._chosen.section}
-                # all of them are marked already: the other way round
-                self.marked = (
-                    self.marked - listed if listed <= self.marked else self.marked | listed
-                )
+            case "s" | "S":
+                self._sort(key)
             case "m" | "M":
-                pass
+                self._mark(key)
             case "U":
                 self.marked.clear()
+            case _ if self._move(key):
+                self._moved = key not in {"g", "home"}
             case _:
                 return False
         return True
 
+    def _mark(self, key: str) -> None:
+        chosen = self._chosen
+        if chosen is None:
+            return
+        if key == "m":
+            self.marked ^= {chosen.job}
+            self._go(self._place + 1)
+            self._moved = True
+            return
+        listed = {stop.job for stop in self._layout.stops if stop.section == chosen.section}
+        # all of them are marked already: the other way round
+        self.marked = self.marked - listed if listed <= self.marked else self.marked | listed
+
     def _sort(self, key: str) -> None:
         if key == "s":
             self._order = ORDERS[(ORDERS.index(self._order) + 1) % len(ORDERS)]
-        elif self._order != QUEUE:
-            self._reverse = not self._reverse
-        self._reverse = self._reverse and self._order != QUEUE
+        self._reverse = self._order != QUEUE and self._reverse != (key == "S")
         self.waiting = FEWEST if self._order == QUEUE else MOST
         # the order is looked at from its beginning
-        self._chosen, self._place, self._moved = None, 0, False
+        self._place, self._moved = 0, False
         if self._newest is not None:
             self.show(self._newest)
 
@@ -176,11 +172,8 @@ class Overview:
                 self._window.move(-1)  # what is above the first job
             case "k" | "up":
                 self._go(self._place - 1)
-            case "tab":
-                self._go_to(next((top for top in self._tops() if top > self._top_now()), None))
-            case "shift+tab":
-                before = [top for top in self._tops() if top < self._top_now()]
-                self._go_to(before[-1] if before else None)
+            case "tab" | "shift+tab":
+                self._change_section(-1 if key == "shift+tab" else 1)
             case "g" | "home":
                 self._go(0)
                 self._window.top = 0
@@ -199,64 +192,50 @@ class Overview:
         """Return the head of the screen, and of the rest what the window shows."""
         if self._screen is None:
             return Drawn(lines=[line("looking …", Tone.DIM)])
-        head = [*queue_view.head(self._screen, width), line("")]
-        head = head[: max(1, height // 2)]
-        self._lay_out(width)
-        room = height - len(head)
-        self._window.fit(len(self._layout.lines), room)
-        foot = self._below(width) if room > _LEAST_ROOM else []
+        head = [*queue_view.head(self._screen, width), line("")][: max(1, height // 2)]
+        self._lay_out(self._screen, width)
+        layout, window, room = self._layout, self._window, height - len(head)
+        window.fit(len(layout.lines), room)
+        foot = self._below(self._screen, width) if room > _LEAST_ROOM else []
         if foot:
-            self._window.fit(len(self._layout.lines), room - len(foot))
-        if not self._layout.lines:
+            window.fit(len(layout.lines), room - len(foot))
+        if not layout.lines:
             return Drawn(lines=[*head, line(self.note).cut(width)][:height])
-        chosen = self._chosen
-        seen = range(self._window.top, self._window.end)
-        marked = {stop.first for stop in self._layout.stops if stop.job in self.marked}
+        first, end = (0, 0) if self._chosen is None else (self._chosen.first, self._chosen.end)
+        marked = {stop.first for stop in layout.stops if stop.job in self.marked}
         lines = [
             _with_margin(
-                self._layout.lines[number],
-                chosen=chosen is not None and number == chosen.first,
-                marked=number in marked,
+                layout.lines[number], chosen=number == first < end, marked=number in marked
             )
-            for number in seen
+            for number in range(window.top, window.end)
         ]
-        if chosen is None:
-            return Drawn(lines=[*head, *lines, *foot])
-        first = max(chosen.first, seen.start) - seen.start + len(head)
-        end = min(chosen.end, seen.stop) - seen.start + len(head)
-        return Drawn(lines=[*head, *lines, *foot], chosen=range(first, max(first, end)))
+        above = len(head) - window.top
+        seen = range(max(first, window.top) + above, min(end, window.end) + above)
+        return Drawn(lines=[*head, *lines, *foot], chosen=seen)
 
-    def _below(self, width: int) -> list[Line]:
+    def _below(self, screen: Screen, width: int) -> list[Line]:
         """Return a line that tells of waiting jobs where all of them lie below the window."""
-        waiting = {} if self._screen is None else {job.id: job for job in self._screen.waiting}
-        lines = self._layout.lines
-        first = next((n for n, row in enumerate(lines) if row.job in waiting), None)
-        if first is None or first < self._window.end:
+        firsts = (stop.first for stop in self._layout.stops if stop.section == "waiting")
+        if next(firsts, 0) < self._window.end:
             return []
-        count = counted(len(waiting) + (self._screen.more if self._screen else 0), "waiting job")
-        return [
-            line(f"{' ' * MARGIN}… {count} below: Tab goes to the next section", Tone.DIM).cut(
-                width
-            )
-        ]
+        count = counted(len(screen.waiting) + screen.more, "waiting job")
+        text = f"{' ' * MARGIN}… {count} below: Tab goes to the next section"
+        return [line(text, Tone.DIM).cut(width)]
 
-    def _lay_out(self, width: int) -> None:
+    def _lay_out(self, screen: Screen, width: int) -> None:
         """Set up the lines for the newest screen, and find the chosen job among them."""
-        if self._screen is None or self._drawn_for == (self._screen, width):
+        if self._drawn_for == (screen, width):
             return
         narrowed = self._drawn_for[1] != width
-        self._drawn_for = (self._screen, width)
+        self._drawn_for = (screen, width)
         before = self._chosen if self._moved else None
-        self._layout = laid_out(_sections(self._screen, width - MARGIN))
-        number = self._layout.find(before, self._place)
-        self._chosen = None if number is None else self._layout.stops[number]
-        self._place = number or 0
+        self._layout = laid_out(queue_view.sections(screen, width - MARGIN))
+        self._place = self._layout.find(before, self._place)
         if before is None or self._chosen is None:
             return
         if narrowed or self._place:
-            moved = self._chosen.first - before.first
             if self._window.top and not narrowed:
-                self._window.top += moved  # it stays on its row
+                self._window.top += self._chosen.first - before.first  # it stays on its row
             self._window.count = len(self._layout.lines)
             self._window.show(self._chosen.first, self._chosen.end)
 
@@ -267,30 +246,26 @@ class Overview:
             self._window.move(1 if place > self._place else -1)
             return
         self._place = min(max(0, place), len(stops) - 1)
-        self._chosen = stops[self._place]
-        self._window.show(self._chosen.first, self._chosen.end)
-        if self._chosen.section == "waiting":
+        chosen = stops[self._place]
+        self._window.show(chosen.first, chosen.end)
+        if chosen.section == "waiting":
             listed = [stop for stop in stops if stop.section == "waiting"]
-            beyond = listed.index(self._chosen) + max(AHEAD, 2 * self._window.height)
+            beyond = listed.index(chosen) + max(AHEAD, 2 * self._window.height)
             if beyond > self.waiting:
                 self.waiting = min(MOST, beyond + FEWEST)
 
-    def _tops(self) -> Sequence[int]:
-        return self._layout.tops
-
-    def _top_now(self) -> int:
-        """Return where the section begins in which the cursor is, or the window."""
+    def _change_section(self, by: int) -> None:
+        """Bring another section to the top of the window, and choose its first job."""
         here = self._window.top
         if self._chosen is not None and self._chosen.first < self._window.end:
             here = max(here, self._chosen.first)
-        return max((top for top in self._tops() if top <= here), default=0)
-
-    def _go_to(self, top: int | None) -> None:
-        """Bring a section to the top of the window, and choose its first job."""
-        if top is None:
+        tops = self._layout.tops
+        place = sum(top <= here for top in tops) - 1 + by
+        if not 0 <= place < len(tops):
             return
-        self._window.top = top
-        number = next((n for n, stop in enumerate(self._layout.stops) if stop.first >= top), None)
+        self._window.top = tops[place]
+        stops = enumerate(self._layout.stops)
+        number = next((n for n, stop in stops if stop.first >= tops[place]), None)
         if number is not None:
             self._go(number)
 
@@ -304,30 +279,14 @@ class Overview:
         if self._window.top == before:
             self._go(len(stops) - 1 if lines > 0 else 0)
             return
-        seen = [n for n, stop in enumerate(stops) if before < stop.end and self._sees(stop)]
-        if seen or (seen := [n for n, stop in enumerate(stops) if self._sees(stop)]):
-            self._go(seen[0])
+        seen = [n for n, stop in enumerate(stops) if self._sees(stop)]
+        if seen:
+            self._go(next((n for n in seen if before < stops[n].end), seen[0]))
 
     def _sees(self, stop: Stop) -> bool:
         """Tell whether the window shows a job, all of it where it can."""
         window = self._window
         return stop.first == window.top or (window.top < stop.first and stop.end <= window.end)
-
-
-def _sections(screen: Screen, width: int) -> list[Section]:
-    parts = [
-        ("gpus", queue_view.gpus(screen, width)),
-        ("pilots", queue_view.pilots(screen, width)),
-    ]
-    if screen.found is not None:
-        parts.insert(0, ("found", queue_view.matching_jobs(screen, width)))
-    else:
-        parts += [
-            ("running", queue_view.running(screen, width)),
-            ("waiting", queue_view.waiting(screen, width)),
-            ("recent", queue_view.recent(screen, width)),
-        ]
-    return [Section(name=name, lines=tuple(lines)) for name, lines in parts]
 
 
 def _with_margin(row: Line, *, chosen: bool, marked: bool) -> Line:

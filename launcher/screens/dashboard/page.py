@@ -1,6 +1,6 @@
 """What the pages of `launcher top` have in common: sections of lines, the jobs among them, and the one that is chosen."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -103,15 +103,7 @@ class Prompt:
         self.changed(self.text)
 
 
-class Section(NamedTuple):
-    """Lines that belong together, such as those of what runs."""
-
-    name: str
-    lines: tuple[Line, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stop:
+class Stop(NamedTuple):
     """Where the cursor may rest: a job in a section, and the lines that it takes."""
 
     section: str
@@ -127,43 +119,36 @@ class Layout(NamedTuple):
     stops: tuple[Stop, ...]
     tops: tuple[int, ...]  # where the sections begin
 
-    def find(self, chosen: Stop | None, place: int) -> int | None:
-        """Return the stop of the job that was chosen, None where there is no stop at all.
+    def find(self, chosen: Stop | None, place: int) -> int:
+        """Return which stop is that of the job that was chosen; the first one where none was.
 
         Args:
             chosen: where the cursor was.
             place: which of all stops that was; it is taken where the job is gone.
         """
-        if not self.stops:
-            return None
-        if chosen is None:
+        if chosen is None or not self.stops:
             return 0
         same = [n for n, stop in enumerate(self.stops) if stop.job == chosen.job]
         there = [n for n in same if self.stops[n].section == chosen.section]
         return next(iter([*there, *same]), min(place, len(self.stops) - 1))
 
 
-def laid_out(sections: Sequence[Section]) -> Layout:
-    """Return sections as one list of lines, and where their jobs are."""
+def laid_out(sections: Mapping[str, Sequence[Line]]) -> Layout:
+    """Return sections, by their names, as one list of lines, and where their jobs are."""
     lines: list[Line] = []
     stops: list[Stop] = []
     tops: list[int] = []
-    for section in sections:
-        if not section.lines:
-            continue
-        if lines:
-            lines.append(line(""))
+    for section, entries in sections.items():
+        lines += [line("")] if lines else []
         tops.append(len(lines))
-        for entry in section.lines:
-            number = len(lines)
+        for entry in entries:
+            first = len(lines)
             lines.append(entry)
             if entry.job is None:
                 continue
-            last = stops[-1] if stops else None
-            if last and last.end == number and last.job == entry.job:
-                stops.pop()
-                number = last.first
-            stops.append(Stop(section=section.name, job=entry.job, first=number, end=len(lines)))
+            if stops and stops[-1].end == first and stops[-1].job == entry.job:
+                first = stops.pop().first
+            stops.append(Stop(section, entry.job, first, end=len(lines)))
     return Layout(lines=tuple(lines), stops=tuple(stops), tops=tuple(tops))
 
 
