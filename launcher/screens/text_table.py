@@ -53,6 +53,23 @@ def shortened(text: str, width: int, *, middle: bool = False) -> str:
     return beginning(text, width - 1 - tail) + ELLIPSIS + beginning(text[::-1], tail)[::-1]
 
 
+def folded(text: str, width: int) -> list[str]:
+    """Return a text in pieces of at most so many columns, broken wherever that is; there is at least one."""
+    if width_of(text) <= width:
+        return [text]
+    if text.isascii():
+        return [text[at : at + width] for at in range(0, len(text), width)]
+    pieces, piece, taken = [], "", 0
+    for char in text:
+        needed = width_of(char)
+        if taken + needed > width and piece:
+            pieces.append(piece)
+            piece, taken = "", 0
+        piece += char
+        taken += needed
+    return [*pieces, piece]
+
+
 def distinguished(names: Iterable[str], width: int) -> dict[str, str]:
     """Return each name in at most so many columns: what many names share is cut, what differs stays.
 
@@ -320,14 +337,7 @@ def _broken(text: str, width: int) -> list[str]:
         if width_of(joined) <= width:
             lines[-1] = joined
             continue
-        rest = word
-        if lines[-1]:
-            lines.append("")
-        while width_of(rest) > width:
-            lines[-1] = beginning(rest, width)
-            rest = rest[len(lines[-1]) :]
-            lines.append("")
-        lines[-1] = rest
+        lines[-1:] = [*filter(None, lines[-1:]), *folded(word, width)]
     return lines
 
 

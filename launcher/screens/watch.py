@@ -5,18 +5,20 @@ import os
 import select
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from textwrap import wrap
 
 import click
 
+from launcher.gpu.monitor import Lookout
+from launcher.gpu.nvml import Nvml
 from launcher.screens import queue_view
 from launcher.screens.format import GLYPHS, clock, harmless, tally
-from launcher.screens.queue_view import TONES, progress, running
+from launcher.screens.queue_view import TONES, listing, progress, running, screen_lines
 from launcher.screens.screen import numbers_of
-from launcher.screens.snapshots import WAITING, Snapshots
-from launcher.screens.terminal import below_messages, terminal_size
+from launcher.screens.snapshots import WAITING, Snapshots, lines_of
+from launcher.screens.terminal import below_messages, terminal_size, whole_screen
 from launcher.screens.text_table import Line, Tone, line, width_of
 from launcher.states import ENDED, State
 from launcher.store.client import check_still_there, stopped
@@ -27,6 +29,7 @@ from launcher.system.paths import Home
 from launcher.units import format_seconds
 
 DRAW_EVERY_S = 0.5
+LOOK_EVERY_S = 0.1  # at the window's size
 _BEFORE_NAME = len("14:02:07 ✓ cancelled ")  # columns of a change's line
 PATIENCE_S = 5.0  # when nothing has started for so long, it is told why
 MOST_REASONS = 3  # jobs whose reasons are told
@@ -97,19 +100,47 @@ def _told(
     return messages
 
 
-def follow(home: Home, store: Store, jobs: Sequence[JobRow] | None) -> None:
-    """Print what happens on the standard output, a line for each change, until Ctrl-C.
+def watch_queue(
+    home: Home, store: Store, wanted: Callable[[], list[JobRow]] | None, every_s: float
+) -> None:
+    """Show the queue until Ctrl-C; in a pipe or a dumb terminal, a line for each change.
 
     Args:
         home: whose queue.
         store: its database.
-        jobs: to which; None: to any.
+        wanted: returns the jobs that are shown; None: all that matter.
+        every_s: seconds between two pictures.
 
     Raises:
         KeyboardInterrupt: the person leaves.
         MachineError: the queue was deleted or replaced meanwhile.
         BrokenPipeError: the reader of the pipe has left.
     """
+    if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
+        _follow(home, store, wanted() if wanted else None)
+        return
+    # who needs a look at the GPUs has it in the next picture
+    lookout = Lookout(Nvml().snapshot, lambda: None)
+    snapshots = Snapshots(home, store, lookout=lookout, measures=True)
+    with whole_screen() as show:
+        while True:
+            check_still_there(home, store)
+            columns, rows = terminal_size()
+            if wanted:
+                with store.reading():
+                    listed = lines_of(home, store, wanted())
+                lines = listing(listed, time.time(), columns)
+            else:
+                lines = screen_lines(snapshots.take(waiting=rows), columns)
+            show(lines, columns, rows)
+            until_s = time.monotonic() + every_s
+            # at once where the window's size has changed
+            while (left_s := until_s - time.monotonic()) > 0 and terminal_size() == (columns, rows):
+                time.sleep(min(LOOK_EVERY_S, left_s))
+
+
+def _follow(home: Home, store: Store, jobs: Sequence[JobRow] | None) -> None:
+    """Print what happens to jobs, None: to any, on the standard output, a line for each change."""
     reader = select.poll()
     reader.register(sys.stdout, 0)
     followed, checked = FollowedJobs(home, store, jobs), time.monotonic()

@@ -137,9 +137,11 @@ def command(
         asked = bool(patterns or states)
         wanted: Wanted = partial(_chosen, store, patterns, states) if asked else None
         if every_s is not None:
-            live = importlib.import_module("launcher.cli.live")  # needs what one picture does not
+            live = importlib.import_module(
+                "launcher.screens.watch"
+            )  # needs what one picture does not
             # in a pipe a line for each change of any job, also of one that is queued later
-            live.watch(home, store, wanted, every_s)
+            live.watch_queue(home, store, wanted, every_s)
         if everything:
             wanted = wanted or store.read.jobs
         if sys.stdout.isatty() and not as_json:

@@ -86,16 +86,7 @@ def _style(tone: Tone, *, colour: bool) -> Style:
 LOOK_EVERY_S = 1.0
 TERMINATED = 128 + signal.SIGTERM
 _THEME = "ansi-dark"  # the person's own palette and background
-_KEYS = {
-    "question_mark": "?",
-    "slash": "/",
-    "plus": "+",
-    "minus": "-",
-    "left_square_bracket": "[",
-    "right_square_bracket": "]",
-}  # how Textual calls some characters
 _SUSPENDING = (signal.SIGTSTP, signal.SIGCONT)
-_CAPITAL = "upper_"  # likewise, before a letter
 _VERB = (
     *(sys.executable, "-P", "-c"),
     "import sys; from launcher.cli.main import main; sys.exit(main())",
@@ -152,7 +143,9 @@ class Top(App[int]):
         if event.key == "ctrl+z":
             self.action_suspend_process()
             return
-        self.controller.press(_name(event.key), event.character)
+        # Textual has names for most characters, which change
+        typed = event.character if event.is_printable and event.key != "space" else None
+        self.controller.press(typed or event.key, event.character)
         if self.controller.left:
             self.exit(0)
         else:
@@ -236,13 +229,6 @@ def _signals_of_others() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _name(key: str) -> str:
-    """Return how a key is called here."""
-    if key.startswith(_CAPITAL):
-        return key.removeprefix(_CAPITAL).upper()
-    return _KEYS.get(key, key)
 
 
 def _has_terminal() -> bool:

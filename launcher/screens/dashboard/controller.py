@@ -6,7 +6,13 @@ from functools import partial
 
 from launcher.errors import Error, counted
 from launcher.screens.dashboard.job_page import LOG, OVERVIEW, JobPage
-from launcher.screens.dashboard.key_bindings import WATCHING, CommandPage, Help, hints
+from launcher.screens.dashboard.key_bindings import (
+    WATCHING,
+    TextPage,
+    command_page,
+    help_page,
+    hints,
+)
 from launcher.screens.dashboard.overview_page import Overview
 from launcher.screens.dashboard.page import Drawn, Later, Page, Prompt, Terminal
 from launcher.screens.format import command_text, first_line, harmless
@@ -118,8 +124,8 @@ class Controller:
 
     def _steer(self, key: str) -> None:
         page = self._pages[-1]
-        if key == "?" and not isinstance(page, Help):
-            self._pages.append(Help())
+        if key == "?" and not (isinstance(page, TextPage) and page.text is help_page):
+            self._pages.append(TextPage(help_page))
         elif key == "q" or (key == "escape" and not page.press(key)):
             self._back(key)
         elif key in KEYS:
@@ -181,7 +187,7 @@ class Controller:
             store, rows = chosen
             commands = [command_text(row, store.read.folder_of(row.id)) for row in rows]
             self._terminal.copy("\n".join(commands))
-            self._pages.append(CommandPage(commands))
+            self._pages.append(TextPage(partial(command_page, commands)))
 
     def _edit(self, job: int | None) -> None:
         """Let the owner change a job in an editor, which has the terminal meanwhile."""

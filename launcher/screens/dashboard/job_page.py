@@ -1,7 +1,7 @@
 """A job that was opened: all that is known of it, its log as it grows, the numbers that it reports as curves."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from launcher.errors import counted
 from launcher.screens.chart import chart, number
@@ -14,6 +14,7 @@ from launcher.screens.job_details import attempt_cells, event_cells, facts_of, r
 from launcher.screens.queue_view import TONES
 from launcher.screens.text_table import Column, Line, Span, Tone, line, table
 from launcher.states import OPEN, State
+from launcher.store.feed import Feed
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.paths import Attempt, Home
@@ -80,6 +81,7 @@ SHARE = 0.02  # of its time that asking may take: a job may be needed by very ma
 NEEDS = 20  # jobs that are listed; the others are counted
 _ROWS = 40  # lines of a text at most
 _HEAD = 3  # lines above each page
+EVENTS = "events"  # how their section's title begins
 _KEY, _TEXT = Column(), Column(least=20, rows=_ROWS)
 
 
@@ -112,11 +114,11 @@ class JobPage:
         self._page = page
         self._window = Window()
         self.log, self._metrics = LogPage(later), Metrics()
-        self._version, self._runs = -1, False
+        self._feed, self._is_stale = Feed(store), True
+        self._runs = False
         self._next = 0.0  # when to ask the queue again
         self._attempt: Attempt | None = None
         self._title: Line = line("")
-        self._events_title = ""
         self._sections: Sequence[tuple[str, Sequence[tuple[str, ...]]]] = ()
         self.look()
 
@@ -136,11 +138,11 @@ class JobPage:
         Args:
             again: it has been changed by ourselves.
         """
-        version, now = self._store.read.data_version(), time.monotonic()
-        unchanged = version == self._version and not self._runs
-        if not again and (unchanged or now < self._next):
+        now = time.monotonic()
+        self._is_stale = self._feed.has_changed() or self._is_stale
+        if not again and (now < self._next or not (self._is_stale or self._runs)):
             return
-        self._version = version
+        self._is_stale = False
         self._read()
         self._next = now + (time.monotonic() - now) / SHARE
 
@@ -161,21 +163,20 @@ class JobPage:
             )
         )
         labels = labels_of(self._home)
-        needs = self._store.read.needed_by(row.id)
-        awaited = self._store.read.awaited_by(row.id)
-        events = event_cells(record["events"])
-        events_title = f"events, the newest first, in local time ({zone(row.submitted)})"
-        results = (record["result"] or {}).items()
         wanted = "needs" if len(needy) == 1 else "need"
         dependants = f"{counted(len(needy), 'open job')} {wanted} it: {named(needy)}"
-        self._events_title = events_title
+        results = (record["result"] or {}).items()
+        read = self._store.read
         self._sections = [
             (row.state, [("  " + (record["note"] or "no reason is known"),)]),
-            ("needs", _listed(needs)),
-            ("starts after the end of", _listed(awaited)),
+            ("needs", _listed(read.needed_by(row.id))),
+            ("starts after the end of", _listed(read.awaited_by(row.id))),
             ("needed by", [(f"  {dependants}",)] if needy else []),
             ("attempts", [attempt_cells(attempt, labels) for attempt in record["attempts"]]),
-            (events_title, events[::-1]),
+            (
+                f"{EVENTS}, the newest first, in local time ({zone(row.submitted)})",
+                event_cells(record["events"])[::-1],
+            ),
             ("result", [(f"  {harmless(str(key))}", _plain(value)) for key, value in results]),
             ("what it does", [(f"  {key}", value) for key, value in facts_of(record, row)]),
         ]
@@ -205,22 +206,14 @@ class JobPage:
         """Return the page that is turned to."""
         room = max(1, height - _HEAD)
         if self._page == LOG:
-            file = None if self._attempt is None else self._attempt.log
-            drawn = self.log.draw(file, width, room)
-            chosen = range(drawn.chosen.start + _HEAD, drawn.chosen.stop + _HEAD)
-            lines = [*self._head(width), *drawn.lines]
-            return Drawn(lines=lines, chosen=chosen if drawn.chosen else range(0))
-        head = self._head(width)
-        if self._page == METRICS:
-            return Drawn(lines=[*head, *self._metrics.draw(self._attempt, width, room)][:height])
-        lines = list(self._overview(width))
-        window = self._window
-        window.fit(len(lines), room)
-        if self._why:
-            self._why = False
-            events = [n for n, row in enumerate(lines) if row.text == self._events_title]
-            window.top = max(0, min(events[0] - 2, len(lines) - room)) if events else 0
-        return Drawn(lines=[*head, *lines[window.top : window.end]])
+            log = None if self._attempt is None else self._attempt.log
+            drawn = self.log.draw(log, width, room)
+        elif self._page == METRICS:
+            drawn = Drawn(self._metrics.draw(self._attempt, width, room))
+        else:
+            drawn = Drawn(self._overview(width, room))
+        chosen = range(drawn.chosen.start + _HEAD, drawn.chosen.stop + _HEAD)
+        return Drawn([*self._head(width), *drawn.lines][:height], chosen)
 
     def _head(self, width: int) -> list[Line]:
         """Return the job's title, and which page is turned to."""
@@ -233,17 +226,22 @@ class JobPage:
             tabs.append(Span(f"  {self.log.place}", Tone.DIM))
         return [self._title.cut(width), Line(tuple(tabs)).cut(width), line("")]
 
-    def _overview(self, width: int) -> Iterator[Line]:
+    def _overview(self, width: int, height: int) -> list[Line]:
+        lines: list[Line] = []
         for title, rows in self._sections:
             if not rows:
                 continue
-            yield line(title, Tone.HEAD)
-            columns = [_KEY] * (len(rows[0]) - 1) + [_TEXT]
+            if self._why and title.startswith(EVENTS):
+                self._window.top = max(0, len(lines) - 2)
+            lines.append(line(title, Tone.HEAD))
             cells = [
                 (tuple(map(Span, (*row, *[""] * (len(rows[0]) - len(row))))), None) for row in rows
             ]
-            yield from table(columns, cells, width)
-            yield line("")
+            lines += table([_KEY] * (len(rows[0]) - 1) + [_TEXT], cells, width)
+            lines.append(line(""))
+        self._why = False
+        self._window.fit(len(lines), height)
+        return lines[self._window.top : self._window.end]
 
 
 def _listed(needs: Sequence[JobRow]) -> list[tuple[str, ...]]:

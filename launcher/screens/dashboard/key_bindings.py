@@ -1,9 +1,9 @@
 """What the keys of `launcher top` do, and its pages of text that does not change: help, and command lines of jobs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from launcher.screens.dashboard.page import Drawn, Window
-from launcher.screens.text_table import Column, Line, Span, Tone, beginning, line, table, width_of
+from launcher.screens.text_table import Column, Line, Span, Tone, folded, line, table
 
 HINTS = (
     ("?", "help"),
@@ -148,14 +148,19 @@ _HINTS = (("q", "back"), ("j k", "scroll"))
 _COPIED = "sent to the terminal's clipboard (OSC 52); where it takes none, copy from here"
 
 
-class Help:
-    """The page that tells what the keys do."""
+class TextPage:
+    """A page of text that does not change, such as help."""
 
     job = None
     hints = _HINTS
 
-    def __init__(self) -> None:
-        """Begin at its top."""
+    def __init__(self, text: Callable[[int], list[Line]]) -> None:
+        """Begin at its top.
+
+        Args:
+            text: returns it in so many columns.
+        """
+        self.text = text
         self._window = Window()
 
     def press(self, key: str) -> bool:
@@ -164,40 +169,15 @@ class Help:
 
     def draw(self, width: int, height: int) -> Drawn:
         """Return what fits."""
-        return _seen(self._window, help_page(width), height)
+        lines = self.text(width)
+        self._window.fit(len(lines), height)
+        return Drawn(lines=lines[self._window.top : self._window.end])
 
 
-class CommandPage:
-    """Command lines as a shell reads them, for terminals that take no text for their clipboard."""
+def command_page(commands: Sequence[str], width: int) -> list[Line]:
+    """Return command lines as a shell reads them, for terminals that take no text for their clipboard.
 
-    job = None
-    hints = _HINTS
-
-    def __init__(self, commands: Sequence[str]) -> None:
-        """Show these, each beginning in a line of its own."""
-        self._commands = commands
-        self._window = Window()
-
-    def press(self, key: str) -> bool:
-        """Scroll."""
-        return self._window.press(key)
-
-    def draw(self, width: int, height: int) -> Drawn:
-        """Return what fits; a command line is broken wherever the screen ends."""
-        lines = [line(_COPIED, Tone.DIM).cut(width), line("")]
-        lines += [piece for command in self._commands for piece in _broken(command, width)]
-        return _seen(self._window, lines, height)
-
-
-def _seen(window: Window, lines: Sequence[Line], height: int) -> Drawn:
-    window.fit(len(lines), height)
-    return Drawn(lines=lines[window.top : window.end])
-
-
-def _broken(text: str, width: int) -> list[Line]:
-    pieces = []
-    while width_of(text) > width > 1:
-        piece = beginning(text, width) or text[:1]
-        pieces.append(line(piece))
-        text = text[len(piece) :]
-    return [*pieces, line(text)]
+    Each begins in a line of its own, and is broken wherever the screen ends.
+    """
+    pieces = [piece for command in commands for piece in folded(command, width)]
+    return [line(_COPIED, Tone.DIM).cut(width), line(""), *map(line, pieces)]

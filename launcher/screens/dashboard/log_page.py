@@ -10,7 +10,7 @@ from pathlib import Path
 
 from launcher.screens.dashboard.page import Drawn, Later, Window
 from launcher.screens.format import harmless
-from launcher.screens.text_table import Tone, line, shortened, width_of
+from launcher.screens.text_table import Tone, folded, line, shortened
 from launcher.units import format_bytes
 
 PIECE = 1 << 20  # bytes that are read at once
@@ -171,7 +171,7 @@ class LogTail:
         begins = self._begins()
         number = min(bisect_right(begins, before), len(self._firsts)) - 1
         text = self._data[begins[number] : before].decode(errors="replace")
-        return self._firsts[number] + len(_folded(text + "x", self._width)) - 1
+        return self._firsts[number] + len(_shown(text + "x", self._width)) - 1
 
     def place_of(self, row: int) -> int:
         """Return which byte of the log the line begins with that is on a line of the screen."""
@@ -200,7 +200,7 @@ class LogTail:
     def _fold(self, width: int) -> None:
         text = self._data.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
         texts = text.removesuffix("\n").split("\n") if text else []
-        pieces = [_folded(text, width) for text in texts]
+        pieces = [_shown(text, width) for text in texts]
         head = [f"… {format_bytes(self._begin)} before this"] if self.has_before else []
         self._firsts = [*accumulate(map(len, pieces[:-1]), initial=len(head))] if pieces else []
         self._lines = [note[:width] for note in head]
@@ -210,22 +210,9 @@ class LogTail:
             self._lines.append(f"… {format_bytes(after)} after this"[:width])
 
 
-def _folded(text: str, width: int) -> list[str]:
+def _shown(text: str, width: int) -> list[str]:
     """Return a line of a log as lines of the screen."""
-    shown = harmless(text.expandtabs(TAB))
-    if width_of(shown) <= width:
-        return [shown]
-    if shown.isascii():
-        return [shown[at : at + width] for at in range(0, len(shown), width)]
-    pieces, piece, taken = [], "", 0
-    for char in shown:
-        needed = width_of(char)
-        if taken + needed > width and piece:
-            pieces.append(piece)
-            piece, taken = "", 0
-        piece += char
-        taken += needed
-    return [*pieces, piece]
+    return folded(harmless(text.expandtabs(TAB)), width)
 
 
 UP = frozenset({"k", "up", "pageup"})
