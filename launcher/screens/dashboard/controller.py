@@ -56,7 +56,8 @@ class Controller:
         self._read_only = read_only
         self._store = queue.store  # of the newest look
         self._overview = Overview()
-        self._pages: list[Page] = [self._overview]
+        self._opened: JobPage | None = None  # over the overview
+        self._text: TextPage | None = None  # over both
         self._asked: Change | None = None  # there is one at most
         self._prompt: Prompt | None = None  # while something is typed
         self._sought = ""
@@ -111,21 +112,27 @@ class Controller:
 
     def close(self) -> None:
         """End what goes on beside the screen."""
-        for page in self._pages:
-            _close(page)
+        if self._opened is not None:
+            self._opened.log.leave_search()
+        self._opened = None
+
+    @property
+    def _page(self) -> Page:
+        """The page that is on top."""
+        return self._text or self._opened or self._overview
 
     def draw(self, width: int, height: int) -> Drawn:
         """Return the page with its bottom line."""
-        page = self._pages[-1]
+        page = self._page
         drawn = page.draw(width, max(1, height - 1))
         lines = [row.cut(width) for row in drawn.lines[: height - 1]]
         lines += [line("")] * (height - 1 - len(lines))
         return drawn._replace(lines=[*lines, self._bottom(page, width)])
 
     def _steer(self, key: str) -> None:
-        page = self._pages[-1]
-        if key == "?" and not (isinstance(page, TextPage) and page.text is help_page):
-            self._pages.append(TextPage(help_page))
+        page = self._page
+        if key == "?":
+            self._text = TextPage(help_page)
         elif key == "q" or (key == "escape" and not page.press(key)):
             self._back(key)
         elif key in KEYS:
@@ -150,8 +157,10 @@ class Controller:
         return [] if page.job is None else [page.job]
 
     def _back(self, key: str) -> None:
-        if len(self._pages) > 1:
-            _close(self._pages.pop())
+        if self._text is not None:
+            self._text = None
+        elif self._opened is not None:
+            self.close()
         elif key == "q":
             self.left = True
         elif self._sought:
@@ -177,8 +186,7 @@ class Controller:
         if chosen is not None and job is not None:
             start = LOG if key == "L" else OVERVIEW
             home, why = self._queue.home, key == "w"
-            page = JobPage(home, chosen[0], job, later=self._later, why=why, page=start)
-            self._pages.append(page)
+            self._opened = JobPage(home, chosen[0], job, later=self._later, why=why, page=start)
 
     def _copy(self, jobs: Sequence[int]) -> None:
         """Give the terminal the command lines of jobs for its clipboard, and show them."""
@@ -187,7 +195,7 @@ class Controller:
             store, rows = chosen
             commands = [command_text(row, store.read.folder_of(row.id)) for row in rows]
             self._terminal.copy("\n".join(commands))
-            self._pages.append(TextPage(partial(command_page, commands)))
+            self._text = TextPage(partial(command_page, commands))
 
     def _edit(self, job: int | None) -> None:
         """Let the owner change a job in an editor, which has the terminal meanwhile."""
@@ -278,31 +286,29 @@ class Controller:
         if self._store is not None:
             self._asked = self._prompt = None
             self.close()
-            self._pages = [page for page in self._pages if not isinstance(page, JobPage)]
             self._overview.marked.clear()
             self.say("the queue was deleted or replaced", Tone.WARN)
         self._store = self._queue.store
 
     def _look_at_job(self) -> None:
-        for page in [page for page in self._pages if isinstance(page, JobPage)]:
-            page.look()
-            if page.gone:
-                _close(page)
-                self._pages.remove(page)
-                self.say(f"job {page.job} was cleaned")
+        opened = self._opened
+        if opened is not None:
+            opened.look()
+            if opened.gone:
+                self.close()
+                self.say(f"job {opened.job} was cleaned")
 
     def _look_again(self) -> None:
         """Show what was changed from here."""
         self._overview.marked.clear()
-        for page in self._pages:
-            if isinstance(page, JobPage):
-                page.look(again=True)
+        if self._opened is not None:
+            self._opened.look(again=True)
         self._queue.changed()
         self.look()
 
     def _type(self, prompt: Prompt, key: str, character: str | None) -> None:
         if key in {"up", "down", "pageup", "pagedown"}:
-            self._pages[-1].press(key)
+            self._page.press(key)
             return
         more = False
         try:
@@ -341,8 +347,3 @@ class Controller:
         if text:
             return text
         return "read only  " if self._read_only else ""
-
-
-def _close(page: Page) -> None:
-    if isinstance(page, JobPage):
-        page.log.leave_search()
