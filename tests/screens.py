@@ -3,9 +3,9 @@
 from datetime import datetime
 
 from launcher.gpu.snapshot import ForeignReservation, GpuProcess
-from launcher.screens.format import JobLine
 from launcher.screens.gpu_view import Gauge, Guest
 from launcher.screens.host import Disk, Host
+from launcher.screens.job_lines import JobLine
 from launcher.screens.screen import Group, Happening, Memory, Scheduler, Screen, Work
 from launcher.states import State
 from launcher.workers.progress.steps import Step

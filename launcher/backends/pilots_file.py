@@ -18,6 +18,7 @@ from launcher.system.text import harmless
 
 MOST = 20_000  # lines; what is older is not told any more
 _NAME = "nodes.jsonl"
+ELSEWHERE = "a pilot"  # of which nothing more is known
 
 
 class PastPilot(NamedTuple):

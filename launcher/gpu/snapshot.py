@@ -255,3 +255,9 @@ class ForeignReservation(NamedTuple):
     device: str  # the resource: a GPU's UUID, or one of the names above
     amount: int  # bytes, or how many
     inside: bool = False  # its home shares the quota that limits ours, of cores or of memory
+
+
+def labels_of(home: Home) -> dict[str, str]:
+    """Return what people call each GPU, by its UUID."""
+    look = seen_gpus(home)
+    return {} if look is None else {gpu.uuid: gpu.label for gpu in look.gpus}

@@ -1,10 +1,8 @@
 """What the screens show, as plain values: every screen says the same because it starts here."""
 
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from launcher.context import own_folder, own_variables
 from launcher.errors import counted
@@ -17,7 +15,6 @@ from launcher.system.stored_fields import Unreadable
 from launcher.system.text import harmless as harmless  # every screen takes it from here
 from launcher.system.text import shell_line
 from launcher.units import format_bytes
-from launcher.workers.progress.steps import Step
 
 GLYPHS = {
     State.QUEUED: "○",
@@ -28,9 +25,7 @@ GLYPHS = {
     State.CANCELLED: "–",
     State.SKIPPED: "·",
 }
-LONGEST_PROGRAM = 40  # characters of a command line in a list
 LONGEST_NEED = 40  # characters of a name that is shown without its job's number
-_NUMBERED = "command/"
 ORDER = (
     State.RUNNING,
     State.QUEUED,
@@ -40,78 +35,6 @@ ORDER = (
     State.CANCELLED,
     State.SKIPPED,
 )
-
-
-class JobLine(NamedTuple):
-    """One job as a line of a list."""
-
-    id: int
-    run: str
-    name: str
-    kind: str
-    state: State
-    priority: int
-    since: float  # it ended, started, or was queued
-    note: str
-    program: str = ""  # what it runs, where its name does not tell
-    code: ReasonCode | None = None  # of the note; None: that is its progress, or its last line
-    need: str = ""  # the beginning of the note, where the rest tells the machine's situation
-    situation: str = ""  # that rest: jobs that wait for the same have the same
-
-    def columns(self) -> tuple[str, ...]:
-        """Return the line for pipes: full values, absolute times."""
-        return (str(self.id), self.run, self.name, self.state, iso(self.since), self.note)
-
-    def record(self) -> dict[str, Json]:
-        """Return the line for JSON."""
-        return {
-            "id": self.id,
-            "run": self.run,
-            "name": self.name,
-            "kind": self.kind,
-            "state": self.state,
-            "priority": self.priority,
-            "since": iso(self.since),
-            "note": self.note,
-            "note_code": self.code,
-        }
-
-
-def job_line(
-    job: JobRow,
-    step: Step | None = None,
-    *,
-    printed: str = "",
-    started: float | None = None,
-    need: Need | None = None,
-) -> JobLine:
-    """Return a job's line; a running one tells its progress or what it printed last, any other why it is as it is.
-
-    Args:
-        job: as the queue knows it.
-        step: its progress, if it runs and has reported any.
-        printed: the last line of its log, if it runs and reports no progress.
-        started: when its attempt began, where it runs.
-        need: the first of the jobs that must still be done before it, where it is known.
-    """
-    works = job.state is State.RUNNING and job.paused is None
-    reports = works and (step is not None or bool(printed))
-    reason = None if reports else reason_to_show(job, need)
-    data = {} if reason is None else reason.data
-    return JobLine(
-        id=job.id,
-        run=harmless(job.run),
-        name=harmless(job.name),
-        kind=harmless(job.kind),
-        state=job.state,
-        priority=job.priority,
-        since=job.ended or started or job.submitted,
-        note=harmless(str(step or printed) if reason is None else first_line(reason.text)),
-        program=_program(job),
-        code=None if reason is None else reason.code,
-        need=harmless(str(data.get("need", ""))),
-        situation=harmless(str(data.get("situation", ""))),
-    )
 
 
 def command_text(job: JobRow, folder: str) -> str:
@@ -140,15 +63,6 @@ def variables_of(job: JobRow) -> Mapping[str, str]:
         return own_variables(job.spec)
     except Unreadable:
         return {}
-
-
-def _program(job: JobRow) -> str:
-    """Return the beginning of what a command runs whose name is only a number."""
-    number = job.name.removeprefix(_NUMBERED).rstrip("'")
-    if not (job.name.startswith(_NUMBERED) and number.isdecimal()):
-        return ""
-    words = harmless(shlex.join(job.spec.argv))
-    return words if len(words) <= LONGEST_PROGRAM else f"{words[: LONGEST_PROGRAM - 1]}…"
 
 
 def why(job: JobRow, need: Need | None = None) -> str:

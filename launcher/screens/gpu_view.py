@@ -404,9 +404,3 @@ def scheduler_sees(home: Home) -> tuple[tuple[GpuSnapshot, ...], float]:
     """
     look = seen_gpus(home) if scheduler_pid(home) is not None else None
     return ((), 0.0) if look is None else (look.gpus, max(0.0, time.time() - look.at))
-
-
-def labels_of(home: Home) -> dict[str, str]:
-    """Return what people call each GPU, by its UUID."""
-    look = seen_gpus(home)
-    return {} if look is None else {gpu.uuid: gpu.label for gpu in look.gpus}

@@ -14,17 +14,15 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from launcher.backends.pilots_file import PastPilot, past_pilots
+from launcher.backends.pilots_file import ELSEWHERE, PastPilot, past_pilots
 from launcher.errors import counted
-from launcher.gpu.snapshot import seen_gpus
+from launcher.gpu.snapshot import labels_of, seen_gpus
 from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Terms, is_exact, numbers_of
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.policy.vram_request import vram_request_of
 from launcher.scheduler.run_turns import turn_of
-from launcher.screens.format import JobLine, folder_of, harmless, iso, local, moment, variables_of
-from launcher.screens.gpu_view import labels_of
-from launcher.screens.pilots import ELSEWHERE
-from launcher.screens.snapshots import lines_of
+from launcher.screens.format import folder_of, harmless, iso, local, moment, variables_of
+from launcher.screens.job_lines import JobLine, lines_of
 from launcher.staging.view import left_by
 from launcher.states import OPEN, State, is_signal
 from launcher.store.queue import Store

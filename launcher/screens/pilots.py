@@ -24,7 +24,6 @@ from launcher.system.paths import Home
 from launcher.units import format_seconds
 from launcher.workers.job import read_report
 
-ELSEWHERE = "a pilot"  # of which nothing more is known
 HERE = "local"  # this machine among nodes, by the word that `--on` has for it
 
 

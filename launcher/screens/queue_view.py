@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from launcher.errors import counted
-from launcher.screens.format import GLYPHS, ORDER, JobLine, clock
+from launcher.screens.format import GLYPHS, ORDER, clock
 from launcher.screens.gpu_view import draw
 from launcher.screens.host import host_line
+from launcher.screens.job_lines import JobLine
 from launcher.screens.pilots import HERE, draw_pilots
 from launcher.screens.screen import Happening, Memory, Screen, Work
 from launcher.screens.text_table import (

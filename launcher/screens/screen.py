@@ -6,9 +6,10 @@ from statistics import fmean
 from typing import NamedTuple
 
 from launcher.backends.pilots_file import NO_PILOTS, Pilots
-from launcher.screens.format import JobLine, first_line, harmless
+from launcher.screens.format import first_line, harmless
 from launcher.screens.gpu_view import Gauge
 from launcher.screens.host import Host
+from launcher.screens.job_lines import JobLine
 from launcher.states import OPEN, Reason, ReasonCode, State
 from launcher.workers.progress.steps import Step
 

@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.backends.pilots_file import Pilots, seen_pilots
+from launcher.backends.pilots_file import ELSEWHERE, Pilots, seen_pilots
 from launcher.gpu.monitor import Lookout
 from launcher.gpu.snapshot import seen_gpus
 from launcher.scheduler.chosen_policy import chosen_discipline, note_of
 from launcher.scheduler.policy.model import forecast_of_running
 from launcher.scheduler.run_turns import screen_order
-from launcher.screens.format import JobLine, harmless, job_line
+from launcher.screens.format import harmless
 from launcher.screens.gpu_view import CURVE, FRESH_S, Gauge, gauges_of, recalled
 from launcher.screens.host import HostReader
-from launcher.screens.pilots import ELSEWHERE, pilot_gauges
+from launcher.screens.job_lines import JobLine, job_line, newest_of
+from launcher.screens.pilots import pilot_gauges
 from launcher.screens.screen import (
     Group,
     Happening,
@@ -29,7 +30,7 @@ from launcher.screens.screen import (
     left_by_run,
     remaining_s,
 )
-from launcher.states import OPEN, State
+from launcher.states import State
 from launcher.store.job_queries import Ending
 from launcher.store.queue import Store
 from launcher.store.recovery import trouble
@@ -40,7 +41,7 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import read_json
 from launcher.system.home_checks import mounts, network_warning
 from launcher.system.paths import Home, check_home
-from launcher.workers.progress.attempt_progress import NOTHING, Newest, newest
+from launcher.workers.progress.attempt_progress import NOTHING
 from launcher.workers.progress.steps import Step
 
 RECENT = 10  # ends that are listed
@@ -376,21 +377,3 @@ def _recent(
         for event in events
         if event.job in rows
     )
-
-
-def newest_of(home: Home, job: JobRow) -> Newest:
-    """Return how far a running job is, or what it printed last."""
-    if job.state is not State.RUNNING:
-        return NOTHING
-    return newest(home.attempt(job.id, job.attempts))
-
-
-def lines_of(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[JobLine]:
-    """Return the lines of jobs as they are at this moment."""
-    needs = store.read.needs(job.id for job in jobs if job.waits and job.state in OPEN)
-    begun = {claim.job: claim.claimed for claim in store.scheduling.claims()}
-    return [
-        job_line(job, now.step, printed=now.line, started=begun.get(job.id), need=needs.get(job.id))
-        for job in jobs
-        for now in (newest_of(home, job),)
-    ]

@@ -9,9 +9,9 @@ from launcher.cli.jobs import HELP, only_job
 from launcher.cli.option_types import json_option
 from launcher.cli.output import json_text
 from launcher.errors import UsageError, counted
+from launcher.gpu.snapshot import labels_of
 from launcher.screens.chart import number, sparkline
 from launcher.screens.format import columns, command_text, harmless, named, zone
-from launcher.screens.gpu_view import labels_of
 from launcher.screens.job_details import _text, attempt_cells, event_cells, facts_of, record_of
 from launcher.states import OPEN, State
 from launcher.store.client import open_queue

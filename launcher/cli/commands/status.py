@@ -18,11 +18,12 @@ from launcher.cli.option_types import States, json_option
 from launcher.errors import UsageError
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.run_turns import screen_order
-from launcher.screens.format import JobLine, iso, tabbed
+from launcher.screens.format import iso, tabbed
 from launcher.screens.host import Host, HostReader
+from launcher.screens.job_lines import JobLine, lines_of
 from launcher.screens.pilots import pilots_record
 from launcher.screens.queue_view import listing, screen_lines
-from launcher.screens.snapshots import RECENT, WAITING, Snapshots, lines_of, scheduler_of
+from launcher.screens.snapshots import RECENT, WAITING, Snapshots, scheduler_of
 from launcher.screens.terminal import say, width
 from launcher.states import ENDED, OPEN, State
 from launcher.store.client import open_queue, revive_if_dead

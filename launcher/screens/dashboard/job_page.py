@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Sequence
 
 from launcher.errors import counted
+from launcher.gpu.snapshot import labels_of
 from launcher.screens.chart import chart, number
 from launcher.screens.dashboard.key_bindings import JOB_HINTS, LOG_HINTS, METRICS_HINTS
 from launcher.screens.dashboard.log_page import LogPage
 from launcher.screens.dashboard.page import Drawn, Later, Window
 from launcher.screens.format import GLYPHS, harmless, named, zone
-from launcher.screens.gpu_view import labels_of
 from launcher.screens.job_details import attempt_cells, event_cells, facts_of, record_of
 from launcher.screens.queue_view import TONES
 from launcher.screens.text_table import Column, Line, Span, Tone, line, table

@@ -11,7 +11,7 @@ from launcher.errors import counted
 from launcher.screens import queue_view
 from launcher.screens.dashboard.key_bindings import HINTS
 from launcher.screens.dashboard.page import Drawn, Layout, Stop, Window, laid_out
-from launcher.screens.format import JobLine
+from launcher.screens.job_lines import JobLine
 from launcher.screens.screen import Happening, Screen, Work
 from launcher.screens.text_table import Line, Span, Tone, line
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from launcher.errors import counted
+from launcher.gpu.snapshot import labels_of
 from launcher.screens.dashboard.job_page import NEEDS
 from launcher.screens.format import ORDER, harmless, named
-from launcher.screens.gpu_view import labels_of
 from launcher.screens.job_details import attempt_cells, event_cells, facts_of, record_of
-from launcher.screens.snapshots import lines_of, newest_of
+from launcher.screens.job_lines import lines_of, newest_of
 from launcher.states import OPEN, ReasonCode, State
 from launcher.store.listings import JobFilter, Listing
 from launcher.web.pages.curves import curves_of

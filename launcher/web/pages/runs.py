@@ -5,7 +5,7 @@ from pathlib import Path
 
 from launcher.errors import counted
 from launcher.screens.format import ORDER, harmless
-from launcher.screens.snapshots import lines_of
+from launcher.screens.job_lines import lines_of
 from launcher.states import State
 from launcher.store.listings import Listing, RunRecord
 from launcher.web.pages.page import Address, Content, NotThere, View

@@ -11,13 +11,13 @@ from launcher.screens.format import (
     columns,
     harmless,
     iso,
-    job_line,
     moment,
     named,
     tabbed,
     tally,
     why,
 )
+from launcher.screens.job_lines import job_line
 from launcher.states import Done, Failed, State
 from launcher.store.queue import Store
 from launcher.workers.progress.steps import Step

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.screens.format import job_line, pause_reason
+from launcher.screens.format import pause_reason
 from launcher.screens.job_details import job_records
+from launcher.screens.job_lines import job_line
 from launcher.states import Done, Failed, Outcome, ReasonCode, State
 from launcher.store.queue import Store
 from launcher.store.usage import Measured
