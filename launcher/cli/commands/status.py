@@ -5,22 +5,21 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 
 import click
 
-from launcher.backends.pilots_file import NO_PILOTS, Pilots, seen_pilots
-from launcher.cli.jobs import Row, groups_of, of_jobs, select, some
+from launcher.backends.pilots_file import NO_PILOTS, seen_pilots
+from launcher.cli.jobs import groups_of, of_jobs, select, some
 from launcher.cli.option_types import States, json_option
 from launcher.errors import UsageError
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.run_turns import screen_order
 from launcher.screens.format import iso, tabbed
-from launcher.screens.host import Host, HostReader
-from launcher.screens.job_lines import JobLine, lines_of
+from launcher.screens.host import HostReader
+from launcher.screens.job_lines import lines_of
 from launcher.screens.pilots import pilots_record
 from launcher.screens.queue_view import listing, screen_lines
 from launcher.screens.snapshots import RECENT, WAITING, Snapshots, scheduler_of
@@ -28,7 +27,7 @@ from launcher.screens.terminal import say, width
 from launcher.states import ENDED, OPEN, State
 from launcher.store.client import open_queue, revive_if_dead
 from launcher.store.queue import Store
-from launcher.store.rows import Claim, JobRow
+from launcher.store.rows import JobRow
 from launcher.system.files import Json
 from launcher.system.home_checks import mounts, network_warning
 from launcher.system.paths import Home, find_home
@@ -37,38 +36,8 @@ from launcher.units import parse_seconds
 EVERY_S = 2.0  # between two pictures
 LEAST_S, MOST_S = 0.2, 3600.0  # likewise
 Wanted = Callable[[], list[JobRow]] | None  # None: those that matter
+_WAIT = OPEN - {State.RUNNING}
 TITLES = ("id", "run", "name", "state", "since", "why")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What status tells to programs."""
-
-    home: Home
-    lines: Sequence[JobLine] = ()
-    jobs: Sequence[Mapping[str, Json]] = ()  # the same in full, where JSON is asked for
-    left_out: Mapping[str, int] = field(default_factory=lambda: {"waiting": 0, "ended": 0})
-    counts: Mapping[State, int] = field(default_factory=dict)
-    groups: Sequence[Row] = ()
-    pilots: Pilots = NO_PILOTS
-    host: Host | None = None  # where JSON is asked for
-
-    def record(self) -> dict[str, Json]:
-        """Return the report for JSON."""
-        groups: list[Json] = [dict(row) for row in self.groups]
-        return {
-            "schema": 1,
-            "home": str(self.home.folder),
-            "warning": network_warning(self.home.folder, mounts()),
-            "scheduler": scheduler_record(self.home),
-            "counts": {state: self.counts.get(state, 0) for state in State},
-            "groups": groups,
-            "host": None if self.host is None else self.host.record(),
-            **pilots_record(self.pilots),
-            "truncated": any(self.left_out.values()),
-            "left_out": dict(self.left_out),
-            "jobs": [dict(job) for job in self.jobs],
-        }
 
 
 @of_jobs()
@@ -130,8 +99,7 @@ def command(
         if patterns:
             with open_queue():  # which says that there is no queue
                 return 0
-        report = Report(home=home, host=_host(home, ()))
-        click.echo(json.dumps(report.record()) if as_json else "no jobs", err=not as_json)
+        click.echo(json.dumps(_record(home)) if as_json else "no jobs", err=not as_json)
         return 0
     with open_queue() as (_, store):
         revive_if_dead(home, store)
@@ -148,8 +116,7 @@ def command(
         if sys.stdout.isatty() and not as_json:
             any_failed = _draw(home, store, wanted)
         else:
-            report = _report(home, store, wanted, as_json=as_json)
-            any_failed = _tell(report, header=header, as_json=as_json)
+            any_failed = _tell(home, store, wanted, header=header, as_json=as_json)
     return 1 if exit_status and any_failed else 0
 
 
@@ -193,23 +160,69 @@ def _every(watch: str | None, patterns: tuple[str, ...]) -> tuple[float | None, 
     return every_s, patterns
 
 
-def _tell(report: Report, *, header: bool, as_json: bool) -> bool:
-    """Print the report for programs; tell whether a listed job failed."""
+def _tell(home: Home, store: Store, wanted: Wanted, *, header: bool, as_json: bool) -> bool:
+    """Print the queue for programs; tell whether a listed job failed."""
+    text = ""
+    with store.reading():  # or a job that ends meanwhile would be listed twice
+        jobs, waiting, ended = _listed(home, store, wanted)
+        lines = lines_of(home, store, jobs)
+        if as_json:
+            details = importlib.import_module("launcher.screens.job_details")  # as `watch`
+            records = details.job_records(home, store, jobs, lines)
+            left_out = {"waiting": waiting, "ended": ended}
+            text = json.dumps(_record(home, store) | _jobs_record(records, left_out))
     if as_json:
-        click.echo(json.dumps(report.record()))
-    elif report.lines:
-        rows = [line.columns() for line in report.lines]
+        click.echo(text)
+    elif lines:
+        rows = [line.columns() for line in lines]
         click.echo(tabbed([TITLES, *rows] if header else rows))
-    left = [f"{number:,} more {what}" for what, number in _left(report).items() if number]
-    if left and not as_json:
-        click.echo(f"… and {' and '.join(left)}: launcher status --all lists them", err=True)
-    return any(line.state is State.FAILED for line in report.lines)
+    left = {"that waits" if waiting == 1 else "that wait": waiting, "that ended": ended}
+    told = [f"{number:,} more {what}" for what, number in left.items() if number]
+    if told and not as_json:
+        click.echo(f"… and {' and '.join(told)}: launcher status --all lists them", err=True)
+    return any(line.state is State.FAILED for line in lines)
 
 
-def _left(report: Report) -> dict[str, int]:
-    """Return how many jobs are not listed, by what they do."""
-    waiting, ended = report.left_out["waiting"], report.left_out["ended"]
-    return {"that waits" if waiting == 1 else "that wait": waiting, "that ended": ended}
+def _listed(home: Home, store: Store, wanted: Wanted) -> tuple[list[JobRow], int, int]:
+    """Return the jobs that are listed, and how many that wait and that have ended are not."""
+    if wanted:
+        return wanted(), 0, 0
+    counts = store.read.counts()
+    ended = store.read.ended_lately(RECENT)
+    order = screen_order(store, time.time(), chosen_discipline(home))
+    waiting = store.read.waiting(WAITING, order)
+    jobs = [*ended, *store.read.in_state(State.RUNNING), *waiting]
+    more = [sum(counts.get(state, 0) for state in states) for states in (_WAIT, ENDED)]
+    return jobs, more[0] - len(waiting), more[1] - len(ended)
+
+
+def _record(home: Home, store: Store | None = None) -> dict[str, Json]:
+    """Return the queue for JSON, without its jobs; None: there is none yet."""
+    counts = {} if store is None else store.read.counts()
+    running = [] if store is None else store.read.in_state(State.RUNNING)
+    claims = [] if store is None else store.scheduling.claims()
+    host = HostReader(home.folder).look([claim for claim in claims if not claim.pilot])
+    return {
+        "schema": 1,
+        "home": str(home.folder),
+        "warning": network_warning(home.folder, mounts()),
+        "scheduler": scheduler_record(home),
+        "counts": {state: counts.get(state, 0) for state in State},
+        "groups": [] if store is None else [dict(row) for row in groups_of(store, running)],
+        "host": host.record(),
+        **pilots_record(NO_PILOTS if store is None else seen_pilots(home)),
+        **_jobs_record((), {"waiting": 0, "ended": 0}),
+    }
+
+
+def _jobs_record(
+    jobs: Sequence[Mapping[str, Json]], left_out: Mapping[str, int]
+) -> dict[str, Json]:
+    return {
+        "truncated": any(left_out.values()),
+        "left_out": dict(left_out),
+        "jobs": [dict(job) for job in jobs],
+    }
 
 
 def _draw(home: Home, store: Store, wanted: Wanted) -> bool:
@@ -222,45 +235,3 @@ def _draw(home: Home, store: Store, wanted: Wanted) -> bool:
     screen = Snapshots(home, store).take()
     say(screen_lines(screen, width()))
     return any(ending.line.state is State.FAILED for ending in screen.recent)
-
-
-def _report(home: Home, store: Store, wanted: Wanted, *, as_json: bool) -> Report:
-    with store.reading():  # or a job that ends meanwhile would be listed twice
-        running = store.read.in_state(State.RUNNING)
-        counts = store.read.counts()
-        left = {"waiting": 0, "ended": 0}
-        if wanted:
-            jobs = wanted()
-        else:
-            ended = store.read.ended_lately(RECENT)
-            waiting = store.read.waiting(
-                WAITING, screen_order(store, time.time(), chosen_discipline(home))
-            )
-            jobs = [*ended, *running, *waiting]
-            listed = {"waiting": len(waiting), "ended": len(ended)}
-            left = {what: _there(counts, what) - number for what, number in listed.items()}
-        lines = lines_of(home, store, jobs)
-        records: Sequence[Mapping[str, Json]] = ()
-        if as_json:
-            details = importlib.import_module("launcher.screens.job_details")  # as `live`
-            records = details.job_records(home, store, jobs, lines)
-        return Report(
-            home=home,
-            lines=lines,
-            jobs=records,
-            left_out=left,
-            counts=counts,
-            groups=groups_of(store, running),
-            pilots=seen_pilots(home) if as_json else NO_PILOTS,
-            host=_host(home, store.scheduling.claims()) if as_json else None,
-        )
-
-
-def _host(home: Home, claims: Iterable[Claim]) -> Host:
-    return HostReader(home.folder).look([claim for claim in claims if not claim.pilot])
-
-
-def _there(counts: Mapping[State, int], what: str) -> int:
-    """Return how many jobs wait or have ended."""
-    states = ENDED if what == "ended" else OPEN - {State.RUNNING}
-    return sum(counts.get(state, 0) for state in states)
