@@ -6,7 +6,7 @@ Text is measured in columns of a terminal, and shortened so that texts remain di
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from itertools import groupby
 from typing import NamedTuple
@@ -282,51 +282,50 @@ def _wrapped(cells: list[Cell], last: Column, width: int) -> tuple[list[Cell], l
 
     Of one that is a line of two pieces, the second stays whole: the first loses its end.
     """
-    cell = cells[-1]
-    if last.rows == 1 or width < _NARROW or width_of(cell.text) <= width:
+    cell, rows = cells[-1], last.rows
+    if rows == 1 or width < _NARROW or width_of(cell.text) <= width:
         return cells, []
+    most = 4 * width * rows  # a program's message may be very long
     if isinstance(cell, Line):
-        pieces = _with_tail(cell.spans[0].text, cell.spans[-1].text, width, last.rows)
-        return [*cells[:-1], Span(pieces[0], cell.spans[0].tone)], pieces[1:]
-    text = shortened(
-        cell.text, 4 * width * last.rows, middle=True
-    )  # a program's message may be very long
-    pieces, words = _broken(text, width), text.split(" ")
+        tail = " ".join(cell.spans[-1].text.split())
+        forms = _with_tail(shortened(" ".join(cell.spans[0].text.split()), most), tail)
+    else:
+        forms = _without_middle(shortened(cell.text, most, middle=True), width, rows)
+    for text in forms:
+        pieces = _broken(text, width)
+        if len(pieces) <= rows:
+            break
+    return [*cells[:-1], Span(pieces[0], _tone_of(cell))], pieces[1:rows]
+
+
+def _without_middle(text: str, width: int, rows: int) -> Iterator[str]:
+    """Give shorter and shorter forms of a text for so many lines: its end says what to do."""
+    yield text
+    words = text.split(" ")
     longest = max(range(len(words)), key=lambda at: width_of(words[at]))
     whole = words[longest]
     for room in range(width_of(whole), width - 1, -1):
-        if len(pieces) <= last.rows:
-            break
         # a name that fills lines loses its middle before a word is left out beside it
         words[longest] = shortened(whole, room, middle=True)
-        pieces = _broken(" ".join(words), width)
-    while len(pieces) > last.rows and len(words) > 2:
-        # its end says what to do: what is left out is the middle, and no number is cut in two
+        yield " ".join(words)
+    while len(words) > 2:
+        # no number is cut in two
         del words[len(words) // 2]
         half = (len(words) + 1) // 2
-        pieces = _broken(" ".join([*words[:half], ELLIPSIS, *words[half:]]), width)
-    room = width * last.rows
-    while len(pieces) > last.rows:  # a word that is longer than all that
-        room -= 1
-        pieces = _broken(shortened(text, room, middle=True), width)
-    return [*cells[:-1], Span(pieces[0], cell.tone)], pieces[1:]
+        yield " ".join([*words[:half], ELLIPSIS, *words[half:]])
+    for room in range(width * rows - 1, 0, -1):  # a word that is longer than all that
+        yield shortened(text, room, middle=True)
 
 
-def _with_tail(text: str, tail: str, width: int, rows: int) -> list[str]:
-    """Break a text and what must follow it into so many lines; what is left out is the text's end."""
-    tail = " ".join(tail.split())
-    text = shortened(" ".join(text.split()), 4 * width * rows)
+def _with_tail(text: str, tail: str) -> Iterator[str]:
+    """Give shorter and shorter forms of a text with what must follow it: what is left out is its end."""
+    yield f"{text} {tail}"
     words = text.split(" ")
-    for kept in range(len(words), 0, -1):
-        gap = [] if kept == len(words) else [ELLIPSIS]
-        pieces = _broken(" ".join([*words[:kept], *gap, tail]), width)
-        if len(pieces) <= rows and (kept == len(words) or kept > 1):
-            return pieces
+    for kept in range(len(words) - 1, 1, -1):
+        yield " ".join([*words[:kept], ELLIPSIS, tail])
     for room in range(width_of(text), 0, -1):  # a word that is longer than all that
-        pieces = _broken(f"{shortened(text, room)} {tail}", width)
-        if len(pieces) <= rows:
-            return pieces
-    return _broken(tail, width)[:rows]
+        yield f"{shortened(text, room)} {tail}"
+    yield tail
 
 
 def _broken(text: str, width: int) -> list[str]:
