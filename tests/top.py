@@ -103,7 +103,7 @@ class Still(Queue):
         super().__init__(home)
         self._screen = screen
 
-    def look(self, *, waiting: int, sought: str) -> Screen:
+    def look(self, *, waiting: int = 0, recent: int = 0, sought: str = "") -> Screen:
         self.current()
         return self._screen
 

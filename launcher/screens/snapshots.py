@@ -58,49 +58,99 @@ _STATES = {
 }  # by whether a scheduler lives, and whether the queue is stopped
 
 
-class Snapshots:
-    """Takes screens of a queue; between two of them it remembers how busy the GPUs were."""
+SEARCH_SHARE = 0.02  # of its time that a search may take: among very many jobs it is not quick
+
+
+class Queue:
+    """Takes screens of a queue, which may be made while they are shown; it remembers how busy the GPUs were."""
+
+    note = ""  # what to tell beside the screen
 
     def __init__(
         self,
         home: Home,
-        store: Store,
+        store: Store | None = None,
         *,
         lookout: Lookout | None = None,
         clock: Callable[[], float] = time.time,
         measures: bool = False,
     ) -> None:
-        """Look at a queue.
+        """Look at nothing yet.
 
         Args:
-            home: whose.
-            store: its database.
+            home: whose; need not exist.
+            store: its database, where that is open already.
             lookout: queries the GPUs where no scheduler does; None: they are not queried.
             clock: tells the seconds since 1970.
             measures: jobs' processes and the disks of runs are looked at, too, in a thread.
         """
-        self._home, self._store, self._lookout, self._clock = home, store, lookout, clock
+        self.home, self.store = home, store
+        self._lookout, self._clock = lookout, clock
         self._host = HostReader(home.folder, measures=measures)
-        self._warning = network_warning(home.folder, mounts())
         self._busy: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=CURVE))
         self._peaks: dict[tuple[int, int], int] = {}
+        self._found: tuple[str, tuple[JobLine, ...] | None] = ("", None)
+        self._search_at = 0.0  # when to search for the same again
 
-    def take(self, *, waiting: int = WAITING, recent: int = RECENT, sought: str = "") -> Screen:
-        """Return the screen as of now.
+    def current(self) -> Store | None:
+        """Return the queue's database, opened anew where another lies in its place; None: there is none."""
+        if self.store is not None and not self.store.is_current():
+            self.close()
+            self.store = None  # it was deleted, or restored from a backup
+            self._peaks.clear()
+        if self.store is None and self.home.exists():
+            check_home(self.home)
+            self.store = Store(self.home)
+        return self.store
+
+    def changed(self) -> None:
+        """Search anew at the next look: a job was changed from this screen."""
+        self._search_at = 0.0
+
+    def close(self) -> None:
+        """Give the database back."""
+        if self.store is not None:
+            self.store.close()
+
+    def look(self, *, waiting: int = WAITING, recent: int = RECENT, sought: str = "") -> Screen:
+        """Return the screen as of now; what was looked for is looked for again when that costs little.
 
         Args:
             waiting: how many waiting jobs are listed.
             recent: how many ends are listed.
             sought: list the jobs in whose name or run's name this is, too.
+
+        Raises:
+            Error: the queue cannot be read.
         """
+        store = self.current()
+        if store is None:
+            self.note = "no queue yet; `launcher run TASKFILE` begins one"
+            folder = harmless(str(self.home.folder))
+            return Screen(at=self._clock(), home=folder, scheduler=scheduler_of(self.home))
+        self.note = ""
+        began = time.monotonic()
+        again = self._found[0] != sought or began >= self._search_at
+        try:
+            screen = self._taken(store, waiting, recent, sought if again else "")
+        except sqlite3.Error as error:
+            raise trouble(self.home.database, error) from error
+        if not sought:
+            return screen
+        if again:
+            self._found = sought, screen.found
+            now = time.monotonic()
+            self._search_at = now + (now - began) / SEARCH_SHARE
+        return replace(screen, found=self._found[1], sought=sought)
+
+    def _taken(self, store: Store, waiting: int, recent: int, sought: str) -> Screen:
         now = self._clock()
-        store = self._store
         store.scheduling.forget()  # what was learned meanwhile tells how long the rest will run
         with store.reading():
             counts = store.read.counts()
             claims = store.scheduling.claims()
             running = store.read.jobs_by_id(claim.job for claim in claims)
-            order = screen_order(store, now, chosen_discipline(self._home))
+            order = screen_order(store, now, chosen_discipline(self.home))
             queued = store.read.waiting(waiting, order) if waiting else []
             needs = store.read.needs(row.id for row in queued if row.waits)
             events = store.read.happened(recent)
@@ -112,7 +162,7 @@ class Snapshots:
             waits = store.read.queued(_MANY) if counts.get(State.QUEUED, 0) <= _MANY else None
             runs = store.read.progress(_MANY)
             groups = store.read.groups()
-        pilots = seen_pilots(self._home)
+        pilots = seen_pilots(self.home)
         gauges, warnings = self._gauges(claims, pilots, now)
         by_job = {claim.job: claim for claim in claims}
         alive = {(claim.job, claim.number) for claim in claims}
@@ -120,7 +170,7 @@ class Snapshots:
         left = counts.get(State.QUEUED, 0) + counts.get(State.HELD, 0) - len(queued)
         nodes = pilots.nodes
         works = tuple(self._work(row, by_job[row.id], gauges, nodes) for row in running)
-        stopped = self._home.stop.exists()
+        stopped = self.home.stop.exists()
         runs_left = (
             {}
             if stopped
@@ -131,8 +181,8 @@ class Snapshots:
         return Screen(
             at=now,
             host=self._host.look(here, folders),
-            home=harmless(short_path(self._home.folder)),
-            scheduler=scheduler_of(self._home),
+            home=harmless(short_path(self.home.folder)),
+            scheduler=scheduler_of(self.home),
             counts=counts,
             active={harmless(run): (each.ended, each.jobs) for run, each in runs.items()},
             left_s=None if waits is None or stopped else remaining_s(waits, works, paces, now),
@@ -154,7 +204,7 @@ class Snapshots:
         self, row: JobRow, claim: Claim, gauges: Sequence[Gauge], nodes: Mapping[str, str]
     ) -> Work:
         labels = {gauge.gpu.uuid: gauge.gpu.label for gauge in gauges}
-        now = newest_of(self._home, row) if row.paused is None else NOTHING  # it takes no step now
+        now = newest_of(self.home, row) if row.paused is None else NOTHING  # it takes no step now
         return Work(
             line=job_line(row, now.step, printed=now.line, started=claim.claimed),
             started=claim.claimed,
@@ -167,7 +217,8 @@ class Snapshots:
 
     def _ends(self, claim: Claim, step: Step | None) -> float | None:
         """Return when an attempt is expected to end, as the scheduler expects it."""
-        usage = self._store.scheduling.usage(claim.spec.signature) if claim.gpus else NO_USAGE
+        assert self.store is not None, "claims are a store's"
+        usage = self.store.scheduling.usage(claim.spec.signature) if claim.gpus else NO_USAGE
         now = self._clock()
         forecast = forecast_of_running(claim, usage, None if step is None else step.ends(now))
         return forecast.expected_end(claim.claimed, now)
@@ -192,7 +243,7 @@ class Snapshots:
         gauges, warnings = self._gauges_here([claim for claim in claims if not claim.pilot], now)
         elsewhere: Sequence[Gauge] = ()
         if any(pilot.gpus for pilot in pilots.pilots):
-            elsewhere = pilot_gauges(self._home, pilots, claims)
+            elsewhere = pilot_gauges(self.home, pilots, claims)
         for gauge in elsewhere:
             if gauge.gpu.utilisation is not None:
                 self._busy[gauge.gpu.uuid].append(gauge.gpu.utilisation)
@@ -201,8 +252,12 @@ class Snapshots:
     def _gauges_here(
         self, claims: Sequence[Claim], now: float
     ) -> tuple[tuple[Gauge, ...], tuple[str, ...]]:
-        look = seen_gpus(self._home)
-        warnings = [each for each in (self._warning, note_of(self._home)) if each]
+        look = seen_gpus(self.home)
+        warnings = [
+            each
+            for each in (network_warning(self.home.folder, mounts()), note_of(self.home))
+            if each
+        ]
         fresh = look is not None and abs(now - look.at) <= FRESH_S  # the clock may be set back
         if look is not None and fresh and look.trouble:
             warnings.append(look.trouble)
@@ -211,7 +266,7 @@ class Snapshots:
         elif self._lookout is not None:
             self._lookout.ask()
             sight = self._lookout.sight()
-            before = () if look is None or scheduler_pid(self._home) is None else look.gpus
+            before = () if look is None or scheduler_pid(self.home) is None else look.gpus
             age_s = now - look.at if look is not None else 0.0
             gpus = () if sight is None else tuple(recalled(sight.gpus, before, age_s))
         else:
@@ -219,104 +274,7 @@ class Snapshots:
         for gpu in gpus:
             if gpu.utilisation is not None:
                 self._busy[gpu.uuid].append(gpu.utilisation)
-        return tuple(gauges_of(gpus, claims, self._home)), tuple(map(harmless, warnings))
-
-
-SEARCH_SHARE = 0.02  # of its time that a search may take: among very many jobs it is not quick
-
-
-class Queue:
-    """A queue as it is now; it may be made while the screen is shown."""
-
-    note = ""  # what to tell beside the screen
-
-    def __init__(
-        self,
-        home: Home,
-        *,
-        lookout: Lookout | None = None,
-        clock: Callable[[], float] = time.time,
-        measures: bool = True,
-    ) -> None:
-        """Look at the queue in a home.
-
-        Args:
-            home: need not exist.
-            lookout: looks at the GPUs where the scheduler does not.
-            clock: tells the seconds since 1970.
-            measures: jobs' processes and the disks of runs are looked at, too, in a thread.
-        """
-        self.home: Home = home
-        self.store: Store | None = None
-        self._lookout, self._clock = lookout, clock
-        self._measures = measures
-        self._snapshots: Snapshots | None = None
-        self._found: tuple[str, tuple[JobLine, ...] | None] = ("", None)
-        self._search_at = 0.0  # when to search for the same again
-
-    def look(self, *, waiting: int, sought: str) -> Screen:
-        """Return the screen as of now.
-
-        Args:
-            waiting: how many waiting jobs are listed.
-            sought: list the jobs in whose name or run's name this is, too.
-
-        Raises:
-            Error: the queue cannot be read.
-        """
-        if self.current() is None or self._snapshots is None:
-            self.note = "no queue yet; `launcher run TASKFILE` begins one"
-            folder = harmless(str(self.home.folder))
-            return Screen(at=self._clock(), home=folder, scheduler=scheduler_of(self.home))
-        self.note = ""
-        try:
-            return self._taken(self._snapshots, waiting, sought)
-        except sqlite3.Error as error:
-            raise trouble(self.home.database, error) from error
-
-    def current(self) -> Store | None:
-        """Return the queue's database, opened anew where another lies in its place; None: there is none."""
-        if self.store is not None and not self.store.is_current():
-            self.close()
-            self.store = self._snapshots = None  # it was deleted, or restored from a backup
-        if self.store is None:
-            self._open()
-        return self.store
-
-    def changed(self) -> None:
-        """Search anew at the next look: a job was changed from this screen."""
-        self._search_at = 0.0
-
-    def close(self) -> None:
-        """Give the database back."""
-        if self.store is not None:
-            self.store.close()
-
-    def _taken(self, snapshots: Snapshots, waiting: int, sought: str) -> Screen:
-        """Return a screen; what was looked for is looked for again when that costs little."""
-        began = time.monotonic()
-        if not sought:
-            return snapshots.take(waiting=waiting)
-        if self._found[0] == sought and began < self._search_at:
-            screen = snapshots.take(waiting=waiting)
-            return replace(screen, found=self._found[1], sought=sought)
-        screen = snapshots.take(waiting=waiting, sought=sought)
-        self._found = sought, screen.found
-        now = time.monotonic()
-        self._search_at = now + (now - began) / SEARCH_SHARE
-        return screen
-
-    def _open(self) -> None:
-        if self.home.exists():
-            check_home(self.home)
-            self.store = Store(self.home)
-            self._snapshots = Snapshots(
-                self.home,
-                self.store,
-                lookout=self._lookout,
-                clock=self._clock,
-                measures=self._measures,
-            )
+        return tuple(gauges_of(gpus, claims, self.home)), tuple(map(harmless, warnings))
 
 
 def scheduler_of(home: Home) -> Scheduler:

@@ -291,6 +291,7 @@ def _wrapped(cells: list[Cell], last: Column, width: int) -> tuple[list[Cell], l
         forms = _with_tail(shortened(" ".join(cell.spans[0].text.split()), most), tail)
     else:
         forms = _without_middle(shortened(cell.text, most, middle=True), width, rows)
+    pieces: list[str] = []
     for text in forms:
         pieces = _broken(text, width)
         if len(pieces) <= rows:

@@ -18,7 +18,7 @@ from launcher.screens.format import GLYPHS, clock, harmless, tally
 from launcher.screens.job_lines import lines_of
 from launcher.screens.queue_view import TONES, listing, progress, running, screen_lines
 from launcher.screens.screen import numbers_of
-from launcher.screens.snapshots import WAITING, Snapshots
+from launcher.screens.snapshots import WAITING, Queue
 from launcher.screens.terminal import below_messages, terminal_size, whole_screen
 from launcher.screens.text_table import Line, Tone, line, width_of
 from launcher.states import ENDED, State
@@ -54,7 +54,7 @@ def watch_run(home: Home, store: Store, jobs: Sequence[int], since: int, *, live
     live = live and os.environ.get("TERM") != "dumb"
     followed = FollowedJobs(home, store, store.read.jobs_by_id(jobs), since=since)
     ended = followed.rows.keys() - followed.open
-    snapshots, drawn, started = Snapshots(home, store), 0.0, time.monotonic()
+    queue, drawn, started = Queue(home, store), 0.0, time.monotonic()
     picture: Sequence[Line] = ()
     with below_messages(live=live) as show:
         while True:
@@ -67,7 +67,7 @@ def watch_run(home: Home, store: Store, jobs: Sequence[int], since: int, *, live
             is_due = now - drawn > DRAW_EVERY_S
             if width is not None and is_due:
                 waits = now - started > PATIENCE_S
-                picture = _draw([*followed.rows.values()], snapshots, width, waits=waits)
+                picture = _draw([*followed.rows.values()], queue, width, waits=waits)
                 drawn = now
             if messages or is_due:
                 show(messages, picture)
@@ -122,7 +122,7 @@ def watch_queue(
         return
     # who needs a look at the GPUs has it in the next picture
     lookout = Lookout(Nvml().snapshot, lambda: None)
-    snapshots = Snapshots(home, store, lookout=lookout, measures=True)
+    queue = Queue(home, store, lookout=lookout, measures=True)
     with whole_screen() as show:
         while True:
             check_still_there(home, store)
@@ -132,7 +132,7 @@ def watch_queue(
                     listed = lines_of(home, store, wanted())
                 lines = listing(listed, time.time(), columns)
             else:
-                lines = screen_lines(snapshots.take(waiting=rows), columns)
+                lines = screen_lines(queue.look(waiting=rows), columns)
             show(lines, columns, rows)
             until_s = time.monotonic() + every_s
             # at once where the window's size has changed
@@ -211,12 +211,12 @@ def in_lines(message: Line, tail: str, width: int | None) -> list[Line]:
     return [line(piece, tone) for piece in pieces]
 
 
-def _draw(rows: Sequence[JobRow], snapshots: Snapshots, width: int, *, waits: bool) -> list[Line]:
+def _draw(rows: Sequence[JobRow], queue: Queue, width: int, *, waits: bool) -> list[Line]:
     """Return the part of the screen that is about the run: how far it is, and what of it runs.
 
     Args:
         rows: its jobs.
-        snapshots: of the queue.
+        queue: theirs.
         width: columns.
         waits: nothing has started for long; where nothing runs either, it is told why.
     """
@@ -224,7 +224,7 @@ def _draw(rows: Sequence[JobRow], snapshots: Snapshots, width: int, *, waits: bo
     counts = {state: sum(row.state is state for row in rows) for state in State}
     ended = sum(counts[state] for state in ENDED)
     ours_runs = {harmless(row.run) for row in rows[:1]}
-    screen = snapshots.take(waiting=WAITING if waits else 0, recent=0)
+    screen = queue.look(waiting=WAITING if waits else 0, recent=0)
     waiting = [job for job in screen.waiting if job.id in ours][:MOST_REASONS]
     screen = replace(
         screen,

@@ -22,7 +22,7 @@ from launcher.screens.host import HostReader
 from launcher.screens.job_lines import lines_of
 from launcher.screens.pilots import pilots_record
 from launcher.screens.queue_view import listing, screen_lines
-from launcher.screens.snapshots import RECENT, WAITING, Snapshots, scheduler_of
+from launcher.screens.snapshots import RECENT, WAITING, Queue, scheduler_of
 from launcher.screens.terminal import say, width
 from launcher.states import ENDED, OPEN, State
 from launcher.store.client import open_queue, revive_if_dead
@@ -232,6 +232,6 @@ def _draw(home: Home, store: Store, wanted: Wanted) -> bool:
             jobs = lines_of(home, store, wanted())
         say(listing(jobs, time.time(), width()))
         return any(job.state is State.FAILED for job in jobs)
-    screen = Snapshots(home, store).take()
+    screen = Queue(home, store).look()
     say(screen_lines(screen, width()))
     return any(ending.line.state is State.FAILED for ending in screen.recent)

@@ -14,7 +14,7 @@ from launcher.gpu.monitor import Lookout
 from launcher.gpu.nvml import Nvml
 from launcher.screens.dashboard.controller import Controller
 from launcher.screens.queue_view import screen_lines
-from launcher.screens.snapshots import WAITING, Queue
+from launcher.screens.snapshots import Queue
 from launcher.screens.terminal import coloured, say, width
 from launcher.screens.text_table import Line, line
 from launcher.states import State
@@ -43,7 +43,7 @@ def command(read_only: bool, once: bool) -> int:
     home, looked = find_home(os.environ), Event()
     if home.exists():
         check_home(home)
-    with closing(Queue(home, lookout=Lookout(Nvml().snapshot, looked.set))) as queue:
+    with closing(Queue(home, lookout=Lookout(Nvml().snapshot, looked.set), measures=True)) as queue:
         if once:
             say(_picture(queue, looked))
             return 0
@@ -72,9 +72,9 @@ def _need_terminal() -> None:
 
 def _picture(queue: Queue, looked: Event) -> list[Line]:
     """Return one frame, as long as it is."""
-    screen = queue.look(waiting=WAITING, sought="")
+    screen = queue.look()
     if not screen.gpus and queue.store is not None and looked.wait(PATIENCE_S):
-        screen = queue.look(waiting=WAITING, sought="")
+        screen = queue.look()
     note = [line(queue.note)] if queue.note else []
     return [*screen_lines(screen, width()), *note]
 

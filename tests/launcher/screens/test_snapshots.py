@@ -13,7 +13,7 @@ from launcher.scheduler.gpus.gpu_ledger import ReportedEnds, Taken
 from launcher.scheduler.policy.model import Running
 from launcher.screens.format import pause_reason
 from launcher.screens.queue_view import progress, running
-from launcher.screens.snapshots import Snapshots, scheduler_of
+from launcher.screens.snapshots import Queue, scheduler_of
 from launcher.screens.text_table import Tone
 from launcher.states import Done, Failed, Outcome, ReasonCode, State, Stopped
 from launcher.store.queue import NewJob, Store
@@ -36,8 +36,8 @@ from tests.build import (
 NOW = 1_000_000.0
 
 
-def snapshots(home: Home, store: Store, now: float = NOW) -> Snapshots:
-    return Snapshots(home, store, clock=Clock(now))
+def snapshots(home: Home, store: Store, now: float = NOW) -> Queue:
+    return Queue(home, store, clock=Clock(now))
 
 
 def steps(home: Home, job: int, *reports: tuple[float, int]) -> None:
@@ -52,7 +52,7 @@ def steps(home: Home, job: int, *reports: tuple[float, int]) -> None:
 
 
 def test_an_empty_queue_is_an_empty_screen(home: Home, store: Store) -> None:
-    screen = snapshots(home, store).take()
+    screen = snapshots(home, store).look()
     assert (screen.running, screen.waiting, screen.recent, screen.gpus) == ((), (), (), ())
     assert screen.scheduler.state == "absent"
     assert screen.open == 0
@@ -64,7 +64,7 @@ def test_a_running_job_tells_its_progress_its_rate_and_what_is_left(
     (job,) = enqueue(store, a_spec())
     claimed(store, job, now=NOW - 60)
     steps(home, job, (-20.0, 10), (-10.0, 20), (0.0, 30))
-    (work,) = snapshots(home, store).take().running
+    (work,) = snapshots(home, store).look().running
     assert work.started == NOW - 60
     assert work.line.note == "30/100 loss=0.5"
     assert work.step is not None
@@ -96,11 +96,11 @@ def test_a_program_that_reports_no_steps_shows_what_it_printed_last(
 ) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job, now=NOW - 60)
-    (work,) = snapshots(home, store).take().running
+    (work,) = snapshots(home, store).look().running
     assert work.line.code is ReasonCode.STARTED
     home.attempt(job, 1).folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.attempt(job, 1).log.write_text("\x1b[31mreading\x1b[0m\nwriting \x1b[1m3\x1b[0m files\n")
-    (work,) = snapshots(home, store).take().running
+    (work,) = snapshots(home, store).look().running
     assert (work.line.note, work.line.code, work.step) == ("writing 3 files", None, None)
 
 
@@ -114,7 +114,7 @@ def test_a_line_of_a_log_and_a_bar_tell_how_far_a_program_is(home: Home, store: 
         claimed(store, job, now=NOW - 60)
         home.attempt(job, 1).folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         home.attempt(job, 1).log.write_text(text)
-    first, second = snapshots(home, store).take().running
+    first, second = snapshots(home, store).look().running
     assert (first.line.note, second.line.note) == ("3/10 loss=0.2", "3/10 loss=0.1")
     assert second.step is not None
     assert (second.step.rate, second.ends) == (3.5, second.step.at + 2)
@@ -127,7 +127,7 @@ def test_a_job_that_is_paused_says_so_in_the_place_of_its_progress(
     claimed(store, job, now=NOW - 60)
     steps(home, job, (-20.0, 10), (-10.0, 20))
     store.steering.pause({job: pause_reason("cpu", None, NOW - 5)}, NOW - 5)
-    screen = snapshots(home, store).take()
+    screen = snapshots(home, store).look()
     (work,) = screen.running
     assert (work.line.code, work.step) == (ReasonCode.PAUSED, None)
     notes = [span for line in running(screen, 160) for span in line.spans if "paused" in span.text]
@@ -138,7 +138,7 @@ def test_a_rate_begins_anew_where_the_steps_do(home: Home, store: Store) -> None
     (job,) = enqueue(store, a_spec())
     claimed(store, job, now=NOW - 60)
     steps(home, job, (-20.0, 90), (-10.0, 0), (0.0, 20))
-    (work,) = snapshots(home, store).take().running
+    (work,) = snapshots(home, store).look().running
     assert work.step is not None
     assert work.step.rate == 2.0
 
@@ -148,7 +148,7 @@ def test_waiting_jobs_stand_in_the_order_in_which_they_start_and_the_rest_is_cou
 ) -> None:
     jobs = enqueue(store, *(a_spec(name=f"command/{number}") for number in range(9)))
     store.steering.prioritise([jobs[5]], 3)
-    screen = snapshots(home, store).take(waiting=4)
+    screen = snapshots(home, store).look(waiting=4)
     assert [one.id for one in screen.waiting] == [jobs[5], *jobs[:3]]
     assert screen.more == 5
     assert screen.counts[State.QUEUED] == 9
@@ -158,11 +158,11 @@ def test_a_job_that_waits_for_others_names_the_first_of_them(home: Home, store: 
     names = ["train/a", "train/b", "test/a", "test/b"]
     needs = {"test/a": ["train/a"], "test/b": ["train/a", "train/b"]}
     first, *_ = enqueue(store, *(a_spec(name=name) for name in names), needs=needs)
-    told = {one.name: one.note for one in snapshots(home, store).take().waiting}
+    told = {one.name: one.note for one in snapshots(home, store).look().waiting}
     assert told["test/a"] == "after train/a"
     assert told["test/b"] == "after train/a and 1 more job"
     store.scheduling.finish(claimed(store, first), Done(at=NOW), outputs={}, now=NOW)
-    told = {one.name: one.note for one in snapshots(home, store).take().waiting}
+    told = {one.name: one.note for one in snapshots(home, store).look().waiting}
     assert told["test/b"] == "after train/b"
 
 
@@ -175,7 +175,7 @@ def test_a_need_has_its_number_where_its_name_may_be_cut_or_be_that_of_another_j
         run = store.run(Path("/nowhere"), "test")
         for name, needs in ((long, []), ("test/a", [2]), ("test/b", [1])):
             store.put(run, a_context(), NewJob(spec=a_spec(name=name), needs=needs), NOW)
-    told = {one.name: one.note for one in snapshots(home, store).take().waiting}
+    told = {one.name: one.note for one in snapshots(home, store).look().waiting}
     assert told["test/a"] == f"after {long} (job 2)"
     assert told["test/b"] == "after prep (job 1)"
 
@@ -194,7 +194,7 @@ def test_what_ended_is_told_with_its_result_and_failed_attempts_with_what_was_do
     for job, at in ((b, NOW - 20), (c, NOW - 10)):
         failed = Failed(at=at, error="boom")
         store.scheduling.finish(claimed(store, job, at - 5), failed, outputs={}, now=at)
-    newest, again, oldest = snapshots(home, store).take().recent
+    newest, again, oldest = snapshots(home, store).look().recent
     assert (newest.line.id, newest.state, newest.reason) == (c, State.FAILED, "boom")
     assert (again.state, again.line.state) == (State.FAILED, State.QUEUED)
     assert again.reason.startswith("retry 1 of 1 after")
@@ -205,7 +205,7 @@ def test_releasing_and_holding_are_no_ends(home: Home, store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     store.steering.hold([job], NOW)
     store.steering.release([job], NOW)
-    assert snapshots(home, store).take().recent == ()
+    assert snapshots(home, store).look().recent == ()
 
 
 def test_jobs_are_found_by_a_part_of_their_name_a_glob_their_run_or_their_number(
@@ -221,10 +221,10 @@ def test_jobs_are_found_by_a_part_of_their_name_a_glob_their_run_or_their_number
         (str(b), [b]),
         ("nothing", []),
     ):
-        found = taken.take(sought=sought).found
+        found = taken.look(sought=sought).found
         assert found is not None
         assert [one.id for one in found] == wanted, sought
-    assert taken.take().found is None
+    assert taken.look().found is None
 
 
 def test_runs_with_open_jobs_are_told_with_how_far_they_are(home: Home, store: Store) -> None:
@@ -233,7 +233,7 @@ def test_runs_with_open_jobs_are_told_with_how_far_they_are(home: Home, store: S
     for job in (a, c):
         done = Done(at=NOW)
         store.scheduling.finish(claimed(store, job, NOW), done, outputs={}, now=NOW)
-    assert snapshots(home, store).take().active == {"test": (1, 2)}
+    assert snapshots(home, store).look().active == {"test": (1, 2)}
 
 
 def finish(store: Store, job: int, began: float, ended: float, outcome: Outcome) -> None:
@@ -253,10 +253,10 @@ def test_how_long_it_takes_rests_on_at_least_three_of_the_kind_that_are_done(
     finish(store, jobs[8], -31, -30, Failed(at=NOW - 30, error="boom"))
     claimed(store, jobs[7], NOW)
     for number, job in enumerate(jobs[:3]):
-        assert snapshots(home, store).take().left_s is None
+        assert snapshots(home, store).look().left_s is None
         at = -20.0 + 10 * number
         finish(store, job, at - 10, at, Done(at=NOW + at))
-    assert snapshots(home, store).take().left_s == 50.0  # 10 s each: one runs, four wait
+    assert snapshots(home, store).look().left_s == 50.0  # 10 s each: one runs, four wait
 
 
 def test_nobody_knows_how_long_it_takes_while_a_job_is_paused(home: Home, store: Store) -> None:
@@ -264,12 +264,12 @@ def test_nobody_knows_how_long_it_takes_while_a_job_is_paused(home: Home, store:
     for job in jobs[:3]:
         finish(store, job, -10, 0, Done(at=NOW))
     claimed(store, jobs[3], NOW)
-    assert snapshots(home, store).take().left_s == 30.0
+    assert snapshots(home, store).look().left_s == 30.0
     store.steering.pause({jobs[3]: pause_reason("cpu", None, NOW)}, NOW)
-    screen = snapshots(home, store).take()
+    screen = snapshots(home, store).look()
     assert (screen.left_s, screen.runs_left) == (None, {})
     store.steering.resume([jobs[3]], NOW)
-    assert snapshots(home, store).take().left_s == 30.0
+    assert snapshots(home, store).look().left_s == 30.0
 
 
 def test_another_kind_of_jobs_tells_nothing(home: Home, store: Store) -> None:
@@ -277,9 +277,9 @@ def test_another_kind_of_jobs_tells_nothing(home: Home, store: Store) -> None:
     for job in jobs[:3]:
         finish(store, job, -10, 0, Done(at=NOW))
     claimed(store, jobs[3], NOW)
-    assert snapshots(home, store).take().left_s == 20.0
+    assert snapshots(home, store).look().left_s == 20.0
     enqueue(store, a_spec(name="test/0", kind="test"))
-    assert snapshots(home, store).take().left_s is None
+    assert snapshots(home, store).look().left_s is None
 
 
 def test_programs_may_be_anything(home: Home, store: Store) -> None:
@@ -287,14 +287,14 @@ def test_programs_may_be_anything(home: Home, store: Store) -> None:
     for job in jobs[:3]:
         finish(store, job, -10, 0, Done(at=NOW))
     claimed(store, jobs[3], NOW)
-    assert snapshots(home, store).take().left_s is None
+    assert snapshots(home, store).look().left_s is None
 
 
 def test_a_job_that_says_itself_how_far_it_is_needs_no_others(home: Home, store: Store) -> None:
     (job,) = trainings(store, 1)
     claimed(store, job, now=NOW - 60)
     steps(home, job, (-20.0, 10), (0.0, 30))
-    assert snapshots(home, store).take().left_s == 70.0
+    assert snapshots(home, store).look().left_s == 70.0
 
 
 def test_a_job_that_runs_longer_than_any_before_it_is_not_foreseen(
@@ -304,8 +304,8 @@ def test_a_job_that_runs_longer_than_any_before_it_is_not_foreseen(
     for job in jobs[:3]:
         finish(store, job, -101, -1, Done(at=NOW - 1))
     claimed(store, jobs[3], NOW)
-    assert snapshots(home, store, NOW + 40).take().left_s == 60.0
-    assert snapshots(home, store, NOW + 101).take().left_s is None
+    assert snapshots(home, store, NOW + 40).look().left_s == 60.0
+    assert snapshots(home, store, NOW + 101).look().left_s is None
 
 
 def test_what_waits_for_its_time_or_nothing_at_all_is_not_foreseen(
@@ -314,12 +314,12 @@ def test_what_waits_for_its_time_or_nothing_at_all_is_not_foreseen(
     jobs = trainings(store, 5)
     for job in jobs[:3]:
         finish(store, job, -10, 0, Done(at=NOW))
-    assert snapshots(home, store).take().left_s is None, "nothing runs"
+    assert snapshots(home, store).look().left_s is None, "nothing runs"
     claimed(store, jobs[3], NOW)
-    assert snapshots(home, store).take().left_s == 20.0
+    assert snapshots(home, store).look().left_s == 20.0
     later = a_spec(name="train/later", kind="train", terms=Terms(not_before=NOW + 9999))
     enqueue(store, later)
-    assert snapshots(home, store).take().left_s is None
+    assert snapshots(home, store).look().left_s is None
 
 
 def test_a_job_that_is_held_or_a_stopped_queue_comes_to_no_end(home: Home, store: Store) -> None:
@@ -328,9 +328,9 @@ def test_a_job_that_is_held_or_a_stopped_queue_comes_to_no_end(home: Home, store
         finish(store, job, -10, 0, Done(at=NOW))
     store.steering.hold(jobs[3:5], NOW)
     claimed(store, jobs[5], NOW)
-    assert snapshots(home, store).take().left_s == 20.0
+    assert snapshots(home, store).look().left_s == 20.0
     home.stop.write_text("{}")
-    assert snapshots(home, store).take().left_s is None
+    assert snapshots(home, store).look().left_s is None
 
 
 def test_a_run_s_time_left_is_its_own_whatever_else_is_queued(home: Home, store: Store) -> None:
@@ -342,13 +342,13 @@ def test_a_run_s_time_left_is_its_own_whatever_else_is_queued(home: Home, store:
     enqueue(store, a_spec(name="command/other"), run="night")
     later = a_spec(name="train/later", kind="train", terms=Terms(not_before=NOW + 9999))
     enqueue(store, later, run="later")
-    screen = snapshots(home, store).take()
+    screen = snapshots(home, store).look()
     assert screen.left_s is None
     assert screen.runs_left == {"test": 30.0}
     drawn = " ".join(one.text for one in progress(screen, 100))
     assert "test (about 30 s), night, later" in drawn
     home.stop.write_text("{}")
-    assert snapshots(home, store).take().runs_left == {}
+    assert snapshots(home, store).look().runs_left == {}
 
 
 def test_one_run_has_its_time_left_beside_a_program(home: Home, store: Store) -> None:
@@ -357,13 +357,13 @@ def test_one_run_has_its_time_left_beside_a_program(home: Home, store: Store) ->
         finish(store, job, -10, 0, Done(at=NOW))
     claimed(store, jobs[3], NOW)
     enqueue(store, a_spec(name="command/any"), run="add")
-    (drawn,) = progress(snapshots(home, store).take(), 100)
+    (drawn,) = progress(snapshots(home, store).look(), 100)
     assert " 3 of 5  about 20 s left (" in drawn.text
 
 
 def test_single_jobs_are_no_run_that_can_be_complete(home: Home, store: Store) -> None:
     enqueue(store, a_spec(), run="add")
-    assert snapshots(home, store).take().active == {}
+    assert snapshots(home, store).look().active == {}
 
 
 def test_what_ended_is_told_however_many_jobs_were_queued_since(home: Home, store: Store) -> None:
@@ -371,13 +371,13 @@ def test_what_ended_is_told_however_many_jobs_were_queued_since(home: Home, stor
     finish(store, a, -90, -60, Done(at=NOW - 60))
     finish(store, b, -90, -30, Failed(at=NOW - 30, error="boom"))
     enqueue(store, *(a_spec(name=f"command/{number}") for number in range(500)))
-    recent = snapshots(home, store).take().recent
+    recent = snapshots(home, store).look().recent
     assert [(one.line.id, one.state, one.reason) for one in recent] == [
         (b, State.FAILED, "boom"),
         (a, State.DONE, ""),
     ]
     finish(store, 3, -20, -10, Done(at=NOW - 10))
-    told = [(one.line.id, one.state) for one in snapshots(home, store).take().recent]
+    told = [(one.line.id, one.state) for one in snapshots(home, store).look().recent]
     assert told == [(3, State.DONE), (b, State.FAILED), (a, State.DONE)], "each only once"
 
 
@@ -385,7 +385,7 @@ def test_an_attempt_that_was_told_to_stop_has_not_failed(home: Home, store: Stor
     (job,) = enqueue(store, a_spec(terms=Terms(retries=1, backoff_s=0.0)))
     finish(store, job, -50, -40, Stopped(at=NOW - 40))
     finish(store, job, -30, -20, Failed(at=NOW - 20, error="boom"))
-    failed, stopped = snapshots(home, store).take().recent
+    failed, stopped = snapshots(home, store).look().recent
     assert (failed.state, failed.line.state) == (State.FAILED, State.QUEUED)
     assert (stopped.state, stopped.reason) == (State.QUEUED, "stopped, goes on later")
 
@@ -397,7 +397,7 @@ def test_each_attempt_is_told_with_its_own_time(home: Home, store: Store) -> Non
     finish(store, job, -50, -40, Failed(at=NOW - 40, error="boom"))
     store.steering.retry([job], NOW - 30)
     store.steering.cancel([job], NOW - 20)
-    told = [(one.state, one.seconds) for one in snapshots(home, store).take().recent]
+    told = [(one.state, one.seconds) for one in snapshots(home, store).look().recent]
     assert told == [(State.CANCELLED, None), (State.FAILED, 10.0), (State.FAILED, 30.0)]
 
 
@@ -405,7 +405,7 @@ def test_a_report_out_of_all_reason_is_none(home: Home, store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job, NOW)
     steps(home, job, (-20.0, 1), (float("nan"), 3), (float("inf"), 4), (-10.0, 10**400))
-    (work,) = snapshots(home, store).take().running
+    (work,) = snapshots(home, store).look().running
     assert work.step is not None
     assert (work.step.step, work.ends) == (1, None)
 
@@ -414,17 +414,17 @@ def test_groups_are_told_with_how_many_of_their_jobs_run(home: Home, store: Stor
     store.steering.limit("downloads", 2)
     (job,) = enqueue(store, a_spec(terms=Terms(group="downloads")))
     claimed(store, job)
-    (group,) = snapshots(home, store).take().groups
+    (group,) = snapshots(home, store).look().groups
     assert (group.name, group.limit, group.running) == ("downloads", 2, 1)
 
 
 def test_gpus_are_those_that_the_scheduler_saw_lately(home: Home, store: Store) -> None:
     write_look(home, SeenGpus(at=NOW - 2, gpus=(a_gpu(0, used=3, utilisation=0.5),)))
     taken = snapshots(home, store)
-    assert [gauge.gpu.label for gauge in taken.take().gpus] == ["cuda:0"]
-    assert taken.take().busy == {"GPU-0": (0.5, 0.5)}
-    assert snapshots(home, store, NOW + 60).take().gpus == ()
-    assert snapshots(home, store, NOW - 3600).take().gpus == (), "the clock was set back"
+    assert [gauge.gpu.label for gauge in taken.look().gpus] == ["cuda:0"]
+    assert taken.look().busy == {"GPU-0": (0.5, 0.5)}
+    assert snapshots(home, store, NOW + 60).look().gpus == ()
+    assert snapshots(home, store, NOW - 3600).look().gpus == (), "the clock was set back"
 
 
 def test_where_the_scheduler_does_not_look_the_lookout_does(home: Home, store: Store) -> None:
@@ -434,11 +434,11 @@ def test_where_the_scheduler_does_not_look_the_lookout_does(home: Home, store: S
         answers.wait(DEADLINE_S)
         return [a_gpu(1)]
 
-    taken = Snapshots(home, store, lookout=Lookout(look, seen.set), clock=Clock(NOW))
-    assert taken.take().gpus == (), "it is not waited for"
+    taken = Queue(home, store, lookout=Lookout(look, seen.set), clock=Clock(NOW))
+    assert taken.look().gpus == (), "it is not waited for"
     answers.set()
     assert seen.wait(DEADLINE_S)
-    assert [gauge.gpu.label for gauge in taken.take().gpus] == ["cuda:1"]
+    assert [gauge.gpu.label for gauge in taken.look().gpus] == ["cuda:1"]
 
 
 def test_the_memory_of_a_job_is_what_it_takes_its_most_and_what_it_asked(
@@ -467,7 +467,7 @@ def test_the_memory_of_a_job_is_what_it_takes_its_most_and_what_it_asked(
         "uuid": None,
     }
     attempt.memory.write_text(json.dumps(told))
-    (work,) = snapshots(home, store).take().running
+    (work,) = snapshots(home, store).look().running
     assert work.devices == "cuda:0,1"
     assert work.memory is not None
     assert (work.memory.now, work.memory.peak, work.memory.asked) == (3 * GIB, 4 * GIB, 8 * GIB)
@@ -480,7 +480,7 @@ def test_names_and_reasons_cannot_steer_a_terminal(home: Home, store: Store) -> 
     failed = Failed(at=NOW, error=f"said {steering}")
     store.scheduling.finish(claimed(store, job, NOW), failed, outputs={}, now=NOW)
     enqueue(store, a_spec(name=f"command/2{steering}", run=f"r{steering}"))
-    screen = snapshots(home, store).take(sought="command")
+    screen = snapshots(home, store).look(sought="command")
     assert repr(screen).isprintable()
     texts = [screen.waiting[0].name, screen.recent[0].reason, *screen.active]
     assert all(text.isprintable() for text in texts)
@@ -493,7 +493,7 @@ def test_a_program_without_a_name_is_told_by_what_it_runs(home: Home, store: Sto
         a_spec("x" * 99, name="command/2'"),
         a_spec("true", name="command/prep"),
     )
-    programs = [one.program for one in snapshots(home, store).take().waiting]
+    programs = [one.program for one in snapshots(home, store).look().waiting]
     assert programs == ["sleep '30 s'", "x" * 39 + "…", ""]
 
 
@@ -504,8 +504,8 @@ def test_looking_changes_nothing_and_waits_for_no_writer(home: Home, store: Stor
     before = store.read.data_version()
     with store.writing():
         enqueue(store, a_spec(name="command/2"))
-        assert taken.take().counts[State.QUEUED] == 1
-    assert taken.take().counts[State.QUEUED] == 2
+        assert taken.look().counts[State.QUEUED] == 1
+    assert taken.look().counts[State.QUEUED] == 2
     assert store.read.data_version() == before
     other.close()
 

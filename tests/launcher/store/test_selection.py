@@ -2,7 +2,7 @@ import pytest
 
 from launcher.cli.jobs import select
 from launcher.errors import UsageError
-from launcher.screens.snapshots import Snapshots
+from launcher.screens.snapshots import Queue
 from launcher.store.listings import JobFilter, Listing
 from launcher.store.queue import Store
 from launcher.system.paths import Home
@@ -22,7 +22,7 @@ def filled(store: Store) -> Store:
 
 def sought(home: Home, store: Store, text: str) -> tuple[set[int], set[int]]:
     """Return the jobs that `top` and the page list for a text."""
-    found = Snapshots(home, store, measures=False).take(sought=text).found or ()
+    found = Queue(home, store).look(sought=text).found or ()
     listed = Listing(store.database).jobs(JobFilter(text=text), 100).numbers
     return {job.id for job in found}, set(listed)
 

@@ -529,10 +529,10 @@ class Broken(Queue):
 
     works = True
 
-    def look(self, *, waiting: int, sought: str) -> Screen:
+    def look(self, *, waiting: int = 0, recent: int = 0, sought: str = "") -> Screen:
         if not self.works:
             raise sqlite3.OperationalError("disk I/O error")
-        return super().look(waiting=waiting, sought=sought)
+        return super().look(waiting=waiting, recent=10, sought=sought)
 
 
 def test_trouble_is_told_and_the_next_look_may_be_better(jobs: list[int], home: Home) -> None:
