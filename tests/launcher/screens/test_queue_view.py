@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.screens.gpu_view import LEGEND
 from launcher.screens.queue_view import head, listing, recent, running, screen_lines
 from launcher.screens.screen import Work
 from launcher.screens.terminal import in_ascii
@@ -113,8 +114,10 @@ def test_jobs_of_any_state_are_listed_with_it_in_words() -> None:
 
 def test_what_was_looked_for_takes_the_place_of_the_sections() -> None:
     screen = a_busy_screen()
-    nothing = screen_lines(replace(screen, found=(), sought="vit"), 80)[-1].text
-    assert nothing == "no job matches 'vit'"
+    nothing = screen_lines(replace(screen, found=(), sought="vit"), 80)
+    texts = [one.text for one in nothing]
+    assert texts.count("no job matches 'vit'") == 1
+    assert texts.index("no job matches 'vit'") < texts.index(LEGEND), "above what lies beside it"
     found = replace(screen, found=(a_line(7, "train/vit", State.DONE),), sought="vit")
     drawn = "\n".join(one.text for one in screen_lines(found, 80))
     assert "FOUND vit" in drawn
