@@ -24,7 +24,7 @@ from launcher.gpu.nvml import Nvml
 from launcher.screens.dashboard.app import Top
 from launcher.screens.gpu_view import Gauge
 from launcher.screens.screen import Screen
-from launcher.screens.snapshots import Queue
+from launcher.screens.snapshots import RECENT, Queue
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.files import write_atomic
@@ -47,9 +47,9 @@ class Renamed(Queue):
 
     others: Collection[int] = ()  # pids of other people's processes
 
-    def look(self, *, waiting: int, sought: str) -> Screen:
+    def look(self, *, waiting: int = 0, recent: int = RECENT, sought: str = "") -> Screen:
         """Return the screen as of now."""
-        screen = super().look(waiting=waiting, sought=sought)
+        screen = super().look(waiting=waiting, recent=recent, sought=sought)
         gpus = tuple(_renamed(gauge, self.others) for gauge in screen.gpus)
         return replace(screen, home=HOME, gpus=gpus, warnings=())
 

@@ -165,8 +165,8 @@ def _plain(text: bytes) -> bytes:
     return plain.feed(text) + plain.rest()
 
 
-def print_log(log: Path, lines: int | None, *, raw: bool) -> None:
-    """Print a log as it is now.
+def print_log(log: Path, lines: int | None, *, raw: bool) -> bool:
+    """Print a log as it is now; tell whether what follows begins a line of its own.
 
     Args:
         log: the file.
@@ -183,8 +183,11 @@ def print_log(log: Path, lines: int | None, *, raw: bool) -> None:
     with file, closing(Output(raw=raw)) as output:
         if lines is not None:
             file.seek(tail_offset(file, lines))
+        end = b"\n"
         while chunk := file.read(CHUNK_BYTES):
             output.write(chunk)
+            end = chunk[-1:]
+    return end == b"\n"
 
 
 def no_log(log: Path) -> UsageError:
@@ -383,13 +386,3 @@ class Followers:
 def header(job: JobRow, attempt: int) -> str:
     """Return what stands above a log where there are several, as `tail` writes it."""
     return f"==> {harmless(job.name)} (job {job.id}, attempt {attempt}) <=="
-
-
-def ends_with_newline(log: Path) -> bool:
-    """Tell whether what follows a log begins a line of its own."""
-    with log.open("rb") as file:
-        size = file.seek(0, 2)
-        if size == 0:
-            return True
-        file.seek(size - 1)
-        return file.read(1) == b"\n"

@@ -12,7 +12,6 @@ from launcher.errors import UsageError, counted
 from launcher.screens.follow_logs import (
     Followers,
     attempt_of,
-    ends_with_newline,
     header,
     no_log,
     print_log,
@@ -115,8 +114,7 @@ def _one_by_one(
                 records.append(_record(job, number, log, lines))
                 continue
             click.echo(f"{chr(10) if index else ''}{header(job, number)}")
-            print_log(log, lines, raw=raw)
-            if not ends_with_newline(log):
+            if not print_log(log, lines, raw=raw):
                 click.echo()
         except UsageError as error:  # one log that is gone hides no other
             click.echo(f"{harmless(job.name)}: {harmless(str(error))}", err=True)

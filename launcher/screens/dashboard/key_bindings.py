@@ -5,54 +5,46 @@ from collections.abc import Callable, Sequence
 from launcher.screens.dashboard.page import Drawn, Window
 from launcher.screens.text_table import Column, Line, Span, Tone, folded, line, table
 
-HINTS = (
-    ("?", "help"),
+_Keys = tuple[tuple[str, str], ...]
+_HELP_KEY, _BACK, _TURN = ("?", "help"), ("Esc", "back"), ("Tab", "next page")
+_STEER: _Keys = (
+    ("c", "cancel"),
+    ("r", "retry"),
+    ("h", "hold"),
+    ("l", "release"),
+    ("p u", "pause, resume"),
+    ("+ -", "priority"),
+)
+_WRITE: _Keys = (("e", "edit"), ("t n", "tags, note"))
+_COPY = ("y", "copy")
+HINTS: _Keys = (
+    _HELP_KEY,
     ("q", "quit"),
     ("Enter", "open"),
     ("/", "filter"),
-    ("c", "cancel"),
-    ("r", "retry"),
-    ("h", "hold"),
-    ("l", "release"),
-    ("p u", "pause, resume"),
-    ("+ -", "priority"),
+    *_STEER,
     ("L", "log"),
     ("m", "mark"),
     ("s", "sort"),
-    ("e", "edit"),
-    ("t n", "tags, note"),
-    ("y", "copy"),
+    *_WRITE,
+    _COPY,
     ("w", "why"),
     ("Tab", "next section"),
 )  # the first stay where there is little room
-JOB_HINTS = (
-    ("?", "help"),
-    ("Esc", "back"),
-    ("Tab", "next page"),
-    ("c", "cancel"),
-    ("r", "retry"),
-    ("h", "hold"),
-    ("l", "release"),
-    ("p u", "pause, resume"),
-    ("+ -", "priority"),
-    ("e", "edit"),
-    ("t n", "tags, note"),
-    ("y", "copy"),
-)
-LOG_HINTS = (
-    ("?", "help"),
-    ("Esc", "back"),
+JOB_HINTS: _Keys = (_HELP_KEY, _BACK, _TURN, *_STEER, *_WRITE, _COPY)
+LOG_HINTS: _Keys = (
+    _HELP_KEY,
+    _BACK,
     ("/", "search"),
     ("n N", "next, before"),
     ("g G", "begin, end"),
-    ("Tab", "next page"),
-    ("c", "cancel"),
-    ("r", "retry"),
-    ("y", "copy"),
+    _TURN,
+    *_STEER[:2],
+    _COPY,
 )
-METRICS_HINTS = (("?", "help"), ("Esc", "back"), ("[ ]", "metric"), ("Tab", "next page"))
+METRICS_HINTS: _Keys = (_HELP_KEY, _BACK, ("[ ]", "metric"), _TURN)
 # hints left out of a read-only screen
-WATCHING = frozenset({"c", "r", "h", "l", "p u", "+ -", "e", "t n"})
+WATCHING = frozenset(key for key, _ in (*_STEER, *_WRITE))
 _HELP = (
     (
         "everywhere",
@@ -144,7 +136,7 @@ def hints(keys: Sequence[tuple[str, str]], width: int) -> Line:
     return Line(tuple(spans))
 
 
-_HINTS = (("q", "back"), ("j k", "scroll"))
+_TEXT_HINTS = (("q", "back"), ("j k", "scroll"))
 _COPIED = "sent to the terminal's clipboard (OSC 52); where it takes none, copy from here"
 
 
@@ -152,7 +144,7 @@ class TextPage:
     """A page of text that does not change, such as help."""
 
     job = None
-    hints = _HINTS
+    hints = _TEXT_HINTS
 
     def __init__(self, text: Callable[[int], list[Line]]) -> None:
         """Begin at its top.

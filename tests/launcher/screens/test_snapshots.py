@@ -75,12 +75,12 @@ def test_a_running_job_tells_its_progress_its_rate_and_what_is_left(
 def test_the_word_of_a_program_counts_before_its_time_limit(home: Home, store: Store) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(time_limit_s=3600.0)))
     claim = claimed(store, job, now=NOW - 60)
-    assert [work.ends for work in snapshots(home, store).take().running] == [NOW + 3540]
+    assert [work.ends for work in snapshots(home, store).look().running] == [NOW + 3540]
     steps(home, job, (-20.0, 10), (-10.0, 20), (0.0, 30))
-    assert [work.ends for work in snapshots(home, store).take().running] == [NOW + 70]
+    assert [work.ends for work in snapshots(home, store).look().running] == [NOW + 70]
     assert [run.ends for run in said_by(home, claim, NOW)] == [NOW + 70]
     late = [NOW + 3540]  # all should be done by then, and it goes on
-    assert [work.ends for work in snapshots(home, store, NOW + 71).take().running] == late
+    assert [work.ends for work in snapshots(home, store, NOW + 71).look().running] == late
     assert [run.ends for run in said_by(home, claim, NOW + 71)] == late
     assert [run.ends for run in said_by(home, claim, NOW - 55)] == late, "asked for it too soon"
 
