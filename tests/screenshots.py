@@ -98,7 +98,9 @@ async def take(machine: Machine, gpus: Devices, folder: Path) -> None:
     for card in cards:
         gpus.set(card, util=0, power=52_000, temp=34)
     store = Store(machine.project.home)
-    queue = Renamed(machine.project.home, lookout=Lookout(Nvml().snapshot, _unneeded))
+    queue = Renamed(
+        machine.project.home, lookout=Lookout(Nvml().snapshot, _unneeded), measures=True
+    )
     with contextlib.closing(store), contextlib.closing(queue), strangers(gpus) as start:
         async with shown(queue) as (app, pilot):
             machine.serve()
