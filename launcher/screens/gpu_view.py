@@ -31,7 +31,7 @@ from launcher.system.files import Json
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import Identity, alive
 from launcher.units import format_bytes, format_seconds
-from launcher.workers.job import read_report
+from launcher.workers.job import Report, read_report
 
 OURS, OTHERS, PROMISED, FREE = "▓▒░·"
 LEGEND = f"memory: {OURS} ours  {OTHERS} others  {PROMISED} promised  {FREE} free"
@@ -364,14 +364,10 @@ def gauges_of(gpus: Sequence[GpuSnapshot], claims: Sequence[Claim], home: Home) 
         Gauge(
             gpu=gpu,
             guests=tuple(
-                Guest(
-                    job=claim.job,
-                    name=claim.spec.name,
-                    promised=claim.reservation,
-                    exclusive=claim.exclusive,
+                guest_of(
+                    claim,
+                    reports[claim.job],
                     pids=frozenset(pid for pid, job in owners.items() if job == claim.job),
-                    reported=None if (report := reports[claim.job]) is None else report.used,
-                    peak=None if report is None else report.most,
                 )
                 for claim in claims
                 if gpu.uuid in claim.gpus
@@ -380,6 +376,32 @@ def gauges_of(gpus: Sequence[GpuSnapshot], claims: Sequence[Claim], home: Home) 
         )
         for gpu in gpus
     ]
+
+
+def guest_of(
+    claim: Claim,
+    report: Report | None,
+    *,
+    pids: frozenset[int] = frozenset(),
+    reported: int | None = None,
+) -> Guest:
+    """Return an attempt as a guest of a GPU.
+
+    Args:
+        claim: the attempt.
+        report: what its worker says.
+        pids: its processes there.
+        reported: bytes that it uses, by a better source than its worker.
+    """
+    return Guest(
+        job=claim.job,
+        name=claim.spec.name,
+        promised=claim.reservation,
+        exclusive=claim.exclusive,
+        pids=pids,
+        reported=reported or (None if report is None else report.used),
+        peak=None if report is None else report.most,
+    )
 
 
 def _heads(claim: Claim, attempt: Attempt) -> tuple[Identity | None, ...]:

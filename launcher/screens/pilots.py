@@ -16,7 +16,7 @@ from launcher.backends.pilot_records import PilotRecords
 from launcher.backends.pilots_file import BackendRow, PilotRow, Pilots
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.screens.format import clock, first_line, iso
-from launcher.screens.gpu_view import Gauge, Guest
+from launcher.screens.gpu_view import Gauge, guest_of
 from launcher.screens.text_table import Column, Line, Span, Tone, line, table
 from launcher.store.rows import Claim
 from launcher.system.files import Json
@@ -225,20 +225,13 @@ def _news(path: Path) -> Iterator[News]:
 
 
 def _gauge(gpu: GpuSnapshot, node: str, claims: Sequence[Claim], seen: Seen, home: Home) -> Gauge:
-    guests = []
-    for claim in claims:
-        if gpu.uuid not in claim.gpus:
-            continue
-        report = read_report(home.attempt(claim.job, claim.number))
-        by_driver = seen.used.get(name_of(claim.job, claim.number), {}).get(gpu.uuid)
-        guests.append(
-            Guest(
-                job=claim.job,
-                name=claim.spec.name,
-                promised=claim.reservation,
-                exclusive=claim.exclusive,
-                reported=by_driver or (None if report is None else report.used),
-                peak=None if report is None else report.most,
-            )
+    guests = (
+        guest_of(
+            claim,
+            read_report(home.attempt(claim.job, claim.number)),
+            reported=seen.used.get(name_of(claim.job, claim.number), {}).get(gpu.uuid),
         )
+        for claim in claims
+        if gpu.uuid in claim.gpus
+    )
     return Gauge(gpu=gpu, node=node, guests=tuple(guests))

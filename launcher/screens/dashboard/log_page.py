@@ -241,11 +241,6 @@ class LogPage:
         self._goal: int | None = None  # the byte that is to be brought into sight
 
     @property
-    def searches(self) -> bool:
-        """A search is under way."""
-        return self._search is not None
-
-    @property
     def place(self) -> str:
         """Where in the log we are, or how far a search is."""
         if self._search is not None:
@@ -264,12 +259,9 @@ class LogPage:
         self.leave_search()
         if not text or self._log is None:
             return
-        same = text == self._text and self._hit is not None
+        hit = self._hit if text == self._text else None
         self._text = text
-        if same and self._hit is not None:
-            start = self._hit if backwards else self._hit + 1
-        else:
-            start = self._tail.place_of(self._window.top)
+        start = self._tail.place_of(self._window.top) if hit is None else hit + (not backwards)
         search = LogSearch(self._log, text, start=start, backwards=backwards)
         self._search, self._note = search, ""
         self._later(search.run)
@@ -294,9 +286,8 @@ class LogPage:
                 self._tail.anchor = None
                 self._window.follows, self._note = True, ""
             case "g" | "home":
-                self._goal = 0
-                self._tail.anchor = 0
-                self._window.follows, self._note = False, ""
+                self._look_at(0)
+                self._note = ""
             case _ if not self._turn(key):
                 return self._window.press(key)
         return True
@@ -333,9 +324,8 @@ class LogPage:
         elif search.hit is None:
             self._hit, self._note = None, f"{text!r} is not in this log"
         else:
-            self._hit = self._goal = search.hit
-            self._tail.anchor = search.hit
-            self._window.follows = False
+            self._hit = search.hit
+            self._look_at(search.hit)
             again = f" from the {'end' if search.backwards else 'beginning'}" * search.wrapped
             self._note = f"{text!r}{again}: n next, N before"
 
@@ -348,11 +338,13 @@ class LogPage:
             row = window.end - 1
         else:
             return False
-        place = tail.place_of(row)
-        self._goal = place
-        tail.anchor = place
-        window.follows = False
+        self._look_at(tail.place_of(row))
         return True
+
+    def _look_at(self, place: int) -> None:
+        """Show what lies around a byte of the log."""
+        self._goal = self._tail.anchor = place
+        self._window.follows = False
 
     def _reach_goal(self) -> None:
         """Scroll to the byte that is to be seen."""
