@@ -73,7 +73,7 @@ def propose(key: str, job: JobRow, store: Store) -> JobAction | str:
         store: is only read.
     """
     rule = _RULES[key]
-    action = JobAction(job, rule.verb, rule.done, rule.change, rule.after)
+    action = JobAction(job, f"{rule.many} job", rule.did, rule.change, rule.after)
     refusal = f"job {job.id} is {job.state}{rule.only}"
     if job.state not in rule.states:
         return _REFUSALS.get((key, job.state), refusal).format(job.id)
@@ -104,7 +104,9 @@ def _pause(store: Store, job: JobRow, now: float) -> list[int]:
 
 
 def _resuming(action: JobAction, _store: Store) -> JobAction | str:
-    return action if action.job.paused is not None else f"job {action.job.id} is not paused"
+    if action.job.paused is None:
+        return f"job {action.job.id} is not paused"
+    return action._replace(done="goes on")
 
 
 def _cancelling(action: JobAction, store: Store) -> JobAction:
@@ -133,9 +135,8 @@ def _reprioritising(action: JobAction, _store: Store, *, by: int) -> JobAction |
     job, priority = action.job, action.job.priority + by
     if not PRIORITY.holds(priority):
         return f"job {job.id} has priority {job.priority}: there is none beyond"
-    return action._replace(
-        tail=f": {job.priority} → {priority}?", done=f"given priority {priority}"
-    )
+    tail, done = f": {job.priority} → {priority}?", f"given priority {priority}"
+    return action._replace(verb="priority of job", tail=tail, done=done)
 
 
 def _prioritise(store: Store, job: JobRow, _now: float, *, by: int) -> list[int]:
@@ -164,9 +165,7 @@ class _Rule(NamedTuple):
 
     states: frozenset[State]  # of the jobs to which it can be done
     only: str  # why it cannot be done to another, behind its state
-    verb: str
-    done: str
-    many: str  # in the question about several jobs, before their number
+    many: str  # in the question, before the number of jobs
     did: str  # in the answer, behind it
     change: _Act
     after: Callable[[Home], object]
@@ -180,8 +179,6 @@ _RULES: Mapping[str, _Rule] = {
     "h": _Rule(
         frozenset({State.QUEUED}),
         ": only a queued job can be held",
-        "hold job",
-        "held",
         "hold",
         "held",
         _by(Steering.hold),
@@ -191,8 +188,6 @@ _RULES: Mapping[str, _Rule] = {
     "l": _Rule(
         frozenset({State.HELD}),
         ": only a held job can be released",
-        "release job",
-        "released",
         "release",
         "released",
         _by(Steering.release),
@@ -201,8 +196,6 @@ _RULES: Mapping[str, _Rule] = {
     "p": _Rule(
         _RUNS,
         ": only a running job can be paused",
-        "pause job",
-        "paused",
         "pause",
         "paused",
         _pause,
@@ -212,8 +205,6 @@ _RULES: Mapping[str, _Rule] = {
     "u": _Rule(
         _RUNS,
         ": only a paused job can be resumed",
-        "resume job",
-        "goes on",
         "resume",
         "resumed",
         _by(Steering.resume),
@@ -223,8 +214,6 @@ _RULES: Mapping[str, _Rule] = {
     _CANCEL: _Rule(
         OPEN,
         " already: there is nothing to cancel",
-        "cancel job",
-        "cancelled",
         "cancel",
         "cancelled",
         _by(Steering.cancel),
@@ -234,8 +223,6 @@ _RULES: Mapping[str, _Rule] = {
     "r": _Rule(
         ENDED - {State.DONE},
         ": only what ended can be retried",
-        "retry job",
-        "queued again",
         "retry",
         "queued again",
         _by(Steering.retry),
@@ -245,8 +232,6 @@ _RULES: Mapping[str, _Rule] = {
     "+": _Rule(
         _WAITS,
         _PRIORITY_MATTERS,
-        "priority of job",
-        "",
         "raise the priority of",
         "given more priority",
         partial(_prioritise, by=1),
@@ -256,8 +241,6 @@ _RULES: Mapping[str, _Rule] = {
     "-": _Rule(
         _WAITS,
         _PRIORITY_MATTERS,
-        "priority of job",
-        "",
         "lower the priority of",
         "given less priority",
         partial(_prioritise, by=-1),
