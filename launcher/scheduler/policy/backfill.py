@@ -6,9 +6,8 @@ from itertools import islice
 from math import inf
 
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, admits
-from launcher.scheduler.policy.explanations import cores
 from launcher.scheduler.policy.gpu_slot import Beside, Card, Turn
-from launcher.scheduler.policy.inventory import Inventory
+from launcher.scheduler.policy.inventory import Inventory, cores
 from launcher.scheduler.policy.model import Decision, Need, Wait, Waiting
 from launcher.units import format_seconds
 

@@ -46,18 +46,13 @@ def load_of(sm: object, slowdown: object) -> Load:
     )
 
 
-def slowdown_beside(job: Load, others: Sequence[Load]) -> float:
-    """Return how many times as long a job takes beside others, at least 1.
+def rates(group: Sequence[Load]) -> list[float]:
+    """Return how fast each of some jobs goes on while all of them are on one card; alone it is 1.
 
     What was measured counts first. Else jobs that together would use more than the whole card get of it in
     proportion to what they use alone. That is cautious: the driver counts the time in which a job has
     anything to do on the card, though it may occupy only a part of it.
     """
-    return 1 / rates([job, *others])[0]
-
-
-def rates(group: Sequence[Load]) -> list[float]:
-    """Return how fast each of some jobs goes on while all of them are on one card; alone it is 1."""
     more = min(len(group) - 1, MOST_COUNTED)
     if more <= 0:
         return [1.0] * len(group)
@@ -68,11 +63,6 @@ def rates(group: Sequence[Load]) -> list[float]:
         max(1.0, slowdown) ** -more if slowdown is not None else unknown if sm is None else crowded
         for sm, slowdown in group
     ]
-
-
-@lru_cache(maxsize=1 << 14)
-def _pays(job: Load, others: tuple[Load, ...]) -> bool:
-    return pays(job, others)
 
 
 def pays(job: Load, others: Sequence[Load]) -> bool:
@@ -94,7 +84,8 @@ def gain(job: Load, others: tuple[Load, ...]) -> float:
     return sum(rates([job, *others])) - sum(rates(others))
 
 
-def admits(job: Load, others: Sequence[Load], most: int | None) -> bool:
+@lru_cache(maxsize=1 << 14)
+def admits(job: Load, others: tuple[Load, ...], most: int | None) -> bool:
     """Tell whether a job may come to others on a card.
 
     Args:
@@ -108,7 +99,7 @@ def admits(job: Load, others: Sequence[Load], most: int | None) -> bool:
     if count > limit((job, *others), most):
         return False
     unknown = job == UNKNOWN_LOAD and others.count(UNKNOWN_LOAD) == len(others)
-    return unknown or _pays(job, tuple(others))
+    return unknown or pays(job, others)
 
 
 def limit(group: Sequence[Load], most: int | None) -> int:

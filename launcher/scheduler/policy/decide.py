@@ -29,10 +29,9 @@ from launcher.scheduler.policy.disciplines import (
     firm_from,
     rules_for,
 )
-from launcher.scheduler.policy.explanations import Lack, place_of, placed
 from launcher.scheduler.policy.fair_share import Yielding
 from launcher.scheduler.policy.gpu_slot import Card
-from launcher.scheduler.policy.inventory import Inventory
+from launcher.scheduler.policy.inventory import Inventory, Lack, place_of, placed
 from launcher.scheduler.policy.model import (
     Decision,
     Machine,

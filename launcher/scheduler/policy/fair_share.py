@@ -21,9 +21,8 @@ from launcher.accounts import OWN_HOME, Colleague, Lacking, Use, Wish
 from launcher.gpu.snapshot import CORES, JOBS, MEMORY, GpuSnapshot
 from launcher.job import CPU, Resources
 from launcher.scheduler.policy.backfill import FirstJobReservation, reserve
-from launcher.scheduler.policy.explanations import Lack, cores
 from launcher.scheduler.policy.gpu_slot import Card, is_visible
-from launcher.scheduler.policy.inventory import Inventory
+from launcher.scheduler.policy.inventory import Inventory, Lack, cores
 from launcher.scheduler.policy.model import Decision, Machine, Need, Running, Wait, Waiting, need_of
 from launcher.states import ReasonCode
 from launcher.units import format_bytes, format_seconds

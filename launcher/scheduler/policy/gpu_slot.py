@@ -28,7 +28,6 @@ class Card:
     """One GPU, with what is given away on it."""
 
     __slots__ = (
-        "_admitted",
         "_owed",
         "_said",
         "_turns",
@@ -78,7 +77,6 @@ class Card:
         )
         self.ours: list[Running] = []
         self.loads: tuple[Load, ...] = ()  # what each of ours does to it
-        self._admitted: dict[Load, bool] = {}
         self.exclusive_jobs = 0  # of ours, how many share it with none of ours
         self._turns = turns
         self._said = ""
@@ -116,7 +114,6 @@ class Card:
         self.free += used - self.load(job)
         self.ours.append(job)
         self.loads = (*self.loads, job.demand)
-        self._admitted = {}
         self.exclusive_jobs += job.exclusive
         self._said = ""
 
@@ -124,24 +121,17 @@ class Card:
         """Have a job's place back, and what it used."""
         self.ours = [running for running in self.ours if running is not job]
         self.loads = tuple(running.demand for running in self.ours)
-        self._admitted = {}
         self.free += self.load(job)
         self.exclusive_jobs -= job.exclusive
         self._said = ""
 
     def takes(self, need: Need) -> bool:
         """Tell whether a job can start here now."""
-        if not self._has_memory(need, self.free):
-            return False
-        if need.exclusive or not self.loads:
-            return not self.loads and (self.quiet or not need.exclusive)
-        return self.admits(need.load)
+        return self._holds(need, self.free, self.loads, exclusive=self.exclusive_jobs)
 
     def admits(self, load: Load) -> bool:
         """Tell whether a job pays beside ours that run here."""
-        if load not in self._admitted:
-            self._admitted[load] = not self.exclusive_jobs and admits(load, self.loads, self.most)
-        return self._admitted[load]
+        return not self.exclusive_jobs and admits(load, self.loads, self.most)
 
     def gain(self, load: Load) -> float:
         """Return how much more is done here in a second with a job than without it, to two digits."""
@@ -159,7 +149,7 @@ class Card:
         ours = sorted(self.ours, key=self._turn)
         for gone, job in enumerate(ours, start=1):
             free, exclusive = free + self.load(job), exclusive - job.exclusive
-            left = [each.demand for each in ours[gone:]]
+            left = tuple(each.demand for each in ours[gone:])
             if self._holds(need, free, left, exclusive=exclusive):
                 return self._turn(job)
         return None
@@ -167,21 +157,17 @@ class Card:
     def _turn(self, job: Running) -> Turn:
         return self._turns[id(job)]
 
-    def _holds(self, need: Need, free: int, beside: Sequence[Load], *, exclusive: int) -> bool:
+    def _holds(self, need: Need, free: int, beside: tuple[Load, ...], *, exclusive: int) -> bool:
         """Tell whether a job can run here beside others of ours, of which so many share with nobody."""
-        if not self._has_memory(need, free):
-            return False
-        if not beside:
-            return not need.exclusive or self.quiet
-        return not need.exclusive and not exclusive and admits(need.load, beside, self.most)
-
-    def _has_memory(self, need: Need, free: int) -> bool:
-        """Tell whether there is memory for a job, and nobody whom it does not bear beside it."""
         if self.shut or (need.excludes_others and self.guests):
             return False
         if need.into_reserve:
             free += self.reserve
-        return need.vram_request is None or need.vram_request <= free
+        if need.vram_request is not None and need.vram_request > free:
+            return False
+        if not beside:
+            return not need.exclusive or self.quiet
+        return not need.exclusive and not exclusive and admits(need.load, beside, self.most)
 
     def beside(self, need: Need, at: Turn) -> Beside:
         """Return for what there is room beside a job that starts at a time, and what will be there still."""
@@ -307,9 +293,10 @@ class Pool:
         self.cards = tuple(named)
         self.ours = [card for card in named if card.is_ours]  # as config.toml says
         sized = [card for card in self.ours if card.gpu.total]
-        self._totals = [card.gpu.total for card in sized]
-        self._unused = [card.unused for card in sized]
-        self._without_ours = [card.without_ours for card in self.ours]
+        # bytes of each: in all, while nobody works there, and once ours have ended
+        self.totals = [card.gpu.total for card in sized]
+        self.unused = [card.unused for card in sized]
+        self.without_ours = [card.without_ours for card in self.ours]
         # one that has failed and never reported its size gives no hope beside others that did
         silent = [card for card in self.ours if not card.gpu.total]
         self._guessed = len([card for card in silent if not (card.gpu.fault and sized)])
@@ -322,7 +309,7 @@ class Pool:
         self._lonely = _Ranking(_room_alone)
         self._likely = _Ranking(_likelihood)
         self._opening: tuple[Need, _Ranking] | None = None
-        self._reserve = self.cards[0].reserve if self.cards else 0
+        self.reserve = self.cards[0].reserve if self.cards else 0
         for card in self.cards:
             self.changed(card)
 
@@ -351,7 +338,7 @@ class Pool:
         least: int | None = next(islice(frees, need.count - 1, None), None)
         if least is None or need.vram_request is None:
             return least is not None
-        return least + self._reserve >= self._memory(need)
+        return least + self.reserve >= self._memory(need)
 
     def _has_room_beside(self, need: Need) -> bool:
         """Tell whether as many GPUs as a job needs can take it beside ours that run there, if any."""
@@ -392,39 +379,18 @@ class Pool:
         for time, _, at in self._opening[1].entries:
             yield time, self.cards[at]
 
-    def could(self, need: Need) -> bool:
-        """Tell whether enough GPUs could take a job if they were unused."""
-        return need.vram_request is None or self.large_enough(need) + self._guessed >= need.count
+    def hold(self, sizes: Iterable[int], need: Need) -> bool:
+        """Tell whether enough GPUs could take a job if they had so many bytes, and those of unknown size enough."""
+        return self.enough(sizes, need) + self._guessed >= need.count
 
-    def holds_unused(self, need: Need) -> bool:
-        """Tell whether enough GPUs could take a job if nobody worked on them."""
-        return self._count(self._unused, need) + self._guessed >= need.count
-
-    def holds_without_ours(self, need: Need) -> bool:
-        """Tell whether enough GPUs could take a job once ours have ended, and others who use much."""
-        return self._count(self._without_ours, need) >= need.count
-
-    def large_enough(self, need: Need) -> int:
-        """Return how many GPUs are known to be able to take a job if they were unused."""
-        return self._count(self._totals, need)
-
-    def _count(self, sizes: Iterable[int], need: Need) -> int:
+    def enough(self, sizes: Iterable[int], need: Need) -> int:
+        """Return how many GPUs could take a job if they had so many bytes."""
         wanted = self._memory(need)
         return sum(size >= wanted for size in sizes)
 
     def _memory(self, need: Need) -> int:
         """Return how many bytes a need takes of a GPU, with what is kept for others where it leaves that."""
-        return (need.vram_request or 0) + (0 if need.into_reserve else self._reserve)
-
-    @property
-    def most_unused(self) -> int:
-        """The most bytes that one of the GPUs leaves to a job when nobody works on it."""
-        return max(0, max(self._unused, default=0) - self._reserve)
-
-    @property
-    def largest(self) -> int:
-        """The most bytes that a job could have on one of the GPUs; 0 where no size is known."""
-        return max(0, max(self._totals, default=0) - self._reserve)
+        return (need.vram_request or 0) + (0 if need.into_reserve else self.reserve)
 
     def refusals(self, need: Need) -> str:
         """Return why none of the GPUs can be had, in numbers; the likeliest are named."""

@@ -1,6 +1,7 @@
 """What is left of a machine while decisions are made one after the other: cores, memory, groups, GPUs.
 
-What other homes of the machine leave us of its cores and of its main memory.
+What other homes of the machine leave us of its cores and of its main memory. Why a job starts where it does, why it
+cannot start now, and why the machine can never hold it: in words and numbers.
 """
 
 from collections import Counter
@@ -11,57 +12,70 @@ from itertools import count
 from math import inf
 from typing import NamedTuple
 
+from launcher.accounts import Lacking
 from launcher.gpu.snapshot import MEMORY, ForeignReservation, shares_cores
 from launcher.job import CPU, Resources
-from launcher.scheduler.policy.explanations import (
-    Lack,
-    Refusal,
-    cores,
-    kept_back,
-    no_gpu,
-    ram_too_small,
-    too_few,
-    too_large,
-    too_large_unused,
-)
 from launcher.scheduler.policy.gpu_slot import Card, Pool, Turn, is_visible
 from launcher.scheduler.policy.model import LEAST_S, Machine, Need, Running, Waiting, need_of
+from launcher.states import ReasonCode
+from launcher.system.files import Json
 from launcher.units import format_bytes
 
 
-class Shared(NamedTuple):
-    """What other homes leave us of cores or main memory, and what of theirs is in our way."""
+class Refusal(NamedTuple):
+    """Why a machine can never hold a job, even if it were unused."""
+
+    obstacle: str
+    needs: str = ""  # what of the job it is in the way of; empty: it says that itself
+    code: ReasonCode = ReasonCode.NEVER_FITS
+
+    @property
+    def text(self) -> str:
+        """Both as one sentence."""
+        return f"needs {self.needs}, and {self.obstacle}" if self.needs else self.obstacle
+
+
+class Lack(NamedTuple):
+    """Why a job cannot start now."""
+
+    need: str
+    situation: str = ""  # of the machine: other jobs that wait for the same have the same one
+    of: Lacking = "gpu"  # of what there is too little
+
+    @property
+    def text(self) -> str:
+        """Both as one sentence."""
+        return f"{self.need}; {self.situation}" if self.situation else self.need
+
+    def and_that(self, more: str) -> "Lack":
+        """Return the same with more of the machine's situation."""
+        return self._replace(situation=f"{self.situation}; {more}" if self.situation else more)
+
+    @property
+    def data(self) -> dict[str, Json]:
+        """Both for programs."""
+        return {"need": self.need, "situation": self.situation} if self.situation else {}
+
+
+class _Share(NamedTuple):
+    """What other homes have of cores or main memory."""
 
     there: int  # of which theirs are a part: our quota, or what the machine has
-    ours: int
     theirs: Counter[str]  # user → how much
 
     @property
-    def promised(self) -> int:
-        """How much others have in all."""
-        return sum(self.theirs.values())
+    def ours(self) -> int:
+        return self.there - self.theirs.total()
 
 
-def _share(quota: int, there: int, promises: Iterable[ForeignReservation]) -> Shared:
-    """Return what is left: what all reserve counts against the machine, and against a quota what shares it."""
+def _share(quota: int, there: int, promises: Iterable[ForeignReservation]) -> _Share:
+    """Return what leaves us less: what all reserve counts against the machine, and against a quota what shares it."""
     by_user, inside = Counter[str](), Counter[str]()
     for promise in promises:
         by_user[promise.user] += promise.amount
         if promise.inside:
             inside[promise.user] += promise.amount
-    of_quota = Shared(there=quota, ours=quota - sum(inside.values()), theirs=inside)
-    of_machine = Shared(there=there, ours=there - sum(by_user.values()), theirs=by_user)
-    return min(of_machine, of_quota, key=lambda shared: shared.ours)
-
-
-def shared(machine: Machine) -> tuple[Shared, Shared]:
-    """Return what is shared with other homes of the cores, and of main memory."""
-    cores_of = [item for item in machine.foreign if shares_cores(item.device, machine.cores)]
-    memory = [item for item in machine.foreign if item.device == MEMORY]
-    return (
-        _share(machine.cpus, machine.cores_there, cores_of),
-        _share(machine.ram, machine.memory_there, memory),
-    )
+    return min(_Share(there, by_user), _Share(quota, inside), key=lambda share: share.ours)
 
 
 def wants_gpu(resources: Resources, machine: Machine, visible: Sequence[str] | None = None) -> bool:
@@ -88,12 +102,15 @@ class Inventory:
         self.machine, self.explain = machine, explain
         self.turns: dict[int, Turn] = {}  # by identity of a running job: when it ends
         self._cards = {gpu.uuid: Card(gpu, machine, self.turns) for gpu in machine.gpus}
-        self._shared_cores, self._shared_ram = shared(machine)
+        foreign = machine.foreign
+        cores_of = [item for item in foreign if shares_cores(item.device, machine.cores)]
+        memory = [item for item in foreign if item.device == MEMORY]
+        self._shared_cores = _share(machine.cpus, machine.cores_there, cores_of)
+        self._shared_ram = _share(machine.ram, machine.memory_there, memory)
         self.cpus, self.ram = self._shared_cores.ours, self._shared_ram.ours
         self.unused_ram = machine.ram_free
         self._groups: Counter[str] = Counter()
-        self._given = 0
-        self._order = count()  # of equal ends
+        self._order = count()  # in which jobs were given, and of equal ends
         self._ends: list[tuple[float, int, Running]] = []  # a heap: who should have ended first
         self.running: dict[int, Running] = {}  # by identity: it is one of ours that was given
         self._pools: dict[tuple[object, ...], Pool] = {}
@@ -108,9 +125,8 @@ class Inventory:
     def give(self, run: Running) -> None:
         """Count what a job takes as taken."""
         self.running[id(run)] = run
-        self._given += 1
         if run.ends is None:
-            self.turns[id(run)] = (inf, self._given)
+            self.turns[id(run)] = (inf, next(self._order))
         else:
             self._expect(run, run.ends)
         self.cpus -= run.cpus
@@ -120,7 +136,7 @@ class Inventory:
         for uuid in run.devices:
             if uuid in self._cards:  # else the machine has lost it
                 self._cards[uuid].give(run)
-        self._changed(run, freed=False)
+        self._changed(run.devices, freed=False)
 
     def take_back(self, run: Running) -> None:
         """Count what an ended job took as free."""
@@ -132,13 +148,13 @@ class Inventory:
         for uuid in run.devices:
             if uuid in self._cards:
                 self._cards[uuid].take_back(run)
-        self._changed(run, freed=True)
+        self._changed(run.devices, freed=True)
 
     def others_take(self, uuid: str, amount: int) -> None:
         """Count memory of a GPU that others have taken since; less than 0: that they gave back."""
         card = self._cards[uuid]
         card.others, card.free = card.others + amount, card.free - amount
-        self._changed(Running(cpus=0, devices=(uuid,)), freed=amount < 0)
+        self._changed((uuid,), freed=amount < 0)
 
     def advance(self, now: float) -> None:
         """Expect a later end of what runs on although it should have ended: its forecast says when."""
@@ -149,20 +165,17 @@ class Inventory:
             end = run.forecast.end(run.since, now)
             if end is not None:
                 self._expect(run, max(end, now + LEAST_S))
-                self._refresh(run, freed=False)
+                self._changed(run.devices, freed=False)
 
     def _expect(self, run: Running, end: float) -> None:
         self.turns[id(run)] = (end, 0)
         if run.since is not None:
             heappush(self._ends, (end, next(self._order), run))
 
-    def _changed(self, run: Running, *, freed: bool) -> None:
+    def _changed(self, devices: Sequence[str], *, freed: bool) -> None:
         self._refused.clear()
-        self._refresh(run, freed=freed)
-
-    def _refresh(self, run: Running, *, freed: bool) -> None:
         for pool in self._pools.values():
-            for uuid in run.devices:
+            for uuid in devices:
                 if uuid in self._cards:
                     pool.changed(self._cards[uuid], freed=freed)
 
@@ -184,14 +197,12 @@ class Inventory:
         self, request: Waiting, needs: Sequence[Need], cpus: int
     ) -> tuple[Need | None, Lack | None]:
         """Return which of a job's needs can be met now, and what is missing for it, None where nothing is."""
-        lacks, first = self.lacks(request, cpus), next(iter(needs), None)
-        if first is None or lacks:
-            return first, lacks
-        lacks = self.lacks_gpu(first)
-        for other in needs[1:] if lacks else ():
-            if not self.lacks_gpu(other):
-                return other, None
-        return first, lacks
+        lacks = self.lacks(request, cpus)
+        if lacks or not needs:
+            return next(iter(needs), None), lacks
+        met = (need for need in needs if not self.lacks_gpu(need))
+        need = next(met, needs[0])
+        return need, self.lacks_gpu(need)
 
     def lacks(self, request: Waiting, cpus: int) -> Lack | None:
         """Return which cores or how much main memory is missing, None when there is enough."""
@@ -199,7 +210,7 @@ class Inventory:
             free, most = max(self.cpus, 0), self.machine.cpus
             need = f"needs {cores(cpus)}, {free} of {most} free"
             shared = self._shared_cores
-            theirs = min(shared.there, shared.promised)
+            theirs = min(shared.there, shared.theirs.total())
             if not theirs:
                 return Lack(need, of="cores")
             users = ", ".join(shared.theirs)
@@ -236,15 +247,13 @@ class Inventory:
     def _gpu_lack(self, need: Need, pool: Pool) -> Lack:
         if not self.explain:
             return Lack("has no room")
-        what = "a GPU that it shares with no other job" if need.exclusive else "a GPU"
+        what = "a GPU that it shares with no other job"  # as it is not known what it takes
         if need.vram_request is not None:
-            what = format_bytes(need.vram_request) + (
-                " on a GPU of its own" if need.exclusive else ""
-            )
+            alone = " on a GPU of its own" if need.exclusive else ""
+            what = f"{format_bytes(need.vram_request)}{alone}"
         if need.count > 1:
-            what = f"{need.count} GPUs" + (
-                f" with {what} each" if need.vram_request is not None else ""
-            )
+            each = "" if need.vram_request is None else f" with {what} each"
+            what = f"{need.count} GPUs{each}"
         return Lack(f"needs {what}", pool.refusals(need))
 
     # --- what this machine can never give
@@ -284,60 +293,141 @@ class Inventory:
         alone = replace(need, vram_request=request.enough, exclusive=True, into_reserve=True)
         pool = self.pool(need)
         ways = [need, alone]
-        if not pool.holds_without_ours(alone):
+        if pool.enough(pool.without_ours, alone) < need.count:
             # what was measured elsewhere, or when less was in use, proves nothing about this machine
             ways.append(replace(alone, vram_request=request.least))
-        return tuple(way for way in ways if pool.holds_unused(way)) or (need,)
+        return tuple(way for way in ways if pool.hold(pool.unused, way)) or (need,)
 
     def _never(self, request: Waiting, needs: Sequence[Need]) -> Refusal | None:
         asked, machine = request.resources, self.machine
         if asked.ram is not None and asked.ram > machine.ram:
-            return ram_too_small(asked.ram, machine)
+            has = f"this machine has {format_bytes(machine.ram)}"
+            return Refusal(f"needs {format_bytes(asked.ram)} of memory, {has}")
         if not needs:
             return None
         if not machine.gpus:
-            return no_gpu(machine)
+            absent = f" ({machine.absent})" if machine.absent else ""
+            return Refusal(f"this machine has none{absent}", "a GPU", ReasonCode.NO_GPU)
         need = needs[0]
         pool = self.pool(need)
         if len(pool.cards) < need.count:
-            return too_few(pool.cards, need, machine)
+            return Refusal(_offered(pool.cards, need, machine), _wanted(need))
         if len(pool.ours) < need.count:
-            return kept_back(pool.ours, need, machine)
+            return _kept_back(pool.ours, need, machine)
         if request.vram_request is None:
             return None
         asked_for = need_of(request)
         declared = asked.min_vram is not None and asked.min_vram >= request.vram_request
-        fits = pool.could(asked_for)
-        if any(map(pool.holds_unused, needs)) and (fits or not declared):
+        fits = pool.hold(pool.totals, asked_for)
+        if any(pool.hold(pool.unused, way) for way in needs) and (fits or not declared):
             return None
-        return (too_large_unused if fits else too_large)(asked_for, pool, machine)
+        return _too_large(asked_for, pool, unused=fits)
 
 
-def refusal(request: Waiting, machine: Machine) -> Refusal | None:
+def refusal(request: Waiting, machine: Machine, *, idle: bool = False) -> Refusal | None:
     """Return why a machine can never hold a job, even if it were unused; None where it can.
 
     Cores, main memory and GPUs are judged alike, by the hardware and by what [sharing] of config.toml
     leaves out. Where no GPU can be seen GPUs are not judged: a driver comes back, and until then
     the job waits with that reason.
+
+    Args:
+        request: the job.
+        machine: as it is now.
+        idle: what is in use of a GPU on which no process is listed is the driver's, and never free.
     """
-    gpus = tuple(gpu if gpu.used is None else replace(gpu, used=0) for gpu in machine.gpus)
+    gpus = tuple(
+        gpu if gpu.used is None or (idle and gpu.processes == ()) else replace(gpu, used=0)
+        for gpu in machine.gpus
+    )
     return Inventory(replace(machine, gpus=gpus)).asks(request)[0]
 
 
 def impossible(job: Waiting, machine: Machine) -> str:
-    """Return why a machine can never give what a job asks for, even if it were unused; '' where it can.
-
-    What is in use of a GPU on which no process is listed is the driver's, and never free.
-    """
+    """Return why a machine can never give what a job asks for, even if it were unused; '' where it can."""
     asked = job.resources
     if asked.cpus > machine.cpus:
         has = "1 may" if machine.cpus == 1 else f"{machine.cpus} may"
         return f"needs {cores(asked.cpus)}, and {has} be used on this machine"
     if not machine.gpus:
         job = replace(job, resources=Resources(cpus=asked.cpus, ram=asked.ram, device=CPU))
-    gpus = tuple(
-        gpu if gpu.used is None or gpu.processes == () else replace(gpu, used=0)
-        for gpu in machine.gpus
-    )
-    never = Inventory(replace(machine, gpus=gpus)).asks(job)[0]
+    never = refusal(job, machine, idle=True)
     return never.text if never else ""
+
+
+def placed(job: Waiting, given: Running, places: Sequence[Card]) -> str:
+    """Return why a job starts where it does, in numbers."""
+    if not places:
+        return f"on the CPU with {cores(given.cpus)}"
+    on = ", ".join(card.gpu.label for card in sorted(places, key=place_of))
+    free = format_bytes(min(card.free for card in places))
+    if given.reservation is None:
+        untried = job.source if job.vram_request is None else ""
+        why = untried or "nobody knows what it takes"
+        return f"on {on} without other jobs, as {why}; {free} free"
+    source = f" ({job.source})" if job.source else ""
+    alone = ", shared with no other job" if given.exclusive else ""
+    return f"on {on}: gets {format_bytes(given.reservation)}{source} of {free} free{alone}"
+
+
+def place_of(card: Card) -> tuple[int, int]:
+    """Return a GPU's place in PCI order."""
+    return card.gpu.index, card.gpu.mig or 0
+
+
+def _kept_back(ours: Sequence[Card], need: Need, machine: Machine) -> Refusal:
+    """Return why a job can have too few GPUs: config.toml keeps some of them back."""
+    devices = ", ".join(machine.rules.devices or ())
+    obstacle = f"[sharing] devices = [{devices}] of config.toml leaves {_gpus(len(ours))}"
+    return Refusal(obstacle, _wanted(need))
+
+
+def _wanted(need: Need) -> str:
+    device = need.device if need.device not in {"auto", "cuda"} else "a GPU"
+    return device if need.count == 1 else f"{need.count} GPUs"
+
+
+def _offered(pool: Sequence[Card], need: Need, machine: Machine) -> str:
+    if need.visible is not None:
+        seen = f"CUDA_VISIBLE_DEVICES={','.join(need.visible)}, with which it was queued,"
+        return f"{seen} shows {_gpus(len(pool))}"
+    if need.device not in {"auto", "cuda"}:
+        labels = ", ".join(gpu.label for gpu in machine.gpus)
+        return f"this machine has no such GPU, but {labels}" if not pool else "that is one"
+    divided = need.count > 1 and any(gpu.mig is not None for gpu in machine.gpus)
+    whole = " that are not divided" if divided else ""
+    return f"this machine has {len(pool) or 'none'}{whole}"
+
+
+def _too_large(need: Need, pool: Pool, *, unused: bool) -> Refusal:
+    """Return why too few GPUs are large enough, in numbers.
+
+    Args:
+        need: what a job asks of them.
+        pool: those that it may have.
+        unused: they would be, had the driver no part of them while nobody uses them.
+    """
+    kept = f", {format_bytes(pool.reserve)} are kept for others" if pool.reserve else ""
+    asked = format_bytes(need.vram_request or 0)
+    if need.count > 1:
+        asked += f" on each of {need.count} GPUs"
+    sizes, which = (pool.unused, "emptiest") if unused else (pool.totals, "largest")
+    where = pool.cards[0].gpu.label if len(pool.cards) == 1 else f"this machine's {which} GPU"
+    room = format_bytes(max(0, max(sizes, default=0) - pool.reserve))
+    why = f"{where} has {room} for it{kept}"
+    if unused:
+        why = f"{where} has {room} for it while nobody uses it{kept}, and the driver has the rest; ask for less"
+    elif need.count > 1:
+        enough = pool.enough(sizes, need)
+        have = "has" if enough < 2 else "have"
+        why = f"{enough or 'none'} of its {len(pool.cards)} GPUs {have} so much{kept}"
+    return Refusal(f"can never fit: {why}", asked)
+
+
+def _gpus(count: int) -> str:
+    return {0: "none", 1: "one GPU"}.get(count, f"{count} GPUs")
+
+
+def cores(count: int) -> str:
+    """Return a number of cores in words."""
+    return "1 core" if count == 1 else f"{count} cores"

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf, nan
 from typing import Any
@@ -17,7 +18,6 @@ from launcher.scheduler.policy.co_location import (
     load_of,
     pays,
     rates,
-    slowdown_beside,
 )
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.model import Machine, Running, Start, Wait
@@ -26,6 +26,10 @@ from tests.build import GIB, a_gpu, a_waiting
 
 uses = st.floats(0, 1)
 loads = st.builds(load_of, st.none() | uses, st.none() | st.floats(1, 4, allow_nan=False))
+
+
+def slowdown_beside(job: Load, others: Sequence[Load]) -> float:
+    return 1 / rates([job, *others])[0]
 
 
 def test_two_jobs_that_leave_the_card_time_for_each_other_only_pay_for_switching() -> None:
@@ -108,18 +112,18 @@ def test_who_was_faster_beside_others_was_not_slowed_down() -> None:
 
 
 def test_two_unknown_jobs_share_a_card_and_a_third_comes_when_all_are_known() -> None:
-    assert admits(UNKNOWN_LOAD, [UNKNOWN_LOAD] * (MOST_UNKNOWN - 1), None)
-    assert not admits(UNKNOWN_LOAD, [UNKNOWN_LOAD] * MOST_UNKNOWN, None)
+    assert admits(UNKNOWN_LOAD, tuple([UNKNOWN_LOAD] * (MOST_UNKNOWN - 1)), None)
+    assert not admits(UNKNOWN_LOAD, tuple([UNKNOWN_LOAD] * MOST_UNKNOWN), None)
     light = Load(sm=0.2)
-    assert not admits(light, [UNKNOWN_LOAD, light], None)
-    assert admits(light, [light, light], None)
+    assert not admits(light, tuple([UNKNOWN_LOAD, light]), None)
+    assert admits(light, tuple([light, light]), None)
 
 
 def test_the_owners_limit_holds_and_is_believed_where_nothing_is_known() -> None:
-    assert admits(UNKNOWN_LOAD, [UNKNOWN_LOAD] * 3, 4)
-    assert not admits(UNKNOWN_LOAD, [UNKNOWN_LOAD] * 4, 4)
-    assert not admits(Load(sm=0.1), [Load(sm=0.1)], 1)
-    assert not admits(Load(sm=1.0), [Load(sm=1.0)], 4)
+    assert admits(UNKNOWN_LOAD, tuple([UNKNOWN_LOAD] * 3), 4)
+    assert not admits(UNKNOWN_LOAD, tuple([UNKNOWN_LOAD] * 4), 4)
+    assert not admits(Load(sm=0.1), tuple([Load(sm=0.1)]), 1)
+    assert not admits(Load(sm=1.0), tuple([Load(sm=1.0)]), 4)
 
 
 # --- as the policy decides
@@ -173,4 +177,4 @@ def test_a_third_unknown_job_waits_until_it_is_known_what_the_others_use() -> No
 
 def test_hundreds_on_a_card_of_which_each_hangs_overflow_nothing() -> None:
     hung = Load(sm=0.5, slowdown=100.0)
-    assert not admits(hung, [hung] * 500, 1000)
+    assert not admits(hung, tuple([hung] * 500), 1000)
