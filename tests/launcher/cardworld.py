@@ -66,7 +66,7 @@ def has_room(gpu: GpuSnapshot, one: Waiting, running: Sequence[Running], machine
         return False
     if one.exclusive:
         return not ours and quiet(gpu, running, machine)
-    beside = [other.demand for other in ours]
+    beside = tuple(other.demand for other in ours)
     return not any(other.exclusive for other in ours) and admits(
         one.demand, beside, machine.rules.max_per_gpu
     )

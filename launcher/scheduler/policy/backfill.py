@@ -117,7 +117,7 @@ def reserve(
     if places:  # of equally early ones that of the need that comes first
         opening, need, cards = min(places, key=lambda place: place[0])
         turns.append(opening)
-    if request.insists and others_block(inventory, request, cpus):
+    if request.insists and in_the_way(inventory, request, cpus)[0]:
         turns = [NEVER_KNOWN if turn is None else turn for turn in turns]
     times = [turn for turn in turns if turn is not None]
     if len(times) < len(turns):
@@ -140,23 +140,14 @@ def reserve(
     )
 
 
-def others_block(inventory: Inventory, request: Waiting, cpus: int) -> bool:
-    """Tell whether a job would have its cores and memory if other homes had reserved nothing."""
-    ram = request.resources.ram or 0
-    ours = inventory.running.values()
+def in_the_way(inventory: Inventory, request: Waiting, cpus: int) -> tuple[bool, bool]:
+    """Tell whether others' reservations keep cores or memory from a job, and whether jobs of ours have of these, too."""
+    ram, ours = request.resources.ram or 0, inventory.running.values()
     own_cpus, own_ram = sum(run.cpus for run in ours), sum(run.ram for run in ours)
-    lacks_cpus, lacks_ram = inventory.cpus + own_cpus < cpus, inventory.ram + own_ram < ram
-    return (lacks_cpus or lacks_ram) and inventory.unused_ram + own_ram >= ram
-
-
-def ours_block(inventory: Inventory, request: Waiting, cpus: int) -> bool:
-    """Tell whether jobs of ours have of what it lacks."""
-    ram = request.resources.ram or 0
-    lacks_cpus, lacks_ram = cpus > inventory.cpus, ram > inventory.ram
-    return any(
-        (lacks_cpus and run.cpus > 0) or (lacks_ram and run.ram > 0)
-        for run in inventory.running.values()
-    )
+    lacks = inventory.cpus + own_cpus < cpus or inventory.ram + own_ram < ram
+    others = lacks and inventory.unused_ram + own_ram >= ram
+    mine = (cpus > inventory.cpus and own_cpus > 0) or (ram > inventory.ram and own_ram > 0)
+    return others, mine
 
 
 def _turn_of(inventory: Inventory, wanted: int, free: int, what: str, now: float) -> Turn | None:

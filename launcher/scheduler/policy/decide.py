@@ -17,8 +17,7 @@ from math import inf
 from launcher.scheduler.policy.backfill import (
     SHOWN_S,
     FirstJobReservation,
-    others_block,
-    ours_block,
+    in_the_way,
     reserve,
 )
 from launcher.scheduler.policy.disciplines import (
@@ -29,9 +28,9 @@ from launcher.scheduler.policy.disciplines import (
     firm_from,
     rules_for,
 )
-from launcher.scheduler.policy.fair_share import Yielding
+from launcher.scheduler.policy.fair_share import Yielding, in_turn
 from launcher.scheduler.policy.gpu_slot import Card
-from launcher.scheduler.policy.inventory import Inventory, Lack, place_of, placed
+from launcher.scheduler.policy.inventory import Inventory, Lack, place_for, placed
 from launcher.scheduler.policy.model import (
     Decision,
     Machine,
@@ -99,18 +98,15 @@ class Policy:
         self._hinted = False  # the first job that does not fit was told when there is room
         self._started: dict[int, Running] = {}  # by job: what decisions have started
         self._reservation: FirstJobReservation | None = None
-        self._yielding: Yielding | None = None  # what is left to colleagues while we decide
+        self._yielding = Yielding(self.inventory, ())  # what is left to colleagues while we decide
 
     def decide(self, waiting: Sequence[Waiting], now: float) -> list[Decision]:
         """Return what happens to each waiting job; what starts counts as running from then on."""
         self._reservation, self._barred, self._hinted = None, "", False
         self.inventory.advance(now)
-        if self.inventory.machine.colleagues:
-            self._yielding = Yielding(self.inventory, now)
+        self._yielding = Yielding(self.inventory, in_turn(self.inventory.machine), now)
         decisions = [self._decide(request, now) for request in waiting]
-        if self._yielding is not None:
-            self._yielding.end()
-            self._yielding = None
+        self._yielding.end()
         return decisions
 
     def ended(self, job: int) -> None:
@@ -135,7 +131,7 @@ class Policy:
             return Wait(job=request.job, reason=self._barred, code=ReasonCode.WOULD_DELAY)
         cpus = min(request.resources.cpus, self.inventory.machine.cpus)
         need, lacks = self.inventory.missing(request, needs, cpus)
-        if self._yielding is not None:
+        if self.inventory.machine.colleagues:
             lacks, yields = self._yielding.judge(request, needs, need, lacks, cpus)
             if yields is not None:
                 self._bar_others(request)
@@ -180,9 +176,10 @@ class Policy:
                         f"from {format_seconds(round(firm_s))} on it is not put off any more"
                     )
             self._reservation = place if due else None
-            if (place is None or request.insists) and others_block(self.inventory, request, cpus):
-                behind_ours = ours_block(self.inventory, request, cpus)
-                return replace(_wait(request, lacks), for_others=True, behind_ours=behind_ours)
+            if place is None or request.insists:
+                for_others, behind_ours = in_the_way(self.inventory, request, cpus)
+                if for_others:
+                    return replace(_wait(request, lacks), for_others=True, behind_ours=behind_ours)
         kept = self._reservation
         return replace(_wait(request, lacks), kept_until=None if kept is None else kept.at[0])
 
@@ -195,25 +192,11 @@ class Policy:
     def _start(
         self, request: Waiting, need: Need | None, places: Sequence[Card], cpus: int, now: float
     ) -> Start:
-        run = Running(
-            job=request.job,
-            name=request.name,
-            cpus=cpus,
-            devices=tuple(card.gpu.uuid for card in sorted(places, key=place_of)),
-            ram=request.resources.ram or 0,
-            group=request.group,
-            reservation=_promised(request, need, places),
-            exclusive=need is not None and need.exclusive,
-            ends=_expected_end(request, now),
-            since=now,
-            forecast=request.forecast,
-            demand=request.demand,
-        )
+        run = place_for(request, need, places, cpus, now)
         reason = placed(request, run, places) if self.inventory.explain else "fits"
         self.inventory.give(run)
         self._started[request.job] = run
-        if self._yielding is not None:
-            self._yielding.take(request, places, need, cpus)
+        self._yielding.take(request, places, need, cpus)
         return Start(
             job=request.job,
             devices=run.devices,
@@ -229,9 +212,7 @@ class Policy:
         """Return the places for a job that could start, or why it must not: the first would wait longer."""
         first = self._reservation
         count = 0 if need is None else need.count
-        places = iter(()) if need is None else self.inventory.pool(need).places(need)
-        if self._yielding is not None:
-            places = self._yielding.beside(places, request, need)
+        places = self._yielding.places(request, need)
         if first is None:
             return [*islice(places, count)], ""
         # without the last place in its group the first job would be in no job's way any more
@@ -247,20 +228,3 @@ class Policy:
 
 def _wait(request: Waiting, lacks: Lack) -> Wait:
     return Wait(job=request.job, reason=lacks.text, data=lacks.data, lacks=lacks.of)
-
-
-def _expected_end(request: Waiting, now: float) -> float | None:
-    """Return when a job is expected to end that starts now; None: nobody knows."""
-    end = request.forecast.end(now, now)
-    if end is not None:
-        return end
-    return None if request.seconds is None else now + request.seconds
-
-
-def _promised(request: Waiting, need: Need | None, places: Sequence[Card]) -> int | None:
-    """Return what is reserved for a job on each of its GPUs: its request, or what they have of it."""
-    if need is None or need.vram_request is None or request.vram_request is None:
-        return None
-    if not need.into_reserve:
-        return need.vram_request
-    return min(request.vram_request, *(card.free + card.reserve for card in places))

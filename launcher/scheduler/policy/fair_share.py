@@ -13,7 +13,6 @@ What one decision leaves to colleagues: a place that they can take now, or one t
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import islice
 from math import inf
 
@@ -22,7 +21,7 @@ from launcher.gpu.snapshot import CORES, JOBS, MEMORY, GpuSnapshot
 from launcher.job import CPU, Resources
 from launcher.scheduler.policy.backfill import FirstJobReservation, reserve
 from launcher.scheduler.policy.gpu_slot import Card, is_visible
-from launcher.scheduler.policy.inventory import Inventory, Lack, cores
+from launcher.scheduler.policy.inventory import Inventory, Lack, cores, place_for
 from launcher.scheduler.policy.model import Decision, Machine, Need, Running, Wait, Waiting, need_of
 from launcher.states import ReasonCode
 from launcher.units import format_bytes, format_seconds
@@ -85,20 +84,15 @@ def request_of(colleague: Colleague, machine: Machine) -> Waiting:
     return Waiting(
         job=-1,
         name=colleague.user,
-        resources=_resources(on_gpus, wish.cpus, wish.ram, wish.exclusive),
+        resources=Resources(
+            cpus=wish.cpus,
+            ram=wish.ram or None,
+            gpus=max(1, on_gpus),
+            device="cuda" if on_gpus else CPU,
+            exclusive=wish.exclusive and bool(on_gpus),
+        ),
         vram_request=vram,
         visible=wish.cards or None,
-    )
-
-
-@lru_cache(maxsize=256)  # equal ones are one, by which an inventory knows them
-def _resources(gpus: int, cpus: int, ram: int, exclusive: bool) -> Resources:
-    return Resources(
-        cpus=cpus,
-        ram=ram or None,
-        gpus=max(1, gpus),
-        device="cuda" if gpus else CPU,
-        exclusive=exclusive and bool(gpus),
     )
 
 
@@ -247,46 +241,35 @@ def _could(wish: Wish, machine: Machine) -> bool:
 class Yielding:
     """The places that are left to colleagues while our jobs are decided."""
 
-    def __init__(self, inventory: Inventory, now: float) -> None:
+    def __init__(
+        self, inventory: Inventory, colleagues: Iterable[Colleague], now: float = 0.0
+    ) -> None:
         """Give each colleague before whom we yield his place; `end` takes them back."""
         self._inventory, self._now = inventory, now
-        self._rooms: list[
-            Running
-        ] = []  # count as ours while it is decided, under their users' names
-        self._later: list[FirstJobReservation] = []  # likewise, as their jobs
+        self._first = {each.user: each for each in colleagues}
+        # these count as ours while it is decided, under their users' names: places that are there now, and that of
+        # who gets one when ours end
+        self._rooms: list[Running] = []
+        self._later: list[FirstJobReservation] = []
         self._known: dict[tuple[object, ...], Lack | None] = {}
-        self._first = {each.user: each for each in in_turn(self._inventory.machine)}
         for colleague in self._first.values():
             self._leave_to(colleague)
 
     def _leave_to(self, colleague: Colleague) -> None:
-        request = request_of(colleague, self._inventory.machine)
-        never, needs = self._inventory.asks(request)
-        if never:
-            return
-        cpus = min(request.resources.cpus, self._inventory.machine.cpus)
-        for taken in range(colleague.wish.count):
-            need, lacks = self._inventory.missing(request, needs, cpus)
-            if lacks is None:
-                self._take_room(request, need, cpus)
-                continue
-            later = None if taken else reserve(self._inventory, request, needs, cpus, self._now)
-            self._later += [] if later is None else [later]
-            return
-
-    def _take_room(self, request: Waiting, need: Need | None, cpus: int) -> None:
-        places = islice(self._places(need), 0 if need is None else need.count)
-        room = Running(
-            job=request.job,
-            name=request.name,
-            cpus=cpus,
-            devices=tuple(card.gpu.uuid for card in places),
-            ram=request.resources.ram or 0,
-            reservation=None if need is None else need.vram_request,
-            exclusive=need is not None and need.exclusive,
-        )
-        self._inventory.give(room)
-        self._rooms.append(room)
+        inventory, now = self._inventory, self._now
+        request = request_of(colleague, inventory.machine)
+        never, needs = inventory.asks(request)
+        cpus = min(request.resources.cpus, inventory.machine.cpus)
+        for taken in range(0 if never else colleague.wish.count):
+            need, lacks = inventory.missing(request, needs, cpus)
+            if lacks is not None:
+                later = None if taken else reserve(inventory, request, needs, cpus, now)
+                self._later += [] if later is None else [later]
+                return
+            places = [*islice(inventory.places(need), 0 if need is None else need.count)]
+            room = place_for(request, need, places, cpus, now)
+            inventory.give(room)
+            self._rooms.append(room)
 
     def end(self) -> None:
         """Take back what was left: who starts there tells of it himself."""
@@ -310,11 +293,10 @@ class Yielding:
             lacks: what it lacks now.
             cpus: how many cores it gets.
         """
-        user = "" if lacks else self._delayed(request, need, cpus)
         rooms = [room.name for room in self._rooms] if lacks else []
         if rooms:
             lacks = self._lacks_without_us(request, needs, cpus)
-            user = "" if lacks else rooms[0]
+        user = "" if lacks else rooms[0] if rooms else self._delayed(request, need, cpus)
         if not user:
             return lacks, None
         return lacks, Wait(
@@ -331,8 +313,7 @@ class Yielding:
         """
         key = (request.resources, request.vram_request, request.enough, request.visible)
         if key not in self._known:
-            for room in self._rooms:
-                self._inventory.take_back(room)
+            self.end()
             _, self._known[key] = self._inventory.missing(request, needs, cpus)
             for room in self._rooms:
                 self._inventory.give(room)
@@ -341,14 +322,16 @@ class Yielding:
     def _delayed(self, request: Waiting, need: Need | None, cpus: int) -> str:
         """Return whom a job delays that would have room, '' where it delays nobody."""
         kept = self._in_the_way(request)
+        if not kept:
+            return ""
         ram, count = request.resources.ram or 0, 0 if need is None else need.count
         lacks = any(cpus > later.cpus or ram > later.ram for later in kept)
-        free = [*islice(self.beside(self._places(need), request, need), count)] if kept else []
-        return kept[0].job if kept and (lacks or len(free) < count) else ""
+        free = [*islice(self.places(request, need), count)]
+        return kept[0].job if lacks or len(free) < count else ""
 
-    def beside(self, places: Iterator[Card], request: Waiting, need: Need | None) -> Iterator[Card]:
-        """Give those GPUs on which a job puts off no colleague who gets a place when ours end."""
-        kept = self._in_the_way(request)
+    def places(self, request: Waiting, need: Need | None) -> Iterator[Card]:
+        """Give the GPUs, the best first, on which a job puts off no colleague who gets a place when ours end."""
+        kept, places = self._in_the_way(request), self._inventory.places(need)
         return (card for card in places if all(later.leaves(card, need) for later in kept))
 
     def take(self, request: Waiting, places: Sequence[Card], need: Need | None, cpus: int) -> None:
@@ -358,6 +341,3 @@ class Yielding:
 
     def _in_the_way(self, request: Waiting) -> list[FirstJobReservation]:
         return [later for later in self._later if not later.ends_before(request, self._now)]
-
-    def _places(self, need: Need | None) -> Iterator[Card]:
-        return iter(()) if need is None else self._inventory.pool(need).places(need)

@@ -5,7 +5,7 @@ cannot start now, and why the machine can never hold it: in words and numbers.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from heapq import heappop, heappush
 from itertools import count
@@ -200,9 +200,11 @@ class Inventory:
         lacks = self.lacks(request, cpus)
         if lacks or not needs:
             return next(iter(needs), None), lacks
-        met = (need for need in needs if not self.lacks_gpu(need))
-        need = next(met, needs[0])
-        return need, self.lacks_gpu(need)
+        lacks = self.lacks_gpu(needs[0])
+        for other in needs[1:] if lacks else ():
+            if not self.lacks_gpu(other):
+                return other, None
+        return needs[0], lacks
 
     def lacks(self, request: Waiting, cpus: int) -> Lack | None:
         """Return which cores or how much main memory is missing, None when there is enough."""
@@ -236,6 +238,10 @@ class Inventory:
         if key not in self._pools:
             self._pools[key] = Pool(self._cards.values(), need)
         return self._pools[key]
+
+    def places(self, need: Need | None) -> Iterator[Card]:
+        """Give the GPUs that can take a job now, the best first; none, where it needs none."""
+        return iter(()) if need is None else self.pool(need).places(need)
 
     def lacks_gpu(self, need: Need) -> Lack | None:
         """Return in numbers why there is no GPU for a job now, None where there is one."""
@@ -353,6 +359,40 @@ def impossible(job: Waiting, machine: Machine) -> str:
         job = replace(job, resources=Resources(cpus=asked.cpus, ram=asked.ram, device=CPU))
     never = refusal(job, machine, idle=True)
     return never.text if never else ""
+
+
+def place_for(
+    request: Waiting, need: Need | None, places: Sequence[Card], cpus: int, now: float
+) -> Running:
+    """Return what a job has of the machine that starts now.
+
+    Args:
+        request: the job.
+        need: what it gets of GPUs.
+        places: these GPUs.
+        cpus: how many cores it gets.
+        now: on the clock of `Running.ends`.
+    """
+    promised = None if need is None or request.vram_request is None else need.vram_request
+    if promised is not None and need is not None and need.into_reserve:
+        promised = min(request.vram_request or 0, *(card.free + card.reserve for card in places))
+    ends = request.forecast.end(now, now)
+    if ends is None and request.seconds is not None:
+        ends = now + request.seconds
+    return Running(
+        job=request.job,
+        name=request.name,
+        cpus=cpus,
+        devices=tuple(card.gpu.uuid for card in sorted(places, key=place_of)),
+        ram=request.resources.ram or 0,
+        group=request.group,
+        reservation=promised,
+        exclusive=need is not None and need.exclusive,
+        ends=ends,
+        since=now,
+        forecast=request.forecast,
+        demand=request.demand,
+    )
 
 
 def placed(job: Waiting, given: Running, places: Sequence[Card]) -> str:

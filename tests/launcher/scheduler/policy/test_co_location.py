@@ -115,15 +115,15 @@ def test_two_unknown_jobs_share_a_card_and_a_third_comes_when_all_are_known() ->
     assert admits(UNKNOWN_LOAD, tuple([UNKNOWN_LOAD] * (MOST_UNKNOWN - 1)), None)
     assert not admits(UNKNOWN_LOAD, tuple([UNKNOWN_LOAD] * MOST_UNKNOWN), None)
     light = Load(sm=0.2)
-    assert not admits(light, tuple([UNKNOWN_LOAD, light]), None)
-    assert admits(light, tuple([light, light]), None)
+    assert not admits(light, (UNKNOWN_LOAD, light), None)
+    assert admits(light, (light, light), None)
 
 
 def test_the_owners_limit_holds_and_is_believed_where_nothing_is_known() -> None:
     assert admits(UNKNOWN_LOAD, tuple([UNKNOWN_LOAD] * 3), 4)
     assert not admits(UNKNOWN_LOAD, tuple([UNKNOWN_LOAD] * 4), 4)
-    assert not admits(Load(sm=0.1), tuple([Load(sm=0.1)]), 1)
-    assert not admits(Load(sm=1.0), tuple([Load(sm=1.0)]), 4)
+    assert not admits(Load(sm=0.1), (Load(sm=0.1),), 1)
+    assert not admits(Load(sm=1.0), (Load(sm=1.0),), 4)
 
 
 # --- as the policy decides
