@@ -9,11 +9,11 @@ from dataclasses import replace
 from enum import StrEnum
 from heapq import heappop, heappush
 from math import inf
+from typing import Any
 
 from launcher.accounts import NO_ACCOUNT, Account
-from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources
-from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, load_of
 from launcher.scheduler.policy.decide import Policy
 from launcher.scheduler.policy.disciplines import (
     PATIENCE,
@@ -134,16 +134,16 @@ class Knowledge:
             return job.group, self._least.get(job.index, 0)
         return "", job.vram if self._whole is None else self._whole
 
-    def told(self, job: TraceJob, waiting: Waiting) -> Waiting:
-        """Return a job as the policy sees it, with its request."""
+    def told(self, job: TraceJob) -> dict[str, Any]:
+        """Return what a `Waiting` tells of memory."""
         if not self.learns_memory:
-            return replace(waiting, vram_request=self.claim(job)[1])
+            return {"vram_request": self.claim(job)[1]}
         peaks = tuple(self._peaks.get((job.group, job.gpus), ()))
         least = self._least.get(job.index, 0)
         request, source = vram_request_of(None, least, Usage(peaks=peaks))
         wanted = (job.vram or 0) if least else 0
         enough = None if request is None else max([wanted, *peaks])
-        return replace(waiting, vram_request=request, source=source, enough=enough, least=wanted)
+        return {"vram_request": request, "source": source, "enough": enough, "least": wanted}
 
 
 class Patience:
@@ -184,26 +184,15 @@ class Patience:
         self._until.pop(index, None)
         self._waiting_s -= self._shares.pop(index, 0.0)
 
-    def started(self, job: TraceJob, now: float) -> None:
-        """Count a job among those that run: of its kind, and of all."""
-        self._count(job, 1, now)
-
-    def ended(self, job: TraceJob, began: float) -> None:
-        """Count a job among those that run no longer."""
-        self._count(job, -1, began)
-
     def give(
         self, fresh: Sequence[TraceJob], running_s: Callable[[float], float], now: float
-    ) -> Iterator[tuple[int, float]]:
+    ) -> None:
         """Let others pass new jobs for a while: as long as the queue is with them, and half as long again.
 
         Args:
             fresh: the new jobs that wait.
             running_s: returns the card-seconds that are left of all that runs.
             now: the time.
-
-        Yields:
-            Each job, and until when others may pass it.
         """
         if not fresh:
             return
@@ -215,7 +204,6 @@ class Patience:
             until = rank_of(job.submitted, job.priority) + PATIENCE * length_s
             self._until[job.index] = until
             heappush(self._heap, (until, job.index))
-            yield job.index, until
 
     def _mean(self, job: TraceJob, now: float) -> float:
         """Return how long a job takes on average, s; those alike that run count, too."""
@@ -225,40 +213,11 @@ class Patience:
             return forecast.mean(USUAL_S, count * now - began, count)
         return forecast.mean(USUAL_S)
 
-    def _count(self, job: TraceJob, by: int, began: float) -> None:
+    def count(self, job: TraceJob, by: int, began: float) -> None:
+        """Count a job among those that run, of its kind and of all; by -1: it does no longer."""
         for alike in ((job.group, job.gpus), None):
             count, sum_s = self._running.get(alike, (0, 0.0))
             self._running[alike] = (count + by, sum_s + by * began)
-
-
-class Node:
-    """The cards of one machine, and the policy over them."""
-
-    def __init__(self, gpus: tuple[GpuSnapshot, ...], rules: Rules, discipline: Discipline) -> None:
-        """Begin with empty cards.
-
-        Args:
-            gpus: its cards.
-            rules: how many jobs may share one.
-            discipline: the policy.
-        """
-        machine = Machine(cpus=PLENTY, ram=PLENTY, ram_free=PLENTY, gpus=gpus, rules=rules)
-        self.policy = Policy(machine, discipline=discipline, explain=False)
-        self._needs: dict[Ask, tuple[Need, ...]] = {}  # any of them will do
-
-    def learn(self, ask: Ask, seen: Waiting) -> None:
-        """Work out with what of its cards jobs can start, as far as it is known now.
-
-        Args:
-            ask: what these jobs ask for.
-            seen: one of them.
-        """
-        self._needs[ask] = self.policy.inventory.asks(seen)[1]
-
-    def has_room(self, ask: Ask) -> bool:
-        """Tell whether a job that asks for this could start now, were it the first."""
-        inventory = self.policy.inventory
-        return any(inventory.lacks_gpu(need) is None for need in self._needs[ask])
 
 
 class DecayedUse:
@@ -316,13 +275,18 @@ class Live:
         """
         self._discipline, self._knowledge = discipline, knowledge
         rules, machines = Rules(max_per_gpu=most, reserve=fleet.reserve), fleet.gpus()
-        self._nodes = [Node(gpus, rules, discipline) for gpus in machines]
+        plenty = Machine(cpus=PLENTY, ram=PLENTY, ram_free=PLENTY, rules=rules)
+        self._nodes = [  # a policy for each machine
+            Policy(replace(plenty, gpus=gpus), discipline=discipline, explain=False)
+            for gpus in machines
+        ]
+        self._needs: dict[tuple[Policy, Ask], tuple[Need, ...]] = {}  # any of them will do
         self._gpus = [gpu for gpus in machines for gpu in gpus]
         self._cards = {gpu.uuid: gpu.index for gpu in self._gpus}
         self._node_of = [
             node for node, gpus in zip(self._nodes, machines, strict=True) for _ in gpus
         ]
-        self._places: dict[int, Node] = {}  # where each job runs
+        self._places: dict[int, Policy] = {}  # where each job runs
         self._slowdown = slowdown
         self._use = DecayedUse() if users and discipline.keeps is Keeps.OVERDUE else None
         self._slowed: set[tuple[str, int]] = set()  # of which it was measured: groups and GPUs
@@ -331,9 +295,7 @@ class Live:
         self._jobs: dict[int, TraceJob] = {}
         self._resources: dict[Ask, Resources] = {}
         self._lanes: dict[Ask, dict[_Whose, list[_Entry]]] = {}  # heaps; none is empty
-        self._asks: dict[Ask, tuple[int | None, Load]] = {}  # what is known of its jobs now
         self._lane_of: dict[int, tuple[Ask, _Whose]] = {}  # of each job that waits
-        self._looks: dict[int, Waiting] = {}  # the jobs that were looked at
         self._new: list[TraceJob] = []  # they came at this moment
         self._ended = False  # something has, since a decision
         self._patience = Patience(knowledge, len(self._gpus), learns=discipline.foresees)
@@ -353,8 +315,8 @@ class Live:
 
     def take_back(self, job: TraceJob, took: float, now: float) -> bool:
         """Take back the cards of a job, and learn from it; it may have to run again."""
-        self._places.pop(job.index).policy.ended(job.index)
-        self._patience.ended(job, now - took)
+        self._places.pop(job.index).ended(job.index)
+        self._patience.count(job, -1, now - took)
         self._ended = True
         if self._use is not None:
             self._use.end(job.index, now)
@@ -377,7 +339,7 @@ class Live:
 
     def others_take(self, card: int, amount: int) -> None:
         """Count memory of a card that others have taken since; less than 0: that they gave back."""
-        self._node_of[card].policy.inventory.others_take(self._gpus[card].uuid, amount)
+        self._node_of[card].inventory.others_take(self._gpus[card].uuid, amount)
         self._ended = self._ended or amount < 0
 
     def starts(self, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
@@ -392,19 +354,20 @@ class Live:
             begun = begun and len(self._nodes) > 1
         self._ended = False
         if self._discipline.keeps is Keeps.OVERDUE:
-            self._give_patience(now)
+            fresh = [job for job in self._new if job.index in self._jobs]
+            self._patience.give(fresh, self._work_left, now)
         self._new.clear()
 
-    def _starts_on(self, node: Node, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
+    def _starts_on(self, node: Policy, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
         while line := self._line(node, now):
             begun = 0
-            for job, decision in zip(line, node.policy.decide(line, now), strict=True):
+            for job, decision in zip(line, node.decide(line, now), strict=True):
                 if isinstance(decision, Start):
                     begun += 1
                     cards = tuple(self._cards[uuid] for uuid in decision.devices)
                     self._places[job.job] = node
                     starting = self._begun(self._leave(job.job), decision)
-                    self._patience.started(starting, now)
+                    self._patience.count(starting, 1, now)
                     if self._use is not None:
                         self._use.begin(starting.index, starting.user, len(cards), now)
                     yield starting, cards
@@ -412,11 +375,11 @@ class Live:
                 break
             self._ended = True  # who comes next in its lane was not looked at
 
-    def _line(self, node: Node, now: float) -> list[Waiting]:
+    def _line(self, node: Policy, now: float) -> list[Waiting]:
         """Return the jobs that may start on a node, and the one whose place is kept, in the policy's order."""
         if self._discipline.keeps is Keeps.ALL:
             first = self._first()
-            return [] if first is None else [self._look(first)]
+            return [] if first is None else [self._seen(first)]
         lanes: Mapping[Ask, Iterable[_Whose]] = self._lanes
         if not self._ended:  # what did not start before does not start now, only what just came
             fresh = {self._lane_of[job.index] for job in self._new if job.index in self._jobs}
@@ -424,7 +387,7 @@ class Live:
         heads = [
             self._jobs[self._lanes[ask][whose][0][2]]
             for ask, open_lanes in lanes.items()
-            if node.has_room(ask)
+            if any(node.inventory.lacks_gpu(need) is None for need in self._needs[node, ask])
             for whose in open_lanes
         ]
         if not heads:
@@ -433,7 +396,7 @@ class Live:
         if kept is not None and all(job.index != kept for job in heads):
             heads.append(self._jobs[kept])
         heads.sort(key=self._rank)
-        line = arranged(map(self._look, heads), now, self._discipline)
+        line = arranged(map(self._seen, heads), now, self._discipline)
         if self._use is None:
             return line
         use = self._use.at(now)
@@ -463,7 +426,7 @@ class Live:
         until = self._patience.until(index)
         heads = [self._jobs[index], *(self._jobs[each[0][2]] for each in self._heaps())]
         equal = sorted((j for j in heads if self._patience.until(j.index) == until), key=self._rank)
-        return max(equal, key=lambda job: response_ratio(self._look(job), now)).index
+        return max(equal, key=lambda job: response_ratio(self._seen(job), now)).index
 
     def _entry(self, job: TraceJob) -> _Entry:
         """Return the place of a job within its lane: by age, and where that is the policy by duration."""
@@ -475,16 +438,6 @@ class Live:
 
     def _rank(self, job: TraceJob) -> tuple[float, int]:
         return rank_of(job.submitted, job.priority), job.index
-
-    def _look(self, job: TraceJob) -> Waiting:
-        look = self._looks.get(job.index)
-        if (
-            look is None
-            or (self._discipline.foresees and look.forecast is not self._knowledge.forecast(job))
-            or self._asks[self._lane_of[job.index][0]] != (look.vram_request, look.demand)
-        ):
-            look = self._looks[job.index] = self._seen(job)
-        return look
 
     def _begun(self, job: TraceJob, start: Start) -> TraceJob:
         """Return a job that starts, as long as it will run: less where it was promised too little."""
@@ -501,8 +454,7 @@ class Live:
         """Work out what of cards jobs of a lane can start with, as far as it is known now."""
         seen = self._seen(job)
         for node in self._nodes:
-            node.learn(ask, seen)
-        self._asks[ask] = seen.vram_request, seen.demand
+            self._needs[node, ask] = node.inventory.asks(seen)[1]
 
     def _lane(self, job: TraceJob) -> tuple[Ask, _Whose]:
         ask = (job.gpus, self._knowledge.claim(job), job.exclusive, self._learning(job))
@@ -514,20 +466,17 @@ class Live:
 
     def _seen(self, job: TraceJob) -> Waiting:
         forecast = self._knowledge.forecast(job) if self._discipline.foresees else UNKNOWN
-        waiting = Waiting(
+        slowed = self._learning(job) == job.group and (job.group, job.gpus) in self._slowed
+        return Waiting(
             job=job.index,
             resources=self._resources[self._lane_of[job.index][0]],
             seconds=forecast.quantile(LONG),
-            demand=self._demand(job),
+            demand=load_of(None, self._slowdown) if slowed else UNKNOWN_LOAD,
             forecast=forecast,
             since=rank_of(job.submitted, job.priority),
             patient_until=self._patience.until(job.index),
+            **self._knowledge.told(job),
         )
-        return self._knowledge.told(job, waiting)
-
-    def _demand(self, job: TraceJob) -> Load:
-        slowed = self._learning(job) == job.group and (job.group, job.gpus) in self._slowed
-        return load_of(None, self._slowdown) if slowed else UNKNOWN_LOAD
 
     def _leave(self, index: int) -> TraceJob:
         """Take a job out of the queue: it starts."""
@@ -544,16 +493,8 @@ class Live:
             del lanes[whose]
         if not lanes:
             del self._lanes[ask]
-        self._looks.pop(index, None)
         self._patience.leave(index)
         return job
 
-    def _give_patience(self, now: float) -> None:
-        """Let others pass the new jobs for a while."""
-        fresh = [job for job in self._new if job.index in self._jobs]
-        for index, until in self._patience.give(fresh, self._work_left, now):
-            if index in self._looks:
-                self._looks[index] = replace(self._looks[index], patient_until=until)
-
     def _work_left(self, now: float) -> float:
-        return sum(node.policy.work_left(now) for node in self._nodes)
+        return sum(node.work_left(now) for node in self._nodes)

@@ -1,5 +1,6 @@
 """How long a simulated job is passed by others: as long as in the real queue."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -21,19 +22,28 @@ def patience() -> Patience:
     return Patience(Knowledge(Foresight.KNOWN, Memory.KNOWN), 2, learns=True)
 
 
+def given(
+    patience: Patience, jobs: Sequence[TraceJob], left_s: float, now: float
+) -> dict[int, float]:
+    """Until when others may pass each of some new jobs."""
+    patience.give(jobs, lambda _: left_s, now)
+    return {job.index: patience.until(job.index) for job in jobs}
+
+
 def test_jobs_that_come_at_once_are_passed_equally_long_by_the_whole_queue(
     patience: Patience,
 ) -> None:
-    given = dict(patience.give(JOBS, lambda now: LEFT_S, 0.0))
-    assert given == dict.fromkeys((0, 1, 2), 1.5 * (200 + 60 + 40 + LEFT_S) / 2)
+    assert given(patience, JOBS, LEFT_S, 0.0) == dict.fromkeys(
+        (0, 1, 2), 1.5 * (200 + 60 + 40 + LEFT_S) / 2
+    )
 
 
 def test_a_later_job_is_passed_as_long_as_the_queue_is_with_it(patience: Patience) -> None:
-    assert len(list(patience.give(JOBS, lambda now: LEFT_S, 0.0))) == 3
+    assert len(given(patience, JOBS, LEFT_S, 0.0)) == 3
     patience.leave(1)
     patience.leave(2)
-    ((job, until),) = patience.give([a_job(3, 100.0, at=50.0)], lambda now: 0.0, 50.0)
-    assert (job, until) == (3, 50 + 1.5 * (200 + 100) / 2)
+    later = given(patience, [a_job(3, 100.0, at=50.0)], 0.0, 50.0)
+    assert later == {3: 50 + 1.5 * (200 + 100) / 2}
 
 
 def test_the_real_queue_passes_the_same_jobs_as_long(patience: Patience) -> None:
@@ -47,7 +57,7 @@ def test_the_real_queue_passes_the_same_jobs_as_long(patience: Patience) -> None
     lengths = QueueLengths()
     lengths.note(0.0, queue_length([(job, 1) for job in line], [], machine, 0.0))
     until = {job.job: job.patient_until for job in lengths.patient(line)}
-    assert until == dict(patience.give(JOBS, lambda now: 0.0, 0.0))
+    assert until == given(patience, JOBS, 0.0, 0.0)
 
 
 def test_of_jobs_that_came_at_once_the_shortest_gets_the_place_as_in_the_real_queue() -> None:
@@ -61,9 +71,9 @@ def test_of_jobs_that_came_at_once_the_shortest_gets_the_place_as_in_the_real_qu
 
 def test_a_job_that_comes_again_is_passed_as_long_as_the_queue_is_then(patience: Patience) -> None:
     job = a_job(0, 100.0)
-    assert dict(patience.give([job], lambda now: 0.0, 0.0)) == {0: 75.0}
+    assert given(patience, [job], 0.0, 0.0) == {0: 75.0}
     patience.leave(0)
     again = replace(job, submitted=80.0)
-    assert dict(patience.give([again], lambda now: 100.0, 80.0)) == {0: 80 + 150.0}
+    assert given(patience, [again], 100.0, 80.0) == {0: 80 + 150.0}
     assert patience.overdue(100.0) is None
     assert patience.overdue(231.0) == 0
