@@ -29,7 +29,7 @@ from launcher.scheduler.attempt_watch import Hearing, Launched, RunningAttempts
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.dispatch import Dispatch
 from launcher.scheduler.endings import Ended, Endings
-from launcher.scheduler.gpus.gpu_state import accelerators_of
+from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.gpus.reservation_exchange import ReservationExchange, UseMeter
 from launcher.scheduler.start_jobs import Launches, Succession
 from launcher.scheduler.turn import POLL_S, RETRY_S, Reasons, Requests, TurnResult
@@ -312,7 +312,7 @@ class Scheduler:
         self._sleeper = Sleeper(home)
         self._troubles = Troubles()
         mask = core_mask()
-        self._gpus = accelerators_of(
+        self._gpus = Accelerators(
             home,
             snapshot,
             self._sleeper.ring,

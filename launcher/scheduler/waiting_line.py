@@ -16,7 +16,7 @@ one with a point more: nobody waits for ever behind runs that are always new.
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import merge
-from math import inf, isfinite
+from math import inf
 from operator import itemgetter
 from statistics import median
 from types import MappingProxyType
@@ -29,10 +29,9 @@ from launcher.scheduler.policy.disciplines import (
     Discipline,
     QueueLengths,
     arranged,
-    length_of,
     queue_length,
 )
-from launcher.scheduler.policy.model import Machine, Running, Waiting, waiting
+from launcher.scheduler.policy.model import Machine, Running, Waiting, left_s, ran_s, waiting
 from launcher.store.rows import AGEING_S, ReadyJob
 from launcher.store.scheduler_actions import Scheduling
 
@@ -119,7 +118,7 @@ class Newcomers:
 
 def card_s_of(job: Running, now: float) -> float:
     """Return how many card-seconds a running job has had."""
-    return cards_of(job.devices, job.cpus) * _elapsed(job, now)
+    return cards_of(job.devices, job.cpus) * (ran_s(job, now) or 0.0)
 
 
 def virtual_times(
@@ -140,23 +139,9 @@ def _with_rest(
     vtimes = virtual_times(running, accounts, now)
     for job in running:
         if job.run in vtimes:
-            left = cards_of(job.devices, job.cpus) * _left(job, now)
+            left = cards_of(job.devices, job.cpus) * _expected(left_s(job, now), LEAST_S)
             vtimes[job.run] += left / accounts[job.run].share
     return vtimes
-
-
-def _left(job: Running, now: float) -> float:
-    """Return how long a running job is expected to go on: as long again, where nothing is known."""
-    elapsed, ends = _elapsed(job, now), job.ends
-    if job.forecast.seconds and job.since is not None:
-        ends = job.forecast.end(now - elapsed, now)
-    elif job.forecast.limit is not None:
-        ends = None  # a limit alone says little
-    return _expected(None if ends is None or ends <= now else ends - now, elapsed)
-
-
-def _elapsed(job: Running, now: float) -> float:
-    return max(0.0, now - job.since) if job.since is not None and isfinite(job.since) else 0.0
 
 
 def _foreseen(job: Waiting) -> float | None:
@@ -218,7 +203,8 @@ class WaitingLine:
         if self._lengths.due(now):
             heads = {job.lane_id: head for job, head in zip(ready, seen, strict=True)}
             counts = self._queue.waiting_by_lane()
-            self._lengths.note(now, queue_length(length_of(heads, counts), running, machine, now))
+            lanes = [(heads[lane], count) for lane, count in counts.items() if lane in heads]
+            self._lengths.note(now, queue_length(lanes, running, machine, now))
         accounts = self._accounts(ready, running, now)
         line = arranged(self._lengths.patient(seen), now, discipline)
         ordered = in_turn(line, running, accounts, now, discipline)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from launcher.accounts import Use
+from launcher.accounts import NO_USE
 from launcher.gpu.monitor import Lookout, Ours, Sight
 from launcher.gpu.reservation_files import ReservationWatch, reservations_folder
 from launcher.gpu.reservations import ReservationBoard
@@ -32,11 +32,6 @@ UNSEEN = "the GPUs are being looked at"
 logger = logging.getLogger(__name__)
 
 
-def no_use(_claims: Collection[Claim], _gpus: Sequence[GpuSnapshot]) -> Use:
-    """Return that nothing was used, where nobody counts it."""
-    return Use()
-
-
 class Accelerators:
     """All that one scheduler knows of GPUs; nothing of it needs to survive the scheduler.
 
@@ -51,12 +46,11 @@ class Accelerators:
         look: Callable[[], Sequence[GpuSnapshot]],
         wake: Callable[[], None],
         *,
-        board: ReservationBoard,
+        board: ReservationBoard | None = None,
         rules: Callable[[], Rules] = Rules,
         absent: Callable[[], str] = str,
         cores: int = -1,
-        meter: Meter = no_use,
-        watch: ReservationWatch | None = None,
+        meter: Meter = lambda _claims, _gpus: NO_USE,
     ) -> None:
         """Begin without having looked.
 
@@ -64,24 +58,23 @@ class Accelerators:
             home: of the queue.
             look: returns every GPU as it is now; it may hang.
             wake: called in another thread when there is news.
-            board: where other users' schedulers tell what they promise.
+            board: where other users' schedulers tell what they promise; None: where all do.
             rules: how GPUs are shared with them.
             absent: tells why no GPU can be seen, where none can.
             cores: the mask of those that jobs may be given.
             meter: returns what this home has used, and counts the attempts that run now.
-            watch: of the folder in which they tell it.
         """
-        ours = Ours()
+        ours, folder = Ours(), reservations_folder(os.environ)
         self._home, self._rules, self._absent = home, rules, absent
         self._lookout = Lookout(look, wake, ours=lambda: ours)
         self._ledger = Ledger(home, ours)
         self._sight: Sight | None = None
         self._limits = SentLimits(home)
         self.exchange = ReservationExchange(
-            board,
+            board or ReservationBoard(folder, home.folder, quotas=of_this_process()),
             ledger=self._ledger,
             meter=meter,
-            watch=watch or ReservationWatch(None),
+            watch=ReservationWatch(folder),
             cores=cores,
             sight=lambda: self._sight,
         )
@@ -206,40 +199,3 @@ class Accelerators:
 
     def _show(self) -> None:
         self._file.write(self._sight.gpus if self._sight else (), self.exchange.trouble)
-
-
-def accelerators_of(
-    home: Home,
-    snapshot: Callable[[], Sequence[GpuSnapshot]],
-    wake: Callable[[], None],
-    *,
-    board: ReservationBoard | None,
-    rules: Callable[[], Rules],
-    absent: Callable[[], str],
-    cores: int,
-    meter: Callable[[Collection[Claim], Sequence[GpuSnapshot]], Use],
-) -> Accelerators:
-    """Return what the scheduler of a home knows of GPUs; see `Accelerators`.
-
-    Args:
-        home: of the queue.
-        snapshot: returns every GPU as it is now.
-        wake: called when there is news.
-        board: where other users' schedulers tell what they promise; None: where all do.
-        rules: how GPUs are shared with them.
-        absent: tells why no GPU can be seen.
-        cores: the mask of those that jobs may be given.
-        meter: returns what this home has used.
-    """
-    folder = reservations_folder(os.environ)
-    return Accelerators(
-        home,
-        snapshot,
-        wake,
-        board=board or ReservationBoard(folder, home.folder, quotas=of_this_process()),
-        rules=rules,
-        absent=absent,
-        cores=cores,
-        meter=meter,
-        watch=ReservationWatch(folder),
-    )

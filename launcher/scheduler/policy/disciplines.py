@@ -17,14 +17,14 @@ be passed, and half as long again (`disciplines.PATIENCE`), and then its place i
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable
 from dataclasses import replace
 from enum import Enum
-from math import inf, isfinite
+from math import inf
 from typing import NamedTuple
 
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD
-from launcher.scheduler.policy.model import UNKNOWN, Machine, Running, Waiting
+from launcher.scheduler.policy.model import UNKNOWN, Machine, Running, Waiting, left_s, ran_s
 from launcher.store.rows import AGEING_S
 
 LEAST_S = 60.0  # shorter jobs count as so long: else one of a second would pass all others
@@ -253,12 +253,6 @@ STEP_S = 10.0  # lengths are remembered at most so often
 MOST_LENGTHS = 4096  # then each other one of the older half is forgotten
 
 
-def machine_share(gpus: int, cpus: int, machine: Machine) -> float:
-    """Return which part of a machine a job takes: of its GPUs or its cores, the larger part counts."""
-    of_gpus = gpus / len(machine.gpus) if machine.gpus else 0.0
-    return max(of_gpus, cpus / machine.cpus if machine.cpus > 0 else 0.0)
-
-
 def queue_length(
     waiting: Iterable[tuple[Waiting, int]], running: Iterable[Running], machine: Machine, now: float
 ) -> float:
@@ -271,33 +265,21 @@ def queue_length(
         now: on the clock of `Running.ends`.
     """
     length_s, runs = 0.0, [*running]
-    ran_s: dict[tuple[float, ...], list[float]] = defaultdict(
-        list
-    )  # by what is known of jobs alike
+    ran: dict[tuple[float, ...], list[float]] = defaultdict(list)  # by what is known of jobs alike
     for run in runs:
-        if run.since is not None and isfinite(run.since):
-            ran_s[run.forecast.seconds].append(max(0.0, now - run.since))
+        if (spent_s := ran_s(run, now)) is not None:
+            ran[run.forecast.seconds].append(spent_s)
+
+    def share(gpus: int, cpus: int) -> float:  # of the machine: the larger part counts
+        of_gpus = gpus / len(machine.gpus) if machine.gpus else 0.0
+        return max(of_gpus, cpus / machine.cpus if machine.cpus > 0 else 0.0)
+
     for job, count in waiting:
-        alike = ran_s[job.forecast.seconds]
+        alike = ran[job.forecast.seconds]
         mean = job.forecast.mean(USUAL_S, sum(alike), len(alike))
-        gpus = job.resources.gpus if machine.gpus and job.resources.may_need_gpu else 0
-        length_s += count * machine_share(gpus, job.resources.cpus, machine) * mean
-    for run in runs:
-        left_s = _left(run, now)
-        if isfinite(left_s) and left_s > 0:
-            length_s += machine_share(len(run.devices), run.cpus, machine) * left_s
-    return length_s
-
-
-def _left(run: Running, now: float) -> float:
-    """Return how long what runs goes on; as long again where only its limit is known, or nothing."""
-    ran_s = 0.0 if run.since is None else now - run.since
-    ends = run.ends
-    if run.since is not None and run.forecast.seconds:
-        ends = run.forecast.end(run.since, now)
-    elif run.forecast.limit is not None:
-        return min(ran_s, run.forecast.limit - ran_s)
-    return ran_s if ends is None or ends <= now else ends - now
+        gpus = job.resources.gpus if job.resources.may_need_gpu else 0
+        length_s += count * share(gpus, job.resources.cpus) * mean
+    return length_s + sum(share(len(run.devices), run.cpus) * left_s(run, now) for run in runs)
 
 
 class QueueLengths:
@@ -337,10 +319,3 @@ class QueueLengths:
         return [
             replace(job, patient_until=job.since + PATIENCE * self.at(job.since)) for job in waiting
         ]
-
-
-def length_of(
-    jobs: Mapping[int, Waiting], counts: Mapping[int, int]
-) -> Iterable[tuple[Waiting, int]]:
-    """Give of each lane its first job and how many jobs wait there; a lane without a first one is left out."""
-    return ((jobs[lane], count) for lane, count in counts.items() if lane in jobs)

@@ -313,3 +313,21 @@ def need_of(job: Waiting) -> Need:
         asked.exclusive,
         load=job.demand,
     )
+
+
+def ran_s(run: Running, now: float) -> float | None:
+    """Return for how long a job has run; None: unknown. A clock that was set back counts as no time at all."""
+    since = run.since
+    return None if since is None or not isfinite(since) else max(0.0, now - since)
+
+
+def left_s(run: Running, now: float) -> float:
+    """Return how long a running job goes on: as long again, where only its limit is known, or nothing."""
+    known, limit, ends = ran_s(run, now), run.forecast.limit, run.ends
+    spent_s = known or 0.0
+    if known is not None and run.forecast.seconds:
+        ends = run.forecast.end(now - spent_s, now)
+    elif limit is not None:
+        return max(0.0, min(spent_s, limit - spent_s))
+    left = spent_s if ends is None or ends <= now else ends - now
+    return left if isfinite(left) else 0.0

@@ -126,14 +126,8 @@ class _Scene:
         there = self._empty >= max(1, job.resources.gpus) and wait.code is ReasonCode.NO_ROOM
         if not (there or (self.nobody and wait.code in _SUSPECT)) or self.machine.colleagues:
             return False
-        asked, free = job.resources, self.inventory
-        never, needs = free.asks(job)
-        ram = min(free.ram, free.unused_ram)
-        if (
-            never
-            or min(asked.cpus, free.machine.cpus) > free.cpus
-            or (asked.ram or 0) > max(0, ram)
-        ):
+        never, needs = self.inventory.asks(job)
+        if never or self.inventory.lacks(job, min(job.resources.cpus, self.machine.cpus)):
             return False
         if needs:
             return len(self.deserted(needs[-1])) >= needs[-1].count
@@ -142,14 +136,14 @@ class _Scene:
     def deserted(self, need: Need) -> list[Card]:
         """Return the GPUs that a job may have and on which nobody is seen, the emptiest first."""
         if need not in self._deserted:
-            cards = [card for card in self.inventory.pool(need).cards if _is_deserted(card)]
+            cards = [
+                card
+                for card in self.inventory.pool(need).cards
+                if not (card.shut or card.ours or card.foreign or card.guests)
+                and _nobody_on(card.gpu)
+            ]
             self._deserted[need] = sorted(cards, key=lambda card: -_free(card.gpu))
         return self._deserted[need]
-
-
-def _is_deserted(card: Card) -> bool:
-    taken = card.shut or card.ours or card.foreign or card.guests
-    return not taken and _nobody_on(card.gpu)
 
 
 def _nobody_on(gpu: GpuSnapshot) -> bool:
@@ -201,16 +195,9 @@ def _named(wait: Wait, machine: Machine, patience_s: float) -> Wait:
         if left
         else "report it: that is a fault of the launcher"
     )
-    text = "; ".join(
-        filter(
-            None,
-            (
-                wait.reason,
-                f"nothing explains that for {format_seconds(patience_s)} or longer: nothing of "
-                "yours runs there, and nobody else is seen",
-                left,
-                advice,
-            ),
-        )
+    why = (
+        f"nothing explains that for {format_seconds(patience_s)} or longer: nothing of yours runs there, and nobody "
+        "else is seen"
     )
+    text = "; ".join(filter(None, (wait.reason, why, left, advice)))
     return replace(wait, reason=text, code=ReasonCode.UNEXPLAINED)
