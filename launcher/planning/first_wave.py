@@ -7,8 +7,8 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from launcher.gpu.monitor import Ours, Sight, look_once
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
-from launcher.job import CPU, Resources, is_exact, numbers_of
+from launcher.job import CPU, is_exact, numbers_of
 from launcher.planning.estimates import no_usage
 from launcher.planning.plan import PlannedJob
 from launcher.planning.queue_comparison import Action, ComparedJob
@@ -58,13 +58,12 @@ class MachineState(NamedTuple):
     account: Account = NO_ACCOUNT  # of the plan's run
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FirstWave:
+class FirstWave(NamedTuple):
     """What would start at once, were the plan queued now."""
 
-    starts: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (kind, device) → jobs
+    starts: Mapping[tuple[str, str], int] = {}  # (kind, device) → jobs
     hindrance: str = ""  # why the first job that does not start has to wait
-    hopeless: Mapping[str, int] = field(default_factory=dict)  # why jobs can never start → how many
+    hopeless: Mapping[str, int] = {}  # why jobs can never start → how many
 
     def record(self) -> dict[str, Json]:
         """Return the wave as JSON."""
@@ -112,7 +111,7 @@ def first_wave(
         hindrance = f"{blocked_job.name} waits for its GPU: {machine.absent}"
     hopeless = hopeless_jobs(compared_jobs, machine_state)
     hopeless |= hopeless_elsewhere(compared_jobs, backends)
-    return FirstWave(starts=dict(starts), hindrance=hindrance, hopeless=hopeless)
+    return FirstWave(starts, hindrance, hopeless)
 
 
 def _in_turn(requests: Sequence[Waiting], machine_state: MachineState) -> list[Waiting]:
@@ -140,12 +139,10 @@ def _line(
     line = [
         ready for ready in machine_state.ready if ready.id not in again and HERE in ready.lane.on
     ]
-    first = _first_of_each_lane(compared_jobs, machine_state.machine.cpus, machine_state.now)
-    for index, job in enumerate(first):
-        number = -1 - index
-        jobs[number] = job
+    for index, job in enumerate(_heads(compared_jobs, machine_state), start=1):
+        jobs[-index] = job
         rank = rank_of(machine_state.now, job.priority)
-        line.append(_ready(job, machine_state, number, rank))
+        line.append(_ready(job, machine_state, -index, rank))
     line.sort(key=lambda ready: (ready.rank, ready.id if ready.id > 0 else _LAST - ready.id))
     return jobs, line
 
@@ -155,18 +152,15 @@ def hopeless_jobs(
 ) -> dict[str, int]:
     """Return why jobs of the plan can never start on this machine, and how many those are."""
     counts: Counter[str] = Counter()
-    reasons: dict[tuple[object, ...], str] = {}
+    reasons: dict[Lane, str] = {}
     for compared in compared_jobs:
         if compared.action is Action.CACHED or not runs_only_here(compared.job.terms):
             continue
-        lane = _lane(compared.job, machine_state)
-        if (key := (lane.resources, lane.signature)) not in reasons:
-            job = _ready(compared.job, machine_state, 0, 0.0)
-            reasons[key] = impossible(
-                waiting(job, machine_state.usage(lane.signature)), machine_state.machine
-            )
-        if reasons[key]:
-            counts[reasons[key]] += 1
+        ready = _ready(compared.job, machine_state, 0, 0.0)
+        if (lane := ready.lane) not in reasons:
+            seen = waiting(ready, machine_state.usage(lane.signature))
+            reasons[lane] = impossible(seen, machine_state.machine)
+        counts.update([reasons[lane]] if reasons[lane] else [])
     return dict(counts)
 
 
@@ -179,14 +173,12 @@ def hopeless_elsewhere(compared_jobs: Iterable[ComparedJob], backends: Backends)
 
 def _ready(job: PlannedJob, machine_state: MachineState, number: int, rank: float) -> ReadyJob:
     """Return a job of the plan as the queue would have it."""
-    lane = _lane(job, machine_state)
-    numbers = None if is_exact(job.signature) else numbers_of(job.argv)
     return ReadyJob(
         id=number,
         rank=rank,
         lane_id=0,
-        lane=lane,
-        numbers=numbers,
+        lane=_lane(job, machine_state),
+        numbers=None if is_exact(job.signature) else numbers_of(job.argv),
         priority=job.priority,
         account=machine_state.account,
     )
@@ -194,37 +186,30 @@ def _ready(job: PlannedJob, machine_state: MachineState, number: int, rank: floa
 
 def _lane(job: PlannedJob, machine_state: MachineState) -> Lane:
     """Return the lane in which a job of the plan would wait."""
-    resources = job.resources
-    if not resources.may_need_gpu:
-        return Lane(group=job.terms.group, resources=resources, environment=WorkerEnvironment())
+    on_gpu = job.resources.may_need_gpu
     return Lane(
         group=job.terms.group,
-        resources=resources,
+        resources=job.resources,
         environment=WorkerEnvironment(),
-        signature=job.signature,
-        visible=machine_state.visible,
+        signature=job.signature if on_gpu else "",
+        visible=machine_state.visible if on_gpu else None,
     )
 
 
-def _first_of_each_lane(
-    compared_jobs: Sequence[ComparedJob], most: int, now: float
-) -> list[PlannedJob]:
-    """Return which jobs the scheduler would look at: of those that ask for the same, the first."""
+def _heads(
+    compared_jobs: Sequence[ComparedJob], machine_state: MachineState
+) -> Iterator[PlannedJob]:
+    """Give the jobs of the plan at which the scheduler would look: of those that ask for the same, the first."""
     ended = {compared.job.name for compared in compared_jobs if compared.action is Action.CACHED}
-    lanes: Counter[tuple[Resources, str, str]] = Counter()
-    jobs = []
+    lanes: Counter[Lane] = Counter()
     for compared in sorted(compared_jobs, key=lambda compared: -compared.job.priority):
-        due = compared.job.terms.not_before is None or compared.job.terms.not_before <= now
-        before = (*compared.job.needs, *compared.after_any)
-        here = runs_here(compared.job.terms)
-        if here and due and compared.action is Action.RUN and ended.issuperset(before):
-            resources = compared.job.resources
-            memory = compared.job.signature if resources.may_need_gpu else ""
-            alike = (resources, memory, compared.job.terms.group)
-            lanes[alike] += 1
-            if lanes[alike] <= most:
-                jobs.append(compared.job)
-    return jobs
+        job, terms = compared.job, compared.job.terms
+        due = terms.not_before is None or terms.not_before <= machine_state.now
+        open_here = due and compared.action is Action.RUN and runs_here(terms)
+        if open_here and ended.issuperset((*job.needs, *compared.after_any)):
+            lanes[lane := _lane(job, machine_state)] += 1
+            if lanes[lane] <= machine_state.machine.cpus:
+                yield job
 
 
 def read_machine_state(home: Home, store: Store | None, results: Path, now: float) -> MachineState:

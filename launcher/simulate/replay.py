@@ -4,11 +4,21 @@ Jobs that share cards are slowed, which decides when each one ends. Nothing else
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import ceil
 from typing import NamedTuple, Protocol
 
 from launcher.simulate.trace import TraceJob
+
+
+@dataclass(slots=True)
+class _Work:
+    cards: Sequence[int]
+    left: float  # seconds alone, at the time below
+    since: float
+    factor: float = 0.0  # so many times as long it takes now
+    end: float = 0.0
 
 
 class Pace:
@@ -23,18 +33,12 @@ class Pace:
         """Begin with empty cards."""
         self._slowdown = slowdown
         self._on: list[list[int]] = [[] for _ in range(cards)]
-        self._cards: dict[int, Sequence[int]] = {}
-        self._left: dict[int, float] = {}  # seconds of work at the time below
-        self._since: dict[int, float] = {}
-        self._factor: dict[int, float] = {}
-        self._ends: dict[int, float] = {}
+        self._works: dict[int, _Work] = {}
         self._heap: list[tuple[float, int]] = []  # older ends of a job stay in it until they come
 
     def start(self, job: int, seconds: float, cards: Sequence[int], now: float) -> None:
         """Put a job on cards; it would take `seconds` alone."""
-        self._cards[job] = cards
-        self._left[job], self._since[job] = seconds, now
-        self._factor[job] = 0.0
+        self._works[job] = _Work(cards, seconds, now)
         touched = {job: None}  # in order: a set's may differ from run to run
         for card in cards:
             on = self._on[card]
@@ -45,38 +49,38 @@ class Pace:
 
     def next_end(self) -> float:
         """Return when the next job ends if no other starts, infinity when none runs."""
-        while self._heap and self._ends.get(self._heap[0][1]) != self._heap[0][0]:
+        while self._heap:
+            end, job = self._heap[0]
+            if job in self._works and self._works[job].end == end:
+                return end
             heappop(self._heap)
-        return self._heap[0][0] if self._heap else float("inf")
+        return float("inf")
 
     def end(self) -> int:
         """Take away the job that ends next, and return it."""
         now = self.next_end()
         _, job = heappop(self._heap)
         touched: dict[int, None] = {}
-        for card in self._cards.pop(job):
+        for card in self._works.pop(job).cards:
             on = self._on[card]
             on.remove(job)
             touched.update(dict.fromkeys(on))
-        for of in (self._left, self._since, self._factor, self._ends):
-            del of[job]
         for neighbour in touched:
             self._settle(neighbour, now)
         return job
 
     def _settle(self, job: int, now: float) -> None:
         """Work out a job's pace and its end, unless its neighbours are as many as before."""
-        on = self._on
-        sharing = max([len(on[card]) for card in self._cards[job]], default=1)
+        on, work = self._on, self._works[job]
+        sharing = max([len(on[card]) for card in work.cards], default=1)
         factor = self._slowdown ** (sharing - 1)
-        before = self._factor[job]
-        if factor == before:
+        if factor == work.factor:
             return
-        if before:
-            self._left[job] = max(0.0, self._left[job] - (now - self._since[job]) / before)
-        self._since[job], self._factor[job] = now, factor
-        self._ends[job] = end = now + self._left[job] * factor
-        heappush(self._heap, (end, job))
+        if work.factor:
+            work.left = max(0.0, work.left - (now - work.since) / work.factor)
+        work.since, work.factor = now, factor
+        work.end = now + work.left * factor
+        heappush(self._heap, (work.end, job))
 
 
 class Span(NamedTuple):
