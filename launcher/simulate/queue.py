@@ -4,7 +4,7 @@ A job has all its GPUs on one machine, and the policy decides for each machine a
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from heapq import heappop, heappush
@@ -50,7 +50,8 @@ _MEASURABLE = 1e-3  # a job that took so much longer than alone was beside other
 Alike = tuple[str, int]  # group, and how many GPUs
 Claim = tuple[str, int | None]  # by what claims differ: a group or nothing, and bytes
 Ask = tuple[int, Claim, bool, str]  # what jobs ask for, and the group by which that is learned
-_Whose = tuple[str, float | None, str]  # by what forecasts tell them apart, and whose they are
+# that, by what forecasts tell jobs apart, and whose they are
+_Lane = tuple[Ask, str, float | None, str]
 _Entry = tuple[float, float, int]  # order within a lane, rank, and index: a place in the queue
 
 
@@ -294,8 +295,8 @@ class Live:
         self._failing: set[int] = set()  # jobs that run, and will
         self._jobs: dict[int, TraceJob] = {}
         self._resources: dict[Ask, Resources] = {}
-        self._lanes: dict[Ask, dict[_Whose, list[_Entry]]] = {}  # heaps; none is empty
-        self._lane_of: dict[int, tuple[Ask, _Whose]] = {}  # of each job that waits
+        self._lanes: dict[_Lane, list[_Entry]] = {}  # heaps; none is empty
+        self._lane_of: dict[int, _Lane] = {}  # of each job that waits
         self._new: list[TraceJob] = []  # they came at this moment
         self._ended = False  # something has, since a decision
         self._patience = Patience(knowledge, len(self._gpus), learns=discipline.foresees)
@@ -303,14 +304,15 @@ class Live:
     def put(self, job: TraceJob, now: float) -> None:  # noqa: ARG002  # as every queue
         """Take in a job, in its lane."""
         self._jobs[job.index] = job
-        ask, whose = self._lane_of[job.index] = self._lane(job)
+        lane = self._lane_of[job.index] = self._lane(job)
+        ask = lane[0]
         if ask not in self._resources:
             self._resources[ask] = Resources(
                 cpus=0, gpus=job.gpus, exclusive=job.exclusive, device="cuda"
             )
-        if ask not in self._lanes:  # what was known when the last of them left may be out of date
+        if lane not in self._lanes:  # what was known when the last of them left may be out of date
             self._learn_needs(ask, job)
-        heappush(self._lanes.setdefault(ask, {}).setdefault(whose, []), self._entry(job))
+        heappush(self._lanes.setdefault(lane, []), self._entry(job))
         self._new.append(job)
 
     def take_back(self, job: TraceJob, took: float, now: float) -> bool:
@@ -332,9 +334,9 @@ class Live:
         if slowed:
             self._slowed.add(alike)
         if slowed or self._knowledge.learns_memory:
-            for ask, lanes in self._lanes.items():
+            for (ask, *_), entries in self._lanes.items():
                 if ask[0] == job.gpus and ask[3] == self._learning(job):
-                    self._learn_needs(ask, self._jobs[next(iter(lanes.values()))[0][2]])
+                    self._learn_needs(ask, self._jobs[entries[0][2]])
         return not again
 
     def others_take(self, card: int, amount: int) -> None:
@@ -380,16 +382,15 @@ class Live:
         if self._discipline.keeps is Keeps.ALL:
             first = self._first()
             return [] if first is None else [self._seen(first)]
-        lanes: Mapping[Ask, Iterable[_Whose]] = self._lanes
+        lanes: Collection[_Lane] = self._lanes
         if not self._ended:  # what did not start before does not start now, only what just came
-            fresh = {self._lane_of[job.index] for job in self._new if job.index in self._jobs}
-            lanes = {ask: {whose for other, whose in fresh if other == ask} for ask, _ in fresh}
-        heads = [
-            self._jobs[self._lanes[ask][whose][0][2]]
-            for ask, open_lanes in lanes.items()
+            lanes = {self._lane_of[job.index] for job in self._new if job.index in self._jobs}
+        room = {
+            ask
+            for ask in {lane[0] for lane in lanes}
             if any(node.inventory.lacks_gpu(need) is None for need in self._needs[node, ask])
-            for whose in open_lanes
-        ]
+        }
+        heads = [self._jobs[self._lanes[lane][0][2]] for lane in lanes if lane[0] in room]
         if not heads:
             return []
         kept = self._kept(now)
@@ -407,10 +408,7 @@ class Live:
     def _first(self) -> TraceJob | None:
         if not self._lanes:
             return None
-        return self._jobs[min(entries[0] for entries in self._heaps())[2]]
-
-    def _heaps(self) -> Iterator[list[_Entry]]:
-        return (entries for lanes in self._lanes.values() for entries in lanes.values())
+        return self._jobs[min(entries[0] for entries in self._lanes.values())[2]]
 
     def _kept(self, now: float) -> int | None:
         """Return for which job a place is kept, beside those for which there is room."""
@@ -424,7 +422,7 @@ class Live:
             return index
         # of those that came at once the one that the real queue looks at first
         until = self._patience.until(index)
-        heads = [self._jobs[index], *(self._jobs[each[0][2]] for each in self._heaps())]
+        heads = [self._jobs[index], *(self._jobs[each[0][2]] for each in self._lanes.values())]
         equal = sorted((j for j in heads if self._patience.until(j.index) == until), key=self._rank)
         return max(equal, key=lambda job: response_ratio(self._seen(job), now)).index
 
@@ -456,9 +454,9 @@ class Live:
         for node in self._nodes:
             self._needs[node, ask] = node.inventory.asks(seen)[1]
 
-    def _lane(self, job: TraceJob) -> tuple[Ask, _Whose]:
+    def _lane(self, job: TraceJob) -> _Lane:
         ask = (job.gpus, self._knowledge.claim(job), job.exclusive, self._learning(job))
-        return ask, (job.group, job.forecast, "" if self._use is None else job.user)
+        return ask, job.group, job.forecast, "" if self._use is None else job.user
 
     def _learning(self, job: TraceJob) -> str:
         """Return the group that teaches what a job does beside others, '' where the policy learns nothing."""
@@ -481,18 +479,15 @@ class Live:
     def _leave(self, index: int) -> TraceJob:
         """Take a job out of the queue: it starts."""
         job = self._jobs.pop(index)
-        ask, whose = self._lane_of.pop(index)
-        lanes = self._lanes[ask]
-        entries = lanes[whose]
+        lane = self._lane_of.pop(index)
+        entries = self._lanes[lane]
         if entries[0][2] == index:
             heappop(entries)
         else:
             entries.remove(self._entry(job))
             entries.sort()
         if not entries:
-            del lanes[whose]
-        if not lanes:
-            del self._lanes[ask]
+            del self._lanes[lane]
         self._patience.leave(index)
         return job
 
