@@ -25,12 +25,12 @@ from launcher.gpu.reservation_files import NONE
 from launcher.gpu.reservations import REFRESH_S, ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.admission import Admission, transaction
-from launcher.scheduler.attempt_watch import Hearing, Launched, RunningAttempts
+from launcher.scheduler.attempt_watch import Launched, RunningAttempts
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.dispatch import Dispatch
 from launcher.scheduler.endings import Ended, Endings
 from launcher.scheduler.gpus.gpu_state import Accelerators
-from launcher.scheduler.gpus.reservation_exchange import ReservationExchange, UseMeter
+from launcher.scheduler.gpus.reservation_exchange import UseMeter
 from launcher.scheduler.start_jobs import Launches, Succession
 from launcher.scheduler.turn import POLL_S, RETRY_S, Reasons, Requests, TurnResult
 from launcher.states import Done, Failed, Lost, Outcome, State, Void, ending
@@ -47,219 +47,10 @@ from launcher.system.processes import core_mask
 from launcher.workers.attempt_watch import Adopted, Watch, find_out, watch
 from launcher.workers.fork_server_pool import AHEAD, ForkServerPool, Outage, Unusable
 
-
-class AttemptNews:
-    """Tells those who decide what became of attempts."""
-
-    def __init__(
-        self,
-        home: Home,
-        clock: Callable[[], float],
-        *,
-        attempts: RunningAttempts,
-        endings: Endings,
-        admission: Admission,
-        succession: Succession,
-        fork_servers: ForkServerPool,
-        outage: Outage,
-        hearing: Hearing,
-    ) -> None:
-        """Begin without news.
-
-        Args:
-            home: where attempts lie.
-            clock: seconds since 1970.
-            attempts: gets those that live.
-            endings: gets those that have ended.
-            admission: learns that pauses have changed, and which job the machine could not start.
-            succession: learns which places were left.
-            fork_servers: get supervisors back.
-            outage: learns that this machine could not start a program.
-            hearing: hears the attempts on pilots.
-        """
-        self._home, self._clock = home, clock
-        self._attempts, self._endings = attempts, endings
-        self._admission, self._succession = admission, succession
-        self._fork_servers, self._outage, self._hearing = fork_servers, outage, hearing
-
-    def adopt(self, claim: Claim) -> None:
-        """Find out how far an attempt came that another scheduler claimed."""
-        attempt = self._home.attempt(claim.job, claim.number)
-        look = partial(watch, claim.supervisor, attempt)
-        if claim.pilot:
-            look = partial(self._hearing.adopt, claim)
-        self._follow(claim, find_out(attempt, look))
-
-    def take(self, readable: Collection[int] | None) -> None:
-        """Take in what attempts and pilots have told, and that pilots are lost.
-
-        Args:
-            readable: the descriptors that are readable; None: not known.
-        """
-        for claim, outcome in self._hearing.bury():
-            self._admission.pauses.read()
-            self._succession.forbid()
-            self._follow(claim, outcome)
-        for claim, attempt, news in self._attempts.take_news(readable):
-            self._admission.pauses.read()  # a failure may have begun a pause
-            if isinstance(attempt, Launched):
-                self._fork_servers.give_back(attempt.environment, attempt.supervisor)
-            if isinstance(attempt, Launched) and isinstance(news, Done):
-                self._succession.leave(attempt.place)
-            else:
-                self._succession.forbid()
-            self._follow(claim, news)
-
-    def cannot_start(self, claim: Claim, why: Unusable) -> None:
-        """End an attempt for which there is no supervisor."""
-        self._admission.pauses.read()  # its end may begin a pause
-        attempt = self._home.attempt(claim.job, claim.number)
-        self._follow(claim, find_out(attempt, partial(self._unstarted, claim, why)))
-
-    def _unstarted(self, claim: Claim, why: Unusable) -> Outcome | Watch:
-        """Void an attempt that no supervisor can start; it has failed then, or is lost."""
-        at = self._clock()
-        if not claim.pilot:  # what a pilot was not sent was voided when it was claimed
-            news = watch(claim.supervisor, self._home.attempt(claim.job, claim.number))
-            if not isinstance(news, Void):
-                return news
-        if why.passing:
-            return Void(at=at, why=str(why), whose="job")
-        return Failed(at=at, error=str(why)) if why.sure else Lost(at=at, why=str(why))
-
-    def _follow(self, claim: Claim, news: Outcome | Watch) -> None:
-        if isinstance(news, Void) and news.whose == "machine":
-            self._outage.failed(news.why, time.monotonic())
-            self._admission.exclude(claim.job)
-        if isinstance(news, Outcome):
-            self._endings.add(claim, news)
-            return
-        self._attempts.add(claim, news)
-        if isinstance(news, Adopted):
-            logger.info("job=%d attempt=%d adopted", claim.job, claim.number)
-
-    def put_away(self, ended: Ended, state: State | None) -> None:
-        """Delete the folder of an attempt that this machine could not start; log how it ended."""
-        job, number = ended.claim.job, ended.claim.number
-        if isinstance(ended.outcome, Void) and ended.outcome.whose == "machine":
-            delete(self._home.attempt(job, number))
-        logger.info(
-            "job=%d attempt=%d state=%s ending=%s", job, number, state, ending(ended.outcome)
-        )
-
-
-LOOK_S = 0.2  # a request that came without a wake waits at most so long
-
-
-class RequestReader:
-    """What lies in the home and its queue for the scheduler, and when to look there again."""
-
-    def __init__(self, home: Home, store: Store) -> None:
-        """Begin without having looked.
-
-        Args:
-            home: the queue's.
-            store: likewise.
-        """
-        self._home, self._store, self._queue = home, store, store.scheduling
-        self._look_at = 0.0  # when to read them at the latest, monotonic
-
-    def is_home(self) -> bool:
-        """Tell whether the queue is still here: not deleted, moved away as damaged, or replaced."""
-        return self._store.is_current() and not self._home.damage_record.exists()
-
-    def due(self) -> bool:
-        """Tell whether it is time to read them."""
-        return time.monotonic() >= self._look_at
-
-    def read_at_once(self) -> None:
-        """Let them be due: somebody has woken us, or an error came between."""
-        self._look_at = 0.0
-
-    def read(self) -> Requests:
-        """Return what people ask for now."""
-        if not self.is_home():  # first: what is no queue any more may not answer the rest
-            return Requests(gone=True)
-        stop = read_json(self._home.stop)
-        requests = Requests(
-            stop=stop is not None or self._home.stop.exists(),
-            stop_now=bool(stop and stop.get("now")),
-            wishes=self._queue.wishes(),
-            paused=self._queue.paused(),
-            limits=self._queue.limits(),
-            discipline=chosen_discipline(self._home),
-        )
-        self._look_at = time.monotonic() + LOOK_S
-        return requests
-
-
-QUIET_S = 0.003  # without news for so long, we prepare what comes next
-
-
-class Sleep:
-    """Ends when anything has news that a turn is about."""
-
-    def __init__(
-        self,
-        sleeper: Sleeper,
-        reader: RequestReader,
-        *,
-        attempts: RunningAttempts,
-        fork_servers: ForkServerPool,
-        exchange: ReservationExchange,
-        dispatch: Dispatch,
-    ) -> None:
-        """Begin awake.
-
-        Args:
-            sleeper: the poll, and the pipe that ends it.
-            reader: reads requests again after a ring.
-            attempts: those that run.
-            fork_servers: have news of supervisors.
-            exchange: has news of other users.
-            dispatch: has news of pilots.
-        """
-        self._sleeper, self._reader = sleeper, reader
-        self._attempts, self._fork_servers = attempts, fork_servers
-        self._exchange, self._dispatch = exchange, dispatch
-
-    def prepare(self, launches: Launches, result: TurnResult) -> None:
-        """Prepare the start of the job that will follow the newest one, while nothing else is to do.
-
-        Not between jobs that end at once: it would take the time that they need.
-        """
-        place = self._attempts.newest_place()
-        if place is None or result.look_again_s < QUIET_S:
-            return
-        if self._sleeper.has_news(QUIET_S):
-            return
-        with contextlib.suppress(OSError):  # a full disk is met when the job starts
-            attempt = launches.prepare(place)
-            if attempt is not None:
-                self._attempts.read_ahead(place, attempt)
-
-    def until_news(self, result: TurnResult) -> None:
-        """Sleep until something has news, or it is time to look again."""
-        watched = {*self._fork_servers.descriptors(), *self._attempts.descriptors()}
-        others = self._exchange.watched if result.waiting else NONE
-        if others != NONE:
-            watched.add(others)
-        elif result.waiting and self._exchange.deaf_s > 0:
-            result.soon(self._exchange.deaf_s)
-        if self._dispatch.sleep(self._sleeper, watched, result.look_again_s):
-            self._reader.read_at_once()
-        if self._sleeper.news and others in self._sleeper.news:
-            self._exchange.take_news()
-
-    def rest(self) -> None:
-        """Sleep after a turn that failed; what has news now has it still, and wakes nothing."""
-        self._sleeper.sleep((), RETRY_S)
-        self._sleeper.news = None
-        self._reader.read_at_once()
-
-
 logger = logging.getLogger(__name__)
 
+LOOK_S = 0.2  # a request that came without a wake waits at most so long
+QUIET_S = 0.003  # without news for so long, we prepare what comes next
 MOST_OPEN = 4  # ends that are taken in together, while other jobs run in their places
 GONE = " why='its database was deleted, replaced or damaged'"
 LEAVE_AFTER_S = 600.0  # a scheduler without jobs leaves; every command that queues starts one
@@ -307,7 +98,7 @@ class Scheduler:
         )
         self._busy_at = time.monotonic()
         self._requests = Requests()
-        self._reader = RequestReader(home, store)
+        self._look_at = 0.0  # when to read them at the latest, monotonic
         self.leaving = False
         self._sleeper = Sleeper(home)
         self._troubles = Troubles()
@@ -342,25 +133,6 @@ class Scheduler:
             outage=self._outage,
             dispatch=self._dispatch,
         )
-        self._news = AttemptNews(
-            home,
-            clock,
-            attempts=self._attempts,
-            endings=self._endings,
-            admission=self._admission,
-            succession=self._succession,
-            fork_servers=self._fork_servers,
-            outage=self._outage,
-            hearing=self._dispatch.hearing,
-        )
-        self._sleep = Sleep(
-            self._sleeper,
-            self._reader,
-            attempts=self._attempts,
-            fork_servers=self._fork_servers,
-            exchange=self._gpus.exchange,
-            dispatch=self._dispatch,
-        )
 
     def leave_at(self, *signals: signal.Signals) -> None:
         """Leave at the next turn after one of these signals, also where it is asleep by then."""
@@ -378,7 +150,7 @@ class Scheduler:
         self._gpus.begin()
         self._fleet.begin()
         for claim in self._queue.claims():
-            self._news.adopt(claim)
+            self._adopt(claim)
         self._fork_servers.prepare(WorkerEnvironment())
         while not self.leaving:
             try:
@@ -388,7 +160,7 @@ class Scheduler:
                     break
                 result = self._turn()
                 if not self._requests.stop:
-                    self._sleep.prepare(self._launches, result)
+                    self._prepare_next(result)
             # the scheduler's top: a fault of ours in one turn must not end it, and with it all that waits
             except Exception as error:  # noqa: BLE001
                 self._troubles.tell(error)
@@ -396,12 +168,12 @@ class Scheduler:
                     with self._troubles.survived(StoreError):
                         trouble(self._home.database, error)
                 self._busy_at = time.monotonic()
-                self._sleep.rest()
+                self._rest()
                 continue
             if self._finished(result):
                 break
-            self._sleep.until_news(result)
-        why = "" if self._reader.is_home() else GONE
+            self._sleep_until_news(result)
+        why = "" if self._is_home() else GONE
         logger.info("scheduler pid=%d leaves%s", os.getpid(), why)
         self._gpus.leave(self._admission.claims())
         self._fleet.close()
@@ -409,11 +181,21 @@ class Scheduler:
 
     def _read_requests(self) -> bool:
         """Read what people ask for where that is due; return whether it was."""
-        if not self._reader.due():
+        if time.monotonic() < self._look_at:
             return False
-        self._requests = self._reader.read()
-        if self._requests.gone:
+        if not self._is_home():  # first: what is no queue any more may not answer the rest
+            self._requests = Requests(gone=True)
             return True
+        stop = read_json(self._home.stop)
+        self._requests = Requests(
+            stop=stop is not None or self._home.stop.exists(),
+            stop_now=bool(stop and stop.get("now")),
+            wishes=self._queue.wishes(),
+            paused=self._queue.paused(),
+            limits=self._queue.limits(),
+            discipline=chosen_discipline(self._home),
+        )
+        self._look_at = time.monotonic() + LOOK_S
         self._fork_servers.retire()
         for mend in (self._sleeper.mend, self._housekeeping):
             with self._troubles.survived(OSError):  # the next look tries it again
@@ -421,11 +203,15 @@ class Scheduler:
         self._admission.pauses.read()
         return True
 
+    def _is_home(self) -> bool:
+        """Tell whether the queue is still here: not deleted, moved away as damaged, or replaced."""
+        return self._store.is_current() and not self._home.damage_record.exists()
+
     def _turn(self) -> TurnResult:
         if self._fork_servers.collect_spawned(self._sleeper.news):
             self._succession.forbid()
         self._dispatch.hearing.hear()
-        self._news.take(self._sleeper.news)
+        self._take_news(self._sleeper.news)
         result = TurnResult()
         if self._succeed(result):
             if len(self._endings) < MOST_OPEN and self._sleeper.has_news():
@@ -477,7 +263,7 @@ class Scheduler:
             self._succession.allow(self._admission.flow_in_turn, time.monotonic())
         self._launches.commit()
         for attempt, state in zip(ended, states, strict=True):
-            self._news.put_away(attempt, state)
+            self._put_away(attempt, state)
         self._gpus.tell(self._admission.claims())
         return reasons
 
@@ -503,7 +289,7 @@ class Scheduler:
             self._troubles.tell(error)
             result.soon(RETRY_S)
         for claim, why in self._launches.hopeless():
-            self._news.cannot_start(claim, why)
+            self._cannot_start(claim, why)
 
     def _finished(self, result: TurnResult) -> bool:
         now = time.monotonic()
@@ -513,3 +299,106 @@ class Scheduler:
         if result.waiting or at_work or self._fleet:
             self._busy_at = now
         return now - self._busy_at > LEAVE_AFTER_S
+
+    # --- what became of attempts
+
+    def _adopt(self, claim: Claim) -> None:
+        """Find out how far an attempt came that another scheduler claimed."""
+        attempt = self._home.attempt(claim.job, claim.number)
+        look = partial(watch, claim.supervisor, attempt)
+        if claim.pilot:
+            look = partial(self._dispatch.hearing.adopt, claim)
+        self._follow(claim, find_out(attempt, look))
+
+    def _take_news(self, readable: Collection[int] | None) -> None:
+        """Take in what attempts and pilots have told, and that pilots are lost.
+
+        Args:
+            readable: the descriptors that are readable; None: not known.
+        """
+        for claim, outcome in self._dispatch.hearing.bury():
+            self._admission.pauses.read()
+            self._succession.forbid()
+            self._follow(claim, outcome)
+        for claim, attempt, news in self._attempts.take_news(readable):
+            self._admission.pauses.read()  # a failure may have begun a pause
+            if isinstance(attempt, Launched):
+                self._fork_servers.give_back(attempt.environment, attempt.supervisor)
+            if isinstance(attempt, Launched) and isinstance(news, Done):
+                self._succession.leave(attempt.place)
+            else:
+                self._succession.forbid()
+            self._follow(claim, news)
+
+    def _cannot_start(self, claim: Claim, why: Unusable) -> None:
+        """End an attempt for which there is no supervisor."""
+        self._admission.pauses.read()  # its end may begin a pause
+        attempt = self._home.attempt(claim.job, claim.number)
+        self._follow(claim, find_out(attempt, partial(self._unstarted, claim, why)))
+
+    def _unstarted(self, claim: Claim, why: Unusable) -> Outcome | Watch:
+        """Void an attempt that no supervisor can start; it has failed then, or is lost."""
+        at = self._clock()
+        if not claim.pilot:  # what a pilot was not sent was voided when it was claimed
+            news = watch(claim.supervisor, self._home.attempt(claim.job, claim.number))
+            if not isinstance(news, Void):
+                return news
+        if why.passing:
+            return Void(at=at, why=str(why), whose="job")
+        return Failed(at=at, error=str(why)) if why.sure else Lost(at=at, why=str(why))
+
+    def _follow(self, claim: Claim, news: Outcome | Watch) -> None:
+        if isinstance(news, Void) and news.whose == "machine":
+            self._outage.failed(news.why, time.monotonic())
+            self._admission.exclude(claim.job)
+        if isinstance(news, Outcome):
+            self._endings.add(claim, news)
+            return
+        self._attempts.add(claim, news)
+        if isinstance(news, Adopted):
+            logger.info("job=%d attempt=%d adopted", claim.job, claim.number)
+
+    def _put_away(self, ended: Ended, state: State | None) -> None:
+        """Delete the folder of an attempt that this machine could not start; log how it ended."""
+        job, number = ended.claim.job, ended.claim.number
+        if isinstance(ended.outcome, Void) and ended.outcome.whose == "machine":
+            delete(self._home.attempt(job, number))
+        logger.info(
+            "job=%d attempt=%d state=%s ending=%s", job, number, state, ending(ended.outcome)
+        )
+
+    # --- between turns
+
+    def _prepare_next(self, result: TurnResult) -> None:
+        """Prepare the start of the job that will follow the newest one, while nothing else is to do.
+
+        Not between jobs that end at once: it would take the time that they need.
+        """
+        place = self._attempts.newest_place()
+        if place is None or result.look_again_s < QUIET_S:
+            return
+        if self._sleeper.has_news(QUIET_S):
+            return
+        with contextlib.suppress(OSError):  # a full disk is met when the job starts
+            attempt = self._launches.prepare(place)
+            if attempt is not None:
+                self._attempts.read_ahead(place, attempt)
+
+    def _sleep_until_news(self, result: TurnResult) -> None:
+        """Sleep until something has news, or it is time to look again."""
+        watched = {*self._fork_servers.descriptors(), *self._attempts.descriptors()}
+        others = self._gpus.exchange.watched if result.waiting else NONE
+        if others != NONE:
+            watched.add(others)
+        elif result.waiting and self._gpus.exchange.deaf_s > 0:
+            result.soon(self._gpus.exchange.deaf_s)
+        if self._dispatch.sleep(self._sleeper, watched, result.look_again_s):
+            self._look_at = 0.0
+        if self._sleeper.news and others in self._sleeper.news:
+            self._gpus.exchange.take_news()
+
+    def _rest(self) -> None:
+        """Sleep after a turn that failed; what has news now has it still, and wakes nothing."""
+        self._sleeper.sleep((), RETRY_S)
+        self._sleeper.news = None
+        self._look_at = 0.0
