@@ -15,8 +15,8 @@ from launcher.backends.fleet import Fleet
 from launcher.backends.pilot import PilotLink
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.attempt_watch import name_of_claim
-from launcher.scheduler.gpus.gpu_ledger import ReportedEnds, SentLimits, Taken
-from launcher.scheduler.policy.decide import decide, evacuate
+from launcher.scheduler.gpus.gpu_ledger import ReportedEnds, SentLimits, Taken, evacuated
+from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.scheduler.policy.model import (
     Decision,
@@ -125,20 +125,20 @@ class PilotPlace:
         return True
 
     @property
-    def _gpus(self) -> tuple[GpuSnapshot, ...]:
+    def gpus(self) -> tuple[GpuSnapshot, ...]:
         """The GPUs as they were seen last: in its hello, where nothing has worked there since."""
         return self._seen or self.hello.gpus
 
     @property
     def fingerprint(self) -> str:
         """The model of its cards, by which is learned what jobs take there; '': it has none."""
-        return next((gpu.fingerprint for gpu in self._gpus if gpu.total), "")
+        return next((gpu.fingerprint for gpu in self.gpus if gpu.total), "")
 
     def measured(self, claim: Claim) -> Measured:
         """Return what was seen of an attempt that has ended."""
         if not claim.gpus:
             return NOT_MEASURED
-        cards = {gpu.uuid: gpu.fingerprint for gpu in self._gpus}
+        cards = {gpu.uuid: gpu.fingerprint for gpu in self.gpus}
         machine = next((cards[uuid] for uuid in claim.gpus if uuid in cards), "")
         return Measured(peak=self.taken.peak(claim), machine=machine)
 
@@ -152,7 +152,7 @@ class PilotPlace:
         Args:
             limits: of groups.
         """
-        hello, beat, gpus = self.hello, self.link.beat, self.taken.gpus(self.claims, self._gpus)
+        hello, beat, gpus = self.hello, self.link.beat, self.taken.gpus(self.claims, self.gpus)
         ram = max(0, hello.ram)
         return Machine(
             cpus=max(0, min(hello.cpus, MOST_CPUS)),
@@ -258,13 +258,11 @@ class PilotPlaces:
 
     def look_at_gpus(self) -> dict[int, str]:
         """Take in what pilots tell of their GPUs; return the jobs that have to leave theirs, and why."""
-        stops = [
-            stop
-            for place in self.all()
-            if place.look()
-            for stop in evacuate(place.running(), place.machine({}))
-        ]
-        return {stop.job: stop.reason for stop in stops}
+        moved: dict[int, str] = {}
+        for place in self.all():
+            if place.look():
+                moved |= evacuated(place.claims, place.gpus)
+        return moved
 
     def send_limits(self) -> None:
         """Tell workers on pilots how much of their GPUs they may take."""

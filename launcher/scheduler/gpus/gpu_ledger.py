@@ -178,6 +178,13 @@ def paused(run: Running) -> Running:
     return replace(run, ends=None, forecast=UNKNOWN)
 
 
+def evacuated(claims: Iterable[Claim], gpus: Iterable[GpuSnapshot]) -> dict[int, str]:
+    """Return the jobs of which a GPU has failed, and why: they are ended, and run again elsewhere."""
+    faults = {gpu.uuid: f"{gpu.label} {gpu.fault}" for gpu in gpus if gpu.fault}
+    failed = ((claim.job, [uuid for uuid in claim.gpus if uuid in faults]) for claim in claims)
+    return {job: faults[uuids[0]] for job, uuids in failed if uuids}
+
+
 class Taken:
     """What the attempts of one machine take of its GPUs, this one or a pilot's, as the newest look saw it."""
 
@@ -338,9 +345,6 @@ def reservations_of(
         reservations.append(Reservation(device=uuid, amount=size, used=used.get(uuid), job=job))
         reservations.append(Reservation(device=resource(JOBS, uuid), amount=1, used=None, job=job))
     return reservations
-
-
-NO_JOB = 0
 
 
 class Ledger:

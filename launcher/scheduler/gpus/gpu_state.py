@@ -13,10 +13,8 @@ from launcher.gpu.monitor import Lookout, Ours, Sight
 from launcher.gpu.reservation_files import ReservationWatch, reservations_folder
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpusFile, GpuSnapshot
-from launcher.scheduler.gpus.gpu_ledger import Ledger, SentLimits
+from launcher.scheduler.gpus.gpu_ledger import Ledger, SentLimits, evacuated
 from launcher.scheduler.gpus.reservation_exchange import Meter, ReservationExchange
-from launcher.scheduler.policy.decide import evacuate
-from launcher.scheduler.policy.model import Machine, Running
 from launcher.store.rows import Claim
 from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.gpu_sharing import Rules
@@ -117,12 +115,10 @@ class Accelerators:
         if not self._ledger.enter(self._sight, claims, alone) or self._sight is None:
             return
         self._note_faults(self._sight.gpus)
-        machine = Machine(cpus=0, gpus=self._sight.gpus)
-        places = [Running(job=claim.job, cpus=0, devices=claim.gpus) for claim in claims]
-        for stop in evacuate(places, machine):
-            if stop.job not in self.moved:
-                logger.warning("job=%d stop reason=%r", stop.job, stop.reason)
-            self.moved[stop.job] = stop.reason
+        for job, reason in evacuated(claims, self._sight.gpus).items():
+            if job not in self.moved:
+                logger.warning("job=%d stop reason=%r", job, reason)
+            self.moved[job] = reason
         self.exchange.read()
         self._show()
 

@@ -37,7 +37,6 @@ from launcher.scheduler.policy.model import (
     Need,
     Running,
     Start,
-    Stop,
     Wait,
     Waiting,
 )
@@ -68,16 +67,6 @@ def decide(
     if not discipline.foresees:
         waiting, running = as_if_new(waiting, running)
     return Policy(machine, running, discipline=discipline).decide(waiting, now)
-
-
-def evacuate(running: Iterable[Running], machine: Machine) -> list[Stop]:
-    """Return the running jobs whose GPU has failed: they are ended, and run again elsewhere."""
-    faults = {gpu.uuid: f"{gpu.label} {gpu.fault}" for gpu in machine.gpus if gpu.fault}
-    return [
-        Stop(job=run.job, reason=next(faults[uuid] for uuid in run.devices if uuid in faults))
-        for run in running
-        if faults.keys() & set(run.devices)
-    ]
 
 
 class Policy:

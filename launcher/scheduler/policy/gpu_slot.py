@@ -27,24 +27,6 @@ NAMED = 3  # jobs that a reason names; the others are counted
 class Card:
     """One GPU, with what is given away on it."""
 
-    __slots__ = (
-        "_owed",
-        "_said",
-        "_turns",
-        "exclusive_jobs",
-        "foreign",
-        "free",
-        "gpu",
-        "guests",
-        "is_ours",
-        "loads",
-        "most",
-        "others",
-        "ours",
-        "reserve",
-        "shut",
-    )
-
     def __init__(self, gpu: GpuSnapshot, machine: Machine, turns: Mapping[int, Turn]) -> None:
         """Begin with what others use; ours is added with `give`.
 
@@ -196,16 +178,12 @@ class Card:
         if self.most is not None and len(self.ours) >= self.most:
             return f"{name} runs {_jobs(self.ours)}, at most {self.most} at once"
         if self.ours and (need.vram_request or 0) <= self.free and not self.takes(need):
-            return f"{name} runs {self._unshareable(need)}"
+            there = [(job.name or str(job.job), job.demand) for job in self.ours]
+            return f"{name} runs {why_not(need.load, there, self.most)}"
         if not self._said:  # many jobs wait for the same GPU
             free = format_bytes(max(0, gpu.total - (gpu.used or 0)))
             self._said = f"{name} has {free} free{self._promised()}"
         return self._said
-
-    def _unshareable(self, need: Need) -> str:
-        """Return why a job does not come beside ours, though it has room there."""
-        there = [(job.name or str(job.job), job.demand) for job in self.ours]
-        return why_not(need.load, there, self.most)
 
     def _promised(self) -> str:
         """Return what of the free memory is reserved, and for whom."""
@@ -402,8 +380,6 @@ class Pool:
 
 class _Ranking:
     """GPUs in order of a key; None keeps one out."""
-
-    __slots__ = ("_key", "_own", "entries")
 
     def __init__(self, key: Callable[[Card], tuple[Any, ...] | None]) -> None:
         self._key = key

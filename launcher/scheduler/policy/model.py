@@ -239,14 +239,6 @@ class Wait:
         return Reason(code=self.code, text=self.reason, data=self.data)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stop:
-    """End this running job, and let it run again elsewhere."""
-
-    job: int
-    reason: str
-
-
 Decision = Start | Wait
 
 

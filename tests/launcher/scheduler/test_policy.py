@@ -9,11 +9,12 @@ from hypothesis import given, settings
 
 from launcher.gpu.snapshot import ForeignReservation, GpuSnapshot
 from launcher.job import CPU
-from launcher.scheduler.policy.decide import Policy, decide, evacuate
+from launcher.scheduler.gpus.gpu_ledger import evacuated
+from launcher.scheduler.policy.decide import Policy, decide
 from launcher.scheduler.policy.inventory import refusal
-from launcher.scheduler.policy.model import Machine, Running, Start, Stop, Wait, Waiting
+from launcher.scheduler.policy.model import Machine, Running, Start, Wait, Waiting
 from launcher.system.gpu_sharing import Rules
-from tests.build import GIB, a_gpu, a_waiting
+from tests.build import GIB, a_claim, a_gpu, a_waiting
 from tests.launcher.cardworld import (
     LATE,
     after,
@@ -642,13 +643,10 @@ def test_a_card_that_the_owner_of_the_queue_keeps_back_is_never_taken() -> None:
 
 
 def test_jobs_of_a_card_that_failed_are_moved() -> None:
-    machine = Machine(cpus=4, gpus=(a_gpu(0, fault="fell off the bus"), a_gpu(1)))
-    running = [
-        on_a_card("GPU-1", job=1),
-        on_a_card("GPU-1", "GPU-0", job=2),
-        Running(cpus=1, job=3),
-    ]
-    assert evacuate(running, machine) == [Stop(job=2, reason="cuda:0 fell off the bus")]
+    gpus = (a_gpu(0, fault="fell off the bus"), a_gpu(1))
+    devices = {1: "GPU-1", 2: "GPU-1,GPU-0", 3: "cpu"}
+    claims = [a_claim(job=job, device=device) for job, device in devices.items()]
+    assert evacuated(claims, gpus) == {2: "cuda:0 fell off the bus"}
 
 
 # --- the first job that waits
