@@ -6,7 +6,7 @@ python -m benchmarks.selfish_scheduler HOME CORES
 import sys
 from dataclasses import replace
 
-from launcher.scheduler.gpus.reservation_exchange import ReservationExchange
+from launcher.scheduler.gpus.gpu_state import ReservationExchange
 from launcher.scheduler.policy.fair_share import Courtesy
 from launcher.scheduler.policy.model import Machine
 from tests.nvml import scheduler

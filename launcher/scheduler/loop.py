@@ -29,8 +29,7 @@ from launcher.scheduler.attempt_watch import Launched, RunningAttempts
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.dispatch import Dispatch
 from launcher.scheduler.endings import Ended, Endings
-from launcher.scheduler.gpus.gpu_state import Accelerators
-from launcher.scheduler.gpus.reservation_exchange import UseMeter
+from launcher.scheduler.gpus.gpu_state import Accelerators, UseMeter
 from launcher.scheduler.start_jobs import Launches, Succession
 from launcher.scheduler.turn import POLL_S, RETRY_S, Reasons, Requests, TurnResult
 from launcher.states import Done, Failed, Lost, Outcome, State, Void, ending

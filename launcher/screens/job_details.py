@@ -20,7 +20,7 @@ from launcher.gpu.snapshot import labels_of, seen_gpus
 from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Terms, is_exact, numbers_of
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.policy.vram_request import vram_request_of
-from launcher.scheduler.run_turns import turn_of
+from launcher.scheduler.waiting_line import turn_of
 from launcher.screens.format import folder_of, harmless, iso, local, moment, variables_of
 from launcher.screens.job_lines import JobLine, lines_of
 from launcher.staging.view import left_by

@@ -13,7 +13,7 @@ from launcher.gpu.monitor import Lookout
 from launcher.gpu.snapshot import seen_gpus
 from launcher.scheduler.chosen_policy import chosen_discipline, note_of
 from launcher.scheduler.policy.model import forecast_of_running
-from launcher.scheduler.run_turns import screen_order
+from launcher.scheduler.waiting_line import screen_order
 from launcher.screens.format import harmless
 from launcher.screens.gpu_view import CURVE, FRESH_S, Gauge, gauges_of, recalled
 from launcher.screens.host import HostReader

@@ -17,7 +17,7 @@ from launcher.errors import MachineError, UsageError, counted, nearest
 from launcher.functions.checks import check_groups
 from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
-from launcher.scheduler.run_turns import runs_of
+from launcher.scheduler.waiting_line import runs_of
 from launcher.screens.format import harmless, named
 from launcher.states import State
 from launcher.store.client import open_queue, set_off

@@ -16,7 +16,7 @@ from launcher.cli.jobs import groups_of, of_jobs, select, some
 from launcher.cli.option_types import States, json_option
 from launcher.errors import UsageError
 from launcher.scheduler.chosen_policy import chosen_discipline
-from launcher.scheduler.run_turns import screen_order
+from launcher.scheduler.waiting_line import screen_order
 from launcher.screens.format import iso, tabbed
 from launcher.screens.host import HostReader
 from launcher.screens.job_lines import lines_of

@@ -1,27 +1,337 @@
-"""The scheduler's side of the GPUs: it has them looked at, and knows what runs there and what each attempt takes."""
+"""The scheduler's side of the GPUs: it has them looked at, and knows what runs there and what each attempt takes.
+
+What schedulers of other homes are told and tell: reservations, who waits, and how much each user has used. Where
+others have reserved something meanwhile, decisions are settled anew. Use decays; a scheduler that begins finds in the
+store what was used before.
+"""
 
 import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from dataclasses import replace
+from math import inf
 from types import MappingProxyType
 from typing import Any
 
-from launcher.accounts import NO_USE
+from launcher.accounts import HALF_LIFE_S, NO_USE, Use, Wish, decayed_span
 from launcher.gpu.monitor import Lookout, Ours, Sight
-from launcher.gpu.reservation_files import ReservationWatch, reservations_folder
-from launcher.gpu.reservations import ReservationBoard
-from launcher.gpu.snapshot import GpusFile, GpuSnapshot
-from launcher.scheduler.gpus.gpu_ledger import Ledger, SentLimits, evacuated
-from launcher.scheduler.gpus.reservation_exchange import Meter, ReservationExchange
+from launcher.gpu.reservation_files import NONE, ReservationWatch, reservations_folder
+from launcher.gpu.reservations import Reservation, ReservationBoard, whole
+from launcher.gpu.snapshot import MEMORY, ForeignReservation, GpusFile, GpuSnapshot, core_resource
+from launcher.scheduler.gpus.gpu_ledger import Ledger, SentLimits, evacuated, reservations_of
+from launcher.scheduler.policy.decide import decide
+from launcher.scheduler.policy.disciplines import OURS, Discipline
+from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting
+from launcher.states import ReasonCode
 from launcher.store.rows import Claim
+from launcher.store.scheduler_actions import PastUse
 from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.gpu_sharing import Rules
 from launcher.system.memory import of_this_process
 from launcher.system.paths import Home
-from launcher.system.processes import seconds_since_start
+from launcher.system.processes import Identity, pid_namespace, seconds_since_start
 from launcher.workers.started_file import program_of
+
+FOREIGN_S = 0.02  # what others tell is too old to start jobs by then, and is read again
+SELDOM = (
+    20  # another user may have filled the folder: looks at it take a twentieth of the time at most
+)
+FLOOD_S = 0.02  # changes of others that follow each other so soon are taken in together
+
+Meter = Callable[[Collection[Claim], Sequence[GpuSnapshot]], Use]
+
+
+class ReservationExchange:
+    """Our side of the board on which the schedulers of a machine publish reservations.
+
+    Attributes:
+        news: another scheduler has told of a change, and only a new look at the GPUs can show it.
+    """
+
+    def __init__(
+        self,
+        board: ReservationBoard,
+        *,
+        ledger: Ledger,
+        meter: Meter,
+        watch: ReservationWatch,
+        cores: int,
+        sight: Callable[[], Sight | None],
+    ) -> None:
+        """Begin without having read or published anything.
+
+        Args:
+            board: where other users' schedulers tell what they promise.
+            ledger: what our attempts have reserved, and take.
+            meter: returns what this home has used, and counts the attempts that run now.
+            watch: of the folder in which the others tell it.
+            cores: the mask of those that jobs may be given.
+            sight: returns the newest look at the GPUs.
+        """
+        self._board, self._ledger, self._meter, self._watch = board, ledger, meter, watch
+        self._cores, self._sight = cores, sight
+        self._woken_at, self._deaf_until = -inf, -inf
+        self._published: list[Reservation] = []
+        self._foreign: tuple[ForeignReservation, ...] = ()
+        self._foreign_at, self._foreign_took_s = -inf, 0.0
+        self._waits: tuple[int, Wish] | None = None  # the job for which others know that we wait
+        self.news = False
+
+    @property
+    def trouble(self) -> str:
+        """Why others cannot know what we promise, or we what they do; empty: they can."""
+        return self._board.trouble
+
+    # --- what others tell
+
+    @property
+    def foreign(self) -> tuple[ForeignReservation, ...]:
+        """What other homes have reserved, as read lately: what is new is seen before anything starts."""
+        pause_s = max(FOREIGN_S, SELDOM * self._foreign_took_s)
+        if time.monotonic() > self._foreign_at + pause_s:
+            self.read()
+        return self._foreign
+
+    def read(self) -> None:
+        """Read what other homes have reserved."""
+        began = time.thread_time()  # while others have the core nothing is taken from our jobs
+        self._foreign = self._board.others(self._looked_at)
+        self._foreign_took_s = time.thread_time() - began
+        self._foreign_at = time.monotonic()
+
+    @property
+    def _looked_at(self) -> float | None:
+        sight = self._sight()
+        return sight.at if sight else None
+
+    @property
+    def watched(self) -> int:
+        """A descriptor that has news when another scheduler tells something else; NONE: not now."""
+        return self._watch.descriptor if self.deaf_s <= 0 else NONE
+
+    @property
+    def deaf_s(self) -> float:
+        """For how many seconds no change of others wakes us: somebody has changed a file again and again."""
+        return self._deaf_until - time.monotonic()
+
+    def take_news(self) -> None:
+        """Look at once at what other schedulers tell now, if one of them has changed that."""
+        now = time.monotonic()
+        if now < self._woken_at + FLOOD_S:
+            self._deaf_until = now + max(FLOOD_S / 2, SELDOM * self._foreign_took_s)
+        self._woken_at = now
+        if self._watch.changed(self._board.names):
+            self._foreign_at, self.news = -inf, True
+
+    def others(self, claims: Collection[Claim]) -> dict[str, Any]:
+        """Return what a `Machine` tells of other users."""
+        foreign = self.foreign
+        self._count_use(claims)
+        return {
+            "foreign": foreign,
+            "colleagues": self._board.colleagues(),
+            "use": self._board.whole_use(),
+        }
+
+    @property
+    def anybody_waits(self) -> bool:
+        """Whether the schedulers of others wait, as read lately."""
+        return bool(self._board.colleagues())
+
+    # --- what others are told
+
+    def _count_use(self, claims: Collection[Claim]) -> None:
+        sight = self._sight()
+        self._board.use_is(self._meter(claims, sight.gpus if sight else ()))
+
+    def waits_for(
+        self, wish: Wish | None, job: int = 0, present: Container[int] = frozenset()
+    ) -> None:
+        """Tell others what we wait for; they know it when our reservations are published next.
+
+        Args:
+            wish: what; None: nothing, or we leave it to them now.
+            job: that waits for it.
+            present: the jobs that wait: who leaves his place to others has waited all the same.
+        """
+        told = self._waits
+        if wish is not None:
+            since = told[1].since if told is not None and told[0] == job else time.monotonic()
+            wish = wish._replace(since=since)
+            self._waits = job, wish
+        elif told is not None and told[0] not in present:
+            self._waits = None
+        self._board.wish = wish
+
+    @property
+    def wish(self) -> Wish | None:
+        """What we wait for, whether others are told so now or not."""
+        return None if self._waits is None else self._waits[1]
+
+    def announce(
+        self,
+        decisions: list[Decision],
+        claims: Collection[Claim],
+        asked: tuple[Sequence[Waiting], Sequence[Running], Machine, float],
+        discipline: Discipline = OURS,
+    ) -> list[Decision]:
+        """Publish what is about to start; what other users' schedulers reserved meanwhile stays theirs.
+
+        Args:
+            decisions: what was decided.
+            claims: the attempts that run.
+            asked: of what it was decided, as `decide` takes it.
+            discipline: likewise.
+        """
+        starts = [decision for decision in decisions if isinstance(decision, Start)]
+        if not starts:
+            return decisions
+        if self._waits is not None and any(start.job == self._waits[0] for start in starts):
+            self._waits = None
+        waiting, running, machine, now = asked
+        totals = {gpu.uuid: gpu.total for gpu in machine.gpus}
+        resources = {job.job: job.resources for job in waiting}
+        reservations = self._ledger.reservations(claims, self._cores)
+        for start in starts:
+            reservations += reservations_of(
+                start, resources[start.job], totals=totals, mask=self._cores
+            )
+        if not any(decision.devices for decision in starts) and self._board.covers(reservations):
+            return decisions
+        published = self._board.publish(reservations, {decision.job for decision in starts})
+        self._published = []  # once this is settled, something else is published
+        earlier = (
+            self._board.earlier(self._looked_at)
+            if published
+            else self._board.others(self._looked_at)
+        )
+        if whole(earlier) <= whole(machine.foreign):
+            return decisions
+        self._foreign, self._foreign_at = earlier, time.monotonic()
+        again = decide(waiting, running, replace(machine, foreign=earlier), now, discipline)
+        settled = [
+            _settled(decision, other) for decision, other in zip(decisions, again, strict=True)
+        ]
+        self._board.withdraw({decision.job for decision in settled if isinstance(decision, Wait)})
+        return settled
+
+    def publish(self, claims: Collection[Claim]) -> None:
+        """Publish the reservations of what runs, where others must read something else."""
+        self._count_use(claims)
+        reservations = self._ledger.reservations(claims, self._cores)
+        self._board.heads = tuple(map(_head, claims))
+        changed = self._board.measured_change(reservations)
+        if changed or self._untold(reservations) or self._board.due():
+            self._board.publish(reservations)
+            self._published = reservations
+
+    def _untold(self, reservations: Sequence[Reservation]) -> bool:
+        """Tell whether others must read something else: they need not know which job has the cores."""
+        counted = {core_resource(self._cores), MEMORY}
+        if counted.issuperset(
+            reservation.device for reservation in (*reservations, *self._published)
+        ):
+            return not self._board.tells(reservations)
+        return [(reservation.job, reservation.device) for reservation in reservations] != [
+            (reservation.job, reservation.device) for reservation in self._published
+        ]
+
+    def begin(self) -> None:
+        """Clear away what schedulers of our user left that were killed."""
+        self._board.remove_abandoned()
+
+    def leave(self, claims: Collection[Claim]) -> None:
+        """Leave; the reservations of what still runs stay for a successor to take over."""
+        if not claims:  # what this home has used lately stays told
+            self._board.wish = None
+            self._board.publish(())
+
+
+def _settled(before: Decision, after: Decision) -> Decision:
+    """Return a start that still holds now that others have reserved more, else why it waits."""
+    if not isinstance(before, Start) or isinstance(after, Wait) or before == after:
+        return after if isinstance(before, Start) else before
+    if after.devices == before.devices:
+        return before
+    return Wait(
+        job=before.job,
+        reason="another launcher's scheduler was quicker; it is decided again",
+        code=ReasonCode.OUTPACED,
+    )
+
+
+def _head(claim: Claim) -> Identity:
+    """Return the supervisor of an attempt."""
+    namespace = pid_namespace()
+    return Identity(
+        pid=claim.pid, start_ticks=claim.start_ticks, boot=claim.boot, namespace=namespace
+    )
+
+
+MEMORY_S = 7 * HALF_LIFE_S  # what was used before counts less than a hundredth
+
+
+class UseMeter:
+    """Adds up what the running attempts have reserved, over the time for which they have it.
+
+    Of a card that jobs share each counts with the part of its memory that it has reserved.
+    """
+
+    def __init__(
+        self,
+        past: Callable[[float, float], Sequence[PastUse]],
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        """Begin without having counted.
+
+        Args:
+            past: returns what ended attempts used between two times, in seconds since 1970.
+            clock: seconds since 1970; it may be set.
+            monotonic: seconds; it never is.
+        """
+        self._past, self._clock, self._monotonic = past, clock, monotonic
+        self._use: Use | None = None
+        self._at = 0.0
+        self._rate = Use()
+        self._totals: Mapping[str, int] = {}
+
+    def read(self, claims: Iterable[Claim], gpus: Sequence[GpuSnapshot]) -> Use:
+        """Return what was used until now, and count these attempts from now on."""
+        running, now = [*claims], self._monotonic()
+        totals = {gpu.uuid: gpu.total for gpu in gpus if gpu.total} or self._totals
+        if self._use is None or (totals and not self._totals):  # the cards' sizes were not known
+            self._use = self._begin(running, totals)
+        else:
+            self._use = self._use.grown(self._rate, now - self._at)
+        self._at, self._totals = now, totals
+        self._rate = sum((_rate_of(claim, totals) for claim in running), Use())
+        return self._use
+
+    def _begin(self, running: Sequence[Claim], totals: Mapping[str, int]) -> Use:
+        now, use = self._clock(), Use()
+        for past in self._past(now - MEMORY_S, now):
+            span_s = past.ended - past.began
+            if span_s > 0:
+                weight = decayed_span(now - past.began, now - past.ended) / span_s
+                use += _rate_of(past, totals).times(weight * past.seconds)
+        for claim in running:
+            use += _rate_of(claim, totals).times(decayed_span(now - claim.claimed, 0.0))
+        return use
+
+
+def _rate_of(attempt: Claim | PastUse, totals: Mapping[str, int]) -> Use:
+    """Return what an attempt uses per second."""
+    reserved = None if attempt.exclusive else attempt.reservation  # as a row has it; None: all
+    cards = sum(
+        1.0 if reserved is None or not totals.get(uuid) else min(1.0, reserved / totals[uuid])
+        for uuid in attempt.gpus
+    )
+    ram = attempt.ram if isinstance(attempt, PastUse) else attempt.spec.resources.ram or 0
+    return Use(cards=cards, cores=float(attempt.cpus), memory=float(ram))
+
 
 FRESH_S = 3.0  # what was seen before is too old to decide by
 NOBODY: Mapping[int, int] = MappingProxyType({})

@@ -9,8 +9,7 @@ import pytest
 from launcher.accounts import HALF_LIFE_S, Use, Wish, decayed_span
 from launcher.gpu.reservations import ReservationBoard
 from launcher.job import Resources
-from launcher.scheduler.gpus.gpu_state import Accelerators
-from launcher.scheduler.gpus.reservation_exchange import MEMORY_S, UseMeter
+from launcher.scheduler.gpus.gpu_state import MEMORY_S, Accelerators, UseMeter
 from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.system.paths import Home
