@@ -118,11 +118,9 @@ class History:
         self.gpus, self.usage = gpus, usage
         self._settings = {name: costs(kind) for name, kind in (kinds or {}).items()}
         self._alike: dict[_Signature, _Alike] = {}
-        self._kinds: set[str] = set()
         self._by_kind: dict[tuple[str, bool], list[float]] = {}
         for job in past:
             if job.kind in self._settings:
-                self._kinds.add(job.kind)
                 text = self._text(job.kind, job.settings)
                 key = (job.kind, job.images, job.fresh, job.on_gpu, text)
                 alike = self._alike.setdefault(key, _Alike())
@@ -137,8 +135,6 @@ class History:
             job: which.
             on_gpu: where it was done; None: where this job will be.
         """
-        if job.kind not in self._kinds:
-            return None
         text = self._text(job.kind, job.settings)
         on_gpu = wants_gpu(job, gpus=self.gpus) if on_gpu is None else on_gpu
         return self._alike.get((job.kind, job.images, job.base is None, on_gpu, text))
@@ -149,7 +145,7 @@ class History:
         return (median(seconds), len(seconds)) if seconds else None
 
     def _text(self, kind: str, settings: Mapping[str, Any]) -> str:
-        return repr([settings.get(name) for name in self._settings[kind]])
+        return repr([settings.get(name) for name in self._settings.get(kind, ())])
 
 
 def forecast(job: PlannedJob, history: History) -> JobEstimate:

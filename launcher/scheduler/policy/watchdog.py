@@ -66,7 +66,7 @@ class Watchdog:
         kept = list(decisions)
         if any(isinstance(decision, Start) for decision in decisions):
             return Verdict(decisions=kept)  # who had to make way for that is known the next time
-        scene = _Scene(machine, running)
+        scene = _Scene(machine, running, self.patience_s)
         suspects = dict[int, Wait]()
         explained = False  # somebody waits for a reason, and others may have to wait for him
         for job, decision in zip(waiting, decisions, strict=True):
@@ -84,8 +84,8 @@ class Watchdog:
             if job.job not in suspects or now - self._since[job.job] < self.patience_s:
                 continue
             decision = suspects[job.job]
-            start = None if tried else _alone(job, decision, scene, self.patience_s)
-            named = start or _named(decision, machine, self.patience_s)
+            start = None if tried else scene.alone(job, decision)
+            named = start or scene.named(decision)
             if job.job not in self._named:
                 news.append(f"job={job.job} {named.reason}")
             self._named.add(job.job)
@@ -107,8 +107,8 @@ class Watchdog:
 class _Scene:
     """The machine, and what of it nobody is seen on."""
 
-    def __init__(self, machine: Machine, running: Sequence[Running]) -> None:
-        self.machine = machine
+    def __init__(self, machine: Machine, running: Sequence[Running], patience_s: float) -> None:
+        self.machine, self._patience = machine, format_seconds(patience_s)
         self.nobody = not (running or machine.foreign)
         busy = {uuid for run in running for uuid in run.devices}
         self._empty = sum(_nobody_on(gpu) and gpu.uuid not in busy for gpu in machine.gpus)
@@ -145,6 +145,52 @@ class _Scene:
             self._deserted[need] = sorted(cards, key=lambda card: -_free(card.gpu))
         return self._deserted[need]
 
+    def alone(self, job: Waiting, wait: Wait) -> Start | None:
+        """Return a job's start on the emptiest GPUs, where their free memory is enough; None where it is not."""
+        cpus = min(job.resources.cpus, self.machine.cpus)
+        _, needs = self.inventory.asks(job)
+        cards: list[Card] = []
+        if needs:
+            need = needs[-1]
+            kept = 0 if need.into_reserve else self.machine.rules.reserve
+            least = (need.vram_request or 0) + kept
+            cards = [card for card in self.deserted(need) if _free(card.gpu) >= max(least, 1)]
+            cards = cards[: need.count]
+            if len(cards) < need.count:
+                return None
+        room = min((_free(card.gpu) for card in cards), default=0)
+        promise = None if not cards or job.vram_request is None else min(job.vram_request, room)
+        where = ", ".join(card.gpu.label for card in cards) or "the CPU"
+        has = f" with {format_bytes(room)} free" if cards else ""
+        return Start(
+            job=job.job,
+            devices=tuple(card.gpu.uuid for card in cards),
+            cpus=cpus,
+            reason=f"tried alone on {where}{has}: it waited for {self._patience} without a "
+            f"cause ({wait.reason})",
+            reservation=promise,
+            exclusive=bool(cards),
+        )
+
+    def named(self, wait: Wait) -> Wait:
+        """Return a wait that says that nothing explains it, and in numbers what is there."""
+        left = "; ".join(
+            f"{format_bytes(gpu.used)} of {gpu.label} are in use, and the driver lists no process there"
+            for gpu in self.machine.gpus
+            if gpu.used and _nobody_on(gpu)
+        )
+        advice = (
+            "a reset of the GPU, or a reboot, gives back what ended processes have left"
+            if left
+            else "report it: that is a fault of the launcher"
+        )
+        why = (
+            f"nothing explains that for {self._patience} or longer: nothing of yours runs there, and nobody "
+            "else is seen"
+        )
+        text = "; ".join(filter(None, (wait.reason, why, left, advice)))
+        return replace(wait, reason=text, code=ReasonCode.UNEXPLAINED)
+
 
 def _nobody_on(gpu: GpuSnapshot) -> bool:
     """Tell whether the driver lists no process; in a container it may list none, but shows that they work."""
@@ -153,51 +199,3 @@ def _nobody_on(gpu: GpuSnapshot) -> bool:
 
 def _free(gpu: GpuSnapshot) -> int:
     return gpu.total - (gpu.used or 0)
-
-
-def _alone(job: Waiting, wait: Wait, scene: _Scene, patience_s: float) -> Start | None:
-    """Return a job's start on the emptiest GPUs, where their free memory is enough; None where it is not."""
-    cpus = min(job.resources.cpus, scene.machine.cpus)
-    _, needs = scene.inventory.asks(job)
-    cards: list[Card] = []
-    if needs:
-        need = needs[-1]
-        kept = 0 if need.into_reserve else scene.machine.rules.reserve
-        least = (need.vram_request or 0) + kept
-        cards = [card for card in scene.deserted(need) if _free(card.gpu) >= max(least, 1)]
-        cards = cards[: need.count]
-        if len(cards) < need.count:
-            return None
-    room = min((_free(card.gpu) for card in cards), default=0)
-    promise = None if not cards or job.vram_request is None else min(job.vram_request, room)
-    where = ", ".join(card.gpu.label for card in cards) or "the CPU"
-    has = f" with {format_bytes(room)} free" if cards else ""
-    return Start(
-        job=job.job,
-        devices=tuple(card.gpu.uuid for card in cards),
-        cpus=cpus,
-        reason=f"tried alone on {where}{has}: it waited for {format_seconds(patience_s)} without a "
-        f"cause ({wait.reason})",
-        reservation=promise,
-        exclusive=bool(cards),
-    )
-
-
-def _named(wait: Wait, machine: Machine, patience_s: float) -> Wait:
-    """Return a wait that says that nothing explains it, and in numbers what is there."""
-    left = "; ".join(
-        f"{format_bytes(gpu.used)} of {gpu.label} are in use, and the driver lists no process there"
-        for gpu in machine.gpus
-        if gpu.used and _nobody_on(gpu)
-    )
-    advice = (
-        "a reset of the GPU, or a reboot, gives back what ended processes have left"
-        if left
-        else "report it: that is a fault of the launcher"
-    )
-    why = (
-        f"nothing explains that for {format_seconds(patience_s)} or longer: nothing of yours runs there, and nobody "
-        "else is seen"
-    )
-    text = "; ".join(filter(None, (wait.reason, why, left, advice)))
-    return replace(wait, reason=text, code=ReasonCode.UNEXPLAINED)
