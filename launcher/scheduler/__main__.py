@@ -22,11 +22,11 @@ from launcher.scheduler.loop import Scheduler
 from launcher.store.opening import worth_checking
 from launcher.store.queue import Store
 from launcher.system import cgroups
-from launcher.system.config import Followed, configuration_file, read_configuration
+from launcher.system.config import Followed, read_configuration
 from launcher.system.daemon_control import Right, start_scheduler, this_version
 from launcher.system.environment import owners_environment
 from launcher.system.error_log import Troubles, set_long_log_aside
-from launcher.system.files import Json, read_json, stamp, write_json
+from launcher.system.files import Json, read_json, write_json
 from launcher.system.gpu_sharing import Rules, configured_rules
 from launcher.system.paths import Home, check_home, check_lone_home
 from launcher.system.processes import boot_id, cores, identity, live_in, lock_holder, start_apart
@@ -44,9 +44,8 @@ class Notifier:
             home: the queue's.
             environ: tells where the user's file is.
         """
-        self._home, self._environ = home, environ
-        self._file: object = ()  # the stamp of the user's file
-        self._wanted = False
+        self._home = home
+        self._wanted = Followed(environ, self._is_wanted, lambda _: None, first=False)
         self._look_at = 0.0  # monotonic
         self._child: int | None = None
 
@@ -56,18 +55,21 @@ class Notifier:
         Raises:
             OSError: it cannot be started.
         """
-        with contextlib.suppress(UsageError):
-            file = stamp(str(configuration_file(self._environ)))
-            if file != self._file:
-                self._file, self._look_at = file, 0.0
-                self._wanted = _is_wanted(self._environ)
-        if not self._wanted or time.monotonic() < self._look_at:
+        if not self._wanted() or time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + LOOK_S
         self._reap()
         if self._child is None and lock_holder(self._home.notify_lock) is None:
             argv = [sys.executable, "-P", "-m", "launcher.notify", str(self._home.folder)]
             self._child = start_apart(argv, self._home.notify_log)
+
+    def _is_wanted(self, environ: Mapping[str, str]) -> bool:
+        """Tell whether the user's file speaks of messages; a broken one is reported by who reads it for more."""
+        self._look_at = 0.0  # it was changed
+        try:
+            return read_configuration(environ).notify is not None
+        except UsageError:
+            return False
 
     def _reap(self) -> None:
         """Take in the end of the process that was started."""
@@ -76,14 +78,6 @@ class Notifier:
                 if os.waitpid(self._child, os.WNOHANG) == (0, 0):
                     return
             self._child = None
-
-
-def _is_wanted(environ: Mapping[str, str]) -> bool:
-    """Tell whether the user's file speaks of messages; a broken one is reported by who reads it for more."""
-    try:
-        return read_configuration(environ).notify is not None
-    except UsageError:
-        return False
 
 
 logger = logging.getLogger(__name__)
@@ -135,9 +129,9 @@ def main(argv: Sequence[str]) -> int:
         snapshot=probe.snapshot,
         cpus=cpus,
         housekeeping=housekeeping,
-        rules=Followed(os.environ, configured_rules, _Once(), Rules()),
+        rules=Followed(os.environ, configured_rules, _warn, Rules()),
         absent=lambda: probe.absent,
-        backends=Followed(os.environ, configured_backends, _Once()),
+        backends=Followed(os.environ, configured_backends, _warn),
     )
     scheduler.leave_at(*LEAVE)
     home.scheduler_record.unlink(missing_ok=True)  # a predecessor's
@@ -188,16 +182,8 @@ def _has_work(store: Store) -> bool:
     return bool(queue.ready(1)) or queue.mend(now) or queue.let_go(now) is not None
 
 
-class _Once:
-    """Warns of each trouble once."""
-
-    def __init__(self) -> None:
-        self._said = ""
-
-    def __call__(self, trouble: str) -> None:
-        if trouble != self._said:
-            self._said = trouble
-            logger.warning("config.toml trouble=%r; what held before holds on", trouble)
+def _warn(trouble: str) -> None:
+    logger.warning("config.toml trouble=%r; what held before holds on", trouble)
 
 
 def _is_to_be_checked(home: Home) -> bool:

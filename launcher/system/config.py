@@ -184,7 +184,7 @@ class Followed(Generic[Part]):
         Args:
             environ: tells where the file is.
             read: returns the part.
-            warn: called with what is wrong with the file.
+            warn: called with what is wrong with the file, once.
             first: what holds until it was understood; None: then nothing is known.
         """
         self._environ, self._read, self._warn, self._holds = environ, read, warn, first
@@ -203,8 +203,9 @@ class Followed(Generic[Part]):
                 self._seen = seen
                 self._holds = self._read(self._environ)
         except UsageError as error:
-            self._trouble = str(error)
-            self._warn(self._trouble)
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                self._warn(self._trouble)
         if self._holds is None:
             raise UsageError(self._trouble)
         return self._holds

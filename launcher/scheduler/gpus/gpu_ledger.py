@@ -310,7 +310,7 @@ NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 def reservations_of(
-    place: Start,
+    place: Start | Claim,
     asked: Resources,
     *,
     totals: Mapping[str, int],
@@ -334,7 +334,7 @@ def reservations_of(
     reservations = [Reservation(device=core_resource(mask), amount=place.cpus, used=None, job=job)]
     if asked.ram:
         reservations.append(Reservation(device=MEMORY, amount=asked.ram, used=None, job=job))
-    for uuid in place.devices:
+    for uuid in place.devices if isinstance(place, Start) else place.gpus:
         total = totals.get(uuid, 0)
         size = total // 4 if place.reservation is None else place.reservation
         if asked.exclusive:
@@ -443,14 +443,7 @@ class Ledger:
         reservations = []
         for claim in claims:
             reservations += reservations_of(
-                Start(
-                    job=claim.job,
-                    devices=claim.gpus,
-                    cpus=claim.cpus,
-                    reason="",
-                    reservation=claim.reservation,
-                    exclusive=claim.exclusive,
-                ),
+                claim,
                 claim.spec.resources,
                 totals=totals,
                 used=self.taken.of(claim).used,

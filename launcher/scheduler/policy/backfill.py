@@ -162,12 +162,6 @@ def _turn_of(inventory: Inventory, wanted: int, free: int, what: str, now: float
     return None
 
 
-@dataclass(slots=True)
-class _Phase:
-    since: float
-    kept: bool = False
-
-
 class Patience:
     """Which jobs have waited for others so long that ours behind them must not pass them now.
 
@@ -179,7 +173,7 @@ class Patience:
 
     def __init__(self) -> None:
         """Begin without jobs."""
-        self._turns: dict[int, _Phase] = {}
+        self._turns: dict[int, tuple[float, bool]] = {}  # since when it is so, whether it is kept
 
     def entered(self, waiting: Iterable[Waiting], now: float) -> list[Waiting]:
         """Return jobs with the word for which of them what is ours is kept now."""
@@ -193,14 +187,15 @@ class Patience:
         for decision in decisions:
             if not isinstance(decision, Wait) or not decision.for_others:
                 continue
-            turn = self._turns.setdefault(decision.job, _Phase(now))
-            if turn.kept and decision.behind_ours:
-                turn.since = now  # it has not had what is ours yet
+            _, kept = self._turns.setdefault(decision.job, (now, False))
+            if kept and decision.behind_ours:
+                self._turns[decision.job] = now, kept  # it has not had what is ours yet
 
     def _keeps(self, job: int, now: float) -> bool:
-        turn = self._turns.get(job)
-        if turn is None:
+        if job not in self._turns:
             return False
-        if now - turn.since >= (KEPT_S if turn.kept else PASSED_S):
-            turn.since, turn.kept = now, not turn.kept
-        return turn.kept
+        since, kept = self._turns[job]
+        if now - since >= (KEPT_S if kept else PASSED_S):
+            kept = not kept
+            self._turns[job] = now, kept
+        return kept

@@ -25,11 +25,6 @@ class Load(NamedTuple):
     sm: float | None = None  # share of the time in which it uses the card alone, 0 to 1
     slowdown: float | None = None  # measured beside one other, at least 1
 
-    @property
-    def known(self) -> bool:
-        """Whether anything is."""
-        return self.sm is not None or self.slowdown is not None
-
 
 UNKNOWN_LOAD = Load()
 

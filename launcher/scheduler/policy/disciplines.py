@@ -220,33 +220,28 @@ class Ages:
         """
         before, self._since = self._since, {}
         candidates, runs = [], []
+
+        def moved(key: Hashable, stamp: float) -> float:
+            """Return by how much a time lies elsewhere on the wall clock as it is now; 0: by next to nothing."""
+            age = now - stamp
+            as_new = steady - (age if -DRIFT_S <= age <= LONGEST_S else 0.0)
+            since = self._since[key] = before.get(key, as_new)
+            shift = age - (steady - since)
+            return shift if abs(shift) > DRIFT_S else 0.0
+
         for job in waiting:
             came = job.since + job.priority * AGEING_S  # a rank may lie a century away
-            moved = self._age((job.job, job.since), came, before, now, steady) - came
-            if abs(moved) > DRIFT_S:
-                since, until = job.since + moved, job.patient_until + moved
+            if shift := moved((job.job, job.since), came):
+                since, until = job.since + shift, job.patient_until + shift
                 job = replace(job, since=since, patient_until=until)
             candidates.append(job)
         for run in running:
-            if run.since is None:
-                runs.append(run)
-                continue
-            since = self._age((run.job, "runs", run.since), run.since, before, now, steady)
-            moved = since - run.since
-            ends = None if run.ends is None else run.ends + moved
-            runs.append(replace(run, since=since, ends=ends) if abs(moved) > DRIFT_S else run)
+            began = run.since
+            if began is not None and (shift := moved((run.job, "runs", began), began)):
+                ends = None if run.ends is None else run.ends + shift
+                run = replace(run, since=began + shift, ends=ends)
+            runs.append(run)
         return candidates, runs
-
-    def _age(
-        self, key: Hashable, stamp: float, before: dict[Hashable, float], now: float, steady: float
-    ) -> float:
-        """Return since when, on the wall clock as it is now."""
-        since = before.get(key)
-        if since is None:
-            age = now - stamp
-            since = steady - (age if -DRIFT_S <= age <= LONGEST_S else 0.0)
-        self._since[key] = since
-        return now - (steady - since)
 
 
 STEP_S = 10.0  # lengths are remembered at most so often
@@ -290,29 +285,25 @@ class QueueLengths:
 
     def __init__(self) -> None:
         """Begin without lengths."""
-        self._times: list[float] = []  # ascending
-        self._lengths: list[float] = []
+        self._lengths: list[tuple[float, float]] = []  # when, and how long; ascending
 
     def due(self, now: float) -> bool:
         """Tell whether to work out the length again."""
-        return not self._times or not 0 <= now - self._times[-1] < STEP_S
+        return not self._lengths or not 0 <= now - self._lengths[-1][0] < STEP_S
 
     def note(self, now: float, length_s: float) -> None:
         """Remember the length now; a clock that was set back forgets what was after that."""
-        keep = bisect_left(self._times, now)
-        del self._times[keep:], self._lengths[keep:]
-        self._times.append(now)
-        self._lengths.append(length_s)
-        if len(self._times) > MOST_LENGTHS:
+        del self._lengths[bisect_left(self._lengths, (now,)) :]
+        self._lengths.append((now, length_s))
+        if len(self._lengths) > MOST_LENGTHS:
             half = MOST_LENGTHS // 2
-            self._times[:half] = self._times[:half:2]
             self._lengths[:half] = self._lengths[:half:2]
 
     def at(self, time: float) -> float:
         """Return how long the queue was when a job had come at a time, s."""
-        if not self._times:
+        if not self._lengths:
             return 0.0
-        return self._lengths[min(bisect_left(self._times, time), len(self._times) - 1)]
+        return self._lengths[min(bisect_left(self._lengths, (time,)), len(self._lengths) - 1)][1]
 
     def patient(self, waiting: Iterable[Waiting]) -> list[Waiting]:
         """Return jobs with the time until which others may pass them."""

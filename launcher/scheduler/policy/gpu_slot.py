@@ -12,7 +12,7 @@ from math import inf
 from typing import Any
 
 from launcher.gpu.snapshot import ALONE, JOBS, GpuSnapshot, resource
-from launcher.scheduler.policy.co_location import Load, admits, gain, limit, why_not
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, admits, gain, limit, why_not
 from launcher.scheduler.policy.model import Machine, Need, Running
 from launcher.scheduler.policy.oom_policy import NEGLIGIBLE, QUIET_SHARE
 from launcher.units import format_bytes, format_seconds
@@ -300,7 +300,7 @@ class Pool:
             ranking.put(at, card)
         if freed:
             self._refused.clear()
-        self._known = self._known or any(load.known for load in card.loads)
+        self._known = self._known or any(load != UNKNOWN_LOAD for load in card.loads)
         if self._opening is not None:
             self._opening[1].put(at, card)
 
@@ -344,7 +344,7 @@ class Pool:
         """
         ranking = self._lonely if need.vram_request is None else self._best
         able = (card for entry in ranking.entries if (card := self.cards[entry[-1]]).takes(need))
-        paired = self._known or need.load.known
+        paired = self._known or need.load != UNKNOWN_LOAD
         yield from _best_paired(able, need.load) if paired else able
 
     def openings(self, need: Need) -> Iterator[tuple[Turn, Card]]:

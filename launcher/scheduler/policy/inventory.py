@@ -15,6 +15,7 @@ from typing import NamedTuple
 from launcher.accounts import Lacking
 from launcher.gpu.snapshot import MEMORY, ForeignReservation, shares_cores
 from launcher.job import CPU, Resources
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD
 from launcher.scheduler.policy.gpu_slot import Card, Pool, Turn, is_visible
 from launcher.scheduler.policy.model import LEAST_S, Machine, Need, Running, Waiting, need_of
 from launcher.states import ReasonCode
@@ -273,9 +274,8 @@ class Inventory:
             request.enough,
             request.least,
             request.visible,
-            request.demand
-            if request.demand.known
-            else None,  # most are unknown, and None hashes fast
+            # most are unknown, and None hashes fast
+            None if request.demand == UNKNOWN_LOAD else request.demand,
         )
         if key not in self._asked:
             wants = wants_gpu(request.resources, self.machine, request.visible)
