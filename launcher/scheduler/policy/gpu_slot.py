@@ -280,7 +280,6 @@ class Pool:
         self._guessed = len([card for card in silent if not (card.gpu.fault and sized)])
         self._place = {card.gpu.uuid: at for at, card in enumerate(self.cards)}
         self._best = _Ranking(_emptiness)
-        self._roomy = _Ranking(_room_beside)
         # what of memory was refused to a load on so many GPUs, since one of ours ended last
         self._refused: dict[tuple[Load, int], int] = {}
         self._known = False  # of some it is known what they do to a GPU: then pairs differ
@@ -296,7 +295,7 @@ class Pool:
         at = self._place.get(card.gpu.uuid)
         if at is None:
             return
-        for ranking in (self._best, self._roomy, self._lonely, self._likely):
+        for ranking in (self._best, self._lonely, self._likely):
             ranking.put(at, card)
         if freed:
             self._refused.clear()
@@ -306,35 +305,23 @@ class Pool:
 
     def has_room(self, need: Need) -> bool:
         """Tell whether as many GPUs as a job needs can take it now."""
-        if not need.exclusive:
-            return self._has_room_beside(need)
-        frees = (
-            -free
-            for free, at in self._lonely.entries
-            if not (need.excludes_others and self.cards[at].guests)
-        )
-        least: int | None = next(islice(frees, need.count - 1, None), None)
-        if least is None or need.vram_request is None:
-            return least is not None
-        return least + self.reserve >= self._memory(need)
-
-    def _has_room_beside(self, need: Need) -> bool:
-        """Tell whether as many GPUs as a job needs can take it beside ours that run there, if any."""
-        entries, request, count = self._roomy.entries, need.vram_request or 0, need.count
-        if len(entries) < count or -entries[count - 1][0] < request:
-            return False
-        refused = self._refused.get((need.load, count))
+        key, request = (need.load, need.count), need.vram_request or 0
+        refused = None if need.exclusive else self._refused.get(key)
         if refused is not None and request >= refused:
             return False  # a GPU that takes on more jobs becomes no better for it
-        left = count
-        for free, at in entries:
-            if -free < request:
-                break
-            left -= self.cards[at].admits(need.load)
-            if not left:
-                return True
-        self._refused[need.load, count] = request
-        return False
+        able = (
+            self._able(need, self._lonely)
+            if need.exclusive
+            else (
+                card
+                for entry in self._best.entries
+                if (card := self.cards[entry[-1]]).free >= request and card.admits(need.load)
+            )
+        )
+        fits = len([*islice(able, need.count)]) == need.count
+        if not fits and not need.exclusive:
+            self._refused[key] = request
+        return fits
 
     def places(self, need: Need) -> Iterator[Card]:
         """Give the GPUs that can take a job now, the best first.
@@ -342,10 +329,12 @@ class Pool:
         That is the emptiest, of those the smallest, of those the one with the most free memory; for a job
         whose memory use is unknown, the one with the most free memory.
         """
-        ranking = self._lonely if need.vram_request is None else self._best
-        able = (card for entry in ranking.entries if (card := self.cards[entry[-1]]).takes(need))
+        able = self._able(need, self._lonely if need.vram_request is None else self._best)
         paired = self._known or need.load != UNKNOWN_LOAD
         yield from _best_paired(able, need.load) if paired else able
+
+    def _able(self, need: Need, ranking: "_Ranking") -> Iterator[Card]:
+        return (card for entry in ranking.entries if (card := self.cards[entry[-1]]).takes(need))
 
     def openings(self, need: Need) -> Iterator[tuple[Turn, Card]]:
         """Give the GPUs that can take a job when enough of ours have ended, and when: the first ones first."""
@@ -411,10 +400,6 @@ def _best_paired(cards: Iterable[Card], load: Load) -> Iterator[Card]:
             yield from sorted(group, key=lambda card: card.gain(load), reverse=True)
         else:
             yield from group
-
-
-def _room_beside(card: Card) -> tuple[float, ...] | None:
-    return None if _emptiness(card) is None else (-card.free,)
 
 
 def _room_alone(card: Card) -> tuple[float, ...] | None:
