@@ -111,12 +111,13 @@ class Admission:
         self._store, self._queue, self._clock = store, store.scheduling, clock
         self._cpus, self._cores = cpus, cores
         self._ram = memory.total()
-        self._gpus, self._attempts, self._endings = gpus, attempts, endings
-        self._launches, self._fork_servers, self._outage = launches, fork_servers, outage
+        self._gpus, self._exchange = gpus, gpus.exchange
+        self._attempts, self._endings = attempts, endings
+        self._launches, self._outage = launches, outage
         self._dispatch = dispatch
         self._patience, self._courtesy = Patience(), Courtesy()
-        self._watchdog, self._line = Watchdog(), WaitingLine(store.scheduling)
-        self._startable = StartableJobs(gpus, fork_servers)
+        self._watchdog, self.line = Watchdog(), WaitingLine(store.scheduling)
+        self.startable = StartableJobs(gpus, fork_servers)
         self._explained = time.monotonic()
         self.pauses = Pauses(store.scheduling)
         self._gpus_wanted = False  # something waits for a GPU
@@ -133,14 +134,6 @@ class Admission:
             return self._dispatch.places.machine_of(claim)
         return Machine(cpus=self._cpus, ram=self._ram, **self._gpus.machine(self.claims()))
 
-    def forget(self) -> None:
-        """Find out anew where runs begin that have just come: what was stored of that came to nothing."""
-        self._line.forget()
-
-    def exclude(self, job: int) -> None:
-        """Try other jobs before one that the machine could not start."""
-        self._startable.exclude(job)
-
     def look_at_gpus(self, result: TurnResult) -> None:
         """Have the GPUs looked at while a job runs there, or waits for one, or has ended there."""
         claims = self.claims()
@@ -149,7 +142,7 @@ class Admission:
         self._gpus.look(claims, unsupervised, wanted=in_use or self._gpus_wanted)
         if in_use:
             result.soon(POLL_S)
-        if self._gpus.exchange.news:
+        if self._exchange.news:
             result.soon(NEWS_S)  # the newest look is too fresh for another one
 
     def decide(self, requests: Requests, result: TurnResult) -> Reasons:
@@ -191,21 +184,21 @@ class Admission:
         """Claim what fits on this machine; `line` is given where jobs of other machines stand in it, too."""
         self._gpus_wanted = any(job.lane.resources.may_need_gpu for job in ready)
         if not ready:
-            self._gpus.exchange.waits_for(None)
+            self._exchange.waits_for(None)
             return {}
         if not self._outage.admits(time.monotonic()):
-            self._gpus.exchange.waits_for(None)
+            self._exchange.waits_for(None)
             result.waiting = True
             result.soon(self._outage.wait_s(time.monotonic()))
             return {job.lane_id: self._outage.reason for job in ready}
-        ready, reasons_of_excluded = self._startable.without_excluded(ready, result)
+        ready, reasons_of_excluded = self.startable.without_excluded(ready, result)
         watch_ram = any(job.lane.resources.ram is not None for job in ready)
         if self._gpus_wanted and not self._gpus.seen:
             self.look_at_gpus(result)
-        ready, reasons_of_unseen = self._startable.without_unseen(ready)
+        ready, reasons_of_unseen = self.startable.without_unseen(ready)
         if not reasons_of_excluded and not reasons_of_unseen:
-            self.flow_in_turn = sole_flow(ready, self._gpus.exchange.foreign)
-            if self._gpus.exchange.anybody_waits:
+            self.flow_in_turn = sole_flow(ready, self._exchange.foreign)
+            if self._exchange.anybody_waits:
                 self.flow_in_turn = None
         ready, decisions = self._decisions(ready, requests, now, line, watch_ram=watch_ram)
         with transaction(self._store, any(isinstance(choice, Start) for choice in decisions)):
@@ -217,7 +210,7 @@ class Admission:
             result.soon(RETRY_S)  # a new supervisor wakes us, one that is put off does not
         if self._launches.again_s is not None:
             result.soon(self._launches.again_s)
-        others = self._gpus.exchange.foreign or self._gpus.exchange.anybody_waits
+        others = self._exchange.foreign or self._exchange.anybody_waits
         if self._watchdog.watches or (
             result.waiting and (self._gpus_wanted or watch_ram or others)
         ):
@@ -250,7 +243,7 @@ class Admission:
             paused(run) if run.job in requests.paused else run
             for run in self._gpus.ledger.taken.running(self.claims(), self._queue.usage)
         ]
-        return self._line.arranged(
+        return self.line.arranged(
             ready, here, self._dispatch.places.running(), machine, now, requests.discipline
         )
 
@@ -268,9 +261,7 @@ class Admission:
         Returns the jobs in the order in which they were looked at, and what happens to each.
         """
         claims = self.claims()
-        gpus = (
-            self._gpus.machine(claims) if self._gpus_wanted else self._gpus.exchange.others(claims)
-        )
+        gpus = self._gpus.machine(claims) if self._gpus_wanted else self._exchange.others(claims)
         machine = Machine(
             cpus=self._cpus,
             cores=self._cores,
@@ -287,7 +278,7 @@ class Admission:
         ordered = [job for job in line.jobs if job.job in jobs]
         own = line.here
         running = [*map(elsewhere, line.elsewhere), *own]
-        starves = starves_of(self._gpus.exchange.wish, own, machine, time.monotonic())
+        starves = starves_of(self._exchange.wish, own, machine, time.monotonic())
         machine = replace(machine, starves=starves)
         candidates = self._patience.entered(ordered, time.monotonic())
         decisions = decide(candidates, running, machine, now, requests.discipline)
@@ -300,8 +291,8 @@ class Admission:
         for complaint in self._courtesy.complaints:
             logger.warning("colleague reason=%r", complaint)
         self._courtesy.complaints.clear()
-        self._gpus.exchange.waits_for(*wish_of(candidates, decisions, machine), jobs)
-        return [jobs[job.job] for job in ordered], self._gpus.exchange.announce(
+        self._exchange.waits_for(*wish_of(candidates, decisions, machine), jobs)
+        return [jobs[job.job] for job in ordered], self._exchange.announce(
             decisions, claims, (candidates, running, machine, now), requests.discipline
         )
 

@@ -146,7 +146,7 @@ class Scheduler:
 
     def run(self) -> None:
         """Serve until asked to leave, stopped, idle for LEAVE_AFTER_S, or the home is gone."""
-        self._gpus.begin()
+        self._gpus.exchange.begin()
         self._fleet.begin()
         for claim in self._queue.claims():
             self._adopt(claim)
@@ -174,7 +174,7 @@ class Scheduler:
             self._sleep_until_news(result)
         why = "" if self._is_home() else GONE
         logger.info("scheduler pid=%d leaves%s", os.getpid(), why)
-        self._gpus.leave(self._admission.claims())
+        self._gpus.exchange.leave(self._admission.claims())
         self._fleet.close()
         self._fork_servers.close()
 
@@ -274,7 +274,7 @@ class Scheduler:
         except BaseException:
             self._launches.undo()
             self._queue.forget()
-            self._admission.forget()
+            self._admission.line.forget()
             raise
 
     def _launch(self, result: TurnResult) -> None:
@@ -349,7 +349,7 @@ class Scheduler:
     def _follow(self, claim: Claim, news: Outcome | Watch) -> None:
         if isinstance(news, Void) and news.whose == "machine":
             self._outage.failed(news.why, time.monotonic())
-            self._admission.exclude(claim.job)
+            self._admission.startable.exclude(claim.job)
         if isinstance(news, Outcome):
             self._endings.add(claim, news)
             return

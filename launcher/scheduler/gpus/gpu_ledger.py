@@ -15,7 +15,7 @@ from launcher.gpu.monitor import Ours, Sight
 from launcher.gpu.reservations import Reservation
 from launcher.gpu.snapshot import ALONE, JOBS, MEMORY, GpuSnapshot, core_resource, resource
 from launcher.job import Resources
-from launcher.scheduler.gpus.shared_time import SharedTime, Sharing
+from launcher.scheduler.gpus.shared_time import SharedTime
 from launcher.scheduler.policy.co_location import load_of
 from launcher.scheduler.policy.model import UNKNOWN, Running, Start, forecast_of_running
 from launcher.store.rows import Claim
@@ -363,7 +363,7 @@ class Ledger:
         )
         self._seen: Sight | None = None
         self._alone: dict[int, int] = {}
-        self._shared = SharedTime(home)
+        self.shared = SharedTime(home)
         self._named = False  # the driver knows our processes: what it does not list is not there
 
     def enter(
@@ -380,7 +380,7 @@ class Ledger:
             return False
         running = {claim.job: claim for claim in claims if claim.gpus}
         self.know(claims, alone)
-        self._shared.enter(sight, [*claims], self._ours.owner)
+        self.shared.enter(sight, [*claims], self._ours.owner)
         by_driver, unknown = self._driver_usage(sight.gpus, running)
         self._seen = sight
 
@@ -427,10 +427,6 @@ class Ledger:
         for job, uuid in unknown:
             used.get(job, {}).pop(uuid, None)
         return used, unknown
-
-    def sharing(self, claim: Claim) -> Sharing:
-        """Return how long an attempt shared its GPUs, what it used of them, how much slower it was then."""
-        return self._shared.of(claim)
 
     def reservations(self, claims: Iterable[Claim], mask: int = -1) -> list[Reservation]:
         """Return what others must know of: the running attempts' reservations, with what is in use of them.

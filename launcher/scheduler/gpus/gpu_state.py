@@ -344,6 +344,7 @@ class Accelerators:
     """All that one scheduler knows of GPUs; nothing of it needs to survive the scheduler.
 
     Attributes:
+        ledger: what attempts have reserved and take.
         exchange: what schedulers of other homes are told, and tell.
         moved: job that has to leave its GPU → why.
     """
@@ -375,12 +376,12 @@ class Accelerators:
         ours, folder = Ours(), reservations_folder(os.environ)
         self._home, self._rules, self._absent = home, rules, absent
         self._lookout = Lookout(look, wake, ours=lambda: ours)
-        self._ledger = Ledger(home, ours)
+        self.ledger = Ledger(home, ours)
         self._sight: Sight | None = None
         self._limits = SentLimits(home)
         self.exchange = ReservationExchange(
             board or ReservationBoard(folder, home.folder, quotas=of_this_process()),
-            ledger=self._ledger,
+            ledger=self.ledger,
             meter=meter,
             watch=ReservationWatch(folder),
             cores=cores,
@@ -418,11 +419,11 @@ class Accelerators:
             alone: pid → job of programs whose supervisors are dead.
             wanted: something runs on a GPU, or waits for one.
         """
-        self._ledger.know(claims, alone)
+        self.ledger.know(claims, alone)
         if not wanted or self._lookout.ask(news=self.exchange.news):
             self.exchange.news = False
         self._sight = self._lookout.sight()
-        if not self._ledger.enter(self._sight, claims, alone) or self._sight is None:
+        if not self.ledger.enter(self._sight, claims, alone) or self._sight is None:
             return
         self._note_faults(self._sight.gpus)
         for job, reason in evacuated(claims, self._sight.gpus).items():
@@ -435,7 +436,7 @@ class Accelerators:
     def machine(self, claims: Collection[Claim]) -> dict[str, Any]:
         """Return what a `Machine` tells of GPUs, beside the attempts that run."""
         return {
-            "gpus": self._ledger.taken.gpus(claims, self._sight.gpus) if self._sight else (),
+            "gpus": self.ledger.taken.gpus(claims, self._sight.gpus) if self._sight else (),
             "rules": self._rules(),
             "absent": self._absent(),
             **self.exchange.others(claims),
@@ -448,9 +449,9 @@ class Accelerators:
             return NOT_MEASURED
         cards = {gpu.uuid: gpu.fingerprint for gpu in (self._sight.gpus if self._sight else ())}
         machine = next((cards[uuid] for uuid in claim.gpus if uuid in cards), "")
-        shared_s, slowdown, sm = self._ledger.sharing(claim)
+        shared_s, slowdown, sm = self.ledger.shared.of(claim)
         return Measured(
-            peak=self._ledger.taken.peak(claim),
+            peak=self.ledger.taken.peak(claim),
             shared_s=shared_s,
             slowdown=slowdown,
             sm=sm,
@@ -460,7 +461,7 @@ class Accelerators:
 
     def others_usage(self, claim: Claim) -> dict[str, int]:
         """Return by UUID the most that all others had on an attempt's GPUs lately, if it was seen."""
-        return self._ledger.taken.others_usage(claim)
+        return self.ledger.taken.others_usage(claim)
 
     def _elapsed_s(self, claim: Claim) -> float | None:
         """Return how long ago an attempt's program began, whatever was done to the clock; None: unknown."""
@@ -473,26 +474,13 @@ class Accelerators:
         """Return the fingerprints of this machine's cards, as far as they are known."""
         return [gpu.fingerprint for gpu in (self._sight.gpus if self._sight else ()) if gpu.total]
 
-    @property
-    def ledger(self) -> Ledger:
-        """What attempts have reserved and take."""
-        return self._ledger
-
     def tell(self, claims: Collection[Claim]) -> None:
         """Publish our reservations to other users, and send workers their VRAM limits."""
         self.exchange.publish(claims)
         if self.exchange.trouble or self._file.trouble:
             self._show()
-        self._ledger.know(claims)  # those about to start are ours, too
-        self._limits.send(claims, self._ledger.taken.vram_limits(claims))
-
-    def begin(self) -> None:
-        """Clear away what schedulers of our user left that were killed."""
-        self.exchange.begin()
-
-    def leave(self, claims: Collection[Claim]) -> None:
-        """Leave; the reservations of what still runs stay for a successor to take over."""
-        self.exchange.leave(claims)
+        self.ledger.know(claims)  # those about to start are ours, too
+        self._limits.send(claims, self.ledger.taken.vram_limits(claims))
 
     def _note_faults(self, gpus: Sequence[GpuSnapshot]) -> None:
         faults = {gpu.uuid: gpu.fault for gpu in gpus if gpu.fault}

@@ -110,12 +110,12 @@ def test_a_scheduler_that_leaves_lets_the_other_homes_of_its_user_know_what_was_
     _, other = a_scheduler(tmp_path / "other", tmp_path)
     board.wish = Wish(since=0.0, gpus=1)
     board.use_is(Use(cards=7200.0))
-    gpus.leave([])
+    gpus.exchange.leave([])
     other.others()
     assert other.whole_use().cards == pytest.approx(7200.0, rel=1e-3)
     assert other.colleagues() == ()
     board.use_is(Use(cards=1.0))
-    gpus.leave([])
+    gpus.exchange.leave([])
     assert not [*tmp_path.glob("launcher-claims.*")], "it is not worth a file"
 
 
