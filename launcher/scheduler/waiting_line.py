@@ -76,7 +76,11 @@ def in_turn(
         lines.setdefault(job.run, []).append(job)
     if not discipline.takes_turns or len(lines) < 2:
         return jobs
-    vtimes, active = _with_rest(places, accounts, now), {place.run for place in places}
+    vtimes, active = virtual_times(places, accounts, now), {place.run for place in places}
+    for place in places:  # and what these are expected to have
+        if place.run in vtimes:
+            left = cards_of(place.devices, place.cpus) * _expected(left_s(place, now), LEAST_S)
+            vtimes[place.run] += left / accounts[place.run].share
     # of what nothing is known counts as long as that of which something is
     known = [seconds for job in jobs if (seconds := _foreseen(job)) is not None]
     usual_s = _expected(median(known) if known else None, LEAST_S)
@@ -141,18 +145,6 @@ def virtual_times(
     for job in running:
         if job.run in vtimes:
             vtimes[job.run] += card_s_of(job, now) / accounts[job.run].share
-    return vtimes
-
-
-def _with_rest(
-    running: Sequence[Running], accounts: Mapping[str, Account], now: float
-) -> dict[str, float]:
-    """Return virtual times with what their jobs that run are expected to have, too."""
-    vtimes = virtual_times(running, accounts, now)
-    for job in running:
-        if job.run in vtimes:
-            left = cards_of(job.devices, job.cpus) * _expected(left_s(job, now), LEAST_S)
-            vtimes[job.run] += left / accounts[job.run].share
     return vtimes
 
 

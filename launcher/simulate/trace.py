@@ -80,15 +80,10 @@ def read_trace(path: Path) -> tuple[TraceJob, ...]:
         raise UsageError("\n  ".join([head, *shown]))
     if not jobs:
         raise UsageError(f"the trace {str(path)!r} has no jobs; expected a line for each")
-    return _from_zero(jobs)
-
-
-def _from_zero(jobs: Iterable[TraceJob]) -> tuple[TraceJob, ...]:
-    in_order = sorted(jobs, key=lambda job: (job.submitted, job.index))
-    zero = in_order[0].submitted
+    jobs.sort(key=lambda job: (job.submitted, job.index))
+    zero = jobs[0].submitted
     return tuple(
-        replace(job, index=place, submitted=job.submitted - zero)
-        for place, job in enumerate(in_order)
+        replace(job, index=place, submitted=job.submitted - zero) for place, job in enumerate(jobs)
     )
 
 

@@ -17,10 +17,10 @@ from itertools import islice
 from math import inf
 
 from launcher.accounts import OWN_HOME, Colleague, Lacking, Use, Wish
-from launcher.gpu.snapshot import CORES, JOBS, MEMORY, GpuSnapshot
+from launcher.gpu.snapshot import CORES, JOBS, MEMORY
 from launcher.job import CPU, Resources
 from launcher.scheduler.policy.backfill import FirstJobReservation, reserve
-from launcher.scheduler.policy.gpu_slot import Card, is_visible
+from launcher.scheduler.policy.gpu_slot import Card, is_named, is_visible
 from launcher.scheduler.policy.inventory import Inventory, Lack, cores, place_for
 from launcher.scheduler.policy.model import Decision, Machine, Need, Running, Wait, Waiting, need_of
 from launcher.states import ReasonCode
@@ -109,7 +109,12 @@ def wish_of(
         if lacks is None:
             continue
         need = need_of(job)
-        cards = [gpu for gpu in machine.gpus if _may_have(gpu, need, machine)]
+        shown = [names for names in (need.visible, machine.rules.devices) if names is not None]
+        cards = [
+            gpu
+            for gpu in machine.gpus
+            if is_named(gpu, need.device) and all(is_visible(gpu, names) for names in shown)
+        ]
         on_gpus = job.resources.works_on_gpu(there=bool(cards))
         vram = job.vram_request if on_gpus else None
         if vram is not None:  # with what must be left free beside it
@@ -127,12 +132,6 @@ def wish_of(
         )
         return wish, job.job
     return None, 0
-
-
-def _may_have(gpu: GpuSnapshot, need: Need, machine: Machine) -> bool:
-    named = need.device in {"auto", "cuda", gpu.label, f"cuda:{gpu.index}", gpu.uuid}
-    choices = (need.visible, machine.rules.devices)
-    return named and all(choice is None or is_visible(gpu, choice) for choice in choices)
 
 
 def starves_of(

@@ -209,6 +209,11 @@ class Card:
         return ", ".join(owed)
 
 
+def is_named(gpu: GpuSnapshot, device: str) -> bool:
+    """Tell whether a job that asks for a device may have a GPU."""
+    return device in {"auto", "cuda", gpu.label, f"cuda:{gpu.index}", gpu.uuid}
+
+
 def is_visible(gpu: GpuSnapshot, visible: Sequence[str]) -> bool:
     """Tell whether CUDA_VISIBLE_DEVICES names a GPU: by its number in PCI order, or by how its UUID begins."""
     for name in visible:
@@ -261,7 +266,7 @@ class Pool:
 
     def __init__(self, cards: Iterable[Card], need: Need) -> None:
         """Choose the GPUs that fit a need by name, by its owner's choice, and as parts of a group."""
-        named = [card for card in cards if _is_named(card.gpu, need.device)]
+        named = [card for card in cards if is_named(card.gpu, need.device)]
         if need.visible is not None:
             named = [card for card in named if is_visible(card.gpu, need.visible)]
         if (
@@ -413,9 +418,3 @@ def _likelihood(card: Card) -> tuple[float, ...]:
 def _opening(need: Need, card: Card) -> tuple[Any, ...] | None:
     at = card.opens(need)
     return None if at is None else (at, -card.free)
-
-
-def _is_named(gpu: GpuSnapshot, device: str) -> bool:
-    if device in {"auto", "cuda"}:
-        return True
-    return device in {gpu.label, f"cuda:{gpu.index}", gpu.uuid}

@@ -319,7 +319,11 @@ class Inventory:
         if len(pool.cards) < need.count:
             return Refusal(_offered(pool.cards, need, machine), _wanted(need))
         if len(pool.ours) < need.count:
-            return _kept_back(pool.ours, need, machine)
+            devices = ", ".join(machine.rules.devices or ())
+            leaves = (
+                f"[sharing] devices = [{devices}] of config.toml leaves {_gpus(len(pool.ours))}"
+            )
+            return Refusal(leaves, _wanted(need))
         if request.vram_request is None:
             return None
         asked_for = need_of(request)
@@ -413,13 +417,6 @@ def placed(job: Waiting, given: Running, places: Sequence[Card]) -> str:
 def place_of(card: Card) -> tuple[int, int]:
     """Return a GPU's place in PCI order."""
     return card.gpu.index, card.gpu.mig or 0
-
-
-def _kept_back(ours: Sequence[Card], need: Need, machine: Machine) -> Refusal:
-    """Return why a job can have too few GPUs: config.toml keeps some of them back."""
-    devices = ", ".join(machine.rules.devices or ())
-    obstacle = f"[sharing] devices = [{devices}] of config.toml leaves {_gpus(len(ours))}"
-    return Refusal(obstacle, _wanted(need))
 
 
 def _wanted(need: Need) -> str:
