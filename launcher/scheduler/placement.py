@@ -28,7 +28,7 @@ from launcher.scheduler.policy.model import (
 )
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import Claim, Lane, ReadyJob
-from launcher.store.usage import NOT_MEASURED, Measured, Usage
+from launcher.store.usage import Measured, Usage
 from launcher.system.paths import Home
 from launcher.units import format_seconds
 from launcher.workers.job import VramLimit, read_report
@@ -136,11 +136,7 @@ class PilotPlace:
 
     def measured(self, claim: Claim) -> Measured:
         """Return what was seen of an attempt that has ended."""
-        if not claim.gpus:
-            return NOT_MEASURED
-        cards = {gpu.uuid: gpu.fingerprint for gpu in self.gpus}
-        machine = next((cards[uuid] for uuid in claim.gpus if uuid in cards), "")
-        return Measured(peak=self.taken.peak(claim), machine=machine)
+        return self.taken.measured(claim, self.gpus)
 
     def others_usage(self, claim: Claim) -> dict[str, int]:
         """Return by UUID what all others had on an attempt's GPUs at the last look, if it was seen."""

@@ -5,7 +5,7 @@ Other people's jobs may come to the same cards; their schedulers know nothing of
 
 import multiprocessing
 import signal
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
@@ -222,8 +222,7 @@ class Beside:
         self._room = fleet.room
         self._machines = [[gpu.index for gpu in machine] for machine in fleet.gpus()]
         self._line: deque[TraceJob] = deque()
-        self._taken: Counter[int] = Counter()  # card → jobs, ours and theirs
-        self._held: dict[int, tuple[int, ...]] = {}  # job → cards
+        self._held: dict[int, tuple[int, ...]] = {}  # job, ours or theirs → cards
 
     @property
     def out_of_memory(self) -> int:
@@ -239,7 +238,6 @@ class Beside:
 
     def take_back(self, job: TraceJob, took: float, now: float) -> bool:
         """Take back the cards of a job."""
-        self._taken.subtract(self._held[job.index])
         cards = self._held.pop(job.index)
         if job.index < self._first:
             return self._ours.take_back(job, took, now)
@@ -252,21 +250,20 @@ class Beside:
         while self._line and (cards := self._idle(self._line[0])):
             for card in cards:
                 self._ours.others_take(card, self._room[card])
-            yield self._started(self._line.popleft(), cards)
+            job = self._line.popleft()
+            self._held[job.index] = cards
+            yield job, cards
         for job, cards in self._ours.starts(now):
-            yield self._started(job, cards)
+            self._held[job.index] = cards
+            yield job, cards
 
     def _idle(self, job: TraceJob) -> tuple[int, ...]:
+        busy = {card for cards in self._held.values() for card in cards}
         for machine in self._machines:
-            idle = [card for card in machine if not self._taken[card]]
+            idle = [card for card in machine if card not in busy]
             if len(idle) >= job.gpus:
                 return tuple(idle[: job.gpus])
         return ()
-
-    def _started(self, job: TraceJob, cards: tuple[int, ...]) -> tuple[TraceJob, tuple[int, ...]]:
-        self._taken.update(cards)
-        self._held[job.index] = cards
-        return job, cards
 
 
 def _stuck(lost: int, policy: str, workload: Workload, fleet: Fleet) -> UsageError:

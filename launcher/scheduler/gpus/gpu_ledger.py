@@ -19,7 +19,7 @@ from launcher.scheduler.gpus.shared_time import SharedTime
 from launcher.scheduler.policy.co_location import load_of
 from launcher.scheduler.policy.model import UNKNOWN, Running, Start, forecast_of_running
 from launcher.store.rows import Claim
-from launcher.store.usage import NO_USAGE, Usage
+from launcher.store.usage import NO_USAGE, Measured, Usage
 from launcher.system.paths import Home
 from launcher.workers.job import CONTEXT, Report, VramLimit, read_report, read_share, write_share
 from launcher.workers.progress.attempt_progress import newest_step
@@ -267,6 +267,17 @@ class Taken:
             return None
         taken = self.of(claim)
         return largest(taken.peak, peak_of(self._report(claim), taken.context))
+
+    def measured(self, claim: Claim, gpus: Iterable[GpuSnapshot]) -> Measured:
+        """Return what is known of an attempt that has ended, and on what card it ran.
+
+        Args:
+            claim: the attempt.
+            gpus: as the newest look saw them.
+        """
+        cards = {gpu.uuid: gpu.fingerprint for gpu in gpus if claim.gpus}
+        machine = next((cards[uuid] for uuid in claim.gpus if uuid in cards), "")
+        return Measured(peak=self.peak(claim), machine=machine)
 
     def others_usage(self, claim: Claim) -> dict[str, int]:
         """Return by UUID the most that all others had on an attempt's GPUs at the last two looks, if any saw it."""

@@ -447,17 +447,9 @@ class Accelerators:
         """Return what was seen of an attempt that has ended."""
         if not claim.gpus:
             return NOT_MEASURED
-        cards = {gpu.uuid: gpu.fingerprint for gpu in (self._sight.gpus if self._sight else ())}
-        machine = next((cards[uuid] for uuid in claim.gpus if uuid in cards), "")
-        shared_s, slowdown, sm = self.ledger.shared.of(claim)
-        return Measured(
-            peak=self.ledger.taken.peak(claim),
-            shared_s=shared_s,
-            slowdown=slowdown,
-            sm=sm,
-            machine=machine,
-            elapsed_s=self._elapsed_s(claim),
-        )
+        seen = self.ledger.taken.measured(claim, self._sight.gpus if self._sight else ())
+        shared = self.ledger.shared.of(claim)._asdict()
+        return seen._replace(elapsed_s=self._elapsed_s(claim), **shared)
 
     def others_usage(self, claim: Claim) -> dict[str, int]:
         """Return by UUID the most that all others had on an attempt's GPUs lately, if it was seen."""
