@@ -20,18 +20,18 @@ from launcher.scheduler.policy.backfill import (
     in_the_way,
     reserve,
 )
+from launcher.scheduler.policy.co_location import UNKNOWN_LOAD
 from launcher.scheduler.policy.disciplines import (
     OURS,
     Discipline,
     Keeps,
-    as_if_new,
     firm_from,
-    rules_for,
 )
 from launcher.scheduler.policy.fair_share import Yielding, in_turn
 from launcher.scheduler.policy.gpu_slot import Card
 from launcher.scheduler.policy.inventory import Inventory, Lack, place_for, placed
 from launcher.scheduler.policy.model import (
+    UNKNOWN,
     Decision,
     Machine,
     Need,
@@ -64,8 +64,13 @@ def decide(
         now: seconds, on the clock of `Running.ends`.
         discipline: the policy.
     """
-    if not discipline.foresees:
-        waiting, running = as_if_new(waiting, running)
+    if not discipline.foresees:  # what was learned of durations, and of what jobs do to a card
+        waiting = [
+            replace(job, seconds=None, forecast=UNKNOWN, demand=UNKNOWN_LOAD) for job in waiting
+        ]
+        running = [
+            replace(run, ends=None, forecast=UNKNOWN, demand=UNKNOWN_LOAD) for run in running
+        ]
     return Policy(machine, running, discipline=discipline).decide(waiting, now)
 
 
@@ -81,7 +86,9 @@ class Policy:
         explain: bool = True,
     ) -> None:
         """Take stock; see `Inventory`."""
-        self.inventory = Inventory(rules_for(machine, discipline), running, explain=explain)
+        if not discipline.shares:
+            machine = replace(machine, rules=machine.rules._replace(max_per_gpu=1))
+        self.inventory = Inventory(machine, running, explain=explain)
         self._keeps = discipline.keeps
         self._barred = ""  # who comes first, where nobody may start before him
         self._hinted = False  # the first job that does not fit was told when there is room

@@ -23,8 +23,7 @@ from enum import Enum
 from math import inf
 from typing import NamedTuple
 
-from launcher.scheduler.policy.co_location import UNKNOWN_LOAD
-from launcher.scheduler.policy.model import UNKNOWN, Machine, Running, Waiting, left_s, ran_s
+from launcher.scheduler.policy.model import Machine, Running, Waiting, left_s, ran_s
 from launcher.store.rows import AGEING_S
 
 LEAST_S = 60.0  # shorter jobs count as so long: else one of a second would pass all others
@@ -108,23 +107,6 @@ FIRST_FIT = Discipline(
     foresees=False,
 )
 DISCIPLINES = {each.name: each for each in (OURS, FIFO, SJF, EASY, FIRST_FIT)}
-
-
-def rules_for(machine: Machine, discipline: Discipline) -> Machine:
-    """Return the machine with one job on each GPU where a policy shares none."""
-    if discipline.shares:
-        return machine
-    return replace(machine, rules=machine.rules._replace(max_per_gpu=1))
-
-
-def as_if_new(
-    waiting: Iterable[Waiting], running: Iterable[Running]
-) -> tuple[list[Waiting], list[Running]]:
-    """Return jobs without what was learned of their durations, and of what they do to a card."""
-    return (
-        [replace(job, seconds=None, forecast=UNKNOWN, demand=UNKNOWN_LOAD) for job in waiting],
-        [replace(run, ends=None, forecast=UNKNOWN, demand=UNKNOWN_LOAD) for run in running],
-    )
 
 
 def length(job: Waiting) -> float:
