@@ -150,20 +150,24 @@ _LARGEST = 1 << 63  # what SQLite takes for an integer is below
 
 
 def upsert(
-    connection: sqlite3.Connection, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+    connection: sqlite3.Connection,
+    name: str,
+    rows: Iterable[Sequence[Any]],
+    columns: Sequence[str] = (),
 ) -> int:
     """Write rows into a table, and return how many were new or other than before.
 
     Args:
         connection: inside of a transaction.
         name: of the table.
-        columns: of the rows, its key among them.
-        rows: cells in this order; what SQLite has no type for becomes JSON.
+        rows: cells in the order of the columns; what SQLite has no type for becomes JSON.
+        columns: of the rows, its key among them; none named: all, but for an `id` that SQLite gives.
     """
     listed = [*rows]
     if not listed:
         return 0
-    statement = _statement(name, columns)
+    every = [*TABLES[name].columns][-len(listed[0]) :]  # an `id` is the first of them
+    statement = _statement(name, columns or every)
     try:
         return connection.executemany(statement, listed).rowcount
     except (UnicodeEncodeError, OverflowError, sqlite3.InterfaceError, sqlite3.ProgrammingError):

@@ -54,19 +54,6 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 
-JOBS = (
-    "id", "run", "number", "name", "kind", "role", "state", "reason", "reason_code", "model", "base",
-    "data", *PARTS, "command", "folder", "priority", "cpus", "ram", "gpus", "vram", "job_group",
-    "attempts", "failures", "submitted", "started", "ended", "seconds", "hash",
-)  # fmt: skip
-ATTEMPTS = (
-    "job", "number", "device", "cpus", "started", "ended", "seconds", "ending", "reason_code",
-    "exit_code", "signal", "vram_promised", "vram_peak", "pilot",
-)  # fmt: skip
-SETTINGS = ("job", "name", "value", "swept")
-METRICS = ("job", "name", "value", "low", "high")
-
-
 def job_cells(
     job: JobRow, run: int, number: int, models: Models, attempt: AttemptRow | None
 ) -> tuple[Any, ...]:
@@ -304,24 +291,16 @@ def _write_jobs(
     _forget_changed(connection, run, jobs, numbers)
     attempts = store.read.attempts(numbers)
     newest = {attempt.job: attempt for attempt in attempts}
-    count = upsert(
-        connection,
-        "jobs",
-        JOBS,
-        (job_cells(job, run, numbers[job.id], models, newest.get(job.id)) for job in jobs),
-    )
-    count += upsert(
-        connection,
-        "attempts",
-        ATTEMPTS,
-        (attempt_cells(attempt, numbers[attempt.job]) for attempt in attempts),
-    )
-    count += upsert(connection, "settings", SETTINGS, setting_rows(jobs, numbers, kinds))
     returned = results_by_job(home, store, jobs)
-    count += upsert(connection, "metrics", METRICS, metric_rows(jobs, returned, numbers, kinds))
     known = set(connection.execute("SELECT job, attempt FROM errors"))
-    errors = error_rows(home, attempts, numbers, known)
-    return count + upsert(connection, "errors", ("job", "attempt", "error", "log"), errors)
+    rows: dict[str, Iterable[Sequence[Any]]] = {
+        "jobs": (job_cells(job, run, numbers[job.id], models, newest.get(job.id)) for job in jobs),
+        "attempts": (attempt_cells(attempt, numbers[attempt.job]) for attempt in attempts),
+        "settings": setting_rows(jobs, numbers, kinds),
+        "metrics": metric_rows(jobs, returned, numbers, kinds),
+        "errors": error_rows(home, attempts, numbers, known),
+    }
+    return sum(upsert(connection, name, those) for name, those in rows.items())
 
 
 def _forget_changed(
@@ -347,14 +326,13 @@ def _run_row(connection: sqlite3.Connection, home: Home, jobs: Sequence[JobRow])
     """Write the row of a run and that of its home, and return the run's number."""
     owner = read_json(home.record) or {}
     where = (str(owner.get("machine", "")), str(home.folder), str(owner.get("host", "")))
-    upsert(connection, "homes", ("machine", "folder", "host"), [where])
+    upsert(connection, "homes", [where])
     (row,) = connection.execute(
         "SELECT id FROM homes WHERE machine = ? AND folder = ?", where[:2]
     ).fetchone()
-    named = (row, jobs[0].root, jobs[0].run)
+    named = (row, jobs[0].run, jobs[0].root)
     states = [job.state for job in jobs]
     ended = [job.ended for job in jobs if job.ended is not None]
-    columns = ("home", "root", "name", "jobs", "open", *_STATES, "submitted", "ended", "mark")
     cells = (
         *named,
         len(jobs),
@@ -364,9 +342,9 @@ def _run_row(connection: sqlite3.Connection, home: Home, jobs: Sequence[JobRow])
         iso(max(ended)) if ended else None,
         mark_of(jobs),
     )
-    upsert(connection, "runs", columns, [cells])
+    upsert(connection, "runs", [cells])
     (run,) = connection.execute(
-        "SELECT id FROM runs WHERE home = ? AND root = ? AND name = ?", named
+        "SELECT id FROM runs WHERE home = ? AND name = ? AND root = ?", named
     ).fetchone()
     return int(run)
 
@@ -421,11 +399,8 @@ def _mirror(
     gone = there - {tuple(row.get(column) for column in key) for row in rows}
     condition = " AND ".join(f"{quoted(column)} = ?" for column in key)
     connection.executemany(f"DELETE FROM {quoted(name)} WHERE {condition}", gone)
-    return len(gone) + upsert(connection, name, list(types), _cells(rows, list(types)))
-
-
-def _cells(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> Iterable[list[Any]]:
-    return ([row.get(column) for column in columns] for row in rows)
+    cells = ([row.get(column) for column in types] for row in rows)
+    return len(gone) + upsert(connection, name, cells, list(types))
 
 
 def _without_clashes(row: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -440,12 +415,7 @@ def _without_clashes(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return cells
 
 
-NAME = "results.sqlite"  # in the home
-
-
-def database_of(home: Home) -> Path:
-    """Return where the database of all runs of a home lies."""
-    return home.folder / NAME
+NAME = "results.sqlite"  # in the home: the database of all its runs
 
 
 def update(home: Home, store: Store, say: Callable[[str], None]) -> Path:
@@ -462,7 +432,7 @@ def update(home: Home, store: Store, say: Callable[[str], None]) -> Path:
     Raises:
         MachineError: the home cannot be written, or a package is not installed.
     """
-    path = database_of(home)
+    path = home.folder / NAME
     known = _marks(path)
     for name in sorted(store.read.runs()):
         for jobs in _by_root(store.read.of_run(name)):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from launcher.cli.main import main
-from launcher.results.write import database_of
+from launcher.results.write import NAME
 from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.system.paths import Home
@@ -58,11 +58,11 @@ def test_without_a_file_all_runs_of_the_queue_are_asked_as_they_are_now(
     assert launcher(*states).out == "state\nqueued\n"
     store.scheduling.finish(claimed(store, job), Done(at=3.0), outputs={}, now=3.0)
     assert launcher(*states).out == "state\ndone\n"
-    before = database_of(home).stat()
+    before = (home.folder / NAME).stat()
     assert launcher(*states).out == "state\ndone\n"
     assert (
-        database_of(home).stat() == before
-        or database_of(home).stat().st_mtime_ns == before.st_mtime_ns
+        (home.folder / NAME).stat() == before
+        or (home.folder / NAME).stat().st_mtime_ns == before.st_mtime_ns
     )
 
 
@@ -86,11 +86,11 @@ def test_an_answer_without_rows_is_one(launcher: Launcher, store: Store) -> None
 def test_sql_that_writes_is_refused(launcher: Launcher, store: Store, home: Home, sql: str) -> None:
     with_runs(store)
     launcher("query", "SELECT 1")
-    before = database_of(home).read_bytes()
+    before = (home.folder / NAME).read_bytes()
     answer = launcher("query", sql)
     assert (answer.code, answer.out) == (2, "")
     assert "launcher query only reads" in answer.err
-    assert database_of(home).read_bytes() == before
+    assert (home.folder / NAME).read_bytes() == before
 
 
 def test_the_queues_own_database_is_no_place_for_results(
