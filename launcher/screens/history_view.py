@@ -1,18 +1,20 @@
 """What a queue did as lines: of a screen at any width, and of a pipe."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from launcher.errors import counted
 from launcher.screens.format import harmless
 from launcher.screens.text_table import Cell, Column, Line, Span, Tone, line, table
 from launcher.states import ReasonCode
-from launcher.store.history import Day, FailureGroup, Memory, NodeUse, Past, Run
+from launcher.store.history import HOUR_S, Day, FailureGroup, Memory, NodeUse, Past, Run
 from launcher.system.files import Json
 from launcher.units import format_bytes, format_seconds
 
 DAY, RUN, CAUSE, MEMORY, NODE = SECTIONS = ("day", "run", "cause", "memory", "node")
+_PARTS = dict(zip(SECTIONS, Past._fields, strict=True))  # of the past
 MOST = {DAY: 14, RUN: 12, CAUSE: 12, MEMORY: 12, NODE: 12}  # lines of a section among others
+Shown = Day | Run | FailureGroup | Memory | NodeUse  # a row of a section
 _NO_FAULT = frozenset({ReasonCode.CANCELLED, ReasonCode.STOPPED})
 _LEAST = 0.01  # hours that are worth a number
 
@@ -41,21 +43,19 @@ def draw(past: Past, width: int, sections: Sequence[str] = ()) -> list[Line]:
 
 def headline(past: Past) -> str:
     """Return all of it in one line."""
-    sums = {
-        name: sum(getattr(day, name) for day in past.days)
-        for name in ("done", "failed", "cancelled", "skipped", "gpu_hours", "cpu_hours")
-    }
+    amounts = ("done", "failed", "cancelled", "skipped", "gpu_seconds", "core_seconds")
+    sums = {name: sum(getattr(day, name) for day in past.days) for name in amounts}
     parts = [f"{sums['done']:,} done"]
     parts += [f"{sums[name]:,} {name}" for name in ("failed", "cancelled", "skipped") if sums[name]]
-    parts += [f"{_hours(sums['gpu_hours'])} GPU-hours"] if sums["gpu_hours"] else []
-    parts += [f"{_hours(sums['cpu_hours'])} core-hours"] if sums["cpu_hours"] else []
+    parts += [f"{_hours(sums['gpu_seconds'])} GPU-hours"] if sums["gpu_seconds"] else []
+    parts += [f"{_hours(sums['core_seconds'])} core-hours"] if sums["core_seconds"] else []
     return " · ".join([*parts, f"on {counted(len(past.days), 'day')}"])
 
 
 def columns(past: Past, sections: Sequence[str] = ()) -> list[tuple[str, ...]]:
     """Return all as lines for a pipe: the section's name, then its values, a dash for the unknown."""
     return [
-        (section, *(_plain(value) for key, value in row.values().items() if key != "reason_code"))
+        (section, *(_plain(value) for key, value in _values(row) if key != "reason_code"))
         for section in sections or _usual(past)
         for row in _of(past, section)
     ]
@@ -63,11 +63,17 @@ def columns(past: Past, sections: Sequence[str] = ()) -> list[tuple[str, ...]]:
 
 def record(past: Past, sections: Sequence[str] = ()) -> dict[str, Json]:
     """Return all for JSON; a section that was not asked for is left out."""
-    names = {DAY: "days", RUN: "runs", CAUSE: "causes", MEMORY: "memory", NODE: "nodes"}
     return {
-        names[section]: [row.values() for row in _of(past, section)]
+        _PARTS[section]: [dict(_values(row)) for row in _of(past, section)]
         for section in sections or SECTIONS
     }
+
+
+def _values(row: Shown) -> Iterator[tuple[str, Json]]:
+    """Give the columns of a row, numbers as a program wants them."""
+    for name, value in row._asdict().items():
+        digits = 4 if name == "wasted_gib_hours" else 3
+        yield name, round(value, digits) if isinstance(value, float) else value
 
 
 def _usual(past: Past) -> Sequence[str]:
@@ -75,15 +81,9 @@ def _usual(past: Past) -> Sequence[str]:
     return SECTIONS if len(past.nodes) > 1 else [name for name in SECTIONS if name != NODE]
 
 
-def _of(past: Past, section: str) -> Sequence[Day | Run | FailureGroup | Memory | NodeUse]:
-    by_section: dict[str, Sequence[Day | Run | FailureGroup | Memory | NodeUse]] = {
-        DAY: past.days,
-        RUN: past.runs,
-        CAUSE: past.failures,
-        MEMORY: past.memory,
-        NODE: past.nodes,
-    }
-    return by_section[section]
+def _of(past: Past, section: str) -> Sequence[Shown]:
+    shown: Sequence[Shown] = getattr(past, _PARTS[section])
+    return shown
 
 
 def _next_time(memory: Memory) -> Span:
@@ -95,7 +95,7 @@ def _next_time(memory: Memory) -> Span:
 
 
 def _cause(group: FailureGroup) -> Span:
-    return Span(harmless(group.text), Tone.DIM if group.code in _NO_FAULT else Tone.PLAIN)
+    return Span(harmless(group.text), Tone.DIM if group.reason_code in _NO_FAULT else Tone.PLAIN)
 
 
 def _count(number: int, tone: Tone = Tone.PLAIN) -> Span:
@@ -106,12 +106,13 @@ def _span(seconds: float | None) -> Span:
     return Span("" if seconds is None else format_seconds(seconds))
 
 
-def _hours_cell(hours: float) -> Span:
-    return Span(_hours(hours)) if hours else Span("")
+def _hours_cell(seconds: float) -> Span:
+    return Span(_hours(seconds)) if seconds else Span("")
 
 
-def _hours(hours: float) -> str:
+def _hours(seconds: float) -> str:
     """Return hours as a person reads them: a small number keeps digits, a tiny one needs none."""
+    hours = seconds / HOUR_S
     if 0 < hours < _LEAST:
         return f"<{_LEAST:g}"
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}" if hours >= 1 else f"{hours:.2g}"
@@ -142,9 +143,9 @@ _TABLES: Mapping[str, Sequence[tuple[Column, Callable[[Any], Cell]]]] = {
         (_right("FAILED"), lambda day: _count(day.failed, Tone.BAD)),
         (_right("CANCELLED", 2), lambda day: _count(day.cancelled, Tone.DIM)),
         (_right("SKIPPED", 3), lambda day: _count(day.skipped, Tone.WARN)),
-        (_right("GPU-HOURS"), lambda day: _hours_cell(day.gpu_hours)),
-        (_right("CORE-HOURS", 4), lambda day: _hours_cell(day.cpu_hours)),
-        (_right("MEDIAN", 1), lambda day: _span(day.median_s)),
+        (_right("GPU-HOURS"), lambda day: _hours_cell(day.gpu_seconds)),
+        (_right("CORE-HOURS", 4), lambda day: _hours_cell(day.core_seconds)),
+        (_right("MEDIAN", 1), lambda day: _span(day.median_seconds)),
     ),
     RUN: (
         (_name("RUN"), lambda run: Span(harmless(run.run))),
@@ -152,8 +153,8 @@ _TABLES: Mapping[str, Sequence[tuple[Column, Callable[[Any], Cell]]]] = {
         (_right("DONE"), lambda run: _count(run.done)),
         (_right("FAILED"), lambda run: _count(run.failed, Tone.BAD)),
         (_right("ATTEMPTS", 3), lambda run: _count(run.attempts)),
-        (_right("GPU-HOURS"), lambda run: _hours_cell(run.gpu_hours)),
-        (_right("CORE-HOURS", 4), lambda run: _hours_cell(run.cpu_hours)),
+        (_right("GPU-HOURS"), lambda run: _hours_cell(run.gpu_seconds)),
+        (_right("CORE-HOURS", 4), lambda run: _hours_cell(run.core_seconds)),
     ),
     CAUSE: (
         (_name("NOT DONE, BECAUSE", 24), _cause),
@@ -177,7 +178,7 @@ _TABLES: Mapping[str, Sequence[tuple[Column, Callable[[Any], Cell]]]] = {
         (Column(title="OF"), lambda node: Span(node.backend)),
         (_right("ATTEMPTS", 2), lambda node: _count(node.attempts)),
         (_right("DONE"), lambda node: _count(node.done)),
-        (_right("GPU-HOURS"), lambda node: _hours_cell(node.gpu_hours)),
-        (_right("CORE-HOURS", 1), lambda node: _hours_cell(node.cpu_hours)),
+        (_right("GPU-HOURS"), lambda node: _hours_cell(node.gpu_seconds)),
+        (_right("CORE-HOURS", 1), lambda node: _hours_cell(node.core_seconds)),
     ),
 }

@@ -10,29 +10,19 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import Any, NamedTuple
+from operator import add, itemgetter
+from typing import NamedTuple, TypeVar
 
 from launcher.states import ReasonCode, State
 from launcher.store.connection import known_code, known_record, known_state
 from launcher.store.rows import DONE_RECORD, PILOT_OF
 from launcher.store.usage import margin_of
-from launcher.system.files import Json
 from launcher.units import format_bytes
 
 GIB = 1 << 30
 HOUR_S = 3600.0
 ERROR_LENGTH = 200  # characters of an error that tell it from others
 _NUMBER = re.compile(r"(exit code \d+)|0[xX][0-9a-fA-F]+|\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?")
-_NAMES: Mapping[ReasonCode, str] = {
-    ReasonCode.CANCELLED: "cancelled",
-    ReasonCode.FAILED: "failed",
-    ReasonCode.GPU_FAULT: "GPU fault",
-    ReasonCode.LOST: "lost",
-    ReasonCode.NOT_STARTED: "not started",
-    ReasonCode.OUT_OF_MEMORY: "out of memory",
-    ReasonCode.STOPPED: "stopped",
-    ReasonCode.TIME_LIMIT: "time limit",
-}
 _WHOSE = {"ours": ", its own", "neighbour": ", a neighbour's", "machine": ", the machine's"}
 
 
@@ -54,27 +44,17 @@ class FailedAttempts(NamedTuple):
 class FailureGroup(NamedTuple):
     """Attempts that failed alike."""
 
-    code: ReasonCode
+    cause: str  # what people call such a failure
+    reason_code: ReasonCode
     detail: str  # what tells the group from others of its code
     attempts: int
     seconds: float  # that they had run
     job: int  # the newest of them
-    at: float
-
-    @property
-    def name(self) -> str:
-        """What people call such a failure."""
-        return _NAMES.get(self.code, self.code.replace("-", " "))
 
     @property
     def text(self) -> str:
         """What people call it, with what tells it from others."""
-        return f"{self.name}: {self.detail}" if self.detail else self.name
-
-    def values(self) -> dict[str, Json]:
-        """Return the group for programs."""
-        named = {"cause": self.name, "reason_code": self.code}
-        return {**named, **_values(self, but=("code", "at"))}
+        return f"{self.cause}: {self.detail}" if self.detail else self.cause
 
 
 def failure_groups(failed: Iterable[FailedAttempts]) -> tuple[FailureGroup, ...]:
@@ -87,9 +67,10 @@ def failure_groups(failed: Iterable[FailedAttempts]) -> tuple[FailureGroup, ...]
         at, job = max((attempts.at, attempts.job) for attempts in those)
         number = sum(attempts.attempts for attempts in those)
         seconds = sum(attempts.seconds for attempts in those)
-        groups.append(FailureGroup(code, detail, number, seconds, job, at))
-    groups.sort(key=lambda group: (-group.seconds, -group.attempts, -group.at))
-    return tuple(groups)
+        cause = "GPU fault" if code is ReasonCode.GPU_FAULT else code.replace("-", " ")
+        group = FailureGroup(cause, code, detail, number, seconds, job)
+        groups.append(((-seconds, -number, -at), group))
+    return tuple(group for _, group in sorted(groups, key=itemgetter(0)))
 
 
 def _detail(failed: FailedAttempts) -> str:
@@ -113,30 +94,6 @@ def _without_numbers(text: str) -> str:
     return _NUMBER.sub(lambda number: number[1] or "#", line).strip()
 
 
-_SECONDS = {"gpu_hours": "gpu_seconds", "cpu_hours": "core_seconds", "median_s": "median_seconds"}
-
-
-def _values(row: Any, but: Collection[str] = ()) -> dict[str, Json]:
-    """Return a row of the report for programs: seconds instead of hours."""
-    values: dict[str, Json] = {}
-    for name, value in row._asdict().items():
-        if name not in but:
-            factor = HOUR_S if name in {"gpu_hours", "cpu_hours"} else 1
-            shown = round(value * factor, 3) if isinstance(value, float) else value
-            values[_SECONDS.get(name, name)] = shown
-    return values
-
-
-class PilotUse(NamedTuple):
-    """Attempts of one pilot, or of this machine."""
-
-    pilot: str  # its token; '': this machine
-    attempts: int
-    done: int
-    gpu_s: float  # seconds of each of their GPUs
-    cpu_s: float  # seconds of each of their cores
-
-
 class NodeUse(NamedTuple):
     """What ran on a node."""
 
@@ -144,34 +101,25 @@ class NodeUse(NamedTuple):
     backend: str
     attempts: int = 0
     done: int = 0
-    gpu_hours: float = 0.0
-    cpu_hours: float = 0.0
-
-    def values(self) -> dict[str, Json]:
-        """Return the node for programs."""
-        return _values(self)
+    gpu_seconds: float = 0.0  # of each of their GPUs
+    core_seconds: float = 0.0
 
 
 def nodes_of(
-    uses: Iterable[PilotUse], places: Mapping[str, tuple[str, str]]
+    uses: Iterable[tuple[str, int, int, float, float]], places: Mapping[str, tuple[str, str]]
 ) -> tuple[NodeUse, ...]:
     """Return what ran on each node, the one with most core-hours first.
 
     Args:
-        uses: by pilot.
+        uses: of each pilot its token ('': this machine), and what `NodeUse` counts.
         places: backend and node of each pilot by its token, and of this machine by ''.
     """
     nodes: dict[tuple[str, str], NodeUse] = {}
-    for use in uses:
-        backend, node = place = places.get(use.pilot, ("", ""))
-        so_far = nodes.get(place) or NodeUse(node=node, backend=backend)
-        nodes[place] = so_far._replace(
-            attempts=so_far.attempts + use.attempts,
-            done=so_far.done + use.done,
-            gpu_hours=so_far.gpu_hours + use.gpu_s / HOUR_S,
-            cpu_hours=so_far.cpu_hours + use.cpu_s / HOUR_S,
-        )
-    return tuple(sorted(nodes.values(), key=lambda use: (-use.cpu_hours, use.backend, use.node)))
+    for pilot, *amounts in uses:
+        backend, node = place = places.get(pilot, ("", ""))
+        before = nodes.get(place) or NodeUse(node=node, backend=backend)
+        nodes[place] = NodeUse(node, backend, *map(add, before[2:], amounts))
+    return tuple(sorted(nodes.values(), key=lambda use: (-use.core_seconds, use.backend, use.node)))
 
 
 _DUST = 1e-6  # of a tenth of a GiB
@@ -198,7 +146,7 @@ class Spent(NamedTuple):
     ended: float
     attempts: int
     gpu_s: float  # seconds of each of their GPUs
-    cpu_s: float  # seconds of each of their cores
+    core_s: float  # seconds of each of their cores
 
 
 class Taken(NamedTuple):
@@ -226,13 +174,9 @@ class Day(NamedTuple):
     failed: int = 0
     cancelled: int = 0
     skipped: int = 0
-    gpu_hours: float = 0.0
-    cpu_hours: float = 0.0
-    median_s: float | None = None  # of the attempts that were done; None: none was
-
-    def values(self) -> dict[str, Json]:
-        """Return the day for programs."""
-        return _values(self)
+    gpu_seconds: float = 0.0
+    core_seconds: float = 0.0
+    median_seconds: float | None = None  # of the attempts that were done; None: none was
 
 
 class Run(NamedTuple):
@@ -243,13 +187,8 @@ class Run(NamedTuple):
     done: int = 0
     failed: int = 0
     attempts: int = 0
-    gpu_hours: float = 0.0
-    cpu_hours: float = 0.0
-    at: float = 0.0  # when it last had something that ran
-
-    def values(self) -> dict[str, Json]:
-        """Return the run for programs."""
-        return _values(self, but=("at",))
+    gpu_seconds: float = 0.0
+    core_seconds: float = 0.0
 
 
 class Memory(NamedTuple):
@@ -263,30 +202,22 @@ class Memory(NamedTuple):
     peak: int  # bytes, the largest
     beyond: int  # attempts that took more than they were promised
     wasted_gib_hours: float
-
-    @property
-    def better(self) -> int | None:
-        """What their owner should ask for; None: it is well, or it was not for him to say."""
-        if not self.declared:
-            return None
-        needed = self.peak + margin_of(self.peak)
-        tenths = math.ceil(needed * 10 / GIB - _DUST)  # so people write it
-        next_time = round(tenths * GIB / 10)
-        if self.peak > self.asked or self.asked - next_time >= self.asked * _WORTH:
-            return next_time
-        return None
+    ask: int | None = None  # what its owner should ask for; None: it is well, or not for him to say
 
     @property
     def hint(self) -> str:
         """What to ask next time, in words; empty: nothing else."""
-        if self.better is None:
+        if self.ask is None:
             return ""
-        return f"ask {format_bytes(self.better)} instead of {format_bytes(self.asked)}"
+        return f"ask {format_bytes(self.ask)} instead of {format_bytes(self.asked)}"
 
-    def values(self) -> dict[str, Json]:
-        """Return the memory for programs."""
-        wasted = round(self.wasted_gib_hours, 4)
-        return {**_values(self), "wasted_gib_hours": wasted, "ask": self.better}
+
+def better(asked: int, peak: int) -> int | None:
+    """Return how many bytes to ask for next time, None where what was asked is well."""
+    needed = peak + margin_of(peak)
+    tenths = math.ceil(needed * 10 / GIB - _DUST)  # so people write it
+    next_time = round(tenths * GIB / 10)
+    return next_time if peak > asked or asked - next_time >= asked * _WORTH else None
 
 
 class Past(NamedTuple):
@@ -294,7 +225,7 @@ class Past(NamedTuple):
 
     days: tuple[Day, ...] = ()
     runs: tuple[Run, ...] = ()
-    failures: tuple[FailureGroup, ...] = ()
+    causes: tuple[FailureGroup, ...] = ()
     memory: tuple[Memory, ...] = ()
     nodes: tuple[NodeUse, ...] = ()
 
@@ -305,48 +236,44 @@ def days_of(
     """Return each day on which something ended or ran, the newest first."""
     days: dict[str, Day] = {}
 
-    def add(day: str, **more: float) -> None:
-        day_so_far = days.get(day) or Day(day=day)
-        grown = {name: getattr(day_so_far, name) + amount for name, amount in more.items()}
-        days[day] = day_so_far._replace(**grown)
+    def count(day: str, **more: float) -> None:
+        days[day] = _grown(days.get(day) or Day(day), more)
 
-    for ended in ends:
-        add(ended.day, **{ended.state.value: ended.jobs})
+    for _, day, state, jobs in ends:
+        count(day, **{state.value: jobs})
     for used in spent:
         for day, share in _shares(used.begun, used.ended):
-            add(
-                day,
-                gpu_hours=share * used.gpu_s / HOUR_S,
-                cpu_hours=share * used.cpu_s / HOUR_S,
-            )
+            count(day, gpu_seconds=share * used.gpu_s, core_seconds=share * used.core_s)
     for day, seconds in medians:
-        days[day] = (days.get(day) or Day(day=day))._replace(median_s=seconds)
+        days[day] = (days.get(day) or Day(day))._replace(median_seconds=seconds)
     return tuple(days[day] for day in sorted(days, reverse=True))
 
 
 def runs_of(ends: Iterable[Ends], spent: Iterable[Spent]) -> tuple[Run, ...]:
     """Return each run of which something ended or ran, the one that did so last first."""
-    runs: dict[str, Run] = {}
-
-    def run_named(name: str) -> Run:
-        return runs.get(name) or Run(run=name)
-
+    runs: dict[str, Run] = defaultdict(lambda: Run(""))
+    newest: dict[str, float] = defaultdict(float)
     for used in spent:
-        run = run_named(used.run)
-        runs[used.run] = run._replace(
-            attempts=run.attempts + used.attempts,
-            gpu_hours=run.gpu_hours + used.gpu_s / HOUR_S,
-            cpu_hours=run.cpu_hours + used.cpu_s / HOUR_S,
-            at=max(run.at, used.ended),
-        )
-    for ended in ends:
-        run = run_named(ended.run)
-        runs[ended.run] = run._replace(
-            jobs=run.jobs + ended.jobs,
-            done=run.done + ended.jobs * (ended.state is State.DONE),
-            failed=run.failed + ended.jobs * (ended.state is State.FAILED),
-        )
-    return tuple(sorted(runs.values(), key=lambda run: (-run.at, run.run)))
+        amounts = {
+            "attempts": used.attempts,
+            "gpu_seconds": used.gpu_s,
+            "core_seconds": used.core_s,
+        }
+        runs[used.run] = _grown(runs[used.run], amounts)
+        newest[used.run] = max(newest[used.run], used.ended)
+    for run, _, state, jobs in ends:
+        counted = {"jobs", state.value} & {*Run._fields}
+        runs[run] = _grown(runs[run], dict.fromkeys(counted, jobs))
+    ordered = sorted(runs, key=lambda run: (-newest[run], run))
+    return tuple(runs[run]._replace(run=run) for run in ordered)
+
+
+R = TypeVar("R", Day, Run)
+
+
+def _grown(row: R, amounts: Mapping[str, float]) -> R:
+    """Return a row with some of its columns larger by these amounts."""
+    return row._replace(**{name: getattr(row, name) + more for name, more in amounts.items()})
 
 
 def memory_of(taken: Iterable[Taken]) -> tuple[Memory, ...]:
@@ -357,23 +284,22 @@ def memory_of(taken: Iterable[Taken]) -> tuple[Memory, ...]:
     memories = []
     for those in alike.values():
         newest = max(those, key=lambda attempts: attempts.job)
+        asked, peak = _middle(those), max(attempts.peak for attempts in those)
         memories.append(
             Memory(
                 name=newest.name,
                 job=newest.job,
                 attempts=sum(attempts.attempts for attempts in those),
                 declared=newest.declared,
-                asked=_middle(those),
-                peak=max(attempts.peak for attempts in those),
+                asked=asked,
+                peak=peak,
                 beyond=sum(attempts.beyond for attempts in those),
                 wasted_gib_hours=sum(attempts.wasted for attempts in those) / GIB / HOUR_S,
+                ask=better(asked, peak) if newest.declared else None,
             )
         )
     return tuple(
-        sorted(
-            memories,
-            key=lambda attempts: (not attempts.beyond, -attempts.wasted_gib_hours, -attempts.job),
-        )
+        sorted(memories, key=lambda each: (not each.beyond, -each.wasted_gib_hours, -each.job))
     )
 
 
@@ -425,7 +351,7 @@ _SPAN = "max(0, ended - claimed - paused)"  # pauses are no work
 _HELD = "max(0, ended - claimed)"  # and memory stays reserved in them
 _MOST_ATTEMPTS = 100_000  # of one job: more than anybody can ask for
 _LATELY = "(ended IS NULL OR max(ended, claimed) >= :since)"
-_USED_SECONDS = "sum((until - begun) * gpus) AS gpu_s, sum((until - begun) * cpus) AS cpu_s"
+_USED_SECONDS = "sum((until - begun) * gpus) AS gpu_s, sum((until - begun) * cpus) AS core_s"
 
 
 class History:
@@ -459,7 +385,7 @@ class History:
         return Past(
             days=days_of(ends, spent, self.medians()),
             runs=runs_of(ends, spent),
-            failures=failure_groups(self.failed()),
+            causes=failure_groups(self.failed()),
             memory=memory_of(self.taken()),
             nodes=nodes_of(self.by_pilot(), places),
         )
@@ -488,7 +414,7 @@ class History:
         Those that lie within one local day are summed up by run and day.
         """
         rows = self._rows(
-            "SELECT runs.name, begun, until, n, gpu_s, cpu_s FROM ("
+            "SELECT runs.name, begun, until, n, gpu_s, core_s FROM ("
             " SELECT run, min(begun) AS begun, max(until) AS until, count(*) AS n,"
             f" {_USED_SECONDS} FROM ("
             f" SELECT job, number, cpus, {_GPUS} AS gpus, {_BEGUN} AS begun, {_END} AS until,"
@@ -512,25 +438,24 @@ class History:
             by_day[day].append(seconds)
         return [(_name_of(day), median(those)) for day, those in by_day.items()]
 
-    def by_pilot(self) -> list[PilotUse]:
-        """Return what attempts took by the pilot that they were on, this machine among them."""
-        rows = self._rows(
+    def by_pilot(self) -> list[tuple[str, int, int, float, float]]:
+        """Return what attempts took by the pilot that they were on, as `nodes_of` takes it."""
+        return self._rows(
             f"SELECT pilot, count(*), sum(done), {_USED_SECONDS} FROM ("
             f" SELECT coalesce({PILOT_OF}, '') AS pilot, cpus, {_GPUS} AS gpus, {_BEGUN} AS begun,"
             f" {_END} AS until, ended IS NOT NULL AND {_WAS_DONE} AS done"
             f" FROM attempts WHERE {_LATELY}{self._among('job')}) GROUP BY pilot"
-        )
-        return [PilotUse(*row) for row in rows]
+        ).fetchall()
 
     def failed(self) -> list[FailedAttempts]:
         """Return the attempts that were not done, those together of which the same is on record."""
         rows = self._rows(
             "SELECT code, job, max(until), place, whose, fault, requeued, error, count(*), sum(seconds)"
             f" FROM (SELECT job, ended AS until, {_SPAN} AS seconds, {_CODE} AS code,"
-            " json_extract(reason_data, '$.where') AS place,"
-            " json_extract(reason_data, '$.whose') AS whose,"
-            " json_extract(reason_data, '$.fault') AS fault,"
-            " json_extract(reason_data, '$.requeued') AS requeued,"
+            " coalesce(json_extract(reason_data, '$.where'), '') AS place,"
+            " coalesce(json_extract(reason_data, '$.whose'), '') AS whose,"
+            " coalesce(json_extract(reason_data, '$.fault'), '') AS fault,"
+            " coalesce(json_extract(reason_data, '$.requeued'), 0) AS requeued,"
             f" {_ERROR} AS error"
             f" FROM attempts WHERE ended >= :since AND NOT {_WAS_DONE}{self._among('job')}"
             ") GROUP BY code, place, whose, fault, requeued, error"
@@ -540,9 +465,9 @@ class History:
                 known_code(code or ""),
                 job,
                 at,
-                place or "",
-                whose or "",
-                fault or "",
+                place,
+                whose,
+                fault,
                 bool(requeued),
                 (error or b"").decode(errors="replace"),
                 attempts,

@@ -2,7 +2,7 @@
 
 from launcher.screens.history_view import columns, draw, record
 from launcher.states import Done, Outcome, Stopped
-from launcher.store.history import History, NodeUse, Past, PilotUse, nodes_of
+from launcher.store.history import History, NodeUse, Past, nodes_of
 from launcher.store.queue import Store
 from launcher.store.rows import PILOT
 from tests.build import a_seat, a_spec, enqueue
@@ -33,9 +33,9 @@ def test_attempts_are_summed_up_by_the_node_that_their_pilots_were_on(store: Sto
     there = {(node.backend, node.node): node for node in past(store).nodes}
 
     assert there["slurm", "n1"] == NodeUse(
-        node="n1", backend="slurm", attempts=2, done=1, gpu_hours=2, cpu_hours=4
+        node="n1", backend="slurm", attempts=2, done=1, gpu_seconds=2 * HOUR, core_seconds=4 * HOUR
     )
-    assert there["local", "desk"].cpu_hours == 1
+    assert there["local", "desk"].core_seconds == HOUR
     assert there["", ""].attempts == 1, "a pilot of which nothing is on record"
 
 
@@ -59,7 +59,7 @@ def test_several_nodes_have_a_section(store: Store) -> None:
 
 def test_nodes_with_most_work_come_first() -> None:
     uses = [
-        PilotUse(pilot="", attempts=1, done=1, gpu_s=0, cpu_s=HOUR),
-        PilotUse(pilot="launcher-1", attempts=1, done=1, gpu_s=0, cpu_s=2 * HOUR),
+        ("", 1, 1, 0.0, HOUR),
+        ("launcher-1", 1, 1, 0.0, 2 * HOUR),
     ]
     assert [node.node for node in nodes_of(uses, PLACES)] == ["n1", "desk"]

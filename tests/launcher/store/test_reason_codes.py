@@ -64,7 +64,7 @@ def finish(store: Store, job: int, outcome: Outcome, requeue: Requeue | None = N
 
 def groups(store: Store) -> list[tuple[ReasonCode, str, int]]:
     failed = History(store.database).failed()
-    return sorted((one.code, one.detail, one.attempts) for one in failure_groups(failed))
+    return sorted((one.reason_code, one.detail, one.attempts) for one in failure_groups(failed))
 
 
 @pytest.mark.parametrize(("outcome", "requeue", "code", "data"), ENDS)
@@ -202,7 +202,7 @@ def test_programs_get_the_code_beside_each_text(home: Home, store: Store) -> Non
     assert [one["reason_code"] for one in record["events"]] == ["new", "started", "failed"]
     assert (waiting_one["note"], waiting_one["note_code"]) == ("cores are in use", "no-room")
     assert waiting_one["reason_code"] == "new"
-    assert (group.values()["cause"], group.values()["reason_code"]) == ("failed", "failed")
+    assert (group.cause, group.reason_code) == ("failed", "failed")
     assert '"reason_code": "failed"' in json.dumps(record)
 
 

@@ -114,11 +114,13 @@ def test_a_day_is_as_long_as_its_clocks_make_it(
         time.tzset()
         begun = local(first)
         ended = begun + sum(hours) * HOUR
-        spent = Spent(run="a", begun=begun, ended=ended, attempts=1, gpu_s=ended - begun, cpu_s=0.0)
+        spent = Spent(
+            run="a", begun=begun, ended=ended, attempts=1, gpu_s=ended - begun, core_s=0.0
+        )
         days = days_of([], [spent], [])
     time.tzset()
 
-    assert [round(day.gpu_hours, 6) for day in reversed(days)] == hours
+    assert [round(day.gpu_seconds / HOUR, 6) for day in reversed(days)] == hours
 
 
 def test_hours_are_told_on_the_day_on_which_they_were_spent(store: Store, berlin: None) -> None:
@@ -127,17 +129,23 @@ def test_hours_are_told_on_the_day_on_which_they_were_spent(store: Store, berlin
 
     newest, older = the_past(store, now=local("2026-11-21")).days
 
-    assert newest == Day(day="2026-11-20", done=1, gpu_hours=12, cpu_hours=18, median_s=12 * HOUR)
+    assert newest == Day(
+        day="2026-11-20",
+        done=1,
+        gpu_seconds=12 * HOUR,
+        core_seconds=18 * HOUR,
+        median_seconds=12 * HOUR,
+    )
     assert (older.day, older.done) == ("2026-11-19", 0)
-    assert older.gpu_hours == pytest.approx(12)
+    assert older.gpu_seconds == pytest.approx(12 * HOUR)
 
 
 def test_a_day_on_which_the_clocks_go_back_has_an_hour_more(berlin: None) -> None:
     begun, ended = local("2026-10-24T00:00"), local("2026-10-27T00:00")
     seconds = ended - begun
-    spent = Spent(run="a", begun=begun, ended=ended, attempts=1, gpu_s=seconds, cpu_s=0)
+    spent = Spent(run="a", begun=begun, ended=ended, attempts=1, gpu_s=seconds, core_s=0)
 
-    hours = {day.day: day.gpu_hours for day in days_of([], [spent], [])}
+    hours = {day.day: day.gpu_seconds / HOUR for day in days_of([], [spent], [])}
 
     assert hours == pytest.approx({"2026-10-24": 24, "2026-10-25": 25, "2026-10-26": 24})
 
@@ -162,7 +170,7 @@ def test_the_median_is_of_the_attempts_that_were_done(
 
     (day,) = the_past(store).days
 
-    assert (day.median_s, day.failed, day.done) == (expected, 1, len(spans))
+    assert (day.median_seconds, day.failed, day.done) == (expected, 1, len(spans))
 
 
 def test_what_still_runs_counts_until_now(store: Store) -> None:
@@ -171,9 +179,9 @@ def test_what_still_runs_counts_until_now(store: Store) -> None:
 
     past = the_past(store)
 
-    assert (past.days[0].gpu_hours, past.days[0].cpu_hours) == pytest.approx((1, 2))
-    assert past.days[0].median_s is None
-    assert past.runs == (Run(run="test", attempts=1, gpu_hours=1, cpu_hours=2, at=NOON),)
+    assert (past.days[0].gpu_seconds, past.days[0].core_seconds) == pytest.approx((HOUR, 2 * HOUR))
+    assert past.days[0].median_seconds is None
+    assert past.runs == (Run(run="test", attempts=1, gpu_seconds=HOUR, core_seconds=2 * HOUR),)
 
 
 # --- by run
@@ -191,7 +199,7 @@ def test_runs_are_told_with_all_their_attempts(store: Store) -> None:
 
     assert (new.run, new.jobs, new.done, new.attempts) == ("new", 1, 1, 1)
     assert (old.run, old.jobs, old.done, old.failed, old.attempts) == ("old", 2, 1, 1, 3)
-    assert (old.gpu_hours, old.cpu_hours) == pytest.approx((2, 6))
+    assert (old.gpu_seconds, old.core_seconds) == pytest.approx((2 * HOUR, 6 * HOUR))
 
 
 def test_runs_of_one_name_are_told_together() -> None:
@@ -232,7 +240,7 @@ def test_attempts_that_were_not_done_have_a_group(
     attempts: FailedAttempts, name: str, detail: str
 ) -> None:
     (group,) = failure_groups([attempts])
-    assert (group.name, group.detail) == (name, detail)
+    assert (group.cause, group.detail) == (name, detail)
 
 
 def test_failures_are_grouped_and_the_costly_come_first(store: Store) -> None:
@@ -252,9 +260,9 @@ def test_failures_are_grouped_and_the_costly_come_first(store: Store) -> None:
     store.steering.cancel([gone], NOON - 30)
     store.scheduling.finish(claim, Stopped(at=NOON), outputs={}, now=NOON + 0.1)
 
-    groups = the_past(store, now=NOON + 1).failures
+    groups = the_past(store, now=NOON + 1).causes
 
-    assert [(one.name, one.detail, one.attempts, one.job) for one in groups] == [
+    assert [(one.cause, one.detail, one.attempts, one.job) for one in groups] == [
         ("failed", "bad image #", 3, second),
         ("lost", "its supervisor is gone", 1, lost),
         ("out of memory", "a GPU's memory, a neighbour's", 1, small),
@@ -269,7 +277,7 @@ def test_last_words_that_are_no_text_are_told_as_far_as_they_are(store: Store) -
     attempt(store, first, Failed(at=NOON, error="no file caf\udce9"), HOUR)
     attempt(store, second, Failed(at=NOON - 1, error="cut\x00off"), 1)
 
-    groups = the_past(store).failures
+    groups = the_past(store).causes
 
     assert [one.attempts for one in groups] == [1, 1]
     assert groups[0].detail.startswith("no file caf")
@@ -298,16 +306,11 @@ def test_what_was_asked_in_vain_is_told_with_what_to_ask(store: Store) -> None:
 
 
 def a_memory(asked: float, peak: float, *, beyond: int = 0, declared: bool = True) -> Memory:
-    return Memory(
-        name="train/a",
-        job=1,
-        attempts=1,
-        declared=declared,
-        asked=round(asked * GIB),
-        peak=round(peak * GIB),
-        beyond=beyond,
-        wasted_gib_hours=0,
+    amounts: dict[str, Any] = {"peak": round(peak * GIB), "beyond": beyond, "declared": declared}
+    (memory,) = memory_of(
+        [Taken("a", "train/a", 1, reservation=round(asked * GIB), attempts=1, wasted=0, **amounts)]
     )
+    return memory
 
 
 @pytest.mark.parametrize(
@@ -362,8 +365,8 @@ def test_only_what_lies_in_the_time_counts(store: Store) -> None:
 
     past = the_past(store, begin=NOON - 2 * HOUR)
 
-    assert past.runs[0].gpu_hours == pytest.approx(2)
-    assert (past.runs[0].jobs, past.failures) == (2, ())
+    assert past.runs[0].gpu_seconds == pytest.approx(2 * HOUR)
+    assert (past.runs[0].jobs, past.causes) == (2, ())
 
 
 def test_a_pattern_narrows_every_section(store: Store) -> None:
@@ -375,7 +378,7 @@ def test_a_pattern_narrows_every_section(store: Store) -> None:
 
     past = the_past(store, jobs=[first])
 
-    assert (past.days[0].done, past.days[0].failed, past.failures) == (1, 0, ())
+    assert (past.days[0].done, past.days[0].failed, past.causes) == (1, 0, ())
     assert [one.name for one in past.memory] == ["train/a"]
     assert past.runs[0].attempts == 1
 
@@ -476,29 +479,29 @@ def a_past() -> Past:
             done=1044 - 70 * number,
             failed=3 if number % 3 == 0 else 0,
             cancelled=number // 5,
-            gpu_hours=191.26 / (number + 1),
-            cpu_hours=0.031 if number == 15 else 764.8 - 40 * number,
-            median_s=None if number == 15 else 41.3 + 200 * number,
+            gpu_seconds=191.26 * HOUR / (number + 1),
+            core_seconds=HOUR * (0.031 if number == 15 else 764.8 - 40 * number),
+            median_seconds=None if number == 15 else 41.3 + 200 * number,
         )
         for number in range(16)
     ]
     runs = (
-        Run(run="quick\x1b[2J", jobs=9, done=8, failed=1, attempts=12, gpu_hours=3.2, at=3),
-        Run(run="blend-of-everything-with-everything-else-again", jobs=900, done=900, at=2),
+        Run(run="quick\x1b[2J", jobs=9, done=8, failed=1, attempts=12, gpu_seconds=3.2 * HOUR),
+        Run(run="blend-of-everything-with-everything-else-again", jobs=900, done=900),
     )
     failures = (
         FailureGroup(
-            code=ReasonCode.FAILED,
+            cause="failed",
+            reason_code=ReasonCode.FAILED,
             detail="ended with exit code 1: FileNotFoundError: no folder called data/TrueFace in /data",
             attempts=12,
             seconds=44.12 * HOUR,
             job=39,
-            at=1,
         ),
         FailureGroup(
-            code=ReasonCode.OUT_OF_MEMORY, detail="a GPU's memory, its own", attempts=3, seconds=4.5 * HOUR, job=44, at=1
+            cause="out of memory", reason_code=ReasonCode.OUT_OF_MEMORY, detail="a GPU's memory, its own", attempts=3, seconds=4.5 * HOUR, job=44
         ),
-        FailureGroup(code=ReasonCode.CANCELLED, detail="", attempts=1, seconds=14.4, job=45, at=1),
+        FailureGroup(cause="cancelled", reason_code=ReasonCode.CANCELLED, detail="", attempts=1, seconds=14.4, job=45),
     )  # fmt: skip
     memory = (
         a_memory(10, 11.3, beyond=2),
@@ -506,7 +509,7 @@ def a_past() -> Past:
         a_memory(12, 11.3),
         a_memory(24, 11.3, declared=False),
     )
-    return Past(days=tuple(days), runs=runs, failures=failures, memory=memory)
+    return Past(days=tuple(days), runs=runs, causes=failures, memory=memory)
 
 
 @pytest.mark.parametrize("width", [80, 120])

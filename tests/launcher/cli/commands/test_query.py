@@ -60,10 +60,9 @@ def test_without_a_file_all_runs_of_the_queue_are_asked_as_they_are_now(
     assert launcher(*states).out == "state\ndone\n"
     before = (home.folder / NAME).stat()
     assert launcher(*states).out == "state\ndone\n"
-    assert (
-        (home.folder / NAME).stat() == before
-        or (home.folder / NAME).stat().st_mtime_ns == before.st_mtime_ns
-    )
+    assert (home.folder / NAME).stat() == before or (
+        home.folder / NAME
+    ).stat().st_mtime_ns == before.st_mtime_ns
 
 
 def test_columns_of_one_name_are_told_apart_and_blobs_are_hexadecimal(
