@@ -136,9 +136,9 @@ class Application:
 
     async def _run_file(self, request: Request) -> Response:
         """Send a picture that a run left."""
-        address, parts = self._address(request), request.path_params
+        run, parts = self._address(request).number, request.path_params
         content, media_type = await self._reader.run(
-            lambda view: run_file(view, address, parts["folder"], parts["path"])
+            lambda view: run_file(view, run, parts["folder"], parts["path"])
         )
         return Response(content, headers=HEADERS, media_type=media_type)
 

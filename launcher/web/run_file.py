@@ -7,8 +7,8 @@ from launcher.errors import UsageError
 from launcher.screens.format import harmless
 from launcher.store.listings import Listing
 from launcher.units import format_bytes
-from launcher.web.pages.page import Address, NotThere, View, whole_of
-from launcher.web.runs.figures import MOST_BYTES, RUN_FOLDER, SVG, figure_of, opened, type_of
+from launcher.web.pages.page import NotThere, View, whole_of
+from launcher.web.runs.pictures import MOST_BYTES, RUN_FOLDER, opened, type_of
 from launcher.web.runs.run_data import REPORT_BYTES, REPORT_SUFFIX, folders_of
 
 # a drawing or a report opened by itself: its own style, and no script, form, frame or other address
@@ -40,12 +40,12 @@ def newest_of_name(view: View, name: str) -> int:
     return run
 
 
-def run_file(view: View, address: Address, folder: str, path: str) -> tuple[bytes, str]:
+def run_file(view: View, run: int, folder: str, path: str) -> tuple[bytes, str]:
     """Return a picture or a report that a run left, and its media type.
 
     Args:
         view: the queue.
-        address: names the run, and which figure of a report is asked for, or that it is the whole.
+        run: its number.
         folder: as `folders_of` names it.
         path: below the folder.
 
@@ -53,19 +53,13 @@ def run_file(view: View, address: Address, folder: str, path: str) -> tuple[byte
         NotThere: there is none, or it is no picture, or lies elsewhere.
         TooLarge: it is too large.
     """
-    parts, figure = PurePosixPath(path), address.whole("figure")
+    parts = PurePosixPath(path)
     is_report = folder == RUN_FOLDER and len(parts.parts) == 1 and parts.suffix == REPORT_SUFFIX
     media_type = HTML if is_report else type_of(path)
-    place = _folder(view, address.number, folder)
+    place = _folder(view, run, folder)
     if place is None or not media_type:
         raise NotThere("there is no such picture")
-    content = _content(place, path, REPORT_BYTES if is_report else MOST_BYTES)
-    if not is_report or figure is None:
-        return content, media_type
-    drawing = figure_of(content.decode(errors="replace"), figure)
-    if drawing is None:
-        raise NotThere("the report has no such figure; it may have been written anew")
-    return drawing.encode(), SVG
+    return _content(place, path, REPORT_BYTES if is_report else MOST_BYTES), media_type
 
 
 def _folder(view: View, run: int, name: str) -> Path | None:

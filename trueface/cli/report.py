@@ -1,6 +1,8 @@
 """`trueface report`: write a run as one HTML page with plots."""
 
+import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -8,14 +10,15 @@ import click
 from launcher.api import write_atomic
 from trueface.audit.reading.reader import Reader
 from trueface.audit.registry import judge
-from trueface.report.content import shown
+from trueface.report.content import Shown, shown
 from trueface.report.fairness import page as fairness
 from trueface.report.generation import erasing_page, purification_page
-from trueface.report.page import page
+from trueface.report.page import figure_files, page
 from trueface.report.qualities import page as qualities
 from trueface.report.unlearning_content import unlearnings
 
 FILE = "report.html"  # in the run's folder
+FIGURES = "report-figures"  # beside it, a folder for each model
 BESIDE = (
     ("Fairness", fairness.FILE),
     ("Qualities", qualities.FILE),
@@ -62,6 +65,7 @@ def report(
     The page has the findings of the audit, the table of models and data, ROC curves, score
     histograms, confusion matrices, learning curves, augmented samples, the provenance of each model,
     and comparisons of unlearned models. Also reads runs of the original system.
+    Plots lie as SVG files in report-figures/ beside a page in the run's folder, too.
     """
     run_facts = Reader(data_root=data_root, split_path=split_path, seconds=seconds).run(run)
     models = [shown(model) for model in run_facts.models]
@@ -79,6 +83,17 @@ def report(
         beside=beside,
     )
     write_atomic(path, text.encode(errors="backslashreplace"))
+    if out is None:
+        _write_figures(run_facts.folder / FIGURES, models)
     click.echo(path)
     if opened:
         click.launch(str(path))
+
+
+def _write_figures(folder: Path, models: Sequence[Shown]) -> None:
+    """Write the plots of the models as files, in the place of those of an earlier report."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, drawing in figure_files(models):
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, drawing.encode(errors="backslashreplace"))

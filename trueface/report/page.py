@@ -7,7 +7,7 @@ is HTML already, and passes as such.
 import base64
 import io
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from trueface.evaluation.metric_registry import METRICS
 from trueface.report import plots, tables, unlearning_section
 from trueface.report.content import Shown
 from trueface.report.style import CSS
-from trueface.report.svg import breakable
+from trueface.report.svg import breakable, plots_in
 from trueface.report.unlearning_content import Unlearnings
 from trueface.runtime import paths
 
@@ -79,6 +79,15 @@ def page(
             beside=beside,
         )
     )
+
+
+def figure_files(models: Sequence[Shown]) -> Iterator[tuple[str, str]]:
+    """Give path, below some folder, and content of an SVG file for each plot of the models."""
+    for shown in models:
+        drawn = _curves(shown) + "".join(map(plots.histogram, shown.rows))
+        for number, (title, drawing) in enumerate(plots_in(drawn, CSS), start=1):
+            name = f"{number:02} {title}.svg".replace("/", "_")
+            yield f"{shown.model.folder.name}/{name}", drawing
 
 
 @cache

@@ -4,9 +4,9 @@ Colours are classes of the page's style sheet, so that they follow light and dar
 title and a description for those who cannot see it. Coordinates have one decimal: a tenth of a pixel.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
+from html import escape, unescape
 
 SERIES = 8  # colours of the style sheet; further series repeat them with other dashes
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
@@ -41,6 +41,21 @@ def svg(frame: Frame, parts: Iterable[str], *, title: str, description: str) -> 
         f'height="{frame.height}" role="img" aria-label="{escape(f"{title}. {description}")}">'
         f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
     )
+
+
+def plots_in(html: str, css: str) -> Iterator[tuple[str, str]]:
+    """Give title and SVG file of each plot that `svg` put into some HTML.
+
+    Args:
+        html: holds the plots.
+        css: the style sheet, which each file takes along.
+    """
+    for part in html.split('<svg class="plot"')[1:]:
+        start, _, rest = part.partition("</svg>")[0].partition("<title>")
+        title, _, drawn = rest.partition("</title>")
+        style = f"<style>{escape(css, quote=False)}</style>"
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" class="plot"{start}'
+        yield unescape(title), f"{head}<title>{title}</title>{style}{drawn}</svg>"
 
 
 def axes(

@@ -3,6 +3,7 @@
 It is read in threads of their own: a laboratory may measure for minutes.
 """
 
+import contextlib
 import sqlite3
 import threading
 import time
@@ -21,7 +22,7 @@ from launcher.store.listings import Listing
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.paths import Home
-from launcher.web.runs.figures import RUN_FOLDER, Figure, Gallery, figures_of, find_pictures, opened
+from launcher.web.runs.pictures import RUN_FOLDER, Gallery, find_pictures, opened
 from launcher.web.runs.result_table import Compared, compare
 from launcher.workers.progress.attempt_progress import newest_step
 
@@ -40,7 +41,6 @@ class Report(NamedTuple):
     """A page that a laboratory wrote into a run's folder."""
 
     path: str
-    figures: tuple[Figure, ...]
     version: int  # another number when the file is another
 
 
@@ -136,15 +136,9 @@ def _reports(folder: Path | None) -> Iterator[Report]:
     except OSError:
         return
     for name in names[:MOST_REPORTS]:
-        try:
-            with opened(folder, name) as (file, status):
-                if status.st_size > REPORT_BYTES:
-                    continue
-                text = file.read(REPORT_BYTES).decode(errors="replace")
-        except (OSError, ValueError):
-            continue
-        figures = tuple(figures_of(text))
-        yield Report(path=name, figures=figures, version=status.st_mtime_ns)
+        with contextlib.suppress(OSError, ValueError), opened(folder, name) as (_, status):
+            if status.st_size <= REPORT_BYTES:
+                yield Report(path=name, version=status.st_mtime_ns)
 
 
 PATIENCE_S = 0.4  # that a page waits for what it shows for the first time

@@ -48,10 +48,9 @@ def served_page(home: Home, store: Store, tmp_path: Path) -> Iterator[Page]:
     (folder / "net&pre 1").mkdir(parents=True)
     (folder / "net&pre 1" / "preview.png").write_bytes(a_png())
     (folder / "drawing.svg").write_text(SVG.replace("<circle", "<script>alert(1)</script><circle"))
-    figure = '<svg viewBox="0 0 200 90"><title>ROC</title><path d="M0 0L9 9"/></svg>'
-    (folder / "report.html").write_text(
-        f"<style>path {{ stroke: red; }}</style><h2>net</h2>{figure}<script>document.title='x'</script>"
-    )
+    (folder / "report.html").write_text("<h2>net</h2><script>document.title='x'</script>")
+    (folder / "report-figures").mkdir()
+    (folder / "report-figures" / "01 ROC.svg").write_text(SVG)
     with served(tmp_path) as page:
         yield page
 
@@ -94,15 +93,15 @@ def test_pictures_and_figures_load_and_are_opened(tab: "Tab", served_page: Page)
     for number in range(3):
         picture = pictures.nth(number)
         picture.scroll_into_view_if_needed()
-        # a figure of the report, the drawing, and the preview sheet
+        # the drawing, the preview sheet, and a plot of the report
         tab.wait_for_function(
             "(image) => image.complete && image.naturalWidth > 0", arg=picture.element_handle()
         )
     tab.click("figcaption:has-text('preview.png') >> xpath=.. >> img")
     tab.wait_for_url("**/preview.png**")
     tab.go_back()
-    tab.click("figcaption:has-text('net: ROC') >> xpath=.. >> img")
-    tab.wait_for_url("**figure=0**")
+    tab.click("figcaption:has-text('01 ROC') >> xpath=.. >> img")
+    tab.wait_for_url("**/01%20ROC.svg**")
 
 
 def test_a_report_and_a_drawing_run_no_script(chromium: "Browser", served_page: Page) -> None:

@@ -9,7 +9,7 @@ from launcher.store.listings import RunRecord
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.web.pages.runs import mark_of_runs
-from launcher.web.runs.figures import MOST_BYTES
+from launcher.web.runs.pictures import MOST_BYTES
 from tests.build import a_spec, claimed, enqueue, until
 from tests.launcher.web.browser import Page, events, served
 from tests.launcher.web.made_runs import SVG, a_png, a_training
@@ -169,19 +169,20 @@ def test_a_drawing_can_do_nothing(page: Page, root: Path) -> None:
     assert "script" not in policies
 
 
-def test_a_report_is_shown_without_its_scripts_and_its_figures_alone(
+def test_a_report_is_shown_without_its_scripts_and_its_plots_as_pictures(
     page: Page, root: Path
 ) -> None:
     (root / "runs" / "night" / "report.html").write_text(REPORT)
-    html = shown(page, "runs/1", "report.html?figure=0")
-    assert ">ROC</figcaption>" in html
+    plot = root / "runs" / "night" / "report-figures" / "net" / "01 ROC.svg"
+    plot.parent.mkdir(parents=True)
+    plot.write_text(SVG)
+    html = shown(page, "runs/1", "report.html?v=")
+    assert ">report-figures/net/01 ROC.svg</figcaption>" in html
     report = page.get("runs/1/files/run/report.html")
     assert report.headers["content-security-policy"].endswith("sandbox")
-    figure = page.get("runs/1/files/run/report.html?figure=0")
+    figure = page.get("runs/1/files/run/report-figures/net/01%20ROC.svg")
     assert figure.headers["content-type"] == "image/svg+xml"
-    assert "fill: red" in figure.text
-    assert "alert" not in figure.text
-    assert page.get("runs/1/files/run/report.html?figure=5").status == 404
+    assert figure.text == SVG
 
 
 def test_a_report_that_is_written_later_appears(page: Page, root: Path) -> None:

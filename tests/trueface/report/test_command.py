@@ -1,4 +1,5 @@
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -22,11 +23,26 @@ def test_a_report_is_written_into_the_run_and_its_place_is_told(
     assert not list(lab.run.glob(".*"))  # nothing half-written is left
 
 
+def test_the_plots_of_a_report_lie_beside_it_as_files(lab: Lab) -> None:
+    old = lab.run / "report-figures" / "gone" / "01 ROC curves.svg"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    assert main.run(["report", str(lab.run)]) == 0
+    files = sorted((lab.run / "report-figures").rglob("*.svg"))
+    assert "01 ROC curves.svg" in {file.name for file in files}
+    assert {file.parent.name for file in files} <= {folder.name for folder in lab.run.iterdir()}
+    for file in files:
+        root = ElementTree.fromstring(file.read_text())
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert "--real" in root[1].text  # the colours of the page
+    assert old not in files
+
+
 def test_a_report_can_be_written_elsewhere(lab: Lab) -> None:
     out = lab.root / "new" / "page.html"
     assert main.run(["report", str(lab.run), "--out", str(out)]) == 0
     assert "night: report" in out.read_text()
-    assert not (lab.run / "report.html").exists()
+    assert not [*out.parent.glob("*figures"), *lab.run.glob("report*")]
 
 
 def test_a_report_of_a_faulty_run_is_written_all_the_same(lab: Lab) -> None:

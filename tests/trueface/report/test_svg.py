@@ -1,6 +1,20 @@
+from xml.etree import ElementTree
+
 import pytest
 
-from trueface.report.svg import DASHES, SERIES, Frame, axes, key, line, number, steps, svg, ticks
+from trueface.report.svg import (
+    DASHES,
+    SERIES,
+    Frame,
+    axes,
+    key,
+    line,
+    number,
+    plots_in,
+    steps,
+    svg,
+    ticks,
+)
 
 
 def test_a_value_lies_in_its_frame_and_one_outside_on_its_edge() -> None:
@@ -58,3 +72,13 @@ def test_a_histogram_is_one_closed_outline() -> None:
 
 def test_numbers_are_short_and_have_a_true_minus() -> None:
     assert (number(0.25), number(-3.0), number(0.30000000000000004)) == ("0.25", "−3", "0.3")  # noqa: RUF001
+
+
+def test_each_plot_of_some_html_is_a_file_with_the_style_sheet() -> None:
+    plots = [svg(Frame(), ["<path/>"], title=title, description="") for title in ("a & b", "c")]
+    files = list(plots_in(f"<h2>x</h2>{plots[0]}<p>between</p>{plots[1]}", "a > b { --c: red; }"))
+    assert [title for title, _ in files] == ["a & b", "c"]
+    for _, text in files:
+        root = ElementTree.fromstring(text)
+        assert [child.tag.partition("}")[2] for child in root] == ["title", "style", "path"]
+        assert root[1].text == "a > b { --c: red; }"
