@@ -199,6 +199,12 @@ def known_words(name: str, names: Iterable[str], where: str = "") -> str:
     return f"nearest of {len(words):,}: {', '.join(alike)}{f'; all: {where}' if where else ''}"
 
 
+def meant(name: str, names: Iterable[str]) -> str:
+    """Return a question for the known name that is most like `name`, to go behind it; '' when none is close."""
+    close = nearest(name, names)
+    return "" if close is None else f", did you mean {close!r}?"
+
+
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """Return the known name that is most like `name`, or None when none is close."""
     by_fold = {candidate.casefold(): candidate for candidate in names}

@@ -18,8 +18,8 @@ import click
 from launcher.cli.option_types import Command, json_option
 from launcher.errors import UsageError
 from launcher.results.formats import latex_text, parquet_bytes
+from launcher.results.table import Metric, read_metric, short
 from launcher.screens.format import columns, harmless
-from launcher.screens.result_table import Metric, read_metric, short
 from launcher.screens.terminal import say, terminal_width
 from launcher.screens.text_table import Line
 

@@ -11,11 +11,19 @@ from typing import Any
 
 from launcher.cli.output import NONE, Texts, lined_up, shown_cell
 from launcher.draft import condition_of_test, data_of_test
-from launcher.results.columns import DATA, MODEL, POOLED, RunResults, metric_of
 from launcher.results.over import COUNT
 from launcher.results.rows import JOB
+from launcher.results.table import (
+    DATA,
+    MODEL,
+    POOLED,
+    Metric,
+    Pivot,
+    RunResults,
+    read_metric,
+    short,
+)
 from launcher.screens.format import columns, harmless
-from launcher.screens.result_table import Metric, Pivot, read_metric, short
 from launcher.screens.terminal import FULL_WIDTH
 from launcher.screens.text_table import GAP, Column, Span, table, width_of
 
@@ -372,14 +380,14 @@ def flat_texts(results: RunResults, names: Sequence[str], *, intervals: bool = T
     numbers = frozenset(
         index
         for index, name in enumerate(names)
-        if any(metric_of(row.get(name)) is not None for row in results.rows)
+        if any(read_metric(row.get(name)) is not None for row in results.rows)
     )
     rows = [tuple(_flat(row.get(name), intervals) for name in names) for row in results.rows]
     return Texts(tuple(map(harmless, names)), rows, numbers)
 
 
 def _flat(cell: Any, intervals: bool) -> str:
-    metric = metric_of(cell)
+    metric = read_metric(cell)
     if metric is None or (
         metric.low is None and metric.sd is None and isinstance(metric.value, int)
     ):

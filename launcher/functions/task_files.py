@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from launcher.backends.settings import configured_backends, placed_terms
 from launcher.errors import TaskFileError, UsageError
 from launcher.functions.future import Future
+from launcher.results.table import read_metric
 from launcher.screens.format import tally
-from launcher.screens.result_table import read_metric
 from launcher.states import ENDED, State
 from launcher.store.client import (
     context_to_store,
@@ -136,18 +136,18 @@ def results(run: str | Run, *, frame: bool | None = None) -> Any:
         MachineError: packages that its laboratory reads results with are not installed.
         ModuleNotFoundError: `frame` is True, and pandas is not installed.
     """
-    from launcher.results.rows import collect  # which tells the kinds of laboratories
+    from launcher.results.rows import results_of  # which tells the kinds of laboratories
 
     with open_queue() as (_, store):
         jobs = newest_run(store, run) if isinstance(run, str) else store.read.jobs_by_id(run.jobs)
-        rows = [flat(row) for row in collect(jobs)] or _returned(store, jobs)
+        rows = [flat(row) for row in results_of(jobs).rows] or _returned(store, jobs)
     if frame is None:
         frame = find_spec("pandas") is not None
     return import_module("pandas").DataFrame(rows) if frame else rows
 
 
 def _returned(store: Store, jobs: Sequence[JobRow]) -> list[dict[str, Any]]:
-    from launcher.results.models import settings_of
+    from launcher.results.rows import settings_of
 
     rows = []
     for job in jobs:

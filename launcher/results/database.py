@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.errors import MachineError, UsageError
 from launcher.kind_interface import Kind
-from launcher.results.columns import CONDITION, DATA, MODEL, MODIFIER, POOLED, lower_is_better
-from launcher.results.models import PARTS
+from launcher.results.rows import PARTS, lower_is_better
+from launcher.results.table import CONDITION, DATA, MODEL, MODIFIER, POOLED
 
 if TYPE_CHECKING:
     from sqlite_utils import Database

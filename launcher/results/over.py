@@ -15,20 +15,19 @@ from typing import Any
 from launcher.draft import condition_of_test, data_of_test, tested
 from launcher.errors import UsageError
 from launcher.ids import Stage
-from launcher.results.columns import (
+from launcher.results.rows import JOB, METHOD, POISON, POISON_KIND, TRAINING_DATA, read_model
+from launcher.results.table import (
     CONDITION,
     DATA,
     MODEL,
     MODIFIER,
     PLACE,
     POOLED,
+    Metric,
     Row,
     RunResults,
-    metric_of,
+    read_metric,
 )
-from launcher.results.models import METHOD, POISON, POISON_KIND, TRAINING_DATA, read_model
-from launcher.results.rows import JOB
-from launcher.screens.result_table import Metric
 
 _HALVINGS = 80  # of an angle: more than a float can tell apart
 
@@ -181,7 +180,7 @@ def _joined(group: Sequence[Row], columns: Sequence[str], without: set[str]) -> 
     for name in dict.fromkeys(name for row in group for name in row):
         if name in joined or name in without:
             continue
-        numbers = [metric.value for row in group if (metric := metric_of(row.get(name)))]
+        numbers = [metric.value for row in group if (metric := read_metric(row.get(name)))]
         whole = all(isinstance(row.get(name), int) for row in group)
         same = _common(group, name)
         if whole and same is not None:  # such as a number of images

@@ -18,7 +18,6 @@ from launcher.errors import Error, MachineError
 from launcher.job import CPU
 from launcher.kind_interface import HasEpochs, Kind
 from launcher.kinds import find_kinds
-from launcher.results.columns import DATA, MODEL, POOLED, Row, RunResults
 from launcher.results.database import (
     PLAIN,
     SCHEMA,
@@ -33,16 +32,21 @@ from launcher.results.database import (
     upsert,
     writing,
 )
-from launcher.results.models import PARTS, SEED, Models, scalar, settings_of, swept
 from launcher.results.rows import (
+    PARTS,
+    SEED,
     JobsOfRows,
+    Models,
     laboratory_function,
     measured,
     results_by_job,
     results_of,
+    scalar,
+    settings_of,
+    swept,
 )
+from launcher.results.table import DATA, MODEL, POOLED, Row, RunResults, read_metric
 from launcher.screens.format import first_line, iso
-from launcher.screens.result_table import read_metric
 from launcher.states import OPEN, State
 from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow

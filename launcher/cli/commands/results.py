@@ -39,20 +39,29 @@ from launcher.errors import UsageError, counted
 from launcher.job import Spec
 from launcher.kinds import find_kinds
 from launcher.results.ask import ask
-from launcher.results.columns import (
+from launcher.results.database import Cell
+from launcher.results.over import COUNT, in_step, over
+from launcher.results.rows import (
+    lower_is_better,
+    measured,
+    results_by_job,
+    results_of,
+    returned_rows,
+)
+from launcher.results.table import (
     DESCENDING,
     PLACE,
+    Measured,
+    Pivot,
     RunResults,
     best,
     in_order,
-    lower_is_better,
+    metric_names,
+    of_rows,
+    pivot,
 )
-from launcher.results.database import Cell
-from launcher.results.over import COUNT, in_step, over
-from launcher.results.rows import measured, results_by_job, results_of, returned_rows
 from launcher.results.write import update, write_run
 from launcher.screens.format import harmless
-from launcher.screens.result_table import Measured, Pivot, metric_names, of_rows, pivot
 from launcher.store.client import newest_run, open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow

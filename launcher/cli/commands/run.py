@@ -27,7 +27,7 @@ from launcher.planning.load import plan_files
 from launcher.planning.plan import Plan
 from launcher.planning.queue_comparison import ACCEPT_CODE, Comparison
 from launcher.planning.submit import Submitted, submit
-from launcher.results.rows import collect
+from launcher.results.rows import results_of
 from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.screens.format import harmless
@@ -235,7 +235,7 @@ def _print_results(plans: Iterable[Plan]) -> int:
     with open_queue() as (_, store):
         for plan in plans:
             rows = [*store.read.jobs_of(Path.cwd(), plan.name).values()]
-            click.echo(draw(collect(rows), width=terminal_width()))
+            click.echo(draw(results_of(rows).rows, width=terminal_width()))
     return 0
 
 
@@ -272,7 +272,7 @@ def _say_left(store: Store, submitted: Iterable[Submitted]) -> None:
 
 def _conclude(store: Store, submission: Submitted) -> int:
     rows = store.read.jobs_by_id(submission.jobs)
-    table = collect(rows)
+    table = results_of(rows).rows
     if table:
         click.echo(draw(table, width=terminal_width()))
     _say_what_is_missing(rows)

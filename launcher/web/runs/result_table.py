@@ -10,23 +10,30 @@ from launcher.errors import UsageError
 from launcher.job import Spec
 from launcher.kind_interface import Kind
 from launcher.kinds import find_kinds
-from launcher.results.columns import (
+from launcher.results.rows import (
+    JOB,
+    JobsOfRows,
+    Models,
+    lower_is_better,
+    results_by_job,
+    results_of,
+    returned_rows,
+)
+from launcher.results.table import (
     DATA,
     DESCENDING,
     MODEL,
     MODIFIER,
     PLACE,
     POOLED,
+    Metric,
     Row,
     RunResults,
     in_order,
-    lower_is_better,
-    metric_of,
+    read_metric,
+    short,
 )
-from launcher.results.models import Models
-from launcher.results.rows import JOB, JobsOfRows, results_by_job, results_of, returned_rows
 from launcher.screens.format import harmless
-from launcher.screens.result_table import Metric, short
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.paths import Home
@@ -226,7 +233,9 @@ def _first_metrics(results: RunResults, metrics: Sequence[str]) -> list[str]:
     with_interval = [
         name
         for name in metrics
-        if any((each := metric_of(row.get(name))) and each.low is not None for row in results.rows)
+        if any(
+            (each := read_metric(row.get(name))) and each.low is not None for row in results.rows
+        )
     ]
     return [*(with_interval or metrics)][:FEW]
 
@@ -274,12 +283,12 @@ def _best(rows: Sequence[Row], lows: Mapping[str, bool]) -> set[tuple[int, str]]
 
 
 def _defined(cell: object) -> Metric | None:
-    metric = metric_of(cell)
+    metric = read_metric(cell)
     return metric if metric is not None and metric.value == metric.value else None  # not NaN
 
 
 def _number(cell: object, best: bool) -> Cell:
-    metric = metric_of(cell)
+    metric = read_metric(cell)
     if metric is None:
         return Cell(text="–", numeric=True)
     interval = ""

@@ -16,7 +16,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from launcher.errors import Error, counted
 from launcher.kind_interface import Role
-from launcher.results.columns import RunResults
+from launcher.results.table import RunResults
 from launcher.screens.format import harmless
 from launcher.store.listings import Listing
 from launcher.store.queue import Store

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from launcher.errors import known_words, nearest
 from launcher.job import Spec
-from launcher.results.models import number, scalar, settings_of
+from launcher.results.rows import number, scalar, settings_of
 from launcher.screens.format import harmless
 from launcher.store.listings import Listing
 from launcher.store.queue import Store

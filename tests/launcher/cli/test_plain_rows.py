@@ -10,7 +10,7 @@ import pytest
 from launcher.cli.commands.results import all_rows
 from launcher.cli.output import Format, write
 from launcher.cli.result_tables import draw, draw_plain, plain_tables
-from launcher.screens.result_table import of_rows, pivot
+from launcher.results.table import of_rows, pivot
 
 ROWS: list[dict[str, Any]] = [
     {

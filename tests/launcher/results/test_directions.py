@@ -1,6 +1,6 @@
 import pytest
 
-from launcher.results.columns import lower_is_better
+from launcher.results.rows import lower_is_better
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 from typing import Any, ClassVar
 
 from launcher.job import Spec
-from launcher.results.models import Models
+from launcher.results.rows import Models
 from tests.build import a_spec
 from tests.launcher.toylab import Toy, TrainSettings, laboratory
 

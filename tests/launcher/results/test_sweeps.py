@@ -1,6 +1,6 @@
 import pytest
 
-from launcher.results.models import options_of, scalar, swept
+from launcher.results.rows import options_of, scalar, swept
 from tests.build import a_spec
 from tests.launcher.toylab import laboratory
 

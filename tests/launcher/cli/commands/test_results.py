@@ -9,7 +9,7 @@ import pytest
 from launcher.cli.commands.results import all_rows
 from launcher.cli.output import Format, csv_text, json_text, long_rows, markdown_text, write
 from launcher.cli.result_tables import draw, draw_pivot
-from launcher.screens.result_table import of_result, pivot
+from launcher.results.table import of_result, pivot
 from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.system.files import Json

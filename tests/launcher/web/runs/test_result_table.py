@@ -1,7 +1,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from launcher.results.columns import RunResults
+from launcher.results.table import RunResults
 from launcher.web.runs.result_table import (
     FEW,
     MOST_ROWS,

@@ -1,7 +1,7 @@
 import pytest
 
 from launcher.errors import UsageError
-from launcher.screens.result_table import (
+from launcher.results.table import (
     Metric,
     Pivot,
     metric_names,

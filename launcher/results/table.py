@@ -1,17 +1,17 @@
-"""Numbers that came out of a run, by model and data: which there are, and one of them as a table.
+"""One table of results: rows with the columns that say what each is of, and the numbers that came out.
 
-A number comes with an interval, {"value": 0.9, "low": 0.88, "high": 0.92}, or alone.
+A number comes with an interval, {"value": 0.9, "low": 0.88, "high": 0.92}, or alone. Rows are chosen and ordered here, and
+one metric of them becomes a table by model and data.
 """
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeGuard
 
-from launcher.errors import UsageError, known_words, nearest
+from launcher.errors import UsageError, known_words, meant
 from launcher.system.files import Json
 from launcher.system.text import harmless
 
-PLACE = ("model", "data", "modifier", "pooled")  # of a row: where its numbers belong
 _FURTHER = ("low", "high", "sd", "n")  # that may stand beside a value
 _KEYS = frozenset({"value", *_FURTHER})
 
@@ -55,12 +55,174 @@ class Metric(NamedTuple):
         return bounds if self.n is None else {**bounds, "sd": self.sd, "n": self.n}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+def short(value: float) -> str:
+    """Return a number for people: whole ones as they are, others with four digits."""
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def read_metric(record: object) -> Metric | None:
+    """Return a number of a laboratory or a job as a metric; None if it is no number."""
+    if _is_number(record):
+        return Metric(value=record)
+    if isinstance(record, Mapping) and "value" in record and record.keys() <= _KEYS:
+        value, *further = (record.get(key) for key in ("value", *_FURTHER))
+        if _is_number(value):
+            low, high, sd, n = (part if _is_number(part) else None for part in further)
+            return Metric(value=value, low=low, high=high, sd=sd, n=None if n is None else int(n))
+    return None
+
+
+def _is_number(record: object) -> TypeGuard[float]:
+    return isinstance(record, int | float) and not isinstance(record, bool)
+
+
+Row = Mapping[str, Any]
+MODEL, DATA, MODIFIER = "model", "data", "modifier"
+CONDITION, POOLED = "condition", "pooled"
+PLACE = (MODEL, DATA, MODIFIER, CONDITION, POOLED, "data_root")  # where a row belongs
+
+
+class RunResults(NamedTuple):
+    """The results of a run."""
+
+    rows: Sequence[Row]
+    columns: tuple[str, ...]  # that say what a row is of; the others hold what came out
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all columns, those that say what a row is of first."""
+        return names_of(self.rows, self.columns)
+
+    @property
+    def varying(self) -> tuple[str, ...]:
+        """The columns that say what a row is of and have not the same value in all rows."""
+        return tuple(
+            name
+            for name in self.columns
+            if any(row.get(name) != self.rows[0].get(name) for row in self.rows[1:])
+        )
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of the columns that hold numbers that came out."""
+        return [
+            name
+            for name in self.names
+            if name not in self.columns
+            and any(read_metric(row.get(name)) is not None for row in self.rows)
+        ]
+
+    def column(self, name: str) -> str:
+        """Return the name of a column if there is such a one.
+
+        Raises:
+            UsageError: there is none.
+        """
+        return _known("column", name, self.names)
+
+    def metric(self, name: str) -> str:
+        """Return the name of a column of numbers if there is such a one.
+
+        Raises:
+            UsageError: there is none.
+        """
+        return _known("metric", name, self.metrics)
+
+
+def names_of(rows: Iterable[Row], columns: Sequence[str]) -> list[str]:
+    """Return the names of the columns of rows, some of them first where a row has them."""
+    there = dict.fromkeys(name for row in rows for name in row)
+    return [*(name for name in columns if name in there), *(n for n in there if n not in columns)]
+
+
+def value_of(cell: object) -> Any:
+    """Return the value of a cell without its interval."""
+    metric = read_metric(cell)
+    return cell if metric is None else metric.value
+
+
+def _known(what: str, name: str, names: Sequence[str]) -> str:
+    if name in names:
+        return name
+    shown = [*map(harmless, names)]
+    raise UsageError(
+        f"the results have no {what} {name!r}{meant(name, shown)} ({known_words(name, shown)})"
+    )
+
+
+_NUMBER = re.compile(r"(\d+)")
+DESCENDING = "-"
+
+
+def best(results: RunResults, metric: str, *, low: bool) -> RunResults:
+    """Return of each set of data the row with the best value; several where they are equal.
+
+    Rows that pool sets are sets of their own. Rows without the metric are left out.
+
+    Args:
+        results: of a run.
+        metric: the name of a column of numbers.
+        low: whether low values are the good ones.
+
+    Raises:
+        UsageError: there is no such column of numbers.
+    """
+    name = results.metric(metric)
+    groups: dict[Any, list[tuple[float, Row]]] = {}
+    for row in results.rows:
+        number = read_metric(row.get(name))
+        if number is not None and number.value == number.value:  # not NaN
+            place = (row.get(DATA), bool(row.get(POOLED)), row.get("data_root"))
+            groups.setdefault(place, []).append((number.value, row))
+    rows = []
+    for group in groups.values():
+        top = (min if low else max)(value for value, _ in group)
+        rows += [row for value, row in group if value == top]
+    return results._replace(rows=rows)
+
+
+def in_order(results: RunResults, columns: Sequence[str]) -> RunResults:
+    """Return the rows ordered by columns, the first of them first; rows without a value come last.
+
+    Args:
+        results: of a run.
+        columns: their names; `-NAME` for the highest first.
+
+    Raises:
+        UsageError: there is no such column.
+    """
+    rows = [*results.rows]
+    for column in reversed(columns):
+        name = results.column(column.removeprefix(DESCENDING))
+        having = [row for row in rows if _defined(row.get(name))]
+        having.sort(
+            key=lambda row: _rank(value_of(row[name])), reverse=column.startswith(DESCENDING)
+        )
+        rows = [*having, *(row for row in rows if not _defined(row.get(name)))]
+    return results._replace(rows=rows)
+
+
+def _defined(cell: Any) -> bool:
+    value = value_of(cell)
+    return value is not None and value == value  # NaN is not itself
+
+
+def _rank(value: Any) -> tuple[Any, ...]:
+    """Return what a value is ordered by: numbers first, numbers in texts by their value."""
+    if isinstance(value, int | float):
+        return (0, float(value))
+    parts = _NUMBER.split(str(value).casefold())
+    return (1, [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts])
+
+
+# --- one metric by model and data
+
+
+class Measured(NamedTuple):
     """The numbers of one model on one set of data, or of one job that has neither."""
 
     name: str  # of the model, else of the job
-    data: str = ""
+    data: str
     metrics: Mapping[str, Metric]
     job: str = ""  # the job that returned them, if one did
     pooled: bool = False
@@ -92,27 +254,6 @@ class Pivot(NamedTuple):
             for (name, data), metric in self.cells.items()
         ]
         return {"metric": self.metric, "values": values}
-
-
-def short(value: float) -> str:
-    """Return a number for people: whole ones as they are, others with four digits."""
-    return str(value) if isinstance(value, int) else f"{value:.4g}"
-
-
-def read_metric(record: object) -> Metric | None:
-    """Return a number of a laboratory or a job as a metric; None if it is no number."""
-    if _is_number(record):
-        return Metric(value=record)
-    if isinstance(record, Mapping) and "value" in record and record.keys() <= _KEYS:
-        value, *further = (record.get(key) for key in ("value", *_FURTHER))
-        if _is_number(value):
-            low, high, sd, n = (part if _is_number(part) else None for part in further)
-            return Metric(value=value, low=low, high=high, sd=sd, n=None if n is None else int(n))
-    return None
-
-
-def _is_number(record: object) -> TypeGuard[float]:
-    return isinstance(record, int | float) and not isinstance(record, bool)
 
 
 def of_rows(rows: Iterable[Mapping[str, Any]], columns: Collection[str] = PLACE) -> list[Measured]:
@@ -203,7 +344,6 @@ def _unknown(metric: str, names: Sequence[str]) -> str:
             f"there is no metric {metric!r} yet: no job of the run has returned a number; "
             "`launcher status` shows how far they are"
         )
-    close = nearest(metric, names)
-    hint = f", did you mean {close!r}?" if close else ""
-    names_hint = known_words(metric, map(harmless, names))
-    return f"no job of the run told the metric {metric!r}{hint} ({names_hint})"
+    shown = [*map(harmless, names)]
+    known = f"{meant(metric, names)} ({known_words(metric, shown)})"
+    return f"no job of the run told the metric {metric!r}{known}"
