@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.errors import UsageError, counted, known_words, nearest
+from launcher.errors import UsageError, counted, known_words, meant
 from launcher.results.database import Cell, trouble
 from launcher.results.formats import distinct_names
 from launcher.system.text import harmless
@@ -139,17 +139,14 @@ def _explained(connection: sqlite3.Connection, error: Exception, limit_s: float)
         return UsageError(f"a value of the answer is larger than {format_bytes(MOST_BYTES)}")
     if "one statement at a time" in text:
         return UsageError("more than one statement; ask one question at a time")
+    names: list[str] = []
     if match := _NO_TABLE.match(text):
-        return UsageError(f"{text}{_hint(match[1], [name for name, _ in _tables(connection)])}")
-    if match := _NO_COLUMN.match(text):
-        columns = {column for _, names in _tables(connection) for column in names}
-        return UsageError(f"{text}{_hint(match[1], sorted(columns))}")
-    return UsageError(text)
-
-
-def _hint(name: str, names: list[str]) -> str:
-    close = nearest(name, names)
-    return f", did you mean {close!r}?" if close else f" ({known_words(name, names)})"
+        names = [name for name, _ in _tables(connection)]
+    elif match := _NO_COLUMN.match(text):
+        names = sorted({column for _, columns in _tables(connection) for column in columns})
+    if match is None:
+        return UsageError(text)
+    return UsageError(f"{text}{meant(match[1], names) or f' ({known_words(match[1], names)})'}")
 
 
 def _tables(connection: sqlite3.Connection) -> Iterator[tuple[str, list[str]]]:

@@ -167,18 +167,22 @@ def best(results: RunResults, metric: str, *, low: bool) -> RunResults:
     Raises:
         UsageError: there is no such column of numbers.
     """
-    name = results.metric(metric)
-    groups: dict[Any, list[tuple[float, Row]]] = {}
-    for row in results.rows:
-        number = read_metric(row.get(name))
-        if number is not None and number.value == number.value:  # not NaN
-            place = (row.get(DATA), bool(row.get(POOLED)), row.get("data_root"))
-            groups.setdefault(place, []).append((number.value, row))
-    rows = []
-    for group in groups.values():
+    rows: list[Row] = []
+    for group in by_data(results.rows, results.metric(metric)):
         top = (min if low else max)(value for value, _ in group)
         rows += [row for value, row in group if value == top]
     return results._replace(rows=rows)
+
+
+def by_data(rows: Iterable[Row], metric: str) -> Iterable[Sequence[tuple[float, Row]]]:
+    """Return the values of a metric with their rows, those of the same data together."""
+    groups: dict[Any, list[tuple[float, Row]]] = {}
+    for row in rows:
+        number = read_metric(row.get(metric))
+        if number is not None and number.value == number.value:  # not NaN
+            place = (row.get(DATA), bool(row.get(POOLED)), str(row.get("data_root")))
+            groups.setdefault(place, []).append((number.value, row))
+    return groups.values()
 
 
 def in_order(results: RunResults, columns: Sequence[str]) -> RunResults:

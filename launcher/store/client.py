@@ -10,7 +10,7 @@ from functools import cache
 
 from launcher import __version__
 from launcher.context import Context, this_context
-from launcher.errors import MachineError, UsageError, known_words, nearest
+from launcher.errors import MachineError, UsageError, known_words, meant
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.recovery import refuse_damaged, trouble
@@ -100,8 +100,7 @@ def newest_run(store: Store, name: str) -> list[JobRow]:
     rows = store.read.of_run(name)
     if not rows:
         names = sorted(store.read.runs())
-        close = nearest(name, names)
-        hint = f", did you mean {close!r}?" if close else f" ({known_words(name, names)})"
+        hint = meant(name, names) or f" ({known_words(name, names)})"
         raise UsageError(f"there is no run {name!r}{hint}")
     newest = max(rows, key=lambda row: row.submitted)
     return [row for row in rows if row.root == newest.root]

@@ -5,6 +5,8 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from launcher.system.paths import reading_uri
+
 MOST = 200  # names; no one reads a longer list
 BUSY_S = 0.05  # a person waits
 _RUNS = 200  # the newest ones; each is looked up by itself
@@ -22,18 +24,10 @@ def open_completing(database: Path) -> Iterator["Completing"]:
     Raises:
         sqlite3.Error: there is none, or it cannot be read.
     """
-    # where no process has it open, all is in the file itself, and even a reader would make two more
-    alone = "" if Path(f"{database}-wal").exists() else "&immutable=1"
-    connection = sqlite3.connect(
-        f"{database.absolute().as_uri()}?mode=ro{alone}",
-        uri=True,
-        timeout=BUSY_S,
-        isolation_level=None,
-    )
-    try:
+    uri = reading_uri(database)
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None)
+    with contextlib.closing(connection):
         yield Completing(connection)
-    finally:
-        connection.close()
 
 
 class Completing:

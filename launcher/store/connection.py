@@ -140,6 +140,12 @@ class Connection:
             row = self.execute(insert, (digest, body)).fetchone()
         return int(row[0])
 
+    def lane_number(self, key: str) -> int:
+        """Return the number of a lane, made if it is new."""
+        self.execute("INSERT OR IGNORE INTO lanes (key) VALUES (?)", (key,))
+        (number,) = self.execute("SELECT id FROM lanes WHERE key = ?", (key,)).fetchone()
+        return int(number)
+
     def count_waits(self, jobs: Iterable[int]) -> None:
         """Count again what these jobs wait for: needs that are not met, and a timer."""
         self.executemany(_COUNT_WAITS, [(job,) for job in jobs])

@@ -8,6 +8,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -26,46 +27,9 @@ def _second(connection: sqlite3.Connection) -> None:
     _fill_lanes(connection)
 
 
-def _third(connection: sqlite3.Connection) -> None:
-    _run(connection, "3.sql")
-
-
 def _fourth(connection: sqlite3.Connection) -> None:
     _run(connection, "4.sql")
     _code_reasons(connection)
-
-
-def _fifth(connection: sqlite3.Connection) -> None:
-    _run(connection, "5.sql")
-
-
-def _sixth(connection: sqlite3.Connection) -> None:
-    _run(connection, "6.sql")
-
-
-def _seventh(connection: sqlite3.Connection) -> None:
-    _run(connection, "7.sql")
-
-
-def _eighth(connection: sqlite3.Connection) -> None:
-    _run(connection, "8.sql")
-
-
-def _ninth(connection: sqlite3.Connection) -> None:
-    _run(connection, "9.sql")
-
-
-STEPS: tuple[Step, ...] = (
-    _first,
-    _second,
-    _third,
-    _fourth,
-    _fifth,
-    _sixth,
-    _seventh,
-    _eighth,
-    _ninth,
-)
 
 
 def _fill_lanes(connection: sqlite3.Connection) -> None:
@@ -294,3 +258,16 @@ def _run(connection: sqlite3.Connection, script: str) -> None:
         if sqlite3.complete_statement(pending):
             connection.execute(pending)
             pending = ""
+
+
+def _only(script: str) -> Step:
+    return partial(_run, script=script)
+
+
+STEPS: tuple[Step, ...] = (
+    _first,
+    _second,
+    _only("3.sql"),
+    _fourth,
+    *map(_only, ("5.sql", "6.sql", "7.sql", "8.sql", "9.sql")),
+)

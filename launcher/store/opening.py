@@ -22,7 +22,7 @@ from launcher.store.recovery import (
     trouble,
 )
 from launcher.system.files import sync
-from launcher.system.paths import Home
+from launcher.system.paths import Home, reading_uri
 
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 
@@ -218,13 +218,6 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"cannot read the queue {path}: {error}") from error
     return copy
-
-
-def reading_uri(path: Path) -> str:
-    """Return how SQLite opens a database without changing its folder, either."""
-    # where no process has it open, all is in the file itself, and even a reader would make two more
-    alone = "" if Path(f"{path}-wal").exists() else "&immutable=1"
-    return f"{path.absolute().as_uri()}?mode=ro{alone}"
 
 
 def _prepare(connection: sqlite3.Connection, home: Home, *, durable: bool, check: bool) -> None:

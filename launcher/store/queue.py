@@ -95,12 +95,7 @@ class RowWriter:
         terms = spec.terms.group, spec.terms.time_limit_s, spec.terms.on
         alike = (spec.resources, memory, *terms, spec.entry != "", spec.preload)
         if alike not in self._lanes:
-            key = lane_of(spec, self._context).key
-            row = self._db.execute("SELECT id FROM lanes WHERE key = ?", (key,)).fetchone()
-            if row is None:
-                insert = "INSERT INTO lanes (key) VALUES (?) RETURNING id"
-                row = self._db.execute(insert, (key,)).fetchone()
-            self._lanes[alike] = int(row[0])
+            self._lanes[alike] = self._db.lane_number(lane_of(spec, self._context).key)
         return self._lanes[alike]
 
 

@@ -6,7 +6,7 @@ only if nothing happened to the job meanwhile.
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from graphlib import TopologicalSorter
 from typing import NamedTuple
 
@@ -80,33 +80,25 @@ class Steering:
 
     def cancel(self, jobs: Sequence[int], now: float) -> list[int]:
         """Cancel what waits, ask for the end of what runs; return the jobs that this concerns."""
-        with self._db.writing():
-            # the newest first: what needs another of them is cancelled itself, not skipped
-            touched = [
-                job
-                for job in sorted(jobs, reverse=True)
-                if self._wish(job, "cancel") or self._cancel_waiting(job, now)
-            ]
-        return touched[::-1]
+        # the newest first: what needs another of them is cancelled itself, not skipped
+        newest_first = sorted(jobs, reverse=True)
+        return self._changed(
+            newest_first, lambda job: self._wish(job, "cancel") or self._cancel_waiting(job, now)
+        )[::-1]
 
     def hold(self, jobs: Iterable[int], now: float) -> list[int]:
         """Keep queued jobs from starting; return those that are held now."""
-        with self._db.writing():
-            return [
-                job
-                for job in jobs
-                if self._db.move(job, State.HELD, HELD, now, only_from=(State.QUEUED,))
-            ]
+        queued = (State.QUEUED,)
+        return self._changed(
+            jobs, lambda job: self._db.move(job, State.HELD, HELD, now, only_from=queued)
+        )
 
     def release(self, jobs: Iterable[int], now: float) -> list[int]:
         """Let held jobs start; return those."""
         held = (State.HELD,)
-        with self._db.writing():
-            return [
-                job
-                for job in jobs
-                if self._db.move(job, State.QUEUED, RELEASED, now, only_from=held)
-            ]
+        return self._changed(
+            jobs, lambda job: self._db.move(job, State.QUEUED, RELEASED, now, only_from=held)
+        )
 
     def rename(self, job: int, name: str) -> None:
         """Give an ended job another name, so that a new one can have its own. Inside `writing`."""
@@ -118,16 +110,13 @@ class Steering:
 
     def prioritise(self, jobs: Iterable[int], priority: int) -> list[int]:
         """Set the priority of jobs that wait; return those."""
-        changed = []
-        with self._db.writing():
-            for job in jobs:
-                row = self._db.execute(
-                    "UPDATE jobs SET priority = ?1, rank = submitted - ?1 * ?2"
-                    " WHERE id = ?3 AND state IN ('queued', 'held') RETURNING id",
-                    (priority, AGEING_S, job),
-                ).fetchone()
-                changed += [job] if row else []
-        return changed
+        update = (
+            "UPDATE jobs SET priority = ?1, rank = submitted - ?1 * ?2"
+            " WHERE id = ?3 AND state IN ('queued', 'held')"
+        )
+        return self._changed(
+            jobs, lambda job: self._db.execute(update, (priority, AGEING_S, job)).rowcount
+        )
 
     def again(self, jobs: Collection[int]) -> list[int]:
         """Return which jobs `retry` would queue: these, what they need, what was skipped for them.
@@ -209,65 +198,64 @@ class Steering:
 
     def pause(self, reasons: Mapping[int, Reason], now: float) -> list[int]:
         """Let running programs be paused; return whose are now. What is said of each is its reason."""
-        with self._db.writing():
-            paused = []
-            for job, reason in reasons.items():
-                changed = self._db.execute(
-                    "UPDATE jobs SET paused = ? WHERE id = ? AND state = 'running' AND paused IS NULL"
-                    " AND wish = ''",
-                    (now, job),
-                )
-                if changed.rowcount == 1:
-                    self._db.execute(_SET_REASON, (*reason_columns(reason), job))
-                    self._db.event(job, State.RUNNING, reason, now)
-                    paused.append(job)
-        return paused
+        update = (
+            "UPDATE jobs SET paused = ? WHERE id = ? AND state = 'running' AND paused IS NULL"
+            " AND wish = ''"
+        )
+
+        def pause(job: int) -> bool:
+            if self._db.execute(update, (now, job)).rowcount != 1:
+                return False
+            self._db.execute(_SET_REASON, (*reason_columns(reasons[job]), job))
+            self._db.event(job, State.RUNNING, reasons[job], now)
+            return True
+
+        return self._changed(reasons, pause)
 
     def resume(self, jobs: Iterable[int], now: float) -> list[int]:
         """Let paused programs go on; return whose do now."""
-        with self._db.writing():
-            resumed = []
-            for job in jobs:
-                row = self._db.execute(
-                    "SELECT paused, attempts FROM jobs WHERE id = ? AND state = 'running'"
-                    " AND paused IS NOT NULL",
-                    (job,),
-                ).fetchone()
-                if row is None:
-                    continue
-                self._db.execute(
-                    "UPDATE attempts SET paused = paused + ? WHERE job = ? AND number = ?",
-                    (max(0.0, now - row[0]), job, row[1]),
-                )
-                self._db.execute("UPDATE jobs SET paused = NULL WHERE id = ?", (job,))
-                if (started := self._db.execute(_STARTED, (job,)).fetchone()) is not None:
-                    self._db.execute(_SET_REASON, (*started, job))
-                self._db.event(job, State.RUNNING, RESUMED, now)
-                resumed.append(job)
-        return resumed
+
+        def resume(job: int) -> bool:
+            row = self._db.execute(
+                "SELECT paused, attempts FROM jobs WHERE id = ? AND state = 'running'"
+                " AND paused IS NOT NULL",
+                (job,),
+            ).fetchone()
+            if row is None:
+                return False
+            self._db.execute(
+                "UPDATE attempts SET paused = paused + ? WHERE job = ? AND number = ?",
+                (max(0.0, now - row[0]), job, row[1]),
+            )
+            self._db.execute("UPDATE jobs SET paused = NULL WHERE id = ?", (job,))
+            if (started := self._db.execute(_STARTED, (job,)).fetchone()) is not None:
+                self._db.execute(_SET_REASON, (*started, job))
+            self._db.event(job, State.RUNNING, RESUMED, now)
+            return True
+
+        return self._changed(jobs, resume)
 
     def change_tags(
         self, jobs: Iterable[int], add: Collection[str], remove: Collection[str]
     ) -> list[int]:
         """Give tags to jobs, and take others from them; return the jobs that are tagged otherwise now."""
-        with self._db.writing():
-            changed = []
-            for job in jobs:
-                rows = [(job, tag) for tag in add]
-                given = (
-                    "INSERT OR IGNORE INTO tags (job, tag) SELECT id, ?2 FROM jobs WHERE id = ?1"
-                )
-                number = sum(self._db.execute(given, row).rowcount for row in rows)
-                taken = "DELETE FROM tags WHERE job = ? AND tag = ?"
-                number += sum(self._db.execute(taken, (job, tag)).rowcount for tag in remove)
-                changed += [job] if number else []
-        return changed
+        given = "INSERT OR IGNORE INTO tags (job, tag) SELECT id, ?2 FROM jobs WHERE id = ?1"
+        taken = "DELETE FROM tags WHERE job = ? AND tag = ?"
+        steps = [*((given, tag) for tag in add), *((taken, tag) for tag in remove)]
+        return self._changed(
+            jobs,
+            lambda job: sum(self._db.execute(step, (job, tag)).rowcount for step, tag in steps),
+        )
 
     def set_note(self, jobs: Iterable[int], text: str) -> list[int]:
         """Write a note on jobs in the place of the one that is there; return those whose note is another now."""
         update = "UPDATE jobs SET note = ?1 WHERE id = ?2 AND note <> ?1"
+        return self._changed(jobs, lambda job: self._db.execute(update, (text, job)).rowcount)
+
+    def _changed(self, jobs: Iterable[int], change: Callable[[int], object]) -> list[int]:
+        """Change jobs in one transaction; return those on which that had an effect."""
         with self._db.writing():
-            return [job for job in jobs if self._db.execute(update, (text, job)).rowcount]
+            return [job for job in jobs if change(job)]
 
     def tags_of(self, jobs: Iterable[int]) -> dict[int, list[str]]:
         """Return job → its tags in the order of their names, of those that have some."""
@@ -435,10 +423,7 @@ class Steering:
             before = read_lane(key)
         except (Unreadable, TypeError):
             return int(number)  # the scheduler sets the job aside, and says why
-        after = lane_of(spec, context)._replace(least=before.least).key
-        self._db.execute("INSERT OR IGNORE INTO lanes (key) VALUES (?)", (after,))
-        (lane,) = self._db.execute("SELECT id FROM lanes WHERE key = ?", (after,)).fetchone()
-        return int(lane)
+        return self._db.lane_number(lane_of(spec, context)._replace(least=before.least).key)
 
     def _set_timer(self, row: JobRow, spec: Spec) -> None:
         """Let the job wait for the time that its owner names; a pause after a failure stays."""

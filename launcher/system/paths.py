@@ -158,6 +158,13 @@ class Home:
             raise out_of_reach("use", self.folder, error) from error
 
 
+def reading_uri(database: Path) -> str:
+    """Return how SQLite opens a database without changing its folder, either."""
+    # where no process has it open, all is in the file itself, and even a reader would make two more
+    alone = "" if Path(f"{database}-wal").exists() else "&immutable=1"
+    return f"{database.absolute().as_uri()}?mode=ro{alone}"
+
+
 def find_home(environ: Mapping[str, str]) -> Home:
     """Return the home of the environment, else of the user's file, else on a local disk.
 

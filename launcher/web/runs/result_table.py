@@ -6,7 +6,6 @@ It is ordered by a column, with the best value of each metric marked.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from launcher.errors import UsageError
 from launcher.job import Spec
 from launcher.kind_interface import Kind
 from launcher.kinds import find_kinds
@@ -26,9 +25,9 @@ from launcher.results.table import (
     MODIFIER,
     PLACE,
     POOLED,
-    Metric,
     Row,
     RunResults,
+    by_data,
     in_order,
     read_metric,
     short,
@@ -183,7 +182,8 @@ def result_table(compared: Compared, wish: Wish) -> ResultTable:
     named = _describing(results)
     lows = {name: lower_is_better(name, compared.kinds.values()) for name in shown}
     marked = _best(rows, lows)
-    results = _ordered(results, wish.sort)
+    if wish.sort.removeprefix(DESCENDING) in results.names:
+        results = in_order(results, [wish.sort])
     pooled = sum(bool(row.get(POOLED)) for row in compared.results.rows)
     return ResultTable(
         headings=tuple(
@@ -240,13 +240,6 @@ def _first_metrics(results: RunResults, metrics: Sequence[str]) -> list[str]:
     return [*(with_interval or metrics)][:FEW]
 
 
-def _ordered(results: RunResults, sort: str) -> RunResults:
-    try:
-        return in_order(results, [sort]) if sort else results
-    except UsageError:
-        return results
-
-
 def _heading(name: str, sort: str, *, numeric: bool, low: bool) -> Heading:
     orders = {name: "ascending", f"{DESCENDING}{name}": "descending"}
     order = orders.get(sort, "")
@@ -266,25 +259,15 @@ def _best(rows: Sequence[Row], lows: Mapping[str, bool]) -> set[tuple[int, str]]
 
     Whole numbers are counts, of which none is the best.
     """
-    groups: dict[Any, list[Row]] = {}
-    for row in rows:
-        place = (row.get(DATA), bool(row.get(POOLED)), str(row.get("data_root")))
-        groups.setdefault(place, []).append(row)
     marked: set[tuple[int, str]] = set()
-    for group in groups.values():
-        for name, low in lows.items():
-            values = [(metric.value, row) for row in group if (metric := _defined(row.get(name)))]
-            numbers = {value for value, _ in values}
+    for name, low in lows.items():
+        for group in by_data(rows, name):
+            numbers = {value for value, _ in group}
             if len(numbers) < 2 or all(isinstance(value, int) for value in numbers):
                 continue
             top = (min if low else max)(numbers)
-            marked |= {(id(row), name) for value, row in values if value == top}
+            marked |= {(id(row), name) for value, row in group if value == top}
     return marked
-
-
-def _defined(cell: object) -> Metric | None:
-    metric = read_metric(cell)
-    return metric if metric is not None and metric.value == metric.value else None  # not NaN
 
 
 def _number(cell: object, best: bool) -> Cell:

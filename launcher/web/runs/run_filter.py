@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from launcher.errors import known_words, nearest
+from launcher.errors import known_words, meant
 from launcher.job import Spec
 from launcher.results.rows import number, scalar, settings_of
 from launcher.screens.format import harmless
@@ -89,11 +89,8 @@ def unknown_settings(chosen: RunFilter, known: Iterable[str]) -> list[str]:
     lines = []
     for key, _ in chosen.settings:
         if key not in names:
-            close = nearest(key, names)
-            hint = f", did you mean {close!r}?" if close else ""
-            lines.append(
-                harmless(f"no job has a setting {key!r}{hint} ({known_words(key, names)})")
-            )
+            hint = f"{meant(key, names)} ({known_words(key, names)})"
+            lines.append(harmless(f"no job has a setting {key!r}{hint}"))
     return lines
 
 
