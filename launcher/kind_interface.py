@@ -2,7 +2,7 @@
 
 `Kind` is the door: what a kind reads and makes, when it must not run, and which code does the work. A kind
 is described without heavy imports; the work itself is a function named by `entry`, imported in the worker.
-What a kind may say besides (`HasEpochs`, `RanksMetrics`, `RepeatsWork`, `SharesWork`) is a protocol of its own.
+What a kind may say besides (`HasEpochs`, `RanksMetrics`, `NamesModels`, `RepeatsWork`, `SharesWork`) is a protocol of its own.
 
 A kind may say what of a job's work other jobs repeat (`RepeatsWork`), and another kind, one of the
 role `shared`, may do such work once and keep its result where those jobs find it (`SharesWork`).
@@ -215,6 +215,19 @@ class RanksMetrics(Protocol):
     @property
     def lower_is_better(self) -> frozenset[str]:
         """The names of these metrics; all others of its results are better high."""
+
+
+@runtime_checkable
+class NamesModels(Protocol):
+    """What a `Kind` says besides, if results have columns for what its models are made of."""
+
+    @property
+    def model_columns(self) -> Mapping[str, str]:
+        """Column → the part of a model's ID that it shows, in the order of the columns.
+
+        `#`: its data; `%`: the share of other labels, in per cent; `%kind`: which labels these are;
+        `~`: its methods. '': no part; `Settings.columns` of a training names the setting.
+        """
 
 
 class SharedWork(NamedTuple):

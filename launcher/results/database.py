@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.errors import MachineError, UsageError
 from launcher.kind_interface import Kind
-from launcher.results.rows import PARTS, lower_is_better
+from launcher.results.rows import lower_is_better
 from launcher.results.table import CONDITION, DATA, MODEL, MODIFIER, POOLED
 
 if TYPE_CHECKING:
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 SCHEMA = 1  # of the file, as PRAGMA user_version has it
 ID = "id"
 INTEGER, REAL, TEXT, ANY = "INTEGER", "REAL", "TEXT", "ANY"
+
+# columns of what a model is made of that every file has, whichever its laboratory fills
+PARTS: Mapping[str, str] = {
+    "architecture": ANY, "training_data": TEXT, "poison": REAL, "poison_kind": TEXT, "method": TEXT,
+    "seed": ANY,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +62,7 @@ TABLES: Mapping[str, Table] = {
         columns={
             ID: INTEGER, "run": INTEGER, "number": INTEGER, "name": TEXT, "kind": TEXT, "role": TEXT,
             "state": TEXT, "reason": TEXT, "reason_code": TEXT, "model": TEXT, "base": TEXT, "data": TEXT,
-            "architecture": ANY, "training_data": TEXT, "poison": REAL, "poison_kind": TEXT,
-            "method": TEXT, "seed": ANY, "command": TEXT, "folder": TEXT, "priority": INTEGER,
+            **PARTS, "command": TEXT, "folder": TEXT, "priority": INTEGER,
             "cpus": INTEGER, "ram": INTEGER, "gpus": INTEGER, "vram": INTEGER, "job_group": TEXT,
             "attempts": INTEGER, "failures": INTEGER, "submitted": TEXT, "started": TEXT, "ended": TEXT,
             "seconds": REAL, "hash": TEXT,
@@ -88,8 +93,7 @@ TABLES: Mapping[str, Table] = {
     "scores": Table(
         columns={
             ID: INTEGER, "run": INTEGER, "row": TEXT, "test": INTEGER, "maker": INTEGER, "model": TEXT,
-            "architecture": ANY, "training_data": TEXT, "poison": REAL, "poison_kind": TEXT,
-            "method": TEXT, "seed": ANY, "data": TEXT, "modifier": TEXT, "condition": TEXT,
+            **PARTS, "data": TEXT, "modifier": TEXT, "condition": TEXT,
             "pooled": INTEGER,
         },
         key=("run", "row"),

@@ -15,7 +15,7 @@ from typing import Any
 from launcher.draft import condition_of_test, data_of_test, tested
 from launcher.errors import UsageError
 from launcher.ids import Stage
-from launcher.results.rows import JOB, METHOD, POISON, POISON_KIND, TRAINING_DATA, read_model
+from launcher.results.rows import JOB, LABELS_KIND, OF_DATA, OF_LABELS, OF_METHODS, read_model
 from launcher.results.table import (
     CONDITION,
     DATA,
@@ -81,7 +81,7 @@ def over(results: RunResults, names: Sequence[str], settings: Mapping[str, str])
     Args:
         results: of a run.
         names: of the columns.
-        settings: column → the setting that it shows, where that has another name.
+        settings: column → the setting, or the part of an ID, that it shows, where that has another name.
 
     Raises:
         UsageError: there is no such column, or it says nothing of what a row is of.
@@ -149,11 +149,11 @@ def _stage(stage: Stage, keys: set[str]) -> str:
         replace(
             stage,
             variant=variant,
-            methods=() if METHOD in keys else stage.methods,
-            poison=None if keys & {POISON, POISON_KIND} else stage.poison,
+            methods=() if OF_METHODS in keys else stage.methods,
+            poison=None if keys & {OF_LABELS, LABELS_KIND} else stage.poison,
         )
     )
-    return ANY + text.removeprefix(str(stage.data)) if TRAINING_DATA in keys else text
+    return ANY + text.removeprefix(str(stage.data)) if OF_DATA in keys else text
 
 
 def _rest(condition: str, keys: set[str]) -> str:

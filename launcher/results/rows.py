@@ -8,6 +8,7 @@ import importlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from launcher.draft import condition_of_test, tested
 from launcher.errors import IdError, MachineError
 from launcher.ids import ModelId, model_folder_name, parse_model
 from launcher.job import FUNCTION, PROGRAM, Spec
-from launcher.kind_interface import Kind, RanksMetrics, Role
+from launcher.kind_interface import Kind, NamesModels, RanksMetrics, Role
 from launcher.kinds import find_kinds, installed
 from launcher.planning.missing_packages import missing_packages
 from launcher.results.table import (
@@ -126,9 +127,8 @@ def number(text: str) -> str | int | float:
     return text
 
 
-ARCHITECTURE, TRAINING_DATA, METHOD, SEED = "architecture", "training_data", "method", "seed"
-POISON, POISON_KIND = "poison", "poison_kind"
-PARTS = (ARCHITECTURE, TRAINING_DATA, POISON, POISON_KIND, METHOD, SEED)
+SEED = "seed"
+OF_DATA, OF_LABELS, LABELS_KIND, OF_METHODS = "#", "%", "%kind", "~"  # parts of a model's ID
 TRAINED = "train"  # the method of a model from which nothing was unlearned
 _MAKERS = frozenset({Role.TRAIN, Role.METHOD})
 _LONGEST = 64  # stages of a model: a base of its own base would have no end
@@ -148,22 +148,30 @@ class Models:
             among: jobs of other runs; settings in which the run differs from them count as swept, too.
         """
         self._kinds = kinds
+        self._of_id = {
+            column: part
+            for kind in kinds.values()
+            if isinstance(kind, NamesModels)
+            for column, part in kind.model_columns.items()
+        }
+        self.parts = (*self._of_id, SEED)  # columns of what a model is made of
         makers = [spec for spec in specs if spec.role in _MAKERS and spec.model]
         self.makers = {str(spec.model): spec for spec in makers}
         others = [spec for spec in among if spec.role in _MAKERS and spec.model]
         self._by_kind = swept([*makers, *others], kinds)
-        named = {name for spec in makers for name in self._named(spec).values()}
+        named = {name for spec in makers for name in self._named(spec).values()} | {SEED}
+        named |= {column for column, part in self._of_id.items() if part == OF_METHODS}
         names = dict.fromkeys(name for those in self._by_kind.values() for name in those)
-        self.swept = tuple(name for name in names if name not in named | {SEED, METHOD})
+        self.swept = tuple(name for name in names if name not in named)
         self._known: dict[str, dict[str, Json]] = {}
 
     def columns(self, model: str) -> Mapping[str, Json]:
         """Return the parts of a model and its swept settings by column; None is what is not known."""
         if model not in self._known:
             chain = list(self._chain(model))
+            parts = id_parts(model)
             self._known[model] = {
-                **dict.fromkeys(PARTS),
-                **id_columns(model),
+                **{column: parts.get(part) for column, part in self._of_id.items()},
                 **self._named_columns(chain),
                 SEED: self._value(SEED, chain),
                 **{name: self._value(name, chain) for name in self.swept},
@@ -201,22 +209,30 @@ class Models:
         return scalar(_get(having[0], name)) if having else None
 
 
+def shown_settings(kinds: Iterable[Kind]) -> dict[str, str]:
+    """Return column → the setting, or the part of a model's ID, that it shows."""
+    every = [*kinds]
+    parts = [kind.model_columns for kind in every if isinstance(kind, NamesModels)]
+    settings = [kind.settings.columns for kind in every]
+    return dict(chain.from_iterable(columns.items() for columns in (*parts, *settings)))
+
+
 def _get(spec: Spec, name: str) -> Any:
     return settings_of(spec).get(name)
 
 
-def id_columns(model: str) -> dict[str, Json]:
-    """Return what a model's ID says of it by column; nothing of what is no ID."""
+def id_parts(model: str) -> dict[str, Json]:
+    """Return what a model's ID says of it by its parts; nothing of what is no ID."""
     parsed = read_model(model)
     if parsed is None:
         return {}
     poisons = [stage.poison for stage in parsed.stages if stage.poison is not None]
     methods = [method for stage in parsed.stages for method in stage.methods]
     return {
-        TRAINING_DATA: "#".join(str(stage.data) for stage in parsed.stages),
-        POISON: float(poisons[-1].percent) if poisons else 0.0,
-        POISON_KIND: poisons[-1].kind if poisons else None,
-        METHOD: "~".join(methods) or TRAINED,
+        OF_DATA: "#".join(str(stage.data) for stage in parsed.stages),
+        OF_LABELS: float(poisons[-1].percent) if poisons else 0.0,
+        LABELS_KIND: poisons[-1].kind if poisons else None,
+        OF_METHODS: "~".join(methods) or TRAINED,
     }
 
 
@@ -253,14 +269,16 @@ def results_of(jobs: Sequence[JobRow], models: Models | None = None) -> RunResul
         kinds = find_kinds(sorted({job.kind for job in jobs})).kinds
         models = Models([job.plain_spec for job in jobs], kinds)
     taken = {name for row in rows for name in row}
-    swept = {name: _free(name, taken) for name in models.swept}
+    used = {*taken, *models.parts}
+    swept = {name: _free(name, used) for name in models.swept}
     conditions = list(dict.fromkeys(name for row in rows for name in _conditions(row)))
-    under = {name: _free(name, taken | set(swept)) for name in conditions}
-    order = (MODEL, *PARTS, *swept.values(), *PLACE[1:], *under.values())
+    under = {name: _free(name, used | set(swept)) for name in conditions}
+    own = (MODEL, *models.parts)
+    order = (*own, *swept.values(), *PLACE[1:], *under.values())
     described = [_described(row, models, swept, under) for row in rows]
     # of a kind that names columns of its own, these come with the parts
     more = dict.fromkeys(name for row in described for name in row if name not in taken)
-    columns = dict.fromkeys((*order[: 1 + len(PARTS)], *more, *order))
+    columns = dict.fromkeys((*own, *more, *order))
     names = names_of(described, tuple(columns))
     ordered = [{name: row[name] for name in names if name in row} for row in described]
     return RunResults(rows=ordered, columns=tuple(columns))
@@ -378,7 +396,7 @@ def _conditions(row: Row) -> dict[str, str | int | float]:
 
 def _free(name: str, taken: set[str]) -> str:
     """Return the name of a setting's column; it must not hide what a laboratory tells."""
-    return f"setting_{name}" if name in taken or name in PARTS else name
+    return f"setting_{name}" if name in taken else name
 
 
 JOB = "job"
@@ -428,12 +446,9 @@ def returned_rows(
     models, by_kind = Models(specs, kinds), swept([*specs, *among], kinds)
     names = dict.fromkeys(name for those in by_kind.values() for name in those if name != SEED)
     metrics = {name for _, numbers in pairs for name in numbers.metrics}
-    columns = {
-        name: f"setting_{name}" if name in {JOB, MODEL, DATA, *PARTS, *metrics} else name
-        for name in names
-    }
+    columns = {name: _free(name, {JOB, MODEL, DATA, *models.parts, *metrics}) for name in names}
     rows = [_row(spec, numbers, models, columns) for spec, numbers in pairs]
-    order = (JOB, MODEL, *PARTS, *columns.values(), DATA)
+    order = (JOB, MODEL, *models.parts, *columns.values(), DATA)
     there = {name for row in rows for name in order if row.get(name) not in {None, ""}}
     listed = [
         {name: row[name] for name in (*order, *row) if name in there or name not in order}
@@ -450,9 +465,9 @@ def measured(spec: Spec, result: Mapping[str, Json], kinds: Mapping[str, Kind]) 
 
 def _row(spec: Spec, numbers: Measured, models: Models, columns: Mapping[str, str]) -> Row:
     settings = settings_of(spec)
-    row: dict[str, Any] = dict.fromkeys((JOB, MODEL, *PARTS, *columns.values(), DATA))
+    row: dict[str, Any] = dict.fromkeys((JOB, MODEL, *models.parts, *columns.values(), DATA))
     if spec.model:
-        row |= {name: models.columns(spec.model).get(name) for name in PARTS}
+        row |= {name: models.columns(spec.model).get(name) for name in models.parts}
     row |= {column: scalar(settings.get(name)) for name, column in columns.items()}
     if SEED in settings:
         row[SEED] = scalar(settings[SEED])

@@ -19,6 +19,7 @@ from launcher.job import CPU
 from launcher.kind_interface import HasEpochs, Kind
 from launcher.kinds import find_kinds
 from launcher.results.database import (
+    PARTS,
     PLAIN,
     SCHEMA,
     TABLES,
@@ -33,7 +34,6 @@ from launcher.results.database import (
     writing,
 )
 from launcher.results.rows import (
-    PARTS,
     SEED,
     JobsOfRows,
     Models,

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -149,6 +149,13 @@ class Toy:
     results: str = ""
     preload: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    model_columns: ClassVar[Mapping[str, str]] = {
+        "architecture": "",
+        "training_data": "#",
+        "poison": "%",
+        "poison_kind": "%kind",
+        "method": "~",
+    }
 
     def images(self, data: DataId) -> DataId:
         """Return what a toy job reads for `data`."""

@@ -1,9 +1,10 @@
 """The laboratory's kinds of jobs, as the launcher plans them: no torch here, not even indirectly."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from launcher.api import (
     DataId,
@@ -43,6 +44,10 @@ PRELOAD = (
 EPOCHS = "trueface.training.history:epochs"
 # the columns of the table of tests that are better low: `metric_registry` says so of its metrics
 LOW = frozenset({"eer", "ece", "ece_unscaled", "ece_scaled", "loss", "fpr_gap", "f_fpr", "seconds"})
+# columns of results → the part of a model's ID that each shows
+MODEL_COLUMNS = {
+    "architecture": "", "training_data": "#", "poison": "%", "poison_kind": "%kind", "method": "~",
+}  # fmt: skip
 
 
 def _none(*_: object) -> tuple[()]:
@@ -69,6 +74,7 @@ class LaboratoryKind:
     lower_is_better: frozenset[str] = frozenset()
     sources: tuple[str, ...] = ()  # what the entry imports is all
     preload: tuple[str, ...] = PRELOAD
+    model_columns: ClassVar[Mapping[str, str]] = MODEL_COLUMNS
     divides: bool = False  # its work among several GPUs; else it takes one
     vocabulary: Vocabulary = BUILT_IN
 

@@ -1,7 +1,6 @@
 """`launcher results`: what came out of a run, as a table or as a database; `launcher query`: a question to one in SQL."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,6 +46,7 @@ from launcher.results.rows import (
     results_by_job,
     results_of,
     returned_rows,
+    shown_settings,
 )
 from launcher.results.table import (
     DESCENDING,
@@ -241,8 +241,7 @@ def _chosen(results: RunResults, choice: Choice, jobs: Sequence[JobRow]) -> RunR
         raise UsageError("the run has no results yet; `launcher status` shows how far its jobs are")
     kinds = find_kinds(sorted({job.kind for job in jobs})).kinds.values()
     if choice.over:
-        settings = dict(chain.from_iterable(kind.settings.columns.items() for kind in kinds))
-        joined = over(results, choice.over, settings)
+        joined = over(results, choice.over, shown_settings(kinds))
         _say_if_alone(results, joined, choice.over)
         results = joined
     if choice.best:

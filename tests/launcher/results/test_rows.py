@@ -5,10 +5,11 @@ import pytest
 from launcher.errors import UsageError
 from launcher.results.over import over
 from launcher.results.rows import results_of
-from launcher.results.table import best, in_order
+from launcher.results.table import RunResults, best, in_order
 from launcher.store.queue import Store
 
 SETTINGS = {"architecture": "model"}
+ID_PARTS = {"training_data": "#", "poison": "%", "poison_kind": "%kind", "method": "~"}
 
 
 def test_rows_have_the_parts_of_their_models_and_what_the_models_differ_in(
@@ -47,6 +48,23 @@ def test_means_over_seeds_keep_what_else_models_differ_in(store: Store, scored: 
     assert (row["count"], row["goodness"]["n"], row["n"]) == (3, 3, 10)
     assert (row["setting_lr"], row["architecture"]) == (0.2, "tiny")
     assert "seed" not in row
+
+
+@pytest.mark.parametrize(
+    ("column", "model"),
+    [
+        ("training_data", "*%f2r-20~pgu@lr=1"),
+        ("poison", "dot:pre~pgu@lr=1"),
+        ("poison_kind", "dot:pre~pgu@lr=1"),
+        ("method", "dot:pre%f2r-20@lr=1"),
+        ("lr", "dot:pre%f2r-20~pgu"),
+    ],
+)
+def test_the_name_of_a_mean_has_not_what_its_column_shows_of_an_id(column: str, model: str) -> None:
+    row = {"model": "dot:pre%f2r-20~pgu@lr=1", "data": "ring:pre", column: "", "pooled": False}
+    results = RunResults(rows=[row], columns=("model", column, "data"))
+    (mean,) = over(results, [column], ID_PARTS).rows
+    assert (mean["model"], mean["count"]) == (model, 1)
 
 
 def test_means_over_data_leave_out_what_is_pooled_already(store: Store, scored: Path) -> None:
