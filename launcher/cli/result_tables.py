@@ -117,13 +117,18 @@ def _plain(rows: Sequence[Row]) -> Texts:
     keys = list(dict.fromkeys(key for row in rows for key in row))
     shown = [key for key in keys if all(_is_scalar(row.get(key)) for row in rows)]
     shown.sort(key=lambda key: key.endswith(_SPREAD))  # stable: otherwise in the rows' order
+    return _texts(rows, shown, _cell)
+
+
+def _texts(rows: Sequence[Row], names: Sequence[str], text_of: Callable[[Any], str]) -> Texts:
+    """Return some columns of rows, each cell as a text; those that hold a number end together."""
     numbers = frozenset(
         index
-        for index, key in enumerate(shown)
-        if any(read_metric(row.get(key)) is not None for row in rows)
+        for index, name in enumerate(names)
+        if any(read_metric(row.get(name)) is not None for row in rows)
     )
-    cells = [tuple(_cell(row.get(key)) for key in shown) for row in rows]
-    return Texts(tuple(map(harmless, shown)), cells, numbers)
+    cells = [tuple(text_of(row.get(name)) for name in names) for row in rows]
+    return Texts(tuple(map(harmless, names)), cells, numbers)
 
 
 def _is_scalar(value: object) -> bool:
@@ -377,22 +382,16 @@ def shown_columns(results: RunResults, first: Sequence[str] = ()) -> list[str]:
 
 def flat_texts(results: RunResults, names: Sequence[str], *, intervals: bool = True) -> Texts:
     """Return some columns of rows as people read them, numbers with or without their intervals."""
-    numbers = frozenset(
-        index
-        for index, name in enumerate(names)
-        if any(read_metric(row.get(name)) is not None for row in results.rows)
-    )
-    rows = [tuple(_flat(row.get(name), intervals) for name in names) for row in results.rows]
-    return Texts(tuple(map(harmless, names)), rows, numbers)
 
+    def text_of(cell: Any) -> str:
+        metric = read_metric(cell)
+        if metric is None or (
+            metric.low is None and metric.sd is None and isinstance(metric.value, int)
+        ):
+            return shown_cell(cell)
+        return metric.text() if intervals else Metric(metric.value, sd=metric.sd).text()
 
-def _flat(cell: Any, intervals: bool) -> str:
-    metric = read_metric(cell)
-    if metric is None or (
-        metric.low is None and metric.sd is None and isinstance(metric.value, int)
-    ):
-        return shown_cell(cell)
-    return metric.text() if intervals else Metric(metric.value, sd=metric.sd).text()
+    return _texts(results.rows, names, text_of)
 
 
 def draw_flat(results: RunResults, names: Sequence[str], width: int) -> str:

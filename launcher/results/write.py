@@ -439,31 +439,22 @@ def update(home: Home, store: Store, say: Callable[[str], None]) -> Path:
     path = home.folder / NAME
     known = _marks(path)
     for name in sorted(store.read.runs()):
-        for jobs in _by_root(store.read.of_run(name)):
-            if known.get((jobs[0].root, name)) == mark_of(jobs):
+        of_name = store.read.of_run(name)
+        for root in dict.fromkeys(job.root for job in of_name):  # there lie other results
+            jobs = [job for job in of_name if job.root == root]
+            if known.get((root, name)) == mark_of(jobs):
                 continue
             try:
                 write_run(path, home, store, jobs)
             except Error as error:
-                if _is_empty(path) or (not known and isinstance(error.__cause__, ImportError)):
+                empty = not path.exists() or path.stat().st_size == 0
+                if empty or (not known and isinstance(error.__cause__, ImportError)):
                     raise
                 if isinstance(error, Unusable):
                     say(f"the answer may be of older results: {error}")
                     return path
                 say(f"run {name} is left as it was: {error}")
     return path
-
-
-def _is_empty(path: Path) -> bool:
-    return not path.exists() or path.stat().st_size == 0
-
-
-def _by_root(jobs: Sequence[JobRow]) -> list[list[JobRow]]:
-    """Return the jobs of runs of one name apart: their results lie in different folders."""
-    runs: dict[str, list[JobRow]] = {}
-    for job in jobs:
-        runs.setdefault(job.root, []).append(job)
-    return list(runs.values())
 
 
 def _marks(path: Path) -> dict[tuple[str, str], str]:

@@ -159,7 +159,7 @@ class Queue:
             rows = {row.id: row for row in store.read.jobs_by_id({*about, *matching})}
             results = store.read.results(about)
             paces = store.read.paces(_LATE, now - _LATE_S)
-            waits = store.read.queued(_MANY) if counts.get(State.QUEUED, 0) <= _MANY else None
+            waits = store.read.queued() if counts.get(State.QUEUED, 0) <= _MANY else None
             runs = store.read.progress(_MANY)
             groups = store.read.groups()
         pilots = seen_pilots(self.home)

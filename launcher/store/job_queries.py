@@ -406,16 +406,18 @@ class JobQueries:
             paces.setdefault(row["kind"], []).append(max(0.0, row["seconds"]))
         return paces
 
-    def queued(self, limit: int) -> dict[str, int] | None:
-        """Return kind → how many are queued; None: more than so many, or one waits for its time."""
+    def queued(self, run: int | None = None) -> dict[str, int] | None:
+        """Return kind → how many are queued, of one run or of all; None where one waits for its time."""
+        # of a run by its own index
+        of_run = "state = 'queued'" if run is None else "run = :run AND +state = 'queued'"
         rows = self._db.execute(
-            "SELECT kind, job FROM (SELECT kind, id FROM jobs WHERE state = 'queued' LIMIT ?)"
-            " LEFT JOIN timers ON job = id",
-            (limit + 1,),
+            "SELECT kind, count(*) AS n, count(timers.job) AS later FROM jobs"
+            f" LEFT JOIN timers ON timers.job = jobs.id WHERE {of_run} GROUP BY kind",
+            {"run": run},
         ).fetchall()
-        if len(rows) > limit or any(row["job"] is not None for row in rows):
+        if any(row["later"] for row in rows):
             return None
-        return Counter(row["kind"] for row in rows)
+        return {row["kind"]: row["n"] for row in rows}
 
     def progress(self, limit: int) -> dict[str, RunProgress]:
         """Return run → how far it is, of each run with open jobs that can be complete once.
@@ -434,25 +436,13 @@ class JobQueries:
             every, kinds = row["every"], None
             before = progress.get(row["name"], RunProgress())
             if before.queued is not None and every <= limit:
-                kinds = self._kinds_of(row["run"])
+                kinds = self.queued(row["run"])
             progress[row["name"]] = RunProgress(
                 before.ended + every - row["open"],
                 before.jobs + every,
                 None if kinds is None else Counter(before.queued) + Counter(kinds),
             )
         return progress
-
-    def _kinds_of(self, run: int) -> dict[str, int] | None:
-        """Return kind → how many jobs of a run are queued; None where one waits for its time."""
-        rows = self._db.execute(
-            "SELECT kind, count(*) AS n, count(timers.job) AS later FROM jobs"
-            " LEFT JOIN timers ON timers.job = jobs.id"
-            " WHERE run = ? AND +state = 'queued' GROUP BY kind",
-            (run,),
-        ).fetchall()
-        return (
-            None if any(row["later"] for row in rows) else {row["kind"]: row["n"] for row in rows}
-        )
 
     def matching(self, text: str, limit: int) -> list[int]:
         """Return the jobs that a text means, or in whose name or run's name it is; open ones first."""

@@ -123,7 +123,9 @@ def _look_into(search: _Search, folder: str, place: str, below: str) -> list[str
     files.sort(key=lambda file: file[0])
     room = min(MOST_OF_A_FOLDER, search.room(folder))
     search.left_out += max(0, len(files) - room)
-    search.pictures += [_picture(folder, f"{below}{name}", status) for name, status in files[:room]]
+    search.pictures += [
+        picture_of(folder, f"{below}{name}", status) for name, status in files[:room]
+    ]
     return sorted(inner)
 
 
@@ -134,10 +136,11 @@ def _take_in(search: _Search, name: str, file: Path) -> None:
     except OSError:
         return
     if stat.S_ISREG(status.st_mode) and _is_text(file.name) and search.room(name) > 0:
-        search.pictures.append(_picture(name, file.name, status))
+        search.pictures.append(picture_of(name, file.name, status))
 
 
-def _picture(folder: str, path: str, status: os.stat_result) -> Picture:
+def picture_of(folder: str, path: str, status: os.stat_result) -> Picture:
+    """Return a picture, or another file, by its place."""
     return Picture(folder=folder, path=path, size=status.st_size, version=status.st_mtime_ns)
 
 

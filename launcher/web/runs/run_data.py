@@ -22,7 +22,14 @@ from launcher.store.listings import Listing
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.paths import Home
-from launcher.web.runs.pictures import RUN_FOLDER, Gallery, find_pictures, opened
+from launcher.web.runs.pictures import (
+    RUN_FOLDER,
+    Gallery,
+    Picture,
+    find_pictures,
+    opened,
+    picture_of,
+)
 from launcher.web.runs.result_table import Compared, compare
 from launcher.workers.progress.attempt_progress import newest_step
 
@@ -37,20 +44,13 @@ _NO_PICTURES = Gallery()
 _NO_RESULTS = Compared(results=RunResults(rows=(), columns=()), kinds={})
 
 
-class Report(NamedTuple):
-    """A page that a laboratory wrote into a run's folder."""
-
-    path: str
-    version: int  # another number when the file is another
-
-
 class RunData(NamedTuple):
     """What is known of one run, or of several that are compared."""
 
     compared: Compared = _NO_RESULTS
     trouble: str = ""  # why there are no results
     gallery: Gallery = _NO_PICTURES
-    reports: tuple[Report, ...] = ()
+    reports: tuple[Picture, ...] = ()  # pages that its laboratory wrote
     curves: tuple[int, ...] = ()  # jobs whose curves lie over each other
 
 
@@ -127,7 +127,7 @@ def _with_curves(home: Home, jobs: Sequence[JobRow]) -> tuple[int, ...]:
     return tuple(islice(reported, MOST_CURVES))
 
 
-def _reports(folder: Path | None) -> Iterator[Report]:
+def _reports(folder: Path | None) -> Iterator[Picture]:
     """Give the pages at the top of a run's folder."""
     if folder is None:
         return
@@ -138,7 +138,7 @@ def _reports(folder: Path | None) -> Iterator[Report]:
     for name in names[:MOST_REPORTS]:
         with contextlib.suppress(OSError, ValueError), opened(folder, name) as (_, status):
             if status.st_size <= REPORT_BYTES:
-                yield Report(path=name, version=status.st_mtime_ns)
+                yield picture_of(RUN_FOLDER, name, status)
 
 
 PATIENCE_S = 0.4  # that a page waits for what it shows for the first time
