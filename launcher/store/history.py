@@ -105,23 +105,6 @@ class NodeUse(NamedTuple):
     core_seconds: float = 0.0
 
 
-def nodes_of(
-    uses: Iterable[tuple[str, int, int, float, float]], places: Mapping[str, tuple[str, str]]
-) -> tuple[NodeUse, ...]:
-    """Return what ran on each node, the one with most core-hours first.
-
-    Args:
-        uses: of each pilot its token ('': this machine), and what `NodeUse` counts.
-        places: backend and node of each pilot by its token, and of this machine by ''.
-    """
-    nodes: dict[tuple[str, str], NodeUse] = {}
-    for pilot, *amounts in uses:
-        backend, node = place = places.get(pilot, ("", ""))
-        before = nodes.get(place) or NodeUse(node=node, backend=backend)
-        nodes[place] = NodeUse(node, backend, *map(add, before[2:], amounts))
-    return tuple(sorted(nodes.values(), key=lambda use: (-use.core_seconds, use.backend, use.node)))
-
-
 _DUST = 1e-6  # of a tenth of a GiB
 _WORTH = 0.1  # of what was asked: who asks for so much less leaves room for another job
 
@@ -139,7 +122,7 @@ class Ends(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """Attempts of a run that began and ended on one day; else a single attempt."""
+    """Attempts of a run on one pilot that began and ended on one day; else a single attempt."""
 
     run: str
     begun: float
@@ -147,6 +130,8 @@ class Spent(NamedTuple):
     attempts: int
     gpu_s: float  # seconds of each of their GPUs
     core_s: float  # seconds of each of their cores
+    pilot: str = ""  # its token; '': this machine
+    done: int = 0
 
 
 class Taken(NamedTuple):
@@ -268,6 +253,22 @@ def runs_of(ends: Iterable[Ends], spent: Iterable[Spent]) -> tuple[Run, ...]:
     return tuple(runs[run]._replace(run=run) for run in ordered)
 
 
+def nodes_of(spent: Iterable[Spent], places: Mapping[str, tuple[str, str]]) -> tuple[NodeUse, ...]:
+    """Return what ran on each node, the one with most core-hours first.
+
+    Args:
+        spent: by all attempts.
+        places: backend and node of each pilot by its token, and of this machine by ''.
+    """
+    nodes: dict[tuple[str, str], NodeUse] = {}
+    for used in spent:
+        backend, node = place = places.get(used.pilot, ("", ""))
+        before = nodes.get(place) or NodeUse(node=node, backend=backend)
+        amounts = (used.attempts, used.done, used.gpu_s, used.core_s)
+        nodes[place] = NodeUse(node, backend, *map(add, before[2:], amounts))
+    return tuple(sorted(nodes.values(), key=lambda use: (-use.core_seconds, use.backend, use.node)))
+
+
 R = TypeVar("R", Day, Run)
 
 
@@ -387,7 +388,7 @@ class History:
             runs=runs_of(ends, spent),
             causes=failure_groups(self.failed()),
             memory=memory_of(self.taken()),
-            nodes=nodes_of(self.by_pilot(), places),
+            nodes=nodes_of(spent, places),
         )
 
     def _rows(self, query: str) -> sqlite3.Cursor:
@@ -411,17 +412,18 @@ class History:
     def spent(self) -> list[Spent]:
         """Return what attempts took, those that still run until now.
 
-        Those that lie within one local day are summed up by run and day.
+        Those that lie within one local day are summed up by run, pilot and day.
         """
         rows = self._rows(
-            "SELECT runs.name, begun, until, n, gpu_s, core_s FROM ("
+            "SELECT runs.name, begun, until, n, gpu_s, core_s, pilot, done FROM ("
             " SELECT run, min(begun) AS begun, max(until) AS until, count(*) AS n,"
-            f" {_USED_SECONDS} FROM ("
+            f" {_USED_SECONDS}, pilot, sum(done) AS done FROM ("
             f" SELECT job, number, cpus, {_GPUS} AS gpus, {_BEGUN} AS begun, {_END} AS until,"
+            f" coalesce({PILOT_OF}, '') AS pilot, ended IS NOT NULL AND {_WAS_DONE} AS done,"
             f" {_day(_BEGUN)} AS first, {_day(_END)} AS last"
             f" FROM attempts WHERE {_LATELY}{self._among('job')}) AS one"
             " JOIN jobs ON jobs.id = job"
-            f" GROUP BY run, iif(first = last, first, -(job * {_MOST_ATTEMPTS} + number))"
+            f" GROUP BY run, pilot, iif(first = last, first, -(job * {_MOST_ATTEMPTS} + number))"
             ") AS those JOIN runs ON runs.id = run"
         )
         return [Spent(*row) for row in rows]
@@ -437,15 +439,6 @@ class History:
         ):
             by_day[day].append(seconds)
         return [(_name_of(day), median(those)) for day, those in by_day.items()]
-
-    def by_pilot(self) -> list[tuple[str, int, int, float, float]]:
-        """Return what attempts took by the pilot that they were on, as `nodes_of` takes it."""
-        return self._rows(
-            f"SELECT pilot, count(*), sum(done), {_USED_SECONDS} FROM ("
-            f" SELECT coalesce({PILOT_OF}, '') AS pilot, cpus, {_GPUS} AS gpus, {_BEGUN} AS begun,"
-            f" {_END} AS until, ended IS NOT NULL AND {_WAS_DONE} AS done"
-            f" FROM attempts WHERE {_LATELY}{self._among('job')}) GROUP BY pilot"
-        ).fetchall()
 
     def failed(self) -> list[FailedAttempts]:
         """Return the attempts that were not done, those together of which the same is on record."""

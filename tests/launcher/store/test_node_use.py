@@ -2,7 +2,7 @@
 
 from launcher.screens.history_view import columns, draw, record
 from launcher.states import Done, Outcome, Stopped
-from launcher.store.history import History, NodeUse, Past, nodes_of
+from launcher.store.history import History, NodeUse, Past, Spent, nodes_of
 from launcher.store.queue import Store
 from launcher.store.rows import PILOT
 from tests.build import a_seat, a_spec, enqueue
@@ -59,7 +59,7 @@ def test_several_nodes_have_a_section(store: Store) -> None:
 
 def test_nodes_with_most_work_come_first() -> None:
     uses = [
-        ("", 1, 1, 0.0, HOUR),
-        ("launcher-1", 1, 1, 0.0, 2 * HOUR),
+        Spent("test", 0, 0, attempts=1, gpu_s=0, core_s=HOUR, pilot=""),
+        Spent("test", 0, 0, attempts=1, gpu_s=0, core_s=2 * HOUR, pilot="launcher-1"),
     ]
     assert [node.node for node in nodes_of(uses, PLACES)] == ["n1", "desk"]
