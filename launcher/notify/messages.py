@@ -73,8 +73,10 @@ def of_run(
         "FOLDER": folder,
         "SECONDS": f"{took_s:.0f}",
         **{state.upper(): str(shown.get(state, 0)) for state in _ENDS},
-        **(_job_facts(noted[0]) if noted else {}),
     }
+    if noted:
+        job = noted[0]
+        facts |= {"JOB": str(job.job), "JOB_NAME": job.name, "REASON": _reason(job)}
     place = ["", *([f"folder: {folder}"] if folder else []), f"machine: {host}"]
     which = f"{run.root} {run.id} {run.after if run.open else run.last_at}"
     return _message(which, events, title, [*lines, *place], facts, host)
@@ -135,10 +137,6 @@ def _end_lines(run: RunNews, counts: Mapping[State, int], took_s: float) -> list
 def _reason(failure: Failure) -> str:
     short = failure.reason.data.get("short")
     return short if isinstance(short, str) else failure.reason.text
-
-
-def _job_facts(failure: Failure) -> dict[str, str]:
-    return {"JOB": str(failure.job), "JOB_NAME": failure.name, "REASON": _reason(failure)}
 
 
 def _clock(at: float, now: float) -> str:

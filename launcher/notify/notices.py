@@ -122,34 +122,24 @@ def told(notices: Notices, target: str, run: RunNews, events: Sequence[Event]) -
 
 
 def failed(
-    notices: Notices, target: str, title: str, why: str, *, happened: float, now: float
+    notices: Notices, told_now: Notices, lost: GivenUp, *, happened: float, retry_s: float
 ) -> Notices:
-    """Return the notices after a try that came to nothing; the next one is later.
+    """Return the notices after a try that came to nothing; the next one is later, if there is one.
 
     Args:
         notices: as they were.
-        target: its name.
-        title: of the message.
-        why: what was answered.
+        told_now: as they would be if the target had been told.
+        lost: the message as one that is not sent any more, which it is once it was tried for long enough.
         happened: when the last of what it tells of did.
-        now: seconds since 1970.
+        retry_s: how long it is tried.
     """
-    before = notices.failing.get(target)
-    tries = 0 if before is None else before.tries
-    pause_s = min(PAUSE_S * 2 ** min(tries, 20), LONGEST_PAUSE_S)
-    failing = Failing(title=title, at=happened, tries=tries + 1, next=now + pause_s, answer=why)
-    return notices._replace(failing={**notices.failing, target: failing})
-
-
-def is_given_up(failing: Failing, retry_s: float, now: float) -> bool:
-    """Tell whether a message was tried for long enough."""
-    return failing.tries >= LEAST_TRIES and is_past(failing.at, retry_s, now)
-
-
-def given_up(notices: Notices, target: str, failing: Failing, now: float) -> Notices:
-    """Return the notices with a message that is not sent any more."""
-    lost = GivenUp(at=now, target=target, title=failing.title, why=failing.answer)
-    return notices._replace(given_up=(*notices.given_up, lost)[-MOST_GIVEN_UP:])
+    before = notices.failing.get(lost.target)
+    tries = 1 if before is None else before.tries + 1
+    if tries >= LEAST_TRIES and is_past(happened, retry_s, lost.at):
+        return told_now._replace(given_up=(*notices.given_up, lost)[-MOST_GIVEN_UP:])
+    next_at = lost.at + min(PAUSE_S * 2 ** min(tries - 1, 20), LONGEST_PAUSE_S)
+    failing = Failing(lost.title, happened, tries, next_at, lost.why)
+    return notices._replace(failing={**notices.failing, lost.target: failing})
 
 
 def may_be_tried(failing: Failing | None, now: float) -> bool:

@@ -13,7 +13,7 @@ from launcher.errors import Error, UsageError
 from launcher.job_options.notifications import Event
 from launcher.notify import notices as noted
 from launcher.notify.messages import Message, of_run
-from launcher.notify.notices import Notices, read_notices, write_notices
+from launcher.notify.notices import GivenUp, Notices, read_notices, write_notices
 from launcher.notify.sending import Answer, send_now
 from launcher.notify.settings import NotifySettings, Target, configured_notify
 from launcher.store.feed import RunNews, RunNewsReader
@@ -201,20 +201,12 @@ class Service:
             logger.info("sent=%r to=%s", title, sent.target)
             notices = told
         else:
-            notices = noted.failed(
-                self._notices, sent.target, title, answer.text, happened=sent.run.last_at, now=now
-            )
-            failing = notices.failing[sent.target]
-            logger.warning(
-                "not sent=%r to=%s try=%d trouble=%r",
-                title,
-                sent.target,
-                failing.tries,
-                answer.text,
-            )
+            logger.warning("not sent=%r to=%s trouble=%r", title, sent.target, answer.text)
+            lost = GivenUp(now, sent.target, title, answer.text)
             retry_s = (self._settings or NotifySettings()).retry_s
-            if noted.is_given_up(failing, retry_s, now):
-                notices = noted.given_up(told, sent.target, failing, now)
+            notices = noted.failed(
+                self._notices, told, lost, happened=sent.run.last_at, retry_s=retry_s
+            )
         try:
             self._keep(notices)
         except OSError as error:  # the disk is full: it is known here, and sent again after a death

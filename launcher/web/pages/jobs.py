@@ -1,7 +1,5 @@
 """All jobs, page by page; and one of them: why it is as it is, what happened to it, and what may be done to it."""
 
-from collections.abc import Sequence
-
 from launcher.errors import counted
 from launcher.gpu.snapshot import labels_of
 from launcher.screens.dashboard.job_page import NEEDS
@@ -78,7 +76,7 @@ def fill_job(view: View, address: Address) -> Content:
             "buttons": [] if view.read_only else buttons_of(row, store),
             "facts": [(name.strip(), text) for name, text in facts],
             "attempts": [attempt_cells(each, labels) for each in record["attempts"]][::-1],
-            "events": [_stripped(cells) for cells in event_cells(record["events"])[::-1][:EVENTS]],
+            "events": event_cells(record["events"])[::-1][:EVENTS],
             "events_left": max(0, len(record["events"]) - EVENTS),
             "results": [(name, _plain(value)) for name, value in result.items()]
             if isinstance(result, dict)
@@ -91,10 +89,6 @@ def fill_job(view: View, address: Address) -> Content:
         },
         files=(attempt.log, attempt.progress),
     )
-
-
-def _stripped(cells: Sequence[str]) -> tuple[str, ...]:
-    return tuple(cell.strip() for cell in cells)
 
 
 def _plain(value: object) -> str:

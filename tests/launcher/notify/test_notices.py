@@ -11,12 +11,11 @@ from launcher.notify.notices import (
     PAUSE_S,
     SETTLE_S,
     STALE_S,
+    GivenUp,
     Notices,
     due,
     failed,
-    given_up,
     heard,
-    is_given_up,
     left,
     may_be_tried,
     told,
@@ -161,10 +160,17 @@ def test_a_target_that_was_told_waits_for_no_other() -> None:
     assert left(notices, SETTINGS, NOW + 60).runs == {}  # a target that is gone keeps nothing
 
 
+def missed(notices: Notices, now: float) -> Notices:
+    """Return the notices after a try to tell of what happened at NOW that came to nothing."""
+    lost = GivenUp(now, "desk", "study ended", "no route")
+    been_told = notices._replace(failing={})
+    return failed(notices, been_told, lost, happened=NOW, retry_s=SETTINGS.retry_s)
+
+
 def test_a_clock_that_is_set_back_delays_nothing() -> None:
     ended = after(Notices(), news(left=0, done=1))
     assert due_at(ended, NOW - 86_400) == (ENDED,)
-    failing = failed(Notices(), "desk", "study ended", "no route", happened=NOW, now=NOW)
+    failing = missed(Notices(), NOW)
     assert may_be_tried(failing.failing["desk"], NOW - 86_400)
 
 
@@ -175,35 +181,32 @@ def test_what_ended_days_ago_is_no_news() -> None:
 
 
 def test_a_failed_message_is_tried_later_and_later_for_a_day_and_then_given_up() -> None:
-    notices, now, pauses = after(Notices(), news(left=0, done=1)), NOW, []
-    while True:
-        notices = failed(notices, "desk", "study ended", "no route", happened=NOW, now=now)
+    notices, pauses = missed(after(Notices(), news(left=0, done=1)), NOW), []
+    now, failing = NOW, notices.failing["desk"]
+    while not notices.given_up:
         failing = notices.failing["desk"]
-        if is_given_up(failing, SETTINGS.retry_s, now):
-            break
         assert not may_be_tried(failing, now)
         assert may_be_tried(failing, failing.next)
         pauses.append(failing.next - now)
         now = failing.next
+        notices = missed(notices, now)
     assert pauses[:3] == [PAUSE_S, 2 * PAUSE_S, 4 * PAUSE_S]
     assert pauses[-1] == LONGEST_PAUSE_S
     assert SETTINGS.retry_s <= now - NOW <= SETTINGS.retry_s + LONGEST_PAUSE_S
+    assert notices.failing == {}
     for _ in range(MOST_GIVEN_UP + 5):
-        notices = given_up(notices, "desk", failing, now)
+        notices = missed(notices._replace(failing={"desk": failing}), now)
     assert len(notices.given_up) == MOST_GIVEN_UP
-    lost = notices.given_up[-1]
-    assert (lost.target, lost.title, lost.why) == ("desk", "study ended", "no route")
-    assert left(notices, SETTINGS._replace(targets=()), now).failing == {}
+    assert notices.given_up[-1] == GivenUp(now, "desk", "study ended", "no route")
+    gone = notices._replace(failing={"desk": failing})
+    assert left(gone, SETTINGS._replace(targets=()), now).failing == {}
 
 
 def test_a_clock_that_jumps_ahead_gives_nothing_up_at_once() -> None:
     notices = Notices()
     for turn in range(LEAST_TRIES):
-        now = NOW + turn * 1e7
-        notices = failed(notices, "desk", "study ended", "no route", happened=NOW, now=now)
-        assert is_given_up(notices.failing["desk"], SETTINGS.retry_s, now) is (
-            turn == LEAST_TRIES - 1
-        )
+        notices = missed(notices, NOW + turn * 1e7)
+        assert bool(notices.given_up) is (turn == LEAST_TRIES - 1)
 
 
 def failure(job: int = 7, code: ReasonCode = ReasonCode.FAILED, text: str = "boom") -> Failure:
