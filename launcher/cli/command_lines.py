@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -43,10 +44,10 @@ class BadLine(UsageError):
 STDIN = "-"
 MOST_COMMANDS = 200_000  # while so many are written nobody else changes the queue, for seconds
 _BYTE_ORDER_MARK = "\ufeff"
-_BLANKS = re.compile(r"[ \t\r\n]*+")
-_PLAIN = re.compile(r"[^ \t\r\n'\"\\#]*+(?:[ \t\r\n]++[^ \t\r\n'\"\\#]++)*+[ \t\r\n]*+")
-# one word up to its end, or to the quote or backslash that has no partner
-_WORD = re.compile(r"""(?:[^ \t\r\n'"\\]|\\.|'[^']*+'|"(?:[^"\\]|\\.)*+")*+""", re.DOTALL)
+# blanks, and one word up to its end, or to the quote or backslash that has no partner
+_WORD = re.compile(
+    r"""[ \t\r\n]*+((?:[^ \t\r\n'"\\]|\\.|'[^']*+'|"(?:[^"\\]|\\.)*+")*+)""", re.DOTALL
+)
 _QUOTING = re.compile(r"['\"\\]")
 # what a shell would act upon, and a program gets as an argument
 OPERATORS = frozenset({"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1", "&>"})
@@ -80,7 +81,9 @@ def command_file(source: str) -> CommandFile:
     """
     name = "<stdin>" if source == STDIN else source
     with _opened(source) as stream:
-        return read_commands(_lines(stream), name)
+        # of a line that is too long, so much is read that it is seen
+        readline = partial(stream.readline, LONGEST_LINE + len(b"\r\n") + 1)
+        return read_commands(iter(readline, b""), name)
 
 
 @contextmanager
@@ -98,12 +101,6 @@ def _opened(source: str) -> Iterator[BinaryIO]:
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise UsageError(f"--from: cannot read {harmless(source)}: {why}") from error
-
-
-def _lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Give the lines; of one that is too long, so much that it is seen."""
-    while line := stream.readline(LONGEST_LINE + len(b"\r\n") + 1):
-        yield line
 
 
 def read_commands(lines: Iterable[bytes], file: str) -> CommandFile:
@@ -204,36 +201,21 @@ def split_line(text: str) -> tuple[list[str], int | None]:
     Raises:
         BadLine: a quote or a backslash has no partner.
     """
-    if _PLAIN.fullmatch(text):
-        words = [word for word in re.split(r"[ \t\r\n]+", text) if word]
-        operator = next((word for word in words if word in OPERATORS), None)
-        return words, None if operator is None else _place_of(text, operator)
-    words, operator_at, at = [], None, 0
-    while True:
-        at = _end(_BLANKS, text, at)
-        if at == len(text) or text[at] == "#":
-            return words, operator_at
-        end = _end(_WORD, text, at)
-        if end < len(text) and text[end] in "'\"\\":
-            code, message = ("unclosed-quote", f"this {text[end]} is not closed")
-            if text[end] == "\\":
+    words: list[str] = []
+    operator_at, quotes = None, _QUOTING.search(text)
+    for match in _WORD.finditer(text):
+        word, at = match[1], match.start(1)
+        if not word and at < len(text):
+            code, message = "unclosed-quote", f"this {text[at]} is not closed"
+            if text[at] == "\\":
                 code, message = "lone-backslash", "this backslash escapes nothing"
-            raise BadLine(code, message, text, end, hint="a command stands on one line")
-        word = text[at:end]
+            raise BadLine(code, message, text, at, hint="a command stands on one line")
+        if not word or word[0] == "#":
+            break
         if operator_at is None and word in OPERATORS:
             operator_at = at
-        words.append(shlex.split(word)[0] if _QUOTING.search(word) else word)
-        at = end
-
-
-def _place_of(text: str, word: str) -> int:
-    place = re.search(rf"(?<![^ \t\r\n]){re.escape(word)}(?![^ \t\r\n])", text)
-    return place.start() if place else 0
-
-
-def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
-    match = pattern.match(text, start)
-    return match.end() if match else start
+        words.append(shlex.split(word)[0] if quotes and _QUOTING.search(word) else word)
+    return words, operator_at
 
 
 def missing_programs(

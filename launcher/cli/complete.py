@@ -55,12 +55,13 @@ def _jobs(context: click.Context, _: click.Parameter, incomplete: str) -> Items:
         if not incomplete.startswith((RUN_PREFIX, TAG_PREFIX)):
             words |= queue.numbers(incomplete, states)
             words |= queue.jobs(incomplete, states)
-        if incomplete and RUN_PREFIX.startswith(incomplete[: len(RUN_PREFIX)]):
-            names = queue.runs(incomplete[len(RUN_PREFIX) :])
-            words |= {f"{RUN_PREFIX}{name}": "all jobs of the run" for name in names}
-        if incomplete and TAG_PREFIX.startswith(incomplete[: len(TAG_PREFIX)]):
-            names = queue.tags(incomplete[len(TAG_PREFIX) :])
-            words |= {f"{TAG_PREFIX}{name}": "all jobs with the tag" for name in names}
+        for prefix, named, which in (
+            (RUN_PREFIX, queue.runs, "of the run"),
+            (TAG_PREFIX, queue.tags, "with the tag"),
+        ):
+            if incomplete and prefix.startswith(incomplete[: len(prefix)]):
+                names = named(incomplete[len(prefix) :])
+                words |= {f"{prefix}{name}": f"all jobs {which}" for name in names}
         return words
 
     return _items(_ask(look))
@@ -109,30 +110,19 @@ FILES: Complete = _files
 
 # What each verb's arguments are, as their declarations say too; the last takes all that follow.
 ARGUMENTS: Mapping[str, tuple[Complete | None, ...]] = {
+    **dict.fromkeys(FIRST, (JOBS,)),
     "add": (FILES,),
-    "cancel": (JOBS,),
-    "clean": (JOBS,),
-    "edit": (JOBS,),
     "group": (GROUPS,),
     "history": (JOBS,),
-    "hold": (JOBS,),
     "kinds": (KINDS,),
-    "logs": (JOBS,),
     "note": (JOBS, None),
-    "pause": (JOBS,),
     "priority": (None, JOBS),
     "query": (None,),
-    "release": (JOBS,),
     "results": (RUNS,),
-    "resume": (JOBS,),
-    "retry": (JOBS,),
     "run": (TASK_FILES,),
     "share": (RUNS, None),
-    "show": (JOBS,),
     "simulate": (FILES,),
-    "status": (JOBS,),
     "tag": (JOBS,),
-    "wait": (JOBS,),
 }
 CHOOSING = frozenset({"completion", "service"})  # their own words follow, which they know alone
 # Options that take no value, whichever verb has them: what follows is an argument.

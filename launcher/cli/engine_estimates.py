@@ -1,14 +1,14 @@
 """Asks the engines of backends what they say of a pilot, all at once and not for long; nothing is submitted."""
 
-import threading
-import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from launcher.backends.pilot_records import new_token, pilot_spec
 from launcher.backends.protocol import EngineError, backend_of
 from launcher.backends.settings import BackendSettings
 from launcher.planning.preview import Answer
 from launcher.system.paths import Home
+from launcher.system.processes import in_time
 
 PATIENCE_S = 10.0
 
@@ -32,20 +32,9 @@ def ask_engines(
     asked: Sequence[BackendSettings], home: Home, patience_s: float = PATIENCE_S
 ) -> Mapping[str, Answer]:
     """Return by name what each engine says; of one that does not answer in time, that."""
-    answers: dict[str, Answer] = {}
-
-    def ask(settings: BackendSettings) -> None:
-        answers[settings.name] = _answer(settings, home)
-
-    # a thread that hangs in an engine's program must not keep this process
-    threads = [threading.Thread(target=ask, args=(each,), daemon=True) for each in asked]
-    for thread in threads:
-        thread.start()
-    end = time.monotonic() + patience_s
-    for thread in threads:
-        thread.join(max(0.0, end - time.monotonic()))
     late = Answer(trouble=f"no answer in {patience_s:g} s")
-    return {settings.name: answers.get(settings.name, late) for settings in asked}
+    found = in_time({each.name: partial(_answer, each, home) for each in asked}, patience_s)
+    return {settings.name: found.get(settings.name, late) for settings in asked}
 
 
 def refusals(asked: Sequence[BackendSettings], home: Home, patience_s: float) -> list[str]:

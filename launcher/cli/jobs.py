@@ -72,18 +72,16 @@ def only_job(store: Store, pattern: str) -> JobRow:
 
 
 def _nothing(store: Store, pattern: str) -> str:
-    if pattern.startswith(RUN_PREFIX):
-        runs = sorted(store.read.runs())
-        name = pattern.removeprefix(RUN_PREFIX)
-        close = nearest(name, runs)
-        hint = f", did you mean run:{close}?" if close else f" ({known_words(name, runs)})"
-        return f"there is no run {name!r}{hint}"
-    if pattern.startswith(TAG_PREFIX):
-        tags = [*store.steering.all_tags()]
-        name = pattern.removeprefix(TAG_PREFIX)
-        close = nearest(name, tags)
-        hint = f", did you mean tag:{close}?" if close else f" ({known_words(name, tags)})"
-        return f"no job has the tag {name!r}{hint}"
+    prefixes = {
+        RUN_PREFIX: ("there is no run", store.read.runs),
+        TAG_PREFIX: ("no job has the tag", store.steering.all_tags),
+    }
+    for prefix, (says, known) in prefixes.items():
+        if pattern.startswith(prefix):
+            name, names = pattern.removeprefix(prefix), sorted(known())
+            close = nearest(name, names)
+            hint = f", did you mean {prefix}{close}?" if close else f" ({known_words(name, names)})"
+            return f"{says} {name!r}{hint}"
     close = None if pattern.isdecimal() else nearest(pattern, store.read.names())
     hint = f", did you mean {close!r}?" if close else "; `launcher status --all` lists every job"
     return f"no job is called {pattern!r}{hint}"

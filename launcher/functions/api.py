@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from launcher.backends.pilot_records import pilots_root
 from launcher.backends.settings import (
@@ -24,7 +24,7 @@ from launcher.functions.checks import check_request
 from launcher.functions.future import Future, follow
 from launcher.functions.options import JobOptions, request_of
 from launcher.functions.pickling import name_of
-from launcher.functions.task_files import Run, submit_plan
+from launcher.functions.task_files import Run, numbers_of, submit_plan
 from launcher.job import Spec, Terms, program_signature
 from launcher.job_options.registry import JobRequest
 from launcher.states import State
@@ -177,7 +177,10 @@ def _submit_calls(
     if not is_utf8(name):
         raise UsageError(f"name: {name!r} is no UTF-8 text")
     keywords = {} if kwargs is None else _keywords(kwargs)
-    common = _Common(_numbers("after", after), _numbers("after_any", after_any), hold)
+    needs, ends = (
+        numbers_of(jobs, f"{option}: expected futures, runs or numbers of jobs")
+        for option, jobs in (("after", after), ("after_any", after_any))
+    )
     request, backends = request_of(options), configured_backends(os.environ)
     request = replace(request, terms=placed_terms(request.terms, backends))
     context = context_to_store(pass_env)
@@ -191,8 +194,10 @@ def _submit_calls(
         with open_queue(make=True) as (_, store):
             check_request(home, store, request, backends)
             root = home.folder if runs_only_here(request.terms) else Path(context.folder)
+            state, reason = (State.HELD, HELD) if hold else (State.QUEUED, NEW)
             spec = _spec(name or name_of(function), root, request)
-            numbers = _put(store, spec, written, context, common)
+            job = NewJob(spec, needs, ends, state, reason)
+            numbers = _put(store, job, written, context)
             rows = store.read.jobs_by_id(numbers)
     except (
         Exception
@@ -208,14 +213,6 @@ def _submit_calls(
     return futures
 
 
-class _Common(NamedTuple):
-    """What all calls of a submission have in common, beside their spec."""
-
-    after: Sequence[int]  # jobs that must be done before
-    after_any: Sequence[int]  # that must have ended
-    hold: bool
-
-
 def _keywords(kwargs: object) -> Mapping[str, object]:
     """Return the keywords of a call.
 
@@ -227,24 +224,6 @@ def _keywords(kwargs: object) -> Mapping[str, object]:
     raise UsageError(
         f"kwargs: expected a mapping with texts as keys, such as {{'lr': 0.1}}, got {kwargs!r:.80}"
     )
-
-
-def _numbers(name: str, jobs: object) -> list[int]:
-    """Return the numbers of jobs to wait for, each once.
-
-    Raises:
-        UsageError: they are something else.
-    """
-    match jobs:
-        case Future():
-            return [jobs.job]
-        case Run():
-            return [*jobs.jobs]
-        case int() if not isinstance(jobs, bool):
-            return [jobs]
-        case Iterable() if not isinstance(jobs, str):
-            return [*dict.fromkeys(number for each in jobs for number in _numbers(name, each))]
-    raise UsageError(f"{name}: expected futures, runs or numbers of jobs, got {jobs!r:.80}")
 
 
 def _spec(name: str, root: Path, request: JobRequest) -> Spec:
@@ -262,34 +241,26 @@ def _spec(name: str, root: Path, request: JobRequest) -> Spec:
     )
 
 
-def _put(
-    store: Store, spec: Spec, calls: Sequence[Call], context: Context, common: _Common
-) -> list[int]:
-    """Commit the jobs, and return their numbers; each one's name ends with its number."""
-    state, reason = (State.HELD, HELD) if common.hold else (State.QUEUED, NEW)
+def _put(store: Store, job: NewJob, calls: Sequence[Call], context: Context) -> list[int]:
+    """Commit a job for each call, and return their numbers; each one's name ends with its number."""
+    spec = job.spec
     with store.writing():
-        needed = [*common.after, *common.after_any]
+        needed = [*job.needs, *job.after_any]
         known = {row.id for row in store.read.jobs_by_id(needed)}
-        if missing := next((job for job in needed if job not in known), None):
+        if missing := next((number for number in needed if number not in known), None):
             raise UsageError(f"after: there is no job {missing} in the queue")
-        run = store.run(Path(spec.root), RUN)
-        first = store.next_number()
-        jobs = [
-            NewJob(
-                spec=replace(
-                    spec,
-                    name=f"{KIND}/{spec.name}#{number}",
-                    argv=(call.text,),  # what people see, and whose numbers tell sweeps apart
-                    settings=call.settings(),
-                    signature=program_signature((call.text,)),
-                ),
-                needs=common.after,
-                after_any=common.after_any,
-                state=state,
-                reason=reason,
+        specs = (
+            replace(
+                spec,
+                name=f"{KIND}/{spec.name}#{number}",
+                argv=(call.text,),  # what people see, and whose numbers tell sweeps apart
+                settings=call.settings(),
+                signature=program_signature((call.text,)),
             )
-            for number, call in enumerate(calls, first)
-        ]
+            for number, call in enumerate(calls, store.next_number())
+        )
+        run = store.run(Path(spec.root), RUN)
+        jobs = [job._replace(spec=spec) for spec in specs]
         return store.put_new(run, context, jobs, time.time())
 
 

@@ -49,9 +49,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
     @property
     def state(self) -> str:
         """The state of the job: queued, held, running, done, failed, cancelled or skipped."""
-        with look_at_queue(self._home) as (_, store):
-            (row,) = store.read.jobs_by_id([self.job]) or [self._row]
-        return str(row.state)
+        return str(self._now().state)
 
     def running(self) -> bool:
         """Tell whether the job runs."""
@@ -71,10 +69,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
             TimeoutError: it has not ended in time; it goes on.
             MachineError: the queue is stopped, or gone.
         """
-        self._await(timeout)
-        if self.cancelled():
-            raise concurrent.futures.CancelledError(self._why())
-        value, error = self._load()
+        value, error = self._outcome(timeout)
         if error is not None:
             raise error
         returned: Value = value
@@ -82,10 +77,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return what the function raised, None where it has returned; as `result` otherwise."""
-        self._await(timeout)
-        if self.cancelled():
-            raise concurrent.futures.CancelledError(self._why())
-        return self._load()[1]
+        return self._outcome(timeout)[1]
 
     def cancel(self) -> bool:
         """Cancel the job; False where it has ended otherwise already.
@@ -106,11 +98,10 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         Args:
             lines: only so many, the last ones; None: all, or the last 16 MiB.
         """
-        with look_at_queue(self._home) as (home, store):
-            (row,) = store.read.jobs_by_id([self.job]) or [self._row]
+        row = self._now()
         if not row.attempts:
             return ""
-        log = home.attempt(row.id, row.attempts).log
+        log = self._home.attempt(row.id, row.attempts).log
         return "\n".join(last_lines(log, lines or 1 << 30, most_bytes=16 << 20))
 
     def take(self, row: JobRow) -> None:
@@ -135,12 +126,25 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
             self._ended, self._loaded = True, (None, error)
         self.set_exception(error)
 
+    def _now(self) -> JobRow:
+        """Return how the job is; as it was last, where it was deleted from the queue."""
+        with look_at_queue(self._home) as (_, store):
+            (row,) = store.read.jobs_by_id([self.job]) or [self._row]
+        return row
+
+    def _outcome(self, timeout: float | None) -> tuple[Any, BaseException | None]:
+        """Wait for the end of the job; return its value or exception."""
+        self._await(timeout)
+        if self.cancelled():
+            raise concurrent.futures.CancelledError(self._why())
+        return self._load()
+
     def _await(self, timeout: float | None) -> None:
         """Wait for the end of the job."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self.done():
             if self._is_left_alone():
-                self._look()
+                self.take(self._now())
             left = LOOK_S if deadline is None else min(LOOK_S, deadline - time.monotonic())
             concurrent.futures.wait([self], timeout=max(0.0, left))
             if self.done():
@@ -155,12 +159,6 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
     def _is_left_alone(self) -> bool:
         """Whether nobody else looks: in a callback of the watcher, and in a fork, where it does not exist."""
         return threading.current_thread().name == FOLLOWER or os.getpid() != self._process
-
-    def _look(self) -> None:
-        """Take in how the job is."""
-        with look_at_queue(self._home) as (_, store):
-            for row in store.read.jobs_by_id([self.job]):
-                self.take(row)
 
     def _still_stopped(self) -> bool:
         """Look again: the watcher does so every few seconds, and the queue may have been started since."""

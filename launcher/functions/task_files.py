@@ -100,8 +100,9 @@ def submit_plan(
         if submitted.queued or submitted.joined:
             lift_stop(home)
             set_off(home)
-    counts = {name: getattr(submitted, name) for name in ("queued", "joined", "cached")}
-    return Run(name=made.name, folder=made.run_folder, jobs=submitted.jobs, **counts)
+    counts = submitted._asdict()
+    del counts["accepted"]
+    return Run(name=made.name, folder=made.run_folder, **counts)
 
 
 def _plan(
@@ -262,7 +263,11 @@ def wait(
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     with open_queue() as (home, store):
-        numbers = _numbers(store, jobs)
+        numbers = numbers_of(
+            jobs,
+            "wait: expected futures, runs, names of runs or numbers of jobs",
+            lambda run: [row.id for row in newest_run(store, run)],
+        )
         followed = FollowedJobs(home, store)
         known = {row.id for row in followed.add(numbers)}
         for number in numbers:
@@ -286,8 +291,15 @@ def _states(followed: FollowedJobs) -> dict[int, State]:
     return {job: row.state for job, row in followed.rows.items()}
 
 
-def _numbers(store: Store, jobs: Jobs | Iterable[Jobs]) -> list[int]:
+def numbers_of(
+    jobs: object, expected: str, of_run: Callable[[str], list[int]] | None = None
+) -> list[int]:
     """Return the numbers of jobs, each once.
+
+    Args:
+        jobs: futures, runs, numbers, or several of these.
+        expected: what is said where they are something else.
+        of_run: returns those of a run by its name; None: a name is something else.
 
     Raises:
         UsageError: they are something else, or there is no such run.
@@ -299,10 +311,9 @@ def _numbers(store: Store, jobs: Jobs | Iterable[Jobs]) -> list[int]:
             return [*jobs.jobs]
         case int() if not isinstance(jobs, bool):
             return [jobs]
-        case str():
-            return [row.id for row in newest_run(store, jobs)]
-        case Iterable():
-            return [*dict.fromkeys(number for each in jobs for number in _numbers(store, each))]
-    raise UsageError(
-        f"wait: expected futures, runs, names of runs or numbers of jobs, got {jobs!r:.80}"
-    )
+        case str() if of_run is not None:
+            return of_run(jobs)
+        case Iterable() if not isinstance(jobs, str):
+            several = (number for each in jobs for number in numbers_of(each, expected, of_run))
+            return [*dict.fromkeys(several)]
+    raise UsageError(f"{expected}, got {jobs!r:.80}")

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from textwrap import wrap
 
 from launcher.context import own_folder, own_variables
 from launcher.errors import counted
@@ -204,3 +205,20 @@ def columns(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset(
         ]
         lines.append("  ".join(cells).rstrip())
     return lines
+
+
+def hanging(
+    rows: Sequence[Sequence[str]],
+    width: int,
+    *,
+    least: int,
+    right: frozenset[int] = frozenset(),
+) -> list[str]:
+    """Return rows as lines whose columns line up, the last one wrapped to the width, or to its least one."""
+    before = max(map(len, columns([row[:-1] for row in rows]))) + len("  ")
+    wrapped: list[Sequence[str]] = []
+    for *cells, last in rows:
+        first, *more = wrap(last, max(least, width - before), break_on_hyphens=False) or [""]
+        wrapped.append((*cells, first))
+        wrapped += [(*("" for _ in cells), line) for line in more]
+    return columns(wrapped, right=right)

@@ -7,20 +7,27 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import chain, compress
 from textwrap import wrap
 
+from launcher.backends.settings import HERE, BackendSettings
 from launcher.errors import counted
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU
 from launcher.planning.estimates import JobEstimate, wants_gpu
 from launcher.planning.first_wave import MachineState
 from launcher.planning.plan import Plan, PlannedJob, Savings
-from launcher.planning.preview import KindSum, Preview
-from launcher.planning.queue_comparison import ACCEPT_CODE, BY_FILES, Action, ComparedJob
-from launcher.screens.backend_prospects import backend_lines
-from launcher.screens.format import columns, harmless
+from launcher.planning.preview import BackendPreview, KindSum, Preview
+from launcher.planning.queue_comparison import (
+    ACCEPT_CODE,
+    BY_FILES,
+    Action,
+    ComparedJob,
+    Comparison,
+)
+from launcher.screens.format import columns, hanging, harmless
 from launcher.system.git import WorkTree
-from launcher.units import format_bytes, format_seconds
+from launcher.units import FORESEEN_S, format_bytes, format_estimate, format_seconds
 
 # how much of the table's memory and time is shown: 2 with its source, 1 without, 0 nothing
 _TABLES = ((2, 2), (2, 1), (1, 1), (1, 0), (0, 0))
@@ -29,31 +36,18 @@ _LEAST_SPREAD = 0.01
 _KEPT = "\u00a0"  # a space at which no line is broken
 
 
-def prospects(
-    compared_jobs: Sequence[ComparedJob],
-    preview: Preview,
-    width: int,
-    *,
-    savings: Sequence[Savings] = (),
-) -> Iterator[str]:
-    """Give the lines; where nothing has to run, only what the user's own words stand for.
-
-    Args:
-        compared_jobs: the plan's jobs beside what the queue knows of them.
-        preview: what is expected of them.
-        width: columns.
-        savings: by jobs that do shared work.
-    """
-    parts = [_words(compared_jobs)]
+def prospects(comparison: Comparison, preview: Preview, width: int) -> Iterator[str]:
+    """Give the lines; where nothing has to run, only what the user's own words stand for."""
+    parts = [_words(comparison.jobs)]
     here = "" if preview.backends else " here"
-    if any(compared.action is not Action.CACHED for compared in compared_jobs):
+    if _runs(comparison.jobs):
         parts += [
             f"Now free: {_free(preview.machine_state)}",
             *backend_lines(preview.backends, preview.machine_state.now),
             f"First wave: {_wave(preview)}",
             f"Job time: {_times(preview)}",
             f"Disk: {_disk(preview)}",
-            *(f"{each.kind}: {_saved(each)}" for each in savings),
+            *(f"{each.kind}: {_saved(each)}" for each in comparison.savings),
         ]
         parts += [
             f"{counted(number, 'job')} can never start{here}, and `run` would refuse this: {harmless(why)}"
@@ -62,6 +56,10 @@ def prospects(
     for part in parts:
         for line in _hanging(part, width):
             yield from _hanging(line.replace(_KEPT, " "), width)
+
+
+def _runs(compared_jobs: Iterable[ComparedJob]) -> list[ComparedJob]:
+    return [compared for compared in compared_jobs if compared.action is not Action.CACHED]
 
 
 def _saved(savings: Savings) -> str:
@@ -146,22 +144,18 @@ def _times(preview: Preview) -> str:
     unknown = [kind for kind, kind_sum in preview.kinds.items() if not kind_sum.known]
     if not estimated:
         return "no data yet; it comes from jobs that are done"
-    sums = [
-        f"{format_seconds(kind_sum.seconds)} for "
-        + (
-            kind
-            if kind_sum.known == kind_sum.jobs
-            else f"{kind_sum.known} of {kind_sum.jobs} {kind}"
-        )
-        for kind, kind_sum in estimated
-    ]
-    runs = counted(sum(kind_sum.runs for _, kind_sum in estimated), "earlier run")
-    total = sum(kind_sum.seconds for _, kind_sum in estimated)
-    several = sum(kind_sum.known for _, kind_sum in estimated) > 1
-    parts = [f"about {', '.join(sums)}{', one after the other,' if several else ''} from {runs}"]
+    sums = []
+    runs = known = 0
+    total = 0.0
+    for kind, kind_sum in estimated:
+        part = "" if kind_sum.known == kind_sum.jobs else f"{kind_sum.known} of {kind_sum.jobs} "
+        sums.append(f"{format_seconds(kind_sum.seconds)} for {part}{kind}")
+        runs, known = runs + kind_sum.runs, known + kind_sum.known
+        total += kind_sum.seconds
+    order = ", one after the other," if known > 1 else ""
+    parts = [f"about {', '.join(sums)}{order} from {counted(runs, 'earlier run')}"]
     if unknown:
-        verb = "has" if len(unknown) == 1 else "have"
-        counts = "is" if len(unknown) == 1 else "are"
+        verb, counts = ("has", "is") if len(unknown) == 1 else ("have", "are")
         parts.append(f"{', '.join(unknown)} {verb} no history yet and {counts} not counted")
     if preview.chain is not None and preview.chain < total:
         parts.append(f"at least {format_seconds(preview.chain)}, however many run side by side")
@@ -181,21 +175,27 @@ def _disk(preview: Preview) -> str:
 def kinds_table(compared_jobs: Sequence[ComparedJob], preview: Preview, width: int) -> list[str]:
     """Return one line for each kind, and the sum."""
     kinds: dict[str, list[_Pair]] = {}
-    for compared, estimate in zip(compared_jobs, preview.estimates, strict=True):
-        kinds.setdefault(compared.job.kind, []).append((compared, estimate))
+    for pair in zip(compared_jobs, preview.estimates, strict=True):
+        kinds.setdefault(pair[0].job.kind, []).append(pair)
+    rows: list[list[str]] = []
     lines: list[str] = []
+    numbers = frozenset({1, 2, 3})
     for memory, time in _TABLES:
-        lines = _table_with(kinds, preview, width, memory=memory, time=time)
+        rows = _rows_with(kinds, preview, memory=memory, time=time)
+        lines = columns(rows, right=numbers)
         if max(map(len, lines)) <= width:
             break
+    else:
+        lines = hanging(rows, width, least=len("cancelled"), right=numbers)
     if len(kinds) > 1:
         lines.insert(-1, "─" * min(width, max(map(len, lines))))
     return lines
 
 
-def _table_with(
-    kinds: Mapping[str, Sequence[_Pair]], preview: Preview, width: int, *, memory: int, time: int
-) -> list[str]:
+def _rows_with(
+    kinds: Mapping[str, Sequence[_Pair]], preview: Preview, *, memory: int, time: int
+) -> list[list[str]]:
+    """Return the table with so much of memory and time as `_TABLES` says."""
     gpus = bool(preview.machine_state.machine.gpus)
     rows = [["KIND", "JOBS", "TO RUN", "DONE", "VRAM EACH", "TIME EACH", "WHY"]]
     for name, pairs in kinds.items():
@@ -205,21 +205,12 @@ def _table_with(
     if len(kinds) > 1:
         every = [pair for pairs in kinds.values() for pair in pairs]
         rows.append(["all", *_counts(every), "", "", ""])
-    kept = [0, 1, 2, 3, *([4] if memory else []), *([5] if time else [])]
-    lines = columns([[row[at] for at in kept] for row in rows], right=frozenset({1, 2, 3}))
-    if memory or time:
-        return columns(list(zip(lines, (row[-1] for row in rows), strict=True)))
-    start = max(map(len, lines)) + len(_GAP)
-    wrapped = []
-    for line, row in zip(lines, rows, strict=True):
-        first, *more = wrap(row[-1], max(width - start, len("cancelled"))) or [""]
-        wrapped.append(f"{line.ljust(start)}{first}".rstrip())
-        wrapped += [f"{'':{start}}{rest}" for rest in more]
-    return wrapped
+    shown = (1, 1, 1, 1, memory, time, 1)
+    return [[*compress(row, shown)] for row in rows]
 
 
 def _counts(pairs: Sequence[_Pair]) -> tuple[str, str, str]:
-    run = sum(compared.action is not Action.CACHED for compared, _ in pairs)
+    run = len(_runs(compared for compared, _ in pairs))
     return str(len(pairs)), str(run), str(len(pairs) - run or "-")
 
 
@@ -230,14 +221,10 @@ def _why(pairs: Iterable[_Pair]) -> str:
 
 def _vram_each(pairs: Iterable[_Pair], *, gpus: bool, source: bool) -> str:
     """Tell what the jobs of a kind that run ask of a GPU's memory."""
-    run = [
-        (compared.job, estimate)
-        for compared, estimate in pairs
-        if compared.action is not Action.CACHED
-    ]
+    run = [pair for pair in pairs if pair[0].action is not Action.CACHED]
     if not run:
         return "-"
-    on_gpu = [estimate for job, estimate in run if wants_gpu(job, gpus=gpus)]
+    on_gpu = [estimate for compared, estimate in run if wants_gpu(compared.job, gpus=gpus)]
     if not on_gpu:
         return "(CPU)"
     sizes = [estimate.vram for estimate in on_gpu if estimate.vram is not None]
@@ -247,6 +234,82 @@ def _vram_each(pairs: Iterable[_Pair], *, gpus: bool, source: bool) -> str:
     size = least if least == most else f"{least} to {most}"
     return f"{size} {on_gpu[0].vram_source}" if source else size
 
+
+# --- what backends are asked for
+
+
+def backend_lines(previews: Sequence[BackendPreview], now: float) -> Iterator[str]:
+    """Give a sentence for each place where jobs of a plan go."""
+    for preview in previews:
+        if preview.settings is None:
+            yield harmless(f"On this machine{_else(preview)}: {_jobs(preview)}")
+        else:
+            yield harmless(
+                f"On {preview.name}{_else(preview)}: {_jobs(preview)}; {_pilots(preview, now)}"
+            )
+
+
+def shape_of(settings: BackendSettings) -> str:
+    """Return what a pilot asks for, in words."""
+    parts = [counted(settings.cpus, "core")]
+    if settings.gpus:
+        kind = settings.gpu_type or ("GPU" if settings.gpus == 1 else "GPUs")
+        parts.append(f"{settings.gpus} {kind}")
+    parts += [format_bytes(settings.memory)] if settings.memory is not None else []
+    parts += [format_seconds(settings.time_s)] if settings.time_s is not None else []
+    return ", ".join(parts)
+
+
+def _else(preview: BackendPreview) -> str:
+    names = ("this machine" if name == HERE else name for name in preview.otherwise)
+    if not preview.otherwise:
+        return ""
+    most = f" all but {preview.only_there}" if preview.only_there else ""
+    return f",{most} else on {' or '.join(names)}"
+
+
+def _jobs(preview: BackendPreview) -> str:
+    if len(preview.kinds) == 1:
+        ((kind, number),) = preview.kinds.items()
+        return f"{number} {kind}"
+    kinds = ", ".join(f"{number} {kind}" for kind, number in preview.kinds.items())
+    return f"{counted(preview.jobs, 'job')} ({kinds})"
+
+
+def _pilots(preview: BackendPreview, now: float) -> str:
+    settings = preview.settings
+    assert settings is not None, "this machine has no pilots"
+    shape = shape_of(settings)
+    if not settings.pilot:
+        return f"each a job of the engine with {shape}{_starts(preview, now)}"
+    if preview.first == preview.most:
+        text = counted(preview.most, "pilot")
+    elif preview.first:
+        text = f"{counted(preview.first, 'pilot')} at first, up to {preview.most}"
+    else:
+        text = f"up to {counted(preview.most, 'pilot')}"
+    text += f" with {shape}" if preview.most == 1 else f" with {shape} each"
+    return f"{text}{_starts(preview, now)}"
+
+
+def _starts(preview: BackendPreview, now: float) -> str:
+    estimate = preview.answer.estimate
+    if estimate is None:
+        trouble = preview.answer.trouble
+        return f"; when one would start is not known: {trouble}" if trouble else ""
+    if not estimate.possible:
+        return f"; none can start: {estimate.why}"
+    if estimate.starts_at is None:
+        return ""
+    if estimate.starts_at <= now + 1:
+        return "; one would start at once"
+    when = format_estimate(estimate.starts_at, now)
+    if not when:
+        return f"; none is expected to start within {format_seconds(FORESEEN_S)}"
+    return f"; one is expected to start {when}"
+
+
+# --- the whole listing
 
 MOST_LISTED = 40  # jobs; `--all` lists every one
 MOST_AFTER = 2  # needs named in a line
@@ -265,8 +328,7 @@ _OF_THE_FILE = re.compile(r" *[0-9]* \| | *--> ")
 
 
 def draw_plan(
-    plan: Plan,
-    compared_jobs: Sequence[ComparedJob],
+    comparison: Comparison,
     preview: Preview,
     *,
     taskfile: str,
@@ -275,13 +337,11 @@ def draw_plan(
     width: int = WIDTH,
     everything: bool = False,
     refused: Sequence[str] = (),
-    savings: Sequence[Savings] = (),
 ) -> str:
     """Return the listing as text; only a name or a path that is longer itself exceeds `width`.
 
     Args:
-        plan: the plan.
-        compared_jobs: each of its jobs beside what the queue knows of it, in the plan's order.
+        comparison: the plan, and each of its jobs beside what the queue knows of it.
         preview: what is expected of them.
         taskfile: the path to show.
         start: the command that would queue the plan, to paste.
@@ -289,26 +349,21 @@ def draw_plan(
         width: columns of the terminal.
         everything: list every job, however many.
         refused: why `run` would refuse the plan; none: it would not.
-        savings: by jobs that do shared work.
     """
-    shown = (
-        compared_jobs
-        if everything or len(compared_jobs) <= MOST_LISTED
-        else compared_jobs[:MOST_LISTED]
-    )
+    plan, jobs = comparison.plan, comparison.jobs
     width = max(width, NARROWEST)
     inner = width - len(_GAP)
     blocks: list[Iterable[str]] = [
         _header(
             plan, preview.machine_state.now, taskfile=harmless(taskfile), tree=tree, width=width
         ),
-        _indented(kinds_table(compared_jobs, preview, inner)),
-        _indented(_lines(compared_jobs, shown, preview, inner)),
-        _indented(prospects(compared_jobs, preview, inner, savings=savings)),
-        _wrapped(other_code(compared_jobs), width),
-        _wrapped(other_options(compared_jobs), width),
+        _indented(kinds_table(jobs, preview, inner)),
+        _indented(_lines(jobs, len(jobs) if everything else MOST_LISTED, preview, inner)),
+        _indented(prospects(comparison, preview, inner)),
+        _wrapped(other_code(jobs), width),
+        _wrapped(other_options(jobs), width),
         *(_narrow(str(warning), width) for warning in plan.warnings),
-        _last_lines(compared_jobs, harmless(start), refused, width),
+        _last_lines(jobs, harmless(start), refused, width),
     ]
     return "\n\n".join(text for lines in blocks if (text := "\n".join(lines)))
 
@@ -321,7 +376,7 @@ def other_code(compared_jobs: Iterable[ComparedJob], *, queued: bool = False) ->
         queued: they are in the queue by now.
     """
     changed = [compared for compared in compared_jobs if compared.other_code]
-    again = [compared for compared in changed if compared.action is not Action.CACHED]
+    again = _runs(changed)
     jobs = again or changed
     if not jobs:
         return ""
@@ -394,23 +449,23 @@ def _uncommitted(plan: Plan, tree: WorkTree | None) -> str:
     """Tell which changed files decide results of which kinds, '' where none does."""
     if tree is None or not tree.modules:
         return ""
-    files: dict[str, None] = {}
-    kinds = []
-    for kind, sources in {job.kind: job.sources for job in plan.jobs}.items():
-        changed = [file for module in sources for file in tree.modules.get(module, ())]
-        kinds += [kind] if changed else []
-        files |= dict.fromkeys(changed)
-    if not kinds:
+    changed = {
+        kind: [file for module in sources for file in tree.modules.get(module, ())]
+        for kind, sources in {job.kind: job.sources for job in plan.jobs}.items()
+    }
+    files = [*dict.fromkeys(chain.from_iterable(changed.values()))]
+    if not files:
         return ""
     more = f" and {len(files) - MOST_FILES} more" if len(files) > MOST_FILES else ""
-    named = harmless(", ".join(list(files)[:MOST_FILES]))
-    return f"* not committed: {named}{more} (part of {', '.join(kinds)})"
+    named = harmless(", ".join(files[:MOST_FILES]))
+    return f"* not committed: {named}{more} (part of {', '.join(filter(changed.get, changed))})"
 
 
 def _lines(
-    compared_jobs: Sequence[ComparedJob], shown: Sequence[ComparedJob], preview: Preview, width: int
+    compared_jobs: Sequence[ComparedJob], most: int, preview: Preview, width: int
 ) -> Iterator[str]:
-    """Give each job: name, real data that was added, memory, after what, why; then what changed."""
+    """Give the first jobs: name, real data that was added, memory, after what, why; then what changed."""
+    shown = compared_jobs[:most]
     if not shown:
         yield "no jobs"
         return
@@ -525,7 +580,7 @@ def _last_lines(
     outcome, then = "nothing was queued (dry run).", f"To start: {start}"
     if refused:
         then = refusal(refused)
-    elif all(compared.action is Action.CACHED for compared in compared_jobs):
+    elif not _runs(compared_jobs):
         outcome, then = "nothing was queued (dry run), and nothing has to run", ""
     whole = f"{outcome} {then}".rstrip()
     if len(whole) <= width:

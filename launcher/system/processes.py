@@ -19,10 +19,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from launcher.system.files import Json, read_bytes
 from launcher.units import format_seconds
 
+Answer = TypeVar("Answer")
 _FLOCK = "hhqqi"  # struct flock of Linux on 64 bits: type, whence, start, length, pid
 MOST_PID = 1 << 22  # the kernel gives no larger one, see proc(5) on pid_max
 _HAS_SCHEMA = b'{"schema"'
@@ -554,3 +556,22 @@ class StopEvent(threading.Event):
             _thread.start_new_thread(super().set, ())
         except RuntimeError:  # no thread can be started
             super().set()
+
+
+def in_time(
+    questions: Mapping[str, Callable[[], Answer]], patience_s: float
+) -> Mapping[str, Answer]:
+    """Return by name what questions answer that are all asked at once; one that hangs is left alone after a time."""
+    answers: dict[str, Answer] = {}
+
+    def ask(name: str) -> None:
+        answers[name] = questions[name]()
+
+    # daemon threads, which do not delay the exit: a question may never return
+    threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in questions]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + patience_s
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return answers.copy()

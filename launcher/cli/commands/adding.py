@@ -6,7 +6,7 @@ Their names are given, numbered, or taken from jobs that have ended.
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace as with_values
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -165,10 +165,7 @@ def add(
             priority=request.priority,
         )
         asked = Asked(spec, context, after, after_any, hold=hold, replaces=replace, share=share)
-        if file is None:
-            add_program(home, store, asked, program)
-        else:
-            add_programs(home, store, asked, file)
+        _queue(home, store, asked, program, file)
         if not say_if_stopped(home):  # a script that queues must not lift what a person decided
             see_served(home)
         on = request.terms.on
@@ -291,94 +288,63 @@ class Asked(NamedTuple):
     share: float | None  # of the machine, for all added programs
 
 
-def add_program(home: Home, store: Store, asked: Asked, program: tuple[str, ...]) -> None:
-    """Queue one program.
+def _queue(
+    home: Home, store: Store, asked: Asked, program: tuple[str, ...], file: CommandFile | None
+) -> None:
+    """Queue one program or the commands of a file, all of them or none, and say which jobs these are.
 
     Raises:
-        UsageError: its name belongs to a job that has not ended, or a job that it should follow is not there.
+        UsageError: a name belongs to a job that has not ended, or a job that they should follow is not there.
     """
-    spec = with_values(asked.spec, argv=program, signature=program_signature(program))
-    job = _put(store, asked._replace(spec=spec))
+    programs = [program] if file is None else [command.argv for command in file.commands]
+    name, numbered = asked.spec.name, bool(asked.spec.name and file)
+    specs = [  # before: while many are written others have to wait
+        with_values(
+            asked.spec,
+            name=f"{name}-{number}" if numbered else name,
+            argv=argv,
+            signature=program_signature(argv),
+        )
+        for number, argv in enumerate(programs, 1)
+    ]
+    jobs = _put(store, asked, specs)
     wake(home)  # first: an idle scheduler starts the program within milliseconds
-    (row,) = store.read.jobs_by_id([job])
-    click.echo(f"{job}\t{harmless(row.name)}")
-    if reason := missing_program(program[0], Path.cwd(), os.environ):
-        way = f"it fails unless it is there by then; `launcher cancel {job}` takes it out"
+    _say_added(jobs, None if file is None else "held" if asked.hold else "queued")
+    if file is not None:
+        for problem in (*file.warnings, *missing_programs(file, Path.cwd(), os.environ)):
+            click.echo(str(problem), err=True)
+    elif reason := missing_program(program[0], Path.cwd(), os.environ):
+        way = f"it fails unless it is there by then; `launcher cancel {min(jobs)}` takes it out"
         click.echo(f"warning: {harmless(reason)}; {way}", err=True)
-    if row.state is State.SKIPPED:
-        click.echo(f"skipped: {harmless(row.reason)}", err=True)
+    (row,) = store.read.jobs_by_id([min(jobs)])
+    if row.state is State.SKIPPED:  # they all follow the same jobs
+        which = "" if file is None else ", all of them"
+        click.echo(f"skipped{which}: {harmless(row.reason)}", err=True)
 
 
-def _put(store: Store, asked: Asked) -> int:
-    """Commit a job; one without a name of its own gets its number's."""
-    spec = asked.spec
-    with store.writing():
-        run = store.run(Path(spec.root), spec.run, share=asked.share)
-        new = _new(store, asked)
-        name = spec.name or unused_name(store, run, store.next_number())
-        holder = store.read.in_run(run, name)
-        if asked.replaces and holder is not None and holder.state in WAITING:
-            return replace_waiting(store, holder, asked.context, new, time.time())
-        _say_renamed([free_name(store, run, name)])
-        new = new._replace(spec=with_values(spec, name=name))
-        return store.put(run, asked.context, new, time.time())
-
-
-def add_programs(home: Home, store: Store, asked: Asked, file: CommandFile) -> None:
-    """Queue the commands of a file, all of them or none.
-
-    Raises:
-        UsageError: as `add_program`.
-    """
-    expected = store.next_number()
-    specs = _specs(asked.spec, file, expected)  # before: while many are written others have to wait
+def _put(store: Store, asked: Asked, specs: Sequence[Spec]) -> dict[int, str]:
+    """Commit jobs, and return their names by their numbers; one without a name of its own gets its number's."""
+    state, reason = (State.HELD, HELD) if asked.hold else (State.QUEUED, NEW)
     with store.writing():
         run = store.run(Path(asked.spec.root), asked.spec.run, share=asked.share)
-        first = store.next_number()
-        if first != expected:  # others were quicker
-            specs = _specs(asked.spec, file, first)
-        if asked.spec.name:
-            _say_renamed([free_name(store, run, spec.name) for spec in specs])
-        else:
+        needs, after_any = (
+            [job.id for job in select(store, patterns, newest=True)]
+            for patterns in (asked.after, asked.after_any)
+        )
+        if not asked.spec.name:
             specs = [
                 with_values(spec, name=unused_name(store, run, number))
-                for number, spec in enumerate(specs, first)
+                for number, spec in enumerate(specs, store.next_number())
             ]
-        template = _new(store, asked)
-        jobs = [template._replace(spec=spec) for spec in specs]
+        jobs = [NewJob(spec, needs, after_any, state, reason) for spec in specs]
+        holder = store.read.in_run(run, specs[0].name) if asked.replaces else None
+        if holder is not None and holder.state in WAITING:
+            replaced = replace_waiting(store, holder, asked.context, jobs[0], time.time())
+            return {replaced: specs[0].name}
+        if asked.spec.name:
+            _say_renamed([free_name(store, run, spec.name) for spec in specs])
         numbers = store.put_new(run, asked.context, jobs, time.time())
-    wake(home)
-    _say_added(numbers, [spec.name for spec in specs], hold=asked.hold)
-    for problem in (*file.warnings, *missing_programs(file, Path.cwd(), os.environ)):
-        click.echo(str(problem), err=True)
-    (row,) = store.read.jobs_by_id(numbers[:1])
-    if row.state is State.SKIPPED:  # they all follow the same jobs
-        click.echo(f"skipped, all of them: {harmless(row.reason)}", err=True)
-
-
-def _new(store: Store, asked: Asked) -> NewJob:
-    """Return a job with those that it follows. Inside `writing`."""
-    return NewJob(
-        spec=asked.spec,
-        needs=[job.id for job in select(store, asked.after, newest=True)],
-        after_any=[job.id for job in select(store, asked.after_any, newest=True)],
-        state=State.HELD if asked.hold else State.QUEUED,
-        reason=HELD if asked.hold else NEW,
-    )
-
-
-def _specs(spec: Spec, file: CommandFile, first: int) -> list[Spec]:
-    """Return a spec for each command of a file, by its place in the file or by its number from `first` on."""
-    prefix, start = (f"{spec.name}-", 1) if spec.name else (PREFIX, first)
-    return [
-        with_values(
-            spec,
-            name=f"{prefix}{number}",
-            argv=command.argv,
-            signature=program_signature(command.argv),
-        )
-        for number, command in enumerate(file.commands, start)
-    ]
+    return {number: spec.name for number, spec in zip(numbers, specs, strict=True)}
 
 
 def _say_renamed(renamed: Sequence[Renamed | None]) -> None:
@@ -392,12 +358,12 @@ def _say_renamed(renamed: Sequence[Renamed | None]) -> None:
         click.echo(f"{len(older):,} ended jobs are called {names} from now on", err=True)
 
 
-def _say_added(numbers: Sequence[int], names: Sequence[str], *, hold: bool) -> None:
-    """Print the numbers: how many to a person, each with its name to a program."""
-    if sys.stdout.isatty():
-        first, last = harmless(names[0]), harmless(names[-1])
-        listed = f"{numbers[0]} to {numbers[-1]} ({first} to {last})" if numbers[1:] else first
-        click.echo(f"{counted(len(numbers), 'job')} {'held' if hold else 'queued'}: {listed}")
+def _say_added(jobs: Mapping[int, str], done: str | None) -> None:
+    """Print the numbers: of a file's commands how many to a person, else each with its name."""
+    if done is not None and sys.stdout.isatty():
+        first, last = min(jobs), max(jobs)
+        names = harmless(jobs[first])
+        listed = f"{first} to {last} ({names} to {harmless(jobs[last])})" if last > first else names
+        click.echo(f"{counted(len(jobs), 'job')} {done}: {listed}")
     else:
-        lines = zip(numbers, names, strict=True)
-        click.echo("\n".join(f"{number}\t{harmless(name)}" for number, name in lines))
+        click.echo("\n".join(f"{number}\t{harmless(name)}" for number, name in jobs.items()))

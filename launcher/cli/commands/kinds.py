@@ -14,7 +14,7 @@ from launcher.errors import MachineError, UnknownName, UsageError
 from launcher.kind_interface import Kind
 from launcher.kinds import find_kinds
 from launcher.planning.missing_packages import missing_packages
-from launcher.screens.format import columns, harmless
+from launcher.screens.format import hanging, harmless
 from launcher.system.files import Json, write_atomic
 from launcher.taskfile.schema.json_schema import task_schema
 from launcher.taskfile.schema.reference import reference, settings
@@ -124,15 +124,7 @@ def _page(kind: Kind, width: int) -> str:
 
 
 def _fitted(rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """Return rows as lines whose columns line up; the last column is wrapped to the width."""
-    before = [max(len(row[index]) for row in rows) for index in range(len(rows[0]) - 1)]
-    room = max(_LEAST, width - sum(before) - 2 * len(before))
-    wrapped = []
-    for *cells, last in rows:
-        first, *more = textwrap.wrap(harmless(last), room, break_on_hyphens=False) or [""]
-        wrapped.append((*map(harmless, cells), first))
-        wrapped += [(*("" for _ in cells), line) for line in more]
-    return columns(wrapped)
+    return hanging([tuple(map(harmless, row)) for row in rows], width, least=_LEAST)
 
 
 @click.command()

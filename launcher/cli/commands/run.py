@@ -1,48 +1,98 @@
-"""`launcher run TASKFILE`: plan a task file, queue its jobs, watch them, and print the results."""
+"""`launcher run TASKFILE`: plan a task file, queue its jobs, watch them, and print the results.
+
+With --dry-run: what would run and why, as a listing, shell commands or JSON.
+"""
 
 import gc
+import json
 import os
+import shlex
+import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
 import click
 
-from launcher.backends.settings import configured_backends, placed_terms
+from launcher.accounts import Account
+from launcher.backends.settings import Backends, configured_backends, placed_terms
 from launcher.cli.command_lines import missing_program
 from launcher.cli.complete import TASK_FILES
-from launcher.cli.dry_run import Form, choose_form, list_plans
+from launcher.cli.engine_estimates import EngineEstimates
 from launcher.cli.jobs import LEFT
 from launcher.cli.option_types import policy_option
 from launcher.cli.result_tables import draw
 from launcher.context import Context
 from launcher.errors import TaskFileError, UsageError, counted, known_words, nearest
-from launcher.functions.plan_checks import check_plans, compare
+from launcher.functions.checks import absent_groups
+from launcher.functions.plan_checks import check_plans, compare, groups_to_run
 from launcher.job_options.notifications import RunNotify
 from launcher.notify.settings import configured_notify
+from launcher.planning.estimates import read_history
+from launcher.planning.first_wave import read_machine_state
 from launcher.planning.load import plan_files
+from launcher.planning.missing_packages import missing_packages
 from launcher.planning.plan import Plan
+from launcher.planning.preview import (
+    kinds_to_run,
+    plan_commands,
+    plan_json,
+    preview_backends,
+    preview_plan,
+    refusals,
+)
 from launcher.planning.queue_comparison import ACCEPT_CODE, Comparison
 from launcher.planning.submit import Submitted, submit
 from launcher.results.rows import results_of
 from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.screens.format import harmless
-from launcher.screens.plan_view import other_code, other_options
+from launcher.screens.plan_view import WIDTH, draw_plan, other_code, other_options, refusal
 from launcher.screens.terminal import terminal_width
 from launcher.states import OPEN, State
 from launcher.store.client import (
     context_to_store,
     lift_stop,
+    look_at_queue,
     open_queue,
     set_off,
 )
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.system.environment import unset
+from launcher.system.files import Json
+from launcher.system.git import WorkTree, worktree
+from launcher.system.paths import find_home
 from launcher.taskfile.legacy_names import Wanted
+
+
+class Form(StrEnum):
+    """The output of a dry run."""
+
+    SOME = "some"  # a listing of the first jobs
+    ALL = "--all"
+    COMMANDS = "--commands"
+    JSON = "--json"
+
+
+def _choose_form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
+    """Return the output that the options of a dry run ask for.
+
+    Raises:
+        UsageError: it is no dry run, or the options exclude each other.
+    """
+    wanted = [form for form, given in asked.items() if given]
+    if wanted and not dry_run:
+        raise UsageError(
+            f"{wanted[0]} shows a plan and runs nothing: add --dry-run, or leave {wanted[0]} out"
+        )
+    if len(wanted) > 1 and Form.COMMANDS in wanted:
+        raise UsageError(f"say {' or '.join(wanted)}, not both")
+    return wanted[0] if wanted else Form.SOME
 
 
 @click.command()
@@ -122,7 +172,7 @@ def command(
         plans = plan_files(taskfiles, settings=settings)
         plans = [plan.with_terms(lambda terms: placed_terms(terms, backends)) for plan in plans]
         dry_run = dry_run or any(plan.wanted is Wanted.LIST for plan in plans)
-        form = choose_form(
+        form = _choose_form(
             dry_run, {Form.JSON: as_json, Form.ALL: everything, Form.COMMANDS: commands}
         )
         _warn_of_missing(plans)
@@ -132,11 +182,11 @@ def command(
             options += [ACCEPT_CODE] if accept_code else []
             options += [word for name in pass_env for word in ("--pass-env", name)]
             options += [] if on is None else ["--on", on]
-            return list_plans(plans, taskfiles, form, compared, options, pass_env, backends)
+            return _list(plans, taskfiles, form, compared, options, pass_env, backends)
     results = any(plan.wanted is Wanted.RESULTS for plan in plans)
     for plan in plans:
-        if not results:
-            _refuse_missing(plan)
+        if plan.missing and not results:  # of which a dry run only warns: such jobs must fail
+            raise TaskFileError(plan.missing)
         for warning in plan.warnings:
             click.echo(str(warning), err=True)
     if results:
@@ -239,12 +289,6 @@ def _print_results(plans: Iterable[Plan]) -> int:
     return 0
 
 
-def _refuse_missing(plan: Plan) -> None:
-    """Raise for missing inputs, of which a dry run only warns: such jobs must fail."""
-    if plan.missing:
-        raise TaskFileError(plan.missing)
-
-
 def _queue(store: Store, comparison: Comparison, context: Context) -> Submitted:
     plan = comparison.plan
     submission = submit(store, Path.cwd(), comparison, context, time.time())
@@ -293,3 +337,116 @@ def _say_what_is_missing(rows: Sequence[JobRow]) -> None:
         click.echo(f"skipped: {counted(skipped, 'job')} that {verb} them", err=True)
     if any(row.state is not State.DONE for row in rows):
         click.echo("the same `launcher run` again runs only what is not done", err=True)
+
+
+# --- what would run
+
+
+def _list(
+    plans: Sequence[Plan],
+    taskfiles: Sequence[str],
+    form: Form,
+    compared: Callable[[Store | None, Plan], Comparison],
+    options: Sequence[str],
+    pass_env: Sequence[str],
+    backends: Backends,
+) -> int:
+    """Print what would run; write nothing, make no queue, and submit no pilot.
+
+    Args:
+        plans: one for each task file.
+        taskfiles: their paths, as typed.
+        form: the output.
+        compared: compares a plan with the queue.
+        options: further options of the command, as typed; they belong to the command that starts it.
+        pass_env: variables to pass to the jobs, beside those of the plans.
+        backends: the configured ones.
+
+    Returns:
+        The exit code: that of a usage error where `run` would refuse a plan; 0 for JSON, which
+        holds the reasons.
+    """
+    home, refused, lines = find_home(os.environ), False, list[str]()
+    records: list[Json] = []
+    ask = EngineEstimates(home)
+    with look_at_queue(home) if home.exists() else nullcontext((home, None)) as (_, store):
+        state = read_machine_state(home, store, Path.cwd() / "runs", time.time())
+        kinds = {job.kind: plan.kinds[job.kind] for plan in plans for job in plan.jobs}
+        history = read_history(store, kinds, gpus=bool(state.machine.gpus))
+        for plan, path in zip(plans, taskfiles, strict=True):
+            comparison = compared(store, plan)
+            jobs = comparison.jobs
+            elsewhere = () if form is Form.COMMANDS else preview_backends(jobs, backends, ask)
+            own = state._replace(account=_account(store, plan))
+            preview = preview_plan(jobs, history, own, backends, elsewhere)
+            reasons = _refusals(store, comparison, preview.wave.hopeless, pass_env)
+            refused = refused or bool(reasons)
+            if form is Form.COMMANDS:
+                lines += plan_commands(jobs)
+                _warn(plan, reasons)
+            elif form is Form.JSON:
+                savings = comparison.savings
+                records.append(
+                    plan_json(plan, jobs, preview, _tree(plan), refused=reasons, savings=savings)
+                )
+            else:
+                listing = draw_plan(
+                    comparison,
+                    preview,
+                    taskfile=path,
+                    start=shlex.join(["launcher", "run", path, *options]),
+                    tree=_tree(plan),
+                    width=shutil.get_terminal_size((WIDTH, 24)).columns,
+                    everything=form is Form.ALL,
+                    refused=reasons,
+                )
+                lines += ["", listing] if lines else [listing]
+    if form is Form.JSON:
+        document = records[0] if len(records) == 1 else {"schema": 1, "plans": records}
+        lines.append(json.dumps(document))
+    for line in lines:
+        click.echo(line)
+    return UsageError.exit_code if refused and form is not Form.JSON else 0
+
+
+def _tree(plan: Plan) -> WorkTree | None:
+    """Return the working tree, with those changes that decide results of the plan."""
+    sources = {id(job.sources): job.sources for job in plan.jobs}  # of a kind: one
+    return worktree(Path.cwd(), {module for each in sources.values() for module in each})
+
+
+def _refusals(
+    store: Store | None,
+    comparison: Comparison,
+    hopeless: Mapping[str, int],
+    pass_env: Sequence[str],
+) -> list[str]:
+    """Return why `run` would refuse a plan; empty: it would not.
+
+    Args:
+        store: the queue, None where there is none.
+        comparison: of the plan with it.
+        hopeless: why jobs of the plan can never start here, and how many those are.
+        pass_env: variables to pass to the jobs, beside those of the plan.
+    """
+    plan, compared_jobs = comparison.plan, comparison.jobs
+    unset_variables = unset(os.environ, (*plan.pass_env, *pass_env))
+    uninstalled = missing_packages(kinds_to_run(plan, compared_jobs))
+    return [
+        *refusals(plan, hopeless, unset_variables, uninstalled),
+        *absent_groups(store, groups_to_run([comparison])),
+    ]
+
+
+def _account(store: Store | None, plan: Plan) -> Account:
+    """Return the account of a plan's run, with the share that it would have."""
+    account = Account() if store is None else store.read.account(Path.cwd(), plan.name)
+    return account if plan.share is None else account._replace(share=plan.share)
+
+
+def _warn(plan: Plan, reasons: Sequence[str]) -> None:
+    """Print on stderr the warnings and refusals that a listing prints below its jobs."""
+    for warning in plan.warnings:
+        click.echo(str(warning), err=True)
+    if reasons:
+        click.echo(refusal(reasons), err=True)

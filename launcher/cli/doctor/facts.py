@@ -8,13 +8,11 @@ import contextlib
 import json
 import os
 import platform
-import pwd
 import resource
 import shutil
 import sqlite3
 import stat
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -53,7 +51,7 @@ from launcher.system.home_checks import (
     without_links,
 )
 from launcher.system.paths import Home, find_home
-from launcher.system.processes import answer, cores
+from launcher.system.processes import answer, cores, in_time, login
 from launcher.units import format_seconds
 from launcher.workers.worker import THREADS
 
@@ -242,7 +240,7 @@ def gather(environ: Mapping[str, str], *, unicode: bool, faults: str, deep: bool
         faults: what is wrong with the user's file.
         deep: also let torch compute on a GPU, in a process of its own.
     """
-    now, mountinfo, user, shm = time.time(), mounts(), _login(), Path("/dev/shm")
+    now, mountinfo, user, shm = time.time(), mounts(), login(os.geteuid()), Path("/dev/shm")
     driver, torch = ask_driver(), torch_here()
     if deep and torch.version is not None and driver.gpus:
         torch = try_torch(torch)
@@ -285,19 +283,15 @@ def gather(environ: Mapping[str, str], *, unicode: bool, faults: str, deep: bool
 
 def ask_driver(patience_s: float = DRIVER_S) -> Driver:
     """Return what NVIDIA's driver says; one that hangs is left alone after a time."""
-    answers: list[Driver] = []
+    late = Driver(silent=f"not for {format_seconds(patience_s)}")
+    return in_time({"driver": _asked_driver}, patience_s).get("driver", late)
 
-    def ask() -> None:
-        try:
-            answers.append(_driver(Nvml()))
-        except Exception as error:  # noqa: BLE001  # any error is a finding
-            answers.append(Driver(silent=f"{type(error).__name__}: {error}"))
 
-    # in a daemon thread, which does not delay the exit: a query may never return
-    asking = threading.Thread(target=ask, name="driver", daemon=True)
-    asking.start()
-    asking.join(patience_s)
-    return answers[0] if answers else Driver(silent=f"not for {format_seconds(patience_s)}")
+def _asked_driver() -> Driver:
+    try:
+        return _driver(Nvml())
+    except Exception as error:  # noqa: BLE001  # any error is a finding
+        return Driver(silent=f"{type(error).__name__}: {error}")
 
 
 def _driver(probe: Nvml) -> Driver:
@@ -347,9 +341,10 @@ def torch_here(path: list[str] | None = None) -> Torch:
         text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
         for line in ast.parse(text).body:
             match line:
-                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=str(value))):
-                    constants[name] = value
-                case ast.AnnAssign(target=ast.Name(id=name), value=ast.Constant(value=str(value))):
+                case (
+                    ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=str(value)))
+                    | ast.AnnAssign(target=ast.Name(id=name), value=ast.Constant(value=str(value)))
+                ):
                     constants[name] = value
     others = {"hip": "AMD's GPUs (ROCm)", "xpu": "Intel's GPUs"}
     return Torch(
@@ -638,10 +633,3 @@ def _kills(root: Path) -> bool | None:
                 if key.strip() == "KillUserProcesses":
                     kill = value.strip().lower() in {"yes", "true", "on", "1"}
     return kill
-
-
-def _login() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())

@@ -9,7 +9,7 @@ from launcher.backends.protocol import Estimate
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.cli.engine_estimates import ask_engines
 from launcher.planning.preview import Answer, BackendPreview, preview_backends, preview_plan
-from launcher.screens.backend_prospects import backend_lines
+from launcher.screens.plan_view import backend_lines
 from launcher.system.paths import Home
 from tests.launcher.plans import GIB, NOON, a_history, compared_jobs, here, some_commands
 

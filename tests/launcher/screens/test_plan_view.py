@@ -12,7 +12,7 @@ from launcher.planning.estimates import History
 from launcher.planning.first_wave import MachineState
 from launcher.planning.plan import Code, Plan
 from launcher.planning.preview import plan_commands, plan_json, preview_plan, refusals
-from launcher.planning.queue_comparison import Action, ComparedJob, compare_with_queue
+from launcher.planning.queue_comparison import Action, ComparedJob, Comparison, compare_with_queue
 from launcher.planning.submit import submit
 from launcher.scheduler.policy.model import Running
 from launcher.screens.plan_view import MOST_LISTED, draw_plan
@@ -59,8 +59,7 @@ def drawn(
 ) -> str:
     outlook = preview_plan(judged, history or a_history(), around or here())
     return draw_plan(
-        made,
-        judged,
+        Comparison(plan=made, jobs=tuple(judged), accepted={}),
         outlook,
         taskfile="tasks/toys.yaml",
         start="launcher run tasks/toys.yaml",
