@@ -11,10 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-import click
-
 from launcher.errors import MOST_PROBLEMS, Place, Problem, Severity, TaskFileError, UsageError
 from launcher.screens.format import harmless
+from launcher.screens.terminal import remark
 
 LONGEST_LINE = 128 * 1024  # bytes: the longest argument that Linux gives to a program
 _SHOWN = 1000  # characters of a line that is too long
@@ -90,7 +89,7 @@ def command_file(source: str) -> CommandFile:
 def _opened(source: str) -> Iterator[BinaryIO]:
     if source == STDIN:
         if sys.stdin.isatty():
-            click.echo("reading commands, one a line; Ctrl-D ends them", err=True)
+            remark("reading commands, one a line; Ctrl-D ends them")
         yield sys.stdin.buffer
         return
     if not source:

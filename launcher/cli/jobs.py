@@ -10,6 +10,7 @@ import click
 from launcher.cli.complete import JOBS
 from launcher.errors import UsageError, known_words, nearest
 from launcher.screens.format import columns, harmless, named, tabbed
+from launcher.screens.terminal import remark
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -122,9 +123,7 @@ def in_states(jobs: Sequence[JobRow], states: Collection[State], what: str) -> l
             f"this is for jobs that are {could}: `launcher status` lists them"
         )
     for line in excluded:
-        click.echo(
-            f"left as it is, {line}" if len(wrong) == 1 else f"left as they are, {line}", err=True
-        )
+        remark(f"left as it is, {line}" if len(wrong) == 1 else f"left as they are, {line}")
     return kept
 
 
@@ -147,7 +146,12 @@ def rehearse(jobs: Sequence[JobRow], what: Callable[[JobRow], str]) -> None:
         what: what each would do or suffer, as it follows "would": "be cancelled".
     """
     say(jobs, lambda job: f"would {what(job)}")
-    click.echo(f"{NOTHING_CHANGED} (dry run)", err=True)
+    say_unchanged()
+
+
+def say_unchanged() -> None:
+    """Print that a rehearsal changed nothing."""
+    remark(f"{NOTHING_CHANGED} (dry run)")
 
 
 def ask(jobs: Sequence[JobRow], question: str, *, needed: bool) -> None:
@@ -172,8 +176,8 @@ def ask(jobs: Sequence[JobRow], question: str, *, needed: bool) -> None:
     try:
         agreed = click.confirm(question, err=True)
     except click.Abort:
-        click.echo(err=True)
+        remark("")
         agreed = False
     if not agreed:
-        click.echo(NOTHING_CHANGED, err=True)
+        remark(NOTHING_CHANGED)
         raise click.exceptions.Exit(LEFT)

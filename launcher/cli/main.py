@@ -18,7 +18,7 @@ from launcher import __version__
 from launcher.cli.complete import VARIABLE, answer
 from launcher.cli.option_defaults import APPEARANCE, configured_defaults
 from launcher.errors import Error, MachineError, TaskFileError, UsageError, nearest
-from launcher.screens.terminal import choose_characters
+from launcher.screens.terminal import choose_characters, remark
 from launcher.system.text import harmless
 
 
@@ -204,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except OSError as error:
         if code != MachineError.exit_code:  # otherwise the first failed write has printed it
             with contextlib.suppress(OSError):  # the terminal was closed
-                click.echo(f"error: {error}", err=True)
+                remark(f"error: {error}")
         code = MachineError.exit_code
         _drop(sys.stdout)
     try:
@@ -244,7 +244,7 @@ def _run(argv: list[str]) -> int:
         explained(error, argv, VERBS).show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("", err=True)
+        remark("")
         return INTERRUPTED
     except Error as error:
         _explain(error, debug="--debug" in argv)
@@ -272,7 +272,7 @@ def _explain(error: Error | OSError, *, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)
     elif isinstance(error, TaskFileError):
-        click.echo(str(error), err=True)
+        remark(str(error))
     else:
         lines = map(harmless, f"error: {error}".split("\n"))  # a job's name may hold anything
-        click.echo("\n".join(lines), err=True)
+        remark("\n".join(lines))

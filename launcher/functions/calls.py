@@ -116,7 +116,8 @@ def read_call(call: Call) -> tuple[Callable[..., object], tuple[object, ...], di
     """
     try:
         with open_private(Path(call.file)) as file:
-            _extend_search_path(pickle.load(file))  # ours: it was checked
+            submitters: Sequence[str] = pickle.load(file)  # ours: it was checked
+            sys.path[:] = dict.fromkeys([*submitters, *sys.path])
             where = f"of {call.text} cannot be loaded in the job"
             function = load(file, f"the function {where}")
             file.seek(call.offset)
@@ -126,10 +127,6 @@ def read_call(call: Call) -> tuple[Callable[..., object], tuple[object, ...], di
             f"{call.file} is gone, which holds the function and its arguments; submit it again"
         ) from error
     return function, arguments, keywords
-
-
-def _extend_search_path(submitters: Sequence[str]) -> None:
-    sys.path[:] = dict.fromkeys([*submitters, *sys.path])
 
 
 def call_text(name: str, arguments: tuple[object, ...], keywords: Mapping[str, object]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from launcher.backends.settings import Backends, impossible_there, runs_only_here
 from launcher.errors import MachineError, UsageError, nearest
 from launcher.gpu.snapshot import seen_gpus
-from launcher.job import Resources
+from launcher.job import Resources, Terms
 from launcher.job_options.registry import JobRequest
 from launcher.scheduler.policy.gpu_slot import is_visible
 from launcher.scheduler.policy.inventory import impossible
@@ -32,9 +32,18 @@ def check_request(home: Home, store: Store, request: JobRequest, backends: Backe
         UsageError: its group is not there, or it asks for more than there is where it may run.
     """
     check_groups(store, [request.terms.group])
-    if runs_only_here(request.terms):
-        check_possible(home, request.resources)
-    elif why := impossible_there(request.resources, request.terms, backends):
+    check_places(home, request.resources, request.terms, backends)
+
+
+def check_places(home: Home, resources: Resources, terms: Terms, backends: Backends) -> None:
+    """Refuse a job that can never run where it may.
+
+    Raises:
+        UsageError: it asks for more than there is.
+    """
+    if runs_only_here(terms):
+        check_possible(home, resources)
+    elif why := impossible_there(resources, terms, backends):
         raise UsageError(f"it can never run: {harmless(why)}")
 
 

@@ -5,6 +5,7 @@ whoever loads it: files are written for their owner alone, and checked before th
 """
 
 import functools
+import inspect
 import io
 import os
 import pickle
@@ -12,7 +13,7 @@ import stat
 import traceback
 import types
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -157,16 +158,10 @@ def _variables(function: types.FunctionType) -> Iterator[tuple[str, object]]:
     for name in sorted(_global_names(function.__code__)):
         if name in function.__globals__:
             yield f".{name}", function.__globals__[name]
-    yield from _defaults(function)
-
-
-def _defaults(function: types.FunctionType) -> Iterator[tuple[str, object]]:
-    code, values = function.__code__, function.__defaults__ or ()
-    last = code.co_argcount
-    for name, value in zip(code.co_varnames[last - len(values) : last], values, strict=True):
-        yield f".{name}", value
-    for name, value in (function.__kwdefaults__ or {}).items():
-        yield f".{name}", value
+    parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
+    for parameter in parameters:
+        if parameter.default is not parameter.empty:
+            yield f".{parameter.name}", parameter.default
 
 
 def _global_names(code: types.CodeType) -> set[str]:
@@ -337,9 +332,7 @@ def read_exception(folder: Path) -> BaseException | None:
         return None
     error: BaseException = JobError(words)
     if pickled is not None:
-        try:
+        with suppress(Exception):  # its module is not installed here
             error = pickle.loads(pickled)  # likewise
-        except Exception:  # noqa: BLE001  # its module is not installed here
-            error = JobError(words)
     error.__cause__ = RemoteTraceback(text)
     return error

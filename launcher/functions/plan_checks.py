@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from launcher.backends.settings import (
     Backends,
     configured_backends,
-    impossible_there,
     placed_terms,
     runs_only_here,
 )
 from launcher.errors import MachineError, UsageError, counted
-from launcher.functions.checks import check_groups, check_possible
+from launcher.functions.checks import check_groups, check_places
 from launcher.planning.first_wave import (
     MachineState,
     hopeless_elsewhere,
@@ -114,9 +113,5 @@ def _check(home: Home, store: Store, revision: "Revision", backends: Backends) -
     moved = after.terms.on != before.terms.on
     if moved:
         placed_terms(after.terms, backends)
-    if after.resources == before.resources and not moved:
-        return
-    if runs_only_here(after.terms):
-        check_possible(home, after.resources)
-    elif why := impossible_there(after.resources, after.terms, backends):
-        raise UsageError(f"it can never run: {harmless(why)}")
+    if moved or after.resources != before.resources:
+        check_places(home, after.resources, after.terms, backends)

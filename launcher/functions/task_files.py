@@ -110,8 +110,9 @@ def _plan(
 ) -> "Plan":
     from launcher.planning.load import load, plan
 
-    places = [] if on is None else [on if isinstance(on, str) else ",".join(on)]
-    chosen = [*settings, *(f"resources.on={names}" for names in places)]
+    chosen = [*settings]
+    if on is not None:
+        chosen.append(f"resources.on={on if isinstance(on, str) else ','.join(on)}")
     if isinstance(file, str | Path):
         return plan(load(file, settings=chosen))
     if chosen:
@@ -213,9 +214,9 @@ def _in_notebook(display: Any) -> Show:
 
 def html(states: States) -> str:
     """Return the bar as HTML."""
-    ended, total = _count(states)
-    text = escape(f"{ended} of {total} · {tally(Counter(states.values()))}")
-    return f'<progress value="{ended}" max="{max(1, total)}"></progress> {text}'
+    ended, total, text = _summed(states)
+    shown = escape(f"{ended} of {total} · {text}")
+    return f'<progress value="{ended}" max="{max(1, total)}"></progress> {shown}'
 
 
 @contextmanager
@@ -233,15 +234,16 @@ def _in_terminal() -> Iterator[Show]:
         task = progress.add_task("")
 
         def show(states: States) -> None:
-            ended, total = _count(states)
-            text = tally(Counter(states.values()))
+            ended, total, text = _summed(states)
             progress.update(task, completed=ended, total=total, description=text)
 
         yield show
 
 
-def _count(states: States) -> tuple[int, int]:
-    return sum(state in ENDED for state in states.values()), len(states)
+def _summed(states: States) -> tuple[int, int, str]:
+    """Return how many have ended, of how many, and how many are in each state."""
+    ended = sum(state in ENDED for state in states.values())
+    return ended, len(states), tally(Counter(states.values()))
 
 
 Jobs = Future[Any] | Run | int | str

@@ -155,6 +155,11 @@ def say(lines: Iterable[Line]) -> None:
         click.echo(styled(row) if colour else row.text, color=colour)
 
 
+def remark(text: str) -> None:
+    """Print on the standard error, where everything goes that is no answer."""
+    click.echo(text, err=True)
+
+
 @contextmanager
 def whole_screen() -> Iterator[Callable[[Sequence[Line], int, int], None]]:
     """Draw on a screen of its own, and give the terminal back as it was, also to Ctrl-Z and `kill`.

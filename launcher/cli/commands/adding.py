@@ -36,6 +36,7 @@ from launcher.job import Spec, program_signature
 from launcher.job_options.registry import job_options
 from launcher.job_options.value_types import Choice, Truth, ValueType, on_command_line
 from launcher.screens.format import harmless
+from launcher.screens.terminal import remark
 from launcher.states import OPEN, State
 from launcher.store.client import context_to_store, open_queue, say_if_stopped, see_served
 from launcher.store.queue import NEW, WAITING, NewJob, Store, replace_waiting
@@ -170,7 +171,7 @@ def add(
             see_served(home)
         on = request.terms.on
         if runs_only_here(request.terms) and (why := unseen_gpus(home, request.resources)):
-            click.echo(f"warning: {harmless(why)}; the job waits until one can", err=True)
+            remark(f"warning: {harmless(why)}; the job waits until one can")
         _warn_of_partitions(
             [backends.by_name[name] for name in on if name in backends.by_name], home
         )
@@ -184,7 +185,7 @@ def _warn_of_partitions(asked: Sequence[BackendSettings], home: Home) -> None:
     from launcher.cli.engine_estimates import refusals  # 150 modules that few commands need
 
     for why in refusals(named, home, PARTITION_S):
-        click.echo(f"warning: {why}", err=True)
+        remark(f"warning: {why}")
 
 
 def _check_words(
@@ -312,14 +313,14 @@ def _queue(
     _say_added(jobs, None if file is None else "held" if asked.hold else "queued")
     if file is not None:
         for problem in (*file.warnings, *missing_programs(file, Path.cwd(), os.environ)):
-            click.echo(str(problem), err=True)
+            remark(str(problem))
     elif reason := missing_program(program[0], Path.cwd(), os.environ):
         way = f"it fails unless it is there by then; `launcher cancel {min(jobs)}` takes it out"
-        click.echo(f"warning: {harmless(reason)}; {way}", err=True)
+        remark(f"warning: {harmless(reason)}; {way}")
     (row,) = store.read.jobs_by_id([min(jobs)])
     if row.state is State.SKIPPED:  # they all follow the same jobs
         which = "" if file is None else ", all of them"
-        click.echo(f"skipped{which}: {harmless(row.reason)}", err=True)
+        remark(f"skipped{which}: {harmless(row.reason)}")
 
 
 def _put(store: Store, asked: Asked, specs: Sequence[Spec]) -> dict[int, str]:
@@ -352,10 +353,10 @@ def _say_renamed(renamed: Sequence[Renamed | None]) -> None:
     if len(older) == 1:
         (job,) = older
         text = f"job {job.number} ({job.state}) is called {harmless(job.name)} from now on"
-        click.echo(text, err=True)
+        remark(text)
     elif older:
         names = f"{harmless(older[0].name)} to {harmless(older[-1].name)}"
-        click.echo(f"{len(older):,} ended jobs are called {names} from now on", err=True)
+        remark(f"{len(older):,} ended jobs are called {names} from now on")
 
 
 def _say_added(jobs: Mapping[int, str], done: str | None) -> None:

@@ -1,18 +1,18 @@
 """`launcher clean`: forget jobs that have ended, and delete what their attempts left, or what kinds keep of shared work."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
 
 from launcher.cli.jobs import (
-    NOTHING_CHANGED,
     ask,
     dry_run_option,
     of_jobs,
     rehearse,
     say,
+    say_unchanged,
     select,
     some,
     yes_option,
@@ -23,6 +23,7 @@ from launcher.functions.call_files import unused_calls
 from launcher.kind_interface import KeepsWork, Kept
 from launcher.kinds import find_kinds
 from launcher.screens.format import harmless
+from launcher.screens.terminal import remark
 from launcher.staging.view import remove_of
 from launcher.states import ENDED, State
 from launcher.store.client import open_queue
@@ -61,29 +62,22 @@ def clean_features(unused_s: float, *, yes: bool, dry_run: bool) -> None:
     if not keepers:
         raise UsageError("no installed kind keeps features; `launcher kinds` lists the kinds")
     for keeper in keepers:
-        _clean_store(keeper, unused_s, yes=yes, dry_run=dry_run)
-
-
-def _clean_store(keeper: KeepsWork, unused_s: float, *, yes: bool, dry_run: bool) -> None:
-    kept = keeper.kept(unused_s=unused_s)
-    if not kept.files:
-        click.echo("nothing to clean", err=True)
-        return
-    if dry_run:
-        click.echo(f"would delete {_named(kept)}")
-        click.echo(f"{NOTHING_CHANGED} (dry run)", err=True)
-        return
-    if not yes:
-        ask([], f"delete {_named(kept)}?", needed=True)
-    gone = keeper.clear(unused_s=unused_s)
-    click.echo(f"{_files(gone)} cleaned, {format_bytes(gone.size)} freed", err=True)
-    if gone.files < kept.files:
-        left = counted(kept.files - gone.files, "file")
-        click.echo(f"left: {left} in {harmless(kept.folder)} that a job is writing", err=True)
-
-
-def _named(kept: Kept) -> str:
-    return f"{_files(kept)} in {harmless(kept.folder)}, {format_bytes(kept.size)}"
+        kept = keeper.kept(unused_s=unused_s)
+        named = f"{_files(kept)} in {harmless(kept.folder)}, {format_bytes(kept.size)}"
+        if not kept.files:
+            remark("nothing to clean")
+        elif dry_run:
+            click.echo(f"would delete {named}")
+            say_unchanged()
+        else:
+            if not yes:
+                ask([], f"delete {named}?", needed=True)
+            gone = keeper.clear(unused_s=unused_s)
+            remark(f"{_files(gone)} cleaned, {format_bytes(gone.size)} freed")
+            if gone.files < kept.files:
+                left = counted(kept.files - gone.files, "file")
+                what = f"{left} in {harmless(kept.folder)} that a job is writing"
+                remark(f"left: {what}")
 
 
 def _files(kept: Kept) -> str:
@@ -159,25 +153,27 @@ def command(
                 "leave a rule out"
             )
         if not jobs and not copies.old:
-            click.echo("nothing to clean", err=True)
+            remark("nothing to clean")
             _name_kept(copies)
             return
         if dry_run:
-            _rehearse(home, jobs, copies, sum(map(_size, unused_calls(home, store, jobs))))
+            _rehearse(home, jobs, copies, _sizes(unused_calls(home, store, jobs)))
             return
         if not yes:
             ask(jobs, f"{_question(jobs, copies)}?", needed=True)
         freed, gone, left = _clean(home, store, jobs)
         store.steering.forget_contexts()
-        freed += copies.size + _delete_calls(home, store, gone)
+        calls = unused_calls(home, store, gone)  # which no job needs any more
+        freed += copies.size + _sizes(calls)
+        for path in calls:
+            path.unlink(missing_ok=True)
         kept = delete_copies(copies.old)
     say(gone, _what)
-    done = [counted(len(gone), "job"), *_counted(copies)]
-    click.echo(f"{' and '.join(done)} cleaned, {format_bytes(freed)} freed", err=True)
+    remark(f"{_done(gone, copies)} cleaned, {format_bytes(freed)} freed")
     _name_kept(copies)
     _name_left(left)
     for path, why in kept:
-        click.echo(f"left: {harmless(str(path))}: {why}", err=True)
+        remark(f"left: {harmless(str(path))}: {why}")
     if left:
         raise MachineError(
             f"{counted(len(left), 'folder')} could not be deleted; the jobs stay: "
@@ -187,8 +183,7 @@ def command(
 
 def _chosen(store: Store, patterns: Sequence[str], rules: Rules) -> list[JobRow]:
     now = time.time()
-    whole = bool(rules.keep)
-    ended = store.read.ended_before(float("inf"), ENDED) if whole else []
+    ended = store.read.ended_before(float("inf"), ENDED) if rules.keep else []
     if patterns:
         jobs = select(store, patterns)
     else:
@@ -221,35 +216,26 @@ def _clean(
     return freed, gone, left
 
 
-def _delete_calls(home: Home, store: Store, gone: Sequence[JobRow]) -> int:
-    """Delete the functions and arguments that no job needs any more; return how many bytes."""
-    freed = 0
-    for path in unused_calls(home, store, gone):
-        freed += _size(path)
-        path.unlink(missing_ok=True)
-    return freed
-
-
-def _size(path: Path) -> int:
-    return path.lstat().st_size
+def _sizes(files: Iterable[Path]) -> int:
+    return sum(path.lstat().st_size for path in files)
 
 
 def _rehearse(home: Home, jobs: Sequence[JobRow], copies: Copies, calls: int) -> None:
     attempts = [attempt for job in jobs for attempt in folders_of(home, job)]
     left = [Left(attempt=attempt, why=why) for attempt in attempts if (why := refusal(attempt))]
-    freed = (
-        sum(map(size_of, attempts))
-        - sum(size_of(remnant.attempt) for remnant in left)
-        + copies.size
-        + calls
-    )
+    stays = sum(size_of(remnant.attempt) for remnant in left)
+    freed = sum(map(size_of, attempts)) - stays + copies.size + calls
     for copy in copies.old:
         click.echo(f"would delete {harmless(str(copy))}")
     _name_left(left)
     _name_kept(copies)
-    done = " and ".join([counted(len(jobs), "job"), *_counted(copies)])
-    click.echo(f"{done} would be cleaned, {format_bytes(freed)} would be freed", err=True)
+    done = _done(jobs, copies)
+    remark(f"{done} would be cleaned, {format_bytes(freed)} would be freed")
     rehearse(jobs, lambda job: f"be {_what(job)}")
+
+
+def _done(jobs: Sequence[JobRow], copies: Copies) -> str:
+    return " and ".join([counted(len(jobs), "job"), *_counted(copies)])
 
 
 def _counted(copies: Copies) -> list[str]:
@@ -263,24 +249,23 @@ def _question(jobs: Sequence[JobRow], copies: Copies) -> str:
 
 
 def _name_kept(copies: Copies) -> None:
-    if copies.newest is not None:
-        click.echo(
-            f"kept: {harmless(str(copies.newest))}, the newest backup: what a damaged queue would go "
-            "back to; delete it by hand where it holds what must go",
-            err=True,
-        )
-    if copies.undecided is not None:
-        click.echo(
-            f"kept: {harmless(str(copies.undecided))}, until you decide how the queue goes on",
-            err=True,
-        )
+    kept = {
+        copies.newest: (
+            "the newest backup: what a damaged queue would go back to; delete it by hand where it "
+            "holds what must go"
+        ),
+        copies.undecided: "until you decide how the queue goes on",
+    }
+    for path, why in kept.items():
+        if path is not None:
+            remark(f"kept: {harmless(str(path))}, {why}")
 
 
 def _name_left(left: Sequence[Left]) -> None:
     for remnant in left[:NAMED]:
-        click.echo(f"left: {harmless(str(remnant.attempt.folder))}: {remnant.why}", err=True)
+        remark(f"left: {harmless(str(remnant.attempt.folder))}: {remnant.why}")
     if len(left) > NAMED:
-        click.echo(f"left: {len(left) - NAMED:,} more", err=True)
+        remark(f"left: {len(left) - NAMED:,} more")
 
 
 def _what(job: JobRow) -> str:

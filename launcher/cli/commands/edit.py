@@ -33,6 +33,7 @@ from launcher.cli.jobs import (
 )
 from launcher.errors import MachineError, Problem, TaskFileError, UsageError, counted
 from launcher.screens.format import harmless
+from launcher.screens.terminal import remark
 from launcher.states import ENDED, OPEN, State
 from launcher.store.client import check_still_there, lift_stop, open_queue, say_if_stopped, set_off
 from launcher.store.queue import Store
@@ -148,7 +149,7 @@ def command(job: str, sets: tuple[str, ...], force: bool, dry_run: bool) -> None
         changed = _changes(home, store, [row], sets).get(row.id)
         revision = changed if sets else _by_editor(home, store, row)
         if revision is None:
-            click.echo(f"{NOTHING_CHANGED}: job {row.id} is as it was", err=True)
+            remark(f"{NOTHING_CHANGED}: job {row.id} is as it was")
             return
         if dry_run:
             again = "" if row.state in OPEN else "be queued again, "
@@ -194,9 +195,7 @@ def _by_editor(home: Home, store: Store, row: JobRow) -> "Revision | None":
                 _explain(error)
                 keep = True  # what was written is worth more than the folder
                 if not _again():
-                    click.echo(
-                        f"{NOTHING_CHANGED}; what you wrote is kept in {file.path}", err=True
-                    )
+                    remark(f"{NOTHING_CHANGED}; what you wrote is kept in {file.path}")
                     code = LEFT if sys.stdin.isatty() else error.exit_code
                     raise click.exceptions.Exit(code) from error
                 keep = False
@@ -217,11 +216,11 @@ def _title(row: JobRow) -> str:
 def _explain(error: UsageError) -> None:
     """Say what is wrong with what was written."""
     if not isinstance(error, TaskFileError):
-        click.echo(f"error: {harmless(str(error))}", err=True)
+        remark(f"error: {harmless(str(error))}")
         return
     problems: Sequence[Problem] = error.problems
-    click.echo("\n\n".join(map(str, problems)), err=True)
-    click.echo(f"\n{counted(len(problems), 'error')}", err=True)
+    remark("\n\n".join(map(str, problems)))
+    remark(f"\n{counted(len(problems), 'error')}")
 
 
 def _again() -> bool:
@@ -231,7 +230,7 @@ def _again() -> bool:
     try:
         return click.confirm("edit again?", default=True, err=True)
     except click.Abort:
-        click.echo(err=True)
+        remark("")
         return False
 
 
@@ -304,10 +303,9 @@ def _queue_again(
     held = {row.id for row in rows if row.state is State.HELD}
     say(rows, lambda job: _outcome(job, numbers, held, changes, others))
     if held:
-        click.echo(
+        remark(
             f"{counted(len(held), 'job')} {'was' if len(held) == 1 else 'were'} held before: "
-            "`launcher release` lets them start",
-            err=True,
+            "`launcher release` lets them start"
         )
 
 

@@ -12,6 +12,7 @@ from launcher.gpu.monitor import look_once
 from launcher.gpu.nvml import Nvml
 from launcher.screens.gpu_view import draw, gauges_of, recalled, scheduler_sees
 from launcher.screens.pilots import pilot_gauges
+from launcher.screens.terminal import remark
 from launcher.store.client import open_queue
 from launcher.store.rows import Claim
 from launcher.system.config import read_configuration
@@ -53,9 +54,9 @@ def command(as_json: bool) -> None:
         )
         tell(answer, as_json=as_json)
     else:
-        click.echo(f"no GPUs: {probe.absent or 'the driver lists none'}", err=True)
+        remark(f"no GPUs: {probe.absent or 'the driver lists none'}")
     for note in notes(read_configuration(os.environ)):
-        click.echo(note, err=True)
+        remark(note)
 
 
 def _claims(home: Home) -> list[Claim]:

@@ -15,6 +15,7 @@ from launcher.kind_interface import Kind
 from launcher.kinds import find_kinds
 from launcher.planning.missing_packages import missing_packages
 from launcher.screens.format import hanging, harmless
+from launcher.screens.terminal import remark
 from launcher.system.files import Json, write_atomic
 from launcher.taskfile.schema.json_schema import task_schema
 from launcher.taskfile.schema.reference import reference, settings
@@ -72,18 +73,12 @@ def _usable(wanted: Collection[str] = ()) -> dict[str, Kind]:
 
 def _warn(reasons: Iterable[str]) -> None:
     for reason in reasons:
-        click.echo(f"warning: {harmless(reason)}", err=True)
+        remark(f"warning: {harmless(reason)}")
 
 
 def _record(kind: Kind) -> dict[str, Json]:
-    name, role, summary, package = _line(kind)
-    return {
-        "name": name,
-        "role": role,
-        "summary": summary,
-        "package": package,
-        "settings": [setting.record() for setting in settings(kind)],
-    }
+    line = zip(("name", "role", "summary", "package"), _line(kind), strict=True)
+    return {**dict(line), "settings": [setting.record() for setting in settings(kind)]}
 
 
 def _rows(kinds: Iterable[Kind], *, whole: bool) -> Iterator[tuple[str, ...]]:
@@ -165,4 +160,4 @@ def schema(out: Path | None, markdown: bool) -> None:
         write_atomic(out, f"{text}\n")
     except OSError as error:
         raise MachineError(f"cannot write {out}: {error.strerror}; name another --out") from error
-    click.echo(f"wrote {out}", err=True)
+    remark(f"wrote {out}")

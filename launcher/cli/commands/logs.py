@@ -17,6 +17,7 @@ from launcher.screens.follow_logs import (
     print_log,
 )
 from launcher.screens.format import harmless, named
+from launcher.screens.terminal import remark
 from launcher.store.client import open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -117,14 +118,12 @@ def _one_by_one(
             if not print_log(log, lines, raw=raw):
                 click.echo()
         except UsageError as error:  # one log that is gone hides no other
-            click.echo(f"{harmless(job.name)}: {harmless(str(error))}", err=True)
+            remark(f"{harmless(job.name)}: {harmless(str(error))}")
     if as_json:
         click.echo(json.dumps({"schema": 1, "logs": records}))
     left = [job for job in jobs if job.attempts < (attempt or 1)]
     if left:
-        click.echo(
-            f"{counted(len(left), 'job')} without {_which(attempt)}: {named(left)}", err=True
-        )
+        remark(f"{counted(len(left), 'job')} without {_which(attempt)}: {named(left)}")
 
 
 def _which(attempt: int | None) -> str:

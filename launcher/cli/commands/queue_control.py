@@ -10,7 +10,7 @@ from launcher.backends.pilot_rules import OVER
 from launcher.backends.pilots_file import PilotRow, seen_pilots
 from launcher.backends.slurm_states import commands_by_hand
 from launcher.cli.complete import GROUPS, RUN_PREFIX, RUNS
-from launcher.cli.jobs import NOTHING_CHANGED, dry_run_option, groups_of
+from launcher.cli.jobs import dry_run_option, groups_of, say_unchanged
 from launcher.cli.option_types import SHARE, json_option, policy_option, whole
 from launcher.cli.output import print_table
 from launcher.errors import MachineError, UsageError, counted, nearest
@@ -19,6 +19,7 @@ from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.scheduler.waiting_line import runs_of
 from launcher.screens.format import harmless, named
+from launcher.screens.terminal import remark
 from launcher.states import State
 from launcher.store.client import open_queue, set_off
 from launcher.store.queue import Store
@@ -57,7 +58,7 @@ def stop(now: bool) -> None:
             ensure_scheduler(home)
         wake(home)
         if not now:
-            click.echo(f"no new jobs; {_what_finishes(len(jobs), pilots)}", err=True)
+            remark(f"no new jobs; {_what_finishes(len(jobs), pilots)}")
             return
         patience_s = MARGIN_S + max((job.spec.terms.grace_s for job in jobs), default=0.0)
         deadline = time.monotonic() + patience_s
@@ -71,7 +72,7 @@ def stop(now: bool) -> None:
         _say_failed([row for row in rows if row.state is State.FAILED])
         queued = store.read.counts().get(State.QUEUED, 0)
         verb = "waits" if queued == 1 else "wait"
-        click.echo(f"stopped; {counted(queued, 'job')} {verb} in the queue", err=True)
+        remark(f"stopped; {counted(queued, 'job')} {verb} in the queue")
 
 
 def _what_finishes(jobs: int, pilots: int) -> str:
@@ -138,8 +139,8 @@ def _say_failed(jobs: Sequence[JobRow]) -> None:
     if never:
         numbers = " ".join(str(job.id) for job in never)
         failed = f"failed, as {'it' if len(never) == 1 else 'they'} must never run twice"
-        click.echo(f"{failed}: {named(never, len(never))}", err=True)
-        click.echo(f"  launcher retry {numbers}", err=True)
+        remark(f"{failed}: {named(never, len(never))}")
+        remark(f"  launcher retry {numbers}")
 
 
 @click.command()
@@ -155,12 +156,12 @@ def start(policy: Discipline | None) -> None:
     with open_queue() as (home, _):
         if policy is not None:
             choose_discipline(home, policy)
-            click.echo(told_of(home), err=True)
+            remark(told_of(home))
         was_stopped = home.stop.exists()
         home.stop.unlink(missing_ok=True)
         set_off(home)
     if was_stopped or policy is None:
-        click.echo("the queue goes on" if was_stopped else "the queue was not stopped", err=True)
+        remark("the queue goes on" if was_stopped else "the queue was not stopped")
 
 
 @click.command()
@@ -253,7 +254,7 @@ def share(run: str | None, number: float | None, dry_run: bool, as_json: bool) -
 def _say_change(name: str, text: str, *, dry_run: bool) -> None:
     click.echo(f"{harmless(name)}\t{'would get ' if dry_run else ''}{text}")
     if dry_run:
-        click.echo(f"{NOTHING_CHANGED} (dry run)", err=True)
+        say_unchanged()
 
 
 def _check_run(store: Store, name: str) -> None:

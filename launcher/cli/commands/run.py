@@ -52,7 +52,7 @@ from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.screens.format import harmless
 from launcher.screens.plan_view import WIDTH, draw_plan, other_code, other_options, refusal
-from launcher.screens.terminal import terminal_width
+from launcher.screens.terminal import remark, terminal_width
 from launcher.states import OPEN, State
 from launcher.store.client import (
     context_to_store,
@@ -188,7 +188,7 @@ def command(
         if plan.missing and not results:  # of which a dry run only warns: such jobs must fail
             raise TaskFileError(plan.missing)
         for warning in plan.warnings:
-            click.echo(str(warning), err=True)
+            remark(str(warning))
     if results:
         return _print_results(plans)
     code = 0
@@ -199,7 +199,7 @@ def command(
             check_plans(home, store, comparisons, backends, Path.cwd())
             if policy is not None:
                 choose_discipline(home, policy)
-                click.echo(told_of(home), err=True)
+                remark(told_of(home))
             contexts = [context_to_store((*plan.pass_env, *pass_env)) for plan in plans]
             submitted = [
                 _queue(store, comparison, context)
@@ -249,7 +249,7 @@ def _warn_of_targets(run: str, notify: RunNotify, environ: Mapping[str, str]) ->
     try:
         settings = configured_notify(environ)
     except UsageError as error:
-        click.echo(f"warning: {harmless(str(error))}; no message of {run} is sent", err=True)
+        remark(f"warning: {harmless(str(error))}; no message of {run} is sent")
         return
     names = [] if settings is None else [target.name for target in settings.targets]
     for name in notify.to or ():
@@ -257,10 +257,10 @@ def _warn_of_targets(run: str, notify: RunNotify, environ: Mapping[str, str]) ->
             close = nearest(name, names)
             hint = f"did you mean {close!r}?" if close else known_words(name, names)
             text = f"warning: notify: config.toml has no target {name!r}; {hint}"
-            click.echo(harmless(text), err=True)
+            remark(harmless(text))
     if not names and notify.to is None:
         text = f"warning: notify: no message of {run} is sent: config.toml has no table [notify]"
-        click.echo(harmless(f"{text}; see docs/notify.md"), err=True)
+        remark(harmless(f"{text}; see docs/notify.md"))
 
 
 def _warn_of_programs(plans: Iterable[Plan]) -> None:
@@ -277,7 +277,7 @@ def _warn_of_programs(plans: Iterable[Plan]) -> None:
         place = Path.cwd() / Path(folder).expanduser()
         if reason := missing_program(program, place, {"PATH": path}):
             text = f"warning: {reason}; {name} fails unless it is there when that starts"
-            click.echo(harmless(text), err=True)
+            remark(harmless(text))
 
 
 def _print_results(plans: Iterable[Plan]) -> int:
@@ -295,10 +295,10 @@ def _queue(store: Store, comparison: Comparison, context: Context) -> Submitted:
     parts = [f"{submission.queued} queued"]
     parts += [f"{submission.joined} under way already"] if submission.joined else []
     parts += [f"{submission.cached} done before"] if submission.cached else []
-    click.echo(f"{plan.name}: {counted(len(submission.jobs), 'job')}, {', '.join(parts)}", err=True)
+    remark(f"{plan.name}: {counted(len(submission.jobs), 'job')}, {', '.join(parts)}")
     for text in (other_code(comparison.jobs, queued=True), other_options(comparison.jobs)):
         if text:
-            click.echo(harmless(text), err=True)
+            remark(harmless(text))
     return submission
 
 
@@ -306,11 +306,10 @@ def _say_left(store: Store, submitted: Iterable[Submitted]) -> None:
     """Print how many jobs go on after Ctrl-C, and how to come back to them."""
     numbers = [number for submission in submitted for number in submission.jobs]
     left = sum(row.state in OPEN for row in store.read.jobs_by_id(numbers))
-    click.echo(
+    remark(
         f"\n{counted(left, 'job')} {'goes' if left == 1 else 'go'} on; "
         "the same `launcher run` comes back to them, "
-        "`launcher status` lists them, `launcher stop` stops",
-        err=True,
+        "`launcher status` lists them, `launcher stop` stops"
     )
 
 
@@ -320,7 +319,7 @@ def _conclude(store: Store, submission: Submitted) -> int:
     if table:
         click.echo(draw(table, width=terminal_width()))
     _say_what_is_missing(rows)
-    click.echo(f"\nfiles: {rows[0].spec.run_folder}", err=True)
+    remark(f"\nfiles: {rows[0].spec.run_folder}")
     return 0 if all(row.state is State.DONE for row in rows) else 1
 
 
@@ -329,14 +328,14 @@ def _say_what_is_missing(rows: Sequence[JobRow]) -> None:
     for row in rows:
         if row.state in {State.FAILED, State.CANCELLED}:
             reason = harmless(row.reason.partition("\n")[0])
-            click.echo(f"{row.state}: {harmless(row.name)}: {reason}", err=True)
-            click.echo(f"  launcher logs {row.id} · launcher show {row.id}", err=True)
+            remark(f"{row.state}: {harmless(row.name)}: {reason}")
+            remark(f"  launcher logs {row.id} · launcher show {row.id}")
     skipped = sum(row.state is State.SKIPPED for row in rows)
     if skipped:
         verb = "needs" if skipped == 1 else "need"
-        click.echo(f"skipped: {counted(skipped, 'job')} that {verb} them", err=True)
+        remark(f"skipped: {counted(skipped, 'job')} that {verb} them")
     if any(row.state is not State.DONE for row in rows):
-        click.echo("the same `launcher run` again runs only what is not done", err=True)
+        remark("the same `launcher run` again runs only what is not done")
 
 
 # --- what would run
@@ -447,6 +446,6 @@ def _account(store: Store | None, plan: Plan) -> Account:
 def _warn(plan: Plan, reasons: Sequence[str]) -> None:
     """Print on stderr the warnings and refusals that a listing prints below its jobs."""
     for warning in plan.warnings:
-        click.echo(str(warning), err=True)
+        remark(str(warning))
     if reasons:
-        click.echo(refusal(reasons), err=True)
+        remark(refusal(reasons))

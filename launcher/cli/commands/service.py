@@ -12,6 +12,7 @@ import click
 import platformdirs
 
 from launcher.errors import MachineError
+from launcher.screens.terminal import remark
 from launcher.system.files import write_atomic
 from launcher.system.paths import find_home, make_home
 
@@ -58,24 +59,22 @@ def install(only_print: bool) -> None:
     make_home(home)
     manager = find_manager()
     if manager is Manager.ABSENT:
-        click.echo("this machine runs no systemd for its users; nothing was written", err=True)
-        click.echo("where there is cron, add this line with `crontab -e`:", err=True)
+        remark("this machine runs no systemd for its users; nothing was written")
+        remark("where there is cron, add this line with `crontab -e`:")
         click.echo(cron_line(home.folder, sys.executable))
         return
     file = unit_file()
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(file, text)
-    click.echo(f"wrote {file}", err=True)
+    remark(f"wrote {file}")
     enable = ("systemctl", "--user", "enable", "--now", NAME)
     if manager is Manager.ANSWERS:
         _demand("systemctl", "--user", "daemon-reload")
         _demand(*enable)
-        click.echo("the scheduler starts when you log in", err=True)
+        remark("the scheduler starts when you log in")
     else:
-        click.echo(
-            f"your systemd does not answer here; log in and run: {shlex.join(enable)}", err=True
-        )
-    click.echo("to have it start when the machine does: loginctl enable-linger", err=True)
+        remark(f"your systemd does not answer here; log in and run: {shlex.join(enable)}")
+    remark("to have it start when the machine does: loginctl enable-linger")
 
 
 @command.command()
@@ -89,8 +88,8 @@ def remove() -> None:
     """
     file = unit_file()
     if not file.exists():
-        click.echo(f"there is no {file}; nothing was changed", err=True)
-        click.echo("a line that you put into a crontab is removed with `crontab -e`", err=True)
+        remark(f"there is no {file}; nothing was changed")
+        remark("a line that you put into a crontab is removed with `crontab -e`")
         return
     manager = find_manager()
     if manager is Manager.ANSWERS:
@@ -100,7 +99,7 @@ def remove() -> None:
     file.unlink()
     if manager is Manager.ANSWERS:
         _demand("systemctl", "--user", "daemon-reload")
-    click.echo(f"removed {file}", err=True)
+    remark(f"removed {file}")
 
 
 def unit_file() -> Path:

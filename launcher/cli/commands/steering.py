@@ -22,6 +22,7 @@ from launcher.cli.option_types import PRIORITY, json_option
 from launcher.cli.output import print_table
 from launcher.errors import UsageError, counted
 from launcher.screens.format import first_line, harmless, named, pause_reason, reserved_text
+from launcher.screens.terminal import remark
 from launcher.states import OPEN, State
 from launcher.store.client import open_queue, say_if_stopped, set_off
 from launcher.store.rows import AttemptRow, JobRow
@@ -63,7 +64,7 @@ def _carry_out(
     say([job for job in jobs if job.id in touched], did)
     if left := [job for job in jobs if job.id not in touched]:
         why = missed or f"{counted(len(left), 'job')} changed meanwhile"
-        click.echo(f"{why}: {named(left)}", err=True)
+        remark(f"{why}: {named(left)}")
 
 
 def _wake_surely(home: Home) -> None:
@@ -172,7 +173,7 @@ def cancel(patterns: tuple[str, ...], yes: bool, dry_run: bool) -> None:
                 f"{counted(len(needy), 'job')} that {'needs' if len(needy) == 1 else 'need'} them"
             )
             would = "would" if dry_run else "will"
-            click.echo(f"{need} {would} be skipped: {named(needy)}", err=True)
+            remark(f"{need} {would} be skipped: {named(needy)}")
         if not (dry_run or yes) and (running or len(jobs) > 1):
             what = f"end {counted(len(running), 'running job')}"
             if not running:
@@ -246,7 +247,7 @@ def _here(jobs: list[JobRow], attempts: Mapping[int, AttemptRow]) -> list[JobRow
         )
         if not here:
             raise UsageError(f"nothing to pause: {why}")
-        click.echo(why, err=True)
+        remark(why)
     return here
 
 
