@@ -70,12 +70,8 @@ def _jobs(context: click.Context, _: click.Parameter, incomplete: str) -> Items:
 def _runs(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
     """Offer names of runs, the newest first."""
     prefix = RUN_PREFIX if incomplete.startswith(RUN_PREFIX) else ""
-
-    def look(queue: "Completing") -> "Found":
-        names = queue.runs(incomplete.removeprefix(prefix))
-        return dict.fromkeys([f"{prefix}{name}" for name in names], "")
-
-    return _items(_ask(look))
+    names = _ask(lambda queue: dict.fromkeys(queue.runs(incomplete.removeprefix(prefix)), ""))
+    return _items({f"{prefix}{name}": "" for name in names})
 
 
 def _groups(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
@@ -92,7 +88,20 @@ def _kinds(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
 
 def _task_files(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
     """Offer task files, and the folders on the way to them, with a slash."""
-    return _items(dict.fromkeys(_paths(incomplete, (".yaml", ".yml")), ""))
+    head, slash, beginning = incomplete.rpartition("/")
+    written = f"{head}{slash}"
+    names: list[str] = []
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the home of an unknown user
+        folder = Path(written or ".").expanduser()
+        for entry in os.scandir(folder):
+            name = entry.name
+            if not name.startswith(beginning) or (name[0] == "." and not beginning):
+                continue
+            if entry.is_dir():
+                names.append(f"{written}{name}/")
+            elif name.lower().endswith((".yaml", ".yml")):
+                names.append(f"{written}{name}")
+    return _items(dict.fromkeys(sorted(names)[:MOST_FILES], ""))
 
 
 def _files(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
@@ -194,24 +203,6 @@ def _ask(look: "Callable[[Completing], Found]") -> "Found":
     except (sqlite3.Error, OSError, ValueError, errors.Error):  # ValueError: what is no text
         return {}
     return words
-
-
-def _paths(incomplete: str, endings: Sequence[str]) -> list[str]:
-    """Return folders and files with one of the endings whose path begins so, as it is written."""
-    head, slash, beginning = incomplete.rpartition("/")
-    written = f"{head}{slash}"
-    names: list[str] = []
-    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the home of an unknown user
-        folder = Path(written or ".").expanduser()
-        for entry in os.scandir(folder):
-            name = entry.name
-            if not name.startswith(beginning) or (name[0] == "." and not beginning):
-                continue
-            if entry.is_dir():
-                names.append(f"{written}{name}/")
-            elif name.lower().endswith(tuple(endings)):
-                names.append(f"{written}{name}")
-    return sorted(names)[:MOST_FILES]
 
 
 def _items(words: Mapping[str, str]) -> Items:

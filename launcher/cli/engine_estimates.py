@@ -1,6 +1,6 @@
 """Asks the engines of backends what they say of a pilot, all at once and not for long; nothing is submitted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from launcher.backends.pilot_records import new_token, pilot_spec
@@ -11,21 +11,19 @@ from launcher.system.paths import Home
 from launcher.system.processes import in_time
 
 PATIENCE_S = 10.0
+Ask = Callable[[Sequence[BackendSettings]], Mapping[str, Answer]]
 
 
-class EngineEstimates:
-    """What engines say of pilots; each is asked once, also for several plans."""
+def asked_once(home: Home) -> Ask:
+    """Return what asks engines of pilots, each of them once, also for several plans."""
+    answers: dict[str, Answer] = {}
 
-    def __init__(self, home: Home) -> None:
-        """Begin without having asked."""
-        self._home = home
-        self._answers: dict[str, Answer] = {}
+    def ask(asked: Sequence[BackendSettings]) -> Mapping[str, Answer]:
+        new = [settings for settings in asked if settings.name not in answers]
+        answers.update(ask_engines(new, home))
+        return answers
 
-    def __call__(self, asked: Sequence[BackendSettings]) -> Mapping[str, Answer]:
-        """Return by name what each engine says."""
-        new = [settings for settings in asked if settings.name not in self._answers]
-        self._answers |= ask_engines(new, self._home)
-        return self._answers
+    return ask
 
 
 def ask_engines(

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from launcher.cli.complete import JOBS
+from launcher.cli.option_types import flag
 from launcher.errors import UsageError, known_words, nearest
 from launcher.screens.format import columns, harmless, named, tabbed
 from launcher.screens.terminal import remark
@@ -23,10 +24,8 @@ HELP = (
 )
 NOTHING_CHANGED = "nothing was changed"
 LEFT = 130  # the exit code of whoever refuses, or leaves
-dry_run_option = click.option(
-    "-n", "--dry-run", is_flag=True, help="Print what would change, and change nothing."
-)
-yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+dry_run_option = flag("-n", "--dry-run", help="Print what would change, and change nothing.")
+yes_option = flag("--yes", help="Do not ask for confirmation.")
 many = click.argument("patterns", nargs=-1, required=True, metavar="PATTERN…", shell_complete=JOBS)
 some = click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=JOBS)
 
@@ -130,12 +129,9 @@ def in_states(jobs: Sequence[JobRow], states: Collection[State], what: str) -> l
 def say(jobs: Sequence[JobRow], what: Callable[[JobRow], str], *, err: bool = False) -> None:
     """Print a line for each job: number, name, and what happens to it."""
     rows = [(str(job.id), harmless(job.name), harmless(what(job))) for job in jobs]
-    if not rows:
-        return
-    if sys.stdout.isatty():
-        click.echo("\n".join(columns(rows, right=frozenset({0}))), err=err)
-    else:
-        click.echo(tabbed(rows), err=err)
+    if rows:
+        lines = columns(rows, right=frozenset({0}))
+        click.echo("\n".join(lines) if sys.stdout.isatty() else tabbed(rows), err=err)
 
 
 def rehearse(jobs: Sequence[JobRow], what: Callable[[JobRow], str]) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import click
@@ -47,9 +48,8 @@ class TextDefaultOption(click.Option):
         return extra
 
 
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object (schema 1)."
-)
+flag = partial(click.option, is_flag=True)
+json_option = flag("--json", "as_json", help="Print one JSON object (schema 1).")
 
 
 def typed(takes: ValueType) -> Value:

@@ -44,6 +44,17 @@ After = Job | Iterable[Job]
 _OF_TASK_FILES = [*signature(submit_plan).parameters][1:]  # the options of a task file
 
 
+class CallOptions(JobOptions, total=False):
+    """Options of a call, besides what its job asks for."""
+
+    kwargs: Mapping[str, object] | None
+    name: str
+    after: After
+    after_any: After
+    pass_env: Sequence[str]
+    hold: bool
+
+
 @overload
 def submit(
     function: "str | Path | Plan",
@@ -62,13 +73,7 @@ def submit(
     function: Callable[..., Value],
     /,
     *arguments: object,
-    kwargs: Mapping[str, object] | None = None,
-    name: str = "",
-    after: After = (),
-    after_any: After = (),
-    pass_env: Sequence[str] = (),
-    hold: bool = False,
-    **options: Unpack[JobOptions],
+    **options: Unpack[CallOptions],
 ) -> Future[Value]: ...
 
 
@@ -120,13 +125,7 @@ def submit_many(
     function: Callable[..., Value],
     /,
     *iterables: Iterable[object],
-    kwargs: Mapping[str, object] | None = None,
-    name: str = "",
-    after: After = (),
-    after_any: After = (),
-    pass_env: Sequence[str] = (),
-    hold: bool = False,
-    **options: Unpack[JobOptions],
+    **options: Unpack[CallOptions],
 ) -> list[Future[Value]]:
     """Queue a job for each call of a function, as `map` pairs the arguments; all of them or none.
 
@@ -142,17 +141,7 @@ def submit_many(
         raise UsageError(
             "submit_many calls the function once for each argument: give an iterable of them"
         )
-    return _submit_calls(
-        function,
-        zip(*iterables, strict=False),
-        kwargs=kwargs,
-        name=name,
-        after=after,
-        after_any=after_any,
-        pass_env=pass_env,
-        hold=hold,
-        **options,
-    )
+    return _submit_calls(function, zip(*iterables, strict=False), **options)
 
 
 def _submit_calls(

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from launcher.backends.settings import (
     runs_only_here,
 )
 from launcher.errors import MachineError, UsageError, counted
-from launcher.functions.checks import check_groups, check_places
+from launcher.functions.checks import absent_groups, check_groups, check_places
 from launcher.planning.first_wave import (
     MachineState,
     hopeless_elsewhere,
@@ -22,13 +22,14 @@ from launcher.planning.first_wave import (
 )
 from launcher.planning.missing_packages import missing_packages
 from launcher.planning.plan import Plan
-from launcher.planning.preview import kinds_to_run
+from launcher.planning.preview import kinds_to_run, refusals
 from launcher.planning.queue_comparison import Action, ComparedJob, Comparison, compare_with_queue
 from launcher.planning.shared_work import with_shared_jobs
 from launcher.scheduler.policy.model import Machine
 from launcher.store.client import cores_for
 from launcher.store.queue import Store
 from launcher.system import memory
+from launcher.system.environment import unset
 from launcher.system.files import stamp
 from launcher.system.paths import Home
 from launcher.system.text import harmless
@@ -75,6 +76,29 @@ def check_plans(
     if refused:
         raise UsageError("; ".join(refused) + "; nothing is queued")
     check_groups(store, groups_to_run(comparisons))
+
+
+def reasons_against(
+    store: Store | None,
+    comparison: Comparison,
+    hopeless: Mapping[str, int],
+    pass_env: Sequence[str],
+) -> list[str]:
+    """Return why `run` would refuse a plan; empty: it would not.
+
+    Args:
+        store: the queue, None where there is none.
+        comparison: of the plan with it.
+        hopeless: why jobs of the plan can never start here, and how many those are.
+        pass_env: variables to pass to the jobs, beside those of the plan.
+    """
+    plan, compared_jobs = comparison.plan, comparison.jobs
+    unset_variables = unset(os.environ, (*plan.pass_env, *pass_env))
+    uninstalled = missing_packages(kinds_to_run(plan, compared_jobs))
+    return [
+        *refusals(plan, hopeless, unset_variables, uninstalled),
+        *absent_groups(store, groups_to_run([comparison])),
+    ]
 
 
 def groups_to_run(comparisons: Iterable[Comparison]) -> list[str]:

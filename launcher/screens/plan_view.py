@@ -269,11 +269,8 @@ def _else(preview: BackendPreview) -> str:
 
 
 def _jobs(preview: BackendPreview) -> str:
-    if len(preview.kinds) == 1:
-        ((kind, number),) = preview.kinds.items()
-        return f"{number} {kind}"
     kinds = ", ".join(f"{number} {kind}" for kind, number in preview.kinds.items())
-    return f"{counted(preview.jobs, 'job')} ({kinds})"
+    return kinds if len(preview.kinds) == 1 else f"{counted(preview.jobs, 'job')} ({kinds})"
 
 
 def _pilots(preview: BackendPreview, now: float) -> str:
@@ -432,15 +429,13 @@ def _header(
     at = f"{day.day} {_MONTHS[day.month - 1]}" + (f", git {tree.short}" if tree else "")
     about = plan.name + (f": {harmless(plan.about)}" if plan.about else "")
     about += f", share {plan.share:g}" if plan.share is not None else ""
-    whole = f"{taskfile}   {about}      {at}"
-    if len(whole) <= width:
-        yield whole
-    elif len(taskfile) + 6 + len(at) <= width:
-        yield f"{taskfile}      {at}"
-        yield from _indented(wrap(about, width - len(_GAP)))
-    else:
-        yield taskfile
-        yield from _indented(wrap(f"{about}      {at}", width - len(_GAP)))
+    below = about
+    if len(whole := f"{taskfile}   {about}      {at}") <= width:
+        first, below = whole, ""
+    elif len(first := f"{taskfile}      {at}") > width:
+        first, below = taskfile, f"{about}      {at}"
+    yield first
+    yield from _indented(wrap(below, width - len(_GAP)))
     uncommitted = _uncommitted(plan, tree)
     yield from _indented(wrap(uncommitted, width - len(_GAP), subsequent_indent=_GAP))
 

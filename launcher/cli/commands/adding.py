@@ -27,7 +27,7 @@ from launcher.cli.command_lines import (
 )
 from launcher.cli.complete import FILES, GROUPS, JOBS
 from launcher.cli.jobs import HELP, select
-from launcher.cli.option_types import RUN, SHARE, TextDefaultOption, typed
+from launcher.cli.option_types import RUN, SHARE, TextDefaultOption, flag, typed
 from launcher.context import Context
 from launcher.errors import UsageError, counted
 from launcher.functions.checks import check_request, unseen_gpus
@@ -40,6 +40,7 @@ from launcher.screens.terminal import remark
 from launcher.states import OPEN, State
 from launcher.store.client import context_to_store, open_queue, say_if_stopped, see_served
 from launcher.store.queue import NEW, WAITING, NewJob, Store, replace_waiting
+from launcher.store.rows import JobRow
 from launcher.store.steering import HELD
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
@@ -103,10 +104,9 @@ def _type_of(takes: ValueType) -> click.ParamType[Any]:
     type=SHARE,
     help="Part of the machine of all added programs, as one run, while other runs wait, too.",
 )
-@click.option("--hold", is_flag=True, help="Hold the job until `launcher release`.")
-@click.option(
+@flag("--hold", help="Hold the job until `launcher release`.")
+@flag(
     "--replace",
-    is_flag=True,
     help="If a job of this --name waits, change that one: it keeps its number, its place and the jobs after it.",
 )
 @click.option(
@@ -233,16 +233,11 @@ def checked_name(name: str | None) -> str:
     return f"{PREFIX}{name.removeprefix(PREFIX) or name}"
 
 
-class Renamed(NamedTuple):
-    """An ended job that gave its name to a new one."""
-
-    number: int
-    state: State
-    name: str  # that it has now
-
-
-def free_name(store: Store, run: int, name: str) -> Renamed | None:
+def free_name(store: Store, run: int, name: str) -> tuple[JobRow, str] | None:
     """Take a name from the ended job that has it: the newest job of a name is the one that is meant.
+
+    Returns:
+        That job as it was, and its name from now on; None: no job has this one.
 
     Raises:
         UsageError: the job has not ended yet.
@@ -266,7 +261,7 @@ def free_name(store: Store, run: int, name: str) -> Renamed | None:
     while store.read.in_run(run, older):
         older += "'"
     store.steering.rename(number, older)
-    return Renamed(number, holder.state, older)
+    return holder, older
 
 
 def unused_name(store: Store, run: int, number: int) -> str:
@@ -348,14 +343,13 @@ def _put(store: Store, asked: Asked, specs: Sequence[Spec]) -> dict[int, str]:
     return {number: spec.name for number, spec in zip(numbers, specs, strict=True)}
 
 
-def _say_renamed(renamed: Sequence[Renamed | None]) -> None:
+def _say_renamed(renamed: Sequence[tuple[JobRow, str] | None]) -> None:
     older = [job for job in renamed if job is not None]
     if len(older) == 1:
-        (job,) = older
-        text = f"job {job.number} ({job.state}) is called {harmless(job.name)} from now on"
-        remark(text)
+        ((job, name),) = older
+        remark(f"job {job.id} ({job.state}) is called {harmless(name)} from now on")
     elif older:
-        names = f"{harmless(older[0].name)} to {harmless(older[-1].name)}"
+        names = f"{harmless(older[0][1])} to {harmless(older[-1][1])}"
         remark(f"{len(older):,} ended jobs are called {names} from now on")
 
 

@@ -17,7 +17,7 @@ from launcher.cli.jobs import (
     some,
     yes_option,
 )
-from launcher.cli.option_types import States, span, whole
+from launcher.cli.option_types import States, flag, span, whole
 from launcher.errors import MachineError, UsageError, counted
 from launcher.functions.call_files import unused_calls
 from launcher.kind_interface import KeepsWork, Kept
@@ -100,9 +100,8 @@ NAMED = 20  # folders that were left
     help="Delete only jobs in these states, such as failed,cancelled.",
 )
 @click.option("--keep", type=whole(1), help="Keep the newest NUMBER of each run.")
-@click.option(
+@flag(
     "--features",
-    is_flag=True,
     help="Delete features that jobs share, and no job; with --older those unused for so long.",
 )
 @yes_option

@@ -12,7 +12,7 @@ from launcher.backends.settings import configured_backends
 from launcher.cli.main import VERBS
 from launcher.cli.main import verb as verb_of
 from launcher.cli.option_defaults import defaults, options_of
-from launcher.cli.option_types import TextDefaultOption, json_option
+from launcher.cli.option_types import TextDefaultOption, flag, json_option
 from launcher.cli.output import Answer, tell
 from launcher.notify.settings import NotifySettings, configured_notify, shown
 from launcher.screens.format import columns, harmless
@@ -58,7 +58,7 @@ class Value(NamedTuple):
 
 
 @click.command()
-@click.option("--all", "everything", is_flag=True, help="Also list every option of every verb.")
+@flag("--all", "everything", help="Also list every option of every verb.")
 @json_option
 def command(everything: bool, as_json: bool) -> None:
     """Print your defaults, and where each is set.

@@ -13,7 +13,7 @@ from launcher.cli.doctor.checks import Finding, Verdict, check
 from launcher.cli.doctor.facts import gather
 from launcher.cli.main import VERBS, cli
 from launcher.cli.option_defaults import defaults
-from launcher.cli.option_types import json_option
+from launcher.cli.option_types import flag, json_option
 from launcher.cli.output import Answer, tell
 from launcher.errors import MachineError, UsageError
 from launcher.notify.settings import configured_notify
@@ -33,9 +33,7 @@ _LEAST = 20  # columns for the summary, however narrow the screen
 
 
 @click.command()
-@click.option(
-    "--deep", is_flag=True, help="Also compute something with torch on a GPU; takes longer."
-)
+@flag("--deep", help="Also compute something with torch on a GPU; takes longer.")
 @json_option
 def command(deep: bool, as_json: bool) -> int:
     """Check driver, torch, GPUs, disks, limits and the queue; change nothing.

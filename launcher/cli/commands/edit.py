@@ -31,6 +31,7 @@ from launcher.cli.jobs import (
     select,
     some,
 )
+from launcher.cli.option_types import flag
 from launcher.errors import MachineError, Problem, TaskFileError, UsageError, counted
 from launcher.screens.format import harmless
 from launcher.screens.terminal import remark
@@ -79,43 +80,32 @@ def editor_argv(environment: Mapping[str, str]) -> list[str]:
     raise UsageError("no editor is known: set EDITOR, such as EDITOR=nano")
 
 
-class EditedFile:
-    """A text that is changed in an editor; the folder in which it lies is its owner's alone."""
+def _edited(path: Path, text: str) -> str:
+    """Write a text, wait for the editor, and return what is there then.
 
-    def __init__(self, name: str) -> None:
-        """Make the folder, and no file in it."""
-        self.path = Path(tempfile.mkdtemp(prefix="launcher-edit-"), name)
-
-    def edit(self, text: str) -> str:
-        """Write a text, wait for the editor, and return what is there then.
-
-        Raises:
-            EditorFailed: nothing can be said of what was wanted.
-            UsageError: there is no editor, or it left bytes that are no UTF-8.
-        """
-        self.path.write_text(text, encoding="utf-8")
-        argv = editor_argv(os.environ)
-        before = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the editor's
-        try:
-            code = subprocess.run([*argv, str(self.path)], check=False).returncode
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise EditorFailed(f"cannot start the editor {harmless(argv[0])}: {why}") from error
-        finally:
-            signal.signal(signal.SIGINT, before)
-        if code:
-            how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
-            raise EditorFailed(f"the editor {harmless(argv[0])} ended with {how}")
-        try:
-            return self.path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return ""
-        except UnicodeDecodeError as error:
-            raise UsageError(f"what the editor saved is no UTF-8 text: {error}") from error
-
-    def remove(self) -> None:
-        """Delete the folder."""
-        shutil.rmtree(self.path.parent, ignore_errors=True)
+    Raises:
+        EditorFailed: nothing can be said of what was wanted.
+        UsageError: there is no editor, or it left bytes that are no UTF-8.
+    """
+    path.write_text(text, encoding="utf-8")
+    argv = editor_argv(os.environ)
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the editor's
+    try:
+        code = subprocess.run([*argv, str(path)], check=False).returncode
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise EditorFailed(f"cannot start the editor {harmless(argv[0])}: {why}") from error
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if code:
+        how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
+        raise EditorFailed(f"the editor {harmless(argv[0])} ended with {how}")
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except UnicodeDecodeError as error:
+        raise UsageError(f"what the editor saved is no UTF-8 text: {error}") from error
 
 
 @click.command(epilog=f"JOB: {HELP}")
@@ -127,7 +117,7 @@ class EditedFile:
     metavar="KEY=VALUE",
     help="Change this, without an editor: an option (resources.vram=16GiB), or of a program argv, cwd, env; repeatable.",
 )
-@click.option("--force", is_flag=True, help="Also change a job that is done, and run it again.")
+@flag("--force", help="Also change a job that is done, and run it again.")
 @dry_run_option
 def command(job: str, sets: tuple[str, ...], force: bool, dry_run: bool) -> None:
     """Change what JOB asks for in your editor ($VISUAL, $EDITOR), as YAML; of a program also its words.
@@ -181,11 +171,12 @@ def _by_editor(home: Home, store: Store, row: JobRow) -> "Revision | None":
 
     text = original = form_of(row, _title(row))
     before = own_values(row, time.time())
-    file = EditedFile(f"job-{row.id}.yaml")
+    folder = Path(tempfile.mkdtemp(prefix="launcher-edit-"))  # its owner's alone
+    file = folder / f"job-{row.id}.yaml"
     keep = False
     try:
         while True:
-            text = file.edit(text)
+            text = _edited(file, text)
             if text == original or not text.strip():
                 return None
             try:
@@ -195,7 +186,7 @@ def _by_editor(home: Home, store: Store, row: JobRow) -> "Revision | None":
                 _explain(error)
                 keep = True  # what was written is worth more than the folder
                 if not _again():
-                    remark(f"{NOTHING_CHANGED}; what you wrote is kept in {file.path}")
+                    remark(f"{NOTHING_CHANGED}; what you wrote is kept in {file}")
                     code = LEFT if sys.stdin.isatty() else error.exit_code
                     raise click.exceptions.Exit(code) from error
                 keep = False
@@ -205,7 +196,7 @@ def _by_editor(home: Home, store: Store, row: JobRow) -> "Revision | None":
         raise EditorFailed(f"{error}: {NOTHING_CHANGED}") from error
     finally:
         if not keep:
-            file.remove()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _title(row: JobRow) -> str:
@@ -247,10 +238,8 @@ def _write(home: Home, store: Store, revision: "Revision") -> None:
 
 @of_jobs()
 @some
-@click.option(
-    "--failed", is_flag=True, help="Select failed jobs: all, or those that match PATTERN."
-)
-@click.option("--force", is_flag=True, help="Also select jobs that are done.")
+@flag("--failed", help="Select failed jobs: all, or those that match PATTERN.")
+@flag("--force", help="Also select jobs that are done.")
 @click.option(
     "--set",
     "sets",

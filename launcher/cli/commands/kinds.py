@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from launcher.cli.complete import KINDS
-from launcher.cli.option_types import json_option
+from launcher.cli.option_types import flag, json_option
 from launcher.cli.output import Answer, tell
 from launcher.errors import MachineError, UnknownName, UsageError
 from launcher.kind_interface import Kind
@@ -129,9 +129,7 @@ def _fitted(rows: Sequence[Sequence[str]], width: int) -> list[str]:
     metavar="FILE",
     help="Write to FILE instead of standard output.",
 )
-@click.option(
-    "--markdown", is_flag=True, help="Print a reference in Markdown instead of the schema."
-)
+@flag("--markdown", help="Print a reference in Markdown instead of the schema.")
 def schema(out: Path | None, markdown: bool) -> None:
     """Print a JSON Schema of task files, generated from the installed kinds.
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import click
 
-from launcher.cli.option_types import json_option
+from launcher.cli.option_types import flag, json_option
 from launcher.cli.output import Answer, tell
 from launcher.errors import MachineError, UsageError, counted
 from launcher.notify.messages import of_test
@@ -25,7 +25,7 @@ _NO_PROCESS = "none lives; the scheduler starts it with the next job"
 
 
 @click.command()
-@click.option("--test", is_flag=True, help="Send a test message to every target, at once.")
+@flag("--test", help="Send a test message to every target, at once.")
 @json_option
 def command(test: bool, as_json: bool) -> int:
     """Show the targets of messages, and which messages wait to be sent.

@@ -11,7 +11,7 @@ from launcher.backends.pilots_file import PilotRow, seen_pilots
 from launcher.backends.slurm_states import commands_by_hand
 from launcher.cli.complete import GROUPS, RUN_PREFIX, RUNS
 from launcher.cli.jobs import dry_run_option, groups_of, say_unchanged
-from launcher.cli.option_types import SHARE, json_option, policy_option, whole
+from launcher.cli.option_types import SHARE, flag, json_option, policy_option, whole
 from launcher.cli.output import print_table
 from launcher.errors import MachineError, UsageError, counted, nearest
 from launcher.functions.checks import check_groups
@@ -34,7 +34,7 @@ MARGIN_S = 30.0  # after the longest grace: for the kill, and for taking it all 
 
 
 @click.command()
-@click.option("--now", is_flag=True, help="Also end running jobs; they go back to the queue.")
+@flag("--now", help="Also end running jobs; they go back to the queue.")
 def stop(now: bool) -> None:
     """Start no more jobs until `launcher start`, `launcher run` or `launcher retry`.
 
@@ -167,7 +167,7 @@ def start(policy: Discipline | None) -> None:
 @click.command()
 @click.argument("name", required=False, shell_complete=GROUPS)
 @click.option("--limit", type=whole(1, 1_000_000), help="Run at most this many at once.")
-@click.option("--no-limit", is_flag=True, help="Remove the limit.")
+@flag("--no-limit", help="Remove the limit.")
 @dry_run_option
 @json_option
 def group(

@@ -22,28 +22,24 @@ from launcher.accounts import Account
 from launcher.backends.settings import Backends, configured_backends, placed_terms
 from launcher.cli.command_lines import missing_program
 from launcher.cli.complete import TASK_FILES
-from launcher.cli.engine_estimates import EngineEstimates
+from launcher.cli.engine_estimates import asked_once
 from launcher.cli.jobs import LEFT
-from launcher.cli.option_types import policy_option
+from launcher.cli.option_types import flag, policy_option
 from launcher.cli.result_tables import draw
 from launcher.context import Context
 from launcher.errors import TaskFileError, UsageError, counted, known_words, nearest
-from launcher.functions.checks import absent_groups
-from launcher.functions.plan_checks import check_plans, compare, groups_to_run
+from launcher.functions.plan_checks import check_plans, compare, reasons_against
 from launcher.job_options.notifications import RunNotify
 from launcher.notify.settings import configured_notify
 from launcher.planning.estimates import read_history
 from launcher.planning.first_wave import read_machine_state
 from launcher.planning.load import plan_files
-from launcher.planning.missing_packages import missing_packages
 from launcher.planning.plan import Plan
 from launcher.planning.preview import (
-    kinds_to_run,
     plan_commands,
     plan_json,
     preview_backends,
     preview_plan,
-    refusals,
 )
 from launcher.planning.queue_comparison import ACCEPT_CODE, Comparison
 from launcher.planning.submit import Submitted, submit
@@ -63,7 +59,6 @@ from launcher.store.client import (
 )
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.system.environment import unset
 from launcher.system.files import Json
 from launcher.system.git import WorkTree, worktree
 from launcher.system.paths import find_home
@@ -99,12 +94,10 @@ def _choose_form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
 @click.argument(
     "taskfiles", nargs=-1, required=True, metavar="TASKFILE…", shell_complete=TASK_FILES
 )
-@click.option("--dry-run", "-n", is_flag=True, help="List what would run, and why; queue nothing.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="With --dry-run: the plan as JSON (schema 1)."
-)
-@click.option("--all", "everything", is_flag=True, help="With --dry-run: list every job.")
-@click.option("--commands", is_flag=True, help="With --dry-run: print shell commands only.")
+@flag("--dry-run", "-n", help="List what would run, and why; queue nothing.")
+@flag("--json", "as_json", help="With --dry-run: the plan as JSON (schema 1).")
+@flag("--all", "everything", help="With --dry-run: list every job.")
+@flag("--commands", help="With --dry-run: print shell commands only.")
 @click.option(
     "--set",
     "settings",
@@ -129,11 +122,10 @@ def _choose_form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
     metavar="NAME",
     help="Pass this variable to the jobs although its name looks like a secret; repeatable.",
 )
-@click.option("--detach", is_flag=True, help="Queue the jobs and return at once.")
-@click.option("--force", is_flag=True, help="Run all jobs again, also those that are done.")
-@click.option(
+@flag("--detach", help="Queue the jobs and return at once.")
+@flag("--force", help="Run all jobs again, also those that are done.")
+@flag(
     "--accept-code",
-    is_flag=True,
     help="Keep results of the same settings and inputs that were made with other code.",
 )
 def command(
@@ -367,7 +359,7 @@ def _list(
     """
     home, refused, lines = find_home(os.environ), False, list[str]()
     records: list[Json] = []
-    ask = EngineEstimates(home)
+    ask = asked_once(home)
     with look_at_queue(home) if home.exists() else nullcontext((home, None)) as (_, store):
         state = read_machine_state(home, store, Path.cwd() / "runs", time.time())
         kinds = {job.kind: plan.kinds[job.kind] for plan in plans for job in plan.jobs}
@@ -378,7 +370,7 @@ def _list(
             elsewhere = () if form is Form.COMMANDS else preview_backends(jobs, backends, ask)
             own = state._replace(account=_account(store, plan))
             preview = preview_plan(jobs, history, own, backends, elsewhere)
-            reasons = _refusals(store, comparison, preview.wave.hopeless, pass_env)
+            reasons = reasons_against(store, comparison, preview.wave.hopeless, pass_env)
             refused = refused or bool(reasons)
             if form is Form.COMMANDS:
                 lines += plan_commands(jobs)
@@ -412,29 +404,6 @@ def _tree(plan: Plan) -> WorkTree | None:
     """Return the working tree, with those changes that decide results of the plan."""
     sources = {id(job.sources): job.sources for job in plan.jobs}  # of a kind: one
     return worktree(Path.cwd(), {module for each in sources.values() for module in each})
-
-
-def _refusals(
-    store: Store | None,
-    comparison: Comparison,
-    hopeless: Mapping[str, int],
-    pass_env: Sequence[str],
-) -> list[str]:
-    """Return why `run` would refuse a plan; empty: it would not.
-
-    Args:
-        store: the queue, None where there is none.
-        comparison: of the plan with it.
-        hopeless: why jobs of the plan can never start here, and how many those are.
-        pass_env: variables to pass to the jobs, beside those of the plan.
-    """
-    plan, compared_jobs = comparison.plan, comparison.jobs
-    unset_variables = unset(os.environ, (*plan.pass_env, *pass_env))
-    uninstalled = missing_packages(kinds_to_run(plan, compared_jobs))
-    return [
-        *refusals(plan, hopeless, unset_variables, uninstalled),
-        *absent_groups(store, groups_to_run([comparison])),
-    ]
 
 
 def _account(store: Store | None, plan: Plan) -> Account:

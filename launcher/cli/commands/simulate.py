@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from launcher.cli.complete import FILES
-from launcher.cli.option_types import SIZE, Value, json_option, real, span, whole
+from launcher.cli.option_types import SIZE, Value, flag, json_option, real, span, whole
 from launcher.errors import MachineError, UsageError, counted
 from launcher.planning.estimates import read_history
 from launcher.planning.load import plan_files
@@ -53,7 +53,7 @@ _TASKFILES = (".yaml", ".yml")
     help="GPUs, such as 8x24GiB or 2x80GiB+6x24GiB; of several machines: 4x(2x24GiB).",
 )
 @click.option("--jobs", type=whole(1), metavar="N", help="Replay the first N jobs only.")
-@click.option("--all-at-once", is_flag=True, help="Submit all jobs at the beginning.")
+@flag("--all-at-once", help="Submit all jobs at the beginning.")
 @click.option(
     "--load", type=real(0.01, 100), default="1", help="Multiply the arrival rate by this."
 )
@@ -111,9 +111,7 @@ _TASKFILES = (".yaml", ".yml")
     default="0",
     help="VRAM of each GPU that is in use when no job runs on it.",
 )
-@click.option(
-    "--users", is_flag=True, help="Give each user of the trace (column user) a queue of his own."
-)
+@flag("--users", help="Give each user of the trace (column user) a queue of his own.")
 @click.option(
     "--others",
     metavar="TRACE",

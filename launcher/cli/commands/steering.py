@@ -18,7 +18,7 @@ from launcher.cli.jobs import (
     select,
     yes_option,
 )
-from launcher.cli.option_types import PRIORITY, json_option
+from launcher.cli.option_types import PRIORITY, flag, json_option
 from launcher.cli.output import print_table
 from launcher.errors import UsageError, counted
 from launcher.screens.format import first_line, harmless, named, pause_reason, reserved_text
@@ -288,7 +288,7 @@ def resume(patterns: tuple[str, ...], dry_run: bool) -> None:
 @click.argument(
     "words", nargs=-1, metavar="[PATTERN]… [+TAG]… [-TAG]…", shell_complete=JOBS
 )  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Print what would change, and change nothing.")
+@flag("--dry-run", help="Print what would change, and change nothing.")
 @json_option
 def tag(words: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     """Give tags to jobs (+TAG) and take tags from them (-TAG); without a tag, list those that they have.

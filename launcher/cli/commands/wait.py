@@ -8,7 +8,7 @@ from math import inf
 import click
 
 from launcher.cli.jobs import of_jobs, select, some
-from launcher.cli.option_types import span
+from launcher.cli.option_types import flag, span
 from launcher.errors import MachineError, counted
 from launcher.screens.format import harmless, named
 from launcher.screens.job_details import job_records
@@ -56,7 +56,7 @@ def _say_held(followed: FollowedJobs, jobs: Collection[int]) -> None:
 @of_jobs()
 @some
 @click.option("--timeout", type=span(bare=True), help="Give up after this time, with exit code 3.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1): all jobs.")
+@flag("--json", "as_json", help="Print one JSON object (schema 1): all jobs.")
 def command(patterns: tuple[str, ...], timeout: float | None, as_json: bool) -> int:
     """Wait until the jobs have ended; without PATTERN, all queued and running jobs.
 

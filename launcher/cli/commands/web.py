@@ -7,7 +7,7 @@ import sys
 import click
 
 from launcher.cli.main import main
-from launcher.cli.option_types import whole
+from launcher.cli.option_types import flag, whole
 from launcher.errors import MachineError
 from launcher.store.client import open_queue, revive_if_dead
 from launcher.system.paths import check_home, find_home
@@ -24,7 +24,7 @@ LAST_PORT = 65_535
     show_default="a free one",
     help="Port on 127.0.0.1; 0 takes a free one.",
 )
-@click.option("--read-only", is_flag=True, help="Show the queue, and let nothing be changed.")
+@flag("--read-only", help="Show the queue, and let nothing be changed.")
 def command(port: int, read_only: bool) -> None:
     """Serve the queue as a page for the browser: GPUs, jobs, logs, curves; control jobs.
 
