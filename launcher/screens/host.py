@@ -7,13 +7,13 @@ is looked at each time, the rest beside it and not too often.
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import sysconf
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.screens.text_table import Line, Span, Tone, width_of
+from launcher.screens.text_table import Line, Span, Tone, joined, width_of
 from launcher.store.rows import Claim
 from launcher.system import memory
 from launcher.system.files import Json, read_bytes
@@ -124,17 +124,11 @@ SHORT_DISK, NO_DISK = 5 << 30, 1 << 30  # bytes
 SHORT_SHARE = 0.02  # of a disk
 _GIB, _TIB = 1 << 30, 1 << 40
 _ROUND = 10  # amounts from which on no fraction is shown
-_BETWEEN = " · "
 
 
 def host_line(host: Host, width: int) -> Line:
     """Return the machine in one line; where there is little room, what is less needed is left out."""
-    lines = [_joined(parts) for parts in _forms(host)]
-    return next((line for line in lines if width_of(line.text) <= width), lines[-1].cut(width))
-
-
-def _forms(host: Host) -> Iterator[list[Span]]:
-    """Return the parts of the line, the longest form first."""
+    shown = Line(())
     for detailed, with_load in ((True, True), (False, True), (False, False)):
         parts = [_cores(host, detailed=detailed)]
         if with_load and host.load is not None:
@@ -142,22 +136,17 @@ def _forms(host: Host) -> Iterator[list[Span]]:
             parts.append(Span(f"load {host.load:.1f}", Tone.WARN if slow else Tone.PLAIN))
         if host.memory:
             parts.append(_memory(host, detailed=detailed))
-        yield [*parts, *map(_disk, host.disks)]
-
-
-def _joined(parts: Sequence[Span]) -> Line:
-    spans = [Span("host: ")]
-    for number, part in enumerate(parts):
-        spans += [Span(_BETWEEN)] if number else []
-        spans.append(part)
-    return Line(tuple(spans))
+        shown = joined([*parts, *map(_disk, host.disks)])
+        if width_of(shown.text) <= width:
+            break
+    return shown.cut(width)
 
 
 def _cores(host: Host, *, detailed: bool) -> Span:
     if host.busy is None:
-        text = f"{host.promised}/{host.cores} cores promised"
+        text = f"host: {host.promised}/{host.cores} cores promised"
     else:
-        text = f"{host.busy:.1f}/{host.cores} cores"
+        text = f"host: {host.busy:.1f}/{host.cores} cores"
     notes = []
     if host.ours is not None and host.others is not None:
         notes += [f"{host.ours:.1f} ours", f"{host.others:.1f} others'"]

@@ -20,6 +20,7 @@ from launcher.screens.text_table import (
     Line,
     Span,
     Tone,
+    joined,
     line,
     shortened,
     table,
@@ -66,38 +67,38 @@ def _loop(screen: Screen) -> str:
 
 def _tally(screen: Screen) -> Line:
     """Return how many jobs are in each state; the failed ones stand out."""
-    spans = []
-    for state in (state for state in ORDER if screen.counts.get(state)):
-        text = f"{screen.counts[state]:,} {state}"
-        spans += [Span(" · "), Span(text, Tone.BAD if state is State.FAILED else Tone.PLAIN)]
-    return Line(tuple(spans[1:])) if spans else line("no jobs")
+    parts = [
+        Span(f"{number:,} {state}", Tone.BAD if state is State.FAILED else Tone.PLAIN)
+        for state in ORDER
+        if (number := screen.counts.get(state))
+    ]
+    return joined(parts) if parts else line("no jobs")
 
 
 def progress(screen: Screen, width: int) -> list[Line]:
     """Return the progress of the runs with open jobs, and when they will be done at this pace."""
-    if not screen.active:
-        left = _left(screen.left_s, screen.at)
+    left_s, names = screen.left_s, [*screen.active]
+    if len(names) == 1:
+        # a run's own: what else is queued or runs does not take it away
+        left_s, text = screen.runs_left.get(names[0], left_s), names[0]
+    else:
+        text = ", ".join(_with_left(screen, name) for name in names[:RUNS])
+        text += f" and {len(names) - RUNS} more" if names[RUNS:] else ""
+    left = _left(left_s, screen.at)
+    if not names:
         return [line(left)] if left else []
     ended = sum(done for done, _ in screen.active.values())
     every = sum(total for _, total in screen.active.values())
     size = min(BAR, width // 4)
     filled = size * ended // max(1, every)
-    spans = [
+    spans = (
         Span("█" * filled, Tone.GOOD),
         Span("░" * (size - filled), Tone.DIM),
         Span(f" {ended:,} of {every:,}", Tone.STRONG),
-    ]
-    names = [*screen.active]
-    if len(names) == 1:
-        # a run's own: what else is queued or runs does not take it away
-        left = _left(screen.runs_left.get(names[0], screen.left_s), screen.at)
-        spans += [Span(f"  {left}")] if left else []
-        return [Line((*spans, Span(f"  {names[0]}", Tone.DIM)))]
-    left = _left(screen.left_s, screen.at)
-    spans += [Span(f"  {left}")] if left else []
-    text = ", ".join(_with_left(screen, name) for name in names[:RUNS])
-    text += f" and {len(names) - RUNS} more" if names[RUNS:] else ""
-    return [Line((*spans, Span(f"  {text}", Tone.DIM)))]
+        Span(f"  {left}" if left else ""),
+        Span(f"  {text}", Tone.DIM),
+    )
+    return [Line(spans)]
 
 
 def _with_left(screen: Screen, run: str) -> str:

@@ -201,6 +201,12 @@ def line(text: str, tone: Tone = Tone.PLAIN, job: int | None = None) -> Line:
     return Line((Span(text, tone),), job)
 
 
+def joined(parts: Iterable[Span]) -> Line:
+    """Return a line of parts with a dot between two."""
+    spans = [span for part in parts for span in (Span(" · "), part)]
+    return Line(tuple(spans[1:]))
+
+
 def table(
     columns: Sequence[Column],
     rows: Iterable[tuple[Sequence[Cell], int | None]],
