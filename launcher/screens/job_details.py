@@ -21,7 +21,15 @@ from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Terms, is_exact, num
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.policy.vram_request import vram_request_of
 from launcher.scheduler.waiting_line import turn_of
-from launcher.screens.format import folder_of, harmless, iso, local, moment, variables_of
+from launcher.screens.format import (
+    folder_of,
+    harmless,
+    iso,
+    local,
+    moment,
+    named,
+    variables_of,
+)
 from launcher.screens.job_lines import JobLine, lines_of
 from launcher.staging.view import left_by
 from launcher.states import OPEN, State, is_signal
@@ -355,8 +363,36 @@ def event_cells(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str
     ]
 
 
-def attempt_cells(attempt: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[str, ...]:
-    """Return an attempt's cells: number, when it began, where, how it ended, and after how long."""
+def result_cells(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what a job returned: names and values."""
+    result = record["result"]
+    if not isinstance(result, dict):
+        return []
+    return [
+        (harmless(name), f"{value:.6g}" if isinstance(value, float) else harmless(str(value)))
+        for name, value in result.items()
+    ]
+
+
+def needed_cells(needs: Sequence[JobRow], most: int) -> list[tuple[str, ...]]:
+    """Return a row for each of the first jobs that come before another, those that are not done first."""
+    ordered = sorted(needs, key=lambda need: (need.state is State.DONE, need.id))
+    return [(f"  {need.id}", need.state, harmless(need.name)) for need in ordered[:most]]
+
+
+def needy_text(needy: Sequence[JobRow]) -> str:
+    """Return which open jobs need another; '' where none does."""
+    verb = "needs" if len(needy) == 1 else "need"
+    return f"{counted(len(needy), 'open job')} {verb} it: {named(needy)}" if needy else ""
+
+
+def attempt_cells(home: Home, record: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return the cells of a job's attempts: number, when each began, where, how it ended, and after how long."""
+    labels = labels_of(home)
+    return [_attempt(attempt, labels) for attempt in record["attempts"]]
+
+
+def _attempt(attempt: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[str, ...]:
     ended = attempt["ended"]
     span_s = None if ended is None else max(0.0, ended - attempt["claimed"] - attempt["paused"])
     pauses = f"pauses of {format_seconds(attempt['paused'])}" if attempt["paused"] else ""

@@ -9,11 +9,18 @@ from launcher.cli.jobs import HELP, only_job
 from launcher.cli.option_types import json_option
 from launcher.cli.output import json_text
 from launcher.errors import UsageError, counted
-from launcher.gpu.snapshot import labels_of
 from launcher.screens.chart import number, sparkline
 from launcher.screens.format import columns, command_text, harmless, named, zone
-from launcher.screens.job_details import _text, attempt_cells, event_cells, facts_of, record_of
-from launcher.states import OPEN, State
+from launcher.screens.job_details import (
+    _text,
+    attempt_cells,
+    event_cells,
+    facts_of,
+    needed_cells,
+    needy_text,
+    record_of,
+)
+from launcher.states import OPEN
 from launcher.store.client import open_queue
 from launcher.store.rows import JobRow
 from launcher.system.files import last_lines
@@ -66,7 +73,7 @@ def command(job: str, as_json: bool, runs: bool) -> None:
     _say_before("needs", needs)
     _say_before("starts after the end of", awaited)
     _say_behind(row, needy, awaiting)
-    _say_attempts(home, row, record["attempts"])
+    _say_attempts(home, row, record)
     _say_progress(home, row, record["progress"])
     events = event_cells(record["events"])
     click.echo(f"\nevents, in local time ({zone(row.submitted)})")
@@ -85,9 +92,7 @@ def _say_before(title: str, needs: list[JobRow]) -> None:
     if not needs:
         return
     click.echo(f"\n{title}")
-    ordered = sorted(needs, key=lambda need: (need.state is State.DONE, need.id))[:NEEDS]
-    rows = [(f"  {need.id}", need.state, harmless(need.name)) for need in ordered]
-    click.echo("\n".join(columns(rows)))
+    click.echo("\n".join(columns(needed_cells(needs, NEEDS))))
     if len(needs) > NEEDS:
         click.echo(f"  and {len(needs) - NEEDS:,} more")
 
@@ -97,8 +102,7 @@ def _say_behind(row: JobRow, needy: list[JobRow], awaiting: list[JobRow]) -> Non
     if row.state not in OPEN:
         return
     if needy:
-        verb = "needs" if len(needy) == 1 else "need"
-        click.echo(f"\n{counted(len(needy), 'open job')} {verb} it: {named(needy)}")
+        click.echo(f"\n{needy_text(needy)}")
     if awaiting:
         verb = "starts" if len(awaiting) == 1 else "start"
         text = f"{counted(len(awaiting), 'open job')} {verb} after its end, done or not"
@@ -122,12 +126,10 @@ def _say_progress(home: Home, row: JobRow, progress: dict[str, Any] | None) -> N
         click.echo(f"  and {counted(len(rows) - CURVES, 'more number')}: launcher top draws each")
 
 
-def _say_attempts(home: Home, row: JobRow, attempts: list[dict[str, Any]]) -> None:
-    labels = labels_of(home)
+def _say_attempts(home: Home, row: JobRow, record: dict[str, Any]) -> None:
     click.echo("\nattempts")
-    click.echo(
-        "\n".join(columns([attempt_cells(attempt, labels) for attempt in attempts])) or "  none yet"
-    )
+    click.echo("\n".join(columns(attempt_cells(home, record))) or "  none yet")
+    attempts = record["attempts"]
     if not attempts or (attempts[-1]["outcome"] or {}).get("ending") not in {
         "failed",
         "lost",

@@ -3,14 +3,20 @@
 import time
 from collections.abc import Callable, Sequence
 
-from launcher.errors import counted
-from launcher.gpu.snapshot import labels_of
 from launcher.screens.chart import chart, number
 from launcher.screens.dashboard.key_bindings import JOB_HINTS, LOG_HINTS, METRICS_HINTS
 from launcher.screens.dashboard.log_page import LogPage
 from launcher.screens.dashboard.page import Drawn, Later, Window
-from launcher.screens.format import GLYPHS, harmless, named, zone
-from launcher.screens.job_details import attempt_cells, event_cells, facts_of, record_of
+from launcher.screens.format import GLYPHS, harmless, zone
+from launcher.screens.job_details import (
+    attempt_cells,
+    event_cells,
+    facts_of,
+    needed_cells,
+    needy_text,
+    record_of,
+    result_cells,
+)
 from launcher.screens.queue_view import TONES
 from launcher.screens.text_table import Column, Line, Span, Tone, line, table
 from launcher.states import OPEN, State
@@ -162,22 +168,18 @@ class JobPage:
                 Span(f"  job {row.id} of {harmless(row.run)}, {row.state}"),
             )
         )
-        labels = labels_of(self._home)
-        wanted = "needs" if len(needy) == 1 else "need"
-        dependants = f"{counted(len(needy), 'open job')} {wanted} it: {named(needy)}"
-        results = (record["result"] or {}).items()
         read = self._store.read
         self._sections = [
             (row.state, [("  " + (record["note"] or "no reason is known"),)]),
             ("needs", _listed(read.needed_by(row.id))),
             ("starts after the end of", _listed(read.awaited_by(row.id))),
-            ("needed by", [(f"  {dependants}",)] if needy else []),
-            ("attempts", [attempt_cells(attempt, labels) for attempt in record["attempts"]]),
+            ("needed by", [(f"  {needy_text(needy)}",)] if needy else []),
+            ("attempts", attempt_cells(self._home, record)),
             (
                 f"{EVENTS}, the newest first, in local time ({zone(row.submitted)})",
                 event_cells(record["events"])[::-1],
             ),
-            ("result", [(f"  {harmless(str(key))}", _plain(value)) for key, value in results]),
+            ("result", [(f"  {name}", text) for name, text in result_cells(record)]),
             ("what it does", [(f"  {key}", value) for key, value in facts_of(record, row)]),
         ]
 
@@ -246,11 +248,5 @@ class JobPage:
 
 def _listed(needs: Sequence[JobRow]) -> list[tuple[str, ...]]:
     """Return a row for each of the jobs that come before another, those that are not done first."""
-    ordered = sorted(needs, key=lambda need: (need.state is State.DONE, need.id))
-    rows = [(f"  {need.id}", need.state, harmless(need.name)) for need in ordered[:NEEDS]]
     more = len(needs) - NEEDS
-    return [*rows, *([(f"  and {more:,} more",)] if more > 0 else [])]
-
-
-def _plain(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else harmless(str(value))
+    return [*needed_cells(needs, NEEDS), *([(f"  and {more:,} more",)] if more > 0 else [])]

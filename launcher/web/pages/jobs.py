@@ -1,10 +1,15 @@
 """All jobs, page by page; and one of them: why it is as it is, what happened to it, and what may be done to it."""
 
 from launcher.errors import counted
-from launcher.gpu.snapshot import labels_of
 from launcher.screens.dashboard.job_page import NEEDS
 from launcher.screens.format import ORDER, harmless, named
-from launcher.screens.job_details import attempt_cells, event_cells, facts_of, record_of
+from launcher.screens.job_details import (
+    attempt_cells,
+    event_cells,
+    facts_of,
+    record_of,
+    result_cells,
+)
 from launcher.screens.job_lines import lines_of, newest_of
 from launcher.states import OPEN, ReasonCode, State
 from launcher.store.listings import JobFilter, Listing
@@ -61,7 +66,6 @@ def fill_job(view: View, address: Address) -> Content:
     needy = store.read.dependants_of([row.id]) if row.state in OPEN else []
     record = record_of(view.home, store, row, needy)
     attempt = view.home.attempt(row.id, row.attempts)
-    labels, result = labels_of(view.home), record["result"]
     state = row.state if row.paused is None else ReasonCode.PAUSED
     # what its owner has written stands above
     facts = facts_of({**record, "tags": [], "owner_note": None}, row)
@@ -75,12 +79,10 @@ def fill_job(view: View, address: Address) -> Content:
             "step": newest_of(view.home, row).step,
             "buttons": [] if view.read_only else buttons_of(row, store),
             "facts": [(name.strip(), text) for name, text in facts],
-            "attempts": [attempt_cells(each, labels) for each in record["attempts"]][::-1],
+            "attempts": attempt_cells(view.home, record)[::-1],
             "events": event_cells(record["events"])[::-1][:EVENTS],
             "events_left": max(0, len(record["events"]) - EVENTS),
-            "results": [(name, _plain(value)) for name, value in result.items()]
-            if isinstance(result, dict)
-            else [],
+            "results": result_cells(record),
             "needs": store.read.first_needed_by(row.id, NEEDS),
             "needs_left": max(0, len(record["needs"]) - NEEDS),
             "needy": f"{counted(len(needy), 'open job')}: {named(needy)}" if needy else "",
@@ -89,7 +91,3 @@ def fill_job(view: View, address: Address) -> Content:
         },
         files=(attempt.log, attempt.progress),
     )
-
-
-def _plain(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else harmless(str(value))
