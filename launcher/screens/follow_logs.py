@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
@@ -176,11 +177,7 @@ def print_log(log: Path, lines: int | None, *, raw: bool) -> bool:
     Raises:
         UsageError: there is no such file.
     """
-    try:
-        file = log.open("rb")
-    except FileNotFoundError:
-        raise no_log(log) from None
-    with file, closing(Output(raw=raw)) as output:
+    with opened(log) as file, closing(Output(raw=raw)) as output:
         if lines is not None:
             file.seek(tail_offset(file, lines))
         end = b"\n"
@@ -188,6 +185,18 @@ def print_log(log: Path, lines: int | None, *, raw: bool) -> bool:
             output.write(chunk)
             end = chunk[-1:]
     return end == b"\n"
+
+
+def opened(log: Path) -> BinaryIO:
+    """Open a log.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    try:
+        return log.open("rb")
+    except FileNotFoundError:
+        raise no_log(log) from None
 
 
 def no_log(log: Path) -> UsageError:

@@ -4,7 +4,6 @@ What pilots and engines print is made harmless to a terminal. Those on nodes sta
 backend waits for.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -206,18 +205,12 @@ def seen_gpus(folder: PilotFolder) -> Seen:
 def _news(path: Path) -> Iterator[News]:
     """Give a pilot's first and last news."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with path.open("rb") as file:
+            begin = file.read(FIRST_BYTES)
+            file.seek(max(len(begin), file.seek(0, 2) - LAST_BYTES))
+            end = file.read(LAST_BYTES)
     except OSError:
         return
-    try:
-        size = os.fstat(descriptor).st_size
-        begin = os.pread(descriptor, FIRST_BYTES, 0)
-        rest = max(len(begin), size - LAST_BYTES)
-        end = os.pread(descriptor, LAST_BYTES, rest) if size > len(begin) else b""
-    except OSError:
-        return
-    finally:
-        os.close(descriptor)
     for told in (begin + end).split(b"\n"):  # where the two meet a line may be cut: it is no news
         news = read_news(told) if told else None
         if news is not None:

@@ -13,7 +13,7 @@ from launcher.screens.follow_logs import (
     Followers,
     attempt_of,
     header,
-    no_log,
+    opened,
     print_log,
 )
 from launcher.screens.format import harmless, named
@@ -131,14 +131,11 @@ def _which(attempt: int | None) -> str:
 
 
 def _record(row: JobRow, number: int, log: Path, lines: int | None) -> dict[str, object]:
-    try:
-        with log.open("rb") as file:
-            size = file.seek(0, 2)
-            start = tail_offset(file, lines) if lines else max(0, size - MOST_BYTES)
-            file.seek(start)
-            text = file.read(size - start).decode(errors="replace")
-    except FileNotFoundError:
-        raise no_log(log) from None
+    with opened(log) as file:
+        size = file.seek(0, 2)
+        start = tail_offset(file, lines) if lines else max(0, size - MOST_BYTES)
+        file.seek(start)
+        text = file.read(size - start).decode(errors="replace")
     return {
         "job": row.id,
         "name": row.name,

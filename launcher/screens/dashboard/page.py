@@ -78,14 +78,13 @@ class Prompt:
                 self._write(self.text[:-1])
             case "ctrl+u":
                 self._write("")
-            case _ if character and character.isprintable():
-                self._write(self.text + character)
+            case _ if character:
+                self._add(character)
         return True
 
     def paste(self, text: str) -> None:
         """Take in the first line of what was pasted."""
-        first = next(iter(text.splitlines()), "")
-        self._write(self.text + "".join(char for char in first if char.isprintable()))
+        self._add(next(iter(text.splitlines()), ""))
 
     def draw(self, width: int) -> Line:
         """Return the line."""
@@ -97,6 +96,9 @@ class Prompt:
             Span(tail, Tone.DIM),
         )
         return Line(spans).cut(width)
+
+    def _add(self, text: str) -> None:
+        self._write(self.text + "".join(filter(str.isprintable, text)))
 
     def _write(self, text: str) -> None:
         self.text = text[: self.longest]
