@@ -10,7 +10,7 @@ from pathlib import Path
 
 from launcher.backends.pilots_file import ELSEWHERE, Pilots, seen_pilots
 from launcher.gpu.monitor import Lookout
-from launcher.gpu.snapshot import seen_gpus
+from launcher.gpu.snapshot import GpuSnapshot, seen_gpus
 from launcher.scheduler.chosen_policy import chosen_discipline, note_of
 from launcher.scheduler.policy.model import forecast_of_running
 from launcher.scheduler.waiting_line import screen_order
@@ -240,41 +240,28 @@ class Queue:
     def _gauges(
         self, claims: Sequence[Claim], pilots: Pilots, now: float
     ) -> tuple[tuple[Gauge, ...], tuple[str, ...]]:
-        gauges, warnings = self._gauges_here([claim for claim in claims if not claim.pilot], now)
-        elsewhere: Sequence[Gauge] = ()
-        if any(pilot.gpus for pilot in pilots.pilots):
-            elsewhere = pilot_gauges(self.home, pilots, claims)
-        for gauge in elsewhere:
-            if gauge.gpu.utilisation is not None:
-                self._busy[gauge.gpu.uuid].append(gauge.gpu.utilisation)
-        return (*gauges, *elsewhere), warnings
-
-    def _gauges_here(
-        self, claims: Sequence[Claim], now: float
-    ) -> tuple[tuple[Gauge, ...], tuple[str, ...]]:
         look = seen_gpus(self.home)
-        warnings = [
-            each
-            for each in (network_warning(self.home.folder, mounts()), note_of(self.home))
-            if each
-        ]
-        fresh = look is not None and abs(now - look.at) <= FRESH_S  # the clock may be set back
-        if look is not None and fresh and look.trouble:
-            warnings.append(look.trouble)
-        if look is not None and fresh and look.gpus:
+        is_fresh = look is not None and abs(now - look.at) <= FRESH_S  # the clock may be set back
+        fault = look.trouble if look is not None and is_fresh else ""
+        warnings = (network_warning(self.home.folder, mounts()), note_of(self.home), fault)
+        gpus: Sequence[GpuSnapshot] = ()
+        if look is not None and is_fresh and look.gpus:
             gpus = look.gpus
         elif self._lookout is not None:
             self._lookout.ask()
             sight = self._lookout.sight()
             before = () if look is None or scheduler_pid(self.home) is None else look.gpus
             age_s = now - look.at if look is not None else 0.0
-            gpus = () if sight is None else tuple(recalled(sight.gpus, before, age_s))
-        else:
-            return (), tuple(map(harmless, warnings))
-        for gpu in gpus:
-            if gpu.utilisation is not None:
-                self._busy[gpu.uuid].append(gpu.utilisation)
-        return tuple(gauges_of(gpus, claims, self.home)), tuple(map(harmless, warnings))
+            gpus = () if sight is None else recalled(sight.gpus, before, age_s)
+        here = [claim for claim in claims if not claim.pilot]
+        gauges = (
+            *(gauges_of(gpus, here, self.home) if gpus else ()),
+            *pilot_gauges(self.home, pilots, claims),
+        )
+        for gauge in gauges:
+            if gauge.gpu.utilisation is not None:
+                self._busy[gauge.gpu.uuid].append(gauge.gpu.utilisation)
+        return gauges, tuple(map(harmless, filter(None, warnings)))
 
 
 def scheduler_of(home: Home) -> Scheduler:
