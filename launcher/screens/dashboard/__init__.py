@@ -1,4 +1,4 @@
-"""The whole screen that `launcher top` shows; only `app` and `canvas` know Textual.
+"""The whole screen that `launcher top` shows; only `app` knows Textual.
 
 Start reading at `app.Top`.
 """
