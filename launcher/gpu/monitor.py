@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from launcher.errors import MachineError
 from launcher.gpu.snapshot import GpuSnapshot
@@ -30,6 +31,9 @@ class Sight:
     at: float  # when the look began, by the lookout's clock
     took_s: float = 0.0
     idle: Mapping[str, float] = field(default_factory=dict)  # UUID → s since a stranger used it
+
+
+NO_SIGHT = Sight(gpus=(), at=-inf)  # before the first look
 
 
 class Lookout:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from launcher.gpu.monitor import Ours, Sight
+from launcher.gpu.monitor import NO_SIGHT, Ours, Sight
 from launcher.gpu.reservations import Reservation
 from launcher.gpu.snapshot import ALONE, JOBS, MEMORY, GpuSnapshot, core_resource, resource
 from launcher.job import Resources
@@ -372,13 +372,13 @@ class Ledger:
         self.taken = Taken(
             lambda claim: read_report(home.attempt(claim.job, claim.number)), ReportedEnds(home)
         )
-        self._seen: Sight | None = None
+        self._seen = NO_SIGHT
         self._alone: dict[int, int] = {}
         self.shared = SharedTime(home)
         self._named = False  # the driver knows our processes: what it does not list is not there
 
     def enter(
-        self, sight: Sight | None, claims: Iterable[Claim], alone: Mapping[int, int] | None = None
+        self, sight: Sight, claims: Iterable[Claim], alone: Mapping[int, int] | None = None
     ) -> bool:
         """Record what the running attempts take now; return whether there was a new look.
 
@@ -387,7 +387,7 @@ class Ledger:
             claims: the attempts that run.
             alone: pid → job of programs whose supervisors are dead.
         """
-        if sight is None or (self._seen is not None and sight.at == self._seen.at):
+        if sight.at == self._seen.at:
             return False
         running = {claim.job: claim for claim in claims if claim.gpus}
         self.know(claims, alone)
@@ -446,7 +446,7 @@ class Ledger:
             claims: the attempts.
             mask: of the cores that they may be given.
         """
-        totals = {gpu.uuid: gpu.total for gpu in (self._seen.gpus if self._seen else ())}
+        totals = {gpu.uuid: gpu.total for gpu in self._seen.gpus}
         reservations = []
         for claim in claims:
             reservations += reservations_of(

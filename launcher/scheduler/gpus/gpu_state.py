@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from launcher.accounts import HALF_LIFE_S, NO_USE, Use, Wish, decayed_span
-from launcher.gpu.monitor import Lookout, Ours, Sight
+from launcher.gpu.monitor import NO_SIGHT, Lookout, Ours, Sight
 from launcher.gpu.reservation_files import NONE, ReservationWatch, reservations_folder
 from launcher.gpu.reservations import Reservation, ReservationBoard, whole
 from launcher.gpu.snapshot import MEMORY, ForeignReservation, GpusFile, GpuSnapshot, core_resource
@@ -58,7 +58,7 @@ class ReservationExchange:
         meter: Meter,
         watch: ReservationWatch,
         cores: int,
-        sight: Callable[[], Sight | None],
+        sight: Callable[[], Sight],
     ) -> None:
         """Begin without having read or published anything.
 
@@ -97,14 +97,9 @@ class ReservationExchange:
     def read(self) -> None:
         """Read what other homes have reserved."""
         began = time.thread_time()  # while others have the core nothing is taken from our jobs
-        self._foreign = self._board.others(self._looked_at)
+        self._foreign = self._board.others(self._sight().at)
         self._foreign_took_s = time.thread_time() - began
         self._foreign_at = time.monotonic()
-
-    @property
-    def _looked_at(self) -> float | None:
-        sight = self._sight()
-        return sight.at if sight else None
 
     @property
     def watched(self) -> int:
@@ -143,8 +138,7 @@ class ReservationExchange:
     # --- what others are told
 
     def _count_use(self, claims: Collection[Claim]) -> None:
-        sight = self._sight()
-        self._board.use_is(self._meter(claims, sight.gpus if sight else ()))
+        self._board.use_is(self._meter(claims, self._sight().gpus))
 
     def waits_for(
         self, wish: Wish | None, job: int = 0, present: Container[int] = frozenset()
@@ -203,9 +197,9 @@ class ReservationExchange:
         published = self._board.publish(reservations, {decision.job for decision in starts})
         self._published = []  # once this is settled, something else is published
         earlier = (
-            self._board.earlier(self._looked_at)
+            self._board.earlier(self._sight().at)
             if published
-            else self._board.others(self._looked_at)
+            else self._board.others(self._sight().at)
         )
         if whole(earlier) <= whole(machine.foreign):
             return decisions
@@ -377,7 +371,7 @@ class Accelerators:
         self._home, self._rules, self._absent = home, rules, absent
         self._lookout = Lookout(look, wake, ours=lambda: ours)
         self.ledger = Ledger(home, ours)
-        self._sight: Sight | None = None
+        self._sight = NO_SIGHT
         self._limits = SentLimits(home)
         self.exchange = ReservationExchange(
             board or ReservationBoard(folder, home.folder, quotas=of_this_process()),
@@ -394,10 +388,8 @@ class Accelerators:
     @property
     def seen(self) -> bool:
         """Whether the GPUs were looked at lately; while the driver hangs, that is known, too."""
-        if self._sight is None:
-            return False
         age_s = time.monotonic() - self._sight.at - self._sight.took_s
-        return self._lookout.overdue() or age_s < FRESH_S
+        return age_s < FRESH_S or (age_s < inf and self._lookout.overdue())
 
     @property
     def unseen(self) -> str:
@@ -407,7 +399,7 @@ class Accelerators:
 
     def seen_since(self, at: float) -> bool:
         """Tell whether they were looked at after a time (monotonic)."""
-        return self._sight is not None and self._sight.at > at
+        return self._sight.at > at
 
     def look(
         self, claims: Collection[Claim], alone: Mapping[int, int] = NOBODY, *, wanted: bool
@@ -422,8 +414,8 @@ class Accelerators:
         self.ledger.know(claims, alone)
         if not wanted or self._lookout.ask(news=self.exchange.news):
             self.exchange.news = False
-        self._sight = self._lookout.sight()
-        if not self.ledger.enter(self._sight, claims, alone) or self._sight is None:
+        self._sight = self._lookout.sight() or NO_SIGHT
+        if not self.ledger.enter(self._sight, claims, alone):
             return
         self._note_faults(self._sight.gpus)
         for job, reason in evacuated(claims, self._sight.gpus).items():
@@ -436,18 +428,18 @@ class Accelerators:
     def machine(self, claims: Collection[Claim]) -> dict[str, Any]:
         """Return what a `Machine` tells of GPUs, beside the attempts that run."""
         return {
-            "gpus": self.ledger.taken.gpus(claims, self._sight.gpus) if self._sight else (),
+            "gpus": self.ledger.taken.gpus(claims, self._sight.gpus),
             "rules": self._rules(),
             "absent": self._absent(),
             **self.exchange.others(claims),
-            "idle": self._sight.idle if self._sight else {},
+            "idle": self._sight.idle,
         }
 
     def measured(self, claim: Claim) -> Measured:
         """Return what was seen of an attempt that has ended."""
         if not claim.gpus:
             return NOT_MEASURED
-        seen = self.ledger.taken.measured(claim, self._sight.gpus if self._sight else ())
+        seen = self.ledger.taken.measured(claim, self._sight.gpus)
         shared = self.ledger.shared.of(claim)._asdict()
         return seen._replace(elapsed_s=self._elapsed_s(claim), **shared)
 
@@ -464,7 +456,7 @@ class Accelerators:
 
     def machines(self) -> list[str]:
         """Return the fingerprints of this machine's cards, as far as they are known."""
-        return [gpu.fingerprint for gpu in (self._sight.gpus if self._sight else ()) if gpu.total]
+        return [gpu.fingerprint for gpu in self._sight.gpus if gpu.total]
 
     def tell(self, claims: Collection[Claim]) -> None:
         """Publish our reservations to other users, and send workers their VRAM limits."""
@@ -484,4 +476,4 @@ class Accelerators:
         self._faults = faults
 
     def _show(self) -> None:
-        self._file.write(self._sight.gpus if self._sight else (), self.exchange.trouble)
+        self._file.write(self._sight.gpus, self.exchange.trouble)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.context import WorkerEnvironment
-from launcher.gpu.monitor import Ours, Sight
+from launcher.gpu.monitor import NO_SIGHT, Ours, Sight
 from launcher.gpu.reservations import Reservation
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import Resources
@@ -72,7 +72,7 @@ def test_what_the_driver_tells_of_our_processes_is_put_down(home: Home) -> None:
 def test_the_same_look_is_put_down_once(home: Home) -> None:
     sight = Sight(gpus=(a_card(),), at=1.0)
     ledger = Ledger(home, Ours())
-    assert not ledger.enter(None, [])
+    assert not ledger.enter(NO_SIGHT, [])
     assert ledger.enter(sight, [])
     assert not ledger.enter(sight, [])
     assert ledger.enter(replace(sight, at=2.0), [])
