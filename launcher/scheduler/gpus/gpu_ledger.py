@@ -377,20 +377,17 @@ class Ledger:
         self.shared = SharedTime(home)
         self._named = False  # the driver knows our processes: what it does not list is not there
 
-    def enter(
-        self, sight: Sight, claims: Iterable[Claim], alone: Mapping[int, int] | None = None
-    ) -> bool:
+    def enter(self, sight: Sight, claims: Iterable[Claim]) -> bool:
         """Record what the running attempts take now; return whether there was a new look.
 
         Args:
             sight: what was seen of the GPUs.
             claims: the attempts that run.
-            alone: pid → job of programs whose supervisors are dead.
         """
         if sight.at == self._seen.at:
             return False
         running = {claim.job: claim for claim in claims if claim.gpus}
-        self.know(claims, alone)
+        self.know(claims)
         self.shared.enter(sight, [*claims], self._ours.owner)
         by_driver, unknown = self._driver_usage(sight.gpus, running)
         self._seen = sight

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
-from types import MappingProxyType
 from typing import Any
 
 from launcher.accounts import HALF_LIFE_S, NO_USE, Use, Wish, decayed_span
@@ -328,7 +327,6 @@ def _rate_of(attempt: Claim | PastUse, totals: Mapping[str, int]) -> Use:
 
 
 FRESH_S = 3.0  # what was seen before is too old to decide by
-NOBODY: Mapping[int, int] = MappingProxyType({})
 UNSEEN = "the GPUs are being looked at"
 
 logger = logging.getLogger(__name__)
@@ -401,9 +399,7 @@ class Accelerators:
         """Tell whether they were looked at after a time (monotonic)."""
         return self._sight.at > at
 
-    def look(
-        self, claims: Collection[Claim], alone: Mapping[int, int] = NOBODY, *, wanted: bool
-    ) -> None:
+    def look(self, claims: Collection[Claim], alone: Mapping[int, int], *, wanted: bool) -> None:
         """Have the GPUs looked at where that is wanted, and take in what the newest look saw.
 
         Args:
@@ -415,7 +411,7 @@ class Accelerators:
         if not wanted or self._lookout.ask(news=self.exchange.news):
             self.exchange.news = False
         self._sight = self._lookout.sight() or NO_SIGHT
-        if not self.ledger.enter(self._sight, claims, alone):
+        if not self.ledger.enter(self._sight, claims):
             return
         self._note_faults(self._sight.gpus)
         for job, reason in evacuated(claims, self._sight.gpus).items():
