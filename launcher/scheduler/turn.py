@@ -1,7 +1,8 @@
 """What one turn of the scheduler takes and leaves: what people ask for, and when to look again."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from launcher.scheduler.policy.disciplines import OURS, Discipline
 from launcher.states import Reason
@@ -26,14 +27,13 @@ class TurnResult:
         self.look_again_s = min(self.look_again_s, max(0.0, span_s))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Requests:
+class Requests(NamedTuple):
     """What people ask of the scheduler."""
 
     gone: bool = False  # the home was deleted, or its database is damaged
     stop: bool = False  # start nothing more
     stop_now: bool = False  # and end what runs
-    wishes: Mapping[int, str] = field(default_factory=dict)  # job → what its owner wants of it
+    wishes: Mapping[int, str] = {}  # job → what its owner wants of it
     paused: frozenset[int] = frozenset()  # jobs whose programs stand still
-    limits: Mapping[str, int] = field(default_factory=dict)  # group → jobs at once
+    limits: Mapping[str, int] = {}  # group → jobs at once
     discipline: Discipline = OURS  # the policy that the queue's owner chose

@@ -436,8 +436,9 @@ class Accelerators:
         if not claim.gpus:
             return NOT_MEASURED
         seen = self.ledger.taken.measured(claim, self._sight.gpus)
-        shared = self.ledger.shared.of(claim)._asdict()
-        return seen._replace(elapsed_s=self._elapsed_s(claim), **shared)
+        return self.ledger.shared.of(claim)._replace(
+            peak=seen.peak, machine=seen.machine, elapsed_s=self._elapsed_s(claim)
+        )
 
     def others_usage(self, claim: Claim) -> dict[str, int]:
         """Return by UUID the most that all others had on an attempt's GPUs lately, if it was seen."""

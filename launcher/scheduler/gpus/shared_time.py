@@ -6,11 +6,11 @@ Nothing of it needs to survive the scheduler: what an attempt taught is stored w
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from statistics import median
-from typing import NamedTuple
 
 from launcher.gpu.monitor import Sight
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.store.rows import Claim
+from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.paths import Home
 from launcher.workers.progress.steps import Step, latest
 
@@ -61,14 +61,6 @@ class _Account:
     idle_s: float = 0.0  # those of the newest look, if nothing was used: they count at the next one
 
 
-class Sharing(NamedTuple):
-    """What is known of an attempt; None: it was not measured."""
-
-    shared_s: float | None = None
-    slowdown: float | None = None  # beside one other
-    sm: float | None = None
-
-
 class SharedTime:
     """Keeps the account of each running attempt, from look to look."""
 
@@ -111,12 +103,12 @@ class SharedTime:
             accounts[key] = account
         self._accounts, self._looked = accounts, True
 
-    def of(self, claim: Claim) -> Sharing:
-        """Return what was seen of an attempt."""
+    def of(self, claim: Claim) -> Measured:
+        """Return how an attempt shared its GPUs, as far as that was seen."""
         account = self._accounts.get((claim.job, claim.number))
         if account is None:
-            return Sharing()
-        return Sharing(
+            return NOT_MEASURED
+        return Measured(
             shared_s=account.shared_s if account.whole else None,
             slowdown=_slowdown(account),
             sm=account.use_s / account.used_s if account.used_s >= LEAST_USE_S else None,

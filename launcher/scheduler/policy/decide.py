@@ -153,7 +153,10 @@ class Policy:
         self, request: Waiting, needs: Sequence[Need], cpus: int, lacks: Lack, now: float
     ) -> Wait:
         """Return why a job waits that does not fit; keep a place for it where it is due."""
-        due = request.insists or self._is_due(request, now)
+        overdue = self._keeps is Keeps.OVERDUE and request.patient_until <= now
+        due = request.insists or (
+            (overdue or self._keeps is Keeps.FIRST) and not request.kept_elsewhere
+        )
         if due or (self.inventory.explain and not self._hinted):
             place = reserve(self.inventory, request, needs, cpus, now)
             self._hinted = True
@@ -178,12 +181,6 @@ class Policy:
                     return replace(_wait(request, lacks), for_others=True, behind_ours=behind_ours)
         kept = self._reservation
         return replace(_wait(request, lacks), kept_until=None if kept is None else kept.at[0])
-
-    def _is_due(self, request: Waiting, now: float) -> bool:
-        """Tell whether a place is kept for a job that does not fit."""
-        if self._keeps is Keeps.NOBODY or request.kept_elsewhere:
-            return False
-        return self._keeps is Keeps.FIRST or request.patient_until <= now
 
     def _start(
         self, request: Waiting, need: Need | None, places: Sequence[Card], cpus: int, now: float

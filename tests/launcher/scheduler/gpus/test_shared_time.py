@@ -8,8 +8,9 @@ import pytest
 
 from launcher.gpu.monitor import Sight
 from launcher.gpu.snapshot import GpuProcess
-from launcher.scheduler.gpus.shared_time import GAP_S, SharedTime, Sharing, slowdown_by_duration
+from launcher.scheduler.gpus.shared_time import GAP_S, SharedTime, slowdown_by_duration
 from launcher.store.rows import Claim
+from launcher.store.usage import Measured
 from launcher.system.paths import Home
 from tests.build import GIB, a_claim, a_gpu, a_spec
 
@@ -61,7 +62,7 @@ class Looks:
         claims = [a_job(pid) for pid in uses if pid != STRANGER]
         self.times.enter(Sight(gpus=(card,), at=self.now), claims, owner)
 
-    def of(self, job: int) -> Sharing:
+    def of(self, job: int) -> Measured:
         return self.times.of(a_job(job))
 
 
@@ -73,8 +74,8 @@ def looks(home: Home) -> Looks:
 def test_an_attempt_that_had_its_card_to_itself_shared_it_for_no_time(looks: Looks) -> None:
     for _ in range(6):
         looks.look({1: 0.5})
-    assert looks.of(1) == Sharing(shared_s=0.0, slowdown=None, sm=0.5)
-    assert looks.of(2) == Sharing()
+    assert looks.of(1) == Measured(shared_s=0.0, slowdown=None, sm=0.5)
+    assert looks.of(2) == Measured()
 
 
 def test_the_steps_alone_and_beside_another_say_how_much_slower_it_was(looks: Looks) -> None:
@@ -178,7 +179,7 @@ def test_of_an_attempt_that_was_adopted_it_is_unknown_how_long_it_shared(home: H
 def test_a_gap_between_looks_teaches_nothing(looks: Looks) -> None:
     looks.look({1: 0.5})
     looks.look({1: 0.5}, seconds=GAP_S + 1)
-    assert looks.of(1) == Sharing()
+    assert looks.of(1) == Measured()
 
 
 @pytest.mark.parametrize(
