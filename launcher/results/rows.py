@@ -249,6 +249,11 @@ def read_model(model: str) -> ModelId | None:
 _TELLING = frozenset({Role.TEST, Role.FOLDER})  # of which a table of results tells
 
 
+def kinds_of(jobs: Iterable[JobRow]) -> Mapping[str, Kind]:
+    """Return the kinds of jobs by name, those that are installed."""
+    return find_kinds(sorted({job.kind for job in jobs})).kinds
+
+
 def results_of(jobs: Sequence[JobRow], models: Models | None = None) -> RunResults:
     """Return the results of a run's tests and folders, each laboratory telling its own.
 
@@ -266,8 +271,7 @@ def results_of(jobs: Sequence[JobRow], models: Models | None = None) -> RunResul
     if not any(MODEL in row for row in rows):
         return RunResults(rows=rows, columns=PLACE)
     if models is None:
-        kinds = find_kinds(sorted({job.kind for job in jobs})).kinds
-        models = Models([job.plain_spec for job in jobs], kinds)
+        models = Models([job.plain_spec for job in jobs], kinds_of(jobs))
     taken = {name for row in rows for name in row}
     used = {*taken, *models.parts}
     swept = {name: _free(name, used) for name in models.swept}
@@ -428,20 +432,32 @@ def results_by_job(
     return results
 
 
+Returned = tuple[Spec, Measured]  # a job that is done, and the numbers that it returned
+
+
+def returned_by(
+    home: Home, store: Store, jobs: Sequence[JobRow], kinds: Mapping[str, Kind]
+) -> list[Returned]:
+    """Return what jobs returned; arguments as of `results_by_job`, and the kinds of the jobs by name."""
+    results = results_by_job(home, store, jobs)
+    return [
+        (job.plain_spec, measured(job.plain_spec, results[job.id], kinds))
+        for job in jobs
+        if job.id in results
+    ]
+
+
 def returned_rows(
-    results: Iterable[tuple[Spec, Mapping[str, Json]]],
-    kinds: Mapping[str, Kind],
-    among: Sequence[Spec] = (),
+    returned: Iterable[Returned], kinds: Mapping[str, Kind], among: Sequence[Spec] = ()
 ) -> RunResults:
     """Return a row for each job with the numbers that it returned, and the settings in which they differ.
 
     Args:
-        results: of jobs of a run: their specs and what they returned.
+        returned: by jobs of a run.
         kinds: of the jobs, by name, those that are installed.
         among: jobs of other runs; settings in which the run differs from them are columns, too.
     """
-    pairs = [(spec, measured(spec, result, kinds)) for spec, result in results]
-    pairs = [(spec, numbers) for spec, numbers in pairs if numbers.metrics]
+    pairs = [(spec, numbers) for spec, numbers in returned if numbers.metrics]
     specs = [spec for spec, _ in pairs]
     models, by_kind = Models(specs, kinds), swept([*specs, *among], kinds)
     names = dict.fromkeys(name for those in by_kind.values() for name in those if name != SEED)

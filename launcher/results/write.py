@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from launcher.errors import Error, MachineError
 from launcher.job import CPU
 from launcher.kind_interface import HasEpochs, Kind
-from launcher.kinds import find_kinds
 from launcher.results.database import (
     PARTS,
     PLAIN,
@@ -37,6 +36,7 @@ from launcher.results.rows import (
     SEED,
     JobsOfRows,
     Models,
+    kinds_of,
     laboratory_function,
     measured,
     results_by_job,
@@ -249,7 +249,7 @@ def write_run(path: Path, home: Home, store: Store, jobs: Sequence[JobRow]) -> i
         MachineError: it cannot be written, or packages are not installed that it or a laboratory needs.
     """
     wrap = _sqlite_utils()
-    kinds = find_kinds(sorted({job.kind for job in jobs})).kinds
+    kinds = kinds_of(jobs)
     models = Models([job.plain_spec for job in jobs], kinds)
     results = results_of(jobs, models)  # before the file is locked: it may take minutes
     with writing(path) as connection:

@@ -105,34 +105,32 @@ def usage_of(lessons: Sequence[Lesson], here: Collection[str], *, exact: bool) -
     """
     same_card = [lesson for lesson in lessons if lesson.alike(here, card_of)]
     same = [lesson for lesson in same_card if lesson.alike(here, str)]
-    measured, elsewhere = same, ""
-    if not any(lesson.peak is not None for lesson in same):
-        by_card = any(lesson.peak is not None for lesson in same_card)
-        measured = same_card if by_card else [*lessons]
-        other = next((lesson.machine for lesson in measured if lesson.peak is not None), "")
-        if other:
-            elsewhere = (
-                f"under another driver ({driver_of(other)})"
-                if by_card
-                else f"on another GPU ({model_of(other)})"
-            )
-    timed = same_card if any(lesson.seconds is not None for lesson in same_card) else [*lessons]
+    measured = next((those for those in (same, same_card) if _told(those, "peak")), lessons)
+    other = next((lesson.machine for lesson in measured if lesson.peak is not None), "")
+    elsewhere = ""
+    if other and measured is not same:
+        elsewhere = (
+            f"under another driver ({driver_of(other)})"
+            if measured is same_card
+            else f"on another GPU ({model_of(other)})"
+        )
+    timed = same_card if _told(same_card, "seconds") else lessons
     runs = [Run(lesson.peak, lesson.numbers) for lesson in measured if lesson.peak is not None]
-    slowdowns = [lesson.slowdown for lesson in same_card if lesson.slowdown is not None]
-    if not slowdowns:
-        slowdowns = [lesson.slowdown for lesson in lessons if lesson.slowdown is not None]
-    uses = [lesson.sm for lesson in same_card if lesson.sm is not None]
+    slowdowns = _told(same_card, "slowdown") or _told(lessons, "slowdown")
     return Usage(
-        seconds=tuple(lesson.seconds for lesson in timed if lesson.seconds is not None),
-        alone=tuple(
-            lesson.seconds for lesson in timed if lesson.alone and lesson.seconds is not None
-        ),
+        seconds=tuple(_told(timed, "seconds")),
+        alone=tuple(_told([lesson for lesson in timed if lesson.alone], "seconds")),
         peaks=tuple(run.peak for run in runs[:NEWEST]),
-        sm=_mean(uses[:NEWEST]),
+        sm=_mean(_told(same_card, "sm")[:NEWEST]),
         slowdown=_mean(slowdowns[:NEWEST]),
         elsewhere=elsewhere,
         runs=() if exact else tuple(reversed(runs)),
     )
+
+
+def _told(lessons: Iterable[Lesson], name: str) -> list[Any]:
+    """Return what lessons say of one thing, where they do."""
+    return [told for lesson in lessons if (told := getattr(lesson, name)) is not None]
 
 
 # --- what a row can hold: a database may have been edited, or be damaged

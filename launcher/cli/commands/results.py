@@ -1,6 +1,6 @@
 """`launcher results`: what came out of a run, as a table or as a database; `launcher query`: a question to one in SQL."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,23 +35,22 @@ from launcher.cli.result_tables import (
     shown_columns,
 )
 from launcher.errors import UsageError, counted
-from launcher.job import Spec
-from launcher.kinds import find_kinds
+from launcher.kind_interface import Kind
 from launcher.results.ask import ask
 from launcher.results.database import Cell
 from launcher.results.over import COUNT, in_step, over
 from launcher.results.rows import (
+    Returned,
+    kinds_of,
     lower_is_better,
-    measured,
-    results_by_job,
     results_of,
+    returned_by,
     returned_rows,
     shown_settings,
 )
 from launcher.results.table import (
     DESCENDING,
     PLACE,
-    Measured,
     Pivot,
     RunResults,
     best,
@@ -66,10 +65,7 @@ from launcher.store.client import newest_run, open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.selection import RUN_PREFIX
-from launcher.system.files import Json
-from launcher.system.paths import Home
 
-Returned = tuple[Spec, Mapping[str, Json]]  # a job, and what it returned
 TEST_HEADER = (*(title or "verdict" for title in HEADER), "sources")
 LIMIT_S = 60.0
 _LOW, _HIGH = ":low", ":high"
@@ -169,26 +165,26 @@ def command(
             written = write_run(database, home, store, jobs)
             click.echo(f"{database}: {counted(written, 'new or changed row')}", err=True)
             return
-        results = results_of(jobs)
+        results, kinds = results_of(jobs), kinds_of(jobs)
         wanted = metric is not None or chooses or not results.rows
-        returned = _returned(home, store, jobs) if wanted else []
-    name = jobs[0].run
+        returned = returned_by(home, store, jobs, kinds) if wanted else []
+    name, numbers = jobs[0].run, [numbers for _, numbers in returned]
     if chooses:
-        results = _chosen(_sole(results, returned), choice, jobs)
+        results = _chosen(_sole(results, returned, kinds), choice, kinds.values())
+        numbers = []
     if metric is not None:
-        numbers = [] if chooses else _measured(returned)
         told = of_rows(results.rows, results.columns)
         write(_metric(pivot(metric, told, numbers, everything=everything), name, shape), shape)
     elif chooses:
         write(_rows_chosen(results, choice, name, shape), shape)
-    elif (form or as_json) and (flat := _sole(results, returned)).rows and not results.rows:
+    elif (form or as_json) and (flat := _sole(results, returned, kinds)).rows and not results.rows:
         # who names a form wants data, and this is all there is
         write(_rows_chosen(flat, choice, name, shape), shape)
     elif results.rows or shape is Format.JSON:
         parts = [column for column in results.varying if column not in PLACE]
         write(all_rows(results.rows, name, everything=everything, parts=parts), shape)
     else:
-        returns = metric_names(_measured(returned))
+        returns = metric_names(numbers)
         hint = f"; --metric prints what its jobs returned: {', '.join(returns)}" if returns else ""
         click.echo(f"{NOTHING}{harmless(hint)}", err=True)
 
@@ -210,28 +206,17 @@ def _run_of(store: Store, run: str | None) -> list[JobRow]:
     return newest_run(store, run.removeprefix(RUN_PREFIX))
 
 
-def _returned(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[Returned]:
-    """Return the jobs that are done, with what they returned."""
-    results = results_by_job(home, store, jobs)
-    return [(job.plain_spec, results[job.id]) for job in jobs if job.id in results]
-
-
-def _measured(returned: Sequence[Returned]) -> list[Measured]:
-    """Return the numbers that jobs returned."""
-    kinds = find_kinds(sorted({spec.kind for spec, _ in returned})).kinds
-    return [measured(spec, result, kinds) for spec, result in returned]
-
-
-def _sole(results: RunResults, returned: Sequence[Returned]) -> RunResults:
+def _sole(
+    results: RunResults, returned: Sequence[Returned], kinds: Mapping[str, Kind]
+) -> RunResults:
     """Return the rows of one sort: those of tests, else those of folders, else what jobs returned."""
     if not results.rows:
-        kinds = find_kinds(sorted({spec.kind for spec, _ in returned})).kinds
         return returned_rows(returned, kinds)
     tested = [row for row in results.rows if not is_plain(row)]
-    return RunResults(rows=tested or results.rows, columns=results.columns)
+    return results._replace(rows=tested or results.rows)
 
 
-def _chosen(results: RunResults, choice: Choice, jobs: Sequence[JobRow]) -> RunResults:
+def _chosen(results: RunResults, choice: Choice, kinds: Collection[Kind]) -> RunResults:
     """Return the rows that a person asks for, in that order.
 
     Raises:
@@ -239,7 +224,6 @@ def _chosen(results: RunResults, choice: Choice, jobs: Sequence[JobRow]) -> RunR
     """
     if not results.rows:
         raise UsageError("the run has no results yet; `launcher status` shows how far its jobs are")
-    kinds = find_kinds(sorted({job.kind for job in jobs})).kinds.values()
     if choice.over:
         joined = over(results, choice.over, shown_settings(kinds))
         _say_if_alone(results, joined, choice.over)

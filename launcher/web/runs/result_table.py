@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 from launcher.job import Spec
 from launcher.kind_interface import Kind
-from launcher.kinds import find_kinds
 from launcher.results.rows import (
     JOB,
     JobsOfRows,
     Models,
+    kinds_of,
     lower_is_better,
-    results_by_job,
     results_of,
+    returned_by,
     returned_rows,
 )
 from launcher.results.table import (
@@ -59,7 +59,7 @@ def compare(home: Home, store: Store, runs: Sequence[Sequence[JobRow]]) -> Compa
     Raises:
         MachineError: packages that a laboratory reads its results with are not installed.
     """
-    kinds = find_kinds(sorted({job.kind for jobs in runs for job in jobs})).kinds
+    kinds = kinds_of(job for jobs in runs for job in jobs)
     specs = [job.plain_spec for jobs in runs for job in jobs]
     rows: list[Row] = []
     columns: dict[str, None] = {RUN: None}
@@ -84,9 +84,8 @@ def _results_of(
     results = results_of(jobs, Models([job.plain_spec for job in jobs], kinds, among))
     if results.rows:
         return results
-    returned = results_by_job(home, store, jobs)
-    pairs = [(job.plain_spec, returned[job.id]) for job in jobs if job.id in returned]
-    return returned_rows(pairs, kinds, among) if pairs else results
+    returned = returned_by(home, store, jobs, kinds)
+    return returned_rows(returned, kinds, among) if returned else results
 
 
 def _job_of(jobs: JobsOfRows, row: Row) -> int | None:
