@@ -47,10 +47,9 @@ def command(read_only: bool, once: bool) -> int:
         if once:
             say(_picture(queue, looked))
             return 0
-        if not read_only and home.exists():
-            queue.look(waiting=0, sought="")
-            assert queue.store is not None
-            revive_if_dead(home, queue.store)
+        store = None if read_only else queue.current()
+        if store is not None:
+            revive_if_dead(home, store)
         # every other command must start at once, and Textual takes a quarter of a second to import
         top = importlib.import_module("launcher.screens.dashboard.app").Top
         app = top(queue, colour=coloured(sys.stderr), read_only=read_only)
