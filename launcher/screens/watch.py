@@ -5,6 +5,7 @@ import os
 import select
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from textwrap import wrap
@@ -221,15 +222,16 @@ def _draw(rows: Sequence[JobRow], queue: Queue, width: int, *, waits: bool) -> l
         waits: nothing has started for long; where nothing runs either, it is told why.
     """
     ours = {row.id for row in rows}
-    counts = {state: sum(row.state is state for row in rows) for state in State}
+    counts = Counter(row.state for row in rows)
     ended = sum(counts[state] for state in ENDED)
-    ours_runs = {harmless(row.run) for row in rows[:1]}
+    run = harmless(rows[0].run) if rows else ""
     screen = queue.look(waiting=WAITING if waits else 0, recent=0)
+    left_s = screen.runs_left.get(run)
     waiting = [job for job in screen.waiting if job.id in ours][:MOST_REASONS]
     screen = replace(
         screen,
-        active={harmless(rows[0].run): (ended, len(rows))} if rows else {},
-        runs_left={run: left for run, left in screen.runs_left.items() if run in ours_runs},
+        active={run: (ended, len(rows))} if rows else {},
+        runs_left={} if left_s is None else {run: left_s},
         left_s=None,  # that of the whole queue
         running=tuple(work for work in screen.running if work.line.id in ours),
         waiting=tuple(waiting),

@@ -82,12 +82,13 @@ def _farewell(controller: Controller) -> str:
     """Return what continues after the screen is left."""
     counts = {} if controller.screen is None else controller.screen.counts
     running, queued = counts.get(State.RUNNING, 0), counts.get(State.QUEUED, 0)
-    number, verb = (running, ("goes", "go")) if running else (queued, ("waits", "wait"))
-    if not number:
+    if running:
+        left = f"{counted(running, 'job')} {'goes' if running == 1 else 'go'} on"
+    elif queued:
+        left = f"{counted(queued, 'job')} {'waits' if queued == 1 else 'wait'}"
+    else:
         return "no job runs or waits; `launcher top` to come back"
-    left = f"{counted(number, 'job')} {verb[0] if number == 1 else verb[1]}"
-    on = " on" if running else ""
-    return f"{left}{on}; `launcher top` to come back, `launcher stop` to stop"
+    return f"{left}; `launcher top` to come back, `launcher stop` to stop"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A job that was opened: all that is known of it, its log as it grows, the numbers that it reports as curves."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from launcher.screens.chart import chart, number
 from launcher.screens.dashboard.key_bindings import JOB_HINTS, LOG_HINTS, METRICS_HINTS
@@ -33,13 +33,9 @@ LEAST_ROWS = 8  # of a curve; with more room there are several
 class Metrics:
     """Reads what a job reported, no more often than it costs little."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin with nothing.
-
-        Args:
-            clock: tells the time in seconds.
-        """
-        self._clock, self._next = clock, 0.0
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._next = 0.0
         self._attempt: Attempt | None = None
         self._curves: dict[str, list[Point]] = {}
         self._first = 0
@@ -73,12 +69,12 @@ class Metrics:
         return lines
 
     def _take(self, attempt: Attempt | None) -> None:
-        now = self._clock()
+        now = time.monotonic()
         if attempt == self._attempt and now < self._next:
             return
         self._attempt = attempt
         self._curves = {} if attempt is None else curves(reported_steps(attempt))
-        self._next = now + (self._clock() - now) / SHARE
+        self._next = now + (time.monotonic() - now) / SHARE
 
 
 PAGES = ("overview", "log", "metrics")
