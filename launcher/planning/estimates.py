@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -82,13 +83,21 @@ class JobEstimate(NamedTuple):
         }
 
 
-@dataclass(slots=True)
+@dataclass
 class _Alike:
     """The jobs of one signature, and what they have in common once it was asked for."""
 
     seconds: list[float] = field(default_factory=list)
     disks: list[int] = field(default_factory=list)
-    summary: tuple[float, float | None, int | None] | None = None
+
+    @cached_property
+    def summary(self) -> tuple[float, float | None, int | None]:
+        """Their time, its spread, and their disk."""
+        middle = median(self.seconds)
+        spread = None
+        if len(self.seconds) >= FEWEST and middle > 0:
+            spread = median(abs(span_s - middle) for span_s in self.seconds) / middle
+        return middle, spread, round(median(self.disks)) if self.disks else None
 
 
 class History:
@@ -157,8 +166,6 @@ def forecast(job: PlannedJob, history: History) -> JobEstimate:
         alike = _Alike(seconds=[*usage.seconds]) if usage.own and usage.seconds else None
     if alike is None:
         return JobEstimate(vram=vram, peaks=peaks)
-    if alike.summary is None:
-        alike.summary = _summary(alike)
     seconds, spread, disk = alike.summary
     runs = len(alike.seconds)
     return JobEstimate(seconds=seconds, spread=spread, disk=disk, runs=runs, vram=vram, peaks=peaks)
@@ -208,15 +215,6 @@ def past_job(row: JobRow, seconds: float, device: str) -> Past:
         seconds=seconds,
         disk=sum(size for size, _ in sizes) if measurable else None,
     )
-
-
-def _summary(alike: _Alike) -> tuple[float, float | None, int | None]:
-    middle = median(alike.seconds)
-    spread = None
-    if len(alike.seconds) >= FEWEST and middle > 0:
-        spread = median(abs(span_s - middle) for span_s in alike.seconds) / middle
-    disk = round(median(alike.disks)) if alike.disks else None
-    return middle, spread, disk
 
 
 def read_history(store: Store | None, kinds: Mapping[str, Kind], *, gpus: bool) -> History:

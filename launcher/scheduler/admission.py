@@ -16,7 +16,7 @@ from launcher.scheduler.endings import Endings
 from launcher.scheduler.gpus.gpu_ledger import paused
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.placement import elsewhere
-from launcher.scheduler.policy.backfill import Patience
+from launcher.scheduler.policy.backfill import Insistence
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.fair_share import Courtesy, starves_of, wish_of
 from launcher.scheduler.policy.model import Decision, Machine, Start
@@ -115,7 +115,7 @@ class Admission:
         self._attempts, self._endings = attempts, endings
         self._launches, self._outage = launches, outage
         self._dispatch = dispatch
-        self._patience, self._courtesy = Patience(), Courtesy()
+        self._patience, self._courtesy = Insistence(), Courtesy()
         self._watchdog, self.line = Watchdog(), WaitingLine(store.scheduling)
         self.startable = StartableJobs(gpus, fork_servers)
         self._explained = time.monotonic()

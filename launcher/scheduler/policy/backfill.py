@@ -162,7 +162,7 @@ def _turn_of(inventory: Inventory, wanted: int, free: int, what: str, now: float
     return None
 
 
-class Patience:
+class Insistence:
     """Which jobs have waited for others so long that ours behind them must not pass them now.
 
     It is unknown when others leave. Were nothing kept, a large job would be passed for ever; were all kept until

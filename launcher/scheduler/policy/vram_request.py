@@ -167,7 +167,7 @@ ELSEWHERE = 0.25  # of what was measured: another driver or card keeps and takes
 UNTRIED = "no run with such numbers was measured yet"
 
 
-class Lesson(NamedTuple):
+class MemoryLesson(NamedTuple):
     """What jobs alike teach of a job's memory."""
 
     peak: int  # bytes that one of them took at most
@@ -176,7 +176,9 @@ class Lesson(NamedTuple):
     source: str  # of what it was learned, in words
 
 
-def lesson_of(usage: Usage, *, exact: bool = True, numbers: Numbers | None = None) -> Lesson | None:
+def lesson_of(
+    usage: Usage, *, exact: bool = True, numbers: Numbers | None = None
+) -> MemoryLesson | None:
     """Return what jobs alike teach of a job's memory, None where they teach nothing.
 
     Args:
@@ -196,7 +198,7 @@ def lesson_of(usage: Usage, *, exact: bool = True, numbers: Numbers | None = Non
     source = " ".join(filter(None, (f"learned from {runs}", usage.elsewhere)))
     if beyond:
         source += f" with other numbers, {format_bytes(beyond)} more as few are known"
-    return Lesson(peak=peak, runs=len(peaks), request=peak + margin + beyond, source=source)
+    return MemoryLesson(peak=peak, runs=len(peaks), request=peak + margin + beyond, source=source)
 
 
 def vram_request_of(

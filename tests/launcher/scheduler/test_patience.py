@@ -3,7 +3,7 @@
 import itertools
 
 from launcher.gpu.snapshot import ForeignReservation, core_resource
-from launcher.scheduler.policy.backfill import KEPT_S, PASSED_S, Patience
+from launcher.scheduler.policy.backfill import KEPT_S, PASSED_S, Insistence
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.model import Machine, Running, Start, Wait, Waiting
 from tests.build import GIB, a_waiting
@@ -20,7 +20,7 @@ LASTS_S = 20.0
 def test_a_large_job_is_passed_for_a_while_and_then_not_until_ours_are_gone_and_a_while_more() -> (
     None
 ):
-    patience, big, running = Patience(), a_waiting(1, cpus=2), list[tuple[float, Running]]()
+    patience, big, running = Insistence(), a_waiting(1, cpus=2), list[tuple[float, Running]]()
     started: list[float] = []
     step, number = 1.0, 2
     for second in range(int(2 * (PASSED_S + KEPT_S + LASTS_S))):
