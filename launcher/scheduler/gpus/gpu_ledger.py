@@ -46,42 +46,6 @@ class AttemptMemory:
         return self.by_driver | self.reported
 
 
-def taken_now(
-    claim: Claim,
-    gpus: Iterable[GpuSnapshot],
-    report: Report | None,
-    *,
-    earlier: AttemptMemory,
-    by_driver: dict[str, int],
-    unmeasured: Collection[str],
-) -> AttemptMemory:
-    """Return what an attempt takes now.
-
-    Args:
-        claim: the attempt.
-        gpus: as the newest look saw them.
-        report: of its worker; None: there is none.
-        earlier: what was known of it before.
-        by_driver: what the driver reports of its processes, in bytes by GPU.
-        unmeasured: its GPUs of which the driver does not report that: there its worker's report counts.
-    """
-    taken = AttemptMemory(by_driver=by_driver, before=earlier.others)
-    if report is not None:
-        taken.context = _context(report, max(by_driver.values(), default=None))
-        taken.reported = {
-            uuid: reserved + taken.context
-            for uuid in unmeasured
-            if (reserved := _reserved_on(report, uuid, claim)) is not None
-        }
-    taken.others = {
-        gpu.uuid: max(0, gpu.used - taken.used.get(gpu.uuid, 0))
-        for gpu in gpus
-        if gpu.uuid in claim.gpus and gpu.used is not None
-    }
-    taken.peak = largest(earlier.peak, *taken.used.values(), peak_of(report, taken.context))
-    return taken
-
-
 def _context(report: Report, used: int | None) -> int:
     """Return what CUDA takes beside the allocator: what the worker knows, else the difference."""
     if report.context is not None:
@@ -214,17 +178,27 @@ class Taken:
         """
         before, self._of = self._of, {}
         for claim in claims:
-            if claim.gpus:
-                key = claim.job, claim.number
-                by_driver, unmeasured = seen(claim)
-                self._of[key] = taken_now(
-                    claim,
-                    gpus,
-                    self._report(claim),
-                    earlier=before.get(key) or AttemptMemory(),
-                    by_driver=by_driver,
-                    unmeasured=unmeasured,
-                )
+            if not claim.gpus:
+                continue
+            key, report = (claim.job, claim.number), self._report(claim)
+            earlier = before.get(key) or AttemptMemory()
+            by_driver, unmeasured = seen(claim)
+            taken = AttemptMemory(by_driver=by_driver, before=earlier.others)
+            if report is not None:  # of its worker
+                taken.context = _context(report, max(by_driver.values(), default=None))
+                taken.reported = {
+                    uuid: reserved + taken.context
+                    for uuid in unmeasured
+                    if (reserved := _reserved_on(report, uuid, claim)) is not None
+                }
+            taken.others = {
+                gpu.uuid: max(0, gpu.used - taken.used.get(gpu.uuid, 0))
+                for gpu in gpus
+                if gpu.uuid in claim.gpus and gpu.used is not None
+            }
+            told = peak_of(report, taken.context)
+            taken.peak = largest(earlier.peak, *taken.used.values(), told)
+            self._of[key] = taken
 
     def of(self, claim: Claim) -> AttemptMemory:
         """Return what is known of an attempt."""

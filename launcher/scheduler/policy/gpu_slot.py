@@ -288,7 +288,6 @@ class Pool:
         # what of memory was refused to a load on so many GPUs, since one of ours ended last
         self._refused: dict[tuple[Load, int], int] = {}
         self._known = False  # of some it is known what they do to a GPU: then pairs differ
-        self._lonely = _Ranking(_room_alone)
         self._likely = _Ranking(_likelihood)
         self._opening: tuple[Need, _Ranking] | None = None
         self.reserve = self.cards[0].reserve if self.cards else 0
@@ -300,7 +299,7 @@ class Pool:
         at = self._place.get(card.gpu.uuid)
         if at is None:
             return
-        for ranking in (self._best, self._lonely, self._likely):
+        for ranking in (self._best, self._likely):
             ranking.put(at, card)
         if freed:
             self._refused.clear()
@@ -314,15 +313,7 @@ class Pool:
         refused = None if need.exclusive else self._refused.get(key)
         if refused is not None and request >= refused:
             return False  # a GPU that takes on more jobs becomes no better for it
-        able = (
-            self._able(need, self._lonely)
-            if need.exclusive
-            else (
-                card
-                for entry in self._best.entries
-                if (card := self.cards[entry[-1]]).free >= request and card.admits(need.load)
-            )
-        )
+        able = self._able(need) if need.exclusive else self._able_beside(need.load, request)
         fits = len([*islice(able, need.count)]) == need.count
         if not fits and not need.exclusive:
             self._refused[key] = request
@@ -334,12 +325,27 @@ class Pool:
         That is the emptiest, of those the smallest, of those the one with the most free memory; for a job
         whose memory use is unknown, the one with the most free memory.
         """
-        able = self._able(need, self._lonely if need.vram_request is None else self._best)
+        able = self._able(need)
+        if need.vram_request is None:
+            able = iter(sorted(able, key=lambda card: (-card.free, self._place[card.gpu.uuid])))
         paired = self._known or need.load != UNKNOWN_LOAD
         yield from _best_paired(able, need.load) if paired else able
 
-    def _able(self, need: Need, ranking: "_Ranking") -> Iterator[Card]:
-        return (card for entry in ranking.entries if (card := self.cards[entry[-1]]).takes(need))
+    def _able_beside(self, load: Load, request: int) -> Iterator[Card]:
+        """Give the GPUs that can take a job beside ours, those with the most free memory first."""
+        for shut, free, at in self._likely.entries:
+            if shut or -free < request:
+                return
+            if self.cards[at].admits(load):
+                yield self.cards[at]
+
+    def _able(self, need: Need) -> Iterator[Card]:
+        """Give the GPUs that can take a job now, those on which fewest of ours run first."""
+        for *_, at in self._best.entries:
+            if need.exclusive and self.cards[at].ours:
+                return
+            if self.cards[at].takes(need):
+                yield self.cards[at]
 
     def openings(self, need: Need) -> Iterator[tuple[Turn, Card]]:
         """Give the GPUs that can take a job when enough of ours have ended, and when: the first ones first."""
@@ -405,10 +411,6 @@ def _best_paired(cards: Iterable[Card], load: Load) -> Iterator[Card]:
             yield from sorted(group, key=lambda card: card.gain(load), reverse=True)
         else:
             yield from group
-
-
-def _room_alone(card: Card) -> tuple[float, ...] | None:
-    return None if card.shut or card.ours or not card.quiet else (-card.free,)
 
 
 def _likelihood(card: Card) -> tuple[float, ...]:
