@@ -13,11 +13,6 @@ from launcher.screens.terminal import ALWAYS, AUTO, NEVER, choose_characters, ch
 from launcher.system.config import Fault, Options, read_configuration, unknown
 
 
-def _set_colour(_context: click.Context, _option: click.Parameter, when: str | None) -> None:
-    if when is not None:
-        choose_colour(when)
-
-
 def _set_ascii(_context: click.Context, _option: click.Parameter, chosen: bool | None) -> None:
     if chosen:
         choose_characters(ascii_only=True)
@@ -28,7 +23,7 @@ APPEARANCE: list[click.Parameter] = [
         ["--color"],
         type=click.Choice([AUTO, ALWAYS, NEVER]),
         expose_value=False,
-        callback=_set_colour,
+        callback=lambda _context, _option, when: choose_colour(when or AUTO),
         help="When to use colours; auto respects NO_COLOR and FORCE_COLOR.",
     ),
     click.Option(

@@ -8,15 +8,13 @@ from textwrap import wrap
 
 import click
 
-from launcher.backends.settings import configured_backends
 from launcher.cli.doctor.checks import Finding, Verdict, check
 from launcher.cli.doctor.facts import gather
 from launcher.cli.main import VERBS, cli
 from launcher.cli.option_defaults import defaults
 from launcher.cli.option_types import flag, json_option
 from launcher.cli.output import Answer, tell
-from launcher.errors import MachineError, UsageError
-from launcher.notify.settings import configured_notify
+from launcher.errors import MachineError
 from launcher.screens.format import harmless
 from launcher.screens.terminal import speaks_unicode
 from launcher.screens.text_table import Line, Span, Tone
@@ -47,8 +45,8 @@ def command(deep: bool, as_json: bool) -> int:
       launcher doctor --deep
       launcher doctor --json
     """
-    unicode, faults = speaks_unicode(os.environ), _faults(os.environ)
-    findings = check(gather(os.environ, unicode=unicode, faults=faults, deep=deep))
+    read = partial(read_configuration, os.environ, VERBS, _option_faults)
+    findings = check(gather(os.environ, read, unicode=speaks_unicode(os.environ), deep=deep))
     answer = Answer(
         record=lambda: {"findings": [finding.record() for finding in findings]},
         tabs=lambda: [finding.columns() for finding in findings],
@@ -57,21 +55,6 @@ def command(deep: bool, as_json: bool) -> int:
     tell(answer, as_json=as_json)
     sick = any(finding.verdict is Verdict.TROUBLE for finding in findings)
     return MachineError.exit_code if sick else 0
-
-
-def _faults(environ: Mapping[str, str]) -> str:
-    """Return all that is wrong with the user's file, '' where all is well."""
-    faults = []
-    for read in (
-        partial(read_configuration, environ, VERBS, _option_faults),
-        partial(configured_backends, environ),
-        partial(configured_notify, environ),
-    ):
-        try:
-            read()
-        except UsageError as error:
-            faults.append(" ".join(str(error).split()))
-    return "; ".join(dict.fromkeys(faults))
 
 
 def _option_faults(options: Mapping[str, Options]) -> list[Fault]:

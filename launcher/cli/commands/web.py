@@ -6,7 +6,6 @@ import sys
 
 import click
 
-from launcher.cli.main import main
 from launcher.cli.option_types import flag, whole
 from launcher.errors import MachineError
 from launcher.store.client import open_queue, revive_if_dead
@@ -56,7 +55,3 @@ def command(port: int, read_only: bool) -> None:
         click.echo("Ctrl-C ends the page; the jobs go on", err=True)
 
     server.serve(home, port, read_only=read_only, ready=ready)
-
-
-if __name__ == "__main__":
-    main(["web", *sys.argv[1:]])

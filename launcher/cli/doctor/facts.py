@@ -14,20 +14,20 @@ import sqlite3
 import stat
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pynvml
 
 from launcher import __version__
 from launcher.backends.pilot_records import backend_folder
 from launcher.backends.pilots_file import seen_pilots
-from launcher.backends.settings import BackendSettings, configured_backends
+from launcher.backends.settings import Backends, BackendSettings, configured_backends
 from launcher.errors import Error, UsageError
 from launcher.gpu.nvml import Nvml, Refused
 from launcher.gpu.reservation_files import reservations_folder
@@ -35,10 +35,10 @@ from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.notify.notices import read_notices
 from launcher.notify.sending import send_now
-from launcher.notify.settings import Target, configured_notify
+from launcher.notify.settings import NotifySettings, Target, configured_notify
 from launcher.store.opening import KNOWN_SCHEMA, OLDEST_SQLITE, Look, look_at
 from launcher.system import cgroups
-from launcher.system.config import configuration_file, read_configuration
+from launcher.system.config import Configuration, configuration_file
 from launcher.system.daemon_control import REVIVAL_WINDOW_S, scheduler_pid
 from launcher.system.environment import owners_environment
 from launcher.system.files import read_json
@@ -208,6 +208,7 @@ class Facts(NamedTuple):
     unicode: bool = True  # the terminal knows more than ASCII
 
 
+Part = TypeVar("Part")  # of what the user's file says
 SLURM = ("sbatch", "squeue", "scancel", "sinfo")
 ENGINE_S = 5.0  # for an engine's program to answer
 LOOK_S = 15.0  # to import apprise on a busy machine
@@ -231,13 +232,19 @@ print(json.dumps(result))
 """
 
 
-def gather(environ: Mapping[str, str], *, unicode: bool, faults: str, deep: bool = False) -> Facts:
+def gather(
+    environ: Mapping[str, str],
+    read: Callable[[], Configuration],
+    *,
+    unicode: bool,
+    deep: bool = False,
+) -> Facts:
     """Return the facts of this machine, this shell and its queue.
 
     Args:
         environ: the shell's environment.
+        read: reads the user's file; its options of verbs are not known here.
         unicode: the terminal knows more characters than ASCII.
-        faults: what is wrong with the user's file.
         deep: also let torch compute on a GPU, in a process of its own.
     """
     now, mountinfo, user, shm = time.time(), mounts(), login(os.geteuid()), Path("/dev/shm")
@@ -246,6 +253,12 @@ def gather(environ: Mapping[str, str], *, unicode: bool, faults: str, deep: bool
         torch = try_torch(torch)
     home, queue = see_queue(environ, mountinfo, now)
     claims, claims_trouble = see_claims(environ, home)
+    faults: list[
+        str
+    ] = []  # of a file with any nothing else is told: those are a finding of their own
+    configuration = _without(faults, read)
+    backends = _without(faults, partial(configured_backends, environ))
+    messages = _without(faults, partial(configured_notify, environ))
     return Facts(
         now=now,
         launcher=__version__,
@@ -257,14 +270,14 @@ def gather(environ: Mapping[str, str], *, unicode: bool, faults: str, deep: bool
         torch=torch,
         visible=owners_environment(environ).get("CUDA_VISIBLE_DEVICES"),
         order=environ.get("CUDA_DEVICE_ORDER"),
-        configuration=_configuration(environ),
-        faults=faults,
+        configuration=str(configuration.file) if configuration and configuration.exists else "",
+        faults="; ".join(dict.fromkeys(faults)),
         queue=queue,
         home=None if home is None else see_disk(home.folder, mountinfo),
         results=_results(mountinfo),
         shared=see_disk(shm, mountinfo) if shm.is_dir() else None,
-        engines=see_backends(environ, home, mountinfo),
-        targets=see_targets(environ),
+        engines=see_backends(backends, environ, home, mountinfo),
+        targets=see_targets(messages, environ),
         unsent=see_unsent(home),
         claims=claims,
         claims_trouble=claims_trouble,
@@ -367,26 +380,25 @@ def try_torch(torch: Torch, patience_s: float = TORCH_S) -> Torch:
     return torch._replace(works=False, tried=f"it did not come to its end: {output.strip()[-200:]}")
 
 
-# --- what config.toml names; of a file with faults nothing is told here, as those are a finding of their own
+# --- what config.toml names
 
 
-def _configuration(environ: Mapping[str, str]) -> str:
-    """Return where the user's file is; '' where there is none."""
-    with contextlib.suppress(UsageError):
-        configuration = read_configuration(environ)
-        return str(configuration.file) if configuration.exists else ""
-    return ""
+def _without(faults: list[str], read: Callable[[], Part]) -> Part | None:
+    """Return what is read of the user's file, None where it is wrong; then what is wrong is added to the faults."""
+    try:
+        return read()
+    except UsageError as error:
+        faults.append(" ".join(str(error).split()))
+        return None
 
 
 def see_backends(
-    environ: Mapping[str, str], home: Home | None, mountinfo: str
+    backends: Backends | None, environ: Mapping[str, str], home: Home | None, mountinfo: str
 ) -> tuple[Engine, ...]:
     """Return what can be told of each backend."""
-    with contextlib.suppress(UsageError):
-        see = partial(_engine, environ=environ, home=home, mountinfo=mountinfo)
-        with ThreadPoolExecutor(max_workers=8) as threads:  # each may wait for its engine
-            return tuple(threads.map(see, configured_backends(environ).by_name.values()))
-    return ()
+    see = partial(_engine, environ=environ, home=home, mountinfo=mountinfo)
+    with ThreadPoolExecutor(max_workers=8) as threads:  # each may wait for its engine
+        return tuple(threads.map(see, () if backends is None else backends.by_name.values()))
 
 
 def _engine(
@@ -430,15 +442,14 @@ def _ray(engine: Engine, python: str) -> Engine:
     return engine._replace(python=python, answers=False, complaint=last)
 
 
-def see_targets(environ: Mapping[str, str]) -> tuple[NotifyTarget, ...]:
+def see_targets(
+    messages: NotifySettings | None, environ: Mapping[str, str]
+) -> tuple[NotifyTarget, ...]:
     """Return what can be told of each target."""
-    with contextlib.suppress(UsageError):
-        settings = configured_notify(environ)
-        exposed = settings is not None and _is_exposed(configuration_file(environ))
-        with ThreadPoolExecutor(max_workers=4) as threads:
-            see = partial(_target, environ=environ, exposed=exposed)
-            return tuple(threads.map(see, () if settings is None else settings.targets))
-    return ()
+    exposed = messages is not None and _is_exposed(configuration_file(environ))
+    see = partial(_target, environ=environ, exposed=exposed)
+    with ThreadPoolExecutor(max_workers=4) as threads:
+        return tuple(threads.map(see, () if messages is None else messages.targets))
 
 
 def _target(target: Target, *, environ: Mapping[str, str], exposed: bool) -> NotifyTarget:

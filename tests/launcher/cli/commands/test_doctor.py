@@ -346,6 +346,7 @@ def test_every_fault_of_a_configuration_is_told(
         ("[statsu]\nwatch = 2", "config.toml:1: 'statsu' is not a table of the configuration"),
         ("hoem = '/x'", "config.toml:1: 'hoem' is not a key of the configuration"),
         ("[doctor]\ndeep = 3", "config.toml:2: doctor.deep: expected true or false"),
+        ("[backends.slurm]\ncpu = 2", "config.toml:2: 'cpu' is not a key of [backends.slurm]"),
     ],
 )
 def test_a_broken_configuration_is_a_finding_like_any_other(
