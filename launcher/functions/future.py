@@ -193,9 +193,12 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
     def _read(self) -> tuple[Any, BaseException | None]:
         row = self._row
         folder = self._home.attempt(row.id, row.attempts).folder
+        if row.state is State.DONE and row.kind != KIND:  # its result
+            with look_at_queue(self._home) as (_, store):
+                return store.read.result_of(row.id), None
         if row.state is State.DONE:
             try:
-                return _value_of(self._home, row), None
+                return read_value(folder, row.name), None
             except FileNotFoundError:
                 gone = f"what {row.name} returned is gone: {folder} was cleaned"
                 return None, MachineError(f"{gone}; submit it again")
@@ -207,14 +210,6 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return future, (self.job,)
-
-
-def _value_of(home: Home, row: JobRow) -> object:
-    """Return what the function of a job returned; of another kind's job, its result."""
-    if row.kind == KIND:
-        return read_value(home.attempt(row.id, row.attempts).folder, row.name)
-    with look_at_queue(home) as (_, store):
-        return store.read.result_of(row.id)
 
 
 def future(job: int) -> Future[Any]:

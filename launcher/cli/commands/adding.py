@@ -34,7 +34,7 @@ from launcher.functions.checks import check_request, unseen_gpus
 from launcher.functions.options import assembled
 from launcher.job import Spec, program_signature
 from launcher.job_options.registry import job_options
-from launcher.job_options.value_types import Choice, Truth, ValueType, on_command_line
+from launcher.job_options.value_types import Choice, Truth, on_command_line
 from launcher.screens.format import harmless
 from launcher.screens.terminal import remark
 from launcher.states import OPEN, State
@@ -55,22 +55,20 @@ Verb = Callable[..., Any]
 def _job_options(verb: Verb) -> Verb:
     """Add the options of the table to a verb."""
     for option in reversed([*job_options().values()]):
-        switch = isinstance(option.takes, Truth)
+        takes = option.takes
+        switch = isinstance(takes, Truth)
+        read = click.Choice(takes.words) if isinstance(takes, Choice) else typed(takes)
         verb = click.option(
             option.flag,
             option.name,
             is_flag=switch or None,  # False would mean that it may stand without a value
-            type=bool if switch else _type_of(option.takes),
+            type=bool if switch else read,
             shell_complete=GROUPS if option.name == "group" else None,
             cls=TextDefaultOption,
             text_default="" if switch else option.default,
             help=f"{option.help}.",
         )(verb)
     return verb
-
-
-def _type_of(takes: ValueType) -> click.ParamType[Any]:
-    return click.Choice(takes.words) if isinstance(takes, Choice) else typed(takes)
 
 
 @click.command(

@@ -169,7 +169,9 @@ def _by_editor(home: Home, store: Store, row: JobRow) -> "Revision | None":
     from launcher.functions.plan_checks import check_revisions
     from launcher.planning.revision import form_of, own_values, read_form, revise
 
-    text = original = form_of(row, _title(row))
+    what = "" if row.state in OPEN else " When it is changed, it is queued again."
+    title = f"{harmless(row.name)} of run {harmless(row.run)}, job {row.id}: {row.state}.{what}"
+    text = original = form_of(row, title)
     before = own_values(row, time.time())
     folder = Path(tempfile.mkdtemp(prefix="launcher-edit-"))  # its owner's alone
     file = folder / f"job-{row.id}.yaml"
@@ -197,11 +199,6 @@ def _by_editor(home: Home, store: Store, row: JobRow) -> "Revision | None":
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _title(row: JobRow) -> str:
-    what = "" if row.state in OPEN else " When it is changed, it is queued again."
-    return f"{harmless(row.name)} of run {harmless(row.run)}, job {row.id}: {row.state}.{what}"
 
 
 def _explain(error: UsageError) -> None:

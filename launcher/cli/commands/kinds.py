@@ -16,7 +16,7 @@ from launcher.kinds import find_kinds
 from launcher.planning.missing_packages import missing_packages
 from launcher.screens.format import hanging, harmless
 from launcher.screens.terminal import remark
-from launcher.system.files import Json, write_atomic
+from launcher.system.files import write_atomic
 from launcher.taskfile.schema.json_schema import task_schema
 from launcher.taskfile.schema.reference import reference, settings
 from launcher.taskfile.settings import known_settings
@@ -50,7 +50,15 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
         return "\n\n".join(pages)
 
     answer = Answer(
-        record=lambda: {"kinds": [_record(kind) for kind in kinds]},
+        record=lambda: {
+            "kinds": [
+                {
+                    **dict(zip(("name", "role", "summary", "package"), _line(kind), strict=True)),
+                    "settings": [setting.record() for setting in settings(kind)],
+                }
+                for kind in kinds
+            ]
+        },
         tabs=lambda: _rows(kinds, whole=bool(names)),
         drawn=drawn,
     )
@@ -74,11 +82,6 @@ def _usable(wanted: Collection[str] = ()) -> dict[str, Kind]:
 def _warn(reasons: Iterable[str]) -> None:
     for reason in reasons:
         remark(f"warning: {harmless(reason)}")
-
-
-def _record(kind: Kind) -> dict[str, Json]:
-    line = zip(("name", "role", "summary", "package"), _line(kind), strict=True)
-    return {**dict(line), "settings": [setting.record() for setting in settings(kind)]}
 
 
 def _rows(kinds: Iterable[Kind], *, whole: bool) -> Iterator[tuple[str, ...]]:

@@ -167,7 +167,10 @@ def command(
         form = _choose_form(
             dry_run, {Form.JSON: as_json, Form.ALL: everything, Form.COMMANDS: commands}
         )
-        _warn_of_missing(plans)
+        _warn_of_programs(plans)
+        for plan in plans:
+            if plan.notify.to is not None or plan.notify.events:
+                _warn_of_targets(plan.name, plan.notify, os.environ)
         if dry_run:
             options = [word for setting in typed for word in ("--set", setting)]
             options += ["--force"] if force else []
@@ -226,14 +229,6 @@ def _uncollected() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-
-
-def _warn_of_missing(plans: Sequence[Plan]) -> None:
-    """Tell which programs of task files, and targets of their messages, are not there."""
-    _warn_of_programs(plans)
-    for plan in plans:
-        if plan.notify.to is not None or plan.notify.events:
-            _warn_of_targets(plan.name, plan.notify, os.environ)
 
 
 def _warn_of_targets(run: str, notify: RunNotify, environ: Mapping[str, str]) -> None:

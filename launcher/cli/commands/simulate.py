@@ -4,7 +4,7 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -174,6 +174,8 @@ def command(
         raise UsageError(
             f"not one of {counted(len(chosen), 'job')} can ever fit on {fleet}; give it larger --gpus"
         )
+    if users and not any(job.user for job in workload.jobs):
+        raise UsageError(f"--users: {file!r} names no user; give a trace with a column user")
     assumptions = Assumptions(
         fleet=fleet,
         slowdown=slowdown,
@@ -183,7 +185,7 @@ def command(
         all_at_once=all_at_once,
         memory=memory,
         knows=Memory(knows),
-        users=_has_users(workload.jobs, file) if users else False,
+        users=users,
         others=() if others is None else fit(read_trace(Path(others)), fleet).jobs,
         durations=durations,
         seed=drawn,
@@ -217,12 +219,6 @@ def _of_trace(
         return drawn, format_bytes(vram) + of_parts, None
     drawn = draw_memory(trace_jobs, seed, card=card)
     return drawn, f"drawn with seed {seed}: {SAID}{of_parts}", seed
-
-
-def _has_users(jobs: Sequence[TraceJob], file: str) -> bool:
-    if not any(job.user for job in jobs):
-        raise UsageError(f"--users: {file!r} names no user; give a trace with a column user")
-    return True
 
 
 def _of_taskfile(file: str, seconds: float, vram: int) -> Planned:

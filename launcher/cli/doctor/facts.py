@@ -446,7 +446,9 @@ def see_targets(
     messages: NotifySettings | None, environ: Mapping[str, str]
 ) -> tuple[NotifyTarget, ...]:
     """Return what can be told of each target."""
-    exposed = messages is not None and _is_exposed(configuration_file(environ))
+    exposed = False
+    with contextlib.suppress(OSError):
+        exposed = bool(configuration_file(environ).stat().st_mode & _OTHERS)
     see = partial(_target, environ=environ, exposed=exposed)
     with ThreadPoolExecutor(max_workers=4) as threads:
         return tuple(threads.map(see, () if messages is None else messages.targets))
@@ -461,13 +463,6 @@ def _target(target: Target, *, environ: Mapping[str, str], exposed: bool) -> Not
         sent = send_now(target._replace(timeout_s=LOOK_S), None, environ)
         problem = "" if sent.sent else sent.text
     return NotifyTarget(target.name, problem, exposed and bool(target.url))
-
-
-def _is_exposed(file: Path) -> bool:
-    try:
-        return bool(file.stat().st_mode & _OTHERS)
-    except OSError:
-        return False
 
 
 def see_unsent(home: Home | None) -> tuple[str, ...]:
