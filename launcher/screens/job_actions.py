@@ -252,7 +252,7 @@ _REFUSALS = {
     ("h", State.RUNNING): "a running job cannot be held; p pauses it, c cancels it",
     ("r", State.DONE): "job {0} is done; `launcher retry {0} --force` runs it again",
 }
-KEYS = frozenset(_RULES)
+KEYS = {key: rule.many.partition(" ")[0] for key, rule in _RULES.items()}  # key → verb
 
 
 class Change(NamedTuple):
@@ -337,6 +337,7 @@ def _ends(actions: Sequence[JobAction], store: Store) -> Iterator[str]:
 
 LONGEST_TAGS = 2000  # characters of all tags of a job, where they are typed in one line
 TAG, NOTE = "tag", "note"
+TEXT_KEYS = {"t": TAG, "n": NOTE}
 
 
 class JobText(NamedTuple):

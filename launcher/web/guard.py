@@ -159,14 +159,7 @@ class Guard:
         if refused is None and scope["path"] == "/" and self._access.opens(token):
             cookie = {"set-cookie": self._access.set_cookie}
             return RedirectResponse(self._access.root, 303, cookie)
-        if refused is None and not self._access.knows(headers.get("cookie", "")):
-            refused = 403, _STRANGER
-        elif refused is None and scope["method"] in CHANGING and "origin" not in headers:
-            refused = 403, "the request does not say from which page it comes"
-        elif refused is None and len(scope["raw_path"]) + len(scope["query_string"]) > MOST_ADDRESS:
-            refused = 414, f"an address may have {MOST_ADDRESS:,} characters"
-        elif refused is None and _too_large(headers):
-            refused = 413, f"a request may have {MOST_BODY:,} bytes"
+        refused = refused or self._refusal(scope, headers)
         if refused is None:
             return None
         status, why = refused
@@ -176,16 +169,24 @@ class Guard:
             status,
         )
 
+    def _refusal(self, scope: Scope, headers: Mapping[str, str]) -> tuple[int, str] | None:
+        """Return why a request is refused that comes from this machine and from no other page."""
+        if not self._access.knows(headers.get("cookie", "")):
+            return 403, _STRANGER
+        if scope["method"] in CHANGING and "origin" not in headers:
+            return 403, "the request does not say from which page it comes"
+        if len(scope["raw_path"]) + len(scope["query_string"]) > MOST_ADDRESS:
+            return 414, f"an address may have {MOST_ADDRESS:,} characters"
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > MOST_BODY:
+            return 413, f"a request may have {MOST_BODY:,} bytes"
+        return None
+
 
 def _headers(scope: Scope) -> Mapping[str, str]:
     """Return a request's headers; of one that stands there twice, both with a comma between."""
     given = Headers(scope=scope)
     return {name: ("; " if name == "cookie" else ",").join(given.getlist(name)) for name in given}
-
-
-def _too_large(headers: Mapping[str, str]) -> bool:
-    length = headers.get("content-length", "0")
-    return not length.isdecimal() or int(length) > MOST_BODY
 
 
 def _measured(receive: Receive) -> Receive:

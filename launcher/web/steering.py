@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import partial
@@ -11,10 +11,12 @@ from typing import NamedTuple, TypeVar
 
 from launcher.errors import Error, UsageError
 from launcher.screens.format import harmless
+from launcher.screens.job_actions import KEYS as VERBS
 from launcher.screens.job_actions import (
     NOTE,
     READ_ONLY,
     TAG,
+    TEXT_KEYS,
     JobAction,
     JobText,
     one_line,
@@ -28,18 +30,8 @@ from launcher.system.paths import Home, check_home
 from launcher.web.pages.page import NotThere, job_of
 
 T = TypeVar("T")
-KEYS: Mapping[str, str] = {
-    "hold": "h",
-    "release": "l",
-    "pause": "p",
-    "resume": "u",
-    "cancel": "c",
-    "retry": "r",
-    "raise": "+",
-    "lower": "-",
-    "tag": "t",
-    "note": "n",
-}  # the verbs of addresses; what `top` can do, too, has the key that it has there
+# the verbs of addresses, each with its key, which is that of `top`
+KEYS = {verb: key for key, verb in {**VERBS, **TEXT_KEYS}.items()}
 _LABELS = {"raise": "Priority +1", "lower": "Priority -1", "tag": "Tags"}  # others: the verb
 CHANGED = "The job has changed meanwhile; nothing was done yet."
 _NOTICES = 100  # that are remembered: each is shown once, after the redirect

@@ -18,9 +18,9 @@ from launcher.screens.dashboard.page import Drawn, Later, Page, Prompt, Terminal
 from launcher.screens.format import command_text, first_line, harmless
 from launcher.screens.job_actions import (
     KEYS,
-    NOTE,
     READ_ONLY,
     TAG,
+    TEXT_KEYS,
     Change,
     JobText,
     one_line,
@@ -34,7 +34,6 @@ from launcher.screens.text_table import Line, Span, Tone, line, shortened
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 
-TEXT_KEYS = {"t": TAG, "n": NOTE}
 _ROOM = 24  # columns of a job's name before what is typed
 
 
