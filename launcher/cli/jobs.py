@@ -13,9 +13,9 @@ from launcher.errors import UsageError, known_words, nearest
 from launcher.screens.format import columns, harmless, named, tabbed
 from launcher.screens.terminal import remark
 from launcher.states import State
+from launcher.store.listings import RUN_PREFIX, TAG_PREFIX
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.selection import RUN_PREFIX, TAG_PREFIX
 
 Row = dict[str, str | int]
 HELP = (

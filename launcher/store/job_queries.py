@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from launcher.accounts import Account
 from launcher.states import ENDED, Reason, State
 from launcher.store.connection import UNMET, known_record, known_state, reason_of, sources_of
+from launcher.store.listings import search, selection
 from launcher.store.rows import ATTEMPT_COLUMNS, AttemptRow, Group, JobRow, job_row
 from launcher.store.runs import FirstJobs, Flow, account_of
-from launcher.store.selection import search, selection
 from launcher.store.usage import LONGEST_S
 
 _JOBS = (

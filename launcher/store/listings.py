@@ -1,14 +1,98 @@
-"""Lists of jobs and runs, page by page, the newest first; and what tells runs apart."""
+"""Which jobs a person means by a text; lists of jobs and runs, page by page, the newest first; what tells runs apart.
+
+Every command, every screen and the page take from here which jobs a text means.
+"""
 
 import json
+import os
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from launcher.states import OPEN, State
 from launcher.store.connection import known_record, known_state
-from launcher.store.selection import EVERY_JOB, search
+
+RUN_PREFIX, TAG_PREFIX = "run:", "tag:"
+WILD = frozenset("*?[")
+_LONGEST_NUMBER = 18  # digits; SQLite counts to 2^63
+_LAST = "\U0010ffff"  # sorts behind whatever may follow
+# by way of the index (run, name): a queue has few runs and may have a million jobs
+_AMONG = "jobs.run IN (SELECT id FROM runs) AND"
+
+Execute = Callable[..., Any]
+
+
+class Selection(NamedTuple):
+    """A condition on rows of jobs, with the only value that is in it."""
+
+    condition: str
+    selected: str = ""
+
+
+EVERY_JOB, NO_JOB = Selection("1"), Selection("0")
+
+
+def selection(execute: Execute, pattern: str) -> Selection:
+    """Return what selects the jobs that a pattern means; `NO_JOB` where there is none of them.
+
+    It is a number, run:NAME or tag:NAME; else a whole name, else a glob, else the beginning of names. What has no
+    kind before it may be a command: `prep` finds command/prep.
+    """
+    for meaning in _meanings(pattern):
+        query = f"SELECT 1 FROM jobs WHERE {meaning.condition} LIMIT 1"
+        if execute(query, meaning._asdict()).fetchone():
+            return meaning
+    return NO_JOB
+
+
+def search(execute: Execute, text: str) -> Selection:
+    """Return what selects the jobs that a text means, or, where it means none, those in whose name or run's name it is."""
+    chosen = selection(execute, text)
+    if chosen is not NO_JOB or text.startswith((RUN_PREFIX, TAG_PREFIX)) or not _may_be_there(text):
+        return chosen
+    condition = (
+        "(jobs.name GLOB :selected OR jobs.run IN (SELECT id FROM runs WHERE name GLOB :selected))"
+    )
+    return Selection(condition, text if WILD.intersection(text) else f"*{text}*")
+
+
+def _meanings(pattern: str) -> Iterator[Selection]:
+    if not pattern or not _may_be_there(pattern):
+        return
+    if pattern.startswith(RUN_PREFIX):
+        name = pattern.removeprefix(RUN_PREFIX)
+        yield Selection("jobs.run IN (SELECT id FROM runs WHERE name = :selected)", name)
+        glob = name.replace("[!", "[^")
+        yield Selection("jobs.run IN (SELECT id FROM runs WHERE name GLOB :selected)", glob)
+    elif pattern.startswith(TAG_PREFIX):
+        tag = pattern.removeprefix(TAG_PREFIX)
+        yield Selection("jobs.id IN (SELECT job FROM tags WHERE tag GLOB :selected)", tag)
+    elif pattern.isascii() and pattern.isdecimal():
+        if len(pattern) <= _LONGEST_NUMBER:
+            yield Selection("jobs.id = CAST(:selected AS INTEGER)", pattern)
+    else:
+        names = [pattern] if "/" in pattern else [pattern, f"command/{pattern}"]
+        yield from (Selection(f"{_AMONG} jobs.name = :selected", name) for name in names)
+        yield from map(_several, names)
+
+
+def _several(name: str) -> Selection:
+    """Return what selects the jobs whose name a glob matches, or a text begins."""
+    if WILD.intersection(name):
+        return Selection(f"{_AMONG} jobs.name GLOB :selected", name)
+    begins = f"{_AMONG} jobs.name >= :selected AND jobs.name < :selected || '{_LAST}'"
+    if name[-1].isdecimal():  # command/1 is not the beginning of command/12
+        begins += " AND substr(jobs.name, length(:selected) + 1) NOT GLOB '[0-9]*'"
+    return Selection(begins, name)
+
+
+def _may_be_there(text: str) -> bool:
+    """Whether a name can be made of the bytes of a text."""
+    return text == os.fsencode(text).decode(errors="replace")
+
+
+# --- lists
 
 _FEW = 2000  # jobs, whose order is quickly made
 
@@ -31,8 +115,7 @@ class ListedPage(NamedTuple):
 _LISTED = "EXISTS (SELECT 1 FROM jobs WHERE run = runs.id)"  # `clean` may leave none of its jobs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRecord:
+class RunRecord(NamedTuple):
     """A run, and how far it is."""
 
     id: int
@@ -42,7 +125,7 @@ class RunRecord:
     submitted: float  # its first job, in seconds since 1970
     started: float | None  # its first attempt; None: none has begun
     ended: float | None  # the newest end of an attempt
-    counts: Mapping[State, int] = field(default_factory=dict)
+    counts: Mapping[State, int] = MappingProxyType({})
 
     @property
     def jobs(self) -> int:

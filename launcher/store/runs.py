@@ -5,7 +5,7 @@ are looked at, however long it is, and neither a lane nor a run hides another.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
@@ -119,15 +119,6 @@ def charge(db: Connection, claim: Claim, outcome: Outcome, measured: Measured) -
         "UPDATE runs SET vtime = ?, used = ?, used_at = ? WHERE id = ?",
         (after.vtime, after.used, after.at, claim.run),
     )
-
-
-def set_vtimes(db: Connection, vtimes: Mapping[str, float]) -> None:
-    """Set the virtual times of runs that come beside others."""
-    with db.writing():
-        db.executemany(
-            "UPDATE runs SET vtime = ? WHERE id = ?",
-            [(vtime, int(run)) for run, vtime in vtimes.items()],
-        )
 
 
 def open_runs(execute: Callable[..., Cursor]) -> list[tuple[Account, int, int]]:

@@ -8,7 +8,7 @@ from launcher.states import Outcome, Reason, State, Void, outcome_record
 from launcher.store.claims import Claims, ReadyJobs
 from launcher.store.connection import Connection, reason_columns
 from launcher.store.rows import PILOT_OF, Claim
-from launcher.store.runs import charge, set_vtimes
+from launcher.store.runs import charge
 from launcher.store.transitions import Requeue, Transitions
 from launcher.store.usage import NOT_MEASURED, Measured, UsageRecords
 
@@ -57,7 +57,11 @@ class Scheduling:
 
     def set_vtimes(self, vtimes: Mapping[str, float]) -> None:
         """Set the virtual times of runs that have just come beside others."""
-        set_vtimes(self._db, vtimes)
+        with self._db.writing():
+            self._db.executemany(
+                "UPDATE runs SET vtime = ? WHERE id = ?",
+                [(vtime, int(run)) for run, vtime in vtimes.items()],
+            )
 
     def is_needed(self, job: int) -> bool:
         """Tell whether other jobs need this one."""

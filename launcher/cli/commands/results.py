@@ -62,9 +62,9 @@ from launcher.results.table import (
 from launcher.results.write import update, write_run
 from launcher.screens.format import harmless
 from launcher.store.client import newest_run, open_queue
+from launcher.store.listings import RUN_PREFIX
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.store.selection import RUN_PREFIX
 
 TEST_HEADER = (*(title or "verdict" for title in HEADER), "sources")
 LIMIT_S = 60.0
