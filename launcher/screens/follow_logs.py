@@ -84,13 +84,8 @@ class Lines:
 
     def cut(self, chunk: bytes) -> list[bytes]:
         """Return the lines that are whole now, without their ends."""
-        data = self._kept + chunk
-        lines, begin = [], 0
         # only ends are looked for: a pattern of whole lines would try anew from every byte of one
-        for end in self._ends.finditer(data):
-            lines.append(data[begin : end.start()])
-            begin = end.end()
-        self._kept = data[begin:]
+        *lines, self._kept = self._ends.split(self._kept + chunk)
         while len(self._kept) > LONGEST_BYTES:
             lines.append(self._kept[:LONGEST_BYTES])
             self._kept = self._kept[LONGEST_BYTES:]

@@ -128,17 +128,6 @@ def _chosen(store: Store, patterns: Sequence[str], states: frozenset[State] | No
     return [job for job in select(store, patterns) if not states or job.state in states]
 
 
-def scheduler_record(home: Home) -> dict[str, Json]:
-    """Return who the scheduler is and how it is: running, stopping, stopped or absent."""
-    scheduler = scheduler_of(home)
-    return {
-        "pid": scheduler.pid,
-        "state": scheduler.state,
-        "since": None if scheduler.since is None else iso(scheduler.since),
-        "version": scheduler.version,
-    }
-
-
 def _every(watch: str | None, patterns: tuple[str, ...]) -> tuple[float | None, tuple[str, ...]]:
     """Return the seconds between two pictures, None for one only; and the patterns.
 
@@ -202,11 +191,13 @@ def _record(home: Home, store: Store | None = None) -> dict[str, Json]:
     running = [] if store is None else store.read.in_state(State.RUNNING)
     claims = [] if store is None else store.scheduling.claims()
     host = HostReader(home.folder).look([claim for claim in claims if not claim.pilot])
+    scheduler = scheduler_of(home)
+    since = scheduler.since
     return {
         "schema": 1,
         "home": str(home.folder),
         "warning": network_warning(home.folder, mounts()),
-        "scheduler": scheduler_record(home),
+        "scheduler": scheduler._asdict() | {"since": None if since is None else iso(since)},
         "counts": {state: counts.get(state, 0) for state in State},
         "groups": [] if store is None else [dict(row) for row in groups_of(store, running)],
         "host": host.record(),

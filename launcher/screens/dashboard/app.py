@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from types import FrameType
 from typing import ClassVar
 
@@ -75,12 +74,9 @@ class Canvas(Widget, can_focus=True):
 
 
 def _style(tone: Tone, *, colour: bool) -> Style:
-    style = STYLES[tone]
-    return Style(
-        color=style.get("fg") if colour else None,
-        bold=style.get("bold"),
-        dim=style.get("dim"),
-    )
+    style = dict(STYLES[tone])
+    foreground = style.pop("fg", None)
+    return Style(color=foreground if colour else None, **style)
 
 
 LOOK_EVERY_S = 1.0
@@ -210,11 +206,11 @@ class Top(App[int]):
         self._look()
 
     def _later(self, action: Callable[[], None]) -> None:
-        self.run_worker(partial(self._apart, action), thread=True, exit_on_error=False)
+        def apart() -> None:
+            action()
+            self.call_from_thread(self._draw)
 
-    def _apart(self, action: Callable[[], None]) -> None:
-        action()
-        self.call_from_thread(self._draw)
+        self.run_worker(apart, thread=True, exit_on_error=False)
 
 
 @contextmanager

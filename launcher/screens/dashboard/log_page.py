@@ -119,7 +119,7 @@ class LogTail:
     def __init__(self) -> None:
         """Begin with no log."""
         self.anchor: int | None = None  # the byte around which it lies; None: the log's end
-        self._log: Path | None = None
+        self.log: Path | None = None  # in which it was read last
         self._read: tuple[object, ...] = ()  # of which state of the log it is
         self._size = 0  # of the log
         self._data = b""  # the part, from the beginning of a line on
@@ -154,9 +154,9 @@ class LogTail:
         if self.anchor is not None and self.anchor >= size:
             self.anchor = None  # it was written anew
         state = (log, size, changed, self.anchor)
-        has_grown = log == self._log and size >= max(self._size, MOST_BYTES)
+        has_grown = log == self.log and size >= max(self._size, MOST_BYTES)
         if state != self._read and not (back and self.anchor is None and has_grown):
-            self._log, self._read, self._size, self._width = log, state, size, 0
+            self.log, self._read, self._size, self._width = log, state, size, 0
             self._take()
         if width != self._width:
             self._width = width
@@ -187,8 +187,8 @@ class LogTail:
         last = max(0, self._size - MOST_BYTES)
         begin = last if self.anchor is None else min(max(0, self.anchor - MOST_BYTES // 2), last)
         data = b""
-        if self._log is not None and self._size:
-            with suppress(OSError), self._log.open("rb") as file:
+        if self.log is not None and self._size:
+            with suppress(OSError), self.log.open("rb") as file:
                 file.seek(begin)
                 data = file.read(min(MOST_BYTES, self._size - begin))
         cut = _BREAK.search(data) if begin else None
@@ -233,7 +233,6 @@ class LogPage:
         self._later = later
         self._window = Window(follows=True)
         self._tail = LogTail()
-        self._log: Path | None = None
         self._search: LogSearch | None = None
         self._text = ""  # that was looked for last
         self._hit: int | None = None  # the byte that was found last
@@ -257,12 +256,12 @@ class LogPage:
     def search(self, text: str, *, backwards: bool = False) -> None:
         """Look for a text from here on, or from what was found last if it is the same."""
         self.leave_search()
-        if not text or self._log is None:
+        if not text or self._tail.log is None:
             return
         hit = self._hit if text == self._text else None
         self._text = text
         start = self._tail.place_of(self._window.top) if hit is None else hit + (not backwards)
-        search = LogSearch(self._log, text, start=start, backwards=backwards)
+        search = LogSearch(self._tail.log, text, start=start, backwards=backwards)
         self._search, self._note = search, ""
         self._later(search.run)
 
@@ -294,9 +293,9 @@ class LogPage:
 
     def draw(self, log: Path | None, width: int, height: int) -> Drawn:
         """Return what the window shows."""
-        if log != self._log:
+        if log != self._tail.log:
             self.leave_search()
-            self._log, self._hit, self._note, self._goal = log, None, "", None
+            self._hit, self._note, self._goal = None, "", None
             self._tail.anchor = None
         self._take_hit()
         lines = self._tail.lines(log, width, back=not self._window.follows)
@@ -308,9 +307,8 @@ class LogPage:
         window = self._window
         row = None if self._hit is None else self._tail.row_of(self._hit)
         shown = [line(text) for text in lines[window.top : window.end]]
-        if row is None or not window.top <= row < window.end:
-            return Drawn(lines=shown)
-        return Drawn(lines=shown, chosen=range(row - window.top, row - window.top + 1))
+        at = -1 if row is None else row - window.top
+        return Drawn(shown, range(at, at + 1) if 0 <= at < len(shown) else range(0))
 
     def _take_hit(self) -> None:
         """Take in what a search has come to."""
