@@ -16,13 +16,13 @@ from pathlib import Path
 from launcher.backends.channel import TOKEN, Bye, PilotFolder, PilotSpec, read_news
 from launcher.backends.node_facts import WrongGpus, resolve
 from launcher.backends.protocol import NOWHERE, Cause, EngineError, Estimate, Observation, Stage
-from launcher.backends.settings import BackendSettings
+from launcher.backends.settings import BackendSettings, after_prologue
 from launcher.errors import MachineError, counted
 from launcher.gpu.monitor import look_once
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.system import cgroups
-from launcher.system.environment import looks_secret, owners_environment, prologue_lines
+from launcher.system.environment import looks_secret, owners_environment
 from launcher.system.files import Json, last_lines, read_bytes, read_json, write_json
 from launcher.system.paths import Home
 from launcher.system.processes import (
@@ -108,7 +108,6 @@ LOG_LINES = 20
 DRIVER_PATIENCE_S = 30.0
 TAIL_BYTES = 4096
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-_BASH = ("/bin/bash", "-lc")  # a login shell: `module` and conda are defined by what it reads
 
 
 def make(settings: BackendSettings, home: Home) -> "Local":
@@ -128,7 +127,6 @@ class Local:
         """
         self._settings = settings
         self._root = settings.folder or home.folder / "pilots"
-        self._folders: dict[str, PilotFolder] = {}  # by token, of those that we started
         self._children: dict[str, subprocess.Popen[bytes]] = {}  # by token
 
     def submit(self, pilots: Sequence[tuple[PilotFolder, PilotSpec]]) -> None:
@@ -138,7 +136,7 @@ class Local:
             EngineError: one cannot be started; the others before it are.
         """
         for folder, spec in pilots:
-            gpus = self._free_gpus(spec.gpus, folder.folder.parent)
+            gpus = self._free_gpus(spec.gpus)
             try:
                 self._start(folder, gpus)
             except OSError as error:
@@ -177,19 +175,17 @@ class Local:
     def estimate(self, spec: PilotSpec) -> Estimate:
         """Tell whether this machine has the GPUs of a pilot; it starts at once."""
         try:
-            self._free_gpus(spec.gpus, self._root)
+            self._free_gpus(spec.gpus)
         except EngineError as error:
             return Estimate(possible=False, why=str(error))
         return Estimate(possible=True, starts_at=time.time())
 
     def _folder(self, token: str) -> PilotFolder:
-        return self._folders.get(token, PilotFolder(self._root / token))
+        return PilotFolder(self._root / token)
 
     def _start(self, folder: PilotFolder, gpus: Sequence[str]) -> None:
         argv = [self._settings.python or sys.executable, "-P", "-m", "launcher.pilots"]
-        argv = [*self._settings.wrap, *argv, str(folder.folder)]
-        if prologue := prologue_lines(self._settings.prologue):
-            argv = [*_BASH, "\n".join((*prologue, 'exec "$@"')), "bash", *argv]
+        argv = after_prologue(self._settings, *self._settings.wrap, *argv, str(folder.folder))
         with folder.log.open("ab") as log:
             child = subprocess.Popen(
                 argv,
@@ -200,7 +196,7 @@ class Local:
                 cwd="/",
                 start_new_session=True,
             )
-        self._children[folder.token], self._folders[folder.token] = child, folder
+        self._children[folder.token] = child
         who = identity(child.pid)
         if who is not None:  # else it is over already, and its status tells
             record: dict[str, Json] = {"schema": 1, **who.record(), "gpus": list(gpus)}
@@ -232,7 +228,7 @@ class Local:
         child = self._children.get(token)
         return None if child is None else child.poll()
 
-    def _free_gpus(self, wanted: int, root: Path) -> list[str]:
+    def _free_gpus(self, wanted: int) -> list[str]:
         """Return the UUIDs of GPUs for a pilot: of those that we see, the ones that no other pilot has.
 
         Raises:
@@ -244,7 +240,7 @@ class Local:
             seen = _visible_gpus()
         except (WrongGpus, MachineError) as error:
             raise EngineError(str(error)) from error
-        taken = set(_taken(root))
+        taken = set(_taken(self._root))
         free = [gpu.uuid for gpu in seen if gpu.uuid not in taken]
         if len(free) < wanted:
             has = f"this machine has {counted(len(seen), 'GPU')}"

@@ -4,7 +4,7 @@ Calls to it are made one at a time, each in a thread beside the scheduler: one t
 
 Whatever can go wrong twice stands in the files between scheduler and pilot (`launcher.pilots`); an engine is never
 asked about a job, never trusted to know how one ended, and where it does not answer, nothing is known. A new kind of
-engine is a module of this room and a line of `_MODULES`.
+engine is a module of this room and a word of `KINDS`.
 """
 
 import logging
@@ -121,16 +121,10 @@ class Backend(Protocol):
 
 Maker = Callable[[BackendSettings, Home], Backend]
 
-_MODULES = {
-    "local": "local",
-    "slurm": "slurm",
-    "ray": "ray",
-}  # imported when a backend of the kind is used
-
 
 def backend_of(settings: BackendSettings, home: Home) -> Backend:
-    """Return the engine of a table of config.toml; its module has a function `make`."""
-    module = import_module(f"launcher.backends.{_MODULES[settings.kind]}")
+    """Return the engine of a table of config.toml; the module of its kind, imported only now, has a function `make`."""
+    module = import_module(f"launcher.backends.{settings.kind}")
     make: Maker = module.make
     return make(settings, home)
 

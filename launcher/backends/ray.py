@@ -14,9 +14,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.backends.channel import PilotFolder, PilotSpec
 from launcher.backends.protocol import (
@@ -28,8 +27,8 @@ from launcher.backends.protocol import (
     Refused,
     Stage,
 )
-from launcher.backends.settings import BackendSettings, NodePaths
-from launcher.system.environment import looks_secret, prologue_lines
+from launcher.backends.settings import BackendSettings, NodePaths, after_prologue
+from launcher.system.environment import looks_secret
 from launcher.system.files import last_lines
 from launcher.system.paths import Home
 from launcher.system.text import harmless
@@ -55,20 +54,15 @@ _TRACEBACK = "Traceback"
 _MOST_TEXT = 400  # characters of what Ray says that a message shows
 
 
-class NotUnderstood(ValueError):
-    """An answer that is none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class Node(NamedTuple):
     """A node as Ray knows it, alive or dead."""
 
     alive: bool
-    name: str = ""
-    address: str = ""
-    end: int = 0
-    has: Mapping[str, float] = field(default_factory=dict)
-    free: Mapping[str, float] = field(default_factory=dict)
+    name: str
+    address: str
+    end: int
+    has: Mapping[str, float]
+    free: Mapping[str, float]
 
 
 def asks(settings: BackendSettings, spec: PilotSpec | BackendSettings) -> dict[str, Any]:
@@ -97,7 +91,7 @@ def read_nodes(answer: Mapping[str, Any]) -> Mapping[str, Node]:
     """Return the nodes of an answer, by Ray's IDs.
 
     Raises:
-        NotUnderstood: it is none.
+        EngineError: it is none.
     """
     try:
         return {
@@ -112,7 +106,7 @@ def read_nodes(answer: Mapping[str, Any]) -> Mapping[str, Node]:
             for key, record in answer["nodes"].items()
         }
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise NotUnderstood(f"Ray's nodes: {error!r}") from error
+        raise _not_understood(f"Ray's nodes: {error!r}") from error
 
 
 def observations(
@@ -126,7 +120,7 @@ def observations(
         wanted: what a pilot asks for.
 
     Raises:
-        NotUnderstood: it is none.
+        EngineError: it is none.
     """
     nodes = read_nodes(answer)
     try:
@@ -134,7 +128,7 @@ def observations(
             token: _observation(answer["pilots"][token], nodes, wanted) for token in set(tokens)
         }
     except (KeyError, TypeError, AttributeError) as error:
-        raise NotUnderstood(f"Ray's actors: {error!r}") from error
+        raise _not_understood(f"Ray's actors: {error!r}") from error
 
 
 def why_not(nodes: Iterable[Node], wanted: Mapping[str, float]) -> str:
@@ -153,6 +147,10 @@ def could_fit(nodes: Iterable[Node], wanted: Mapping[str, float]) -> bool:
     return any(_fits(node.has, wanted) for node in nodes if node.alive)
 
 
+def _not_understood(what: str) -> EngineError:
+    return EngineError(f"Ray's answer is not understood: {what}")
+
+
 def _observation(
     record: Mapping[str, Any], nodes: Mapping[str, Node], wanted: Mapping[str, float]
 ) -> Observation:
@@ -166,7 +164,7 @@ def _observation(
     if state == _ALIVE:
         return Observation(stage=Stage.RUNNING, node=name)
     if state != _DEAD:
-        raise NotUnderstood(f"the state of an actor, {state!r}")
+        raise _not_understood(f"the state of an actor, {state!r}")
     cause, reason = _end(str(record["death"]))
     answers = True
     if cause is Cause.NODE_FAILED and node is not None:
@@ -389,7 +387,6 @@ PATIENCE_S = 60.0  # joining a cluster takes seconds, on a busy machine many
 LOG_LINES = 20
 MOST_TEXT = 600  # characters of what Ray said that a message shows
 DESK = Path(__file__).with_name("ray_desk.py")
-_BASH = ("/bin/bash", "-lc")  # a login shell: `module` and conda are defined by what it reads
 _FIND = "auto"  # RAY_ADDRESS, or the cluster of this machine
 
 
@@ -450,10 +447,7 @@ class Ray:
         if not tokens:
             return {}
         answer = self._ask("observe", tokens=sorted(tokens))
-        try:
-            return observations(answer, tokens, self._wanted())
-        except NotUnderstood as error:
-            raise EngineError(f"Ray's answer is not understood: {error}") from error
+        return observations(answer, tokens, resources(self._settings, self._settings))
 
     def cancel(self, tokens: Collection[str]) -> None:
         """Kill actors; their guards kill what runs in the pilots.
@@ -475,8 +469,6 @@ class Ray:
         """
         try:
             nodes = read_nodes(self._ask("observe", tokens=[])).values()
-        except NotUnderstood as error:
-            raise EngineError(f"Ray's answer is not understood: {error}") from error
         except Refused as error:
             return Estimate(possible=False, why=str(error))
         wanted = resources(self._settings, spec)
@@ -490,16 +482,10 @@ class Ray:
 
     def _command(self, folder: PilotFolder) -> list[str]:
         """Return what an actor runs: the guard of a pilot, in the site's container and after its prologue."""
-        words = [*self._settings.wrap, NodePaths(self._settings).interpreter()]
-        words += ["-P", "-m", "launcher.backends.ray_guard"]
-        words.append(NodePaths(self._settings).path(folder.folder))
-        if not self._settings.prologue:
-            return words
-        lines = [*prologue_lines(self._settings.prologue), 'exec "$@"']
-        return [*_BASH, "\n".join(lines), "bash", *words]
-
-    def _wanted(self) -> dict[str, float]:
-        return resources(self._settings, self._settings)
+        node = NodePaths(self._settings)
+        guard = (node.interpreter(), "-P", "-m", "launcher.backends.ray_guard")
+        words = (*self._settings.wrap, *guard, node.path(folder.folder))
+        return after_prologue(self._settings, *words)
 
     def _ask(self, what: str, **arguments: Any) -> dict[str, Any]:
         answer = self._desk.ask(what, **arguments)

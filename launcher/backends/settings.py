@@ -22,6 +22,7 @@ from typing import Any, cast
 from launcher.errors import UsageError
 from launcher.job import Resources, Terms
 from launcher.system.config import Fault, absolute, read_configuration, unknown
+from launcher.system.environment import prologue_lines
 from launcher.system.files import Json
 from launcher.units import format_bytes, format_seconds, parse_bytes, parse_seconds
 
@@ -343,6 +344,15 @@ def slots(asked: Resources, settings: BackendSettings) -> int:
     if asked.works_on_gpu(there=settings.gpus > 0) and settings.gpus:
         by_cpus = min(by_cpus, settings.gpus // max(1, asked.gpus))
     return max(1, by_cpus)
+
+
+_BASH = ("/bin/bash", "-lc")  # a login shell: `module` and conda are defined by what it reads
+
+
+def after_prologue(settings: BackendSettings, *words: str) -> list[str]:
+    """Return a command that runs after what the site needs before it."""
+    lines = prologue_lines(settings.prologue)
+    return [*_BASH, "\n".join((*lines, 'exec "$@"')), "bash", *words] if lines else [*words]
 
 
 class NodePaths:

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.backends.channel import PilotSpec
-from launcher.backends.protocol import Cause, Observation, Stage
-from launcher.backends.ray import NotUnderstood, asks, observations, resources, why_not
+from launcher.backends.protocol import Cause, EngineError, Observation, Stage
+from launcher.backends.ray import asks, observations, resources, why_not
 from launcher.backends.ray import read_nodes as nodes_of
 from launcher.backends.settings import BackendSettings
 
@@ -134,7 +134,7 @@ def test_who_is_not_known_is_unknown() -> None:
 
 
 def test_a_state_of_which_we_never_heard_is_no_end() -> None:
-    with pytest.raises(NotUnderstood, match="HIBERNATING"):
+    with pytest.raises(EngineError, match="HIBERNATING"):
         observed("HIBERNATING", a=node())
 
 
@@ -183,6 +183,6 @@ JSON = st.recursive(
 def test_an_answer_that_is_none_is_refused(answer: dict[str, Any]) -> None:
     try:
         seen = observations(json.loads(json.dumps(answer)), ["t"], ONE_CORE)
-    except NotUnderstood:
+    except EngineError:
         return
     assert list(seen) == ["t"]
