@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -74,32 +74,32 @@ class Surroundings(NamedTuple):
     wall: Callable[[], float]  # seconds since 1970
 
 
+@dataclass(kw_only=True, eq=False)
 class BackendPilots:
     """All pilots that one engine was sent, and may know."""
 
-    def __init__(self, settings: BackendSettings, around: Surroundings) -> None:
-        """Begin without pilots.
+    settings: BackendSettings  # the backend's table of config.toml
+    around: Surroundings
+    configured: bool = True
+    demand: Demand = NO_DEMAND
+    pilots: dict[str, Pilot] = field(default_factory=dict)  # by token
+    pace: Pace = field(default_factory=Pace)
+    trouble: str = ""  # why the engine does not answer
+    trouble_since: float = 0.0  # seconds since 1970
+    disk: str = ""  # why the home cannot be written
+    _errors: int = 0  # requests in a row that the engine did not answer
+    _observe_at: float = -math.inf
+    _retry_at: float = -math.inf
+    _surplus_since: float = math.inf
+    _processes_at: float = -math.inf
 
-        Args:
-            settings: the backend's table of config.toml.
-            around: what all backends share.
-        """
-        self.settings, self._around = settings, around
+    def __post_init__(self) -> None:
+        """Begin without an engine."""
+        around = self.around
         self._clock = around.clock
-        self.configured = True
-        self.demand = NO_DEMAND
-        self.pilots: dict[str, Pilot] = {}  # by token
-        self.pace = Pace()
         self.calls = EngineCalls(
             lambda: around.make(self.settings, around.home), around.wake, around.clock
         )
-        self.trouble = ""  # why the engine does not answer
-        self.trouble_since = 0.0  # seconds since 1970
-        self.disk = ""  # why the home cannot be written
-        self._errors = 0  # requests in a row that the engine did not answer
-        self._observe_at = self._retry_at = -math.inf
-        self._surplus_since = math.inf
-        self._processes_at = -math.inf
 
     # --- what others ask
 
@@ -121,7 +121,7 @@ class BackendPilots:
     @property
     def root(self) -> Path:
         """Where the folders of its pilots lie."""
-        return pilots_root(self.settings, self._around.home)
+        return pilots_root(self.settings, self.around.home)
 
     def needs_scheduler(self, now: float) -> bool:
         """Tell whether a scheduler should stay for one of its pilots."""
@@ -132,7 +132,7 @@ class BackendPilots:
         """Take over a pilot of an earlier scheduler."""
         self.pilots[record.token] = self._pilot(record, adopted=True)
         ago_s = max(
-            0.0, self._around.wall() - record.since
+            0.0, self.around.wall() - record.since
         )  # a clock that was set back makes it new
         self.pace.submitted(1, self._clock() - ago_s)
 
@@ -171,7 +171,7 @@ class BackendPilots:
     def buried(self, token: str) -> None:
         """Note that the attempts of a pilot have been ended in the queue; of a full disk: tell it again later."""
         pilot = self.pilots[token]
-        if self._write(pilot, replace(pilot.record, buried=True)):
+        if self._write(pilot, pilot.record._replace(buried=True)):
             pilot.attempts = 0
 
     def leave(self, *, now: bool, why: str, for_good: bool = True) -> None:
@@ -274,7 +274,7 @@ class BackendPilots:
         except OSError as error:  # of a full disk: what lives there cannot learn it yet
             logger.warning("pilot=%s trouble=%r", pilot.token, str(error))
             return
-        self._write(pilot, replace(pilot.record, given_up=why))
+        self._write(pilot, pilot.record._replace(given_up=why))
 
     def _end_of(self, pilot: Pilot) -> str:
         name = self.settings.name
@@ -360,7 +360,7 @@ class BackendPilots:
     def _did_not_answer(self, error: EngineError) -> None:
         """Know nothing new: whatever was known still holds."""
         if not self.trouble:
-            self.trouble_since = self._around.wall()
+            self.trouble_since = self.around.wall()
         self.trouble = str(error)
         self._errors += 1
         self._retry_at = self._clock() + poll_s(self.settings.poll_s, self._errors)
@@ -395,7 +395,7 @@ class BackendPilots:
                 folder=root / spec.token,
                 spec=spec,
                 settings=self.settings,
-                since=self._around.wall(),
+                since=self.around.wall(),
             )
             if (pilot := self._add(record)) is not None:
                 pilots.append(pilot)
@@ -404,7 +404,7 @@ class BackendPilots:
             return
         self.pace.submitted(1 if together else len(pilots), now)
         pairs = [(pilot.record.pilot_folder, pilot.record.spec) for pilot in pilots]
-        submission = Submission(pairs, root, self._around.home)
+        submission = Submission(pairs, root, self.around.home)
         taken, refused = partial(self._taken, pilots), partial(self._refused, pilots, submission)
         self.calls.begin(submission, taken, refused)
         logger.info("backend=%s submits=%d", self.settings.name, len(pilots))
@@ -434,7 +434,7 @@ class BackendPilots:
             logs = {pilot.token: _log(backend, pilot.record.pilot_folder) for pilot in unread}
             for pilot in finished:
                 clear_folder(pilot.record.pilot_folder)
-            clear_leftovers(root, self._around.home, self._around.records.has)
+            clear_leftovers(root, self.around.home, self.around.records.has)
             return logs
 
         def done(logs: Mapping[str, str]) -> None:
@@ -448,8 +448,8 @@ class BackendPilots:
     # --- records: what is known of a pilot changes on the disk first
 
     def _pilot(self, record: PilotRecord, *, adopted: bool = False) -> Pilot:
-        link = self._around.link(record.pilot_folder, record.spec)
-        return Pilot(record, link, adopted=adopted)
+        link = self.around.link(record.pilot_folder, record.spec)
+        return Pilot(record=record, link=link, adopted=adopted)
 
     def _add(self, record: PilotRecord) -> Pilot | None:
         """Add a pilot that is to be submitted; None where that cannot be put down."""
@@ -464,12 +464,12 @@ class BackendPilots:
 
     def _doom(self, pilot: Pilot, why: str) -> bool:
         """See that a pilot ends; False where that cannot be put down now."""
-        return pilot.is_doomed or self._write(pilot, replace(pilot.record, cancelled=why))
+        return pilot.is_doomed or self._write(pilot, pilot.record._replace(cancelled=why))
 
     def _write(self, pilot: Pilot, record: PilotRecord, *, durable: bool = True) -> bool:
         """Put down what is known of a pilot; False where that cannot be."""
         try:
-            self._around.records.write(record, durable=durable)
+            self.around.records.write(record, durable=durable)
         except OSError as error:
             self.disk = f"the record of pilot {pilot.token} cannot be written: {error}"
             return False
@@ -479,7 +479,7 @@ class BackendPilots:
     def _forget(self, pilot: Pilot) -> None:
         """Delete the record of a pilot of which nothing is left."""
         try:
-            self._around.records.delete(pilot.token)
+            self.around.records.delete(pilot.token)
         except OSError as error:
             self.disk = f"the record of pilot {pilot.token} cannot be deleted: {error}"
             return

@@ -25,8 +25,7 @@ from launcher.workers.lease import BURIED
 TOKEN = "LAUNCHER_PILOT"  # in the environment of a pilot, its fork servers and supervisors: which pilot's they are
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PilotSpec:
+class PilotSpec(NamedTuple):
     """What a pilot is to be; written before it is submitted, never changed."""
 
     token: str  # unguessable: the engine's job has it as its name
@@ -129,7 +128,7 @@ def make_pilot_folder(folder: PilotFolder, spec: PilotSpec) -> None:
     for path in (folder.orders, folder.news, folder.log, folder.buried):
         path.touch(mode=0o600)
     # not synced: after a power cut, a pilot that finds no spec does not start
-    write_json(folder.spec, {"schema": 1, **asdict(spec)}, mode=0o600, durable=False)
+    write_json(folder.spec, {"schema": 1, **spec._asdict()}, mode=0o600, durable=False)
 
 
 def read_pilot_spec(folder: PilotFolder) -> PilotSpec:

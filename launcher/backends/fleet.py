@@ -204,7 +204,7 @@ class Fleet:
     def _group(self, settings: BackendSettings) -> BackendPilots:
         engine = _engine_of(settings)
         if engine not in self._groups:
-            self._groups[engine] = BackendPilots(settings, self._around)
+            self._groups[engine] = BackendPilots(settings=settings, around=self._around)
         return self._groups[engine]
 
     def _group_of(self, token: str) -> BackendPilots | None:

@@ -4,11 +4,11 @@ import logging
 import math
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from launcher import __version__
 from launcher.backends.channel import (
     Beat,
-    Began,
     Bye,
     Ended,
     Hello,
@@ -127,8 +127,6 @@ class PilotLink:
                     self.leaving, self.signal = True, signal
                 case Bye(why=why):
                     self.said_bye = why
-                case Began() | Ended():
-                    pass
 
     def _answer(self) -> None:
         """Extend the lease, where the pilot has one."""
@@ -250,43 +248,38 @@ CANCEL_AGAIN_S = 10.0  # an engine may have lost a request to end a pilot
 END_POLLS = 3  # an engine may miss so many questions before a pilot whose end it knows gets work all the same
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class Pilot:
     """What is known of a pilot."""
 
-    def __init__(self, record: PilotRecord, link: PilotLink, *, adopted: bool = False) -> None:
-        """Know what its record says.
-
-        Args:
-            record: what lies in the home.
-            link: its two files.
-            adopted: whether an earlier scheduler submitted it: whether it lives is not known then.
-        """
-        self.record, self.link = record, link
-        self.observation: Observation | None = None
-        self.unknown_s = 0.0
-        self.attempts = 0
-        self.life = Life.SUBMITTED
-        self.adopted = adopted
-        self.durable = True  # its record survives a power cut
-        self.made = True  # False: its submission is under way
-        self.gone = False  # its process is over, as far as is known without its engine
-        self.closed = False  # it has ended, and its folder is being deleted
-        self.taken = False  # its engine took it, or has known it
-        self.greeted = False  # it has spoken, and can do its work
-        self.blamed = False  # it counts as a pilot that never spoke
-        self.log: str | None = None  # the last lines of what it printed; None: not read
-        self.cancelled = False  # the engine was asked to end it, and did not refuse
-        self.cancel_at = -math.inf  # not before then
-        self.silent_s = math.inf  # since it spoke last, as far as its news could be read
-        self.left_at = math.inf  # when it was sent that it is to end all that runs there
-        self._given_up_at = self._over_at = math.inf  # since when it is that, as it was judged
-        self._leave: Leave | None = None  # the order that it was sent
-        self._asked_at = math.nan  # when the engine was last asked about it
-        self._running_since = math.nan
-        self._spoke_at = math.nan
-        self._now = -math.inf  # when it was judged last
-        self._unproven = adopted
-        self._first_beat: int | None = None
+    record: PilotRecord  # what lies in the home
+    link: PilotLink  # its two files
+    adopted: bool = False  # an earlier scheduler submitted it: whether it lives is not known then
+    observation: Observation | None = None
+    unknown_s: float = 0.0
+    attempts: int = 0
+    life: Life = Life.SUBMITTED
+    durable: bool = True  # its record survives a power cut
+    made: bool = True  # False: its submission is under way
+    gone: bool = False  # its process is over, as far as is known without its engine
+    closed: bool = False  # it has ended, and its folder is being deleted
+    taken: bool = False  # its engine took it, or has known it
+    greeted: bool = False  # it has spoken, and can do its work
+    blamed: bool = False  # it counts as a pilot that never spoke
+    log: str | None = None  # the last lines of what it printed; None: not read
+    cancelled: bool = False  # the engine was asked to end it, and did not refuse
+    cancel_at: float = -math.inf  # not before then
+    silent_s: float = math.inf  # since it spoke last, as far as its news could be read
+    left_at: float = math.inf  # when it was sent that it is to end all that runs there
+    _given_up_at: float = math.inf  # since when it is that, as it was judged
+    _over_at: float = math.inf  # likewise
+    _leave: Leave | None = None  # the order that it was sent
+    _asked_at: float = math.nan  # when the engine was last asked about it
+    _running_since: float = math.nan
+    _spoke_at: float = math.nan
+    _now: float = -math.inf  # when it was judged last
+    _proven: bool = False  # it lives for certain
+    _first_beat: int | None = None
 
     @property
     def token(self) -> str:
@@ -410,7 +403,8 @@ class Pilot:
     @property
     def takes_work(self) -> bool:
         """Whether it may be sent work now."""
-        ready = self.life is Life.RUNNING and not (self._unproven or self._awaits_end)
+        proven = self._proven or not self.adopted
+        ready = self.life is Life.RUNNING and proven and not self._awaits_end
         return ready and not (self.is_doomed or self.link.leaving or self.troubles)
 
     @property
@@ -453,7 +447,7 @@ class Pilot:
         if not self.link.trouble:
             self.silent_s = self.link.silent_s(now)
         self.life = life_of(self._signs())
-        if self._unproven:
+        if self.adopted and not self._proven:
             self._prove()
         if self.record.given_up:
             self._given_up_at = min(self._given_up_at, now)
@@ -524,7 +518,7 @@ class Pilot:
         if self.spoke and self._first_beat is None:
             self._first_beat = number
         newer = self._first_beat is not None and number > self._first_beat
-        self._unproven = not (newer or self.stage in {Stage.WAITING, Stage.RUNNING})
+        self._proven = newer or self.stage in {Stage.WAITING, Stage.RUNNING}
 
     def _signs(self) -> Signs:
         observation, spec = self.observation, self.record.spec

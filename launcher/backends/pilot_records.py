@@ -15,9 +15,9 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher import __version__
 from launcher.backends.channel import PilotFolder, PilotSpec, make_pilot_folder
@@ -35,15 +35,12 @@ SCHEMA = 1
 _TOKEN = re.compile(r"launcher-[0-9a-f]{20}(_[0-9]{1,4})?")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PilotRecord:
+class PilotRecord(NamedTuple):
     """What must be known of a pilot after the scheduler died."""
 
     folder: Path  # on a file system that the nodes see
     spec: PilotSpec
-    settings: BackendSettings = field(
-        repr=False
-    )  # it is found by these when config.toml has others
+    settings: BackendSettings  # it is found by these when config.toml has others
     since: float  # seconds since 1970 when it was to be submitted
     cancelled: str = ""  # why it is to end; it gets no work then
     given_up: str = ""  # why what runs there is lost; nothing that it says counts any more
@@ -94,15 +91,14 @@ class PilotRecords:
             OSError: the disk is full, or the home cannot be written; the old record is there.
         """
         self._folder.mkdir(mode=0o700, exist_ok=True)
+        settings = record.settings
+        folder = None if settings.folder is None else str(settings.folder)
         stored: dict[str, Any] = {
             "schema": SCHEMA,
+            **record._asdict(),
             "folder": str(record.folder),
-            "spec": _fields_of(record.spec),
-            "settings": _settings_record(record.settings),
-            "since": record.since,
-            "cancelled": record.cancelled,
-            "given_up": record.given_up,
-            "buried": record.buried,
+            "spec": record.spec._asdict(),
+            "settings": {**settings._asdict(), "folder": folder},
         }
         write_json(self._path(record.token), stored, mode=0o600, durable=durable)
 
@@ -161,16 +157,6 @@ def _record(stored: dict[str, Any]) -> PilotRecord:
         "settings": _settings(stored.get("settings")),
     }
     return restored(PilotRecord, {**stored, **parts}, "its record")
-
-
-def _settings_record(settings: BackendSettings) -> dict[str, Any]:
-    folder = None if settings.folder is None else str(settings.folder)
-    return {**_fields_of(settings), "folder": folder}
-
-
-def _fields_of(part: PilotSpec | BackendSettings) -> dict[str, Any]:
-    """Return the fields as JSON has them; `asdict` would copy each of them, which is slow for hundreds of pilots."""
-    return {name.name: getattr(part, name.name) for name in fields(part)}
 
 
 def _settings(stored: object) -> BackendSettings:
@@ -314,19 +300,14 @@ class NotSubmitted(EngineError):
     """The engine was not asked at all: none of the pilots can be there."""
 
 
+@dataclass(slots=True)
 class Submission:
     """Pilots on their way to an engine."""
 
-    def __init__(self, pilots: Sequence[tuple[PilotFolder, PilotSpec]], root: Path, home: Home):
-        """Begin.
-
-        Args:
-            pilots: whose records are written.
-            root: the folder in which theirs are made.
-            home: the queue's.
-        """
-        self._pilots, self._root, self._home = pilots, root, home
-        self.withdrawn = False  # nobody waits for it any more
+    pilots: Sequence[tuple[PilotFolder, PilotSpec]]  # whose records are written
+    root: Path  # the folder in which theirs are made
+    home: Home  # the queue's
+    withdrawn: bool = False  # nobody waits for it any more
 
     def __call__(self, backend: Backend) -> None:
         """Make the folders, and submit.
@@ -337,19 +318,19 @@ class Submission:
             EngineError: the engine did not take all of them; it may have taken some.
         """
         try:
-            take_folder(self._root, self._home)
-            for folder, spec in self._pilots:
+            take_folder(self.root, self.home)
+            for folder, spec in self.pilots:
                 make_pilot_folder(folder, spec)
         except (OSError, MachineError) as error:
-            for folder, _ in self._pilots:
+            for folder, _ in self.pilots:
                 clear_folder(folder)
-            raise NotSubmitted(_why(error, self._root)) from error
+            raise NotSubmitted(_why(error, self.root)) from error
         if self.withdrawn:  # a file system that hung for minutes
-            raise NotSubmitted(f"the folder {self._root} could not be written for minutes")
+            raise NotSubmitted(f"the folder {self.root} could not be written for minutes")
         try:
-            backend.submit(self._pilots)
+            backend.submit(self.pilots)
         except Refused:
-            for folder, _ in self._pilots:
+            for folder, _ in self.pilots:
                 clear_folder(folder)
             raise
 

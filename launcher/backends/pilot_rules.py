@@ -7,6 +7,7 @@ How fast pilots of a backend may follow each other, from what became of the last
 
 import math
 from collections import deque
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -199,20 +200,19 @@ def _doubled(first_s: float, times: int, longest_s: float) -> float:
     return min(longest_s, first_s * 2.0 ** min(times, 32))
 
 
+@dataclass(slots=True, kw_only=True)
 class Pace:
     """The submissions of a backend, and why the next one waits."""
 
-    def __init__(self) -> None:
-        """Begin without a past."""
-        self._times: deque[float] = deque()  # of the last minute's submissions
-        self._newest = -math.inf
-        self._not_before = -math.inf
-        self.failures = 0  # pilots in a row that never spoke
-        self.failure = ""  # how the last of them ended
-        self.log: str | None = None  # the last lines of what it printed; None: not read yet
-        self._proven = False  # the last one spoke
-        self._refusals = 0
-        self.refusal = ""  # what the engine said to the last submission; '': it took it
+    failures: int = 0  # pilots in a row that never spoke
+    failure: str = ""  # how the last of them ended
+    log: str | None = None  # the last lines of what it printed; None: not read yet
+    refusal: str = ""  # what the engine said to the last submission; '': it took it
+    _times: deque[float] = field(default_factory=deque)  # of the last minute's submissions
+    _newest: float = -math.inf
+    _not_before: float = -math.inf
+    _proven: bool = False  # the last one spoke
+    _refusals: int = 0
 
     def counts(self, *, held: int, unspoken: int, now: float) -> Counts:
         """Return the counts that a decision needs."""

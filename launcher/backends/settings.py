@@ -14,10 +14,10 @@ From them come where a job may run, which jobs a pilot can hold at all, and path
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from launcher.errors import UsageError
 from launcher.job import Resources, Terms
@@ -31,8 +31,7 @@ HERE = "local"  # this machine, without pilots: always there
 KINDS = ("local", "ray", "slurm")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackendSettings:
+class BackendSettings(NamedTuple):
     """One table [backends.NAME]."""
 
     name: str
@@ -64,18 +63,15 @@ class BackendSettings:
     ] = ()  # what the pilot is started through: ["apptainer", "exec", "--nv", "lab.sif"]
     python: str = ""  # the interpreter on the nodes; '': this one
     folder: Path | None = None  # of the pilots, on a file system that all see; None: below the home
-    paths: Mapping[str, str] = field(default_factory=dict)  # path here → path on the nodes
+    paths: Mapping[str, str] = {}  # path here → path on the nodes
     address: str = ""  # of a running Ray cluster
-    resources: Mapping[str, float] = field(
-        default_factory=dict
-    )  # Ray's custom resources of a pilot
+    resources: Mapping[str, float] = {}  # Ray's custom resources of a pilot
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backends:
+class Backends(NamedTuple):
     """The engines that a user's file names, and where jobs run that do not say it."""
 
-    by_name: Mapping[str, BackendSettings] = field(default_factory=dict)  # in the file's order
+    by_name: Mapping[str, BackendSettings] = {}  # in the file's order
     default: tuple[str, ...] = (HERE,)
 
     @property
@@ -100,7 +96,7 @@ def configured_backends(environ: Mapping[str, str]) -> Backends:
         faults.append((("on",), f"on: {error}"))
         default = (HERE,)
     configuration.refuse(faults)
-    return replace(backends, default=default)
+    return backends._replace(default=default)
 
 
 def read_on(value: object, backends: Backends) -> tuple[str, ...]:

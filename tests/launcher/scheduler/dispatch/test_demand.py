@@ -1,7 +1,5 @@
 """How many pilots the work could use that waits."""
 
-from dataclasses import replace
-
 from launcher.backends.pilot_rules import Demand
 from launcher.backends.settings import BackendSettings
 from launcher.context import WorkerEnvironment
@@ -79,18 +77,18 @@ def test_demand_tells_what_its_jobs_need_to_see_once() -> None:
 
 
 def test_paths_are_those_of_the_nodes() -> None:
-    box = replace(BOX, paths={"/local": "/shared"})
+    box = BOX._replace(paths={"/local": "/shared"})
     wanted = demands([lane(1, paths=("/local/lab", "/b"))], {"box": box}, {})
     assert wanted["box"].paths == ("/shared/lab", "/b")
 
 
 def test_interpreter_that_is_to_be_seen_is_that_of_the_nodes() -> None:
     job = lane(1)._replace(interpreter="/local/bin/python")
-    shared = replace(BOX, paths={"/local": "/shared"})
+    shared = BOX._replace(paths={"/local": "/shared"})
     for box, paths in [
         (BOX, ("/local/bin/python",)),
         (shared, ("/shared/bin/python",)),
-        (replace(shared, python="/opt/bin/python"), ("/opt/bin/python",)),
-        (replace(shared, python="python3"), ()),  # found on the node by its PATH
+        (shared._replace(python="/opt/bin/python"), ("/opt/bin/python",)),
+        (shared._replace(python="python3"), ()),  # found on the node by its PATH
     ]:
         assert demands([job], {"box": box}, {})["box"].paths == paths

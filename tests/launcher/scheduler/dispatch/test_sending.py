@@ -1,7 +1,6 @@
 """From a claim to an order for a pilot."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 from launcher.backends.channel import Run
@@ -24,7 +23,7 @@ def test_attempt_lies_in_its_pilots_folder_and_the_home_has_a_link_to_it(office:
 
 
 def test_order_names_paths_as_the_nodes_see_them(office: Office) -> None:
-    box = replace(office.backends.by_name["box"], paths={"/nowhere": "/there"})
+    box = office.backends.by_name["box"]._replace(paths={"/nowhere": "/there"})
     office.backends = Backends(by_name={"box": box})
     pilot = office.pilot()
     (job,) = office.queue("box")

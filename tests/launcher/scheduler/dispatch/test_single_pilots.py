@@ -1,7 +1,5 @@
 """Plain mode: a pilot for one job gets one, and is told to leave behind it."""
 
-from dataclasses import replace
-
 from launcher.backends.channel import Leave, Run
 from launcher.backends.settings import Backends
 from launcher.scheduler.dispatch import demands
@@ -14,7 +12,7 @@ from tests.launcher.scheduler.dispatch.test_demand import BOX, lane
 
 def plain(office: Office) -> None:
     """Have a backend whose pilots are for one job each."""
-    settings = replace(office.backends.by_name["box"], pilot=False)
+    settings = office.backends.by_name["box"]._replace(pilot=False)
     office.backends = Backends(by_name={**office.backends.by_name, "box": settings})
 
 
@@ -77,6 +75,6 @@ def test_what_got_a_place_asks_for_no_further_pilot_at_once(office: Office) -> N
 
 
 def test_as_many_pilots_as_jobs_wait() -> None:
-    settings = replace(BOX, pilot=False, pilots=1000)
+    settings = BOX._replace(pilot=False, pilots=1000)
     demand = demands([lane(700), lane(500, cpus=4)], {"box": settings}, {})["box"]
     assert (demand.pilots, demand.slots) == (1000, 1)

@@ -274,7 +274,7 @@ def test_a_changed_configuration_ends_a_pause(world: World) -> None:
     assert "tried in" in world.reason
     before = len(world.cluster.submitted)
     (settings,) = world.backends.by_name.values()
-    world.backends = Backends(by_name={"toy": replace(settings, prologue="module load cuda")})
+    world.backends = Backends(by_name={"toy": settings._replace(prologue="module load cuda")})
     world.pass_time(12)
     assert len(world.cluster.submitted) > before
     assert world.made[-1].prologue == "module load cuda"

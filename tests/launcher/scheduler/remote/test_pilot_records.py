@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ def a_record(token: str = "", **changes: Any) -> PilotRecord:
         resources={"worker": 1.0},
     )
     record = PilotRecord(folder=Path("/shared") / token, spec=spec, settings=lab, since=1.5)
-    return replace(record, **changes)
+    return record._replace(**changes)
 
 
 @pytest.fixture
@@ -50,7 +49,7 @@ def test_a_record_is_read_as_it_was_written(home: Home) -> None:
     for record in (first, second):
         records.write(record)
     assert sorted(records.read(), key=lambda record: record.since) == [first, second]
-    records.write(replace(first, cancelled="changed"))
+    records.write(first._replace(cancelled="changed"))
     records.delete(second.token)
     records.delete(second.token)
     assert [record.cancelled for record in PilotRecords(home).read()] == ["changed"]

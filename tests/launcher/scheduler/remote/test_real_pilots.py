@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,7 +84,7 @@ def test_a_scheduler_that_is_killed_leaves_no_pilot_that_the_next_one_does_not_k
 def test_a_pilot_that_cannot_start_is_a_reason_with_its_log(
     home: Home, engines: Engines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = replace(LAB, prologue="echo 'module: command not found' >&2; exit 3")
+    broken = LAB._replace(prologue="echo 'module: command not found' >&2; exit 3")
     monkeypatch.setattr(real_pilots, "LAB", broken)
     fleet = a_fleet(home, engines)
     go_on(fleet, 9, lambda: "tried in" in fleet.reasons()["lab"], "it pauses")

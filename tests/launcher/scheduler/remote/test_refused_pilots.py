@@ -1,6 +1,5 @@
 """What an engine refuses for good: nothing is left of it, and a change of config.toml is tried soon."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,7 +33,7 @@ def test_after_the_configuration_was_mended_the_next_one_is_submitted_at_once(
 ) -> None:
     assert world.fleet.due_s() <= CHANGED_S
     world.cluster.refuses = ""
-    settings = replace(world.backends.by_name["toy"], partition="main")
+    settings = world.backends.by_name["toy"]._replace(partition="main")
     world.backends = Backends(by_name={"toy": settings})
     world.pass_time(CHANGED_S)
     assert len(world.cluster.submitted) == 1

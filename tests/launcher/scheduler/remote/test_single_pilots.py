@@ -1,6 +1,5 @@
 """Plain mode, `pilot = "off"`: pilots for one job each, as many in the engine's queue as jobs wait."""
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -156,7 +155,7 @@ def test_a_table_that_is_changed_to_plain_mode_holds_for_the_next_pilots(tmp_pat
     world = World(tmp_path)
     world.need(1)
     world.turn()
-    settings = replace(world.backends.by_name["toy"], pilot=False, pilots=20)
+    settings = world.backends.by_name["toy"]._replace(pilot=False, pilots=20)
     world.backends = Backends(by_name={"toy": settings})
     world.need(5)
     world.pass_time(20)
