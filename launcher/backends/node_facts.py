@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -79,7 +80,9 @@ class NodeGpus:
             wake: called in another thread after a look.
         """
         self._uuids = frozenset(gpu.uuid for gpu in gpus)
-        self._lookout = Lookout(lambda: self._own(snapshot()), wake)
+        self._lookout = Lookout(
+            lambda: [gpu for gpu in snapshot() if gpu.uuid in self._uuids], wake
+        )
         self._peaks: dict[
             str, dict[str, int]
         ] = {}  # attempt → UUID → most bytes since the last beat
@@ -119,18 +122,13 @@ class NodeGpus:
         peaks, self._peaks, self._shown = self._peaks, {}, self.gpus
         return peaks
 
-    def _own(self, gpus: Sequence[GpuSnapshot]) -> tuple[GpuSnapshot, ...]:
-        return tuple(gpu for gpu in gpus if gpu.uuid in self._uuids)
-
     def _enter(self, gpu: GpuSnapshot, heads: Mapping[int, str]) -> None:
         """Add up what the processes of each attempt hold, where the driver tells."""
-        numbers = {pid: number for number, pid in enumerate(heads)}
-        attempts = list(heads.values())
-        held: dict[str, int] = {}
+        held: Counter[str] = Counter()
         for process in gpu.processes or ():
-            owner = owner_of(process.pid, parent_of, numbers) if process.used else None
-            if owner is not None:
-                held[attempts[owner]] = held.get(attempts[owner], 0) + (process.used or 0)
+            owner = owner_of(process.pid, parent_of, heads) if process.used else None
+            if owner is not None and process.used:
+                held[owner] += process.used
         for attempt, used in held.items():
             peaks = self._peaks.setdefault(attempt, {})
             peaks[gpu.uuid] = max(used, peaks.get(gpu.uuid, 0))

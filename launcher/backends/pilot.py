@@ -61,10 +61,10 @@ class PilotLink:
         self.signal = ""  # that its engine sent to have it end
         self._reader, self._writer = Reader(folder.news), Writer(folder.orders)
         self._sent: set[str] | None = None  # attempts that it was sent; None: not read yet
-        self._unsent: list[Order] = []
-        self._expected: set[str] = set()
-        self._ends: dict[str, Ended] = {}
-        self._stopping: set[str] = set()
+        self.unsent: list[Order] = []  # that could not be written; `send()` tries it again
+        self.expected: set[str] = set()  # attempts whose ends are not taken in
+        self.ends: dict[str, Ended] = {}  # by attempt, as the pilot has told
+        self.stopping: set[str] = set()  # attempts that we have asked to end
 
     @property
     def token(self) -> str:
@@ -111,7 +111,8 @@ class PilotLink:
         if news:
             self.heard_at = now
             self._take_in(news)
-            self._answer()
+            if self.spec.lease_s is not None and self.beat is not None and self.said_bye is None:
+                self.send(Lease(beat=self.beat.number))  # extends it
         return news
 
     def _take_in(self, news: Iterable[News]) -> None:
@@ -121,46 +122,36 @@ class PilotLink:
                     self.hello = item
                 case Beat():
                     self.beat = item
-                case Ended(attempt=attempt) if attempt in self._expected:
-                    self._ends[attempt] = item
+                case Ended(attempt=attempt) if attempt in self.expected:
+                    self.ends[attempt] = item
                 case Leaving(signal=signal):
                     self.leaving, self.signal = True, signal
                 case Bye(why=why):
                     self.said_bye = why
 
-    def _answer(self) -> None:
-        """Extend the lease, where the pilot has one."""
-        if self.spec.lease_s is not None and self.beat is not None and self.said_bye is None:
-            self.send(Lease(beat=self.beat.number))
-
     def send(self, *orders: Order) -> bool:
         """Send orders; those that cannot be written now go with the next ones. Returns whether they went."""
-        self._unsent += orders
+        self.unsent += orders
         self.leaving = self.leaving or any(isinstance(order, Leave) for order in orders)
-        if not self._unsent:
+        if not self.unsent:
             return True
         try:
             self._know_sent()
-            self._writer.append(*map(order_line, self._unsent))
+            self._writer.append(*map(order_line, self.unsent))
         except OSError as error:
             self._note(f"{self.folder.orders}: {error.strerror or error}")
             return False
         self._sent = (self._sent or set()) | {
-            order.attempt for order in self._unsent if isinstance(order, Run)
+            order.attempt for order in self.unsent if isinstance(order, Run)
         }
-        self._unsent.clear()
+        self.unsent.clear()
         return True
-
-    @property
-    def unsent(self) -> bool:
-        """Whether orders wait that could not be written; `send()` tries it again."""
-        return bool(self._unsent)
 
     # --- attempts
 
     def expect(self, attempt: str) -> None:
         """Keep the end of an attempt when it comes; to be called before that can be read."""
-        self._expected.add(attempt)
+        self.expected.add(attempt)
 
     def start(self, attempts: Iterable[str]) -> bool:
         """Send attempts to the pilot, those that it was not sent before."""
@@ -169,35 +160,22 @@ class PilotLink:
 
     def stop(self, attempt: str) -> None:
         """Have an attempt end."""
-        if attempt not in self._stopping:
-            self._stopping.add(attempt)
+        if attempt not in self.stopping:
+            self.stopping.add(attempt)
             self.send(Stop(attempt=attempt))
-
-    def end_of(self, attempt: str) -> Ended | None:
-        """Return the news of an attempt's end, None where there is none yet."""
-        return self._ends.get(attempt)
 
     def forget(self, attempt: str) -> None:
         """Know that an attempt's end is taken in."""
-        self._expected.discard(attempt)
-        self._stopping.discard(attempt)
-        self._ends.pop(attempt, None)
+        self.expected.discard(attempt)
+        self.stopping.discard(attempt)
+        self.ends.pop(attempt, None)
         if self._sent is not None:
             self._sent.discard(attempt)
-
-    def is_stopping(self, attempt: str) -> bool:
-        """Tell whether we have asked an attempt to end."""
-        return attempt in self._stopping
 
     @property
     def is_emptied(self) -> bool:
         """Whether all attempts that may run there were asked to end."""
-        return bool(self._expected) and self._expected <= self._stopping
-
-    @property
-    def expected(self) -> frozenset[str]:
-        """The attempts whose ends are not taken in."""
-        return frozenset(self._expected)
+        return bool(self.expected) and self.expected <= self.stopping
 
     def sent(self) -> frozenset[str]:
         """Return the attempts that the pilot was sent, by whichever scheduler.

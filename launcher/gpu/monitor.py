@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
+from typing import TypeVar
 
 from launcher.errors import MachineError
 from launcher.gpu.snapshot import GpuSnapshot
@@ -190,12 +191,13 @@ class Ours:
         return owner_of(pid, parent_of, self.heads)
 
 
+Owner = TypeVar("Owner")  # a job, or an attempt, by whatever it is known
 _PARENT = 1  # of /proc/<pid>/stat, counted from its third field
 
 
 def owner_of(
-    pid: int, parents: Callable[[int], int | None], supervisors: Mapping[int, int]
-) -> int | None:
+    pid: int, parents: Callable[[int], int | None], supervisors: Mapping[int, Owner]
+) -> Owner | None:
     """Return the job to which a process belongs, None when it is none of ours.
 
     Args:

@@ -257,11 +257,12 @@ class OnPilot(Watch):
 
     def ending(self) -> Outcome | Watch | None:
         """Return how it ended, as its pilot says or its folder."""
-        ended = self.link.end_of(name_of_claim(self.claim))
+        name = name_of_claim(self.claim)
+        ended = self.link.ends.get(name)
         if ended is None:
             return None
-        asked = self.link.is_stopping(name_of_claim(self.claim))
-        self.link.forget(name_of_claim(self.claim))
+        asked = name in self.link.stopping
+        self.link.forget(name)
         outcome, now = ended.outcome, time.monotonic()
         if isinstance(outcome, Stopped) and self.link.signal and not asked:
             return _awaited(partial(self._explained, outcome, now + WORD_S))

@@ -5,7 +5,7 @@ How much of what waits would start if a backend had more pilots; no clock, no fi
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 from typing import NamedTuple
@@ -287,7 +287,12 @@ class Dispatch:
         others: list[Running] = []
         if requests.limits:
             there = [run for each in every if each is not place for run in each.running()]
-            others = [elsewhere(run) for run in (*line.here, *self._started_here(), *there)]
+            started = [  # by this decision, here
+                place_of(claim, NO_USAGE, {})
+                for claim in self._launches.claimed()
+                if not claim.pilot
+            ]
+            others = [elsewhere(run) for run in (*line.here, *started, *there)]
         decisions = place.decide(
             self._kept.for_pilot(place.link.token, candidates),
             others,
@@ -315,12 +320,6 @@ class Dispatch:
         why = self._launches.send(ready, decision, place.link, settings)
         place.claims = [each for each in self.claims() if each.pilot == place.link.token]
         return why
-
-    def _started_here(self) -> Iterator[Running]:
-        """Give the places of jobs that this decision starts on this machine."""
-        for claim in self._launches.claimed():
-            if not claim.pilot:
-                yield place_of(claim, NO_USAGE, {})
 
     # --- how many pilots there should be
 

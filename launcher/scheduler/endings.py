@@ -179,12 +179,6 @@ class Ended:
     trouble: str = ""  # why not
 
 
-def _patience_s(error: OSError, claim: Claim) -> float:
-    """Return how long results that cannot be moved are tried again."""
-    is_long = bool(claim.pilot) or error.errno in {errno.ENOSPC, errno.EDQUOT}
-    return LONG_PATIENCE_S if is_long else MOVE_PATIENCE_S
-
-
 class Gauge(Protocol):
     """What measures the attempts of a machine on its GPUs."""
 
@@ -273,7 +267,16 @@ class Endings:
                 paths = ended.claim.spec.outputs
                 ended.outputs = {path: at for path in paths if (at := stamp(path)) is not None}
             elif not isinstance(ended.outcome, Void):
-                ended.requeue = self._requeue(ended, machine(ended.claim))
+                job = ended.claim.job
+                ended.requeue = requeue_of(
+                    ended.claim,
+                    self._queue.lane_of(job),
+                    ended.outcome,
+                    machine(ended.claim),
+                    peak=ended.measured.peak,
+                    others_usage=ended.others_usage,
+                    moved=self._gpus.moved.get(job, ""),
+                )
             elif ended.outcome.whose == "job":
                 text = f"could not be started: {ended.outcome.why}; queued again"
                 reason = Reason(code=ReasonCode.NOT_STARTED, text=text)
@@ -304,7 +307,8 @@ class Endings:
             accept(attempt, run_folder)
         except OSError as error:
             why = f"its results cannot be moved to {run_folder}: {error.strerror or error}"
-            if self._again(ended, why, _patience_s(error, claim)):
+            is_long = bool(claim.pilot) or error.errno in {errno.ENOSPC, errno.EDQUOT}
+            if self._again(ended, why, LONG_PATIENCE_S if is_long else MOVE_PATIENCE_S):
                 return False
             withdraw(attempt, run_folder)
             ended.outcome = Failed(at=outcome.at, error=f"{why}; {KEPT}")
@@ -350,16 +354,3 @@ class Endings:
             return False
         late = time.monotonic() > ended.since + PUZZLE_S
         return not (late or self._gpus.seen_since(ended.since))
-
-    def _requeue(self, ended: Ended, machine: Machine) -> Requeue | None:
-        """Return why an end is not held against its job, None where it is."""
-        job = ended.claim.job
-        return requeue_of(
-            ended.claim,
-            self._queue.lane_of(job),
-            ended.outcome,
-            machine,
-            peak=ended.measured.peak,
-            others_usage=ended.others_usage,
-            moved=self._gpus.moved.get(job, ""),
-        )

@@ -17,7 +17,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
 from launcher.backends.fleet import Fleet
-from launcher.backends.pilot import PilotLink
 from launcher.backends.settings import Backends
 from launcher.context import WorkerEnvironment
 from launcher.errors import StoreError
@@ -114,7 +113,7 @@ class Scheduler:
         )
         self._launches = Launches(home, queue, self._fork_servers, clock, self._outage, self._gpus)
         self._succession = Succession(queue, self._launches)
-        self._fleet = Fleet(home, backends, self._sleeper.ring, link=PilotLink)
+        self._fleet = Fleet(home, backends, self._sleeper.ring)
         self._dispatch = Dispatch(
             home, store, self._fleet, backends, clock, self._attempts, self._launches
         )

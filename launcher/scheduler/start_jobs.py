@@ -160,7 +160,9 @@ class Launches:
         while self._committed:
             receiver, together = next(iter(self._committed.items()))
             if any(start.claim.spec.terms.rerun == "never" for start in together):
-                self._sync()
+                # a claim must survive a power cut: without it the job would be started again
+                for path in (self._home.database_log, self._home.attempts, self._home.folder):
+                    sync(path)
             del self._committed[receiver]
             together[0].launch(together)
             for start in together:
@@ -301,11 +303,6 @@ class Launches:
                 logger.warning("job=%d unclear=%r", job, before.unclear)
             self._unclear[job] = time.monotonic() + UNCLEAR_PAUSE_S, before.unclear
         return before
-
-    def _sync(self) -> None:
-        """Let the claim survive a power cut: without it the job would be started again."""
-        for path in (self._home.database_log, self._home.attempts, self._home.folder):
-            sync(path)
 
     def _claim(
         self,

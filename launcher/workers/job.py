@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,8 +44,7 @@ class VramLimit(NamedTuple):
         return None if self.cap is None else max(0, self.cap - self.context)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(NamedTuple):
     """What a worker says of its own memory on its card, in bytes."""
 
     at: float  # seconds since 1970
@@ -55,7 +54,7 @@ class Report:
     uuid: str | None = None  # of the card, as CUDA says it
     # of a job with a process on each of several cards: what each allocator reserved, by UUID;
     # `reserved` and `peak` are then the most on one card
-    cards: Mapping[str, int] = field(default_factory=dict)
+    cards: Mapping[str, int] = {}
 
     @property
     def used(self) -> int:
@@ -134,7 +133,7 @@ class Share:
             cards=dict(cards or {}),
         )
         with contextlib.suppress(OSError):  # a full disk is no reason to end a training
-            _replace(self._attempt.memory, asdict(report))
+            _replace(self._attempt.memory, report._asdict())
 
     def _look(self, attempt: Attempt) -> None:
         try:

@@ -57,7 +57,8 @@ def scalars(data: bytes) -> tuple[list[Scalar], int]:
         end = start + length
         if end + FOOTER_BYTES > len(data):
             return values, place  # the rest is not written yet, or lies behind this piece
-        if length <= LARGEST_BYTES and _is_whole(data, start, end):
+        (check,) = struct.unpack_from("<I", data, end)
+        if length <= LARGEST_BYTES and masked_crc(data[start:end]) == check:
             values += _of_event(data[start:end])
         place = end + FOOTER_BYTES
     return values, len(data) if place is None else place
@@ -80,11 +81,6 @@ def _length(data: bytes, place: int) -> int | None:
     """Return the length of the record that begins at `place`; None: none does."""
     length, check = struct.unpack_from("<QI", data, place)
     return length if masked_crc(data[place : place + 8]) == check else None
-
-
-def _is_whole(data: bytes, start: int, end: int) -> bool:
-    (check,) = struct.unpack_from("<I", data, end)
-    return masked_crc(data[start:end]) == int(check)
 
 
 def _of_event(event: bytes) -> list[Scalar]:
@@ -293,7 +289,10 @@ def newest_event(folder: Path, since: float) -> Step | None:
     """
     files = _event_files(folder, since)[:NEWEST_FILES]
     # behind an image there may be no scalar for long
-    values = next((read for size in NEWEST_BYTES if (read := _last_values(files, size))), [])
+    values: list[Scalar] = []
+    for size in NEWEST_BYTES:
+        values = values or _values(files, lambda path: scalars(read_end(path, size)[0])[0])  # noqa: B023  # called at once
+    values.sort(key=lambda value: value.at)
     if not values:
         return None
     most = _most_reported(values)
@@ -308,13 +307,12 @@ def newest_event(folder: Path, since: float) -> Step | None:
     )
 
 
-def _last_values(files: Iterable[_EventFile], most_bytes: int) -> list[Scalar]:
-    """Return the values in the last bytes of event files, the oldest first."""
-    read: dict[str, list[Scalar]] = {}
+def _values(files: Iterable[_EventFile], read: Callable[[Path], list[Scalar]]) -> list[Scalar]:
+    """Return the values that are read of event files, those of a run together."""
+    runs: dict[str, list[Scalar]] = {}
     for file in files:
-        values, _ = scalars(read_end(file.path, most_bytes)[0])
-        read.setdefault(file.run, []).extend(values)
-    return sorted(_named(read), key=lambda value: value.at)
+        runs.setdefault(file.run, []).extend(read(file.path))
+    return [*_named(runs)]
 
 
 def event_steps(folder: Path, since: float, most_bytes: int) -> list[Step]:
@@ -325,10 +323,9 @@ def event_steps(folder: Path, since: float, most_bytes: int) -> list[Step]:
         since: seconds since 1970; files that were last written before are another program's.
         most_bytes: that are read from the end of each file.
     """
-    read: dict[str, list[Scalar]] = {}
-    for file in reversed(_event_files(folder, since)):
-        read.setdefault(file.run, []).extend(_FILES.items(file.path, most_bytes))
-    values = [*_without_repeated(_named(read))]
+    files = reversed(_event_files(folder, since))
+    read = _values(files, lambda path: _FILES.items(path, most_bytes))
+    values = [*_without_repeated(read)]
     if not values:
         return []
     steps: dict[int, list[Scalar]] = defaultdict(list)

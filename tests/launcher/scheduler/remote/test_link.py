@@ -74,10 +74,10 @@ def test_end_is_kept_for_who_expects_it_and_others_are_left_out(pilot: Pilot) ->
     link.expect("1-1")
     pilot.tell(Ended(attempt="1-1", outcome=Done(at=1.0)), Ended(attempt="2-1"))
     link.read(1.0)
-    assert link.end_of("1-1") == Ended(attempt="1-1", outcome=Done(at=1.0))
-    assert link.end_of("2-1") is None
+    assert link.ends.get("1-1") == Ended(attempt="1-1", outcome=Done(at=1.0))
+    assert link.ends.get("2-1") is None
     link.forget("1-1")
-    assert link.end_of("1-1") is None
+    assert link.ends.get("1-1") is None
 
 
 def test_next_scheduler_knows_what_was_sent_and_sends_only_the_rest(pilot: Pilot) -> None:
