@@ -13,7 +13,7 @@ import secrets
 import shutil
 from pathlib import Path
 
-from launcher.staging.stages import (
+from launcher.staging.view import (
     ACCEPTED,
     MOVED,
     RUN,

@@ -1,4 +1,25 @@
-"""How a stage is made: the folders into which a job writes, as far as they were accepted.
+"""Where stages lie, and how an attempt's folder names its own.
+
+runs/<run>/.attempts/<job>-<number>-<random>/   a stage, on the file system of the results
+    <run>/          what the attempt makes, laid out as the run's folder
+    .accepted       a link to the run's folder
+    .links.json     which names in it are links to what was accepted before; absent where none are
+<attempt>/runs      a link to the stage: the only way in that a job is given
+
+The name of a stage tells how far it is; each change is a single rename:
+
+<name>.making     its worker builds it
+<name>            its attempt runs
+<name>.left       its attempt was given up, or did not end well: the next one goes on from it
+<name>.accepted   its outcome is accepted: what it holds belongs into the run's folder
+
+The link in the attempt's folder always means the first of these names. So it leads nowhere as soon as the
+stage has another one, and a process that wakes later can write nothing through it. When all is moved the
+link gets another name, and an attempt that has made nothing removes it: where it is, there is a stage.
+
+The links of a stage to what was accepted before, and the record of them.
+
+How a stage is made: the folders into which a job writes, as far as they were accepted.
 
 They are real folders; the names in them are links to what was accepted. A file is replaced by a rename, so the link makes place for the job's own file, and what was
 accepted is untouched. Who opens a file to write into it, without a new name first, writes through the link.
@@ -11,31 +32,172 @@ Stages of attempts that did not end well: taken from them, kept for the next att
 import contextlib
 import errno
 import os
+import re
+import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.staging.stages import (
-    LEFT,
-    MAKING,
-    MOVED,
-    RUN,
-    STAGES,
-    VIEW,
-    Links,
-    Stage,
-    gone_of,
-    is_ours,
-    names_of,
-    new_stage,
-    read_links,
-    stage_of,
-    target_of,
-    tidy,
-    write_links,
-)
+from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Attempt, Home
+
+STAGES = ".attempts"  # in a run's folder
+RUN, RECORD = ".accepted", ".links.json"  # in a stage
+VIEW = "runs"  # in an attempt's folder
+MOVED = "runs.moved"  # what the link is called when all is in the run's folder
+MAKING, LEFT, ACCEPTED = ".making", ".left", ".accepted"
+_NAME = re.compile(r"\d{1,12}-\d{1,12}-[0-9a-f]{8}")
+
+
+class Stage(NamedTuple):
+    """A stage under one of its names; nothing says that it is there."""
+
+    run_folder: Path  # of what was accepted
+    name: str
+    suffix: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Its path; a text, as this is done for every attempt and a Path costs 10 µs."""
+        return f"{self.run_folder}/{STAGES}/{self.name}{self.suffix}"
+
+    @property
+    def new(self) -> str:
+        """Where its attempt writes."""
+        return f"{self.folder}/{self.run_folder.name}"
+
+    @property
+    def record(self) -> str:
+        """The record of its links."""
+        return f"{self.folder}/{RECORD}"
+
+    def named(self, suffix: str) -> "Stage":
+        """Return the same stage under another of its names."""
+        return self._replace(suffix=suffix)
+
+
+def new_stage(run_folder: Path, job: int, number: int) -> Stage:
+    """Return a stage that no other attempt has: homes that share a project count alike."""
+    return Stage(run_folder, f"{job}-{number}-{secrets.token_hex(4)}")
+
+
+def stage_of(attempt: Attempt, run_folder: Path, view: str = VIEW) -> Stage | None:
+    """Return the stage that an attempt was given, under the name that it has while the attempt runs.
+
+    Args:
+        attempt: of any node that shares the folder.
+        run_folder: as it is called here.
+        view: the name of the link.
+
+    Returns None where it was given none.
+
+    Raises:
+        OSError: that cannot be found out now.
+    """
+    try:
+        target = os.readlink(attempt.text(view))  # noqa: PTH115  # done for every attempt
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # it is no link
+            return None
+        raise
+    above, name = ["", *target.split("/")][-2:]
+    if above != STAGES or not _NAME.fullmatch(name):
+        return None
+    return Stage(run_folder, name)
+
+
+def names_of(stage: Stage) -> Iterator[Stage]:
+    """Return a stage under all its names."""
+    for suffix in ("", LEFT, ACCEPTED, MAKING):
+        yield stage.named(suffix)
+
+
+def tidy(stage: Stage) -> None:
+    """Remove the folder of a run's stages, where none is left."""
+    with contextlib.suppress(OSError):
+        os.rmdir(f"{stage.run_folder}/{STAGES}")  # noqa: PTH106  # done for every attempt
+
+
+_UP = "../../.."  # from what an attempt makes to the folder of its run
+
+
+@dataclass(slots=True)
+class Links:
+    """What a stage held when its attempt began; all names are relative to the run's folder."""
+
+    links: list[str] = field(default_factory=list)  # to accepted files and folders
+    folders: list[str] = field(default_factory=list)  # real ones, those above first
+    # folders that the attempt makes anew: the accepted one makes place as a whole
+    replaced: list[str] = field(default_factory=list)
+    # found when the stage was sealed: what the attempt has deleted of the above
+    gone: list[str] = field(default_factory=list)
+    gone_folders: list[str] = field(default_factory=list)
+    sealed: bool = False
+
+
+_FIELDS = ("links", "folders", "replaced", "gone", "gone_folders")
+
+
+def write_links(stage: Stage, links: Links) -> None:
+    """Keep the record of a stage's links beside it, where there are any.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    record: dict[str, Json] = {"schema": 1}
+    record |= {name: [*names] for name in _FIELDS if (names := getattr(links, name))}
+    record |= {"sealed": True} if links.sealed else {}
+    if len(record) > 1:
+        write_json(Path(stage.record), record, durable=False)
+
+
+def read_links(stage: Stage) -> Links:
+    """Return the record of a stage's links; names that lead out of the run's folder are left out."""
+    record: Mapping[str, Json] = read_json(stage.record) or {}
+    names = {name: [*_inside(record.get(name))] for name in _FIELDS}
+    return Links(**names, sealed=record.get("sealed") is True)
+
+
+def _inside(names: Json) -> Iterable[str]:
+    for name in names if isinstance(names, list) else ():
+        if isinstance(name, str) and not {"", ".", ".."} & {*name.split("/")}:
+            yield name
+
+
+def target_of(name: str) -> str:
+    """Return what the link of a name leads to: short, and right under all names of the stage."""
+    return f"{_UP}/{'../' * name.count('/')}{name}"
+
+
+def is_ours(stage: Stage, name: str) -> bool:
+    """Tell whether a name in a stage is still the link that was made for it.
+
+    Raises:
+        FileNotFoundError: the attempt has deleted it.
+        NotADirectoryError: likewise, with the folder that it was in.
+    """
+    try:
+        return os.readlink(f"{stage.new}/{name}") == target_of(name)  # noqa: PTH115  # many names
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # a file of its own has taken the place
+            return False
+        raise
+
+
+def gone_of(stage: Stage, links: Links) -> list[str]:
+    """Return which names the attempt has deleted that were links to something accepted."""
+    gone = []
+    for name in links.links:
+        try:
+            is_ours(stage, name)
+        except (FileNotFoundError, NotADirectoryError):
+            gone.append(name)
+    return gone
+
 
 _HALF = (".", ".tmp")  # how names begin and end of what was being written
 

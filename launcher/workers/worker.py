@@ -31,8 +31,7 @@ from launcher.errors import Error, MachineError
 from launcher.ids import model_folder_name, read_words
 from launcher.job import Spec
 from launcher.staging.acceptance import hand_over
-from launcher.staging.stages import stage_of
-from launcher.staging.view import NotWritable, Wanted, inside, make
+from launcher.staging.view import NotWritable, Wanted, inside, make, stage_of
 from launcher.system.environment import SITE, placed_environment, with_site
 from launcher.system.files import ABSENT, Json, when_there_is_room, write_atomic, write_json
 from launcher.system.paths import Attempt

@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.staging.stages import STAGES
-from launcher.staging.view import NotWritable, make, take_left
+from launcher.staging.view import STAGES, NotWritable, make, take_left
 from tests.launcher.staging.attempts import MODEL, Study, files_in, write
 
 

@@ -15,8 +15,7 @@ from launcher.scheduler.endings import Endings
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.model import Machine
 from launcher.staging.acceptance import hand_over
-from launcher.staging.stages import STAGES
-from launcher.staging.view import Wanted, make, take_left
+from launcher.staging.view import STAGES, Wanted, make, take_left
 from launcher.states import Done, Failed, Outcome
 from launcher.store.queue import Store
 from launcher.store.rows import PILOT
