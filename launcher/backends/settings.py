@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, cast
 
 from launcher.errors import UsageError
 from launcher.job import Resources, Terms
-from launcher.system.config import Fault, absolute, read_configuration, unknown
+from launcher.system.config import Fault, absolute, read_configuration, read_keys, unknown
 from launcher.system.environment import prologue_lines
 from launcher.system.files import Json
 from launcher.units import format_bytes, format_seconds, parse_bytes, parse_seconds
@@ -137,7 +137,8 @@ def read_backends(table: object, faults: list[Fault]) -> Mapping[str, BackendSet
         if not isinstance(entry, dict):
             faults.append(((TABLE, name), f"{TABLE}.{name}: expected a table, [{TABLE}.{name}]"))
             continue
-        values = _values(name, entry, faults)
+        read = read_keys((TABLE, name), entry, _READ, faults)
+        values = {f"{key}_s" if key in _SPANS else key: value for key, value in read.items()}
         kind = values.get("kind", name if name in KINDS else None)
         if kind is None:
             listed = ", ".join(f'"{known}"' for known in KINDS)
@@ -145,22 +146,6 @@ def read_backends(table: object, faults: list[Fault]) -> Mapping[str, BackendSet
             continue
         backends[name] = BackendSettings(name=name, **{**values, "kind": kind})
     return backends
-
-
-def _values(name: str, entry: Mapping[str, Any], faults: list[Fault]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for key, value in entry.items():
-        written = key.replace("-", "_")
-        if written not in _READ:
-            what = f"a key of [{TABLE}.{name}]"
-            faults.append(((TABLE, name, key), unknown(key, what, _READ)))
-            continue
-        expected, read = _READ[written]
-        try:
-            values[f"{written}_s" if read is _span else written] = read(value)
-        except (UsageError, TypeError, ValueError):
-            faults.append(((TABLE, name, key), f"{TABLE}.{name}.{key}: expected {expected}"))
-    return values
 
 
 def _need(holds: bool) -> None:
@@ -241,7 +226,8 @@ def _amounts(value: object) -> Mapping[str, float]:
 
 
 _WORD = "a word, such as"
-# key → what is expected, how it is read; the field of a time ends with _s
+_SPANS = {"time", "idle", "lease", "beat", "poll"}  # whose fields end with _s
+# key → what is expected, how it is read
 _READ: Mapping[str, tuple[str, Callable[[object], Any]]] = {
     "kind": ('one of "local", "ray" and "slurm"', _kind),
     "cpus": ("a whole number of cores of each pilot, at least 1", _some),

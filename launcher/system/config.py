@@ -211,6 +211,34 @@ class Followed(Generic[Part]):
         return self._holds
 
 
+def read_keys(
+    place: tuple[str, ...],
+    table: Mapping[str, Any],
+    keys: Mapping[str, tuple[str, Callable[[Any], Any]]],
+    faults: list[Fault],
+) -> dict[str, Any]:
+    """Return what the keys of a table say, by their names with underscores.
+
+    Args:
+        place: the table's.
+        table: as the file has it.
+        keys: key → what is expected, how it is read.
+        faults: where all that is wrong with it is added.
+    """
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        written, where = key.replace("-", "_"), (*place, key)
+        if written not in keys:
+            faults.append((where, unknown(key, f"a key of [{'.'.join(place)}]", keys)))
+            continue
+        expected, read = keys[written]
+        try:
+            values[written] = read(value)
+        except (UsageError, TypeError, ValueError):
+            faults.append((where, f"{'.'.join(where)}: expected {expected}"))
+    return values
+
+
 def absolute(what: str, text: str) -> Path:
     """Return a path that may begin with `~` as an absolute one.
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from launcher.errors import UsageError
-from launcher.system.config import Configuration, Fault, read_configuration, unknown
+from launcher.system.config import Configuration, Fault, read_configuration, read_keys
 from launcher.units import parse_bytes, parse_seconds
 
 
@@ -53,20 +53,18 @@ def _devices(value: object) -> tuple[str, ...]:
     return words
 
 
-# key → the field of `Rules`, its reader, and what is expected
-_KEYS: Mapping[str, tuple[str, Callable[[object], Any], str]] = {
+# key → what is expected, its reader
+_KEYS: Mapping[str, tuple[str, Callable[[object], Any]]] = {
     "reserve": (
-        "reserve",
-        lambda value: parse_bytes(_text(value)),
         'an amount that is left to others on each GPU, such as "2GiB"',
+        lambda value: parse_bytes(_text(value)),
     ),
-    "max_per_gpu": ("max_per_gpu", _count, "a whole number of jobs, at least 1"),
+    "max_per_gpu": ("a whole number of jobs, at least 1", _count),
     "idle": (
-        "idle_s",
-        lambda value: parse_seconds(_text(value)),
         'a time without other users after which a GPU is taken, such as "10m"',
+        lambda value: parse_seconds(_text(value)),
     ),
-    "devices": ("devices", _devices, 'GPUs that may be used, such as [0, 2] or ["GPU-8f6d…"]'),
+    "devices": ('GPUs that may be used, such as [0, 2] or ["GPU-8f6d…"]', _devices),
 }
 
 
@@ -80,20 +78,9 @@ def read_rules(table: object, faults: list[Fault]) -> Rules:
     if not isinstance(table, dict):
         faults.append(((TABLE,), f"{TABLE}: expected a table, such as [{TABLE}]"))
         return Rules()
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        name = key.replace("-", "_")
-        if name in GONE:
-            continue
-        if name not in _KEYS:
-            faults.append(((TABLE, key), unknown(key, f"a key of [{TABLE}]", _KEYS)))
-            continue
-        field, read, expected = _KEYS[name]
-        try:
-            values[field] = read(value)
-        except UsageError:
-            faults.append(((TABLE, key), f"{TABLE}.{key}: expected {expected}"))
-    return Rules(**values)
+    of_today = {key: value for key, value in table.items() if key.replace("-", "_") not in GONE}
+    values = read_keys((TABLE,), of_today, _KEYS, faults)
+    return Rules(**{"idle_s" if key == "idle" else key: value for key, value in values.items()})
 
 
 def configured_rules(environ: Mapping[str, str]) -> Rules:
