@@ -34,8 +34,6 @@ from launcher.backends.pilot_rules import (
     Pace,
     poll_s,
     surplus,
-    to_submit,
-    wanted,
 )
 from launcher.backends.protocol import (
     Backend,
@@ -157,16 +155,7 @@ class BackendPilots:
 
     def wait_s(self, now: float) -> float:
         """Return how long limits of time, failures and refusals forbid a submission."""
-        counts = self.pace.counts(held=self.held, unspoken=0, now=now)
-        return self.pace.wait_s(counts, self.settings.per_minute, now)
-
-    def given_up(self) -> Mapping[str, str]:
-        """Return the pilots all of whose attempts are to end, and why."""
-        return {
-            pilot.token: pilot.record.given_up
-            for pilot in self.all
-            if pilot.record.given_up and not pilot.record.buried
-        }
+        return self.pace.wait_s(now, held=self.held, per_minute=self.settings.per_minute)
 
     def buried(self, token: str) -> None:
         """Note that the attempts of a pilot have been ended in the queue; of a full disk: tell it again later."""
@@ -233,7 +222,7 @@ class BackendPilots:
             self.pace.spoke()
         if pilot.troubles and not pilot.is_doomed:
             self._dismiss(pilot, now)
-        if pilot.life is Life.STARTING and pilot.started_s(now) > START_S:
+        if pilot.life is Life.STARTING and now - pilot.running_since > START_S:
             why = f"it ran for {format_seconds(START_S)} on {pilot.node or 'a node'} without a word"
             self._blame(pilot, why, now)
             self._doom(pilot, why)
@@ -245,8 +234,9 @@ class BackendPilots:
             self._doom(pilot, self._end_of(pilot))
         if pilot.over and pilot.taken and not pilot.spoke and not pilot.is_doomed:
             self._blame(pilot, self._end_of(pilot), now)
-        lost = pilot.is_lost and not pilot.record.given_up
-        if lost and (pilot.link.is_emptied or _is_seen(pilot)):
+        # then it will not tell of the ends of what is there
+        lost = bool(pilot.attempts) and (pilot.over or pilot.life is Life.STRANDED)
+        if lost and not pilot.record.given_up and (pilot.link.is_emptied or _is_seen(pilot)):
             self._give_up(pilot)
 
     def _dismiss(self, pilot: Pilot, now: float) -> None:
@@ -370,15 +360,16 @@ class BackendPilots:
         """Return how many pilots to submit; where missing ones keep the place, these are ended first."""
         if self._errors or self.pace.pause_s(now) > 0:
             return 0
-        most = self.settings.pilots
-        counts = self.pace.counts(held=self.held, unspoken=self.expected, now=now)
-        if (short := wanted(self.demand, counts) - (most - counts.held)) > 0:
+        most, held, unspoken = self.settings.pilots, self.held, self.expected
+        if (short := max(0, self.demand.pilots - unspoken) - (most - held)) > 0:
             missing = [pilot for pilot in self.all if pilot.life is Life.MISSING]
             for pilot in [pilot for pilot in missing if not pilot.attempts][:short]:
                 self._doom(pilot, f"{self.settings.name} knew it no more, and another replaces it")
-        return to_submit(
+        return self.pace.number(
             self.demand,
-            counts,
+            now,
+            held=held,
+            unspoken=unspoken,
             most=most,
             per_minute=self.settings.per_minute,
             single=not self.settings.pilot,

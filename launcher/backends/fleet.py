@@ -68,8 +68,8 @@ class Fleet:
         self._lost: dict[
             str, float
         ] = {}  # tokens that work is on, and that have no record → since when
-        self._links: list[PilotLink] = []
-        self._all_links: list[PilotLink] = []
+        self.links: Sequence[PilotLink] = []  # of pilots that may be sent work, the oldest first
+        self.all_links: Sequence[PilotLink] = []  # of all whose news are to be read
         self._reasons: Mapping[str, str] | None = None  # as of the last look; None: not asked for
         self.trouble = ""  # of config.toml
 
@@ -119,19 +119,13 @@ class Fleet:
         ended = self._clock()
         self._look_at = ended + max(LOOK_S, (ended - now) / MOST_TIME)
 
-    def links(self) -> Sequence[PilotLink]:
-        """Return the links of the pilots that may be sent work, the oldest first."""
-        return self._links
-
-    def all_links(self) -> Sequence[PilotLink]:
-        """Return the links of all pilots, whose news are to be read."""
-        return self._all_links
-
     def given_up(self) -> Mapping[str, str]:
         """Return the pilots all of whose attempts are to end, and why; `ending_s` tells how far that is."""
         lost = {token: f"the home has no record of pilot {token}" for token in self._lost}
         for group in self._groups.values():
-            lost.update(group.given_up())
+            for pilot in group.all:
+                if pilot.record.given_up and not pilot.record.buried:
+                    lost[pilot.token] = pilot.record.given_up
         return lost
 
     def ending_s(self, token: str) -> float:
@@ -213,11 +207,11 @@ class Fleet:
     def _list(self) -> None:
         self._reasons = None
         pilots = [pilot for group in self._groups.values() for pilot in group.all]
-        self._links = [pilot.link for pilot in pilots if pilot.takes_work]
+        self.links = [pilot.link for pilot in pilots if pilot.takes_work]
         heard = [pilot for pilot in pilots if pilot.heard]
         waiting = [pilot for pilot in heard if pilot.waits_unheard]
         unheard = {pilot.token for pilot in waiting[NEXT_HEARD:]}  # they start in this order
-        self._all_links = [pilot.link for pilot in heard if pilot.token not in unheard]
+        self.all_links = [pilot.link for pilot in heard if pilot.token not in unheard]
 
     def _show(self, now: float) -> None:
         wall = self._wall()

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from launcher.backends.channel import Began, Ended, News, PilotFolder, name_of, numbers_of
 from launcher.context import WorkerEnvironment, worker_environment_of
-from launcher.states import Failed, Lost, Outcome, Void
+from launcher.states import Outcome, Void
 from launcher.system.environment import SITE, with_site
 from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt, Home
@@ -285,7 +285,7 @@ class Attempts:
             try:
                 supervisor = self._pool.take(environment)
             except Unusable as error:
-                yield self._never(name, _unusable(error))
+                yield self._never(name, error.outcome(time.time()))
                 continue
             if supervisor is None:
                 none_left.add(environment)
@@ -327,13 +327,6 @@ class Attempts:
             )
         waiting.environment, waiting.on_gpu = environment, bool(order.gpus)
         return None
-
-
-def _unusable(error: Unusable) -> Outcome:
-    at = time.time()
-    if error.passing:
-        return Void(at=at, why=str(error), whose="job")
-    return Failed(at=at, error=str(error)) if error.sure else Lost(at=at, why=str(error))
 
 
 def _lacks(why: str) -> None:

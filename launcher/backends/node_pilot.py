@@ -167,7 +167,7 @@ class Pilot:
             self._tell(self._attempts.advance(readable), now)
             self._beat(now)
             self._outbox.send(now)
-            if self._is_gone(now):
+            if self._gone_since is not None and now > self._gone_since + GONE_PATIENCE_S:
                 return self._end("its folder is gone")
             if not self._attempts and not self._outbox.holds_ends:
                 if not self._why and now > self._busy_at + self._spec.idle_s:
@@ -332,9 +332,6 @@ class Pilot:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wakeup, 4096)
         return readable
-
-    def _is_gone(self, now: float) -> bool:
-        return self._gone_since is not None and now > self._gone_since + GONE_PATIENCE_S
 
     def _ring(self) -> None:
         with contextlib.suppress(OSError):

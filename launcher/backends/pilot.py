@@ -253,8 +253,8 @@ class Pilot:
     _over_at: float = math.inf  # likewise
     _leave: Leave | None = None  # the order that it was sent
     _asked_at: float = math.nan  # when the engine was last asked about it
-    _running_since: float = math.nan
-    _spoke_at: float = math.nan
+    running_since: float = math.inf  # since when its engine has said that it is on a node
+    _spoke_at: float = math.inf
     _now: float = -math.inf  # when it was judged last
     _proven: bool = False  # it lives for certain
     _first_beat: int | None = None
@@ -390,11 +390,6 @@ class Pilot:
         """Whether what ran there is lost, unless it is on record how it ended."""
         return self.life in OVER
 
-    @property
-    def is_lost(self) -> bool:
-        """Whether attempts are there of whose ends it will not tell."""
-        return bool(self.attempts) and (self.over or self.life is Life.STRANDED)
-
     def needs_scheduler(self, now: float, *, mute: bool) -> bool:
         """Tell whether a scheduler should stay for it: not for what only waits to be forgotten.
 
@@ -420,8 +415,8 @@ class Pilot:
             now: the time of that.
         """
         self.attempts, self._now = attempts, now
-        if self.spoke and math.isnan(self._spoke_at):
-            self._spoke_at = now
+        if self.spoke:
+            self._spoke_at = min(self._spoke_at, now)
         if not self.link.trouble:
             self.silent_s = self.link.silent_s(now)
         self.life = life_of(self._signs())
@@ -430,10 +425,6 @@ class Pilot:
         if self.record.given_up:
             self._given_up_at = min(self._given_up_at, now)
         self._over_at = min(self._over_at, now) if self.over else math.inf
-
-    def started_s(self, now: float) -> float:
-        """Return for how long its engine has said that it is on a node."""
-        return 0.0 if math.isnan(self._running_since) else now - self._running_since
 
     def observe(self, observation: Observation, now: float, poll_s: float) -> None:
         """Take in what the engine says.
@@ -449,10 +440,8 @@ class Pilot:
             self.unknown_s = 0.0
         else:
             self.unknown_s += min(max(0.0, now - self._asked_at), 2 * poll_s)
-        if observation.stage is not Stage.RUNNING:
-            self._running_since = math.nan
-        elif math.isnan(self._running_since):
-            self._running_since = now
+        runs = observation.stage is Stage.RUNNING
+        self.running_since = min(self.running_since, now) if runs else math.inf
         if observation.ends_at is not None:
             self.link.ends_at = observation.ends_at
         starts_at = observation.starts_at

@@ -116,66 +116,6 @@ def life_of(signs: Signs) -> Life:
     return Life.STARTING if signs.stage is Stage.RUNNING else Life.SUBMITTED
 
 
-class Counts(NamedTuple):
-    """How many pilots a backend has, and how many it was sent lately."""
-
-    held: int = 0  # that are there, or may be
-    unspoken: int = 0  # of these: will take work, and have not spoken yet
-    last_minute: int = 0  # submissions
-    newest_s: float = math.inf  # since the last submission
-    failures: int = 0  # pilots in a row that never spoke
-    proven: bool = False  # the last one spoke: pilots can start there
-
-
-def wanted(demand: Demand, counts: Counts) -> int:
-    """Return how many pilots more the work could use, whatever the limits."""
-    return max(0, demand.pilots - counts.unspoken)
-
-
-def to_submit(
-    demand: Demand, counts: Counts, *, most: int, per_minute: int, single: bool = False
-) -> int:
-    """Return how many pilots to submit now.
-
-    The first ones come at once, further ones one at a time: by then the first may have done the work. Until a pilot
-    has spoken, no more are tried than may fail before the pause.
-
-    Args:
-        demand: the work that waits.
-        counts: what there is.
-        most: pilots of the backend at once.
-        per_minute: submissions in a minute.
-        single: each pilot is for one job, and all that are submitted now are one submission.
-    """
-    room = min(most - counts.held, per_minute - counts.last_minute)
-    if single and room > 0:
-        room = min(most - counts.held, MOST_ELEMENTS)
-    if not counts.proven:
-        tried = MOST_ELEMENTS if single and not counts.failures else TRIES
-        room = min(room, max(1, tried - counts.failures) - counts.unspoken)
-    number = max(0, min(wanted(demand, counts), room))
-    if not counts.held and not counts.failures:
-        return number
-    if counts.newest_s < SPACING_S:
-        return 0
-    return number if single and not counts.failures else min(1, number)
-
-
-def submission_wait_s(counts: Counts, *, per_minute: int, oldest_s: float) -> float:
-    """Return how long limits of time forbid a submission.
-
-    Args:
-        counts: what there is.
-        per_minute: submissions in a minute.
-        oldest_s: how long ago the oldest submission of the last minute was.
-    """
-    spaced = counts.held > 0 or counts.failures > 0
-    wait_s = SPACING_S - counts.newest_s if spaced else 0.0
-    if counts.last_minute >= per_minute:
-        wait_s = max(wait_s, MINUTE_S - oldest_s)
-    return max(0.0, wait_s)
-
-
 def surplus(demand: Demand, *, waiting: int, starting: int) -> int:
     """Return how many of the pilots that wait in an engine's queue nobody needs any more."""
     return max(0, min(waiting, waiting + starting - demand.pilots))
@@ -207,30 +147,68 @@ class Pace:
     failures: int = 0  # pilots in a row that never spoke
     failure: str = ""  # how the last of them ended
     log: str | None = None  # the last lines of what it printed; None: not read yet
+    proven: bool = False  # the last one spoke: pilots can start there
     refusal: str = ""  # what the engine said to the last submission; '': it took it
-    _times: deque[float] = field(default_factory=deque)  # of the last minute's submissions
-    _newest: float = -math.inf
+    times: deque[float] = field(default_factory=deque)  # of the last minute's submissions
+    newest: float = -math.inf  # likewise, of the last one
     _not_before: float = -math.inf
-    _proven: bool = False  # the last one spoke
     _refusals: int = 0
 
-    def counts(self, *, held: int, unspoken: int, now: float) -> Counts:
-        """Return the counts that a decision needs."""
-        while self._times and now - self._times[0] >= MINUTE_S:
-            self._times.popleft()
-        return Counts(
-            held=held,
-            unspoken=unspoken,
-            last_minute=len(self._times),
-            newest_s=now - self._newest,
-            failures=self.failures,
-            proven=self._proven,
-        )
+    def number(
+        self,
+        demand: Demand,
+        now: float,
+        *,
+        held: int,
+        unspoken: int,
+        most: int,
+        per_minute: int,
+        single: bool = False,
+    ) -> int:
+        """Return how many pilots to submit now.
+
+        The first ones come at once, further ones one at a time: by then the first may have done the work. Until a
+        pilot has spoken, no more are tried than may fail before the pause.
+
+        Args:
+            demand: the work that waits.
+            now: by a clock that nobody sets.
+            held: pilots that are there, or may be.
+            unspoken: of these: will take work, and have not spoken yet.
+            most: pilots of the backend at once.
+            per_minute: submissions in a minute.
+            single: each pilot is for one job, and all that are submitted now are one submission.
+        """
+        room = min(most - held, per_minute - self._last_minute(now))
+        if single and room > 0:
+            room = min(most - held, MOST_ELEMENTS)
+        if not self.proven:
+            tried = MOST_ELEMENTS if single and not self.failures else TRIES
+            room = min(room, max(1, tried - self.failures) - unspoken)
+        number = max(0, min(demand.pilots - unspoken, room))
+        if not held and not self.failures:
+            return number
+        if now - self.newest < SPACING_S:
+            return 0
+        return number if single and not self.failures else min(1, number)
+
+    def wait_s(self, now: float, *, held: int, per_minute: int) -> float:
+        """Return how long limits of time, failures and refusals forbid a submission."""
+        wait_s = SPACING_S - (now - self.newest) if held or self.failures else 0.0
+        if self._last_minute(now) >= per_minute:
+            wait_s = max(wait_s, MINUTE_S - (now - self.times[0]))
+        return max(wait_s, self.pause_s(now))
+
+    def _last_minute(self, now: float) -> int:
+        """Return how many submissions the last minute had."""
+        while self.times and now - self.times[0] >= MINUTE_S:
+            self.times.popleft()
+        return len(self.times)
 
     def submitted(self, number: int, at: float) -> None:
         """Note that pilots were submitted, or may have been."""
-        self._times.extend([at] * number)
-        self._newest = max(at, self._newest)
+        self.times.extend([at] * number)
+        self.newest = max(at, self.newest)
 
     def accepted(self) -> None:
         """Note that the engine took a submission."""
@@ -244,28 +222,22 @@ class Pace:
 
     def spoke(self) -> None:
         """Note that a pilot spoke, and can do its work."""
-        self.failures, self.failure, self.log, self._proven = 0, "", None, True
+        self.failures, self.failure, self.log, self.proven = 0, "", None, True
         if not self._refusals:
             self._not_before = -math.inf
 
     def failed(self, why: str, now: float) -> None:
         """Note that a pilot ended, or was given up, before it could do any work."""
-        self.failures, self._proven = self.failures + 1, False
+        self.failures, self.proven = self.failures + 1, False
         self.failure = why
         self._not_before = max(self._not_before, now + pause_s(self.failures))
 
     def forget(self) -> None:
         """Begin anew, as what the pilots are started with is another now; how many there were still counts."""
-        self.failures, self._refusals, self._proven = 0, 0, False
+        self.failures, self._refusals, self.proven = 0, 0, False
         self.failure, self.log, self.refusal = "", None, ""
         self._not_before = -math.inf
 
     def pause_s(self, now: float) -> float:
         """Return how long failures and refusals forbid a submission."""
         return max(0.0, self._not_before - now)
-
-    def wait_s(self, counts: Counts, per_minute: int, now: float) -> float:
-        """Return how long anything forbids a submission."""
-        oldest_s = now - self._times[0] if self._times else 0.0
-        spaced_s = submission_wait_s(counts, per_minute=per_minute, oldest_s=oldest_s)
-        return max(self.pause_s(now), spaced_s)

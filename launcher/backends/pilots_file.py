@@ -63,8 +63,10 @@ class NodesFile:
         fresh = [pilot for pilot in there if pilot.token not in self._known]
         if not fresh:
             return
-        places = (PastPilot(pilot.token, pilot.backend, pilot.node) for pilot in fresh)
-        lines = (json.dumps(place._asdict()) for place in places)
+        lines = [
+            json.dumps(PastPilot(pilot.token, pilot.backend, pilot.node)._asdict())
+            for pilot in fresh
+        ]
         try:
             with (self._home.folder / _NAME).open("a", encoding="utf-8") as file:
                 # what stands there may end in the middle of a line

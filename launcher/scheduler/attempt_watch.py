@@ -379,7 +379,7 @@ class Hearing:
 
     def hear(self) -> bool:
         """Read what pilots say; return whether something of it asks for a turn."""
-        links = self._fleet.all_links()
+        links = self._fleet.all_links
         if not links:
             return False
         now, asks = time.monotonic(), False
@@ -402,7 +402,7 @@ class Hearing:
     @property
     def poll_s(self) -> float:
         """After how long they should be heard again: soon where they spoke lately; infinite without any."""
-        if not self._fleet.all_links():
+        if not self._fleet.all_links:
             return inf
         quiet_s = time.monotonic() - self._news_at
         return min(IDLE_POLL_S, max(BUSY_POLL_S, PATIENCE * quiet_s))
@@ -466,7 +466,7 @@ class Hearing:
 
     def _link(self, token: str) -> PilotLink | None:
         """Return the link of a pilot, None where it is not heard any more."""
-        return next((link for link in self._fleet.all_links() if link.token == token), None)
+        return next((link for link in self._fleet.all_links if link.token == token), None)
 
 
 def _stop_strangers(link: PilotLink, news: Iterable[News]) -> None:

@@ -183,7 +183,7 @@ class Dispatch:
     @property
     def slots(self) -> int:
         """How many jobs run on pilots at once, at most."""
-        return sum(link.hello.cpus for link in self._fleet.links() if link.hello and link.serves)
+        return sum(link.hello.cpus for link in self._fleet.links if link.hello and link.serves)
 
     def decide(
         self, ready: Sequence[ReadyJob], line: Line, requests: Requests, here: Here
@@ -248,7 +248,7 @@ class Dispatch:
             reason = Reason(code=ReasonCode.NO_PILOT, text=trouble or UNKNOWN.format(name))
             return {candidate.ready.id: reason for candidate in candidates}
         every, left = self.places.all(), list[Candidate]()
-        serving = {link.token for link in self._fleet.links() if link.serves}
+        serving = {link.token for link in self._fleet.links if link.serves}
         places = [
             place
             for place in every

@@ -31,7 +31,7 @@ from launcher.scheduler.endings import Ended, Endings
 from launcher.scheduler.gpus.gpu_state import Accelerators, UseMeter
 from launcher.scheduler.start_jobs import Launches, Succession
 from launcher.scheduler.turn import POLL_S, RETRY_S, Reasons, Requests, TurnResult
-from launcher.states import Done, Failed, Lost, Outcome, State, Void, ending
+from launcher.states import Done, Outcome, State, Void, ending
 from launcher.store.queue import Store
 from launcher.store.recovery import trouble
 from launcher.store.retention import delete
@@ -336,14 +336,11 @@ class Scheduler:
 
     def _unstarted(self, claim: Claim, why: Unusable) -> Outcome | Watch:
         """Void an attempt that no supervisor can start; it has failed then, or is lost."""
-        at = self._clock()
         if not claim.pilot:  # what a pilot was not sent was voided when it was claimed
             news = watch(claim.supervisor, self._home.attempt(claim.job, claim.number))
             if not isinstance(news, Void):
                 return news
-        if why.passing:
-            return Void(at=at, why=str(why), whose="job")
-        return Failed(at=at, error=str(why)) if why.sure else Lost(at=at, why=str(why))
+        return why.outcome(self._clock())
 
     def _follow(self, claim: Claim, news: Outcome | Watch) -> None:
         if isinstance(news, Void) and news.whose == "machine":

@@ -228,7 +228,7 @@ class PilotPlaces:
     def all(self) -> list[PilotPlace]:
         """Return the pilots that have spoken, with their attempts."""
         before, self._places = self._places, {}
-        for link in self._fleet.all_links():
+        for link in self._fleet.all_links:
             if link.hello is not None:
                 place = before.get(link.token) or PilotPlace(link, self._learned, self._ends)
                 place.claims = []

@@ -21,7 +21,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from launcher import __version__
 from launcher.context import WorkerEnvironment
-from launcher.states import Outcome, Reason, ReasonCode
+from launcher.states import Failed, Lost, Outcome, Reason, ReasonCode, Void
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import SERVER, Identity, recorded, send, start_apart
 from launcher.workers.fork_server import BYE, FORK, IMPORTING, MESSAGE_BYTES
@@ -56,8 +56,7 @@ class Fault(NamedTuple):
     module: str  # that it imported; empty: it had not come so far
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """A supervisor's news that its attempt has ended."""
 
     outcome: Outcome | None  # how; None: its record may tell
@@ -352,6 +351,12 @@ class Unusable(Exception):
         """
         super().__init__(why)
         self.sure, self.passing = sure, passing
+
+    def outcome(self, at: float) -> Outcome:
+        """Return how an attempt ends for which there is no worker: it is tried again, has failed, or is lost."""
+        if self.passing:
+            return Void(at=at, why=str(self), whose="job")
+        return Failed(at=at, error=str(self)) if self.sure else Lost(at=at, why=str(self))
 
 
 @dataclass(slots=True)

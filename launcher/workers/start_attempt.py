@@ -12,10 +12,9 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from launcher.context import Context
 from launcher.job import CPU
@@ -241,8 +240,7 @@ LACKS = {
 _PASSING = {errno.ETXTBSY, *SILENT}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
+class Begun(NamedTuple):
     """An attempt whose process lives; from here on it counts as begun."""
 
     order: Order

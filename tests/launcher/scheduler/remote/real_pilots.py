@@ -56,7 +56,7 @@ def a_fleet(home: Home, engines: Engines) -> Fleet:
 
 def turn(fleet: Fleet, jobs: int) -> None:
     """Do what a scheduler does in a turn in which so many jobs wait."""
-    for link in fleet.all_links():
+    for link in fleet.all_links:
         link.read(time.monotonic())
     fleet.turn({"lab": Demand(jobs=jobs)} if jobs else {}, {})
     for token in fleet.given_up():

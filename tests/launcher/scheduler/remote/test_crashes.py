@@ -173,7 +173,7 @@ class Cluster(RuleBasedStateMachine):
 
     @rule()
     def deal(self) -> None:
-        for link in self.world.fleet.links():
+        for link in self.world.fleet.links:
             self.world.busy[link.folder.token] = 1
 
     @rule()

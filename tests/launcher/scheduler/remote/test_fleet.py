@@ -56,11 +56,11 @@ def test_only_a_pilot_that_has_spoken_gets_work(world: World) -> None:
     world.need(1)
     world.turn()
     (token,) = world.cluster.submitted
-    assert not world.fleet.links()
-    assert [link.folder.token for link in world.fleet.all_links()] == [token]
+    assert not world.fleet.links
+    assert [link.folder.token for link in world.fleet.all_links] == [token]
     world.by_token[token].speak(world.clock.now)
     world.turn()
-    assert [link.folder.token for link in world.fleet.links()] == [token]
+    assert [link.folder.token for link in world.fleet.links] == [token]
 
 
 def test_what_runs_on_a_pilot_that_ended_is_given_up_after_the_engine_ended_it_for_sure(
@@ -100,21 +100,21 @@ def test_what_a_pilot_said_to_an_earlier_scheduler_is_no_sign_of_life(world: Wor
     world.cluster.mute = "timed out"
     world.new_fleet()
     world.turn()
-    assert not world.fleet.links()
+    assert not world.fleet.links
     world.pass_time(2, speaking=[alive])
-    assert [link.token for link in world.fleet.links()] == [alive]
+    assert [link.token for link in world.fleet.links] == [alive]
     world.cluster.mute = ""
     world.pass_time(20, speaking=[alive])
-    assert [link.token for link in world.fleet.links()] == [alive]
+    assert [link.token for link in world.fleet.links] == [alive]
 
 
 def test_a_scheduler_that_begins_anew_finds_all_pilots(world: World) -> None:
     tokens = start(world)
     world.new_fleet()
-    assert {link.folder.token for link in world.fleet.all_links()} == set(tokens)
+    assert {link.folder.token for link in world.fleet.all_links} == set(tokens)
     world.need(100)
     world.pass_time(60, speaking=tokens)
-    assert {link.folder.token for link in world.fleet.links()} == set(tokens)
+    assert {link.folder.token for link in world.fleet.links} == set(tokens)
     assert world.cluster.most_alive == 3
 
 
@@ -128,7 +128,7 @@ def test_an_engine_that_forgot_a_pilot_for_a_moment_changes_nothing(world: World
     assert not world.cluster.cancelled
     world.by_token[token].speak(world.clock.now)
     world.turn()
-    assert [link.folder.token for link in world.fleet.links()] == [token]
+    assert [link.folder.token for link in world.fleet.links] == [token]
 
 
 # --- engines that fail
@@ -186,7 +186,7 @@ def test_a_pilot_that_was_taken_though_the_engine_said_no_is_not_submitted_again
     for token in world.cluster.submitted:
         world.by_token[token].speak(world.clock.now)
     world.turn()
-    assert len(world.fleet.links()) == 2
+    assert len(world.fleet.links) == 2
 
 
 def test_a_refused_submission_is_tried_again_later_and_later(world: World) -> None:
@@ -221,7 +221,7 @@ def test_a_call_that_hangs_stops_no_turn_and_is_waited_for_no_longer_than_two_mi
         if world.waits():
             waited_for(lambda: held in world.cluster.entered)
     assert "has not answered for" in world.reason
-    assert [link.folder.token for link in world.fleet.links()] == [token]
+    assert [link.folder.token for link in world.fleet.links] == [token]
     world.cluster.hangs = None
     for _ in range(100):
         world.clock.now += 1
@@ -288,7 +288,7 @@ def test_a_pilot_that_sees_no_data_is_ended_and_its_trouble_is_the_reason(world:
     world.by_token[token].speak(world.clock.now, "n1 does not see /data/runs")
     world.pass_time(2)
     assert token in world.cluster.cancelled
-    assert not world.fleet.links()
+    assert not world.fleet.links
     assert "n1 does not see /data/runs" in world.reason
 
 
@@ -327,7 +327,7 @@ def test_a_pilot_of_an_earlier_version_ends_what_it_has_and_gets_nothing_more(wo
     world.by_token[token].speak(world.clock.now, version="0.1")
     world.new_fleet()
     world.pass_time(30, speaking=[token])
-    assert not world.fleet.links()
+    assert not world.fleet.links
     assert world.by_token[token].leaving
     assert not world.cluster.cancelled
     world.busy = {}
@@ -457,8 +457,8 @@ def test_a_pilot_that_was_given_up_and_speaks_again_is_alive(world: World) -> No
     token = lost(world)
     world.pass_time(100, speaking=[token])  # it was frozen; what it runs has its grace now
     assert world.fleet.ending_s(token) == 0.0
-    assert token in {link.token for link in world.fleet.all_links()}
-    assert not world.fleet.links()
+    assert token in {link.token for link in world.fleet.all_links}
+    assert not world.fleet.links
     world.pass_time(40)
     assert 0.0 < world.fleet.ending_s(token) < 40.0
 
@@ -586,11 +586,11 @@ def test_a_pilot_that_does_not_know_its_end_gets_work_when_its_engine_has_said_i
     assert link.hello is not None
     link.hello = replace(link.hello, limited=True)
     world.pass_time(3, speaking=[token])
-    assert not world.fleet.links()
+    assert not world.fleet.links
     running = Observation(stage=Stage.RUNNING, node="n1", ends_at=5000.0)
     world.cluster.jobs[token] = running
     world.pass_time(5, speaking=[token])
-    assert world.fleet.links() == [link]
+    assert world.fleet.links == [link]
     assert link.until == 5000.0
     assert world.cluster.submitted == [token]
 
@@ -605,7 +605,7 @@ def test_where_an_engine_never_says_it_such_a_pilot_gets_work_all_the_same(world
     link.hello = replace(link.hello, limited=True)
     world.cluster.mute = "Socket timed out"
     world.pass_time(30, speaking=[token])
-    assert world.fleet.links() == [link]
+    assert world.fleet.links == [link]
     assert world.cluster.submitted == [token]
 
 
@@ -622,7 +622,7 @@ def test_a_lost_pilot_is_given_up_once_even_if_its_engine_knows_it_again(world: 
     world.busy = {}
     world.fleet.buried(token)
     world.pass_time(30, speaking=[token])
-    assert not world.fleet.links()
+    assert not world.fleet.links
     assert token in world.cluster.cancelled
     assert not world.cluster.alive()
 
@@ -636,7 +636,7 @@ def test_an_idle_pilot_that_was_forgotten_for_minutes_is_alive_when_it_is_known_
     assert not world.fleet
     world.cluster.hidden.clear()
     world.pass_time(10, speaking=[token])
-    assert [link.folder.token for link in world.fleet.links()] == [token]
+    assert [link.folder.token for link in world.fleet.links] == [token]
     assert not world.cluster.cancelled
 
 
@@ -725,7 +725,7 @@ def test_a_clock_that_jumps_moves_nothing(world: World) -> None:
         world.pass_time(10, speaking=tokens)
         world.new_fleet()
         world.pass_time(10, speaking=tokens)
-    assert {link.folder.token for link in world.fleet.links()} == set(tokens)
+    assert {link.folder.token for link in world.fleet.links} == set(tokens)
     assert not world.fleet.given_up()
 
 
@@ -739,13 +739,13 @@ def test_pilots_of_a_backend_that_the_configuration_lost_end_when_nothing_runs(
     world.busy = {first: 1}
     world.backends = Backends()
     world.pass_time(5, speaking=[first, second])
-    assert not world.fleet.links()
+    assert not world.fleet.links
     assert world.by_token[first].orders == [Leave()]
     assert world.by_token[second].orders == [Leave()]
     assert world.cluster.cancelled == [third]
     world.new_fleet()  # likewise where only the records know the backend
     world.pass_time(20, speaking=[first, second])
-    assert not world.fleet.links()
+    assert not world.fleet.links
     for token in (first, second):
         world.by_token[token].said_bye = "told to leave"
         world.cluster.end(token, cause=Cause.COMPLETED)
@@ -762,7 +762,7 @@ def test_a_damaged_configuration_changes_nothing(world: World) -> None:
 
     world.fleet._backends = damaged
     world.pass_time(30, speaking=tokens)
-    assert len(world.fleet.links()) == 1
+    assert len(world.fleet.links) == 1
 
 
 def test_a_folder_of_another_queue_is_refused(tmp_path: Path) -> None:
@@ -842,7 +842,7 @@ def test_a_pilot_on_which_a_job_runs_serves_on_when_the_queue_goes_on(world: Wor
     world.pass_time(5, speaking=[first, second])
     world.need(5)  # the queue was started again, long before that job ends
     world.pass_time(2, speaking=[first, second])
-    assert [link.folder.token for link in world.fleet.links()] == [first]
+    assert [link.folder.token for link in world.fleet.links] == [first]
 
 
 def test_a_scheduler_does_not_stay_for_an_engine_that_is_silent_about_pilots_that_left(

@@ -1,6 +1,8 @@
 """How many pilots, when, and when nothing of one lives any more."""
 
 import math
+from collections import deque
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
@@ -14,24 +16,51 @@ from launcher.backends.pilot_rules import (
     SPACING_S,
     TRIES,
     UNKNOWN_S,
-    Counts,
     Demand,
     Life,
+    Pace,
     Signs,
     life_of,
     pause_s,
     poll_s,
     retry_s,
-    submission_wait_s,
     surplus,
-    to_submit,
-    wanted,
 )
 from launcher.backends.protocol import Stage
 
 SPANS = st.floats(min_value=0, max_value=1e6)
-COUNTS = st.builds(
-    Counts,
+NOW = 1e7
+
+
+class Backend(NamedTuple):
+    """How many pilots a backend has, and what became of those that it was sent."""
+
+    held: int = 0
+    unspoken: int = 0
+    last_minute: int = 0
+    newest_s: float = math.inf
+    failures: int = 0
+    proven: bool = False
+
+    def pace(self, oldest_s: float = 0.0) -> Pace:
+        times = deque([NOW - oldest_s] * self.last_minute)
+        return Pace(
+            failures=self.failures, proven=self.proven, newest=NOW - self.newest_s, times=times
+        )
+
+    def number(self, demand: Demand, most: int, per_minute: int) -> int:
+        return self.pace().number(
+            demand,
+            NOW,
+            held=self.held,
+            unspoken=self.unspoken,
+            most=most,
+            per_minute=per_minute,
+        )
+
+
+BACKENDS = st.builds(
+    Backend,
     held=st.integers(0, 20),
     unspoken=st.integers(0, 20),
     last_minute=st.integers(0, 20),
@@ -53,53 +82,58 @@ SIGNS = st.builds(
 )
 
 
-@given(DEMANDS, COUNTS, st.integers(1, 20), st.integers(1, 20))
-def test_no_limit_is_ever_passed(demand: Demand, counts: Counts, most: int, rate: int) -> None:
-    number = to_submit(demand, counts, most=most, per_minute=rate)
+@given(DEMANDS, BACKENDS, st.integers(1, 20), st.integers(1, 20))
+def test_no_limit_is_ever_passed(demand: Demand, backend: Backend, most: int, rate: int) -> None:
+    number = backend.number(demand, most, rate)
     assert number >= 0
-    assert number <= wanted(demand, counts)
+    assert number <= max(0, demand.pilots - backend.unspoken)
     if number:
-        assert counts.held + number <= most
-        assert counts.last_minute + number <= rate
+        assert backend.held + number <= most
+        assert backend.last_minute + number <= rate
 
 
-@given(DEMANDS, COUNTS, st.integers(1, 20), st.integers(1, 20))
+@given(DEMANDS, BACKENDS, st.integers(1, 20), st.integers(1, 20))
 def test_after_the_first_pilots_they_come_one_at_a_time(
-    demand: Demand, counts: Counts, most: int, rate: int
+    demand: Demand, backend: Backend, most: int, rate: int
 ) -> None:
-    number = to_submit(demand, counts, most=most, per_minute=rate)
-    if counts.held or counts.failures:
+    number = backend.number(demand, most, rate)
+    if backend.held or backend.failures:
         assert number <= 1
-        if counts.newest_s < SPACING_S:
+        if backend.newest_s < SPACING_S:
             assert number == 0
 
 
 @given(st.integers(1, 100), st.integers(1, 20), st.integers(1, 20), st.integers(1, 8))
 def test_the_first_ones_come_at_once(jobs: int, most: int, rate: int, slots: int) -> None:
-    demand, proven = Demand(jobs=jobs, slots=slots), Counts(proven=True)
+    demand = Demand(jobs=jobs, slots=slots)
     needed = min(math.ceil(jobs / slots), most, rate)
-    assert to_submit(demand, proven, most=most, per_minute=rate) == needed
-    assert to_submit(demand, Counts(), most=most, per_minute=rate) == min(needed, TRIES)
+    assert Backend(proven=True).number(demand, most, rate) == needed
+    assert Backend().number(demand, most, rate) == min(needed, TRIES)
 
 
-@given(DEMANDS, COUNTS, st.integers(1, 20), st.integers(1, 20), st.floats(0, 59))
+@given(DEMANDS, BACKENDS, st.integers(1, 20), st.integers(1, 20), st.floats(0, 59))
 def test_whoever_waits_as_long_as_it_is_said_meets_no_limit_of_time(
-    demand: Demand, counts: Counts, most: int, rate: int, oldest_s: float
+    demand: Demand, backend: Backend, most: int, rate: int, oldest_s: float
 ) -> None:
-    wait_s = submission_wait_s(counts, per_minute=rate, oldest_s=oldest_s)
+    wait_s = backend.pace(oldest_s).wait_s(NOW, held=backend.held, per_minute=rate)
     assert wait_s >= 0
-    if not wait_s and wanted(demand, counts) and counts.held < most and counts.proven:
-        assert to_submit(demand, counts, most=most, per_minute=rate)
+    if (
+        not wait_s
+        and max(0, demand.pilots - backend.unspoken)
+        and backend.held < most
+        and backend.proven
+    ):
+        assert backend.number(demand, most, rate)
 
 
-@given(DEMANDS, COUNTS, st.integers(1, 20), st.integers(1, 20))
+@given(DEMANDS, BACKENDS, st.integers(1, 20), st.integers(1, 20))
 def test_where_no_pilot_has_spoken_no_more_are_tried_than_may_fail(
-    demand: Demand, counts: Counts, most: int, rate: int
+    demand: Demand, backend: Backend, most: int, rate: int
 ) -> None:
-    number = to_submit(demand, counts, most=most, per_minute=rate)
-    if number and not counts.proven:
-        tried = counts.failures + counts.unspoken + number
-        assert tried <= TRIES or (number == 1 and not counts.unspoken)
+    number = backend.number(demand, most, rate)
+    if number and not backend.proven:
+        tried = backend.failures + backend.unspoken + number
+        assert tried <= TRIES or (number == 1 and not backend.unspoken)
 
 
 @given(SIGNS)

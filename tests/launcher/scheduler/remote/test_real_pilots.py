@@ -53,8 +53,8 @@ def go_on(fleet: Fleet, jobs: int, condition: Callable[[], bool], what: str) -> 
 
 def test_pilots_come_serve_and_leave(home: Home, engines: Engines) -> None:
     fleet = a_fleet(home, engines)
-    go_on(fleet, 2, lambda: len(fleet.links()) == 2, "two pilots speak")
-    assert pilots_alive(home) == records(home) == {link.token for link in fleet.links()}
+    go_on(fleet, 2, lambda: len(fleet.links) == 2, "two pilots speak")
+    assert pilots_alive(home) == records(home) == {link.token for link in fleet.links}
     shown = {("lab", "running", 0)}
     go_on(fleet, 2, lambda: rows(home) == shown, "they are shown")
     fleet.leave(now=False)
@@ -74,7 +74,7 @@ def test_a_scheduler_that_is_killed_leaves_no_pilot_that_the_next_one_does_not_k
     scheduler.kill()
     scheduler.wait()
     fleet = a_fleet(home, engines)
-    go_on(fleet, 2, lambda: len(fleet.links()) == 2, "two pilots speak")
+    go_on(fleet, 2, lambda: len(fleet.links) == 2, "two pilots speak")
     assert pilots_alive(home) <= records(home)
     assert len(pilots_alive(home)) == LAB.pilots
     fleet.leave(now=True)

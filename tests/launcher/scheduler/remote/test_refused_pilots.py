@@ -25,7 +25,7 @@ def folders(world: World) -> list[Path]:
 def test_a_refused_pilot_keeps_nobodys_place_and_leaves_nothing(world: World) -> None:
     assert "took no pilot: invalid partition specified: gpus" in world.reason
     assert folders(world) == []
-    assert not world.fleet.all_links()
+    assert not world.fleet.all_links
 
 
 def test_after_the_configuration_was_mended_the_next_one_is_submitted_at_once(

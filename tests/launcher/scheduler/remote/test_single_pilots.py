@@ -7,7 +7,7 @@ import pytest
 
 from launcher.backends.channel import Leave
 from launcher.backends.fleet import NEXT_HEARD
-from launcher.backends.pilot_rules import MOST_ELEMENTS, TRIES, Counts, Demand, to_submit
+from launcher.backends.pilot_rules import MOST_ELEMENTS, TRIES, Demand, Pace
 from launcher.backends.protocol import Stage
 from launcher.backends.settings import Backends
 from tests.launcher.scheduler.remote.toy_cluster import World
@@ -53,19 +53,17 @@ def test_an_array_is_one_submission_and_jobs_that_come_later_are_the_next_one(wo
 
 
 def test_never_more_elements_than_an_array_or_the_configuration_allows(world: World) -> None:
-    demand, proven = Demand(jobs=5000), Counts(held=1000, newest_s=60, proven=True)
-    submitted = partial(to_submit, demand, per_minute=6, single=True)
-    assert submitted(Counts(), most=2000) == MOST_ELEMENTS
-    assert submitted(proven, most=1200) == 200
+    number = partial(Pace.number, demand=Demand(jobs=5000), now=60.0, per_minute=6, single=True)
+    assert number(Pace(), held=0, unspoken=0, most=2000) == MOST_ELEMENTS
+    assert number(Pace(newest=0.0, proven=True), held=1000, unspoken=0, most=1200) == 200
     world.need(5000)
     world.pass_time(15)
     assert len(world.cluster.submitted) == world.cluster.most_alive == 100
 
 
 def test_until_one_has_spoken_there_is_no_second_array_of_a_thousand() -> None:
-    counts = Counts(held=1000, unspoken=1000, newest_s=60)
-    demand = Demand(jobs=5000)
-    assert to_submit(demand, counts, most=5000, per_minute=6, single=True) == 0
+    number = partial(Pace(newest=0.0).number, Demand(jobs=5000), 60.0, held=1000, unspoken=1000)
+    assert number(most=5000, per_minute=6, single=True) == 0
 
 
 def test_a_pilot_that_has_spoken_and_has_no_job_yet_is_not_replaced(world: World) -> None:
@@ -84,7 +82,7 @@ def test_a_pilot_that_has_its_job_gets_no_other_one(world: World) -> None:
     serve(world, first)
     world.need(2)
     world.turn()
-    assert first not in [link.folder.token for link in world.fleet.links()]
+    assert first not in [link.folder.token for link in world.fleet.links]
     assert world.cluster.submitted == [first, *others]
 
 
@@ -106,10 +104,10 @@ def test_of_hundreds_that_wait_only_the_next_ones_are_listened_to(world: World) 
     world.turn()
     tokens = world.cluster.submitted
     world.pass_time(10)
-    assert [link.folder.token for link in world.fleet.all_links()] == tokens[:NEXT_HEARD]
+    assert [link.folder.token for link in world.fleet.all_links] == tokens[:NEXT_HEARD]
     world.cluster.run(tokens[50])
     world.pass_time(10)
-    heard = [link.folder.token for link in world.fleet.all_links()]
+    heard = [link.folder.token for link in world.fleet.all_links]
     assert heard == [*tokens[:NEXT_HEARD], tokens[50]]
 
 
@@ -173,4 +171,4 @@ def test_a_scheduler_that_begins_anew_listens_to_all_pilots_that_may_have_a_job(
     for link in world.by_token.values():  # what they say lies in their files, and is not read yet
         link.hello = link.beat = None
     world.new_fleet()
-    assert {link.folder.token for link in world.fleet.all_links()} == {*tokens}
+    assert {link.folder.token for link in world.fleet.all_links} == {*tokens}

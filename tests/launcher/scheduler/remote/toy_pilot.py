@@ -79,11 +79,13 @@ class ToyFleet:
     def fleet(self) -> Fleet:
         return cast("Fleet", self)
 
+    @property
     def links(self) -> Sequence[PilotLink]:
         # as a real one that has not looked since they were told to leave
-        heard = [link for link in self.all_links() if link.token not in self.lost]
+        heard = [link for link in self.all_links if link.token not in self.lost]
         return [link for link in heard if link.hello and not link.hello.troubles]
 
+    @property
     def all_links(self) -> Sequence[PilotLink]:
         return [link for link in self.pilots if link.token not in self.done]
 
