@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 import click
 
 from launcher.errors import UsageError
-from launcher.job_options.value_types import FARTHEST_S, Real, Size, Span, ValueType, Whole
-from launcher.job_options.value_types import PRIORITY as PRIORITIES
-from launcher.job_options.value_types import SHARE as SHARES
+from launcher.job_options import value_types
+from launcher.job_options.value_types import FARTHEST_S, ValueType
 from launcher.states import OPEN, State
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -64,7 +63,7 @@ def span(*, most_s: float = FARTHEST_S, bare: bool = False) -> Value:
         most_s: a longer one is refused.
         bare: a number without a unit means seconds.
     """
-    return typed(Span(most_s=most_s, bare=bare))
+    return typed(value_types.span(most_s=most_s, bare=bare))
 
 
 def whole(least: int, most: int | None = None) -> Value:
@@ -74,12 +73,12 @@ def whole(least: int, most: int | None = None) -> Value:
         least: the smallest.
         most: the largest; None: there is none.
     """
-    return typed(Whole(least, most))
+    return typed(value_types.whole(least, most))
 
 
 def real(least: float, most: float) -> Value:
     """Return the type of a number within limits."""
-    return typed(Real(least, most))
+    return typed(value_types.real(least, most))
 
 
 class States(click.ParamType[frozenset[State]]):
@@ -105,9 +104,9 @@ class States(click.ParamType[frozenset[State]]):
         return frozenset(map(State, words))
 
 
-SIZE = typed(Size())  # memory such as `8GiB`, in bytes
-PRIORITY = typed(PRIORITIES)
-SHARE = typed(SHARES)
+SIZE = typed(value_types.size())  # memory such as `8GiB`, in bytes
+PRIORITY = typed(value_types.PRIORITY)
+SHARE = typed(value_types.SHARE)
 
 
 def policy_option() -> Callable[[Command], Command]:

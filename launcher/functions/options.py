@@ -10,12 +10,10 @@ from launcher.errors import UnknownName, UsageError
 from launcher.job import CPU
 from launcher.job_options.registry import JobRequest, job_options
 from launcher.job_options.value_types import (
-    Moment,
-    Names,
-    Size,
-    Span,
+    MOMENT,
+    NAMES,
+    TRUTH,
     Spelling,
-    Truth,
     ValueType,
     device_fault,
     terms_fault,
@@ -100,32 +98,30 @@ def _read(name: str, takes: ValueType, value: object) -> object:
 
 def _text(takes: ValueType, value: object) -> str:
     """Return a value of Python as a task file has it."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    match takes, value:
-        case Truth(), bool():
-            return str(value).lower()
-        case Size(), _ if number:
-            return f"{value}B"
-        case Span(), timedelta():
-            _refuse_absurd(takes, value.total_seconds(), value)
-            return f"{value.total_seconds():f}s"
-        case Span(), int() | float() if number:
-            _refuse_absurd(takes, value, value)
-            return f"{value:f}s"
-        case Moment(), datetime():
+    match value:
+        case bool():
+            return str(value).lower() if takes is TRUTH else str(value)
+        case timedelta() if takes.unit == "s":
+            return _seconds(takes, value.total_seconds(), value)
+        case int() | float() if takes.unit == "s":
+            return _seconds(takes, value, value)
+        case datetime() if takes is MOMENT:
             return value.isoformat()
-        case Names(), list() | tuple():
+        case list() | tuple() if takes is NAMES:
             return ",".join(map(str, value))
+        case int() | float():
+            return f"{value}{takes.unit}"
     return str(value)
 
 
-def _refuse_absurd(takes: Span, span_s: float, value: object) -> None:
-    """Refuse what a text could not say: the message has the value as it was given.
+def _seconds(takes: ValueType, span_s: float, value: object) -> str:
+    """Return a stretch of time as a text.
 
     Raises:
-        UsageError: it is negative, no number, or too large.
+        UsageError: it is negative, no number, or too large; the message has the value as it was given.
     """
     if not span_s >= 0:  # not a number, neither
         raise UsageError(f"expected seconds, not less than 0, got {value!r}")
-    if span_s > takes.most_s:
-        raise UsageError(f"expected at most {takes.most_s / 3600:,.0f}h, got {value!r:.80}")
+    if takes.most is not None and span_s > takes.most:
+        raise UsageError(f"expected at most {takes.most / 3600:,.0f}h, got {value!r:.80}")
+    return f"{span_s:f}s"

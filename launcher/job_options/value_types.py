@@ -7,9 +7,8 @@ the same messages; both name the option before the message, spelled as it is the
 import re
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from launcher.errors import UsageError
 from launcher.job import CPU, Terms, is_device
@@ -21,24 +20,25 @@ UNHEARD = frozenset({signal.SIGKILL, signal.SIGSTOP})  # no program learns of th
 
 _NAME = re.compile(r"[^\s,\x00-\x1f]+")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+_TRUTHS = frozenset({"true", "True", "TRUE", "false", "False", "FALSE"})  # as YAML 1.2 has them
 
 
-class ValueType(Protocol):
-    """How the value of an option is written."""
+class ValueType(NamedTuple):
+    """How the value of an option is written; an option has one of those below."""
 
-    @property
-    def metavar(self) -> str:
-        """One word for the value in a help text: SIZE."""
+    metavar: str  # one word for the value in a help text: SIZE
+    expected: str  # what the option takes, after "expected"
+    value_of: Callable[[str, float], Any]  # by its text and the time; None: it is no such value
+    form: Mapping[
+        str, Any
+    ]  # a JSON schema of it; its references are defined by the schema of task files
+    text_of: Callable[[Any], str] = str  # as a task file has it, to the last digit
+    unit: str = ""  # of a number that a program gives without one
+    most: float | None = None  # a larger number is refused; None: there is no limit
+    words: tuple[str, ...] = ()  # of which it is one; none: it is no choice
+    is_text: bool = True  # it may stand in quotes in a task file; a number or a truth may not
 
-    @property
-    def expected(self) -> str:
-        """What the option takes, after "expected"."""
-
-    @property
-    def is_text(self) -> bool:
-        """Whether the value may stand in quotes in a task file; a number or a truth may not."""
-
-    def read(self, text: str, now: float) -> object:
+    def read(self, text: str, now: float) -> Any:
         """Return the value that a text means.
 
         Args:
@@ -48,252 +48,127 @@ class ValueType(Protocol):
         Raises:
             UsageError: it is no such value; says what was expected.
         """
-
-
-class Whole(NamedTuple):
-    """A whole number within limits; `most` None: there is no upper limit."""
-
-    least: int
-    most: int | None = None
-    metavar: str = "NUMBER"
-    is_text: bool = False
-
-    @property
-    def expected(self) -> str:
-        """The limits in words."""
-        limits = f"from {self.least:,} to {self.most:,}" if self.most is not None else ""
-        return f"a whole number {limits or f'of at least {self.least:,}'}"
-
-    def holds(self, number: int) -> bool:
-        """Tell whether a number is within the limits."""
-        return self.least <= number and (self.most is None or number <= self.most)
-
-    def read(self, text: str, now: float) -> int:  # noqa: ARG002  # a number needs no clock
-        """Return the number."""
-        stripped = text.strip()
-        number = int(stripped) if _WHOLE.fullmatch(stripped) else None
-        if number is None or not self.holds(number):
-            raise UsageError(f"expected {self.expected}, got {text!r}")
-        return number
-
-
-PRIORITY = Whole(-(2**31) + 1, 2**31 - 1)
-
-
-class Real(NamedTuple):
-    """A number within limits."""
-
-    least: float
-    most: float
-    metavar: str = "NUMBER"
-    is_text: bool = False
-
-    @property
-    def expected(self) -> str:
-        """The limits in words."""
-        return f"a number from {self.least:g} to {self.most:g}"
-
-    def read(self, text: str, now: float) -> float:  # noqa: ARG002
-        """Return the number."""
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if not self.least <= value <= self.most:
+        value = self.value_of(text, now)
+        if value is None:
             raise UsageError(f"expected {self.expected}, got {text!r}")
         return value
 
 
-SHARE = Real(0.001, 1000.0)  # of a run; another one has 1
+def whole(least: int, most: int | None = None) -> ValueType:
+    """Return the type of a whole number within limits; `most` None: there is no upper limit."""
+    limits = f"of at least {least:,}" if most is None else f"from {least:,} to {most:,}"
+
+    def value_of(text: str, _: float) -> int | None:
+        if not _WHOLE.fullmatch(text.strip()):
+            return None
+        number = int(text)
+        return number if least <= number and (most is None or number <= most) else None
+
+    form = {"type": "integer", "minimum": least} | ({} if most is None else {"maximum": most})
+    return ValueType("NUMBER", f"a whole number {limits}", value_of, form, is_text=False)
 
 
-class Truth(NamedTuple):
-    """True or false; on a command line the option alone means true."""
+def real(least: float, most: float) -> ValueType:
+    """Return the type of a number within limits."""
 
-    metavar: str = ""
-    expected: str = "true or false"
-    is_text: bool = False
+    def value_of(text: str, _: float) -> float | None:
+        try:
+            value = float(text)
+        except ValueError:
+            return None
+        return value if least <= value <= most else None
 
-    def read(self, text: str, now: float) -> bool:  # noqa: ARG002
-        """Return whether it is true."""
-        for value in (True, False):
-            word = str(value)
-            if text in {word.lower(), word, word.upper()}:  # as YAML 1.2 has them
-                return value
-        raise UsageError(f"expected {self.expected}, got {text!r}")
-
-
-class Size(NamedTuple):
-    """An amount of memory in bytes; with `auto` the word auto, too, which is read as `AUTO`."""
-
-    auto: bool = False
-    metavar: str = "SIZE"
-    is_text: bool = True
-
-    @property
-    def expected(self) -> str:
-        """An example."""
-        return f"an amount such as 16GiB{', or auto' if self.auto else ''}"
-
-    def read(self, text: str, now: float) -> Bytes | str:  # noqa: ARG002
-        """Return the number of bytes."""
-        return AUTO if self.auto and text == AUTO else parse_bytes(text)
+    form = {"type": "number", "minimum": least, "maximum": most}
+    expected = f"a number from {least:g} to {most:g}"
+    return ValueType("NUMBER", expected, value_of, form, is_text=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A stretch of time in seconds."""
+def size(*, auto: bool = False) -> ValueType:
+    """Return the type of memory in bytes; with `auto` the word auto is good, too, and read as `AUTO`."""
 
-    most_s: float = FARTHEST_S
-    positive: bool = False  # 0s is refused
-    bare: bool = False  # a number without a unit means seconds
-    metavar: str = "SPAN"
-    is_text: bool = True
+    def value_of(text: str, _: float) -> Bytes | str:
+        return AUTO if auto and text == AUTO else parse_bytes(text)
 
-    @property
-    def expected(self) -> str:
-        """An example, and the limit where it is a tight one."""
-        limit = f", at most {format_seconds(self.most_s)}" if self.most_s < FARTHEST_S else ""
-        return f"a time such as 8h or 1h30m{limit}"
+    expected = f"an amount such as 16GiB{', or auto' if auto else ''}"
+    form: dict[str, Any] = {"$ref": "#/$defs/size"}
+    form = {"anyOf": [form, {"const": AUTO}]} if auto else form
+    return ValueType("SIZE", expected, value_of, form, _size_text, unit="B")
 
-    def read(self, text: str, now: float) -> float:  # noqa: ARG002
-        """Return the seconds."""
-        number = self.bare and text.replace(".", "", 1).isdecimal()
+
+def span(*, most_s: float = FARTHEST_S, positive: bool = False, bare: bool = False) -> ValueType:
+    """Return the type of a stretch of time in seconds.
+
+    Args:
+        most_s: a longer one is refused.
+        positive: 0s is refused.
+        bare: a number without a unit means seconds.
+    """
+    limit = f", at most {format_seconds(most_s)}" if most_s < FARTHEST_S else ""
+
+    def value_of(text: str, _: float) -> float:
+        number = bare and text.replace(".", "", 1).isdecimal()
         span_s = float(text) if number else parse_seconds(text)
-        if span_s > self.most_s:
-            raise UsageError(f"expected at most {self.most_s / 3600:,.0f}h, got {text!r}")
-        if self.positive and span_s == 0:
+        if span_s > most_s:
+            raise UsageError(f"expected at most {most_s / 3600:,.0f}h, got {text!r}")
+        if positive and span_s == 0:
             raise UsageError("expected more than 0s; without it there is no limit")
         return span_s
 
-
-class Choice(NamedTuple):
-    """One of a few words."""
-
-    words: tuple[str, ...]
-    metavar: str = "WORD"
-    is_text: bool = True
-
-    @property
-    def expected(self) -> str:
-        """The words."""
-        return " or ".join(self.words)
-
-    def read(self, text: str, now: float) -> str:  # noqa: ARG002
-        """Return the word."""
-        if text not in self.words:
-            raise UsageError(f"expected {self.expected}, got {text!r}")
-        return text
+    expected = f"a time such as 8h or 1h30m{limit}"
+    form = {"$ref": "#/$defs/time"}
+    return ValueType("SPAN", expected, value_of, form, _span_text, unit="s", most=most_s)
 
 
-class Device(NamedTuple):
-    """Where a job may work: auto, cpu, cuda, or one GPU."""
-
-    metavar: str = "DEVICE"
-    expected: str = "auto, cpu, cuda, or a GPU such as cuda:1"
-    is_text: bool = True
-
-    def read(self, text: str, now: float) -> str:  # noqa: ARG002
-        """Return the device."""
-        if not is_device(text):
-            raise UsageError(f"expected {self.expected}, got {text!r}")
-        return text
-
-
-class Signal(NamedTuple):
-    """A signal that a program can handle, with SIG before its name or without."""
-
-    metavar: str = "SIGNAL"
-    expected: str = "a signal that a program can handle, such as SIGUSR1"
-    is_text: bool = True
-
-    def read(self, text: str, now: float) -> str:  # noqa: ARG002
-        """Return the signal's full name."""
-        name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
-        if name not in {number.name for number in signal.Signals if number not in UNHEARD}:
-            raise UsageError(f"expected {self.expected}, got {text!r}")
-        return name
-
-
-class Word(NamedTuple):
-    """A name, such as that of a group."""
-
-    metavar: str = "NAME"
-    expected: str = "a name"
-    is_text: bool = True
-
-    def read(self, text: str, now: float) -> str:  # noqa: ARG002
-        """Return the name."""
-        return text
-
-
-class Folder(NamedTuple):
-    """A folder, which need not be there; a relative one is in the folder in which the job runs."""
-
-    metavar: str = "FOLDER"
-    expected: str = "a folder such as runs/first"
-    is_text: bool = True
-
-    def read(self, text: str, now: float) -> str:  # noqa: ARG002
-        """Return the folder as it is written."""
-        if not text.strip() or "\0" in text:
-            raise UsageError(f"expected {self.expected}, got {text!r}")
-        return text
-
-
-class Names(NamedTuple):
-    """Names with commas between, each once; in a task file also a list of them."""
-
-    metavar: str = "NAMES"
-    expected: str = "names such as slurm,local"
-    is_text: bool = True
-
-    def read(self, text: str, now: float) -> tuple[str, ...]:  # noqa: ARG002
-        """Return the names."""
-        names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-        if not all(_NAME.fullmatch(name) for name in names):
-            raise UsageError(f"expected {self.expected}, got {text!r}")
-        return names
+def choice(*words: str) -> ValueType:
+    """Return the type of one of a few words."""
+    return ValueType(
+        "WORD",
+        " or ".join(words),
+        lambda text, _: text if text in words else None,
+        {"enum": [*words]},
+        words=words,
+    )
 
 
 class TimeOver(UsageError):
     """The time that is given lies in the past."""
 
 
-class Moment(NamedTuple):
-    """A time to come, in local time."""
+def _truth(text: str, _: float) -> bool | None:
+    return text.lower() == "true" if text in _TRUTHS else None
 
-    metavar: str = "TIME"
-    expected: str = "a time such as 18:00, 2026-12-24T18:00 or +2h30m"
-    is_text: bool = True
 
-    def read(self, text: str, now: float) -> float:
-        """Return the time in seconds since 1970.
+def _signal(text: str, _: float) -> str | None:
+    name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
+    heard = {number.name for number in signal.Signals if number not in UNHEARD}
+    return name if name in heard else None
 
-        Args:
-            text: `2026-12-24T18:00`, `2026-12-24 18:00`, a date alone, `18:00` (the next), or `+2h30m`.
-            now: seconds since 1970.
 
-        Raises:
-            TimeOver: it is over already.
-            UsageError: it is none of these, or far away.
-        """
-        stripped = text.strip()
+def _names(text: str, _: float) -> tuple[str, ...] | None:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    return names if all(map(_NAME.fullmatch, names)) else None
+
+
+def _moment(text: str, now: float) -> float | None:
+    """Return a time to come in seconds since 1970; a date, a time of day (the next), or `+2h30m`.
+
+    Raises:
+        TimeOver: it is over already.
+        UsageError: it is far away.
+    """
+    stripped = text.strip()
+    try:
         if stripped.startswith("+"):
             at = now + parse_seconds(stripped[1:])
         else:
-            at = _next_time_of_day(stripped, now) or self._of_date(stripped)
-        if at < now:
-            raise TimeOver(f"{text!r} is over already; give a later time")
-        if at > now + FARTHEST_S:
-            raise UsageError(f"{text!r} is more than ten years away; give an earlier time")
-        return at
-
-    def _of_date(self, text: str) -> float:
-        try:
-            return datetime.fromisoformat(text).timestamp()
-        except (ValueError, OverflowError, OSError):
-            raise UsageError(f"expected {self.expected}, got {text!r}") from None
+            at = _next_time_of_day(stripped, now) or datetime.fromisoformat(stripped).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+    if at < now:
+        raise TimeOver(f"{text!r} is over already; give a later time")
+    if at > now + FARTHEST_S:
+        raise UsageError(f"{text!r} is more than ten years away; give an earlier time")
+    return at
 
 
 def _next_time_of_day(text: str, now: float) -> float | None:
@@ -307,6 +182,69 @@ def _next_time_of_day(text: str, now: float) -> float | None:
     days = (today + timedelta(days=count) for count in range(2))
     times = (datetime.combine(day, time_of_day).timestamp() for day in days)
     return next((at for at in times if at > now), None)
+
+
+def _size_text(amount: int) -> str:
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if amount and amount % (1 << power) == 0:
+            return f"{amount >> power}{unit}"
+    return f"{amount}B"
+
+
+def _span_text(span_s: float) -> str:
+    parts, left = [], float(span_s)
+    for unit, unit_s in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        count, left = divmod(left, unit_s)
+        parts += [f"{int(count)}{unit}"] if count else []
+    if left or not parts:
+        parts.append(f"{left:.9f}".rstrip("0").rstrip(".") + "s")
+    return "".join(parts)
+
+
+_TEXT = {"type": "string"}
+
+PRIORITY = whole(-(2**31) + 1, 2**31 - 1)
+SHARE = real(0.001, 1000.0)  # of a run; another one has 1
+# on a command line the option alone means true
+TRUTH = ValueType(
+    "",
+    "true or false",
+    _truth,
+    {"type": "boolean"},
+    lambda value: str(value).lower(),
+    is_text=False,
+)
+DEVICE = ValueType(
+    "DEVICE",
+    "auto, cpu, cuda, or a GPU such as cuda:1",
+    lambda text, _: text if is_device(text) else None,
+    {"$ref": "#/$defs/device"},
+)
+# with SIG before its name or without
+SIGNAL = ValueType("SIGNAL", "a signal that a program can handle, such as SIGUSR1", _signal, _TEXT)
+WORD = ValueType("NAME", "a name", lambda text, _: text, _TEXT)
+# it need not be there; a relative one is in the folder in which the job runs
+FOLDER = ValueType(
+    "FOLDER",
+    "a folder such as runs/first",
+    lambda text, _: text if text.strip() and "\0" not in text else None,
+    _TEXT,
+)
+# with commas between, each once; in a task file also a list of them
+NAMES = ValueType(
+    "NAMES",
+    "names such as slurm,local",
+    _names,
+    {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]},
+    ",".join,
+)
+MOMENT = ValueType(
+    "TIME",
+    "a time such as 18:00, 2026-12-24T18:00 or +2h30m",
+    _moment,
+    _TEXT,
+    lambda at: datetime.fromtimestamp(at).isoformat(),  # noqa: DTZ006  # as it is read: local
+)
 
 
 Spelling = Callable[

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.draft import Draft, Input, absolute_path
-from launcher.errors import Error, Place, Problem, Severity
+from launcher.errors import Error, Place, Problems
 from launcher.kind_interface import Role
 from launcher.planning.steps import NOTHING, Before, Step
 from launcher.taskfile.entries import FREE
@@ -109,7 +109,7 @@ class Dependencies:
             disk: tells what is there.
         """
         self._disk = disk
-        self.problems: list[Problem] = []
+        self.problems = Problems()
         self._makers: dict[str, str] = {}  # path → job
         self._fillers: dict[str, list[str]] = {}  # folder in which data jobs write → jobs
         self._folders: dict[str, dict[str, None]] = {}  # folder → those that jobs make in it
@@ -140,7 +140,7 @@ class Dependencies:
                     message = (
                         f"{step.name} would write a file with a name of {len(longest)} characters"
                     )
-                    self._blame(step.place, "long-name", message)
+                    self.problems.blame(step, "long-name", message)
             if step.kind.role is Role.DATA:
                 for above in _with_parents(path):
                     self._fillers.setdefault(above, []).append(step.name)
@@ -148,10 +148,7 @@ class Dependencies:
             if other != step.name:
                 message = f"{step.name} and {other} would write the same files"
                 hint = "give one of them another name, or folder"
-                self._blame(step.place, "same-output", message, hint)
-
-    def _blame(self, place: Place, code: str, message: str, hint: str = "") -> None:
-        self.problems.append(Problem(code=code, message=message, place=place, hint=hint))
+                self.problems.blame(step, "same-output", message, hint)
 
     def _sorted(
         self, steps: Sequence[PreparedStep], before: Mapping[str, Before]
@@ -171,8 +168,7 @@ class Dependencies:
             if not ready:  # each of the others waits for one of them
                 circle = _circle(needs, placed)
                 ready.append(min(circle))
-                place = steps[ready[0]].step.place
-                self._blame_circle([steps[at].step for at in circle], place, before)
+                self._blame_circle([steps[at].step for at in circle], steps[ready[0]].step, before)
             at = heapq.heappop(ready)
             if placed[at]:
                 continue
@@ -203,9 +199,7 @@ class Dependencies:
             needs.append(makers - {at})
         return needs
 
-    def _blame_circle(
-        self, steps: Sequence[Step], place: Place, before: Mapping[str, Before]
-    ) -> None:
+    def _blame_circle(self, steps: Sequence[Step], at: Step, before: Mapping[str, Before]) -> None:
         """Blame a circle, each step of which waits for the next; what the file says, not its kinds."""
         chain = [step.name for step in (*steps, steps[0])]
         names = " → ".join(chain)
@@ -214,12 +208,12 @@ class Dependencies:
             if word := named.done.get(other) or named.ended.get(other):
                 message = f"each of these waits for the next, so none can begin: {names}"
                 hint = "take one of them out of after or after_any"
-                self._blame(word, "cycle", message, hint)
+                self.problems.blame(word, "cycle", message, hint)
                 return
         if any(step.kind.role is Role.FOLDER for step in steps):
             message = f"these read what the others make, so none can begin: {names}"
             hint = "let one of them read what another job makes, or what is there"
-            self._blame(place, "cycle", message, hint)
+            self.problems.blame(at, "cycle", message, hint)
 
     def _connect(self, prepared: PreparedStep, before: Before) -> None:
         """Link a job with the earlier ones that make what it reads, and with those that it names.
@@ -247,8 +241,25 @@ class Dependencies:
             self._in_order(needs), tuple(given), programs, self._in_order(ended)
         )
         self._order[step.name] = len(self._order)
-        if problem := _folder_fault(step, self._disk, follows=bool(needs or step.follows != FREE)):
-            self.problems.append(problem)
+        if not step.kind.entry and (named := str(step.settings.values.get(FOLDER_SETTING, ""))):
+            self._check_folder(step, named, follows=bool(needs or step.follows != FREE))
+
+    def _check_folder(self, step: Step, named: str, *, follows: bool) -> None:
+        """Blame a program that cannot start in its folder; a job before it, if any follows, may make that."""
+        given, disk = step.settings.given.get(FOLDER_SETTING), self._disk
+        try:
+            path = absolute_path(disk.root, named)
+            if disk.is_folder(path) or (follows and not disk.exists(path)):
+                return
+            fault = f"there is no folder {named!r}"
+            hint = f"make it with mkdir -p {named}, or name the job that makes it: after: JOB"
+            if disk.exists(path):
+                fault = f"{named!r} is a file, and a program starts in a folder"
+                hint = "name the folder in which it lies"
+        except Error as error:
+            fault, hint = str(error), "give a path from the project, or from /"
+        at = step if given is None else given.node
+        self.problems.blame(at, FOLDER_SETTING, f"{FOLDER_SETTING}: {fault}", hint)
 
     def _in_order(self, names: Iterable[str]) -> tuple[str, ...]:
         return tuple(sorted(names, key=self._order.__getitem__))
@@ -304,46 +315,41 @@ class Dependencies:
             path, what = _normal(str(absent)), f"what {left_out} makes (phases leaves it out)"
             self._lacks.setdefault(path, _Lack(path, what, step.place)).jobs.append(step.name)
 
-    def missing_inputs(self) -> list[Problem]:
+    def missing_inputs(self) -> Problems:
         """Return a warning for each place that asks for paths which are not there."""
+        warnings = Problems()
         by_place: dict[tuple[Place, str], list[_Lack]] = {}
         for lack in (*self._lacks.values(), *self._expected.values()):
             by_place.setdefault((lack.place, lack.by), []).append(lack)
-        return [self._missing(place, by, lacks) for (place, by), lacks in by_place.items()]
+        for lacks in by_place.values():
+            self._note_missing(lacks, warnings)
+        return warnings
 
-    def _missing(self, place: Place, program: str, lacks: Sequence[_Lack]) -> Problem:
-        """Return a warning of what nothing makes, or what a program has to make as far as is known."""
+    def _note_missing(self, lacks: Sequence[_Lack], warnings: Problems) -> None:
+        """Note what nothing makes, or what a program has to make as far as is known."""
         first, several = lacks[0], len(lacks) > 1
         notes = [f"read by {_first(first.jobs)}"]
         if several:
             notes = [f"{lack.what}: {self._short(lack.path)}" for lack in lacks[:MOST_LISTED]]
         if len(lacks) > MOST_LISTED:
             notes.append(f"and {len(lacks) - MOST_LISTED} more")
-        if program:
+        if program := first.by:
             them = "them" if several else "it"
             what = f"{len(lacks)} inputs are" if several else f"{first.what} is"
             message = f"{what} not there yet"
             message += "" if several else f": {self._short(first.path)}"
-            return Problem(
-                code=EXPECTED,
-                message=f"{message}; {program}, which runs before, has to make {them}",
-                severity=Severity.WARNING,
-                place=place,
-                hint=f"where {program} is done already, `launcher retry --force {program}` runs it again",
-                notes=tuple(notes),
+            message += f"; {program}, which runs before, has to make {them}"
+            hint = (
+                f"where {program} is done already, `launcher retry --force {program}` runs it again"
             )
+            warnings.note(first.place, EXPECTED, message, hint, *notes)
+            return
         message = f"{first.what} is not there, and no job makes it: {self._short(first.path)}"
         if several:
             message = f"{len(lacks)} inputs are not there, and no job makes them"
         remedies = dict.fromkeys(lack.remedy for lack in lacks if lack.remedy)
         remedies |= dict.fromkeys(note for lack in lacks if (note := self._beside(lack.path)))
-        return Problem(
-            code=MISSING,
-            message=message,
-            severity=Severity.WARNING,
-            place=place,
-            notes=(*notes, *remedies),
-        )
+        warnings.note(first.place, MISSING, message, "", *notes, *remedies)
 
     def _place(self, step: Step, path: str) -> Place:
         """Return where the file says this path: at the setting from which it comes."""
@@ -380,34 +386,6 @@ def _circle(needs: Sequence[Iterable[int]], placed: Sequence[bool]) -> list[int]
         at = min(maker for maker in needs[at] if not placed[maker])
     path = list(seen)
     return path[path.index(at) :]
-
-
-def _folder_fault(step: Step, disk: Disk, *, follows: bool) -> Problem | None:
-    """Return why a program cannot start in its folder; None if it may.
-
-    Args:
-        step: of any kind.
-        disk: tells what is there.
-        follows: whether a job runs before it, which may make the folder.
-    """
-    named = "" if step.kind.entry else str(step.settings.values.get(FOLDER_SETTING, ""))
-    if not named:
-        return None
-    given = step.settings.given.get(FOLDER_SETTING)
-    place = step.place if given is None else given.node.place
-    try:
-        path = absolute_path(disk.root, named)
-        if disk.is_folder(path) or (follows and not disk.exists(path)):
-            return None
-        fault = f"there is no folder {named!r}"
-        hint = f"make it with mkdir -p {named}, or name the job that makes it: after: JOB"
-        if disk.exists(path):
-            fault = f"{named!r} is a file, and a program starts in a folder"
-            hint = "name the folder in which it lies"
-    except Error as error:
-        fault, hint = str(error), "give a path from the project, or from /"
-    message = f"{FOLDER_SETTING}: {fault}"
-    return Problem(code=FOLDER_SETTING, message=message, place=place, hint=hint)
 
 
 def _normal(path: str) -> str:

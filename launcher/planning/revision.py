@@ -11,22 +11,13 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
 from operator import attrgetter
 from typing import NamedTuple
 
 from launcher.errors import Place, Problems, Severity, TaskFileError, UsageError
 from launcher.job import CPU, FUNCTION, Resources, Spec
 from launcher.job_options.registry import JobOption, JobRequest, job_options
-from launcher.job_options.value_types import (
-    Moment,
-    Names,
-    Size,
-    Span,
-    Truth,
-    in_task_file,
-    terms_fault,
-)
+from launcher.job_options.value_types import in_task_file, terms_fault
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import COMMAND, find_kinds, program_cost, signature_of
 from launcher.planning.plan_builder import resources_of
@@ -59,8 +50,6 @@ _ABOUT = (
     "a change, leaves it as it is. A line that you delete means the default."
 )
 _ELSEWHERE = "The settings of its kind stand in its task file: change them there, and run it."
-_UNITS = ("GiB", "MiB", "KiB", "B")
-_SPANS = (("d", 86_400), ("h", 3_600), ("m", 60))
 _PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./+@=-]*")
 _NOWHERE = Source(file="", lines=())
 
@@ -325,35 +314,7 @@ def option_text(option: JobOption, request: JobRequest) -> str:
         value, default = request.gpus, None
     if value in (None, default):
         return ""
-    match option.takes:
-        case Truth():
-            return str(value).lower()
-        case Size() if isinstance(value, int):
-            return _size(value)
-        case Span() if isinstance(value, float | int):
-            return _span(float(value))
-        case Moment() if isinstance(value, float | int):
-            return datetime.fromtimestamp(value).isoformat()  # noqa: DTZ006  # as it is read: local
-        case Names() if isinstance(value, tuple):
-            return ",".join(map(str, value))
-    return yaml_text(value) if isinstance(value, str) else str(value)
-
-
-def _size(amount: int) -> str:
-    for power, unit in zip((30, 20, 10), _UNITS, strict=False):
-        if amount and amount % (1 << power) == 0:
-            return f"{amount >> power}{unit}"
-    return f"{amount}B"
-
-
-def _span(span_s: float) -> str:
-    parts, left = [], span_s
-    for unit, unit_s in _SPANS:
-        count, left = divmod(left, unit_s)
-        parts += [f"{int(count)}{unit}"] if count else []
-    if left or not parts:
-        parts.append(f"{left:.9f}".rstrip("0").rstrip(".") + "s")
-    return "".join(parts)
+    return yaml_text(value) if isinstance(value, str) else option.takes.text_of(value)
 
 
 class Revision(NamedTuple):

@@ -133,7 +133,7 @@ def _retrying(action: JobAction, store: Store) -> JobAction:
 
 def _reprioritising(action: JobAction, _store: Store, *, by: int) -> JobAction | str:
     job, priority = action.job, action.job.priority + by
-    if not PRIORITY.holds(priority):
+    if PRIORITY.value_of(str(priority), 0.0) is None:
         return f"job {job.id} has priority {job.priority}: there is none beyond"
     tail, done = f": {job.priority} → {priority}?", f"given priority {priority}"
     return action._replace(verb="priority of job", tail=tail, done=done)

@@ -174,7 +174,10 @@ def _reuse(node: Node | None, scope: Scope) -> Reuse:
 def _share(node: Node | None, scope: Scope) -> float | None:
     try:
         if node is not None:
-            return SHARE.read(node.text if isinstance(node, Scalar) else "a list", scope.now)
+            share: float = SHARE.read(
+                node.text if isinstance(node, Scalar) else "a list", scope.now
+            )
+            return share
     except UsageError as error:
         hint = "a run with share 3 gets three times as much as one with 1, while both wait"
         scope.problems.blame(node, "share", f"share: {error}", hint)

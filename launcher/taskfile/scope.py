@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from launcher.errors import Place, Problems, Severity, UsageError
 from launcher.job_options.registry import JobOption, JobRequest, job_options, renamed_options
 from launcher.job_options.value_types import (
-    Names,
+    NAMES,
     TimeOver,
     device_fault,
     in_task_file,
@@ -203,7 +203,7 @@ def _value(option: JobOption, node: Node, now: float) -> object:
         UsageError: it does not fit; says what was expected.
     """
     takes = option.takes
-    if isinstance(takes, Names) and isinstance(node, Items):
+    if takes is NAMES and isinstance(node, Items):
         words = [item.text for item in node.nodes if isinstance(item, Scalar) and not is_null(item)]
         if words and len(words) == len(node.nodes):
             return takes.read(",".join(words), now)

@@ -34,7 +34,7 @@ from launcher.functions.checks import check_request, unseen_gpus
 from launcher.functions.options import assembled
 from launcher.job import Spec, program_signature
 from launcher.job_options.registry import job_options
-from launcher.job_options.value_types import Choice, Truth, on_command_line
+from launcher.job_options.value_types import TRUTH, on_command_line
 from launcher.screens.format import harmless
 from launcher.screens.terminal import remark
 from launcher.states import OPEN, State
@@ -56,8 +56,8 @@ def _job_options(verb: Verb) -> Verb:
     """Add the options of the table to a verb."""
     for option in reversed([*job_options().values()]):
         takes = option.takes
-        switch = isinstance(takes, Truth)
-        read = click.Choice(takes.words) if isinstance(takes, Choice) else typed(takes)
+        switch = takes is TRUTH
+        read = click.Choice(takes.words) if takes.words else typed(takes)
         verb = click.option(
             option.flag,
             option.name,

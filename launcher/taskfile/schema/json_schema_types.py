@@ -12,18 +12,7 @@ from typing import Any
 from pydantic import BeforeValidator, PlainValidator, WrapValidator
 
 from launcher.job_options.notifications import Event
-from launcher.job_options.value_types import (
-    AUTO,
-    Choice,
-    Device,
-    Names,
-    Real,
-    Size,
-    Span,
-    Truth,
-    ValueType,
-    Whole,
-)
+from launcher.job_options.value_types import ValueType
 from launcher.kind_interface import Kind, Settings
 
 VALUES = ".values"  # ends the name of a setting's sweep
@@ -136,33 +125,10 @@ def one_of(*words: str) -> Form:
     return any_of({"enum": list(words)}, ref("variable"))
 
 
-def whole(least: int, most: int) -> Form:
-    """Return the form of a whole number within bounds, or a variable."""
-    return any_of({"type": "integer", "minimum": least, "maximum": most}, ref("variable"))
-
-
 def option_form(takes: ValueType) -> Form:
-    """Return the form of what a job option takes."""
-    match takes:
-        case Whole(least=least, most=int(most)):
-            return whole(least, most)
-        case Real(least=least, most=most):
-            number = {"type": "number", "minimum": least, "maximum": most}
-            return any_of(number, ref("variable"))
-        case Truth():
-            return any_of({"type": "boolean"}, ref("variable"))
-        case Size(auto=auto):
-            return any_of(ref("size"), {"const": AUTO}) if auto else ref("size")
-        case Span():
-            return ref("time")
-        case Choice(words=words):
-            return one_of(*words)
-        case Device():
-            return ref("device")
-        case Names():
-            name: Form = {"type": "string"}
-            return any_of(name, {"type": "array", "items": name, "minItems": 1})
-    return PLAIN
+    """Return the form of what a job option takes; alternatives name all that is good."""
+    form = {**takes.form}
+    return form if "anyOf" in form else _widened(form)
 
 
 def notify_form() -> Form:

@@ -8,7 +8,7 @@ from launcher.cli.option_defaults import options_of
 from launcher.errors import UsageError
 from launcher.job import Resources, Terms
 from launcher.job_options.registry import JobOption, JobRequest, job_options, register_options
-from launcher.job_options.value_types import Span, Truth, Word
+from launcher.job_options.value_types import TRUTH, WORD, span
 from tests.launcher.language import a_plan, refusal
 
 # An example of each option, as a task file has it, and what it makes of a request.
@@ -137,19 +137,19 @@ def test_the_terms_of_a_job_change_no_hash() -> None:
 def test_two_options_of_one_name_are_refused() -> None:
     for name in ("retries", "min_vram"):
         with pytest.raises(UsageError, match="two job options are called"):
-            register_options(JobOption(name=name, takes=Word(), help="x", field="terms.group"))
+            register_options(JobOption(name=name, takes=WORD, help="x", field="terms.group"))
 
 
 def test_an_option_that_sets_nothing_is_refused() -> None:
     for field in ("terms.colour", "colour", "colours.group"):
         with pytest.raises(ValueError, match="which no job has"):
-            register_options(JobOption(name="colour", takes=Span(), help="x", field=field))
+            register_options(JobOption(name="colour", takes=span(), help="x", field=field))
     assert "colour" not in job_options()
 
 
 @pytest.mark.parametrize("text", ["true", "True", "TRUE", "false", "False", "FALSE"])
 def test_a_truth_is_written_as_in_yaml(text: str) -> None:
-    assert Truth().read(text, 0.0) == (text.lower() == "true")
+    assert TRUTH.read(text, 0.0) == (text.lower() == "true")
 
 
 def test_a_folder_has_a_name() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.errors import UsageError
-from launcher.job_options.value_types import Moment
+from launcher.job_options.value_types import MOMENT
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def at(text: str) -> float:
     ],
 )
 def test_a_moment_is_read_as_local_clocks_show_it(text: str, now: str, expected: str) -> None:
-    assert Moment().read(text, at(now)) == at(expected)
+    assert MOMENT.read(text, at(now)) == at(expected)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_moment_is_read_as_local_clocks_show_it(text: str, now: str, expected:
 )
 def test_what_is_no_moment_to_come_is_refused(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        Moment().read(text, at("2026-11-20T12:00"))
+        MOMENT.read(text, at("2026-11-20T12:00"))
 
 
 @given(
@@ -79,5 +79,5 @@ def test_what_is_no_moment_to_come_is_refused(text: str, message: str) -> None:
 )
 def test_a_time_of_day_is_the_next_one(now: datetime, hour: int, minute: int) -> None:
     begin = now.timestamp()
-    found = Moment().read(f"{hour:02}:{minute:02}", begin)
+    found = MOMENT.read(f"{hour:02}:{minute:02}", begin)
     assert begin < found <= begin + timedelta(hours=25, minutes=60).total_seconds()
