@@ -6,9 +6,10 @@ queue has it.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,8 +28,8 @@ from launcher.taskfile.header import WARM_START
 from launcher.taskfile.language import Reuse
 
 
-def changed_in_code_alone(plan: Plan, rows: Mapping[str, JobRow]) -> frozenset[str]:
-    """Return the names of the jobs that the queue knows with other code, and with nothing else changed.
+def _done_with_other_code(plan: Plan, rows: Mapping[str, JobRow]) -> frozenset[str]:
+    """Return the names of the jobs that were done with other code, and differ in nothing else.
 
     A setting that the queue knows nothing of and that has its default counts as code: the version
     that queued the job had no such setting.
@@ -37,22 +38,15 @@ def changed_in_code_alone(plan: Plan, rows: Mapping[str, JobRow]) -> frozenset[s
         plan: the jobs as they would be queued now, those that `phases` leaves out among them.
         rows: the run's jobs in the queue, by name.
     """
-    if all(_agrees(job, rows) for job in _known(plan, rows)):
-        return frozenset()
     earlier = _EarlierHashes(plan.kinds, rows)
     return frozenset(
         job.name
-        for job in _known(plan, rows)
-        if not _agrees(job, rows) and earlier.of(job.identity) == rows[job.name].hash
+        for job in (*plan.jobs, *plan.left_out)
+        if (row := rows.get(job.name)) is not None
+        and row.state is State.DONE
+        and row.hash != job.hash
+        and row.hash == earlier.of(job.identity)
     )
-
-
-def _known(plan: Plan, rows: Mapping[str, JobRow]) -> Iterable[PlannedJob]:
-    return (job for job in (*plan.jobs, *plan.left_out) if job.name in rows)
-
-
-def _agrees(job: PlannedJob, rows: Mapping[str, JobRow]) -> bool:
-    return rows[job.name].hash == job.hash
 
 
 class _EarlierHashes:
@@ -177,7 +171,7 @@ def compare_with_queue(
         raise UsageError(
             f"{ACCEPT_CODE} keeps results, and {forced} runs all of them again; leave one of them out"
         )
-    other_code = frozenset() if forced else done_with_other_code(plan, rows)
+    other_code = frozenset() if forced else _done_with_other_code(plan, rows)
     accepted = _accepted(plan, rows, other_code) if accept_code else {}
     for job in plan.left_out:
         _refuse_other(job, accepted.get(job.name) or rows.get(job.name), other_code)
@@ -186,19 +180,18 @@ def compare_with_queue(
         row = rows.get(job.name)
         again = [need for need in job.needs if _may_differ(compared_jobs[need], plan)]
         if row is None:
-            compared = ComparedJob(job=job, action=Action.RUN, state="new", reason="new")
-        else:
-            accepted_row = accepted.get(job.name, row)
-            modules = _other_modules(job, row) if row.hash != job.hash else ()
-            compared = _compare_known(
-                job, accepted_row, stamp, again=again, forced=forced, modules=modules
-            )
-            if row.hash != job.hash:
-                by_files = _is_by_files(row.spec.sources)
-                compared = compared._replace(modules=modules, is_by_files=by_files)
-        if job.name in other_code:
-            compared = compared._replace(other_code=True)
-        compared_jobs[job.name] = compared
+            compared_jobs[job.name] = ComparedJob(job, Action.RUN, "new", "new")
+            continue
+        is_other = row.hash != job.hash
+        modules = _other_modules(job, row) if is_other else ()
+        compared = _compare_known(
+            job, accepted.get(job.name, row), stamp, again=again, forced=forced, modules=modules
+        )
+        compared_jobs[job.name] = compared._replace(
+            other_code=job.name in other_code,
+            modules=modules,
+            is_by_files=is_other and _is_by_files(row.spec.sources),
+        )
     jobs = tuple(compared_jobs.values())
     kept = {compared.job.name for compared in jobs if compared.action is Action.CACHED}
     kept |= {job.name for job in plan.left_out}
@@ -207,12 +200,6 @@ def compare_with_queue(
         jobs=jobs,
         accepted={name: rows[name].hash for name in accepted if name in kept},
     )
-
-
-def done_with_other_code(plan: Plan, rows: Mapping[str, JobRow]) -> frozenset[str]:
-    """Return the names of the jobs that were done with other code, and differ in nothing else."""
-    changed = changed_in_code_alone(plan, rows)
-    return frozenset(name for name in changed if rows[name].state is State.DONE)
 
 
 def _accepted(plan: Plan, rows: Mapping[str, JobRow], names: Collection[str]) -> dict[str, JobRow]:
@@ -245,21 +232,16 @@ def _compare_known(
     Raises:
         UsageError: it runs right now and was changed.
     """
+    run = partial(ComparedJob, job, Action.RUN, number=row.id)
     if row.hash == job.hash and (model := _further_model(job, row, stamp)):
         reason = f"{model} needs its choice, too"
         if row.state is State.RUNNING:
             wait = f"wait for it with `launcher wait {row.id}`, and run the file again"
             raise UsageError(f"{job.name} runs, and {reason}; {wait}")
-        return _to_run(job, row, "changed", reason, (reason,))
+        return run("changed", reason, (reason,))
     if row.state in OPEN and row.hash == job.hash:
-        return ComparedJob(
-            job=job,
-            action=Action.JOIN,
-            state=row.state,
-            reason=f"{row.state} already",
-            number=row.id,
-            options=() if row.state is State.RUNNING else _other_options(job, row),
-        )
+        options = () if row.state is State.RUNNING else _other_options(job, row)
+        return joined(job, row)._replace(options=options)
     if row.hash != job.hash:
         changes = _changes(job, row, again, modules)
         reason = ", ".join(changes[:MOST_CHANGES]) + (", …" if len(changes) > MOST_CHANGES else "")
@@ -268,23 +250,26 @@ def _compare_known(
                 f"{job.name} runs in another way ({reason}); wait for it, "
                 f"cancel it with `launcher cancel {row.id}`, or give the task file another name"
             )
-        return _to_run(job, row, "changed", reason, changes)
+        return run("changed", reason, changes)
     if row.state is not State.DONE:
-        return _to_run(
-            job, row, row.state, f"{row.state} before: {row.reason.partition(chr(10))[0]}"
-        )
+        return run(row.state, f"{row.state} before: {row.reason.partition(chr(10))[0]}")
     if forced:
-        return _to_run(job, row, "forced", forced)
+        return run("forced", forced)
     if again:
         reason = f"{again[0]} runs again"
-        return _to_run(job, row, "changed", reason, (reason,))
+        return run("changed", reason, (reason,))
     for path, before in row.outputs.items():
         now = stamp(path)
         if now != before:
             reason = f"{path} {'is gone' if now is None else 'was changed'}"
-            return _to_run(job, row, "changed", reason, (reason,))
+            return run("changed", reason, (reason,))
     reason = "done before, with the same settings, code and inputs"
-    return ComparedJob(job=job, action=Action.CACHED, state="cached", reason=reason, number=row.id)
+    return ComparedJob(job, Action.CACHED, "cached", reason, number=row.id)
+
+
+def joined(job: PlannedJob, row: JobRow) -> ComparedJob:
+    """Return a job that waits or runs already."""
+    return ComparedJob(job, Action.JOIN, row.state, f"{row.state} already", number=row.id)
 
 
 def _other_options(job: PlannedJob, row: JobRow) -> tuple[str, ...]:
@@ -316,7 +301,7 @@ def _refuse_other(job: PlannedJob, row: JobRow | None, other_code: Collection[st
     what, remedy = f"is {row.state}", f"run phases: [{job.kind}] first"
     # whether a training started from its own earlier weights says nothing about these weights
     changes = (
-        []
+        ()
         if row.hash == job.hash
         else _changes(job, row, (), _other_modules(job, row), but={WARM_START})
     )
@@ -331,19 +316,6 @@ def _refuse_other(job: PlannedJob, row: JobRow | None, other_code: Collection[st
     raise UsageError(f"{job.name}, which phases leaves out, {what}: {remedy}")
 
 
-def _to_run(
-    job: PlannedJob, row: JobRow, state: str, reason: str, changes: Sequence[str] = ()
-) -> ComparedJob:
-    return ComparedJob(
-        job=job,
-        action=Action.RUN,
-        state=state,
-        reason=reason,
-        changes=tuple(changes),
-        number=row.id,
-    )
-
-
 def _changes(
     job: PlannedJob,
     row: JobRow,
@@ -351,7 +323,7 @@ def _changes(
     modules: Sequence[str],
     *,
     but: Collection[str] = (),
-) -> list[str]:
+) -> tuple[str, ...]:
     """Return in a few words each why the hash differs; the settings in `but` are left out."""
     before, decisive = row.spec, json.loads(job.identity.settings or "{}")
     settings = [
@@ -375,7 +347,7 @@ def _changes(
         changes.append(f"other folders of {', '.join(sorted(names))}")
     if again:
         changes.append(f"{again[0]} runs again")
-    return changes or ([] if settings else ["its inputs changed"])
+    return tuple(changes) or (() if settings else ("its inputs changed",))
 
 
 def _code_changes(job: PlannedJob, row: JobRow, modules: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, RepeatsWork, SharedJob, SharedPart, SharesWork
 from launcher.planning.dependencies import PreparedStep
 from launcher.planning.plan import PlannedJob, PlannedShare, Savings
-from launcher.planning.queue_comparison import Action, ComparedJob, Comparison
+from launcher.planning.queue_comparison import Action, ComparedJob, Comparison, joined
 from launcher.planning.steps import Step
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
@@ -207,16 +207,12 @@ def with_shared_jobs(comparison: Comparison, rows: Mapping[str, JobRow]) -> Comp
 def _compared(share: PlannedShare, row: JobRow | None) -> ComparedJob | None:
     """Compare a shared job with the row of its name; None: there is no use for it now."""
     reason = f"{counted(len(share.users), 'job')} repeat what it does"
-    if row is None:
-        return ComparedJob(job=share.job, action=Action.RUN, state="new", reason=reason)
-    if row.state in OPEN and row.hash == share.job.hash:
-        reason = f"{row.state} already"
-        return ComparedJob(
-            job=share.job, action=Action.JOIN, state=row.state, reason=reason, number=row.id
-        )
-    if row.state is State.RUNNING:  # it does other parts; what it lacks, its users do themselves
-        return None
-    return ComparedJob(job=share.job, action=Action.RUN, state="new", reason=reason, number=row.id)
+    if row is not None and row.state in OPEN and row.hash == share.job.hash:
+        return joined(share.job, row)
+    if row is not None and row.state is State.RUNNING:
+        return None  # it does other parts; what it lacks, its users do themselves
+    number = None if row is None else row.id
+    return ComparedJob(share.job, Action.RUN, "new", reason, number=number)
 
 
 def _in_place(
