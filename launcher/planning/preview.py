@@ -117,21 +117,17 @@ def _preview(
     backends: Backends,
     answer: Answer,
 ) -> BackendPreview:
-    kinds = Counter(job.kind for job in jobs)
     settings = backends.by_name.get(name)
     places = dict.fromkeys(place for job in jobs for place in job.terms.on)
-    otherwise = tuple(place for place in places if place != name)
-    only_there = sum(not {*job.terms.on} - {name} for job in jobs)
-    if settings is None:
-        return BackendPreview(name=name, kinds=kinds, otherwise=otherwise, only_there=only_there)
+    first = (job for job in jobs if job.name in ready)
     return BackendPreview(
         name=name,
         settings=settings,
-        kinds=kinds,
-        otherwise=otherwise,
-        only_there=only_there,
-        first=_pilots((job for job in jobs if job.name in ready), settings),
-        most=_pilots(jobs, settings),
+        kinds=Counter(job.kind for job in jobs),
+        otherwise=tuple(place for place in places if place != name),
+        only_there=sum(not {*job.terms.on} - {name} for job in jobs),
+        first=0 if settings is None else _pilots(first, settings),
+        most=0 if settings is None else _pilots(jobs, settings),
         answer=answer,
     )
 
@@ -400,17 +396,19 @@ def _words(job: PlannedJob) -> Sequence[str]:
     return job.argv if job.entry else program_words(job.settings, job.argv)
 
 
+_TOLD_FIRST = ("name", "kind", "role", "model", "base", "data", "images")
+# as they were called in a job's record from the beginning
+_OF_RESOURCES = ("cpus", "min_vram", "device", "exclusive", "ram")
+_OF_TERMS = (
+    "rerun", "retries", "time_limit_s", "group", "not_before", "backoff_s", "warn_s", "grace_s",
+)  # fmt: skip
+
+
 def _job_record(compared: ComparedJob, estimate: JobEstimate) -> dict[str, Json]:
-    job = compared.job
+    job, resources, terms = compared.job, compared.job.resources, compared.job.terms
     settings: Mapping[str, Json] = job.settings
     return {
-        "name": job.name,
-        "kind": job.kind,
-        "role": job.role,
-        "model": job.model,
-        "base": job.base,
-        "data": job.data,
-        "images": job.images,
+        **{name: getattr(job, name) for name in _TOLD_FIRST},
         "words": job.words.record(),
         "settings": dict(settings),
         "needs": list(job.needs),
@@ -424,25 +422,14 @@ def _job_record(compared: ComparedJob, estimate: JobEstimate) -> dict[str, Json]
         "argv": list(job.argv),
         "outputs": [str(path) for path in job.outputs],
         "resources": {
-            "cpus": job.resources.cpus,
-            "vram": job.resources.min_vram,
-            "min_vram": job.resources.min_vram,  # its name in earlier versions
-            "device": job.resources.device,
+            **{name: getattr(resources, name) for name in _OF_RESOURCES},
+            "vram": resources.min_vram,  # called min_vram in earlier versions
             "gpus": job.gpus,
-            "exclusive": job.resources.exclusive,
             "priority": job.priority,
-            "ram": job.resources.ram,
-            "rerun": job.terms.rerun,
-            "retries": job.terms.retries,
-            "time_limit_s": job.terms.time_limit_s,
-            "group": job.terms.group,
-            "not_before": job.terms.not_before,  # seconds since 1970
-            "backoff_s": job.terms.backoff_s,
-            "warn_s": job.terms.warn_s,
-            "signal": job.terms.warn_signal,
-            "grace_s": job.terms.grace_s,
-            "on": list(job.terms.on),
-            "tensorboard": job.terms.tensorboard or None,
+            **{name: getattr(terms, name) for name in _OF_TERMS},
+            "signal": terms.warn_signal,
+            "on": list(terms.on),
+            "tensorboard": terms.tensorboard or None,
         },
         "hash": job.hash,
     }

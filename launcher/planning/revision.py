@@ -228,11 +228,7 @@ def _program(
     settings, problems = known([COMMAND]), scope.problems
     what = f"a setting of {COMMAND.name}"
     if isinstance(node, Fields):
-
-        def refuse(key: Scalar) -> None:
-            problems.append(unknown_key(key, what, settings.names))
-
-        given = settings.among(node.pairs, problems, refuse)
+        given = settings.among(node.pairs, problems, lambda key: settings.unknown(key, what))
     elif node is not None:
         first = next(iter(COMMAND.settings.model_fields))
         message = f"expected settings of {COMMAND.name}, such as {first}: …"

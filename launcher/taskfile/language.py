@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from launcher.errors import Problems
+from launcher.errors import Problem, Problems
 from launcher.job_options.registry import job_options, renamed_options
 from launcher.job_options.value_types import SHARE
 from launcher.kind_interface import Kind, Role
@@ -176,11 +176,11 @@ def settings_among(
         hints: what to do with names that are no settings there.
     """
 
-    def refuse(key: Scalar) -> None:
+    def refuse(key: Scalar) -> Problem:
         hint = RESOURCE_HINTS.get(key.text, "")
         if not hint and (key.text in OLD_WORDS or key.text in TOP):
             hint = "it is no setting: write it at the top of the file"
         hint = hint or (hints or {}).get(key.text, "")
-        problems.append(of.unknown(key, what, hint, nearby=nearby if len(of.kinds) > 1 else ()))
+        return of.unknown(key, what, hint, nearby=nearby if len(of.kinds) > 1 else ())
 
     return of.among(pairs, problems, refuse, TWO_NAMES)

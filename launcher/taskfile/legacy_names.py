@@ -45,16 +45,11 @@ class Wanted(StrEnum):
 SWITCHES = {"only_list": Wanted.LIST, "dry_run": Wanted.LIST, "parse": Wanted.RESULTS}
 
 
-@dataclass(slots=True)
-class Translated:
-    """A file in today's words."""
+def translate(root: Fields, kinds: Mapping[str, Kind], problems: Problems) -> tuple[Fields, Wanted]:
+    """Return a task file with old words at its top replaced, and what these want to be done with it.
 
-    root: Fields
-    wanted: Wanted = Wanted.RUN
-
-
-def translate(root: Fields, kinds: Mapping[str, Kind], problems: Problems) -> Translated:
-    """Return a task file with old words at its top replaced; settings there go below defaults."""
+    Settings there go below defaults.
+    """
     root = replace(
         root, pairs=tuple((key, _of_today(key, node, kinds, problems)) for key, node in root.pairs)
     )
@@ -66,12 +61,12 @@ def translate(root: Fields, kinds: Mapping[str, Kind], problems: Problems) -> Tr
         or (pair[0].text not in kinds and pair[0].text in {*settings.names, *settings.old})
     ]
     if not old:
-        return Translated(root)
+        return root, Wanted.RUN
     kept = {key.text: (key, node) for key, node in root.pairs if (key, node) not in old}
     translation = _Translation(kinds, settings, problems, kept)
     for key, node in old:
         translation.enter(key, node)
-    return Translated(replace(root, pairs=tuple(translation.pairs.values())), translation.wanted)
+    return replace(root, pairs=tuple(translation.pairs.values())), translation.wanted
 
 
 def _of_today(key: Scalar, node: Node, kinds: Mapping[str, Kind], problems: Problems) -> Node:

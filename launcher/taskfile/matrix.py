@@ -98,7 +98,7 @@ def combinations_of_entry(
 
     def product(fields: Fields) -> list[Sweep]:
         what = f"a setting of {of.kinds[0].name}"
-        said = of.among(fields.pairs, problems, lambda key: problems.append(of.unknown(key, what)))
+        said = of.among(fields.pairs, problems, lambda key: of.unknown(key, what))
         for name in said.keys() & own.keys():
             message = f"{name!r} is given beside the matrix, too"
             problems.blame(said[name].key, "matrix", message, "leave one of them out")

@@ -131,10 +131,10 @@ class _Sorting:
 
     def _old(self, key: Scalar, node: Node) -> None:
         """Enter a word of the original by what it is today."""
-        translated = translate(_fields(key, node), self.kinds, self.problems)
+        root, wanted = translate(_fields(key, node), self.kinds, self.problems)
         if key.text in SWITCHES:
-            self.made.wanted = translated.wanted
-        for today, value in translated.root.pairs:
+            self.made.wanted = wanted
+        for today, value in root.pairs:
             if today.text == "resources" and isinstance(value, Fields):
                 self.made.resources.append(value)
             elif today.text == "defaults" and isinstance(value, Fields):

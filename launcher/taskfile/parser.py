@@ -94,9 +94,9 @@ def parse(
     wanted: list[Wanted] = []  # by each file: the task file is the last to be read in full
 
     def today(root: Fields) -> Fields:
-        translated = translate(root, language, problems)
-        wanted.append(translated.wanted)
-        return translated.root
+        root, wants = translate(root, language, problems)
+        wanted.append(wants)
+        return root
 
     passes = (lambda root: filled(root, context.environment, problems), today)
     reading = Reading(include or _refuse, passes, problems)

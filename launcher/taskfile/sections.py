@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypedDict
 
-from launcher.errors import Place, Problems
+from launcher.errors import Place, Problem, Problems
 from launcher.ids import DataId, ModelId, is_word
 from launcher.job_options.registry import JobRequest, job_options
 from launcher.kind_interface import Kind, Role
@@ -272,19 +272,17 @@ def _raw_entry(kind: Kind, node: Fields, scope: Scope) -> _RawEntry:
     return _RawEntry(scope, common, words, own, combinations)
 
 
-def _refusing(of: Known, scope: Scope, *, is_inside: bool) -> Callable[[Scalar], None]:
-    """Return what blames a key, below `settings` or beside it, that is neither a word nor a setting."""
+def _refusing(of: Known, scope: Scope, *, is_inside: bool) -> Callable[[Scalar], Problem]:
+    """Return what tells of a key, below `settings` or beside it, that is neither a word nor a setting."""
 
-    def refuse(key: Scalar) -> None:
+    def refuse(key: Scalar) -> Problem:
         kind, names = of.kinds[0], set(of.names)
         if not is_inside:
             names |= {*WORDS[kind.role], *(() if kind.entry else job_options())} - {"settings"}
         others = scope.kinds.values()
         elsewhere = [other.name for other in others if key.text in other.settings.model_fields]
         what, hint = f"a setting of {kind.name}", _hint(kind, key.text)
-        scope.problems.append(
-            unknown_key(key, what, names, elsewhere, hint=hint, where=of.where, old=of.old)
-        )
+        return unknown_key(key, what, names, elsewhere, hint=hint, where=of.where, old=of.old)
 
     return refuse
 

@@ -79,7 +79,7 @@ class Known(NamedTuple):
         self,
         pairs: Iterable[tuple[Scalar, Node]],
         problems: Problems,
-        refuse: Callable[[Scalar], None],
+        refuse: Callable[[Scalar], Problem],
         twice: str = "",
     ) -> dict[str, Said]:
         """Return what is said of settings, by their names of today.
@@ -87,7 +87,7 @@ class Known(NamedTuple):
         Args:
             pairs: keys and their values.
             problems: where complaints are added.
-            refuse: is called with each key that is none of the settings.
+            refuse: returns what is wrong with a key that is none of the settings.
             twice: what more to say of one that is there by two of its names.
         """
         said: dict[str, Said] = {}
@@ -99,7 +99,7 @@ class Known(NamedTuple):
             elif now.text in self.names:
                 said[now.text] = Said(now, node)
             else:
-                refuse(now)
+                problems.append(refuse(now))
         return said
 
     def unknown(
