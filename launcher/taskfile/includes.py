@@ -14,7 +14,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from launcher.errors import Place, Problem, Problems, TaskFileError, UsageError, nearest
-from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, is_null, listed, read_document
+from launcher.taskfile.yaml_tree import (
+    Fields,
+    Items,
+    Node,
+    Scalar,
+    is_null,
+    listed,
+    read_document,
+    wide_colons,
+)
 
 CODE = "variable"
 MOST_FILES = 50
@@ -59,6 +68,7 @@ class Reading:
             begin = "train: []" if above else "name: my-study"
             message = f"the task file {fault}: begin with '{begin}'"
             self.problems.blame(place, "no-mapping", message)
+            self.problems += wide_colons(self.problems)
             raise TaskFileError(self.problems)
         for each in self.passes:
             root = each(root)

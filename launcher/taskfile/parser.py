@@ -48,7 +48,7 @@ from launcher.taskfile.scope import EVERY, Scope
 from launcher.taskfile.sections import read_auto_test, read_section
 from launcher.taskfile.settings import unknown_key
 from launcher.taskfile.values import kinds_with
-from launcher.taskfile.yaml_tree import Fields, is_null
+from launcher.taskfile.yaml_tree import Fields, is_null, wide_colons
 
 _MAKERS = (Role.TRAIN, Role.METHOD)
 
@@ -111,6 +111,7 @@ def parse(
     problems[:] = without_echoes(problems)
     if not reading.sound:  # what seems to be missing may stand in a file that could not be read
         problems[:] = [each for each in problems if each.code != "missing-setting"]
+    problems += wide_colons(problems)
     return TaskFile(
         **of_run,
         file=file,

@@ -40,7 +40,6 @@ from launcher.taskfile.settings import Known, Settled, known, settle, unknown_ke
 from launcher.taskfile.values import read_data, read_label_changes, read_model
 from launcher.taskfile.yaml_tree import (
     TRUTHS,
-    WIDE_COLON,
     Fields,
     Given,
     Items,
@@ -51,7 +50,6 @@ from launcher.taskfile.yaml_tree import (
     is_null,
     listed,
     plain_value,
-    wide_colon,
 )
 
 _EXAMPLES: Mapping[Role, str] = {
@@ -198,10 +196,7 @@ class _RawEntry(NamedTuple):
 def _entry(kind: Kind, node: Node, scope: Scope) -> Entry | None:
     if not isinstance(node, Fields):
         example = _EXAMPLES.get(kind.role, "{setting: value}")
-        colon = wide_colon(node)
-        hint = "" if colon is None else WIDE_COLON
-        message = f"expected an entry such as {example}"
-        scope.problems.blame(colon or node, "wrong-type", message, hint)
+        scope.problems.blame(node, "wrong-type", f"expected an entry such as {example}")
         return None
     if kind.role is Role.LABELS:
         _blame_labels(kind, node, scope)

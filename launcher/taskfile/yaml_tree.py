@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import yaml
 
-from launcher.errors import Place, Problem, Problems, TaskFileError
+from launcher.errors import Place, Problem, Problems, Severity, TaskFileError
 
 # words that YAML 1.1 or 1.2 takes for true or false, in small letters
 TRUTHS = frozenset({"yes", "no", "on", "off", "true", "false"})
@@ -169,8 +169,7 @@ _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000
 _STRING_TAG = "tag:yaml.org,2002:str"
 # a full-width colon behind what looks like a key, which YAML takes for a letter of one long word
 _WIDE = re.compile(r"(?:^\s*(?:- +)*|[{,]\s*)[A-Za-z_][A-Za-z0-9_.]*(?P<colon>\uff1a)")
-WIDE_COLON = "this is a full-width colon, which YAML takes for a letter"
-_NARROW = "write ':' and a space"
+_WIDE_SAID = "this is a full-width colon, which YAML takes for a letter: write ':' and a space"
 
 
 # What people most often meant, by a piece of the parser's own message.
@@ -262,8 +261,6 @@ class _Builder:
     def _add(self, event: Any, anchor: str | None, node: Node, size: int, depth: int) -> None:
         if anchor is not None:
             self.anchors[anchor] = (node, size, depth)
-        if isinstance(node, Scalar) and node.plain and "\uff1a" in node.text:
-            self._refuse_wide_colon(node, event.end_mark.line)
         if not self.stack:
             self.root = node
             return
@@ -301,8 +298,6 @@ class _Builder:
                 self.problems.blame(key, "yaml-key", "a key is one word")
             elif key.plain and key.text == "<<":
                 merged += self._merged(key, node)
-            elif (colon := wide_colon(key)) is not None:
-                self.problems.blame(colon, "yaml-key", WIDE_COLON, _NARROW)
             elif key.text in pairs:
                 note = f"it was first given in line {pairs[key.text][0].line + 1}"
                 self.problems.blame(key, "duplicate-key", f"{key.text!r} is given twice", "", note)
@@ -318,15 +313,6 @@ class _Builder:
                 yield from item.pairs
             else:
                 self.problems.blame(key, "yaml-merge", "'<<' takes in mappings only")
-
-    def _refuse_wide_colon(self, node: Scalar, last: int) -> None:
-        """Blame a full-width colon in a text that is no value, or in a further line of one that begins with a key."""
-        if not self.stack and (place := wide_colon(node)) is not None:
-            self.problems.blame(place, "yaml-key", WIDE_COLON, _NARROW)
-        for number in range(node.line + 1, last + 1):
-            if found := _WIDE.match(self.source.lines[number]):
-                place = self.source.place(number, found.start("colon"))
-                self.problems.blame(place, "yaml-key", WIDE_COLON, _NARROW)
 
     def _refuse_depth(self, event: Any, more: int) -> None:
         if len(self.stack) + more > MOST_DEPTH:
@@ -368,8 +354,7 @@ def _syntax_problem(source: Source, error: yaml.MarkedYAMLError) -> Problem:
     first = line if begun is None else min(begun.line, line)
     for number, text in enumerate(source.lines[first : line + 1], first):
         if found := _WIDE.search(text):
-            place, hint = source.place(number, found.start("colon")), f"{WIDE_COLON}: {_NARROW}"
-            break
+            place, hint = source.place(number, found.start("colon")), _WIDE_SAID
     notes = []
     if error.context and begun is not None and begun.line != line:
         notes.append(f"{error.context} that begins in line {begun.line + 1}")
@@ -382,11 +367,14 @@ def _syntax_problem(source: Source, error: yaml.MarkedYAMLError) -> Problem:
     )
 
 
-def wide_colon(node: Node) -> Place | None:
-    """Return where a full-width colon makes one word of a key and its value; None where none does."""
-    if not isinstance(node, Scalar) or not node.plain or not (found := _WIDE.match(node.text)):
-        return None
-    return node.source.place(node.line, node.column + found.start("colon"))
+def wide_colons(problems: Iterable[Problem]) -> list[Problem]:
+    """Return an error for each full-width colon behind a key in a line where something is wrong."""
+    return [
+        Problem("yaml-key", _WIDE_SAID, place=place._replace(column=found.end(), length=1))
+        for problem in problems
+        if (place := problem.place) is not None and problem.severity is Severity.ERROR
+        for found in _WIDE.finditer(place.text)
+    ]
 
 
 def _is_past(source: Source, line: int) -> bool:
