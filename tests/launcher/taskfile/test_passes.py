@@ -86,8 +86,8 @@ def test_of_two_files_lists_are_joined_and_the_second_one_wins_the_rest(
 )
 def test_old_words_stand_where_they_stand_today(text: str, today: object, wanted: Wanted) -> None:
     problems = Problems()
-    made = translate(tree(text), KINDS, problems)
-    assert (plain_value(made.root), made.wanted) == (today, wanted)
+    root, wants = translate(tree(text), KINDS, problems)
+    assert (plain_value(root), wants) == (today, wanted)
     assert {problem.code for problem in problems} == {"old-name"}
 
 
