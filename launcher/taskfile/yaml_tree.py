@@ -369,10 +369,14 @@ def _syntax_problem(source: Source, error: yaml.MarkedYAMLError) -> Problem:
 
 def wide_colons(problems: Iterable[Problem]) -> list[Problem]:
     """Return an error for each full-width colon behind a key in a line where something is wrong."""
-    return [
-        Problem("yaml-key", _WIDE_SAID, place=place._replace(column=found.end(), length=1))
+    lines = {  # each once: a file may be one line with thousands of errors
+        (place.file, place.line): place
         for problem in problems
         if (place := problem.place) is not None and problem.severity is Severity.ERROR
+    }
+    return [
+        Problem("yaml-key", _WIDE_SAID, place=place._replace(column=found.end(), length=1))
+        for place in lines.values()
         for found in _WIDE.finditer(place.text)
     ]
 
