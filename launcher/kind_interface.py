@@ -118,7 +118,11 @@ for _role in (Role.LABELS, Role.METHOD):  # laboratories of 0.2 know these by th
 
 @runtime_checkable
 class Kind(Protocol):
-    """What a laboratory tells the launcher about one kind of job."""
+    """What a laboratory tells the launcher about one kind of job.
+
+    A class that inherits from it need not say what its data IDs mean, what it refuses, reads and writes: its
+    data are what they say, and of all else there is nothing.
+    """
 
     @property
     def name(self) -> str:
@@ -163,18 +167,21 @@ class Kind(Protocol):
         Raises:
             UnknownName: a subset or modifier that the laboratory does not know.
         """
+        return data
 
     def elementary(self, data: DataId) -> DataId:
         """Return `data` with every union of the vocabulary (`gan`, `shr`) written out."""
+        return data
 
-    def with_words(self, words: Words) -> "Kind":
+    def with_words(self, words: Words) -> "Kind":  # noqa: ARG002  # for others
         """Return this kind with a person's own subsets and modifiers added.
 
         Raises:
             UsageError: a word that it knows already, or a folder that cannot be one.
         """
+        return self
 
-    def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:
+    def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:  # noqa: ARG002
         """Return why a job must not run, given the jobs that make its model; empty if it may.
 
         Args:
@@ -183,12 +190,15 @@ class Kind(Protocol):
                 to last; of a FOLDER those of the models that its settings name. Those of earlier
                 plans are not among them.
         """
+        return ()
 
-    def inputs(self, draft: Draft) -> tuple[Input, ...]:
+    def inputs(self, draft: Draft) -> tuple[Input, ...]:  # noqa: ARG002
         """Return every path that the job reads."""
+        return ()
 
-    def outputs(self, draft: Draft) -> tuple[Path, ...]:
+    def outputs(self, draft: Draft) -> tuple[Path, ...]:  # noqa: ARG002
         """Return every path that proves the job done; a folder stands for all below it."""
+        return ()
 
     def argv(self, draft: Draft) -> tuple[str, ...]:
         """Return a command line that does the same without the launcher."""

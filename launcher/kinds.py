@@ -6,14 +6,12 @@ A laboratory installs its kinds under the entry-point group `launcher.kinds`.
 import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, StringConstraints, field_validator
 
-from launcher.draft import Draft, Input
+from launcher.draft import Draft
 from launcher.errors import UsageError
-from launcher.ids import DataId, Words
 from launcher.job import digest_of, program_signature
 from launcher.kind_interface import Kind, Role, Settings
 
@@ -62,8 +60,8 @@ class CommandSettings(Settings):
         return env
 
 
-class Command:
-    """Any program, started as it is typed: no shell, no Python."""
+class Command(Kind):
+    """Any program, started as it is typed: no shell, no Python; what it reads and writes is not known."""
 
     name = "command"
     role = Role.PLAIN
@@ -73,30 +71,6 @@ class Command:
     sources: tuple[str, ...] = ()
     settings: type[Settings] = CommandSettings
     results = ""
-
-    def images(self, data: DataId) -> DataId:
-        """Return the data ID as it is: a program knows what it means."""
-        return data
-
-    def elementary(self, data: DataId) -> DataId:
-        """Return the data ID as it is."""
-        return data
-
-    def with_words(self, words: Words) -> Kind:  # noqa: ARG002  # the protocol's shape
-        """Return the kind as it is: a program knows its words."""
-        return self
-
-    def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:  # noqa: ARG002
-        """Return nothing: any program may run."""
-        return ()
-
-    def inputs(self, draft: Draft) -> tuple[Input, ...]:  # noqa: ARG002  # the protocol's shape
-        """Return nothing: what a program reads is not known."""
-        return ()
-
-    def outputs(self, draft: Draft) -> tuple[Path, ...]:  # noqa: ARG002  # the protocol's shape
-        """Return nothing: what a program writes is not known."""
-        return ()
 
     def argv(self, draft: Draft) -> tuple[str, ...]:
         """Return the program and its arguments."""

@@ -253,16 +253,15 @@ def read_outcome(record: Mapping[str, Json]) -> Outcome:
             return Done(at=when, result=result, made=made if isinstance(made, bool) else None)
         case {"schema": 1, "ending": "failed", "error": str(error)}:
             over_limit = record.get("over_limit") is True
-            exception = _exception(record)
+            exception = _text(record, "exception")
             return Failed(
                 at=when, error=error, exception=exception, over_limit=over_limit, **_status(record)
             )
         case {"schema": 1, "ending": "out-of-memory", "error": str(error)}:
-            facts, exception = read_facts(record), _exception(record)
+            facts, exception = read_facts(record), _text(record, "exception")
             return out_of_memory(when, error, facts, exception=exception, **_status(record))
         case {"schema": 1, "ending": "stopped"}:
-            by = record.get("by")
-            return Stopped(at=when, by=by if isinstance(by, str) else "")
+            return Stopped(at=when, by=_text(record, "by"))
         case {"schema": 1, "ending": "void"}:
             why, whose = record.get("why"), record.get("whose")
             return Void(at=when, why=str(why or ""), whose=str(whose or ""))
@@ -307,8 +306,8 @@ def _failure(outcome: Failed | OutOfMemory) -> dict[str, Json]:
     return record | ({"exception": outcome.exception} if outcome.exception else {})
 
 
-def _exception(record: Mapping[str, Json]) -> str:
-    text = record.get("exception")
+def _text(record: Mapping[str, Json], name: str) -> str:
+    text = record.get(name)
     return text if isinstance(text, str) else ""
 
 

@@ -28,7 +28,6 @@ from launcher.taskfile.entries import (
     Variant,
     companion,
 )
-from launcher.taskfile.settings import known_settings
 from launcher.taskfile.values import unknown_word
 from launcher.taskfile.yaml_tree import Scalar
 
@@ -52,7 +51,7 @@ class ModelRequest:
         """The swept settings of this request, those of its labels only where some are wrong."""
         if self.labels_kind is not None:
             return self.variant.name
-        own = known_settings(self.entry.kind)
+        own = self.entry.kind.settings.model_fields
         return tuple(pair for pair in self.variant.name if pair[0] in own)
 
 

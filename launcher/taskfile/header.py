@@ -1,6 +1,5 @@
 """What a task file says before its sections: name, defaults, resources, and what holds for the whole run."""
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TypedDict
@@ -9,6 +8,7 @@ from launcher.errors import UsageError, nearest
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify, read_run_notify
 from launcher.job_options.value_types import SHARE
 from launcher.kind_interface import Kind, Role
+from launcher.kinds import variable_fault
 from launcher.taskfile.language import MOST_NAME_BYTES, Reuse, known_to_any, settings_among
 from launcher.taskfile.legacy_names import LABELS_RATE, percent_of_rate
 from launcher.taskfile.overrides import Overrides
@@ -26,8 +26,6 @@ from launcher.taskfile.yaml_tree import (
 )
 
 WARM_START = "warm_start"  # the setting by which a kind starts from its own earlier weights
-
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def around_entries(
@@ -213,7 +211,7 @@ def _phases(node: Node | None, scope: Scope) -> tuple[str, ...]:
 def _pass_env(node: Node | None, scope: Scope) -> tuple[str, ...]:
     names = []
     for item in () if node is None else listed(node):
-        if isinstance(item, Scalar) and _VARIABLE.fullmatch(item.text):
+        if isinstance(item, Scalar) and not variable_fault(item.text):
             names.append(item.text)
             continue
         hint = "its value comes from the shell in which `launcher run` is typed"

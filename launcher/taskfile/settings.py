@@ -227,11 +227,6 @@ def _shown(value: Any) -> str:
     return shown if len(shown) <= LONGEST_VALUE else f"{shown[: LONGEST_VALUE - 3]}…"
 
 
-def known_settings(kind: Kind) -> tuple[str, ...]:
-    """Return the names of a kind's settings in the order in which it declares them."""
-    return tuple(kind.settings.model_fields)
-
-
 def all_settings(*kinds: Kind) -> str:
     """Return the command line that lists the settings of some kinds."""
     return f"`launcher kinds {' '.join(kind.name for kind in kinds)}`"

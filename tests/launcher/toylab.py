@@ -7,7 +7,7 @@ real jobs, and it is installed beside other laboratories under names of its own.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -26,7 +26,6 @@ from launcher.api import (
     Role,
     Settings,
     UnknownName,
-    Words,
     parse_data,
     parse_model,
     tested,
@@ -137,9 +136,9 @@ def elementary(data: DataId) -> DataId:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Toy:
-    """What all toy kinds share; says no word about files."""
+@dataclass(frozen=True, kw_only=True, slots=True)  # of fields: what stands in `Kind` cannot be set
+class Toy(Kind):
+    """What all toy kinds share; it refuses nothing, and knows no words of its users."""
 
     name: str
     role: Role
@@ -165,21 +164,12 @@ class Toy:
         """Return `data` with unions written out."""
         return elementary(data)
 
-    def with_words(self, words: Words) -> "Toy":  # the protocol's shape
-        """Return the kind as it is: toys have no words of their users."""
-        return self
-
-    def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:
-        """Return nothing: toys may do anything."""
-        return ()
-
     def inputs(self, draft: Draft) -> tuple[Input, ...]:
         """Return the data files, the model to start from or to test, and the poison record."""
-        found: list[Input] = []
         if self.role is Role.DATA:
             return ()
         root = draft.path(str(draft.settings["data_root"]))
-        found += [
+        found = [
             Input(path=root / f"{part.modifier}-{part.subset}.txt", what=f"the toys {part}")
             for part in elementary(parse_data(draft.images or ""))
         ]

@@ -19,7 +19,6 @@ from launcher.screens.terminal import remark
 from launcher.system.files import write_atomic
 from launcher.taskfile.schema.json_schema import task_schema
 from launcher.taskfile.schema.reference import reference, settings
-from launcher.taskfile.settings import known_settings
 
 _LEAST = 24  # columns for the words at a line's end; a narrower terminal breaks the lines itself
 _MOST_DEFAULT = 24  # columns
@@ -88,7 +87,7 @@ def _rows(kinds: Iterable[Kind], *, whole: bool) -> Iterator[tuple[str, ...]]:
     """Give the lines for pipes: one for each kind, or one for each of its settings."""
     for kind in kinds:
         if not whole:
-            yield (*_line(kind), ",".join(known_settings(kind)))
+            yield (*_line(kind), ",".join(kind.settings.model_fields))
         else:
             yield from ((kind.name, *setting.cells()) for setting in settings(kind))
 
@@ -103,7 +102,7 @@ def _table(kinds: Sequence[Kind], width: int) -> str:
     for kind in kinds:
         name, role, summary, package = _line(kind)
         rows.append((name, role, package, summary))
-        rows.append(("", "", "", f"settings: {', '.join(known_settings(kind))}"))
+        rows.append(("", "", "", f"settings: {', '.join(kind.settings.model_fields)}"))
     return "\n".join(_fitted(rows, width))
 
 

@@ -56,9 +56,14 @@ def settings_of(kind: Kind) -> dict[str, Form]:
 
 def _listable(form: Form) -> Form:
     """Return the form of a condition of tests: one value, or a list with a test for each."""
-    about: Form = {key: form[key] for key in ("description", "default") if key in form}
-    takes: Form = {key: form[key] for key in form if key not in about}
+    about, takes = _parted(form)
     return about | one_or_more(takes)
+
+
+def _parted(form: Form) -> tuple[Form, Form]:
+    """Return what a form says of itself, and what it takes."""
+    about: Form = {key: value for key, value in form.items() if key in ANNOTATIONS}
+    return about, {key: value for key, value in form.items() if key not in about}
 
 
 def types_of(kind: Kind) -> dict[str, Form]:
@@ -189,9 +194,8 @@ def _setting(kind: Kind, name: str, schema: Form) -> Form:
         isinstance(validator, before) for validator in field.metadata
     ):
         # pydantic cannot tell what a validator makes a list of; ours make it of one value
-        core = {key: value for key, value in takes.items() if key not in ANNOTATIONS}
-        annotations = {key: value for key, value in takes.items() if key in ANNOTATIONS}
-        takes = {**annotations, **any_of(_widened(items[0]), {**core, "minItems": 1})}
+        about, core = _parted(takes)
+        takes = {**about, **any_of(_widened(items[0]), {**core, "minItems": 1})}
     return takes
 
 
@@ -202,10 +206,8 @@ def _model(settings: type[Settings], kind: str) -> Form:
 
 def _widened(schema: Form) -> Form:
     """Return pydantic's schema as files need it: texts unquoted, and variables for single values."""
-    annotations: Form = {key: value for key, value in schema.items() if key in ANNOTATIONS}
-    core = {
-        key: value for key, value in schema.items() if key not in annotations and key != "title"
-    }
+    annotations, core = _parted(schema)
+    core.pop("title", None)
     for key in ("anyOf", "oneOf"):
         if key in core:  # a variable is good for each of them, which oneOf would not allow
             return {**annotations, **any_of(*(_widened(form) for form in core[key]))}
@@ -251,9 +253,7 @@ def _shared(
     forms: list[Form] = []
     refs: list[Form] = []
     for kind in plainly or knowing:
-        form = {
-            key: value for key, value in taken[kind.name][name].items() if key not in ANNOTATIONS
-        }
+        _, form = _parted(taken[kind.name][name])
         if form not in forms:
             forms.append(form)
             refs.append(ref(f"{kind.name}.{name}{suffix}"))
