@@ -1,13 +1,17 @@
-"""A plan beside the queue, and what of it, and of changed jobs, is refused before any job is queued."""
+"""A plan beside the queue and the engines, and what of it, and of changed jobs, is refused before any job is queued."""
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from launcher.backends.pilot_records import new_token, pilot_spec
+from launcher.backends.protocol import EngineError, backend_of
 from launcher.backends.settings import (
     Backends,
+    BackendSettings,
     configured_backends,
     placed_terms,
     runs_only_here,
@@ -22,7 +26,7 @@ from launcher.planning.first_wave import (
 )
 from launcher.planning.missing_packages import missing_packages
 from launcher.planning.plan import Plan
-from launcher.planning.preview import kinds_to_run, refusals
+from launcher.planning.preview import Answer, kinds_to_run, refusals
 from launcher.planning.queue_comparison import Action, ComparedJob, Comparison, compare_with_queue
 from launcher.planning.shared_work import with_shared_jobs
 from launcher.scheduler.policy.model import Machine
@@ -32,6 +36,7 @@ from launcher.system import memory
 from launcher.system.environment import unset
 from launcher.system.files import stamp
 from launcher.system.paths import Home
+from launcher.system.processes import in_time
 from launcher.system.text import harmless
 
 if TYPE_CHECKING:  # only who changes jobs has these
@@ -139,3 +144,45 @@ def _check(home: Home, store: Store, revision: "Revision", backends: Backends) -
         placed_terms(after.terms, backends)
     if moved or after.resources != before.resources:
         check_places(home, after.resources, after.terms, backends)
+
+
+# --- what engines say of pilots: all are asked at once and not for long, and nothing is submitted
+
+PATIENCE_S = 10.0
+Ask = Callable[[Sequence[BackendSettings]], Mapping[str, Answer]]
+
+
+def asked_once(home: Home) -> Ask:
+    """Return what asks engines of pilots, each of them once, also for several plans."""
+    answers: dict[str, Answer] = {}
+
+    def ask(asked: Sequence[BackendSettings]) -> Mapping[str, Answer]:
+        new = [settings for settings in asked if settings.name not in answers]
+        answers.update(ask_engines(new, home))
+        return answers
+
+    return ask
+
+
+def ask_engines(
+    asked: Sequence[BackendSettings], home: Home, patience_s: float = PATIENCE_S
+) -> Mapping[str, Answer]:
+    """Return by name what each engine says; of one that does not answer in time, that."""
+    late = Answer(trouble=f"no answer in {patience_s:g} s")
+    found = in_time({each.name: partial(_answer, each, home) for each in asked}, patience_s)
+    return {settings.name: found.get(settings.name, late) for settings in asked}
+
+
+def engine_refusals(asked: Sequence[BackendSettings], home: Home, patience_s: float) -> list[str]:
+    """Return what engines say that take no such pilots, as of a partition that does not exist."""
+    answers = ask_engines(asked, home, patience_s).values()
+    estimates = [answer.estimate for answer in answers if answer.estimate is not None]
+    return [estimate.why for estimate in estimates if not estimate.possible]
+
+
+def _answer(settings: BackendSettings, home: Home) -> Answer:
+    try:
+        backend = backend_of(settings, home)
+        return Answer(estimate=backend.estimate(pilot_spec(settings, new_token(), ())))
+    except EngineError as error:
+        return Answer(trouble=" ".join(str(error).split()))

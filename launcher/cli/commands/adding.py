@@ -180,9 +180,10 @@ def _warn_of_partitions(asked: Sequence[BackendSettings], home: Home) -> None:
     named = [settings for settings in asked if settings.kind == "slurm" and settings.partition]
     if not named:
         return
-    from launcher.cli.engine_estimates import refusals  # 150 modules that few commands need
+    # 150 modules that few commands need
+    from launcher.functions.plan_checks import engine_refusals
 
-    for why in refusals(named, home, PARTITION_S):
+    for why in engine_refusals(named, home, PARTITION_S):
         remark(f"warning: {why}")
 
 

@@ -17,7 +17,7 @@ from launcher.store.client import open_queue
 from launcher.store.rows import Claim
 from launcher.system.config import read_configuration
 from launcher.system.gpu_sharing import notes
-from launcher.system.paths import Home, find_home
+from launcher.system.paths import find_home
 
 PATIENCE_S = 30.0  # a driver takes seconds to wake cards that sleep
 
@@ -39,7 +39,10 @@ def command(as_json: bool) -> None:
     probe = Nvml()
     gpus = look_once(probe.snapshot)
     home = find_home(os.environ)
-    claims = _claims(home)
+    claims: list[Claim] = []
+    if home.exists():
+        with open_queue() as (_, store):
+            claims = store.scheduling.claims()
     ours = [claim for claim in claims if not claim.pilot]
     gauges = gauges_of(recalled(gpus, *scheduler_sees(home)), ours, home)
     gauges += pilot_gauges(home, seen_pilots(home), claims)
@@ -57,10 +60,3 @@ def command(as_json: bool) -> None:
         remark(f"no GPUs: {probe.absent or 'the driver lists none'}")
     for note in notes(read_configuration(os.environ)):
         remark(note)
-
-
-def _claims(home: Home) -> list[Claim]:
-    if not home.exists():
-        return []
-    with open_queue() as (_, store):
-        return store.scheduling.claims()

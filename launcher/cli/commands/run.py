@@ -22,13 +22,12 @@ from launcher.accounts import Account
 from launcher.backends.settings import Backends, configured_backends, placed_terms
 from launcher.cli.command_lines import missing_program
 from launcher.cli.complete import TASK_FILES
-from launcher.cli.engine_estimates import asked_once
 from launcher.cli.jobs import LEFT
 from launcher.cli.option_types import flag, policy_option
 from launcher.cli.result_tables import draw
 from launcher.context import Context
 from launcher.errors import TaskFileError, UsageError, counted, known_words, nearest
-from launcher.functions.plan_checks import check_plans, compare, reasons_against
+from launcher.functions.plan_checks import asked_once, check_plans, compare, reasons_against
 from launcher.job_options.notifications import RunNotify
 from launcher.notify.settings import configured_notify
 from launcher.planning.estimates import read_history

@@ -313,7 +313,14 @@ def tag(words: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
         raise UsageError("--json lists tags, and changes none: leave one of them out")
     with open_queue() as (_, store):
         if not patterns:
-            _list_tags(store.steering.all_tags(), as_json=as_json)
+            numbers = store.steering.all_tags()
+            print_table(
+                {"tags": [{"tag": tag, "jobs": number} for tag, number in numbers.items()]},
+                ("TAG", "JOBS"),
+                [(tag, str(number)) for tag, number in numbers.items()],
+                as_json=as_json,
+                nothing=f"no job has a tag; `launcher tag JOB +TAG` gives it one, {_EXAMPLE}",
+            )
             return
         jobs = select(store, patterns)
         tags = store.steering.tags_of(job.id for job in jobs)
@@ -352,16 +359,6 @@ def _tags(words: Sequence[str], sign: str) -> list[str]:
         if not is_tag(tag):
             raise UsageError(f"{sign + tag!r} is no tag: {TAG_RULE}, {_EXAMPLE}")
     return tags
-
-
-def _list_tags(tags: Mapping[str, int], *, as_json: bool) -> None:
-    print_table(
-        {"tags": [{"tag": tag, "jobs": number} for tag, number in tags.items()]},
-        ("TAG", "JOBS"),
-        [(tag, str(number)) for tag, number in tags.items()],
-        as_json=as_json,
-        nothing=f"no job has a tag; `launcher tag JOB +TAG` gives it one, {_EXAMPLE}",
-    )
 
 
 @of_jobs()

@@ -7,7 +7,7 @@ import pytest
 
 from launcher.backends.protocol import Estimate
 from launcher.backends.settings import Backends, BackendSettings
-from launcher.cli.engine_estimates import ask_engines
+from launcher.functions.plan_checks import ask_engines
 from launcher.planning.preview import Answer, BackendPreview, preview_backends, preview_plan
 from launcher.screens.plan_view import backend_lines
 from launcher.system.paths import Home
@@ -115,7 +115,7 @@ def test_an_engine_that_hangs_does_not_hold_a_dry_run(
             stuck.wait()
             return Estimate(possible=True)
 
-    monkeypatch.setattr("launcher.cli.engine_estimates.backend_of", lambda *_: Hanging())
+    monkeypatch.setattr("launcher.functions.plan_checks.backend_of", lambda *_: Hanging())
     answers = ask_engines([SLURM], home, patience_s=0.05)
     assert answers["slurm"].trouble == "no answer in 0.05 s"
 
