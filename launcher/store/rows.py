@@ -368,6 +368,10 @@ def job_row(row: sqlite3.Row, sources_text: str | None) -> JobRow:
     """Read a row of jobs joined with runs, lanes and timers, and the sources that it refers to."""
     columns = {name: row[name] for name in _JOB_COLUMNS}
     lane_waits = row["lane_code"], row["lane_reason"], row["lane_data"]
+    written = row["outputs"]
+    outputs = (
+        {} if written == "{}" else known_record(written)
+    )  # of hundreds that wait none has some
     return JobRow(
         **columns,
         run=row["run_name"],
@@ -380,7 +384,7 @@ def job_row(row: sqlite3.Row, sources_text: str | None) -> JobRow:
         sources_text=sources_text,
         outputs={
             path: (pair[0], pair[1])
-            for path, pair in known_record(row["outputs"]).items()
+            for path, pair in outputs.items()
             if isinstance(pair, list) and len(pair) == 2  # size and time
         },
     )
