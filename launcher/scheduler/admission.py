@@ -76,7 +76,13 @@ def transaction(store: Store, needed: bool) -> contextlib.AbstractContextManager
 
 
 class Admission:
-    """Decides over the turns of one scheduler which jobs start."""
+    """Decides over the turns of one scheduler which jobs start.
+
+    Attributes:
+        line: of the jobs that wait.
+        startable: which of them may be tried now.
+        pauses: of jobs, which are read again where one may have begun or ended.
+    """
 
     def __init__(
         self,

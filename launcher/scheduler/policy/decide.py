@@ -162,18 +162,16 @@ class Policy:
             self._hinted = True
             when = "" if place is None else place.when(now)
             if place is not None and when:
-                lacks = lacks.and_that(f"there will be room on {place.where}{when}")
-                patience_s = request.patient_until - now
+                told = [lacks.situation, f"there will be room on {place.where}{when}"]
+                patience_s, firm_s = request.patient_until - now, firm_from(request) - now
                 if not due and 0 < patience_s < inf:
                     later = format_seconds(round(patience_s))
-                    lacks = lacks.and_that(
-                        f"that is kept for it from {later} on, until then others may start first"
+                    told.append(
+                        f"in {later} that place is kept for it, until then others may start first"
                     )
-                firm_s = firm_from(request) - now
                 if due and place.slip >= SHOWN_S and firm_s > 0:
-                    lacks = lacks.and_that(
-                        f"from {format_seconds(round(firm_s))} on it is not put off any more"
-                    )
+                    told.append(f"after {format_seconds(round(firm_s))} it is put off no more")
+                lacks = lacks._replace(situation="; ".join(filter(None, told)))
             self._reservation = place if due else None
             if place is None or request.insists:
                 for_others, behind_ours = in_the_way(self.inventory, request, cpus)

@@ -48,10 +48,6 @@ class Lack(NamedTuple):
         """Both as one sentence."""
         return f"{self.need}; {self.situation}" if self.situation else self.need
 
-    def and_that(self, more: str) -> "Lack":
-        """Return the same with more of the machine's situation."""
-        return self._replace(situation=f"{self.situation}; {more}" if self.situation else more)
-
     @property
     def data(self) -> dict[str, Json]:
         """Both for programs."""

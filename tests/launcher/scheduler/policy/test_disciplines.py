@@ -65,8 +65,7 @@ def test_who_has_waited_long_is_passed_by_shorter_jobs_then_by_limited_ones_only
         told, _ = decide([first, shorter], [busy], TWO, now)
         assert isinstance(told, Wait)
         assert (
-            "later, as durations are estimates; from 1 m on it is not put off any more"
-            in told.reason
+            "later, as durations are estimates; after 1 m it is put off no more" in told.reason
         ) == (now < FIRM_S)
         passing.append(
             [
