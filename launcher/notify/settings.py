@@ -24,7 +24,7 @@ from urllib.parse import unquote
 
 from launcher.errors import UsageError
 from launcher.job_options.notifications import Event, RunNotify, read_events
-from launcher.system.config import Fault, absolute, read_configuration, unknown
+from launcher.system.config import Fault, absolute, read_configuration, read_keys
 from launcher.units import parse_seconds
 
 TABLE = "notify"
@@ -133,40 +133,35 @@ def _target(
 def _values(
     place: tuple[str, ...],
     entry: Mapping[str, Any],
-    keys: Mapping[str, tuple[str, str, Callable[[Any], Any]]],
+    keys: Mapping[str, tuple[str, Callable[[Any], Any]]],
     faults: list[Fault],
     notes: list[Fault],
 ) -> dict[str, Any]:
     """Return what a table says by its fields; note the keys and events of which nothing comes any more."""
-    table, is_target, values = ".".join(place), keys is _TARGET_KEYS, {}
+    kept = {}
     for key, value in entry.items():
-        written, where = key.replace("-", "_"), (*place, key)
-        if written in _GONE and not is_target:
-            notes.append((where, f"{table}.{key} has no effect any more: {_GONE[written]}"))
-            continue
-        if written not in keys:
-            hint = "" if is_target else f"; a target is a table, [{table}.{key}]"
-            faults.append((where, unknown(key, f"a key of [{table}]{hint}", keys)))
-            continue
-        name, expected, read = keys[written]
+        where, name = (*place, key), ".".join((*place, key))
         given = value
-        if name == "events" and isinstance(value, list):
+        if keys is _KEYS and key.replace("-", "_") in _GONE:
+            holds = _GONE[key.replace("-", "_")]
+            notes.append((where, f"{name} has no effect any more: {holds}"))
+            continue
+        if key == "events" and isinstance(value, list):
             given = [word for word in value if word not in _GONE_EVENTS]
             notes += [
-                (where, f"{table}.{key}: {word} has no effect any more: {_GONE['gpu_idle']}")
+                (where, f"{name}: {word} has no effect any more: {_GONE['gpu_idle']}")
                 for word in value
                 if word in _GONE_EVENTS
             ]
-        try:
-            values[name] = read(given)
-        except UsageError as error:
-            faults.append((where, f"{table}.{key}: {str(error) or f'expected {expected}'}"))
-    return values
+        kept[key] = given
+    hint = f"; a target is a table, [{TABLE}.{{}}]" if keys is _KEYS else ""
+    read = read_keys(place, kept, keys, faults, hint)
+    return {f"{key}_s" if keys[key][1] is _span else key: value for key, value in read.items()}
 
 
-def _text(value: object) -> str:
+def _text(value: object, otherwise: str = "") -> str:
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        raise UsageError
+        raise UsageError(otherwise)
     return value.strip()
 
 
@@ -178,7 +173,8 @@ def _url(value: object) -> str:
 
 
 def _file(value: object) -> Path:
-    return absolute("url_file", _text(value))
+    expected = "expected the absolute path of a file that holds such an address"
+    return absolute("url_file", _text(value, expected))
 
 
 def _variable(value: object) -> str:
@@ -205,19 +201,18 @@ def _span(value: object) -> float:
     return seconds
 
 
-_ANY_EVENT = f"a list of events: {', '.join(Event)}"
-# key → the field, what is expected, how it is read
-_KEYS: Mapping[str, tuple[str, str, Callable[[Any], Any]]] = {
-    "events": ("events", _ANY_EVENT, read_events),
-    "retry": ("retry_s", 'a time, such as "24h"', _span),
+# key → what is expected, '' where its reader says so itself, and how it is read; a time's field ends with _s
+_KEYS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "events": ("", read_events),
+    "retry": ('a time, such as "24h"', _span),
 }
-_TARGET_KEYS: Mapping[str, tuple[str, str, Callable[[Any], Any]]] = {
-    "url": ("url", 'an address as apprise has it, such as "ntfy://my-topic"', _url),
-    "url_file": ("url_file", "the absolute path of a file that holds such an address", _file),
-    "url_env": ("url_env", "the name of a variable that holds such an address", _variable),
-    "command": ("command", 'a list of words, such as ["notify-send", "launcher"]', _command),
-    "events": ("events", _ANY_EVENT, read_events),
-    "timeout": ("timeout_s", 'a time, such as "30s"', _span),
+_TARGET_KEYS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "url": ('an address as apprise has it, such as "ntfy://my-topic"', _url),
+    "url_file": ("", _file),
+    "url_env": ("the name of a variable that holds such an address", _variable),
+    "command": ('a list of words, such as ["notify-send", "launcher"]', _command),
+    "events": ("", read_events),
+    "timeout": ('a time, such as "30s"', _span),
 }
 _WAYS = ("url", "url_file", "url_env", "command")
 

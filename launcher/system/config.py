@@ -216,26 +216,31 @@ def read_keys(
     table: Mapping[str, Any],
     keys: Mapping[str, tuple[str, Callable[[Any], Any]]],
     faults: list[Fault],
+    hint: str = "",
 ) -> dict[str, Any]:
     """Return what the keys of a table say, by their names with underscores.
 
     Args:
         place: the table's.
         table: as the file has it.
-        keys: key → what is expected, how it is read.
+        keys: key → what is expected, '' where its reader says so itself, and how it is read.
         faults: where all that is wrong with it is added.
+        hint: what is said of an unknown key, which stands for its `{}`.
     """
     values: dict[str, Any] = {}
     for key, value in table.items():
         written, where = key.replace("-", "_"), (*place, key)
         if written not in keys:
-            faults.append((where, unknown(key, f"a key of [{'.'.join(place)}]", keys)))
+            faults.append(
+                (where, unknown(key, f"a key of [{'.'.join(place)}]{hint.format(key)}", keys))
+            )
             continue
         expected, read = keys[written]
         try:
             values[written] = read(value)
-        except (UsageError, TypeError, ValueError):
-            faults.append((where, f"{'.'.join(where)}: expected {expected}"))
+        except (UsageError, TypeError, ValueError) as error:
+            message = f"expected {expected}" if expected else str(error)
+            faults.append((where, f"{'.'.join(where)}: {message}"))
     return values
 
 
