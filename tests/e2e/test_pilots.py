@@ -158,3 +158,20 @@ def test_stop_ends_what_runs_on_pilots_and_it_goes_on_after_the_next_start(lab: 
     lab.call("start")
     lab.until(job, State.DONE)
     assert said_by(lab.project.home.attempt(job, 2)) == ""
+
+
+def test_job_that_must_never_run_twice_is_lost_where_an_attempt_is_not_on_record(lab: Lab) -> None:
+    """As after a backup was restored: what is claimed for a pilot then is sent nowhere."""
+    job = 2  # the next one
+    before = lab.project.home.attempt(job, 1)
+    before.folder.mkdir()
+    before.spec.write_text("{}")
+    before.started.write_text('{"pid": 1, "start_ticks": 1, "boot": "another"}\n')
+    assert lab.add("--rerun", "never", "--", "sh", "-c", "echo ran >> ran") == job
+    lab.until(job, *ENDED)
+    (attempt,) = lab.store.read.attempts([job])
+    assert attempt.number == 2
+    assert attempt.outcome is not None
+    assert attempt.outcome["ending"] == "lost"
+    assert attempt.outcome["why"] == f"the queue has no record of the attempt in {before.folder}"
+    assert not (lab.project.folder / "ran").exists()
