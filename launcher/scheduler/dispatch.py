@@ -75,7 +75,9 @@ def demands(
         if lane.group in left:
             number = max(0, min(number, left[lane.group]))
             left[lane.group] -= number
-        for name in _able(lane, backends):
+        for name in lane.on:
+            if name not in backends or never_fits(lane.resources, lane.limit, backends[name]):
+                continue
             each = slots(lane.resources, backends[name]) if backends[name].pilot else 1
             room = max(0.0, backends[name].pilots - needed[name]) * each
             taken = min(number, ceil(room))
@@ -102,15 +104,6 @@ def _on_node(waiting: WaitingLane, settings: BackendSettings) -> list[str]:
     python = node.interpreter(waiting.interpreter) if waiting.interpreter else ""
     named = [python] if python.startswith("/") else []  # else it is looked for there
     return [*map(node.path, waiting.paths), *named]
-
-
-def _able(lane: Lane, backends: Mapping[str, BackendSettings]) -> Sequence[str]:
-    """Return the backends of which a pilot could hold a lane's jobs, the preferred one first."""
-    return [
-        name
-        for name in lane.on
-        if name in backends and not never_fits(lane.resources, lane.limit, backends[name])
-    ]
 
 
 COUNT_S = 0.5  # between two counts of what waits
