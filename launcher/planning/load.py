@@ -1,7 +1,9 @@
 """`load` and `plan`: task files from Python, as `launcher run` reads them; see `launcher.api`."""
 
+import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
@@ -17,15 +19,19 @@ from launcher.errors import (
     nearest,
 )
 from launcher.ids import Words
-from launcher.kinds import find_kinds
+from launcher.kinds import COMMAND, find_kinds
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan
 from launcher.planning.steps import differences
 from launcher.system.code_digests import CodeIndex, user_cache
 from launcher.system.config import read_configuration
 from launcher.taskfile.entries import TaskFile
+from launcher.taskfile.language import TOP
 from launcher.taskfile.parser import ParseContext, parse
 from launcher.taskfile.yaml_tree import MOST_BYTES
+
+_KEY_AT_TOP = re.compile(r"^([^\s#:]+)\s*:", re.MULTILINE)
+_WORDS_AT_TOP = {COMMAND.name, *TOP} - {"autotest", "include", "modifiers", "subsets"}
 
 
 def load(path: str | Path, *, settings: Sequence[str] = ()) -> TaskFile:
@@ -44,15 +50,27 @@ def load(path: str | Path, *, settings: Sequence[str] = ()) -> TaskFile:
             cannot be loaded, so that nothing more can be said.
     """
     own = read_configuration(os.environ)
-    installed = find_kinds()
-    context = ParseContext(
-        kinds=installed.kinds,
-        unusable=installed.unusable,
-        environment=os.environ,
-        settings=settings,
-        words=Words(subsets=own.subsets, modifiers=own.modifiers),
-    )
-    return read_taskfile(Path(path), context)
+    words = Words(subsets=own.subsets, modifiers=own.modifiers)
+    text = _text(Path(path))
+
+    def read(kinds: Sequence[str] | None) -> TaskFile:
+        installed = find_kinds(kinds)
+        context = ParseContext(
+            kinds=installed.kinds,
+            unusable=installed.unusable,
+            environment=os.environ,
+            settings=settings,
+            words=words,
+        )
+        return read_taskfile(text, str(path), context)
+
+    # to import a laboratory takes longer than all the rest, and programs need none. Where anything is
+    # wrong, a word may be one of its kinds: then all of them are asked
+    if not words and set(_KEY_AT_TOP.findall(text)) <= _WORDS_AT_TOP:
+        with contextlib.suppress(TaskFileError):
+            if not (programs := read([COMMAND.name])).problems:
+                return programs
+    return read(None)
 
 
 def plan(task: TaskFile, *, root: str | Path | None = None) -> Plan:
@@ -90,11 +108,9 @@ def _unread(code: CodeIndex) -> Iterator[Problem]:
     )
 
 
-def read_taskfile(path: Path, context: ParseContext) -> TaskFile:
-    """Read a task file and what it includes, as `load` does."""
-    return parse(
-        _text(path), file=str(path), context=context, include=lambda name: _text(Path(name))
-    )
+def read_taskfile(text: str, file: str, context: ParseContext) -> TaskFile:
+    """Read the text of a task file and the files that it includes, as `load` does."""
+    return parse(text, file=file, context=context, include=lambda name: _text(Path(name)))
 
 
 def plan_files(paths: Sequence[str], *, settings: Sequence[str] = ()) -> list[Plan]:

@@ -134,7 +134,7 @@ class TaskFile(NamedTuple):
     name: str  # of the run: one safe folder name
     about: str
     entries: tuple[Entry, ...]
-    kinds: Mapping[str, Kind]  # every installed one, with the words of the user
+    kinds: Mapping[str, Kind]  # every one that the file may ask for, with the words of the user
     shared_requests: Mapping[
         str, JobRequest
     ]  # what `resources` says of kinds that arise by themselves

@@ -115,7 +115,7 @@ def test_a_missing_included_file_is_told_where_it_is_named(tmp_path: Path) -> No
     path = tmp_path / "x.yaml"
     path.write_text("name: x\ninclude: [here.yaml, hree.yaml]\ntrain: [{data: dto:pre}]\n")
     (tmp_path / "here.yaml").write_text("train: [{data: ring:pre}]\n")
-    task = read_taskfile(path, ParseContext(kinds=KINDS))
+    task = read_taskfile(path.read_text(), str(path), ParseContext(kinds=KINDS))
     places = {marked(one)[1:] for one in task.problems}
     assert places == {(2, "hree.yaml"), (3, "dto")}
     told = "\n".join(str(one) for one in task.problems)
@@ -124,10 +124,10 @@ def test_a_missing_included_file_is_told_where_it_is_named(tmp_path: Path) -> No
 
 def test_files_on_disk_are_included_from_their_own_folders(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
-    (tmp_path / "x.yaml").write_text("name: x\ninclude: sub/a.yaml\n")
     (tmp_path / "sub/a.yaml").write_text("include: b.yaml\n")
     (tmp_path / "sub/b.yaml").write_text("train: [{data: dot:pre}]\n")
-    task = read_taskfile(tmp_path / "x.yaml", ParseContext(kinds=KINDS))
+    text = "name: x\ninclude: sub/a.yaml\n"
+    task = read_taskfile(text, str(tmp_path / "x.yaml"), ParseContext(kinds=KINDS))
     assert not task.problems
     assert len(task.entries) == 1
 

@@ -238,3 +238,18 @@ def test_a_file_that_cannot_be_read_is_told_with_a_way_on(tmp_path: Path) -> Non
     large.write_bytes(b"#" * (MOST_BYTES + 1))
     with pytest.raises(UsageError, match="divide it, and join the parts with include"):
         load(large)
+
+
+def test_programs_are_read_without_any_laboratory(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("name: x\nresources: {cpus: 2}\ncommand: [{name: a, argv: [x]}]\n")
+    assert set(load(path).kinds) == {"command"}
+
+
+@pytest.mark.parametrize("word", ["defaults: {seed: 3}", "phases: [train, command]"])
+def test_beside_programs_a_laboratory_may_be_spoken_of(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(f"name: x\n{word}\ncommand: [{{name: a, argv: [x]}}]\n")
+    task = load(path)
+    assert not task.problems
+    assert "train" in task.kinds

@@ -9,7 +9,7 @@ import pytest
 from launcher.errors import TaskFileError, UsageError
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
-from launcher.planning.load import read_taskfile
+from launcher.planning.load import load
 from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.entries import (
     MethodEntry,
@@ -193,18 +193,18 @@ def test_a_missing_file_is_named_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "quickstart.yaml").write_text("name: x")
     path = tmp_path / "quikstart.yaml"
     with pytest.raises(UsageError) as caught:
-        read_taskfile(path, ParseContext(kinds=KINDS))
+        load(path)
     assert str(caught.value) == (
         f"no task file '{path}', did you mean {tmp_path / 'quickstart.yaml'}?"
     )
     with pytest.raises(UsageError, match="is a folder; give the path of a task file, such as"):
-        read_taskfile(tmp_path, ParseContext(kinds=KINDS))
+        load(tmp_path)
     with pytest.raises(UsageError, match=r"no task file .*; give the path of one"):
-        read_taskfile(tmp_path / "none" / "x.yaml", ParseContext(kinds=KINDS))
+        load(tmp_path / "none" / "x.yaml")
     with pytest.raises(UsageError, match="cannot read task file"):
-        read_taskfile(Path("/" + "x" * 300), ParseContext(kinds=KINDS))
+        load(Path("/" + "x" * 300))
     with pytest.raises(UsageError, match="cannot read task file"):
-        read_taskfile(Path("a\0b"), ParseContext(kinds=KINDS))
+        load(Path("a\0b"))
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_a_file_that_is_no_text_is_refused_at_the_byte(
     path = tmp_path / "x.yaml"
     path.write_bytes(data)
     with pytest.raises(TaskFileError) as caught:
-        read_taskfile(path, ParseContext(kinds=KINDS))
+        load(path)
     problem = caught.value.problems[0]
     assert problem.place is not None
     assert (problem.place.line, problem.place.column) == (line, column)
@@ -234,7 +234,7 @@ def test_a_huge_file_is_refused_before_it_is_read_whole() -> None:
     with pytest.raises(
         UsageError, match=r"'/dev/zero' is no task file: it has more than 4,194,304"
     ):
-        read_taskfile(Path("/dev/zero"), ParseContext(kinds=KINDS))
+        load(Path("/dev/zero"))
 
 
 @pytest.mark.parametrize(
