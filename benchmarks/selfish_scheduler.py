@@ -4,7 +4,6 @@ python -m benchmarks.selfish_scheduler HOME CORES
 """
 
 import sys
-from dataclasses import replace
 
 from launcher.scheduler.gpus.gpu_state import ReservationExchange
 from launcher.scheduler.policy.fair_share import Courtesy
@@ -13,7 +12,7 @@ from tests.nvml import scheduler
 
 
 def _alone(_: Courtesy, machine: Machine, now: float) -> Machine:  # noqa: ARG001  # as it is called
-    return replace(machine, colleagues=())
+    return machine._replace(colleagues=())
 
 
 def main() -> int:

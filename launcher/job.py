@@ -5,12 +5,10 @@ import json
 import re
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
-from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable, known_of, restored, texts
@@ -33,8 +31,7 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and str(int(text[:4])) == text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resources:
+class Resources(NamedTuple):
     """What a job asks of the machine."""
 
     cpus: int = 1
@@ -64,8 +61,7 @@ class Resources:
         return self.accelerated and (there if shown is None else shown)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class Terms(NamedTuple):
     """On which terms a job runs: when, how often, how long, beside whom, and where it reports."""
 
     group: str = ""  # jobs of a group share its limit; empty: none
@@ -81,8 +77,7 @@ class Terms:
     tensorboard: str = ""  # folder of its program's event files, from its own; empty: none is read
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spec:
+class Spec(NamedTuple):
     """One job, complete: a worker needs nothing else to do it."""
 
     name: str
@@ -97,15 +92,15 @@ class Spec:
     base: str | None = None
     data: str | None = None
     images: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    words: Mapping[str, Any] = field(default_factory=dict)  # the user's own among those of its data
+    settings: Mapping[str, Any] = {}
+    words: Mapping[str, Any] = {}  # the user's own among those of its data
     needs: tuple[str, ...] = ()  # names of jobs of the same run that must be done before
     after_any: tuple[str, ...] = ()  # likewise, that must have ended, done or not
     outputs: tuple[str, ...] = ()  # absolute paths
-    sources: Mapping[str, str] = field(default_factory=dict)  # module → digest of its text
+    sources: Mapping[str, str] = {}  # module → digest of its text
     log_link: str | None = None  # absolute path under which the log also appears
-    resources: Resources = field(default_factory=Resources)
-    terms: Terms = field(default_factory=Terms)
+    resources: Resources = Resources()
+    terms: Terms = Terms()
     priority: int = 0
     hash: str = ""
     signature: str = ""  # jobs that share it are expected to take the same memory and time
@@ -117,22 +112,18 @@ class Spec:
 
     def record(self) -> dict[str, Json]:
         """Return the spec as JSON."""
-        return asdict(self)
+        parts = {"resources": self.resources._asdict(), "terms": self.terms._asdict()}
+        return {**self._asdict(), **parts}
 
 
-_SPEC = tuple(item.name for item in fields(Spec))
-_NAMES = frozenset(_SPEC)
+_NAMES = frozenset(Spec._fields)
 # fields by what they hold; all others are texts
 _SHARED = frozenset({"preload", "settings", "words", "sources", "resources", "terms", "priority"})
 _TEXTS = frozenset(
     {"argv", "needs", "after_any", "outputs"}
 )  # lists of texts that are a spec's own
-_DEFAULTS: tuple[object, ...] = tuple(
-    item.default if item.default_factory is MISSING else item.default_factory()
-    for item in fields(Spec)
-)
+_DEFAULTS = tuple(map(Spec._field_defaults.get, Spec._fields))  # None: it must be given
 _PLAIN_RESOURCES, _PLAIN_TERMS = Resources(), Terms()
-_values = attrgetter(*_SPEC)
 _encode = json.JSONEncoder(check_circular=False).encode
 
 
@@ -152,7 +143,8 @@ class SpecWriter:
     def text(self, spec: Spec, *, sources: bool = True) -> str:
         """Return a spec as JSON, with or without its sources."""
         parts = []
-        for name, value, default in zip(_SPEC, _values(spec), _DEFAULTS, strict=True):
+        values: tuple[Any, ...] = spec
+        for name, value, default in zip(Spec._fields, values, _DEFAULTS, strict=True):
             if value is default or value == default or (name == "sources" and not sources):
                 continue
             if name in _SHARED:
@@ -175,7 +167,7 @@ class SpecWriter:
 @lru_cache(maxsize=256)
 def _flat(part: Resources | Terms) -> dict[str, Json]:
     """Return a part of a spec as it is read back; terms that older versions do not know only where they are set."""
-    record = asdict(part)
+    record = part._asdict()
     if on := record.pop("on", ()):
         record["on"] = [*on]
     if not record.get("tensorboard"):

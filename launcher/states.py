@@ -1,7 +1,6 @@
 """The states of a job, the legal transitions, the codes of reasons, and how an attempt can end."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple, assert_never
 
@@ -129,26 +128,23 @@ class ReasonCode(StrEnum):
     UNKNOWN = "unknown"  # a newer launcher's, or one of before there were codes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
+class Reason(NamedTuple):
     """Why a job is in its state: for programs and for people."""
 
     code: ReasonCode
     text: str
-    data: Mapping[str, Json] = field(default_factory=dict)  # by code; see `ReasonCode`
+    data: Mapping[str, Json] = {}  # by code; see `ReasonCode`
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
+class Done(NamedTuple):
     """The program ended well."""
 
     at: float
-    result: Mapping[str, Json] = field(default_factory=dict)
+    result: Mapping[str, Json] = {}
     made: bool | None = None  # it left something to be moved into its run; None: nobody said
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
+class Failed(NamedTuple):
     """The program failed, and the error is known."""
 
     at: float
@@ -159,8 +155,7 @@ class Failed:
     over_limit: bool = False  # it was ended at its time limit
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutOfMemory:
+class OutOfMemory(NamedTuple):
     """The program ran out of memory; `launcher.scheduler.policy.oom_policy` judges whose fault that was."""
 
     at: float
@@ -188,24 +183,21 @@ class OutOfMemory:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stopped:
+class Stopped(NamedTuple):
     """It was asked to end: cancelled by its owner, the queue was stopped, the machine goes down."""
 
     at: float
     by: str = ""  # the signal that its supervisor got, or what became of its pilot; empty: its scheduler asked
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lost:
+class Lost(NamedTuple):
     """Nobody can know how it ended."""
 
     at: float
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Void:
+class Void(NamedTuple):
     """It never started: it could not be, or a scheduler died between the claim and the start."""
 
     at: float

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,7 @@ def an_attempt(
     """An attempt whose order lies in its folder, as a scheduler leaves it."""
     attempt = home.attempt(job, number)
     attempt.folder.mkdir(mode=0o700, parents=True)
-    spec = replace(spec, terms=Terms(**terms)) if terms else spec
+    spec = spec._replace(terms=Terms(**terms)) if terms else spec
     text = order_text(
         job=job,
         number=number,

@@ -51,14 +51,14 @@ class Renamed(Queue):
         """Return the screen as of now."""
         screen = super().look(waiting=waiting, recent=recent, sought=sought)
         gpus = tuple(_renamed(gauge, self.others) for gauge in screen.gpus)
-        return replace(screen, home=HOME, gpus=gpus, warnings=())
+        return screen._replace(home=HOME, gpus=gpus, warnings=())
 
 
 def _renamed(gauge: Gauge, others: Collection[int]) -> Gauge:
     if gauge.gpu.processes is None:
         return gauge
     processes = tuple(
-        replace(one, user="ben" if one.pid in others else "ada", command="python")
+        one._replace(user="ben" if one.pid in others else "ada", command="python")
         for one in gauge.gpu.processes
     )
     return gauge._replace(gpu=replace(gauge.gpu, processes=processes))

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -170,29 +170,25 @@ LONGEST_LINE = (
 # --- orders: scheduler to pilot
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(NamedTuple):
     """Start an attempt, whose order lies in its folder."""
 
     attempt: str  # its folder's name below attempts/
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stop:
+class Stop(NamedTuple):
     """End an attempt: SIGTERM, and SIGKILL after the job's grace."""
 
     attempt: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
+class Lease(NamedTuple):
     """The scheduler has read the beat of this number: the pilot's lease runs from when it sent that."""
 
     beat: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leave:
+class Leave(NamedTuple):
     """Take nothing more, and end when nothing runs."""
 
     now: bool = False  # end what runs, too: trainings save and go on elsewhere
@@ -204,19 +200,18 @@ Order = Run | Stop | Lease | Leave
 # --- news: pilot to scheduler
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hello:
+class Hello(NamedTuple):
     """The pilot is up: what it has, and what it does not see."""
 
     version: str  # of launcher
     python: str  # its interpreter
     host: str  # the node's name for itself
-    node: str = ""  # the engine's name for the node; '' where it does not say
-    job: str = ""  # the engine's number of the pilot, to be shown only: it may be given out again
     pid: int
     boot: str  # the node's boot ID
     cpus: int  # that it may keep busy
     ram: int  # bytes of main memory that it may fill
+    node: str = ""  # the engine's name for the node; '' where it does not say
+    job: str = ""  # the engine's number of the pilot, to be shown only: it may be given out again
     began: float | None = None  # seconds since 1970 when it began; None: not known
     until: float | None = None  # likewise when the engine ends it
     limited: bool = False  # the engine has not told it when that will be, and knows
@@ -226,42 +221,37 @@ class Hello:
     gpus: tuple[GpuSnapshot, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Beat:
+class Beat(NamedTuple):
     """The pilot lives."""
 
     number: int  # from 1
     ram_free: int = 0  # bytes of main memory
     gpus: tuple[GpuSnapshot, ...] = ()  # as they are now, without their processes
     # attempt → UUID → bytes that its processes hold there, where the driver tells
-    used: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    used: Mapping[str, Mapping[str, int]] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Began:
+class Began(NamedTuple):
     """An attempt is in the hands of a supervisor."""
 
     attempt: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class Ended(NamedTuple):
     """An attempt has ended, and nothing of it lives."""
 
     attempt: str
     outcome: Outcome | None = None  # None: its folder tells
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leaving:
+class Leaving(NamedTuple):
     """The pilot takes no more attempts; what runs there comes to its end, or has been told to end."""
 
     why: str
     signal: str = ""  # that told it so: its engine is about to end it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bye:
+class Bye(NamedTuple):
     """The pilot leaves; what still ran has been told to end."""
 
     why: str
@@ -272,7 +262,7 @@ News = Hello | Beat | Began | Ended | Leaving | Bye
 
 def order_line(order: Order) -> bytes:
     """Return an order as a line."""
-    return _line(order, asdict(order))
+    return _line(order, order._asdict())
 
 
 def news_line(news: News) -> bytes:
@@ -285,8 +275,8 @@ def news_line(news: News) -> bytes:
             return _line(news, {"attempt": attempt})
         case Hello() | Beat():
             gpus = [_short_record(gpu) for gpu in news.gpus]
-            return _line(news, {**asdict(replace(news, gpus=())), "gpus": gpus})
-    return _line(news, asdict(news))
+            return _line(news, {**news._replace(gpus=())._asdict(), "gpus": gpus})
+    return _line(news, news._asdict())
 
 
 def read_order(line: bytes) -> Order | None:
@@ -326,8 +316,7 @@ def _read(line: bytes, kinds: Collection[type[Order | News]]) -> Any:
         message = (known_of if kind is Ended else restored)(kind, record, "a message")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, StopIteration):
         return None
-    values = [getattr(message, one.name) for one in fields(message)]
-    numbers = [value for value in values if isinstance(value, int | float)]
+    numbers = [value for value in message if isinstance(value, int | float)]
     return message if all(0 <= number < _MOST for number in numbers) else None
 
 

@@ -17,7 +17,6 @@ import socket
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from math import inf
 from pathlib import Path
 
@@ -398,7 +397,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _refuse(folder: PilotFolder, hello: Hello, *troubles: str) -> int:
     """Say why we can do nothing, and return the exit code for it."""
-    hello = replace(hello, troubles=(*hello.troubles, *troubles))
+    hello = hello._replace(troubles=(*hello.troubles, *troubles))
     why = "; ".join(hello.troubles)
     logger.error("cannot serve: %s", why)
     outbox = Outbox(folder.news)

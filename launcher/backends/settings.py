@@ -14,7 +14,6 @@ From them come where a job may run, which jobs a pilot can hold at all, and path
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -268,7 +267,7 @@ def placed_terms(terms: Terms, backends: Backends) -> Terms:
     if terms.on:
         read_on([*terms.on], backends)
         return terms
-    return terms if backends.default == (HERE,) else replace(terms, on=backends.default)
+    return terms if backends.default == (HERE,) else terms._replace(on=backends.default)
 
 
 def runs_here(terms: Terms) -> bool:

@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
@@ -171,7 +170,7 @@ def _submit_calls(
         for option, jobs in (("after", after), ("after_any", after_any))
     )
     request, backends = request_of(options), configured_backends(os.environ)
-    request = replace(request, terms=placed_terms(request.terms, backends))
+    request = request._replace(terms=placed_terms(request.terms, backends))
     context = context_to_store(pass_env)
     home = find_home(os.environ)
     make_home(home)
@@ -239,8 +238,7 @@ def _put(store: Store, job: NewJob, calls: Sequence[Call], context: Context) -> 
         if missing := next((number for number in needed if number not in known), None):
             raise UsageError(f"after: there is no job {missing} in the queue")
         specs = (
-            replace(
-                spec,
+            spec._replace(
                 name=f"{KIND}/{spec.name}#{number}",
                 argv=(call.text,),  # what people see, and whose numbers tell sweeps apart
                 settings=call.settings(),

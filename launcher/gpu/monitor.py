@@ -4,9 +4,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import inf
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from launcher.errors import MachineError
 from launcher.gpu.snapshot import GpuSnapshot
@@ -24,14 +24,13 @@ DRIVER_BYTES = 1 << 30  # what the driver itself keeps of an idle card is some h
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class Sight(NamedTuple):
     """What the newest look saw."""
 
     gpus: tuple[GpuSnapshot, ...]
     at: float  # when the look began, by the lookout's clock
     took_s: float = 0.0
-    idle: Mapping[str, float] = field(default_factory=dict)  # UUID → s since a stranger used it
+    idle: Mapping[str, float] = {}  # UUID → s since a stranger used it
 
 
 NO_SIGHT = Sight(gpus=(), at=-inf)  # before the first look
@@ -96,7 +95,7 @@ class Lookout:
         gpus = tuple(
             replace(gpu, used=None, warnings=(*gpu.warnings, silence)) for gpu in newest.gpus
         )
-        return replace(newest, gpus=gpus, idle=dict.fromkeys(newest.idle, 0.0))
+        return newest._replace(gpus=gpus, idle=dict.fromkeys(newest.idle, 0.0))
 
     def overdue(self) -> bool:
         """Tell whether a look takes so long that nothing is known until it comes back."""

@@ -27,9 +27,9 @@ import stat
 import struct
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.accounts import Use, Wish, read_use, read_wish
 from launcher.system.config import absolute
@@ -43,8 +43,7 @@ _DEVICE = re.compile(r"[!-~]{1,96}")
 _LARGEST = 1 << 62  # bytes, or seconds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Publication:
+class Publication(NamedTuple):
     """What one scheduler has reserved, as its file states."""
 
     serial: str  # of this version of the file
@@ -56,7 +55,7 @@ class Publication:
     within: frozenset[str] = frozenset()  # its publisher's control groups; empty: unknown
     home: str = ""  # the hash of its publisher's home; empty: it is of an earlier version
     # GPU → (when its use was measured, what of `settled` counts for who has looked since), the oldest first
-    measured: Mapping[str, tuple[tuple[float, int], ...]] = field(default_factory=dict)
+    measured: Mapping[str, tuple[tuple[float, int], ...]] = {}
     wish: Wish | None = None  # what its publisher waits for; None: nothing
     use: Use | None = (
         None  # by its publisher's home until `at`; None: an earlier version's, or unknown

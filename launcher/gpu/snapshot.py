@@ -6,7 +6,7 @@ Who asks the driver is `launcher.gpu.nvml`. Screens never do while a scheduler l
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from launcher.system.files import Json, read_json, write_json
@@ -39,8 +39,7 @@ _KINDS: dict[str, Any] = {  # what a field of a GPU or a process holds where it 
 _TOLD = {"uuid", "index", "name", "total", "fault", "warnings", "driver", "pid"}  # never None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GpuProcess:
+class GpuProcess(NamedTuple):
     """A process that holds memory of a GPU."""
 
     pid: int  # as NVML reports it: in a container it may be unknown to us
@@ -86,6 +85,8 @@ class GpuSnapshot:
 def gpu_record(gpu: GpuSnapshot) -> dict[str, Json]:
     """Return a GPU for JSON."""
     record: dict[str, Json] = asdict(gpu)
+    if gpu.processes is not None:
+        record["processes"] = [process._asdict() for process in gpu.processes]
     return record
 
 
@@ -111,8 +112,7 @@ def _checked(record: object, kind: type[GpuSnapshot | GpuProcess]) -> dict[str, 
     """Return a record's values where each is of its field's kind; unknown ones are left out."""
     if not isinstance(record, dict):
         raise ValueError(f"expected an object, got {record!r}")  # noqa: TRY004  # of a file
-    names = {field.name for field in fields(kind)}
-    values = {name: value for name, value in record.items() if name in names}
+    values = {name: value for name, value in record.items() if name in kind.__annotations__}
     for name, value in values.items():
         right = isinstance(value, _KINDS[name]) and not isinstance(value, bool)
         if right and _KINDS[name] in {int, _NUMBER}:

@@ -1,7 +1,5 @@
 """The launcher's own options: what a job asks of the machine, when it runs, how long and how often, and how far it is."""
 
-from dataclasses import replace
-
 from launcher.job import CPU, LONGEST_BACKOFF_S, MOST_GPUS, RERUNS
 from launcher.job_options.registry import JobOption, JobRequest, register_options
 from launcher.job_options.value_types import (
@@ -26,14 +24,14 @@ MOST_RETRIES = 1000  # the pause doubles each time, and must stay a number
 
 def _with_vram(request: JobRequest, size: Bytes | str) -> JobRequest:
     min_vram = None if isinstance(size, str) else size
-    return replace(request, resources=replace(request.resources, min_vram=min_vram))
+    return request._replace(resources=request.resources._replace(min_vram=min_vram))
 
 
 def _with_gpus(request: JobRequest, number: int) -> JobRequest:
     """Return the request for a number of GPUs, which has the last word on whether it has one."""
     device = "auto" if request.resources.device == CPU else request.resources.device
-    resources = replace(request.resources, device=device if number else CPU, gpus=number or 1)
-    return replace(request, resources=resources, gpus=number or None)
+    resources = request.resources._replace(device=device if number else CPU, gpus=number or 1)
+    return request._replace(resources=resources, gpus=number or None)
 
 
 register_options(

@@ -5,7 +5,6 @@ Each module of this room may register rows; `job_options` imports them all, once
 
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import import_module
 from operator import attrgetter
@@ -17,12 +16,11 @@ from launcher.job import Resources, Terms
 from launcher.job_options.value_types import ValueType
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobRequest:
+class JobRequest(NamedTuple):
     """What a job asks for, before it is known whether a GPU would help it."""
 
-    resources: Resources = field(default_factory=Resources)
-    terms: Terms = field(default_factory=Terms)
+    resources: Resources = Resources()
+    terms: Terms = Terms()
     priority: int = 0
     gpus: int | None = None  # None: not given, and `resources` has one where it works on GPUs
 
@@ -34,16 +32,16 @@ class JobRequest:
 
     def without_gpu(self) -> "JobRequest":
         """Return what holds for a job that needs no GPU: what all ask for of GPUs is not for it."""
-        resources = replace(self.resources, device="auto", min_vram=None, gpus=1, exclusive=False)
-        return replace(self, resources=resources, gpus=None)
+        resources = self.resources._replace(device="auto", min_vram=None, gpus=1, exclusive=False)
+        return self._replace(resources=resources, gpus=None)
 
     def on_device(self, device: str) -> "JobRequest":
         """Return the request with another device."""
-        return replace(self, resources=replace(self.resources, device=device))
+        return self._replace(resources=self.resources._replace(device=device))
 
 
 _OPTIONS: dict[str, "JobOption"] = {}
-_PARTS: Mapping[str, type] = {"resources": Resources, "terms": Terms}
+_PARTS: Mapping[str, type[Resources | Terms]] = {"resources": Resources, "terms": Terms}
 
 
 class Asking(Protocol):
@@ -89,9 +87,9 @@ class JobOption(NamedTuple):
             return self.change(request, value)
         part, _, name = self.field.rpartition(".")
         if not part:
-            return replace(request, **{name: value})  # type: ignore[arg-type]  # checked by register_option
-        changed = replace(getattr(request, part), **{name: value})
-        return replace(request, **{part: changed})
+            return request._replace(**{name: value})  # type: ignore[arg-type]  # checked by register_option
+        changed = getattr(request, part)._replace(**{name: value})
+        return request._replace(**{part: changed})
 
 
 def register_options(*options: JobOption) -> None:
@@ -106,8 +104,7 @@ def register_options(*options: JobOption) -> None:
         if twice := taken & {option.name, *option.old_names}:
             raise UsageError(f"two job options are called {min(twice)!r}; give one another name")
         part, _, name = option.field.rpartition(".")
-        names = {field.name for field in fields(_PARTS.get(part, JobRequest))}
-        if name not in names or part not in {"", *_PARTS}:
+        if name not in _PARTS.get(part, JobRequest)._fields or part not in {"", *_PARTS}:
             raise ValueError(f"job option {option.name!r} sets {option.field!r}, which no job has")
         _OPTIONS[option.name] = option
 

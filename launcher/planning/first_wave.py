@@ -8,7 +8,6 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,9 +84,9 @@ def first_wave(
     jobs, line = _line(compared_jobs, machine_state)
     blocked = [ready for ready in line if machine.absent and ready.lane.resources.may_need_gpu]
     requests = [
-        replace(
-            waiting(ready, machine_state.usage(ready.lane.signature)),
-            # a job that is not queued yet has no number that a person could know
+        waiting(
+            ready, machine_state.usage(ready.lane.signature)
+        )._replace(  # a job that is not queued yet has no number that a person could know
             name=jobs[ready.id].name if ready.id < 0 else "",
         )
         for ready in line

@@ -11,7 +11,6 @@ that of the first of them, and writes the record of each. The word `phases` of a
 
 import json
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -353,8 +352,8 @@ def resources_of(request: JobRequest, role: Role, *, has_entry: bool) -> Resourc
     """
     resources = request.resources
     if not has_entry and resources.device == "auto" and request.wants_gpu:
-        resources = replace(resources, device="cuda")
-    return replace(resources, accelerated=role in _LEARNING or request.gpus is not None)
+        resources = resources._replace(device="cuda")
+    return resources._replace(accelerated=role in _LEARNING or request.gpus is not None)
 
 
 def _of_phases(

@@ -142,7 +142,7 @@ def _request_of(row: JobRow) -> JobRequest:
     elif was_added(row) and device == CPU:
         device = "auto"
     return JobRequest(
-        resources=replace(asked, device=device, accelerated=False),
+        resources=asked._replace(device=device, accelerated=False),
         terms=row.spec.terms,
         priority=row.priority,
         gpus=gpus,
@@ -375,7 +375,7 @@ def _hashed_together(revisions: dict[int, Revision]) -> dict[int, Revision]:
     others = tuple((row, hashes[row.id]) for row in rows.values() if row.id not in revisions)
     return {
         number: revision._replace(
-            spec=replace(revision.spec, hash=hashes.get(number, revision.spec.hash)),
+            spec=revision.spec._replace(hash=hashes.get(number, revision.spec.hash)),
             hashes=others if number == last else (),
         )
         for number, revision in revisions.items()
@@ -403,14 +403,14 @@ def revise(store: Store, row: JobRow, before: JobValues, after: JobValues) -> Re
         for name in changed
     ]
     # `launcher priority` writes the row's own, and not that of its spec
-    spec = replace(row.spec, priority=after.request.priority)
+    spec = row.spec._replace(priority=after.request.priority)
     if options:
-        spec = replace(spec, resources=_resources(row, after.request), terms=after.request.terms)
+        spec = spec._replace(resources=_resources(row, after.request), terms=after.request.terms)
     hashes: tuple[tuple[JobRow, str], ...] = ()
     if changed:
         spec, hashes = _with_words(store, row, spec, after)
     if spec.resources.gpus != row.spec.resources.gpus:
-        spec = replace(spec, signature=_signature(row, spec.resources.gpus))
+        spec = spec._replace(signature=_signature(row, spec.resources.gpus))
     return Revision(row, spec, (*changes, *options), hashes)
 
 
@@ -428,7 +428,7 @@ def _resources(row: JobRow, request: JobRequest) -> Resources:
         device = request.resources.device
         if device == "auto":
             device = "cuda" if request.wants_gpu else CPU
-        return replace(request.resources, device=device)
+        return request.resources._replace(device=device)
     return resources_of(request, Role(row.spec.role), has_entry=not is_program(row))
 
 
@@ -458,17 +458,17 @@ def _with_words(
         UsageError: others have worked with what it made.
     """
     argv = _words(after)
-    spec = replace(spec, argv=argv, signature=program_cost(after.settings, argv))
+    spec = spec._replace(argv=argv, signature=program_cost(after.settings, argv))
     if was_added(row) and not (after.settings["cwd"] or after.settings["env"]):
-        return replace(spec, settings={}), ()
-    spec = replace(spec, settings=after.settings)
+        return spec._replace(settings={}), ()
+    spec = spec._replace(settings=after.settings)
     if not row.hash:
         return spec, ()
     dependants = store.steering.dependants(row.id)
     _refuse_built_on(row, dependants)
     change = json.dumps(after.settings, sort_keys=True)
     hashes = tuple((each, _digest(each.hash, change)) for each in dependants)
-    return replace(spec, hash=_digest(row.hash, change)), hashes
+    return spec._replace(hash=_digest(row.hash, change)), hashes
 
 
 def _words(values: JobValues) -> tuple[str, ...]:

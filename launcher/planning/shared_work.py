@@ -5,7 +5,6 @@ two jobs that have to run repeat the same. What kinds say is in `launcher.kind_i
 """
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple, cast
 
 from launcher.errors import counted
@@ -169,9 +168,8 @@ def request_of(request: JobRequest) -> JobRequest:
     themselves.
     """
     terms, gpus = request.terms, request.gpus
-    return replace(
-        request,
-        resources=replace(request.resources, gpus=min(request.resources.gpus, 1)),
+    return request._replace(
+        resources=request.resources._replace(gpus=min(request.resources.gpus, 1)),
         terms=Terms(group=terms.group, not_before=terms.not_before, on=terms.on),
         gpus=None if gpus is None else min(gpus, 1),
     )

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from launcher.gpu.monitor import NEWS_S
 from launcher.scheduler.attempt_watch import RunningAttempts
@@ -285,7 +284,7 @@ class Admission:
         own = line.here
         running = [*map(elsewhere, line.elsewhere), *own]
         starves = starves_of(self._exchange.wish, own, machine, time.monotonic())
-        machine = replace(machine, starves=starves)
+        machine = machine._replace(starves=starves)
         candidates = self._patience.entered(ordered, time.monotonic())
         decisions = decide(candidates, running, machine, now, requests.discipline)
         self._patience.note(decisions, time.monotonic())

@@ -9,7 +9,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -277,7 +277,7 @@ class OnPilot(Watch):
         hello = self.link.hello
         job = f" {hello.job}" if hello is not None and hello.job else ""
         by = self.link.end or f"allocation{job} of {self.link.spec.backend} got {self.link.signal}"
-        return as_here(replace(outcome, by=by), self.claim, self.clock())
+        return as_here(outcome._replace(by=by), self.claim, self.clock())
 
     def _recorded(self, until: float) -> Outcome | None:
         """Return the end of what has ended, and whose record may not be seen here yet."""
@@ -316,7 +316,7 @@ def as_here(outcome: Outcome, claim: Claim, now: float) -> Outcome:
     at = outcome.at if claim.claimed <= outcome.at <= now else now
     if isinstance(outcome, Void) and outcome.whose == "machine":
         return Void(at=at)
-    return replace(outcome, at=at)
+    return outcome._replace(at=at)
 
 
 BUSY_POLL_S = 0.01  # between two looks at what pilots say, while they say something
@@ -447,7 +447,7 @@ class Hearing:
         attempt, now = self._attempt(claim), self._clock()
         outcome = recorded_outcome(attempt)
         if isinstance(outcome, Stopped):
-            outcome = replace(outcome, by=why)
+            outcome = outcome._replace(by=why)
         if outcome is not None:
             return as_here(outcome, claim, now)
         if void_attempt(attempt):

@@ -6,7 +6,6 @@ How much of what waits would start if a backend had more pilots; no clock, no fi
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from math import ceil
 from typing import NamedTuple
 
@@ -401,7 +400,7 @@ def _joined(lane: Lane, waits: Sequence[tuple[str, Reason]]) -> Reason | None:
     _, first = waits[0]
     if len(lane.on) == 1 and lane.on == HERE:
         return first
-    return replace(first, text="; ".join(f"{name}: {reason.text}" for name, reason in waits))
+    return first._replace(text="; ".join(f"{name}: {reason.text}" for name, reason in waits))
 
 
 def _why(reason: Reason | None, places: Sequence[PilotPlace], unserved: str) -> Reason:
@@ -418,4 +417,4 @@ def _why(reason: Reason | None, places: Sequence[PilotPlace], unserved: str) -> 
     if reason is None:
         text = unserved or "its first pilot is about to be submitted"
         return Reason(code=ReasonCode.NO_PILOT, text=text)
-    return replace(reason, text=f"{reason.text}; {unserved}") if unserved else reason
+    return reason._replace(text=f"{reason.text}; {unserved}") if unserved else reason

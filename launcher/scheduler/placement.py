@@ -6,7 +6,6 @@ one of them, as what is kept idles.
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from math import inf, isfinite
 from typing import NamedTuple
 
@@ -186,8 +185,7 @@ class PilotPlace:
         asked: list[Waiting] = []
         decided: dict[int, Decision | Reason] = {}
         for ready, seen in candidates:
-            job = replace(
-                waiting(ready, self._learned(ready.lane.signature, card)),
+            job = waiting(ready, self._learned(ready.lane.signature, card))._replace(
                 since=seen.since,
                 patient_until=seen.patient_until,
                 kept_elsewhere=seen.kept_elsewhere,
@@ -271,7 +269,7 @@ class PilotPlaces:
 
 def elsewhere(run: Running) -> Running:
     """Return an attempt as another machine sees it: it counts in the limit of its group, and takes nothing."""
-    return replace(run, cpus=0, ram=0, devices=(), reservation=None, exclusive=False, used={})
+    return run._replace(cpus=0, ram=0, devices=(), reservation=None, exclusive=False, used={})
 
 
 CHOSEN_S = 300.0  # then all pilots are compared anew: another one may be free earlier by now
@@ -310,7 +308,7 @@ class KeptPlaces:
         return [
             each
             if self.may_keep(each.ready.id, token)
-            else each._replace(seen=replace(each.seen, kept_elsewhere=True))
+            else each._replace(seen=each.seen._replace(kept_elsewhere=True))
             for each in candidates
         ]
 

@@ -10,7 +10,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import NamedTuple
@@ -567,6 +566,6 @@ class Succession:
             if self._queue.is_needed(place.job.id):  # its end may let go who comes first
                 return False
             job = self._queue.next_in(place.job)
-            if job is None or self._launches.claim(job, replace(place.start, job=job.id)):
+            if job is None or self._launches.claim(job, place.start._replace(job=job.id)):
                 return False
         return self._launches.again_s is None

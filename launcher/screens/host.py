@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from os import sysconf
 from pathlib import Path
 from typing import NamedTuple
@@ -182,11 +181,10 @@ def _number(amount: float) -> str:
 _TIMES = slice(11, 15)  # utime, stime, cutime, cstime after the name. Source: proc_pid_stat(5)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessTimes:
+class ProcessTimes(NamedTuple):
     """What trees of processes have done so far."""
 
-    ticks: Mapping[int, int] = field(default_factory=dict)  # root → of its whole tree
+    ticks: Mapping[int, int] = {}  # root → of its whole tree
     resident: int = 0  # bytes that no others share
 
     def since(self, before: "ProcessTimes", span_s: float) -> float | None:

@@ -7,7 +7,6 @@ import json
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
 from datetime import datetime
 from math import isfinite
 from pathlib import Path
@@ -327,11 +326,10 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
         yield "share", f"{row.share:g}"
     resources, terms = row.spec.resources, row.spec.terms
     for part, usual in ((resources, Resources()), (terms, Terms())):
-        for term in fields(part):
-            value = getattr(part, term.name)
-            if value != getattr(usual, term.name):
-                name = term.name.removesuffix("_s").removeprefix("min_").replace("_", " ")
-                yield name, _term(term.name, value)
+        for field, value, default in zip(part._fields, part, usual, strict=True):
+            if value != default:
+                name = field.removesuffix("_s").removeprefix("min_").replace("_", " ")
+                yield name, _term(field, value)
     for key, value in spec["settings"].items():
         if key in _SHOWN.get(spec["kind"], ()):
             continue

@@ -6,9 +6,9 @@ backend waits for.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import wrap
+from typing import NamedTuple
 
 from launcher.backends.channel import Beat, Hello, News, PilotFolder, name_of, read_news
 from launcher.backends.pilot_records import PilotRecords
@@ -160,12 +160,11 @@ FIRST_BYTES = 1 << 16  # of its news, in which a pilot says hello
 LAST_BYTES = 1 << 17  # in which its newest beat with GPUs lies
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class Seen(NamedTuple):
     """What a pilot has told of its GPUs."""
 
     gpus: tuple[GpuSnapshot, ...] = ()
-    used: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # attempt → UUID → bytes
+    used: Mapping[str, Mapping[str, int]] = {}  # attempt → UUID → bytes
 
 
 def pilot_gauges(home: Home, pilots: Pilots, claims: Sequence[Claim]) -> list[Gauge]:

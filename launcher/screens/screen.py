@@ -1,7 +1,6 @@
 """What a whole screen shows, as one value: `status`, its watch and `top` draw nothing else."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from statistics import fmean
 from typing import NamedTuple
 
@@ -18,8 +17,7 @@ COMMAND = "command"  # the kind of which no two jobs need be alike
 LEAST_ENDS = 3  # jobs on which an estimate rests
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class Memory(NamedTuple):
     """GPU memory of a running job, in bytes on the GPU where it takes most; None: not known."""
 
     now: int | None = None
@@ -66,8 +64,7 @@ class Scheduler(NamedTuple):
     version: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class Group(NamedTuple):
     """A group of jobs that has a limit."""
 
     name: str
@@ -75,22 +72,21 @@ class Group:
     running: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Screen:
+class Screen(NamedTuple):
     """Everything that is known of a queue at one moment and fits a screen."""
 
     at: float  # seconds since 1970
-    host: Host | None = None
     home: str
     scheduler: Scheduler
-    counts: Mapping[State, int] = field(default_factory=dict)
-    active: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # run → ended, of how many
+    host: Host | None = None
+    counts: Mapping[State, int] = {}
+    active: Mapping[str, tuple[int, int]] = {}  # run → ended, of how many
     left_s: float | None = None  # until all is done, at the pace of late; None: unknown
-    runs_left: Mapping[str, float] = field(default_factory=dict)  # run → the same, where known
+    runs_left: Mapping[str, float] = {}  # run → the same, where known
     warnings: tuple[str, ...] = ()
     gpus: tuple[Gauge, ...] = ()
     pilots: Pilots = NO_PILOTS
-    busy: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # UUID → shares, of late
+    busy: Mapping[str, tuple[float, ...]] = {}  # UUID → shares, of late
     groups: tuple[Group, ...] = ()
     running: tuple[Work, ...] = ()
     waiting: tuple[JobLine, ...] = ()
@@ -98,7 +94,7 @@ class Screen:
     recent: tuple[Happening, ...] = ()  # the newest first
     found: tuple[JobLine, ...] | None = None  # jobs that were looked for; None: none were
     sought: str = ""  # what was looked for
-    orders: Mapping[str, str] = field(default_factory=dict)  # list → by what it is sorted
+    orders: Mapping[str, str] = {}  # list → by what it is sorted
 
     @property
     def open(self) -> int:

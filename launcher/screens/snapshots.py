@@ -5,7 +5,6 @@ import sqlite3
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from launcher.backends.pilots_file import ELSEWHERE, Pilots, seen_pilots
@@ -141,7 +140,7 @@ class Queue:
             self._found = sought, screen.found
             now = time.monotonic()
             self._search_at = now + (now - began) / SEARCH_SHARE
-        return replace(screen, found=self._found[1], sought=sought)
+        return screen._replace(found=self._found[1], sought=sought)
 
     def _taken(self, store: Store, waiting: int, recent: int, sought: str) -> Screen:
         now = self._clock()

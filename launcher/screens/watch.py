@@ -7,7 +7,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from textwrap import wrap
 
 import click
@@ -228,8 +227,7 @@ def _draw(rows: Sequence[JobRow], queue: Queue, width: int, *, waits: bool) -> l
     screen = queue.look(waiting=WAITING if waits else 0, recent=0)
     left_s = screen.runs_left.get(run)
     waiting = [job for job in screen.waiting if job.id in ours][:MOST_REASONS]
-    screen = replace(
-        screen,
+    screen = screen._replace(
         active={run: (ended, len(rows))} if rows else {},
         runs_left={} if left_s is None else {run: left_s},
         left_s=None,  # that of the whole queue

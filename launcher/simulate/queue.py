@@ -278,7 +278,7 @@ class Live:
         rules, machines = Rules(max_per_gpu=most, reserve=fleet.reserve), fleet.gpus()
         plenty = Machine(cpus=PLENTY, ram=PLENTY, ram_free=PLENTY, rules=rules)
         self._nodes = [  # a policy for each machine
-            Policy(replace(plenty, gpus=gpus), discipline=discipline, explain=False)
+            Policy(plenty._replace(gpus=gpus), discipline=discipline, explain=False)
             for gpus in machines
         ]
         self._needs: dict[tuple[Policy, Ask], tuple[Need, ...]] = {}  # any of them will do

@@ -6,7 +6,7 @@ Jobs of one lane are alike in all that decides where and when they start; the qu
 import json
 import sqlite3
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
@@ -59,7 +59,7 @@ class Lane(NamedTuple):
         """The lane as text, by which it is found again."""
         record = {
             "group": self.group,
-            "resources": asdict(self.resources),
+            "resources": self.resources._asdict(),
             "breed": self.environment,
         }
         for name, usual in self._field_defaults.items():
@@ -273,8 +273,7 @@ class ReadyJob(NamedTuple):
         return self.priority, self.account.run, self.lane_id
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class Group(NamedTuple):
     """A limit that jobs share."""
 
     name: str

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple, assert_never
 
 from launcher.job import LONGEST_BACKOFF_S
@@ -145,12 +144,12 @@ class Transitions:
             times = f", {requeued + 1} times by now"
             short = reason.data.get("short")
             data = {**reason.data, "short": f"{short}{times}"} if short else reason.data
-            return State.FAILED, replace(reason, text=f"{reason.text}{times}", data=data)
+            return State.FAILED, reason._replace(text=f"{reason.text}{times}", data=data)
         if requeue.vram_request is not None:
             self._raise(claim.job, requeue.vram_request)
         if requeue.pause_s:
             self._pause(claim.job, min(requeue.pause_s * 2**requeued, LONGEST_BACKOFF_S), now)
-        return State.QUEUED, replace(reason, data={**reason.data, "requeued": True})
+        return State.QUEUED, reason._replace(data={**reason.data, "requeued": True})
 
     def _raise(self, job: int, claim: int) -> None:
         """Have a job promised more memory of a GPU from now on: it goes to another lane."""

@@ -28,9 +28,8 @@ What an experiment depends on stands in its task file; here stands what a person
 import importlib
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from launcher.errors import UsageError, known_words, nearest
 from launcher.system.files import stamp
@@ -52,24 +51,22 @@ _PLACED = r" \(at (?:line ([0-9]+), column [0-9]+|end of document)\)$"
 Part = TypeVar("Part")
 Fault = tuple[tuple[str, ...], str]  # which key, and what is wrong with it
 Options = Mapping[str, Any]  # by their names as written; whatever stands there
-Folders = Mapping[str, tuple[str, ...]]  # by the word for them, as in `launcher.ids.Words`
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Configuration:
+class Configuration(NamedTuple):
     """What the file says; nothing of it where there is no file."""
 
     file: Path
     exists: bool = False
     home: Path | None = None  # absolute
-    subsets: Folders = field(default_factory=dict)
-    modifiers: Folders = field(default_factory=dict)
+    subsets: Mapping[str, tuple[str, ...]] = {}  # by the word for them, as in `launcher.ids.Words`
+    modifiers: Mapping[str, tuple[str, ...]] = {}
     rules: "Rules | None" = None  # of [sharing]; None: the file has none
-    options: Mapping[str, Options] = field(default_factory=dict)  # by verb
+    options: Mapping[str, Options] = {}  # by verb
     on: object = None  # where jobs run that do not say it, as written
     backends: object = None  # the tables of [backends], as written
     notify: object = None  # the table [notify], as written; None: the file has none
-    lines: Mapping[tuple[str, ...], int] = field(default_factory=dict)  # where each key stands
+    lines: Mapping[tuple[str, ...], int] = {}  # where each key stands
 
     def place(self, *keys: str) -> str:
         """Return where a key stands, such as `/home/me/.config/launcher/config.toml:3`."""

@@ -15,9 +15,9 @@ import stat
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import launcher
 from launcher.errors import MachineError
@@ -34,8 +34,7 @@ from launcher.system.processes import (
 )
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Version:
+class Version(NamedTuple):
     """A launcher as it is installed; the larger one is newer.
 
     Of two with the same number, as while one is developed, that with the younger file of code is

@@ -143,7 +143,7 @@ def _without(gone: Sequence[Running], machine: Machine) -> Machine:
         else gpu
         for gpu in machine.gpus
     )
-    return replace(machine, ram_free=ram_free, gpus=left)
+    return machine._replace(ram_free=ram_free, gpus=left)
 
 
 # --- time passes
@@ -170,7 +170,7 @@ class World:
     def seen(self) -> Machine:
         """Return the machine as it is now: of main memory jobs use what they were promised."""
         ours = sum(one.ram for one in self.running)
-        return replace(self.machine, ram_free=self.machine.ram_free - ours)
+        return self.machine._replace(ram_free=self.machine.ram_free - ours)
 
     def decide(self) -> list[Decision]:
         """Decide, and start what starts."""
@@ -291,7 +291,7 @@ def queues(
 ) -> st.SearchStrategy[list[Waiting]]:
     """Jobs in the order of their rank, numbered."""
     return st.lists(jobs(known=known), max_size=most).map(
-        lambda found: [replace(one, job=first + at) for at, one in enumerate(found)]
+        lambda found: [one._replace(job=first + at) for at, one in enumerate(found)]
     )
 
 
@@ -307,20 +307,20 @@ def situations(draw: st.DrawFn) -> tuple[list[Waiting], list[Running], Machine]:
             for uuid in one.devices
             if draw(st.booleans())
         }
-        running.append(replace(one, used=used))
+        running.append(one._replace(used=used))
     seen = []
     for gpu in machine.gpus:
         ours = sum(one.used.get(gpu.uuid, 0) for one in running)
         more = draw(st.sampled_from([0, 0, 0, GIB]))  # others took some since
         used_now = None if gpu.used is None else min(gpu.total, gpu.used + ours + more)
         seen.append(replace(gpu, used=used_now))
-    return draw(queues()), running, replace(machine, gpus=tuple(seen))
+    return draw(queues()), running, machine._replace(gpus=tuple(seen))
 
 
 def numbered(found: Iterable[Waiting], first: int) -> Iterator[Waiting]:
     """Give jobs their numbers."""
     for at, one in enumerate(found, first):
-        yield replace(one, job=at)
+        yield one._replace(job=at)
 
 
 # --- where it is tight: few cards, and jobs that get into each other's way
@@ -355,7 +355,7 @@ def tight_jobs(draw: st.DrawFn, *, large: bool | None = None) -> Waiting:
     claim = draw(st.integers(6, 11) if much else st.integers(1, 4))
     return Waiting(
         job=0,
-        resources=replace(asked, exclusive=much and draw(st.booleans())),
+        resources=asked._replace(exclusive=much and draw(st.booleans())),
         group=draw(st.sampled_from(["", "", "wide", "narrow"])),
         vram_request=claim * GIB,
         seconds=float(draw(st.integers(1, 20))),
@@ -370,12 +370,12 @@ def tight_situations(draw: st.DrawFn) -> tuple[list[Waiting], list[Running], Mac
     lists = st.lists(tight_jobs(), min_size=3, max_size=8)
     before = list(numbered(draw(lists), 101))
     running = [
-        replace(one, ends=one.ends if draw(st.booleans()) else None)
+        one._replace(ends=one.ends if draw(st.booleans()) else None)
         for one in after(before, decide(before, [], machine), [], machine)
     ]
     used = sum(one.ram for one in running)
     waiting = [
-        replace(one, seconds=one.seconds if draw(st.booleans()) else None)
+        one._replace(seconds=one.seconds if draw(st.booleans()) else None)
         for one in numbered(draw(lists), 1)
     ]
-    return waiting, running, replace(machine, ram_free=machine.ram_free - used)
+    return waiting, running, machine._replace(ram_free=machine.ram_free - used)

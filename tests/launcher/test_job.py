@@ -1,5 +1,5 @@
 import json
-from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 
@@ -67,8 +67,7 @@ def test_jobs_that_share_their_work_among_several_gpus_are_learned_of_apart() ->
 
 
 PLAIN = Spec(name="command/1", kind="command", role="plain", run="r", root="/x")
-FULL = replace(
-    PLAIN,
+FULL = PLAIN._replace(
     entry="lab:run",
     preload=("numpy", "torch"),
     argv=("echo", 'a "quote" \\ ü', "\udcff.png", "new\nline"),
@@ -92,21 +91,23 @@ FULL = replace(
     [
         PLAIN,
         FULL,
-        replace(FULL, settings={}, resources=Resources()),
-        replace(FULL, terms=Terms(on=("slurm", "local"))),
-        replace(FULL, terms=Terms(tensorboard="runs/first")),
+        FULL._replace(settings={}, resources=Resources()),
+        FULL._replace(terms=Terms(on=("slurm", "local"))),
+        FULL._replace(terms=Terms(tensorboard="runs/first")),
     ],
 )
 def test_a_spec_is_stored_as_json_without_defaults_and_read_as_it_was(spec: Spec) -> None:
-    usual = asdict(Spec(name="", kind="", role="", run="", root=""))
-    record = {name: value for name, value in asdict(spec).items() if value != usual[name]}
+    usual = Spec(name="", kind="", role="", run="", root="").record()
+    record: dict[str, Any] = {
+        name: value for name, value in spec.record().items() if value != usual[name]
+    }
     for name in ("on", "tensorboard"):
         if not getattr(spec.terms, name) and "terms" in record:
             del record["terms"][name]  # earlier versions read what is queued without it
     text = SpecWriter().text(spec)
     assert text == json.dumps(record)
-    assert read_spec(json.loads(text)) == replace(
-        spec, settings=json.loads(text).get("settings", {})
+    assert read_spec(json.loads(text)) == spec._replace(
+        settings=json.loads(text).get("settings", {})
     )
 
 
@@ -114,12 +115,12 @@ def test_a_writer_mixes_up_no_two_specs_that_share_some_of_their_parts() -> None
     writer = SpecWriter()
     specs = [
         FULL,
-        replace(FULL, settings={"lr": 2}),
-        replace(FULL, name="command/2", resources=Resources(cpus=9)),
+        FULL._replace(settings={"lr": 2}),
+        FULL._replace(name="command/2", resources=Resources(cpus=9)),
     ]
     assert [writer.text(spec) for spec in specs] == [SpecWriter().text(spec) for spec in specs]
     for number in range(50):  # each is gone before the next one takes its place in memory
-        text = writer.text(replace(PLAIN, settings={"number": number}))
+        text = writer.text(PLAIN._replace(settings={"number": number}))
         assert json.loads(text)["settings"] == {"number": number}
 
 
@@ -130,7 +131,7 @@ def test_a_writer_mixes_up_no_two_specs_that_share_some_of_their_parts() -> None
         ({"resources": Resources(cpus=4)}, False),
         ({"resources": Resources()}, False),
         ({"terms": Terms(retries=3)}, False),
-        ({"terms": replace(FULL.terms, on=("slurm",))}, False),
+        ({"terms": FULL.terms._replace(on=("slurm",))}, False),
         ({"priority": 0}, False),
         ({"settings": {}}, True),
     ],
@@ -138,7 +139,7 @@ def test_a_writer_mixes_up_no_two_specs_that_share_some_of_their_parts() -> None
 def test_a_stored_spec_tells_whether_it_has_some_options(
     changes: dict[str, object], same: bool
 ) -> None:
-    stored = json.loads(SpecWriter().text(replace(FULL, **changes)))  # type: ignore[arg-type]
+    stored = json.loads(SpecWriter().text(FULL._replace(**changes)))  # type: ignore[arg-type]
     assert asks_for(stored, FULL.resources, FULL.terms, FULL.priority) is same
 
 

@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace as with_values
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -148,7 +147,7 @@ def add(
         name: value for name, value in options.items() if value is not None and value is not False
     }
     request = assembled(given, on_command_line)
-    request = with_values(request, terms=placed_terms(request.terms, backends))
+    request = request._replace(terms=placed_terms(request.terms, backends))
     file = None if source is None else command_file(source)
     context = context_to_store(pass_env)
     with open_queue(make=True) as (home, store):
@@ -294,8 +293,7 @@ def _queue(
     programs = [program] if file is None else [command.argv for command in file.commands]
     name, numbered = asked.spec.name, bool(asked.spec.name and file)
     specs = [  # before: while many are written others have to wait
-        with_values(
-            asked.spec,
+        asked.spec._replace(
             name=f"{name}-{number}" if numbered else name,
             argv=argv,
             signature=program_signature(argv),
@@ -328,7 +326,7 @@ def _put(store: Store, asked: Asked, specs: Sequence[Spec]) -> dict[int, str]:
         )
         if not asked.spec.name:
             specs = [
-                with_values(spec, name=unused_name(store, run, number))
+                spec._replace(name=unused_name(store, run, number))
                 for number, spec in enumerate(specs, store.next_number())
             ]
         jobs = [NewJob(spec, needs, after_any, state, reason) for spec in specs]

@@ -139,7 +139,7 @@ def place_of(
 
 def paused(run: Running) -> Running:
     """Return the place of an attempt whose program stands still: nobody knows when it will end."""
-    return replace(run, ends=None, forecast=UNKNOWN)
+    return run._replace(ends=None, forecast=UNKNOWN)
 
 
 def evacuated(claims: Iterable[Claim], gpus: Iterable[GpuSnapshot]) -> dict[int, str]:

@@ -10,7 +10,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
-from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -203,7 +202,7 @@ class ReservationExchange:
         if whole(earlier) <= whole(machine.foreign):
             return decisions
         self._foreign, self._foreign_at = earlier, time.monotonic()
-        again = decide(waiting, running, replace(machine, foreign=earlier), now, discipline)
+        again = decide(waiting, running, machine._replace(foreign=earlier), now, discipline)
         settled = [
             _settled(decision, other) for decision, other in zip(decisions, again, strict=True)
         ]

@@ -1,7 +1,7 @@
 """The place that is kept for the first waiting job: when and where it is, what is left beside it, how long it is kept."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from math import inf
 
@@ -180,7 +180,7 @@ class Insistence:
         jobs = list(waiting)
         there = {job.job for job in jobs}
         self._turns = {job: turn for job, turn in self._turns.items() if job in there}
-        return [replace(job, insists=True) if self._keeps(job.job, now) else job for job in jobs]
+        return [job._replace(insists=True) if self._keeps(job.job, now) else job for job in jobs]
 
     def note(self, decisions: Iterable[Decision], now: float) -> None:
         """Take in who waits for others, and whether something of ours is in its way as well."""

@@ -10,7 +10,6 @@ Subramani and Sadayappan, JSSPP 2002.)
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from itertools import islice
 from math import inf
 
@@ -66,10 +65,10 @@ def decide(
     """
     if not discipline.foresees:  # what was learned of durations, and of what jobs do to a card
         waiting = [
-            replace(job, seconds=None, forecast=UNKNOWN, demand=UNKNOWN_LOAD) for job in waiting
+            job._replace(seconds=None, forecast=UNKNOWN, demand=UNKNOWN_LOAD) for job in waiting
         ]
         running = [
-            replace(run, ends=None, forecast=UNKNOWN, demand=UNKNOWN_LOAD) for run in running
+            run._replace(ends=None, forecast=UNKNOWN, demand=UNKNOWN_LOAD) for run in running
         ]
     return Policy(machine, running, discipline=discipline).decide(waiting, now)
 
@@ -87,7 +86,7 @@ class Policy:
     ) -> None:
         """Take stock; see `Inventory`."""
         if not discipline.shares:
-            machine = replace(machine, rules=machine.rules._replace(max_per_gpu=1))
+            machine = machine._replace(rules=machine.rules._replace(max_per_gpu=1))
         self.inventory = Inventory(machine, running, explain=explain)
         self._keeps = discipline.keeps
         self._barred = ""  # who comes first, where nobody may start before him
@@ -176,9 +175,9 @@ class Policy:
             if place is None or request.insists:
                 for_others, behind_ours = in_the_way(self.inventory, request, cpus)
                 if for_others:
-                    return replace(_wait(request, lacks), for_others=True, behind_ours=behind_ours)
+                    return _wait(request, lacks)._replace(for_others=True, behind_ours=behind_ours)
         kept = self._reservation
-        return replace(_wait(request, lacks), kept_until=None if kept is None else kept.at[0])
+        return _wait(request, lacks)._replace(kept_until=None if kept is None else kept.at[0])
 
     def _start(
         self, request: Waiting, need: Need | None, places: Sequence[Card], cpus: int, now: float

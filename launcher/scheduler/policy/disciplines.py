@@ -18,7 +18,6 @@ be passed, and half as long again (`disciplines.PATIENCE`), and then its place i
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
-from dataclasses import replace
 from enum import Enum
 from math import inf
 from typing import NamedTuple
@@ -153,7 +152,7 @@ def arranged(jobs: Iterable[Waiting], now: float, discipline: Discipline = OURS)
     if line[place].patient_until > now:
         return line
     first = line.pop(place)
-    return [replace(first, slip=_slip(first, now)), *line]
+    return [first._replace(slip=_slip(first, now)), *line]
 
 
 def _slip(job: Waiting, now: float) -> float:
@@ -215,13 +214,13 @@ class Ages:
             came = job.since + job.priority * AGEING_S  # a rank may lie a century away
             if shift := moved((job.job, job.since), came):
                 since, until = job.since + shift, job.patient_until + shift
-                job = replace(job, since=since, patient_until=until)
+                job = job._replace(since=since, patient_until=until)
             candidates.append(job)
         for run in running:
             began = run.since
             if began is not None and (shift := moved((run.job, "runs", began), began)):
                 ends = None if run.ends is None else run.ends + shift
-                run = replace(run, since=began + shift, ends=ends)
+                run = run._replace(since=began + shift, ends=ends)
             runs.append(run)
         return candidates, runs
 
@@ -290,5 +289,5 @@ class QueueLengths:
     def patient(self, waiting: Iterable[Waiting]) -> list[Waiting]:
         """Return jobs with the time until which others may pass them."""
         return [
-            replace(job, patient_until=job.since + PATIENCE * self.at(job.since)) for job in waiting
+            job._replace(patient_until=job.since + PATIENCE * self.at(job.since)) for job in waiting
         ]

@@ -12,7 +12,7 @@ What one decision leaves to colleagues: a place that they can take now, or one t
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from math import inf
 
@@ -197,7 +197,7 @@ class Courtesy:
             turn.has = has
             if now >= turn.unheeded_until and _could(colleague.wish, machine):
                 heeded.append(colleague)
-        return replace(machine, colleagues=tuple(heeded))
+        return machine._replace(colleagues=tuple(heeded))
 
     def note(self, decisions: Iterable[Decision], now: float) -> None:
         """Take in for whom jobs of ours were held back."""

@@ -346,7 +346,7 @@ def refusal(request: Waiting, machine: Machine, *, idle: bool = False) -> Refusa
         gpu if gpu.used is None or (idle and gpu.processes == ()) else replace(gpu, used=0)
         for gpu in machine.gpus
     )
-    return Inventory(replace(machine, gpus=gpus)).asks(request)[0]
+    return Inventory(machine._replace(gpus=gpus)).asks(request)[0]
 
 
 def impossible(job: Waiting, machine: Machine) -> str:
@@ -356,7 +356,7 @@ def impossible(job: Waiting, machine: Machine) -> str:
         has = "1 may" if machine.cpus == 1 else f"{machine.cpus} may"
         return f"needs {cores(asked.cpus)}, and {has} be used on this machine"
     if not machine.gpus:
-        job = replace(job, resources=Resources(cpus=asked.cpus, ram=asked.ram, device=CPU))
+        job = job._replace(resources=Resources(cpus=asked.cpus, ram=asked.ram, device=CPU))
     never = refusal(job, machine, idle=True)
     return never.text if never else ""
 

@@ -6,7 +6,7 @@ be among others, alone with what was measured, or alone with the least that may 
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import ceil, inf, isfinite
 from typing import NamedTuple
 
@@ -120,13 +120,12 @@ def forecast_of_running(claim: Claim, usage: Usage, ends: float | None = None) -
     return forecast_of(seconds, claim.spec.terms.time_limit_s)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class Waiting(NamedTuple):
     """A job that could start: all that it needs is done."""
 
     job: int
-    name: str = ""  # by which reasons name it; empty: by its number
     resources: Resources
+    name: str = ""  # by which reasons name it; empty: by its number
     group: str = ""
     vram_request: int | None = None  # bytes on each of its GPUs; None: unknown
     source: str = ""  # on what the request rests: "declared", "learned", …
@@ -152,8 +151,7 @@ class Waiting:
         return self.vram_request is None or self.resources.exclusive
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
+class Running(NamedTuple):
     """A place on the machine that is reserved already."""
 
     cpus: int
@@ -164,7 +162,7 @@ class Running:
     group: str = ""
     reservation: int | None = None  # bytes on each of its GPUs; None: they are its own
     exclusive: bool = False  # it shares its GPUs with none of ours
-    used: Mapping[str, int] = field(default_factory=dict)  # UUID → bytes, where that is measured
+    used: Mapping[str, int] = {}  # UUID → bytes, where that is measured
     ends: float | None = None  # when it is expected to end; None: unknown
     since: float | None = None  # when it began, on the same clock; None: unknown
     forecast: Forecast = UNKNOWN  # when that time has passed, this says what else to expect
@@ -172,8 +170,7 @@ class Running:
     run: str = ""  # likewise
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class Machine(NamedTuple):
     """What there is: cores and memory that we may use, GPUs as they are now, limits of groups."""
 
     cpus: int
@@ -185,10 +182,10 @@ class Machine:
     ram_free: int = 0  # unused bytes
     gpus: tuple[GpuSnapshot, ...] = ()
     absent: str = ""  # why no GPU can be seen, where the driver says so
-    limits: Mapping[str, int] = field(default_factory=dict)  # group → jobs at once
-    rules: Rules = field(default_factory=Rules)
+    limits: Mapping[str, int] = {}  # group → jobs at once
+    rules: Rules = Rules()
     foreign: tuple[ForeignReservation, ...] = ()
-    idle: Mapping[str, float] = field(default_factory=dict)  # UUID → seconds without others
+    idle: Mapping[str, float] = {}  # UUID → seconds without others
     colleagues: tuple[Colleague, ...] = ()  # other schedulers that wait
     use: Use = NO_USE  # our user's, decayed
     starves: Lacking | None = None  # what we wait for so long that others leave it to us
@@ -204,8 +201,7 @@ class Machine:
         return max(self.ram, self.ram_there)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class Start(NamedTuple):
     """Start this job now, on these devices, with this many cores."""
 
     job: int
@@ -216,22 +212,21 @@ class Start:
     exclusive: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
+class Wait(NamedTuple):
     """Leave this job in the queue."""
 
     job: int
     reason: str
     # for programs; the text holds all that they say
-    code: ReasonCode = field(default=ReasonCode.NO_ROOM, compare=False)
-    data: Mapping[str, Json] = field(default_factory=dict, compare=False)
+    code: ReasonCode = ReasonCode.NO_ROOM
+    data: Mapping[str, Json] = {}
     for_others: bool = (
         False  # it is first, and would start if other homes gave back what they reserved
     )
     behind_ours: bool = False  # and jobs of ours ended
-    lacks: Lacking | None = field(default=None, compare=False)  # what there is too little of
+    lacks: Lacking | None = None  # what there is too little of
     # a place is kept for it here, which is expected to be free then; None: none is kept
-    kept_until: float | None = field(default=None, compare=False)
+    kept_until: float | None = None
 
     @property
     def why(self) -> Reason:

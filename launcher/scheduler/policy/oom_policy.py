@@ -29,7 +29,6 @@ machine's may come again for ever: who queues such a job again waits longer each
 Whether any card can ever hold the claim is not asked here: that knows who knows the cards.
 """
 
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from launcher.states import Shortage, Where
@@ -59,17 +58,16 @@ class Scene(NamedTuple):
     ram: int | None = None  # main memory that was reserved for it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blame:
+class Blame(NamedTuple):
     """Whose fault it was, and what follows."""
 
     whose: Whose
-    where: Where = "gpu"  # which memory was missing
     vram_request: (
         int | None
     )  # bytes of each GPU that the next attempt needs; None: unknown as before
     why: str  # one sentence, in numbers
     charged: bool  # whether the attempt uses up one of its job's retries
+    where: Where = "gpu"  # which memory was missing
 
 
 def blame(shortage: Shortage, scene: Scene) -> Blame:

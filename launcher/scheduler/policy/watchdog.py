@@ -6,7 +6,7 @@ no process owns, or the rules contradict each other. Who waits for such a thing 
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -189,7 +189,7 @@ class _Scene:
             "else is seen"
         )
         text = "; ".join(filter(None, (wait.reason, why, left, advice)))
-        return replace(wait, reason=text, code=ReasonCode.UNEXPLAINED)
+        return wait._replace(reason=text, code=ReasonCode.UNEXPLAINED)
 
 
 def _nobody_on(gpu: GpuSnapshot) -> bool:

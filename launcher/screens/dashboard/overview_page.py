@@ -4,7 +4,6 @@ Each list is in the queue's own order, or by what a person asks for.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from launcher.errors import counted
@@ -38,7 +37,7 @@ def sorted_screen(screen: Screen, order: str, *, reverse: bool = False) -> Scree
     jobs = {name: getattr(screen, name) for name in keys if order in keys[name]}
     lists = {name: _sorted(jobs[name], keys[name][order], reverse=reverse) for name in jobs}
     changes: dict[str, object] = {"orders": dict.fromkeys(lists, title), **lists}
-    return replace(screen, **changes)  # type: ignore[arg-type]  # as they are named
+    return screen._replace(**changes)  # type: ignore[arg-type]  # as they are named
 
 
 def _sorted(jobs: Sequence[_Job], key: Callable[[_Job], Any], *, reverse: bool) -> tuple[_Job, ...]:

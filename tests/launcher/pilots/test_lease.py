@@ -1,7 +1,6 @@
 """No test waits for a lease to run out: it is shared through a file, and the test moves its end."""
 
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,7 +122,7 @@ def test_an_orphan_that_does_not_heed_its_end_is_killed_after_its_grace_and_reco
 ) -> None:
     desk = desk_of(a_pilot()).start()
     deaf = a_spec(*shell("trap '' TERM; while :; do sleep 0.02; done"))
-    attempt = desk.run(spec=replace(deaf, terms=replace(deaf.terms, grace_s=0.5)))
+    attempt = desk.run(spec=deaf._replace(terms=deaf.terms._replace(grace_s=0.5)))
     until(lambda: attempt.started.exists(), "it has begun")
     program, supervisor = program_of(attempt), supervisor_of(attempt)
     desk.signal(signal.SIGKILL)

@@ -88,7 +88,7 @@ def test_only_the_settings_that_a_kind_names_as_costly_matter() -> None:
 def test_a_job_is_expected_on_a_gpu_as_the_scheduler_places_it(
     asked: Resources, accelerated: bool, wants: bool
 ) -> None:
-    job = a_job(resources=replace(asked, accelerated=accelerated))
+    job = a_job(resources=asked._replace(accelerated=accelerated))
     assert wants_gpu(job, gpus=True) is wants
     # one that names a GPU waits for it
     assert wants_gpu(job, gpus=False) is (asked.device == "cuda:1")

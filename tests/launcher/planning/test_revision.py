@@ -1,5 +1,4 @@
 import time
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -54,7 +53,7 @@ def test_an_option_is_read_back_as_it_was(
         priority=priority,
         gpus=2,
     )
-    asked = replace(asked, resources=replace(asked.resources, gpus=2))
+    asked = asked._replace(resources=asked.resources._replace(gpus=2))
     read = JobRequest()
     for option in job_options().values():
         if text := option_text(option, asked):
@@ -68,5 +67,5 @@ def test_an_option_is_read_back_as_it_was(
     assert abs((read.terms.time_limit_s or 0) - span_s) < 1e-6
     moments = read.terms.not_before, asked.terms.not_before
     assert abs((moments[0] or 0) - (moments[1] or 0)) < 1e-3
-    terms = replace(read.terms, time_limit_s=span_s, not_before=asked.terms.not_before)
-    assert replace(read, terms=terms) == asked
+    terms = read.terms._replace(time_limit_s=span_s, not_before=asked.terms.not_before)
+    assert read._replace(terms=terms) == asked

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import sqlite3
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -210,8 +209,8 @@ def test_a_job_sees_the_models_of_others_where_they_are_and_its_own_in_its_attem
 def test_a_job_in_a_project_that_cannot_be_written_runs_without_a_stage(
     home: Home, store: Store, project: Path
 ) -> None:
-    spec = replace(a_job(project, "tell"), root=str(project / "absent"), outputs=())
-    (job,) = enqueue(store, replace(spec, settings={"quiet": True}), context=context(project))
+    spec = a_job(project, "tell")._replace(root=str(project / "absent"), outputs=())
+    (job,) = enqueue(store, spec._replace(settings={"quiet": True}), context=context(project))
     ready(home)
     until_ended(store, job)
     assert store.read.result_of(job) == {"own": str(project / "absent/runs/test/a:pre")}

@@ -27,11 +27,11 @@ ODD: dict[str, Any] = {
 )
 def test_a_card_that_says_what_cannot_be_takes_nothing_and_says_why(gpu: GpuSnapshot) -> None:
     for job in (a_waiting(1, device="cuda"), a_waiting(1, device="cuda", min_vram=GIB)):
-        (wait,) = decide([job], [], replace(MACHINE, gpus=(gpu,)))
+        (wait,) = decide([job], [], MACHINE._replace(gpus=(gpu,)))
         assert isinstance(wait, Wait)
         assert "cuda:0 " in wait.reason
         assert any(word in wait.reason for word in ("does not say", "which cannot be", "never fit"))
-        (start,) = decide([job], [], replace(MACHINE, gpus=(gpu, SOUND)))
+        (start,) = decide([job], [], MACHINE._replace(gpus=(gpu, SOUND)))
         assert isinstance(start, Start)
         assert start.devices == ("GPU-1",)
 
@@ -39,7 +39,7 @@ def test_a_card_that_says_what_cannot_be_takes_nothing_and_says_why(gpu: GpuSnap
 @pytest.mark.parametrize("used", [nan, -5.0])
 def test_a_use_that_cannot_be_is_no_sign_that_nobody_works_there(used: float) -> None:
     gpu = replace(a_gpu(total=24, used=3, processes=()), utilisation=used)
-    machine, job, dog = replace(MACHINE, gpus=(gpu,)), a_waiting(1, device="cuda"), Watchdog()
+    machine, job, dog = MACHINE._replace(gpus=(gpu,)), a_waiting(1, device="cuda"), Watchdog()
     for now in (0.0, PATIENCE_S):
         decisions = decide([job], [], machine)
         assert not dog.review([job], decisions, [], machine, now).news
@@ -59,7 +59,7 @@ def test_a_duration_that_cannot_be_teaches_nothing(seconds: float) -> None:
         forecast=forecast,
     )
     (wait,) = decide(
-        [a_waiting(1, device="cuda", min_vram=8 * GIB)], [run], replace(MACHINE, gpus=(SOUND,)), 5.0
+        [a_waiting(1, device="cuda", min_vram=8 * GIB)], [run], MACHINE._replace(gpus=(SOUND,)), 5.0
     )
     assert isinstance(wait, Wait)
     assert "20 GiB of it promised to job 9" in wait.reason

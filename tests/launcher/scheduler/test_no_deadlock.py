@@ -69,7 +69,7 @@ def a_job(
 
 def decided(job: Waiting, *gpus: GpuSnapshot, **machine: object) -> Decision:
     """Decide about one job on a machine on which nothing of ours runs."""
-    (decision,) = decide([job], [], replace(PLENTY, gpus=gpus, **machine))  # type: ignore[arg-type]
+    (decision,) = decide([job], [], PLENTY._replace(gpus=gpus, **machine))  # type: ignore[arg-type]
     return decision
 
 
@@ -118,14 +118,14 @@ def test_what_its_owner_declared_is_refused_where_the_driver_leaves_less(count: 
         f"needs 23.8 GiB{each}, and can never fit: this machine's emptiest GPU has 23.5 GiB for it "
         "while nobody uses it, and the driver has the rest; ask for less"
     )
-    assert impossible(job, replace(PLENTY, gpus=gpus)) == wait.reason
+    assert impossible(job, PLENTY._replace(gpus=gpus)) == wait.reason
 
 
 def test_nothing_is_refused_for_what_others_have_at_the_moment() -> None:
     job = a_job(1, asked=23.75)
     gpu = a_gpu(total=24, used=2)  # somebody works on it
     assert "cuda:0 has 22 GiB free" in getattr(decided(job, gpu), "reason", "")
-    assert impossible(job, replace(PLENTY, gpus=(gpu,))) == ""
+    assert impossible(job, PLENTY._replace(gpus=(gpu,))) == ""
 
 
 def test_what_a_job_lacked_when_it_failed_is_no_reason_to_wait_for_a_little_of_a_card() -> None:
@@ -150,13 +150,13 @@ def test_a_reserve_larger_than_the_card_is_named() -> None:
 
 
 def test_the_place_that_is_kept_is_the_earliest_on_which_it_can_start() -> None:
-    first = replace(a_job(1, peaks=[22.5]), patient_until=0.0)  # 23.6 GiB beside others, 22.5 alone
+    first = a_job(1, peaks=[22.5])._replace(patient_until=0.0)  # 23.6 GiB beside others, 22.5 alone
     running = [
         Running(job=8, cpus=1, devices=("GPU-0",), reservation=gib(4), ends=50.0),
         Running(job=9, cpus=1, devices=("GPU-1",), reservation=gib(20), ends=900.0),
     ]
     gpus = (a_gpu(0, total=24, used=0.5), a_gpu(1, total=40))
-    (wait,) = decide([first], running, replace(PLENTY, gpus=gpus), 10.0)
+    (wait,) = decide([first], running, PLENTY._replace(gpus=gpus), 10.0)
     assert isinstance(wait, Wait)
     assert wait.reason.endswith("room on cuda:0 in about 40 s")
 
@@ -232,7 +232,7 @@ def scenes(draw: st.DrawFn) -> Scene:
     cpus = draw(st.sampled_from([1, 8, 64]))
     count, earlier = draw(st.integers(1, 6)), draw(st.integers(0, 4))
     return Scene(
-        machine=replace(PLENTY, cpus=cpus, gpus=draw(cards()), rules=rules),
+        machine=PLENTY._replace(cpus=cpus, gpus=draw(cards()), rules=rules),
         line=[draw(lessons(number)) for number in range(1, 1 + count)],
         before=[draw(lessons(number)) for number in range(101, 101 + earlier)],
         uses=draw(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=3, max_size=3)),
@@ -319,7 +319,7 @@ def _using(run: Running, scene: Scene) -> Running:
     share = scene.uses[run.job % 3]
     free = {gpu.uuid: gpu.total - (gpu.used or 0) for gpu in scene.machine.gpus}
     used = {uuid: round(share * (run.reservation or free[uuid])) for uuid in run.devices}
-    return replace(run, used=used)
+    return run._replace(used=used)
 
 
 def _as_seen(scene: Scene, running: Sequence[Running], now: int) -> Machine:
@@ -341,14 +341,14 @@ def _as_seen(scene: Scene, running: Sequence[Running], now: int) -> Machine:
         for gpu in gpus
         if (at, card) == (now, gpu.index)
     )
-    return replace(scene.machine, gpus=tuple(gpus), foreign=foreign)
+    return scene.machine._replace(gpus=tuple(gpus), foreign=foreign)
 
 
 def _check_no_card_is_promised_twice(
     starts: Sequence[Start], running: Sequence[Running], machine: Machine
 ) -> None:
     """Check the cards on which something starts: on the others, others may have taken what was promised."""
-    bare = replace(machine, rules=machine.rules._replace(reserve=0))
+    bare = machine._replace(rules=machine.rules._replace(reserve=0))
     fresh = {uuid for start in starts for uuid in start.devices}
     for gpu in machine.gpus:
         ours = [run for run in running if gpu.uuid in run.devices]

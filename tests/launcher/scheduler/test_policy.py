@@ -1,7 +1,6 @@
 import re
 from collections import Counter
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -172,7 +171,7 @@ def _check_that_nothing_is_idle(
     decisions = decide(waiting, running, machine)
     whole = after(waiting, decisions, running, machine)
     new_ram = sum(one.ram for one in whole) - sum(one.ram for one in running)
-    then = replace(machine, ram_free=machine.ram_free - new_ram)
+    then = machine._replace(ram_free=machine.ram_free - new_ram)
     for one in decisions:
         places = [] if isinstance(one, Start) else places_of(asked[one.job], whole, then)
         if not places:
@@ -187,8 +186,8 @@ def _check_that_nothing_is_idle(
         for place in places:
             there = placed(asked[one.job], place, machine, 0.0)
             if at >= LATE:  # nobody knows when: what came last is not known to end before
-                there = replace(there, ends=None)
-            beside = replace(then, ram_free=then.ram_free - there.ram)
+                there = there._replace(ends=None)
+            beside = then._replace(ram_free=then.ram_free - there.ram)
             assert earliest(first, devices, [*whole, there], beside) > at, one.reason
 
 
@@ -481,7 +480,7 @@ def test_cores_and_memory_that_other_homes_have_promised_are_not_given_away() ->
         "needs 3 GiB of memory, 2 GiB are not promised to others; 6 GiB are promised to jobs of bob"
     )
     # cores that we may not use are none of our business
-    (start,) = decide([a_waiting(1, cpus=4)], [], replace(machine, cpus=4, cores=0xF00))
+    (start,) = decide([a_waiting(1, cpus=4)], [], machine._replace(cpus=4, cores=0xF00))
     assert isinstance(start, Start)
 
 
@@ -692,7 +691,7 @@ def test_the_last_place_on_the_card_of_the_first_job_is_kept() -> None:
     waiting = [a_waiting(1, cpus=3, min_vram=GIB), a_waiting(2, min_vram=GIB)]
     told = "would delay job 1, which is first and gets cuda:0 in about 1 m"
     assert decide(waiting, running, machine)[1] == Wait(job=2, reason=told)
-    roomy = replace(machine, cpus=5, rules=Rules(max_per_gpu=3))
+    roomy = machine._replace(cpus=5, rules=Rules(max_per_gpu=3))
     assert isinstance(decide(waiting, running, roomy)[1], Start)
 
 

@@ -1,4 +1,4 @@
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 
 from hypothesis import given, settings
@@ -116,7 +116,7 @@ class Stream:
 
 @st.composite
 def streams(draw: st.DrawFn) -> Stream:
-    machine = replace(draw(machines(sound=True)), ram_free=8 * GIB)
+    machine = draw(machines(sound=True))._replace(ram_free=8 * GIB)
     possible = jobs().filter(lambda one: bool(places_of(one, [], machine)))
     return Stream(
         machine=machine,
@@ -141,9 +141,9 @@ def _check_that_nobody_starves(stream: Stream, *, told: bool) -> None:
     numbers = count(1)
 
     def come(found: list[Waiting]) -> list[int]:
-        new = [replace(one, job=next(numbers)) for one in found]
+        new = [one._replace(job=next(numbers)) for one in found]
         world.line += [
-            replace(one, seconds=float(stream.seconds(one.job)) if told else None) for one in new
+            one._replace(seconds=float(stream.seconds(one.job)) if told else None) for one in new
         ]
         return [one.job for one in new]
 

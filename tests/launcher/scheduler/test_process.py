@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -523,8 +523,8 @@ def test_a_job_does_not_start_before_its_time(calm: Queue, effects: Path) -> Non
 def test_no_more_jobs_of_a_group_run_at_once_than_its_limit(calm: Queue, effects: Path) -> None:
     calm.store.steering.limit("narrow", 1)
     specs = [
-        replace(
-            a_job_with_an_effect(effects, f"command/{number}", 0.02), terms=Terms(group="narrow")
+        a_job_with_an_effect(effects, f"command/{number}", 0.02)._replace(
+            terms=Terms(group="narrow")
         )
         for number in range(4)
     ]
@@ -535,8 +535,7 @@ def test_no_more_jobs_of_a_group_run_at_once_than_its_limit(calm: Queue, effects
 def test_memory_is_not_promised_twice(calm: Queue, effects: Path) -> None:
     most = int(memory.total() * 0.51)  # of two together there is never so much
     specs = [
-        replace(
-            a_job_with_an_effect(effects, f"command/{number}", 0.02),
+        a_job_with_an_effect(effects, f"command/{number}", 0.02)._replace(
             resources=Resources(device="cpu", ram=most),
         )
         for number in range(3)

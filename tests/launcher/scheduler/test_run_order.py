@@ -3,7 +3,7 @@
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import inf, nan
 
@@ -128,7 +128,7 @@ def test_the_old_order_would_leave_the_quick_run_behind_all_of_them() -> None:
     sweep = [a_job(n, "sweep") for n in range(1000)]
     quick = [a_job(5000, "quick", submitted=1.0)]
     assert order(*sweep, *quick)[:2] == [0, 5000]
-    assert order(*sweep, *(replace(job, run="sweep") for job in quick))[-1] == 5000
+    assert order(*sweep, *(job._replace(run="sweep") for job in quick))[-1] == 5000
 
 
 @given(
@@ -153,8 +153,7 @@ def test_each_job_comes_once_in_the_same_order_each_time_and_as_before_within_it
     runs, odd = ["a", "b", "c"], [nan, inf, -inf, -1.0, 0.0, 1e30]
     number = st.one_of(st.floats(0, 1e6), st.sampled_from(odd))
     waiting = [
-        replace(
-            a_job(n, data.draw(st.sampled_from(runs)), priority=data.draw(st.integers(-2, 2))),
+        a_job(n, data.draw(st.sampled_from(runs)), priority=data.draw(st.integers(-2, 2)))._replace(
             seconds=data.draw(st.none() | number),
         )
         for n in range(data.draw(st.integers(0, 12)))
@@ -204,7 +203,7 @@ def test_what_runs_counts_for_what_it_has_had_and_for_what_it_will_have() -> Non
     had = {"a": Account(), "b": Account(vtime=1.5 * HOUR)}
     jobs = a_job(1, "a"), a_job(2, "b")
     assert order(*jobs, running=[busy], accounts=had, now=60.0) == [2, 1]
-    assert order(*jobs, running=[replace(busy, ends=1800.0)], accounts=had, now=60.0) == [1, 2]
+    assert order(*jobs, running=[busy._replace(ends=1800.0)], accounts=had, now=60.0) == [1, 2]
 
 
 def test_a_run_that_comes_beside_others_begins_a_little_before_them_and_no_more() -> None:
@@ -261,7 +260,7 @@ def test_a_big_job_starts_beside_runs_that_never_end(streams: int) -> None:
     for _ in range(4000):
         for run in shares:
             while sum(job.run == run for job in machine.waiting) < 5:
-                late = replace(a_job(next(numbers), run), since=1.0)
+                late = a_job(next(numbers), run)._replace(since=1.0)
                 machine.waiting.append(late)
         machine.start(lambda _: draw.uniform(60.0, HOUR))
         if big in machine.started:

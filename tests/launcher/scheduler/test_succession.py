@@ -5,7 +5,6 @@ import re
 import signal
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from launcher.context import WorkerEnvironment
@@ -82,7 +81,7 @@ def test_a_failure_is_followed_by_a_whole_decision(home: Home, store: Store) -> 
 
 
 def a_ready_job(lane: int, *, group: str = "", **resources: object) -> ReadyJob:
-    asked = replace(Resources(device="cpu"), **resources)  # type: ignore[arg-type]
+    asked = Resources(device="cpu")._replace(**resources)  # type: ignore[arg-type]
     environment = WorkerEnvironment()
     return ReadyJob(
         id=lane, rank=0.0, lane_id=lane,

@@ -1,6 +1,5 @@
 """What is drawn of a whole screen, as people see it."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,7 +59,7 @@ def test_of_a_reason_only_what_differs_from_the_one_above_is_told() -> None:
         a_line(number, "train/a", State.QUEUED, note, need=need, situation=situation)
         for number, (note, (need, situation)) in enumerate(zip(notes, parts, strict=True))
     ]
-    drawn = screen_lines(replace(an_idle_screen(), waiting=tuple(lines)), 140)[-4:]
+    drawn = screen_lines(an_idle_screen()._replace(waiting=tuple(lines)), 140)[-4:]
     told = [one.text.partition("train/a")[2].split(maxsplit=1)[1] for one in drawn]
     assert told == [notes[0], "needs 24 GiB; as above", "as above", "new"]
 
@@ -76,7 +75,7 @@ def test_what_is_left_is_counted_from_the_last_report(ago_s: int, left: str) -> 
     step = Step(at=NOW - ago_s, step=10, total=20, metrics={}, rate=1.0)
     line = a_line(1, "command/1", State.RUNNING, str(step))
     work = Work(line=line, started=NOW - 60, step=step, ends=step.ends(NOW))
-    (_, drawn) = running(replace(an_idle_screen(), running=(work,)), 100)
+    (_, drawn) = running(an_idle_screen()._replace(running=(work,)), 100)
     assert drawn.text.endswith(f"1 m  {left:>4}")
 
 
@@ -89,20 +88,20 @@ def test_failures_stand_out_and_name_the_next_command() -> None:
 def test_a_job_that_is_queued_again_says_so_even_where_the_reason_does_not() -> None:
     screen = a_busy_screen()
     again = screen.recent[1]._replace(reason="ended with exit code 1", requeued=False)
-    drawn = screen_lines(replace(screen, recent=(again,)), 140)
+    drawn = screen_lines(screen._replace(recent=(again,)), 140)
     assert "ended with exit code 1 (queued again)" in drawn[-2].text
 
 
 def test_how_long_it_takes_is_said_only_where_it_is_known() -> None:
     screen = a_busy_screen()
     assert "about 4 h 20 m left (18:52)" in head(screen, 100)[2].text
-    assert "about" not in head(replace(screen, left_s=None), 100)[2].text
+    assert "about" not in head(screen._replace(left_s=None), 100)[2].text
 
 
 def test_how_long_it_takes_is_said_without_a_run_and_however_long_it_is() -> None:
-    screen = replace(an_idle_screen(), left_s=15_600.0)
+    screen = an_idle_screen()._replace(left_s=15_600.0)
     assert head(screen, 100)[1].text == "about 4 h 20 m left (18:52)"
-    assert head(replace(screen, left_s=1e13), 100)[1].text == "about 115740740 d 17 h left"
+    assert head(screen._replace(left_s=1e13), 100)[1].text == "about 115740740 d 17 h left"
 
 
 def test_jobs_of_any_state_are_listed_with_it_in_words() -> None:
@@ -114,11 +113,11 @@ def test_jobs_of_any_state_are_listed_with_it_in_words() -> None:
 
 def test_what_was_looked_for_takes_the_place_of_the_sections() -> None:
     screen = a_busy_screen()
-    nothing = screen_lines(replace(screen, found=(), sought="vit"), 80)
+    nothing = screen_lines(screen._replace(found=(), sought="vit"), 80)
     texts = [one.text for one in nothing]
     assert texts.count("no job matches 'vit'") == 1
     assert texts.index("no job matches 'vit'") < texts.index(LEGEND), "above what lies beside it"
-    found = replace(screen, found=(a_line(7, "train/vit", State.DONE),), sought="vit")
+    found = screen._replace(found=(a_line(7, "train/vit", State.DONE),), sought="vit")
     drawn = "\n".join(one.text for one in screen_lines(found, 80))
     assert "FOUND vit" in drawn
     assert "RECENT" not in drawn
@@ -139,7 +138,7 @@ def test_of_an_exception_its_class_and_the_beginning_of_its_message_stay(
     width: int, before: str, exception: str, kept: str
 ) -> None:
     ended = a_busy_screen().recent[2]._replace(reason=f"{before}{exception}", short=exception)
-    drawn = recent(replace(an_idle_screen(), recent=(ended,)), width)[1:]
+    drawn = recent(an_idle_screen()._replace(recent=(ended,)), width)[1:]
     begin = drawn[0].text.index(" 2 s  ") + len(" 2 s  ")
     told = " ".join(one.text[begin:] for one in drawn)
     assert kept in told

@@ -1,7 +1,6 @@
 """Names in few columns: what is left out of them is what they share."""
 
 import sys
-from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -96,7 +95,7 @@ def test_seeds_of_a_model_do_not_look_alike_on_one_screen() -> None:
     lines = [a_line(7, LONG.format(seed), State.QUEUED, note) for seed in range(12)]
     works = tuple(Work(line=one._replace(state=State.RUNNING), started=NOW) for one in lines[:4])
     ended = tuple(Happening(at=NOW, line=one, state=State.DONE) for one in lines[8:])
-    screen = replace(an_idle_screen(), running=works, waiting=tuple(lines[4:8]), recent=ended)
+    screen = an_idle_screen()._replace(running=works, waiting=tuple(lines[4:8]), recent=ended)
     for width in (80, 100, 160):
         sections = running(screen, width), waiting(screen, width), listing(lines, NOW, width)
         for drawn in sections:

@@ -50,8 +50,8 @@ def test_the_real_queue_passes_the_same_jobs_as_long(patience: Patience) -> None
     machine = Machine(cpus=2)  # a core of two stands for a GPU of two
 
     def real(job: TraceJob) -> Waiting:
-        known = replace(a_waiting(job.index, cpus=job.gpus), forecast=forecast_of([job.seconds]))
-        return replace(known, since=0.0)
+        known = a_waiting(job.index, cpus=job.gpus)._replace(forecast=forecast_of([job.seconds]))
+        return known._replace(since=0.0)
 
     line = [real(job) for job in JOBS]
     lengths = QueueLengths()

@@ -2,7 +2,6 @@ import json
 import stat
 import tempfile
 from collections import Counter
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -68,7 +67,7 @@ def test_jobs_start_by_priority_and_then_by_age(store: Store) -> None:
 def test_jobs_that_may_run_elsewhere_or_have_another_limit_are_no_alike(store: Store) -> None:
     places = [(), ("slurm",), ("slurm", "local")]
     terms = [*(Terms(on=on) for on in places), Terms(time_limit_s=5.0)]
-    specs = [replace(a_spec(name=f"command/{n}"), terms=each) for n, each in enumerate(terms)]
+    specs = [a_spec(name=f"command/{n}")._replace(terms=each) for n, each in enumerate(terms)]
     enqueue(store, *specs)
     lanes = [job.lane for job in store.scheduling.ready(9)]
     assert [lane.on for lane in lanes] == [("local",), *places[1:], ("local",)]
@@ -127,7 +126,7 @@ def test_many_new_jobs_are_put_in_at_once_as_if_one_by_one(home: Home, store: St
             NewJob(spec=a_spec(name="command/c"), needs=[first + 1, failed]),
             NewJob(spec=a_spec(name="command/d"), needs=[first + 2]),
             NewJob(spec=a_spec(name="command/e", cpus=2), state=State.HELD, reason=HELD),
-            NewJob(spec=a_spec(name="command/f", terms=replace(later, group="g"))),
+            NewJob(spec=a_spec(name="command/f", terms=later._replace(group="g"))),
         ]
 
     with store.writing():

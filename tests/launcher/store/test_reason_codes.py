@@ -4,7 +4,6 @@ import json
 import re
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,7 @@ def test_the_group_and_the_next_state_are_those_of_the_code_whatever_the_text(
     texts = ("out of memory, its own: 3 GiB; queued again", "reached its time limit of 2 h", "")
     jobs = enqueue(store, *(a_spec(name=f"command/{number}") for number in range(6)))
     for number, job in enumerate(jobs):
-        reason = replace(CROWDED if number < 3 else FAULT, text=texts[number % 3])
+        reason = (CROWDED if number < 3 else FAULT)._replace(text=texts[number % 3])
         finish(store, job, SHORT, Requeue(reason=reason))
 
     assert {job_row(store, job).state for job in jobs} == {State.QUEUED}
@@ -127,7 +126,7 @@ def test_a_retry_tells_its_number_and_the_exception_that_a_narrow_screen_shows(
 def test_a_job_that_is_never_at_fault_fails_some_time_and_keeps_the_code(store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     store._db.execute("UPDATE jobs SET excused = ?", (REQUEUE_LIMIT - 1,))
-    requeue = Requeue(reason=replace(FAULT, data={**FAULT.data, "short": "XError"}))
+    requeue = Requeue(reason=FAULT._replace(data={**FAULT.data, "short": "XError"}))
     finish(store, job, SHORT, requeue)
     row = job_row(store, job)
     assert (row.state, row.why.code) == (State.FAILED, ReasonCode.GPU_FAULT)
@@ -161,14 +160,14 @@ def test_every_code_is_documented() -> None:
 
 
 def shown(one: Happening) -> str:
-    return " ".join(line.text for line in recent(replace(an_idle_screen(), recent=(one,)), 140)[1:])
+    return " ".join(line.text for line in recent(an_idle_screen()._replace(recent=(one,)), 140)[1:])
 
 
 @pytest.mark.parametrize("text", ["crowded; queued again", "anything else"])
 def test_whether_a_reason_says_that_the_job_is_queued_again_is_told_by_its_data(text: str) -> None:
     line = a_line(44, "train/a", State.QUEUED)
-    says = happening(line, NOW, State.FAILED, replace(CROWDED, text=text, data={"requeued": True}))
-    silent = happening(line, NOW, State.FAILED, replace(CROWDED, text=text, data={}))
+    says = happening(line, NOW, State.FAILED, CROWDED._replace(text=text, data={"requeued": True}))
+    silent = happening(line, NOW, State.FAILED, CROWDED._replace(text=text, data={}))
     assert shown(says).endswith(text)
     assert shown(silent).endswith(f"{text} (queued again)")
 
@@ -179,7 +178,7 @@ def test_whether_a_note_says_that_the_job_is_held_is_told_by_its_code(note: str)
         a_line(1, "train/a", State.HELD, note, code=ReasonCode.HELD),
         a_line(2, "train/b", State.HELD, f"{note}!", code=ReasonCode.NEW),
     )
-    _, first, second = waiting(replace(an_idle_screen(), waiting=lines), 140)
+    _, first, second = waiting(an_idle_screen()._replace(waiting=lines), 140)
     assert "held: " not in first.text
     assert f"held: {note}!" in second.text
 

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -85,7 +85,7 @@ class Office:
     ) -> Pilot:
         """Have a pilot that is up."""
         pilot = Pilot(self.folder, token, backend=backend, single=single)
-        pilot.tell(replace(HELLO, **hello))  # type: ignore[arg-type]
+        pilot.tell(HELLO._replace(**hello))  # type: ignore[arg-type]
         self.fleet.pilots.append(pilot.link())
         self.dispatch.hearing.hear()
         return pilot
@@ -101,7 +101,7 @@ class Office:
         """Queue jobs that may run on backends; `visible` is their owner's CUDA_VISIBLE_DEVICES."""
         asked = Terms(on=on, **terms)  # type: ignore[arg-type]
         specs = [
-            replace(spec or a_spec(), name=f"command/{'-'.join(on)}{n}{len(terms)}", terms=asked)
+            (spec or a_spec())._replace(name=f"command/{'-'.join(on)}{n}{len(terms)}", terms=asked)
             for n in range(jobs)
         ]
         environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}

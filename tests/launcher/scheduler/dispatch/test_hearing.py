@@ -1,7 +1,6 @@
 """Attempts on pilots are taken over by the next scheduler, and ended with their pilot where it is lost."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -177,7 +176,7 @@ def test_end_that_an_orphan_records_meanwhile_is_its_end(
     begun(pilot, "1-1", outcome)
     (ended,) = bury(office, ending_s=2.0)
     by = "allocation 12 of slurm failed"
-    assert ended == (replace(outcome, by=by) if isinstance(outcome, Stopped) else outcome)
+    assert ended == (outcome._replace(by=by) if isinstance(outcome, Stopped) else outcome)
     assert office.fleet.done == ["lp-1"]
 
 

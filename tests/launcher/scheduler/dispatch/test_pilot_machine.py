@@ -1,7 +1,5 @@
 """Which jobs a pilot has time for: limits are kept, guesses keep no job from every pilot there could be."""
 
-from dataclasses import replace
-
 import pytest
 
 from launcher.backends.channel import Hello
@@ -15,7 +13,7 @@ NOW, HOUR = 1e9, 3600.0
 
 def a_pilot(left_h: float, whole_h: float = 10.0) -> Hello:
     until = NOW + left_h * HOUR
-    return replace(HELLO, began=until - whole_h * HOUR, until=until)
+    return HELLO._replace(began=until - whole_h * HOUR, until=until)
 
 
 def why(hello: Hello, *, took_h: float | None = None, limit_h: float | None = None) -> str:
@@ -45,4 +43,4 @@ def test_a_limit_is_no_guess() -> None:
 
 
 def test_of_a_pilot_whose_beginning_is_not_known_a_guess_counts() -> None:
-    assert "is expected to run" in why(replace(a_pilot(left_h=10), began=None), took_h=9)
+    assert "is expected to run" in why(a_pilot(left_h=10)._replace(began=None), took_h=9)

@@ -3,7 +3,6 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
@@ -75,7 +74,7 @@ def test_the_same_look_is_put_down_once(home: Home) -> None:
     assert not ledger.enter(NO_SIGHT, [])
     assert ledger.enter(sight, [])
     assert not ledger.enter(sight, [])
-    assert ledger.enter(replace(sight, at=2.0), [])
+    assert ledger.enter(sight._replace(at=2.0), [])
 
 
 def test_where_the_driver_does_not_tell_the_workers_word_counts(home: Home) -> None:

@@ -1,7 +1,5 @@
 """A wall clock that is set by years while jobs wait and run changes nothing for them."""
 
-from dataclasses import replace
-
 import pytest
 
 from launcher.scheduler.policy.decide import decide
@@ -21,8 +19,8 @@ from tests.build import GIB, a_gpu, a_waiting
 YEARS = 30 * 365 * 86_400.0
 NOW = 1.8e9
 MACHINE = Machine(cpus=4, ram=8 * GIB, ram_free=8 * GIB, gpus=(a_gpu(total=24),))
-WIDE = replace(a_waiting(1, device="cuda", min_vram=20 * GIB), since=NOW - 100, seconds=50.0)
-SMALL = replace(a_waiting(2, device="cuda", min_vram=GIB), since=NOW - 10, seconds=500.0)
+WIDE = a_waiting(1, device="cuda", min_vram=20 * GIB)._replace(since=NOW - 100, seconds=50.0)
+SMALL = a_waiting(2, device="cuda", min_vram=GIB)._replace(since=NOW - 10, seconds=500.0)
 RUNS = Running(
     job=9,
     cpus=1,
@@ -58,7 +56,7 @@ def test_what_is_decided_stays_the_same_when_the_clock_is_set(jump: float) -> No
 def test_what_was_queued_under_a_wrong_clock_counts_as_new_and_ages_from_then_on(
     stamp: float,
 ) -> None:
-    ages, job = Ages(), replace(WIDE, since=stamp)
+    ages, job = Ages(), WIDE._replace(since=stamp)
     ratios = []
     for second in (0.0, 100.0, 200.0):
         ((job_now,), _) = ages.corrected([job], [], now=NOW + second, steady=second)
@@ -68,8 +66,8 @@ def test_what_was_queued_under_a_wrong_clock_counts_as_new_and_ages_from_then_on
 
 
 def test_times_that_can_be_true_are_left_as_they_are() -> None:
-    old = replace(WIDE, since=NOW - LONGEST_S + 1)
-    later = replace(SMALL, since=NOW + 400 * 86_400, priority=-400)
+    old = WIDE._replace(since=NOW - LONGEST_S + 1)
+    later = SMALL._replace(since=NOW + 400 * 86_400, priority=-400)
     line, running = Ages().corrected([old, later], [RUNS], now=NOW, steady=1.0)
     assert line == [old, later]
     assert running == [RUNS]
@@ -86,7 +84,7 @@ def test_who_is_gone_is_forgotten() -> None:
 @pytest.mark.parametrize("now", [NOW - YEARS, NOW, NOW + YEARS])
 @pytest.mark.parametrize("ends", [NOW - YEARS, NOW + YEARS, None])
 def test_the_pure_decision_is_made_whatever_the_times_are(now: float, ends: float | None) -> None:
-    running = [replace(RUNS, ends=ends)]
+    running = [RUNS._replace(ends=ends)]
     decisions = decide(arranged([WIDE, SMALL], now), running, MACHINE, now)
     assert {decision.job for decision in decisions} == {1, 2}
     wide = next(decision for decision in decisions if decision.job == 1)
@@ -99,8 +97,8 @@ def test_the_pure_decision_is_made_whatever_the_times_are(now: float, ends: floa
 @pytest.mark.parametrize("limit", [1.0, 10 * 365 * 86_400.0], ids=["1 s", "10 years"])
 def test_a_time_limit_of_a_second_and_one_of_ten_years_delay_nobody_for_ever(limit: float) -> None:
     forecast = Forecast(limit=limit)
-    run = replace(RUNS, forecast=forecast, ends=forecast.end(NOW - 300, NOW))
-    small = replace(SMALL, forecast=forecast, seconds=forecast.quantile(0.75))
+    run = RUNS._replace(forecast=forecast, ends=forecast.end(NOW - 300, NOW))
+    small = SMALL._replace(forecast=forecast, seconds=forecast.quantile(0.75))
     wide, other = decide([WIDE, small], [run], MACHINE, NOW)
     assert isinstance(wide, Wait)
     assert "room on cuda:0 " in wide.reason

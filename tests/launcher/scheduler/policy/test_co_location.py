@@ -1,5 +1,4 @@
 from collections.abc import Sequence
-from dataclasses import replace
 from math import inf, nan
 from typing import Any
 
@@ -135,7 +134,7 @@ def runs(job: int, device: str = "GPU-0", **changes: Any) -> Running:
 
 
 def wants(job: int, sm: float | None = None, **changes: Any) -> Any:
-    return replace(a_waiting(job, min_vram=GIB, **changes), demand=Load(sm=sm))
+    return a_waiting(job, min_vram=GIB, **changes)._replace(demand=Load(sm=sm))
 
 
 def test_a_job_is_not_packed_where_both_would_end_later_and_is_told_so() -> None:
@@ -170,7 +169,7 @@ def test_a_third_unknown_job_waits_until_it_is_known_what_the_others_use() -> No
     )
     light = [wants(job, 0.2) for job in (1, 2, 3, 4)]
     assert all(isinstance(one, Start) for one in decide(light, [], machine))
-    allowed = replace(machine, rules=Rules(max_per_gpu=3))
+    allowed = machine._replace(rules=Rules(max_per_gpu=3))
     decisions = decide([wants(1), wants(2), wants(3)], [], allowed)
     assert all(isinstance(one, Start) for one in decisions)
 

@@ -1,6 +1,5 @@
 """Whom a policy lets pass, for how long, and what of the scheduler's knowledge it uses."""
 
-from dataclasses import replace
 from math import inf
 
 import pytest
@@ -54,13 +53,13 @@ def test_a_wide_job_starts_though_short_ones_come_for_ever(foresight: Foresight)
 
 
 def test_who_has_waited_long_is_passed_by_shorter_jobs_then_by_limited_ones_only() -> None:
-    wide = replace(a_waiting(1, device="cuda", gpus=2, min_vram=20 * GIB), patient_until=0.0)
-    shorter = replace(SMALL, seconds=10.0, forecast=forecast_of([10.0]))
-    limited = replace(shorter, forecast=forecast_of([10.0], 3600.0))
+    wide = a_waiting(1, device="cuda", gpus=2, min_vram=20 * GIB)._replace(patient_until=0.0)
+    shorter = SMALL._replace(seconds=10.0, forecast=forecast_of([10.0]))
+    limited = shorter._replace(forecast=forecast_of([10.0], 3600.0))
     passing = []
     for now in (FIRM_S - 60, FIRM_S + 60, LAST_S + 60):
-        busy = replace(BUSY, ends=now + DAY, forecast=forecast_of([now + DAY]))
-        longer = replace(shorter, seconds=DAY + 3600.0)
+        busy = BUSY._replace(ends=now + DAY, forecast=forecast_of([now + DAY]))
+        longer = shorter._replace(seconds=DAY + 3600.0)
         (first,) = arranged([wide], now)
         told, _ = decide([first, shorter], [busy], TWO, now)
         assert isinstance(told, Wait)
@@ -82,7 +81,7 @@ def test_first_fit_learns_nothing_of_what_jobs_do_to_a_card() -> None:
     runs = Running(
         job=9, cpus=1, devices=("GPU-0",), reservation=GIB, demand=full, since=0.0, ends=50.0
     )
-    job = replace(a_waiting(1, device="cuda", min_vram=GIB), demand=full, seconds=5.0)
+    job = a_waiting(1, device="cuda", min_vram=GIB)._replace(demand=full, seconds=5.0)
     machine = Machine(cpus=8, gpus=(a_gpu(0),))
     assert isinstance(decide([job], [runs], machine)[0], Wait)
     assert isinstance(decide([job], [runs], machine, 0.0, FIRST_FIT)[0], Start)
@@ -91,25 +90,25 @@ def test_first_fit_learns_nothing_of_what_jobs_do_to_a_card() -> None:
 def test_nobody_takes_a_kept_place_whom_its_owner_would_not_share_it_with() -> None:
     """There is memory for both on the card, but beside the later one the first would not start."""
     machine = Machine(cpus=8, gpus=(a_gpu(0, total=24),))
-    runs = replace(BUSY, reservation=10 * GIB, demand=Load(sm=0.1), ends=100.0)
+    runs = BUSY._replace(reservation=10 * GIB, demand=Load(sm=0.1), ends=100.0)
     busy = Load(sm=1.0)
-    first = replace(a_waiting(1, device="cuda", min_vram=20 * GIB), demand=busy)
+    first = a_waiting(1, device="cuda", min_vram=20 * GIB)._replace(demand=busy)
     for later, starts in ((busy, False), (Load(sm=0.1), True)):
-        job = replace(a_waiting(2, device="cuda", min_vram=GIB), demand=later)
+        job = a_waiting(2, device="cuda", min_vram=GIB)._replace(demand=later)
         assert isinstance(decide([first, job], [runs], machine)[1], Start) == starts
         assert isinstance(decide([job], [runs], machine)[0], Start)
 
 
 @pytest.mark.parametrize("discipline", [FIFO, EASY, SJF, FIRST_FIT])
 def test_other_policies_know_no_turns_of_runs(discipline: Discipline) -> None:
-    jobs = [replace(a_waiting(number), run="ab"[number // 4], since=number) for number in range(8)]
+    jobs = [a_waiting(number)._replace(run="ab"[number // 4], since=number) for number in range(8)]
     assert in_turn(jobs, (), now=10.0, discipline=discipline) == jobs
     assert in_turn(jobs, (), now=10.0) != jobs
 
 
 def test_under_fifo_nobody_passes_a_job_that_leaves_its_place_to_a_colleague() -> None:
     bob = Colleague(user="bob", waited_s=10.0, wish=Wish(since=0.0, gpus=1, vram=20 * GIB))
-    machine = replace(TWO, colleagues=(bob,), use=Use(cards=1e6))
+    machine = TWO._replace(colleagues=(bob,), use=Use(cards=1e6))
     wide = a_waiting(1, device="cuda", gpus=2, min_vram=20 * GIB)
     ours = decide([wide, SMALL], [], machine, 0.0, OURS)
     assert [type(each) for each in ours] == [Wait, Start]
@@ -118,10 +117,10 @@ def test_under_fifo_nobody_passes_a_job_that_leaves_its_place_to_a_colleague() -
 
 def test_a_time_limit_makes_no_job_come_later_than_one_without() -> None:
     forecast = forecast_of([], 10 * 365 * 86_400.0)
-    limited = replace(a_waiting(1), forecast=forecast, seconds=forecast.quantile(0.75))
+    limited = a_waiting(1)._replace(forecast=forecast, seconds=forecast.quantile(0.75))
     assert length(limited) == length(a_waiting(2)) == USUAL_S
     brief = forecast_of([], 300.0)
-    assert length(replace(a_waiting(1), forecast=brief, seconds=300.0)) == 300.0
+    assert length(a_waiting(1)._replace(forecast=brief, seconds=300.0)) == 300.0
 
 
 def test_of_jobs_with_a_low_priority_the_short_ones_come_first_and_all_after_the_others() -> None:
@@ -130,13 +129,13 @@ def test_of_jobs_with_a_low_priority_the_short_ones_come_first_and_all_after_the
 
     def job(number: int, priority: int, seconds: float) -> Waiting:
         since = rank_of(now - 60.0, priority)
-        return replace(a_waiting(number, seconds=seconds), since=since, priority=priority)
+        return a_waiting(number, seconds=seconds)._replace(since=since, priority=priority)
 
     line = [
         job(0, -1, 1000 * DAY), job(1, -1, 60.0), job(2, -2, 60.0), job(3, 0, 1000 * DAY),
         job(4, -1, 3600.0), job(5, 0, 60.0), job(6, -2**31, 60.0), job(7, 2**31, DAY),
     ]  # fmt: skip
-    patient = [replace(each, patient_until=inf) for each in line]
+    patient = [each._replace(patient_until=inf) for each in line]
     assert [each.job for each in arranged(patient, now)] == [7, 5, 3, 1, 4, 0, 2, 6]
     later = [each.job for each in arranged(patient, now + 2 * DAY)]
     assert later[:3] == [7, 5, 1], "its day is over"

@@ -44,18 +44,18 @@ def a_colleague(
 def a_machine(cards: int = 1, **changes: object) -> Machine:
     gpus = tuple(a_gpu(index, total=CARD) for index in range(cards))
     machine = Machine(cpus=64, ram=64 * GIB, ram_free=64 * GIB, gpus=gpus)
-    return replace(machine, **changes)  # type: ignore[arg-type]  # as the test says
+    return machine._replace(**changes)  # type: ignore[arg-type]  # as the test says
 
 
 def large(job: int, **changes: object) -> Waiting:
     """A job beside which no other has room on a card."""
     waiting = a_waiting(job, device="cuda", min_vram=20 * GIB)
-    return replace(waiting, **changes)  # type: ignore[arg-type]  # as the test says
+    return waiting._replace(**changes)  # type: ignore[arg-type]  # as the test says
 
 
 def on_card(job: int, index: int = 0, ends: float | None = None) -> Running:
     place = Running(job=job, cpus=1, devices=(f"GPU-{index}",), reservation=20 * GIB, ends=ends)
-    return replace(place, used={f"GPU-{index}": 20 * GIB})
+    return place._replace(used={f"GPU-{index}": 20 * GIB})
 
 
 def busy(machine: Machine, *indices: int) -> Machine:
@@ -63,7 +63,7 @@ def busy(machine: Machine, *indices: int) -> Machine:
     gpus = tuple(
         replace(gpu, used=20 * GIB if gpu.index in indices else gpu.used) for gpu in machine.gpus
     )
-    return replace(machine, gpus=gpus)
+    return machine._replace(gpus=gpus)
 
 
 def starts(decisions: list[Decision]) -> list[int]:
@@ -111,7 +111,7 @@ def test_only_what_the_colleague_needs_is_left_to_him() -> None:
 
 def test_a_job_that_has_room_beside_his_starts() -> None:
     machine = a_machine(1, colleagues=(a_colleague(vram=10 * GIB),), use=Use(cards=10.0))
-    small = replace(large(1), vram_request=8 * GIB)
+    small = large(1)._replace(vram_request=8 * GIB)
     assert starts(decide([small, large(2)], [], machine)) == [1]
 
 
@@ -238,8 +238,7 @@ class Cards:
             for device, amount in ((uuid, start.reservation or 0), (resource(JOBS, uuid), 1))
         ]
         waiting = [other.colleague(self.machine, self.now) for other in others]
-        machine = replace(
-            self.machine,
+        machine = self.machine._replace(
             foreign=tuple(foreign),
             colleagues=tuple(filter(None, waiting)),
             use=user.use,
@@ -250,7 +249,7 @@ class Cards:
             Running(job=job, cpus=1, devices=start.devices)
             for job, (_, start) in user.running.items()
         ]
-        return replace(machine, starves=starves_of(wish, places, machine, self.now))
+        return machine._replace(starves=starves_of(wish, places, machine, self.now))
 
     def step(self, span_s: float = 1.0) -> None:
         """Let time pass; who had an end decides first, and always before those who only wait."""
@@ -293,7 +292,7 @@ class Cards:
 
 def endless(count: int = 5000, *, gpus: int = 1) -> list[Waiting]:
     return [
-        replace(large(job), resources=replace(large(job).resources, gpus=gpus))
+        large(job)._replace(resources=large(job).resources._replace(gpus=gpus))
         for job in range(1, count)
     ]
 
@@ -356,7 +355,7 @@ def test_who_has_something_in_another_home_does_not_starve() -> None:
     machine = a_machine()
     assert starves_of(wish, [], machine, STARVING_S - 1) is None
     assert starves_of(wish, [], machine, STARVING_S) == "cores"
-    assert starves_of(wish, [], replace(machine, foreign=(other,)), STARVING_S) is None
+    assert starves_of(wish, [], machine._replace(foreign=(other,)), STARVING_S) is None
     assert starves_of(wish, [on_card(1)], machine, STARVING_S) is None
     assert starves_of(wish._replace(lacks="memory"), [on_card(1)], machine, STARVING_S) == "memory"
 
@@ -410,7 +409,7 @@ def test_the_patience_with_a_liar_is_bounded_and_ends_when_he_starts_something()
     assert held[first + 1] == first + KEPT_S, "then he is not heeded for a while"
     assert len(held) <= 4 * (first + 1)
     has = ForeignReservation(user="bob", device=resource(JOBS, "GPU-7"), amount=1)
-    round_at(2001.0, replace(machine, foreign=(has,)))
+    round_at(2001.0, machine._replace(foreign=(has,)))
     again = [second for second in range(3000, 3400) if round_at(float(second), machine)]
     assert len(again) >= first
 
@@ -422,7 +421,7 @@ def test_wishes_tell_what_the_first_job_without_room_lacks() -> None:
         ForeignReservation(user="ada", device=MEMORY, amount=1),
     )
     jobs = [large(1, group="full"), large(2, visible=("1",)), a_waiting(3, cpus=99)]
-    machine = replace(machine, limits={"full": 0}, foreign=foreign)
+    machine = machine._replace(limits={"full": 0}, foreign=foreign)
     wish, job = wish_of(jobs, decide(jobs, [], machine), machine)
     assert wish is not None
     assert (job, wish.gpus, wish.vram, wish.lacks, wish.cards) == (

@@ -1,7 +1,5 @@
 """How long the queue is reckoned to be: for so long jobs are passed, so nothing may blow it up."""
 
-from dataclasses import replace
-
 import pytest
 
 from launcher.scheduler.policy.disciplines import queue_length
@@ -15,14 +13,14 @@ MACHINE = Machine(cpus=8)
 def test_a_limit_of_ten_years_makes_no_queue_of_ten_years() -> None:
     limit = forecast_of([], TEN_YEARS)
     runs = Running(cpus=8, since=0.0, ends=TEN_YEARS, forecast=limit)
-    job = replace(a_waiting(1, cpus=8), forecast=limit, seconds=TEN_YEARS)
+    job = a_waiting(1, cpus=8)._replace(forecast=limit, seconds=TEN_YEARS)
     assert queue_length([(job, 3)], [runs], MACHINE, HOUR) == pytest.approx(3 * 2 * HOUR + HOUR)
 
 
 def test_a_limit_of_a_second_bounds_what_is_expected() -> None:
     limit = forecast_of([HOUR], 1.0)
     runs = Running(cpus=8, since=0.0, ends=1.0, forecast=limit)
-    job = replace(a_waiting(1, cpus=8), forecast=limit, seconds=1.0)
+    job = a_waiting(1, cpus=8)._replace(forecast=limit, seconds=1.0)
     assert queue_length([(job, 3)], [runs], MACHINE, 0.5) == pytest.approx(3.5)
 
 

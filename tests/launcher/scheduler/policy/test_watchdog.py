@@ -36,7 +36,7 @@ def reviewed(
 def test_a_job_that_nothing_keeps_from_a_card_is_tried_there_alone() -> None:
     first, second = a_waiting(1, device="cuda"), a_waiting(2, device="cuda")
     emptier = a_gpu(1, total=24, used=2.5, processes=())
-    verdict = reviewed(first, second, machine=replace(MACHINE, gpus=(LEFT, emptier)))
+    verdict = reviewed(first, second, machine=MACHINE._replace(gpus=(LEFT, emptier)))
     start, wait = verdict.decisions
     assert isinstance(start, Start)
     assert (start.devices, start.exclusive, start.reservation) == (("GPU-1",), True, None)
@@ -98,7 +98,7 @@ def test_what_runs_elsewhere_explains_no_wait_for_a_card_on_which_nobody_is() ->
     beside = Running(job=9, cpus=1)
     theirs = (ForeignReservation(user="ada", device="cores", amount=1),)
     (start,) = reviewed(
-        a_waiting(1, device="cuda"), machine=replace(MACHINE, foreign=theirs), running=(beside,)
+        a_waiting(1, device="cuda"), machine=MACHINE._replace(foreign=theirs), running=(beside,)
     ).decisions
     assert isinstance(start, Start)
     odd: list[Decision] = [Wait(job=1, reason="would delay", code=ReasonCode.WOULD_DELAY)]
@@ -134,7 +134,7 @@ def test_nothing_is_said_of_a_wait_that_has_a_cause(cause: dict[str, Any]) -> No
     known = {"after_s", "running"}
     changes = {key: value for key, value in cause.items() if key not in known}
     given = {key: value for key, value in cause.items() if key in known}
-    verdict = reviewed(job, machine=replace(MACHINE, **changes), **given)
+    verdict = reviewed(job, machine=MACHINE._replace(**changes), **given)
     assert not verdict.news
     assert isinstance(verdict.decisions[0], Wait)
     assert verdict.decisions[0].code is not ReasonCode.UNEXPLAINED
@@ -142,13 +142,13 @@ def test_nothing_is_said_of_a_wait_that_has_a_cause(cause: dict[str, Any]) -> No
 
 def test_main_memory_that_other_programs_have_is_a_cause() -> None:
     job = a_waiting(1, device="cpu", ram=5 * GIB)
-    verdict = reviewed(job, machine=replace(MACHINE, ram_free=GIB))
+    verdict = reviewed(job, machine=MACHINE._replace(ram_free=GIB))
     assert not verdict.news
 
 
 def test_who_waits_behind_one_that_has_a_cause_has_one_too() -> None:
     first, second = a_waiting(1, device="cpu", ram=5 * GIB), a_waiting(2, device="cpu")
-    machine = replace(MACHINE, ram_free=GIB)
+    machine = MACHINE._replace(ram_free=GIB)
     made = decide([first, second], [], machine, 0.0, FIFO)
     assert [getattr(wait, "code", None) for wait in made] == [
         ReasonCode.NO_ROOM,
@@ -159,5 +159,5 @@ def test_who_waits_behind_one_that_has_a_cause_has_one_too() -> None:
 
 def test_a_full_group_is_a_cause() -> None:
     job = a_waiting(1, device="cpu", group="night")
-    verdict = reviewed(job, machine=replace(MACHINE, limits={"night": 0}))
+    verdict = reviewed(job, machine=MACHINE._replace(limits={"night": 0}))
     assert not verdict.news

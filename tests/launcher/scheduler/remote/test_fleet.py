@@ -5,7 +5,6 @@ import math
 import os
 import shutil
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -499,7 +498,7 @@ def test_pilots_of_a_cluster_that_is_gone_are_gone_when_their_processes_are(
     first, second = start(world, 2)
     link = world.by_token[first]
     assert link.hello is not None
-    link.hello = replace(link.hello, boot=boot)
+    link.hello = link.hello._replace(boot=boot)
     world.busy = {first: 1}
     world.cluster.mute = "there is no such cluster"
     world.pass_time(100)
@@ -584,7 +583,7 @@ def test_a_pilot_that_does_not_know_its_end_gets_work_when_its_engine_has_said_i
     link = world.by_token[token]
     link.speak(world.clock.now)
     assert link.hello is not None
-    link.hello = replace(link.hello, limited=True)
+    link.hello = link.hello._replace(limited=True)
     world.pass_time(3, speaking=[token])
     assert not world.fleet.links
     running = Observation(stage=Stage.RUNNING, node="n1", ends_at=5000.0)
@@ -602,7 +601,7 @@ def test_where_an_engine_never_says_it_such_a_pilot_gets_work_all_the_same(world
     link = world.by_token[token]
     link.speak(world.clock.now)
     assert link.hello is not None
-    link.hello = replace(link.hello, limited=True)
+    link.hello = link.hello._replace(limited=True)
     world.cluster.mute = "Socket timed out"
     world.pass_time(30, speaking=[token])
     assert world.fleet.links == [link]

@@ -1,6 +1,5 @@
 """The scheduler's end of a pilot, through the pilot's real files."""
 
-from dataclasses import replace
 from math import inf
 from pathlib import Path
 
@@ -53,7 +52,7 @@ def test_pilot_that_says_it_leaves_gets_no_work_though_it_is_there_still(pilot: 
 
 def test_pilot_with_troubles_gets_no_work(pilot: Pilot) -> None:
     link = pilot.link()
-    pilot.tell(replace(HELLO, troubles=("/data is not seen",)))
+    pilot.tell(HELLO._replace(troubles=("/data is not seen",)))
     link.read(1.0)
     assert not link.serves
 

@@ -1,7 +1,6 @@
 """Pilots as people see them: on nodes, waiting, silent, and such as do not start."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -16,6 +15,7 @@ from launcher.screens.pilots import (
     pilots_record,
 )
 from launcher.screens.queue_view import screen_lines
+from launcher.screens.screen import Screen, Work
 from launcher.screens.text_table import width_of
 from launcher.system.paths import Home
 from tests.screens import NOW, a_busy_screen
@@ -103,9 +103,9 @@ def test_jobs_on_several_nodes_name_theirs() -> None:
     assert any(" local " in line for line in lines)
 
 
-def _text(running: object, screen: object) -> str:
-    shown = replace(screen, running=running)  # type: ignore[type-var]  # a screen
-    return "\n".join(line.text for line in screen_lines(shown, 140))  # type: ignore[arg-type]
+def _text(running: tuple[Work, ...], screen: Screen) -> str:
+    shown = screen._replace(running=running)
+    return "\n".join(line.text for line in screen_lines(shown, 140))
 
 
 @pytest.mark.parametrize("at", [1e300, -5.0, 1e15])

@@ -1,7 +1,5 @@
 """Lists in another order than the queue's."""
 
-from dataclasses import replace
-
 import pytest
 
 from launcher.screens.dashboard.overview_page import ORDERS, sorted_screen
@@ -32,7 +30,7 @@ def test_waiting_jobs_are_sorted_by_how_long_they_wait() -> None:
     jobs = tuple(
         a_line(n, f"train/{n}", State.QUEUED, since=at) for n, at in ((1, 30.0), (2, 10.0))
     )
-    screen = replace(a_busy_screen(), waiting=jobs)
+    screen = a_busy_screen()._replace(waiting=jobs)
     assert [job.id for job in sorted_screen(screen, "wait").waiting] == [2, 1]
 
 
@@ -47,7 +45,7 @@ def test_a_list_without_an_order_stays_as_it_was_and_does_not_say_otherwise() ->
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_no_job_is_lost_in_any_order(order: str, reverse: bool) -> None:
-    screen = replace(a_busy_screen(), found=a_busy_screen().waiting)
+    screen = a_busy_screen()._replace(found=a_busy_screen().waiting)
     other = sorted_screen(screen, order, reverse=reverse)
     assert sorted(running(other)) == sorted(running(screen))
     for name in ("waiting", "recent", "found"):

@@ -5,7 +5,6 @@ import json
 import sqlite3
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -620,7 +619,7 @@ def test_without_a_terminal_it_names_what_prints_the_same(launcher: Launcher) ->
 def test_what_waits_below_many_gpus_is_told_of() -> None:
     screen = a_busy_screen()
     overview = Overview()
-    overview.show(replace(screen, gpus=tuple(Gauge(gpu=a_gpu(number)) for number in range(16))))
+    overview.show(screen._replace(gpus=tuple(Gauge(gpu=a_gpu(number)) for number in range(16))))
     drawn = overview.draw(80, 24).lines
     assert len(drawn) == 24
     assert drawn[-1].text == "  … 31 waiting jobs below: Tab goes to the next section"

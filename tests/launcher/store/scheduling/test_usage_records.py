@@ -1,7 +1,6 @@
 """What the queue remembers of attempts on GPUs, and what of that it believes."""
 
 import sqlite3
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +110,7 @@ def test_what_never_ran_takes_as_long_as_its_kind_and_says_so(records: UsageReco
 def test_what_ended_early_teaches_no_duration_and_memory_only_where_it_took_more(
     records: UsageRecords, end: Failed | Stopped | Lost
 ) -> None:
-    early, late = replace(end, at=9.0), replace(end, at=EARLY_S)
+    early, late = end._replace(at=9.0), end._replace(at=EARLY_S)
     learn(records, end=early, peak=GIB)
     assert usage(records) == NO_USAGE  # it may not have come to its first step
     learn(records, end=late, peak=4 * GIB)
@@ -125,9 +124,9 @@ def test_what_ran_out_of_memory_needs_what_it_was_refused_as_well(records: Usage
     short = OutOfMemory(at=9.0, error="no", where="gpu", held=5 * GIB, wanted=2 * GIB)
     learn(records, end=short)
     assert usage(records).peaks == (7 * GIB,)
-    learn(records, "train 2", end=replace(short, held=None, wanted=None))
+    learn(records, "train 2", end=short._replace(held=None, wanted=None))
     assert usage(records, "train 2").peaks == (4 * GIB,)
-    learn(records, "train 3", end=replace(short, where="ram"))
+    learn(records, "train 3", end=short._replace(where="ram"))
     assert usage(records, "train 3").peaks == (4 * GIB,)
 
 
