@@ -287,7 +287,9 @@ class PlannedModels:
         """
         requests = self._candidates(named.value, combination)
         placed = [made for request in requests for made in self._placed[request]]
-        models = _meant(named.value, placed)
+        fitting = [made for made in placed if _fits(named.value, made.name)]
+        exact = [made for made in fitting if made.name == named.value]
+        models = tuple(dict.fromkeys(made.model for made in exact or fitting))
         plain = {str(_without_variants(model)) for model in models}
         if len(plain) > 1:  # in other words than any of them, which are made in different ways
             message = f"{named.value} names images on which several models are trained here"
@@ -437,13 +439,6 @@ class PlannedModels:
         message = f"model {text!r} is neither made here nor in the folder of the run"
         hint = f"did you mean '{close}'?" if close else ""
         self._problems.blame(named.node, "unknown-model", message, hint, *made_here(names))
-
-
-def _meant(named: ModelId, models: Iterable[_NamedModel]) -> tuple[ModelId, ...]:
-    """Return those of some models that `named` stands for."""
-    fitting = [made for made in models if _fits(named, made.name)]
-    exact = [made for made in fitting if made.name == named]
-    return tuple(dict.fromkeys(made.model for made in exact or fitting))
 
 
 def _fits(named: ModelId, model: ModelId) -> bool:

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from launcher import api
+from launcher.draft import Draft
 from launcher.errors import TaskFileError, UsageError
-from launcher.kinds import find_kinds, installed
+from launcher.ids import Words, parse_data
+from launcher.kinds import COMMAND, find_kinds, installed
 from launcher.planning.load import load, plan
 from launcher.planning.missing_packages import missing_packages
 from tests.launcher.conftest import Launcher
@@ -39,6 +41,18 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_name_of_the_interface_can_be_imported() -> None:
     assert [name for name in api.__all__ if not hasattr(api, name)] == []
+
+
+def test_a_kind_that_inherits_says_only_what_differs_from_nothing() -> None:
+    root, data = Path("/project"), parse_data("gan:pre&real:pre")
+    draft = Draft(kind="command", run="x", run_folder=root / "runs/x", folder=root)
+    assert (COMMAND.images(data), COMMAND.elementary(data)) == (data, data)
+    assert COMMAND.with_words(Words(subsets={"mine": ("Mine",)})) is COMMAND
+    assert (COMMAND.refusals(draft, ()), COMMAND.inputs(draft), COMMAND.outputs(draft)) == (
+        (),
+        (),
+        (),
+    )
 
 
 def test_a_kind_that_two_packages_offer_is_refused_and_both_are_named(site: Path) -> None:
