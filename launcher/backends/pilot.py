@@ -136,14 +136,12 @@ class PilotLink:
         if not self.unsent:
             return True
         try:
-            self._know_sent()
+            sent = self.sent()
             self._writer.append(*map(order_line, self.unsent))
         except OSError as error:
             self._note(f"{self.folder.orders}: {error.strerror or error}")
             return False
-        self._sent = (self._sent or set()) | {
-            order.attempt for order in self.unsent if isinstance(order, Run)
-        }
+        sent.update(order.attempt for order in self.unsent if isinstance(order, Run))
         self.unsent.clear()
         return True
 
@@ -177,19 +175,16 @@ class PilotLink:
         """Whether all attempts that may run there were asked to end."""
         return bool(self.expected) and self.expected <= self.stopping
 
-    def sent(self) -> frozenset[str]:
+    def sent(self) -> set[str]:
         """Return the attempts that the pilot was sent, by whichever scheduler.
+
+        They are read once; a line that an earlier scheduler could not finish is closed then.
 
         Raises:
             OSError: that cannot be read now.
         """
-        self._know_sent()
-        return frozenset(self._sent or ())
-
-    def _know_sent(self) -> None:
-        """Read what earlier schedulers sent; a line that one of them could not finish is closed."""
         if self._sent is not None:
-            return
+            return self._sent
         orders = Reader(self.folder.orders)
         sent: set[str] = set()
         while True:
@@ -205,6 +200,7 @@ class PilotLink:
         if os.stat(self.folder.orders).st_size > orders.offset:  # noqa: PTH116
             self._writer.append(b"\n")
         self._sent = sent
+        return sent
 
     def _note(self, trouble: str) -> None:
         if trouble != self.trouble:

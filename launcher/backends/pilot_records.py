@@ -324,7 +324,11 @@ class Submission:
         except (OSError, MachineError) as error:
             for folder, _ in self.pilots:
                 clear_folder(folder)
-            raise NotSubmitted(_why(error, self.root)) from error
+            why = str(error)
+            if isinstance(error, OSError):
+                reason = error.strerror or error
+                why = f"no folder for pilots can be made in {self.root}: {reason}"
+            raise NotSubmitted(why) from error
         if self.withdrawn:  # a file system that hung for minutes
             raise NotSubmitted(f"the folder {self.root} could not be written for minutes")
         try:
@@ -333,12 +337,6 @@ class Submission:
             for folder, _ in self.pilots:
                 clear_folder(folder)
             raise
-
-
-def _why(error: OSError | MachineError, root: Path) -> str:
-    if isinstance(error, OSError):
-        return f"no folder for pilots can be made in {root}: {error.strerror or error}"
-    return str(error)
 
 
 def pilot_spec(settings: BackendSettings, token: str, paths: tuple[str, ...]) -> PilotSpec:

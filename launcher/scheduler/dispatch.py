@@ -63,7 +63,6 @@ def demands(
         backends: the configured ones.
         left_in_group: how many further jobs of a group may start, where it has a limit.
     """
-    pilots: Counter[str] = Counter()
     needed = dict.fromkeys(backends, 0.0)
     jobs: Counter[str] = Counter()
     paths: dict[str, list[str]] = {name: [] for name in backends}
@@ -85,12 +84,10 @@ def demands(
                 jobs[name] += taken
                 paths[name] += _on_node(waiting, backends[name])
             number -= taken
-    for name in jobs:
-        pilots[name] = max(1, ceil(needed[name]))
     return {
         name: Demand(
             jobs=jobs[name],
-            slots=ceil(jobs[name] / pilots[name]),
+            slots=ceil(jobs[name] / max(1, ceil(needed[name]))),
             paths=tuple(dict.fromkeys(paths[name])),
         )
         for name in jobs
