@@ -27,6 +27,7 @@ PROCESSES = st.builds(
     used=AMOUNTS,
     user=st.none() | TEXTS,
     command=st.none() | TEXTS,
+    sm=SHARES,
 )
 GPUS = st.builds(
     GpuSnapshot,

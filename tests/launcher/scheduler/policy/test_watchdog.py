@@ -53,12 +53,13 @@ def test_a_job_that_nothing_keeps_from_a_card_is_tried_there_alone() -> None:
 def test_one_that_does_not_fit_is_named_with_what_is_in_its_way() -> None:
     verdict = reviewed(a_waiting(1, device="cuda", min_vram=22 * GIB))
     (wait,) = verdict.decisions
-    assert wait == Wait(
-        job=1,
-        reason="needs 22 GiB; cuda:0 has 21 GiB free; nothing explains that for 30 s or longer: "
+    assert isinstance(wait, Wait)
+    assert wait.code is ReasonCode.UNEXPLAINED
+    assert wait.reason == (
+        "needs 22 GiB; cuda:0 has 21 GiB free; nothing explains that for 30 s or longer: "
         "nothing of yours runs there, and nobody else is seen; 3 GiB of cuda:0 are in use, and the driver "
         "lists no process there; a reset of the GPU, or a reboot, gives back what ended processes "
-        "have left",
+        "have left"
     )
 
 
