@@ -9,7 +9,6 @@ from textwrap import wrap
 import click
 
 from launcher.cli.doctor.checks import Finding, Verdict, check
-from launcher.cli.doctor.facts import gather
 from launcher.cli.main import VERBS, cli
 from launcher.cli.option_defaults import defaults
 from launcher.cli.option_types import flag, json_option
@@ -46,7 +45,7 @@ def command(deep: bool, as_json: bool) -> int:
       launcher doctor --json
     """
     read = partial(read_configuration, os.environ, VERBS, _option_faults)
-    findings = check(gather(os.environ, read, unicode=speaks_unicode(os.environ), deep=deep))
+    findings = check(os.environ, read, unicode=speaks_unicode(os.environ), deep=deep)
     answer = Answer(
         record=lambda: {"findings": [finding.record() for finding in findings]},
         tabs=lambda: [finding.columns() for finding in findings],

@@ -1,24 +1,66 @@
-"""The checks of `launcher doctor`: each judges facts, and says in a line what it finds and what to do.
+"""The checks of `launcher doctor`: each judges what was read, and says in a line what it finds and what to do.
 
-They stand in an order that tells causes before effects. Nothing is asked here: all of it is in the facts.
+`check` is the list of them, in an order that tells causes before effects.
 """
 
+import contextlib
+import os
+import platform
+import resource
+import shutil
+import sqlite3
+import sys
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
-from launcher.cli.doctor.facts import Disk, Engine, Facts, NotifyTarget
-from launcher.errors import counted
+from launcher import __version__
+from launcher.backends.pilot_records import backend_folder
+from launcher.backends.pilots_file import seen_pilots
+from launcher.backends.settings import Backends, BackendSettings, configured_backends
+from launcher.cli.doctor.facts import (
+    SYSTEMD,
+    Disk,
+    Driver,
+    Logout,
+    Queue,
+    Torch,
+    ask_driver,
+    limits,
+    see_claims,
+    see_disk,
+    see_logout,
+    see_queue,
+    see_results,
+    see_unsent,
+    torch_here,
+    try_torch,
+)
+from launcher.errors import UsageError, counted
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.notify.sending import send_now
+from launcher.notify.settings import NotifySettings, Target, configured_notify
 from launcher.scheduler.policy.gpu_slot import is_visible
 from launcher.screens.format import harmless, moment
+from launcher.store.opening import KNOWN_SCHEMA, OLDEST_SQLITE, Look
 from launcher.store.rows import visible_devices
+from launcher.system import cgroups
+from launcher.system.config import Configuration, configuration_file
+from launcher.system.environment import owners_environment
 from launcher.system.files import Json
-from launcher.system.home_checks import is_remote
+from launcher.system.home_checks import file_system, is_remote, mounts, without_links
+from launcher.system.paths import Home
+from launcher.system.processes import answer, cores, login
 from launcher.units import format_bytes, format_seconds
+from launcher.workers.worker import THREADS
 
+Part = TypeVar("Part")  # of what the user's file says
 GIB = 1 << 30
 # free bytes: below the first number nothing works, below the second it soon will not
 HOME_BYTES = (256 << 20, 2 * GIB)  # records of jobs and their logs
@@ -33,6 +75,11 @@ _SKEW_S = 60.0  # what another clock may be ahead without harm
 _PROHIBITED, _EXCLUSIVE = 2, {1, 3}
 _PICK = "https://pytorch.org/get-started/locally tells the command"
 _NAMED = 8  # partitions that a line names
+SLURM = ("sbatch", "squeue", "scancel", "sinfo")
+ENGINE_S = 5.0  # for an engine's program to answer
+LOOK_S = 15.0  # to import apprise on a busy machine
+_OTHERS = 0o077
+_RAY = "import importlib.metadata as packages; print('ray', packages.version('ray'))"
 _NO_HOME = "the home is not to be used, see above"
 
 
@@ -67,26 +114,105 @@ class Finding(NamedTuple):
         }
 
 
+Findings = Mapping[str, Finding | None]  # by name; None: there is nothing to tell
 # it is in order; it may cause trouble; jobs cannot run well until it is repaired; it cannot be told, or does not matter
 ok, warning, trouble, unknown = (partial(Finding, verdict) for verdict in Verdict)
 
 
-def check(facts: Facts) -> tuple[Finding, ...]:
-    """Return everything that was looked at."""
-    found = [
-        *((name, judged(facts)) for name, judged in CAUSES.items()),
-        *((f"backend {engine.name}", _backend(engine)) for engine in facts.engines),
-        *((f"notify {target.name}", _target(target)) for target in facts.targets),
-        *((name, judged(facts)) for name, judged in EFFECTS.items()),
-    ]
-    return tuple(finding._replace(name=name) for name, finding in found if finding)
+def check(
+    environ: Mapping[str, str],
+    read: Callable[[], Configuration],
+    *,
+    unicode: bool,
+    deep: bool = False,
+) -> tuple[Finding, ...]:
+    """Look at this machine, this shell and its queue, and return a finding of each thing that matters here.
+
+    Nothing is changed or sent, no pilot is submitted, and nothing is waited for long.
+
+    Args:
+        environ: the shell's environment.
+        read: reads the user's file; its options of verbs are not known here.
+        unicode: the terminal knows more characters than ASCII.
+        deep: also let torch compute on a GPU, in a process of its own.
+    """
+    now, mountinfo, user = time.time(), mounts(), login(os.geteuid())
+    home, queue = see_queue(environ, mountinfo, now)
+    found = {
+        **_check_gpus(environ, user, deep=deep),
+        **_check_places(environ, read, home, queue, mountinfo),
+        "clock": judge_clock(now, queue.look and queue.look.newest),
+        "cores": judge_cores(os.cpu_count() or 1, len(os.sched_getaffinity(0)), cores(), environ),
+        "open files": judge_open_files(*limits(resource.RLIMIT_NOFILE)),
+        "processes": judge_processes(*limits(resource.RLIMIT_NPROC)),
+        "logout": judge_logout(see_logout(user, environ)),
+        # supervisors live where their scheduler does, which may be a service of systemd's
+        "leftovers": judge_leftovers(
+            cgroups.hindrance(queue.scheduler or "self"), service=Path("/", SYSTEMD).is_dir()
+        ),
+        "scheduler": judge_scheduler(queue),
+        "queue": judge_queue(queue),
+        "SQLite": judge_sqlite(sqlite3.sqlite_version_info, platform.python_version()),
+        "terminal": judge_terminal(environ.get("TERM", ""), unicode=unicode),
+    }
+    return tuple(finding._replace(name=name) for name, finding in found.items() if finding)
+
+
+def _check_gpus(environ: Mapping[str, str], user: str, *, deep: bool) -> Findings:
+    driver, torch = ask_driver(), torch_here()
+    if deep and torch.version is not None and driver.gpus:
+        torch = try_torch(torch)
+    visible = owners_environment(environ).get("CUDA_VISIBLE_DEVICES")
+    return {
+        "driver": judge_driver(driver),
+        "CUDA": judge_cuda(torch, driver),
+        "GPUs": judge_gpus(driver.gpus),
+        "visible GPUs": judge_visible(driver.gpus, visible, environ.get("CUDA_DEVICE_ORDER")),
+        "other users": judge_others(driver.gpus, user),
+    }
+
+
+def _check_places(
+    environ: Mapping[str, str],
+    read: Callable[[], Configuration],
+    home: Home | None,
+    queue: Queue,
+    mountinfo: str,
+) -> Findings:
+    # of a file with faults nothing else is told: those are a finding of their own
+    faults: list[str] = []
+    configuration = _without(faults, read)
+    backends = _without(faults, partial(configured_backends, environ))
+    messages = _without(faults, partial(configured_notify, environ))
+    disk = None if home is None else see_disk(home.folder, mountinfo)
+    shm = Path("/dev/shm")
+    return {
+        "configuration": judge_configuration(faults, configuration),
+        "home": judge_home(queue, disk),
+        "home's disk": None if disk is None else judge_room(disk, HOME_BYTES),
+        "results' disk": judge_results(see_results(mountinfo)),
+        "shared memory": judge_shared(see_disk(shm, mountinfo) if shm.is_dir() else None),
+        **judge_backends(backends, environ, home, mountinfo),
+        **judge_targets(messages, environ),
+        "messages": judge_unsent(see_unsent(home)),
+        "promises": judge_promises(*see_claims(environ, home)),
+    }
+
+
+def _without(faults: list[str], read: Callable[[], Part]) -> Part | None:
+    """Return what is read of the user's file, None where it is wrong; then what is wrong is added to the faults."""
+    try:
+        return read()
+    except UsageError as error:
+        faults.append(" ".join(str(error).split()))
+        return None
 
 
 # --- GPUs
 
 
-def _driver(facts: Facts) -> Finding:
-    driver = facts.driver
+def judge_driver(driver: Driver) -> Finding:
+    """Check whether programs can ask NVIDIA's driver, and whether it lists GPUs."""
     if driver.silent:
         return trouble(
             f"the driver does not answer: {driver.silent}",
@@ -118,8 +244,8 @@ def _driver(facts: Facts) -> Finding:
     )
 
 
-def _cuda(facts: Facts) -> Finding:
-    driver, torch = facts.driver, facts.torch
+def judge_cuda(torch: Torch, driver: Driver) -> Finding:
+    """Check whether the driver runs the CUDA for which torch was built."""
     if torch.version is None:
         summary = "torch is not installed in the Python of this command"
         advice = "install it where your jobs run: pip install torch torchvision"
@@ -149,12 +275,13 @@ def _cuda(facts: Facts) -> Finding:
     return ok(f"{summary}, which the driver runs{tried}")
 
 
-def _cards(facts: Facts) -> Finding | None:
-    gpus, modes = facts.driver.gpus, facts.driver.modes
+def judge_gpus(gpus: Sequence[GpuSnapshot]) -> Finding | None:
+    """Check whether jobs may start on the cards, and share them; without any there is nothing to tell."""
     if not gpus:
         return None
     bad = [f"{gpu.label} {gpu.fault}" for gpu in gpus if gpu.fault]
-    closed = sorted({gpu.index for gpu in gpus if modes.get(gpu.index) == _PROHIBITED})
+    modes = {(gpu.index, gpu.compute_mode) for gpu in gpus if not gpu.fault}
+    closed = sorted(index for index, mode in modes if mode == _PROHIBITED)
     if bad or closed:
         advice = "nothing starts there; " + (
             "dmesg tells more, and a reset or reboot may help"
@@ -165,7 +292,7 @@ def _cards(facts: Facts) -> Finding | None:
         problems = "; ".join([*bad, *(f"cuda:{index} lets nobody compute" for index in closed)])
         told = warning if healthy else trouble
         return told(f"{problems}; {healthy} of {len(gpus)} can be used", advice)
-    if alone := sorted({gpu.index for gpu in gpus if modes.get(gpu.index) in _EXCLUSIVE}):
+    if alone := sorted(index for index, mode in modes if mode in _EXCLUSIVE):
         which = ", ".join(f"cuda:{index}" for index in alone)
         return warning(
             f"{which} takes one process at a time (exclusive): jobs cannot share it",
@@ -179,12 +306,18 @@ def _cards(facts: Facts) -> Finding | None:
     return ok(f"{summary} ({parts} of them parts of divided cards (MIG))" if parts else summary)
 
 
-def _visible(facts: Facts) -> Finding:
-    gpus, visible = facts.driver.gpus, facts.visible
+def judge_visible(gpus: Sequence[GpuSnapshot], visible: str | None, order: str | None) -> Finding:
+    """Check which GPUs this shell shows to its jobs.
+
+    Args:
+        gpus: all of them.
+        visible: CUDA_VISIBLE_DEVICES, None where it is not set.
+        order: CUDA_DEVICE_ORDER, likewise.
+    """
     if visible is None:
         summary = "CUDA_VISIBLE_DEVICES is not set: jobs may use every GPU"
         names = {gpu.name for gpu in gpus if gpu.mig is None}
-        if len(names) > 1 and facts.order != "PCI_BUS_ID":
+        if len(names) > 1 and order != "PCI_BUS_ID":
             return ok(
                 f"{summary}; programs outside of the queue number these cards by their speed",
                 "for the same numbers everywhere: export CUDA_DEVICE_ORDER=PCI_BUS_ID",
@@ -209,14 +342,14 @@ def _visible(facts: Facts) -> Finding:
     return ok(f"CUDA_VISIBLE_DEVICES={visible}: jobs from this shell use {shown}")
 
 
-def _others(facts: Facts) -> Finding | None:
-    gpus = facts.driver.gpus
+def judge_others(gpus: Sequence[GpuSnapshot], user: str) -> Finding | None:
+    """Tell who else uses the GPUs."""
     if not gpus:
         return None
     taken: dict[str, Counter[str]] = {}  # who → label → bytes
     for gpu in gpus:
         for process in gpu.processes or ():
-            if process.user != facts.user:
+            if process.user != user:
                 labels = taken.setdefault(process.user or "somebody", Counter())
                 labels[gpu.label] += process.used or 0
     if taken:
@@ -239,15 +372,18 @@ def _dotted(version: tuple[int, ...]) -> str:
 # --- configuration, home and disks
 
 
-def _configuration(facts: Facts) -> Finding:
-    if facts.faults:
+def judge_configuration(faults: Sequence[str], configuration: Configuration | None) -> Finding:
+    """Check the user's file, None where it could not be read."""
+    if faults:
         advice = "mend the file: verbs that read it refuse to run; then see `launcher config`"
-        return trouble(facts.faults, advice)
-    return ok(facts.configuration or "no file; every default holds")
+        return trouble("; ".join(dict.fromkeys(faults)), advice)
+    if configuration is None or not configuration.exists:
+        return ok("no file; every default holds")
+    return ok(str(configuration.file))
 
 
-def _home(facts: Facts) -> Finding:
-    queue, disk = facts.queue, facts.home
+def judge_home(queue: Queue, disk: Disk | None) -> Finding:
+    """Check whether the queue's home can be used, on whichever disk it is or will be."""
     if queue.problem:
         return trouble(queue.problem, "mend that, or set LAUNCHER_HOME to another folder")
     if queue.network:
@@ -266,21 +402,16 @@ def _home(facts: Facts) -> Finding:
     return ok(f"{queue.home}, on a local file system{kind}")
 
 
-def _home_disk(facts: Facts) -> Finding | None:
-    return None if facts.home is None else _room(facts.home, HOME_BYTES)
-
-
-def _results_disk(facts: Facts) -> Finding:
-    """Check the disk of the shell's folder, where results are written."""
-    disk = facts.results
+def judge_results(disk: Disk | None) -> Finding:
+    """Check the disk of the shell's folder, where results are written; None: that was deleted."""
     if disk is None:
         return warning("this shell's folder was deleted", "go to a folder that is there: cd")
     if not disk.writable:
         return warning(f"{disk.path} cannot be written", "go to a folder of your own")
-    return _room(disk, RESULTS_BYTES)
+    return judge_room(disk, RESULTS_BYTES)
 
 
-def _room(disk: Disk, least: tuple[int, int]) -> Finding:
+def judge_room(disk: Disk, least: tuple[int, int]) -> Finding:
     """Check the free space of a disk and, where the file system has a limit, its free files."""
     if disk.free is None or disk.total is None:
         return unknown(f"the free space in {disk.path} is unknown")
@@ -293,8 +424,8 @@ def _room(disk: Disk, least: tuple[int, int]) -> Finding:
     return ok(f"{summary} ({disk.kind}, over the network)" if is_remote(disk.kind) else summary)
 
 
-def _shared_memory(facts: Facts) -> Finding:
-    disk = facts.shared
+def judge_shared(disk: Disk | None) -> Finding:
+    """Check the memory that processes share, None where there is none."""
     if disk is None or disk.free is None or disk.total is None:
         return warning(
             "there is no /dev/shm, through which loaders pass images to a training",
@@ -314,80 +445,113 @@ def _shared_memory(facts: Facts) -> Finding:
 # --- backends, and targets of messages
 
 
-def _backend(engine: Engine) -> Finding:
-    """Check whether an engine can be asked, and whether nodes see what they need."""
-    judged = {"slurm": _slurm, "ray": _ray}.get(engine.kind)
-    if judged and (wrong := judged(engine)):
-        return wrong
-    if engine.failures:
-        return warning(
-            engine.reason,
-            "`launcher status` has the last lines of their log; mend that, or change the table: then it is tried at once",
-        )
-    summary = _engine(engine)
-    if engine.kind == "local" or engine.shared or not engine.folder:
-        return ok(summary)
-    kind = engine.file_system or "of unknown type"
+def judge_backends(
+    backends: Backends | None, environ: Mapping[str, str], home: Home | None, mountinfo: str
+) -> Findings:
+    """Check of each backend whether its engine can be asked, and whether nodes see what they need."""
+    judge = partial(_backend, environ=environ, home=home, mountinfo=mountinfo)
+    named = {} if backends is None else backends.by_name
+    with ThreadPoolExecutor(max_workers=8) as threads:  # each may wait for its engine
+        found = threads.map(judge, named.values())
+        return {f"backend {name}": finding for name, finding in zip(named, found, strict=True)}
+
+
+def _backend(
+    settings: BackendSettings, *, environ: Mapping[str, str], home: Home | None, mountinfo: str
+) -> Finding:
+    engine = ok("pilots are processes of this machine")
+    if settings.kind == "slurm":
+        engine = _slurm(settings, environ)
+    elif settings.kind == "ray":
+        engine = _ray(settings)
+    if engine.verdict is not Verdict.OK or home is None:
+        return engine
+    for row in seen_pilots(home).backends:
+        if row.name == settings.name and row.failures:
+            return warning(
+                row.reason,
+                "`launcher status` has the last lines of their log; mend that, or change the table: then it is tried at once",
+            )
+    if settings.kind == "local":
+        return engine
+    folder = backend_folder(settings, home, Path(environ.get("HOME") or "/"), mountinfo)
+    kind = file_system(mountinfo, without_links(folder))
+    if is_remote(kind):
+        return ok(f"{engine.summary}; pilots in {folder} ({kind})")
     return warning(
-        f"{summary}; but {engine.folder} lies on a local disk ({kind}), which other machines do not see",
-        f"name a shared folder: `folder` in {engine.table}; on a cluster of this machine alone it is well",
+        f"{engine.summary}; but {folder} lies on a local disk ({kind or 'of unknown type'}), which other machines do not see",
+        f"name a shared folder: `folder` in [backends.{settings.name}]; on a cluster of this machine alone it is well",
     )
 
 
-def _slurm(engine: Engine) -> Finding | None:
-    if engine.missing:
+def _slurm(settings: BackendSettings, environ: Mapping[str, str]) -> Finding:
+    path, partition = environ.get("PATH"), settings.partition
+    if missing := [name for name in SLURM if shutil.which(name, path=path) is None]:
         return trouble(
-            f"not in PATH: {', '.join(engine.missing)}",
+            f"not in PATH: {', '.join(missing)}",
             "install Slurm's client programs on this host (Debian: slurm-client), or run launcher on "
             "a login node of the cluster",
         )
-    if not engine.answers:
+    printed = answer(("sinfo", "--noheader", "--format=%R"), ENGINE_S)
+    there = tuple(dict.fromkeys(line.strip() for line in printed.splitlines() if line.strip()))
+    if not there or any(" " in word for word in there):  # a complaint, in words
         return trouble(
-            f"Slurm does not answer: {engine.complaint or 'it printed nothing'}",
+            f"Slurm does not answer: {' '.join(printed.split()) or 'it printed nothing'}",
             "`sinfo` in this shell must list the partitions; SLURM_CONF names another configuration",
         )
-    if engine.partition and engine.partition not in engine.partitions:
-        there = ", ".join(engine.partitions[:_NAMED])
+    if partition and partition not in there:
         return trouble(
-            f"Slurm has no partition {engine.partition!r}; it has {there}",
-            f"correct `partition` in {engine.table} of config.toml",
+            f"Slurm has no partition {partition!r}; it has {', '.join(there[:_NAMED])}",
+            f"correct `partition` in [backends.{settings.name}] of config.toml",
         )
-    return None
+    where = f"partition {partition}" if partition else counted(len(there), "partition")
+    return ok(f"Slurm answers, {where}")
 
 
-def _ray(engine: Engine) -> Finding | None:
-    if not engine.python:
+def _ray(settings: BackendSettings) -> Finding:
+    python, table = settings.python or sys.executable, f"[backends.{settings.name}]"
+    if not Path(python).is_file():  # the nodes may have it all the same
         return unknown(
             "its interpreter is not on this host, which must join the cluster with it",
-            f"name one with ray in it: `python` in {engine.table}",
+            f"name one with ray in it: `python` in {table}",
         )
-    if engine.ray:
-        return None
+    printed = answer((python, "-c", _RAY), ENGINE_S).strip()
+    name, _, version = printed.rpartition(" ")
+    if name == "ray":
+        return ok(f"ray {version} in {python}")
+    complaint = printed.splitlines()[-1] if printed else "it printed nothing"
     return trouble(
-        f"{engine.python} has no ray: {engine.complaint or 'it printed nothing'}",
-        f"pip install 'launcher-trueface[ray]' there, or name another `python` in {engine.table}",
+        f"{python} has no ray: {complaint}",
+        f"pip install 'launcher-trueface[ray]' there, or name another `python` in {table}",
     )
 
 
-def _engine(engine: Engine) -> str:
-    """Return what is well with a backend."""
-    match engine.kind:
-        case "slurm":
-            partitions = counted(len(engine.partitions), "partition")
-            where = f"partition {engine.partition}" if engine.partition else partitions
-            text = f"Slurm answers, {where}"
-        case "ray":
-            text = f"ray {engine.ray} in {engine.python}"
-        case _:
-            return "pilots are processes of this machine"
-    return f"{text}; pilots in {engine.folder} ({engine.file_system})" if engine.shared else text
+def judge_targets(messages: NotifySettings | None, environ: Mapping[str, str]) -> Findings:
+    """Check of each target of messages whether it can be used."""
+    exposed = False
+    with contextlib.suppress(OSError):
+        exposed = bool(configuration_file(environ).stat().st_mode & _OTHERS)
+    judge = partial(_target, environ=environ, exposed=exposed)
+    targets = () if messages is None else messages.targets
+    with ThreadPoolExecutor(max_workers=4) as threads:
+        found = threads.map(judge, targets)
+        return {
+            f"notify {target.name}": finding for target, finding in zip(targets, found, strict=True)
+        }
 
 
-def _target(target: NotifyTarget) -> Finding:
+def _target(target: Target, *, environ: Mapping[str, str], exposed: bool) -> Finding:
     table = f"[notify.{target.name}]"
-    if target.problem:
-        return trouble(target.problem, f"mend {table} of config.toml, or what it names")
-    if target.exposed:
+    if target.command:
+        program = os.path.expanduser(target.command[0])  # noqa: PTH111  # of a word of a command
+        found = shutil.which(program, path=environ.get("PATH"))
+        problem = "" if found else f"{target.command[0]} is not in PATH, or is no program"
+    else:
+        sent = send_now(target._replace(timeout_s=LOOK_S), None, environ)
+        problem = "" if sent.sent else sent.text
+    if problem:
+        return trouble(problem, f"mend {table} of config.toml, or what it names")
+    if exposed and target.url:
         return warning(
             "other users may read config.toml, where its address stands",
             f"chmod 600 the file, or name a file of mode 600 with url_file in {table}",
@@ -395,32 +559,45 @@ def _target(target: NotifyTarget) -> Finding:
     return ok("can be used; `launcher notify --test` sends a message")
 
 
-def _messages(facts: Facts) -> Finding | None:
-    if not facts.unsent:
+def judge_unsent(unsent: Sequence[str]) -> Finding | None:
+    """Tell of messages that were given up."""
+    if not unsent:
         return None
     return warning(
-        f"{counted(len(facts.unsent), 'message')} not sent, the last: {facts.unsent[-1]}",
+        f"{counted(len(unsent), 'message')} not sent, the last: {unsent[-1]}",
         "`launcher notify` lists them; `launcher notify --test` tries every target now",
     )
 
 
-def _promises(facts: Facts) -> Finding:
-    if facts.claims_trouble:
+def judge_promises(claims: str, problem: str) -> Finding:
+    """Check whether schedulers can tell each other what they promised.
+
+    Args:
+        claims: the folder where they do, empty where none can be named.
+        problem: what hinders that.
+    """
+    if problem:
         return warning(
-            f"other launchers cannot know ours: {facts.claims_trouble}",
-            f"have {facts.claims or 'the folder'} mended, or set LAUNCHER_CLAIMS for all users",
+            f"other launchers cannot know ours: {problem}",
+            f"have {claims or 'the folder'} mended, or set LAUNCHER_CLAIMS for all users",
         )
-    return ok(f"schedulers tell each other in {facts.claims} what they promised")
+    return ok(f"schedulers tell each other in {claims} what they promised")
 
 
 # --- clock, cores and limits
 
 
-def _clock(facts: Facts) -> Finding:
-    summary = moment(facts.now)
-    if not _OLDEST_YEAR <= datetime.fromtimestamp(facts.now, UTC).year <= _LAST_YEAR:
+def judge_clock(now: float, newest: float | None) -> Finding:
+    """Check the time against what calendars and the queue know.
+
+    Args:
+        now: seconds since 1970.
+        newest: when something last happened in the queue.
+    """
+    summary = moment(now)
+    if not _OLDEST_YEAR <= datetime.fromtimestamp(now, UTC).year <= _LAST_YEAR:
         return trouble(f"it is not {summary}", "set the clock: timedatectl set-ntp true")
-    ahead_s = (facts.queue.newest or 0.0) - facts.now
+    ahead_s = (newest or 0.0) - now
     if ahead_s > _SKEW_S:
         return warning(
             f"{summary}; the queue saw something {format_seconds(ahead_s)} later: it was set back",
@@ -429,25 +606,29 @@ def _clock(facts: Facts) -> Finding:
     return ok(summary)
 
 
-def _cores(facts: Facts) -> Finding | None:
-    cores = facts.cores
-    if cores is None:
-        return None
+def judge_cores(machine: int, allowed: int, usable: int, environ: Mapping[str, str]) -> Finding:
+    """Check how much of the processor jobs get.
+
+    Args:
+        machine: cores that it has.
+        allowed: of these, by our affinity.
+        usable: of these, by our cgroup's share of time.
+        environ: may limit libraries.
+    """
     why = []
-    if cores.allowed < cores.machine:
-        why.append(f"this shell may use {cores.allowed} (taskset, or a cgroup)")
-    if cores.usable < cores.allowed:
+    if allowed < machine:
+        why.append(f"this shell may use {allowed} (taskset, or a cgroup)")
+    if usable < allowed:
         why.append("the cgroup limits their time")
     reasons = f": {', '.join(why)}" if why else ""
-    summary = f"{cores.usable} of {cores.machine} can be used{reasons}"
-    limits = {key: value for key, value in sorted(cores.threads.items()) if value.strip()}
-    if limits:
-        limited = ", ".join(f"{key}={value}" for key, value in limits.items())
+    summary = f"{usable} of {machine} can be used{reasons}"
+    if limits := [key for key in sorted(THREADS) if environ.get(key, "").strip()]:
+        limited = ", ".join(f"{key}={environ[key]}" for key in limits)
         return warning(
             f"{summary}; {limited} is set in this shell and holds for its jobs, whatever cores they get",
             f"unset {' '.join(limits)}: each job gets its number of cores in these variables",
         )
-    if cores.usable < 2:
+    if usable < 2:
         return warning(
             f"{summary}: a training and whatever loads its images share it",
             "leave num_threads at 0, or get more cores (in a container: docker run --cpus)",
@@ -455,10 +636,8 @@ def _cores(facts: Facts) -> Finding | None:
     return ok(summary)
 
 
-def _open_files(facts: Facts) -> Finding | None:
-    if facts.limits is None:
-        return None
-    soft, hard = facts.limits.open_files, facts.limits.open_files_most
+def judge_open_files(soft: int | None, hard: int | None) -> Finding:
+    """Check a limit of this shell that jobs inherit, and to what it can be raised; None: there is none."""
     if soft is None or soft >= FEW_OPEN_FILES:
         return ok("no limit" if soft is None else f"at most {soft:,} for each process")
     more = "any number" if hard is None else f"{hard:,}"
@@ -470,10 +649,8 @@ def _open_files(facts: Facts) -> Finding | None:
     return warning(f"at most {soft:,} for each process{most}: loaders need more", advice)
 
 
-def _processes(facts: Facts) -> Finding | None:
-    if facts.limits is None:
-        return None
-    soft, hard = facts.limits.processes, facts.limits.processes_most
+def judge_processes(soft: int | None, hard: int | None) -> Finding:
+    """Check a limit of this shell that jobs inherit, and to what it can be raised; None: there is none."""
     if soft is None:
         return ok("no limit")
     summary = f"at most {soft:,} of one user, threads among them"
@@ -485,8 +662,9 @@ def _processes(facts: Facts) -> Finding | None:
     return warning(f"{summary}: a training has hundreds", advice)
 
 
-def _logout(facts: Facts) -> Finding:
-    logout, runs_on = facts.logout, "jobs run on when you log out"
+def judge_logout(logout: Logout) -> Finding:
+    """Check whether jobs run on when their owner logs out."""
+    runs_on = "jobs run on when you log out"
     if not logout.systemd:
         return ok(f"{runs_on} (no systemd here)")
     service = "; the scheduler is a service" if logout.service else ""
@@ -502,16 +680,19 @@ def _logout(facts: Facts) -> Finding:
     return ok(runs_on)
 
 
-def _leftovers(facts: Facts) -> Finding | None:
-    groups = facts.groups
-    if groups is None:
-        return None
-    if not groups.hindrance:
+def judge_leftovers(hindrance: str, *, service: bool) -> Finding:
+    """Tell whether a daemon of a job may outlive it.
+
+    Args:
+        hindrance: why supervisors can have no control groups of their own, empty where they can.
+        service: a systemd could give one to the scheduler as its service.
+    """
+    if not hindrance:
         return ok("each supervisor has a control group: nothing that a job starts outlives it")
     return ok(
-        f"a daemon of a job may outlive it where its supervisor is killed: no control groups ({groups.hindrance})",
+        f"a daemon of a job may outlive it where its supervisor is killed: no control groups ({hindrance})",
         "`launcher service install`: systemd lets the scheduler divide the group of its service"
-        if groups.service
+        if service
         else "have a writable cgroup2 file system mounted (for a container: with its own cgroup)",
     )
 
@@ -519,8 +700,8 @@ def _leftovers(facts: Facts) -> Finding | None:
 # --- the queue, and what shows it
 
 
-def _scheduler(facts: Facts) -> Finding:
-    queue, version = facts.queue, facts.launcher
+def judge_scheduler(queue: Queue) -> Finding:
+    """Check whether a scheduler lives where one is needed, of which version, and how well."""
     if queue.problem:
         return unknown(f"not looked for: {_NO_HOME}")
     if queue.restarts:
@@ -529,99 +710,73 @@ def _scheduler(facts: Facts) -> Finding:
             f"its log says why: {queue.home}/scheduler.log",
         )
     if queue.scheduler is None:
-        if queue.waiting and not queue.stopped and not queue.damaged:
-            summary = f"none lives, and {counted(queue.waiting, 'job')} wait or should run"
+        if queue.look and queue.look.waiting and not queue.stopped:
+            summary = f"none lives, and {counted(queue.look.waiting, 'job')} wait or should run"
             return warning(summary, "`launcher start` starts one")
         return ok("none lives, and none is needed")
-    if queue.version is not None and queue.version != version:
+    if queue.version is not None and queue.version != __version__:
         return warning(
-            f"pid {queue.scheduler} is version {queue.version}, this command {version}",
+            f"pid {queue.scheduler} is version {queue.version}, this command {__version__}",
             "the next `launcher run` or `launcher add` replaces it; jobs run on meanwhile",
         )
-    return ok(f"lives, pid {queue.scheduler}, version {queue.version or version}")
+    return ok(f"lives, pid {queue.scheduler}, version {queue.version or __version__}")
 
 
-def _queue(facts: Facts) -> Finding:
-    queue = facts.queue
+def judge_queue(queue: Queue) -> Finding:
+    """Check whether the queue's database can be read, and whether what waits in it is explained."""
     if queue.problem:
         return unknown(f"not looked at: {_NO_HOME}")
     if queue.damaged:
         summary = "its database was found damaged and is kept aside"
         return trouble(summary, "`launcher status` says how to go on")
-    if queue.looks_damaged:
+    look = queue.look or Look()
+    if look.damaged:
         return trouble(
             f"its database in {queue.home} looks damaged",
             "`launcher status` looks again, and says how to go on",
         )
-    if queue.schema is not None and queue.schema > queue.known_schema:
+    if look.schema > KNOWN_SCHEMA:
         return trouble(
-            f"a newer launcher wrote it (shape {queue.schema}, this one knows {queue.known_schema})",
+            f"a newer launcher wrote it (shape {look.schema}, this one knows {KNOWN_SCHEMA})",
             "update launcher, or set LAUNCHER_HOME to another folder",
         )
-    if queue.exists and queue.schema is None:
+    if queue.exists and queue.look is None:
         return unknown("its database cannot be read now", "try again; another may be writing")
     if queue.stopped:
         advice = "`launcher run`, `launcher add` or `launcher retry` goes on"
         return warning("it is stopped: nothing starts", advice)
     if not queue.exists:
         return ok("there is none yet; `launcher run TASKFILE` or `launcher add` begins one")
-    if queue.unexplained and queue.scheduler is not None:
-        more = len(queue.unexplained) - 1
+    if look.unexplained and queue.scheduler is not None:
+        more = len(look.unexplained) - 1
         others = f" (and {counted(more, 'other job')} likewise)" if more else ""
         return warning(
-            f"{queue.unexplained[0]}{others}",
+            f"{look.unexplained[0]}{others}",
             f"`launcher show` says more; what the scheduler saw is in {queue.home}/scheduler.log",
         )
-    verbs = "waits or runs" if queue.waiting == 1 else "wait or run"
-    return ok(f"{counted(queue.waiting, 'job')} {verbs}")
+    verbs = "waits or runs" if look.waiting == 1 else "wait or run"
+    return ok(f"{counted(look.waiting, 'job')} {verbs}")
 
 
-def _sqlite(facts: Facts) -> Finding:
-    have, least = _dotted(facts.sqlite), _dotted(facts.oldest_sqlite)
-    if facts.sqlite < facts.oldest_sqlite:
-        return trouble(f"this Python has {have}, {least} is needed", "use a newer build of Python")
-    return ok(f"{have}, with Python {facts.python}")
+def judge_sqlite(have: tuple[int, int, int], python: str) -> Finding:
+    """Check whether Python has the SQLite that the queue needs."""
+    if have < OLDEST_SQLITE:
+        summary = f"this Python has {_dotted(have)}, {_dotted(OLDEST_SQLITE)} is needed"
+        return trouble(summary, "use a newer build of Python")
+    return ok(f"{_dotted(have)}, with Python {python}")
 
 
-def _terminal(facts: Facts) -> Finding:
-    kind = facts.terminal or "not told"
+def judge_terminal(term: str, *, unicode: bool) -> Finding:
+    """Check what screens can be drawn with."""
+    kind = term or "not told"
     if kind == "dumb":
         return warning(
             "TERM is dumb: screens are drawn with plain characters, and top not at all",
             "export TERM=xterm-256color, unless the terminal cannot do more",
         )
-    if facts.unicode:
+    if unicode:
         return ok(f"TERM is {kind}; screens are drawn in Unicode")
     return warning(
         f"TERM is {kind}, the locale knows ASCII only: screens are drawn with plain characters",
         "export LC_ALL=C.UTF-8, unless the terminal cannot do more",
     )
-
-
-Check = Callable[[Facts], Finding | None]  # None: there is nothing to tell
-CAUSES: Mapping[str, Check] = {
-    "driver": _driver,
-    "CUDA": _cuda,
-    "GPUs": _cards,
-    "visible GPUs": _visible,
-    "other users": _others,
-    "configuration": _configuration,
-    "home": _home,
-    "home's disk": _home_disk,
-    "results' disk": _results_disk,
-    "shared memory": _shared_memory,
-}
-EFFECTS: Mapping[str, Check] = {  # behind what is said of each backend and target
-    "messages": _messages,
-    "promises": _promises,
-    "clock": _clock,
-    "cores": _cores,
-    "open files": _open_files,
-    "processes": _processes,
-    "logout": _logout,
-    "leftovers": _leftovers,
-    "scheduler": _scheduler,
-    "queue": _queue,
-    "SQLite": _sqlite,
-    "terminal": _terminal,
-}

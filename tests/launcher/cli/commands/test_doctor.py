@@ -30,6 +30,11 @@ from tests.launcher.conftest import Launcher
 from tests.nvml.standin import Devices, asked_here
 from tests.terminal import in_a_terminal
 
+PLACES = ("visible GPUs", "configuration", "home", "home's disk", "results' disk", "shared memory")
+SHELL = (
+    *("promises", "clock", "cores", "open files", "processes", "logout"),
+    *("leftovers", "scheduler", "queue", "SQLite", "terminal"),
+)
 NOBODYS_PID = 4_194_000  # a machine gives such numbers only when it has used up all below
 
 
@@ -61,6 +66,7 @@ def test_a_machine_without_gpus_and_without_a_queue_is_looked_at_and_left_as_it_
 
     told = told_by(launcher)
 
+    assert list(told) == ["driver", "CUDA", *PLACES, *SHELL]
     assert told["driver"]["verdict"] in {"unknown", "warning"}
     assert "NVIDIA's driver is not loaded" in told["driver"]["told"]
     assert "there is none yet" in told["queue"]["told"]
@@ -87,6 +93,15 @@ def test_a_faulty_card_and_who_uses_the_others_are_told(launcher: Launcher, seen
 
     told = told_by(launcher)
 
+    assert list(told) == [
+        "driver",
+        "CUDA",
+        "GPUs",
+        "visible GPUs",
+        "other users",
+        *PLACES[1:],
+        *SHELL,
+    ]
     assert told["GPUs"]["verdict"] == "warning"
     assert "cuda:1 does not answer: GPU is lost; 1 of 2 can be used" in told["GPUs"]["told"]
     assert "somebody 2 GiB on cuda:0" in told["other users"]["told"]
@@ -260,7 +275,7 @@ def test_what_is_no_database_looks_damaged_and_a_missing_one_tells_nothing(home:
 
     assert look is not None
     assert look.damaged
-    assert (queue.looks_damaged, queue.schema) == (True, None)
+    assert queue.look == look
     assert look_at(home.folder / "none.sqlite") is None
 
 
@@ -281,7 +296,7 @@ def test_restarts_lately_and_a_home_of_another_machine_are_seen(home: Home, stor
     write_json(home.record, {"schema": 1, "machine": "0" * 32, "host": "elsewhere"})
     _, foreign = see_queue(environ, "", 1000.0)
 
-    assert (queue.restarts, queue.waiting, queue.problem) == (2, 0, "")
+    assert (queue.restarts, queue.look and queue.look.waiting, queue.problem) == (2, 0, "")
     assert "another machine" in foreign.problem
     assert store.read.counts().get(State.QUEUED) is None
 
