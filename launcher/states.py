@@ -160,27 +160,10 @@ class OutOfMemory(NamedTuple):
 
     at: float
     error: str
-    where: Where
-    wanted: int | None = None  # bytes; what each number says: `launcher.states.Shortage`
-    held: int | None = None
-    cap: int | None = None
-    free: int | None = None
-    total: int | None = None
+    shortage: Shortage
     exit_code: int | None = None
     signal: int | None = None
     exception: str = ""  # as in `Failed`
-
-    @property
-    def shortage(self) -> Shortage:
-        """What is known of the memory that was missing."""
-        return Shortage(
-            where=self.where,
-            wanted=self.wanted,
-            held=self.held,
-            cap=self.cap,
-            free=self.free,
-            total=self.total,
-        )
 
 
 class Stopped(NamedTuple):
@@ -251,7 +234,7 @@ def read_outcome(record: Mapping[str, Json]) -> Outcome:
             )
         case {"schema": 1, "ending": "out-of-memory", "error": str(error)}:
             facts, exception = read_facts(record), _text(record, "exception")
-            return out_of_memory(when, error, facts, exception=exception, **_status(record))
+            return OutOfMemory(when, error, facts, exception=exception, **_status(record))
         case {"schema": 1, "ending": "stopped"}:
             return Stopped(at=when, by=_text(record, "by"))
         case {"schema": 1, "ending": "void"}:
@@ -265,31 +248,6 @@ def read_outcome(record: Mapping[str, Json]) -> Outcome:
 def ending(outcome: Outcome) -> str:
     """Return the one word for how an attempt ended."""
     return "out-of-memory" if isinstance(outcome, OutOfMemory) else type(outcome).__name__.lower()
-
-
-def out_of_memory(
-    at: float,
-    error: str,
-    shortage: Shortage,
-    *,
-    exit_code: int | None = None,
-    signal: int | None = None,
-    exception: str = "",
-) -> OutOfMemory:
-    """Return the end of a program that had too little memory."""
-    return OutOfMemory(
-        at=at,
-        error=error,
-        where=shortage.where,
-        wanted=shortage.wanted,
-        held=shortage.held,
-        cap=shortage.cap,
-        free=shortage.free,
-        total=shortage.total,
-        exit_code=exit_code,
-        signal=signal,
-        exception=exception,
-    )
 
 
 def _failure(outcome: Failed | OutOfMemory) -> dict[str, Json]:

@@ -7,36 +7,17 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from types import NoneType
+from typing import Any, NamedTuple, get_args, get_origin
 
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home
 
 _MOST = 1 << 60  # no amount of a GPU comes near
-_NUMBER = int | float
-_KINDS: dict[str, Any] = {  # what a field of a GPU or a process holds where it is reported
-    "uuid": str,
-    "index": int,
-    "name": str,
-    "total": int,
-    "used": int,
-    "mig": int,
-    "fault": str,
-    "warnings": list,
-    "processes": list,
-    "utilisation": _NUMBER,
-    "compute_mode": int,
-    "power_w": _NUMBER,
-    "power_limit_w": _NUMBER,
-    "temperature_c": int,
-    "ecc_uncorrected": int,
-    "driver": str,
-    "pid": int,
-    "user": str,
-    "command": str,
-    "sm": _NUMBER,
-}
-_TOLD = {"uuid", "index", "name", "total", "fault", "warnings", "driver", "pid"}  # never None
+_IN_JSON: dict[Any, Any] = {
+    tuple: list,
+    float: int | float,
+}  # how what a field holds is written there
 
 
 class GpuProcess(NamedTuple):
@@ -114,11 +95,16 @@ def _checked(record: object, kind: type[GpuSnapshot | GpuProcess]) -> dict[str, 
         raise ValueError(f"expected an object, got {record!r}")  # noqa: TRY004  # of a file
     values = {name: value for name, value in record.items() if name in kind.__annotations__}
     for name, value in values.items():
-        right = isinstance(value, _KINDS[name]) and not isinstance(value, bool)
-        if right and _KINDS[name] in {int, _NUMBER}:
+        hint = kind.__annotations__[name]
+        if value is None and NoneType in get_args(hint):
+            continue
+        (told, *_) = get_args(hint | None)
+        held = get_origin(told) or told
+        right = isinstance(value, _IN_JSON.get(held, held)) and not isinstance(value, bool)
+        if right and held in {int, float}:
             least = -_MOST if name == "temperature_c" else 0
             right = least <= value < _MOST  # and so no NaN, which JSON of Python may hold
-        if not right and (value is not None or name in _TOLD):
+        if not right:
             raise ValueError(f"{name} cannot be {value!r}")
     return values
 

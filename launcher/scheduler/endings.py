@@ -79,7 +79,7 @@ def requeue_of(
         return Requeue(reason=fault)
     if not isinstance(outcome, OutOfMemory):
         return None
-    if outcome.where == "gpu" and not claim.gpus:
+    if outcome.shortage.where == "gpu" and not claim.gpus:
         return None  # it had none, so it lacked nothing that a larger claim would give
     judged = blame(outcome.shortage, _scene(claim, peak, others_usage, machine))
     return None if judged.charged else _follow(judged, claim, lane, machine)

@@ -236,7 +236,7 @@ def _failure(outcome: Failed | OutOfMemory, *, before: str = "", **counts: Json)
         data = data | {"short": f"{before}{outcome.exception}"}
     text = f"{before}{outcome.error}"
     if isinstance(outcome, OutOfMemory):
-        data = data | {"where": outcome.where}
+        data = data | {"where": outcome.shortage.where}
         return Reason(code=ReasonCode.OUT_OF_MEMORY, text=text, data=data)
     code = ReasonCode.TIME_LIMIT if outcome.over_limit else ReasonCode.FAILED
     return Reason(code=code, text=text, data=data)

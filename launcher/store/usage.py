@@ -337,10 +337,10 @@ def _duration(by_wall: float, measured: Measured) -> float | None:
 
 def _needed(outcome: Outcome, peak: int | None) -> int | None:
     """Return what an attempt took on one GPU, with what it was refused there."""
-    if not isinstance(outcome, OutOfMemory) or outcome.where != "gpu":
+    if not isinstance(outcome, OutOfMemory) or outcome.shortage.where != "gpu":
         return peak
-    held = max(peak or 0, outcome.held or 0)
-    return held + (outcome.wanted or 0) if held else peak
+    held = max(peak or 0, outcome.shortage.held or 0)
+    return held + (outcome.shortage.wanted or 0) if held else peak
 
 
 def _kind_of(signature: str) -> str:

@@ -31,10 +31,10 @@ from launcher.states import (
     Failed,
     Lost,
     Outcome,
+    OutOfMemory,
     Shortage,
     Stopped,
     Where,
-    out_of_memory,
     read_facts,
 )
 from launcher.system.files import Json, read_json
@@ -418,7 +418,8 @@ def _out_of_memory(
         shortage = shortage._replace(held=how.max_rss)
         used = f" ({_used(how.max_rss, how.ram)})"
         error, exception = error + used, exception and exception + used
-    return out_of_memory(now, error, shortage, exception=exception, **status)
+    shortage = shortage._replace(message="")  # no part of its record
+    return OutOfMemory(now, error, shortage, exception=exception, **status)
 
 
 def _used(held: int, promised: int | None) -> str:

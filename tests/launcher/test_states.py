@@ -13,6 +13,7 @@ from launcher.states import (
     Lost,
     Outcome,
     OutOfMemory,
+    Shortage,
     State,
     Stopped,
     Void,
@@ -42,8 +43,12 @@ outcomes = st.one_of(
         OutOfMemory,
         at=times,
         error=st.text(),
-        where=st.sampled_from(["gpu", "ram"]),
-        **dict.fromkeys(["wanted", "held", "cap", "free", "total"], amounts),
+        shortage=st.builds(
+            Shortage,
+            where=st.sampled_from(["gpu", "ram"]),
+            **dict.fromkeys(["wanted", "held", "cap", "free", "total"], amounts),
+            message=st.just(""),  # is no part of the record
+        ),
         exit_code=st.none() | st.integers(0, 255),
         signal=st.none() | st.integers(1, 64),
     ),

@@ -12,7 +12,7 @@ import pytest
 from launcher.job_options.notifications import RunNotify
 from launcher.notify.notices import Notices, read_notices, write_notices
 from launcher.notify.service import LONGEST_STAY_S, Service
-from launcher.states import Done, Failed, OutOfMemory, State
+from launcher.states import Done, Failed, OutOfMemory, Shortage, State
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.build import Clock, a_spec, claimed, enqueue, lines_of, until
@@ -284,7 +284,7 @@ def test_a_run_may_ask_for_silence(teller: Teller, store: Store, notes: Path) ->
 def test_a_job_out_of_memory_for_good_is_told(teller: Teller, store: Store, notes: Path) -> None:
     first, _ = enqueue(store, a_spec(name="a"), a_spec(name="b"))
     now = time.time()
-    short = OutOfMemory(at=now, error="tried to allocate 90 GiB", where="gpu")
+    short = OutOfMemory(at=now, error="tried to allocate 90 GiB", shortage=Shortage("gpu"))
     store.scheduling.finish(claimed(store, first, now), short, outputs={}, now=now)
     teller.minute()
     teller.until(lambda: lines_of(notes), "it is told")

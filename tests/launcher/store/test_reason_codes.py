@@ -21,6 +21,7 @@ from launcher.states import (
     OutOfMemory,
     Reason,
     ReasonCode,
+    Shortage,
     State,
     Stopped,
     Void,
@@ -36,7 +37,7 @@ from tests.screens import NOW, a_line, an_idle_screen
 
 FAULT = a_reason("cuda:0 fell", ReasonCode.GPU_FAULT, fault="cuda:0 fell")
 CROWDED = a_reason("crowded", ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour")
-SHORT = OutOfMemory(at=9.0, error="no room", where="gpu")
+SHORT = OutOfMemory(at=9.0, error="no room", shortage=Shortage("gpu"))
 ENDS: list[tuple[Outcome, Requeue | None, ReasonCode, dict[str, Any]]] = [
     (Done(at=9.0), None, ReasonCode.DONE, {}),
     (Failed(at=9.0, error="boom"), None, ReasonCode.FAILED, {}),

@@ -217,8 +217,8 @@ def test_who_was_killed_for_lack_of_memory_says_so_and_who_was_killed_by_a_user_
     outcome = outcome_of(started(fork_server, greedy))
     assert isinstance(outcome, OutOfMemory)
     assert "ran out of memory" in outcome.error
-    assert outcome.where == "ram"
-    assert outcome.held
+    assert outcome.shortage.where == "ram"
+    assert outcome.shortage.held
     victim = an_attempt(home, a_spec(*shell("kill -9 $$")), job=2)
     outcome = outcome_of(started(fork_server, victim))
     assert isinstance(outcome, Failed)

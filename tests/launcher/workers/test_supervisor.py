@@ -87,11 +87,11 @@ def test_a_program_without_main_memory_is_told_with_what_it_used_and_was_promise
         fork_server, home, a_spec(sys.executable, "-c", program, resources=promised)
     )
     assert isinstance(outcome, OutOfMemory)
-    assert (outcome.where, outcome.exit_code) == ("ram", 1)
+    assert (outcome.shortage.where, outcome.exit_code) == ("ram", 1)
     assert outcome.error.startswith("MemoryError (used ")
     assert outcome.error.endswith(" of main memory, was promised 4 GiB)")
-    assert outcome.held
-    assert 48 << 20 <= outcome.held < 1 << 30
+    assert outcome.shortage.held
+    assert 48 << 20 <= outcome.shortage.held < 1 << 30
 
 
 def test_a_program_that_does_not_exist_says_so(fork_server: ForkServer, home: Home) -> None:

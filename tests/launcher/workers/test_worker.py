@@ -288,7 +288,7 @@ def test_a_worker_whose_gpu_is_full_says_so_in_numbers(
         "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"
     )
     assert "If reserved" not in outcome.error
-    assert (outcome.where, outcome.exit_code) == ("gpu", 1)
+    assert (outcome.shortage.where, outcome.exit_code) == ("gpu", 1)
     assert outcome.shortage == Shortage(
         where="gpu",
         wanted=2 * GIB,
@@ -310,9 +310,9 @@ def test_a_worker_that_finds_no_main_memory_says_so_whatever_was_raised_from_it(
     assert isinstance(outcome, OutOfMemory)
     assert outcome.error.startswith(error)
     assert "of main memory)" in outcome.error
-    assert outcome.where == "ram"
-    assert outcome.held
-    assert outcome.held > 1 << 20
+    assert outcome.shortage.where == "ram"
+    assert outcome.shortage.held
+    assert outcome.shortage.held > 1 << 20
 
 
 def test_a_worker_is_told_its_share_and_tells_what_it_takes(

@@ -21,6 +21,7 @@ from launcher.states import (
     Outcome,
     OutOfMemory,
     ReasonCode,
+    Shortage,
     State,
     Stopped,
     Void,
@@ -251,7 +252,7 @@ def test_failures_are_grouped_and_the_costly_come_first(store: Store) -> None:
     attempt(store, third, Failed(at=NOON - 10, error="bad image 3"), HOUR)
     attempt(store, lost, Lost(at=NOON, why="its supervisor is gone"), HOUR)
     attempt(store, void, Void(at=NOON), 0)
-    short = OutOfMemory(at=NOON, error="CUDA out of memory", where="gpu")
+    short = OutOfMemory(at=NOON, error="CUDA out of memory", shortage=Shortage("gpu"))
     crowded = a_reason("in any words", ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour")
     requeue = Requeue(reason=crowded)
     attempt(store, small, short, 1800, device="GPU-0", requeue=requeue)

@@ -6,7 +6,17 @@ from launcher.context import WorkerEnvironment
 from launcher.job import Resources, Terms
 from launcher.scheduler.endings import CROWDED_PAUSE_S, requeue_of
 from launcher.scheduler.policy.model import Machine
-from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Reason, ReasonCode, Stopped
+from launcher.states import (
+    Done,
+    Failed,
+    Lost,
+    Outcome,
+    OutOfMemory,
+    Reason,
+    ReasonCode,
+    Shortage,
+    Stopped,
+)
 from launcher.store.rows import Lane
 from launcher.store.transitions import Requeue
 from tests.build import GIB, a_claim, a_gpu, a_reason, a_spec
@@ -17,7 +27,7 @@ FAILED = Failed(at=1.0, error="RuntimeError: boom")
 
 
 def short(**facts: Any) -> OutOfMemory:
-    return OutOfMemory(at=1.0, error="CUDA out of memory", where="gpu", **facts)
+    return OutOfMemory(at=1.0, error="CUDA out of memory", shortage=Shortage("gpu", **facts))
 
 
 def fell(text: str) -> Reason:

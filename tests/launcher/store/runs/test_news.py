@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from launcher.job_options.notifications import AS_CONFIGURED, Event, RunNotify
-from launcher.states import Done, Failed, OutOfMemory, ReasonCode, State
+from launcher.states import Done, Failed, OutOfMemory, ReasonCode, Shortage, State
 from launcher.store.feed import MOST_FAILURES, RunNewsReader
 from launcher.store.queue import Store
 from tests.build import a_spec, claimed, enqueue
@@ -24,7 +24,7 @@ def test_what_happened_after_an_event_is_told_by_run(store: Store, reader: RunNe
     for job, outcome in (
         (first, Done(at=now)),
         (second, Failed(at=now, error="boom")),
-        (third, OutOfMemory(at=now, error="too large", where="gpu")),
+        (third, OutOfMemory(at=now, error="too large", shortage=Shortage("gpu"))),
     ):
         store.scheduling.finish(claimed(store, job), outcome, outputs={}, now=now)
     upto, (first_run, second_run) = reader.since(before)
@@ -46,7 +46,7 @@ def test_of_many_failures_the_first_is_told_and_so_many_for_too_little_memory(
     many = enqueue(store, *(a_spec(name=f"m{number}") for number in range(30)), run="many")
     (single,) = enqueue(store, a_spec(name="single"), run="single")
     for number, job in enumerate((*many, single)):
-        short = OutOfMemory(at=2.0, error="too large", where="gpu")
+        short = OutOfMemory(at=2.0, error="too large", shortage=Shortage("gpu"))
         end = short if 5 <= number < 25 else Failed(at=2.0, error="boom")
         store.scheduling.finish(claimed(store, job), end, outputs={}, now=2.0)
     _, (first, second) = reader.since(0)

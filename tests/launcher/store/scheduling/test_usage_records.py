@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from launcher.job import Resources, program_signature
-from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Stopped
+from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Shortage, Stopped
 from launcher.store.connection import Connection
 from launcher.store.opening import bring_up_to_date
 from launcher.store.queue import Store
@@ -121,12 +121,12 @@ def test_what_ended_early_teaches_no_duration_and_memory_only_where_it_took_more
 
 
 def test_what_ran_out_of_memory_needs_what_it_was_refused_as_well(records: UsageRecords) -> None:
-    short = OutOfMemory(at=9.0, error="no", where="gpu", held=5 * GIB, wanted=2 * GIB)
+    short = OutOfMemory(at=9.0, error="no", shortage=Shortage("gpu", 2 * GIB, 5 * GIB))
     learn(records, end=short)
     assert usage(records).peaks == (7 * GIB,)
-    learn(records, "train 2", end=short._replace(held=None, wanted=None))
+    learn(records, "train 2", end=short._replace(shortage=Shortage("gpu")))
     assert usage(records, "train 2").peaks == (4 * GIB,)
-    learn(records, "train 3", end=short._replace(where="ram"))
+    learn(records, "train 3", end=short._replace(shortage=short.shortage._replace(where="ram")))
     assert usage(records, "train 3").peaks == (4 * GIB,)
 
 
