@@ -5,7 +5,7 @@ python -m benchmarks.selfish_scheduler HOME CORES
 
 import sys
 
-from launcher.scheduler.gpus.gpu_state import ReservationExchange
+from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.policy.fair_share import Courtesy
 from launcher.scheduler.policy.model import Machine
 from tests.nvml import scheduler
@@ -18,7 +18,7 @@ def _alone(_: Courtesy, machine: Machine, now: float) -> Machine:  # noqa: ARG00
 def main() -> int:
     """Serve a home without heeding colleagues, and without being woken by their changes."""
     Courtesy.heeded = _alone  # type: ignore[method-assign,assignment]  # the switch
-    ReservationExchange.watched = property(lambda _: -1)  # type: ignore[assignment,method-assign]  # likewise
+    Accelerators.watched = property(lambda _: -1)  # type: ignore[assignment,method-assign]  # likewise
     return scheduler.main()
 
 

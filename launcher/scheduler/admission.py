@@ -116,7 +116,7 @@ class Admission:
         self._store, self._queue, self._clock = store, store.scheduling, clock
         self._cpus, self._cores = cpus, cores
         self._ram = memory.total()
-        self._gpus, self._exchange = gpus, gpus.exchange
+        self._gpus = gpus
         self._attempts, self._endings = attempts, endings
         self._launches, self._outage = launches, outage
         self._dispatch = dispatch
@@ -147,7 +147,7 @@ class Admission:
         self._gpus.look(claims, unsupervised, wanted=in_use or self._gpus_wanted)
         if in_use:
             result.soon(POLL_S)
-        if self._exchange.news:
+        if self._gpus.news:
             result.soon(NEWS_S)  # the newest look is too fresh for another one
 
     def decide(self, requests: Requests, result: TurnResult) -> Reasons:
@@ -189,10 +189,10 @@ class Admission:
         """Claim what fits on this machine; `line` is given where jobs of other machines stand in it, too."""
         self._gpus_wanted = any(job.lane.resources.may_need_gpu for job in ready)
         if not ready:
-            self._exchange.waits_for(None)
+            self._gpus.waits_for(None)
             return {}
         if not self._outage.admits(time.monotonic()):
-            self._exchange.waits_for(None)
+            self._gpus.waits_for(None)
             result.waiting = True
             result.soon(self._outage.wait_s(time.monotonic()))
             return {job.lane_id: self._outage.reason for job in ready}
@@ -202,8 +202,8 @@ class Admission:
             self.look_at_gpus(result)
         ready, reasons_of_unseen = self.startable.without_unseen(ready)
         if not reasons_of_excluded and not reasons_of_unseen:
-            self.flow_in_turn = sole_flow(ready, self._exchange.foreign)
-            if self._exchange.anybody_waits:
+            self.flow_in_turn = sole_flow(ready, self._gpus.foreign)
+            if self._gpus.anybody_waits:
                 self.flow_in_turn = None
         ready, decisions = self._decisions(ready, requests, now, line, watch_ram=watch_ram)
         with transaction(self._store, any(isinstance(choice, Start) for choice in decisions)):
@@ -215,7 +215,7 @@ class Admission:
             result.soon(RETRY_S)  # a new supervisor wakes us, one that is put off does not
         if self._launches.again_s is not None:
             result.soon(self._launches.again_s)
-        others = self._exchange.foreign or self._exchange.anybody_waits
+        others = self._gpus.foreign or self._gpus.anybody_waits
         if self._watchdog.watches or (
             result.waiting and (self._gpus_wanted or watch_ram or others)
         ):
@@ -266,7 +266,7 @@ class Admission:
         Returns the jobs in the order in which they were looked at, and what happens to each.
         """
         claims = self.claims()
-        gpus = self._gpus.machine(claims) if self._gpus_wanted else self._exchange.others(claims)
+        gpus = self._gpus.machine(claims) if self._gpus_wanted else self._gpus.others(claims)
         machine = Machine(
             cpus=self._cpus,
             cores=self._cores,
@@ -283,7 +283,7 @@ class Admission:
         ordered = [job for job in line.jobs if job.job in jobs]
         own = line.here
         running = [*map(elsewhere, line.elsewhere), *own]
-        starves = starves_of(self._exchange.wish, own, machine, time.monotonic())
+        starves = starves_of(self._gpus.wish, own, machine, time.monotonic())
         machine = machine._replace(starves=starves)
         candidates = self._patience.entered(ordered, time.monotonic())
         decisions = decide(candidates, running, machine, now, requests.discipline)
@@ -296,8 +296,8 @@ class Admission:
         for complaint in self._courtesy.complaints:
             logger.warning("colleague reason=%r", complaint)
         self._courtesy.complaints.clear()
-        self._exchange.waits_for(*wish_of(candidates, decisions, machine), jobs)
-        return [jobs[job.job] for job in ordered], self._exchange.announce(
+        self._gpus.waits_for(*wish_of(candidates, decisions, machine), jobs)
+        return [jobs[job.job] for job in ordered], self._gpus.announce(
             decisions, claims, (candidates, running, machine, now), requests.discipline
         )
 

@@ -145,7 +145,7 @@ class Scheduler:
 
     def run(self) -> None:
         """Serve until asked to leave, stopped, idle for LEAVE_AFTER_S, or the home is gone."""
-        self._gpus.exchange.begin()
+        self._gpus.begin()
         self._fleet.begin()
         for claim in self._queue.claims():
             self._adopt(claim)
@@ -173,7 +173,7 @@ class Scheduler:
             self._sleep_until_news(result)
         why = "" if self._is_home() else GONE
         logger.info("scheduler pid=%d leaves%s", os.getpid(), why)
-        self._gpus.exchange.leave(self._admission.claims())
+        self._gpus.leave(self._admission.claims())
         self._fleet.close()
         self._fork_servers.close()
 
@@ -382,15 +382,15 @@ class Scheduler:
     def _sleep_until_news(self, result: TurnResult) -> None:
         """Sleep until something has news, or it is time to look again."""
         watched = {*self._fork_servers.descriptors(), *self._attempts.descriptors()}
-        others = self._gpus.exchange.watched if result.waiting else NONE
+        others = self._gpus.watched if result.waiting else NONE
         if others != NONE:
             watched.add(others)
-        elif result.waiting and self._gpus.exchange.deaf_s > 0:
-            result.soon(self._gpus.exchange.deaf_s)
+        elif result.waiting and self._gpus.deaf_s > 0:
+            result.soon(self._gpus.deaf_s)
         if self._dispatch.sleep(self._sleeper, watched, result.look_again_s):
             self._look_at = 0.0
         if self._sleeper.news and others in self._sleeper.news:
-            self._gpus.exchange.take_news()
+            self._gpus.take_news()
 
     def _rest(self) -> None:
         """Sleep after a turn that failed; what has news now has it still, and wakes nothing."""

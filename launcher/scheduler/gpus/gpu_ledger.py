@@ -6,7 +6,7 @@ of its GPUs an attempt is told that it may take; that is sent again only where i
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -363,13 +363,13 @@ class Ledger:
         running = {claim.job: claim for claim in claims if claim.gpus}
         self.know(claims)
         self.shared.enter(sight, [*claims], self._ours.owner)
-        by_driver, unknown = self._driver_usage(sight.gpus, running)
+        by_driver = self._driver_usage(sight.gpus, running)
         self._seen = sight
 
         def seen(claim: Claim) -> tuple[dict[str, int], set[str]]:
-            used = by_driver.get(claim.job, {})
-            mute = {u for u in claim.gpus if (claim.job, u) in unknown or not self._named}
-            return used, mute - used.keys()
+            told = by_driver[claim.job]
+            used = {uuid: amount for uuid, amount in told.items() if amount is not None}
+            return used, {u for u in claim.gpus if u in told or not self._named} - used.keys()
 
         self.taken.enter(running.values(), sight.gpus, seen)
         return True
@@ -391,24 +391,21 @@ class Ledger:
 
     def _driver_usage(
         self, gpus: Iterable[GpuSnapshot], running: Mapping[int, Claim]
-    ) -> tuple[dict[int, dict[str, int]], set[tuple[int, str]]]:
-        """Return what the driver says of our processes, by job; and where it knows them, not their memory."""
-        used: dict[int, dict[str, int]] = {}
-        unknown: set[tuple[int, str]] = set()
+    ) -> defaultdict[int, dict[str, int | None]]:
+        """Return what the driver says of our processes, by job and GPU; None: it knows them, not their memory."""
+        used = defaultdict[int, dict[str, int | None]](dict)
         for gpu in gpus:
             for process in gpu.processes or ():
                 job = self._ours.owner(process.pid)
                 if job is None or job not in running or gpu.uuid not in running[job].gpus:
                     continue
                 self._named = True
-                if not process.used:  # in a container some say zero
-                    unknown.add((job, gpu.uuid))
+                there = used[job].get(gpu.uuid, 0)
+                if there is None or not process.used:  # in a container some say zero
+                    used[job][gpu.uuid] = None
                 else:
-                    there = used.setdefault(job, {})
-                    there[gpu.uuid] = there.get(gpu.uuid, 0) + process.used
-        for job, uuid in unknown:
-            used.get(job, {}).pop(uuid, None)
-        return used, unknown
+                    used[job][gpu.uuid] = there + process.used
+        return used
 
     def reservations(self, claims: Iterable[Claim], mask: int = -1) -> list[Reservation]:
         """Return what others must know of: the running attempts' reservations, with what is in use of them.

@@ -14,7 +14,7 @@ from math import inf
 from typing import Any
 
 from launcher.accounts import HALF_LIFE_S, NO_USE, Use, Wish, decayed_span
-from launcher.gpu.monitor import NO_SIGHT, Lookout, Ours, Sight
+from launcher.gpu.monitor import NO_SIGHT, Lookout, Ours
 from launcher.gpu.reservation_files import NONE, ReservationWatch, reservations_folder
 from launcher.gpu.reservations import Reservation, ReservationBoard, whole
 from launcher.gpu.snapshot import MEMORY, ForeignReservation, GpusFile, GpuSnapshot, core_resource
@@ -39,206 +39,6 @@ SELDOM = (
 FLOOD_S = 0.02  # changes of others that follow each other so soon are taken in together
 
 Meter = Callable[[Collection[Claim], Sequence[GpuSnapshot]], Use]
-
-
-class ReservationExchange:
-    """Our side of the board on which the schedulers of a machine publish reservations.
-
-    Attributes:
-        news: another scheduler has told of a change, and only a new look at the GPUs can show it.
-    """
-
-    def __init__(
-        self,
-        board: ReservationBoard,
-        *,
-        ledger: Ledger,
-        meter: Meter,
-        watch: ReservationWatch,
-        cores: int,
-        sight: Callable[[], Sight],
-    ) -> None:
-        """Begin without having read or published anything.
-
-        Args:
-            board: where other users' schedulers tell what they promise.
-            ledger: what our attempts have reserved, and take.
-            meter: returns what this home has used, and counts the attempts that run now.
-            watch: of the folder in which the others tell it.
-            cores: the mask of those that jobs may be given.
-            sight: returns the newest look at the GPUs.
-        """
-        self._board, self._ledger, self._meter, self._watch = board, ledger, meter, watch
-        self._cores, self._sight = cores, sight
-        self._woken_at, self._deaf_until = -inf, -inf
-        self._published: list[Reservation] = []
-        self._foreign: tuple[ForeignReservation, ...] = ()
-        self._foreign_at, self._foreign_took_s = -inf, 0.0
-        self._waits: tuple[int, Wish] | None = None  # the job for which others know that we wait
-        self.news = False
-
-    @property
-    def trouble(self) -> str:
-        """Why others cannot know what we promise, or we what they do; empty: they can."""
-        return self._board.trouble
-
-    # --- what others tell
-
-    @property
-    def foreign(self) -> tuple[ForeignReservation, ...]:
-        """What other homes have reserved, as read lately: what is new is seen before anything starts."""
-        pause_s = max(FOREIGN_S, SELDOM * self._foreign_took_s)
-        if time.monotonic() > self._foreign_at + pause_s:
-            self.read()
-        return self._foreign
-
-    def read(self) -> None:
-        """Read what other homes have reserved."""
-        began = time.thread_time()  # while others have the core nothing is taken from our jobs
-        self._foreign = self._board.others(self._sight().at)
-        self._foreign_took_s = time.thread_time() - began
-        self._foreign_at = time.monotonic()
-
-    @property
-    def watched(self) -> int:
-        """A descriptor that has news when another scheduler tells something else; NONE: not now."""
-        return self._watch.descriptor if self.deaf_s <= 0 else NONE
-
-    @property
-    def deaf_s(self) -> float:
-        """For how many seconds no change of others wakes us: somebody has changed a file again and again."""
-        return self._deaf_until - time.monotonic()
-
-    def take_news(self) -> None:
-        """Look at once at what other schedulers tell now, if one of them has changed that."""
-        now = time.monotonic()
-        if now < self._woken_at + FLOOD_S:
-            self._deaf_until = now + max(FLOOD_S / 2, SELDOM * self._foreign_took_s)
-        self._woken_at = now
-        if self._watch.changed(self._board.names):
-            self._foreign_at, self.news = -inf, True
-
-    def others(self, claims: Collection[Claim]) -> dict[str, Any]:
-        """Return what a `Machine` tells of other users."""
-        foreign = self.foreign
-        self._count_use(claims)
-        return {
-            "foreign": foreign,
-            "colleagues": self._board.colleagues(),
-            "use": self._board.whole_use(),
-        }
-
-    @property
-    def anybody_waits(self) -> bool:
-        """Whether the schedulers of others wait, as read lately."""
-        return bool(self._board.colleagues())
-
-    # --- what others are told
-
-    def _count_use(self, claims: Collection[Claim]) -> None:
-        self._board.use_is(self._meter(claims, self._sight().gpus))
-
-    def waits_for(
-        self, wish: Wish | None, job: int = 0, present: Container[int] = frozenset()
-    ) -> None:
-        """Tell others what we wait for; they know it when our reservations are published next.
-
-        Args:
-            wish: what; None: nothing, or we leave it to them now.
-            job: that waits for it.
-            present: the jobs that wait: who leaves his place to others has waited all the same.
-        """
-        told = self._waits
-        if wish is not None:
-            since = told[1].since if told is not None and told[0] == job else time.monotonic()
-            wish = wish._replace(since=since)
-            self._waits = job, wish
-        elif told is not None and told[0] not in present:
-            self._waits = None
-        self._board.wish = wish
-
-    @property
-    def wish(self) -> Wish | None:
-        """What we wait for, whether others are told so now or not."""
-        return None if self._waits is None else self._waits[1]
-
-    def announce(
-        self,
-        decisions: list[Decision],
-        claims: Collection[Claim],
-        asked: tuple[Sequence[Waiting], Sequence[Running], Machine, float],
-        discipline: Discipline = OURS,
-    ) -> list[Decision]:
-        """Publish what is about to start; what other users' schedulers reserved meanwhile stays theirs.
-
-        Args:
-            decisions: what was decided.
-            claims: the attempts that run.
-            asked: of what it was decided, as `decide` takes it.
-            discipline: likewise.
-        """
-        starts = [decision for decision in decisions if isinstance(decision, Start)]
-        if not starts:
-            return decisions
-        if self._waits is not None and any(start.job == self._waits[0] for start in starts):
-            self._waits = None
-        waiting, running, machine, now = asked
-        totals = {gpu.uuid: gpu.total for gpu in machine.gpus}
-        resources = {job.job: job.resources for job in waiting}
-        reservations = self._ledger.reservations(claims, self._cores)
-        for start in starts:
-            reservations += reservations_of(
-                start, resources[start.job], totals=totals, mask=self._cores
-            )
-        if not any(decision.devices for decision in starts) and self._board.covers(reservations):
-            return decisions
-        published = self._board.publish(reservations, {decision.job for decision in starts})
-        self._published = []  # once this is settled, something else is published
-        earlier = (
-            self._board.earlier(self._sight().at)
-            if published
-            else self._board.others(self._sight().at)
-        )
-        if whole(earlier) <= whole(machine.foreign):
-            return decisions
-        self._foreign, self._foreign_at = earlier, time.monotonic()
-        again = decide(waiting, running, machine._replace(foreign=earlier), now, discipline)
-        settled = [
-            _settled(decision, other) for decision, other in zip(decisions, again, strict=True)
-        ]
-        self._board.withdraw({decision.job for decision in settled if isinstance(decision, Wait)})
-        return settled
-
-    def publish(self, claims: Collection[Claim]) -> None:
-        """Publish the reservations of what runs, where others must read something else."""
-        self._count_use(claims)
-        reservations = self._ledger.reservations(claims, self._cores)
-        self._board.heads = tuple(map(_head, claims))
-        changed = self._board.measured_change(reservations)
-        if changed or self._untold(reservations) or self._board.due():
-            self._board.publish(reservations)
-            self._published = reservations
-
-    def _untold(self, reservations: Sequence[Reservation]) -> bool:
-        """Tell whether others must read something else: they need not know which job has the cores."""
-        counted = {core_resource(self._cores), MEMORY}
-        if counted.issuperset(
-            reservation.device for reservation in (*reservations, *self._published)
-        ):
-            return not self._board.tells(reservations)
-        return [(reservation.job, reservation.device) for reservation in reservations] != [
-            (reservation.job, reservation.device) for reservation in self._published
-        ]
-
-    def begin(self) -> None:
-        """Clear away what schedulers of our user left that were killed."""
-        self._board.remove_abandoned()
-
-    def leave(self, claims: Collection[Claim]) -> None:
-        """Leave; the reservations of what still runs stay for a successor to take over."""
-        if not claims:  # what this home has used lately stays told
-            self._board.wish = None
-            self._board.publish(())
 
 
 def _settled(before: Decision, after: Decision) -> Decision:
@@ -332,11 +132,11 @@ logger = logging.getLogger(__name__)
 
 
 class Accelerators:
-    """All that one scheduler knows of GPUs; nothing of it needs to survive the scheduler.
+    """All that one scheduler knows of GPUs, and its side of the board of reservations; nothing of it need survive it.
 
     Attributes:
         ledger: what attempts have reserved and take.
-        exchange: what schedulers of other homes are told, and tell.
+        news: another scheduler has told of a change, and only a new look at the GPUs can show it.
         moved: job that has to leave its GPU → why.
     """
 
@@ -370,14 +170,14 @@ class Accelerators:
         self.ledger = Ledger(home, ours)
         self._sight = NO_SIGHT
         self._limits = SentLimits(home)
-        self.exchange = ReservationExchange(
-            board or ReservationBoard(folder, home.folder, quotas=of_this_process()),
-            ledger=self.ledger,
-            meter=meter,
-            watch=ReservationWatch(folder),
-            cores=cores,
-            sight=lambda: self._sight,
-        )
+        self._board = board or ReservationBoard(folder, home.folder, quotas=of_this_process())
+        self._watch, self._meter, self._cores = ReservationWatch(folder), meter, cores
+        self._woken_at, self._deaf_until = -inf, -inf
+        self._published: list[Reservation] = []
+        self._foreign: tuple[ForeignReservation, ...] = ()
+        self._foreign_at, self._foreign_took_s = -inf, 0.0
+        self._waits: tuple[int, Wish] | None = None  # the job for which others know that we wait
+        self.news = False
         self._file = GpusFile(home)
         self._faults: dict[str, str] = {}
         self.moved: dict[int, str] = {}
@@ -407,8 +207,8 @@ class Accelerators:
             wanted: something runs on a GPU, or waits for one.
         """
         self.ledger.know(claims, alone)
-        if not wanted or self._lookout.ask(news=self.exchange.news):
-            self.exchange.news = False
+        if not wanted or self._lookout.ask(news=self.news):
+            self.news = False
         self._sight = self._lookout.sight() or NO_SIGHT
         if not self.ledger.enter(self._sight, claims):
             return
@@ -417,7 +217,7 @@ class Accelerators:
             if job not in self.moved:
                 logger.warning("job=%d stop reason=%r", job, reason)
             self.moved[job] = reason
-        self.exchange.read()
+        self.read()
         self._show()
 
     def machine(self, claims: Collection[Claim]) -> dict[str, Any]:
@@ -426,7 +226,7 @@ class Accelerators:
             "gpus": self.ledger.taken.gpus(claims, self._sight.gpus),
             "rules": self._rules(),
             "absent": self._absent(),
-            **self.exchange.others(claims),
+            **self.others(claims),
             "idle": self._sight.idle,
         }
 
@@ -456,8 +256,8 @@ class Accelerators:
 
     def tell(self, claims: Collection[Claim]) -> None:
         """Publish our reservations to other users, and send workers their VRAM limits."""
-        self.exchange.publish(claims)
-        if self.exchange.trouble or self._file.trouble:
+        self.publish(claims)
+        if self._board.trouble or self._file.trouble:
             self._show()
         self.ledger.know(claims)  # those about to start are ours, too
         self._limits.send(claims, self.ledger.taken.vram_limits(claims))
@@ -472,4 +272,160 @@ class Accelerators:
         self._faults = faults
 
     def _show(self) -> None:
-        self._file.write(self._sight.gpus, self.exchange.trouble)
+        self._file.write(self._sight.gpus, self._board.trouble)
+
+    # --- what others tell
+
+    @property
+    def foreign(self) -> tuple[ForeignReservation, ...]:
+        """What other homes have reserved, as read lately: what is new is seen before anything starts."""
+        pause_s = max(FOREIGN_S, SELDOM * self._foreign_took_s)
+        if time.monotonic() > self._foreign_at + pause_s:
+            self.read()
+        return self._foreign
+
+    def read(self) -> None:
+        """Read what other homes have reserved."""
+        began = time.thread_time()  # while others have the core nothing is taken from our jobs
+        self._foreign = self._board.others(self._sight.at)
+        self._foreign_took_s = time.thread_time() - began
+        self._foreign_at = time.monotonic()
+
+    @property
+    def watched(self) -> int:
+        """A descriptor that has news when another scheduler tells something else; NONE: not now."""
+        return self._watch.descriptor if self.deaf_s <= 0 else NONE
+
+    @property
+    def deaf_s(self) -> float:
+        """For how many seconds no change of others wakes us: somebody has changed a file again and again."""
+        return self._deaf_until - time.monotonic()
+
+    def take_news(self) -> None:
+        """Look at once at what other schedulers tell now, if one of them has changed that."""
+        now = time.monotonic()
+        if now < self._woken_at + FLOOD_S:
+            self._deaf_until = now + max(FLOOD_S / 2, SELDOM * self._foreign_took_s)
+        self._woken_at = now
+        if self._watch.changed(self._board.names):
+            self._foreign_at, self.news = -inf, True
+
+    def others(self, claims: Collection[Claim]) -> dict[str, Any]:
+        """Return what a `Machine` tells of other users."""
+        foreign = self.foreign
+        self._count_use(claims)
+        return {
+            "foreign": foreign,
+            "colleagues": self._board.colleagues(),
+            "use": self._board.whole_use(),
+        }
+
+    @property
+    def anybody_waits(self) -> bool:
+        """Whether the schedulers of others wait, as read lately."""
+        return bool(self._board.colleagues())
+
+    # --- what others are told
+
+    def _count_use(self, claims: Collection[Claim]) -> None:
+        self._board.use_is(self._meter(claims, self._sight.gpus))
+
+    def waits_for(
+        self, wish: Wish | None, job: int = 0, present: Container[int] = frozenset()
+    ) -> None:
+        """Tell others what we wait for; they know it when our reservations are published next.
+
+        Args:
+            wish: what; None: nothing, or we leave it to them now.
+            job: that waits for it.
+            present: the jobs that wait: who leaves his place to others has waited all the same.
+        """
+        told = self._waits
+        if wish is not None:
+            since = told[1].since if told is not None and told[0] == job else time.monotonic()
+            wish = wish._replace(since=since)
+            self._waits = job, wish
+        elif told is not None and told[0] not in present:
+            self._waits = None
+        self._board.wish = wish
+
+    @property
+    def wish(self) -> Wish | None:
+        """What we wait for, whether others are told so now or not."""
+        return None if self._waits is None else self._waits[1]
+
+    def announce(
+        self,
+        decisions: list[Decision],
+        claims: Collection[Claim],
+        asked: tuple[Sequence[Waiting], Sequence[Running], Machine, float],
+        discipline: Discipline = OURS,
+    ) -> list[Decision]:
+        """Publish what is about to start; what other users' schedulers reserved meanwhile stays theirs.
+
+        Args:
+            decisions: what was decided.
+            claims: the attempts that run.
+            asked: of what it was decided, as `decide` takes it.
+            discipline: likewise.
+        """
+        starts = [decision for decision in decisions if isinstance(decision, Start)]
+        if not starts:
+            return decisions
+        if self._waits is not None and any(start.job == self._waits[0] for start in starts):
+            self._waits = None
+        waiting, running, machine, now = asked
+        totals = {gpu.uuid: gpu.total for gpu in machine.gpus}
+        resources = {job.job: job.resources for job in waiting}
+        reservations = self.ledger.reservations(claims, self._cores)
+        for start in starts:
+            reservations += reservations_of(
+                start, resources[start.job], totals=totals, mask=self._cores
+            )
+        if not any(decision.devices for decision in starts) and self._board.covers(reservations):
+            return decisions
+        published = self._board.publish(reservations, {decision.job for decision in starts})
+        self._published = []  # once this is settled, something else is published
+        earlier = (
+            self._board.earlier(self._sight.at) if published else self._board.others(self._sight.at)
+        )
+        if whole(earlier) <= whole(machine.foreign):
+            return decisions
+        self._foreign, self._foreign_at = earlier, time.monotonic()
+        again = decide(waiting, running, machine._replace(foreign=earlier), now, discipline)
+        settled = [
+            _settled(decision, other) for decision, other in zip(decisions, again, strict=True)
+        ]
+        self._board.withdraw({decision.job for decision in settled if isinstance(decision, Wait)})
+        return settled
+
+    def publish(self, claims: Collection[Claim]) -> None:
+        """Publish the reservations of what runs, where others must read something else."""
+        self._count_use(claims)
+        reservations = self.ledger.reservations(claims, self._cores)
+        self._board.heads = tuple(map(_head, claims))
+        changed = self._board.measured_change(reservations)
+        if changed or self._untold(reservations) or self._board.due():
+            self._board.publish(reservations)
+            self._published = reservations
+
+    def _untold(self, reservations: Sequence[Reservation]) -> bool:
+        """Tell whether others must read something else: they need not know which job has the cores."""
+        counted = {core_resource(self._cores), MEMORY}
+        if counted.issuperset(
+            reservation.device for reservation in (*reservations, *self._published)
+        ):
+            return not self._board.tells(reservations)
+        return [(reservation.job, reservation.device) for reservation in reservations] != [
+            (reservation.job, reservation.device) for reservation in self._published
+        ]
+
+    def begin(self) -> None:
+        """Clear away what schedulers of our user left that were killed."""
+        self._board.remove_abandoned()
+
+    def leave(self, claims: Collection[Claim]) -> None:
+        """Leave; the reservations of what still runs stay for a successor to take over."""
+        if not claims:  # what this home has used lately stays told
+            self._board.wish = None
+            self._board.publish(())

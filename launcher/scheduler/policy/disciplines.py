@@ -60,9 +60,9 @@ class Discipline(NamedTuple):
 
     name: str
     about: str  # in a few words, for people
-    order: Order
-    shares: bool  # jobs share GPUs
-    keeps: Keeps
+    order: Order = Order.ARRIVAL
+    shares: bool = False  # jobs share GPUs
+    keeps: Keeps = Keeps.NOBODY
     foresees: bool = True  # it uses what was learned of durations, and of what jobs do to a card
     takes_turns: bool = False  # between the runs of a person
 
@@ -78,31 +78,23 @@ OURS = Discipline(
 FIFO = Discipline(
     name="fifo",
     about="first come, first served on whole GPUs",
-    order=Order.ARRIVAL,
-    shares=False,
     keeps=Keeps.ALL,
     foresees=False,
 )
 EASY = Discipline(
     name="easy",
     about="EASY backfill on whole GPUs",
-    order=Order.ARRIVAL,
-    shares=False,
     keeps=Keeps.FIRST,
 )
 SJF = Discipline(
     name="sjf",
     about="shortest job first on whole GPUs, by its true duration in a simulation",
     order=Order.SHORTEST,
-    shares=False,
-    keeps=Keeps.NOBODY,
 )
 FIRST_FIT = Discipline(
     name="first-fit",
     about="first fit on shared GPUs: every job that fits starts, in the order of arrival",
-    order=Order.ARRIVAL,
     shares=True,
-    keeps=Keeps.NOBODY,
     foresees=False,
 )
 DISCIPLINES = {each.name: each for each in (OURS, FIFO, SJF, EASY, FIRST_FIT)}

@@ -110,12 +110,12 @@ def test_a_scheduler_that_leaves_lets_the_other_homes_of_its_user_know_what_was_
     _, other = a_scheduler(tmp_path / "other", tmp_path)
     board.wish = Wish(since=0.0, gpus=1)
     board.use_is(Use(cards=7200.0))
-    gpus.exchange.leave([])
+    gpus.leave([])
     other.others()
     assert other.whole_use().cards == pytest.approx(7200.0, rel=1e-3)
     assert other.colleagues() == ()
     board.use_is(Use(cards=1.0))
-    gpus.exchange.leave([])
+    gpus.leave([])
     assert not [*tmp_path.glob("launcher-claims.*")], "it is not worth a file"
 
 
@@ -124,7 +124,7 @@ def test_who_leaves_his_place_to_another_has_waited_all_the_same(tmp_path: Path)
     published = list[Wish | None]()
     wish = Wish(since=0.0, gpus=1)
     for asked, present in ((wish, {7}), (None, {7}), (wish, {7}), (None, set[int]()), (wish, {7})):
-        gpus.exchange.waits_for(asked, 7 if asked else 0, present)
+        gpus.waits_for(asked, 7 if asked else 0, present)
         published.append(board.wish)
     first, leaves, again, _, anew = published
     assert first is not None
