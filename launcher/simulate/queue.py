@@ -36,8 +36,7 @@ from launcher.scheduler.policy.model import (
 )
 from launcher.scheduler.policy.vram_request import vram_request_of
 from launcher.simulate.machine import Fleet
-from launcher.simulate.trace import TraceJob
-from launcher.store.rows import rank_of
+from launcher.simulate.trace import Alike, TraceJob
 from launcher.store.usage import NEWEST as MOST_PEAKS
 from launcher.store.usage import Usage, margin_of
 from launcher.system.gpu_sharing import Rules
@@ -47,7 +46,6 @@ PEAK_S = 60.0  # a job that shares a card takes its most memory within so long, 
 PLENTY = 1 << 50  # cores, and bytes of main memory: neither is ever short in a simulation
 _MEASURABLE = 1e-3  # a job that took so much longer than alone was beside others
 
-Alike = tuple[str, int]  # group, and how many GPUs
 Claim = tuple[str, int | None]  # by what claims differ: a group or nothing, and bytes
 Ask = tuple[int, Claim, bool, str]  # what jobs ask for, and the group by which that is learned
 # that, by what forecasts tell jobs apart, and whose they are
@@ -99,24 +97,23 @@ class Knowledge:
 
     def add(self, job: TraceJob) -> None:
         """Learn from a job that has ended."""
-        alike = (job.group, job.gpus)
         if self._foresight is Foresight.LEARNED:
-            self._seconds.setdefault(alike, deque(maxlen=NEWEST)).append(job.seconds)
+            self._seconds.setdefault(job.alike, deque(maxlen=NEWEST)).append(job.seconds)
             self._seconds[None].append(job.seconds)
-            for key in (alike, None):
+            for key in (job.alike, None):
                 self._forecasts.pop(key, None)
-        self._peaks.setdefault(alike, deque(maxlen=MOST_PEAKS)).append(job.vram or 0)
+        self._peaks.setdefault(job.alike, deque(maxlen=MOST_PEAKS)).append(job.vram or 0)
 
     def failed(self, job: TraceJob) -> None:
         """Remember what a job wanted that was promised less."""
         wanted = job.vram or 0
         self._least[job.index] = wanted + margin_of(wanted)
-        self._peaks.setdefault((job.group, job.gpus), deque(maxlen=MOST_PEAKS)).append(wanted)
+        self._peaks.setdefault(job.alike, deque(maxlen=MOST_PEAKS)).append(wanted)
 
     def alike(self, job: TraceJob) -> Alike | None:
         """Return by what jobs are alike whose durations tell how long one takes; None: all tell it."""
-        alike = (job.group, job.gpus)
-        return alike if self._foresight is Foresight.KNOWN or alike in self._seconds else None
+        known = self._foresight is Foresight.KNOWN or job.alike in self._seconds
+        return job.alike if known else None
 
     def forecast(self, job: TraceJob) -> Forecast:
         """Return how long a job is expected to take; the same object until something is learned."""
@@ -139,7 +136,7 @@ class Knowledge:
         """Return what a `Waiting` tells of memory."""
         if not self.learns_memory:
             return {"vram_request": self.claim(job)[1]}
-        peaks = tuple(self._peaks.get((job.group, job.gpus), ()))
+        peaks = tuple(self._peaks.get(job.alike, ()))
         least = self._least.get(job.index, 0)
         request, source = vram_request_of(None, least, Usage(peaks=peaks))
         wanted = (job.vram or 0) if least else 0
@@ -164,7 +161,7 @@ class Patience:
         self._waiting_s = 0.0  # card-seconds of all that waits
         self._shares: dict[int, float] = {}  # of each job
         # of jobs alike, and of all (None), how many run and the sum of when they began
-        self._running: dict[tuple[str, int] | None, tuple[int, float]] = {}
+        self._running: dict[Alike | None, tuple[int, float]] = {}
 
     def until(self, index: int) -> float:
         """Return until when others may pass a job; for ever, where that is not decided."""
@@ -202,7 +199,7 @@ class Patience:
             self._waiting_s += self._shares[job.index]
         length_s = (self._waiting_s + running_s(now)) / self._cards
         for job in fresh:
-            until = rank_of(job.submitted, job.priority) + PATIENCE * length_s
+            until = job.rank + PATIENCE * length_s
             self._until[job.index] = until
             heappush(self._heap, (until, job.index))
 
@@ -216,7 +213,7 @@ class Patience:
 
     def count(self, job: TraceJob, by: int, began: float) -> None:
         """Count a job among those that run, of its kind and of all; by -1: it does no longer."""
-        for alike in ((job.group, job.gpus), None):
+        for alike in (job.alike, None):
             count, sum_s = self._running.get(alike, (0, 0.0))
             self._running[alike] = (count + by, sum_s + by * began)
 
@@ -290,7 +287,7 @@ class Live:
         self._places: dict[int, Policy] = {}  # where each job runs
         self._slowdown = slowdown
         self._use = DecayedUse() if users and discipline.keeps is Keeps.OVERDUE else None
-        self._slowed: set[tuple[str, int]] = set()  # of which it was measured: groups and GPUs
+        self._slowed: set[Alike] = set()  # of which it was measured: groups and GPUs
         self.out_of_memory = 0  # attempts that took more than they were promised
         self._failing: set[int] = set()  # jobs that run, and will
         self._jobs: dict[int, TraceJob] = {}
@@ -329,10 +326,10 @@ class Live:
             self._knowledge.failed(job)
         else:
             self._knowledge.add(job)
-        alike = (job.group, job.gpus)
-        slowed = not again and took > job.seconds * (1 + _MEASURABLE) and alike not in self._slowed
+        late = took > job.seconds * (1 + _MEASURABLE)
+        slowed = late and not again and job.alike not in self._slowed
         if slowed:
-            self._slowed.add(alike)
+            self._slowed.add(job.alike)
         if slowed or self._knowledge.learns_memory:
             for (ask, *_), entries in self._lanes.items():
                 if ask[0] == job.gpus and ask[3] == self._learning(job):
@@ -428,14 +425,13 @@ class Live:
 
     def _entry(self, job: TraceJob) -> _Entry:
         """Return the place of a job within its lane: by age, and where that is the policy by duration."""
-        rank = rank_of(job.submitted, job.priority)
         if self._discipline.order is not Order.SHORTEST:
-            return (rank, rank, job.index)
+            return (job.rank, job.rank, job.index)
         seconds = self._knowledge.forecast(job).quantile(LONG)
-        return (inf if seconds is None else seconds, rank, job.index)
+        return (inf if seconds is None else seconds, job.rank, job.index)
 
     def _rank(self, job: TraceJob) -> tuple[float, int]:
-        return rank_of(job.submitted, job.priority), job.index
+        return job.rank, job.index
 
     def _begun(self, job: TraceJob, start: Start) -> TraceJob:
         """Return a job that starts, as long as it will run: less where it was promised too little."""
@@ -464,14 +460,14 @@ class Live:
 
     def _seen(self, job: TraceJob) -> Waiting:
         forecast = self._knowledge.forecast(job) if self._discipline.foresees else UNKNOWN
-        slowed = self._learning(job) == job.group and (job.group, job.gpus) in self._slowed
+        slowed = self._learning(job) == job.group and job.alike in self._slowed
         return Waiting(
             job=job.index,
             resources=self._resources[self._lane_of[job.index][0]],
             seconds=forecast.quantile(LONG),
             demand=load_of(None, self._slowdown) if slowed else UNKNOWN_LOAD,
             forecast=forecast,
-            since=rank_of(job.submitted, job.priority),
+            since=job.rank,
             patient_until=self._patience.until(job.index),
             **self._knowledge.told(job),
         )

@@ -4,7 +4,7 @@ Jobs that share cards are slowed, which decides when each one ends. Nothing else
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import ceil
 from typing import NamedTuple, Protocol
@@ -128,66 +128,69 @@ def replay(
     return _Replay(jobs, queue, Pace(cards, slowdown)).run()
 
 
+@dataclass(slots=True)
+class _Course:
+    """What became of a job so far."""
+
+    job: TraceJob
+    missing: int  # of what it needs and what has not ended; itself, too, until it has come
+    needed_by: list["_Course"] = field(default_factory=list)
+    ready: float = 0.0
+    start: float = 0.0
+    cards: tuple[int, ...] = ()
+
+
 class _Replay:
     """One replay while it goes on."""
 
     def __init__(self, jobs: Sequence[TraceJob], queue: Queue, pace: Pace) -> None:
         self._queue, self._pace = queue, pace
-        self._coming = [*jobs[::-1]]
-        self._by_index = {job.index: job for job in jobs}
-        self._missing = {job.index: len(job.needs) for job in jobs if job.needs}
-        self._needed: dict[int, list[TraceJob]] = {}
-        for job in jobs:
-            for need in job.needs:
-                self._needed.setdefault(need, []).append(job)
-        self._early: set[int] = set()  # came before all that they need had ended
-        self._ready: dict[int, float] = {}
-        self._begun: dict[int, tuple[float, tuple[int, ...]]] = {}
+        self._courses = {job.index: _Course(job, 1 + len(job.needs)) for job in jobs}
+        for course in self._courses.values():
+            for need in course.job.needs:
+                self._courses[need].needed_by.append(course)
+        self._coming = [*self._courses.values()][::-1]
         self._spans: list[Span] = []
 
     def run(self) -> tuple[Span, ...]:
         never = float("inf")
         while True:
-            comes = self._coming[-1].submitted if self._coming else never
+            comes = self._coming[-1].job.submitted if self._coming else never
             now = min(comes, self._pace.next_end())
             if now == never:
                 return tuple(self._spans)
             while self._pace.next_end() <= now:
                 self._end(now)
-            while self._coming and self._coming[-1].submitted <= now:
-                self._arrive(self._coming.pop(), now)
+            while self._coming and self._coming[-1].job.submitted <= now:
+                self._let_go(self._coming.pop(), now)
             for job, cards in self._queue.starts(now):
                 self._start(job, cards, now)
 
-    def _arrive(self, job: TraceJob, now: float) -> None:
-        if self._missing.get(job.index, 0) <= 0:
-            self._let_go(job, now)
+    def _let_go(self, course: _Course, now: float) -> None:
+        """Let a job start once it has come, and all that it needs has ended: one of these has happened."""
+        course.missing -= 1
+        if course.missing:
+            return
+        course.ready = now
+        if course.job.gpus:
+            self._queue.put(course.job, now)
         else:
-            self._early.add(job.index)
-
-    def _let_go(self, job: TraceJob, now: float) -> None:
-        self._ready[job.index] = now
-        if job.gpus:
-            self._queue.put(job, now)
-        else:
-            self._start(job, (), now)
+            self._start(course.job, (), now)
 
     def _start(self, job: TraceJob, cards: tuple[int, ...], now: float) -> None:
-        self._begun[job.index] = (now, cards)
+        course = self._courses[job.index]
+        course.start, course.cards = now, cards
         self._pace.start(job.index, job.seconds, cards, now)
 
     def _end(self, now: float) -> None:
-        job = self._by_index[self._pace.end()]
-        start, cards = self._begun.pop(job.index)
-        if job.gpus and not self._queue.take_back(job, now - start, now):
+        course = self._courses[self._pace.end()]
+        job = course.job
+        if job.gpus and not self._queue.take_back(job, now - course.start, now):
             self._queue.put(job, now)  # ready since it was ready at first
             return
-        ready = self._ready.pop(job.index)
-        self._spans.append(Span(job=job.index, ready=ready, start=start, end=now, cards=cards))
-        for dependant in self._needed.get(job.index, ()):
-            self._missing[dependant.index] -= 1
-            if not self._missing[dependant.index] and dependant.index in self._early:
-                self._let_go(dependant, now)
+        self._spans.append(Span(job.index, course.ready, course.start, now, course.cards))
+        for dependant in course.needed_by:
+            self._let_go(dependant, now)
 
 
 BOUND_S = 10.0  # shorter jobs count as so long in a slowdown

@@ -26,6 +26,7 @@ from typing import NamedTuple
 from launcher.errors import MOST_PROBLEMS, UsageError, counted
 from launcher.planning.estimates import History, forecast, seconds_on_cpu, wants_gpu
 from launcher.planning.plan import Plan, PlannedJob
+from launcher.store.rows import rank_of
 from launcher.units import format_seconds, parse_bytes
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -38,6 +39,8 @@ GROUP = ("vc", "model_name")  # whose jobs are likely to be alike
 LONGEST_S = 1e10  # three centuries; more is a slip, and sums stay exact
 MOST_GPUS = 100_000
 _SHOWN = 40  # characters of a wrong cell
+
+Alike = tuple[str, int]  # group, and how many GPUs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,16 @@ class TraceJob:
     forecast: float | None = None  # seconds that are expected before anything is replayed
     user: str = ""  # who submitted it, '' where the file does not say
     share: float | None = None  # of a GPU that it asks for, below 1; None: whole ones
+
+    @property
+    def alike(self) -> Alike:
+        """By what jobs are alike, as far as a trace tells."""
+        return self.group, self.gpus
+
+    @property
+    def rank(self) -> float:
+        """When it came, as the queue ranks it by its priority."""
+        return rank_of(self.submitted, self.priority)
 
 
 def read_trace(path: Path) -> tuple[TraceJob, ...]:
