@@ -25,7 +25,7 @@ from launcher.results.table import (
 )
 from launcher.screens.format import columns, harmless
 from launcher.screens.terminal import FULL_WIDTH
-from launcher.screens.text_table import GAP, Column, Span, table, width_of
+from launcher.screens.text_table import GAP, Column, table, width_of
 
 Row = Mapping[str, Any]
 NOTHING = "no results yet"
@@ -59,7 +59,7 @@ def _fitted(
         )
         for index, title in enumerate(texts.head)
     ]
-    lines = table(shapes, (([Span(cell) for cell in row], None) for row in texts.rows), width)
+    lines = table(shapes, texts.rows, width)
     return [line.text for line in lines]
 
 

@@ -183,11 +183,11 @@ def draw(
         _cells(gauge, (busy or {}).get(gauge.gpu.uuid, ()), wide=width >= WIDE) for gauge in gauges
     ]
     # columns without a word take no room: so far the bars have none
-    others = table(_COLUMNS, [(row, None) for row in cells], sys.maxsize)
+    others = table(_COLUMNS, cells, sys.maxsize)
     taken = max(width_of(row.text) for row in others)
     bar = min(max(width - taken - GAP, _BAR.start), _BAR.stop - 1)
     rows = [
-        ((*row[:_BAR_AT], _bar(gauge, bar), *row[_BAR_AT + 1 :]), None)
+        (*row[:_BAR_AT], _bar(gauge, bar), *row[_BAR_AT + 1 :])
         for gauge, row in zip(gauges, cells, strict=True)
     ]
     head, *lines = table(_COLUMNS, rows, width)
@@ -258,12 +258,12 @@ def _cells(gauge: Gauge, busy: Sequence[float], *, wide: bool) -> tuple[Cell, ..
     most = f"/{gpu.power_limit_w:.0f}" if wide and gpu.power_limit_w is not None else ""
     return (
         Span(f"{gauge.node} {gpu.label}".lstrip(), Tone.STRONG),
-        Span(shortened(name, 20 if wide else 14)),
-        Span(""),
-        Span(f"{_gib(gpu.used)}/{_gib(gpu.total or None)}"),
-        Span("idle" if gauge.idle else _told(share, "{:.0f} %")),
-        Span(_told(gpu.temperature_c, "{} °C")),
-        Span(_told(gpu.power_w, f"{{:.0f}}{most} W")),
+        shortened(name, 20 if wide else 14),
+        "",
+        f"{gib(gpu.used)}/{gib(gpu.total or None)}",
+        "idle" if gauge.idle else _told(share, "{:.0f} %"),
+        _told(gpu.temperature_c, "{} °C"),
+        _told(gpu.power_w, f"{{:.0f}}{most} W"),
         Span(gauge.health, _TONES[gauge.health]),
         Span(blocks(busy[-CURVE:], 0.0, 1.0), Tone.DIM),
     )
@@ -294,7 +294,8 @@ def _amount(used: int | None) -> str:
     return "an unknown amount" if used is None else format_bytes(used)
 
 
-def _gib(amount: int | None) -> str:
+def gib(amount: int | None) -> str:
+    """Return an amount of memory in GiB, without the unit; a question mark where it is not known."""
     return "?" if amount is None else f"{amount / _GIB:.1f}"
 
 

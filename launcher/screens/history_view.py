@@ -31,7 +31,7 @@ def draw(past: Past, width: int, sections: Sequence[str] = ()) -> list[Line]:
     for section in sections or _usual(past):
         rows, shown = _of(past, section), _TABLES[section]
         most = len(rows) if sections else MOST[section]
-        cells = [([cell(row) for _, cell in shown], None) for row in rows[:most]]
+        cells = [[cell(row) for _, cell in shown] for row in rows[:most]]
         drawn = table([column for column, _ in shown], cells, width)
         if len(rows) > most:
             text = f"{len(rows) - most:,} more: launcher history --by {section}"
@@ -99,21 +99,19 @@ def _cause(group: FailureGroup) -> Span:
 
 
 def _count(number: int, tone: Tone = Tone.PLAIN) -> Span:
-    return Span(f"{number:,}", tone) if number else Span("")
+    return Span(f"{number:,}" if number else "", tone)
 
 
-def _span(seconds: float | None) -> Span:
-    return Span("" if seconds is None else format_seconds(seconds))
-
-
-def _hours_cell(seconds: float) -> Span:
-    return Span(_hours(seconds)) if seconds else Span("")
+def _span(seconds: float | None) -> str:
+    return "" if seconds is None else format_seconds(seconds)
 
 
 def _hours(seconds: float) -> str:
     """Return hours as a person reads them: a small number keeps digits, a tiny one needs none."""
     hours = seconds / HOUR_S
-    if 0 < hours < _LEAST:
+    if not hours:
+        return ""
+    if hours < _LEAST:
         return f"<{_LEAST:g}"
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}" if hours >= 1 else f"{hours:.2g}"
 
@@ -138,23 +136,23 @@ def _name(title: str, least: int = 12) -> Column:
 # section → its columns, and what stands in them of a row
 _TABLES: Mapping[str, Sequence[tuple[Column, Callable[[Any], Cell]]]] = {
     DAY: (
-        (Column(title="DAY"), lambda day: Span(day.day)),
+        (Column(title="DAY"), lambda day: day.day),
         (_right("DONE"), lambda day: _count(day.done)),
         (_right("FAILED"), lambda day: _count(day.failed, Tone.BAD)),
         (_right("CANCELLED", 2), lambda day: _count(day.cancelled, Tone.DIM)),
         (_right("SKIPPED", 3), lambda day: _count(day.skipped, Tone.WARN)),
-        (_right("GPU-HOURS"), lambda day: _hours_cell(day.gpu_seconds)),
-        (_right("CORE-HOURS", 4), lambda day: _hours_cell(day.core_seconds)),
+        (_right("GPU-HOURS"), lambda day: _hours(day.gpu_seconds)),
+        (_right("CORE-HOURS", 4), lambda day: _hours(day.core_seconds)),
         (_right("MEDIAN", 1), lambda day: _span(day.median_seconds)),
     ),
     RUN: (
-        (_name("RUN"), lambda run: Span(harmless(run.run))),
+        (_name("RUN"), lambda run: harmless(run.run)),
         (_right("JOBS", 2), lambda run: _count(run.jobs)),
         (_right("DONE"), lambda run: _count(run.done)),
         (_right("FAILED"), lambda run: _count(run.failed, Tone.BAD)),
         (_right("ATTEMPTS", 3), lambda run: _count(run.attempts)),
-        (_right("GPU-HOURS"), lambda run: _hours_cell(run.gpu_seconds)),
-        (_right("CORE-HOURS", 4), lambda run: _hours_cell(run.core_seconds)),
+        (_right("GPU-HOURS"), lambda run: _hours(run.gpu_seconds)),
+        (_right("CORE-HOURS", 4), lambda run: _hours(run.core_seconds)),
     ),
     CAUSE: (
         (_name("NOT DONE, BECAUSE", 24), _cause),
@@ -166,19 +164,19 @@ _TABLES: Mapping[str, Sequence[tuple[Column, Callable[[Any], Cell]]]] = {
         ),
     ),
     MEMORY: (
-        (_name("MEMORY OF JOBS LIKE", 16), lambda memory: Span(harmless(memory.name))),
+        (_name("MEMORY OF JOBS LIKE", 16), lambda memory: harmless(memory.name)),
         (_right("TIMES", 2), lambda memory: _count(memory.attempts)),
-        (_right("ASKED"), lambda memory: Span(format_bytes(memory.asked))),
-        (_right("TOOK"), lambda memory: Span(format_bytes(memory.peak))),
-        (_right("WASTED GiB·h", 1), lambda memory: Span(f"{memory.wasted_gib_hours:,.1f}")),
+        (_right("ASKED"), lambda memory: format_bytes(memory.asked)),
+        (_right("TOOK"), lambda memory: format_bytes(memory.peak)),
+        (_right("WASTED GiB·h", 1), lambda memory: f"{memory.wasted_gib_hours:,.1f}"),
         (Column(title="NEXT TIME", least=20, rows=3), _next_time),
     ),
     NODE: (
-        (_name("NODE"), lambda node: Span(node.node or "unknown")),
-        (Column(title="OF"), lambda node: Span(node.backend)),
+        (_name("NODE"), lambda node: node.node or "unknown"),
+        (Column(title="OF"), lambda node: node.backend),
         (_right("ATTEMPTS", 2), lambda node: _count(node.attempts)),
         (_right("DONE"), lambda node: _count(node.done)),
-        (_right("GPU-HOURS"), lambda node: _hours_cell(node.gpu_seconds)),
-        (_right("CORE-HOURS", 1), lambda node: _hours_cell(node.core_seconds)),
+        (_right("GPU-HOURS"), lambda node: _hours(node.gpu_seconds)),
+        (_right("CORE-HOURS", 1), lambda node: _hours(node.core_seconds)),
     ),
 }

@@ -16,7 +16,7 @@ from launcher.backends.pilots_file import BackendRow, PilotRow, Pilots
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.screens.format import clock, first_line, iso
 from launcher.screens.gpu_view import Gauge, guest_of
-from launcher.screens.text_table import Column, Line, Span, Tone, line, table
+from launcher.screens.text_table import Cell, Column, Line, Span, Tone, line, table
 from launcher.store.rows import Claim
 from launcher.system.files import Json
 from launcher.system.paths import Home
@@ -104,8 +104,7 @@ def draw_pilots(pilots: Pilots, now: float, width: int) -> list[Line]:
     """
     there = [pilot for pilot in pilots.pilots if pilot.stage not in _ON_THEIR_WAY]
     there.sort(key=lambda pilot: (pilot.backend, pilot.node, pilot.since))
-    rows = [(_cells(pilot, now), None) for pilot in there[:MOST]]
-    lines = table(_COLUMNS, rows, width)
+    lines = table(_COLUMNS, [_cells(pilot, now) for pilot in there[:MOST]], width)
     if len(there) > MOST:
         counts = Counter(pilot.stage for pilot in there[MOST:])
         more = ", ".join(f"{number:,} {stage}" for stage, number in counts.items())
@@ -118,16 +117,16 @@ def draw_pilots(pilots: Pilots, now: float, width: int) -> list[Line]:
     return lines
 
 
-def _cells(pilot: PilotRow, now: float) -> Sequence[Span]:
+def _cells(pilot: PilotRow, now: float) -> tuple[Cell, ...]:
     glyph, tone = _GLYPHS.get(pilot.stage, _PLAIN)
     return (
         Span(f"{glyph} {pilot.backend}", tone),
         Span(pilot.stage, tone),
-        Span(pilot.node),
-        Span(str(pilot.cpus)),
-        Span(str(pilot.gpus) if pilot.gpus else ""),
-        Span(str(pilot.attempts) if pilot.attempts else ""),
-        Span(format_seconds(max(0.0, now - pilot.since)) if pilot.since else ""),
+        pilot.node,
+        str(pilot.cpus),
+        str(pilot.gpus or ""),
+        str(pilot.attempts or ""),
+        format_seconds(max(0.0, now - pilot.since)) if pilot.since else "",
         Span(_why(pilot, now), tone),
     )
 

@@ -3,12 +3,12 @@
 Above the jobs stand the scheduler, the progress of runs, how many jobs are in each state, and the machine.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from launcher.errors import counted
 from launcher.screens.format import GLYPHS, ORDER, clock
-from launcher.screens.gpu_view import draw
+from launcher.screens.gpu_view import draw, gib
 from launcher.screens.host import host_line
 from launcher.screens.job_lines import JobLine
 from launcher.screens.pilots import HERE, draw_pilots
@@ -130,7 +130,6 @@ TONES = {
 _MARK = 2  # characters before a name: its state's glyph and a blank
 _WHY_ROWS = 3  # lines of a reason
 ABOVE = "as above"  # instead of the reason of the line above
-_GIB = 1 << 30
 
 
 def screen_lines(screen: Screen, width: int) -> list[Line]:
@@ -177,11 +176,8 @@ def running(screen: Screen, width: int) -> list[Line]:
     )
     several = len({work.line.run for work in screen.running}) > 1
     here = HERE if any(work.node for work in screen.running) else ""
-    rows = [
-        (_work(work, screen.at, several=several, here=here), work.line.id)
-        for work in screen.running
-    ]
-    return table(columns, rows, width)
+    rows = [_work(work, screen.at, several=several, here=here) for work in screen.running]
+    return table(columns, rows, width, [work.line.id for work in screen.running])
 
 
 def waiting(screen: Screen, width: int) -> list[Line]:
@@ -194,20 +190,18 @@ def waiting(screen: Screen, width: int) -> list[Line]:
         Column(title="WHY", least=28, rows=_WHY_ROWS),
     )
     several = len({job.run for job in screen.waiting}) > 1
-    rows: list[tuple[Sequence[Cell], int | None]] = []
-    before: JobLine | None = None
-    for job in screen.waiting:
-        why = briefly(job, before)
-        before = job
-        cells = (
+    whys = map(briefly, screen.waiting, (None, *screen.waiting))
+    rows = [
+        (
             _name(job),
             Span(str(job.id), Tone.DIM),
             Span(job.run if several else "", Tone.DIM),
-            Span(str(job.priority) if job.priority else ""),
+            str(job.priority or ""),
             Span(why, Tone.DIM if why == ABOVE else Tone.PLAIN),
         )
-        rows.append((cells, job.id))
-    lines = table(columns, rows, width)
+        for job, why in zip(screen.waiting, whys, strict=True)
+    ]
+    lines = table(columns, rows, width, [job.id for job in screen.waiting])
     if screen.more:
         text = f"{counted(screen.more, 'more job')} {'waits' if screen.more == 1 else 'wait'}"
         text += " and are not sorted in" * ("waiting" in screen.orders)
@@ -224,8 +218,8 @@ def recent(screen: Screen, width: int) -> list[Line]:
         Column(title="TOOK", right=True, drop=2),
         Column(title="RESULT", least=24, rows=_WHY_ROWS),
     )
-    rows = [(_happening(ended, screen.at), ended.line.id) for ended in screen.recent]
-    lines = table(columns, rows, width)
+    rows = [_happening(ended, screen.at) for ended in screen.recent]
+    lines = table(columns, rows, width, [ended.line.id for ended in screen.recent])
     listed = len({ended.line.id for ended in screen.recent if ended.line.state in ENDED})
     left = sum(screen.counts.get(state, 0) for state in ENDED) - listed
     if lines and left > 0:
@@ -245,7 +239,7 @@ def matching_jobs(screen: Screen, width: int) -> list[Line]:
     return listing(screen.found, screen.at, width, title=title + screen.order_of("found"))
 
 
-def listing(jobs: Iterable[JobLine], now: float, width: int, *, title: str = "") -> list[Line]:
+def listing(jobs: Sequence[JobLine], now: float, width: int, *, title: str = "") -> list[Line]:
     """Return jobs of any state, each with its state in words.
 
     Args:
@@ -264,19 +258,16 @@ def listing(jobs: Iterable[JobLine], now: float, width: int, *, title: str = "")
     )
     rows = [
         (
-            (
-                Span(f"{GLYPHS[job.state]} {job.state}", TONES[job.state]),
-                Span(str(job.id), Tone.DIM),
-                Span(job.run),
-                Span(_called(job), Tone.STRONG),
-                Span(_when(job, now)),
-                Span(job.note),
-            ),
-            job.id,
+            Span(f"{GLYPHS[job.state]} {job.state}", TONES[job.state]),
+            Span(str(job.id), Tone.DIM),
+            job.run,
+            Span(_called(job), Tone.STRONG),
+            _when(job, now),
+            job.note,
         )
         for job in jobs
     ]
-    return table(columns, rows, width)
+    return table(columns, rows, width, [job.id for job in jobs])
 
 
 def briefly(job: JobLine, before: JobLine | None) -> str:
@@ -299,15 +290,13 @@ def _work(work: Work, now: float, *, several: bool, here: str) -> tuple[Cell, ..
         _name(work.line),
         Span(str(work.line.id), Tone.DIM),
         Span(work.line.run if several else "", Tone.DIM),
-        Span(work.node or here, Tone.PLAIN if work.node else Tone.DIM),
+        work.node or Span(here, Tone.DIM),
         Span(work.devices, Tone.OURS if work.memory else Tone.PLAIN),
         _memory(work.memory),
         Span(work.line.note, _tone_of_note(work)),
-        Span(rate),
-        Span(format_seconds(max(0.0, now - work.started))),
-        Span(
-            "–" if left is None else format_seconds(left), Tone.DIM if left is None else Tone.PLAIN
-        ),
+        rate,
+        format_seconds(max(0.0, now - work.started)),
+        Span("–", Tone.DIM) if left is None else format_seconds(left),
     )
 
 
@@ -319,13 +308,10 @@ def _tone_of_note(work: Work) -> Tone:
 
 def _memory(memory: Memory | None) -> Cell:
     if memory is None:
-        return Span("")
-    numbers = " / ".join(
-        "?" if amount is None else f"{amount / _GIB:.1f}" for amount in (memory.now, memory.peak)
-    )
-    asked = "alone" if memory.asked is None else f"{memory.asked / _GIB:.1f}"
-    spans = (Span(f"{numbers} / {asked}"), Span(" ▲" if memory.beyond else "", Tone.WARN))
-    return Line(spans)
+        return ""
+    asked = "alone" if memory.asked is None else gib(memory.asked)
+    numbers = f"{gib(memory.now)} / {gib(memory.peak)} / {asked}"
+    return Line((Span(numbers), Span(" ▲" if memory.beyond else "", Tone.WARN)))
 
 
 def _names_column(screen: Screen, listed: str) -> Column:
@@ -355,9 +341,9 @@ def _happening(ended: Happening, now: float) -> tuple[Cell, ...]:
         when = datetime.fromtimestamp(ended.at).astimezone().strftime("%d %b")
     return (
         Span(f"{GLYPHS[ended.state]} {ended.state} {when}", TONES[ended.state]),
-        Span(_called(ended.line)),
+        _called(ended.line),
         Span(str(ended.line.id), Tone.DIM),
-        Span("" if ended.seconds is None else format_seconds(ended.seconds)),
+        "" if ended.seconds is None else format_seconds(ended.seconds),
         _result(ended),
     )
 
@@ -368,7 +354,7 @@ def _result(ended: Happening) -> Cell:
     Of an exception its class and the beginning of its message stay, however little room there is.
     """
     if ended.state is not State.FAILED:
-        return Span(ended.reason or ended.result)
+        return ended.reason or ended.result
     open_again = ended.line.state in OPEN
     then = "(queued again)" if open_again else f"→ launcher logs {ended.line.id}"
     if ended.short:

@@ -8,7 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
-from itertools import groupby
+from itertools import groupby, zip_longest
 from typing import NamedTuple
 
 ELLIPSIS = "…"
@@ -173,14 +173,15 @@ class Line(NamedTuple):
         left = width - 1
         for span in self.spans:
             text = beginning(span.text, left)
-            kept.append(Span(text, span.tone))
-            left -= width_of(text)
             if text != span.text:
-                break
-        return Line((*kept, Span(ELLIPSIS, kept[-1].tone if kept else Tone.PLAIN)), self.job)
+                return Line((*kept, Span(text + ELLIPSIS, span.tone)), self.job)
+            kept.append(span)
+            left -= width_of(text)
+        return self
 
 
-Cell = Span | Line  # of a table; a line where it is made of pieces
+Cell = str | Span | Line  # of a table; a line where it is made of pieces
+_Drawn = Span | Line
 
 
 class Column(NamedTuple):
@@ -208,9 +209,7 @@ def joined(parts: Iterable[Span]) -> Line:
 
 
 def table(
-    columns: Sequence[Column],
-    rows: Iterable[tuple[Sequence[Cell], int | None]],
-    width: int,
+    columns: Sequence[Column], rows: Iterable[Sequence[Cell]], width: int, jobs: Sequence[int] = ()
 ) -> list[Line]:
     """Return rows as lines whose columns line up, and before them the titles where there are any.
 
@@ -219,21 +218,20 @@ def table(
 
     Args:
         columns: what the cells are.
-        rows: cells, one for each column, and the number of the job that they are about.
+        rows: cells, one for each column.
         width: columns of the screen.
+        jobs: the number of the job that each row is about; none: they are about none.
     """
-    listed = [(tuple(cells), job) for cells, job in rows]
+    listed = [[Span(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     if not listed:
         return []
     shown = [
         index
         for index, _ in enumerate(columns)
-        if any(cells[index].text.strip() for cells, _ in listed)
+        if any(cells[index].text.strip() for cells in listed)
     ] or [0]
     widths = {
-        index: max(
-            width_of(columns[index].title), *(width_of(cells[index].text) for cells, _ in listed)
-        )
+        index: max(width_of(columns[index].title), *(width_of(row[index].text) for row in listed))
         for index in shown
     }
     fewest = {index: min(columns[index].least or wide, wide) for index, wide in widths.items()}
@@ -242,55 +240,46 @@ def table(
     _shrink(columns, shown, widths, width)
     for index in shown:
         if columns[index].middle:
-            listed = _with_names(listed, index, columns[index], widths[index])
-    titles: list[Cell] = [Span(columns[index].title, Tone.HEAD) for index in shown]
-    lines = [_row(columns, shown, widths, titles, None)] if any(row.text for row in titles) else []
-    begin = _taken(shown, widths) - widths[shown[-1]]
-    room = min(widths[shown[-1]], width - begin)
-    for cells, job in listed:
-        row, rest = _wrapped([cells[index] for index in shown], columns[shown[-1]], room)
-        lines.append(_row(columns, shown, widths, row, job))
-        tone = _tone_of(cells[shown[-1]])
-        lines += [Line((Span(" " * begin), Span(text, tone)), job) for text in rest]
-    return [row.cut(width) for row in lines]
+            _distinguish(listed, index, columns[index], widths[index])
+    layout = [(columns[index], widths[index]) for index in shown]
+    titles = [Span(column.title, Tone.HEAD) for column, _ in layout]
+    lines = [_row(layout, titles, None)] if any(title.text for title in titles) else []
+    last, wide = layout[-1]
+    begin = _taken(shown, widths) - wide
+    for row, job in zip_longest(listed, jobs):
+        cells = [row[index] for index in shown]
+        cells[-1], rest = _wrapped(cells[-1], last, min(wide, width - begin))
+        lines.append(_row(layout, cells, job))
+        lines += [Line((Span(" " * begin), piece), job) for piece in rest]
+    return [line.cut(width) for line in lines]
 
 
-def _with_names(
-    rows: list[tuple[tuple[Cell, ...], int | None]], index: int, column: Column, width: int
-) -> list[tuple[tuple[Cell, ...], int | None]]:
-    """Return the rows with the names of a column in so many columns of the screen."""
-    names = [cells[index].text[column.mark :] for cells, _ in rows]
+def _distinguish(rows: list[list[_Drawn]], index: int, column: Column, width: int) -> None:
+    """Bring the names of a column into so many columns of the screen."""
+    names = [cells[index].text[column.mark :] for cells in rows]
     room = width - column.mark
     if max(map(width_of, names)) <= room:
-        return rows
+        return
     shown = distinguished([*names, *column.others], room)
-    return [
-        (
-            (
-                *cells[:index],
-                Span(cells[index].text[: column.mark] + shown[name], _tone_of(cells[index])),
-                *cells[index + 1 :],
-            ),
-            job,
-        )
-        for (cells, job), name in zip(rows, names, strict=True)
-    ]
+    for cells, name in zip(rows, names, strict=True):
+        mark = cells[index].text[: column.mark]
+        cells[index] = Span(mark + shown[name], _tone_of(cells[index]))
 
 
-def _tone_of(cell: Cell) -> Tone:
+def _tone_of(cell: _Drawn) -> Tone:
     if isinstance(cell, Span):
         return cell.tone
     return cell.spans[0].tone if cell.spans else Tone.PLAIN
 
 
-def _wrapped(cells: list[Cell], last: Column, width: int) -> tuple[list[Cell], list[str]]:
-    """Break the last cell into lines; return the cells of the first, and the other lines.
+def _wrapped(cell: _Drawn, last: Column, width: int) -> tuple[_Drawn, list[Span]]:
+    """Break a cell of the last column into lines.
 
     Of one that is a line of two pieces, the second stays whole: the first loses its end.
     """
-    cell, rows = cells[-1], last.rows
+    rows = last.rows
     if rows == 1 or width < _NARROW or width_of(cell.text) <= width:
-        return cells, []
+        return cell, []
     most = 4 * width * rows  # a program's message may be very long
     if isinstance(cell, Line):
         tail = " ".join(cell.spans[-1].text.split())
@@ -302,7 +291,8 @@ def _wrapped(cells: list[Cell], last: Column, width: int) -> tuple[list[Cell], l
         pieces = _broken(text, width)
         if len(pieces) <= rows:
             break
-    return [*cells[:-1], Span(pieces[0], _tone_of(cell))], pieces[1:rows]
+    first, *rest = (Span(piece, _tone_of(cell)) for piece in pieces[:rows])
+    return first, rest
 
 
 def _without_middle(text: str, width: int, rows: int) -> Iterator[str]:
@@ -364,30 +354,16 @@ def _shrink(
         widths[max(able, key=lambda index: widths[index])] -= 1
 
 
-def _row(
-    columns: Sequence[Column],
-    shown: Sequence[int],
-    widths: dict[int, int],
-    cells: Sequence[Cell],
-    job: int | None,
-) -> Line:
+def _row(layout: Sequence[tuple[Column, int]], cells: Sequence[_Drawn], job: int | None) -> Line:
     spans: list[Span] = []
-    for place, (index, cell) in enumerate(zip(shown, cells, strict=True)):
-        column, last = columns[index], place == len(shown) - 1
-        padding = Span(" " * max(0, widths[index] - width_of(cell.text)))
-        pieces = _pieces(cell, widths[index])
-        if column.right:
-            spans += [padding, *pieces]
+    for (column, width), cell in zip(layout, cells, strict=True):
+        padding = Span(" " * max(0, width - width_of(cell.text)))
+        if isinstance(cell, Line):
+            pieces = cell.cut(width).spans
         else:
-            spans += pieces if last else [*pieces, padding]
-        if not last:
-            spans.append(Span(" " * GAP))
+            pieces = (Span(shortened(cell.text, width), cell.tone),)
+        spans += [padding, *pieces] if column.right else [*pieces, padding]
+        spans.append(Span(" " * GAP))
     while spans and not spans[-1].text.strip():
         spans.pop()
     return Line(tuple(span for span in spans if span.text), job)
-
-
-def _pieces(cell: Cell, width: int) -> list[Span]:
-    if isinstance(cell, Line):
-        return [*cell.cut(width).spans]
-    return [Span(shortened(cell.text, width), cell.tone)]

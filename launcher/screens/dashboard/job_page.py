@@ -232,9 +232,7 @@ class JobPage:
             if self._why and title.startswith(EVENTS):
                 self._window.top = max(0, len(lines) - 2)
             lines.append(line(title, Tone.HEAD))
-            cells = [
-                (tuple(map(Span, (*row, *[""] * (len(rows[0]) - len(row))))), None) for row in rows
-            ]
+            cells = [(*row, *[""] * (len(rows[0]) - len(row))) for row in rows]
             lines += table([_KEY] * (len(rows[0]) - 1) + [_TEXT], cells, width)
             lines.append(line(""))
         self._why = False

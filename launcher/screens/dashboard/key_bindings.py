@@ -116,7 +116,7 @@ def help_page(width: int) -> list[Line]:
     """Return what every key does."""
     lines = [line("launcher top: the keys", Tone.STRONG)]
     for title, keys in (*_HELP, ("signs", _SIGNS)):
-        rows = [((Span(f"  {key}", Tone.STRONG), Span(what)), None) for key, what in keys]
+        rows = [(Span(f"  {key}", Tone.STRONG), what) for key, what in keys]
         lines += [line(""), line(title, Tone.HEAD)]
         lines += table((Column(), Column(least=20, rows=3)), rows, width)
     return lines
