@@ -205,6 +205,11 @@ def meant(name: str, names: Iterable[str]) -> str:
     return "" if close is None else f", did you mean {close!r}?"
 
 
+def question(close: str | None) -> str:
+    """Return the hint that asks whether a name was meant; '' for none."""
+    return f"did you mean '{close}'?" if close else ""
+
+
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """Return the known name that is most like `name`, or None when none is close."""
     by_fold = {candidate.casefold(): candidate for candidate in names}

@@ -51,7 +51,7 @@ class Variant(NamedTuple):
         str
     ]  # names of it that come from the file's matrix: stages have them in common
     settings: Settled
-    labels_settings: Settled | None = None
+    labels_settings: Settled | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TypedDict
 
-from launcher.errors import UsageError, nearest
+from launcher.errors import UsageError, nearest, question
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify, read_run_notify
 from launcher.job_options.value_types import SHARE
 from launcher.kind_interface import Kind, Role
@@ -161,8 +161,7 @@ def _reuse(node: Node | None, scope: Scope) -> Reuse:
     text = node.text if isinstance(node, Scalar) else ""
     if node is None or text in list(Reuse):
         return Reuse(text or Reuse.RESULTS)
-    close = nearest(text, list(Reuse))
-    hint = f"did you mean '{close}'?" if close else ""
+    hint = question(nearest(text, list(Reuse)))
     *first, last = Reuse
     message = f"reuse: expected {', '.join(first)} or {last}"
     scope.problems.blame(node, "reuse", message, hint)
@@ -193,14 +192,14 @@ def _notify(node: Node | None, scope: Scope) -> RunNotify:
 
 def _phases(node: Node | None, scope: Scope) -> tuple[str, ...]:
     phases = []
-    nodes = () if node is None else listed(node)
+    nodes = listed(node)
     for item in nodes:
         word = item.text if isinstance(item, Scalar) else ""
         if word in scope.kinds:
             phases.append(word)
             continue
-        close = nearest(word, scope.kinds) if word else None
-        hint = f"did you mean '{close}'?" if close else f"known: {', '.join(sorted(scope.kinds))}"
+        hint = question(nearest(word, scope.kinds) if word else None)
+        hint = hint or f"known: {', '.join(sorted(scope.kinds))}"
         message = "phases: expected the name of a kind of jobs"
         scope.problems.blame(item, "phases", message, hint)
     if node is not None and not nodes:
@@ -210,7 +209,7 @@ def _phases(node: Node | None, scope: Scope) -> tuple[str, ...]:
 
 def _pass_env(node: Node | None, scope: Scope) -> tuple[str, ...]:
     names = []
-    for item in () if node is None else listed(node):
+    for item in listed(node):
         if isinstance(item, Scalar) and not variable_fault(item.text):
             names.append(item.text)
             continue

@@ -11,7 +11,7 @@ from launcher.errors import Problem, Problems
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.includes import merged
 from launcher.taskfile.scope import resources_today
-from launcher.taskfile.settings import TWO_NAMES, Known, known
+from launcher.taskfile.settings import TWO_NAMES, Known, blame_twice, known
 from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, is_null
 
 LABELS_RATE = "poison_rate"  # a share; today's `poison` counts in percent
@@ -163,7 +163,7 @@ class _Translation:
 
     def _put(self, key: Scalar, node: Node) -> None:
         if key.text in self.pairs:
-            self._blame_twice(key, TWO_NAMES)
+            blame_twice(key, key.text, TWO_NAMES, self.problems)
         else:
             self.pairs[key.text] = (key, node)
 
@@ -180,13 +180,10 @@ class _Translation:
             }
             first, value = given.get(key.text, (None, None))
             if first is not None and not isinstance(value, Fields):
-                self._blame_twice(key, f", here and in line {first.line + 1}")
+                how = f"twice, here and in line {first.line + 1}"
+                blame_twice(key, key.text, how, self.problems)
             else:
                 self.pairs[section] = (name, merged(inner, there))
-
-    def _blame_twice(self, key: Scalar, how: str) -> None:
-        message = f"{key.text!r} is given twice{how}"
-        self.problems.blame(key, "duplicate-key", message, "leave one of them out")
 
     def _truth(self, key: Scalar, node: Node) -> bool | None:
         """Return what a variable of the original says; None, and a problem, if it is no truth."""

@@ -14,7 +14,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from launcher.draft import variant_value
 from launcher.errors import Problems, Severity
@@ -43,17 +42,9 @@ _TIED = "[{seed: 1, poison_seed: 7}, …]"
 _SWEPT_ROLES = frozenset({Role.TRAIN, Role.METHOD, Role.LABELS, Role.FOLDER})
 
 
-class Sweep(NamedTuple):
-    """What is taken one after another: the values of a setting, or of several that are tied."""
-
-    values: tuple[tuple[Said, ...], ...]  # at least one; all of the same settings
-
-    @property
-    def first(self) -> tuple[Said, ...]:
-        """The first values, which tell the settings and where they stand."""
-        return self.values[0]
-
-
+# what is taken one after another: the values of a setting, or of several that are tied; at least one, all of
+# the same settings, so that the first tells which these are and where they stand
+Sweep = tuple[tuple[Said, ...], ...]
 Product = Callable[[Fields], list[Sweep]]  # reads one mapping of a matrix
 
 
@@ -62,7 +53,7 @@ def sweeps_of_file(node: Node | None, scope: Scope) -> list[Sweep]:
     if node is None:
         return []
     sweeps = _read_matrix(node, lambda fields: _of_kinds(fields, scope), scope.problems)
-    every = [swept for sweep in sweeps for swept in sweep.first]
+    every = [swept for sweep in sweeps for swept in sweep[0]]
     general = {(swept.key.text, swept.key.place.file) for swept in every if not swept.kind}
     for swept in every:
         if swept.kind and (swept.key.text, swept.key.place.file) in general:
@@ -195,7 +186,7 @@ def _read_sweep(said: Said, problems: Problems) -> Sweep | None:
         problems.blame(node, "matrix", message, f"write {said.key.text}: [1, 2, 3]")
     bundles = tuple((value,) for value in values)
     sound &= _distinct(bundles, problems)
-    return Sweep(bundles) if values and sound else None
+    return bundles if values and sound else None
 
 
 def _read_tied(node: Items, product: Product, problems: Problems) -> list[Sweep]:
@@ -215,7 +206,7 @@ def _read_tied(node: Items, product: Product, problems: Problems) -> list[Sweep]
                 tuple(sorted(bundle, key=lambda swept: order.index(swept.name))) for bundle in made
             ]
         sound &= bool(made)
-    return [Sweep(tuple(bundles))] if sound and _distinct(bundles, problems) else []
+    return [tuple(bundles)] if sound and _distinct(bundles, problems) else []
 
 
 def _read_item(item: Node, product: Product, problems: Problems) -> list[tuple[Said, ...]]:
@@ -299,32 +290,31 @@ def _without(sweeps: Iterable[Sweep], forced: Given, problems: Problems) -> list
     """Return the sweeps without the settings that the command line sets, each combination once."""
     left = []
     for sweep in sweeps:
-        for swept in sweep.first:
+        for swept in sweep[0]:
             if swept.key.text in forced:
                 message = f"--set takes the place of this sweep of {swept.key.text}"
                 problems.note(swept.key, "matrix", message)
         kept = [
-            tuple(swept for swept in bundle if swept.key.text not in forced)
-            for bundle in sweep.values
+            tuple(swept for swept in bundle if swept.key.text not in forced) for bundle in sweep
         ]
         once = {
             tuple(_comparable(plain_value(swept.node)) for swept in bundle): bundle
             for bundle in kept
         }
         if kept[0]:
-            left.append(Sweep(tuple(once.values())))
+            left.append(tuple(once.values()))
     return left
 
 
 def _combinations(sweeps: Sequence[Sweep], problems: Problems) -> list[tuple[Said, ...]]:
     """Return every combination, the first setting changing slowest; one empty one without sweeps."""
-    count = math.prod(len(sweep.values) for sweep in sweeps)
+    count = math.prod(map(len, sweeps))
     if count > MOST_COMBINATIONS:
         message = f"matrix: {count:,} combinations, and {MOST_COMBINATIONS:,} at most are made"
         hint = "sweep fewer settings at once, or divide the file"
-        problems.blame(sweeps[0].first[0].key, "matrix", message, hint)
+        problems.blame(sweeps[0][0][0].key, "matrix", message, hint)
         return [()]
-    chosen = itertools.product(*(sweep.values for sweep in sweeps))
+    chosen = itertools.product(*sweeps)
     return [tuple(itertools.chain.from_iterable(bundles)) for bundles in chosen]
 
 

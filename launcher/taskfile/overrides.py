@@ -14,7 +14,7 @@ from launcher.kind_interface import Kind, Role
 from launcher.taskfile.includes import merged
 from launcher.taskfile.legacy_names import OLD_WORDS, SWITCHES, Wanted, translate
 from launcher.taskfile.scope import EVERY
-from launcher.taskfile.settings import ALL_WORDS, TWO_NAMES, Known, known, unknown_key
+from launcher.taskfile.settings import ALL_WORDS, TWO_NAMES, Known, blame_twice, known, unknown_key
 from launcher.taskfile.yaml_tree import Fields, Items, Node, Said, Scalar, Source, read_document
 
 OPTION = "--set"  # what errors call this argument; there is no file beside it to look into
@@ -124,8 +124,7 @@ class _Sorting:
         key, path = _resource_named(fields)
         for other, taken in map(_resource_named, self.made.resources):
             if taken == path and other.text != key.text:
-                message = f"{path[-1]!r} is given twice{TWO_NAMES}"
-                self.problems.blame(key, "duplicate-key", message, "leave one of them out")
+                blame_twice(key, path[-1], TWO_NAMES, self.problems)
                 return
         self.made.resources.append(fields)
 

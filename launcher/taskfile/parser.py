@@ -212,7 +212,7 @@ def _blame_unused(sweeps: Sequence[Sweep], entries: Iterable[Entry], scope: Scop
     for entry in entries if sweeps else ():
         used |= {key for variant in _variants(entry) for key in variant.paired}
     forced = {key for name, given in scope.forced.items() if name != EVERY for key in given}
-    for swept in (swept for sweep in sweeps for swept in sweep.first):
+    for swept in (swept for sweep in sweeps for swept in sweep[0]):
         name = swept.key.text
         if name in forced and name not in used:
             message = f"--set takes the place of this sweep of {name}"

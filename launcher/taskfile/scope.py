@@ -18,8 +18,8 @@ from launcher.job_options.value_types import (
     terms_fault,
 )
 from launcher.kind_interface import Kind, Role
-from launcher.taskfile.settings import TWO_NAMES, unknown_key
-from launcher.taskfile.yaml_tree import Fields, Given, Items, Node, Said, Scalar, is_null
+from launcher.taskfile.settings import TWO_NAMES, blame_twice, unknown_key
+from launcher.taskfile.yaml_tree import Fields, Given, Items, Node, Said, Scalar, is_null, not_null
 
 Layer = Mapping[str, Given]  # settings by the name of a kind; "": of every kind that knows them
 EVERY = ""
@@ -102,8 +102,7 @@ def resources_today(asked: Fields, problems: Problems) -> Fields:
         if name != key.text:
             problems.note(key, "old-name", f"{key.text} is called {name} today")
         if name in pairs:
-            message = f"{name!r} is given twice{TWO_NAMES}"
-            problems.blame(key, "duplicate-key", message, "leave one of them out")
+            blame_twice(key, name, TWO_NAMES, problems)
         else:
             pairs[name] = (key.named(name), node)
     return replace(asked, pairs=tuple(pairs.values()))
@@ -178,7 +177,7 @@ def request_for(kind: Kind, node: Node | None, place: Place, scope: Scope) -> Jo
         scope: what holds for the file, and what the command line sets.
     """
     request = scope.request_of(kind)
-    own = None if node is None or is_null(node) else node
+    own = not_null(node)
     if own is not None:
         request = read_request(own, request, scope)
     for fields in scope.forced_resources:

@@ -36,8 +36,8 @@ from launcher.taskfile.language import LONGEST_NAME, MISLABELLED, RESOURCE_HINTS
 from launcher.taskfile.legacy_names import LABELS_RATE, percent_of_rate
 from launcher.taskfile.matrix import MOST_COMBINATIONS, combinations_of_entry, label
 from launcher.taskfile.scope import Scope, request_for
-from launcher.taskfile.settings import Known, Settled, known, settle, unknown_key
-from launcher.taskfile.values import read_data, read_label_changes, read_model
+from launcher.taskfile.settings import Known, Settled, blame_twice, known, settle, unknown_key
+from launcher.taskfile.values import all_read, read_data, read_label_changes, read_model
 from launcher.taskfile.yaml_tree import (
     TRUTHS,
     Fields,
@@ -49,6 +49,7 @@ from launcher.taskfile.yaml_tree import (
     Source,
     is_null,
     listed,
+    not_null,
     plain_value,
 )
 
@@ -176,8 +177,7 @@ class _RawEntry(NamedTuple):
 
     def word(self, name: str) -> Node | None:
         """Return what stands behind a word; None where that is nothing."""
-        node = self.words.get(name)
-        return None if is_null(node) else node
+        return not_null(self.words.get(name))
 
     def needed(self, name: str) -> Node | None:
         """Return what stands behind a word that an entry must have; blame its absence."""
@@ -212,8 +212,7 @@ def _entry(kind: Kind, node: Node, scope: Scope) -> Entry | None:
             tests = _scoring(raw, "data", () if model is None else (model,))
             return None if model is None else tests
         case Role.BENCHMARK:
-            named = raw.word("model")
-            return _scoring(raw, "test", () if named is None else listed(named))
+            return _scoring(raw, "test", listed(raw.word("model")))
         case Role.FOLDER:
             return _folder(raw)
         case Role.DATA | Role.PLAIN:
@@ -255,15 +254,13 @@ def _raw_entry(kind: Kind, node: Fields, scope: Scope) -> _RawEntry:
     own = of.among(inside, problems, _refusing(of, scope, is_inside=True))
     for name, said in of.among(beside, problems, _refusing(of, scope, is_inside=False)).items():
         if name in own:
-            message = f"{name!r} is given under settings, too"
-            problems.blame(said.key, "duplicate-key", message, "leave one of them out")
+            blame_twice(said.key, name, "under settings, too", problems)
         else:
             own[name] = said
-    asked = _asked(node, words.get("resources"), options, problems)
+    asked = _asked(node, not_null(words.get("resources")), options, problems)
     follows = Follows(*(_followed(words.get(word), word, problems) for word in Follows._fields))
     common = _common(kind, node.place, scope, asked, follows)
-    matrix = words.get("matrix")
-    combinations = combinations_of_entry(None if is_null(matrix) else matrix, of, own, scope)
+    combinations = combinations_of_entry(not_null(words.get("matrix")), of, own, scope)
     return _RawEntry(scope, common, words, own, combinations)
 
 
@@ -300,15 +297,14 @@ def _asked(
     """Return what an entry asks for: its `resources`, and the options beside them."""
     if not options:
         return resources
-    if is_null(resources) or resources is None:
+    if resources is None:
         return replace(entry, pairs=tuple(options))
     if not isinstance(resources, Fields):
         return resources
     below = {key.text for key, _ in resources.pairs}
     for key, _ in options:
         if key.text in below:
-            message = f"{key.text!r} is given under resources, too"
-            problems.blame(key, "duplicate-key", message, "leave one of them out")
+            blame_twice(key, key.text, "under resources, too", problems)
     more = tuple(pair for pair in options if pair[0].text not in below)
     return replace(resources, pairs=(*resources.pairs, *more))
 
@@ -316,7 +312,7 @@ def _asked(
 def _followed(node: Node | None, word: str, problems: Problems) -> tuple[At[str], ...]:
     """Return the names of jobs in `after` or `after_any`; what they mean is for the plan to find out."""
     named: list[At[str]] = []
-    for item in () if node is None or is_null(node) else listed(node):
+    for item in listed(not_null(node)):
         if isinstance(item, Scalar) and not is_null(item) and item.text.strip():
             named.append(At(item.text, item))
         else:
@@ -338,7 +334,7 @@ def _train(raw: _RawEntry) -> TrainEntry | None:
     labels = scope.forced_labels or raw.words.get("poison", scope.labels)
     label_changes = read_label_changes(labels, scope) if labels is not None else ()
     labeller = None
-    if labels is not None and any(labels.value is not None for labels in label_changes or ()):
+    if any(change.value is not None for change in label_changes or ()):
         labeller = companion(scope.kinds, kind, Role.LABELS)
         if labeller is None:
             message = f"no kind, or more than one, could poison the labels of {kind.name}"
@@ -367,7 +363,7 @@ def _method(raw: _RawEntry) -> MethodEntry | None:
     every = isinstance(model, Scalar) and model.text == MISLABELLED
     base = None if every else raw.model(raw.needed("model"))
     method = raw.needed("method")
-    nodes = () if method is None else listed(method)
+    nodes = listed(method)
     if method is not None and not nodes:
         problems.blame(method, "wrong-type", "expected at least one unlearning method")
     methods = []
@@ -386,13 +382,13 @@ def _method(raw: _RawEntry) -> MethodEntry | None:
 def _scoring(raw: _RawEntry, word: str, named: Sequence[Node]) -> ScoringEntry | None:
     """Return tests or benchmarks of the models that are named, on the data behind a word."""
     kind, scope = raw.kind, raw.scope
-    models = [raw.model(node) for node in named]
+    models = all_read(raw.model(node) for node in named)
     node = raw.needed(word)
     if node is not None and not listed(node):
         scope.problems.blame(node, "wrong-type", "expected at least one data ID")
-    data = () if node is None else _data_ids(node, (kind,), scope)
+    data = _data_ids(node, (kind,), scope)
     settings = _conditions(kind, raw.given, raw.place, scope)
-    if not settings or None in models:
+    if not settings or models is None:
         return None
     first = settings[0]
     others = {
@@ -402,7 +398,7 @@ def _scoring(raw: _RawEntry, word: str, named: Sequence[Node]) -> ScoringEntry |
     }
     return ScoringEntry(
         **raw.common,
-        models=tuple(model for model in models if model is not None),
+        models=models,
         data=data,
         settings=settings,
         others={name: model for name, model in others.items() if model is not None},
@@ -411,11 +407,10 @@ def _scoring(raw: _RawEntry, word: str, named: Sequence[Node]) -> ScoringEntry |
 
 def _folder(raw: _RawEntry) -> FolderEntry | None:
     sound, name = _given_name(raw)
-    variants = [_folder_variant(raw, variant) for variant in _variants(raw, {})]
-    if not sound or not variants or None in variants:
+    variants = all_read(_folder_variant(raw, variant) for variant in _variants(raw, {}))
+    if not sound or not variants:
         return None
-    made = tuple(variant for variant in variants if variant is not None)
-    return FolderEntry(**raw.common, name=name or raw.kind.name, variants=made)
+    return FolderEntry(**raw.common, name=name or raw.kind.name, variants=variants)
 
 
 def _plain(raw: _RawEntry) -> PlainEntry | None:
@@ -463,7 +458,7 @@ def check_variables(given: Given, problems: Problems) -> bool:
     return sound
 
 
-def _data_ids(node: Node, readers: Iterable[Kind], scope: Scope) -> tuple[At[DataId], ...]:
+def _data_ids(node: Node | None, readers: Iterable[Kind], scope: Scope) -> tuple[At[DataId], ...]:
     """Return one data ID or those of a list, without those that cannot be read."""
     read = [read_data(each, readers, scope) for each in listed(node)]
     return tuple(data for data in read if data is not None)
@@ -546,8 +541,8 @@ def _conditions(kind: Kind, given: Given, place: Place, scope: Scope) -> tuple[S
         first = next(iter(swept.values())).node
         scope.problems.blame(first, "conditions", message, "write at least one value")
         return ()
-    settled = [
+    settled = all_read(
         settle(kind, {**given, **dict(zip(swept, chosen, strict=True))}, place, scope.problems)
         for chosen in itertools.product(*values)
-    ]
-    return () if None in settled else tuple(each for each in settled if each is not None)
+    )
+    return settled or ()

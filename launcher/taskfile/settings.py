@@ -16,6 +16,7 @@ from launcher.errors import (
     counted,
     known_words,
     nearest,
+    question,
 )
 from launcher.kind_interface import Kind
 from launcher.system.files import Json
@@ -80,7 +81,7 @@ class Known(NamedTuple):
         pairs: Iterable[tuple[Scalar, Node]],
         problems: Problems,
         refuse: Callable[[Scalar], Problem],
-        twice: str = "",
+        twice: str = "twice",
     ) -> dict[str, Said]:
         """Return what is said of settings, by their names of today.
 
@@ -88,14 +89,13 @@ class Known(NamedTuple):
             pairs: keys and their values.
             problems: where complaints are added.
             refuse: returns what is wrong with a key that is none of the settings.
-            twice: what more to say of one that is there by two of its names.
+            twice: how one is given that is there by two of its names.
         """
         said: dict[str, Said] = {}
         for key, node in pairs:
             now = self.today(key, problems)
             if now.text in said:
-                message = f"{now.text!r} is given twice{twice}"
-                problems.blame(key, "duplicate-key", message, "leave one of them out")
+                blame_twice(key, now.text, twice, problems)
             elif now.text in self.names:
                 said[now.text] = Said(now, node)
             else:
@@ -111,7 +111,13 @@ class Known(NamedTuple):
         )
 
 
-TWO_NAMES = ", by its name of today and by an old one"
+TWO_NAMES = "twice, by its name of today and by an old one"
+
+
+def blame_twice(key: Scalar, name: str, how: str, problems: Problems) -> None:
+    """Blame the key of what is given elsewhere, too."""
+    message = f"{name!r} is given {how}"
+    problems.blame(key, "duplicate-key", message, "leave one of them out")
 
 
 def known(kinds: Iterable[Kind], where: str = "") -> Known:
@@ -168,7 +174,7 @@ def _complaint(name: str, errors: Sequence[Any], node: Node) -> Problem:
             code="setting",
             message=f"{name}: unknown {unknown.what} {unknown.name!r}",
             place=node.place,
-            hint=f"did you mean '{unknown.suggestion}'?" if unknown.suggestion else "",
+            hint=question(unknown.suggestion),
             notes=(unknown.listing,),
         )
     wanted = list(dict.fromkeys(_expected(error) for error in errors if error["type"] in _EXPECTED))
@@ -179,8 +185,7 @@ def _complaint(name: str, errors: Sequence[Any], node: Node) -> Problem:
     close = None
     if isinstance(node, Scalar) and errors[0]["type"] in ("literal_error", "enum"):
         close = nearest(node.text, _quoted(errors[0]["ctx"]["expected"]))
-    hint = f"did you mean '{close}'?" if close else ""
-    return Problem(code="setting", message=message, place=node.place, hint=hint)
+    return Problem(code="setting", message=message, place=node.place, hint=question(close))
 
 
 def unknown_name(error: Mapping[str, Any]) -> UnknownName | None:
@@ -286,8 +291,13 @@ def settle(kind: Kind, given: Given, where: Place, problems: Problems) -> Settle
         if name in given and given[name].key.place.line >= where.line:
             message = f"{name} has no effect here: {reason}"
             problems.note(given[name].key, "no-effect", message, "leave it out")
-    decisive = kind.settings.decisive(dumped)
-    return Settled(values=dumped, given=given, text=json.dumps(decisive, sort_keys=True))
+    return completed(kind, dumped, given)
+
+
+def completed(kind: Kind, values: Mapping[str, Json], given: Given) -> Settled:
+    """Return settings of which every value is known, and was checked."""
+    decisive = kind.settings.decisive(values)
+    return Settled(values, given, json.dumps(decisive, sort_keys=True))
 
 
 def unknown_key(
@@ -318,8 +328,7 @@ def unknown_key(
     close = nearest(key.text, [name for name in (*names, *nearby, *old) if name != key.text])
     close = old.get(close or "", close)
     before, colon, _ = key.text.partition(":")
-    if not hint and close:
-        hint = f"did you mean '{close}'?"
+    hint = hint or question(close)
     if "=" in key.text:
         hint = "quote an ID that holds a comma"
     elif colon and before in names:

@@ -6,10 +6,11 @@ Each reader returns what it read together with its place, or tells the problem a
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 
-from launcher.errors import IdError, Problem, Problems, UnknownName, UsageError, nearest
+from launcher.errors import IdError, Problem, Problems, UnknownName, UsageError, nearest, question
 from launcher.ids import (
     DataId,
     ModelId,
@@ -27,7 +28,15 @@ from launcher.taskfile.scope import Scope
 from launcher.taskfile.settings import accepted, all_settings
 from launcher.taskfile.yaml_tree import Fields, Items, Node, Scalar, is_null, listed
 
+T = TypeVar("T")
 _CUT = re.compile(r"\s+(?P<rest>#[A-Za-z0-9]\S*:\S+)")
+
+
+def all_read(each: Iterable[T | None]) -> tuple[T, ...] | None:
+    """Return what was read; None where one of it could not be. All is read first, for its errors."""
+    every = tuple(each)
+    whole = tuple(read for read in every if read is not None)
+    return whole if len(whole) == len(every) else None
 
 
 def read_model(node: Node, kind: Kind, scope: Scope) -> At[ModelId] | None:
@@ -119,7 +128,7 @@ def unknown_word(error: UnknownName, node: Scalar, naming: Path | None = None) -
         node: where the word stands.
         naming: a task file that knows it, and could be included.
     """
-    hint = f"did you mean '{error.suggestion}'?" if error.suggestion else ""
+    hint = question(error.suggestion)
     if naming is not None:
         hint = f"add to the task file: include: {naming}"
     span = find_word(node.text, error.name, modifier="modifier" in error.what)
@@ -137,9 +146,7 @@ def read_label_changes(node: Node, scope: Scope) -> tuple[At[Poison | None], ...
     nodes = listed(node)
     if not nodes:
         scope.problems.blame(node, "wrong-type", "expected at least one percentage such as 20")
-    label_changes = [_poison(node, scope) for node in nodes]
-    read = tuple(poison for poison in label_changes if poison is not None)
-    return read if nodes and len(read) == len(nodes) else None
+    return all_read(_poison(node, scope) for node in nodes) or None
 
 
 def _poison(node: Node, scope: Scope) -> At[Poison | None] | None:

@@ -116,7 +116,7 @@ class Fields:
     def said(self, word: str) -> "Node | None":
         """Return what stands behind a key; None where that is nothing."""
         pair = self.pair(word)
-        return None if pair is None or is_null(pair[1]) else pair[1]
+        return pair and not_null(pair[1])
 
 
 Node = Scalar | Items | Fields
@@ -139,14 +139,21 @@ class Said(NamedTuple):
 Given = Mapping[str, Said]  # by the name of the setting
 
 
-def listed(node: Node) -> tuple[Node, ...]:
-    """Return the nodes of a list; a single value stands for a list of one."""
+def listed(node: Node | None) -> tuple[Node, ...]:
+    """Return the nodes of a list; a single value stands for a list of one, None for an empty one."""
+    if node is None:
+        return ()
     return node.nodes if isinstance(node, Items) else (node,)
 
 
 def is_null(node: Node | None) -> bool:
     """Tell whether nothing is written there."""
     return node is None or (isinstance(node, Scalar) and node.value is None)
+
+
+def not_null(node: Node | None) -> Node | None:
+    """Return a node; None where nothing is written there."""
+    return None if is_null(node) else node
 
 
 def plain_value(node: Node) -> Any:  # the border to pydantic: any YAML value
