@@ -27,7 +27,13 @@ from launcher.planning.first_wave import (
 from launcher.planning.missing_packages import missing_packages
 from launcher.planning.plan import Plan
 from launcher.planning.preview import Answer, kinds_to_run, refusals
-from launcher.planning.queue_comparison import Action, ComparedJob, Comparison, compare_with_queue
+from launcher.planning.queue_comparison import (
+    Action,
+    ComparedJob,
+    Comparison,
+    compare_with_queue,
+    open_jobs,
+)
 from launcher.planning.shared_work import with_shared_jobs
 from launcher.scheduler.policy.model import Machine
 from launcher.store.client import cores_for
@@ -68,7 +74,7 @@ def check_plans(
     kinds = (kind for each in comparisons for kind in kinds_to_run(each.plan, each.jobs))
     if uninstalled := missing_packages(kinds):
         raise MachineError(f"{'; '.join(uninstalled)}; nothing is queued")
-    jobs = [job for each in comparisons for job in each.jobs if job.action is not Action.CACHED]
+    jobs = [job for each in comparisons for job in open_jobs(each.jobs)]
     state = _state(home, store, jobs, root)
     refused = [
         f"{counted(number, 'job')} can never start here: {harmless(why)}"

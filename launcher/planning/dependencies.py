@@ -127,7 +127,7 @@ class Dependencies:
 
     def _enter(self, prepared: PreparedStep) -> None:
         """Enter what a job writes; blame it where another one writes the same."""
-        step, paths = prepared.step, [_normal(str(path)) for path in prepared.outputs]
+        step, paths = prepared.step, [_normal(path) for path in prepared.outputs]
         if step.kind.role is Role.FOLDER and paths:
             within, _, name = paths[0].rpartition("/")
             self._folders.setdefault(within, {})[name] = None
@@ -187,7 +187,7 @@ class Dependencies:
         for at, (step, *_, inputs, _, _) in enumerate(steps):
             named = before.get(step.name, NOTHING)
             makers = {places[name] for name in (*named.done, *named.ended) if name in places}
-            for path in (_normal(str(file.path)) for file in inputs):
+            for path in (_normal(file.path) for file in inputs):
                 makers |= {
                     places[self._makers[above]]
                     for above in _with_parents(path)
@@ -266,7 +266,7 @@ class Dependencies:
 
     def _makers_of(self, file: Input) -> list[str]:
         """Return the jobs until now that make a path, or a folder in which it lies."""
-        path = _normal(str(file.path))
+        path = _normal(file.path)
         above = _with_parents(path)
         makers = [name for name in self._fillers.get(path, ()) if name in self._order]
         if not self._makers.keys().isdisjoint(above):
@@ -300,7 +300,7 @@ class Dependencies:
 
     def _lack(self, step: Step, file: Input, program: str) -> None:
         """Enter a path that is not there; a program before the job, if there is one, may make it."""
-        path = _normal(str(file.path))
+        path = _normal(file.path)
         lacks = self._expected if program else self._lacks
         if path not in lacks:
             remedy = "" if program else file.remedy
@@ -312,7 +312,7 @@ class Dependencies:
         """Enter what a step needs of a job that `phases` leaves out, and that is not there yet."""
         absent = next((path for path in outputs if not self._disk.exists(path)), None)
         if absent is not None:
-            path, what = _normal(str(absent)), f"what {left_out} makes (phases leaves it out)"
+            path, what = _normal(absent), f"what {left_out} makes (phases leaves it out)"
             self._lacks.setdefault(path, _Lack(path, what, step.place)).jobs.append(step.name)
 
     def missing_inputs(self) -> Problems:
@@ -388,8 +388,9 @@ def _circle(needs: Sequence[Iterable[int]], placed: Sequence[bool]) -> list[int]
     return path[path.index(at) :]
 
 
-def _normal(path: str) -> str:
-    return os.path.normpath(path) if ".." in path else path  # a Path has tidied up all the rest
+def _normal(path: Path) -> str:
+    text = str(path)
+    return os.path.normpath(text) if ".." in text else text  # a Path has tidied up all the rest
 
 
 def _first(names: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from launcher.draft import MADE, tested
-from launcher.errors import Problem, Problems, nearest
+from launcher.errors import Problem, Problems, nearest, question
 from launcher.ids import ModelId, model_folder_name
 from launcher.kind_interface import Role
 from launcher.planning.model_graph import (
@@ -394,7 +394,7 @@ class _Folders:
         if made and not meant:
             names = [_written(name, choice.name) for choice in made]
             message = f"{setting}: no folder of {name} has {selection}"
-            hint = _meaning(nearest(at.value, names))
+            hint = question(nearest(at.value, names))
             self.problems.blame(at.node, "unknown-folder", message, hint, *made_here(names))
         return meant
 
@@ -405,7 +405,7 @@ class _Folders:
             return path
         of_kind = (own for own, same in self.entries.items() if same[0].kind.name == name)
         close = nearest(name, self.entries) or next(of_kind, None)
-        hint = _meaning(close and "@".join(filter(None, (close, selection))))
+        hint = question(close and "@".join(filter(None, (close, selection))))
         if _pairs(selection):  # no path is written like this
             if not self.task.errors:  # else the broken entry may be the one that is meant
                 message = f"{setting}: no entry here makes a folder {name!r}"
@@ -417,10 +417,6 @@ class _Folders:
             message = f"{setting}: {at.value!r} is read as a path; no entry has that name"
             self.problems.note(at.node, "unknown-folder", message, hint, *made_here(self.entries))
         return path
-
-
-def _meaning(close: str | None) -> str:
-    return f"did you mean '{close}'?" if close else ""
 
 
 def _model_choice(model: ModelId) -> _Choice:

@@ -22,7 +22,7 @@ from launcher.gpu.reservations import ReservationBoard
 from launcher.job import CPU, is_exact, numbers_of
 from launcher.planning.estimates import no_usage
 from launcher.planning.plan import PlannedJob
-from launcher.planning.queue_comparison import Action, ComparedJob
+from launcher.planning.queue_comparison import Action, ComparedJob, open_jobs
 from launcher.scheduler.gpus.gpu_ledger import Ledger
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.disciplines import arranged
@@ -152,8 +152,8 @@ def hopeless_jobs(
     """Return why jobs of the plan can never start on this machine, and how many those are."""
     counts: Counter[str] = Counter()
     reasons: dict[Lane, str] = {}
-    for compared in compared_jobs:
-        if compared.action is Action.CACHED or not runs_only_here(compared.job.terms):
+    for compared in open_jobs(compared_jobs):
+        if not runs_only_here(compared.job.terms):
             continue
         ready = _ready(compared.job, machine_state, 0, 0.0)
         if (lane := ready.lane) not in reasons:
@@ -165,7 +165,7 @@ def hopeless_jobs(
 
 def hopeless_elsewhere(compared_jobs: Iterable[ComparedJob], backends: Backends) -> dict[str, int]:
     """Return why jobs of the plan can never start on the pilots that they ask for, and how many those are."""
-    jobs = (compared.job for compared in compared_jobs if compared.action is not Action.CACHED)
+    jobs = (compared.job for compared in open_jobs(compared_jobs))
     counts = Counter(impossible_there(job.resources, job.terms, backends) for job in jobs)
     return {why: number for why, number in counts.items() if why}
 
@@ -195,17 +195,24 @@ def _lane(job: PlannedJob, machine_state: MachineState) -> Lane:
     )
 
 
+def ready_jobs(compared_jobs: Sequence[ComparedJob]) -> Iterator[PlannedJob]:
+    """Give the jobs that have to run and wait for no other."""
+    ended = {compared.job.name for compared in compared_jobs if compared.action is Action.CACHED}
+    for compared in compared_jobs:
+        needs = (*compared.job.needs, *compared.after_any)
+        if compared.action is Action.RUN and ended.issuperset(needs):
+            yield compared.job
+
+
 def _heads(
     compared_jobs: Sequence[ComparedJob], machine_state: MachineState
 ) -> Iterator[PlannedJob]:
     """Give the jobs of the plan at which the scheduler would look: of those that ask for the same, the first."""
-    ended = {compared.job.name for compared in compared_jobs if compared.action is Action.CACHED}
     lanes: Counter[Lane] = Counter()
-    for compared in sorted(compared_jobs, key=lambda compared: -compared.job.priority):
-        job, terms = compared.job, compared.job.terms
+    for job in sorted(ready_jobs(compared_jobs), key=lambda job: -job.priority):
+        terms = job.terms
         due = terms.not_before is None or terms.not_before <= machine_state.now
-        open_here = due and compared.action is Action.RUN and runs_here(terms)
-        if open_here and ended.issuperset((*job.needs, *compared.after_any)):
+        if due and runs_here(terms):
             lanes[lane := _lane(job, machine_state)] += 1
             if lanes[lane] <= machine_state.machine.cpus:
                 yield job

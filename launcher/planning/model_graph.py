@@ -13,10 +13,10 @@ from functools import partial
 from itertools import groupby
 from typing import NamedTuple
 
-from launcher.errors import MOST_PROBLEMS, Place, Problems, UnknownName, nearest
+from launcher.errors import MOST_PROBLEMS, Place, Problems, UnknownName, nearest, question
 from launcher.ids import DataId, ModelId, Poison, Stage, canonical, normalise
 from launcher.kind_interface import Kind, Role
-from launcher.planning.steps import differences
+from launcher.planning.steps import differences, without_variants
 from launcher.taskfile.entries import (
     At,
     FolderEntry,
@@ -61,13 +61,6 @@ class PlannedModel(NamedTuple):
     request: ModelRequest
     model: ModelId
     base: ModelId | None
-
-
-def _without_variants(model: ModelId) -> ModelId:
-    """Return the model as it would be called if nothing was swept."""
-    if not any(stage.variant for stage in model.stages):
-        return model
-    return ModelId(tuple(replace(stage, variant=()) for stage in model.stages))
 
 
 def made_here(names: Iterable[str]) -> tuple[str, ...]:
@@ -143,7 +136,7 @@ def _clean_name(stage: Stage, poison: Poison | None) -> str:
 def _trainings(entry: TrainEntry, base: At[ModelId] | None) -> Iterator[ModelRequest]:
     """Give a request for each poison and variant of a training."""
     clean: At[Poison | None] = At(None, entry.data.node)
-    start = () if base is None else _without_variants(base.value).stages
+    start = () if base is None else without_variants(base.value).stages
     for poison in entry.label_changes or (clean,):
         plain = ModelId((*start, Stage(entry.data.value, poison.value)))
         for variant in entry.variants:
@@ -165,7 +158,7 @@ def _unlearnings(
     reader = companion(kinds, entry.kind, Role.TRAIN) or entry.kind
     for base in bases:
         for method, variants in entry.methods:
-            plain = _without_variants(base.value).unlearned(method.value)
+            plain = without_variants(base.value).unlearned(method.value)
             for variant in variants:
                 yield ModelRequest(
                     entry=entry,
@@ -263,7 +256,7 @@ class PlannedModels:
         """
         named = self._poison.added_to(named)
         value = named.value
-        plain = _without_variants(value)
+        plain = without_variants(value)
         requests = [] if plain == value else self._by_plain.get(str(plain), [])
         fitting = [
             made
@@ -290,7 +283,7 @@ class PlannedModels:
         fitting = [made for made in placed if _fits(named.value, made.name)]
         exact = [made for made in fitting if made.name == named.value]
         models = tuple(dict.fromkeys(made.model for made in exact or fitting))
-        plain = {str(_without_variants(model)) for model in models}
+        plain = {str(without_variants(model)) for model in models}
         if len(plain) > 1:  # in other words than any of them, which are made in different ways
             message = f"{named.value} names images on which several models are trained here"
             hint = "write one of them as it is written in its entry"
@@ -309,7 +302,7 @@ class PlannedModels:
 
     def _candidates(self, model: ModelId, combination: int) -> list[ModelRequest]:
         """Return the requests of which one or more may make `model`."""
-        plain = _without_variants(model)
+        plain = without_variants(model)
         text = str(plain)
         # those of other combinations may come later, in their turn
         exact: Name | int = combination if plain == model else tuple(sorted(model.last.variant))
@@ -437,7 +430,7 @@ class PlannedModels:
         # a file with hundreds of these is not helped by hundreds of slow suggestions
         close = nearest(text, names) if len(self._problems) < MOST_PROBLEMS else None
         message = f"model {text!r} is neither made here nor in the folder of the run"
-        hint = f"did you mean '{close}'?" if close else ""
+        hint = question(close)
         self._problems.blame(named.node, "unknown-model", message, hint, *made_here(names))
 
 

@@ -115,8 +115,8 @@ class PlannedJob(NamedTuple):
     preload: tuple[str, ...]
     identity: Identity  # everything that determines the result
     signature: str  # of what it costs, see `launcher.kinds.signature_of`
-    condition: str = ""  # under which a model is tested: "corrupt=jpeg50"
-    after_any: tuple[str, ...] = ()  # names of earlier jobs that must have ended, done or not
+    condition: str  # under which a model is tested: "corrupt=jpeg50"
+    after_any: tuple[str, ...]  # names of earlier jobs that must have ended, done or not
 
     @property
     def entry(self) -> str:
@@ -166,10 +166,6 @@ class PlannedShare(NamedTuple):
     savings: Savings
 
 
-def _no_shares(_: Collection[str]) -> tuple[PlannedShare, ...]:
-    return ()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """All jobs of a task file; each one's needs come before it."""
@@ -188,7 +184,7 @@ class Plan:
     kinds: Mapping[str, Kind]  # by name, with the words of the user
     warnings: tuple[Problem, ...]
     # gives, for the names of jobs that are not done, the jobs that do once what these repeat
-    shares: Callable[[Collection[str]], tuple[PlannedShare, ...]] = _no_shares
+    shares: Callable[[Collection[str]], tuple[PlannedShare, ...]]
 
     @property
     def missing(self) -> tuple[Problem, ...]:

@@ -9,7 +9,6 @@ A sweep of the learning rate trains many models on the same flipped labels: one 
 that of the first of them, and writes the record of each. The word `phases` of a task file leaves kinds of jobs out.
 """
 
-import json
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -28,7 +27,7 @@ from launcher.planning.plan import Code, Identity, Plan, PlannedJob, PlannedShar
 from launcher.planning.shared_work import request_of, shares
 from launcher.planning.steps import MAKING, NOTHING, SCORING, Before, Step, steps_before
 from launcher.taskfile.entries import TaskFile
-from launcher.taskfile.settings import Settled
+from launcher.taskfile.settings import Settled, completed
 
 _PREPARING = frozenset({Role.DATA, Role.LABELS})
 _LEARNING = MAKING | SCORING | {Role.FOLDER, Role.SHARED}
@@ -328,12 +327,11 @@ class _Jobs:
     ) -> PlannedJob:
         """Return the job that does some work for others; `first` is one of these."""
         values = kind.settings.model_validate(dict(shared.settings)).model_dump(mode="json")
-        text = json.dumps(kind.settings.decisive(values), sort_keys=True)
         step = Step(
             kind=kind,
             name=name,
             place=first.place,
-            settings=Settled(values=values, given={}, text=text),
+            settings=completed(kind, values, {}),
             request=self._drafter.task.shared_requests.get(kind.name) or request_of(first.request),
             base=shared.base,
             data=shared.data,

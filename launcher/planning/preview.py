@@ -5,7 +5,6 @@ For other programs a plan is written as JSON, or as command lines for a shell.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import ceil
 from statistics import median
@@ -18,9 +17,9 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import program_words
 from launcher.planning.estimates import History, JobEstimate, forecast
-from launcher.planning.first_wave import FirstWave, MachineState, first_wave
+from launcher.planning.first_wave import FirstWave, MachineState, first_wave, ready_jobs
 from launcher.planning.plan import Plan, PlannedJob, Savings
-from launcher.planning.queue_comparison import Action, ComparedJob
+from launcher.planning.queue_comparison import Action, ComparedJob, open_jobs
 from launcher.system.files import Json
 from launcher.system.git import WorkTree
 from launcher.system.text import shell_line
@@ -35,18 +34,17 @@ class Answer(NamedTuple):
     trouble: str = ""  # why it says nothing
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackendPreview:
+class BackendPreview(NamedTuple):
     """What a plan asks of one backend, or of this machine."""
 
     name: str
-    settings: BackendSettings | None = None  # None: this machine, without pilots
-    kinds: Mapping[str, int] = field(default_factory=dict)  # kind → jobs that go there first
-    otherwise: tuple[str, ...] = ()  # where these jobs may run, too
-    only_there: int = 0  # of these jobs; they may run nowhere else
-    first: int = 0  # pilots that are submitted for jobs that wait for nothing
-    most: int = 0  # pilots that all these jobs keep busy, were they ready together
-    answer: Answer = field(default_factory=Answer)
+    settings: BackendSettings | None  # None: this machine, without pilots
+    kinds: Mapping[str, int]  # kind → jobs that go there first
+    otherwise: tuple[str, ...]  # where these jobs may run, too
+    only_there: int  # of these jobs; they may run nowhere else
+    first: int  # pilots that are submitted for jobs that wait for nothing
+    most: int  # pilots that all these jobs keep busy, were they ready together
+    answer: Answer
 
     @property
     def jobs(self) -> int:
@@ -92,8 +90,8 @@ def preview_backends(
         backends: the configured ones.
         ask: asks engines what they say of a pilot, each by its settings.
     """
-    jobs = [compared.job for compared in compared_jobs if compared.action is not Action.CACHED]
-    ready = {job.name for job in _ready(compared_jobs)}
+    jobs = [compared.job for compared in open_jobs(compared_jobs)]
+    ready = {job.name for job in ready_jobs(compared_jobs)}
     by_place: dict[str, list[PlannedJob]] = {}
     for job in jobs:
         if place := _first_place(job, backends):
@@ -147,17 +145,6 @@ def _pilots(jobs: Iterable[PlannedJob], settings: BackendSettings) -> int:
     """Return how many pilots jobs keep busy that are ready together."""
     needed = sum(1 / slots(job.resources, settings) for job in jobs)
     return min(settings.pilots, ceil(needed - 1e-9))
-
-
-def _ready(compared_jobs: Sequence[ComparedJob]) -> list[PlannedJob]:
-    """Return the jobs that wait for no other."""
-    done = {compared.job.name for compared in compared_jobs if compared.action is Action.CACHED}
-    return [
-        compared.job
-        for compared in compared_jobs
-        if compared.action is Action.RUN
-        and done.issuperset((*compared.job.needs, *compared.after_any))
-    ]
 
 
 def _iso(at: float) -> str | None:
@@ -313,9 +300,7 @@ def _longest_chain(jobs: Sequence[tuple[ComparedJob, JobEstimate]]) -> float | N
 
 def kinds_to_run(plan: Plan, compared_jobs: Iterable[ComparedJob]) -> list[Kind]:
     """Return the kinds of the jobs that have to run, each once."""
-    names = dict.fromkeys(
-        compared.job.kind for compared in compared_jobs if compared.action is not Action.CACHED
-    )
+    names = dict.fromkeys(compared.job.kind for compared in open_jobs(compared_jobs))
     return [plan.kinds[name] for name in names]
 
 

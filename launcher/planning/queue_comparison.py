@@ -6,7 +6,7 @@ queue has it.
 """
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
@@ -132,6 +132,11 @@ class ComparedJob(NamedTuple):
     def after_any(self) -> tuple[str, ...]:
         """Names of jobs that must have ended before it, done or not."""
         return (*self.job.after_any, *self.shared)
+
+
+def open_jobs(compared_jobs: Iterable[ComparedJob]) -> list[ComparedJob]:
+    """Return the jobs that are not done yet."""
+    return [compared for compared in compared_jobs if compared.action is not Action.CACHED]
 
 
 class Comparison(NamedTuple):

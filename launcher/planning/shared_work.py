@@ -14,7 +14,7 @@ from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, RepeatsWork, SharedJob, SharedPart, SharesWork
 from launcher.planning.dependencies import PreparedStep
 from launcher.planning.plan import PlannedJob, PlannedShare, Savings
-from launcher.planning.queue_comparison import Action, ComparedJob, Comparison, joined
+from launcher.planning.queue_comparison import Action, ComparedJob, Comparison, joined, open_jobs
 from launcher.planning.steps import Step
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
@@ -185,7 +185,7 @@ def with_shared_jobs(comparison: Comparison, rows: Mapping[str, JobRow]) -> Comp
         comparison: of a plan with the queue.
         rows: the run's jobs in the queue, by name.
     """
-    to_do = {job.job.name for job in comparison.jobs if job.action is not Action.CACHED}
+    to_do = {job.job.name for job in open_jobs(comparison.jobs)}
     to_run = {job.job.name for job in comparison.jobs if job.action is Action.RUN}
     if not to_run:
         return comparison

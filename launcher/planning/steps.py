@@ -9,20 +9,19 @@ after: train/all:pre            the same, of one kind
 after: "train/*"                every other job that matches
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import translate
 from typing import NamedTuple
 
-from launcher.errors import MOST_PROBLEMS, IdError, Place, Problems, known_words, nearest
+from launcher.errors import MOST_PROBLEMS, IdError, Place, Problems, known_words, nearest, question
 from launcher.ids import ModelId, canonical, parse_data, parse_model
 from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
 from launcher.system.files import Json
 from launcher.taskfile.entries import FREE, At, Follows
-from launcher.taskfile.settings import Settled, spelt
+from launcher.taskfile.settings import Settled, completed, spelt
 
 SCORING = frozenset({Role.TEST, Role.BENCHMARK})  # they begin with a model, and make none
 MAKING = frozenset({Role.TRAIN, Role.METHOD})  # they make a model
@@ -51,9 +50,7 @@ def with_values(kind: Kind, settled: Settled, values: Mapping[str, Json]) -> Set
     """Return a kind's settings of which some values are those that a plan found out."""
     if not values:
         return settled
-    whole = {**settled.values, **values}
-    decisive = kind.settings.decisive(whole)
-    return settled._replace(values=whole, text=json.dumps(decisive, sort_keys=True))
+    return completed(kind, {**settled.values, **values}, settled.given)
 
 
 def differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> list[str]:
@@ -192,12 +189,11 @@ class _Names:
         if not helped:
             problems.blame(at.node, "unknown-job", message)
             return
-        close = nearest(at.value, self._by_word)
         problems.blame(
             at.node,
             "unknown-job",
             message,
-            f"did you mean '{close}'?" if close else "",
+            question(nearest(at.value, self._by_word)),
             known_words(at.value, [step.name for step in self._steps], LISTED),
             "a program follows a job of another run by `launcher add --after JOB -- PROGRAM`",
         )
@@ -214,7 +210,14 @@ def _words(step: Step) -> Iterator[str]:
         model = parse_model(step.model)
         yield step.model
         yield _key(model)
-        yield _key(ModelId(tuple(replace(stage, variant=()) for stage in model.stages)))
+        yield _key(without_variants(model))
+
+
+def without_variants(model: ModelId) -> ModelId:
+    """Return the model as it would be called if nothing was swept."""
+    if not any(stage.variant for stage in model.stages):
+        return model
+    return ModelId(tuple(replace(stage, variant=()) for stage in model.stages))
 
 
 def _key(model: ModelId) -> str:

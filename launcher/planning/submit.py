@@ -32,7 +32,7 @@ class Submitted(NamedTuple):
     queued: int
     joined: int
     cached: int
-    accepted: int = 0  # of the cached ones: done with other code
+    accepted: int  # of the cached ones: done with other code
 
 
 def submit(

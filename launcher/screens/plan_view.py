@@ -24,6 +24,7 @@ from launcher.planning.queue_comparison import (
     Action,
     ComparedJob,
     Comparison,
+    open_jobs,
 )
 from launcher.screens.format import columns, hanging, harmless
 from launcher.system.git import WorkTree
@@ -40,7 +41,7 @@ def prospects(comparison: Comparison, preview: Preview, width: int) -> Iterator[
     """Give the lines; where nothing has to run, only what the user's own words stand for."""
     parts = [_words(comparison.jobs)]
     here = "" if preview.backends else " here"
-    if _runs(comparison.jobs):
+    if open_jobs(comparison.jobs):
         parts += [
             f"Now free: {_free(preview.machine_state)}",
             *backend_lines(preview.backends, preview.machine_state.now),
@@ -56,10 +57,6 @@ def prospects(comparison: Comparison, preview: Preview, width: int) -> Iterator[
     for part in parts:
         for line in _hanging(part, width):
             yield from _hanging(line.replace(_KEPT, " "), width)
-
-
-def _runs(compared_jobs: Iterable[ComparedJob]) -> list[ComparedJob]:
-    return [compared for compared in compared_jobs if compared.action is not Action.CACHED]
 
 
 def _saved(savings: Savings) -> str:
@@ -210,7 +207,7 @@ def _rows_with(
 
 
 def _counts(pairs: Sequence[_Pair]) -> tuple[str, str, str]:
-    run = len(_runs(compared for compared, _ in pairs))
+    run = len(open_jobs(compared for compared, _ in pairs))
     return str(len(pairs)), str(run), str(len(pairs) - run or "-")
 
 
@@ -373,7 +370,7 @@ def other_code(compared_jobs: Iterable[ComparedJob], *, queued: bool = False) ->
         queued: they are in the queue by now.
     """
     changed = [compared for compared in compared_jobs if compared.other_code]
-    again = _runs(changed)
+    again = open_jobs(changed)
     jobs = again or changed
     if not jobs:
         return ""
@@ -575,7 +572,7 @@ def _last_lines(
     outcome, then = "nothing was queued (dry run).", f"To start: {start}"
     if refused:
         then = refusal(refused)
-    elif not _runs(compared_jobs):
+    elif not open_jobs(compared_jobs):
         outcome, then = "nothing was queued (dry run), and nothing has to run", ""
     whole = f"{outcome} {then}".rstrip()
     if len(whole) <= width:

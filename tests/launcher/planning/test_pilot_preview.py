@@ -130,8 +130,11 @@ def test_shapes_name_all_that_is_asked_for() -> None:
                         name="a", kind="slurm", memory=64 * GIB, time_s=43_200.0
                     ),
                     kinds={"train": 1},
+                    otherwise=(),
+                    only_there=0,
                     first=1,
                     most=1,
+                    answer=Answer(),
                 )
             ],
             NOON,
