@@ -37,7 +37,8 @@ from launcher.ids import (
 )
 from launcher.system.files import Json, read_json, write_atomic, write_json
 from launcher.units import format_bytes, parse_bytes
-from launcher.workers.job import Entry, Job, Share, VramLimit
+from launcher.workers.job import Entry, Job
+from launcher.workers.memory_share import Share, VramLimit
 
 Portion = VramLimit  # its name in 0.2; laboratories written for that go on
 

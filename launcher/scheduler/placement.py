@@ -30,7 +30,7 @@ from launcher.store.rows import Claim, Lane, ReadyJob
 from launcher.store.usage import Measured, Usage
 from launcher.system.paths import Home
 from launcher.units import format_seconds
-from launcher.workers.job import VramLimit, read_report
+from launcher.workers.memory_share import VramLimit, read_report
 
 MOST_CPUS = 100_000
 LONGER = 1.5  # than it took before a job may take

@@ -31,7 +31,7 @@ from launcher.system.files import Json
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import Identity, alive
 from launcher.units import format_bytes, format_seconds
-from launcher.workers.job import Report, read_report
+from launcher.workers.memory_share import Report, read_report
 
 OURS, OTHERS, PROMISED, FREE = "▓▒░·"
 LEGEND = f"memory: {OURS} ours  {OTHERS} others  {PROMISED} promised  {FREE} free"

@@ -21,7 +21,7 @@ from launcher.store.rows import Claim
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.units import format_seconds
-from launcher.workers.job import read_report
+from launcher.workers.memory_share import read_report
 
 HERE = "local"  # this machine among nodes, by the word that `--on` has for it
 

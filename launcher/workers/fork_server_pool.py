@@ -8,7 +8,6 @@ import errno
 import json
 import logging
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -233,7 +232,7 @@ class ForkServer:
 
 def _environment(environment: WorkerEnvironment) -> dict[str, str]:
     """Return what a fork server has in its environment, beside what its scheduler has."""
-    own = {SERVER: secrets.token_hex(8)}  # tells its forks from those of any other
+    own = {SERVER: os.urandom(8).hex()}  # tells its forks from those of any other
     # a job's own path, never the scheduler's; for programs it makes no difference
     return own | ({"PYTHONPATH": environment.python_path} if environment.interpreter else {})
 

@@ -37,7 +37,8 @@ from launcher.system.files import ABSENT, Json, when_there_is_room, write_atomic
 from launcher.system.paths import Attempt
 from launcher.system.processes import MARK, StopEvent
 from launcher.workers.exit_outcome import read_error
-from launcher.workers.job import Job, Share, refuse_given_up
+from launcher.workers.job import Job, refuse_given_up
+from launcher.workers.memory_share import Share
 from launcher.workers.order import Order
 from launcher.workers.progress.steps import Progress
 

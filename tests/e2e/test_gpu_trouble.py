@@ -9,7 +9,7 @@ import pynvml
 import pytest
 
 from launcher.scheduler.gpus.gpu_state import FRESH_S
-from launcher.workers.job import read_share
+from launcher.workers.memory_share import read_share
 from tests.build import shell, until
 from tests.e2e.machine import HOLDING, SHORT, Machine, Program, a_machine
 from tests.nvml.standin import GIB, Devices

@@ -17,7 +17,7 @@ from benchmarks.gpu.measurements.nvml_questions import QUESTIONS, XID, Answer, a
 from benchmarks.gpu.measurements.programs import taken
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.workers.job import CONTEXT
+from launcher.workers.memory_share import CONTEXT
 from tests.nvml.standin import Devices, compile_library
 
 UUID = re.compile(r"GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

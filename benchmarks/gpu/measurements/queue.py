@@ -15,7 +15,7 @@ from launcher.gpu.nvml import Nvml
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Attempt, Home
-from launcher.workers.job import read_report, read_share
+from launcher.workers.memory_share import read_report, read_share
 
 COMMAND = "import sys; from launcher.cli.main import main; sys.exit(main())"
 ENDED = ("done", "failed", "cancelled", "skipped")

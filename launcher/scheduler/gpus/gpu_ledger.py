@@ -21,7 +21,14 @@ from launcher.scheduler.policy.model import UNKNOWN, Running, Start, forecast_of
 from launcher.store.rows import Claim
 from launcher.store.usage import NO_USAGE, Measured, Usage
 from launcher.system.paths import Home
-from launcher.workers.job import CONTEXT, Report, VramLimit, read_report, read_share, write_share
+from launcher.workers.memory_share import (
+    CONTEXT,
+    Report,
+    VramLimit,
+    read_report,
+    read_share,
+    write_share,
+)
 from launcher.workers.progress.attempt_progress import newest_step
 
 LARGEST_CONTEXT = 2 << 30

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.system.paths import Attempt
-from launcher.workers.job import (
+from launcher.workers.memory_share import (
     Report,
     Share,
     VramLimit,

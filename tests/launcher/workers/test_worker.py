@@ -12,7 +12,7 @@ from launcher.job import Spec
 from launcher.states import Done, Failed, Lost, OutOfMemory, Shortage, Stopped
 from launcher.system.paths import Attempt, Home
 from launcher.workers.fork_server_pool import ForkServer
-from launcher.workers.job import read_report, write_share
+from launcher.workers.memory_share import read_report, write_share
 from launcher.workers.order import read_order
 from launcher.workers.progress.steps import latest
 from launcher.workers.worker import view_of_job

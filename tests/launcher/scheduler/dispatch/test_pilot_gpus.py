@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from launcher.backends.channel import Beat, Run
 from launcher.job import Resources
-from launcher.workers.job import CONTEXT, Share, read_share
+from launcher.workers.memory_share import CONTEXT, Share, read_share
 from tests.build import GIB, a_gpu, a_spec
 from tests.launcher.scheduler.dispatch.conftest import Office
 from tests.launcher.scheduler.remote.toy_pilot import Pilot

@@ -22,7 +22,7 @@ from launcher.store.rows import Claim, Lane, ReadyJob
 from launcher.store.usage import NO_USAGE, Usage
 from launcher.system.gpu_sharing import Rules
 from launcher.system.paths import Home
-from launcher.workers.job import CONTEXT, VramLimit
+from launcher.workers.memory_share import CONTEXT, VramLimit
 from tests.build import GIB, a_claim, a_gpu, a_spec
 
 ME = os.getpid()  # a process that lives
