@@ -10,7 +10,6 @@ Error                      exit code 3
     └── StoreError         3   the queue's database cannot be used
 """
 
-import difflib
 import re
 import textwrap
 import unicodedata
@@ -191,7 +190,7 @@ def known_words(name: str, names: Iterable[str], where: str = "") -> str:
     words = list(dict.fromkeys(names))
     if len(words) <= LISTED_WHOLE:
         return f"known: {', '.join(words) or 'none'}"
-    alike = difflib.get_close_matches(name.casefold(), words, n=MOST_LISTED, cutoff=_ALIKE)
+    alike = _close(name.casefold(), words, _ALIKE)
     if (first := nearest(name, words)) is not None:
         alike = [first, *(word for word in alike if word != first)][:MOST_LISTED]
     if not alike:
@@ -216,10 +215,16 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     folded = name.casefold()
     if folded in by_fold:
         return by_fold[folded]
-    matches = difflib.get_close_matches(folded, list(by_fold), n=5, cutoff=0.6)
+    matches = _close(folded, list(by_fold), 0.6)
     # difflib takes two swapped letters for two mistakes; it is the commonest one
     closest = min(matches, key=lambda match: _distance(folded, match), default=None)
     return None if closest is None else by_fold[closest]
+
+
+def _close(name: str, words: Sequence[str], cutoff: float) -> list[str]:
+    import difflib  # of use after a mistake only
+
+    return difflib.get_close_matches(name, words, n=MOST_LISTED, cutoff=cutoff)
 
 
 def _distance(first: str, second: str) -> tuple[int, int]:

@@ -1,7 +1,9 @@
 """Bytes, seconds and moments: read from what people write, printed as people read them."""
 
+import math
 import re
 import time
+from collections.abc import Iterable, Sequence
 from typing import NewType
 
 from launcher.errors import UsageError
@@ -106,3 +108,25 @@ def format_estimate(at: float, now: float) -> str:
         days = round((at - now) / DAY_S)
         return "in 1 day" if days == 1 else f"in {days} days"
     return time.strftime("at %H:%M", time.localtime(at))
+
+
+# The standard library's `statistics` would load fractions and decimals into every command.
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean of some values; there must be one."""
+    return math.fsum(values) / len(values)
+
+
+def median(values: Iterable[float]) -> float:
+    """Return the middle of some values; there must be one."""
+    return quartile(values, 2)
+
+
+def quartile(values: Iterable[float], number: int) -> float:
+    """Return the value below which so many quarters of some values lie, the least and the most among them."""
+    ordered = sorted(values)
+    place, beyond = divmod(number * (len(ordered) - 1), 4)
+    if not beyond:
+        return ordered[place]
+    return (ordered[place] * (4 - beyond) + ordered[place + 1] * beyond) / 4

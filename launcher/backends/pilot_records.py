@@ -13,7 +13,6 @@ import logging
 import math
 import os
 import re
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +58,7 @@ class PilotRecord(NamedTuple):
 
 def new_token() -> str:
     """Return a name that nobody guesses: the engine's job is known, and ended, by it alone."""
-    return f"launcher-{secrets.token_hex(10)}"
+    return f"launcher-{os.urandom(10).hex()}"
 
 
 def new_tokens(number: int) -> list[str]:
@@ -256,7 +255,7 @@ def _is_ours(owner: Mapping[str, Json], home: Home) -> bool:
 
 def _give(record: Path, owner: dict[str, Json]) -> None:
     """Write whose a folder is, unless that is written: of two that try at once, a link lets one through."""
-    whole = record.with_name(f".{secrets.token_hex(8)}.tmp")
+    whole = record.with_name(f".{os.urandom(8).hex()}.tmp")
     write_json(whole, owner, mode=0o600)
     try:
         with contextlib.suppress(FileExistsError):

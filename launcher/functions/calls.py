@@ -6,8 +6,8 @@ the arguments of each call. A job's settings say where its own begin.
 
 import inspect
 import math
+import os
 import pickle
-import secrets
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -87,7 +87,7 @@ def write_calls(
         OSError: the disk is full, or the folder cannot be written.
     """
     make_private_folder(folder)
-    name, path = name_of(function), folder / f"{secrets.token_hex(12)}{SUFFIX}"
+    name, path = name_of(function), folder / f"{os.urandom(12).hex()}{SUFFIX}"
     calls = []
     with write_private(path) as file:
         cloudpickle.dump([str(Path(entry or ".").absolute()) for entry in sys.path], file)

@@ -22,7 +22,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import stat
 import struct
 from collections import Counter
@@ -212,7 +211,7 @@ def write_publication(folder: Path, name: str, publication: Publication) -> None
         record["use"] = publication.use._asdict()
     data = json.dumps(record).encode()
     parse(name, data)
-    temporary = f"{folder}/.{name}.{secrets.token_hex(8)}"
+    temporary = f"{folder}/.{name}.{os.urandom(8).hex()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         descriptor = os.open(temporary, flags, 0o600)
@@ -267,7 +266,7 @@ def is_claims_file(name: str) -> bool:
 
 def new_name(uid: int) -> str:
     """Return a name for a file in which a user's queue publishes, that cannot be guessed before."""
-    return f"launcher-claims.{uid}.{secrets.token_hex(4)}.json"
+    return f"launcher-claims.{uid}.{os.urandom(4).hex()}.json"
 
 
 def home_hash(home: Path) -> str:

@@ -33,7 +33,6 @@ unless one of his jobs is seen to live: when a scheduler is killed its jobs run 
 import contextlib
 import logging
 import os
-import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -551,7 +550,7 @@ class ReservationBoard:
         if not self._stands:
             self._file.rename()
         all_told = counted(self._reservations, self._published, fresh, now)
-        serial = secrets.token_hex(8)
+        serial = os.urandom(8).hex()
         serials = {name: each.serial for name, each in seen.items()}
         ours = Publication(
             serial=serial,

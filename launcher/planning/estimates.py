@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from statistics import median
 from typing import Any, NamedTuple
 
 from launcher.job import CPU, is_exact, numbers_of
@@ -16,6 +15,7 @@ from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.usage import NO_USAGE, Usage
 from launcher.system.files import Json
+from launcher.units import median
 
 FEWEST = 2  # runs that a spread needs at least
 REMEMBERED = 2000  # jobs that ended last; more would take longer to read than they are worth

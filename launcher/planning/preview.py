@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from math import ceil
-from statistics import median
 from typing import NamedTuple
 
 from launcher.backends.protocol import Estimate
@@ -23,6 +22,7 @@ from launcher.planning.queue_comparison import Action, ComparedJob, open_jobs
 from launcher.system.files import Json
 from launcher.system.git import WorkTree
 from launcher.system.text import shell_line
+from launcher.units import median
 
 NO_BACKENDS = Backends()
 

@@ -22,7 +22,6 @@ from functools import partial
 from heapq import merge
 from math import inf
 from operator import itemgetter
-from statistics import median
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -46,6 +45,7 @@ from launcher.store.runs import FirstJobs, Flow, jobs_before, open_runs, places
 from launcher.store.scheduler_actions import Scheduling
 from launcher.system.files import Json
 from launcher.system.text import harmless
+from launcher.units import median
 
 CREDIT_S = 8 * 3600.0  # card-seconds for a share of 1
 LEAST_S, MOST_S = 1.0, 86_400.0  # so long a job counts that has not ended, whatever is expected

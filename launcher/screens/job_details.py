@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from math import isfinite
 from pathlib import Path
-from statistics import median, quantiles
 from typing import Any
 
 from launcher.backends.pilots_file import ELSEWHERE, PastPilot, past_pilots
@@ -37,7 +36,7 @@ from launcher.store.rows import AttemptRow, JobRow
 from launcher.store.usage import Usage
 from launcher.system.files import Json
 from launcher.system.paths import Home
-from launcher.units import format_bytes, format_seconds
+from launcher.units import format_bytes, format_seconds, median, quartile
 from launcher.workers.progress.attempt_progress import newest
 
 
@@ -281,7 +280,7 @@ def expected_time(usage: Usage, terms: Terms) -> str:
         shortest, longest = min(usage.seconds), max(usage.seconds)
         part = ""
     else:
-        shortest, _, longest = quantiles(usage.seconds, n=4, method="inclusive")
+        shortest, longest = quartile(usage.seconds, 1), quartile(usage.seconds, 3)
         part = "half of "
     runs = counted(len(usage.seconds), "run")
     runs = runs if usage.own else f"{runs} of others, as nothing like it was done yet,"

@@ -1,7 +1,6 @@
 """What a whole screen shows, as one value: `status`, its watch and `top` draw nothing else."""
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import NamedTuple
 
 from launcher.backends.pilots_file import NO_PILOTS, Pilots
@@ -10,6 +9,7 @@ from launcher.screens.gpu_view import Gauge
 from launcher.screens.host import Host
 from launcher.screens.job_lines import JobLine
 from launcher.states import OPEN, Reason, ReasonCode, State
+from launcher.units import mean
 from launcher.workers.progress.steps import Step
 
 METRICS = 3  # results of a job that are shown in its line
@@ -177,7 +177,7 @@ def remaining_s(
     left = [span_s for span_s in each if span_s is not None]
     if len(left) < len(each):
         return None
-    waiting_s = sum(number * fmean(by_kind[kind]) for kind, number in queued.items())
+    waiting_s = sum(number * mean(by_kind[kind]) for kind, number in queued.items())
     return max(max(left), (waiting_s + sum(left)) / len(works))
 
 
@@ -210,4 +210,4 @@ def _left_s(work: Work, spans: Sequence[float], now: float) -> float | None:
     taken_s = now - work.started
     if not spans or taken_s > max(spans):
         return None
-    return max(0.0, fmean(spans) - taken_s)
+    return max(0.0, mean(spans) - taken_s)

@@ -2,7 +2,6 @@
 
 import codecs
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -134,10 +133,16 @@ def width() -> int:
 
 def terminal_size(stream: IO[str] | None = None) -> tuple[int, int]:
     """Return the terminal's columns and rows; of a stream, where it is one, if the standard output is none."""
-    size = shutil.get_terminal_size((WIDE, HIGH))
+    size = _size(WIDE, HIGH)
     if stream is not None and stream.isatty() and not sys.stdout.isatty():
         size = os.get_terminal_size(stream.fileno())
     return size.columns, size.lines
+
+
+def _size(columns: int, rows: int) -> os.terminal_size:
+    import shutil  # which loads what compresses archives into every command
+
+    return shutil.get_terminal_size((columns, rows))
 
 
 def styled(drawn: Line) -> str:
@@ -236,4 +241,4 @@ def terminal_width() -> int:
     """Return the terminal's columns; in a pipe or a file, where no name is cut, enough for all."""
     if not sys.stdout.isatty():
         return sys.maxsize
-    return shutil.get_terminal_size((FULL_WIDTH, 24)).columns
+    return _size(FULL_WIDTH, 24).columns

@@ -20,14 +20,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import accumulate
 from pathlib import Path
-from statistics import median
 from typing import NamedTuple
 
 from launcher.errors import MOST_PROBLEMS, UsageError, counted
 from launcher.planning.estimates import History, forecast, seconds_on_cpu, wants_gpu
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.store.rows import rank_of
-from launcher.units import format_seconds, parse_bytes
+from launcher.units import format_seconds, median, parse_bytes
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "submitted": ("submit_s", "submit_time"),

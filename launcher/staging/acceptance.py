@@ -9,7 +9,6 @@ A stage whose attempt has come to its end: what was deleted is written down, and
 import contextlib
 import errno
 import os
-import secrets
 import shutil
 from pathlib import Path
 
@@ -205,7 +204,7 @@ def _move(stage: Stage, within: str, replaced: set[str]) -> None:
 
 def _make_place(stage: Stage, place: str) -> None:
     """Move what lies at a place aside; it is removed with the stage."""
-    aside = f"{stage.folder}/{_REPLACED}{secrets.token_hex(4)}"
+    aside = f"{stage.folder}/{_REPLACED}{os.urandom(4).hex()}"
     try:
         os.rename(place, aside)  # noqa: PTH104  # likewise
     except OSError as error:
@@ -216,7 +215,7 @@ def _make_place(stage: Stage, place: str) -> None:
 
 def _copy(path: str, place: str) -> None:
     """Move what cannot be renamed, as it comes from another file system; at its place it appears whole."""
-    half = f"{os.path.dirname(place)}/.{secrets.token_hex(8)}.tmp"  # noqa: PTH120  # likewise
+    half = f"{os.path.dirname(place)}/.{os.urandom(8).hex()}.tmp"  # noqa: PTH120  # likewise
     try:
         if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114  # likewise
             shutil.copytree(path, half, symlinks=True)

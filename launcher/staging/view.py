@@ -33,7 +33,6 @@ import contextlib
 import errno
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -80,7 +79,7 @@ class Stage(NamedTuple):
 
 def new_stage(run_folder: Path, job: int, number: int) -> Stage:
     """Return a stage that no other attempt has: homes that share a project count alike."""
-    return Stage(run_folder, f"{job}-{number}-{secrets.token_hex(4)}")
+    return Stage(run_folder, f"{job}-{number}-{os.urandom(4).hex()}")
 
 
 def stage_of(attempt: Attempt, run_folder: Path, view: str = VIEW) -> Stage | None:

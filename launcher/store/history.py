@@ -17,7 +17,7 @@ from launcher.states import ReasonCode, State
 from launcher.store.connection import known_code, known_record, known_state
 from launcher.store.rows import DONE_RECORD, PILOT_OF
 from launcher.store.usage import margin_of
-from launcher.units import format_bytes
+from launcher.units import format_bytes, median
 
 GIB = 1 << 30
 HOUR_S = 3600.0
@@ -430,8 +430,6 @@ class History:
 
     def medians(self) -> list[tuple[str, float]]:
         """Return how long the attempts took that were done on each local day: the middle one."""
-        from statistics import median  # which nobody else who opens a queue needs
-
         by_day: dict[int, list[float]] = defaultdict(list)
         for day, seconds in self._rows(
             f"SELECT {_day('ended')}, {_SPAN} FROM attempts"

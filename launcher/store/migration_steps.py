@@ -9,7 +9,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 APPLICATION_ID = 0x4C41554E  # "LAUN": marks a database of this program
@@ -251,7 +251,7 @@ def _attempt_reason_4(outcome: bytes, code: str, data: str | None) -> tuple[str,
 
 
 def _run(connection: sqlite3.Connection, script: str) -> None:
-    text = resources.files("launcher.store").joinpath(script).read_text(encoding="utf-8")
+    text = Path(__file__).with_name(script).read_text(encoding="utf-8")
     pending = ""
     for line in text.splitlines(keepends=True):
         pending += line

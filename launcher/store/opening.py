@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import secrets
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -279,7 +278,7 @@ def _begin(home: Home) -> None:
             home.database.exists()
         ):  # another process was quicker, or it is another program's empty file
             return
-        temporary = home.folder / f".{secrets.token_hex(8)}.tmp"
+        temporary = home.folder / f".{os.urandom(8).hex()}.tmp"
         try:
             os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             with contextlib.closing(_connect(temporary)) as connection:

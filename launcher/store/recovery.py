@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import secrets
 import shlex
 import sqlite3
 import threading
@@ -34,7 +33,7 @@ def back_up(database: Path, folder: Path, version: int) -> Path:
     for left in folder.glob(".*.tmp"):  # of a process that was killed here
         left.unlink(missing_ok=True)
     backup = folder / f"queue-v{version}-{moment(time.time())}.sqlite"
-    temporary = folder / f".{secrets.token_hex(8)}.tmp"
+    temporary = folder / f".{os.urandom(8).hex()}.tmp"
     try:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         with (

@@ -105,10 +105,17 @@ def configuration_file(environ: Mapping[str, str]) -> Path:
     named = environ.get("LAUNCHER_CONFIG", "")
     if named:
         return absolute("LAUNCHER_CONFIG", named)
-    folder = Path(environ.get("XDG_CONFIG_HOME", ""))
-    if not folder.is_absolute():  # the XDG base directories: a relative one is ignored
-        folder = absolute("the user's home", "~") / ".config"
-    return folder / "launcher" / "config.toml"
+    return user_folder(environ, "XDG_CONFIG_HOME", ".config") / "launcher" / "config.toml"
+
+
+def user_folder(environ: Mapping[str, str], variable: str, usual: str) -> Path:
+    """Return one of the XDG base directories.
+
+    Raises:
+        UsageError: the user has no home folder.
+    """
+    folder = Path(environ.get(variable, ""))
+    return folder if folder.is_absolute() else absolute("the user's home", "~") / usual
 
 
 def read_configuration(

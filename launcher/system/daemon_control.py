@@ -8,7 +8,6 @@ import contextlib
 import errno
 import os
 import re
-import secrets
 import select
 import signal
 import stat
@@ -335,4 +334,4 @@ def _pipe_at(path: Path) -> int:
         if stat.S_ISFIFO(path.lstat().st_mode):
             # read-write: without a writer of our own the pipe would be at its end all the time
             return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        path.rename(path.with_name(f"{path.name}.{secrets.token_hex(4)}"))
+        path.rename(path.with_name(f"{path.name}.{os.urandom(4).hex()}"))

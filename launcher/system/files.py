@@ -4,7 +4,6 @@ import contextlib
 import errno
 import json
 import os
-import secrets
 import time
 from collections.abc import Callable, Container, Mapping
 from math import inf
@@ -48,7 +47,7 @@ def write_atomic(
     # what is no Unicode, such as a file's name in bytes, is escaped as JSON escapes it
     data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     folder = os.path.dirname(path) or "."  # noqa: PTH120  # this is done for every attempt; a Path costs 10 µs
-    temporary = f"{folder}/.{secrets.token_hex(8)}.tmp"  # short: `path` may use all 255
+    temporary = f"{folder}/.{os.urandom(8).hex()}.tmp"  # short: `path` may use all 255
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:

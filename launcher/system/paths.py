@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import platformdirs
-
-from launcher.system.config import absolute, read_configuration
+from launcher.system.config import absolute, read_configuration, user_folder
 from launcher.system.home_checks import (
     check_machine,
     check_owner,
@@ -179,7 +177,7 @@ def find_home(environ: Mapping[str, str]) -> Home:
     configured = read_configuration(environ).home
     if configured is not None:
         return Home(configured)
-    state = without_links(Path(platformdirs.user_state_dir("launcher", appauthor=False)))
+    state = without_links(user_folder(environ, "XDG_STATE_HOME", ".local/state") / "launcher")
     return Home(default_folder(state, mounts(), os.geteuid()))
 
 

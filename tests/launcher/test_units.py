@@ -1,4 +1,5 @@
 import math
+import statistics
 import time
 
 import pytest
@@ -11,8 +12,11 @@ from launcher.units import (
     format_bytes,
     format_estimate,
     format_seconds,
+    mean,
+    median,
     parse_bytes,
     parse_seconds,
+    quartile,
 )
 
 GIB = 2**30
@@ -140,3 +144,15 @@ def test_what_is_expected_soon_has_its_time_of_day_and_what_is_far_off_its_days(
 @pytest.mark.parametrize("at", [365 * DAY_S, 1e300, math.inf, -math.inf, math.nan, -1e9])
 def test_what_no_one_can_foresee_is_not_shown(at: float) -> None:
     assert format_estimate(1.7e9 + at, 1.7e9) == ""
+
+
+@given(st.lists(st.floats(-1e15, 1e15) | st.integers(-(2**60), 2**60), min_size=2))
+def test_means_and_quartiles_are_those_of_the_standard_library(values: list[float]) -> None:
+    assert mean(values) == statistics.fmean(values)
+    assert median(values) == statistics.median(values)
+    quarters = [quartile(values, number) for number in (1, 2, 3)]
+    assert quarters == statistics.quantiles(values, n=4, method="inclusive")
+
+
+def test_of_one_value_every_quartile_is_that() -> None:
+    assert [quartile([7.5], number) for number in range(5)] == [7.5] * 5

@@ -5,13 +5,13 @@ Nothing of it needs to survive the scheduler: what an attempt taught is stored w
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from statistics import median
 
 from launcher.gpu.monitor import Sight
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.store.rows import Claim
 from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.paths import Home
+from launcher.units import median
 from launcher.workers.progress.steps import Step, latest
 
 GAP_S = 30.0  # between two looks that lie further apart, anybody may have come and gone

@@ -112,10 +112,13 @@ def test_a_state_folder_on_the_network_is_replaced_by_a_local_one() -> None:
 
 
 def test_the_environment_names_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    assert find_home({}).folder == tmp_path / "state" / "launcher"
-    assert find_home({"LAUNCHER_HOME": ""}).folder == tmp_path / "state" / "launcher"
-    assert find_home({"LAUNCHER_HOME": "/elsewhere"}).folder == Path("/elsewhere")
+    environ = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    assert find_home(environ).folder == tmp_path / "state" / "launcher"
+    assert find_home({**environ, "LAUNCHER_HOME": ""}).folder == tmp_path / "state" / "launcher"
+    assert find_home({**environ, "LAUNCHER_HOME": "/elsewhere"}).folder == Path("/elsewhere")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    relative = find_home({"XDG_STATE_HOME": "state"})
+    assert relative.folder == tmp_path / ".local" / "state" / "launcher"
     with pytest.raises(UsageError, match="absolute"):
         find_home({"LAUNCHER_HOME": "here"})
 
