@@ -56,7 +56,7 @@ class _Facts(NamedTuple):
     asked: frozenset[str]  # modules on which what its names lead to depends
 
 
-_NOTHING = _Facts(frozenset(), frozenset(), (), (), frozenset())
+_ABSENT = ModuleText((), ())  # what a module says that is not there
 
 
 class Linker:
@@ -135,9 +135,7 @@ class Linker:
 
     def _filled(self, value: Callable[[Bound], str], module: str) -> tuple[str, ...]:
         """Return the digest of each element with its holes filled."""
-        text = self._text(module)
-        if text is None:
-            return ()
+        text = self._said(module)
         values = [
             "module" if target[0] == IMPORTED and bound.is_module else value(bound)
             for target, bound in zip(text.targets, self._bounds_of(module), strict=True)
@@ -157,9 +155,10 @@ class Linker:
 
     def _digests_by_name(self, module: str) -> dict[str, str]:
         """Return for each name at the top of a module the own text of what binds it."""
-        text, digests = self._text(module), dict[str, list[str]]()
-        elements = () if text is None else text.elements
-        for element, digest in zip(elements, self._plain_of(module), strict=True):
+        digests = dict[str, list[str]]()
+        for element, digest in zip(
+            self._said(module).elements, self._plain_of(module), strict=True
+        ):
             for name in element.names:
                 digests.setdefault(name, []).append(digest)
         return {name: digest_of(*each) for name, each in digests.items()}
@@ -168,9 +167,7 @@ class Linker:
 
     def _say(self, module: str) -> _Facts:
         """Return what a module says of others, and of the closure."""
-        if (text := self._text(module)) is None:
-            return _NOTHING
-        bounds = self._bounds_of(module)
+        text, bounds = self._said(module), self._bounds_of(module)
         imported = [self._follow(module, target) for target in text.bindings.values()]
         words = {*text.words.split(), *(bound.name for bound in imported)}
         for bound in bounds:
@@ -196,17 +193,17 @@ class Linker:
             asked=frozenset(name for bound in (*bounds, *imported) for name in bound.through),
         )
 
+    def _said(self, module: str) -> ModuleText:
+        return self._text(module) or _ABSENT
+
     # what targets lead to
 
     def _follow_all(self, module: str) -> tuple[Bound, ...]:
         """Return what the targets of a module's text lead to."""
-        text = self._text(module)
-        return tuple(self._follow(module, each) for each in (() if text is None else text.targets))
+        return tuple(self._follow(module, each) for each in self._said(module).targets)
 
     def _bound_at_top(self, module: str) -> frozenset[str]:
-        text = self._text(module)
-        elements = () if text is None else text.elements
-        return frozenset(name for element in elements for name in element.names)
+        return frozenset(name for each in self._said(module).elements for name in each.names)
 
     def _follow(self, module: str, target: str) -> Bound:
         mark, name = target[:1], target[1:]
