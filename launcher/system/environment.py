@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 
 from launcher.errors import UsageError, nearest
-from launcher.system.files import Json
+from launcher.system.files import Json, read_record
 from launcher.system.processes import MARK
 
 # as in the documentation, in any case of letters
@@ -118,12 +118,8 @@ def owners_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _record(text: str) -> dict[str, tuple[str, str | None]]:
     """Return what a record tells; what cannot be understood is left out."""
-    try:
-        record = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
     before_of: dict[str, tuple[str, str | None]] = {}
-    for name, entry in record.items() if isinstance(record, dict) else ():
+    for name, entry in (read_record(text) or {}).items():
         match entry:
             case [str(ours), str() | None as before]:
                 before_of[name] = (ours, before)
@@ -182,12 +178,8 @@ def with_site(owner: Mapping[str, str], changes: str) -> dict[str, str]:
         owner: that in which a job was queued.
         changes: of `site_changes`, as JSON; what cannot be understood is left out.
     """
-    try:
-        record = json.loads(changes)
-    except (ValueError, RecursionError):
-        return dict(owner)
     variables = dict(owner)
-    for name, change in record.items() if isinstance(record, dict) else ():
+    for name, change in (read_record(changes) or {}).items():
         match change:
             case str(value):
                 variables[name] = value

@@ -152,8 +152,16 @@ def when_there_is_room(
 def read_json(path: Path | str) -> dict[str, Json] | None:
     """Read a record, or return None where there is none (yet) or it was cut off."""
     try:
-        record = json.loads(read_bytes(path))
-    except (FileNotFoundError, ValueError, RecursionError):
+        return read_record(read_bytes(path))
+    except (FileNotFoundError, ValueError):  # ValueError: no file can have such a name
+        return None
+
+
+def read_record(text: bytes | str) -> dict[str, Json] | None:
+    """Return the JSON object that a text holds, or None where it is none or was cut off."""
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 

@@ -7,7 +7,6 @@ import _thread
 import contextlib
 import ctypes
 import fcntl
-import json
 import os
 import pwd
 import signal
@@ -21,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from launcher.system.files import Json, read_bytes
+from launcher.system.files import Json, read_bytes, read_record
 from launcher.units import format_seconds
 
 Answer = TypeVar("Answer")
@@ -125,12 +124,6 @@ def identity(pid: int) -> Identity | None:
     return Identity(
         pid=pid, start_ticks=int(stat[_START_TICKS]), boot=boot_id(), namespace=pid_namespace()
     )
-
-
-def session_id(pid: int) -> int | None:
-    """Return the pid of the leader of a process's session, None where there is no such process."""
-    stat = _stat(pid)
-    return None if stat is None else int(stat[_SESSION])
 
 
 def is_stopped(pid: int) -> bool:
@@ -291,11 +284,7 @@ def identity_lines(started: bytes) -> list[bytes]:
 
 def read_identity(line: bytes) -> Identity | None:
     """Read a process from its line of an attempt's `started`; None where that is no such line."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return recorded(record) if isinstance(record, dict) else None
+    return recorded(read_record(line))
 
 
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
@@ -442,7 +431,7 @@ def end_session(leader: Identity, patience_s: float = 1.0) -> None:
 
 def session(leader: int) -> list[int]:
     """Return the pids of all that lives in the session of `leader`."""
-    return [pid for pid in _pids() if session_id(pid) == leader]
+    return [pid for pid in _pids() if (stat := _stat(pid)) and int(stat[_SESSION]) == leader]
 
 
 def marked(folder: Path) -> list[Identity]:
