@@ -23,7 +23,21 @@ SPEC, STARTED, RESULT, LOG = "spec.json", "started", "result.json", "log"
 _RECORD = "home.json"
 
 
-class Attempt(NamedTuple):
+class _File:
+    """A file or folder of a home or an attempt, by its name there."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, there: "_Folder | Home", _: object = None) -> Path:
+        return there.folder / self._name
+
+
+class _Folder(NamedTuple):
+    folder: Path
+
+
+class Attempt(_Folder):
     """The folder of one attempt; every file in it has one writer.
 
     spec.json      scheduler    what to run; written before anyone is asked to run it
@@ -41,7 +55,15 @@ class Attempt(NamedTuple):
     runs.moved     scheduler    the same, when all of it is in the run's folder
     """
 
-    folder: Path
+    spec = _File(SPEC)
+    started = _File(STARTED)
+    share = _File("share.json")
+    paused = _File("paused")
+    memory = _File("memory.json")
+    progress = _File("progress.jsonl")
+    result = _File(RESULT)
+    outcome = _File("outcome.json")
+    log = _File(LOG)
 
     def text(self, name: str) -> str:
         """Return the path of a file in it, for what is done for every attempt: a Path costs 10 µs."""
@@ -54,52 +76,6 @@ class Attempt(NamedTuple):
         """
         home = os.path.dirname(os.path.dirname(self.folder))  # noqa: PTH120  # as above
         return not any(os.path.exists(f"{home}/{record}") for record in (_RECORD, SPEC))  # noqa: PTH110  # as above
-
-    @property
-    def spec(self) -> Path:
-        return self.folder / SPEC
-
-    @property
-    def started(self) -> Path:
-        return self.folder / STARTED
-
-    @property
-    def share(self) -> Path:
-        return self.folder / "share.json"
-
-    @property
-    def paused(self) -> Path:
-        return self.folder / "paused"
-
-    @property
-    def memory(self) -> Path:
-        return self.folder / "memory.json"
-
-    @property
-    def progress(self) -> Path:
-        return self.folder / "progress.jsonl"
-
-    @property
-    def result(self) -> Path:
-        return self.folder / RESULT
-
-    @property
-    def outcome(self) -> Path:
-        return self.folder / "outcome.json"
-
-    @property
-    def log(self) -> Path:
-        return self.folder / LOG
-
-
-class _File:
-    """A file or folder of a home, by its name there."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __get__(self, home: "Home", _: object = None) -> Path:
-        return home.folder / self._name
 
 
 @dataclass(frozen=True)
