@@ -1,8 +1,7 @@
 """Records that another version may have stored: each field is known and of its type, or refused by name."""
 
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import MISSING, fields
+from collections.abc import Mapping
 from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -36,7 +35,7 @@ def parsed(text: str, what: str) -> dict[str, Any]:
 
 
 def restored(kind: type[Part], record: object, what: str) -> Part:
-    """Return the dataclass, or the NamedTuple, that was stored as a record.
+    """Return the NamedTuple that was stored as a record.
 
     Raises:
         Unreadable: it has an unknown field, a known one of another type, or lacks one.
@@ -67,7 +66,7 @@ def known_of(kind: type[Part], record: object, what: str) -> Part:
 
 
 @cache
-def _fields(kind: type) -> tuple[dict[str, tuple[type, ...]], tuple[str, ...]]:
+def _fields(kind: Any) -> tuple[dict[str, tuple[type, ...]], tuple[str, ...]]:
     """Return field → the types that a stored value may have; and the fields without a default."""
     types: dict[str, tuple[type, ...]] = {}
     for name, hint in get_type_hints(kind).items():
@@ -76,18 +75,7 @@ def _fields(kind: type) -> tuple[dict[str, tuple[type, ...]], tuple[str, ...]]:
         if float in plain:
             plain = (*plain, int)  # JSON has one kind of number
         types[name] = (dict, *plain) if Mapping in plain else plain  # likewise
-    return types, tuple(name for name in types if name not in _defaults(kind))
-
-
-def _defaults(kind: Any) -> Collection[str]:
-    """Return the fields of a NamedTuple or dataclass that need not be given."""
-    if issubclass(kind, tuple):
-        defaults: Mapping[str, Any] = kind._field_defaults
-        return defaults
-    every = fields(kind)
-    return {
-        one.name for one in every if not (one.default is MISSING and one.default_factory is MISSING)
-    }
+    return types, tuple(name for name in types if name not in kind._field_defaults)
 
 
 def texts(value: object, what: str) -> tuple[str, ...]:
