@@ -50,13 +50,7 @@ def read_context(record: Mapping[str, Any]) -> Context:
             "environment": dict(environment),
             "affinity": [*affinity],
         } if {*map(type, environment), *map(type, environment.values())} <= {str}:
-            return Context(
-                folder=folder,
-                umask=umask,
-                interpreter=interpreter,
-                environment=environment,
-                affinity=tuple(affinity),
-            )
+            return Context(folder, umask, interpreter, environment, tuple(affinity))
     raise Unreadable("the record of its surroundings is not complete")
 
 

@@ -217,7 +217,11 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
         return by_fold[folded]
     matches = _close(folded, list(by_fold), 0.6)
     # difflib takes two swapped letters for two mistakes; it is the commonest one
-    closest = min(matches, key=lambda match: _distance(folded, match), default=None)
+    closest = min(
+        matches,
+        key=lambda match: (_mistakes(folded, match), abs(len(folded) - len(match))),
+        default=None,
+    )
     return None if closest is None else by_fold[closest]
 
 
@@ -225,10 +229,6 @@ def _close(name: str, words: Sequence[str], cutoff: float) -> list[str]:
     import difflib  # of use after a mistake only
 
     return difflib.get_close_matches(name, words, n=MOST_LISTED, cutoff=cutoff)
-
-
-def _distance(first: str, second: str) -> tuple[int, int]:
-    return _mistakes(first, second), abs(len(first) - len(second))
 
 
 def _mistakes(first: str, second: str) -> int:

@@ -352,7 +352,7 @@ def plan_json(
         "share": plan.share,
         "notify": plan.notify.record(),
         "run_folder": str(plan.run_folder),
-        "git": None if tree is None else tree.record(),
+        "git": None if tree is None else tree._asdict(),
         "jobs": [
             _job_record(compared, estimate)
             for compared, estimate in zip(compared_jobs, preview.estimates, strict=True)

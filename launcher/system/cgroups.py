@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from launcher.system.files import read_bytes
-from launcher.system.home_checks import mounted
+from launcher.system.home_checks import mounted, mounts
 from launcher.system.processes import Identity, alive, boot_id, send
 
 PREFIX = "launcher-"
@@ -67,11 +67,10 @@ def name_of(supervisor: Identity) -> str:
 def here(pid: int | str = "self") -> Path | None:
     """Return the folder of a process's group, None where that is not known."""
     try:
-        mountinfo = read_bytes("/proc/self/mountinfo").decode(errors="surrogateescape")
         cgroup = read_bytes(f"/proc/{pid}/cgroup").decode(errors="surrogateescape")
     except OSError:
         return None
-    return folder_of(mountinfo, cgroup)
+    return folder_of(mounts(), cgroup)
 
 
 def hindrance(pid: int | str = "self") -> str:

@@ -158,9 +158,7 @@ def read_configuration(
     options = {key: value for key, value in read.items() if key not in KEYS}
     tables = {key: value for key, value in options.items() if isinstance(value, dict)}
     configuration.refuse([*faults, *further(tables)])
-    return Configuration(
-        file=file,
-        exists=True,
+    return configuration._replace(
         home=home,
         subsets=words["subsets"],
         modifiers=words["modifiers"],
@@ -169,7 +167,6 @@ def read_configuration(
         on=read.get("on"),
         backends=read.get("backends"),
         notify=read.get("notify"),
-        lines=configuration.lines,
     )
 
 

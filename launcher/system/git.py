@@ -3,37 +3,27 @@
 import os
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from launcher.system.code_digests import CodeIndex
-from launcher.system.files import Json
 
 PATIENCE_S = 2.0  # a listing does not wait longer for a slow disk
 SHORT = 7  # characters of a commit that is shown
 _MOVED = b"2"  # an entry that is followed by the name it had before
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkTree:
+class WorkTree(NamedTuple):
     """A working tree as git sees it; files that git does not know are no part of it."""
 
     commit: str
     changed: tuple[str, ...] = ()  # files that are not as the commit has them, from its top
-    modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # module → those in it
+    modules: Mapping[str, tuple[str, ...]] = {}  # module → those in it
 
     @property
     def short(self) -> str:
         """The commit as it is shown, with a * when the tree is not as it has it."""
         return self.commit[:SHORT] + ("*" if self.changed else "")
-
-    def record(self) -> dict[str, Json]:
-        """Return the tree as JSON."""
-        return {
-            "commit": self.commit,
-            "changed": list(self.changed),
-            "modules": {module: list(files) for module, files in self.modules.items()},
-        }
 
 
 def worktree(folder: Path, modules: Iterable[str] = ()) -> WorkTree | None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import pwd
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.errors import MachineError
-from launcher.system.files import Json, read_json, write_json
-from launcher.system.processes import boot_id, pid_namespace
+from launcher.system.files import Json, read_bytes, read_json, write_json
+from launcher.system.processes import boot_id, login, pid_namespace
 
 SPARE = Path("/var/tmp")  # local as good as everywhere, and kept over a reboot
 _NETWORK = re.compile(
@@ -82,7 +81,7 @@ def default_folder(state: Path, mountinfo: str, uid: int) -> Path:
 def mounts() -> str:
     """Return what the kernel tells of mounted file systems; nothing where it does not."""
     try:
-        return Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+        return read_bytes("/proc/self/mountinfo").decode(errors="surrogateescape")
     except OSError:
         return ""
 
@@ -221,7 +220,5 @@ def unusable(folder: Path, why: str) -> MachineError:
 
 
 def _user(uid: int) -> str:
-    try:
-        return f"user {pwd.getpwuid(uid).pw_name!r}"
-    except KeyError:
-        return f"user {uid}"
+    name = login(uid)
+    return f"user {uid}" if name == str(uid) else f"user {name!r}"

@@ -191,7 +191,7 @@ def test_a_machine_without_cards_says_so_and_asks_for_no_memory() -> None:
 
 def test_a_clean_tree_has_no_mark() -> None:
     made = some_commands("")
-    clean = replace(TREE, changed=(), modules={})
+    clean = TREE._replace(changed=(), modules={})
     assert ", git 3f9c2e1\n" in drawn(made, compared_jobs(made), tree=clean)
 
 
