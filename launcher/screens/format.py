@@ -165,26 +165,30 @@ def iso(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def stamp(at: float, form: str) -> str:
+    """Return a local time in a form of `strftime`."""
+    return datetime.fromtimestamp(at).astimezone().strftime(form)
+
+
 def local(at: float) -> str:
     """Return a local date and time to the second; `zone` says which that is."""
-    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return stamp(at, "%Y-%m-%d %H:%M:%S")
 
 
 def zone(at: float) -> str:
     """Return by how much local time differs from UTC at a time: `UTC+01:00`."""
-    text = datetime.fromtimestamp(at).astimezone().strftime("%z")
+    text = stamp(at, "%z")
     return f"UTC{text[:3]}:{text[3:5]}"
 
 
 def moment(at: float) -> str:
     """Return a local date and time, the seconds only where there are some."""
-    local = datetime.fromtimestamp(at).astimezone()
-    return local.strftime("%Y-%m-%d %H:%M:%S").removesuffix(":00")
+    return local(at).removesuffix(":00")
 
 
 def clock(at: float) -> str:
     """Return the local time of day."""
-    return datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S")
+    return stamp(at, "%H:%M:%S")
 
 
 def tabbed(rows: Iterable[Sequence[str]]) -> str:

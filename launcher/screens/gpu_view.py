@@ -110,40 +110,28 @@ class Gauge(NamedTuple):
     def columns(self) -> tuple[str, ...]:
         """Return the GPU as a line for pipes: bytes, watts and shares, a dash for the unknown."""
         gpu = self.gpu
-        idle = {None: None, True: "idle", False: "used"}[self.idle]
-        columns = (gpu.used, gpu.total or None, self.ours, self.outstanding, gpu.utilisation)
-        more = (gpu.temperature_c, gpu.power_w, gpu.power_limit_w)
-        numbers = (_plain(number) for number in (*columns, *more))
-        why = "; ".join(filter(None, (gpu.fault, *gpu.warnings)))
-        name = harmless(gpu.name)
-        place = (self.node,) if self.node else ()
+        idle = {None: "-", True: "idle", False: "used"}[self.idle]
+        memory = (gpu.used, gpu.total or None, self.ours, self.outstanding)
+        work = (gpu.utilisation, gpu.temperature_c, gpu.power_w, gpu.power_limit_w)
         return (
             gpu.label,
             gpu.uuid,
-            name,
-            *numbers,
-            idle or "-",
+            harmless(gpu.name),
+            *("-" if number is None else f"{number:.15g}" for number in (*memory, *work)),
+            idle,
             self.health,
-            harmless(why),
-            *place,
+            harmless("; ".join(filter(None, (gpu.fault, *gpu.warnings)))),
+            *([self.node] if self.node else []),
         )
 
     def record(self) -> dict[str, Json]:
         """Return the GPU for JSON."""
         jobs = {pid: guest.job for guest in self.guests for pid in guest.pids}
-        record = gpu_record(self.gpu)
-        listed: list[Json] | None = None
-        if self.gpu.processes is not None:
-            listed = [
-                {
-                    "pid": process.pid,
-                    "used": process.used,
-                    "user": process.user,
-                    "command": process.command,
-                    "job": jobs.get(process.pid),
-                }
-                for process in self.gpu.processes
-            ]
+        listed: list[Json] = []
+        for process in self.gpu.processes or ():
+            told = process._asdict()
+            del told["sm"]
+            listed.append(told | {"job": jobs.get(process.pid)})
         guests: list[Json] = [
             {
                 "job": guest.job,
@@ -156,8 +144,8 @@ class Gauge(NamedTuple):
         return {
             "label": self.gpu.label,
             "node": self.node or None,
-            **record,
-            "processes": listed,
+            **gpu_record(self.gpu),
+            "processes": None if self.gpu.processes is None else listed,
             "jobs": guests,
             "ours": self.ours,
             "promised": self.outstanding,
@@ -301,10 +289,6 @@ def gib(amount: int | None) -> str:
 
 def _told(value: float | None, form: str) -> str:
     return "?" if value is None else form.format(value)
-
-
-def _plain(number: float | None) -> str:
-    return "-" if number is None else f"{number:.15g}"
 
 
 NAMELESS = "#"  # the first character of the UUID of a GPU that never reported one

@@ -60,7 +60,9 @@ def job_records(
         {
             **line.record(),
             **_asked(job),
-            **_said_by_owner(job, tags.get(job.id, ())),
+            "tags": list(tags.get(job.id, ())),
+            "owner_note": job.owner_note or None,
+            "paused": None if job.paused is None else iso(job.paused),
             **_tried(home, job, last.get(job.id), labels, places),
         }
         for job, line in zip(jobs, listed, strict=True)
@@ -88,15 +90,6 @@ def _asked(job: JobRow) -> dict[str, Json]:
         "failures": job.failures,
         "retries": terms.retries,
         "folder": _folder(job),
-    }
-
-
-def _said_by_owner(job: JobRow, tags: Sequence[str]) -> dict[str, Json]:
-    """Return what its owner has written on a job, and since when the program is paused."""
-    return {
-        "tags": list(tags),
-        "owner_note": job.owner_note or None,
-        "paused": None if job.paused is None else iso(job.paused),
     }
 
 
@@ -297,32 +290,25 @@ def expected_time(usage: Usage, terms: Terms) -> str:
 
 def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]]:
     """Give what a job does and asks for: names and values, as people write them."""
-    spec = record["spec"]
-    if record["tags"]:
-        yield "tags", _text(", ".join(record["tags"]))
-    if record["owner_note"]:
-        yield "note", _text(record["owner_note"])
-    if record["hash"]:
-        yield "hash", _text(record["hash"])
-    for key in ("cwd", "folder", "log"):
-        if record[key]:
-            absent = " (not there yet)" if row.state in OPEN else " (not there)"
-            yield key, _text(record[key]) + ("" if Path(record[key]).exists() else absent)
-    if record["not_accepted"]:
-        yield "made so far", f"{_text(record['not_accepted'])} (moved to the run when it is done)"
-    for key in ("model", "base", "data", "images"):
-        if spec[key]:
-            yield key, _text(spec[key])
-    if spec["argv"] and spec["kind"] != FUNCTION:  # whose call is one of its settings
-        yield "argv", harmless(shlex.join(spec["argv"]))
-    if variables := variables_of(row):
-        yield "env", harmless(shlex.join(f"{name}={text}" for name, text in variables.items()))
-    for name, text in record["expected"].items():
-        yield f"expected {name}", harmless(text)
-    if row.priority:
-        yield "priority", str(row.priority)
-    if row.share != 1:
-        yield "share", f"{row.share:g}"
+    spec, made = record["spec"], record["not_accepted"]
+    absent = " (not there yet)" if row.state in OPEN else " (not there)"
+    places = {key: record[key] for key in ("cwd", "folder", "log") if record[key]}
+    # the call of a function is one of its settings
+    argv = () if spec["kind"] == FUNCTION else spec["argv"]
+    facts: dict[str, Any] = {
+        "tags": ", ".join(record["tags"]),
+        "note": record["owner_note"],
+        "hash": record["hash"],
+        **{key: place + absent * (not Path(place).exists()) for key, place in places.items()},
+        "made so far": f"{made} (moved to the run when it is done)" if made else "",
+        **{key: spec[key] for key in ("model", "base", "data", "images")},
+        "argv": shlex.join(argv),
+        "env": shlex.join(f"{name}={text}" for name, text in variables_of(row).items()),
+        **{f"expected {name}": text for name, text in record["expected"].items()},
+        "priority": str(row.priority or ""),
+        "share": "" if row.share == 1 else f"{row.share:g}",
+    }
+    yield from ((name, _text(value)) for name, value in facts.items() if value)
     resources, terms = row.spec.resources, row.spec.terms
     for part, usual in ((resources, Resources()), (terms, Terms())):
         for field, value, default in zip(part._fields, part, usual, strict=True):

@@ -183,7 +183,17 @@ def pilot_gauges(home: Home, pilots: Pilots, claims: Sequence[Claim]) -> list[Ga
             continue
         ours = [claim for claim in claims if claim.pilot == record.token]
         seen = seen_gpus(record.pilot_folder)
-        gauges += [_gauge(gpu, nodes[record.token], ours, seen, home) for gpu in seen.gpus]
+        for gpu in seen.gpus:
+            guests = tuple(
+                guest_of(
+                    claim,
+                    read_report(home.attempt(claim.job, claim.number)),
+                    reported=seen.used.get(name_of(claim.job, claim.number), {}).get(gpu.uuid),
+                )
+                for claim in ours
+                if gpu.uuid in claim.gpus
+            )
+            gauges.append(Gauge(gpu=gpu, node=nodes[record.token], guests=guests))
     return gauges
 
 
@@ -213,16 +223,3 @@ def _news(path: Path) -> Iterator[News]:
         news = read_news(told) if told else None
         if news is not None:
             yield news
-
-
-def _gauge(gpu: GpuSnapshot, node: str, claims: Sequence[Claim], seen: Seen, home: Home) -> Gauge:
-    guests = (
-        guest_of(
-            claim,
-            read_report(home.attempt(claim.job, claim.number)),
-            reported=seen.used.get(name_of(claim.job, claim.number), {}).get(gpu.uuid),
-        )
-        for claim in claims
-        if gpu.uuid in claim.gpus
-    )
-    return Gauge(gpu=gpu, node=node, guests=tuple(guests))

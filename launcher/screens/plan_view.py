@@ -4,11 +4,11 @@ A table of its kinds, free resources, the first wave, time and disk.
 """
 
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from functools import partial
 from itertools import chain, compress
-from textwrap import wrap
 
 from launcher.backends.settings import HERE, BackendSettings
 from launcher.errors import counted
@@ -26,12 +26,13 @@ from launcher.planning.queue_comparison import (
     Comparison,
     open_jobs,
 )
-from launcher.screens.format import columns, hanging, harmless
+from launcher.screens.format import columns, hanging, harmless, stamp
 from launcher.system.git import WorkTree
 from launcher.units import FORESEEN_S, format_bytes, format_estimate, format_seconds
 
 # how much of the table's memory and time is shown: 2 with its source, 1 without, 0 nothing
 _TABLES = ((2, 2), (2, 1), (1, 1), (1, 0), (0, 0))
+_wrap = partial(textwrap.wrap, break_on_hyphens=False)  # as in names of models
 _Pair = tuple[ComparedJob, JobEstimate]
 _LEAST_SPREAD = 0.01
 _KEPT = "\u00a0"  # a space at which no line is broken
@@ -72,7 +73,7 @@ def _saved(savings: Savings) -> str:
 
 
 def _hanging(text: str, width: int) -> list[str]:
-    return wrap(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return _wrap(text, width, subsequent_indent="  ", break_long_words=False)
 
 
 def time_each(kind_sum: KindSum | None, *, source: bool) -> str:
@@ -316,7 +317,6 @@ _NAMES_SHARE = 0.55  # of the width; a longer name has a line for itself
 _LEAST_ROOM = 28  # columns for added data and needs, before there is any for the memory
 _LEAST_ADDED = 12  # columns for added data, as in "+ real:pre"
 _GAP = "  "
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _PLAIN = frozenset({"new", "cached", "forced", "queued", "held", "running"})  # says all there is
 _OF_THE_FILE = re.compile(r" *[0-9]* \| | *--> ")
 
@@ -411,7 +411,7 @@ def other_options(compared_jobs: Iterable[ComparedJob]) -> str:
 
 
 def _wrapped(text: str, width: int) -> Iterator[str]:
-    yield from wrap(harmless(text), width, break_on_hyphens=False)
+    yield from _wrap(harmless(text), width)
 
 
 def _indented(lines: Iterable[str]) -> Iterator[str]:
@@ -422,8 +422,7 @@ def _header(
     plan: Plan, now: float, *, taskfile: str, tree: WorkTree | None, width: int
 ) -> Iterator[str]:
     """Give file, name, what it is about, date and commit; then what is not committed."""
-    day = datetime.fromtimestamp(now).astimezone()
-    at = f"{day.day} {_MONTHS[day.month - 1]}" + (f", git {tree.short}" if tree else "")
+    at = stamp(now, "%d %b").lstrip("0") + (f", git {tree.short}" if tree else "")
     about = plan.name + (f": {harmless(plan.about)}" if plan.about else "")
     about += f", share {plan.share:g}" if plan.share is not None else ""
     below = about
@@ -432,9 +431,9 @@ def _header(
     elif len(first := f"{taskfile}      {at}") > width:
         first, below = taskfile, f"{about}      {at}"
     yield first
-    yield from _indented(wrap(below, width - len(_GAP)))
+    yield from _indented(textwrap.wrap(below, width - len(_GAP)))
     uncommitted = _uncommitted(plan, tree)
-    yield from _indented(wrap(uncommitted, width - len(_GAP), subsequent_indent=_GAP))
+    yield from _indented(textwrap.wrap(uncommitted, width - len(_GAP), subsequent_indent=_GAP))
 
 
 def _uncommitted(plan: Plan, tree: WorkTree | None) -> str:
@@ -477,7 +476,7 @@ def _lines(
         yield from _second_lines(compared, width)
     if len(shown) < len(compared_jobs):
         more = f"… {len(compared_jobs) - len(shown)} more; --all lists every job, --json gives the plan"
-        yield from wrap(more, width, break_on_hyphens=False)
+        yield from _wrap(more, width)
 
 
 def _cells(
@@ -520,7 +519,7 @@ def _second_lines(compared: ComparedJob, width: int) -> list[str]:
     notes = compared.changes or ((compared.reason,) if compared.state not in _PLAIN else ())
     bar = f"{_GAP}│ "
     text = harmless(" · ".join(notes))
-    return wrap(text, width, initial_indent=bar, subsequent_indent=bar, break_on_hyphens=False)
+    return _wrap(text, width, initial_indent=bar, subsequent_indent=bar)
 
 
 def _added(job: PlannedJob) -> tuple[str, ...]:
@@ -556,7 +555,7 @@ def _narrow(warning: str, width: int) -> Iterator[str]:
             yield line
         else:
             indent = " " * max(2, len(line) - len(line.lstrip(" =")))
-            yield from wrap(line, width, subsequent_indent=indent, break_on_hyphens=False)
+            yield from _wrap(line, width, subsequent_indent=indent)
 
 
 def refusal(reasons: Sequence[str]) -> str:
@@ -580,4 +579,4 @@ def _last_lines(
         return
     yield outcome
     # a command line stays whole: it is there to be pasted
-    yield from wrap(then, width, break_on_hyphens=False) if refused else [then]
+    yield from _wrap(then, width) if refused else [then]

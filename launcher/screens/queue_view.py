@@ -4,10 +4,9 @@ Above the jobs stand the scheduler, the progress of runs, how many jobs are in e
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from launcher.errors import counted
-from launcher.screens.format import GLYPHS, ORDER, clock
+from launcher.screens.format import GLYPHS, ORDER, clock, stamp
 from launcher.screens.gpu_view import draw, gib
 from launcher.screens.host import host_line
 from launcher.screens.job_lines import JobLine
@@ -37,7 +36,7 @@ RUNS = 3  # whose progress is named
 
 def head(screen: Screen, width: int) -> list[Line]:
     """Return the home, the scheduler, warnings, progress, the number of jobs by state, the machine, and groups."""
-    moment = datetime.fromtimestamp(screen.at).astimezone().strftime("%a %d %b %H:%M:%S")
+    moment = stamp(screen.at, "%a %d %b %H:%M:%S")
     begin, loop = "launcher  ", f"  {_loop(screen)}"
     room = width - len(begin) - len(loop) - len(moment) - GAP
     home = shortened(screen.home, max(room, 8), middle=True)
@@ -114,8 +113,8 @@ def _left(left_s: float | None, now: float) -> str:
     text = f"about {format_seconds(left_s)} left"
     if left_s > MOST_S:
         return text
-    end = datetime.fromtimestamp(now + left_s).astimezone()
-    return f"{text} ({end.strftime('%H:%M' if left_s < DAY_S else '%a %d %b %H:%M')})"
+    form = "%H:%M" if left_s < DAY_S else "%a %d %b %H:%M"
+    return f"{text} ({stamp(now + left_s, form)})"
 
 
 TONES = {
@@ -134,15 +133,9 @@ ABOVE = "as above"  # instead of the reason of the line above
 
 def screen_lines(screen: Screen, width: int) -> list[Line]:
     """Return the whole screen."""
-    below = body(screen, width)
-    return [*head(screen, width), *([line("")] if below else []), *below]
-
-
-def body(screen: Screen, width: int) -> list[Line]:
-    """Return the GPUs, the pilots and the jobs, section after section."""
-    lines: list[Line] = []
+    lines = head(screen, width)
     for section in sections(screen, width).values():
-        lines += [line(""), *section] if lines else section
+        lines += [line(""), *section]
     return lines
 
 
@@ -336,9 +329,7 @@ def _called(job: JobLine) -> str:
 
 
 def _happening(ended: Happening, now: float) -> tuple[Cell, ...]:
-    when = clock(ended.at)
-    if now - ended.at >= DAY_S:
-        when = datetime.fromtimestamp(ended.at).astimezone().strftime("%d %b")
+    when = clock(ended.at) if now - ended.at < DAY_S else stamp(ended.at, "%d %b")
     return (
         Span(f"{GLYPHS[ended.state]} {ended.state} {when}", TONES[ended.state]),
         _called(ended.line),
@@ -375,6 +366,4 @@ def _when(job: JobLine, now: float) -> str:
         return format_seconds(max(0.0, now - job.since))
     if job.state in OPEN:
         return ""
-    if now - job.since < DAY_S:
-        return clock(job.since)
-    return datetime.fromtimestamp(job.since).astimezone().strftime("%Y-%m-%d")
+    return clock(job.since) if now - job.since < DAY_S else stamp(job.since, "%Y-%m-%d")

@@ -1,5 +1,6 @@
 """`launcher show`: all that is known of a job."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -69,7 +70,7 @@ def command(job: str, as_json: bool, runs: bool) -> None:
     note = "" if record["note"] == record["state"] else f": {record['note']}"
     turn = f"\n{record['turn']}" if record["turn"] else ""
     click.echo(f"{record['state']}{note}{turn}\n")
-    click.echo("\n".join(columns(list(facts_of(record, row)))))
+    click.echo("\n".join(columns([*facts_of(record, row)])))
     _say_before("needs", needs)
     _say_before("starts after the end of", awaited)
     _say_behind(row, needy, awaiting)
@@ -82,19 +83,20 @@ def command(job: str, as_json: bool, runs: bool) -> None:
         click.echo(f"  … and {earlier}: launcher show {row.id} --json lists them")
     click.echo("\n".join(columns(events[-EVENTS:])))
     if record["result"]:
-        click.echo("\nresult")
         facts = [(f"  {_text(key)}", _text(value)) for key, value in record["result"].items()]
-        click.echo("\n".join(columns(facts)))
+        _say_rows("result", facts)
+
+
+def _say_rows(title: str, rows: Sequence[Sequence[str]], left: str = "") -> None:
+    """Print a part: its title, rows, and what is left out of them."""
+    click.echo("\n".join(["", title, *columns(rows), *([f"  and {left}"] if left else [])]))
 
 
 def _say_before(title: str, needs: list[JobRow]) -> None:
     """List jobs that come before the one that is shown, those that it waits for first."""
-    if not needs:
-        return
-    click.echo(f"\n{title}")
-    click.echo("\n".join(columns(needed_cells(needs, NEEDS))))
-    if len(needs) > NEEDS:
-        click.echo(f"  and {len(needs) - NEEDS:,} more")
+    left = len(needs) - NEEDS
+    if needs:
+        _say_rows(title, needed_cells(needs, NEEDS), f"{left:,} more" if left > 0 else "")
 
 
 def _say_behind(row: JobRow, needy: list[JobRow], awaiting: list[JobRow]) -> None:
@@ -115,20 +117,21 @@ def _say_progress(home: Home, row: JobRow, progress: dict[str, Any] | None) -> N
         return
     done = f"{progress['step']}" + (f" of {progress['total']}" if progress["total"] else "")
     rate = f", {progress['rate']:.3g}/s" if progress["rate"] else ""
-    click.echo(f"\nprogress of attempt {row.attempts}: step {done}{rate}")
     named_curves = curves(reported_steps(home.attempt(row.id, row.attempts)))
     rows = [
         (f"  {harmless(name)}", number(points[-1][1]), sparkline(points, CURVE_WIDTH))
         for name, points in named_curves.items()
     ]
-    click.echo("\n".join(columns(rows[:CURVES])))
-    if len(rows) > CURVES:
-        click.echo(f"  and {counted(len(rows) - CURVES, 'more number')}: launcher top draws each")
+    left = len(rows) - CURVES
+    _say_rows(
+        f"progress of attempt {row.attempts}: step {done}{rate}",
+        rows[:CURVES] or [("",)],
+        f"{counted(left, 'more number')}: launcher top draws each" if left > 0 else "",
+    )
 
 
 def _say_attempts(home: Home, row: JobRow, record: dict[str, Any]) -> None:
-    click.echo("\nattempts")
-    click.echo("\n".join(columns(attempt_cells(home, record))) or "  none yet")
+    _say_rows("attempts", attempt_cells(home, record) or [("  none yet",)])
     attempts = record["attempts"]
     if not attempts or (attempts[-1]["outcome"] or {}).get("ending") not in {
         "failed",

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
 
@@ -158,8 +158,7 @@ def _tell(home: Home, store: Store, wanted: Wanted, *, header: bool, as_json: bo
         if as_json:
             details = importlib.import_module("launcher.screens.job_details")  # as `watch`
             records = details.job_records(home, store, jobs, lines)
-            left_out = {"waiting": waiting, "ended": ended}
-            text = json.dumps(_record(home, store) | _jobs_record(records, left_out))
+            text = json.dumps(_record(home, store, records, waiting=waiting, ended=ended))
     if as_json:
         click.echo(text)
     elif lines:
@@ -185,8 +184,23 @@ def _listed(home: Home, store: Store, wanted: Wanted) -> tuple[list[JobRow], int
     return jobs, more[0] - len(waiting), more[1] - len(ended)
 
 
-def _record(home: Home, store: Store | None = None) -> dict[str, Json]:
-    """Return the queue for JSON, without its jobs; None: there is none yet."""
+def _record(
+    home: Home,
+    store: Store | None = None,
+    jobs: Sequence[dict[str, Json]] = (),
+    *,
+    waiting: int = 0,
+    ended: int = 0,
+) -> dict[str, Json]:
+    """Return the queue for JSON.
+
+    Args:
+        home: where it is.
+        store: its database; None: there is none yet.
+        jobs: the records of those that are listed.
+        waiting: how many that wait are not.
+        ended: how many that have ended are not.
+    """
     counts = {} if store is None else store.read.counts()
     running = [] if store is None else store.read.in_state(State.RUNNING)
     claims = [] if store is None else store.scheduling.claims()
@@ -202,17 +216,9 @@ def _record(home: Home, store: Store | None = None) -> dict[str, Json]:
         "groups": [] if store is None else [dict(row) for row in groups_of(store, running)],
         "host": host.record(),
         **pilots_record(NO_PILOTS if store is None else seen_pilots(home)),
-        **_jobs_record((), {"waiting": 0, "ended": 0}),
-    }
-
-
-def _jobs_record(
-    jobs: Sequence[Mapping[str, Json]], left_out: Mapping[str, int]
-) -> dict[str, Json]:
-    return {
-        "truncated": any(left_out.values()),
-        "left_out": dict(left_out),
-        "jobs": [dict(job) for job in jobs],
+        "truncated": bool(waiting or ended),
+        "left_out": {"waiting": waiting, "ended": ended},
+        "jobs": [*jobs],
     }
 
 
