@@ -46,7 +46,7 @@ from launcher.results.rows import (
     swept,
 )
 from launcher.results.table import DATA, MODEL, POOLED, Row, RunResults, read_metric
-from launcher.screens.format import first_line, iso
+from launcher.screens.format import first_line, iso, iso_if_known
 from launcher.states import OPEN, State
 from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow
@@ -81,7 +81,7 @@ def job_cells(
         str(job.why.code), spec.model, spec.base, spec.data, *(own.get(name) for name in PARTS),
         shlex.join(spec.argv), str(spec.run_folder), job.priority, resources.cpus, resources.ram,
         resources.gpus if resources.may_need_gpu else 0, resources.min_vram, spec.terms.group or None,
-        job.attempts, job.failures, iso(job.submitted), _time(began), _time(job.ended),
+        job.attempts, job.failures, iso(job.submitted), iso_if_known(began), iso_if_known(job.ended),
         None if began is None or ended is None else ended - began, job.hash,
     )  # fmt: skip
 
@@ -94,7 +94,7 @@ def attempt_cells(attempt: AttemptRow, job: int) -> tuple[Any, ...]:
     began, ended = attempt.claimed, attempt.ended
     on_gpu = attempt.device != CPU
     return (
-        job, attempt.number, attempt.device, attempt.cpus, iso(began), _time(ended),
+        job, attempt.number, attempt.device, attempt.cpus, iso(began), iso_if_known(ended),
         None if ended is None else ended - began, outcome.get("ending"), attempt.reason_code,
         0 if done else outcome.get("exit_code"), outcome.get("signal"),
         attempt.claim if on_gpu else None, attempt.peak, attempt.pilot,
@@ -126,10 +126,6 @@ def metric_rows(
         if result := results.get(job.id):
             for name, metric in measured(job.plain_spec, result, kinds).metrics.items():
                 yield rows[job.id], name, metric.value, metric.low, metric.high
-
-
-def _time(at: float | None) -> str | None:
-    return None if at is None else iso(at)
 
 
 _INTERVAL = frozenset({"value", "low", "high"})  # of a number, as laboratories write it

@@ -154,6 +154,12 @@ def named(jobs: Sequence[JobRow], most: int = 3) -> str:
     return names + (f" and {len(jobs) - most:,} more" if len(jobs) > most else "")
 
 
+def first_few(texts: Sequence[str], most: int) -> str:
+    """Return the first few texts, and how many more there are."""
+    more = len(texts) - most
+    return ", ".join(texts[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 def tally(counts: Mapping[State, int]) -> str:
     """Return how many jobs are in each state, in words."""
     parts = [f"{counts[state]} {state}" for state in ORDER if counts.get(state)]
@@ -163,6 +169,11 @@ def tally(counts: Mapping[State, int]) -> str:
 def iso(at: float) -> str:
     """Return a time as ISO 8601 in UTC, to the second."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def iso_if_known(at: float | None) -> str | None:
+    """Return a time as `iso` does, None where there is none."""
+    return None if at is None else iso(at)
 
 
 def stamp(at: float, form: str) -> str:

@@ -14,7 +14,7 @@ from launcher.backends.channel import Beat, Hello, News, PilotFolder, name_of, r
 from launcher.backends.pilot_records import PilotRecords
 from launcher.backends.pilots_file import BackendRow, PilotRow, Pilots
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.screens.format import clock, first_line, iso
+from launcher.screens.format import clock, first_line, iso, iso_if_known
 from launcher.screens.gpu_view import Gauge, guest_of
 from launcher.screens.text_table import Cell, Column, Line, Span, Tone, line, table
 from launcher.store.rows import Claim
@@ -49,11 +49,11 @@ def pilots_record(seen: Pilots) -> dict[str, Json]:
                 "job": row.job or None,
                 "reason": row.reason or None,
                 "since": iso(row.since),
-                "starts_at": None if row.starts_at is None else iso(row.starts_at),
+                "starts_at": iso_if_known(row.starts_at),
                 "cpus": row.cpus,
                 "gpus": row.gpus,
                 "jobs": row.attempts,
-                "heard_at": None if row.heard_at is None else iso(row.heard_at),
+                "heard_at": iso_if_known(row.heard_at),
                 "log": row.log or None,
             }
             for row in seen.pilots

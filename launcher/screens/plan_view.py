@@ -26,7 +26,7 @@ from launcher.planning.queue_comparison import (
     Comparison,
     open_jobs,
 )
-from launcher.screens.format import columns, hanging, harmless, stamp
+from launcher.screens.format import columns, first_few, hanging, harmless, stamp
 from launcher.system.git import WorkTree
 from launcher.units import FORESEEN_S, format_bytes, format_estimate, format_seconds
 
@@ -447,9 +447,8 @@ def _uncommitted(plan: Plan, tree: WorkTree | None) -> str:
     files = [*dict.fromkeys(chain.from_iterable(changed.values()))]
     if not files:
         return ""
-    more = f" and {len(files) - MOST_FILES} more" if len(files) > MOST_FILES else ""
-    named = harmless(", ".join(files[:MOST_FILES]))
-    return f"* not committed: {named}{more} (part of {', '.join(filter(changed.get, changed))})"
+    named = harmless(first_few(files, MOST_FILES))
+    return f"* not committed: {named} (part of {', '.join(filter(changed.get, changed))})"
 
 
 def _lines(
@@ -537,10 +536,8 @@ def _after(compared: ComparedJob, jobs: Mapping[str, ComparedJob]) -> tuple[str,
     needs = _before(compared)
     implied = {far for need in needs for far in _before(jobs[need])}
     direct = [need for need in needs if need not in implied]
-    forms = []
-    for most in range(min(len(direct), MOST_AFTER), 0, -1):
-        more = f" and {len(direct) - most} more" if len(direct) > most else ""
-        forms.append(f"after {', '.join(direct[:most])}{more}")
+    mosts = range(min(len(direct), MOST_AFTER), 0, -1)
+    forms = [f"after {first_few(direct, most)}" for most in mosts]
     return (*forms, f"after {counted(len(direct), 'job')}") if direct else ()
 
 

@@ -3,10 +3,10 @@
 Above the jobs stand the scheduler, the progress of runs, how many jobs are in each state, and the machine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from launcher.errors import counted
-from launcher.screens.format import GLYPHS, ORDER, clock, stamp
+from launcher.screens.format import GLYPHS, ORDER, clock, first_few, stamp
 from launcher.screens.gpu_view import draw, gib
 from launcher.screens.host import host_line
 from launcher.screens.job_lines import JobLine
@@ -81,8 +81,7 @@ def progress(screen: Screen, width: int) -> list[Line]:
         # a run's own: what else is queued or runs does not take it away
         left_s, text = screen.runs_left.get(names[0], left_s), names[0]
     else:
-        text = ", ".join(_with_left(screen, name) for name in names[:RUNS])
-        text += f" and {len(names) - RUNS} more" if names[RUNS:] else ""
+        text = first_few([_with_left(screen, name) for name in names], RUNS)
     left = _left(left_s, screen.at)
     if not names:
         return [line(left)] if left else []
@@ -156,9 +155,7 @@ def sections(screen: Screen, width: int) -> dict[str, list[Line]]:
 def running(screen: Screen, width: int) -> list[Line]:
     """Return the running jobs: node where there are several, device, memory, progress, rate, elapsed and remaining time."""
     columns = (
-        _names_column(screen, "running"),
-        Column(title="ID", right=True, drop=1),
-        Column(title="RUN", least=8, drop=5),
+        *_first_columns(screen, "running", 5),
         Column(title="NODE", least=6, drop=1),
         Column(title="ON"),
         Column(title="GiB NOW/PEAK/ASKED", drop=3),
@@ -167,32 +164,26 @@ def running(screen: Screen, width: int) -> list[Line]:
         Column(title="TIME", right=True),
         Column(title="LEFT", right=True, drop=2),
     )
-    several = len({work.line.run for work in screen.running}) > 1
+    jobs = [work.line for work in screen.running]
     here = HERE if any(work.node for work in screen.running) else ""
-    rows = [_work(work, screen.at, several=several, here=here) for work in screen.running]
-    return table(columns, rows, width, [work.line.id for work in screen.running])
+    rows = [
+        (*cells, *_work(work, screen.at, here))
+        for cells, work in zip(_first_cells(jobs), screen.running, strict=True)
+    ]
+    return table(columns, rows, width, [job.id for job in jobs])
 
 
 def waiting(screen: Screen, width: int) -> list[Line]:
     """Return the waiting jobs with their reasons; a reason of the line above is not repeated."""
     columns = (
-        _names_column(screen, "waiting"),
-        Column(title="ID", right=True, drop=1),
-        Column(title="RUN", least=8, drop=3),
+        *_first_columns(screen, "waiting", 3),
         Column(title="PRIORITY", right=True, drop=2),
         Column(title="WHY", least=28, rows=_WHY_ROWS),
     )
-    several = len({job.run for job in screen.waiting}) > 1
     whys = map(briefly, screen.waiting, (None, *screen.waiting))
     rows = [
-        (
-            _name(job),
-            Span(str(job.id), Tone.DIM),
-            Span(job.run if several else "", Tone.DIM),
-            str(job.priority or ""),
-            Span(why, Tone.DIM if why == ABOVE else Tone.PLAIN),
-        )
-        for job, why in zip(screen.waiting, whys, strict=True)
+        (*cells, str(job.priority or ""), Span(why, Tone.DIM if why == ABOVE else Tone.PLAIN))
+        for cells, job, why in zip(_first_cells(screen.waiting), screen.waiting, whys, strict=True)
     ]
     lines = table(columns, rows, width, [job.id for job in screen.waiting])
     if screen.more:
@@ -275,14 +266,11 @@ def briefly(job: JobLine, before: JobLine | None) -> str:
     return note
 
 
-def _work(work: Work, now: float, *, several: bool, here: str) -> tuple[Cell, ...]:
+def _work(work: Work, now: float, here: str) -> tuple[Cell, ...]:
     step = work.step
     rate = "" if step is None or step.rate is None else f"{step.rate:.3g}/s"
     left = None if work.ends is None else max(0.0, work.ends - now)
     return (
-        _name(work.line),
-        Span(str(work.line.id), Tone.DIM),
-        Span(work.line.run if several else "", Tone.DIM),
         work.node or Span(here, Tone.DIM),
         Span(work.devices, Tone.OURS if work.memory else Tone.PLAIN),
         _memory(work.memory),
@@ -307,9 +295,22 @@ def _memory(memory: Memory | None) -> Cell:
     return Line((Span(numbers), Span(" ▲" if memory.beyond else "", Tone.WARN)))
 
 
-def _names_column(screen: Screen, listed: str) -> Column:
+def _first_columns(screen: Screen, listed: str, drop: int) -> Sequence[Column]:
+    """Return the columns of `_first_cells`, that of the runs to be dropped as early as is said."""
     title = f"{listed.upper()}{screen.order_of(listed)}"
-    return Column(title=title, least=24, middle=True, mark=_MARK, others=_names(screen))
+    return (
+        Column(title=title, least=24, middle=True, mark=_MARK, others=_names(screen)),
+        Column(title="ID", right=True, drop=1),
+        Column(title="RUN", least=8, drop=drop),
+    )
+
+
+def _first_cells(jobs: Sequence[JobLine]) -> Iterator[Sequence[Cell]]:
+    """Give what is told of each job in any state: name, number, and run where there are several."""
+    several = len({job.run for job in jobs}) > 1
+    for job in jobs:
+        name = Span(f"{GLYPHS[job.state]} {_called(job)}", TONES[job.state])
+        yield name, Span(str(job.id), Tone.DIM), Span(job.run if several else "", Tone.DIM)
 
 
 def _names(screen: Screen) -> tuple[str, ...]:
@@ -317,10 +318,6 @@ def _names(screen: Screen) -> tuple[str, ...]:
     listed = [*(work.line for work in screen.running), *screen.waiting]
     listed += [ended.line for ended in screen.recent]
     return tuple(dict.fromkeys(map(_called, listed)))
-
-
-def _name(job: JobLine) -> Span:
-    return Span(f"{GLYPHS[job.state]} {_called(job)}", TONES[job.state])
 
 
 def _called(job: JobLine) -> str:

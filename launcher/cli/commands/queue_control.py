@@ -18,7 +18,7 @@ from launcher.functions.checks import check_groups
 from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.scheduler.waiting_line import runs_of
-from launcher.screens.format import harmless, named
+from launcher.screens.format import first_few, harmless, named
 from launcher.screens.terminal import remark
 from launcher.states import State
 from launcher.store.client import open_queue, set_off
@@ -115,9 +115,8 @@ def left_pilots(home: Home) -> Iterator[str]:
         there = [pilot for pilot in ours if pilot.token in recorded]
         if not there:
             continue
-        named = ", ".join(map(_where, there[:NAMED]))
-        more = f" and {len(there) - NAMED} more" if len(there) > NAMED else ""
-        yield f"{counted(len(there), 'pilot')} of {backend.name}: {named}{more}"
+        named = first_few([*map(_where, there)], NAMED)
+        yield f"{counted(len(there), 'pilot')} of {backend.name}: {named}"
         if backend.reason:
             yield f"  {backend.reason}"
         recorded -= {pilot.token for pilot in there}

@@ -17,7 +17,7 @@ from launcher.cli.option_types import States, json_option
 from launcher.errors import UsageError
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.waiting_line import screen_order
-from launcher.screens.format import iso, tabbed
+from launcher.screens.format import iso_if_known, tabbed
 from launcher.screens.host import HostReader
 from launcher.screens.job_lines import lines_of
 from launcher.screens.pilots import pilots_record
@@ -206,12 +206,11 @@ def _record(
     claims = [] if store is None else store.scheduling.claims()
     host = HostReader(home.folder).look([claim for claim in claims if not claim.pilot])
     scheduler = scheduler_of(home)
-    since = scheduler.since
     return {
         "schema": 1,
         "home": str(home.folder),
         "warning": network_warning(home.folder, mounts()),
-        "scheduler": scheduler._asdict() | {"since": None if since is None else iso(since)},
+        "scheduler": scheduler._asdict() | {"since": iso_if_known(scheduler.since)},
         "counts": {state: counts.get(state, 0) for state in State},
         "groups": [] if store is None else [dict(row) for row in groups_of(store, running)],
         "host": host.record(),
