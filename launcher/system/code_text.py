@@ -18,6 +18,7 @@ import builtins
 import hashlib
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
@@ -153,7 +154,7 @@ class _Scope:
         self, above: "_Scope | None", *, is_class: bool = False, is_comprehension: bool = False
     ) -> None:
         self.above, self.is_class, self.is_comprehension = above, is_class, is_comprehension
-        self.bound: dict[str, int] = {}  # name → how often
+        self.bound = Counter[str]()  # name → how often
         self.imports: dict[str, _Import] = {}
         self.declared: dict[str, bool] = {}  # name → whether it is global; else nonlocal
         self.uses: list[_Use] = []
@@ -161,10 +162,6 @@ class _Scope:
         self.enclosing: _Scope = above or self
         if above is not None and above.is_class:
             self.enclosing = above.enclosing
-
-    def bind(self, name: str) -> None:
-        """Note that a name is bound here."""
-        self.bound[name] = self.bound.get(name, 0) + 1
 
 
 class _TextReader(ast.NodeVisitor):
@@ -328,7 +325,7 @@ class _TextReader(ast.NodeVisitor):
         if self._scope is self._module:
             self._form.names[name] = None
         elif name not in self._scope.declared:
-            self._scope.bind(name)
+            self._scope.bound[name] += 1
 
     def _use(self, name: str, attributes: str = "") -> None:
         scope, use = self._scope, _Use(self._form, self._form.slot(), name, attributes)
@@ -557,7 +554,7 @@ class _TextReader(ast.NodeVisitor):
         named = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
         for argument in (*named, arguments.vararg, arguments.kwarg):
             if argument is not None:
-                scope.bind(argument.arg)
+                scope.bound[argument.arg] += 1
         self._put("body", body)
         self._in_try, self._in_body = was
         self._leave()
