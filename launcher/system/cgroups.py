@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from launcher.system.files import read_bytes
+from launcher.system.files import opened, read_bytes
 from launcher.system.home_checks import mounted, mounts
 from launcher.system.processes import Identity, alive, boot_id, send
 
@@ -155,7 +155,8 @@ def end(group: Path, spare: Callable[[int], bool], patience_s: float = PATIENCE_
         doomed = [pid for pid in left if not spare(pid)]
         if not doomed:
             return
-        if len(doomed) < len(left) or not _kill_at_once(group):
+        # the kernel kills all of a group so that no fork is missed; not before Linux 5.14
+        if len(doomed) < len(left) or not _write(group / "cgroup.kill", b"1"):
             for pid in doomed:
                 send(pid, signal.SIGKILL)
         time.sleep(0.002)
@@ -177,28 +178,17 @@ def sweep() -> None:
                 _remove(group)
 
 
-def _kill_at_once(group: Path) -> bool:
-    """Let the kernel kill all of a group, so that no fork is missed; False before Linux 5.14."""
-    return _write(group / "cgroup.kill", b"1")
-
-
 def _enter(group: Path) -> bool:
     return _write(group / "cgroup.procs", b"0")
 
 
 def _write(file: Path, text: bytes) -> bool:
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+        with opened(file, os.O_WRONLY) as descriptor:
+            os.write(descriptor, text)
     except OSError:
         return False
-    try:
-        os.write(descriptor, text)
-    except OSError:
-        return False
-    else:
-        return True
-    finally:
-        os.close(descriptor)
+    return True
 
 
 def _remove(group: Path) -> None:

@@ -5,7 +5,7 @@ import errno
 import json
 import os
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from math import inf
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -30,6 +30,20 @@ Stamp = tuple[int, int]  # size in bytes, modification time in ns; (0, 0) for a 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
+@contextlib.contextmanager
+def opened(path: Path | str, flags: int, mode: int = 0o777) -> Iterator[int]:
+    """Open a file for a block, without the buffers of a file object.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    descriptor = os.open(path, flags | os.O_CLOEXEC, mode)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def write_atomic(
     path: Path, content: bytes | str, *, mode: int = 0o644, durable: bool = True
 ) -> None:
@@ -49,15 +63,12 @@ def write_atomic(
     folder = os.path.dirname(path) or "."  # noqa: PTH120  # this is done for every attempt; a Path costs 10 µs
     temporary = f"{folder}/.{os.urandom(8).hex()}.tmp"  # short: `path` may use all 255
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        try:
+        with opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode) as descriptor:
             view = memoryview(data)
             while view:
                 view = view[os.write(descriptor, view) :]
             if durable:
                 os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
         os.replace(temporary, path)  # noqa: PTH105  # likewise
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -79,13 +90,10 @@ def write_json(
 
 def write_whole(path: Path | str, text: str) -> None:
     """Write a private file that no process reads before it is announced; not synced, and not atomic."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
+    with opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) as descriptor:
         view = memoryview(text.encode(errors="backslashreplace"))
         while view:
             view = view[os.write(descriptor, view) :]
-    finally:
-        os.close(descriptor)
 
 
 def append_whole(path: Path | str, data: bytes) -> None:
@@ -172,11 +180,8 @@ def read_bytes(path: Path | str) -> bytes:
     Raises:
         OSError: there is none, or it cannot be read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    with opened(path, os.O_RDONLY) as descriptor:
         return read_all(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_all(descriptor: int) -> bytes:
@@ -193,11 +198,8 @@ def read_all(descriptor: int) -> bytes:
 
 def sync(path: Path | str) -> None:
     """Make what a file holds, or new and other names in a folder, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    with opened(path, os.O_RDONLY) as descriptor:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def file_number(path: Path) -> tuple[int, int] | None:
@@ -260,15 +262,9 @@ def last_lines(log: Path, lines: int, most_bytes: int = 1 << 16) -> list[str]:
 def read_end(path: Path, most_bytes: int) -> tuple[bytes, float]:
     """Return the last bytes of a file and the time of its last change; b"" where there is none."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with opened(path, os.O_RDONLY | os.O_NONBLOCK) as descriptor:
+            status = os.fstat(descriptor)
+            start = max(0, status.st_size - most_bytes)
+            return os.pread(descriptor, most_bytes, start), status.st_mtime
     except OSError:
         return b"", 0.0
-    try:
-        status = os.fstat(descriptor)
-        return os.pread(
-            descriptor, most_bytes, max(0, status.st_size - most_bytes)
-        ), status.st_mtime
-    except OSError:
-        return b"", 0.0
-    finally:
-        os.close(descriptor)

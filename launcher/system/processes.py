@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from launcher.system.files import Json, read_bytes, read_record
+from launcher.system.files import Json, opened, read_bytes, read_record
 from launcher.units import format_seconds
 
 Answer = TypeVar("Answer")
@@ -245,31 +245,21 @@ def live_in(folder: Path) -> int | None:
 def inhabited(folder: Path) -> bool:
     """Tell whether a process holds a folder by `live_in`; none of these processes may ask."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
+        with opened(folder, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
     return False
 
 
 def lock_holder(path: Path) -> int | None:
     """Return the pid that holds the lock on `path`, without touching the lock."""
+    asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        with opened(path, os.O_RDWR) as descriptor:
+            answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, asked)
     except FileNotFoundError:
         return None
-    try:
-        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-        answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, asked)
-    finally:
-        os.close(descriptor)
     kind, _, _, _, pid = struct.unpack(_FLOCK, answer)
     return None if kind == fcntl.F_UNLCK else pid
 
