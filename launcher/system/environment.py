@@ -106,24 +106,13 @@ def owners_environment(environ: Mapping[str, str]) -> dict[str, str]:
         return variables
     for name in OURS:
         variables.pop(name, None)
-    for name, (ours, before) in _record(environ[RECORD]).items():
-        if variables.get(name) != ours:
-            continue
-        if before is None:
-            del variables[name]
-        else:
-            variables[name] = before
+    for name, entry in (read_record(environ[RECORD]) or {}).items():
+        match entry:  # what cannot be understood is left out
+            case [str(ours), None] if variables.get(name) == ours:
+                del variables[name]
+            case [str(ours), str(before)] if variables.get(name) == ours:
+                variables[name] = before
     return variables
-
-
-def _record(text: str) -> dict[str, tuple[str, str | None]]:
-    """Return what a record tells; what cannot be understood is left out."""
-    before_of: dict[str, tuple[str, str | None]] = {}
-    for name, entry in (read_record(text) or {}).items():
-        match entry:
-            case [str(ours), str() | None as before]:
-                before_of[name] = (ours, before)
-    return before_of
 
 
 BEFORE = "LAUNCHER_BEFORE"  # the environment before a site's prologue, as base64 of `env -0`

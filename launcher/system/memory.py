@@ -3,7 +3,6 @@
 Control groups that limit our cores and memory are named, as others of theirs share these limits.
 """
 
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -122,14 +121,10 @@ def of_this_process(root: Path = Path("/")) -> Quotas:
     limit = limiting(root)
     groups = [time, *folders(root)]
     return Quotas(
-        within=frozenset(_names(groups[:_MOST])),
+        within=frozenset(filter(None, map(_name, groups[:_MOST]))),
         cores=_name(time),
         memory="" if limit is None else _name(limit),
     )
-
-
-def _names(folders: Iterable[Path]) -> Iterable[str]:
-    return (name for name in map(_name, folders) if name)
 
 
 def _name(folder: Path) -> str:
