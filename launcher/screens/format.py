@@ -160,6 +160,11 @@ def first_few(texts: Sequence[str], most: int) -> str:
     return ", ".join(texts[:most]) + (f" and {more} more" if more > 0 else "")
 
 
+def between(least: str, most: str) -> str:
+    """Return from what to what something is; one text where both are the same."""
+    return least if least == most else f"{least} to {most}"
+
+
 def tally(counts: Mapping[State, int]) -> str:
     """Return how many jobs are in each state, in words."""
     parts = [f"{counts[state]} {state}" for state in ORDER if counts.get(state)]

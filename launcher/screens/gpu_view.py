@@ -40,10 +40,10 @@ MOST_PROCESSES = 8  # of a card that are listed one by one
 _GIB = 1 << 30
 _BAR = range(6, 33)  # columns
 _COLUMNS = (
-    *(Column(title=title) for title in ("GPU", "NAME", "MEMORY")),
-    *(Column(title=title, right=True) for title in ("GiB", "BUSY", "TEMP", "POWER")),
-    Column(title="HEALTH"),
-    Column(title="OF LATE", drop=1),
+    *(Column(title) for title in ("GPU", "NAME", "MEMORY")),
+    *(Column(title, right=True) for title in ("GiB", "BUSY", "TEMP", "POWER")),
+    Column("HEALTH"),
+    Column("OF LATE", drop=1),
 )
 _BAR_AT = 2  # the column of bars
 _TONES = {"ok": Tone.GOOD, "warning": Tone.WARN, "faulty": Tone.BAD}

@@ -126,17 +126,17 @@ def _plain(value: Json) -> str:
 
 
 def _right(title: str, drop: int = 0) -> Column:
-    return Column(title=title, right=True, drop=drop)
+    return Column(title, right=True, drop=drop)
 
 
 def _name(title: str, least: int = 12) -> Column:
-    return Column(title=title, least=least, middle=True)
+    return Column(title, least=least, middle=True)
 
 
 # section → its columns, and what stands in them of a row
 _TABLES: Mapping[str, Sequence[tuple[Column, Callable[[Any], Cell]]]] = {
     DAY: (
-        (Column(title="DAY"), lambda day: day.day),
+        (Column("DAY"), lambda day: day.day),
         (_right("DONE"), lambda day: _count(day.done)),
         (_right("FAILED"), lambda day: _count(day.failed, Tone.BAD)),
         (_right("CANCELLED", 2), lambda day: _count(day.cancelled, Tone.DIM)),
@@ -169,11 +169,11 @@ _TABLES: Mapping[str, Sequence[tuple[Column, Callable[[Any], Cell]]]] = {
         (_right("ASKED"), lambda memory: format_bytes(memory.asked)),
         (_right("TOOK"), lambda memory: format_bytes(memory.peak)),
         (_right("WASTED GiB·h", 1), lambda memory: f"{memory.wasted_gib_hours:,.1f}"),
-        (Column(title="NEXT TIME", least=20, rows=3), _next_time),
+        (Column("NEXT TIME", least=20, rows=3), _next_time),
     ),
     NODE: (
         (_name("NODE"), lambda node: node.node or "unknown"),
-        (Column(title="OF"), lambda node: node.backend),
+        (Column("OF"), lambda node: node.backend),
         (_right("ATTEMPTS", 2), lambda node: _count(node.attempts)),
         (_right("DONE"), lambda node: _count(node.done)),
         (_right("GPU-HOURS"), lambda node: _hours(node.gpu_seconds)),

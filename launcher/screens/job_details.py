@@ -20,6 +20,8 @@ from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.policy.vram_request import vram_request_of
 from launcher.scheduler.waiting_line import turn_of
 from launcher.screens.format import (
+    between,
+    first_line,
     folder_of,
     harmless,
     iso,
@@ -278,15 +280,11 @@ def expected_time(usage: Usage, terms: Terms) -> str:
         part = "half of "
     runs = counted(len(usage.seconds), "run")
     runs = runs if usage.own else f"{runs} of others, as nothing like it was done yet,"
-    took = f"{part}{runs} took {format_seconds(shortest)}"
-    if format_seconds(longest) != format_seconds(shortest):
-        took += f" to {format_seconds(longest)}"
-    limit = terms.time_limit_s
-    if limit is None:
-        return f"{format_seconds(middle)} ({took})"
-    return (
-        f"{format_seconds(min(middle, limit))} ({took}; its time limit is {format_seconds(limit)})"
-    )
+    took = f"{part}{runs} took {between(format_seconds(shortest), format_seconds(longest))}"
+    if terms.time_limit_s is not None:
+        middle = min(middle, terms.time_limit_s)
+        took += f"; its time limit is {format_seconds(terms.time_limit_s)}"
+    return f"{format_seconds(middle)} ({took})"
 
 
 def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]]:
@@ -388,7 +386,7 @@ def _attempt(attempt: Mapping[str, Any], labels: Mapping[str, str]) -> tuple[str
         f"  {attempt['number']}",
         local(attempt["claimed"]),
         f"{node} {harmless(where)}".lstrip() + _memory(attempt),
-        _how_it_ended(attempt["outcome"]),
+        harmless(_how_it_ended(attempt["outcome"])),
         took,
     )
 
@@ -410,29 +408,28 @@ def _how_it_ended(outcome: Mapping[str, Any] | None) -> str:
         case {"ending": "done"}:
             return "done"
         case {"ending": "failed", "error": str(why)}:
-            return harmless(f"failed: {why.partition(chr(10))[0]}")
+            return f"failed: {first_line(why)}"
         case {"ending": "out-of-memory", "error": str(why)}:
-            return harmless(f"out of memory: {_shortage(outcome) or why.partition(chr(10))[0]}")
+            return f"out of memory: {_shortage(outcome) or first_line(why)}"
         case {"ending": "lost", "why": str(why)}:
-            return harmless(f"lost: {why.partition(chr(10))[0]}")
+            return f"lost: {first_line(why)}"
         case {"ending": "stopped", "by": str(by)}:
-            return harmless(f"stopped: {f'its supervisor got {by}' if is_signal(by) else by}")
+            return f"stopped: {f'its supervisor got {by}' if is_signal(by) else by}"
         case {"ending": "stopped"}:
             return "was asked to stop, and did"
         case {"ending": "void"}:
             return "was not started"
-    return harmless(str(outcome.get("ending", "unknown")))
+    return str(outcome.get("ending", "unknown"))
 
 
 def _shortage(outcome: Mapping[str, Any]) -> str:
     """Return what an attempt had of memory and what it lacked, in numbers; '' where it did not say."""
-    words = (("held", "held"), ("wanted", "wanted"), ("cap", "was held to"))
-    parts = [
-        f"{word} {format_bytes(outcome[key])}{' more' if key == 'wanted' else ''}"
-        for key, word in words
+    forms = {"held": "held {}", "wanted": "wanted {} more", "cap": "was held to {}"}
+    return ", ".join(
+        form.format(format_bytes(outcome[key]))
+        for key, form in forms.items()
         if isinstance(outcome.get(key), int)
-    ]
-    return ", ".join(parts)
+    )
 
 
 def _text(value: object) -> str:

@@ -83,14 +83,14 @@ _MEANS = {  # what the word alone does not say
 }
 _ON_THEIR_WAY = frozenset({"submitted", "waiting"})
 _COLUMNS = (
-    Column(title="PILOTS", least=10),
-    Column(title="STATE"),
-    Column(title="NODE", least=6),
-    Column(title="CORES", right=True, drop=2),
-    Column(title="GPUS", right=True, drop=3),
-    Column(title="JOBS", right=True),
-    Column(title="TIME", right=True, drop=1),
-    Column(title="WHY", least=20, rows=3),
+    Column("PILOTS", least=10),
+    Column("STATE"),
+    Column("NODE", least=6),
+    Column("CORES", right=True, drop=2),
+    Column("GPUS", right=True, drop=3),
+    Column("JOBS", right=True),
+    Column("TIME", right=True, drop=1),
+    Column("WHY", least=20, rows=3),
 )
 
 

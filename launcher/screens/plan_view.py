@@ -26,13 +26,14 @@ from launcher.planning.queue_comparison import (
     Comparison,
     open_jobs,
 )
-from launcher.screens.format import columns, first_few, hanging, harmless, stamp
+from launcher.screens.format import between, columns, first_few, hanging, harmless, stamp
 from launcher.system.git import WorkTree
 from launcher.units import FORESEEN_S, format_bytes, format_estimate, format_seconds
 
 # how much of the table's memory and time is shown: 2 with its source, 1 without, 0 nothing
 _TABLES = ((2, 2), (2, 1), (1, 1), (1, 0), (0, 0))
 _wrap = partial(textwrap.wrap, break_on_hyphens=False)  # as in names of models
+_hanging = partial(_wrap, subsequent_indent="  ", break_long_words=False)
 _Pair = tuple[ComparedJob, JobEstimate]
 _LEAST_SPREAD = 0.01
 _KEPT = "\u00a0"  # a space at which no line is broken
@@ -72,10 +73,6 @@ def _saved(savings: Savings) -> str:
     return text
 
 
-def _hanging(text: str, width: int) -> list[str]:
-    return _wrap(text, width, subsequent_indent="  ", break_long_words=False)
-
-
 def time_each(kind_sum: KindSum | None, *, source: bool) -> str:
     """Tell how long one job of a kind takes, '-' where none has to run.
 
@@ -87,9 +84,7 @@ def time_each(kind_sum: KindSum | None, *, source: bool) -> str:
         return "-"
     if not kind_sum.known:
         return "no data yet"
-    text = f"~ {format_seconds(kind_sum.shortest)}"
-    if format_seconds(kind_sum.longest) != format_seconds(kind_sum.shortest):
-        text += f" to {format_seconds(kind_sum.longest)}"
+    text = f"~ {between(format_seconds(kind_sum.shortest), format_seconds(kind_sum.longest))}"
     if kind_sum.spread is not None:
         text += f" ±{max(kind_sum.spread, _LEAST_SPREAD):.0%}".replace("%", " %")
     return f"{text} measured" if source else text
@@ -228,8 +223,7 @@ def _vram_each(pairs: Iterable[_Pair], *, gpus: bool, source: bool) -> str:
     sizes = [estimate.vram for estimate in on_gpu if estimate.vram is not None]
     if not sizes:
         return "none"
-    least, most = format_bytes(min(sizes)), format_bytes(max(sizes))
-    size = least if least == most else f"{least} to {most}"
+    size = between(format_bytes(min(sizes)), format_bytes(max(sizes)))
     return f"{size} {on_gpu[0].vram_source}" if source else size
 
 
@@ -354,8 +348,8 @@ def draw_plan(
         _indented(kinds_table(jobs, preview, inner)),
         _indented(_lines(jobs, len(jobs) if everything else MOST_LISTED, preview, inner)),
         _indented(prospects(comparison, preview, inner)),
-        _wrapped(other_code(jobs), width),
-        _wrapped(other_options(jobs), width),
+        _wrap(harmless(other_code(jobs)), width),
+        _wrap(harmless(other_options(jobs)), width),
         *(_narrow(str(warning), width) for warning in plan.warnings),
         _last_lines(jobs, harmless(start), refused, width),
     ]
@@ -408,10 +402,6 @@ def other_options(compared_jobs: Iterable[ComparedJob]) -> str:
         f"{counted(len(jobs), 'waiting job')} {keeps} queued (other: {names}); "
         f"for those of the file cancel {'it' if single else 'them'} and run the file again"
     )
-
-
-def _wrapped(text: str, width: int) -> Iterator[str]:
-    yield from _wrap(harmless(text), width)
 
 
 def _indented(lines: Iterable[str]) -> Iterator[str]:

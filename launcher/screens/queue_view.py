@@ -156,13 +156,13 @@ def running(screen: Screen, width: int) -> list[Line]:
     """Return the running jobs: node where there are several, device, memory, progress, rate, elapsed and remaining time."""
     columns = (
         *_first_columns(screen, "running", 5),
-        Column(title="NODE", least=6, drop=1),
-        Column(title="ON"),
-        Column(title="GiB NOW/PEAK/ASKED", drop=3),
-        Column(title="STEP", least=16),
-        Column(title="RATE", right=True, drop=4),
-        Column(title="TIME", right=True),
-        Column(title="LEFT", right=True, drop=2),
+        Column("NODE", least=6, drop=1),
+        Column("ON"),
+        Column("GiB NOW/PEAK/ASKED", drop=3),
+        Column("STEP", least=16),
+        Column("RATE", right=True, drop=4),
+        Column("TIME", right=True),
+        Column("LEFT", right=True, drop=2),
     )
     jobs = [work.line for work in screen.running]
     here = HERE if any(work.node for work in screen.running) else ""
@@ -177,8 +177,8 @@ def waiting(screen: Screen, width: int) -> list[Line]:
     """Return the waiting jobs with their reasons; a reason of the line above is not repeated."""
     columns = (
         *_first_columns(screen, "waiting", 3),
-        Column(title="PRIORITY", right=True, drop=2),
-        Column(title="WHY", least=28, rows=_WHY_ROWS),
+        Column("PRIORITY", right=True, drop=2),
+        Column("WHY", least=28, rows=_WHY_ROWS),
     )
     whys = map(briefly, screen.waiting, (None, *screen.waiting))
     rows = [
@@ -196,11 +196,11 @@ def waiting(screen: Screen, width: int) -> list[Line]:
 def recent(screen: Screen, width: int) -> list[Line]:
     """Return the jobs that ended last, each with its result, or its failure and what follows."""
     columns = (
-        Column(title=f"RECENT{screen.order_of('recent')}"),
+        Column(f"RECENT{screen.order_of('recent')}"),
         Column(least=24, middle=True, others=_names(screen)),
-        Column(title="ID", right=True, drop=1),
-        Column(title="TOOK", right=True, drop=2),
-        Column(title="RESULT", least=24, rows=_WHY_ROWS),
+        Column("ID", right=True, drop=1),
+        Column("TOOK", right=True, drop=2),
+        Column("RESULT", least=24, rows=_WHY_ROWS),
     )
     rows = [_happening(ended, screen.at) for ended in screen.recent]
     lines = table(columns, rows, width, [ended.line.id for ended in screen.recent])
@@ -233,7 +233,7 @@ def listing(jobs: Sequence[JobLine], now: float, width: int, *, title: str = "")
         title: what stands above them.
     """
     columns = (
-        Column(title=title),
+        Column(title),
         Column(right=True),
         Column(least=8, drop=1),
         Column(least=24, middle=True),
@@ -299,9 +299,9 @@ def _first_columns(screen: Screen, listed: str, drop: int) -> Sequence[Column]:
     """Return the columns of `_first_cells`, that of the runs to be dropped as early as is said."""
     title = f"{listed.upper()}{screen.order_of(listed)}"
     return (
-        Column(title=title, least=24, middle=True, mark=_MARK, others=_names(screen)),
-        Column(title="ID", right=True, drop=1),
-        Column(title="RUN", least=8, drop=drop),
+        Column(title, least=24, middle=True, mark=_MARK, others=_names(screen)),
+        Column("ID", right=True, drop=1),
+        Column("RUN", least=8, drop=drop),
     )
 
 

@@ -15,7 +15,7 @@ from launcher.screens.text_table import (
 )
 
 TEXTS = st.text(st.sampled_from("ab ●世é"), max_size=12)
-COLUMNS = (Column(title="NAME", least=3), Column(right=True, drop=1), Column(title="WHY", rows=3))
+COLUMNS = (Column("NAME", least=3), Column(right=True, drop=1), Column("WHY", rows=3))
 
 
 @given(TEXTS, st.integers(0, 30))
@@ -55,7 +55,7 @@ def test_where_there_is_no_room_a_column_goes_before_another_loses_its_least() -
 
 
 def test_a_long_reason_runs_over_a_few_lines_below_itself() -> None:
-    columns = (Column(title="NAME"), Column(title="WHY", least=8, rows=3))
+    columns = (Column("NAME"), Column("WHY", least=8, rows=3))
     drawn = table(columns, [("a", "one two three four five six seven eight nine")], 20)
     assert [one.text for one in drawn] == [
         "NAME  WHY",
@@ -72,7 +72,7 @@ def test_each_line_of_a_long_reason_is_about_its_job() -> None:
 
 @pytest.mark.parametrize("text", ["世界" * 20, "a" * 40, "a " * 20, "e\u0301" * 40])
 def test_a_reason_in_any_script_is_broken_and_nothing_of_it_is_lost(text: str) -> None:
-    columns = (Column(title="NAME"), Column(title="WHY", least=8, rows=3))
+    columns = (Column("NAME"), Column("WHY", least=8, rows=3))
     drawn = [one.text for one in table(columns, [("a", text)], 40)]
     assert len(drawn) <= 1 + 3
     assert all(width_of(one) <= 40 for one in drawn)
@@ -81,7 +81,7 @@ def test_a_reason_in_any_script_is_broken_and_nothing_of_it_is_lost(text: str) -
 
 def test_a_name_in_a_reason_loses_its_middle_before_the_words_beside_it_go() -> None:
     reason = f"after {'x' * 90} (job 41) and 2 more jobs"
-    columns = (Column(title="WHY", least=28, rows=3),)
+    columns = (Column("WHY", least=28, rows=3),)
     drawn = [one.text for one in table(columns, [(reason,)], 32)][1:]
     assert len(drawn) <= 3
     assert all(width_of(one) <= 32 for one in drawn)
@@ -92,13 +92,13 @@ def test_a_name_in_a_reason_loses_its_middle_before_the_words_beside_it_go() -> 
 
 
 def test_a_reason_is_not_broken_where_the_screen_ends_before_it() -> None:
-    columns = (Column(title="NAME", least=14), Column(title="WHY", least=20, rows=3))
+    columns = (Column("NAME", least=14), Column("WHY", least=20, rows=3))
     drawn = table(columns, [("a" * 14, "one two three four five six seven")], 20)
     assert [one.text for one in drawn] == ["NAME            WHY", "aaaaaaaaaaaaaa  one…"]
 
 
 def test_a_long_reason_without_a_word_is_one_empty_line() -> None:
-    columns = (Column(title="NAME"), Column(title="WHY", least=8, rows=3))
+    columns = (Column("NAME"), Column("WHY", least=8, rows=3))
     drawn = table(columns, [("a", " " * 99), ("b", "x")], 40)
     assert [one.text.split() for one in drawn] == [["NAME", "WHY"], ["a"], ["b", "x"]]
 
