@@ -188,11 +188,7 @@ class Dependencies:
             named = before.get(step.name, NOTHING)
             makers = {places[name] for name in (*named.done, *named.ended) if name in places}
             for path in (_normal(file.path) for file in inputs):
-                makers |= {
-                    places[self._makers[above]]
-                    for above in _with_parents(path)
-                    if above in self._makers
-                }
+                makers |= {places[maker] for maker in self._makers_around(path)}
                 # of those that fill one folder together, each waits for those before it
                 fillers = (places[name] for name in self._fillers.get(path, ()))
                 makers |= {maker for maker in fillers if maker < at}
@@ -267,12 +263,15 @@ class Dependencies:
     def _makers_of(self, file: Input) -> list[str]:
         """Return the jobs until now that make a path, or a folder in which it lies."""
         path = _normal(file.path)
+        makers = (*self._fillers.get(path, ()), *self._makers_around(path))
+        return [name for name in makers if name in self._order]
+
+    def _makers_around(self, path: str) -> list[str]:
+        """Return the jobs that make a path, or a folder in which it lies, wherever they stand."""
         above = _with_parents(path)
-        makers = [name for name in self._fillers.get(path, ()) if name in self._order]
-        if not self._makers.keys().isdisjoint(above):
-            around = (self._makers[folder] for folder in above if folder in self._makers)
-            makers += [name for name in around if name in self._order]
-        return makers
+        if self._makers.keys().isdisjoint(above):  # as almost always, and faster
+            return []
+        return [self._makers[folder] for folder in above if folder in self._makers]
 
     def _programs_before(self, needs: Collection[str]) -> frozenset[str]:
         """Return the nearest programs before a job; jobs behind the same ones share the set."""

@@ -20,8 +20,6 @@ from launcher.units import median
 FEWEST = 2  # runs that a spread needs at least
 REMEMBERED = 2000  # jobs that ended last; more would take longer to read than they are worth
 
-_Signature = tuple[str, str | None, bool, bool, str]
-
 
 def no_usage(_: str) -> Usage:
     """Return what was learned where nothing was."""
@@ -126,7 +124,7 @@ class History:
         """
         self.gpus, self.usage = gpus, usage
         self._settings = {name: costs(kind) for name, kind in (kinds or {}).items()}
-        self._alike: dict[_Signature, _Alike] = {}
+        self._alike: dict[tuple[str, str | None, bool, bool, str], _Alike] = {}
         self._by_kind: dict[tuple[str, bool], list[float]] = {}
         for job in past:
             if job.kind in self._settings:

@@ -24,7 +24,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from launcher.draft import MADE, tested
-from launcher.errors import Problem, Problems, nearest, question
+from launcher.errors import Problems, nearest, question
 from launcher.ids import ModelId, model_folder_name
 from launcher.kind_interface import Role
 from launcher.planning.model_graph import (
@@ -56,24 +56,20 @@ _MOST_SLUG = 60
 OWN = "its matrix"  # what errors call the entry's own sweeps
 
 
-class Expansion(NamedTuple):
-    """The steps that a task file asks for, and what cannot be."""
-
-    steps: tuple[Step, ...]
-    problems: Sequence[Problem]
-
-
 def expand(
-    task: TaskFile, on_disk: Callable[[str], bool], exists: Callable[[str], bool]
-) -> Expansion:
+    task: TaskFile,
+    on_disk: Callable[[str], bool],
+    exists: Callable[[str], bool],
+    problems: Problems,
+) -> tuple[Step, ...]:
     """Return the steps that a task file asks for.
 
     Args:
         task: the file.
         on_disk: tells whether an earlier run made the model of that ID.
         exists: tells whether a path of the settings is there.
+        problems: where errors and warnings are added.
     """
-    problems = Problems()
     models = PlannedModels(task, on_disk, problems)
     tests = _Tests(task, models)
     plain = [isinstance(entry, PlainEntry) for entry in task.entries]
@@ -87,17 +83,14 @@ def expand(
         name = str(made.model)
         steps += _making_steps(made, name)
         for step in tests.of(made, name):
-            (waiting if _needs_further_model(step) else steps).append(step)
+            further = any(step.settings.values[name] for name in step.kind.settings.models)
+            (waiting if further else steps).append(step)
     steps += waiting
     steps += tests.earlier
     steps += _benchmarks(task, models, problems)
     steps += _folder_steps(task, models, exists, problems)
     steps += _plain_steps(task.entries[first:], Role.PLAIN)
-    return Expansion(tuple(without_doubles(steps, problems)), problems)
-
-
-def _needs_further_model(step: Step) -> bool:
-    return any(step.settings.values[name] for name in step.kind.settings.models)
+    return tuple(without_doubles(steps, problems))
 
 
 def _making_steps(planned: PlannedModel, model: str) -> Iterator[Step]:

@@ -26,7 +26,7 @@ from launcher.planning.expansion import expand
 from launcher.planning.plan import Code, Identity, Plan, PlannedJob, PlannedShare
 from launcher.planning.shared_work import request_of, shares
 from launcher.planning.steps import MAKING, NOTHING, SCORING, Before, Step, steps_before
-from launcher.taskfile.entries import TaskFile
+from launcher.taskfile.entries import TaskFile, in_order
 from launcher.taskfile.settings import Settled, completed
 
 _PREPARING = frozenset({Role.DATA, Role.LABELS})
@@ -57,21 +57,22 @@ def build_plan(
     """
     disk = Disk(root, asked_once(exists), asked_once(is_folder), cache(content))
     run_folder = root / "runs" / task.name
-    expansion = expand(
-        task, lambda model: disk.exists(run_folder / model_folder_name(model)), disk.has
+    made = Problems()
+    steps = expand(
+        task, lambda model: disk.exists(run_folder / model_folder_name(model)), disk.has, made
     )
-    problems = Problems([*task.problems, *expansion.problems])
-    before = steps_before(expansion.steps, whole=not task.errors, problems=problems)
+    problems = Problems([*task.problems, *made])
+    before = steps_before(steps, whole=not task.errors, problems=problems)
     drafter = _Drafter(task, run_folder, root)
-    drawn = _drawn(list(_prepared(expansion.steps, drafter, problems)), before, drafter)
+    drawn = _drawn(list(_prepared(steps, drafter, problems)), before, drafter)
     dependencies = Dependencies(drawn.steps, drawn.before, disk)
     problems += dependencies.problems
     if any(problem.severity is Severity.ERROR for problem in problems):
-        raise TaskFileError(task.in_order(problems))
+        raise TaskFileError(in_order(problems, task.files))
     jobs = _Jobs(drafter, disk, code, dependencies, drawn.further)
     wanted = _of_phases(task.phases, jobs.by_name, dependencies)
     if not wanted:
-        raise TaskFileError([*task.in_order(problems), _no_job(task)])
+        raise TaskFileError([*in_order(problems, task.files), _no_job(task)])
     kept = {job.name for job in wanted}
     missing = {need for name in kept for need in jobs.by_name[name].needs} - kept
     return Plan(
@@ -87,7 +88,7 @@ def build_plan(
         pass_env=task.pass_env,
         wanted=task.wanted,
         kinds=task.kinds,
-        warnings=task.in_order([*problems, *dependencies.missing_inputs()]),
+        warnings=in_order([*problems, *dependencies.missing_inputs()], task.files),
         shares=partial(jobs.shares, kept),
     )
 

@@ -124,8 +124,8 @@ def _preview(
         kinds=Counter(job.kind for job in jobs),
         otherwise=tuple(place for place in places if place != name),
         only_there=sum(not {*job.terms.on} - {name} for job in jobs),
-        first=0 if settings is None else _pilots(first, settings),
-        most=0 if settings is None else _pilots(jobs, settings),
+        first=_pilots(first, settings),
+        most=_pilots(jobs, settings),
         answer=answer,
     )
 
@@ -141,8 +141,10 @@ def _first_place(job: PlannedJob, backends: Backends) -> str:
     return ""
 
 
-def _pilots(jobs: Iterable[PlannedJob], settings: BackendSettings) -> int:
-    """Return how many pilots jobs keep busy that are ready together."""
+def _pilots(jobs: Iterable[PlannedJob], settings: BackendSettings | None) -> int:
+    """Return how many pilots jobs keep busy that are ready together; this machine has none."""
+    if settings is None:
+        return 0
     needed = sum(1 / slots(job.resources, settings) for job in jobs)
     return min(settings.pilots, ceil(needed - 1e-9))
 

@@ -88,15 +88,12 @@ def _known_settings(kind: Kind, settings: str, row: JobRow) -> str:
 
 def _is_default(kind: Kind, key: str, values: Mapping[str, object]) -> bool:
     field = kind.settings.model_fields[key]
+    default = field.get_default(call_default_factory=True)
     return (
         not field.is_required()
-        and _plain(field.get_default(call_default_factory=True)) == values[key]
+        # as JSON gives it back
+        and json.loads(json.dumps(default, default=str)) == values[key]
     )
-
-
-def _plain(value: object) -> object:
-    """Return a default as JSON gives it back."""
-    return json.loads(json.dumps(value, default=str))
 
 
 MOST_CHANGES = 3  # listed in a reason, which is one line
@@ -209,8 +206,11 @@ def compare_with_queue(
 
 def _accepted(plan: Plan, rows: Mapping[str, JobRow], names: Collection[str]) -> dict[str, JobRow]:
     """Return rows as if their jobs had been done with the code of the plan."""
-    hashes = {job.name: job.hash for job in (*plan.jobs, *plan.left_out)}
-    return {name: replace(rows[name], hash=hashes[name]) for name in names}
+    return {
+        job.name: replace(rows[job.name], hash=job.hash)
+        for job in (*plan.jobs, *plan.left_out)
+        if job.name in names
+    }
 
 
 def _may_differ(need: ComparedJob, plan: Plan) -> bool:

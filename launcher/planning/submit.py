@@ -35,6 +35,14 @@ class Submitted(NamedTuple):
     accepted: int  # of the cached ones: done with other code
 
 
+class _Folders:
+    """Where a run lies, as text: thousands of jobs say it."""
+
+    def __init__(self, root: Path, run: str) -> None:
+        self.run = run
+        self.root, self.run_folder = str(root), str(root / "runs" / run)
+
+
 def submit(
     store: Store, root: Path, comparison: Comparison, context: Context, now: float
 ) -> Submitted:
@@ -56,21 +64,20 @@ def submit(
         run = store.run(root, plan.name, share=plan.share)
         store.set_notify(run, plan.notify)
         rows = store.read.jobs_of(root, plan.name)
-        _accept(store, root, comparison, rows, now)
+        folders = _Folders(root, plan.name)
+        _accept(store, folders, comparison, rows, now)
         queued = [compared for compared in comparison.jobs if compared.action is Action.RUN]
         fresh = [compared for compared in queued if compared.job.name not in rows]
         again = [compared for compared in queued if compared.job.name in rows]
-        folders = _Folders(root, plan.name)
         for compared in again:  # their needs may be new jobs, so they are set below
-            store.put(run, context, _new(compared, folders), now)
+            store.put(run, context, _new(compared, folders, [], []), now)
         first = store.next_number()  # not before: a job that is put again may use a number up
         numbers = {name: row.id for name, row in rows.items()}
         numbers |= {compared.job.name: first + index for index, compared in enumerate(fresh)}
-        new_jobs = [_new(compared, folders, numbers) for compared in fresh]
+        new_jobs = [_new(compared, folders, *_before(compared, numbers)) for compared in fresh]
         store.put_new(run, context, new_jobs, now)
         for compared in again:
-            needs = [numbers[need] for need in compared.job.needs]
-            awaited = [numbers[name] for name in compared.after_any]
+            needs, awaited = _before(compared, numbers)
             store.set_needs(numbers[compared.job.name], needs, now, after_any=awaited)
     return Submitted(
         jobs=tuple(numbers[compared.job.name] for compared in comparison.jobs),
@@ -82,10 +89,14 @@ def submit(
 
 
 def _accept(
-    store: Store, root: Path, comparison: Comparison, rows: Mapping[str, JobRow], now: float
+    store: Store,
+    folders: _Folders,
+    comparison: Comparison,
+    rows: Mapping[str, JobRow],
+    now: float,
 ) -> None:
     """Record results of other code as those of the plan, unless the queue changed meanwhile."""
-    plan, folders = comparison.plan, _Folders(root, comparison.plan.name)
+    plan = comparison.plan
     for job in (*plan.jobs, *plan.left_out):
         if job.name in comparison.accepted and job.name in rows:
             row = rows[job.name]
@@ -93,21 +104,14 @@ def _accept(
                 store.accept(row.id, _spec_of(job, folders), ACCEPTED, now)
 
 
-class _Folders:
-    """Where a run lies, as text: thousands of jobs say it."""
+def _before(compared: ComparedJob, numbers: Mapping[str, int]) -> tuple[list[int], list[int]]:
+    """Return the jobs that must be done before one, and those that must have ended, by their numbers."""
+    return [numbers[need] for need in compared.job.needs], [
+        numbers[name] for name in compared.after_any
+    ]
 
-    def __init__(self, root: Path, run: str) -> None:
-        self.run = run
-        self.root, self.run_folder = str(root), str(root / "runs" / run)
 
-
-def _new(
-    compared: ComparedJob, folders: _Folders, numbers: Mapping[str, int] | None = None
-) -> NewJob:
-    needs, awaited = [], []
-    if numbers is not None:
-        needs = [numbers[need] for need in compared.job.needs]
-        awaited = [numbers[name] for name in compared.after_any]
+def _new(compared: ComparedJob, folders: _Folders, needs: list[int], awaited: list[int]) -> NewJob:
     code = ReasonCode.NEW if compared.number is None else ReasonCode.CHANGED
     reason = Reason(code=code, text=compared.reason)
     spec = _spec_of(compared.job, folders, shared=compared.shared)

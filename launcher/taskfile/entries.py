@@ -153,10 +153,6 @@ class TaskFile(NamedTuple):
         """The problems for which nothing may be queued."""
         return tuple(problem for problem in self.problems if problem.severity is Severity.ERROR)
 
-    def in_order(self, problems: Iterable[Problem]) -> tuple[Problem, ...]:
-        """Return each problem once, in the order of the files and of the lines in them."""
-        return in_order(problems, self.files)
-
 
 def in_order(problems: Iterable[Problem], files: Sequence[str]) -> tuple[Problem, ...]:
     """Return each problem once, in the order of these files and of the lines in them."""

@@ -9,11 +9,11 @@ from launcher.job_options.notifications import AS_CONFIGURED, RunNotify, read_ru
 from launcher.job_options.value_types import SHARE
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import variable_fault
-from launcher.taskfile.language import MOST_NAME_BYTES, Reuse, known_to_any, settings_among
+from launcher.taskfile.language import MOST_NAME_BYTES, Reuse, settings_among
 from launcher.taskfile.legacy_names import LABELS_RATE, percent_of_rate
 from launcher.taskfile.overrides import Overrides
 from launcher.taskfile.scope import EVERY, Layer, Scope, read_resources
-from launcher.taskfile.settings import known
+from launcher.taskfile.settings import ALL_WORDS, known
 from launcher.taskfile.yaml_tree import (
     Fields,
     Given,
@@ -60,7 +60,7 @@ def _with_defaults(node: Node | None, scope: Scope) -> Scope:
     if not isinstance(node, Fields):
         problems.blame(node, "wrong-type", "defaults: expected settings: {lr: 0.001}")
         return scope
-    every = known_to_any(scope.kinds.values())
+    every = known(scope.kinds.values(), ALL_WORDS)
     general: list[tuple[Scalar, Node]] = []
     layer: dict[str, Given] = {}
     labels: Node | None = None

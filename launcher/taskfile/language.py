@@ -11,7 +11,7 @@ from typing import NamedTuple
 from launcher.errors import Problem, Problems
 from launcher.job_options.registry import job_options, renamed_options
 from launcher.job_options.value_types import SHARE
-from launcher.kind_interface import Kind, Role
+from launcher.kind_interface import Role
 from launcher.taskfile.legacy_names import OLD_WORDS
 from launcher.taskfile.schema.json_schema_types import (
     NAME,
@@ -27,7 +27,7 @@ from launcher.taskfile.schema.json_schema_types import (
     pattern,
     ref,
 )
-from launcher.taskfile.settings import ALL_WORDS, TWO_NAMES, Known, known
+from launcher.taskfile.settings import TWO_NAMES, Known
 from launcher.taskfile.yaml_tree import Node, Said, Scalar
 
 MISLABELLED = "poisoned"  # in place of a model: every one of which training labels were wrong
@@ -148,12 +148,6 @@ RESOURCE_HINTS: Mapping[str, str] = {
     **{name: f"it goes below resources: {{{name}: …}}" for name in job_options()},
     **{old: f"it is resources: {{{now}: …}} today" for old, now in renamed_options().items()},
 }
-
-
-def known_to_any(kinds: Iterable[Kind]) -> Known:
-    """Return the settings of all these kinds, as what holds for all of them may give them."""
-    those = tuple(kinds)
-    return known(those, ALL_WORDS if len(those) > 1 else "")
 
 
 def settings_among(

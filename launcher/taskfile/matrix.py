@@ -20,9 +20,9 @@ from launcher.errors import Problems, Severity
 from launcher.ids import is_variant_value
 from launcher.kind_interface import Kind, Role
 from launcher.system.files import Json
-from launcher.taskfile.language import known_to_any, settings_among
+from launcher.taskfile.language import settings_among
 from launcher.taskfile.scope import EVERY, Layer, Scope
-from launcher.taskfile.settings import Known, known
+from launcher.taskfile.settings import ALL_WORDS, Known, known
 from launcher.taskfile.yaml_tree import (
     Fields,
     Given,
@@ -108,7 +108,7 @@ def _of_kinds(fields: Fields, scope: Scope) -> list[Sweep]:
     """Read one mapping of the file's matrix: sweeps for all kinds, and below the name of one."""
     problems = scope.problems
     makers = {name: kind for name, kind in scope.kinds.items() if kind.role in _SWEPT_ROLES}
-    every = known_to_any(makers.values())
+    every = known(makers.values(), ALL_WORDS)
     general: list[tuple[Scalar, Node]] = []
     of_kind: list[Sweep] = []
     for key, value in fields.pairs:

@@ -89,7 +89,7 @@ def _read_by(kind: Kind, layer: Layer) -> Given:
     for key, read in kind.settings.shared.items():
         node = given[key].node if key in given else None
         if isinstance(node, Scalar) and (value := read(node.value)) != node.value:
-            plain = Scalar(node.source, node.line, node.column, node.length, str(value), plain=True)
+            plain = replace(node, text=str(value), plain=True)
             converted[key] = given[key]._replace(node=plain)
     return {**given, **converted} if converted else given
 

@@ -121,13 +121,13 @@ def blame_twice(key: Scalar, name: str, how: str, problems: Problems) -> None:
 
 
 def known(kinds: Iterable[Kind], where: str = "") -> Known:
-    """Return the settings of some kinds; `where` lists them all, if not a list of these kinds."""
+    """Return the settings of some kinds; of several, `where` lists them all, if not a list of these kinds."""
     those = tuple(kinds)
     names, old = dict[str, object](), dict[str, str]()
     for kind in reversed(those):  # the first kind tells what an old name means
         names |= kind.settings.model_fields
         old |= kind.settings.aliases
-    return Known(those, names, old, where or all_settings(*those))
+    return Known(those, names, old, (len(those) > 1 and where) or all_settings(*those))
 
 
 def complaints_of(
@@ -153,10 +153,8 @@ def complaints_of(
     for name, errors in by_name.items():
         if name in given:
             yield _complaint(name, errors, given[name].node)
-        elif not name:
-            yield Problem(code="setting", message=_said(errors[0]), place=where)
         elif errors[0]["type"] != "missing":
-            message = f"{name}: {_said(errors[0])}"
+            message = f"{name}: {_said(errors[0])}" if name else _said(errors[0])
             yield Problem(code="setting", message=message, place=where)
 
 

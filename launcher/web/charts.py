@@ -61,11 +61,12 @@ FLAT_STEPS = 1e-9  # of steps: a program that goes on at step 10,000,000 counts 
 
 def ticks(scale: Scale, most: int) -> list[float]:
     """Return the values of an axis that get a number."""
-    return _decades(scale, most) if scale.log else _even(scale.low, scale.high, most)
+    return _decades(scale, most) if scale.log else _even(scale, most)
 
 
-def _even(low: float, high: float, most: int) -> list[float]:
+def _even(scale: Scale, most: int) -> list[float]:
     """Return round numbers at equal distances."""
+    low, high = scale.low, scale.high
     rough = (high - low) / max(1, most)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in _STEPS if factor * power >= rough * (1 - 1e-9))
@@ -79,7 +80,7 @@ def _decades(scale: Scale, most: int) -> list[float]:
     first = math.ceil(math.log10(scale.low) - 1e-9)
     last = math.floor(math.log10(scale.high) + 1e-9)
     if last - first < 1:
-        return [value for value in _even(scale.low, scale.high, most) if value > 0]
+        return [value for value in _even(scale, most) if value > 0]
     every = max(1, math.ceil((last - first + 1) / max(1, most)))
     return [10.0**power for power in range(first, last + 1, every)]
 

@@ -69,8 +69,9 @@ def buttons_of(job: JobRow, store: Store) -> list[tuple[str, str, str]]:
     ]
 
 
-def _proposed(verb: str, job: JobRow, store: Store) -> JobAction | JobText | str:
+def _proposed(target: Target, store: Store) -> JobAction | JobText | str:
     """Return a change, or why it cannot be."""
+    verb, job = target.verb, job_of(store, target.job)
     return text_of(verb, job, store) if verb in {TAG, NOTE} else propose(KEYS[verb], job, store)
 
 
@@ -142,11 +143,11 @@ class Steering:
 
     def _ask(self, target: Target) -> Question:
         with self._opened(target) as store:
-            return _question(target, _proposed(target.verb, job_of(store, target.job), store))
+            return _question(target, _proposed(target, store))
 
     def _act(self, target: Target, confirms: str, text: str) -> str | Question:
         with self._opened(target) as store:
-            proposal = _proposed(target.verb, job_of(store, target.job), store)
+            proposal = _proposed(target, store)
             question = _question(target, proposal)
             if confirms and question.field is not None:
                 question = question._replace(typed=text)

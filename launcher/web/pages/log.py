@@ -32,9 +32,8 @@ class LogWindow(NamedTuple):
 
 def fill(view: View, address: Address) -> Content:
     """Return some lines of a log: its last ones where the address names no place."""
-    row, attempt = _asked_for(view, address)
+    row, attempt, log = _asked_for(view, address)
     begin, end = address.whole("from"), address.whole("to")
-    log = view.home.attempt(row.id, attempt).log
     return Content(
         title=f"log of {harmless(row.name)}",
         values={
@@ -54,8 +53,7 @@ def whole_log(view: View, address: Address) -> tuple[Iterator[bytes], int]:
     Raises:
         NotThere: there is none.
     """
-    row, attempt = _asked_for(view, address)
-    log = view.home.attempt(row.id, attempt).log
+    row, _, log = _asked_for(view, address)
     try:
         size = log.stat().st_size
     except OSError as error:
@@ -63,8 +61,8 @@ def whole_log(view: View, address: Address) -> tuple[Iterator[bytes], int]:
     return _pieces(log, size), size
 
 
-def _asked_for(view: View, address: Address) -> tuple[JobRow, int]:
-    """Return a job, and the attempt of it that an address names: else the newest; 0: it has none yet.
+def _asked_for(view: View, address: Address) -> tuple[JobRow, int, Path]:
+    """Return a job, the attempt of it that an address names, else the newest; 0: it has none yet; and its log.
 
     Raises:
         NotThere: there is no such job, or no such attempt.
@@ -72,7 +70,8 @@ def _asked_for(view: View, address: Address) -> tuple[JobRow, int]:
     row, number = job_of(view.store, address.number), address.whole("attempt")
     if number is not None and not 1 <= number <= row.attempts:
         raise NotThere(f"job {row.id} has no attempt {number}: there are {row.attempts}")
-    return row, number or row.attempts
+    attempt = number or row.attempts
+    return row, attempt, view.home.attempt(row.id, attempt).log
 
 
 def _pieces(log: Path, size: int) -> Iterator[bytes]:

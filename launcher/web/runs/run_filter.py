@@ -4,6 +4,7 @@ Which values each setting has in the jobs of each run is read once, then only wh
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -124,11 +125,8 @@ class SettingsIndex:
         Raises:
             StoreError: the queue cannot be read.
         """
-        store = Store(self._home, reading=True)
-        try:
+        with closing(Store(self._home, reading=True)) as store:
             self._renew(Listing(store.database))
-        finally:
-            store.close()
         return {number: run.values for number, run in self._runs.items()}
 
     def _renew(self, listing: Listing) -> None:
