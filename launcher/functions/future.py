@@ -101,7 +101,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         row = self._now()
         if not row.attempts:
             return ""
-        log = self._home.attempt(row.id, row.attempts).log
+        log = row.attempt_in(self._home).log
         return "\n".join(last_lines(log, lines or 1 << 30, most_bytes=16 << 20))
 
     def take(self, row: JobRow) -> None:
@@ -192,7 +192,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
 
     def _read(self) -> tuple[Any, BaseException | None]:
         row = self._row
-        folder = self._home.attempt(row.id, row.attempts).folder
+        folder = row.attempt_in(self._home).folder
         if row.state is State.DONE and row.kind != KIND:  # its result
             with look_at_queue(self._home) as (_, store):
                 return store.read.result_of(row.id), None

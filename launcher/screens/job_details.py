@@ -188,7 +188,7 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
         "after_any": [job.name for job in store.read.awaited_by(row.id)],
         "awaited_by": [job.name for job in store.read.awaiting(row.id)],
         "cwd": folder_of(row, store.read.folder_of(row.id)),
-        "log": str(home.attempt(row.id, row.attempts).log) if row.attempts else None,
+        "log": str(row.attempt_in(home).log) if row.attempts else None,
         "not_accepted": _not_accepted(home, row),
         "progress": _progress(home, row),
         "expected": _expected(home, store, row) if row.state in OPEN else {},
@@ -209,7 +209,7 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
 
 def _progress(home: Home, row: JobRow) -> dict[str, Any] | None:
     """Return the newest that a job's newest attempt reported; None: nothing, or none was made."""
-    step = newest(home.attempt(row.id, row.attempts)).step if row.attempts else None
+    step = newest(row.attempt_in(home)).step if row.attempts else None
     if step is None:
         return None
     return {
@@ -229,7 +229,7 @@ def _not_accepted(home: Home, row: JobRow) -> str | None:
     if not row.attempts or row.state is State.DONE:
         return None
     try:
-        return left_by(home.attempt(row.id, row.attempts), row.spec.run_folder) or None
+        return left_by(row.attempt_in(home), row.spec.run_folder) or None
     except OSError:
         return None
 

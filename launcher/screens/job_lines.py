@@ -103,7 +103,7 @@ def newest_of(home: Home, job: JobRow) -> Newest:
     """Return how far a running job is, or what it printed last."""
     if job.state is not State.RUNNING:
         return NOTHING
-    return newest(home.attempt(job.id, job.attempts))
+    return newest(job.attempt_in(home))
 
 
 def lines_of(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[JobLine]:

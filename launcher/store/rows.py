@@ -24,6 +24,7 @@ from launcher.job import (
 )
 from launcher.states import Done, Reason, ReasonCode, State, outcome_record
 from launcher.store.connection import known_code, known_record, known_state, reason_of
+from launcher.system.paths import Attempt, Home
 from launcher.system.processes import Identity
 from launcher.system.stored_fields import Unreadable, parsed, texts
 
@@ -184,6 +185,10 @@ class JobRow:
     def hindrance(self) -> str:
         """Why the first job of its lane cannot start, for people; '' where it can."""
         return "" if self.lane_waits is None else self.lane_waits.text
+
+    def attempt_in(self, home: Home) -> Attempt:
+        """Return the folder of its newest attempt, of which there must be one."""
+        return home.attempt(self.id, self.attempts)
 
     @cached_property
     def spec(self) -> Spec:

@@ -117,7 +117,7 @@ def _say_progress(home: Home, row: JobRow, progress: dict[str, Any] | None) -> N
         return
     done = f"{progress['step']}" + (f" of {progress['total']}" if progress["total"] else "")
     rate = f", {progress['rate']:.3g}/s" if progress["rate"] else ""
-    named_curves = curves(reported_steps(home.attempt(row.id, row.attempts)))
+    named_curves = curves(reported_steps(row.attempt_in(home)))
     rows = [
         (f"  {harmless(name)}", number(points[-1][1]), sparkline(points, CURVE_WIDTH))
         for name, points in named_curves.items()

@@ -157,7 +157,7 @@ class JobPage:
         self._runs = row.state is State.RUNNING  # how far it is does not stand in the queue
         needy = self._store.read.dependants_of([row.id]) if row.state in OPEN else []
         record = record_of(self._home, self._store, row, needy)
-        self._attempt = self._home.attempt(row.id, row.attempts) if row.attempts else None
+        self._attempt = row.attempt_in(self._home) if row.attempts else None
         self._title = Line(
             (
                 Span(f"{GLYPHS[row.state]} {harmless(row.name)}", TONES[row.state]),

@@ -97,7 +97,7 @@ def _series_of(view: View, job: JobRow, colour: int | None) -> Iterator[tuple[Se
     if not job.attempts:
         return
     seen: dict[str, int] = {}
-    numbers = curves(reported_steps(view.home.attempt(job.id, job.attempts)))
+    numbers = curves(reported_steps(job.attempt_in(view.home)))
     for metric, points in numbers.items():
         stem, part = stem_of(metric)
         nth = seen[stem] = seen.get(stem, -1) + 1

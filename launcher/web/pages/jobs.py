@@ -65,7 +65,7 @@ def fill_job(view: View, address: Address) -> Content:
     row, store = job_of(view.store, address.number), view.store
     needy = store.read.dependants_of([row.id]) if row.state in OPEN else []
     record = record_of(view.home, store, row, needy)
-    attempt = view.home.attempt(row.id, row.attempts)
+    attempt = row.attempt_in(view.home)
     state = row.state if row.paused is None else ReasonCode.PAUSED
     # what its owner has written stands above
     facts = facts_of({**record, "tags": [], "owner_note": None}, row)

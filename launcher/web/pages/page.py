@@ -93,7 +93,7 @@ class View(NamedTuple):
 
     def progress_of(self, jobs: Iterable[JobRow]) -> tuple[Path, ...]:
         """Return the files in which jobs report how far they are."""
-        return tuple(self.home.attempt(job.id, job.attempts).progress for job in jobs)
+        return tuple(job.attempt_in(self.home).progress for job in jobs)
 
 
 def job_of(store: Store, number: int) -> JobRow:

@@ -18,6 +18,7 @@ from launcher.errors import Error, counted
 from launcher.kind_interface import Role
 from launcher.results.table import RunResults
 from launcher.screens.format import harmless
+from launcher.screens.job_actions import one_line
 from launcher.store.listings import Listing
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -61,8 +62,7 @@ def read_runs(home: Home, runs: Sequence[int]) -> RunData:
         home: whose.
         runs: their numbers.
     """
-    store = Store(home, reading=True)
-    try:
+    with contextlib.closing(Store(home, reading=True)) as store:
         listing = Listing(store.database)
         numbers = [listing.job_numbers(run) for run in runs]
         total = sum(map(len, numbers))
@@ -73,8 +73,6 @@ def read_runs(home: Home, runs: Sequence[int]) -> RunData:
             )
         jobs = [rows for ids in numbers if (rows := store.read.jobs_by_id(ids))]
         compared, trouble = _results(home, store, jobs)
-    finally:
-        store.close()
     if len(jobs) != 1:
         return RunData(compared=compared, trouble=trouble)
     folders = folders_of(home, jobs[0])
@@ -91,7 +89,7 @@ def _results(home: Home, store: Store, jobs: Sequence[Sequence[JobRow]]) -> tupl
     try:
         return compare(home, store, jobs), ""
     except (Error, OSError) as error:
-        return _NO_RESULTS, harmless(" ".join(str(error).split()))
+        return _NO_RESULTS, one_line(error)
     except Exception as error:  # noqa: BLE001  # a laboratory's code: what it raises is its own
         return _NO_RESULTS, harmless(f"the results cannot be read: {type(error).__name__}: {error}")
 
@@ -109,7 +107,7 @@ def folders_of(home: Home, jobs: Sequence[JobRow]) -> dict[str, Path]:
     folders = {RUN_FOLDER: run} if plain else {}
     for job in jobs:
         if job.attempts:
-            folders[f"attempt-{job.id}"] = home.attempt(job.id, job.attempts).folder
+            folders[f"attempt-{job.id}"] = job.attempt_in(home).folder
         for place, output in enumerate(map(Path, job.plain_spec.outputs)):
             if not output.is_relative_to(run):
                 folders[f"output-{job.id}-{place}"] = output
@@ -120,9 +118,7 @@ def _with_curves(home: Home, jobs: Sequence[JobRow]) -> tuple[int, ...]:
     """Return jobs that have reported numbers as they went, those that make models first."""
     began = [job for job in jobs if job.attempts]
     began.sort(key=lambda job: (job.plain_spec.role not in _MAKERS, job.id))
-    steps = (
-        (job.id, newest_step(home.attempt(job.id, job.attempts))) for job in began[:_LOOKED_AT]
-    )
+    steps = ((job.id, newest_step(job.attempt_in(home))) for job in began[:_LOOKED_AT])
     reported = (job for job, step in steps if step is not None and step.metrics)
     return tuple(islice(reported, MOST_CURVES))
 
@@ -235,6 +231,6 @@ class Background(Generic[K, V]):
             try:
                 entry.data, entry.trouble = self._read(key), ""
             except (Error, OSError, sqlite3.Error) as error:  # another time it may be sound
-                entry.trouble = harmless(" ".join(str(error).split()))
+                entry.trouble = one_line(error)
             pause_s = min(LONGEST_PAUSE_S, (self._cost() - began) / SHARE)
             entry.next_at = self._clock() + pause_s
