@@ -57,34 +57,15 @@ class FirstJobReservation:
             return False
         return now + seconds <= max(now, self.at[0]) + (0.0 if firm else self.slip)
 
-    def admit(
-        self, job: Waiting, open_cards: Iterable[Card], *, need: Need | None, cpus: int
-    ) -> list[Card] | None:
-        """Return on which GPUs a job may start beside the first one, and give them to it; None: nowhere.
-
-        Args:
-            job: it may run on when the first one starts.
-            open_cards: GPUs that can take it now, the best first.
-            need: what it asks of them.
-            cpus: how many cores.
-        """
-        ram = job.resources.ram or 0
-        if cpus > self.cpus or ram > self.ram or need in self.placeless:
-            return None
-        count = 0 if need is None else need.count
-        free = [*islice((card for card in open_cards if self.leaves(card, need)), count)]
-        if len(free) < count:
-            self.placeless.add(need)  # what is left only becomes less
-            return None
+    def admit(self, job: Waiting, places: Iterable[Card], need: Need | None, cpus: int) -> None:
+        """Know that a job starts on these GPUs which may run on when the first one starts."""
         self.cpus -= cpus
-        self.ram -= ram
-        for card in free:
-            if card.gpu.uuid in self.beside:
+        self.ram -= job.resources.ram or 0
+        for card in places:
+            if need is not None and card.gpu.uuid in self.beside:
                 room, slots, loads = self.beside[card.gpu.uuid]
-                taken = 0 if need is None else need.vram_request or 0
-                load = UNKNOWN_LOAD if need is None else need.load
-                self.beside[card.gpu.uuid] = (room - taken, slots - 1, (*loads, load))
-        return free
+                room -= need.vram_request or 0
+                self.beside[card.gpu.uuid] = room, slots - 1, (*loads, need.load)
 
     def leaves(self, card: Card, need: Need | None) -> bool:
         """Tell whether a job on a GPU leaves the first one's place there as it is."""
@@ -94,6 +75,33 @@ class FirstJobReservation:
         if need.exclusive or (need.vram_request or 0) > room or slots <= 0:
             return False
         return admits(self.load, (*loads, need.load), card.most)
+
+
+def room_beside(
+    kept: Sequence[FirstJobReservation],
+    job: Waiting,
+    places: Iterable[Card],
+    need: Need | None,
+    cpus: int,
+) -> list[Card] | None:
+    """Return on which GPUs a job may start beside those for whom places are kept; None: nowhere.
+
+    Args:
+        kept: those that the job puts off where it takes what is kept for them.
+        job: it may run on when they start.
+        places: GPUs that can take it now, the best first.
+        need: what it asks of them.
+        cpus: how many cores.
+    """
+    ram, count = job.resources.ram or 0, 0 if need is None else need.count
+    if any(cpus > first.cpus or ram > first.ram for first in kept):
+        return None
+    left = (card for card in places if all(first.leaves(card, need) for first in kept))
+    free = [*islice(left, count)]
+    if len(free) == count:
+        return free
+    kept[-1].placeless.add(need)  # what is left only becomes less
+    return None
 
 
 def reserve(

@@ -10,7 +10,6 @@ Subramani and Sadayappan, JSSPP 2002.)
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from math import inf
 
 from launcher.scheduler.policy.backfill import (
@@ -18,6 +17,7 @@ from launcher.scheduler.policy.backfill import (
     FirstJobReservation,
     in_the_way,
     reserve,
+    room_beside,
 )
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD
 from launcher.scheduler.policy.disciplines import (
@@ -186,7 +186,6 @@ class Policy:
         reason = placed(request, run, places) if self.inventory.explain else "fits"
         self.inventory.give(run)
         self._started[request.job] = run
-        self._yielding.take(request, places, need, cpus)
         return Start(
             job=request.job,
             devices=run.devices,
@@ -200,20 +199,21 @@ class Policy:
         self, request: Waiting, need: Need | None, cpus: int, now: float
     ) -> tuple[list[Card], str]:
         """Return the places for a job that could start, or why it must not: the first would wait longer."""
-        first = self._reservation
-        count = 0 if need is None else need.count
-        places = self._yielding.places(request, need)
-        if first is None:
-            return [*islice(places, count)], ""
-        # without the last place in its group the first job would be in no job's way any more
-        last = request.group == first.group and self.inventory.left_in(request.group) == 1
-        if not last and first.ends_before(request, now):
-            return [*islice(places, count)], ""
-        allowed = None if last else first.admit(request, places, need=need, cpus=cpus)
-        if allowed is not None:
-            return allowed, ""
-        explain = self.inventory.explain
-        return [], f"would delay {first.told(now)}" if explain else "would delay the first"
+        first, kept, last = self._reservation, self._yielding.in_the_way(request), False
+        if first is not None:
+            # without the last place in its group the first job would be in no job's way any more
+            last = request.group == first.group and self.inventory.left_in(request.group) == 1
+            if last or not first.ends_before(request, now):
+                kept.append(first)
+                last = last or need in first.placeless
+        open_cards = self.inventory.places(need)
+        places = None if last else room_beside(kept, request, open_cards, need, cpus)
+        if places is None:
+            told = kept[-1].told(now) if self.inventory.explain else "the first"
+            return [], f"would delay {told}"
+        for place in kept:
+            place.admit(request, places, need, cpus)
+        return places, ""
 
 
 def _wait(request: Waiting, lacks: Lack) -> Wait:

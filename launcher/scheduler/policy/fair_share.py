@@ -11,7 +11,7 @@ he is not heeded for a while, twice as long each time, until he has started some
 What one decision leaves to colleagues: a place that they can take now, or one that they get when ours end.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
@@ -19,8 +19,8 @@ from math import inf
 from launcher.accounts import OWN_HOME, Colleague, Lacking, Use, Wish
 from launcher.gpu.snapshot import CORES, JOBS, MEMORY
 from launcher.job import CPU, Resources
-from launcher.scheduler.policy.backfill import FirstJobReservation, reserve
-from launcher.scheduler.policy.gpu_slot import Card, is_named, is_visible
+from launcher.scheduler.policy.backfill import FirstJobReservation, reserve, room_beside
+from launcher.scheduler.policy.gpu_slot import is_named, is_visible
 from launcher.scheduler.policy.inventory import Inventory, Lack, cores, place_for
 from launcher.scheduler.policy.model import Decision, Machine, Need, Running, Wait, Waiting, need_of
 from launcher.states import ReasonCode
@@ -320,23 +320,11 @@ class Yielding:
 
     def _delayed(self, request: Waiting, need: Need | None, cpus: int) -> str:
         """Return whom a job delays that would have room, '' where it delays nobody."""
-        kept = self._in_the_way(request)
-        if not kept:
-            return ""
-        ram, count = request.resources.ram or 0, 0 if need is None else need.count
-        lacks = any(cpus > later.cpus or ram > later.ram for later in kept)
-        free = [*islice(self.places(request, need), count)]
-        return kept[0].job if lacks or len(free) < count else ""
+        kept = self.in_the_way(request)
+        places = self._inventory.places(need)
+        room = room_beside(kept, request, places, need, cpus) if kept else []
+        return kept[0].job if room is None else ""
 
-    def places(self, request: Waiting, need: Need | None) -> Iterator[Card]:
-        """Give the GPUs, the best first, on which a job puts off no colleague who gets a place when ours end."""
-        kept, places = self._in_the_way(request), self._inventory.places(need)
-        return (card for card in places if all(later.leaves(card, need) for later in kept))
-
-    def take(self, request: Waiting, places: Sequence[Card], need: Need | None, cpus: int) -> None:
-        """Know that a job starts beside those who get their places later."""
-        for later in self._in_the_way(request):
-            later.admit(request, places, need=need, cpus=cpus)
-
-    def _in_the_way(self, request: Waiting) -> list[FirstJobReservation]:
+    def in_the_way(self, request: Waiting) -> list[FirstJobReservation]:
+        """Return the places of colleagues, to come when ours end, that a job would take for longer."""
         return [later for later in self._later if not later.ends_before(request, self._now)]
