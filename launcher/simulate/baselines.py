@@ -224,11 +224,6 @@ class Beside:
         self._line: deque[TraceJob] = deque()
         self._held: dict[int, tuple[int, ...]] = {}  # job, ours or theirs → cards
 
-    @property
-    def out_of_memory(self) -> int:
-        """How many attempts of ours took more than they were promised."""
-        return self._ours.out_of_memory
-
     def put(self, job: TraceJob, now: float) -> None:
         """Take in a job, in its owner's queue."""
         if job.index < self._first:

@@ -50,7 +50,7 @@ Claim = tuple[str, int | None]  # by what claims differ: a group or nothing, and
 Ask = tuple[int, Claim, bool, str]  # what jobs ask for, and the group by which that is learned
 # that, by what forecasts tell jobs apart, and whose they are
 _Lane = tuple[Ask, str, float | None, str]
-_Entry = tuple[float, float, int]  # order within a lane, rank, and index: a place in the queue
+_Entry = tuple[float, float, int, TraceJob]  # order in a lane, rank, index: its place in the queue
 
 
 class Foresight(StrEnum):
@@ -333,7 +333,7 @@ class Live:
         if slowed or self._knowledge.learns_memory:
             for (ask, *_), entries in self._lanes.items():
                 if ask[0] == job.gpus and ask[3] == self._learning(job):
-                    self._learn_needs(ask, self._jobs[entries[0][2]])
+                    self._learn_needs(ask, entries[0][-1])
         return not again
 
     def others_take(self, card: int, amount: int) -> None:
@@ -387,7 +387,7 @@ class Live:
             for ask in {lane[0] for lane in lanes}
             if any(node.inventory.lacks_gpu(need) is None for need in self._needs[node, ask])
         }
-        heads = [self._jobs[self._lanes[lane][0][2]] for lane in lanes if lane[0] in room]
+        heads = [self._lanes[lane][0][-1] for lane in lanes if lane[0] in room]
         if not heads:
             return []
         kept = self._kept(now)
@@ -405,7 +405,7 @@ class Live:
     def _first(self) -> TraceJob | None:
         if not self._lanes:
             return None
-        return self._jobs[min(entries[0] for entries in self._lanes.values())[2]]
+        return min(entries[0] for entries in self._lanes.values())[-1]
 
     def _kept(self, now: float) -> int | None:
         """Return for which job a place is kept, beside those for which there is room."""
@@ -419,16 +419,16 @@ class Live:
             return index
         # of those that came at once the one that the real queue looks at first
         until = self._patience.until(index)
-        heads = [self._jobs[index], *(self._jobs[each[0][2]] for each in self._lanes.values())]
+        heads = [self._jobs[index], *(each[0][-1] for each in self._lanes.values())]
         equal = sorted((j for j in heads if self._patience.until(j.index) == until), key=self._rank)
         return max(equal, key=lambda job: response_ratio(self._seen(job), now)).index
 
     def _entry(self, job: TraceJob) -> _Entry:
         """Return the place of a job within its lane: by age, and where that is the policy by duration."""
         if self._discipline.order is not Order.SHORTEST:
-            return (job.rank, job.rank, job.index)
+            return (job.rank, job.rank, job.index, job)
         seconds = self._knowledge.forecast(job).quantile(LONG)
-        return (inf if seconds is None else seconds, job.rank, job.index)
+        return (inf if seconds is None else seconds, job.rank, job.index, job)
 
     def _rank(self, job: TraceJob) -> tuple[float, int]:
         return job.rank, job.index

@@ -39,13 +39,9 @@ class Pace:
     def start(self, job: int, seconds: float, cards: Sequence[int], now: float) -> None:
         """Put a job on cards; it would take `seconds` alone."""
         self._works[job] = _Work(cards, seconds, now)
-        touched = {job: None}  # in order: a set's may differ from run to run
         for card in cards:
-            on = self._on[card]
-            touched.update(dict.fromkeys(on))
-            on.append(job)
-        for neighbour in touched:
-            self._settle(neighbour, now)
+            self._on[card].append(job)
+        self._settle({job}, cards, now)
 
     def next_end(self) -> float:
         """Return when the next job ends if no other starts, infinity when none runs."""
@@ -60,27 +56,25 @@ class Pace:
         """Take away the job that ends next, and return it."""
         now = self.next_end()
         _, job = heappop(self._heap)
-        touched: dict[int, None] = {}
-        for card in self._works.pop(job).cards:
-            on = self._on[card]
-            on.remove(job)
-            touched.update(dict.fromkeys(on))
-        for neighbour in touched:
-            self._settle(neighbour, now)
+        cards = self._works.pop(job).cards
+        for card in cards:
+            self._on[card].remove(job)
+        self._settle((), cards, now)
         return job
 
-    def _settle(self, job: int, now: float) -> None:
-        """Work out a job's pace and its end, unless its neighbours are as many as before."""
-        on, work = self._on, self._works[job]
-        sharing = max([len(on[card]) for card in work.cards], default=1)
-        factor = self._slowdown ** (sharing - 1)
-        if factor == work.factor:
-            return
-        if work.factor:
-            work.left = max(0.0, work.left - (now - work.since) / work.factor)
-        work.since, work.factor = now, factor
-        work.end = now + work.left * factor
-        heappush(self._heap, (work.end, job))
+    def _settle(self, jobs: Iterable[int], cards: Sequence[int], now: float) -> None:
+        """Work out the pace and the end of some jobs and of all on cards, unless they have as many neighbours as before."""
+        for job in {*jobs, *(there for card in cards for there in self._on[card])}:
+            work = self._works[job]
+            sharing = max([len(self._on[card]) for card in work.cards], default=1)
+            factor = self._slowdown ** (sharing - 1)
+            if factor == work.factor:
+                continue
+            if work.factor:
+                work.left = max(0.0, work.left - (now - work.since) / work.factor)
+            work.since, work.factor = now, factor
+            work.end = now + work.left * factor
+            heappush(self._heap, (work.end, job))
 
 
 class Span(NamedTuple):

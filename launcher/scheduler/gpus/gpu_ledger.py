@@ -322,21 +322,17 @@ def reservations_of(
         used: what the job is seen to use of it.
         mask: of the cores that it may be given.
     """
-    job = place.job
-    reservations = [Reservation(device=core_resource(mask), amount=place.cpus, used=None, job=job)]
+    told: list[tuple[str, int, int | None]] = [(core_resource(mask), place.cpus, None)]
     if asked.ram:
-        reservations.append(Reservation(device=MEMORY, amount=asked.ram, used=None, job=job))
+        told.append((MEMORY, asked.ram, None))
     for uuid in place.devices if isinstance(place, Start) else place.gpus:
         total = totals.get(uuid, 0)
         size = total // 4 if place.reservation is None else place.reservation
         if asked.exclusive:
             size = max(total, size)
-            reservations.append(
-                Reservation(device=resource(ALONE, uuid), amount=1, used=None, job=job)
-            )
-        reservations.append(Reservation(device=uuid, amount=size, used=used.get(uuid), job=job))
-        reservations.append(Reservation(device=resource(JOBS, uuid), amount=1, used=None, job=job))
-    return reservations
+            told.append((resource(ALONE, uuid), 1, None))
+        told += [(uuid, size, used.get(uuid)), (resource(JOBS, uuid), 1, None)]
+    return [Reservation(*each, job=place.job) for each in told]
 
 
 class Ledger:

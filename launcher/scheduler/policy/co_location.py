@@ -15,7 +15,7 @@ SWITCH = 0.05  # a further job costs so much of the card: its contexts and cache
 MOST_UNKNOWN = 2  # jobs on a card as long as it is not known what they use of it
 MOST_COUNTED = 64  # others; of more no number is large enough, and none is needed
 MOST_SLOWDOWN = 100.0  # more is no measurement but a job that hung
-NAMED = 3  # jobs that a reason names
+NAMED = 3  # jobs, or GPUs, that a reason names; the others are counted
 _USES, _FACTORS = 100, 20  # steps of 1; jobs that differ by less are decided alike, and at once
 
 
@@ -104,12 +104,16 @@ def limit(group: Sequence[Load], most: int | None) -> int:
     return MOST_UNKNOWN if UNKNOWN_LOAD in group else 1 << 30
 
 
+def jobs_in_words(names: Sequence[str]) -> str:
+    """Return which jobs it is; of many the first ones are named, and the others counted."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ("job " if len(names) == 1 else "jobs ") + ", ".join(names[:NAMED]) + more
+
+
 def why_not(job: Load, others: Sequence[tuple[str, Load]], most: int | None) -> str:
     """Return in words why a job does not come to others, which are given with their names."""
     loads = [load for _, load in others]
-    named = [f"{name}{_use(load)}" for name, load in others[:NAMED]]
-    more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
-    whom = ("job " if len(others) == 1 else "jobs ") + ", ".join(named) + more
+    whom = jobs_in_words([f"{name}{_use(load)}" for name, load in others])
     most_here = limit((job, *loads), most)
     if len(others) >= most_here:
         return f"{whom}: {most_here} at once, until it is known what each of them uses of it"

@@ -12,7 +12,16 @@ from math import inf
 from typing import Any
 
 from launcher.gpu.snapshot import ALONE, JOBS, GpuSnapshot, resource
-from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, admits, gain, limit, why_not
+from launcher.scheduler.policy.co_location import (
+    NAMED,
+    UNKNOWN_LOAD,
+    Load,
+    admits,
+    gain,
+    jobs_in_words,
+    limit,
+    why_not,
+)
 from launcher.scheduler.policy.model import Machine, Need, Running
 from launcher.scheduler.policy.oom_policy import NEGLIGIBLE, QUIET_SHARE
 from launcher.units import format_bytes, format_seconds
@@ -21,7 +30,6 @@ Turn = tuple[float, int]  # when a job ends, and where that is unknown, which of
 Beside = tuple[
     int, int, tuple[Load, ...]
 ]  # bytes, jobs of ours, and what those that stay do to a GPU
-NAMED = 3  # jobs that a reason names; the others are counted
 
 
 class Card:
@@ -252,9 +260,7 @@ def _shut(gpu: GpuSnapshot, machine: Machine) -> str:
 
 
 def _jobs(ours: Sequence[Running]) -> str:
-    names = [job.name or str(job.job) for job in ours[:NAMED]]
-    more = f" and {len(ours) - NAMED} more" if len(ours) > NAMED else ""
-    return ("job " if len(ours) == 1 else "jobs ") + ", ".join(names) + more
+    return jobs_in_words([job.name or str(job.job) for job in ours])
 
 
 class Pool:
