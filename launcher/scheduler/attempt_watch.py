@@ -201,7 +201,7 @@ def spec_text_of(claim: Claim) -> str:
 
 def name_of_claim(claim: Claim) -> str:
     """Return the name of a claim's attempt, as its pilot knows it."""
-    return name_of(claim.job, claim.number)
+    return name_of(*claim.key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -374,7 +374,7 @@ class Hearing:
         if name not in link.sent() and claim.pilot not in self._fleet.given_up():
             link.start([name])
             watch.show_log()
-        logger.info("job=%d attempt=%d adopted pilot=%s", claim.job, claim.number, link.token)
+        logger.info("job=%d attempt=%d adopted pilot=%s", *claim.key, link.token)
         return watch
 
     def hear(self) -> bool:
@@ -462,7 +462,7 @@ class Hearing:
         return Lost(at=now, why=why)
 
     def _attempt(self, claim: Claim) -> Attempt:
-        return self._home.attempt(claim.job, claim.number)
+        return self._home.attempt(*claim.key)
 
     def _link(self, token: str) -> PilotLink | None:
         """Return the link of a pilot, None where it is not heard any more."""

@@ -295,7 +295,7 @@ class Endings:
         claim, outcome = ended.claim, ended.outcome
         if not isinstance(outcome, Done) or not claim.spec.entry:
             return True
-        attempt, run_folder = self._home.attempt(claim.job, claim.number), claim.spec.run_folder
+        attempt, run_folder = self._home.attempt(*claim.key), claim.spec.run_folder
         try:
             if claim.pilot and outcome.made is not False and not is_staged(attempt, run_folder):
                 patience_s = LONG_PATIENCE_S if outcome.made else MOVE_PATIENCE_S
@@ -314,14 +314,14 @@ class Endings:
             ended.outcome = Failed(at=outcome.at, error=f"{why}; {KEPT}")
             return True
         with contextlib.suppress(OSError):
-            remove_earlier(self._home, claim.job, claim.number, run_folder)
+            remove_earlier(self._home, *claim.key, run_folder)
         return True
 
     def _again(self, ended: Ended, trouble: str, patience_s: float) -> bool:
         """Have results tried again that could not be moved; False where that has taken too long."""
         if trouble != ended.trouble:
             ended.trouble, claim = trouble, ended.claim
-            logger.warning("job=%d attempt=%d trouble=%r", claim.job, claim.number, trouble)
+            logger.warning("job=%d attempt=%d trouble=%r", *claim.key, trouble)
         if time.monotonic() >= ended.since + patience_s:
             return False
         ended.again_at = time.monotonic() + MOVE_AGAIN_S

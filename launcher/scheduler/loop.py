@@ -302,7 +302,7 @@ class Scheduler:
 
     def _adopt(self, claim: Claim) -> None:
         """Find out how far an attempt came that another scheduler claimed."""
-        attempt = self._home.attempt(claim.job, claim.number)
+        attempt = self._home.attempt(*claim.key)
         look = partial(watch, claim.supervisor, attempt)
         if claim.pilot:
             look = partial(self._dispatch.hearing.adopt, claim)
@@ -331,13 +331,13 @@ class Scheduler:
     def _cannot_start(self, claim: Claim, why: Unusable) -> None:
         """End an attempt for which there is no supervisor."""
         self._admission.pauses.read()  # its end may begin a pause
-        attempt = self._home.attempt(claim.job, claim.number)
+        attempt = self._home.attempt(*claim.key)
         self._follow(claim, find_out(attempt, partial(self._unstarted, claim, why)))
 
     def _unstarted(self, claim: Claim, why: Unusable) -> Outcome | Watch:
         """Void an attempt that no supervisor can start; it has failed then, or is lost."""
         if not claim.pilot:  # what a pilot was not sent was voided when it was claimed
-            news = watch(claim.supervisor, self._home.attempt(claim.job, claim.number))
+            news = watch(claim.supervisor, self._home.attempt(*claim.key))
             if not isinstance(news, Void):
                 return news
         return why.outcome(self._clock())
@@ -351,7 +351,7 @@ class Scheduler:
             return
         self._attempts.add(claim, news)
         if isinstance(news, Adopted):
-            logger.info("job=%d attempt=%d adopted", claim.job, claim.number)
+            logger.info("job=%d attempt=%d adopted", *claim.key)
 
     def _put_away(self, ended: Ended, state: State | None) -> None:
         """Delete the folder of an attempt that this machine could not start; log how it ended."""

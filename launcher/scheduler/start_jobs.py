@@ -167,9 +167,7 @@ class Launches:
             for start in together:
                 yield start
                 claim = start.claim  # logged only now: it starts earlier so
-                logger.info(
-                    "job=%d attempt=%d start reason=%r", claim.job, claim.number, start.reason
-                )
+                logger.info("job=%d attempt=%d start reason=%r", *claim.key, start.reason)
 
     def promised(self) -> Iterator[Claim]:
         """Return what is claimed and could not be launched yet, also in the transaction that is still open."""
@@ -228,7 +226,7 @@ class Launches:
         self._claimed.append(
             Launched(
                 claim=claim,
-                attempt=self._home.attempt(claim.job, claim.number),
+                attempt=self._home.attempt(*claim.key),
                 supervisor=supervisor,
                 environment=environment,
                 place=Place(job=ready, start=start),
@@ -274,12 +272,12 @@ class Launches:
         """
         seat = seat_of(place.start, nobody(boot_id()))
         claim = self._queue.next_claim(place.job, seat, self._clock())
-        if claim is not None and self._orders.holds(claim.job, claim.number):
+        if claim is not None and self._orders.holds(*claim.key):
             return None
         self._orders.discard()
         if claim is None or claim.job in self._unclear:
             return None
-        if unrecorded(self._home, claim.job, claim.number) != Unrecorded(number=claim.number):
+        if unrecorded(self._home, *claim.key) != Unrecorded(number=claim.number):
             return None  # what lies in its way is looked at when it is claimed
         return self._orders.prepare(
             claim.job,
@@ -353,7 +351,7 @@ class Launches:
         write_whole(there.text(SPEC), text)
         if claim.spec.log_link is not None:  # it has another name from the start
             write_whole(there.text(LOG), "")
-        _link_attempt(self._home.attempt(claim.job, claim.number), there)
+        _link_attempt(self._home.attempt(*claim.key), there)
 
     def _give_up(self, ready: ReadyJob, start: Start, why: Unusable, number: int) -> None:
         """Claim a job without a supervisor, so that its attempt can end."""
@@ -405,7 +403,7 @@ def order_of(home: Home, claim: Claim, spec_text: str, context_text: str) -> str
         device=claim.device,
         cpus=claim.cpus,
         claim=claim.reservation,
-        left=take_left(home, claim.job, claim.number, claim.spec.run_folder) if goes_on else "",
+        left=take_left(home, *claim.key, claim.spec.run_folder) if goes_on else "",
         spec_text=spec_text,
         context_text=context_text,
     )

@@ -331,7 +331,7 @@ def gauges_of(gpus: Sequence[GpuSnapshot], claims: Sequence[Claim], home: Home) 
     heads = {
         who.pid: claim.job
         for claim in claims
-        for who in _heads(claim, home.attempt(claim.job, claim.number))
+        for who in _heads(claim, home.attempt(*claim.key))
         if who is not None and alive(who)
     }
     owners = {
@@ -340,11 +340,7 @@ def gauges_of(gpus: Sequence[GpuSnapshot], claims: Sequence[Claim], home: Home) 
         for process in gpu.processes or ()
         if (job := owner_of(process.pid, parent_of, heads)) is not None
     }
-    reports = {
-        claim.job: read_report(home.attempt(claim.job, claim.number))
-        for claim in claims
-        if claim.gpus
-    }
+    reports = {claim.job: read_report(home.attempt(*claim.key)) for claim in claims if claim.gpus}
     return [
         Gauge(
             gpu=gpu,
@@ -391,8 +387,7 @@ def guest_of(
 
 def _heads(claim: Claim, attempt: Attempt) -> tuple[Identity | None, ...]:
     """Return the processes from which all of an attempt's descend; its supervisor may be dead."""
-    supervisor = Identity(pid=claim.pid, start_ticks=claim.start_ticks, boot=claim.boot)
-    return supervisor, on_record(attempt)
+    return claim.supervisor, on_record(attempt)
 
 
 def _fault(gpu: GpuSnapshot, recorded: GpuSnapshot | None, age_s: float) -> str:

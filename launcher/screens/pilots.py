@@ -187,7 +187,7 @@ def pilot_gauges(home: Home, pilots: Pilots, claims: Sequence[Claim]) -> list[Ga
             guests = tuple(
                 guest_of(
                     claim,
-                    read_report(home.attempt(claim.job, claim.number)),
+                    read_report(home.attempt(*claim.key)),
                     reported=seen.used.get(name_of(claim.job, claim.number), {}).get(gpu.uuid),
                 )
                 for claim in ours

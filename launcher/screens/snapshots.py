@@ -164,7 +164,7 @@ class Queue:
         pilots = seen_pilots(self.home)
         gauges, warnings = self._gauges(claims, pilots, now)
         by_job = {claim.job: claim for claim in claims}
-        alive = {(claim.job, claim.number) for claim in claims}
+        alive = {claim.key for claim in claims}
         self._peaks = {key: peak for key, peak in self._peaks.items() if key in alive}
         left = counts.get(State.QUEUED, 0) + counts.get(State.HELD, 0) - len(queued)
         nodes = pilots.nodes
@@ -230,7 +230,7 @@ class Queue:
             if guest.job == claim.job
         ]
         used = [now for now, _ in places if now is not None]
-        key = (claim.job, claim.number)
+        key = claim.key
         peaks = [*used, *(peak for _, peak in places if peak is not None)]
         most = max([*peaks, self._peaks.get(key, 0)])
         self._peaks[key] = most  # of a program that reports nothing, what was seen

@@ -304,6 +304,11 @@ class Claim:
     claimed: float = 0.0  # seconds since 1970
 
     @property
+    def key(self) -> tuple[int, int]:
+        """Its job and its number, by which an attempt is known."""
+        return self.job, self.number
+
+    @property
     def gpus(self) -> tuple[str, ...]:
         """The UUIDs of its GPUs; none where it works on the CPU."""
         return () if self.device == CPU else tuple(self.device.split(","))

@@ -105,7 +105,7 @@ class ReportedEnds:
         """Return when an attempt will have ended, in seconds since 1970; None: it does not say."""
         if (now := self._clock()) < claim.claimed + REPORT_S:
             return None
-        key, at = (claim.job, claim.number), time.monotonic()
+        key, at = claim.key, time.monotonic()
         if key not in self._known or self._known[key][0] <= at - REPORT_S:
             step = newest_step(self._home.attempt(*key))
             self._known = {of: told for of, told in self._known.items() if told[0] > at - REPORT_S}
@@ -187,7 +187,7 @@ class Taken:
         for claim in claims:
             if not claim.gpus:
                 continue
-            key, report = (claim.job, claim.number), self._report(claim)
+            key, report = claim.key, self._report(claim)
             earlier = before.get(key) or AttemptMemory()
             by_driver, unmeasured = seen(claim)
             taken = AttemptMemory(by_driver=by_driver, before=earlier.others)
@@ -209,13 +209,13 @@ class Taken:
 
     def of(self, claim: Claim) -> AttemptMemory:
         """Return what is known of an attempt."""
-        return self._of.get((claim.job, claim.number)) or AttemptMemory()
+        return self._of.get(claim.key) or AttemptMemory()
 
     def gpus(
         self, running: Iterable[Claim], seen: Iterable[GpuSnapshot]
     ) -> tuple[GpuSnapshot, ...]:
         """Return the GPUs without what attempts took that have ended since they were seen."""
-        attempts = {(claim.job, claim.number) for claim in running}
+        attempts = {claim.key for claim in running}
         gone: Counter[str] = Counter()
         for key, taken in self._of.items():
             if key not in attempts:
@@ -287,7 +287,7 @@ class Taken:
             cap = None
             if claim.reservation is not None and any(beside[uuid] > 1 for uuid in claim.gpus):
                 cap = max(claim.reservation, *taken.used.values(), 0)
-            limits[claim.job, claim.number] = (
+            limits[claim.key] = (
                 VramLimit() if cap is None else VramLimit(cap=cap, context=_steps(taken.context))
             )
         return limits
@@ -346,9 +346,7 @@ class Ledger:
             ours: gets the supervisors' pids.
         """
         self._ours = ours
-        self.taken = Taken(
-            lambda claim: read_report(home.attempt(claim.job, claim.number)), ReportedEnds(home)
-        )
+        self.taken = Taken(lambda claim: read_report(home.attempt(*claim.key)), ReportedEnds(home))
         self._seen = NO_SIGHT
         self._alone: dict[int, int] = {}
         self.shared = SharedTime(home)
@@ -450,7 +448,7 @@ class SentLimits:
         """
         sent = dict(limits)
         for claim in claims:
-            key = (claim.job, claim.number)
+            key = claim.key
             if key not in limits:
                 continue
             attempt, limit = self._home.attempt(*key), limits[key]

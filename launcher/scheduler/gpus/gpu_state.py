@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -29,7 +30,7 @@ from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.gpu_sharing import Rules
 from launcher.system.memory import of_this_process
 from launcher.system.paths import Home
-from launcher.system.processes import Identity, pid_namespace, seconds_since_start
+from launcher.system.processes import pid_namespace, seconds_since_start
 from launcher.workers.started_file import program_of
 
 FOREIGN_S = 0.02  # what others tell is too old to start jobs by then, and is read again
@@ -51,14 +52,6 @@ def _settled(before: Decision, after: Decision) -> Decision:
         job=before.job,
         reason="another launcher's scheduler was quicker; it is decided again",
         code=ReasonCode.OUTPACED,
-    )
-
-
-def _head(claim: Claim) -> Identity:
-    """Return the supervisor of an attempt."""
-    namespace = pid_namespace()
-    return Identity(
-        pid=claim.pid, start_ticks=claim.start_ticks, boot=claim.boot, namespace=namespace
     )
 
 
@@ -246,7 +239,7 @@ class Accelerators:
     def _elapsed_s(self, claim: Claim) -> float | None:
         """Return how long ago an attempt's program began, whatever was done to the clock; None: unknown."""
         with contextlib.suppress(OSError, ValueError, RecursionError):
-            program = program_of(self._home.attempt(claim.job, claim.number))
+            program = program_of(self._home.attempt(*claim.key))
             return None if program is None else seconds_since_start(program)
         return None
 
@@ -403,7 +396,8 @@ class Accelerators:
         """Publish the reservations of what runs, where others must read something else."""
         self._count_use(claims)
         reservations = self.ledger.reservations(claims, self._cores)
-        self._board.heads = tuple(map(_head, claims))
+        here = pid_namespace()
+        self._board.heads = tuple(replace(claim.supervisor, namespace=here) for claim in claims)
         changed = self._board.measured_change(reservations)
         if changed or self._untold(reservations) or self._board.due():
             self._board.publish(reservations)

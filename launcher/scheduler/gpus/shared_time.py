@@ -92,7 +92,7 @@ class SharedTime:
         for claim in claims:
             if not claim.gpus:
                 continue
-            key = (claim.job, claim.number)
+            key = claim.key
             account = self._accounts.get(key)
             if account is None:
                 account = _Account(at=sight.at, whole=self._looked)
@@ -105,7 +105,7 @@ class SharedTime:
 
     def of(self, claim: Claim) -> Measured:
         """Return how an attempt shared its GPUs, as far as that was seen."""
-        account = self._accounts.get((claim.job, claim.number))
+        account = self._accounts.get(claim.key)
         if account is None:
             return NOT_MEASURED
         return Measured(
@@ -117,7 +117,7 @@ class SharedTime:
     def _look(self, account: _Account, at: float, claim: Claim, company: int) -> None:
         """Count the time since the last look, and the steps that were made in it."""
         passed_s = at - account.at
-        step = latest(self._home.attempt(claim.job, claim.number).progress)
+        step = latest(self._home.attempt(*claim.key).progress)
         before, account.company = account.company, company
         last, account.step = account.step, step
         if before is None or passed_s <= 0:
