@@ -14,7 +14,7 @@ from typing import Any
 from launcher.context import Context, WorkerEnvironment
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import Resources, Spec, Terms
-from launcher.scheduler.policy.model import Waiting
+from launcher.scheduler.policy.model import Decision, Start, Wait, Waiting
 from launcher.states import Outcome, Reason, ReasonCode, State
 from launcher.store.claims import Seat
 from launcher.store.queue import NewJob, Store
@@ -122,6 +122,14 @@ def a_waiting(
         seconds=seconds,
         visible=visible,
     )
+
+
+def as_read(decision: Decision) -> Decision:
+    """A decision as people read it: a wait without what it tells programs beside its reason."""
+    if isinstance(decision, Start):
+        return decision
+    shown = Wait(job=decision.job, reason=decision.reason)
+    return shown._replace(for_others=decision.for_others, behind_ours=decision.behind_ours)
 
 
 def a_claim(spec: Spec | None = None, *, job: int = 1, number: int = 1, **changes: Any) -> Claim:

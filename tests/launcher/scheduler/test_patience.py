@@ -6,7 +6,7 @@ from launcher.gpu.snapshot import ForeignReservation, core_resource
 from launcher.scheduler.policy.backfill import KEPT_S, PASSED_S, Insistence
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.model import Machine, Running, Start, Wait, Waiting
-from tests.build import GIB, a_waiting
+from tests.build import GIB, a_waiting, as_read
 
 TWO = 0b11
 BUSY = Machine(
@@ -48,12 +48,14 @@ def test_a_job_that_insists_starts_as_soon_as_others_leave() -> None:
         a_waiting(2),
     )
     first, second = decide([big, small], [], BUSY)
-    assert first == Wait(
+    assert as_read(first) == Wait(
         job=1,
         reason="needs 2 cores, 1 of 2 free; 1 of 2 cores are promised to jobs of ada",
         for_others=True,
     )
-    assert second == Wait(job=2, reason="would delay job 1, which is first and gets 2 cores")
+    assert as_read(second) == Wait(
+        job=2, reason="would delay job 1, which is first and gets 2 cores"
+    )
     first, _ = decide([big, small], [], Machine(cpus=2, cores=TWO))
     assert isinstance(first, Start)
 

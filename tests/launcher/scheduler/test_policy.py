@@ -13,7 +13,7 @@ from launcher.scheduler.policy.decide import Policy, decide
 from launcher.scheduler.policy.inventory import refusal
 from launcher.scheduler.policy.model import Machine, Running, Start, Wait, Waiting
 from launcher.system.gpu_sharing import Rules
-from tests.build import GIB, a_claim, a_gpu, a_waiting
+from tests.build import GIB, a_claim, a_gpu, a_waiting, as_read
 from tests.launcher.cardworld import (
     LATE,
     after,
@@ -210,7 +210,8 @@ def test_what_can_never_fit_does_not_fit_an_empty_machine(
     for one in waiting:
         if never := refusal(one, machine):
             assert not places_of(one, [], machine)
-            assert decide([one], [], machine) == [Wait(job=one.job, reason=never.text)]
+            (wait,) = decide([one], [], machine)
+            assert as_read(wait) == Wait(job=one.job, reason=never.text)
 
 
 # --- cores, main memory, groups
@@ -223,7 +224,7 @@ def test_a_job_that_asks_for_more_cores_than_there_are_gets_all_of_them() -> Non
 
 def test_a_job_behind_one_that_waits_for_cores_says_whom_it_would_delay() -> None:
     waiting = [a_waiting(1, cpus=4), a_waiting(2, cpus=1)]
-    assert decide(waiting, [Running(cpus=3, job=9)], Machine(cpus=4)) == [
+    assert [*map(as_read, decide(waiting, [Running(cpus=3, job=9)], Machine(cpus=4)))] == [
         Wait(job=1, reason="needs 4 cores, 1 of 4 free"),
         Wait(job=2, reason="would delay job 1, which is first and gets 4 cores"),
     ]
@@ -232,7 +233,7 @@ def test_a_job_behind_one_that_waits_for_cores_says_whom_it_would_delay() -> Non
 def test_room_that_is_nearly_there_is_announced_within_a_second() -> None:
     running = [Running(cpus=3, job=9, ends=1000.3)]
     (wait,) = decide([a_waiting(1, cpus=4)], running, Machine(cpus=4), 1000.0)
-    assert wait == Wait(
+    assert as_read(wait) == Wait(
         job=1, reason="needs 4 cores, 1 of 4 free; there will be room on 4 cores within a second"
     )
 
@@ -245,10 +246,10 @@ def test_a_short_job_passes_one_that_waits_for_cores_when_it_ends_in_time() -> N
         a_waiting(3, seconds=60.0),
     ]
     first, slow, quick = decide(waiting, running, Machine(cpus=4), 1000.0)
-    assert first == Wait(
+    assert as_read(first) == Wait(
         job=1, reason="needs 4 cores, 1 of 4 free; there will be room on 4 cores in about 1 m"
     )
-    assert slow == Wait(
+    assert as_read(slow) == Wait(
         job=2, reason="would delay job 1, which is first and gets 4 cores in about 1 m"
     )
     assert isinstance(quick, Start)
@@ -278,11 +279,15 @@ def test_a_job_that_waits_for_main_memory_has_its_share_kept_and_lets_others_pas
         a_waiting(5, cpus=2),
     ]
     first, second, third, fourth, fifth = decide(waiting, running, machine)
-    assert first == Wait(job=1, reason="needs 7 GiB of memory, 6 GiB are not promised to others")
+    assert as_read(first) == Wait(
+        job=1, reason="needs 7 GiB of memory, 6 GiB are not promised to others"
+    )
     assert isinstance(second, Start)
     assert isinstance(third, Start), "there is room for both"
-    assert fourth == Wait(job=4, reason="would delay job 1, which is first and gets 2 cores")
-    assert fifth == Wait(job=5, reason="needs 2 cores, 1 of 5 free")
+    assert as_read(fourth) == Wait(
+        job=4, reason="would delay job 1, which is first and gets 2 cores"
+    )
+    assert as_read(fifth) == Wait(job=5, reason="needs 2 cores, 1 of 5 free")
 
 
 def test_nothing_is_kept_for_a_job_that_waits_for_main_memory_which_others_use() -> None:
@@ -290,19 +295,19 @@ def test_nothing_is_kept_for_a_job_that_waits_for_main_memory_which_others_use()
     wish: dict[str, Any] = {"cpus": 2, "ram": 8 * GIB}
     told = "needs 8 GiB of memory, 6 GiB are not in use"
     wait, start = decide([a_waiting(1, **wish), a_waiting(2)], [], machine)
-    assert wait == Wait(job=1, reason=told)
+    assert as_read(wait) == Wait(job=1, reason=told)
     assert isinstance(start, Start)
     wait, start = decide(
         [a_waiting(1, device="cuda", **wish), a_waiting(2, device="cuda")], [], machine
     )
-    assert wait == Wait(job=1, reason=told)
+    assert as_read(wait) == Wait(job=1, reason=told)
     assert isinstance(start, Start)
 
 
 def test_a_job_that_the_machine_can_never_hold_is_in_nobodys_way() -> None:
     machine = Machine(cpus=1, ram=8 * GIB, ram_free=8 * GIB)
     hopeless, other = decide([a_waiting(1, ram=9 * GIB), a_waiting(2)], [], machine)
-    assert hopeless == Wait(job=1, reason="needs 9 GiB of memory, this machine has 8 GiB")
+    assert as_read(hopeless) == Wait(job=1, reason="needs 9 GiB of memory, this machine has 8 GiB")
     assert isinstance(other, Start)
 
 
@@ -310,7 +315,7 @@ def test_a_full_group_says_so_and_is_in_nobodys_way() -> None:
     running = [Running(cpus=1, group="downloads")]
     waiting = [a_waiting(1, group="downloads"), a_waiting(2)]
     full, other = decide(waiting, running, Machine(cpus=2, limits={"downloads": 1}))
-    assert full == Wait(job=1, reason="group 'downloads' runs 1 of at most 1")
+    assert as_read(full) == Wait(job=1, reason="group 'downloads' runs 1 of at most 1")
     assert isinstance(other, Start)
 
 
@@ -326,7 +331,7 @@ def test_the_last_place_in_the_group_of_the_first_job_is_kept_too() -> None:
     first, second, third, other = decide(waiting, running, machine)
     assert isinstance(first, Wait)
     assert isinstance(second, Start), "there is a place for both"
-    assert third == Wait(
+    assert as_read(third) == Wait(
         job=3, reason="would delay job 1, which is first and gets cuda:0 in about 1 m"
     ), "with the group full, the first would lose its place on the card"
     assert isinstance(other, Start)
@@ -381,7 +386,7 @@ def test_what_a_job_takes_beyond_its_promise_counts() -> None:
     machine = Machine(cpus=4, gpus=(a_gpu(total=24, used=14),))
     running = [on_a_card("GPU-0", job=7, reservation=8 * GIB, used={"GPU-0": 14 * GIB})]
     (wait,) = decide([a_waiting(1, min_vram=11 * GIB)], running, machine)
-    assert wait == Wait(job=1, reason="needs 11 GiB; cuda:0 has 10 GiB free")
+    assert as_read(wait) == Wait(job=1, reason="needs 11 GiB; cuda:0 has 10 GiB free")
 
 
 def test_several_gpus_are_had_together_or_not_at_all() -> None:
@@ -409,7 +414,9 @@ def test_a_job_on_several_gpus_never_gets_an_instance_of_a_divided_card() -> Non
     gpus = (a_gpu(0), a_gpu(1, mig=0, uuid="MIG-a"), a_gpu(1, mig=1, uuid="MIG-b"))
     machine = Machine(cpus=4, gpus=gpus)
     (wait,) = decide([a_waiting(1, gpus=2, min_vram=GIB)], [], machine)
-    assert wait == Wait(job=1, reason="needs 2 GPUs, and this machine has 1 that are not divided")
+    assert as_read(wait) == Wait(
+        job=1, reason="needs 2 GPUs, and this machine has 1 that are not divided"
+    )
     (start,) = decide([a_waiting(1, device="cuda:1:1", min_vram=GIB)], [], machine)
     assert isinstance(start, Start)
     assert start.devices == ("MIG-b",)
@@ -422,7 +429,7 @@ def test_an_exclusive_job_gets_a_card_for_itself_and_keeps_others_away() -> None
     )
     assert isinstance(alone, Start)
     assert alone.exclusive
-    assert other == Wait(job=2, reason="needs 1 GiB; cuda:0 runs job 1 alone")
+    assert as_read(other) == Wait(job=2, reason="needs 1 GiB; cuda:0 runs job 1 alone")
     (late,) = decide(
         [a_waiting(1, min_vram=4 * GIB, exclusive=True)],
         [on_a_card("GPU-0", job=7, reservation=GIB)],
@@ -469,7 +476,7 @@ def test_cores_and_memory_that_other_homes_have_promised_are_not_given_away() ->
         [a_waiting(1), a_waiting(2), a_waiting(3, ram=3 * GIB)], [], machine
     )
     assert isinstance(start, Start)
-    assert cores == Wait(
+    assert as_read(cores) == Wait(
         job=2,
         reason="needs 1 core, 0 of 8 free; "
         "7 of 8 cores are promised to jobs of another home of ann, bob",
@@ -487,7 +494,7 @@ def test_cores_and_memory_that_other_homes_have_promised_are_not_given_away() ->
 def test_more_of_ours_than_the_rules_say_are_never_on_a_card() -> None:
     machine = Machine(cpus=4, gpus=(a_gpu(),), rules=Rules(max_per_gpu=2))
     decisions = decide([a_waiting(job, min_vram=GIB) for job in (1, 2, 3)], [], machine)
-    assert decisions[2] == Wait(
+    assert as_read(decisions[2]) == Wait(
         job=3, reason="needs 1 GiB; cuda:0 runs jobs 1, 2, at most 2 at once"
     )
 
@@ -580,7 +587,7 @@ def test_a_job_that_waits_for_a_gpu_says_what_is_in_its_way(
     gpus: tuple[GpuSnapshot, ...], wish: dict[str, Any], reason: str
 ) -> None:
     wait, other = decide([a_waiting(1, **wish), a_waiting(2)], [], Machine(cpus=2, gpus=gpus))
-    assert wait == Wait(job=1, reason=reason)
+    assert as_read(wait) == Wait(job=1, reason=reason)
     assert isinstance(other, Start)
 
 
@@ -667,8 +674,8 @@ def test_a_job_passes_the_first_one_only_where_that_is_not_delayed() -> None:
         "there will be room on cuda:0 in about 1 m"
     )
     told = "would delay job 1, which is first and gets cuda:0 in about 1 m"
-    assert others[0] == Wait(job=2, reason=told)
-    assert others[1] == Wait(job=3, reason=told)
+    assert as_read(others[0]) == Wait(job=2, reason=told)
+    assert as_read(others[1]) == Wait(job=3, reason=told)
     assert [isinstance(one, Start) for one in others[2:]] == [True, True]
 
 
@@ -681,7 +688,7 @@ def test_where_nobody_knows_when_the_place_is_free_only_what_fits_beside_passes(
         a_waiting(3, min_vram=8 * GIB),
     ]
     _, short, beside = decide(waiting, running, machine)
-    assert short == Wait(job=2, reason="would delay job 1, which is first and gets cuda:0")
+    assert as_read(short) == Wait(job=2, reason="would delay job 1, which is first and gets cuda:0")
     assert isinstance(beside, Start)
 
 
@@ -690,7 +697,7 @@ def test_the_last_place_on_the_card_of_the_first_job_is_kept() -> None:
     running = [on_a_card("GPU-0", job=7, reservation=GIB), Running(job=8, cpus=2, ends=60.0)]
     waiting = [a_waiting(1, cpus=3, min_vram=GIB), a_waiting(2, min_vram=GIB)]
     told = "would delay job 1, which is first and gets cuda:0 in about 1 m"
-    assert decide(waiting, running, machine)[1] == Wait(job=2, reason=told)
+    assert as_read(decide(waiting, running, machine)[1]) == Wait(job=2, reason=told)
     roomy = machine._replace(cpus=5, rules=Rules(max_per_gpu=3))
     assert isinstance(decide(waiting, running, roomy)[1], Start)
 
