@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import launcher
 from launcher.errors import MachineError
-from launcher.system.files import Json, last_lines, read_json, write_json
+from launcher.system.files import Json, last_lines, opened, read_json, write_json
 from launcher.system.paths import Home, check_home
 from launcher.system.processes import (
     alive,
@@ -85,18 +85,13 @@ REVIVAL_PATIENCE_S = 5.0  # how long one helper keeps the others from trying, to
 def wake(home: Home) -> None:
     """Let a sleeping scheduler look around now; nothing happens when none lives."""
     try:
-        descriptor = os.open(home.wake, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with opened(home.wake, os.O_WRONLY | os.O_NONBLOCK) as descriptor:
+            if stat.S_ISFIFO(os.fstat(descriptor).st_mode):  # else a scheduler makes a pipe of it
+                os.write(descriptor, b".")
     except OSError as error:
-        if error.errno in {errno.ENXIO, errno.ENOENT, errno.EISDIR}:
-            return
-        raise
-    try:
-        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):  # else a scheduler makes a pipe of it
-            os.write(descriptor, b".")
-    except BlockingIOError:
-        pass  # the pipe is full: it is awake already
-    finally:
-        os.close(descriptor)
+        # EAGAIN: the pipe is full, it is awake already
+        if error.errno not in {errno.ENXIO, errno.ENOENT, errno.EISDIR, errno.EAGAIN}:
+            raise
 
 
 def scheduler_pid(home: Home) -> int | None:
