@@ -22,7 +22,7 @@ import platformdirs
 from launcher.errors import UsageError
 from launcher.system.code_links import DECIDING, DOOR, LAUNCHER, Counted, Linker
 from launcher.system.code_text import BELOW, Element, ModuleText, opaque, read_text
-from launcher.system.files import write_atomic
+from launcher.system.files import read_json, write_atomic
 
 ABSENT = "absent"  # the digest of a module that is not there
 WHOLE = ""  # in the place of a module: the digest of all that counts, which alone decides
@@ -241,16 +241,13 @@ class _Kept:
     @cached_property
     def _parts(self) -> dict[str, dict[str, Any]]:
         """The file's content; nothing where it is absent, damaged or not ours."""
-        try:
-            record = json.loads(self._path.read_bytes()) if self._path is not None else {}
-            parts = (
-                {name: record[name] for name in self._most} if record["schema"] == SCHEMA else {}
-            )
-        except (OSError, ValueError, TypeError, LookupError):
-            parts = {}
+        record: dict[str, Any] | None = None
+        with contextlib.suppress(OSError):
+            record = None if self._path is None else read_json(self._path)
+        if record is None or record.get("schema") != SCHEMA:
+            record = {}
         return {
-            name: dict(part) if isinstance(part := parts.get(name), dict) else {}
-            for name in self._most
+            name: part if isinstance(part := record.get(name), dict) else {} for name in self._most
         }
 
     def get(self, part: str, key: str, read: Callable[[Any], Value]) -> Value | None:
