@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from launcher.job import PROGRAM, Spec
 from launcher.system.environment import owners_environment
-from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable
 
 KINDS = "launcher.kinds"  # what a worker imports of ours, and with it pydantic
@@ -25,19 +24,15 @@ class Context(NamedTuple):
     environment: Mapping[str, str]
     affinity: tuple[int, ...]
 
-    def record(self) -> dict[str, Json]:
-        """Return the context as JSON."""
-        return self._asdict()
-
     @property
     def digest(self) -> str:
         """A name for this context: equal contexts are stored once."""
-        text = json.dumps(self.record(), sort_keys=True)
+        text = json.dumps(self._asdict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_context(record: Mapping[str, Any]) -> Context:
-    """Return the context that `Context.record` wrote.
+    """Return the context that was stored as JSON.
 
     Raises:
         Unreadable: it lacks a field, or has one of another type.

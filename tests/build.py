@@ -141,7 +141,7 @@ def a_claim(spec: Spec | None = None, *, job: int = 1, number: int = 1, **change
         "pid": 0,
         "start_ticks": 0,
         "spec_text": json.dumps((spec or a_spec()).record()),
-        "context_text": json.dumps(a_context().record()),
+        "context_text": json.dumps(a_context()._asdict()),
     }
     return Claim(job=job, number=number, **values | changes)
 
@@ -167,7 +167,7 @@ def an_attempt(
         device=device,
         cpus=cpus,
         spec_text=json.dumps(spec.record()),
-        context_text=json.dumps((context or a_context(attempt.folder)).record()),
+        context_text=json.dumps((context or a_context(attempt.folder))._asdict()),
     )
     write_whole(attempt.spec, text)
     return attempt

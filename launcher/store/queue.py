@@ -184,7 +184,7 @@ class Store:
 
     def context(self, context: Context) -> int:
         """Return the id of a context, stored if it is new. Inside `writing`."""
-        body = json.dumps(context.record())
+        body = json.dumps(context._asdict())
         row = self._db.execute(
             "INSERT INTO contexts (digest, body) VALUES (?, ?) "
             "ON CONFLICT (digest) DO UPDATE SET body = excluded.body RETURNING id",
