@@ -23,7 +23,7 @@ MOST_LISTED = 5
 _ALIKE = 0.4  # how much of a listed word is as in what was written, from 0 to 1
 WIDTH = 100  # columns of a drawn problem; longer lines of the file are cut around the caret
 
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_UNPRINTABLE = r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 
 
 class Severity(StrEnum):
@@ -54,7 +54,7 @@ class Problem(NamedTuple):
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        lines = [f"{self.severity}[{self.code}]: {_UNPRINTABLE.sub('·', self.message)}"]
+        lines = [f"{self.severity}[{self.code}]: {re.sub(_UNPRINTABLE, '·', self.message)}"]
         gutter = " " if self.place is None else " " * len(str(self.place.line))
         if self.place is not None:
             lines += _caret(self.place, self.hint)
@@ -62,7 +62,7 @@ class Problem(NamedTuple):
             lines.append(f"{gutter} = help: {self.hint}")
         for note in self.notes:
             lines += textwrap.wrap(
-                _UNPRINTABLE.sub("·", note),
+                re.sub(_UNPRINTABLE, "·", note),
                 width=WIDTH,
                 initial_indent=f"{gutter} = ",
                 subsequent_indent=f"{gutter}   ",
@@ -263,7 +263,7 @@ def _caret(place: Place, hint: str) -> list[str]:
 
 def _window(place: Place) -> tuple[str, str, str]:
     """Cut a long line around its marked stretch; return what is before, in and after it."""
-    text = _UNPRINTABLE.sub("·", place.text)
+    text = re.sub(_UNPRINTABLE, "·", place.text)
     start = min(max(0, place.column - 1), len(text))
     end = min(start + max(1, place.length), len(text))
     before, marked, after = text[:start], text[start:end], text[end:]

@@ -23,8 +23,9 @@ from launcher.gpu.monitor import Lookout
 from launcher.gpu.nvml import Nvml
 from launcher.screens.dashboard.app import Top
 from launcher.screens.gpu_view import Gauge
+from launcher.screens.job_lines import RECENT
 from launcher.screens.screen import Screen
-from launcher.screens.snapshots import RECENT, Queue
+from launcher.screens.snapshots import Queue
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.files import write_atomic

@@ -14,6 +14,8 @@ from launcher.system.paths import Home
 from launcher.workers.progress.attempt_progress import NOTHING, Newest, newest
 from launcher.workers.progress.steps import Step
 
+RECENT = 10  # ends that are listed
+WAITING = 40  # waiting jobs that are listed
 LONGEST_PROGRAM = 40  # characters of a command line in a list
 _NUMBERED = "command/"
 

@@ -16,7 +16,7 @@ from launcher.scheduler.waiting_line import screen_order
 from launcher.screens.format import harmless
 from launcher.screens.gpu_view import CURVE, FRESH_S, Gauge, gauges_of, recalled
 from launcher.screens.host import HostReader
-from launcher.screens.job_lines import JobLine, job_line, newest_of
+from launcher.screens.job_lines import RECENT, WAITING, JobLine, job_line, newest_of
 from launcher.screens.pilots import pilot_gauges
 from launcher.screens.screen import (
     Group,
@@ -43,8 +43,6 @@ from launcher.system.paths import Home, check_home
 from launcher.workers.progress.attempt_progress import NOTHING
 from launcher.workers.progress.steps import Step
 
-RECENT = 10  # ends that are listed
-WAITING = 40  # waiting jobs that are listed
 _MANY = 5000  # queued jobs: their kinds are not counted for each screen
 FOUND = 500  # jobs that are listed when some are looked for
 _LATE = 200  # jobs that ended, and

@@ -15,10 +15,10 @@ from launcher.gpu.monitor import Lookout
 from launcher.gpu.nvml import Nvml
 from launcher.screens import queue_view
 from launcher.screens.format import GLYPHS, clock, harmless, tally
-from launcher.screens.job_lines import lines_of
+from launcher.screens.job_lines import WAITING, lines_of
 from launcher.screens.queue_view import TONES, listing, progress, running, screen_lines
 from launcher.screens.screen import numbers_of
-from launcher.screens.snapshots import WAITING, Queue
+from launcher.screens.snapshots import Queue
 from launcher.screens.terminal import below_messages, terminal_size, whole_screen
 from launcher.screens.text_table import Line, Tone, line, width_of
 from launcher.states import ENDED, State

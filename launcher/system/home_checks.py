@@ -13,7 +13,7 @@ from launcher.system.files import Json, read_bytes, read_json, write_json
 from launcher.system.processes import boot_id, login, pid_namespace
 
 SPARE = Path("/var/tmp")  # local as good as everywhere, and kept over a reboot
-_NETWORK = re.compile(
+_NETWORK = (
     r"9p|afs|beegfs|ceph|cifs|coda|davfs|gfs2|glusterfs|gpfs|lustre|ncpfs|nfs4?|ocfs2|orangefs|panfs"
     r"|prl_fs|pvfs2|smb3|smbfs|vboxsf|wekafs|fuse\.(afp|beegfs|ceph|ceph-fuse|curlftpfs|davfs2?|gcsfuse"
     r"|glusterfs|goofys|juicefs|lizardfs|mfs|moosefs|quobyte|rclone|s3fs|seaweedfs|smbnetfs|sshfs)"
@@ -62,7 +62,7 @@ def file_system(mountinfo: str, path: Path) -> str | None:
 
 def is_remote(kind: str | None) -> bool:
     """Tell whether several machines may write to a file system of this type at once."""
-    return kind is not None and _NETWORK.fullmatch(kind) is not None
+    return kind is not None and re.fullmatch(_NETWORK, kind) is not None
 
 
 def default_folder(state: Path, mountinfo: str, uid: int) -> Path:

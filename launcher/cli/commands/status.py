@@ -18,11 +18,7 @@ from launcher.errors import UsageError
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.waiting_line import screen_order
 from launcher.screens.format import iso_if_known, tabbed
-from launcher.screens.host import HostReader
-from launcher.screens.job_lines import lines_of
-from launcher.screens.pilots import pilots_record
-from launcher.screens.queue_view import listing, screen_lines
-from launcher.screens.snapshots import RECENT, WAITING, Queue, scheduler_of
+from launcher.screens.job_lines import RECENT, WAITING, lines_of
 from launcher.screens.terminal import say, width
 from launcher.states import ENDED, OPEN, State
 from launcher.store.client import open_queue, revive_if_dead
@@ -201,6 +197,11 @@ def _record(
         waiting: how many that wait are not.
         ended: how many that have ended are not.
     """
+    # of the machine and its pilots, of which a listing says nothing
+    from launcher.screens.host import HostReader
+    from launcher.screens.pilots import pilots_record
+    from launcher.screens.snapshots import scheduler_of
+
     counts = {} if store is None else store.read.counts()
     running = [] if store is None else store.read.in_state(State.RUNNING)
     claims = [] if store is None else store.scheduling.claims()
@@ -223,6 +224,10 @@ def _record(
 
 def _draw(home: Home, store: Store, wanted: Wanted) -> bool:
     """Draw the queue, or the jobs that were asked for; tell whether a listed job failed."""
+    # half of what a command in a terminal imports; in a pipe nothing is drawn
+    from launcher.screens.queue_view import listing, screen_lines
+    from launcher.screens.snapshots import Queue
+
     if wanted:
         with store.reading():
             jobs = lines_of(home, store, wanted())

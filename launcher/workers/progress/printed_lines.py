@@ -125,14 +125,13 @@ _ENDS = (b"]\n", b" \n")  # of a bar, with the blanks that cover a longer one be
 _BAR_NUMBER = r"[0-9]++(?:\.[0-9]++)?"
 _TIME = r"(?:[0-9]+:)?[0-9]{2}:[0-9]{2}"
 _RATE = rf"\s*(?P<rate>{_BAR_NUMBER}|\?)(?P<per>[^,\]]*)(?:,\s*(?P<rest>.*))?\]"
-_OF_TOTAL = re.compile(
+# of a bar; texts, not compiled: every command imports this, and few read a bar
+_OF_TOTAL = (
     rf"(?P<title>.*?)(?<![0-9])[0-9]{{1,3}}%\s*+(?:\|[^|]*+\|)?\s*+(?P<done>{_BAR_NUMBER})(?P<power>[kKMGTPEZY]?)"
-    rf"/(?P<total>{_BAR_NUMBER})(?P<total_power>[kKMGTPEZY]?)\s*\[{_TIME}<(?:{_TIME}|\?),{_RATE}",
-    re.ASCII,
+    rf"/(?P<total>{_BAR_NUMBER})(?P<total_power>[kKMGTPEZY]?)\s*\[{_TIME}<(?:{_TIME}|\?),{_RATE}"
 )
-_WITHOUT_TOTAL = re.compile(
-    rf"(?P<title>.*?)(?:(?<=\s)|\A)(?P<done>{_BAR_NUMBER})(?P<unit>[^\s\[]*+)\s++\[{_TIME},{_RATE}",
-    re.ASCII,
+_WITHOUT_TOTAL = (
+    rf"(?P<title>.*?)(?:(?<=\s)|\A)(?P<done>{_BAR_NUMBER})(?P<unit>[^\s\[]*+)\s++\[{_TIME},{_RATE}"
 )
 _POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6, "Z": 7, "Y": 8}
 _USUAL_UNITS = {"it", "B"}
@@ -220,11 +219,11 @@ def _bars(pieces: Iterable[tuple[bytes, bytes]], at: float) -> Iterator[_Bar]:
 def _bar(piece: bytes, turn: bytes, at: float) -> _Bar | None:
     plain = Plain().feed(piece) if b"\x1b" in piece else piece
     line = plain.decode(errors="replace").strip()
-    if match := _OF_TOTAL.fullmatch(line):
+    if match := re.fullmatch(_OF_TOTAL, line, re.ASCII):
         power, total_power = match["power"], match["total_power"]
         total = _amount(match["total"], total_power) or None
         scaled = bool(power or total_power)
-    elif match := _WITHOUT_TOTAL.fullmatch(line):
+    elif match := re.fullmatch(_WITHOUT_TOTAL, line, re.ASCII):
         (power, scaled), total = _power(match["unit"], match["per"]), None
     else:
         return None
