@@ -108,8 +108,8 @@ class History:
 
     def __init__(
         self,
-        past: Iterable[Past] = (),
-        kinds: Mapping[str, Kind] | None = None,
+        past: Iterable[Past],
+        kinds: Mapping[str, Kind],
         *,
         gpus: bool,
         usage: Callable[[str], Usage] = no_usage,
@@ -123,7 +123,7 @@ class History:
             usage: returns what was learned of jobs with a signature.
         """
         self.gpus, self.usage = gpus, usage
-        self._settings = {name: costs(kind) for name, kind in (kinds or {}).items()}
+        self._settings = {name: costs(kind) for name, kind in kinds.items()}
         self._alike: dict[tuple[str, str | None, bool, bool, str], _Alike] = {}
         self._by_kind: dict[tuple[str, bool], list[float]] = {}
         for job in past:
@@ -143,7 +143,7 @@ class History:
             on_gpu: where it was done; None: where this job will be.
         """
         text = self._text(job.kind, job.settings)
-        on_gpu = wants_gpu(job, gpus=self.gpus) if on_gpu is None else on_gpu
+        on_gpu = job.resources.works_on_gpu(there=self.gpus) if on_gpu is None else on_gpu
         return self._alike.get((job.kind, job.images, job.base is None, on_gpu, text))
 
     def of_kind(self, kind: str, *, on_gpu: bool) -> tuple[float, int] | None:
@@ -159,7 +159,7 @@ def forecast(job: PlannedJob, history: History) -> JobEstimate:
     """Return what a job is expected to take: the medians of the jobs that are like it."""
     vram, peaks = _memory(job, history)
     alike = history.like(job)
-    if alike is None and wants_gpu(job, gpus=history.gpus):
+    if alike is None and job.resources.works_on_gpu(there=history.gpus):
         usage = history.usage(job.signature)  # of a program, whatever numbers it ran with
         alike = _Alike(seconds=[*usage.seconds]) if usage.own and usage.seconds else None
     if alike is None:
@@ -177,7 +177,7 @@ def seconds_on_cpu(job: PlannedJob, history: History) -> tuple[float, int] | Non
 
 def _memory(job: PlannedJob, history: History) -> tuple[int | None, int]:
     """Return (bytes, attempts measured): the peak of jobs like it, unless its file declares more."""
-    if not wants_gpu(job, gpus=history.gpus):
+    if not job.resources.works_on_gpu(there=history.gpus):
         return None, 0
     asked, exact = job.resources.min_vram, is_exact(job.signature)
     lesson = lesson_of(
@@ -186,11 +186,6 @@ def _memory(job: PlannedJob, history: History) -> tuple[int | None, int]:
     if lesson is None or (asked is not None and (asked > lesson.peak or not exact)):
         return asked, 0
     return lesson.peak, lesson.runs
-
-
-def wants_gpu(job: PlannedJob, *, gpus: bool) -> bool:
-    """Tell whether a job will work on a GPU, where the machine has some or has none."""
-    return job.resources.works_on_gpu(there=gpus)
 
 
 def past_job(row: JobRow, seconds: float, device: str) -> Past:

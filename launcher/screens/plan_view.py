@@ -14,7 +14,7 @@ from launcher.backends.settings import HERE, BackendSettings
 from launcher.errors import counted
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU
-from launcher.planning.estimates import JobEstimate, wants_gpu
+from launcher.planning.estimates import JobEstimate
 from launcher.planning.first_wave import MachineState
 from launcher.planning.plan import Plan, PlannedJob, Savings
 from launcher.planning.preview import BackendPreview, KindSum, Preview
@@ -217,7 +217,9 @@ def _vram_each(pairs: Iterable[_Pair], *, gpus: bool, source: bool) -> str:
     run = [pair for pair in pairs if pair[0].action is not Action.CACHED]
     if not run:
         return "-"
-    on_gpu = [estimate for compared, estimate in run if wants_gpu(compared.job, gpus=gpus)]
+    on_gpu = [
+        estimate for compared, estimate in run if compared.job.resources.works_on_gpu(there=gpus)
+    ]
     if not on_gpu:
         return "(CPU)"
     sizes = [estimate.vram for estimate in on_gpu if estimate.vram is not None]
@@ -496,7 +498,7 @@ def _vram(job: PlannedJob, estimate: JobEstimate, *, gpus: bool) -> str:
     """Tell how much memory a job takes of its GPU, or of each where it gets several."""
     memory = format_bytes(estimate.vram) if estimate.vram else ""
     number = job.resources.gpus
-    if number < 2 or not wants_gpu(job, gpus=gpus):
+    if number < 2 or not job.resources.works_on_gpu(there=gpus):
         return memory
     return f"{number} × {memory}" if memory else f"{number} GPUs"
 

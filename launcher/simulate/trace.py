@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.errors import MOST_PROBLEMS, UsageError, counted
-from launcher.planning.estimates import History, forecast, seconds_on_cpu, wants_gpu
+from launcher.planning.estimates import History, forecast, seconds_on_cpu
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.store.rows import rank_of
 from launcher.units import format_seconds, median, parse_bytes
@@ -315,7 +315,7 @@ def planned_jobs(plans: Iterable[Plan], history: History, *, seconds: float, vra
         for job in plan.jobs:
             places[job.name] = len(jobs)
             lasting = _lasts(job, history) or Lasting(Known.UNKNOWN, seconds)
-            limit, on_gpu = job.terms.time_limit_s, wants_gpu(job, gpus=True)
+            limit, on_gpu = job.terms.time_limit_s, job.resources.works_on_gpu(there=True)
             if limit is not None and limit < lasting.seconds:
                 lasting = lasting._replace(seconds=limit, cut=True)
             durations.setdefault((job.kind, lasting.source), []).append(lasting)
@@ -341,7 +341,7 @@ def planned_jobs(plans: Iterable[Plan], history: History, *, seconds: float, vra
 
 def _lasts(job: PlannedJob, history: History) -> Lasting | None:
     """Return how long a job takes by the best that is known of it, None where nothing is."""
-    expected, on_gpu = forecast(job, history), wants_gpu(job, gpus=True)
+    expected, on_gpu = forecast(job, history), job.resources.works_on_gpu(there=True)
     if expected.seconds is not None:
         return Lasting(Known.MEASURED, expected.seconds, expected.runs)
     usage = history.usage(job.signature)

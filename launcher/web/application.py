@@ -28,7 +28,6 @@ _STATUS: Mapping[type[Exception], int] = {
     ReadOnly: 403,
     TooLarge: 413,
 }  # of others 503
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class Assets(StaticFiles):
@@ -82,7 +81,7 @@ class Application:
         )
         return Guard(inside, self._access)
 
-    def _page(self, page: Page) -> Endpoint:
+    def _page(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             address = self._address(request)
             if EVENTS in request.headers.get("accept", ""):

@@ -73,7 +73,7 @@ def _top(kinds: Mapping[str, Kind], installed: Mapping[str, Kind]) -> Form:
         "resources": mapping({**_resources(), **{name: ref("resources") for name in installed}}),
         "matrix": matrix(_by_kind(makers, "matrix", VALUES)),
     }
-    return {name: word.told(forms.get(name, {})) for name, word in TOP.items()}
+    return {name: word.told(forms.get(name)) for name, word in TOP.items()}
 
 
 def _sections(kinds: Mapping[str, Kind]) -> Form:
@@ -159,7 +159,7 @@ def _entry(kinds: Mapping[str, Kind], kind: Kind) -> Form:
     words = {**WORDS[kind.role], "resources": asked}
     told: Form = {}
     for name, word in words.items():
-        told[name] = word.told(forms.get(name, {}))
+        told[name] = word.told(forms.get(name))
         if name == "poison":
             told[LABELS_RATE] = old_name(*_share())
     required = [name for name, word in words.items() if word.needed]

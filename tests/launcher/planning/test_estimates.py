@@ -5,7 +5,7 @@ import pytest
 
 from launcher.job import Resources
 from launcher.kind_interface import Kind
-from launcher.planning.estimates import Basis, History, JobEstimate, forecast, past_job, wants_gpu
+from launcher.planning.estimates import Basis, History, JobEstimate, forecast, past_job
 from launcher.planning.plan import PlannedJob
 from launcher.scheduler.policy.inventory import wants_gpu as on_gpu
 from launcher.scheduler.policy.model import Machine
@@ -89,12 +89,12 @@ def test_a_job_is_expected_on_a_gpu_as_the_scheduler_places_it(
     asked: Resources, accelerated: bool, wants: bool
 ) -> None:
     job = a_job(resources=asked._replace(accelerated=accelerated))
-    assert wants_gpu(job, gpus=True) is wants
+    assert job.resources.works_on_gpu(there=True) is wants
     # one that names a GPU waits for it
-    assert wants_gpu(job, gpus=False) is (asked.device == "cuda:1")
+    assert job.resources.works_on_gpu(there=False) is (asked.device == "cuda:1")
     for gpus in ((), (a_gpu(),)):
         asks, machine = job.resources, Machine(cpus=2, gpus=gpus)
-        assert wants_gpu(job, gpus=bool(gpus)) is on_gpu(asks, machine)
+        assert asks.works_on_gpu(there=bool(gpus)) is on_gpu(asks, machine)
 
 
 def test_memory_is_what_the_file_declares_where_there_is_a_gpu() -> None:

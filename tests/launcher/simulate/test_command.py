@@ -268,7 +268,7 @@ def test_a_job_with_other_settings_takes_as_long_as_others_of_its_kind() -> None
 
 def test_no_job_of_a_task_file_takes_longer_than_its_time_limit() -> None:
     made = some_commands(", resources: {time_limit: 5s}")
-    replayed = planned_jobs([made], History(kinds=KINDS, gpus=True), seconds=7.0, vram=5 * GIB)
+    replayed = planned_jobs([made], History((), KINDS, gpus=True), seconds=7.0, vram=5 * GIB)
     assert {job.seconds for job in replayed.jobs} == {5.0}
     assert "5 s by their time limits, as no" in replayed.in_words()
 
@@ -277,7 +277,8 @@ def test_what_the_scheduler_learned_of_like_programs_counts() -> None:
     made = some_commands(", resources: {gpus: 1}")
     signature = made.jobs[0].signature
     history = History(
-        kinds=KINDS,
+        (),
+        KINDS,
         gpus=True,
         usage=lambda asked: Usage(seconds=(10.0, 30.0, 20.0)) if asked == signature else NO_USAGE,
     )
