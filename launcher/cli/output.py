@@ -111,8 +111,8 @@ def write(answer: Answer, form: Format) -> None:
             head, *rows = answer.cells()
             click.echo(parquet_bytes([str(name) for name in head], rows), nl=False)
         case Format.TABS:
-            for row in answer.tabs():
-                click.echo("\t".join(map(_tab, row)))
+            lines = ["\t".join(map(_tab, row)) + "\n" for row in answer.tabs()]
+            click.echo("".join(lines), nl=False)
         case Format.TABLE:
             drawn = answer.drawn(terminal_width())
             if isinstance(drawn, str):

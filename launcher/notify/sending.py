@@ -57,8 +57,9 @@ def send_now(
         environ: of the process.
         leaving: ends it once it is set.
     """
-    with tempfile.TemporaryFile() as output:
+    with contextlib.ExitStack() as stack:
         try:
+            output = stack.enter_context(tempfile.TemporaryFile())
             process = _started(target, message, environ, output)
         except UsageError as error:
             return Answer(sent=False, text=str(error))

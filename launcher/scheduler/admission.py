@@ -126,6 +126,7 @@ class Admission:
         self._explained = time.monotonic()
         self.pauses = Pauses(store.scheduling)
         self._gpus_wanted = False  # something waits for a GPU
+        self._some_wait = False  # since the last decision
         self.flow_in_turn: Flow | None = None  # the only one that waits, if its jobs are all alike
 
     def claims(self) -> list[Claim]:
@@ -145,6 +146,9 @@ class Admission:
         in_use = any(claim.gpus for claim in claims) or self._endings.on_gpus
         unsupervised = self._attempts.unsupervised()
         self._gpus.look(claims, unsupervised, wanted=in_use or self._gpus_wanted)
+        if self._some_wait:
+            self._gpus.ledger.taken.ask_ends(claims)
+            self._dispatch.places.ask_ends()
         if in_use:
             result.soon(POLL_S)
         if self._gpus.news:
@@ -173,7 +177,8 @@ class Admission:
             return reasons, {claim.job for claim in self._launches.claimed()}
 
         reasons = self._dispatch.decide(ready, line, requests, here)
-        result.waiting = result.waiting or any(reasons.values())
+        self._some_wait = any(reasons.values())
+        result.waiting = result.waiting or self._some_wait
         if self._launches.again_s is not None:
             result.soon(self._launches.again_s)
         return reasons

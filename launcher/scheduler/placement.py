@@ -258,6 +258,10 @@ class PilotPlaces:
                 moved |= evacuated(place.claims, place.gpus)
         return moved
 
+    def ask_ends(self) -> None:
+        """Read when attempts on pilots will have ended by their own word; outside a transaction."""
+        self._ends.ask(claim for claim in self._claims() if claim.pilot)
+
     def send_limits(self) -> None:
         """Tell workers on pilots how much of their GPUs they may take."""
         claims = [claim for claim in self._claims() if claim.gpus]

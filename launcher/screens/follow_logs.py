@@ -301,6 +301,8 @@ class Followers:
             if not any(wrote):
                 sys.stdout.flush()
                 self._drop_cleaned()
+                if not self._sources:
+                    return
                 self._followed.keep_going()
                 rows = [self._followed.rows[job] for job in self._sources]
                 if self._followed.stopped and not any(row.state is State.RUNNING for row in rows):

@@ -136,7 +136,7 @@ def terminal_size(stream: IO[str] | None = None) -> tuple[int, int]:
     size = _size(WIDE, HIGH)
     if stream is not None and stream.isatty() and not sys.stdout.isatty():
         size = os.get_terminal_size(stream.fileno())
-    return size.columns, size.lines
+    return size.columns or WIDE, size.lines or HIGH  # a terminal may not know its size
 
 
 def _size(columns: int, rows: int) -> os.terminal_size:

@@ -347,9 +347,9 @@ def tight_jobs(draw: st.DrawFn, *, large: bool | None = None) -> Waiting:
     few = st.integers(3, 4) if much else st.just(1)
     asked = draw(
         st.one_of(
-            st.builds(Resources, device=st.just("cuda")),
-            st.builds(Resources, device=st.just("cpu"), cpus=few),
-            st.builds(Resources, device=st.just("cpu"), ram=few.map(lambda one: 2 * one * GIB)),
+            st.just(Resources(device="cuda")),
+            few.map(lambda one: Resources(device="cpu", cpus=one)),
+            few.map(lambda one: Resources(device="cpu", ram=2 * one * GIB)),
         )
     )
     claim = draw(st.integers(6, 11) if much else st.integers(1, 4))

@@ -34,6 +34,7 @@ PREVIEW_PIXELS = 1 << 26  # of a picture that is read: 200 MB
 PREVIEW_BYTES = 600_000  # of a picture; a larger one becomes a JPEG
 ABOUT = ("device", "device_name", "threads", "git", "code")
 KEYS_SHOWN = 5  # of a poison record
+MOST_OF_A_TITLE = 60  # characters in the name of a file, which may have 255 bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +87,7 @@ def figure_files(models: Sequence[Shown]) -> Iterator[tuple[str, str]]:
     for shown in models:
         drawn = _curves(shown) + "".join(map(plots.histogram, shown.rows))
         for number, (title, drawing) in enumerate(plots_in(drawn, CSS), start=1):
-            name = f"{number:02} {title}.svg".replace("/", "_")
+            name = f"{number:02} {title[:MOST_OF_A_TITLE]}.svg".replace("/", "_")
             yield f"{shown.model.folder.name}/{name}", drawing
 
 

@@ -60,8 +60,8 @@ def _carry_out(
         rehearse(jobs, would)
         return
     touched = {*change([job.id for job in jobs])}
-    then(home)
     say([job for job in jobs if job.id in touched], did)
+    then(home)
     if left := [job for job in jobs if job.id not in touched]:
         why = missed or f"{counted(len(left), 'job')} changed meanwhile"
         remark(f"{why}: {named(left)}")

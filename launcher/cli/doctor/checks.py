@@ -529,7 +529,7 @@ def _ray(settings: BackendSettings) -> Finding:
 def judge_targets(messages: NotifySettings | None, environ: Mapping[str, str]) -> Findings:
     """Check of each target of messages whether it can be used."""
     exposed = False
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, UsageError):
         exposed = bool(configuration_file(environ).stat().st_mode & _OTHERS)
     judge = partial(_target, environ=environ, exposed=exposed)
     targets = () if messages is None else messages.targets

@@ -21,6 +21,7 @@ from launcher.scheduler.policy.model import UNKNOWN, Running, Start, forecast_of
 from launcher.store.rows import Claim
 from launcher.store.usage import NO_USAGE, Measured, Usage
 from launcher.system.paths import Home
+from launcher.workers.attempt_watch import UNCLEAR
 from launcher.workers.memory_share import (
     CONTEXT,
     Report,
@@ -101,17 +102,32 @@ class ReportedEnds:
         self._home, self._clock = home, clock
         self._known: dict[tuple[int, int], tuple[float, float | None]] = {}  # when asked, answer
 
-    def of(self, claim: Claim) -> float | None:
-        """Return when an attempt will have ended, in seconds since 1970; None: it does not say."""
-        if (now := self._clock()) < claim.claimed + REPORT_S:
+    def ask(self, claims: Iterable[Claim]) -> None:
+        """Read what programs tell; to be called outside a transaction: a slow disk must not lock the queue.
+
+        Args:
+            claims: all attempts that run; others are forgotten.
+        """
+        now, at = self._clock(), time.monotonic()
+        known, self._known = self._known, {}
+        for claim in claims:
+            told = known.get(claim.key)
+            if told is None or told[0] <= at - REPORT_S:
+                told = (at, self._told(claim, now)) if now >= claim.claimed + REPORT_S else None
+            if told is not None:
+                self._known[claim.key] = told
+
+    def _told(self, claim: Claim, now: float) -> float | None:
+        try:
+            step = newest_step(self._home.attempt(*claim.key))
+        except UNCLEAR:  # whatever a program prints, it stops no queue
             return None
-        key, at = claim.key, time.monotonic()
-        if key not in self._known or self._known[key][0] <= at - REPORT_S:
-            step = newest_step(self._home.attempt(*key))
-            self._known = {of: told for of, told in self._known.items() if told[0] > at - REPORT_S}
-            self._known[key] = at, None if step is None else step.ends(now)
-        ends = self._known[key][1]
-        return None if ends is None or ends < now else ends
+        return None if step is None else step.ends(now)
+
+    def of(self, claim: Claim) -> float | None:
+        """Return when an attempt will have ended, in seconds since 1970; None: it did not say."""
+        _, ends = self._known.get(claim.key, (0.0, None))
+        return None if ends is None or ends < self._clock() else ends
 
 
 def place_of(
@@ -226,6 +242,10 @@ class Taken:
             else gpu
             for gpu in seen
         )
+
+    def ask_ends(self, claims: Iterable[Claim]) -> None:
+        """Read when the attempts that run will have ended by their own word; outside a transaction."""
+        self._ends.ask(claims)
 
     def running(self, claims: Iterable[Claim], usage: Callable[[str], Usage]) -> list[Running]:
         """Return the places of the attempts that run, the oldest first: what they take, when they may end."""

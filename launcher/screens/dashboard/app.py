@@ -139,8 +139,9 @@ class Top(App[int]):
         if event.key == "ctrl+z":
             self.action_suspend_process()
             return
-        # Textual has names for most characters, which change
-        typed = event.character if event.is_printable and event.key != "space" else None
+        # Textual has names for most characters, which change; with Alt, it has the character, too
+        bare = event.is_printable and event.key != "space" and "+" not in event.key
+        typed = event.character if bare else None
         self.controller.press(typed or event.key, event.character)
         if self.controller.left:
             self.exit(0)

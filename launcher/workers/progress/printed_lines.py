@@ -252,7 +252,8 @@ def _power(counted: str, per: str) -> tuple[str, bool]:
 
 
 def _amount(number: str, power: str) -> int:
-    return round(float(number) * 1000.0 ** _POWERS[power])
+    amount = float(number) * 1000.0 ** _POWERS[power]
+    return round(min(amount, 2.0 * MOST_STEPS))  # of very many digits, it is infinite
 
 
 def _rate(number: str, per: str, *, scaled: bool) -> float | None:

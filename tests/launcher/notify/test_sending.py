@@ -1,4 +1,7 @@
 import os
+import tempfile
+
+import pytest
 
 from launcher.notify.messages import of_test
 from launcher.notify.sending import send_now
@@ -12,3 +15,14 @@ def test_a_command_that_prints_without_end_is_ended() -> None:
     target = Target(name="desk", command=("yes",), timeout_s=DEADLINE_S)
     answer = send_now(target, TEST, os.environ)
     assert (answer.sent, answer.text) == (False, "it was ended: it printed more than 64 MiB")
+
+
+def test_a_command_for_whose_output_there_is_no_room_is_not_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    answer = send_now(Target(name="desk", command=("true",)), TEST, os.environ)
+    assert (answer.sent, answer.text) == (False, "cannot be started: No space left on device")

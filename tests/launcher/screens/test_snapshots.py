@@ -85,9 +85,23 @@ def test_the_word_of_a_program_counts_before_its_time_limit(home: Home, store: S
     assert [run.ends for run in said_by(home, claim, NOW - 55)] == late, "asked for it too soon"
 
 
+def test_a_program_that_prints_a_number_of_400_digits_stops_no_queue(
+    home: Home, store: Store
+) -> None:
+    (job,) = enqueue(store, a_spec(terms=Terms(time_limit_s=3600.0)))
+    claim = claimed(store, job, now=NOW - 60)
+    home.attempt(job, 1).folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    digits = "9" * 400
+    home.attempt(job, 1).log.write_text(
+        f"50%|#####     | {digits}/{digits} [00:10<00:10, 1.00it/s]\n"
+    )
+    assert [run.ends for run in said_by(home, claim, NOW)] == [NOW + 3540]
+
+
 def said_by(home: Home, claim: Claim, now: float) -> list[Running]:
     """What a scheduler that begins now takes a running attempt for."""
     taken = Taken(lambda _: None, ReportedEnds(home, Clock(now)))
+    taken.ask_ends([claim])
     return taken.running([claim], lambda _: NO_USAGE)
 
 

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from launcher.screens.terminal import coloured, speaks_unicode
+from launcher.screens.terminal import HIGH, WIDE, coloured, speaks_unicode, terminal_size
 from launcher.store.queue import Store
 from tests.build import a_spec, enqueue
 from tests.launcher.conftest import Launcher
@@ -92,3 +92,10 @@ def test_a_pipe_never_has_an_escape(launcher: Launcher, store: Store) -> None:
     enqueue(store, a_spec())
     assert ESCAPE not in launcher("status").out
     assert "NO_COLOR" not in os.environ
+
+
+def test_a_terminal_that_does_not_know_its_size_has_the_usual_one() -> None:
+    ours, theirs = os.openpty()  # of 0 columns
+    with os.fdopen(theirs, "w") as stream:
+        assert terminal_size(stream) == (WIDE, HIGH)
+    os.close(ours)

@@ -471,3 +471,7 @@ def test_messages_that_were_given_up_are_counted_and_the_last_is_named() -> None
 def test_faults_of_the_file_are_told_once_each() -> None:
     found = judged(partial(checks.judge_configuration, ["a", "b", "a"], None))
     assert (found.verdict, found.summary) == (Verdict.TROUBLE, "a; b")
+
+
+def test_a_path_of_config_toml_that_is_no_path_is_said_once_elsewhere() -> None:
+    assert checks.judge_targets(None, {"LAUNCHER_CONFIG": "relative.toml"}) == {}

@@ -19,6 +19,15 @@ def marked(person: Person) -> list[str]:
     return [text.split()[1] for text in person.lines if text[1:2] == "◆"]
 
 
+def test_a_key_pressed_with_alt_is_not_the_bare_key(waiting: list[int], home: Home) -> None:
+    async def story(person: Person) -> None:
+        await person.press("m")
+        await person.press("alt+m", "alt+U")
+        assert marked(person) == ["train/a"]
+
+    on_the_queue(home, story)
+
+
 def test_jobs_are_marked_and_unmarked(waiting: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
         await person.press("m", "m")
