@@ -179,6 +179,9 @@ _WIDE = re.compile(r"(?:^\s*(?:- +)*|[{,]\s*)[A-Za-z_][A-Za-z0-9_.]*(?P<colon>\u
 _WIDE_SAID = "this is a full-width colon, which YAML takes for a letter: write ':' and a space"
 
 
+_NESTED = "exceeded maximum nesting depth"  # what the parser says, since PyYAML 6.0.4
+_TOO_DEEP = f"nested more than {MOST_DEPTH} levels deep"
+
 # What people most often meant, by a piece of the parser's own message.
 _SYNTAX_HINTS = {
     "mapping values are not allowed": "quote a value that holds ': ', or mend the indentation",
@@ -217,6 +220,9 @@ def read_document(
     try:
         return _Builder(source, problems).build(yaml.parse(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        if error.problem == _NESTED and mark is not None:  # it reads ahead of the builder
+            _stop(source.place(mark.line, mark.column), "too-deep", _TOO_DEEP)
         raise TaskFileError([*problems, _syntax_problem(source, error)]) from error
     except yaml.YAMLError as error:
         _stop(source.place(0, 0), "yaml-syntax", f"not valid YAML: {error}")
@@ -323,7 +329,7 @@ class _Builder:
 
     def _refuse_depth(self, event: Any, more: int) -> None:
         if len(self.stack) + more > MOST_DEPTH:
-            self._stop(event, "too-deep", f"nested more than {MOST_DEPTH} levels deep")
+            self._stop(event, "too-deep", _TOO_DEEP)
 
     def _refuse_tag(self, event: Any) -> None:
         if event.tag not in (None, "!", _STRING_TAG):
