@@ -111,13 +111,14 @@ class ReportedEnds:
         now, at = self._clock(), time.monotonic()
         known, self._known = self._known, {}
         for claim in claims:
-            told = known.get(claim.key)
-            if told is None or told[0] <= at - REPORT_S:
-                told = (at, self._told(claim, now)) if now >= claim.claimed + REPORT_S else None
-            if told is not None:
-                self._known[claim.key] = told
+            answer = known.get(claim.key)
+            if answer is None or answer[0] <= at - REPORT_S:
+                due = now >= claim.claimed + REPORT_S
+                answer = (at, self._reported(claim, now)) if due else None
+            if answer is not None:
+                self._known[claim.key] = answer
 
-    def _told(self, claim: Claim, now: float) -> float | None:
+    def _reported(self, claim: Claim, now: float) -> float | None:
         try:
             step = newest_step(self._home.attempt(*claim.key))
         except UNCLEAR:  # whatever a program prints, it stops no queue
