@@ -3,23 +3,44 @@
 Where folders are made or jobs are named, steps go in the order of their files: each behind those that make what
 it reads, and those that it names. A training may read such a folder, and the job that makes it another training's
 model, so that no order by kind holds for all of them.
+
+The jobs that entries name in `after` and `after_any` are steps of the plan:
+
+after: command/prepare          a job, as the dry run lists it
+after: prepare                  a program or folder, by the name of its entry
+after: "all:pre~relabel"        the job that makes this model; without its variant: all of them
+after: train/all:pre            the same, of one kind
+after: "train/*"                every other job that matches
 """
 
 import contextlib
 import heapq
 import itertools
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import translate
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from launcher.draft import Draft, Input, absolute_path
-from launcher.errors import Error, Place, Problems
+from launcher.errors import (
+    MOST_PROBLEMS,
+    Error,
+    IdError,
+    Place,
+    Problems,
+    known_words,
+    nearest,
+    question,
+)
+from launcher.ids import ModelId, canonical, parse_model
 from launcher.kind_interface import Role
-from launcher.planning.steps import NOTHING, Before, Step
-from launcher.taskfile.entries import FREE
+from launcher.planning.expansion import MAKING, Step
+from launcher.planning.model_graph import without_variants
+from launcher.taskfile.entries import FREE, Follows
 from launcher.taskfile.yaml_tree import Scalar
 
 MISSING = "missing-input"
@@ -27,6 +48,126 @@ EXPECTED = "expected-input"
 MOST_FILE_NAME = 255  # bytes of one name in a path, on every file system we know
 MOST_LISTED = 5  # missing paths named in one warning
 FOLDER_SETTING = "cwd"  # of a program
+LISTED = "`launcher run FILE --dry-run --all`"
+MOST_PAIRS = 1_000_000  # of a job and one that it names: a plan stays within memory
+_GLOB = re.compile(r"[*?\[]")
+
+
+class Before(NamedTuple):
+    """The steps behind which a step runs, each with the word that names it."""
+
+    done: Mapping[str, Place]  # they must be done
+    ended: Mapping[str, Place]  # they must have ended, done or not
+
+
+NOTHING = Before({}, {})
+
+
+def steps_before(steps: Sequence[Step], *, whole: bool, problems: Problems) -> dict[str, Before]:
+    """Return behind which steps others run, by their names; nothing of a step that names none.
+
+    Args:
+        steps: every step of the plan.
+        whole: every entry could be read, so that a name which means nothing is wrong.
+        problems: where such a name is blamed.
+    """
+    following = [step for step in steps if step.follows.texts != FREE.texts]
+    if not following:
+        return {}
+    names = _Names(steps)
+    before: dict[str, Before] = {}
+    unknown = pairs = 0
+    for step in following:
+        places: list[dict[str, Place]] = []
+        for word, named in zip(Follows._fields, step.follows, strict=True):
+            places.append({})
+            for at in named:
+                known = names.meant(at.value)
+                meant = [name for name in known if name != step.name]
+                pairs += len(meant)
+                if pairs > MOST_PAIRS:
+                    message = f"{word}: with this name, jobs of this file wait for others in more than {MOST_PAIRS:,} pairs"
+                    hint = "let one program follow them all, and the jobs follow that program"
+                    problems.blame(at.node, "too-many-jobs", message, hint)
+                    return {}
+                for name in meant:
+                    places[-1].setdefault(name, at.node.place)
+                if known and not meant:
+                    message = f"{word}: {step.name} cannot follow itself, and {at.value!r} means no other job"
+                    hint = "name another job, or leave it out"
+                    problems.blame(at.node, "unknown-job", message, hint)
+                elif not known and whole:  # else a broken entry may be the one that is meant
+                    unknown += 1
+                    # the nearest name is looked for, which takes long, only where it is shown
+                    why = names.unknown(word, at.value, helped=unknown <= MOST_PROBLEMS)
+                    problems.blame(at.node, "unknown-job", *why)
+        done, ended = places
+        ended = {name: place for name, place in ended.items() if name not in done}
+        if done or ended:
+            before[step.name] = Before(done, ended)
+    return before
+
+
+class _Names:
+    """The names under which the steps of a plan are known."""
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self._steps = steps
+        self._matching: dict[str, tuple[str, ...]] = {}  # by glob
+        self._by_word: dict[str, dict[str, None]] = {step.name: {step.name: None} for step in steps}
+        for step in steps:
+            for word in _words(step):
+                for known in (word, f"{step.kind.name}/{word}"):
+                    self._by_word.setdefault(known, {})[step.name] = None
+
+    def meant(self, text: str) -> Iterable[str]:
+        """Return the names of the steps for which a text stands."""
+        if text in self._by_word:
+            return self._by_word[text]
+        if _GLOB.search(text):
+            if text not in self._matching:
+                pattern = re.compile(translate(text))
+                matching = (step.name for step in self._steps if pattern.match(step.name))
+                self._matching[text] = tuple(matching)
+            return self._matching[text]
+        kind, slash, rest = text.partition("/")
+        try:
+            model = _key(parse_model(rest if slash else text))
+        except IdError:
+            return ()
+        return self._by_word.get(f"{kind}/{model}" if slash else model, ())
+
+    def unknown(self, word: str, text: str, *, helped: bool) -> tuple[str, ...]:
+        """Return what to say of a text behind `word` that means no step; `helped`: with the nearest one."""
+        verb = "matches" if _GLOB.search(text) else "is called"
+        message = f"{word}: no job of this file {verb} {text!r}"
+        if not helped:
+            return (message,)
+        return (
+            message,
+            question(nearest(text, self._by_word)),
+            known_words(text, [step.name for step in self._steps], LISTED),
+            "a program follows a job of another run by `launcher add --after JOB -- PROGRAM`",
+        )
+
+
+def _words(step: Step) -> Iterator[str]:
+    """Give the words that mean a step, besides its name."""
+    if step.model is None:
+        rest = step.name.partition("/")[2]
+        yield rest
+        if step.kind.role is Role.FOLDER:
+            yield rest.partition("@")[0]
+    elif step.kind.role in MAKING:
+        model = parse_model(step.model)
+        yield step.model
+        yield _key(model)
+        yield _key(without_variants(model))
+
+
+def _key(model: ModelId) -> str:
+    """Return a text that is equal for all ways to write a model's ID."""
+    return str(ModelId(tuple(replace(stage, data=canonical(stage.data)) for stage in model.stages)))
 
 
 class Disk(NamedTuple):

@@ -24,9 +24,10 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from launcher.draft import MADE, tested
-from launcher.errors import Problems, nearest, question
-from launcher.ids import ModelId, model_folder_name
-from launcher.kind_interface import Role
+from launcher.errors import Place, Problems, nearest, question
+from launcher.ids import ModelId, canonical, model_folder_name, parse_data
+from launcher.job_options.registry import JobRequest
+from launcher.kind_interface import Kind, Role
 from launcher.planning.model_graph import (
     PlannedModel,
     PlannedModels,
@@ -34,13 +35,14 @@ from launcher.planning.model_graph import (
     made_here,
     same_value,
 )
-from launcher.planning.steps import Step, with_values, without_doubles
 from launcher.system.files import Json
 from launcher.taskfile.entries import (
+    FREE,
     At,
     Entry,
     FolderEntry,
     FolderVariant,
+    Follows,
     Name,
     PlainEntry,
     ScoringEntry,
@@ -48,12 +50,30 @@ from launcher.taskfile.entries import (
     TrainEntry,
     Variant,
 )
-from launcher.taskfile.settings import Settled
+from launcher.taskfile.settings import Settled, differences, with_values
 from launcher.taskfile.yaml_tree import plain_value
 
+SCORING = frozenset({Role.TEST, Role.BENCHMARK})  # they begin with a model, and make none
+MAKING = frozenset({Role.TRAIN, Role.METHOD})  # they make a model
 _NOT_A_SLUG = re.compile(r"[^A-Za-z0-9_.+]+")
 _MOST_SLUG = 60
 OWN = "its matrix"  # what errors call the entry's own sweeps
+
+
+class Step(NamedTuple):
+    """One job before its files are known."""
+
+    kind: Kind
+    name: str
+    place: Place
+    settings: Settled
+    request: JobRequest
+    model: str | None = None
+    base: str | None = None
+    data: str | None = None
+    images: str | None = None
+    follows: Follows = FREE
+    condition: str = ""  # of a test, see `launcher.kind_interface`
 
 
 def expand(
@@ -90,7 +110,44 @@ def expand(
     steps += _benchmarks(task, models, problems)
     steps += _folder_steps(task, models, exists, problems)
     steps += _plain_steps(task.entries[first:], Role.PLAIN)
-    return tuple(without_doubles(steps, problems))
+    return tuple(_without_doubles(steps, problems))
+
+
+def _without_doubles(steps: Iterable[Step], problems: Problems) -> Iterator[Step]:
+    """Leave out jobs that are asked for twice; two that differ under one name are an error."""
+    by_name: dict[str, Step] = {}
+    by_test: dict[tuple[str, str | None, str, str], Step] = {}
+    images: dict[tuple[str, str], str] = {}  # (kind, data ID) → its images, in whatever words
+    for step in steps:
+        code, complain, asked_twice = (
+            "duplicate-job",
+            problems.blame,
+            f"{step.name} is asked for twice",
+        )
+        same = by_name.setdefault(step.name, step)
+        if same is step:
+            if step.kind.role in SCORING and step.images is not None:
+                named = (step.kind.name, step.images)
+                if named not in images:
+                    meant = step.kind.elementary(parse_data(step.images))
+                    images[named] = str(canonical(meant))
+                key = (step.kind.name, step.model, images[named], step.settings.text)
+                same = by_test.setdefault(key, step)
+            if same is step:
+                yield step
+                continue
+            code, complain = "same-data", problems.note
+            message = f"{step.name} is the same test as {same.name}: it runs once, under that name"
+        elif same.follows.texts != step.follows.texts:
+            message = f"{asked_twice}, with different words after it"
+        elif dict(same.settings.values) != dict(step.settings.values):
+            message = f"{asked_twice}, with different settings"
+        elif same.place != step.place:
+            code, complain, message = "listed-twice", problems.note, f"{asked_twice}: it runs once"
+        else:  # one entry, in combinations that do not concern it
+            continue
+        changed = differences(same.settings.values, step.settings.values)
+        complain(step, code, message, "", f"first in line {same.place.line}", *changed)
 
 
 def _making_steps(planned: PlannedModel, model: str) -> Iterator[Step]:

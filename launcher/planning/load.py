@@ -22,12 +22,12 @@ from launcher.ids import Words
 from launcher.kinds import COMMAND, find_kinds
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan
-from launcher.planning.steps import differences
 from launcher.system.code_digests import CodeIndex, user_cache
 from launcher.system.config import read_configuration
 from launcher.taskfile.entries import TaskFile
 from launcher.taskfile.language import TOP
 from launcher.taskfile.parser import ParseContext, parse
+from launcher.taskfile.settings import differences
 from launcher.taskfile.yaml_tree import MOST_BYTES
 
 _KEY_AT_TOP = re.compile(r"^([^\s#:]+)\s*:", re.MULTILINE)

@@ -16,7 +16,6 @@ from typing import NamedTuple
 from launcher.errors import MOST_PROBLEMS, Place, Problems, UnknownName, nearest, question
 from launcher.ids import DataId, ModelId, Poison, Stage, canonical, normalise
 from launcher.kind_interface import Kind, Role
-from launcher.planning.steps import differences, without_variants
 from launcher.taskfile.entries import (
     At,
     FolderEntry,
@@ -28,6 +27,7 @@ from launcher.taskfile.entries import (
     Variant,
     companion,
 )
+from launcher.taskfile.settings import differences
 from launcher.taskfile.values import unknown_word
 from launcher.taskfile.yaml_tree import Scalar
 
@@ -61,6 +61,13 @@ class PlannedModel(NamedTuple):
     request: ModelRequest
     model: ModelId
     base: ModelId | None
+
+
+def without_variants(model: ModelId) -> ModelId:
+    """Return the model as it would be called if nothing was swept."""
+    if not any(stage.variant for stage in model.stages):
+        return model
+    return ModelId(tuple(replace(stage, variant=()) for stage in model.stages))
 
 
 def made_here(names: Iterable[str]) -> tuple[str, ...]:

@@ -21,11 +21,19 @@ from launcher.job import Resources
 from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role, SharedJob
 from launcher.kinds import program_cost, roots_of, signature_of
-from launcher.planning.dependencies import Dependencies, Disk, Links, PreparedStep, asked_once
-from launcher.planning.expansion import expand
+from launcher.planning.dependencies import (
+    NOTHING,
+    Before,
+    Dependencies,
+    Disk,
+    Links,
+    PreparedStep,
+    asked_once,
+    steps_before,
+)
+from launcher.planning.expansion import MAKING, SCORING, Step, expand
 from launcher.planning.plan import Code, Identity, Plan, PlannedJob, PlannedShare
 from launcher.planning.shared_work import request_of, shares
-from launcher.planning.steps import MAKING, NOTHING, SCORING, Before, Step, steps_before
 from launcher.taskfile.entries import TaskFile, in_order
 from launcher.taskfile.settings import Settled, completed
 

@@ -13,9 +13,9 @@ from launcher.job import Terms
 from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, RepeatsWork, SharedJob, SharedPart, SharesWork
 from launcher.planning.dependencies import PreparedStep
+from launcher.planning.expansion import Step
 from launcher.planning.plan import PlannedJob, PlannedShare, Savings
 from launcher.planning.queue_comparison import Action, ComparedJob, Comparison, joined, open_jobs
-from launcher.planning.steps import Step
 from launcher.states import OPEN, State
 from launcher.store.rows import JobRow
 

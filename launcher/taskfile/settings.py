@@ -371,3 +371,19 @@ def _texts(error: ValidationError, given: Given) -> dict[str, Json]:
                 for node in node.nodes
             ]
     return texts
+
+
+def with_values(kind: Kind, settled: Settled, values: Mapping[str, Json]) -> Settled:
+    """Return a kind's settings of which some values are those that a plan found out."""
+    if not values:
+        return settled
+    return completed(kind, {**settled.values, **values}, settled.given)
+
+
+def differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> list[str]:
+    """Return in a few words each in which settings two jobs differ."""
+    return [
+        f"{name}: {spelt(before.get(name))} and {spelt(value)}"
+        for name, value in after.items()
+        if before.get(name) != value
+    ]

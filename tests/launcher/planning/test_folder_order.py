@@ -10,8 +10,8 @@ from launcher.draft import Draft, Input
 from launcher.errors import Place, Problem
 from launcher.job_options.registry import JobRequest
 from launcher.planning.dependencies import Dependencies, Disk, PreparedStep
+from launcher.planning.expansion import Step
 from launcher.planning.plan import Plan
-from launcher.planning.steps import Step
 from launcher.taskfile.settings import Settled
 from tests.launcher.folder_toys import KINDS
 from tests.launcher.language import ROOT, job, marked, names, refusals

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from launcher.errors import Severity, TaskFileError
 from launcher.kind_interface import Kind
-from launcher.planning import steps
+from launcher.planning import dependencies
 from launcher.planning.plan import Plan
 from launcher.planning.plan_builder import build_plan
 from launcher.planning.queue_comparison import Action, compare_with_queue
@@ -408,7 +408,7 @@ def test_every_order_without_a_circle_is_kept(
 def test_a_crowd_that_waits_for_a_crowd_is_refused_with_a_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(steps, "MOST_PAIRS", 10)
+    monkeypatch.setattr(dependencies, "MOST_PAIRS", 10)
     entries = "".join(f"  - {{name: a{at}, argv: [a]}}\n" for at in range(4))
     crowd = "".join(f"  - {{name: b{at}, argv: [a], after: '*/a*'}}\n" for at in range(4))
     problem = refusal(f"command:\n{entries}{crowd}")
