@@ -15,9 +15,8 @@ from launcher.cli.option_types import Value, real, whole
 from launcher.errors import counted
 from launcher.scheduler.policy.disciplines import DISCIPLINES
 from launcher.simulate.baselines import Assumptions, study
-from launcher.simulate.machine import Fleet, fit, read_fleet
+from launcher.simulate.machine import Fleet, Outcome, fit, read_fleet, wide
 from launcher.simulate.queue import Foresight
-from launcher.simulate.replay import Outcome, wide
 from launcher.simulate.trace import TraceJob, choose, draw_memory, read_trace
 from launcher.units import format_seconds
 

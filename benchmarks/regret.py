@@ -18,9 +18,8 @@ from benchmarks.regret_workloads import Case, cases
 from launcher.cli.option_types import real, whole
 from launcher.scheduler.policy.disciplines import EASY, FIFO, FIRST_FIT, OURS
 from launcher.simulate.baselines import Assumptions, study
-from launcher.simulate.machine import fit
+from launcher.simulate.machine import Outcome, fit
 from launcher.simulate.queue import Foresight
-from launcher.simulate.replay import Outcome
 
 SIMPLE = (FIFO.name, EASY.name, FIRST_FIT.name)
 POLICIES = (OURS.name, *SIMPLE)

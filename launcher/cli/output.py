@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 import click
 
 from launcher.cli.option_types import Command, json_option
-from launcher.errors import UsageError
-from launcher.results.formats import latex_text, parquet_bytes
-from launcher.results.table import Metric, read_metric, short
+from launcher.errors import MachineError, UsageError
+from launcher.results.table import Metric, distinct_names, in_unicode, read_metric, short
 from launcher.screens.format import columns, harmless
 from launcher.screens.terminal import say, terminal_width
 from launcher.screens.text_table import Line
@@ -251,3 +250,88 @@ def _cells(value: Any, further: tuple[str, ...]) -> tuple[Cell, ...]:
     if further:
         return (None,) * (1 + len(further))
     return (value if value is None or isinstance(value, str) else json.dumps(value),)
+
+
+def parquet_bytes(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
+    """Return a table as a Parquet file, for pandas, DuckDB, R; a column has the type that holds all of its values.
+
+    Args:
+        columns: their names; a name that comes twice gets a number.
+        rows: cells: text, numbers, bytes, or None.
+
+    Raises:
+        MachineError: pyarrow is not installed.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise MachineError(
+            "Parquet files need pyarrow; pip install 'launcher-trueface[data]'"
+        ) from error
+    table = pyarrow.table(
+        [pyarrow.array(_alike([row[index] for row in rows])) for index in range(len(columns))],
+        names=list(distinct_names(columns)),
+    )
+    file = io.BytesIO()
+    parquet.write_table(table, file, compression="zstd")
+    return file.getvalue()
+
+
+def _alike(values: list[Any]) -> list[Any]:
+    """Return values of one type: numbers as they are, of mixed ones their texts."""
+    kinds = {type(value) for value in values if value is not None}
+    large = kinds == {int} and any(not -(1 << 63) <= value < 1 << 63 for value in values if value)
+    if not large and len(kinds) <= 1 and kinds != {str}:
+        return values
+    of_all = float if kinds <= {int, float} else _text
+    return [None if value is None else of_all(value) for value in values]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    return in_unicode(str(value))
+
+
+_ESCAPES = str.maketrans({
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "–": "--",
+    "\u2212": "$-$", "×": r"$\times$", "→": r"$\rightarrow$",
+})  # fmt: skip
+
+
+def latex_text(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> str:
+    """Return rows as a `tabular`, the first as its head; the document needs the package booktabs.
+
+    Args:
+        rows: cells without control characters; what LaTeX takes for more than a character is escaped.
+        right: columns whose cells end together.
+    """
+    head, *below = rows
+    shape = "".join("r" if index in right else "l" for index in range(len(head)))
+    lines = [
+        "% \\usepackage{booktabs}",
+        f"\\begin{{tabular}}{{{shape}}}",
+        "\\toprule",
+        _line(head),
+        "\\midrule",
+        *map(_line, below),
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    text = " & ".join(map(escaped, cells))
+    # the end of the line before would take these for its own star and option
+    return f"{{}}{text} \\\\" if text[:1] in {"*", "["} else f"{text} \\\\"
+
+
+def escaped(text: str) -> str:
+    """Return a text as LaTeX prints it; a minus before a number is one."""
+    if text[:1] == "-" and text[1:2].isdigit():
+        return f"$-${text[1:].translate(_ESCAPES)}"
+    return text.translate(_ESCAPES)

@@ -17,11 +17,9 @@ from launcher.backends.settings import (
 )
 from launcher.context import Context
 from launcher.errors import UnknownName, UsageError
-from launcher.functions.call_files import ENTRY, FOLDER, KIND, PRELOAD, RUN
-from launcher.functions.calls import Call, write_calls
-from launcher.functions.checks import check_request
+from launcher.functions.calls import ENTRY, FOLDER, KIND, PRELOAD, RUN, Call, write_calls
 from launcher.functions.future import Future, follow
-from launcher.functions.options import JobOptions, request_of
+from launcher.functions.options import JobOptions, check_request, request_of
 from launcher.functions.pickling import name_of
 from launcher.functions.task_files import Run, numbers_of, submit_plan
 from launcher.job import Spec, Terms, program_signature

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from typing import Any, Generic, TypeVar
 
 from launcher.errors import JobError, MachineError, UsageError
-from launcher.functions.call_files import KIND
+from launcher.functions.calls import KIND
 from launcher.functions.pickling import CannotLoad, read_exception, read_value
 from launcher.states import ENDED, State
 from launcher.store.client import keep_going, look_at_queue, open_home, open_queue, stopped

@@ -1,13 +1,16 @@
-"""What a call asks of the machine and the queue: the options of `launcher add`, as Python writes them."""
+"""What a job asks of the machine and the queue: the options of `launcher add`, as Python writes them; and what is refused."""
 
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypedDict
 
-from launcher.errors import UnknownName, UsageError
-from launcher.job import CPU
+from launcher.backends.settings import Backends, impossible_there, runs_only_here
+from launcher.errors import MachineError, UnknownName, UsageError, nearest
+from launcher.gpu.snapshot import seen_gpus
+from launcher.job import CPU, Resources, Terms
 from launcher.job_options.registry import JobRequest, job_options
 from launcher.job_options.value_types import (
     MOMENT,
@@ -18,6 +21,19 @@ from launcher.job_options.value_types import (
     device_fault,
     terms_fault,
 )
+from launcher.scheduler.policy.gpu_slot import is_visible
+from launcher.scheduler.policy.inventory import impossible
+from launcher.scheduler.policy.model import Machine, Waiting
+from launcher.store.client import cores_for
+from launcher.store.queue import Store
+from launcher.store.rows import visible_devices
+from launcher.system import memory
+from launcher.system.config import read_configuration
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.environment import owners_environment
+from launcher.system.gpu_sharing import Rules
+from launcher.system.paths import Home
+from launcher.system.text import harmless
 
 
 class JobOptions(TypedDict, total=False):
@@ -125,3 +141,104 @@ def _seconds(takes: ValueType, span_s: float, value: object) -> str:
     if takes.most is not None and span_s > takes.most:
         raise UsageError(f"expected at most {takes.most / 3600:,.0f}h, got {value!r:.80}")
     return f"{span_s:f}s"
+
+
+# --- what is refused before it is queued, since it could never start
+
+DRIVER_S = 5.0  # for a driver to tell its GPUs
+
+
+def check_request(home: Home, store: Store, request: JobRequest, backends: Backends) -> None:
+    """Refuse what could never start.
+
+    Raises:
+        UsageError: its group is not there, or it asks for more than there is where it may run.
+    """
+    check_groups(store, [request.terms.group])
+    check_places(home, request.resources, request.terms, backends)
+
+
+def check_places(home: Home, resources: Resources, terms: Terms, backends: Backends) -> None:
+    """Refuse a job that can never run where it may.
+
+    Raises:
+        UsageError: it asks for more than there is.
+    """
+    if runs_only_here(terms):
+        check_possible(home, resources)
+    elif why := impossible_there(resources, terms, backends):
+        raise UsageError(f"it can never run: {harmless(why)}")
+
+
+def check_groups(store: Store | None, names: Iterable[str]) -> None:
+    """Refuse groups that are not there: a name that is mistyped would limit nothing.
+
+    Raises:
+        UsageError: a group is not there; says how to make it.
+    """
+    for reason in absent_groups(store, names):
+        raise UsageError(reason)
+
+
+def absent_groups(store: Store | None, names: Iterable[str]) -> list[str]:
+    """Return for each group that is not there how to make it.
+
+    Args:
+        store: the queue; None: there is none, and no group.
+        names: the groups that jobs name; an empty one is none.
+    """
+    groups = [group.name for group in store.read.groups()] if store else []
+    reasons = []
+    for name in names:
+        if name and name not in groups:
+            close = nearest(name, groups)
+            hint = f"; did you mean {close!r}?" if close else ";"
+            way = f"`launcher group {name} --limit N` makes one"
+            reasons.append(f"there is no group {name!r}{hint} {way}")
+    return reasons
+
+
+def check_possible(home: Home, resources: Resources) -> None:
+    """Refuse what this machine can never give; of GPUs what the scheduler saw counts, the driver is not asked.
+
+    Raises:
+        UsageError: it is more than there is, or config.toml leaves it out.
+    """
+    watched = resources.may_need_gpu and scheduler_pid(home) is not None
+    look = seen_gpus(home) if watched else None
+    machine = Machine(
+        cpus=cores_for(home),
+        ram=memory.total() or resources.ram or 0,
+        gpus=look.gpus if look else (),
+        rules=read_configuration(os.environ).rules or Rules(),
+    )
+    job = Waiting(
+        job=0,
+        resources=resources,
+        vram_request=resources.min_vram,
+        visible=visible_devices(owners_environment(os.environ)),
+    )
+    if why := impossible(job, machine):
+        raise UsageError(f"this machine can never run it: {harmless(why)}")
+
+
+def unseen_gpus(home: Home, resources: Resources) -> str:
+    """Return why a job will wait that has to work on GPUs of this machine: none can be seen now; '' where one can."""
+    if not resources.works_on_gpu(there=False):
+        return ""
+    from launcher.gpu.monitor import look_once  # the driver's library, which few commands need
+    from launcher.gpu.nvml import Nvml
+
+    runs, probe = scheduler_pid(home) is not None, Nvml()
+    look = seen_gpus(home) if runs else None
+    if runs and look is None:
+        return ""  # the scheduler looks at once, and says it: the driver is not asked by two
+    try:
+        gpus = look.gpus if look else look_once(probe.snapshot, patience_s=DRIVER_S)
+    except MachineError as error:
+        return str(error)
+    shown = visible_devices(owners_environment(os.environ))
+    if any(shown is None or is_visible(gpu, shown) for gpu in gpus):
+        return ""
+    hidden = "CUDA_VISIBLE_DEVICES hides all of them" if gpus else "the driver lists none"
+    return f"no GPU can be seen on this machine: {probe.absent or hidden}"

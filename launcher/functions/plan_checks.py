@@ -17,7 +17,7 @@ from launcher.backends.settings import (
     runs_only_here,
 )
 from launcher.errors import MachineError, UsageError, counted
-from launcher.functions.checks import absent_groups, check_groups, check_places
+from launcher.functions.options import absent_groups, check_groups, check_places
 from launcher.planning.first_wave import (
     MachineState,
     hopeless_elsewhere,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from launcher.errors import UsageError
-from launcher.notify.messages import Message
+from launcher.notify.notices import Message
 from launcher.notify.settings import Target, address_of, without_secrets
 from launcher.system.processes import MARK
 from launcher.system.text import harmless

@@ -5,7 +5,7 @@ one metric of them becomes a table by model and data.
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 from launcher.errors import UsageError, known_words, meant
@@ -133,6 +133,28 @@ def names_of(rows: Iterable[Row], columns: Sequence[str]) -> list[str]:
     """Return the names of the columns of rows, some of them first where a row has them."""
     there = dict.fromkeys(name for row in rows for name in row)
     return [*(name for name in columns if name in there), *(n for n in there if n not in columns)]
+
+
+def distinct_names(names: Iterable[str], alike: Callable[[str], str] = str) -> tuple[str, ...]:
+    """Return the names of columns, a number behind those that came before.
+
+    Args:
+        names: of columns.
+        alike: two names are the same where this is.
+    """
+    distinct: dict[str, str] = {}
+    for name in map(in_unicode, names):
+        free, number = name, 1
+        while alike(free) in distinct:
+            number += 1
+            free = f"{name}_{number}"
+        distinct[alike(free)] = free
+    return tuple(distinct.values())
+
+
+def in_unicode(text: str) -> str:
+    """Return a text of which no part is none, as bytes of a path may be."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def value_of(cell: object) -> Any:

@@ -45,7 +45,7 @@ from launcher.results.rows import (
     settings_of,
     swept,
 )
-from launcher.results.table import DATA, MODEL, POOLED, Row, RunResults, read_metric
+from launcher.results.table import DATA, MODEL, POOLED, Row, RunResults, distinct_names, read_metric
 from launcher.screens.format import first_line, iso, iso_if_known
 from launcher.states import OPEN, State
 from launcher.store.queue import Store
@@ -407,12 +407,7 @@ def _without_clashes(row: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a row whose columns differ in more than letter case, as SQLite has them."""
     if len({name.casefold() for name in row}) == len(row):
         return row
-    names: dict[str, int] = {}
-    cells = {}
-    for name, value in row.items():
-        names[name.casefold()] = times = names.get(name.casefold(), 0) + 1
-        cells[name if times == 1 else f"{name}_{times}"] = value
-    return cells
+    return dict(zip(distinct_names(row, str.casefold), row.values(), strict=True))
 
 
 NAME = "results.sqlite"  # in the home: the database of all its runs

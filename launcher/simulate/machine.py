@@ -1,12 +1,16 @@
-"""GPUs that exist on the command line only, and which jobs they can hold at all.
+"""GPUs that exist on the command line only, and their clock: jobs come, a queue starts them, they end.
 
-GPUs are those of a machine, `8x24GiB`, or of several, `4x(2x24GiB)+8x80GiB`.
+GPUs are those of a machine, `8x24GiB`, or of several, `4x(2x24GiB)+8x80GiB`. Jobs that share some are slowed, which
+decides when each one ends. Nothing else happens; what that came to is told in a few numbers.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from itertools import count, groupby
-from typing import NamedTuple, TypeVar
+from math import ceil
+from typing import NamedTuple, Protocol, TypeVar
 
 from launcher.errors import UsageError
 from launcher.gpu.snapshot import GpuSnapshot
@@ -161,3 +165,251 @@ def fit(jobs: Sequence[TraceJob], fleet: Fleet) -> Workload:
             continue
         out.add(job.index)
     return Workload(tuple(kept), many, much, orphaned)
+
+
+# --- the clock
+
+
+@dataclass(slots=True)
+class _Work:
+    cards: Sequence[int]
+    left: float  # seconds alone, at the time below
+    since: float
+    factor: float = 0.0  # so many times as long it takes now
+    end: float = 0.0
+
+
+class Pace:
+    """What runs on which card, how much of it is left, and how fast that becomes less.
+
+    Of `n` jobs on a card each takes `slowdown ** (n - 1)` times as long as alone; a job on several
+    cards runs at the pace of the most crowded one. Whenever neighbours come or go, what is left
+    is worked out anew.
+    """
+
+    def __init__(self, cards: int, slowdown: float) -> None:
+        """Begin with empty cards."""
+        self._slowdown = slowdown
+        self._on: list[list[int]] = [[] for _ in range(cards)]
+        self._works: dict[int, _Work] = {}
+        self._heap: list[tuple[float, int]] = []  # older ends of a job stay in it until they come
+
+    def start(self, job: int, seconds: float, cards: Sequence[int], now: float) -> None:
+        """Put a job on cards; it would take `seconds` alone."""
+        self._works[job] = _Work(cards, seconds, now)
+        for card in cards:
+            self._on[card].append(job)
+        self._settle({job}, cards, now)
+
+    def next_end(self) -> float:
+        """Return when the next job ends if no other starts, infinity when none runs."""
+        while self._heap:
+            end, job = self._heap[0]
+            if job in self._works and self._works[job].end == end:
+                return end
+            heappop(self._heap)
+        return float("inf")
+
+    def end(self) -> int:
+        """Take away the job that ends next, and return it."""
+        now = self.next_end()
+        _, job = heappop(self._heap)
+        cards = self._works.pop(job).cards
+        for card in cards:
+            self._on[card].remove(job)
+        self._settle((), cards, now)
+        return job
+
+    def _settle(self, jobs: Iterable[int], cards: Sequence[int], now: float) -> None:
+        """Work out the pace and the end of some jobs and of all on cards, unless they have as many neighbours as before."""
+        for job in {*jobs, *(there for card in cards for there in self._on[card])}:
+            work = self._works[job]
+            sharing = max([len(self._on[card]) for card in work.cards], default=1)
+            factor = self._slowdown ** (sharing - 1)
+            if factor == work.factor:
+                continue
+            if work.factor:
+                work.left = max(0.0, work.left - (now - work.since) / work.factor)
+            work.since, work.factor = now, factor
+            work.end = now + work.left * factor
+            heappush(self._heap, (work.end, job))
+
+
+class Span(NamedTuple):
+    """When a job could have started, when it did, when it ended, and where."""
+
+    job: int  # its index
+    ready: float  # it was submitted, and all that it needs had ended
+    start: float
+    end: float
+    cards: tuple[int, ...]
+
+    @property
+    def waited(self) -> float:
+        """Seconds that it waited for cards."""
+        return self.start - self.ready
+
+
+class Queue(Protocol):
+    """Who decides which job starts, and where."""
+
+    def put(self, job: TraceJob, now: float) -> None:
+        """Take in a job that could start."""
+
+    def take_back(self, job: TraceJob, took: float, now: float) -> bool:
+        """Take back the cards of a job; False: it failed, and has to run again."""
+
+    def starts(self, now: float) -> Iterable[tuple[TraceJob, tuple[int, ...]]]:
+        """Give what starts now, and on which cards; from now on they are its."""
+
+
+def replay(
+    jobs: Sequence[TraceJob], queue: Queue, *, cards: int, slowdown: float
+) -> tuple[Span, ...]:
+    """Return what became of each job, in the order of their ends.
+
+    What happens at one instant reaches the queue together: first ends, then what comes.
+    A job without GPUs starts as soon as it can: cores are never short here.
+
+    Args:
+        jobs: in the order of their submission; `needs` name jobs among them.
+        queue: who decides.
+        cards: how many GPUs there are.
+        slowdown: how much longer each of two jobs on a card takes.
+    """
+    return _Replay(jobs, queue, Pace(cards, slowdown)).run()
+
+
+@dataclass(slots=True)
+class _Course:
+    """What became of a job so far."""
+
+    job: TraceJob
+    missing: int  # of what it needs and what has not ended; itself, too, until it has come
+    needed_by: list["_Course"] = field(default_factory=list)
+    ready: float = 0.0
+    start: float = 0.0
+    cards: tuple[int, ...] = ()
+
+
+class _Replay:
+    """One replay while it goes on."""
+
+    def __init__(self, jobs: Sequence[TraceJob], queue: Queue, pace: Pace) -> None:
+        self._queue, self._pace = queue, pace
+        self._courses = {job.index: _Course(job, 1 + len(job.needs)) for job in jobs}
+        for course in self._courses.values():
+            for need in course.job.needs:
+                self._courses[need].needed_by.append(course)
+        self._coming = [*self._courses.values()][::-1]
+        self._spans: list[Span] = []
+
+    def run(self) -> tuple[Span, ...]:
+        never = float("inf")
+        while True:
+            comes = self._coming[-1].job.submitted if self._coming else never
+            now = min(comes, self._pace.next_end())
+            if now == never:
+                return tuple(self._spans)
+            while self._pace.next_end() <= now:
+                self._end(now)
+            while self._coming and self._coming[-1].job.submitted <= now:
+                self._let_go(self._coming.pop(), now)
+            for job, cards in self._queue.starts(now):
+                self._start(job, cards, now)
+
+    def _let_go(self, course: _Course, now: float) -> None:
+        """Let a job start once it has come, and all that it needs has ended: one of these has happened."""
+        course.missing -= 1
+        if course.missing:
+            return
+        course.ready = now
+        if course.job.gpus:
+            self._queue.put(course.job, now)
+        else:
+            self._start(course.job, (), now)
+
+    def _start(self, job: TraceJob, cards: tuple[int, ...], now: float) -> None:
+        course = self._courses[job.index]
+        course.start, course.cards = now, cards
+        self._pace.start(job.index, job.seconds, cards, now)
+
+    def _end(self, now: float) -> None:
+        course = self._courses[self._pace.end()]
+        job = course.job
+        if job.gpus and not self._queue.take_back(job, now - course.start, now):
+            self._queue.put(job, now)  # ready since it was ready at first
+            return
+        self._spans.append(Span(job.index, course.ready, course.start, now, course.cards))
+        for dependant in course.needed_by:
+            self._let_go(dependant, now)
+
+
+BOUND_S = 10.0  # shorter jobs count as so long in a slowdown
+WIDE = 8  # GPUs; on a small machine fewer are many
+
+
+class Outcome(NamedTuple):
+    """What one policy made of the jobs; its fields are those of JSON."""
+
+    policy: str
+    utilisation: float | None  # share of the cards' time in which at least one job ran on them
+    wait_mean_s: float
+    wait_p95_s: float  # 95 % of the jobs waited at most so long
+    wait_longest_s: float
+    wait_max_wide_s: float | None  # of the jobs that ask for many GPUs; None: there is none
+    slowdown_mean: float  # bounded slowdown
+    turnaround_mean_s: float  # from a job's submission, or the end of what it needs, to its end
+    makespan_s: float  # from the first submission to the last end
+
+
+def wide(cards: int) -> int:
+    """Return how many GPUs a wide job asks for at least: a quarter of the machine, 2 to 8."""
+    return min(WIDE, max(2, cards // 4))
+
+
+def measure(policy: str, spans: Sequence[Span], jobs: Sequence[TraceJob], cards: int) -> Outcome:
+    """Return what a replay came to; jobs that need no GPU never wait and are left out of waiting.
+
+    The bounded slowdown of a job is (waited + ran) / max(its duration alone, 10 s), at least 1 (Feitelson, "Metrics
+    for parallel job scheduling and their convergence", 2001).
+
+    Args:
+        policy: its name.
+        spans: at least one.
+        jobs: that were replayed.
+        cards: how many GPUs there were.
+    """
+    alone = {job.index: job.seconds for job in jobs}
+    slowdowns = [
+        max(1.0, (span.waited + span.end - span.start) / max(alone[span.job], BOUND_S))
+        for span in spans
+        if span.cards
+    ] or [1.0]
+    of_wide = [span.waited for span in spans if len(span.cards) >= wide(cards)]
+    waits = sorted(span.waited for span in spans if span.cards) or [0.0]
+    makespan = max(span.end for span in spans)
+    return Outcome(
+        policy=policy,
+        utilisation=_busy(spans) / (cards * makespan) if makespan else None,
+        wait_mean_s=sum(waits) / len(waits),
+        wait_p95_s=waits[ceil(0.95 * len(waits)) - 1],
+        wait_longest_s=waits[-1],
+        wait_max_wide_s=max(of_wide, default=None),
+        slowdown_mean=sum(slowdowns) / len(slowdowns),
+        turnaround_mean_s=sum(span.waited + span.end - span.start for span in spans) / len(spans),
+        makespan_s=makespan,
+    )
+
+
+def _busy(spans: Iterable[Span]) -> float:
+    """Return for how many seconds cards had at least one job, added up over the cards."""
+    until: dict[int, float] = {}
+    busy = 0.0
+    for span in sorted(spans, key=lambda span: span.start):
+        for card in span.cards:
+            since = max(span.start, until.get(card, 0.0))
+            if span.end > since:
+                busy += span.end - since
+                until[card] = span.end
+    return busy

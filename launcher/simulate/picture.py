@@ -16,9 +16,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from launcher.errors import counted
-from launcher.simulate.baselines import OURS, Study
-from launcher.simulate.replay import Span
-from launcher.simulate.table import sharing
+from launcher.simulate.baselines import OURS, Study, sharing
+from launcher.simulate.machine import Span
 
 MOST_BARS = 6000  # of more jobs the bars are an image: none would be wider than a line
 WIDTHS = ((1, "#7fb3d5"), (2, "#2e86c1"), (4, "#1a5276"), (8, "#d68910"), (1 << 30, "#922b21"))

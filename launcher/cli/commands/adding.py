@@ -29,8 +29,7 @@ from launcher.cli.jobs import HELP, select
 from launcher.cli.option_types import RUN, SHARE, TextDefaultOption, flag, typed
 from launcher.context import Context
 from launcher.errors import UsageError, counted
-from launcher.functions.checks import check_request, unseen_gpus
-from launcher.functions.options import assembled
+from launcher.functions.options import assembled, check_request, unseen_gpus
 from launcher.job import Spec, program_signature
 from launcher.job_options.registry import job_options
 from launcher.job_options.value_types import TRUTH, on_command_line

@@ -19,7 +19,7 @@ from launcher.cli.jobs import (
 )
 from launcher.cli.option_types import States, flag, span, whole
 from launcher.errors import MachineError, UsageError, counted
-from launcher.functions.call_files import unused_calls
+from launcher.functions.calls import unused_calls
 from launcher.kind_interface import KeepsWork, Kept
 from launcher.kinds import find_kinds
 from launcher.screens.format import harmless

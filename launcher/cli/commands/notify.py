@@ -10,8 +10,7 @@ import click
 from launcher.cli.option_types import flag, json_option
 from launcher.cli.output import Answer, tell
 from launcher.errors import MachineError, UsageError, counted
-from launcher.notify.messages import of_test
-from launcher.notify.notices import Notices, read_notices
+from launcher.notify.notices import Notices, of_test, read_notices
 from launcher.notify.sending import Answer as Sent
 from launcher.notify.sending import send_now
 from launcher.notify.settings import NotifySettings, Target, configured_notify, shown

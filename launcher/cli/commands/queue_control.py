@@ -14,7 +14,7 @@ from launcher.cli.jobs import dry_run_option, groups_of, say_unchanged
 from launcher.cli.option_types import SHARE, flag, json_option, policy_option, whole
 from launcher.cli.output import print_table
 from launcher.errors import MachineError, UsageError, counted, nearest
-from launcher.functions.checks import check_groups
+from launcher.functions.options import check_groups
 from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.scheduler.waiting_line import runs_of

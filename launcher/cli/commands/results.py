@@ -36,8 +36,7 @@ from launcher.cli.result_tables import (
 )
 from launcher.errors import UsageError, counted
 from launcher.kind_interface import Kind
-from launcher.results.ask import ask
-from launcher.results.database import Cell
+from launcher.results.database import Cell, ask
 from launcher.results.over import COUNT, in_step, over
 from launcher.results.rows import (
     Returned,

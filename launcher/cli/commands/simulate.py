@@ -17,10 +17,9 @@ from launcher.planning.estimates import read_history
 from launcher.planning.load import plan_files
 from launcher.screens.format import harmless
 from launcher.screens.terminal import terminal_width
-from launcher.simulate.baselines import Assumptions, Study, study
+from launcher.simulate.baselines import Assumptions, Study, draw_study, study
 from launcher.simulate.machine import Fleet, fit, read_fleet
 from launcher.simulate.queue import Foresight, Memory
-from launcher.simulate.table import draw_study
 from launcher.simulate.trace import (
     SAID,
     Planned,

@@ -9,7 +9,7 @@ from types import FrameType
 import pytest
 
 from launcher.api import future, submit, submit_many
-from launcher.functions.call_files import FOLDER
+from launcher.functions.calls import FOLDER
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.build import DEADLINE_S

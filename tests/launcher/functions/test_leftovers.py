@@ -4,8 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from launcher.functions.call_files import FOLDER, KIND, YOUNG_S, unused_calls
-from launcher.functions.calls import write_calls
+from launcher.functions.calls import FOLDER, KIND, YOUNG_S, unused_calls, write_calls
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.build import a_spec, enqueue

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from launcher.job_options.notifications import RunNotify
+from launcher.notify.__main__ import LONGEST_STAY_S, Service
 from launcher.notify.notices import Notices, read_notices, write_notices
-from launcher.notify.service import LONGEST_STAY_S, Service
 from launcher.states import Done, Failed, OutOfMemory, Shortage, State
 from launcher.store.queue import Store
 from launcher.system.paths import Home

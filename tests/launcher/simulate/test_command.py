@@ -11,10 +11,8 @@ import pytest
 
 from launcher.errors import MachineError
 from launcher.planning.estimates import History
-from launcher.simulate.baselines import Study, study
-from launcher.simulate.machine import Workload, fit
-from launcher.simulate.replay import Outcome
-from launcher.simulate.table import draw_study
+from launcher.simulate.baselines import Study, draw_study, study
+from launcher.simulate.machine import Outcome, Workload, fit
 from launcher.simulate.trace import SAID, draw_memory, planned_jobs, read_trace
 from launcher.states import State
 from launcher.store.queue import Store

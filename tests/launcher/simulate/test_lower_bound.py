@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.simulate.baselines import lower_bound
-from launcher.simulate.replay import replay
+from launcher.simulate.machine import replay
 from launcher.simulate.trace import TraceJob
 from tests.launcher.simulate.worlds import GIB, a_fleet, a_job
 

@@ -7,9 +7,8 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from launcher.simulate.baselines import Study, study
-from launcher.simulate.machine import Workload, fit
+from launcher.simulate.machine import Span, Workload, fit
 from launcher.simulate.picture import MOST_BARS, draw_timeline, queue_lengths, slots
-from launcher.simulate.replay import Span
 from tests.launcher.simulate.worlds import a_fleet, a_job, assuming
 
 SPACE = "{http://www.w3.org/2000/svg}"

@@ -6,9 +6,8 @@ import pytest
 
 from launcher.scheduler.policy.disciplines import EASY, FIFO, OURS, SJF, Discipline
 from launcher.simulate.baselines import Beside, beside
-from launcher.simulate.machine import Fleet, fit, read_fleet
+from launcher.simulate.machine import Fleet, Pace, fit, measure, read_fleet
 from launcher.simulate.queue import NEWEST, Foresight, Knowledge, Memory
-from launcher.simulate.replay import Pace, measure
 from launcher.simulate.trace import choose
 from tests.launcher.simulate.worlds import GIB, a_fleet, a_job, live, replayed, starts
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from launcher.simulate.baselines import Beside, beside
-from launcher.simulate.machine import Fleet, fit
+from launcher.simulate.machine import Fleet, fit, replay
 from launcher.simulate.queue import PEAK_S, DecayedUse, Memory
-from launcher.simulate.replay import replay
 from launcher.simulate.trace import draw_memory, read_trace
 from tests.launcher.conftest import Launcher, home, launcher, store
 from tests.launcher.simulate.worlds import GIB, a_fleet, a_job, live, replayed, starts

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from launcher.scheduler.policy.disciplines import OURS, Discipline
 from launcher.simulate.baselines import Assumptions
-from launcher.simulate.machine import Fleet
+from launcher.simulate.machine import Fleet, Queue, Span, replay
 from launcher.simulate.queue import Foresight, Knowledge, Live, Memory
-from launcher.simulate.replay import Queue, Span, replay
 from launcher.simulate.trace import TraceJob
 
 GIB = 1024**3

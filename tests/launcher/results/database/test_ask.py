@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import MachineError, UsageError
-from launcher.results.ask import ask
+from launcher.results.database import ask
 
 
 @pytest.fixture

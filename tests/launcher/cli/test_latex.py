@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.results.formats import escaped, latex_text
+from launcher.cli.output import escaped, latex_text
 
 
 def test_a_table_has_the_rules_of_booktabs() -> None:

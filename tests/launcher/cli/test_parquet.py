@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from launcher.results.formats import parquet_bytes
+from launcher.cli.output import parquet_bytes
 
 parquet = pytest.importorskip("pyarrow.parquet")
 
