@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count, groupby
-from math import ceil
+from math import ceil, inf
 from typing import NamedTuple, Protocol, TypeVar
 
 from launcher.errors import UsageError
@@ -170,71 +170,6 @@ def fit(jobs: Sequence[TraceJob], fleet: Fleet) -> Workload:
 # --- the clock
 
 
-@dataclass(slots=True)
-class _Work:
-    cards: Sequence[int]
-    left: float  # seconds alone, at the time below
-    since: float
-    factor: float = 0.0  # so many times as long it takes now
-    end: float = 0.0
-
-
-class Pace:
-    """What runs on which card, how much of it is left, and how fast that becomes less.
-
-    Of `n` jobs on a card each takes `slowdown ** (n - 1)` times as long as alone; a job on several
-    cards runs at the pace of the most crowded one. Whenever neighbours come or go, what is left
-    is worked out anew.
-    """
-
-    def __init__(self, cards: int, slowdown: float) -> None:
-        """Begin with empty cards."""
-        self._slowdown = slowdown
-        self._on: list[list[int]] = [[] for _ in range(cards)]
-        self._works: dict[int, _Work] = {}
-        self._heap: list[tuple[float, int]] = []  # older ends of a job stay in it until they come
-
-    def start(self, job: int, seconds: float, cards: Sequence[int], now: float) -> None:
-        """Put a job on cards; it would take `seconds` alone."""
-        self._works[job] = _Work(cards, seconds, now)
-        for card in cards:
-            self._on[card].append(job)
-        self._settle({job}, cards, now)
-
-    def next_end(self) -> float:
-        """Return when the next job ends if no other starts, infinity when none runs."""
-        while self._heap:
-            end, job = self._heap[0]
-            if job in self._works and self._works[job].end == end:
-                return end
-            heappop(self._heap)
-        return float("inf")
-
-    def end(self) -> int:
-        """Take away the job that ends next, and return it."""
-        now = self.next_end()
-        _, job = heappop(self._heap)
-        cards = self._works.pop(job).cards
-        for card in cards:
-            self._on[card].remove(job)
-        self._settle((), cards, now)
-        return job
-
-    def _settle(self, jobs: Iterable[int], cards: Sequence[int], now: float) -> None:
-        """Work out the pace and the end of some jobs and of all on cards, unless they have as many neighbours as before."""
-        for job in {*jobs, *(there for card in cards for there in self._on[card])}:
-            work = self._works[job]
-            sharing = max([len(self._on[card]) for card in work.cards], default=1)
-            factor = self._slowdown ** (sharing - 1)
-            if factor == work.factor:
-                continue
-            if work.factor:
-                work.left = max(0.0, work.left - (now - work.since) / work.factor)
-            work.since, work.factor = now, factor
-            work.end = now + work.left * factor
-            heappush(self._heap, (work.end, job))
-
-
 class Span(NamedTuple):
     """When a job could have started, when it did, when it ended, and where."""
 
@@ -277,10 +212,10 @@ def replay(
         cards: how many GPUs there are.
         slowdown: how much longer each of two jobs on a card takes.
     """
-    return _Replay(jobs, queue, Pace(cards, slowdown)).run()
+    return _Replay(jobs, queue, cards, slowdown).run()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # each is itself alone
 class _Course:
     """What became of a job so far."""
 
@@ -290,33 +225,49 @@ class _Course:
     ready: float = 0.0
     start: float = 0.0
     cards: tuple[int, ...] = ()
+    left: float = 0.0  # seconds alone, at the time below
+    since: float = 0.0
+    factor: float = 0.0  # so many times as long it takes now; 0: it does not run
+    end: float = inf
 
 
 class _Replay:
-    """One replay while it goes on."""
+    """One replay while it goes on: what runs on which card, how much of it is left, and how fast that becomes less.
 
-    def __init__(self, jobs: Sequence[TraceJob], queue: Queue, pace: Pace) -> None:
-        self._queue, self._pace = queue, pace
+    Of `n` jobs on a card each takes `slowdown ** (n - 1)` times as long as alone; a job on several
+    cards runs at the pace of the most crowded one. Whenever neighbours come or go, what is left
+    is worked out anew.
+    """
+
+    def __init__(self, jobs: Sequence[TraceJob], queue: Queue, cards: int, slowdown: float) -> None:
+        self._queue, self._slowdown = queue, slowdown
         self._courses = {job.index: _Course(job, 1 + len(job.needs)) for job in jobs}
         for course in self._courses.values():
             for need in course.job.needs:
                 self._courses[need].needed_by.append(course)
         self._coming = [*self._courses.values()][::-1]
+        self._on: list[list[_Course]] = [[] for _ in range(cards)]
+        self._ends: list[tuple[float, int]] = []  # older ends of a job stay in it until they come
         self._spans: list[Span] = []
 
     def run(self) -> tuple[Span, ...]:
-        never = float("inf")
         while True:
-            comes = self._coming[-1].job.submitted if self._coming else never
-            now = min(comes, self._pace.next_end())
-            if now == never:
+            comes = self._coming[-1].job.submitted if self._coming else inf
+            now = min(comes, self._next_end())
+            if now == inf:
                 return tuple(self._spans)
-            while self._pace.next_end() <= now:
-                self._end(now)
+            while self._next_end() <= now:
+                self._end(self._courses[heappop(self._ends)[1]], now)
             while self._coming and self._coming[-1].job.submitted <= now:
                 self._let_go(self._coming.pop(), now)
             for job, cards in self._queue.starts(now):
                 self._start(job, cards, now)
+
+    def _next_end(self) -> float:
+        """Return when the next job ends if no other starts, infinity when none runs."""
+        while self._ends and self._courses[self._ends[0][1]].end != self._ends[0][0]:
+            heappop(self._ends)
+        return self._ends[0][0] if self._ends else inf
 
     def _let_go(self, course: _Course, now: float) -> None:
         """Let a job start once it has come, and all that it needs has ended: one of these has happened."""
@@ -330,12 +281,18 @@ class _Replay:
             self._start(course.job, (), now)
 
     def _start(self, job: TraceJob, cards: tuple[int, ...], now: float) -> None:
+        """Put a job on cards; the queue says how long it would take alone."""
         course = self._courses[job.index]
-        course.start, course.cards = now, cards
-        self._pace.start(job.index, job.seconds, cards, now)
+        course.start, course.cards, course.left = now, cards, job.seconds
+        for card in cards:
+            self._on[card].append(course)
+        self._settle([course], cards, now)
 
-    def _end(self, now: float) -> None:
-        course = self._courses[self._pace.end()]
+    def _end(self, course: _Course, now: float) -> None:
+        course.factor, course.end = 0.0, inf
+        for card in course.cards:
+            self._on[card].remove(course)
+        self._settle((), course.cards, now)
         job = course.job
         if job.gpus and not self._queue.take_back(job, now - course.start, now):
             self._queue.put(job, now)  # ready since it was ready at first
@@ -343,6 +300,20 @@ class _Replay:
         self._spans.append(Span(job.index, course.ready, course.start, now, course.cards))
         for dependant in course.needed_by:
             self._let_go(dependant, now)
+
+    def _settle(self, begun: Iterable[_Course], cards: Iterable[int], now: float) -> None:
+        """Work out the pace and the end of jobs that begin and of all on cards, unless they have as many neighbours as before."""
+        there = {each.job.index: each for card in cards for each in self._on[card]}
+        for course in (there | {each.job.index: each for each in begun}).values():
+            sharing = max((len(self._on[card]) for card in course.cards), default=1)
+            factor = self._slowdown ** (sharing - 1)
+            if factor == course.factor:
+                continue
+            if course.factor:
+                course.left = max(0.0, course.left - (now - course.since) / course.factor)
+            course.since, course.factor = now, factor
+            course.end = now + course.left * factor
+            heappush(self._ends, (course.end, course.job.index))
 
 
 BOUND_S = 10.0  # shorter jobs count as so long in a slowdown

@@ -6,9 +6,9 @@ import pytest
 
 from launcher.scheduler.policy.disciplines import EASY, FIFO, OURS, SJF, Discipline
 from launcher.simulate.baselines import Beside, beside
-from launcher.simulate.machine import Fleet, Pace, fit, measure, read_fleet
+from launcher.simulate.machine import Fleet, fit, measure, read_fleet
 from launcher.simulate.queue import NEWEST, Foresight, Knowledge, Memory
-from launcher.simulate.trace import choose
+from launcher.simulate.trace import TraceJob, choose
 from tests.launcher.simulate.worlds import GIB, a_fleet, a_job, live, replayed, starts
 
 # --- first come, first served
@@ -52,11 +52,38 @@ def test_the_shortest_is_passed_over_while_it_does_not_fit() -> None:
 # --- pace
 
 
-def test_two_on_a_card_take_the_stated_factor_longer() -> None:
-    pace = Pace(1, 1.5)
-    pace.start(0, 10.0, (0,), 0.0)
-    pace.start(1, 10.0, (0,), 0.0)
-    assert (pace.next_end(), pace.end(), pace.next_end()) == (15.0, 0, 15.0)
+class Placed:
+    """A queue that starts jobs at once, on given cards."""
+
+    def __init__(self, *cards: tuple[int, ...]) -> None:
+        self._cards = cards
+        self._new: list[TraceJob] = []
+
+    def put(self, job: TraceJob, now: float) -> None:
+        self._new.append(job)
+
+    def take_back(self, job: TraceJob, took: float, now: float) -> bool:
+        return True
+
+    def starts(self, now: float) -> list[tuple[TraceJob, tuple[int, ...]]]:
+        new, self._new = self._new, []
+        return [(job, self._cards[job.index]) for job in new]
+
+
+@pytest.mark.parametrize(
+    ("cards", "seconds", "slowdown", "ends"),
+    [
+        pytest.param([(0,), (0,)], [10, 10], 1.5, [15, 15], id="two take the factor longer"),
+        pytest.param([(0,)] * 3, [10] * 3, 2.0, [40] * 3, id="three take its square"),
+        pytest.param([(0, 1), (1,)], [10, 4], 1.5, [12, 6], id="the most crowded card counts"),
+    ],
+)
+def test_who_shares_a_card_is_slowed(
+    cards: list[tuple[int, ...]], seconds: list[float], slowdown: float, ends: list[float]
+) -> None:
+    jobs = [a_job(index, each) for index, each in enumerate(seconds)]
+    spans = replayed(jobs, Placed(*cards), 2, slowdown)
+    assert [spans[job.index].end for job in jobs] == ends
 
 
 def test_what_is_left_runs_faster_when_a_neighbour_has_gone() -> None:
@@ -71,21 +98,6 @@ def test_a_neighbour_that_comes_later_slows_from_then_on() -> None:
     jobs = [a_job(0, 10), a_job(1, 10, at=4)]
     spans = replayed(jobs, live(a_fleet(1)), cards=1)
     assert [spans[0].end, spans[1].end] == pytest.approx([13, 17])
-
-
-def test_a_job_on_several_cards_runs_at_the_pace_of_the_most_crowded() -> None:
-    pace = Pace(2, 1.5)
-    pace.start(0, 10.0, (0, 1), 0.0)
-    pace.start(1, 4.0, (1,), 0.0)
-    assert (pace.next_end(), pace.end()) == (6.0, 1)
-    assert (pace.next_end(), pace.end()) == (12.0, 0)
-
-
-def test_three_on_a_card_take_the_factor_squared() -> None:
-    pace = Pace(1, 2.0)
-    for job in range(3):
-        pace.start(job, 10.0, (0,), 0.0)
-    assert pace.next_end() == 40.0
 
 
 def test_a_job_that_takes_no_time_ends_as_it_starts() -> None:
