@@ -25,7 +25,7 @@ from launcher.results.table import (
 )
 from launcher.screens.format import columns, harmless
 from launcher.screens.terminal import FULL_WIDTH
-from launcher.screens.text_table import GAP, Column, table, width_of
+from launcher.screens.text_table import Column, table, width_of
 
 Row = Mapping[str, Any]
 NOTHING = "no results yet"
@@ -63,8 +63,17 @@ def _fitted(
     return [line.text for line in lines]
 
 
-def _not_shown(titles: Sequence[str]) -> list[str]:
-    return ["", f"not shown: {', '.join(titles)} (--format csv has all columns)"] if titles else []
+def _with_hidden(texts: Texts, lines: Sequence[str]) -> str:
+    """Return a table; what of it had no room is named below."""
+    shown = {title.strip() for title in lines[0].split("  ")} if lines else set()
+    filled = zip(texts.head, zip(*texts.rows, strict=True), strict=True) if texts.rows else ()
+    hidden = [title for title, cells in filled if title not in shown and "".join(cells).strip()]
+    note = f"not shown: {', '.join(hidden)} (--format csv has all columns)"
+    return "\n".join([*lines, "", note] if hidden else lines)
+
+
+def _fits(texts: Texts, width: int) -> bool:
+    return max(map(width_of, lined_up(texts).split("\n"))) <= width
 
 
 # --- what no test made
@@ -97,20 +106,11 @@ def draw_plain(rows: Sequence[Row], width: int) -> str:
     """
     parts = []
     for texts in plain_tables(rows):
-        kept = _with_room(texts, width)
-        lines = columns([line[:kept] for line in texts.lines], right=texts.right)
-        parts.append("\n".join([*lines, *_not_shown(texts.head[kept:])]))
+        first = max(width_of(line[0]) for line in texts.lines)  # which stays whole in any case
+        # those on the right go first
+        lines = _fitted(texts, max(width, first), lambda index: index)
+        parts.append(_with_hidden(texts, lines))
     return "\n\n".join(parts)
-
-
-def _with_room(texts: Texts, width: int) -> int:
-    """Return how many columns have room, from the left; the first one stays in any case."""
-    taken = -GAP
-    for index in range(len(texts.head)):
-        taken += GAP + max(width_of(line[index]) for line in texts.lines)
-        if taken > width and index:
-            return index
-    return len(texts.head)
 
 
 def _plain(rows: Sequence[Row]) -> Texts:
@@ -403,8 +403,7 @@ def draw_flat(results: RunResults, names: Sequence[str], width: int) -> str:
         width: columns of the terminal.
     """
     texts = flat_texts(results, names)
-    widths = [max(map(width_of, cells)) for cells in zip(*texts.lines, strict=True)]
-    if sum(widths) + 2 * (len(widths) - 1) > width:  # then without intervals
+    if not _fits(texts, width):
         texts = flat_texts(results, names, intervals=False)
     lines = _fitted(
         texts,
@@ -413,10 +412,7 @@ def draw_flat(results: RunResults, names: Sequence[str], width: int) -> str:
         least=min(_SHORTEST_TEXT, width),
         names=set(range(len(names))) - texts.right,
     )
-    head = lines[0].split() if lines else []
-    filled = zip(texts.head, zip(*texts.rows, strict=True), strict=True) if texts.rows else ()
-    hidden = [title for title, cells in filled if title not in head and "".join(cells).strip()]
-    return "\n".join([*lines, *_not_shown(hidden)])
+    return _with_hidden(texts, lines)
 
 
 def pivot_texts(pivot: Pivot, head: str, *, intervals: bool = True) -> Texts:
@@ -440,8 +436,8 @@ def draw_pivot(pivot: Pivot, width: int) -> str:
     """
     head = pivot.metric if pivot.data != (pivot.metric,) else ""
     for intervals in (True, False):
-        text = lined_up(pivot_texts(pivot, head, intervals=intervals))
-        if max(map(width_of, text.split("\n"))) <= width:
-            return text
+        texts = pivot_texts(pivot, head, intervals=intervals)
+        if _fits(texts, width):
+            return lined_up(texts)
     listed = [(name, data, str(metric)) for (name, data), metric in pivot.cells.items()]
     return lined_up(Texts(("", "", pivot.metric), listed))

@@ -185,31 +185,16 @@ Show = Callable[[States], None]
 @contextmanager
 def bar(*, show: bool) -> Iterator[Show]:
     """Give what shows the states of jobs; it does nothing where nobody would see it."""
-    if show and (display := _notebook()) is not None:
-        yield _in_notebook(display)
+    ipython = sys.modules.get("IPython")
+    if show and ipython is not None and hasattr(ipython.get_ipython(), "kernel"):  # a notebook
+        display = import_module("IPython.display")
+        handle = display.display(display.HTML(""), display_id=True)
+        yield lambda states: handle.update(display.HTML(html(states)))
     elif show and sys.stderr.isatty():
         with _in_terminal() as shown:
             yield shown
     else:
         yield lambda _: None
-
-
-def _notebook() -> Any:
-    """Return the module that draws into a notebook; None outside of one."""
-    ipython = sys.modules.get("IPython")
-    shell = None if ipython is None else ipython.get_ipython()
-    if shell is None or not hasattr(shell, "kernel"):
-        return None
-    return import_module("IPython.display")
-
-
-def _in_notebook(display: Any) -> Show:
-    handle = display.display(display.HTML(""), display_id=True)
-
-    def show(states: States) -> None:
-        handle.update(display.HTML(html(states)))
-
-    return show
 
 
 def html(states: States) -> str:
@@ -224,12 +209,8 @@ def _in_terminal() -> Iterator[Show]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
+    text = TextColumn("{task.description}")
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), text)
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("")
 

@@ -278,13 +278,9 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _explained(argv: Sequence[str]) -> int:
+if __name__ == "__main__":
     try:
-        return main(argv)
+        sys.exit(main(sys.argv[1:]))
     except Error as error:
         logger.error("error: %s", error)  # noqa: TRY400  # a message, not a traceback
-        return error.exit_code
-
-
-if __name__ == "__main__":
-    sys.exit(_explained(sys.argv[1:]))
+        sys.exit(error.exit_code)

@@ -275,8 +275,12 @@ def writing(path: Path) -> Iterator[sqlite3.Connection]:
         Unusable: it cannot be written.
     """
     try:
-        _make(path)
-        with contextlib.closing(_connect(path)) as connection:
+        with contextlib.suppress(FileExistsError):
+            # empty, and for its owner alone: logs and command lines may hold secrets
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        with contextlib.closing(connected(path, "rw")) as connection:
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 check(connection, path)
@@ -333,19 +337,10 @@ def trouble(path: Path, error: sqlite3.Error) -> MachineError | UsageError:
     return Unusable(f"cannot use {path}: {error}")
 
 
-def _make(path: Path) -> None:
-    """Make an empty file that only its owner may read: logs and command lines may hold secrets."""
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_S, isolation_level=None
-    )
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    return connection
+def connected(path: Path, mode: str, busy_s: float = BUSY_S) -> sqlite3.Connection:
+    """Open the file with transactions of one's own; a mode that reads makes none."""
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=busy_s, isolation_level=None)
 
 
 # --- views
@@ -475,10 +470,7 @@ def reading(path: Path, *, limit_s: float) -> Iterator[sqlite3.Connection]:
             )
         raise UsageError(f"{path} does not exist; `launcher results RUN --db {path}` makes it")
     try:
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None
-        )
-        with contextlib.closing(connection):
+        with contextlib.closing(connected(path, "ro", _BUSY_S)) as connection:
             for pragma in ("query_only = ON", "trusted_schema = OFF", "cell_size_check = ON"):
                 connection.execute(f"PRAGMA {pragma}")
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

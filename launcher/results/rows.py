@@ -198,7 +198,8 @@ class Models:
         columns: dict[str, Json] = {}
         for spec in chain:
             columns |= {
-                column: scalar(_get(spec, name)) for column, name in self._named(spec).items()
+                column: scalar(settings_of(spec).get(name))
+                for column, name in self._named(spec).items()
             }
         return columns
 
@@ -206,7 +207,7 @@ class Models:
         """Return a swept setting: of the newest job of a kind that sweeps it, else of the newest that has it."""
         sweeping = [spec for spec in chain if name in self._by_kind.get(spec.kind, ())]
         having = [spec for spec in (*sweeping, *chain) if name in settings_of(spec)]
-        return scalar(_get(having[0], name)) if having else None
+        return scalar(settings_of(having[0])[name]) if having else None
 
 
 def shown_settings(kinds: Iterable[Kind]) -> dict[str, str]:
@@ -215,10 +216,6 @@ def shown_settings(kinds: Iterable[Kind]) -> dict[str, str]:
     parts = [kind.model_columns for kind in every if isinstance(kind, NamesModels)]
     settings = [kind.settings.columns for kind in every]
     return dict(chain.from_iterable(columns.items() for columns in (*parts, *settings)))
-
-
-def _get(spec: Spec, name: str) -> Any:
-    return settings_of(spec).get(name)
 
 
 def id_parts(model: str) -> dict[str, Json]:
@@ -275,17 +272,15 @@ def results_of(jobs: Sequence[JobRow], models: Models | None = None) -> RunResul
     taken = {name for row in rows for name in row}
     used = {*taken, *models.parts}
     swept = {name: _free(name, used) for name in models.swept}
-    conditions = list(dict.fromkeys(name for row in rows for name in _conditions(row)))
+    conditions = dict.fromkeys(name for row in rows for name in _conditions(row))
     under = {name: _free(name, used | set(swept)) for name in conditions}
-    own = (MODEL, *models.parts)
-    order = (*own, *swept.values(), *PLACE[1:], *under.values())
     described = [_described(row, models, swept, under) for row in rows]
     # of a kind that names columns of its own, these come with the parts
-    more = dict.fromkeys(name for row in described for name in row if name not in taken)
-    columns = dict.fromkeys((*own, *more, *order))
-    names = names_of(described, tuple(columns))
+    more = (name for row in described for name in row if name not in taken)
+    columns = tuple(dict.fromkeys((MODEL, *models.parts, *more, *PLACE[1:])))
+    names = names_of(described, columns)
     ordered = [{name: row[name] for name in names if name in row} for row in described]
-    return RunResults(rows=ordered, columns=tuple(columns))
+    return RunResults(rows=ordered, columns=columns)
 
 
 def test_name(kind: Kind | None, spec: Spec) -> str:
@@ -406,10 +401,13 @@ def _free(name: str, taken: set[str]) -> str:
 JOB = "job"
 
 
-def results_by_job(
-    home: Home, store: Store, jobs: Iterable[JobRow]
-) -> dict[int, Mapping[str, Json]]:
-    """Return number of a job → what it returned; of a program the numbers that it reported last.
+Returned = tuple[JobRow, Measured]  # a job that is done, and the numbers that it returned
+
+
+def returned_by(
+    home: Home, store: Store, jobs: Iterable[JobRow], kinds: Mapping[str, Kind]
+) -> list[Returned]:
+    """Return what jobs returned; of a program the numbers that it reported last.
 
     Jobs that are not done, or of which nothing is known, are left out.
 
@@ -417,34 +415,21 @@ def results_by_job(
         home: whose jobs.
         store: its queue.
         jobs: some of them.
+        kinds: of the jobs, by name, those that are installed.
     """
     done = [job for job in jobs if job.state is State.DONE]
-    results: dict[int, Mapping[str, Json]] = {
-        number: result
-        for number, result in store.read.results(job.id for job in done).items()
-        if result
-    }
+    results = store.read.results(job.id for job in done)
+    returned = []
     for job in done:
-        if job.id not in results and not job.plain_spec.entry:
+        spec = job.plain_spec
+        result: Mapping[str, Json] = results.get(job.id) or {}
+        if not result and not spec.entry:
             step = newest_step(job.attempt_in(home))
-            if step is not None and step.metrics:
-                results[job.id] = step.metrics
-    return results
-
-
-Returned = tuple[Spec, Measured]  # a job that is done, and the numbers that it returned
-
-
-def returned_by(
-    home: Home, store: Store, jobs: Sequence[JobRow], kinds: Mapping[str, Kind]
-) -> list[Returned]:
-    """Return what jobs returned; arguments as of `results_by_job`, and the kinds of the jobs by name."""
-    results = results_by_job(home, store, jobs)
-    return [
-        (job.plain_spec, measured(job.plain_spec, results[job.id], kinds))
-        for job in jobs
-        if job.id in results
-    ]
+            result = step.metrics if step else {}
+        if result:
+            data = test_name(kinds.get(job.kind), spec)
+            returned.append((job, of_result(spec.name, spec.model or "", data, result)))
+    return returned
 
 
 def returned_rows(
@@ -457,7 +442,7 @@ def returned_rows(
         kinds: of the jobs, by name, those that are installed.
         among: jobs of other runs; settings in which the run differs from them are columns, too.
     """
-    pairs = [(spec, numbers) for spec, numbers in returned if numbers.metrics]
+    pairs = [(job.plain_spec, numbers) for job, numbers in returned if numbers.metrics]
     specs = [spec for spec, _ in pairs]
     models, by_kind = Models(specs, kinds), swept([*specs, *among], kinds)
     names = dict.fromkeys(name for those in by_kind.values() for name in those if name != SEED)
@@ -467,16 +452,10 @@ def returned_rows(
     order = (JOB, MODEL, *models.parts, *columns.values(), DATA)
     there = {name for row in rows for name in order if row.get(name) not in {None, ""}}
     listed = [
-        {name: row[name] for name in (*order, *row) if name in there or name not in order}
+        {name: cell for name, cell in row.items() if name in there or name not in order}
         for row in rows
     ]
     return RunResults(rows=listed, columns=tuple(name for name in order if name in there))
-
-
-def measured(spec: Spec, result: Mapping[str, Json], kinds: Mapping[str, Kind]) -> Measured:
-    """Return the numbers that a job returned."""
-    data = test_name(kinds.get(spec.kind), spec)
-    return of_result(spec.name, spec.model or "", data, result)
 
 
 def _row(spec: Spec, numbers: Measured, models: Models, columns: Mapping[str, str]) -> Row:

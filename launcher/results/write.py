@@ -10,8 +10,6 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from sqlite3 import Error as SqliteError
-from sqlite3 import connect
 from typing import TYPE_CHECKING, Any
 
 from launcher.errors import Error, MachineError
@@ -24,6 +22,7 @@ from launcher.results.database import (
     TABLES,
     Unusable,
     add_columns,
+    connected,
     make_tables,
     make_views,
     plain,
@@ -36,11 +35,11 @@ from launcher.results.rows import (
     SEED,
     JobsOfRows,
     Models,
+    Returned,
     kinds_of,
     laboratory_function,
-    measured,
-    results_by_job,
     results_of,
+    returned_by,
     scalar,
     settings_of,
     swept,
@@ -50,7 +49,7 @@ from launcher.screens.format import first_line, iso, iso_if_known
 from launcher.states import OPEN, State
 from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow
-from launcher.system.files import Json, last_lines, read_json
+from launcher.system.files import last_lines, read_json
 from launcher.system.paths import Home
 from launcher.system.text import without_colours
 
@@ -115,17 +114,11 @@ def setting_rows(
             yield number, name, scalar(value), name in names
 
 
-def metric_rows(
-    jobs: Iterable[JobRow],
-    results: Mapping[int, Mapping[str, Json]],
-    rows: Mapping[int, int],
-    kinds: Mapping[str, Kind],
-) -> Iterator[tuple[Any, ...]]:
+def metric_rows(returned: Iterable[Returned], rows: Mapping[int, int]) -> Iterator[tuple[Any, ...]]:
     """Yield the numbers that jobs returned: job, name, value, and its interval."""
-    for job in jobs:
-        if result := results.get(job.id):
-            for name, metric in measured(job.plain_spec, result, kinds).metrics.items():
-                yield rows[job.id], name, metric.value, metric.low, metric.high
+    for job, numbers in returned:
+        for name, metric in numbers.metrics.items():
+            yield rows[job.id], name, metric.value, metric.low, metric.high
 
 
 _INTERVAL = frozenset({"value", "low", "high"})  # of a number, as laboratories write it
@@ -291,13 +284,12 @@ def _write_jobs(
     _forget_changed(connection, run, jobs, numbers)
     attempts = store.read.attempts(numbers)
     newest = {attempt.job: attempt for attempt in attempts}
-    returned = results_by_job(home, store, jobs)
     known = set(connection.execute("SELECT job, attempt FROM errors"))
     rows: dict[str, Iterable[Sequence[Any]]] = {
         "jobs": (job_cells(job, run, numbers[job.id], models, newest.get(job.id)) for job in jobs),
         "attempts": (attempt_cells(attempt, numbers[attempt.job]) for attempt in attempts),
         "settings": setting_rows(jobs, numbers, kinds),
-        "metrics": metric_rows(jobs, returned, numbers, kinds),
+        "metrics": metric_rows(returned_by(home, store, jobs, kinds), numbers),
         "errors": error_rows(home, attempts, numbers, known),
     }
     return sum(upsert(connection, name, those) for name, those in rows.items())
@@ -311,15 +303,15 @@ def _forget_changed(
         "SELECT id, hash, attempts, command, state FROM jobs WHERE run = ?", (run,)
     )
     before = {row: (*cells, state == State.DONE) for row, *cells, state in written}
-    versions = {numbers[job.id]: _version(job) for job in jobs}
+    versions = {
+        numbers[job.id]: (
+            job.hash, job.attempts, shlex.join(job.plain_spec.argv), job.state is State.DONE
+        )
+        for job in jobs
+    }  # fmt: skip
     changed = [(row,) for row, now in versions.items() if before.get(row, now) != now]
     for table in ("settings", "metrics"):
         connection.executemany(f"DELETE FROM {table} WHERE job = ?", changed)
-
-
-def _version(job: JobRow) -> tuple[str, int, str, bool]:
-    """Return what is another when a job may have other settings or numbers than before."""
-    return job.hash, job.attempts, shlex.join(job.plain_spec.argv), job.state is State.DONE
 
 
 def _run_row(connection: sqlite3.Connection, home: Home, jobs: Sequence[JobRow]) -> int:
@@ -450,7 +442,7 @@ def update(home: Home, store: Store, say: Callable[[str], None]) -> Path:
 
 def _marks(path: Path) -> dict[tuple[str, str], str]:
     """Return root and name of a run → what the queue held of it when it was written last."""
-    with suppress(SqliteError), closing(connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+    with suppress(sqlite3.Error), closing(connected(path, "ro", 5.0)) as database:
         rows = database.execute("SELECT root, name, mark FROM runs WHERE open = 0").fetchall()
         return {(root, name): mark for root, name, mark in rows}
     return {}
