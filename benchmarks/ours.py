@@ -23,7 +23,7 @@ from launcher.context import this_context
 from launcher.job import Resources, Spec
 from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.submit import submit
-from launcher.screens.job_lines import RECENT, WAITING
+from launcher.screens.job_view import RECENT, WAITING
 from launcher.states import Done, State
 from launcher.store.claims import Seat
 from launcher.store.queue import NewJob, Store

@@ -5,8 +5,8 @@ from datetime import datetime
 from launcher.gpu.snapshot import ForeignReservation, GpuProcess
 from launcher.screens.gpu_view import Gauge, Guest
 from launcher.screens.host import Disk, Host
-from launcher.screens.job_lines import JobLine
-from launcher.screens.screen import Group, Happening, Memory, Scheduler, Screen, Work
+from launcher.screens.job_view import JobView, UsedMemory
+from launcher.screens.screen import Group, Scheduler, Screen
 from launcher.states import State
 from launcher.workers.progress.steps import Step
 from tests.build import GIB, a_gpu
@@ -15,7 +15,7 @@ NOW = datetime(2026, 11, 20, 14, 32, 7).timestamp()  # noqa: DTZ001  # local: wh
 MIB = 1 << 20
 
 
-def a_line(job: int, name: str, state: State, note: str = "", **changes: object) -> JobLine:
+def a_line(job: int, name: str, state: State, note: str = "", **changes: object) -> JobView:
     """A job of a list."""
     values: dict[str, object] = {
         "id": job,
@@ -27,7 +27,7 @@ def a_line(job: int, name: str, state: State, note: str = "", **changes: object)
         "since": NOW - 3600,
         "note": note,
     }
-    return JobLine(**values | changes)  # type: ignore[arg-type]  # as the test says
+    return JobView(**values | changes)  # type: ignore[arg-type]  # as the test says
 
 
 def a_host(**changes: object) -> Host:
@@ -83,22 +83,20 @@ def a_busy_screen() -> Screen:
         busy={"GPU-0": (0.1, 0.5, 0.97, 0.99, 0.97), "GPU-1": (0.6, 0.64)},
         groups=(Group(name="downloads", limit=2, running=1),),
         running=(
-            Work(
-                line=first,
-                started=NOW - 4740,
+            first._replace(
+                since=NOW - 4740,
                 devices="cuda:0",
-                memory=Memory(now=11_700 * MIB, peak=11_900 * MIB, asked=12_000 * MIB),
+                memory=UsedMemory(now=11_700 * MIB, peak=11_900 * MIB, asked=12_000 * MIB),
                 step=Step(at=NOW, step=7, total=10, metrics={"loss": 0.1841}, rate=7 / 4740),
                 ends=NOW + 3 * 4740 / 7,
             ),
-            Work(
-                line=second,
-                started=NOW - 1260,
+            second._replace(
+                since=NOW - 1260,
                 devices="cuda:0,1",
-                memory=Memory(now=18 * GIB, peak=19 * GIB, asked=18 * GIB),
+                memory=UsedMemory(now=18 * GIB, peak=19 * GIB, asked=18 * GIB),
                 step=Step(at=NOW, step=2, total=10, metrics={"loss": 0.6712}),
             ),
-            Work(line=third, started=NOW - 41),
+            third._replace(since=NOW - 41),
         ),
         waiting=(
             a_line(
@@ -115,26 +113,32 @@ def a_busy_screen() -> Screen:
         ),
         more=26,
         recent=(
-            Happening(
-                at=NOW - 41,
-                line=a_line(40, "test/gan2:pre/real:pre", State.DONE),
-                state=State.DONE,
+            a_line(
+                40,
+                "test/gan2:pre/real:pre",
+                State.DONE,
+                "n=300 fake=150 accuracy=0.9833",
+                since=NOW - 41,
                 seconds=41.2,
-                result="n=300 fake=150 accuracy=0.9833",
+                latest=State.DONE,
             ),
-            Happening(
-                at=NOW - 1800,
-                line=a_line(44, "train/gan3:pre&real:pre@seed=1", State.QUEUED),
-                state=State.FAILED,
-                reason="out of memory, its own: held 13.8 GiB and wanted 2 GiB more, was promised"
+            a_line(
+                44,
+                "train/gan3:pre&real:pre@seed=1",
+                State.FAILED,
+                "out of memory, its own: held 13.8 GiB and wanted 2 GiB more, was promised"
                 " 14 GiB; needs 18.9 GiB next time; queued again",
+                since=NOW - 1800,
                 requeued=True,
+                latest=State.QUEUED,
             ),
-            Happening(
-                at=NOW - 90_000,
-                line=a_line(39, "train/flux:pre", State.FAILED),
-                state=State.FAILED,
-                reason="FileNotFoundError: no folder called Flux below data/TrueFace",
+            a_line(
+                39,
+                "train/flux:pre",
+                State.FAILED,
+                "FileNotFoundError: no folder called Flux below data/TrueFace",
+                since=NOW - 90_000,
+                latest=State.FAILED,
                 short="FileNotFoundError: no folder called Flux below data/TrueFace",
                 seconds=2.0,
             ),

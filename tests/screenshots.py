@@ -23,7 +23,7 @@ from launcher.gpu.monitor import Lookout
 from launcher.gpu.nvml import Nvml
 from launcher.screens.dashboard.app import Top
 from launcher.screens.gpu_view import Gauge
-from launcher.screens.job_lines import RECENT
+from launcher.screens.job_view import RECENT
 from launcher.screens.screen import Screen
 from launcher.screens.snapshots import Queue
 from launcher.states import State
@@ -142,15 +142,15 @@ async def _open_job(app: Top, pilot: Pilot[int]) -> None:
     assert app.controller.screen is not None
     works = list(app.controller.screen.running)
     furthest = max(works, key=lambda work: work.step.step if work.step else 0)
-    await pilot.press("/", *str(furthest.line.id), "enter")
+    await pilot.press("/", *str(furthest.id), "enter")
     await pilot.press("enter", "3")
     await pilot.pause(6.0)
 
 
 def _has_failed(screen: Screen) -> bool:
     failed = [one for one in screen.recent if one.state is State.FAILED]
-    return any("memory" in one.reason for one in failed) and any(
-        "folder" in one.reason for one in failed
+    return any("memory" in one.note for one in failed) and any(
+        "folder" in one.note for one in failed
     )
 
 

@@ -31,7 +31,7 @@ from launcher.screens.format import (
     named,
     variables_of,
 )
-from launcher.screens.job_lines import JobLine, lines_of
+from launcher.screens.job_view import JobView, views_of
 from launcher.staging.view import left_by
 from launcher.states import OPEN, State, is_signal
 from launcher.store.queue import Store
@@ -44,7 +44,7 @@ from launcher.workers.progress.attempt_progress import newest
 
 
 def job_records(
-    home: Home, store: Store, jobs: Sequence[JobRow], lines: Sequence[JobLine] | None = None
+    home: Home, store: Store, jobs: Sequence[JobRow], lines: Sequence[JobView] | None = None
 ) -> list[dict[str, Json]]:
     """Return what is known of jobs in few words; `launcher show --json` has all of one.
 
@@ -52,13 +52,13 @@ def job_records(
         home: whose queue.
         store: its database.
         jobs: which.
-        lines: what `lines_of` returned for them, where that was asked already.
+        lines: what `views_of` returned for them, where that was asked already.
     """
     last = store.read.newest_attempts(job.id for job in jobs)
     labels, tags = labels_of(home), store.steering.tags_of(job.id for job in jobs)
     elsewhere = any(attempt.pilot for attempt in last.values())
     places = past_pilots(home) if elsewhere else {}
-    listed = lines_of(home, store, jobs) if lines is None else lines
+    listed = views_of(home, store, jobs) if lines is None else lines
     return [
         {
             **line.record(),

@@ -9,9 +9,9 @@ from launcher.errors import counted
 from launcher.screens.format import GLYPHS, ORDER, clock, first_few, stamp
 from launcher.screens.gpu_view import draw, gib
 from launcher.screens.host import host_line
-from launcher.screens.job_lines import JobLine
+from launcher.screens.job_view import JobView, UsedMemory
 from launcher.screens.pilots import HERE, draw_pilots
-from launcher.screens.screen import Happening, Memory, Screen, Work
+from launcher.screens.screen import Screen
 from launcher.screens.text_table import (
     GAP,
     Cell,
@@ -164,11 +164,11 @@ def running(screen: Screen, width: int) -> list[Line]:
         Column("TIME", right=True),
         Column("LEFT", right=True, drop=2),
     )
-    jobs = [work.line for work in screen.running]
-    here = HERE if any(work.node for work in screen.running) else ""
+    jobs = screen.running
+    here = HERE if any(job.node for job in jobs) else ""
     rows = [
-        (*cells, *_work(work, screen.at, here))
-        for cells, work in zip(_first_cells(jobs), screen.running, strict=True)
+        (*cells, *_work(job, screen.at, here))
+        for cells, job in zip(_first_cells(jobs), jobs, strict=True)
     ]
     return table(columns, rows, width, [job.id for job in jobs])
 
@@ -203,8 +203,8 @@ def recent(screen: Screen, width: int) -> list[Line]:
         Column("RESULT", least=24, rows=_WHY_ROWS),
     )
     rows = [_happening(ended, screen.at) for ended in screen.recent]
-    lines = table(columns, rows, width, [ended.line.id for ended in screen.recent])
-    listed = len({ended.line.id for ended in screen.recent if ended.line.state in ENDED})
+    lines = table(columns, rows, width, [ended.id for ended in screen.recent])
+    listed = len({ended.id for ended in screen.recent if not ended.again})
     left = sum(screen.counts.get(state, 0) for state in ENDED) - listed
     if lines and left > 0:
         text = f"{counted(left, 'more job')} {'has' if left == 1 else 'have'} ended"
@@ -223,7 +223,7 @@ def matching_jobs(screen: Screen, width: int) -> list[Line]:
     return listing(screen.found, screen.at, width, title=title + screen.order_of("found"))
 
 
-def listing(jobs: Sequence[JobLine], now: float, width: int, *, title: str = "") -> list[Line]:
+def listing(jobs: Sequence[JobView], now: float, width: int, *, title: str = "") -> list[Line]:
     """Return jobs of any state, each with its state in words.
 
     Args:
@@ -254,7 +254,7 @@ def listing(jobs: Sequence[JobLine], now: float, width: int, *, title: str = "")
     return table(columns, rows, width, [job.id for job in jobs])
 
 
-def briefly(job: JobLine, before: JobLine | None) -> str:
+def briefly(job: JobView, before: JobView | None) -> str:
     """Return why a job waits, without what the line above repeats: what is free, or all of it."""
     note = _note(job)
     if before is None:
@@ -266,7 +266,7 @@ def briefly(job: JobLine, before: JobLine | None) -> str:
     return note
 
 
-def _work(work: Work, now: float, here: str) -> tuple[Cell, ...]:
+def _work(work: JobView, now: float, here: str) -> tuple[Cell, ...]:
     step = work.step
     rate = "" if step is None or step.rate is None else f"{step.rate:.3g}/s"
     left = None if work.ends is None else max(0.0, work.ends - now)
@@ -274,20 +274,20 @@ def _work(work: Work, now: float, here: str) -> tuple[Cell, ...]:
         work.node or Span(here, Tone.DIM),
         Span(work.devices, Tone.OURS if work.memory else Tone.PLAIN),
         _memory(work.memory),
-        Span(work.line.note, _tone_of_note(work)),
+        Span(work.note, _tone_of_note(work)),
         rate,
-        format_seconds(max(0.0, now - work.started)),
+        format_seconds(max(0.0, now - work.since)),
         Span("–", Tone.DIM) if left is None else format_seconds(left),
     )
 
 
-def _tone_of_note(work: Work) -> Tone:
-    if work.line.code is ReasonCode.PAUSED:
+def _tone_of_note(work: JobView) -> Tone:
+    if work.code is ReasonCode.PAUSED:
         return Tone.WARN
     return Tone.PLAIN if work.step else Tone.DIM
 
 
-def _memory(memory: Memory | None) -> Cell:
+def _memory(memory: UsedMemory | None) -> Cell:
     if memory is None:
         return ""
     asked = "alone" if memory.asked is None else gib(memory.asked)
@@ -305,7 +305,7 @@ def _first_columns(screen: Screen, listed: str, drop: int) -> Sequence[Column]:
     )
 
 
-def _first_cells(jobs: Sequence[JobLine]) -> Iterator[Sequence[Cell]]:
+def _first_cells(jobs: Sequence[JobView]) -> Iterator[Sequence[Cell]]:
     """Give what is told of each job in any state: name, number, and run where there are several."""
     several = len({job.run for job in jobs}) > 1
     for job in jobs:
@@ -315,49 +315,47 @@ def _first_cells(jobs: Sequence[JobLine]) -> Iterator[Sequence[Cell]]:
 
 def _names(screen: Screen) -> tuple[str, ...]:
     """Return the names of all jobs on a screen."""
-    listed = [*(work.line for work in screen.running), *screen.waiting]
-    listed += [ended.line for ended in screen.recent]
+    listed = (*screen.running, *screen.waiting, *screen.recent)
     return tuple(dict.fromkeys(map(_called, listed)))
 
 
-def _called(job: JobLine) -> str:
+def _called(job: JobView) -> str:
     """Return a job's name, and what it runs where that does not tell."""
     return f"{job.name} {job.program}".rstrip()
 
 
-def _happening(ended: Happening, now: float) -> tuple[Cell, ...]:
-    when = clock(ended.at) if now - ended.at < DAY_S else stamp(ended.at, "%d %b")
+def _happening(ended: JobView, now: float) -> tuple[Cell, ...]:
+    when = clock(ended.since) if now - ended.since < DAY_S else stamp(ended.since, "%d %b")
     return (
         Span(f"{GLYPHS[ended.state]} {ended.state} {when}", TONES[ended.state]),
-        _called(ended.line),
-        Span(str(ended.line.id), Tone.DIM),
+        _called(ended),
+        Span(str(ended.id), Tone.DIM),
         "" if ended.seconds is None else format_seconds(ended.seconds),
         _result(ended),
     )
 
 
-def _result(ended: Happening) -> Cell:
+def _result(ended: JobView) -> Cell:
     """Return what came out, or why it failed and what to do next.
 
     Of an exception its class and the beginning of its message stay, however little room there is.
     """
     if ended.state is not State.FAILED:
-        return ended.reason or ended.result
-    open_again = ended.line.state in OPEN
-    then = "(queued again)" if open_again else f"→ launcher logs {ended.line.id}"
+        return ended.note
+    then = "(queued again)" if ended.again else f"→ launcher logs {ended.id}"
     if ended.short:
         return Line((Span(f"{ended.short} ", Tone.BAD), Span(then, Tone.BAD)))
-    text = ended.reason if open_again and ended.requeued else f"{ended.reason} {then}"
+    text = ended.note if ended.again and ended.requeued else f"{ended.note} {then}"
     return Span(text, Tone.BAD)
 
 
-def _note(job: JobLine) -> str:
+def _note(job: JobView) -> str:
     """Return why a job waits; of a held one always that it is held."""
     held = job.state is State.HELD and job.code is not ReasonCode.HELD
     return f"held: {job.note}" if held else job.note
 
 
-def _when(job: JobLine, now: float) -> str:
+def _when(job: JobView, now: float) -> str:
     """Return how long a job runs, or when it ended; nothing for one that waits."""
     if job.state is State.RUNNING:
         return format_seconds(max(0.0, now - job.since))

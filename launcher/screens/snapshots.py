@@ -16,21 +16,18 @@ from launcher.scheduler.waiting_line import screen_order
 from launcher.screens.format import harmless
 from launcher.screens.gpu_view import CURVE, FRESH_S, Gauge, gauges_of, recalled
 from launcher.screens.host import HostReader
-from launcher.screens.job_lines import RECENT, WAITING, JobLine, job_line, newest_of
-from launcher.screens.pilots import pilot_gauges
-from launcher.screens.screen import (
-    Group,
-    Happening,
-    Memory,
-    Scheduler,
-    Screen,
-    Work,
-    happening,
-    left_by_run,
-    remaining_s,
+from launcher.screens.job_view import (
+    RECENT,
+    WAITING,
+    JobView,
+    UsedMemory,
+    at_end,
+    job_view,
+    newest_of,
 )
+from launcher.screens.pilots import pilot_gauges
+from launcher.screens.screen import Group, Scheduler, Screen, left_by_run, remaining_s
 from launcher.states import State
-from launcher.store.job_queries import Ending
 from launcher.store.queue import Store
 from launcher.store.recovery import trouble
 from launcher.store.rows import Claim, JobRow
@@ -86,7 +83,7 @@ class Queue:
         self._host = HostReader(home.folder, measures=measures)
         self._busy: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=CURVE))
         self._peaks: dict[tuple[int, int], int] = {}
-        self._found: tuple[str, tuple[JobLine, ...] | None] = ("", None)
+        self._found: tuple[str, tuple[JobView, ...] | None] = ("", None)
         self._search_at = 0.0  # when to search for the same again
 
     def current(self) -> Store | None:
@@ -99,6 +96,12 @@ class Queue:
             check_home(self.home)
             self.store = Store(self.home)
         return self.store
+
+    @property
+    def version(self) -> tuple[int, int] | None:
+        """What is another value when another process has changed the queue; None where there is none."""
+        store = self.current()
+        return None if store is None else (id(store), store.read.data_version())
 
     def changed(self) -> None:
         """Search anew at the next look: a job was changed from this screen."""
@@ -190,21 +193,23 @@ class Queue:
             busy={uuid: tuple(shares) for uuid, shares in self._busy.items() if len(shares) > 1},
             groups=_groups(groups, running),
             running=works,
-            waiting=tuple(job_line(row, need=needs.get(row.id)) for row in queued),
+            waiting=tuple(job_view(row, need=needs.get(row.id)) for row in queued),
             more=max(0, left),
-            recent=_recent(events, rows, results),
-            found=tuple(job_line(rows[job]) for job in matching if job in rows) if sought else None,
+            recent=tuple(
+                at_end(job_view(rows[event.job]), event, results.get(event.job))
+                for event in events
+                if event.job in rows
+            ),
+            found=tuple(job_view(rows[job]) for job in matching if job in rows) if sought else None,
             sought=sought,
         )
 
     def _work(
         self, row: JobRow, claim: Claim, gauges: Sequence[Gauge], nodes: Mapping[str, str]
-    ) -> Work:
+    ) -> JobView:
         labels = {gauge.gpu.uuid: gauge.gpu.label for gauge in gauges}
         now = newest_of(self.home, row) if row.paused is None else NOTHING  # it takes no step now
-        return Work(
-            line=job_line(row, now.step, printed=now.line, started=claim.claimed),
-            started=claim.claimed,
+        return job_view(row, now, started=claim.claimed)._replace(
             devices=_devices([labels.get(uuid, harmless(uuid)) for uuid in claim.gpus]),
             node=nodes.get(claim.pilot, ELSEWHERE) if claim.pilot else "",
             memory=self._memory(claim, gauges) if claim.gpus else None,
@@ -220,7 +225,7 @@ class Queue:
         forecast = forecast_of_running(claim, usage, None if step is None else step.ends(now))
         return forecast.expected_end(claim.claimed, now)
 
-    def _memory(self, claim: Claim, gauges: Sequence[Gauge]) -> Memory:
+    def _memory(self, claim: Claim, gauges: Sequence[Gauge]) -> UsedMemory:
         places = [
             (gauge.used_by(guest), guest.peak)
             for gauge in gauges
@@ -232,7 +237,7 @@ class Queue:
         peaks = [*used, *(peak for _, peak in places if peak is not None)]
         most = max([*peaks, self._peaks.get(key, 0)])
         self._peaks[key] = most  # of a program that reports nothing, what was seen
-        return Memory(now=max(used, default=None), peak=most or None, asked=claim.reservation)
+        return UsedMemory(now=max(used, default=None), peak=most or None, asked=claim.reservation)
 
     def _gauges(
         self, claims: Sequence[Claim], pilots: Pilots, now: float
@@ -299,23 +304,4 @@ def _groups(limits: Iterable[Limit], running: Sequence[JobRow]) -> tuple[Group, 
     return tuple(
         Group(name=harmless(limit.name), limit=limit.slots, running=at_work[limit.name])
         for limit in limits
-    )
-
-
-def _recent(
-    events: Sequence[Ending],
-    rows: Mapping[int, JobRow],
-    results: Mapping[int, Mapping[str, object]],
-) -> tuple[Happening, ...]:
-    return tuple(
-        happening(
-            job_line(rows[event.job]),
-            event.at,
-            event.state,
-            event.reason,
-            seconds=event.seconds,
-            result=results.get(event.job) if event.state is State.DONE else None,
-        )
-        for event in events
-        if event.job in rows
     )

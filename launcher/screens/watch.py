@@ -15,9 +15,8 @@ from launcher.gpu.monitor import Lookout
 from launcher.gpu.nvml import Nvml
 from launcher.screens import queue_view
 from launcher.screens.format import GLYPHS, clock, harmless, tally
-from launcher.screens.job_lines import WAITING, lines_of
+from launcher.screens.job_view import WAITING, numbers_of, views_of
 from launcher.screens.queue_view import TONES, listing, progress, running, screen_lines
-from launcher.screens.screen import numbers_of
 from launcher.screens.snapshots import Queue
 from launcher.screens.terminal import below_messages, terminal_size, whole_screen
 from launcher.screens.text_table import Line, Tone, line, width_of
@@ -129,7 +128,7 @@ def watch_queue(
             columns, rows = terminal_size()
             if wanted:
                 with store.reading():
-                    listed = lines_of(home, store, wanted())
+                    listed = views_of(home, store, wanted())
                 lines = listing(listed, time.time(), columns)
             else:
                 lines = screen_lines(queue.look(waiting=rows), columns)
@@ -231,7 +230,7 @@ def _draw(rows: Sequence[JobRow], queue: Queue, width: int, *, waits: bool) -> l
         active={run: (ended, len(rows))} if rows else {},
         runs_left={} if left_s is None else {run: left_s},
         left_s=None,  # that of the whole queue
-        running=tuple(work for work in screen.running if work.line.id in ours),
+        running=tuple(work for work in screen.running if work.id in ours),
         waiting=tuple(waiting),
         more=counts[State.QUEUED] + counts[State.HELD] - len(waiting) if waiting else 0,
     )

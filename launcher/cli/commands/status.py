@@ -18,7 +18,7 @@ from launcher.errors import UsageError
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.waiting_line import screen_order
 from launcher.screens.format import iso_if_known, tabbed
-from launcher.screens.job_lines import RECENT, WAITING, lines_of
+from launcher.screens.job_view import RECENT, WAITING, views_of
 from launcher.screens.terminal import say, width
 from launcher.states import ENDED, OPEN, State
 from launcher.store.client import open_queue, revive_if_dead
@@ -150,7 +150,7 @@ def _tell(home: Home, store: Store, wanted: Wanted, *, header: bool, as_json: bo
     text = ""
     with store.reading():  # or a job that ends meanwhile would be listed twice
         jobs, waiting, ended = _listed(home, store, wanted)
-        lines = lines_of(home, store, jobs)
+        lines = views_of(home, store, jobs)
         if as_json:
             details = importlib.import_module("launcher.screens.job_details")  # as `watch`
             records = details.job_records(home, store, jobs, lines)
@@ -230,9 +230,9 @@ def _draw(home: Home, store: Store, wanted: Wanted) -> bool:
 
     if wanted:
         with store.reading():
-            jobs = lines_of(home, store, wanted())
+            jobs = views_of(home, store, wanted())
         say(listing(jobs, time.time(), width()))
         return any(job.state is State.FAILED for job in jobs)
     screen = Queue(home, store).look()
     say(screen_lines(screen, width()))
-    return any(ending.line.state is State.FAILED for ending in screen.recent)
+    return any(ending.latest is State.FAILED for ending in screen.recent)

@@ -184,8 +184,8 @@ class Controller:
         chosen = self._chosen([job])
         if chosen is not None and job is not None:
             start = LOG if key == "L" else OVERVIEW
-            home, why = self._queue.home, key == "w"
-            self._opened = JobPage(home, chosen[0], job, later=self._later, why=why, page=start)
+            queue, why = self._queue, key == "w"
+            self._opened = JobPage(queue, chosen[0], job, later=self._later, why=why, page=start)
 
     def _copy(self, jobs: Sequence[int]) -> None:
         """Give the terminal the command lines of jobs for its clipboard, and show them."""

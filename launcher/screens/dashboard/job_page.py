@@ -18,12 +18,12 @@ from launcher.screens.job_details import (
     result_cells,
 )
 from launcher.screens.queue_view import TONES
+from launcher.screens.snapshots import Queue
 from launcher.screens.text_table import Column, Line, Span, Tone, line, table
 from launcher.states import OPEN, State
-from launcher.store.feed import Feed
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.system.paths import Attempt, Home
+from launcher.system.paths import Attempt
 from launcher.workers.progress.attempt_progress import reported_steps
 from launcher.workers.progress.steps import RATE, Point, curves
 
@@ -92,7 +92,7 @@ class JobPage:
 
     def __init__(
         self,
-        home: Home,
+        queue: Queue,
         store: Store,
         job: int,
         *,
@@ -103,7 +103,7 @@ class JobPage:
         """Open a job.
 
         Args:
-            home: the queue's.
+            queue: the job's.
             store: its database.
             job: the job's number.
             later: runs what may take seconds beside everything else.
@@ -112,11 +112,11 @@ class JobPage:
         """
         self.job: int = job
         self.gone = False
-        self._home, self._store, self._why = home, store, why
+        self._queue, self._home, self._store, self._why = queue, queue.home, store, why
         self._page = page
         self._window = Window()
         self.log, self._metrics = LogPage(later), Metrics()
-        self._feed, self._is_stale = Feed(store), True
+        self._version: tuple[int, int] | None = None  # of the queue when it was asked last
         self._runs = False
         self._next = 0.0  # when to ask the queue again
         self._attempt: Attempt | None = None
@@ -141,10 +141,10 @@ class JobPage:
             again: it has been changed by ourselves.
         """
         now = time.monotonic()
-        self._is_stale = self._feed.has_changed() or self._is_stale
-        if not again and (now < self._next or not (self._is_stale or self._runs)):
+        version = self._queue.version
+        if not again and (now < self._next or not (self._runs or version != self._version)):
             return
-        self._is_stale = False
+        self._version = version
         self._read()
         self._next = now + (time.monotonic() - now) / SHARE
 

@@ -4,21 +4,20 @@ Each list is in the queue's own order, or by what a person asks for.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from launcher.errors import counted
 from launcher.screens import queue_view
 from launcher.screens.dashboard.key_bindings import HINTS
 from launcher.screens.dashboard.page import Drawn, Layout, Stop, Window, laid_out
-from launcher.screens.job_lines import JobLine
-from launcher.screens.screen import Happening, Screen, Work
+from launcher.screens.job_view import JobView
+from launcher.screens.screen import Screen
 from launcher.screens.text_table import Line, Span, Tone, line
 
 QUEUE = ""  # the order in which the queue has them
 ORDERS = (QUEUE, "name", "wait", "memory", "time", "priority")
 
-_Job = TypeVar("_Job")
-_Keys = Mapping[str, Callable[[_Job], Any]]  # order → what is compared; None where it is not known
+_Key = Callable[[JobView], Any]  # what is compared; None where it is not known
 
 
 def sorted_screen(screen: Screen, order: str, *, reverse: bool = False) -> Screen:
@@ -32,45 +31,37 @@ def sorted_screen(screen: Screen, order: str, *, reverse: bool = False) -> Scree
     if order == QUEUE:
         return screen
     title = f"{order}, reversed" if reverse else order
-    keys: dict[str, _Keys[Any]] = {"running": _RUNNING, "waiting": _LISTED, "recent": _RECENT}
-    keys |= {} if screen.found is None else {"found": _LISTED}
-    jobs = {name: getattr(screen, name) for name in keys if order in keys[name]}
-    lists = {name: _sorted(jobs[name], keys[name][order], reverse=reverse) for name in jobs}
+    lists = {
+        name: _sorted(getattr(screen, name), keys[order], reverse=reverse)
+        for name, keys in _KEYS.items()
+        if order in keys and getattr(screen, name) is not None
+    }
     changes: dict[str, object] = {"orders": dict.fromkeys(lists, title), **lists}
     return screen._replace(**changes)  # type: ignore[arg-type]  # as they are named
 
 
-def _sorted(jobs: Sequence[_Job], key: Callable[[_Job], Any], *, reverse: bool) -> tuple[_Job, ...]:
+def _sorted(jobs: Sequence[JobView], key: _Key, *, reverse: bool) -> tuple[JobView, ...]:
     known = [job for job in jobs if key(job) is not None]
     unknown = [job for job in jobs if key(job) is None]
     return (*sorted(known, key=key, reverse=reverse), *unknown)
 
 
-def _use(work: Work) -> int | None:
-    amount = None if work.memory is None else work.memory.now or work.memory.peak
+def _use(job: JobView) -> int | None:
+    amount = None if job.memory is None else job.memory.now or job.memory.peak
     return None if amount is None else -amount
 
 
-def _took(ended: Happening) -> float | None:
-    return None if ended.seconds is None else -ended.seconds
-
-
-_RUNNING: _Keys[Work] = {
-    "name": lambda work: work.line.name,
-    "memory": _use,
-    "time": lambda work: work.started,
-    "priority": lambda work: -work.line.priority,
-}
-_LISTED: _Keys[JobLine] = {
+_ALL: Mapping[str, _Key] = {
     "name": lambda job: job.name,
-    "wait": lambda job: job.since,
-    "time": lambda job: job.since,
     "priority": lambda job: -job.priority,
+    "time": lambda job: job.since,
 }
-_RECENT: _Keys[Happening] = {
-    "name": lambda ended: ended.line.name,
-    "time": _took,
-    "priority": lambda ended: -ended.line.priority,
+_LISTED = {**_ALL, "wait": _ALL["time"]}
+_KEYS: Mapping[str, Mapping[str, _Key]] = {
+    "running": {**_ALL, "memory": _use},
+    "waiting": _LISTED,
+    "recent": {**_ALL, "time": lambda ended: None if ended.seconds is None else -ended.seconds},
+    "found": _LISTED,
 }
 
 

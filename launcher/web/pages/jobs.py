@@ -10,7 +10,7 @@ from launcher.screens.job_details import (
     record_of,
     result_cells,
 )
-from launcher.screens.job_lines import lines_of, newest_of
+from launcher.screens.job_view import newest_of, views_of
 from launcher.states import OPEN, ReasonCode, State
 from launcher.store.listings import JobFilter, Listing
 from launcher.web.pages.curves import curves_of
@@ -31,7 +31,7 @@ def fill_list(view: View, address: Address) -> Content:
             chosen, ROWS, before=address.whole("before"), after=address.whole("after")
         )
         rows = {row.id: row for row in view.store.read.jobs_by_id(page.numbers)}
-        lines = lines_of(view.home, view.store, [rows[job] for job in page.numbers if job in rows])
+        lines = views_of(view.home, view.store, [rows[job] for job in page.numbers if job in rows])
         counts = view.store.read.counts()
         tags = view.store.steering.tags_of(rows)
     word = address.text("state")

@@ -37,8 +37,8 @@ PILOT_COLUMNS = 96  # of the table of pilots, whose lines are drawn as for a ter
 def fill(view: View, address: Address) -> Content:  # noqa: ARG001  # as every page
     """Return what the queue is at."""
     screen = view.queue.look(waiting=WAITING, sought="")
-    running = [work.line.id for work in screen.running]
-    listed = len({ended.line.id for ended in screen.recent if ended.line.state in ENDED})
+    running = [work.id for work in screen.running]
+    listed = len({ended.id for ended in screen.recent if not ended.again})
     left = sum(screen.counts.get(state, 0) for state in ENDED) - listed
     lines = screen.waiting
     return Content(
@@ -57,7 +57,7 @@ def fill(view: View, address: Address) -> Content:  # noqa: ARG001  # as every p
                 for line, above in zip(lines, (None, *lines), strict=False)
             ],
             "ended_more": counted(left, "more job") if left > 0 else "",
-            "several": len({work.line.run for work in screen.running}) > 1,
+            "several": len({work.run for work in screen.running}) > 1,
             "several_wait": len({line.run for line in screen.waiting}) > 1,
             "priorities": any(line.priority for line in screen.waiting),
             "nodes": any(work.node for work in screen.running),

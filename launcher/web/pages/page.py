@@ -88,8 +88,7 @@ class View(NamedTuple):
     @property
     def version(self) -> tuple[int, int] | None:
         """What is another value when the queue has changed; None where there is no queue."""
-        store = self.queue.current()
-        return None if store is None else (id(store), store.read.data_version())
+        return self.queue.version
 
     def progress_of(self, jobs: Iterable[JobRow]) -> tuple[Path, ...]:
         """Return the files in which jobs report how far they are."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from launcher.errors import counted
 from launcher.screens.format import ORDER, harmless
-from launcher.screens.job_lines import lines_of
+from launcher.screens.job_view import views_of
 from launcher.states import State
 from launcher.store.listings import Listing, RunRecord
 from launcher.web.pages.page import Address, Content, NotThere, View
@@ -79,7 +79,7 @@ def fill_run(view: View, address: Address) -> Content:
             for state in (State.RUNNING, State.FAILED)
         }
         rows = view.store.read.jobs_by_id(job for jobs in listed.values() for job in jobs)
-        lines = {line.id: line for line in lines_of(view.home, view.store, rows)}
+        lines = {line.id: line for line in views_of(view.home, view.store, rows)}
     run = records[0]
     look = _look_at(view, records)
     return Content(

@@ -17,9 +17,10 @@ from launcher.screens.format import (
     tally,
     why,
 )
-from launcher.screens.job_lines import job_line
+from launcher.screens.job_view import job_view
 from launcher.states import Done, Failed, State
 from launcher.store.queue import Store
+from launcher.workers.progress.attempt_progress import Newest
 from launcher.workers.progress.steps import Step
 from tests.build import a_reason, a_spec, claimed, enqueue, job_row
 
@@ -83,7 +84,7 @@ def test_columns_line_up() -> None:
 
 def test_a_line_for_pipes_has_one_record_a_line_whatever_a_job_is_called(store: Store) -> None:
     (job,) = enqueue(store, a_spec(name=f"command/{STEERING}"))
-    line = job_line(job_row(store, job), None)
+    line = job_view(job_row(store, job))
     text = tabbed([line.columns()])
     assert "\n" not in text
     assert text.count("\t") == 5
@@ -95,14 +96,14 @@ def test_a_running_job_tells_how_far_it_is(store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job)
     step = Step(at=1.0, step=3, total=9, metrics={"note": STEERING})
-    assert job_line(job_row(store, job), step).note.startswith("3/9 note=\\x1b")
-    assert job_line(job_row(store, job), None).note == "fits"
+    assert job_view(job_row(store, job), Newest(step)).note.startswith("3/9 note=\\x1b")
+    assert job_view(job_row(store, job)).note == "fits"
 
 
 def test_a_running_job_tells_since_when(store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job)
-    assert job_line(job_row(store, job), started=77.0).since == 77.0
+    assert job_view(job_row(store, job), started=77.0).since == 77.0
 
 
 def test_a_waiting_job_tells_how_many_it_needs(store: Store) -> None:

@@ -6,7 +6,6 @@ import pytest
 
 from launcher.screens.gpu_view import LEGEND
 from launcher.screens.queue_view import head, listing, recent, running, screen_lines
-from launcher.screens.screen import Work
 from launcher.screens.terminal import in_ascii
 from launcher.screens.text_table import Tone, width_of
 from launcher.states import State
@@ -73,8 +72,8 @@ def test_a_job_that_took_more_than_it_asked_is_marked() -> None:
 @pytest.mark.parametrize(("ago_s", "left"), [(0, "10 s"), (4, "6 s"), (11, "–")])
 def test_what_is_left_is_counted_from_the_last_report(ago_s: int, left: str) -> None:
     step = Step(at=NOW - ago_s, step=10, total=20, metrics={}, rate=1.0)
-    line = a_line(1, "command/1", State.RUNNING, str(step))
-    work = Work(line=line, started=NOW - 60, step=step, ends=step.ends(NOW))
+    times = {"since": NOW - 60, "ends": step.ends(NOW)}
+    work = a_line(1, "command/1", State.RUNNING, str(step), step=step, **times)
     (_, drawn) = running(an_idle_screen()._replace(running=(work,)), 100)
     assert drawn.text.endswith(f"1 m  {left:>4}")
 
@@ -87,7 +86,7 @@ def test_failures_stand_out_and_name_the_next_command() -> None:
 
 def test_a_job_that_is_queued_again_says_so_even_where_the_reason_does_not() -> None:
     screen = a_busy_screen()
-    again = screen.recent[1]._replace(reason="ended with exit code 1", requeued=False)
+    again = screen.recent[1]._replace(note="ended with exit code 1", requeued=False)
     drawn = screen_lines(screen._replace(recent=(again,)), 140)
     assert "ended with exit code 1 (queued again)" in drawn[-2].text
 
@@ -137,7 +136,7 @@ def test_what_was_looked_for_takes_the_place_of_the_sections() -> None:
 def test_of_an_exception_its_class_and_the_beginning_of_its_message_stay(
     width: int, before: str, exception: str, kept: str
 ) -> None:
-    ended = a_busy_screen().recent[2]._replace(reason=f"{before}{exception}", short=exception)
+    ended = a_busy_screen().recent[2]._replace(note=f"{before}{exception}", short=exception)
     drawn = recent(an_idle_screen()._replace(recent=(ended,)), width)[1:]
     begin = drawn[0].text.index(" 2 s  ") + len(" 2 s  ")
     told = " ".join(one.text[begin:] for one in drawn)

@@ -65,8 +65,8 @@ def test_a_running_job_tells_its_progress_its_rate_and_what_is_left(
     claimed(store, job, now=NOW - 60)
     steps(home, job, (-20.0, 10), (-10.0, 20), (0.0, 30))
     (work,) = snapshots(home, store).look().running
-    assert work.started == NOW - 60
-    assert work.line.note == "30/100 loss=0.5"
+    assert work.since == NOW - 60
+    assert work.note == "30/100 loss=0.5"
     assert work.step is not None
     assert (work.step.rate, work.ends) == (1.0, NOW + 70)
     assert (work.devices, work.memory) == ("cpu", None)
@@ -111,11 +111,11 @@ def test_a_program_that_reports_no_steps_shows_what_it_printed_last(
     (job,) = enqueue(store, a_spec())
     claimed(store, job, now=NOW - 60)
     (work,) = snapshots(home, store).look().running
-    assert work.line.code is ReasonCode.STARTED
+    assert work.code is ReasonCode.STARTED
     home.attempt(job, 1).folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.attempt(job, 1).log.write_text("\x1b[31mreading\x1b[0m\nwriting \x1b[1m3\x1b[0m files\n")
     (work,) = snapshots(home, store).look().running
-    assert (work.line.note, work.line.code, work.step) == ("writing 3 files", None, None)
+    assert (work.note, work.code, work.step) == ("writing 3 files", None, None)
 
 
 def test_a_line_of_a_log_and_a_bar_tell_how_far_a_program_is(home: Home, store: Store) -> None:
@@ -129,7 +129,7 @@ def test_a_line_of_a_log_and_a_bar_tell_how_far_a_program_is(home: Home, store: 
         home.attempt(job, 1).folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         home.attempt(job, 1).log.write_text(text)
     first, second = snapshots(home, store).look().running
-    assert (first.line.note, second.line.note) == ("3/10 loss=0.2", "3/10 loss=0.1")
+    assert (first.note, second.note) == ("3/10 loss=0.2", "3/10 loss=0.1")
     assert second.step is not None
     assert (second.step.rate, second.ends) == (3.5, second.step.at + 2)
 
@@ -143,7 +143,7 @@ def test_a_job_that_is_paused_says_so_in_the_place_of_its_progress(
     store.steering.pause({job: pause_reason("cpu", None, NOW - 5)}, NOW - 5)
     screen = snapshots(home, store).look()
     (work,) = screen.running
-    assert (work.line.code, work.step) == (ReasonCode.PAUSED, None)
+    assert (work.code, work.step) == (ReasonCode.PAUSED, None)
     notes = [span for line in running(screen, 160) for span in line.spans if "paused" in span.text]
     assert [(span.text[:12], span.tone) for span in notes] == [("paused since", Tone.WARN)]
 
@@ -209,10 +209,10 @@ def test_what_ended_is_told_with_its_result_and_failed_attempts_with_what_was_do
         failed = Failed(at=at, error="boom")
         store.scheduling.finish(claimed(store, job, at - 5), failed, outputs={}, now=at)
     newest, again, oldest = snapshots(home, store).look().recent
-    assert (newest.line.id, newest.state, newest.reason) == (c, State.FAILED, "boom")
-    assert (again.state, again.line.state) == (State.FAILED, State.QUEUED)
-    assert again.reason.startswith("retry 1 of 1 after")
-    assert (oldest.state, oldest.result, oldest.seconds) == (State.DONE, "loss=0.25 n=3", 60.0)
+    assert (newest.id, newest.state, newest.note) == (c, State.FAILED, "boom")
+    assert (again.state, again.latest) == (State.FAILED, State.QUEUED)
+    assert again.note.startswith("retry 1 of 1 after")
+    assert (oldest.state, oldest.note, oldest.seconds) == (State.DONE, "loss=0.25 n=3", 60.0)
 
 
 def test_releasing_and_holding_are_no_ends(home: Home, store: Store) -> None:
@@ -386,12 +386,12 @@ def test_what_ended_is_told_however_many_jobs_were_queued_since(home: Home, stor
     finish(store, b, -90, -30, Failed(at=NOW - 30, error="boom"))
     enqueue(store, *(a_spec(name=f"command/{number}") for number in range(500)))
     recent = snapshots(home, store).look().recent
-    assert [(one.line.id, one.state, one.reason) for one in recent] == [
+    assert [(one.id, one.state, one.note) for one in recent] == [
         (b, State.FAILED, "boom"),
         (a, State.DONE, ""),
     ]
     finish(store, 3, -20, -10, Done(at=NOW - 10))
-    told = [(one.line.id, one.state) for one in snapshots(home, store).look().recent]
+    told = [(one.id, one.state) for one in snapshots(home, store).look().recent]
     assert told == [(3, State.DONE), (b, State.FAILED), (a, State.DONE)], "each only once"
 
 
@@ -400,8 +400,8 @@ def test_an_attempt_that_was_told_to_stop_has_not_failed(home: Home, store: Stor
     finish(store, job, -50, -40, Stopped(at=NOW - 40))
     finish(store, job, -30, -20, Failed(at=NOW - 20, error="boom"))
     failed, stopped = snapshots(home, store).look().recent
-    assert (failed.state, failed.line.state) == (State.FAILED, State.QUEUED)
-    assert (stopped.state, stopped.reason) == (State.QUEUED, "stopped, goes on later")
+    assert (failed.state, failed.latest) == (State.FAILED, State.QUEUED)
+    assert (stopped.state, stopped.note) == (State.QUEUED, "stopped, goes on later")
 
 
 def test_each_attempt_is_told_with_its_own_time(home: Home, store: Store) -> None:
@@ -496,7 +496,7 @@ def test_names_and_reasons_cannot_steer_a_terminal(home: Home, store: Store) -> 
     enqueue(store, a_spec(name=f"command/2{steering}", run=f"r{steering}"))
     screen = snapshots(home, store).look(sought="command")
     assert repr(screen).isprintable()
-    texts = [screen.waiting[0].name, screen.recent[0].reason, *screen.active]
+    texts = [screen.waiting[0].name, screen.recent[0].note, *screen.active]
     assert all(text.isprintable() for text in texts)
 
 

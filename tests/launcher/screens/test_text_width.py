@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from launcher.cli.result_tables import draw
 from launcher.screens.queue_view import listing, running, waiting
-from launcher.screens.screen import Happening, Work
 from launcher.screens.terminal import terminal_width
 from launcher.screens.text_table import distinguished, width_of
 from launcher.states import State
@@ -93,8 +92,8 @@ def test_seeds_of_a_model_do_not_look_alike_on_one_screen() -> None:
     note = "needs 18.9 GiB; cuda:0 has 8.6 GiB free, 2 GiB of it promised to job 41"
     # one number: it tells nothing
     lines = [a_line(7, LONG.format(seed), State.QUEUED, note) for seed in range(12)]
-    works = tuple(Work(line=one._replace(state=State.RUNNING), started=NOW) for one in lines[:4])
-    ended = tuple(Happening(at=NOW, line=one, state=State.DONE) for one in lines[8:])
+    works = tuple(one._replace(state=State.RUNNING, since=NOW) for one in lines[:4])
+    ended = tuple(one._replace(since=NOW, state=State.DONE, latest=State.DONE) for one in lines[8:])
     screen = an_idle_screen()._replace(running=works, waiting=tuple(lines[4:8]), recent=ended)
     for width in (80, 100, 160):
         sections = running(screen, width), waiting(screen, width), listing(lines, NOW, width)

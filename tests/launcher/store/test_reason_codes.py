@@ -11,8 +11,8 @@ import pytest
 
 from launcher.job import Terms
 from launcher.screens.job_details import job_records, record_of
+from launcher.screens.job_view import JobView, at_end
 from launcher.screens.queue_view import recent, waiting
-from launcher.screens.screen import Happening, happening
 from launcher.states import (
     Done,
     Failed,
@@ -27,6 +27,7 @@ from launcher.states import (
     Void,
 )
 from launcher.store.history import History, failure_groups
+from launcher.store.job_queries import Ending
 from launcher.store.migration_steps import STEPS
 from launcher.store.opening import migrate
 from launcher.store.queue import Store
@@ -160,17 +161,17 @@ def test_every_code_is_documented() -> None:
 # --- screens
 
 
-def shown(one: Happening) -> str:
+def shown(one: JobView) -> str:
     return " ".join(line.text for line in recent(an_idle_screen()._replace(recent=(one,)), 140)[1:])
 
 
 @pytest.mark.parametrize("text", ["crowded; queued again", "anything else"])
 def test_whether_a_reason_says_that_the_job_is_queued_again_is_told_by_its_data(text: str) -> None:
     line = a_line(44, "train/a", State.QUEUED)
-    says = happening(line, NOW, State.FAILED, CROWDED._replace(text=text, data={"requeued": True}))
-    silent = happening(line, NOW, State.FAILED, CROWDED._replace(text=text, data={}))
-    assert shown(says).endswith(text)
-    assert shown(silent).endswith(f"{text} (queued again)")
+    silent = Ending(NOW, 44, State.FAILED, CROWDED._replace(text=text, data={}))
+    says = silent._replace(reason=CROWDED._replace(text=text, data={"requeued": True}))
+    assert shown(at_end(line, says)).endswith(text)
+    assert shown(at_end(line, silent)).endswith(f"{text} (queued again)")
 
 
 @pytest.mark.parametrize("note", ["held by its owner", "wait for new crops"])

@@ -6,6 +6,7 @@ import pytest
 
 from launcher.backends.pilot_rules import Life
 from launcher.backends.pilots_file import BackendRow, PilotRow, Pilots, seen_pilots
+from launcher.screens.job_view import JobView
 from launcher.screens.pilots import (
     _GLYPHS,
     _MUTE,
@@ -15,7 +16,7 @@ from launcher.screens.pilots import (
     pilots_record,
 )
 from launcher.screens.queue_view import screen_lines
-from launcher.screens.screen import Screen, Work
+from launcher.screens.screen import Screen
 from launcher.screens.text_table import width_of
 from launcher.system.paths import Home
 from tests.screens import NOW, a_busy_screen
@@ -103,7 +104,7 @@ def test_jobs_on_several_nodes_name_theirs() -> None:
     assert any(" local " in line for line in lines)
 
 
-def _text(running: tuple[Work, ...], screen: Screen) -> str:
+def _text(running: tuple[JobView, ...], screen: Screen) -> str:
     shown = screen._replace(running=running)
     return "\n".join(line.text for line in screen_lines(shown, 140))
 

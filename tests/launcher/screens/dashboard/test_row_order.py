@@ -14,7 +14,7 @@ from tests.top import Person, on_the_queue
 
 
 def running(screen: Screen) -> list[int]:
-    return [work.line.id for work in screen.running]
+    return [work.id for work in screen.running]
 
 
 def test_running_jobs_are_sorted_and_what_is_not_known_stays_last() -> None:

@@ -6,11 +6,12 @@ import pytest
 
 from launcher.screens.format import pause_reason
 from launcher.screens.job_details import job_records
-from launcher.screens.job_lines import job_line
+from launcher.screens.job_view import job_view
 from launcher.states import Done, Failed, Outcome, ReasonCode, State
 from launcher.store.queue import Store
 from launcher.store.usage import Measured
 from launcher.system.paths import Home
+from launcher.workers.progress.attempt_progress import Newest
 from launcher.workers.progress.steps import Step
 from tests.build import GIB, a_seat, a_spec, claimed, enqueue, job_row
 
@@ -65,15 +66,15 @@ def test_a_pause_teaches_nothing_about_how_long_a_job_takes(store: Store) -> Non
 def test_a_list_says_that_a_job_is_paused_and_what_stays_reserved(store: Store, home: Home) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job)
-    before = job_line(job_row(store, job))
+    before = job_view(job_row(store, job))
     store.steering.pause({job: pause_reason("GPU-0,GPU-1", 10 * GIB, 50.0)}, 50.0)
-    line = job_line(job_row(store, job), Step(at=50.0, step=3, total=10, metrics={}))
+    line = job_view(job_row(store, job), Newest(Step(at=50.0, step=3, total=10, metrics={})))
     assert line.note.endswith("; 10 GiB on each of its 2 GPUs stay reserved")
     assert line.code is ReasonCode.PAUSED
     (record,) = job_records(home, store, [job_row(store, job)])
     assert record["paused"] == "1970-01-01T00:00:50Z"
     store.steering.resume([job], 60.0)
-    assert job_line(job_row(store, job)) == before
+    assert job_view(job_row(store, job)) == before
     assert pause_reason("GPU-0", None, 1.0).text.endswith("; its GPU stays reserved")
     assert ";" not in pause_reason("cpu", None, 1.0).text
 

@@ -1,0 +1,176 @@
+"""A job as all screens, pages and programs are shown it: what it is, how far it is or why it waits, what came out."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from launcher.screens.format import first_line, harmless, iso, reason_to_show
+from launcher.states import OPEN, ReasonCode, State
+from launcher.store.job_queries import Ending, Need
+from launcher.store.queue import Store
+from launcher.store.rows import JobRow
+from launcher.system.files import Json
+from launcher.system.paths import Home
+from launcher.workers.progress.attempt_progress import NOTHING, Newest, newest
+from launcher.workers.progress.steps import Step
+
+RECENT = 10  # ends that are listed
+WAITING = 40  # waiting jobs that are listed
+LONGEST_PROGRAM = 40  # characters of a command line in a list
+METRICS = 3  # results of a job that are shown in its line
+_NUMBERED = "command/"
+
+
+class UsedMemory(NamedTuple):
+    """GPU memory of a running job, in bytes on the GPU where it takes most; None: not known."""
+
+    now: int | None = None
+    peak: int | None = None
+    asked: int | None = None
+
+    @property
+    def beyond(self) -> bool:
+        """It took more than it was promised."""
+        return self.asked is not None and max(self.now or 0, self.peak or 0) > self.asked
+
+
+class JobView(NamedTuple):
+    """A job as it is shown everywhere: as it is now, or as it was when an attempt of it ended."""
+
+    id: int
+    run: str
+    name: str
+    kind: str
+    state: State  # of an end: failed, too, where it was queued again; queued, where it had only to stop
+    priority: int
+    since: float  # it ended, started, or was queued
+    note: str  # its progress, or why it is in its state; of an end its result, or why and what was done
+    program: str = ""  # what it runs, where its name does not tell
+    code: ReasonCode | None = None  # of the note; None: that is its progress, or its last line
+    need: str = ""  # the beginning of the note, where the rest tells the machine's situation
+    situation: str = ""  # that rest: jobs that wait for the same have the same
+    # of one that runs, where it was looked at
+    devices: str = "cpu"  # the GPUs as people call them
+    node: str = ""  # where its pilot is; '' on this machine
+    memory: UsedMemory | None = None  # None: it works on the CPU
+    step: Step | None = None
+    ends: float | None = None  # when it is expected to end; None: unknown
+    # of an end
+    seconds: float | None = None  # how long its attempt took
+    short: str = ""  # why it failed, cut to the program's exception; empty: there is none
+    requeued: bool = False  # the note says itself that the job was queued again
+    latest: State | None = None  # the state of the job by now
+
+    @property
+    def again(self) -> bool:
+        """It is an end, and the job is open again."""
+        return self.latest in OPEN
+
+    def columns(self) -> tuple[str, ...]:
+        """Return it for pipes: full values, absolute times."""
+        return (str(self.id), self.run, self.name, self.state, iso(self.since), self.note)
+
+    def record(self) -> dict[str, Json]:
+        """Return it for JSON."""
+        return {
+            "id": self.id,
+            "run": self.run,
+            "name": self.name,
+            "kind": self.kind,
+            "state": self.state,
+            "priority": self.priority,
+            "since": iso(self.since),
+            "note": self.note,
+            "note_code": self.code,
+        }
+
+
+def job_view(
+    job: JobRow,
+    now: Newest = NOTHING,
+    *,
+    started: float | None = None,
+    need: Need | None = None,
+) -> JobView:
+    """Return a job as it is; a running one tells its progress or what it printed last, any other why it is as it is.
+
+    Args:
+        job: as the queue knows it.
+        now: how far it is, if it runs and reports that.
+        started: when its attempt began, where it runs.
+        need: the first of the jobs that must still be done before it, where it is known.
+    """
+    works = job.state is State.RUNNING and job.paused is None
+    reason = None if works and now != NOTHING else reason_to_show(job, need)
+    data = {} if reason is None else reason.data
+    return JobView(
+        id=job.id,
+        run=harmless(job.run),
+        name=harmless(job.name),
+        kind=harmless(job.kind),
+        state=job.state,
+        priority=job.priority,
+        since=job.ended or started or job.submitted,
+        note=harmless(str(now.step or now.line) if reason is None else first_line(reason.text)),
+        program=_program(job),
+        code=None if reason is None else reason.code,
+        need=harmless(str(data.get("need", ""))),
+        situation=harmless(str(data.get("situation", ""))),
+    )
+
+
+def at_end(job: JobView, ending: Ending, result: Mapping[str, object] | None = None) -> JobView:
+    """Return a job as it was when an attempt of it ended.
+
+    Args:
+        job: as it is now.
+        ending: what happened.
+        result: what the job returned.
+    """
+    reason, is_done = ending.reason, ending.state is State.DONE
+    why = "" if is_done else harmless(first_line(reason.text))
+    return job._replace(
+        state=ending.state,
+        since=ending.at,
+        note=why or (numbers_of(result or {}) if is_done else ""),
+        short=harmless(str(reason.data.get("short", ""))),
+        requeued=bool(reason.data.get("requeued")),
+        latest=job.state,
+        seconds=ending.seconds,
+    )
+
+
+def numbers_of(result: Mapping[str, object]) -> str:
+    """Return the first few numbers of a job's result, as `key=value`."""
+    numbers = [
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in result.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
+    return harmless(" ".join(numbers[:METRICS]))
+
+
+def _program(job: JobRow) -> str:
+    """Return the beginning of what a command runs whose name is only a number."""
+    number = job.name.removeprefix(_NUMBERED).rstrip("'")
+    if not (job.name.startswith(_NUMBERED) and number.isdecimal()):
+        return ""
+    words = harmless(shlex.join(job.spec.argv))
+    return words if len(words) <= LONGEST_PROGRAM else f"{words[: LONGEST_PROGRAM - 1]}…"
+
+
+def newest_of(home: Home, job: JobRow) -> Newest:
+    """Return how far a running job is, or what it printed last."""
+    if job.state is not State.RUNNING:
+        return NOTHING
+    return newest(job.attempt_in(home))
+
+
+def views_of(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[JobView]:
+    """Return jobs as they are at this moment."""
+    needs = store.read.needs(job.id for job in jobs if job.waits and job.state in OPEN)
+    begun = {claim.job: claim.claimed for claim in store.scheduling.claims()}
+    return [
+        job_view(job, newest_of(home, job), started=begun.get(job.id), need=needs.get(job.id))
+        for job in jobs
+    ]
