@@ -238,9 +238,9 @@ def _put(store: Store, job: NewJob, calls: Sequence[Call], context: Context) -> 
         specs = (
             spec._replace(
                 name=f"{KIND}/{spec.name}#{number}",
-                argv=(call.text,),  # what people see, and whose numbers tell sweeps apart
+                argv=(call.call,),  # what people see, and whose numbers tell sweeps apart
                 settings=call.settings(),
-                signature=program_signature((call.text,)),
+                signature=program_signature((call.call,)),
             )
             for number, call in enumerate(calls, store.next_number())
         )

@@ -11,6 +11,7 @@ import pickle
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -53,19 +54,14 @@ REMEDY = "create it inside of the function, or pass what it is made from"
 class Call(NamedTuple):
     """One call in a file of calls, as the settings of its job have it."""
 
-    text: str  # for people: `train(0.1, seed=3)`
+    call: str  # for people: `train(0.1, seed=3)`
     file: str
     offset: int  # of its arguments, in bytes
     arguments: Mapping[str, Json]  # those that people can read, by their names
 
     def settings(self) -> dict[str, Json]:
         """Return it as the settings of a job."""
-        return {
-            "call": self.text,
-            "file": self.file,
-            "offset": self.offset,
-            "arguments": {**self.arguments},
-        }
+        return {**self._asdict(), "arguments": {**self.arguments}}
 
 
 def call_of(settings: Mapping[str, Any]) -> Call:
@@ -74,12 +70,8 @@ def call_of(settings: Mapping[str, Any]) -> Call:
     Raises:
         KeyError: they are those of another kind.
     """
-    return Call(
-        text=str(settings["call"]),
-        file=str(settings["file"]),
-        offset=int(settings["offset"]),
-        arguments=settings.get("arguments", {}),
-    )
+    call, file, offset = (settings[name] for name in ("call", "file", "offset"))
+    return Call(str(call), str(file), int(offset), settings.get("arguments", {}))
 
 
 def write_calls(
@@ -116,7 +108,7 @@ def write_calls(
             dump((tuple(given), dict(keywords)), file, f"a call of {name}", REMEDY, named)
             text = call_text(name, tuple(given), keywords)
             plain = named_arguments(function, given, keywords)
-            calls.append(Call(text=text, file=str(path), offset=at, arguments=plain))
+            calls.append(Call(text, str(path), at, plain))
     if not calls:
         path.unlink()
     return calls
@@ -133,7 +125,7 @@ def read_call(call: Call) -> tuple[Callable[..., object], tuple[object, ...], di
         with open_private(Path(call.file)) as file:
             submitters: Sequence[str] = pickle.load(file)  # ours: it was checked
             sys.path[:] = dict.fromkeys([*submitters, *sys.path])
-            where = f"of {call.text} cannot be loaded in the job"
+            where = f"of {call.call} cannot be loaded in the job"
             function = load(file, f"the function {where}")
             file.seek(call.offset)
             arguments, keywords = load(file, f"an argument {where}")
@@ -227,12 +219,7 @@ def unused_calls(home: Home, store: "Store", going: "Iterable[JobRow]") -> list[
     named = {str(job.spec.settings.get(FILE, "")) for job in listed}
     files = {Path(name) for name in named if name.endswith(SUFFIX)}
     before = time.time() - YOUNG_S
-    files |= {path for path in (home.folder / FOLDER).glob(f"*{SUFFIX}") if _older(path, before)}
+    for path in (home.folder / FOLDER).glob(f"*{SUFFIX}"):
+        with suppress(FileNotFoundError):
+            files |= {path} if path.lstat().st_mtime < before else set()
     return sorted(path for path in files if str(path) not in used and path.is_file())
-
-
-def _older(path: Path, at: float) -> bool:
-    try:
-        return path.lstat().st_mtime < at
-    except FileNotFoundError:
-        return False

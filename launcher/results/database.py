@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import sqlite3
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,16 +204,10 @@ def _statement(name: str, columns: Sequence[str]) -> str:
     new = ",".join(f"excluded.{column}" for column in others)
     table = quoted(name)
     now = ",".join(f"{table}.{column}" for column in others)
-    change = (
-        f"UPDATE SET ({','.join(others)}) = ({new}) WHERE ({now}) IS NOT ({new})"
-        if len(others) > 1
-        else f"UPDATE SET {others[0]} = {new} WHERE {now} IS NOT {new}"
-        if others
-        else "NOTHING"
-    )
+    change = f"UPDATE SET ({','.join(others)}) = ({new}) WHERE ({now}) IS NOT ({new})"
     return (
         f"INSERT INTO {table} ({','.join(map(quoted, columns))}) VALUES ({marks})"
-        f" ON CONFLICT ({','.join(map(quoted, key))}) DO {change}"
+        f" ON CONFLICT ({','.join(map(quoted, key))}) DO {change if others else 'NOTHING'}"
     )
 
 
@@ -239,13 +234,10 @@ def _storable(cell: Cell) -> Cell:
 
 def types_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Return the columns of some rows with the type that holds all of their values."""
-    kinds: dict[str, set[type]] = {}
+    kinds: dict[str, set[type]] = defaultdict(set)
     for row in rows:
         for name, value in row.items():
-            if name in kinds:
-                kinds[name].add(value.__class__)
-            else:
-                kinds[name] = {value.__class__}
+            kinds[name].add(value.__class__)
     return {name: _common(those - {None.__class__}) for name, those in kinds.items()}
 
 

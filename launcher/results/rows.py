@@ -8,7 +8,6 @@ import importlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -212,10 +211,11 @@ class Models:
 
 def shown_settings(kinds: Iterable[Kind]) -> dict[str, str]:
     """Return column → the setting, or the part of a model's ID, that it shows."""
-    every = [*kinds]
-    parts = [kind.model_columns for kind in every if isinstance(kind, NamesModels)]
-    settings = [kind.settings.columns for kind in every]
-    return dict(chain.from_iterable(columns.items() for columns in (*parts, *settings)))
+    shown: dict[str, str] = {}
+    for kind in kinds:
+        shown |= kind.model_columns if isinstance(kind, NamesModels) else {}
+        shown |= kind.settings.columns
+    return shown
 
 
 def id_parts(model: str) -> dict[str, Json]:

@@ -171,7 +171,20 @@ def _call(policy: str) -> tuple[str, Replay]:
 
 def _replay(asked: Asked, policy: str) -> Replay:
     workload, assumptions = asked
-    queue = _queue(policy, assumptions)
+    discipline, rooms = DISCIPLINES[policy], {*assumptions.fleet.room}
+    knowledge = Knowledge(
+        Foresight.KNOWN if discipline is SJF else assumptions.foresight,
+        assumptions.knows if discipline is OUR_DISCIPLINE else Memory.KNOWN,
+        rooms.pop() if not discipline.shares and len(rooms) == 1 else None,
+    )
+    queue = Live(
+        assumptions.fleet,
+        knowledge,
+        discipline,
+        most=assumptions.most,
+        slowdown=assumptions.slowdown,
+        users=assumptions.users,
+    )
     first = 1 + max(job.index for job in workload.jobs)
     happened = replay(
         beside(workload.jobs, assumptions.others),
@@ -180,23 +193,6 @@ def _replay(asked: Asked, policy: str) -> Replay:
         slowdown=assumptions.slowdown,
     )
     return tuple(span for span in happened if span.job < first), queue.out_of_memory
-
-
-def _queue(policy: str, assumptions: Assumptions) -> Live:
-    discipline, rooms = DISCIPLINES[policy], {*assumptions.fleet.room}
-    knowledge = Knowledge(
-        Foresight.KNOWN if discipline is SJF else assumptions.foresight,
-        assumptions.knows if discipline is OUR_DISCIPLINE else Memory.KNOWN,
-        rooms.pop() if not discipline.shares and len(rooms) == 1 else None,
-    )
-    return Live(
-        assumptions.fleet,
-        knowledge,
-        discipline,
-        most=assumptions.most,
-        slowdown=assumptions.slowdown,
-        users=assumptions.users,
-    )
 
 
 def beside(ours: Sequence[TraceJob], others: Sequence[TraceJob]) -> tuple[TraceJob, ...]:

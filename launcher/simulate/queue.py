@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from enum import StrEnum
+from functools import cache
 from heapq import heappop, heappush
 from math import inf
 from typing import Any
@@ -244,6 +245,11 @@ class DecayedUse:
         return use
 
 
+@cache  # a job is looked at thousands of times
+def _resources(gpus: int, exclusive: bool) -> Resources:
+    return Resources(cpus=0, gpus=gpus, exclusive=exclusive, device="cuda")
+
+
 class Live:
     """Jobs in lanes as the queue's database has them, and a policy of the scheduler over their heads.
 
@@ -291,7 +297,6 @@ class Live:
         self.out_of_memory = 0  # attempts that took more than they were promised
         self._failing: set[int] = set()  # jobs that run, and will
         self._jobs: dict[int, TraceJob] = {}
-        self._resources: dict[Ask, Resources] = {}
         self._lanes: dict[_Lane, list[_Entry]] = {}  # heaps; none is empty
         self._lane_of: dict[int, _Lane] = {}  # of each job that waits
         self._new: list[TraceJob] = []  # they came at this moment
@@ -302,13 +307,8 @@ class Live:
         """Take in a job, in its lane."""
         self._jobs[job.index] = job
         lane = self._lane_of[job.index] = self._lane(job)
-        ask = lane[0]
-        if ask not in self._resources:
-            self._resources[ask] = Resources(
-                cpus=0, gpus=job.gpus, exclusive=job.exclusive, device="cuda"
-            )
         if lane not in self._lanes:  # what was known when the last of them left may be out of date
-            self._learn_needs(ask, job)
+            self._learn_needs(lane[0], job)
         heappush(self._lanes.setdefault(lane, []), self._entry(job))
         self._new.append(job)
 
@@ -463,7 +463,7 @@ class Live:
         slowed = self._learning(job) == job.group and job.alike in self._slowed
         return Waiting(
             job=job.index,
-            resources=self._resources[self._lane_of[job.index][0]],
+            resources=_resources(job.gpus, job.exclusive),
             seconds=forecast.quantile(LONG),
             demand=load_of(None, self._slowdown) if slowed else UNKNOWN_LOAD,
             forecast=forecast,

@@ -278,7 +278,7 @@ def test_of_many_calls_the_function_is_stored_once_and_each_has_its_arguments(
     assert [each.result(DEADLINE_S) - len(ballast) for each in answers] == [11, 22, 33]
     (file,) = (home.folder / "functions").iterdir()
     assert file.stat().st_size < 2 * len(ballast)
-    calls = [call_of(row.spec.settings).text for row in store.read.jobs()]
+    calls = [call_of(row.spec.settings).call for row in store.read.jobs()]
     assert calls == ["sized(1, 10)", "sized(2, 20)", "sized(3, 30)"]
 
 
