@@ -20,7 +20,13 @@ from launcher.simulate.baselines import OURS, Study, sharing
 from launcher.simulate.machine import Span
 
 MOST_BARS = 6000  # of more jobs the bars are an image: none would be wider than a line
-WIDTHS = ((1, "#7fb3d5"), (2, "#2e86c1"), (4, "#1a5276"), (8, "#d68910"), (1 << 30, "#922b21"))
+WIDTHS = (  # so many GPUs at most, in words, and the colour of such jobs
+    (1, "1 GPU", "#7fb3d5"),
+    (2, "2 GPUs", "#2e86c1"),
+    (4, "3 to 4 GPUs", "#1a5276"),
+    (8, "5 to 8 GPUs", "#d68910"),
+    (1 << 30, "more than 8 GPUs", "#922b21"),
+)
 CURVES = ("#0b3c5d", "#b9770e", "#7d3c98")
 # words stay words, names of files are no formulas, and nothing is drawn by chance
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "launcher", "text.parse_math": False}
@@ -73,25 +79,14 @@ def _draw_bars(axes: Axes, widths: dict[int, int], spans: Sequence[Span], unit_s
         top = card - 0.45 + 0.9 * place / deep
         bottom = top + 0.85 / deep
         shapes.append([(left, top), (right, top), (right, bottom), (left, bottom)])
-        colours.append(next(colour for most, colour in WIDTHS if widths[span.job] <= most))
+        colours.append(next(colour for most, _, colour in WIDTHS if widths[span.job] <= most))
     many = len(bars) > MOST_BARS
     axes.add_collection(
         PolyCollection(
             shapes, facecolors=colours, edgecolors="face", linewidths=0.2, rasterized=many
         )
     )
-    least = 1
-    handles = []
-    for most, colour in WIDTHS:
-        if any(least <= width <= most for width in widths.values()):
-            whose = (
-                f"{most} GPU{'s' if most > 1 else ''}"
-                if most == least
-                else f"{least} to {most} GPUs"
-            )
-            whose = f"more than {least - 1} GPUs" if most == WIDTHS[-1][0] else whose
-            handles.append(Patch(color=colour, label=whose))
-        least = most + 1
+    handles = [Patch(color=colour, label=who) for _, who, colour in WIDTHS if colour in colours]
     axes.legend(
         handles=[Patch(visible=False, label="jobs on"), *handles],
         loc="lower left",

@@ -38,6 +38,7 @@ GROUP = ("vc", "model_name")  # whose jobs are likely to be alike
 LONGEST_S = 1e10  # three centuries; more is a slip, and sums stay exact
 MOST_GPUS = 100_000
 _SHOWN = 40  # characters of a wrong cell
+_LONGEST_NUMBER = 20  # characters; of a number of GPUs more are a slip
 
 Alike = tuple[str, int]  # group, and how many GPUs
 
@@ -109,6 +110,7 @@ def _rows(path: Path) -> Iterator[tuple[int, TraceJob | str]]:
                 raise UsageError(f"the trace {str(path)!r} is empty; {_expected()}")
             names = [name.strip() for name in header]
             places = _places(names, path)
+            parts = round(SHARE[names[places["share"]]]) if "share" in places else 1
             for number, cells in enumerate(table):
                 if not any(cell.strip() for cell in cells):
                     continue
@@ -118,7 +120,11 @@ def _rows(path: Path) -> Iterator[tuple[int, TraceJob | str]]:
                     )
                     yield table.line_num, message
                     continue
-                yield table.line_num, _job(number, cells, places)
+                told = {what: cells[place].strip() for what, place in places.items()}
+                yield (
+                    table.line_num,
+                    _job(number, told, parts, both=places.get("share") == places["gpus"]),
+                )
     except FileNotFoundError as error:
         raise UsageError(f"no file {str(path)!r}; give the path of a trace or task file") from error
     except IsADirectoryError as error:
@@ -147,8 +153,6 @@ def _places(names: list[str], path: Path) -> dict[str, int]:
             f"{path}:1: no column {', no column '.join(lacking)}; {_expected()}, "
             f"got {', '.join(names)[:200]!r}"
         )
-    if "share" in places:
-        places["parts"] = round(SHARE[names[places["share"]]])
     return places
 
 
@@ -156,59 +160,59 @@ def _expected() -> str:
     return "expected a header such as submit_s,duration_s,gpus,vc"
 
 
-def _job(number: int, cells: list[str], places: Mapping[str, int]) -> TraceJob | str:
+def _job(number: int, told: Mapping[str, str], parts: int, *, both: bool) -> TraceJob | str:
+    """Return the job of a line, or what is wrong with it.
+
+    Args:
+        number: of the line.
+        told: what the line says, by what that is.
+        parts: of a GPU that are counted.
+        both: one column says how many GPUs and which part of one (plan_gpu).
+    """
     try:
-        vram = cells[places["vram"]].strip() if "vram" in places else ""
-        gpus, share = _gpus_and_share(cells, places)
+        gpus, share = _gpus_and_share(told, parts, both=both)
         return TraceJob(
             index=number,
-            submitted=_seconds(cells, places["submitted"], COLUMNS["submitted"][0]),
-            seconds=_seconds(cells, places["seconds"], COLUMNS["seconds"][0]),
+            submitted=_seconds(told["submitted"], COLUMNS["submitted"][0]),
+            seconds=_seconds(told["seconds"], COLUMNS["seconds"][0]),
             gpus=gpus,
-            vram=parse_bytes(vram) if vram else None,
-            group=cells[places["group"]].strip() if "group" in places else "",
-            user=cells[places["user"]].strip() if "user" in places else "",
+            vram=parse_bytes(told["vram"]) if told.get("vram") else None,
+            group=told.get("group", ""),
+            user=told.get("user", ""),
             share=share,
         )
     except UsageError as error:
         return str(error)
 
 
-def _seconds(cells: list[str], place: int, name: str) -> float:
-    text = cells[place].strip()
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+def _seconds(text: str, name: str) -> float:
+    value = _number(text)
     if not 0 <= value <= LONGEST_S:
         raise UsageError(f"{name}: expected seconds from 0 to {LONGEST_S:.0e}, got {_cut(text)}")
     return value
 
 
-def _gpus_and_share(cells: list[str], places: Mapping[str, int]) -> tuple[int, float | None]:
+def _gpus_and_share(told: Mapping[str, str], parts: int, *, both: bool) -> tuple[int, float | None]:
     """Return how many GPUs a job asks for, and which part of one where it is not a whole one."""
-    text = cells[places["gpus"]].strip()
-    parts = places.get("parts", 1)
-    same = places.get("share") == places["gpus"]  # plan_gpu says both
-    asked = _number(text) / (parts if same else 1)
-    if not 0 < asked <= MOST_GPUS or (asked > 1 and not same and asked != int(asked)):
+    text = told["gpus"]
+    asked = _number(text, _LONGEST_NUMBER) / (parts if both else 1)
+    if not 0 < asked <= MOST_GPUS or (asked > 1 and not both and asked != int(asked)):
         raise UsageError(f"gpus: expected a number from 1 to {MOST_GPUS:,}, got {_cut(text)}")
     gpus = math.ceil(asked)
-    share = asked if asked < 1 else None
-    if "share" in places and not same and gpus == 1:
-        part = cells[places["share"]].strip()
-        share = _number(part) / parts if part else 1.0
+    share = asked
+    if "share" in told and not both and gpus == 1:
+        part = told["share"]
+        share = _number(part, _LONGEST_NUMBER) / parts if part else 1.0
         if not 0 < share <= 1:
             raise UsageError(f"share of a GPU: expected a part of {parts}, got {_cut(part)}")
-    return gpus, share if share is not None and share < 1 else None
+    return gpus, share if share < 1 else None
 
 
-def _number(text: str) -> float:
+def _number(text: str, longest: int | None = None) -> float:
     try:
-        value = float(text)
+        return float(text if longest is None or len(text) < longest else "nan")
     except ValueError:
         return math.nan
-    return value if len(text) < 20 else math.nan
 
 
 def _cut(text: str) -> str:
