@@ -135,21 +135,17 @@ def check_revisions(home: Home, store: Store, revisions: "Iterable[Revision]") -
     """
     backends = configured_backends(os.environ)
     for revision in revisions:
+        before, after = revision.row.spec, revision.spec
+        moved = after.terms.on != before.terms.on
         try:
-            _check(home, store, revision, backends)
+            if after.terms.group != before.terms.group:
+                check_groups(store, [after.terms.group])
+            if moved:
+                placed_terms(after.terms, backends)
+            if moved or after.resources != before.resources:
+                check_places(home, after.resources, after.terms, backends)
         except UsageError as error:
             raise UsageError(f"job {revision.row.id}: {error}; nothing was changed") from error
-
-
-def _check(home: Home, store: Store, revision: "Revision", backends: Backends) -> None:
-    before, after = revision.row.spec, revision.spec
-    if after.terms.group != before.terms.group:
-        check_groups(store, [after.terms.group])
-    moved = after.terms.on != before.terms.on
-    if moved:
-        placed_terms(after.terms, backends)
-    if moved or after.resources != before.resources:
-        check_places(home, after.resources, after.terms, backends)
 
 
 # --- what engines say of pilots: all are asked at once and not for long, and nothing is submitted

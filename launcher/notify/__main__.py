@@ -80,7 +80,6 @@ class Service:
         self._is_broken = False  # the user's file is
         self._file: object = ()  # the stamp of the user's file
         self._database: object = None  # the stamps of the queue's
-        self._record: object = None  # the stamp of the scheduler's record
         self._alone_since: float | None = None  # since when no scheduler lives, by `uptime`
 
     def step(self) -> float:
@@ -111,7 +110,8 @@ class Service:
         if self._under_way:
             return False
         if self._alone_since is None:
-            return self._is_outdated()
+            # where a newer launcher serves the home, its scheduler starts a process of its own code
+            return version_of(read_json(self._home.scheduler_record) or {}) > this_version()
         alone_s = self._uptime() - self._alone_since
         return alone_s > (LONGEST_STAY_S if self._notices.pending else GRACE_S)
 
@@ -119,14 +119,6 @@ class Service:
         """End what is under way; it is sent again."""
         self._leaving.set()
         self._threads.shutdown()
-
-    def _is_outdated(self) -> bool:
-        """Tell whether a newer launcher serves the home: its scheduler starts a process of its own code."""
-        record = stamp(str(self._home.scheduler_record))
-        if record == self._record:
-            return False
-        self._record = record
-        return version_of(read_json(self._home.scheduler_record) or {}) > this_version()
 
     def _read_settings(self) -> None:
         """Read the user's file where it has changed; of a broken one nothing holds."""

@@ -38,7 +38,6 @@ _GONE = {
 }
 _GONE_EVENTS = ("gpu-failed", "gpu-idle")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Target(NamedTuple):
@@ -165,23 +164,21 @@ def _text(value: object, otherwise: str = "") -> str:
     return value.strip()
 
 
-def _url(value: object) -> str:
-    text = _text(value)
-    if "://" not in text:
-        raise UsageError
-    return text
+def _like(pattern: str) -> Callable[[object], str]:
+    """Return a reader of texts in which a pattern is found."""
+
+    def read(value: object) -> str:
+        text = _text(value)
+        if not re.search(pattern, text):
+            raise UsageError
+        return text
+
+    return read
 
 
 def _file(value: object) -> Path:
     expected = "expected the absolute path of a file that holds such an address"
     return absolute("url_file", _text(value, expected))
-
-
-def _variable(value: object) -> str:
-    text = _text(value)
-    if not _VARIABLE.fullmatch(text):
-        raise UsageError
-    return text
 
 
 def _command(value: object) -> tuple[str, ...]:
@@ -193,9 +190,7 @@ def _command(value: object) -> tuple[str, ...]:
 
 
 def _span(value: object) -> float:
-    if not isinstance(value, str):
-        raise UsageError
-    seconds = parse_seconds(value)
+    seconds = parse_seconds(_text(value))
     if not 0 < seconds <= LONGEST_S:
         raise UsageError
     return seconds
@@ -207,9 +202,12 @@ _KEYS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "retry": ('a time, such as "24h"', _span),
 }
 _TARGET_KEYS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
-    "url": ('an address as apprise has it, such as "ntfy://my-topic"', _url),
+    "url": ('an address as apprise has it, such as "ntfy://my-topic"', _like("://")),
     "url_file": ("", _file),
-    "url_env": ("the name of a variable that holds such an address", _variable),
+    "url_env": (
+        "the name of a variable that holds such an address",
+        _like(r"\A[A-Za-z_][A-Za-z0-9_]*\Z"),
+    ),
     "command": ('a list of words, such as ["notify-send", "launcher"]', _command),
     "events": ("", read_events),
     "timeout": ('a time, such as "30s"', _span),
