@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,15 +154,6 @@ def make_tables(database: "Database") -> None:
             table.enable_fts(shape.searched, create_triggers=True)
 
 
-def add_columns(database: "Database", name: str, columns: Mapping[str, str]) -> None:
-    """Add the columns that a table lacks; names that differ in letter case only are one name."""
-    table = database.table(name)
-    there = {column.casefold() for column in table.columns_dict}
-    for column, kind in columns.items():
-        if column.casefold() not in there:
-            table.add_column(column, kind)
-
-
 Cell = str | int | float | bytes | None
 PLAIN = frozenset({str, int, float, bool})  # what SQLite has types for, and true and false
 _LARGEST = 1 << 63  # what SQLite takes for an integer is below
@@ -230,21 +220,6 @@ def _storable(cell: Cell) -> Cell:
     if isinstance(cell, int) and not -_LARGEST <= cell < _LARGEST:
         return str(cell)
     return cell
-
-
-def types_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the columns of some rows with the type that holds all of their values."""
-    kinds: dict[str, set[type]] = defaultdict(set)
-    for row in rows:
-        for name, value in row.items():
-            kinds[name].add(value.__class__)
-    return {name: _common(those - {None.__class__}) for name, those in kinds.items()}
-
-
-def _common(kinds: set[type]) -> str:
-    if kinds <= {int, bool} and kinds:
-        return INTEGER
-    return REAL if kinds <= {int, float, bool} and kinds else TEXT
 
 
 # --- the file

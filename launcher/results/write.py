@@ -9,6 +9,7 @@ import shlex
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +22,11 @@ from launcher.results.database import (
     SCHEMA,
     TABLES,
     Unusable,
-    add_columns,
     connected,
     make_tables,
     make_views,
     plain,
     quoted,
-    types_of,
     upsert,
     writing,
 )
@@ -246,15 +245,15 @@ def write_run(path: Path, home: Home, store: Store, jobs: Sequence[JobRow]) -> i
         make_tables(database)
         run = _run_row(connection, home, jobs)
         numbers = _job_numbers(connection, run, jobs)
-        count = _write_jobs(connection, home, store, jobs, kinds, models, run, numbers)
+        changed = _write_jobs(connection, home, store, jobs, kinds, models, run, numbers)
         of_rows = JobsOfRows(jobs, kinds, models)
         scores = score_rows(results, of_rows, numbers)
-        count += _mirror(database, connection, "scores", run, scores)
+        changed += _mirror(database, "scores", run, scores)
         makers = {model: numbers[job] for model, job in of_rows.makers.items()}
         epochs = epoch_rows(jobs, kinds, makers)
-        count += _mirror(database, connection, "epochs", run, epochs)
+        changed += _mirror(database, "epochs", run, epochs)
         make_views(database, list(kinds.values()))
-    return count
+    return changed
 
 
 def _sqlite_utils() -> "type[Database]":
@@ -358,31 +357,19 @@ def _job_numbers(
     numbers: dict[int, int] = dict(
         connection.execute("SELECT number, id FROM jobs WHERE run = ?", (run,))
     )
-    if len(numbers.keys() & {job.id for job in jobs}) < len(jobs):
+    if new := [job.id for job in jobs if job.id not in numbers]:
         taken = {row for (row,) in connection.execute("SELECT id FROM jobs")}
-        free = max(taken, default=0)
-        free = max(free, *(job.id for job in jobs))
-        for job in jobs:
-            if job.id in numbers:
-                continue
-            if job.id in taken:
-                free += 1
-            numbers[job.id] = free if job.id in taken else job.id
+        free = count(1 + max({*taken, *(job.id for job in jobs)}))
+        numbers |= {job: next(free) if job in taken else job for job in new}
     return {job.id: numbers[job.id] for job in jobs}
 
 
-def _mirror(
-    database: "Database",
-    connection: sqlite3.Connection,
-    name: str,
-    run: int,
-    records: Iterable[Mapping[str, Any]],
-) -> int:
+def _mirror(database: "Database", name: str, run: int, records: Iterable[Mapping[str, Any]]) -> int:
     """Make a run's rows of a table those given; return how many changed."""
     rows = [{"run": run, **_without_clashes(row)} for row in records]
-    types = types_of(rows)
-    add_columns(database, name, types)
-    key = TABLES[name].key
+    database.table(name).add_missing_columns(rows)
+    columns = [*dict.fromkeys(column for row in rows for column in row)]
+    connection, key = database.conn, TABLES[name].key
     there = set(
         connection.execute(
             f"SELECT {','.join(map(quoted, key))} FROM {quoted(name)} WHERE run = ?", (run,)
@@ -391,8 +378,8 @@ def _mirror(
     gone = there - {tuple(row.get(column) for column in key) for row in rows}
     condition = " AND ".join(f"{quoted(column)} = ?" for column in key)
     connection.executemany(f"DELETE FROM {quoted(name)} WHERE {condition}", gone)
-    cells = ([row.get(column) for column in types] for row in rows)
-    return len(gone) + upsert(connection, name, cells, list(types))
+    cells = ([row.get(column) for column in columns] for row in rows)
+    return len(gone) + upsert(connection, name, cells, columns)
 
 
 def _without_clashes(row: Mapping[str, Any]) -> Mapping[str, Any]:
