@@ -2,7 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import wraps
+from typing import Any, NamedTuple
 
 import click
 
@@ -25,6 +27,7 @@ from launcher.screens.format import first_line, harmless, named, pause_reason, r
 from launcher.screens.terminal import remark
 from launcher.states import OPEN, State
 from launcher.store.client import open_queue, say_if_stopped, set_off
+from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow
 from launcher.store.steering import TAG_RULE, check_note, is_tag
 from launcher.system.daemon_control import ensure_scheduler, wake
@@ -33,38 +36,63 @@ from launcher.system.paths import Home
 _EXAMPLE = "such as launcher tag 12 +paper"
 
 
-def _carry_out(
-    home: Home,
-    jobs: Sequence[JobRow],
-    change: Callable[[list[int]], Iterable[int]],
-    *,
-    would: Callable[[JobRow], str],
-    did: Callable[[JobRow], str],
-    dry_run: bool,
-    then: Callable[[Home], None] = wake,
-    missed: str = "",
-) -> None:
-    """Change jobs, let the scheduler know, and print what became of each; in a rehearsal what would.
+class Chosen(NamedTuple):
+    """The jobs that a verb is about, each in a state in which it can be changed."""
+
+    store: Store
+    jobs: list[JobRow]
+    dry_run: bool
+
+
+class Change(NamedTuple):
+    """What a verb does to jobs, and the words for it."""
+
+    make: Callable[
+        [list[int], float], Iterable[int]
+    ]  # returns the numbers of those that it changed
+    would: Callable[[JobRow], str]  # what would happen to a job, behind "would"
+    did: Callable[[JobRow], str]  # what has happened to it
+    then: Callable[[Home], object] = wake  # lets the scheduler know
+    jobs: Sequence[JobRow] | None = None  # of those chosen; None: all
+    missed: str = (
+        ""  # said of those that were not changed; '': that they changed before it could be done
+    )
+
+
+def _steers(
+    what: str, states: Collection[State], **settings: Any
+) -> Callable[[Callable[..., Change]], click.Command]:
+    """Return what makes a verb of a function that says how jobs in some states are changed.
+
+    The verb selects the jobs, changes them, lets the scheduler know, and prints what became of each;
+    in a rehearsal what would.
 
     Args:
-        home: the queue's.
-        jobs: which.
-        change: does it, and returns the numbers of those that were changed.
-        would: what would happen to a job, behind "would".
-        did: what has happened to it.
-        dry_run: change nothing.
-        then: lets the scheduler know.
-        missed: said of those that were not changed; '': that they changed before it could be done.
+        what: the change, as in "nothing to hold".
+        states: where it is possible.
+        settings: of the command.
     """
-    if dry_run:
-        rehearse(jobs, would)
-        return
-    touched = {*change([job.id for job in jobs])}
-    say([job for job in jobs if job.id in touched], did)
-    then(home)
-    if left := [job for job in jobs if job.id not in touched]:
-        why = missed or f"{counted(len(left), 'job')} changed meanwhile"
-        remark(f"{why}: {named(left)}")
+
+    def verb(change_of: Callable[..., Change]) -> click.Command:
+        @wraps(change_of)
+        def steer(patterns: tuple[str, ...], dry_run: bool, **given: Any) -> None:
+            with open_queue() as (home, store):
+                jobs = in_states(select(store, patterns), states, what)
+                change = change_of(Chosen(store, jobs, dry_run), **given)
+                jobs = jobs if change.jobs is None else [*change.jobs]
+                if dry_run:
+                    rehearse(jobs, change.would)
+                    return
+                touched = {*change.make([job.id for job in jobs], time.time())}
+                say([job for job in jobs if job.id in touched], change.did)
+                change.then(home)
+            if left := [job for job in jobs if job.id not in touched]:
+                why = change.missed or f"{counted(len(left), 'job')} changed meanwhile"
+                remark(f"{why}: {named(left)}")
+
+        return of_jobs(**settings)(steer)
+
+    return verb
 
 
 def _wake_surely(home: Home) -> None:
@@ -72,10 +100,15 @@ def _wake_surely(home: Home) -> None:
     ensure_scheduler(home)
 
 
-@of_jobs()
+def _set_off(home: Home) -> None:
+    set_off(home)
+    say_if_stopped(home)
+
+
+@_steers("hold", {State.QUEUED})
 @many
 @dry_run_option
-def hold(patterns: tuple[str, ...], dry_run: bool) -> None:
+def hold(chosen: Chosen) -> Change:
     """Keep queued jobs from starting until `launcher release`; running jobs are not affected.
 
     \b
@@ -83,21 +116,13 @@ def hold(patterns: tuple[str, ...], dry_run: bool) -> None:
       launcher hold 'train/*'
       launcher hold run:quickstart --dry-run
     """
-    with open_queue() as (home, store):
-        _carry_out(
-            home,
-            in_states(select(store, patterns), {State.QUEUED}, "hold"),
-            lambda numbers: store.steering.hold(numbers, time.time()),
-            would=lambda _: "be held",
-            did=lambda _: "held",
-            dry_run=dry_run,
-        )
+    return Change(chosen.store.steering.hold, lambda _: "be held", lambda _: "held")
 
 
-@of_jobs()
+@_steers("release", {State.HELD})
 @many
 @dry_run_option
-def release(patterns: tuple[str, ...], dry_run: bool) -> None:
+def release(chosen: Chosen) -> Change:
     """Let jobs start that were held by `launcher hold` or `launcher add --hold`.
 
     \b
@@ -105,26 +130,17 @@ def release(patterns: tuple[str, ...], dry_run: bool) -> None:
       launcher release 'train/*'
       launcher release 12 13
     """
-    with open_queue() as (home, store):
-        _carry_out(
-            home,
-            in_states(select(store, patterns), {State.HELD}, "release"),
-            lambda numbers: store.steering.release(numbers, time.time()),
-            would=lambda _: "be released",
-            did=lambda _: "released",
-            dry_run=dry_run,
-            then=set_off,
-        )
-        if not dry_run:
-            say_if_stopped(home)
+    return Change(
+        chosen.store.steering.release, lambda _: "be released", lambda _: "released", _set_off
+    )
 
 
 # a negative number is no option
-@of_jobs(context_settings={"ignore_unknown_options": True})
+@_steers("change", {State.QUEUED, State.HELD}, context_settings={"ignore_unknown_options": True})
 @click.argument("number", type=PRIORITY)
 @many
 @dry_run_option
-def priority(number: int, patterns: tuple[str, ...], dry_run: bool) -> None:
+def priority(chosen: Chosen, number: int) -> Change:
     """Set the priority of waiting jobs: first the number, then the jobs.
 
     Higher starts sooner; the default is 0. A point is worth a day of waiting: a job with priority 1
@@ -135,26 +151,18 @@ def priority(number: int, patterns: tuple[str, ...], dry_run: bool) -> None:
       launcher priority 10 'train/*'
       launcher priority -1 run:quickstart
     """
-
-    def what(job: JobRow) -> str:
-        return f"priority {job.priority} → {number}"
-
-    with open_queue() as (home, store):
-        _carry_out(
-            home,
-            in_states(select(store, patterns), {State.QUEUED, State.HELD}, "change"),
-            lambda numbers: store.steering.prioritise(numbers, number),
-            would=lambda job: f"get {what(job)}",
-            did=what,
-            dry_run=dry_run,
-        )
+    return Change(
+        lambda numbers, _: chosen.store.steering.prioritise(numbers, number),
+        lambda job: f"get priority {job.priority} → {number}",
+        lambda job: f"priority {job.priority} → {number}",
+    )
 
 
-@of_jobs()
+@_steers("cancel", OPEN)
 @many
 @yes_option
 @dry_run_option
-def cancel(patterns: tuple[str, ...], yes: bool, dry_run: bool) -> None:
+def cancel(chosen: Chosen, yes: bool) -> Change:
     """Cancel jobs, and skip jobs that depend on them.
 
     A running job gets SIGTERM, and SIGKILL after its grace period (30 s by default), with all its
@@ -165,38 +173,32 @@ def cancel(patterns: tuple[str, ...], yes: bool, dry_run: bool) -> None:
       launcher cancel 'test/*'
       launcher cancel run:quickstart --yes
     """
-    with open_queue() as (home, store):
-        jobs = in_states(select(store, patterns), OPEN, "cancel")
-        running = [job for job in jobs if job.state is State.RUNNING]
-        if needy := store.read.dependants_of(job.id for job in jobs):
-            need = (
-                f"{counted(len(needy), 'job')} that {'needs' if len(needy) == 1 else 'need'} them"
-            )
-            would = "would" if dry_run else "will"
-            remark(f"{need} {would} be skipped: {named(needy)}")
-        if not (dry_run or yes) and (running or len(jobs) > 1):
-            what = f"end {counted(len(running), 'running job')}"
-            if not running:
-                what = f"cancel {counted(len(jobs), 'job')}"
-            ask(jobs, f"{what}?", needed=bool(running))
-        _carry_out(
-            home,
-            jobs,
-            lambda numbers: store.steering.cancel(numbers, time.time()),
-            would=lambda job: "be ended" if job in running else "be cancelled",
-            did=lambda job: "ending" if job in running else "cancelled",
-            dry_run=dry_run,
-            then=_wake_surely if running else wake,
-        )
+    store, jobs, dry_run = chosen
+    running = [job for job in jobs if job.state is State.RUNNING]
+    if needy := store.read.dependants_of(job.id for job in jobs):
+        need = f"{counted(len(needy), 'job')} that {'needs' if len(needy) == 1 else 'need'} them"
+        would = "would" if dry_run else "will"
+        remark(f"{need} {would} be skipped: {named(needy)}")
+    if not (dry_run or yes) and (running or len(jobs) > 1):
+        what = f"end {counted(len(running), 'running job')}"
+        if not running:
+            what = f"cancel {counted(len(jobs), 'job')}"
+        ask(jobs, f"{what}?", needed=bool(running))
+    return Change(
+        store.steering.cancel,
+        lambda job: "be ended" if job in running else "be cancelled",
+        lambda job: "ending" if job in running else "cancelled",
+        _wake_surely if running else wake,
+    )
 
 
 # --- standing still
 
 
-@of_jobs()
+@_steers("pause", {State.RUNNING})
 @many
 @dry_run_option
-def pause(patterns: tuple[str, ...], dry_run: bool) -> None:
+def pause(chosen: Chosen) -> Change:
     """Let running programs stand still until `launcher resume`.
 
     All processes of a job get SIGSTOP. Its cores, main memory and GPU memory stay reserved, and it goes on
@@ -208,28 +210,21 @@ def pause(patterns: tuple[str, ...], dry_run: bool) -> None:
       launcher pause train/gan2:pre
       launcher pause 12 13
     """
-    with open_queue() as (home, store):
-        jobs = in_states(select(store, patterns), {State.RUNNING}, "pause")
-        attempts = store.read.newest_attempts(job.id for job in jobs)
-        jobs = _here(jobs, attempts)
-        places = {job.id: (attempts[job.id].device, attempts[job.id].claim) for job in jobs}
+    store = chosen.store
+    attempts = store.read.newest_attempts(job.id for job in chosen.jobs)
+    jobs = _here(chosen.jobs, attempts)
+    places = {job.id: (attempts[job.id].device, attempts[job.id].claim) for job in jobs}
 
-        def kept(job: JobRow) -> str:
-            stays = reserved_text(*places[job.id])
-            return f"paused; {stays}" if stays else "paused"
-
-        now = time.time()
+    def made(_: list[int], now: float) -> list[int]:
         reasons = {number: pause_reason(*place, now) for number, place in places.items()}
-        _carry_out(
-            home,
-            jobs,
-            lambda _: store.steering.pause(reasons, now),
-            would=lambda job: f"be {kept(job)}",
-            did=kept,
-            dry_run=dry_run,
-            then=_wake_surely,
-            missed="left as they are, paused already, or about to end",
-        )
+        return store.steering.pause(reasons, now)
+
+    def kept(job: JobRow) -> str:
+        stays = reserved_text(*places[job.id])
+        return f"paused; {stays}" if stays else "paused"
+
+    missed = "left as they are, paused already, or about to end"
+    return Change(made, lambda job: f"be {kept(job)}", kept, _wake_surely, jobs, missed)
 
 
 def _here(jobs: list[JobRow], attempts: Mapping[int, AttemptRow]) -> list[JobRow]:
@@ -251,10 +246,10 @@ def _here(jobs: list[JobRow], attempts: Mapping[int, AttemptRow]) -> list[JobRow
     return here
 
 
-@of_jobs()
+@_steers("resume", {State.RUNNING})
 @many
 @dry_run_option
-def resume(patterns: tuple[str, ...], dry_run: bool) -> None:
+def resume(chosen: Chosen) -> Change:
     """Let programs go on that `launcher pause` has stopped.
 
     \b
@@ -262,20 +257,11 @@ def resume(patterns: tuple[str, ...], dry_run: bool) -> None:
       launcher resume train/gan2:pre
       launcher resume run:quickstart --dry-run
     """
-    with open_queue() as (home, store):
-        jobs = in_states(select(store, patterns), {State.RUNNING}, "resume")
-        paused = [job for job in jobs if job.paused is not None]
-        if not paused:
-            raise UsageError(f"nothing to resume: {named(jobs)} is not paused")
-        _carry_out(
-            home,
-            paused,
-            lambda numbers: store.steering.resume(numbers, time.time()),
-            would=lambda _: "go on",
-            did=lambda _: "goes on",
-            dry_run=dry_run,
-            then=_wake_surely,
-        )
+    paused = [job for job in chosen.jobs if job.paused is not None]
+    if not paused:
+        raise UsageError(f"nothing to resume: {named(chosen.jobs)} is not paused")
+    steering = chosen.store.steering
+    return Change(steering.resume, lambda _: "go on", lambda _: "goes on", _wake_surely, paused)
 
 
 # --- what owners write on jobs to find them again
