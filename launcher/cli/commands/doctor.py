@@ -1,24 +1,39 @@
 """`launcher doctor`: what is wrong with this machine for jobs, and what to do about it."""
 
 import os
+import platform
+import resource
+import sqlite3
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from textwrap import wrap
+from typing import TypeVar
 
 import click
 
-from launcher.cli.doctor.checks import Finding, Verdict, check
+from launcher.backends.settings import configured_backends
+from launcher.cli import machine_checks as machine
+from launcher.cli import queue_checks as queued
+from launcher.cli.machine_checks import Finding, Findings, Verdict
 from launcher.cli.main import VERBS, cli
 from launcher.cli.option_defaults import defaults
 from launcher.cli.option_types import flag, json_option
 from launcher.cli.output import Answer, tell
-from launcher.errors import MachineError
+from launcher.errors import MachineError, UsageError
+from launcher.notify.settings import configured_notify
 from launcher.screens.format import harmless
 from launcher.screens.terminal import speaks_unicode
 from launcher.screens.text_table import Line, Span, Tone
-from launcher.system.config import Fault, Options, read_configuration
+from launcher.system import cgroups
+from launcher.system.config import Configuration, Fault, Options, read_configuration
+from launcher.system.environment import owners_environment
+from launcher.system.home_checks import mounts
+from launcher.system.processes import cores, login
 
+Part = TypeVar("Part")  # of what the user's file says
 LOOKS = {
     Verdict.OK: ("✓", Tone.GOOD),
     Verdict.WARNING: ("▲", Tone.WARN),
@@ -27,6 +42,88 @@ LOOKS = {
 }
 _GAP = "  "
 _LEAST = 20  # columns for the summary, however narrow the screen
+
+
+def check(
+    environ: Mapping[str, str],
+    read: Callable[[], Configuration],
+    *,
+    unicode: bool,
+    deep: bool = False,
+) -> tuple[Finding, ...]:
+    """Look at this machine, this shell and its queue, and return a finding of each thing that matters here.
+
+    They stand in an order that tells causes before effects.
+
+    Args:
+        environ: the shell's environment.
+        read: reads the user's file; its options of verbs are not known here.
+        unicode: the terminal knows more characters than ASCII.
+        deep: also let torch compute on a GPU, in a process of its own.
+    """
+    now, mountinfo, user = time.time(), mounts(), login(os.geteuid())
+    home, queue = queued.see_queue(environ, mountinfo, now)
+    # of a file with faults nothing else is told: those are a finding of their own
+    faults: list[str] = []
+    configuration = _without(faults, read)
+    backends = _without(faults, partial(configured_backends, environ))
+    messages = _without(faults, partial(configured_notify, environ))
+    disk = None if home is None else machine.see_disk(home.folder, mountinfo)
+    shm = Path("/dev/shm")
+    shared = machine.see_disk(shm, mountinfo) if shm.is_dir() else None
+    found: Findings = {
+        **_check_gpus(environ, user, deep=deep),
+        "configuration": queued.judge_configuration(faults, configuration),
+        "home": queued.judge_home(queue, disk),
+        "home's disk": disk and machine.judge_room(disk, queued.HOME_BYTES),
+        "results' disk": machine.judge_results(machine.see_results(mountinfo)),
+        "shared memory": machine.judge_shared(shared),
+        **queued.judge_backends(backends, environ, home, mountinfo),
+        **queued.judge_targets(messages, environ),
+        "messages": queued.judge_unsent(queued.see_unsent(home)),
+        "promises": queued.judge_promises(*queued.see_claims(environ, home)),
+        "clock": machine.judge_clock(now, queue.look and queue.look.newest),
+        "cores": machine.judge_cores(
+            os.cpu_count() or 1, len(os.sched_getaffinity(0)), cores(), environ
+        ),
+        "open files": machine.judge_open_files(*machine.limits(resource.RLIMIT_NOFILE)),
+        "processes": machine.judge_processes(*machine.limits(resource.RLIMIT_NPROC)),
+        "logout": queued.judge_logout(queued.see_logout(user, environ)),
+        # supervisors live where their scheduler does, which may be a service of systemd's
+        "leftovers": queued.judge_leftovers(
+            cgroups.hindrance(queue.scheduler or "self"), service=Path("/", queued.SYSTEMD).is_dir()
+        ),
+        "scheduler": queued.judge_scheduler(queue),
+        "queue": queued.judge_queue(queue),
+        "SQLite": queued.judge_sqlite(sqlite3.sqlite_version_info, platform.python_version()),
+        "terminal": machine.judge_terminal(environ.get("TERM", ""), unicode=unicode),
+    }
+    return tuple(finding._replace(name=name) for name, finding in found.items() if finding)
+
+
+def _check_gpus(environ: Mapping[str, str], user: str, *, deep: bool) -> Findings:
+    driver, torch = machine.ask_driver(), machine.torch_here()
+    if deep and torch.version is not None and driver.gpus:
+        torch = machine.try_torch(torch)
+    visible = owners_environment(environ).get("CUDA_VISIBLE_DEVICES")
+    return {
+        "driver": machine.judge_driver(driver),
+        "CUDA": machine.judge_cuda(torch, driver),
+        "GPUs": machine.judge_gpus(driver.gpus),
+        "visible GPUs": machine.judge_visible(
+            driver.gpus, visible, environ.get("CUDA_DEVICE_ORDER")
+        ),
+        "other users": machine.judge_others(driver.gpus, user),
+    }
+
+
+def _without(faults: list[str], read: Callable[[], Part]) -> Part | None:
+    """Return what is read of the user's file, None where it is wrong; then what is wrong is added to the faults."""
+    try:
+        return read()
+    except UsageError as error:
+        faults.append(" ".join(str(error).split()))
+        return None
 
 
 @click.command()

@@ -7,19 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli.doctor.facts import (
+from launcher.cli.machine_checks import (
     Driver,
-    Logout,
     Torch,
     ask_driver,
     plugged_in,
-    see_claims,
     see_disk,
-    see_logout,
-    see_queue,
     torch_here,
     try_torch,
 )
+from launcher.cli.queue_checks import Logout, see_claims, see_logout, see_queue
 from launcher.states import State
 from launcher.store.opening import KNOWN_SCHEMA, look_at
 from launcher.store.queue import Store

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from launcher import __version__
+from launcher.cli import machine_checks, queue_checks
 from launcher.cli.commands.doctor import draw
-from launcher.cli.doctor import checks
-from launcher.cli.doctor.checks import Finding, Verdict
-from launcher.cli.doctor.facts import Disk, Driver, Logout, Queue, Torch
+from launcher.cli.machine_checks import Disk, Driver, Finding, Torch, Verdict
+from launcher.cli.queue_checks import Logout, Queue
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.screens.text_table import width_of
 from launcher.store.opening import KNOWN_SCHEMA, Look
 from tests.build import GIB, a_gpu
 
-GOLDEN = Path(__file__).parents[3] / "data" / "golden"
+GOLDEN = Path(__file__).parents[2] / "data" / "golden"
 NOON = 1_795_262_400.0
 Judge = Callable[[], Finding | None]
 
@@ -36,84 +36,84 @@ QUEUE = Queue(home="/home/ada/queue", exists=True, look=LOOK)
 
 
 def driver(**changes: Any) -> Judge:
-    return partial(checks.judge_driver, WORKING._replace(**changes))
+    return partial(machine_checks.judge_driver, WORKING._replace(**changes))
 
 
 def cuda(torch: Torch = TORCH, **changes: Any) -> Judge:
-    return partial(checks.judge_cuda, torch, WORKING._replace(**changes))
+    return partial(machine_checks.judge_cuda, torch, WORKING._replace(**changes))
 
 
 def cards(*gpus: GpuSnapshot) -> Judge:
-    return partial(checks.judge_gpus, gpus)
+    return partial(machine_checks.judge_gpus, gpus)
 
 
 def visible(words: str | None, *gpus: GpuSnapshot, order: str | None = None) -> Judge:
-    return partial(checks.judge_visible, gpus or WORKING.gpus, words, order)
+    return partial(machine_checks.judge_visible, gpus or WORKING.gpus, words, order)
 
 
 def others(*gpus: GpuSnapshot) -> Judge:
-    return partial(checks.judge_others, gpus, "ada")
+    return partial(machine_checks.judge_others, gpus, "ada")
 
 
 def home(where: Disk | None = ROOMY, **changes: Any) -> Judge:
-    return partial(checks.judge_home, QUEUE._replace(**changes), where)
+    return partial(queue_checks.judge_home, QUEUE._replace(**changes), where)
 
 
 def home_disk(where: Disk) -> Judge:
-    return partial(checks.judge_room, where, checks.HOME_BYTES)
+    return partial(machine_checks.judge_room, where, queue_checks.HOME_BYTES)
 
 
 def results(where: Disk | None) -> Judge:
-    return partial(checks.judge_results, where)
+    return partial(machine_checks.judge_results, where)
 
 
 def shared(where: Disk | None) -> Judge:
-    return partial(checks.judge_shared, where)
+    return partial(machine_checks.judge_shared, where)
 
 
 def promises(problem: str = "") -> Judge:
-    return partial(checks.judge_promises, "/dev/shm", problem)
+    return partial(queue_checks.judge_promises, "/dev/shm", problem)
 
 
 def clock(now: float = NOON, newest: float | None = NOON) -> Judge:
-    return partial(checks.judge_clock, now, newest)
+    return partial(machine_checks.judge_clock, now, newest)
 
 
 def cores(machine: int, allowed: int, usable: int, **environ: str) -> Judge:
-    return partial(checks.judge_cores, machine, allowed, usable, environ)
+    return partial(machine_checks.judge_cores, machine, allowed, usable, environ)
 
 
 def open_files(soft: int | None, hard: int | None = None) -> Judge:
-    return partial(checks.judge_open_files, soft, hard)
+    return partial(machine_checks.judge_open_files, soft, hard)
 
 
 def processes(soft: int | None, hard: int | None = None) -> Judge:
-    return partial(checks.judge_processes, soft, hard)
+    return partial(machine_checks.judge_processes, soft, hard)
 
 
 def logout(**known: Any) -> Judge:
-    return partial(checks.judge_logout, Logout(**known))
+    return partial(queue_checks.judge_logout, Logout(**known))
 
 
 def leftovers(hindrance: str = "", *, service: bool = False) -> Judge:
-    return partial(checks.judge_leftovers, hindrance, service=service)
+    return partial(queue_checks.judge_leftovers, hindrance, service=service)
 
 
 def scheduler(**changes: Any) -> Judge:
-    return partial(checks.judge_scheduler, QUEUE._replace(**changes))
+    return partial(queue_checks.judge_scheduler, QUEUE._replace(**changes))
 
 
 def queue(**changes: Any) -> Judge:
-    return partial(checks.judge_queue, QUEUE._replace(**changes))
+    return partial(queue_checks.judge_queue, QUEUE._replace(**changes))
 
 
 def sqlite(*have: int) -> Judge:
     major, minor, patch = have
-    return partial(checks.judge_sqlite, (major, minor, patch), "3.12.3")
+    return partial(queue_checks.judge_sqlite, (major, minor, patch), "3.12.3")
 
 
 def terminal(term: str = "xterm-256color", *, unicode: bool = True) -> Judge:
-    return partial(checks.judge_terminal, term, unicode=unicode)
+    return partial(machine_checks.judge_terminal, term, unicode=unicode)
 
 
 def judged(judge: Judge) -> Finding:
@@ -128,7 +128,7 @@ HEALTHY: Mapping[str, Judge] = {
     "GPUs": cards(*WORKING.gpus),
     "visible GPUs": visible(None),
     "other users": others(*WORKING.gpus),
-    "configuration": partial(checks.judge_configuration, (), None),
+    "configuration": partial(queue_checks.judge_configuration, (), None),
     "home": home(),
     "home's disk": home_disk(ROOMY),
     "results' disk": results(disk(50, path="/work")),
@@ -159,8 +159,8 @@ def test_a_machine_without_gpus_is_in_no_trouble() -> None:
         Verdict.UNKNOWN, f"no GPUs: {none}; jobs run on the CPU"
     )
     assert judged(cuda(gpus=(), cuda=None)).verdict is Verdict.OK
-    assert judged(partial(checks.judge_visible, (), "0", None)).verdict is Verdict.OK
-    assert (checks.judge_gpus(()), checks.judge_others((), "ada")) == (None, None)
+    assert judged(partial(machine_checks.judge_visible, (), "0", None)).verdict is Verdict.OK
+    assert (machine_checks.judge_gpus(()), machine_checks.judge_others((), "ada")) == (None, None)
 
 
 FULL = a_gpu(1, processes=(GpuProcess(pid=7, used=3 * GIB, user="ben"),), used=3)
@@ -462,16 +462,16 @@ def test_no_name_of_a_user_steers_the_terminal() -> None:
 
 
 def test_messages_that_were_given_up_are_counted_and_the_last_is_named() -> None:
-    assert checks.judge_unsent(()) is None
-    found = judged(partial(checks.judge_unsent, ("'a' to me (no)", "'b' to me (late)")))
+    assert queue_checks.judge_unsent(()) is None
+    found = judged(partial(queue_checks.judge_unsent, ("'a' to me (no)", "'b' to me (late)")))
     assert found.verdict is Verdict.WARNING
     assert found.summary == "2 messages not sent, the last: 'b' to me (late)"
 
 
 def test_faults_of_the_file_are_told_once_each() -> None:
-    found = judged(partial(checks.judge_configuration, ["a", "b", "a"], None))
+    found = judged(partial(queue_checks.judge_configuration, ["a", "b", "a"], None))
     assert (found.verdict, found.summary) == (Verdict.TROUBLE, "a; b")
 
 
 def test_a_path_of_config_toml_that_is_no_path_is_said_once_elsewhere() -> None:
-    assert checks.judge_targets(None, {"LAUNCHER_CONFIG": "relative.toml"}) == {}
+    assert queue_checks.judge_targets(None, {"LAUNCHER_CONFIG": "relative.toml"}) == {}

@@ -6,7 +6,8 @@ import pytest
 
 from launcher.backends.pilots_file import BackendRow, PilotsFile
 from launcher.backends.settings import configured_backends
-from launcher.cli.doctor.checks import SLURM, Finding, Verdict, judge_backends
+from launcher.cli.machine_checks import Finding, Verdict
+from launcher.cli.queue_checks import SLURM, judge_backends
 from launcher.system.paths import Home
 
 LUSTRE = "22 1 0:1 / / rw - lustre nodes rw\n"  # of /proc/self/mountinfo

@@ -1,0 +1,495 @@
+"""What `launcher doctor` finds of the queue, its home, configuration, backends and messages, and of what outlives them.
+
+Nothing is changed or sent, no pilot is submitted, and nothing is waited for long.
+"""
+
+import contextlib
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from launcher import __version__
+from launcher.backends.pilot_records import backend_folder
+from launcher.backends.pilots_file import seen_pilots
+from launcher.backends.settings import Backends, BackendSettings
+from launcher.cli.machine_checks import (
+    GIB,
+    Disk,
+    Finding,
+    Findings,
+    Verdict,
+    dotted,
+    ok,
+    trouble,
+    unknown,
+    warning,
+)
+from launcher.errors import Error, UsageError, counted
+from launcher.gpu.reservation_files import reservations_folder
+from launcher.gpu.reservations import ReservationBoard
+from launcher.notify.notices import read_notices
+from launcher.notify.sending import send_now
+from launcher.notify.settings import NotifySettings, Target
+from launcher.store.opening import KNOWN_SCHEMA, OLDEST_SQLITE, Look, look_at
+from launcher.system.config import Configuration, configuration_file
+from launcher.system.daemon_control import REVIVAL_WINDOW_S, scheduler_pid
+from launcher.system.files import read_json
+from launcher.system.home_checks import (
+    file_system,
+    is_remote,
+    machine,
+    network_warning,
+    without_links,
+)
+from launcher.system.paths import Home, find_home
+from launcher.system.processes import answer
+
+COMMAND_S = 2.0  # for a system's program to answer
+SYSTEMD = "run/systemd/system"  # sd_booted(3)
+Asked = TypeVar("Asked", BackendSettings, Target)
+# free bytes: below the first number nothing works, below the second it soon will not
+HOME_BYTES = (256 << 20, 2 * GIB)  # records of jobs and their logs
+_NAMED = 8  # partitions that a line names
+SLURM = ("sbatch", "squeue", "scancel", "sinfo")
+ENGINE_S = 5.0  # for an engine's program to answer
+LOOK_S = 15.0  # to import apprise on a busy machine
+_OTHERS = 0o077
+_RAY = "import importlib.metadata as packages; print('ray', packages.version('ray'))"
+_NO_HOME = "the home is not to be used, see above"
+
+
+class Queue(NamedTuple):
+    """The queue, as far as it can be seen without changing it."""
+
+    home: str = ""
+    problem: str = ""  # why it cannot be found or used
+    exists: bool = False
+    network: str = ""  # the warning about a home on a network file system
+    damaged: bool = False  # it is on record
+    look: Look | None = None  # at the database; None: it was not read
+    stopped: bool = False
+    scheduler: int | None = None  # its pid
+    version: str | None = None  # of the scheduler
+    restarts: int = 0  # lately, because it had died
+
+
+class Logout(NamedTuple):
+    """What becomes of our processes when their owner logs out."""
+
+    systemd: bool = False
+    kills: bool | None = None  # whether it ends them; None: unknown
+    lingers: bool = False  # the owner is excepted
+    service: bool = False  # the scheduler is a service of the owner's
+
+
+# --- the home
+
+
+def see_queue(environ: Mapping[str, str], mountinfo: str, now: float) -> tuple[Home | None, Queue]:
+    """Return the home, if it can be determined, and its queue."""
+    try:
+        home = find_home(environ)
+    except Error as error:
+        return None, Queue(problem=str(error))
+    problem = _unfit(home)
+    seen = Queue(
+        home=str(home.folder),
+        problem=problem,
+        exists=not problem and home.exists(),
+        network=network_warning(home.folder, mountinfo) or "",
+    )
+    if not seen.exists:
+        return home, seen
+    pid, record = scheduler_pid(home), read_json(home.scheduler_record) or {}
+    version = record.get("version") if pid is not None and record.get("pid") == pid else None
+    damaged = home.damage_record.exists()
+    return home, seen._replace(
+        damaged=damaged,
+        look=None if damaged else look_at(home.database),
+        stopped=home.stop.exists(),
+        scheduler=pid,
+        version=version if isinstance(version, str) else None,
+        restarts=_restarts(home, now),
+    )
+
+
+def _restarts(home: Home, now: float) -> int:
+    """Return how often the scheduler was started again lately, because it had died."""
+    times = (read_json(home.restarts) or {}).get("times")
+    return sum(
+        isinstance(at, int | float) and 0 <= now - at < REVIVAL_WINDOW_S
+        for at in (times if isinstance(times, list) else ())
+    )
+
+
+def _unfit(home: Home) -> str:
+    """Return why a home is not to be used by us on this machine, as far as a look tells."""
+    try:
+        there = home.folder.stat()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"{home.folder} cannot be reached: {error.strerror}"
+    if not stat.S_ISDIR(there.st_mode):
+        return f"{home.folder} is no folder"
+    if there.st_uid != os.geteuid():
+        return f"{home.folder} belongs to another user"
+    try:
+        owner = (read_json(home.record) or {}).get("machine")
+    except OSError as error:
+        return f"{home.record} cannot be read: {error.strerror}"
+    if owner is not None and owner != machine():
+        return f"{home.folder} belongs to another machine"
+    return ""
+
+
+def judge_configuration(faults: Sequence[str], configuration: Configuration | None) -> Finding:
+    """Check the user's file, None where it could not be read."""
+    if faults:
+        advice = "mend the file: verbs that read it refuse to run; then see `launcher config`"
+        return trouble("; ".join(dict.fromkeys(faults)), advice)
+    if configuration is None or not configuration.exists:
+        return ok("no file; every default holds")
+    return ok(str(configuration.file))
+
+
+def judge_home(queue: Queue, disk: Disk | None) -> Finding:
+    """Check whether the queue's home can be used, on whichever disk it is or will be."""
+    if queue.problem:
+        return trouble(queue.problem, "mend that, or set LAUNCHER_HOME to another folder")
+    if queue.network:
+        return warning(
+            queue.network.partition(":")[0],
+            "use it from this machine only, or set LAUNCHER_HOME to a folder on a local disk",
+        )
+    if disk is not None and not disk.writable:
+        return trouble(
+            f"{queue.home} cannot be written",
+            "mend its rights, or set LAUNCHER_HOME to a folder that you can write",
+        )
+    kind = f" ({disk.kind})" if disk is not None and disk.kind else ""
+    if not queue.exists:
+        return ok(f"no queue yet; it will be in {queue.home}{kind}")
+    return ok(f"{queue.home}, on a local file system{kind}")
+
+
+# --- backends, and targets of messages
+
+
+def _each(
+    prefix: str, judge: Callable[[Asked], Finding], named: Mapping[str, Asked]
+) -> dict[str, Finding]:
+    """Judge several at once, for each may have to wait for an answer."""
+    with ThreadPoolExecutor(max_workers=8) as threads:
+        found = threads.map(judge, named.values())
+        return {f"{prefix} {name}": finding for name, finding in zip(named, found, strict=True)}
+
+
+def judge_backends(
+    backends: Backends | None, environ: Mapping[str, str], home: Home | None, mountinfo: str
+) -> Findings:
+    """Check of each backend whether its engine can be asked, and whether nodes see what they need."""
+    judge = partial(_backend, environ=environ, home=home, mountinfo=mountinfo)
+    return _each("backend", judge, {} if backends is None else backends.by_name)
+
+
+def _backend(
+    settings: BackendSettings, *, environ: Mapping[str, str], home: Home | None, mountinfo: str
+) -> Finding:
+    engine = ok("pilots are processes of this machine")
+    if settings.kind == "slurm":
+        engine = _slurm(settings, environ)
+    elif settings.kind == "ray":
+        engine = _ray(settings)
+    if engine.verdict is not Verdict.OK or home is None:
+        return engine
+    for row in seen_pilots(home).backends:
+        if row.name == settings.name and row.failures:
+            return warning(
+                row.reason,
+                "`launcher status` has the last lines of their log; mend that, or change the table: then it is tried at once",
+            )
+    if settings.kind == "local":
+        return engine
+    folder = backend_folder(settings, home, Path(environ.get("HOME") or "/"), mountinfo)
+    kind = file_system(mountinfo, without_links(folder))
+    if is_remote(kind):
+        return ok(f"{engine.summary}; pilots in {folder} ({kind})")
+    return warning(
+        f"{engine.summary}; but {folder} lies on a local disk ({kind or 'of unknown type'}), which other machines do not see",
+        f"name a shared folder: `folder` in [backends.{settings.name}]; on a cluster of this machine alone it is well",
+    )
+
+
+def _slurm(settings: BackendSettings, environ: Mapping[str, str]) -> Finding:
+    path, partition = environ.get("PATH"), settings.partition
+    if missing := [name for name in SLURM if shutil.which(name, path=path) is None]:
+        return trouble(
+            f"not in PATH: {', '.join(missing)}",
+            "install Slurm's client programs on this host (Debian: slurm-client), or run launcher on "
+            "a login node of the cluster",
+        )
+    printed = answer(("sinfo", "--noheader", "--format=%R"), ENGINE_S)
+    there = tuple(dict.fromkeys(line.strip() for line in printed.splitlines() if line.strip()))
+    if not there or any(" " in word for word in there):  # a complaint, in words
+        return trouble(
+            f"Slurm does not answer: {' '.join(printed.split()) or 'it printed nothing'}",
+            "`sinfo` in this shell must list the partitions; SLURM_CONF names another configuration",
+        )
+    if partition and partition not in there:
+        return trouble(
+            f"Slurm has no partition {partition!r}; it has {', '.join(there[:_NAMED])}",
+            f"correct `partition` in [backends.{settings.name}] of config.toml",
+        )
+    where = f"partition {partition}" if partition else counted(len(there), "partition")
+    return ok(f"Slurm answers, {where}")
+
+
+def _ray(settings: BackendSettings) -> Finding:
+    python, table = settings.python or sys.executable, f"[backends.{settings.name}]"
+    if not Path(python).is_file():  # the nodes may have it all the same
+        return unknown(
+            "its interpreter is not on this host, which must join the cluster with it",
+            f"name one with ray in it: `python` in {table}",
+        )
+    printed = answer((python, "-c", _RAY), ENGINE_S).strip()
+    name, _, version = printed.rpartition(" ")
+    if name == "ray":
+        return ok(f"ray {version} in {python}")
+    complaint = printed.splitlines()[-1] if printed else "it printed nothing"
+    return trouble(
+        f"{python} has no ray: {complaint}",
+        f"pip install 'launcher-trueface[ray]' there, or name another `python` in {table}",
+    )
+
+
+def judge_targets(messages: NotifySettings | None, environ: Mapping[str, str]) -> Findings:
+    """Check of each target of messages whether it can be used."""
+    exposed = False
+    with contextlib.suppress(OSError, UsageError):
+        exposed = bool(configuration_file(environ).stat().st_mode & _OTHERS)
+    targets = () if messages is None else messages.targets
+    judge = partial(_target, environ=environ, exposed=exposed)
+    return _each("notify", judge, {target.name: target for target in targets})
+
+
+def _target(target: Target, *, environ: Mapping[str, str], exposed: bool) -> Finding:
+    table = f"[notify.{target.name}]"
+    if target.command:
+        program = os.path.expanduser(target.command[0])  # noqa: PTH111  # of a word of a command
+        found = shutil.which(program, path=environ.get("PATH"))
+        problem = "" if found else f"{target.command[0]} is not in PATH, or is no program"
+    else:
+        sent = send_now(target._replace(timeout_s=LOOK_S), None, environ)
+        problem = "" if sent.sent else sent.text
+    if problem:
+        return trouble(problem, f"mend {table} of config.toml, or what it names")
+    if exposed and target.url:
+        return warning(
+            "other users may read config.toml, where its address stands",
+            f"chmod 600 the file, or name a file of mode 600 with url_file in {table}",
+        )
+    return ok("can be used; `launcher notify --test` sends a message")
+
+
+def see_unsent(home: Home | None) -> tuple[str, ...]:
+    """Return the messages that were given up, and why."""
+    with contextlib.suppress(OSError):
+        given_up = () if home is None else read_notices(home).given_up
+        return tuple(f"{each.title!r} to {each.target} ({each.why})" for each in given_up)
+    return ()
+
+
+def judge_unsent(unsent: Sequence[str]) -> Finding | None:
+    """Tell of messages that were given up."""
+    if not unsent:
+        return None
+    return warning(
+        f"{counted(len(unsent), 'message')} not sent, the last: {unsent[-1]}",
+        "`launcher notify` lists them; `launcher notify --test` tries every target now",
+    )
+
+
+def see_claims(environ: Mapping[str, str], home: Home | None) -> tuple[str, str]:
+    """Return where schedulers tell each other what they promised, and what hinders that."""
+    try:
+        folder = reservations_folder(environ)
+    except UsageError as error:
+        return "", str(error)
+    if not folder.is_dir():
+        return str(folder), f"{folder} is no folder"
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return str(folder), f"{folder} cannot be written"
+    if home is None:
+        return str(folder), ""
+    board = ReservationBoard(folder, home.folder)
+    board.others()
+    return str(folder), board.trouble
+
+
+def judge_promises(claims: str, problem: str) -> Finding:
+    """Check whether schedulers can tell each other what they promised.
+
+    Args:
+        claims: the folder where they do, empty where none can be named.
+        problem: what hinders that.
+    """
+    if problem:
+        return warning(
+            f"other launchers cannot know ours: {problem}",
+            f"have {claims or 'the folder'} mended, or set LAUNCHER_CLAIMS for all users",
+        )
+    return ok(f"schedulers tell each other in {claims} what they promised")
+
+
+# --- the scheduler and its database
+
+
+def judge_scheduler(queue: Queue) -> Finding:
+    """Check whether a scheduler lives where one is needed, of which version, and how well."""
+    if queue.problem:
+        return unknown(f"not looked for: {_NO_HOME}")
+    if queue.restarts:
+        return warning(
+            f"it died and was restarted {counted(queue.restarts, 'time')} in the last minutes",
+            f"its log says why: {queue.home}/scheduler.log",
+        )
+    if queue.scheduler is None:
+        if queue.look and queue.look.waiting and not queue.stopped:
+            summary = f"none lives, and {counted(queue.look.waiting, 'job')} wait or should run"
+            return warning(summary, "`launcher start` starts one")
+        return ok("none lives, and none is needed")
+    if queue.version is not None and queue.version != __version__:
+        return warning(
+            f"pid {queue.scheduler} is version {queue.version}, this command {__version__}",
+            "the next `launcher run` or `launcher add` replaces it; jobs run on meanwhile",
+        )
+    return ok(f"lives, pid {queue.scheduler}, version {queue.version or __version__}")
+
+
+def judge_queue(queue: Queue) -> Finding:
+    """Check whether the queue's database can be read, and whether what waits in it is explained."""
+    if queue.problem:
+        return unknown(f"not looked at: {_NO_HOME}")
+    if queue.damaged:
+        summary = "its database was found damaged and is kept aside"
+        return trouble(summary, "`launcher status` says how to go on")
+    look = queue.look or Look()
+    if look.damaged:
+        return trouble(
+            f"its database in {queue.home} looks damaged",
+            "`launcher status` looks again, and says how to go on",
+        )
+    if look.schema > KNOWN_SCHEMA:
+        return trouble(
+            f"a newer launcher wrote it (shape {look.schema}, this one knows {KNOWN_SCHEMA})",
+            "update launcher, or set LAUNCHER_HOME to another folder",
+        )
+    if queue.exists and queue.look is None:
+        return unknown("its database cannot be read now", "try again; another may be writing")
+    if queue.stopped:
+        advice = "`launcher run`, `launcher add` or `launcher retry` goes on"
+        return warning("it is stopped: nothing starts", advice)
+    if not queue.exists:
+        return ok("there is none yet; `launcher run TASKFILE` or `launcher add` begins one")
+    if look.unexplained and queue.scheduler is not None:
+        more = len(look.unexplained) - 1
+        others = f" (and {counted(more, 'other job')} likewise)" if more else ""
+        return warning(
+            f"{look.unexplained[0]}{others}",
+            f"`launcher show` says more; what the scheduler saw is in {queue.home}/scheduler.log",
+        )
+    verbs = "waits or runs" if look.waiting == 1 else "wait or run"
+    return ok(f"{counted(look.waiting, 'job')} {verbs}")
+
+
+def judge_sqlite(have: tuple[int, int, int], python: str) -> Finding:
+    """Check whether Python has the SQLite that the queue needs."""
+    if have < OLDEST_SQLITE:
+        summary = f"this Python has {dotted(have)}, {dotted(OLDEST_SQLITE)} is needed"
+        return trouble(summary, "use a newer build of Python")
+    return ok(f"{dotted(have)}, with Python {python}")
+
+
+# --- what outlives a logout or a job
+
+
+def see_logout(user: str, environ: Mapping[str, str], root: Path = Path("/")) -> Logout:
+    """Return what systemd does to a user's processes at logout.
+
+    Args:
+        user: whose.
+        environ: tells where the user's services are.
+        root: below which the system's files are.
+    """
+    if not (root / SYSTEMD).is_dir():
+        return Logout()
+    config = Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "/")) / ".config")
+    return Logout(
+        systemd=True,
+        kills=_kills(root),
+        lingers=(root / "var/lib/systemd/linger" / user).exists(),
+        service=(config / "systemd/user/launcher.service").exists(),
+    )
+
+
+def _kills(root: Path) -> bool | None:
+    """Return whether logind ends processes at logout: as it says, else as its files say."""
+    if root == Path("/") and shutil.which("busctl"):
+        place, name = "/org/freedesktop/login1", "org.freedesktop.login1"
+        words = ("busctl", "get-property", name, place, f"{name}.Manager", "KillUserProcesses")
+        match answer(words, COMMAND_S).split():
+            case ["b", "true" | "false" as kills]:
+                return kills == "true"
+    kill: bool | None = None
+    folders = [root / folder for folder in ("usr/lib/systemd", "etc/systemd", "run/systemd")]
+    files = [folder / "logind.conf" for folder in folders]
+    files += [file for each in folders for file in sorted((each / "logind.conf.d").glob("*.conf"))]
+    for file in files:
+        with contextlib.suppress(OSError):
+            for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+                key, _, value = line.partition("=")
+                if key.strip() == "KillUserProcesses":
+                    kill = value.strip().lower() in {"yes", "true", "on", "1"}
+    return kill
+
+
+def judge_logout(logout: Logout) -> Finding:
+    """Check whether jobs run on when their owner logs out."""
+    runs_on = "jobs run on when you log out"
+    if not logout.systemd:
+        return ok(f"{runs_on} (no systemd here)")
+    service = "; the scheduler is a service" if logout.service else ""
+    if logout.lingers:
+        return ok(f"{runs_on} (you linger){service}")
+    advice = "loginctl enable-linger, once"
+    if logout.kills:
+        return warning(f"systemd ends your processes when you log out{service}", advice)
+    if logout.service:
+        return warning("the scheduler is a service, and ends when you log out", advice)
+    if logout.kills is None:
+        return unknown("systemd does not tell whether it ends processes at logout", advice)
+    return ok(runs_on)
+
+
+def judge_leftovers(hindrance: str, *, service: bool) -> Finding:
+    """Tell whether a daemon of a job may outlive it.
+
+    Args:
+        hindrance: why supervisors can have no control groups of their own, empty where they can.
+        service: a systemd could give one to the scheduler as its service.
+    """
+    if not hindrance:
+        return ok("each supervisor has a control group: nothing that a job starts outlives it")
+    return ok(
+        f"a daemon of a job may outlive it where its supervisor is killed: no control groups ({hindrance})",
+        "`launcher service install`: systemd lets the scheduler divide the group of its service"
+        if service
+        else "have a writable cgroup2 file system mounted (for a container: with its own cgroup)",
+    )
