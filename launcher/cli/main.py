@@ -1,6 +1,7 @@
 """The command `launcher`: finds the verb, runs it, turns errors into messages and exit codes.
 
-Of a wrong command line it says what is wrong, and what could stand there.
+Defaults of options come from the user's configuration file, checked as the command line checks them. Of a wrong
+command line it says what is wrong, and what could stand there.
 """
 
 import contextlib
@@ -10,16 +11,39 @@ import sys
 import traceback
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
 from launcher import __version__
 from launcher.cli.complete import VARIABLE, answer
-from launcher.cli.option_defaults import APPEARANCE, configured_defaults
 from launcher.errors import Error, MachineError, TaskFileError, UsageError, nearest
-from launcher.screens.terminal import choose_characters, remark
+from launcher.screens.terminal import ALWAYS, AUTO, NEVER, choose_characters, choose_colour, remark
+from launcher.system.config import Fault, Options, read_configuration, unknown
 from launcher.system.text import harmless
+
+
+def _set_ascii(_context: click.Context, _option: click.Parameter, chosen: bool | None) -> None:
+    if chosen:
+        choose_characters(ascii_only=True)
+
+
+APPEARANCE: list[click.Parameter] = [
+    click.Option(
+        ["--color"],
+        type=click.Choice([AUTO, ALWAYS, NEVER]),
+        expose_value=False,
+        callback=lambda _context, _option, when: choose_colour(when or AUTO),
+        help="When to use colours; auto respects NO_COLOR and FORCE_COLOR.",
+    ),
+    click.Option(
+        ["--ascii"],
+        is_flag=True,
+        expose_value=False,
+        callback=_set_ascii,
+        help="Use ASCII characters only.",
+    ),
+]
 
 
 def explained(
@@ -103,9 +127,11 @@ VERBS = {
 # Modules that hold several verbs, each by its name; any other verb is `command` of the module of its name.
 FAMILIES = {
     "adding": ("add",),
+    "config": ("notify",),
+    "displays": ("gpus", "top", "web"),
     "edit": ("retry",),
     "kinds": ("schema",),
-    "queue_control": ("group", "share", "start", "stop"),
+    "queue_control": ("group", "service", "share", "start", "stop"),
     "results": ("query",),
     "steering": (*("cancel", "hold", "note", "pause", "priority", "release", "resume", "tag"),),
 }
@@ -122,6 +148,89 @@ def verb(name: str) -> click.Command:
     family = importlib.import_module(f"launcher.cli.commands.{module}")
     command: click.Command = getattr(family, "command" if module == name else name)
     return command
+
+
+def defaults(
+    verb: click.Command, keys: tuple[str, ...], options: Options, faults: list[Fault]
+) -> dict[str, Any]:
+    """Return the values that a table of the user's file sets for a verb's options, as click takes them.
+
+    Args:
+        verb: the verb, or a verb's verb such as `install` of `service`.
+        keys: the table's name.
+        options: the table; options are named as on the command line.
+        faults: where unknown options and wrong values are added.
+    """
+    options_by_name = options_of(verb)
+    below = verb.commands if isinstance(verb, click.Group) else {}
+    values: dict[str, Any] = {}
+    for key, value in options.items():
+        word = key.replace("_", "-")
+        place = (*keys, key)
+        if word in below and isinstance(value, dict):
+            values[word] = defaults(below[word], place, value, faults)
+        elif word not in options_by_name:
+            what = f"an option of launcher {' '.join(keys)}"
+            faults.append((place, unknown(key, what, [*options_by_name, *below])))
+        else:
+            option = options_by_name[word]
+            try:
+                values[option.name or ""] = _as_typed(option, value)
+            except click.BadParameter as error:
+                faults.append((place, f"{'.'.join(place)}: {error.message}"))
+    return values
+
+
+def options_of(verb: click.Command) -> dict[str, click.Option]:
+    """Return the options of a verb by their long names without the dashes.
+
+    Options of appearance are left out: they follow the terminal.
+    """
+    return {
+        name.removeprefix("--"): option
+        for option in verb.params
+        if isinstance(option, click.Option) and option not in APPEARANCE
+        for name in option.opts
+        if name.startswith("--")
+    }
+
+
+def configured_defaults(name: str, verb: click.Command) -> dict[str, Any] | None:
+    """Return the defaults that the user's file sets for a verb, as `Context.default_map` takes them.
+
+    Args:
+        name: the verb's name.
+        verb: the verb.
+
+    Raises:
+        UsageError: the file is wrong.
+    """
+    configuration = read_configuration(os.environ, VERBS)
+    if name not in configuration.options:
+        return None
+    faults: list[Fault] = []
+    values = defaults(verb, (name,), configuration.options[name], faults)
+    configuration.refuse(faults)
+    return {name: values}
+
+
+def _as_typed(option: click.Option, value: object) -> Any:  # click takes any
+    """Return a value of the file as it would be typed for the option on the command line.
+
+    Raises:
+        click.BadParameter: the option does not take it.
+    """
+    if option.is_flag:
+        if not isinstance(value, bool):
+            raise click.BadParameter("expected true or false")
+        return value
+    listed = value if isinstance(value, list) and option.multiple else [value]
+    if any(isinstance(item, bool | list | dict) for item in listed):
+        raise click.BadParameter("expected a number or a text")
+    words = [str(item) for item in listed]
+    for word in words:
+        option.type.convert(word, None, None)
+    return words if option.multiple else words[0]
 
 
 class Verbs(click.Group):
@@ -156,7 +265,7 @@ class Verbs(click.Group):
             ) from None
         if name is not None and verb is not None and not ctx.resilient_parsing:
             try:
-                ctx.default_map = configured_defaults(name, verb, VERBS)
+                ctx.default_map = configured_defaults(name, verb)
             except UsageError:
                 # a broken file is no reason for no help, and what is wrong is `doctor`'s business
                 if name != DOCTOR and not {"-h", "--help"} & set(rest):

@@ -128,7 +128,7 @@ def read_configuration(
     Args:
         environ: tells where it is.
         verbs: the tables of options that there can be; None: any. Which options a verb has, and
-            what they take, is returned by `launcher.cli.option_defaults.defaults`.
+            what they take, is returned by `launcher.cli.main.defaults`.
         further: other errors of these tables; they are reported with the rest.
 
     Raises:

@@ -18,8 +18,7 @@ from launcher.backends.settings import configured_backends
 from launcher.cli import machine_checks as machine
 from launcher.cli import queue_checks as queued
 from launcher.cli.machine_checks import Finding, Findings, Verdict
-from launcher.cli.main import VERBS, cli
-from launcher.cli.option_defaults import defaults
+from launcher.cli.main import VERBS, cli, defaults
 from launcher.cli.option_types import flag, json_option
 from launcher.cli.output import Answer, tell
 from launcher.errors import MachineError, UsageError

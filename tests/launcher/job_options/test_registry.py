@@ -4,7 +4,7 @@ import click
 import pytest
 
 from launcher.cli.commands.adding import add
-from launcher.cli.option_defaults import options_of
+from launcher.cli.main import options_of
 from launcher.errors import UsageError
 from launcher.job import Resources, Terms
 from launcher.job_options.registry import JobOption, JobRequest, job_options, register_options

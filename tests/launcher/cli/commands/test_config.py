@@ -6,8 +6,7 @@ from pathlib import Path
 import click
 import pytest
 
-from launcher.cli.main import VERBS, Verbs, cli
-from launcher.cli.option_defaults import options_of
+from launcher.cli.main import VERBS, Verbs, cli, options_of
 from launcher.system.paths import Home
 from tests.forked import call_launcher
 from tests.launcher.conftest import Answer

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from launcher.cli.commands.service import BOOTED, Manager, cron_line, find_manager, unit
+from launcher.cli.commands.queue_control import BOOTED, Manager, cron_line, find_manager, unit
 from launcher.cli.main import cli
 from launcher.errors import MachineError
 from launcher.system.files import write_json

@@ -1,0 +1,190 @@
+"""The verbs that show GPUs and jobs: `gpus` once, `top` on the whole screen, `web` as a page in the browser."""
+
+import importlib
+import os
+import sys
+from contextlib import closing
+from functools import partial
+from threading import Event
+from typing import TYPE_CHECKING
+
+import click
+
+from launcher.backends.pilots_file import seen_pilots
+from launcher.cli.option_types import flag, json_option, whole
+from launcher.cli.output import Answer, tell
+from launcher.errors import MachineError, UsageError, counted
+from launcher.gpu.monitor import Lookout, look_once
+from launcher.gpu.nvml import Nvml
+from launcher.screens.gpu_view import draw, gauges_of, recalled, scheduler_sees
+from launcher.screens.pilots import pilot_gauges
+from launcher.screens.terminal import coloured, remark, say, width
+from launcher.screens.text_table import Line, line
+from launcher.states import State
+from launcher.store.client import open_queue, revive_if_dead
+from launcher.store.rows import Claim
+from launcher.system.config import read_configuration
+from launcher.system.gpu_sharing import notes
+from launcher.system.paths import check_home, find_home
+
+if TYPE_CHECKING:
+    from launcher.screens.dashboard.controller import Controller
+    from launcher.screens.snapshots import Queue
+
+FIRST_LOOK_S = 1.0  # for the first look at the GPUs
+INSTALL = "pip install 'launcher-trueface[web]'"
+LAST_PORT = 65_535
+
+
+@click.command()
+@json_option
+def gpus(as_json: bool) -> None:
+    """List the GPUs with their memory, users and health; those of pilots as these told last.
+
+    In a pipe, one line for each GPU or MIG instance: label, uuid, name; in bytes: used, total, used
+    by our jobs, reserved; utilization (0 to 1), °C, watts, limit in watts, idle or used, health, the
+    reason, and of a pilot's GPU the node.
+
+    \b
+    Examples:
+      launcher gpus
+      launcher gpus --json
+    """
+    probe = Nvml()
+    seen = look_once(probe.snapshot)
+    home = find_home(os.environ)
+    claims: list[Claim] = []
+    if home.exists():
+        with open_queue() as (_, store):
+            claims = store.scheduling.claims()
+    ours = [claim for claim in claims if not claim.pilot]
+    gauges = gauges_of(recalled(seen, *scheduler_sees(home)), ours, home)
+    gauges += pilot_gauges(home, seen_pilots(home), claims)
+    if gauges or as_json:
+        answer = Answer(
+            record=lambda: {
+                "absent": probe.absent or None,
+                "gpus": [gauge.record() for gauge in gauges],
+            },
+            tabs=lambda: [gauge.columns() for gauge in gauges],
+            drawn=partial(draw, gauges),
+        )
+        tell(answer, as_json=as_json)
+    else:
+        remark(f"no GPUs: {probe.absent or 'the driver lists none'}")
+    for note in notes(read_configuration(os.environ)):
+        remark(note)
+
+
+@click.command()
+@click.option("--read-only", is_flag=True, help="Disable all keys that change the queue.")
+@click.option("--once", is_flag=True, help="Print the screen once, also into a pipe, and exit.")
+def top(read_only: bool, once: bool) -> int:
+    """Show GPUs and jobs on the whole screen; open, hold, cancel and retry jobs.
+
+    The key ? lists all keys. Leaving the screen does not affect the jobs.
+
+    \b
+    Examples:
+      launcher top
+      launcher top --read-only
+      launcher top --once
+    """
+    # what draws the queue takes a third of what `gpus` imports
+    from launcher.screens.snapshots import Queue
+
+    if not once:
+        _need_terminal()
+    home, looked = find_home(os.environ), Event()
+    if home.exists():
+        check_home(home)
+    with closing(Queue(home, lookout=Lookout(Nvml().snapshot, looked.set), measures=True)) as queue:
+        if once:
+            say(_picture(queue, looked))
+            return 0
+        store = None if read_only else queue.current()
+        if store is not None:
+            revive_if_dead(home, store)
+        # every other command must start at once, and Textual takes a quarter of a second to import
+        dashboard = importlib.import_module("launcher.screens.dashboard.app")
+        app = dashboard.Top(queue, colour=coloured(sys.stderr), read_only=read_only)
+        code = app.run(mouse=False)
+        if app.return_code:  # it crashed, and has printed why
+            return int(app.return_code)
+        click.echo(_farewell(app.controller), err=True)
+    return code or 0
+
+
+def _need_terminal() -> None:
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    if os.environ.get("TERM") == "dumb" or not all(stream.isatty() for stream in streams):
+        raise UsageError(
+            "top needs a terminal on which it can draw; "
+            "`launcher status` or `launcher top --once` prints the same once"
+        )
+
+
+def _picture(queue: "Queue", looked: Event) -> list[Line]:
+    """Return one frame, as long as it is."""
+    from launcher.screens.queue_view import screen_lines  # as above
+
+    screen = queue.look()
+    if not screen.gpus and queue.store is not None and looked.wait(FIRST_LOOK_S):
+        screen = queue.look()
+    note = [line(queue.note)] if queue.note else []
+    return [*screen_lines(screen, width()), *note]
+
+
+def _farewell(controller: "Controller") -> str:
+    """Return what continues after the screen is left."""
+    counts = {} if controller.screen is None else controller.screen.counts
+    running, queued = counts.get(State.RUNNING, 0), counts.get(State.QUEUED, 0)
+    if running:
+        left = f"{counted(running, 'job')} {'goes' if running == 1 else 'go'} on"
+    elif queued:
+        left = f"{counted(queued, 'job')} {'waits' if queued == 1 else 'wait'}"
+    else:
+        return "no job runs or waits; `launcher top` to come back"
+    return f"{left}; `launcher top` to come back, `launcher stop` to stop"
+
+
+@click.command()
+@click.option(
+    "--port",
+    type=whole(0, LAST_PORT),
+    default=0,
+    show_default="a free one",
+    help="Port on 127.0.0.1; 0 takes a free one.",
+)
+@flag("--read-only", help="Show the queue, and let nothing be changed.")
+def web(port: int, read_only: bool) -> None:
+    """Serve the queue as a page for the browser: GPUs, jobs, logs, curves; control jobs.
+
+    The first line of the output is the link that opens it. The page can be reached from this machine
+    only, and only with that link; the command for a tunnel from another machine follows. Ctrl-C ends
+    the page and does not affect the jobs.
+
+    \b
+    Examples:
+      launcher web
+      launcher web --port 8765 --read-only
+    """
+    try:
+        # every other command must start at once, and the server takes a third of a second to import
+        server = importlib.import_module("launcher.web.server")
+    except ImportError as error:
+        raise MachineError(f"launcher web needs {error.name}: {INSTALL}") from error
+    home = find_home(os.environ)
+    if home.exists():
+        check_home(home)
+        if not read_only:
+            with open_queue() as (_, store):
+                revive_if_dead(home, store)
+
+    def ready(link: str, chosen: int) -> None:
+        click.echo(link)
+        sys.stdout.flush()
+        click.echo(f"from another machine, first: {server.tunnel_command(chosen)}", err=True)
+        click.echo("Ctrl-C ends the page; the jobs go on", err=True)
+
+    server.serve(home, port, read_only=read_only, ready=ready)
