@@ -265,46 +265,38 @@ class Watcher(threading.Thread):
                 future.give_up(error)
 
     def _follow(self, followed: FollowedJobs) -> None:
-        while self._take_new(followed):
+        while True:
+            new = self._take_new()
+            if self._over:
+                return
             with _asking:
+                rows = followed.add({future.job for future in new}) if new else []
                 followed.keep_going()
-                rows = [followed.rows[job] for job in {c.job for c in followed.changes()}]
+                rows += [followed.rows[job] for job in {c.job for c in followed.changes()}]
+            for future in new:
+                if future.job not in followed.rows:
+                    future.give_up(UsageError(f"{future.name} was deleted from the queue"))
+                    self._futures.pop(future.job, None)
             for row in rows:
                 for future in self._futures.get(row.id, ()):
                     future.take(row)
-                self._drop_ended(followed, row)
+                if row.state in ENDED:
+                    self._futures.pop(row.id, None)
+                    followed.drop(row.id)
             for some in self._futures.values():
                 for future in some:
                     future.queue_stopped = followed.stopped
             self._came.wait(followed.pause_s)
             self._came.clear()
 
-    def _take_new(self, followed: FollowedJobs) -> bool:
-        """Begin to follow what was added; False where there is nothing left to follow."""
+    def _take_new(self) -> list[Future[Any]]:
+        """Return what was added; the thread is at its end where there is nothing left to follow."""
         with self._lock:
             new, self._new = self._new, []
             for future in new:
                 self._futures.setdefault(future.job, []).append(future)
             self._over = not self._futures
-        if not new:
-            return not self._over
-        with _asking:
-            rows = {row.id: row for row in followed.add({future.job for future in new})}
-        for future in new:
-            row = rows.get(future.job)
-            if row is None:
-                future.give_up(UsageError(f"{future.name} was deleted from the queue"))
-                self._futures.pop(future.job, None)
-            else:
-                future.take(row)
-        for row in rows.values():
-            self._drop_ended(followed, row)
-        return True
-
-    def _drop_ended(self, followed: FollowedJobs, row: JobRow) -> None:
-        if row.state in ENDED:
-            self._futures.pop(row.id, None)
-            followed.drop(row.id)
+        return new
 
 
 # Held while a watcher asks the queue. A fork waits for it: SQLite's own locks, which are copied as they are, would

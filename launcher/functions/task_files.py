@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from html import escape
 from importlib import import_module
 from importlib.util import find_spec
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,6 @@ from launcher.store.client import (
     newest_run,
     open_queue,
     set_off,
-    stopped,
 )
 from launcher.store.feed import FollowedJobs
 from launcher.store.queue import Store
@@ -244,7 +244,7 @@ def wait(
         UsageError: there is no such job or run, or it is something else.
         MachineError: the queue is stopped, or gone.
     """
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = inf if timeout is None else time.monotonic() + timeout
     with open_queue() as (home, store):
         numbers = numbers_of(
             jobs,
@@ -258,15 +258,11 @@ def wait(
                 raise UsageError(f"there is no job {number} in the queue")
         with bar(show=progress) as show:
             show(_states(followed))
-            while followed.open:
-                if deadline is not None and time.monotonic() >= deadline:
-                    break
-                if followed.stopped:
-                    raise stopped()
-                time.sleep(followed.pause_s)
-                followed.keep_going()
-                if followed.changes():
+            for changes in followed.until_ended():
+                if changes:
                     show(_states(followed))
+                if time.monotonic() >= deadline:
+                    break
         return {number: str(followed.rows[number].state) for number in numbers}
 
 

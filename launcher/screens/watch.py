@@ -21,7 +21,7 @@ from launcher.screens.snapshots import Queue
 from launcher.screens.terminal import below_messages, terminal_size, whole_screen
 from launcher.screens.text_table import Line, Tone, line, width_of
 from launcher.states import ENDED, State
-from launcher.store.client import check_still_there, stopped
+from launcher.store.client import check_still_there
 from launcher.store.feed import Change, FollowedJobs
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -56,9 +56,8 @@ def watch_run(home: Home, store: Store, jobs: Sequence[int], since: int, *, live
     queue, drawn, started = Queue(home, store), 0.0, time.monotonic()
     picture: Sequence[Line] = ()
     with below_messages(live=live) as show:
-        while True:
+        for changes in followed.until_ended():
             width = terminal_size(sys.stderr)[0] if live else None
-            changes = followed.changes()
             messages = _told(store, followed, changes, ended, width)
             now = time.monotonic()
             if any(change.state is State.RUNNING for change in changes):
@@ -70,12 +69,6 @@ def watch_run(home: Home, store: Store, jobs: Sequence[int], since: int, *, live
                 drawn = now
             if messages or is_due:
                 show(messages, picture)
-            if not followed.open:
-                return
-            followed.keep_going()
-            if followed.stopped:
-                raise stopped()
-            time.sleep(followed.pause_s)
 
 
 def _told(

@@ -5,14 +5,14 @@ A look costs a number of SQLite where no other process has written; else it grow
 
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from math import inf
 from typing import NamedTuple
 
 from launcher.job_options.notifications import AS_CONFIGURED, Event, RunNotify, recorded_run_notify
 from launcher.states import ENDED, OPEN, Reason, ReasonCode, State
-from launcher.store.client import keep_going
+from launcher.store.client import keep_going, stopped
 from launcher.store.connection import known_record, known_state, reason_of
 from launcher.store.job_queries import JobQueries
 from launcher.store.queue import Store
@@ -123,6 +123,21 @@ class FollowedJobs:
         last = {change.job: change.state for change in changes if change.job not in there}
         self._take(replace(self.rows[job], state=last[job]) for job in last.keys() & self.rows)
         return [change for change in changes if change.job in self.rows]
+
+    def until_ended(self) -> Iterator[list[Change]]:
+        """Give what happened at each look, the first one at once, until all of them have ended.
+
+        Raises:
+            MachineError: the queue was stopped, is gone, or no scheduler can be started.
+        """
+        while True:
+            yield self.changes()
+            if not self.open:
+                return
+            self.keep_going()
+            if self.stopped:
+                raise stopped()
+            time.sleep(self.pause_s)
 
     def keep_going(self) -> None:
         """Replace a scheduler that was killed, and see whether the queue was stopped; not at each call.

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Collection
-from math import inf
 
 import click
 
@@ -13,7 +12,7 @@ from launcher.errors import MachineError, counted
 from launcher.screens.format import harmless, named
 from launcher.screens.job_details import job_records
 from launcher.states import State
-from launcher.store.client import open_queue, stopped
+from launcher.store.client import open_queue
 from launcher.store.feed import FollowedJobs
 from launcher.units import format_seconds
 
@@ -24,25 +23,18 @@ def until_ended(followed: FollowedJobs, timeout_s: float | None) -> None:
     Raises:
         MachineError: it takes longer, or the queue is stopped.
     """
-    deadline = inf if timeout_s is None else time.monotonic() + timeout_s
+    began = time.monotonic()
     held = {job.id for job in followed.rows.values() if job.state is State.HELD}
     _say_held(followed, held)
-    while followed.open:
-        changes = followed.changes()
+    for changes in followed.until_ended():
         if not held:
             held = {change.job for change in changes if change.state is State.HELD}
             _say_held(followed, held)
-        if not followed.open:
-            return
-        if followed.stopped:
-            raise stopped()
-        if timeout_s is not None and time.monotonic() > deadline:
+        if timeout_s is not None and followed.open and time.monotonic() - began > timeout_s:
             raise MachineError(
                 f"still not ended after {format_seconds(timeout_s)}; the jobs go on; "
                 "`launcher wait` again, or `launcher status` shows what they do"
             )
-        followed.keep_going()
-        time.sleep(followed.pause_s)
 
 
 def _say_held(followed: FollowedJobs, jobs: Collection[int]) -> None:
