@@ -237,6 +237,24 @@ class _Source:
     last: bool = False  # only this attempt
     explained: bool = False  # it was said why this attempt has not begun
 
+    def read(self, log: Path) -> bytes:
+        """Return the next piece of a log; nothing where there is none."""
+        try:
+            size = log.stat().st_size
+            if size < self.position:  # the file was truncated
+                self.position = 0
+            if self.tail is None and size == self.position:
+                return b""
+            with log.open("rb") as file:
+                if self.tail is not None:
+                    self.position, self.tail = tail_offset(file, self.tail), None
+                file.seek(self.position)
+                chunk = file.read(CHUNK_BYTES)
+        except OSError:  # not made yet, or cleaned
+            return b""
+        self.position += len(chunk)
+        return chunk
+
 
 class Followers:
     """Prints what jobs write, attempt after attempt, until all of them have ended.
@@ -252,62 +270,71 @@ class Followers:
         *,
         event: int,
         tail: int | None,
+        attempt: int | None = None,
         raw: bool = False,
     ) -> None:
-        """Follow jobs as they were after an event; `raw` passes on every byte."""
+        """Follow jobs.
+
+        Args:
+            home: whose queue.
+            store: its database.
+            jobs: as they were after an event.
+            event: that one.
+            tail: begin with so many lines of what is there.
+            attempt: only this one of each job; None: all from the newest on.
+            raw: pass on every byte.
+        """
         self._home, self._raw = home, raw
         self._followed = FollowedJobs(home, store, jobs, since=event, served=False)
         self._is_alone = len(jobs) == 1
         names = {job.id: job.name for job in jobs}
         colour = coloured(sys.stdout)
         self._labels = labels_of(names, terminal=sys.stdout.isatty(), colour=colour)
+        last = attempt is not None
         self._sources = {
-            job.id: _Source(max(job.attempts, 1), self._output(job.id), tail) for job in jobs
+            job.id: _Source(attempt or max(job.attempts, 1), self._output(job.id), tail, last=last)
+            for job in jobs
         }
         self._checked = time.monotonic()
 
     def _output(self, job: int) -> Output:
         return Output("" if self._is_alone else self._labels[job], raw=self._raw)
 
-    def follow(self, attempt: int | None) -> None:
-        """Follow one attempt of each job, or all from the newest on.
+    def follow(self) -> None:
+        """Print until there is no more.
 
         Raises:
-            UsageError: the one job has ended without it, or was cleaned.
+            UsageError: the one job has ended without the attempt, or was cleaned.
             MachineError: the queue was stopped, and none of them runs.
         """
-        for source in self._sources.values():
-            if attempt is not None:
-                source.attempt, source.last = attempt, True
-        rows = self._followed.rows.values()
-        waiting = [row for row in rows if row.attempts == 0 and row.state in OPEN]
+        rows = self._followed.rows
+        waiting = [row for row in rows.values() if row.attempts == 0 and row.state in OPEN]
         if waiting and not self._is_alone:
             has = "has" if len(waiting) == 1 else "have"
             notice = f"{counted(len(waiting), 'job')} {has} not run yet: {named(waiting)}"
             click.echo(notice, err=True)
         try:
-            self._follow()
+            while self._sources:
+                self._followed.changes()
+                wrote = [self._turn(rows[job], source) for job, source in [*self._sources.items()]]
+                if not any(wrote):
+                    sys.stdout.flush()
+                    self._drop_cleaned()
+                    self._pause()
         finally:
             for source in self._sources.values():
                 if self._is_alone:  # its colours are set back
                     source.output.close()
 
-    def _follow(self) -> None:
-        while True:
-            self._followed.changes()
-            wrote = [self._turn(job, source) for job, source in list(self._sources.items())]
-            if not self._sources:
-                return
-            if not any(wrote):
-                sys.stdout.flush()
-                self._drop_cleaned()
-                if not self._sources:
-                    return
-                self._followed.keep_going()
-                rows = [self._followed.rows[job] for job in self._sources]
-                if self._followed.stopped and not any(row.state is State.RUNNING for row in rows):
-                    raise stopped()
-                time.sleep(FOLLOW_EVERY_S)
+    def _pause(self) -> None:
+        """Wait for more, where there may come some."""
+        if not self._sources:
+            return
+        self._followed.keep_going()
+        states = {self._followed.rows[job].state for job in self._sources}
+        if self._followed.stopped and State.RUNNING not in states:
+            raise stopped()
+        time.sleep(FOLLOW_EVERY_S)
 
     def _drop_cleaned(self) -> None:
         """Follow jobs no more that were cleaned, of which no event may tell."""
@@ -325,14 +352,13 @@ class Followers:
             name = harmless(self._followed.rows[job].name)
             click.echo(f"{name}: cleaned, and its log with it", err=True)
 
-    def _turn(self, job: int, source: _Source) -> bool:
+    def _turn(self, row: JobRow, source: _Source) -> bool:
         """Print what a job wrote since its last turn; tell whether there was anything, or an end."""
-        row = self._followed.rows[job]
         if source.attempt > row.attempts:
             self._say_not_begun(row, source)
             return False
         running = row.state is State.RUNNING and row.attempts == source.attempt
-        chunk = self._read(job, source)
+        chunk = source.read(self._log(row, source))
         source.output.write(chunk)
         if not running and not chunk:
             self._end_attempt(row, source)
@@ -340,7 +366,7 @@ class Followers:
 
     def _end_attempt(self, row: JobRow, source: _Source) -> None:
         """Turn to the next attempt of a job, or leave it."""
-        log = self._log(row.id, source)
+        log = self._log(row, source)
         source.output.close()
         source.output = self._output(row.id)
         source.attempt, source.position, source.tail = source.attempt + 1, 0, None
@@ -367,26 +393,8 @@ class Followers:
         which = f"no attempt {source.attempt}" if source.last else "has not run"
         click.echo(f"{name}: {which}: {harmless(row.reason)}", err=True)
 
-    def _log(self, job: int, source: _Source) -> Path:
-        return self._home.attempt(job, source.attempt).log
-
-    def _read(self, job: int, source: _Source) -> bytes:
-        log = self._log(job, source)
-        try:
-            size = log.stat().st_size
-            if size < source.position:  # the file was truncated
-                source.position = 0
-            if source.tail is None and size == source.position:
-                return b""
-            with log.open("rb") as file:
-                if source.tail is not None:
-                    source.position, source.tail = tail_offset(file, source.tail), None
-                file.seek(source.position)
-                chunk = file.read(CHUNK_BYTES)
-        except OSError:  # not made yet, or cleaned
-            return b""
-        source.position += len(chunk)
-        return chunk
+    def _log(self, row: JobRow, source: _Source) -> Path:
+        return self._home.attempt(row.id, source.attempt).log
 
 
 def header(job: JobRow, attempt: int) -> str:

@@ -25,7 +25,7 @@ from launcher.screens.text_table import (
     table,
     width_of,
 )
-from launcher.states import ENDED, OPEN, ReasonCode, State
+from launcher.states import OPEN, ReasonCode, State
 from launcher.units import format_seconds
 
 DAY_S = 86_400.0
@@ -204,8 +204,7 @@ def recent(screen: Screen, width: int) -> list[Line]:
     )
     rows = [_happening(ended, screen.at) for ended in screen.recent]
     lines = table(columns, rows, width, [ended.id for ended in screen.recent])
-    listed = len({ended.id for ended in screen.recent if not ended.again})
-    left = sum(screen.counts.get(state, 0) for state in ENDED) - listed
+    left = screen.ended_more
     if lines and left > 0:
         text = f"{counted(left, 'more job')} {'has' if left == 1 else 'have'} ended"
         text += "; launcher status --all lists every one"

@@ -8,7 +8,7 @@ from launcher.screens.format import harmless
 from launcher.screens.gpu_view import Gauge
 from launcher.screens.host import Host
 from launcher.screens.job_view import JobView
-from launcher.states import OPEN, ReasonCode, State
+from launcher.states import ENDED, ReasonCode, State
 from launcher.units import mean
 
 COMMAND = "command"  # the kind of which no two jobs need be alike
@@ -57,9 +57,10 @@ class Screen(NamedTuple):
     orders: Mapping[str, str] = {}  # list → by what it is sorted
 
     @property
-    def open(self) -> int:
-        """How many jobs have not ended."""
-        return sum(self.counts.get(state, 0) for state in OPEN)
+    def ended_more(self) -> int:
+        """How many jobs have ended that are not listed."""
+        listed = {ended.id for ended in self.recent if not ended.again}
+        return sum(self.counts.get(state, 0) for state in ENDED) - len(listed)
 
     def order_of(self, name: str) -> str:
         """Return what a list's title ends with where the list is sorted."""

@@ -70,7 +70,7 @@ def command(
         event = store.read.last_event()
         jobs = _meant(store, patterns)
         if follow:
-            Followers(home, store, jobs, event=event, tail=lines, raw=raw).follow(attempt)
+            Followers(home, store, jobs, event=event, tail=lines, attempt=attempt, raw=raw).follow()
             return
         if len(jobs) > 1:
             _one_by_one(home, jobs, lines, attempt, as_json=as_json, raw=raw)

@@ -10,7 +10,6 @@ from launcher.screens.host import host_line
 from launcher.screens.pilots import draw_pilots
 from launcher.screens.queue_view import briefly
 from launcher.screens.screen import Screen
-from launcher.states import ENDED
 from launcher.units import format_bytes
 from launcher.web.charts import spark, stacked_bar
 from launcher.web.pages.page import Address, Content, View
@@ -38,8 +37,7 @@ def fill(view: View, address: Address) -> Content:  # noqa: ARG001  # as every p
     """Return what the queue is at."""
     screen = view.queue.look(waiting=WAITING, sought="")
     running = [work.id for work in screen.running]
-    listed = len({ended.id for ended in screen.recent if not ended.again})
-    left = sum(screen.counts.get(state, 0) for state in ENDED) - listed
+    left = screen.ended_more
     lines = screen.waiting
     return Content(
         title=f"{len(running)} running" if running else "queue",

@@ -55,7 +55,7 @@ def test_an_empty_queue_is_an_empty_screen(home: Home, store: Store) -> None:
     screen = snapshots(home, store).look()
     assert (screen.running, screen.waiting, screen.recent, screen.gpus) == ((), (), (), ())
     assert screen.scheduler.state == "absent"
-    assert screen.open == 0
+    assert screen.counts == {}
 
 
 def test_a_running_job_tells_its_progress_its_rate_and_what_is_left(

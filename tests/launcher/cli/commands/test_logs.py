@@ -447,7 +447,7 @@ def test_a_job_that_was_cleaned_is_followed_no_longer(
     jobs = store.read.jobs_by_id(numbers)
     store.steering.cancel(numbers, 3.0)
     store.steering.forget(numbers)  # and their events with them, before anybody looked
-    Followers(home, store, jobs, event=store.read.last_event(), tail=None).follow(None)
+    Followers(home, store, jobs, event=store.read.last_event(), tail=None).follow()
     assert "command/a: cleaned, and its log with it\n" in capfd.readouterr().err
 
 
