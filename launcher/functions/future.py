@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
+from math import inf
 from typing import Any, Generic, TypeVar
 
 from launcher.errors import JobError, MachineError, UsageError
@@ -141,15 +142,15 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
 
     def _await(self, timeout: float | None) -> None:
         """Wait for the end of the job."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = inf if timeout is None else time.monotonic() + timeout
         while not self.done():
             if self._is_left_alone():
                 self.take(self._now())
-            left = LOOK_S if deadline is None else min(LOOK_S, deadline - time.monotonic())
+            left = min(LOOK_S, deadline - time.monotonic())
             concurrent.futures.wait([self], timeout=max(0.0, left))
             if self.done():
                 return
-            if deadline is not None and time.monotonic() >= deadline:
+            if time.monotonic() >= deadline:
                 raise TimeoutError(
                     f"{self.name} has not ended after {timeout:g} s; {self._prospect()}"
                 )

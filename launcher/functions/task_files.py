@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from launcher.backends.settings import configured_backends, placed_terms
 from launcher.errors import TaskFileError, UsageError
 from launcher.functions.future import Future
-from launcher.results.table import read_metric
+from launcher.results.table import leaves, read_metric, with_interval
 from launcher.screens.format import tally
 from launcher.states import ENDED, State
 from launcher.store.client import (
@@ -162,20 +162,11 @@ def _returned(store: Store, jobs: Sequence[JobRow]) -> list[dict[str, Any]]:
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row in which a number with an interval has three columns, and what is nested `outer.inner`."""
-    return dict(_cells(row))
-
-
-def _cells(row: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in row.items():
-        name = f"{before}{key}"
-        if not isinstance(value, Mapping):
-            yield name, value
-        elif (metric := read_metric(value)) is None:
-            yield from _cells(value, f"{name}.")
-        else:
-            yield name, metric.value
-            yield f"{name}_low", metric.low
-            yield f"{name}_high", metric.high
+    cells: dict[str, Any] = {}
+    for name, value in leaves(row):
+        metric = read_metric(value) if isinstance(value, Mapping) else None
+        cells |= {name: value} if metric is None else with_interval(name, metric)
+    return cells
 
 
 States = Mapping[int, State]

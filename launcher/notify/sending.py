@@ -34,6 +34,7 @@ LOOK_S = 0.05
 MISSING = "apprise is not installed for {python}: pip install 'launcher-trueface[notify]'"
 UNKNOWN = "apprise knows no service of this address; its forms: https://appriseit.com/services/"
 _IDLE_TALK = "Notifying "  # so many services
+_END = "\x1e"  # of what apprise logs, which may have several lines
 
 
 class Answer(NamedTuple):
@@ -159,21 +160,6 @@ def _signal(number: int) -> str:
         return f"signal {number}"
 
 
-class _LogLines(logging.Handler):
-    """Keeps what apprise logs."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep a line."""
-        with contextlib.suppress(Exception):  # a log line is no reason to fail
-            line = record.getMessage()
-            if not line.startswith(_IDLE_TALK) and "://" not in line:  # it shows parts of secrets
-                self.lines.append(line)
-
-
 def _delivered(order: dict[str, Any]) -> tuple[bool, str]:
     """Send a message, or only see whether its address can be used; return whether, and what was answered.
 
@@ -184,18 +170,22 @@ def _delivered(order: dict[str, Any]) -> tuple[bool, str]:
         import apprise  # an extra; only this process needs it
     except ImportError:
         return False, MISSING.format(python=sys.executable)
-    logger, log = logging.getLogger("apprise"), _LogLines()
-    logger.addHandler(log)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
     service = apprise.Apprise(asset=apprise.AppriseAsset(app_id="launcher", app_desc="launcher"))
-    if not service.add(order["url"]):
-        return False, "; ".join([UNKNOWN, *log.lines])
+    delivered = False
+    with apprise.LogCapture(level=logging.INFO, fmt=f"%(message)s{_END}") as log:
+        is_known = service.add(order["url"])
+        if is_known and "title" in order:
+            text, title = order["text"], order["title"]
+            form = apprise.NotifyFormat.TEXT
+            delivered = bool(service.notify(body=text, title=title, body_format=form))
+        said = [line for line in log.getvalue().split(f"{_END}\n") if line]
+    # one with an address shows parts of secrets
+    lines = [line for line in said if not line.startswith(_IDLE_TALK) and "://" not in line]
+    if not is_known:
+        return False, "; ".join([UNKNOWN, *lines])
     if "title" not in order:
         return True, ""
-    text, title = order["text"], order["title"]
-    delivered = service.notify(body=text, title=title, body_format=apprise.NotifyFormat.TEXT)
-    return bool(delivered), "; ".join(log.lines) or ("sent" if delivered else "not sent")
+    return delivered, "; ".join(lines) or ("sent" if delivered else "not sent")
 
 
 def main() -> int:

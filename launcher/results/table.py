@@ -157,6 +157,11 @@ def in_unicode(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
+def with_interval(name: str, metric: Metric) -> dict[str, float | None]:
+    """Return a number as three columns: its value, and the ends of its interval."""
+    return {name: metric.value, f"{name}_low": metric.low, f"{name}_high": metric.high}
+
+
 def value_of(cell: object) -> Any:
     """Return the value of a cell without its interval."""
     metric = read_metric(cell)
@@ -294,7 +299,7 @@ def of_rows(rows: Iterable[Mapping[str, Any]], columns: Collection[str] = PLACE)
             name=_name(row, columns),
             data=row["data"] if "pooled" in row else "",
             pooled=bool(row.get("pooled")),
-            metrics=dict(_numbers({k: v for k, v in row.items() if k not in columns})),
+            metrics=_numbers({k: v for k, v in row.items() if k not in columns}),
         )
         for row in rows
     ]
@@ -312,15 +317,21 @@ def _name(row: Mapping[str, Any], columns: Collection[str]) -> str:
 
 def of_result(job: str, model: str, data: str, result: Mapping[str, Json]) -> Measured:
     """Return the numbers that a job returned; those inside of others are named `outer.inner`."""
-    return Measured(name=model or job, data=data, job=job, metrics=dict(_numbers(result)))
+    return Measured(name=model or job, data=data, job=job, metrics=_numbers(result))
 
 
-def _numbers(record: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Metric]]:
+def _numbers(record: Mapping[str, Any]) -> dict[str, Metric]:
+    metrics = ((name, read_metric(value)) for name, value in leaves(record))
+    return {name: metric for name, metric in metrics if metric is not None}
+
+
+def leaves(record: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Give all that a record holds, what is inside of others as `outer.inner`; a number with its interval is one."""
     for key, value in record.items():
-        if (metric := read_metric(value)) is not None:
-            yield f"{above}{key}", metric
-        elif isinstance(value, Mapping):
-            yield from _numbers(value, f"{above}{key}.")
+        if isinstance(value, Mapping) and read_metric(value) is None:
+            yield from leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
 
 
 def metric_names(measured: Iterable[Measured]) -> list[str]:

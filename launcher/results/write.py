@@ -43,7 +43,16 @@ from launcher.results.rows import (
     settings_of,
     swept,
 )
-from launcher.results.table import DATA, MODEL, POOLED, Row, RunResults, distinct_names, read_metric
+from launcher.results.table import (
+    DATA,
+    MODEL,
+    POOLED,
+    Row,
+    RunResults,
+    distinct_names,
+    read_metric,
+    with_interval,
+)
 from launcher.screens.format import first_line, iso, iso_if_known
 from launcher.states import OPEN, State
 from launcher.store.queue import Store
@@ -166,8 +175,7 @@ def flat(row: Row) -> dict[str, Any]:
             cells[name] = value["value"]
             cells[f"{name}_low"], cells[f"{name}_high"] = value["low"], value["high"]
         elif isinstance(value, Mapping) and (metric := read_metric(value)) is not None:
-            cells[name] = metric.value
-            cells[f"{name}_low"], cells[f"{name}_high"] = metric.low, metric.high
+            cells |= with_interval(name, metric)
         else:
             cells[name] = plain(value)
     return cells
