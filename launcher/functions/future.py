@@ -144,7 +144,8 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         """Wait for the end of the job."""
         deadline = inf if timeout is None else time.monotonic() + timeout
         while not self.done():
-            if self._is_left_alone():
+            # in a callback of the watcher, and in a fork, where it does not exist, nobody else looks
+            if threading.current_thread().name == FOLLOWER or os.getpid() != self._process:
                 self.take(self._now())
             left = min(LOOK_S, deadline - time.monotonic())
             concurrent.futures.wait([self], timeout=max(0.0, left))
@@ -156,10 +157,6 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
                 )
             if self.queue_stopped and self._still_stopped():
                 raise stopped()
-
-    def _is_left_alone(self) -> bool:
-        """Whether nobody else looks: in a callback of the watcher, and in a fork, where it does not exist."""
-        return threading.current_thread().name == FOLLOWER or os.getpid() != self._process
 
     def _still_stopped(self) -> bool:
         """Look again: the watcher does so every few seconds, and the queue may have been started since."""

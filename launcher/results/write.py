@@ -34,7 +34,6 @@ from launcher.results.rows import (
     SEED,
     JobsOfRows,
     Models,
-    Returned,
     kinds_of,
     laboratory_function,
     results_of,
@@ -120,13 +119,6 @@ def setting_rows(
         number, names = rows[job.id], sweeping[job.kind]
         for name, value in settings_of(job.plain_spec).items():
             yield number, name, scalar(value), name in names
-
-
-def metric_rows(returned: Iterable[Returned], rows: Mapping[int, int]) -> Iterator[tuple[Any, ...]]:
-    """Yield the numbers that jobs returned: job, name, value, and its interval."""
-    for job, numbers in returned:
-        for name, metric in numbers.metrics.items():
-            yield rows[job.id], name, metric.value, metric.low, metric.high
 
 
 _INTERVAL = frozenset({"value", "low", "high"})  # of a number, as laboratories write it
@@ -296,7 +288,11 @@ def _write_jobs(
         "jobs": (job_cells(job, run, numbers[job.id], models, newest.get(job.id)) for job in jobs),
         "attempts": (attempt_cells(attempt, numbers[attempt.job]) for attempt in attempts),
         "settings": setting_rows(jobs, numbers, kinds),
-        "metrics": metric_rows(returned_by(home, store, jobs, kinds), numbers),
+        "metrics": (
+            (numbers[job.id], name, metric.value, metric.low, metric.high)
+            for job, told in returned_by(home, store, jobs, kinds)
+            for name, metric in told.metrics.items()
+        ),
         "errors": error_rows(home, attempts, numbers, known),
     }
     return sum(upsert(connection, name, those) for name, those in rows.items())

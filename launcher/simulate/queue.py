@@ -4,7 +4,7 @@ A job has all its GPUs on one machine, and the policy decides for each machine a
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from functools import cache
@@ -183,22 +183,18 @@ class Patience:
         self._until.pop(index, None)
         self._waiting_s -= self._shares.pop(index, 0.0)
 
-    def give(
-        self, fresh: Sequence[TraceJob], running_s: Callable[[float], float], now: float
-    ) -> None:
+    def give(self, fresh: Sequence[TraceJob], running_s: float, now: float) -> None:
         """Let others pass new jobs for a while: as long as the queue is with them, and half as long again.
 
         Args:
             fresh: the new jobs that wait.
-            running_s: returns the card-seconds that are left of all that runs.
+            running_s: the card-seconds that are left of all that runs.
             now: the time.
         """
-        if not fresh:
-            return
         for job in fresh:
             self._shares[job.index] = job.gpus * self._mean(job, now)
             self._waiting_s += self._shares[job.index]
-        length_s = (self._waiting_s + running_s(now)) / self._cards
+        length_s = (self._waiting_s + running_s) / self._cards
         for job in fresh:
             until = job.rank + PATIENCE * length_s
             self._until[job.index] = until
@@ -352,9 +348,10 @@ class Live:
                     yield start
             begun = begun and len(self._nodes) > 1
         self._ended = False
-        if self._discipline.keeps is Keeps.OVERDUE:
-            fresh = [job for job in self._new if job.index in self._jobs]
-            self._patience.give(fresh, self._work_left, now)
+        fresh = [job for job in self._new if job.index in self._jobs]
+        if fresh and self._discipline.keeps is Keeps.OVERDUE:
+            running_s = sum(node.work_left(now) for node in self._nodes)
+            self._patience.give(fresh, running_s, now)
         self._new.clear()
 
     def _starts_on(self, node: Policy, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
@@ -486,6 +483,3 @@ class Live:
             del self._lanes[lane]
         self._patience.leave(index)
         return job
-
-    def _work_left(self, now: float) -> float:
-        return sum(node.work_left(now) for node in self._nodes)

@@ -36,7 +36,7 @@ from launcher.cli.result_tables import (
 )
 from launcher.errors import UsageError, counted
 from launcher.kind_interface import Kind
-from launcher.results.database import Cell, ask
+from launcher.results.database import ask
 from launcher.results.over import COUNT, in_step, over
 from launcher.results.rows import (
     Returned,
@@ -262,7 +262,11 @@ def all_rows(
         everything: each model and data set has a row of its own.
         parts: columns that tell models apart: their parts, and the settings that were swept.
     """
-    tested = [_test_cells(row) for row in rows if not is_plain(row)]
+    tested = [
+        (*result_cells(row), harmless(row.get("few_sources") or ""))
+        for row in rows
+        if not is_plain(row)
+    ]
     plain = [*plain_tables([row for row in rows if is_plain(row)])]
 
     def texts() -> Iterable[Texts]:
@@ -276,10 +280,6 @@ def all_rows(
         texts=texts,
         drawn=lambda width: draw(rows, everything=everything, width=width, parts=parts),
     )
-
-
-def _test_cells(row: Row) -> tuple[str, ...]:
-    return (*result_cells(row), harmless(row.get("few_sources") or ""))
 
 
 def _rows_chosen(results: RunResults, choice: Choice, run: str, form: Format) -> Answer:
@@ -367,8 +367,11 @@ def query(sql: str, database: Path | None, limit_s: float, form: str | None, as_
             database = update(home, store, _note)
     answer = ask(database, sql, limit_s=limit_s)
     cells = [answer.columns, *answer.rows]
-    rows = (
-        {name: _json_cell(cell) for name, cell in zip(answer.columns, row, strict=True)}
+    rows = (  # bytes as SQLite's hex() has them
+        {
+            name: cell.hex() if isinstance(cell, bytes) else cell
+            for name, cell in zip(answer.columns, row, strict=True)
+        }
         for row in answer.rows
     )
     write(
@@ -381,10 +384,6 @@ def query(sql: str, database: Path | None, limit_s: float, form: str | None, as_
         ),
         shape,
     )
-
-
-def _json_cell(cell: Cell) -> Cell:
-    return cell.hex() if isinstance(cell, bytes) else cell  # as SQLite's hex() has it
 
 
 def _note(text: str) -> None:

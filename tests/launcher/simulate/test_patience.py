@@ -26,7 +26,7 @@ def given(
     patience: Patience, jobs: Sequence[TraceJob], left_s: float, now: float
 ) -> dict[int, float]:
     """Until when others may pass each of some new jobs."""
-    patience.give(jobs, lambda _: left_s, now)
+    patience.give(jobs, left_s, now)
     return {job.index: patience.until(job.index) for job in jobs}
 
 
