@@ -20,7 +20,7 @@ from launcher.errors import Error, UsageError
 from launcher.job_options.notifications import Event
 from launcher.notify import notices as noted
 from launcher.notify.notices import GivenUp, Message, Notices, write_notices
-from launcher.notify.sending import Answer, send_now
+from launcher.notify.sending import Sent, send_now
 from launcher.notify.settings import NotifySettings, Target, configured_notify
 from launcher.store.feed import RunNews, RunNewsReader
 from launcher.store.opening import open_to_read
@@ -47,7 +47,7 @@ class _UnderWay(NamedTuple):
     run: RunNews  # as it stood then
     events: tuple[Event, ...]
     message: Message
-    answer: Future[Answer]
+    answer: Future[Sent]
 
 
 class Service:

@@ -37,7 +37,7 @@ _IDLE_TALK = "Notifying "  # so many services
 _END = "\x1e"  # of what apprise logs, which may have several lines
 
 
-class Answer(NamedTuple):
+class Sent(NamedTuple):
     """How a sending ended."""
 
     sent: bool
@@ -49,7 +49,7 @@ def send_now(
     message: Message | None,
     environ: Mapping[str, str],
     leaving: threading.Event | None = None,
-) -> Answer:
+) -> Sent:
     """Send a message, and wait for the answer.
 
     Args:
@@ -63,10 +63,10 @@ def send_now(
             output = stack.enter_context(tempfile.TemporaryFile())
             process = _started(target, message, environ, output)
         except UsageError as error:
-            return Answer(sent=False, text=str(error))
+            return Sent(sent=False, text=str(error))
         except OSError as error:
             what = f"{error.filename}: " if error.filename else ""
-            return Answer(sent=False, text=f"cannot be started: {what}{error.strerror or error}")
+            return Sent(sent=False, text=f"cannot be started: {what}{error.strerror or error}")
         try:
             trouble = _watched(process, target, output, leaving or threading.Event())
         finally:  # it, and all that it has started
@@ -74,7 +74,7 @@ def send_now(
                 os.killpg(process.pid, signal.SIGKILL)
             code = process.wait()
         if trouble:
-            return Answer(sent=False, text=trouble)
+            return Sent(sent=False, text=trouble)
         end = output.seek(0, os.SEEK_END)
         output.seek(max(0, end - MOST_OUTPUT))
         text = output.read(MOST_OUTPUT).decode(errors="replace")
@@ -136,21 +136,21 @@ def variables(message: Message) -> dict[str, str]:
     return {name: text.replace("\0", "") for name, text in named.items()}
 
 
-def _of_command(code: int, text: str) -> Answer:
+def _of_command(code: int, text: str) -> Sent:
     last = next((line for line in reversed(text.splitlines()) if line.strip()), "")
     shown = harmless(last.strip())[:MOST_ANSWER]
     if code == 0:
-        return Answer(sent=True, text=shown)
+        return Sent(sent=True, text=shown)
     how = f"exit code {code}" if code > 0 else f"ended by {_signal(-code)}"
-    return Answer(sent=False, text=f"{how}: {shown}" if shown else how)
+    return Sent(sent=False, text=f"{how}: {shown}" if shown else how)
 
 
-def _of_service(code: int, text: str) -> Answer:
+def _of_service(code: int, text: str) -> Sent:
     try:
         record = json.loads(text)
-        return Answer(sent=record["delivered"] is True, text=harmless(record["answer"]))
+        return Sent(sent=record["delivered"] is True, text=harmless(record["answer"]))
     except (ValueError, KeyError, TypeError):
-        return Answer(sent=False, text=f"the process that sends it ended with code {code}")
+        return Sent(sent=False, text=f"the process that sends it ended with code {code}")
 
 
 def _signal(number: int) -> str:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 import re
 import time
-from typing import NamedTuple
 
 from launcher.errors import counted, known_words, meant
 from launcher.system.text import harmless
@@ -249,14 +248,9 @@ def writing(path: Path) -> Iterator[sqlite3.Connection]:
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             connection.execute("BEGIN IMMEDIATE")
-            try:
+            with connection:  # which commits, or rolls back
                 check(connection, path)
                 yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
     except sqlite3.Error as error:
         raise trouble(path, error) from error
     except OSError as error:
@@ -475,15 +469,8 @@ _REFUSED = ("prohibited", "authoriz", "may not be modified", "readonly database"
 READS = "launcher query only reads: one SELECT (or WITH, VALUES, EXPLAIN); sqlite3 and sqlite-utils write"
 
 
-class Answer(NamedTuple):
-    """The rows of an answer below the names of their columns."""
-
-    columns: tuple[str, ...]
-    rows: list[tuple[Cell, ...]]
-
-
-def ask(path: Path, sql: str, *, limit_s: float) -> Answer:
-    """Return the answer to a question.
+def ask(path: Path, sql: str, *, limit_s: float) -> tuple[tuple[str, ...], list[tuple[Cell, ...]]]:
+    """Return the answer to a question: the names of its columns, and its rows.
 
     Args:
         path: of the database.
@@ -505,7 +492,7 @@ def ask(path: Path, sql: str, *, limit_s: float) -> Answer:
             raise _explained(connection, error, limit_s) from error
         if len(rows) > MOST_ROWS:
             raise UsageError(f"the answer has more than {counted(MOST_ROWS, 'row')}; add a LIMIT")
-        return Answer(columns=columns, rows=rows)
+        return columns, rows
 
 
 def _explained(connection: sqlite3.Connection, error: Exception, limit_s: float) -> UsageError:

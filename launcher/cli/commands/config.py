@@ -17,8 +17,7 @@ from launcher.cli.option_types import TextDefaultOption, flag, json_option
 from launcher.cli.output import Answer, tell
 from launcher.errors import MachineError, UsageError, counted
 from launcher.notify.notices import Notices, of_test, read_notices
-from launcher.notify.sending import Answer as Sent
-from launcher.notify.sending import send_now
+from launcher.notify.sending import Sent, send_now
 from launcher.notify.settings import NotifySettings, Target, configured_notify, shown
 from launcher.screens.format import clock, columns, harmless
 from launcher.system.config import Configuration, Fault, read_configuration

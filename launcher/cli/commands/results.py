@@ -365,18 +365,18 @@ def query(sql: str, database: Path | None, limit_s: float, form: str | None, as_
     if database is None:
         with open_queue() as (home, store):
             database = update(home, store, _note)
-    answer = ask(database, sql, limit_s=limit_s)
-    cells = [answer.columns, *answer.rows]
+    columns, answer = ask(database, sql, limit_s=limit_s)
+    cells = [columns, *answer]
     rows = (  # bytes as SQLite's hex() has them
         {
             name: cell.hex() if isinstance(cell, bytes) else cell
-            for name, cell in zip(answer.columns, row, strict=True)
+            for name, cell in zip(columns, row, strict=True)
         }
-        for row in answer.rows
+        for row in answer
     )
     write(
         Answer(
-            record=lambda: {"columns": answer.columns, "rows": [*rows]},
+            record=lambda: {"columns": columns, "rows": [*rows]},
             cells=lambda: cells,
             tabs=lambda: cells,
             texts=lambda: [texts_of(cells)],

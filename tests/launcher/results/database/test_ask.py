@@ -43,7 +43,7 @@ def path(tmp_path: Path) -> Path:
     ],
 )
 def test_what_reads_is_answered(path: Path, sql: str, rows: list[tuple[object, ...]]) -> None:
-    assert ask(path, sql, limit_s=20).rows == rows
+    assert ask(path, sql, limit_s=20)[1] == rows
 
 
 @pytest.mark.parametrize(
