@@ -98,10 +98,6 @@ def _cause(group: FailureGroup) -> Span:
     return Span(harmless(group.text), Tone.DIM if group.reason_code in _NO_FAULT else Tone.PLAIN)
 
 
-def _count(number: int, tone: Tone = Tone.PLAIN) -> Span:
-    return Span(f"{number:,}" if number else "", tone)
-
-
 def _span(seconds: float | None) -> str:
     return "" if seconds is None else format_seconds(seconds)
 
@@ -133,30 +129,49 @@ def _name(title: str, least: int = 12) -> Column:
     return Column(title, least=least, middle=True)
 
 
-# section → its columns, and what stands in them of a row
-_TABLES: Mapping[str, Sequence[tuple[Column, Callable[[Any], Cell]]]] = {
+_Shown = tuple[Column, Callable[[Any], Cell]]  # a column, and what stands in it of a row
+_TONES = {"failed": Tone.BAD, "cancelled": Tone.DIM, "skipped": Tone.WARN}
+
+
+def _counted(name: str, drop: int = 0, title: str = "") -> _Shown:
+    tone = _TONES.get(name, Tone.PLAIN)
+
+    def cell(row: Any) -> Span:
+        number: int = getattr(row, name)
+        return Span(f"{number:,}" if number else "", tone)
+
+    return _right(title or name.upper(), drop), cell
+
+
+def _spent(what: str, drop: int = 0) -> _Shown:
+    column = _right(f"{what.upper()}-HOURS", drop)
+    return column, lambda row: _hours(getattr(row, f"{what}_seconds"))
+
+
+# by section
+_TABLES: Mapping[str, Sequence[_Shown]] = {
     DAY: (
         (Column("DAY"), lambda day: day.day),
-        (_right("DONE"), lambda day: _count(day.done)),
-        (_right("FAILED"), lambda day: _count(day.failed, Tone.BAD)),
-        (_right("CANCELLED", 2), lambda day: _count(day.cancelled, Tone.DIM)),
-        (_right("SKIPPED", 3), lambda day: _count(day.skipped, Tone.WARN)),
-        (_right("GPU-HOURS"), lambda day: _hours(day.gpu_seconds)),
-        (_right("CORE-HOURS", 4), lambda day: _hours(day.core_seconds)),
+        _counted("done"),
+        _counted("failed"),
+        _counted("cancelled", 2),
+        _counted("skipped", 3),
+        _spent("gpu"),
+        _spent("core", 4),
         (_right("MEDIAN", 1), lambda day: _span(day.median_seconds)),
     ),
     RUN: (
         (_name("RUN"), lambda run: harmless(run.run)),
-        (_right("JOBS", 2), lambda run: _count(run.jobs)),
-        (_right("DONE"), lambda run: _count(run.done)),
-        (_right("FAILED"), lambda run: _count(run.failed, Tone.BAD)),
-        (_right("ATTEMPTS", 3), lambda run: _count(run.attempts)),
-        (_right("GPU-HOURS"), lambda run: _hours(run.gpu_seconds)),
-        (_right("CORE-HOURS", 4), lambda run: _hours(run.core_seconds)),
+        _counted("jobs", 2),
+        _counted("done"),
+        _counted("failed"),
+        _counted("attempts", 3),
+        _spent("gpu"),
+        _spent("core", 4),
     ),
     CAUSE: (
         (_name("NOT DONE, BECAUSE", 24), _cause),
-        (_right("TIMES"), lambda group: _count(group.attempts)),
+        _counted("attempts", title="TIMES"),
         (_right("TIME LOST"), lambda group: _span(group.seconds)),
         (
             Column("THE LAST ONE", drop=1),
@@ -165,7 +180,7 @@ _TABLES: Mapping[str, Sequence[tuple[Column, Callable[[Any], Cell]]]] = {
     ),
     MEMORY: (
         (_name("MEMORY OF JOBS LIKE", 16), lambda memory: harmless(memory.name)),
-        (_right("TIMES", 2), lambda memory: _count(memory.attempts)),
+        _counted("attempts", 2, "TIMES"),
         (_right("ASKED"), lambda memory: format_bytes(memory.asked)),
         (_right("TOOK"), lambda memory: format_bytes(memory.peak)),
         (_right("WASTED GiB·h", 1), lambda memory: f"{memory.wasted_gib_hours:,.1f}"),
@@ -174,9 +189,9 @@ _TABLES: Mapping[str, Sequence[tuple[Column, Callable[[Any], Cell]]]] = {
     NODE: (
         (_name("NODE"), lambda node: node.node or "unknown"),
         (Column("OF"), lambda node: node.backend),
-        (_right("ATTEMPTS", 2), lambda node: _count(node.attempts)),
-        (_right("DONE"), lambda node: _count(node.done)),
-        (_right("GPU-HOURS"), lambda node: _hours(node.gpu_seconds)),
-        (_right("CORE-HOURS", 1), lambda node: _hours(node.core_seconds)),
+        _counted("attempts", 2),
+        _counted("done"),
+        _spent("gpu"),
+        _spent("core", 1),
     ),
 }

@@ -2,10 +2,9 @@
 
 import re
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import accumulate
 from pathlib import Path
 
 from launcher.screens.dashboard.page import Drawn, Later, Window
@@ -126,7 +125,7 @@ class LogTail:
         self._begin = 0  # where that stands in the log
         self._width = 0
         self._lines: list[str] = []
-        self._firsts: list[int] = []  # of each line of the log, its first line on the screen
+        self._places: list[int] = []  # of each of these, where its line of the log begins in that
 
     @property
     def has_before(self) -> bool:
@@ -165,22 +164,15 @@ class LogTail:
 
     def row_of(self, place: int) -> int | None:
         """Return on which line of the screen a byte of the log is; None: not on one of these."""
-        before = place - self._begin
-        if not 0 <= before < max(1, len(self._data)) or not self._firsts:
+        if not 0 <= place - self._begin < max(1, len(self._data)) or not self._places:
             return None
-        begins = self._begins()
-        number = min(bisect_right(begins, before), len(self._firsts)) - 1
-        text = self._data[begins[number] : before].decode(errors="replace")
-        return self._firsts[number] + len(_shown(text + "x", self._width)) - 1
+        start = self._places[bisect_right(self._places, place) - 1]
+        before = self._data[start - self._begin : place - self._begin].decode(errors="replace")
+        return bisect_left(self._places, start) + len(_shown(before + "x", self._width)) - 1
 
     def place_of(self, row: int) -> int:
         """Return which byte of the log the line begins with that is on a line of the screen."""
-        number = bisect_right(self._firsts, row) - 1
-        return self._begin + (self._begins()[number] if number > 0 else 0)
-
-    def _begins(self) -> list[int]:
-        """Return where each line begins in what was read."""
-        return [0, *(match.end() for match in _BREAK.finditer(self._data))]
+        return max(self._begin, self._places[row]) if row < len(self._places) else self._begin
 
     def _take(self) -> None:
         """Read the part; its first line is left out where that begins further back."""
@@ -198,16 +190,20 @@ class LogTail:
         self._data, self._begin, self._size = data, begin, self._size if data else 0
 
     def _fold(self, width: int) -> None:
-        text = self._data.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
-        texts = text.removesuffix("\n").split("\n") if text else []
-        pieces = [_shown(text, width) for text in texts]
-        head = [f"… {format_bytes(self._begin)} before this"] if self.has_before else []
-        self._firsts = [*accumulate(map(len, pieces[:-1]), initial=len(head))] if pieces else []
-        self._lines = [note[:width] for note in head]
-        self._lines += [piece for group in pieces for piece in group]
+        self._lines, self._places = [], []
+        if self.has_before:
+            self._lines.append(f"… {format_bytes(self._begin)} before this"[:width])
+            self._places.append(self._begin - 1)
+        begins = [0, *(match.end() for match in _BREAK.finditer(self._data))]
+        for begin, data in zip(begins, _BREAK.split(self._data), strict=True):
+            if begin < len(self._data):  # what follows the last end is no line
+                pieces = _shown(data.decode(errors="replace"), width)
+                self._lines += pieces
+                self._places += [self._begin + begin] * len(pieces)
         if self.has_after:
             after = self._size - self._begin - len(self._data)
             self._lines.append(f"… {format_bytes(after)} after this"[:width])
+            self._places.append(self._places[-1])
 
 
 def _shown(text: str, width: int) -> list[str]:
