@@ -45,7 +45,6 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         self._taking, self._ended = threading.Lock(), False  # the watcher, and who cancels
         self._loading = threading.Lock()
         self._loaded: tuple[Any, BaseException | None] | None = None
-        self.queue_stopped = False  # set by the watcher
 
     @property
     def state(self) -> str:
@@ -155,14 +154,16 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
                 raise TimeoutError(
                     f"{self.name} has not ended after {timeout:g} s; {self._prospect()}"
                 )
-            if self.queue_stopped and self._still_stopped():
+            if self._is_stopped():
                 raise stopped()
 
-    def _still_stopped(self) -> bool:
-        """Look again: the watcher does so every few seconds, and the queue may have been started since."""
+    def _is_stopped(self) -> bool:
+        """Whether the queue is: the watcher looks every few seconds, and it may have been started since."""
+        watcher = _watchers.get(self._home)
+        if watcher is None or not watcher.queue_stopped:
+            return False
         with look_at_queue(self._home) as (home, store):
-            self.queue_stopped = not keep_going(home, store)
-        return self.queue_stopped
+            return not keep_going(home, store)
 
     def _prospect(self) -> str:
         """Say whether the job goes on by itself, and if not, what lets it."""
@@ -237,6 +238,7 @@ class Watcher(threading.Thread):
         self._new: list[Future[Any]] = []
         self._futures: dict[int, list[Future[Any]]] = {}
         self._over = False
+        self.queue_stopped = False  # as it was seen last
 
     def add(self, futures: Iterable[Future[Any]]) -> bool:
         """Follow further futures; False where the thread is at its end."""
@@ -281,9 +283,7 @@ class Watcher(threading.Thread):
                 if row.state in ENDED:
                     self._futures.pop(row.id, None)
                     followed.drop(row.id)
-            for some in self._futures.values():
-                for future in some:
-                    future.queue_stopped = followed.stopped
+            self.queue_stopped = followed.stopped
             self._came.wait(followed.pause_s)
             self._came.clear()
 
