@@ -1,16 +1,15 @@
 """What a shell offers after Tab: jobs, runs, groups, kinds and files; see `launcher completion`.
 
-The names in capitals are the `shell_complete` of arguments and options. Whoever presses Tab waits,
+The functions in `offer_…` are the `shell_complete` of arguments and options. Whoever presses Tab waits,
 so what answers imports little: the queue is asked over launcher/store/completion_queries.py alone, and where
 no option stands in the line, `answer` does not even import the verb.
 """
 
 import contextlib
-import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -25,7 +24,6 @@ Complete = Callable[[click.Context, click.Parameter, str], Items]
 VARIABLE = "_LAUNCHER_COMPLETE"
 RUN_PREFIX, TAG_PREFIX = "run:", "tag:"
 MOST_FILES = 500
-_KINDS = "launcher.kinds"  # the entry points; the module of that name takes too long to import
 _OPEN = ("running", "queued", "held")
 # the states of jobs that a verb can do something to: they come first
 FIRST: Mapping[str, Sequence[str]] = {
@@ -46,7 +44,7 @@ FIRST: Mapping[str, Sequence[str]] = {
 }
 
 
-def _jobs(context: click.Context, _: click.Parameter, incomplete: str) -> Items:
+def offer_jobs(context: click.Context, _: click.Parameter, incomplete: str) -> Items:
     """Offer numbers and names of jobs, those that the verb can use first, run:NAME and tag:NAME."""
     states = FIRST.get(context.info_name or "", ())
 
@@ -67,26 +65,28 @@ def _jobs(context: click.Context, _: click.Parameter, incomplete: str) -> Items:
     return _items(_ask(look))
 
 
-def _runs(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
+def offer_runs(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
     """Offer names of runs, the newest first."""
     prefix = RUN_PREFIX if incomplete.startswith(RUN_PREFIX) else ""
     names = _ask(lambda queue: dict.fromkeys(queue.runs(incomplete.removeprefix(prefix)), ""))
     return _items({f"{prefix}{name}": "" for name in names})
 
 
-def _groups(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
+def offer_groups(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
     """Offer the groups that have a limit."""
     return _items(_ask(lambda queue: queue.groups(incomplete)))
 
 
-def _kinds(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
+def offer_kinds(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
     """Offer the installed kinds."""
-    points = importlib.import_module("importlib.metadata").entry_points(group=_KINDS)
+    from importlib.metadata import entry_points
+
+    points = entry_points(group="launcher.kinds")  # that module takes too long to import
     names = sorted({point.name for point in points if point.name.startswith(incomplete)})
     return _items(dict.fromkeys(names, ""))
 
 
-def _task_files(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
+def offer_task_files(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
     """Offer task files, and the folders on the way to them, with a slash."""
     head, slash, beginning = incomplete.rpartition("/")
     written = f"{head}{slash}"
@@ -104,34 +104,28 @@ def _task_files(_: click.Context, __: click.Parameter, incomplete: str) -> Items
     return _items(dict.fromkeys(sorted(names)[:MOST_FILES], ""))
 
 
-def _files(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
+def offer_files(_: click.Context, __: click.Parameter, incomplete: str) -> Items:
     """Have the shell itself offer files."""
-    item = importlib.import_module("click.shell_completion").CompletionItem
-    return [item(incomplete, type="file")]
+    from click.shell_completion import CompletionItem
 
+    return [CompletionItem(incomplete, type="file")]
 
-JOBS: Complete = _jobs
-RUNS: Complete = _runs
-GROUPS: Complete = _groups
-KINDS: Complete = _kinds
-TASK_FILES: Complete = _task_files
-FILES: Complete = _files
 
 # What each verb's arguments are, as their declarations say too; the last takes all that follow.
 ARGUMENTS: Mapping[str, tuple[Complete | None, ...]] = {
-    **dict.fromkeys(FIRST, (JOBS,)),
-    "add": (FILES,),
-    "group": (GROUPS,),
-    "history": (JOBS,),
-    "kinds": (KINDS,),
-    "note": (JOBS, None),
-    "priority": (None, JOBS),
+    **dict.fromkeys(FIRST, (offer_jobs,)),
+    "add": (offer_files,),
+    "group": (offer_groups,),
+    "history": (offer_jobs,),
+    "kinds": (offer_kinds,),
+    "note": (offer_jobs, None),
+    "priority": (None, offer_jobs),
     "query": (None,),
-    "results": (RUNS,),
-    "run": (TASK_FILES,),
-    "share": (RUNS, None),
-    "simulate": (FILES,),
-    "tag": (JOBS,),
+    "results": (offer_runs,),
+    "run": (offer_task_files,),
+    "share": (offer_runs, None),
+    "simulate": (offer_files,),
+    "tag": (offer_jobs,),
 }
 CHOOSING = frozenset({"completion", "service"})  # their own words follow, which they know alone
 # Options that take no value, whichever verb has them: what follows is an argument.
@@ -161,15 +155,15 @@ def answer(whole: click.Command, verbs: Mapping[str, str], environ: Mapping[str,
         verbs: each verb and what it does.
         environ: holds the question, in click's variables.
     """
-    shell = importlib.import_module("click.shell_completion")
+    from click.shell_completion import shell_complete, split_arg_string
+
     line = environ.get("COMP_WORDS", "")
-    words = shell.split_arg_string(line)[1:]
+    words = split_arg_string(line)[1:]
     *before, last = [*words, ""] if line[-1:].isspace() or not words else words
     options = {word for word in before if word.startswith("-")}
     light = options <= FLAGS and not last.startswith("-") and not {*words[:1]} & CHOOSING
     asked = stand_in(verbs) if light else whole
-    code: int = shell.shell_complete(asked, {}, "launcher", VARIABLE, environ.get(VARIABLE, ""))
-    return code
+    return shell_complete(asked, {}, "launcher", VARIABLE, environ.get(VARIABLE, ""))
 
 
 def stand_in(verbs: Mapping[str, str]) -> click.Group:
@@ -192,24 +186,25 @@ def stand_in(verbs: Mapping[str, str]) -> click.Group:
 
 def _ask(look: "Callable[[Completing], Found]") -> "Found":
     """Query the caller's queue; offer nothing, and print nothing, if that fails."""
-    sqlite3 = importlib.import_module("sqlite3")
-    errors = importlib.import_module("launcher.errors")
-    paths = importlib.import_module("launcher.system.paths")
-    completing = importlib.import_module("launcher.store.completion_queries")
-    words: Found
+    import sqlite3
+
+    from launcher.errors import Error
+    from launcher.store.completion_queries import open_completing
+    from launcher.system.paths import find_home
+
     try:
-        with completing.open_completing(paths.find_home(os.environ).database) as queue:
-            words = look(queue)
-    except (sqlite3.Error, OSError, ValueError, errors.Error):  # ValueError: what is no text
+        with open_completing(find_home(os.environ).database) as queue:
+            return look(queue)
+    except (sqlite3.Error, OSError, ValueError, Error):  # ValueError: what is no text
         return {}
-    return words
 
 
 def _items(words: Mapping[str, str]) -> Items:
     """Return what is found in the form of click; what no line can hold is left out."""
-    item: Any = importlib.import_module("click.shell_completion").CompletionItem
+    from click.shell_completion import CompletionItem
+
     return [
-        item(word, help=(description if description.isprintable() else "") or None)
+        CompletionItem(word, help=(description if description.isprintable() else "") or None)
         for word, description in words.items()
         if word.isprintable()
     ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from launcher.cli.complete import JOBS
+from launcher.cli.complete import offer_jobs
 from launcher.cli.option_types import flag
 from launcher.errors import UsageError, known_words, nearest
 from launcher.screens.format import columns, harmless, named, tabbed
@@ -26,8 +26,10 @@ NOTHING_CHANGED = "nothing was changed"
 LEFT = 130  # the exit code of whoever refuses, or leaves
 dry_run_option = flag("-n", "--dry-run", help="Print what would change, and change nothing.")
 yes_option = flag("--yes", help="Do not ask for confirmation.")
-many = click.argument("patterns", nargs=-1, required=True, metavar="PATTERN…", shell_complete=JOBS)
-some = click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=JOBS)
+many = click.argument(
+    "patterns", nargs=-1, required=True, metavar="PATTERN…", shell_complete=offer_jobs
+)
+some = click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=offer_jobs)
 
 
 def of_jobs(**settings: Any) -> Callable[[Callable[..., Any]], click.Command]:

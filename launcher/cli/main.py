@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -46,22 +46,19 @@ APPEARANCE: list[click.Parameter] = [
 ]
 
 
-def explained(
-    error: click.ClickException, words: Sequence[str], verbs: Collection[str]
-) -> click.ClickException:
+def _explained(error: click.ClickException, words: Sequence[str]) -> click.ClickException:
     """Return an error of the command line's grammar with what to do about it.
 
     Args:
         error: as click raised it.
         words: the command line.
-        verbs: those of `launcher`.
     """
     if isinstance(error, click.NoSuchOption) and error.ctx is not None:
         return click.UsageError(_no_option(error.option_name, error.ctx), error.ctx)
     if isinstance(error, click.exceptions.NoSuchCommand) and error.ctx is not None:
         return click.UsageError(_no_command(error, error.ctx), error.ctx)
     if isinstance(error, click.UsageError) and error.ctx is None:
-        verb = next((word for word in words if word in verbs), None)
+        verb = next((word for word in words if word in VERBS), None)
         where = f"launcher {verb} --help" if verb else "launcher --help"
         return click.UsageError(f"{error.format_message()} `{where}` tells which.")
     return error
@@ -350,7 +347,7 @@ def _run(argv: list[str]) -> int:
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.ClickException as error:
-        explained(error, argv, VERBS).show()
+        _explained(error, argv).show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         remark("")

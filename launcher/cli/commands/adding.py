@@ -24,7 +24,7 @@ from launcher.cli.command_lines import (
     missing_program,
     missing_programs,
 )
-from launcher.cli.complete import FILES, GROUPS, JOBS
+from launcher.cli.complete import offer_files, offer_groups, offer_jobs
 from launcher.cli.jobs import HELP, select
 from launcher.cli.option_types import RUN, SHARE, TextDefaultOption, flag, typed
 from launcher.context import Context
@@ -61,7 +61,7 @@ def _job_options(verb: Verb) -> Verb:
             option.name,
             is_flag=switch or None,  # False would mean that it may stand without a value
             type=bool if switch else read,
-            shell_complete=GROUPS if option.name == "group" else None,
+            shell_complete=offer_groups if option.name == "group" else None,
             cls=TextDefaultOption,
             text_default="" if switch else option.default,
             help=f"{option.help}.",
@@ -79,14 +79,14 @@ def _job_options(verb: Verb) -> Verb:
     "--after",
     multiple=True,
     metavar="JOB",
-    shell_complete=JOBS,
+    shell_complete=offer_jobs,
     help="Start only when JOB is done; a full name means its newest job; repeatable.",
 )
 @click.option(
     "--after-any",
     multiple=True,
     metavar="JOB",
-    shell_complete=JOBS,
+    shell_complete=offer_jobs,
     help="Start only when JOB has ended, whether done, failed, cancelled or skipped; repeatable.",
 )
 @click.option(
@@ -109,11 +109,13 @@ def _job_options(verb: Verb) -> Verb:
     "--from",
     "source",
     metavar="FILE",
-    shell_complete=FILES,
+    shell_complete=offer_files,
     help="Queue each line of FILE as a command, all or none; -: of the standard input. A --name gets "
     "the numbers 1, 2, …",
 )
-@click.argument("program", nargs=-1, required=False, type=click.UNPROCESSED, shell_complete=FILES)
+@click.argument(
+    "program", nargs=-1, required=False, type=click.UNPROCESSED, shell_complete=offer_files
+)
 def add(
     program: tuple[str, ...],
     *,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from launcher.cli.complete import JOBS
+from launcher.cli.complete import offer_jobs
 from launcher.cli.jobs import (
     HELP,
     LEFT,
@@ -109,7 +109,7 @@ def _edited(path: Path, text: str) -> str:
 
 
 @click.command(epilog=f"JOB: {HELP}")
-@click.argument("job", shell_complete=JOBS)
+@click.argument("job", shell_complete=offer_jobs)
 @click.option(
     "--set",
     "sets",

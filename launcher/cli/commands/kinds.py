@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from launcher.cli.complete import KINDS
+from launcher.cli.complete import offer_kinds
 from launcher.cli.option_types import flag, json_option
 from launcher.cli.output import Answer, tell
 from launcher.errors import MachineError, UnknownName, UsageError
@@ -25,7 +25,7 @@ _MOST_DEFAULT = 24  # columns
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[KIND]…", shell_complete=KINDS)
+@click.argument("names", nargs=-1, metavar="[KIND]…", shell_complete=offer_kinds)
 @json_option
 def command(names: tuple[str, ...], as_json: bool) -> None:
     """List the installed kinds of jobs; with KIND, describe each of its settings.

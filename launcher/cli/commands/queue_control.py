@@ -17,7 +17,7 @@ from launcher.backends.pilot_records import PilotRecords
 from launcher.backends.pilot_rules import OVER
 from launcher.backends.pilots_file import PilotRow, seen_pilots
 from launcher.backends.slurm_states import commands_by_hand
-from launcher.cli.complete import GROUPS, RUN_PREFIX, RUNS
+from launcher.cli.complete import RUN_PREFIX, offer_groups, offer_runs
 from launcher.cli.jobs import dry_run_option, groups_of, say_unchanged
 from launcher.cli.option_types import SHARE, flag, json_option, policy_option, whole
 from launcher.cli.output import print_table
@@ -175,7 +175,7 @@ def start(policy: Discipline | None) -> None:
 
 
 @click.command()
-@click.argument("name", required=False, shell_complete=GROUPS)
+@click.argument("name", required=False, shell_complete=offer_groups)
 @click.option("--limit", type=whole(1, 1_000_000), help="Run at most this many at once.")
 @flag("--no-limit", help="Remove the limit.")
 @dry_run_option
@@ -223,7 +223,7 @@ def group(
 
 
 @click.command()
-@click.argument("run", required=False, shell_complete=RUNS)
+@click.argument("run", required=False, shell_complete=offer_runs)
 @click.argument("number", required=False, type=SHARE)
 @dry_run_option
 @json_option

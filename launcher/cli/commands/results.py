@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import click
 
-from launcher.cli.complete import FILES, RUNS
+from launcher.cli.complete import offer_files, offer_runs
 from launcher.cli.option_types import RUN, span
 from launcher.cli.output import (
     Answer,
@@ -85,7 +85,7 @@ class Choice(NamedTuple):
 
 
 @click.command()
-@click.argument("run", required=False, shell_complete=RUNS)
+@click.argument("run", required=False, shell_complete=offer_runs)
 @click.option(
     "--all",
     "everything",
@@ -120,7 +120,7 @@ class Choice(NamedTuple):
     "database",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    shell_complete=FILES,
+    shell_complete=offer_files,
     help="Write the run into this SQLite file, made or brought up to date, and print nothing else.",
 )
 @form_options
@@ -335,7 +335,7 @@ def _metric(table: Pivot, run: str, form: Format) -> Answer:
     "database",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    shell_complete=FILES,
+    shell_complete=offer_files,
     help="The database, as `launcher results RUN --db FILE` wrote it; without it, one of all runs of "
     "the queue, brought up to date first.",
 )

@@ -21,7 +21,7 @@ import click
 from launcher.accounts import Account
 from launcher.backends.settings import Backends, configured_backends, placed_terms
 from launcher.cli.command_lines import missing_program
-from launcher.cli.complete import TASK_FILES
+from launcher.cli.complete import offer_task_files
 from launcher.cli.jobs import LEFT
 from launcher.cli.option_types import flag, policy_option
 from launcher.cli.result_tables import draw
@@ -91,7 +91,7 @@ def _choose_form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
 
 @click.command()
 @click.argument(
-    "taskfiles", nargs=-1, required=True, metavar="TASKFILE…", shell_complete=TASK_FILES
+    "taskfiles", nargs=-1, required=True, metavar="TASKFILE…", shell_complete=offer_task_files
 )
 @flag("--dry-run", "-n", help="List what would run, and why; queue nothing.")
 @flag("--json", "as_json", help="With --dry-run: the plan as JSON (schema 1).")

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from launcher.cli.complete import JOBS
+from launcher.cli.complete import offer_jobs
 from launcher.cli.jobs import HELP, only_job
 from launcher.cli.option_types import json_option
 from launcher.cli.output import json_text
@@ -36,7 +36,7 @@ NEEDS = 10  # jobs that are listed; the others are counted
 
 
 @click.command(epilog=f"JOB: {HELP}")
-@click.argument("job", shell_complete=JOBS)
+@click.argument("job", shell_complete=offer_jobs)
 @json_option
 @click.option(
     "--command", "runs", is_flag=True, help="Print only its command line, as a shell reads it."

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from launcher.cli.complete import FILES
+from launcher.cli.complete import offer_files
 from launcher.cli.option_types import SIZE, Value, flag, json_option, real, span, whole
 from launcher.errors import MachineError, UsageError, counted
 from launcher.planning.estimates import read_history
@@ -42,7 +42,7 @@ _TASKFILES = (".yaml", ".yml")
 
 
 @click.command()
-@click.argument("file", metavar="FILE", shell_complete=FILES)
+@click.argument("file", metavar="FILE", shell_complete=offer_files)
 @click.option(
     "--gpus",
     "fleet",

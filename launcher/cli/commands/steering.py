@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from launcher.cli.complete import JOBS
+from launcher.cli.complete import offer_jobs
 from launcher.cli.jobs import (
     ask,
     dry_run_option,
@@ -272,7 +272,7 @@ def resume(chosen: Chosen) -> Change:
     context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
 )
 @click.argument(
-    "words", nargs=-1, metavar="[PATTERN]… [+TAG]… [-TAG]…", shell_complete=JOBS
+    "words", nargs=-1, metavar="[PATTERN]… [+TAG]… [-TAG]…", shell_complete=offer_jobs
 )  # fmt: skip
 @flag("--dry-run", help="Print what would change, and change nothing.")
 @json_option
@@ -348,7 +348,7 @@ def _tags(words: Sequence[str], sign: str) -> list[str]:
 
 
 @of_jobs()
-@click.argument("pattern", shell_complete=JOBS)
+@click.argument("pattern", shell_complete=offer_jobs)
 @click.argument("text", required=False)
 @dry_run_option
 def note(pattern: str, text: str | None, dry_run: bool) -> None:
