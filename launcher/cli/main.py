@@ -127,6 +127,7 @@ FAMILIES = {
     "config": ("notify",),
     "displays": ("gpus", "top", "web"),
     "edit": ("retry",),
+    "ended": ("clean", "history"),
     "kinds": ("schema",),
     "queue_control": ("group", "service", "share", "start", "stop"),
     "results": ("query",),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from launcher.cli.commands.history import begin_of
+from launcher.cli.commands.ended import begin_of
 from launcher.errors import UsageError
 from launcher.job import Resources
 from launcher.screens.history_view import columns, draw, headline

@@ -1,11 +1,16 @@
-"""`launcher clean`: forget jobs that have ended, and delete what their attempts left, or what kinds keep of shared work."""
+"""The verbs about jobs that have ended: what they did, and what is deleted of them, or of the work that kinds keep."""
 
+import os
 import time
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
+from textwrap import wrap
+from typing import TYPE_CHECKING
 
 import click
 
+from launcher.backends.pilots_file import past_pilots
 from launcher.cli.jobs import (
     ask,
     dry_run_option,
@@ -17,16 +22,19 @@ from launcher.cli.jobs import (
     some,
     yes_option,
 )
-from launcher.cli.option_types import States, flag, span, whole
+from launcher.cli.option_types import States, flag, json_option, span, whole
+from launcher.cli.output import Answer, tell
 from launcher.errors import MachineError, UsageError, counted
 from launcher.functions.calls import unused_calls
-from launcher.kind_interface import KeepsWork, Kept
-from launcher.kinds import find_kinds
-from launcher.screens.format import harmless
+from launcher.screens.format import harmless, iso, moment
+from launcher.screens.history_view import SECTIONS, columns, draw, headline, record
+from launcher.screens.pilots import HERE
 from launcher.screens.terminal import remark
+from launcher.screens.text_table import Line, Tone, line
 from launcher.staging.view import remove_of
 from launcher.states import ENDED, State
 from launcher.store.client import open_queue
+from launcher.store.history import History, Past
 from launcher.store.queue import Store
 from launcher.store.retention import (
     Copies,
@@ -42,50 +50,115 @@ from launcher.store.retention import (
     size_of,
 )
 from launcher.store.rows import JobRow
-from launcher.system.paths import Home
-from launcher.units import format_bytes
+from launcher.system.paths import Home, find_home
+from launcher.units import format_bytes, parse_seconds
 
+if TYPE_CHECKING:
+    from launcher.kind_interface import Kept
 
-def clean_features(unused_s: float, *, yes: bool, dry_run: bool) -> None:
-    """Delete what was not used for so many seconds; jobs compute it again where they need it.
-
-    Args:
-        unused_s: since it was last used.
-        yes: do not ask.
-        dry_run: print what would go, and delete nothing.
-
-    Raises:
-        UsageError: no installed kind keeps anything; or nobody can be asked.
-        MachineError: something cannot be deleted.
-    """
-    keepers = [kind for kind in find_kinds().kinds.values() if isinstance(kind, KeepsWork)]
-    if not keepers:
-        raise UsageError("no installed kind keeps features; `launcher kinds` lists the kinds")
-    for keeper in keepers:
-        kept = keeper.kept(unused_s=unused_s)
-        named = f"{_files(kept)} in {harmless(kept.folder)}, {format_bytes(kept.size)}"
-        if not kept.files:
-            remark("nothing to clean")
-        elif dry_run:
-            click.echo(f"would delete {named}")
-            say_unchanged()
-        else:
-            if not yes:
-                ask([], f"delete {named}?", needed=True)
-            gone = keeper.clear(unused_s=unused_s)
-            remark(f"{_files(gone)} cleaned, {format_bytes(gone.size)} freed")
-            if gone.files < kept.files:
-                left = counted(kept.files - gone.files, "file")
-                what = f"{left} in {harmless(kept.folder)} that a job is writing"
-                remark(f"left: {what}")
-
-
-def _files(kept: Kept) -> str:
-    return counted(kept.files, "feature file")
-
-
+NOTHING = "nothing has ended or run yet"
 BATCH = 500  # jobs; the queue is written in between, and others write it too
 NAMED = 20  # folders that were left
+
+
+@of_jobs()
+@some
+@click.option(
+    "--since",
+    metavar="WHEN",
+    help="Count only jobs since then: 7d, 12h, or a day such as 2026-11-01.",
+)
+@click.option(
+    "--by",
+    "sections",
+    type=click.Choice(SECTIONS),
+    multiple=True,
+    help="Print only this section, in full; repeatable.",
+)
+@json_option
+def history(
+    patterns: tuple[str, ...], since: str | None, sections: tuple[str, ...], as_json: bool
+) -> None:
+    """Summarize past jobs: all, or those that match PATTERN.
+
+    By day and by run: jobs by outcome, GPU-hours and core-hours. By cause: attempts that were not
+    done. By memory: VRAM requested and used, and what to request next time. By node, where there are
+    several: what ran there. In a pipe, one line each, separated by tabs, in seconds and bytes:
+
+    \b
+    day     date done failed cancelled skipped gpu-seconds core-seconds median
+    run     name jobs done failed attempts gpu-seconds core-seconds
+    cause   cause detail attempts seconds newest-job
+    memory  name newest-job attempts declared asked peak beyond wasted ask
+    node    name backend attempts done gpu-seconds core-seconds
+
+    `beyond` counts attempts that used more than their reservation; `wasted` is in GiB-hours.
+
+    \b
+    Examples:
+      launcher history
+      launcher history --since 7d --by cause
+      launcher history run:quickstart --json
+    """
+    now = time.time()
+    begin = 0.0 if since is None else begin_of(since, now)
+    home = find_home(os.environ)
+    if home.exists():
+        with open_queue() as (_, store):
+            jobs = {job.id for job in select(store, patterns)} if patterns else None
+            with store.reading():
+                past = History(store.database, begin, now, jobs).past(places_by_token(home))
+    elif patterns:
+        with open_queue():  # which says that there is no queue
+            return
+    else:
+        past = Past()
+    beginning = f" since {moment(begin)}" if since else ""
+
+    def drawn(width: int) -> list[Line]:
+        head = [line(text, Tone.STRONG) for text in wrap(headline(past) + beginning, width)]
+        return [*head, line(""), *draw(past, width, sections)]
+
+    if past.days or as_json:
+        answer = Answer(
+            record=lambda: {"since": iso(begin) if since else None, **record(past, sections)},
+            tabs=lambda: columns(past, sections),
+            drawn=drawn,
+        )
+        tell(answer, as_json=as_json)
+    else:
+        click.echo(f"{NOTHING}{beginning}", err=True)
+
+
+def places_by_token(home: Home) -> dict[str, tuple[str, str]]:
+    """Return backend and node of each pilot, and of this machine by ''."""
+    places = {token: (past.backend, past.node) for token, past in past_pilots(home).items()}
+    return places | {"": (HERE, os.uname().nodename)}
+
+
+def begin_of(text: str, now: float) -> float:
+    """Return the time that a person means: so long ago, or a local day or moment.
+
+    Raises:
+        UsageError: it is neither, or still to come.
+    """
+    try:
+        at = datetime.fromisoformat(text.strip()).astimezone().timestamp()
+    except (ValueError, OverflowError):
+        try:
+            at = now - parse_seconds(text)
+        except UsageError as error:
+            raise UsageError(
+                f"--since takes a time such as 7d or 12h, or a day such as 2026-11-01, not {text!r}"
+            ) from error
+    if at > now:
+        raise UsageError(
+            f"--since {text} is still to come; give an earlier day, or a span such as 7d"
+        )
+    return max(at, 0.0)
+
+
+# --- deleting
 
 
 @of_jobs()
@@ -106,7 +179,7 @@ NAMED = 20  # folders that were left
 )
 @yes_option
 @dry_run_option
-def command(
+def clean(
     patterns: tuple[str, ...],
     older: float | None,
     states: frozenset[State] | None,
@@ -269,3 +342,45 @@ def _name_left(left: Sequence[Left]) -> None:
 
 def _what(job: JobRow) -> str:
     return f"forgotten, {job.state}"
+
+
+def clean_features(unused_s: float, *, yes: bool, dry_run: bool) -> None:
+    """Delete what was not used for so many seconds; jobs compute it again where they need it.
+
+    Args:
+        unused_s: since it was last used.
+        yes: do not ask.
+        dry_run: print what would go, and delete nothing.
+
+    Raises:
+        UsageError: no installed kind keeps anything; or nobody can be asked.
+        MachineError: something cannot be deleted.
+    """
+    # pydantic, and whatever the kinds import
+    from launcher.kind_interface import KeepsWork
+    from launcher.kinds import find_kinds
+
+    keepers = [kind for kind in find_kinds().kinds.values() if isinstance(kind, KeepsWork)]
+    if not keepers:
+        raise UsageError("no installed kind keeps features; `launcher kinds` lists the kinds")
+    for keeper in keepers:
+        kept = keeper.kept(unused_s=unused_s)
+        named = f"{_files(kept)} in {harmless(kept.folder)}, {format_bytes(kept.size)}"
+        if not kept.files:
+            remark("nothing to clean")
+        elif dry_run:
+            click.echo(f"would delete {named}")
+            say_unchanged()
+        else:
+            if not yes:
+                ask([], f"delete {named}?", needed=True)
+            gone = keeper.clear(unused_s=unused_s)
+            remark(f"{_files(gone)} cleaned, {format_bytes(gone.size)} freed")
+            if gone.files < kept.files:
+                left = counted(kept.files - gone.files, "file")
+                what = f"{left} in {harmless(kept.folder)} that a job is writing"
+                remark(f"left: {what}")
+
+
+def _files(kept: "Kept") -> str:
+    return counted(kept.files, "feature file")
