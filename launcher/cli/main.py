@@ -123,15 +123,18 @@ VERBS = {
 }
 # Modules that hold several verbs, each by its name; any other verb is `command` of the module of its name.
 FAMILIES = {
-    "adding": ("add",),
-    "config": ("notify",),
-    "displays": ("gpus", "top", "web"),
-    "edit": ("retry",),
-    "ended": ("clean", "history"),
-    "kinds": ("schema",),
-    "queue_control": ("group", "service", "share", "start", "stop"),
-    "results": ("query",),
-    "steering": (*("cancel", "hold", "note", "pause", "priority", "release", "resume", "tag"),),
+    "commands.adding": ("add",),
+    "commands.config": ("notify",),
+    "commands.displays": ("gpus", "top", "web"),
+    "commands.edit": ("retry",),
+    "commands.ended": ("clean", "history"),
+    "commands.kinds": ("schema",),
+    "commands.queue_control": ("group", "service", "share", "start", "stop"),
+    "commands.results": ("query",),
+    "commands.steering": (
+        *("cancel", "hold", "note", "pause", "priority", "release", "resume", "tag"),
+    ),
+    "complete": ("completion",),
 }
 
 
@@ -142,9 +145,9 @@ PIPE_CLOSED = 141
 
 def verb(name: str) -> click.Command:
     """Return a verb, imported now."""
-    module = next((module for module, verbs in FAMILIES.items() if name in verbs), name)
-    family = importlib.import_module(f"launcher.cli.commands.{module}")
-    command: click.Command = getattr(family, "command" if module == name else name)
+    family = next((module for module, verbs in FAMILIES.items() if name in verbs), "")
+    module = importlib.import_module(f"launcher.cli.{family or f'commands.{name}'}")
+    command: click.Command = getattr(module, name if family else "command")
     return command
 
 
