@@ -1,7 +1,12 @@
 """The web application: addresses, and who answers them."""
 
+import asyncio
+import itertools
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
@@ -13,21 +18,37 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from launcher.errors import Error
+from launcher.web.charts import fill_curves
 from launcher.web.guard import MOST_BODY, Access, Guard
-from launcher.web.live import QueueReader, Streams, TooManyStreams
-from launcher.web.pages.log import whole_log
-from launcher.web.pages.page import Address, Content, NotThere, Page, View
-from launcher.web.rendering import FOLDER, PAGES, render
-from launcher.web.run_file import HEADERS, TooLarge, newest_of_name, run_file
-from launcher.web.steering import Question, ReadOnly, Steering, Target
+from launcher.web.jobs import fill_job, fill_jobs, fill_log, fill_overview, whole_log
+from launcher.web.live import MOST_STREAMS, Streams
+from launcher.web.page import FOLDER, Address, Content, Page, render
+from launcher.web.runs import (
+    FILE_HEADERS,
+    fill_comparison,
+    fill_run,
+    fill_runs,
+    newest_of_name,
+    run_file,
+)
+from launcher.web.steering import Question, Target, act, ask
+from launcher.web.view import QueueReader, View
 
+T = TypeVar("T")
+# a new page is a function that fills it, a template, and a line here
+PAGES = (
+    Page("overview", "", fill_overview),
+    Page("jobs", "jobs", fill_jobs),
+    Page("runs", "runs", fill_runs),
+    Page("curves", "curves", fill_curves),
+    Page("job", "jobs/{number:int}", fill_job),
+    Page("log", "jobs/{number:int}/log", fill_log),
+    Page("run", "runs/{number:int}", fill_run),
+    Page("compare", "runs/compare", fill_comparison),
+)
 EVENTS = "text/event-stream"
 _FOR_EVER = {"cache-control": "private, max-age=31536000, immutable"}  # its address has its version
-_STATUS: Mapping[type[Exception], int] = {
-    NotThere: 404,
-    ReadOnly: 403,
-    TooLarge: 413,
-}  # of others 503
+_NOTICES = 100  # that are remembered: each is shown once, after the redirect
 
 
 class Assets(StaticFiles):
@@ -43,24 +64,24 @@ class Assets(StaticFiles):
 class Application:
     """Answers requests of those whom the guard lets in."""
 
-    def __init__(
-        self, access: Access, reader: QueueReader, streams: Streams, steering: Steering
-    ) -> None:
-        """Make the addresses known.
+    def __init__(self, access: Access, reader: QueueReader, streams: Streams) -> None:
+        """Answer nothing yet.
 
         Args:
             access: the secrets.
             reader: reads the queue.
             streams: keeps open pages up to date.
-            steering: changes jobs.
         """
-        self._access, self._reader = access, reader
-        self._streams, self._steering = streams, steering
+        self._access, self._reader, self._streams = access, reader, streams
+        # changes have a thread of their own: one may have to wait for the scheduler
+        self._changes = ThreadPoolExecutor(1, thread_name_prefix="steering")
+        self._numbers = itertools.count(1)
+        self._notices: dict[str, str] = {}
 
     def asgi(self) -> ASGIApp:
         """Return what a server runs."""
         routes = [
-            *(Route(f"/{page.path}", self._page(page)) for page in PAGES),
+            *(Route(f"/{page.path}", partial(self._page, page)) for page in PAGES),
             Route("/jobs/{number:int}/log/raw", self._raw_log),
             Route("/run/{name:path}", self._run_named),
             Route("/runs/{number:int}/files/{folder:str}/{path:path}", self._run_file),
@@ -68,41 +89,35 @@ class Application:
             Route("/jobs/{number:int}/{verb:str}", self._act, methods=["POST"]),
             Mount("/static", Assets(directory=FOLDER / "static")),
         ]
+        failures = (404, 405, Error, OSError, sqlite3.Error, ClientDisconnect)
         inside = Starlette(
             routes=[Mount(self._access.root.removesuffix("/"), routes=routes)],
-            exception_handlers={
-                404: self._failed,
-                405: self._failed,
-                Error: self._failed,
-                OSError: self._failed,
-                sqlite3.Error: self._failed,
-                ClientDisconnect: self._failed,
-            },
+            exception_handlers=dict.fromkeys(failures, self._failed),
         )
         return Guard(inside, self._access)
 
-    def _page(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
-        async def answer(request: Request) -> Response:
-            address = self._address(request)
-            if EVENTS in request.headers.get("accept", ""):
-                try:
-                    events = self._streams.open(page, address)
-                except TooManyStreams as error:
-                    return Response(f"{error}\n", 503, {"retry-after": "10"}, "text/plain")
-                return StreamingResponse(events, media_type=EVENTS)
-            notice = self._steering.notice(address.whole("notice"))
+    def close(self) -> None:
+        """Wait for the changes that were begun."""
+        self._changes.shutdown()
 
-            def html(view: View) -> str:
-                content = page.fill(view, address)
-                return render(view, page.name, address, content, renewed=True, notice=notice).html
+    async def _page(self, page: Page, request: Request) -> Response:
+        address = self._address(request)
+        if EVENTS in request.headers.get("accept", ""):
+            events = self._streams.open(page, address)
+            if events is None:
+                full = f"{MOST_STREAMS} pages are open: close some\n"
+                return Response(full, 503, {"retry-after": "10"}, "text/plain")
+            return StreamingResponse(events, media_type=EVENTS)
+        notice = self._notices.pop(address.text("notice"), "")
 
-            return HTMLResponse(await self._reader.run(html))
+        def html(view: View) -> str:
+            return render(view, page.name, address, page.fill(view, address), notice).html
 
-        return answer
+        return HTMLResponse(await self._reader.run(html))
 
     async def _ask(self, request: Request) -> Response:
         """Ask whether a job shall be changed."""
-        return await self._asked(request, await self._steering.ask(_target(request)))
+        return await self._asked(request, await self._change(ask, _target(request)))
 
     async def _act(self, request: Request) -> Response:
         """Change a job, where what is confirmed is still what would be done."""
@@ -110,15 +125,23 @@ class Application:
         form = dict(parse_qsl(body, keep_blank_values=True))
         # a form's lines end as in mail: HTML, 4.10.21
         text = form.get("text", "").replace("\r\n", "\n")
-        answered = await self._steering.act(target, form.get("question", ""), text)
+        answered = await self._change(act, target, form.get("question", ""), text)
         if isinstance(answered, Question):
             return await self._asked(request, answered, 409)
-        return RedirectResponse(f"{self._access.root}jobs/{target.job}?notice={answered}", 303)
+        number = next(self._numbers)
+        self._notices[f"{number}"] = answered
+        self._notices.pop(f"{number - _NOTICES}", None)
+        return RedirectResponse(f"{self._access.root}jobs/{target.job}?notice={number}", 303)
+
+    async def _change(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._changes, work, self._reader.view, *arguments
+        )
 
     async def _asked(self, request: Request, question: Question, status: int = 200) -> Response:
         job, verb = question.target
         content = Content(f"{verb} job {job}", {"question": question})
-        return await self._fill(request, "question", content, status)
+        return await self._filled(request, "question", content, status)
 
     async def _raw_log(self, request: Request) -> Response:
         address = self._address(request)
@@ -135,30 +158,28 @@ class Application:
 
     async def _run_file(self, request: Request) -> Response:
         """Send a picture that a run left."""
-        run, parts = self._address(request).number, request.path_params
-        content, media_type = await self._reader.run(
-            lambda view: run_file(view, run, parts["folder"], parts["path"])
-        )
-        return Response(content, headers=HEADERS, media_type=media_type)
+        run, folder, path = (request.path_params[name] for name in ("number", "folder", "path"))
+        content, media_type = await self._reader.run(lambda view: run_file(view, run, folder, path))
+        return Response(content, headers=FILE_HEADERS, media_type=media_type)
 
     async def _failed(self, request: Request, error: Exception) -> Response:
         """Say what is wrong, on a page where that can be drawn."""
-        status, text = _STATUS.get(type(error), 503), str(error)
         if isinstance(
             error, ClientDisconnect
         ):  # its length was not announced: it is read no further
             return Response(
                 f"a request may have {MOST_BODY:,} bytes\n", 413, media_type="text/plain"
             )
+        status, text = getattr(error, "status", 503), str(error)
         if isinstance(error, HTTPException):  # of Starlette: 404, or 405
             status, text = 404, "there is no such page"
         content = Content("not there" if status == 404 else "trouble", {"text": text})
         try:
-            return await self._fill(request, "message", content, status)
+            return await self._filled(request, "message", content, status)
         except (Error, OSError, sqlite3.Error):  # the head of the page needs the queue, too
             return Response(f"{text}\n", status, media_type="text/plain")
 
-    async def _fill(
+    async def _filled(
         self, request: Request, template: str, content: Content, status: int
     ) -> Response:
         address = self._address(request)

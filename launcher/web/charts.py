@@ -1,19 +1,26 @@
-"""Drawings of the page as SVG: shares as bars, a little curve, and curves over steps.
+"""Drawings of the page as SVG: shares as bars, a little curve, and curves over steps; and the page of jobs' curves.
 
 Curves have axes with numbers, a legend, and what the script needs to read values off; their points are smoothed, and
 thinned to what a picture can show.
 """
 
 import math
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from markupsafe import Markup
 
+from launcher.errors import counted
 from launcher.screens.chart import Scale, finite, number, scale_of
-from launcher.workers.progress.steps import Point
+from launcher.store.rows import JobRow
+from launcher.system.text import harmless
+from launcher.web.page import Address, Content
+from launcher.web.view import View
+from launcher.workers.progress.attempt_progress import reported_steps
+from launcher.workers.progress.steps import RATE, Point, curves
 
-_WIDTH = 100.0  # units of a bar, which is as wide as its place
 _SPARK = (60, 16)
 
 
@@ -24,20 +31,18 @@ def stacked_bar(shares: Sequence[tuple[str, float]], note: str) -> Markup:
         shares: the class of each piece in the style sheet, and how much of the bar it is, 0 to 1.
         note: the same in words.
     """
-    pieces, begin = [], 0.0
+    pieces, begin = Markup(), 0.0
     for name, share in shares:
-        end = min(1.0, begin + max(0.0, share))
+        end = min(100.0, begin + 100 * max(0.0, share))  # units of the bar, as wide as its place
         if end > begin:
-            pieces.append(
-                Markup('<rect class="{}" x="{:.2f}" width="{:.2f}" height="10"/>').format(
-                    name, begin * _WIDTH, (end - begin) * _WIDTH
-                )
+            pieces += Markup('<rect class="{}" x="{:.2f}" width="{:.2f}" height="10"/>').format(
+                name, begin, end - begin
             )
         begin = end
     return Markup(
         '<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" role="img"'
         ' aria-label="{0}"><title>{0}</title>{1}</svg>'
-    ).format(note, Markup("").join(pieces))
+    ).format(note, pieces)
 
 
 def spark(values: Sequence[float]) -> Markup:
@@ -47,8 +52,8 @@ def spark(values: Sequence[float]) -> Markup:
     width, height = _SPARK
     step = width / (len(values) - 1)
     places = " ".join(
-        f"{number * step:.1f},{height - 1 - min(max(value, 0.0), 1.0) * (height - 2):.1f}"
-        for number, value in enumerate(values)
+        f"{at * step:.1f},{height - 1 - min(max(value, 0.0), 1.0) * (height - 2):.1f}"
+        for at, value in enumerate(values)
     )
     return Markup(
         '<svg class="spark" viewBox="0 0 {} {}" aria-hidden="true"><polyline points="{}"/></svg>'
@@ -56,33 +61,28 @@ def spark(values: Sequence[float]) -> Markup:
 
 
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+_NEARLY = 1e-9  # where a sum of fractions may miss a round number
 FLAT_STEPS = 1e-9  # of steps: a program that goes on at step 10,000,000 counts by ones
 
 
 def ticks(scale: Scale, most: int) -> list[float]:
-    """Return the values of an axis that get a number."""
-    return _decades(scale, most) if scale.log else _even(scale, most)
-
-
-def _even(scale: Scale, most: int) -> list[float]:
-    """Return round numbers at equal distances."""
-    low, high = scale.low, scale.high
-    rough = (high - low) / max(1, most)
+    """Return the values of an axis that get a number: round ones, or powers of ten where there are two."""
+    low, high, log = scale
+    if log:
+        first = math.ceil(math.log10(low) - _NEARLY)
+        last = math.floor(math.log10(high) + _NEARLY)
+        if last > first:
+            return [
+                10.0**power
+                for power in range(first, last + 1, math.ceil((last - first + 1) / most))
+            ]
+    rough = (high - low) / most
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in _STEPS if factor * power >= rough * (1 - 1e-9))
-    first = math.ceil(low / step - 1e-9)
-    count = math.floor(high / step + 1e-9) - first + 1
-    return [(first + number) * step for number in range(min(count, most + 2))]
-
-
-def _decades(scale: Scale, most: int) -> list[float]:
-    """Return powers of ten; where there are fewer than two, round numbers between the ends."""
-    first = math.ceil(math.log10(scale.low) - 1e-9)
-    last = math.floor(math.log10(scale.high) + 1e-9)
-    if last - first < 1:
-        return [value for value in _even(scale, most) if value > 0]
-    every = max(1, math.ceil((last - first + 1) / max(1, most)))
-    return [10.0**power for power in range(first, last + 1, every)]
+    step = next(each * power for each in _STEPS if each * power >= rough * (1 - _NEARLY))
+    first = math.ceil(low / step - _NEARLY)
+    count = math.floor(high / step + _NEARLY) - first + 1
+    even = [(first + place) * step for place in range(min(count, most + 2))]
+    return [value for value in even if value > 0] if log else even
 
 
 class Series(NamedTuple):
@@ -92,6 +92,11 @@ class Series(NamedTuple):
     points: Sequence[Point]
     colour: int = 0
     dashed: bool = False
+
+    @property
+    def style(self) -> str:
+        """Its classes in the style sheet."""
+        return f"c{self.colour % COLOURS}{' dashed' if self.dashed else ''}"
 
 
 def smoothed(points: Sequence[Point], weight: float) -> list[Point]:
@@ -113,23 +118,22 @@ def smoothed(points: Sequence[Point], weight: float) -> list[Point]:
     return result
 
 
-def thinned(points: Sequence[Point], most: int) -> list[Point]:
+def thinned(points: Sequence[Point], most: int) -> Sequence[Point]:
     """Return at most so many points: of each stretch its lowest and its highest, in their order."""
     if len(points) <= most:
-        return list(points)
+        return points
     stretches = max(1, most // 2 - 1)
     size = len(points) / stretches
     kept: list[Point] = []
     for place in range(stretches):
         stretch = points[round(place * size) : round((place + 1) * size)]
-        ends = {min(stretch, key=lambda point: point[1]), max(stretch, key=lambda point: point[1])}
-        kept += sorted(ends)
+        kept += sorted({pick(stretch, key=lambda point: point[1]) for pick in (min, max)})
     return [points[0], *kept[1:-1], points[-1]]
 
 
-WIDTH, HEIGHT = 640, 260  # units of the picture, which has the width of its place
 COLOURS = 8
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 10, 24
+WIDTH, HEIGHT = 640, 260  # units of the picture, which has the width of its place
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, WIDTH - 12, 10, HEIGHT - 24  # of the curves in it
 _MOST_POINTS = 500  # of a curve: there are about as many columns
 _TICKS_X, _TICKS_Y = 6, 5
 _LARGEST_STEP = 1e10  # that is written in full
@@ -146,95 +150,160 @@ def line_chart(
         log: the values by factors.
         smoothing: weight of what came before, from 0 to below 1; the curve as it is stays behind it.
     """
-    drawn = [(each, finite(each.points, above_zero=log)) for each in series]
-    drawn = [(each, points) for each, points in drawn if points]
+    drawn = [(each, points) for each in series if (points := finite(each.points, above_zero=log))]
     if not drawn:
         return Markup()
     across = scale_of([x for _, points in drawn for x, _ in points], flat=FLAT_STEPS)
     up = scale_of([y for _, points in drawn for _, y in points], log=log)
-    parts = [*_grid(across, up)]
+    parts = _grid(across, up)
     for each, points in drawn:
         if smoothing:
-            parts.append(_curve(each, points, across, up, behind=True))
-            parts.append(_curve(each, smoothed(points, smoothing), across, up))
-        else:
-            parts.append(_curve(each, points, across, up))
+            parts += _curve(each, points, across, up, " behind")
+        parts += _curve(each, smoothed(points, smoothing) if smoothing else points, across, up)
     return Markup(
-        '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}" data-x="{} {} {} {}"'
-        ' data-y="{} {} {} {}" data-log="{}">{}</svg>'
+        '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}" data-x="{} {} {!r} {!r}"'
+        ' data-y="{} {} {!r} {!r}" data-log="{:d}">{}</svg>'
     ).format(
-        WIDTH,
-        HEIGHT,
-        title,
-        *(_LEFT, WIDTH - _RIGHT, repr(across.low), repr(across.high)),
-        *(HEIGHT - _BOTTOM, _TOP, repr(up.low), repr(up.high)),
-        int(up.log),
-        Markup("").join(parts),
+        *(WIDTH, HEIGHT, title, _LEFT, _RIGHT, across.low, across.high),
+        *(_BOTTOM, _TOP, up.low, up.high, up.log, parts),
     )
 
 
 def legend(series: Sequence[Series]) -> Markup:
     """Return the names of curves with their colours and newest values."""
-    items = []
+    items = Markup()
     for each in series:
         points = finite(each.points)
-        items.append(
-            Markup('<li><span class="key {}"></span>{} <b>{}</b></li>').format(
-                _class(each), each.name, number(points[-1][1]) if points else "–"
-            )
+        items += Markup('<li><span class="key {}"></span>{} <b>{}</b></li>').format(
+            each.style, each.name, number(points[-1][1]) if points else "–"
         )
-    return Markup('<ul class="legend">{}</ul>').format(Markup("").join(items))
+    return Markup('<ul class="legend">{}</ul>').format(items)
 
 
-def _grid(across: Scale, up: Scale) -> Iterator[Markup]:
-    """Give the lines behind the curves, and the numbers beside them."""
+def _grid(across: Scale, up: Scale) -> Markup:
+    """Return the lines behind the curves, and the numbers beside them."""
+    parts = Markup()
     for value in ticks(up, _TICKS_Y):
         y = _y(up, value)
-        yield Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
-            _LEFT, WIDTH - _RIGHT, y, y
-        )
-        yield Markup('<text class="tick" x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
-            _LEFT - 6, y + 4, number(value)
-        )
+        parts += Markup(
+            '<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
+            '<text class="tick" x="{}" y="{:.1f}" text-anchor="end">{}</text>'
+        ).format(_LEFT, _RIGHT, y, y, _LEFT - 6, y + 4, number(value))
     for value in ticks(across, _TICKS_X):
-        yield Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
-            _x(across, value), HEIGHT - 6, _step(value)
-        )
-    yield Markup('<line class="axis" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/>').format(
-        _LEFT, WIDTH - _RIGHT, HEIGHT - _BOTTOM
+        # four digits do not tell 10,000,020 from 10,000,040
+        whole = value.is_integer() and abs(value) < _LARGEST_STEP
+        parts += Markup(
+            '<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>'
+        ).format(_x(across, value), HEIGHT - 6, f"{value:,.0f}" if whole else number(value))
+    return parts + Markup('<line class="axis" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/>').format(
+        _LEFT, _RIGHT, _BOTTOM
     )
-
-
-def _step(value: float) -> str:
-    """Return a step as it stands on the axis: four digits do not tell 10,000,020 from 10,000,040."""
-    whole = value.is_integer() and abs(value) < _LARGEST_STEP
-    return f"{value:,.0f}" if whole else number(value)
 
 
 def _curve(
-    series: Series, points: Sequence[Point], across: Scale, up: Scale, *, behind: bool = False
+    series: Series, points: Sequence[Point], across: Scale, up: Scale, further: str = ""
 ) -> Markup:
-    shown = thinned(points, _MOST_POINTS)
     # the script reads values off these places, where a thousandth is seen
-    places = " ".join(f"{_x(across, x):.3f},{_y(up, y):.3f}" for x, y in shown)
-    classes = f"curve {_class(series)}{' behind' if behind else ''}"
-    if len(shown) == 1:
-        x, y = shown[0]
-        return Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(
-            f"{classes} point", _x(across, x), _y(up, y)
+    places = [(_x(across, x), _y(up, y)) for x, y in thinned(points, _MOST_POINTS)]
+    classes = f"curve {series.style}{further}"
+    if len(places) == 1:
+        return Markup('<circle class="{} point" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(
+            classes, *places[0]
         )
     return Markup('<polyline class="{}" points="{}" data-name="{}"/>').format(
-        classes, places, series.name
+        classes, " ".join(f"{x:.3f},{y:.3f}" for x, y in places), series.name
     )
 
 
-def _class(series: Series) -> str:
-    return f"c{series.colour % COLOURS}{' dashed' if series.dashed else ''}"
-
-
 def _x(scale: Scale, value: float) -> float:
-    return _LEFT + scale.place(value) * (WIDTH - _LEFT - _RIGHT)
+    return _LEFT + scale.place(value) * (_RIGHT - _LEFT)
 
 
 def _y(scale: Scale, value: float) -> float:
-    return HEIGHT - _BOTTOM - scale.place(value) * (HEIGHT - _TOP - _BOTTOM)
+    return _BOTTOM - scale.place(value) * (_BOTTOM - _TOP)
+
+
+# --- the curves of a job, or of several over each other
+
+MOST_JOBS = 8  # whose curves lie over each other
+MOST_SMOOTHING = 0.99
+SMOOTHINGS = (0.0, 0.5, 0.8, 0.95)
+# what tells the part of the data in a metric's name: `val_loss` stands beside `loss`
+_PART = re.compile(
+    r"^(?P<before>train|training|val|valid|validation|eval|test)[_/.-](?P<rest>.+)$"
+    r"|^(?P<first>.+)[_/.-](?P<after>train|training|val|valid|validation|eval|test)$",
+    re.IGNORECASE,
+)
+_LEARNED_FROM = frozenset({"", "train", "training"})
+
+
+def fill_curves(view: View, address: Address) -> Content:
+    """Return the curves of the jobs that the address names."""
+    numbers = address.wholes("job")
+    rows = {row.id: row for row in view.store.read.jobs_by_id(numbers[:MOST_JOBS])}
+    jobs = [rows[job] for job in numbers if job in rows]
+    return Content(
+        title=f"curves of {counted(len(jobs), 'job')}" if jobs else "curves",
+        values={
+            "jobs": jobs,
+            "most": MOST_JOBS,
+            "left_out": max(0, len(numbers) - MOST_JOBS),
+            **curves_of(view, address, jobs),
+        },
+        files=view.progress_of(jobs),
+    )
+
+
+def curves_of(view: View, address: Address, jobs: Sequence[JobRow]) -> dict[str, object]:
+    """Return what the part of a page with curves needs.
+
+    There is a chart for each number that the jobs reported; of training and validation one for both.
+    """
+    by_stem: dict[str, list[Series]] = {}
+    for colour, job in enumerate(jobs):
+        for stem, series in _series_of(view, job, colour if len(jobs) > 1 else None):
+            by_stem.setdefault(stem, []).append(series)
+    if RATE in by_stem:  # it is about the machine: the last
+        by_stem[RATE] = by_stem.pop(RATE)
+    log, smoothing = address.text("scale") == "log", smoothing_of(address)
+    plots = []
+    for stem, drawn in by_stem.items():
+        title = "steps per second" if stem == RATE else harmless(stem)
+        chart = line_chart(drawn, title=title, log=log, smoothing=smoothing)
+        plots.append((title, chart, legend(drawn)))
+    return {"plots_list": plots, "log_scale": log, "smoothing": smoothing, "smoothings": SMOOTHINGS}
+
+
+def smoothing_of(address: Address) -> float:
+    """Return how much an address wants curves smoothed."""
+    try:
+        smoothing = float(address.text("smooth", "0"))
+    except ValueError:
+        return 0.0
+    return smoothing if 0 <= smoothing <= MOST_SMOOTHING else 0.0  # NaN is not
+
+
+def stem_of(metric: str) -> tuple[str, str]:
+    """Return what a number measures, and on which part of the data, where its name tells it.
+
+    `val_loss` is ("loss", "val"), and `loss` is ("loss", "").
+    """
+    match = _PART.match(metric)
+    if match is None:
+        return metric, ""
+    return match["rest"] or match["first"], (match["before"] or match["after"]).lower()
+
+
+def _series_of(view: View, job: JobRow, colour: int | None) -> Iterator[tuple[str, Series]]:
+    """Give a job's curves with what they measure; without a colour it is alone, and they differ in theirs."""
+    if not job.attempts:
+        return
+    seen: Counter[str] = Counter()
+    for metric, points in curves(reported_steps(job.attempt_in(view.home))).items():
+        stem, part = stem_of(metric)
+        if colour is None:
+            yield stem, Series(harmless(metric), points, seen[stem])
+        else:
+            name = harmless(f"{job.id} {metric}")
+            yield stem, Series(name, points, colour, dashed=part not in _LEARNED_FROM)
+        seen[stem] += 1

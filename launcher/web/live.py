@@ -1,6 +1,5 @@
-"""The queue, read for all pages by one thread; and server-sent events: what of a page has changed.
+"""Server-sent events: what of an open page has changed, rendered once for all browsers that show it.
 
-SQLite's connections belong to the thread that made them. What has changed is rendered once for all browsers that show it.
 The queue is looked at only while a page is open. A look costs a stat of a few files and a number of
 SQLite; a page is rendered again where these have changed, and takes at most SHARE of a core.
 """
@@ -9,71 +8,19 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from launcher.errors import Error
-from launcher.gpu.monitor import Lookout
-from launcher.gpu.nvml import Nvml
 from launcher.screens.job_actions import one_line
-from launcher.screens.snapshots import Queue, scheduler_of
+from launcher.screens.snapshots import scheduler_of
 from launcher.system.error_log import Troubles
 from launcher.system.files import stamp
-from launcher.system.paths import Home
-from launcher.web.pages.page import Address, Page, View
-from launcher.web.rendering import render
-from launcher.web.runs.run_data import Background, read_runs
-from launcher.web.runs.run_filter import SettingsIndex
-
-T = TypeVar("T")
-
-
-class QueueReader:
-    """Runs functions in the thread that reads the queue, one after another."""
-
-    def __init__(self, home: Home, root: str, *, read_only: bool) -> None:
-        """Read nothing yet.
-
-        Args:
-            home: need not exist.
-            root: the path of the first page, with a slash at its end.
-            read_only: pages offer no changes.
-        """
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="queue-reader")
-        index = SettingsIndex(home)
-        self._view = View(
-            home=home,
-            root=root,
-            # no processes of jobs are measured: an open page costs less than that would
-            queue=Queue(home, lookout=Lookout(Nvml().snapshot, _unneeded), measures=False),
-            runs=Background(partial(read_runs, home)),
-            settings=Background(lambda _: index.read()),
-            read_only=read_only,
-            now=time.time(),
-        )
-
-    async def run(self, work: Callable[[View], T]) -> T:
-        """Return what a function makes of the queue as it is now."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._thread, lambda: work(self._view._replace(now=time.time()))
-        )
-
-    def close(self) -> None:
-        """Give the database back, when all that was begun is done."""
-        self._thread.submit(self._view.queue.close).result()
-        self._thread.shutdown()
-        self._view.runs.close()
-        self._view.settings.close()
-
-
-def _unneeded() -> None:
-    """Return at once: the next look at the queue has the result of a query of the GPUs."""
-
+from launcher.web.page import Address, Page, render
+from launcher.web.view import QueueReader, View
 
 MOST_STREAMS = 60  # open pages; a browser closes those that nobody sees
 LOOK_EVERY_S = 1.0
@@ -81,10 +28,6 @@ SHARE = 0.005  # of a core, for each page that is open; server and looks take ab
 RENEW_S = 15.0  # a page is rendered so often whether anything has changed or not
 ALIVE_EVERY_S = 20.0  # a comment is sent, so that it is known that a browser has gone
 _COMMENT = b":\n\n"
-
-
-class TooManyStreams(Error):
-    """No further page can be kept up to date."""
 
 
 class _Part(NamedTuple):
@@ -139,15 +82,11 @@ class Streams:
         for channel in self._channels.values():
             channel.tell()
 
-    def open(self, page: Page, address: Address) -> AsyncIterator[bytes]:
-        """Return the events of a page from now on; all its parts as they are come first.
-
-        Raises:
-            TooManyStreams: no more can be opened.
-        """
+    def open(self, page: Page, address: Address) -> AsyncIterator[bytes] | None:
+        """Return the events of a page from now on, all its parts as they are first; None: too many are open."""
         number = sum(channel.streams for channel in self._channels.values())
         if self._closed or number >= MOST_STREAMS:
-            raise TooManyStreams(f"{MOST_STREAMS} pages are open: close some")
+            return None
         channel = self._channels.setdefault(address, _Channel(page=page, address=address))
         channel.streams += 1
         if channel.task is None or channel.task.done():
@@ -207,7 +146,7 @@ def _rendered(channel: _Channel, view: View) -> dict[str, _Part]:
     if _mark(channel, view) == channel.mark and now < channel.renew_at:
         return {}
     content = channel.page.fill(view, channel.address)
-    rendered = render(view, channel.page.name, channel.address, content, renewed=True)
+    rendered = render(view, channel.page.name, channel.address, content)
     channel.files = content.files
     channel.mark = _mark(channel, view)
     channel.renew_at = now if content.pending else now + RENEW_S

@@ -15,8 +15,8 @@ from launcher.errors import MachineError, UsageError
 from launcher.system.paths import Home
 from launcher.web.application import Application
 from launcher.web.guard import KNOWN, new_access
-from launcher.web.live import QueueReader, Streams
-from launcher.web.steering import Steering
+from launcher.web.live import Streams
+from launcher.web.view import QueueReader
 
 MOST_CONNECTIONS = 200  # a browser has six to a host
 HEAD_S = 10.0  # in which a request's head must be there
@@ -113,8 +113,8 @@ def serve(home: Home, port: int, *, read_only: bool, ready: Callable[[str, int],
         port = listener.getsockname()[1]
         access = new_access(home.folder, port)
         reader = QueueReader(home, access.root, read_only=read_only)
-        steering, streams = Steering(home, read_only=read_only), Streams(reader)
-        application = Application(access, reader, streams, steering)
+        streams = Streams(reader)
+        application = Application(access, reader, streams)
         config = uvicorn.Config(
             application.asgi(),
             loop="asyncio",
@@ -133,7 +133,7 @@ def serve(home: Home, port: int, *, read_only: bool, ready: Callable[[str, int],
         try:
             _Server(config, streams, lambda: ready(access.link(port), port)).run([listener])
         finally:
-            steering.close()
+            application.close()
             reader.close()
 
 

@@ -8,8 +8,8 @@ import pytest
 from launcher.store.listings import RunRecord
 from launcher.store.queue import Store
 from launcher.system.paths import Home
-from launcher.web.pages.runs import mark_of_runs
-from launcher.web.runs.pictures import MOST_BYTES
+from launcher.web.run_data import MOST_BYTES
+from launcher.web.runs import mark_of_runs
 from tests.build import a_spec, claimed, enqueue, until
 from tests.launcher.web.browser import Page, events, served
 from tests.launcher.web.made_runs import SVG, a_png, a_training

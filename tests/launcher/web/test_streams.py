@@ -7,8 +7,9 @@ import pytest
 
 from launcher.store.queue import Store
 from launcher.system.paths import Home
-from launcher.web.live import QueueReader, Streams
-from launcher.web.pages.page import Address, Content, Page, View
+from launcher.web.live import Streams
+from launcher.web.page import Address, Content, Page
+from launcher.web.view import QueueReader, View
 from tests.build import DEADLINE_S
 
 ADDRESS = Address(path="curves")
@@ -44,6 +45,7 @@ def test_a_page_that_cannot_be_drawn_says_so_and_comes_back(
     async def watched() -> None:
         streams = Streams(reader)
         stream = streams.open(Page(name="curves", path="curves", fill=fill), ADDRESS)
+        assert stream is not None
         arrived = records(stream)
         told = await anext(arrived)
         assert "ZeroDivisionError" in told["trouble"]

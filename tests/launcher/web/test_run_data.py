@@ -4,8 +4,8 @@ import pytest
 
 from launcher.store.queue import Store
 from launcher.system.paths import Home
-from launcher.web.runs import run_data
-from launcher.web.runs.run_data import folders_of, read_runs
+from launcher.web import run_data
+from launcher.web.run_data import folders_of, read_runs
 from tests.build import a_spec, claimed, enqueue, job_row
 from tests.launcher.results.conftest import scored
 from tests.launcher.results.scored_toys import SCORES

@@ -2,7 +2,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from launcher.results.table import RunResults
-from launcher.web.runs.result_table import (
+from launcher.web.results import (
     FEW,
     MOST_ROWS,
     NUMBER,

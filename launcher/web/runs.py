@@ -1,17 +1,32 @@
-"""All runs, page by page; one of them with its results and pictures; and the results of several in one table."""
+"""All runs, page by page; one of them with its results and pictures; the results of several in one table; what runs left.
+
+Pictures are sent as they are, and reports without anything that acts.
+"""
 
 from collections.abc import Hashable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from launcher.errors import counted
-from launcher.screens.format import ORDER, harmless
+from launcher.errors import UsageError, counted
+from launcher.screens.format import ORDER
 from launcher.screens.job_view import views_of
 from launcher.states import State
 from launcher.store.listings import Listing, RunRecord
-from launcher.web.pages.page import Address, Content, NotThere, View
-from launcher.web.runs.result_table import Wish, result_table
-from launcher.web.runs.run_data import Look, RunData
-from launcher.web.runs.run_filter import Settings, matches, read_filter, unknown_settings
+from launcher.system.text import harmless
+from launcher.units import format_bytes
+from launcher.web.page import Address, Content, whole_of
+from launcher.web.results import Wish, result_table
+from launcher.web.run_data import (
+    MOST_BYTES,
+    REPORT_BYTES,
+    REPORT_SUFFIX,
+    RUN_FOLDER,
+    RunData,
+    folders_of,
+    opened,
+    type_of,
+)
+from launcher.web.run_filter import Settings, matches, read_filter, unknown_settings
+from launcher.web.view import Look, NotThere, View
 
 ROWS = 50
 _NOT_ASKED: Look[Mapping[int, Settings]] = Look(data={})
@@ -19,7 +34,7 @@ _NOT_ASKED: Look[Mapping[int, Settings]] = Look(data={})
 _MATTERS = (State.RUNNING, State.QUEUED, State.HELD, State.FAILED, State.CANCELLED, State.SKIPPED)
 
 
-def fill_list(view: View, address: Address) -> Content:
+def fill_runs(view: View, address: Address) -> Content:
     """Return a page of the list, filtered by names and by any setting of the runs' jobs."""
     listing, chosen = Listing(view.store.database), read_filter(address.text("q"))
     look = view.settings.look(None, view.version) if chosen.settings else _NOT_ASKED
@@ -157,3 +172,81 @@ def _results(look: Look[RunData], address: Address) -> dict[str, object]:
         "trouble": look.trouble or ("" if look.data is None else look.data.trouble),
         "table": None if look.data is None else result_table(look.data.compared, wish),
     }
+
+
+# --- files that a run left
+
+# a drawing or a report opened by itself: its own style, and no script, form, frame or other address
+FILE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; "
+    "form-action 'none'; base-uri 'none'; frame-ancestors 'none'; sandbox"
+)
+FILE_HEADERS: Mapping[str, str] = {
+    "content-security-policy": FILE_POLICY,
+    "cache-control": "private, max-age=3600",  # its address has its version
+    "content-disposition": "inline",
+}
+
+
+class TooLarge(UsageError):
+    """A file is too large to be sent."""
+
+    status = 413
+
+
+def newest_of_name(view: View, name: str) -> int:
+    """Return the number of the newest run of a name.
+
+    Raises:
+        NotThere: there is none.
+    """
+    run = Listing(view.store.database).run_named(name)
+    if run is None:
+        raise NotThere(f"there is no run {harmless(name)!r}; it may have been cleaned")
+    return run
+
+
+def run_file(view: View, run: int, folder: str, path: str) -> tuple[bytes, str]:
+    """Return a picture or a report that a run left, and its media type.
+
+    Args:
+        view: the queue.
+        run: its number.
+        folder: as `folders_of` names it.
+        path: below the folder.
+
+    Raises:
+        NotThere: there is none, or it is no picture, or lies elsewhere.
+        TooLarge: it is too large.
+    """
+    parts = PurePosixPath(path)
+    is_report = folder == RUN_FOLDER and len(parts.parts) == 1 and parts.suffix == REPORT_SUFFIX
+    media_type = "text/html" if is_report else type_of(path)
+    place = _folder(view, run, folder)
+    if place is None or not media_type:
+        raise NotThere("there is no such picture")
+    return _content(place, path, REPORT_BYTES if is_report else MOST_BYTES), media_type
+
+
+def _folder(view: View, run: int, name: str) -> Path | None:
+    """Return the folder of a name among those of a run and its jobs."""
+    if name == RUN_FOLDER:
+        number = Listing(view.store.database).first_job(run)
+    else:
+        number = whole_of(name.partition("-")[2].partition("-")[0])
+    rows = view.store.read.jobs_by_id([] if number is None else [number])
+    jobs = [row for row in rows if row.run_id == run]
+    return folders_of(view.home, jobs).get(name) if jobs else None
+
+
+def _content(folder: Path, path: str, most: int) -> bytes:
+    try:
+        with opened(folder, path) as (file, status):
+            if status.st_size > most:
+                raise TooLarge(
+                    f"{harmless(path)} has {format_bytes(status.st_size)}: a page shows files "
+                    f"up to {format_bytes(most)}"
+                )
+            return file.read(most)
+    except (OSError, ValueError) as error:
+        raise NotThere("there is no such picture; it may have been deleted") from error

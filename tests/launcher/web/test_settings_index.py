@@ -2,7 +2,7 @@ from pathlib import Path
 
 from launcher.store.queue import Store
 from launcher.system.paths import Home
-from launcher.web.runs.run_filter import SettingsIndex
+from launcher.web.run_filter import SettingsIndex
 from tests.build import a_spec, enqueue
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from launcher.web.pages.curves import smoothing_of, stem_of
-from launcher.web.pages.page import Address
+from launcher.web.charts import smoothing_of, stem_of
+from launcher.web.page import Address
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-from launcher.web.pages.page import Address
+from launcher.web.page import Address
 
 
 def test_a_link_keeps_what_it_does_not_change() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 from launcher.store.queue import Store
 from launcher.system.files import Json
 from launcher.system.paths import Home
-from launcher.web.runs.result_table import NUMBER, RUN, compare
+from launcher.web.results import NUMBER, RUN, compare
 from tests.launcher.results.conftest import scored
 from tests.launcher.web.made_runs import a_training
 

@@ -1,16 +1,31 @@
-"""Pictures that a run and its jobs left: found in their folders, and opened to be sent.
+"""What pages of runs show that the queue alone does not know: results, pictures, reports.
 
-No link is followed below such a folder, so nothing outside of it can be read through it.
+Pictures are found in the folders of a run and its jobs, and opened to be sent. No link is followed below such a folder,
+so nothing outside of it can be read through it.
 """
 
+import contextlib
 import os
 import stat
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
+
+from launcher.errors import Error, counted
+from launcher.kind_interface import Role
+from launcher.results.table import RunResults
+from launcher.screens.job_actions import one_line
+from launcher.store.listings import Listing
+from launcher.store.queue import Store
+from launcher.store.rows import JobRow
+from launcher.system.paths import Home
+from launcher.system.text import harmless
+from launcher.web.results import Compared, compare
+from launcher.workers.progress.attempt_progress import newest_step
 
 TYPES: Mapping[str, str] = {
     ".png": "image/png",
@@ -196,3 +211,108 @@ def parts_of(path: str) -> list[str]:
     if any(part in {"", ".", ".."} or "\0" in part for part in parts):
         raise ValueError(f"{path!r} is no path below a folder")
     return parts
+
+
+# --- all of a run
+
+MOST_JOBS = 20_000  # of the runs whose results are shown
+MOST_REPORTS = 8
+MOST_CURVES = 8  # jobs whose curves lie over each other
+_LOOKED_AT = 200  # jobs, whether they have reported numbers
+REPORT_BYTES = 16 << 20
+REPORT_SUFFIX = ".html"
+_MAKERS = frozenset({Role.TRAIN, Role.METHOD})
+_NO_PICTURES = Gallery()
+_NO_RESULTS = Compared(results=RunResults(rows=(), columns=()), kinds={})
+
+
+class RunData(NamedTuple):
+    """What is known of one run, or of several that are compared."""
+
+    compared: Compared = _NO_RESULTS
+    trouble: str = ""  # why there are no results
+    gallery: Gallery = _NO_PICTURES
+    reports: tuple[Picture, ...] = ()  # pages that its laboratory wrote
+    curves: tuple[int, ...] = ()  # jobs whose curves lie over each other
+
+
+def read_runs(home: Home, runs: Sequence[int]) -> RunData:
+    """Return what is to be shown of runs; of a single one its pictures, too.
+
+    Args:
+        home: whose.
+        runs: their numbers.
+    """
+    with contextlib.closing(Store(home, reading=True)) as store:
+        listing = Listing(store.database)
+        numbers = [listing.job_numbers(run) for run in runs]
+        total = sum(map(len, numbers))
+        if total > MOST_JOBS:
+            return RunData(
+                trouble=f"{counted(total, 'job')} are too many for a page; "
+                "`launcher results RUN` prints what came out of them"
+            )
+        jobs = [rows for ids in numbers if (rows := store.read.jobs_by_id(ids))]
+        compared, trouble = _results(home, store, jobs)
+    if len(jobs) != 1:
+        return RunData(compared=compared, trouble=trouble)
+    folders = folders_of(home, jobs[0])
+    return RunData(
+        compared=compared,
+        trouble=trouble,
+        gallery=find_pictures(folders),
+        reports=tuple(_reports(folders.get(RUN_FOLDER))),
+        curves=_with_curves(home, jobs[0]),
+    )
+
+
+def _results(home: Home, store: Store, jobs: Sequence[Sequence[JobRow]]) -> tuple[Compared, str]:
+    try:
+        return compare(home, store, jobs), ""
+    except (Error, OSError) as error:
+        return _NO_RESULTS, one_line(error)
+    except Exception as error:  # noqa: BLE001  # a laboratory's code: what it raises is its own
+        return _NO_RESULTS, harmless(f"the results cannot be read: {type(error).__name__}: {error}")
+
+
+def folders_of(home: Home, jobs: Sequence[JobRow]) -> dict[str, Path]:
+    """Return the folders in which a run and its jobs leave files, by the names that addresses have for them.
+
+    Args:
+        home: whose jobs.
+        jobs: of one run.
+    """
+    run = jobs[0].plain_spec.run_folder
+    # a name that is a path names no folder of its own
+    plain = run.name == jobs[0].run and run.name not in {".", ".."}
+    folders = {RUN_FOLDER: run} if plain else {}
+    for job in jobs:
+        if job.attempts:
+            folders[f"attempt-{job.id}"] = job.attempt_in(home).folder
+        for place, output in enumerate(map(Path, job.plain_spec.outputs)):
+            if not output.is_relative_to(run):
+                folders[f"output-{job.id}-{place}"] = output
+    return folders
+
+
+def _with_curves(home: Home, jobs: Sequence[JobRow]) -> tuple[int, ...]:
+    """Return jobs that have reported numbers as they went, those that make models first."""
+    began = [job for job in jobs if job.attempts]
+    began.sort(key=lambda job: (job.plain_spec.role not in _MAKERS, job.id))
+    steps = ((job.id, newest_step(job.attempt_in(home))) for job in began[:_LOOKED_AT])
+    reported = (job for job, step in steps if step is not None and step.metrics)
+    return tuple(islice(reported, MOST_CURVES))
+
+
+def _reports(folder: Path | None) -> Iterator[Picture]:
+    """Give the pages at the top of a run's folder."""
+    if folder is None:
+        return
+    try:
+        names = sorted(path.name for path in folder.iterdir() if path.suffix == REPORT_SUFFIX)
+    except OSError:
+        return
+    for name in names[:MOST_REPORTS]:
+        with contextlib.suppress(OSError, ValueError), opened(folder, name) as (_, status):
+            if status.st_size <= REPORT_BYTES:
+                yield picture_of(RUN_FOLDER, name, status)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.web.pages.log import LONGEST_LINE, LogWindow, read_window
+from launcher.web.jobs import LONGEST_LINE, LogWindow, read_window
 
 
 def a_window(log: Path, **where: int) -> LogWindow:
@@ -22,7 +22,7 @@ def test_a_log_ends_with_its_last_lines(log: Path) -> None:
     window = a_window(log, most_bytes=100)
     assert window.lines[-1] == "line 999"
     assert window.lines[0].startswith("line 9")
-    assert window.at_end
+    assert window.end == window.size
 
 
 def test_windows_join_without_a_gap_in_both_directions(log: Path) -> None:
@@ -34,7 +34,7 @@ def test_windows_join_without_a_gap_in_both_directions(log: Path) -> None:
     assert lines == log.read_text().splitlines()
     window = a_window(log, begin=0, most_bytes=1000)
     lines = list(window.lines)
-    while not window.at_end:
+    while window.end < window.size:
         window = a_window(log, begin=window.end, most_bytes=1000)
         lines += window.lines
     assert lines == log.read_text().splitlines()

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.web.runs.pictures import (
+from launcher.web.run_data import (
     MOST_BYTES,
     MOST_OF_A_FOLDER,
     MOST_OF_A_JOB,

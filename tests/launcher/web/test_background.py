@@ -3,7 +3,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from launcher.errors import MachineError
-from launcher.web.runs.run_data import LONGEST_PAUSE_S, MOST_KEPT, SHARE, Background
+from launcher.web.view import LONGEST_PAUSE_S, MOST_KEPT, SHARE, Background
 from tests.build import DEADLINE_S, until
 
 

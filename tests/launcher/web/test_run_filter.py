@@ -1,6 +1,6 @@
 import pytest
 
-from launcher.web.runs.run_filter import canonical, matches, read_filter, unknown_settings
+from launcher.web.run_filter import canonical, matches, read_filter, unknown_settings
 
 SETTINGS = {"lr": {"0.1"}, "method": {"pgu", "npo"}, "seed": {"1", "2"}, "amp": {"true"}}
 

@@ -1,0 +1,188 @@
+"""What a page is: an address, a template of the same name, a function that fills it; and how it becomes HTML.
+
+What of a page renews itself stands in `live` blocks of its template.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup
+
+from launcher.screens.format import GLYPHS, clock, local, zone
+from launcher.screens.snapshots import scheduler_of, short_path
+from launcher.states import OPEN, ReasonCode
+from launcher.store.listings import ListedPage
+from launcher.system.text import harmless
+from launcher.units import format_bytes, format_seconds
+from launcher.web.view import View
+
+FOLDER = Path(__file__).parent
+_TICKS = re.compile(r"(<time data-(?:since|until)=\"[^\"]*\">)[^<]*")
+_FRAGMENTS = "fragments_"  # of the values of a template
+
+
+def whole_of(text: str) -> int | None:
+    """Return the number that a text is; None where it is none that the queue can hold."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
+
+
+class Address(NamedTuple):
+    """What was asked for; pages that have the same address show the same."""
+
+    path: str  # below the root, such as `jobs/12`
+    number: int = 0  # of the job or the run that the path names
+    query: tuple[tuple[str, str], ...] = ()  # names may stand there several times
+
+    def text(self, name: str, default: str = "") -> str:
+        """Return a value of the query, the last where there are several."""
+        return dict(self.query).get(name, default)
+
+    def whole(self, name: str) -> int | None:
+        """Return a value of the query as a number, None where it is none."""
+        return whole_of(self.text(name))
+
+    def wholes(self, name: str) -> list[int]:
+        """Return all numbers of a name in the query, each once."""
+        numbers = (whole_of(value) for key, value in self.query if key == name)
+        return [*dict.fromkeys(number for number in numbers if number is not None)]
+
+    def changed(self, **changes: str | int | None) -> str:
+        """Return the query with other values, as it stands in a link; None leaves a value out."""
+        kept = [(name, value) for name, value in self.query if name not in changes]
+        kept += [(name, str(value)) for name, value in changes.items() if value is not None]
+        return f"?{urlencode(kept)}"
+
+    def around(self, page: ListedPage) -> dict[str, str]:
+        """Return the links to the pages beside one of a list; '' where there is none."""
+        newest, oldest = (page.numbers[0], page.numbers[-1]) if page.numbers else (0, 0)
+        return {
+            "newer": self.changed(after=newest, before=None) if page.newer else "",
+            "older": self.changed(before=oldest, after=None) if page.older else "",
+            "first": self.changed(before=None, after=None) if page.newer else "",
+        }
+
+
+class Content(NamedTuple):
+    """What fills a template."""
+
+    title: str
+    values: Mapping[str, object]
+    files: tuple[Path, ...] = ()  # beside the queue's, whose change makes the page another
+    pending: bool = False  # what the page shows is being read: it is another soon
+
+
+class Page(NamedTuple):
+    """A page; its template is `templates/NAME.html`."""
+
+    name: str
+    path: str  # below the root, with `{number:int}` for that of a job or a run
+    fill: Callable[[View, Address], Content]
+
+
+class Fragment(NamedTuple):
+    """A part of a page that renews itself."""
+
+    html: str
+    version: str  # of equal ones it is the same, whatever time it is
+
+
+class Rendered(NamedTuple):
+    """A page."""
+
+    html: str
+    fragments: Mapping[str, Fragment]
+
+
+def render(
+    view: View, template: str, address: Address, content: Content, notice: str = ""
+) -> Rendered:
+    """Return a template filled with what is on its page, and with what stands on every page.
+
+    Args:
+        view: the queue; there need be none.
+        template: its file's name, without its ending.
+        address: what was asked for.
+        content: what is on the page; texts are escaped.
+        notice: stands above it.
+    """
+    store, scheduler = view.queue.current(), scheduler_of(view.home)
+    counts = {} if store is None else store.read.counts()
+    fragments: dict[str, Fragment] = {}
+    values = {
+        "root": view.root,
+        "address": address,
+        "title": content.title,
+        "home": harmless(short_path(view.home.folder)),
+        "scheduler": scheduler,
+        "totals": counts,
+        "is_there": store is not None,
+        # nothing is there that starts the open jobs or sees them end
+        "idle": scheduler.pid is None and any(map(counts.get, OPEN)),
+        "notice": notice,
+        "now": view.now,
+        "read_only": view.read_only,
+        _FRAGMENTS: fragments,
+        **content.values,
+    }
+    html = _environment().get_template(f"{template}.html").render(values)
+    return Rendered(html, fragments)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    assets = b"".join(file.read_bytes() for file in sorted((FOLDER / "static").iterdir()))
+    environment.globals |= {
+        "assets": _digest(assets, 12),
+        # "paused" stands in the place of a state where a program stands still
+        "glyphs": {ReasonCode.PAUSED: "‖", **{str(state): sign for state, sign in GLYPHS.items()}},
+        "live": _live,
+        "zone": zone,
+    }
+    environment.filters |= {
+        "amount": lambda amount: "?" if amount is None else format_bytes(amount),
+        "span": format_seconds,
+        "clock": clock,
+        "local": local,
+        "plain": lambda value: harmless(str(value)),
+        "since": lambda at, now: _time("since", at, now - at),
+        "until": lambda at, now: _time("until", at, at - now),
+    }
+    return environment
+
+
+def _digest(content: bytes, length: int) -> str:
+    """Return what is another text for another content."""
+    return hashlib.sha256(content).hexdigest()[:length]
+
+
+@pass_context
+def _live(context: Context, name: str, caller: Callable[[], str]) -> Markup:
+    """Put a part of a page between the tags by which the script finds it, and note it down."""
+    html = caller()
+    version = _digest(_TICKS.sub(r"\1", html).encode(), 16)
+    context[_FRAGMENTS][name] = Fragment(html, version)
+    return Markup('<div id="{}" class="live" data-version="{}">{}</div>').format(
+        name, version, Markup(html)
+    )
+
+
+def _time(way: str, at: float, span_s: float) -> Markup:
+    """Return how long ago a time is, or how far it lies ahead; the script counts on."""
+    return Markup('<time data-{}="{:.1f}">{}</time>').format(
+        way, at, format_seconds(max(0.0, span_s))
+    )
