@@ -21,7 +21,7 @@ from benchmarks.clusters_peers import hyperqueue, missing, submitit
 from benchmarks.table import machine, number
 from launcher.context import this_context
 from launcher.job import Resources, Spec, Terms
-from launcher.screens.format import columns
+from launcher.screens.text_table import columns
 from launcher.store.client import set_off
 from launcher.store.queue import NewJob, Store
 from launcher.system.paths import make_home

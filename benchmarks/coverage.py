@@ -15,7 +15,7 @@ from statistics import NormalDist
 import click
 import numpy as np
 
-from launcher.screens.format import columns
+from launcher.screens.text_table import columns
 from trueface.evaluation.bootstrap import Floats, Measure, interval, resamples
 from trueface.evaluation.calibration import Labels
 from trueface.evaluation.metric import resampled_values

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.table import machine, number
-from launcher.screens.format import columns
+from launcher.screens.text_table import columns
 from trueface.diffusion.assembly import build_network
 from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.network import NetworkShape

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from launcher.screens.format import columns
+from launcher.screens.text_table import columns
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,9 @@ import click
 from launcher.cli.complete import offer_jobs
 from launcher.cli.option_types import flag
 from launcher.errors import UsageError, known_words, nearest
-from launcher.screens.format import columns, harmless, named, tabbed
+from launcher.screens.format import named
 from launcher.screens.terminal import remark
+from launcher.screens.text_table import columns, tabbed
 from launcher.states import State
 from launcher.store.listings import RUN_PREFIX, TAG_PREFIX
 from launcher.store.queue import Store
@@ -130,10 +131,10 @@ def in_states(jobs: Sequence[JobRow], states: Collection[State], what: str) -> l
 
 def say(jobs: Sequence[JobRow], what: Callable[[JobRow], str], *, err: bool = False) -> None:
     """Print a line for each job: number, name, and what happens to it."""
-    rows = [(str(job.id), harmless(job.name), harmless(what(job))) for job in jobs]
-    if rows:
-        lines = columns(rows, right=frozenset({0}))
-        click.echo("\n".join(lines) if sys.stdout.isatty() else tabbed(rows), err=err)
+    rows = [(str(job.id), job.name, what(job)) for job in jobs]
+    drawn = sys.stdout.isatty()
+    text = "\n".join([*columns(rows, right={0}), ""]) if drawn else tabbed(rows)
+    click.echo(text, err=err, nl=False)
 
 
 def rehearse(jobs: Sequence[JobRow], what: Callable[[JobRow], str]) -> None:

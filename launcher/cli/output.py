@@ -1,7 +1,4 @@
-"""One printer: an answer is data, and is written as a person or a program asks for it.
-
-A table for a terminal, lines with tabs for a pipe, JSON, CSV for spreadsheets, Parquet, Markdown and LaTeX for texts.
-"""
+"""The further forms of an answer: CSV for spreadsheets, Parquet, Markdown and LaTeX for texts."""
 
 import csv
 import io
@@ -9,18 +6,18 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
 from launcher.cli.option_types import Command, json_option
 from launcher.errors import MachineError, UsageError
 from launcher.results.table import Metric, distinct_names, in_unicode, read_metric, short
-from launcher.screens.format import columns, harmless
-from launcher.screens.terminal import say, terminal_width
-from launcher.screens.text_table import Line
+from launcher.screens.format import harmless
+from launcher.screens.terminal import Answer, tell
+from launcher.screens.text_table import Texts, in_a_line
 
 Cell = str | int | float | None
 NONE = "–"
@@ -38,30 +35,6 @@ class Format(StrEnum):
     TABS = "tabs"
     LATEX = "latex"
     PARQUET = "parquet"
-
-
-class Texts(NamedTuple):
-    """A table whose cells are texts for people."""
-
-    head: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-    right: frozenset[int] = frozenset()  # columns that end together: those of numbers
-
-    @property
-    def lines(self) -> list[tuple[str, ...]]:
-        """The head, and the rows below it."""
-        return [self.head, *self.rows]
-
-
-class Answer(NamedTuple):
-    """What there is to print, each form made when it is asked for."""
-
-    record: Callable[[], Mapping[str, Any]]  # the object, without its schema
-    tabs: Callable[[], Iterable[Sequence[Any]]]  # lines for a pipe
-    drawn: Callable[[int], str | Iterable[Line]]  # for a terminal of so many columns
-    # of what has other forms, too: the names of the columns with rows in full precision, and tables for a text
-    cells: Callable[[], Sequence[Sequence[Any]]] = tuple
-    texts: Callable[[], Iterable[Texts]] = tuple
 
 
 def form_options(command: Command) -> Command:
@@ -91,16 +64,9 @@ def chosen_form(form: str | None, *, as_json: bool) -> Format:
     return Format.TABLE if sys.stdout.isatty() else Format.TABS
 
 
-def tell(answer: Answer, *, as_json: bool) -> None:
-    """Write an answer to the standard output that has none of the other forms."""
-    write(answer, chosen_form(None, as_json=as_json))
-
-
 def write(answer: Answer, form: Format) -> None:
     """Write an answer to the standard output; a pipe gets nothing where there is no row."""
     match form:
-        case Format.JSON:
-            click.echo(json_text({"schema": 1, **answer.record()}))
         case Format.CSV:
             text = csv_text(answer.cells())
             if sys.stdout.isatty():  # which no name may steer
@@ -109,49 +75,12 @@ def write(answer: Answer, form: Format) -> None:
         case Format.PARQUET:
             head, *rows = answer.cells()
             click.echo(parquet_bytes([str(name) for name in head], rows), nl=False)
-        case Format.TABS:
-            lines = ["\t".join(map(_tab, row)) + "\n" for row in answer.tabs()]
-            click.echo("".join(lines), nl=False)
-        case Format.TABLE:
-            drawn = answer.drawn(terminal_width())
-            if isinstance(drawn, str):
-                click.echo(drawn)
-            else:
-                say(drawn)
-        case _:
+        case Format.MARKDOWN | Format.LATEX:
             written = markdown_text if form is Format.MARKDOWN else latex_text
             tables = [written(table.lines, right=table.right) for table in answer.texts()]
             click.echo("\n\n".join(tables))
-
-
-def print_table(
-    record: Mapping[str, Any],
-    head: tuple[str, ...],
-    rows: Sequence[tuple[str, ...]],
-    *,
-    as_json: bool,
-    nothing: str,
-) -> None:
-    """Print what a verb lists: names in the first column, numbers in the others.
-
-    Args:
-        record: the object of `--json`, without its schema.
-        head: the titles, which only a terminal gets.
-        rows: a text for each column.
-        as_json: print the object.
-        nothing: what is said on stderr where there is no row.
-    """
-    if rows or as_json:
-        texts = Texts(head, rows, frozenset(range(1, len(head))))
-        tell(Answer(lambda: record, lambda: rows, lambda _: lined_up(texts)), as_json=as_json)
-    else:
-        click.echo(nothing, err=True)
-
-
-def lined_up(table: Texts) -> str:
-    """Return a table as lines whose columns line up, as wide as they are."""
-    rows = [tuple(map(harmless, row)) for row in table.lines]
-    return "\n".join(columns(rows, right=table.right))
+        case _:
+            tell(answer, as_json=form is Format.JSON, drawn=form is Format.TABLE)
 
 
 def texts_of(cells: Sequence[Sequence[Any]]) -> Texts:
@@ -170,29 +99,7 @@ def shown_cell(cell: Any) -> str:
     """Return a cell as people read it; a dash where there is nothing."""
     if cell is None or (isinstance(cell, float) and not math.isfinite(cell)):
         return NONE
-    return short(cell) if isinstance(cell, float) else _tab(cell)
-
-
-def _tab(cell: Any) -> str:
-    if cell is None:
-        return ""
-    return f"{len(cell)} bytes" if isinstance(cell, bytes) else harmless(str(cell))
-
-
-def json_text(record: object) -> str:
-    """Return a record as JSON; null stands for what it has no number for: NaN and infinity."""
-    try:
-        return json.dumps(record, allow_nan=False)
-    except ValueError:
-        return json.dumps(_finite(record))
-
-
-def _finite(value: object) -> object:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    return list(map(_finite, value)) if isinstance(value, list | tuple) else value
+    return short(cell) if isinstance(cell, float) else in_a_line(cell)
 
 
 def csv_text(rows: Iterable[Sequence[Cell]]) -> str:

@@ -9,7 +9,7 @@ from math import isfinite
 from textwrap import wrap
 from typing import Any
 
-from launcher.cli.output import NONE, Texts, lined_up, shown_cell
+from launcher.cli.output import NONE, shown_cell
 from launcher.draft import condition_of_test, data_of_test
 from launcher.results.over import COUNT
 from launcher.results.rows import JOB
@@ -23,9 +23,9 @@ from launcher.results.table import (
     read_metric,
     short,
 )
-from launcher.screens.format import columns, harmless
+from launcher.screens.format import harmless
 from launcher.screens.terminal import FULL_WIDTH
-from launcher.screens.text_table import Column, table, width_of
+from launcher.screens.text_table import Column, Texts, columns, table, width_of
 
 Row = Mapping[str, Any]
 NOTHING = "no results yet"
@@ -73,7 +73,7 @@ def _with_hidden(texts: Texts, lines: Sequence[str]) -> str:
 
 
 def _fits(texts: Texts, width: int) -> bool:
-    return max(map(width_of, lined_up(texts).split("\n"))) <= width
+    return max(map(width_of, texts.drawn)) <= width
 
 
 # --- what no test made
@@ -427,7 +427,7 @@ def pivot_texts(pivot: Pivot, head: str, *, intervals: bool = True) -> Texts:
     return Texts((head, *pivot.data), rows, frozenset(range(1, 1 + len(pivot.data))))
 
 
-def draw_pivot(pivot: Pivot, width: int) -> str:
+def draw_pivot(pivot: Pivot, width: int) -> list[str]:
     """Return one metric as a table: with intervals, without, or a line for each number.
 
     Args:
@@ -438,6 +438,6 @@ def draw_pivot(pivot: Pivot, width: int) -> str:
     for intervals in (True, False):
         texts = pivot_texts(pivot, head, intervals=intervals)
         if _fits(texts, width):
-            return lined_up(texts)
+            return texts.drawn
     listed = [(name, data, str(metric)) for (name, data), metric in pivot.cells.items()]
-    return lined_up(Texts(("", "", pivot.metric), listed))
+    return Texts(("", "", pivot.metric), listed).drawn

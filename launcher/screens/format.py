@@ -1,9 +1,8 @@
 """What the screens show, as plain values: every screen says the same because it starts here."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from textwrap import wrap
 
 from launcher.context import own_folder, own_variables
 from launcher.errors import counted
@@ -205,40 +204,3 @@ def moment(at: float) -> str:
 def clock(at: float) -> str:
     """Return the local time of day."""
     return stamp(at, "%H:%M:%S")
-
-
-def tabbed(rows: Iterable[Sequence[str]]) -> str:
-    """Return rows as tab-separated lines."""
-    return "\n".join("\t".join(row) for row in rows)
-
-
-def columns(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> list[str]:
-    """Return rows as lines whose columns line up; those in `right` end together."""
-    if not rows:
-        return []
-    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if index in right else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return lines
-
-
-def hanging(
-    rows: Sequence[Sequence[str]],
-    width: int,
-    *,
-    least: int,
-    right: frozenset[int] = frozenset(),
-) -> list[str]:
-    """Return rows as lines whose columns line up, the last one wrapped to the width, or to its least one."""
-    before = max(map(len, columns([row[:-1] for row in rows]))) + len("  ")
-    wrapped: list[Sequence[str]] = []
-    for *cells, last in rows:
-        first, *more = wrap(last, max(least, width - before), break_on_hyphens=False) or [""]
-        wrapped.append((*cells, first))
-        wrapped += [(*("" for _ in cells), line) for line in more]
-    return columns(wrapped, right=right)

@@ -179,7 +179,6 @@ def record_of(home: Home, store: Store, row: JobRow, needy: Sequence[JobRow]) ->
     attempts = store.read.attempts([row.id])
     places = past_pilots(home) if any(attempt.pilot for attempt in attempts) else {}
     return {
-        "schema": 1,
         **job_records(home, store, [row])[0],
         "turn": turn_of(store, row, time.time(), chosen_discipline(home)) or None,
         "hash": row.hash,

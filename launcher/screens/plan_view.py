@@ -26,7 +26,8 @@ from launcher.planning.queue_comparison import (
     Comparison,
     open_jobs,
 )
-from launcher.screens.format import between, columns, first_few, hanging, harmless, stamp
+from launcher.screens.format import between, first_few, harmless, stamp
+from launcher.screens.text_table import columns
 from launcher.system.git import WorkTree
 from launcher.units import FORESEEN_S, format_bytes, format_estimate, format_seconds
 
@@ -179,7 +180,7 @@ def kinds_table(compared_jobs: Sequence[ComparedJob], preview: Preview, width: i
         if max(map(len, lines)) <= width:
             break
     else:
-        lines = hanging(rows, width, least=len("cancelled"), right=numbers)
+        lines = columns(rows, right=numbers, width=width, least=len("cancelled"))
     if len(kinds) > 1:
         lines.insert(-1, "─" * min(width, max(map(len, lines))))
     return lines
@@ -489,9 +490,7 @@ def _cells(
     data = [next((form for form in forms if len(form) <= most), "") for forms in added]
     room -= max(map(len, data)) + len(_GAP)
     needs = [next((form for form in forms if len(form) <= room), "") for forms in after]
-    rows = list(zip(data, vram, needs, (compared.state for compared in shown), strict=True))
-    used = [at for at in range(len(rows[0])) if any(row[at] for row in rows)]
-    return columns([[row[at] for at in used] for row in rows])
+    return columns([*zip(data, vram, needs, (compared.state for compared in shown), strict=True)])
 
 
 def _vram(job: PlannedJob, estimate: JobEstimate, *, gpus: bool) -> str:

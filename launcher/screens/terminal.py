@@ -1,17 +1,19 @@
 """How the command line may draw: with colours, how wide, and with which twins for what lies beyond ASCII."""
 
 import codecs
+import json
+import math
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import click
 
-from launcher.screens.text_table import Line, Tone, line, width_of
+from launcher.screens.text_table import Line, Texts, Tone, columns, line, tabbed, width_of
 
 TWINS = str.maketrans(
     "●○‖✓✗–—·…→▸◆▲×±°µ█▓▒░╸╺━─│┤└▁▂▃▄▅▆▇\u00a0",
@@ -153,16 +155,87 @@ def styled(drawn: Line) -> str:
     )
 
 
-def say(lines: Iterable[Line]) -> None:
+def say(lines: Iterable[Line | str]) -> None:
     """Print lines on the standard output."""
     colour = coloured(sys.stdout)
     for row in lines:
-        click.echo(styled(row) if colour else row.text, color=colour)
+        text = row if isinstance(row, str) else styled(row) if colour else row.text
+        click.echo(text, color=colour)
 
 
 def remark(text: str) -> None:
     """Print on the standard error, where everything goes that is no answer."""
     click.echo(text, err=True)
+
+
+class Answer(NamedTuple):
+    """What there is to print once, each form made when it is asked for."""
+
+    record: Callable[[], Mapping[str, Any]]  # the object, without its schema
+    tabs: Callable[[], Iterable[Sequence[Any]]]  # lines for a pipe
+    drawn: Callable[[int], Iterable[Line | str]]  # for a terminal of so many columns
+    # of what has other forms, too: the names of the columns with rows in full precision, and tables for a text
+    cells: Callable[[], Sequence[Sequence[Any]]] = tuple
+    texts: Callable[[], Iterable[Texts]] = tuple
+
+
+def tell(answer: Answer, *, as_json: bool, drawn: bool | None = None) -> None:
+    """Print an answer; a pipe gets nothing where there is no row.
+
+    Args:
+        answer: what to print.
+        as_json: print the object.
+        drawn: print what a terminal gets, or what a pipe gets; None: as the standard output is.
+    """
+    if as_json:
+        say_json(answer.record())
+    elif sys.stdout.isatty() if drawn is None else drawn:
+        say(answer.drawn(terminal_width()))
+    else:
+        click.echo(tabbed(answer.tabs()), nl=False)
+
+
+def tell_rows(
+    record: Mapping[str, Any],
+    head: tuple[str, ...],
+    rows: Sequence[tuple[str, ...]],
+    *,
+    as_json: bool,
+    nothing: str,
+) -> None:
+    """Print what a verb lists: names in the first column, numbers in the others.
+
+    Args:
+        record: the object of `--json`, without its schema.
+        head: the titles, which only a terminal gets.
+        rows: a text for each column.
+        as_json: print the object.
+        nothing: what is said on stderr where there is no row.
+    """
+    if rows or as_json:
+        right = range(1, len(head))
+        table = Answer(lambda: record, lambda: rows, lambda _: columns([head, *rows], right=right))
+        tell(table, as_json=as_json)
+    else:
+        remark(nothing)
+
+
+def say_json(record: Mapping[str, Any]) -> None:
+    """Print the object of `--json`; null stands for what it has no number for: NaN and infinity."""
+    record = {"schema": 1, **record}
+    try:
+        text = json.dumps(record, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(record))
+    click.echo(text)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return list(map(_finite, value)) if isinstance(value, list | tuple) else value
 
 
 @contextmanager

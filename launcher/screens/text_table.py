@@ -4,12 +4,16 @@ Text is measured in columns of a terminal, and shortened so that texts remain di
 """
 
 import re
+import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import StrEnum
 from itertools import groupby, zip_longest
-from typing import NamedTuple
+from textwrap import wrap
+from typing import Any, NamedTuple
+
+from launcher.system.text import harmless
 
 ELLIPSIS = "…"
 _MARKS = frozenset({"Mn", "Me"})  # what is drawn over the character before it
@@ -367,3 +371,66 @@ def _row(layout: Sequence[tuple[Column, int]], cells: Sequence[_Drawn], job: int
     while spans and not spans[-1].text.strip():
         spans.pop()
     return Line(tuple(span for span in spans if span.text), job)
+
+
+# --- texts without tones
+
+
+class Texts(NamedTuple):
+    """A table whose cells are texts for people."""
+
+    head: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    right: frozenset[int] = frozenset()  # columns that end together: those of numbers
+
+    @property
+    def lines(self) -> list[tuple[str, ...]]:
+        """The head, and the rows below it."""
+        return [self.head, *self.rows]
+
+    @property
+    def drawn(self) -> list[str]:
+        """The table as wide as it is."""
+        return columns(self.lines, right=self.right)
+
+
+def columns(
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Collection[int] = (),
+    width: int = sys.maxsize,
+    least: int = 0,
+) -> list[str]:
+    """Return rows as lines whose columns line up, and which steer no terminal.
+
+    Args:
+        rows: a text for each column.
+        right: columns whose texts end together.
+        width: where the last column is broken into lines; without one, all is as wide as it is.
+        least: columns of the last one, however narrow the screen.
+    """
+    if not rows:
+        return []
+    lines: list[Sequence[str]] = [tuple(map(harmless, row)) for row in rows]
+    if least:
+        before = max(map(width_of, columns([row[:-1] for row in lines]))) + GAP
+        room = max(least, width - before)
+        lines = [
+            (*(cells if not at else [""] * len(cells)), piece)
+            for *cells, last in lines
+            for at, piece in enumerate(wrap(last, room, break_on_hyphens=False) or [""])
+        ]
+    shapes = [Column(right=index in right) for index in range(len(rows[0]))]
+    return [drawn.text for drawn in table(shapes, lines, sys.maxsize)]
+
+
+def tabbed(rows: Iterable[Sequence[Any]]) -> str:
+    """Return rows as lines for a pipe, tabs between their cells."""
+    return "".join("\t".join(map(in_a_line, row)) + "\n" for row in rows)
+
+
+def in_a_line(cell: object) -> str:
+    """Return a cell as text that breaks no line; nothing where there is none."""
+    if cell is None:
+        return ""
+    return f"{len(cell)} bytes" if isinstance(cell, bytes) else harmless(str(cell))

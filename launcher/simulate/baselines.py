@@ -15,7 +15,7 @@ from typing import NamedTuple
 from launcher.errors import UsageError, counted
 from launcher.scheduler.policy.disciplines import DISCIPLINES, SJF
 from launcher.scheduler.policy.disciplines import OURS as OUR_DISCIPLINE
-from launcher.screens.format import columns
+from launcher.screens.text_table import columns
 from launcher.simulate.machine import Fleet, Outcome, Span, Workload, measure, replay
 from launcher.simulate.queue import PEAK_S, Foresight, Knowledge, Live, Memory
 from launcher.simulate.trace import TraceJob

@@ -14,12 +14,13 @@ from launcher.backends.settings import configured_backends
 from launcher.cli.main import VERBS, defaults, options_of
 from launcher.cli.main import verb as verb_of
 from launcher.cli.option_types import TextDefaultOption, flag, json_option
-from launcher.cli.output import Answer, tell
 from launcher.errors import MachineError, UsageError, counted
 from launcher.notify.notices import Notices, of_test, read_notices
 from launcher.notify.sending import Sent, send_now
 from launcher.notify.settings import NotifySettings, Target, configured_notify, shown
-from launcher.screens.format import clock, columns, harmless
+from launcher.screens.format import clock, harmless
+from launcher.screens.terminal import Answer, tell
+from launcher.screens.text_table import columns, shortened
 from launcher.system.config import Configuration, Fault, read_configuration
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import Rules, notes
@@ -91,11 +92,10 @@ def command(everything: bool, as_json: bool) -> None:
     ]
     file, exists = str(configuration.file), configuration.exists
 
-    def drawn(width: int) -> str:
+    def drawn(width: int) -> list[str]:
         lines = columns([("NAME", "VALUE", "COMES FROM"), *(value.cells() for value in values)])
         head = f"file: {harmless(file)}{'' if exists else ' (there is none)'}"
-        cut = (line if len(line) <= width else f"{line[: width - 1]}…" for line in lines)
-        return "\n".join([head, *cut])
+        return [head, *(shortened(line, width) for line in lines)]
 
     answer = Answer(
         record=lambda: {
@@ -246,14 +246,14 @@ def notify(test: bool, as_json: bool) -> int:
     notices, process = read_notices(home), lock_holder(home.notify_lock)
     targets = [(target.name, shown(target), known.events_of(target)) for target in known.targets]
 
-    def drawn(_: int) -> str:
+    def drawn(_: int) -> list[str]:
         lines = [NOBODY]
         if settings is not None:
-            rows = [(name, harmless(to), ", ".join(events)) for name, to, events in targets]
+            rows = [(name, to, ", ".join(events)) for name, to, events in targets]
             lines = columns([("TARGET", "WHERE TO", "EVENTS"), *rows])
             is_there = f"pid {process}" if process else _NO_PROCESS
             lines.append(f"process: {is_there}")
-        return "\n".join([*lines, *map(harmless, _unsent(notices))])
+        return [*lines, *map(harmless, _unsent(notices))]
 
     answer = Answer(
         record=lambda: {
@@ -289,7 +289,7 @@ def _test(settings: NotifySettings | None, *, as_json: bool) -> int:
     with ThreadPoolExecutor(max_workers=len(settings.targets)) as threads:
         names = [target.name for target in settings.targets]
         tries = [*zip(names, threads.map(tried, settings.targets), strict=True)]
-    rows = [(name, "sent" if each.sent else "failed", harmless(each.text)) for name, each in tries]
+    rows = [(name, "sent" if each.sent else "failed", each.text) for name, each in tries]
     answer = Answer(
         record=lambda: {
             "results": [
@@ -297,7 +297,7 @@ def _test(settings: NotifySettings | None, *, as_json: bool) -> int:
             ]
         },
         tabs=lambda: rows,
-        drawn=lambda _: "\n".join(columns(rows)),
+        drawn=lambda _: columns(rows),
     )
     tell(answer, as_json=as_json)
     return 0 if all(each.sent for _, each in tries) else MachineError.exit_code

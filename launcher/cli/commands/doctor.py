@@ -20,11 +20,10 @@ from launcher.cli import queue_checks as queued
 from launcher.cli.machine_checks import Finding, Findings, Verdict
 from launcher.cli.main import VERBS, cli, defaults
 from launcher.cli.option_types import flag, json_option
-from launcher.cli.output import Answer, tell
 from launcher.errors import MachineError, UsageError
 from launcher.notify.settings import configured_notify
 from launcher.screens.format import harmless
-from launcher.screens.terminal import speaks_unicode
+from launcher.screens.terminal import Answer, speaks_unicode, tell
 from launcher.screens.text_table import Line, Span, Tone
 from launcher.system import cgroups
 from launcher.system.config import Configuration, Fault, Options, read_configuration

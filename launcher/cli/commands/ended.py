@@ -23,13 +23,12 @@ from launcher.cli.jobs import (
     yes_option,
 )
 from launcher.cli.option_types import States, flag, json_option, span, whole
-from launcher.cli.output import Answer, tell
 from launcher.errors import MachineError, UsageError, counted
 from launcher.functions.calls import unused_calls
 from launcher.screens.format import harmless, iso, moment
 from launcher.screens.history_view import SECTIONS, columns, draw, headline, record
 from launcher.screens.pilots import HERE
-from launcher.screens.terminal import remark
+from launcher.screens.terminal import Answer, remark, tell
 from launcher.screens.text_table import Line, Tone, line
 from launcher.staging.view import remove_of
 from launcher.states import ENDED, State

@@ -9,13 +9,13 @@ import click
 
 from launcher.cli.complete import offer_kinds
 from launcher.cli.option_types import flag, json_option
-from launcher.cli.output import Answer, tell
 from launcher.errors import MachineError, UnknownName, UsageError
 from launcher.kind_interface import Kind
 from launcher.kinds import find_kinds
 from launcher.planning.missing_packages import missing_packages
-from launcher.screens.format import hanging, harmless
-from launcher.screens.terminal import remark
+from launcher.screens.format import harmless
+from launcher.screens.terminal import Answer, remark, tell
+from launcher.screens.text_table import columns
 from launcher.system.files import write_atomic
 from launcher.taskfile.schema.json_schema import task_schema
 from launcher.taskfile.schema.reference import reference, settings
@@ -44,9 +44,10 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
             raise UnknownName("kind", name, usable)
     kinds = [usable[name] for name in dict.fromkeys(names)] or list(usable.values())
 
-    def drawn(width: int) -> str:
-        pages = [_page(kind, width) for kind in kinds] if names else [_table(kinds, width)]
-        return "\n\n".join(pages)
+    def drawn(width: int) -> list[str]:
+        if not names:
+            return _table(kinds, width)
+        return [line for kind in kinds for line in ("", *_page(kind, width))][1:]
 
     answer = Answer(
         record=lambda: {
@@ -97,16 +98,16 @@ def _line(kind: Kind) -> tuple[str, str, str, str]:
     return kind.name, kind.role, kind.summary, module.partition(":")[0].partition(".")[0]
 
 
-def _table(kinds: Sequence[Kind], width: int) -> str:
+def _table(kinds: Sequence[Kind], width: int) -> list[str]:
     rows = [("KIND", "ROLE", "PACKAGE", "WHAT IT DOES")]
     for kind in kinds:
         name, role, summary, package = _line(kind)
         rows.append((name, role, package, summary))
         rows.append(("", "", "", f"settings: {', '.join(kind.settings.model_fields)}"))
-    return "\n".join(_fitted(rows, width))
+    return columns(rows, width=width, least=_LEAST)
 
 
-def _page(kind: Kind, width: int) -> str:
+def _page(kind: Kind, width: int) -> list[str]:
     """Return all of a kind for a terminal."""
     name, role, summary, package = _line(kind)
     rows = [("SETTING", "DEFAULT", "WHAT IT IS")]
@@ -117,11 +118,7 @@ def _page(kind: Kind, width: int) -> str:
         meaning = f"{description}: {takes}" if description else takes
         rows.append((key, default, f"{meaning} (old name: {old})" if old else meaning))
     head = textwrap.wrap(harmless(f"{name} ({role}, of {package}): {summary}"), width)
-    return "\n".join([*head, *_fitted(rows, width)])
-
-
-def _fitted(rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    return hanging([tuple(map(harmless, row)) for row in rows], width, least=_LEAST)
+    return [*head, *columns(rows, width=width, least=_LEAST)]
 
 
 @click.command()

@@ -1,6 +1,5 @@
 """`launcher logs`: print the output of jobs."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from launcher.screens.follow_logs import (
     print_log,
 )
 from launcher.screens.format import harmless, named
-from launcher.screens.terminal import remark
+from launcher.screens.terminal import remark, say_json
 from launcher.store.client import open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -79,7 +78,7 @@ def command(
         number = attempt_of(row, attempt)
         log = home.attempt(row.id, number).log
         if as_json:
-            click.echo(json.dumps({"schema": 1, **_record(row, number, log, lines)}))
+            say_json(_record(row, number, log, lines))
         else:
             print_log(log, lines, raw=raw)
 
@@ -120,7 +119,7 @@ def _one_by_one(
         except UsageError as error:  # one log that is gone hides no other
             remark(f"{harmless(job.name)}: {harmless(str(error))}")
     if as_json:
-        click.echo(json.dumps({"schema": 1, "logs": records}))
+        say_json({"logs": records})
     left = [job for job in jobs if job.attempts < (attempt or 1)]
     if left:
         remark(f"{counted(len(left), 'job')} without {_which(attempt)}: {named(left)}")

@@ -20,14 +20,13 @@ from launcher.backends.slurm_states import commands_by_hand
 from launcher.cli.complete import RUN_PREFIX, offer_groups, offer_runs
 from launcher.cli.jobs import dry_run_option, groups_of, say_unchanged
 from launcher.cli.option_types import SHARE, flag, json_option, policy_option, whole
-from launcher.cli.output import print_table
 from launcher.errors import MachineError, UsageError, counted, nearest
 from launcher.functions.options import check_groups
 from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.scheduler.waiting_line import runs_of
 from launcher.screens.format import first_few, harmless, named
-from launcher.screens.terminal import remark
+from launcher.screens.terminal import remark, tell_rows
 from launcher.states import State
 from launcher.store.client import open_queue, set_off
 from launcher.store.queue import Store
@@ -213,7 +212,7 @@ def group(
             for row in groups_of(store, store.read.in_state(State.RUNNING))
             if name in {None, row["name"]}
         ]
-    print_table(
+    tell_rows(
         {"groups": rows},
         ("GROUP", "LIMIT", "RUNNING", "WAITING"),
         [tuple(map(str, row.values())) for row in rows],
@@ -252,7 +251,7 @@ def share(run: str | None, number: float | None, dry_run: bool, as_json: bool) -
             return
     rows = [row for row in rows if run in {None, row.account.name}]
     whose = "no run has" if run is None else f"run {harmless(run)} has no"
-    print_table(
+    tell_rows(
         {"runs": [row.record() for row in rows]},
         ("RUN", "SHARE", "GPU-HOURS LATELY", "RUNNING", "WAITING"),
         [row.cells() for row in rows],

@@ -9,12 +9,9 @@ import click
 from launcher.cli.complete import offer_files, offer_runs
 from launcher.cli.option_types import RUN, span
 from launcher.cli.output import (
-    Answer,
     Format,
-    Texts,
     chosen_form,
     form_options,
-    lined_up,
     long_rows,
     texts_of,
     write,
@@ -60,6 +57,8 @@ from launcher.results.table import (
 )
 from launcher.results.write import update, write_run
 from launcher.screens.format import harmless
+from launcher.screens.terminal import Answer
+from launcher.screens.text_table import Texts
 from launcher.store.client import newest_run, open_queue
 from launcher.store.listings import RUN_PREFIX
 from launcher.store.queue import Store
@@ -278,7 +277,7 @@ def all_rows(
         cells=lambda: long_rows(rows),
         tabs=lambda: [*tested, *(line for table in plain for line in table.lines)],
         texts=texts,
-        drawn=lambda width: draw(rows, everything=everything, width=width, parts=parts),
+        drawn=lambda width: [draw(rows, everything=everything, width=width, parts=parts)],
     )
 
 
@@ -304,7 +303,7 @@ def _rows_chosen(results: RunResults, choice: Choice, run: str, form: Format) ->
         cells=cells,
         tabs=cells,
         texts=lambda: [flat_texts(results, names)],
-        drawn=lambda width: draw_flat(results, names, width),
+        drawn=lambda width: [draw_flat(results, names, width)],
     )
 
 
@@ -380,7 +379,7 @@ def query(sql: str, database: Path | None, limit_s: float, form: str | None, as_
             cells=lambda: cells,
             tabs=lambda: cells,
             texts=lambda: [texts_of(cells)],
-            drawn=lambda _: lined_up(texts_of(cells)),
+            drawn=lambda _: texts_of(cells).drawn,
         ),
         shape,
     )

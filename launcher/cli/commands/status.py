@@ -1,7 +1,6 @@
 """`launcher status`: the jobs and their states."""
 
 import importlib
-import json
 import os
 import sys
 import time
@@ -17,9 +16,10 @@ from launcher.cli.option_types import States, json_option
 from launcher.errors import UsageError
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.waiting_line import screen_order
-from launcher.screens.format import iso_if_known, tabbed
+from launcher.screens.format import iso_if_known
 from launcher.screens.job_view import RECENT, WAITING, views_of
-from launcher.screens.terminal import say, width
+from launcher.screens.terminal import remark, say, say_json, width
+from launcher.screens.text_table import tabbed
 from launcher.states import ENDED, OPEN, State
 from launcher.store.client import open_queue, revive_if_dead
 from launcher.store.queue import Store
@@ -95,7 +95,7 @@ def command(
         if patterns:
             with open_queue():  # which says that there is no queue
                 return 0
-        click.echo(json.dumps(_record(home)) if as_json else "no jobs", err=not as_json)
+        say_json(_record(home)) if as_json else remark("no jobs")
         return 0
     with open_queue() as (_, store):
         revive_if_dead(home, store)
@@ -147,19 +147,19 @@ def _every(watch: str | None, patterns: tuple[str, ...]) -> tuple[float | None, 
 
 def _tell(home: Home, store: Store, wanted: Wanted, *, header: bool, as_json: bool) -> bool:
     """Print the queue for programs; tell whether a listed job failed."""
-    text = ""
+    record: dict[str, Json] = {}
     with store.reading():  # or a job that ends meanwhile would be listed twice
         jobs, waiting, ended = _listed(home, store, wanted)
         lines = views_of(home, store, jobs)
         if as_json:
             details = importlib.import_module("launcher.screens.job_details")  # as `watch`
             records = details.job_records(home, store, jobs, lines)
-            text = json.dumps(_record(home, store, records, waiting=waiting, ended=ended))
+            record = _record(home, store, records, waiting=waiting, ended=ended)
     if as_json:
-        click.echo(text)
+        say_json(record)
     elif lines:
         rows = [line.columns() for line in lines]
-        click.echo(tabbed([TITLES, *rows] if header else rows))
+        click.echo(tabbed([TITLES, *rows] if header else rows), nl=False)
     left = {"that waits" if waiting == 1 else "that wait": waiting, "that ended": ended}
     told = [f"{number:,} more {what}" for what, number in left.items() if number]
     if told and not as_json:
@@ -208,7 +208,6 @@ def _record(
     host = HostReader(home.folder).look([claim for claim in claims if not claim.pilot])
     scheduler = scheduler_of(home)
     return {
-        "schema": 1,
         "home": str(home.folder),
         "warning": network_warning(home.folder, mounts()),
         "scheduler": scheduler._asdict() | {"since": iso_if_known(scheduler.since)},

@@ -1,6 +1,5 @@
 """The verbs that change jobs which are queued, run or have ended: hold, release, priority, cancel, pause, resume, tag, note."""
 
-import json
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import wraps
@@ -21,10 +20,9 @@ from launcher.cli.jobs import (
     yes_option,
 )
 from launcher.cli.option_types import PRIORITY, flag, json_option
-from launcher.cli.output import print_table
 from launcher.errors import UsageError, counted
 from launcher.screens.format import first_line, harmless, named, pause_reason, reserved_text
-from launcher.screens.terminal import remark
+from launcher.screens.terminal import remark, say_json, tell_rows
 from launcher.states import OPEN, State
 from launcher.store.client import open_queue, say_if_stopped, set_off
 from launcher.store.queue import Store
@@ -300,7 +298,7 @@ def tag(words: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     with open_queue() as (_, store):
         if not patterns:
             numbers = store.steering.all_tags()
-            print_table(
+            tell_rows(
                 {"tags": [{"tag": tag, "jobs": number} for tag, number in numbers.items()]},
                 ("TAG", "JOBS"),
                 [(tag, str(number)) for tag, number in numbers.items()],
@@ -315,7 +313,7 @@ def tag(words: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
                 {"id": job.id, "name": harmless(job.name), "tags": tags.get(job.id, [])}
                 for job in jobs
             ]
-            click.echo(json.dumps({"schema": 1, "jobs": records}))
+            say_json({"jobs": records})
             return
         if not (add or remove):
             say(jobs, lambda job: ", ".join(tags.get(job.id, ())))

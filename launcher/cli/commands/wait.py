@@ -1,6 +1,5 @@
 """`launcher wait`: come back when jobs have ended."""
 
-import json
 import time
 from collections.abc import Collection
 
@@ -9,8 +8,10 @@ import click
 from launcher.cli.jobs import of_jobs, select, some
 from launcher.cli.option_types import flag, span
 from launcher.errors import MachineError, counted
-from launcher.screens.format import harmless, named
+from launcher.screens.format import named
 from launcher.screens.job_details import job_records
+from launcher.screens.terminal import say_json
+from launcher.screens.text_table import tabbed
 from launcher.states import State
 from launcher.store.client import open_queue
 from launcher.store.feed import FollowedJobs
@@ -69,8 +70,8 @@ def command(patterns: tuple[str, ...], timeout: float | None, as_json: bool) -> 
         records = job_records(home, store, ended) if as_json else []
     missed = [job for job in ended if job.state is not State.DONE]
     if as_json:
-        click.echo(json.dumps({"schema": 1, "jobs": records}))
+        say_json({"jobs": records})
     else:
-        for job in missed:
-            click.echo(f"{job.id}\t{harmless(job.name)}\t{job.state}\t{harmless(job.reason)}")
+        rows = [(job.id, job.name, job.state, job.reason) for job in missed]
+        click.echo(tabbed(rows), nl=False)
     return 1 if missed else 0

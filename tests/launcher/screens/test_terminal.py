@@ -1,10 +1,12 @@
 import io
+import json
+import math
 import os
 import subprocess
 
 import pytest
 
-from launcher.screens.terminal import HIGH, WIDE, coloured, speaks_unicode, terminal_size
+from launcher.screens.terminal import HIGH, WIDE, coloured, say_json, speaks_unicode, terminal_size
 from launcher.store.queue import Store
 from tests.build import a_spec, enqueue
 from tests.launcher.conftest import Launcher
@@ -99,3 +101,9 @@ def test_a_terminal_that_does_not_know_its_size_has_the_usual_one() -> None:
     with os.fdopen(theirs, "w") as stream:
         assert terminal_size(stream) == (WIDE, HIGH)
     os.close(ours)
+
+
+def test_json_has_null_where_it_has_no_number(capsys: pytest.CaptureFixture[str]) -> None:
+    say_json({"rows": [{"auc": (math.inf, "x"), "n": 2}], "loss": math.nan})
+    record = {"schema": 1, "rows": [{"auc": [None, "x"], "n": 2}], "loss": None}
+    assert json.loads(capsys.readouterr().out) == record

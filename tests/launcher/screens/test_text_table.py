@@ -4,12 +4,15 @@ from hypothesis import strategies as st
 
 from launcher.screens.terminal import TWINS, in_ascii
 from launcher.screens.text_table import (
+    GAP,
     Column,
     Line,
     Span,
     Tone,
+    columns,
     line,
     shortened,
+    tabbed,
     table,
     width_of,
 )
@@ -55,8 +58,8 @@ def test_where_there_is_no_room_a_column_goes_before_another_loses_its_least() -
 
 
 def test_a_long_reason_runs_over_a_few_lines_below_itself() -> None:
-    columns = (Column("NAME"), Column("WHY", least=8, rows=3))
-    drawn = table(columns, [("a", "one two three four five six seven eight nine")], 20)
+    shapes = (Column("NAME"), Column("WHY", least=8, rows=3))
+    drawn = table(shapes, [("a", "one two three four five six seven eight nine")], 20)
     assert [one.text for one in drawn] == [
         "NAME  WHY",
         "a     one two three",
@@ -72,8 +75,8 @@ def test_each_line_of_a_long_reason_is_about_its_job() -> None:
 
 @pytest.mark.parametrize("text", ["世界" * 20, "a" * 40, "a " * 20, "e\u0301" * 40])
 def test_a_reason_in_any_script_is_broken_and_nothing_of_it_is_lost(text: str) -> None:
-    columns = (Column("NAME"), Column("WHY", least=8, rows=3))
-    drawn = [one.text for one in table(columns, [("a", text)], 40)]
+    shapes = (Column("NAME"), Column("WHY", least=8, rows=3))
+    drawn = [one.text for one in table(shapes, [("a", text)], 40)]
     assert len(drawn) <= 1 + 3
     assert all(width_of(one) <= 40 for one in drawn)
     assert "".join(drawn[1:]).replace(" ", "")[1:] == text.replace(" ", "")
@@ -81,8 +84,8 @@ def test_a_reason_in_any_script_is_broken_and_nothing_of_it_is_lost(text: str) -
 
 def test_a_name_in_a_reason_loses_its_middle_before_the_words_beside_it_go() -> None:
     reason = f"after {'x' * 90} (job 41) and 2 more jobs"
-    columns = (Column("WHY", least=28, rows=3),)
-    drawn = [one.text for one in table(columns, [(reason,)], 32)][1:]
+    shapes = (Column("WHY", least=28, rows=3),)
+    drawn = [one.text for one in table(shapes, [(reason,)], 32)][1:]
     assert len(drawn) <= 3
     assert all(width_of(one) <= 32 for one in drawn)
     told = " ".join(drawn)
@@ -92,14 +95,14 @@ def test_a_name_in_a_reason_loses_its_middle_before_the_words_beside_it_go() -> 
 
 
 def test_a_reason_is_not_broken_where_the_screen_ends_before_it() -> None:
-    columns = (Column("NAME", least=14), Column("WHY", least=20, rows=3))
-    drawn = table(columns, [("a" * 14, "one two three four five six seven")], 20)
+    shapes = (Column("NAME", least=14), Column("WHY", least=20, rows=3))
+    drawn = table(shapes, [("a" * 14, "one two three four five six seven")], 20)
     assert [one.text for one in drawn] == ["NAME            WHY", "aaaaaaaaaaaaaa  one…"]
 
 
 def test_a_long_reason_without_a_word_is_one_empty_line() -> None:
-    columns = (Column("NAME"), Column("WHY", least=8, rows=3))
-    drawn = table(columns, [("a", " " * 99), ("b", "x")], 40)
+    shapes = (Column("NAME"), Column("WHY", least=8, rows=3))
+    drawn = table(shapes, [("a", " " * 99), ("b", "x")], 40)
     assert [one.text.split() for one in drawn] == [["NAME", "WHY"], ["a"], ["b", "x"]]
 
 
@@ -121,3 +124,26 @@ def test_nothing_is_drawn_of_a_table_without_rows() -> None:
 def test_twins_are_one_character_of_ascii_each() -> None:
     assert all(chr(twin).isascii() for twin in TWINS.values())
     assert in_ascii("● 世 é ✓") == "* ?? ? +"
+
+
+def test_texts_line_up() -> None:
+    rows = [("a", "1", "x"), ("bbb", "100", "")]
+    assert columns(rows, right={1}) == ["a      1  x", "bbb  100"]
+    assert columns([("人", "\x1b[2J", "b"), ("c", "", "d")]) == [
+        "人  \\x1b[2J  b",
+        "c            d",
+    ]
+    assert columns([]) == []
+
+
+@pytest.mark.parametrize("width", [10, 20, 30])
+def test_the_last_text_is_broken_and_never_cut(width: int) -> None:
+    words = "one two three four five"
+    lines = columns([("KIND", "WHAT"), ("a", words)], width=width, least=12)
+    assert " ".join(" ".join(lines).split()) == f"KIND WHAT a {words}"
+    assert max(map(len, lines)) <= max(width, len("KIND") + GAP + 12)
+
+
+def test_a_line_for_a_pipe_holds_each_cell_as_text() -> None:
+    assert tabbed([("a\tb\n", None, 1.5, b"xy")]) == "a\\tb\\n\t\t1.5\t2 bytes\n"
+    assert tabbed([]) == ""
