@@ -79,7 +79,7 @@ def progress(screen: Screen, width: int) -> list[Line]:
     left_s, names = screen.left_s, [*screen.active]
     if len(names) == 1:
         # a run's own: what else is queued or runs does not take it away
-        left_s, text = screen.runs_left.get(names[0], left_s), names[0]
+        left_s, text = screen.left_of(names[0]), names[0]
     else:
         text = first_few([_with_left(screen, name) for name in names], RUNS)
     left = _left(left_s, screen.at)
@@ -101,7 +101,7 @@ def progress(screen: Screen, width: int) -> list[Line]:
 
 def _with_left(screen: Screen, run: str) -> str:
     """Return a run's name, and how long it still takes where that is known."""
-    left_s = screen.runs_left.get(run)
+    left_s = screen.left_of(run)
     return run if left_s is None else f"{run} (about {format_seconds(left_s)})"
 
 
@@ -180,7 +180,7 @@ def waiting(screen: Screen, width: int) -> list[Line]:
         Column("PRIORITY", right=True, drop=2),
         Column("WHY", least=28, rows=_WHY_ROWS),
     )
-    whys = map(briefly, screen.waiting, (None, *screen.waiting))
+    whys = reasons_of(screen.waiting)
     rows = [
         (*cells, str(job.priority or ""), Span(why, Tone.DIM if why == ABOVE else Tone.PLAIN))
         for cells, job, why in zip(_first_cells(screen.waiting), screen.waiting, whys, strict=True)
@@ -253,16 +253,19 @@ def listing(jobs: Sequence[JobView], now: float, width: int, *, title: str = "")
     return table(columns, rows, width, [job.id for job in jobs])
 
 
-def briefly(job: JobView, before: JobView | None) -> str:
-    """Return why a job waits, without what the line above repeats: what is free, or all of it."""
-    note = _note(job)
-    if before is None:
-        return note
-    if note == _note(before) and len(note) > len(ABOVE):
-        return ABOVE
-    if job.situation and job.situation == before.situation:
-        return f"{job.need}; {ABOVE}"
-    return note
+def reasons_of(waiting: Sequence[JobView]) -> list[str]:
+    """Return why each job waits, without what the line above repeats: what is free, or all of it."""
+    reasons, above, situation = [], "", ""
+    for job in waiting:
+        note = _note(job)
+        if note == above and len(note) > len(ABOVE):
+            reasons.append(ABOVE)
+        elif job.situation and job.situation == situation:
+            reasons.append(f"{job.need}; {ABOVE}")
+        else:
+            reasons.append(note)
+        above, situation = note, job.situation
+    return reasons
 
 
 def _work(work: JobView, now: float, here: str) -> tuple[Cell, ...]:

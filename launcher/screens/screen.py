@@ -62,6 +62,10 @@ class Screen(NamedTuple):
         listed = {ended.id for ended in self.recent if not ended.again}
         return sum(self.counts.get(state, 0) for state in ENDED) - len(listed)
 
+    def left_of(self, run: str) -> float | None:
+        """Return how long a run with open jobs still takes; where it is the only one, that is all that is left."""
+        return self.runs_left.get(run, self.left_s if len(self.active) == 1 else None)
+
     def order_of(self, name: str) -> str:
         """Return what a list's title ends with where the list is sorted."""
         return f" by {self.orders[name]}" if name in self.orders else ""

@@ -23,7 +23,7 @@ from launcher.screens.job_details import (
 )
 from launcher.screens.job_view import newest_of, views_of
 from launcher.screens.pilots import draw_pilots
-from launcher.screens.queue_view import briefly
+from launcher.screens.queue_view import reasons_of
 from launcher.screens.screen import Screen
 from launcher.states import OPEN, ReasonCode, State
 from launcher.store.listings import JobFilter, Listing
@@ -59,7 +59,6 @@ def fill_overview(view: View, _address: Address) -> Content:
     screen = view.queue.look(waiting=WAITING, sought="")
     running = [work.id for work in screen.running]
     left = screen.ended_more
-    lines = screen.waiting
     return Content(
         title=f"{len(running)} running" if running else "queue",
         values={
@@ -70,11 +69,7 @@ def fill_overview(view: View, _address: Address) -> Content:
             "host": host_line(screen.host, HOST_COLUMNS).spans if screen.host else (),
             "runs": list(_runs(screen)),
             "pilots": draw_pilots(screen.pilots, screen.at, PILOT_COLUMNS),
-            # their reasons without what the line above tells already
-            "waiting": [
-                (line, briefly(line, above))
-                for line, above in zip(lines, (None, *lines), strict=False)
-            ],
+            "waiting": [*zip(screen.waiting, reasons_of(screen.waiting), strict=True)],
             "ended_more": counted(left, "more job") if left > 0 else "",
             "several": len({work.run for work in screen.running}) > 1,
             "several_wait": len({line.run for line in screen.waiting}) > 1,
@@ -88,7 +83,7 @@ def fill_overview(view: View, _address: Address) -> Content:
 def _runs(screen: Screen) -> Iterator[tuple[str, int, int, float | None]]:
     """Give how far each run with open jobs is, and when it will be done, where that is known."""
     for name, (ended, every) in screen.active.items():
-        left_s = screen.runs_left.get(name, screen.left_s if len(screen.active) == 1 else None)
+        left_s = screen.left_of(name)
         yield name, ended, every, None if left_s is None else screen.at + left_s
 
 

@@ -110,3 +110,17 @@ def test_looks_are_rarer_where_nothing_happens(home: Home, store: Store, other: 
     other.steering.hold([job], 3.0)
     followed.changes()
     assert followed.pause_s == BUSY_S
+
+
+def test_who_waits_for_jobs_hears_of_each_end_and_comes_back_after_the_last(
+    home: Home, store: Store, other: Store
+) -> None:
+    jobs = enqueue(store, *(a_spec(name=f"command/{name}") for name in "ab"))
+    followed = FollowedJobs(home, store, store.read.jobs_by_id(jobs))
+    heard = []
+    for changes in followed.until_ended():
+        heard += [(change.job, change.state) for change in changes]
+        if followed.open:
+            other.steering.cancel([min(followed.open)], 3.0)
+    assert heard == [(job, State.CANCELLED) for job in jobs]
+    assert [*followed.until_ended()] == [[]], "all have ended: one look, and no waiting"
