@@ -76,8 +76,8 @@ def gpus(as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--read-only", is_flag=True, help="Disable all keys that change the queue.")
-@click.option("--once", is_flag=True, help="Print the screen once, also into a pipe, and exit.")
+@flag("--read-only", help="Disable all keys that change the queue.")
+@flag("--once", help="Print the screen once, also into a pipe, and exit.")
 def top(read_only: bool, once: bool) -> int:
     """Show GPUs and jobs on the whole screen; open, hold, cancel and retry jobs.
 

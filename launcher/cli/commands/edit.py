@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ from launcher.cli.jobs import (
     select,
     some,
 )
-from launcher.cli.option_types import flag
+from launcher.cli.option_types import Command, flag
 from launcher.errors import MachineError, Problem, TaskFileError, UsageError, counted
 from launcher.screens.format import harmless
 from launcher.screens.terminal import remark
@@ -48,6 +48,16 @@ if TYPE_CHECKING:
 
 VARIABLES = ("VISUAL", "EDITOR")
 _USUAL = ("sensible-editor", "nano", "vi")
+
+
+def _set_option(of_what: str) -> Callable[[Command], Command]:
+    return click.option(
+        "--set",
+        "sets",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help=f"Change this{of_what}: an option (resources.vram=16GiB), or of a program argv, cwd, env; repeatable.",
+    )
 
 
 class EditorFailed(MachineError):
@@ -110,13 +120,7 @@ def _edited(path: Path, text: str) -> str:
 
 @click.command(epilog=f"JOB: {HELP}")
 @click.argument("job", shell_complete=offer_jobs)
-@click.option(
-    "--set",
-    "sets",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change this, without an editor: an option (resources.vram=16GiB), or of a program argv, cwd, env; repeatable.",
-)
+@_set_option(", without an editor")
 @flag("--force", help="Also change a job that is done, and run it again.")
 @dry_run_option
 def command(job: str, sets: tuple[str, ...], force: bool, dry_run: bool) -> None:
@@ -237,13 +241,7 @@ def _write(home: Home, store: Store, revision: "Revision") -> None:
 @some
 @flag("--failed", help="Select failed jobs: all, or those that match PATTERN.")
 @flag("--force", help="Also select jobs that are done.")
-@click.option(
-    "--set",
-    "sets",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change this of each of them: an option (resources.vram=16GiB), or of a program argv, cwd, env; repeatable.",
-)
+@_set_option(" of each of them")
 @dry_run_option
 def retry(
     patterns: tuple[str, ...], failed: bool, force: bool, sets: tuple[str, ...], dry_run: bool

@@ -37,6 +37,7 @@ from launcher.system.paths import Home, find_home, make_home
 from launcher.units import format_seconds
 
 UNIT = "launcher.service"
+SYSTEMCTL = ("systemctl", "--user")
 BOOTED = Path("/run/systemd/system")  # sd_booted(3): there when systemd started the machine
 PATIENCE_S = 30.0  # for an answer of systemctl
 NAMED = 8  # pilots of a backend that a message names
@@ -298,7 +299,7 @@ def service() -> None:
 
 
 @service.command()
-@click.option("--print", "only_print", is_flag=True, help="Print the unit file, change nothing.")
+@flag("--print", "only_print", help="Print the unit file, change nothing.")
 def install(only_print: bool) -> None:
     """Write a systemd user unit and enable it; without systemd, say what to put where.
 
@@ -323,9 +324,9 @@ def install(only_print: bool) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(file, text)
     remark(f"wrote {file}")
-    enable = ("systemctl", "--user", "enable", "--now", UNIT)
+    enable = (*SYSTEMCTL, "enable", "--now", UNIT)
     if manager is Manager.ANSWERS:
-        _demand("systemctl", "--user", "daemon-reload")
+        _demand(*SYSTEMCTL, "daemon-reload")
         _demand(*enable)
         remark("the scheduler starts when you log in")
     else:
@@ -349,12 +350,12 @@ def remove() -> None:
         return
     manager = find_manager()
     if manager is Manager.ANSWERS:
-        _demand("systemctl", "--user", "disable", "--now", UNIT)
+        _demand(*SYSTEMCTL, "disable", "--now", UNIT)
     else:  # what `disable` does: the link of [Install] goes
         (file.parent / "default.target.wants" / UNIT).unlink(missing_ok=True)
     file.unlink()
     if manager is Manager.ANSWERS:
-        _demand("systemctl", "--user", "daemon-reload")
+        _demand(*SYSTEMCTL, "daemon-reload")
     remark(f"removed {file}")
 
 
@@ -396,9 +397,9 @@ def cron_line(home: Path, python: str) -> str:
 
 def find_manager(booted: Path = BOOTED) -> Manager:
     """Return whether the user's systemd can be asked."""
-    if shutil.which("systemctl") is None:
+    if shutil.which(SYSTEMCTL[0]) is None:
         return Manager.ABSENT
-    if _systemctl("systemctl", "--user", "show-environment").returncode == 0:
+    if _systemctl(*SYSTEMCTL, "show-environment").returncode == 0:
         return Manager.ANSWERS
     return Manager.SILENT if booted.is_dir() else Manager.ABSENT
 
