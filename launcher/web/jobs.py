@@ -253,12 +253,11 @@ def read_window(
     try:
         with log.open("rb") as file:
             size = file.seek(0, 2)
+            last = size if end is None else min(end, size)
+            first = max(0, last - most_bytes)
             if begin is not None:
                 first = min(begin, size)
-                last = min(size, first + most_bytes)
-            else:
-                last = size if end is None else min(end, size)
-                first = max(0, last - most_bytes)
+                last = min(first + most_bytes, size)
             file.seek(first)
             data = file.read(last - first)
     except OSError:

@@ -167,7 +167,7 @@ def _troubled(channel: _Channel, why: str) -> dict[str, _Part]:
 def _mark(channel: _Channel, view: View) -> object:
     """Return what is another value when the queue, its scheduler, the GPUs or a page's files may have changed."""
     files = (view.home.gpus, *channel.files)
-    return view.version, scheduler_of(view.home), [stamp(str(file)) for file in files]
+    return view.queue.version, scheduler_of(view.home), [stamp(str(file)) for file in files]
 
 
 def _part(version: str, record: dict[str, str]) -> _Part:

@@ -105,16 +105,7 @@ def _free(name: str) -> str:
 
 MOST_ROWS = 500
 FEW = 8  # metrics that are shown where there are more
-POOLED_ROWS, SINGLE_ROWS = "pooled", "sets"
 _NAMES = (RUN, JOB, MODEL)  # by which rows are called, where they have them
-
-
-class Wish(NamedTuple):
-    """How a table is wanted."""
-
-    sort: str = ""  # a column; with a dash before it the highest first
-    everything: bool = False  # all metrics, not only the first few
-    rows: str = ""  # those that pool sets of data, or those of single sets
 
 
 class Heading(NamedTuple):
@@ -167,26 +158,32 @@ class ResultTable(NamedTuple):
         return self.metrics - sum(heading.numeric for heading in self.headings)
 
 
-def result_table(compared: Compared, wish: Wish) -> ResultTable:
+def result_table(
+    compared: Compared, *, sort: str = "", everything: bool = False, single: bool = False
+) -> ResultTable:
     """Return results as a table.
 
     Args:
         compared: the results of one run, or of several.
-        wish: how it is wanted; a column that there is not orders nothing.
+        sort: a column, with a dash before it the highest first; one that there is not orders nothing.
+        everything: all metrics, not only the first few.
+        single: the rows of single sets of data, also where there are some that pool sets.
     """
-    rows, shows_pooled = _chosen_rows(compared.results.rows, wish.rows)
+    every = compared.results.rows
+    pooled = [row for row in every if row.get(POOLED)]
+    shows_pooled = bool(pooled) and not single
+    rows = pooled if shows_pooled else [row for row in every if not row.get(POOLED)]
     results = compared.results._replace(rows=rows)
     metrics = results.metrics
-    shown = metrics if wish.everything else _first_metrics(results, metrics)
+    shown = metrics if everything else _first_metrics(results, metrics)
     named = _describing(results)
     lows = {name: lower_is_better(name, compared.kinds.values()) for name in shown}
     marked = _best(rows, lows)
-    if wish.sort.removeprefix(DESCENDING) in results.names:
-        results = in_order(results, [wish.sort])
-    pooled = sum(bool(row.get(POOLED)) for row in compared.results.rows)
+    if sort.removeprefix(DESCENDING) in results.names:
+        results = in_order(results, [sort])
     return ResultTable(
         headings=tuple(
-            _heading(name, wish.sort, numeric=name in lows, low=lows.get(name, True))
+            _heading(name, sort, numeric=name in lows, low=lows.get(name, True))
             for name in (*named, *shown)
         ),
         rows=tuple(
@@ -201,20 +198,12 @@ def result_table(compared: Compared, wish: Wish) -> ResultTable:
         ),
         metrics=len(metrics),
         rows_left=max(0, len(rows) - MOST_ROWS),
-        pooled=pooled,
-        single=len(compared.results.rows) - pooled,
+        pooled=len(pooled),
+        single=len(every) - len(pooled),
         shows_pooled=shows_pooled,
         data_differs=DATA in named,
         data=_text(rows[0], DATA) if rows and DATA not in named else "",
     )
-
-
-def _chosen_rows(rows: Sequence[Row], wanted: str) -> tuple[list[Row], bool]:
-    """Return the rows that pool sets, where there are some and no others are wanted."""
-    pooled = [row for row in rows if row.get(POOLED)]
-    if not pooled or wanted == SINGLE_ROWS:
-        return [row for row in rows if not row.get(POOLED)], False
-    return pooled, True
 
 
 def _describing(results: RunResults) -> list[str]:

@@ -10,7 +10,6 @@ import stat
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
@@ -74,26 +73,6 @@ class Gallery(NamedTuple):
     complete: bool = True  # all folders were looked through
 
 
-@dataclass(slots=True)
-class _Search:
-    """How far a search is."""
-
-    pictures: list[Picture] = field(default_factory=list)
-    left_out: int = 0
-    entries: int = 0
-
-    @property
-    def tired(self) -> bool:
-        return self.entries >= MOST_ENTRIES
-
-    def room(self, folder: str) -> int:
-        """Return how many more pictures of a folder are listed."""
-        if folder == RUN_FOLDER:
-            return MOST_PICTURES - len(self.pictures)
-        taken = sum(picture.folder == folder for picture in self.pictures)
-        return min(MOST_PICTURES - len(self.pictures), MOST_OF_A_JOB - taken)
-
-
 def find_pictures(folders: Mapping[str, Path]) -> Gallery:
     """Return the pictures that lie in folders, in each those near its top first.
 
@@ -101,31 +80,36 @@ def find_pictures(folders: Mapping[str, Path]) -> Gallery:
         folders: by the names that addresses have for them; one that is not there has none. One that
             is a picture itself stands for that alone.
     """
-    search = _Search()
+    pictures: list[Picture] = []
+    left_out = entries = 0
     for name, folder in folders.items():
-        if type_of(folder.name):
-            _take_in(search, name, folder)
-        waiting = deque([(str(folder), "", 0)])
-        while waiting and not search.tired and search.room(name) > 0:
-            place, below, depth = waiting.popleft()
-            inner = _look_into(search, name, place, below)
-            if depth < DEEPEST:
-                waiting += [(f"{place}/{each}", f"{below}{each}/", depth + 1) for each in inner]
-    return Gallery(
-        pictures=tuple(search.pictures), left_out=search.left_out, complete=not search.tired
-    )
+        of_it = MOST_PICTURES if name == RUN_FOLDER else MOST_OF_A_JOB
+        most = min(MOST_PICTURES, len(pictures) + of_it)
+        if type_of(folder.name) and len(pictures) < most:
+            pictures += _itself(name, folder)
+        waiting = deque([""])
+        while waiting and entries < MOST_ENTRIES and len(pictures) < most:
+            below = waiting.popleft()
+            inner, files, seen = _look_into(folder / below, MOST_ENTRIES - entries)
+            entries += seen
+            room = min(MOST_OF_A_FOLDER, most - len(pictures))
+            pictures += [picture_of(name, f"{below}{each}", of) for each, of in files[:room]]
+            left_out += max(0, len(files) - room)
+            if below.count("/") < DEEPEST:
+                waiting += [f"{below}{each}/" for each in inner]
+    return Gallery(tuple(pictures), left_out, complete=entries < MOST_ENTRIES)
 
 
-def _look_into(search: _Search, folder: str, place: str, below: str) -> list[str]:
-    """Take in the pictures of a folder; return the names of the folders in it, in order."""
+def _look_into(place: Path, most: int) -> tuple[list[str], list[tuple[str, os.stat_result]], int]:
+    """Return the folders and the pictures in a folder, in order, and how many entries were looked at."""
     inner: list[str] = []
     files: list[tuple[str, os.stat_result]] = []
-    search.entries += 1
+    seen = 1
     try:
         with os.scandir(place) as entries:
             for entry in entries:
-                search.entries += 1
-                if search.tired:
+                seen += 1
+                if seen >= most:
                     break
                 if entry.name.startswith(".") or not _is_text(entry.name):
                     continue
@@ -134,24 +118,16 @@ def _look_into(search: _Search, folder: str, place: str, below: str) -> list[str
                 elif type_of(entry.name) and entry.is_file(follow_symlinks=False):
                     files.append((entry.name, entry.stat(follow_symlinks=False)))
     except OSError:  # gone meanwhile, or not ours to read
-        return []
-    files.sort(key=lambda file: file[0])
-    room = min(MOST_OF_A_FOLDER, search.room(folder))
-    search.left_out += max(0, len(files) - room)
-    search.pictures += [
-        picture_of(folder, f"{below}{name}", status) for name, status in files[:room]
-    ]
-    return sorted(inner)
+        return [], [], seen
+    return sorted(inner), sorted(files, key=lambda file: file[0]), seen
 
 
-def _take_in(search: _Search, name: str, file: Path) -> None:
-    """Take in a picture that a job names among its outputs."""
-    try:
+def _itself(name: str, file: Path) -> Iterator[Picture]:
+    """Give a picture that a job names among its outputs."""
+    with contextlib.suppress(OSError):
         status = file.lstat()
-    except OSError:
-        return
-    if stat.S_ISREG(status.st_mode) and _is_text(file.name) and search.room(name) > 0:
-        search.pictures.append(picture_of(name, file.name, status))
+        if stat.S_ISREG(status.st_mode) and _is_text(file.name):
+            yield picture_of(name, file.name, status)
 
 
 def picture_of(folder: str, path: str, status: os.stat_result) -> Picture:

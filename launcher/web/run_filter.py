@@ -5,7 +5,6 @@ Which values each setting has in the jobs of each run is read once, then only wh
 
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -99,12 +98,9 @@ _FIELDS = ("kind", "model", "data")  # of a job, beside its settings
 _kept = lru_cache(maxsize=10_000)(canonical)  # jobs of a run agree in most of their settings
 
 
-@dataclass(slots=True)
-class _Run:
-    """A run's jobs that were read, and their settings."""
-
-    jobs: dict[int, int] = field(default_factory=dict)  # job → what tells its settings from others
-    values: dict[str, set[str]] = field(default_factory=dict)
+# of a run, the jobs that were read with what tells their settings from others, and their settings
+_Run = tuple[Mapping[int, int], Mapping[str, set[str]]]
+_NOTHING: _Run = ({}, {})
 
 
 class SettingsIndex:
@@ -126,33 +122,28 @@ class SettingsIndex:
             StoreError: the queue cannot be read.
         """
         with closing(Store(self._home, reading=True)) as store:
-            self._renew(Listing(store.database))
-        return {number: run.values for number, run in self._runs.items()}
-
-    def _renew(self, listing: Listing) -> None:
-        fingerprints = listing.fingerprints()
-        for gone in self._runs.keys() - fingerprints.keys():
-            del self._runs[gone]
-        for run_number, jobs in fingerprints.items():
-            run = self._runs.setdefault(run_number, _Run())
-            if run.jobs == jobs:
-                continue
-            if any(jobs.get(job) != before for job, before in run.jobs.items()):
-                run.jobs, run.values = (
-                    {},
-                    {},
-                )  # one was changed or is gone, and so may its values be
-            values = {name: set(those) for name, those in run.values.items()}
-            _take_in(values, listing.specs(job for job in jobs if job not in run.jobs))
-            run.jobs, run.values = jobs, values
+            listing = Listing(store.database)
+            self._runs = {
+                run: _renewed(self._runs.get(run, _NOTHING), jobs, listing)
+                for run, jobs in listing.fingerprints().items()
+            }
+        return {run: values for run, (_, values) in self._runs.items()}
 
 
-def _take_in(values: dict[str, set[str]], specs: Iterable[Mapping[str, Any]]) -> None:
-    for record in specs:
+def _renewed(known: _Run, jobs: Mapping[int, int], listing: Listing) -> _Run:
+    """Return what is known of a run that has these jobs now."""
+    before, settings = known
+    if before == jobs:
+        return known
+    if any(jobs.get(job) != digest for job, digest in before.items()):
+        before, settings = _NOTHING  # one was changed or is gone, and so may its values be
+    values = {name: {*those} for name, those in settings.items()}
+    for record in listing.specs(job for job in jobs if job not in before):
         for name, value in _settings(record).items():
             text = _text(value)
             if len(text) <= LONGEST:
                 values.setdefault(name, set()).add(text)
+    return jobs, values
 
 
 def _settings(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from launcher.store.listings import Listing, RunRecord
 from launcher.system.text import harmless
 from launcher.units import format_bytes
 from launcher.web.page import Address, Content, whole_of
-from launcher.web.results import Wish, result_table
+from launcher.web.results import result_table
 from launcher.web.run_data import (
     MOST_BYTES,
     REPORT_BYTES,
@@ -37,7 +37,7 @@ _MATTERS = (State.RUNNING, State.QUEUED, State.HELD, State.FAILED, State.CANCELL
 def fill_runs(view: View, address: Address) -> Content:
     """Return a page of the list, filtered by names and by any setting of the runs' jobs."""
     listing, chosen = Listing(view.store.database), read_filter(address.text("q"))
-    look = view.settings.look(None, view.version) if chosen.settings else _NOT_ASKED
+    look = view.settings.look(None, view.queue.version) if chosen.settings else _NOT_ASKED
     settings, among = look.data or {}, None
     if chosen.text:
         names = listing.run_names().items()
@@ -162,15 +162,18 @@ def _changed_at(folder: Path) -> int | None:
 
 def _results(look: Look[RunData], address: Address) -> dict[str, object]:
     """Return what the part of a page with results needs."""
-    wish = Wish(
-        sort=address.text("sort"),
-        everything=address.text("columns") == "all",
-        rows=address.text("rows"),
-    )
+    table = None
+    if look.data is not None:
+        table = result_table(
+            look.data.compared,
+            sort=address.text("sort"),
+            everything=address.text("columns") == "all",
+            single=address.text("rows") == "sets",
+        )
     return {
         "reading": look.data is None,
         "trouble": look.trouble or ("" if look.data is None else look.data.trouble),
-        "table": None if look.data is None else result_table(look.data.compared, wish),
+        "table": table,
     }
 
 
@@ -222,31 +225,23 @@ def run_file(view: View, run: int, folder: str, path: str) -> tuple[bytes, str]:
     parts = PurePosixPath(path)
     is_report = folder == RUN_FOLDER and len(parts.parts) == 1 and parts.suffix == REPORT_SUFFIX
     media_type = "text/html" if is_report else type_of(path)
-    place = _folder(view, run, folder)
-    if place is None or not media_type:
-        raise NotThere("there is no such picture")
-    return _content(place, path, REPORT_BYTES if is_report else MOST_BYTES), media_type
-
-
-def _folder(view: View, run: int, name: str) -> Path | None:
-    """Return the folder of a name among those of a run and its jobs."""
-    if name == RUN_FOLDER:
+    if folder == RUN_FOLDER:
         number = Listing(view.store.database).first_job(run)
     else:
-        number = whole_of(name.partition("-")[2].partition("-")[0])
+        number = whole_of(folder.partition("-")[2].partition("-")[0])
     rows = view.store.read.jobs_by_id([] if number is None else [number])
     jobs = [row for row in rows if row.run_id == run]
-    return folders_of(view.home, jobs).get(name) if jobs else None
-
-
-def _content(folder: Path, path: str, most: int) -> bytes:
+    place = folders_of(view.home, jobs).get(folder) if jobs else None
+    if place is None or not media_type:
+        raise NotThere("there is no such picture")
+    most = REPORT_BYTES if is_report else MOST_BYTES
     try:
-        with opened(folder, path) as (file, status):
+        with opened(place, path) as (file, status):
             if status.st_size > most:
                 raise TooLarge(
                     f"{harmless(path)} has {format_bytes(status.st_size)}: a page shows files "
                     f"up to {format_bytes(most)}"
                 )
-            return file.read(most)
+            return file.read(most), media_type
     except (OSError, ValueError) as error:
         raise NotThere("there is no such picture; it may have been deleted") from error

@@ -157,11 +157,6 @@ class View(NamedTuple):
             )
         return store
 
-    @property
-    def version(self) -> tuple[int, int] | None:
-        """What is another value when the queue has changed; None where there is no queue."""
-        return self.queue.version
-
     def progress_of(self, jobs: Iterable[JobRow]) -> tuple[Path, ...]:
         """Return the files in which jobs report how far they are."""
         return tuple(job.attempt_in(self.home).progress for job in jobs)

@@ -9,7 +9,6 @@ from launcher.web.results import (
     RUN,
     Compared,
     ResultTable,
-    Wish,
     result_table,
 )
 
@@ -23,7 +22,7 @@ def a_row(model: str, data: str = "dot", *, lr: float = 0.1, **more: Any) -> dic
 
 def table(listed: Sequence[Mapping[str, Any]], **wish: Any) -> ResultTable:
     results = RunResults(rows=listed, columns=COLUMNS)
-    return result_table(Compared(results=results, kinds={}), Wish(**wish))
+    return result_table(Compared(results=results, kinds={}), **wish)
 
 
 def column(made: ResultTable, name: str) -> list[str]:
@@ -77,8 +76,8 @@ def test_rows_that_pool_sets_are_shown_first_and_apart() -> None:
     made = table(rows)
     assert (made.data, made.pooled, made.single) == ("pre", 1, 1)
     assert made.shows_pooled
-    assert table(rows, rows="sets").data == "dot"
-    both = table([*rows, a_row("a", "ring", auc=0.5)], rows="sets")
+    assert table(rows, single=True).data == "dot"
+    both = table([*rows, a_row("a", "ring", auc=0.5)], single=True)
     assert column(both, "data") == ["dot", "ring"]
     assert (both.data, both.data_differs, both.intervals) == ("", True, False)
 
