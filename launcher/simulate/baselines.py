@@ -77,7 +77,6 @@ class Study(NamedTuple):
         """Return all but the single jobs as JSON."""
         load = self.workload
         return {
-            "schema": 1,
             "policies": [outcome._asdict() for outcome in self.outcomes],
             "lower_bound_s": self.lower_bound,
             "jobs": len(load.jobs),

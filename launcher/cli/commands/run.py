@@ -4,7 +4,6 @@ With --dry-run: what would run and why, as a listing, shell commands or JSON.
 """
 
 import gc
-import json
 import os
 import shlex
 import shutil
@@ -47,7 +46,7 @@ from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.screens.format import harmless
 from launcher.screens.plan_view import WIDTH, draw_plan, other_code, other_options, refusal
-from launcher.screens.terminal import remark, terminal_width
+from launcher.screens.terminal import remark, say_json, terminal_width
 from launcher.states import OPEN, State
 from launcher.store.client import (
     context_to_store,
@@ -352,7 +351,7 @@ def _list(
         holds the reasons.
     """
     home, refused, lines = find_home(os.environ), False, list[str]()
-    records: list[Json] = []
+    records: list[dict[str, Json]] = []
     ask = asked_once(home)
     with look_at_queue(home) if home.exists() else nullcontext((home, None)) as (_, store):
         state = read_machine_state(home, store, Path.cwd() / "runs", time.time())
@@ -387,8 +386,7 @@ def _list(
                 )
                 lines += ["", listing] if lines else [listing]
     if form is Form.JSON:
-        document = records[0] if len(records) == 1 else {"schema": 1, "plans": records}
-        lines.append(json.dumps(document))
+        say_json(records[0] if len(records) == 1 else {"plans": records})
     for line in lines:
         click.echo(line)
     return UsageError.exit_code if refused and form is not Form.JSON else 0

@@ -1,7 +1,6 @@
 """`launcher simulate FILE`: what the scheduler would make of a trace or task file on any machine."""
 
 import importlib
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from launcher.errors import MachineError, UsageError, counted
 from launcher.planning.estimates import read_history
 from launcher.planning.load import plan_files
 from launcher.screens.format import harmless
-from launcher.screens.terminal import terminal_width
+from launcher.screens.terminal import say_json, terminal_width
 from launcher.simulate.baselines import Assumptions, Study, draw_study, study
 from launcher.simulate.machine import Fleet, fit, read_fleet
 from launcher.simulate.queue import Foresight, Memory
@@ -194,9 +193,10 @@ def command(
     name = harmless(Path(file).name)
     if draw is not None:
         draw(name, done)
-    click.echo(
-        json.dumps(done.record()) if as_json else draw_study(name, done, width=terminal_width())
-    )
+    if as_json:
+        say_json(done.record())
+    else:
+        click.echo(draw_study(name, done, width=terminal_width()))
 
 
 def _of_trace(
