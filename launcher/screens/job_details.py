@@ -31,7 +31,7 @@ from launcher.screens.format import (
     named,
     variables_of,
 )
-from launcher.screens.job_view import JobView, views_of
+from launcher.screens.job_view import views_of
 from launcher.staging.view import left_by
 from launcher.states import OPEN, State, is_signal
 from launcher.store.queue import Store
@@ -43,32 +43,22 @@ from launcher.units import format_bytes, format_seconds, median, quartile
 from launcher.workers.progress.attempt_progress import newest
 
 
-def job_records(
-    home: Home, store: Store, jobs: Sequence[JobRow], lines: Sequence[JobView] | None = None
-) -> list[dict[str, Json]]:
-    """Return what is known of jobs in few words; `launcher show --json` has all of one.
-
-    Args:
-        home: whose queue.
-        store: its database.
-        jobs: which.
-        lines: what `views_of` returned for them, where that was asked already.
-    """
+def job_records(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[dict[str, Json]]:
+    """Return what is known of jobs in few words; `launcher show --json` has all of one."""
     last = store.read.newest_attempts(job.id for job in jobs)
     labels, tags = labels_of(home), store.steering.tags_of(job.id for job in jobs)
     elsewhere = any(attempt.pilot for attempt in last.values())
     places = past_pilots(home) if elsewhere else {}
-    listed = views_of(home, store, jobs) if lines is None else lines
     return [
         {
-            **line.record(),
+            **view.record(),
             **_asked(job),
             "tags": list(tags.get(job.id, ())),
             "owner_note": job.owner_note or None,
             "paused": iso_if_known(job.paused),
             **_tried(home, job, last.get(job.id), labels, places),
         }
-        for job, line in zip(jobs, listed, strict=True)
+        for job, view in zip(jobs, views_of(home, store, jobs), strict=True)
     ]
 
 

@@ -148,23 +148,24 @@ def _every(watch: str | None, patterns: tuple[str, ...]) -> tuple[float | None, 
 def _tell(home: Home, store: Store, wanted: Wanted, *, header: bool, as_json: bool) -> bool:
     """Print the queue for programs; tell whether a listed job failed."""
     record: dict[str, Json] = {}
+    rows: list[tuple[str, ...]] = []
     with store.reading():  # or a job that ends meanwhile would be listed twice
         jobs, waiting, ended = _listed(home, store, wanted)
-        lines = views_of(home, store, jobs)
         if as_json:
             details = importlib.import_module("launcher.screens.job_details")  # as `watch`
-            records = details.job_records(home, store, jobs, lines)
+            records = details.job_records(home, store, jobs)
             record = _record(home, store, records, waiting=waiting, ended=ended)
+        else:
+            rows = [job.columns() for job in views_of(home, store, jobs)]
     if as_json:
         say_json(record)
-    elif lines:
-        rows = [line.columns() for line in lines]
+    elif rows:
         click.echo(tabbed([TITLES, *rows] if header else rows), nl=False)
     left = {"that waits" if waiting == 1 else "that wait": waiting, "that ended": ended}
     told = [f"{number:,} more {what}" for what, number in left.items() if number]
     if told and not as_json:
         click.echo(f"… and {' and '.join(told)}: launcher status --all lists them", err=True)
-    return any(line.state is State.FAILED for line in lines)
+    return any(job.state is State.FAILED for job in jobs)
 
 
 def _listed(home: Home, store: Store, wanted: Wanted) -> tuple[list[JobRow], int, int]:
