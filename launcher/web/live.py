@@ -27,7 +27,6 @@ LOOK_EVERY_S = 1.0
 SHARE = 0.005  # of a core, for each page that is open; server and looks take about as much again
 RENEW_S = 15.0  # a page is rendered so often whether anything has changed or not
 ALIVE_EVERY_S = 20.0  # a comment is sent, so that it is known that a browser has gone
-_COMMENT = b":\n\n"
 
 
 class _Part(NamedTuple):
@@ -107,7 +106,7 @@ class Streams:
                 try:
                     await asyncio.wait_for(news.wait(), ALIVE_EVERY_S)
                 except TimeoutError:
-                    yield _COMMENT
+                    yield b":\n\n"
         finally:
             channel.streams -= 1
             if not channel.streams:

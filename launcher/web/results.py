@@ -3,8 +3,8 @@
 It is ordered by a column, with the best value of each metric marked.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from launcher.job import Spec
 from launcher.kind_interface import Kind
@@ -66,7 +66,9 @@ def compare(home: Home, store: Store, runs: Sequence[Sequence[JobRow]]) -> Compa
     for jobs in runs:
         results = _results_of(home, store, jobs, kinds, specs)
         of = JobsOfRows(jobs, kinds)
-        rows += [{**_placed(row, jobs[0].run), NUMBER: _job_of(of, row)} for row in results.rows]
+        for row in results.rows:
+            cells = {_free(name): value for name, value in row.items()}
+            rows.append({RUN: jobs[0].run, **cells, NUMBER: _job_of(of, row)})
         columns |= dict.fromkeys(map(_free, results.columns))
     # where a row belongs comes after what tells models apart
     order = sorted(columns, key=lambda name: name in PLACE and name != MODEL)
@@ -92,10 +94,6 @@ def _job_of(jobs: JobsOfRows, row: Row) -> int | None:
     """Return the job that returned or tested a row, else the one that made its model."""
     number = jobs.named.get(str(row.get(JOB))) or jobs.test(row)
     return jobs.maker(row) if number is None else number
-
-
-def _placed(row: Row, run: str) -> dict[str, Any]:
-    return {RUN: run, **{_free(name): value for name, value in row.items()}}
 
 
 def _free(name: str) -> str:
@@ -139,7 +137,7 @@ class ResultTable(NamedTuple):
 
     headings: tuple[Heading, ...]
     rows: tuple[TableRow, ...]
-    metrics: int  # that there are
+    metrics_left: int  # that are not shown
     rows_left: int
     pooled: int  # rows that pool sets of data
     single: int  # rows of single sets
@@ -151,11 +149,6 @@ class ResultTable(NamedTuple):
     def intervals(self) -> bool:
         """Whether a number has an interval."""
         return any(cell.interval for row in self.rows for cell in row.cells)
-
-    @property
-    def metrics_left(self) -> int:
-        """How many metrics are not shown."""
-        return self.metrics - sum(heading.numeric for heading in self.headings)
 
 
 def result_table(
@@ -186,17 +179,8 @@ def result_table(
             _heading(name, sort, numeric=name in lows, low=lows.get(name, True))
             for name in (*named, *shown)
         ),
-        rows=tuple(
-            TableRow(
-                job=row.get(NUMBER),
-                cells=(
-                    *(Cell(text=_text(row, name)) for name in named),
-                    *(_number(row.get(name), (id(row), name) in marked) for name in shown),
-                ),
-            )
-            for row in results.rows[:MOST_ROWS]
-        ),
-        metrics=len(metrics),
+        rows=tuple(_cells(row, named, shown, marked) for row in results.rows[:MOST_ROWS]),
+        metrics_left=len(metrics) - len(shown),
         rows_left=max(0, len(rows) - MOST_ROWS),
         pooled=len(pooled),
         single=len(every) - len(pooled),
@@ -204,6 +188,14 @@ def result_table(
         data_differs=DATA in named,
         data=_text(rows[0], DATA) if rows and DATA not in named else "",
     )
+
+
+def _cells(
+    row: Row, named: Sequence[str], shown: Sequence[str], marked: Collection[tuple[int, str]]
+) -> TableRow:
+    texts = (Cell(_text(row, name)) for name in named)
+    numbers = (_number(row.get(name), (id(row), name) in marked) for name in shown)
+    return TableRow(row.get(NUMBER), (*texts, *numbers))
 
 
 def _describing(results: RunResults) -> list[str]:

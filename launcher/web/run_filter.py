@@ -95,7 +95,8 @@ def unknown_settings(chosen: RunFilter, known: Iterable[str]) -> list[str]:
 
 
 _FIELDS = ("kind", "model", "data")  # of a job, beside its settings
-_kept = lru_cache(maxsize=10_000)(canonical)  # jobs of a run agree in most of their settings
+# jobs of a run agree in most of their settings; typed, as True and 1 are equal, and not the same text
+_kept = lru_cache(maxsize=10_000, typed=True)(canonical)
 
 
 # of a run, the jobs that were read with what tells their settings from others, and their settings
@@ -140,7 +141,8 @@ def _renewed(known: _Run, jobs: Mapping[int, int], listing: Listing) -> _Run:
     values = {name: {*those} for name, those in settings.items()}
     for record in listing.specs(job for job in jobs if job not in before):
         for name, value in _settings(record).items():
-            text = _text(value)
+            # lists and mappings have no hash
+            text = (_kept if isinstance(value, str | int | float) else canonical)(value)
             if len(text) <= LONGEST:
                 values.setdefault(name, set()).add(text)
     return jobs, values
@@ -160,9 +162,3 @@ def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
     )
     fields = {name: record[name] for name in _FIELDS if record.get(name)}
     return {**fields, **settings_of(spec)}
-
-
-def _text(value: object) -> str:
-    # True and 1 are equal, and not the same text
-    plain = isinstance(value, str | int | float) and not isinstance(value, bool)
-    return _kept(value) if plain else canonical(value)
