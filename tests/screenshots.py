@@ -24,8 +24,7 @@ from launcher.gpu.nvml import Nvml
 from launcher.screens.dashboard.app import Top
 from launcher.screens.gpu_view import Gauge
 from launcher.screens.job_view import RECENT
-from launcher.screens.screen import Screen
-from launcher.screens.snapshots import Queue
+from launcher.screens.snapshots import Queue, Screen
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.files import write_atomic

@@ -9,8 +9,7 @@ from contextlib import closing
 from textual.pilot import Pilot
 
 from launcher.screens.dashboard.app import Canvas, Top
-from launcher.screens.screen import Screen
-from launcher.screens.snapshots import Queue
+from launcher.screens.snapshots import Queue, Screen
 from launcher.system.paths import Home
 from tests.build import DEADLINE_S
 

@@ -11,7 +11,7 @@ from launcher.screens.gpu_view import draw, gib
 from launcher.screens.host import host_line
 from launcher.screens.job_view import JobView, UsedMemory
 from launcher.screens.pilots import HERE, draw_pilots
-from launcher.screens.screen import Screen
+from launcher.screens.snapshots import Screen
 from launcher.screens.text_table import (
     GAP,
     Cell,

@@ -1,4 +1,7 @@
-"""One screen after another, each as of one moment, from the store and what was seen of the GPUs."""
+"""One screen after another, each as of one moment, from the store and what was seen of the GPUs.
+
+A screen is a value: `status`, its watch, `top` and the page show nothing else.
+"""
 
 import math
 import sqlite3
@@ -6,8 +9,9 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from launcher.backends.pilots_file import ELSEWHERE, Pilots, seen_pilots
+from launcher.backends.pilots_file import ELSEWHERE, NO_PILOTS, Pilots, seen_pilots
 from launcher.gpu.monitor import Lookout
 from launcher.gpu.snapshot import GpuSnapshot, seen_gpus
 from launcher.scheduler.chosen_policy import chosen_discipline, note_of
@@ -15,7 +19,7 @@ from launcher.scheduler.policy.model import forecast_of_running
 from launcher.scheduler.waiting_line import screen_order
 from launcher.screens.format import harmless
 from launcher.screens.gpu_view import CURVE, FRESH_S, Gauge, gauges_of, recalled
-from launcher.screens.host import HostReader
+from launcher.screens.host import Host, HostReader
 from launcher.screens.job_view import (
     RECENT,
     WAITING,
@@ -26,8 +30,7 @@ from launcher.screens.job_view import (
     newest_of,
 )
 from launcher.screens.pilots import pilot_gauges
-from launcher.screens.screen import Group, Scheduler, Screen, left_by_run, remaining_s
-from launcher.states import State
+from launcher.states import ENDED, ReasonCode, State
 from launcher.store.queue import Store
 from launcher.store.recovery import trouble
 from launcher.store.rows import Claim, JobRow
@@ -37,6 +40,7 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import read_json
 from launcher.system.home_checks import mounts, network_warning
 from launcher.system.paths import Home, check_home
+from launcher.units import mean
 from launcher.workers.progress.attempt_progress import NOTHING
 from launcher.workers.progress.steps import Step
 
@@ -50,9 +54,65 @@ _STATES = {
     (False, False): "absent",
     (False, True): "stopped",
 }  # by whether a scheduler lives, and whether the queue is stopped
-
-
 SEARCH_SHARE = 0.02  # of its time that a search may take: among very many jobs it is not quick
+COMMAND = "command"  # the kind of which no two jobs need be alike
+LEAST_ENDS = 3  # jobs on which an estimate rests
+
+
+class Scheduler(NamedTuple):
+    """Who starts the jobs."""
+
+    pid: int | None
+    state: str  # running, stopping, stopped or absent
+    since: float | None = None
+    version: str | None = None
+
+
+class Group(NamedTuple):
+    """A group of jobs that has a limit."""
+
+    name: str
+    limit: int
+    running: int
+
+
+class Screen(NamedTuple):
+    """Everything that is known of a queue at one moment and fits a screen."""
+
+    at: float  # seconds since 1970
+    home: str
+    scheduler: Scheduler
+    host: Host | None = None
+    counts: Mapping[State, int] = {}
+    active: Mapping[str, tuple[int, int]] = {}  # run → ended, of how many
+    left_s: float | None = None  # until all is done, at the pace of late; None: unknown
+    runs_left: Mapping[str, float] = {}  # run → the same, where known
+    warnings: tuple[str, ...] = ()
+    gpus: tuple[Gauge, ...] = ()
+    pilots: Pilots = NO_PILOTS
+    busy: Mapping[str, tuple[float, ...]] = {}  # UUID → shares, of late
+    groups: tuple[Group, ...] = ()
+    running: tuple[JobView, ...] = ()
+    waiting: tuple[JobView, ...] = ()
+    more: int = 0  # waiting jobs that are not listed
+    recent: tuple[JobView, ...] = ()  # ends of attempts, the newest first
+    found: tuple[JobView, ...] | None = None  # jobs that were looked for; None: none were
+    sought: str = ""  # what was looked for
+    orders: Mapping[str, str] = {}  # list → by what it is sorted
+
+    @property
+    def ended_more(self) -> int:
+        """How many jobs have ended that are not listed."""
+        listed = {ended.id for ended in self.recent if not ended.again}
+        return sum(self.counts.get(state, 0) for state in ENDED) - len(listed)
+
+    def left_of(self, run: str) -> float | None:
+        """Return how long a run with open jobs still takes; where it is the only one, that is all that is left."""
+        return self.runs_left.get(run, self.left_s if len(self.active) == 1 else None)
+
+    def order_of(self, name: str) -> str:
+        """Return what a list's title ends with where the list is sorted."""
+        return f" by {self.orders[name]}" if name in self.orders else ""
 
 
 class Queue:
@@ -305,3 +365,67 @@ def _groups(limits: Iterable[Limit], running: Sequence[JobRow]) -> tuple[Group, 
         Group(name=harmless(limit.name), limit=limit.slots, running=at_work[limit.name])
         for limit in limits
     )
+
+
+# --- how long all takes
+
+
+def remaining_s(
+    queued: Mapping[str, int],
+    works: Sequence[JobView],
+    took: Mapping[str, Sequence[float]],
+    now: float,
+) -> float | None:
+    """Return how long all that is queued or runs takes, at as many jobs at once as run now.
+
+    It is unknown where nothing runs, where a kind of jobs was not done often enough of late, where a
+    job is paused or runs longer than any of its kind, or where programs wait, which may be anything.
+
+    Args:
+        queued: kind → how many wait.
+        works: what runs.
+        took: kind → seconds of those that were done of late.
+        now: seconds since 1970.
+    """
+    by_kind = {kind: spans for kind, spans in took.items() if len(spans) >= LEAST_ENDS}
+    by_kind.pop(COMMAND, None)
+    if not works or not queued.keys() <= by_kind.keys():
+        return None
+    each = [_left_s(work, by_kind.get(work.kind, ()), now) for work in works]
+    left = [span_s for span_s in each if span_s is not None]
+    if len(left) < len(each):
+        return None
+    waiting_s = sum(number * mean(by_kind[kind]) for kind, number in queued.items())
+    return max(max(left), (waiting_s + sum(left)) / len(works))
+
+
+def left_by_run(
+    queued: Mapping[str, Mapping[str, int] | None],
+    works: Sequence[JobView],
+    took: Mapping[str, Sequence[float]],
+    now: float,
+) -> dict[str, float]:
+    """Return run → seconds until it is done, of those where that is known: no other run matters."""
+    left_by_run = {}
+    for run, kinds in queued.items():
+        name = harmless(run)
+        ours = [work for work in works if work.run == name]
+        left = None if kinds is None else remaining_s(kinds, ours, took, now)
+        if left is not None:
+            left_by_run[name] = left
+    return left_by_run
+
+
+def _left_s(work: JobView, spans: Sequence[float], now: float) -> float | None:
+    """Return how long a running job still takes: as it says itself, else as its like took.
+
+    None: unknown, as of one that is paused.
+    """
+    if work.code == ReasonCode.PAUSED:
+        return None
+    if work.step is not None and (ends := work.step.ends(now)) is not None:
+        return ends - now
+    taken_s = now - work.since
+    if not spans or taken_s > max(spans):
+        return None
+    return max(0.0, mean(spans) - taken_s)

@@ -24,7 +24,7 @@ from launcher.screens.job_details import (
 from launcher.screens.job_view import newest_of, views_of
 from launcher.screens.pilots import draw_pilots
 from launcher.screens.queue_view import reasons_of
-from launcher.screens.screen import Screen
+from launcher.screens.snapshots import Screen
 from launcher.states import OPEN, ReasonCode, State
 from launcher.store.listings import JobFilter, Listing
 from launcher.store.rows import JobRow

@@ -28,8 +28,7 @@ from launcher.screens.job_actions import (
     put_text,
     text_of,
 )
-from launcher.screens.screen import Screen
-from launcher.screens.snapshots import Queue
+from launcher.screens.snapshots import Queue, Screen
 from launcher.screens.text_table import Line, Span, Tone, line, shortened
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow

@@ -11,7 +11,7 @@ from launcher.screens import queue_view
 from launcher.screens.dashboard.key_bindings import HINTS
 from launcher.screens.dashboard.page import Drawn, Layout, Stop, Window, laid_out
 from launcher.screens.job_view import JobView
-from launcher.screens.screen import Screen
+from launcher.screens.snapshots import Screen
 from launcher.screens.text_table import Line, Span, Tone, line
 
 QUEUE = ""  # the order in which the queue has them

@@ -16,7 +16,7 @@ from launcher.screens.pilots import (
     pilots_record,
 )
 from launcher.screens.queue_view import screen_lines
-from launcher.screens.screen import Screen
+from launcher.screens.snapshots import Screen
 from launcher.screens.text_table import width_of
 from launcher.system.paths import Home
 from tests.screens import NOW, a_busy_screen

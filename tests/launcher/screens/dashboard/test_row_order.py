@@ -4,7 +4,7 @@ import pytest
 
 from launcher.screens.dashboard.overview_page import ORDERS, sorted_screen
 from launcher.screens.queue_view import screen_lines
-from launcher.screens.screen import Screen
+from launcher.screens.snapshots import Screen
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.paths import Home

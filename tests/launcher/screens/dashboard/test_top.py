@@ -14,8 +14,7 @@ from launcher.screens.dashboard.app import Canvas
 from launcher.screens.dashboard.key_bindings import help_page
 from launcher.screens.dashboard.overview_page import Overview
 from launcher.screens.gpu_view import Gauge
-from launcher.screens.screen import Screen
-from launcher.screens.snapshots import Queue
+from launcher.screens.snapshots import Queue, Screen
 from launcher.states import Done, State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
