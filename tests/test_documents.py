@@ -20,7 +20,7 @@ import yaml
 from launcher.api import load, plan
 from launcher.cli.main import VERBS, cli
 from launcher.kinds import installed
-from launcher.screens.dashboard.key_bindings import help_page
+from launcher.screens.dashboard.page import help_page
 from launcher.taskfile.schema.reference import reference
 from tests.documents import (
     EXTENDING,

@@ -6,15 +6,19 @@ from functools import partial
 
 from launcher.errors import Error, counted
 from launcher.screens.dashboard.job_page import LOG, OVERVIEW, JobPage
-from launcher.screens.dashboard.key_bindings import (
+from launcher.screens.dashboard.overview_page import Overview
+from launcher.screens.dashboard.page import (
     WATCHING,
+    Drawn,
+    Later,
+    Page,
+    Prompt,
+    Terminal,
     TextPage,
     command_page,
     help_page,
     hints,
 )
-from launcher.screens.dashboard.overview_page import Overview
-from launcher.screens.dashboard.page import Drawn, Later, Page, Prompt, Terminal
 from launcher.screens.format import command_text, first_line, harmless
 from launcher.screens.job_actions import (
     KEYS,

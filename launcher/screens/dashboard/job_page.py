@@ -4,9 +4,15 @@ import time
 from collections.abc import Sequence
 
 from launcher.screens.chart import chart, number
-from launcher.screens.dashboard.key_bindings import JOB_HINTS, LOG_HINTS, METRICS_HINTS
 from launcher.screens.dashboard.log_page import LogPage
-from launcher.screens.dashboard.page import Drawn, Later, Window
+from launcher.screens.dashboard.page import (
+    JOB_HINTS,
+    LOG_HINTS,
+    METRICS_HINTS,
+    Drawn,
+    Later,
+    Window,
+)
 from launcher.screens.format import GLYPHS, harmless, zone
 from launcher.screens.job_details import (
     attempt_cells,

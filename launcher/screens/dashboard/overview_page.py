@@ -8,8 +8,7 @@ from typing import Any
 
 from launcher.errors import counted
 from launcher.screens import queue_view
-from launcher.screens.dashboard.key_bindings import HINTS
-from launcher.screens.dashboard.page import Drawn, Layout, Stop, Window, laid_out
+from launcher.screens.dashboard.page import HINTS, Drawn, Layout, Stop, Window, laid_out
 from launcher.screens.job_view import JobView
 from launcher.screens.snapshots import Screen
 from launcher.screens.text_table import Line, Span, Tone, line

@@ -1,11 +1,14 @@
-"""What the pages of `launcher top` have in common: sections of lines, the jobs among them, and the one that is chosen."""
+"""What the pages of `launcher top` have in common: keys, lines in sections, the job that is chosen, and a window.
+
+Pages of text that does not change, help and command lines of jobs, are no more than that.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from launcher.screens.format import harmless
-from launcher.screens.text_table import Line, Span, Tone, line
+from launcher.screens.text_table import Column, Line, Span, Tone, folded, line, table
 
 Later = Callable[[Callable[[], None]], None]  # runs something that may take seconds
 
@@ -213,3 +216,173 @@ class Window:
     @property
     def _most(self) -> int:
         return max(0, self.count - self.height)
+
+
+_Keys = tuple[tuple[str, str], ...]
+_HELP_KEY, _BACK, _TURN = ("?", "help"), ("Esc", "back"), ("Tab", "next page")
+_STEER: _Keys = (
+    ("c", "cancel"),
+    ("r", "retry"),
+    ("h", "hold"),
+    ("l", "release"),
+    ("p u", "pause, resume"),
+    ("+ -", "priority"),
+)
+_WRITE: _Keys = (("e", "edit"), ("t n", "tags, note"))
+_COPY = ("y", "copy")
+HINTS: _Keys = (
+    _HELP_KEY,
+    ("q", "quit"),
+    ("Enter", "open"),
+    ("/", "filter"),
+    *_STEER,
+    ("L", "log"),
+    ("m", "mark"),
+    ("s", "sort"),
+    *_WRITE,
+    _COPY,
+    ("w", "why"),
+    ("Tab", "next section"),
+)  # the first stay where there is little room
+JOB_HINTS: _Keys = (_HELP_KEY, _BACK, _TURN, *_STEER, *_WRITE, _COPY)
+LOG_HINTS: _Keys = (
+    _HELP_KEY,
+    _BACK,
+    ("/", "search"),
+    ("n N", "next, before"),
+    ("g G", "begin, end"),
+    _TURN,
+    *_STEER[:2],
+    _COPY,
+)
+METRICS_HINTS: _Keys = (_HELP_KEY, _BACK, ("[ ]", "metric"), _TURN)
+# hints left out of a read-only screen
+WATCHING = frozenset(key for key, _ in (*_STEER, *_WRITE))
+_HELP = (
+    (
+        "everywhere",
+        (
+            ("j k, arrows", "down and up"),
+            ("PageDown PageUp, Space", "a screenful"),
+            ("g G, Home End", "to the beginning, to the end"),
+            ("?", "this page"),
+            ("q, Esc", "back; on the first screen, q leaves"),
+            ("Ctrl-C", "leave at once; the jobs go on"),
+            ("Ctrl-Z", "suspend; `fg` comes back"),
+        ),
+    ),
+    (
+        "the queue",
+        (
+            ("Tab, Shift-Tab", "the next section, the one before"),
+            ("Enter", "open the job: settings, attempts, log, metrics"),
+            ("w", "open the job where it says why it is as it is"),
+            ("L", "open its log"),
+            ("/", "show jobs with a text, glob or number in their name or run; Esc shows all"),
+            ("m", "mark the job, or unmark it, and go on to the next"),
+            ("M", "mark all that its list shows; if they are marked, unmark them"),
+            ("U", "unmark all"),
+            ("s S", "sort the lists: by name, wait, memory, time, priority; S reverses"),
+        ),
+    ),
+    (
+        "a job, in the queue or opened, or all that are marked; each asks first",
+        (
+            ("h", "hold: it does not start until it is released"),
+            ("l", "release a held one"),
+            ("p", "pause a running one: its processes stop, what it has reserved stays reserved"),
+            ("u", "resume a paused one"),
+            ("c", "cancel; a running one is asked to end, and killed after its grace"),
+            ("r", "retry one that failed, was cancelled or skipped"),
+            ("+ -", "more or less priority; a point is worth a day of waiting"),
+        ),
+    ),
+    (
+        "likewise; Esc leaves everything as it was",
+        (
+            ("t", "its tags; of marked jobs: a tag to give, -TAG to take"),
+            ("n", "its note (not in a log)"),
+            ("e", "what the one job asks for, in your editor, as `launcher edit` does"),
+            ("y", "show its command line, and copy it to the terminal's clipboard"),
+        ),
+    ),
+    (
+        "an opened job",
+        (
+            ("1 2 3, Tab", "overview, log, metrics"),
+            ("/", "in the log: search, in capitals or not, from here on and over its end"),
+            ("n N", "in the log: the next that was found, the one before; Esc ends a search"),
+            ("g G", "in the log: its beginning; its end, and follow it again"),
+            ("[ ]", "in the metrics: the one before, the next"),
+        ),
+    ),
+)
+_SIGNS = (
+    ("▸ ◆", "the chosen job, a marked one"),
+    ("● ○ ‖", "running, queued, held"),
+    ("✓ ✗ – ·", "done, failed, cancelled, skipped"),
+    ("▲", "took more memory than it asked for"),
+)
+
+
+def help_page(width: int) -> list[Line]:
+    """Return what every key does."""
+    lines = [line("launcher top: the keys", Tone.STRONG)]
+    for title, keys in (*_HELP, ("signs", _SIGNS)):
+        rows = [(Span(f"  {key}", Tone.STRONG), what) for key, what in keys]
+        lines += [line(""), line(title, Tone.HEAD)]
+        lines += table((Column(), Column(least=20, rows=3)), rows, width)
+    return lines
+
+
+def hints(keys: Sequence[tuple[str, str]], width: int) -> Line:
+    """Return the bottom line: as many keys as there is room for."""
+    spans: list[Span] = []
+    left = width
+    for key, what in keys:
+        needed = len(key) + 1 + len(what) + (2 if spans else 0)
+        if needed > left:
+            break
+        left -= needed
+        gap = "  " if spans else ""
+        spans += [Span(f"{gap}{key}", Tone.STRONG), Span(f" {what}", Tone.DIM)]
+    return Line(tuple(spans))
+
+
+_TEXT_HINTS = (("q", "back"), ("j k", "scroll"))
+_COPIED = "sent to the terminal's clipboard (OSC 52); where it takes none, copy from here"
+
+
+class TextPage:
+    """A page of text that does not change, such as help."""
+
+    job = None
+    hints = _TEXT_HINTS
+
+    def __init__(self, text: Callable[[int], list[Line]]) -> None:
+        """Begin at its top.
+
+        Args:
+            text: returns it in so many columns.
+        """
+        self.text = text
+        self._window = Window()
+
+    def press(self, key: str) -> bool:
+        """Scroll."""
+        return self._window.press(key)
+
+    def draw(self, width: int, height: int) -> Drawn:
+        """Return what fits."""
+        lines = self.text(width)
+        self._window.fit(len(lines), height)
+        return Drawn(lines=lines[self._window.top : self._window.end])
+
+
+def command_page(commands: Sequence[str], width: int) -> list[Line]:
+    """Return command lines as a shell reads them, for terminals that take no text for their clipboard.
+
+    Each begins in a line of its own, and is broken wherever the screen ends.
+    """
+    pieces = [piece for command in commands for piece in folded(command, width)]
+    return [line(_COPIED, Tone.DIM).cut(width), line(""), *map(line, pieces)]

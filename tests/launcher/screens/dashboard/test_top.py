@@ -11,8 +11,8 @@ import pytest
 from textual.events import Paste
 
 from launcher.screens.dashboard.app import Canvas
-from launcher.screens.dashboard.key_bindings import help_page
 from launcher.screens.dashboard.overview_page import Overview
+from launcher.screens.dashboard.page import help_page
 from launcher.screens.gpu_view import Gauge
 from launcher.screens.snapshots import Queue, Screen
 from launcher.states import Done, State
