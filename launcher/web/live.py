@@ -5,6 +5,7 @@ SQLite; a page is rendered again where these have changed, and takes at most SHA
 """
 
 import asyncio
+import contextlib
 import json
 import sqlite3
 import time
@@ -12,7 +13,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from launcher.errors import Error
 from launcher.screens.job_actions import one_line
@@ -26,17 +26,10 @@ MOST_STREAMS = 60  # open pages; a browser closes those that nobody sees
 LOOK_EVERY_S = 1.0
 SHARE = 0.005  # of a core, for each page that is open; server and looks take about as much again
 RENEW_S = 15.0  # a page is rendered so often whether anything has changed or not
-ALIVE_EVERY_S = 20.0  # a comment is sent, so that it is known that a browser has gone
+ALIVE_EVERY_S = 20.0  # something is sent
 
 
-class _Part(NamedTuple):
-    """A part of a page, or what is wrong with it, as it is sent."""
-
-    version: str
-    event: bytes
-
-
-_NOTHING = _Part("", b"")
+_Part = tuple[str, bytes]  # of a page, or what is wrong with it: its version, and how it is sent
 
 
 @dataclass(eq=False, kw_only=True)
@@ -93,20 +86,17 @@ class Streams:
         return self._events(channel)
 
     async def _events(self, channel: _Channel) -> AsyncIterator[bytes]:
-        seen: dict[str, _Part] = {}
+        seen = {"trouble": ""}  # the versions that the browser has
         try:
             yield b"retry: 2000\n\n"
             while not self._closed:
-                news = channel.news
-                fresh = [part for name, part in channel.parts.items() if seen.get(name) != part]
-                seen = {**channel.parts}
-                if fresh:
-                    yield b"".join(part.event for part in fresh)
-                    continue
-                try:
+                news, parts = channel.news, channel.parts.items()
+                # of one that differs in its times alone the browser has what it needs
+                fresh = [event for name, (version, event) in parts if seen.get(name) != version]
+                seen |= {name: version for name, (version, _) in parts}
+                yield b"".join(fresh) or b":\n\n"  # a comment tells that a browser has gone
+                with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(news.wait(), ALIVE_EVERY_S)
-                except TimeoutError:
-                    yield b":\n\n"
         finally:
             channel.streams -= 1
             if not channel.streams:
@@ -127,12 +117,6 @@ class Streams:
         except Exception as error:  # noqa: BLE001
             self._troubles.tell(error)
             parts = _troubled(channel, f"this page cannot be drawn: {type(error).__name__}")
-        # of one that differs in its times alone the browser has what it needs
-        parts = {
-            name: part
-            for name, part in parts.items()
-            if part.version != channel.parts.get(name, _NOTHING).version
-        }
         if parts:
             channel.parts |= parts
             channel.tell()
@@ -170,4 +154,4 @@ def _mark(channel: _Channel, view: View) -> object:
 
 
 def _part(version: str, record: dict[str, str]) -> _Part:
-    return _Part(version, f"data: {json.dumps(record)}\n\n".encode())
+    return version, f"data: {json.dumps(record)}\n\n".encode()
