@@ -73,7 +73,7 @@ def _with_hidden(texts: Texts, lines: Sequence[str]) -> str:
 
 
 def _fits(texts: Texts, width: int) -> bool:
-    return max(map(width_of, texts.drawn)) <= width
+    return all(width_of(line) <= width for line in texts.drawn)
 
 
 # --- what no test made
@@ -106,6 +106,8 @@ def draw_plain(rows: Sequence[Row], width: int) -> str:
     """
     parts = []
     for texts in plain_tables(rows):
+        if not texts.head:  # rows of curves alone, say, of which no cell is a word
+            continue
         first = max(width_of(line[0]) for line in texts.lines)  # which stays whole in any case
         # those on the right go first
         lines = _fitted(texts, max(width, first), lambda index: index)

@@ -420,8 +420,18 @@ def columns(
             for *cells, last in lines
             for at, piece in enumerate(wrap(last, room, break_on_hyphens=False) or [""])
         ]
-    shapes = [Column(right=index in right) for index in range(len(rows[0]))]
-    return [drawn.text for drawn in table(shapes, lines, sys.maxsize)]
+    widths = [max(map(width_of, cells)) for cells in zip(*lines, strict=True)]
+    drawn = []
+    for cells in lines:
+        padded = [
+            (cell, " " * (wide - width_of(cell))) for cell, wide in zip(cells, widths, strict=True)
+        ]
+        texts = [
+            f"{padding}{cell}" if index in right else f"{cell}{padding}"
+            for index, (cell, padding) in enumerate(padded)
+        ]
+        drawn.append((" " * GAP).join(texts).rstrip())
+    return drawn
 
 
 def tabbed(rows: Iterable[Sequence[Any]]) -> str:

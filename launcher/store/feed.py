@@ -134,10 +134,11 @@ class FollowedJobs:
             yield self.changes()
             if not self.open:
                 return
-            self.keep_going()
-            if self.stopped:
+            if self.stopped:  # and since then, the last of them has not ended
                 raise stopped()
-            time.sleep(self.pause_s)
+            self.keep_going()
+            if not self.stopped:
+                time.sleep(self.pause_s)
 
     def keep_going(self) -> None:
         """Replace a scheduler that was killed, and see whether the queue was stopped; not at each call.

@@ -24,7 +24,6 @@ from launcher.cli.jobs import (
 )
 from launcher.cli.option_types import States, flag, json_option, span, whole
 from launcher.errors import MachineError, UsageError, counted
-from launcher.functions.calls import unused_calls
 from launcher.screens.format import harmless, iso, moment
 from launcher.screens.history_view import SECTIONS, columns, draw, headline, record
 from launcher.screens.pilots import HERE
@@ -213,6 +212,8 @@ def clean(
         return
     if not patterns and older is None and states is None and keep is None:
         raise UsageError("say what may go: --older 30d, --state failed, --keep N, or PATTERN…")
+    from launcher.functions.calls import unused_calls  # cloudpickle
+
     rules = Rules(older_s=older or 0.0, states=states or ENDED, keep=keep or 0)
     with open_queue() as (home, store):
         jobs = _chosen(store, patterns, rules)

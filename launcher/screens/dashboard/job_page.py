@@ -128,7 +128,7 @@ class JobPage:
         self._attempt: Attempt | None = None
         self._title: Line = line("")
         self._sections: Sequence[tuple[str, Sequence[tuple[str, ...]]]] = ()
-        self.look()
+        self.look(again=True)
 
     @property
     def hints(self) -> Sequence[tuple[str, str]]:

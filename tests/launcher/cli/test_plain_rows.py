@@ -98,3 +98,9 @@ def test_one_metric_of_them_is_a_table_by_their_names() -> None:
     table = pivot("mse", of_rows([*ROWS, OF_A_TEST]), [])
     assert table.names == ("ddpm@10", "jpeg@75")
     assert table.data == ("mse",)
+
+
+def test_rows_of_which_no_cell_is_a_word_take_no_room() -> None:
+    rows: list[dict[str, Any]] = [{"curve": [1, 2]}, {"loss": 0.5, "name": "a"}]
+    assert draw_plain(rows, 80).splitlines() == ["loss  name", " 0.5  a"]
+    assert not draw_plain([{"curve": [1, 2]}], 80)
