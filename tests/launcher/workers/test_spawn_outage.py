@@ -20,6 +20,7 @@ NEEDS_CC = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C 
 def test_a_failed_start_is_tried_again_once_at_growing_intervals() -> None:
     outage, now, pauses = Outage(), 100.0, []
     assert outage.admits(now)
+    assert outage.wait_s(now) == 0
     for _ in range(8):
         outage.tried(now)
         outage.failed("no process", now)
@@ -28,6 +29,7 @@ def test_a_failed_start_is_tried_again_once_at_growing_intervals() -> None:
         assert not outage.admits(now + pauses[-1] - 0.01)
         now += pauses[-1]
         assert outage.admits(now)
+        assert outage.wait_s(now + 0.5) == 0
         outage.tried(now)
         assert not outage.admits(now), "one is tried, not two"
     assert pauses == [FIRST_PAUSE_S * 2**n for n in range(6)] + [LONGEST_PAUSE_S] * 2

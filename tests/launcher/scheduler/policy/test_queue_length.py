@@ -40,3 +40,14 @@ def test_who_runs_longer_than_most_of_its_like_is_expected_to_go_on_like_the_lon
 def test_times_that_cannot_be_count_for_nothing(since: float | None) -> None:
     runs = Running(cpus=8, since=since, forecast=forecast_of([HOUR]))
     assert queue_length([(a_waiting(1, cpus=8), 1)], [runs], MACHINE, 0.0) >= HOUR
+
+
+def test_a_duration_of_no_time_is_one_and_what_is_no_duration_is_none() -> None:
+    measured = [2.0, 0.0, 0.5, -1.0, float("inf"), float("nan")]
+    assert forecast_of(measured, 0.0).seconds == (0.0, 0.5, 2.0)
+    assert [forecast_of((), limit).limit for limit in (0.0, -1.0, float("inf"), 3.0)] == [
+        None,
+        None,
+        None,
+        3.0,
+    ]

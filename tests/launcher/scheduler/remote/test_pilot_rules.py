@@ -203,6 +203,14 @@ def test_two_failures_are_no_pause_and_three_are() -> None:
     assert [pause_s(number) for number in (0, 2, 3, 4)] == [0, 0, 60, 120]
 
 
+def test_a_refusal_is_a_pause_and_each_further_one_doubles_it() -> None:
+    assert [retry_s(number) for number in (0, 1, 2, 3)] == [0, 10, 20, 40]
+
+
+def test_an_engine_that_does_not_answer_is_asked_half_as_often_each_time() -> None:
+    assert [poll_s(5, errors) for errors in (0, 1, 2, 3, 4)] == [5, 10, 20, 40, 60]
+
+
 @given(DEMANDS, st.integers(0, 20), st.integers(0, 20))
 def test_no_pilot_is_ended_that_work_waits_for(demand: Demand, waiting: int, starting: int) -> None:
     number = surplus(demand, waiting=waiting, starting=starting)
