@@ -420,15 +420,20 @@ def columns(
             for *cells, last in lines
             for at, piece in enumerate(wrap(last, room, break_on_hyphens=False) or [""])
         ]
-    widths = [max(map(width_of, cells)) for cells in zip(*lines, strict=True)]
+    # a column without a word in any row is left out, as in `table`
+    shown = {
+        index: max(map(width_of, cells))
+        for index, cells in enumerate(zip(*lines, strict=True))
+        if any(map(str.strip, cells))
+    }
     drawn = []
     for cells in lines:
-        padded = [
-            (cell, " " * (wide - width_of(cell))) for cell, wide in zip(cells, widths, strict=True)
-        ]
+        padding = {index: " " * (wide - width_of(cells[index])) for index, wide in shown.items()}
         texts = [
-            f"{padding}{cell}" if index in right else f"{cell}{padding}"
-            for index, (cell, padding) in enumerate(padded)
+            f"{padding[index]}{cells[index]}"
+            if index in right
+            else f"{cells[index]}{padding[index]}"
+            for index in shown
         ]
         drawn.append((" " * GAP).join(texts).rstrip())
     return drawn
