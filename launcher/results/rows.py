@@ -5,7 +5,6 @@ the settings in which the jobs of the run differ.
 """
 
 import importlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from launcher.ids import ModelId, model_folder_name, parse_model
 from launcher.job import FUNCTION, PROGRAM, Spec
 from launcher.kind_interface import Kind, NamesModels, RanksMetrics, Role
 from launcher.kinds import find_kinds, installed
+from launcher.params import number, params_of, scalar
 from launcher.planning.missing_packages import missing_packages
 from launcher.results.table import (
     CONDITION,
@@ -42,33 +42,13 @@ ARGUMENTS = "arguments"  # that of a function: those of its arguments that are n
 
 
 def settings_of(spec: Spec) -> Mapping[str, Any]:
-    """Return the settings of a job; of a program the options on its command line, of a function its arguments."""
+    """Return the settings of a job; of a program its parameters, of a function its arguments."""
     if spec.kind == PROGRAM:
-        return options_of(spec.argv or tuple(spec.settings.get(ARGV, ())))
+        return params_of(spec.settings, spec.argv or tuple(spec.settings.get(ARGV, ())))
     if spec.kind == FUNCTION:
         arguments = spec.settings.get(ARGUMENTS)
         return arguments if isinstance(arguments, dict) else {}
     return spec.settings
-
-
-def options_of(argv: Sequence[str]) -> dict[str, str | bool]:
-    """Return the options of a command line: `--lr 0.1`, `--lr=0.1` and `lr=0.1`, True of a flag.
-
-    What follows an option is its value unless it is an option itself: a flag before an argument
-    takes that for its value, as no one but the program knows better.
-    """
-    options: dict[str, str | bool] = {}
-    waiting = ""  # an option whose value may follow
-    for word in argv[1:]:
-        name, equals, value = word.lstrip("-").partition("=")
-        if word.startswith("--") and len(word) > 2:
-            options[name] = value if equals else True
-            waiting = "" if equals else name
-        elif waiting:
-            options[waiting], waiting = word, ""
-        elif equals and name.replace(".", "_").isidentifier():
-            options[name] = value
-    return options
 
 
 def swept(specs: Iterable[Spec], kinds: Mapping[str, Kind]) -> dict[str, tuple[str, ...]]:
@@ -100,30 +80,6 @@ def varying(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _neutral(kind: Kind | None) -> frozenset[str]:
     return frozenset() if kind is None else kind.settings.neutral
-
-
-def scalar(value: Any) -> str | int | float | None:
-    """Return the value of a setting as the cell of a table: numbers as they are, lists as JSON.
-
-    A text that is a number is one: a program's options are texts.
-    """
-    if value is None or isinstance(value, int | float):
-        return value
-    if isinstance(value, str):
-        return number(value)
-    return json.dumps(value, default=str)
-
-
-def number(text: str) -> str | int | float:
-    """Return the number that a text writes out, else the text."""
-    if not text or not (text[0].isdigit() or text[0] in "+-."):
-        return text
-    for read in (int, float):
-        try:
-            return read(text) if "_" not in text else text
-        except ValueError:
-            continue
-    return text
 
 
 SEED = "seed"

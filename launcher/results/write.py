@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from launcher.errors import Error, MachineError
 from launcher.job import CPU
 from launcher.kind_interface import HasEpochs, Kind
+from launcher.params import scalar
 from launcher.results.database import (
     PARTS,
     PLAIN,
@@ -38,7 +39,6 @@ from launcher.results.rows import (
     laboratory_function,
     results_of,
     returned_by,
-    scalar,
     settings_of,
     swept,
 )

@@ -1,0 +1,87 @@
+"""The parameters of a job that runs a program: values that a sweep gave it, and those that its command line tells.
+
+Read off a command line are `--lr 0.1`, `--lr=0.1`, `lr=0.1`, a flag such as `--amp` (True), and `-n 5`: of one dash
+only with a number behind it. What names a place is no parameter: a value with a slash, or with a brace before it.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+PARAMS = "params"  # the setting in which the values of a sweep are kept; it enters no hash
+
+Scalar = str | int | float | bool | None
+
+_OPTION = re.compile(r"(--?)([A-Za-z_][\w.-]*)(?:=(.*))?", re.DOTALL)
+_PAIR = re.compile(r"\+{0,2}([^\W\d][\w.]*)=(.*)", re.DOTALL)  # with what Hydra writes before it
+
+
+def params_of(settings: Mapping[str, Any], argv: Sequence[str]) -> dict[str, Scalar]:
+    """Return the parameters of a job, those of its sweep first; of two of one name these count.
+
+    Args:
+        settings: as they are stored.
+        argv: its command line.
+    """
+    swept, read = settings.get(PARAMS), options_of(argv)
+    if not isinstance(swept, Mapping):
+        return read
+    own = {str(name): scalar(value) for name, value in swept.items()}
+    return own | {name: value for name, value in read.items() if name not in own}
+
+
+def options_of(argv: Sequence[str]) -> dict[str, Scalar]:
+    """Return the parameters that a command line tells; of one that stands there twice the last value.
+
+    What follows an option is its value unless it is an option itself: a flag before an argument
+    takes that for its value, as no one but the program knows better.
+    """
+    read: dict[str, Scalar] = {}
+    waiting, flag = "", False  # an option whose value may follow; it may do without one
+    for word in argv[1:]:
+        value = number(word)
+        if waiting and (not word.startswith("-") or not isinstance(value, str)):
+            if flag or not isinstance(value, str):
+                read[waiting] = value
+            waiting = ""
+        elif match := _OPTION.fullmatch(word):
+            dashes, name, text = match.groups()
+            flag, waiting = dashes == "--", name if text is None else ""
+            if flag:
+                read[name] = True if text is None else number(text)
+        elif match := _PAIR.fullmatch(word):
+            read[match[1]], waiting = number(match[2]), ""
+        else:
+            waiting = ""
+    return {name: value for name, value in read.items() if not _is_place(value)}
+
+
+def _is_place(value: Scalar) -> bool:
+    return isinstance(value, str) and ("/" in value or value.startswith("{"))
+
+
+def scalar(value: Any) -> Scalar:
+    """Return the value of a setting as the cell of a table: numbers as they are, lists as JSON.
+
+    A text that is a number is one: a program's options are texts.
+    """
+    if value is None or isinstance(value, int | float):
+        return value
+    if isinstance(value, str):
+        return number(value)
+    return json.dumps(value, default=str)
+
+
+def number(text: str) -> str | int | float:
+    """Return the number that a text writes out, else the text."""
+    if not text or not (text[0].isdigit() or text[0] in "+-."):
+        return text
+    for read in (int, float):
+        try:
+            value = text if "_" in text else read(text)
+        except ValueError:
+            continue
+        return text if value in {math.inf, -math.inf} else value  # JSON has no such number
+    return text
