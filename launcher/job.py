@@ -16,7 +16,23 @@ from launcher.system.stored_fields import Unreadable, known_of, restored, texts
 CPU = "cpu"
 MOST_GPUS = 64  # that a job may ask for
 LONGEST_BACKOFF_S = 3600.0  # the pause before a retry doubles up to this
+MOST_RUN_NAME = 100  # bytes
 RERUNS = ("again", "never")  # what can follow a lost or stopped attempt
+
+
+def run_name_fault(name: str) -> str | None:
+    """Tell why `name` cannot be the name of a run, which is one folder below runs/; None if it can."""
+    if not name:
+        return "is empty"
+    if "/" in name or "\\" in name or name in (".", ".."):
+        return "would lead outside its folder: no '/', no '\\', not '.' or '..'"
+    if name[0] in "-." or name != name.strip():
+        return "begins with '-', '.' or a space, or ends with a space"
+    if not name.isprintable():
+        return "holds a character that cannot be printed"
+    if len(name.encode(errors="replace")) > MOST_RUN_NAME:
+        return f"is longer than {MOST_RUN_NAME} bytes"
+    return None
 
 
 def is_device(text: str) -> bool:

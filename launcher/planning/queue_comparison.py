@@ -163,9 +163,14 @@ def compare_with_queue(
         accept_code: keep what was done with other code, where nothing else is different.
 
     Raises:
-        UsageError: a job that runs right now was changed, or `phases` leaves out what was made
+        UsageError: the run is one of added programs; a job that runs right now was changed, or `phases` leaves out what was made
             with other settings, or is not made yet; or what was done shall both be kept and run again.
     """
+    if any(not row.hash for row in rows.values()):  # no plan has made them
+        raise UsageError(
+            f"{plan.name!r} is a run of programs that `launcher add --run` queued: give the task file "
+            f"another name, or forget them with `launcher clean run:{plan.name}`"
+        )
     forced = "--force" if force else ""
     if not forced and plan.reuse is not Reuse.RESULTS:
         forced = f"reuse: {plan.reuse}"

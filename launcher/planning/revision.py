@@ -42,7 +42,6 @@ from launcher.taskfile.yaml_tree import (
 )
 
 _BUILT_ON = frozenset({State.DONE, State.RUNNING})
-ADDED = "add"  # the run of programs that `launcher add` queued
 SETTINGS, RESOURCES = "settings", "resources"
 WIDTH = 96  # columns of a comment
 _ABOUT = (
@@ -68,7 +67,7 @@ def is_program(row: JobRow) -> bool:
 
 def was_added(row: JobRow) -> bool:
     """Tell whether a job came from `launcher add`, and from no task file."""
-    return is_program(row) and row.run == ADDED
+    return is_program(row) and not row.hash
 
 
 def form_of(row: JobRow, title: str) -> str:

@@ -138,6 +138,25 @@ def account_of(execute: Callable[..., Cursor], root: Path, name: str) -> Account
     return Account(name=name) if row is None else account(*row)
 
 
+class RunOwner(NamedTuple):
+    """Where the results of a run lie, and what queued its jobs: all of them alike."""
+
+    root: Path
+    kind: str  # of one of its jobs
+    is_planned: bool  # by a task file
+
+
+def owner_of(execute: Callable[..., Cursor], name: str) -> RunOwner | None:
+    """Return who has a run of a name; None: none with jobs is there. Where several have one, the run of added programs."""
+    row = execute(
+        "SELECT root, kind, hash <> '' AS is_planned FROM runs JOIN jobs"
+        " ON jobs.id = (SELECT id FROM jobs WHERE run = runs.id LIMIT 1)"
+        " WHERE runs.name = ? ORDER BY is_planned, runs.id DESC LIMIT 1",
+        (name,),
+    ).fetchone()
+    return None if row is None else RunOwner(Path(row[0]), row[1], bool(row[2]))
+
+
 def places(execute: Callable[..., Cursor]) -> list[tuple[int, float, tuple[str, ...], int]]:
     """Return of each running job its run, when its attempt was claimed, its GPUs and its cores."""
     rows = execute(

@@ -5,11 +5,12 @@ from dataclasses import replace
 from typing import TypedDict
 
 from launcher.errors import UsageError, nearest, question
+from launcher.job import run_name_fault
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify, read_run_notify
 from launcher.job_options.value_types import SHARE
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import variable_fault
-from launcher.taskfile.language import MOST_NAME_BYTES, Reuse, settings_among
+from launcher.taskfile.language import Reuse, settings_among
 from launcher.taskfile.legacy_names import LABELS_RATE, percent_of_rate
 from launcher.taskfile.overrides import Overrides
 from launcher.taskfile.scope import EVERY, Layer, Scope, read_resources
@@ -96,21 +97,6 @@ def _warm_starts(root: Fields, kinds: Mapping[str, Kind]) -> Layer:
     }
 
 
-def name_fault(name: str) -> str | None:
-    """Tell why `name` cannot be the name of a run, which is one folder below runs/; None if it can."""
-    if not name:
-        return "is empty"
-    if "/" in name or "\\" in name or name in (".", ".."):
-        return "would lead outside its folder: no '/', no '\\', not '.' or '..'"
-    if name[0] in "-." or name != name.strip():
-        return "begins with '-', '.' or a space, or ends with a space"
-    if not name.isprintable():
-        return "holds a character that cannot be printed"
-    if len(name.encode(errors="replace")) > MOST_NAME_BYTES:
-        return f"is longer than {MOST_NAME_BYTES} bytes"
-    return None
-
-
 class OfRun(TypedDict):
     """What holds for the whole run; see `TaskFile`."""
 
@@ -145,7 +131,7 @@ def _name(root: Fields, scope: Scope) -> str:
     if not isinstance(node, Scalar):
         problems.blame(node, "wrong-type", "name: expected one word")
         return ""
-    if fault := name_fault("" if is_null(node) else node.text):
+    if fault := run_name_fault("" if is_null(node) else node.text):
         message = f"the name of a run names its folder; {node.text!r} {fault}"
         problems.blame(node, "name", message)
     return node.text

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from launcher.errors import Problem, Problems
+from launcher.job import MOST_RUN_NAME
 from launcher.job_options.registry import job_options, renamed_options
 from launcher.job_options.value_types import SHARE
 from launcher.kind_interface import Role
@@ -31,7 +32,6 @@ from launcher.taskfile.settings import TWO_NAMES, Known
 from launcher.taskfile.yaml_tree import Node, Said, Scalar
 
 MISLABELLED = "poisoned"  # in place of a model: every one of which training labels were wrong
-MOST_NAME_BYTES = 100
 LONGEST_NAME = 100  # of a job, in characters
 
 
@@ -61,7 +61,7 @@ _NAMES = or_null(one_or_more(PLAIN))
 _RUN_NAME = {
     **pattern(NAME, "name of the run, and of its folder below runs/"),
     "type": ["string", "number"],
-    "maxLength": MOST_NAME_BYTES,
+    "maxLength": MOST_RUN_NAME,
 }
 
 TOP: Mapping[str, Word] = {

@@ -24,13 +24,13 @@ from launcher.cli.command_lines import (
     missing_program,
     missing_programs,
 )
-from launcher.cli.complete import offer_files, offer_groups, offer_jobs
+from launcher.cli.complete import offer_files, offer_groups, offer_jobs, offer_runs
 from launcher.cli.jobs import HELP, select
 from launcher.cli.option_types import RUN, SHARE, TextDefaultOption, flag, typed
 from launcher.context import Context
 from launcher.errors import UsageError, counted
 from launcher.functions.options import assembled, check_request, unseen_gpus
-from launcher.job import Spec, program_signature
+from launcher.job import FUNCTION, PROGRAM, Spec, program_signature, run_name_fault
 from launcher.job_options.registry import job_options
 from launcher.job_options.value_types import TRUTH, on_command_line
 from launcher.screens.format import harmless
@@ -39,6 +39,7 @@ from launcher.states import OPEN, State
 from launcher.store.client import context_to_store, open_queue, say_if_stopped, see_served
 from launcher.store.queue import NEW, WAITING, NewJob, Store, replace_waiting
 from launcher.store.rows import JobRow
+from launcher.store.runs import owner_of
 from launcher.store.steering import HELD
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
@@ -74,6 +75,14 @@ def _job_options(verb: Verb) -> Verb:
     epilog=f"JOB of --after and --after-any: {HELP}",
 )
 @click.option("--name", help="Name of the job; by default command/ and its number.")
+@click.option(
+    "--run",
+    "run_name",
+    default=RUN,
+    metavar="NAME",
+    shell_complete=offer_runs,
+    help=f"Run to which the job belongs: {RUN} unless given. Its results are below runs/NAME/ of this folder.",
+)
 @_job_options
 @click.option(
     "--after",
@@ -98,7 +107,7 @@ def _job_options(verb: Verb) -> Verb:
 @click.option(
     "--share",
     type=SHARE,
-    help="Part of the machine of all added programs, as one run, while other runs wait, too.",
+    help="Part of the machine of all jobs of the --run while other runs wait, too.",
 )
 @flag("--hold", help="Hold the job until `launcher release`.")
 @flag(
@@ -121,6 +130,7 @@ def add(
     *,
     source: str | None,
     name: str | None,
+    run_name: str,
     after: tuple[str, ...],
     after_any: tuple[str, ...],
     hold: bool,
@@ -139,11 +149,14 @@ def add(
       launcher add --after-any 'train/*' -- ./notify.sh
       launcher add --vram 10GiB -- python train.py --lr 0.1
       launcher add --replace --name prep -- ./prepare.sh data2/
+      launcher add --run night -- python train.py --lr 0.1
       launcher add --from commands.txt --gpus 1
       ./sweep.py | launcher add --from - --name sweep
     """
     _check_words(program, name, source=source, replaces=replace)
     full_name, backends = checked_name(name), configured_backends(os.environ)
+    if fault := run_name_fault(run_name):
+        raise UsageError(f"--run names a folder; {run_name!r} {fault}")
     given = {
         name: value for name, value in options.items() if value is not None and value is not False
     }
@@ -155,10 +168,10 @@ def add(
         check_request(home, store, request, backends)
         spec = Spec(
             name=full_name,
-            kind="command",
+            kind=PROGRAM,
             role="plain",
-            run=RUN,
-            root=str(home.folder),
+            run=run_name,
+            root=str(home.folder) if run_name == RUN else context.folder,
             resources=request.resources,
             terms=request.terms,
             priority=request.priority,
@@ -263,6 +276,21 @@ def free_name(store: Store, run: int, name: str) -> tuple[JobRow, str] | None:
     return holder, older
 
 
+def root_of_run(store: Store, spec: Spec) -> str:
+    """Return below which folder the results of the run of a program lie: its first one has decided that.
+
+    Raises:
+        UsageError: the run belongs to a task file, or to functions of Python.
+    """
+    owner = None if spec.run == RUN else owner_of(store.database.execute, spec.run)
+    if owner is None:
+        return spec.root
+    if owner.kind == FUNCTION or owner.is_planned:
+        whose = "of functions of Python" if owner.kind == FUNCTION else "of a task file"
+        raise UsageError(f"{spec.run!r} is a run {whose} in {owner.root}: give another --run")
+    return str(owner.root)
+
+
 def unused_name(store: Store, run: int, number: int) -> str:
     """Return a name made of a job's number, with a suffix where a job has that name already."""
     name = f"{PREFIX}{number}"
@@ -320,7 +348,9 @@ def _put(store: Store, asked: Asked, specs: Sequence[Spec]) -> dict[int, str]:
     """Commit jobs, and return their names by their numbers; one without a name of its own gets its number's."""
     state, reason = (State.HELD, HELD) if asked.hold else (State.QUEUED, NEW)
     with store.writing():
-        run = store.run(Path(asked.spec.root), asked.spec.run, share=asked.share)
+        root = root_of_run(store, asked.spec)
+        specs = [spec if spec.root == root else spec._replace(root=root) for spec in specs]
+        run = store.run(Path(root), asked.spec.run, share=asked.share)
         needs, after_any = (
             [job.id for job in select(store, patterns, newest=True)]
             for patterns in (asked.after, asked.after_any)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import TaskFileError, UsageError
+from launcher.job import MOST_RUN_NAME, run_name_fault
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
 from launcher.planning.load import load
@@ -18,8 +19,6 @@ from launcher.taskfile.entries import (
     TaskFile,
     TrainEntry,
 )
-from launcher.taskfile.header import name_fault
-from launcher.taskfile.language import MOST_NAME_BYTES
 from launcher.taskfile.parser import ParseContext, parse
 from tests.launcher.toylab import laboratory
 
@@ -241,12 +240,12 @@ def test_a_huge_file_is_refused_before_it_is_read_whole() -> None:
     "name", ["", ".", "..", "a/b", "a\\b", "-x", ".x", " x", "x ", "a\nb", "x" * 101, "é" * 51]
 )
 def test_a_name_that_is_no_safe_folder_is_refused(name: str) -> None:
-    assert name_fault(name) is not None
+    assert run_name_fault(name) is not None
 
 
-@pytest.mark.parametrize("name", ["x", "50_poison", "étude 3", "a.b-c", "x" * MOST_NAME_BYTES])
+@pytest.mark.parametrize("name", ["x", "50_poison", "étude 3", "a.b-c", "x" * MOST_RUN_NAME])
 def test_a_safe_name_is_taken(name: str) -> None:
-    assert name_fault(name) is None
+    assert run_name_fault(name) is None
 
 
 def test_mutated_files_are_read_or_refused_but_never_crash() -> None:

@@ -41,6 +41,62 @@ def test_a_program_is_queued_as_it_is_typed(
     assert (row.state, row.priority, row.run) == (State.DONE, 3, "add")
 
 
+def test_programs_are_put_into_a_run_of_their_own_wherever_they_are_added(
+    launcher: Launcher, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        assert launcher("add", "--run", "night", "--share", "2", "--hold", "--", "true").code == 0
+    launcher("add", "--hold", "--", "true")
+    assert [line.split("\t")[1] for line in launcher("status", "run:night").out.splitlines()] == [
+        "night", "night",
+    ]  # fmt: skip
+    assert {row.spec.root for row in store.read.of_run("night")} == {str(tmp_path / "first")}
+    assert launcher("share", "night").out.split()[:2] == ["night", "2"]
+    launcher("cancel", "run:night", "--yes")
+    assert [row.state for row in store.read.jobs()] == [State.CANCELLED] * 2 + [State.HELD]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("of-file", "'of-file' is a run of a task file in /data: give another --run"),
+        ("calls", "'calls' is a run of functions of Python in /data: give another --run"),
+        ("a/b", "--run names a folder; 'a/b' would lead outside its folder"),
+        ("..", "--run names a folder; '..' would lead outside its folder"),
+        ("", "--run names a folder; '' is empty"),
+        ("-n", "--run names a folder; '-n' begins with '-'"),
+        ("x" * 101, "is longer than 100 bytes"),
+    ],
+)
+def test_a_run_of_others_or_of_no_name_is_refused(
+    launcher: Launcher, store: Store, name: str, said: str
+) -> None:
+    enqueue(store, a_spec(hash="0f"), run="of-file", root=Path("/data"))
+    enqueue(store, a_spec(kind="function"), run="calls", root=Path("/data"))
+    answer = launcher("add", "--run", name, "--", "true")
+    assert answer.code == 2
+    assert said in answer.err
+    assert len(store.read.jobs()) == 2
+
+
+def test_a_task_file_with_the_name_of_a_run_of_programs_is_refused(
+    launcher: Launcher, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "night.yaml").write_text("name: night\ncommand: [{argv: ['true']}]\n")
+    launcher("add", "--run", "night", "--", "true")
+    assert launcher("wait").code == 0
+    for words in ((), ("--dry-run",)):
+        answer = launcher("run", "night.yaml", *words)
+        assert (answer.code, len(store.read.jobs())) == (2, 1)
+        assert "'night' is a run of programs that `launcher add --run` queued" in answer.err
+        assert "launcher clean run:night" in answer.err
+    assert launcher("clean", "run:night", "--yes").code == 0
+    assert launcher("run", "night.yaml").code == 0
+
+
 def test_options_after_the_program_are_its_own(launcher: Launcher, store: Store) -> None:
     launcher("add", "printf", "%s", "--help")
     assert job_row(store, 1).spec.argv == ("printf", "%s", "--help")

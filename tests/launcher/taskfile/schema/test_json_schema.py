@@ -13,11 +13,11 @@ from pydantic import create_model
 
 from launcher.errors import Problems, UsageError
 from launcher.ids import parse_data, parse_model, parse_poison
+from launcher.job import run_name_fault
 from launcher.job_options.registry import job_options
 from launcher.kind_interface import Kind, Role, Settings
 from launcher.kinds import COMMAND, installed
 from launcher.taskfile.entries import TaskFile, companion
-from launcher.taskfile.header import name_fault
 from launcher.taskfile.language import TOP, WORDS
 from launcher.taskfile.parser import ParseContext, parse
 from launcher.taskfile.schema.json_schema import task_schema
@@ -342,7 +342,7 @@ def test_times_are_those_that_the_launcher_reads(text: str) -> None:
 @given(st.text("ab.-/\\ 1é", max_size=12) | st.just("a" * 101))
 def test_names_are_those_that_a_run_may_have(text: str) -> None:
     told = Draft202012Validator(SCHEMA).is_valid({"name": text})
-    assert told == (name_fault(text) is None)
+    assert told == (run_name_fault(text) is None)
 
 
 # --- the command
