@@ -86,7 +86,7 @@ async def shown(queue: Queue) -> AsyncIterator[tuple[Top, Pilot[int]]]:
 async def until(app: Top, pilot: Pilot[int], holds: Callable[[Screen], object], what: str) -> None:
     """Wait until the screen is as a picture wants it."""
     deadline = time.monotonic() + PATIENCE_S
-    while app.controller.screen is None or not holds(app.controller.screen):
+    while app.picture is None or not holds(app.picture):
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited in vain until {what}")
         await pilot.pause(0.2)
@@ -138,8 +138,8 @@ async def _work(app: Top, pilot: Pilot[int], gpus: Devices) -> None:
 
 async def _open_job(app: Top, pilot: Pilot[int]) -> None:
     """Open the training that has gone furthest, on the page of its metrics."""
-    assert app.controller.screen is not None
-    works = list(app.controller.screen.running)
+    assert app.picture is not None
+    works = list(app.picture.running)
     furthest = max(works, key=lambda work: work.step.step if work.step else 0)
     await pilot.press("/", *str(furthest.id), "enter")
     await pilot.press("enter", "3")

@@ -28,8 +28,7 @@ class Person:
 
     @property
     def lines(self) -> list[str]:
-        canvas = self.top.query_one(Canvas)
-        return [canvas.render_line(row).text.rstrip() for row in range(canvas.size.height)]
+        return [row.text.rstrip() for row in self.top.screen._compositor.render_strips()]
 
     @property
     def text(self) -> str:

@@ -27,8 +27,7 @@ from launcher.system.gpu_sharing import notes
 from launcher.system.paths import check_home, find_home
 
 if TYPE_CHECKING:
-    from launcher.screens.dashboard.controller import Controller
-    from launcher.screens.snapshots import Queue
+    from launcher.screens.snapshots import Queue, Screen
 
 FIRST_LOOK_S = 1.0  # for the first look at the GPUs
 INSTALL = "pip install 'launcher-trueface[web]'"
@@ -110,7 +109,7 @@ def top(read_only: bool, once: bool) -> int:
         code = app.run(mouse=False)
         if app.return_code:  # it crashed, and has printed why
             return int(app.return_code)
-        click.echo(_farewell(app.controller), err=True)
+        click.echo(_farewell(app.picture), err=True)
     return code or 0
 
 
@@ -134,9 +133,9 @@ def _picture(queue: "Queue", looked: Event) -> list[Line]:
     return [*screen_lines(screen, width()), *note]
 
 
-def _farewell(controller: "Controller") -> str:
+def _farewell(seen: "Screen | None") -> str:
     """Return what continues after the screen is left."""
-    counts = {} if controller.screen is None else controller.screen.counts
+    counts = {} if seen is None else seen.counts
     running, queued = counts.get(State.RUNNING, 0), counts.get(State.QUEUED, 0)
     if running:
         left = f"{counted(running, 'job')} {'goes' if running == 1 else 'go'} on"

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from launcher.screens.format import harmless
 from launcher.screens.text_table import Column, Line, Span, Tone, folded, line, table
 
 Later = Callable[[Callable[[], None]], None]  # runs something that may take seconds
@@ -38,74 +37,18 @@ class Page(Protocol):
         """Return the page in so many columns and rows."""
 
 
-class Terminal(Protocol):
-    """What can be done with the terminal beside drawing on it."""
-
-    def copy(self, text: str) -> None:
-        """Send a text to its clipboard; many terminals take none."""
-
-    def run_verb(self, *words: str) -> None:
-        """Run a verb of the command line, which has the terminal until it ends."""
-
-
 LONGEST = 200  # characters
-_TYPED_ROOM = 8  # columns for what is typed, however narrow the screen is
 
 
-def _nothing(*_: object) -> None:
-    """Do nothing."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Prompt:
-    """Takes keys until Enter or Escape; what is typed is shown with its end where there is little room."""
+class Prompt(NamedTuple):
+    """What is typed in the bottom line until Enter or Escape."""
 
     label: str
     hint: str
     done: Callable[[str], None]
-    changed: Callable[[str], None] = _nothing  # after each key
-    left: Callable[[], None] = _nothing
     text: str = ""
     longest: int = LONGEST
-
-    def press(self, key: str, character: str | None) -> bool:
-        """Take a key; tell whether more is to be typed."""
-        match key:
-            case "enter":
-                self.done(self.text)
-                return False
-            case "escape":
-                self.left()
-                return False
-            case "backspace" | "ctrl+h":
-                self._write(self.text[:-1])
-            case "ctrl+u":
-                self._write("")
-            case _ if character:
-                self._add(character)
-        return True
-
-    def paste(self, text: str) -> None:
-        """Take in the first line of what was pasted."""
-        self._add(next(iter(text.splitlines()), ""))
-
-    def draw(self, width: int) -> Line:
-        """Return the line."""
-        tail = f"  {self.hint}"
-        room = max(_TYPED_ROOM, width - len(tail) - len(self.label) - len(": _"))
-        spans = (
-            Span(f"{self.label}: ", Tone.STRONG),
-            Span(f"{harmless(self.text[-room:])}_"),
-            Span(tail, Tone.DIM),
-        )
-        return Line(spans).cut(width)
-
-    def _add(self, text: str) -> None:
-        self._write(self.text + "".join(filter(str.isprintable, text)))
-
-    def _write(self, text: str) -> None:
-        self.text = text[: self.longest]
-        self.changed(self.text)
+    live: bool = False  # it holds while it is typed, and is '' when it is left
 
 
 class Stop(NamedTuple):
@@ -266,6 +209,10 @@ _HELP = (
             ("PageDown PageUp, Space", "a screenful"),
             ("g G, Home End", "to the beginning, to the end"),
             ("?", "this page"),
+            (
+                "Ctrl-A E W U K",
+                "in what is typed: its begin, its end; delete a word, what is before, behind",
+            ),
             ("q, Esc", "back; on the first screen, q leaves"),
             ("Ctrl-C", "leave at once; the jobs go on"),
             ("Ctrl-Z", "suspend; `fg` comes back"),

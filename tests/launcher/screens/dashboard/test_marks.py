@@ -160,7 +160,7 @@ def test_tags_are_given_to_all_that_are_marked(
 
     async def story(person: Person) -> None:
         await person.press("m", "m", "t")
-        assert person.bottom.startswith("tags of jobs (2 marked jobs): _")
+        assert person.bottom.startswith("tags of jobs (2 marked jobs): ")
         await person.type("paper -old")
         await person.press("enter")
         assert person.bottom == "2 jobs tagged otherwise"
@@ -174,7 +174,7 @@ def test_tags_are_given_to_all_that_are_marked(
 def test_the_note_of_a_job_is_typed(waiting: list[int], home: Home, store: Store) -> None:
     async def story(person: Person) -> None:
         await person.press("n")
-        assert person.bottom.startswith(f"note on job {waiting[0]} train/a: _")
+        assert person.bottom.startswith(f"note on job {waiting[0]} train/a: ")
         await person.type("the run of table 3")
         await person.press("escape")
         assert job_row(store, waiting[0]).owner_note == ""
@@ -194,7 +194,7 @@ def test_of_a_note_with_several_lines_the_first_is_typed(
 
     async def story(person: Person) -> None:
         await person.press("n")
-        assert person.bottom.startswith(f"note on job {waiting[0]} train/a: table 3_")
+        assert person.bottom.startswith(f"note on job {waiting[0]} train/a: table 3")
         await person.press("backspace", "4", "enter")
         assert person.bottom == f"job {waiting[0]} train/a: note: table 4"
         assert job_row(store, waiting[0]).owner_note == "table 4\nwith both seeds"

@@ -48,6 +48,18 @@ def test_it_is_left_with_a_word_on_what_goes_on(jobs: list[int], key: str) -> No
         assert told in window.raw.rpartition(BACK)[2]
 
 
+def test_keys_that_come_at_once_take_effect_in_their_order(jobs: list[int], store: Store) -> None:
+    home, end, left, backspace = "\x1b[H", "\x1b[F", "\x1b[D", "\x7f"
+    with seen("top") as window:
+        window.shows("▸ ● train/a")
+        typed = f"ain/xx{backspace}\x08c{home}tr{end}{left}{backspace}/{end}"
+        window.type(f"/{typed}{60 * 'z'}{60 * backspace}\rhy")
+        window.shows(f"job {jobs[2]} train/c held")
+        window.type("qly")
+        assert window.ends() == 0
+    assert [job_row(store, job).state for job in jobs] == ["running", "queued", "held"]
+
+
 def test_a_window_that_changes_its_size_is_filled(jobs: list[int]) -> None:
     with seen("top", "--read-only") as window:
         window.shows("▸ ● train/a")

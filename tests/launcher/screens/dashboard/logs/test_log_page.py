@@ -29,7 +29,7 @@ def test_a_text_is_found_downwards_upwards_and_over_the_end(jobs: list[int], hom
             return lambda: f"epoch {number} Warning" in person.highlighted
 
         await person.press("L", "/")
-        assert person.bottom.startswith("search: _  Enter searches  Esc leaves")
+        assert person.bottom.startswith("search: ")
         await person.type("warning")
         await person.press("enter")
         await person.until(at(7))
