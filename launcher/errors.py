@@ -97,6 +97,10 @@ class Problems(list[Problem]):
         self.blame(at, code, message, hint, *notes)
         self[-1] = self[-1]._replace(severity=Severity.WARNING)
 
+    def has_errors(self, since: int = 0) -> bool:
+        """Tell whether there is an error among the problems, or among those behind the first `since`."""
+        return any(problem.severity is Severity.ERROR for problem in self[since:])
+
 
 class Error(Exception):
     """Base of everything that ends with a message instead of a traceback."""

@@ -14,6 +14,7 @@ from launcher.draft import Draft
 from launcher.errors import UsageError
 from launcher.job import digest_of, program_signature
 from launcher.kind_interface import Kind, Role, Settings
+from launcher.params import PARAMS
 
 GROUP = "launcher.kinds"
 
@@ -35,6 +36,7 @@ def variable_fault(name: str) -> str:
 class CommandSettings(Settings):
     """What a command needs to be run again: its words, and where it starts."""
 
+    neutral = frozenset({PARAMS})  # no setting that a person writes: a matrix gives them
     added = frozenset({"cwd", "env"})
     argv: tuple[str, ...] = Field(min_length=1, description="the program and its arguments")
     cwd: str = Field(

@@ -45,10 +45,12 @@ from launcher.taskfile.entries import (
     Follows,
     Name,
     PlainEntry,
+    PlainVariant,
     ScoringEntry,
     TaskFile,
     TrainEntry,
     Variant,
+    variant_name,
 )
 from launcher.taskfile.settings import Settled, differences, with_values
 from launcher.taskfile.yaml_tree import plain_value
@@ -74,6 +76,7 @@ class Step(NamedTuple):
     images: str | None = None
     follows: Follows = FREE
     condition: str = ""  # of a test, see `launcher.kind_interface`
+    swept: Name = ()  # of a program: the values of its matrix
 
 
 def expand(
@@ -274,27 +277,32 @@ def _with_models(
 def _plain_steps(entries: Iterable[Entry], role: Role) -> Iterator[Step]:
     taken: dict[str, int] = {}
     for entry in entries:
-        if isinstance(entry, PlainEntry) and entry.kind.role is role:
-            name = entry.name
-            if name is None:
-                slug = _slug(entry)
-                count = taken[slug] = taken.get(slug, 0) + 1
-                name = slug if count == 1 else f"{slug}-{count}"
+        if not isinstance(entry, PlainEntry) or entry.kind.role is not role:
+            continue
+        slug = ""
+        if entry.variants[0].name is None:
+            slug = _slug(entry.variants[0])
+            count = taken[slug] = taken.get(slug, 0) + 1
+            slug = slug if count == 1 else f"{slug}-{count}"
+        for variant in entry.variants:
             yield Step(
                 kind=entry.kind,
-                name=f"{entry.kind.name}/{name}",
+                name=f"{entry.kind.name}/{variant.name or variant_name(slug, variant.swept)}",
                 place=entry.place,
-                settings=entry.settings,
+                settings=variant.settings,
                 request=entry.request,
                 follows=entry.follows,
+                swept=variant.swept,
             )
 
 
-def _slug(entry: PlainEntry) -> str:
-    """Return a name for a job that was given none, from the first of its settings."""
-    for said in entry.settings.given.values():
+def _slug(variant: PlainVariant) -> str:
+    """Return a name for a job that was given none, from the first of its settings, without what is swept."""
+    for said in variant.settings.given.values():
         value = plain_value(said.node)
         words = value if isinstance(value, list) else [value]  # of a path, its last name
+        if variant.swept:
+            words = [word for word in words if "{" not in str(word)]
         text = "-".join(str(word).rstrip("/").rpartition("/")[2] for word in words)
         slug = _NOT_A_SLUG.sub("-", text)[:_MOST_SLUG].strip("-_.+")
         if slug:
@@ -404,7 +412,7 @@ class _Folders:
             meetings = list(_meetings(sides, variant.name))
             idle += [] if meetings else [variant]
             for name, values in meetings:
-                full = _written(entry.name, name)
+                full = variant_name(entry.name, name)
                 folder = f"runs/{self.task.name}/{MADE}/{model_folder_name(full)}"
                 made.append(_Choice(folder, name))
                 yield Step(
@@ -442,7 +450,7 @@ class _Folders:
         made = self.made.get(name, [])
         meant = [choice for choice in made if has_values(choice.name, wanted or ())]
         if made and not meant:
-            names = [_written(name, choice.name) for choice in made]
+            names = [variant_name(name, choice.name) for choice in made]
             message = f"{setting}: no folder of {name} has {selection}"
             hint = question(nearest(at.value, names))
             self.problems.blame(at.node, "unknown-folder", message, hint, *made_here(names))
@@ -475,13 +483,6 @@ def _model_choice(model: ModelId) -> _Choice:
     for stage in reversed(model.stages):
         pairs = {**dict(stage.variant), **pairs}
     return _Choice(str(model), tuple(pairs.items()))
-
-
-def _written(name: str, variant: Name) -> str:
-    """Return the name of a folder: that of its entry, and what tells its variants apart."""
-    if not variant:
-        return name
-    return f"{name}@{','.join(f'{key}={value}' for key, value in variant)}"
 
 
 def _parts(text: str) -> tuple[str, str]:
@@ -548,7 +549,7 @@ def _blame_untied(
     job = f"{entry.kind.name}/{entry.name}"
     notes = [f"{key}: {text}" for key, text in lists.items()]
     if len(idle) < len(whole):
-        names = [_written(entry.name, variant.name) for variant in idle]
+        names = [variant_name(entry.name, variant.name) for variant in idle]
         message = f"{job}: nothing to start from has the values of {', '.join(names[:3])}"
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         problems.note(entry, "no-partner", f"{message}{more}: not made", "", *notes)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.draft import Draft
-from launcher.errors import Error, Problem, Problems, Severity, TaskFileError
+from launcher.errors import Error, Problem, Problems, TaskFileError
 from launcher.ids import NO_WORDS, DataId, Words, model_folder_name, parse_data, parse_model
 from launcher.job import Resources
 from launcher.job_options.registry import JobRequest
@@ -75,7 +75,7 @@ def build_plan(
     drawn = _drawn(list(_prepared(steps, drafter, problems)), before, drafter)
     dependencies = Dependencies(drawn.steps, drawn.before, disk)
     problems += dependencies.problems
-    if any(problem.severity is Severity.ERROR for problem in problems):
+    if problems.has_errors():
         raise TaskFileError(in_order(problems, task.files))
     jobs = _Jobs(drafter, disk, code, dependencies, drawn.further)
     wanted = _of_phases(task.phases, jobs.by_name, dependencies)

@@ -76,7 +76,8 @@ def left_out_note(names: Collection[str]) -> str:
 
 
 RECORD = "LAUNCHER_PLACE"  # name → [as it was set, as its owner had it or null]
-OURS = ("LAUNCHER_CPUS", "LAUNCHER_JOB", "LAUNCHER_VRAM", MARK)  # no owner sets these
+SWEPT = "LAUNCHER_PARAMS"  # the values that a sweep gave a job, as JSON
+OURS = ("LAUNCHER_CPUS", "LAUNCHER_JOB", "LAUNCHER_VRAM", SWEPT, MARK)  # no owner sets these
 
 
 def placed_environment(

@@ -28,6 +28,13 @@ class At(Generic[T]):
 Name = tuple[tuple[str, str], ...]  # swept settings and their values, as in an ID
 
 
+def variant_name(name: str, variant: Name) -> str:
+    """Return the name of what an entry makes: its own, and what tells its variants apart."""
+    if not variant:
+        return name
+    return f"{name}@{','.join(f'{key}={value}' for key, value in variant)}"
+
+
 class Follows(NamedTuple):
     """The jobs behind which those of an entry run, as the entry names them."""
 
@@ -99,12 +106,19 @@ class ScoringEntry(Asked):
     others: Mapping[str, At[ModelId]]  # settings that hold the ID of a model, but those of a test
 
 
+class PlainVariant(NamedTuple):
+    """One way in which an entry that makes no model is done."""
+
+    name: str | None  # of the job, behind its kind; None: its settings tell
+    swept: Name
+    settings: Settled
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainEntry(Asked):
-    """A job of a kind that makes data, or of one that knows neither models nor data."""
+    """A job of a kind that makes data, or of one that knows neither models nor data; of a program, one for each variant."""
 
-    name: str | None
-    settings: Settled
+    variants: tuple[PlainVariant, ...]
 
 
 class FolderVariant(NamedTuple):

@@ -12,7 +12,7 @@ from launcher.errors import Problem, Problems
 from launcher.job import MOST_RUN_NAME
 from launcher.job_options.registry import job_options, renamed_options
 from launcher.job_options.value_types import SHARE
-from launcher.kind_interface import Role
+from launcher.kind_interface import Kind, Role
 from launcher.taskfile.legacy_names import OLD_WORDS
 from launcher.taskfile.schema.json_schema_types import (
     NAME,
@@ -142,6 +142,18 @@ WORDS: Mapping[Role, Mapping[str, Word]] = {
     },
     Role.PLAIN: _JOB,
 }
+
+_OF_PROGRAMS: Mapping[str, Word] = {
+    "matrix": Word(
+        "this entry once for every combination of values of any names; {NAME} in its texts is the value"
+    ),
+}
+
+
+def words_of(kind: Kind) -> Mapping[str, Word]:
+    """Return the words of an entry of a kind."""
+    return WORDS[kind.role] if kind.entry else {**WORDS[kind.role], **_OF_PROGRAMS}
+
 
 # For an option that is written where it is none.
 RESOURCE_HINTS: Mapping[str, str] = {

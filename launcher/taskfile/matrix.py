@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from launcher.draft import variant_value
-from launcher.errors import Problems, Severity
+from launcher.errors import Problems
 from launcher.ids import is_variant_value
 from launcher.kind_interface import Kind, Role
 from launcher.system.files import Json
@@ -52,7 +52,7 @@ def sweeps_of_file(node: Node | None, scope: Scope) -> list[Sweep]:
     """Return the sweeps of the file's matrix, but for those of settings that the command line sets."""
     if node is None:
         return []
-    sweeps = _read_matrix(node, lambda fields: _of_kinds(fields, scope), scope.problems)
+    sweeps = read_matrix(node, lambda fields: _of_kinds(fields, scope), scope.problems)
     every = [swept for sweep in sweeps for swept in sweep[0]]
     general = {(swept.key.text, swept.key.place.file) for swept in every if not swept.kind}
     for swept in every:
@@ -65,7 +65,7 @@ def sweeps_of_file(node: Node | None, scope: Scope) -> list[Sweep]:
 
 def layers_of(sweeps: Sequence[Sweep], problems: Problems) -> Iterator[Layer]:
     """Give each combination of the file's matrix: values for all kinds, and those of single ones."""
-    for chosen in _combinations(sweeps, problems):
+    for chosen in combinations(sweeps, problems):
         layer: dict[str, dict[str, Said]] = {}
         for swept in chosen:
             layer.setdefault(swept.kind, {})[swept.key.text] = swept
@@ -98,9 +98,9 @@ def combinations_of_entry(
     forced = dict(scope.forced.get(EVERY, {}))
     for kind in of.kinds:
         forced |= scope.forced.get(kind.name, {})
-    sweeps = _without(_read_matrix(node, product, problems), forced, problems)
+    sweeps = _without(read_matrix(node, product, problems), forced, problems)
     return tuple(
-        {swept.key.text: swept for swept in chosen} for chosen in _combinations(sweeps, problems)
+        {swept.key.text: swept for swept in chosen} for chosen in combinations(sweeps, problems)
     )
 
 
@@ -115,7 +115,7 @@ def _of_kinds(fields: Fields, scope: Scope) -> list[Sweep]:
         name, kind = key.text, scope.kinds.get(key.text)
         if name in makers and any(isinstance(node, Fields) for node in listed(value)):
             read = partial(_of_kind, kind=makers[name], every=every, scope=scope)
-            of_kind += _read_matrix(value, read, problems)
+            of_kind += read_matrix(value, read, problems)
         elif kind is None or (name in makers and name in every.names):
             general.append((key, value))  # a setting may have the name of a kind
         elif name not in makers:
@@ -147,7 +147,7 @@ def _sweeps(said: Given, kinds: Iterable[Kind], problems: Problems) -> list[Swee
     sweeps = []
     settings = [kind.settings for kind in kinds]
     for name, each in said.items():
-        sweep = _read_sweep(each, problems)
+        sweep = read_sweep(each, problems)
         if sweep is None:
             continue
         sweeps.append(sweep)
@@ -158,7 +158,7 @@ def _sweeps(said: Given, kinds: Iterable[Kind], problems: Problems) -> list[Swee
     return sweeps
 
 
-def _read_matrix(node: Node, product: Product, problems: Problems) -> list[Sweep]:
+def read_matrix(node: Node, product: Product, problems: Problems) -> list[Sweep]:
     """Read a matrix, a mapping of sweeps or a list of such: a combination is one value of each sweep."""
     if isinstance(node, Fields):
         return product(node)
@@ -169,7 +169,7 @@ def _read_matrix(node: Node, product: Product, problems: Problems) -> list[Sweep
     return []
 
 
-def _read_sweep(said: Said, problems: Problems) -> Sweep | None:
+def read_sweep(said: Said, problems: Problems) -> Sweep | None:
     """Read the values of one setting; None where there are none to read, with the error reported."""
     node, sound = said.node, True
     if isinstance(node, Fields):
@@ -218,9 +218,9 @@ def _read_item(item: Node, product: Product, problems: Problems) -> list[tuple[S
         return []
     before = len(problems)
     sweeps = product(item)
-    if any(problem.severity is Severity.ERROR for problem in problems[before:]):
+    if problems.has_errors(before):
         return []
-    return [made for made in _combinations(sweeps, problems) if made]
+    return [made for made in combinations(sweeps, problems) if made]
 
 
 def _is_odd(made: Sequence[Said], first: Sequence[Said], item: Node, problems: Problems) -> bool:
@@ -306,7 +306,7 @@ def _without(sweeps: Iterable[Sweep], forced: Given, problems: Problems) -> list
     return left
 
 
-def _combinations(sweeps: Sequence[Sweep], problems: Problems) -> list[tuple[Said, ...]]:
+def combinations(sweeps: Sequence[Sweep], problems: Problems) -> list[tuple[Said, ...]]:
     """Return every combination, the first setting changing slowest; one empty one without sweeps."""
     count = math.prod(map(len, sweeps))
     if count > MOST_COMBINATIONS:

@@ -27,14 +27,16 @@ from launcher.taskfile.entries import (
     Follows,
     MethodEntry,
     PlainEntry,
+    PlainVariant,
     ScoringEntry,
     TrainEntry,
     Variant,
     companion,
 )
-from launcher.taskfile.language import LONGEST_NAME, MISLABELLED, RESOURCE_HINTS, WORDS
+from launcher.taskfile.language import LONGEST_NAME, MISLABELLED, RESOURCE_HINTS, words_of
 from launcher.taskfile.legacy_names import LABELS_RATE, percent_of_rate
-from launcher.taskfile.matrix import MOST_COMBINATIONS, combinations_of_entry, label
+from launcher.taskfile.matrix import MOST_COMBINATIONS, Sweep, combinations_of_entry, label
+from launcher.taskfile.programs import are_quoted, sweeps_of_program, swept_programs
 from launcher.taskfile.scope import Scope, request_for
 from launcher.taskfile.settings import Known, Settled, blame_twice, known, settle, unknown_key
 from launcher.taskfile.values import all_read, read_data, read_label_changes, read_model
@@ -183,7 +185,7 @@ class _RawEntry(NamedTuple):
         """Return what stands behind a word that an entry must have; blame its absence."""
         node = self.word(name)
         if node is None:
-            wanted = WORDS[self.kind.role][name].needed
+            wanted = words_of(self.kind)[name].needed
             message = f"{self.kind.name} needs '{name}': {wanted}"
             self.scope.problems.blame(self.words.get(name, self), "missing-word", message)
         return node
@@ -230,7 +232,7 @@ def _blame_labels(kind: Kind, node: Node, scope: Scope) -> None:
 def _raw_entry(kind: Kind, node: Fields, scope: Scope) -> _RawEntry:
     """Sort an entry's keys into words of the language and settings; report what is neither."""
     problems = scope.problems
-    allowed, available = WORDS[kind.role], {} if kind.entry else job_options()
+    allowed, available = words_of(kind), {} if kind.entry else job_options()
     labeller = companion(scope.kinds, kind, Role.LABELS) if kind.role is Role.TRAIN else None
     of = known([kind] if labeller is None else [kind, labeller])
     words: dict[str, Node] = {}
@@ -260,7 +262,10 @@ def _raw_entry(kind: Kind, node: Fields, scope: Scope) -> _RawEntry:
     asked = _asked(node, not_null(words.get("resources")), options, problems)
     follows = Follows(*(_followed(words.get(word), word, problems) for word in Follows._fields))
     common = _common(kind, node.place, scope, asked, follows)
-    combinations = combinations_of_entry(not_null(words.get("matrix")), of, own, scope)
+    matrix = (
+        not_null(words.get("matrix")) if kind.entry else None
+    )  # that of a program has free names
+    combinations = combinations_of_entry(matrix, of, own, scope)
     return _RawEntry(scope, common, words, own, combinations)
 
 
@@ -270,7 +275,7 @@ def _refusing(of: Known, scope: Scope, *, is_inside: bool) -> Callable[[Scalar],
     def refuse(key: Scalar) -> Problem:
         kind, names = of.kinds[0], set(of.names)
         if not is_inside:
-            names |= {*WORDS[kind.role], *(() if kind.entry else job_options())} - {"settings"}
+            names |= {*words_of(kind), *(() if kind.entry else job_options())} - {"settings"}
         others = scope.kinds.values()
         elsewhere = [other.name for other in others if key.text in other.settings.model_fields]
         what, hint = f"a setting of {kind.name}", _hint(kind, key.text)
@@ -283,7 +288,7 @@ def _hint(kind: Kind, name: str) -> str:
     """Return what to write instead of a word that an entry does not know; '' if that is unknown."""
     plain = name.replace("-", "_")
     meant = _SAME.get(plain, plain)
-    known_here = meant in Follows._fields and meant in WORDS[kind.role]
+    known_here = meant in Follows._fields and meant in words_of(kind)
     if not kind.entry:
         known_here |= meant in job_options() or meant in kind.settings.model_fields
     if meant != name and known_here:
@@ -410,24 +415,43 @@ def _folder(raw: _RawEntry) -> FolderEntry | None:
     variants = all_read(_folder_variant(raw, variant) for variant in _variants(raw, {}))
     if not sound or not variants:
         return None
-    return FolderEntry(**raw.common, name=name or raw.kind.name, variants=variants)
+    return FolderEntry(**raw.common, name=name.text if name else raw.kind.name, variants=variants)
 
 
 def _plain(raw: _RawEntry) -> PlainEntry | None:
-    sound, name = _given_name(raw)
-    if not sound or not (raw.kind.entry or check_variables(raw.given, raw.scope.problems)):
+    kind, problems, sweeps = raw.kind, raw.scope.problems, list[Sweep]()
+    if not kind.entry:
+        if not are_quoted(raw.word("name"), raw.own, problems):
+            return None
+        sweeps = sweeps_of_program(raw.word("matrix"), problems)
+        if raw.word("matrix") is not None and not sweeps:
+            return None
+    sound, name = _given_name(raw, swept=bool(sweeps))
+    if not sound or not (kind.entry or check_variables(raw.given, problems)):
         return None
-    settings = settle(raw.kind, raw.given, raw.place, raw.scope.problems)
-    return None if settings is None else PlainEntry(**raw.common, name=name, settings=settings)
+    settled = settle(kind, raw.given, raw.place, problems)
+    variants: tuple[PlainVariant, ...] = ()
+    if settled is not None and sweeps:
+        variants = swept_programs(kind, name, settled, raw.own, sweeps, problems)
+    elif settled is not None:
+        variants = (PlainVariant(None if name is None else name.text, (), settled),)
+    return PlainEntry(**raw.common, variants=variants) if variants else None
 
 
-def _given_name(raw: _RawEntry) -> tuple[bool, str | None]:
-    """Return whether an entry's name can be one, and the name; None where there is none."""
+def _given_name(raw: _RawEntry, *, swept: bool = False) -> tuple[bool, Scalar | None]:
+    """Return whether an entry's name can be one, and the name; None where there is none.
+
+    Args:
+        raw: the entry.
+        swept: values are filled in between braces; only then it is seen what the names are.
+    """
     node = raw.word("name")
     if node is None:
         return True, None
-    if isinstance(node, Scalar) and is_word(node.text) and len(node.text) <= LONGEST_NAME:
-        return True, node.text
+    if isinstance(node, Scalar) and (
+        swept or (is_word(node.text) and len(node.text) <= LONGEST_NAME)
+    ):
+        return True, node
     wanted = f"expected a name of at most {LONGEST_NAME} letters, digits and ._+-"
     raw.scope.problems.blame(node, "name", wanted)
     return False, None

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import importlib
 import io
+import json
 import os
 import random
 import signal
@@ -29,10 +30,11 @@ from launcher.context import own_variables
 from launcher.draft import MADE
 from launcher.errors import Error, MachineError
 from launcher.ids import model_folder_name, read_words
-from launcher.job import Spec
+from launcher.job import PROGRAM, Spec
+from launcher.params import PARAMS
 from launcher.staging.acceptance import hand_over
 from launcher.staging.view import NotWritable, Wanted, inside, make, stage_of
-from launcher.system.environment import SITE, placed_environment, with_site
+from launcher.system.environment import SITE, SWEPT, placed_environment, with_site
 from launcher.system.files import ABSENT, Json, when_there_is_room, write_atomic, write_json
 from launcher.system.paths import Attempt
 from launcher.system.processes import MARK, StopEvent
@@ -228,6 +230,8 @@ def environment(order: Order, attempt: Attempt) -> dict[str, str]:
     }
     if order.reservation is not None:
         place["LAUNCHER_VRAM"] = str(order.reservation)
+    if order.spec.kind == PROGRAM and (params := order.spec.settings.get(PARAMS)):
+        place[SWEPT] = json.dumps(params)
     owner = order.context.environment
     if SITE in os.environ:  # we are below a pilot, on a node whose site has a prologue
         own = {  # but search paths, to which a site adds

@@ -13,7 +13,7 @@ from launcher.job_options.registry import JobOption, job_options, renamed_option
 from launcher.kind_interface import Kind, Role
 from launcher.system.files import Json
 from launcher.taskfile.entries import companion, written
-from launcher.taskfile.language import IDS, TOP, WORDS
+from launcher.taskfile.language import IDS, TOP, words_of
 from launcher.taskfile.legacy_names import LABELS_RATE, OLD_WORDS
 from launcher.taskfile.schema.json_schema_types import (
     PLAIN,
@@ -21,6 +21,7 @@ from launcher.taskfile.schema.json_schema_types import (
     WORD,
     Form,
     any_of,
+    free_matrix,
     mapping,
     matrix,
     old_name,
@@ -145,7 +146,7 @@ def _entry(kinds: Mapping[str, Kind], kind: Kind) -> Form:
     labeller = companion(kinds, kind, Role.LABELS) if kind.role is Role.TRAIN else None
     family = [kind] if labeller is None else [kind, labeller]
     own = properties_of(family)
-    asked = WORDS[kind.role]["resources"]
+    asked = words_of(kind)["resources"]
     beside = own
     if not kind.entry:  # as on the command line of `launcher add`
         more = "; each option may also stand right in the entry"
@@ -153,10 +154,10 @@ def _entry(kinds: Mapping[str, Kind], kind: Kind) -> Form:
         beside = {**_resources(), **own}
     forms: Form = {
         "method": one_or_more(_method(kind)),
-        "matrix": matrix(properties_of(family, VALUES)),
+        "matrix": matrix(properties_of(family, VALUES)) if kind.entry else free_matrix(),
         "settings": mapping(own),
     }
-    words = {**WORDS[kind.role], "resources": asked}
+    words = {**words_of(kind), "resources": asked}
     told: Form = {}
     for name, word in words.items():
         told[name] = word.told(forms.get(name))

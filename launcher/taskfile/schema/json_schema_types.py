@@ -165,6 +165,12 @@ def matrix(properties: Form) -> Form:
     return {**sweeps, "type": ["object", "array", "null"], "items": item, "minItems": 1}
 
 
+def free_matrix() -> Form:
+    """Return the form of a matrix of any names."""
+    sweeps = {"type": "object", "additionalProperties": sweep(PLAIN), "minProperties": 1}
+    return {**sweeps, "type": ["object", "array", "null"], "items": sweeps, "minItems": 1}
+
+
 def sweep(form: Form) -> Form:
     """Return the form of the values that a setting takes one after another."""
     labelled = {

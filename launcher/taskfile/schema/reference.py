@@ -12,7 +12,7 @@ from launcher.job_options.registry import job_options
 from launcher.kind_interface import Kind, Role
 from launcher.system.files import Json
 from launcher.taskfile.entries import written
-from launcher.taskfile.language import WORDS
+from launcher.taskfile.language import words_of
 from launcher.taskfile.schema.json_schema import old_words, task_schema
 from launcher.taskfile.schema.json_schema_types import Form, settings_of, values
 
@@ -233,7 +233,7 @@ def _kind(kind: Kind, schema: Form, kind_of_row: dict[_Cells, str]) -> str:
         required = entry.get("required", ())
         words = [
             _word(name, entry["properties"][name], required=name in required)
-            for name in WORDS[kind.role]
+            for name in words_of(kind)
         ]
         lines += ["", *table(("word of an entry", "takes", "meaning"), words)]
     else:

@@ -114,7 +114,7 @@ def test_resources_of_an_entry_stand_on_those_of_the_file() -> None:
 
 def test_words_of_a_command_stay_as_they_are_written() -> None:
     command = [one for one in read(GOOD).entries if isinstance(one, PlainEntry)][-1]
-    assert command.settings.values["argv"] == ["echo", "5", "no", "010"]
+    assert command.variants[0].settings.values["argv"] == ["echo", "5", "no", "010"]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from launcher.job_options.registry import job_options
 from launcher.kind_interface import Kind, Role, Settings
 from launcher.kinds import COMMAND, installed
 from launcher.taskfile.entries import TaskFile, companion
-from launcher.taskfile.language import TOP, WORDS
+from launcher.taskfile.language import TOP, words_of
 from launcher.taskfile.parser import ParseContext, parse
 from launcher.taskfile.schema.json_schema import task_schema
 from launcher.taskfile.yaml_tree import plain_value, read_document
@@ -208,7 +208,7 @@ def test_an_entry_knows_every_word_and_setting_and_nothing_else(kind: Kind) -> N
     settings = {name for one in family for name in one.settings.model_fields}
     today = {name for name, one in entry["properties"].items() if not one.get("deprecated")}
     options = () if kind.entry else job_options()  # beside the words of a program
-    assert today == {*WORDS[kind.role], *settings, *options}
+    assert today == {*words_of(kind), *settings, *options}
     assert entry["additionalProperties"] is False
     assert set(entry["properties"]["settings"]["properties"]) == settings
 

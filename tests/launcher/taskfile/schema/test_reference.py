@@ -7,7 +7,7 @@ import pytest
 from launcher.job_options.registry import job_options
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import COMMAND
-from launcher.taskfile.language import WORDS
+from launcher.taskfile.language import words_of
 from launcher.taskfile.schema.json_schema import task_schema
 from launcher.taskfile.schema.reference import reference, settings, table
 from tests.launcher.conftest import Launcher
@@ -45,7 +45,7 @@ def test_every_setting_of_a_kind_is_told_or_said_to_be_as_in_another(kind: Kind)
 def test_the_words_of_an_entry_stand_beside_its_settings(kind: Kind) -> None:
     before = section(kind.name).partition("| setting |")[0]
     told = set(re.findall(r"^\| `(\w+)` \|", before, re.MULTILINE))
-    assert told == (set() if kind.role is Role.LABELS else set(WORDS[kind.role]))
+    assert told == (set() if kind.role is Role.LABELS else set(words_of(kind)))
 
 
 def test_what_has_to_be_given_is_marked() -> None:

@@ -1,0 +1,178 @@
+"""Sweeps of programs: which jobs an entry with a matrix makes, what they run, and every mistake with its place."""
+
+from typing import Any
+
+import pytest
+
+from launcher.taskfile.matrix import MOST_COMBINATIONS
+from tests.launcher.language import a_plan, job, marked, names, refusal, refusals
+
+
+def told(entry: str, *settings: str) -> dict[str, Any]:
+    """Return the jobs of one entry: name → command line."""
+    made = a_plan(f"command: [{{{entry}}}]", *settings)
+    return {each.name.partition("/")[2]: list(each.argv) for each in made.jobs}
+
+
+@pytest.mark.parametrize(
+    ("entry", "jobs"),
+    [
+        (
+            'name: t, argv: [go, --lr, "{lr}", "s={seed}"], matrix: {lr: [0.10, 1e-3], seed: [1, 2]}',
+            {
+                "t@lr=0.1,seed=1": ["go", "--lr", "0.10", "s=1"],
+                "t@lr=0.1,seed=2": ["go", "--lr", "0.10", "s=2"],
+                "t@lr=0.001,seed=1": ["go", "--lr", "1e-3", "s=1"],
+                "t@lr=0.001,seed=2": ["go", "--lr", "1e-3", "s=2"],
+            },
+        ),
+        (  # tied
+            'name: t, argv: [go, "{sweep}"], matrix: [{a: 1, b-c: x}, {a: 2, b-c: yes}]',
+            {
+                "t@a=1,b-c=x": ["go", "--a=1", "--b-c=x"],
+                "t@a=2,b-c=yes": ["go", "--a=2", "--b-c=yes"],
+            },
+        ),
+        (  # named values
+            'name: t, argv: [go, "{data}"], matrix: {data: {one: "a/b c.csv", two: ""}}',
+            {"t@data=one": ["go", "a/b c.csv"], "t@data=two": ["go", ""]},
+        ),
+        (  # what stands in the name stands behind it no more
+            'name: "t-{lr}", argv: [go, "{lr}", "{n}"], matrix: {lr: [0.1, 0.2], n: 5}',
+            {"t-0.1@n=5": ["go", "0.1", "5"], "t-0.2@n=5": ["go", "0.2", "5"]},
+        ),
+        (
+            'name: t, argv: [awk, "{{print $${n}}} }}{{", "{job_folder}/{run_folder}"], matrix: {n: 1}',
+            {"t@n=1": ["awk", "{print $1} }{", "{job_folder}/{run_folder}"]},
+        ),
+        ('argv: [go, "--lr={lr}"], matrix: {lr: [1]}', {"go@lr=1": ["go", "--lr=1"]}),
+        # no matrix: to the letter
+        (
+            'name: t, argv: [awk, "{print $1}", "{{", "{sweep}", "{}"]',
+            {"t": ["awk", "{print $1}", "{{", "{sweep}", "{}"]},
+        ),
+        ('name: t, argv: [go, "{lr}"], matrix: null', {"t": ["go", "{lr}"]}),
+    ],
+)
+def test_an_entry_runs_once_for_each_combination(entry: str, jobs: dict[str, Any]) -> None:
+    assert told(entry) == jobs
+
+
+def test_values_go_into_folder_and_variables_and_lie_beside_the_settings() -> None:
+    made = a_plan(
+        "command:\n"
+        '  - {name: plain, argv: [go], env: {N: "{n}"}}\n'
+        '  - {name: t, argv: [go], cwd: "/o/{n}", env: {N: "{n}", B: "{{"}, matrix: {n: [1, x]},\n'
+        "     after: plain}\n"
+    )
+    first, second = (job(made, f"command/t@n={n}").settings for n in ("1", "x"))
+    assert (first["cwd"], first["env"]) == ("/o/1", {"N": "1", "B": "{"})
+    assert (first["params"], second["params"]) == ({"n": 1}, {"n": "x"})
+    assert job(made, "command/plain").settings["env"] == {"N": "{n}"}
+    assert "params" not in job(made, "command/plain").settings
+    with_defaults = a_plan(
+        'defaults: {command: {env: {D: "{n}"}}}\n'
+        'command: [{name: t, argv: [go, "{n}"], matrix: {n: 1}}]'
+    )
+    assert job(with_defaults, "command/t@n=1").settings["env"] == {"D": "{n}"}
+
+
+def test_values_alone_change_no_hash_and_arguments_do() -> None:
+    swept = a_plan('command: [{name: t, argv: [go, "{n}"], matrix: {n: [1, 2]}}]').jobs
+    plain = a_plan("command: [{name: t, argv: [go, 1]}, {name: u, argv: [go, 2]}]").jobs
+    assert [each.hash for each in swept] == [each.hash for each in plain]
+    assert swept[0].hash != swept[1].hash
+
+
+MATRIX = "matrix: {lr: [1, 2]}"
+
+
+@pytest.mark.parametrize(
+    ("entry", "code", "message", "hint", "mark"),
+    [
+        ('argv: [a, "x{hiden}"], matrix: {hidden: 1}', "braces", "'hiden'", "'hidden'?", "{hiden}"),
+        (f'argv: [a, "{{}}", "{{lr}}"], {MATRIX}', "braces", "no name", "{{", "{}"),
+        (f'argv: [a, "b{{", "{{lr}}"], {MATRIX}', "braces", "no partner", "{{", "{"),
+        (f'argv: [a, "}} ", "{{lr}}"], {MATRIX}', "braces", "no partner", "}}", "}"),
+        (f'argv: [a, "-{{sweep}}", "{{lr}}"], {MATRIX}', "braces", "several", "argv", "{sweep}"),
+        (
+            f'argv: [a, "{{lr}}"], env: {{A: "{{sweep}}"}}, {MATRIX}',
+            "braces",
+            "several words",
+            "a word of argv",
+            "{sweep}",
+        ),
+        (f"argv: [a, {{lr}}], {MATRIX}", "braces", "a mapping to YAML", 'write "{lr}"', "{lr}"),
+        ("argv: [a, {job_folder}]", "braces", "a mapping", '"{job_folder}"', "{job_folder}"),
+        (f'name: {{lr}}, argv: [a, "{{lr}}"], {MATRIX}', "braces", "mapping", '"{lr}"', "{lr}"),
+        (
+            f'argv: [a, "{{lr}}"], env: {{A: {{lr}}}}, {MATRIX}',
+            "braces",
+            "mapping",
+            '"{lr}"',
+            "{lr}",
+        ),
+        (f"argv: [a], {MATRIX}", "matrix", "no argument uses lr", '"{lr}" in argv', "lr"),
+        (f'name: "b-{{lr}}", argv: [a], {MATRIX}', "matrix", "no argument uses lr", "", "lr"),
+        ('argv: [a, "{n}"], matrix: {n: [a/b]}', "matrix", "'a/b' cannot", "n: {first: …", "a/b"),
+        ('argv: [a, "{n}"], matrix: {n: ["a b"]}', "matrix", "'a b' cannot", "", '"a b"'),
+        ('argv: [a, "{n}"], matrix: {n: ["a\\nb"]}', "matrix", "cannot stand", "", '"a\\nb"'),
+        ('argv: [a, "{n}"], matrix: {n: [[1, 2]]}', "matrix", "a number or a text", "", "["),
+        ('argv: [a, "{n}"], matrix: {n: [1, null]}', "matrix", "number or a text", '""', "null"),
+        ('argv: [a, "{n}"], matrix: {n: []}', "matrix", "n has no values", "n: [1, 2, 3]", "["),
+        ('argv: [a, "{n}"], matrix: {n: [1, 1.0]}', "matrix", "this value twice", "", "1.0"),
+        ('argv: [a, "{n}"], matrix: {n: [1, "1"]}', "matrix", "both be called '1'", "", '"1"'),
+        ('argv: [a, "{n}"], matrix: {n: {"a b": 1}}', "matrix", "a label", "", '"a b"'),
+        ('argv: [a, "{n}"], matrix: [{n: 1}, {m: 2}]', "matrix", "lacks n", "", "m"),
+        ('argv: [a, "{n m}"], matrix: {n m: [1]}', "matrix", "letters, digits", "", "n m"),
+        ('argv: [a, "{sweep}"], matrix: {sweep: 1}', "matrix", "means something", "", "sweep"),
+        ('argv: [a, "{job_folder}"], matrix: {job_folder: 1}', "matrix", "means", "", "job_folder"),
+        ("argv: [a], matrix: 3", "wrong-type", "expected sweeps", "", "3"),
+        (
+            'name: "t{a}{b}", argv: [x, "{sweep}"], matrix: {a: [1, 11], b: [1, 11]}',
+            "name",
+            "two combinations would both be called 't111'",
+            "between the values",
+            '"t{a}{b}"',
+        ),
+        (f'name: "é{{lr}}", argv: [x, "{{lr}}"], {MATRIX}', "name", "'é1' is no name", "", ""),
+        (
+            f'name: t, argv: [x, "{{n}}"], matrix: {{n: ["{"1" * 240}"]}}',
+            "name",
+            "a name of 244 characters",
+            "at most 240",
+            "t",
+        ),
+    ],
+)
+def test_a_mistake_is_told_in_its_place(
+    entry: str, code: str, message: str, hint: str, mark: str
+) -> None:
+    problem = refusal(f"name: x\ncommand:\n  - {{{entry}}}")
+    assert (problem.code, message in problem.message) == (code, True), problem.message
+    assert hint in problem.hint
+    assert marked(problem)[:2] == ("x.yaml", 3)
+    assert mark in marked(problem)[2]
+
+
+def test_a_faulty_matrix_is_told_without_its_consequences() -> None:
+    problem = refusal('command: [{argv: [a, "{lr}", "{nosuch}"], matrix: {lr: [a/b]}}]')
+    assert "cannot stand" in problem.message
+
+
+def test_only_so_many_combinations_are_made() -> None:
+    values = ", ".join(map(str, range(100)))
+    text = f'command: [{{name: t, argv: [a, "{{sweep}}"], matrix: {{a: [{values}], b: [%s]}}}}]'
+    most = len(names(a_plan(text % values)))
+    assert most == MOST_COMBINATIONS
+    problem = refusal(text % f"{values}, 100")
+    assert problem.message == "matrix: 10,100 combinations, and 10,000 at most are made"
+
+
+def test_two_entries_that_make_one_job_in_different_ways_are_refused() -> None:
+    problems = refusals(
+        "command:\n"
+        '  - {name: t, argv: [a, "{n}"], matrix: {n: [1, 2]}}\n'
+        '  - {name: t, argv: [b, "{n}"], matrix: {n: [2, 3]}}\n'
+    )
+    assert ["command/t@n=2 is asked for twice" in each.message for each in problems] == [True]
