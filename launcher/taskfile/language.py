@@ -147,6 +147,16 @@ _OF_PROGRAMS: Mapping[str, Word] = {
     "matrix": Word(
         "this entry once for every combination of values of any names; {NAME} in its texts is the value"
     ),
+    "random": Word(
+        "values drawn instead of listed, or beside matrix: NAME: uniform(LOW, HIGH), loguniform(LOW, HIGH), "
+        "randint(FIRST, LAST) or choice(VALUE, …)",
+        {"type": ["object", "null"], "additionalProperties": {"type": ["string", "null"]}},
+    ),
+    "count": Word("how many draws", {"type": ["integer", "null"], "minimum": 1, "maximum": 10_000}),
+    "seed": Word(
+        "of the draws; a larger count keeps those of a smaller one",
+        {"default": 0, "type": ["integer", "null"], "minimum": 0},
+    ),
 }
 
 

@@ -6,23 +6,46 @@ A matrix has any names there. A value goes to wherever its name stands between b
     argv: [python, train.py, "{sweep}"]          every value as a word of its own: --lr=0.1
     argv: [awk, "{{print $1}}", "{file}"]        a brace is written twice
 
-Texts of other entries stay to the letter.
+Values are drawn, too: `random: {lr: loguniform(1e-4, 1e-1), hidden: choice(4, 8)}` with `count: 20`, each draw with each
+combination of the matrix. Each name has a random stream of its own, so that a larger count keeps the draws of a smaller
+one, and a further name those of the others. Texts of other entries stay to the letter.
 """
 
+import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from random import Random
 from typing import NamedTuple
 
 from launcher.errors import Problems, known_words, nearest, question
 from launcher.ids import is_variant_value, is_word
 from launcher.kind_interface import Kind
-from launcher.params import PARAMS
+from launcher.params import PARAMS, number
 from launcher.system.files import Json
 from launcher.taskfile.entries import Name, PlainVariant, variant_name
 from launcher.taskfile.language import LONGEST_NAME
-from launcher.taskfile.matrix import Sweep, combinations, label, read_matrix, read_sweep
+from launcher.taskfile.matrix import (
+    MOST_COMBINATIONS,
+    Sweep,
+    combinations,
+    label,
+    read_matrix,
+    read_sweep,
+)
 from launcher.taskfile.settings import Settled, with_values
-from launcher.taskfile.yaml_tree import Fields, Given, Node, Said, Scalar, is_null, listed
+from launcher.taskfile.yaml_tree import (
+    Fields,
+    Given,
+    Node,
+    Said,
+    Scalar,
+    is_null,
+    listed,
+    not_null,
+    plain_value,
+)
 
 SWEEP = "sweep"  # between braces, as a word of argv: every value
 LATER = ("run_folder", "job_folder")  # between braces: filled in when an attempt starts
@@ -31,6 +54,15 @@ LONGEST_SWEPT_NAME = 240  # of a job with its values, in characters
 _CODE = "braces"
 _BRACE = re.compile(r"\{\{|\}\}|\{(?P<name>[^{}]*)\}|[{}]")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
+_MOST_TRIES = 100  # for each draw, until it is another one
+_EXAMPLE = "lr: loguniform(1e-4, 1e-1)"
+_CALL = re.compile(r"(\w+)\((.*)\)", re.DOTALL)
+_DISTRIBUTIONS = {
+    "uniform": "uniform(LOW, HIGH): LOW is less than HIGH",
+    "loguniform": "loguniform(LOW, HIGH): more than 0, and LOW is less than HIGH",
+    "randint": "randint(FIRST, LAST): two whole numbers",
+    "choice": "choice(VALUE, …): letters, digits and _.+- only",
+}
 _BRACES_TWICE = "a brace of the text is written {{ or }}"
 
 
@@ -43,17 +75,47 @@ class _Value(NamedTuple):
     value: Json
 
 
-def sweeps_of_program(node: Node | None, problems: Problems) -> list[Sweep]:
-    """Read the matrix of a program: free names, each with values that are words; nothing where one is wrong."""
+class _Drawer(NamedTuple):
+    """What draws the values of a name."""
+
+    key: Scalar
+    node: Scalar
+    value: Callable[[float], str]  # of a number from 0 to 1
+
+    def drawn(self, part: float) -> Said:
+        """Return the value of a random number, as if it stood in the file."""
+        return Said(self.key, replace(self.node, text=self.value(part), plain=True))
+
+
+def sweeps_of_program(words: Mapping[str, Node], problems: Problems) -> list[Sweep] | None:
+    """Read what a program is swept over; None where something is wrong, with the errors reported.
+
+    Args:
+        words: of its entry, `matrix`, `random`, `count` and `seed` among them.
+        problems: where complaints are added.
+    """
+    before = len(problems)
+    matrix = not_null(words.get("matrix"))
+    sweeps = [] if matrix is None else _matrix(matrix, problems)
+    if (drawn := _draws(words, problems)) is not None:
+        sweeps.append(drawn)
+        swept = {said.key.text for sweep in sweeps[:-1] for said in sweep[0]}
+        for said in drawn[0]:
+            if said.key.text in swept:
+                message = f"{said.key.text!r} stands in matrix, too"
+                problems.blame(said.key, "random", message, "leave one of them out")
+    return None if problems.has_errors(before) else sweeps
+
+
+def _matrix(node: Node, problems: Problems) -> list[Sweep]:
+    """Read a matrix of free names, each with values that are words."""
 
     def product(fields: Fields) -> list[Sweep]:
         named = [Said(key, values) for key, values in fields.pairs if _is_name(key, problems)]
         read = [read_sweep(said, problems) for said in named]
         return [sweep for sweep in read if sweep and _are_words(sweep, problems)]
 
-    before = len(problems)
-    sweeps = [] if node is None else read_matrix(node, product, problems)
-    return [] if problems.has_errors(before) else sweeps
+    return read_matrix(node, product, problems)
 
 
 def _is_name(key: Scalar, problems: Problems) -> bool:
@@ -86,6 +148,96 @@ def _are_words(sweep: Sweep, problems: Problems) -> bool:
             problems.blame(node, "matrix", message, hint)
             return False
     return True
+
+
+def _draws(words: Mapping[str, Node], problems: Problems) -> Sweep | None:
+    """Draw what `random` says, each of `count` draws another one; None where nothing is drawn."""
+    node = not_null(words.get("random"))
+    if node is None:
+        for word in ("count", "seed"):
+            if not is_null(words.get(word)):
+                message = f"{word} belongs to random: {{{_EXAMPLE}}}"
+                problems.blame(words[word], "random", message)
+        return None
+    if not isinstance(node, Fields) or not node.pairs:
+        problems.blame(node, "random", f"random: expected names such as {{{_EXAMPLE}}}")
+        return None
+    count = _whole(words.get("count"), "count", node, problems)
+    seed = 0 if is_null(words.get("seed")) else _whole(words["seed"], "seed", node, problems)
+    drawers = [
+        drawer
+        for key, value in node.pairs
+        if _is_name(key, problems) and (drawer := _drawer(key, value, problems)) is not None
+    ]
+    if count is None or seed is None or len(drawers) < len(node.pairs):
+        return None
+    streams = [Random(f"{seed}/{drawer.key.text}") for drawer in drawers]
+    drawn: dict[tuple[str, ...], tuple[Said, ...]] = {}
+    for _ in range(_MOST_TRIES * count):
+        # of all that a stream gives, `random` alone is the same in every version of Python
+        parts = [stream.random() for stream in streams]
+        said = tuple(drawer.drawn(part) for drawer, part in zip(drawers, parts, strict=True))
+        drawn.setdefault(tuple(map(_text, said)), said)
+        if len(drawn) == count:
+            return tuple(drawn.values())
+    message = f"random: only {len(drawn):,} different draws were found, and count is {count:,}"
+    problems.blame(words["count"], "random", message, "draw from more values")
+    return None
+
+
+def _whole(node: Node | None, word: str, at: Node, problems: Problems) -> int | None:
+    """Return the whole number behind a word; blame it where there is none that can be."""
+    value = node.value if isinstance(node, Scalar) else None
+    least, most = (1, MOST_COMBINATIONS) if word == "count" else (0, 2**63)
+    if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+        return value
+    limits = f"from 1 to {most:,}" if word == "count" else "from 0"
+    problems.blame(at if node is None else node, "random", f"{word}: expected a number {limits}")
+    return None
+
+
+def _drawer(key: Scalar, node: Node, problems: Problems) -> _Drawer | None:
+    """Return what draws the values of a name; blame what cannot be read."""
+    match = _CALL.fullmatch(node.text) if isinstance(node, Scalar) else None
+    name = match[1] if match else ""
+    words = [word.strip() for word in match[2].split(",")] if match else []
+    drawer = (
+        partial(_chosen, words) if name == "choice" and all(map(is_variant_value, words)) else None
+    )
+    match [number(word) for word in words]:
+        case [int(low), int(high)] if name == "randint" and low <= high:
+            drawer = partial(_integer, low, high)
+        case [int() | float() as low, int() | float() as high] if low < high:
+            if name == "uniform":
+                drawer = partial(_uniform, low, high)
+            elif name == "loguniform" and low > 0:
+                drawer = partial(_loguniform, low, high)
+    if isinstance(node, Scalar) and drawer is not None:
+        return _Drawer(key, node, drawer)
+    forms = _DISTRIBUTIONS
+    wanted = forms.get(name) or ", ".join(form.partition(":")[0] for form in forms.values())
+    hint = question(nearest(name, forms)) if name not in forms else ""
+    problems.blame(node, "random", f"{key.text}: expected {wanted}", hint)
+    return None
+
+
+def _chosen(words: Sequence[str], part: float) -> str:
+    return words[int(part * len(words))]
+
+
+def _integer(low: int, high: int, part: float) -> str:
+    return str(low + int(part * (high - low + 1)))
+
+
+def _uniform(low: float, high: float, part: float) -> str:
+    """Return a number of so many digits that a thousand of them and more are different."""
+    value = round(low + part * (high - low), 3 - math.floor(math.log10(high - low)))
+    return str(min(max(float(value), low), high) + 0.0)  # never -0.0
+
+
+def _loguniform(low: float, high: float, part: float) -> str:
+    value = math.exp(math.log(low) + part * (math.log(high) - math.log(low)))
+    return str(min(max(float(f"{value:.4g}"), low), high))
 
 
 def are_quoted(name: Node | None, own: Given, problems: Problems) -> bool:
@@ -151,9 +303,13 @@ def _flat(sweep: Sweep) -> Iterator[Said]:
 
 
 def _value(said: Said) -> _Value:
+    value = plain_value(said.node)
+    return _Value(said.key.text, _text(said), label(said, value), value)
+
+
+def _text(said: Said) -> str:
     assert isinstance(said.node, Scalar), "a program's values are words"
-    value = said.node.value
-    return _Value(said.key.text, said.node.text, label(said, value), value)
+    return said.node.text
 
 
 def _texts(own: Given) -> Iterator[Node]:

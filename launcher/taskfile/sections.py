@@ -35,7 +35,7 @@ from launcher.taskfile.entries import (
 )
 from launcher.taskfile.language import LONGEST_NAME, MISLABELLED, RESOURCE_HINTS, words_of
 from launcher.taskfile.legacy_names import LABELS_RATE, percent_of_rate
-from launcher.taskfile.matrix import MOST_COMBINATIONS, Sweep, combinations_of_entry, label
+from launcher.taskfile.matrix import MOST_COMBINATIONS, combinations_of_entry, label
 from launcher.taskfile.programs import are_quoted, sweeps_of_program, swept_programs
 from launcher.taskfile.scope import Scope, request_for
 from launcher.taskfile.settings import Known, Settled, blame_twice, known, settle, unknown_key
@@ -419,13 +419,12 @@ def _folder(raw: _RawEntry) -> FolderEntry | None:
 
 
 def _plain(raw: _RawEntry) -> PlainEntry | None:
-    kind, problems, sweeps = raw.kind, raw.scope.problems, list[Sweep]()
-    if not kind.entry:
-        if not are_quoted(raw.word("name"), raw.own, problems):
-            return None
-        sweeps = sweeps_of_program(raw.word("matrix"), problems)
-        if raw.word("matrix") is not None and not sweeps:
-            return None
+    kind, problems = raw.kind, raw.scope.problems
+    if not (kind.entry or are_quoted(raw.word("name"), raw.own, problems)):
+        return None
+    sweeps = [] if kind.entry else sweeps_of_program(raw.words, problems)
+    if sweeps is None:
+        return None
     sound, name = _given_name(raw, swept=bool(sweeps))
     if not sound or not (kind.entry or check_variables(raw.given, problems)):
         return None

@@ -306,7 +306,8 @@ class _Builder:
             return Items(self.source, mark.line, mark.column, tuple(done.nodes))
         pairs: dict[str, tuple[Scalar, Node]] = {}
         merged: list[tuple[Scalar, Node]] = []
-        for key, node in zip(done.nodes[::2], done.nodes[1::2], strict=True):
+        found = zip(done.nodes[::2], done.nodes[1::2], strict=True)
+        for key, node in _calls_joined(found) if done.event.flow_style else found:
             if not isinstance(key, Scalar):
                 self.problems.blame(key, "yaml-key", "a key is one word")
             elif key.plain and key.text == "<<":
@@ -342,6 +343,28 @@ class _Builder:
     def _stop(self, event: Any, code: str, message: str) -> NoReturn:
         self.problems.blame(self._place(event), code, message)
         raise TaskFileError(self.problems)
+
+
+def _calls_joined(pairs: Iterable[tuple[Node, Node]]) -> list[tuple[Node, Node]]:
+    """Return the pairs between braces: `{a: f(1, 2)}` has one, of which YAML makes two at the comma."""
+    joined: list[tuple[Node, Node]] = []
+    for key, node in pairs:
+        before = joined[-1][1] if joined else None
+        if (
+            isinstance(before, Scalar)
+            and before.plain
+            and before.text.count("(") > before.text.count(")")
+            and isinstance(key, Scalar)
+            and isinstance(node, Scalar)
+            and not node.length
+        ):
+            length = key.column + key.length - before.column
+            length = length if key.line == before.line else before.length
+            whole = replace(before, text=f"{before.text}, {key.text}", length=length)
+            joined[-1] = (joined[-1][0], whole)
+        else:
+            joined.append((key, node))
+    return joined
 
 
 def _stop(place: Place, code: str, message: str) -> NoReturn:

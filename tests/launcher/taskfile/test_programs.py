@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from launcher.taskfile.matrix import MOST_COMBINATIONS
 from tests.launcher.language import a_plan, job, marked, names, refusal, refusals
@@ -176,3 +178,95 @@ def test_two_entries_that_make_one_job_in_different_ways_are_refused() -> None:
         '  - {name: t, argv: [b, "{n}"], matrix: {n: [2, 3]}}\n'
     )
     assert ["command/t@n=2 is asked for twice" in each.message for each in problems] == [True]
+
+
+RANDOM = 'name: t, argv: [go, "{sweep}"], seed: 3'
+
+
+def drawn(words: str) -> list[tuple[str, ...]]:
+    """Return the swept words of each job of an entry."""
+    return [tuple(argv[1:]) for argv in told(f"{RANDOM}, {words}").values()]
+
+
+def test_draws_are_the_same_ones_whenever_they_are_made() -> None:
+    # to the digit: what was drawn and done runs again where another version draws otherwise
+    words = (
+        "random: {a: loguniform(1e-4, 1e-1), b: uniform(-1, 1), c: randint(1, 9), d: choice(x, 8)}"
+    )
+    assert drawn(f"{words}, count: 3") == [
+        ("--a=0.02", "--b=0.471", "--c=1", "--d=8"),
+        ("--a=0.0001166", "--b=0.593", "--c=8", "--d=8"),
+        ("--a=0.0517", "--b=0.981", "--c=2", "--d=x"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "style", ["{a: uniform(0, 1), b: choice(1, 2)}", "\n      a: uniform(0, 1)\n"]
+)
+def test_a_larger_count_and_a_further_name_keep_what_was_drawn(style: str) -> None:
+    block = "command:\n  - name: t\n    argv: [go, '{sweep}']\n    random: %s\n    count: %d\n"
+    few, many = ([each.argv[1] for each in a_plan(block % (style, n)).jobs] for n in (7, 40))
+    assert (many[:7], len(set(many))) == (few, 40)
+    further = "{b: choice(1, 2), a: uniform(0, 1), c: choice(7)}"
+    assert [each.argv[2] for each in a_plan(block % (further, 7)).jobs] == few
+    others = [each.argv[1] for each in a_plan(f"{block % (style, 7)}    seed: 1\n").jobs]
+    assert not {*few} & {*others}
+
+
+@given(
+    low=st.floats(-1e6, 1e6) | st.floats(1e-9, 1e-3),
+    width=st.floats(1e-6, 1e6),
+    log=st.booleans(),
+)
+def test_draws_stay_within_their_bounds(low: float, width: float, *, log: bool) -> None:
+    low = abs(low) + 1e-9 if log else low
+    high = low + width
+    words = f"random: {{x: {'log' * log}uniform({low!r}, {high!r})}}, count: 20"
+    values = [float(word.partition("=")[2]) for (word,) in drawn(words)]
+    assert all(low <= value <= high for value in values)
+
+
+def test_each_draw_meets_each_combination_of_the_matrix() -> None:
+    words = "random: {a: randint(1, 100)}, count: 3, matrix: {seed: [1, 2]}"
+    pairs = drawn(words)
+    assert len({a for _, a in pairs}) == 3
+    assert {*pairs} == {(s, a) for s in ("--seed=1", "--seed=2") for _, a in pairs}
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "mark"),
+    [
+        ("random: {a: loguniform(0, 1)}, count: 1", "more than 0", "loguniform(0, 1)"),
+        ("random: {a: uniform(1, 1)}, count: 1", "LOW is less than HIGH", "uniform(1, 1)"),
+        ("random: {a: randint(1, 2.5)}, count: 1", "two whole numbers", "randint(1, 2.5)"),
+        ("random: {a: choice(x/y)}, count: 1", "letters, digits", "choice(x/y)"),
+        ("random: {a: unifrom(0, 1)}, count: 1", "uniform(LOW, HIGH), log", "unifrom(0, 1)"),
+        ("random: {a: uniform(0, 1}, count: 1", "expected uniform", "uniform(0, 1"),
+        ("random: {a: 3}, count: 1", "expected uniform", "3"),
+        ("random: {a: [1, 2]}, count: 1", "expected uniform", "["),
+        ('random: {a: "choice(1, 2)"}, count: 3', "only 2 different draws", "3"),
+        ("random: {a: choice(1, 2)}", "count: expected a number from 1 to 10,000", "a"),
+        ("random: {a: choice(1, 2)}, count: 10001", "from 1 to 10,000", "10001"),
+        ("random: {a: choice(1, 2)}, count: true", "from 1 to 10,000", "true"),
+        ("random: {a: choice(1, 2)}, count: 1, matrix: {a: 3}", "stands in matrix, too", "a"),
+        ("random: {a b: choice(1, 2)}, count: 1", "letters, digits", "a b"),
+        ("random: [1], count: 1", "random: expected names", "["),
+        ("random: {}, count: 1", "random: expected names", "{"),
+        ("count: 1", "count belongs to random", "1"),
+        (
+            "random: {a: randint(1, 9999)}, count: 5001, matrix: {b: [1, 2]}",
+            "10,002 combinations",
+            "b",
+        ),
+    ],
+)
+def test_a_mistake_in_draws_is_told_in_its_place(words: str, message: str, mark: str) -> None:
+    problem = refusal(f'name: x\ncommand:\n  - {{name: t, argv: [go, "{{sweep}}"], {words}}}')
+    assert message in problem.message
+    assert marked(problem) == ("x.yaml", 3, mark)
+
+
+@pytest.mark.parametrize("seed", ["x", "-1", "1.5", "[1]"])
+def test_a_seed_is_a_whole_number(seed: str) -> None:
+    text = 'command: [{argv: [go, "{sweep}"], random: {a: choice(1)}, count: 1, seed: %s}]'
+    assert refusal(text % seed).message == "seed: expected a number from 0"
