@@ -10,6 +10,7 @@ from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from launcher.params import params_of
 from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable, known_of, restored, texts
 
@@ -120,6 +121,11 @@ class Spec(NamedTuple):
     priority: int = 0
     hash: str = ""
     signature: str = ""  # jobs that share it are expected to take the same memory and time
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """Its parameters: of a program those of its sweep and command line, of a function its arguments."""
+        return stored_params(self.kind, self.settings, self.argv)
 
     @property
     def run_folder(self) -> Path:
@@ -315,6 +321,25 @@ def _spec_of(record: Mapping[str, Any], resources: Resources, terms: Terms) -> S
 
 PROGRAM = "command"
 FUNCTION = "function"  # the kind of jobs that call a function of Python: `launcher.functions`
+_ARGUMENTS = (
+    "arguments"  # its setting: those of its arguments that are numbers, truths or short texts
+)
+
+
+def stored_params(kind: str, settings: Mapping[str, Any], argv: Sequence[str]) -> Mapping[str, Any]:
+    """Return the parameters of a program or a function as they were stored; none of a laboratory's job.
+
+    Args:
+        kind: of the job.
+        settings: its own.
+        argv: its command line, which older versions kept among the settings only.
+    """
+    if kind == PROGRAM:
+        return params_of(settings, argv or tuple(settings.get("argv", ())))
+    arguments = settings.get(_ARGUMENTS) if kind == FUNCTION else None
+    return arguments if isinstance(arguments, dict) else {}
+
+
 # a number that stands by itself: the one of `lr=0.1` and `out/run-7`, not those of resnet18 and llama-7b
 _NUMBER = re.compile(
     r"(?<![A-Za-z0-9.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![A-Za-z0-9]|\.\d)"

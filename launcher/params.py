@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 PARAMS = "params"  # the setting in which the values of a sweep are kept; it enters no hash
@@ -25,14 +26,20 @@ def params_of(settings: Mapping[str, Any], argv: Sequence[str]) -> dict[str, Sca
         settings: as they are stored.
         argv: its command line.
     """
-    swept, read = settings.get(PARAMS), options_of(argv)
+    own, read = swept_values(settings), options_of(tuple(argv))
+    return {**own, **{name: value for name, value in read.items() if name not in own}}
+
+
+def swept_values(settings: Mapping[str, Any]) -> dict[str, Scalar]:
+    """Return the values that a sweep gave a job; none of one that is of no sweep."""
+    swept = settings.get(PARAMS)
     if not isinstance(swept, Mapping):
-        return read
-    own = {str(name): scalar(value) for name, value in swept.items()}
-    return own | {name: value for name, value in read.items() if name not in own}
+        return {}
+    return {str(name): scalar(value) for name, value in swept.items()}
 
 
-def options_of(argv: Sequence[str]) -> dict[str, Scalar]:
+@lru_cache(maxsize=1 << 14)  # a table of results asks thrice for each of thousands of programs
+def options_of(argv: tuple[str, ...]) -> Mapping[str, Scalar]:
     """Return the parameters that a command line tells; of one that stands there twice the last value.
 
     What follows an option is its value unless it is an option itself: a flag before an argument

@@ -23,12 +23,13 @@ from launcher.results.table import (
     read_metric,
     short,
 )
-from launcher.screens.format import harmless
+from launcher.screens.format import first_few, harmless
 from launcher.screens.terminal import FULL_WIDTH
 from launcher.screens.text_table import Column, Texts, columns, table, width_of
 
 Row = Mapping[str, Any]
 NOTHING = "no results yet"
+_NAMED_HIDDEN = 12  # columns without room that are named
 _SPREAD = "_sd"  # ends the name of a standard deviation, which goes to the right of the means
 
 
@@ -68,7 +69,7 @@ def _with_hidden(texts: Texts, lines: Sequence[str]) -> str:
     shown = {title.strip() for title in lines[0].split("  ")} if lines else set()
     filled = zip(texts.head, zip(*texts.rows, strict=True), strict=True) if texts.rows else ()
     hidden = [title for title, cells in filled if title not in shown and "".join(cells).strip()]
-    note = f"not shown: {', '.join(hidden)} (--format csv has all columns)"
+    note = f"not shown: {first_few(hidden, _NAMED_HIDDEN)} (--format csv has all columns)"
     return "\n".join([*lines, "", note] if hidden else lines)
 
 
@@ -369,17 +370,21 @@ _SHORTEST_TEXT = 20  # columns
 
 
 def shown_columns(results: RunResults, first: Sequence[str] = ()) -> list[str]:
-    """Return the columns that people see: what rows differ in, and the metrics that matter.
+    """Return the columns that people see: of tests what they differ in, and the metrics that matter; else all.
 
     Args:
         results: of a run.
         first: metrics that were asked for; they come before the others.
     """
+    asked = [name for name in first if name not in results.columns]
+    metrics = results.metrics
+    main = [name for name in MAIN if name in metrics]
+    if POOLED not in results.names:
+        named = [name for name in results.columns if name in results.names]
+        return list(dict.fromkeys([*named, *asked, *main, *metrics]))
     varying = {*results.varying, *_ALWAYS} - {POOLED}
     named = [name for name in results.columns if name in varying and name in results.names]
-    metrics = results.metrics
-    main = [name for name in MAIN if name in metrics] or metrics
-    return list(dict.fromkeys([*named, *(n for n in first if n not in results.columns), *main]))
+    return list(dict.fromkeys([*named, *asked, *(main or metrics)]))
 
 
 def flat_texts(results: RunResults, names: Sequence[str], *, intervals: bool = True) -> Texts:
@@ -407,10 +412,17 @@ def draw_flat(results: RunResults, names: Sequence[str], width: int) -> str:
     texts = flat_texts(results, names)
     if not _fits(texts, width):
         texts = flat_texts(results, names, intervals=False)
+    cells = [*zip(*texts.rows, strict=True)]
+
+    def drop(index: int) -> int:
+        """What is alike in all rows goes first, then what stands on the right."""
+        alike = len(texts.rows) > 1 and len({*cells[index]}) == 1
+        return 0 if names[index] in _ALWAYS else index + alike * len(names)
+
     lines = _fitted(
         texts,
         width,
-        lambda index: 0 if names[index] in _ALWAYS else index,
+        drop,
         least=min(_SHORTEST_TEXT, width),
         names=set(range(len(names))) - texts.right,
     )

@@ -16,7 +16,7 @@ from launcher.ids import ModelId, model_folder_name, parse_model
 from launcher.job import FUNCTION, PROGRAM, Spec
 from launcher.kind_interface import Kind, NamesModels, RanksMetrics, Role
 from launcher.kinds import find_kinds, installed
-from launcher.params import number, params_of, scalar
+from launcher.params import number, scalar, swept_values
 from launcher.planning.missing_packages import missing_packages
 from launcher.results.table import (
     CONDITION,
@@ -35,20 +35,12 @@ from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.files import Json
 from launcher.system.paths import Home
-from launcher.workers.progress.attempt_progress import newest_step
-
-ARGV = "argv"  # the setting of a program: its words
-ARGUMENTS = "arguments"  # that of a function: those of its arguments that are numbers, truths or short texts
+from launcher.workers.progress.attempt_progress import last_metrics
 
 
 def settings_of(spec: Spec) -> Mapping[str, Any]:
-    """Return the settings of a job; of a program its parameters, of a function its arguments."""
-    if spec.kind == PROGRAM:
-        return params_of(spec.settings, spec.argv or tuple(spec.settings.get(ARGV, ())))
-    if spec.kind == FUNCTION:
-        arguments = spec.settings.get(ARGUMENTS)
-        return arguments if isinstance(arguments, dict) else {}
-    return spec.settings
+    """Return the settings of a job; of a program or a function its parameters."""
+    return spec.params if spec.kind in {PROGRAM, FUNCTION} else spec.settings
 
 
 def swept(specs: Iterable[Spec], kinds: Mapping[str, Kind]) -> dict[str, tuple[str, ...]]:
@@ -380,8 +372,7 @@ def returned_by(
         spec = job.plain_spec
         result: Mapping[str, Json] = results.get(job.id) or {}
         if not result and not spec.entry:
-            step = newest_step(job.attempt_in(home))
-            result = step.metrics if step else {}
+            result = last_metrics(job.attempt_in(home))
         if result:
             data = test_name(kinds.get(job.kind), spec)
             returned.append((job, of_result(spec.name, spec.model or "", data, result)))
@@ -400,12 +391,13 @@ def returned_rows(
     """
     pairs = [(job.plain_spec, numbers) for job, numbers in returned if numbers.metrics]
     specs = [spec for spec, _ in pairs]
-    models, by_kind = Models(specs, kinds), swept([*specs, *among], kinds)
-    names = dict.fromkeys(name for those in by_kind.values() for name in those if name != SEED)
+    models = Models(specs, kinds)
+    parts = (MODEL, *models.parts) if any(spec.model for spec in specs) else ()
     metrics = {name for _, numbers in pairs for name in numbers.metrics}
-    columns = {name: _free(name, {JOB, MODEL, DATA, *models.parts, *metrics}) for name in names}
+    taken = {JOB, DATA, *parts, *metrics}
+    columns = {name: _free(name, taken) for name in _telling(specs, among, kinds, parts)}
     rows = [_row(spec, numbers, models, columns) for spec, numbers in pairs]
-    order = (JOB, MODEL, *models.parts, *columns.values(), DATA)
+    order = tuple(dict.fromkeys((JOB, *parts, *columns.values(), DATA)))
     there = {name for row in rows for name in order if row.get(name) not in {None, ""}}
     listed = [
         {name: cell for name, cell in row.items() if name in there or name not in order}
@@ -414,15 +406,25 @@ def returned_rows(
     return RunResults(rows=listed, columns=tuple(name for name in order if name in there))
 
 
+def _telling(
+    specs: Sequence[Spec], among: Sequence[Spec], kinds: Mapping[str, Kind], parts: Sequence[str]
+) -> list[str]:
+    """Return the settings that are columns: those in which jobs differ, those of a sweep, and the seed."""
+    telling = {name for those in swept([*specs, *among], kinds).values() for name in those}
+    telling |= {name for spec in specs for name in swept_values(spec.settings)} | {SEED}
+    names = dict.fromkeys(name for spec in specs for name in settings_of(spec) if name in telling)
+    return [name for name in names if name not in parts]
+
+
 def _row(spec: Spec, numbers: Measured, models: Models, columns: Mapping[str, str]) -> Row:
     settings = settings_of(spec)
-    row: dict[str, Any] = dict.fromkeys((JOB, MODEL, *models.parts, *columns.values(), DATA))
+    row: dict[str, Any] = {JOB: spec.name, DATA: numbers.data or None}
     if spec.model:
-        row |= {name: models.columns(spec.model).get(name) for name in models.parts}
-    row |= {column: scalar(settings.get(name)) for name, column in columns.items()}
-    if SEED in settings:
+        parts = models.columns(spec.model)
+        row |= {MODEL: spec.model, **{name: parts.get(name) for name in models.parts}}
+    if SEED in settings and SEED not in columns:
         row[SEED] = scalar(settings[SEED])
-    row |= {JOB: spec.name, MODEL: spec.model, DATA: numbers.data or None}
+    row |= {column: scalar(settings.get(name)) for name, column in columns.items()}
     return row | {name: metric.record() for name, metric in numbers.metrics.items()}
 
 

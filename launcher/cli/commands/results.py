@@ -7,6 +7,7 @@ from typing import NamedTuple
 import click
 
 from launcher.cli.complete import offer_files, offer_runs
+from launcher.cli.jobs import of_jobs, select, some
 from launcher.cli.option_types import RUN, span
 from launcher.cli.output import (
     Format,
@@ -32,10 +33,12 @@ from launcher.cli.result_tables import (
     shown_columns,
 )
 from launcher.errors import UsageError, counted
+from launcher.job import PROGRAM
 from launcher.kind_interface import Kind
 from launcher.results.database import ask
 from launcher.results.over import COUNT, in_step, over
 from launcher.results.rows import (
+    Models,
     Returned,
     kinds_of,
     lower_is_better,
@@ -51,7 +54,6 @@ from launcher.results.table import (
     RunResults,
     best,
     in_order,
-    metric_names,
     of_rows,
     pivot,
 )
@@ -66,6 +68,7 @@ from launcher.store.rows import JobRow
 
 TEST_HEADER = (*(title or "verdict" for title in HEADER), "sources")
 LIMIT_S = 60.0
+TO_PRINT = "; a program prints them: `launcher: acc=0.91`, or `launcher: step=3 total=10 loss=.2` as it goes"
 _LOW, _HIGH = ":low", ":high"
 
 
@@ -83,8 +86,9 @@ class Choice(NamedTuple):
         return self.best.removesuffix(_LOW).removesuffix(_HIGH)
 
 
-@click.command()
+@of_jobs()
 @click.argument("run", required=False, shell_complete=offer_runs)
+@some
 @click.option(
     "--all",
     "everything",
@@ -125,6 +129,7 @@ class Choice(NamedTuple):
 @form_options
 def command(
     run: str | None,
+    patterns: tuple[str, ...],
     everything: bool,
     metric: str | None,
     over: str | None,
@@ -135,7 +140,10 @@ def command(
     form: str | None,
     as_json: bool,
 ) -> None:
-    """Print the results of RUN, models × data; without RUN, those of the newest run.
+    """Print the results of RUN, models × data; without RUN, those of the newest run that tests models.
+
+    Of programs, and of other jobs that test nothing, each is a row: its parameters, and the numbers
+    that it told last. PATTERN chooses jobs of the run.
 
     Where folders were made of others (images purified, for example), their table follows.
     Real images are joined with each set of fakes of the same modifier. Intervals are 95 % confidence
@@ -148,22 +156,25 @@ def command(
       launcher results quickstart --all --json
       launcher results quickstart --metric balanced_accuracy --format csv
       launcher results sweep --over seed --best auc
+      launcher results grid 'train@lr=0.1*' --best acc
       launcher results sweep --over seed --sort -auc --format latex
       launcher results sweep --db results.sqlite
     """
     choice = Choice(over=_listed(over), best=best or "", sort=_listed(sort), columns=_listed(names))
     shape, chooses = chosen_form(form, as_json=as_json), any(choice)
     with open_queue() as (home, store):
-        jobs = _run_of(store, run)
+        every = _run_of(store, run)
+        jobs = _matching(store, every, patterns)
         if database is not None:
-            if chooses or metric is not None or form or as_json:
+            if chooses or metric is not None or form or as_json or patterns:
                 raise UsageError(
                     "--db writes everything and prints nothing; ask with `launcher query --db FILE SQL`"
                 )
             written = write_run(database, home, store, jobs)
             click.echo(f"{database}: {counted(written, 'new or changed row')}", err=True)
             return
-        results, kinds = results_of(jobs), kinds_of(jobs)
+        kinds = kinds_of(every)
+        results = results_of(jobs, Models([job.plain_spec for job in every], kinds))
         wanted = metric is not None or chooses or not results.rows
         returned = returned_by(home, store, jobs, kinds) if wanted else []
     name, numbers = jobs[0].run, [numbers for _, numbers in returned]
@@ -175,16 +186,14 @@ def command(
         write(_metric(pivot(metric, told, numbers, everything=everything), name, shape), shape)
     elif chooses:
         write(_rows_chosen(results, choice, name, shape), shape)
-    elif (form or as_json) and (flat := _sole(results, returned, kinds)).rows and not results.rows:
-        # who names a form wants data, and this is all there is
+    elif not results.rows and (flat := returned_rows(returned, kinds)).rows:
         write(_rows_chosen(flat, choice, name, shape), shape)
     elif results.rows or shape is Format.JSON:
         parts = [column for column in results.varying if column not in PLACE]
         write(all_rows(results.rows, name, everything=everything, parts=parts), shape)
     else:
-        returns = metric_names(numbers)
-        hint = f"; --metric prints what its jobs returned: {', '.join(returns)}" if returns else ""
-        click.echo(f"{NOTHING}{harmless(hint)}", err=True)
+        hint = TO_PRINT if any(job.kind == PROGRAM for job in jobs) else ""
+        click.echo(f"{NOTHING}{hint}", err=True)
 
 
 def _listed(text: str | None) -> tuple[str, ...]:
@@ -197,11 +206,21 @@ def _run_of(store: Store, run: str | None) -> list[JobRow]:
         tests = store.read.tests(but=RUN)
         if not tests:
             raise UsageError(
-                "no run has tested anything yet; `launcher results RUN --metric NAME` prints what other "
-                "jobs returned"
+                "no run has tested anything yet; `launcher results RUN` prints what the jobs of another told"
             )
         run = max(tests, key=lambda job: job.submitted).run
     return newest_run(store, run.removeprefix(RUN_PREFIX))
+
+
+def _matching(store: Store, jobs: list[JobRow], patterns: Sequence[str]) -> list[JobRow]:
+    """Return those of the jobs of a run that match a pattern; all where there is none."""
+    if not patterns:
+        return jobs
+    chosen = {job.id for job in select(store, patterns)}
+    matching = [job for job in jobs if job.id in chosen]
+    if not matching:
+        raise UsageError(f"no job of the run {jobs[0].run!r} matches {' '.join(patterns)}")
+    return matching
 
 
 def _sole(
@@ -285,18 +304,18 @@ def _rows_chosen(results: RunResults, choice: Choice, run: str, form: Format) ->
     """Return rows that a person has chosen."""
     asked = [choice.metric] if choice.best else []
     asked += [name.removeprefix(DESCENDING) for name in choice.sort]
-    names = [results.column(name) for name in choice.columns]
-    if not names:
-        names = shown_columns(results, asked)
-    if choice.columns or form is Format.TABS:  # what a terminal without an end would show
+    names = [results.column(name) for name in choice.columns] or shown_columns(results, asked)
+    # what a terminal without an end would show, and of what no test made all forms
+    if choice.columns or form is Format.TABS or len(names) == len(results.names):
         results = results._replace(
             rows=[{name: row.get(name) for name in names} for row in results.rows],
             columns=tuple(name for name in names if name in results.columns),
         )
-    ordered = [{name: row[name] for name in results.names if name in row} for row in results.rows]
+    order = results.names  # which looks at every row
+    ordered = [{name: row[name] for name in order if name in row} for row in results.rows]
 
     def cells() -> Sequence[Sequence[object]]:
-        return long_rows(ordered) if ordered else [results.names]
+        return long_rows(ordered) if ordered else [order]
 
     return Answer(
         record=lambda: {"run": run, "rows": ordered},

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.system.files import read_bytes, read_end
+from launcher.system.files import Json, read_bytes, read_end
 from launcher.system.paths import Attempt
 from launcher.workers.order import read_order
 from launcher.workers.progress.event_files import GrowingFiles, event_steps, newest_event
@@ -17,6 +17,7 @@ from launcher.workers.progress.printed_lines import (
     last_line,
     newest_bar,
     newest_printed,
+    printed_numbers,
     printed_steps,
 )
 from launcher.workers.progress.steps import Step, history, latest
@@ -46,11 +47,29 @@ def newest(attempt: Attempt) -> Newest:
     end, at = read_end(attempt.log, END_BYTES)
     if (printed := newest_printed(end, at)) is not None:
         return Newest(step=_with_rate(printed, attempt))
+    step = _of_others(attempt, end, at)
+    return Newest(step=step, line=last_line(end) if step is None else "")
+
+
+def last_metrics(attempt: Attempt) -> dict[str, Json]:
+    """Return what an ended attempt told last, in steps and in lines without one, which count more."""
+    end, at = read_end(attempt.log, END_BYTES)
+    step = latest(attempt.progress) or newest_printed(end, at) or _of_others(attempt, end, at)
+    return {**(step.metrics if step else {}), **printed_numbers(end)}
+
+
+def _of_others(attempt: Attempt, end: bytes, at: float) -> Step | None:
+    """Return the newest step in an attempt's event files, else that of a progress bar.
+
+    Args:
+        attempt: where it keeps its records.
+        end: of its log.
+        at: when that was written.
+    """
     folder = _event_folder(attempt)
     if folder is not None and (event := newest_event(folder, _begun(attempt))) is not None:
-        return Newest(step=event)
-    bar = newest_bar(end[-BAR_BYTES:], at, lambda: read_end(attempt.log, MOST_BYTES)[0])
-    return Newest(step=bar, line=last_line(end) if bar is None else "")
+        return event
+    return newest_bar(end[-BAR_BYTES:], at, lambda: read_end(attempt.log, MOST_BYTES)[0])
 
 
 def newest_step(attempt: Attempt) -> Step | None:

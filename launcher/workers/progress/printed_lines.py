@@ -4,6 +4,8 @@ The grammar: the words `launcher: step=`, at the beginning of a line or behind w
 a whole number, or two as in `3/10`; then pairs NAME=VALUE with blanks between, of which `total` is the
 number of all steps. A line counts when it has ended, by a newline or by a carriage return.
 
+Numbers without a step, such as those of an evaluation: `launcher: acc=0.91`. They are no progress, but results.
+
 Progress bars of tqdm in a log: ` 30%|███       | 3/10 [00:01<00:02,  3.1it/s, loss=0.2]`.
 
 Of nested bars the outer counts. tqdm draws an inner bar a line further down and then goes back up,
@@ -114,6 +116,22 @@ def _step(text: bytes, place: int, end: int, at: float) -> Step | None:
         total=int(total) if whole and isinstance(total, float) else None,
         metrics=values,
     )
+
+
+# a text, not compiled, as those below
+_WITHOUT_STEP = (
+    rb"(?<![A-Za-z0-9./_-])launcher: (?!step=)([A-Za-z_][\w./-]{0,63}=[^\r\n]{0,4000})[\r\n]"
+)
+
+
+def printed_numbers(text: bytes) -> dict[str, Json]:
+    """Return what the lines without a step in a piece of a log tell: of each name the last value."""
+    lines = re.findall(_WITHOUT_STEP, text) if MARK[:-5] in text else ()
+    return {
+        name: value
+        for line in lines
+        for name, value in pairs_of(line.decode(errors="replace")).items()
+    }
 
 
 _Key = tuple[str, int | None]

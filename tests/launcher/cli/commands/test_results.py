@@ -9,6 +9,7 @@ import pytest
 from launcher.cli.commands.results import all_rows
 from launcher.cli.output import Format, csv_text, long_rows, markdown_text, write
 from launcher.cli.result_tables import draw, draw_pivot
+from launcher.params import PARAMS
 from launcher.results.table import of_result, pivot
 from launcher.states import Done
 from launcher.store.queue import Store
@@ -187,19 +188,13 @@ def test_a_metric_for_machines_is_one_object(launcher: Launcher, store: Store) -
     }
 
 
-def test_a_run_without_a_table_says_which_numbers_its_jobs_returned(
+def test_without_tests_there_are_the_rows_that_jobs_returned(
     launcher: Launcher, store: Store
 ) -> None:
     with_results(store, NUMBERS)
-    answer = launcher("results", "test")
-    assert (answer.code, answer.out) == (0, "")
-    assert answer.err == "no results yet; --metric prints what its jobs returned: n, speed\n"
-
-
-def test_a_form_that_is_named_has_the_rows_that_jobs_returned(
-    launcher: Launcher, store: Store
-) -> None:
-    with_results(store, NUMBERS)
+    assert launcher("results", "test").out == (
+        "job\tn\tspeed\tspeed_low\tspeed_high\ncommand/a\t3\t0.5\t0.4\t0.6\n=b\t4\t\t\t\n"
+    )
     table = launcher("results", "test", "--format", "csv").out
     assert table.splitlines()[0] == "job,n,speed,speed_low,speed_high"
     row, _ = json.loads(launcher("results", "test", "--json").out)["rows"]
@@ -373,24 +368,97 @@ def test_a_narrow_terminal_names_the_columns_that_it_hides(store: Store) -> None
     assert "not shown: " in drawn
 
 
-def test_a_pipe_gets_the_columns_of_a_wide_terminal_whole_and_csv_all(
+def test_a_pipe_gets_all_that_a_job_returned_with_what_matters_first(
     launcher: Launcher, store: Store
 ) -> None:
     name = f"command/{'long' * 40}"
     (job,) = enqueue(store, a_spec("train.py", "--seed=1", name=name))
-    result: dict[str, Json] = {"accuracy": {"value": 0.987654321, "low": 0.9, "high": 1.0}}
-    done = Done(at=2.0, result=result | {f"epoch_{n}": float(n) for n in range(100)})
-    store.scheduling.finish(claimed(store, job), done, outputs={}, now=2.0)
-    answer = launcher("results", "test", "--sort", "accuracy")
-    assert answer.out.splitlines() == [
-        "job\taccuracy\taccuracy_low\taccuracy_high",
-        f"{name}\t0.987654321\t0.9\t1.0",
-    ]
-    table = launcher("results", "test", "--sort", "accuracy", "--format", "table").out.splitlines()
-    assert table[1].split()[0] == name
-    answer = launcher("results", "test", "--sort", "accuracy", "--format", "csv")
-    head, _ = csv.reader(io.StringIO(answer.out))
-    assert len(head) > 100
+    result: dict[str, Json] = {f"epoch_{n}": float(n) for n in range(100)}
+    result |= {"accuracy": {"value": 0.987654321, "low": 0.9, "high": 1.0}}
+    store.scheduling.finish(claimed(store, job), Done(at=2.0, result=result), outputs={}, now=2.0)
+    head, row = launcher("results", "test").out.splitlines()
+    assert head.startswith("job\tseed\taccuracy\taccuracy_low\taccuracy_high\tepoch_0\tepoch_1\t")
+    assert row.startswith(f"{name}\t1\t0.987654321\t0.9\t1.0\t0.0\t1.0\t")
+    drawn = in_a_terminal("results", "test", columns=80).splitlines()
+    assert drawn[0].split()[:3] == ["job", "seed", "accuracy"]
+    assert drawn[-1].startswith("not shown: epoch_")
+    assert drawn[-1].endswith("more (--format csv has all columns)")
+
+
+FORMS = ("csv", "tabs", "markdown", "table")
+
+
+def columns_of(launcher: Launcher, form: str, *words: str) -> list[str]:
+    """The names of the columns in one form, without those of intervals, which CSV alone has."""
+    head = launcher("results", "test", *words, "--format", form).out.splitlines()[0]
+    split = {
+        "csv": head.split(","),
+        "tabs": head.split("\t"),
+        "markdown": head.strip("| ").split(" | "),
+    }
+    names = [name.replace("\\", "") for name in split.get(form, head.split())]
+    return [name for name in names if not name.endswith(("_low", "_high", "_sd", "_n"))]
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ((), ["job", "lr", "seed", "accuracy", "loss"]),
+        (("--best", "loss"), ["job", "lr", "seed", "loss", "accuracy"]),
+        (("--over", "seed"), ["lr", "count", "accuracy", "loss"]),
+        (("--over", "seed", "--best", "accuracy"), ["lr", "count", "accuracy", "loss"]),
+        (("--sort", "-accuracy"), ["job", "lr", "seed", "accuracy", "loss"]),
+        (("0.1-*",), ["job", "lr", "seed", "accuracy", "loss"]),
+    ],
+)
+def test_every_form_has_the_columns_of_programs(
+    launcher: Launcher, store: Store, words: tuple[str, ...], names: list[str]
+) -> None:
+    trainings(store)
+    # of jobs that agree in a learning rate, it is no column, but where a sweep gave it
+    names = [name for name in names if name != "lr" or words != ("0.1-*",)]
+    assert {form: columns_of(launcher, form, *words) for form in FORMS} == dict.fromkeys(
+        FORMS, names
+    )
+
+
+def test_a_pattern_chooses_rows_of_the_run(launcher: Launcher, store: Store) -> None:
+    trainings(store)
+    enqueue(store, a_spec(name="command/elsewhere"), run="other")
+    words = ("results", "test", "--columns", "job")
+    assert launcher(*words, "0.1-0", "0.01-2").out == "job\ncommand/0.1-0\ncommand/0.01-2\n"
+    assert launcher(*words, "*-2").out == "job\ncommand/0.1-2\ncommand/0.01-2\n"
+    answer = launcher(*words, "elsewhere")
+    assert (answer.code, answer.err) == (2, "error: no job of the run 'test' matches elsewhere\n")
+
+
+def test_values_of_a_sweep_are_columns_where_all_agree_and_go_first_where_there_is_no_room(
+    launcher: Launcher, store: Store
+) -> None:
+    for seed in (1, 2):
+        params = {"momentum": 0.9, "seed": seed}
+        spec = a_spec("train.py", name=f"command/{seed}", settings={PARAMS: params})
+        (job,) = enqueue(store, spec)
+        done = Done(at=2.0, result={"acc": seed / 3})
+        store.scheduling.finish(claimed(store, job), done, outputs={}, now=2.0)
+    assert launcher("results", "test").out.splitlines()[:2] == [
+        "job\tmomentum\tseed\tacc", f"command/1\t0.9\t1\t{1 / 3}",
+    ]  # fmt: skip
+    drawn = in_a_terminal("results", "test", columns=28).splitlines()
+    assert drawn[0].split() == ["job", "seed", "acc"]
+    assert drawn[-1] == "not shown: momentum (--format csv has all columns)"
+
+
+def test_where_nothing_came_out_it_is_told_what_a_program_prints(
+    launcher: Launcher, store: Store
+) -> None:
+    with_results(store, {"command/silent": {}})
+    answer = launcher("results", "test")
+    assert (answer.code, answer.out) == (0, "")
+    assert answer.err == (
+        "no results yet; a program prints them: `launcher: acc=0.91`, or `launcher: step=3 total=10 loss=.2`"
+        " as it goes\n"
+    )
 
 
 def test_what_tells_models_apart_stands_behind_their_names_where_there_is_room() -> None:
@@ -400,6 +468,30 @@ def test_what_tells_models_apart_stands_behind_their_names_where_there_is_room()
     narrow = draw(rows, everything=True, width=100, parts=["seed", "lr"])
     assert "seed" not in narrow
     assert narrow == draw(rows, everything=True, width=100)
+
+
+@pytest.mark.parametrize(
+    ("log", "numbers"),
+    [
+        ("launcher: step=1 loss=1\nlauncher: step=2 loss=.5 phase=end\n", {"loss": 0.5}),
+        ("launcher: acc=0.91 f1=.9\n", {"acc": 0.91, "f1": 0.9}),
+        ("launcher: step=2 loss=.5 acc=0\nINFO launcher: acc=.9\nbye\n", {"loss": 0.5, "acc": 0.9}),
+        ("launcher: acc=.1\nlauncher: acc=.2\n", {"acc": 0.2}),
+        (" 50%|█ | 1/2 [00:01<00:01, 1.0it/s, loss=.3]\nlauncher: acc=.2\n", {"loss": 0.3, "acc": 0.2}),
+        ("launcher: acc is =3\nmylauncher: acc=.2\nlauncher: step=x acc=1\nlauncher: acc=.2", None),
+    ],
+)  # fmt: skip
+def test_what_a_program_told_last_is_its_result(
+    launcher: Launcher, store: Store, home: Home, log: str, numbers: dict[str, float] | None
+) -> None:
+    (job,) = enqueue(store, a_spec("train.py"))
+    claim = claimed(store, job)
+    attempt = home.attempt(job, 1)
+    attempt.folder.mkdir(parents=True)
+    attempt.log.write_text(log, encoding="utf-8")
+    store.scheduling.finish(claim, Done(at=2.0), outputs={}, now=2.0)
+    rows = json.loads(launcher("results", "test", "--json").out)["rows"]
+    assert rows == ([] if numbers is None else [{"job": "command/1"} | numbers])
 
 
 def test_the_numbers_that_a_program_reported_last_are_its_results(
