@@ -17,9 +17,9 @@ from launcher.errors import MachineError, UsageError
 from launcher.results.table import Metric, distinct_names, in_unicode, read_metric, short
 from launcher.screens.format import harmless
 from launcher.screens.terminal import Answer, tell
-from launcher.screens.text_table import Texts, in_a_line
+from launcher.screens.text_table import Cell, Table, in_a_line, of_texts, text_of
 
-Cell = str | int | float | None
+Value = str | int | float | None
 NONE = "–"
 _SPECIAL = re.compile(r"([\\`*_~|<\[\]&])")  # what Markdown takes for more than a character
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would compute a cell that begins so
@@ -77,13 +77,12 @@ def write(answer: Answer, form: Format) -> None:
             click.echo(parquet_bytes([str(name) for name in head], rows), nl=False)
         case Format.MARKDOWN | Format.LATEX:
             written = markdown_text if form is Format.MARKDOWN else latex_text
-            tables = [written(table.lines, right=table.right) for table in answer.texts()]
-            click.echo("\n\n".join(tables))
+            click.echo("\n\n".join(map(written, answer.tables)))
         case _:
             tell(answer, as_json=form is Format.JSON, drawn=form is Format.TABLE)
 
 
-def texts_of(cells: Sequence[Sequence[Any]]) -> Texts:
+def texts_of(cells: Sequence[Sequence[Any]]) -> Table:
     """Return a table as people read it; the first row is its head."""
     head, *rows = cells
     numbers = frozenset(
@@ -92,7 +91,7 @@ def texts_of(cells: Sequence[Sequence[Any]]) -> Texts:
         if any(isinstance(row[index], int | float) for row in rows)
         and all(row[index] is None or isinstance(row[index], int | float) for row in rows)
     )
-    return Texts(tuple(map(harmless, head)), [tuple(map(shown_cell, row)) for row in rows], numbers)
+    return of_texts([*map(harmless, head)], [tuple(map(shown_cell, row)) for row in rows], numbers)
 
 
 def shown_cell(cell: Any) -> str:
@@ -102,7 +101,7 @@ def shown_cell(cell: Any) -> str:
     return short(cell) if isinstance(cell, float) else in_a_line(cell)
 
 
-def csv_text(rows: Iterable[Sequence[Cell]]) -> str:
+def csv_text(rows: Iterable[Sequence[Value]]) -> str:
     """Return rows as CSV (RFC 4180): numbers in full, nothing where there is none.
 
     A text that a spreadsheet would take for a formula gets a `'` before it, as OWASP advises.
@@ -112,23 +111,22 @@ def csv_text(rows: Iterable[Sequence[Cell]]) -> str:
     return text.getvalue()
 
 
-def _guarded(cell: Cell) -> Cell:
+def _guarded(cell: Value) -> Value:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
-def markdown_text(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> str:
-    """Return rows as a table of Markdown, the first as its head; those in `right` end together."""
-    head, *below = rows
-    rule = ["--:" if index in right else "---" for index in range(len(head))]
-    lines = [map(_plain, head), rule, *(map(_plain, row) for row in below)]
+def markdown_text(table: Table) -> str:
+    """Return a table of Markdown."""
+    rule = ["--:" if column.right else "---" for column in table.columns]
+    lines = [map(_plain, table.titles), rule, *(map(_plain, row) for row in table.cells)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _plain(cell: str) -> str:
-    return _SPECIAL.sub(r"\\\1", harmless(cell))
+def _plain(cell: Cell) -> str:
+    return _SPECIAL.sub(r"\\\1", text_of(cell))
 
 
-def long_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
+def long_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[Value]]:
     """Return records as rows below the names of their columns, nothing left out.
 
     A number with an interval makes three columns: accuracy, accuracy_low, accuracy_high; a mean two
@@ -137,7 +135,7 @@ def long_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[Cell]]:
     keys = list(dict.fromkeys(key for row in rows for key in row))
     further = {key: _further([row.get(key) for row in rows]) for key in keys}
     head = [title for key in keys for title in (key, *(f"{key}_{part}" for part in further[key]))]
-    return [list[Cell](head)] + [
+    return [list[Value](head)] + [
         [cell for key in keys for cell in _cells(row.get(key), further[key])] for row in rows
     ]
 
@@ -150,7 +148,7 @@ def _further(values: Sequence[object]) -> tuple[str, ...]:
     return (("low", "high") if metrics else ()) + (("sd", "n") if means else ())
 
 
-def _cells(value: Any, further: tuple[str, ...]) -> tuple[Cell, ...]:
+def _cells(value: Any, further: tuple[str, ...]) -> tuple[Value, ...]:
     metric = read_metric(value)
     if metric is not None:
         return (metric.value, *(getattr(metric, part) for part in further))
@@ -209,30 +207,27 @@ _ESCAPES = str.maketrans({
 })  # fmt: skip
 
 
-def latex_text(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> str:
-    """Return rows as a `tabular`, the first as its head; the document needs the package booktabs.
+def latex_text(table: Table) -> str:
+    """Return a `tabular`; the document needs the package booktabs.
 
-    Args:
-        rows: cells without control characters; what LaTeX takes for more than a character is escaped.
-        right: columns whose cells end together.
+    What LaTeX takes for more than a character is escaped.
     """
-    head, *below = rows
-    shape = "".join("r" if index in right else "l" for index in range(len(head)))
+    shape = "".join("r" if column.right else "l" for column in table.columns)
     lines = [
         "% \\usepackage{booktabs}",
         f"\\begin{{tabular}}{{{shape}}}",
         "\\toprule",
-        _line(head),
+        _line(table.titles),
         "\\midrule",
-        *map(_line, below),
+        *map(_line, table.cells),
         "\\bottomrule",
         "\\end{tabular}",
     ]
     return "\n".join(lines)
 
 
-def _line(cells: Sequence[str]) -> str:
-    text = " & ".join(map(escaped, cells))
+def _line(cells: Sequence[Cell]) -> str:
+    text = " & ".join(escaped(text_of(cell)) for cell in cells)
     # the end of the line before would take these for its own star and option
     return f"{{}}{text} \\\\" if text[:1] in {"*", "["} else f"{text} \\\\"
 

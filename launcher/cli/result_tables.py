@@ -25,7 +25,7 @@ from launcher.results.table import (
 )
 from launcher.screens.format import first_few, harmless
 from launcher.screens.terminal import FULL_WIDTH
-from launcher.screens.text_table import Column, Texts, columns, table, width_of
+from launcher.screens.text_table import Table, columns, of_texts, table, width_of
 
 Row = Mapping[str, Any]
 NOTHING = "no results yet"
@@ -34,7 +34,7 @@ _SPREAD = "_sd"  # ends the name of a standard deviation, which goes to the righ
 
 
 def _fitted(
-    texts: Texts,
+    texts: Table,
     width: int,
     drop: Callable[[int], int],
     *,
@@ -51,30 +51,27 @@ def _fitted(
         names: columns whose texts lose their middle.
     """
     shapes = [
-        Column(
-            title=title,
-            right=index in texts.right,
+        column._replace(
             drop=drop(index),
-            least=0 if index in texts.right or not title else least,
+            least=0 if column.right or not column.title else least,
             middle=index in names,
         )
-        for index, title in enumerate(texts.head)
+        for index, column in enumerate(texts.columns)
     ]
-    lines = table(shapes, texts.rows, width)
-    return [line.text for line in lines]
+    return [line.text for line in table(shapes, texts.rows, width)]
 
 
-def _with_hidden(texts: Texts, lines: Sequence[str]) -> str:
+def _with_hidden(texts: Table, lines: Sequence[str]) -> str:
     """Return a table; what of it had no room is named below."""
     shown = {title.strip() for title in lines[0].split("  ")} if lines else set()
-    filled = zip(texts.head, zip(*texts.rows, strict=True), strict=True) if texts.rows else ()
+    filled = zip(texts.titles, zip(*texts.rows, strict=True), strict=True) if texts.rows else ()
     hidden = [title for title, cells in filled if title not in shown and "".join(cells).strip()]
     note = f"not shown: {first_few(hidden, _NAMED_HIDDEN)} (--format csv has all columns)"
     return "\n".join([*lines, "", note] if hidden else lines)
 
 
-def _fits(texts: Texts, width: int) -> bool:
-    return all(width_of(line) <= width for line in texts.drawn)
+def _fits(texts: Table, width: int) -> bool:
+    return all(width_of(line.text) <= width for line in texts.drawn())
 
 
 # --- what no test made
@@ -85,7 +82,7 @@ def is_plain(row: Row) -> bool:
     return POOLED not in row
 
 
-def plain_tables(rows: Sequence[Row]) -> Iterator[Texts]:
+def plain_tables(rows: Sequence[Row]) -> Iterator[Table]:
     """Give the tables of some rows: a new one begins where a row has hardly a column of those before."""
     together: list[Row] = []
     for row in rows:
@@ -107,23 +104,25 @@ def draw_plain(rows: Sequence[Row], width: int) -> str:
     """
     parts = []
     for texts in plain_tables(rows):
-        if not texts.head:  # rows of curves alone, say, of which no cell is a word
+        if not texts.columns:  # rows of curves alone, say, of which no cell is a word
             continue
-        first = max(width_of(line[0]) for line in texts.lines)  # which stays whole in any case
+        first = max(
+            width_of(row[0]) for row in (texts.titles, *texts.rows)
+        )  # which stays whole in any case
         # those on the right go first
         lines = _fitted(texts, max(width, first), lambda index: index)
         parts.append(_with_hidden(texts, lines))
     return "\n\n".join(parts)
 
 
-def _plain(rows: Sequence[Row]) -> Texts:
+def _plain(rows: Sequence[Row]) -> Table:
     keys = list(dict.fromkeys(key for row in rows for key in row))
     shown = [key for key in keys if all(_is_scalar(row.get(key)) for row in rows)]
     shown.sort(key=lambda key: key.endswith(_SPREAD))  # stable: otherwise in the rows' order
     return _texts(rows, shown, _cell)
 
 
-def _texts(rows: Sequence[Row], names: Sequence[str], text_of: Callable[[Any], str]) -> Texts:
+def _texts(rows: Sequence[Row], names: Sequence[str], text_of: Callable[[Any], str]) -> Table:
     """Return some columns of rows, each cell as a text; those that hold a number end together."""
     numbers = frozenset(
         index
@@ -131,7 +130,7 @@ def _texts(rows: Sequence[Row], names: Sequence[str], text_of: Callable[[Any], s
         if any(read_metric(row.get(name)) is not None for row in rows)
     )
     cells = [tuple(text_of(row.get(name)) for name in names) for row in rows]
-    return Texts(tuple(map(harmless, names)), cells, numbers)
+    return of_texts([*map(harmless, names)], cells, numbers)
 
 
 def _is_scalar(value: object) -> bool:
@@ -230,15 +229,14 @@ def _tests(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> 
         if title not in _CALIBRATED or any(row[index] != NONE for row in rows)
     ]
     titles = tuple(header[index] for index in shown)
-    texts = Texts(
-        titles, [tuple(row[index] for index in shown) for row in rows], number_columns(titles)
-    )
+    cells = [tuple(row[index] for index in shown) for row in rows]
     known = {*HEADER, *FEW}
 
     def drop(index: int) -> int:
         return _DISPENSABLE.get(titles[index], 0 if titles[index] in known else _PART)
 
-    return _fitted(texts, width, drop, least=_SHORTEST, names=range(_NAMED))
+    table = of_texts(titles, cells, number_columns(titles))
+    return _fitted(table, width, drop, least=_SHORTEST, names=range(_NAMED))
 
 
 def _by_data(rows: Sequence[Row]) -> list[str]:
@@ -387,7 +385,7 @@ def shown_columns(results: RunResults, first: Sequence[str] = ()) -> list[str]:
     return list(dict.fromkeys([*named, *asked, *(main or metrics)]))
 
 
-def flat_texts(results: RunResults, names: Sequence[str], *, intervals: bool = True) -> Texts:
+def flat_texts(results: RunResults, names: Sequence[str], *, intervals: bool = True) -> Table:
     """Return some columns of rows as people read them, numbers with or without their intervals."""
 
     def text_of(cell: Any) -> str:
@@ -424,12 +422,12 @@ def draw_flat(results: RunResults, names: Sequence[str], width: int) -> str:
         width,
         drop,
         least=min(_SHORTEST_TEXT, width),
-        names=set(range(len(names))) - texts.right,
+        names=[index for index, column in enumerate(texts.columns) if not column.right],
     )
     return _with_hidden(texts, lines)
 
 
-def pivot_texts(pivot: Pivot, head: str, *, intervals: bool = True) -> Texts:
+def pivot_texts(pivot: Pivot, head: str, *, intervals: bool = True) -> Table:
     """Return one metric by name and data, with or without intervals."""
 
     def cell(metric: Metric | None) -> str:
@@ -438,7 +436,7 @@ def pivot_texts(pivot: Pivot, head: str, *, intervals: bool = True) -> Texts:
         return str(metric) if intervals else short(metric.value)
 
     rows = [(name, *map(cell, row)) for name, row in pivot.rows()]
-    return Texts((head, *pivot.data), rows, frozenset(range(1, 1 + len(pivot.data))))
+    return of_texts((head, *pivot.data), rows, range(1, 1 + len(pivot.data)))
 
 
 def draw_pivot(pivot: Pivot, width: int) -> list[str]:
@@ -452,6 +450,6 @@ def draw_pivot(pivot: Pivot, width: int) -> list[str]:
     for intervals in (True, False):
         texts = pivot_texts(pivot, head, intervals=intervals)
         if _fits(texts, width):
-            return texts.drawn
+            return [line.text for line in texts.drawn()]
     listed = [(name, data, str(metric)) for (name, data), metric in pivot.cells.items()]
-    return Texts(("", "", pivot.metric), listed).drawn
+    return [line.text for line in of_texts(("", "", pivot.metric), listed).drawn()]

@@ -8,7 +8,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain, compress
+from itertools import chain
 
 from launcher.backends.settings import HERE, BackendSettings
 from launcher.errors import counted
@@ -27,12 +27,16 @@ from launcher.planning.queue_comparison import (
     open_jobs,
 )
 from launcher.screens.format import between, first_few, harmless, stamp
-from launcher.screens.text_table import columns
+from launcher.screens.text_table import Column, Table, columns, titled
 from launcher.system.git import WorkTree
 from launcher.units import FORESEEN_S, format_bytes, format_estimate, format_seconds
 
 # how much of the table's memory and time is shown: 2 with its source, 1 without, 0 nothing
 _TABLES = ((2, 2), (2, 1), (1, 1), (1, 0), (0, 0))
+_COLUMNS = (
+    *titled("KIND", "JOBS", "TO RUN", "DONE", "VRAM EACH", "TIME EACH", numbers={1, 2, 3}),
+    Column("WHY", least=len("cancelled"), rows=0),
+)
 _wrap = partial(textwrap.wrap, break_on_hyphens=False)  # as in names of models
 _hanging = partial(_wrap, subsequent_indent="  ", break_long_words=False)
 _Pair = tuple[ComparedJob, JobEstimate]
@@ -171,36 +175,30 @@ def kinds_table(compared_jobs: Sequence[ComparedJob], preview: Preview, width: i
     kinds: dict[str, list[_Pair]] = {}
     for pair in zip(compared_jobs, preview.estimates, strict=True):
         kinds.setdefault(pair[0].job.kind, []).append(pair)
-    rows: list[list[str]] = []
-    lines: list[str] = []
-    numbers = frozenset({1, 2, 3})
-    for memory, time in _TABLES:
-        rows = _rows_with(kinds, preview, memory=memory, time=time)
-        lines = columns(rows, right=numbers)
-        if max(map(len, lines)) <= width:
+    tables = (_table_with(kinds, preview, memory=memory, time=time) for memory, time in _TABLES)
+    for table in tables:
+        if all(len(line.text) <= width for line in table.drawn()):
             break
-    else:
-        lines = columns(rows, right=numbers, width=width, least=len("cancelled"))
+    lines = [line.text for line in table.drawn(width)]
     if len(kinds) > 1:
         lines.insert(-1, "─" * min(width, max(map(len, lines))))
     return lines
 
 
-def _rows_with(
+def _table_with(
     kinds: Mapping[str, Sequence[_Pair]], preview: Preview, *, memory: int, time: int
-) -> list[list[str]]:
+) -> Table:
     """Return the table with so much of memory and time as `_TABLES` says."""
     gpus = bool(preview.machine_state.machine.gpus)
-    rows = [["KIND", "JOBS", "TO RUN", "DONE", "VRAM EACH", "TIME EACH", "WHY"]]
+    rows = []
     for name, pairs in kinds.items():
-        duration = time_each(preview.kinds.get(name), source=time == 2)
-        vram = _vram_each(pairs, gpus=gpus, source=memory == 2)
-        rows.append([name, *_counts(pairs), vram, duration, _why(pairs)])
+        duration = time_each(preview.kinds.get(name), source=time == 2) if time else ""
+        vram = _vram_each(pairs, gpus=gpus, source=memory == 2) if memory else ""
+        rows.append((name, *_counts(pairs), vram, duration, _why(pairs)))
     if len(kinds) > 1:
         every = [pair for pairs in kinds.values() for pair in pairs]
-        rows.append(["all", *_counts(every), "", "", ""])
-    shown = (1, 1, 1, 1, memory, time, 1)
-    return [[*compress(row, shown)] for row in rows]
+        rows.append(("all", *_counts(every), "", "", ""))
+    return Table(_COLUMNS, rows)
 
 
 def _counts(pairs: Sequence[_Pair]) -> tuple[str, str, str]:

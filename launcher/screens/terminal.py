@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple
 
 import click
 
-from launcher.screens.text_table import Line, Texts, Tone, columns, line, tabbed, width_of
+from launcher.screens.text_table import Line, Table, Tone, line, tabbed, text_of, width_of
 
 TWINS = str.maketrans(
     "●○‖✓✗–—·…→▸◆▲×±°µ█▓▒░╸╺━─│┤└▁▂▃▄▅▆▇\u00a0",
@@ -169,14 +169,27 @@ def remark(text: str) -> None:
 
 
 class Answer(NamedTuple):
-    """What there is to print once, each form made when it is asked for."""
+    """What there is to print once, as data; each form of it has one renderer."""
 
     record: Callable[[], Mapping[str, Any]]  # the object, without its schema
-    tabs: Callable[[], Iterable[Sequence[Any]]]  # lines for a pipe
-    drawn: Callable[[int], Iterable[Line | str]]  # for a terminal of so many columns
-    # of what has other forms, too: the names of the columns with rows in full precision, and tables for a text
+    tables: Sequence[Table] = ()  # as people read it
+    rows: Iterable[Sequence[Any]] | None = None  # lines for a pipe; None: those of the tables
+    # what a terminal of so many columns gets, where that is more than tables
+    drawn: Callable[[int], Iterable[Line | str]] | None = None
+    # of what has other forms, too: the names of the columns with rows in full precision
     cells: Callable[[], Sequence[Sequence[Any]]] = tuple
-    texts: Callable[[], Iterable[Texts]] = tuple
+
+    def lines(self, width: int) -> Iterable[Line | str]:
+        """Return it for a terminal of so many columns."""
+        if self.drawn is not None:
+            return self.drawn(width)
+        return (row for table in self.tables for row in table.drawn(width))
+
+    def tabs(self) -> Iterable[Sequence[Any]]:
+        """Return it for a pipe."""
+        if self.rows is not None:
+            return self.rows
+        return ([*map(text_of, row)] for table in self.tables for row in table.cells)
 
 
 def tell(answer: Answer, *, as_json: bool, drawn: bool | None = None) -> None:
@@ -190,32 +203,22 @@ def tell(answer: Answer, *, as_json: bool, drawn: bool | None = None) -> None:
     if as_json:
         say_json(answer.record())
     elif sys.stdout.isatty() if drawn is None else drawn:
-        say(answer.drawn(terminal_width()))
+        say(answer.lines(terminal_width()))
     else:
         click.echo(tabbed(answer.tabs()), nl=False)
 
 
-def tell_rows(
-    record: Mapping[str, Any],
-    head: tuple[str, ...],
-    rows: Sequence[tuple[str, ...]],
-    *,
-    as_json: bool,
-    nothing: str,
-) -> None:
-    """Print what a verb lists: names in the first column, numbers in the others.
+def tell_table(record: Mapping[str, Any], table: Table, *, as_json: bool, nothing: str) -> None:
+    """Print what a verb lists.
 
     Args:
         record: the object of `--json`, without its schema.
-        head: the titles, which only a terminal gets.
-        rows: a text for each column.
+        table: the same for people.
         as_json: print the object.
         nothing: what is said on stderr where there is no row.
     """
-    if rows or as_json:
-        right = range(1, len(head))
-        table = Answer(lambda: record, lambda: rows, lambda _: columns([head, *rows], right=right))
-        tell(table, as_json=as_json)
+    if table.rows or as_json:
+        tell(Answer(lambda: record, [table]), as_json=as_json)
     else:
         remark(nothing)
 

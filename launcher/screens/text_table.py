@@ -7,7 +7,7 @@ import re
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from enum import StrEnum
 from itertools import groupby, zip_longest
 from textwrap import wrap
@@ -184,7 +184,7 @@ class Line(NamedTuple):
         return self
 
 
-Cell = str | Span | Line  # of a table; a line where it is made of pieces
+Cell = str | int | Span | Line  # of a table; a line where it is made of pieces
 _Drawn = Span | Line
 
 
@@ -198,7 +198,59 @@ class Column(NamedTuple):
     middle: bool = False  # its cells are names: they shrink last, by what they share
     mark: int = 0  # characters before each of these names
     others: tuple[str, ...] = ()  # names elsewhere on the screen, from which they differ, too
-    rows: int = 1  # lines over which a text may run, where this is the last column
+    rows: int = 1  # lines over which a text may run, where this is the last column; 0: all it needs
+    of: Callable[[Any], Cell] | None = None  # what of a row stands in it; None: rows hold cells
+    key: str = ""  # its name on a page
+
+    @property
+    def name(self) -> str:
+        """What it is called where it has no title."""
+        return self.key or self.title.lower()
+
+
+class Table(NamedTuple):
+    """Rows below columns, whatever draws them: a screen, a pipe, a text, a page."""
+
+    columns: Sequence[Column]
+    rows: Collection[Any]
+    jobs: Sequence[int] = ()  # that the rows are about; none: they are about none
+    notes: Sequence[Line] = ()  # below it
+    whole: bool = False  # columns with a title stay where no row has a word in them
+
+    @property
+    def cells(self) -> list[Sequence[Cell]]:
+        """What stands in each row, a cell for each column."""
+        return [
+            [row[at] if each.of is None else each.of(row) for at, each in enumerate(self.columns)]
+            for row in self.rows
+        ]
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """The names of its columns, for people."""
+        return tuple(column.title for column in self.columns)
+
+    def drawn(self, width: int = sys.maxsize) -> list[Line]:
+        """Return it as lines whose columns line up."""
+        lines = table(self.columns, self.cells, width, self.jobs, whole=self.whole)
+        return [*lines, *(note.cut(width) for note in self.notes)]
+
+
+def titled(*titles: str, numbers: Collection[int] = ()) -> tuple[Column, ...]:
+    """Return columns of texts, and of numbers, which end together."""
+    return tuple(Column(title, right=at in numbers) for at, title in enumerate(titles))
+
+
+def of_texts(
+    titles: Sequence[str], rows: Sequence[Sequence[Cell]], numbers: Collection[int] = ()
+) -> Table:
+    """Return a table all of whose columns are shown."""
+    return Table(titled(*titles, numbers=numbers), rows, whole=True)
+
+
+def text_of(cell: Cell) -> str:
+    """Return a cell without its tones."""
+    return cell.text if isinstance(cell, Span | Line) else harmless(str(cell))
 
 
 def line(text: str, tone: Tone = Tone.PLAIN, job: int | None = None) -> Line:
@@ -213,7 +265,12 @@ def joined(parts: Iterable[Span]) -> Line:
 
 
 def table(
-    columns: Sequence[Column], rows: Iterable[Sequence[Cell]], width: int, jobs: Sequence[int] = ()
+    columns: Sequence[Column],
+    rows: Iterable[Sequence[Cell]],
+    width: int,
+    jobs: Sequence[int] = (),
+    *,
+    whole: bool = False,
 ) -> list[Line]:
     """Return rows as lines whose columns line up, and before them the titles where there are any.
 
@@ -225,14 +282,18 @@ def table(
         rows: cells, one for each column.
         width: columns of the screen.
         jobs: the number of the job that each row is about; none: they are about none.
+        whole: columns with a title stay where no row has a word in them.
     """
-    listed = [[Span(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    listed = [
+        [cell if isinstance(cell, Span | Line) else Span(text_of(cell)) for cell in row]
+        for row in rows
+    ]
     if not listed:
         return []
     shown = [
         index
-        for index, _ in enumerate(columns)
-        if any(cells[index].text.strip() for cells in listed)
+        for index, column in enumerate(columns)
+        if (whole and column.title) or any(cells[index].text.strip() for cells in listed)
     ] or [0]
     widths = {
         index: max(width_of(columns[index].title), *(width_of(row[index].text) for row in listed))
@@ -250,12 +311,15 @@ def table(
     lines = [_row(layout, titles, None)] if any(title.text for title in titles) else []
     last, wide = layout[-1]
     begin = _taken(shown, widths) - wide
+    room, most = (
+        (min(wide, width - begin), width) if last.rows else (wide, max(width, begin + wide))
+    )
     for row, job in zip_longest(listed, jobs):
         cells = [row[index] for index in shown]
-        cells[-1], rest = _wrapped(cells[-1], last, min(wide, width - begin))
+        cells[-1], rest = _wrapped(cells[-1], last, room)
         lines.append(_row(layout, cells, job))
         lines += [Line((Span(" " * begin), piece), job) for piece in rest]
-    return [line.cut(width) for line in lines]
+    return [line.cut(most) for line in lines]
 
 
 def _distinguish(rows: list[list[_Drawn]], index: int, column: Column, width: int) -> None:
@@ -284,6 +348,9 @@ def _wrapped(cell: _Drawn, last: Column, width: int) -> tuple[_Drawn, list[Span]
     rows = last.rows
     if rows == 1 or width < _NARROW or width_of(cell.text) <= width:
         return cell, []
+    if not rows:
+        first, *rest = (Span(piece) for piece in wrap(cell.text, width, break_on_hyphens=False))
+        return first, rest
     most = 4 * width * rows  # a program's message may be very long
     if isinstance(cell, Line):
         tail = " ".join(cell.spans[-1].text.split())
@@ -376,67 +443,10 @@ def _row(layout: Sequence[tuple[Column, int]], cells: Sequence[_Drawn], job: int
 # --- texts without tones
 
 
-class Texts(NamedTuple):
-    """A table whose cells are texts for people."""
-
-    head: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-    right: frozenset[int] = frozenset()  # columns that end together: those of numbers
-
-    @property
-    def lines(self) -> list[tuple[str, ...]]:
-        """The head, and the rows below it."""
-        return [self.head, *self.rows]
-
-    @property
-    def drawn(self) -> list[str]:
-        """The table as wide as it is."""
-        return columns(self.lines, right=self.right)
-
-
-def columns(
-    rows: Sequence[Sequence[str]],
-    *,
-    right: Collection[int] = (),
-    width: int = sys.maxsize,
-    least: int = 0,
-) -> list[str]:
-    """Return rows as lines whose columns line up, and which steer no terminal.
-
-    Args:
-        rows: a text for each column.
-        right: columns whose texts end together.
-        width: where the last column is broken into lines; without one, all is as wide as it is.
-        least: columns of the last one, however narrow the screen.
-    """
-    if not rows:
-        return []
-    lines: list[Sequence[str]] = [tuple(map(harmless, row)) for row in rows]
-    if least:
-        before = max(map(width_of, columns([row[:-1] for row in lines]))) + GAP
-        room = max(least, width - before)
-        lines = [
-            (*(cells if not at else [""] * len(cells)), piece)
-            for *cells, last in lines
-            for at, piece in enumerate(wrap(last, room, break_on_hyphens=False) or [""])
-        ]
-    # a column without a word in any row is left out, as in `table`
-    shown = {
-        index: max(map(width_of, cells))
-        for index, cells in enumerate(zip(*lines, strict=True))
-        if any(map(str.strip, cells))
-    }
-    drawn = []
-    for cells in lines:
-        padding = {index: " " * (wide - width_of(cells[index])) for index, wide in shown.items()}
-        texts = [
-            f"{padding[index]}{cells[index]}"
-            if index in right
-            else f"{cells[index]}{padding[index]}"
-            for index in shown
-        ]
-        drawn.append((" " * GAP).join(texts).rstrip())
-    return drawn
+def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> list[str]:
+    """Return rows as lines as wide as they are; the texts of those in `right` end together."""
+    shapes = titled(*[""] * len(rows[0] if rows else ()), numbers=right)
+    return [row.text.rstrip() for row in Table(shapes, rows).drawn()]
 
 
 def tabbed(rows: Iterable[Sequence[Any]]) -> str:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from launcher.errors import UsageError, counted
 from launcher.scheduler.policy.disciplines import DISCIPLINES, SJF
 from launcher.scheduler.policy.disciplines import OURS as OUR_DISCIPLINE
-from launcher.screens.text_table import columns
+from launcher.screens.text_table import of_texts
 from launcher.simulate.machine import Fleet, Outcome, Span, Workload, measure, replay
 from launcher.simulate.queue import PEAK_S, Foresight, Knowledge, Live, Memory
 from launcher.simulate.trace import TraceJob
@@ -324,7 +324,7 @@ def draw_study(name: str, done: Study, *, width: int) -> str:
     """
     load, assumed = done.workload, done.assumptions
     what = f"{counted(len(load.jobs), 'job')} of {name} on {assumed.fleet}"
-    rows: list[Sequence[str]] = [_HEADER]
+    rows: list[Sequence[str]] = []
     for outcome in done.outcomes:
         times = (
             outcome.wait_mean_s,
@@ -337,10 +337,10 @@ def draw_study(name: str, done: Study, *, width: int) -> str:
         )
         rows.append((outcome.policy, used, *map(format_seconds, times)))
     rows.append(("lower bound", "", "", "", "", format_seconds(done.lower_bound)))
-    table = columns(rows, right=frozenset(range(1, len(_HEADER))))
+    table = of_texts(_HEADER, rows, range(1, len(_HEADER))).drawn()
     paragraphs = [f"Dropped: {_dropped(done)}", f"Assumed: {'; '.join(_assumed(assumed))}"]
     notes = [line for outcome in paragraphs for line in _wrapped(outcome, width)]
-    return "\n".join([*_wrapped(what, width), "", *table, "", *notes])
+    return "\n".join([*_wrapped(what, width), "", *(line.text for line in table), "", *notes])
 
 
 def sharing(assumed: Assumptions) -> str:

@@ -20,7 +20,7 @@ from launcher.notify.sending import Sent, send_now
 from launcher.notify.settings import NotifySettings, Target, configured_notify, shown
 from launcher.screens.format import clock, harmless
 from launcher.screens.terminal import Answer, tell
-from launcher.screens.text_table import columns, shortened
+from launcher.screens.text_table import Line, Table, line, of_texts, titled
 from launcher.system.config import Configuration, Fault, read_configuration
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import Rules, notes
@@ -92,10 +92,11 @@ def command(everything: bool, as_json: bool) -> None:
     ]
     file, exists = str(configuration.file), configuration.exists
 
-    def drawn(width: int) -> list[str]:
-        lines = columns([("NAME", "VALUE", "COMES FROM"), *(value.cells() for value in values)])
+    table = Table(titled("NAME", "VALUE", "COMES FROM"), [value.cells() for value in values])
+
+    def drawn(width: int) -> list[Line]:
         head = f"file: {harmless(file)}{'' if exists else ' (there is none)'}"
-        return [head, *(shortened(line, width) for line in lines)]
+        return [line(head), *table.drawn(width)]
 
     answer = Answer(
         record=lambda: {
@@ -103,7 +104,7 @@ def command(everything: bool, as_json: bool) -> None:
             "exists": exists,
             "values": [value.record() for value in values],
         },
-        tabs=lambda: [value.cells() for value in values],
+        tables=[table],
         drawn=drawn,
     )
     tell(answer, as_json=as_json)
@@ -246,14 +247,13 @@ def notify(test: bool, as_json: bool) -> int:
     notices, process = read_notices(home), lock_holder(home.notify_lock)
     targets = [(target.name, shown(target), known.events_of(target)) for target in known.targets]
 
-    def drawn(_: int) -> list[str]:
-        lines = [NOBODY]
+    def drawn(_: int) -> list[Line]:
+        lines = [line(NOBODY)]
         if settings is not None:
             rows = [(name, to, ", ".join(events)) for name, to, events in targets]
-            lines = columns([("TARGET", "WHERE TO", "EVENTS"), *rows])
-            is_there = f"pid {process}" if process else _NO_PROCESS
-            lines.append(f"process: {is_there}")
-        return [*lines, *map(harmless, _unsent(notices))]
+            is_there = f"process: pid {process}" if process else f"process: {_NO_PROCESS}"
+            lines = [*of_texts(("TARGET", "WHERE TO", "EVENTS"), rows).drawn(), line(is_there)]
+        return [*lines, *(line(harmless(text)) for text in _unsent(notices))]
 
     answer = Answer(
         record=lambda: {
@@ -265,7 +265,7 @@ def notify(test: bool, as_json: bool) -> int:
             ],
             **_record(notices),
         },
-        tabs=lambda: [
+        rows=[
             *(("target", name, to, ",".join(events)) for name, to, events in targets),
             *(("waiting", name, each.title, each.answer) for name, each in notices.failing.items()),
             *(("given up", each.target, each.title, each.why) for each in notices.given_up),
@@ -296,8 +296,7 @@ def _test(settings: NotifySettings | None, *, as_json: bool) -> int:
                 {"target": name, "sent": each.sent, "answer": each.text} for name, each in tries
             ]
         },
-        tabs=lambda: rows,
-        drawn=lambda _: columns(rows),
+        tables=[Table(titled("", "", ""), rows)],
     )
     tell(answer, as_json=as_json)
     return 0 if all(each.sent for _, each in tries) else MachineError.exit_code

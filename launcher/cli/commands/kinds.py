@@ -15,12 +15,13 @@ from launcher.kinds import find_kinds
 from launcher.planning.missing_packages import missing_packages
 from launcher.screens.format import harmless
 from launcher.screens.terminal import Answer, remark, tell
-from launcher.screens.text_table import columns
+from launcher.screens.text_table import Column, Line, Table, line, titled
 from launcher.system.files import write_atomic
 from launcher.taskfile.schema.json_schema import task_schema
 from launcher.taskfile.schema.reference import reference, settings
 
-_LEAST = 24  # columns for the words at a line's end; a narrower terminal breaks the lines itself
+# the words at a line's end; a narrower terminal breaks the lines itself
+_WORDS = Column(least=24, rows=0)
 _MOST_DEFAULT = 24  # columns
 
 
@@ -44,10 +45,10 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
             raise UnknownName("kind", name, usable)
     kinds = [usable[name] for name in dict.fromkeys(names)] or list(usable.values())
 
-    def drawn(width: int) -> list[str]:
+    def drawn(width: int) -> list[Line]:
         if not names:
-            return _table(kinds, width)
-        return [line for kind in kinds for line in ("", *_page(kind, width))][1:]
+            return _table(kinds).drawn(width)
+        return [row for kind in kinds for row in (line(""), *_page(kind, width))][1:]
 
     answer = Answer(
         record=lambda: {
@@ -59,7 +60,7 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
                 for kind in kinds
             ]
         },
-        tabs=lambda: _rows(kinds, whole=bool(names)),
+        rows=_rows(kinds, whole=bool(names)),
         drawn=drawn,
     )
     tell(answer, as_json=as_json)
@@ -98,27 +99,28 @@ def _line(kind: Kind) -> tuple[str, str, str, str]:
     return kind.name, kind.role, kind.summary, module.partition(":")[0].partition(".")[0]
 
 
-def _table(kinds: Sequence[Kind], width: int) -> list[str]:
-    rows = [("KIND", "ROLE", "PACKAGE", "WHAT IT DOES")]
+def _table(kinds: Sequence[Kind]) -> Table:
+    rows = []
     for kind in kinds:
         name, role, summary, package = _line(kind)
         rows.append((name, role, package, summary))
         rows.append(("", "", "", f"settings: {', '.join(kind.settings.model_fields)}"))
-    return columns(rows, width=width, least=_LEAST)
+    return Table((*titled("KIND", "ROLE", "PACKAGE"), _WORDS._replace(title="WHAT IT DOES")), rows)
 
 
-def _page(kind: Kind, width: int) -> list[str]:
+def _page(kind: Kind, width: int) -> list[Line]:
     """Return all of a kind for a terminal."""
     name, role, summary, package = _line(kind)
-    rows = [("SETTING", "DEFAULT", "WHAT IT IS")]
+    rows = []
     for setting in settings(kind):
         key, takes, default, description, old = setting.cells()
         if len(default) > _MOST_DEFAULT:
             default = f"{default[: _MOST_DEFAULT - 1]}…"
         meaning = f"{description}: {takes}" if description else takes
         rows.append((key, default, f"{meaning} (old name: {old})" if old else meaning))
+    table = Table((*titled("SETTING", "DEFAULT"), _WORDS._replace(title="WHAT IT IS")), rows)
     head = textwrap.wrap(harmless(f"{name} ({role}, of {package}): {summary}"), width)
-    return [*head, *columns(rows, width=width, least=_LEAST)]
+    return [*map(line, head), *table._replace(whole=True).drawn(width)]
 
 
 @click.command()

@@ -26,7 +26,8 @@ from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.scheduler.waiting_line import runs_of
 from launcher.screens.format import first_few, harmless, named
-from launcher.screens.terminal import remark, tell_rows
+from launcher.screens.terminal import remark, tell_table
+from launcher.screens.text_table import Table, titled
 from launcher.states import State
 from launcher.store.client import open_queue, set_off
 from launcher.store.queue import Store
@@ -213,10 +214,10 @@ def group(
             for row in groups_of(store, store.read.in_state(State.RUNNING))
             if name in {None, row["name"]}
         ]
-    tell_rows(
+    columns = titled("GROUP", "LIMIT", "RUNNING", "WAITING", numbers={1, 2, 3})
+    tell_table(
         {"groups": rows},
-        ("GROUP", "LIMIT", "RUNNING", "WAITING"),
-        [tuple(map(str, row.values())) for row in rows],
+        Table(columns, [[*row.values()] for row in rows]),
         as_json=as_json,
         nothing="no groups; `launcher group NAME --limit N` makes one",
     )
@@ -252,10 +253,10 @@ def share(run: str | None, number: float | None, dry_run: bool, as_json: bool) -
             return
     rows = [row for row in rows if run in {None, row.account.name}]
     whose = "no run has" if run is None else f"run {harmless(run)} has no"
-    tell_rows(
+    columns = titled("RUN", "SHARE", "GPU-HOURS LATELY", "RUNNING", "WAITING", numbers=range(1, 5))
+    tell_table(
         {"runs": [row.record() for row in rows]},
-        ("RUN", "SHARE", "GPU-HOURS LATELY", "RUNNING", "WAITING"),
-        [row.cells() for row in rows],
+        Table(columns, [row.cells() for row in rows]),
         as_json=as_json,
         nothing=f"{whose} jobs that run or wait",
     )

@@ -1,6 +1,6 @@
 """`launcher results`: what came out of a run, as a table or as a database; `launcher query`: a question to one in SQL."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,7 +60,7 @@ from launcher.results.table import (
 from launcher.results.write import update, write_run
 from launcher.screens.format import harmless
 from launcher.screens.terminal import Answer
-from launcher.screens.text_table import Texts
+from launcher.screens.text_table import of_texts
 from launcher.store.client import newest_run, open_queue
 from launcher.store.listings import RUN_PREFIX
 from launcher.store.queue import Store
@@ -286,16 +286,12 @@ def all_rows(
         if not is_plain(row)
     ]
     plain = [*plain_tables([row for row in rows if is_plain(row)])]
-
-    def texts() -> Iterable[Texts]:
-        tests = Texts(TEST_HEADER, tested, number_columns(HEADER))
-        return [tests, *plain] if tested else plain
-
+    tests = [of_texts(TEST_HEADER, tested, number_columns(HEADER))] if tested else []
     return Answer(
         record=lambda: {"run": run, "rows": rows},
         cells=lambda: long_rows(rows),
-        tabs=lambda: [*tested, *(line for table in plain for line in table.lines)],
-        texts=texts,
+        tables=[*tests, *plain],
+        rows=[*tested, *(row for table in plain for row in (table.titles, *table.rows))],
         drawn=lambda width: [draw(rows, everything=everything, width=width, parts=parts)],
     )
 
@@ -320,8 +316,8 @@ def _rows_chosen(results: RunResults, choice: Choice, run: str, form: Format) ->
     return Answer(
         record=lambda: {"run": run, "rows": ordered},
         cells=cells,
-        tabs=cells,
-        texts=lambda: [flat_texts(results, names)],
+        tables=[flat_texts(results, names)],
+        rows=cells(),
         drawn=lambda width: [draw_flat(results, names, width)],
     )
 
@@ -337,8 +333,8 @@ def _metric(table: Pivot, run: str, form: Format) -> Answer:
     return Answer(
         record=lambda: {"run": run, **table.record()},
         cells=cells,
-        tabs=cells,
-        texts=lambda: [pivot_texts(table, "")],
+        tables=[pivot_texts(table, "")],
+        rows=cells(),
         drawn=lambda width: draw_pivot(table, width),
     )
 
@@ -396,9 +392,8 @@ def query(sql: str, database: Path | None, limit_s: float, form: str | None, as_
         Answer(
             record=lambda: {"columns": columns, "rows": [*rows]},
             cells=lambda: cells,
-            tabs=lambda: cells,
-            texts=lambda: [texts_of(cells)],
-            drawn=lambda _: texts_of(cells).drawn,
+            tables=[texts_of(cells)],
+            rows=cells,
         ),
         shape,
     )

@@ -22,7 +22,8 @@ from launcher.cli.jobs import (
 from launcher.cli.option_types import PRIORITY, flag, json_option
 from launcher.errors import UsageError, counted
 from launcher.screens.format import first_line, harmless, named, pause_reason, reserved_text
-from launcher.screens.terminal import remark, say_json, tell_rows
+from launcher.screens.terminal import remark, say_json, tell_table
+from launcher.screens.text_table import Table, titled
 from launcher.states import OPEN, State
 from launcher.store.client import open_queue, say_if_stopped, set_off
 from launcher.store.queue import Store
@@ -298,10 +299,9 @@ def tag(words: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     with open_queue() as (_, store):
         if not patterns:
             numbers = store.steering.all_tags()
-            tell_rows(
+            tell_table(
                 {"tags": [{"tag": tag, "jobs": number} for tag, number in numbers.items()]},
-                ("TAG", "JOBS"),
-                [(tag, str(number)) for tag, number in numbers.items()],
+                Table(titled("TAG", "JOBS", numbers={1}), numbers.items()),
                 as_json=as_json,
                 nothing=f"no job has a tag; `launcher tag JOB +TAG` gives it one, {_EXAMPLE}",
             )

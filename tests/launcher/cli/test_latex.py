@@ -2,10 +2,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.cli.output import escaped, latex_text
+from launcher.screens.text_table import of_texts
 
 
 def test_a_table_has_the_rules_of_booktabs() -> None:
-    assert latex_text([("model", "AUC"), ("all:pre%50~pgu_1", "-0.5")], right=frozenset({1})) == (
+    assert latex_text(of_texts(("model", "AUC"), [("all:pre%50~pgu_1", "-0.5")], {1})) == (
         "% \\usepackage{booktabs}\n"
         "\\begin{tabular}{lr}\n"
         "\\toprule\n"
@@ -18,7 +19,7 @@ def test_a_table_has_the_rules_of_booktabs() -> None:
 
 
 def test_a_line_that_begins_with_a_star_or_a_bracket_is_no_part_of_the_command_before() -> None:
-    lines = latex_text([("model",), ("*%20",), ("[1, 2]",), ("a*",)]).splitlines()
+    lines = latex_text(of_texts(("model",), [("*%20",), ("[1, 2]",), ("a*",)])).splitlines()
     assert lines[5:8] == ["{}*\\%20 \\\\", "{}[1, 2] \\\\", "a* \\\\"]
 
 

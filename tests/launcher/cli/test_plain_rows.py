@@ -52,7 +52,7 @@ def test_columns_without_room_are_left_out_from_the_right_and_named() -> None:
 
 
 def test_rows_of_another_kind_are_a_table_of_their_own() -> None:
-    assert [table.head[0] for table in plain_tables([*ROWS, *ERASED])] == ["method", "concept"]
+    assert [table.titles[0] for table in plain_tables([*ROWS, *ERASED])] == ["method", "concept"]
     assert "\n\nconcept  erased  others" in draw_plain([*ROWS, *ERASED], 100)
 
 

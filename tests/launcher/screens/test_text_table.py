@@ -8,6 +8,7 @@ from launcher.screens.text_table import (
     Column,
     Line,
     Span,
+    Table,
     Tone,
     columns,
     line,
@@ -139,7 +140,8 @@ def test_texts_line_up() -> None:
 @pytest.mark.parametrize("width", [10, 20, 30])
 def test_the_last_text_is_broken_and_never_cut(width: int) -> None:
     words = "one two three four five"
-    lines = columns([("KIND", "WHAT"), ("a", words)], width=width, least=12)
+    shapes = (Column("KIND"), Column("WHAT", least=12, rows=0))
+    lines = [row.text for row in Table(shapes, [("a", words)]).drawn(width)]
     assert " ".join(" ".join(lines).split()) == f"KIND WHAT a {words}"
     assert max(map(len, lines)) <= max(width, len("KIND") + GAP + 12)
 

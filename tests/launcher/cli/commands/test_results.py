@@ -11,6 +11,7 @@ from launcher.cli.output import Format, csv_text, long_rows, markdown_text, writ
 from launcher.cli.result_tables import draw, draw_pivot
 from launcher.params import PARAMS
 from launcher.results.table import of_result, pivot
+from launcher.screens.text_table import of_texts
 from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.system.files import Json
@@ -114,7 +115,7 @@ def test_csv_follows_its_rfc_and_no_spreadsheet_computes_a_text() -> None:
 
 
 def test_markdown_takes_ids_for_what_they_are() -> None:
-    text = markdown_text([("model", "n"), ("a%50~pgu|b_c", "1")], right=frozenset({1}))
+    text = markdown_text(of_texts(("model", "n"), [("a%50~pgu|b_c", "1")], {1}))
     assert text == "| model | n |\n| --- | --: |\n| a%50\\~pgu\\|b\\_c | 1 |"
 
 
