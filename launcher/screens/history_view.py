@@ -5,7 +5,7 @@ from typing import Any
 
 from launcher.errors import counted
 from launcher.screens.format import harmless
-from launcher.screens.text_table import Cell, Column, Line, Span, Tone, line, table
+from launcher.screens.text_table import Cell, Column, Line, Span, Table, Tone, line
 from launcher.states import ReasonCode
 from launcher.store.history import HOUR_S, Day, FailureGroup, Memory, NodeUse, Past, Run
 from launcher.system.files import Json
@@ -29,13 +29,11 @@ def draw(past: Past, width: int, sections: Sequence[str] = ()) -> list[Line]:
     """
     lines: list[Line] = []
     for section in sections or _usual(past):
-        rows, shown = _of(past, section), _TABLES[section]
-        most = len(rows) if sections else MOST[section]
-        cells = [[cell(row) for _, cell in shown] for row in rows[:most]]
-        drawn = table([column for column, _ in shown], cells, width)
-        if len(rows) > most:
-            text = f"{len(rows) - most:,} more: launcher history --by {section}"
-            drawn.append(line(text, Tone.DIM).cut(width))
+        rows = _of(past, section)
+        left = 0 if sections else len(rows) - MOST[section]
+        more = [line(f"{left:,} more: launcher history --by {section}", Tone.DIM)]
+        shown = rows[: len(rows) - max(0, left)]
+        drawn = Table(_COLUMNS[section], shown, notes=more if left > 0 else ()).drawn(width)
         if drawn:
             lines += [line(""), *drawn] if lines else drawn
     return lines
@@ -121,47 +119,47 @@ def _plain(value: Json) -> str:
     return harmless(str(value))
 
 
-def _right(title: str, drop: int = 0) -> Column:
-    return Column(title, right=True, drop=drop)
-
-
-def _name(title: str, least: int = 12) -> Column:
-    return Column(title, least=least, middle=True)
-
-
-_Shown = tuple[Column, Callable[[Any], Cell]]  # a column, and what stands in it of a row
 _TONES = {"failed": Tone.BAD, "cancelled": Tone.DIM, "skipped": Tone.WARN}
 
 
-def _counted(name: str, drop: int = 0, title: str = "") -> _Shown:
+def _name(title: str, of: Callable[[Any], Cell], least: int = 12) -> Column:
+    return Column(title, least=least, middle=True, of=of)
+
+
+def _right(title: str, of: Callable[[Any], Cell], drop: int = 0) -> Column:
+    return Column(title, right=True, drop=drop, of=of)
+
+
+def _counted(name: str, drop: int = 0, title: str = "") -> Column:
     tone = _TONES.get(name, Tone.PLAIN)
 
     def cell(row: Any) -> Span:
         number: int = getattr(row, name)
         return Span(f"{number:,}" if number else "", tone)
 
-    return _right(title or name.upper(), drop), cell
+    return _right(title or name.upper(), cell, drop)
 
 
-def _spent(what: str, drop: int = 0) -> _Shown:
-    column = _right(f"{what.upper()}-HOURS", drop)
-    return column, lambda row: _hours(getattr(row, f"{what}_seconds"))
+def _spent(what: str, drop: int = 0) -> Column:
+    return _right(
+        f"{what.upper()}-HOURS", lambda row: _hours(getattr(row, f"{what}_seconds")), drop
+    )
 
 
 # by section
-_TABLES: Mapping[str, Sequence[_Shown]] = {
+_COLUMNS: Mapping[str, Sequence[Column]] = {
     DAY: (
-        (Column("DAY"), lambda day: day.day),
+        Column("DAY", of=lambda day: day.day),
         _counted("done"),
         _counted("failed"),
         _counted("cancelled", 2),
         _counted("skipped", 3),
         _spent("gpu"),
         _spent("core", 4),
-        (_right("MEDIAN", 1), lambda day: _span(day.median_seconds)),
+        _right("MEDIAN", lambda day: _span(day.median_seconds), 1),
     ),
     RUN: (
-        (_name("RUN"), lambda run: harmless(run.run)),
+        _name("RUN", lambda run: run.run),
         _counted("jobs", 2),
         _counted("done"),
         _counted("failed"),
@@ -170,25 +168,24 @@ _TABLES: Mapping[str, Sequence[_Shown]] = {
         _spent("core", 4),
     ),
     CAUSE: (
-        (_name("NOT DONE, BECAUSE", 24), _cause),
+        _name("NOT DONE, BECAUSE", _cause, 24),
         _counted("attempts", title="TIMES"),
-        (_right("TIME LOST"), lambda group: _span(group.seconds)),
-        (
-            Column("THE LAST ONE", drop=1),
-            lambda group: Span(f"launcher show {group.job}", Tone.DIM),
+        _right("TIME LOST", lambda group: _span(group.seconds)),
+        Column(
+            "THE LAST ONE", drop=1, of=lambda group: Span(f"launcher show {group.job}", Tone.DIM)
         ),
     ),
     MEMORY: (
-        (_name("MEMORY OF JOBS LIKE", 16), lambda memory: harmless(memory.name)),
+        _name("MEMORY OF JOBS LIKE", lambda memory: memory.name, 16),
         _counted("attempts", 2, "TIMES"),
-        (_right("ASKED"), lambda memory: format_bytes(memory.asked)),
-        (_right("TOOK"), lambda memory: format_bytes(memory.peak)),
-        (_right("WASTED GiB·h", 1), lambda memory: f"{memory.wasted_gib_hours:,.1f}"),
-        (Column("NEXT TIME", least=20, rows=3), _next_time),
+        _right("ASKED", lambda memory: format_bytes(memory.asked)),
+        _right("TOOK", lambda memory: format_bytes(memory.peak)),
+        _right("WASTED GiB·h", lambda memory: f"{memory.wasted_gib_hours:,.1f}", 1),
+        Column("NEXT TIME", least=20, rows=3, of=_next_time),
     ),
     NODE: (
-        (_name("NODE"), lambda node: node.node or "unknown"),
-        (Column("OF"), lambda node: node.backend),
+        _name("NODE", lambda node: node.node or "unknown"),
+        Column("OF", of=lambda node: node.backend),
         _counted("attempts", 2),
         _counted("done"),
         _spent("gpu"),

@@ -3,7 +3,7 @@
 Above the jobs stand the scheduler, the progress of runs, how many jobs are in each state, and the machine.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from launcher.errors import counted
 from launcher.screens.format import GLYPHS, ORDER, clock, first_few, stamp
@@ -18,11 +18,11 @@ from launcher.screens.text_table import (
     Column,
     Line,
     Span,
+    Table,
     Tone,
     joined,
     line,
     shortened,
-    table,
     width_of,
 )
 from launcher.states import OPEN, ReasonCode, State
@@ -146,70 +146,70 @@ def sections(screen: Screen, width: int) -> dict[str, list[Line]]:
         "pilots": draw_pilots(screen.pilots, screen.at, width),
     }
     if screen.found is None:
-        parts["running"] = running(screen, width)
-        parts["waiting"] = waiting(screen, width)
-        parts["recent"] = recent(screen, width)
+        tables = {"running": running, "waiting": waiting, "recent": recent}
+        parts |= {name: table(screen).drawn(width) for name, table in tables.items()}
     return {name: lines for name, lines in parts.items() if lines}
 
 
-def running(screen: Screen, width: int) -> list[Line]:
+def running(screen: Screen) -> Table:
     """Return the running jobs: node where there are several, device, memory, progress, rate, elapsed and remaining time."""
-    columns = (
-        *_first_columns(screen, "running", 5),
-        Column("NODE", least=6, drop=1),
-        Column("ON"),
-        Column("GiB NOW/PEAK/ASKED", drop=3),
-        Column("STEP", least=16),
-        Column("RATE", right=True, drop=4),
-        Column("TIME", right=True),
-        Column("LEFT", right=True, drop=2),
-    )
-    jobs = screen.running
+    jobs, now = screen.running, screen.at
     here = HERE if any(job.node for job in jobs) else ""
-    rows = [
-        (*cells, *_work(job, screen.at, here))
-        for cells, job in zip(_first_cells(jobs), jobs, strict=True)
-    ]
-    return table(columns, rows, width, [job.id for job in jobs])
-
-
-def waiting(screen: Screen, width: int) -> list[Line]:
-    """Return the waiting jobs with their reasons; a reason of the line above is not repeated."""
     columns = (
-        *_first_columns(screen, "waiting", 3),
-        Column("PRIORITY", right=True, drop=2),
-        Column("WHY", least=28, rows=_WHY_ROWS),
+        *_first_columns(screen, "running", jobs, 5),
+        Column("NODE", least=6, drop=1, of=lambda job: job.node or Span(here, Tone.DIM)),
+        Column("ON", of=lambda job: Span(job.devices, Tone.OURS if job.memory else Tone.PLAIN)),
+        Column("GiB NOW/PEAK/ASKED", drop=3, key="memory", of=lambda job: _memory(job.memory)),
+        Column("STEP", least=16, key="progress", of=lambda job: Span(job.note, _tone_of_note(job))),
+        Column("RATE", right=True, drop=4, of=_rate),
+        Column("TIME", right=True, of=lambda job: format_seconds(max(0.0, now - job.since))),
+        Column("LEFT", right=True, drop=2, of=lambda job: _left_of(job, now)),
     )
-    whys = reasons_of(screen.waiting)
-    rows = [
-        (*cells, str(job.priority or ""), Span(why, Tone.DIM if why == ABOVE else Tone.PLAIN))
-        for cells, job, why in zip(_first_cells(screen.waiting), screen.waiting, whys, strict=True)
-    ]
-    lines = table(columns, rows, width, [job.id for job in screen.waiting])
+    return Table(columns, jobs, [job.id for job in jobs])
+
+
+def waiting(screen: Screen) -> Table:
+    """Return the waiting jobs with their reasons; a reason of the line above is not repeated."""
+    jobs = screen.waiting
+    reasons = {job.id: why for job, why in zip(jobs, reasons_of(jobs), strict=True)}
+
+    def why(job: JobView) -> Span:
+        text = reasons[job.id]
+        return Span(text, Tone.DIM if text == ABOVE else Tone.PLAIN)
+
+    columns = (
+        *_first_columns(screen, "waiting", jobs, 3),
+        Column("PRIORITY", right=True, drop=2, of=lambda job: job.priority or ""),
+        Column("WHY", least=28, rows=_WHY_ROWS, of=why),
+    )
+    notes = []
     if screen.more:
         text = f"{counted(screen.more, 'more job')} {'waits' if screen.more == 1 else 'wait'}"
         text += " and are not sorted in" * ("waiting" in screen.orders)
-        lines.append(line(f"{text}; launcher status --all lists every one", Tone.DIM).cut(width))
-    return lines
+        notes = [line(f"{text}; launcher status --all lists every one", Tone.DIM)]
+    return Table(columns, jobs, [job.id for job in jobs], notes)
 
 
-def recent(screen: Screen, width: int) -> list[Line]:
+def recent(screen: Screen) -> Table:
     """Return the jobs that ended last, each with its result, or its failure and what follows."""
+    jobs, now, left = screen.recent, screen.at, screen.ended_more
+
+    def ended(job: JobView) -> Span:
+        when = clock(job.since) if now - job.since < DAY_S else stamp(job.since, "%d %b")
+        return Span(f"{GLYPHS[job.state]} {job.state} {when}", TONES[job.state])
+
     columns = (
-        Column(f"RECENT{screen.order_of('recent')}"),
-        Column(least=24, middle=True, others=_names(screen)),
-        Column("ID", right=True, drop=1),
-        Column("TOOK", right=True, drop=2),
-        Column("RESULT", least=24, rows=_WHY_ROWS),
+        Column(f"RECENT{screen.order_of('recent')}", key="ended", of=ended),
+        Column(least=24, middle=True, others=_names(screen), key="job", of=_called),
+        _NUMBER,
+        Column("TOOK", right=True, drop=2, of=_took),
+        Column("RESULT", least=24, rows=_WHY_ROWS, of=_result),
     )
-    rows = [_happening(ended, screen.at) for ended in screen.recent]
-    lines = table(columns, rows, width, [ended.id for ended in screen.recent])
-    left = screen.ended_more
-    if lines and left > 0:
+    notes = []
+    if jobs and left > 0:
         text = f"{counted(left, 'more job')} {'has' if left == 1 else 'have'} ended"
-        text += "; launcher status --all lists every one"
-        lines.append(line(text, Tone.DIM).cut(width))
-    return lines
+        notes = [line(f"{text}; launcher status --all lists every one", Tone.DIM)]
+    return Table(columns, jobs, [job.id for job in jobs], notes)
 
 
 def matching_jobs(screen: Screen, width: int) -> list[Line]:
@@ -219,38 +219,31 @@ def matching_jobs(screen: Screen, width: int) -> list[Line]:
     if not screen.found:
         return [line(f"no job matches {screen.sought!r}", Tone.WARN).cut(width)]
     title = f"FOUND {shortened(screen.sought, 20)}" if screen.sought else ""
-    return listing(screen.found, screen.at, width, title=title + screen.order_of("found"))
+    title += screen.order_of("found")
+    return jobs_listed(screen.found, screen.at, title=title).drawn(width)
 
 
-def listing(jobs: Sequence[JobView], now: float, width: int, *, title: str = "") -> list[Line]:
+def jobs_listed(jobs: Sequence[JobView], now: float, *, title: str = "") -> Table:
     """Return jobs of any state, each with its state in words.
 
     Args:
         jobs: what is listed.
         now: seconds since 1970.
-        width: columns.
         title: what stands above them.
     """
     columns = (
-        Column(title),
-        Column(right=True),
-        Column(least=8, drop=1),
-        Column(least=24, middle=True),
-        Column(right=True, drop=2),
-        Column(least=20),
+        Column(
+            title,
+            key="state",
+            of=lambda job: Span(f"{GLYPHS[job.state]} {job.state}", TONES[job.state]),
+        ),
+        Column(right=True, key="id", of=_number),
+        Column(least=8, drop=1, key="run", of=lambda job: job.run),
+        Column(least=24, middle=True, key="job", of=lambda job: Span(_called(job), Tone.STRONG)),
+        Column(right=True, drop=2, key="since", of=lambda job: _when(job, now)),
+        Column(least=20, key="why", of=lambda job: job.note),
     )
-    rows = [
-        (
-            Span(f"{GLYPHS[job.state]} {job.state}", TONES[job.state]),
-            Span(str(job.id), Tone.DIM),
-            job.run,
-            Span(_called(job), Tone.STRONG),
-            _when(job, now),
-            job.note,
-        )
-        for job in jobs
-    ]
-    return table(columns, rows, width, [job.id for job in jobs])
+    return Table(columns, jobs, [job.id for job in jobs])
 
 
 def reasons_of(waiting: Sequence[JobView]) -> list[str]:
@@ -268,19 +261,16 @@ def reasons_of(waiting: Sequence[JobView]) -> list[str]:
     return reasons
 
 
-def _work(work: JobView, now: float, here: str) -> tuple[Cell, ...]:
-    step = work.step
-    rate = "" if step is None or step.rate is None else f"{step.rate:.3g}/s"
-    left = None if work.ends is None else max(0.0, work.ends - now)
-    return (
-        work.node or Span(here, Tone.DIM),
-        Span(work.devices, Tone.OURS if work.memory else Tone.PLAIN),
-        _memory(work.memory),
-        Span(work.note, _tone_of_note(work)),
-        rate,
-        format_seconds(max(0.0, now - work.since)),
-        Span("–", Tone.DIM) if left is None else format_seconds(left),
-    )
+def _rate(job: JobView) -> str:
+    return "" if job.step is None or job.step.rate is None else f"{job.step.rate:.3g}/s"
+
+
+def _left_of(job: JobView, now: float) -> Cell:
+    return Span("–", Tone.DIM) if job.ends is None else format_seconds(max(0.0, job.ends - now))
+
+
+def _took(job: JobView) -> str:
+    return "" if job.seconds is None else format_seconds(job.seconds)
 
 
 def _tone_of_note(work: JobView) -> Tone:
@@ -297,22 +287,30 @@ def _memory(memory: UsedMemory | None) -> Cell:
     return Line((Span(numbers), Span(" ▲" if memory.beyond else "", Tone.WARN)))
 
 
-def _first_columns(screen: Screen, listed: str, drop: int) -> Sequence[Column]:
-    """Return the columns of `_first_cells`, that of the runs to be dropped as early as is said."""
+def _number(job: JobView) -> Span:
+    return Span(str(job.id), Tone.DIM)
+
+
+_NUMBER = Column("ID", right=True, drop=1, of=_number)
+
+
+def _first_columns(
+    screen: Screen, listed: str, jobs: Sequence[JobView], drop: int
+) -> Sequence[Column]:
+    """Return what is told of a job in any state: name, number, and run where there are several."""
+    several = len({job.run for job in jobs}) > 1
+
+    def name(job: JobView) -> Span:
+        return Span(f"{GLYPHS[job.state]} {_called(job)}", TONES[job.state])
+
     title = f"{listed.upper()}{screen.order_of(listed)}"
     return (
-        Column(title, least=24, middle=True, mark=_MARK, others=_names(screen)),
-        Column("ID", right=True, drop=1),
-        Column("RUN", least=8, drop=drop),
+        Column(title, least=24, middle=True, mark=_MARK, others=_names(screen), key="job", of=name),
+        _NUMBER,
+        Column(
+            "RUN", least=8, drop=drop, of=lambda job: Span(job.run if several else "", Tone.DIM)
+        ),
     )
-
-
-def _first_cells(jobs: Sequence[JobView]) -> Iterator[Sequence[Cell]]:
-    """Give what is told of each job in any state: name, number, and run where there are several."""
-    several = len({job.run for job in jobs}) > 1
-    for job in jobs:
-        name = Span(f"{GLYPHS[job.state]} {_called(job)}", TONES[job.state])
-        yield name, Span(str(job.id), Tone.DIM), Span(job.run if several else "", Tone.DIM)
 
 
 def _names(screen: Screen) -> tuple[str, ...]:
@@ -324,17 +322,6 @@ def _names(screen: Screen) -> tuple[str, ...]:
 def _called(job: JobView) -> str:
     """Return a job's name, and what it runs where that does not tell."""
     return f"{job.name} {job.program}".rstrip()
-
-
-def _happening(ended: JobView, now: float) -> tuple[Cell, ...]:
-    when = clock(ended.since) if now - ended.since < DAY_S else stamp(ended.since, "%d %b")
-    return (
-        Span(f"{GLYPHS[ended.state]} {ended.state} {when}", TONES[ended.state]),
-        _called(ended),
-        Span(str(ended.id), Tone.DIM),
-        "" if ended.seconds is None else format_seconds(ended.seconds),
-        _result(ended),
-    )
 
 
 def _result(ended: JobView) -> Cell:

@@ -16,7 +16,7 @@ from launcher.gpu.nvml import Nvml
 from launcher.screens import queue_view
 from launcher.screens.format import GLYPHS, clock, harmless, tally
 from launcher.screens.job_view import WAITING, numbers_of, views_of
-from launcher.screens.queue_view import TONES, listing, progress, running, screen_lines
+from launcher.screens.queue_view import TONES, jobs_listed, progress, running, screen_lines
 from launcher.screens.snapshots import Queue
 from launcher.screens.terminal import below_messages, terminal_size, whole_screen
 from launcher.screens.text_table import Line, Tone, line, width_of
@@ -122,7 +122,7 @@ def watch_queue(
             if wanted:
                 with store.reading():
                     listed = views_of(home, store, wanted())
-                lines = listing(listed, time.time(), columns)
+                lines = jobs_listed(listed, time.time()).drawn(columns)
             else:
                 lines = screen_lines(queue.look(waiting=rows), columns)
             show(lines, columns, rows)
@@ -228,5 +228,5 @@ def _draw(rows: Sequence[JobRow], queue: Queue, width: int, *, waits: bool) -> l
         more=counts[State.QUEUED] + counts[State.HELD] - len(waiting) if waiting else 0,
     )
     head = [*progress(screen, width), line(tally(counts), Tone.DIM)]
-    below = running(screen, width) or queue_view.waiting(screen, width)
+    below = (running(screen) if screen.running else queue_view.waiting(screen)).drawn(width)
     return [*head, *below]

@@ -23,7 +23,7 @@ from launcher.screens.job_details import (
 )
 from launcher.screens.job_view import newest_of, views_of
 from launcher.screens.pilots import draw_pilots
-from launcher.screens.queue_view import reasons_of
+from launcher.screens.queue_view import jobs_listed, recent, running, waiting
 from launcher.screens.snapshots import Screen
 from launcher.states import OPEN, ReasonCode, State
 from launcher.store.listings import JobFilter, Listing
@@ -57,10 +57,10 @@ PILOT_COLUMNS = 96  # of the table of pilots, whose lines are drawn as for a ter
 def fill_overview(view: View, _address: Address) -> Content:
     """Return what the queue is at."""
     screen = view.queue.look(waiting=WAITING, sought="")
-    running = [work.id for work in screen.running]
+    works = [work.id for work in screen.running]
     left = screen.ended_more
     return Content(
-        title=f"{len(running)} running" if running else "queue",
+        title=f"{len(works)} running" if works else "queue",
         values={
             "screen": screen,
             "memory_bar": memory_bar,
@@ -69,14 +69,12 @@ def fill_overview(view: View, _address: Address) -> Content:
             "host": host_line(screen.host, HOST_COLUMNS).spans if screen.host else (),
             "runs": list(_runs(screen)),
             "pilots": draw_pilots(screen.pilots, screen.at, PILOT_COLUMNS),
-            "waiting": [*zip(screen.waiting, reasons_of(screen.waiting), strict=True)],
+            "running": running(screen),
+            "waiting": waiting(screen),
+            "recent": recent(screen),
             "ended_more": counted(left, "more job") if left > 0 else "",
-            "several": len({work.run for work in screen.running}) > 1,
-            "several_wait": len({line.run for line in screen.waiting}) > 1,
-            "priorities": any(line.priority for line in screen.waiting),
-            "nodes": any(work.node for work in screen.running),
         },
-        files=view.progress_of(view.store.read.jobs_by_id(running) if running else ()),
+        files=view.progress_of(view.store.read.jobs_by_id(works) if works else ()),
     )
 
 
@@ -109,7 +107,7 @@ def fill_jobs(view: View, address: Address) -> Content:
     return Content(
         title="jobs",
         values={
-            "lines": lines,
+            "table": jobs_listed(lines, view.now),
             "tags": tags,
             "filter": chosen,
             "states": [state for state in ORDER if counts.get(state) or state == word],

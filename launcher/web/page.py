@@ -16,7 +16,9 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 
 from launcher.screens.format import GLYPHS, clock, local, zone
+from launcher.screens.queue_view import DAY_S
 from launcher.screens.snapshots import scheduler_of, short_path
+from launcher.screens.text_table import Column, Table, text_of
 from launcher.states import OPEN, ReasonCode
 from launcher.store.listings import ListedPage
 from launcher.system.text import harmless
@@ -25,6 +27,7 @@ from launcher.web.view import View
 
 FOLDER = Path(__file__).parent
 _TICKS = re.compile(r"(<time data-(?:since|until)=\"[^\"]*\">)[^<]*")
+_SPARSE = frozenset({"run", "node", "priority"})  # columns
 _FRAGMENTS = "fragments_"  # of the values of a template
 
 
@@ -156,13 +159,25 @@ def _environment() -> Environment:
     environment.filters |= {
         "amount": lambda amount: "?" if amount is None else format_bytes(amount),
         "span": format_seconds,
-        "clock": clock,
+        "lately": lambda at, now: local(at) if now - at > DAY_S else clock(at),
         "local": local,
+        "shown": shown,
+        "text": text_of,
         "plain": lambda value: harmless(str(value)),
         "since": lambda at, now: _time("since", at, now - at),
         "until": lambda at, now: _time("until", at, at - now),
     }
     return environment
+
+
+def shown(table: Table) -> list[Column]:
+    """Return the columns of a table of jobs that its page has; some only where a word stands in them."""
+    return [
+        column
+        for column in table.columns
+        if column.name not in _SPARSE
+        or any(column.of and text_of(column.of(row)) for row in table.rows)
+    ]
 
 
 def _digest(content: bytes, length: int) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from launcher.errors import UsageError, counted
 from launcher.screens.format import ORDER
 from launcher.screens.job_view import views_of
+from launcher.screens.queue_view import jobs_listed
 from launcher.states import State
 from launcher.store.listings import Listing, RunRecord
 from launcher.system.text import harmless
@@ -103,7 +104,10 @@ def fill_run(view: View, address: Address) -> Content:
             "run": run,
             "states": [state for state in ORDER if run.counts.get(state)],
             "took_s": took_s(run, view.now),
-            "listed": [(state, [lines[job] for job in jobs]) for state, jobs in listed.items()],
+            "listed": [
+                (state, jobs_listed([lines[job] for job in jobs], view.now))
+                for state, jobs in listed.items()
+            ],
             "data": look.data or RunData(),
             **_results(look, address),
         },

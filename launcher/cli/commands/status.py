@@ -225,13 +225,13 @@ def _record(
 def _draw(home: Home, store: Store, wanted: Wanted) -> bool:
     """Draw the queue, or the jobs that were asked for; tell whether a listed job failed."""
     # half of what a command in a terminal imports; in a pipe nothing is drawn
-    from launcher.screens.queue_view import listing, screen_lines
+    from launcher.screens.queue_view import jobs_listed, screen_lines
     from launcher.screens.snapshots import Queue
 
     if wanted:
         with store.reading():
             jobs = views_of(home, store, wanted())
-        say(listing(jobs, time.time(), width()))
+        say(jobs_listed(jobs, time.time()).drawn(width()))
         return any(job.state is State.FAILED for job in jobs)
     screen = Queue(home, store).look()
     say(screen_lines(screen, width()))

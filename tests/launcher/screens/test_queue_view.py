@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from launcher.screens.gpu_view import LEGEND
-from launcher.screens.queue_view import head, listing, recent, running, screen_lines
+from launcher.screens.queue_view import head, jobs_listed, recent, running, screen_lines
 from launcher.screens.terminal import in_ascii
 from launcher.screens.text_table import Tone, width_of
 from launcher.states import State
@@ -74,7 +74,7 @@ def test_what_is_left_is_counted_from_the_last_report(ago_s: int, left: str) -> 
     step = Step(at=NOW - ago_s, step=10, total=20, metrics={}, rate=1.0)
     times = {"since": NOW - 60, "ends": step.ends(NOW)}
     work = a_line(1, "command/1", State.RUNNING, str(step), step=step, **times)
-    (_, drawn) = running(an_idle_screen()._replace(running=(work,)), 100)
+    (_, drawn) = running(an_idle_screen()._replace(running=(work,))).drawn(100)
     assert drawn.text.endswith(f"1 m  {left:>4}")
 
 
@@ -105,7 +105,7 @@ def test_how_long_it_takes_is_said_without_a_run_and_however_long_it_is() -> Non
 
 def test_jobs_of_any_state_are_listed_with_it_in_words() -> None:
     jobs = [a_line(number, "command/1", state) for number, state in enumerate(State, start=1)]
-    drawn = listing(jobs, NOW, 100)
+    drawn = jobs_listed(jobs, NOW).drawn(100)
     assert [one.job for one in drawn] == [*range(1, len(State) + 1)]
     assert all(str(job.state) in one.text for job, one in zip(jobs, drawn, strict=True))
 
@@ -137,7 +137,7 @@ def test_of_an_exception_its_class_and_the_beginning_of_its_message_stay(
     width: int, before: str, exception: str, kept: str
 ) -> None:
     ended = a_busy_screen().recent[2]._replace(note=f"{before}{exception}", short=exception)
-    drawn = recent(an_idle_screen()._replace(recent=(ended,)), width)[1:]
+    drawn = recent(an_idle_screen()._replace(recent=(ended,))).drawn(width)[1:]
     begin = drawn[0].text.index(" 2 s  ") + len(" 2 s  ")
     told = " ".join(one.text[begin:] for one in drawn)
     assert kept in told

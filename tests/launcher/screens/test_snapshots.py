@@ -144,7 +144,9 @@ def test_a_job_that_is_paused_says_so_in_the_place_of_its_progress(
     screen = snapshots(home, store).look()
     (work,) = screen.running
     assert (work.code, work.step) == (ReasonCode.PAUSED, None)
-    notes = [span for line in running(screen, 160) for span in line.spans if "paused" in span.text]
+    notes = [
+        span for line in running(screen).drawn(160) for span in line.spans if "paused" in span.text
+    ]
     assert [(span.text[:12], span.tone) for span in notes] == [("paused since", Tone.WARN)]
 
 

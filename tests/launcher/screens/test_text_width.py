@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from launcher.cli.result_tables import draw
-from launcher.screens.queue_view import listing, running, waiting
+from launcher.screens.queue_view import jobs_listed, running, waiting
 from launcher.screens.terminal import terminal_width
 from launcher.screens.text_table import distinguished, width_of
 from launcher.states import State
@@ -96,7 +96,8 @@ def test_seeds_of_a_model_do_not_look_alike_on_one_screen() -> None:
     ended = tuple(one._replace(since=NOW, state=State.DONE, latest=State.DONE) for one in lines[8:])
     screen = an_idle_screen()._replace(running=works, waiting=tuple(lines[4:8]), recent=ended)
     for width in (80, 100, 160):
-        sections = running(screen, width), waiting(screen, width), listing(lines, NOW, width)
+        tables = running(screen), waiting(screen), jobs_listed(lines, NOW)
+        sections = [table.drawn(width) for table in tables]
         for drawn in sections:
             texts = [one.text for one in drawn if one.job is not None]
             shown = [text for text in texts if not text.startswith("  ")]

@@ -162,7 +162,9 @@ def test_every_code_is_documented() -> None:
 
 
 def shown(one: JobView) -> str:
-    return " ".join(line.text for line in recent(an_idle_screen()._replace(recent=(one,)), 140)[1:])
+    return " ".join(
+        line.text for line in recent(an_idle_screen()._replace(recent=(one,))).drawn(140)[1:]
+    )
 
 
 @pytest.mark.parametrize("text", ["crowded; queued again", "anything else"])
@@ -180,7 +182,7 @@ def test_whether_a_note_says_that_the_job_is_held_is_told_by_its_code(note: str)
         a_line(1, "train/a", State.HELD, note, code=ReasonCode.HELD),
         a_line(2, "train/b", State.HELD, f"{note}!", code=ReasonCode.NEW),
     )
-    _, first, second = waiting(an_idle_screen()._replace(waiting=lines), 140)
+    _, first, second = waiting(an_idle_screen()._replace(waiting=lines)).drawn(140)
     assert "held: " not in first.text
     assert f"held: {note}!" in second.text
 
