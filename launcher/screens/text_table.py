@@ -215,7 +215,9 @@ class Table(NamedTuple):
     rows: Collection[Any]
     jobs: Sequence[int] = ()  # that the rows are about; none: they are about none
     notes: Sequence[Line] = ()  # below it
-    whole: bool = False  # columns with a title stay where no row has a word in them
+    whole: bool = (
+        False  # columns with a title stay where no row has a word in them, and where there is none
+    )
 
     @property
     def cells(self) -> list[Sequence[Cell]]:
@@ -288,7 +290,7 @@ def table(
         [cell if isinstance(cell, Span | Line) else Span(text_of(cell)) for cell in row]
         for row in rows
     ]
-    if not listed:
+    if not listed and not whole:
         return []
     shown = [
         index
@@ -296,7 +298,7 @@ def table(
         if (whole and column.title) or any(cells[index].text.strip() for cells in listed)
     ] or [0]
     widths = {
-        index: max(width_of(columns[index].title), *(width_of(row[index].text) for row in listed))
+        index: max(map(width_of, (columns[index].title, *(row[index].text for row in listed))))
         for index in shown
     }
     fewest = {index: min(columns[index].least or wide, wide) for index, wide in widths.items()}
@@ -326,7 +328,7 @@ def _distinguish(rows: list[list[_Drawn]], index: int, column: Column, width: in
     """Bring the names of a column into so many columns of the screen."""
     names = [cells[index].text[column.mark :] for cells in rows]
     room = width - column.mark
-    if max(map(width_of, names)) <= room:
+    if max(map(width_of, names), default=0) <= room:
         return
     shown = distinguished([*names, *column.others], room)
     for cells, name in zip(rows, names, strict=True):
