@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,13 @@ from launcher.job import PROGRAM, Spec
 from launcher.system.environment import owners_environment
 from launcher.system.stored_fields import Unreadable
 
+JOB_FOLDER, RUN_FOLDER = "{job_folder}", "{run_folder}"  # in the entry of a program
+FOLDERS = (JOB_FOLDER, RUN_FOLDER)  # known when an attempt starts
+JOBS = "jobs"  # in a run's folder: the folders of its programs
+_FOLDER_BYTES = 255
+_FEW_LETTERS = 60  # that any such folder holds, with the hash behind them
+_NAMED = re.compile(r"\{(?:job|run)_folder\}")
+_ODD = re.compile(r"[^\w.,=@+%~-]|^\.")
 KINDS = "launcher.kinds"  # what a worker imports of ours, and with it pydantic
 
 
@@ -79,10 +87,68 @@ def own_folder(spec: Spec, folder: str) -> str:
         return folder
     if not isinstance(named, str):
         raise Unreadable("the folder of its entry is no text")
+    if named.startswith(FOLDERS):
+        return named
     try:
         return str(Path(folder, Path(named).expanduser()))
     except RuntimeError:  # "~nobody": there is no such folder, as its start will say
         return str(Path(folder, named))
+
+
+def _entry_of(spec: Spec) -> str:
+    """Return what the entry of a program says of words, folder and variables, as one text."""
+    return str((spec.argv, spec.settings.get("cwd"), spec.settings.get("env")))
+
+
+def has_folder(spec: Spec) -> bool:
+    """Tell whether a job is a program that names the folder of its attempt."""
+    return not spec.entry and JOB_FOLDER in _entry_of(spec)
+
+
+def job_folder(spec: Spec, job: int) -> Path:
+    """Return where the folder of a program lies when it is done; no other job of its run has the same.
+
+    It has the job's name. That of a job which was added may pass on to a newer one: its number stands behind it,
+    as it does in its name then.
+    """
+    name = spec.name.removeprefix(f"{PROGRAM}/")
+    if not spec.hash:
+        name, number = name.rstrip("'"), str(job)
+        name = name if name == number or name.endswith(f"@{number}") else f"{name}@{number}"
+    plain = _ODD.sub("-", name)
+    if plain != name or len(plain.encode()) > _FOLDER_BYTES:
+        mark = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:12]
+        plain = f"{plain[:_FEW_LETTERS]}.{mark}"
+    return spec.run_folder / JOBS / plain
+
+
+def with_folders(spec: Spec, context: Context, own: Callable[[], Path]) -> tuple[Spec, Context]:
+    """Return a program with its folders in place of their names.
+
+    Args:
+        spec: of the program.
+        context: with the folder and the variables that its entry names.
+        own: makes the folder of its attempt; called where the program names it.
+    """
+    entry = _entry_of(spec)
+    folders = {RUN_FOLDER: str(spec.run_folder)} if RUN_FOLDER in entry else {}
+    if has_folder(spec):
+        folders[JOB_FOLDER] = str(own())
+    if not folders:
+        return spec, context
+
+    def filled(text: str) -> str:
+        return _NAMED.sub(lambda name: folders.get(name[0], name[0]), text)
+
+    variables = {name: filled(text) for name, text in own_variables(spec).items()}
+    return (
+        spec._replace(
+            argv=tuple(map(filled, spec.argv)), settings={**spec.settings, "env": variables}
+        ),
+        context._replace(
+            folder=filled(context.folder), environment={**context.environment, **variables}
+        ),
+    )
 
 
 def placed_context(spec: Spec, context: Context) -> Context:

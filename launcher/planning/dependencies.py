@@ -25,6 +25,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from launcher.context import FOLDERS
 from launcher.draft import Draft, Input, absolute_path
 from launcher.errors import (
     MOST_PROBLEMS,
@@ -378,7 +379,8 @@ class Dependencies:
             self._in_order(needs), tuple(given), programs, self._in_order(ended)
         )
         self._order[step.name] = len(self._order)
-        if not step.kind.entry and (named := str(step.settings.values.get(FOLDER_SETTING, ""))):
+        named = "" if step.kind.entry else str(step.settings.values.get(FOLDER_SETTING, ""))
+        if named and not named.startswith(FOLDERS):
             self._check_folder(step, named, follows=bool(needs or step.follows != FREE))
 
     def _check_folder(self, step: Step, named: str, *, follows: bool) -> None:

@@ -3,6 +3,7 @@
 How much of what waits would start if a backend had more pilots; no clock, no files.
 """
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from launcher.backends.fleet import line as one_line
 from launcher.backends.pilot_rules import Demand
 from launcher.backends.settings import HERE as LOCAL
 from launcher.backends.settings import Backends, BackendSettings, NodePaths, never_fits, slots
-from launcher.context import placed_context, read_context
+from launcher.context import has_folder, placed_context, read_context
 from launcher.errors import UsageError
 from launcher.scheduler.attempt_watch import Hearing, RunningAttempts
 from launcher.scheduler.gpus.gpu_ledger import place_of
@@ -359,7 +360,8 @@ class Dispatch:
         except Unreadable:
             return plain
         if not claim.spec.entry:
-            return plain._replace(paths=(context.folder,))
+            paths = (context.folder, *([claim.spec.root] if has_folder(claim.spec) else ()))
+            return plain._replace(paths=tuple(filter(os.path.isabs, paths)))
         return plain._replace(paths=(claim.spec.root,), interpreter=context.interpreter)
 
 

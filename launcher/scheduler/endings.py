@@ -13,6 +13,7 @@ from math import inf
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from launcher.context import has_folder, job_folder
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.gpus.gpu_state import Accelerators
 from launcher.scheduler.gpus.shared_time import slowdown_by_duration
@@ -264,7 +265,10 @@ class Endings:
         due = [ended for ended in due if self._accepted(ended)]
         for ended in due:
             if isinstance(ended.outcome, Done):
-                paths = ended.claim.spec.outputs
+                spec = ended.claim.spec
+                paths = spec.outputs
+                if has_folder(spec):
+                    paths = (*paths, str(job_folder(spec, ended.claim.job)))
                 ended.outputs = {path: at for path in paths if (at := stamp(path)) is not None}
             elif not isinstance(ended.outcome, Void):
                 job = ended.claim.job
@@ -293,15 +297,17 @@ class Endings:
         one does the same again.
         """
         claim, outcome = ended.claim, ended.outcome
-        if not isinstance(outcome, Done) or not claim.spec.entry:
+        own = has_folder(claim.spec)
+        if not isinstance(outcome, Done) or not (claim.spec.entry or own):
             return True
+        made = own or outcome.made  # a program's folder is there, even if it is empty
         attempt, run_folder = self._home.attempt(*claim.key), claim.spec.run_folder
         try:
-            if claim.pilot and outcome.made is not False and not is_staged(attempt, run_folder):
-                patience_s = LONG_PATIENCE_S if outcome.made else MOVE_PATIENCE_S
+            if claim.pilot and made is not False and not is_staged(attempt, run_folder):
+                patience_s = LONG_PATIENCE_S if made else MOVE_PATIENCE_S
                 if self._again(ended, UNSEEN.format(attempt.folder), patience_s):
                     return False
-                if outcome.made:
+                if made:
                     ended.outcome = Failed(at=outcome.at, error=f"{ended.trouble}; {KEPT}")
                 return True
             accept(attempt, run_folder)

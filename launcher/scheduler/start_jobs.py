@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from launcher.backends.pilot import PilotLink
 from launcher.backends.settings import BackendSettings, NodePaths
+from launcher.context import has_folder
 from launcher.gpu.snapshot import ForeignReservation
 from launcher.job import CPU
 from launcher.scheduler.attempt_watch import (
@@ -396,7 +397,7 @@ def order_of(home: Home, claim: Claim, spec_text: str, context_text: str) -> str
     Raises:
         OSError: that cannot be taken from them now.
     """
-    goes_on = claim.number > 1 and claim.spec.entry
+    goes_on = claim.number > 1 and (claim.spec.entry or has_folder(claim.spec))
     return order_text(
         job=claim.job,
         number=claim.number,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.backends.pilots_file import ELSEWHERE, PastPilot, past_pilots
+from launcher.context import FOLDERS, has_folder, job_folder
 from launcher.errors import counted
 from launcher.gpu.snapshot import labels_of, seen_gpus
 from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Terms, is_exact, numbers_of
@@ -88,6 +89,8 @@ def _asked(job: JobRow) -> dict[str, Json]:
 
 def _folder(job: JobRow) -> str | None:
     """Return the folder of a job's results; None of a program that leaves none there."""
+    if has_folder(job.spec):
+        return str(job_folder(job.spec, job.id))
     folder = job.spec.run_folder
     return str(folder) if job.spec.entry or folder.exists() else None
 
@@ -287,7 +290,7 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
         "tags": ", ".join(record["tags"]),
         "note": record["owner_note"],
         "hash": record["hash"],
-        **{key: place + absent * (not Path(place).exists()) for key, place in places.items()},
+        **{key: place + absent * _is_absent(place) for key, place in places.items()},
         "made so far": f"{made} (moved to the run when it is done)" if made else "",
         **{key: spec[key] for key in ("model", "base", "data", "images")},
         "argv": shlex.join(argv),
@@ -307,6 +310,10 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
         if key in _SHOWN.get(spec["kind"], ()):
             continue
         yield f"  {_text(key)}", _text(value)
+
+
+def _is_absent(place: str) -> bool:
+    return not place.startswith(FOLDERS) and not Path(place).exists()
 
 
 def _term(name: str, value: Any) -> str:

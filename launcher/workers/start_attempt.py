@@ -12,15 +12,18 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, NoReturn
 
-from launcher.context import Context
+from launcher.context import JOBS, Context, job_folder, with_folders
 from launcher.job import CPU
+from launcher.params import PARAMS
+from launcher.staging.view import NotWritable, Wanted, make
 from launcher.states import Failed, Void
 from launcher.system import cgroups
-from launcher.system.files import FULL, SILENT, Json, read_all, read_bytes
+from launcher.system.files import FULL, SILENT, Json, read_all, read_bytes, write_json
 from launcher.system.paths import LOG, Attempt
 from launcher.system.processes import Identity, identity
 from launcher.workers import worker
@@ -296,7 +299,7 @@ class Starter:
             except (OSError, ValueError) as error:  # a full disk, a deleted folder, no process
                 return _void(error)
             try:
-                program = held.who.pid if held else spawn(order, environment, log)
+                program = held.who.pid if held else _start(order, attempt, environment, log)
             except CannotStart as error:
                 if error.errno in LACKS | _PASSING:
                     return _void(error)
@@ -370,6 +373,48 @@ def _environment(order: Order, attempt: Attempt) -> dict[str, str]:
     return {} if order.spec.entry else environment_of(order, attempt)
 
 
+def _start(order: Order, attempt: Attempt, environment: Mapping[str, str], log: int) -> int:
+    """Start a program, with the folders that it names; return its pid.
+
+    Raises:
+        CannotStart: it cannot be run, or a folder cannot be made.
+    """
+    spec, context = with_folders(order.spec, order.context, partial(_own_folder, order, attempt))
+    if spec is order.spec:
+        return spawn(order, environment, log)
+    order = order._replace(spec=spec, context=context)
+    _make_folder(spec.run_folder, context.umask)
+    return spawn(order, environment_of(order, attempt), log)
+
+
+def _own_folder(order: Order, attempt: Attempt) -> Path:
+    """Make the folder of a program's attempt: in a stage, so that its run gets it when the program is done.
+
+    Raises:
+        CannotStart: it cannot be made.
+    """
+    spec, run_folder = order.spec, order.spec.run_folder
+    name = str(job_folder(spec, order.job).relative_to(run_folder))
+    wanted = Wanted(outputs=frozenset({name}), anew=JOBS)
+    before = os.umask(order.context.umask)
+    try:
+        view = make(
+            attempt, run_folder, wanted, job=order.job, number=order.number, left=order.left
+        )
+        folder = view.own / name
+        folder.mkdir(parents=True, exist_ok=True)
+        if params := spec.settings.get(PARAMS):
+            write_json(folder / f"{PARAMS}.json", params)
+    except NotWritable as error:
+        raise CannotStart(CANNOT_EXECUTE, f"no folder in {run_folder}: {error}") from error
+    except OSError as error:
+        why = f"no folder in {run_folder}: {error.strerror or error}"
+        raise CannotStart(CANNOT_EXECUTE, why, error.errno) from error
+    finally:
+        os.umask(before)
+    return folder
+
+
 def _void(error: OSError | ValueError | CannotStart) -> Void:
     lacking = getattr(error, "errno", None) in LACKS
     why = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -401,13 +446,19 @@ def link_log(link: Path, attempt: Attempt, umask: int) -> None:
         umask: of the job's owner, whose folders those of the run are.
     """
     with contextlib.suppress(OSError):
-        ours = os.umask(umask)
-        try:
-            link.parent.mkdir(parents=True, exist_ok=True)
-        finally:
-            os.umask(ours)
+        _make_folder(link.parent, umask)
         link.unlink(missing_ok=True)
         try:
             link.hardlink_to(attempt.log)
         except OSError:
             link.symlink_to(attempt.log)  # another file system
+
+
+def _make_folder(folder: Path, umask: int) -> None:
+    """Make a folder of a run, as its owner would; where that cannot be, who needs it says so."""
+    ours = os.umask(umask)
+    try:
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+    finally:
+        os.umask(ours)

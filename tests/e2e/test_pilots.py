@@ -107,10 +107,13 @@ def test_a_task_files_order_folders_and_variables_hold_on_pilots(lab: Lab) -> No
         "command:\n"
         '  - {name: last, argv: [sh, -c, "cat first; echo $A in $(pwd)"], after: first, '
         "cwd: made/here, env: {A: 'a b'}}\n"
-        '  - {name: first, argv: [sh, -c, "mkdir -p made/here && echo 1 > made/here/first"]}\n',
+        '  - {name: first, argv: [sh, -c, "mkdir -p made/here && echo 1 > made/here/first"]}\n'
+        '  - {name: kept, argv: [sh, -c, "pwd; echo 1 > it"], cwd: "{job_folder}"}\n',
     )
     lab.call("run", "study.yaml", "--on", "box")
     assert lab.call("logs", "command/last") == f"1\na b in {lab.project.folder}/made/here\n"
+    assert "/runs/study/.attempts/" in lab.call("logs", "command/kept")
+    assert (lab.project.folder / "runs/study/jobs/kept/it").read_text() == "1\n"
 
 
 def test_next_scheduler_takes_over_what_runs_on_pilots(lab: Lab) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.context import own_folder, placed_context
+from launcher.context import has_folder, job_folder, own_folder, placed_context, with_folders
 from launcher.job import Resources
 from launcher.store.rows import lane_of
 from launcher.system.environment import SITE
@@ -38,6 +38,56 @@ def test_the_order_of_an_attempt_has_its_own_folder_and_variables(home: Home) ->
 )
 def test_a_folder_starts_where_the_job_was_queued(cwd: str, folder: str) -> None:
     assert own_folder(a_spec(settings={"cwd": cwd}), "/project") == folder
+
+
+@pytest.mark.parametrize(
+    ("name", "planned", "folder"),
+    [
+        ("command/train", True, "train"),
+        ("command/train@lr=0.1,hidden=8", True, "train@lr=0.1,hidden=8"),
+        ("command/train", False, "train@12"),
+        ("command/train@12", False, "train@12"),  # it was renamed since
+        ("command/train@12''", False, "train@12"),
+        ("command/train@7", False, "train@7@12"),
+        ("command/12", False, "12"),
+        ("command/12'", False, "12"),
+        ("command/größe", True, "größe"),
+        ("command/a/b", True, "a-b.c14cddc033f6"),
+        ("command/a b", True, "a-b.c8687a08aa5d"),
+        ("command/..", True, "-..5ec1f7e700f3"),
+        ("command/" + "x" * 300, True, "x" * 60 + ".0d4e2ca9e9cb"),
+    ],
+)
+def test_no_two_programs_of_a_run_have_one_folder(name: str, planned: bool, folder: str) -> None:
+    spec = a_spec(name=name, root="/data", run="night", hash="0f" * planned)
+    assert job_folder(spec, 12) == Path("/data/runs/night/jobs", folder)
+
+
+_STUDY = "/data/runs/night"
+
+
+@pytest.mark.parametrize(
+    ("argv", "settings", "expected"),
+    [
+        (("a", "{job_folder}/x", "--to={run_folder}"), {}, ("a", "/own/x", f"--to={_STUDY}")),
+        (("awk", "{print $1}", "{}", "{job}"), {}, ("awk", "{print $1}", "{}", "{job}")),
+        (("a", "{{job_folder}}"), {}, ("a", "{/own}")),
+        (("a",), {"cwd": "{job_folder}/x"}, "/own/x"),
+        (("a",), {"cwd": "{run_folder}"}, _STUDY),
+        (("a",), {"env": {"OUT": "{job_folder}", "A": "{b}"}}, {"OUT": "/own", "A": "{b}"}),
+    ],
+)
+def test_the_folders_of_a_program_stand_where_it_names_them_and_all_else_to_the_letter(
+    argv: tuple[str, ...], settings: dict[str, object], expected: object
+) -> None:
+    spec = a_spec(*argv, settings=settings, root="/data", run="night")
+    context = placed_context(spec, a_context("/project", environment={"HOME": "{job_folder}"}))
+    made: list[Path] = []
+    filled, place = with_folders(spec, context, lambda: made.append(Path("/own")) or made[0])
+    own = {**place.environment}
+    assert own.pop("HOME") == "{job_folder}"  # its owner's, not its entry's
+    assert expected in (filled.argv, place.folder, own)
+    assert has_folder(spec) == bool(made)
 
 
 def test_only_a_program_has_a_folder_and_variables_of_its_own() -> None:

@@ -149,7 +149,7 @@ def add(
       launcher add --after-any 'train/*' -- ./notify.sh
       launcher add --vram 10GiB -- python train.py --lr 0.1
       launcher add --replace --name prep -- ./prepare.sh data2/
-      launcher add --run night -- python train.py --lr 0.1
+      launcher add --run night -- python train.py --out {job_folder}
       launcher add --from commands.txt --gpus 1
       ./sweep.py | launcher add --from - --name sweep
     """

@@ -55,6 +55,17 @@ FOR_EVER = "while :; do sleep 60 & wait; done"
 # --- how a program ends
 
 
+def test_a_programs_folder_has_its_values_and_its_owners_rights(
+    fork_server: ForkServer, home: Home, tmp_path: Path
+) -> None:
+    look = "cat {job_folder}/params.json; stat -c %a {job_folder} > {job_folder}/rights"
+    spec = a_spec(*shell(look), root=str(tmp_path), settings={"params": {"lr": 0.1}})
+    attempt, outcome = run_attempt(fork_server, home, spec, context=a_context(umask=0o027))
+    assert isinstance(outcome, Done)
+    assert json.loads(said_by(attempt)) == {"lr": 0.1}
+    assert lines_of(attempt.folder / "runs/test/jobs/1/rights") == ["750"]
+
+
 def test_a_program_that_ends_well_is_done(fork_server: ForkServer, home: Home) -> None:
     attempt, outcome = run_attempt(fork_server, home, a_spec("echo", "hello"))
     assert isinstance(outcome, Done)
