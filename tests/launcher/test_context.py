@@ -83,7 +83,12 @@ def test_the_folders_of_a_program_stand_where_it_names_them_and_all_else_to_the_
     spec = a_spec(*argv, settings=settings, root="/data", run="night")
     context = placed_context(spec, a_context("/project", environment={"HOME": "{job_folder}"}))
     made: list[Path] = []
-    filled, place = with_folders(spec, context, lambda: made.append(Path("/own")) or made[0])
+
+    def make() -> Path:
+        made.append(Path("/own"))
+        return made[0]
+
+    filled, place = with_folders(spec, context, make)
     own = {**place.environment}
     assert own.pop("HOME") == "{job_folder}"  # its owner's, not its entry's
     assert expected in (filled.argv, place.folder, own)
