@@ -104,7 +104,10 @@ def _refuse(row: JobRow) -> None:
 
 def _settings(row: JobRow) -> Iterator[str]:
     yield f"{SETTINGS}:"
-    values = row.spec.settings or {"argv": list(row.spec.argv)}
+    values = {
+        "argv": list(row.spec.argv),
+        **row.spec.settings,
+    }  # one that was added has no words there
     for name, field in COMMAND.settings.model_fields.items():
         if name in values:
             yield _line(name, yaml_text(values[name]), field.description or "")

@@ -13,19 +13,20 @@ one, and a further name those of the others. Texts of other entries stay to the 
 
 import math
 import re
+import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import NamedTuple
 
-from launcher.errors import Problems, known_words, nearest, question
-from launcher.ids import is_variant_value, is_word
+from launcher.errors import Problems, TaskFileError, known_words, nearest, question
+from launcher.ids import is_variant_value
 from launcher.kind_interface import Kind
+from launcher.kinds import COMMAND
 from launcher.params import PARAMS, number
 from launcher.system.files import Json
 from launcher.taskfile.entries import Name, PlainVariant, variant_name
-from launcher.taskfile.language import LONGEST_NAME
 from launcher.taskfile.matrix import (
     MOST_COMBINATIONS,
     Sweep,
@@ -34,13 +35,15 @@ from launcher.taskfile.matrix import (
     read_matrix,
     read_sweep,
 )
-from launcher.taskfile.settings import Settled, with_values
+from launcher.taskfile.settings import Settled, settle, with_values
 from launcher.taskfile.yaml_tree import (
     Fields,
     Given,
+    Items,
     Node,
     Said,
     Scalar,
+    Source,
     is_null,
     listed,
     not_null,
@@ -63,6 +66,8 @@ _DISTRIBUTIONS = {
     "randint": "randint(FIRST, LAST): two whole numbers",
     "choice": "choice(VALUE, …): letters, digits and _.+- only",
 }
+_PROMPT = "launcher add"  # what errors call a command line
+_RANGE = re.compile(r"(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})")
 _BRACES_TWICE = "a brace of the text is written {{ or }}"
 
 
@@ -73,6 +78,14 @@ class _Value(NamedTuple):
     text: str  # as it is written
     label: str  # in the names of jobs
     value: Json
+
+
+class SweptCommand(NamedTuple):
+    """A command line with the values that stand in it."""
+
+    name: str | None  # of its job; None: it has none
+    argv: tuple[str, ...]
+    params: Mapping[str, Json]
 
 
 class _Drawer(NamedTuple):
@@ -144,7 +157,7 @@ def _are_words(sweep: Sweep, problems: Problems) -> bool:
                 f"matrix: {node.text!r} cannot stand in the name of a job: "
                 "letters, digits and _.+- only"
             )
-            hint = f"name the values: {name}: {{first: …, second: …}}"
+            hint = f"name the values in a task file: {name}: {{first: …, second: …}}"
             problems.blame(node, "matrix", message, hint)
             return False
     return True
@@ -273,6 +286,8 @@ def swept_programs(
     """
     before = len(problems)
     chosen = combinations(sweeps, problems)
+    if problems.has_errors(before):
+        return ()
     swept = {said.key.text: said.key for said in chosen[0]}
     used = {found for node in _texts(own) for found in _named(node, swept, own, problems)}
     in_name = set() if name is None else {*_named(name, swept, own, problems)}
@@ -296,6 +311,86 @@ def swept_programs(
             )
         variants.append(PlainVariant(full, pairs, _settings(kind, settled, own, these)))
     return tuple(variants) if name is None or _have_names(name, variants, problems) else ()
+
+
+def swept_command(
+    asked: Sequence[str], name: str | None, argv: Sequence[str]
+) -> list[SweptCommand]:
+    """Return each way in which `launcher add --sweep` runs a program.
+
+    Args:
+        asked: `lr=0.1,0.01` and `seed=1..3`, as they are typed.
+        name: of the job, with braces where it has some; None: it has no name.
+        argv: the program and its arguments, with braces.
+
+    Raises:
+        TaskFileError: all that is wrong, each mistake in its place in the command line.
+    """
+    typed = [*(word for each in asked for word in ("--sweep", each))]
+    typed += [] if name is None else ["--name", name]
+    words, problems = _typed([*typed, "--", *argv]), Problems()
+    pairs: dict[str, tuple[Scalar, Node]] = {}
+    for word in words[1 : 2 * len(asked) : 2]:
+        key, values = _pair(word, problems)
+        if key.text in pairs:
+            problems.blame(key, "matrix", f"{key.text!r} is given twice", "leave one of them out")
+        pairs[key.text] = key, values
+    program = words[len(words) - len(argv) :]
+    own = {"argv": Said(program[0], Items(program[0].source, 0, 0, program))}
+    matrix = Fields(program[0].source, 0, 0, tuple(pairs.values()))
+    sweeps = [] if problems else _matrix(matrix, problems)
+    settled = settle(COMMAND, own, program[0].place, problems)
+    if problems or settled is None:
+        raise TaskFileError(problems)
+    named = None if name is None else words[len(typed) - 1]
+    variants = swept_programs(COMMAND, named, settled, own, sweeps, problems)
+    if problems:
+        raise TaskFileError(problems)
+    return [_command(each) for each in variants]
+
+
+def _command(variant: PlainVariant) -> SweptCommand:
+    argv, params = (variant.settings.values[name] for name in ("argv", PARAMS))
+    assert isinstance(argv, list)
+    assert isinstance(params, dict)
+    return SweptCommand(variant.name, tuple(map(str, argv)), params)
+
+
+def _typed(words: Iterable[str]) -> tuple[Scalar, ...]:
+    """Return words of a command line, each in its place there."""
+    quoted = [shlex.quote(word) for word in words]
+    source, column = Source(file=_PROMPT, lines=(" ".join(quoted),)), 0
+    nodes = []
+    for text in quoted:
+        (word,) = shlex.split(text)
+        start = column - (text == word)  # a text is taken for what stands in quotes
+        nodes.append(Scalar(source, 0, start, len(text), word, plain=False))
+        column += len(text) + 1
+    return tuple(nodes)
+
+
+def _pair(word: Scalar, problems: Problems) -> tuple[Scalar, Items]:
+    """Read `NAME=VALUE,…`, of which a value may be a range such as `1..3`; blame what cannot be read."""
+    name, equals, rest = word.text.partition("=")
+    key = Scalar(word.source, 0, word.column + 1, len(name), name, plain=True)
+    values: list[Node] = []
+    column = key.column + len(name) + len(equals)
+    for text in rest.split(","):
+        value = Scalar(word.source, 0, column, len(text), text, plain=True)
+        column += len(text) + 1
+        ends = _RANGE.fullmatch(text)
+        first, last = (int(ends[1]), int(ends[2])) if ends else (0, 0)
+        if not text or last < first:
+            message = "expected NAME=VALUE,VALUE,… or NAME=FIRST..LAST"
+            problems.blame(value, "matrix", message, "such as lr=0.1,0.01 or seed=1..3")
+        elif last - first >= MOST_COMBINATIONS:
+            message = f"{last - first + 1:,} values, and {MOST_COMBINATIONS:,} at most are taken"
+            problems.blame(value, "matrix", message)
+        elif ends:
+            values += [value.named(str(number)) for number in range(first, last + 1)]
+        else:
+            values.append(replace(value, plain=value.value is not None))
+    return key, Items(word.source, 0, key.column, tuple(values))
 
 
 def _flat(sweep: Sweep) -> Iterator[Said]:
@@ -387,14 +482,11 @@ def _have_names(name: Scalar, variants: Iterable[PlainVariant], problems: Proble
     taken: dict[str | None, Name] = {}
     for variant in variants:
         full = variant.name or ""
-        first = full.partition("@")[0]
         other = taken.setdefault(full, variant.swept)
         message, hint = "", ""
         if other is not variant.swept:
             message = f"two combinations would both be called {full!r}"
             hint = "write something between the values"
-        elif not is_word(first) or len(first) > LONGEST_NAME:
-            message = f"{first!r} is no name of at most {LONGEST_NAME} letters, digits and ._+-"
         elif len(full) > LONGEST_SWEPT_NAME:
             message = f"a job would have a name of {len(full)} characters"
             hint = f"at most {LONGEST_SWEPT_NAME}; give long values short names"

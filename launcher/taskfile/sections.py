@@ -72,6 +72,7 @@ _HINTS: Mapping[str, str] = {
 _PROGRAM_HINTS: Mapping[str, str] = {
     "hold": "an entry is not held; launcher hold JOB, or launcher add --hold -- PROGRAM",
 }
+_NAME_WANTED = f"expected a name of at most {LONGEST_NAME} letters, digits and ._+-"
 _SAME = {"depends": "after", "needs": "after", "requires": "after", "workdir": "cwd",
          "working_directory": "cwd", "environment": "env", "begin": "not_before"}  # fmt: skip
 
@@ -432,6 +433,9 @@ def _plain(raw: _RawEntry) -> PlainEntry | None:
     variants: tuple[PlainVariant, ...] = ()
     if settled is not None and sweeps:
         variants = swept_programs(kind, name, settled, raw.own, sweeps, problems)
+        if any(not _is_name((each.name or "t").partition("@")[0]) for each in variants):
+            problems.blame(name, "name", _NAME_WANTED)
+            return None
     elif settled is not None:
         variants = (PlainVariant(None if name is None else name.text, (), settled),)
     return PlainEntry(**raw.common, variants=variants) if variants else None
@@ -447,13 +451,14 @@ def _given_name(raw: _RawEntry, *, swept: bool = False) -> tuple[bool, Scalar | 
     node = raw.word("name")
     if node is None:
         return True, None
-    if isinstance(node, Scalar) and (
-        swept or (is_word(node.text) and len(node.text) <= LONGEST_NAME)
-    ):
+    if isinstance(node, Scalar) and (swept or _is_name(node.text)):
         return True, node
-    wanted = f"expected a name of at most {LONGEST_NAME} letters, digits and ._+-"
-    raw.scope.problems.blame(node, "name", wanted)
+    raw.scope.problems.blame(node, "name", _NAME_WANTED)
     return False, None
+
+
+def _is_name(text: str) -> bool:
+    return is_word(text) and len(text) <= LONGEST_NAME
 
 
 def check_variables(given: Given, problems: Problems) -> bool:

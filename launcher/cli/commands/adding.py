@@ -4,10 +4,12 @@ Their names are given, numbered, or taken from jobs that have ended.
 """
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import click
@@ -33,6 +35,7 @@ from launcher.functions.options import assembled, check_request, unseen_gpus
 from launcher.job import FUNCTION, PROGRAM, Spec, program_signature, run_name_fault
 from launcher.job_options.registry import job_options
 from launcher.job_options.value_types import TRUTH, on_command_line
+from launcher.params import PARAMS
 from launcher.screens.format import harmless
 from launcher.screens.terminal import remark
 from launcher.states import OPEN, State
@@ -122,6 +125,15 @@ def _job_options(verb: Verb) -> Verb:
     help="Queue each line of FILE as a command, all or none; -: of the standard input. A --name gets "
     "the numbers 1, 2, …",
 )
+@click.option(
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    metavar="NAME=VALUES",
+    help="Queue PROGRAM once for each of the values, all or none: lr=0.1,0.01 or seed=1..3, with {lr} in "
+    "PROGRAM for the value and {sweep} for all of them; repeatable, for every combination.",
+)
+@flag("--dry-run", help="List what would be queued, and queue nothing.")
 @click.argument(
     "program", nargs=-1, required=False, type=click.UNPROCESSED, shell_complete=offer_files
 )
@@ -137,6 +149,8 @@ def add(
     replace: bool,
     share: float | None,
     pass_env: tuple[str, ...],
+    sweeps: tuple[str, ...],
+    dry_run: bool,
     **options: Any,
 ) -> None:
     """Queue PROGRAM with its arguments; it runs in this folder, without a shell.
@@ -151,9 +165,10 @@ def add(
       launcher add --replace --name prep -- ./prepare.sh data2/
       launcher add --run night -- python train.py --out {job_folder}
       launcher add --from commands.txt --gpus 1
+      launcher add --name grid --sweep lr=0.1,0.01 --sweep seed=1..3 -- python train.py {sweep}
       ./sweep.py | launcher add --from - --name sweep
     """
-    _check_words(program, name, source=source, replaces=replace)
+    _check_words(program, name, source=source, sweeps=bool(sweeps), replaces=replace)
     full_name, backends = checked_name(name), configured_backends(os.environ)
     if fault := run_name_fault(run_name):
         raise UsageError(f"--run names a folder; {run_name!r} {fault}")
@@ -163,11 +178,15 @@ def add(
     request = assembled(given, on_command_line)
     request = request._replace(terms=placed_terms(request.terms, backends))
     file = None if source is None else command_file(source)
+    programs = _programs(full_name, program, file, sweeps)
+    if dry_run:
+        _list(programs)
+        return
     context = context_to_store(pass_env)
     with open_queue(make=True) as (home, store):
         check_request(home, store, request, backends)
         spec = Spec(
-            name=full_name,
+            name="",
             kind=PROGRAM,
             role="plain",
             run=run_name,
@@ -177,7 +196,7 @@ def add(
             priority=request.priority,
         )
         asked = Asked(spec, context, after, after_any, hold=hold, replaces=replace, share=share)
-        _queue(home, store, asked, program, file)
+        _queue(home, store, asked, programs, file)
         if not say_if_stopped(home):  # a script that queues must not lift what a person decided
             see_served(home)
         on = request.terms.on
@@ -205,6 +224,7 @@ def _check_words(
     name: str | None,
     *,
     source: str | None,
+    sweeps: bool,
     replaces: bool,
 ) -> None:
     """Refuse what cannot stand together.
@@ -224,8 +244,13 @@ def _check_words(
             f"--from queues the commands of {source!r}: leave the program {program[0]!r} out, or write "
             "it into each of its lines"
         )
-    if replaces and source is not None:
-        raise UsageError("--replace changes one job; a file of --from makes new ones")
+    if sweeps and source is not None:
+        raise UsageError(
+            "--sweep fills in one PROGRAM, and --from reads others: leave one of them out"
+        )
+    if replaces and (sweeps or source is not None):
+        what = "--sweep" if sweeps else "a file of --from"
+        raise UsageError(f"--replace changes one job; {what} makes new ones")
     if replaces and name is None:
         raise UsageError("--replace wants the --name of the job that it replaces")
 
@@ -299,10 +324,51 @@ def unused_name(store: Store, run: int, number: int) -> str:
     return name
 
 
+class Program(NamedTuple):
+    """What is started for one job."""
+
+    name: str  # of the job; '' where it gets one of its number
+    argv: tuple[str, ...]
+    settings: Mapping[str, Any] = MappingProxyType({})
+
+
+def _programs(
+    name: str, program: tuple[str, ...], file: CommandFile | None, sweeps: Sequence[str]
+) -> list[Program]:
+    """Return what is started: one program, each of a file, or one with each combination of values.
+
+    Raises:
+        TaskFileError: values do not fit.
+    """
+    if file is not None:
+        return [
+            Program(f"{name}-{number}" if name else "", command.argv)
+            for number, command in enumerate(file.commands, 1)
+        ]
+    if not sweeps:
+        return [Program(name, program)]
+    # pydantic, which no other way to add needs
+    from launcher.taskfile.programs import swept_command
+
+    typed = name.removeprefix(PREFIX) or None
+    return [
+        Program(f"{PREFIX}{own}" if own else "", argv, {PARAMS: params})
+        for own, argv, params in swept_command(sweeps, typed, program)
+    ]
+
+
+def _list(programs: Sequence[Program]) -> None:
+    """Print name and command line of each job that would be queued."""
+    for program in programs:
+        name = harmless(program.name or f"{PREFIX}…")
+        click.echo(f"{name}\t{harmless(shlex.join(program.argv))}")
+    remark(f"{counted(len(programs), 'job')}; nothing was queued (dry run)")
+
+
 class Asked(NamedTuple):
     """What is the same for all jobs that a command adds."""
 
-    spec: Spec  # without a program; its name is '' where each job gets one of its number
+    spec: Spec  # without a program and a name
     context: Context
     after: Sequence[str]  # other jobs, as the command line names them
     after_any: Sequence[str]
@@ -312,41 +378,40 @@ class Asked(NamedTuple):
 
 
 def _queue(
-    home: Home, store: Store, asked: Asked, program: tuple[str, ...], file: CommandFile | None
+    home: Home, store: Store, asked: Asked, programs: Sequence[Program], file: CommandFile | None
 ) -> None:
-    """Queue one program or the commands of a file, all of them or none, and say which jobs these are.
+    """Queue programs, all of them or none, and say which jobs these are; `file` is where they stand.
 
     Raises:
         UsageError: a name belongs to a job that has not ended, or a job that they should follow is not there.
     """
-    programs = [program] if file is None else [command.argv for command in file.commands]
-    name, numbered = asked.spec.name, bool(asked.spec.name and file)
     specs = [  # before: while many are written others have to wait
         asked.spec._replace(
-            name=f"{name}-{number}" if numbered else name,
-            argv=argv,
-            signature=program_signature(argv),
+            name=name, argv=argv, settings=settings, signature=program_signature(argv)
         )
-        for number, argv in enumerate(programs, 1)
+        for name, argv, settings in programs
     ]
     jobs = _put(store, asked, specs)
     wake(home)  # first: an idle scheduler starts the program within milliseconds
-    _say_added(jobs, None if file is None else "held" if asked.hold else "queued")
+    many = file is not None or len(jobs) > 1
+    _say_added(jobs, None if not many else "held" if asked.hold else "queued")
     if file is not None:
         for problem in (*file.warnings, *missing_programs(file, Path.cwd(), os.environ)):
             remark(str(problem))
-    elif reason := missing_program(program[0], Path.cwd(), os.environ):
+    elif reason := missing_program(programs[0].argv[0], Path.cwd(), os.environ):
         way = f"it fails unless it is there by then; `launcher cancel {min(jobs)}` takes it out"
+        way = "its jobs fail unless it is there when they start" if many else way
         remark(f"warning: {harmless(reason)}; {way}")
     (row,) = store.read.jobs_by_id([min(jobs)])
     if row.state is State.SKIPPED:  # they all follow the same jobs
-        which = "" if file is None else ", all of them"
+        which = ", all of them" if many else ""
         remark(f"skipped{which}: {harmless(row.reason)}")
 
 
 def _put(store: Store, asked: Asked, specs: Sequence[Spec]) -> dict[int, str]:
     """Commit jobs, and return their names by their numbers; one without a name of its own gets its number's."""
     state, reason = (State.HELD, HELD) if asked.hold else (State.QUEUED, NEW)
+    named = bool(specs[0].name)
     with store.writing():
         root = root_of_run(store, asked.spec)
         specs = [spec if spec.root == root else spec._replace(root=root) for spec in specs]
@@ -355,7 +420,7 @@ def _put(store: Store, asked: Asked, specs: Sequence[Spec]) -> dict[int, str]:
             [job.id for job in select(store, patterns, newest=True)]
             for patterns in (asked.after, asked.after_any)
         )
-        if not asked.spec.name:
+        if not named:
             specs = [
                 spec._replace(name=unused_name(store, run, number))
                 for number, spec in enumerate(specs, store.next_number())
@@ -365,7 +430,7 @@ def _put(store: Store, asked: Asked, specs: Sequence[Spec]) -> dict[int, str]:
         if holder is not None and holder.state in WAITING:
             replaced = replace_waiting(store, holder, asked.context, jobs[0], time.time())
             return {replaced: specs[0].name}
-        if asked.spec.name:
+        if named:
             _say_renamed([free_name(store, run, spec.name) for spec in specs])
         numbers = store.put_new(run, asked.context, jobs, time.time())
     return {number: spec.name for number, spec in zip(numbers, specs, strict=True)}
