@@ -77,7 +77,7 @@ def write(answer: Answer, form: Format) -> None:
             click.echo(parquet_bytes([str(name) for name in head], rows), nl=False)
         case Format.MARKDOWN | Format.LATEX:
             written = markdown_text if form is Format.MARKDOWN else latex_text
-            click.echo("\n\n".join(map(written, answer.tables)))
+            click.echo("\n\n".join(map(written, answer.tables())))
         case _:
             tell(answer, as_json=form is Format.JSON, drawn=form is Format.TABLE)
 

@@ -4,7 +4,8 @@ Those of tests have columns of their own; those that no test made, such as those
 are those of their rows.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from math import isfinite
 from textwrap import wrap
 from typing import Any
@@ -25,7 +26,7 @@ from launcher.results.table import (
 )
 from launcher.screens.format import first_few, harmless
 from launcher.screens.terminal import FULL_WIDTH
-from launcher.screens.text_table import Table, columns, of_texts, table, width_of
+from launcher.screens.text_table import Column, Table, columns, of_texts, width_of
 
 Row = Mapping[str, Any]
 NOTHING = "no results yet"
@@ -33,45 +34,9 @@ _NAMED_HIDDEN = 12  # columns without room that are named
 _SPREAD = "_sd"  # ends the name of a standard deviation, which goes to the right of the means
 
 
-def _fitted(
-    texts: Table,
-    width: int,
-    drop: Callable[[int], int],
-    *,
-    least: int = 0,
-    names: Iterable[int] = (),
-) -> list[str]:
-    """Return a table in so many columns of a terminal.
-
-    Args:
-        texts: the table.
-        width: of the terminal.
-        drop: tells of a column when it goes where there is no room, the highest number first; 0: never.
-        least: columns to which a text may shrink; 0: it does not.
-        names: columns whose texts lose their middle.
-    """
-    shapes = [
-        column._replace(
-            drop=drop(index),
-            least=0 if column.right or not column.title else least,
-            middle=index in names,
-        )
-        for index, column in enumerate(texts.columns)
-    ]
-    return [line.text for line in table(shapes, texts.rows, width)]
-
-
-def _with_hidden(texts: Table, lines: Sequence[str]) -> str:
-    """Return a table; what of it had no room is named below."""
-    shown = {title.strip() for title in lines[0].split("  ")} if lines else set()
-    filled = zip(texts.titles, zip(*texts.rows, strict=True), strict=True) if texts.rows else ()
-    hidden = [title for title, cells in filled if title not in shown and "".join(cells).strip()]
-    note = f"not shown: {first_few(hidden, _NAMED_HIDDEN)} (--format csv has all columns)"
-    return "\n".join([*lines, "", note] if hidden else lines)
-
-
-def _fits(texts: Table, width: int) -> bool:
-    return all(width_of(line.text) <= width for line in texts.drawn())
+def _left_out(titles: Sequence[str]) -> str:
+    """Name the columns that had no room."""
+    return f"not shown: {first_few(titles, _NAMED_HIDDEN)} (--format csv has all columns)"
 
 
 # --- what no test made
@@ -103,15 +68,12 @@ def draw_plain(rows: Sequence[Row], width: int) -> str:
         width: columns of the terminal.
     """
     parts = []
-    for texts in plain_tables(rows):
-        if not texts.columns:  # rows of curves alone, say, of which no cell is a word
+    for table in plain_tables(rows):
+        if not table.columns:  # rows of curves alone, say, of which no cell is a word
             continue
-        first = max(
-            width_of(row[0]) for row in (texts.titles, *texts.rows)
-        )  # which stays whole in any case
-        # those on the right go first
-        lines = _fitted(texts, max(width, first), lambda index: index)
-        parts.append(_with_hidden(texts, lines))
+        # the first stays whole in any case
+        first = max(width_of(row[0]) for row in (table.titles, *table.rows))
+        parts.append("\n".join(line.text for line in table.drawn(max(width, first))))
     return "\n\n".join(parts)
 
 
@@ -119,7 +81,10 @@ def _plain(rows: Sequence[Row]) -> Table:
     keys = list(dict.fromkeys(key for row in rows for key in row))
     shown = [key for key in keys if all(_is_scalar(row.get(key)) for row in rows)]
     shown.sort(key=lambda key: key.endswith(_SPREAD))  # stable: otherwise in the rows' order
-    return _texts(rows, shown, _cell)
+    table = _texts(rows, shown, _cell)
+    # those on the right go first
+    columns = [column._replace(drop=index) for index, column in enumerate(table.columns)]
+    return table._replace(columns=columns)
 
 
 def _texts(rows: Sequence[Row], names: Sequence[str], text_of: Callable[[Any], str]) -> Table:
@@ -130,7 +95,8 @@ def _texts(rows: Sequence[Row], names: Sequence[str], text_of: Callable[[Any], s
         if any(read_metric(row.get(name)) is not None for row in rows)
     )
     cells = [tuple(text_of(row.get(name)) for name in names) for row in rows]
-    return of_texts([*map(harmless, names)], cells, numbers)
+    columns = [Column(harmless(name), right=at in numbers) for at, name in enumerate(names)]
+    return Table(columns, cells, left_out=_left_out)
 
 
 def _is_scalar(value: object) -> bool:
@@ -228,15 +194,17 @@ def _tests(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> 
         for index, title in enumerate(header)
         if title not in _CALIBRATED or any(row[index] != NONE for row in rows)
     ]
-    titles = tuple(header[index] for index in shown)
-    cells = [tuple(row[index] for index in shown) for row in rows]
     known = {*HEADER, *FEW}
 
-    def drop(index: int) -> int:
-        return _DISPENSABLE.get(titles[index], 0 if titles[index] in known else _PART)
+    def column(index: int) -> Column:
+        title = header[index]
+        if index < _NAMED:
+            return Column(title, least=_SHORTEST, middle=True)
+        drop = _DISPENSABLE.get(title, 0 if title in known else _PART)
+        return Column(title, right=bool(title), drop=drop)
 
-    table = of_texts(titles, cells, number_columns(titles))
-    return _fitted(table, width, drop, least=_SHORTEST, names=range(_NAMED))
+    cells = [tuple(row[index] for index in shown) for row in rows]
+    return [line.text for line in Table([*map(column, shown)], cells).drawn(width)]
 
 
 def _by_data(rows: Sequence[Row]) -> list[str]:
@@ -385,8 +353,8 @@ def shown_columns(results: RunResults, first: Sequence[str] = ()) -> list[str]:
     return list(dict.fromkeys([*named, *asked, *(main or metrics)]))
 
 
-def flat_texts(results: RunResults, names: Sequence[str], *, intervals: bool = True) -> Table:
-    """Return some columns of rows as people read them, numbers with or without their intervals."""
+def flat_table(results: RunResults, names: Sequence[str], *, intervals: bool = True) -> Table:
+    """Return some columns of rows as people read them, numbers with their intervals where there is room."""
 
     def text_of(cell: Any) -> str:
         metric = read_metric(cell)
@@ -396,39 +364,22 @@ def flat_texts(results: RunResults, names: Sequence[str], *, intervals: bool = T
             return shown_cell(cell)
         return metric.text() if intervals else Metric(metric.value, sd=metric.sd).text()
 
-    return _texts(results.rows, names, text_of)
+    table = _texts(results.rows, names, text_of)
 
-
-def draw_flat(results: RunResults, names: Sequence[str], width: int) -> str:
-    """Return the table for a terminal; columns that have no room are named below it.
-
-    Args:
-        results: of a run.
-        names: of the columns.
-        width: columns of the terminal.
-    """
-    texts = flat_texts(results, names)
-    if not _fits(texts, width):
-        texts = flat_texts(results, names, intervals=False)
-    cells = [*zip(*texts.rows, strict=True)]
-
-    def drop(index: int) -> int:
+    def fitting(index: int, column: Column) -> Column:
         """What is alike in all rows goes first, then what stands on the right."""
-        alike = len(texts.rows) > 1 and len({*cells[index]}) == 1
-        return 0 if names[index] in _ALWAYS else index + alike * len(names)
+        alike = len(table.rows) > 1 and len({row[index] for row in table.rows}) == 1
+        drop = 0 if names[index] in _ALWAYS else index + alike * len(names)
+        least = 0 if column.right else _SHORTEST_TEXT
+        return column._replace(drop=drop, least=least, middle=not column.right)
 
-    lines = _fitted(
-        texts,
-        width,
-        drop,
-        least=min(_SHORTEST_TEXT, width),
-        names=[index for index, column in enumerate(texts.columns) if not column.right],
-    )
-    return _with_hidden(texts, lines)
+    columns = [fitting(index, column) for index, column in enumerate(table.columns)]
+    less = partial(flat_table, results, names, intervals=False) if intervals else None
+    return table._replace(columns=columns, less=less)
 
 
-def pivot_texts(pivot: Pivot, head: str, *, intervals: bool = True) -> Table:
-    """Return one metric by name and data, with or without intervals."""
+def pivot_table(pivot: Pivot, head: str, *, intervals: bool = True) -> Table:
+    """Return one metric by name and data: with intervals, without, or a line for each number."""
 
     def cell(metric: Metric | None) -> str:
         if metric is None:
@@ -436,20 +387,15 @@ def pivot_texts(pivot: Pivot, head: str, *, intervals: bool = True) -> Table:
         return str(metric) if intervals else short(metric.value)
 
     rows = [(name, *map(cell, row)) for name, row in pivot.rows()]
-    return of_texts((head, *pivot.data), rows, range(1, 1 + len(pivot.data)))
+    head = "" if pivot.data == (head,) else head
+    table = of_texts((head, *pivot.data), rows, range(1, 1 + len(pivot.data)))
+    return table._replace(
+        less=partial(pivot_table, pivot, head, intervals=False)
+        if intervals
+        else partial(_long, pivot)
+    )
 
 
-def draw_pivot(pivot: Pivot, width: int) -> list[str]:
-    """Return one metric as a table: with intervals, without, or a line for each number.
-
-    Args:
-        pivot: the metric by name and data.
-        width: columns of the terminal; what fits is chosen by them.
-    """
-    head = pivot.metric if pivot.data != (pivot.metric,) else ""
-    for intervals in (True, False):
-        texts = pivot_texts(pivot, head, intervals=intervals)
-        if _fits(texts, width):
-            return [line.text for line in texts.drawn()]
+def _long(pivot: Pivot) -> Table:
     listed = [(name, data, str(metric)) for (name, data), metric in pivot.cells.items()]
-    return [line.text for line in of_texts(("", "", pivot.metric), listed).drawn()]
+    return of_texts(("", "", pivot.metric), listed)

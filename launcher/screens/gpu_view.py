@@ -1,7 +1,6 @@
 """How GPUs are shown: a line with a bar of memory for each, and below it who uses it, our jobs among them, and why not."""
 
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,10 +18,10 @@ from launcher.screens.text_table import (
     Column,
     Line,
     Span,
+    Table,
     Tone,
     line,
     shortened,
-    table,
     width_of,
 )
 from launcher.store.rows import Claim
@@ -171,14 +170,14 @@ def draw(
         _cells(gauge, (busy or {}).get(gauge.gpu.uuid, ()), wide=width >= WIDE) for gauge in gauges
     ]
     # columns without a word take no room: so far the bars have none
-    others = table(_COLUMNS, cells, sys.maxsize)
+    others = Table(_COLUMNS, cells).drawn()
     taken = max(width_of(row.text) for row in others)
     bar = min(max(width - taken - GAP, _BAR.start), _BAR.stop - 1)
     rows = [
         (*row[:_BAR_AT], _bar(gauge, bar), *row[_BAR_AT + 1 :])
         for gauge, row in zip(gauges, cells, strict=True)
     ]
-    head, *lines = table(_COLUMNS, rows, width)
+    head, *lines = Table(_COLUMNS, rows).drawn(width)
     drawn = [head]
     for gauge, gauge_line in zip(gauges, lines, strict=True):
         drawn += [gauge_line, *(line(f"  {note}", tone).cut(width) for note, tone in notes(gauge))]

@@ -16,7 +16,7 @@ from launcher.backends.pilots_file import BackendRow, PilotRow, Pilots
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.screens.format import clock, first_line, iso, iso_if_known
 from launcher.screens.gpu_view import Gauge, guest_of
-from launcher.screens.text_table import Cell, Column, Line, Span, Tone, line, table
+from launcher.screens.text_table import Cell, Column, Line, Span, Table, Tone, line
 from launcher.store.rows import Claim
 from launcher.system.files import Json
 from launcher.system.paths import Home
@@ -104,7 +104,7 @@ def draw_pilots(pilots: Pilots, now: float, width: int) -> list[Line]:
     """
     there = [pilot for pilot in pilots.pilots if pilot.stage not in _ON_THEIR_WAY]
     there.sort(key=lambda pilot: (pilot.backend, pilot.node, pilot.since))
-    lines = table(_COLUMNS, [_cells(pilot, now) for pilot in there[:MOST]], width)
+    lines = Table(_COLUMNS, [_cells(pilot, now) for pilot in there[:MOST]]).drawn(width)
     if len(there) > MOST:
         counts = Counter(pilot.stage for pilot in there[MOST:])
         more = ", ".join(f"{number:,} {stage}" for stage, number in counts.items())

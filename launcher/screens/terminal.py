@@ -169,27 +169,26 @@ def remark(text: str) -> None:
 
 
 class Answer(NamedTuple):
-    """What there is to print once, as data; each form of it has one renderer."""
+    """What there is to print once, each part made when it is asked for; each form has one renderer."""
 
     record: Callable[[], Mapping[str, Any]]  # the object, without its schema
-    tables: Sequence[Table] = ()  # as people read it
-    rows: Iterable[Sequence[Any]] | None = None  # lines for a pipe; None: those of the tables
-    # what a terminal of so many columns gets, where that is more than tables
-    drawn: Callable[[int], Iterable[Line | str]] | None = None
+    tables: Callable[[], Iterable[Table]] = tuple  # as people read it
     # of what has other forms, too: the names of the columns with rows in full precision
     cells: Callable[[], Sequence[Sequence[Any]]] = tuple
+    rows: Callable[[], Iterable[Sequence[Any]]] = tuple  # for a pipe, where that is neither of both
+    # what a terminal of so many columns gets, where that is more than the tables
+    drawn: Callable[[int], Iterable[Line | str]] | None = None
 
     def lines(self, width: int) -> Iterable[Line | str]:
         """Return it for a terminal of so many columns."""
         if self.drawn is not None:
             return self.drawn(width)
-        return (row for table in self.tables for row in table.drawn(width))
+        return (row for table in self.tables() for row in table.drawn(width))
 
     def tabs(self) -> Iterable[Sequence[Any]]:
         """Return it for a pipe."""
-        if self.rows is not None:
-            return self.rows
-        return ([*map(text_of, row)] for table in self.tables for row in table.cells)
+        of_tables = (row for table in self.tables() for row in table.cells)
+        return self.rows() or self.cells() or ([*map(text_of, row)] for row in of_tables)
 
 
 def tell(answer: Answer, *, as_json: bool, drawn: bool | None = None) -> None:
@@ -218,7 +217,7 @@ def tell_table(record: Mapping[str, Any], table: Table, *, as_json: bool, nothin
         nothing: what is said on stderr where there is no row.
     """
     if table.rows or as_json:
-        tell(Answer(lambda: record, [table]), as_json=as_json)
+        tell(Answer(lambda: record, lambda: [table]), as_json=as_json)
     else:
         remark(nothing)
 

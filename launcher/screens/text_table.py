@@ -215,9 +215,9 @@ class Table(NamedTuple):
     rows: Collection[Any]
     jobs: Sequence[int] = ()  # that the rows are about; none: they are about none
     notes: Sequence[Line] = ()  # below it
-    whole: bool = (
-        False  # columns with a title stay where no row has a word in them, and where there is none
-    )
+    whole: bool = False  # columns with a title stay where no row has a word, or there is no row
+    less: "Callable[[], Table] | None" = None  # stands for it where it has no room
+    left_out: Callable[[Sequence[str]], str] | None = None  # names below it columns without room
 
     @property
     def cells(self) -> list[Sequence[Cell]]:
@@ -233,14 +233,20 @@ class Table(NamedTuple):
         return tuple(column.title for column in self.columns)
 
     def drawn(self, width: int = sys.maxsize) -> list[Line]:
-        """Return it as lines whose columns line up."""
-        lines = table(self.columns, self.cells, width, self.jobs, whole=self.whole)
-        return [*lines, *(note.cut(width) for note in self.notes)]
+        """Return it as lines whose columns line up, and before them the titles where there are any.
+
+        Columns without a word in any row are left out; where the rest does not fit, those go that
+        may be dropped, and then those shrink that may, names last.
+        """
+        if self.less and any(width_of(row.text) > width for row in _laid_out(self, sys.maxsize)):
+            return self.less().drawn(width)
+        return [*_laid_out(self, width), *(note.cut(width) for note in self.notes)]
 
 
 def titled(*titles: str, numbers: Collection[int] = ()) -> tuple[Column, ...]:
-    """Return columns of texts, and of numbers, which end together."""
-    return tuple(Column(title, right=at in numbers) for at, title in enumerate(titles))
+    """Return columns of texts, and of numbers, which end together: as wide as they are on any screen."""
+    columns = [Column(title, right=at in numbers) for at, title in enumerate(titles)]
+    return (*columns[:-1], *(column._replace(rows=0) for column in columns[-1:]))
 
 
 def of_texts(
@@ -266,29 +272,11 @@ def joined(parts: Iterable[Span]) -> Line:
     return Line(tuple(spans[1:]))
 
 
-def table(
-    columns: Sequence[Column],
-    rows: Iterable[Sequence[Cell]],
-    width: int,
-    jobs: Sequence[int] = (),
-    *,
-    whole: bool = False,
-) -> list[Line]:
-    """Return rows as lines whose columns line up, and before them the titles where there are any.
-
-    Columns without a word in any row are left out; where the rest does not fit, those go that may
-    be dropped, and then those shrink that may, names last.
-
-    Args:
-        columns: what the cells are.
-        rows: cells, one for each column.
-        width: columns of the screen.
-        jobs: the number of the job that each row is about; none: they are about none.
-        whole: columns with a title stay where no row has a word in them.
-    """
+def _laid_out(table: Table, width: int) -> list[Line]:
+    columns, whole = table.columns, table.whole
     listed = [
         [cell if isinstance(cell, Span | Line) else Span(text_of(cell)) for cell in row]
-        for row in rows
+        for row in table.cells
     ]
     if not listed and not whole:
         return []
@@ -302,6 +290,7 @@ def table(
         for index in shown
     }
     fewest = {index: min(columns[index].least or wide, wide) for index, wide in widths.items()}
+    filled = [columns[index].title for index in shown]
     while _taken(shown, fewest) > width and any(columns[index].drop for index in shown):
         shown.remove(max(shown, key=lambda index: columns[index].drop))
     _shrink(columns, shown, widths, width)
@@ -316,12 +305,17 @@ def table(
     room, most = (
         (min(wide, width - begin), width) if last.rows else (wide, max(width, begin + wide))
     )
-    for row, job in zip_longest(listed, jobs):
+    for row, job in zip_longest(listed, table.jobs):
         cells = [row[index] for index in shown]
         cells[-1], rest = _wrapped(cells[-1], last, room)
         lines.append(_row(layout, cells, job))
         lines += [Line((Span(" " * begin), piece), job) for piece in rest]
-    return [line.cut(most) for line in lines]
+    lines = [line.cut(most) for line in lines]
+    if table.left_out:
+        whole_titles = {title.strip() for title in lines[0].text.split(" " * GAP)}
+        if hidden := [title for title in filled if title not in whole_titles]:
+            lines += [line(""), line(table.left_out(hidden))]
+    return lines
 
 
 def _distinguish(rows: list[list[_Drawn]], index: int, column: Column, width: int) -> None:

@@ -96,7 +96,7 @@ def command(everything: bool, as_json: bool) -> None:
 
     def drawn(width: int) -> list[Line]:
         head = f"file: {harmless(file)}{'' if exists else ' (there is none)'}"
-        return [line(head), *table.drawn(width)]
+        return [line(head), *(row.cut(width) for row in table.drawn())]
 
     answer = Answer(
         record=lambda: {
@@ -104,7 +104,7 @@ def command(everything: bool, as_json: bool) -> None:
             "exists": exists,
             "values": [value.record() for value in values],
         },
-        tables=[table],
+        tables=lambda: [table],
         drawn=drawn,
     )
     tell(answer, as_json=as_json)
@@ -265,7 +265,7 @@ def notify(test: bool, as_json: bool) -> int:
             ],
             **_record(notices),
         },
-        rows=[
+        rows=lambda: [
             *(("target", name, to, ",".join(events)) for name, to, events in targets),
             *(("waiting", name, each.title, each.answer) for name, each in notices.failing.items()),
             *(("given up", each.target, each.title, each.why) for each in notices.given_up),
@@ -296,7 +296,7 @@ def _test(settings: NotifySettings | None, *, as_json: bool) -> int:
                 {"target": name, "sent": each.sent, "answer": each.text} for name, each in tries
             ]
         },
-        tables=[Table(titled("", "", ""), rows)],
+        tables=lambda: [Table(titled("", "", ""), rows)],
     )
     tell(answer, as_json=as_json)
     return 0 if all(each.sent for _, each in tries) else MachineError.exit_code

@@ -64,7 +64,7 @@ def gpus(as_json: bool) -> None:
                 "absent": probe.absent or None,
                 "gpus": [gauge.record() for gauge in gauges],
             },
-            rows=[gauge.columns() for gauge in gauges],
+            rows=lambda: [gauge.columns() for gauge in gauges],
             drawn=partial(draw, gauges),
         )
         tell(answer, as_json=as_json)

@@ -143,7 +143,7 @@ def command(deep: bool, as_json: bool) -> int:
     findings = check(os.environ, read, unicode=speaks_unicode(os.environ), deep=deep)
     answer = Answer(
         record=lambda: {"findings": [finding.record() for finding in findings]},
-        rows=[finding.columns() for finding in findings],
+        rows=lambda: [finding.columns() for finding in findings],
         drawn=partial(draw, findings),
     )
     tell(answer, as_json=as_json)

@@ -120,7 +120,7 @@ def history(
     if past.days or as_json:
         answer = Answer(
             record=lambda: {"since": iso(begin) if since else None, **record(past, sections)},
-            rows=columns(past, sections),
+            rows=lambda: columns(past, sections),
             drawn=drawn,
         )
         tell(answer, as_json=as_json)

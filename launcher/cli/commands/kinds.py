@@ -60,7 +60,7 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
                 for kind in kinds
             ]
         },
-        rows=_rows(kinds, whole=bool(names)),
+        rows=lambda: _rows(kinds, whole=bool(names)),
         drawn=drawn,
     )
     tell(answer, as_json=as_json)

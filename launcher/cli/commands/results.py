@@ -22,12 +22,10 @@ from launcher.cli.result_tables import (
     NOTHING,
     Row,
     draw,
-    draw_flat,
-    draw_pivot,
-    flat_texts,
+    flat_table,
     is_plain,
     number_columns,
-    pivot_texts,
+    pivot_table,
     plain_tables,
     result_cells,
     shown_columns,
@@ -290,8 +288,8 @@ def all_rows(
     return Answer(
         record=lambda: {"run": run, "rows": rows},
         cells=lambda: long_rows(rows),
-        tables=[*tests, *plain],
-        rows=[*tested, *(row for table in plain for row in (table.titles, *table.rows))],
+        tables=lambda: [*tests, *plain],
+        rows=lambda: [*tested, *(row for table in plain for row in (table.titles, *table.rows))],
         drawn=lambda width: [draw(rows, everything=everything, width=width, parts=parts)],
     )
 
@@ -316,9 +314,7 @@ def _rows_chosen(results: RunResults, choice: Choice, run: str, form: Format) ->
     return Answer(
         record=lambda: {"run": run, "rows": ordered},
         cells=cells,
-        tables=[flat_texts(results, names)],
-        rows=cells(),
-        drawn=lambda width: [draw_flat(results, names, width)],
+        tables=lambda: [flat_table(results, names)],
     )
 
 
@@ -333,9 +329,8 @@ def _metric(table: Pivot, run: str, form: Format) -> Answer:
     return Answer(
         record=lambda: {"run": run, **table.record()},
         cells=cells,
-        tables=[pivot_texts(table, "")],
-        rows=cells(),
-        drawn=lambda width: draw_pivot(table, width),
+        tables=lambda: [pivot_table(table, "")],
+        drawn=lambda width: pivot_table(table, table.metric).drawn(width),
     )
 
 
@@ -392,8 +387,7 @@ def query(sql: str, database: Path | None, limit_s: float, form: str | None, as_
         Answer(
             record=lambda: {"columns": columns, "rows": [*rows]},
             cells=lambda: cells,
-            tables=[texts_of(cells)],
-            rows=cells,
+            tables=lambda: [texts_of(cells)],
         ),
         shape,
     )

@@ -25,7 +25,7 @@ from launcher.screens.job_details import (
 )
 from launcher.screens.queue_view import TONES
 from launcher.screens.snapshots import Queue
-from launcher.screens.text_table import Column, Line, Span, Tone, line, table
+from launcher.screens.text_table import Column, Line, Span, Table, Tone, line
 from launcher.states import OPEN, State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -239,7 +239,7 @@ class JobPage:
                 self._window.top = max(0, len(lines) - 2)
             lines.append(line(title, Tone.HEAD))
             cells = [(*row, *[""] * (len(rows[0]) - len(row))) for row in rows]
-            lines += table([_KEY] * (len(rows[0]) - 1) + [_TEXT], cells, width)
+            lines += Table([_KEY] * (len(rows[0]) - 1) + [_TEXT], cells).drawn(width)
             lines.append(line(""))
         self._why = False
         self._window.fit(len(lines), height)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from launcher.screens.text_table import Column, Line, Span, Tone, folded, line, table
+from launcher.screens.text_table import Column, Line, Span, Table, Tone, folded, line
 
 Later = Callable[[Callable[[], None]], None]  # runs something that may take seconds
 
@@ -278,7 +278,7 @@ def help_page(width: int) -> list[Line]:
     for title, keys in (*_HELP, ("signs", _SIGNS)):
         rows = [(Span(f"  {key}", Tone.STRONG), what) for key, what in keys]
         lines += [line(""), line(title, Tone.HEAD)]
-        lines += table((Column(), Column(least=20, rows=3)), rows, width)
+        lines += Table((Column(), Column(least=20, rows=3)), rows).drawn(width)
     return lines
 
 

@@ -14,7 +14,6 @@ from launcher.screens.text_table import (
     line,
     shortened,
     tabbed,
-    table,
     width_of,
 )
 
@@ -40,27 +39,27 @@ def test_the_middle_of_a_long_name_is_left_out() -> None:
 
 @given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS), max_size=4), st.integers(1, 40))
 def test_no_line_of_a_table_is_too_long(rows: list[tuple[str, ...]], width: int) -> None:
-    drawn = table(COLUMNS, rows, width)
+    drawn = Table(COLUMNS, rows).drawn(width)
     assert all(width_of(one.text) <= width for one in drawn)
     assert len(drawn) >= len(rows)
 
 
 def test_columns_line_up_and_empty_ones_are_left_out() -> None:
-    drawn = table(COLUMNS, [("a", "", "x"), ("bbb", "", "yy")], 40, [7, 8])
+    drawn = Table(COLUMNS, [("a", "", "x"), ("bbb", "", "yy")], [7, 8]).drawn(40)
     assert [one.text for one in drawn] == ["NAME  WHY", "a     x", "bbb   yy"]
     assert [one.job for one in drawn] == [None, 7, 8]
 
 
 def test_where_there_is_no_room_a_column_goes_before_another_loses_its_least() -> None:
-    drawn = table(COLUMNS, [("abcdefgh", "12345678", "why")], 14)
+    drawn = Table(COLUMNS, [("abcdefgh", "12345678", "why")]).drawn(14)
     assert [one.text for one in drawn] == ["NAME      WHY", "abcdefgh  why"]
-    narrow = table(COLUMNS, [("abcdefgh", "12345678", "why")], 9)
+    narrow = Table(COLUMNS, [("abcdefgh", "12345678", "why")]).drawn(9)
     assert narrow[1].text == "abc…  why"
 
 
 def test_a_long_reason_runs_over_a_few_lines_below_itself() -> None:
     shapes = (Column("NAME"), Column("WHY", least=8, rows=3))
-    drawn = table(shapes, [("a", "one two three four five six seven eight nine")], 20)
+    drawn = Table(shapes, [("a", "one two three four five six seven eight nine")]).drawn(20)
     assert [one.text for one in drawn] == [
         "NAME  WHY",
         "a     one two three",
@@ -70,14 +69,14 @@ def test_a_long_reason_runs_over_a_few_lines_below_itself() -> None:
 
 
 def test_each_line_of_a_long_reason_is_about_its_job() -> None:
-    drawn = table((Column(), Column(least=8, rows=3)), [("a", "one two three four")], 14, [7])
+    drawn = Table((Column(), Column(least=8, rows=3)), [("a", "one two three four")], [7]).drawn(14)
     assert [one.job for one in drawn] == [7, 7]
 
 
 @pytest.mark.parametrize("text", ["世界" * 20, "a" * 40, "a " * 20, "e\u0301" * 40])
 def test_a_reason_in_any_script_is_broken_and_nothing_of_it_is_lost(text: str) -> None:
     shapes = (Column("NAME"), Column("WHY", least=8, rows=3))
-    drawn = [one.text for one in table(shapes, [("a", text)], 40)]
+    drawn = [one.text for one in Table(shapes, [("a", text)]).drawn(40)]
     assert len(drawn) <= 1 + 3
     assert all(width_of(one) <= 40 for one in drawn)
     assert "".join(drawn[1:]).replace(" ", "")[1:] == text.replace(" ", "")
@@ -86,7 +85,7 @@ def test_a_reason_in_any_script_is_broken_and_nothing_of_it_is_lost(text: str) -
 def test_a_name_in_a_reason_loses_its_middle_before_the_words_beside_it_go() -> None:
     reason = f"after {'x' * 90} (job 41) and 2 more jobs"
     shapes = (Column("WHY", least=28, rows=3),)
-    drawn = [one.text for one in table(shapes, [(reason,)], 32)][1:]
+    drawn = [one.text for one in Table(shapes, [(reason,)]).drawn(32)][1:]
     assert len(drawn) <= 3
     assert all(width_of(one) <= 32 for one in drawn)
     told = " ".join(drawn)
@@ -97,13 +96,13 @@ def test_a_name_in_a_reason_loses_its_middle_before_the_words_beside_it_go() -> 
 
 def test_a_reason_is_not_broken_where_the_screen_ends_before_it() -> None:
     shapes = (Column("NAME", least=14), Column("WHY", least=20, rows=3))
-    drawn = table(shapes, [("a" * 14, "one two three four five six seven")], 20)
+    drawn = Table(shapes, [("a" * 14, "one two three four five six seven")]).drawn(20)
     assert [one.text for one in drawn] == ["NAME            WHY", "aaaaaaaaaaaaaa  one…"]
 
 
 def test_a_long_reason_without_a_word_is_one_empty_line() -> None:
     shapes = (Column("NAME"), Column("WHY", least=8, rows=3))
-    drawn = table(shapes, [("a", " " * 99), ("b", "x")], 40)
+    drawn = Table(shapes, [("a", " " * 99), ("b", "x")]).drawn(40)
     assert [one.text.split() for one in drawn] == [["NAME", "WHY"], ["a"], ["b", "x"]]
 
 
@@ -114,12 +113,12 @@ def test_a_mark_over_a_letter_takes_no_column(text: str, columns: int) -> None:
 
 def test_a_cell_of_pieces_keeps_their_tones() -> None:
     bar = Line((Span("##", Tone.OURS), Span("..", Tone.DIM)))
-    (drawn,) = table((Column(), Column()), [(bar, "x")], 20)
+    (drawn,) = Table((Column(), Column()), [(bar, "x")]).drawn(20)
     assert [span.tone for span in drawn.spans[:2]] == [Tone.OURS, Tone.DIM]
 
 
 def test_nothing_is_drawn_of_a_table_without_rows() -> None:
-    assert table(COLUMNS, [], 80) == []
+    assert Table(COLUMNS, []).drawn(80) == []
 
 
 def test_twins_are_one_character_of_ascii_each() -> None:

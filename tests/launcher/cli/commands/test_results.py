@@ -8,7 +8,7 @@ import pytest
 
 from launcher.cli.commands.results import all_rows
 from launcher.cli.output import Format, csv_text, long_rows, markdown_text, write
-from launcher.cli.result_tables import draw, draw_pivot
+from launcher.cli.result_tables import draw, pivot_table
 from launcher.params import PARAMS
 from launcher.results.table import of_result, pivot
 from launcher.screens.text_table import of_texts
@@ -234,7 +234,7 @@ def test_json_and_another_form_are_not_said_together(launcher: Launcher) -> None
 def test_a_pivot_tells_intervals_where_there_is_room(width: int, shown: str) -> None:
     result: dict[str, Json] = {"speed": {"value": 0.5, "low": 0.4, "high": 0.6}}
     told = [of_result(f"job/{n}", "m:pre", f"data{n}:pre", result) for n in range(2)]
-    lines = draw_pivot(pivot("speed", [], told), width)
+    lines = [row.text for row in pivot_table(pivot("speed", [], told), "speed").drawn(width)]
     assert any(shown in line for line in lines)
     assert (len(lines) == 3) == (width < 30)
     assert ("[" in "".join(lines)) == ("[" in shown)
