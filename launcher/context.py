@@ -20,6 +20,8 @@ _FOLDER_BYTES = 255
 _FEW_LETTERS = 60  # that any such folder holds, with the hash behind them
 _NAMED = re.compile(r"\{(?:job|run)_folder\}")
 _ODD = re.compile(r"[^\w.,=@+%~-]|^\.")
+INPUTS, OUTPUTS = "inputs", "outputs"  # settings of a program: the files that it reads, and makes
+_OPTION = re.compile(r"-{0,2}[A-Za-z_][\w.-]*=(.+)", re.DOTALL)
 KINDS = "launcher.kinds"  # what a worker imports of ours, and with it pydantic
 
 
@@ -149,6 +151,17 @@ def with_folders(spec: Spec, context: Context, own: Callable[[], Path]) -> tuple
             folder=filled(context.folder), environment={**context.environment, **variables}
         ),
     )
+
+
+def named_files(spec: Spec) -> tuple[str, ...]:
+    """Return the names of files that a program may read, as it is written: its inputs, then a name for each word.
+
+    They are as many on every host: a node may have other paths. '' stands for a word that names an input or output.
+    """
+    inputs, outputs = (tuple(spec.settings.get(name) or ()) for name in (INPUTS, OUTPUTS))
+    known = {os.path.normpath(name) for name in (*inputs, *outputs)}
+    words = (match[1] if (match := _OPTION.fullmatch(word)) else word for word in spec.argv)
+    return (*inputs, *("" if os.path.normpath(word) in known else word for word in words))
 
 
 def placed_context(spec: Spec, context: Context) -> Context:

@@ -4,13 +4,15 @@ A laboratory installs its kinds under the entry-point group `launcher.kinds`.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, StringConstraints, field_validator
 
-from launcher.draft import Draft
+from launcher.context import INPUTS, OUTPUTS
+from launcher.draft import Draft, Input, absolute_path
 from launcher.errors import UsageError
 from launcher.job import digest_of, program_signature
 from launcher.kind_interface import Kind, Role, Settings
@@ -37,13 +39,21 @@ class CommandSettings(Settings):
     """What a command needs to be run again: its words, and where it starts."""
 
     neutral = frozenset({PARAMS})  # no setting that a person writes: a matrix gives them
-    added = frozenset({"cwd", "env"})
+    added = frozenset({"cwd", "env", INPUTS, OUTPUTS})
     argv: tuple[str, ...] = Field(min_length=1, description="the program and its arguments")
     cwd: str = Field(
         default="", description="folder in which it starts; relative to that of `launcher run`"
     )
     env: dict[str, _Text] = Field(
         default={}, description="variables of its environment, over those of `launcher run`"
+    )
+
+    # lists, as JSON gives them back: by that it is told whether they have their default
+    inputs: list[_Text] = Field(
+        default=[], description="files that it reads: it runs again when their content is another"
+    )
+    outputs: list[_Text] = Field(
+        default=[], description="files that it makes: it is done when they are there"
     )
 
     @field_validator("cwd")
@@ -63,7 +73,7 @@ class CommandSettings(Settings):
 
 
 class Command(Kind):
-    """Any program, started as it is typed: no shell, no Python; what it reads and writes is not known."""
+    """Any program, started as it is typed: no shell, no Python; what it reads and writes its entry may say."""
 
     name = "command"
     role = Role.PLAIN
@@ -77,6 +87,20 @@ class Command(Kind):
     def argv(self, draft: Draft) -> tuple[str, ...]:
         """Return the program and its arguments."""
         return tuple(draft.settings["argv"])
+
+    def inputs(self, draft: Draft) -> tuple[Input, ...]:
+        """Return the files that its entry says it reads."""
+        return tuple(Input(path, "an input") for path in _paths(draft, INPUTS))
+
+    def outputs(self, draft: Draft) -> tuple[Path, ...]:
+        """Return the files that its entry says it makes."""
+        return tuple(_paths(draft, OUTPUTS))
+
+
+def _paths(draft: Draft, setting: str) -> Iterator[Path]:
+    """Give the paths of a setting; relative ones begin in the folder in which the program starts."""
+    for name in draft.settings.get(setting) or ():
+        yield absolute_path(draft.path(draft.settings.get("cwd") or ""), name)
 
 
 COMMAND = Command()

@@ -1,10 +1,10 @@
 """The states of a job, the legal transitions, the codes of reasons, and how an attempt can end."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Literal, NamedTuple, assert_never
 
-from launcher.system.files import Json
+from launcher.system.files import Json, Stamp
 
 Where = Literal["gpu", "ram"]
 
@@ -142,6 +142,9 @@ class Done(NamedTuple):
     at: float
     result: Mapping[str, Json] = {}
     made: bool | None = None  # it left something to be moved into its run; None: nobody said
+    # of a program: digests of the files that `context.named_files` names; size and time of its outputs
+    files: Sequence[str] = ()
+    outputs: Sequence[Stamp] = ()
 
 
 class Failed(NamedTuple):
@@ -200,9 +203,11 @@ def outcome_record(outcome: Outcome) -> dict[str, Json]:
     """Return the outcome as it is put on record (schema 1)."""
     record: dict[str, Json] = {"schema": 1, "ending": ending(outcome), "at": outcome.at}
     match outcome:
-        case Done(result=result, made=made):
+        case Done(result=result, made=made, files=files, outputs=outputs):
             record["result"] = dict(result)
             record |= {} if made is None else {"made": made}
+            record |= {"files": [*files]} if any(files) else {}
+            record |= {"outputs": [[*pair] for pair in outputs]} if outputs else {}
         case Failed():
             record |= _failure(outcome) | ({"over_limit": True} if outcome.over_limit else {})
         case OutOfMemory():
@@ -224,8 +229,14 @@ def read_outcome(record: Mapping[str, Json]) -> Outcome:
     when = float(at) if isinstance(at, int | float) else 0.0
     match record:
         case {"schema": 1, "ending": "done", "result": dict(result)}:
-            made = record.get("made")
-            return Done(at=when, result=result, made=made if isinstance(made, bool) else None)
+            made, files, outputs = map(record.get, ("made", "files", "outputs"))
+            return Done(
+                at=when,
+                result=result,
+                made=made if isinstance(made, bool) else None,
+                files=tuple(map(str, files)) if isinstance(files, list) else (),
+                outputs=_stamps(outputs),
+            )
         case {"schema": 1, "ending": "failed", "error": str(error)}:
             over_limit = record.get("over_limit") is True
             exception = _text(record, "exception")
@@ -259,6 +270,18 @@ def _failure(outcome: Failed | OutOfMemory) -> dict[str, Json]:
 def _text(record: Mapping[str, Json], name: str) -> str:
     text = record.get(name)
     return text if isinstance(text, str) else ""
+
+
+def _stamps(record: Json) -> tuple[Stamp, ...]:
+    """Return sizes and times of files; none where one of them cannot be understood."""
+    stamps: list[Stamp] = []
+    for pair in record if isinstance(record, list) else ():
+        match pair:
+            case [int(size), int(changed_ns)]:
+                stamps.append((size, changed_ns))
+            case _:
+                return ()
+    return tuple(stamps)
 
 
 def _status(record: Mapping[str, Json]) -> dict[str, int | None]:

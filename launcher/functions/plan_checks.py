@@ -40,8 +40,9 @@ from launcher.store.client import cores_for
 from launcher.store.queue import Store
 from launcher.system import memory
 from launcher.system.environment import unset
+from launcher.system.file_digests import FileDigests
 from launcher.system.files import stamp
-from launcher.system.paths import Home
+from launcher.system.paths import Home, find_home
 from launcher.system.processes import in_time
 from launcher.system.text import harmless
 
@@ -54,7 +55,14 @@ def compare(
 ) -> Comparison:
     """Return each job of a plan beside the queue's job of that name, with what to do about it."""
     rows = store.read.jobs_of(root, made.name) if store else {}
-    comparison = compare_with_queue(made, rows, stamp, force=force, accept_code=accept_code)
+    comparison = compare_with_queue(
+        made,
+        rows,
+        stamp,
+        digests=FileDigests(find_home(os.environ).digests),
+        force=force,
+        accept_code=accept_code,
+    )
     return with_shared_jobs(comparison, rows)
 
 

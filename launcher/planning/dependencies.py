@@ -262,7 +262,10 @@ class Dependencies:
         self.links: dict[str, Links] = {}
         for prepared in steps:
             self._enter(prepared)
-        is_sorted = not before and all(each.step.kind.role is not Role.FOLDER for each in steps)
+        is_sorted = not before and not any(
+            each.step.kind.role is Role.FOLDER or (each.outputs and not each.step.kind.entry)
+            for each in steps
+        )
         self.steps = steps if is_sorted else self._sorted(steps, before)
         for prepared in self.steps:
             self._connect(prepared, before.get(prepared.step.name, NOTHING))

@@ -1,12 +1,10 @@
 """`load` and `plan`: task files from Python, as `launcher run` reads them; see `launcher.api`."""
 
 import contextlib
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 from launcher.errors import (
@@ -24,6 +22,8 @@ from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan
 from launcher.system.code_digests import CodeIndex, user_cache
 from launcher.system.config import read_configuration
+from launcher.system.file_digests import FileDigests
+from launcher.system.paths import find_home
 from launcher.taskfile.entries import TaskFile
 from launcher.taskfile.language import TOP
 from launcher.taskfile.parser import ParseContext, parse
@@ -76,7 +76,7 @@ def load(path: str | Path, *, settings: Sequence[str] = ()) -> TaskFile:
 def plan(task: TaskFile, *, root: str | Path | None = None) -> Plan:
     """Work out every job of a task file: its files, its needs, its hash.
 
-    Nothing is written but a cache of what the code of the kinds says.
+    Nothing is written but caches of what the code of the kinds says, and large files.
 
     Args:
         task: from `load`.
@@ -91,7 +91,7 @@ def plan(task: TaskFile, *, root: str | Path | None = None) -> Plan:
         root=Path(os.path.normpath(Path.cwd() / (root or "."))),
         exists=Path.exists,
         code=code.code,
-        content=content_digest,
+        content=FileDigests(find_home(os.environ).digests).of,
     )
     code.save()
     return replace(made, warnings=(*made.warnings, *_unread(code))) if code.unread else made
@@ -216,17 +216,3 @@ def _decoded(data: bytes, file: str) -> str:
             code="not-utf8", message=message, place=place, hint="save the file as UTF-8"
         )
         raise TaskFileError([problem]) from error
-
-
-def content_digest(path: Path) -> str:
-    """Return a digest of a file; a folder's is empty: to read all images would take too long."""
-    if path.is_dir():
-        return ""
-    status = path.stat()
-    return _content_of(path, status.st_size, status.st_mtime_ns)
-
-
-@cache
-def _content_of(path: Path, _size: int, _changed_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -288,7 +288,8 @@ class _Jobs:
             settings=step.settings.text,
             needs=tuple([self._needed(name, step) for name in links.needs]),
             code=self._work(step).code,
-            given=tuple([self._disk.content(path) for path in links.given]),
+            # what a program reads is looked at when it starts: it may wait for days until then
+            given=tuple([self._disk.content(path) for path in links.given if step.kind.entry]),
             words=prepared.draft.words,
         )
 

@@ -9,34 +9,86 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
-from functools import partial
+from functools import cache, partial
+from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
+from launcher.context import INPUTS, OUTPUTS
+from launcher.draft import absolute_path
 from launcher.errors import UsageError
 from launcher.ids import read_words
 from launcher.job import asks_for
 from launcher.job_options.registry import changed_options
 from launcher.kind_interface import Kind, Role
+from launcher.planning.dependencies import FOLDER_SETTING
 from launcher.planning.plan import Code, Identity, Plan, PlannedJob, Savings
 from launcher.states import OPEN, State
 from launcher.store.connection import known_record
 from launcher.store.rows import JobRow
 from launcher.system.code_digests import WHOLE
+from launcher.system.file_digests import CHANGED, GONE, MOST_READ, FileDigests
 from launcher.system.files import Json, Stamp
 from launcher.taskfile.header import WARM_START
 from launcher.taskfile.language import Reuse
 
 
-def _done_with_other_code(plan: Plan, rows: Mapping[str, JobRow]) -> frozenset[str]:
+class _ProgramFiles:
+    """What is another in the files that programs had read when they were done; each file is read once."""
+
+    def __init__(self, plan: Plan, digests: FileDigests) -> None:
+        self._root = plan.run_folder.parents[1]
+        self._found, self._known = cache(digests.found), cache(known_record)
+        self._changes: dict[str, Mapping[str, str]] = {}
+
+    def now(self, job: PlannedJob, row: JobRow) -> dict[str, str]:
+        """Return what is in them now, by the names of the files."""
+        before = {} if job.entry or not row.sources_text else self._known(row.sources_text)
+        folder = absolute_path(self._root, str(job.settings.get(FOLDER_SETTING) or ""))
+        inputs = _listed_in(job, INPUTS)
+        return {
+            name: self._found(
+                str(absolute_path(folder, name)), inf if name in inputs else MOST_READ
+            )
+            for name in before
+        }
+
+    def changes(self, job: PlannedJob, row: JobRow) -> Mapping[str, str]:
+        """Return in a few words each what is another, by the names of the files."""
+        if job.name not in self._changes:
+            before = self._known(row.sources_text or "{}")
+            self._changes[job.name] = {
+                name: f"{name} changed while it ran"
+                if before[name] == CHANGED
+                else f"{name} {'is gone' if now == GONE else 'changed'}"
+                for name, now in self.now(job, row).items()
+                if now != before[name]
+            }
+        return self._changes[job.name]
+
+    def is_code(self, job: PlannedJob, row: JobRow) -> bool:
+        """Tell whether something is another, and no input is."""
+        changes = self.changes(job, row)
+        return bool(changes) and not any(name in changes for name in _listed_in(job, INPUTS))
+
+
+def _listed_in(job: PlannedJob, setting: str) -> Sequence[Json]:
+    names = job.settings.get(setting)
+    return names if isinstance(names, list) and not job.entry else ()
+
+
+def _done_with_other_code(
+    plan: Plan, rows: Mapping[str, JobRow], files: _ProgramFiles
+) -> frozenset[str]:
     """Return the names of the jobs that were done with other code, and differ in nothing else.
 
     A setting that the queue knows nothing of and that has its default counts as code: the version
-    that queued the job had no such setting.
+    that queued the job had no such setting. Of a program's files those are code that it does not call inputs.
 
     Args:
         plan: the jobs as they would be queued now, those that `phases` leaves out among them.
         rows: the run's jobs in the queue, by name.
+        files: of programs.
     """
     earlier = _EarlierHashes(plan.kinds, rows)
     return frozenset(
@@ -44,8 +96,11 @@ def _done_with_other_code(plan: Plan, rows: Mapping[str, JobRow]) -> frozenset[s
         for job in (*plan.jobs, *plan.left_out)
         if (row := rows.get(job.name)) is not None
         and row.state is State.DONE
-        and row.hash != job.hash
-        and row.hash == earlier.of(job.identity)
+        and (
+            row.hash == earlier.of(job.identity)
+            if row.hash != job.hash
+            else files.is_code(job, row)
+        )
     )
 
 
@@ -73,7 +128,8 @@ class _EarlierHashes:
         """Return the code of a row; the jobs of a kind share it, and its text is made once."""
         key = (row.spec.entry, *row.spec.sources.items())
         if key not in self._codes:
-            self._codes[key] = Code(row.spec.entry, row.spec.sources)
+            # what a program has read is recorded when it is done, and enters no hash
+            self._codes[key] = Code(row.spec.entry, row.spec.sources if row.spec.entry else {})
         return self._codes[key]
 
 
@@ -143,6 +199,7 @@ class Comparison(NamedTuple):
     jobs: tuple[ComparedJob, ...]  # in the plan's order
     accepted: Mapping[str, str]  # jobs whose result of other code is kept, and their queued hashes
     savings: tuple[Savings, ...] = ()  # by jobs that do shared work
+    files: Mapping[str, Mapping[str, str]] = {}  # of the accepted programs, what they read
 
 
 def compare_with_queue(
@@ -150,6 +207,7 @@ def compare_with_queue(
     rows: Mapping[str, JobRow],
     stamp: Callable[[str], Stamp | None],
     *,
+    digests: FileDigests | None = None,
     force: bool = False,
     accept_code: bool = False,
 ) -> Comparison:
@@ -159,6 +217,7 @@ def compare_with_queue(
         plan: the jobs; each one's needs come before it.
         rows: the run's jobs in the queue, by name.
         stamp: tells size and time of a file, None where there is none.
+        digests: of the files that programs have read.
         force: run what is done already, too, as a task file with `reuse: nothing` does.
         accept_code: keep what was done with other code, where nothing else is different.
 
@@ -178,7 +237,8 @@ def compare_with_queue(
         raise UsageError(
             f"{ACCEPT_CODE} keeps results, and {forced} runs all of them again; leave one of them out"
         )
-    other_code = frozenset() if forced else _done_with_other_code(plan, rows)
+    files = _ProgramFiles(plan, digests or FileDigests())
+    other_code = frozenset() if forced else _done_with_other_code(plan, rows, files)
     accepted = _accepted(plan, rows, other_code) if accept_code else {}
     for job in plan.left_out:
         _refuse_other(job, accepted.get(job.name) or rows.get(job.name), other_code)
@@ -194,10 +254,17 @@ def compare_with_queue(
         compared = _compare_known(
             job, accepted.get(job.name, row), stamp, again=again, forced=forced, modules=modules
         )
+        if compared.action is Action.CACHED and (changes := files.changes(job, row)):
+            if job.name not in accepted:
+                words = tuple(changes.values())
+                compared = compared._replace(
+                    action=Action.RUN, state="changed", reason=_listed(words), changes=words
+                )
+            modules = tuple(changes)
         compared_jobs[job.name] = compared._replace(
             other_code=job.name in other_code,
             modules=modules,
-            is_by_files=is_other and _is_by_files(row.spec.sources),
+            is_by_files=is_other and bool(job.entry) and _is_by_files(row.spec.sources),
         )
     jobs = tuple(compared_jobs.values())
     kept = {compared.job.name for compared in jobs if compared.action is Action.CACHED}
@@ -206,6 +273,11 @@ def compare_with_queue(
         plan=plan,
         jobs=jobs,
         accepted={name: rows[name].hash for name in accepted if name in kept},
+        files={
+            job.name: read
+            for job in plan.jobs
+            if job.name in accepted and (read := files.now(job, rows[job.name]))
+        },
     )
 
 
@@ -254,13 +326,12 @@ def _compare_known(
         return joined(job, row)._replace(options=options)
     if row.hash != job.hash:
         changes = _changes(job, row, again, modules)
-        reason = ", ".join(changes[:MOST_CHANGES]) + (", …" if len(changes) > MOST_CHANGES else "")
         if row.state is State.RUNNING:
             raise UsageError(
-                f"{job.name} runs in another way ({reason}); wait for it, "
+                f"{job.name} runs in another way ({_listed(changes)}); wait for it, "
                 f"cancel it with `launcher cancel {row.id}`, or give the task file another name"
             )
-        return run("changed", reason, changes)
+        return run("changed", _listed(changes), changes)
     if row.state is not State.DONE:
         return run(row.state, f"{row.state} before: {row.reason.partition(chr(10))[0]}")
     if forced:
@@ -268,13 +339,19 @@ def _compare_known(
     if again:
         reason = f"{again[0]} runs again"
         return run("changed", reason, (reason,))
+    # as its entry names them, where it is a program's
+    names = dict(zip(map(str, job.outputs), _listed_in(job, OUTPUTS), strict=False))
     for path, before in row.outputs.items():
         now = stamp(path)
         if now != before:
-            reason = f"{path} {'is gone' if now is None else 'was changed'}"
+            reason = f"{names.get(path, path)} {'is gone' if now is None else 'was changed'}"
             return run("changed", reason, (reason,))
     reason = "done before, with the same settings, code and inputs"
     return ComparedJob(job, Action.CACHED, "cached", reason, number=row.id)
+
+
+def _listed(changes: Sequence[str]) -> str:
+    return ", ".join(changes[:MOST_CHANGES]) + (", …" if len(changes) > MOST_CHANGES else "")
 
 
 def joined(job: PlannedJob, row: JobRow) -> ComparedJob:

@@ -101,7 +101,9 @@ def _accept(
         if job.name in comparison.accepted and job.name in rows:
             row = rows[job.name]
             if row.hash == comparison.accepted[job.name]:
-                store.accept(row.id, _spec_of(job, folders), ACCEPTED, now)
+                spec = _spec_of(job, folders)
+                files = comparison.files.get(job.name, spec.sources)
+                store.accept(row.id, spec._replace(sources=files), ACCEPTED, now)
 
 
 def _before(compared: ComparedJob, numbers: Mapping[str, int]) -> tuple[list[int], list[int]]:

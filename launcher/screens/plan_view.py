@@ -502,7 +502,7 @@ def _vram(job: PlannedJob, estimate: JobEstimate, *, gpus: bool) -> str:
 
 def _second_lines(compared: ComparedJob, width: int) -> list[str]:
     """Return below a job what was changed, or how it ended before."""
-    if compared.other_code:  # printed once, for all of them
+    if compared.other_code and compared.job.entry:  # printed once, for all of them
         return []
     notes = compared.changes or ((compared.reason,) if compared.state not in _PLAIN else ())
     bar = f"{_GAP}│ "

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, assert_never
 
+from launcher.context import named_files
 from launcher.job import LONGEST_BACKOFF_S
 from launcher.states import (
     Done,
@@ -215,6 +216,10 @@ class Transitions:
                     "INSERT INTO results VALUES (?, ?, ?)",
                     (job, outcome.at, json.dumps(dict(outcome.result))),
                 )
+            if not claim.spec.entry and (outcome.files or claim.number > 1):
+                named = zip(named_files(claim.spec), outcome.files, strict=False)
+                found = self._db.sources_number({name: digest for name, digest in named if digest})
+                self._db.execute("UPDATE jobs SET sources = ? WHERE id = ?", (found, job))
             if outputs:
                 self._db.execute(
                     "UPDATE jobs SET outputs = ? WHERE id = ?", (json.dumps(dict(outputs)), job)

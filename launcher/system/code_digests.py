@@ -5,34 +5,30 @@ their SHA-256, so that a plan parses only what was changed since the one before 
 together of them is known by their hashes.
 """
 
-import contextlib
 import hashlib
 import importlib.machinery
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import cache, cached_property, lru_cache
+from collections.abc import Collection, Iterator, Sequence
+from functools import cache, lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import platformdirs
 
 from launcher.errors import UsageError
 from launcher.system.code_links import DECIDING, DOOR, LAUNCHER, Counted, Linker
 from launcher.system.code_text import BELOW, Element, ModuleText, opaque, read_text
-from launcher.system.files import read_json, write_atomic
+from launcher.system.file_digests import Kept
 
 ABSENT = "absent"  # the digest of a module that is not there
 WHOLE = ""  # in the place of a module: the digest of all that counts, which alone decides
-SCHEMA = 3  # of the caches
 MOST_TEXTS = 2000  # in the caches: those of about five versions of two laboratories
 MOST_CODES = 400
 _COMPILED = (*importlib.machinery.EXTENSION_SUFFIXES, ".pyc")
 _SUFFIXES = (".py", *_COMPILED)  # of the files of modules
-
-Value = TypeVar("Value")
 
 
 class CodeIndex:
@@ -45,8 +41,8 @@ class CodeIndex:
 
     def __init__(self, path: Path | None = None) -> None:
         beside = path and path.with_name(f"{path.stem}-elements.json")
-        self._kept = _Kept(path, {"imports": MOST_TEXTS, "codes": MOST_CODES})
-        self._kept_texts = _Kept(beside, {"texts": MOST_TEXTS})  # needed only after a change
+        self._kept = Kept(path, {"imports": MOST_TEXTS, "codes": MOST_CODES})
+        self._kept_texts = Kept(beside, {"texts": MOST_TEXTS})  # needed only after a change
         self._contents: dict[str, bytes] = {}  # by SHA-256
         self.unread: dict[str, Path] = {}  # modules of closures that are known by their bytes alone
         self._places = cache(_places)
@@ -229,52 +225,6 @@ class CodeIndex:
             text = opaque(content) if file.name.endswith(_COMPILED) else read_text(content)
             self._kept_texts.put("texts", key, text)
         return text
-
-
-class _Kept:
-    """What earlier processes read, in a file of several parts; it is read when it is first needed."""
-
-    def __init__(self, path: Path | None, most: Mapping[str, int]) -> None:
-        self._path, self._most = path, most  # part → how many entries of it are kept
-        self._is_new = False
-
-    @cached_property
-    def _parts(self) -> dict[str, dict[str, Any]]:
-        """The file's content; nothing where it is absent, damaged or not ours."""
-        record: dict[str, Any] | None = None
-        with contextlib.suppress(OSError):
-            record = None if self._path is None else read_json(self._path)
-        if record is None or record.get("schema") != SCHEMA:
-            record = {}
-        return {
-            name: part if isinstance(part := record.get(name), dict) else {} for name in self._most
-        }
-
-    def get(self, part: str, key: str, read: Callable[[Any], Value]) -> Value | None:
-        """Return what is known under a key; None where that is nothing, or damaged."""
-        try:
-            return read(self._parts[part][key])
-        except (LookupError, ValueError, TypeError):
-            return None
-
-    def put(self, part: str, key: str, value: object) -> None:
-        """Take in what is known now."""
-        self._parts[part][key] = value
-        self._is_new = True
-
-    def save(self) -> None:
-        """Write what is new, where it can be written."""
-        if self._path is None or not self._is_new:
-            return
-        newest = {
-            name: dict(list(part.items())[-self._most[name] :])
-            for name, part in self._parts.items()
-        }
-        text = json.dumps({"schema": SCHEMA, **newest}, separators=(",", ":"), default=dict)
-        with contextlib.suppress(OSError):  # a cache: without it the next plan takes longer
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self._path, text, durable=False)
-            self._is_new = False
 
 
 @lru_cache(maxsize=16)  # what is imported does not change while a process runs

@@ -95,6 +95,9 @@ class Home:
     revival_lock = _File("revival.lock")  # locked by the helper that restarts it
     # the GPUs as the scheduler last saw them, while something ran or waited for one
     gpus = _File("gpus.json")
+    digests = _File(
+        "digests.json"
+    )  # of large files that programs read, while these are as they were
     stop = _File("stop.json")  # present while the queue is stopped
     policy = _File("policy.json")  # which policy decides what starts, where it is not our own
     wake = _File("wake")  # named pipe: a byte in it wakes the scheduler

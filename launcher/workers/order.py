@@ -25,6 +25,7 @@ class Order(NamedTuple):
     cpus: int
     reservation: int | None = None  # bytes on each GPU; None: no other of ours is there
     left: str = ""  # name of the stage of an earlier attempt, from which this one goes on
+    project: str = ""  # the folder in which it was queued
 
     @property
     def gpus(self) -> tuple[str, ...]:
@@ -69,16 +70,17 @@ def read_order(text: bytes) -> Order:
             "device": str(device),
             "cpus": int(cpus),
         }:
-            own = read_spec(spec)
+            own, surroundings = read_spec(spec), read_context(context)
             return Order(
                 spec=own,
-                context=placed_context(own, read_context(context)),
+                context=placed_context(own, surroundings),
                 job=job,
                 number=number,
                 device=device,
                 cpus=cpus,
                 reservation=claim if type(claim) is int else None,
                 left=left if isinstance(left, str) else "",
+                project=surroundings.folder,
             )
     raise ValueError("this is not an order")
 

@@ -23,11 +23,13 @@ from launcher.params import PARAMS
 from launcher.staging.view import NotWritable, Wanted, make
 from launcher.states import Failed, Void
 from launcher.system import cgroups
+from launcher.system.file_digests import FileDigests
 from launcher.system.files import FULL, SILENT, Json, read_all, read_bytes, write_json
 from launcher.system.paths import LOG, Attempt
 from launcher.system.processes import Identity, identity
 from launcher.workers import worker
 from launcher.workers.order import Order, read_order
+from launcher.workers.program_files import read_files
 from launcher.workers.started_file import take_right
 from launcher.workers.worker import environment as environment_of
 
@@ -250,21 +252,25 @@ class Begun(NamedTuple):
     text: bytes  # the order as it was written
     program: int  # its pid
     at: float  # monotonic
+    files: tuple[str, ...]  # digests of those that a program may read
 
 
 class Starter:
     """Starts one attempt after another, and keeps the next worker forked ahead."""
 
-    def __init__(self, me: Identity, group: Path | None, *, ahead: bool) -> None:
+    def __init__(
+        self, me: Identity, group: Path | None, digests: FileDigests, *, ahead: bool
+    ) -> None:
         """Begin.
 
         Args:
             me: this supervisor.
             group: its control group, None where it has none.
+            digests: of the files that programs read.
             ahead: fork a worker before there is work for it.
         """
         self._me = _line(me, {} if group is None else {cgroups.RECORD_KEY: str(group)})
-        self._ahead = ahead
+        self._digests, self._ahead = digests, ahead
         self._held: Held | None = None
         self._next: tuple[Order, dict[str, str]] | None = None  # what was read ahead
         self._next_text = b""
@@ -294,6 +300,7 @@ class Starter:
                 if order.spec.log_link is not None:
                     link_log(Path(order.spec.log_link), attempt, order.context.umask)
                 held = self._worker() if order.spec.entry else None
+                files = () if held else read_files(order, self._digests)
                 if held is not None:
                     os.write(record, _line(held.who))
             except (OSError, ValueError) as error:  # a full disk, a deleted folder, no process
@@ -311,7 +318,7 @@ class Starter:
         if held is not None:
             self._held = None  # released once, it must not be released again
             held.release(attempt, text)
-        return Begun(order=order, text=text, program=program, at=time.monotonic())
+        return Begun(order=order, text=text, program=program, at=time.monotonic(), files=files)
 
     def read_ahead(self, attempt: Attempt) -> None:
         """Read the order of an attempt that is not begun yet; another one may come in its stead."""

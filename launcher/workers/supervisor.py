@@ -21,8 +21,10 @@ from math import inf
 from pathlib import Path
 
 from launcher.job import Terms
+from launcher.states import Done
 from launcher.system import cgroups, memory
 from launcher.system.daemon_control import revive, wake
+from launcher.system.file_digests import FileDigests
 from launcher.system.files import AWAY_PATIENCE_S, ROOM_PAUSE_S, sync
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import (
@@ -40,6 +42,7 @@ from launcher.system.processes import (
 from launcher.workers import lease
 from launcher.workers.exit_outcome import Circumstances, judge, patience_s
 from launcher.workers.lease import Burial, lease_of
+from launcher.workers.program_files import read_again
 from launcher.workers.start_attempt import Begun, Starter, close_on_exec
 from launcher.workers.started_file import record_when_there_is_room
 
@@ -281,7 +284,8 @@ class _Supervisor:
         close_on_exec()
         me = identity(os.getpid()) or Identity(pid=os.getpid(), start_ticks=0, boot=boot_id())
         self._group = cgroups.join(me)
-        self._starter = Starter(me, self._group, ahead=ahead)
+        self._digests = FileDigests(home.digests)
+        self._starter = Starter(me, self._group, self._digests, ahead=ahead)
         self._left = Leftovers(self._group, lambda: self._starter.waiting)
 
     def attempt(self) -> bool:
@@ -374,9 +378,11 @@ class _Supervisor:
         self._left.end(LEFTOVER_GRACE_S)
         if status and kills is not None:
             how = how._replace(oom_kills=(memory.oom_kills() or kills) - kills)
-        return record_when_there_is_room(
-            judge(status, attempt, how, time.time()), attempt, self._lease, begun.text
-        )
+        outcome = judge(status, attempt, how, time.time())
+        if isinstance(outcome, Done) and begun.files:
+            files = read_again(begun.order, self._digests, begun.files)
+            outcome = outcome._replace(files=files)
+        return record_when_there_is_room(outcome, attempt, self._lease, begun.text)
 
     def _await_end(self, begun: Begun) -> tuple[int, Circumstances]:
         """Wait for the program's end, ending it when we are asked to or its time is over.

@@ -31,7 +31,13 @@ json_values = st.recursive(
 )
 amounts = st.none() | st.integers(0, (1 << 50) - 1)
 outcomes = st.one_of(
-    st.builds(Done, at=times, result=st.dictionaries(st.text(), json_values, max_size=3)),
+    st.builds(
+        Done,
+        at=times,
+        result=st.dictionaries(st.text(), json_values, max_size=3),
+        files=st.just(()) | st.tuples(st.text(min_size=1), st.text()),
+        outputs=st.lists(st.tuples(st.integers(), st.integers()), max_size=2).map(tuple),
+    ),
     st.builds(
         Failed,
         at=times,

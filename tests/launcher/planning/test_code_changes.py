@@ -42,7 +42,7 @@ def a_plan(
     )
 
 
-def comparison(store: Store, made: Plan, **options: bool) -> Comparison:
+def comparison(store: Store, made: Plan, **options: Any) -> Comparison:
     rows = store.read.jobs_of(ROOT, made.name)
     return compare_with_queue(made, rows, lambda _: None, **options)
 

@@ -38,7 +38,7 @@ def on_disk(text: str, *paths: str, content: str = "c", kinds: Mapping[str, Kind
         read(text, kinds=kinds),
         root=ROOT,
         exists=lambda path: path in there,
-        code=lambda *_: {"": "d"},
+        code=lambda _, roots: {"": "d"} if roots else {},
         content=lambda _: content,
         is_folder=lambda path: path in {ROOT / path for path in paths if path.endswith("/")},
     )

@@ -1,0 +1,189 @@
+"""Programs whose files are other than when they were done, and those whose files say in which order they run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from launcher.context import named_files
+from launcher.kinds import COMMAND
+from launcher.planning.plan import Plan
+from launcher.planning.plan_builder import build_plan
+from launcher.planning.queue_comparison import Action, ComparedJob, compare_with_queue
+from launcher.planning.submit import Submitted, submit
+from launcher.states import Done
+from launcher.store.queue import Store
+from launcher.system.file_digests import FileDigests
+from launcher.system.files import stamp
+from launcher.taskfile.parser import ParseContext, parse
+from tests.build import a_context, claimed
+
+TRAIN = "{name: t, argv: [python3, train.py, --config=conf.yaml, --lr, '0.1']}"
+COPY = "{name: t, argv: [cp, in.txt, out.txt], inputs: [in.txt], outputs: [out.txt]}"
+BELOW = "{name: t, argv: [cp, in.txt, out.txt], inputs: [in.txt], outputs: [out.txt], cwd: sub}"
+BOTH = "{name: t, argv: [python3, train.py], inputs: [in.txt]}"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "sub").mkdir()
+    for name in ("train.py", "conf.yaml", "in.txt", "out.txt", "sub/in.txt", "sub/out.txt"):
+        (tmp_path / name).write_text(name)
+    return tmp_path
+
+
+def a_plan(project: Path, *entries: str) -> Plan:
+    text = "name: x\ncommand:\n" + "".join(f"  - {entry}\n" for entry in entries)
+    context = ParseContext(kinds={"command": COMMAND})
+    return build_plan(
+        parse(text, file="x.yaml", context=context),
+        root=project,
+        exists=Path.exists,
+        code=lambda *_: {},
+        content=FileDigests().of,
+    )
+
+
+def compared(store: Store, made: Plan, *, accept: bool = False) -> list[ComparedJob]:
+    rows = store.read.jobs_of(made.run_folder.parents[1], made.name)
+    return [*compare_with_queue(made, rows, stamp, accept_code=accept).jobs]
+
+
+def queue(store: Store, made: Plan, *, accept: bool = False) -> Submitted:
+    root = made.run_folder.parents[1]
+    rows = store.read.jobs_of(root, made.name)
+    comparison = compare_with_queue(made, rows, stamp, accept_code=accept)
+    return submit(store, root, comparison, a_context(root), 1.0)
+
+
+def finish(store: Store, project: Path, **files: str) -> None:
+    """Have every job done, with the files as they are now, or as they are said to have been."""
+    digests = FileDigests()
+    while ready := store.scheduling.ready(100):
+        for one in ready:
+            claim = claimed(store, one.id)
+            folder = project / str(claim.spec.settings.get("cwd", ""))
+            names = named_files(claim.spec)
+            known = [files.get(name, digests.found(f"{folder}/{name}")) for name in names]
+            outputs = {path: at for path in claim.spec.outputs if (at := stamp(path))}
+            done = Done(at=1.0, files=known)
+            store.scheduling.finish(claim, done, outputs=outputs, now=1.0)
+
+
+CHANGES = [  # entry, what is written, the reason, whether --accept-code keeps it
+    (TRAIN, {}, "", False),
+    (TRAIN, {"in.txt": "other"}, "", False),  # nothing names it
+    (TRAIN, {"train.py": "other"}, "train.py changed", True),
+    (TRAIN, {"conf.yaml": "other"}, "conf.yaml changed", True),
+    (TRAIN, {"train.py": "1", "conf.yaml": "1"}, "train.py changed, conf.yaml changed", True),
+    (TRAIN, {"train.py": None}, "train.py is gone", True),
+    (COPY, {"in.txt": "in.txt"}, "", False),  # the same content again
+    (COPY, {"in.txt": "other"}, "in.txt changed", False),
+    (COPY, {"out.txt": None}, "out.txt is gone", False),
+    (COPY, {"out.txt": "by hand"}, "out.txt was changed", False),
+    (BELOW, {"in.txt": "other", "out.txt": None}, "", False),  # not those of its folder
+    (BELOW, {"sub/in.txt": "other"}, "in.txt changed", False),
+    (BELOW, {"sub/out.txt": None}, "out.txt is gone", False),
+    (BOTH, {"train.py": "other"}, "train.py changed", True),
+    (BOTH, {"train.py": "1", "in.txt": "1"}, "in.txt changed, train.py changed", False),
+]
+
+
+@pytest.mark.parametrize(("entry", "written", "reason", "is_code"), CHANGES)
+def test_a_program_runs_again_when_a_file_is_another(
+    store: Store,
+    project: Path,
+    entry: str,
+    written: dict[str, str | None],
+    reason: str,
+    is_code: bool,
+) -> None:
+    queue(store, a_plan(project, entry))
+    finish(store, project)
+    for name, text in written.items():
+        if text is None:
+            (project / name).unlink()
+        else:
+            before = (project / name).read_text()
+            if text != before:
+                (project / name).write_text(text)
+    (one,) = compared(store, a_plan(project, entry))
+    assert one.action is (Action.RUN if reason else Action.CACHED)
+    assert reason in {"", one.reason}
+    assert one.other_code is is_code
+    (kept,) = compared(store, a_plan(project, entry), accept=True)
+    assert kept.action is (Action.RUN if reason and not is_code else Action.CACHED)
+
+
+def test_code_that_was_accepted_is_known_from_then_on(store: Store, project: Path) -> None:
+    queue(store, a_plan(project, TRAIN))
+    finish(store, project)
+    (project / "train.py").write_text("other")
+    assert queue(store, a_plan(project, TRAIN), accept=True).accepted == 1
+    assert compared(store, a_plan(project, TRAIN))[0].action is Action.CACHED
+    (project / "train.py").write_text("yet another")
+    assert compared(store, a_plan(project, TRAIN))[0].reason == "train.py changed"
+
+
+def test_a_file_that_changed_while_its_program_ran_makes_it_run_again_once(
+    store: Store, project: Path
+) -> None:
+    queue(store, a_plan(project, COPY))
+    finish(store, project, **{"in.txt": "changed"})
+    (one,) = compared(store, a_plan(project, COPY))
+    assert (one.action, one.reason) == (Action.RUN, "in.txt changed while it ran")
+    queue(store, a_plan(project, COPY))
+    finish(store, project)
+    assert compared(store, a_plan(project, COPY))[0].action is Action.CACHED
+
+
+def test_what_an_earlier_version_has_done_stays_done(store: Store, project: Path) -> None:
+    queue(store, a_plan(project, TRAIN))
+    for one in store.scheduling.ready(1):
+        store.scheduling.finish(claimed(store, one.id), Done(at=1.0), outputs={}, now=1.0)
+    (project / "train.py").write_text("other")
+    assert compared(store, a_plan(project, TRAIN))[0].action is Action.CACHED
+
+
+def test_a_waiting_program_gets_the_files_as_they_are_then(store: Store, project: Path) -> None:
+    queue(store, a_plan(project, TRAIN))
+    (project / "train.py").write_text("other")
+    assert compared(store, a_plan(project, TRAIN))[0].action is Action.JOIN
+    finish(store, project)
+    assert compared(store, a_plan(project, TRAIN))[0].action is Action.CACHED
+
+
+def test_what_follows_a_program_that_runs_again_runs_again(store: Store, project: Path) -> None:
+    entries = (TRAIN, "{name: next, argv: [echo], after: t}")
+    queue(store, a_plan(project, *entries))
+    finish(store, project)
+    (project / "train.py").write_text("other")
+    first, second = compared(store, a_plan(project, *entries))
+    assert (first.reason, second.reason) == ("train.py changed", "command/t runs again")
+
+
+def test_a_file_of_thousands_of_programs_is_read_once(store: Store, project: Path) -> None:
+    entries = [f"{{name: t{at}, argv: [python3, train.py, '{at}']}}" for at in range(50)]
+    queue(store, a_plan(project, *entries))
+    finish(store, project)
+    asked: list[str] = []
+
+    class Counting(FileDigests):
+        def found(self, path: str, most_bytes: float = 0.0) -> str:
+            asked.append(path)
+            return super().found(path, most_bytes)
+
+    made = a_plan(project, *entries)
+    rows = store.read.jobs_of(project, made.name)
+    (project / "train.py").write_text("other")
+    jobs = compare_with_queue(made, rows, stamp, digests=Counting()).jobs
+    assert {one.reason for one in jobs} == {"train.py changed"}
+    assert asked == [str(project / "train.py")]
+
+
+def test_settings_of_files_are_stored_and_enter_no_hash_without_them(project: Path) -> None:
+    plain, copy = a_plan(project, "{name: t, argv: [cp]}", COPY.replace("t,", "c,")).jobs
+    decisive = [json.loads(job.identity.settings) for job in (plain, copy)]
+    assert decisive[0] == {"argv": ["cp"]}
+    assert decisive[1].items() >= {"inputs": ["in.txt"], "outputs": ["out.txt"]}.items()
+    assert copy.outputs == (project / "out.txt",)
