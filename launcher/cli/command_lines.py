@@ -5,7 +5,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -50,6 +50,11 @@ _WORD = re.compile(
 _QUOTING = re.compile(r"['\"\\]")
 # what a shell would act upon, and a program gets as an argument
 OPERATORS = frozenset({"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1", "&>"})
+_TAKE_OPERATORS = frozenset(
+    {"[", "expr", "find", "test"}
+)  # programs with such arguments of their own
+_NO_SHELL = "no shell runs, so {!r} is an argument of the program"
+_A_SHELL = "write sh -c '…' for a shell"
 
 
 class CommandLine(NamedTuple):
@@ -148,10 +153,10 @@ def _no_shell(file: str, number: int, text: str, at: int) -> Problem:
     word = text[at:].split()[0]
     return Problem(
         code="no-shell",
-        message=f"no shell runs, so {word!r} is an argument of the program",
+        message=_NO_SHELL.format(word),
         severity=Severity.WARNING,
         place=Place(file=file, line=number, column=at + 1, text=text, length=len(word)),
-        hint="write sh -c '…' for a shell",
+        hint=_A_SHELL,
     )
 
 
@@ -257,6 +262,31 @@ def missing_programs(
         ),
         notes=tuple(notes),
     )
+
+
+def typed_oddities(
+    argv: Sequence[str], folder: Path, environment: Mapping[str, str], job: int | None
+) -> Iterator[str]:
+    """Give what is odd about a program that was queued from a prompt.
+
+    Args:
+        argv: the program and its arguments.
+        folder: in which it is started.
+        environment: with its PATH.
+        job: its number; None: the same program is started by several.
+    """
+    program, *arguments = argv
+    if reason := missing_program(program, folder, environment):
+        way = "its jobs fail unless it is there when they start"
+        if job is not None:
+            way = f"it fails unless it is there by then; `launcher cancel {job}` takes it out"
+        words = program.split()
+        if len(words) > 1 and not missing_program(words[0], folder, environment):
+            way = f"take the quotes away: launcher add -- {' '.join([*words, *map(shlex.quote, arguments)])}"
+        yield f"{reason}; {way}"
+    operator = next((word for word in arguments if word in OPERATORS), None)
+    if operator and Path(program).name not in _TAKE_OPERATORS:
+        yield f"{_NO_SHELL.format(operator)}; {_A_SHELL}"
 
 
 def missing_program(program: str, folder: Path, environment: Mapping[str, str]) -> str:

@@ -25,6 +25,7 @@ GLYPHS = {
     State.CANCELLED: "–",
     State.SKIPPED: "·",
 }
+PAUSED = "◐"  # in place of the glyph of a running job
 LONGEST_NEED = 40  # characters of a name that is shown without its job's number
 ORDER = (
     State.RUNNING,

@@ -6,7 +6,7 @@ Above the jobs stand the scheduler, the progress of runs, how many jobs are in e
 from collections.abc import Sequence
 
 from launcher.errors import counted
-from launcher.screens.format import GLYPHS, ORDER, clock, first_few, stamp
+from launcher.screens.format import GLYPHS, ORDER, PAUSED, clock, first_few, stamp
 from launcher.screens.gpu_view import draw, gib
 from launcher.screens.host import host_line
 from launcher.screens.job_view import JobView, UsedMemory
@@ -235,7 +235,7 @@ def jobs_listed(jobs: Sequence[JobView], now: float, *, title: str = "") -> Tabl
         Column(
             title,
             key="state",
-            of=lambda job: Span(f"{GLYPHS[job.state]} {job.state}", TONES[job.state]),
+            of=lambda job: Span(f"{_sign(job)} {job.state}", TONES[job.state]),
         ),
         Column(right=True, key="id", of=_number),
         Column(least=8, drop=1, key="run", of=lambda job: job.run),
@@ -301,7 +301,7 @@ def _first_columns(
     several = len({job.run for job in jobs}) > 1
 
     def name(job: JobView) -> Span:
-        return Span(f"{GLYPHS[job.state]} {_called(job)}", TONES[job.state])
+        return Span(f"{_sign(job)} {_called(job)}", TONES[job.state])
 
     title = f"{listed.upper()}{screen.order_of(listed)}"
     return (
@@ -311,6 +311,10 @@ def _first_columns(
             "RUN", least=8, drop=drop, of=lambda job: Span(job.run if several else "", Tone.DIM)
         ),
     )
+
+
+def _sign(job: JobView) -> str:
+    return PAUSED if job.code is ReasonCode.PAUSED else GLYPHS[job.state]
 
 
 def _names(screen: Screen) -> tuple[str, ...]:

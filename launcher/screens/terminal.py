@@ -16,8 +16,8 @@ import click
 from launcher.screens.text_table import Line, Table, Tone, line, tabbed, text_of, width_of
 
 TWINS = str.maketrans(
-    "●○‖✓✗–—·…→▸◆▲×±°µ█▓▒░╸╺━─│┤└▁▂▃▄▅▆▇\u00a0",
-    "*o=+x--.~>>@^x~ u##%:----||+__--==# ",
+    "●◐○‖✓✗–—·…→▸◆▲×±°µ█▓▒░╸╺━─│┤└▁▂▃▄▅▆▇\u00a0",
+    "*%o=+x--.~>>@^x~ u##%:----||+__--==# ",
 )  # one column each, so that tables stay in line
 ENCODING = "launcher-twins"
 

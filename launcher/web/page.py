@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from launcher.screens.format import GLYPHS, clock, local, zone
+from launcher.screens.format import GLYPHS, PAUSED, clock, local, zone
 from launcher.screens.queue_view import DAY_S
 from launcher.screens.snapshots import scheduler_of, short_path
 from launcher.screens.text_table import Column, Table, text_of
@@ -152,7 +152,10 @@ def _environment() -> Environment:
     environment.globals |= {
         "assets": _digest(assets, 12),
         # "paused" stands in the place of a state where a program stands still
-        "glyphs": {ReasonCode.PAUSED: "‖", **{str(state): sign for state, sign in GLYPHS.items()}},
+        "glyphs": {
+            ReasonCode.PAUSED: PAUSED,
+            **{str(state): sign for state, sign in GLYPHS.items()},
+        },
         "live": _live,
         "zone": zone,
     }

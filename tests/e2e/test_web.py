@@ -70,7 +70,7 @@ def test_a_program_is_paused_and_resumed_from_the_page(
         expect(tab.locator("#dialog .ask")).to_have_text("pause job 1 command/counts?")
         tab.click("#dialog button.pause")
         expect(tab.locator("#notice")).to_have_text("job 1 command/counts paused")
-        expect(tab.locator("#top .state.paused")).to_have_text("‖ paused")
+        expect(tab.locator("#top .state.paused")).to_have_text("◐ paused")
         expect(tab.locator("#top .why")).to_contain_text("paused since ")
         until(lambda: still(project), "it stands still")
         before = number(file)

@@ -23,8 +23,8 @@ from launcher.backends.settings import (
 from launcher.cli.command_lines import (
     CommandFile,
     command_file,
-    missing_program,
     missing_programs,
+    typed_oddities,
 )
 from launcher.cli.complete import offer_files, offer_groups, offer_jobs, offer_runs
 from launcher.cli.jobs import HELP, select
@@ -398,10 +398,10 @@ def _queue(
     if file is not None:
         for problem in (*file.warnings, *missing_programs(file, Path.cwd(), os.environ)):
             remark(str(problem))
-    elif reason := missing_program(programs[0].argv[0], Path.cwd(), os.environ):
-        way = f"it fails unless it is there by then; `launcher cancel {min(jobs)}` takes it out"
-        way = "its jobs fail unless it is there when they start" if many else way
-        remark(f"warning: {harmless(reason)}; {way}")
+    else:
+        job = None if many else min(jobs)
+        for oddity in typed_oddities(programs[0].argv, Path.cwd(), os.environ, job):
+            remark(f"warning: {harmless(oddity)}")
     (row,) = store.read.jobs_by_id([min(jobs)])
     if row.state is State.SKIPPED:  # they all follow the same jobs
         which = ", all of them" if many else ""

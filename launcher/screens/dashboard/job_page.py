@@ -13,7 +13,7 @@ from launcher.screens.dashboard.page import (
     Later,
     Window,
 )
-from launcher.screens.format import GLYPHS, harmless, zone
+from launcher.screens.format import GLYPHS, PAUSED, harmless, zone
 from launcher.screens.job_details import (
     attempt_cells,
     event_cells,
@@ -160,13 +160,14 @@ class JobPage:
         if not rows:
             return
         row = rows[0]
+        sign = GLYPHS[row.state] if row.paused is None else PAUSED
         self._runs = row.state is State.RUNNING  # how far it is does not stand in the queue
         needy = self._store.read.dependants_of([row.id]) if row.state in OPEN else []
         record = record_of(self._home, self._store, row, needy)
         self._attempt = row.attempt_in(self._home) if row.attempts else None
         self._title = Line(
             (
-                Span(f"{GLYPHS[row.state]} {harmless(row.name)}", TONES[row.state]),
+                Span(f"{sign} {harmless(row.name)}", TONES[row.state]),
                 Span(f"  job {row.id} of {harmless(row.run)}, {row.state}"),
             )
         )

@@ -266,7 +266,7 @@ _HELP = (
 )
 _SIGNS = (
     ("▸ ◆", "the chosen job, a marked one"),
-    ("● ○ ‖", "running, queued, held"),
+    ("● ◐ ○ ‖", "running, paused, queued, held"),
     ("✓ ✗ – ·", "done, failed, cancelled, skipped"),
     ("▲", "took more memory than it asked for"),
 )

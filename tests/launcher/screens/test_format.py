@@ -8,6 +8,7 @@ from launcher.job import Terms
 from launcher.screens.format import (
     GLYPHS,
     ORDER,
+    PAUSED,
     harmless,
     iso,
     moment,
@@ -16,6 +17,7 @@ from launcher.screens.format import (
     why,
 )
 from launcher.screens.job_view import job_view
+from launcher.screens.terminal import in_ascii
 from launcher.screens.text_table import tabbed
 from launcher.states import Done, Failed, State
 from launcher.store.queue import Store
@@ -44,7 +46,7 @@ def test_control_characters_become_visible() -> None:
 
 def test_every_state_has_a_place_and_a_glyph() -> None:
     assert set(GLYPHS) == set(ORDER) == set(State)
-    assert len(set(GLYPHS.values())) == len(State)
+    assert len({in_ascii(glyph) for glyph in (*GLYPHS.values(), PAUSED)}) == len(State) + 1
 
 
 def test_a_tally_names_only_what_there_is() -> None:

@@ -14,7 +14,7 @@ from launcher.scheduler.policy.model import Running
 from launcher.screens.format import pause_reason
 from launcher.screens.queue_view import progress, running
 from launcher.screens.snapshots import Queue, scheduler_of
-from launcher.screens.text_table import Tone
+from launcher.screens.text_table import Tone, text_of
 from launcher.states import Done, Failed, Outcome, ReasonCode, State, Stopped
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import Claim
@@ -144,9 +144,9 @@ def test_a_job_that_is_paused_says_so_in_the_place_of_its_progress(
     screen = snapshots(home, store).look()
     (work,) = screen.running
     assert (work.code, work.step) == (ReasonCode.PAUSED, None)
-    notes = [
-        span for line in running(screen).drawn(160) for span in line.spans if "paused" in span.text
-    ]
+    drawn = running(screen).drawn(160)
+    assert any(text_of(line).startswith("◐ command/1") for line in drawn)
+    notes = [span for line in drawn for span in line.spans if "paused" in span.text]
     assert [(span.text[:12], span.tone) for span in notes] == [("paused since", Tone.WARN)]
 
 

@@ -97,6 +97,28 @@ def test_a_task_file_with_the_name_of_a_run_of_programs_is_refused(
     assert launcher("run", "night.yaml").code == 0
 
 
+@pytest.mark.parametrize(
+    ("argv", "warned"),
+    [
+        (("echo", "a", "&&", "echo"), "no shell runs, so '&&' is an argument of the program"),
+        (("sort", ">", "out"), "no shell runs, so '>' is an argument of the program; write sh -c"),
+        (("echo a b",), "no program 'echo a b' is on PATH; take the quotes away: launcher add -- echo a b"),
+        (("echo a", "b c"), "take the quotes away: launcher add -- echo a 'b c'"),
+        (("no such", "x"), "it fails unless it is there by then; `launcher cancel 1` takes it out"),
+        (("sh", "-c", "echo a && echo b"), ""),
+        (("/usr/bin/find", ".", "-exec", "true", ";"), ""),
+        (("expr", "1", "<", "2"), ""),
+    ],
+)  # fmt: skip
+def test_what_was_meant_for_a_shell_is_queued_with_a_warning(
+    launcher: Launcher, store: Store, argv: Sequence[str], warned: str
+) -> None:
+    answer = launcher("add", "--hold", "--", *argv)
+    assert (answer.code, job_row(store, 1).spec.argv) == (0, tuple(argv))
+    assert answer.err.startswith("warning: ") == bool(warned)
+    assert warned in answer.err
+
+
 def test_options_after_the_program_are_its_own(launcher: Launcher, store: Store) -> None:
     launcher("add", "printf", "%s", "--help")
     assert job_row(store, 1).spec.argv == ("printf", "%s", "--help")
