@@ -7,7 +7,8 @@ model, so that no order by kind holds for all of them.
 The jobs that entries name in `after` and `after_any` are steps of the plan:
 
 after: command/prepare          a job, as the dry run lists it
-after: prepare                  a program or folder, by the name of its entry
+after: prepare                  a program or folder, by the name of its entry; of swept ones those with equal values
+after: prepare@size=8           those of its jobs that have this value
 after: "all:pre~relabel"        the job that makes this model; without its variant: all of them
 after: train/all:pre            the same, of one kind
 after: "train/*"                every other job that matches
@@ -40,7 +41,7 @@ from launcher.errors import (
 from launcher.ids import ModelId, canonical, parse_model
 from launcher.kind_interface import Role
 from launcher.planning.expansion import MAKING, Step
-from launcher.planning.model_graph import without_variants
+from launcher.planning.model_graph import has_values, without_variants
 from launcher.taskfile.entries import FREE, Follows
 from launcher.taskfile.yaml_tree import Scalar
 
@@ -84,7 +85,8 @@ def steps_before(steps: Sequence[Step], *, whole: bool, problems: Problems) -> d
             places.append({})
             for at in named:
                 known = names.meant(at.value)
-                meant = [name for name in known if name != step.name]
+                tied = names.tied(at.value, step)
+                meant = [name for name in tied if name != step.name]
                 pairs += len(meant)
                 if pairs > MOST_PAIRS:
                     message = f"{word}: with this name, jobs of this file wait for others in more than {MOST_PAIRS:,} pairs"
@@ -94,9 +96,7 @@ def steps_before(steps: Sequence[Step], *, whole: bool, problems: Problems) -> d
                 for name in meant:
                     places[-1].setdefault(name, at.node.place)
                 if known and not meant:
-                    message = f"{word}: {step.name} cannot follow itself, and {at.value!r} means no other job"
-                    hint = "name another job, or leave it out"
-                    problems.blame(at.node, "unknown-job", message, hint)
+                    problems.blame(at.node, *_no_partner(word, at.value, step, alone=bool(tied)))
                 elif not known and whole:  # else a broken entry may be the one that is meant
                     unknown += 1
                     # the nearest name is looked for, which takes long, only where it is shown
@@ -109,12 +109,29 @@ def steps_before(steps: Sequence[Step], *, whole: bool, problems: Problems) -> d
     return before
 
 
+def _no_partner(word: str, text: str, step: Step, *, alone: bool) -> tuple[str, str, str]:
+    """Return what to say of a text behind `word` that means no job for this step; `alone`: but itself."""
+    if alone:
+        message = f"{word}: {step.name} cannot follow itself, and {text!r} means no other job"
+        return "unknown-job", message, "name another job, or leave it out"
+    values = ", ".join(f"{key}={value}" for key, value in step.swept)
+    message = f"{word}: no job of {text!r} has the values of {step.name.partition('@')[0]}@{values}"
+    hint = "sweep the same values in both, or take the sweep out of one of them"
+    return "no-partner", message, hint
+
+
 class _Names:
     """The names under which the steps of a plan are known."""
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self._steps = steps
-        self._matching: dict[str, tuple[str, ...]] = {}  # by glob
+        self._named = {step.name: step for step in steps}
+        # (text, what a step that follows it sweeps, is that a program) → keys that both sweep → values → names
+        self._tied: dict[
+            tuple[str, frozenset[str], bool],
+            dict[tuple[str, ...], dict[tuple[str, ...], list[str]]],
+        ] = {}
+        self._matching: dict[str, tuple[str, ...]] = {}  # by glob, or name and values
         self._by_word: dict[str, dict[str, None]] = {step.name: {step.name: None} for step in steps}
         for step in steps:
             for word in _words(step):
@@ -125,18 +142,57 @@ class _Names:
         """Return the names of the steps for which a text stands."""
         if text in self._by_word:
             return self._by_word[text]
-        if _GLOB.search(text):
-            if text not in self._matching:
-                pattern = re.compile(translate(text))
-                matching = (step.name for step in self._steps if pattern.match(step.name))
-                self._matching[text] = tuple(matching)
+        if text in self._matching:
             return self._matching[text]
+        if _GLOB.search(text):
+            pattern = re.compile(translate(text))
+            matching = (step.name for step in self._steps if pattern.match(step.name))
+            return self._matching.setdefault(text, tuple(matching))
         kind, slash, rest = text.partition("/")
+        if selected := self._selected(text):
+            return self._matching.setdefault(text, selected)
         try:
             model = _key(parse_model(rest if slash else text))
         except IdError:
             return ()
         return self._by_word.get(f"{kind}/{model}" if slash else model, ())
+
+    def _selected(self, text: str) -> tuple[str, ...]:
+        """Return the names of the swept programs and folders that have the values behind `@`."""
+        wanted = _pairs(text)
+        of_name = self._by_word.get(text.partition("@")[0], ()) if wanted else ()
+        steps = (self._named[each] for each in of_name)
+        return tuple(
+            step.name for step in steps if step.model is None and has_values(step.swept, wanted)
+        )
+
+    def tied(self, text: str, step: Step) -> Iterable[str]:
+        """Return the names of the steps that a text means to one that follows them.
+
+        If one of two is a swept program, only those meet that have equal values of what both sweep.
+        """
+        meant = self.meant(text)
+        if not step.swept or text in self._named or _GLOB.search(text):
+            return meant
+        is_program = not step.kind.entry
+        chosen = {key for key, _ in _pairs(text)}  # whatever the step has there
+        own = {key: _plain(value) for key, value in step.swept if key not in chosen}
+        asked = (text, frozenset(own), is_program)
+        if asked not in self._tied:
+            by_values: dict[tuple[str, ...], dict[tuple[str, ...], list[str]]] = {}
+            for other in (self._named[name] for name in meant):
+                ties = is_program or not other.kind.entry
+                pairs = [(key, value) for key, value in other.swept if ties and key in own]
+                of_keys = by_values.setdefault(tuple(key for key, _ in pairs), {})
+                of_keys.setdefault(tuple(_plain(value) for _, value in pairs), []).append(
+                    other.name
+                )
+            self._tied[asked] = by_values
+        return [
+            name
+            for keys, names in self._tied[asked].items()
+            for name in names.get(tuple(own[key] for key in keys), ())
+        ]
 
     def unknown(self, word: str, text: str, *, helped: bool) -> tuple[str, ...]:
         """Return what to say of a text behind `word` that means no step; `helped`: with the nearest one."""
@@ -157,13 +213,27 @@ def _words(step: Step) -> Iterator[str]:
     if step.model is None:
         rest = step.name.partition("/")[2]
         yield rest
-        if step.kind.role is Role.FOLDER:
+        if step.swept:
             yield rest.partition("@")[0]
     elif step.kind.role in MAKING:
         model = parse_model(step.model)
         yield step.model
         yield _key(model)
         yield _key(without_variants(model))
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    """Return the values that a name has behind `@`."""
+    pairs = (pair.partition("=") for pair in text.partition("@")[2].split(","))
+    return [(key, value) for key, equals, value in pairs if equals]
+
+
+def _plain(value: str) -> str:
+    """Return a text that is equal for equal values of a sweep, as `same_value` has it."""
+    try:
+        return str(float(value))
+    except ValueError:
+        return value
 
 
 def _key(model: ModelId) -> str:

@@ -76,7 +76,7 @@ class Step(NamedTuple):
     images: str | None = None
     follows: Follows = FREE
     condition: str = ""  # of a test, see `launcher.kind_interface`
-    swept: Name = ()  # of a program: the values of its matrix
+    swept: Name = ()  # the values that tell it from others of its entry
 
 
 def expand(
@@ -168,6 +168,7 @@ def _making_steps(planned: PlannedModel, model: str) -> Iterator[Step]:
         data=str(data),
         images=str(request.reader.images(data)),
         follows=entry.follows,
+        swept=_model_choice(planned.model).name,
     )
     choice, labeller = request.variant.labels_settings, request.labels_kind
     if isinstance(entry, TrainEntry) and labeller is not None and choice is not None:
@@ -422,6 +423,7 @@ class _Folders:
                     settings=with_values(entry.kind, variant.settings, values),
                     request=entry.request,
                     follows=entry.follows,
+                    swept=name,
                 )
         if idle:
             _blame_untied(entry, whole, idle, self.problems)

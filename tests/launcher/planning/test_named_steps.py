@@ -427,3 +427,81 @@ def test_what_was_learned_of_a_program_holds_for_equal_variables_in_any_folder()
     assert signature("", 1) == signature("", 2) == signature(", cwd: a/") == signature(", cwd: b/")
     sizes = {signature(f", env: {{BATCH: '{size}', A: b}}") for size in (64, 512)}
     assert len({*sizes, signature("")}) == 3
+
+
+SWEPT = """\
+train:
+  - {data: dot:pre, matrix: {epochs: [1, 2]}, after: prep}
+command:
+  - {name: prep, argv: [a, "{sweep}"], matrix: {epochs: [1, 2], size: [8]}}
+  - {name: fit, argv: [b, "{sweep}"], matrix: {epochs: [1, 2], lr: [0.1, 1.0]}, after: prep}
+"""
+
+
+@pytest.mark.parametrize(
+    ("entry", "needs"),
+    [
+        (  # equal values of what both sweep
+            'name: x, argv: [c, "{sweep}"], matrix: {lr: [1, 0.1]}, after: fit',
+            {
+                "x@lr=1": {"command/fit@epochs=1,lr=1.0", "command/fit@epochs=2,lr=1.0"},
+                "x@lr=0.1": {"command/fit@epochs=1,lr=0.1", "command/fit@epochs=2,lr=0.1"},
+            },
+        ),
+        (
+            'name: x, argv: [c, "{sweep}"], matrix: {lr: 1, epochs: 2}, after: [fit, prep]',
+            {"x@lr=1,epochs=2": {"command/fit@epochs=2,lr=1.0", "command/prep@epochs=2,size=8"}},
+        ),
+        (  # a training of the same epochs
+            'name: x, argv: [c, "{sweep}"], matrix: {epochs: [1, 2]}, after: dot:pre',
+            {
+                "x@epochs=1": {"train/dot:pre@epochs=1"},
+                "x@epochs=2": {"train/dot:pre@epochs=2"},
+            },
+        ),
+        (  # nothing in common: all of them
+            'name: x, argv: [c, "{sweep}"], matrix: {other: 1}, after: prep',
+            {"x@other=1": {"command/prep@epochs=1,size=8", "command/prep@epochs=2,size=8"}},
+        ),
+        (  # nothing swept: all of them
+            "name: x, argv: [c], after: prep",
+            {"x": {"command/prep@epochs=1,size=8", "command/prep@epochs=2,size=8"}},
+        ),
+        (  # chosen by a value, or by the whole name, whatever is swept
+            "name: x, argv: [c], after: prep@epochs=2",
+            {"x": {"command/prep@epochs=2,size=8"}},
+        ),
+        (
+            'name: x, argv: [c, "{sweep}"], matrix: {epochs: [1]}, after: "prep@epochs=2,size=8"',
+            {"x@epochs=1": {"command/prep@epochs=2,size=8"}},
+        ),
+        (
+            'name: x, argv: [c, "{sweep}"], matrix: {epochs: [1]}, after: "*/prep*"',
+            {"x@epochs=1": {"command/prep@epochs=1,size=8", "command/prep@epochs=2,size=8"}},
+        ),
+    ],
+)
+def test_swept_programs_follow_those_of_equal_values(
+    entry: str, needs: Mapping[str, set[str]]
+) -> None:
+    made = a_plan(f"{SWEPT}  - {{{entry}}}\n")
+    found = {each.name.partition("/")[2]: {*each.needs} for each in made.jobs if "/x" in each.name}
+    assert found == needs
+
+
+def test_trainings_and_programs_follow_swept_programs_of_their_own_epochs() -> None:
+    made = a_plan(SWEPT)
+    for epochs in (1, 2):
+        prep = f"command/prep@epochs={epochs},size=8"
+        assert job(made, f"train/dot:pre@epochs={epochs}").needs == (prep,)
+        assert job(made, f"command/fit@epochs={epochs},lr=0.1").needs == (prep,)
+
+
+def test_a_program_without_a_partner_of_its_values_is_blamed() -> None:
+    problem = refusal(
+        f'{SWEPT}  - {{name: x, argv: [c, "{{lr}}"], matrix: {{lr: [0.1, 5]}}, after: fit}}\n'
+    )
+    assert (problem.code, marked(problem)[2]) == ("no-partner", "fit")
+    assert "no job of 'fit' has the values of command/x@lr=5" in problem.message
+    itself = refusal('command: [{name: x, argv: [c, "{a}"], matrix: {a: 1}, after: x}]')
+    assert "cannot follow itself" in itself.message
