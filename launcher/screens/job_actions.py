@@ -27,7 +27,7 @@ READ_ONLY = "read only: nothing can be changed from here"
 _Act = Callable[[Store, JobRow, float], list[int]]  # in the database; returns the jobs concerned
 
 
-class JobAction(NamedTuple):
+class _Action(NamedTuple):
     """A change of a job that the user must confirm."""
 
     job: JobRow
@@ -37,18 +37,9 @@ class JobAction(NamedTuple):
     after: Callable[[Home], object]  # may take seconds, and touches no database
     tail: str = "?"  # what follows the job's name
 
-    @property
-    def asked(self) -> str:
-        """What is asked, with the job's whole name."""
-        return self.asked_with(harmless(self.job.name))
-
-    def asked_with(self, name: str) -> str:
+    def asked(self, name: str) -> str:
         """Return what is asked, with as much of the job's name."""
         return f"{self.verb} {self.job.id} {name}{self.tail}"
-
-    def act(self, store: Store) -> list[int]:
-        """Make the change in the database; return the jobs that it concerned."""
-        return self.change(store, self.job, time.time())
 
     def told(self, touched: Sequence[int], home: Home) -> str:
         """Return what was done, for people.
@@ -64,7 +55,7 @@ class JobAction(NamedTuple):
         return f"job {self.job.id} {harmless(self.job.name)} {self.done}{also}{note}"
 
 
-def propose(key: str, job: JobRow, store: Store) -> JobAction | str:
+def _proposed(key: str, job: JobRow, store: Store) -> _Action | str:
     """Return what a key would do to a job, or why that cannot be.
 
     Args:
@@ -73,14 +64,14 @@ def propose(key: str, job: JobRow, store: Store) -> JobAction | str:
         store: is only read.
     """
     rule = _RULES[key]
-    action = JobAction(job, f"{rule.many} job", rule.did, rule.change, rule.after)
+    action = _Action(job, f"{rule.many} job", rule.did, rule.change, rule.after)
     refusal = f"job {job.id} is {job.state}{rule.only}"
     if job.state not in rule.states:
         return _REFUSALS.get((key, job.state), refusal).format(job.id)
     return action if rule.details is None else rule.details(action, store)
 
 
-def _pausing(action: JobAction, store: Store) -> JobAction | str:
+def _pausing(action: _Action, store: Store) -> _Action | str:
     job = action.job
     if job.paused is not None:
         return f"job {job.id} is paused already; u resumes it"
@@ -103,13 +94,13 @@ def _pause(store: Store, job: JobRow, now: float) -> list[int]:
         return store.steering.pause({job.id: reason}, now)
 
 
-def _resuming(action: JobAction, _store: Store) -> JobAction | str:
+def _resuming(action: _Action, _store: Store) -> _Action | str:
     if action.job.paused is None:
         return f"job {action.job.id} is not paused"
     return action._replace(done="goes on")
 
 
-def _cancelling(action: JobAction, store: Store) -> JobAction:
+def _cancelling(action: _Action, store: Store) -> _Action:
     if action.job.state is State.RUNNING:
         action = action._replace(verb="end running job", done="asked to end", after=_wake_or_start)
     needy = len(store.read.dependants_of([action.job.id]))
@@ -122,7 +113,7 @@ def _skipped(needy: int, what: str) -> str:
     )
 
 
-def _retrying(action: JobAction, store: Store) -> JobAction:
+def _retrying(action: _Action, store: Store) -> _Action:
     others = len(store.steering.again([action.job.id])) - 1
     verb = "belongs" if others == 1 else "belong"
     if others:
@@ -131,7 +122,7 @@ def _retrying(action: JobAction, store: Store) -> JobAction:
     return action._replace(done="held again") if held else action
 
 
-def _reprioritising(action: JobAction, _store: Store, *, by: int) -> JobAction | str:
+def _reprioritising(action: _Action, _store: Store, *, by: int) -> _Action | str:
     job, priority = action.job, action.job.priority + by
     if PRIORITY.value_of(str(priority), 0.0) is None:
         return f"job {job.id} has priority {job.priority}: there is none beyond"
@@ -169,7 +160,7 @@ class _Rule(NamedTuple):
     did: str  # in the answer, behind it
     change: _Act
     after: Callable[[Home], object]
-    details: Callable[[JobAction, Store], JobAction | str] | None = None
+    details: Callable[[_Action, Store], _Action | str] | None = None
 
 
 _RUNS, _WAITS = frozenset({State.RUNNING}), OPEN - {State.RUNNING}
@@ -258,9 +249,15 @@ KEYS = {key: rule.many.partition(" ")[0] for key, rule in _RULES.items()}  # key
 class Change(NamedTuple):
     """A change of one job, or of several, that the user must confirm."""
 
-    actions: tuple[JobAction, ...]  # in the order in which they are done
+    actions: tuple[_Action, ...]  # in the order in which they are done
     did: str = ""  # in the answer about several
     asked: str = ""  # of several jobs
+
+    @property
+    def text(self) -> str:
+        """What is asked, with a job's whole name."""
+        action = self.actions[0]
+        return self.asked or action.asked(harmless(action.job.name))
 
     def question(self, width: int) -> Line:
         """Return what is asked, in one line; a job's name gives way where there is little room."""
@@ -268,14 +265,15 @@ class Change(NamedTuple):
         text = self.asked
         if not text:
             action = self.actions[0]
-            left = max(LEAST_NAME, room - width_of(action.asked_with("")))
-            text = action.asked_with(shortened(harmless(action.job.name), left, middle=True))
+            left = max(LEAST_NAME, room - width_of(action.asked("")))
+            text = action.asked(shortened(harmless(action.job.name), left, middle=True))
         return Line((*line(text, Tone.WARN).cut(room).spans, Span(ANSWERS, Tone.STRONG)))
 
     def act(self, store: Store) -> list[int]:
         """Change all of them in one transaction; return the jobs that this concerned."""
         with store.writing():
-            return [job for action in self.actions for job in action.act(store)]
+            now = time.time()
+            return [job for each in self.actions for job in each.change(store, each.job, now)]
 
     def after(self, home: Home) -> None:
         """Let the scheduler know; may take seconds."""
@@ -300,7 +298,7 @@ class Change(NamedTuple):
         return line(f"{text}; changed meanwhile: {named(missed)}", Tone.WARN)
 
 
-def propose_change(key: str, jobs: Sequence[JobRow], store: Store) -> Change | str:
+def propose(key: str, jobs: Sequence[JobRow], store: Store) -> Change | str:
     """Return what a key would do to jobs, or why that can be done to none of them.
 
     Args:
@@ -310,8 +308,8 @@ def propose_change(key: str, jobs: Sequence[JobRow], store: Store) -> Change | s
     """
     # the newest first: what needs another of them is changed itself, not with that
     ordered = sorted(jobs, key=lambda job: job.id, reverse=True)
-    proposals = [propose(key, job, store) for job in ordered]
-    actions = tuple(proposal for proposal in proposals if isinstance(proposal, JobAction))
+    proposals = [_proposed(key, job, store) for job in ordered]
+    actions = tuple(proposal for proposal in proposals if isinstance(proposal, _Action))
     refusals = [proposal for proposal in proposals if isinstance(proposal, str)]
     if len(jobs) == 1:
         return Change(actions) if actions else refusals[0]
@@ -326,7 +324,7 @@ def propose_change(key: str, jobs: Sequence[JobRow], store: Store) -> Change | s
     return Change(actions, _RULES[key].did, text)
 
 
-def _ends(actions: Sequence[JobAction], store: Store) -> Iterator[str]:
+def _ends(actions: Sequence[_Action], store: Store) -> Iterator[str]:
     """Return what a cancellation does beside what it says."""
     jobs = {action.job.id for action in actions}
     if runs := sum(action.job.state is State.RUNNING for action in actions):

@@ -10,7 +10,7 @@ from launcher.screens.job_actions import KEYS as VERBS
 from launcher.screens.job_actions import (
     READ_ONLY,
     TEXT_KEYS,
-    JobAction,
+    Change,
     JobText,
     one_line,
     propose,
@@ -50,7 +50,7 @@ class Question(NamedTuple):
     text: str
     # is sent with the answer, and another one where something else would be done; '': nothing can be
     confirms: str = ""
-    action: JobAction | None = None  # what is done
+    change: Change | None = None  # what is done
     field: JobText | None = None  # or the text that is changed
     typed: str = ""  # what stands where it is typed
     trouble: str = ""  # why the answer to the one before did nothing
@@ -61,7 +61,7 @@ def buttons_of(job: JobRow, store: Store) -> list[tuple[str, str, str]]:
     return [
         (verb, _LABELS.get(verb, verb.capitalize()), key)
         for verb, key in KEYS.items()
-        if verb in _TEXTS or isinstance(propose(key, job, store), JobAction)
+        if verb in _TEXTS or isinstance(propose(key, [job], store), Change)
     ]
 
 
@@ -102,13 +102,12 @@ def act(view: View, target: Target, confirms: str, text: str) -> str | Question:
                 return question.field.put(store, text)
             except UsageError as error:
                 return question._replace(trouble=str(error))
-        action = question.action
-        touched = [] if action is None else action.act(store)
-    if action is None or not touched:
-        return f"job {target.job} changed meanwhile: nothing was done"
-    done = action.told(touched, view.home)
+        assert question.change is not None, "what is confirmed can be done"
+        touched = question.change.act(store)
+    done = question.change.report(touched, view.home).text
     try:
-        action.after(view.home)
+        if touched:
+            question.change.after(view.home)
     except (Error, OSError) as error:
         return f"{done}, but {one_line(error)}"
     return done
@@ -122,10 +121,10 @@ def _question(target: Target, store: Store) -> Question:
         digest = hashlib.sha256(field.text.encode(errors="surrogatepass")).hexdigest()
         confirms = f"{field.asked} {digest[:16]}"
         return Question(target, f"{field.asked}:", confirms, field=field, typed=field.text)
-    action = propose(KEYS[verb], job, store)
-    if isinstance(action, str):
-        return Question(target, action)
-    return Question(target, action.asked, action.asked, action)
+    change = propose(KEYS[verb], [job], store)
+    if isinstance(change, str):
+        return Question(target, change)
+    return Question(target, change.text, change.text, change)
 
 
 @contextmanager

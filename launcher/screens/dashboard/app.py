@@ -49,7 +49,7 @@ from launcher.screens.job_actions import (
     Change,
     JobText,
     one_line,
-    propose_change,
+    propose,
     put_text,
     text_of,
 )
@@ -417,7 +417,7 @@ class Top(App[int]):
         chosen = self._chosen(jobs, to_change=True)
         if chosen is not None:
             store, rows = chosen
-            proposal = propose_change(key, rows, store)
+            proposal = propose(key, rows, store)
             if isinstance(proposal, str):
                 self.say(proposal, Tone.WARN)
             else:

@@ -1,19 +1,19 @@
 import pytest
 
-from launcher.screens.job_actions import JobAction, propose
+from launcher.screens.job_actions import Change, propose
 from launcher.states import Failed, ReasonCode
 from launcher.store.queue import Store
 from tests.build import a_seat, a_spec, claimed, enqueue, job_row
 
 
-def proposed(store: Store, key: str, job: int) -> JobAction:
-    action = propose(key, job_row(store, job), store)
-    assert isinstance(action, JobAction), action
+def proposed(store: Store, key: str, job: int) -> Change:
+    action = propose(key, [job_row(store, job)], store)
+    assert isinstance(action, Change), action
     return action
 
 
 def refused(store: Store, key: str, job: int) -> str:
-    why = propose(key, job_row(store, job), store)
+    why = propose(key, [job_row(store, job)], store)
     assert isinstance(why, str)
     return why
 
@@ -38,7 +38,7 @@ def test_a_pause_tells_what_stays_reserved_and_a_resumption_ends_it(
 ) -> None:
     job = running(store, device=device, reservation=reservation)
     pause = proposed(store, "p", job)
-    assert pause.asked == f"pause job {job} train/a?{tail}"
+    assert pause.text == f"pause job {job} train/a?{tail}"
     assert pause.act(store) == [job]
     row = job_row(store, job)
     assert row.paused is not None
@@ -47,7 +47,7 @@ def test_a_pause_tells_what_stays_reserved_and_a_resumption_ends_it(
     assert "paused already" in refused(store, "p", job)
     assert pause.act(store) == []
     resume = proposed(store, "u", job)
-    assert resume.asked == f"resume job {job} train/a?"
+    assert resume.text == f"resume job {job} train/a?"
     assert resume.act(store) == [job]
     assert job_row(store, job).paused is None
     assert refused(store, "u", job) == f"job {job} is not paused"
