@@ -9,6 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from itertools import groupby, zip_longest
 from textwrap import wrap
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ def width_of(text: str) -> int:
     return sum(map(_width, text))
 
 
+@lru_cache(maxsize=1024)
 def _width(char: str) -> int:
     if unicodedata.category(char) in _MARKS:
         return 0
@@ -185,7 +187,6 @@ class Line(NamedTuple):
 
 
 Cell = str | int | Span | Line  # of a table; a line where it is made of pieces
-_Drawn = Span | Line
 
 
 class Column(NamedTuple):
@@ -261,6 +262,12 @@ def text_of(cell: Cell) -> str:
     return cell.text if isinstance(cell, Span | Line) else harmless(str(cell))
 
 
+def _line_of(cell: Cell) -> Line:
+    if isinstance(cell, Line):
+        return cell
+    return Line((cell if isinstance(cell, Span) else Span(text_of(cell)),))
+
+
 def line(text: str, tone: Tone = Tone.PLAIN, job: int | None = None) -> Line:
     """Return a line of one piece."""
     return Line((Span(text, tone),), job)
@@ -274,10 +281,7 @@ def joined(parts: Iterable[Span]) -> Line:
 
 def _laid_out(table: Table, width: int) -> list[Line]:
     columns, whole = table.columns, table.whole
-    listed = [
-        [cell if isinstance(cell, Span | Line) else Span(text_of(cell)) for cell in row]
-        for row in table.cells
-    ]
+    listed = [[*map(_line_of, row)] for row in table.cells]
     if not listed and not whole:
         return []
     shown = [
@@ -298,19 +302,18 @@ def _laid_out(table: Table, width: int) -> list[Line]:
         if columns[index].middle:
             _distinguish(listed, index, columns[index], widths[index])
     layout = [(columns[index], widths[index]) for index in shown]
-    titles = [Span(column.title, Tone.HEAD) for column, _ in layout]
+    titles = [line(column.title, Tone.HEAD) for column, _ in layout]
     lines = [_row(layout, titles, None)] if any(title.text for title in titles) else []
     last, wide = layout[-1]
     begin = _taken(shown, widths) - wide
-    room, most = (
-        (min(wide, width - begin), width) if last.rows else (wide, max(width, begin + wide))
-    )
+    if not last.rows:
+        width = max(width, begin + wide)
     for row, job in zip_longest(listed, table.jobs):
-        cells = [row[index] for index in shown]
-        cells[-1], rest = _wrapped(cells[-1], last, room)
-        lines.append(_row(layout, cells, job))
-        lines += [Line((Span(" " * begin), piece), job) for piece in rest]
-    lines = [line.cut(most) for line in lines]
+        *cells, cell = (row[index] for index in shown)
+        first, *rest = _wrapped(cell, last.rows, min(wide, width - begin))
+        lines.append(_row(layout, [*cells, first], job))
+        lines += [Line((Span(" " * begin), *piece.spans), job) for piece in rest]
+    lines = [row.cut(width) for row in lines]
     if table.left_out:
         whole_titles = {title.strip() for title in lines[0].text.split(" " * GAP)}
         if hidden := [title for title in filled if title not in whole_titles]:
@@ -318,7 +321,7 @@ def _laid_out(table: Table, width: int) -> list[Line]:
     return lines
 
 
-def _distinguish(rows: list[list[_Drawn]], index: int, column: Column, width: int) -> None:
+def _distinguish(rows: list[list[Line]], index: int, column: Column, width: int) -> None:
     """Bring the names of a column into so many columns of the screen."""
     names = [cells[index].text[column.mark :] for cells in rows]
     room = width - column.mark
@@ -327,30 +330,22 @@ def _distinguish(rows: list[list[_Drawn]], index: int, column: Column, width: in
     shown = distinguished([*names, *column.others], room)
     for cells, name in zip(rows, names, strict=True):
         mark = cells[index].text[: column.mark]
-        cells[index] = Span(mark + shown[name], _tone_of(cells[index]))
+        cells[index] = line(mark + shown[name], cells[index].spans[0].tone)
 
 
-def _tone_of(cell: _Drawn) -> Tone:
-    if isinstance(cell, Span):
-        return cell.tone
-    return cell.spans[0].tone if cell.spans else Tone.PLAIN
-
-
-def _wrapped(cell: _Drawn, last: Column, width: int) -> tuple[_Drawn, list[Span]]:
+def _wrapped(cell: Line, rows: int, width: int) -> list[Line]:
     """Break a cell of the last column into lines.
 
-    Of one that is a line of two pieces, the second stays whole: the first loses its end.
+    Of one of two pieces, the second stays whole: the first loses its end.
     """
-    rows = last.rows
     if rows == 1 or width < _NARROW or width_of(cell.text) <= width:
-        return cell, []
+        return [cell]
     if not rows:
-        first, *rest = (Span(piece) for piece in wrap(cell.text, width, break_on_hyphens=False))
-        return first, rest
+        return [*map(line, wrap(cell.text, width, break_on_hyphens=False))]
     most = 4 * width * rows  # a program's message may be very long
-    if isinstance(cell, Line):
-        tail = " ".join(cell.spans[-1].text.split())
-        forms = _with_tail(shortened(" ".join(cell.spans[0].text.split()), most), tail)
+    if len(cell.spans) > 1:
+        text, tail = (" ".join(span.text.split()) for span in cell.spans)
+        forms = _with_tail(shortened(text, most), tail)
     else:
         forms = _without_middle(shortened(cell.text, most, middle=True), width, rows)
     pieces: list[str] = []
@@ -358,8 +353,7 @@ def _wrapped(cell: _Drawn, last: Column, width: int) -> tuple[_Drawn, list[Span]
         pieces = _broken(text, width)
         if len(pieces) <= rows:
             break
-    first, *rest = (Span(piece, _tone_of(cell)) for piece in pieces[:rows])
-    return first, rest
+    return [line(piece, cell.spans[0].tone) for piece in pieces[:rows]]
 
 
 def _without_middle(text: str, width: int, rows: int) -> Iterator[str]:
@@ -421,14 +415,11 @@ def _shrink(
         widths[max(able, key=lambda index: widths[index])] -= 1
 
 
-def _row(layout: Sequence[tuple[Column, int]], cells: Sequence[_Drawn], job: int | None) -> Line:
+def _row(layout: Sequence[tuple[Column, int]], cells: Sequence[Line], job: int | None) -> Line:
     spans: list[Span] = []
     for (column, width), cell in zip(layout, cells, strict=True):
         padding = Span(" " * max(0, width - width_of(cell.text)))
-        if isinstance(cell, Line):
-            pieces = cell.cut(width).spans
-        else:
-            pieces = (Span(shortened(cell.text, width), cell.tone),)
+        pieces = cell.cut(width).spans
         spans += [padding, *pieces] if column.right else [*pieces, padding]
         spans.append(Span(" " * GAP))
     while spans and not spans[-1].text.strip():
