@@ -5,10 +5,10 @@ What of a page renews itself stands in `live` blocks of its template.
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
@@ -18,7 +18,7 @@ from markupsafe import Markup
 from launcher.screens.format import GLYPHS, PAUSED, clock, local, zone
 from launcher.screens.queue_view import DAY_S
 from launcher.screens.snapshots import scheduler_of, short_path
-from launcher.screens.text_table import Column, Table, text_of
+from launcher.screens.text_table import Cell, Table, text_of
 from launcher.states import OPEN, ReasonCode
 from launcher.store.listings import ListedPage
 from launcher.system.text import harmless
@@ -173,13 +173,14 @@ def _environment() -> Environment:
     return environment
 
 
-def shown(table: Table) -> list[Column]:
+def shown(table: Table, but: Collection[str]) -> list[tuple[str, Callable[[Any], Cell]]]:
     """Return the columns of a table of jobs that its page has; some only where a word stands in them."""
     return [
-        column
+        (column.name, column.of)
         for column in table.columns
-        if column.name not in _SPARSE
-        or any(column.of and text_of(column.of(row)) for row in table.rows)
+        if column.of is not None
+        and column.name not in but
+        and (column.name not in _SPARSE or any(text_of(column.of(row)) for row in table.rows))
     ]
 
 
