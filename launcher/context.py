@@ -98,8 +98,8 @@ def own_folder(spec: Spec, folder: str) -> str:
 
 
 def _entry_of(spec: Spec) -> str:
-    """Return what the entry of a program says of words, folder and variables, as one text."""
-    return str((spec.argv, spec.settings.get("cwd"), spec.settings.get("env")))
+    """Return what the entry of a program says of words, folder, variables and files, as one text."""
+    return str((spec.argv, *map(spec.settings.get, ("cwd", "env", INPUTS, OUTPUTS))))
 
 
 def has_folder(spec: Spec) -> bool:
@@ -117,11 +117,16 @@ def job_folder(spec: Spec, job: int) -> Path:
     if not spec.hash:
         name, number = name.rstrip("'"), str(job)
         name = name if name == number or name.endswith(f"@{number}") else f"{name}@{number}"
+    return spec.run_folder / JOBS / folder_name(name)
+
+
+def folder_name(name: str) -> str:
+    """Return the name of the folder of a program of a name."""
     plain = _ODD.sub("-", name)
     if plain != name or len(plain.encode()) > _FOLDER_BYTES:
         mark = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:12]
         plain = f"{plain[:_FEW_LETTERS]}.{mark}"
-    return spec.run_folder / JOBS / plain
+    return plain
 
 
 def with_folders(spec: Spec, context: Context, own: Callable[[], Path]) -> tuple[Spec, Context]:
@@ -143,9 +148,11 @@ def with_folders(spec: Spec, context: Context, own: Callable[[], Path]) -> tuple
         return _NAMED.sub(lambda name: folders.get(name[0], name[0]), text)
 
     variables = {name: filled(text) for name, text in own_variables(spec).items()}
+    files = {name: [*map(filled, spec.settings.get(name) or ())] for name in (INPUTS, OUTPUTS)}
     return (
         spec._replace(
-            argv=tuple(map(filled, spec.argv)), settings={**spec.settings, "env": variables}
+            argv=tuple(map(filled, spec.argv)),
+            settings={**spec.settings, "env": variables, **files},
         ),
         context._replace(
             folder=filled(context.folder), environment={**context.environment, **variables}
@@ -162,6 +169,11 @@ def named_files(spec: Spec) -> tuple[str, ...]:
     known = {os.path.normpath(name) for name in (*inputs, *outputs)}
     words = (match[1] if (match := _OPTION.fullmatch(word)) else word for word in spec.argv)
     return (*inputs, *("" if os.path.normpath(word) in known else word for word in words))
+
+
+def path_from(folder: str, name: str) -> str:
+    """Return the path of a file that a program's entry names, from the folder in which it starts."""
+    return os.path.join(folder, os.path.expanduser(name))  # noqa: PTH111, PTH118  # done for every word
 
 
 def placed_context(spec: Spec, context: Context) -> Context:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, StringConstraints, field_validator
 
-from launcher.context import INPUTS, OUTPUTS
+from launcher.context import INPUTS, JOB_FOLDER, JOBS, OUTPUTS, RUN_FOLDER, folder_name
 from launcher.draft import Draft, Input, absolute_path
 from launcher.errors import UsageError
 from launcher.job import digest_of, program_signature
@@ -99,8 +99,13 @@ class Command(Kind):
 
 def _paths(draft: Draft, setting: str) -> Iterator[Path]:
     """Give the paths of a setting; relative ones begin in the folder in which the program starts."""
+    own = draft.run_folder / JOBS / folder_name(draft.name or "")
     for name in draft.settings.get(setting) or ():
-        yield absolute_path(draft.path(draft.settings.get("cwd") or ""), name)
+        folder, path = (
+            text.replace(RUN_FOLDER, str(draft.run_folder)).replace(JOB_FOLDER, str(own))
+            for text in (draft.settings.get("cwd") or "", name)
+        )
+        yield absolute_path(draft.path(folder), path)
 
 
 COMMAND = Command()

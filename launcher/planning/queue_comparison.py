@@ -14,8 +14,7 @@ from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.context import INPUTS, OUTPUTS
-from launcher.draft import absolute_path
+from launcher.context import INPUTS, OUTPUTS, RUN_FOLDER, path_from
 from launcher.errors import UsageError
 from launcher.ids import read_words
 from launcher.job import asks_for
@@ -37,21 +36,24 @@ class _ProgramFiles:
     """What is another in the files that programs had read when they were done; each file is read once."""
 
     def __init__(self, plan: Plan, digests: FileDigests) -> None:
-        self._root = plan.run_folder.parents[1]
+        self._root, self._runs = str(plan.run_folder.parents[1]), str(plan.run_folder)
         self._found, self._known = cache(digests.found), cache(known_record)
         self._changes: dict[str, Mapping[str, str]] = {}
 
     def now(self, job: PlannedJob, row: JobRow) -> dict[str, str]:
         """Return what is in them now, by the names of the files."""
         before = {} if job.entry or not row.sources_text else self._known(row.sources_text)
-        folder = absolute_path(self._root, str(job.settings.get(FOLDER_SETTING) or ""))
-        inputs = _listed_in(job, INPUTS)
+        cwd, inputs = str(job.settings.get(FOLDER_SETTING) or ""), _listed_in(job, INPUTS)
         return {
-            name: self._found(
-                str(absolute_path(folder, name)), inf if name in inputs else MOST_READ
-            )
+            name: self._found(self._path(cwd, name), inf if name in inputs else MOST_READ)
             for name in before
         }
+
+    def _path(self, *names: str) -> str:
+        path = self._root
+        for name in names:
+            path = path_from(path, name.replace(RUN_FOLDER, self._runs))
+        return path
 
     def changes(self, job: PlannedJob, row: JobRow) -> Mapping[str, str]:
         """Return in a few words each what is another, by the names of the files."""

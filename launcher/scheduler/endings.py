@@ -40,6 +40,7 @@ from launcher.store.transitions import Requeue
 from launcher.store.usage import NOT_MEASURED, Measured
 from launcher.system.files import Stamp, stamp
 from launcher.system.paths import Home
+from launcher.workers.program_files import settle
 
 NOBODY: Mapping[str, int] = MappingProxyType({})
 CROWDED_PAUSE_S = 5.0  # before the next attempt where others had the memory; doubles each time
@@ -262,14 +263,17 @@ class Endings:
             machine: returns that of an attempt, without those that have ended.
         """
         due = [ended for ended in self._open if not self._waits(ended)]
-        due = [ended for ended in due if self._accepted(ended)]
+        due = [ended for ended in due if self._accepted(ended) and self._settled(ended)]
         for ended in due:
             if isinstance(ended.outcome, Done):
                 spec = ended.claim.spec
                 paths = spec.outputs
                 if has_folder(spec):
                     paths = (*paths, str(job_folder(spec, ended.claim.job)))
-                ended.outputs = {path: at for path in paths if (at := stamp(path)) is not None}
+                # a node's own look at its files comes first: here an old one may be shown for a while
+                seen = dict(zip(paths, ended.outcome.outputs, strict=False))
+                found = ((path, seen.get(path) or stamp(path)) for path in paths)
+                ended.outputs = {path: at for path, at in found if at is not None}
             elif not isinstance(ended.outcome, Void):
                 job = ended.claim.job
                 ended.requeue = requeue_of(
@@ -321,6 +325,17 @@ class Endings:
             return True
         with contextlib.suppress(OSError):
             remove_earlier(self._home, *claim.key, run_folder)
+        return True
+
+    def _settled(self, ended: Ended) -> bool:
+        """Decide what becomes of what stood where a program writes; False: later."""
+        claim = ended.claim
+        try:
+            if not claim.spec.entry:
+                settle(claim.spec.outputs, claim.job, done=isinstance(ended.outcome, Done))
+        except OSError as error:
+            why = f"what stood in {error.filename2 or error.filename} cannot be put back: {error.strerror}"
+            return not self._again(ended, why, MOVE_PATIENCE_S)
         return True
 
     def _again(self, ended: Ended, trouble: str, patience_s: float) -> bool:

@@ -4,11 +4,16 @@ Their digests are taken by the attempt's supervisor, where it runs: its order ma
 planned, and another host may be shown the old content of a file of the network for a minute.
 """
 
+import contextlib
+import errno
 import os
 import re
+from collections.abc import Iterable
 
-from launcher.context import INPUTS, named_files
+from launcher.context import INPUTS, OUTPUTS, named_files, path_from
+from launcher.states import Done, Failed
 from launcher.system.file_digests import CHANGED, GONE, MOST_READ, FileDigests
+from launcher.system.files import ABSENT, Stamp, stamp
 from launcher.workers.order import Order
 
 # which a program reads; another file of its command line that changes meanwhile may be what it writes
@@ -22,15 +27,76 @@ def read_files(order: Order, digests: FileDigests) -> tuple[str, ...]:
     """
     names, inputs = named_files(order.spec), len(order.spec.settings.get(INPUTS) or ())
     above, results = f"{order.project}/", f"{order.project}/runs/"
-    found = [digests.found(path_of(order, name)) for name in names[:inputs]]
+    found = [digests.found(_path_of(order, name)) for name in names[:inputs]]
     for name in names[inputs:]:
-        path = os.path.normpath(path_of(order, name)) if name else ""
+        path = os.path.normpath(_path_of(order, name)) if name else ""
         counts = path.startswith(above) and not path.startswith(results)
         found.append(digests.found(path, MOST_READ) if counts else GONE)
     return tuple(found)
 
 
-def read_again(order: Order, digests: FileDigests, before: tuple[str, ...]) -> tuple[str, ...]:
+def put_aside(order: Order) -> None:
+    """Put aside what stands where a program writes, beside it; `settle` decides what becomes of that.
+
+    What an earlier attempt has put aside, on which nobody decided as the queue was restored, is replaced.
+
+    Raises:
+        OSError: that cannot be done; `filename` is the output's name.
+    """
+    for name in order.spec.settings.get(OUTPUTS) or ():
+        path = _path_of(order, name)
+        try:
+            if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114  # as below
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            os.rename(path, _aside(path, order.job))  # noqa: PTH104  # done for every attempt
+        except OSError as error:
+            if error.errno not in ABSENT:
+                raise OSError(error.errno, error.strerror, name) from error
+
+
+def settle(outputs: Iterable[str], job: int, *, done: bool) -> None:
+    """Delete what was put aside of a job's outputs when it is done; else put it back. Can be repeated.
+
+    The scheduler does so when it takes an end in, whoever told of it: also where a supervisor was killed.
+
+    Raises:
+        OSError: that cannot be done now.
+    """
+    for path in outputs:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if done:
+                os.unlink(_aside(path, job))  # noqa: PTH108  # likewise
+            else:
+                os.replace(_aside(path, job), path)  # noqa: PTH105  # likewise
+
+
+def _aside(path: str, job: int) -> str:
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/.{name}.launcher-{job}"
+
+
+def finished(
+    outcome: Done, order: Order, digests: FileDigests, before: tuple[str, ...]
+) -> Done | Failed:
+    """Return the end of a program that ended well, with what is known of its files; it must have made its outputs.
+
+    Args:
+        outcome: its end.
+        order: with the folders that it names in place of their names.
+        digests: of the files that it reads.
+        before: those at its start.
+    """
+    stamps: list[Stamp] = []
+    for name in order.spec.settings.get(OUTPUTS) or ():
+        path = _path_of(order, name)
+        if not os.path.isfile(path) or (at := stamp(path)) is None:  # noqa: PTH113  # likewise
+            error = f"ended with exit code 0, and has not made its output {name}"
+            return Failed(at=outcome.at, error=error, exit_code=0)
+        stamps.append(at)
+    return outcome._replace(files=_known_at_end(order, digests, before), outputs=stamps)
+
+
+def _known_at_end(order: Order, digests: FileDigests, before: tuple[str, ...]) -> tuple[str, ...]:
     """Return what is to be known of a program's files at its end, given their digests at its start."""
     names, inputs = named_files(order.spec), len(order.spec.settings.get(INPUTS) or ())
     known = []
@@ -38,14 +104,13 @@ def read_again(order: Order, digests: FileDigests, before: tuple[str, ...]) -> t
         if was in {GONE, now}:
             known.append(was)
         else:
-            counts = place < inputs or (now != GONE and _is_code(path_of(order, names[place])))
+            counts = place < inputs or (now != GONE and _is_code(_path_of(order, names[place])))
             known.append(CHANGED if counts else GONE)
     return tuple(known)
 
 
-def path_of(order: Order, name: str) -> str:
-    """Return the path of a file that a program names."""
-    return os.path.join(order.context.folder, os.path.expanduser(name))  # noqa: PTH111, PTH118  # done for every word
+def _path_of(order: Order, name: str) -> str:
+    return path_from(order.context.folder, name)
 
 
 def _is_code(path: str) -> bool:

@@ -29,7 +29,7 @@ from launcher.system.paths import LOG, Attempt
 from launcher.system.processes import Identity, identity
 from launcher.workers import worker
 from launcher.workers.order import Order, read_order
-from launcher.workers.program_files import read_files
+from launcher.workers.program_files import put_aside, read_files
 from launcher.workers.started_file import take_right
 from launcher.workers.worker import environment as environment_of
 
@@ -248,7 +248,7 @@ _PASSING = {errno.ETXTBSY, *SILENT}
 class Begun(NamedTuple):
     """An attempt whose process lives; from here on it counts as begun."""
 
-    order: Order
+    order: Order  # of a program, with its folders in place of their names
     text: bytes  # the order as it was written
     program: int  # its pid
     at: float  # monotonic
@@ -300,13 +300,17 @@ class Starter:
                 if order.spec.log_link is not None:
                     link_log(Path(order.spec.log_link), attempt, order.context.umask)
                 held = self._worker() if order.spec.entry else None
-                files = () if held else read_files(order, self._digests)
                 if held is not None:
                     os.write(record, _line(held.who))
             except (OSError, ValueError) as error:  # a full disk, a deleted folder, no process
                 return _void(error)
             try:
-                program = held.who.pid if held else _start(order, attempt, environment, log)
+                if held is None:
+                    order, environment = _filled(order, attempt, environment)
+                    files = self._files(order)
+                    program = spawn(order, environment, log)
+                else:
+                    program, files = held.who.pid, ()
             except CannotStart as error:
                 if error.errno in LACKS | _PASSING:
                     return _void(error)
@@ -352,6 +356,22 @@ class Starter:
         order = read_order(text)
         return order, _environment(order, attempt)
 
+    def _files(self, order: Order) -> tuple[str, ...]:
+        """Return digests of the files that a program reads; what stands where it writes is put aside.
+
+        Raises:
+            CannotStart: that cannot be done.
+        """
+        files = read_files(order, self._digests)
+        try:
+            put_aside(order)
+        except OSError as error:
+            why = (
+                f"what stands in its output {error.filename} cannot be put aside: {error.strerror}"
+            )
+            raise CannotStart(CANNOT_EXECUTE, why, error.errno) from error
+        return files
+
     def _worker(self) -> Held:
         if self._held and not self._held.waits():  # it was killed
             self.dismiss()
@@ -380,18 +400,20 @@ def _environment(order: Order, attempt: Attempt) -> dict[str, str]:
     return {} if order.spec.entry else environment_of(order, attempt)
 
 
-def _start(order: Order, attempt: Attempt, environment: Mapping[str, str], log: int) -> int:
-    """Start a program, with the folders that it names; return its pid.
+def _filled(
+    order: Order, attempt: Attempt, environment: dict[str, str]
+) -> tuple[Order, dict[str, str]]:
+    """Return the order and the environment of a program with the folders that it names.
 
     Raises:
-        CannotStart: it cannot be run, or a folder cannot be made.
+        CannotStart: a folder cannot be made.
     """
     spec, context = with_folders(order.spec, order.context, partial(_own_folder, order, attempt))
     if spec is order.spec:
-        return spawn(order, environment, log)
+        return order, environment
     order = order._replace(spec=spec, context=context)
     _make_folder(spec.run_folder, context.umask)
-    return spawn(order, environment_of(order, attempt), log)
+    return order, environment_of(order, attempt)
 
 
 def _own_folder(order: Order, attempt: Attempt) -> Path:

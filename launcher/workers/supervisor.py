@@ -42,7 +42,7 @@ from launcher.system.processes import (
 from launcher.workers import lease
 from launcher.workers.exit_outcome import Circumstances, judge, patience_s
 from launcher.workers.lease import Burial, lease_of
-from launcher.workers.program_files import read_again
+from launcher.workers.program_files import finished
 from launcher.workers.start_attempt import Begun, Starter, close_on_exec
 from launcher.workers.started_file import record_when_there_is_room
 
@@ -379,9 +379,8 @@ class _Supervisor:
         if status and kills is not None:
             how = how._replace(oom_kills=(memory.oom_kills() or kills) - kills)
         outcome = judge(status, attempt, how, time.time())
-        if isinstance(outcome, Done) and begun.files:
-            files = read_again(begun.order, self._digests, begun.files)
-            outcome = outcome._replace(files=files)
+        if isinstance(outcome, Done) and not begun.order.spec.entry:
+            outcome = finished(outcome, begun.order, self._digests, begun.files)
         return record_when_there_is_room(outcome, attempt, self._lease, begun.text)
 
     def _await_end(self, begun: Begun) -> tuple[int, Circumstances]:
