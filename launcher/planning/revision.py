@@ -272,6 +272,10 @@ def _overrides(row: JobRow, sets: Sequence[str], scope: Scope) -> Overrides:
             message = f"{said.key.text!r} is a setting of {row.kind}, on which results depend"
             hint = "change the task file, and run it: only the jobs that it concerns run again"
             scope.problems.blame(said.key, "set", message, hint)
+    scope.problems.extend(overrides.free.values())
+    for name in overrides.free:  # one job is not swept
+        for layer in overrides.settings.values():
+            layer.pop(name, None)
     if overrides.labels is not None:
         scope.problems.blame(overrides.labels, "set", "what is poisoned stands in the job's name")
     return overrides

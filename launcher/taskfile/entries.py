@@ -120,6 +120,11 @@ class PlainEntry(Asked):
 
     variants: tuple[PlainVariant, ...]
 
+    @property
+    def swept(self) -> tuple[str, ...]:
+        """The names of its values."""
+        return tuple(name for name, _ in self.variants[0].swept)
+
 
 class FolderVariant(NamedTuple):
     """One way in which an entry of the role FOLDER is done, with what it reads as it is written."""

@@ -1,6 +1,6 @@
 """`--set key=value` on the command line: stronger than all that a task file says.
 
-The key is a setting (`lr`), one of a kind (`train.lr`), `poison`, or a word of the file (`name`, `phases`, `reuse`,
+The key is a setting (`lr`), one of a kind (`train.lr`), what a program is swept over (`lr`, `command.lr`), `poison`, or a word of the file (`name`, `phases`, `reuse`,
 `share`, `notify`, `resources.cpus`, `resources.train.cpus`, `matrix.seed`). The value is YAML, as in a file; errors
 point into the argument.
 """
@@ -8,7 +8,7 @@ point into the argument.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from launcher.errors import Problems, TaskFileError
+from launcher.errors import Problem, Problems, TaskFileError
 from launcher.job_options.registry import job_options, renamed_options
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.includes import merged
@@ -33,6 +33,8 @@ class Overrides:
     resources: list[Fields] = field(default_factory=list)  # for all kinds, or below the name of one
     labels: Node | None = None  # of every training
     wanted: Wanted | None = None  # as a word of the original asks
+    # what to say of names that are no settings, if no program is swept over them either
+    free: dict[str, Problem] = field(default_factory=dict)
 
 
 def read_overrides(
@@ -106,8 +108,11 @@ class _Sorting:
         elif now.text.startswith("resources."):
             option = now.named(now.text.removeprefix("resources."))
             self._resource(_fields(now.named(kind.name), _fields(option, node)))
-        else:
+        elif kind.entry:
             self.problems.append(settings.unknown(now, f"a setting of {kind.name}"))
+        else:
+            self.made.settings.setdefault(kind.name, {})[now.text] = Said(now, node)
+            self.made.free[now.text] = settings.unknown(now, f"a setting of {kind.name}")
 
     def _nested(self, word: Scalar, key: Scalar, node: Node) -> None:
         fields = _fields(key, node)
@@ -152,8 +157,9 @@ class _Sorting:
         elif now.text in (*_NESTED, *self.kinds):
             hint = f"one key of it at a time: --set {now.text}.KEY=VALUE"
         words = [*self.every.names, *_SINGLE]
-        self.problems.append(
-            unknown_key(now, "a setting of any kind", words, hint=hint, old=self.every.old)
+        self.made.settings.setdefault(EVERY, {})[now.text] = Said(now, node)
+        self.made.free[now.text] = unknown_key(
+            now, "a setting of any kind", words, hint=hint, old=self.every.old
         )
 
 

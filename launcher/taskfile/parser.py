@@ -25,13 +25,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from launcher.errors import Problems, TaskFileError, UsageError
+from launcher.errors import Problem, Problems, TaskFileError, UsageError
 from launcher.ids import NO_WORDS, Words
 from launcher.kind_interface import Kind, Role
 from launcher.taskfile.entries import (
     Entry,
     FolderEntry,
     MethodEntry,
+    PlainEntry,
     TaskFile,
     TrainEntry,
     Variant,
@@ -43,12 +44,12 @@ from launcher.taskfile.includes import Reading, filled, without_echoes
 from launcher.taskfile.language import RESOURCE_HINTS, TOP
 from launcher.taskfile.legacy_names import Wanted, gathered, translate
 from launcher.taskfile.matrix import Sweep, layers_of, sweeps_of_file
-from launcher.taskfile.overrides import laid_over, read_overrides
+from launcher.taskfile.overrides import Overrides, laid_over, read_overrides
 from launcher.taskfile.scope import EVERY, Scope
 from launcher.taskfile.sections import read_auto_test, read_section
 from launcher.taskfile.settings import unknown_key
 from launcher.taskfile.values import kinds_with
-from launcher.taskfile.yaml_tree import Fields, is_null, wide_colons
+from launcher.taskfile.yaml_tree import Fields, is_null, listed, wide_colons
 
 _MAKERS = (Role.TRAIN, Role.METHOD)
 
@@ -108,6 +109,7 @@ def parse(
     of_run = read_words(root, scope)
     scope = around_entries(root, scope, overrides, of_run["reuse"], shared)
     entries, whole = _sections(root, scope)
+    problems += _free(overrides, root, entries, kinds)
     problems[:] = without_echoes(problems)
     if not reading.sound:  # what seems to be missing may stand in a file that could not be read
         problems[:] = [each for each in problems if each.code != "missing-setting"]
@@ -125,6 +127,18 @@ def parse(
         problems=in_order(gathered(problems), reading.files),
         whole=whole and reading.sound,
     )
+
+
+def _free(
+    overrides: Overrides, root: Fields, entries: Iterable[Entry], kinds: Mapping[str, Kind]
+) -> list[Problem]:
+    """Return what to say of names that the command line sets, and over which no program is swept."""
+    programs = [each for each in entries if isinstance(each, PlainEntry) and not each.kind.entry]
+    sections = [node for key, node in root.pairs if key.text in kinds and not kinds[key.text].entry]
+    if len(programs) < sum(len(listed(node)) for node in sections):
+        return []  # one that could not be read may know them
+    swept = {name for entry in programs for name in entry.swept}
+    return [problem for name, problem in overrides.free.items() if name not in swept]
 
 
 def _refuse_unusable(root: Fields, unusable: Mapping[str, str]) -> None:

@@ -11,6 +11,7 @@ combination of the matrix. Each name has a random stream of its own, so that a l
 one, and a further name those of the others. Texts of other entries stay to the letter.
 """
 
+import itertools
 import math
 import re
 import shlex
@@ -100,11 +101,14 @@ class _Drawer(NamedTuple):
         return Said(self.key, replace(self.node, text=self.value(part), plain=True))
 
 
-def sweeps_of_program(words: Mapping[str, Node], problems: Problems) -> list[Sweep] | None:
+def sweeps_of_program(
+    words: Mapping[str, Node], forced: Given, problems: Problems
+) -> list[Sweep] | None:
     """Read what a program is swept over; None where something is wrong, with the errors reported.
 
     Args:
         words: of its entry, `matrix`, `random`, `count` and `seed` among them.
+        forced: what the command line sets.
         problems: where complaints are added.
     """
     before = len(problems)
@@ -117,7 +121,24 @@ def sweeps_of_program(words: Mapping[str, Node], problems: Problems) -> list[Swe
             if said.key.text in swept:
                 message = f"{said.key.text!r} stands in matrix, too"
                 problems.blame(said.key, "random", message, "leave one of them out")
+    sweeps = [_with_forced(sweep, forced, problems) for sweep in sweeps]
     return None if problems.has_errors(before) else sweeps
+
+
+def _with_forced(sweep: Sweep, forced: Given, problems: Problems) -> Sweep:
+    """Return a sweep with values of the command line in place of its own, each combination once."""
+    for swept in sweep[0]:
+        name = swept.key.text
+        values = read_sweep(forced[name], problems) if name in forced else None
+        if values is None or not _are_words(values, problems):
+            continue
+        problems.note(swept.key, "matrix", f"--set takes the place of this sweep of {name}")
+        once: dict[tuple[str, ...], tuple[Said, ...]] = {}
+        for bundle, (value,) in itertools.product(sweep, values):
+            made = tuple(value if said.key.text == name else said for said in bundle)
+            once.setdefault(tuple(map(_text, made)), made)
+        sweep = tuple(once.values())
+    return sweep
 
 
 def _matrix(node: Node, problems: Problems) -> list[Sweep]:

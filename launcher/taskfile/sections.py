@@ -37,7 +37,7 @@ from launcher.taskfile.language import LONGEST_NAME, MISLABELLED, RESOURCE_HINTS
 from launcher.taskfile.legacy_names import LABELS_RATE, percent_of_rate
 from launcher.taskfile.matrix import MOST_COMBINATIONS, combinations_of_entry, label
 from launcher.taskfile.programs import are_quoted, sweeps_of_program, swept_programs
-from launcher.taskfile.scope import Scope, request_for
+from launcher.taskfile.scope import EVERY, Scope, request_for
 from launcher.taskfile.settings import Known, Settled, blame_twice, known, settle, unknown_key
 from launcher.taskfile.values import all_read, read_data, read_label_changes, read_model
 from launcher.taskfile.yaml_tree import (
@@ -423,7 +423,8 @@ def _plain(raw: _RawEntry) -> PlainEntry | None:
     kind, problems = raw.kind, raw.scope.problems
     if not (kind.entry or are_quoted(raw.word("name"), raw.own, problems)):
         return None
-    sweeps = [] if kind.entry else sweeps_of_program(raw.words, problems)
+    forced = {**raw.scope.forced.get(EVERY, {}), **raw.scope.forced.get(kind.name, {})}
+    sweeps = [] if kind.entry else sweeps_of_program(raw.words, forced, problems)
     if sweeps is None:
         return None
     sound, name = _given_name(raw, swept=bool(sweeps))

@@ -282,3 +282,28 @@ def test_a_mistake_in_draws_is_told_in_its_place(words: str, message: str, mark:
 def test_a_seed_is_a_whole_number(seed: str) -> None:
     text = 'command: [{argv: [go, "{sweep}"], random: {a: choice(1)}, count: 1, seed: %s}]'
     assert refusal(text % seed).message == "seed: expected a number from 0"
+
+
+@pytest.mark.parametrize(
+    ("words", "sets", "jobs"),
+    [
+        ("matrix: {lr: [1, 2], n: [3]}", "lr=5", ["t@lr=5,n=3"]),
+        ("matrix: {lr: [1, 2], n: [3]}", "command.lr=[5, 2]", ["t@lr=5,n=3", "t@lr=2,n=3"]),
+        ("matrix: [{n: 1, lr: 2}, {n: 1, lr: 3}]", "lr=5", ["t@n=1,lr=5"]),
+        ("random: {lr: uniform(0, 1), n: choice(7)}, count: 1", "lr=5", ["t@lr=5,n=7"]),
+    ],
+)
+def test_the_command_line_sets_values_in_place_of_a_sweep(
+    words: str, sets: str, jobs: list[str]
+) -> None:
+    entry = f'name: t, argv: [go, "{{sweep}}"], {words}'
+    assert list(told(entry, sets)) == jobs
+
+
+@pytest.mark.parametrize("sets", ["lt=5", "command.lt=5"])
+def test_what_is_set_and_no_program_is_swept_over_is_refused(sets: str) -> None:
+    problem = refusal('command: [{argv: [go, "{lr}"], matrix: {lr: 1}}]', sets)
+    assert (problem.code, "'lt' is not a setting of" in problem.message) == ("unknown-key", True)
+    assert (
+        "cannot stand" in refusal('command: [{argv: [go, "{n}"], matrix: {n: 1}}]', "n=a/b").message
+    )
