@@ -307,7 +307,7 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
                 name = field.removesuffix("_s").removeprefix("min_").replace("_", " ")
                 yield name, _term(field, value)
     for key, value in spec["settings"].items():
-        if key in _SHOWN.get(spec["kind"], ()):
+        if key in _SHOWN.get(spec["kind"], ()) or (spec["kind"] == PROGRAM and not value):
             continue
         yield f"  {_text(key)}", _text(value)
 
