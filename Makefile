@@ -88,6 +88,7 @@ clean: ## remove what the targets made, but not runs/ and data/
 
 # `pip install .` brings the queue alone; the extra `lab` brings torch and the rest of the laboratory
 $(VENV)/.installed: setup.cfg pyproject.toml
+	@echo "installing the project into $(VENV): with torch about 6 GB, which takes minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -e '.[lab,web,data]'
 	touch $@

@@ -50,6 +50,7 @@ README_LINES = 200  # one sitting; what needs more has a page below docs/
 
 # What cannot be run here, each with the reason. Everything else that a page shows is run.
 TARGETS = {  # these run the tests themselves: the Makefile must have the target
+    "source .venv/bin/activate": "the sandbox has its commands",
     "make demo": "the whole demo, minutes; tests/e2e walks the same path",
     "make test": "all tests, this one among them",
     "make check": "the linters, which run before the tests",

@@ -119,6 +119,7 @@ HEADER = (
     "made in",
 )  # fmt: skip
 FEW = ("model", "data", "acc %", "balanced %", "AUC", "ECE", "loss", "", "made in")
+GUIDE = 'how to read this table: docs/demo.md, "How to read it"'
 FEW_SOURCES = "intervals are of other sources of images, and rest on few:"
 _DISPENSABLE = {
     "made in": 7,

@@ -72,6 +72,9 @@ def test_one_command_makes_images_models_scores_and_a_table(finished: Project) -
     assert again.returncode == 0
     assert f"{JOBS} jobs, 0 queued, {JOBS} done before" in again.stderr
     assert again.stdout.count("all:pre%50~retrain") >= 1
+    drawn = finished.call("launcher", "results", "tiny", "--format", "table")
+    for said in (again, drawn):
+        assert "how to read this table: docs/demo.md" in said.stderr
 
     log = run / "all:pre" / "train_all:pre.log"
     assert log.is_file()

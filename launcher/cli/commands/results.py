@@ -18,6 +18,7 @@ from launcher.cli.output import (
     write,
 )
 from launcher.cli.result_tables import (
+    GUIDE,
     HEADER,
     NOTHING,
     Row,
@@ -189,6 +190,8 @@ def command(
     elif results.rows or shape is Format.JSON:
         parts = [column for column in results.varying if column not in PLACE]
         write(all_rows(results.rows, name, everything=everything, parts=parts), shape)
+        if shape is Format.TABLE and not all(map(is_plain, results.rows)):
+            click.echo(f"\n{GUIDE}", err=True)
     else:
         hint = TO_PRINT if any(job.kind == PROGRAM for job in jobs) else ""
         click.echo(f"{NOTHING}{hint}", err=True)

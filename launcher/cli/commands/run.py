@@ -23,7 +23,7 @@ from launcher.cli.command_lines import missing_program
 from launcher.cli.complete import offer_task_files
 from launcher.cli.jobs import LEFT
 from launcher.cli.option_types import flag, policy_option
-from launcher.cli.result_tables import draw
+from launcher.cli.result_tables import GUIDE, draw, is_plain
 from launcher.context import Context
 from launcher.errors import TaskFileError, UsageError, counted, known_words, nearest
 from launcher.functions.plan_checks import asked_once, check_plans, compare, reasons_against
@@ -303,6 +303,8 @@ def _conclude(store: Store, submission: Submitted) -> int:
     table = results_of(rows).rows
     if table:
         click.echo(draw(table, width=terminal_width()))
+    if not all(map(is_plain, table)):
+        remark(f"\n{GUIDE}")
     _say_what_is_missing(rows)
     remark(f"\nfiles: {rows[0].spec.run_folder}")
     return 0 if all(row.state is State.DONE for row in rows) else 1
