@@ -83,6 +83,13 @@ class Gauge(NamedTuple):
         )
 
     @property
+    def amounts(self) -> tuple[int, int, int]:
+        """Bytes in use by our jobs and by others, and those that are promised; 0 where that is unknown."""
+        used = self.gpu.used or 0
+        ours = min(self.ours or 0, used)
+        return ours, used - ours, self.outstanding + sum(each.amount for each in self.foreign)
+
+    @property
     def idle(self) -> bool | None:
         """Whether no process uses it; None if unknown."""
         if self.gpu.used is None:
@@ -261,15 +268,9 @@ def _bar(gauge: Gauge, width: int) -> Line:
     gpu = gauge.gpu
     if gpu.used is None or not gpu.total:
         return line("?" * width, Tone.WARN)
-    ours = min(gauge.ours or 0, gpu.used)
-    promised = gauge.outstanding + sum(promise.amount for promise in gauge.foreign)
-    parts = (
-        (OURS, ours, Tone.OURS),
-        (OTHERS, gpu.used - ours, Tone.OTHERS),
-        (PROMISED, promised, Tone.PROMISED),
-    )
+    looks = ((OURS, Tone.OURS), (OTHERS, Tone.OTHERS), (PROMISED, Tone.PROMISED))
     spans, drawn, so_far = [], 0, 0
-    for glyph, amount, tone in parts:
+    for (glyph, tone), amount in zip(looks, gauge.amounts, strict=True):
         so_far += amount
         piece = glyph * (round(width * min(so_far, gpu.total) / gpu.total) - drawn)
         drawn += len(piece)

@@ -165,7 +165,7 @@ def running(screen: Screen) -> Table:
         Column("TIME", right=True, of=lambda job: format_seconds(max(0.0, now - job.since))),
         Column("LEFT", right=True, drop=2, of=lambda job: _left_of(job, now)),
     )
-    return Table(columns, jobs, [job.id for job in jobs])
+    return _of_jobs(columns, jobs)
 
 
 def waiting(screen: Screen) -> Table:
@@ -182,12 +182,11 @@ def waiting(screen: Screen) -> Table:
         Column("PRIORITY", right=True, drop=2, of=lambda job: job.priority or ""),
         Column("WHY", least=28, rows=_WHY_ROWS, of=why),
     )
-    notes = []
+    more = ""
     if screen.more:
-        text = f"{counted(screen.more, 'more job')} {'waits' if screen.more == 1 else 'wait'}"
-        text += " and are not sorted in" * ("waiting" in screen.orders)
-        notes = [line(f"{text}; launcher status --all lists every one", Tone.DIM)]
-    return Table(columns, jobs, [job.id for job in jobs], notes)
+        more = f"{counted(screen.more, 'more job')} {'waits' if screen.more == 1 else 'wait'}"
+        more += " and are not sorted in" * ("waiting" in screen.orders)
+    return _of_jobs(columns, jobs, more)
 
 
 def recent(screen: Screen) -> Table:
@@ -205,11 +204,10 @@ def recent(screen: Screen) -> Table:
         Column("TOOK", right=True, drop=2, of=_took),
         Column("RESULT", least=24, rows=_WHY_ROWS, of=_result),
     )
-    notes = []
+    more = ""
     if jobs and left > 0:
-        text = f"{counted(left, 'more job')} {'has' if left == 1 else 'have'} ended"
-        notes = [line(f"{text}; launcher status --all lists every one", Tone.DIM)]
-    return Table(columns, jobs, [job.id for job in jobs], notes)
+        more = f"{counted(left, 'more job')} {'has' if left == 1 else 'have'} ended"
+    return _of_jobs(columns, jobs, more)
 
 
 def matching_jobs(screen: Screen, width: int) -> list[Line]:
@@ -243,7 +241,7 @@ def jobs_listed(jobs: Sequence[JobView], now: float, *, title: str = "") -> Tabl
         Column(right=True, drop=2, key="since", of=lambda job: _when(job, now)),
         Column(least=20, key="why", of=lambda job: job.note),
     )
-    return Table(columns, jobs, [job.id for job in jobs])
+    return _of_jobs(columns, jobs)
 
 
 def reasons_of(waiting: Sequence[JobView]) -> list[str]:
@@ -292,6 +290,11 @@ def _number(job: JobView) -> Span:
 
 
 _NUMBER = Column("ID", right=True, drop=1, of=_number)
+
+
+def _of_jobs(columns: Sequence[Column], jobs: Sequence[JobView], note: str = "") -> Table:
+    notes = [line(f"{note}; launcher status --all lists every one", Tone.DIM)] if note else []
+    return Table(columns, jobs, [job.id for job in jobs], notes)
 
 
 def _first_columns(

@@ -41,9 +41,7 @@ def memory_bar(gauge: Gauge) -> Markup:
     gpu = gauge.gpu
     if gpu.used is None or not gpu.total:
         return stacked_bar((("unknown", 1.0),), "how much memory is in use is unknown")
-    ours = min(gauge.ours or 0, gpu.used)
-    promised = gauge.outstanding + sum(promise.amount for promise in gauge.foreign)
-    amounts = (("ours", ours), ("others", gpu.used - ours), ("promised", promised))
+    amounts = [*zip(("ours", "others", "promised"), gauge.amounts, strict=True)]
     note = ", ".join(f"{format_bytes(amount)} {word}" for word, amount in amounts if amount)
     shares = tuple((word, amount / gpu.total) for word, amount in amounts)
     return stacked_bar(shares, f"{note or 'nothing'} of {format_bytes(gpu.total)}")

@@ -19,7 +19,7 @@ from launcher.notify.notices import Notices, of_test, read_notices
 from launcher.notify.sending import Sent, send_now
 from launcher.notify.settings import NotifySettings, Target, configured_notify, shown
 from launcher.screens.format import clock, harmless
-from launcher.screens.terminal import Answer, tell
+from launcher.screens.terminal import Answer, remark, tell
 from launcher.screens.text_table import Line, Table, line, of_texts, titled
 from launcher.system.config import Configuration, Fault, read_configuration
 from launcher.system.files import Json
@@ -109,7 +109,7 @@ def command(everything: bool, as_json: bool) -> None:
     )
     tell(answer, as_json=as_json)
     for note in (*notes(configuration), *messages.notes):
-        click.echo(note, err=True)
+        remark(note)
 
 
 def _of_file(configuration: Configuration, value: Json, *keys: str, name: str = "") -> Value:
@@ -274,7 +274,7 @@ def notify(test: bool, as_json: bool) -> int:
     )
     tell(answer, as_json=as_json)
     for note in known.notes:
-        click.echo(note, err=True)
+        remark(note)
     return 0
 
 

@@ -109,7 +109,7 @@ def top(read_only: bool, once: bool) -> int:
         code = app.run(mouse=False)
         if app.return_code:  # it crashed, and has printed why
             return int(app.return_code)
-        click.echo(_farewell(app.picture), err=True)
+        remark(_farewell(app.picture))
     return code or 0
 
 
@@ -182,7 +182,7 @@ def web(port: int, read_only: bool) -> None:
     def ready(link: str, chosen: int) -> None:
         click.echo(link)
         sys.stdout.flush()
-        click.echo(f"from another machine, first: {server.tunnel_command(chosen)}", err=True)
-        click.echo("Ctrl-C ends the page; the jobs go on", err=True)
+        remark(f"from another machine, first: {server.tunnel_command(chosen)}")
+        remark("Ctrl-C ends the page; the jobs go on")
 
     server.serve(home, port, read_only=read_only, ready=ready)

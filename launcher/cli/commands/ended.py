@@ -125,7 +125,7 @@ def history(
         )
         tell(answer, as_json=as_json)
     else:
-        click.echo(f"{NOTHING}{beginning}", err=True)
+        remark(f"{NOTHING}{beginning}")
 
 
 def places_by_token(home: Home) -> dict[str, tuple[str, str]]:

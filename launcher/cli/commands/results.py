@@ -58,7 +58,7 @@ from launcher.results.table import (
 )
 from launcher.results.write import update, write_run
 from launcher.screens.format import harmless
-from launcher.screens.terminal import Answer
+from launcher.screens.terminal import Answer, remark
 from launcher.screens.text_table import of_texts
 from launcher.store.client import newest_run, open_queue
 from launcher.store.listings import RUN_PREFIX
@@ -170,7 +170,7 @@ def command(
                     "--db writes everything and prints nothing; ask with `launcher query --db FILE SQL`"
                 )
             written = write_run(database, home, store, jobs)
-            click.echo(f"{database}: {counted(written, 'new or changed row')}", err=True)
+            remark(f"{database}: {counted(written, 'new or changed row')}")
             return
         kinds = kinds_of(every)
         results = results_of(jobs, Models([job.plain_spec for job in every], kinds))
@@ -194,7 +194,7 @@ def command(
             click.echo(f"\n{GUIDE}", err=True)
     else:
         hint = TO_PRINT if any(job.kind == PROGRAM for job in jobs) else ""
-        click.echo(f"{NOTHING}{hint}", err=True)
+        remark(f"{NOTHING}{hint}")
 
 
 def _listed(text: str | None) -> tuple[str, ...]:
@@ -252,7 +252,7 @@ def _chosen(results: RunResults, choice: Choice, kinds: Collection[Kind]) -> Run
             low = lower_is_better(choice.metric, kinds)
         results = best(results, choice.metric, low=low)
         text = f"of each set of data the {'lowest' if low else 'highest'} {choice.metric}"
-        click.echo(harmless(text), err=True)
+        remark(harmless(text))
     return in_order(results, choice.sort)
 
 
@@ -264,7 +264,7 @@ def _say_if_alone(before: RunResults, after: RunResults, names: Sequence[str]) -
     hint = f"; these differ with it: --over {','.join([*names, *also])}" if also else ""
     rows = counted(len(after.rows), "row")
     text = f"note: no two of {rows} differ in {', '.join(names)} alone{hint}"
-    click.echo(harmless(text), err=True)
+    remark(harmless(text))
 
 
 # --- answers
@@ -397,4 +397,4 @@ def query(sql: str, database: Path | None, limit_s: float, form: str | None, as_
 
 
 def _note(text: str) -> None:
-    click.echo(f"note: {harmless(text)}", err=True)
+    remark(f"note: {harmless(text)}")

@@ -15,7 +15,7 @@ from launcher.errors import MachineError, UsageError, counted
 from launcher.planning.estimates import read_history
 from launcher.planning.load import plan_files
 from launcher.screens.format import harmless
-from launcher.screens.terminal import say_json, terminal_width
+from launcher.screens.terminal import remark, say_json, terminal_width
 from launcher.simulate.baselines import Assumptions, Study, draw_study, study
 from launcher.simulate.machine import Fleet, fit, read_fleet
 from launcher.simulate.queue import Foresight, Memory
@@ -236,7 +236,7 @@ def _teller(jobs: int, processes: int) -> Callable[[str], None]:
 
     def tell(policy: str) -> None:
         if sys.stderr.isatty():
-            click.echo(f"{doing} {counted(jobs, 'job')}: {policy}", err=True)
+            remark(f"{doing} {counted(jobs, 'job')}: {policy}")
 
     return tell
 

@@ -164,7 +164,7 @@ def _tell(home: Home, store: Store, wanted: Wanted, *, header: bool, as_json: bo
     left = {"that waits" if waiting == 1 else "that wait": waiting, "that ended": ended}
     told = [f"{number:,} more {what}" for what, number in left.items() if number]
     if told and not as_json:
-        click.echo(f"… and {' and '.join(told)}: launcher status --all lists them", err=True)
+        remark(f"… and {' and '.join(told)}: launcher status --all lists them")
     return any(job.state is State.FAILED for job in jobs)
 
 

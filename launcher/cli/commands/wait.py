@@ -10,7 +10,7 @@ from launcher.cli.option_types import flag, span
 from launcher.errors import MachineError, counted
 from launcher.screens.format import named
 from launcher.screens.job_details import job_records
-from launcher.screens.terminal import say_json
+from launcher.screens.terminal import remark, say_json
 from launcher.screens.text_table import tabbed
 from launcher.states import State
 from launcher.store.client import open_queue
@@ -43,7 +43,7 @@ def _say_held(followed: FollowedJobs, jobs: Collection[int]) -> None:
         does = "does" if len(jobs) == 1 else "do"
         warning = f"{counted(len(jobs), 'held job')} {does} not start before `launcher release`"
         names = named([followed.rows[job] for job in jobs])
-        click.echo(f"{warning}: {names}", err=True)
+        remark(f"{warning}: {names}")
 
 
 @of_jobs()
