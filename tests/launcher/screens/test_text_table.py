@@ -12,8 +12,10 @@ from launcher.screens.text_table import (
     Tone,
     columns,
     line,
+    of_texts,
     shortened,
     tabbed,
+    text_of,
     width_of,
 )
 
@@ -119,6 +121,49 @@ def test_a_cell_of_pieces_keeps_their_tones() -> None:
 
 def test_nothing_is_drawn_of_a_table_without_rows() -> None:
     assert Table(COLUMNS, []).drawn(80) == []
+
+
+def test_rows_may_be_records_of_which_columns_take_what_they_show() -> None:
+    shapes = (
+        Column("NAME", of=lambda row: row["name"]),
+        Column("N", right=True, of=lambda row: Span(str(row["n"]), Tone.DIM)),
+        Column("NONE", of=lambda _: ""),
+    )
+    table = Table(shapes, [{"name": "a\n", "n": 70}, {"name": "b", "n": 8}], [3, 4], [line("more")])
+    assert [(one.text, one.job) for one in table.drawn()] == [
+        ("NAME   N", None),
+        ("a\\n   70", 3),
+        ("b      8", 4),
+        ("more", None),
+    ]
+    assert [text_of(cell) for cell in table.cells[0]] == ["a\\n", "70", ""]
+
+
+@pytest.mark.parametrize(
+    ("rows", "drawn"),
+    [([], ["A  B"]), ([("x", "")], ["A  B", "x"]), ([("x", 7)], ["A  B", "x  7"])],
+)
+def test_a_table_of_texts_keeps_its_titles(rows: list[tuple[str, str]], drawn: list[str]) -> None:
+    assert [one.text for one in of_texts(("A", "B"), rows, {1}).drawn(2)] == drawn
+
+
+@pytest.mark.parametrize(
+    ("width", "drawn"),
+    [
+        (40, ["NAME  AUC           LOSS", "a     0.9 [0.8, 1]  0.5"]),
+        (20, ["NAME  AUC  LOSS", "a     0.9  0.5"]),
+        (10, ["NAME  AUC", "a     0.9", "", "without LOSS"]),
+    ],
+)
+def test_where_it_has_no_room_less_stands_for_a_table_and_names_what_is_left_out(
+    width: int, drawn: list[str]
+) -> None:
+    shapes = (Column("NAME"), Column("AUC", drop=1), Column("LOSS", drop=2))
+    less = Table(
+        shapes, [("a", "0.9", "0.5")], left_out=lambda titles: f"without {', '.join(titles)}"
+    )
+    table = Table(shapes, [("a", "0.9 [0.8, 1]", "0.5")], less=lambda: less)
+    assert [one.text for one in table.drawn(width)] == drawn
 
 
 def test_twins_are_one_character_of_ascii_each() -> None:

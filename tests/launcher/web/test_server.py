@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.screens.queue_view import jobs_listed, running, waiting
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
@@ -17,6 +18,7 @@ from launcher.web.steering import KEYS
 from launcher.workers.progress.steps import Progress
 from tests.build import DEADLINE_S, a_spec, claimed, enqueue, gone, in_state, job_row, until
 from tests.launcher.web.browser import Page, events, served
+from tests.screens import an_idle_screen
 
 EVIL = "command/<script>alert(1)</script>"
 
@@ -86,6 +88,34 @@ def test_a_name_of_html_is_text_on_every_page(page: Page) -> None:
         assert "<script>alert" not in answer.text
         assert "<b>&" not in answer.text
     assert "&lt;script&gt;alert(1)" in page.get("jobs/2").text
+
+
+def test_lists_have_the_columns_of_a_terminal_those_of_runs_and_nodes_where_there_are_several(
+    page: Page, store: Store
+) -> None:
+    claimed(store, 1)
+    screen = an_idle_screen()
+    sparse = {"run", "node", "priority"}
+    wanted = [
+        [column.name for column in table.columns if column.name not in sparse]
+        for table in (running(screen), waiting(screen))
+    ]
+    assert _titles(page.get("").text) == wanted
+    assert _titles(page.get("jobs").text) == [
+        ["", *(column.name for column in jobs_listed([], 0.0).columns)]
+    ]
+    store.steering.prioritise([2], 3)
+    enqueue(store, a_spec(name="command/other"), run="other")
+    html = page.get("").text
+    assert _titles(html)[1] == ["job", "id", "run", "priority", "why"]
+    assert '<td class="quiet" data-label="run">other</td>' in html
+    assert '<td class="num" data-label="priority">3</td>' in html
+
+
+def _titles(html: str) -> list[list[str]]:
+    """Return the titles of each table of jobs."""
+    heads = re.findall(r"<thead><tr>(.*?)</tr></thead>", html, re.DOTALL)
+    return [re.findall(r"<th[^>]*>([^<]*)</th>", head) for head in heads]
 
 
 def test_what_is_not_there_is_said(page: Page) -> None:
