@@ -26,7 +26,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.context import FOLDERS
+from launcher.context import FOLDERS, INPUTS, OUTPUTS
 from launcher.draft import Draft, Input, absolute_path
 from launcher.errors import (
     MOST_PROBLEMS,
@@ -43,7 +43,7 @@ from launcher.kind_interface import Role
 from launcher.planning.expansion import MAKING, Step
 from launcher.planning.model_graph import has_values, without_variants
 from launcher.taskfile.entries import FREE, Follows
-from launcher.taskfile.yaml_tree import Scalar
+from launcher.taskfile.yaml_tree import Scalar, listed
 
 MISSING = "missing-input"
 EXPECTED = "expected-input"
@@ -248,6 +248,7 @@ class Disk(NamedTuple):
     exists: Callable[[Path], bool]
     is_folder: Callable[[Path], bool]
     content: Callable[[Path], str]  # a digest of a file
+    is_link: Callable[[Path], bool] = Path.is_symlink
 
     def has(self, path: str) -> bool:
         """Tell whether a path of the settings is there."""
@@ -329,6 +330,11 @@ class Dependencies:
         self._expected: dict[str, _Lack] = {}  # of jobs behind a program: it may make them
         self._order: dict[str, int] = {}  # job → its place in the plan
         self.programs: set[str] = set()
+        self._silent: set[str] = set()  # programs of which no output is named
+        self._unknown: dict[str, frozenset[str]] = {}  # job → those of these that are before it
+        self._places: dict[
+            str, dict[str, Place]
+        ] = {}  # program → path that its entry names → where
         self.links: dict[str, Links] = {}
         for prepared in steps:
             self._enter(prepared)
@@ -346,8 +352,12 @@ class Dependencies:
         if step.kind.role is Role.FOLDER and paths:
             within, _, name = paths[0].rpartition("/")
             self._folders.setdefault(within, {})[name] = None
-        if not step.kind.entry and not paths:
+        if not step.kind.entry:
             self.programs.add(step.name)
+            if prepared.inputs or paths:
+                self._check_files(prepared)
+            if not paths:
+                self._silent.add(step.name)
         for path in paths:
             if len(path) > MOST_FILE_NAME:
                 longest = max(path.split("/"), key=lambda name: len(name.encode()))
@@ -363,7 +373,37 @@ class Dependencies:
             if other != step.name:
                 message = f"{step.name} and {other} would write the same files"
                 hint = "give one of them another name, or folder"
-                self.problems.blame(step, "same-output", message, hint)
+                path = next(path for path in paths if self._makers[path] == other)
+                at = self._places.get(step.name, {}).get(path, step.place)
+                self.problems.blame(at, "same-output", message, hint)
+
+    def _check_files(self, prepared: PreparedStep) -> None:
+        """Blame what no program can read or make as a file; know where its entry names which path."""
+        step, inputs = prepared.step, {_normal(file.path) for file in prepared.inputs}
+        places = self._places.setdefault(step.name, {})
+        files = ((INPUTS, [file.path for file in prepared.inputs]), (OUTPUTS, prepared.outputs))
+        for setting, paths in files:
+            given = step.settings.given.get(setting)
+            nodes = () if given is None else listed(given.node)
+            for place, path in enumerate(paths):
+                at = nodes[place].place if place < len(nodes) else step.place
+                places.setdefault(_normal(path), at)
+                fault, hint = self._file_fault(path, is_output=setting == OUTPUTS)
+                if setting == OUTPUTS and _normal(path) in inputs:
+                    fault, hint = "is read and made by one program", "let it write another file"
+                if fault:
+                    message = f"{setting}: {self._short(str(path))!r} {fault}"
+                    self.problems.blame(at, setting, message, hint)
+
+    def _file_fault(self, path: Path, *, is_output: bool) -> tuple[str, str]:
+        """Return what hinders that a path is a file of a program, and what to do; '' where nothing does."""
+        if is_output and self._disk.is_link(path):
+            return "is a link", "name the file to which it leads, or another one"
+        if self._disk.is_folder(path):
+            return "is a folder", "name files in it"
+        if is_output and not _normal(path).startswith(f"{self._disk.root}/"):
+            return f"lies outside of the project {self._disk.root}", "let it lie in the project"
+        return "", ""
 
     def _sorted(
         self, steps: Sequence[PreparedStep], before: Mapping[str, Before]
@@ -421,10 +461,17 @@ class Dependencies:
                 hint = "take one of them out of after or after_any"
                 self.problems.blame(word, "cycle", message, hint)
                 return
-        if any(step.kind.role is Role.FOLDER for step in steps):
+        read = (
+            place
+            for job, other in itertools.pairwise(chain)
+            for path, place in self._places.get(job, {}).items()
+            if self._makers.get(path) == other
+        )
+        place = next(read, None)
+        if place is not None or any(step.kind.role is Role.FOLDER for step in steps):
             message = f"these read what the others make, so none can begin: {names}"
             hint = "let one of them read what another job makes, or what is there"
-            self.problems.blame(at, "cycle", message, hint)
+            self.problems.blame(place or at, "cycle", message, hint)
 
     def _connect(self, prepared: PreparedStep, before: Before) -> None:
         """Link a job with the earlier ones that make what it reads, and with those that it names.
@@ -441,10 +488,15 @@ class Dependencies:
             if not makers:
                 others.append(file)
         programs = self._programs_before(needs)
+        own = frozenset(need for need in needs if need in self._silent)
+        unknown = _joined(own, *(self._unknown[need] for need in needs))
+        self._unknown[step.name] = unknown
+        # its entry tells all that a program reads, so that what nothing makes is a slip
+        may_make = programs if step.kind.entry else unknown
         given: list[Path] = []
         for file in others:
             if not self._disk.exists(file.path):
-                self._lack(step, file, min(programs, default=""))
+                self._lack(step, file, min(may_make, default=""))
             elif not programs:
                 given.append(file.path)
         ended = [name for name in before.ended if name in self._order and name not in needs]
@@ -492,9 +544,7 @@ class Dependencies:
     def _programs_before(self, needs: Collection[str]) -> frozenset[str]:
         """Return the nearest programs before a job; jobs behind the same ones share the set."""
         sets = {self.links[need].programs for need in needs if need not in self.programs}
-        own = frozenset(need for need in needs if need in self.programs)
-        sets = {each for each in (own, *sets) if each}
-        return next(iter(sets)) if len(sets) == 1 else frozenset().union(*sets)
+        return _joined(frozenset(need for need in needs if need in self.programs), *sets)
 
     def behind(self, inputs: Iterable[Input], user: str) -> Links:
         """Return what a job has before it that arises beside the plan's.
@@ -568,6 +618,8 @@ class Dependencies:
 
     def _place(self, step: Step, path: str) -> Place:
         """Return where the file says this path: at the setting from which it comes."""
+        if path in (named := self._places.get(step.name, {})):
+            return named[path]
         best, length = step.place, 0
         for node in (said.node for said in step.settings.given.values()):
             if not isinstance(node, Scalar) or not node.text:
@@ -590,6 +642,12 @@ class Dependencies:
 
     def _short(self, path: str) -> str:
         return path.removeprefix(f"{self._disk.root}/")
+
+
+def _joined(*sets: frozenset[str]) -> frozenset[str]:
+    """Return all that is in some sets: the very same set where it is one that holds all of it."""
+    some = {each for each in sets if each}
+    return next(iter(some)) if len(some) == 1 else frozenset().union(*some)
 
 
 def _circle(needs: Sequence[Iterable[int]], placed: Sequence[bool]) -> list[int]:

@@ -63,7 +63,8 @@ def build_plan(
     Raises:
         TaskFileError: all that is wrong with the file; nothing of it may be queued.
     """
-    disk = Disk(root, asked_once(exists), asked_once(is_folder), cache(content))
+    is_link = asked_once(Path.is_symlink)
+    disk = Disk(root, asked_once(exists), asked_once(is_folder), cache(content), is_link)
     run_folder = root / "runs" / task.name
     made = Problems()
     steps = expand(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from launcher.context import named_files
+from launcher.errors import TaskFileError
 from launcher.kinds import COMMAND
 from launcher.planning.plan import Plan
 from launcher.planning.plan_builder import build_plan
@@ -187,3 +188,108 @@ def test_settings_of_files_are_stored_and_enter_no_hash_without_them(project: Pa
     assert decisive[0] == {"argv": ["cp"]}
     assert decisive[1].items() >= {"inputs": ["in.txt"], "outputs": ["out.txt"]}.items()
     assert copy.outputs == (project / "out.txt",)
+
+
+def in_and_out(name: str, inputs: str = "", outputs: str = "", more: str = "") -> str:
+    return f"{{name: {name}, argv: [x], inputs: [{inputs}], outputs: [{outputs}]{more}}}"
+
+
+@pytest.mark.parametrize(
+    ("entries", "order", "needs"),
+    [
+        (
+            [in_and_out("b", "mid"), in_and_out("a", "in.txt", "mid")],
+            ["a", "b"],
+            {"b": ["a"]},
+        ),
+        (
+            [in_and_out("c", "m, n"), in_and_out("b", "m", "n"), in_and_out("a", "", "./sub/../m")],
+            ["a", "b", "c"],
+            {"b": ["a"], "c": ["a", "b"]},
+        ),
+        (
+            [in_and_out("b", "sub/mid"), in_and_out("a", "", "mid", ", cwd: sub")],
+            ["a", "b"],
+            {"b": ["a"]},
+        ),
+        (
+            [in_and_out("b", '"{run_folder}/m"'), in_and_out("a", "", '"{run_folder}/m"')],
+            ["a", "b"],
+            {"b": ["a"]},
+        ),
+        (
+            [in_and_out("b", "runs/x/jobs/a/m"), in_and_out("a", "", '"{job_folder}/m"')],
+            ["a", "b"],
+            {"b": ["a"]},
+        ),
+        ([in_and_out("b", "in.txt"), in_and_out("a", "", "mid")], ["b", "a"], {}),
+    ],
+)
+def test_programs_run_behind_those_that_make_what_they_read(
+    project: Path, entries: list[str], order: list[str], needs: dict[str, list[str]]
+) -> None:
+    made = a_plan(project, *entries)
+    assert [job.name.removeprefix("command/") for job in made.jobs] == order
+    behind = {job.name: [*job.needs] for job in made.jobs if job.needs}
+    assert behind == {
+        f"command/{name}": [f"command/{need}" for need in of] for name, of in needs.items()
+    }
+    assert not made.warnings
+
+
+@pytest.mark.parametrize(
+    ("entries", "place", "message"),
+    [
+        ([in_and_out("a", "", "../out")], "3:48", "outputs: '../out' lies outside of"),
+        ([in_and_out("a", "", "ok, /tmp/out")], "3:52", "outputs: '/tmp/out' lies outside of"),
+        ([in_and_out("a", "", "sub")], "3:48", "outputs: 'sub' is a folder"),
+        ([in_and_out("a", "", ".")], "3:48", "is a folder"),
+        ([in_and_out("a", "", "link")], "3:48", "outputs: 'link' is a link"),
+        ([in_and_out("a", "sub")], "3:35", "inputs: 'sub' is a folder"),
+        ([in_and_out("a", "in.txt", "in.txt")], "3:54", "is read and made by one program"),
+        (
+            [in_and_out("a", "", "m"), in_and_out("b", "", "n, m")],
+            "4:51",
+            "command/b and command/a would write the same files",
+        ),
+        (
+            [in_and_out("a", "in.txt, n", "m"), in_and_out("b", "m", "n")],
+            "3:43",
+            "these read what the others make, so none can begin: command/a → command/b → command/a",
+        ),
+        (
+            [in_and_out("a", "in.txt", "m"), in_and_out("b", "in.txt, typo")],
+            "4:43",
+            "an input is not there, and no job makes it: typo",
+        ),
+        (
+            [in_and_out("a", "", "m"), in_and_out("b", "m, typo")],
+            "4:38",
+            "an input is not there, and no job makes it: typo",
+        ),
+    ],
+)
+def test_files_that_no_program_can_have_are_blamed_in_their_place(
+    project: Path, entries: list[str], place: str, message: str
+) -> None:
+    (project / "link").symlink_to("in.txt")
+    try:
+        problems = a_plan(project, *entries).missing
+    except TaskFileError as error:
+        problems = tuple(error.problems)
+    (problem,) = problems
+    assert problem.place is not None
+    assert f"{problem.place.line}:{problem.place.column}" == place
+    assert message in problem.message
+
+
+def test_what_a_program_without_outputs_may_make_is_only_warned_of(project: Path) -> None:
+    entries = (
+        "{name: a, argv: [make]}",
+        in_and_out("b", "", "m", ", after: a"),
+        in_and_out("c", "m, later"),
+    )
+    made = a_plan(project, *entries)
+    assert not made.missing
+    (warning,) = made.warnings
+    assert "an input is not there yet: later; command/a, which runs before" in warning.message
