@@ -179,6 +179,9 @@ _WIDE = re.compile(r"(?:^\s*(?:- +)*|[{,]\s*)[A-Za-z_][A-Za-z0-9_.]*(?P<colon>\u
 _WIDE_SAID = "this is a full-width colon, which YAML takes for a letter: write ':' and a space"
 
 
+_BRACED = re.compile(r"[^\s,\[\]{}]*\{\w+\}[^\s,\[\]{}]*")  # a value between braces, in a word
+
+
 _NESTED = "exceeded maximum nesting depth"  # what the parser says, since PyYAML 6.0.4
 _TOO_DEEP = f"nested more than {MOST_DEPTH} levels deep"
 
@@ -383,6 +386,9 @@ def _syntax_problem(source: Source, error: yaml.MarkedYAMLError) -> Problem:
     hint = next((hint for piece, hint in _SYNTAX_HINTS.items() if piece in fault), "")
     if at_end or (begun is not None and shown is begun):
         hint = "this is not closed"
+    for braced in _BRACED.finditer(place.text):
+        if braced.start() <= column <= braced.end():
+            hint = f'write "{braced[0]}", in quotes'
     if "${" in place.text[: column + 1]:
         hint = "inside braces and brackets, quote a value that holds ${…}"
     if place.text[column : column + 1] == "\t":

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launcher.errors import TaskFileError
 from launcher.taskfile.matrix import MOST_COMBINATIONS
 from tests.launcher.language import a_plan, job, marked, names, refusal, refusals
 
@@ -307,3 +308,19 @@ def test_what_is_set_and_no_program_is_swept_over_is_refused(sets: str) -> None:
     assert (
         "cannot stand" in refusal('command: [{argv: [go, "{n}"], matrix: {n: 1}}]', "n=a/b").message
     )
+
+
+@pytest.mark.parametrize(
+    ("entry", "word"),
+    [
+        ("argv: [a, --lr={lr}]", "--lr={lr}"),
+        ("argv: [a, {lr}x, b]", "{lr}x"),
+        ("name: {lr}-x, argv: [a]", "{lr}-x"),
+        ("argv: [a], env: {A: x{lr}}", "x{lr}"),
+    ],
+)
+def test_a_word_with_braces_that_is_no_yaml_is_named_with_its_quotes(entry: str, word: str) -> None:
+    with pytest.raises(TaskFileError) as caught:
+        a_plan(f"command:\n  - {{{entry}, matrix: {{lr: 1}}}}")
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.hint) == ("yaml-syntax", f'write "{word}", in quotes')
