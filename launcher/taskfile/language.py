@@ -100,9 +100,13 @@ _COMMON = {
 }
 
 
-def _named(about: str) -> Mapping[str, Word]:
+def _named(about: str, letters: str = WORD) -> Mapping[str, Word]:
     takes = {"type": ["string", "number", "null"], "maxLength": LONGEST_NAME}
-    return {"name": Word("", {**pattern(WORD, about), **takes})}
+    return {"name": Word("", {**pattern(letters, about), **takes})}
+
+
+def _whole(**limits: int) -> Form:
+    return or_null(any_of({"type": "integer", **limits}, ref("variable")))
 
 
 _JOB = {**_named("name of the job"), **_COMMON}
@@ -144,6 +148,7 @@ WORDS: Mapping[Role, Mapping[str, Word]] = {
 }
 
 _OF_PROGRAMS: Mapping[str, Word] = {
+    **_named("name of the job", r"[A-Za-z0-9{][A-Za-z0-9_.+\-{}]*"),
     "matrix": Word(
         "this entry once for every combination of values of any names; {NAME} in its texts is the value"
     ),
@@ -152,11 +157,8 @@ _OF_PROGRAMS: Mapping[str, Word] = {
         "randint(FIRST, LAST) or choice(VALUE, …)",
         {"type": ["object", "null"], "additionalProperties": {"type": ["string", "null"]}},
     ),
-    "count": Word("how many draws", {"type": ["integer", "null"], "minimum": 1, "maximum": 10_000}),
-    "seed": Word(
-        "of the draws; a larger count keeps those of a smaller one",
-        {"default": 0, "type": ["integer", "null"], "minimum": 0},
-    ),
+    "count": Word("how many draws", _whole(minimum=1, maximum=10_000)),
+    "seed": Word("of the draws; a larger count keeps those of a smaller one", _whole(minimum=0)),
 }
 
 

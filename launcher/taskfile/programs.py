@@ -264,8 +264,8 @@ def _integer(low: int, high: int, part: float) -> str:
 
 
 def _uniform(low: float, high: float, part: float) -> str:
-    """Return a number of so many digits that a thousand of them and more are different."""
-    value = round(low + part * (high - low), 3 - math.floor(math.log10(high - low)))
+    """Return a number of so many digits that ten thousand of them and more are different."""
+    value = round(low + part * (high - low), 4 - math.floor(math.log10(high - low)))
     return str(min(max(float(value), low), high) + 0.0)  # never -0.0
 
 

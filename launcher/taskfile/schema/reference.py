@@ -143,6 +143,7 @@ _TAKES: Mapping[str, str] = {  # by the word
     "resources": "a mapping of resources",
     "matrix": "for each setting a list of values, or a mapping of names to values; or a list of such "
     "mappings, whose settings are tied",
+    "random": "a mapping of names to what is drawn",
 }
 _VALUES: Mapping[str, tuple[str, str]] = {  # the article, and what it is called
     "data_id": ("a", "data ID"),

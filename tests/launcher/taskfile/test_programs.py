@@ -207,7 +207,7 @@ def test_draws_are_the_same_ones_whenever_they_are_made() -> None:
         "random: {a: loguniform(1e-4, 1e-1), b: uniform(-1, 1), c: randint(1, 9), d: choice(x, 8)}"
     )
     assert drawn(f"{words}, count: 3") == [
-        ("--a=0.02", "--b=0.471", "--c=1", "--d=8"),
+        ("--a=0.02", "--b=0.4711", "--c=1", "--d=8"),
         ("--a=0.0001166", "--b=0.593", "--c=8", "--d=8"),
         ("--a=0.0517", "--b=0.981", "--c=2", "--d=x"),
     ]

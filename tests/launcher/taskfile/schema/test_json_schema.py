@@ -57,6 +57,11 @@ GOOD = (
     "train: [{data: dot:pre}]",
     "name: x\ntrain: [{data: dot:pre, poison: [0, 20, null], settings: {model: large}, resources: {cpus: 2}}]",
     "name: x\ntrain: [{data: dot:pre, poison: 20}]\nunlearn: [retrain, pgu]",
+    "name: x\ncommand:\n"
+    "  - {name: 't-{lr}', argv: [a, '{sweep}'], matrix: {lr: [0.1, x], data: {one: a/b, two: c/d}}}\n"
+    "  - {argv: [a, '{sweep}'], matrix: [{lr: 1, n: 2}, {lr: 2, n: [3, 4]}]}\n"
+    "  - {argv: [a, '{lr}'], random: {lr: 'uniform(0, 1)'}, count: 10000, seed: 1}\n"
+    "  - {argv: [a], matrix: null, random: null, count: null, seed: null}",
     "name: x\ntrain: [{data: dot:pre, poison: 5}]\nunlearn: [{model: poisoned, method: [pgu], strength: 1}]",
     "name: x\ntrain: [{data: '${DATA:-dot:pre}', lr: '${LR:-0.1}', frozen: '${F:-true}'}]",
     "run_name: x\ndevice_override: cpu\nmin_vram: 16\ntrain_list: [{data: dot:pre}]\ndata_list: [dot:pre]",
@@ -77,6 +82,12 @@ BAD = {
     "name: x\ncommand: [{argv: [a], env: {A: 1}}]": ("command", 0, "env", "A"),
     "name: x\ncommand: [{argv: [a], env: [A]}]": ("command", 0, "env"),
     "name: x\ncommand: [{argv: [a], cpus: many}]": ("command", 0, "cpus"),
+    "name: x\ncommand: [{argv: [a], matrix: {lr: []}}]": ("command", 0, "matrix", "lr"),
+    "name: x\ncommand: [{argv: [a], matrix: [{lr: 1}, 7]}]": ("command", 0, "matrix", 1),
+    "name: x\ncommand: [{argv: [a], random: {lr: [1]}, count: 1}]": ("command", 0, "random", "lr"),
+    "name: x\ncommand: [{argv: [a], random: {n: 'uniform(0, 1)'}, count: 10001}]": (
+        *("command", 0, "count"),
+    ),
     "name: x\ntrain: [{data: dot:pre, settings: {epoch: 3}}]": ("train", 0, "settings"),
     "name: x\ntrain: [{data: dot:pre, matrix: {lr: []}}]": ("train", 0, "matrix", "lr"),
     "name: x\ntrain: [{data: dot:pre, resources: {cpus: 0}}]": ("train", 0, "resources", "cpus"),

@@ -1,0 +1,85 @@
+"""Sweeps of a program, from a file and from the prompt: really queued, killed in the middle, gone on with."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from launcher.system.daemon_control import scheduler_pid
+from tests.build import until
+from tests.e2e.conftest import Project, reading
+
+FILE = """\
+name: grid
+command:
+  - name: fit
+    argv: [sh, -c, '{program}']
+    matrix: {{lr: {rates}, seed: [1, 2]}}
+"""
+# each says once that it ran, and stays until it may go
+WAITS = "echo {lr} {seed} >> ran; while [ ! -e go ]; do sleep 0.05; done; cat {job_folder}/params.json >> told"
+
+
+def ran(project: Project) -> list[str]:
+    file = project.folder / "ran"
+    return sorted(file.read_text().splitlines()) if file.exists() else []
+
+
+def written(project: Project, *rates: str) -> None:
+    text = FILE.format(program=WAITS, rates=f"[{', '.join(rates)}]")
+    (project.folder / "sweep.yaml").write_text(text)
+
+
+def kill_scheduler(project: Project) -> None:
+    """Kill it when jobs of it run, and not all of them have begun."""
+    until(lambda: ran(project), "a job runs")
+    pid = scheduler_pid(project.home)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    assert len(ran(project)) < 6
+    (project.folder / "go").touch()
+
+
+def pairs(*rates: str) -> list[str]:
+    return sorted(f"{lr} {seed}" for lr in rates for seed in (1, 2))
+
+
+@pytest.mark.parametrize("way", ["file", "prompt"])
+def test_a_sweep_that_was_killed_goes_on_and_runs_each_combination_once(
+    project: Project, way: str
+) -> None:
+    written(project, "0.1", "0.01", "0.5")
+    sweep = ("--sweep", "lr=0.1,0.01,0.5", "--sweep", "seed=1,2")
+    words: tuple[str, ...]
+    if way == "file":
+        run, words = "grid", ("run", "sweep.yaml", "--detach")
+    else:
+        run, words = (
+            "mine",
+            ("add", "--run", "mine", "--name", "fit", *sweep, "--", "sh", "-c", WAITS),
+        )
+    started = project.call("launcher", *words)
+    assert started.returncode == 0, started.stderr
+    kill_scheduler(project)
+    assert project.call("launcher", "start").returncode == 0
+    assert project.call("launcher", "wait", f"run:{run}").returncode == 0
+    assert ran(project) == pairs("0.1", "0.01", "0.5")
+    with reading(project.home) as store:
+        rows = store.read.jobs_of(project.folder, run)
+    told = (project.folder / "told").read_text().replace("}", "}\n").splitlines()
+    values = [json.loads(line) for line in told if line.strip()]
+    assert sorted(map(str, values)) == sorted(
+        str(row.spec.settings["params"]) for row in rows.values()
+    )
+
+
+def test_a_second_run_runs_nothing_and_a_value_that_is_added_its_own_jobs(project: Project) -> None:
+    (project.folder / "go").touch()
+    written(project, "0.1", "0.01")
+    for rates in (("0.1", "0.01"), ("0.1", "0.01"), ("0.3", "0.1", "0.01"), ("0.3",)):
+        written(project, *rates)
+        answer = project.call("launcher", "run", "sweep.yaml")
+        assert answer.returncode == 0, answer.stderr
+        every = {"0.1", "0.01", *rates} | ({"0.3"} if len(rates) == 1 else set())
+        assert ran(project) == pairs(*every)
