@@ -120,7 +120,8 @@ class Typed(Input):
     BINDINGS: ClassVar[list[BindingType]] = [("ctrl+h", "delete_left", "")]  # older terminals' key
     DEFAULT_CSS = """
     Typed { layer: typed; dock: bottom; display: none; }
-    Typed > .input--cursor { color: ansi_default; background: ansi_default; text-style: reverse; }
+    Typed:ansi > .input--cursor { color: ansi_default; background: ansi_default; text-style: reverse; }
+    Typed:ansi > .input--selection { text-style: underline; }
     """
 
     def __init__(self) -> None:

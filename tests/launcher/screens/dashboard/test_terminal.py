@@ -178,12 +178,20 @@ def test_the_environment_may_ask_for_ascii(jobs: list[int], locale: str) -> None
         assert max(window.raw) < 128
 
 
+def _type_before_b(window: Seen) -> None:
+    """Move the cursor of what is typed onto a letter, see it there, and leave."""
+    window.type("/b\x1b[D")
+    cursor = re.compile(rb"\x1b\[(?:\d+;)*7(?:;[34]9)*mb\x1b")
+    window.until(lambda _: cursor.search(window.raw), "the cursor is on the letter")
+    window.type("\x03")
+
+
 def test_sixteen_colours_are_enough(jobs: list[int]) -> None:
     with seen("top", "--read-only", colour=True, TERM="xterm-16color", COLORTERM="") as window:
         window.shows("▸ ● train/a")
         window.type("j")
         window.shows("▸ ○ train/b")
-        window.type("q")
+        _type_before_b(window)
         assert window.ends() == 0
         codes = set(b";".join(re.findall(rb"\x1b\[([0-9;]+)m", window.raw)).split(b";"))
         assert b"36" in codes, "what runs is cyan"
@@ -193,10 +201,9 @@ def test_sixteen_colours_are_enough(jobs: list[int]) -> None:
 def test_without_colours_the_cursor_is_seen_all_the_same(jobs: list[int]) -> None:
     with seen("top", "--read-only") as window:  # NO_COLOR
         window.shows("▸ ● train/a")
-        window.type("q")
+        _type_before_b(window)
         assert window.ends() == 0
         codes = set(b";".join(re.findall(rb"\x1b\[([0-9;]+)m", window.raw)).split(b";"))
-        assert b"7" in codes
         assert not codes & {b"%d" % number for number in (*range(30, 38), *range(40, 48))}
 
 
