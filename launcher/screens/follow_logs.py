@@ -26,7 +26,7 @@ from launcher.store.client import stopped
 from launcher.store.feed import FollowedJobs
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.system.files import tail_offset
+from launcher.system.files import read_part, tail_offset
 from launcher.system.paths import Home
 from launcher.system.text import ESCAPE, RESET, Plain, with_colours, without_colours
 
@@ -239,21 +239,19 @@ class _Source:
 
     def read(self, log: Path) -> bytes:
         """Return the next piece of a log; nothing where there is none."""
-        try:
-            size = log.stat().st_size
-            if size < self.position:  # the file was truncated
-                self.position = 0
-            if self.tail is None and size == self.position:
-                return b""
-            with log.open("rb") as file:
-                if self.tail is not None:
+        if self.tail is not None:
+            try:
+                with log.open("rb") as file:
                     self.position, self.tail = tail_offset(file, self.tail), None
-                file.seek(self.position)
-                chunk = file.read(CHUNK_BYTES)
-        except OSError:  # not made yet, or cleaned
+            except OSError:  # not made yet, or cleaned
+                return b""
+        part = read_part(log, begin=self.position, most_bytes=CHUNK_BYTES)
+        if part is not None and part.size < self.position:  # the file was truncated
+            part = read_part(log, begin=0, most_bytes=CHUNK_BYTES)
+        if part is None:
             return b""
-        self.position += len(chunk)
-        return chunk
+        self.position = part.end
+        return part.data
 
 
 class Followers:

@@ -4,11 +4,12 @@ import contextlib
 import errno
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Container, Iterator, Mapping
 from math import inf
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
@@ -222,6 +223,58 @@ def stamp(path: str) -> Stamp | None:
 
 BLOCK_BYTES = 1 << 16
 MOST_BYTES = 16 << 20  # a log may be 10 GB long, and have no line end in it
+
+
+LINE_END = re.compile(rb"\r\n|\n|\r")  # a progress bar never writes a newline
+
+
+class Part(NamedTuple):
+    """Some of a file's bytes."""
+
+    data: bytes
+    begin: int  # where in the file they begin
+    size: int  # of the whole file
+
+    @property
+    def end(self) -> int:
+        """Where in the file they end."""
+        return self.begin + len(self.data)
+
+
+def read_part(
+    path: Path, *, begin: int | None = None, end: int | None = None, most_bytes: int
+) -> Part | None:
+    """Return whole lines of a file from a byte on, or up to one; without either, its last ones.
+
+    What is read does not depend on how long the file is, which may grow. A line that is longer is cut.
+
+    Args:
+        path: the file.
+        begin: where the first line begins.
+        end: where the last one ends.
+        most_bytes: that are read.
+
+    Returns:
+        None where there is no such file.
+    """
+    try:
+        size = path.stat().st_size
+        last = size if end is None else min(end, size)
+        first = max(0, last - most_bytes) if begin is None else min(begin, size)
+        count, data = min(most_bytes, last - first), b""
+        if count:
+            with path.open("rb") as file:
+                file.seek(first)
+                data = file.read(count)
+    except OSError:
+        return None
+    if begin is not None:
+        whole = data[: data.rfind(b"\n") + 1] if first + count < size else b""
+        return Part(whole or data, first, size)
+    cut = LINE_END.search(data) if first else None
+    if cut is None or cut.end() == len(data):
+        return Part(data, first, size)
+    return Part(data[cut.end() :], first + cut.end(), size)
 
 
 def tail_offset(file: BinaryIO, lines: int) -> int:

@@ -5,7 +5,6 @@ A log is shown a window at a time, for it may have gigabytes; all of it is sent 
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -28,7 +27,8 @@ from launcher.screens.snapshots import Screen
 from launcher.states import OPEN, ReasonCode, State
 from launcher.store.listings import JobFilter, Listing
 from launcher.store.rows import JobRow
-from launcher.system.text import Plain, harmless
+from launcher.system.files import read_part
+from launcher.system.text import harmless
 from launcher.units import format_bytes
 from launcher.web.charts import curves_of, spark, stacked_bar
 from launcher.web.page import Address, Content
@@ -153,7 +153,7 @@ def fill_job(view: View, address: Address) -> Content:
             "needs": store.read.first_needed_by(row.id, NEEDS),
             "needs_left": max(0, len(record["needs"]) - NEEDS),
             "needy": f"{counted(len(needy), 'open job')}: {named(needy)}" if needy else "",
-            "log": read_window(attempt.log, most_bytes=LOG_BYTES),
+            "log": read_part(attempt.log, most_bytes=LOG_BYTES),
             **curves_of(view, address, [row]),
         },
         files=(attempt.log, attempt.progress),
@@ -163,19 +163,8 @@ def fill_job(view: View, address: Address) -> Content:
 # --- the log of an attempt
 
 WINDOW_BYTES = 1 << 16
-LONGEST_LINE = 2000  # characters; a program may write 10 MB without a line's end
 CHUNK_BYTES = 1 << 18
-TAB = 8
 _ATTEMPTS = 20  # that have a link, the newest ones
-
-
-class LogWindow(NamedTuple):
-    """Some lines of a log, and where in it they are, in bytes."""
-
-    lines: tuple[str, ...]
-    begin: int
-    end: int
-    size: int
 
 
 def fill_log(view: View, address: Address) -> Content:
@@ -188,7 +177,7 @@ def fill_log(view: View, address: Address) -> Content:
             "row": row,
             "attempt": attempt,
             "attempts": range(max(1, row.attempts - _ATTEMPTS + 1), row.attempts + 1),
-            "window": read_window(log, begin=begin, end=end),
+            "window": read_part(log, begin=begin, end=end, most_bytes=WINDOW_BYTES),
             "follows": begin is None and end is None and attempt == row.attempts,
         },
         files=(log,),
@@ -228,54 +217,3 @@ def _pieces(log: Path, size: int) -> Iterator[bytes]:
         while size > 0 and (piece := file.read(min(CHUNK_BYTES, size))):
             size -= len(piece)
             yield piece
-
-
-def read_window(
-    log: Path, *, begin: int | None = None, end: int | None = None, most_bytes: int = WINDOW_BYTES
-) -> LogWindow | None:
-    """Return the lines of a log from a byte on, or up to one; without either, its last ones.
-
-    What is read does not depend on how long the log is.
-
-    Args:
-        log: the file.
-        begin: where the first line begins.
-        end: where the last one ends.
-        most_bytes: that are read.
-
-    Returns:
-        None where there is no such file.
-    """
-    try:
-        with log.open("rb") as file:
-            size = file.seek(0, 2)
-            last = size if end is None else min(end, size)
-            first = max(0, last - most_bytes)
-            if begin is not None:
-                first = min(begin, size)
-                last = min(first + most_bytes, size)
-            file.seek(first)
-            data = file.read(last - first)
-    except OSError:
-        return None
-    last = first + len(data)
-    if begin is None and first:  # it begins within a line
-        cut = data.find(b"\n") + 1
-        if 0 < cut < len(data):
-            data, first = data[cut:], first + cut
-    elif last < size:  # it ends within one
-        cut = data.rfind(b"\n") + 1
-        if cut:
-            data, last = data[:cut], first + cut
-    return LogWindow(lines=tuple(_lines(data)), begin=first, end=last, size=size)
-
-
-def _lines(data: bytes) -> Iterator[str]:
-    """Give the lines as a terminal would show them: of what a carriage return overwrites, the last."""
-    plain = Plain()
-    text = (plain.feed(data) + plain.rest()).decode(errors="replace")
-    for line in text.removesuffix("\n").split("\n") if text else ():
-        shown = line.rstrip("\r").rpartition("\r")[2]
-        cut = len(shown) - LONGEST_LINE
-        note = f" … {cut:,} more characters" if cut > 0 else ""
-        yield harmless(shown[:LONGEST_LINE].expandtabs(TAB)) + note

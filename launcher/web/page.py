@@ -5,7 +5,7 @@ What of a page renews itself stands in `live` blocks of its template.
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from launcher.screens.snapshots import scheduler_of, short_path
 from launcher.screens.text_table import Cell, Table, text_of
 from launcher.states import OPEN, ReasonCode
 from launcher.store.listings import ListedPage
-from launcher.system.text import harmless
+from launcher.system.text import Plain, harmless
 from launcher.units import format_bytes, format_seconds
 from launcher.web.view import View
 
@@ -163,6 +163,7 @@ def _environment() -> Environment:
         "amount": lambda amount: "?" if amount is None else format_bytes(amount),
         "span": format_seconds,
         "lately": lambda at, now: local(at) if now - at > DAY_S else clock(at),
+        "lines": lines_of,
         "local": local,
         "shown": shown,
         "text": text_of,
@@ -205,3 +206,18 @@ def _time(way: str, at: float, span_s: float) -> Markup:
     return Markup('<time data-{}="{:.1f}">{}</time>').format(
         way, at, format_seconds(max(0.0, span_s))
     )
+
+
+LONGEST_LINE = 2000  # characters; a program may write 10 MB without a line's end
+TAB = 8
+
+
+def lines_of(data: bytes) -> Iterator[str]:
+    """Give the lines of a log as a terminal would show them: of what a carriage return overwrites, the last."""
+    plain = Plain()
+    text = (plain.feed(data) + plain.rest()).decode(errors="replace")
+    for line in text.removesuffix("\n").split("\n") if text else ():
+        shown = line.rstrip("\r").rpartition("\r")[2]
+        cut = len(shown) - LONGEST_LINE
+        note = f" … {cut:,} more characters" if cut > 0 else ""
+        yield harmless(shown[:LONGEST_LINE].expandtabs(TAB)) + note

@@ -10,6 +10,7 @@ from pathlib import Path
 from launcher.screens.dashboard.page import Drawn, Later, Window
 from launcher.screens.format import harmless
 from launcher.screens.text_table import Tone, folded, line, shortened
+from launcher.system.files import LINE_END, Part, read_part
 from launcher.units import format_bytes
 
 PIECE = 1 << 20  # bytes that are read at once
@@ -109,7 +110,7 @@ def _spellings(char: str) -> bytes:
 
 MOST_BYTES = 1 << 20  # that are read at once
 TAB = 8
-_BREAK = re.compile(rb"\r\n|\n|\r")
+_NO_PART = Part(b"", 0, 0)
 
 
 class LogTail:
@@ -120,9 +121,7 @@ class LogTail:
         self.anchor: int | None = None  # the byte around which it lies; None: the log's end
         self.log: Path | None = None  # in which it was read last
         self._read: tuple[object, ...] = ()  # of which state of the log it is
-        self._size = 0  # of the log
-        self._data = b""  # the part, from the beginning of a line on
-        self._begin = 0  # where that stands in the log
+        self._part = _NO_PART  # from the beginning of a line on
         self._width = 0
         self._lines: list[str] = []
         self._places: list[int] = []  # of each of these, where its line of the log begins in that
@@ -130,12 +129,12 @@ class LogTail:
     @property
     def has_before(self) -> bool:
         """There is more of the log before what is shown."""
-        return self._begin > 0
+        return self._part.begin > 0
 
     @property
     def has_after(self) -> bool:
         """There is more of the log after what is shown."""
-        return self._begin + len(self._data) < self._size
+        return self._part.end < self._part.size
 
     def lines(self, log: Path | None, width: int, *, back: bool = False) -> list[str]:
         """Return a part of a log, in lines of so many columns at most.
@@ -153,10 +152,10 @@ class LogTail:
         if self.anchor is not None and self.anchor >= size:
             self.anchor = None  # it was written anew
         state = (log, size, changed, self.anchor)
-        has_grown = log == self.log and size >= max(self._size, MOST_BYTES)
+        has_grown = log == self.log and size >= max(self._part.size, MOST_BYTES)
         if state != self._read and not (back and self.anchor is None and has_grown):
-            self.log, self._read, self._size, self._width = log, state, size, 0
-            self._take()
+            self.log, self._read, self._width = log, state, 0
+            self._part = _NO_PART if log is None else _part_around(log, self.anchor)
         if width != self._width:
             self._width = width
             self._fold(width)
@@ -164,46 +163,43 @@ class LogTail:
 
     def row_of(self, place: int) -> int | None:
         """Return on which line of the screen a byte of the log is; None: not on one of these."""
-        if not 0 <= place - self._begin < max(1, len(self._data)) or not self._places:
+        data, first, _ = self._part
+        if not 0 <= place - first < max(1, len(data)) or not self._places:
             return None
         start = self._places[bisect_right(self._places, place) - 1]
-        before = self._data[start - self._begin : place - self._begin].decode(errors="replace")
+        before = data[start - first : place - first].decode(errors="replace")
         return bisect_left(self._places, start) + len(_shown(before + "x", self._width)) - 1
 
     def place_of(self, row: int) -> int:
         """Return which byte of the log the line begins with that is on a line of the screen."""
-        return max(self._begin, self._places[row]) if row < len(self._places) else self._begin
-
-    def _take(self) -> None:
-        """Read the part; its first line is left out where that begins further back."""
-        last = max(0, self._size - MOST_BYTES)
-        begin = last if self.anchor is None else min(max(0, self.anchor - MOST_BYTES // 2), last)
-        data = b""
-        if self.log is not None and self._size:
-            with suppress(OSError), self.log.open("rb") as file:
-                file.seek(begin)
-                data = file.read(min(MOST_BYTES, self._size - begin))
-        cut = _BREAK.search(data) if begin else None
-        needed = len(data) if self.anchor is None else self.anchor - begin
-        if cut is not None and cut.end() < len(data) and cut.end() <= needed:
-            data, begin = data[cut.end() :], begin + cut.end()
-        self._data, self._begin, self._size = data, begin, self._size if data else 0
+        first = self._part.begin
+        return max(first, self._places[row]) if row < len(self._places) else first
 
     def _fold(self, width: int) -> None:
         self._lines, self._places = [], []
+        data, first, size = self._part
         if self.has_before:
-            self._lines.append(f"… {format_bytes(self._begin)} before this"[:width])
-            self._places.append(self._begin - 1)
-        begins = [0, *(match.end() for match in _BREAK.finditer(self._data))]
-        for begin, data in zip(begins, _BREAK.split(self._data), strict=True):
-            if begin < len(self._data):  # what follows the last end is no line
-                pieces = _shown(data.decode(errors="replace"), width)
+            self._lines.append(f"… {format_bytes(first)} before this"[:width])
+            self._places.append(first - 1)
+        begins = [0, *(match.end() for match in LINE_END.finditer(data))]
+        for begin, text in zip(begins, LINE_END.split(data), strict=True):
+            if begin < len(data):  # what follows the last end is no line
+                pieces = _shown(text.decode(errors="replace"), width)
                 self._lines += pieces
-                self._places += [self._begin + begin] * len(pieces)
+                self._places += [first + begin] * len(pieces)
         if self.has_after:
-            after = self._size - self._begin - len(self._data)
-            self._lines.append(f"… {format_bytes(after)} after this"[:width])
+            after = format_bytes(size - self._part.end)
+            self._lines.append(f"… {after} after this"[:width])
             self._places.append(self._places[-1])
+
+
+def _part_around(log: Path, anchor: int | None) -> Part:
+    """Read what lies before a byte and after it; None: the last lines."""
+    if anchor is None:
+        return read_part(log, most_bytes=MOST_BYTES) or _NO_PART
+    before = read_part(log, end=anchor, most_bytes=MOST_BYTES // 2) or _NO_PART
+    after = read_part(log, begin=before.end, most_bytes=MOST_BYTES // 2) or _NO_PART
+    return Part(before.data + after.data, before.begin, after.size)
 
 
 def _shown(text: str, width: int) -> list[str]:

@@ -1,14 +1,26 @@
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from launcher.web.jobs import LONGEST_LINE, LogWindow, read_window
+from launcher.system.files import read_part
+from launcher.web.jobs import WINDOW_BYTES
+from launcher.web.page import LONGEST_LINE, lines_of
 
 
-def a_window(log: Path, **where: int) -> LogWindow:
-    window = read_window(log, **where)
-    assert window is not None
-    return window
+class Window(NamedTuple):
+    lines: tuple[str, ...]
+    begin: int
+    end: int
+    size: int
+
+
+def a_window(
+    log: Path, *, begin: int | None = None, end: int | None = None, most_bytes: int = WINDOW_BYTES
+) -> Window:
+    part = read_part(log, begin=begin, end=end, most_bytes=most_bytes)
+    assert part is not None
+    return Window(tuple(lines_of(part.data)), part.begin, part.end, part.size)
 
 
 @pytest.fixture
@@ -82,7 +94,7 @@ def test_of_a_line_that_is_written_again_and_again_the_last_is_shown(tmp_path: P
 def test_an_empty_log_has_no_lines_and_an_absent_one_no_window(tmp_path: Path) -> None:
     (tmp_path / "log").touch()
     assert a_window(tmp_path / "log").lines == ()
-    assert read_window(tmp_path / "none") is None
+    assert read_part(tmp_path / "none", most_bytes=1) is None
 
 
 def test_a_place_beyond_the_end_is_the_end(log: Path) -> None:
