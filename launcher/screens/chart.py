@@ -69,12 +69,7 @@ def finite(points: Sequence[Point], *, above_zero: bool = False) -> list[Point]:
 
 
 def chart(
-    points: Sequence[Point],
-    width: int,
-    height: int,
-    *,
-    floor: float | None = None,
-    tone: Tone = Tone.OURS,
+    points: Sequence[Point], width: int, height: int, *, floor: float | None = None
 ) -> list[Line]:
     """Return a curve in so many columns and rows, the axes and their numbers among them.
 
@@ -85,7 +80,6 @@ def chart(
         width: columns.
         height: rows.
         floor: where the axis begins; None: at the lowest value.
-        tone: the curve's.
     """
     drawn = finite(points)
     if not drawn:
@@ -105,7 +99,7 @@ def chart(
             (
                 Span(f"{labels.get(row, ''):>{margin}}", Tone.DIM),
                 Span("┤" if row in labels else "│", Tone.DIM),
-                Span(_row(columns, row, rows, scale), tone),
+                Span(_row(columns, row, rows, scale), Tone.OURS),
             )
         )
         for row in range(rows)

@@ -31,6 +31,7 @@ from launcher.errors import Error, counted
 from launcher.screens.dashboard.job_page import LOG, OVERVIEW, JobPage
 from launcher.screens.dashboard.overview_page import Overview
 from launcher.screens.dashboard.page import (
+    SAME,
     WATCHING,
     Drawn,
     Page,
@@ -321,6 +322,7 @@ class Top(App[int]):
         self._canvas.show(drawn._replace(lines=[*lines, self._bottom(page, width)]))
 
     def _press(self, key: str) -> None:
+        key = SAME.get(key, key)
         if self._asked is not None:
             change, self._asked = self._asked, None
             self._make(change, key)

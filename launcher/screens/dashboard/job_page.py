@@ -5,14 +5,7 @@ from collections.abc import Sequence
 
 from launcher.screens.chart import chart, number
 from launcher.screens.dashboard.log_page import LogPage
-from launcher.screens.dashboard.page import (
-    JOB_HINTS,
-    LOG_HINTS,
-    METRICS_HINTS,
-    Drawn,
-    Later,
-    Window,
-)
+from launcher.screens.dashboard.page import JOB_HINTS, METRICS_HINTS, Drawn, Later, TextPage
 from launcher.screens.format import GLYPHS, PAUSED, harmless, zone
 from launcher.screens.job_details import (
     attempt_cells,
@@ -39,22 +32,26 @@ LEAST_ROWS = 8  # of a curve; with more room there are several
 class Metrics:
     """Reads what a job reported, no more often than it costs little."""
 
+    hints = METRICS_HINTS
+
     def __init__(self) -> None:
         """Begin with nothing."""
+        self.attempt: Attempt | None = None  # that is to be shown
         self._next = 0.0
-        self._attempt: Attempt | None = None
+        self._read: Attempt | None = None
         self._curves: dict[str, list[Point]] = {}
         self._first = 0
 
-    def turn(self, by: int) -> None:
+    def press(self, key: str) -> bool:
         """Show another curve first."""
-        self._first += by
+        self._first += {"[": -1, "]": 1}.get(key, 0)
+        return key in {"[", "]"}
 
-    def draw(self, attempt: Attempt | None, width: int, height: int) -> list[Line]:
+    def draw(self, width: int, height: int) -> Drawn:
         """Return as many curves as there is room for."""
-        self._take(attempt)
+        self._take(self.attempt)
         if not self._curves:
-            return [line("this attempt has reported no numbers", Tone.DIM)]
+            return Drawn([line("this attempt has reported no numbers", Tone.DIM)])
         names = list(self._curves)
         self._first %= len(names)
         room = max(1, min(height // LEAST_ROWS, len(names)))
@@ -72,13 +69,13 @@ class Metrics:
                 Span(f"  {place}, over what STEP counts", Tone.DIM),
             )
             lines += [Line(title).cut(width), *chart(points, width, rows - 1, floor=floor)]
-        return lines
+        return Drawn(lines)
 
     def _take(self, attempt: Attempt | None) -> None:
         now = time.monotonic()
-        if attempt == self._attempt and now < self._next:
+        if attempt == self._read and now < self._next:
             return
-        self._attempt = attempt
+        self._read = attempt
         self._curves = {} if attempt is None else curves(reported_steps(attempt))
         self._next = now + (time.monotonic() - now) / SHARE
 
@@ -120,12 +117,14 @@ class JobPage:
         self.gone = False
         self._queue, self._home, self._store, self._why = queue, queue.home, store, why
         self._page = page
-        self._window = Window()
-        self.log, self._metrics = LogPage(later), Metrics()
+        self._facts, self.log, self._metrics = (
+            TextPage(self._lines, JOB_HINTS),
+            LogPage(later),
+            Metrics(),
+        )
         self._version: tuple[int, int] | None = None  # of the queue when it was asked last
         self._runs = False
         self._next = 0.0  # when to ask the queue again
-        self._attempt: Attempt | None = None
         self._title: Line = line("")
         self._sections: Sequence[tuple[str, Sequence[tuple[str, ...]]]] = ()
         self.look(again=True)
@@ -133,7 +132,11 @@ class JobPage:
     @property
     def hints(self) -> Sequence[tuple[str, str]]:
         """The keys that matter here."""
-        return {LOG: LOG_HINTS, METRICS: METRICS_HINTS}.get(self._page, JOB_HINTS)
+        return self._turned_to.hints
+
+    @property
+    def _turned_to(self) -> TextPage | LogPage | Metrics:
+        return (self._facts, self.log, self._metrics)[self._page]
 
     @property
     def shows_log(self) -> bool:
@@ -164,7 +167,8 @@ class JobPage:
         self._runs = row.state is State.RUNNING  # how far it is does not stand in the queue
         needy = self._store.read.dependants_of([row.id]) if row.state in OPEN else []
         record = record_of(self._home, self._store, row, needy)
-        self._attempt = row.attempt_in(self._home) if row.attempts else None
+        attempt = row.attempt_in(self._home) if row.attempts else None
+        self._metrics.attempt, self.log.log = attempt, attempt and attempt.log
         self._title = Line(
             (
                 Span(f"{sign} {harmless(row.name)}", TONES[row.state]),
@@ -199,26 +203,15 @@ class JobPage:
                 self._page, self._why = OVERVIEW, True
             case "L":
                 self._page = LOG
-            case "[" | "]" if self._page == METRICS:
-                self._metrics.turn(1 if key == "]" else -1)
-            case _ if self._page == LOG:
-                return self.log.press(key)
             case _:
-                return self._page == OVERVIEW and self._window.press(key)
+                return self._turned_to.press(key)
         return True
 
     def draw(self, width: int, height: int) -> Drawn:
         """Return the page that is turned to."""
-        room = max(1, height - _HEAD)
-        if self._page == LOG:
-            log = None if self._attempt is None else self._attempt.log
-            drawn = self.log.draw(log, width, room)
-        elif self._page == METRICS:
-            drawn = Drawn(self._metrics.draw(self._attempt, width, room))
-        else:
-            drawn = Drawn(self._overview(width, room))
-        chosen = range(drawn.chosen.start + _HEAD, drawn.chosen.stop + _HEAD)
-        return Drawn([*self._head(width), *drawn.lines][:height], chosen)
+        lines, chosen = self._turned_to.draw(width, max(1, height - _HEAD))
+        seen = range(chosen.start + _HEAD, chosen.stop + _HEAD)
+        return Drawn([*self._head(width), *lines][:height], seen)
 
     def _head(self, width: int) -> list[Line]:
         """Return the job's title, and which page is turned to."""
@@ -231,20 +224,19 @@ class JobPage:
             tabs.append(Span(f"  {self.log.place}", Tone.DIM))
         return [self._title.cut(width), Line(tuple(tabs)).cut(width), line("")]
 
-    def _overview(self, width: int, height: int) -> list[Line]:
+    def _lines(self, width: int) -> list[Line]:
         lines: list[Line] = []
         for title, rows in self._sections:
             if not rows:
                 continue
             if self._why and title.startswith(EVENTS):
-                self._window.top = max(0, len(lines) - 2)
+                self._facts.window.top = max(0, len(lines) - 2)
             lines.append(line(title, Tone.HEAD))
             cells = [(*row, *[""] * (len(rows[0]) - len(row))) for row in rows]
             lines += Table([_KEY] * (len(rows[0]) - 1) + [_TEXT], cells).drawn(width)
             lines.append(line(""))
         self._why = False
-        self._window.fit(len(lines), height)
-        return lines[self._window.top : self._window.end]
+        return lines
 
 
 def _listed(needs: Sequence[JobRow]) -> list[tuple[str, ...]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from launcher.screens.dashboard.page import Drawn, Later, Window
+from launcher.screens.dashboard.page import LOG_HINTS, Drawn, Later, Window
 from launcher.screens.format import harmless
 from launcher.screens.text_table import Tone, folded, line, shortened
 from launcher.system.files import LINE_END, Part, read_part
@@ -207,8 +207,6 @@ def _shown(text: str, width: int) -> list[str]:
     return folded(harmless(text.expandtabs(TAB)), width)
 
 
-UP = frozenset({"k", "up", "pageup"})
-DOWN = frozenset({"j", "down", "pagedown", "space"})
 _SHOWN = 16  # columns of what is looked for
 _ABOVE = 3  # of so many parts of the window, one is above what was found
 
@@ -216,12 +214,15 @@ _ABOVE = 3  # of so many parts of the window, one is above what was found
 class LogPage:
     """Shows a log; a search goes on beside it."""
 
+    hints = LOG_HINTS
+
     def __init__(self, later: Later) -> None:
         """Begin at the end of no log.
 
         Args:
             later: runs a search beside everything else.
         """
+        self.log: Path | None = None  # that is to be shown
         self._later = later
         self._window = Window(follows=True)
         self._tail = LogTail()
@@ -273,18 +274,19 @@ class LogPage:
                 shown = bool(self._note)
                 self._note, self._hit = "", None
                 return self.leave_search() or shown
-            case "G" | "end":
+            case "G":
                 self._tail.anchor = None
                 self._window.follows, self._note = True, ""
-            case "g" | "home":
+            case "g":
                 self._look_at(0)
                 self._note = ""
             case _ if not self._turn(key):
                 return self._window.press(key)
         return True
 
-    def draw(self, log: Path | None, width: int, height: int) -> Drawn:
+    def draw(self, width: int, height: int) -> Drawn:
         """Return what the window shows."""
+        log = self.log
         if log != self._tail.log:
             self.leave_search()
             self._hit, self._note, self._goal = None, "", None
@@ -322,9 +324,9 @@ class LogPage:
     def _turn(self, key: str) -> bool:
         """Read what lies beyond the part that is shown, where a key goes there; tell whether it does."""
         window, tail = self._window, self._tail
-        if key in UP and window.top == 0 and tail.has_before:
+        if key in {"k", "pageup"} and window.top == 0 and tail.has_before:
             row = 0
-        elif key in DOWN and window.end == window.count and tail.has_after:
+        elif key in {"j", "pagedown"} and window.end == window.count and tail.has_after:
             row = window.end - 1
         else:
             return False

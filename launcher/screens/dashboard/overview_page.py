@@ -123,7 +123,7 @@ class Overview:
             case "U":
                 self.marked.clear()
             case _ if self._move(key):
-                self._moved = key not in {"g", "home"}
+                self._moved = key != "g"
             case _:
                 return False
         return True
@@ -153,23 +153,23 @@ class Overview:
 
     def _move(self, key: str) -> bool:
         match key:
-            case "j" | "down" if self._chosen is not None and not self._sees(self._chosen):
+            case "j" if self._chosen is not None and not self._sees(self._chosen):
                 self._go(self._place)  # it is further down than the window reaches
-            case "j" | "down":
+            case "j":
                 self._go(self._place + 1)
-            case "k" | "up" if self._place == 0:
+            case "k" if self._place == 0:
                 self._window.move(-1)  # what is above the first job
-            case "k" | "up":
+            case "k":
                 self._go(self._place - 1)
             case "tab" | "shift+tab":
                 self._change_section(-1 if key == "shift+tab" else 1)
-            case "g" | "home":
+            case "g":
                 self._go(0)
                 self._window.top = 0
-            case "G" | "end":
+            case "G":
                 self._go(len(self._layout.stops) - 1)
                 self._window.move(len(self._layout.lines))
-            case "pagedown" | "space":
+            case "pagedown":
                 self._turn(self._window.page)
             case "pageup":
                 self._turn(-self._window.page)

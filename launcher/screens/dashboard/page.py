@@ -12,6 +12,10 @@ from launcher.screens.text_table import Column, Line, Span, Table, Tone, folded,
 Later = Callable[[Callable[[], None]], None]  # runs something that may take seconds
 
 
+# keys that mean what another does
+SAME = {"down": "j", "up": "k", "space": "pagedown", "home": "g", "end": "G"}
+
+
 class Drawn(NamedTuple):
     """A page as it is seen: at most as many lines as fit, some of them chosen."""
 
@@ -31,7 +35,7 @@ class Page(Protocol):
         """The keys that the bottom line lists."""
 
     def press(self, key: str) -> bool:
-        """Take a key; tell whether it meant something here."""
+        """Take a key, of several for one thing the one in SAME; tell whether it meant something here."""
 
     def draw(self, width: int, height: int) -> Drawn:
         """Return the page in so many columns and rows."""
@@ -140,17 +144,17 @@ class Window:
     def press(self, key: str) -> bool:
         """Scroll by a key; tell whether it was one of those that scroll."""
         match key:
-            case "j" | "down":
+            case "j":
                 self.move(1)
-            case "k" | "up":
+            case "k":
                 self.move(-1)
-            case "pagedown" | "space":
+            case "pagedown":
                 self.move(self.page)
             case "pageup":
                 self.move(-self.page)
-            case "g" | "home":
+            case "g":
                 self.move(-self.count)
-            case "G" | "end":
+            case "G":
                 self.move(self.count)
             case _:
                 return False
@@ -301,29 +305,32 @@ _COPIED = "sent to the terminal's clipboard (OSC 52); where it takes none, copy 
 
 
 class TextPage:
-    """A page of text that does not change, such as help."""
+    """A page of text that is scrolled, such as help."""
 
     job = None
-    hints = _TEXT_HINTS
 
-    def __init__(self, text: Callable[[int], list[Line]]) -> None:
+    def __init__(
+        self,
+        text: Callable[[int], list[Line]],
+        hints: Sequence[tuple[str, str]] = _TEXT_HINTS,
+    ) -> None:
         """Begin at its top.
 
         Args:
             text: returns it in so many columns.
+            hints: the keys that the bottom line lists.
         """
-        self.text = text
-        self._window = Window()
+        self.text, self.hints, self.window = text, hints, Window()
 
     def press(self, key: str) -> bool:
         """Scroll."""
-        return self._window.press(key)
+        return self.window.press(key)
 
     def draw(self, width: int, height: int) -> Drawn:
         """Return what fits."""
         lines = self.text(width)
-        self._window.fit(len(lines), height)
-        return Drawn(lines=lines[self._window.top : self._window.end])
+        self.window.fit(len(lines), height)
+        return Drawn(lines[self.window.top : self.window.end])
 
 
 def command_page(commands: Sequence[str], width: int) -> list[Line]:

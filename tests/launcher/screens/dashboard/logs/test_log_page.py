@@ -75,10 +75,11 @@ def test_a_match_far_from_the_end_of_a_huge_log_is_shown(jobs: list[int], home: 
 def test_a_search_shows_how_far_it_is_and_can_be_left() -> None:
     waiting: list[Callable[[], None]] = []
     page = LogPage(waiting.append)
-    page.draw(None, 80, 20)
+    page.draw(80, 20)
     page.search("text")
     assert waiting == [], "there is no log"
-    page.draw(Path(__file__), 80, 20)
+    page.log = Path(__file__)
+    page.draw(80, 20)
     page.search("text")
     assert page.place == "searching 'text': 0%; Esc leaves"
     assert page.press("escape")
@@ -87,7 +88,7 @@ def test_a_search_shows_how_far_it_is_and_can_be_left() -> None:
     thread = threading.Thread(target=search)
     thread.start()
     thread.join()
-    page.draw(Path(__file__), 80, 20)
+    page.draw(80, 20)
     assert "found" not in page.place
 
 
