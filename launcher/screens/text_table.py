@@ -313,7 +313,8 @@ def _laid_out(table: Table, width: int) -> list[Line]:
         first, *rest = _wrapped(cell, last.rows, min(wide, width - begin))
         lines.append(_row(layout, [*cells, first], job))
         lines += [Line((Span(" " * begin), *piece.spans), job) for piece in rest]
-    lines = [row.cut(width) for row in lines]
+    if begin + wide > width:
+        lines = [row.cut(width) for row in lines]
     if table.left_out:
         whole_titles = {title.strip() for title in lines[0].text.split(" " * GAP)}
         if hidden := [title for title in filled if title not in whole_titles]:
@@ -418,8 +419,9 @@ def _shrink(
 def _row(layout: Sequence[tuple[Column, int]], cells: Sequence[Line], job: int | None) -> Line:
     spans: list[Span] = []
     for (column, width), cell in zip(layout, cells, strict=True):
-        padding = Span(" " * max(0, width - width_of(cell.text)))
-        pieces = cell.cut(width).spans
+        left = width - width_of(cell.text)
+        padding = Span(" " * left)
+        pieces = cell.spans if left >= 0 else cell.cut(width).spans
         spans += [padding, *pieces] if column.right else [*pieces, padding]
         spans.append(Span(" " * GAP))
     while spans and not spans[-1].text.strip():
