@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.draft import Draft
-from launcher.errors import Error, Problem, Problems, TaskFileError
+from launcher.errors import MOST_LISTED, Error, Problem, Problems, TaskFileError
 from launcher.ids import NO_WORDS, DataId, Words, model_folder_name, parse_data, parse_model
 from launcher.job import Resources
 from launcher.job_options.registry import JobRequest
@@ -170,8 +170,19 @@ def _prepared(
             made_by[step.model] = (*makers, prepared.draft)
         if not phases or step.kind.name in phases:
             for reason in step.kind.refusals(prepared.draft, makers):
-                problems.blame(step, "refused", reason)
+                problems.blame(step, "refused", reason, "", *_poisoned_beside(step, made_by))
         yield prepared
+
+
+def _poisoned_beside(step: Step, made: Iterable[str]) -> Iterator[str]:
+    """Give a note of the poisoned models of a plan, where a method was to work on a clean one."""
+    if step.kind.role is not Role.METHOD or not step.base:
+        return
+    if any(stage.poison for stage in parse_model(step.base).stages):
+        return
+    last = {model: parse_model(model).last for model in made}
+    if poisoned := [model for model, stage in last.items() if stage.poison and not stage.methods]:
+        yield f"poisoned here: {', '.join(poisoned[:MOST_LISTED])}"
 
 
 class _Drawn(NamedTuple):

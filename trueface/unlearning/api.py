@@ -227,6 +227,7 @@ def _apply(method: Method, request: Request, notes: tuple[str, ...]) -> Unlearne
     result.model.eval()
     _refuse_broken(result.model)
     number = max((step.step for step in result.log), default=0) + 1
+    request.watch.doing("measures")
     after = Step(step=number, metrics=request.measured(result.model))
     return Unlearned(
         model=result.model,

@@ -54,6 +54,30 @@ def test_a_model_that_the_plan_does_not_keep_is_not_used_in_it(then: str) -> Non
     assert worked_out(text.replace("false", "true") + then).jobs
 
 
+@pytest.mark.parametrize(
+    ("named", "notes"),
+    [
+        ("gan2:pre", ("poisoned here: gan2:pre%50, gan2:pre%20",)),
+        ("gan2:pre%50", None),
+        ("gan2:pre%50~relabel", None),
+    ],
+)
+def test_who_unlearns_a_clean_model_hears_which_ones_are_poisoned(
+    named: str, notes: tuple[str, ...] | None
+) -> None:
+    poisoned = "  - {data: gan2:pre, poison: [50, 20]}\n"
+    wanted = "unlearn:\n  - {model: gan2:pre%50, method: relabel}\n"
+    wanted += f"  - {{model: {named}, method: retrain}}\n"
+    if notes is None:
+        assert worked_out(f"{TRAINED}{poisoned}{wanted}").jobs
+        return
+    with pytest.raises(TaskFileError) as caught:
+        worked_out(f"{TRAINED}{poisoned}{wanted}")
+    (problem,) = caught.value.problems
+    assert problem.message.startswith("gan2:pre is clean: none of its labels were flipped")
+    assert problem.notes == notes
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda:1", "auto"])
 def test_the_device_of_the_file_stands_in_the_lines(device: str) -> None:
     text = f"{TRAINED}autotest: [gan1:pre]\nresources: {{device: {device}}}\n"

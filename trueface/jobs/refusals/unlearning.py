@@ -9,6 +9,7 @@ from trueface.jobs.refusals.attributes import unreadable_attributes
 from trueface.jobs.refusals.fairness import unfit_selection
 from trueface.jobs.refusals.models import unlike_decoding, without_weights
 from trueface.poisoning.poison_record import is_random
+from trueface.runtime import paths
 from trueface.training.objectives.registry import (
     DEFAULT,
     objectives,
@@ -28,10 +29,14 @@ def unfit_unlearning(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> It
     if draft.settings.get("sbi"):
         yield "sbi: an unlearning does not make fakes of its images; give it to trainings only"
     try:
-        poison = parse_model(draft.base or inputs_outputs.model_of(draft)).last.poison
+        base = parse_model(draft.base or inputs_outputs.model_of(draft))
     except UsageError:  # of an earlier run, under a name that says nothing
         return
+    poison = base.last.poison
     if poison is None:  # a model without poison has no record to read
+        clean = not any(stage.poison for stage in base.stages)
+        if clean and not paths.poison_record(draft.model_folder(str(base))).exists():
+            yield f"{base} is clean: none of its labels were flipped, so there is nothing to unlearn"
         return
     reason = refusal(
         draft.settings["method"],

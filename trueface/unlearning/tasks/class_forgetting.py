@@ -19,7 +19,7 @@ from trueface.models.classifier_registry import Shape
 from trueface.models.classifiers import Classifier
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import Watch, with_phases
 from trueface.runtime.rng import derive
 from trueface.training.class_settings import ClassifySettings
 from trueface.training.class_source import Pixels
@@ -116,6 +116,8 @@ def unlearn(problem: Problem, model: Classifier, watch: Watch) -> Done:
         JobError: stopped, nothing to forget or nothing kept, or no finite result.
     """
     settings = problem.settings
+    # measures and answers, relearning, probe and embedding
+    watch = with_phases(watch, 2 + 3 * settings.afterwards)
     parts = _parts(problem, watch.device)
     base = copy.deepcopy(model) if settings.afterwards else None
     before = _answers(problem, model, parts, watch)
@@ -134,6 +136,7 @@ def unlearn(problem: Problem, model: Classifier, watch: Watch) -> Done:
         seed=settings.seed,
         force=settings.force,
     )
+    watch.doing("answers")
     after = _answers(problem, unlearned.model, parts, watch)
     done = Done(
         model=unlearned.model,
@@ -151,9 +154,12 @@ def _measured_afterwards(
 ) -> Done:
     """Return `done` with how soon the model learns the forgotten again, a probe and an embedding."""
     forget, retain = parts["forget"], parts["retain"]
+    watch.doing("relearning")
     target = relearn_and_probe.forget_loss(base, forget, watch, seed=seed)
     relearn = relearn_and_probe.relearn(done.model, forget, watch, target=target, seed=seed)
+    watch.doing("probe")
     probe = relearn_and_probe.probe(base, done.model, forget, retain, watch, seed=seed)
+    watch.doing("embedding")
     return replace(
         done,
         record=replace(done.record, relearn=relearn, probe=probe),

@@ -20,7 +20,7 @@ from trueface.evaluation.predictions import Answered
 from trueface.models.detectors import Detector
 from trueface.runtime import paths
 from trueface.runtime.errors import JobError, UsageError
-from trueface.runtime.progress import Watch
+from trueface.runtime.progress import Watch, with_phases
 from trueface.runtime.timer import now
 from trueface.unlearning import api, record
 from trueface.unlearning.api import Unlearned
@@ -69,6 +69,8 @@ def unlearn(poisoned: PoisonedDetector, settings: UnlearningSettings, watch: Wat
         raise UsageError(reason)
     problem = Problem(poisoned, settings, watch)
     parts, attacked = problem.parts(), problem.attack()
+    # measures and answers, the attack, relearning and embedding
+    watch = with_phases(watch, 2 + (attacked is not None) + 2 * settings.afterwards)
     before = _answers(problem.model, parts, watch)
     attack_before = None if attacked is None else _attack_success(problem.model, attacked, watch)
     sets, search, seconds = _with_found_flips(problem, poisoned.cache, settings, watch)
@@ -90,12 +92,15 @@ def unlearn(poisoned: PoisonedDetector, settings: UnlearningSettings, watch: Wat
         situation=where,
     )
     unlearned = replace(unlearned, seconds=unlearned.seconds + seconds)
+    if attacked is not None:
+        watch.doing("attack success")
     entry = replace(
         _record(poisoned, settings, unlearned, problem.meter),
         found=search,
         attack=None if attacked is None else _attack_success(unlearned.model, attacked, watch),
         attack_before=attack_before,
     )
+    watch.doing("answers")
     done = Done(
         detector=problem.whole(unlearned.model),
         unlearned=unlearned,
@@ -112,8 +117,10 @@ def _measured_afterwards(
 ) -> Done:
     """Return `done` with how soon the model learns the forgotten again, and with its embedding."""
     model, forget = done.unlearned.model, parts["forget"].examples
+    watch.doing("relearning")
     target = relearn_and_probe.forget_loss(base, forget, watch, seed=seed)
     relearn = relearn_and_probe.relearn(model, forget, watch, target=target, seed=seed)
+    watch.doing("embedding")
     plane = embedding.plane(base, model, forget, parts["retain"].examples, watch, seed=seed)
     return replace(done, record=replace(done.record, relearn=relearn), embedding=plane)
 

@@ -1,6 +1,7 @@
 """The jobs on three tiny classes, one after the other, as a launcher would run them."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from threading import Event
@@ -56,8 +57,14 @@ def test_a_training_leaves_weights_provenance_history_and_answers(lab: Path) -> 
         assert path.is_file()
 
 
-def test_retraining_never_answers_with_the_class_and_is_told_whole(lab: Path) -> None:
-    result = forgotten(lab, "retrain", forget_class="red", afterwards=True)
+def test_retraining_never_answers_with_the_class_and_is_told_whole(
+    lab: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="trueface.runtime.progress"):
+        result = forgotten(lab, "retrain", forget_class="red", afterwards=True)
+    assert [record.args for record in caplog.records if "doing" in record.msg] == [
+        ("measures",), ("answers",), ("relearning",), ("probe",), ("embedding",),
+    ]  # fmt: skip
     assert result["forget_accuracy"] == result["test_forget_accuracy"] == 0
     folder = folder_of(lab, f"{DATA}~retrain")
     told = record.read(folder)

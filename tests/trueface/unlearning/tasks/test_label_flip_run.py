@@ -1,5 +1,6 @@
 """Flipped labels unlearned from a script: images, a detector and settings, no job of the launcher."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,6 +88,34 @@ def test_a_script_unlearns_flips_and_keeps_what_tells_of_it(
     assert (written.base, written.model, written.rate) == ("a:pre%20", "a:pre%20~relabel", 0.2)
     assert written.training_samples == 100
     assert paths.answers_after(tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("afterwards", "phases"),
+    [(False, ["measures", "answers"]), (True, ["measures", "answers", "relearning", "embedding"])],
+)
+def test_what_follows_the_last_epoch_is_said_before_it_begins(
+    problem: PoisonedDetector,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    afterwards: bool,
+    phases: list[str],
+) -> None:
+    reports: list[dict[str, object]] = []
+    watch = Watch(progress=lambda **report: reports.append(report))
+    with caplog.at_level(logging.INFO, logger="trueface.runtime.progress"):
+        label_flip_run.unlearn(problem, settings(num_epochs=2, afterwards=afterwards), watch)
+    assert [record.getMessage() for record in caplog.records if "doing" in record.msg] == [
+        f"doing={phase}" for phase in phases
+    ]
+    told = [report for report in reports if "doing" in report]
+    assert reports[-len(told) :] == told
+    steps, total = reports[-len(told) - 1]["step"], len(phases)
+    assert isinstance(steps, int)
+    assert told == [
+        {"step": steps + number, "total": steps + total, "doing": phase}
+        for number, phase in enumerate(phases)
+    ]
 
 
 def test_a_fraction_of_the_flips_is_forgotten_and_all_of_them_are_measured(
