@@ -121,3 +121,15 @@ def test_a_mistake_is_shown_in_the_command_line(launcher: Launcher) -> None:
         "  = known: lr\n"
         "\n1 error in launcher add; nothing was queued\n"
     )
+
+
+def test_an_edit_of_resources_keeps_the_values_and_one_of_words_drops_them(
+    launcher: Launcher, store: Store
+) -> None:
+    launcher("add", "--hold", "--name", "t", "--sweep", "lr=1", "--", "true", "{lr}")
+    assert launcher("edit", "t@lr=1", "--set", "resources.cpus=2").code == 0
+    row = job_row(store, 1)
+    assert (row.spec.argv, row.spec.settings) == (("true", "1"), {"params": {"lr": 1}})
+    assert launcher("edit", "t@lr=1", "--set", 'argv=["true", "2"]').code == 0
+    row = job_row(store, 1)
+    assert (row.spec.argv, "params" in row.spec.settings) == (("true", "2"), False)
