@@ -21,6 +21,7 @@ from functools import partial
 from random import Random
 from typing import NamedTuple
 
+from launcher.context import FOLDERS
 from launcher.errors import Problems, TaskFileError, known_words, nearest, question
 from launcher.ids import is_variant_value
 from launcher.kind_interface import Kind
@@ -52,7 +53,7 @@ from launcher.taskfile.yaml_tree import (
 )
 
 SWEEP = "sweep"  # between braces, as a word of argv: every value
-LATER = ("run_folder", "job_folder")  # between braces: filled in when an attempt starts
+LATER = tuple(folder.strip("{}") for folder in FOLDERS)  # filled in when an attempt starts
 LONGEST_SWEPT_NAME = 240  # of a job with its values, in characters
 
 _CODE = "braces"
