@@ -17,6 +17,7 @@ from launcher.results.rows import JOB
 from launcher.results.table import (
     DATA,
     MODEL,
+    MODIFIER,
     POOLED,
     Metric,
     Pivot,
@@ -114,27 +115,50 @@ def _cell(value: object) -> str:
 
 # --- tests
 
-HEADER = (
-    "model", "data", "n", "accuracy %", "balanced %", "at threshold", "AUC", "ECE", "scaled", "loss", "",
-    "made in",
-)  # fmt: skip
-FEW = ("model", "data", "acc %", "balanced %", "AUC", "ECE", "loss", "", "made in")
 GUIDE = 'how to read this table: docs/demo.md, "How to read it"'
 FEW_SOURCES = "intervals are of other sources of images, and rest on few:"
-_DISPENSABLE = {
-    "made in": 7,
-    "loss": 6,
-    "scaled": 5,
-    "ECE": 4,
-    "n": 3,
-    "AUC": 2,
-    "at threshold": 1,
-}  # the highest goes first
-_PART = 8  # likewise, of a part of a model: its ID says the same
-_NAMED = 2  # columns that name a row
 # of models that validation has calibrated; left out where there is none
-_CALIBRATED = frozenset({"at threshold", "scaled"})
+_CALIBRATED = {"at threshold": "balanced_accuracy_at_threshold", "scaled": "ece_scaled"}
+_PART = 8  # parts of a model go before all others: its ID says the same
+_NAMED = 2  # columns that name a row
 _SHORTEST = 24  # columns of a model's name; what tells two apart may be its middle
+
+
+def table_of_tests(rows: Sequence[Row], *, data: str = DATA, few: bool = False) -> Table:
+    """Return tests as people read them.
+
+    Args:
+        rows: as laboratories tell them.
+        data: the column that says on what a model was tested.
+        few: accuracy, calibration and loss stand without their intervals.
+    """
+
+    def number(title: str, of: Callable[[Row], str], drop: int = 0) -> Column:
+        return Column(title, right=True, drop=drop, of=of)
+
+    def measured(title: str, key: str, drop: int = 0, **form: bool) -> Column:
+        return number(title, lambda row: measure(row.get(key), **form), drop)
+
+    columns = (
+        Column("model", least=_SHORTEST, middle=True, of=lambda row: row[MODEL]),
+        Column("data", least=_SHORTEST, middle=True, of=lambda row: row[data]),
+        number("n", lambda row: str(row["n"]), 3),
+        measured("acc %" if few else "accuracy %", "accuracy", percent=True, interval=not few),
+        measured("balanced %", "balanced_accuracy", percent=True),
+        measured("at threshold", _CALIBRATED["at threshold"], 1, percent=True, interval=False),
+        measured("AUC", "auc", 2),
+        measured("ECE", "ece", 4, interval=not few),
+        measured("scaled", _CALIBRATED["scaled"], 5, interval=False),
+        measured("loss", "loss", 6, interval=False),
+        Column("verdict", of=lambda row: row.get("verdict") or ""),
+        number("made in", lambda row: _seconds(row.get("seconds")), 7),
+        Column("sources", of=lambda row: row.get("few_sources") or ""),
+    )
+    return Table(columns, rows)
+
+
+def _seconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:.1f} s"
 
 
 def draw(
@@ -162,22 +186,14 @@ def draw(
 
 def _draw_tests(rows: Sequence[Row], everything: bool, width: int, parts: Sequence[str]) -> str:
     pooled = [row for row in rows if row[POOLED]]
-    cells, titles = (result_cells, HEADER) if width >= FULL_WIDTH else (_few_cells, FEW)
-    header = (*titles[:_NAMED], *map(harmless, parts), *titles[_NAMED:])
-
-    def whole(row: Row, data: str) -> tuple[str, ...]:
-        model, _, *others = cells(row)
-        return (model, data, *(_part(row.get(name)) for name in parts), *others)
-
     by_groups = [*_by_video(rows), *_by_group(rows)]
     if everything or not pooled:
-        listed = [whole(row, harmless(row[DATA])) for row in rows]
-        lines = _tests(header, listed, width)
+        lines = _tests(table_of_tests(rows, few=width < FULL_WIDTH), width, parts)
         return "\n".join([*lines, *_few_sources(rows, width), *by_groups])
     # a pooled row is named by its modifier: the whole ID would fill the line
-    short_names = [whole(row, row["modifier"]) for row in pooled]
+    table = table_of_tests(pooled, data=MODIFIER, few=width < FULL_WIDTH)
     lines = ["all sets of a modifier together, with 95 % intervals", ""]
-    lines += [*_tests(header, short_names, width), *_few_sources(pooled, width), *by_groups]
+    lines += [*_tests(table, width, parts), *_few_sources(pooled, width), *by_groups]
     lines += ["", "balanced accuracy in % by set of fakes, each with the real images beside it", ""]
     return "\n".join([*lines, *_by_data([row for row in rows if not row[POOLED]])])
 
@@ -188,24 +204,26 @@ def _part(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else harmless(str(value))
 
 
-def _tests(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """Return the table in so many columns; what a model's making took goes first where they are few."""
-    shown = [
-        index
-        for index, title in enumerate(header)
-        if title not in _CALIBRATED or any(row[index] != NONE for row in rows)
+def _tests(table: Table, width: int, parts: Sequence[str]) -> list[str]:
+    """Return tests in so many columns; what a model's making took goes first where they are few."""
+    few = width < FULL_WIDTH
+    absent = {"sources", *(["n"] if few else [])}  # which are told below
+    absent |= {
+        title
+        for title, key in _CALIBRATED.items()
+        if few or all(row.get(key) is None for row in table.rows)
+    }
+
+    def part(name: str) -> Column:
+        return Column(name, right=True, drop=_PART, of=lambda row: _part(row.get(name)))
+
+    columns = [
+        *table.columns[:_NAMED],
+        *map(part, parts),
+        *(column for column in table.columns[_NAMED:] if column.title not in absent),
     ]
-    known = {*HEADER, *FEW}
-
-    def column(index: int) -> Column:
-        title = header[index]
-        if index < _NAMED:
-            return Column(title, least=_SHORTEST, middle=True)
-        drop = _DISPENSABLE.get(title, 0 if title in known else _PART)
-        return Column(title, right=bool(title), drop=drop)
-
-    cells = [tuple(row[index] for index in shown) for row in rows]
-    return [line.text for line in Table([*map(column, shown)], cells).drawn(width)]
+    columns[-2] = columns[-2]._replace(title="")  # a verdict speaks for itself
+    return [line.text for line in table._replace(columns=columns).drawn(width)]
 
 
 def _by_data(rows: Sequence[Row]) -> list[str]:
@@ -261,7 +279,7 @@ def _by_group(rows: Sequence[Row]) -> list[str]:
     listed = [
         (
             *_place(row),
-            harmless(row["groups_by"]),
+            row["groups_by"],
             *(_over_floor(row, name) for name in ("fpr_gap", "f_fpr")),
         )
         for row in rows
@@ -284,31 +302,7 @@ def _over_floor(row: Row, name: str) -> str:
 
 
 def _place(row: Row) -> tuple[str, str]:
-    return harmless(row[MODEL]), harmless(row[DATA])
-
-
-def result_cells(row: Row) -> tuple[str, ...]:
-    """Return the cells of a result below `HEADER`."""
-    seconds = row.get("seconds")
-    return (
-        *_place(row),
-        str(row["n"]),
-        measure(row["accuracy"], percent=True),
-        measure(row["balanced_accuracy"], percent=True),
-        _percent(row.get("balanced_accuracy_at_threshold")),
-        measure(row["auc"]),
-        measure(row["ece"]),
-        measure(row.get("ece_scaled"), interval=False),
-        measure(row.get("loss"), interval=False),
-        row.get("verdict") or "",
-        "" if seconds is None else f"{seconds:.1f} s",
-    )
-
-
-def _few_cells(row: Row) -> tuple[str, ...]:
-    whole = result_cells(row)
-    few = (measure(row.get(key), interval=False) for key in ("ece", "loss"))
-    return (*whole[:2], _percent(row["accuracy"]), whole[4], whole[6], *few, *whole[10:])
+    return row[MODEL], row[DATA]
 
 
 def _percent(value: Row | None) -> str:
@@ -321,11 +315,6 @@ def measure(value: Row | None, *, percent: bool = False, interval: bool = True) 
         return NONE
     bounds = (value["low"], value["high"]) if interval else ()
     return Metric(value["value"], *bounds).text(*((100, 1) if percent else (1, 3)))
-
-
-def number_columns(header: Sequence[str]) -> frozenset[int]:
-    """Return which columns of a table of results hold numbers."""
-    return frozenset(index for index, title in enumerate(header) if title not in {MODEL, DATA, ""})
 
 
 # --- rows that a person has chosen, and one metric

@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple
 
 import click
 
-from launcher.screens.text_table import Line, Table, Tone, line, tabbed, text_of, width_of
+from launcher.screens.text_table import Line, Table, Tone, line, tabbed, width_of
 
 TWINS = str.maketrans(
     "●◐○‖✓✗–—·…→▸◆▲×±°µ█▓▒░╸╺━─│┤└▁▂▃▄▅▆▇\u00a0",
@@ -187,8 +187,9 @@ class Answer(NamedTuple):
 
     def tabs(self) -> Iterable[Sequence[Any]]:
         """Return it for a pipe."""
-        of_tables = (row for table in self.tables() for row in table.cells)
-        return self.rows() or self.cells() or ([*map(text_of, row)] for row in of_tables)
+        return (
+            self.rows() or self.cells() or (row for table in self.tables() for row in table.cells)
+        )
 
 
 def tell(answer: Answer, *, as_json: bool, drawn: bool | None = None) -> None:

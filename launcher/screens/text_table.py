@@ -443,8 +443,8 @@ def tabbed(rows: Iterable[Sequence[Any]]) -> str:
     return "".join("\t".join(map(in_a_line, row)) + "\n" for row in rows)
 
 
-def in_a_line(cell: object) -> str:
+def in_a_line(cell: Any) -> str:
     """Return a cell as text that breaks no line; nothing where there is none."""
     if cell is None:
         return ""
-    return f"{len(cell)} bytes" if isinstance(cell, bytes) else harmless(str(cell))
+    return f"{len(cell)} bytes" if isinstance(cell, bytes) else text_of(cell)

@@ -19,17 +19,15 @@ from launcher.cli.output import (
 )
 from launcher.cli.result_tables import (
     GUIDE,
-    HEADER,
     NOTHING,
     Row,
     draw,
     flat_table,
     is_plain,
-    number_columns,
     pivot_table,
     plain_tables,
-    result_cells,
     shown_columns,
+    table_of_tests,
 )
 from launcher.errors import UsageError, counted
 from launcher.job import PROGRAM
@@ -59,13 +57,11 @@ from launcher.results.table import (
 from launcher.results.write import update, write_run
 from launcher.screens.format import harmless
 from launcher.screens.terminal import Answer, remark
-from launcher.screens.text_table import of_texts
 from launcher.store.client import newest_run, open_queue
 from launcher.store.listings import RUN_PREFIX
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 
-TEST_HEADER = (*(title or "verdict" for title in HEADER), "sources")
 LIMIT_S = 60.0
 TO_PRINT = "; a program prints them: `launcher: acc=0.91`, or `launcher: step=3 total=10 loss=.2` as it goes"
 _LOW, _HIGH = ":low", ":high"
@@ -281,18 +277,17 @@ def all_rows(
         everything: each model and data set has a row of its own.
         parts: columns that tell models apart: their parts, and the settings that were swept.
     """
-    tested = [
-        (*result_cells(row), harmless(row.get("few_sources") or ""))
-        for row in rows
-        if not is_plain(row)
-    ]
+    tested = [row for row in rows if not is_plain(row)]
     plain = [*plain_tables([row for row in rows if is_plain(row)])]
-    tests = [of_texts(TEST_HEADER, tested, number_columns(HEADER))] if tested else []
+    tests = [table_of_tests(tested)] if tested else []
     return Answer(
         record=lambda: {"run": run, "rows": rows},
         cells=lambda: long_rows(rows),
         tables=lambda: [*tests, *plain],
-        rows=lambda: [*tested, *(row for table in plain for row in (table.titles, *table.rows))],
+        rows=lambda: [
+            *(row for table in tests for row in table.cells),
+            *(row for table in plain for row in (table.titles, *table.rows)),
+        ],
         drawn=lambda width: [draw(rows, everything=everything, width=width, parts=parts)],
     )
 
