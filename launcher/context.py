@@ -171,6 +171,43 @@ def named_files(spec: Spec) -> tuple[str, ...]:
     return (*inputs, *("" if os.path.normpath(word) in known else word for word in words))
 
 
+def file_paths(setting: str, spec: Spec, folder: str, job: int) -> tuple[str, ...]:
+    """Return the paths of the files that a program names, as they are when it is done.
+
+    Args:
+        setting: in which it names them.
+        spec: of the program.
+        folder: in which it was queued.
+        job: its number.
+    """
+    folders = {RUN_FOLDER: str(spec.run_folder), JOB_FOLDER: str(job_folder(spec, job))}
+
+    def filled(text: str) -> str:
+        return _NAMED.sub(lambda name: folders[name[0]], text)
+
+    start = filled(own_folder(spec, folder))
+    names = map(filled, spec.settings.get(setting) or ())
+    return tuple(os.path.normpath(path_from(start, name)) for name in names)
+
+
+def file_fault(
+    path: Path,
+    project: str,
+    *,
+    is_output: bool,
+    is_link: Callable[[Path], bool] = Path.is_symlink,
+    is_folder: Callable[[Path], bool] = Path.is_dir,
+) -> tuple[str, str]:
+    """Return what hinders that a path is a file of a program, and what to do; '' where nothing does."""
+    if is_output and is_link(path):
+        return "is a link", "name the file to which it leads, or another one"
+    if is_folder(path):
+        return "is a folder", "name files in it"
+    if is_output and not os.path.normpath(path).startswith(f"{project}/"):
+        return f"lies outside of the project {project}", "let it lie in the project"
+    return "", ""
+
+
 def path_from(folder: str, name: str) -> str:
     """Return the path of a file that a program's entry names, from the folder in which it starts."""
     return os.path.join(folder, os.path.expanduser(name))  # noqa: PTH111, PTH118  # done for every word

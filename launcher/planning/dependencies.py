@@ -26,7 +26,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.context import FOLDERS, INPUTS, OUTPUTS
+from launcher.context import FOLDERS, INPUTS, OUTPUTS, file_fault
 from launcher.draft import Draft, Input, absolute_path
 from launcher.errors import (
     MOST_PROBLEMS,
@@ -388,22 +388,18 @@ class Dependencies:
             for place, path in enumerate(paths):
                 at = nodes[place].place if place < len(nodes) else step.place
                 places.setdefault(_normal(path), at)
-                fault, hint = self._file_fault(path, is_output=setting == OUTPUTS)
+                fault, hint = file_fault(
+                    path,
+                    str(self._disk.root),
+                    is_output=setting == OUTPUTS,
+                    is_link=self._disk.is_link,
+                    is_folder=self._disk.is_folder,
+                )
                 if setting == OUTPUTS and _normal(path) in inputs:
                     fault, hint = "is read and made by one program", "let it write another file"
                 if fault:
                     message = f"{setting}: {self._short(str(path))!r} {fault}"
                     self.problems.blame(at, setting, message, hint)
-
-    def _file_fault(self, path: Path, *, is_output: bool) -> tuple[str, str]:
-        """Return what hinders that a path is a file of a program, and what to do; '' where nothing does."""
-        if is_output and self._disk.is_link(path):
-            return "is a link", "name the file to which it leads, or another one"
-        if self._disk.is_folder(path):
-            return "is a folder", "name files in it"
-        if is_output and not _normal(path).startswith(f"{self._disk.root}/"):
-            return f"lies outside of the project {self._disk.root}", "let it lie in the project"
-        return "", ""
 
     def _sorted(
         self, steps: Sequence[PreparedStep], before: Mapping[str, Before]

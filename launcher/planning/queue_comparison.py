@@ -26,7 +26,7 @@ from launcher.states import OPEN, State
 from launcher.store.connection import known_record
 from launcher.store.rows import JobRow
 from launcher.system.code_digests import WHOLE
-from launcher.system.file_digests import CHANGED, GONE, MOST_READ, FileDigests
+from launcher.system.file_digests import MOST_READ, FileDigests, file_changes
 from launcher.system.files import Json, Stamp
 from launcher.taskfile.header import WARM_START
 from launcher.taskfile.language import Reuse
@@ -58,14 +58,9 @@ class _ProgramFiles:
     def changes(self, job: PlannedJob, row: JobRow) -> Mapping[str, str]:
         """Return in a few words each what is another, by the names of the files."""
         if job.name not in self._changes:
-            before = self._known(row.sources_text or "{}")
-            self._changes[job.name] = {
-                name: f"{name} changed while it ran"
-                if before[name] == CHANGED
-                else f"{name} {'is gone' if now == GONE else 'changed'}"
-                for name, now in self.now(job, row).items()
-                if now != before[name]
-            }
+            now = self.now(job, row)
+            known = self._known(row.sources_text or "{}") if now else {}
+            self._changes[job.name] = file_changes(known, now)
         return self._changes[job.name]
 
     def is_code(self, job: PlannedJob, row: JobRow) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import NamedTuple
 
+from launcher.context import INPUTS, OUTPUTS, file_paths
 from launcher.errors import Place, Problems, Severity, TaskFileError, UsageError
 from launcher.job import CPU, FUNCTION, Resources, Spec
 from launcher.job_options.registry import JobOption, JobRequest, job_options
@@ -465,9 +466,13 @@ def _with_words(
     """
     argv = _words(after)
     spec = spec._replace(argv=argv, signature=program_cost(after.settings, argv))
-    if was_added(row) and not (after.settings["cwd"] or after.settings["env"]):
-        return spec._replace(settings={}), ()
-    spec = spec._replace(settings=after.settings)
+    settings = after.settings
+    if was_added(row) and not (settings["cwd"] or settings["env"]):
+        settings = {name: settings[name] for name in (INPUTS, OUTPUTS) if settings[name]}
+    spec = spec._replace(settings=settings)
+    if settings.get(OUTPUTS) or spec.outputs:
+        outputs = file_paths(OUTPUTS, spec, store.read.folder_of(row.id), row.id)
+        spec = spec._replace(outputs=outputs)
     if not row.hash:
         return spec, ()
     dependants = store.steering.dependants(row.id)

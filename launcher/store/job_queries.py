@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from launcher.accounts import Account
-from launcher.states import ENDED, Reason, State
+from launcher.job import PROGRAM
+from launcher.states import ENDED, OPEN, Reason, State
 from launcher.store.connection import UNMET, known_record, known_state, reason_of, sources_of
 from launcher.store.listings import search, selection
 from launcher.store.rows import ATTEMPT_COLUMNS, AttemptRow, Group, JobRow, job_row
@@ -252,6 +253,20 @@ class JobQueries:
         """Return the jobs of a run by name."""
         jobs = self._where("runs.root = ? AND runs.name = ?", str(root), run)
         return {job.name: job for job in jobs}
+
+    def makers(self) -> dict[str, list[JobRow]]:
+        """Return the programs that are done, run, or wait, by each file that they say they make; the newest last."""
+        states = [*OPEN, State.DONE]
+        makers: dict[str, list[JobRow]] = {}
+        for row in self._where(
+            "jobs.kind = ? AND jobs.state IN (SELECT value FROM json_each(?))"
+            """ AND instr(jobs.spec, '"outputs": [') > 0""",
+            PROGRAM,
+            json.dumps(states),
+        ):
+            for path in row.plain_spec.outputs:
+                makers.setdefault(path, []).append(row)
+        return makers
 
     def last_event(self) -> int:
         """Return the number of the newest event, 0 when there is none."""

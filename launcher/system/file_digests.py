@@ -130,6 +130,17 @@ class FileDigests:
         return GONE
 
 
+def file_changes(known: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """Return in a few words each which files are other than they were known, by their names."""
+    return {
+        name: f"{name} changed while it ran"
+        if digest == CHANGED
+        else f"{name} {'is gone' if now[name] == GONE else 'changed'}"
+        for name, digest in known.items()
+        if now[name] != digest
+    }
+
+
 def _known(value: Any) -> tuple[list[int], str]:
     key, digest = value
     return [int(number) for number in key], str(digest)

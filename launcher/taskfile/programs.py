@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import replace
 from functools import partial
 from random import Random
+from types import MappingProxyType
 from typing import NamedTuple
 
 from launcher.context import FOLDERS
@@ -87,7 +88,7 @@ class SweptCommand(NamedTuple):
 
     name: str | None  # of its job; None: it has none
     argv: tuple[str, ...]
-    params: Mapping[str, Json]
+    settings: Mapping[str, Json]  # its values and its files
 
 
 class _Drawer(NamedTuple):
@@ -336,7 +337,10 @@ def swept_programs(
 
 
 def swept_command(
-    asked: Sequence[str], name: str | None, argv: Sequence[str]
+    asked: Sequence[str],
+    name: str | None,
+    argv: Sequence[str],
+    files: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[SweptCommand]:
     """Return each way in which `launcher add --sweep` runs a program.
 
@@ -344,11 +348,14 @@ def swept_command(
         asked: `lr=0.1,0.01` and `seed=1..3`, as they are typed.
         name: of the job, with braces where it has some; None: it has no name.
         argv: the program and its arguments, with braces.
+        files: `inputs` and `outputs`, likewise.
 
     Raises:
         TaskFileError: all that is wrong, each mistake in its place in the command line.
     """
     typed = [*(word for each in asked for word in ("--sweep", each))]
+    for setting, names in files.items():
+        typed += [word for each in names for word in (f"--{setting.removesuffix('s')}", each)]
     typed += [] if name is None else ["--name", name]
     words, problems = _typed([*typed, "--", *argv]), Problems()
     pairs: dict[str, tuple[Scalar, Node]] = {}
@@ -358,7 +365,11 @@ def swept_command(
             problems.blame(key, "matrix", f"{key.text!r} is given twice", "leave one of them out")
         pairs[key.text] = key, values
     program = words[len(words) - len(argv) :]
-    own = {"argv": Said(program[0], Items(program[0].source, 0, 0, program))}
+    own, first = {"argv": _items(program)}, 2 * len(asked) + 1
+    for setting, names in files.items():
+        if names:
+            own[setting] = _items(words[first : first + 2 * len(names) : 2])
+        first += 2 * len(names)
     matrix = Fields(program[0].source, 0, 0, tuple(pairs.values()))
     sweeps = [] if problems else _matrix(matrix, problems)
     settled = settle(COMMAND, own, program[0].place, problems)
@@ -368,14 +379,19 @@ def swept_command(
     variants = swept_programs(COMMAND, named, settled, own, sweeps, problems)
     if problems:
         raise TaskFileError(problems)
-    return [_command(each) for each in variants]
+    kept = (PARAMS, *(setting for setting, names in files.items() if names))
+    return [_command(each, kept) for each in variants]
 
 
-def _command(variant: PlainVariant) -> SweptCommand:
-    argv, params = (variant.settings.values[name] for name in ("argv", PARAMS))
+def _items(words: tuple[Scalar, ...]) -> Said:
+    return Said(words[0], Items(words[0].source, 0, 0, words))
+
+
+def _command(variant: PlainVariant, kept: Iterable[str]) -> SweptCommand:
+    values = variant.settings.values
+    argv = values["argv"]
     assert isinstance(argv, list)
-    assert isinstance(params, dict)
-    return SweptCommand(variant.name, tuple(map(str, argv)), params)
+    return SweptCommand(variant.name, tuple(map(str, argv)), {name: values[name] for name in kept})
 
 
 def _typed(words: Iterable[str]) -> tuple[Scalar, ...]:

@@ -20,6 +20,7 @@ from launcher.backends.settings import (
     placed_terms,
     runs_only_here,
 )
+from launcher.cli.added_files import check_files, done_before
 from launcher.cli.command_lines import (
     CommandFile,
     command_file,
@@ -29,13 +30,12 @@ from launcher.cli.command_lines import (
 from launcher.cli.complete import offer_files, offer_groups, offer_jobs, offer_runs
 from launcher.cli.jobs import HELP, select
 from launcher.cli.option_types import RUN, SHARE, TextDefaultOption, flag, typed
-from launcher.context import Context
+from launcher.context import INPUTS, OUTPUTS, Context, file_paths
 from launcher.errors import UsageError, counted
 from launcher.functions.options import assembled, check_request, unseen_gpus
 from launcher.job import FUNCTION, PROGRAM, Spec, program_signature, run_name_fault
 from launcher.job_options.registry import job_options
 from launcher.job_options.value_types import TRUTH, on_command_line
-from launcher.params import PARAMS
 from launcher.screens.format import harmless
 from launcher.screens.terminal import remark
 from launcher.states import OPEN, State
@@ -45,6 +45,7 @@ from launcher.store.rows import JobRow
 from launcher.store.runs import owner_of
 from launcher.store.steering import HELD
 from launcher.system.daemon_control import wake
+from launcher.system.file_digests import FileDigests
 from launcher.system.paths import Home
 from launcher.system.text import is_utf8
 
@@ -112,6 +113,22 @@ def _job_options(verb: Verb) -> Verb:
     type=SHARE,
     help="Part of the machine of all jobs of the --run while other runs wait, too.",
 )
+@click.option(
+    "--input",
+    INPUTS,
+    multiple=True,
+    metavar="FILE",
+    shell_complete=offer_files,
+    help="A file that the program reads; it starts after the job that makes it; repeatable.",
+)
+@click.option(
+    "--output",
+    OUTPUTS,
+    multiple=True,
+    metavar="FILE",
+    shell_complete=offer_files,
+    help="A file that the program makes, or it fails. What has made it already is not queued again; repeatable.",
+)
 @flag("--hold", help="Hold the job until `launcher release`.")
 @flag(
     "--replace",
@@ -151,6 +168,8 @@ def add(
     pass_env: tuple[str, ...],
     sweeps: tuple[str, ...],
     dry_run: bool,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Queue PROGRAM with its arguments; it runs in this folder, without a shell.
@@ -166,8 +185,11 @@ def add(
       launcher add --run night -- python train.py --out {job_folder}
       launcher add --from commands.txt --gpus 1
       launcher add --name grid --sweep lr=0.1,0.01 --sweep seed=1..3 -- python train.py {sweep}
+      launcher add --input data.csv --output table.csv -- python table.py
       ./sweep.py | launcher add --from - --name sweep
     """
+    if source is not None and outputs:
+        raise UsageError("--output is a file that one program makes, and --from reads many of them")
     _check_words(program, name, source=source, sweeps=bool(sweeps), replaces=replace)
     full_name, backends = checked_name(name), configured_backends(os.environ)
     if fault := run_name_fault(run_name):
@@ -178,7 +200,8 @@ def add(
     request = assembled(given, on_command_line)
     request = request._replace(terms=placed_terms(request.terms, backends))
     file = None if source is None else command_file(source)
-    programs = _programs(full_name, program, file, sweeps)
+    files = {INPUTS: [*inputs], OUTPUTS: [*outputs]}
+    programs = _programs(full_name, program, file, sweeps, files)
     if dry_run:
         _list(programs)
         return
@@ -333,27 +356,32 @@ class Program(NamedTuple):
 
 
 def _programs(
-    name: str, program: tuple[str, ...], file: CommandFile | None, sweeps: Sequence[str]
+    name: str,
+    program: tuple[str, ...],
+    file: CommandFile | None,
+    sweeps: Sequence[str],
+    files: Mapping[str, Sequence[str]],
 ) -> list[Program]:
     """Return what is started: one program, each of a file, or one with each combination of values.
 
     Raises:
         TaskFileError: values do not fit.
     """
+    settings = {setting: names for setting, names in files.items() if names}
     if file is not None:
         return [
-            Program(f"{name}-{number}" if name else "", command.argv)
+            Program(f"{name}-{number}" if name else "", command.argv, settings)
             for number, command in enumerate(file.commands, 1)
         ]
     if not sweeps:
-        return [Program(name, program)]
+        return [Program(name, program, settings)]
     # pydantic, which no other way to add needs
     from launcher.taskfile.programs import swept_command
 
     typed = name.removeprefix(PREFIX) or None
     return [
-        Program(f"{PREFIX}{own}" if own else "", argv, {PARAMS: params})
-        for own, argv, params in swept_command(sweeps, typed, program)
+        Program(f"{PREFIX}{own}" if own else "", argv, settings)
+        for own, argv, settings in swept_command(sweeps, typed, program, files)
     ]
 
 
@@ -391,6 +419,9 @@ def _queue(
         )
         for name, argv, settings in programs
     ]
+    specs = _without_done(home, store, asked, specs)
+    if not specs:
+        return
     jobs = _put(store, asked, specs)
     wake(home)  # first: an idle scheduler starts the program within milliseconds
     many = file is not None or len(jobs) > 1
@@ -408,6 +439,25 @@ def _queue(
         remark(f"skipped{which}: {harmless(row.reason)}")
 
 
+def _without_done(home: Home, store: Store, asked: Asked, specs: list[Spec]) -> list[Spec]:
+    """Return the programs whose outputs are not made yet; say which are, and by which jobs."""
+    if not any(spec.settings.get(OUTPUTS) for spec in specs):
+        return specs
+    makers, digests = store.read.makers(), FileDigests(home.digests)
+    folder = asked.context.folder
+    found = [(spec, done_before(spec, folder, makers, store, digests)) for spec in specs]
+    done = {row.id: row.name for _, row in found if row is not None}
+    if done:
+        _say_added(done, None)
+        first = min(done)
+        whose = f"job {first}" if len(done) == 1 else f"job {first} and {len(done) - 1:,} more"
+        remark(
+            f"not queued: {whose} made the same outputs, with the same command and files; "
+            f"`launcher retry {first} --force` runs it again"
+        )
+    return [spec for spec, row in found if row is None]
+
+
 def _put(store: Store, asked: Asked, specs: Sequence[Spec]) -> dict[int, str]:
     """Commit jobs, and return their names by their numbers; one without a name of its own gets its number's."""
     state, reason = (State.HELD, HELD) if asked.hold else (State.QUEUED, NEW)
@@ -420,20 +470,53 @@ def _put(store: Store, asked: Asked, specs: Sequence[Spec]) -> dict[int, str]:
             [job.id for job in select(store, patterns, newest=True)]
             for patterns in (asked.after, asked.after_any)
         )
+        holder = store.read.in_run(run, specs[0].name) if asked.replaces else None
+        if holder is not None and holder.state not in WAITING:
+            holder = None
+        before = _before(store, asked, specs, holder)
         if not named:
             specs = [
                 spec._replace(name=unused_name(store, run, number))
                 for number, spec in enumerate(specs, store.next_number())
             ]
-        jobs = [NewJob(spec, needs, after_any, state, reason) for spec in specs]
-        holder = store.read.in_run(run, specs[0].name) if asked.replaces else None
-        if holder is not None and holder.state in WAITING:
+        first = holder.id if holder is not None else store.next_number()
+        jobs = [
+            NewJob(
+                _with_outputs(spec, asked, number),
+                [*dict.fromkeys([*needs, *makers])],
+                after_any,
+                state,
+                reason,
+            )
+            for number, (spec, makers) in enumerate(zip(specs, before, strict=True), first)
+        ]
+        if holder is not None:
             replaced = replace_waiting(store, holder, asked.context, jobs[0], time.time())
             return {replaced: specs[0].name}
         if named:
             _say_renamed([free_name(store, run, spec.name) for spec in specs])
         numbers = store.put_new(run, asked.context, jobs, time.time())
     return {number: spec.name for number, spec in zip(numbers, specs, strict=True)}
+
+
+def _before(
+    store: Store, asked: Asked, specs: Sequence[Spec], holder: JobRow | None
+) -> Sequence[Sequence[int]]:
+    """Return for each program the jobs that make what it reads.
+
+    Raises:
+        UsageError: a file cannot be one of a program, or nothing makes it.
+    """
+    if not any(spec.settings.get(name) for spec in specs for name in (INPUTS, OUTPUTS)):
+        return [()] * len(specs)
+    own = () if holder is None else (holder.id,)
+    return check_files(specs, asked.context.folder, store.read.makers(), own)
+
+
+def _with_outputs(spec: Spec, asked: Asked, job: int) -> Spec:
+    if not spec.settings.get(OUTPUTS):
+        return spec
+    return spec._replace(outputs=file_paths(OUTPUTS, spec, asked.context.folder, job))
 
 
 def _say_renamed(renamed: Sequence[tuple[JobRow, str] | None]) -> None:

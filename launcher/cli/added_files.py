@@ -1,0 +1,107 @@
+"""The files of programs that `launcher add` queues: what hinders them, who makes them, what has made them already."""
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from math import inf
+from pathlib import Path
+
+from launcher.context import INPUTS, OUTPUTS, file_fault, file_paths, path_from
+from launcher.errors import UsageError
+from launcher.job import Spec
+from launcher.states import OPEN, State
+from launcher.store.connection import known_record
+from launcher.store.queue import Store
+from launcher.store.rows import JobRow
+from launcher.system.file_digests import MOST_READ, FileDigests, file_changes
+from launcher.system.files import stamp
+
+Makers = Mapping[
+    str, Sequence[JobRow]
+]  # path → programs that say that they make it, the newest last
+
+
+def done_before(
+    spec: Spec, folder: str, makers: Makers, store: Store, digests: FileDigests
+) -> JobRow | None:
+    """Return the job that has done the same program with the same files, and whose outputs are there; None: none has.
+
+    Args:
+        spec: of the program.
+        folder: in which it would start.
+        makers: of its outputs.
+        store: the queue.
+        digests: of the files that programs read.
+    """
+    paths = file_paths(OUTPUTS, spec, folder, 0)
+    inputs = spec.settings.get(INPUTS) or ()
+    for row in reversed(makers.get(paths[0], ()) if paths else ()):
+        before = row.plain_spec
+        alike = before.argv == spec.argv and before.settings == spec.settings
+        if row.state is not State.DONE or not alike or store.read.folder_of(row.id) != folder:
+            continue
+        known = known_record(row.sources_text or "{}")
+        now = {
+            name: digests.found(path_from(folder, name), inf if name in inputs else MOST_READ)
+            for name in known
+        }
+        there = all((at := stamp(path)) and at == row.outputs.get(path) for path in paths)
+        if there and not file_changes(known, now):
+            return row
+    return None
+
+
+def check_files(
+    specs: Sequence[Spec], folder: str, makers: Makers, own: Collection[int] = ()
+) -> list[list[int]]:
+    """Return for each program the jobs that make what it reads, and that have not ended.
+
+    Args:
+        specs: of the programs.
+        folder: in which they start.
+        makers: of all files.
+        own: numbers of jobs that they replace.
+
+    Raises:
+        UsageError: a file cannot be one of a program, or nothing makes what one reads.
+    """
+    needs: list[list[int]] = []
+    made: set[str] = set()
+    for spec in specs:
+        for name, path in _named(OUTPUTS, spec, folder):
+            _refuse(f"--output {name}", path, folder, is_output=True)
+            if path in made:
+                raise UsageError(
+                    f"--output {name}: two of these programs would make it; put a value into its name"
+                )
+            made.add(path)
+            if other := next((row for row in _open(makers, path) if row.id not in own), None):
+                raise UsageError(
+                    f"--output {name}: {other.name} (job {other.id}, {other.state}) makes it; name another file, "
+                    f"or end that one with `launcher cancel {other.id}`"
+                )
+        before: list[int] = []
+        for name, path in _named(INPUTS, spec, folder):
+            _refuse(f"--input {name}", path, folder, is_output=False)
+            before += (rows := [row.id for row in _open(makers, path) if row.id not in own])
+            if not rows and not os.path.exists(path):  # noqa: PTH110  # done for thousands of programs
+                raise UsageError(
+                    f"--input {name} is not there, and no job that waits or runs makes it; "
+                    "queue the program first that has it as its --output"
+                )
+        needs.append(before)
+    return needs
+
+
+def _named(setting: str, spec: Spec, folder: str) -> list[tuple[str, str]]:
+    names = spec.settings.get(setting) or ()
+    return [*zip(names, file_paths(setting, spec, folder, 0), strict=True)]
+
+
+def _open(makers: Makers, path: str) -> list[JobRow]:
+    return [row for row in makers.get(path, ()) if row.state in OPEN]
+
+
+def _refuse(what: str, path: str, folder: str, *, is_output: bool) -> None:
+    fault, hint = file_fault(Path(path), folder, is_output=is_output)
+    if fault:
+        raise UsageError(f"{what} {fault}; {hint}")
