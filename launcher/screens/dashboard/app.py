@@ -146,10 +146,12 @@ class Typed(Input):
     def draw(self, prompt: Prompt, width: int) -> Line:
         """Lie down in a line of so many columns, and return what stands around the text."""
         label = line(f"{prompt.label}: ", Tone.STRONG).cut(max(1, width - _LEAST_ROOM))
-        place, tail = width_of(label.text), Span(f"  {prompt.hint}", Tone.DIM)
-        room = max(_LEAST_ROOM, width - place - width_of(tail.text))
+        place, tail = width_of(label.text), f"  {prompt.hint}"
+        room = width - place - width_of(tail)
+        if room < _LEAST_ROOM:
+            room, tail = width - place, ""
         self.styles.offset, self.styles.width = (place, 0), room
-        return Line((*label.spans, Span(" " * room), tail)).cut(width)
+        return Line((*label.spans, Span(" " * room), Span(tail, Tone.DIM)))
 
     async def take(self, prompt: Prompt, event: Key | Paste) -> None:
         """Take in a key, or the first line of what was pasted."""

@@ -180,6 +180,26 @@ def test_a_filter_is_typed_live_kept_and_cleared(jobs: list[int], home: Home) ->
     on_the_queue(home, story)
 
 
+@pytest.mark.parametrize(
+    ("width", "bottom"),
+    [
+        (1, "…"),
+        (20, "filter: 90123456789"),
+        (44, "filter: 3456789   Enter keeps  Esc shows all"),
+        (80, "filter: 01234567890123456789" + " " * 26 + "Enter keeps  Esc shows all"),
+    ],
+)
+def test_what_is_typed_has_room_on_any_screen(
+    jobs: list[int], home: Home, width: int, bottom: str
+) -> None:
+    async def story(person: Person) -> None:
+        await person.press("/")
+        await person.type("0123456789" * 2)
+        assert person.bottom == bottom
+
+    on_the_queue(home, story, size=(width, 5))
+
+
 def test_a_name_is_pasted_into_the_filter_and_nowhere_else(jobs: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
         person.top.post_message(Paste("cq"))
