@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from launcher.system.text import harmless
 
 ELLIPSIS = "…"
+ADVICE = "→ "  # how a text begins that says what to do: its further lines stand behind this
 _MARKS = frozenset({"Mn", "Me"})  # what is drawn over the character before it
 _PARTS = re.compile(r"\w+|\W")  # of a name: words and numbers, and what stands between them
 
@@ -342,14 +343,18 @@ def _wrapped(cell: Line, rows: int, width: int) -> list[Line]:
     if rows == 1 or width < _NARROW or width_of(cell.text) <= width:
         return [cell]
     if not rows:
-        return [*map(line, wrap(cell.text, width, break_on_hyphens=False))]
+        mark = ADVICE if cell.text.startswith(ADVICE) else ""
+        text = cell.text.removeprefix(mark)
+        first, *further = wrap(text, width - len(mark), break_on_hyphens=False)
+        pieces = [mark + first, *(" " * len(mark) + piece for piece in further)]
+        return [line(piece, cell.spans[0].tone) for piece in pieces]
     most = 4 * width * rows  # a program's message may be very long
     if len(cell.spans) > 1:
         text, tail = (" ".join(span.text.split()) for span in cell.spans)
         forms = _with_tail(shortened(text, most), tail)
     else:
         forms = _without_middle(shortened(cell.text, most, middle=True), width, rows)
-    pieces: list[str] = []
+    pieces = []
     for text in forms:
         pieces = _broken(text, width)
         if len(pieces) <= rows:

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from textwrap import wrap
 from typing import TypeVar
 
 import click
@@ -24,7 +23,7 @@ from launcher.errors import MachineError, UsageError
 from launcher.notify.settings import configured_notify
 from launcher.screens.format import harmless
 from launcher.screens.terminal import Answer, speaks_unicode, tell
-from launcher.screens.text_table import Line, Span, Tone
+from launcher.screens.text_table import ADVICE, Cell, Column, Line, Span, Table, Tone, line
 from launcher.system import cgroups
 from launcher.system.config import Configuration, Fault, Options, read_configuration
 from launcher.system.environment import owners_environment
@@ -38,7 +37,6 @@ LOOKS = {
     Verdict.TROUBLE: ("✗", Tone.BAD),
     Verdict.UNKNOWN: ("·", Tone.DIM),
 }
-_GAP = "  "
 _LEAST = 20  # columns for the summary, however narrow the screen
 
 
@@ -164,26 +162,16 @@ def _option_faults(options: Mapping[str, Options]) -> list[Fault]:
 
 def draw(findings: Sequence[Finding], width: int) -> list[Line]:
     """Return lines for each finding and its advice, and last the number of findings by verdict."""
-    names = max((len(finding.name) for finding in findings), default=0)
     words = max(len(verdict.value) for verdict in Verdict)
-    before = 2 + words + len(_GAP) + names + len(_GAP)
-    room = max(_LEAST, width - before)
-    lines = []
+    rows: list[tuple[Cell, ...]] = []
     for finding in findings:
         glyph, tone = LOOKS[finding.verdict]
-        first, *rest = wrap(harmless(finding.summary), room, break_on_hyphens=False) or [""]
-        head = (
-            Span(f"{glyph} {finding.verdict:<{words}}", tone),
-            Span(f"{_GAP}{finding.name:<{names}}{_GAP}", Tone.STRONG),
-            Span(first),
-        )
-        lines.append(Line(head))
-        lines += [Line((Span(" " * before), Span(text))) for text in rest]
-        advice = wrap(harmless(finding.advice), max(_LEAST, room - 2), break_on_hyphens=False)
-        for number, text in enumerate(advice):
-            mark = "  " if number else "→ "
-            lines.append(Line((Span(" " * before), Span(f"{mark}{text}", tone))))
-    lines += [Line(()), Line((Span(tally(findings), Tone.STRONG),))]
+        verdict = Span(f"{glyph} {finding.verdict:<{words}}", tone)
+        rows.append((verdict, Span(finding.name, Tone.STRONG), finding.summary))
+        if finding.advice:
+            rows.append(("", "", Span(f"{ADVICE}{harmless(finding.advice)}", tone)))
+    lines = Table((Column(), Column(), Column(least=_LEAST, rows=0)), rows).drawn(width)
+    lines += [Line(()), line(tally(findings), Tone.STRONG)]
     return [row.cut(width) for row in lines]
 
 
