@@ -1,5 +1,6 @@
 """Sweeps of programs: which jobs an entry with a matrix makes, what they run, and every mistake with its place."""
 
+import json
 from typing import Any
 
 import pytest
@@ -324,3 +325,11 @@ def test_a_word_with_braces_that_is_no_yaml_is_named_with_its_quotes(entry: str,
         a_plan(f"command:\n  - {{{entry}, matrix: {{lr: 1}}}}")
     (problem,) = caught.value.problems
     assert (problem.code, problem.hint) == ("yaml-syntax", f'write "{word}", in quotes')
+
+
+@given(st.lists(st.sampled_from(["{", "}", "{lr}", "{ }", "a b", "'", '"', "$", "{sweep}"])))
+def test_a_text_with_its_braces_written_twice_is_that_text(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    written = json.dumps(text.replace("{", "{{").replace("}", "}}").replace("${", "$${"))
+    argv = told(f'name: t, argv: [go, {written}, "{{lr}}"], matrix: {{lr: 1}}')["t@lr=1"]
+    assert argv == ["go", text, "1"]
