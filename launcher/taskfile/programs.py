@@ -60,7 +60,8 @@ LONGEST_SWEPT_NAME = 240  # of a job with its values, in characters
 _CODE = "braces"
 _BRACE = re.compile(r"\{\{|\}\}|\{(?P<name>[^{}]*)\}|[{}]")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
-_MOST_TRIES = 100  # for each draw, until it is another one
+_MOST_MISSES = 100  # in a row, for each different draw until then
+_LARGEST = 2**63  # of a bound
 _EXAMPLE = "lr: loguniform(1e-4, 1e-1)"
 _CALL = re.compile(r"(\w+)\((.*)\)", re.DOTALL)
 _DISTRIBUTIONS = {
@@ -98,9 +99,9 @@ class _Drawer(NamedTuple):
     node: Scalar
     value: Callable[[float], str]  # of a number from 0 to 1
 
-    def drawn(self, part: float) -> Said:
-        """Return the value of a random number, as if it stood in the file."""
-        return Said(self.key, replace(self.node, text=self.value(part), plain=True))
+    def said(self, text: str) -> Said:
+        """Return a value as if it stood in the file."""
+        return Said(self.key, replace(self.node, text=text, plain=True))
 
 
 def sweeps_of_program(
@@ -209,13 +210,16 @@ def _draws(words: Mapping[str, Node], problems: Problems) -> Sweep | None:
         return None
     streams = [Random(f"{seed}/{drawer.key.text}") for drawer in drawers]
     drawn: dict[tuple[str, ...], tuple[Said, ...]] = {}
-    for _ in range(_MOST_TRIES * count):
+    misses = 0
+    while len(drawn) < count and misses < _MOST_MISSES * (len(drawn) + 1):
         # of all that a stream gives, `random` alone is the same in every version of Python
         parts = [stream.random() for stream in streams]
-        said = tuple(drawer.drawn(part) for drawer, part in zip(drawers, parts, strict=True))
-        drawn.setdefault(tuple(map(_text, said)), said)
-        if len(drawn) == count:
-            return tuple(drawn.values())
+        texts = tuple(drawer.value(part) for drawer, part in zip(drawers, parts, strict=True))
+        misses = misses + 1 if texts in drawn else 0
+        if not misses:
+            drawn[texts] = tuple(map(_Drawer.said, drawers, texts))
+    if len(drawn) == count:
+        return tuple(drawn.values())
     message = f"random: only {len(drawn):,} different draws were found, and count is {count:,}"
     problems.blame(words["count"], "random", message, "draw from more values")
     return None
@@ -224,7 +228,7 @@ def _draws(words: Mapping[str, Node], problems: Problems) -> Sweep | None:
 def _whole(node: Node | None, word: str, at: Node, problems: Problems) -> int | None:
     """Return the whole number behind a word; blame it where there is none that can be."""
     value = node.value if isinstance(node, Scalar) else None
-    least, most = (1, MOST_COMBINATIONS) if word == "count" else (0, 2**63)
+    least, most = (1, MOST_COMBINATIONS) if word == "count" else (0, _LARGEST)
     if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
         return value
     limits = f"from 1 to {most:,}" if word == "count" else "from 0"
@@ -240,7 +244,7 @@ def _drawer(key: Scalar, node: Node, problems: Problems) -> _Drawer | None:
     drawer = (
         partial(_chosen, words) if name == "choice" and all(map(is_variant_value, words)) else None
     )
-    match [number(word) for word in words]:
+    match [_bound(word) for word in words]:
         case [int(low), int(high)] if name == "randint" and low <= high:
             drawer = partial(_integer, low, high)
         case [int() | float() as low, int() | float() as high] if low < high:
@@ -257,6 +261,12 @@ def _drawer(key: Scalar, node: Node, problems: Problems) -> _Drawer | None:
     return None
 
 
+def _bound(word: str) -> int | float | None:
+    """Return a number that can be a bound; None where a word is none."""
+    value = number(word)
+    return None if isinstance(value, str) or abs(value) > _LARGEST else value
+
+
 def _chosen(words: Sequence[str], part: float) -> str:
     return words[int(part * len(words))]
 
@@ -268,12 +278,12 @@ def _integer(low: int, high: int, part: float) -> str:
 def _uniform(low: float, high: float, part: float) -> str:
     """Return a number of so many digits that ten thousand of them and more are different."""
     value = round(low + part * (high - low), 4 - math.floor(math.log10(high - low)))
-    return str(min(max(float(value), low), high) + 0.0)  # never -0.0
+    return str(min(max(value, low), high) + 0.0)  # a float, and never -0.0
 
 
 def _loguniform(low: float, high: float, part: float) -> str:
     value = math.exp(math.log(low) + part * (math.log(high) - math.log(low)))
-    return str(min(max(float(f"{value:.4g}"), low), high))
+    return str(float(min(max(float(f"{value:.4g}"), low), high)))
 
 
 def are_quoted(name: Node | None, own: Given, problems: Problems) -> bool:

@@ -252,6 +252,8 @@ def test_each_draw_meets_each_combination_of_the_matrix() -> None:
     [
         ("random: {a: loguniform(0, 1)}, count: 1", "more than 0", "loguniform(0, 1)"),
         ("random: {a: uniform(1, 1)}, count: 1", "LOW is less than HIGH", "uniform(1, 1)"),
+        ("random: {a: uniform(0, 1e300)}, count: 1", "LOW is less", "uniform(0, 1e300)"),
+        ("random: {a: randint(1, 1e19)}, count: 1", "two whole", "randint(1, 1e19)"),
         ("random: {a: randint(1, 2.5)}, count: 1", "two whole numbers", "randint(1, 2.5)"),
         ("random: {a: choice(x/y)}, count: 1", "letters, digits", "choice(x/y)"),
         ("random: {a: unifrom(0, 1)}, count: 1", "uniform(LOW, HIGH), log", "unifrom(0, 1)"),
