@@ -55,14 +55,11 @@ def compare(
 ) -> Comparison:
     """Return each job of a plan beside the queue's job of that name, with what to do about it."""
     rows = store.read.jobs_of(root, made.name) if store else {}
+    digests = FileDigests(find_home(os.environ).digests)
     comparison = compare_with_queue(
-        made,
-        rows,
-        stamp,
-        digests=FileDigests(find_home(os.environ).digests),
-        force=force,
-        accept_code=accept_code,
+        made, rows, stamp, digests=digests, force=force, accept_code=accept_code
     )
+    digests.save()
     return with_shared_jobs(comparison, rows)
 
 

@@ -85,15 +85,16 @@ def plan(task: TaskFile, *, root: str | Path | None = None) -> Plan:
     Raises:
         TaskFileError: all that is wrong with the file; `problems` holds it piece by piece.
     """
-    code = CodeIndex(user_cache())
+    code, files = CodeIndex(user_cache()), FileDigests(find_home(os.environ).digests)
     made = build_plan(
         task,
         root=Path(os.path.normpath(Path.cwd() / (root or "."))),
         exists=Path.exists,
         code=code.code,
-        content=FileDigests(find_home(os.environ).digests).of,
+        content=files.of,
     )
     code.save()
+    files.save()
     return replace(made, warnings=(*made.warnings, *_unread(code))) if code.unread else made
 
 

@@ -407,6 +407,7 @@ def _job_record(compared: ComparedJob, estimate: JobEstimate) -> dict[str, Json]
         "other_options": list(compared.options),
         "estimate": estimate.record(),
         "argv": list(job.argv),
+        "inputs": [str(path) for path in job.inputs],
         "outputs": [str(path) for path in job.outputs],
         "resources": {
             **{name: getattr(resources, name) for name in _OF_RESOURCES},

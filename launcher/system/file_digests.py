@@ -113,8 +113,11 @@ class FileDigests:
             self._known[name] = key, digest
             if status.st_size >= LARGE_BYTES:
                 self._kept.put("files", name, (key, digest))
-                self._kept.save()
         return digest
+
+    def save(self) -> None:
+        """Keep what is known of large files for the next process, where it can be kept."""
+        self._kept.save()
 
     def found(self, path: str, most_bytes: float = inf) -> str:
         """Return a digest of a file; `GONE` where there is none, or it cannot be read.

@@ -32,6 +32,7 @@ def read_files(order: Order, digests: FileDigests) -> tuple[str, ...]:
         path = os.path.normpath(_path_of(order, name)) if name else ""
         counts = path.startswith(above) and not path.startswith(results)
         found.append(digests.found(path, MOST_READ) if counts else GONE)
+    digests.save()
     return tuple(found)
 
 

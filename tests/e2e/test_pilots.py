@@ -178,3 +178,22 @@ def test_job_that_must_never_run_twice_is_lost_where_an_attempt_is_not_on_record
     assert attempt.outcome["ending"] == "lost"
     assert attempt.outcome["why"] == f"the queue has no record of the attempt in {before.folder}"
     assert not (lab.project.folder / "ran").exists()
+
+
+def test_the_files_of_a_program_are_looked_at_where_it_runs_and_put_back_here(lab: Lab) -> None:
+    lab.project.write("in.txt", "one")
+    output = lab.project.folder / "out.txt"
+    copy = ("--input", "in.txt", "--output", "out.txt", "--", *shell("cat in.txt > out.txt"))
+    job = lab.add(*copy)
+    lab.until(job, State.DONE)
+    row = job_row(lab.store, job)
+    assert row.outputs == {str(output): (3, output.stat().st_mtime_ns)}
+    assert list(row.spec.sources) == ["in.txt"]
+    assert lab.add(*copy) == job, "it is done already"
+    failing = lab.add("--output", "out.txt", "--", *shell("echo part > out.txt; exit 3"))
+    lab.until(failing, State.FAILED)
+    assert output.read_text() == "one"
+    lab.project.write("in.txt", "two")
+    again = lab.add(*copy)
+    lab.until(again, State.DONE)
+    assert (again > failing, output.read_text()) == (True, "two")

@@ -446,6 +446,7 @@ def _without_done(home: Home, store: Store, asked: Asked, specs: list[Spec]) -> 
     makers, digests = store.read.makers(), FileDigests(home.digests)
     folder = asked.context.folder
     found = [(spec, done_before(spec, folder, makers, store, digests)) for spec in specs]
+    digests.save()
     done = {row.id: row.name for _, row in found if row is not None}
     if done:
         _say_added(done, None)

@@ -63,7 +63,9 @@ def test_digests_of_large_files_outlive_the_process(
     tmp_path: Path, size: int, is_kept: bool
 ) -> None:
     path, kept = a_file(tmp_path, size=size), tmp_path / "digests.json"
-    before = FileDigests(kept).of(path)
+    digests = FileDigests(kept)
+    before = digests.of(path)
+    digests.save()
     rewritten(path, 0)
     assert (FileDigests(kept).of(path) == before) is is_kept
 
@@ -78,7 +80,9 @@ def test_a_damaged_cache_is_none(tmp_path: Path, damage: str) -> None:
 
 def test_no_folder_is_made_for_a_cache(tmp_path: Path) -> None:
     path = a_file(tmp_path, size=LARGE_BYTES)
-    FileDigests(tmp_path / "absent" / "digests.json").of(path)
+    digests = FileDigests(tmp_path / "absent" / "digests.json")
+    digests.of(path)
+    digests.save()
     assert not (tmp_path / "absent").exists()
 
 

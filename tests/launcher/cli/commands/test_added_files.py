@@ -132,3 +132,16 @@ def test_an_output_may_lie_in_the_folder_of_its_attempt(
     assert launcher("wait").code == 0
     assert job_row(store, 1).spec.outputs == (str(here / "runs/mine/jobs/a@1/made"),)
     assert (here / "runs/mine/jobs/a@1/made").exists()
+
+
+def test_the_outputs_of_a_program_are_changed_with_its_words(
+    launcher: Launcher, store: Store, here: Path
+) -> None:
+    launcher("add", "--name", "a", "--output", "one", "--", "touch", "one")
+    assert launcher("wait").code == 0
+    words = ("--set", "argv=[touch, two]", "--set", "outputs=[two]")
+    assert launcher("retry", "1", "--force", *words).code == 0
+    assert launcher("wait").code == 0
+    row = job_row(store, 1)
+    assert (row.state, row.spec.outputs) == (State.DONE, (str(here / "two"),))
+    assert [*row.outputs] == [str(here / "two")]
