@@ -14,13 +14,13 @@ import click
 from launcher.gpu.monitor import Lookout
 from launcher.gpu.nvml import Nvml
 from launcher.screens import queue_view
-from launcher.screens.format import GLYPHS, clock, harmless, tally
+from launcher.screens.format import GLYPHS, PAUSED, clock, harmless, tally
 from launcher.screens.job_view import WAITING, numbers_of, views_of
 from launcher.screens.queue_view import TONES, jobs_listed, progress, running, screen_lines
 from launcher.screens.snapshots import Queue
 from launcher.screens.terminal import below_messages, terminal_size, whole_screen
 from launcher.screens.text_table import Line, Tone, line, width_of
-from launcher.states import ENDED, State
+from launcher.states import ENDED, ReasonCode, State
 from launcher.store.client import check_still_there
 from launcher.store.feed import Change, FollowedJobs
 from launcher.store.queue import Store
@@ -160,9 +160,12 @@ def change_line(store: Store, job: JobRow, change: Change, *, quiet: bool) -> Li
         quiet: starts are seen elsewhere.
     """
     name, reason = harmless(job.name), harmless(change.reason.partition("\n")[0])
+    glyph = GLYPHS[change.state]
     match change.state:
         case State.RUNNING if not quiet:
-            words = ["start", name, reason]
+            paused = change.code == ReasonCode.PAUSED
+            words = ["paused" if paused else "start", name, reason]
+            glyph = PAUSED if paused else glyph
         case State.DONE:
             attempt = store.read.newest_attempts([job.id]).get(job.id)
             seconds = None if attempt is None else attempt.seconds
@@ -177,7 +180,7 @@ def change_line(store: Store, job: JobRow, change: Change, *, quiet: bool) -> Li
         case _:
             return None
     details = "  ".join(filter(None, words[1:]))
-    text = f"{clock(change.at)} {GLYPHS[change.state]} {words[0]:<9} {details}"
+    text = f"{clock(change.at)} {glyph} {words[0]:<9} {details}"
     plain = change.state in {State.RUNNING, State.QUEUED}
     return line(text, Tone.PLAIN if plain else TONES[change.state])
 

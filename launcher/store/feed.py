@@ -27,6 +27,7 @@ class Change(NamedTuple):
     job: int
     state: State
     reason: str
+    code: str = ""  # of the reason
 
 
 class Feed:
@@ -48,12 +49,16 @@ class Feed:
         if not self.has_changed():
             return []
         rows = self._store.database.execute(
-            "SELECT id, at, job, state, reason FROM events WHERE id > ? ORDER BY id", (self._last,)
+            "SELECT id, at, job, state, reason, reason_code FROM events WHERE id > ? ORDER BY id",
+            (self._last,),
         ).fetchall()
         if rows:
             self._last = rows[-1]["id"]
         return [
-            Change(row["at"], row["job"], known_state(row["state"]), row["reason"]) for row in rows
+            Change(
+                row["at"], row["job"], known_state(row["state"]), row["reason"], row["reason_code"]
+            )
+            for row in rows
         ]
 
 

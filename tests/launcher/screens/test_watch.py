@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.screens.format import pause_reason
 from launcher.screens.text_table import Tone, line, width_of
 from launcher.screens.watch import in_lines
 from launcher.states import Done, Failed
@@ -159,13 +160,16 @@ def test_a_pipe_gets_a_line_for_each_change(store: Store, tmp_path: Path) -> Non
         return bool(told.read_text())
 
     until(begins, "it tells of a change")
-    store.scheduling.finish(claimed(store, a), Failed(at=2.0, error="boom"), outputs={}, now=2.0)
+    claim = claimed(store, a)
+    store.steering.pause({a: pause_reason("cpu", None, 1.0)}, 1.0)
+    store.scheduling.finish(claim, Failed(at=2.0, error="boom"), outputs={}, now=2.0)
     until(lambda: "failed" in told.read_text(), "it tells of the failure")
     watch.send_signal(signal.SIGINT)
     assert watch.wait(DEADLINE_S) == 130
     lines = told.read_text().splitlines()
     assert re.fullmatch(r"\d\d:\d\d:\d\d ‖ held      command/b  held by its owner", lines[0])
-    start, failed = (line for line in lines if "command/a" in line)
+    start, paused, failed = (line for line in lines if "command/a" in line)
+    assert "◐ paused    command/a  paused since " in paused
     assert start.endswith("● start     command/a  fits")
     assert failed.endswith("✗ failed    command/a  boom  → launcher logs 1")
 
