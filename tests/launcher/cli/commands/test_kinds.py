@@ -18,7 +18,7 @@ from tests.terminal import in_a_terminal
 def test_every_installed_kind_is_listed(launcher: Launcher) -> None:
     lines = [line.split("\t") for line in launcher("kinds").out.splitlines()]
     assert [line[0] for line in lines] == list(installed())
-    assert ["command", "plain", "run any program", "launcher", "argv,cwd,env"] in lines
+    assert ["command", "plain", "run any program", "launcher", "argv,cwd,env,inputs,outputs"] in lines
     train = next(line for line in lines if line[0] == "train")
     assert train[1:4] == ["train", "train a detector, or fine-tune one", "trueface"]
     assert {"lr", "num_epochs", "seed"} <= set(train[4].split(","))
@@ -50,7 +50,8 @@ def test_json_has_the_same(launcher: Launcher) -> None:
     assert whole["schema"] == 1
     assert [kind["name"] for kind in whole["kinds"]] == list(installed())
     (command,) = (kind for kind in whole["kinds"] if kind["name"] == "command")
-    assert [setting["name"] for setting in command["settings"]] == ["argv", "cwd", "env"]
+    names = [setting["name"] for setting in command["settings"]]
+    assert names == ["argv", "cwd", "env", "inputs", "outputs"]
     (kind,) = json.loads(launcher("kinds", "train", "train", "--json").out)["kinds"]
     assert (kind["role"], kind["package"]) == ("train", "trueface")
     by_name = {setting["name"]: setting for setting in kind["settings"]}
