@@ -27,15 +27,16 @@ from launcher.planning.queue_comparison import (
     open_jobs,
 )
 from launcher.screens.format import between, first_few, harmless, stamp
-from launcher.screens.text_table import Column, Table, columns, titled
+from launcher.screens.text_table import Table, columns, titled
 from launcher.system.git import WorkTree
 from launcher.units import FORESEEN_S, format_bytes, format_estimate, format_seconds
 
 # how much of the table's memory and time is shown: 2 with its source, 1 without, 0 nothing
 _TABLES = ((2, 2), (2, 1), (1, 1), (1, 0), (0, 0))
-_COLUMNS = (
-    *titled("KIND", "JOBS", "TO RUN", "DONE", "VRAM EACH", "TIME EACH", numbers={1, 2, 3}),
-    Column("WHY", least=len("cancelled"), rows=0),
+_COLUMNS = titled(
+    *("KIND", "JOBS", "TO RUN", "DONE", "VRAM EACH", "TIME EACH", "WHY"),
+    numbers={1, 2, 3},
+    least=len("cancelled"),
 )
 _wrap = partial(textwrap.wrap, break_on_hyphens=False)  # as in names of models
 _hanging = partial(_wrap, subsequent_indent="  ", break_long_words=False)

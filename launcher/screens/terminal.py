@@ -179,18 +179,6 @@ class Answer(NamedTuple):
     # what a terminal of so many columns gets, where that is more than the tables
     drawn: Callable[[int], Iterable[Line | str]] | None = None
 
-    def lines(self, width: int) -> Iterable[Line | str]:
-        """Return it for a terminal of so many columns."""
-        if self.drawn is not None:
-            return self.drawn(width)
-        return (row for table in self.tables() for row in table.drawn(width))
-
-    def tabs(self) -> Iterable[Sequence[Any]]:
-        """Return it for a pipe."""
-        return (
-            self.rows() or self.cells() or (row for table in self.tables() for row in table.cells)
-        )
-
 
 def tell(answer: Answer, *, as_json: bool, drawn: bool | None = None) -> None:
     """Print an answer; a pipe gets nothing where there is no row.
@@ -203,9 +191,15 @@ def tell(answer: Answer, *, as_json: bool, drawn: bool | None = None) -> None:
     if as_json:
         say_json(answer.record())
     elif sys.stdout.isatty() if drawn is None else drawn:
-        say(answer.lines(terminal_width()))
+        width = terminal_width()
+        if answer.drawn is None:
+            say(row for table in answer.tables() for row in table.drawn(width))
+        else:
+            say(answer.drawn(width))
     else:
-        click.echo(tabbed(answer.tabs()), nl=False)
+        rows = answer.rows() or answer.cells()
+        rows = rows or (row for table in answer.tables() for row in table.cells)
+        click.echo(tabbed(rows), nl=False)
 
 
 def tell_table(record: Mapping[str, Any], table: Table, *, as_json: bool, nothing: str) -> None:

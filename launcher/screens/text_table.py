@@ -245,10 +245,16 @@ class Table(NamedTuple):
         return [*_laid_out(self, width), *(note.cut(width) for note in self.notes)]
 
 
-def titled(*titles: str, numbers: Collection[int] = ()) -> tuple[Column, ...]:
-    """Return columns of texts, and of numbers, which end together: as wide as they are on any screen."""
+def titled(*titles: str, numbers: Collection[int] = (), least: int = 0) -> tuple[Column, ...]:
+    """Return columns of texts, and of numbers, which end together: as wide as they are on any screen.
+
+    Args:
+        titles: may be empty.
+        numbers: which columns hold some.
+        least: columns to which the last one shrinks, whose texts are then broken; 0: it does not.
+    """
     columns = [Column(title, right=at in numbers) for at, title in enumerate(titles)]
-    return (*columns[:-1], *(column._replace(rows=0) for column in columns[-1:]))
+    return (*columns[:-1], *(column._replace(least=least, rows=0) for column in columns[-1:]))
 
 
 def of_texts(

@@ -23,7 +23,7 @@ from launcher.errors import MachineError, UsageError
 from launcher.notify.settings import configured_notify
 from launcher.screens.format import harmless
 from launcher.screens.terminal import Answer, speaks_unicode, tell
-from launcher.screens.text_table import ADVICE, Cell, Column, Line, Span, Table, Tone, line
+from launcher.screens.text_table import ADVICE, Cell, Line, Span, Table, Tone, line, titled
 from launcher.system import cgroups
 from launcher.system.config import Configuration, Fault, Options, read_configuration
 from launcher.system.environment import owners_environment
@@ -170,7 +170,7 @@ def draw(findings: Sequence[Finding], width: int) -> list[Line]:
         rows.append((verdict, Span(finding.name, Tone.STRONG), finding.summary))
         if finding.advice:
             rows.append(("", "", Span(f"{ADVICE}{harmless(finding.advice)}", tone)))
-    lines = Table((Column(), Column(), Column(least=_LEAST, rows=0)), rows).drawn(width)
+    lines = Table(titled("", "", "", least=_LEAST), rows).drawn(width)
     lines += [Line(()), line(tally(findings), Tone.STRONG)]
     return [row.cut(width) for row in lines]
 

@@ -15,13 +15,12 @@ from launcher.kinds import find_kinds
 from launcher.planning.missing_packages import missing_packages
 from launcher.screens.format import harmless
 from launcher.screens.terminal import Answer, remark, tell
-from launcher.screens.text_table import Column, Line, Table, line, titled
+from launcher.screens.text_table import Line, Table, line, titled
 from launcher.system.files import write_atomic
 from launcher.taskfile.schema.json_schema import task_schema
 from launcher.taskfile.schema.reference import reference, settings
 
-# the words at a line's end; a narrower terminal breaks the lines itself
-_WORDS = Column(least=24, rows=0)
+_LEAST = 24  # columns for the words at a line's end; a narrower terminal breaks the lines itself
 _MOST_DEFAULT = 24  # columns
 
 
@@ -105,7 +104,7 @@ def _table(kinds: Sequence[Kind]) -> Table:
         name, role, summary, package = _line(kind)
         rows.append((name, role, package, summary))
         rows.append(("", "", "", f"settings: {', '.join(kind.settings.model_fields)}"))
-    return Table((*titled("KIND", "ROLE", "PACKAGE"), _WORDS._replace(title="WHAT IT DOES")), rows)
+    return Table(titled("KIND", "ROLE", "PACKAGE", "WHAT IT DOES", least=_LEAST), rows)
 
 
 def _page(kind: Kind, width: int) -> list[Line]:
@@ -118,9 +117,9 @@ def _page(kind: Kind, width: int) -> list[Line]:
             default = f"{default[: _MOST_DEFAULT - 1]}…"
         meaning = f"{description}: {takes}" if description else takes
         rows.append((key, default, f"{meaning} (old name: {old})" if old else meaning))
-    table = Table((*titled("SETTING", "DEFAULT"), _WORDS._replace(title="WHAT IT IS")), rows)
+    table = Table(titled("SETTING", "DEFAULT", "WHAT IT IS", least=_LEAST), rows, whole=True)
     head = textwrap.wrap(harmless(f"{name} ({role}, of {package}): {summary}"), width)
-    return [*map(line, head), *table._replace(whole=True).drawn(width)]
+    return [*map(line, head), *table.drawn(width)]
 
 
 @click.command()

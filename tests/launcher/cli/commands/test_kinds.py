@@ -18,7 +18,13 @@ from tests.terminal import in_a_terminal
 def test_every_installed_kind_is_listed(launcher: Launcher) -> None:
     lines = [line.split("\t") for line in launcher("kinds").out.splitlines()]
     assert [line[0] for line in lines] == list(installed())
-    assert ["command", "plain", "run any program", "launcher", "argv,cwd,env,inputs,outputs"] in lines
+    assert [
+        "command",
+        "plain",
+        "run any program",
+        "launcher",
+        "argv,cwd,env,inputs,outputs",
+    ] in lines
     train = next(line for line in lines if line[0] == "train")
     assert train[1:4] == ["train", "train a detector, or fine-tune one", "trueface"]
     assert {"lr", "num_epochs", "seed"} <= set(train[4].split(","))
