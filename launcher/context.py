@@ -98,8 +98,9 @@ def own_folder(spec: Spec, folder: str) -> str:
 
 
 def _entry_of(spec: Spec) -> str:
-    """Return what the entry of a program says of words, folder, variables and files, as one text."""
-    return str((spec.argv, *map(spec.settings.get, ("cwd", "env", INPUTS, OUTPUTS))))
+    """Return what the entry of a program says of words, folders, variables and files, as one text."""
+    own = map(spec.settings.get, ("cwd", "env", INPUTS, OUTPUTS))
+    return str((spec.argv, *own, spec.terms.tensorboard))
 
 
 def has_folder(spec: Spec) -> bool:
@@ -153,6 +154,7 @@ def with_folders(spec: Spec, context: Context, own: Callable[[], Path]) -> tuple
         spec._replace(
             argv=tuple(map(filled, spec.argv)),
             settings={**spec.settings, "env": variables, **files},
+            terms=spec.terms._replace(tensorboard=filled(spec.terms.tensorboard)),
         ),
         context._replace(
             folder=filled(context.folder), environment={**context.environment, **variables}

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from launcher.notify.notices import read_notices
 from launcher.states import State
 from launcher.system.daemon_control import scheduler_pid
+from launcher.workers.progress.attempt_progress import reported_steps
 from tests.build import in_state, program_of, shell, supervisor_of, until
 from tests.e2e.conftest import Project, reading
 from tests.launcher.staging.attempts import files_in
+from tests.launcher.workers.progress.event_writer import event, simple, write_events
 from tests.receivers import a_webhook
 
 WRITES = 'echo "$1" > {job_folder}/answer'
@@ -152,3 +155,23 @@ def test_a_folder_that_cannot_be_made_is_named(project: Project) -> None:
     with reading(project.home) as store:
         assert in_state(store, job, State.FAILED)
     assert f"no folder in {project.folder}/runs/night" in str(shown(project, job)["reason"])
+
+
+def test_event_files_in_the_folder_of_a_program_are_read_while_it_runs_and_when_it_is_done(
+    project: Project, tmp_path: Path
+) -> None:
+    gate, events = tmp_path / "gate", tmp_path / "events.out.tfevents.1"
+    os.mkfifo(gate)
+    write_events(events, event("loss", 3, simple(0.5), at=time.time() + 60))
+    copies = 'mkdir -p {job_folder}/logs; cp "$1" {job_folder}/logs; read line < "$2"'
+    words = ("--tensorboard", "{job_folder}/logs", "--", *shell(copies, str(events), str(gate)))
+    job = add(project, *words)
+
+    def metrics() -> object:
+        steps = reported_steps(project.home.attempt(job, 1))
+        return steps and dict(steps[-1].metrics)
+
+    until(lambda: metrics() == {"loss": 0.5}, "its numbers are read")
+    gate.write_text("over\n")
+    assert project.call("launcher", "wait", str(job)).returncode == 0
+    assert metrics() == {"loss": 0.5}

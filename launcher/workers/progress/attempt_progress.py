@@ -5,12 +5,14 @@ for us, TensorBoard's event files, a progress bar. Nothing is read before someon
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from launcher.context import job_folder, with_folders
 from launcher.system.files import Json, read_bytes, read_end
 from launcher.system.paths import Attempt
-from launcher.workers.order import read_order
+from launcher.workers.order import Order, read_order
 from launcher.workers.progress.event_files import GrowingFiles, event_steps, newest_event
 from launcher.workers.progress.printed_lines import (
     bar_steps,
@@ -128,8 +130,20 @@ def _event_folder(attempt: Attempt) -> Path | None:
         text = read_bytes(attempt.spec)
         # most name none: the whole of it need not be understood
         order = read_order(text) if b'"tensorboard"' in text else None
+        if order is None or not order.spec.terms.tensorboard:
+            return None
+        spec, context = with_folders(order.spec, order.context, partial(_own, attempt, order))
     except (OSError, ValueError):
         return None
-    if order is None or not order.spec.terms.tensorboard:
-        return None
-    return Path(order.context.folder, order.spec.terms.tensorboard)
+    return Path(context.folder, spec.terms.tensorboard)
+
+
+def _own(attempt: Attempt, order: Order) -> Path:
+    """Return where the folder of a program's attempt lies: in its stage, and in its run when it is done."""
+    # staging, which the lists of jobs do not need
+    from launcher.staging.view import VIEW
+
+    run_folder = order.spec.run_folder
+    done = job_folder(order.spec, order.job)
+    staged = Path(attempt.text(VIEW), run_folder.name, done.relative_to(run_folder))
+    return staged if staged.exists() else done
