@@ -252,7 +252,7 @@ class Top(App[int]):
         if not isinstance(event, Key | Paste):
             await super().on_event(event)
         elif self.return_value is None:  # it was not left
-            self.app_focus = True
+            self.app_focus = True  # who types is there, whatever the terminal told of it before
             await self._take(event)
 
     async def _take(self, event: Key | Paste) -> None:

@@ -52,11 +52,12 @@ def test_keys_that_come_at_once_take_effect_in_their_order(jobs: list[int], stor
     home, end, left, backspace = "\x1b[H", "\x1b[F", "\x1b[D", "\x7f"
     with seen("top") as window:
         window.shows("▸ ● train/a")
-        typed = f"ain/xx{backspace}\x08c{home}tr{end}{left}{backspace}/{end}"
+        typed = f"ain/xx{backspace}\x08c{home}tr{end}\x1b[O{left}{backspace}/{end}"
         window.type(f"/{typed}{60 * 'z'}{60 * backspace}\rhy")
         window.shows(f"job {jobs[2]} train/c held")
         window.type("qly")
         assert window.ends() == 0
+        assert not re.search(rb"\x1b\[\?100[0-3]h", window.raw), "its mouse selects text"
     assert [job_row(store, job).state for job in jobs] == ["running", "queued", "held"]
 
 

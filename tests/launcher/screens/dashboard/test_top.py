@@ -12,7 +12,7 @@ from textual.events import Paste
 
 from launcher.screens.dashboard.app import Canvas
 from launcher.screens.dashboard.overview_page import Overview
-from launcher.screens.dashboard.page import help_page
+from launcher.screens.dashboard.page import LONGEST, help_page
 from launcher.screens.gpu_view import Gauge
 from launcher.screens.snapshots import Queue, Screen
 from launcher.states import Done, State
@@ -212,6 +212,21 @@ def test_a_name_is_pasted_into_the_filter_and_nowhere_else(jobs: list[int], home
         assert "train/b" in person.chosen
 
     on_the_queue(home, story)
+
+
+def test_of_what_is_too_long_the_beginning_is_pasted(jobs: list[int], home: Home) -> None:
+    async def story(person: Person) -> None:
+        await person.press("/", "a", "b", "left")
+        person.top.post_message(Paste("x" * 2 * LONGEST))
+        await person.look()
+        typed = person.bottom.removeprefix("filter: ").partition(" ")[0]
+        assert typed == f"a{'x' * (LONGEST - 2)}b"
+        await person.press("y", "end", "backspace", "z", "enter")
+        assert "no job matches" in person.text
+        await person.press("/")
+        assert person.bottom.startswith(f"filter: a{'x' * (LONGEST - 2)}z ")
+
+    on_the_queue(home, story, size=(LONGEST + 60, 24))
 
 
 # --- opened jobs
