@@ -5,6 +5,7 @@ Pages of text that does not change, help and command lines of jobs, are no more 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple, Protocol
 
 from launcher.screens.text_table import Column, Line, Span, Table, Tone, folded, line
@@ -93,14 +94,11 @@ def laid_out(sections: Mapping[str, Sequence[Line]]) -> Layout:
     for section, entries in sections.items():
         lines += [line("")] if lines else []
         tops.append(len(lines))
-        for entry in entries:
+        for job, rows in groupby(entries, lambda entry: entry.job):
             first = len(lines)
-            lines.append(entry)
-            if entry.job is None:
-                continue
-            if stops and stops[-1].end == first and stops[-1].job == entry.job:
-                first = stops.pop().first
-            stops.append(Stop(section, entry.job, first, end=len(lines)))
+            lines += rows
+            if job is not None:
+                stops.append(Stop(section, job, first, end=len(lines)))
     return Layout(lines=tuple(lines), stops=tuple(stops), tops=tuple(tops))
 
 
@@ -143,22 +141,17 @@ class Window:
 
     def press(self, key: str) -> bool:
         """Scroll by a key; tell whether it was one of those that scroll."""
-        match key:
-            case "j":
-                self.move(1)
-            case "k":
-                self.move(-1)
-            case "pagedown":
-                self.move(self.page)
-            case "pageup":
-                self.move(-self.page)
-            case "g":
-                self.move(-self.count)
-            case "G":
-                self.move(self.count)
-            case _:
-                return False
-        return True
+        by = {
+            "j": 1,
+            "k": -1,
+            "pagedown": self.page,
+            "pageup": -self.page,
+            "g": -self.count,
+            "G": self.count,
+        }.get(key)
+        if by is not None:
+            self.move(by)
+        return by is not None
 
     @property
     def _most(self) -> int:
