@@ -10,6 +10,7 @@ from textual.pilot import Pilot
 
 from launcher.screens.dashboard.app import Canvas, Top
 from launcher.screens.snapshots import Queue, Screen
+from launcher.screens.text_table import Span, Tone
 from launcher.system.paths import Home
 from tests.build import DEADLINE_S
 
@@ -47,7 +48,9 @@ class Person:
     def highlighted(self) -> str:
         """The lines that stand out: the chosen job's, or what was found in a log."""
         canvas = self.top.query_one(Canvas)
-        return "\n".join(row.text for row, chosen in canvas._rows if chosen)
+        return "\n".join(
+            row.text for row in canvas.rows if row.spans[:1] == (Span(row.text, Tone.CHOSEN),)
+        )
 
     async def press(self, *keys: str) -> None:
         await self._pilot.press(*keys)

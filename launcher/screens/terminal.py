@@ -76,6 +76,7 @@ STYLES: Mapping[Tone, Mapping[str, Any]] = {
     Tone.OURS: {"fg": "cyan"},
     Tone.OTHERS: {"fg": "magenta"},
     Tone.PROMISED: {"fg": "blue"},
+    Tone.CHOSEN: {"reverse": True},
 }
 
 

@@ -152,6 +152,7 @@ class Tone(StrEnum):
     OURS = "ours"
     OTHERS = "others"
     PROMISED = "promised"
+    CHOSEN = "chosen"
 
 
 class Span(NamedTuple):

@@ -33,7 +33,6 @@ from launcher.screens.dashboard.overview_page import Overview
 from launcher.screens.dashboard.page import (
     SAME,
     WATCHING,
-    Drawn,
     Page,
     Prompt,
     TextPage,
@@ -60,7 +59,6 @@ from launcher.screens.text_table import Line, Span, Tone, line, shortened, width
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 
-CHOSEN = Style(reverse=True)
 _LEAST_ROOM = 8  # columns for what is typed, however narrow the screen is
 
 
@@ -78,19 +76,18 @@ class Canvas(Widget):
         """
         super().__init__()
         self._styles = {tone: _style(tone, colour=colour) for tone in Tone}
-        self._rows: Sequence[tuple[Line, bool]] = ()
+        self.rows: Sequence[Line] = ()
 
-    def show(self, drawn: Drawn) -> None:
+    def show(self, rows: Sequence[Line]) -> None:
         """Draw these lines in place of those before."""
-        before = self._rows
-        self._rows = [(row, place in drawn.chosen) for place, row in enumerate(drawn.lines)]
+        before, self.rows = self.rows, rows
         width = self.size.width
-        if len(before) != len(self._rows):
+        if len(before) != len(rows):
             self.refresh()
             return
         changed = [
             Region(0, place, width, 1)
-            for place, (old, new) in enumerate(zip(before, self._rows, strict=True))
+            for place, (old, new) in enumerate(zip(before, rows, strict=True))
             if old != new
         ]
         if changed:
@@ -99,13 +96,9 @@ class Canvas(Widget):
     def render_line(self, y: int) -> Strip:
         """Return a row of the screen."""
         width = self.size.width
-        if y >= len(self._rows):
+        if y >= len(self.rows):
             return Strip.blank(width)
-        drawn, chosen = self._rows[y]
-        if chosen:
-            text = drawn.text
-            return Strip([Segment(text + " " * max(0, width - width_of(text)), CHOSEN)])
-        segments = [Segment(span.text, self._styles[span.tone]) for span in drawn.spans]
+        segments = [Segment(span.text, self._styles[span.tone]) for span in self.rows[y].spans]
         return Strip(segments).adjust_cell_length(width)
 
 
@@ -318,10 +311,9 @@ class Top(App[int]):
     def _draw(self, width: int = 0, height: int = 0) -> None:
         width, height = max(1, width or self.size.width), max(2, height or self.size.height)
         page = self._page
-        drawn = page.draw(width, height - 1)
-        lines = [row.cut(width) for row in drawn.lines[: height - 1]]
+        lines = [row.cut(width) for row in page.draw(width, height - 1)[: height - 1]]
         lines += [line("")] * (height - 1 - len(lines))
-        self._canvas.show(drawn._replace(lines=[*lines, self._bottom(page, width)]))
+        self._canvas.show([*lines, self._bottom(page, width)])
 
     def _press(self, key: str) -> None:
         key = SAME.get(key, key)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from launcher.screens.chart import chart, number
 from launcher.screens.dashboard.log_page import LogPage
-from launcher.screens.dashboard.page import JOB_HINTS, METRICS_HINTS, Drawn, Later, TextPage
+from launcher.screens.dashboard.page import JOB_HINTS, METRICS_HINTS, Later, TextPage
 from launcher.screens.format import GLYPHS, PAUSED, harmless, zone
 from launcher.screens.job_details import (
     attempt_cells,
@@ -47,11 +47,11 @@ class Metrics:
         self._first += {"[": -1, "]": 1}.get(key, 0)
         return key in {"[", "]"}
 
-    def draw(self, width: int, height: int) -> Drawn:
+    def draw(self, width: int, height: int) -> list[Line]:
         """Return as many curves as there is room for."""
         self._take(self.attempt)
         if not self._curves:
-            return Drawn([line("this attempt has reported no numbers", Tone.DIM)])
+            return [line("this attempt has reported no numbers", Tone.DIM)]
         names = list(self._curves)
         self._first %= len(names)
         room = max(1, min(height // LEAST_ROWS, len(names)))
@@ -69,7 +69,7 @@ class Metrics:
                 Span(f"  {place}, over what STEP counts", Tone.DIM),
             )
             lines += [Line(title).cut(width), *chart(points, width, rows - 1, floor=floor)]
-        return Drawn(lines)
+        return lines
 
     def _take(self, attempt: Attempt | None) -> None:
         now = time.monotonic()
@@ -207,11 +207,10 @@ class JobPage:
                 return self._turned_to.press(key)
         return True
 
-    def draw(self, width: int, height: int) -> Drawn:
+    def draw(self, width: int, height: int) -> list[Line]:
         """Return the page that is turned to."""
-        lines, chosen = self._turned_to.draw(width, max(1, height - _HEAD))
-        seen = range(chosen.start + _HEAD, chosen.stop + _HEAD)
-        return Drawn([*self._head(width), *lines][:height], seen)
+        lines = self._turned_to.draw(width, max(1, height - _HEAD))
+        return [*self._head(width), *lines][:height]
 
     def _head(self, width: int) -> list[Line]:
         """Return the job's title, and which page is turned to."""

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from launcher.screens.dashboard.page import LOG_HINTS, Drawn, Later, Window
+from launcher.screens.dashboard.page import LOG_HINTS, Later, Window, standing_out
 from launcher.screens.format import harmless
-from launcher.screens.text_table import Tone, folded, line, shortened
+from launcher.screens.text_table import Line, Tone, folded, line, shortened
 from launcher.system.files import LINE_END, Part, read_part
 from launcher.units import format_bytes
 
@@ -284,7 +284,7 @@ class LogPage:
                 return self._window.press(key)
         return True
 
-    def draw(self, width: int, height: int) -> Drawn:
+    def draw(self, width: int, height: int) -> list[Line]:
         """Return what the window shows."""
         log = self.log
         if log != self._tail.log:
@@ -296,13 +296,14 @@ class LogPage:
         self._window.fit(len(lines), height)
         if not lines:
             absence = "it has not run yet" if log is None else "nothing is written yet"
-            return Drawn(lines=[line(absence, Tone.DIM)])
+            return [line(absence, Tone.DIM)]
         self._reach_goal()
         window = self._window
         row = None if self._hit is None else self._tail.row_of(self._hit)
         shown = [line(text) for text in lines[window.top : window.end]]
-        at = -1 if row is None else row - window.top
-        return Drawn(shown, range(at, at + 1) if 0 <= at < len(shown) else range(0))
+        if row is not None and window.top <= row < window.end:
+            shown[row - window.top] = standing_out(shown[row - window.top], width)
+        return shown
 
     def _take_hit(self) -> None:
         """Take in what a search has come to."""

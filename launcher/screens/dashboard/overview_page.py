@@ -8,7 +8,7 @@ from typing import Any
 
 from launcher.errors import counted
 from launcher.screens import queue_view
-from launcher.screens.dashboard.page import HINTS, Drawn, Layout, Stop, Window, laid_out
+from launcher.screens.dashboard.page import HINTS, Layout, Stop, Window, laid_out, standing_out
 from launcher.screens.job_view import JobView
 from launcher.screens.snapshots import Screen
 from launcher.screens.text_table import Line, Span, Tone, line
@@ -177,10 +177,10 @@ class Overview:
                 return False
         return True
 
-    def draw(self, width: int, height: int) -> Drawn:
+    def draw(self, width: int, height: int) -> list[Line]:
         """Return the head of the screen, and of the rest what the window shows."""
         if self._screen is None:
-            return Drawn(lines=[line("looking …", Tone.DIM)])
+            return [line("looking …", Tone.DIM)]
         head = [*queue_view.head(self._screen, width), line("")][: max(1, height // 2)]
         self._lay_out(self._screen, width)
         layout, window, room = self._layout, self._window, height - len(head)
@@ -189,7 +189,7 @@ class Overview:
         if foot:
             window.fit(len(layout.lines), room - len(foot))
         if not layout.lines:
-            return Drawn(lines=[*head, line(self.note).cut(width)][:height])
+            return [*head, line(self.note).cut(width)][:height]
         first, end = (0, 0) if self._chosen is None else (self._chosen.first, self._chosen.end)
         marked = {stop.first for stop in layout.stops if stop.job in self.marked}
         lines = [
@@ -198,9 +198,9 @@ class Overview:
             )
             for number in range(window.top, window.end)
         ]
-        above = len(head) - window.top
-        seen = range(max(first, window.top) + above, min(end, window.end) + above)
-        return Drawn(lines=[*head, *lines, *foot], chosen=seen)
+        for number in range(max(first, window.top) - window.top, min(end, window.end) - window.top):
+            lines[number] = standing_out(lines[number], width)
+        return [*head, *lines, *foot]
 
     def _below(self, screen: Screen, width: int) -> list[Line]:
         """Return a line that tells of waiting jobs where all of them lie below the window."""

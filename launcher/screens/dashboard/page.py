@@ -8,20 +8,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple, Protocol
 
-from launcher.screens.text_table import Column, Line, Span, Table, Tone, folded, line
+from launcher.screens.text_table import Column, Line, Span, Table, Tone, folded, line, width_of
 
 Later = Callable[[Callable[[], None]], None]  # runs something that may take seconds
 
 
 # keys that mean what another does
 SAME = {"down": "j", "up": "k", "space": "pagedown", "home": "g", "end": "G"}
-
-
-class Drawn(NamedTuple):
-    """A page as it is seen: at most as many lines as fit, some of them chosen."""
-
-    lines: Sequence[Line]
-    chosen: range = range(0)
 
 
 class Page(Protocol):
@@ -38,8 +31,8 @@ class Page(Protocol):
     def press(self, key: str) -> bool:
         """Take a key, of several for one thing the one in SAME; tell whether it meant something here."""
 
-    def draw(self, width: int, height: int) -> Drawn:
-        """Return the page in so many columns and rows."""
+    def draw(self, width: int, height: int) -> list[Line]:
+        """Return as many lines as fit into so many columns and rows, or fewer."""
 
 
 LONGEST = 200  # characters
@@ -54,6 +47,11 @@ class Prompt(NamedTuple):
     text: str = ""
     longest: int = LONGEST
     live: bool = False  # it holds while it is typed, and is '' when it is left
+
+
+def standing_out(row: Line, width: int) -> Line:
+    """Return a line as that of what is chosen, over the whole width."""
+    return line(row.text + " " * (width - width_of(row.text)), Tone.CHOSEN)
 
 
 class Stop(NamedTuple):
@@ -319,11 +317,11 @@ class TextPage:
         """Scroll."""
         return self.window.press(key)
 
-    def draw(self, width: int, height: int) -> Drawn:
+    def draw(self, width: int, height: int) -> list[Line]:
         """Return what fits."""
         lines = self.text(width)
         self.window.fit(len(lines), height)
-        return Drawn(lines[self.window.top : self.window.end])
+        return lines[self.window.top : self.window.end]
 
 
 def command_page(commands: Sequence[str], width: int) -> list[Line]:

@@ -607,9 +607,9 @@ def test_a_queue_that_is_deleted_while_somebody_watches_is_left(
 def test_nothing_is_drawn_where_nothing_changed(home: Home, store: Store) -> None:
     async def story(person: Person) -> None:
         canvas = person.top.query_one(Canvas)
-        before = canvas._rows
+        before = canvas.rows
         await person.look()
-        assert canvas._rows == before
+        assert canvas.rows == before
         assert not canvas._repaint_regions
 
     on_a_screen(home, a_busy_screen(), story)
@@ -654,12 +654,12 @@ def test_what_waits_below_many_gpus_is_told_of() -> None:
     screen = a_busy_screen()
     overview = Overview()
     overview.show(screen._replace(gpus=tuple(Gauge(gpu=a_gpu(number)) for number in range(16))))
-    drawn = overview.draw(80, 24).lines
+    drawn = overview.draw(80, 24)
     assert len(drawn) == 24
     assert drawn[-1].text == "  … 31 waiting jobs below: Tab goes to the next section"
     for _ in range(2):
         overview.press("tab")
-        drawn = overview.draw(80, 24).lines
+        drawn = overview.draw(80, 24)
     assert "waiting jobs below" not in drawn[-1].text
     assert any("WAITING" in one.text for one in drawn)
     assert len(drawn) == 24
