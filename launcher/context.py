@@ -118,16 +118,11 @@ def job_folder(spec: Spec, job: int) -> Path:
     if not spec.hash:
         name, number = name.rstrip("'"), str(job)
         name = name if name == number or name.endswith(f"@{number}") else f"{name}@{number}"
-    return spec.run_folder / JOBS / folder_name(name)
-
-
-def folder_name(name: str) -> str:
-    """Return the name of the folder of a program of a name."""
     plain = _ODD.sub("-", name)
     if plain != name or len(plain.encode()) > _FOLDER_BYTES:
         mark = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:12]
         plain = f"{plain[:_FEW_LETTERS]}.{mark}"
-    return plain
+    return spec.run_folder / JOBS / plain
 
 
 def with_folders(spec: Spec, context: Context, own: Callable[[], Path]) -> tuple[Spec, Context]:

@@ -4,17 +4,17 @@ A laboratory installs its kinds under the entry-point group `launcher.kinds`.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, StringConstraints, field_validator
 
-from launcher.context import INPUTS, JOB_FOLDER, JOBS, OUTPUTS, RUN_FOLDER, folder_name
-from launcher.draft import Draft, Input, absolute_path
+from launcher.context import INPUTS, OUTPUTS, file_paths
+from launcher.draft import Draft, Input
 from launcher.errors import UsageError
-from launcher.job import digest_of, program_signature
+from launcher.job import PROGRAM, Spec, digest_of, program_signature
 from launcher.kind_interface import Kind, Role, Settings
 from launcher.params import PARAMS
 
@@ -94,18 +94,23 @@ class Command(Kind):
 
     def outputs(self, draft: Draft) -> tuple[Path, ...]:
         """Return the files that its entry says it makes."""
-        return tuple(_paths(draft, OUTPUTS))
+        return _paths(draft, OUTPUTS)
 
 
-def _paths(draft: Draft, setting: str) -> Iterator[Path]:
-    """Give the paths of a setting; relative ones begin in the folder in which the program starts."""
-    own = draft.run_folder / JOBS / folder_name(draft.name or "")
-    for name in draft.settings.get(setting) or ():
-        folder, path = (
-            text.replace(RUN_FOLDER, str(draft.run_folder)).replace(JOB_FOLDER, str(own))
-            for text in (draft.settings.get("cwd") or "", name)
-        )
-        yield absolute_path(draft.path(folder), path)
+def _paths(draft: Draft, setting: str) -> tuple[Path, ...]:
+    """Return the paths of a setting; relative ones begin in the folder in which the program starts."""
+    if not draft.settings.get(setting):
+        return ()
+    spec = Spec(
+        name=f"{PROGRAM}/{draft.name}",
+        kind=PROGRAM,
+        role=Role.PLAIN,
+        run=draft.run,
+        root=str(draft.run_folder.parents[1]),
+        settings=draft.settings,
+        hash="planned",
+    )
+    return tuple(map(Path, file_paths(setting, spec, str(draft.folder), 0)))
 
 
 COMMAND = Command()

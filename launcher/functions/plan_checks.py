@@ -36,6 +36,7 @@ from launcher.planning.queue_comparison import (
 )
 from launcher.planning.shared_work import with_shared_jobs
 from launcher.scheduler.policy.model import Machine
+from launcher.states import OPEN
 from launcher.store.client import cores_for
 from launcher.store.queue import Store
 from launcher.system import memory
@@ -92,6 +93,37 @@ def check_plans(
     if refused:
         raise UsageError("; ".join(refused) + "; nothing is queued")
     check_groups(store, groups_to_run(comparisons))
+    _check_outputs(store, comparisons)
+
+
+def _check_outputs(store: Store, comparisons: Sequence[Comparison]) -> None:
+    """Refuse programs that would make what a job of another file makes that waits or runs.
+
+    Raises:
+        UsageError: names both.
+    """
+    programs = [
+        (str(each.plan.run_folder), compared.job)
+        for each in comparisons
+        for compared in each.jobs
+        if compared.action is Action.RUN and compared.job.outputs and not compared.job.entry
+    ]
+    if not programs:
+        return
+    made = {
+        path: (str(row.plain_spec.run_folder), row.name)
+        for path, rows in store.read.makers().items()
+        for row in rows
+        if row.state in OPEN
+    }
+    for run_folder, job in programs:
+        for path in map(str, job.outputs):
+            other = made.setdefault(path, (run_folder, job.name))
+            if other != (run_folder, job.name):
+                raise UsageError(
+                    f"{job.name} would make {path}, as does {other[1]} of {other[0]}: name another file, "
+                    "or wait until that one has ended; nothing is queued"
+                )
 
 
 def reasons_against(

@@ -145,3 +145,24 @@ def test_the_outputs_of_a_program_are_changed_with_its_words(
     row = job_row(store, 1)
     assert (row.state, row.spec.outputs) == (State.DONE, (str(here / "two"),))
     assert [*row.outputs] == [str(here / "two")]
+
+
+@pytest.mark.parametrize(
+    ("files", "refused"),
+    [
+        (("a",), ""),  # it joins its own jobs
+        (("b",), "command/b would make {}/out.txt, as does command/a of {}/runs/a"),
+        (("c", "d"), "command/d would make {}/other.txt, as does command/c of {}/runs/c"),
+    ],
+)
+def test_task_files_whose_programs_have_one_output_are_refused(
+    launcher: Launcher, store: Store, here: Path, files: tuple[str, ...], refused: str
+) -> None:
+    for name, output in (("a", "out"), ("b", "out"), ("c", "other"), ("d", "other")):
+        entry = f"{{name: {name}, argv: [sleep, '60'], outputs: [{output}.txt]}}"
+        (here / f"{name}.yaml").write_text(f"name: {name}\ncommand: [{entry}]\n")
+    assert launcher("run", "--detach", "a.yaml").code == 0
+    answer = launcher("run", "--detach", *(f"{name}.yaml" for name in files))
+    assert answer.code == (2 if refused else 0)
+    assert refused.format(here, here) in answer.err
+    assert len(store.read.jobs()) == 1
