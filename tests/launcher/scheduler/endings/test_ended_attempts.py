@@ -26,10 +26,22 @@ MODEL = "a:pre"
 Take = Callable[[Outcome], Outcome | None]
 
 
+# a worker says itself that it has made something; a program that names its folder has always made that
+of_both = pytest.mark.parametrize("spec", ["job", "program"], indirect=True)
+
+
 @pytest.fixture
-def spec(tmp_path: Path) -> Spec:
+def spec(tmp_path: Path, request: pytest.FixtureRequest) -> Spec:
     (tmp_path / "project").mkdir()
-    return a_spec(argv=(), entry="m:f", root=str(tmp_path / "project"), model=MODEL)
+    root = str(tmp_path / "project")
+    if getattr(request, "param", "job") == "program":
+        return a_spec("train", "{job_folder}", root=root)
+    return a_spec(argv=(), entry="m:f", root=root, model=MODEL)
+
+
+@pytest.fixture
+def done(spec: Spec) -> Done:
+    return Done(at=1.0, made=True if spec.entry else None)
 
 
 @pytest.fixture
@@ -71,26 +83,28 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endings, "MOVE_PATIENCE_S", 0.0)
 
 
+@of_both
 def test_what_a_node_has_made_is_waited_for_until_it_is_seen(
-    home: Home, spec: Spec, take: Take
+    home: Home, spec: Spec, take: Take, done: Done
 ) -> None:
     make_something(home, spec)
     link = home.attempt(1, 1).folder / "runs"
     target = link.readlink()
     link.unlink()  # as a network file system does that has not seen it yet
-    assert take(Done(at=1.0, made=True)) is None
+    assert take(done) is None
     link.symlink_to(target)
-    assert take(Done(at=1.0, made=True)) == Done(at=1.0, made=True)
+    assert take(done) == done
     assert (spec.run_folder / MODEL / "best.pt").read_text() == "new"
 
 
+@of_both
 def test_a_job_whose_results_are_never_seen_is_not_done(
-    home: Home, spec: Spec, take: Take, monkeypatch: pytest.MonkeyPatch
+    home: Home, spec: Spec, take: Take, done: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     impatient(monkeypatch)
     make_something(home, spec)
     (home.attempt(1, 1).folder / "runs").unlink()
-    outcome = take(Done(at=1.0, made=True))
+    outcome = take(done)
     assert isinstance(outcome, Failed)
     assert f"{home.attempt(1, 1).folder}/runs is not seen" in outcome.error
     assert "launcher retry" in outcome.error
@@ -100,8 +114,9 @@ def test_a_job_that_has_made_nothing_is_done_at_once(take: Take) -> None:
     assert take(Done(at=1.0, made=False)) == Done(at=1.0, made=False)
 
 
+@of_both
 def test_what_cannot_be_moved_is_left_to_the_next_attempt(
-    home: Home, spec: Spec, take: Take, monkeypatch: pytest.MonkeyPatch
+    home: Home, spec: Spec, take: Take, done: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     impatient(monkeypatch)
     make_something(home, spec)
@@ -114,7 +129,7 @@ def test_what_cannot_be_moved_is_left_to_the_next_attempt(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "rename", full)
-        outcome = take(Done(at=1.0, made=True))
+        outcome = take(done)
     assert isinstance(outcome, Failed)
     assert "No space left on device; what it made is kept" in outcome.error
     assert not (spec.run_folder / MODEL).exists()
