@@ -1,5 +1,7 @@
 """Which jobs go to which pilots, and why others wait."""
 
+import pytest
+
 from launcher.backends.channel import Run
 from launcher.scheduler.turn import Reasons, Requests, TurnResult
 from launcher.states import ReasonCode
@@ -116,6 +118,19 @@ def test_fleet_learns_how_much_work_waits_and_where_attempts_are(office: Office)
     assert (demand["box"].jobs, demand["box"].pilots) == (3, 2)
     assert demand["box"].paths == ("/",)  # the folder of a program
     assert busy == {"lp-1": 2}
+
+
+@pytest.mark.parametrize(
+    ("cwd", "paths"), [("", {"/", "/nowhere"}), ("/data", {"/data", "/nowhere"}), ("{job_folder}", {"/nowhere"})]
+)  # fmt: skip
+def test_a_node_must_see_the_project_of_a_program_with_a_folder_of_its_own(
+    office: Office, cwd: str, paths: set[str]
+) -> None:
+    settings = {"cwd": cwd, "env": {"OUT": "{job_folder}"}}
+    office.queue("box", spec=a_spec(settings=settings))
+    office.decide()
+    office.dispatch.order_pilots(Requests(), TurnResult())
+    assert {*office.fleet.turns[-1][0]["box"].paths} == paths
 
 
 def test_nothing_is_asked_of_anyone_for_jobs_of_this_machine(office: Office) -> None:
