@@ -8,7 +8,8 @@ from launcher.context import Context
 from launcher.draft import tested
 from launcher.ids import model_folder_name
 from launcher.job import Spec
-from launcher.planning.plan import PlannedJob
+from launcher.params import PARAMS
+from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.queue_comparison import (
     ACCEPT_CODE,
     Action,
@@ -18,6 +19,7 @@ from launcher.planning.queue_comparison import (
 from launcher.states import Reason, ReasonCode
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import JobRow
+from launcher.store.steering import REMOVED
 
 ACCEPTED = Reason(
     code=ReasonCode.ACCEPTED, text=f"result kept by {ACCEPT_CODE}: done with other code"
@@ -79,6 +81,7 @@ def submit(
         for compared in again:
             needs, awaited = _before(compared, numbers)
             store.set_needs(numbers[compared.job.name], needs, now, after_any=awaited)
+        _mark_removed(store, plan, rows)
     return Submitted(
         jobs=tuple(numbers[compared.job.name] for compared in comparison.jobs),
         queued=actions.count(Action.RUN),
@@ -86,6 +89,19 @@ def submit(
         cached=actions.count(Action.CACHED),
         accepted=sum(compared.job.name in comparison.accepted for compared in comparison.jobs),
     )
+
+
+def _mark_removed(store: Store, plan: Plan, rows: Mapping[str, JobRow]) -> None:
+    """Tag the programs of a sweep whose values its file has no more; those that it has again lose the tag."""
+    swept = {job.name.partition("@")[0] for job in plan.jobs if PARAMS in job.settings}
+    known = [row for name, row in rows.items() if name.partition("@")[0] in swept]
+    removed = {row.id for row in known} - {
+        rows[job.name].id for job in plan.jobs if job.name in rows
+    }
+    tags = store.steering.tags_of(row.id for row in known)
+    tagged = {number for number, those in tags.items() if REMOVED in those}
+    store.steering.change_tags(removed - tagged, [REMOVED], [])
+    store.steering.change_tags(tagged - removed, [], [REMOVED])
 
 
 def _accept(

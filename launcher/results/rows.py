@@ -8,7 +8,7 @@ import importlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.draft import condition_of_test, tested
 from launcher.errors import IdError, MachineError
@@ -33,6 +33,7 @@ from launcher.results.table import (
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.store.steering import REMOVED
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.workers.progress.attempt_progress import last_metrics
@@ -349,7 +350,12 @@ def _free(name: str, taken: set[str]) -> str:
 JOB = "job"
 
 
-Returned = tuple[JobRow, Measured]  # a job that is done, and the numbers that it returned
+class Returned(NamedTuple):
+    """What a job that is done returned."""
+
+    job: JobRow
+    numbers: Measured
+    is_removed: bool  # it ran under values that the task file has no more
 
 
 def returned_by(
@@ -367,6 +373,7 @@ def returned_by(
     """
     done = [job for job in jobs if job.state is State.DONE]
     results = store.read.results(job.id for job in done)
+    tags = store.steering.tags_of(job.id for job in done)
     returned = []
     for job in done:
         spec = job.plain_spec
@@ -375,7 +382,8 @@ def returned_by(
             result = last_metrics(job.attempt_in(home))
         if result:
             data = test_name(kinds.get(job.kind), spec)
-            returned.append((job, of_result(spec.name, spec.model or "", data, result)))
+            numbers = of_result(spec.name, spec.model or "", data, result)
+            returned.append(Returned(job, numbers, REMOVED in tags.get(job.id, ())))
     return returned
 
 
@@ -389,15 +397,18 @@ def returned_rows(
         kinds: of the jobs, by name, those that are installed.
         among: jobs of other runs; settings in which the run differs from them are columns, too.
     """
-    pairs = [(job.plain_spec, numbers) for job, numbers in returned if numbers.metrics]
-    specs = [spec for spec, _ in pairs]
+    telling = [each for each in returned if each.numbers.metrics]
+    specs = [each.job.plain_spec for each in telling]
     models = Models(specs, kinds)
     parts = (MODEL, *models.parts) if any(spec.model for spec in specs) else ()
-    metrics = {name for _, numbers in pairs for name in numbers.metrics}
-    taken = {JOB, DATA, *parts, *metrics}
+    metrics = {name for each in telling for name in each.numbers.metrics}
+    taken = {JOB, DATA, REMOVED, *parts, *metrics}
     columns = {name: _free(name, taken) for name in _telling(specs, among, kinds, parts)}
-    rows = [_row(spec, numbers, models, columns) for spec, numbers in pairs]
-    order = tuple(dict.fromkeys((JOB, *parts, *columns.values(), DATA)))
+    rows = [
+        {**_row(spec, each.numbers, models, columns), REMOVED: "yes" if each.is_removed else None}
+        for spec, each in zip(specs, telling, strict=True)
+    ]
+    order = tuple(dict.fromkeys((JOB, *parts, *columns.values(), DATA, REMOVED)))
     there = {name for row in rows for name in order if row.get(name) not in {None, ""}}
     listed = [
         {name: cell for name, cell in row.items() if name in there or name not in order}

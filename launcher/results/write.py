@@ -290,7 +290,7 @@ def _write_jobs(
         "settings": setting_rows(jobs, numbers, kinds),
         "metrics": (
             (numbers[job.id], name, metric.value, metric.low, metric.high)
-            for job, told in returned_by(home, store, jobs, kinds)
+            for job, told, _ in returned_by(home, store, jobs, kinds)
             for name, metric in told.metrics.items()
         ),
         "errors": error_rows(home, attempts, numbers, known),

@@ -48,6 +48,7 @@ class ChangedJob(NamedTuple):
 
 
 LONGEST_TAG, LONGEST_NOTE = 64, 10_000  # characters
+REMOVED = "removed"  # tag of what a sweep ran under values that its file has no more
 TAG_RULE = f"one word of at most {LONGEST_TAG} letters, digits and _.@/=-"
 _TAG = re.compile(r"\w[\w.@/=-]*")
 

@@ -1,5 +1,6 @@
 """Sweeps of a program, from a file and from the prompt: really queued, killed in the middle, gone on with."""
 
+import csv
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ command:
     matrix: {{lr: {rates}, seed: [1, 2]}}
 """
 # each says once that it ran, and stays until it may go
-WAITS = "echo {lr} {seed} >> ran; while [ ! -e go ]; do sleep 0.05; done; cat {job_folder}/params.json >> told"
+WAITS = "echo {lr} {seed} >> ran; echo launcher: acc={lr}; while [ ! -e go ]; do sleep 0.05; done; cat {job_folder}/params.json >> told"
 
 
 def ran(project: Project) -> list[str]:
@@ -83,3 +84,16 @@ def test_a_second_run_runs_nothing_and_a_value_that_is_added_its_own_jobs(projec
         assert answer.returncode == 0, answer.stderr
         every = {"0.1", "0.01", *rates} | ({"0.3"} if len(rates) == 1 else set())
         assert ran(project) == pairs(*every)
+
+
+def test_what_ran_under_values_that_a_file_has_no_more_is_marked_until_it_has_them_again(
+    project: Project,
+) -> None:
+    (project.folder / "go").touch()
+    for rates, removed in ((("0.1", "0.5"), []), (("0.5",), ["0.1"]), (("0.1",), ["0.5"])):
+        written(project, *rates)
+        assert project.call("launcher", "run", "sweep.yaml").returncode == 0
+        table = project.call("launcher", "results", "grid", "--format", "csv").stdout
+        rows = list(csv.DictReader(table.splitlines()))
+        marked = sorted(f"{row['lr']} {row['seed']}" for row in rows if row.get("removed") == "yes")
+        assert (len(rows), marked) == (4, pairs(*removed))

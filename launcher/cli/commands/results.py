@@ -172,7 +172,7 @@ def command(
         results = results_of(jobs, Models([job.plain_spec for job in every], kinds))
         wanted = metric is not None or chooses or not results.rows
         returned = returned_by(home, store, jobs, kinds) if wanted else []
-    name, numbers = jobs[0].run, [numbers for _, numbers in returned]
+    name, numbers = jobs[0].run, [each.numbers for each in returned]
     if chooses:
         results = _chosen(_sole(results, returned, kinds), choice, kinds.values())
         numbers = []
