@@ -174,6 +174,8 @@ def add(
 ) -> None:
     """Queue PROGRAM with its arguments; it runs in this folder, without a shell.
 
+    {job_folder} in it stands for a folder of its own, kept when it is done, {run_folder} for that of its run.
+
     \b
     Examples:
       launcher add -- python train.py --lr 0.1
