@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from math import inf
+from functools import partial
 from pathlib import Path
 
 from launcher.context import INPUTS, OUTPUTS, file_fault, file_paths, path_from
@@ -12,7 +12,7 @@ from launcher.states import OPEN, State
 from launcher.store.connection import known_record
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.system.file_digests import MOST_READ, FileDigests, file_changes
+from launcher.system.file_digests import FileDigests, file_changes, found_now
 from launcher.system.files import stamp
 
 Makers = Mapping[
@@ -40,10 +40,7 @@ def done_before(
         if row.state is not State.DONE or not alike or store.read.folder_of(row.id) != folder:
             continue
         known = known_record(row.sources_text or "{}")
-        now = {
-            name: digests.found(path_from(folder, name), inf if name in inputs else MOST_READ)
-            for name in known
-        }
+        now = found_now(known, inputs, partial(path_from, folder), digests.found)
         there = all((at := stamp(path)) and at == row.outputs.get(path) for path in paths)
         if there and not file_changes(known, now):
             return row

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from functools import cache, partial
-from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +25,7 @@ from launcher.states import OPEN, State
 from launcher.store.connection import known_record
 from launcher.store.rows import JobRow
 from launcher.system.code_digests import WHOLE
-from launcher.system.file_digests import MOST_READ, FileDigests, file_changes
+from launcher.system.file_digests import FileDigests, file_changes, found_now
 from launcher.system.files import Json, Stamp
 from launcher.taskfile.header import WARM_START
 from launcher.taskfile.language import Reuse
@@ -43,11 +42,8 @@ class _ProgramFiles:
     def now(self, job: PlannedJob, row: JobRow) -> dict[str, str]:
         """Return what is in them now, by the names of the files."""
         before = {} if job.entry or not row.sources_text else self._known(row.sources_text)
-        cwd, inputs = str(job.settings.get(FOLDER_SETTING) or ""), _listed_in(job, INPUTS)
-        return {
-            name: self._found(self._path(cwd, name), inf if name in inputs else MOST_READ)
-            for name in before
-        }
+        cwd = str(job.settings.get(FOLDER_SETTING) or "")
+        return found_now(before, _listed_in(job, INPUTS), partial(self._path, cwd), self._found)
 
     def _path(self, *names: str) -> str:
         path = self._root

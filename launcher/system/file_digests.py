@@ -10,7 +10,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from functools import cached_property
 from math import inf
 from pathlib import Path
@@ -131,6 +131,16 @@ class FileDigests:
                 size, changed_ns = stamp(path) or (0, 0)
                 return self.of(path) if size <= most_bytes else f"{size} {changed_ns}"
         return GONE
+
+
+def found_now(
+    names: Iterable[str],
+    inputs: Container[object],
+    path_of: Callable[[str], str],
+    found: Callable[[str, float], str],
+) -> dict[str, str]:
+    """Return what is in the files of a program now, by their names; what is large is read where it is an input."""
+    return {name: found(path_of(name), inf if name in inputs else MOST_READ) for name in names}
 
 
 def file_changes(known: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
