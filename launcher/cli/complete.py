@@ -125,7 +125,7 @@ ARGUMENTS: Mapping[str, tuple[Complete | None, ...]] = {
     "note": (offer_jobs, None),
     "priority": (None, offer_jobs),
     "query": (None,),
-    "results": (offer_runs,),
+    "results": (offer_runs, offer_jobs),
     "run": (offer_task_files,),
     "share": (offer_runs, None),
     "simulate": (offer_files,),

@@ -186,7 +186,7 @@ def add(
       launcher add --replace --name prep -- ./prepare.sh data2/
       launcher add --run night -- python train.py --out {job_folder}
       launcher add --from commands.txt --gpus 1
-      launcher add --name grid --sweep lr=0.1,0.01 --sweep seed=1..3 -- python train.py {sweep}
+      launcher add --name grid --sweep lr=0.1,0.01 -- python train.py {sweep}
       launcher add --input data.csv --output table.csv -- python table.py
       ./sweep.py | launcher add --from - --name sweep
     """
