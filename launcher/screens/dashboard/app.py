@@ -161,7 +161,7 @@ class Typed(Input):
             self.replace(event.character or "", *self.selection)
         else:
             bound = self.screen.active_bindings.get(event.key)
-            if bound is not None and bound.node is self:
+            if bound is not None:
                 await self.run_action(bound.binding.action)
 
     def replace(self, text: str, start: int, end: int) -> None:

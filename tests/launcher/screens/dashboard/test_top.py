@@ -163,7 +163,9 @@ def test_a_filter_is_typed_live_kept_and_cleared(jobs: list[int], home: Home) ->
         await person.type("test/q")
         assert person.bottom.startswith("filter: test/q")
         assert "no job matches 'test/q'" in person.text
-        await person.press("backspace", "enter")
+        await person.press("ctrl+u", *"train/", "tab", "down", "down", "up")
+        assert "train/b" in person.chosen, "arrows move the cursor meanwhile"
+        await person.press("ctrl+u", *"test/q", "ctrl+h", "enter")
         assert "test/c" in person.chosen
         assert "train/a" not in person.text
         assert person.bottom.startswith("filter: test/, Esc shows all")
