@@ -7,11 +7,15 @@ only with a number behind it. What names a place is no parameter: a value with a
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from launcher.system.text import harmless
+
 PARAMS = "params"  # the setting in which the values of a sweep are kept; it enters no hash
+
+LONGEST = 24  # characters of a value in a line
 
 Scalar = str | int | float | bool | None
 
@@ -67,6 +71,33 @@ def options_of(argv: tuple[str, ...]) -> Mapping[str, Scalar]:
 
 def _is_place(value: Scalar) -> bool:
     return isinstance(value, str) and ("/" in value or value.startswith("{"))
+
+
+def varying(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the settings that have not the same value in all of these, of which there is one at least."""
+    first = settings[0]
+    # most jobs of a run agree in all of them
+    others = [each for each in settings if each != first]
+    names = dict.fromkeys(name for each in (first, *others) for name in each)
+    return [name for name in names if any(each.get(name) != first.get(name) for each in others)]
+
+
+def pairs_of(params: Mapping[str, Any], names: Collection[str]) -> str:
+    """Return some parameters in a line, `lr=0.1 amp`: numbers with four digits, of a long text the beginning."""
+    return " ".join(_pair(name, params[name]) for name in params if name in names)
+
+
+def _pair(name: str, value: Any) -> str:
+    if value is True:
+        return harmless(name)
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return harmless(f"{name}={text if len(text) <= LONGEST else f'{text[: LONGEST - 1]}…'}")
+
+
+def in_name(name: str) -> dict[str, Scalar]:
+    """Return the values that the name of a job of a sweep tells: `train@lr=0.1,seed=2`."""
+    parts = (part.partition("=") for part in name.partition("@")[2].split(","))
+    return {key: number(value) for key, equals, value in parts if equals}
 
 
 def scalar(value: Any) -> Scalar:

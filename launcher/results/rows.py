@@ -16,7 +16,7 @@ from launcher.ids import ModelId, model_folder_name, parse_model
 from launcher.job import FUNCTION, PROGRAM, Spec
 from launcher.kind_interface import Kind, NamesModels, RanksMetrics, Role
 from launcher.kinds import find_kinds, installed
-from launcher.params import number, scalar, swept_values
+from launcher.params import number, scalar, swept_values, varying
 from launcher.planning.missing_packages import missing_packages
 from launcher.results.table import (
     CONDITION,
@@ -60,15 +60,6 @@ def swept(specs: Iterable[Spec], kinds: Mapping[str, Kind]) -> dict[str, tuple[s
         name: tuple(key for key in varying(those) if key not in _neutral(kinds.get(name)))
         for name, those in by_kind.items()
     }
-
-
-def varying(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names of the settings that have not the same value in all of these."""
-    first = settings[0]
-    # most jobs of a run agree in all of them
-    others = [each for each in settings if each != first]
-    names = dict.fromkeys(name for each in (first, *others) for name in each)
-    return [name for name in names if any(each.get(name) != first.get(name) for each in others)]
 
 
 def _neutral(kind: Kind | None) -> frozenset[str]:

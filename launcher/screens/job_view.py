@@ -1,24 +1,29 @@
 """A job as all screens, pages and programs are shown it: what it is, how far it is or why it waits, what came out."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
+from launcher.job import PROGRAM
+from launcher.params import in_name, pairs_of, varying
 from launcher.screens.format import first_line, harmless, iso, reason_to_show
+from launcher.screens.text_table import ELLIPSIS
 from launcher.states import OPEN, ReasonCode, State
 from launcher.store.job_queries import Ending, Need
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.files import Json
-from launcher.system.paths import Home
-from launcher.workers.progress.attempt_progress import NOTHING, Newest, newest
+from launcher.system.paths import Attempt, Home
+from launcher.workers.progress.attempt_progress import NOTHING, Newest, last_metrics, newest
 from launcher.workers.progress.steps import Step
 
 RECENT = 10  # ends that are listed
 WAITING = 40  # waiting jobs that are listed
 LONGEST_PROGRAM = 40  # characters of a command line in a list
 METRICS = 3  # results of a job that are shown in its line
-_NUMBERED = "command/"
+_NUMBERED = f"{PROGRAM}/"
+_ABSENT = object()
 
 
 class UsedMemory(NamedTuple):
@@ -46,6 +51,8 @@ class JobView(NamedTuple):
     since: float  # it ended, started, or was queued
     note: str  # its progress, or why it is in its state; of an end its result, or why and what was done
     program: str = ""  # what it runs, where its name does not tell
+    params: Mapping[str, Json] = {}  # of a program or a function
+    told: str = ""  # those in which jobs of its run differ, where its name does not tell
     code: ReasonCode | None = None  # of the note; None: that is its progress, or its last line
     need: str = ""  # the beginning of the note, where the rest tells the machine's situation
     situation: str = ""  # that rest: jobs that wait for the same have the same
@@ -68,7 +75,8 @@ class JobView(NamedTuple):
 
     def columns(self) -> tuple[str, ...]:
         """Return it for pipes: full values, absolute times."""
-        return (str(self.id), self.run, self.name, self.state, iso(self.since), self.note)
+        params = pairs_of(self.params, self.params)
+        return (str(self.id), self.run, self.name, self.state, iso(self.since), self.note, params)
 
     def record(self) -> dict[str, Json]:
         """Return it for JSON."""
@@ -82,7 +90,12 @@ class JobView(NamedTuple):
             "since": iso(self.since),
             "note": self.note,
             "note_code": self.code,
+            "params": {**self.params},
         }
+
+
+Differing = Mapping[int, Collection[str]]  # run → parameters
+NO_DIFFERENCES: Differing = {}
 
 
 def job_view(
@@ -91,6 +104,7 @@ def job_view(
     *,
     started: float | None = None,
     need: Need | None = None,
+    differing: Differing = NO_DIFFERENCES,
 ) -> JobView:
     """Return a job as it is; a running one tells its progress or what it printed last, any other why it is as it is.
 
@@ -99,10 +113,12 @@ def job_view(
         now: how far it is, if it runs and reports that.
         started: when its attempt began, where it runs.
         need: the first of the jobs that must still be done before it, where it is known.
+        differing: in which parameters jobs of its run differ.
     """
     works = job.state is State.RUNNING and job.paused is None
     reason = None if works and now != NOTHING else reason_to_show(job, need)
     data = {} if reason is None else reason.data
+    program = _program(job)
     return JobView(
         id=job.id,
         run=harmless(job.run),
@@ -112,7 +128,10 @@ def job_view(
         priority=job.priority,
         since=job.ended or started or job.submitted,
         note=harmless(str(now.step or now.line) if reason is None else first_line(reason.text)),
-        program=_program(job),
+        program=program,
+        params=job.params,
+        # a command line that is shown whole tells them already
+        told="" if program and not program.endswith(ELLIPSIS) else _told(job, differing),
         code=None if reason is None else reason.code,
         need=harmless(str(data.get("need", ""))),
         situation=harmless(str(data.get("situation", ""))),
@@ -156,7 +175,41 @@ def _program(job: JobRow) -> str:
     if not (job.name.startswith(_NUMBERED) and number.isdecimal()):
         return ""
     words = harmless(shlex.join(job.spec.argv))
-    return words if len(words) <= LONGEST_PROGRAM else f"{words[: LONGEST_PROGRAM - 1]}…"
+    return words if len(words) <= LONGEST_PROGRAM else words[: LONGEST_PROGRAM - 1] + ELLIPSIS
+
+
+def differing(store: Store, jobs: Iterable[JobRow]) -> Differing:
+    """Return run → the parameters in which its jobs differ, as far as some of them tell."""
+    by_run: dict[int, list[Mapping[str, Json]]] = {}
+    for job in jobs:
+        if job.params:
+            by_run.setdefault(job.run_id, []).append(job.params)
+    for job in store.read.outermost(by_run) if by_run else ():
+        by_run[job.run_id].append(job.params)
+    return {run: frozenset(varying(those)) for run, those in by_run.items()}
+
+
+def _told(job: JobRow, differing: Differing) -> str:
+    """Return the parameters of a job in which jobs of its run differ and that its name does not tell."""
+    names = differing.get(job.run_id)
+    if not names:
+        return ""
+    named = in_name(job.name)
+    return pairs_of(
+        job.params, [name for name in names if named.get(name, _ABSENT) != job.params.get(name)]
+    )
+
+
+def numbers_told(home: Home, job: JobRow) -> Mapping[str, Json]:
+    """Return what a program that is done told last; nothing of any other job."""
+    if job.kind != PROGRAM or job.state is not State.DONE or not job.attempts:
+        return {}
+    return _numbers_of(job.attempt_in(home), job.ended)
+
+
+@lru_cache(maxsize=256)  # it does not change, and a screen is drawn many times
+def _numbers_of(attempt: Attempt, _ended: float | None) -> Mapping[str, Json]:
+    return last_metrics(attempt)
 
 
 def newest_of(home: Home, job: JobRow) -> Newest:
@@ -170,7 +223,14 @@ def views_of(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[JobView]:
     """Return jobs as they are at this moment."""
     needs = store.read.needs(job.id for job in jobs if job.waits and job.state in OPEN)
     begun = {claim.job: claim.claimed for claim in store.scheduling.claims()}
+    differ = differing(store, jobs)
     return [
-        job_view(job, newest_of(home, job), started=begun.get(job.id), need=needs.get(job.id))
+        job_view(
+            job,
+            newest_of(home, job),
+            started=begun.get(job.id),
+            need=needs.get(job.id),
+            differing=differ,
+        )
         for job in jobs
     ]

@@ -6,6 +6,8 @@ Above the jobs stand the scheduler, the progress of runs, how many jobs are in e
 from collections.abc import Sequence
 
 from launcher.errors import counted
+from launcher.job import PROGRAM
+from launcher.params import in_name
 from launcher.screens.format import GLYPHS, ORDER, PAUSED, clock, first_few, stamp
 from launcher.screens.gpu_view import draw, gib
 from launcher.screens.host import host_line
@@ -327,8 +329,11 @@ def _names(screen: Screen) -> tuple[str, ...]:
 
 
 def _called(job: JobView) -> str:
-    """Return a job's name, and what it runs where that does not tell."""
-    return f"{job.name} {job.program}".rstrip()
+    """Return a job's name, and where that does not tell them, what is its own in its run, and what it runs."""
+    tells = job.told or in_name(job.name)
+    # a person may type the name of a program without its kind, too
+    name = job.name.removeprefix(f"{PROGRAM}/") if tells else job.name
+    return " ".join(filter(None, (name, job.told, job.program)))
 
 
 def _result(ended: JobView) -> Cell:

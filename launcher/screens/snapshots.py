@@ -23,11 +23,14 @@ from launcher.screens.host import Host, HostReader
 from launcher.screens.job_view import (
     RECENT,
     WAITING,
+    Differing,
     JobView,
     UsedMemory,
     at_end,
+    differing,
     job_view,
     newest_of,
+    numbers_told,
 )
 from launcher.screens.pilots import pilot_gauges
 from launcher.states import ENDED, ReasonCode, State
@@ -222,6 +225,7 @@ class Queue:
             waits = store.read.queued() if counts.get(State.QUEUED, 0) <= _MANY else None
             runs = store.read.progress(_MANY)
             groups = store.read.groups()
+            differ = differing(store, [*running, *queued, *rows.values()])
         pilots = seen_pilots(self.home)
         gauges, warnings = self._gauges(claims, pilots, now)
         by_job = {claim.job: claim for claim in claims}
@@ -229,7 +233,7 @@ class Queue:
         self._peaks = {key: peak for key, peak in self._peaks.items() if key in alive}
         left = counts.get(State.QUEUED, 0) + counts.get(State.HELD, 0) - len(queued)
         nodes = pilots.nodes
-        works = tuple(self._work(row, by_job[row.id], gauges, nodes) for row in running)
+        works = tuple(self._work(row, by_job[row.id], gauges, nodes, differ) for row in running)
         stopped = self.home.stop.exists()
         runs_left = (
             {}
@@ -253,23 +257,36 @@ class Queue:
             busy={uuid: tuple(shares) for uuid, shares in self._busy.items() if len(shares) > 1},
             groups=_groups(groups, running),
             running=works,
-            waiting=tuple(job_view(row, need=needs.get(row.id)) for row in queued),
+            waiting=tuple(
+                job_view(row, need=needs.get(row.id), differing=differ) for row in queued
+            ),
             more=max(0, left),
             recent=tuple(
-                at_end(job_view(rows[event.job]), event, results.get(event.job))
+                at_end(
+                    job_view(rows[event.job], differing=differ),
+                    event,
+                    results.get(event.job) or numbers_told(self.home, rows[event.job]),
+                )
                 for event in events
                 if event.job in rows
             ),
-            found=tuple(job_view(rows[job]) for job in matching if job in rows) if sought else None,
+            found=tuple(job_view(rows[job], differing=differ) for job in matching if job in rows)
+            if sought
+            else None,
             sought=sought,
         )
 
     def _work(
-        self, row: JobRow, claim: Claim, gauges: Sequence[Gauge], nodes: Mapping[str, str]
+        self,
+        row: JobRow,
+        claim: Claim,
+        gauges: Sequence[Gauge],
+        nodes: Mapping[str, str],
+        differ: Differing,
     ) -> JobView:
         labels = {gauge.gpu.uuid: gauge.gpu.label for gauge in gauges}
         now = newest_of(self.home, row) if row.paused is None else NOTHING  # it takes no step now
-        return job_view(row, now, started=claim.claimed)._replace(
+        return job_view(row, now, started=claim.claimed, differing=differ)._replace(
             devices=_devices([labels.get(uuid, harmless(uuid)) for uuid in claim.gpus]),
             node=nodes.get(claim.pilot, ELSEWHERE) if claim.pilot else "",
             memory=self._memory(claim, gauges) if claim.gpus else None,

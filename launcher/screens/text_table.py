@@ -91,7 +91,9 @@ def distinguished(names: Iterable[str], width: int) -> dict[str, str]:
             parts = _PARTS.findall(name)
             families.setdefault(parts[0], {})[name] = parts
     for family in families.values():
-        if len({shown[name] for name in family}) == len(family):
+        distinct = len({shown[name] for name in family}) == len(family)
+        # of a program each value that differs stays; other names have their kind before a slash
+        if distinct and not any("=" in name and "/" not in name for name in family):
             continue
         times = Counter(part for parts in family.values() for part in set(_in_place(parts)))
         shown |= {

@@ -155,6 +155,14 @@ class JobQueries:
         """Return the jobs with these numbers."""
         return self._where("jobs.id IN (SELECT value FROM json_each(?))", _list(numbers))
 
+    def outermost(self, runs: Iterable[int]) -> list[JobRow]:
+        """Return the first and the last job of runs by their names: in a sweep they differ in most that differs."""
+        one = "(SELECT id FROM jobs AS one WHERE one.run = value ORDER BY one.name {} LIMIT 1)"
+        both = " UNION ".join(
+            f"SELECT {one.format(order)} FROM json_each(?1)" for order in ("", "DESC")
+        )
+        return self._where(f"jobs.id IN ({both})", _list(runs))
+
     def waiting(self, limit: int, in_order: InOrder = by_rank) -> list[JobRow]:
         """Return the first queued jobs in the order in which they would start, then held ones.
 

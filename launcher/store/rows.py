@@ -15,11 +15,14 @@ from launcher.accounts import NO_ACCOUNT, Account
 from launcher.context import Context, WorkerEnvironment, placed_context, worker_environment_of
 from launcher.job import (
     CPU,
+    FUNCTION,
+    PROGRAM,
     Resources,
     Spec,
     read_part_of_spec,
     read_resources,
     read_spec,
+    stored_params,
     with_sources,
 )
 from launcher.states import Done, Reason, ReasonCode, State, outcome_record
@@ -200,11 +203,27 @@ class JobRow:
         """The spec without the digests of modules: a tenth of the time, where only planners need these."""
         return self._read(self.spec_text)
 
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The parameters of a program or a function, without reading the whole spec."""
+        return _params(self.kind, self.spec_text) if self.kind in {PROGRAM, FUNCTION} else {}
+
     def _read(self, text: str) -> Spec:
         def plain() -> Spec:
             return Spec(name=self.name, kind=self.kind, role="", run=self.run, root=self.root)
 
         return _spec_and_trouble(text, plain)[0]
+
+
+@lru_cache(maxsize=2048)  # the jobs of a screen are mostly those of the screen before
+def _params(kind: str, text: str) -> Mapping[str, Any]:
+    record = known_record(text)
+    settings, argv = record.get("settings"), record.get("argv")
+    return stored_params(
+        kind,
+        settings if isinstance(settings, dict) else {},
+        tuple(map(str, argv)) if isinstance(argv, list) else (),
+    )
 
 
 # how the records of those that were done begin: to read all of each takes four times as long, and

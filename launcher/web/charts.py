@@ -13,6 +13,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from launcher.errors import counted
+from launcher.params import pairs_of, varying
 from launcher.screens.chart import Scale, finite, number, scale_of
 from launcher.store.rows import JobRow
 from launcher.system.text import harmless
@@ -260,8 +261,10 @@ def curves_of(view: View, address: Address, jobs: Sequence[JobRow]) -> dict[str,
     There is a chart for each number that the jobs reported; of training and validation one for both.
     """
     by_stem: dict[str, list[Series]] = {}
+    names = varying([job.params for job in jobs]) if jobs else []
     for colour, job in enumerate(jobs):
-        for stem, series in _series_of(view, job, colour if len(jobs) > 1 else None):
+        called = " ".join(filter(None, (str(job.id), pairs_of(job.params, names))))
+        for stem, series in _series_of(view, job, called, colour if len(jobs) > 1 else None):
             by_stem.setdefault(stem, []).append(series)
     if RATE in by_stem:  # it is about the machine: the last
         by_stem[RATE] = by_stem.pop(RATE)
@@ -294,7 +297,9 @@ def stem_of(metric: str) -> tuple[str, str]:
     return match["rest"] or match["first"], (match["before"] or match["after"]).lower()
 
 
-def _series_of(view: View, job: JobRow, colour: int | None) -> Iterator[tuple[str, Series]]:
+def _series_of(
+    view: View, job: JobRow, called: str, colour: int | None
+) -> Iterator[tuple[str, Series]]:
     """Give a job's curves with what they measure; without a colour it is alone, and they differ in theirs."""
     if not job.attempts:
         return
@@ -304,6 +309,6 @@ def _series_of(view: View, job: JobRow, colour: int | None) -> Iterator[tuple[st
         if colour is None:
             yield stem, Series(harmless(metric), points, seen[stem])
         else:
-            name = harmless(f"{job.id} {metric}")
+            name = harmless(f"{called} {metric}")
             yield stem, Series(name, points, colour, dashed=part not in _LEARNED_FROM)
         seen[stem] += 1

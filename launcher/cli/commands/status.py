@@ -33,7 +33,7 @@ EVERY_S = 2.0  # between two pictures
 LEAST_S, MOST_S = 0.2, 3600.0  # likewise
 Wanted = Callable[[], list[JobRow]] | None  # None: those that matter
 _WAIT = OPEN - {State.RUNNING}
-TITLES = ("id", "run", "name", "state", "since", "why")
+TITLES = ("id", "run", "name", "state", "since", "why", "params")
 
 
 @of_jobs()
@@ -72,8 +72,8 @@ def command(
     Jobs left out are counted, in JSON as "truncated" and "left_out". --all lists every job, PATTERN
     all that match, --failed and --state all in these states.
 
-    In a pipe: id, run, name, state, time of the last change, and reason, separated by tabs; with
-    --watch, one line for each change from now on.
+    In a pipe: id, run, name, state, time of the last change, reason, and where a listed job has some
+    its parameters, separated by tabs; with --watch, one line for each change from now on.
 
     \b
     Examples:
@@ -160,7 +160,9 @@ def _tell(home: Home, store: Store, wanted: Wanted, *, header: bool, as_json: bo
     if as_json:
         say_json(record)
     elif rows:
-        click.echo(tabbed([TITLES, *rows] if header else rows), nl=False)
+        rows = [TITLES, *rows] if header else rows
+        shown = len(TITLES) if any(params for *_, params in rows[header:]) else len(TITLES) - 1
+        click.echo(tabbed(row[:shown] for row in rows), nl=False)
     left = {"that waits" if waiting == 1 else "that wait": waiting, "that ended": ended}
     told = [f"{number:,} more {what}" for what, number in left.items() if number]
     if told and not as_json:
