@@ -10,6 +10,7 @@ from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.web.run_data import MOST_BYTES
 from launcher.web.runs import mark_of_runs
+from launcher.workers.progress.steps import Progress
 from tests.build import a_spec, claimed, enqueue, until
 from tests.launcher.web.browser import Page, events, served
 from tests.launcher.web.made_runs import SVG, a_png, a_training
@@ -251,6 +252,23 @@ def test_curves_of_jobs_that_reported_numbers_are_linked(page: Page, home: Home)
     html = shown(page, "runs/1", "its curves")
     assert f'href="{page.root}curves?job=2"' in html
     assert "loss" in page.get("curves?job=2").text
+
+
+def test_lists_and_legends_tell_the_parameters_in_which_jobs_differ(
+    page: Page, home: Home, store: Store, tmp_path: Path
+) -> None:
+    jobs = [
+        a_training(store, tmp_path, "own", settings={"lr": lr, "epochs": 3}) for lr in (0.1, 0.02)
+    ]
+    for job in jobs:
+        attempt = home.attempt(job, 1)
+        attempt.folder.mkdir(parents=True)
+        Progress(attempt.progress)(step=1, total=1, loss=0.5)
+    assert '<span class="quiet">lr=0.02</span>' in page.get("jobs?q=run:own").text
+    html = page.get(f"curves?job={jobs[0]}&job={jobs[1]}").text
+    assert f"{jobs[0]} lr=0.1 loss <b>" in html
+    assert f"{jobs[1]} lr=0.02 loss <b>" in html
+    assert "epochs=3" not in html
 
 
 def test_a_job_and_the_queue_lead_to_the_run(page: Page) -> None:
