@@ -83,7 +83,7 @@ def test_a_short_command_line_that_is_shown_whole_tells_its_parameters(
 
 def test_lists_for_people_have_them_behind_the_name(home: Home, store: Store) -> None:
     queued(store, {f"command/grid-{seed}": f"--lr 0.342 --seed {seed}" for seed in (1, 2)})
-    lines = [line.text for line in waiting(Queue(home, store).look(), 80)]
+    lines = [line.text for line in waiting(Queue(home, store).look()).drawn(80)]
     assert lines[1].startswith("○ grid-1 seed=1")
     drawn = in_a_terminal("status", "run:grid", columns=80)
     assert "grid-2 seed=2" in drawn
@@ -100,7 +100,7 @@ def test_at_80_columns_what_differs_stays_and_what_is_alike_is_cut(
             for at, (lr, momentum) in enumerate(values)
         },
     )
-    lines = [line.text for line in waiting(Queue(home, store).look(), 80)][1:]
+    lines = [line.text for line in waiting(Queue(home, store).look()).drawn(80)][1:]
     assert len(lines) == len(jobs)
     for at, (line, (lr, momentum)) in enumerate(zip(lines, values, strict=True)):
         assert len(line) <= 80
@@ -116,7 +116,7 @@ def test_the_result_of_a_program_is_what_it_told_last(home: Home, store: Store) 
     attempt.folder.mkdir(parents=True)
     attempt.log.write_text("launcher: step=3 loss=.25\nlauncher: acc=0.91\n")
     store.scheduling.finish(claim, Done(at=2.0), outputs={}, now=2.0)
-    (line,) = [line.text for line in recent(Queue(home, store).look(), 100)][1:]
+    (line,) = [line.text for line in recent(Queue(home, store).look()).drawn(100)][1:]
     assert line.endswith("loss=0.25 acc=0.91")
 
 
