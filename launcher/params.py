@@ -52,7 +52,7 @@ def options_of(argv: tuple[str, ...]) -> Mapping[str, Scalar]:
     read: dict[str, Scalar] = {}
     waiting, flag = "", False  # an option whose value may follow; it may do without one
     for word in argv[1:]:
-        value = number(word)
+        value = number(word) if waiting else ""
         if waiting and (not word.startswith("-") or not isinstance(value, str)):
             if flag or not isinstance(value, str):
                 read[waiting] = value

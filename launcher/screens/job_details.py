@@ -59,7 +59,7 @@ def job_records(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[dict[s
             "paused": iso_if_known(job.paused),
             **_tried(home, job, last.get(job.id), labels, places),
         }
-        for job, view in zip(jobs, views_of(home, store, jobs), strict=True)
+        for job, view in zip(jobs, views_of(home, store, jobs, compared=False), strict=True)
     ]
 
 

@@ -219,11 +219,13 @@ def newest_of(home: Home, job: JobRow) -> Newest:
     return newest(job.attempt_in(home))
 
 
-def views_of(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[JobView]:
-    """Return jobs as they are at this moment."""
+def views_of(
+    home: Home, store: Store, jobs: Sequence[JobRow], *, compared: bool = True
+) -> list[JobView]:
+    """Return jobs as they are at this moment, for people compared with the others of their runs."""
     needs = store.read.needs(job.id for job in jobs if job.waits and job.state in OPEN)
     begun = {claim.job: claim.claimed for claim in store.scheduling.claims()}
-    differ = differing(store, jobs)
+    differ = differing(store, jobs) if compared else NO_DIFFERENCES
     return [
         job_view(
             job,

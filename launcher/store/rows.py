@@ -203,7 +203,7 @@ class JobRow:
         """The spec without the digests of modules: a tenth of the time, where only planners need these."""
         return self._read(self.spec_text)
 
-    @property
+    @cached_property
     def params(self) -> Mapping[str, Any]:
         """The parameters of a program or a function, without reading the whole spec."""
         return _params(self.kind, self.spec_text) if self.kind in {PROGRAM, FUNCTION} else {}

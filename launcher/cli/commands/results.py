@@ -45,6 +45,7 @@ from launcher.results.rows import (
     shown_settings,
 )
 from launcher.results.table import (
+    DATA,
     DESCENDING,
     PLACE,
     Pivot,
@@ -247,8 +248,9 @@ def _chosen(results: RunResults, choice: Choice, kinds: Collection[Kind]) -> Run
         if choice.best == choice.metric:
             low = lower_is_better(choice.metric, kinds)
         results = best(results, choice.metric, low=low)
-        text = f"of each set of data the {'lowest' if low else 'highest'} {choice.metric}"
-        remark(harmless(text))
+        if DATA in results.columns:  # of programs there is one best, whose row says all
+            text = f"of each set of data the {'lowest' if low else 'highest'} {choice.metric}"
+            remark(harmless(text))
     return in_order(results, choice.sort)
 
 

@@ -156,7 +156,7 @@ def _tell(home: Home, store: Store, wanted: Wanted, *, header: bool, as_json: bo
             records = details.job_records(home, store, jobs)
             record = _record(home, store, records, waiting=waiting, ended=ended)
         else:
-            rows = [job.columns() for job in views_of(home, store, jobs)]
+            rows = [job.columns() for job in views_of(home, store, jobs, compared=False)]
     if as_json:
         say_json(record)
     elif rows:
