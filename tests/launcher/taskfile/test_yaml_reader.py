@@ -125,3 +125,20 @@ def test_bombs_are_refused_at_once() -> None:
     )
     assert refused(bomb).code == "too-large"
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("x: {a: f(1, 2), b: g(3, h(4, 5)), c: 6}", {"a": "f(1, 2)", "b": "g(3, h(4, 5))", "c": 6}),
+        ("x: {a: f(1, 2), b: f(1, 2)}", {"a": "f(1, 2)", "b": "f(1, 2)"}),
+        ("x: {a: f(1, b: 2}", {"a": "f(1", "b": 2}),
+        ("x:\n  a: f(1\n  b:\n", {"a": "f(1", "b": None}),
+        ("x: {a: 'f(1', b}", {"a": "f(1", "b": None}),
+    ],
+)
+def test_commas_in_parentheses_divide_no_pairs(text: str, meant: object) -> None:
+    problems = Problems()
+    root = read_document(text, "x.yaml", problems)
+    assert root is not None
+    assert (plain_value(root), list(problems)) == ({"x": meant}, [])
