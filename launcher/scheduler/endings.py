@@ -272,8 +272,8 @@ class Endings:
                     paths = (*paths, str(job_folder(spec, ended.claim.job)))
                 # a node's own look at its files comes first: here an old one may be shown for a while
                 seen = dict(zip(paths, ended.outcome.outputs, strict=False))
-                found = ((path, seen.get(path) or stamp(path)) for path in paths)
-                ended.outputs = {path: at for path, at in found if at is not None}
+                stamps = ((path, seen.get(path) or stamp(path)) for path in paths)
+                ended.outputs = {path: at for path, at in stamps if at is not None}
             elif not isinstance(ended.outcome, Void):
                 job = ended.claim.job
                 ended.requeue = requeue_of(

@@ -157,9 +157,11 @@ class JobQueries:
 
     def outermost(self, runs: Iterable[int]) -> list[JobRow]:
         """Return the first and the last job of runs by their names: in a sweep they differ in most that differs."""
-        one = "(SELECT id FROM jobs AS one WHERE one.run = value ORDER BY one.name {} LIMIT 1)"
+        outermost = (
+            "(SELECT id FROM jobs AS one WHERE one.run = value ORDER BY one.name {} LIMIT 1)"
+        )
         both = " UNION ".join(
-            f"SELECT {one.format(order)} FROM json_each(?1)" for order in ("", "DESC")
+            f"SELECT {outermost.format(order)} FROM json_each(?1)" for order in ("", "DESC")
         )
         return self._where(f"jobs.id IN ({both})", _list(runs))
 

@@ -218,8 +218,8 @@ class Transitions:
                 )
             if not claim.spec.entry and (outcome.files or claim.number > 1):
                 named = zip(named_files(claim.spec), outcome.files, strict=False)
-                found = self._db.sources_number({name: digest for name, digest in named if digest})
-                self._db.execute("UPDATE jobs SET sources = ? WHERE id = ?", (found, job))
+                number = self._db.sources_number({name: digest for name, digest in named if digest})
+                self._db.execute("UPDATE jobs SET sources = ? WHERE id = ?", (number, job))
             if outputs:
                 self._db.execute(
                     "UPDATE jobs SET outputs = ? WHERE id = ?", (json.dumps(dict(outputs)), job)

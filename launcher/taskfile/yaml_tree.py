@@ -309,8 +309,8 @@ class _Builder:
             return Items(self.source, mark.line, mark.column, tuple(done.nodes))
         pairs: dict[str, tuple[Scalar, Node]] = {}
         merged: list[tuple[Scalar, Node]] = []
-        found = zip(done.nodes[::2], done.nodes[1::2], strict=True)
-        for key, node in _calls_joined(found) if done.event.flow_style else found:
+        written = zip(done.nodes[::2], done.nodes[1::2], strict=True)
+        for key, node in _calls_joined(written) if done.event.flow_style else written:
             if not isinstance(key, Scalar):
                 self.problems.blame(key, "yaml-key", "a key is one word")
             elif key.plain and key.text == "<<":

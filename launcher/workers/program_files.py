@@ -27,13 +27,13 @@ def read_files(order: Order, digests: FileDigests) -> tuple[str, ...]:
     """
     names, inputs = named_files(order.spec), len(order.spec.settings.get(INPUTS) or ())
     above, results = f"{order.project}/", f"{order.project}/runs/"
-    found = [digests.found(_path_of(order, name)) for name in names[:inputs]]
+    contents = [digests.found(_path_of(order, name)) for name in names[:inputs]]
     for name in names[inputs:]:
         path = os.path.normpath(_path_of(order, name)) if name else ""
         counts = path.startswith(above) and not path.startswith(results)
-        found.append(digests.found(path, MOST_READ) if counts else GONE)
+        contents.append(digests.found(path, MOST_READ) if counts else GONE)
     digests.save()
-    return tuple(found)
+    return tuple(contents)
 
 
 def put_aside(order: Order) -> None:

@@ -68,8 +68,8 @@ def test_a_sweep_that_was_killed_goes_on_and_runs_each_combination_once(
     assert ran(project) == pairs("0.1", "0.01", "0.5")
     with reading(project.home) as store:
         rows = store.read.jobs_of(project.folder, run)
-    told = (project.folder / "told").read_text().replace("}", "}\n").splitlines()
-    values = [json.loads(line) for line in told if line.strip()]
+    lines = (project.folder / "told").read_text().replace("}", "}\n").splitlines()
+    values = [json.loads(line) for line in lines if line.strip()]
     assert sorted(map(str, values)) == sorted(
         str(row.spec.settings["params"]) for row in rows.values()
     )

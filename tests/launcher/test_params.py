@@ -21,16 +21,16 @@ from launcher.params import PARAMS, params_of, scalar
     ],
 )  # fmt: skip
 def test_a_command_line_tells_parameters(words: str, params: dict[str, object]) -> None:
-    told = params_of({}, words.split())
-    assert told == params
-    assert [*map(type, told.values())] == [*map(type, params.values())]
+    read = params_of({}, words.split())
+    assert read == params
+    assert [*map(type, read.values())] == [*map(type, params.values())]
 
 
 def test_the_values_of_a_sweep_come_first_whatever_they_hold_and_win() -> None:
     swept = {"data": "a/b", "lr": 0.1, "amp": False, "none": None, "hidden": [4, 8]}
-    told = params_of({PARAMS: swept}, ["train.py", "--depth", "3", "--lr", "0.10001"])
-    assert told == {**swept, "hidden": "[4, 8]", "depth": 3}
-    assert next(iter(told)) == "data"
+    read = params_of({PARAMS: swept}, ["train.py", "--depth", "3", "--lr", "0.10001"])
+    assert read == {**swept, "hidden": "[4, 8]", "depth": 3}
+    assert next(iter(read)) == "data"
 
 
 @pytest.mark.parametrize(

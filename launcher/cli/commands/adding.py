@@ -447,9 +447,9 @@ def _without_done(home: Home, store: Store, asked: Asked, specs: list[Spec]) -> 
         return specs
     makers, digests = store.read.makers(), FileDigests(home.digests)
     folder = asked.context.folder
-    found = [(spec, done_before(spec, folder, makers, store, digests)) for spec in specs]
+    earlier = [(spec, done_before(spec, folder, makers, store, digests)) for spec in specs]
     digests.save()
-    done = {row.id: row.name for _, row in found if row is not None}
+    done = {row.id: row.name for _, row in earlier if row is not None}
     if done:
         _say_added(done, None)
         first = min(done)
@@ -458,7 +458,7 @@ def _without_done(home: Home, store: Store, asked: Asked, specs: list[Spec]) -> 
             f"not queued: {whose} made the same outputs, with the same command and files; "
             f"`launcher retry {first} --force` runs it again"
         )
-    return [spec for spec, row in found if row is None]
+    return [spec for spec, row in earlier if row is None]
 
 
 def _put(store: Store, asked: Asked, specs: Sequence[Spec]) -> dict[int, str]:

@@ -485,8 +485,10 @@ def test_swept_programs_follow_those_of_equal_values(
     entry: str, needs: Mapping[str, set[str]]
 ) -> None:
     made = a_plan(f"{SWEPT}  - {{{entry}}}\n")
-    found = {each.name.partition("/")[2]: {*each.needs} for each in made.jobs if "/x" in each.name}
-    assert found == needs
+    followed = {
+        each.name.partition("/")[2]: {*each.needs} for each in made.jobs if "/x" in each.name
+    }
+    assert followed == needs
 
 
 def test_trainings_and_programs_follow_swept_programs_of_their_own_epochs() -> None:

@@ -108,11 +108,11 @@ def test_what_follows_the_last_epoch_is_said_before_it_begins(
     assert [record.getMessage() for record in caplog.records if "doing" in record.msg] == [
         f"doing={phase}" for phase in phases
     ]
-    told = [report for report in reports if "doing" in report]
-    assert reports[-len(told) :] == told
-    steps, total = reports[-len(told) - 1]["step"], len(phases)
+    phase_reports = [report for report in reports if "doing" in report]
+    assert reports[-len(phase_reports) :] == phase_reports
+    steps, total = reports[-len(phase_reports) - 1]["step"], len(phases)
     assert isinstance(steps, int)
-    assert told == [
+    assert phase_reports == [
         {"step": steps + number, "total": steps + total, "doing": phase}
         for number, phase in enumerate(phases)
     ]
