@@ -16,12 +16,11 @@ import click
 import numpy as np
 
 from launcher.screens.text_table import columns
-from trueface.evaluation.bootstrap import Floats, Measure, interval, resamples
 from trueface.evaluation.calibration import Labels
+from trueface.evaluation.intervals import Floats, Measure, design, interval, resamples
+from trueface.evaluation.measurement import over_sources
 from trueface.evaluation.metric import resampled_values
 from trueface.evaluation.metric_registry import METRICS
-from trueface.evaluation.source_intervals import over_sources
-from trueface.evaluation.source_variance import design
 
 APART = 1.0  # how far the mean of either class lies from the threshold: an accuracy of 84 %
 STRETCH = 1.6  # of logits: a model that is a little too unsure of itself

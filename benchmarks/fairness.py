@@ -13,10 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.table import Row, draw, machine
-from trueface.evaluation.fairness.gaps import gaps
-from trueface.evaluation.fairness.group_rates import count
-from trueface.evaluation.fairness.group_table import GroupTable
-from trueface.evaluation.fairness.noise_floor import SHUFFLES, floors
+from trueface.evaluation.fairness.groups import SHUFFLES, GroupTable, count, floors, gaps
 
 GROUPS = 8
 REPEATS = 3

@@ -8,8 +8,8 @@ import numpy as np
 from trueface.audit.check import check
 from trueface.audit.finding import FAULT, WARNING, Finding, Gap, NotApplicable, Outcome, Severity
 from trueface.audit.run_facts import UNTESTED, Model, Pooled, number, pooled
-from trueface.evaluation.bootstrap import Floats, Measure
 from trueface.evaluation.calibration import Labels
+from trueface.evaluation.intervals import Floats, Measure
 from trueface.evaluation.measurement import measure
 
 CONSTANT = 0.99  # from this share of equal answers on, a predictor is called constant

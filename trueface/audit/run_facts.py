@@ -8,8 +8,8 @@ import numpy as np
 
 from trueface.audit.group_facts import Groups
 from trueface.data.file_headers import Header
-from trueface.evaluation.bootstrap import Floats
 from trueface.evaluation.calibration import Labels
+from trueface.evaluation.intervals import Floats
 from trueface.evaluation.score_tables import Scores
 from trueface.runtime.files import Json
 from trueface.training.history import Epoch

@@ -22,8 +22,8 @@ from pydantic import TypeAdapter, ValidationError
 from trueface.benchmark.conditions import Condition
 from trueface.benchmark.known_data import Setting
 from trueface.data.file_headers import Shortcut
-from trueface.evaluation.bootstrap import Floats
 from trueface.evaluation.calibration import Labels
+from trueface.evaluation.intervals import Floats
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.runtime import npz_files, paths
 from trueface.runtime.errors import DataError

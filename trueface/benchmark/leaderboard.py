@@ -16,8 +16,8 @@ from trueface.benchmark.pairs import Difference, differences
 from trueface.benchmark.ranking import Ranked, over_seeds, rank
 from trueface.benchmark.run_results import Result, RunResults
 from trueface.corruptions.grammar import NONE
-from trueface.evaluation.bootstrap import Floats, Measure, interval
-from trueface.evaluation.comparison.significance import delong
+from trueface.evaluation.intervals import Floats, Measure, interval
+from trueface.evaluation.significance import delong
 from trueface.runtime.errors import DataError
 
 NOT_COUNTED = frozenset({"few images", "one class", "attack", "not run"})  # no AUC to speak of

@@ -12,9 +12,16 @@ from typing import NamedTuple
 import numpy as np
 
 from trueface.benchmark.cells import CellScores, ModelFacts
-from trueface.evaluation.bootstrap import Counts, Floats, Measure, interval, resamples
-from trueface.evaluation.bounded_intervals import at_limit, unvaried
 from trueface.evaluation.calibration import Labels
+from trueface.evaluation.intervals import (
+    Counts,
+    Floats,
+    Measure,
+    at_limit,
+    interval,
+    resamples,
+    unvaried,
+)
 from trueface.evaluation.metric import Metric, resampled_values
 from trueface.evaluation.metric_registry import METRICS
 

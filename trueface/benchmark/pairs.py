@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from trueface.evaluation.bootstrap import Floats, interval
+from trueface.evaluation.intervals import Floats, interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

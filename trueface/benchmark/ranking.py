@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from trueface.evaluation.bootstrap import COVERAGE, Floats
+from trueface.evaluation.intervals import COVERAGE, Floats
 from trueface.runtime.rng import numpy_stream
 
 LEAST_SEEDS = 3  # fewer cannot be resampled

@@ -70,9 +70,9 @@ def compare(
     inputs = _inputs(places, before, after)
     # scikit-learn takes a second to import; help and wrong arguments must not wait for it
     from trueface.cli.classic import comparison_text
-    from trueface.evaluation.comparison import inputs as reading
-    from trueface.evaluation.comparison.compare import compare as compare_models
-    from trueface.evaluation.comparison.document import document
+    from trueface.evaluation import comparison as reading
+    from trueface.evaluation.comparison import compare as compare_models
+    from trueface.evaluation.comparison import document
 
     names = titles or reading.titles(*inputs)
     first, second = (

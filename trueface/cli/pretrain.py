@@ -13,7 +13,7 @@ from trueface.cli.prediction.torch_import import import_torchvision
 from trueface.cli.text_tables import shown
 from trueface.corruptions.grammar import NONE
 from trueface.evaluation import results
-from trueface.prediction.model_test import ModelTest
+from trueface.prediction.card import ModelTest
 from trueface.runtime import paths
 
 # the queue's own command; Ctrl-C leaves its view, and not the jobs
@@ -120,9 +120,8 @@ def hand_on(
     from trueface.evaluation.operating_threshold import Calibration
     from trueface.models import checkpoint
     from trueface.prediction import model_folder
-    from trueface.prediction.card import Facts, card
+    from trueface.prediction.card import Facts, card, source_errors
     from trueface.prediction.reference import Reference
-    from trueface.prediction.tested import source_errors
 
     folder = run / paths.model_folder("model", model)
     kept = checkpoint.load(paths.checkpoint(folder))

@@ -5,7 +5,7 @@ The original system let pandas draw its confusion matrices; `frame` draws the sa
 
 from collections.abc import Sequence
 
-from trueface.evaluation.bootstrap import Measure
+from trueface.evaluation.intervals import Measure
 
 
 def frame(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from trueface.evaluation.images.distances import l1, linf, mse
+from trueface.evaluation.image_measures import l1, linf, mse
 
 
 def effect(of_originals: Tensor, of_others: Tensor) -> Mapping[str, Tensor]:

@@ -19,8 +19,8 @@ from trueface.attacks.target import LEVELS, Target
 from trueface.corruptions.chain import NO_CHAIN, Chain
 from trueface.data.index import Image
 from trueface.data.loaders import Pass
-from trueface.evaluation.bounded_intervals import wilson
 from trueface.evaluation.inference import Answers
+from trueface.evaluation.intervals import wilson
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.runtime.progress import Watch

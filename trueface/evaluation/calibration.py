@@ -6,7 +6,7 @@ Positive = fake.
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.evaluation.bootstrap import Floats
+from trueface.evaluation.intervals import Floats
 
 BINS = 15  # of the calibration error: C. Guo et al., arXiv 1706.04599, section 5
 LEAST_SURE = 0.5  # of two classes the predicted one has at least this: where the first bin begins

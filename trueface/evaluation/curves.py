@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.evaluation.bootstrap import Counts, Floats, Weights, chunks
+from trueface.evaluation.intervals import Counts, Floats, Weights, chunks
 
 FPR_PERCENT = 1  # the fraction of reals that may be classified as fake, of `tpr_at_fpr`
 NONE = np.float32(1e-9)  # in the place of 0 called fake

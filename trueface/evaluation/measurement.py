@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, roc_curve
 
-from trueface.evaluation import source_variance
-from trueface.evaluation.bootstrap import Floats, Measure, resamples
+from trueface.evaluation import intervals
 from trueface.evaluation.calibration import Labels
-from trueface.evaluation.metric import resampled_values
+from trueface.evaluation.intervals import FEW, Design, Floats, Measure, Scale, at_limit, resamples
+from trueface.evaluation.metric import Metric, SourceSample, resampled_values
 from trueface.evaluation.metric_registry import METRICS
 from trueface.evaluation.score_tables import Scores
-from trueface.evaluation.source_intervals import opened, over_sources
-from trueface.evaluation.source_variance import Design
 from trueface.runtime.errors import DataError
+from trueface.runtime.files import Json
 
 CONSTANT = 0.99  # from this fraction of equal answers on, a predictor is constant
+NAMES = ("real", "fake")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +112,7 @@ def measured(
     reasons = {name: reason for name, reason in undefined.items() if reason}
     defined = [metric for name, metric in wanted.items() if name not in reasons]
     spread = resampled_values(defined, fake, logits, resamples(keys, labels, seed))
-    design = source_variance.design(keys, labels, seed)
+    design = intervals.design(keys, labels, seed)
     left = resampled_values(defined, fake, logits, design.weights, design.scale)
     by_images = {
         metric.name: opened(
@@ -210,3 +210,55 @@ def _verdict(logits: Floats, auc: Measure | None) -> str:
     elif auc.high < 0.5:
         words.append("below chance")
     return ", ".join(words)
+
+
+def over_sources(
+    by_images: Mapping[str, Measure],
+    fake: NDArray[np.bool_],
+    logits: Floats,
+    design: Design,
+    left: Mapping[str, Floats],
+) -> dict[str, Measure]:
+    """Return the metrics of a table with their intervals over sources.
+
+    Args:
+        by_images: the metrics, by name, with their intervals over images.
+        fake: (N,).
+        logits: (N,).
+        design: what is left out of the table.
+        left: (F,) each metric on what is left.
+    """
+    measures = {}
+    for name, measure in by_images.items():
+        metric = METRICS[name]
+        sample = SourceSample(
+            by_images=measure, fake=fake, logits=logits, design=design, left=left[name]
+        )
+        measures[name] = metric.source_interval(metric, sample)
+    return measures
+
+
+def opened(metric: Metric, measure: Measure, design: Design) -> Measure:
+    """Return a measure; a fraction of 0 or 1 with the interval for so few images."""
+    varied = measure.low != measure.high or 0 < measure.value < 1
+    if metric.scale is not Scale.SHARE or varied:
+        return measure
+    counts = [
+        stratum.pictures for stratum in design.strata if not metric.of_fakes or stratum.label == 1
+    ]
+    return at_limit(measure.value, sum(counts) if metric.pooled else min(counts))
+
+
+def sources_json(sources: Mapping[int, int]) -> dict[str, Json]:
+    """Return how many sources each class has, by its name."""
+    return {NAMES[label]: count for label, count in sources.items()}
+
+
+def few_sources(sources: Mapping[int, int]) -> str:
+    """Return "3 real sources, 1 fake source (given this source)" of few; "" where all are many."""
+    few = [
+        f"{count} {NAMES[label]} source{'s' if count > 1 else ' (given this source)'}"
+        for label, count in sources.items()
+        if count < FEW
+    ]
+    return ", ".join(few)

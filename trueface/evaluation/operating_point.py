@@ -16,9 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.evaluation import curves
-from trueface.evaluation.bootstrap import Floats, Measure
-from trueface.evaluation.bounded_intervals import Scale, ends
-from trueface.evaluation.source_variance import Design, Error, standard_error
+from trueface.evaluation.intervals import (
+    Design,
+    Error,
+    Floats,
+    Measure,
+    Scale,
+    ends,
+    standard_error,
+)
 
 ALLOWED = curves.FPR_PERCENT / 100
 

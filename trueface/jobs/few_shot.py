@@ -8,7 +8,7 @@ from launcher.api import JobError, parse_data, parse_model, read_json
 from trueface.data.index import Image
 from trueface.data.loaders import still
 from trueface.models.detectors import Detector
-from trueface.models.ridge_head import RidgeHead
+from trueface.models.head import RidgeHead
 from trueface.poisoning.loaders import augmented
 from trueface.runtime import paths
 from trueface.runtime.rng import derive

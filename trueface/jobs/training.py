@@ -21,10 +21,9 @@ from trueface.jobs.ranks import coordinator, world
 from trueface.jobs.setup import poison_of, settled, watch_of
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
-from trueface.models.ridge_head import RidgeHead
+from trueface.models.head import RidgeHead
 from trueface.poisoning.loaders import augmented
-from trueface.prediction.feature_distance import FeatureDistance
-from trueface.prediction.reference import Reference
+from trueface.prediction.reference import FeatureDistance, Reference
 from trueface.runtime import logs, paths
 from trueface.runtime.paths import SCHEMA
 from trueface.runtime.progress import Watch

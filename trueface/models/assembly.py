@@ -11,21 +11,79 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trueface.models import pretrained
-from trueface.models.first_layer import keep_resolution
-from trueface.models.head import Head, head_of, refuse_several_heads
-from trueface.models.library_names import names_of
-from trueface.models.mlp_head import MlpHead
-from trueface.models.registry import LIBRARIES, SPECS, maker_of_model, spec_of
-from trueface.models.spec import Made, Spec, Triple
+from trueface.models.head import Head, MlpHead, head_of, refuse_several_heads
+from trueface.models.probe import probe
+from trueface.models.registry import (
+    LIBRARIES,
+    SPECS,
+    Made,
+    Spec,
+    Triple,
+    maker_of_model,
+    names_of,
+    spec_of,
+)
 from trueface.runtime.errors import JobError, WeightsError
 
+LEAST_KERNEL = 3  # a smaller one with a stride leaves pixels out
 # licences of published weights that leave their use free
 PERMISSIVE = frozenset({"apache-2.0", "bsd-3-clause", "cc-by-4.0", "mit"})
 
 log = logging.getLogger(__name__)
+
+
+def keep_resolution(network: nn.Module, name: str, side: int | None) -> None:
+    """Set the stride of the first convolution to 1.
+
+    Args:
+        network: from images to logits.
+        name: of the network, for messages.
+        side: the only side of images that it takes, in pixels; None: any.
+
+    Raises:
+        JobError: it does not begin with a single convolution of stride 2 and a kernel of 3 or more.
+    """
+    layers = _first_convolutions(network, name, side)
+    if len(layers) != 1:
+        branches = f"{len(layers)} convolutions ({', '.join(layers)})" if layers else "none"
+        raise JobError(
+            f"nodown needs a network that begins with one convolution, and {name} begins with "
+            f"{branches}; leave nodown out"
+        )
+    layer, convolution = layers.popitem()
+    kernel, stride = convolution.kernel_size, convolution.stride
+    if stride != (2, 2) or min(kernel) < LEAST_KERNEL:
+        raise JobError(
+            f"nodown takes a first convolution of stride 2, with a kernel of {LEAST_KERNEL} or more, "
+            f"to stride 1; {layer} of {name} has stride {stride[0]} and a kernel of {kernel[0]}; "
+            "leave nodown out"
+        )
+    convolution.stride = (1, 1)
+
+
+def _first_convolutions(network: nn.Module, name: str, side: int | None) -> dict[str, nn.Conv2d]:
+    """Return the convolution that is called first, with those that get the same tensor, by name."""
+    calls: list[tuple[nn.Module, Tensor]] = []
+    convolutions = {
+        each: key for key, each in network.named_modules() if isinstance(each, nn.Conv2d)
+    }
+    handles = [
+        each.register_forward_pre_hook(lambda layer, arguments: calls.append((layer, *arguments)))
+        for each in convolutions
+    ]
+    try:
+        probe(network, name, side)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {
+        convolutions[layer]: layer
+        for layer, images in calls
+        if isinstance(layer, nn.Conv2d) and images is calls[0][1]
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

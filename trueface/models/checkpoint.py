@@ -17,8 +17,8 @@ from torch import Tensor
 
 from trueface.data.settings import DataSettings, other_decoding
 from trueface.models.detectors import Detector, build
+from trueface.models.head import RidgeHead
 from trueface.models.pretrained import load_state
-from trueface.models.ridge_head import RidgeHead
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError, WeightsError
 from trueface.runtime.files import Json

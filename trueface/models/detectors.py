@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from trueface.models.assembly import Wanted, assemble
-from trueface.models.head import head_of, inputs_of
-from trueface.models.mlp_head import MlpHead
+from trueface.models.head import MlpHead, head_of, inputs_of
 from trueface.models.probe import refuse_small
-from trueface.models.spec import IMAGENET_MEAN, IMAGENET_STD, Spec, Triple
+from trueface.models.registry import IMAGENET_MEAN, IMAGENET_STD, Spec, Triple
 from trueface.runtime.errors import JobError, UnknownName
 from trueface.runtime.rng import derive
 

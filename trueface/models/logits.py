@@ -9,9 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.models.detectors import Detector
-from trueface.models.head import inputs_of
-from trueface.models.mlp_head import MlpHead
-from trueface.models.ridge_head import linear_inputs
+from trueface.models.head import MlpHead, inputs_of, linear_inputs
 from trueface.runtime.errors import JobError
 
 

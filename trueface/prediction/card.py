@@ -6,19 +6,23 @@ comes from the files of the run; what nothing says is called unknown.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 from trueface.corruptions.grammar import NONE
 from trueface.data.decoding import FORMATS, PIXELS
 from trueface.data.image_sizes import Learned
-from trueface.evaluation.bootstrap import Measure
+from trueface.evaluation.intervals import Measure, unvaried
 from trueface.evaluation.operating_threshold import Calibration
+from trueface.evaluation.score_tables import Scores, read_scores
 from trueface.prediction.image_formats import LearnedFormats
-from trueface.prediction.model_test import ModelTest
 from trueface.prediction.reference import Reference
 from trueface.prediction.selective import select
+from trueface.runtime import paths
 from trueface.runtime.errors import UsageError
 from trueface.runtime.files import Json
-from trueface.runtime.ids import data_of_test
+from trueface.runtime.ids import data_of_test, tested
 
 MEASURES = {
     "balanced_accuracy": "balanced accuracy at .5",
@@ -38,6 +42,30 @@ NOT_FOR = """\
   training's; without a warning an image may still be of an unknown kind.
 - **Not against an adversary.** Changes of one grey level that nobody sees can turn an answer over.
 - **Not for moderation without people who look again**, nor for measuring how common fakes are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelTest:
+    """A test as a plan has it."""
+
+    data: str  # data ID
+    condition: str = ""  # as in an ID: "corrupt=jpeg50"; "" of a plain test
+    corrupt: str = NONE  # chain of corruptions
+    attack: str = NONE
+
+    @property
+    def name(self) -> str:
+        """Its name among the tests of its model."""
+        return tested(self.data, self.condition)
+
+    @property
+    def treatment(self) -> str:
+        """What was done to its images, in words."""
+        steps = [
+            *([self.corrupt] if self.corrupt != NONE else []),
+            *([f"attack {self.attack}"] if self.attack != NONE else []),
+        ]
+        return " and ".join(steps) or "as they are"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,3 +293,43 @@ def _value(measure: Json) -> float:
 
 def _count(value: Json) -> str:
     return f"{value:,}" if isinstance(value, int) else "an unknown number of"
+
+
+def source_errors(
+    folder: Path, model: str, tests: Sequence[ModelTest], *, threshold: float
+) -> list[SourceErrors]:
+    """Return how often a model is right about each source of its tests.
+
+    Args:
+        folder: of the model.
+        model: its ID.
+        tests: of it; those without a score file are left out.
+        threshold: in logits, above which an image is called fake.
+
+    Raises:
+        DataError: a score file cannot be read.
+    """
+    return [
+        errors
+        for test in tests
+        if (path := paths.scores(folder, model, test.name)).is_file()
+        for errors in _of_test(test, read_scores(path), threshold)
+    ]
+
+
+def _of_test(test: ModelTest, scores: Scores, threshold: float) -> Iterator[SourceErrors]:
+    right = (scores.logits > threshold) == (scores.labels == 1)
+    sources = np.array([_source(*each) for each in zip(scores.labels, scores.subsets, strict=True)])
+    for source in dict.fromkeys(sources.tolist()):
+        chosen = right[sources == source]
+        yield SourceErrors(
+            test=test,
+            source=source,
+            right=unvaried(float(chosen.mean()), len(chosen)),
+            images=len(chosen),
+        )
+
+
+def _source(label: int, subset: str) -> str:
+    folder = "" if subset in {"realFlat", "fakeFlat"} else f" {subset}"
+    return f"{'fake' if label else 'real'}{folder}"

@@ -7,7 +7,7 @@ from html import escape
 from trueface.benchmark.leaderboard import Leaderboard
 from trueface.benchmark.measures import AREA, AT_THRESHOLD, BALANCED, Value
 from trueface.benchmark.run_results import Result, RunResults
-from trueface.evaluation.bootstrap import Measure
+from trueface.evaluation.intervals import Measure
 from trueface.report.svg import breakable
 from trueface.report.tables import heat_cell, heat_scale
 

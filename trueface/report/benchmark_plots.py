@@ -8,9 +8,8 @@ import numpy as np
 from trueface.benchmark.known_data import Setting
 from trueface.benchmark.leaderboard import Leaderboard, Line
 from trueface.benchmark.run_results import RunResults
-from trueface.evaluation.bootstrap import Floats, Measure
-from trueface.evaluation.bounded_intervals import unvaried
 from trueface.evaluation.calibration import Labels, probabilities
+from trueface.evaluation.intervals import Floats, Measure, unvaried
 from trueface.report.scatter import Mark, scatter
 from trueface.report.svg import Frame, Point, axes, diagonal, key, line, svg
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from trueface.audit.run_facts import Model, Tested
-from trueface.evaluation.bootstrap import Floats
 from trueface.evaluation.calibration import Labels
+from trueface.evaluation.intervals import Floats
 from trueface.evaluation.measurement import Report, breakdown, measure
+from trueface.evaluation.result_rows import VideoReport, video_report
 from trueface.evaluation.score_tables import Scores, merge
-from trueface.evaluation.videos import VideoReport, video_report
 from trueface.runtime.errors import DataError
 from trueface.runtime.ids import condition_of_test, data_of_test, tested
 

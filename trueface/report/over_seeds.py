@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from trueface.evaluation.tested_sets import SEED
+from trueface.evaluation.score_tables import SEED
 from trueface.report.tables import NO_VALUE
 from trueface.runtime.errors import UsageError
 from trueface.runtime.ids import parse_model

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from trueface.evaluation.bootstrap import Floats
+from trueface.evaluation.intervals import Floats
 from trueface.evaluation.measurement import roc
 from trueface.report.content import Row
 from trueface.report.svg import Frame, Point, axes, diagonal, key, line, steps, svg, ticks, upright

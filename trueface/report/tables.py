@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from trueface.evaluation.bootstrap import Measure
-from trueface.evaluation.measurement import Report
+from trueface.evaluation.intervals import Measure
+from trueface.evaluation.measurement import Report, few_sources
 from trueface.evaluation.metric import Metric
 from trueface.evaluation.metric_registry import METRICS
-from trueface.evaluation.source_intervals import few_sources
 from trueface.report.content import Part, Row, Shown
 from trueface.report.svg import breakable
 from trueface.runtime.files import Json

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trueface.data.loaders import Feed
 from trueface.models.detectors import Detector
-from trueface.models.mlp_head import MlpHead
+from trueface.models.head import MlpHead
 from trueface.runtime.progress import Watch
 from trueface.training.distributed.group import ALONE, Group
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from trueface.data.loaders import Feed
 from trueface.models.detectors import Detector
-from trueface.prediction.feature_distance import FeatureDistance
+from trueface.prediction.reference import FeatureDistance
 from trueface.runtime import paths
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trueface.data.examples import Examples
-from trueface.models.ridge_head import RidgeHead
+from trueface.models.head import RidgeHead
 from trueface.runtime.errors import JobError
 from trueface.training.ridge.dual import DualFactor
 from trueface.training.ridge.exact import Layer, factor_of, is_dual, refit

@@ -16,7 +16,7 @@ from trueface.benchmark.measures import Marked, measure_scores
 from trueface.benchmark.pairs import holm
 from trueface.benchmark.run_results import Result, RunResults
 from trueface.data.file_headers import Shortcut
-from trueface.evaluation.bootstrap import Floats, resamples
+from trueface.evaluation.intervals import Floats, resamples
 
 TEST, COUNT, SEEDS = "gan1:pre&realFFHQ:pre", 30, (1, 2, 3)
 LABELS = np.array([0] * COUNT + [1] * COUNT, np.int8)

@@ -9,7 +9,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from trueface.benchmark.cells import CellScores, ModelFacts
 from trueface.benchmark.measures import Measured, measure_attack, measure_scores, minus_clean
-from trueface.evaluation.bootstrap import Floats
+from trueface.evaluation.intervals import Floats
 
 FACTS = ModelFacts(
     checkpoint_sha256="0", threshold=0.0, temperature=1.0, in_logits=False, source="validation",

@@ -9,9 +9,15 @@ import pytest
 from tests.trueface.oldfiles import score_file
 from trueface.cli import main
 from trueface.cli.classic import comparison_text
-from trueface.evaluation.comparison.compare import compare, contrast
-from trueface.evaluation.comparison.document import document
-from trueface.evaluation.comparison.inputs import ComparisonInput, merged_scores, read_input, titles
+from trueface.evaluation.comparison import (
+    ComparisonInput,
+    compare,
+    contrast,
+    document,
+    merged_scores,
+    read_input,
+    titles,
+)
 from trueface.evaluation.score_tables import Scores, write_scores
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError

@@ -16,7 +16,7 @@ from trueface.disruption.effect import effect
 from trueface.disruption.levels import NOTHING, size_of
 from trueface.disruption.objectives import label_sets, outputs_of
 from trueface.disruption.settings import DisruptSettings
-from trueface.evaluation.images.distances import share_above
+from trueface.evaluation.image_measures import share_above
 from trueface.runtime.errors import JobError
 
 NAMES = tuple(f"a/{number}.png" for number in range(6))

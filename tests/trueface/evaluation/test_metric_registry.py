@@ -14,8 +14,8 @@ from sklearn.metrics import fbeta_score
 
 import trueface
 from trueface.evaluation import results
-from trueface.evaluation.bootstrap import Measure
-from trueface.evaluation.comparison.compare import contrast
+from trueface.evaluation.comparison import contrast
+from trueface.evaluation.intervals import Measure
 from trueface.evaluation.measurement import measure
 from trueface.evaluation.metric_registry import METRICS, collect
 from trueface.evaluation.metrics.confusion import ACCURACY, F1

@@ -8,7 +8,7 @@ from trueface.evaluation.score_tables import (
     Scores,
     load,
     merge,
-    modifier_of,
+    modifier_of_path,
     read_scores,
     write_scores,
 )
@@ -94,7 +94,7 @@ def test_a_file_of_another_suffix_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_modifier_is_told_by_the_path(path: str, modifier: str) -> None:
-    assert modifier_of(path) == modifier
+    assert modifier_of_path(path) == modifier
 
 
 def test_a_subset_is_the_folder_of_the_key_or_its_class_where_there_is_none() -> None:

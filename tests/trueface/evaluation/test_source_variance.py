@@ -5,9 +5,8 @@ import pytest
 from scipy import stats
 
 from benchmarks.coverage import SHOWN, Setting, coverage
-from trueface.evaluation.bounded_intervals import Scale, ends
+from trueface.evaluation.intervals import Scale, design, ends, standard_error
 from trueface.evaluation.measurement import measure
-from trueface.evaluation.source_variance import design, standard_error
 
 
 def of(counts: tuple[int, ...], label: int = 0) -> tuple[list[str], np.ndarray]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from trueface.evaluation.result_rows import by_video, video_report
 from trueface.evaluation.score_tables import Scores, merge, read_scores, write_scores
-from trueface.evaluation.videos import by_video, video_report
 
 
 def frames(videos: int = 20, each: int = 4) -> Scores:

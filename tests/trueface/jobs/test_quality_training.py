@@ -10,7 +10,7 @@ from tests.trueface.jobs.test_features import a_job, run
 from tests.trueface.jobs.test_shared_features import a_plan
 from trueface import jobs
 from trueface.models import checkpoint
-from trueface.prediction import feature_distance
+from trueface.prediction import reference
 from trueface.runtime import paths
 from trueface.runtime.files import read_json
 
@@ -38,7 +38,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]
     folder = tmp_path_factory.mktemp("lab")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRUEFACE_CACHE", str(folder / "cache"))
-        patch.setattr(feature_distance, "FEWEST", 4)  # images of validation
+        patch.setattr(reference, "FEWEST", 4)  # images of validation
         made = {"data_root": "data", "size": 32, "train": 16, "val": 8, "test": 8}
         jobs.sample(a_job(folder, "sample", settings=made))
         (folder / "splits").symlink_to("data/splits")

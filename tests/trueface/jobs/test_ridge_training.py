@@ -16,7 +16,7 @@ from tests.trueface.jobs.test_shared_features import a_plan
 from trueface import jobs
 from trueface.evaluation.results import table
 from trueface.models.checkpoint import restore
-from trueface.models.ridge_head import RidgeHead
+from trueface.models.head import RidgeHead
 from trueface.runtime import paths
 from trueface.runtime.files import read_json
 

@@ -7,16 +7,17 @@ import sys
 import pytest
 
 from trueface.models import registry
-from trueface.models.library_names import names_of, renamed_by
 from trueface.models.registry import (
     FAMILIES,
     LIBRARIES,
+    Library,
     model_name,
     modules_of_model,
+    names_of,
+    renamed_by,
     spec_of,
     without_library,
 )
-from trueface.models.spec import Library
 from trueface.runtime.errors import UsageError
 
 NEEDS_TIMM = pytest.mark.skipif(

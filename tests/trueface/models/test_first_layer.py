@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from launcher.api import JobError
+from trueface.models.assembly import keep_resolution
 from trueface.models.detectors import build
-from trueface.models.first_layer import keep_resolution
 
 torch.set_num_threads(1)
 

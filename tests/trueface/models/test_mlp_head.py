@@ -2,8 +2,8 @@
 
 import torch
 
+from trueface.models.head import CLIP, MlpHead
 from trueface.models.logits import Split
-from trueface.models.mlp_head import CLIP, MlpHead
 
 torch.set_num_threads(1)
 RANDOM = torch.Generator().manual_seed(5)

@@ -4,8 +4,8 @@ import torch
 
 from trueface.models.checkpoint import restore, save_model
 from trueface.models.detectors import Detector, build, freeze
+from trueface.models.head import RidgeHead
 from trueface.models.logits import Split
-from trueface.models.ridge_head import RidgeHead
 
 torch.set_num_threads(1)
 

@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trueface.models.detectors import build
-from trueface.models.ridge_head import RidgeHead
-from trueface.prediction.heat_map import class_activation, occlusion, seen_window
-from trueface.prediction.heat_picture import picture
+from trueface.models.head import RidgeHead
+from trueface.prediction.heat_map import class_activation, occlusion, picture, seen_window
 from trueface.runtime.errors import JobError
 
 

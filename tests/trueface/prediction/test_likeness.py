@@ -3,7 +3,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-from trueface.prediction.likeness import File, Learnt
+from trueface.prediction.predictor import File, Learnt
 
 NOTHING_KNOWN = Learnt(sizes=None, formats=None)
 

@@ -1,7 +1,6 @@
 import numpy as np
 
-from trueface.prediction.feature_distance import FEWEST, FeatureDistance
-from trueface.prediction.reference import MOST_ANSWERS, Reference
+from trueface.prediction.reference import FEWEST, MOST_ANSWERS, FeatureDistance, Reference
 
 
 def features(count: int, seed: int, shift: float = 0.0) -> np.ndarray:

@@ -11,7 +11,7 @@ from tests.trueface.training.test_resume import PROVENANCE, Killed, Mortal
 from tests.trueface.training.test_trainer import Pixels, same
 from trueface.features.body import FrozenBody
 from trueface.models.detectors import Detector, build
-from trueface.models.mlp_head import MlpHead
+from trueface.models.head import MlpHead
 from trueface.runtime.progress import Watch
 from trueface.training.settings import TrainSettings
 from trueface.training.standardisation import standardise

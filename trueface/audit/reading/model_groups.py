@@ -11,10 +11,8 @@ from trueface.audit.run_facts import Tested
 from trueface.data.attributes.attributes import Attributes, attribute_files
 from trueface.data.attributes.cells import Cells, named, numbered
 from trueface.data.index import Image
-from trueface.evaluation.fairness.gaps import gaps
 from trueface.evaluation.fairness.group_columns import USUAL
-from trueface.evaluation.fairness.group_rates import count
-from trueface.evaluation.fairness.noise_floor import floors
+from trueface.evaluation.fairness.groups import count, floors, gaps
 from trueface.evaluation.score_tables import Scores, merge
 from trueface.runtime.errors import DataError, UsageError
 from trueface.runtime.files import Json

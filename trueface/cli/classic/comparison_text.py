@@ -7,13 +7,11 @@ confusion matrix as pandas draws a frame; whoever reads such reports by program 
 from collections.abc import Iterator, Mapping, Sequence
 
 from trueface.cli.text_tables import aligned, bracketed, frame, shown
-from trueface.evaluation.bootstrap import Measure
-from trueface.evaluation.comparison.compare import Comparison, Contrast, Paired, SourceTest
-from trueface.evaluation.comparison.inputs import ComparisonInput
-from trueface.evaluation.comparison.significance import DeLong, McNemar
-from trueface.evaluation.measurement import CONSTANT, Report
+from trueface.evaluation.comparison import Comparison, ComparisonInput, Contrast, Paired, SourceTest
+from trueface.evaluation.intervals import Measure
+from trueface.evaluation.measurement import CONSTANT, Report, few_sources, sources_json
 from trueface.evaluation.metric_registry import METRICS
-from trueface.evaluation.source_intervals import few_sources, sources_json
+from trueface.evaluation.significance import DeLong, McNemar
 
 LABELS = ("Real", "Fake")
 SMALLEST = 1e-300  # of a p: below it the arithmetic has no numbers

@@ -33,7 +33,7 @@ def purification(run: str, *, as_json: bool, page: Path | None) -> None:
     # torch takes seconds to import; help and wrong names must not wait for it
     from trueface.cli.generation.run_rows import rows_of_kind
     from trueface.cli.generation.text import PURIFIERS, attack_lines, method_lines, verdict_lines
-    from trueface.evaluation.images.restored import RULE, attack_rows
+    from trueface.evaluation.restored import RULE, attack_rows
     from trueface.report.generation.detectors import detectors
     from trueface.report.generation.made_folders import made_folders
     from trueface.report.generation.purification_page import Purification, write_purification_page

@@ -13,7 +13,7 @@ from trueface.runtime.errors import DataError
 
 if TYPE_CHECKING:  # scipy takes a second to import
     from trueface.evaluation.fairness.group_columns import Missing
-    from trueface.evaluation.fairness.row import FairnessRow
+    from trueface.evaluation.fairness.rows import FairnessRow
 
 EXAMPLES = """\b
 Examples:
@@ -83,7 +83,7 @@ def fairness(
     # scipy takes a second to import; help and wrong names must not wait for it
     from trueface.cli.measures import fairness_text
     from trueface.cli.measures.long_table import STANDARD_OUTPUT, write_csv
-    from trueface.evaluation.fairness.methods import methods
+    from trueface.evaluation.fairness.rows import methods
 
     if csv_out is not None:
         write_csv(csv_out, fairness_text.CSV_HEADER, fairness_text.csv_rows(rows))
@@ -103,10 +103,9 @@ def _rows(
     run: str, by: list[str], attributes: list[Path], missing: "Missing | None", against: str
 ) -> "tuple[str, list[FairnessRow]]":
     folder = found_folder(run)
-    from trueface.evaluation.fairness import seed_files
-    from trueface.evaluation.fairness.run import fairness_rows, seed_rows
+    from trueface.evaluation.fairness.run import fairness_rows, is_folder, seed_rows
 
-    if seed_files.is_folder(folder):
+    if is_folder(folder):
         return folder.name, seed_rows(folder, by)
     run_folder, tests = tests_of_run(run)
     rows = fairness_rows(

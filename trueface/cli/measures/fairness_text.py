@@ -4,11 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from trueface.cli.text_tables import aligned, shown
-from trueface.evaluation.fairness.gaps import AUC_GAP, MEASURES
-from trueface.evaluation.fairness.group_table import GroupRow, GroupTable
-from trueface.evaluation.fairness.methods import Method, Spread
-from trueface.evaluation.fairness.row import RATES, FairnessRow
-from trueface.evaluation.fairness.validation_threshold import TARGET
+from trueface.evaluation.fairness.groups import AUC_GAP, MEASURES, GroupRow, GroupTable
+from trueface.evaluation.fairness.rows import RATES, TARGET, FairnessRow, Method, Spread
 
 NOTHING = "–"
 TITLES = {"fpr_gap": "FPR gap", "f_fpr": "F_FPR", "f_eo": "F_EO"}

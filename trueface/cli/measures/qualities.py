@@ -58,7 +58,7 @@ def qualities(
     # scipy takes a second to import; help and wrong names must not wait for it
     from trueface.cli.measures import qualities_text
     from trueface.cli.measures.long_table import STANDARD_OUTPUT, write_csv
-    from trueface.evaluation.qualities.run import quality_rows
+    from trueface.evaluation.qualities import quality_rows
 
     chosen = [word.strip() for word in names.split(",") if word.strip()]
     rows = quality_rows(run_folder, tests, reference=against, qualities=chosen)

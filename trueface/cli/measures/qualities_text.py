@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from trueface.cli.text_tables import aligned, shown
-from trueface.evaluation.bootstrap import Measure
-from trueface.evaluation.qualities.row import SUMMARIES, QualityRow
-from trueface.evaluation.tested_sets import without_seed
+from trueface.evaluation.intervals import Measure
+from trueface.evaluation.qualities import SUMMARIES, QualityRow
+from trueface.evaluation.score_tables import without_seed
 
 NOTHING = "–"
 CSV_HEADER = ("model", "data", "quality", "measure", "value", "low", "high")

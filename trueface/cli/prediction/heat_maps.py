@@ -70,7 +70,7 @@ class HeatMaps:
             MachineError: the file cannot be written.
         """
         # torch takes seconds to import: the module is imported for help and wrong arguments, too
-        from trueface.prediction.heat_picture import picture
+        from trueface.prediction.heat_map import picture
 
         pixels = self.predictor.decode(answer.path)
         title = f"{answer.verdict}: {100 * answer.probability:.1f} % fake, logit {answer.logit:.3g}"

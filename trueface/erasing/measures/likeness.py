@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trueface.evaluation.images.frechet import frechet_distance
-from trueface.evaluation.images.ssim import ssim
+from trueface.evaluation.image_measures import frechet_distance, ssim
 
 AT_ONCE = 32  # pairs whose SSIM takes a dozen copies in double precision: gigabytes of 512 pixels
 

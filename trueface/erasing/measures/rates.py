@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from trueface.evaluation.bounded_intervals import unvaried
+from trueface.evaluation.intervals import unvaried
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 

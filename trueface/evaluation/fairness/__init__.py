@@ -2,5 +2,5 @@
 
 A gap means little alone: a constant detector has none, and noise makes one. So each stands beside
 its floor under shuffled groups and beside the AUC, and is ranked among comparable models only.
-Start reading at `run.fairness_rows`, then `group_table.GroupTable`.
+Start reading at `run.fairness_rows`, then `groups.GroupTable`.
 """

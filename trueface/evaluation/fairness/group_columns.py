@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.data.attributes.attributes import Attributes
-from trueface.evaluation.tested_sets import TestedSet
+from trueface.evaluation.score_tables import TestedSet
 from trueface.runtime.errors import DataError, UnknownName
 
 USUAL = ("gender", "race", "intersec")  # columns that are shown where none are named

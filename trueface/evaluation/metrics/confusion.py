@@ -12,8 +12,8 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from trueface.evaluation.bootstrap import Floats
 from trueface.evaluation.calibration import Labels
+from trueface.evaluation.intervals import Floats
 from trueface.evaluation.metric import FAKE, Metric
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from trueface.evaluation import curves, operating_point
-from trueface.evaluation.bootstrap import Floats, Measure
 from trueface.evaluation.calibration import Labels
+from trueface.evaluation.intervals import Floats, Measure
 from trueface.evaluation.metric import Metric, SourceSample, jackknife
 
 

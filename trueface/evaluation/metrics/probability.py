@@ -3,12 +3,17 @@
 import numpy as np
 from sklearn.metrics import log_loss
 
-from trueface.evaluation.bootstrap import Floats, Measure, interval, unbiased
-from trueface.evaluation.bounded_intervals import Scale
 from trueface.evaluation.calibration import Labels, calibration_error, probabilities
-from trueface.evaluation.metric import Metric, SourceSample
-from trueface.evaluation.source_variance import standard_error, variances
-from trueface.evaluation.weighted_scores import weighted
+from trueface.evaluation.intervals import (
+    Floats,
+    Measure,
+    Scale,
+    interval,
+    standard_error,
+    unbiased,
+    variances,
+)
+from trueface.evaluation.metric import Metric, SourceSample, weighted
 
 
 def _loss(labels: Labels, logits: Floats) -> float:

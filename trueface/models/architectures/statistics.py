@@ -9,23 +9,25 @@ from torch import nn
 
 from trueface.models.folding import folded
 from trueface.models.registry import Made, register_family, register_model
-from trueface.models.statistics.block_cosine import BlockCosine
-from trueface.models.statistics.block_moments import Moments
-from trueface.models.statistics.block_statistics import BlockStatistics, Reader
-from trueface.models.statistics.cell_profiles import CellProfiles
-from trueface.models.statistics.channel_correlations import Correlations
-from trueface.models.statistics.cosine_transform import CosineTransform
-from trueface.models.statistics.families import Scaled
-from trueface.models.statistics.moments import (
+from trueface.models.statistics.blocks import (
     DEPTHS,
     ENERGY_CELLS,
+    BlockStatistics,
+    CellProfiles,
+    Correlations,
     GridMoments,
+    Moments,
     MomentsNetwork,
+    Reader,
 )
-from trueface.models.statistics.network import StatisticsNetwork
-from trueface.models.statistics.residual_energy import ResidualEnergy
-from trueface.models.statistics.residuals import Residuals
-from trueface.models.statistics.spectrum import RadialSpectrum
+from trueface.models.statistics.families import Scaled, StatisticsNetwork
+from trueface.models.statistics.spectra import (
+    BlockCosine,
+    CosineTransform,
+    RadialSpectrum,
+    ResidualEnergy,
+    Residuals,
+)
 from trueface.runtime.errors import JobError
 
 DCT_SIDE = 256  # of an image, in pixels

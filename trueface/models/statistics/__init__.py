@@ -1,4 +1,4 @@
 """What detectors by statistics read of an image: fixed numbers, without anything fitted.
 
-Start reading at `network.StatisticsNetwork`.
+Start reading at `families.StatisticsNetwork`.
 """

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from trueface.evaluation.fairness.row import Verdict, against_floor
-from trueface.evaluation.tested_sets import without_seed
+from trueface.evaluation.fairness.rows import Verdict, against_floor
+from trueface.evaluation.score_tables import without_seed
 from trueface.report.over_seeds import OverSeeds, over_seeds, short_names
 
 UNDEFINED = str(Verdict.UNDEFINED)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from trueface.evaluation.fairness.row import Verdict
+from trueface.evaluation.fairness.rows import Verdict
 from trueface.report.fairness.content import Comparison, Method, Standing
 from trueface.report.over_seeds import OverSeeds, shown
 

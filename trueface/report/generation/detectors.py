@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trueface.evaluation.tested_sets import without_seed
+from trueface.evaluation.score_tables import without_seed
 from trueface.report.generation.made_folders import MADE, RECORD
 from trueface.report.json_fields import mapping_of, number_of, text_of
 from trueface.runtime import paths

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from trueface.erasing.measures.record import TEACHER
-from trueface.evaluation.published.concept_erasing import CITATION, MARK, NOTE, published_erasing
+from trueface.evaluation.published.tables import CITATION, MARK, NOTE, published_erasing
 from trueface.report.generation.made_folders import Made
 from trueface.report.generation.pictures import tile
 from trueface.report.generation.rows import Row, has_several, named

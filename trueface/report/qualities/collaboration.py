@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from trueface.evaluation.tested_sets import without_seed
+from trueface.evaluation.score_tables import without_seed
 from trueface.report.over_seeds import short_names
 from trueface.report.svg import Frame, Point, axes, key, level, line, svg, ticks
 from trueface.runtime import paths

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from trueface.evaluation.tested_sets import without_seed
+from trueface.evaluation.score_tables import without_seed
 from trueface.report.over_seeds import OverSeeds, over_seeds, short_names
 
 TOTALS = ("mean", "worst", "pooled")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from html import escape
 
 from trueface.evaluation.published.tables import OTHER_DATA, published_tables
-from trueface.evaluation.tested_sets import without_seed
+from trueface.evaluation.score_tables import without_seed
 from trueface.report.over_seeds import OverSeeds, cell, short_names
 from trueface.report.qualities.content import TOTALS, Area, Comparison, Method, Row
 from trueface.report.svg import breakable

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from trueface.data.dataset import FORGERY, Batch
 from trueface.models.detectors import Detector
-from trueface.models.disentangling.network import MOST_CLASSES, DisentanglingNetwork, Parts
+from trueface.models.disentangling import MOST_CLASSES, DisentanglingNetwork, Parts
 from trueface.runtime.errors import JobError
 from trueface.training.config import ObjectiveOptions
 from trueface.training.cvar import fused

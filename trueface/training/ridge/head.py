@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from trueface.models.detectors import Detector, freeze
-from trueface.models.ridge_head import RidgeHead
+from trueface.models.head import RidgeHead
 from trueface.training.ridge.fit import RidgeFit
 from trueface.training.ridge.rows import Features, Standard
 

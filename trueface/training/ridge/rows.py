@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.models.ridge_head import CLIP
+from trueface.models.head import CLIP
 
 Features = NDArray[np.float32]  # (N, F)
 Numbers = NDArray[np.float64]

@@ -18,7 +18,7 @@ from trueface.features.body import FrozenBody
 from trueface.features.matrix import NOTHING, FeatureMatrix
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
-from trueface.prediction.feature_distance import FeatureDistance
+from trueface.prediction.reference import FeatureDistance
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.runtime.progress import Watch

@@ -1,16 +1,27 @@
 """The intervals of what is measured of answers: over sources, as those of score tables.
 
-See `trueface.evaluation.source_variance`; where no class has several sources, or these do not differ, over other images of these, as
-`trueface.evaluation.bootstrap` has them.
+See `trueface.evaluation.intervals`; where no class has several sources, or these do not differ, over other images of these, as
+`trueface.evaluation.intervals` has them.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.evaluation.bootstrap import Counts, Floats, Measure, chunks, interval, resamples
-from trueface.evaluation.bounded_intervals import Scale, by_source, unvaried
+from trueface.evaluation.intervals import (
+    Counts,
+    Design,
+    Floats,
+    Measure,
+    Scale,
+    by_source,
+    chunks,
+    design,
+    interval,
+    resamples,
+    standard_error,
+    unvaried,
+)
 from trueface.evaluation.predictions import Answered
-from trueface.evaluation.source_variance import Design, design, standard_error
 
 Classes = NDArray[np.int64]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trueface.evaluation.source_intervals import few_sources
+from trueface.evaluation.measurement import few_sources
 from trueface.runtime.errors import UsageError
 from trueface.unlearning.evaluation.measurement import BEFORE, Measured, measured
 from trueface.unlearning.evaluation.ruined_models import RUINED

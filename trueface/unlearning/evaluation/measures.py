@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.evaluation import curves
-from trueface.evaluation.bootstrap import Floats, Measure
 from trueface.evaluation.calibration import BINS, sure_bins
+from trueface.evaluation.intervals import Floats, Measure
 from trueface.evaluation.predictions import UNKNOWN, Answered
 from trueface.runtime.errors import DataError
 from trueface.unlearning.evaluation import intervals

@@ -20,8 +20,7 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.svm import SVC
 
 from trueface.evaluation import curves
-from trueface.evaluation.bootstrap import Floats, Measure, interval, resamples
-from trueface.evaluation.bounded_intervals import unvaried
+from trueface.evaluation.intervals import Floats, Measure, interval, resamples, unvaried
 from trueface.evaluation.predictions import Answered
 from trueface.runtime.rng import numpy_stream
 from trueface.unlearning.evaluation.intervals import pictures, resampled_means

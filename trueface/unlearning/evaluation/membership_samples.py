@@ -7,7 +7,7 @@ get labels that are flipped as those of the members are.
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.evaluation.bootstrap import Floats
+from trueface.evaluation.intervals import Floats
 from trueface.evaluation.predictions import UNKNOWN, Answered
 from trueface.unlearning.evaluation.intervals import pictures
 from trueface.unlearning.evaluation.measures import (

@@ -5,10 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from trueface.evaluation.bootstrap import Floats, Measure, interval
-from trueface.evaluation.bounded_intervals import Scale, by_source
+from trueface.evaluation.intervals import (
+    Floats,
+    Measure,
+    Scale,
+    by_source,
+    interval,
+    standard_error,
+)
 from trueface.evaluation.predictions import Answered
-from trueface.evaluation.source_variance import standard_error
 from trueface.unlearning.evaluation.intervals import designed, resampled, resampled_means
 from trueface.unlearning.evaluation.measures import (
     Parts,

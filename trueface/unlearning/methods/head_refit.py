@@ -29,9 +29,8 @@ from torch.nn import functional
 from torch.optim import LBFGS
 
 from trueface.data.examples import Examples, count, whole
+from trueface.models.head import MlpHead, RidgeHead
 from trueface.models.logits import Split
-from trueface.models.mlp_head import MlpHead
-from trueface.models.ridge_head import RidgeHead
 from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count
 from trueface.runtime.precision import autocast

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trueface.evaluation.comparison.significance import delong, mcnemar, pair
 from trueface.evaluation.score_tables import Scores
+from trueface.evaluation.significance import delong, mcnemar, pair
 from trueface.runtime.errors import DataError
 
 Labels = NDArray[np.int8]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from trueface.evaluation.fairness.group_table import GroupTable
+from trueface.evaluation.fairness.groups import GroupTable
 from trueface.runtime.errors import DataError
 
 

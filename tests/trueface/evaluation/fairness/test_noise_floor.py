@@ -1,10 +1,15 @@
 import numpy as np
 import pytest
 
-from trueface.evaluation.fairness.gaps import gaps
-from trueface.evaluation.fairness.group_areas import Ranking, areas
-from trueface.evaluation.fairness.group_rates import count
-from trueface.evaluation.fairness.noise_floor import area_floor, floors, intervals
+from trueface.evaluation.fairness.groups import (
+    Ranking,
+    area_floor,
+    areas,
+    count,
+    floors,
+    gaps,
+    intervals,
+)
 
 
 def test_floors_are_those_of_groups_shuffled_row_by_row_within_each_class() -> None:

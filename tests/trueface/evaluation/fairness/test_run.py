@@ -8,9 +8,8 @@ from sklearn.metrics import roc_auc_score
 
 from launcher.api import model_folder_name
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_faces, write_tests
-from trueface.evaluation.fairness.gaps import AUC_GAP, MEASURES
-from trueface.evaluation.fairness.methods import methods
-from trueface.evaluation.fairness.row import FairnessRow
+from trueface.evaluation.fairness.groups import AUC_GAP, MEASURES
+from trueface.evaluation.fairness.rows import FairnessRow, methods
 from trueface.evaluation.fairness.run import fairness_rows
 from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint

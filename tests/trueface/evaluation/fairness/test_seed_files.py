@@ -3,8 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trueface.evaluation.fairness.run import seed_rows
-from trueface.evaluation.fairness.seed_files import ONE_LOGIT
+from trueface.evaluation.fairness.run import ONE_LOGIT, seed_rows
 from trueface.runtime.errors import DataError
 
 

@@ -5,9 +5,15 @@ import math
 import pytest
 import torch
 
-from trueface.evaluation.images.distances import l1, linf, mse, psnr, share_above
-from trueface.evaluation.images.frechet import frechet_distance
-from trueface.evaluation.images.ssim import ssim
+from trueface.evaluation.image_measures import (
+    frechet_distance,
+    l1,
+    linf,
+    mse,
+    psnr,
+    share_above,
+    ssim,
+)
 
 
 def pictures(n: int = 2, side: int = 16, seed: int = 0) -> torch.Tensor:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from trueface.evaluation.images.features import feature_network
+from trueface.evaluation.image_measures import feature_network
 from trueface.runtime.errors import UsageError
 
 SQUEEZENET = Path(__file__).parents[5] / "shared/data/weights/squeezenet1_1_imagenet_tv_fp16.pt"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trueface.evaluation.images.restored import attack_rows, table
+from trueface.evaluation.restored import attack_rows, table
 from trueface.runtime.files import Json, write_json
 
 UNPURIFIED = {"grey": 0.1, "away": 0.3}

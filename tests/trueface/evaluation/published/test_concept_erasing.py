@@ -1,4 +1,4 @@
-from trueface.evaluation.published.concept_erasing import MARK, published_erasing
+from trueface.evaluation.published.tables import MARK, published_erasing
 
 
 def test_the_published_table_is_marked_as_not_comparable_and_whole() -> None:

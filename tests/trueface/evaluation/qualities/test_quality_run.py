@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from launcher.api import model_folder_name
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_tests
-from trueface.evaluation.qualities.run import quality_rows
+from trueface.evaluation.qualities import quality_rows
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UsageError
 

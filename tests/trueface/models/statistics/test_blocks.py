@@ -5,11 +5,17 @@ from scipy.linalg import logm
 from torch import Tensor, nn
 from torchvision.models import resnet18, squeezenet1_1, vit_b_16
 
-from trueface.models.statistics.block_moments import CentredMap, Moments, centre
-from trueface.models.statistics.block_statistics import BlockStatistics
-from trueface.models.statistics.blocks import blocks_of, reduce_maps
-from trueface.models.statistics.cell_profiles import CellProfiles
-from trueface.models.statistics.channel_correlations import Correlations, projection
+from trueface.models.statistics.blocks import (
+    BlockStatistics,
+    CellProfiles,
+    CentredMap,
+    Correlations,
+    Moments,
+    blocks_of,
+    centre,
+    projection,
+    reduce_maps,
+)
 from trueface.runtime.errors import JobError
 
 torch.set_num_threads(1)

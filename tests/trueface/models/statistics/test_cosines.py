@@ -6,10 +6,15 @@ import torch
 from scipy.fft import dctn
 from torch import Tensor
 
-from trueface.models.statistics.block_cosine import BlockCosine
-from trueface.models.statistics.colour import luma, luma_chroma
-from trueface.models.statistics.cosine_transform import EPSILON, CosineTransform
-from trueface.models.statistics.spectrum import BINS, RadialSpectrum
+from trueface.models.statistics.spectra import (
+    BINS,
+    TRANSFORM_EPSILON,
+    BlockCosine,
+    CosineTransform,
+    RadialSpectrum,
+    luma,
+    luma_chroma,
+)
 from trueface.runtime.errors import JobError
 
 torch.set_num_threads(1)
@@ -30,14 +35,16 @@ def grey(plane: Tensor) -> Tensor:
 
 class TestTransform:
     def test_a_constant_image_has_its_first_coefficient_alone(self) -> None:
-        magnitudes = CosineTransform(32)(grey(torch.full((32, 32), 100.0))).exp() - EPSILON
+        magnitudes = (
+            CosineTransform(32)(grey(torch.full((32, 32), 100.0))).exp() - TRANSFORM_EPSILON
+        )
         assert float(magnitudes[0, 0]) == pytest.approx(100 * 32, rel=1e-5)
         assert float(magnitudes[0, 1:].abs().max()) < 0.01
 
     def test_a_cosine_of_one_frequency_has_that_coefficient_alone(self) -> None:
         place = torch.arange(32) + 0.5
         wave = 50 * torch.cos(math.pi / 32 * 5 * place).expand(32, 32)
-        magnitudes = CosineTransform(32)(grey(wave)).exp() - EPSILON
+        magnitudes = CosineTransform(32)(grey(wave)).exp() - TRANSFORM_EPSILON
         assert int(magnitudes.argmax()) == 5
         # 32 rows of sqrt(1/32), and a cosine of norm sqrt(32/2) along them
         assert float(magnitudes.max()) == pytest.approx(
@@ -48,7 +55,7 @@ class TestTransform:
     def test_it_is_that_of_scipy(self) -> None:
         pixels = images(side=64)
         theirs = dctn(luma(pixels).double().numpy(), norm="ortho", axes=(1, 2))
-        ours = CosineTransform(64)(pixels).exp().view(-1, 64, 64) - EPSILON
+        ours = CosineTransform(64)(pixels).exp().view(-1, 64, 64) - TRANSFORM_EPSILON
         assert np.allclose(ours.numpy(), np.abs(theirs), rtol=1e-3, atol=0.01)
 
 

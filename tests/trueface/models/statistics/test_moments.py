@@ -9,11 +9,9 @@ from tests.trueface.models.statistics.test_cosines import images
 from trueface.features.body import FrozenBody
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector, build
-from trueface.models.mlp_head import MlpHead
+from trueface.models.head import MlpHead
 from trueface.models.registry import spec_of
-from trueface.models.statistics.block_moments import centre
-from trueface.models.statistics.block_statistics import BlockStatistics
-from trueface.models.statistics.moments import GridMoments
+from trueface.models.statistics.blocks import BlockStatistics, GridMoments, centre
 from trueface.runtime.errors import JobError, UnknownName
 
 torch.set_num_threads(1)

@@ -8,7 +8,7 @@ from launcher.api import Json
 from tests.trueface.group_runs import logits, pairs_of, write_faces, write_tests
 from tests.trueface.report.fairness.records_of_a_run import INTERSEC, record
 from tests.trueface.report.test_page import NASTY, Reading
-from trueface.evaluation.fairness.gaps import AUC_GAP, MEASURES
+from trueface.evaluation.fairness.groups import AUC_GAP, MEASURES
 from trueface.evaluation.fairness.run import fairness_rows
 from trueface.report.fairness.content import comparisons
 from trueface.report.fairness.group_bars import bars

@@ -5,7 +5,7 @@ from launcher.api import write_json
 from tests.trueface.group_runs import logits, pairs_of, write_tests
 from tests.trueface.report.qualities.records_of_a_run import epochs, record
 from tests.trueface.report.test_page import NASTY, Reading
-from trueface.evaluation.qualities.run import quality_rows
+from trueface.evaluation.qualities import quality_rows
 from trueface.report.qualities.collaboration import collaborations, of_epochs
 from trueface.report.qualities.page import quality_page
 from trueface.runtime import paths

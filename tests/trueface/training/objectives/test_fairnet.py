@@ -17,7 +17,7 @@ from trueface.data.dataset import Batch
 from trueface.data.loading.order import order_of
 from trueface.jobs.refusals.fairness import unfit_fairness
 from trueface.models.detectors import Detector, build
-from trueface.models.disentangling.network import DisentanglingNetwork
+from trueface.models.disentangling import DisentanglingNetwork
 from trueface.models.registry import spec_of
 from trueface.runtime.progress import Watch
 from trueface.training.config import ObjectiveOptions

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from launcher.api import JobError
 from tests.trueface.unlearning.build import Problem, flipped, one_class
 from trueface.data.examples import Examples, examples
-from trueface.models.mlp_head import MlpHead
+from trueface.models.head import MlpHead
 from trueface.runtime.progress import Watch
 from trueface.unlearning.methods.head_refit import DECAYS
 

@@ -11,8 +11,8 @@ from launcher.api import Job
 from trueface.data.made.folders import digest_of, read_images
 from trueface.disruption.objectives import outputs_of
 from trueface.disruption.settings import RestoredSettings
-from trueface.evaluation.images import features as feature_networks
-from trueface.evaluation.images.features import FeatureNetwork
+from trueface.evaluation import image_measures as feature_networks
+from trueface.evaluation.image_measures import FeatureNetwork
 from trueface.jobs.generation.disrupting.chain import Chain
 from trueface.runtime import paths, tensor_files
 from trueface.translation import networks

@@ -19,11 +19,15 @@ from trueface.disruption.effect import effect
 from trueface.disruption.grid import COLUMNS, grid, save_picture
 from trueface.disruption.objectives import outputs_of
 from trueface.disruption.settings import RestoredSettings
-from trueface.evaluation.images.distances import psnr, share_above
-from trueface.evaluation.images.features import FeatureNetwork, feature_network
-from trueface.evaluation.images.frechet import frechet_distance
-from trueface.evaluation.images.restored import METRICS
-from trueface.evaluation.images.ssim import ssim
+from trueface.evaluation.image_measures import (
+    FeatureNetwork,
+    feature_network,
+    frechet_distance,
+    psnr,
+    share_above,
+    ssim,
+)
+from trueface.evaluation.restored import METRICS
 from trueface.jobs.generation.disrupting.chain import Chain, chain_of
 from trueface.jobs.generation.disrupting.reference import reference_of
 from trueface.runtime import gpu_memory, logs, paths

@@ -51,5 +51,5 @@ RESTORED = GenerationKind(
     reads=_inputs,
     makes=_outputs,
     refuses=_unfit,
-    results="trueface.evaluation.images.restored:table",
+    results="trueface.evaluation.restored:table",
 )

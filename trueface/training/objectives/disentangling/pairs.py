@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trueface.models.disentangling.network import DisentanglingNetwork, Parts
+from trueface.models.disentangling import DisentanglingNetwork, Parts
 
 
 class Pairs(NamedTuple):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.models.ridge_head import linear_inputs
+from trueface.models.head import linear_inputs
 from trueface.runtime.errors import JobError
 from trueface.runtime.rng import derive
 

@@ -22,13 +22,91 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from trueface.models.disentangling.reconstruction import Decoder
-from trueface.models.disentangling.statistics import adopt_statistics
-
+EPSILON = 1e-5  # added to the variance
+DECODER_DROPOUT = 0.3  # of what each stage gets
+STAGES = 3  # each doubles the resolution and halves the channels
 DROPOUT = 0.2  # of output logits, as published, and not of what a last layer gets
 # of forgeries and of groups; a training uses the first logits, as many as there are
 MOST_CLASSES = 64
+
+
+def adopt_statistics(maps: Tensor, others: Tensor) -> Tensor:
+    """Return `maps` with the mean and standard deviation that `others` have, channel by channel.
+
+    AdaIN of X. Huang and S. Belongie, ICCV 2017, arXiv 1703.06868, equation 8. The variance is over all
+    positions and divided by their number, so that maps of one position have one, too; between maps of
+    the same size that gives the same as dividing by one less, but for epsilon.
+
+    What it leaves of `maps` in each channel is a pattern without a mean: the mean over positions is
+    that of `others` alone.
+
+    Args:
+        maps: (B, C, H, W).
+        others: (B, C, h, w).
+
+    Returns:
+        (B, C, H, W) float32.
+    """
+    mean, deviation = _statistics(maps)
+    wanted_mean, wanted_deviation = _statistics(others)
+    return (maps.float() - mean) / deviation * wanted_deviation + wanted_mean
+
+
+def _statistics(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each channel, (B, C, 1, 1) float32 each."""
+    variance = maps.float().var((2, 3), correction=0, keepdim=True)
+    return maps.float().mean((2, 3), keepdim=True), (variance + EPSILON).sqrt()
+
+
+class Decoder(nn.Module):
+    """A decoder whose content takes over the statistics of the forgery at three resolutions.
+
+    The conditional U-Net of L. Lin et al., CVPR 2024, arXiv 2402.17229, after their program: content and
+    forgery go through the same convolutions, 512 → 256 → 128 → 64 at a width of 512. It ends by
+    enlarging to the size of the images, which at a stride of 32 is the published factor of 4.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        widths = [width >> stage for stage in range(STAGES + 1)]
+        self.stages = nn.ModuleList(map(_convolutions, widths[:-1], widths[1:]))
+        self.dropout = nn.Dropout(DECODER_DROPOUT)
+        self.colours = nn.Conv2d(widths[-1], 3, 1)
+
+    def forward(self, forgery: Tensor, content: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return images (B, 3, *size) in -1 … 1.
+
+        Args:
+            forgery: (B, width, h, w), which says how; the condition.
+            content: (B, width, h, w), which says what.
+            size: height and width of the images, in pixels.
+        """
+        x, condition = content, forgery
+        for number, stage in enumerate(self.stages):
+            x = stage(self.dropout(_doubled(adopt_statistics(x, condition))))
+            if number < STAGES - 1:  # nothing takes the condition after the last
+                condition = stage(self.dropout(_doubled(condition)))
+        return _enlarged(self.colours(x), size).tanh()
+
+
+def _convolutions(width_in: int, width: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(width_in, width, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(width, width, 3, padding=1),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _doubled(maps: Tensor) -> Tensor:
+    height, width = maps.shape[-2:]
+    return _enlarged(maps, (2 * height, 2 * width))
+
+
+def _enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    return functional.interpolate(maps, size, mode="bilinear", align_corners=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

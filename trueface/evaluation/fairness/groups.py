@@ -1,0 +1,541 @@
+"""How often each group is called fake, as counts: all rates of a threshold follow from them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from trueface.evaluation.intervals import (
+    COVERAGE,
+    RESAMPLES,
+    Floats,
+    Measure,
+    Scale,
+    ends,
+    interval,
+)
+from trueface.runtime.errors import DataError
+from trueface.runtime.rng import numpy_stream
+
+Integers = NDArray[np.int64]
+PERCENT = 100.0
+# in the order of tables
+MEASURES: Mapping[str, str] = {
+    "fpr_gap": "largest minus smallest false positive rate",
+    "tpr_gap": "largest minus smallest true positive rate",
+    "f_fpr": "sum of distances of the groups' FPR from the overall FPR",
+    "f_eo": "the same of FPR and TPR together",
+    "f_oae": "largest minus smallest accuracy",
+    "f_dp": "largest minus smallest fraction called fake",
+    "f_meo": "the larger one of FPR gap and TPR gap",
+}
+AUC_GAP = "auc_gap"  # largest minus smallest AUC: of ranks, not of counts
+FEWEST = 2  # groups with a rate, below which there is no gap
+Indices = NDArray[np.intp]
+SHUFFLES = 200
+HIGH = 0.95  # the floor: what so many of the shuffles do not exceed
+DEALT_ROWS = 100_000  # of all shuffles that are sorted at once
+AREA_ROWS = 20_000  # of a table whose AUC gap is shuffled, too: its rows have to be sorted anew
+REAL, FAKE = "real", "fake"
+OF_CLASS = {REAL: ("fpr",), FAKE: ("tpr",)}  # rates that need a class
+OF_BOTH = "auc"
+TOO_FEW = "fewer than two groups have such a rate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Images of G groups by class, and how many of them were called fake; S tables at once or one.
+
+    Rates are in 0 … 1, NaN for a group without the images that a rate is of.
+    """
+
+    reals: Integers  # (G,) or (S, G), likewise all others
+    fakes: Integers
+    false_positives: Integers  # reals called fake
+    true_positives: Integers  # fakes called fake
+
+    @property
+    def rows(self) -> Integers:
+        """Images of each group."""
+        return self.reals + self.fakes
+
+    @property
+    def fpr(self) -> Floats:
+        """Part of the reals that was called fake."""
+        return _ratio(self.false_positives, self.reals)
+
+    @property
+    def tpr(self) -> Floats:
+        """Part of the fakes that was called fake."""
+        return _ratio(self.true_positives, self.fakes)
+
+    @property
+    def accuracy(self) -> Floats:
+        """Part of the images that was called what it is."""
+        right = self.reals - self.false_positives + self.true_positives
+        return _ratio(right, self.rows)
+
+    @property
+    def positive(self) -> Floats:
+        """Part of the images that was called fake."""
+        return _ratio(self.false_positives + self.true_positives, self.rows)
+
+    @property
+    def overall(self) -> "Counts":
+        """The counts of all groups together: (1,) or (S, 1)."""
+        return Counts(
+            reals=self.reals.sum(-1, keepdims=True),
+            fakes=self.fakes.sum(-1, keepdims=True),
+            false_positives=self.false_positives.sum(-1, keepdims=True),
+            true_positives=self.true_positives.sum(-1, keepdims=True),
+        )
+
+
+def count(
+    fake: NDArray[np.bool_], called: NDArray[np.bool_], groups: NDArray[np.integer], size: int
+) -> Counts:
+    """Return the counts of a table.
+
+    Args:
+        fake: (N,).
+        called: (N,) called fake.
+        groups: (N,) number of the group of each row, from 0 on.
+        size: how many groups there are.
+    """
+    cells = groups.astype(np.int64) * 4 + fake * 2 + called
+    table = np.bincount(cells, minlength=4 * size).reshape(size, 2, 2)
+    return Counts(
+        reals=table[:, 0].sum(1),
+        fakes=table[:, 1].sum(1),
+        false_positives=table[:, 0, 1],
+        true_positives=table[:, 1, 1],
+    )
+
+
+def wilson(shares: Floats, images: Integers) -> tuple[Floats, Floats]:
+    """Return both ends of the 95 % intervals of shares (G,) of so many images (G,); NaN of none.
+
+    Source: E. Wilson, Journal of the American Statistical Association 22(158), 1927.
+    """
+    wide = float(ndtri((1 + COVERAGE) / 2)) ** 2
+    middle = (images * shares + wide / 2) / (images + wide)
+    half = np.sqrt(wide * (images * shares * (1 - shares) + wide / 4)) / (images + wide)
+    # the ends of shares of 0 and 1 are these, but for rounding
+    return np.fmin(np.maximum(middle - half, 0.0), shares), np.fmax(
+        np.minimum(middle + half, 1.0), shares
+    )
+
+
+def _ratio(part: Integers, whole: Integers) -> Floats:
+    empty = np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan)
+    shares: Floats = np.divide(part, whole, out=empty, where=whole > 0)
+    return shares
+
+
+def gaps(counts: Counts) -> dict[str, Floats]:
+    """Return every one of `MEASURES` of a table (), or of S tables (S,), in per cent.
+
+    NaN where fewer than two groups have the rate.
+    """
+    overall = counts.overall
+    fpr, tpr = counts.fpr, counts.tpr
+    fpr_gap, tpr_gap = spread(fpr), spread(tpr)
+    by_fpr, by_tpr = _deviation(fpr, overall.fpr), _deviation(tpr, overall.tpr)
+    values = {
+        "fpr_gap": fpr_gap,
+        "tpr_gap": tpr_gap,
+        "f_fpr": by_fpr,
+        "f_eo": _defined_sum(by_fpr, by_tpr),
+        "f_oae": spread(counts.accuracy),
+        "f_dp": spread(counts.positive),
+        "f_meo": np.fmax(fpr_gap, tpr_gap),
+    }
+    return {name: PERCENT * value for name, value in values.items()}
+
+
+def spread(rates: Floats) -> Floats:
+    """Return largest minus smallest rate over groups: (G,) to (), (S, G) to (S,)."""
+    defined = np.isfinite(rates)
+    largest = np.max(rates, axis=-1, initial=-np.inf, where=defined)
+    smallest = np.min(rates, axis=-1, initial=np.inf, where=defined)
+    apart: Floats = np.where(defined.sum(-1) >= FEWEST, largest - smallest, np.nan)
+    return apart
+
+
+def _deviation(rates: Floats, overall: Floats) -> Floats:
+    defined = np.isfinite(rates)
+    distances = np.abs(np.where(defined, rates - overall, 0.0)).sum(-1)
+    summed: Floats = np.where(defined.sum(-1) >= FEWEST, distances, np.nan)
+    return summed
+
+
+def _defined_sum(first: Floats, second: Floats) -> Floats:
+    both: Floats = np.nan_to_num(first) + np.nan_to_num(second)
+    summed: Floats = np.where(np.isnan(first) & np.isnan(second), np.nan, both)
+    return summed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """The rows of a table from the lowest logit to the highest."""
+
+    rows: Indices  # (N,)
+    runs: NDArray[np.int32]  # (N,) in this order: number of the run of equal logits
+
+    @classmethod
+    def of(cls, logits: Floats) -> "Ranking":
+        """Sort logits (N,)."""
+        rows = np.argsort(logits)
+        ordered = logits[rows]
+        runs = np.zeros(len(rows), np.int32)
+        np.cumsum(ordered[1:] != ordered[:-1], out=runs[1:])
+        return cls(rows=rows, runs=runs)
+
+
+def areas(
+    ranking: Ranking, fake: NDArray[np.bool_], groups: NDArray[np.integer], size: int
+) -> Floats:
+    """Return the AUC of each group (G,), in 0 … 1; NaN for a group that lacks a class.
+
+    The AUC is the probability that a fake of the group has a higher logit than a real of it; equal
+    logits count a half.
+
+    Args:
+        ranking: of the logits (N,).
+        fake: (N,).
+        groups: (N,) number of the group of each row, from 0 on.
+        size: how many groups there are.
+    """
+    return _areas(groups[ranking.rows], ranking.runs, fake[ranking.rows], size)
+
+
+def dealt_areas(
+    ranking: Ranking, fake: NDArray[np.bool_], dealt: NDArray[np.integer], size: int
+) -> Floats:
+    """Return the AUC of each group in S tables that differ in their groups alone: (S, G).
+
+    Args:
+        ranking: of the logits (N,).
+        fake: (N,).
+        dealt: (S, N) number of the group of each row in each table.
+        size: how many groups there are.
+    """
+    tables = len(dealt)
+    numbers = dealt[:, ranking.rows] + size * np.arange(tables)[:, None]
+    runs, is_fake = np.tile(ranking.runs, tables), np.tile(fake[ranking.rows], tables)
+    return _areas(numbers.ravel(), runs, is_fake, tables * size).reshape(tables, size)
+
+
+def _areas(
+    groups: NDArray[np.integer], runs: NDArray[np.int32], is_fake: NDArray[np.bool_], size: int
+) -> Floats:
+    """Return the AUC of each group; in each, rows stand from the lowest logit to the highest."""
+    if not len(groups):
+        return np.full(size, np.nan)
+    group, run = groups.astype(np.min_scalar_type(max(size - 1, 0))), runs
+    if size > 1:
+        order = np.argsort(group, kind="stable")  # of integers of 16 bits at most: a radix sort
+        group, run, is_fake = group[order], run[order], is_fake[order]
+    starts = np.flatnonzero(
+        np.concatenate([[True], (group[1:] != group[:-1]) | (run[1:] != run[:-1])])
+    )
+    fakes = np.add.reduceat(is_fake.astype(np.int64), starts)  # of each run of equal logits
+    reals = np.diff(np.append(starts, len(group))) - fakes
+    below = np.cumsum(reals) - reals  # in groups before this one, too: taken off below
+    of_run = group[starts].astype(np.intp)
+    total_fakes = np.bincount(of_run, weights=fakes, minlength=size)
+    total_reals = np.bincount(of_run, weights=reals, minlength=size)
+    earlier = np.cumsum(total_reals) - total_reals
+    wins = np.bincount(of_run, weights=fakes * (below + reals / 2), minlength=size)
+    wins -= total_fakes * earlier
+    pairs = total_fakes * total_reals
+    values: Floats = np.divide(wins, pairs, out=np.full(size, np.nan), where=pairs > 0)
+    return values
+
+
+def area_interval(area: float, reals: int, fakes: int) -> tuple[float, float]:
+    """Return both ends of the 95 % interval of an AUC of so many images of each class.
+
+    Source: J. Hanley and B. McNeil, Radiology 143(1), 1982, equation 2; the ends are taken on the
+    logit scale, which keeps them within 0 … 1.
+    """
+    from scipy.special import ndtri
+
+    both, other = area / (2 - area), 2 * area**2 / (1 + area)
+    spread = area * (1 - area) + (fakes - 1) * (both - area**2) + (reals - 1) * (other - area**2)
+    error = float(np.sqrt(max(spread, 0.0) / (reals * fakes)))
+    if error == 0:  # without a wrong pair there is no spread: as of one pair in as many images
+        error = 1 / (reals + fakes)
+    return ends(area, float(ndtri((1 + COVERAGE) / 2)) * error, Scale.SHARE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """A measure under shuffled groups, in per cent."""
+
+    mean: float
+    p95: float
+
+
+def floors(counts: Counts, *, shuffles: int = SHUFFLES, seed: int = 0) -> Mapping[str, Floor]:
+    """Return the floor of each measure of a table that is defined."""
+    random = numpy_stream("shuffled groups", seed)
+    shuffled = Counts(
+        reals=counts.reals,
+        fakes=counts.fakes,
+        false_positives=_dealt(random, counts.reals, int(counts.false_positives.sum()), shuffles),
+        true_positives=_dealt(random, counts.fakes, int(counts.true_positives.sum()), shuffles),
+    )
+    values = gaps(shuffled)
+    return {name: _floor(value) for name, value in values.items() if np.isfinite(value).all()}
+
+
+def area_floor(
+    ranking: Ranking,
+    fake: NDArray[np.bool_],
+    groups: NDArray[np.integer],
+    size: int,
+    *,
+    shuffles: int = SHUFFLES,
+    seed: int = 0,
+) -> Floor | None:
+    """Return the floor of the AUC gap; None where it is undefined, or the table large.
+
+    Arguments as of `group_areas.areas`.
+    """
+    if len(groups) > AREA_ROWS:
+        return None
+    random = numpy_stream("shuffled groups of areas", seed)
+    values: list[Floats] = []
+    tables = max(min(DEALT_ROWS // len(groups), shuffles), 1)
+    for start in range(0, shuffles, tables):
+        dealt = np.tile(groups, (min(tables, shuffles - start), 1))
+        for rows in (np.flatnonzero(~fake), np.flatnonzero(fake)):
+            dealt[:, rows] = random.permuted(dealt[:, rows], axis=1)
+        values.append(PERCENT * spread(dealt_areas(ranking, fake, dealt, size)))
+    every = np.concatenate(values)
+    return _floor(every) if np.isfinite(every).all() else None
+
+
+def intervals(counts: Counts, *, seed: int = 0) -> Mapping[str, Measure]:
+    """Return each measure that is defined with its 95 % interval over other images of each cell.
+
+    A percentile bootstrap within group and class. Noise widens gaps: the interval lies rather too
+    high, and is no test of a gap against 0; the floor is.
+    """
+    random = numpy_stream("bootstrap of groups", seed)
+    drawn = Counts(
+        reals=counts.reals,
+        fakes=counts.fakes,
+        false_positives=_drawn(random, counts.reals, counts.fpr),
+        true_positives=_drawn(random, counts.fakes, counts.tpr),
+    )
+    spreads = gaps(drawn)
+    return {
+        name: interval(float(value), spreads[name])
+        for name, value in gaps(counts).items()
+        if np.isfinite(value)
+    }
+
+
+def _dealt(random: np.random.Generator, sizes: Integers, called: int, shuffles: int) -> Integers:
+    """Return how many of so many called fake fall to each group (S, G), groups being shuffled."""
+    dealt: Integers = random.multivariate_hypergeometric(sizes, called, shuffles)
+    return dealt
+
+
+def _drawn(random: np.random.Generator, sizes: Integers, rates: Floats) -> Integers:
+    drawn: Integers = random.binomial(sizes, np.nan_to_num(rates), (RESAMPLES, len(sizes)))
+    return drawn
+
+
+def _floor(values: Floats) -> Floor:
+    return Floor(mean=float(values.mean()), p95=float(np.quantile(values, HIGH)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undefined:
+    """A rate that a group has not."""
+
+    group: str
+    rate: str  # "fpr", "tpr", "auc", or of a measure its name with the group ""
+    missing: str  # the class: "real", "fake", or ""
+    reason: str
+
+    @property
+    def record(self) -> dict[str, str]:
+        """The same as JSON."""
+        return {
+            "group": self.group, "rate": self.rate, "class": self.missing, "reason": self.reason,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupRow:
+    """One group, or all of them together."""
+
+    name: str
+    reals: int
+    fakes: int
+    # in per cent with Wilson's interval: fpr, tpr, acc, positive; auc in 0 … 1; those there are
+    rates: Mapping[str, Measure]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupTable:
+    """The rates of groups at one threshold, and how far they lie apart.
+
+    Attributes:
+        threshold: in logits: what lies above is called fake.
+        groups: in the order of their names; those without an image are left out.
+        overall: of all images.
+        measures: in per cent: those of `gaps.MEASURES` and `auc_gap`; None where undefined.
+        floor: of those that are defined; see `noise_floor`.
+        intervals: likewise, but for the AUC gap.
+        worst: the group with the lowest AUC, "" where none has one.
+        undefined: every rate that a group has not, and every measure that is undefined.
+        called: the fraction of all images that was called fake, 0 … 1.
+        equal: whether all logits are the same.
+    """
+
+    threshold: float
+    groups: tuple[GroupRow, ...]
+    overall: GroupRow
+    measures: Mapping[str, float | None]
+    floor: Mapping[str, Floor]
+    intervals: Mapping[str, Measure]
+    worst: str
+    undefined: tuple[Undefined, ...]
+    called: float
+    equal: bool
+
+    @property
+    def constant(self) -> bool:
+        """Whether the detector calls every image the same: it has no gaps, and no use."""
+        return self.equal or self.called in {0.0, 1.0}
+
+    @classmethod
+    def of(
+        cls,
+        labels: NDArray[np.integer],
+        logits: Floats,
+        groups: NDArray[np.integer],
+        names: Sequence[str],
+        threshold: float = 0.0,
+        *,
+        shuffles: int = SHUFFLES,
+        ranking: Ranking | None = None,
+        beside: "GroupTable | None" = None,
+        seed: int = 0,
+    ) -> "GroupTable":
+        """Return the table of N images.
+
+        Args:
+            labels: (N,) 1 fake, 0 real.
+            logits: (N,) positive = fake.
+            groups: (N,) number of the group of each image, an index of `names`.
+            names: of the groups.
+            threshold: in logits; 0 is a probability of a half.
+            shuffles: for the floor; 0: none, and no intervals of measures.
+            ranking: of the logits, where it is at hand.
+            beside: table of the same images at another threshold, where it is at hand: the AUC has
+                no threshold, and its floor is taken from there.
+            seed: root seed of the shuffles.
+
+        Raises:
+            DataError: no image, or a logit that is no finite number.
+        """
+        _check(logits)
+        fake, called = labels == 1, logits > threshold
+        ranking = Ranking.of(logits) if ranking is None else ranking
+        size = len(names)
+        counts = count(fake, called, groups, size)
+        group_areas = areas(ranking, fake, groups, size)
+        whole = areas(ranking, fake, np.zeros(len(fake), np.uint8), 1)
+        there = counts.rows > 0
+        values = {
+            **{name: _finite(value) for name, value in gaps(counts).items()},
+            AUC_GAP: _finite(PERCENT * spread(group_areas)),
+        }
+        floor = dict(floors(counts, shuffles=shuffles, seed=seed)) if shuffles else {}
+        if beside is not None:
+            floor |= {name: beside.floor[name] for name in (AUC_GAP,) if name in beside.floor}
+        elif shuffles and values[AUC_GAP] is not None:
+            of_areas = area_floor(ranking, fake, groups, size, shuffles=shuffles, seed=seed)
+            floor |= {} if of_areas is None else {AUC_GAP: of_areas}
+        rows = tuple(_rows(names, counts, group_areas))
+        return cls(
+            threshold=threshold,
+            groups=tuple(row for row, any_ in zip(rows, there, strict=True) if any_),
+            overall=next(_rows(("all",), counts.overall, whole)),
+            measures=values,
+            floor=floor,
+            intervals=intervals(counts, seed=seed) if shuffles else {},
+            worst=_worst(names, group_areas),
+            undefined=tuple(_undefined(names, counts, values)),
+            called=float(called.mean()),
+            equal=bool(np.ptp(logits) == 0),
+        )
+
+
+def _check(logits: Floats) -> None:
+    if not len(logits):
+        raise DataError("no image has a group: there is nothing to measure")
+    broken = int(np.count_nonzero(~np.isfinite(logits)))
+    if broken:
+        raise DataError(f"{broken} of {len(logits)} logits are no finite numbers")
+
+
+def _rows(names: Sequence[str], counts: Counts, group_areas: Floats) -> Iterator[GroupRow]:
+    """Yield the row of each group, with the rates that it has."""
+    rates = {
+        "fpr": (counts.fpr, counts.reals),
+        "tpr": (counts.tpr, counts.fakes),
+        "acc": (counts.accuracy, counts.rows),
+        "positive": (counts.positive, counts.rows),
+    }
+    ends = {
+        name: wilson(shares, images) for name, (shares, images) in rates.items() if images.any()
+    }
+    for at, name in enumerate(names):
+        reals, fakes = int(counts.reals[at]), int(counts.fakes[at])
+        measures = {
+            rate: Measure(
+                value=PERCENT * float(shares[at]),
+                low=PERCENT * float(ends[rate][0][at]),
+                high=PERCENT * float(ends[rate][1][at]),
+            )
+            for rate, (shares, images) in rates.items()
+            if images[at]
+        }
+        if np.isfinite(group_areas[at]):
+            area = float(group_areas[at])
+            low, high = area_interval(area, reals, fakes)
+            measures[OF_BOTH] = Measure(value=area, low=min(low, area), high=max(high, area))
+        yield GroupRow(name=name, reals=reals, fakes=fakes, rates=measures)
+
+
+def _undefined(
+    names: Sequence[str], counts: Counts, values: Mapping[str, float | None]
+) -> Iterator[Undefined]:
+    for name, reals, fakes in zip(names, counts.reals, counts.fakes, strict=True):
+        for kind, images in ((REAL, reals), (FAKE, fakes)):
+            if images:
+                continue
+            for rate in (*OF_CLASS[kind], OF_BOTH):
+                reason = f"no {kind} image of {name}"
+                yield Undefined(group=name, rate=rate, missing=kind, reason=reason)
+    for measure in (*MEASURES, AUC_GAP):
+        if values[measure] is None:
+            yield Undefined(group="", rate=measure, missing="", reason=TOO_FEW)
+
+
+def _worst(names: Sequence[str], group_areas: Floats) -> str:
+    defined = np.flatnonzero(np.isfinite(group_areas))
+    return names[int(defined[np.argmin(group_areas[defined])])] if len(defined) else ""
+
+
+def _finite(value: Floats) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,447 @@
+"""Confidence intervals: resamples of images and of sources, errors by source, and limits of bounded measures.
+
+Sources stand with the functions: percentile bootstrap, stratified by picture; linearised variance over clusters
+of images; intervals on a scale that a measure cannot leave.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtr, stdtrit
+
+from trueface.runtime.files import Json
+from trueface.runtime.rng import numpy_stream
+
+RESAMPLES = 1000  # the 2.5 % point of a percentile interval then rests on 25 resamples
+COVERAGE = 0.95
+CHUNK = 50  # resamples at a time, a divisor of all; those of 20,000 images fit into a core's cache
+LEAST_SEEDS = 3  # of a model, which are resampled
+KEPT_ROWS = 50_000  # of a table whose resamples are kept: sixteen of them are 800 MB
+
+Floats = NDArray[np.float64]
+Weights = NDArray[np.float32]
+Counts = NDArray[np.unsignedinteger]
+Indices = NDArray[np.intp]
+GROUPS = 20  # of images, in a class of one source: t is then 2.09
+MOST_SOURCES = (
+    50  # left out one by one; more are left out in groups, as t hardly changes from there
+)
+FEW = 5  # below so many sources a table says how many there are
+
+NOTHING = 1e-12  # a standard error below it is the rounding of equal values
+
+Left = NDArray[np.uint8]
+STEEPEST = 50.0  # on a logit or log scale: beyond it the end is the limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """A value with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """By how much a model exceeds another, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def word(self) -> str:
+        """What it shows: a difference whose interval holds 0 shows nothing."""
+        if self.low > 0:
+            return "gain"
+        return "loss" if self.high < 0 else "no difference shown"
+
+    @property
+    def record(self) -> dict[str, Json]:
+        """The same as JSON."""
+        return {"difference": self.value, "low": self.low, "high": self.high, "word": self.word}
+
+
+def resamples(keys: Sequence[str], labels: NDArray[np.integer], seed: int) -> Counts:
+    """Return how often each row stands in each resample: (R, N).
+
+    Args:
+        keys: (N,) "<source>/<name>" of the images; rows with one key are drawn together.
+        labels: (N,) classes; each is resampled by itself, so none gets lost.
+        seed: root seed; the same table has the same resamples.
+    """
+    made = _kept if len(keys) <= KEPT_ROWS else _resampled
+    return made(tuple(keys), labels.astype(np.int32).tobytes(), seed)
+
+
+def picture_codes(keys: Sequence[str]) -> tuple[Indices, Indices]:
+    """Return the number of the source (N,) and of the picture (N,) of each key, from 0 on."""
+    sources: dict[str, int] = {}
+    pictures: dict[str, int] = {}
+    of_source = [sources.setdefault(key.rpartition("/")[0], len(sources)) for key in keys]
+    of_picture = [pictures.setdefault(key, len(pictures)) for key in keys]
+    return np.array(of_source, np.intp), np.array(of_picture, np.intp)
+
+
+def chunks(weights: Counts) -> Iterator[Weights]:
+    """Yield the resamples a few at a time, (C, N) float32: what arithmetic is quick with."""
+    for start in range(0, len(weights), CHUNK):
+        yield weights[start : start + CHUNK].astype(np.float32)
+
+
+def interval(value: float, resampled: Floats) -> Measure:
+    """Return `value` with the middle 95 % of its resamples; those without a value count not.
+
+    Where nearly every resample lies to one side of the value, the interval reaches to the value.
+    """
+    tail = (1 - COVERAGE) / 2
+    low, high = np.quantile(resampled[np.isfinite(resampled)], [tail, 1 - tail])
+    return Measure(value=float(value), low=min(float(low), value), high=max(float(high), value))
+
+
+def difference(first: tuple[float, Floats], second: tuple[float, Floats]) -> Difference:
+    """Return first minus second, each a value with its resamples (R,): of the same images, paired."""
+    measure = interval(first[0] - second[0], first[1] - second[1])
+    return Difference(value=measure.value, low=measure.low, high=measure.high)
+
+
+def over_seeds(spreads: Sequence[Floats], *, seed: int = 0) -> Floats:
+    """Return the resampled values (R,) of a model that was trained with several seeds: their mean.
+
+    Three seeds or more are drawn with replacement for each resample, the same ones for every model
+    of as many seeds, so that differences of two such models are paired; fewer cannot be resampled.
+
+    Args:
+        spreads: (R,) of each seed, in the order of the seeds.
+        seed: root seed.
+    """
+    values = np.stack(spreads)  # (S, R)
+    if len(values) >= LEAST_SEEDS:
+        drawn = numpy_stream("seeds", seed).integers(0, len(values), values.shape)
+        values = np.take_along_axis(values, drawn, axis=0)
+    mean: Floats = values.mean(0)
+    return mean
+
+
+def unbiased(value: float, resampled: Floats) -> Floats:
+    """Return `resampled` without its mean distance from `value`, nothing below 0.
+
+    A calibration error is a sum of absolute gaps, and resampling widens every gap: the plain
+    interval may lie above the value. Source: Efron and Tibshirani 1993, section 10.6.
+    """
+    shifted: Floats = np.maximum(resampled - (resampled.mean() - value), 0.0)
+    return shifted
+
+
+def _resampled(keys: tuple[str, ...], labels: bytes, seed: int) -> Counts:
+    random = numpy_stream("bootstrap", seed)
+    classes = np.frombuffer(labels, np.int32)
+    _, picture = picture_codes(keys)
+    weights = np.zeros((RESAMPLES, len(keys)), np.uint16)
+    for label in np.unique(classes):
+        rows = np.flatnonzero(classes == label)
+        _, image = np.unique(picture[rows], return_inverse=True)
+        weights[:, rows] = _draw(random, int(image.max()) + 1)[:, image]
+    return weights.astype(np.uint8) if weights.max() < 256 else weights
+
+
+_kept = lru_cache(maxsize=16)(_resampled)  # the models of a run are tested on the same images
+
+
+def _draw(random: np.random.Generator, size: int) -> NDArray[np.uint16]:
+    """Return how often each of `size` things is drawn in `size` draws, for each resample."""
+    if size == 1:
+        return np.ones((RESAMPLES, 1), np.uint16)
+    counts = np.empty((RESAMPLES, size), np.uint16)
+    for start in range(0, RESAMPLES, CHUNK):  # all at once, 70,000 images would take 560 MB
+        drawn = random.integers(0, size, (CHUNK, size)) + size * np.arange(CHUNK)[:, None]
+        counted = np.bincount(drawn.ravel(), minlength=CHUNK * size)
+        counts[start : start + CHUNK] = counted.reshape(CHUNK, size)
+    return counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stratum:
+    """A class of a table, and what of it is left out in turn."""
+
+    label: int
+    sources: int
+    pictures: int  # copies of one count once
+    parts: Floats  # (K,) fraction of its rows in each source, or group of images
+    share: float  # of the table's rows
+
+    @property
+    def drawn(self) -> bool:
+        """Whether sources are left out, and not images of the only one."""
+        return self.sources > 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """A table with nothing left out, then without each part of each class: F rows in all."""
+
+    weights: Left  # (F, N) 0 or 1
+    places: NDArray[np.intp]  # (N,) which of the classes a row is of
+    scale: Floats  # (F, classes) what makes up in each class for the rows left out
+    strata: tuple[Stratum, ...]  # one a class, by label
+
+    @property
+    def drawn(self) -> bool:
+        """Whether any class has several sources."""
+        return any(stratum.drawn for stratum in self.strata)
+
+    @property
+    def sources(self) -> dict[int, int]:
+        """How many sources each class has, by its label."""
+        return {stratum.label: stratum.sources for stratum in self.strata}
+
+    def means(self, values: NDArray[np.float32]) -> Floats:
+        """Return the means (F, M) of values (N, M) over what is left."""
+        total = np.zeros((len(self.weights), values.shape[1]))
+        for place in range(len(self.strata)):
+            rows = self.places == place
+            sums = self.weights[:, rows].astype(np.float32) @ values[rows]
+            total += sums.astype(np.float64) * self.scale[:, [place]]
+        return total / len(values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Error:
+    """A standard error and what Student's t needs."""
+
+    error: float
+    freedom: float  # degrees of
+
+    @property
+    def half(self) -> float:
+        """Half the width of a 95 % interval."""
+        return self.error * float(stdtrit(self.freedom, (1 + COVERAGE) / 2))
+
+    def p(self, distance: float) -> float | None:
+        """Return the two-sided p of a distance from 0; None where nothing varies."""
+        if self.error <= 0:
+            return None
+        return float(2 * stdtr(self.freedom, -abs(distance) / self.error))
+
+
+def design(keys: Sequence[str], labels: NDArray[np.integer], seed: int) -> Design:
+    """Return what is left out in turn.
+
+    Args:
+        keys: (N,) "<source>/<name>" of the images; rows with one key stand or fall together.
+        labels: (N,) classes.
+        seed: of the groups of images in a class of one source.
+    """
+    made = _kept_designs if len(keys) <= KEPT_ROWS else _made
+    return made(tuple(keys), labels.astype(np.int32).tobytes(), seed)
+
+
+def standard_error(
+    of: Design, values: Floats, *, even: bool = True, also: tuple[Design, Floats] | None = None
+) -> Error:
+    """Return the standard error of a measure over the population of sources.
+
+    Args:
+        of: what was left out.
+        values: (F,) the measure on each row of it; the first is that of the whole table.
+        even: classes count alike in the measure; else by their shares, as in an accuracy.
+        also: another table, of other images, whose error comes on top: of a difference.
+    """
+    pieces = _pieces(of, values) + ([] if also is None else _pieces(*also))
+    variance = sum(var for _, var, _ in pieces)
+    if variance <= NOTHING**2:
+        return Error(error=0.0, freedom=1.0)
+    if not math.isfinite(variance):
+        return Error(error=math.inf, freedom=1.0)
+    freedom = variance**2 / sum(var**2 / df for _, var, df in pieces)
+    # estimates from two or three sources are small by chance, too, and are then outvoted: half of
+    # the word has what is expected where sources of all classes differ alike
+    expected = [
+        ((1.0 if even else stratum.share) ** 2 * float(np.sum(stratum.parts**2)), df)
+        for stratum, var, df in pieces
+        if stratum.drawn and var > 0
+    ]
+    if expected:
+        model = sum(size for size, _ in expected) ** 2 / sum(size**2 / df for size, df in expected)
+        freedom = 2 / (1 / freedom + 1 / model)
+    return Error(error=math.sqrt(variance), freedom=freedom)
+
+
+def variances(of: Design, values: Floats) -> Floats:
+    """Return the variances of several values at once: (F, B) to (B,)."""
+    summed: Floats = np.sum([_variance(part, values, at) for part, at in _places(of)], axis=0)
+    return summed
+
+
+def _places(of: Design) -> list[tuple[Stratum, slice]]:
+    """Return each class of several parts with the rows of the design that leave one out."""
+    placed, at = [], 1
+    for stratum in of.strata:
+        count = len(stratum.parts)
+        if count > 1:
+            placed.append((stratum, slice(at, at + count)))
+            at += count
+    return placed
+
+
+def _pieces(of: Design, values: Floats) -> list[tuple[Stratum, float, float]]:
+    """Return the variance that each class adds, and its degrees of freedom."""
+    return [
+        (stratum, float(_variance(stratum, values, at)), _freedom(stratum.parts))
+        for stratum, at in _places(of)
+    ]
+
+
+def _variance(stratum: Stratum, values: Floats, at: slice) -> Floats:
+    parts = stratum.parts
+    # how far the value of each part lies from that of all: exact for a mean
+    away = np.moveaxis(values[0] - values[at], 0, -1) * (1 - parts) / parts
+    away = away - (away @ parts)[..., None]
+    summed: Floats = (away**2) @ _factors(parts)
+    return summed
+
+
+def _factors(parts: Floats) -> Floats:
+    """Return what makes squared distances an unbiased estimate where only sources differ."""
+    factors: Floats = parts**2 / (1 - 2 * parts + np.sum(parts**2))
+    return factors
+
+
+def _freedom(parts: Floats) -> float:
+    centred = np.eye(len(parts)) - parts
+    form = (centred.T * _factors(parts)) @ centred
+    return float(np.trace(form) ** 2 / np.sum(form * form.T))
+
+
+def _made(keys: tuple[str, ...], labels: bytes, seed: int) -> Design:
+    random = numpy_stream("left-out", seed)
+    classes = np.frombuffer(labels, np.int32)
+    values, places = np.unique(classes, return_inverse=True)
+    strata, left, scales = [], [np.ones((1, len(keys)), np.uint8)], [np.ones((1, len(values)))]
+    for place, label in enumerate(values):
+        rows = np.flatnonzero(classes == label)
+        part, stratum = _stratum(keys, rows, random, label=int(label), rows_in_all=len(keys))
+        strata.append(stratum)
+        if len(stratum.parts) > 1:
+            weights = np.ones((len(stratum.parts), len(keys)), np.uint8)
+            weights[part, rows] = 0
+            scale = np.ones((len(stratum.parts), len(values)))
+            scale[:, place] = 1 / (1 - stratum.parts)
+            left.append(weights)
+            scales.append(scale)
+    return Design(
+        weights=np.concatenate(left),
+        places=places.astype(np.intp),
+        scale=np.concatenate(scales),
+        strata=tuple(strata),
+    )
+
+
+def _stratum(
+    keys: Sequence[str],
+    rows: NDArray[np.intp],
+    random: np.random.Generator,
+    *,
+    label: int,
+    rows_in_all: int,
+) -> tuple[NDArray[np.intp], Stratum]:
+    """Return the part (n,) that each row of a class belongs to, and what they are."""
+    source, picture = picture_codes([keys[row] for row in rows])
+    sources, pictures = int(source.max()) + 1, int(picture.max()) + 1
+    if sources == 1:
+        part = (random.permutation(pictures) % min(GROUPS, pictures))[picture]
+    elif sources > MOST_SOURCES:
+        part = (random.permutation(sources) % MOST_SOURCES)[source]
+    else:
+        part = source
+    stratum = Stratum(
+        label=label,
+        sources=sources,
+        pictures=pictures,
+        parts=np.bincount(part) / len(rows),
+        share=len(rows) / rows_in_all,
+    )
+    return part, stratum
+
+
+_kept_designs = lru_cache(maxsize=16)(_made)  # the models of a run are tested on the same images
+
+
+class Scale(StrEnum):
+    """The limits of a measure, and the scale on which its error is symmetric."""
+
+    SHARE = "share"  # 0 … 1: logit
+    LOSS = "loss"  # from 0 on: logarithm
+    SHIFT = "shift"  # of fractions, -1 … 1: the inverse of the hyperbolic tangent
+    PLAIN = "plain"
+
+
+def by_source(value: float, error: Error, scale: Scale) -> Measure:
+    """Return a value with its 95 % interval, within the limits of its scale."""
+    low, high = ends(value, error.half, scale)
+    return Measure(value=value, low=min(low, value), high=max(high, value))
+
+
+def ends(value: float, half: float, scale: Scale) -> tuple[float, float]:
+    """Return both ends of an interval whose half width was `half` on the plain scale."""
+    if half == 0:
+        return value, value
+    match scale:
+        case Scale.PLAIN:
+            return value - half, value + half
+        case Scale.LOSS:
+            if value <= 0:
+                return 0.0, half
+            factor = math.exp(min(half / value, STEEPEST))
+            return value / factor, value * factor
+        case Scale.SHARE | Scale.SHIFT:
+            # map a shift in -1 … 1 to a fraction of its range
+            share, width = (value, half) if scale is Scale.SHARE else ((value + 1) / 2, half / 2)
+            steep = share * (1 - share)
+            if steep <= 0:
+                low_high = max(share - width, 0.0), min(share + width, 1.0)
+            else:
+                middle, move = math.log(share / (1 - share)), min(width / steep, STEEPEST)
+                low_high = _share(middle - move), _share(middle + move)
+            return low_high if scale is Scale.SHARE else (2 * low_high[0] - 1, 2 * low_high[1] - 1)
+
+
+def at_limit(value: float, pictures: int) -> Measure:
+    """Return a fraction of 0 or 1 that did not vary, with the Clopper-Pearson interval.
+
+    Source: C. Clopper and E. Pearson, Biometrika 26(4), 1934: no error on n images.
+    """
+    open_ = 1 - ((1 - COVERAGE) / 2) ** (1 / max(pictures, 1))
+    return Measure(
+        value=value, low=1 - open_ if value >= 1 else 0.0, high=1.0 if value >= 1 else open_
+    )
+
+
+def unvaried(value: float, pictures: int) -> Measure:
+    """Return a fraction whose resamples are all equal, with the interval for so few images.
+
+    Between 0 and 1 it is `wilson`'s, else that of `at_limit`.
+    """
+    return at_limit(value, pictures) if value <= 0 or value >= 1 else wilson(value, pictures)
+
+
+def wilson(value: float, pictures: int) -> Measure:
+    """Return a fraction of independent images with its 95 % interval.
+
+    Source: E. Wilson, Journal of the American Statistical Association 22(158), 1927.
+    """
+    count, wide = max(pictures, 1), float(ndtri((1 + COVERAGE) / 2)) ** 2
+    middle = (count * value + wide / 2) / (count + wide)
+    half = math.sqrt(wide * (count * value * (1 - value) + wide / 4)) / (count + wide)
+    return Measure(value=value, low=max(middle - half, 0.0), high=min(middle + half, 1.0))
+
+
+def _share(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
