@@ -31,7 +31,7 @@ def params_of(settings: Mapping[str, Any], argv: Sequence[str]) -> dict[str, Sca
         argv: its command line.
     """
     own, read = swept_values(settings), options_of(tuple(argv))
-    return {**own, **{name: value for name, value in read.items() if name not in own}}
+    return {**own, **read, **own}
 
 
 def swept_values(settings: Mapping[str, Any]) -> dict[str, Scalar]:

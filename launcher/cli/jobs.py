@@ -1,8 +1,10 @@
 """Jobs as commands have them: which ones a person means, what is printed of them, and the question before they change."""
 
+import gc
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -31,6 +33,16 @@ many = click.argument(
     "patterns", nargs=-1, required=True, metavar="PATTERN…", shell_complete=offer_jobs
 )
 some = click.argument("patterns", nargs=-1, metavar="[PATTERN]…", shell_complete=offer_jobs)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Disable garbage collection: among thousands of new jobs there is no garbage to find."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def of_jobs(**settings: Any) -> Callable[[Callable[..., Any]], click.Command]:

@@ -173,7 +173,7 @@ def tally(counts: Mapping[State, int]) -> str:
 
 def iso(at: float) -> str:
     """Return a time as ISO 8601 in UTC, to the second."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def iso_if_known(at: float | None) -> str | None:

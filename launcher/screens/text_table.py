@@ -459,6 +459,8 @@ def tabbed(rows: Iterable[Sequence[Any]]) -> str:
 
 def in_a_line(cell: Any) -> str:
     """Return a cell as text that breaks no line; nothing where there is none."""
+    if isinstance(cell, str):  # most are
+        return harmless(cell)
     if cell is None:
         return ""
     return f"{len(cell)} bytes" if isinstance(cell, bytes) else text_of(cell)

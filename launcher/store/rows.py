@@ -394,21 +394,22 @@ _JOB_COLUMNS = (  # that are as the database has them
 
 def job_row(row: sqlite3.Row, sources_text: str | None) -> JobRow:
     """Read a row of jobs joined with runs, lanes and timers, and the sources that it refers to."""
-    columns = {name: row[name] for name in _JOB_COLUMNS}
-    lane_waits = row["lane_code"], row["lane_reason"], row["lane_data"]
-    written = row["outputs"]
+    # a row looks for each name among all of its columns
+    stored = dict(zip(row.keys(), row, strict=True))
+    lane_waits = stored["lane_code"], stored["lane_reason"], stored["lane_data"]
+    written = stored["outputs"]
     outputs = (
         {} if written == "{}" else known_record(written)
     )  # of hundreds that wait none has some
     return JobRow(
-        **columns,
-        run=row["run_name"],
-        run_id=row["run"],
-        state=known_state(row["state"]),
-        why=reason_of(row["reason_code"], row["reason"], row["reason_data"]),
-        lane_waits=reason_of(*lane_waits) if row["lane_reason"] else None,
-        owner_note=row["note"],
-        spec_text=row["spec"],
+        **{name: stored[name] for name in _JOB_COLUMNS},
+        run=stored["run_name"],
+        run_id=stored["run"],
+        state=known_state(stored["state"]),
+        why=reason_of(stored["reason_code"], stored["reason"], stored["reason_data"]),
+        lane_waits=reason_of(*lane_waits) if stored["lane_reason"] else None,
+        owner_note=stored["note"],
+        spec_text=stored["spec"],
         sources_text=sources_text,
         outputs={
             path: (pair[0], pair[1])

@@ -3,14 +3,13 @@
 With --dry-run: what would run and why, as a listing, shell commands or JSON.
 """
 
-import gc
 import os
 import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from launcher.accounts import Account
 from launcher.backends.settings import Backends, configured_backends, placed_terms
 from launcher.cli.command_lines import missing_program
 from launcher.cli.complete import offer_task_files
-from launcher.cli.jobs import LEFT
+from launcher.cli.jobs import LEFT, uncollected
 from launcher.cli.option_types import flag, policy_option
 from launcher.cli.result_tables import GUIDE, draw, is_plain
 from launcher.context import Context
@@ -158,7 +157,7 @@ def command(
     settings = settings if on is None else (*settings, f"resources.on={on}")
     backends = configured_backends(os.environ)
     compared = partial(compare, root=Path.cwd(), force=force, accept_code=accept_code)
-    with _uncollected():
+    with uncollected():
         plans = plan_files(taskfiles, settings=settings)
         plans = [plan.with_terms(lambda terms: placed_terms(terms, backends)) for plan in plans]
         dry_run = dry_run or any(plan.wanted is Wanted.LIST for plan in plans)
@@ -186,7 +185,7 @@ def command(
         return _print_results(plans)
     code = 0
     with open_queue(make=True) as (home, store):
-        with _uncollected():
+        with uncollected():
             # compare all of them before any is queued, so that a refusal leaves nothing behind
             comparisons = [compared(store, plan) for plan in plans]
             check_plans(home, store, comparisons, backends, Path.cwd())
@@ -217,16 +216,6 @@ def command(
             _say_left(store, submitted)
             return LEFT
     return code
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Disable garbage collection: among thousands of new jobs there is no garbage to find."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _warn_of_targets(run: str, notify: RunNotify, environ: Mapping[str, str]) -> None:

@@ -6,18 +6,19 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from operator import attrgetter
 
 import click
 
 from launcher.backends.pilots_file import NO_PILOTS, seen_pilots
-from launcher.cli.jobs import groups_of, of_jobs, select, some
+from launcher.cli.jobs import groups_of, of_jobs, select, some, uncollected
 from launcher.cli.option_types import States, json_option
 from launcher.errors import UsageError
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.waiting_line import screen_order
 from launcher.screens.format import iso_if_known
-from launcher.screens.job_view import RECENT, WAITING, views_of
+from launcher.screens.job_view import RECENT, WAITING, JobView, views_of
 from launcher.screens.terminal import remark, say, say_json, width
 from launcher.screens.text_table import tabbed
 from launcher.states import ENDED, OPEN, State
@@ -112,7 +113,8 @@ def command(
         if sys.stdout.isatty() and not as_json:
             any_failed = _draw(home, store, wanted)
         else:
-            any_failed = _tell(home, store, wanted, header=header, as_json=as_json)
+            with uncollected():
+                any_failed = _tell(home, store, wanted, header=header, as_json=as_json)
     return 1 if exit_status and any_failed else 0
 
 
@@ -148,7 +150,7 @@ def _every(watch: str | None, patterns: tuple[str, ...]) -> tuple[float | None, 
 def _tell(home: Home, store: Store, wanted: Wanted, *, header: bool, as_json: bool) -> bool:
     """Print the queue for programs; tell whether a listed job failed."""
     record: dict[str, Json] = {}
-    rows: list[tuple[str, ...]] = []
+    views: list[JobView] = []
     with store.reading():  # or a job that ends meanwhile would be listed twice
         jobs, waiting, ended = _listed(home, store, wanted)
         if as_json:
@@ -156,13 +158,13 @@ def _tell(home: Home, store: Store, wanted: Wanted, *, header: bool, as_json: bo
             records = details.job_records(home, store, jobs)
             record = _record(home, store, records, waiting=waiting, ended=ended)
         else:
-            rows = [job.columns() for job in views_of(home, store, jobs, compared=False)]
+            views = views_of(home, store, jobs, compared=False)
     if as_json:
         say_json(record)
-    elif rows:
-        rows = [TITLES, *rows] if header else rows
-        shown = len(TITLES) if any(params for *_, params in rows[header:]) else len(TITLES) - 1
-        click.echo(tabbed(row[:shown] for row in rows), nl=False)
+    elif views:
+        shown = len(TITLES) - (not any(view.params for view in views))
+        rows = (view.columns()[:shown] for view in views)
+        click.echo(tabbed(chain([TITLES[:shown]] * header, rows)), nl=False)
     left = {"that waits" if waiting == 1 else "that wait": waiting, "that ended": ended}
     told = [f"{number:,} more {what}" for what, number in left.items() if number]
     if told and not as_json:
