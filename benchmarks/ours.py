@@ -18,7 +18,7 @@ import psutil
 
 from benchmarks.timing import Program, Queue, System, until
 from launcher.api import load, plan
-from launcher.cli.commands.run import _uncollected
+from launcher.cli.jobs import uncollected
 from launcher.context import this_context
 from launcher.job import Resources, Spec
 from launcher.planning.queue_comparison import compare_with_queue
@@ -180,7 +180,7 @@ class Queued:
 def queue_taskfile(store: Store, path: Path) -> Queued:
     """Plan a task file and queue it, as `launcher run` does."""
     times = [time.process_time()]
-    with _uncollected():
+    with uncollected():
         made = plan(load(path))
         times.append(time.process_time())
         comparison = compare_with_queue(made, store.read.jobs_of(path.parent, made.name), stamp)

@@ -20,6 +20,9 @@ ELLIPSIS = "…"
 ADVICE = "→ "  # how a text begins that says what to do: its further lines stand behind this
 _MARKS = frozenset({"Mn", "Me"})  # what is drawn over the character before it
 _PARTS = re.compile(r"\w+|\W")  # of a name: words and numbers, and what stands between them
+_PARTS_OF_SWEPT = re.compile(
+    r"[\w.-]+(?==)|(?<==)[^\s,]+|\w+|\W"
+)  # parameters and values are whole
 
 
 def width_of(text: str) -> int:
@@ -88,19 +91,39 @@ def distinguished(names: Iterable[str], width: int) -> dict[str, str]:
     families: dict[str, dict[str, list[str]]] = {}  # first word → name → its parts
     for name, text in shown.items():
         if text != name:
-            parts = _PARTS.findall(name)
+            parts = (_PARTS_OF_SWEPT if _is_swept(name) else _PARTS).findall(name)
             families.setdefault(parts[0], {})[name] = parts
     for family in families.values():
         distinct = len({shown[name] for name in family}) == len(family)
-        # of a program each value that differs stays; other names have their kind before a slash
-        if distinct and not any("=" in name and "/" not in name for name in family):
+        # of a program each value that differs stays
+        if distinct and not any(map(_is_swept, family)):
             continue
         times = Counter(part for parts in family.values() for part in set(_in_place(parts)))
-        shown |= {
-            name: _without_shared(parts, [times[part] for part in _in_place(parts)], width)
-            for name, parts in family.items()
-        }
+        for name, parts in family.items():
+            shared: list[float] = [times[part] for part in _in_place(parts)]
+            if _is_swept(name):
+                _keep_parameters(parts, shared, len(family))
+            shown[name] = _without_shared(parts, shared, width)
     return shown
+
+
+def _is_swept(name: str) -> bool:
+    """Tell whether it is a program's with parameters; other names have their kind before a slash."""
+    return "=" in name and "/" not in name
+
+
+def _keep_parameters(parts: Sequence[str], shared: list[float], family: int) -> None:
+    """Have what is alike cut before a parameter with a value that not all have, and that before the value.
+
+    Args:
+        parts: of a name.
+        shared: how many names have each part; changed in its place.
+        family: how many names there are.
+    """
+    for at, part in enumerate(parts[:-1]):
+        if part == "=" and at and (shared[at + 1] < family or family == 1):
+            shared[at - 1] = shared[at] = shared[at] - 0.5
+            shared[at + 1] -= 0.75
 
 
 def _in_place(parts: Iterable[str]) -> list[tuple[str, str]]:
@@ -113,7 +136,7 @@ def _in_place(parts: Iterable[str]) -> list[tuple[str, str]]:
     return places
 
 
-def _without_shared(parts: Sequence[str], times: Sequence[int], width: int) -> str:
+def _without_shared(parts: Sequence[str], times: Sequence[float], width: int) -> str:
     """Return a name in so many columns; its parts lose their middle that most names have, too."""
     for least in sorted(set(times), reverse=True):
         pieces = [

@@ -53,6 +53,24 @@ def test_what_names_share_is_left_out_and_what_differs_stays() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("width", "names", "texts"),
+    [
+        (11, "train@lr=0.1 train@lr=0.01", "tr…n@lr=0.1 tra…lr=0.01"),
+        (8, "train@lr=0.1 train@lr=0.01", "t…lr=0.1 …lr=0.01"),
+        (20, "train@lr=0.01,hidden=4 train@lr=0.1,hidden=8", "tra…lr=0.01,hidden=4 tr…n@lr=0.1,hidden=8"),
+        # what is alike goes before the name of what differs, and that before its value
+        (20, "train@optimizer=adam,seed=1 train@optimizer=sgd,seed=1", "t…optimizer=adam,se… tr…optimizer=sgd,se…"),
+        (16, "train@learning-rate=0.001 train@learning-rate=0.1", "train…rate=0.001 train@…-rate=0.1"),
+        # one name that is too long has nothing to compare with
+        (16, "a-long-program@lr=0.01", "a-lo…ram@lr=0.01"),
+        (12, "train@lr=0.1 train@lr=0.01", "train@lr=0.1 tr…n@lr=0.01"),
+    ],
+)  # fmt: skip
+def test_the_parameters_that_differ_stay_whole(width: int, names: str, texts: str) -> None:
+    assert " ".join(distinguished(names.split(), width).values()) == texts
+
+
 TWO_ENDS = [
     f"test/gan2:pre%{percent}@seed={seed}/{data}:pre"
     for percent in (20, 40)
