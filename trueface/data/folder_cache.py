@@ -23,8 +23,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from trueface.runtime.cache_folder import CACHE as CACHE
-from trueface.runtime.cache_folder import cache_folder as cache_folder
+from trueface.runtime.artifact import CACHE as CACHE
+from trueface.runtime.artifact import cache_folder as cache_folder
 from trueface.runtime.files import write_atomic
 
 # of the formats that `decoding` reads

@@ -17,11 +17,11 @@ from trueface.data.dataset import Batch, ImageSet, batch_of
 from trueface.data.loaders import Pass
 from trueface.data.loading.order import order_of
 from trueface.features.body import FrozenBody
-from trueface.features.creation_lock import BusyError, StoppedError
 from trueface.features.folder import LIMIT
 from trueface.features.matrix import NOTHING, Cost, FeatureMatrix, Features
 from trueface.features.shard import FLOAT
 from trueface.features.store import FeatureStore, Progress, bytes_of
+from trueface.runtime.artifact import BusyError, StoppedError
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch
 

@@ -1,20 +1,30 @@
-"""Where the feature store lies, and how large it may become: what a plan asks, without numpy."""
+"""The feature store's folder: where it lies, what is in it, which views leave it first.
 
+A plan asks for it, so nothing of numpy is needed here.
+"""
+
+import contextlib
+import logging
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
-from trueface.runtime import cache_folder
+from trueface.runtime import artifact
+from trueface.runtime.artifact import LOCK, Entry
 
 FOLDER = "features"  # in the cache folder
 LIMIT = "TRUEFACE_FEATURES_LIMIT"  # environment variable: "20GiB"
 MOST_BYTES = 20 << 30
 SHARE = 10  # the store takes a tenth of a disk at most
+ENDING, TEMPORARY = ".features", ".tmp"  # of shards, and of those that are being written
+
+log = logging.getLogger(__name__)
 
 
 def store_folder() -> Path | None:
     """Return the folder of the user's store, which need not be there; None where there is no home."""
-    folder = cache_folder.cache_folder()
+    folder = artifact.cache_folder()
     return None if folder is None else folder / FOLDER
 
 
@@ -26,4 +36,71 @@ def limit_bytes(folder: Path) -> int:
     """
     there = next(path for path in (folder, *folder.parents) if path.exists())
     most = min(MOST_BYTES, shutil.disk_usage(there).total // SHARE)
-    return cache_folder.limit_bytes(LIMIT, os.environ, most)
+    return artifact.limit_bytes(LIMIT, os.environ, most)
+
+
+def lock_of(root: Path, stem: str) -> Path:
+    """Return the path of a view's lock."""
+    return root / f"{stem}{LOCK}"
+
+
+def views(root: Path) -> list[Entry]:
+    """Return the views that a store holds, each by the path of its lock, the oldest use first."""
+    used_at: dict[str, float] = {}
+    sizes: dict[str, list[int]] = {}
+    with os.scandir(root) as listing:
+        for entry in listing:
+            if entry.name.startswith("."):  # a file of digests that is being written
+                continue
+            stem, _, ending = entry.name.rpartition(".")
+            with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
+                status = entry.stat(follow_symlinks=False)
+                if f".{ending}" == LOCK:
+                    used_at[stem] = status.st_mtime
+                elif f".{ending}" in {ENDING, TEMPORARY}:
+                    sizes.setdefault(stem.rpartition("-")[0], []).append(status.st_size)
+    there = [
+        Entry(
+            path=lock_of(root, stem),
+            used_at=used_at.get(stem, 0.0),
+            bytes=sum(sizes.get(stem, ())),
+            files=len(sizes.get(stem, ())),
+        )
+        for stem in used_at.keys() | sizes.keys()
+    ]
+    return sorted(there, key=lambda view: view.used_at)
+
+
+def make_room(root: Path, need_bytes: int, limit: int, *, but: Path) -> bool:
+    """Remove the views that were used longest ago until `need_bytes` more fit; tell whether they do.
+
+    A view that a process is about to write stays; a process that has mapped a shard keeps what it
+    has mapped.
+
+    Args:
+        root: of the store.
+        need_bytes: more.
+        limit: of all shards, in bytes.
+        but: the lock of the view that they are for; it stays.
+    """
+    return artifact.make_room(views(root), need_bytes, limit, partial(_removed, but=but))
+
+
+def remove(view: Entry) -> bool:
+    """Remove a view unless a process writes it; tell whether it is gone."""
+    lock = view.path
+    try:
+        with artifact.held_at_once(lock):
+            for path in lock.parent.glob(f"{lock.stem}-*"):
+                path.unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)  # last: where it lies, there may be more
+    except artifact.BusyError:
+        return False
+    return True
+
+
+def _removed(view: Entry, *, but: Path) -> bool:
+    if view.path == but or not remove(view):
+        return False
+    log.info("state=features removed view=%s bytes=%d", view.path.stem, view.bytes)
+    return True

@@ -21,11 +21,11 @@ from typing import NamedTuple
 import numpy as np
 
 from trueface.features.file_digests import FileDigests
+from trueface.features.folder import ENDING, TEMPORARY
 from trueface.features.matrix import Features
 from trueface.runtime.files import Json
 
 MAGIC = b"trueface features 1\n"
-ENDING, TEMPORARY = ".features", ".tmp"
 PAGE = 4096  # bytes; a map begins at a page
 BODY_DIGITS = 16  # of the body's SHA-256, with which the name begins
 KEY_BYTES = 32  # of a row key, a SHA-256

@@ -10,26 +10,33 @@ others wait and then read; a later user with more images adds a shard of what is
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from trueface.data.dataset import ImageSet
 from trueface.data.loaders import Pass
-from trueface.features import creation_lock, limit, shard, writing
+from trueface.features import folder, shard
 from trueface.features.body import FrozenBody
-from trueface.features.creation_lock import CreationLock, StoppedError
 from trueface.features.file_digests import FileDigests
-from trueface.features.folder import limit_bytes, store_folder
+from trueface.features.folder import ENDING, LIMIT, limit_bytes, lock_of, make_room, store_folder
 from trueface.features.matrix import FeatureMatrix
-from trueface.features.misses import nearest_difference
 from trueface.features.shard import BrokenShardError, Shard
 from trueface.features.wanted import Rows, Wanted, add_rows
-from trueface.runtime.cache_folder import make_private
+from trueface.runtime import artifact
+from trueface.runtime.artifact import CreationLock, StoppedError, make_private
+from trueface.runtime.files import Json
 from trueface.runtime.progress import Watch
+
+MOST_SHARDS = 8  # of a view; more are made one
+SMALL_BYTES = 32 << 20  # of a shard that is worth making one with others
+MOST_LOOKED_AT = 16  # headers of shards; a guess is enough for a log
 
 log = logging.getLogger(__name__)
 
@@ -132,8 +139,8 @@ class FeatureStore:
         shards = self._stored(wanted, mend=False)
         computed: tuple[Shard, ...] = ()
         if wanted.missing_from(shards):
-            hold = partial(creation_lock.held, stop=watch.stop, progress=progress)
-            with self._lock(wanted, hold if wait else creation_lock.held_at_once) as lock:
+            hold = partial(artifact.held, stop=watch.stop, progress=progress)
+            with self._lock(wanted, hold if wait else artifact.held_at_once) as lock:
                 shards = self._stored(wanted, mend=lock is not None)
                 if missing := wanted.missing_from(shards):
                     if not shards:
@@ -144,12 +151,12 @@ class FeatureStore:
 
     def usage(self) -> Usage:
         """Return how many views and bytes the store holds."""
-        views = limit.views(self._root)
+        views = folder.views(self._root)
         return Usage(views=len(views), size_bytes=sum(view.bytes for view in views))
 
     def clear(self) -> Usage:
         """Remove all views that no process is computing; return what was removed."""
-        gone = [view for view in limit.views(self._root) if limit.remove(view)]
+        gone = [view for view in folder.views(self._root) if folder.remove(view)]
         return Usage(views=len(gone), size_bytes=sum(view.bytes for view in gone))
 
     def _stored(self, wanted: Wanted, *, mend: bool) -> tuple[Shard, ...]:
@@ -157,7 +164,7 @@ class FeatureStore:
         shards = []
         for path in sorted(self._root.glob(f"{wanted.stem}-*")):
             try:
-                if path.suffix == shard.ENDING:
+                if path.suffix == ENDING:
                     shards.append(shard.read(path, wanted.identity, self._digests))
                 elif mend:  # of a process that was killed
                     path.unlink()
@@ -208,10 +215,8 @@ class FeatureStore:
     def _written(self, wanted: Wanted, piece: Shard) -> Shard:
         """Return a piece as a map of its shard, or as it is where it cannot be written."""
         try:
-            written = writing.write_piece(
-                self._root, wanted, piece, self._digests, self.limit_bytes
-            )
-            writing.merge(self._root, wanted, self._stored(wanted, mend=False))
+            written = _write_piece(self._root, wanted, piece, self._digests, self.limit_bytes)
+            _merge(self._root, wanted, self._stored(wanted, mend=False))
         except OSError as error:
             self._give_up(error)
             return piece
@@ -219,7 +224,7 @@ class FeatureStore:
 
     def _log_difference(self, wanted: Wanted) -> None:
         """Say in what stored features of the same body differ from those that are missing."""
-        difference = nearest_difference(self._root, wanted.identity)
+        difference = _nearest_difference(self._root, wanted.identity)
         if difference:
             log.info("features=computed reason=%s", difference)
 
@@ -231,8 +236,100 @@ class FeatureStore:
             self._digests.keep()
 
     def _lock_path(self, wanted: Wanted) -> Path:
-        return creation_lock.path_of(self._root, wanted.stem)
+        return lock_of(self._root, wanted.stem)
 
     def _give_up(self, error: OSError) -> None:
         self.is_writable = False
         log.warning("features=not stored folder=%s reason=%s", self._root, error.strerror or error)
+
+
+def _write_piece(
+    root: Path, wanted: Wanted, piece: Shard, digests: FileDigests, limit_bytes: int
+) -> Shard:
+    """Return a piece as a map of the shard that it becomes; as it is where it shall not be stored.
+
+    Args:
+        root: of the store, where the caller holds the lock of the view.
+        wanted: what the piece was computed for.
+        piece: features in memory.
+        digests: of the images' files.
+        limit_bytes: of all shards.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    good = wanted.unchanged(piece, digests)
+    if len(good) < len(piece.keys):
+        log.warning(
+            "features=not stored images=%d reason=their files changed while they were read",
+            len(piece.keys) - len(good),
+        )
+        if not good:
+            return piece
+        keys = tuple(piece.keys[row] for row in good)
+        rest = piece._replace(keys=keys, features=piece.features[good])
+        _write_piece(root, wanted, rest, digests, limit_bytes)
+        return piece
+    need_bytes = shard.size_bytes(*piece.features.shape)
+    lock = lock_of(root, wanted.stem)
+    if not make_room(root, need_bytes, limit_bytes, but=lock):
+        log.warning(
+            "features=not stored bytes=%d limit=%d reason=they do not fit; set %s higher",
+            need_bytes, limit_bytes, LIMIT,
+        )  # fmt: skip
+        return piece
+    return shard.write(root, wanted.stem, wanted.identity, piece)
+
+
+def _merge(root: Path, wanted: Wanted, shards: Sequence[Shard]) -> None:
+    """Make one shard of the small ones of a view, where many small jobs left many.
+
+    Args:
+        root: of the store, where the caller holds the lock of the view.
+        wanted: of the view.
+        shards: that lie there.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    small = [each for each in shards if each.features.nbytes < SMALL_BYTES]
+    if len(small) <= MOST_SHARDS:
+        return
+    rows = {
+        key: features
+        for each in small
+        for key, features in zip(each.keys, each.features, strict=True)
+    }
+    seconds = sum(each.seconds for each in small)
+    merged = Shard(None, tuple(rows), np.stack(list(rows.values())), seconds)
+    written = shard.write(root, wanted.stem, wanted.identity, merged)
+    for each in small:
+        if each.path is not None and each.path != written.path:
+            each.path.unlink(missing_ok=True)
+
+
+def _nearest_difference(root: Path, identity: Mapping[str, Json]) -> str:
+    """Return in what the nearest stored features differ, as "torch 2.1 instead of 2.0", or "".
+
+    Args:
+        root: of the store.
+        identity: of features that are not there.
+    """
+    wanted = _flat(identity)
+    prefix = str(identity["body_sha256"])[: shard.BODY_DIGITS]
+    best: tuple[str, ...] = ()
+    for path in islice(root.glob(f"{prefix}-*{ENDING}"), MOST_LOOKED_AT):
+        stored = _flat(shard.header_of(path).get("identity"))
+        # features of a test are no better or worse than those of a training
+        if stored.keys() == wanted.keys() and stored["view"] == wanted["view"]:
+            differences = artifact.difference(wanted, stored)
+            if not best or len(differences) < len(best):
+                best = differences
+    return ", ".join(best)
+
+
+def _flat(identity: Mapping[str, Json] | Json) -> dict[str, Json]:
+    if not isinstance(identity, Mapping):
+        return {}
+    transform = identity.get("transform")
+    return {**identity, **(transform if isinstance(transform, dict) else {}), "transform": None}

@@ -11,7 +11,8 @@ from typing import Any
 from launcher.api import Draft, Input, Kept, MachineError, Role, SharedJob, SharedPart, Volume
 from trueface.corruptions.grammar import NONE
 from trueface.data.vocabulary import Vocabulary
-from trueface.features.folder import limit_bytes, store_folder
+from trueface.features.folder import limit_bytes, store_folder, views
+from trueface.features.folder import remove as remove_view
 from trueface.jobs.feature_settings import FeatureSettings
 from trueface.jobs.inputs_outputs import data_inputs
 from trueface.jobs.kinds import LaboratoryKind
@@ -126,15 +127,13 @@ def _inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
 
 def _stored(unused_s: float, *, remove: bool) -> Kept:
     """Return what the store holds, or what was removed from it, that was not used for so long."""
-    from trueface.features import limit  # numpy comes with it, which no plan needs
-
     root = store_folder()
     if root is None or not root.is_dir():
         return Kept(folder="" if root is None else str(root), files=0, size=0)
     last = time.time() - unused_s
     try:
-        views = [view for view in limit.views(root) if view.used_at <= last]
-        gone = [view for view in views if limit.remove(view)] if remove else views
+        there = [view for view in views(root) if view.used_at <= last]
+        gone = [view for view in there if remove_view(view)] if remove else there
     except OSError as error:
         raise MachineError(f"cannot clear {root}: {error.strerror}; make it yours") from error
     return Kept(

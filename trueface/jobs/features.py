@@ -10,7 +10,6 @@ from launcher.api import Job, JobError, Json, parse_data
 from trueface.corruptions.chain import Chain
 from trueface.data.loaders import Pass, augmented, still
 from trueface.features.body import FrozenBody
-from trueface.features.creation_lock import StoppedError
 from trueface.features.store import FeatureStore, bytes_of, open_store
 from trueface.jobs import job_data, model_origin
 from trueface.jobs.feature_settings import FeaturePart, FeatureSettings
@@ -18,6 +17,7 @@ from trueface.jobs.setup import settled, watch_of
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
 from trueface.runtime import logs, paths
+from trueface.runtime.artifact import StoppedError
 from trueface.runtime.progress import Watch
 from trueface.training import initialization
 from trueface.training.settings import TrainSettings

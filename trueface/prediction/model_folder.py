@@ -20,9 +20,9 @@ from pathlib import Path
 from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
 from trueface.runtime import paths
+from trueface.runtime.artifact import put_in_place, staged
 from trueface.runtime.errors import CheckpointError, MachineError, UsageError
 from trueface.runtime.files import Json, read_json, write_atomic, write_json
-from trueface.runtime.staged_folder import put_in_place, staged
 
 SCHEMA = 1
 MANIFEST, WEIGHTS, CARD = paths.MODEL_FOLDER, "weights.pt", "card.md"

@@ -20,6 +20,10 @@ from trueface.runtime.errors import DataError, MachineError
 
 MEMBERS = 64  # of an archive; ours have sixteen at most
 MOST_BYTES = 1 << 31  # of all arrays of a file: 20 million answers to ten classes with their names
+FREE_BYTES = 1 << 27  # that any file may hold, however small it is
+MOST_EXPANDED = (
+    512  # times the file beyond that: answers shrink 50-fold, 400-fold with one long name
+)
 MOST_OF_NONE = 1 << 16  # the other axes of an array without values, multiplied
 PLAIN = frozenset("biufU")  # kinds of NumPy types: truth values, numbers, text
 
@@ -46,7 +50,7 @@ def read(path: Path, what: str) -> dict[str, Array]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-            _admit(members)
+            _admit(members, path.stat().st_size)
             return {
                 member.filename.removesuffix(".npy"): _array(archive, member) for member in members
             }
@@ -58,12 +62,16 @@ def read(path: Path, what: str) -> dict[str, Array]:
         ) from error
 
 
-def _admit(members: list[zipfile.ZipInfo]) -> None:
+def _admit(members: list[zipfile.ZipInfo], file_bytes: int) -> None:
     if len(members) > MEMBERS:
         raise ValueError(f"it has {len(members)} members, and {MEMBERS} at most are read")
     total = sum(member.file_size for member in members)
     if total > MOST_BYTES:
         raise ValueError(f"it holds {total:,} bytes, and {MOST_BYTES:,} at most are read")
+    if total > max(FREE_BYTES, MOST_EXPANDED * file_bytes):
+        raise ValueError(
+            f"its members expand to {total:,} bytes from {file_bytes:,}, as no arrays of ours do"
+        )
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:

@@ -5,7 +5,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
+
+from trueface.runtime.errors import MachineError
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -17,7 +20,11 @@ def chunks_of(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
 
 
 def spread(
-    make: Callable[[Sequence[Item]], Made], chunks: Sequence[Sequence[Item]], workers: int | None
+    make: Callable[[Sequence[Item]], Made],
+    chunks: Sequence[Sequence[Item]],
+    workers: int | None,
+    *,
+    doing: str,
 ) -> Iterator[Made]:
     """Yield what a function makes of each chunk, in their order.
 
@@ -25,9 +32,10 @@ def spread(
         make: a function that processes can import, or a `partial` of one.
         chunks: its arguments.
         workers: processes; None: one for each core that we may use; 1, or a single chunk: here.
+        doing: what a process that was killed has done, for the message: "made images for /a".
 
     Raises:
-        BrokenProcessPool: a process was killed.
+        MachineError: a process was killed.
     """
     count = min(workers or len(os.sched_getaffinity(0)), len(chunks))
     if count < 2:
@@ -38,6 +46,8 @@ def spread(
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_parent)
     try:
         yield from pool.map(make, chunks)
+    except BrokenProcessPool as error:
+        raise MachineError(f"a process that {doing} was killed: {error}") from error
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -25,10 +25,10 @@ from tests.trueface.features.build import (
 from trueface.data.dataset import Batch
 from trueface.data.index import Image
 from trueface.evaluation.inference import evaluate, evaluate_images
-from trueface.features import creation_lock
 from trueface.features.bank import Bank
 from trueface.features.store import FeatureStore, bytes_of
 from trueface.poisoning.loaders import augmented
+from trueface.runtime import artifact
 from trueface.runtime.progress import Watch
 from trueface.training.feature_bank import banks, feature_facts
 from trueface.training.history import Epoch
@@ -114,7 +114,7 @@ def test_while_another_process_computes_a_view_the_next_is_computed(
     bank = Bank(counted := body(), as_learned(images), watch=Watch(), store=store, views=EPOCHS)
     list(bank(0))
     counted.seen = 0
-    (lock,) = folder.glob(f"*{creation_lock.ENDING}")
+    (lock,) = folder.glob(f"*{artifact.LOCK}")
     stem = lock.stem
     for path in folder.glob(f"{stem}-*"):
         path.unlink()
@@ -131,7 +131,7 @@ def test_while_another_process_computes_a_view_the_next_is_computed(
     late = Bank(
         counted, as_learned(images), watch=Watch(), store=store, views=EPOCHS, progress=progress
     )
-    with creation_lock.held_at_once(lock) as held:
+    with artifact.held_at_once(lock) as held:
         held.report(1, 9)
         with pytest.raises(Waited):
             list(late(0))

@@ -33,9 +33,10 @@ from tests.trueface.features.build import (
 )
 from trueface.data.index import Image
 from trueface.data.loaders import Pass, still
-from trueface.features import creation_lock, shard
-from trueface.features.creation_lock import BusyError, StoppedError
+from trueface.features.folder import ENDING, TEMPORARY
 from trueface.features.store import bytes_of, open_store
+from trueface.runtime import artifact
+from trueface.runtime.artifact import BusyError, StoppedError
 from trueface.runtime.errors import BadImageError, DataError
 from trueface.runtime.progress import Watch
 
@@ -43,11 +44,11 @@ HALF = slice(None, COUNT // 2)
 
 
 def shards(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"*{shard.ENDING}"))
+    return sorted(folder.glob(f"*{ENDING}"))
 
 
 def lock_of(folder: Path) -> Path:
-    (path,) = folder.glob(f"*{creation_lock.ENDING}")
+    (path,) = folder.glob(f"*{artifact.LOCK}")
     return path
 
 
@@ -282,7 +283,7 @@ class TestDamage:
         read(folder, body(), as_tested(images[HALF]))
         (path,) = shards(folder)
         digest = hashlib.sha256(content).hexdigest()
-        foreign = path.with_name(f"{path.name.rpartition('-')[0]}-{digest}{shard.ENDING}")
+        foreign = path.with_name(f"{path.name.rpartition('-')[0]}-{digest}{ENDING}")
         foreign.write_bytes(content)
         read(folder, counted := body(), as_tested(images))
         assert counted.seen == COUNT // 2
@@ -293,7 +294,7 @@ class TestDamage:
         self, images: tuple[Image, ...], folder: Path
     ) -> None:
         read(folder, body(), as_tested(images[HALF]))
-        left = lock_of(folder).with_name(f"{lock_of(folder).stem}-0123{shard.TEMPORARY}")
+        left = lock_of(folder).with_name(f"{lock_of(folder).stem}-0123{TEMPORARY}")
         left.write_bytes(b"half")
         read(folder, body(), as_tested(images))
         assert not left.exists()
@@ -313,7 +314,7 @@ class TestDamage:
         assert [len(matrix) for matrix in matrices] == [COUNT, COUNT]
         assert caplog.text.count("features=not stored") == 1
         assert not shards(folder)
-        assert not list(folder.glob(f"*{shard.TEMPORARY}"))
+        assert not list(folder.glob(f"*{TEMPORARY}"))
 
 
 class TestOneComputes:
@@ -323,7 +324,7 @@ class TestOneComputes:
         read(folder, body(), as_tested(images[HALF]))
         store, stop = store_in(folder), threading.Event()
         caplog.set_level(logging.INFO)
-        with creation_lock.held_at_once(lock_of(folder)) as lock:
+        with artifact.held_at_once(lock_of(folder)) as lock:
             lock.report(3, 8)
             with pytest.raises(BusyError):
                 store.matrix(body(), as_tested(images), 0, watch=Watch(), wait=False)
@@ -377,7 +378,7 @@ class TestOneComputes:
                 came_back.set()
 
         with ThreadPoolExecutor(1) as pool:
-            with creation_lock.held_at_once(lock_of(folder)) as lock:
+            with artifact.held_at_once(lock_of(folder)) as lock:
                 lock.report(3, 8)
                 waiting = pool.submit(
                     store.matrix, body(), as_tested(images), 0, watch=Watch(), progress=progress
@@ -391,8 +392,8 @@ class TestOneComputes:
         read(folder, body(), as_tested(images[HALF]))
         program = (
             "import sys, time; from pathlib import Path\n"
-            "from trueface.features import creation_lock\n"
-            "with creation_lock.held_at_once(Path(sys.argv[1])):\n"
+            "from trueface.runtime import artifact\n"
+            "with artifact.held_at_once(Path(sys.argv[1])):\n"
             "    print('held', flush=True); time.sleep(600)\n"
         )
         holder = subprocess.Popen(
@@ -429,7 +430,7 @@ class TestLimit:
         matrices = []
         for number, view in enumerate([0, 1, 0, 2]):
             matrices.append(store.matrix(body(), as_learned(images), view, watch=Watch()))
-            for path in folder.glob(f"*-v{view}{creation_lock.ENDING}"):
+            for path in folder.glob(f"*-v{view}{artifact.LOCK}"):
                 os.utime(path, (number, number))
         assert [matrix.cost.computed > 0 for matrix in matrices] == [True, True, False, True]
         again = body()
@@ -456,8 +457,8 @@ class TestLimit:
         store = store_in(folder)
         for view in range(2):
             store.matrix(body(), as_learned(images), view, watch=Watch())
-        (path,) = folder.glob(f"*-v0{creation_lock.ENDING}")
-        with creation_lock.held_at_once(path):
+        (path,) = folder.glob(f"*-v0{artifact.LOCK}")
+        with artifact.held_at_once(path):
             assert store.clear().views == 1
         assert store.usage().views == 1
         (folder / ".0123.tmp").write_bytes(b"digests that are being written")

@@ -101,6 +101,33 @@ def test_a_member_that_expands_beyond_the_limit_takes_no_memory(tmp_path: Path) 
         tracemalloc.stop()
 
 
+def test_a_megabyte_that_unfolds_to_a_gibibyte_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    zeros = bytes(1 << 20)
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file,
+        file.open("b.npy", "w") as member,
+    ):
+        member.write(header((1 << 27,)))
+        for _ in range(1 << 10):
+            member.write(zeros)
+    assert path.stat().st_size < 1 << 21
+    tracemalloc.start()
+    try:
+        for read in (embedding.read, predictions.read):
+            with pytest.raises(DataError, match=r"expand to 1,073,741,898 bytes from 1,\d+,\d+"):
+                read(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+
+
+def test_many_samples_of_one_answer_are_read(tmp_path: Path) -> None:
+    names = np.array([f"{number:06d}" for number in range(100_000)] + ["x" * 255])
+    np.savez_compressed(tmp_path / "a.npz", names=names, logits=np.zeros(len(names), "f4"))
+    assert len(npz_files.read(tmp_path / "a.npz", "the arrays")["names"]) == len(names)
+
+
 def test_an_archive_of_many_members_is_refused(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.npz", {str(one): b"" for one in range(100)})
     with pytest.raises(DataError, match="100 members"):

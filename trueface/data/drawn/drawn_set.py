@@ -7,9 +7,7 @@ drawn.json             the mark: of which settings, and of which photographs
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,10 +22,10 @@ from trueface.data.drawn.portraits import ATTRIBUTES, attributes_of, draw_portra
 from trueface.data.drawn.settings import MARK, DrawSettings
 from trueface.data.drawn.shapes import draw_shape
 from trueface.data.made.folders import image_names, stem
-from trueface.runtime.errors import DataError, MachineError
-from trueface.runtime.files import Json, read_json, write_atomic, write_json
+from trueface.runtime.artifact import Artifact
+from trueface.runtime.errors import DataError
+from trueface.runtime.files import Json, write_atomic
 from trueface.runtime.process_pool import chunks_of, spread
-from trueface.runtime.staged_folder import put_in_place, staged
 
 SCHEMA = 1
 RECIPE = 1  # to be raised whenever the same settings would give other images
@@ -85,24 +83,23 @@ def make_drawn(
         **plan.facts,
     }
     done: dict[str, Json] = {**mark, "images": len(plan.works), "parts": dict(plan.counts)}
-    if _is_there(root, mark, plan.works):
+    artifact = Artifact("drawn set", root, MARK, mark)
+    if artifact.is_there((f"{work.file}.png" for work in plan.works), _other):
         return done
-    try:
-        with staged(root) as folder:
-            files = [*(work.file for work in plan.works), *plan.tables]
-            for above in sorted({file.rpartition("/")[0] for file in files}):
-                (folder / above).mkdir(parents=True, exist_ok=True)
-            _draw_all(folder, plan.works, settings, source, progress)
-            for name, text in plan.tables.items():
-                write_atomic(folder / name, text)
-            write_json(folder / MARK, done)
-            os.sync()  # one call for all: what is named is whole, even after a power cut
-            put_in_place(folder, root)
-    except BrokenProcessPool as error:
-        raise MachineError(f"a process that made images for {root} was killed: {error}") from error
-    except OSError as error:
-        raise DataError(f"cannot write the drawn set {root}: {error}") from error
+    with artifact.made(done) as folder:
+        files = [*(work.file for work in plan.works), *plan.tables]
+        for above in sorted({file.rpartition("/")[0] for file in files}):
+            (folder / above).mkdir(parents=True, exist_ok=True)
+        doing = f"made images for {root}"
+        _draw_all(folder, plan.works, settings, source, doing=doing, progress=progress)
+        for name, text in plan.tables.items():
+            write_atomic(folder / name, text)
     return done
+
+
+def _other(_key: str, stored: Mapping[str, Json]) -> str:
+    settings = json.dumps(stored.get("settings"))
+    return f"a drawn set of other settings or photographs ({settings})"
 
 
 def _plan(settings: DrawSettings, source: Path | None, attributes: Path | None) -> Plan:
@@ -181,13 +178,14 @@ def _draw_all(
     works: Sequence[Work],
     settings: DrawSettings,
     source: Path | None,
+    *,
+    doing: str,
     progress: Progress | None,
 ) -> None:
     many = settings.content == "resized" and len(works) >= WORTH
     done = 0
-    for count in spread(
-        partial(_draw, folder, settings, source), chunks_of(works, CHUNK), None if many else 1
-    ):
+    draw, workers = partial(_draw, folder, settings, source), None if many else 1
+    for count in spread(draw, chunks_of(works, CHUNK), workers, doing=doing):
         done += count
         if progress is not None:
             progress(done, len(works))
@@ -208,30 +206,3 @@ def _pixels(work: Work, settings: DrawSettings, source: Path | None) -> Pixels:
     if settings.content == "shapes":
         return draw_shape(work.what, work.file, seed=settings.seed, size=size, channels=channels)
     return draw_portrait(work.what, seed=settings.seed, size=size, channels=channels)
-
-
-def _is_there(root: Path, mark: Mapping[str, Json], works: Sequence[Work]) -> bool:
-    """Return whether a folder holds a whole set of this mark; refuse a foreign folder."""
-    if not root.exists():
-        return False
-    if not root.is_dir():
-        raise DataError(f"{root} is a file; name a folder for the drawn set")
-    stored = read_json(root / MARK)
-    if stored is None:
-        if any(root.iterdir()):
-            raise DataError(f"{root} is not an empty folder; choose another one for the drawn set")
-        return False
-    for key, value in mark.items():
-        if stored.get(key) != value:
-            raise DataError(
-                f"{root} holds a drawn set of other settings or photographs "
-                f"({json.dumps(stored.get('settings'))}); remove it, or choose another folder"
-            )
-    return all(_is_whole(root / f"{work.file}.png") for work in works)
-
-
-def _is_whole(file: Path) -> bool:
-    try:
-        return file.stat().st_size > 0
-    except OSError:
-        return False

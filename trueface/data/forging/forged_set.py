@@ -10,9 +10,7 @@ and with any number of processes.
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,10 +24,9 @@ from trueface.data.forging.listing import read_faces
 from trueface.data.forging.plan import ForgingPlan, Pair, plan_of
 from trueface.data.forging.settings import MARK, ForgeSettings
 from trueface.data.forging.tables import write_tables
-from trueface.runtime.errors import DataError, MachineError
-from trueface.runtime.files import Json, read_json, write_json
+from trueface.runtime.artifact import Artifact
+from trueface.runtime.files import Json
 from trueface.runtime.process_pool import chunks_of, spread
-from trueface.runtime.staged_folder import put_in_place, staged
 
 SCHEMA = 1
 RECIPE = 1  # to be raised whenever the same faces and settings would give other images
@@ -80,24 +77,24 @@ def make_forged(
         "faces_sha256": _digest(plan),
     }
     done = {**mark, **_counts(plan)}
-    if _is_there(root, mark, plan):
+    artifact = Artifact("forged set", root, MARK, mark)
+    if artifact.is_there((path for pair in plan.pairs for path, _ in pair.images), _other):
         return done
     for reason in remarks(plan):
         log.warning("faces=%s %s", faces, reason)
-    try:
-        with staged(root) as folder:
-            for made in _made(folder, plan, settings, workers):
-                if progress is not None:
-                    progress(made, len(plan.pairs))
-            write_tables(folder, root, plan)
-            write_json(folder / MARK, done)
-            os.sync()  # one call for all: what is named is whole, even after a power cut
-            put_in_place(folder, root)
-    except BrokenProcessPool as error:
-        raise MachineError(f"a process that forged faces for {root} was killed: {error}") from error
-    except OSError as error:
-        raise DataError(f"cannot write the forged set {root}: {error}") from error
+    with artifact.made(done) as folder:
+        doing = f"forged faces for {root}"
+        for made in _made(folder, plan, settings, workers, doing=doing):
+            if progress is not None:
+                progress(made, len(plan.pairs))
+        write_tables(folder, root, plan)
     return done
+
+
+def _other(key: str, stored: Mapping[str, Json]) -> str:
+    what = "faces" if key == "faces_sha256" else "settings"
+    settings = json.dumps(stored.get("settings"))
+    return f"a forged set of other {what} ({settings}, recipe {stored.get('recipe')})"
 
 
 def remarks(plan: ForgingPlan) -> Iterator[str]:
@@ -159,18 +156,19 @@ def images_of(work: Work, settings: ForgeSettings) -> Iterator[tuple[str, bytes]
 
 
 def _made(
-    folder: Path, plan: ForgingPlan, settings: ForgeSettings, workers: int | None
+    folder: Path, plan: ForgingPlan, settings: ForgeSettings, workers: int | None, *, doing: str
 ) -> Iterator[int]:
     """Make all images; yield how many pairs there are after each chunk."""
     thumbnails: list[Thumbnails] = []
     if any(pair.spec.needs_donor for pair in plan.pairs):
-        for part in spread(_thumbnails, chunks_of(plan.pairs, CHUNK), workers):
+        for part in spread(_thumbnails, chunks_of(plan.pairs, CHUNK), workers, doing=doing):
             thumbnails += part
     works = works_of(plan, thumbnails)
     for above in {path.rpartition("/")[0] for work in works for path, _ in work.pair.images}:
         (folder / above).mkdir(parents=True)
     done = len(plan.pairs) - len(works)
-    for count in spread(partial(_write, folder, settings), chunks_of(works, CHUNK), workers):
+    write = partial(_write, folder, settings)
+    for count in spread(write, chunks_of(works, CHUNK), workers, doing=doing):
         done += count
         yield done
 
@@ -205,31 +203,3 @@ def _counts(plan: ForgingPlan) -> dict[str, Json]:
         "groups": list(groups),
         "without_donor": plan.lonely,
     }
-
-
-def _is_there(root: Path, mark: Mapping[str, Json], plan: ForgingPlan) -> bool:
-    """Return whether a folder holds a whole set of this mark; refuse a foreign folder."""
-    if not root.exists():
-        return False
-    if not root.is_dir():
-        raise DataError(f"{root} is a file; name a folder for the forged set")
-    stored = read_json(root / MARK)
-    if stored is None:
-        if any(root.iterdir()):
-            raise DataError(f"{root} is not an empty folder; choose another one for the forged set")
-        return False
-    for key, value in mark.items():
-        if stored.get(key) != value:
-            what = "faces" if key == "faces_sha256" else "settings"
-            raise DataError(
-                f"{root} holds a forged set of other {what} ({json.dumps(stored.get('settings'))}, "
-                f"recipe {stored.get('recipe')}); remove it, or choose another folder"
-            )
-    return all(_is_whole(root / path) for pair in plan.pairs for path, _ in pair.images)
-
-
-def _is_whole(file: Path) -> bool:
-    try:
-        return file.stat().st_size > 0
-    except OSError:
-        return False

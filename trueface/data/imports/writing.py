@@ -6,7 +6,6 @@ removes, or images that stand in no list and are taken up by the next one.
 
 import contextlib
 import errno
-import fcntl
 import os
 import secrets
 import shutil
@@ -18,8 +17,8 @@ from trueface.data.imports.dataset_file import write_dataset_file
 from trueface.data.imports.record import NAME, ImportRecord, Origin, write_record
 from trueface.data.splits.make_splits import Lists
 from trueface.data.splits.splits import write_splits
+from trueface.runtime.artifact import BusyError, held_at_once, staged
 from trueface.runtime.errors import DataError, MachineError, UsageError
-from trueface.runtime.staged_folder import staged
 
 _LOCK = ".import.lock"
 _CANNOT_LINK = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
@@ -43,10 +42,10 @@ def opened(root: Path, *, dry: bool) -> Iterator[None]:
     if dry:
         yield
         return
-    with (root / _LOCK).open("w") as lock:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            stack.enter_context(held_at_once(root / _LOCK))
+        except BusyError as error:
             raise UsageError(f"another import writes {root}; wait for its end") from error
         yield
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from trueface.data.loading.segment_writer import SegmentWriter
 from trueface.data.loading.segments import INDEX, PIXELS
-from trueface.runtime.cache_folder import Entry, free_bytes, limit_bytes, make_room
+from trueface.runtime.artifact import Entry, exclusive, free_bytes, limit_bytes, make_room
 
 LIMIT = "TRUEFACE_DECODED_LIMIT"  # environment variable
 OF_DISK, OF_MEMORY = 4, 2  # the limit where none is set: a quarter of the one, half of the other
@@ -51,7 +51,7 @@ class SegmentFolder:
         for segment in sorted(self.index_sizes()):
             if writer := SegmentWriter.adopt(self.path, segment, need):
                 return writer
-        with self._alone():
+        with exclusive(self.top / "lock"):
             if not make_room(_entries(self.top), self.capacity, self.limit, _remove):
                 return None
             return SegmentWriter.new(self.path, self.capacity)
@@ -69,15 +69,6 @@ class SegmentFolder:
                     with contextlib.suppress(FileNotFoundError):
                         sizes[entry.name.removesuffix(INDEX)] = entry.stat().st_size
         return sizes
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        descriptor = os.open(self.top / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
 
 
 def usual_limit(top: Path) -> int:

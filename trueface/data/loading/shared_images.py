@@ -40,7 +40,7 @@ from trueface.data.loading.segments import (
     read_index,
     unpacked,
 )
-from trueface.runtime.cache_folder import cache_folder, make_private
+from trueface.runtime.artifact import cache_folder, make_private
 from trueface.runtime.errors import BadImageError
 from trueface.runtime.files import format_bytes
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from trueface.data.made.folders import stem, to_levels
+from trueface.runtime.artifact import put_in_place, staged
 from trueface.runtime.errors import DataError, JobError
 from trueface.runtime.files import Json, read_json, write_json
-from trueface.runtime.staged_folder import put_in_place, staged
 
 MADE = "made.json"
 SCHEMA = 1

@@ -15,8 +15,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -30,8 +29,9 @@ from trueface.data.synthetic.fingerprints import FINGERPRINTS
 from trueface.data.synthetic.scenes import paint_scene
 from trueface.data.synthetic.social_networks import NETWORKS, share
 from trueface.runtime import paths
-from trueface.runtime.errors import DataError, MachineError
-from trueface.runtime.files import Json, read_json, write_json
+from trueface.runtime.artifact import Artifact
+from trueface.runtime.errors import DataError
+from trueface.runtime.files import Json, write_json
 from trueface.runtime.process_pool import chunks_of, spread
 
 SCHEMA = 1
@@ -116,22 +116,22 @@ def make_sample(
     pictures = list_pictures(spec)
     mark: dict[str, Json] = {"schema": SCHEMA, "recipe": RECIPE, "spec": asdict(spec)}
     done = {**mark, **_counts(spec, pictures)}
-    finished = _examine(root, mark)
+    artifact = Artifact("sample", root, paths.SAMPLE_MARK, mark)
+    finished = _is_finished(artifact)
     missing = _missing(root, pictures)
     if finished and not missing:
         return done
     try:
         _begin(root, mark)
+        make, doing = partial(_make_chunk, root, spec), f"made images in {root}"
         made = len(pictures) - len(missing)
-        for count in spread(partial(_make_chunk, root, spec), chunks_of(missing, CHUNK), workers):
+        for count in spread(make, chunks_of(missing, CHUNK), workers, doing=doing):
             made += count
             if progress is not None:
                 progress(made, len(pictures))
         write_splits(root / "splits", _lists(pictures))
         write_json(root / paths.SAMPLE_MARK, done)
         (root / UNFINISHED).unlink()
-    except BrokenProcessPool as error:
-        raise MachineError(f"a process that made images in {root} was killed: {error}") from error
     except OSError as error:
         raise DataError(f"cannot write the sample to {root}: {error}") from error
     return done
@@ -167,25 +167,19 @@ def _lists(pictures: Sequence[Picture]) -> dict[str, list[str]]:
     }
 
 
-def _examine(root: Path, mark: dict[str, Json]) -> bool:
+def _is_finished(artifact: Artifact) -> bool:
     """Return whether a folder holds a finished sample of this mark; refuse a foreign folder."""
-    if not root.exists():
-        return False
-    if not root.is_dir():
-        raise DataError(f"{root} is a file; name a folder for the sample")
     for name in (paths.SAMPLE_MARK, UNFINISHED):
-        stored = read_json(root / name)
-        if stored is None:
-            continue
-        if {key: stored.get(key) for key in mark} != mark:
-            raise DataError(
-                f"{root} holds a sample of other settings ({json.dumps(stored.get('spec'))}, recipe "
-                f"{stored.get('recipe')}); remove it, or choose another folder"
-            )
-        return name == paths.SAMPLE_MARK
-    if any(root.iterdir()):
-        raise DataError(f"{root} is not an empty folder; choose another one for the sample")
+        if (stored := artifact.stored(name)) is not None:
+            artifact.refuse_other(stored, _other)
+            return name == paths.SAMPLE_MARK
+    artifact.refuse_foreign()
     return False
+
+
+def _other(_key: str, stored: Mapping[str, Json]) -> str:
+    spec = json.dumps(stored.get("spec"))
+    return f"a sample of other settings ({spec}, recipe {stored.get('recipe')})"
 
 
 def _missing(root: Path, pictures: Sequence[Picture]) -> list[Picture]:

@@ -1,0 +1,187 @@
+import fcntl
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from trueface.runtime.artifact import (
+    Artifact,
+    BusyError,
+    Entry,
+    difference,
+    exclusive,
+    free_bytes,
+    held_at_once,
+    limit_bytes,
+    make_private,
+    make_room,
+    put_in_place,
+    staged,
+)
+from trueface.runtime.errors import DataError, UsageError
+from trueface.runtime.files import Json
+
+ENTRIES = [Entry(Path(name), used_at, 10) for name, used_at in (("b", 2.0), ("a", 1.0), ("c", 3.0))]
+
+
+def fill(folder: Path, text: str) -> None:
+    (folder / "a.txt").write_text(text)
+
+
+def test_a_folder_takes_the_place_of_another_and_nothing_is_left_beside(tmp_path: Path) -> None:
+    place = tmp_path / "m"
+    for text in ("first", "second"):
+        with staged(place) as new:
+            fill(new, text)
+            put_in_place(new, place)
+        assert (place / "a.txt").read_text() == text
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_after_an_error_what_was_there_is_there(tmp_path: Path) -> None:
+    place = tmp_path / "m"
+    place.mkdir()
+    fill(place, "first")
+    with pytest.raises(ZeroDivisionError), staged(place) as new:
+        fill(new, str(1 / 0))
+    assert (place / "a.txt").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_running_one_fills_stays(
+    tmp_path: Path,
+) -> None:
+    left, held = (tmp_path / f".m.{name}.staged" for name in ("left", "held"))
+    for folder in (left, held):
+        folder.mkdir()
+    descriptor = os.open(held, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with staged(tmp_path / "m"):
+        assert (left.exists(), held.exists()) == (False, True)
+    os.close(descriptor)
+
+
+def removed(need: int, limit: int, in_use: str = "") -> tuple[bool, str]:
+    names = []
+
+    def remove(entry: Entry) -> bool:
+        if entry.path.name in in_use:
+            return False
+        names.append(entry.path.name)
+        return True
+
+    fits = make_room(ENTRIES, need, limit, remove)
+    return fits, "".join(names)
+
+
+def test_the_least_recently_used_is_removed_first_and_no_more_than_needed() -> None:
+    assert removed(10, 40) == (True, "")
+    assert removed(10, 30) == (True, "a")
+    assert removed(15, 30) == (True, "ab")
+
+
+def test_what_is_in_use_stays() -> None:
+    assert removed(10, 30, in_use="a") == (True, "b")
+    assert removed(10, 30, in_use="abc") == (False, "")
+
+
+def test_nothing_is_removed_for_what_can_never_fit() -> None:
+    assert removed(31, 30) == (False, "")
+
+
+def test_a_limit_is_read_from_the_environment() -> None:
+    assert limit_bytes("LIMIT", {}, 7) == 7
+    assert limit_bytes("LIMIT", {"LIMIT": "2GiB"}, 7) == 2 << 30
+    assert limit_bytes("LIMIT", {"LIMIT": "0"}, 7) == 0
+    with pytest.raises(UsageError, match=r"LIMIT: .*GiB"):
+        limit_bytes("LIMIT", {"LIMIT": "much"}, 7)
+
+
+def test_a_folder_of_the_cache_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    make_private(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_others_can_write_is_not_trusted(tmp_path: Path) -> None:
+    tmp_path.chmod(0o770)
+    with pytest.raises(PermissionError, match="chmod 700"):
+        make_private(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_another_user_is_not_trusted(tmp_path: Path) -> None:
+    os.chown(tmp_path, 12345, -1)
+    with pytest.raises(PermissionError, match="another user"):
+        make_private(tmp_path)
+
+
+def test_the_free_space_of_a_folder_to_be_made_is_that_of_its_disk(tmp_path: Path) -> None:
+    assert free_bytes(tmp_path / "none" / "such") > 0
+
+
+def drawn(place: Path, seed: int = 1) -> Artifact:
+    return Artifact("drawn set", place, "mark.json", {"schema": 1, "seed": seed})
+
+
+def in_words(key: str, stored: Mapping[str, Json]) -> str:
+    return f"a drawn set of another {key} ({stored[key]})"
+
+
+def test_an_artifact_is_made_once_and_found_again(tmp_path: Path) -> None:
+    artifact = drawn(tmp_path / "set")
+    assert not artifact.is_there(["a.txt"], in_words)
+    with artifact.made({**artifact.identity, "images": 1}) as folder:
+        assert not artifact.place.exists()
+        fill(folder, "first")
+    assert artifact.is_there(["a.txt"], in_words)
+    assert not artifact.is_there(["a.txt", "b.txt"], in_words)
+    (artifact.place / "a.txt").write_text("")  # as after a power cut
+    assert not artifact.is_there(["a.txt"], in_words)
+
+
+def test_an_artifact_that_fails_is_absent(tmp_path: Path) -> None:
+    message = "cannot write the drawn set .*: full"
+    with pytest.raises(DataError, match=message), drawn(tmp_path / "set").made({}):
+        raise OSError("full")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"": ""}, "is a file; name a folder for the drawn set"),
+        ({"b.txt": "mine"}, "is not an empty folder; choose another one for the drawn set"),
+        (
+            {"mark.json": '{"schema": 1, "seed": 2}'},
+            r"holds a drawn set of another seed \(2\); remove it, or choose another folder",
+        ),
+    ],
+)
+def test_what_is_another_thing_is_refused(
+    tmp_path: Path, content: dict[str, str], message: str
+) -> None:
+    place = tmp_path / "set"
+    for name, text in content.items():
+        (place / name).parent.mkdir(exist_ok=True)
+        (place / name).write_text(text)
+    with pytest.raises(DataError, match=message):
+        drawn(place).is_there([], in_words)
+
+
+def test_the_reason_for_making_again_names_what_differs() -> None:
+    stored: dict[str, Json] = {"torch": "2.0", "view": 1, "code": "a" * 64}
+    wanted: dict[str, Json] = {"torch": "2.1", "view": 1, "code": "b" * 64}
+    assert difference(wanted, stored) == (
+        "torch 2.1 instead of 2.0",
+        f"code {'b' * 16}… instead of {'a' * 16}…",
+    )
+    assert difference(stored, stored) == ()
+
+
+def test_a_lock_is_one_holders_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with exclusive(path), pytest.raises(BusyError), held_at_once(path):
+        pass
+    with held_at_once(path):
+        pass

@@ -1,0 +1,482 @@
+"""What is made once and found again: its identity, its place, its lock, how much there may be of it.
+
+An artifact is whole or absent. It says what it is (`identity`), so whoever finds another one in its
+place can tell in what they differ. Who makes one holds its lock or fills a folder under another
+name; others wait, and find it. What lies in the cache can be made again: nothing is wrong when a
+folder of it is missing, full or not to be trusted, and work goes on without it. An adapter of each
+kind writes the bytes.
+
+Start reading at `Artifact`, of a folder, or at `held`, of a file that several processes want.
+"""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import json
+import logging
+import os
+import platform
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import platformdirs
+
+from trueface.runtime.errors import DataError, UsageError
+from trueface.runtime.files import Json, parse_bytes, read_json, write_json
+
+CACHE = "TRUEFACE_CACHE"  # environment variable: another folder than the user's cache
+LOCK = ".lock"
+POLL_S = 0.1
+LOG_EVERY_S = 10.0
+
+SUFFIX = "staged"
+_MOST_NAME = 200  # characters of 255; the rest is for the dots, digits and suffix
+
+# of Linux's renameat2
+_HERE = -100  # AT_FDCWD: paths start at the working folder
+_EXCHANGE = 2  # RENAME_EXCHANGE
+# the kernel, the C library or the file system has no such call
+_NO_EXCHANGE = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
+
+log = logging.getLogger(__name__)
+
+
+class Artifact(NamedTuple):
+    """A folder that is made once of what its mark says, and found again by it.
+
+    Another one in its place is refused, never replaced: it may be someone's work.
+    """
+
+    kind: str  # in messages: "drawn set"
+    place: Path
+    mark: str  # name of the file in it that says what it is
+    identity: Mapping[str, Json]
+
+    def is_there(
+        self, files: Iterable[str], other: Callable[[str, Mapping[str, Json]], str]
+    ) -> bool:
+        """Return whether it is there with all its files; refuse what is another thing.
+
+        Args:
+            files: below the place; none may be empty, as after a power cut.
+            other: from the first key that differs, and the stored mark, to "holds … of other …".
+
+        Raises:
+            DataError: the place is a file, a foreign folder, or holds an artifact of another identity.
+        """
+        stored = self.stored(self.mark)
+        if stored is None:
+            self.refuse_foreign()
+            return False
+        self.refuse_other(stored, other)
+        return all(_is_whole(self.place / file) for file in files)
+
+    def stored(self, mark: str) -> Mapping[str, Json] | None:
+        """Return what a mark in the place says; None where there is none.
+
+        Raises:
+            DataError: the place is a file.
+        """
+        if not self.place.exists():
+            return None
+        if not self.place.is_dir():
+            raise DataError(f"{self.place} is a file; name a folder for the {self.kind}")
+        return read_json(self.place / mark)
+
+    def refuse_foreign(self) -> None:
+        """Refuse a folder that holds something without a mark.
+
+        Raises:
+            DataError: it does.
+        """
+        if self.place.exists() and any(self.place.iterdir()):
+            raise DataError(
+                f"{self.place} is not an empty folder; choose another one for the {self.kind}"
+            )
+
+    def refuse_other(
+        self, stored: Mapping[str, Json], other: Callable[[str, Mapping[str, Json]], str]
+    ) -> None:
+        """Refuse an artifact of another identity; see `is_there`.
+
+        Raises:
+            DataError: it is of another one.
+        """
+        for key, value in self.identity.items():
+            if stored.get(key) != value:
+                raise DataError(
+                    f"{self.place} holds {other(key, stored)}; remove it, or choose another folder"
+                )
+
+    @contextmanager
+    def made(self, facts: dict[str, Json]) -> Iterator[Path]:
+        """Give a folder to fill; at the end it gets its mark and stands in its place as a whole.
+
+        Args:
+            facts: what the mark says: the identity, and what was made.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        try:
+            with staged(self.place) as folder:
+                yield folder
+                write_json(folder / self.mark, facts)
+                os.sync()  # one call for all: what is named is whole, even after a power cut
+                put_in_place(folder, self.place)
+        except OSError as error:
+            raise DataError(f"cannot write the {self.kind} {self.place}: {error}") from error
+
+
+def difference(wanted: Mapping[str, Json], stored: Mapping[str, Json]) -> tuple[str, ...]:
+    """Return why something is made again, in the words of each part: "torch 2.1 instead of 2.0".
+
+    Args:
+        wanted: identity of what is not there.
+        stored: identity of what is.
+    """
+    return tuple(
+        f"{key} {_shown(value)} instead of {_shown(stored.get(key))}"
+        for key, value in wanted.items()
+        if value != stored.get(key)
+    )
+
+
+def _shown(value: Json) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:16]}…"
+
+
+def _is_whole(file: Path) -> bool:
+    try:
+        return file.stat().st_size > 0
+    except OSError:
+        return False
+
+
+@contextmanager
+def staged(place: Path) -> Iterator[Path]:
+    """Give a new folder beside `place`; it is removed at the end, unless it was renamed.
+
+    A process that was killed leaves a folder whose name begins with a point, which the next one that
+    writes to the same place removes; those of processes that run are locked.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(place)
+    folder, held = _locked(place)
+    try:
+        yield folder
+    finally:
+        os.close(held)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _locked(place: Path) -> tuple[Path, int]:
+    """Make a new folder and lock it; return it with the descriptor that holds the lock."""
+    while True:
+        name = f".{place.name[:_MOST_NAME]}.{secrets.token_hex(6)}.{SUFFIX}"
+        folder = place.parent / name
+        folder.mkdir()
+        held = -1
+        # before it is locked, another process may take it for stale: then once more
+        with contextlib.suppress(FileNotFoundError, BlockingIOError):
+            held = os.open(folder, os.O_RDONLY)
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if folder.is_dir():
+                return folder, held
+        if held >= 0:
+            os.close(held)
+
+
+def put_in_place(new: Path, place: Path) -> None:
+    """Rename a folder to `place`; a folder that is there goes away, at no moment is there none.
+
+    Where the file system cannot exchange two names, there is none for a moment.
+
+    Raises:
+        OSError: it cannot be renamed; what was there is still there.
+    """
+    if not place.exists():
+        new.rename(place)
+    elif not _exchanged(new, place):
+        old = new.with_name(f"{new.name}.old")
+        place.rename(old)
+        try:
+            new.rename(place)
+        except OSError:
+            old.rename(place)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    _sync(place.parent)
+
+
+def _exchanged(first: Path, second: Path) -> bool:
+    """Exchange two names in one step; return False where that cannot be done here."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:  # glibc before 2.28
+        return False
+    paths = os.fsencode(first), os.fsencode(second)
+    if renameat2(_HERE, paths[0], _HERE, paths[1], _EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _NO_EXCHANGE:
+        return False
+    raise OSError(number, os.strerror(number), str(second))
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_stale(place: Path) -> None:
+    """Remove what killed processes left beside the same place."""
+    for folder in place.parent.glob(f".{_escaped(place.name[:_MOST_NAME])}.*.{SUFFIX}"):
+        with contextlib.suppress(OSError):
+            held = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(held)
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{character}]" if character in "*?[" else character for character in name)
+
+
+class StoppedError(Exception):
+    """The work shall end; nothing of it is lost."""
+
+
+class BusyError(Exception):
+    """Another process holds the lock."""
+
+
+class Note(NamedTuple):
+    """Who holds a lock, and how far that process is."""
+
+    pid: int = 0
+    host: str = "?"
+    done: int = 0  # images, or other parts
+    total: int = 0
+
+
+class CreationLock:
+    """The exclusive right to make one thing; made by `held`.
+
+    The lock is the kernel's (flock): it falls with the process that holds it, however that ends. Its
+    file says who holds it and how far that process is; its mtime is when the thing was last used.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def report(self, done: int, total: int) -> None:
+        """Say to those who wait how many images are done."""
+        note = Note(os.getpid(), platform.node(), done, total)._asdict()
+        with contextlib.suppress(OSError):  # on a full disk, they wait without it
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, json.dumps(note).encode(), 0)
+
+
+@contextmanager
+def held(
+    path: Path, stop: threading.Event, progress: Callable[[int, int], None]
+) -> Iterator[CreationLock]:
+    """Hold a lock, once whoever holds it has ended.
+
+    Args:
+        path: of the lock.
+        stop: ends the waiting.
+        progress: called now and then with how many images of how many the other process has done.
+
+    Raises:
+        StoppedError: `stop` was set while another process held it.
+        OSError: the folder cannot be written, or its file system has no locks.
+    """
+    with _holding(_waited(path, stop, progress)) as lock:
+        yield lock
+
+
+@contextmanager
+def held_at_once(path: Path) -> Iterator[CreationLock]:
+    """Hold a lock if no process holds it.
+
+    Raises:
+        BusyError: another process holds it.
+        OSError: see `held`.
+    """
+    descriptor = _taken(path)
+    if descriptor is None:
+        raise BusyError(str(path))
+    with _holding(descriptor) as lock:
+        yield lock
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a lock for a moment; whoever holds it is waited for.
+
+    Raises:
+        OSError: see `held`.
+    """
+    descriptor = _taken(path, waits=True)
+    assert descriptor is not None  # it was waited for
+    with _holding(descriptor):
+        yield
+
+
+@contextmanager
+def _holding(descriptor: int) -> Iterator[CreationLock]:
+    try:
+        lock = CreationLock(descriptor)
+        lock.report(0, 0)
+        yield lock
+    finally:
+        # loading processes that were forked meanwhile have it, too: closing alone would leave it held
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+def _waited(path: Path, stop: threading.Event, progress: Callable[[int, int], None]) -> int:
+    logged_at = -LOG_EVERY_S
+    while (descriptor := _taken(path)) is None:
+        note = _note(path)
+        if note.total:
+            progress(note.done, note.total)
+        if time.monotonic() - logged_at > LOG_EVERY_S:
+            logged_at = time.monotonic()
+            log.info(
+                "state=waiting for features that another process computes pid=%d host=%s "
+                "images=%d of=%d",
+                note.pid, note.host, note.done, note.total,
+            )  # fmt: skip
+        if stop.wait(POLL_S):
+            raise StoppedError(str(path))
+    return descriptor
+
+
+def _taken(path: Path, *, waits: bool = False) -> int | None:
+    """Return the descriptor of a lock that is held from now on; None: another process holds it."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
+                return None
+            raise
+        if _lies_at(descriptor, path):
+            return descriptor
+        os.close(descriptor)  # it was removed, with what it is of, before it was taken
+
+
+def _lies_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _note(path: Path) -> Note:
+    try:
+        return Note(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):  # it is being written
+        return Note()
+
+
+class Entry(NamedTuple):
+    """Something in a cache that is removed as a whole."""
+
+    path: Path
+    used_at: float  # s since the epoch
+    bytes: int
+    files: int = 1
+
+
+def cache_folder() -> Path | None:
+    """Return where the laboratory keeps what it can make again; None where there is no home."""
+    if given := os.environ.get(CACHE):
+        return Path(given).absolute()
+    folder = platformdirs.user_cache_path("trueface", appauthor=False)
+    return folder if folder.is_absolute() else None
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that only its owner can write, where there is none yet.
+
+    Raises:
+        PermissionError: another user owns it, or can write it, and so could change what it holds.
+        OSError: it cannot be made.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.stat()
+    if status.st_uid != os.geteuid():
+        raise PermissionError(f"{folder} belongs to another user (uid {status.st_uid})")
+    if status.st_mode & 0o022:
+        raise PermissionError(f"{folder} can be written by other users: chmod 700 {folder}")
+
+
+def limit_bytes(variable: str, environ: Mapping[str, str], default: int) -> int:
+    """Return how much a cache may hold: what an environment variable says, such as 20GiB.
+
+    Raises:
+        UsageError: it says no amount of memory.
+    """
+    text = environ.get(variable, "")
+    if not text:
+        return default
+    try:
+        return int(parse_bytes(text))
+    except UsageError as error:
+        raise UsageError(f"{variable}: {error}") from error
+
+
+def free_bytes(folder: Path) -> int:
+    """Return how much of its disk is free for a folder, which need not exist; 0 if nobody can tell."""
+    with contextlib.suppress(OSError):
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        return shutil.disk_usage(there).free
+    return 0
+
+
+def make_room(
+    entries: Iterable[Entry], need: int, limit: int, remove: Callable[[Entry], bool]
+) -> bool:
+    """Remove the least recently used entries until `need` more bytes fit into the limit.
+
+    Args:
+        entries: all that the cache holds.
+        need: bytes that are to be added.
+        limit: bytes that it may hold.
+        remove: removes an entry; False: it is in use and stays.
+
+    Returns:
+        Whether they fit; nothing is removed where they never could.
+    """
+    if need > limit:
+        return False
+    oldest_first = sorted(entries, key=lambda entry: entry.used_at)
+    total = sum(entry.bytes for entry in oldest_first)
+    for entry in oldest_first:
+        if total + need <= limit:
+            break
+        if remove(entry):
+            total -= entry.bytes
+    return total + need <= limit
