@@ -5,8 +5,8 @@ from datetime import datetime
 from launcher.gpu.snapshot import ForeignReservation, GpuProcess
 from launcher.screens.gpu_view import Gauge, Guest
 from launcher.screens.host import Disk, Host
-from launcher.screens.job_view import JobView, UsedMemory
-from launcher.screens.snapshots import Group, Scheduler, Screen
+from launcher.screens.job_view import Group, JobView, UsedMemory
+from launcher.screens.snapshots import Scheduler, Screen
 from launcher.states import State
 from launcher.workers.progress.steps import Step
 from tests.build import GIB, a_gpu

@@ -2,7 +2,6 @@
 
 import gc
 import sys
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +19,6 @@ from launcher.store.listings import RUN_PREFIX, TAG_PREFIX
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 
-Row = dict[str, str | int]
 HELP = (
     "a job's number, its name (for programs also without `command/`), a prefix ('train/'), a glob "
     "('train/*'), run:NAME, or tag:NAME."
@@ -100,15 +98,6 @@ def _nothing(store: Store, pattern: str) -> str:
     close = None if pattern.isdecimal() else nearest(pattern, store.read.names())
     hint = f", did you mean {close!r}?" if close else "; `launcher status --all` lists every job"
     return f"no job is called {pattern!r}{hint}"
-
-
-def groups_of(store: Store, running: Sequence[JobRow]) -> list[Row]:
-    """Return the groups that have a limit, and how many of the running jobs are theirs."""
-    at_work = Counter(job.spec.terms.group for job in running)
-    return [
-        {"name": group.name, "limit": group.slots, "running": at_work[group.name]}
-        for group in store.read.groups()
-    ]
 
 
 def in_states(jobs: Sequence[JobRow], states: Collection[State], what: str) -> list[JobRow]:

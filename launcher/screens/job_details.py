@@ -342,14 +342,8 @@ def event_cells(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str
 
 
 def result_cells(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what a job returned: names and values."""
-    result = record["result"]
-    if not isinstance(result, dict):
-        return []
-    return [
-        (harmless(name), f"{value:.6g}" if isinstance(value, float) else harmless(str(value)))
-        for name, value in result.items()
-    ]
+    """Return what a job returned: names and values, nothing of one that has not."""
+    return [(f"  {_text(name)}", _text(value)) for name, value in (record["result"] or {}).items()]
 
 
 def needed_cells(needs: Sequence[JobRow], most: int) -> list[tuple[str, ...]]:

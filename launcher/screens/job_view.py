@@ -1,6 +1,7 @@
 """A job as all screens, pages and programs are shown it: what it is, how far it is or why it waits, what came out."""
 
 import shlex
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -217,6 +218,21 @@ def newest_of(home: Home, job: JobRow) -> Newest:
     if job.state is not State.RUNNING:
         return NOTHING
     return newest(job.attempt_in(home))
+
+
+class Group(NamedTuple):
+    """A group of jobs that has a limit."""
+
+    name: str  # as it was given: it may steer a terminal
+    limit: int
+    running: int
+
+
+def groups_of(store: Store, running: Sequence[JobRow]) -> tuple[Group, ...]:
+    """Return the groups that have a limit, and how many of the running jobs are theirs."""
+    at_work = Counter(job.spec.terms.group for job in running)
+    groups = store.read.groups()
+    return tuple(Group(group.name, group.slots, at_work[group.name]) for group in groups)
 
 
 def views_of(

@@ -176,20 +176,15 @@ def kinds_table(compared_jobs: Sequence[ComparedJob], preview: Preview, width: i
     kinds: dict[str, list[_Pair]] = {}
     for pair in zip(compared_jobs, preview.estimates, strict=True):
         kinds.setdefault(pair[0].job.kind, []).append(pair)
-    tables = (_table_with(kinds, preview, memory=memory, time=time) for memory, time in _TABLES)
-    for table in tables:
-        if all(len(line.text) <= width for line in table.drawn()):
-            break
-    lines = [line.text for line in table.drawn(width)]
+    lines = [line.text for line in _table_with(kinds, preview).drawn(width)]
     if len(kinds) > 1:
         lines.insert(-1, "─" * min(width, max(map(len, lines))))
     return lines
 
 
-def _table_with(
-    kinds: Mapping[str, Sequence[_Pair]], preview: Preview, *, memory: int, time: int
-) -> Table:
-    """Return the table with so much of memory and time as `_TABLES` says."""
+def _table_with(kinds: Mapping[str, Sequence[_Pair]], preview: Preview, form: int = 0) -> Table:
+    """Return the table with so much of memory and time as one of `_TABLES` says; the next ones have less."""
+    memory, time = _TABLES[form]
     gpus = bool(preview.machine_state.machine.gpus)
     rows = []
     for name, pairs in kinds.items():
@@ -199,7 +194,8 @@ def _table_with(
     if len(kinds) > 1:
         every = [pair for pairs in kinds.values() for pair in pairs]
         rows.append(("all", *_counts(every), "", "", ""))
-    return Table(_COLUMNS, rows)
+    shorter = partial(_table_with, kinds, preview, form + 1)
+    return Table(_COLUMNS, rows, less=shorter if form + 1 < len(_TABLES) else None)
 
 
 def _counts(pairs: Sequence[_Pair]) -> tuple[str, str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from launcher.errors import counted
 from launcher.job import PROGRAM
 from launcher.params import in_name
-from launcher.screens.format import GLYPHS, ORDER, PAUSED, clock, first_few, stamp
+from launcher.screens.format import GLYPHS, ORDER, PAUSED, clock, first_few, harmless, stamp
 from launcher.screens.gpu_view import draw, gib
 from launcher.screens.host import host_line
 from launcher.screens.job_view import JobView, UsedMemory
@@ -52,7 +52,7 @@ def head(screen: Screen, width: int) -> list[Line]:
         lines.append(host_line(screen.host, width))
     if screen.groups:
         limits = (f"{group.name} {group.running} of {group.limit}" for group in screen.groups)
-        lines.append(line("groups: " + " · ".join(limits)))
+        lines.append(line(harmless(f"groups: {' · '.join(limits)}")))
     return [row.cut(width) for row in lines]
 
 

@@ -6,8 +6,8 @@ A screen is a value: `status`, its watch, `top` and the page show nothing else.
 import math
 import sqlite3
 import time
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,10 +24,12 @@ from launcher.screens.job_view import (
     RECENT,
     WAITING,
     Differing,
+    Group,
     JobView,
     UsedMemory,
     at_end,
     differing,
+    groups_of,
     job_view,
     newest_of,
     numbers_told,
@@ -37,7 +39,6 @@ from launcher.states import ENDED, ReasonCode, State
 from launcher.store.queue import Store
 from launcher.store.recovery import trouble
 from launcher.store.rows import Claim, JobRow
-from launcher.store.rows import Group as Limit
 from launcher.store.usage import NO_USAGE
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import read_json
@@ -69,14 +70,6 @@ class Scheduler(NamedTuple):
     state: str  # running, stopping, stopped or absent
     since: float | None = None
     version: str | None = None
-
-
-class Group(NamedTuple):
-    """A group of jobs that has a limit."""
-
-    name: str
-    limit: int
-    running: int
 
 
 class Screen(NamedTuple):
@@ -224,7 +217,7 @@ class Queue:
             paces = store.read.paces(_LATE, now - _LATE_S)
             waits = store.read.queued() if counts.get(State.QUEUED, 0) <= _MANY else None
             runs = store.read.progress(_MANY)
-            groups = store.read.groups()
+            groups = groups_of(store, running)
             differ = differing(store, [*running, *queued, *rows.values()])
         pilots = seen_pilots(self.home)
         gauges, warnings = self._gauges(claims, pilots, now)
@@ -255,7 +248,7 @@ class Queue:
             gpus=gauges,
             pilots=pilots,
             busy={uuid: tuple(shares) for uuid, shares in self._busy.items() if len(shares) > 1},
-            groups=_groups(groups, running),
+            groups=groups,
             running=works,
             waiting=tuple(
                 job_view(row, need=needs.get(row.id), differing=differ) for row in queued
@@ -374,14 +367,6 @@ def _devices(labels: Sequence[str]) -> str:
     kind, _, number = labels[0].partition(":")
     others = [label.removeprefix(f"{kind}:") for label in labels[1:]]
     return f"{kind}:{','.join([number, *others])}" if number else ",".join(labels)
-
-
-def _groups(limits: Iterable[Limit], running: Sequence[JobRow]) -> tuple[Group, ...]:
-    at_work = Counter(job.spec.terms.group for job in running)
-    return tuple(
-        Group(name=harmless(limit.name), limit=limit.slots, running=at_work[limit.name])
-        for limit in limits
-    )
 
 
 # --- how long all takes

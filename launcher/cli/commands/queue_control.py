@@ -18,7 +18,7 @@ from launcher.backends.pilot_rules import OVER
 from launcher.backends.pilots_file import PilotRow, seen_pilots
 from launcher.backends.slurm_states import commands_by_hand
 from launcher.cli.complete import RUN_PREFIX, offer_groups, offer_runs
-from launcher.cli.jobs import dry_run_option, groups_of, say_unchanged
+from launcher.cli.jobs import dry_run_option, say_unchanged
 from launcher.cli.option_types import SHARE, flag, json_option, policy_option, whole
 from launcher.errors import MachineError, UsageError, counted, nearest
 from launcher.functions.options import check_groups
@@ -26,6 +26,7 @@ from launcher.scheduler.chosen_policy import choose_discipline, told_of
 from launcher.scheduler.policy.disciplines import Discipline
 from launcher.scheduler.waiting_line import runs_of
 from launcher.screens.format import first_few, harmless, named
+from launcher.screens.job_view import groups_of
 from launcher.screens.terminal import remark, tell_table
 from launcher.screens.text_table import Table, titled
 from launcher.states import State
@@ -210,9 +211,9 @@ def group(
             _say_change(name, at_most, dry_run=dry_run)
             return
         rows = [
-            {**row, "waiting": store.read.waiting_in(str(row["name"]))}
-            for row in groups_of(store, store.read.in_state(State.RUNNING))
-            if name in {None, row["name"]}
+            {**group._asdict(), "waiting": store.read.waiting_in(group.name)}
+            for group in groups_of(store, store.read.in_state(State.RUNNING))
+            if name in {None, group.name}
         ]
     columns = titled("GROUP", "LIMIT", "RUNNING", "WAITING", numbers={1, 2, 3})
     tell_table(

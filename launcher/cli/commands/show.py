@@ -12,13 +12,13 @@ from launcher.errors import UsageError, counted
 from launcher.screens.chart import number, sparkline
 from launcher.screens.format import command_text, harmless, named, zone
 from launcher.screens.job_details import (
-    _text,
     attempt_cells,
     event_cells,
     facts_of,
     needed_cells,
     needy_text,
     record_of,
+    result_cells,
 )
 from launcher.screens.terminal import say_json
 from launcher.screens.text_table import columns
@@ -112,8 +112,7 @@ def _parts(
         *columns(events[-EVENTS:]),
     ]
     if record["result"]:
-        facts = [(f"  {_text(key)}", _text(value)) for key, value in record["result"].items()]
-        yield ["result", *columns(facts)]
+        yield ["result", *columns(result_cells(record))]
 
 
 def _progress(home: Home, row: JobRow, progress: Mapping[str, Any]) -> list[str]:

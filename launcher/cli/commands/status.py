@@ -12,13 +12,13 @@ from operator import attrgetter
 import click
 
 from launcher.backends.pilots_file import NO_PILOTS, seen_pilots
-from launcher.cli.jobs import groups_of, of_jobs, select, some, uncollected
+from launcher.cli.jobs import of_jobs, select, some, uncollected
 from launcher.cli.option_types import States, json_option
 from launcher.errors import UsageError
 from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.waiting_line import screen_order
 from launcher.screens.format import iso_if_known
-from launcher.screens.job_view import RECENT, WAITING, JobView, views_of
+from launcher.screens.job_view import RECENT, WAITING, JobView, groups_of, views_of
 from launcher.screens.terminal import remark, say, say_json, width
 from launcher.screens.text_table import tabbed
 from launcher.states import ENDED, OPEN, State
@@ -217,7 +217,7 @@ def _record(
         "warning": network_warning(home.folder, mounts()),
         "scheduler": scheduler._asdict() | {"since": iso_if_known(scheduler.since)},
         "counts": {state: counts.get(state, 0) for state in State},
-        "groups": [] if store is None else [dict(row) for row in groups_of(store, running)],
+        "groups": [] if store is None else [group._asdict() for group in groups_of(store, running)],
         "host": host.record(),
         **pilots_record(NO_PILOTS if store is None else seen_pilots(home)),
         "truncated": bool(waiting or ended),

@@ -186,7 +186,7 @@ class JobPage:
                 f"{EVENTS}, the newest first, in local time ({zone(row.submitted)})",
                 event_cells(record["events"])[::-1],
             ),
-            ("result", [(f"  {name}", text) for name, text in result_cells(record)]),
+            ("result", result_cells(record)),
             ("what it does", [(f"  {key}", value) for key, value in facts_of(record, row)]),
         ]
 

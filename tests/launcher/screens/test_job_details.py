@@ -3,7 +3,7 @@
 import pytest
 
 from launcher.job import Resources, Terms, program_signature
-from launcher.screens.job_details import expected_time, facts_of, record_of
+from launcher.screens.job_details import expected_time, facts_of, record_of, result_cells
 from launcher.states import Done
 from launcher.store.connection import Connection
 from launcher.store.queue import Store
@@ -64,3 +64,19 @@ def test_a_waiting_job_tells_what_it_will_be_promised_and_why(home: Home, store:
     untried = "a GPU without other jobs (no run with such numbers was measured yet)"
     assert facts(home, store, other_job)["expected memory"] == untried
     assert "expected memory" not in facts(home, store, plain_job)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.1234567891, "0.123457"),
+        (12, "12"),
+        ([0.5, 1], "0.5 1"),
+        ({"auc": 0.9}, '{"auc": 0.9}'),
+        ("a\x1bb", "a\\x1bb"),
+        (None, "None"),
+    ],
+)
+def test_what_a_job_returned_is_told_alike_on_all_screens(value: object, text: str) -> None:
+    assert result_cells({"result": {"name\t": value}}) == [("  name\\t", text)]
+    assert result_cells({"result": None}) == []
