@@ -13,8 +13,7 @@ import time
 import torch
 
 from benchmarks.table import Row, draw, machine
-from trueface.data.made.folders import rounded
-from trueface.data.made.noise import ImageNoise
+from trueface.data.made.folders import ImageNoise, rounded
 from trueface.diffusion.assembly import build_network
 from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.network import NetworkShape

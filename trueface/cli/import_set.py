@@ -14,20 +14,20 @@ from launcher.api import Json, UsageError
 from trueface.cli.split_lists import shares_of
 from trueface.cli.text_tables import aligned, shown
 from trueface.data.imports import registry
-from trueface.data.imports.arrangement import Arrangement, arrange
+from trueface.data.imports.arrangement import Arrangement, arrange, word_of
 from trueface.data.imports.images import image_folders
 from trueface.data.imports.listing import lists_of
-from trueface.data.imports.record import (
+from trueface.data.imports.root_files import DATASET
+from trueface.data.imports.writing import (
     GROUPS,
     Difference,
     ImportRecord,
     compared,
     joined_record,
+    opened,
     read_record,
+    write_root,
 )
-from trueface.data.imports.root_files import DATASET
-from trueface.data.imports.source_names import word_of
-from trueface.data.imports.writing import opened, write_root
 from trueface.data.splits.make_splits import SHARES, Lists
 from trueface.data.splits.splits import NAMES, digest, read_lists, split_files
 

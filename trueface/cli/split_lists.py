@@ -13,9 +13,8 @@ import click
 from launcher.api import UsageError, parse_data
 from trueface.data.attributes.attributes import Attributes, OnMissing, attribute_files
 from trueface.data.index import Image, Survey, survey
-from trueface.data.splits.cells import Grouping
 from trueface.data.splits.groups import joined, read_groups
-from trueface.data.splits.make_splits import SHARES, Lists, make_splits
+from trueface.data.splits.make_splits import SHARES, Grouping, Lists, make_splits
 from trueface.data.splits.matching import match, short_key
 from trueface.data.splits.splits import NAMES, read_lists
 from trueface.data.vocabulary import BUILT_IN, Vocabulary

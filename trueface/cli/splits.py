@@ -24,8 +24,7 @@ from trueface.cli.split_lists import (
 from trueface.data.attributes.cells import CLASSES, FEW, GROUPS_BY, Cells
 from trueface.data.folder_names import LAYOUTS
 from trueface.data.index import Survey
-from trueface.data.splits.cells import Grouping
-from trueface.data.splits.make_splits import Lists, subsample
+from trueface.data.splits.make_splits import Grouping, Lists, subsample
 from trueface.data.splits.splits import NAMES, digest, read_lists, split_files, write_splits
 from trueface.runtime.errors import DataError
 

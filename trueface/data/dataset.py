@@ -20,10 +20,17 @@ from torch.utils.data import Dataset, get_worker_info
 from trueface.data.backdoor_patch import stamp
 from trueface.data.decoding import decode as decoded
 from trueface.data.index import Image
-from trueface.data.loading.order import order_of
-from trueface.data.loading.prefetch import closing, in_background, uses_gpu
-from trueface.data.loading.processes import LoadingProcesses
-from trueface.data.loading.requests import BadFile, Loaded, Request, together
+from trueface.data.loading.batches import (
+    BadFile,
+    Loaded,
+    LoadingProcesses,
+    Request,
+    closing,
+    in_background,
+    order_of,
+    together,
+    uses_gpu,
+)
 from trueface.data.loading.shared_images import Fetched, SharedImages
 from trueface.data.transforms import Transform
 from trueface.runtime.errors import BadImageError, DataError, JobError

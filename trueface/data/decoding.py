@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trueface.data.partial_files import jpeg, png
+from trueface.data.partial_files import lower_jpeg, lower_png, png_size
 from trueface.runtime.errors import BadImageError
 
 PIXELS = 1 << 27  # 400 MiB as RGB; a photograph of 100 megapixels passes, a bomb does not
@@ -105,7 +105,7 @@ def _jpeg(content: bytes, scale_to: int | None, bottom: Bottom | None) -> NDArra
         by = _divisor(width, height, scale_to)
         wide = width >= NARROW  # the size of a lower file follows from its width alone
         width, height = -(-width // by), -(-height // by)
-        lower = bottom and wide and jpeg.lower(content, bottom(height, width) * by)
+        lower = bottom and wide and lower_jpeg(content, bottom(height, width) * by)
         if lower:
             pixels = np.zeros((height, width, 3), dtype=np.uint8)
             simplejpeg.decode_jpeg(lower, min_width=width, buffer=pixels, strict=False)
@@ -119,8 +119,8 @@ def _jpeg(content: bytes, scale_to: int | None, bottom: Bottom | None) -> NDArra
 
 
 def _upper(content: bytes, scale_to: int | None, bottom: Bottom) -> NDArray[np.uint8]:
-    width, height = png.size(content) or (0, 0)
-    lower = png.lower(content, bottom(height, width)) if height else None
+    width, height = png_size(content) or (0, 0)
+    lower = lower_png(content, bottom(height, width)) if height else None
     if lower is None:
         return _any(content, scale_to)
     upper = _any(lower, None)

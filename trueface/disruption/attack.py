@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from trueface.data.made.noise import ImageNoise
+from trueface.data.made.folders import ImageNoise
 from trueface.disruption.bounds import bound_of, levels_of
 from trueface.disruption.levels import in_levels, projected
 from trueface.disruption.objectives import Generator, Objective

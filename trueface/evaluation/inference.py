@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trueface.data.dataset import Batch
 from trueface.data.loaders import Pass
-from trueface.data.loading.prefetch import closing
+from trueface.data.loading.batches import closing
 from trueface.features.bank import Bank
 from trueface.features.body import FrozenBody
 from trueface.features.store import FeatureStore

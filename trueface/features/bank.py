@@ -15,7 +15,7 @@ import torch
 
 from trueface.data.dataset import Batch, ImageSet, batch_of
 from trueface.data.loaders import Pass
-from trueface.data.loading.order import order_of
+from trueface.data.loading.batches import order_of
 from trueface.features.body import FrozenBody
 from trueface.features.folder import LIMIT
 from trueface.features.matrix import NOTHING, Cost, FeatureMatrix, Features

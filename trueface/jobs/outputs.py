@@ -11,7 +11,7 @@ from launcher.api import Json, write_atomic
 from trueface.data.imports.root_files import video_sources
 from trueface.data.index import Image
 from trueface.data.loaders import Pass
-from trueface.data.loading.requests import BadFile
+from trueface.data.loading.batches import BadFile
 from trueface.evaluation.inference import Answers
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import Scores

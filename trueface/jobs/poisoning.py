@@ -7,8 +7,7 @@ from trueface.data.index import Image
 from trueface.jobs import job_data
 from trueface.jobs.job_data import model_name
 from trueface.poisoning import poison_record
-from trueface.poisoning.from_list import read_list
-from trueface.poisoning.label_flips import choose
+from trueface.poisoning.label_flips import choose, read_list
 from trueface.poisoning.poison_record import PoisonRecord
 from trueface.poisoning.settings import PoisonSettings
 from trueface.runtime import paths

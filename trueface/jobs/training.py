@@ -10,7 +10,7 @@ from pathlib import Path
 from launcher.api import Job, JobError, Json, write_json
 from trueface.data.dataset import leave_out
 from trueface.data.loaders import Feed, Pass, still
-from trueface.data.loading.requests import BadFile
+from trueface.data.loading.batches import BadFile
 from trueface.features.bank import Bank
 from trueface.features.store import FeatureStore, open_store
 from trueface.jobs import few_shot, job_data, model_origin, outputs

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.legacy.pickle_machine import Budget, Named, Refusal, shown
+from trueface.legacy.safe_pickle import Budget, Named, Refusal, shown
 
 OBJECTS = frozenset({"O", "O8"})
 NUMBERS = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"})

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from trueface.legacy import numpy_pickles, torch_pickles
 from trueface.legacy.numpy_pickles import MOST, OldArray
-from trueface.legacy.pickle_machine import Budget
-from trueface.legacy.safe_pickle import decode, load, read
+from trueface.legacy.safe_pickle import Budget, decode, load, read
 from trueface.runtime.errors import DataError, RecordError
 
 SCORES = ("y_true", "y_pred", "score_array")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.legacy.numpy_pickles import sides
-from trueface.legacy.pickle_machine import Budget, Named, Refusal, run, shown
+from trueface.legacy.safe_pickle import Budget, Named, Refusal, run, shown
 
 MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py: MAGIC_NUMBER
 VERSION = 1001  # torch/serialization.py: PROTOCOL_VERSION

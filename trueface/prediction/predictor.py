@@ -18,11 +18,11 @@ from torch import Tensor
 
 from trueface.data.augmentations.copies import CORRUPTED, KINDS
 from trueface.data.decoding import FORMATS, decode
-from trueface.data.forging import jpeg
+from trueface.data.forging.pictures import HIGHEST, LOWEST
 from trueface.data.image_files import Missing
 from trueface.data.image_sizes import Learned, Size
 from trueface.data.index import Image
-from trueface.data.loading.prefetch import closing, in_background
+from trueface.data.loading.batches import closing, in_background
 from trueface.data.settings import TestSettings
 from trueface.data.transforms import TestTransform, test_transform
 from trueface.evaluation.operating_threshold import Calibration
@@ -86,7 +86,7 @@ class Learnt:
                 case (float() | int() as share, [int(low), int(high)]) if share > 0:
                     formats = formats.with_jpeg(low, high)
             if settings.get("sbi"):  # all images go through one more JPEG, then
-                formats = formats.with_jpeg(jpeg.LOWEST, jpeg.HIGHEST)
+                formats = formats.with_jpeg(LOWEST, HIGHEST)
             ridge = provenance.get("ridge")
             copies = ridge.get("copies") if isinstance(ridge, Mapping) else None
             if isinstance(copies, list) and CORRUPTED in copies:

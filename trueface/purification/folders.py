@@ -8,9 +8,14 @@ from pathlib import Path
 
 import torch
 
-from trueface.data.made.folders import digest_of, image_names, read_images, shape_of
-from trueface.data.made.noise import ImageNoise
-from trueface.data.made.writer import made_folder
+from trueface.data.made.folders import (
+    ImageNoise,
+    digest_of,
+    image_names,
+    made_folder,
+    read_images,
+    shape_of,
+)
 from trueface.purification.purifier import Purifier
 from trueface.runtime.errors import DataError, JobError
 from trueface.runtime.files import Json

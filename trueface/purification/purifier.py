@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from trueface.data.made.noise import ImageNoise
+from trueface.data.made.folders import ImageNoise
 from trueface.diffusion.diffuser import Diffuser
 from trueface.purification.denoiser import Denoiser
 from trueface.purification.grammar import PurifierName, Step, refuse_untrained

@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trueface.data.class_images import Images
-from trueface.data.example_sources import groups
-from trueface.data.examples import Examples
+from trueface.data.examples import Examples, groups
 from trueface.runtime.rng import derive
 from trueface.training.class_settings import ClassifySettings
 

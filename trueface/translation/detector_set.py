@@ -15,9 +15,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trueface.data.drawn.names import divided
-from trueface.data.made.folders import image_names, partners, read_images, stem
-from trueface.data.made.writer import MADE, MadeFolder, read_made
+from trueface.data.drawn.layout import divided
+from trueface.data.made.folders import (
+    MADE,
+    MadeFolder,
+    image_names,
+    partners,
+    read_images,
+    read_made,
+    stem,
+)
 from trueface.data.splits.splits import write_splits
 from trueface.runtime.errors import DataError, UnknownName
 from trueface.runtime.rng import derive

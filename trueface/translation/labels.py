@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trueface.data.drawn.attribute_table import find_table, read_table
+from trueface.data.drawn.layout import find_table, read_table
 from trueface.data.drawn.settings import PARTS
 from trueface.data.made.folders import MOST_LISTED, image_names, stem
 from trueface.runtime.errors import DataError

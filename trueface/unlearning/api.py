@@ -14,8 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from trueface.data.example_sources import CountedSource, Meter
-from trueface.data.examples import Examples
+from trueface.data.examples import CountedSource, Examples, Meter
 from trueface.evaluation.predictions import answered
 from trueface.models.logits import wide
 from trueface.runtime import gpu_memory

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from trueface.data.example_sources import Meter
+from trueface.data.examples import Meter
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import MachineError
 from trueface.runtime.timer import now

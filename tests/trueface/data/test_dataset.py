@@ -16,8 +16,8 @@ from trueface.data.backdoor_patch import stamp
 from trueface.data.dataset import ImageSet, batches
 from trueface.data.decoding import decode
 from trueface.data.index import Image, list_images
-from trueface.data.loading.requests import Request
-from trueface.data.loading.segment_folder import SegmentFolder
+from trueface.data.loading.batches import Request
+from trueface.data.loading.segments import SegmentFolder
 from trueface.data.loading.shared_images import SharedImages
 from trueface.data.settings import TestSettings
 from trueface.data.transforms import TrainTransform, TransformId

@@ -2,8 +2,7 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from trueface.data.example_sources import CountedSource, Meter
-from trueface.data.examples import Examples, examples, examples_of
+from trueface.data.examples import CountedSource, Examples, Meter, examples, examples_of
 
 INPUTS, LABELS = torch.arange(10.0)[:, None], torch.arange(10) % 3
 

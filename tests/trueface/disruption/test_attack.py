@@ -8,8 +8,7 @@ import torch.nn.functional as F  # noqa: N812  # its usual name
 from pydantic import ValidationError
 from torch import Tensor
 
-from trueface.data.made.folders import rounded, to_levels
-from trueface.data.made.noise import ImageNoise
+from trueface.data.made.folders import ImageNoise, rounded, to_levels
 from trueface.disruption.attack import disrupt_images
 from trueface.disruption.bounds import bound_of, levels_of
 from trueface.disruption.effect import effect

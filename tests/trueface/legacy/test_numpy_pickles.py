@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trueface.legacy.numpy_pickles import NUMBERS, OldArray, OldType, stand_ins
-from trueface.legacy.pickle_machine import Budget, Named, Refusal
-from trueface.legacy.safe_pickle import load
+from trueface.legacy.safe_pickle import Budget, Named, Refusal, load
 from trueface.runtime.errors import DataError
 
 STAND_INS = stand_ins(Budget())

@@ -26,8 +26,7 @@ from tests.trueface.oldfiles import (
     storage_bytes,
 )
 from trueface.legacy.original_runs import MAX_ROWS, read_poison, read_results, read_scores
-from trueface.legacy.pickle_machine import Budget, Refusal
-from trueface.legacy.safe_pickle import load
+from trueface.legacy.safe_pickle import Budget, Refusal, load
 from trueface.legacy.torch_pickles import rebuild, stand_ins, storage
 from trueface.runtime.errors import DataError, RecordError
 

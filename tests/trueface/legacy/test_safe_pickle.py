@@ -15,9 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trueface.oldfiles import Call
-from trueface.legacy import pickle_machine
-from trueface.legacy.pickle_machine import Budget, Named, Refusal, run
-from trueface.legacy.safe_pickle import load
+from trueface.legacy import safe_pickle
+from trueface.legacy.safe_pickle import Budget, Named, Refusal, load, run
 from trueface.runtime.errors import DataError
 
 PLAIN = st.recursive(
@@ -215,7 +214,7 @@ def test_a_pickle_of_too_many_instructions_is_stopped(data: bytes) -> None:
 def test_the_most_instructions_take_seconds() -> None:
     started = time.monotonic()
     with pytest.raises(Refusal, match="more instructions"):
-        read(b"N" * (pickle_machine.MAX_STEPS + 1))
+        read(b"N" * (safe_pickle.MAX_STEPS + 1))
     assert time.monotonic() - started < 30
 
 

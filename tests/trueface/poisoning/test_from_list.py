@@ -10,8 +10,7 @@ from launcher.api import Poison
 from tests.trueface.oldfiles import poison_file
 from trueface.cli import main
 from trueface.data.index import Image
-from trueface.poisoning.from_list import read_list
-from trueface.poisoning.label_flips import choose
+from trueface.poisoning.label_flips import choose, read_list
 from trueface.poisoning.poison_record import read_record, write_record
 from trueface.runtime.errors import DataError, RecordError
 

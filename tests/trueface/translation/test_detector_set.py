@@ -12,9 +12,8 @@ import torch
 
 from launcher.api import parse_data
 from tests.trueface.translation.build import SIZE, a_translator, portraits
-from trueface.data.drawn.portraits import ATTRIBUTES
-from trueface.data.made.folders import image_names, read_images, rounded
-from trueface.data.made.writer import made_folder
+from trueface.data.drawn.pictures import ATTRIBUTES
+from trueface.data.made.folders import image_names, made_folder, read_images, rounded
 from trueface.data.splits.splits import load_split, split_images
 from trueface.data.vocabulary import BUILT_IN
 from trueface.runtime.errors import DataError, UnknownName

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from launcher.api import JobError, UnknownName, UsageError
 from tests.trueface.unlearning.build import Problem, flipped, network, one_class, perceptron
 from trueface import unlearning
-from trueface.data.example_sources import Source
-from trueface.data.examples import Examples, examples
+from trueface.data.examples import Examples, Source, examples
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Unlearned
 from trueface.unlearning.registry import METHODS

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trueface.data.example_sources import Meter
+from trueface.data.examples import Meter
 from trueface.unlearning.cache import Cache, fingerprint
 
 

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from launcher.api import JobError
 from tests.trueface.unlearning.build import Problem, flipped, one_class
-from trueface.data.example_sources import CountedSource, Meter
-from trueface.data.examples import examples, mixed, whole
+from trueface.data.examples import CountedSource, Meter, examples, mixed, whole
 from trueface.models.logits import wide
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Request

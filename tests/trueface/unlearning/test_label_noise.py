@@ -10,8 +10,7 @@ from torch import nn
 
 from launcher.api import JobError
 from tests.trueface.unlearning.build import flipped
-from trueface.data.example_sources import Meter
-from trueface.data.examples import Examples, examples
+from trueface.data.examples import Examples, Meter, examples
 from trueface.runtime.progress import Watch
 from trueface.unlearning.cache import Cache
 from trueface.unlearning.confident_learning import confident, explained

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from trueface.data.forging.blending import self_blended, stream
-from trueface.data.forging.jpeg import decoded, encoded, quality_of
+from trueface.data.forging.pictures import decoded, encoded, quality_of
 from trueface.data.index import Image
 from trueface.data.splits.matching import UNSHARED
 

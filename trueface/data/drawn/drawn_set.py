@@ -14,13 +14,24 @@ from pathlib import Path
 
 import PIL.Image
 
-from trueface.data.drawn.attribute_table import CSV, AttributeTable, read_table, table_text
-from trueface.data.drawn.canvas import Pixels
-from trueface.data.drawn.names import numbered, parts_of, shape_files
-from trueface.data.drawn.photographs import small_square
-from trueface.data.drawn.portraits import ATTRIBUTES, attributes_of, draw_portrait
+from trueface.data.drawn.layout import (
+    CSV,
+    AttributeTable,
+    numbered,
+    parts_of,
+    read_table,
+    shape_files,
+    table_text,
+)
+from trueface.data.drawn.pictures import (
+    ATTRIBUTES,
+    Pixels,
+    attributes_of,
+    draw_portrait,
+    draw_shape,
+    small_square,
+)
 from trueface.data.drawn.settings import MARK, DrawSettings
-from trueface.data.drawn.shapes import draw_shape
 from trueface.data.made.folders import image_names, stem
 from trueface.runtime.artifact import Artifact
 from trueface.runtime.errors import DataError

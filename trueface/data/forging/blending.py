@@ -1,17 +1,210 @@
-"""Forging a face: a source in the place of a part of it, behind a soft edge.
+"""Forging a face: a source in the place of a part of it, moved, coloured, behind a soft edge.
 
-After self-blended images (K. Shiohara and T. Yamasaki, CVPR 2022, arXiv 2204.08376); where they take
-the hull of landmarks, an ellipse stands in for it: the faces must be aligned.
+After self-blended images (K. Shiohara and T. Yamasaki, CVPR 2022, arXiv 2204.08376). Lengths are in
+parts of the side. Aligned faces share one layout, so an ellipse takes the place of the landmarks' hull. Every number
+comes from the generator that is passed in, always as many of them, so that no draw depends on
+what another gave.
+
+A source takes colours like those of the face that it goes into, and a little beside them. They are
+written out channel by channel: a product of matrices may round in another order with another
+number of threads, and a forged set is the same in every byte.
 """
 
 import hashlib
+import math
 from typing import Protocol, cast
 
 import numpy as np
+import numpy.typing as npt
+import PIL.Image
+from PIL import ImageDraw, ImageFilter
 
-from trueface.data.forging.colour import jittered, matched
-from trueface.data.forging.geometry import Floats, Pixels, mask
-from trueface.data.forging.registry import SELF, SPECS, ForgerySpec, source_of
+from trueface.data.forging.registry import SELF, SPECS, ForgerySpec, Part, source_of
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+POINTS = 24
+CENTRE = (0.50, 0.53)  # across, down
+AXES = (0.31, 0.40)  # half of them
+CENTRE_SPREAD, AXES_SPREAD, RADIUS_SPREAD = 0.01, 0.10, 0.03
+BROWS = 0.75  # of the half height above the centre: where the eyes' part begins
+MOUTH = (0.05, 0.20)  # of the half height below it: where the mouth's part begins
+SOFTEST, HARDEST = 3.0 / 128, 1.0 / 128  # deviation of the blurred edge
+STEEPER = 1.6
+REDUCED = 0.75  # and back: what softens a source
+
+
+def outline(part: Part, chance: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Return the corners of a part of the face, (24, 2), x and y in parts of the sides."""
+    middle = np.array(CENTRE) + chance.uniform(-CENTRE_SPREAD, CENTRE_SPREAD, 2)
+    axes = np.array(AXES) * (1 + chance.uniform(-AXES_SPREAD, AXES_SPREAD, 2))
+    radius = 1 + RADIUS_SPREAD * np.clip(chance.standard_normal(POINTS), -2, 2)
+    lip = chance.uniform(*MOUTH)
+    angles = 2 * math.pi * np.arange(POINTS) / POINTS
+    corners = middle + axes * radius[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
+    if part == "mouth":
+        corners[:, 1] = np.maximum(corners[:, 1], middle[1] + lip * axes[1])
+    elif part == "eyes":
+        corners[:, 1] = np.clip(corners[:, 1], middle[1] - BROWS * axes[1], middle[1])
+    outlined: npt.NDArray[np.float64] = corners
+    return outlined
+
+
+def mask(part: Part, height: int, width: int, chance: np.random.Generator) -> Floats:
+    """Return how much of each pixel is replaced, (H, W) in 0 to 1, with a soft edge.
+
+    Drawn at double size and reduced, blurred, and half of the time steepened around 0.5.
+    """
+    corners = outline(part, chance)
+    sigma = chance.uniform(HARDEST, SOFTEST) * min(height, width)
+    is_steep = chance.random() < 0.5
+    drawn = PIL.Image.new("L", (2 * width, 2 * height), 0)
+    places = [(float(x), float(y)) for x, y in corners * (2 * width, 2 * height)]
+    ImageDraw.Draw(drawn).polygon(places, fill=255)
+    blurred = drawn.reduce(2).filter(ImageFilter.GaussianBlur(sigma))
+    shares = np.asarray(blurred, np.float32) / np.float32(255)
+    if is_steep:
+        shares = np.clip((shares - np.float32(0.5)) * np.float32(STEEPER) + np.float32(0.5), 0, 1)
+    return shares
+
+
+def moved(
+    face: Floats, chance: np.random.Generator, *, shift: float, scale: float, turn_degrees: float
+) -> Floats:
+    """Return a face moved about its centre, each of the amounts drawn evenly up to its bound.
+
+    Args:
+        face: (H, W, 3) in 0 to 255; likewise the result. What comes in from outside repeats the edge.
+        chance: gives four numbers.
+        shift: at most, in parts of the side.
+        scale: at most, as a share of the size.
+        turn_degrees: at most.
+    """
+    height, width = face.shape[:2]
+    right, down = chance.uniform(-shift, shift, 2) * (width, height)
+    factor = 1 + chance.uniform(-scale, scale)
+    angle = math.radians(chance.uniform(-turn_degrees, turn_degrees))
+    border = 2 + math.ceil((shift + scale + math.radians(turn_degrees)) * max(height, width))
+    wide = np.pad(_bytes(face), ((border, border), (border, border), (0, 0)), mode="edge")
+    cosine, sine = math.cos(angle) / factor, math.sin(angle) / factor
+    middle_x, middle_y = width * CENTRE[0], height * CENTRE[1]
+    # from places of the result to places of the source, as Pillow wants it
+    matrix = (
+        *(cosine, sine, border + middle_x - cosine * (middle_x + right) - sine * (middle_y + down)),
+        *(
+            -sine,
+            cosine,
+            border + middle_y + sine * (middle_x + right) - cosine * (middle_y + down),
+        ),
+    )
+    image = PIL.Image.fromarray(wide).transform(
+        (width, height),
+        PIL.Image.Transform.AFFINE,
+        matrix,
+        resample=PIL.Image.Resampling.BICUBIC,
+    )
+    return np.asarray(image, np.float32)
+
+
+def resampled(face: Floats, share: float) -> Floats:
+    """Return a face that was reduced to a share of its size, and enlarged again."""
+    height, width = face.shape[:2]
+    small = max(1, round(width * share)), max(1, round(height * share))
+    image = PIL.Image.fromarray(_bytes(face))
+    reduced = image.resize(small, PIL.Image.Resampling.BILINEAR)
+    return np.asarray(reduced.resize((width, height), PIL.Image.Resampling.BICUBIC), np.float32)
+
+
+def sharpened(face: Floats, amount: float) -> Floats:
+    """Return a face with `amount` of an unsharp mask: what a blur of 1.2 % of the side takes away."""
+    sigma = 0.012 * min(face.shape[:2])
+    image = PIL.Image.fromarray(_bytes(face)).filter(ImageFilter.GaussianBlur(sigma))
+    lost = face - np.asarray(image, np.float32)
+    return np.clip(face + np.float32(amount) * lost, 0, 255)
+
+
+def sharper_or_softer(face: Floats, chance: np.random.Generator, strength: float) -> Floats:
+    """Return a source sharpened or softened, either as often as the other."""
+    is_sharper, amount = chance.random() < 0.5, chance.uniform(0.5, 1.0)
+    if is_sharper:
+        return sharpened(face, amount * strength)
+    return resampled(face, max(1 - (1 - REDUCED) * strength, 0.1))
+
+
+def _bytes(face: Floats) -> Pixels:
+    return np.rint(np.clip(face, 0, 255)).astype(np.uint8)
+
+
+RATIO = (0.6, 1.6)  # of deviations, at most
+SHARE = (0.8, 1.0)  # of the way to the face's colours
+LEAST = 1e-3  # weight, or deviation in grey levels: below it there is nothing to match
+# most of each, at strength 1
+HUE_DEGREES, SATURATION, VALUE = 8.0, 0.15, 0.10
+
+
+def to_ycc(pixels: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return luma and the two chroma channels (around 0) of JPEG, ITU-R BT.601, of (H, W, 3) RGB."""
+    red, green, blue = (pixels[..., channel] for channel in range(3))
+    luma = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
+    return luma, (blue - luma) * np.float32(0.564334), (red - luma) * np.float32(0.713267)
+
+
+def to_rgb(luma: Floats, blueness: Floats, redness: Floats) -> Floats:
+    """Return (H, W, 3) RGB in 0 to 255."""
+    red = luma + np.float32(1.402) * redness
+    blue = luma + np.float32(1.772) * blueness
+    green = luma - np.float32(0.344136) * blueness - np.float32(0.714136) * redness
+    pixels: Floats = np.clip(np.stack([red, green, blue], -1), 0, 255)
+    return pixels
+
+
+def matched(
+    source: Floats, face: Floats, weight: Floats, chance: np.random.Generator, strength: float
+) -> Floats:
+    """Return a source with the mean and deviation of a face's colours, both inside the mask.
+
+    After E. Reinhard et al., IEEE CG&A 21(5), 2001, in YCbCr in the place of their colour space.
+
+    Args:
+        source: (H, W, 3) in 0 to 255.
+        face: the same form.
+        weight: (H, W), the mask.
+        chance: gives the share of the way.
+        strength: a larger one leaves more of the source's own colours.
+    """
+    missing = (1 - chance.uniform(*SHARE)) * strength
+    total = float(weight.sum(dtype=np.float64))
+    if total < LEAST:
+        return source
+    channels: list[Floats] = []
+    for own, wanted in zip(to_ycc(source), to_ycc(face), strict=True):
+        (mean, deviation), (goal, spread) = (
+            _moments(each, weight, total) for each in (own, wanted)
+        )
+        ratio = min(max(spread / max(deviation, LEAST), RATIO[0]), RATIO[1])
+        near = (own - np.float32(mean)) * np.float32(ratio) + np.float32(goal)
+        channels.append((near + (own - near) * min(missing, 1.0)).astype(np.float32))
+    return to_rgb(*channels)
+
+
+def jittered(source: Floats, chance: np.random.Generator, strength: float) -> Floats:
+    """Return a source with hue, saturation and brightness each changed a little."""
+    hue, saturation, value = chance.uniform(-1, 1, 3) * strength
+    angle = math.radians(HUE_DEGREES * hue)
+    factor = max(1 + SATURATION * saturation, 0.0)
+    cosine, sine = np.float32(math.cos(angle) * factor), np.float32(math.sin(angle) * factor)
+    luma, blueness, redness = to_ycc(source)
+    turned = cosine * blueness - sine * redness, sine * blueness + cosine * redness
+    changed: Floats = to_rgb(luma, *turned) * np.float32(max(1 + VALUE * value, 0.0))
+    return np.clip(changed, 0, 255)
+
+
+def _moments(channel: Floats, weight: Floats, total: float) -> tuple[float, float]:
+    mean = float((channel * weight).sum(dtype=np.float64)) / total
+    square = float((np.square(channel - np.float32(mean)) * weight).sum(dtype=np.float64)) / total
+    return mean, math.sqrt(square)
+
 
 RATIOS = (0.6, 0.8, 1.0, 1.0)  # of the source within the mask
 

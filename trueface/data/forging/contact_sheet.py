@@ -8,11 +8,9 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 
-from trueface.data.forging.blending import forged, stream
-from trueface.data.forging.donors import nearest, thumbnail
-from trueface.data.forging.geometry import Pixels
-from trueface.data.forging.jpeg import like, read_face
-from trueface.data.forging.listing import limited, read_faces
+from trueface.data.forging.blending import Pixels, forged, stream
+from trueface.data.forging.faces import limited, read_faces
+from trueface.data.forging.pictures import like, nearest, read_face, thumbnail
 from trueface.data.forging.registry import SPECS, parse_types
 from trueface.data.forging.settings import ForgeSettings
 from trueface.runtime.errors import DataError

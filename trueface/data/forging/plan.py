@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from trueface.data.forging.cells import kept, parse_cells
-from trueface.data.forging.faces import Face, FaceTable
-from trueface.data.forging.listing import limited, names_of
+from trueface.data.forging.faces import Face, FaceTable, limited, names_of
 from trueface.data.forging.registry import SELF, SPECS, ForgerySpec, parse_types
 from trueface.data.forging.settings import ForgeSettings
 from trueface.data.splits.splits import NAMES

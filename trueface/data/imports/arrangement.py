@@ -1,16 +1,135 @@
-"""Where each image of a data set goes in a data root, and what it has in common with others."""
+"""Where each image of a data set goes in a data root, and what it has in common with others.
 
+Images that show the same video, prompt or person share a list. The folders of sources have words, by
+which data IDs call them.
+"""
+
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from trueface.data.folder_names import MODIFIERS
-from trueface.data.imports.grouping import groups_of
+from trueface.data.folder_names import FLAT, MODIFIERS, SUBSET_UNIONS, SUBSETS
 from trueface.data.imports.images import FAKE, REAL, ImportedImage
-from trueface.data.imports.source_names import folder_of
 from trueface.data.index import Image
+from trueface.data.splits.groups import joined
 from trueface.data.splits.splits import NAMES
 from trueface.runtime.errors import DataError
+
+_BUILT_IN = {folder: word for word, folder in SUBSETS.items()}
+_TAKEN = frozenset({*SUBSETS, *FLAT, *SUBSET_UNIONS, "all"})
+_ENDS = re.compile(r"[-_. ]?(real|fake)$", re.IGNORECASE)
+_STARTS = re.compile(r"^(real|0_real)(?=[-_. A-Z]|$)[-_. ]?")
+_BAD = re.compile(r"[^A-Za-z0-9_.+-]+")
+
+
+def folder_of(source: str, label: int, fakes: Collection[str]) -> str:
+    """Return the folder of a source below Real/ or Fake/, as IDs can name it.
+
+    A word of an ID names a folder in both: photographs that lie beside the fakes of one name get a
+    folder of their own.
+
+    Args:
+        source: its name in the data set.
+        label: of its images.
+        fakes: sources that have fake images.
+    """
+    name = "".join(c if c.isprintable() and c not in ",/" else "_" for c in source).strip()
+    name = "_" + name[1:] if name.startswith(".") else name or "images"
+    return f"real{_capital(name)}" if label == REAL and source in fakes else name
+
+
+def words(sources: Iterable[tuple[str, int]], taken: Mapping[str, str]) -> dict[str, str]:
+    """Return the word of each folder that needs one; those of TrueFace's folders have theirs.
+
+    Args:
+        sources: folders, and the label of their images.
+        taken: folder → word, as an earlier import gave them; these stay.
+    """
+    given = dict(taken)
+    used = {*_TAKEN, *given.values()}
+    for folder, label in sources:
+        if folder in _BUILT_IN and _BUILT_IN[folder].startswith("real") is (label == REAL):
+            continue
+        if folder not in given:
+            word = _word(folder, label)
+            while word in used:
+                word = _next(word)
+            given[folder] = word
+            used.add(word)
+    return given
+
+
+def word_of(folder: str, given: Mapping[str, str]) -> str:
+    """Return the word of a folder, the laboratory's own or the one that `words` gave."""
+    return given.get(folder) or _BUILT_IN[folder]
+
+
+def _word(folder: str, label: int) -> str:
+    name = _BAD.sub("-", folder).strip("-_.+") or "images"
+    if label == REAL:  # `real` at the beginning is what makes a subset one of real images
+        short = _STARTS.sub("", _ENDS.sub("", name)) or ("" if name.casefold() == "real" else name)
+        return f"real{_capital(short) or 'Images'}"
+    short = _ENDS.sub("", name) or name
+    return (
+        short if not short.startswith("real") and short not in _TAKEN else f"fake{_capital(short)}"
+    )
+
+
+def _capital(name: str) -> str:
+    return name[:1].upper() + name[1:]
+
+
+def _next(word: str) -> str:
+    match = re.fullmatch(r"(.*?)(\d*)", word)
+    stem, number = match.groups() if match else (word, "")
+    return f"{stem}{int(number or 1) + 1}"
+
+
+MOST = 0.6  # of the images in one group: beyond it no split could be made
+
+
+def groups_of(
+    ties: Mapping[str, tuple[str, ...]], sizes: Mapping[str, int]
+) -> tuple[dict[str, str], str]:
+    """Return the group of each unit (a video, or an image), and a remark.
+
+    Units with any tie in common are of one group. Where such chains hold most of the images, as
+    in face swaps of everybody with everybody, only the first tie of each counts: of a swap, the
+    person whose video it is.
+
+    Args:
+        ties: what each unit has in common with others.
+        sizes: the images of each unit.
+
+    Returns:
+        Unit → group, for units with a tie or with several images; the remark is "" or says that
+        only first ties count.
+    """
+    whole = _joined(ties)
+    counts = Counter[str]()
+    for unit, group in whole.items():
+        counts[group] += sizes[unit]
+    total = sum(sizes.values())
+    several = any(len(names) > 1 for names in ties.values())
+    if several and counts and max(counts.values()) > MOST * total:
+        percent = 100 * max(counts.values()) / total
+        first = {unit: names[:1] for unit, names in ties.items()}
+        return _joined(first), (
+            f"{percent:.0f} % of the images are bound to each other by the people that they "
+            "share; groups are made by the person whose video it is, so that a person lent to a "
+            "swap may stand in several lists"
+        )
+    return whole, ""
+
+
+def _joined(ties: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    most = max(map(len, ties.values()), default=0)
+    maps = [
+        {unit: names[at] for unit, names in ties.items() if at < len(names)} for at in range(most)
+    ]
+    return joined(*maps) if maps else {}
+
 
 CLASS_FOLDERS = {REAL: "Real", FAKE: "Fake"}
 STRICTEST = ("test", "val", "train")  # of several lists that name an image, the first wins

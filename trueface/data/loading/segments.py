@@ -1,4 +1,4 @@
-"""Decoded images in a file, and the list of what it holds: written by one process, read by all.
+"""Decoded images in files, each with a list of what it holds: one process writes it, all read it.
 
 <name>.pixels   images one after the other, each (H, W, 3) uint8; sparse, of its final size at once
 <name>.index    one record an image, in the order in which they came
@@ -6,21 +6,31 @@
 An image is there when its record is, and the record is written last. A process that is killed
 leaves pixels without a record, which the next writer overwrites. After a power cut a record may
 lie there without its pixels: its checksum tells.
+
+A segment belongs to its writer as long as that process lives. All decodings of a machine share one limit:
+
+<cache>/decoded/lock                held while room is made
+<cache>/decoded/<decoding>/         images that were decoded alike
+<cache>/decoded/<decoding>/claims   locked byte by byte by whoever decodes an image now
 """
 
 import contextlib
 import fcntl
 import mmap
 import os
+import secrets
 import struct
 import time
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from trueface.runtime.artifact import Entry, exclusive, free_bytes, limit_bytes, make_room
 
 PIXELS, INDEX = ".pixels", ".index"
 CHANNELS = 3
@@ -141,3 +151,202 @@ class SegmentMap:
             self._used_at = time.monotonic()
             with contextlib.suppress(OSError):
                 os.utime(self._index)
+
+
+class SegmentWriter:
+    """The one writer of a segment. See `new` and `adopt`."""
+
+    def __init__(self, segment: str, index: int, pixels: int) -> None:
+        self.segment = segment
+        self._index, self._pixels = index, pixels  # descriptors; the index is locked
+        self._capacity = os.fstat(pixels).st_size
+        content = os.pread(index, os.fstat(index).st_size, 0)
+        self._rows = len(content) // RECORD.size  # half a record, of a full disk, is overwritten
+        self._end = end_of(content)
+
+    @classmethod
+    def new(cls, folder: Path, capacity: int) -> "SegmentWriter | None":
+        """Make a segment; None where another process has taken it over already.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written.
+        """
+        segment = f"{time.time_ns():016x}{secrets.token_hex(4)}"
+        how = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
+        pixels = os.open(folder / f"{segment}{PIXELS}", how, 0o600)
+        try:
+            os.ftruncate(pixels, capacity)
+            index = os.open(folder / f"{segment}{INDEX}", how, 0o600)
+        except BaseException:
+            os.close(pixels)
+            with contextlib.suppress(OSError):
+                (folder / f"{segment}{PIXELS}").unlink()
+            raise
+        return cls._locked(segment, index, pixels)
+
+    @classmethod
+    def adopt(cls, folder: Path, segment: str, need: int) -> "SegmentWriter | None":
+        """Go on with a segment that has no writer and room for `need` bytes; None where it has not."""
+        try:
+            index = os.open(folder / f"{segment}{INDEX}", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            pixels = os.open(folder / f"{segment}{PIXELS}", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            os.close(index)
+            return None
+        writer = cls._locked(segment, index, pixels)
+        if writer is not None and not writer.has_room(need):
+            writer.close()
+            return None
+        return writer
+
+    @classmethod
+    def _locked(cls, segment: str, index: int, pixels: int) -> "SegmentWriter | None":
+        try:
+            fcntl.flock(index, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(index).st_nlink and os.fstat(pixels).st_nlink:
+                return cls(segment, index, pixels)
+        except OSError:
+            pass
+        os.close(index)
+        os.close(pixels)
+        return None
+
+    def has_room(self, need: int) -> bool:
+        """Tell whether an image of so many bytes fits in."""
+        return self._begin() + need <= self._capacity
+
+    def append(self, key: bytes, image: Pixels) -> Place:
+        """Add an image, for which there is room, and return where it lies.
+
+        Raises:
+            OSError: the disk is full; nothing was added.
+        """
+        height, width, channels = image.shape
+        if channels != CHANNELS or not image.flags.c_contiguous:
+            raise ValueError(f"an image of shape {image.shape} is not (H, W, 3) in one piece")
+        content = image.data.cast("B")
+        place = Place(self.segment, self._rows, self._begin(), height, width, zlib.crc32(content))
+        _write(self._pixels, content, place.offset)
+        _write(self._index, memoryview(packed(key, place)), self._rows * RECORD.size)
+        self._rows, self._end = self._rows + 1, place.end
+        return place
+
+    def close(self) -> None:
+        """Leave the segment to others."""
+        os.close(self._index)
+        os.close(self._pixels)
+
+    def _begin(self) -> int:
+        return -(-self._end // ALIGNMENT) * ALIGNMENT
+
+
+def _write(descriptor: int, content: memoryview, offset: int) -> None:
+    while content:
+        written = os.pwrite(descriptor, content, offset)
+        content, offset = content[written:], offset + written
+
+
+LIMIT = "TRUEFACE_DECODED_LIMIT"  # environment variable
+OF_DISK, OF_MEMORY = 4, 2  # the limit where none is set: a quarter of the one, half of the other
+SEGMENTS = 64  # that the limit is divided into: each that is read takes a file descriptor
+LEAST, MOST = 1 << 26, 1 << 30  # bytes of a segment, where the limit allows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentFolder:
+    """The segments of one decoding, in a limit that holds for all."""
+
+    top: Path
+    decoding: str
+    limit: int  # bytes
+
+    @property
+    def path(self) -> Path:
+        """Where the segments of this decoding lie."""
+        return self.top / self.decoding
+
+    @property
+    def capacity(self) -> int:
+        """Bytes of a new segment."""
+        return min(max(self.limit // SEGMENTS, min(LEAST, self.limit // 4)), MOST)
+
+    def writer(self, need: int) -> SegmentWriter | None:
+        """Return a writer with room for an image of `need` bytes; None: the limit is reached.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written.
+        """
+        if need > self.capacity:
+            return None
+        for segment in sorted(self.index_sizes()):
+            if writer := SegmentWriter.adopt(self.path, segment, need):
+                return writer
+        with exclusive(self.top / "lock"):
+            if not make_room(_entries(self.top), self.capacity, self.limit, _remove):
+                return None
+            return SegmentWriter.new(self.path, self.capacity)
+
+    def index_sizes(self) -> dict[str, int]:
+        """Return how many bytes the index of each segment has.
+
+        Raises:
+            OSError: the folder is gone.
+        """
+        sizes: dict[str, int] = {}
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                if entry.name.endswith(INDEX):
+                    with contextlib.suppress(FileNotFoundError):
+                        sizes[entry.name.removesuffix(INDEX)] = entry.stat().st_size
+        return sizes
+
+
+def usual_limit(top: Path) -> int:
+    """Return how many bytes of decoded images there may be below `top`.
+
+    Where TRUEFACE_DECODED_LIMIT sets none: a quarter of what the disk has for them, and no more
+    than half of the main memory, as what does not stay in memory is hardly sooner read than decoded.
+
+    Raises:
+        UsageError: the variable holds no amount of memory.
+    """
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    held = sum(entry.bytes for entry in _entries(top, written=True))
+    disk = free_bytes(top) + held
+    return limit_bytes(LIMIT, os.environ, min(disk // OF_DISK, memory // OF_MEMORY))
+
+
+def _entries(top: Path, *, written: bool = False) -> Iterator[Entry]:
+    """Yield the segments of all decodings; bytes are those reserved, or those written so far."""
+    for pixels in top.glob(f"*/*{PIXELS}"):
+        with contextlib.suppress(OSError):
+            status = pixels.stat()
+            used_at = status.st_mtime
+            with contextlib.suppress(OSError):
+                used_at = pixels.with_suffix(INDEX).stat().st_mtime
+            size = status.st_blocks * 512 if written else status.st_size
+            yield Entry(pixels, used_at, size)
+
+
+def _remove(entry: Entry) -> bool:
+    """Remove a segment that nobody writes or has mapped."""
+    index = entry.path.with_suffix(INDEX)
+    with contextlib.ExitStack() as locks:
+        for path in (index, entry.path):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:  # left by a process that was killed
+                continue
+            except OSError:
+                return False
+            locks.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return False
+        for path in (index, entry.path):
+            path.unlink(missing_ok=True)
+    return True

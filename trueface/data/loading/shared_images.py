@@ -28,17 +28,18 @@ from torch import Tensor
 
 from trueface.data.decoding import decode
 from trueface.data.folder_cache import RACY_NS
-from trueface.data.loading.segment_folder import SegmentFolder, usual_limit
-from trueface.data.loading.segment_writer import SegmentWriter
 from trueface.data.loading.segments import (
     RECORD,
     Pixels,
     Place,
+    SegmentFolder,
     SegmentMap,
+    SegmentWriter,
     forget,
     forget_all,
     read_index,
     unpacked,
+    usual_limit,
 )
 from trueface.runtime.artifact import cache_folder, make_private
 from trueface.runtime.errors import BadImageError

@@ -1,8 +1,14 @@
-"""Images of a folder as tensors: their names, a batch of them, and the partners of names in another folder."""
+"""Folders of images: as tensors by their names, with partners in another folder, and made by a job.
+
+What a job makes is lossless PNG under the names of the originals, and `made.json`. Noise belongs to
+an image and is drawn by its name, so that the size of a batch changes nothing.
+"""
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -11,7 +17,10 @@ import torch
 from torch import Tensor
 
 from trueface.data.folder_cache import is_image
-from trueface.runtime.errors import DataError
+from trueface.runtime.artifact import put_in_place, staged
+from trueface.runtime.errors import DataError, JobError
+from trueface.runtime.files import Json, read_json, write_json
+from trueface.runtime.rng import derive
 
 MOST_LISTED = 3  # names in one message
 GREY = frozenset({"1", "L", "LA"})  # modes of Pillow
@@ -159,3 +168,94 @@ def digest_of(root: Path, names: Sequence[str]) -> str:
         content = hashlib.sha256((root / name).read_bytes()).hexdigest()
         digest.update(f"{name}\0{content}\n".encode())
     return digest.hexdigest()
+
+
+class ImageNoise:
+    """Draws random numbers for each image of a batch from a generator of its own.
+
+    A name is taken without its suffix. Two draws of the same `stream` are equal.
+
+    Args:
+        names: of the batch's images, relative to their folder.
+        seed: of the job.
+    """
+
+    def __init__(self, names: Sequence[str], seed: int) -> None:
+        self.names, self.seed = tuple(names), seed
+
+    def normal(self, stream: str, like: Tensor) -> Tensor:
+        """Return standard normal numbers in the shape of a batch N×…, on its device."""
+        return self._drawn(stream, like, uniform=False)
+
+    def uniform(self, stream: str, like: Tensor) -> Tensor:
+        """Return numbers in [-1, 1) in the shape of a batch N×…, on its device."""
+        return self._drawn(stream, like, uniform=True) * 2 - 1
+
+    def of_rows(self, rows: Sequence[int]) -> "ImageNoise":
+        """Return the noise of some images of the batch, by their places in it."""
+        return ImageNoise([self.names[row] for row in rows], self.seed)
+
+    def _drawn(self, stream: str, like: Tensor, *, uniform: bool) -> Tensor:
+        draw = torch.rand if uniform else torch.randn
+        rows = []
+        for name in self.names:
+            generator = torch.Generator().manual_seed(derive(f"{stream}/{stem(name)}", self.seed))
+            rows.append(draw(like.shape[1:], generator=generator))
+        return torch.stack(rows).to(like)
+
+
+MADE = "made.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class MadeFolder:
+    """A folder while it is filled; it appears at its place as a whole."""
+
+    root: Path
+
+    def write(self, names: Sequence[str], images: Tensor) -> None:
+        """Write a batch of images, N×C×H×W in [-1, 1], under the names of their originals, as PNG.
+
+        Raises:
+            JobError: an image holds numbers that are not finite; names it.
+        """
+        finite = torch.isfinite(images).flatten(1).all(1).tolist()
+        broken = [name for name, is_whole in zip(names, finite, strict=True) if not is_whole]
+        if broken:
+            raise JobError(
+                f"{broken[0]} became an image with numbers that are not finite; "
+                "look at the model's training"
+            )
+        levels = to_levels(images).permute(0, 2, 3, 1).cpu().numpy()
+        for name, pixels in zip(names, levels, strict=True):
+            path = self.root / f"{stem(name)}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture = PIL.Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+            picture.save(path, compress_level=1)
+
+    def record(self, facts: Mapping[str, Json]) -> None:
+        """Write `made.json`: settings, the digest of the source, the seed, what was measured."""
+        write_json(self.root / MADE, {"schema": SCHEMA, **facts})
+
+
+@contextmanager
+def made_folder(place: Path) -> Iterator[MadeFolder]:
+    """Give a folder to fill; it is renamed to `place` at the end, and removed after an error."""
+    with staged(place) as folder:
+        inside = folder / "whole"
+        inside.mkdir()
+        yield MadeFolder(inside)
+        put_in_place(inside, place)
+
+
+def read_made(root: Path) -> Mapping[str, Json]:
+    """Return what `made.json` of a folder says.
+
+    Raises:
+        DataError: there is none.
+    """
+    facts = read_json(root / MADE)
+    if facts is None:
+        raise DataError(f"{root} has no {MADE}: a job of disrupt, purify or translate writes it")
+    return facts

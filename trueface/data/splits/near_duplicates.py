@@ -102,7 +102,7 @@ def bound(
     *,
     similar: bool = False,
 ) -> dict[str, str]:
-    """Return a group for each key whose pixels another key has, too; see `grouping`.
+    """Return a group for each key whose pixels another key has, too; see `imports.arrangement`.
 
     What cannot be decoded has none.
 

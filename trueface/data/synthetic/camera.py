@@ -1,16 +1,21 @@
-"""From a scene to the pixels of a file: one finishing chain for real and fake images.
+"""From a scene to the pixels of a file and its shared copies: one chain for real and fake images.
 
 Whatever a single number could reveal is drawn from one law for both and then enforced: exposure,
 contrast, the residual's energy and colour, the fraction of the scene's own detail in it. Only the
 residual differs: sensor noise in a real image, the patterns of `fingerprints` in a fake one.
+
+A social network makes an image that is shared on it smaller and compresses it again. Each has its own way, and takes the same way for real and for fake images.
 """
 
+import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from trueface.data.synthetic.fingerprints import (
     Fingerprint,
@@ -150,3 +155,42 @@ def _blurred(picture: Plane, weight: float) -> Plane:
     rows = (padded[:-2] + padded[2:]) * side + padded[1:-1] * centre
     blurred: Plane = (rows[:, :-2] + rows[:, 2:]) * side + rows[:, 1:-1] * centre
     return blurred
+
+
+COLOUR_AT_HALF_SIZE = 2  # pillow's number for 4:2:0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """One network's treatment."""
+
+    scale: float  # of width and height
+    resampling: Image.Resampling
+    quality: tuple[int, int]  # of JPEG, lowest and highest
+
+
+# By the name of the folder. The fingerprints fill small images, so the qualities lie above those of the
+# networks themselves (70 … 85, 85 … 92, 80 … 88), under which hardly anything would be left.
+NETWORKS: Mapping[str, Network] = {
+    "Facebook": Network(scale=0.80, resampling=Image.Resampling.BICUBIC, quality=(78, 88)),
+    "Telegram": Network(scale=1.00, resampling=Image.Resampling.BICUBIC, quality=(88, 95)),
+    "Twitter": Network(scale=0.90, resampling=Image.Resampling.LANCZOS, quality=(84, 92)),
+}
+
+
+def share(pixels: Pixels, network: Network, rng: np.random.Generator) -> bytes:
+    """Return the JPEG file that a network makes of an image.
+
+    Args:
+        pixels: (H, W, 3).
+        network: how it treats images.
+        rng: decides the quality.
+    """
+    image = Image.fromarray(pixels)
+    if network.scale != 1.0:
+        size = (round(image.width * network.scale), round(image.height * network.scale))
+        image = image.resize(size, network.resampling)
+    quality = int(rng.integers(*network.quality, endpoint=True))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality, subsampling=COLOUR_AT_HALF_SIZE)
+    return file.getvalue()

@@ -24,10 +24,9 @@ import numpy as np
 from PIL import Image
 
 from trueface.data.splits.splits import write_splits
-from trueface.data.synthetic.camera import develop
+from trueface.data.synthetic.camera import NETWORKS, develop, share
 from trueface.data.synthetic.fingerprints import FINGERPRINTS
 from trueface.data.synthetic.scenes import paint_scene
-from trueface.data.synthetic.social_networks import NETWORKS, share
 from trueface.runtime import paths
 from trueface.runtime.artifact import Artifact
 from trueface.runtime.errors import DataError

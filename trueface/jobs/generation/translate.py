@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 
 from launcher.api import Job, JobError, Json
-from trueface.data.made.folders import digest_of
-from trueface.data.made.writer import made_folder
+from trueface.data.made.folders import digest_of, made_folder
 from trueface.runtime import gpu_memory, paths
 from trueface.translation.checkpoint import load_translator
 from trueface.translation.detector_set import (

@@ -5,9 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from trueface.data.loaders import Feed, Pass
-from trueface.data.qualities.feed import ChunkedFeed, QualityFeed, seen_in
+from trueface.data.qualities.feed import (
+    ChunkedFeed,
+    QualityFeed,
+    QualityTransform,
+    qualities_of,
+    seen_in,
+)
 from trueface.data.qualities.quality_list import QualityList
-from trueface.data.qualities.transform import QualityTransform, qualities_of
 from trueface.features.bank import BANK_BYTES, Bank
 from trueface.features.body import FrozenBody
 from trueface.features.store import FeatureStore

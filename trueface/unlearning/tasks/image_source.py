@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trueface.data.example_sources import BATCH_SIZE, Meter, groups
+from trueface.data.examples import BATCH_SIZE, Meter, groups
 from trueface.data.loaders import Pass
 from trueface.features.bank import Bank, feature_matrix
 from trueface.features.body import FrozenBody

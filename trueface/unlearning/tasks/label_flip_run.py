@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from trueface.data.example_sources import CountedSource, Meter
-from trueface.data.examples import Examples
+from trueface.data.examples import CountedSource, Examples, Meter
 from trueface.evaluation import predictions
 from trueface.evaluation.predictions import Answered
 from trueface.models.detectors import Detector

@@ -12,8 +12,7 @@ from typing import cast
 
 from torch import nn
 
-from trueface.data.example_sources import Meter, Source
-from trueface.data.examples import Examples, Label
+from trueface.data.examples import Examples, Label, Meter, Source
 from trueface.data.index import Image
 from trueface.data.loaders import ExampleFeed, Pass, still
 from trueface.features.body import fingerprint

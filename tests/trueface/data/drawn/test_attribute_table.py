@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from trueface.data.drawn.attribute_table import find_table, read_table, table_text
+from trueface.data.drawn.layout import find_table, read_table, table_text
 from trueface.runtime.errors import DataError, UnknownName
 
 CELEBA = "2\nMale Young\n000001.jpg -1  1\n000002.jpg  1  1\n"

@@ -8,13 +8,18 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from trueface.data.drawn.attribute_table import read_table
-from trueface.data.drawn.canvas import Pixels
 from trueface.data.drawn.drawn_set import make_drawn
-from trueface.data.drawn.names import divided, parts_of, shape_files
-from trueface.data.drawn.portraits import ATTRIBUTES, attributes_of, draw_portrait, recognised
+from trueface.data.drawn.layout import divided, parts_of, read_table, shape_files
+from trueface.data.drawn.pictures import (
+    ATTRIBUTES,
+    SHAPES,
+    Pixels,
+    attributes_of,
+    draw_portrait,
+    draw_shape,
+    recognised,
+)
 from trueface.data.drawn.settings import CLASSES, MARK, DrawSettings
-from trueface.data.drawn.shapes import SHAPES, draw_shape
 from trueface.data.made.folders import image_names
 from trueface.runtime.errors import DataError, JobError
 

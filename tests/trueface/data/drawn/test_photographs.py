@@ -6,9 +6,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from trueface.data.drawn.attribute_table import read_table
 from trueface.data.drawn.drawn_set import make_drawn
-from trueface.data.drawn.photographs import small_square
+from trueface.data.drawn.layout import read_table
+from trueface.data.drawn.pictures import small_square
 from trueface.data.drawn.settings import DrawSettings
 from trueface.data.made.folders import image_names
 from trueface.runtime.errors import DataError

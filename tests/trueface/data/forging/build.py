@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
+from trueface.data.forging.blending import Pixels
 from trueface.data.forging.faces import Face
-from trueface.data.forging.geometry import Pixels
 from trueface.data.forging.settings import ForgeSettings
 
 SIDE = 48

@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 
 from tests.trueface.data.forging.build import a_face
-from trueface.data.forging.blending import forged, stream
-from trueface.data.forging.colour import matched, to_rgb, to_ycc
-from trueface.data.forging.geometry import Floats, mask
+from trueface.data.forging.blending import Floats, forged, mask, matched, stream, to_rgb, to_ycc
 from trueface.data.forging.registry import SPECS, Part, canonical_types, parse_types
 from trueface.runtime.errors import UnknownName
 

@@ -7,8 +7,7 @@ import pytest
 
 from tests.trueface.data.forging.build import HEADER, a_face, a_table, row, written
 from trueface.data.attributes.schemes import EIGHT
-from trueface.data.forging.faces import read_table
-from trueface.data.forging.listing import limited, names_of, read_faces
+from trueface.data.forging.faces import limited, names_of, read_faces, read_table
 from trueface.runtime.errors import DataError
 
 

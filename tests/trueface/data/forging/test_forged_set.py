@@ -14,10 +14,9 @@ from launcher.api import Words, parse_data
 from tests.trueface.data.forging.build import a_face, a_table, row, settings, written
 from trueface.data.file_headers import PROPERTIES, sample_headers, shortcut
 from trueface.data.forging.contact_sheet import write_contact_sheet
-from trueface.data.forging.donors import thumbnail
+from trueface.data.forging.faces import read_faces
 from trueface.data.forging.forged_set import make_forged, remarks, works_of
-from trueface.data.forging.jpeg import read_face
-from trueface.data.forging.listing import read_faces
+from trueface.data.forging.pictures import read_face, thumbnail
 from trueface.data.forging.plan import plan_of
 from trueface.data.forging.settings import MARK
 from trueface.data.image_files import find

@@ -1,6 +1,6 @@
 import pytest
 
-from trueface.data.imports.source_names import folder_of, word_of, words
+from trueface.data.imports.arrangement import folder_of, word_of, words
 from trueface.data.vocabulary import BUILT_IN
 from trueface.runtime.ids import Words, parse_data
 

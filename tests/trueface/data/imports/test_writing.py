@@ -7,14 +7,15 @@ import yaml
 
 from trueface.data.imports.arrangement import arrange
 from trueface.data.imports.images import ImportedImage
-from trueface.data.imports.record import (
+from trueface.data.imports.root_files import read_words, video_sources
+from trueface.data.imports.writing import (
     ImportRecord,
     compared,
     joined_record,
+    opened,
     read_record,
+    write_root,
 )
-from trueface.data.imports.root_files import read_words, video_sources
-from trueface.data.imports.writing import opened, write_root
 from trueface.data.splits.splits import read_lists
 from trueface.runtime.errors import DataError, MachineError, UsageError
 

@@ -1,6 +1,6 @@
 from collections import Counter
 
-from trueface.data.loading.order import order_of
+from trueface.data.loading.batches import order_of
 
 CELLS = [0] * 60 + [1] * 3 + [4] * 7
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from trueface.data.loading.prefetch import closing, in_background, pinned, uses_gpu
+from trueface.data.loading.batches import closing, in_background, pinned, uses_gpu
 
 PATIENCE_S = 30
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from trueface.data.loading.processes import LoadingProcesses
-from trueface.data.loading.requests import BadFile, together
+from trueface.data.loading.batches import BadFile, LoadingProcesses, together
 from trueface.runtime.errors import MachineError
 
 DEADLY = -1

@@ -4,8 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trueface.data.loading.segment_folder import LIMIT, SegmentFolder, usual_limit
-from trueface.data.loading.segments import INDEX, PIXELS, SegmentMap
+from trueface.data.loading.segments import (
+    INDEX,
+    LIMIT,
+    PIXELS,
+    SegmentFolder,
+    SegmentMap,
+    usual_limit,
+)
 
 IMAGE = np.zeros((10, 10, 3), dtype=np.uint8)
 SEGMENT = 1000  # bytes: a quarter of the limit

@@ -3,8 +3,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trueface.data.loading.segment_writer import SegmentWriter
-from trueface.data.loading.segments import INDEX, PIXELS, SegmentMap, forget, read_index, unpacked
+from trueface.data.loading.segments import (
+    INDEX,
+    PIXELS,
+    SegmentMap,
+    SegmentWriter,
+    forget,
+    read_index,
+    unpacked,
+)
 
 IMAGE = np.arange(300, dtype=np.uint8).reshape(10, 10, 3)
 

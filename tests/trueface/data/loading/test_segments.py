@@ -4,13 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trueface.data.loading.segment_writer import SegmentWriter
 from trueface.data.loading.segments import (
     INDEX,
     PIXELS,
     RECORD,
     Place,
     SegmentMap,
+    SegmentWriter,
     forget,
     read_index,
     unpacked,

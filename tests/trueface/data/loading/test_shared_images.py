@@ -13,8 +13,7 @@ from torch import Tensor
 
 from trueface.data.decoding import decode
 from trueface.data.folder_cache import CACHE
-from trueface.data.loading.segment_folder import SegmentFolder
-from trueface.data.loading.segments import INDEX, PIXELS
+from trueface.data.loading.segments import INDEX, PIXELS, SegmentFolder
 from trueface.data.loading.shared_images import SharedImages, open_shared_images
 from trueface.runtime.errors import BadImageError, UsageError
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from trueface.data.made.noise import ImageNoise
+from trueface.data.made.folders import ImageNoise
 
 NAMES = ("a/1.png", "a/2.png", "b.png")
 LIKE = torch.zeros(3, 2, 5, 5)

@@ -6,8 +6,7 @@ import PIL.Image
 import pytest
 import torch
 
-from trueface.data.made.folders import image_names, read_images, rounded
-from trueface.data.made.writer import made_folder, read_made
+from trueface.data.made.folders import image_names, made_folder, read_images, read_made, rounded
 from trueface.runtime.errors import DataError, JobError
 
 NAMES = ("1.jpg", "x/2.png")

@@ -5,8 +5,7 @@ import pytest
 
 from trueface.data.attributes.attributes import Attributes
 from trueface.data.index import Image
-from trueface.data.splits.cells import Grouping
-from trueface.data.splits.make_splits import make_splits
+from trueface.data.splits.make_splits import Grouping, make_splits
 from trueface.runtime.errors import DataError
 
 FOLDERS = {0: "PreSocial/Real/FFHQ", 1: "PreSocial/Fake/StyleGAN2/x"}

@@ -15,7 +15,7 @@ import pytest
 from launcher.api import parse_data
 from trueface.data.index import list_images
 from trueface.data.splits.splits import load_split, select
-from trueface.data.synthetic.camera import Pixels, develop
+from trueface.data.synthetic.camera import NETWORKS, Network, Pixels, develop, share
 from trueface.data.synthetic.fingerprints import CELL, FINGERPRINTS
 from trueface.data.synthetic.generate import (
     FAKE,
@@ -26,7 +26,6 @@ from trueface.data.synthetic.generate import (
     make_sample,
 )
 from trueface.data.synthetic.scenes import paint_scene
-from trueface.data.synthetic.social_networks import NETWORKS, Network, share
 from trueface.runtime.errors import DataError
 
 TINY = SampleSpec(seed=3, size_px=32, train=6, val=2, test=4)

@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from launcher.api import Draft, Job, JobError, model_folder_name
-from trueface.data.made.folders import image_names, read_images
-from trueface.data.made.writer import read_made
+from trueface.data.made.folders import image_names, read_images, read_made
 from trueface.evaluation.restored import table
 from trueface.jobs.generation.disrupting.disrupt import disrupt
 from trueface.jobs.generation.disrupting.disrupt_kind import DISRUPT

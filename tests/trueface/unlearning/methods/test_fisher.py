@@ -10,8 +10,7 @@ from torch.nn import functional
 
 from launcher.api import JobError
 from tests.trueface.unlearning.build import PER_CLASS, Problem, flipped, one_class
-from trueface.data.example_sources import Meter
-from trueface.data.examples import examples
+from trueface.data.examples import Meter, examples
 from trueface.models.logits import wide
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Request

@@ -6,8 +6,7 @@ import torch
 from launcher.api import JobError
 from tests.trueface.unlearning import checks
 from tests.trueface.unlearning.build import flipped, one_class
-from trueface.data.example_sources import Meter
-from trueface.data.examples import examples
+from trueface.data.examples import Meter, examples
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Request
 from trueface.unlearning.building_blocks import ONLY_OTHER, random_other_labels

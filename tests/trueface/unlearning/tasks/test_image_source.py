@@ -8,7 +8,7 @@ import pytest
 
 from tests.trueface.conftest import Tree
 from trueface.data import loaders
-from trueface.data.example_sources import Meter
+from trueface.data.examples import Meter
 from trueface.data.index import Image
 from trueface.features.store import FeatureStore
 from trueface.models import detectors

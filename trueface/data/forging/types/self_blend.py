@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trueface.data.forging.geometry import Floats, moved, sharper_or_softer
+from trueface.data.forging.blending import Floats, moved, sharper_or_softer
 from trueface.data.forging.registry import register_forgery
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trueface.data.forging.geometry import Floats, resampled, sharpened
+from trueface.data.forging.blending import Floats, resampled, sharpened
 from trueface.data.forging.registry import register_forgery
 
 SMALLEST = 0.1  # of the side, at any strength

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trueface.data.forging.geometry import Floats
+from trueface.data.forging.blending import Floats
 from trueface.data.forging.registry import register_forgery
 
 

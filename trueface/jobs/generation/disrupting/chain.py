@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trueface.data.made.folders import digest_of, image_names, partners
-from trueface.data.made.writer import MADE, read_made
+from trueface.data.made.folders import MADE, digest_of, image_names, partners, read_made
 from trueface.purification.grammar import PurifierName, parse_purifier
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json

@@ -10,9 +10,15 @@ from pathlib import Path
 import torch
 
 from launcher.api import Job, JobError, Json
-from trueface.data.made.folders import digest_of, image_names, partners, read_images
-from trueface.data.made.noise import ImageNoise
-from trueface.data.made.writer import MadeFolder, made_folder
+from trueface.data.made.folders import (
+    ImageNoise,
+    MadeFolder,
+    digest_of,
+    image_names,
+    made_folder,
+    partners,
+    read_images,
+)
 from trueface.disruption.attack import disrupt_images
 from trueface.disruption.bounds import bound_of, levels_of
 from trueface.disruption.levels import NOTHING, Size, size_of

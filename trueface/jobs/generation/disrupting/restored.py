@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from launcher.api import Job, JobError, Json, write_atomic, write_json
-from trueface.data.made.folders import read_images
-from trueface.data.made.writer import MadeFolder, made_folder
+from trueface.data.made.folders import MadeFolder, made_folder, read_images
 from trueface.disruption.effect import effect
 from trueface.disruption.grid import COLUMNS, grid, save_picture
 from trueface.disruption.objectives import outputs_of

@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 
 from launcher.api import Job, JobError, Json
-from trueface.data.made.folders import digest_of
-from trueface.data.made.writer import made_folder
+from trueface.data.made.folders import digest_of, made_folder
 from trueface.diffusion.checkpoint import load_diffuser
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.measures import record

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from launcher.api import Job, JobError, Json
-from trueface.data.made.folders import digest_of, image_names, rounded
-from trueface.data.made.writer import made_folder
+from trueface.data.made.folders import digest_of, image_names, made_folder, rounded
 from trueface.diffusion.checkpoint import load_diffuser
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.measures.measuring import refuse_others

@@ -1,0 +1,300 @@
+"""What a pass asks for, in which order, and the batches of it that are loaded ahead.
+
+An order is a function of seed and epoch alone, so that a training that was interrupted finds the
+same batches again, and features that are held in memory come in the batches that pixels would.
+
+A thread loads batches while the network works on those before them: decoding, resizing and copying
+leave the interpreter to others, so both go on at once. What the thread computes depends on no shared random state: order and content are those of a plain loop.
+
+Processes that load batches are kept from one pass to the next: to start them takes as long as to load dozens of images, and each epoch has two passes. What they
+must know of a pass comes with every request, so that it makes no difference how old they are.
+"""
+
+import contextlib
+import queue
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from random import Random
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from trueface.runtime.errors import MachineError
+
+
+def order_of(
+    positions: Sequence[int],
+    *,
+    shuffle_seed: int | None,
+    epoch: int,
+    cells: Sequence[int] | None = None,
+) -> list[int]:
+    """Return the positions of images in the order of a pass.
+
+    Args:
+        positions: of the images.
+        shuffle_seed: None keeps their order.
+        epoch: which pass this is.
+        cells: of each image of the set the cell that it is drawn by; None: each image comes once.
+            Nothing is drawn where nothing is shuffled.
+    """
+    if shuffle_seed is None:
+        return list(positions)
+    random = Random(f"order/{shuffle_seed}/{epoch}")
+    if cells is not None:
+        return drawn_equally(positions, cells, random)
+    order = list(positions)
+    random.shuffle(order)
+    return order
+
+
+def drawn_equally(positions: Sequence[int], cells: Sequence[int], random: Random) -> list[int]:
+    """Return as many positions as there are, every cell's equally often, to one.
+
+    Of a small cell all images come, as often as it takes and equally often to one; of a large cell
+    some are left out. Each cell is in turn before any comes again, so that batches are as even.
+
+    Args:
+        positions: of the images.
+        cells: of each image of the set.
+        random: decides which images, and their order.
+    """
+    members: defaultdict[int, list[int]] = defaultdict(list)
+    for position in positions:
+        members[cells[position]].append(position)
+    for images in members.values():
+        random.shuffle(images)
+    turns = {cell: cycle(members[cell]) for cell in sorted(members)}
+    order: list[int] = []
+    while len(order) < len(positions):
+        every = list(turns)
+        random.shuffle(every)
+        order += [next(turns[cell]) for cell in islice(every, len(positions) - len(order))]
+    return order
+
+
+AHEAD = 2  # items: one that is ready, one that is being made
+
+Item = TypeVar("Item")
+Make = Callable[[threading.Event], Iterator[Item]]
+
+
+def pinned(pixels: Tensor) -> Tensor:
+    """Return a batch in memory that a GPU copies from by itself, where this process uses a GPU.
+
+    The place for all that prepares a batch for a device before it is asked for.
+    """
+    return pixels.pin_memory() if uses_gpu() else pixels
+
+
+def uses_gpu() -> bool:
+    """Tell whether this process has a tensor on a GPU, or had one."""
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # torch
+
+
+class _Ended:
+    """There is no further item."""
+
+
+class _Failed:
+    """Making the next item failed."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class _Ahead(Generic[Item]):
+    """The thread that makes items, and those that wait to be taken."""
+
+    def __init__(self, make: Make[Item], ahead: int) -> None:
+        self._make = make
+        self._ready = queue.SimpleQueue[Item | _Ended | _Failed]()
+        self._room = threading.Semaphore(ahead)
+        self._leave = threading.Event()
+        threads = torch.get_num_threads()
+        self._is_set_up = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="loader", daemon=True)
+        self._thread.start()
+        self._is_set_up.wait()
+        torch.set_num_threads(threads)  # also for threads that begin later
+
+    def next(self) -> Item | _Ended | _Failed:
+        item = self._ready.get()
+        self._room.release()
+        return item
+
+    def close(self) -> None:
+        """End the thread; it finishes the image that it is at."""
+        self._leave.set()
+        self._room.release()
+        self._thread.join()
+
+    def _work(self) -> None:
+        # this thread's own number; more of them would take the cores from the network's
+        torch.set_num_threads(1)
+        self._is_set_up.set()
+        try:
+            with closing(self._make(self._leave)) as items:
+                while True:
+                    self._room.acquire()
+                    if self._leave.is_set():
+                        return
+                    try:
+                        item = next(items)
+                    except StopIteration:
+                        break
+                    self._ready.put(item)
+            self._ready.put(_Ended())
+        except BaseException as error:  # noqa: BLE001  # raised where the items are taken
+            self._ready.put(_Failed(error))
+
+
+def in_background(make: Make[Item], ahead: int = AHEAD) -> Iterator[Item]:
+    """Yield what `make` yields, up to `ahead` items of which are made before they are asked for.
+
+    The thread is gone when this ends, is closed, or raises.
+
+    Args:
+        make: starts the items, in the thread; gets an event that is set when no more are wanted.
+        ahead: items that exist beside the one that was yielded last.
+
+    Raises:
+        BaseException: what `make` or its items raise, where the item would have come.
+    """
+    thread = _Ahead(make, ahead)
+    try:
+        while True:
+            item = thread.next()
+            if isinstance(item, _Ended):
+                return
+            if isinstance(item, _Failed):
+                raise item.error
+            yield item
+    finally:
+        thread.close()
+
+
+@contextlib.contextmanager
+def closing(items: Iterator[Item]) -> Iterator[Iterator[Item]]:
+    """Close an iterator that can be closed at the end of a block, and its thread with it.
+
+    Without this an error keeps the thread alive as long as its traceback.
+    """
+    try:
+        yield items
+    finally:
+        close = getattr(items, "close", None)
+        if close is not None:
+            close()
+
+
+class Request(NamedTuple):
+    """An image as a pass asks for it; all that a loading process has to know of the pass."""
+
+    position: int
+    epoch: int
+    is_sound: bool  # whether its file was decoded whole before
+
+
+class BadFile(NamedTuple):
+    """An image that gave no pixels."""
+
+    position: int
+    path: Path
+    reason: str
+
+
+class Loaded(NamedTuple):
+    """A batch of images."""
+
+    pixels: Tensor | None  # of those that gave some, (B, …) uint8; None: none did
+    bad: list[BadFile]  # the others
+
+    @property
+    def pinned(self) -> "Loaded":
+        """The same, ready for the device of this process."""
+        return self if self.pixels is None else self._replace(pixels=pinned(self.pixels))
+
+
+def together(items: Sequence[Tensor | BadFile]) -> Loaded:
+    """Make one tensor of a batch where it is loaded: one thing to hand over, not one per image."""
+    good = [item for item in items if isinstance(item, Tensor)]
+    bad = [item for item in items if isinstance(item, BadFile)]
+    return Loaded(torch.stack(good) if good else None, bad)
+
+
+DEAD = "DataLoader worker"  # how torch begins when one of its processes is gone
+
+Batch = TypeVar("Batch")
+
+
+class _Groups:
+    """What torch calls a batch sampler: the requests of the next pass."""
+
+    def __init__(self) -> None:
+        self.groups: Sequence[Sequence[Any]] = ()
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        return iter([list(group) for group in self.groups])
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+
+class LoadingProcesses(Generic[Batch]):
+    """Processes with a copy of a data set; they end with this object.
+
+    Args:
+        dataset: returns an item for a request; must not refer to this object.
+        count: of processes.
+        together: makes a batch of items.
+    """
+
+    def __init__(
+        self, dataset: Dataset[Any], count: int, together: Callable[[Sequence[Any]], Batch]
+    ) -> None:
+        self.count = count
+        self._groups = _Groups()
+        # None during a pass: one that is left or fails takes its processes along
+        self._loader: DataLoader[Batch] | None = DataLoader(
+            dataset,
+            batch_sampler=self._groups,
+            num_workers=count,
+            collate_fn=together,
+            persistent_workers=True,
+            generator=torch.Generator(),  # else a pass would draw from torch's global generator
+        )
+
+    @property
+    def is_free(self) -> bool:
+        """Whether a pass can begin: none is under way, was left, or failed."""
+        return self._loader is not None
+
+    def load(self, groups: Sequence[Sequence[Any]]) -> Iterator[Batch]:
+        """Start a pass: a batch for each group of requests, in their order.
+
+        Raises:
+            MachineError: a process died.
+        """
+        loader, self._loader = self._loader, None
+        if loader is None:
+            raise ValueError("these processes are not free")
+        self._groups.groups = groups
+        return self._passing(loader)
+
+    def _passing(self, loader: DataLoader[Batch]) -> Iterator[Batch]:
+        try:
+            yield from loader
+        except RuntimeError as error:
+            if not str(error).startswith(DEAD):
+                raise
+            raise MachineError(
+                f"a process that loads images died ({str(error).rstrip('. ')}); if it was killed "
+                "for want of memory, set num_threads lower: 0 loads in the job's own process"
+            ) from error
+        self._loader = loader

@@ -1,4 +1,0 @@
-"""Image files of which only the upper rows are needed.
-
-Start reading at `jpeg`.
-"""
