@@ -90,14 +90,14 @@ Row = TypeVar("Row", "PilotRow", "BackendRow", PastPilot)
 class PilotRow(NamedTuple):
     """One pilot."""
 
-    backend: str
     token: str
+    backend: str
     stage: str  # a `Life`
-    reason: str = ""  # why it waits, ended, or is to end
     node: str = ""
     job: str = ""  # the engine's number of it, as far as it has told; it may be given out again
-    starts_at: float | None = None  # seconds since 1970, as the engine estimates
+    reason: str = ""  # why it waits, ended, or is to end
     since: float = 0.0  # seconds since 1970 when it was submitted
+    starts_at: float | None = None  # seconds since 1970, as the engine estimates
     cpus: int = 0
     gpus: int = 0
     attempts: int = 0  # that are there
@@ -118,8 +118,8 @@ class BackendRow(NamedTuple):
 
     name: str
     kind: str
-    reason: str = ""  # why nothing more is submitted, or what it waits for
     pilots: int = 0  # that may be there at once
+    reason: str = ""  # why nothing more is submitted, or what it waits for
     failures: int = 0  # pilots in a row that could not work
     log: str = ""  # the last lines of what the last of them printed
 

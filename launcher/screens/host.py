@@ -4,14 +4,13 @@ The work and memory of a job are those of its attempt's supervisor and of all th
 is looked at each time, the rest beside it and not too often.
 """
 
-import contextlib
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import sysconf
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from launcher.screens.text_table import Line, Span, Tone, joined, width_of
 from launcher.store.rows import Claim
@@ -19,7 +18,6 @@ from launcher.system import memory
 from launcher.system.files import Json, read_bytes
 from launcher.system.processes import cores, descendants
 
-T = TypeVar("T")
 HOME, RUNS = "home", "runs"  # what a disk is for
 
 _IDLE, _IOWAIT = 3, 4  # fields of a line of /proc/stat. Source: proc_stat(5)
@@ -364,23 +362,22 @@ def disks_of(runs: Sequence[Path], *, beside: Path) -> tuple[Disk, ...]:
 
 def disk_of(use: str, folder: Path) -> Disk | None:
     """Return the disk that a folder lies on, or will lie on; None where nobody knows."""
-    status = _nearest(folder, os.statvfs)
-    if status is None:
-        return None
-    size = status.f_frsize
-    return Disk(use=use, free=status.f_bavail * size, total=status.f_blocks * size)
+    for there in (folder, *folder.parents):
+        try:
+            status = os.statvfs(there)
+        except OSError:
+            continue
+        size = status.f_frsize
+        return Disk(use=use, free=status.f_bavail * size, total=status.f_blocks * size)
+    return None
 
 
 def _device(folder: Path) -> int | None:
-    status = _nearest(folder, lambda there: there.stat())
-    return None if status is None else status.st_dev
-
-
-def _nearest(folder: Path, look: Callable[[Path], T]) -> T | None:
-    """Return what a folder tells, or the nearest above it that is there."""
     for there in (folder, *folder.parents):
-        with contextlib.suppress(OSError):
-            return look(there)
+        try:
+            return there.stat().st_dev
+        except OSError:
+            continue
     return None
 
 

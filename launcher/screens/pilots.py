@@ -14,7 +14,7 @@ from launcher.backends.channel import Beat, Hello, News, PilotFolder, name_of, r
 from launcher.backends.pilot_records import PilotRecords
 from launcher.backends.pilots_file import BackendRow, PilotRow, Pilots
 from launcher.gpu.snapshot import GpuSnapshot
-from launcher.screens.format import clock, first_line, iso, iso_if_known
+from launcher.screens.format import clock, first_line, iso_if_known
 from launcher.screens.gpu_view import Gauge, guest_of
 from launcher.screens.text_table import Cell, Column, Line, Span, Table, Tone, line
 from launcher.store.rows import Claim
@@ -29,38 +29,25 @@ HERE = "local"  # this machine among nodes, by the word that `--on` has for it
 def pilots_record(seen: Pilots) -> dict[str, Json]:
     """Return pilots and their backends for JSON."""
     return {
-        "backends": [
-            {
-                "name": row.name,
-                "kind": row.kind,
-                "pilots": row.pilots,
-                "reason": row.reason or None,
-                "failures": row.failures,
-                "log": row.log or None,
-            }
-            for row in seen.backends
-        ],
-        "pilots": [
-            {
-                "token": row.token,
-                "backend": row.backend,
-                "state": row.stage,
-                "node": row.node or None,
-                "job": row.job or None,
-                "reason": row.reason or None,
-                "since": iso(row.since),
-                "starts_at": iso_if_known(row.starts_at),
-                "cpus": row.cpus,
-                "gpus": row.gpus,
-                "jobs": row.attempts,
-                "heard_at": iso_if_known(row.heard_at),
-                "log": row.log or None,
-            }
-            for row in seen.pilots
-        ],
+        "backends": [_record(row) for row in seen.backends],
+        "pilots": [_record(row) for row in seen.pilots],
     }
 
 
+def _record(row: BackendRow | PilotRow) -> dict[str, Json]:
+    """Return a row for JSON: times in UTC, null where there is no word."""
+    return {
+        _CALLED.get(name, name): iso_if_known(value)
+        if name in _TIMES
+        else value
+        if value != ""
+        else None
+        for name, value in row._asdict().items()
+    }
+
+
+_CALLED = {"stage": "state", "attempts": "jobs"}  # field → key
+_TIMES = frozenset({"since", "starts_at", "heard_at"})
 MOST = 16  # pilots that are listed one by one
 LOG_LINES = 3  # of a pilot that did not start
 STALE_S = 30.0  # the scheduler writes every few seconds while there are pilots

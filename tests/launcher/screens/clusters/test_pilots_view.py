@@ -109,6 +109,43 @@ def _text(running: tuple[JobView, ...], screen: Screen) -> str:
     return "\n".join(line.text for line in screen_lines(shown, 140))
 
 
+def test_json_has_times_in_utc_and_nulls_for_what_is_not_known() -> None:
+    backend = SLURM._replace(reason="all busy", failures=0)
+    pilot = a_pilot("waiting", since=0.0, starts_at=60.0, attempts=3)
+    record = pilots_record(Pilots(backends=(backend,), pilots=(pilot,)))
+    assert json.dumps(record) == json.dumps(
+        {
+            "backends": [
+                {
+                    "name": "slurm",
+                    "kind": "slurm",
+                    "pilots": 4,
+                    "reason": "all busy",
+                    "failures": 0,
+                    "log": None,
+                }
+            ],
+            "pilots": [
+                {
+                    "token": "launcher-1",
+                    "backend": "slurm",
+                    "state": "waiting",
+                    "node": None,
+                    "job": None,
+                    "reason": None,
+                    "since": "1970-01-01T00:00:00Z",
+                    "starts_at": "1970-01-01T00:01:00Z",
+                    "cpus": 8,
+                    "gpus": 2,
+                    "jobs": 3,
+                    "heard_at": None,
+                    "log": None,
+                }
+            ],
+        }
+    )
+
+
 @pytest.mark.parametrize("at", [1e300, -5.0, 1e15])
 def test_what_an_engine_estimates_breaks_no_screen(home: Home, at: float) -> None:
     row = {"backend": "a\x1b[31m", "token": "launcher-1", "stage": "waiting", "starts_at": at}
