@@ -22,10 +22,10 @@ from trueface.cli.split_lists import (
     taken,
 )
 from trueface.data.attributes.cells import CLASSES, FEW, GROUPS_BY, Cells
-from trueface.data.folder_names import LAYOUTS
 from trueface.data.index import Survey
 from trueface.data.splits.make_splits import Grouping, Lists, subsample
 from trueface.data.splits.splits import NAMES, digest, read_lists, split_files, write_splits
+from trueface.data.vocabulary import LAYOUTS
 from trueface.runtime.errors import DataError
 
 SCHEMA = 1

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trueface.runtime.artifact import CACHE as CACHE
+from trueface.runtime.artifact import RACY_NS
 from trueface.runtime.artifact import cache_folder as cache_folder
 from trueface.runtime.files import write_atomic
 
@@ -31,7 +32,6 @@ from trueface.runtime.files import write_atomic
 SUFFIXES = frozenset({"bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp"})
 READ = f"images end in {', '.join(f'.{ending}' for ending in sorted(SUFFIXES))}"
 
-RACY_NS = 2_000_000_000  # the coarsest clock of a file system, FAT's, has ticks of two seconds
 WORTH = 1_000  # images; to list fewer takes no longer than to read the list
 OLD_S = 180 * 86400.0  # of unused lists; remaking one takes seconds
 

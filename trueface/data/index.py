@@ -18,24 +18,148 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
-from trueface.data.folder_cache import READ, Listing, is_image, listed, open_listing
-from trueface.data.image_folders import (
-    CLASSES,
-    ImageFolder,
-    list_image_folders,
-    matching,
-    modifier_folders,
-)
+from trueface.data.folder_cache import READ, Folder, Listing, is_image, listed, open_listing
 from trueface.data.vocabulary import BUILT_IN, Methods, Vocabulary, names_real
 from trueface.runtime.errors import DataError
 from trueface.runtime.ids import DataId, Part
 
-SHAPE = "PreSocial/Real and PreSocial/Fake, or Real and Fake"
-SHOWN = 3  # examples in a message
+CLASSES = {"fake": 1, "real": 0}
 
 log = logging.getLogger(__name__)
+
+
+class ImageFolder(NamedTuple):
+    """One folder with images, or one that may have some."""
+
+    path: str
+    below: str  # what the keys of its images begin with: "StyleGAN2/conf-f-psi-1/", or ""
+    names: tuple[str, ...]
+    label: int
+    method: str
+    modifier: str
+    place: tuple[int, int]  # device and inode: the folder itself, by whatever path
+    others: Mapping[str, int] = MappingProxyType({})  # other files: suffix → how many
+    broken: bool = False  # a link that leads nowhere, in place of a folder
+
+
+def list_image_folders(
+    data_root: Path, part: Part, vocabulary: Vocabulary, listing: Listing
+) -> Iterator[ImageFolder]:
+    """Yield the folders of one part in the defined order."""
+    methods, root = vocabulary.methods(part.subset), str(data_root / "_")[:-1]  # also where it is /
+    for modifier in vocabulary.modifier_keys(part.modifier):
+        folders = modifier_folders(data_root, modifier, vocabulary)
+        if not folders:
+            log.info("part=%s modifier=%s reason=no such folder", part, modifier)
+        for folder in folders:
+            below = folder.relative_to(data_root).as_posix()
+            for image_folder in _class_folders(
+                listing, "" if below == "." else f"{below}/", methods
+            ):
+                yield image_folder._replace(
+                    path=root + image_folder.path,
+                    modifier=vocabulary.modifier_name(modifier),
+                )
+
+
+def _class_folders(listing: Listing, above: str, methods: Methods) -> Iterator[ImageFolder]:
+    """Yield the folders with images in the class folders of one folder; paths are below the root."""
+    modifier_folder = listing.folder(above.rstrip("/"))
+    for class_name in modifier_folder.folders if modifier_folder else ():
+        label = CLASSES.get(class_name.casefold())
+        class_folder = None if label is None else listing.folder(f"{above}{class_name}")
+        if label is None:
+            continue
+        if class_folder is None:
+            yield _broken(f"{above}{class_name}", label)
+            continue
+        if label in methods.flat:
+            yield ImageFolder(f"{above}{class_name}", "", class_folder.images, label, "", "",
+                        class_folder.mark[:2], class_folder.others)  # fmt: skip
+        for method in filter(methods.holds, class_folder.folders):
+            for below, folder in _walk(listing, f"{above}{class_name}/", method):
+                path = f"{above}{class_name}/{below}"
+                if folder is None:
+                    yield _broken(path, label)
+                else:
+                    yield ImageFolder(path, f"{below}/", folder.images, label,
+                                method, "", folder.mark[:2], folder.others)  # fmt: skip
+
+
+def _broken(path: str, label: int) -> ImageFolder:
+    return ImageFolder(path, "", (), label, "", "", (-1, -1), broken=True)
+
+
+def modifier_folders(
+    data_root: Path, modifier: str, vocabulary: Vocabulary = BUILT_IN
+) -> tuple[Path, ...]:
+    """Return the folders of an elementary modifier that are there.
+
+    The laboratory's own have one folder, in whichever layout; a user's may have several.
+
+    Raises:
+        DataError: both layouts are there, so that a choice would be a guess.
+    """
+    own = vocabulary.own_folders(modifier)
+    names = vocabulary.folders(modifier)
+    there = tuple(dict.fromkeys(folder for name in names for folder in matching(data_root, name)))
+    if own is None and len(there) > 1:
+        raise DataError(
+            f"two folders for modifier {modifier!r}: {there[0]} and {there[1]}; say which is meant "
+            "with the setting layout (--layout): plain (the first) or trueface (the second)"
+        )
+    return there
+
+
+def matching(data_root: Path, name: str) -> Iterator[Path]:
+    """Yield the folder of that name, or those that the pattern `name` finds."""
+    # os.path.isdir, as Path.is_dir raises for a name that no file system takes
+    if os.path.isdir(data_root / name):  # noqa: PTH112
+        yield data_root / name
+    elif glob.has_magic(name):
+        for folder in sorted(glob.glob(name, root_dir=data_root)):  # noqa: PTH207  # Path.glob refuses patterns such as a**
+            if (data_root / folder).is_dir():
+                yield data_root / folder
+
+
+def _walk(listing: Listing, root: str, method: str) -> list[tuple[str, Folder | None]]:
+    """Return a method folder and those in it, sorted, with their paths below `root`.
+
+    None stands for what is no folder: a link that leads nowhere, or to a file.
+
+    Links are followed, but no folder is there twice: a folder comes before a link to it, and of
+    links alone the shortest and first one counts. So none leads in a circle, and folders full of
+    links to each other are as many as they are.
+    """
+    folders: dict[str, Folder | None] = {}
+    seen: set[tuple[int, int]] = set()
+    own, links = [method], list[str]()
+    while own or links:
+        below = own.pop(0) if own else links.pop(0)
+        folder = listing.folder(root + below)
+        if folder is None:  # a link to nowhere, or a folder that was removed just now
+            folders[below] = None
+            continue
+        if folder.mark[:2] in seen:
+            log.warning(
+                "folder=%s%s reason=link leads back to a folder of its method, left out",
+                root, below,
+            )  # fmt: skip
+            continue
+        seen.add(folder.mark[:2])
+        folders[below] = folder
+        for name in folder.folders:
+            if not name.startswith("."):
+                inner = f"{below}/{name}"
+                (links if listing.is_link(root + inner) else own).append(inner)
+    return sorted(folders.items(), key=lambda item: item[0].split("/"))
+
+
+SHAPE = "PreSocial/Real and PreSocial/Fake, or Real and Fake"
+SHOWN = 3  # examples in a message
 
 
 class Image(NamedTuple):

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trueface.runtime import paths
-from trueface.runtime.code import code_digest
-from trueface.runtime.files import Json, read_json, write_json
+from trueface.runtime.files import Json, code_digest, read_json, write_json
 from trueface.runtime.ids import model_folder_name
 
 KEPT = "results.json"  # in the run's folder

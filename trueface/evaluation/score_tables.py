@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.data.folder_names import MODIFIERS
-from trueface.data.vocabulary import BUILT_IN
+from trueface.data.vocabulary import BUILT_IN, MODIFIERS
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.legacy import original_runs
 from trueface.legacy.original_runs import OldScores

@@ -7,20 +7,16 @@ tick of its clock may change again without a trace: its digest is not remembered
 <folder>/digests-<machine>.bin     a checksum, then one row a file; inodes mean nothing elsewhere
 """
 
-import errno
 import hashlib
 import logging
-import os
 import platform
-import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from trueface.data.folder_cache import RACY_NS
+from trueface.runtime.artifact import FileMark
 from trueface.runtime.files import write_atomic
 
 MAGIC = b"trueface digests 1\n"
@@ -37,35 +33,6 @@ CHECKSUM = hashlib.sha256
 log = logging.getLogger(__name__)
 
 
-class Mark(NamedTuple):
-    """A file's status, to detect changes."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int  # cannot be set back, unlike the mtime
-
-    @classmethod
-    def of(cls, path: str | Path) -> "Mark":
-        """Return the status of a file, links followed.
-
-        Raises:
-            OSError: there is none, or it is a pipe or a device.
-        """
-        status = os.stat(path)  # noqa: PTH116  # of 200,000 files, without a path of each
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
-        return cls(
-            status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-        )
-
-    @property
-    def is_racy(self) -> bool:
-        """Whether a change could leave the same status, as of now."""
-        return max(self.mtime_ns, self.ctime_ns) + RACY_NS > time.time_ns()
-
-
 class Table:
     """Rows of digests, found by a file's status; 80 bytes a file, as there may be a million."""
 
@@ -74,7 +41,7 @@ class Table:
         self.rows = rows[order]
         self._inodes = np.ascontiguousarray(self.rows["inode"])
 
-    def find(self, mark: Mark) -> tuple[bytes, int] | None:
+    def find(self, mark: FileMark) -> tuple[bytes, int] | None:
         """Return the digest of a file and the day on which it was last asked for."""
         # a Python int would have the whole array converted
         at = int(self._inodes.searchsorted(np.uint64(mark.inode)))
@@ -85,11 +52,11 @@ class Table:
             at += 1
         return None
 
-    def with_newer(self, entries: Mapping[Mark, tuple[bytes, int]]) -> "Table":
+    def with_newer(self, entries: Mapping[FileMark, tuple[bytes, int]]) -> "Table":
         """Return these rows and others, which take the place of those of the same files."""
         newer = np.array([(*mark, *kept) for mark, kept in entries.items()], dtype=ROW)
         rows = np.concatenate([newer, self.rows])
-        marks = rows[list(Mark._fields)]
+        marks = rows[list(FileMark._fields)]
         _, first = np.unique(marks, return_index=True)  # of equal ones the first, which is newer
         rows = rows[first]
         recent = np.argsort(rows["day"], kind="stable")[::-1][:MOST_FILES]
@@ -106,11 +73,11 @@ class FileDigests:
     def __init__(self, folder: Path | None) -> None:
         self._path = None if folder is None else folder / f"digests-{_machine()}.bin"
         self._remembered: Table | None = None
-        self._new: dict[Mark, tuple[bytes, int]] = {}
+        self._new: dict[FileMark, tuple[bytes, int]] = {}
         self._today = int(time.time()) // DAY_S
         self.hashed = 0  # files whose bytes were read
 
-    def of(self, path: str | Path) -> tuple[Mark, bytes, bool]:
+    def of(self, path: str | Path) -> tuple[FileMark, bytes, bool]:
         """Return the status of a file, its SHA-256 (32 bytes), and whether the one tells the other.
 
         A file that was just written may change again and have the same status.
@@ -118,14 +85,14 @@ class FileDigests:
         Raises:
             OSError: it cannot be read.
         """
-        mark = Mark.of(path)
-        is_sure = not mark.is_racy  # before the file is read
+        mark = FileMark.of(path)
+        is_sure = not mark.is_racy(time.time_ns())  # before the file is read
         if (digest := self._known(mark)) is not None:
             return mark, digest, True
         with open(path, "rb") as file:  # noqa: PTH123  # likewise
             digest = hashlib.file_digest(file, "sha256").digest()
         self.hashed += 1
-        if is_sure and Mark.of(path) == mark:
+        if is_sure and FileMark.of(path) == mark:
             self._new[mark] = digest, self._today
             return mark, digest, True
         return mark, digest, False
@@ -146,7 +113,7 @@ class FileDigests:
             if time.time() - left.stat().st_mtime > DAY_S:
                 left.unlink()
 
-    def _known(self, mark: Mark) -> bytes | None:
+    def _known(self, mark: FileMark) -> bytes | None:
         if (kept := self._new.get(mark)) is not None:
             return kept[0]
         if self._remembered is None:

@@ -15,12 +15,12 @@ import simplejpeg
 from trueface.data.dataset import Batch, ImageSet
 from trueface.data.loaders import Pass
 from trueface.features.body import FrozenBody
-from trueface.features.file_digests import FileDigests, Mark
+from trueface.features.file_digests import FileDigests
 from trueface.features.matrix import Cost, FeatureMatrix, Features
 from trueface.features.shard import BODY_DIGITS, FLOAT, Shard
-from trueface.runtime.code import code_digest
+from trueface.runtime.artifact import FileMark
 from trueface.runtime.errors import BadImageError, DataError
-from trueface.runtime.files import Json
+from trueface.runtime.files import Json, code_digest
 
 SHARD_BYTES = 256 << 20  # of features that are computed before they are handed over
 
@@ -37,7 +37,7 @@ CODE = (
 )
 
 # by position: the key of the row, and the status of its file; None: it may change without a trace
-Rows = dict[int, tuple[Mark | None, bytes]]
+Rows = dict[int, tuple[FileMark | None, bytes]]
 
 
 def identity_of(body: FrozenBody, image_set: ImageSet, view: int) -> dict[str, Json]:
@@ -96,7 +96,7 @@ def add_rows(
 ) -> None:
     """Look at the files of images that `rows` lacks, and add their keys."""
     new = [position for position in positions if position not in rows]
-    marks: list[Mark | None] = []
+    marks: list[FileMark | None] = []
     hashes: list[bytes] = []
     for position in new:
         try:
@@ -118,7 +118,7 @@ class Wanted:
     feed: Pass
     view: int
     positions: tuple[int, ...]  # of the images in the feed's set, rising
-    marks: tuple[Mark | None, ...]  # of their files; None: it says nothing
+    marks: tuple[FileMark | None, ...]  # of their files; None: it says nothing
     keys: tuple[bytes, ...]  # of their rows
 
     @classmethod
@@ -227,7 +227,7 @@ class Wanted:
         mark, position = self.marks[place], self.positions[place]
         file = self.feed.image_set.images[position].file
         try:
-            if mark is not None and Mark.of(file) == mark:
+            if mark is not None and FileMark.of(file) == mark:
                 return True
             sha256 = digests.of(file)[1]
         except OSError:

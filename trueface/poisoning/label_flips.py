@@ -19,10 +19,9 @@ from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
 
-from trueface.data.folder_names import MODIFIERS
-from trueface.data.image_folders import CLASSES
-from trueface.data.index import Image
+from trueface.data.index import CLASSES, Image
 from trueface.data.splits.matching import pictures
+from trueface.data.vocabulary import MODIFIERS
 from trueface.legacy.original_runs import OldPoison, read_poison
 from trueface.legacy.safe_pickle import shown
 from trueface.poisoning.poison_record import (

@@ -1,6 +1,7 @@
-"""Small files that must be whole or absent, and sizes, as the launcher writes them."""
+"""Small files that must be whole or absent, sizes, and the identity of code, as the launcher has them."""
 
 from launcher.api import Json as Json
+from launcher.api import code_digest as code_digest
 from launcher.api import format_bytes as format_bytes
 from launcher.api import parse_bytes as parse_bytes
 from launcher.api import read_json as read_json

@@ -1,8 +1,7 @@
 import pytest
 
 from launcher.api import DataId, UnknownName, UsageError, Words, parse_data
-from trueface.data.folder_names import MODIFIERS
-from trueface.data.vocabulary import BUILT_IN, Methods, Vocabulary
+from trueface.data.vocabulary import BUILT_IN, MODIFIERS, Methods, Vocabulary
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from trueface.features import file_digests
-from trueface.features.file_digests import ROW, FileDigests, Mark, Table
+from trueface.features.file_digests import ROW, FileDigests, Table
+from trueface.runtime import artifact
+from trueface.runtime.artifact import FileMark
 
 DAY_S = 86_400
 
@@ -17,7 +19,7 @@ DAY_S = 86_400
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a file that is old enough: a real one would have to lie there for two seconds."""
-    monkeypatch.setattr(file_digests, "RACY_NS", 0)
+    monkeypatch.setattr(artifact, "RACY_NS", 0)
     path = tmp_path / "image"
     path.write_bytes(b"one")
     return path
@@ -54,7 +56,7 @@ def test_a_file_that_was_written_since_is_read_again_whatever_its_mtime(file: Pa
 def test_a_file_that_may_change_without_a_trace_is_not_remembered(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_digests, "RACY_NS", 60 * 10**9)
+    monkeypatch.setattr(artifact, "RACY_NS", 60 * 10**9)
     assert [later(file.parent, file)[1] for _ in range(2)] == [1, 1]
 
 
@@ -108,7 +110,7 @@ def test_of_too_many_files_those_go_that_were_not_asked_for_lately(
 
 
 def test_files_of_one_inode_number_on_two_disks_are_two(file: Path) -> None:
-    marks = [Mark.of(file)._replace(device=device) for device in (1, 2)]
+    marks = [FileMark.of(file)._replace(device=device) for device in (1, 2)]
     entries = {mark: (bytes([mark.device]) * 32, 5) for mark in marks}
     table = Table(np.zeros(0, dtype=ROW)).with_newer(entries).with_newer({marks[0]: (b"n" * 32, 6)})
     assert [table.find(mark) for mark in marks] == [(b"n" * 32, 6), (b"\2" * 32, 5)]

@@ -19,11 +19,10 @@ from trueface.audit.reading.model_folders import (
 from trueface.audit.reading.model_groups import GroupReader
 from trueface.audit.reading.poison_facts import misplaced, poisoned
 from trueface.audit.run_facts import Lists, Model, Run, Survey, Tested
-from trueface.data.folder_names import SUBSETS
 from trueface.data.index import Image
 from trueface.data.splits.matching import UNSHARED
 from trueface.data.splits.splits import NAMES, load_split, split_images
-from trueface.data.vocabulary import BUILT_IN, Vocabulary, names_real
+from trueface.data.vocabulary import BUILT_IN, SUBSETS, Vocabulary, names_real
 from trueface.evaluation import score_tables
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UsageError

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from trueface.data.attributes.schemes import PEOPLE, Facts, facts_of
-from trueface.data.attributes.table import SPLIT, Row, refuse
+from trueface.data.attributes.table import PEOPLE, SPLIT, Facts, Row, facts_of, refuse
 from trueface.data.attributes.table import read_table as read_rows
 from trueface.data.image_files import find
 from trueface.data.imports.images import LISTS

@@ -28,8 +28,17 @@ from pathlib import Path
 
 import numpy as np
 
-from trueface.data.attributes.schemes import EIGHT, GENDERS, RACES
-from trueface.data.attributes.table import FORGERY, INTERSEC, LABEL, PATH, SIGNS, SPLIT
+from trueface.data.attributes.table import (
+    EIGHT,
+    FORGERY,
+    GENDERS,
+    INTERSEC,
+    LABEL,
+    PATH,
+    RACES,
+    SIGNS,
+    SPLIT,
+)
 from trueface.data.forging.blending import forged, stream
 from trueface.data.forging.faces import Face, read_faces
 from trueface.data.forging.pictures import (

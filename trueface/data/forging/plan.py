@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from trueface.data.forging.cells import kept, parse_cells
 from trueface.data.forging.faces import Face, FaceTable, limited, names_of
 from trueface.data.forging.registry import SELF, SPECS, ForgerySpec, parse_types
-from trueface.data.forging.settings import ForgeSettings
+from trueface.data.forging.settings import ForgeSettings, kept, parse_cells
 from trueface.data.splits.splits import NAMES
 from trueface.runtime.errors import DataError
 

@@ -9,11 +9,11 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from trueface.data.folder_names import FLAT, MODIFIERS, SUBSET_UNIONS, SUBSETS
 from trueface.data.imports.images import FAKE, REAL, ImportedImage
 from trueface.data.index import Image
 from trueface.data.splits.groups import joined
 from trueface.data.splits.splits import NAMES
+from trueface.data.vocabulary import FLAT, MODIFIERS, SUBSET_UNIONS, SUBSETS
 from trueface.runtime.errors import DataError
 
 _BUILT_IN = {folder: word for word, folder in SUBSETS.items()}

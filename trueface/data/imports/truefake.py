@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from trueface.data.folder_names import MODIFIERS
 from trueface.data.imports.images import FAKE, REAL, ImportedImage, image_folders, subfolders
 from trueface.data.imports.registry import LayoutOptions, register_layout
 from trueface.data.splits.matching import short_key
 from trueface.data.splits.splits import NAMES
+from trueface.data.vocabulary import MODIFIERS
 from trueface.runtime.errors import DataError
 
 # the folder of a modifier: those of the vocabulary, and other names of the same in small letters

@@ -14,7 +14,6 @@ import hashlib
 import logging
 import os
 import platform
-import stat
 import struct
 import threading
 import time
@@ -27,7 +26,6 @@ import torch
 from torch import Tensor
 
 from trueface.data.decoding import decode
-from trueface.data.folder_cache import RACY_NS
 from trueface.data.loading.segments import (
     RECORD,
     Pixels,
@@ -41,7 +39,7 @@ from trueface.data.loading.segments import (
     unpacked,
     usual_limit,
 )
-from trueface.runtime.artifact import cache_folder, make_private
+from trueface.runtime.artifact import FileMark, cache_folder, make_private
 from trueface.runtime.errors import BadImageError
 from trueface.runtime.files import format_bytes
 
@@ -236,15 +234,10 @@ class SharedImages:
         """Return the name of what a file holds now; None where none tells it from what comes next."""
         now = self._clock()
         try:
-            status = os.stat(path)  # noqa: PTH116  # for every image of every pass
+            mark = FileMark.of(path)
         except OSError:
             return None
-        latest = max(status.st_mtime_ns, status.st_ctime_ns)
-        if not stat.S_ISREG(status.st_mode) or latest + RACY_NS > now:
-            return None
-        return KEY.pack(
-            status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-        )
+        return None if mark.is_racy(now) else KEY.pack(*mark)
 
     def _claim(self, key: bytes) -> bool:
         """Begin to decode an image for all; False: another process does, or there is no room."""

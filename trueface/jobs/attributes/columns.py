@@ -5,9 +5,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from launcher.api import JobError, Json
-from trueface.data.attributes.attributes import Attributes
+from trueface.data.attributes.attributes import Attributes, paths_below
 from trueface.data.attributes.cells import GROUPS_BY, UNKNOWN, Cells, named, numbered
-from trueface.data.attributes.paths import paths_below
 from trueface.data.attributes.table import FORGERY_GROUP
 from trueface.data.dataset import ImageSet
 from trueface.data.settings import ATTRIBUTE_COLUMNS

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launcher.api import Job, Json
-from trueface.data.attributes.attributes import Attributes, attribute_files
-from trueface.data.attributes.paths import paths_below
+from trueface.data.attributes.attributes import Attributes, attribute_files, paths_below
 from trueface.data.index import Image
 from trueface.data.settings import DataSettings
 from trueface.training import provenance

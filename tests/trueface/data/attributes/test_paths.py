@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from trueface.data.attributes.paths import Placing, Rows, class_of
+from trueface.data.attributes.attributes import Placing, Rows, class_of
 
 ROOT = Path("/lab/data/forged")
 IMAGE = "PreSocial/Fake/Forged-self/a.jpg"

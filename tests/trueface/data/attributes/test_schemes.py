@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from trueface.data.attributes.schemes import EIGHT, SIX, Contradictions, Facts, facts_of
-from trueface.data.attributes.table import read_table
+from trueface.data.attributes.table import EIGHT, SIX, Contradictions, Facts, facts_of, read_table
 from trueface.runtime.errors import DataError
 
 HEADER = "img_path,label,ismale,isasian,iswhite,isblack,intersec_label"
