@@ -8,7 +8,7 @@ from importlib.metadata import packages_distributions
 
 from tests.source_tree import ROOT, modules
 from trueface.cli.required_packages import PACKAGES
-from trueface.jobs.kinds import PRELOAD
+from trueface.jobs.job_kind import PRELOAD
 
 OWN = {"launcher", "trueface"}
 NAME = re.compile(r"[A-Za-z0-9._-]+")

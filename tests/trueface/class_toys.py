@@ -8,7 +8,8 @@ import PIL.Image
 import torch
 
 from launcher.api import Draft, Job
-from trueface.jobs.classes.kinds import CLASSIFY, FORGET, ClassKind
+from trueface.jobs.classes.kinds import CLASSIFY, FORGET
+from trueface.jobs.job_kind import JobKind
 
 torch.set_num_threads(1)
 
@@ -39,7 +40,7 @@ def write_data(root: Path, *, train: int = 20, test: int = 6) -> Path:
     return root
 
 
-def a_draft(kind: ClassKind, root: Path, **facts: Any) -> Draft:
+def a_draft(kind: JobKind, root: Path, **facts: Any) -> Draft:
     """Return a job of a kind as it is planned; facts that are settings are taken for these."""
     known = kind.settings.model_fields
     given = {key: facts.pop(key) for key in list(facts) if key in known and key != "model"}

@@ -8,9 +8,9 @@ import click
 
 from launcher.api import Draft, ModelId, UsageError, parse_model
 from trueface.cli.run_job import options, settings_of
-from trueface.jobs import command_lines
-from trueface.jobs.classes.kinds import CLASSIFY, FORGET, ClassKind
-from trueface.jobs.kinds import refuse_unfit
+from trueface.jobs.classes.kinds import CLASSIFY, FORGET
+from trueface.jobs.job_kind import JobKind, refuse_unfit
+from trueface.jobs.kinds import before
 from trueface.runtime import logs, paths
 
 RUN = click.option(
@@ -40,13 +40,13 @@ def forget(model_id: str, *, name: str, device: str, base: str | None, **given: 
     model = parse_model(model_id)
     if not model.last.methods:
         raise UsageError(f"{model} names no method: write {model}~METHOD")
-    start = str(parse_model(base)) if base else str(command_lines.before(model))
+    start = str(parse_model(base)) if base else str(before(model))
     method = model.last.methods[-1]
     _perform(FORGET, model, start, name, device, {"method": method, **given})
 
 
 def _perform(
-    kind: ClassKind,
+    kind: JobKind,
     model: ModelId,
     base: str | None,
     run: str,

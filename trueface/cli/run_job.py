@@ -18,10 +18,10 @@ from launcher.api import (
     parse_model,
 )
 from trueface.data.forging.settings import ForgeSettings
-from trueface.jobs import command_lines
 from trueface.jobs.flags import WORD_HELP, WORD_SHAPE, checked, is_range, is_truth, read_word_flags
-from trueface.jobs.forging.kind import FORGE
-from trueface.jobs.kinds import POISON, SAMPLE, UNLEARN, LaboratoryKind, refuse_unfit
+from trueface.jobs.forging_kind import FORGE
+from trueface.jobs.job_kind import JobKind, refuse_unfit
+from trueface.jobs.kinds import POISON, SAMPLE, UNLEARN, before
 from trueface.runtime import logs, paths
 from trueface.unlearning import METHODS
 
@@ -183,7 +183,7 @@ def unlearn(
         name,
         settings_of(kind, {"method": method, **given}),
         model=str(model),
-        base=str(parse_model(base) if base else command_lines.before(model)),
+        base=str(parse_model(base) if base else before(model)),
         words=words,
     )
     _tell(_perform(kind, draft, device=device))
@@ -202,7 +202,7 @@ def settings_of(kind: Kind, given: Mapping[str, Any]) -> dict[str, Json]:
 
 
 def _draft(
-    kind: LaboratoryKind,
+    kind: JobKind,
     run_name: str,
     settings: Mapping[str, Json],
     *,

@@ -1,25 +1,19 @@
-"""The laboratory's kinds of jobs, as the launcher plans them: no torch here, not even indirectly."""
+"""The laboratory's kinds of jobs, as the launcher plans them: no torch here, not even indirectly.
 
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+`line` of a kind is a command line that does the same without the queue, ready to be pasted.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar
 
-from launcher.api import (
-    DataId,
-    Draft,
-    Input,
-    Kind,
-    Role,
-    Settings,
-    SharedWork,
-    UsageError,
-    Words,
-)
+from launcher.api import Draft, ModelId, Role, Settings, SharedWork, parse_model
 from trueface.data.settings import SampleSettings, TestSettings
-from trueface.data.vocabulary import BUILT_IN, Vocabulary
-from trueface.jobs import command_lines, inputs_outputs, shared_features
+from trueface.data.vocabulary import Vocabulary
+from trueface.jobs import inputs_outputs, shared_features
+from trueface.jobs.flags import classic_words, word_flags, words
+from trueface.jobs.inputs_outputs import model_of
+from trueface.jobs.job_kind import EPOCHS, PROGRAM, JobKind, nothing
 from trueface.jobs.refusals.testing import unfit_test
 from trueface.jobs.refusals.training import unfit_training, unknown_poison
 from trueface.jobs.refusals.unlearning import unfit_unlearning
@@ -27,21 +21,6 @@ from trueface.poisoning.settings import PoisonSettings
 from trueface.training.settings import TrainSettings
 from trueface.unlearning.settings import UnlearnSettings
 
-# One list for all kinds, so that one fork server serves them all.
-PRELOAD = (
-    *(
-        "torch",
-        "torchvision",
-        "torchvision.transforms.v2",
-        "numpy",
-        "PIL",
-        "pydantic",
-        "simplejpeg",
-    ),
-    # each job would import them anew, and need half a second for that
-    *(f"sklearn.{part}" for part in ("linear_model", "metrics", "model_selection", "svm")),
-)
-EPOCHS = "trueface.training.history:epochs"
 # the columns of the table of tests that are better low: `metric_registry` says so of its metrics
 LOW = frozenset({"eer", "ece", "ece_unscaled", "ece_scaled", "loss", "fpr_gap", "f_fpr", "seconds"})
 # columns of results → the part of a model's ID that each shows
@@ -50,75 +29,99 @@ MODEL_COLUMNS = {
 }  # fmt: skip
 
 
-def _none(*_: object) -> tuple[()]:
-    return ()
-
-
 @dataclass(frozen=True, kw_only=True)
-class LaboratoryKind:
-    """One kind of job: facts, and a function for each question about its files and its line."""
+class LaboratoryKind(JobKind):
+    """A kind of job about detectors: what it says of results besides, and of work that others repeat."""
 
-    name: str
-    role: Role
-    summary: str
-    entry: str  # the function that does the work
-    settings: type[Settings]
-    means: Callable[[Vocabulary, DataId], DataId]  # which images a data ID means to it
-    reads: Callable[[Draft, Vocabulary], Iterable[Input]] = _none
-    makes: Callable[[Draft], Iterable[Path]]
-    line: Callable[[Draft], Iterable[str]]
-    refuses: Callable[[Draft, Sequence[Draft], Vocabulary], Iterable[str]] = _none
-    repeats: Callable[[Draft, Sequence[Draft]], Iterable[SharedWork]] = _none
-    results: str = ""
-    epochs: str = ""
+    repeats: Callable[[Draft, Sequence[Draft]], Iterator[SharedWork] | tuple[()]] = nothing
     lower_is_better: frozenset[str] = frozenset()
-    sources: tuple[str, ...] = ()  # what the entry imports is all
-    preload: tuple[str, ...] = PRELOAD
     model_columns: ClassVar[Mapping[str, str]] = MODEL_COLUMNS
-    divides: bool = False  # its work among several GPUs; else it takes one
-    vocabulary: Vocabulary = BUILT_IN
-
-    def images(self, data: DataId) -> DataId:
-        """Return which images `data` means, real data added where it is implied."""
-        return self.means(self.vocabulary, data)
-
-    def elementary(self, data: DataId) -> DataId:
-        """Return `data` with every union written out."""
-        return self.vocabulary.elementary(data)
-
-    def with_words(self, words: Words) -> "LaboratoryKind":
-        """Return this kind with user-defined words added.
-
-        Raises:
-            UsageError: a word that is known already, or a folder that cannot be one.
-        """
-        return replace(self, vocabulary=self.vocabulary.with_words(words)) if words else self
-
-    def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:
-        """Return why the job must not run, given the jobs that make its model."""
-        reasons = tuple(self.refuses(draft, makers, self.vocabulary))
-        return reasons if draft.gpus <= 1 or self.divides else (_idle_gpus(draft), *reasons)
 
     def shared_work(self, draft: Draft, makers: Sequence[Draft]) -> tuple[SharedWork, ...]:
         """Return what of the job's work other jobs of a plan may repeat."""
         return tuple(self.repeats(draft, makers))
 
-    def inputs(self, draft: Draft) -> tuple[Input, ...]:
-        """Return every path that the job reads."""
-        return tuple(self.reads(draft, self.vocabulary))
 
-    def outputs(self, draft: Draft) -> tuple[Path, ...]:
-        """Return every path that proves the job done."""
-        return tuple(self.makes(draft))
+def _training_line(draft: Draft) -> Iterator[str]:
+    """Yield the classic command line; it takes the poison record that is there."""
+    yield from (*PROGRAM, "--name", draft.run, "--task", "train")
+    if draft.base is not None:
+        yield from ("--load_id", draft.base)
+    yield from ("--save_id", model_of(draft), "--data", draft.data or "")
+    yield from _device(draft)
+    poison = parse_model(model_of(draft)).last.poison
+    if poison is not None:
+        yield from ("--poison_rate", str(poison.rate))
+        if poison.kind is not None:
+            yield from ("--poison_kind", poison.kind)
+        yield "--keep_poison"
+    yield from word_flags(draft.words)
+    if draft.gpus > 1 and not draft.settings["processes"]:
+        yield from ("--processes", str(draft.gpus))
+    yield from _classic_words(draft, TrainSettings)
 
-    def argv(self, draft: Draft) -> tuple[str, ...]:
-        """Return a command line that does the same."""
-        return tuple(self.line(draft))
+
+def _test_line(draft: Draft) -> tuple[str, ...]:
+    """Return the classic command line."""
+    return (  # at once: most jobs of a large plan are tests
+        *PROGRAM,
+        *("--name", draft.run, "--task", "test"),
+        *("--load_id", model_of(draft), "--data", draft.data or ""),
+        *_device(draft),
+        *word_flags(draft.words),
+        *_classic_words(draft, TestSettings),
+    )
 
 
-def _idle_gpus(draft: Draft) -> str:
-    named = draft.model or draft.kind
-    return f"{named}: this kind works on one GPU, {draft.gpus} would leave {draft.gpus - 1} idle"
+def _poison_line(draft: Draft) -> Iterator[str]:
+    """Yield the command line of `trueface poison`."""
+    yield from _command(draft, PoisonSettings)
+    for model in draft.further_models:
+        yield from ("--for", model)
+
+
+def _unlearning_line(draft: Draft) -> Iterator[str]:
+    """Yield the command line of `trueface unlearn`; the model's ID names the method."""
+    yield from _command(draft, UnlearnSettings, "method")
+    yield from _device(draft)
+    if draft.base is not None and draft.base != str(before(parse_model(model_of(draft)))):
+        yield from ("--base", draft.base)
+
+
+def _sample_line(draft: Draft) -> Iterator[str]:
+    """Yield the command line of `trueface sample`."""
+    others = {key: value for key, value in draft.settings.items() if key != "data_root"}
+    yield from (*PROGRAM, "sample", str(draft.path(draft.settings["data_root"])))
+    yield from words(others, SampleSettings)
+
+
+def before(model: ModelId) -> ModelId:
+    """Return the model as its ID says it was before its last unlearning.
+
+    Where an unlearning had settings of its own in its ID, its base may be called otherwise.
+    """
+    return ModelId((*model.stages[:-1], replace(model.last, methods=model.last.methods[:-1])))
+
+
+def _device(draft: Draft) -> tuple[str, ...]:
+    """Return the flag of the device that the task file wants; left to the command if it says none."""
+    return () if draft.device == "auto" else ("--device", draft.device)
+
+
+def _classic_words(draft: Draft, settings: type[Settings]) -> tuple[str, ...]:
+    # the tests of a file have their settings in common, and the plan holds them: their id() lasts
+    key = ("words", id(draft.settings), settings)
+    return draft.once(key, lambda: tuple(classic_words(draft.settings, settings)))
+
+
+def _command(draft: Draft, settings: type[Settings], *by_id: str) -> Iterator[str]:
+    def shown() -> tuple[str, ...]:
+        own = {key: value for key, value in draft.settings.items() if key not in by_id}
+        return tuple(words(own, settings))
+
+    yield from (*PROGRAM, draft.kind, model_of(draft), "--name", draft.run)
+    yield from word_flags(draft.words)
+    yield from draft.once(("words", id(draft.settings), settings), shown)  # as above
 
 
 TRAIN = LaboratoryKind(
@@ -130,7 +133,7 @@ TRAIN = LaboratoryKind(
     means=Vocabulary.images,
     reads=inputs_outputs.training_inputs,
     makes=inputs_outputs.training_outputs,
-    line=command_lines.training,
+    line=_training_line,
     refuses=unfit_training,
     repeats=shared_features.of_training,
     epochs=EPOCHS,
@@ -145,7 +148,7 @@ TEST = LaboratoryKind(
     means=Vocabulary.as_named,
     reads=inputs_outputs.test_inputs,
     makes=inputs_outputs.test_outputs,
-    line=command_lines.test,
+    line=_test_line,
     refuses=unfit_test,
     repeats=shared_features.of_test,
     results="trueface.evaluation.results:table",
@@ -160,7 +163,7 @@ POISON = LaboratoryKind(
     means=Vocabulary.images,
     reads=inputs_outputs.poison_inputs,
     makes=inputs_outputs.poison_outputs,
-    line=command_lines.poison,
+    line=_poison_line,
     refuses=unknown_poison,
 )
 UNLEARN = LaboratoryKind(
@@ -172,7 +175,7 @@ UNLEARN = LaboratoryKind(
     means=Vocabulary.images,
     reads=inputs_outputs.unlearning_inputs,
     makes=inputs_outputs.unlearning_outputs,
-    line=command_lines.unlearning,
+    line=_unlearning_line,
     refuses=unfit_unlearning,
     repeats=shared_features.of_unlearning,
     epochs=EPOCHS,
@@ -185,18 +188,5 @@ SAMPLE = LaboratoryKind(
     settings=SampleSettings,
     means=Vocabulary.as_named,
     makes=inputs_outputs.sample_outputs,
-    line=command_lines.sample,
+    line=_sample_line,
 )
-
-
-def refuse_unfit(kind: Kind, draft: Draft) -> None:
-    """Refuse a job of which an input is not there, or that must not run.
-
-    Raises:
-        UsageError: names every missing path and what it should be, or why it must not run.
-    """
-    missing = [item for item in kind.inputs(draft) if not os.path.exists(item.path)]  # noqa: PTH110  # takes any name
-    reasons = [f"no {item.path}: {item.what}" for item in missing]
-    reasons += dict.fromkeys(item.remedy for item in missing if item.remedy)
-    if reasons := [*kind.refusals(draft, ()), *reasons]:
-        raise UsageError("\n       ".join(reasons))

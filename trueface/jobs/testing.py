@@ -15,11 +15,9 @@ from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import write_scores
 from trueface.features.store import open_store
 from trueface.jobs import job_data, outputs
-from trueface.jobs.attributes.reading import checked
+from trueface.jobs.attributes import checked_attributes
 from trueface.jobs.job_data import model_name
-from trueface.jobs.scoring.attacking import attacked_test
-from trueface.jobs.scoring.network import Network, Tested
-from trueface.jobs.scoring.saved_images import ImageWriter, write_images
+from trueface.jobs.scoring import ImageWriter, Network, Tested, attacked_test, write_images
 from trueface.jobs.setup import settled, watch_of
 from trueface.models import checkpoint
 from trueface.runtime import logs, paths
@@ -39,7 +37,7 @@ def _test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     values = settings.model_dump(mode="json")
     name = tested(str(data), settings.condition(values))
     images, split = job_data.of_split(job, settings, data, "test")
-    groups = checked(job, settings, images)
+    groups = checked_attributes(job, settings, images)
     kept = checkpoint.load(paths.checkpoint(folder))
     checkpoint.refuse_other_decoding(kept, settings)
     model = checkpoint.revive(kept, paths.checkpoint(folder)).to(job.device)

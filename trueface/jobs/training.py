@@ -14,8 +14,7 @@ from trueface.data.loading.batches import BadFile
 from trueface.features.bank import Bank
 from trueface.features.store import FeatureStore, open_store
 from trueface.jobs import few_shot, job_data, model_origin, outputs
-from trueface.jobs.attributes.columns import give_groups
-from trueface.jobs.attributes.reading import attributes_of
+from trueface.jobs.attributes import attributes_of, give_groups
 from trueface.jobs.job_data import model_name
 from trueface.jobs.ranks import coordinator, world
 from trueface.jobs.setup import poison_of, settled, watch_of

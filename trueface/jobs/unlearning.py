@@ -11,7 +11,7 @@ from trueface.data.index import Image
 from trueface.evaluation.operating_threshold import calibrate
 from trueface.features.store import open_store
 from trueface.jobs import job_data, model_origin
-from trueface.jobs.attributes.reading import files_of
+from trueface.jobs.attributes import files_of
 from trueface.jobs.job_data import model_name
 from trueface.jobs.setup import settled, watch_of
 from trueface.models import checkpoint

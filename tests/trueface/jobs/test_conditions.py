@@ -22,8 +22,7 @@ from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.results import table
 from trueface.evaluation.score_tables import read_scores
 from trueface.jobs.kinds import TEST
-from trueface.jobs.scoring.attacking import attacked_test
-from trueface.jobs.scoring.network import Network
+from trueface.jobs.scoring import Network, attacked_test
 from trueface.models import checkpoint
 from trueface.runtime import paths
 from trueface.runtime.ids import parse_data

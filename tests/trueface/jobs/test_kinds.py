@@ -22,7 +22,8 @@ from trueface.cli.classic.train_flags import read, settings_of
 from trueface.evaluation.metric_registry import METRICS
 from trueface.jobs.classes.kinds import CLASSIFY
 from trueface.jobs.flags import read_word_flags
-from trueface.jobs.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN, refuse_unfit
+from trueface.jobs.job_kind import refuse_unfit
+from trueface.jobs.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN
 from trueface.training.settings import TrainSettings
 
 KINDS: tuple[Kind, ...] = (TRAIN, TEST, POISON, UNLEARN, SAMPLE)

@@ -18,7 +18,8 @@ from launcher.api import Draft, Job, Json, Settings, UsageError, model_folder_na
 from trueface.cli.classic.train_flags import Request, read, settings_of
 from trueface.cli.exit_codes import exit_code
 from trueface.data.settings import TestSettings
-from trueface.jobs.kinds import POISON, TEST, TRAIN, refuse_unfit
+from trueface.jobs.job_kind import refuse_unfit
+from trueface.jobs.kinds import POISON, TEST, TRAIN
 from trueface.poisoning.settings import PoisonSettings
 from trueface.runtime import logs, paths
 from trueface.training.settings import TrainSettings

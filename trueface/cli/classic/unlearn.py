@@ -19,7 +19,8 @@ import click
 from launcher.api import Draft, Job, write_json
 from trueface.cli.classic.unlearn_flags import METHOD, Request, read
 from trueface.cli.exit_codes import exit_code
-from trueface.jobs.kinds import UNLEARN, refuse_unfit
+from trueface.jobs.job_kind import refuse_unfit
+from trueface.jobs.kinds import UNLEARN
 from trueface.poisoning.poison_record import is_random
 from trueface.runtime import logs, paths
 from trueface.unlearning.applicability import Situation, unusable

@@ -9,9 +9,8 @@ import click
 
 from launcher.api import Draft, Role, UsageError, parse_model
 from trueface.cli.run_job import options, settings_of
-from trueface.jobs import command_lines
-from trueface.jobs.generation.generation_kind import GenerationKind
-from trueface.jobs.kinds import refuse_unfit
+from trueface.jobs.job_kind import JobKind, refuse_unfit
+from trueface.jobs.kinds import before
 from trueface.runtime import logs, paths
 
 GROUP = "launcher.kinds"
@@ -43,7 +42,7 @@ class Kinds(click.Group):
         if point is None:
             return None
         kind = point.load()
-        if not isinstance(kind, GenerationKind):
+        if not isinstance(kind, JobKind):
             raise UsageError(f"{point.value} is no kind of generators; mend the entry point")
         return _command(kind)
 
@@ -62,7 +61,7 @@ def _offered() -> dict[str, EntryPoint]:
     return {point.name: point for point in points if point.module.startswith(ROOM)}
 
 
-def _command(kind: GenerationKind) -> click.Command:
+def _command(kind: JobKind) -> click.Command:
     """Return the command of a kind; what it asks for beside its settings follows from its role."""
 
     def work(*, run: str, device: str, **given: Any) -> None:
@@ -81,7 +80,7 @@ def _command(kind: GenerationKind) -> click.Command:
 
 
 def _perform(
-    kind: GenerationKind,
+    kind: JobKind,
     run: str,
     device: str,
     named: Mapping[str, str | None],
@@ -100,7 +99,7 @@ def _perform(
 
 
 def _draft(
-    kind: GenerationKind, run: str, named: Mapping[str, str | None], given: Mapping[str, Any]
+    kind: JobKind, run: str, named: Mapping[str, str | None], given: Mapping[str, Any]
 ) -> Draft:
     model = None if (text := named["model_id"]) is None else parse_model(text)
     base, settings = None, dict(given)
@@ -109,7 +108,7 @@ def _draft(
             raise UsageError(f"{model} names no method: write {model}~METHOD")
         settings = {**settings, METHOD: settings.get(METHOD) or model.last.methods[-1]}
         given_base = named["base"]
-        base = str(parse_model(given_base) if given_base else command_lines.before(model))
+        base = str(parse_model(given_base) if given_base else before(model))
     name = None
     if kind.role is Role.FOLDER:
         name = paths.folder_name("--name", named["name"] or kind.name)
@@ -127,7 +126,7 @@ def _draft(
     )
 
 
-def _typed(kind: GenerationKind, key: str, value: Any) -> Any:
+def _typed(kind: JobKind, key: str, value: Any) -> Any:
     """Return what was typed; a number where the setting is a choice of numbers."""
     choices = get_args(kind.settings.model_fields[key].annotation)
     return next((choice for choice in choices if str(choice) == value), value)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from trueface.jobs.generation.generation_kind import GenerationKind
+from trueface.jobs.job_kind import JobKind
 from trueface.report.generation.made_folders import Made, tests_of
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json
@@ -30,7 +30,7 @@ def rows_of_kind(kind_name: str, run_folder: Path, folders: Sequence[Made]) -> R
             f"{run_folder} holds no folder of a job of {kind_name!r}: run its task file first"
         )
     (point,) = entry_points(group=GROUP, name=kind_name)
-    kind: GenerationKind = point.load()
+    kind: JobKind = point.load()
     module, _, function = kind.results.partition(":")
     table: Callable[[Path, Sequence[tuple[str, str]]], Rows] = getattr(
         importlib.import_module(module), function

@@ -24,8 +24,7 @@ from trueface.features.folder import store_folder
 from trueface.features.store import open_store
 from trueface.jobs import job_data
 from trueface.jobs.benchmark import origins
-from trueface.jobs.benchmark.model_facts import facts_of
-from trueface.jobs.benchmark.scoring import Bench, NotRunError, names_of, score
+from trueface.jobs.benchmark.scoring import Bench, NotRunError, facts_of, names_of, score
 from trueface.jobs.job_data import model_name
 from trueface.jobs.setup import settled, watch_of
 from trueface.models import checkpoint

@@ -1,7 +1,6 @@
 """The entry function of `classify`: from a job to files and numbers; that of `forget` lies beside it."""
 
 import logging
-import os
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -10,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from launcher.api import Job, JobError, Json, write_json
+from launcher.api import Job, Json, write_json
 from trueface.data import class_folders, class_images
 from trueface.data.class_images import Lists
 from trueface.data.loaders import ExampleFeed
 from trueface.evaluation import predictions
 from trueface.evaluation.predictions import Answered
+from trueface.jobs.model_making import folder_of, source_of
+from trueface.jobs.setup import settled, watch_of
 from trueface.models import checkpoint, classifiers
 from trueface.models.checkpoint import Checkpoint
 from trueface.models.classifiers import Classifier
-from trueface.runtime import gpu_memory, logs, paths
+from trueface.runtime import logs, paths
 from trueface.runtime.paths import SCHEMA
-from trueface.runtime.progress import Watch
-from trueface.training import checkpointing, event_log, provenance
+from trueface.training import checkpointing, event_log
 from trueface.training.class_settings import ClassifySettings
 from trueface.training.class_source import Pixels
 from trueface.training.history import write_history
@@ -53,7 +53,7 @@ def _classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
     folder = folder_of(job)
     lists = lists_of(job, settings)
     source = provenance_of(job, settings, lists)
-    watch = watch_of(job, settings)
+    watch = watch_of(job, settings.precision)
     shape = classifiers.shape_of(settings, len(lists.names))
     model = classifiers.build(shape, seed=settings.seed, channels_last=settings.channels_last)
     model = model.to(job.device)
@@ -94,30 +94,6 @@ def _classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
     return result
 
 
-def settled(job: Job) -> Job:
-    """Take the job's cores, and no more of its card than its share; return the job that keeps to it."""
-    torch.set_num_threads(job.cpus)
-    return gpu_memory.hold(job, os.environ)
-
-
-def folder_of(job: Job) -> Path:
-    """Return the folder of the model that a job makes.
-
-    Raises:
-        JobError: it makes none.
-    """
-    if job.model is None:
-        raise JobError(f"{job.name} names no model to make")
-    return job.model_folder(job.model)
-
-
-def watch_of(job: Job, settings: ClassifySettings) -> Watch:
-    """Return the job's device and precision, and where its progress goes."""
-    return Watch(
-        device=job.device, precision=settings.precision, progress=job.progress, stop=job.stop
-    )
-
-
 def lists_of(job: Job, settings: ClassifySettings) -> Lists:
     """Return the images of the job's data set."""
     place = class_folders.find(class_folders.sort_of(job.data or ""), job.path(settings.data_root))
@@ -130,26 +106,18 @@ def _parts(lists: Lists) -> dict[str, class_images.Images]:
 
 def provenance_of(job: Job, settings: ClassifySettings, lists: Lists) -> dict[str, Json]:
     """Return all that determines the weights, and what makes them."""
-    return {
-        "job": job.name,
-        "model": job.model,
-        "base": job.base,
-        "images": job.data,
-        "settings": settings.model_dump(mode="json"),
-        "seed": settings.seed,
-        "class_names": list(lists.names),
-        "device": job.device,
-        "threads": job.cpus,
-        "versions": checkpoint.versions(),
-        "git": checkpoint.git_commit(provenance.PACKAGE),
-        "code": provenance.keep(job.run_folder),
-        "data_root": str(job.path(settings.data_root)),
-        "train_images": len(lists.train),
-        "val_images": len(lists.validation),
-        "test_images": len(lists.test),
-        "train_images_sha256": lists.train.sha256,
-        "val_images_sha256": lists.validation.sha256,
-    }
+    return source_of(
+        job,
+        settings,
+        base=job.base,
+        class_names=list(lists.names),
+        data_root=str(job.path(settings.data_root)),
+        train_images=len(lists.train),
+        val_images=len(lists.validation),
+        test_images=len(lists.test),
+        train_images_sha256=lists.train.sha256,
+        val_images_sha256=lists.validation.sha256,
+    )
 
 
 def balanced_accuracy(answers: Answered) -> float:

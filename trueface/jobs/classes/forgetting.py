@@ -7,14 +7,9 @@ from pathlib import Path
 from launcher.api import Job, JobError, Json, write_json
 from trueface.data import class_folders
 from trueface.evaluation import predictions
-from trueface.jobs.classes.classification import (
-    folder_of,
-    keep,
-    lists_of,
-    provenance_of,
-    settled,
-    watch_of,
-)
+from trueface.jobs.classes.classification import keep, lists_of, provenance_of
+from trueface.jobs.model_making import folder_of
+from trueface.jobs.setup import settled, watch_of
 from trueface.models import checkpoint, classifiers
 from trueface.models.checkpoint import Checkpoint
 from trueface.models.classifier_registry import Shape
@@ -71,7 +66,7 @@ def _forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
         model=job.model or "",
     )
     model = _revived(kept, shape, paths.checkpoint(base), settings).to(job.device)
-    done = unlearn(problem, model, watch_of(job, settings))
+    done = unlearn(problem, model, watch_of(job, settings.precision))
     predictions.write(paths.answers_before(folder), done.before)
     predictions.write(paths.answers_after(folder), done.after)
     if done.embedding is not None:

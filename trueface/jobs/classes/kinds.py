@@ -1,14 +1,15 @@
 """The kinds `classify` and `forget`, as the launcher plans them: no torch here."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from launcher.api import DataId, Draft, Input, Role, Settings, UsageError, Words, parse_model
+from launcher.api import DataId, Draft, Input, Role, Settings, UsageError, parse_model
 from trueface.data import class_folders
+from trueface.data.vocabulary import Vocabulary
 from trueface.jobs.flags import words
-from trueface.jobs.kinds import EPOCHS, PRELOAD
+from trueface.jobs.inputs_outputs import folder_of, model_of
+from trueface.jobs.job_kind import EPOCHS, PROGRAM, JobKind
 from trueface.jobs.refusals.event_files import no_tensorboard
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
@@ -17,64 +18,7 @@ from trueface.unlearning.applicability import Situation, refusal
 from trueface.unlearning.class_settings import SINGLE, ForgetSettings, differences
 from trueface.unlearning.registry import Goal
 
-PROGRAM = ("python", "-m", "trueface")
 UNKNOWN_CLASSES = 3  # of data that is not there yet: enough for every method
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassKind:
-    """A kind of job about classifiers."""
-
-    name: str
-    role: Role
-    summary: str
-    entry: str  # the function that does the work
-    settings: type[Settings]
-    preload: tuple[str, ...] = PRELOAD
-    results: str = ""
-    epochs: str = ""
-    sources: tuple[str, ...] = ()  # what the entry imports is all
-
-    def images(self, data: DataId) -> DataId:
-        """Return the data ID, its words checked.
-
-        Raises:
-            UnknownName: one of them is not known.
-        """
-        return class_folders.validated(data)
-
-    def elementary(self, data: DataId) -> DataId:
-        """Return the data ID as it is: there are no unions here."""
-        return class_folders.validated(data)
-
-    def with_words(self, words: Words) -> "ClassKind":  # noqa: ARG002  # the protocol's shape
-        """Return this kind unchanged: its data sets cannot be user-defined."""
-        return self
-
-    def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:
-        """Return why the job must not run, given the jobs that make its model."""
-        reasons = _of_both(draft)
-        more = _of_forgetting(draft, makers) if self.role is Role.METHOD else _of_training(draft)
-        return (*reasons, *more)
-
-    def inputs(self, draft: Draft) -> tuple[Input, ...]:
-        """Return the data folder, and the model to start from."""
-        return tuple(_inputs(draft))
-
-    def outputs(self, draft: Draft) -> tuple[Path, ...]:
-        """Return the checkpoint, and the record of how it was made."""
-        folder = draft.model_folder(_model(draft))
-        if self.role is Role.METHOD:
-            return paths.checkpoint(folder), paths.unlearning(folder)
-        return paths.checkpoint(folder), paths.history(folder)
-
-    def argv(self, draft: Draft) -> tuple[str, ...]:
-        """Return a command line that does the same."""
-        shown = {key: value for key, value in draft.settings.items() if key != "method"}
-        base = ("--base", draft.base) if draft.base else ()
-        device = () if draft.device == "auto" else ("--device", draft.device)
-        line = (*PROGRAM, self.name, _model(draft), "--name", draft.run, *base, *device)
-        return (*line, *words(shown, self.settings))
 
 
 def place_of(draft: Draft) -> class_folders.Place | None:
@@ -95,9 +39,7 @@ def place_of(draft: Draft) -> class_folders.Place | None:
 
 
 def _of_both(draft: Draft) -> Iterator[str]:
-    if draft.gpus > 1:
-        yield f"{draft.model}: this kind works on one GPU, {draft.gpus} would leave others idle"
-    if parse_model(_model(draft)).last.poison is not None:
+    if parse_model(model_of(draft)).last.poison is not None:
         yield f"{draft.model}: {draft.kind} learns true labels, and its ID says that some are wrong"
     try:
         class_folders.sort_of(draft.data or "")
@@ -105,13 +47,15 @@ def _of_both(draft: Draft) -> Iterator[str]:
         yield str(error)
 
 
-def _of_training(draft: Draft) -> Iterator[str]:
+def _unfit_training(draft: Draft, _: Sequence[Draft], __: Vocabulary) -> Iterator[str]:
+    yield from _of_both(draft)
     if draft.base is not None:
         yield f"{draft.model}: classify begins anew and starts from no model; write model: null"
     yield from no_tensorboard(draft)
 
 
-def _of_forgetting(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
+def _unfit_forgetting(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterator[str]:
+    yield from _of_both(draft)
     settings = draft.settings
     yield from _other_base(draft, makers)
     goal: Goal = "instances" if settings["forget_fraction"] else "class"
@@ -150,7 +94,7 @@ def _other_base(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
         )
 
 
-def _inputs(draft: Draft) -> Iterator[Input]:
+def _inputs(draft: Draft, _: Vocabulary) -> Iterator[Input]:
     root = draft.path(draft.settings["data_root"])
     yield Input(path=root, what="the data folder")
     if draft.base is not None:
@@ -158,24 +102,47 @@ def _inputs(draft: Draft) -> Iterator[Input]:
         yield Input(path=path, what=f"the model {draft.base}")
 
 
-def _model(draft: Draft) -> str:
-    if draft.model is None:
-        raise ValueError(f"a job of kind {draft.kind!r} has no model")
-    return draft.model
+def _line(settings: type[Settings], draft: Draft) -> Iterator[str]:
+    """Yield a command line that does the same."""
+    shown = {key: value for key, value in draft.settings.items() if key != "method"}
+    yield from (*PROGRAM, draft.kind, model_of(draft), "--name", draft.run)
+    if draft.base:
+        yield from ("--base", draft.base)
+    if draft.device != "auto":
+        yield from ("--device", draft.device)
+    yield from words(shown, settings)
 
 
-CLASSIFY = ClassKind(
+def _meant(_: Vocabulary, data: DataId) -> DataId:
+    return class_folders.validated(data)
+
+
+CLASSIFY = JobKind(
     name="classify",
     role=Role.TRAIN,
     summary="train a classifier of image classes",
     entry="trueface.jobs.classes.classification:classify",
     settings=ClassifySettings,
+    means=_meant,
+    spells=_meant,
+    takes_words=False,
+    reads=_inputs,
+    makes=lambda draft: (paths.checkpoint(folder_of(draft)), paths.history(folder_of(draft))),
+    line=partial(_line, ClassifySettings),
+    refuses=_unfit_training,
     epochs=EPOCHS,
 )
-FORGET = ClassKind(
+FORGET = JobKind(
     name="forget",
     role=Role.METHOD,
     summary="make such a network forget a class, or some images",
     entry="trueface.jobs.classes.forgetting:forget",
     settings=ForgetSettings,
+    means=_meant,
+    spells=_meant,
+    takes_words=False,
+    reads=_inputs,
+    makes=lambda draft: (paths.checkpoint(folder_of(draft)), paths.unlearning(folder_of(draft))),
+    line=partial(_line, ForgetSettings),
+    refuses=_unfit_forgetting,
 )

@@ -1,4 +1,4 @@
-"""Jobs of generators: translators and diffusers, disruption, purification, erasing; no torch in `*_kind` modules.
+"""Jobs of generators: translators and diffusers, disruption, purification, erasing; no torch in `*_kinds` modules.
 
-Start reading at `generation_kind.GenerationKind`.
+Start reading at `generation_kind.generation_kind`.
 """

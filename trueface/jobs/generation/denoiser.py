@@ -1,22 +1,17 @@
 """The entry function of `denoiser`."""
 
 import logging
-import os
 from collections.abc import Mapping
 
-import torch
-
-from launcher.api import Job, JobError, Json, write_json
+from launcher.api import Job, JobError, Json
 from trueface.data.picture_sets import picture_folder
 from trueface.diffusion.images import digest, load_images
-from trueface.models import checkpoint
+from trueface.jobs.model_making import source_of, write_facts
+from trueface.jobs.setup import settled, watch_of
 from trueface.purification.denoiser import save_denoiser
 from trueface.purification.denoiser_training import train_denoiser
 from trueface.purification.settings import DenoiserSettings
-from trueface.runtime import gpu_memory, logs, paths
-from trueface.runtime.paths import SCHEMA
-from trueface.runtime.progress import Watch
-from trueface.training import provenance
+from trueface.runtime import logs, paths
 
 
 def denoiser(job: Job) -> Mapping[str, Json]:
@@ -26,8 +21,7 @@ def denoiser(job: Job) -> Mapping[str, Json]:
     """
     settings = DenoiserSettings.model_validate(job.settings)
     with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        torch.set_num_threads(job.cpus)
-        return _train(gpu_memory.hold(job, os.environ), settings)
+        return _train(settled(job), settings)
 
 
 def _train(job: Job, settings: DenoiserSettings) -> Mapping[str, Json]:
@@ -36,26 +30,17 @@ def _train(job: Job, settings: DenoiserSettings) -> Mapping[str, Json]:
     folder = job.model_folder(job.model)
     root = picture_folder(job.path(settings.data_root), job.data)
     images = load_images(root, size=settings.size, channels=settings.channels, cpus=job.cpus)
-    watch = Watch(device=job.device, progress=job.progress, stop=job.stop)
+    watch = watch_of(job)
     trained = train_denoiser(images, settings, watch=watch, state=paths.resume(folder))
-    facts: dict[str, Json] = {
-        "job": job.name,
-        "model": job.model,
-        "images": job.data,
-        "settings": settings.model_dump(mode="json"),
-        "seed": settings.seed,
-        "device": job.device,
-        "threads": job.cpus,
-        "versions": checkpoint.versions(),
-        "git": checkpoint.git_commit(provenance.PACKAGE),
-        "code": provenance.keep(job.run_folder),
-        "data_root": str(job.path(settings.data_root)),
-        "train_images": len(images),
-        "train_images_sha256": digest(images, None, ()),
-    }
+    facts = source_of(
+        job,
+        settings,
+        data_root=str(job.path(settings.data_root)),
+        train_images=len(images),
+        train_images_sha256=digest(images, None, ()),
+    )
     save_denoiser(paths.checkpoint(folder), trained.denoiser, facts)
-    write_json(paths.provenance(folder), {"schema": SCHEMA, **facts})
     result: dict[str, Json] = {"images": len(images), "loss": trained.loss}
-    write_json(paths.summary(folder), {"schema": SCHEMA, **result})
+    write_facts(folder, facts, result)
     paths.resume(folder).unlink(missing_ok=True)
     return result

@@ -1,33 +1,28 @@
 """The entry function of `diffuser`: from images to a checkpoint and numbers."""
 
 import logging
-import os
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from launcher.api import Job, JobError, Json, write_json
+from launcher.api import Job, Json
 from trueface.diffusion.checkpoint import save_diffuser
 from trueface.diffusion.class_names import training_folder
 from trueface.diffusion.images import digest, load_classes, load_images
 from trueface.diffusion.settings import IMPORTER, DiffuserSettings
 from trueface.diffusion.training import fit
-from trueface.models import checkpoint
-from trueface.runtime import gpu_memory, logs, paths
-from trueface.runtime.paths import SCHEMA
-from trueface.runtime.progress import Watch
-from trueface.training import checkpointing, provenance
+from trueface.jobs.model_making import folder_of, source_of, write_facts
+from trueface.jobs.setup import settled, watch_of
+from trueface.runtime import logs, paths
 
 
 def train_diffuser(job: Job) -> Mapping[str, Json]:
     """Train the job's diffuser, or import one; write it with its history and what it took."""
     settings = DiffuserSettings.model_validate(job.settings)
     with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        torch.set_num_threads(job.cpus)
-        held = gpu_memory.hold(job, os.environ)
+        held = settled(job)
         if settings.weights:
             imported: Mapping[str, Json] = import_module(IMPORTER).import_diffuser(held, settings)
             return imported
@@ -35,32 +30,19 @@ def train_diffuser(job: Job) -> Mapping[str, Json]:
 
 
 def _train(job: Job, settings: DiffuserSettings) -> Mapping[str, Json]:
-    if job.model is None:
-        raise JobError(f"{job.name} names no model to make")
-    folder = job.model_folder(job.model)
+    folder = folder_of(job)
     images, labels, names = _images(job, settings)
-    source: dict[str, Json] = {
-        "job": job.name,
-        "model": job.model,
-        "images": job.data,
-        "settings": settings.model_dump(mode="json"),
-        "seed": settings.seed,
-        "class_names": list(names),
-        "device": job.device,
-        "threads": job.cpus,
-        "versions": checkpoint.versions(),
-        "git": checkpoint.git_commit(provenance.PACKAGE),
-        "code": provenance.keep(job.run_folder),
-        "data_root": str(job.path(settings.data_root)),
-        "train_images": len(images),
-        "train_images_sha256": digest(images, labels, names),
-    }
-    watch = Watch(
-        device=job.device, precision=settings.precision, progress=job.progress, stop=job.stop
+    source = source_of(
+        job,
+        settings,
+        class_names=list(names),
+        data_root=str(job.path(settings.data_root)),
+        train_images=len(images),
+        train_images_sha256=digest(images, labels, names),
     )
+    watch = watch_of(job, settings.precision)
     trained = fit(images, labels, settings, class_names=names, watch=watch, folder=folder)
     save_diffuser(paths.checkpoint(folder), trained.diffuser, source)
-    write_json(paths.provenance(folder), {"schema": checkpointing.SCHEMA, **source})
     parameters = sum(weight.numel() for weight in trained.diffuser.network.parameters())
     learned = settings.num_steps * settings.batch_size
     result: dict[str, Json] = {
@@ -72,7 +54,7 @@ def _train(job: Job, settings: DiffuserSettings) -> Mapping[str, Json]:
         "seconds": trained.seconds,
         "images_per_s": learned / max(trained.seconds, 1e-9),
     }
-    write_json(paths.summary(folder), {"schema": SCHEMA, **result})
+    write_facts(folder, source, result)
     paths.resume(folder).unlink(missing_ok=True)
     return result
 

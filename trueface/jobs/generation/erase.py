@@ -15,13 +15,11 @@ from trueface.erasing.erasure import run_erasure
 from trueface.erasing.problem import ErasingProblem
 from trueface.erasing.registry import METHODS
 from trueface.erasing.settings import EraseSettings
-from trueface.jobs.classes.classification import folder_of, settled
-from trueface.models import checkpoint
+from trueface.jobs.model_making import checkpoint_of, folder_of, source_of
+from trueface.jobs.setup import settled, watch_of
 from trueface.runtime import logs, paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.paths import SCHEMA
-from trueface.runtime.progress import Watch
-from trueface.training import provenance
 
 MOST_ROWS = 100  # of the losses in the record
 
@@ -46,7 +44,7 @@ def _erase(job: Job, settings: EraseSettings) -> Mapping[str, Json]:
     if job.base is None:
         raise JobError(f"{job.model} needs a diffuser to erase from: give it as base")
     folder = folder_of(job)
-    kept = read_diffuser(paths.checkpoint(job.model_folder(job.base)), job.device)
+    kept = read_diffuser(checkpoint_of(job, job.base), job.device)
     problem = _problem(job, settings, kept)
     started = time.monotonic()
     erased = run_erasure(settings.method, kept.diffuser, problem)
@@ -101,12 +99,7 @@ def _problem(job: Job, settings: EraseSettings, kept: KeptDiffuser) -> ErasingPr
         anchor=teacher.label(settings.anchor) if settings.anchor else None,
         options=settings.options,
         seed=settings.seed,
-        watch=Watch(
-            device=job.device,
-            precision=str(training.get("precision", "fp32")),
-            progress=job.progress,
-            stop=job.stop,
-        ),
+        watch=watch_of(job, str(training.get("precision", "fp32"))),
         images=images,
         labels=labels,
         training=training,
@@ -153,28 +146,17 @@ def _refuse_other_images(where: Path, source: Mapping[str, Any], used: str) -> N
 
 
 def _source(job: Job, settings: EraseSettings, kept: KeptDiffuser) -> dict[str, Json]:
-    return {
-        "job": job.name,
-        "model": job.model,
-        "base": job.base,
-        "images": job.data,
-        "method": settings.method,
-        "erased": [*_erased_before(kept.provenance), settings.concept],
-        "settings": settings.model_dump(mode="json"),
-        "training": dict(training_of(kept.provenance)),
-        **{
-            name: kept.provenance[name]
-            for name in ("data_root", "train_images_sha256")
-            if name in kept.provenance
-        },
-        "seed": settings.seed,
-        "class_names": list(kept.diffuser.class_names),
-        "device": job.device,
-        "threads": job.cpus,
-        "versions": checkpoint.versions(),
-        "git": checkpoint.git_commit(provenance.PACKAGE),
-        "code": provenance.keep(job.run_folder),
-    }
+    learned = ("data_root", "train_images_sha256")
+    return source_of(
+        job,
+        settings,
+        base=job.base,
+        method=settings.method,
+        erased=[*_erased_before(kept.provenance), settings.concept],
+        training=dict(training_of(kept.provenance)),
+        **{name: kept.provenance[name] for name in learned if name in kept.provenance},
+        class_names=list(kept.diffuser.class_names),
+    )
 
 
 def thinned(history: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:

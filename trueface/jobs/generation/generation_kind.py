@@ -1,15 +1,17 @@
 """What all kinds of generators' jobs have in common: facts, and a function for each question. No torch here."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from launcher.api import DataId, Draft, Input, Role, Settings, Words
+from launcher.api import DataId, Draft, Input, Role, Settings
 from trueface.data.picture_sets import validated
+from trueface.data.vocabulary import Vocabulary
 from trueface.jobs.flags import words
-from trueface.jobs.kinds import PRELOAD
+from trueface.jobs.job_kind import PROGRAM, JobKind, nothing
+from trueface.runtime import paths
 
-PROGRAM = ("python", "-m", "trueface")
+MADE = "made.json"  # written last into the folder that a job makes
 MADE_BY: Mapping[
     str, tuple[str, ...]
 ] = {  # settings that name a model, and the kinds that make one
@@ -20,81 +22,95 @@ MADE_BY: Mapping[
 }
 
 
-def _none(*_: object) -> tuple[()]:
-    return ()
+def generation_kind(
+    *,
+    name: str,
+    role: Role,
+    summary: str,
+    entry: str,
+    settings: type[Settings],
+    reads: Callable[[Draft], Iterable[Input]],
+    makes: Callable[[Draft], Iterable[Path]],
+    refuses: Callable[[Draft, Sequence[Draft]], Iterable[str]] = nothing,
+    sets: tuple[str, ...] = (),
+    results: str = "",
+) -> JobKind:
+    """Return a kind of job about generators, and about folders of images.
+
+    Args:
+        name: of the kind; its command line is `trueface generate NAME`.
+        role: its part.
+        summary: one line.
+        entry: `module:function` below this folder.
+        settings: of its jobs.
+        reads: what a job reads.
+        makes: what proves it done.
+        refuses: why it must not run.
+        sets: of `data.picture_sets`, that its data ID may name.
+        results: `module:function` of its rows.
+    """
+
+    def meant(_: Vocabulary, data: DataId) -> DataId:
+        return validated(data, *sets)
+
+    def refusals(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterator[str]:
+        yield from _misnamed(draft, makers)
+        yield from refuses(draft, makers)
+
+    return JobKind(
+        name=name,
+        role=role,
+        summary=summary,
+        entry=f"{__package__}.{entry}",
+        settings=settings,
+        means=meant,
+        spells=meant,
+        takes_words=False,
+        reads=lambda draft, _: reads(draft),
+        makes=makes,
+        line=partial(_line, name, settings),
+        refuses=refusals,
+        results=results,
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
-class GenerationKind:
-    """A kind of job about generators, and about folders of images."""
+def models_of(draft: Draft, named: Mapping[str, str]) -> Iterator[Input]:
+    """Yield the checkpoints of models that settings name, as far as they name one.
 
-    name: str
-    role: Role
-    summary: str
-    entry: str  # the function that does the work
-    settings: type[Settings]
-    sets: tuple[str, ...] = ()  # of `data.picture_sets`, that its data ID may name
-    reads: Callable[[Draft], Iterable[Input]]
-    makes: Callable[[Draft], Iterable[Path]]
-    refuses: Callable[[Draft, Sequence[Draft]], Iterable[str]] = _none
-    results: str = ""
-    sources: tuple[str, ...] = ()  # what the entry imports is all
-    preload: tuple[str, ...] = PRELOAD
+    Args:
+        draft: with the settings.
+        named: setting → what its model is.
+    """
+    for setting, what in named.items():
+        if model := draft.settings[setting]:
+            path = paths.checkpoint(draft.model_folder(model))
+            yield Input(path=path, what=f"{what} {model}")
 
-    def images(self, data: DataId) -> DataId:
-        """Return the data ID, its words checked.
 
-        Raises:
-            UnknownName: one of them is not known.
-            UsageError: it names several sets.
-        """
-        return validated(data, *self.sets)
+def made(*files: str) -> Callable[[Draft], tuple[Path, ...]]:
+    """Return what a job of the role FOLDER makes: its folder, the record of it, and some files in it."""
 
-    def elementary(self, data: DataId) -> DataId:
-        """Return the data ID as it is: there are no unions here."""
-        return self.images(data)
+    def makes(draft: Draft) -> tuple[Path, ...]:
+        folder = draft.made_folder()
+        return folder, *(folder / file for file in (MADE, *files))
 
-    def with_words(self, words: Words) -> "GenerationKind":  # noqa: ARG002  # the protocol's shape
-        """Return this kind unchanged: its sets of images cannot be user-defined."""
-        return self
+    return makes
 
-    def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:
-        """Return why the job must not run, given the jobs that make its model."""
-        idle = draft.gpus - 1
-        reasons = (*_misnamed(draft, makers), *self.refuses(draft, makers))
-        if idle <= 0:
-            return reasons
-        named = draft.model or draft.name or draft.kind
-        return (
-            f"{named}: this kind works on one GPU, {draft.gpus} would leave {idle} idle",
-            *reasons,
-        )
 
-    def inputs(self, draft: Draft) -> tuple[Input, ...]:
-        """Return every path that the job reads."""
-        return tuple(self.reads(draft))
+def model_of(draft: Draft) -> str:
+    """Return the ID of the model that a job makes."""
+    if draft.model is None:
+        raise ValueError(f"a job of kind {draft.kind!r} has no model")
+    return draft.model
 
-    def outputs(self, draft: Draft) -> tuple[Path, ...]:
-        """Return every path that proves the job done."""
-        return tuple(self.makes(draft))
 
-    def argv(self, draft: Draft) -> tuple[str, ...]:
-        """Return a command line that does the same: `trueface generate KIND …`."""
-        named = (
-            ("--model", draft.model) if draft.model else (),
-            ("--base", draft.base) if draft.base else (),
-            ("--name", draft.name) if draft.name else (),
-        )
-        flags = [word for pair in named for word in pair]
-        return (
-            *PROGRAM,
-            "generate",
-            self.name,
-            "--run",
-            draft.run,
-            *flags,
-            *words(draft.settings, self.settings),
-        )
+def _line(name: str, settings: type[Settings], draft: Draft) -> Iterator[str]:
+    """Yield a command line that does the same: `trueface generate KIND …`."""
+    yield from (*PROGRAM, "generate", name, "--run", draft.run)
+    for flag, value in (("--model", draft.model), ("--base", draft.base), ("--name", draft.name)):
+        if value:
+            yield from (flag, value)
+    yield from words(draft.settings, settings)
 
 
 def _misnamed(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:

@@ -1,18 +1,52 @@
-"""The entry function of `purify`."""
+"""The entry function of `purify`, and a purifier with the models of a job's run, for attacks too that go through one."""
 
 import logging
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
-import torch
-
-from launcher.api import Job, Json
-from trueface.jobs.generation.purifier_models import purifier_of
+from launcher.api import Job, JobError, Json
+from trueface.diffusion.checkpoint import load_diffuser
+from trueface.jobs.model_making import checkpoint_of, made_folder_of
+from trueface.jobs.setup import settled
+from trueface.purification.denoiser import load_denoiser
 from trueface.purification.folders import Purification, purify_folder
-from trueface.purification.grammar import parse_purifier
+from trueface.purification.grammar import PurifierName, parse_purifier, refuse_untrained
+from trueface.purification.purifier import Purifier, make_purifier
 from trueface.purification.settings import PurifySettings
-from trueface.runtime import gpu_memory, logs
+from trueface.runtime import logs
+
+COLOURS = (1, 3)  # channels of images
+
+
+def purifier_of(job: Job, name: PurifierName, *, diffuser: str, denoiser: str) -> Purifier:
+    """Return a purifier on the job's device; a model that it does not need is not read.
+
+    Args:
+        job: that works with it.
+        name: the purifier.
+        diffuser: model ID; "": none.
+        denoiser: likewise.
+
+    Raises:
+        JobError: it lacks a model, or the diffuser did not learn the steps that it names.
+        CheckpointError: a model cannot be read.
+    """
+    given = {"diffuser": diffuser, "denoiser": denoiser}
+    for setting in name.needs:
+        if not given[setting]:
+            raise JobError(f"purifier {name.text} needs a {setting}: give the ID of one")
+    learned, denoising = None, None
+    if "diffuser" in name.needs:
+        learned = load_diffuser(checkpoint_of(job, diffuser), job.device)
+        if reason := refuse_untrained(name, learned.t_max, diffuser):
+            raise JobError(reason)
+        if learned.channels not in COLOURS:
+            raise JobError(
+                f"{diffuser} works on {learned.channels} channels, such as latents, and not on images; "
+                "train a diffuser of images to purify them"
+            )
+    if "denoiser" in name.needs:
+        denoising = load_denoiser(checkpoint_of(job, denoiser), job.device)
+    return make_purifier(name, diffuser=learned, denoiser=denoising)
 
 
 def purify(job: Job) -> Mapping[str, Json]:
@@ -22,8 +56,7 @@ def purify(job: Job) -> Mapping[str, Json]:
     """
     settings = PurifySettings.model_validate(job.settings)
     with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        torch.set_num_threads(job.cpus)
-        return _purify(gpu_memory.hold(job, os.environ), settings)
+        return _purify(settled(job), settings)
 
 
 def _purify(job: Job, settings: PurifySettings) -> Mapping[str, Json]:
@@ -42,5 +75,5 @@ def _purify(job: Job, settings: PurifySettings) -> Mapping[str, Json]:
         batch_size=settings.batch_size,
         device=job.device,
     )
-    facts = purify_folder(work, Path(job.outputs[0]), progress=job.progress, stop=job.stop)
+    facts = purify_folder(work, made_folder_of(job), progress=job.progress, stop=job.stop)
     return {key: facts[key] for key in ("images", "net_calls", "seconds", "cpu_seconds")}

@@ -3,15 +3,14 @@
 import time
 from collections.abc import Mapping
 
-from launcher.api import Job, JobError, Json, write_json
+from launcher.api import Job, Json
 from trueface.diffusion.checkpoint import save_diffuser
 from trueface.diffusion.settings import DiffuserSettings
 from trueface.diffusion.stable.folder import stable_folder
 from trueface.diffusion.stable.importing import import_stable, read_prompts
+from trueface.jobs.model_making import folder_of, write_facts
 from trueface.models import checkpoint
 from trueface.runtime import paths
-from trueface.runtime.paths import SCHEMA
-from trueface.training import checkpointing
 
 
 def import_diffuser(job: Job, settings: DiffuserSettings) -> Mapping[str, Json]:
@@ -24,8 +23,7 @@ def import_diffuser(job: Job, settings: DiffuserSettings) -> Mapping[str, Json]:
         DataError: the file of prompts cannot be read.
         JobError: the extra `diffusion` is not installed.
     """
-    if job.model is None:
-        raise JobError(f"{job.name} names no model to make")
+    place = folder_of(job)
     root = job.path(settings.weights)
     folder = stable_folder(root)
     start = time.perf_counter()
@@ -40,13 +38,11 @@ def import_diffuser(job: Job, settings: DiffuserSettings) -> Mapping[str, Json]:
         "weights": str(root),
         "versions": checkpoint.versions(),
     }
-    place = job.model_folder(job.model)
     save_diffuser(paths.checkpoint(place), diffuser, source)
-    write_json(paths.provenance(place), {"schema": checkpointing.SCHEMA, **source})
     result: dict[str, Json] = {
         "classes": len(prompts),
         "parameters": sum(weight.numel() for weight in diffuser.network.parameters()),
         "seconds": time.perf_counter() - start,
     }
-    write_json(paths.summary(place), {"schema": SCHEMA, **result})
+    write_facts(place, source, result)
     return result

@@ -1,15 +1,14 @@
 """The entry function of `translate`."""
 
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
 from launcher.api import Job, JobError, Json
-from trueface.data.made.folders import digest_of, made_folder
-from trueface.runtime import gpu_memory, paths
+from trueface.data.made.folders import digest_of
+from trueface.data.made.folders import made_folder
+from trueface.jobs.model_making import checkpoint_of, made_folder_of
+from trueface.jobs.setup import settled
 from trueface.translation.checkpoint import load_translator
 from trueface.translation.detector_set import (
     counted,
@@ -24,17 +23,14 @@ from trueface.translation.folder_settings import TranslateSettings
 def translate(job: Job) -> Mapping[str, Json]:
     """Make the data root of the job's settings; a stop leaves nothing behind."""
     settings = TranslateSettings.model_validate(job.settings)
-    torch.set_num_threads(job.cpus)
-    job = gpu_memory.hold(job, os.environ)
+    job = settled(job)
     started = time.monotonic()
     source = job.path(settings.source)
     real = job.path(settings.real) if settings.real else original_of(source, job.path)
-    translator = load_translator(
-        paths.checkpoint(job.model_folder(settings.translator)), job.device
-    )
+    translator = load_translator(checkpoint_of(job, settings.translator), job.device)
     pairs = pairs_of(source, real, settings, translator.labels)
     total = len(pairs.names)
-    with made_folder(Path(job.outputs[0])) as made:
+    with made_folder(made_folder_of(job)) as made:
         for done in write_pairs(made, pairs, translator, settings, job.device):
             job.progress(step=done, total=total)
             if job.stop.is_set():

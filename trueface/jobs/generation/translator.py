@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,15 +11,13 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from launcher.api import Job, JobError, Json, write_atomic, write_json
+from launcher.api import Job, Json, write_atomic
 from trueface.data.made.folders import digest_of, image_names, read_images, to_levels
 from trueface.data.picture_sets import picture_folder
-from trueface.models.checkpoint import git_commit, versions
+from trueface.jobs.model_making import folder_of, source_of, write_facts
+from trueface.jobs.setup import settled, watch_of
 from trueface.models.pretrained import fingerprint
-from trueface.runtime import gpu_memory, logs, paths
-from trueface.runtime.paths import SCHEMA
-from trueface.runtime.progress import Watch
-from trueface.training import provenance
+from trueface.runtime import logs, paths
 from trueface.translation import resume, training
 from trueface.translation.checkpoint import save_translator
 from trueface.translation.foreign import load_foreign
@@ -36,10 +33,9 @@ PICTURE = "translated.png"  # rows: images, then each attribute flipped
 def train_translator(job: Job) -> Mapping[str, Json]:
     """Make the job's translator; write it with its history, and a picture of what it does."""
     settings = TranslatorSettings.model_validate(job.settings)
-    torch.set_num_threads(job.cpus)
     with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        job = gpu_memory.hold(job, os.environ)
-        paths.make_folder(_folder(job), job.model or "")
+        job = settled(job)
+        paths.make_folder(folder_of(job), job.model or "")
         return _adopt(job, settings) if settings.weights else _train(job, settings)
 
 
@@ -55,19 +51,14 @@ def _train(job: Job, settings: TranslatorSettings) -> Mapping[str, Json]:
         "images_sha256": digest_of(place, names),
         "labels_sha256": hashlib.sha256(json.dumps(rows.tolist()).encode()).hexdigest(),
     }
-    source = _provenance(job, settings, facts)
+    source = source_of(job, settings, **facts)
     pictures = Pictures(place, names, rows, settings.size)
-    folder = _folder(job)
+    folder = folder_of(job)
     started = time.monotonic()
     generator, history = training.train_translator(
         pictures,
         settings,
-        watch=Watch(
-            device=job.device,
-            precision=settings.precision,
-            progress=job.progress,
-            stop=job.stop,
-        ),
+        watch=watch_of(job, settings.precision),
         resume_path=paths.resume(folder),
         claim=_claim(source, settings),
     )
@@ -92,14 +83,14 @@ def _adopt(job: Job, settings: TranslatorSettings) -> Mapping[str, Json]:
         "weights_sha256": fingerprint(str(path), None),
     }
     translator = ready(generator, labels, settings.size, job.device)
-    return _keep(job, translator, _provenance(job, settings, facts), {"steps": 0, "seconds": 0.0})
+    return _keep(job, translator, source_of(job, settings, **facts), {"steps": 0, "seconds": 0.0})
 
 
 def _keep(
     job: Job, translator: Translator, source: Mapping[str, Json], result: Mapping[str, Json]
 ) -> Mapping[str, Json]:
     """Write the translator; remove the state of its training."""
-    folder = _folder(job)
+    folder = folder_of(job)
     shape = translator.generator.shape
     whole: dict[str, Json] = {
         "labels": list(translator.labels),
@@ -107,8 +98,7 @@ def _keep(
         "blocks": shape.blocks,
         **result,
     }
-    write_json(paths.summary(folder), {"schema": SCHEMA, **whole})
-    write_json(paths.provenance(folder), {"schema": SCHEMA, **source})
+    write_facts(folder, source, whole)
     save_translator(paths.checkpoint(folder), translator, source)
     resume.clear(paths.resume(folder))
     return whole
@@ -124,30 +114,6 @@ def _picture(folder: Path, translator: Translator, images: Tensor, labels: Tenso
     temporary = folder / f".{PICTURE}"
     picture.save(temporary, "png")
     temporary.replace(folder / PICTURE)
-
-
-def _folder(job: Job) -> Path:
-    if job.model is None:
-        raise JobError(f"{job.name} names no model to make")
-    return job.model_folder(job.model)
-
-
-def _provenance(
-    job: Job, settings: TranslatorSettings, facts: Mapping[str, Json]
-) -> dict[str, Json]:
-    return {
-        "job": job.name,
-        "model": job.model,
-        "images": job.data,
-        "settings": settings.model_dump(mode="json"),
-        "seed": settings.seed,
-        "device": job.device,
-        "threads": job.cpus,
-        "versions": versions(),
-        "git": git_commit(provenance.PACKAGE),
-        "code": provenance.keep(job.run_folder),
-        **facts,
-    }
 
 
 def _claim(source: Mapping[str, Json], settings: TranslatorSettings) -> resume.Claim:

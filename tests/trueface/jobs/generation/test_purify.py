@@ -19,10 +19,9 @@ from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.network import NetworkShape
 from trueface.diffusion.schedule import make_schedule
 from trueface.jobs.generation.denoiser import denoiser
-from trueface.jobs.generation.denoiser_kind import DENOISER
-from trueface.jobs.generation.diffuser_kind import DIFFUSER
+from trueface.jobs.generation.diffusion_kinds import DIFFUSER
+from trueface.jobs.generation.purification_kinds import DENOISER, PURIFY
 from trueface.jobs.generation.purify import purify
-from trueface.jobs.generation.purify_kind import PURIFY
 from trueface.purification.settings import PurifySettings
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, JobError, UnknownName

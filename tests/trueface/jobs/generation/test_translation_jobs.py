@@ -12,11 +12,9 @@ from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.parser import ParseContext, parse
 from trueface.data.drawn.settings import MARK
 from trueface.jobs.generation.draw import draw
-from trueface.jobs.generation.draw_kind import DRAW
 from trueface.jobs.generation.translate import translate
-from trueface.jobs.generation.translate_kind import TRANSLATE
+from trueface.jobs.generation.translation_kinds import DRAW, TRANSLATE, TRANSLATOR
 from trueface.jobs.generation.translator import train_translator
-from trueface.jobs.generation.translator_kind import TRANSLATOR
 from trueface.jobs.kinds import TEST, TRAIN
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, DataError

@@ -10,7 +10,7 @@ import torch
 from launcher.api import Draft, Job
 from tests.trueface.diffusion.closed_forms import small
 from trueface.diffusion.checkpoint import save_diffuser
-from trueface.jobs.generation.generation_kind import GenerationKind
+from trueface.jobs.job_kind import JobKind
 from trueface.models import checkpoint, classifiers
 from trueface.models.checkpoint import Checkpoint
 from trueface.models.classifier_registry import Shape
@@ -48,7 +48,7 @@ def make_lab(root: Path) -> Path:
     return root
 
 
-def a_draft(kind: GenerationKind, root: Path, name: str, settings: dict[str, Any]) -> Draft:
+def a_draft(kind: JobKind, root: Path, name: str, settings: dict[str, Any]) -> Draft:
     """Return a job as it is planned."""
     return Draft(
         kind=kind.name, run="r", run_folder=root / "runs" / "r", folder=root, name=name,
@@ -56,9 +56,7 @@ def a_draft(kind: GenerationKind, root: Path, name: str, settings: dict[str, Any
     )  # fmt: skip
 
 
-def a_job(
-    kind: GenerationKind, root: Path, name: str, settings: dict[str, Any], **facts: Any
-) -> Job:
+def a_job(kind: JobKind, root: Path, name: str, settings: dict[str, Any], **facts: Any) -> Job:
     """Return a job as its worker gets it."""
     draft = a_draft(kind, root, name, settings)
     return Job(

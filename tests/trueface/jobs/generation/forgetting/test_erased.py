@@ -21,8 +21,8 @@ from tests.trueface.jobs.generation.forgetting.small_lab import (
 )
 from trueface.diffusion.checkpoint import save_diffuser
 from trueface.erasing.measures.table import table
-from trueface.jobs.generation.forgetting.erased import erased
-from trueface.jobs.generation.forgetting.erased_kind import ERASED
+from trueface.jobs.generation.diffusion_kinds import ERASED
+from trueface.jobs.generation.erased import erased
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, DataError
 from trueface.runtime.files import write_json

@@ -17,8 +17,8 @@ from tests.trueface.jobs.generation.forgetting.small_lab import (
     make_lab,
 )
 from trueface.data.made.folders import image_names, read_images
-from trueface.jobs.generation.forgetting.revise import revise
-from trueface.jobs.generation.forgetting.revise_kind import REVISE
+from trueface.jobs.generation.diffusion_kinds import REVISE
+from trueface.jobs.generation.revise import revise
 
 FEW: dict[str, Any] = {
     "source": "data/test/cross", "diffuser": EDITED, "drawn_as": "cross", "steps": 3,

@@ -1,13 +1,10 @@
 """The entry function of `disrupt`."""
 
 import logging
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from launcher.api import Job, JobError, Json
 from trueface.data.made.folders import (
@@ -24,10 +21,12 @@ from trueface.disruption.bounds import bound_of, levels_of
 from trueface.disruption.levels import NOTHING, Size, size_of
 from trueface.disruption.objectives import label_sets
 from trueface.disruption.settings import DisruptSettings
-from trueface.jobs.generation.purifier_models import purifier_of
+from trueface.jobs.generation.purify import purifier_of
+from trueface.jobs.model_making import checkpoint_of, made_folder_of
+from trueface.jobs.setup import settled
 from trueface.purification.grammar import parse_purifier
 from trueface.purification.purifier import Purifier
-from trueface.runtime import gpu_memory, logs, paths
+from trueface.runtime import logs
 from trueface.runtime.errors import DataError
 from trueface.translation.checkpoint import load_translator
 from trueface.translation.detector_set import original_of
@@ -43,8 +42,7 @@ def disrupt(job: Job) -> Mapping[str, Json]:
     """
     settings = DisruptSettings.model_validate(job.settings)
     with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        torch.set_num_threads(job.cpus)
-        return _disrupt(gpu_memory.hold(job, os.environ), settings)
+        return _disrupt(settled(job), settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +62,7 @@ class Disruption:
 def _disrupt(job: Job, settings: DisruptSettings) -> Mapping[str, Json]:
     source = job.path(settings.source)
     names, original = image_names(source, limit=settings.limit), original_of(source, job.path)
-    translator = load_translator(
-        paths.checkpoint(job.model_folder(settings.translator)), job.device
-    )
+    translator = load_translator(checkpoint_of(job, settings.translator), job.device)
     work = Disruption(
         job=job,
         settings=settings,
@@ -78,7 +74,7 @@ def _disrupt(job: Job, settings: DisruptSettings) -> Mapping[str, Json]:
         purifier=_purifier(job, settings, translator),
     )
     started = time.perf_counter()
-    with made_folder(Path(job.outputs[0])) as made:
+    with made_folder(made_folder_of(job)) as made:
         size = _written(made, work)
         seconds = time.perf_counter() - started
         measured: dict[str, Json] = {

@@ -1,9 +1,7 @@
 """The entry function of `revise`: real images inverted, drawn anew by an edited diffuser, and written."""
 
 import logging
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,8 +16,9 @@ from trueface.erasing.measures.real_images import real_images
 from trueface.erasing.measures.recognition import Recogniser, load_recogniser
 from trueface.erasing.measures.revision import Revision, revised, rms, round_trip
 from trueface.erasing.measures.settings import ReviseSettings
-from trueface.jobs.generation.forgetting.erased import folder_of
-from trueface.runtime import gpu_memory, logs, paths
+from trueface.jobs.model_making import checkpoint_of, made_folder_of
+from trueface.jobs.setup import settled
+from trueface.runtime import logs
 from trueface.runtime.timer import now
 
 # what is recognised as the concept: real images, those drawn anew, and the teacher's round trip
@@ -35,8 +34,7 @@ def revise(job: Job) -> Mapping[str, Json]:
     """
     settings = ReviseSettings.model_validate(job.settings)
     with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        torch.set_num_threads(job.cpus)
-        return _revise(gpu_memory.hold(job, os.environ), settings)
+        return _revise(settled(job), settings)
 
 
 def _revise(job: Job, settings: ReviseSettings) -> Mapping[str, Json]:
@@ -56,7 +54,7 @@ def _revise(job: Job, settings: ReviseSettings) -> Mapping[str, Json]:
     names = image_names(root, limit=settings.limit)
     measured = _Sums(recogniser, settings.drawn_as)
     seconds = 0.0
-    with made_folder(folder_of(job)) as made:
+    with made_folder(made_folder_of(job)) as made:
         for start in range(0, len(names), settings.batch_size):
             if job.stop.is_set():
                 raise JobError(f"stopped after {start} of {len(names)} images; nothing was written")
@@ -116,15 +114,11 @@ class _Sums:
 
 
 def _diffuser(job: Job, model: str) -> Diffuser:
-    return load_diffuser(_checkpoint(job, model), job.device)
+    return load_diffuser(checkpoint_of(job, model), job.device)
 
 
 def _recogniser(job: Job, settings: ReviseSettings) -> Recogniser | None:
     if not settings.classifier:
         return None
-    place = _checkpoint(job, settings.classifier)
+    place = checkpoint_of(job, settings.classifier)
     return load_recogniser(place, text=settings.classifier, device=job.device)
-
-
-def _checkpoint(job: Job, model: str) -> Path:
-    return paths.checkpoint(job.model_folder(model))

@@ -1,20 +1,54 @@
-"""The groups and forgeries of images as columns of the batches of a training."""
+"""The groups of a job's images: read from the tables that its settings name, checked, and given to the batches of a training."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from launcher.api import JobError, Json
-from trueface.data.attributes.attributes import Attributes, paths_below
+from launcher.api import Job, JobError, Json
+from trueface.data.attributes.attributes import Attributes, attribute_files, paths_below
 from trueface.data.attributes.cells import GROUPS_BY, UNKNOWN, Cells, named, numbered
 from trueface.data.attributes.table import FORGERY_GROUP
 from trueface.data.dataset import ImageSet
-from trueface.data.settings import ATTRIBUTE_COLUMNS
+from trueface.data.index import Image
+from trueface.data.settings import ATTRIBUTE_COLUMNS, DataSettings
 from trueface.training import provenance
 from trueface.training.fairness.settings import DEMOGRAPHIC
 from trueface.training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
+
+
+def attributes_of(job: Job, settings: DataSettings) -> Attributes | None:
+    """Return the attributes of a job's images; None where its settings name no table.
+
+    Raises:
+        DataError: what is wrong in a table, with file and line.
+    """
+    files = files_of(job, settings)
+    return Attributes.read(files, job.path(settings.data_root)) if files else None
+
+
+def files_of(job: Job, settings: DataSettings) -> tuple[Path, ...]:
+    """Return the tables that a job's settings name."""
+    return attribute_files(settings.attributes, job.path)
+
+
+def checked_attributes(
+    job: Job, settings: DataSettings, images: Sequence[Image]
+) -> dict[str, Json]:
+    """Read the attributes of a test's images, and return what is written of them beside its results.
+
+    No score depends on them: what is wrong with them is said before images are scored.
+
+    Raises:
+        DataError: what is wrong in a table; or images without a row, unless they shall be passed over.
+    """
+    attributes = attributes_of(job, settings)
+    if attributes is None:
+        return {}
+    paths = paths_below(images, job.path(settings.data_root))
+    attributes.check(paths, missing=settings.missing_attributes)
+    return provenance.of_attributes(attributes.files)
 
 
 def give_groups(

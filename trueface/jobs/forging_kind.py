@@ -9,8 +9,8 @@ from trueface.data.forging.faces import read_faces
 from trueface.data.forging.plan import plan_of
 from trueface.data.forging.settings import MARK, ForgeSettings
 from trueface.data.vocabulary import Vocabulary
-from trueface.jobs.command_lines import PROGRAM
 from trueface.jobs.flags import words
+from trueface.jobs.job_kind import PROGRAM
 from trueface.jobs.kinds import LaboratoryKind
 
 
@@ -52,7 +52,7 @@ FORGE = LaboratoryKind(
     name="forge",
     role=Role.DATA,
     summary="make fakes of real faces, an image set of both and its splits",
-    entry="trueface.jobs.forging.forge:forge",
+    entry="trueface.jobs.forging:forge",
     settings=ForgeSettings,
     means=Vocabulary.as_named,
     reads=_inputs,

@@ -2,14 +2,12 @@
 
 import hashlib
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
-from launcher.api import Job, JobError, Json
-from trueface.data.made.folders import digest_of, made_folder
+from launcher.api import Job, Json
+from trueface.data.made.folders import digest_of
+from trueface.data.made.folders import made_folder
 from trueface.diffusion.checkpoint import load_diffuser
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.measures import record
@@ -21,9 +19,10 @@ from trueface.erasing.measures.recovery import Attack
 from trueface.erasing.measures.samples import Sampling
 from trueface.erasing.measures.settings import ErasedSettings
 from trueface.erasing.measures.sheet import write_sheet
-from trueface.runtime import gpu_memory, logs, paths
+from trueface.jobs.model_making import checkpoint_of, made_folder_of
+from trueface.jobs.setup import settled, watch_of
+from trueface.runtime import logs, paths
 from trueface.runtime.files import read_json, write_json
-from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
 
 
@@ -37,15 +36,14 @@ def erased(job: Job) -> Mapping[str, Json]:
     """
     settings = ErasedSettings.model_validate(job.settings)
     with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        torch.set_num_threads(job.cpus)
-        return _erased(gpu_memory.hold(job, os.environ), settings)
+        return _erased(settled(job), settings)
 
 
 def _erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
     began = now()
     models = {model: _probed(job, model) for model in _diffusers(settings)}
     teacher = models[settings.teacher]
-    place = paths.checkpoint(job.model_folder(settings.classifier))
+    place = checkpoint_of(job, settings.classifier)
     recogniser = load_recogniser(place, text=settings.classifier, device=job.device)
     question, digest = _question(job, settings, teacher.diffuser, _sha256(place))
     real = held_out_accuracy(
@@ -57,14 +55,14 @@ def _erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
         models.get(settings.never),
         recogniser,
         question,
-        Watch(device=job.device, progress=job.progress, stop=job.stop),
+        watch_of(job),
     )
     results: dict[str, Json] = {
         **_described(job, settings, teacher.diffuser),
         "classifier_accuracy": None if real is None else real.record,
         **facts(measured, recogniser),
     }
-    with made_folder(folder_of(job)) as made:
+    with made_folder(made_folder_of(job)) as made:
         rows, columns = write_sheet(made.root / record.SHEET, measured.samples)
         tiles: Json = {"rows": rows, "columns": columns, "size": teacher.diffuser.size}
         write_json(made.root / record.METRICS, {**results, "tiles": tiles})
@@ -82,17 +80,6 @@ def _erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
     shown = ("erased", "anchor", "others", "ssim", "null_drift")
     numbers: dict[str, Json] = {name: kept.number(name) for name in shown}
     return {**numbers, "recovery": kept.most("recovery"), "verdict": results["verdict"]}
-
-
-def folder_of(job: Job) -> Path:
-    """Return the folder that a job makes.
-
-    Raises:
-        JobError: it was planned without one.
-    """
-    if not job.outputs:
-        raise JobError(f"{job.name} has no folder to write; run it by a task file")
-    return Path(job.outputs[0])
 
 
 def _diffusers(settings: ErasedSettings) -> tuple[str, ...]:

@@ -1,9 +1,13 @@
-"""The entry function of `restored`."""
+"""The entry function of `restored`: what a generator makes of purified images, of disrupted and of original ones.
 
+The way back from a purified folder is told by the `made.json` of each; what the generator makes of the originals
+is the same for all purifiers of a run, and kept.
+"""
+
+import hashlib
 import io
 import logging
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +17,13 @@ import torch
 from torch import Tensor
 
 from launcher.api import Job, JobError, Json, write_atomic, write_json
-from trueface.data.made.folders import MadeFolder, made_folder, read_images
+from trueface.data.made.folders import digest_of, image_names, partners, read_images
+from trueface.data.made.folders import MADE, MadeFolder, made_folder, read_made
 from trueface.disruption.effect import effect
 from trueface.disruption.grid import COLUMNS, grid, save_picture
 from trueface.disruption.objectives import outputs_of
 from trueface.disruption.settings import RestoredSettings
+from trueface.evaluation import image_measures as feature_networks
 from trueface.evaluation.image_measures import (
     FeatureNetwork,
     feature_network,
@@ -27,17 +33,191 @@ from trueface.evaluation.image_measures import (
     ssim,
 )
 from trueface.evaluation.restored import METRICS
-from trueface.jobs.generation.disrupting.chain import Chain, chain_of
-from trueface.jobs.generation.disrupting.reference import reference_of
-from trueface.runtime import gpu_memory, logs, paths
+from trueface.jobs.model_making import checkpoint_of, made_folder_of
+from trueface.jobs.setup import settled
+from trueface.purification.grammar import PurifierName, parse_purifier
+from trueface.runtime import logs, tensor_files
+from trueface.runtime.errors import DataError
+from trueface.translation import networks
 from trueface.translation.checkpoint import load_translator
+from trueface.translation.detector_set import original_of
 from trueface.translation.labels import flipped, labels_of
 from trueface.translation.translator import Translator
 
+Facts = Mapping[str, Json]
+KEPT = ".outputs"  # beside the made folders of a run
+CODE = tuple(Path(str(module.__file__)) for module in (networks, feature_networks))
+MOST_BYTES = 1 << 26  # of outputs, which are held in memory; beyond, nothing is kept
 SCHEMA = 1
 IMAGES = "images.npz"  # the measures of each image
 GRID = "grid.png"
 TILES = 8  # images that it shows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """Three folders of the same images, by names in the same order, and what was done from one to the next."""
+
+    purified: Path
+    source: Path  # what was purified: disrupted images, or originals
+    original: Path
+    names: tuple[str, ...]
+    sources: tuple[str, ...]
+    originals: tuple[str, ...]
+    purification: Facts
+    disruption: Facts = field(default_factory=dict)  # empty where originals were purified
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether originals were purified: what a purifier costs where nothing was disrupted."""
+        return not self.disruption
+
+    @property
+    def attack(self) -> Mapping[str, Json]:
+        """The settings of the disruption; none where originals were purified."""
+        return _settings(self.disruption)
+
+    @property
+    def purifier(self) -> PurifierName:
+        """What purified the images."""
+        return parse_purifier(str(_settings(self.purification)["purifier"]))
+
+    @property
+    def through(self) -> str:
+        """The purifier through which the attack went; "": none."""
+        random = self.attack.get("attack") == "random"
+        return "" if random else str(self.attack.get("purifier", ""))
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether the attack went through this very purifier, with the same models."""
+        if not self.through or self.through != self.purifier.text:
+            return False
+        purification = _settings(self.purification)
+        return all(self.attack[model] == purification[model] for model in self.purifier.needs)
+
+
+def chain_of(purified: Path, resolve: Callable[[str], Path]) -> Chain:
+    """Return the folders that a purified one comes from.
+
+    Args:
+        purified: the folder.
+        resolve: gives the place of a path as a `made.json` names it.
+
+    Raises:
+        DataError: it is no purified folder, a partner is missing, or the images that were purified
+            have changed since.
+    """
+    facts = _made_by(purified, "purify")
+    source = resolve(str(facts["source"]))
+    disruption = _made_by(source, "disrupt") if (source / MADE).is_file() else {}
+    original = original_of(source, resolve)
+    names = image_names(purified)
+    sources, originals = partners(source, names), partners(original, names)
+    if facts.get("source_digest") != digest_of(source, sorted(sources)):
+        raise DataError(
+            f"{source} holds other images than those of which {purified} was made; purify it again"
+        )
+    return Chain(
+        purified=purified,
+        source=source,
+        original=original,
+        names=names,
+        sources=sources,
+        originals=originals,
+        purification=facts,
+        disruption=disruption,
+    )
+
+
+def _made_by(folder: Path, kind: str) -> Facts:
+    facts = read_made(folder)
+    if facts.get("kind") != kind or not isinstance(facts.get("settings"), dict):
+        raise DataError(
+            f"{folder} was made by {facts.get('kind')}, not by {kind}: restored reads what purify made of "
+            "originals or of what disrupt made"
+        )
+    return facts
+
+
+def _settings(facts: Facts) -> Mapping[str, Json]:
+    settings = facts.get("settings")
+    return settings if isinstance(settings, dict) else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """Outputs of the originals, and their features."""
+
+    outputs: Tensor  # S×N×3×H×W
+    features: Tensor  # S·N×F
+
+
+def reference_of(
+    job: Job,
+    settings: RestoredSettings,
+    chain: Chain,
+    translator: Translator,
+    network: FeatureNetwork,
+    labels: Tensor,
+) -> Reference | None:
+    """Return the outputs of the originals, read where another job of the run has made them.
+
+    Args:
+        job: that measures.
+        settings: its settings.
+        chain: the images.
+        translator: the generator.
+        network: of the features.
+        labels: S×N×K.
+
+    Returns:
+        On the CPU; None where there are too many to be held.
+    """
+    values = labels.shape[0] * labels.shape[1] * 3 * translator.size**2
+    if values * 4 > MOST_BYTES:
+        return None
+    key = _key(job, settings, chain, labels)
+    path = job.run_folder / "made" / KEPT / f"{key}.pt"
+    try:
+        content = tensor_files.load(path)
+        return Reference(outputs=content["outputs"], features=content["features"])
+    except (FileNotFoundError, tensor_files.BrokenFileError, KeyError, TypeError):
+        made = _reference(job, settings, chain, translator, network, labels)
+        tensor_files.save(path, {"outputs": made.outputs, "features": made.features})
+        return made
+
+
+def _reference(
+    job: Job,
+    settings: RestoredSettings,
+    chain: Chain,
+    translator: Translator,
+    network: FeatureNetwork,
+    labels: Tensor,
+) -> Reference:
+    outputs = []
+    for start in range(0, len(chain.originals), settings.batch_size):
+        part = slice(start, start + settings.batch_size)
+        images = read_images(chain.original, chain.originals[part], size=translator.size)
+        wanted = labels[:, part].to(job.device)
+        outputs.append(outputs_of(translator, images.to(job.device), wanted).cpu())
+    whole = torch.cat(outputs, dim=1)
+    features = network(whole.flatten(0, 1).to(job.device)).cpu()
+    return Reference(outputs=whole, features=features)
+
+
+def _key(job: Job, settings: RestoredSettings, chain: Chain, labels: Tensor) -> str:
+    """Return a digest of all that decides the outputs and their features."""
+    files = [checkpoint_of(job, settings.translator)]
+    if settings.feature_weights:
+        files.append(job.path(settings.feature_weights))
+    digest = hashlib.sha256(digest_of(chain.original, chain.originals).encode())
+    digest.update(labels.numpy().tobytes())
+    digest.update(settings.features.encode())
+    for path in (*CODE, *files):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def restored(job: Job) -> Mapping[str, Json]:
@@ -47,8 +227,7 @@ def restored(job: Job) -> Mapping[str, Json]:
     """
     settings = RestoredSettings.model_validate(job.settings)
     with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        torch.set_num_threads(job.cpus)
-        return _restored(gpu_memory.hold(job, os.environ), settings)
+        return _restored(settled(job), settings)
 
 
 @dataclass(slots=True)
@@ -71,12 +250,10 @@ class Measured:
 
 def _restored(job: Job, settings: RestoredSettings) -> Mapping[str, Json]:
     chain = chain_of(job.path(settings.source), job.path)
-    translator = load_translator(
-        paths.checkpoint(job.model_folder(settings.translator)), job.device
-    )
+    translator = load_translator(checkpoint_of(job, settings.translator), job.device)
     weights = job.path(settings.feature_weights) if settings.feature_weights else None
     network = feature_network(settings.features, weights, device=job.device)
-    with made_folder(Path(job.outputs[0])) as made:
+    with made_folder(made_folder_of(job)) as made:
         measured = _measured(job, settings, chain, translator, network, made)
         facts = _facts(settings, chain, translator, network.name, measured)
         write_json(made.root / METRICS, facts)

@@ -1,27 +1,85 @@
-"""Tests of a model under attack: from a `Job` to answers to attacked images, and a record of the attack."""
+"""How a test scores images: its network, attacks on it, and the images as they were scored."""
 
 import copy
+import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from launcher.api import Job, Json
 from trueface.attacks.grammar import Attack
 from trueface.attacks.target import Target
 from trueface.corruptions.chain import Chain
+from trueface.corruptions.pillow import to_image
 from trueface.data.index import Image
-from trueface.data.loaders import still
+from trueface.data.loaders import Pass, still
 from trueface.data.settings import TestSettings
-from trueface.evaluation.attacked import Keep, attack_images, drawn, outcome
-from trueface.jobs.scoring.network import Network, Tested
+from trueface.evaluation.attacked import Keep, Score, attack_images, drawn, outcome
+from trueface.evaluation.inference import Answers, evaluate_images
+from trueface.evaluation.operating_threshold import Calibration
+from trueface.features.body import FrozenBody
+from trueface.features.store import FeatureStore
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
 from trueface.models.folding import folded
 from trueface.runtime import paths
+from trueface.runtime.files import write_atomic
+from trueface.runtime.precision import autocast
+from trueface.runtime.progress import Watch
 
 NOT_DIFFERENTIABLE = "not differentiable"
+COMPRESSION = 1  # of PNG, 0 to 9: beyond it files take longer and get little smaller
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """A model, and how it computes."""
+
+    model: Detector  # on the device
+    watch: Watch
+    constant: bool  # see `evaluate_images`, as for the store
+    store: FeatureStore | None
+    calibration: Calibration | None = None  # None: it calls fake what is above probability 0.5
+
+    @property
+    def threshold(self) -> float:
+        """The logit above which the model calls an image fake."""
+        return 0.0 if self.calibration is None else self.calibration.threshold
+
+    def answers(self, feed: Pass) -> Answers:
+        """Return the model's answers to every image of a feed."""
+        return evaluate_images(
+            self.model, feed, self.watch, constant=self.constant, store=self.store
+        )
+
+    def scorer(self) -> Score:
+        """Return what asks the model for logits (B,) of pixels uint8, as its tests do."""
+        model, watch = self.model, self.watch
+        body = FrozenBody(model, device=watch.device, precision=watch.precision)
+
+        def score(pixels: Tensor) -> Tensor:
+            with torch.no_grad(), autocast(watch.device, watch.precision):
+                if self.constant:
+                    logits = model.forward_head(body(pixels))
+                else:
+                    logits = model(pixels.to(watch.device))
+            return logits.float().squeeze(1).cpu()
+
+        return score
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tested:
+    """What a test gave."""
+
+    images: tuple[Image, ...]  # that were scored
+    feed: Pass  # of these
+    answers: Answers | None  # to them; None where an attack cannot be done
+    record: Mapping[str, Json]  # of the attack
 
 
 def attacked_test(
@@ -124,3 +182,33 @@ def _surrogate(job: Job, settings: TestSettings) -> Detector | None:
         return None
     path: Path = paths.checkpoint(job.model_folder(settings.surrogate))
     return checkpoint.revive(checkpoint.load(path), path).to(job.device)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageWriter:
+    """Writes images below `root` as they lie below `data_root`."""
+
+    root: Path
+    data_root: Path
+
+    def __call__(self, image: Image, pixels: Tensor) -> None:
+        """Write an image, (3, H, W) uint8, whole or not at all."""
+        path = self.root / image.path.relative_to(self.data_root).with_suffix(".png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = io.BytesIO()
+        to_image(pixels).save(file, "PNG", compress_level=COMPRESSION)
+        write_atomic(path, file.getvalue())
+
+
+def write_images(feed: Pass, write: ImageWriter, watch: Watch) -> None:
+    """Write every image of a feed as a network sees it; of several crops none.
+
+    Raises:
+        JobError: stopped.
+    """
+    images, done = feed.image_set.images, 0
+    for batch in feed(0):
+        watch.refuse_stop(done, len(images))
+        done += len(batch.indices)
+        for position, pixels in zip(batch.indices.tolist(), batch.images, strict=True):
+            write(images[position], pixels)

@@ -1,4 +1,0 @@
-"""Sets of real faces and fakes of them, as jobs.
-
-Start reading at `forge.forge`.
-"""

@@ -1,0 +1,206 @@
+"""The kinds `diffuser`, `erase`, `erased` and `revise`: networks that predict noise, and what they forget. No torch here."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from launcher.api import Draft, Input, Role, UsageError, parse_model
+from trueface.diffusion.class_names import names_of_classes, training_folder
+from trueface.diffusion.settings import DiffuserSettings
+from trueface.erasing.measures.record import METRICS
+from trueface.erasing.measures.settings import ErasedSettings, ReviseSettings
+from trueface.erasing.registry import METHODS
+from trueface.erasing.settings import EraseSettings
+from trueface.jobs.generation.generation_kind import generation_kind, made, model_of, models_of
+from trueface.runtime import paths
+from trueface.runtime.errors import DataError, UnknownName
+
+CLASSES = "classes"  # the set of images that a class-conditional diffuser learns from
+
+
+def _diffuser_inputs(draft: Draft) -> Iterator[Input]:
+    """Yield the folder of images, or the weights that take their place."""
+    weights = draft.settings["weights"]
+    if weights:
+        what = "the folder of a Stable Diffusion model, with model_index.json in it"
+        yield Input(path=draft.path(weights), what=what)
+        if draft.settings["prompts"]:
+            yield Input(path=draft.path(draft.settings["prompts"]), what="the file of prompts")
+        return
+    root = draft.path(draft.settings["data_root"])
+    yield Input(path=training_folder(root, draft.data or ""), what="the folder of images")
+
+
+def _diffuser_outputs(draft: Draft) -> Iterator[Path]:
+    folder = draft.model_folder(model_of(draft))
+    yield paths.checkpoint(folder)
+    yield paths.summary(folder)
+
+
+def _unfit_diffuser(draft: Draft, _: Sequence[Draft]) -> Iterator[str]:
+    """Yield why a training makes no sense: settings that its images do not go with, too few classes."""
+    model, settings = model_of(draft), draft.settings
+    if draft.base is not None:
+        yield f"{model}: diffuser begins anew and starts from no model; write model: null"
+    if parse_model(model).last.poison is not None:
+        yield f"{model}: diffuser learns images as they are; its ID says that some labels are wrong"
+    if settings["weights"]:
+        return
+    if not (draft.data or "").startswith(f"{CLASSES}:"):
+        for name, without in (("drop", None), ("without", "")):
+            if settings[name] != without:
+                yield (
+                    f"{model}: {name} is about classes, and {draft.data} has none; leave it out, or "
+                    f"write data: {CLASSES}:all"
+                )
+        return
+    yield from _unfit_classes(draft)
+
+
+def _unfit_classes(draft: Draft) -> Iterator[str]:
+    """Yield what is wrong with the folders of classes, where they are there already."""
+    folder = training_folder(draft.path(draft.settings["data_root"]), draft.data or "")
+
+    def names() -> tuple[str, ...] | str:
+        if not folder.is_dir():
+            return ()
+        try:
+            return names_of_classes(folder)
+        except (UsageError, OSError) as error:
+            return str(error)
+
+    names_there = draft.once(("class names", str(folder)), names)
+    without = draft.settings["without"]
+    if isinstance(names_there, str):
+        yield names_there
+    elif names_there and without and without not in names_there:
+        yield str(UnknownName("class", without, names_there))
+    elif without and len(names_there) == 2:
+        yield f"{draft.model}: without {without} one class is left, and two at least are needed"
+
+
+def _erasing_inputs(draft: Draft) -> Iterator[Input]:
+    if draft.base is not None:
+        path = paths.checkpoint(draft.model_folder(draft.base))
+        yield Input(path=path, what=f"the diffuser {draft.base}")
+    if draft.settings["data_root"] and "images" in METHODS[draft.settings["method"]].needs:
+        root = draft.path(draft.settings["data_root"])
+        yield Input(path=root, what="the folder of the diffuser's training images")
+
+
+def _erasing_outputs(draft: Draft) -> Iterator[Path]:
+    folder = draft.model_folder(model_of(draft))
+    yield paths.checkpoint(folder)
+    yield paths.erasing(folder)
+
+
+def _unfit_erasing(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
+    settings, trained = draft.settings, makers[0].settings if makers else {}
+    method = METHODS[settings["method"]]
+    if draft.data is not None and not draft.data.startswith("classes:"):
+        yield f"{draft.base} knows no classes, and a concept is a class; train it on classes:all"
+        return
+    if trained.get("drop") == 0 and ("null" in method.needs or _guides(settings)):
+        yield (
+            f"{draft.base} is trained with drop: 0 and has no null token, which {method.name} needs: "
+            "it cannot be guided; train it with drop above 0"
+        )
+    latest = trained.get("t_max")
+    if latest and latest < trained.get("noise_steps", latest) and "guidance" in method.defaults:
+        yield (
+            f"{draft.base} is trained with t_max: {latest} and cannot draw, which {method.name} needs; "
+            "train it with t_max: 0"
+        )
+    if trained.get("weights") and "images" in method.needs:
+        yield f"{draft.base} is imported and not trained here: {method.name} cannot train it again"
+    if trained.get("without") and trained["without"] == settings["concept"]:
+        yield f"{draft.base} is trained without {settings['concept']}: there is nothing to erase"
+    names = _names_of_classes(draft, settings["data_root"] or str(trained.get("data_root", "")))
+    for name in filter(None, (settings["concept"], settings["anchor"])):
+        if names and name not in names:
+            yield str(UnknownName("concept", name, names))
+
+
+def _guides(settings: object) -> bool:
+    options = EraseSettings.model_validate(settings)
+    used = METHODS[options.method].defaults
+    return "guidance" in used and options.options.guidance != 1
+
+
+def _names_of_classes(draft: Draft, data_root: str) -> tuple[str, ...]:
+    """Return the classes in the data folder; none where it is not there yet: the job asks the model."""
+    if not data_root or draft.data is None:
+        return ()
+    root, data = draft.path(data_root), draft.data
+
+    def names() -> tuple[str, ...]:
+        try:
+            return names_of_classes(training_folder(root, data))
+        except (DataError, OSError):
+            return ()
+
+    return draft.once(("concepts", str(root), data), names)
+
+
+def _erased_inputs(draft: Draft) -> Iterator[Input]:
+    root = draft.path(draft.settings["data_root"])
+    yield Input(path=root, what="the folder of class folders")
+    named = {
+        "diffuser": "the diffuser",
+        "teacher": "the teacher",
+        "classifier": "the classifier",
+        "never": "the diffuser that never saw the concept,",
+    }
+    yield from models_of(draft, named)
+
+
+def _revision_inputs(draft: Draft) -> Iterator[Input]:
+    yield Input(path=draft.path(draft.settings["source"]), what="the folder of real images")
+    named = {
+        "diffuser": "the edited diffuser",
+        "teacher": "the teacher",
+        "classifier": "the classifier",
+    }
+    yield from models_of(draft, named)
+
+
+DIFFUSER = generation_kind(
+    name="diffuser",
+    role=Role.TRAIN,
+    summary="train a diffusion model: a network that predicts noise",
+    entry="diffuser:train_diffuser",
+    settings=DiffuserSettings,
+    sets=("images", CLASSES),
+    reads=_diffuser_inputs,
+    makes=_diffuser_outputs,
+    refuses=_unfit_diffuser,
+)
+ERASE = generation_kind(
+    name="erase",
+    role=Role.METHOD,
+    summary="change a diffuser so that it does not draw one of its classes any more",
+    entry="erase:erase",
+    settings=EraseSettings,
+    sets=("classes",),
+    reads=_erasing_inputs,
+    makes=_erasing_outputs,
+    refuses=_unfit_erasing,
+)
+ERASED = generation_kind(
+    name="erased",
+    role=Role.FOLDER,
+    summary="measure what a diffuser still draws of an erased concept, and what an attack recovers",
+    entry="erased:erased",
+    settings=ErasedSettings,
+    reads=_erased_inputs,
+    makes=made(METRICS),
+    results="trueface.erasing.measures.table:table",
+)
+REVISE = generation_kind(
+    name="revise",
+    role=Role.FOLDER,
+    summary="draw real images anew by an edited diffuser: DDIM inversion, then sampling",
+    entry="revise:revise",
+    settings=ReviseSettings,
+    reads=_revision_inputs,
+    makes=made(),
+)

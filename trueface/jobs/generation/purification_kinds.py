@@ -1,0 +1,149 @@
+"""The kinds `denoiser`, `purify`, `disrupt` and `restored`: perturbations of images, and what takes them out. No torch here."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from launcher.api import Draft, Input, Role
+from trueface.data.picture_sets import picture_folder
+from trueface.disruption.settings import RANDOM, DisruptSettings, RestoredSettings, needed
+from trueface.jobs.generation.generation_kind import generation_kind, made, model_of, models_of
+from trueface.purification.grammar import PurifierName, parse_purifier, refuse_untrained
+from trueface.purification.settings import DenoiserSettings, PurifySettings
+from trueface.runtime import paths
+
+METRICS = "metrics.json"  # in the folder of `restored`
+EXAMPLES = {"translator": "labelled:A", "diffuser": "images:A", "denoiser": "noisy:A"}
+
+
+def _denoiser_inputs(draft: Draft) -> Iterator[Input]:
+    if draft.data is None:
+        raise ValueError(f"a job of kind {draft.kind!r} has a model and a data ID")
+    folder = picture_folder(draft.path(draft.settings["data_root"]), draft.data)
+    yield Input(path=folder, what="the folder of images to learn from")
+
+
+def _denoiser_outputs(draft: Draft) -> tuple[Path, ...]:
+    folder = draft.model_folder(model_of(draft))
+    return paths.checkpoint(folder), paths.provenance(folder)
+
+
+def _purification_inputs(draft: Draft) -> Iterator[Input]:
+    """Yield the folder, and the models that the purifier works with."""
+    yield Input(path=draft.path(draft.settings["source"]), what="the folder of images to purify")
+    yield from models_of(draft, _named(parse_purifier(draft.settings["purifier"]).needs))
+
+
+def _unfit_purification(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
+    """Yield why the purifier cannot work: it lacks a model, or the model did not learn its steps."""
+    name = parse_purifier(draft.settings["purifier"])
+    yield from _lacking(draft, name.needs, f"purifier {name.text}")
+    yield from _unlearned_steps(draft, name, makers)
+
+
+def _disruption_inputs(draft: Draft) -> Iterator[Input]:
+    """Yield the folder, the generator, and the models of the purifier that the attack goes through."""
+    settings = draft.settings
+    yield Input(path=draft.path(settings["source"]), what="the folder of images to disrupt")
+    yield from models_of(draft, _named(("translator", *needed(settings["purifier"]))))
+
+
+def _unfit_disruption(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
+    """Yield why the attack cannot work: it lacks a model, or a diffuser did not learn its steps."""
+    purifier = draft.settings["purifier"]
+    yield from _lacking(draft, ("translator", *needed(purifier)), "disrupt")
+    if purifier:
+        yield from _unlearned_steps(draft, parse_purifier(purifier), makers)
+
+
+def _restored_inputs(draft: Draft) -> Iterator[Input]:
+    settings = draft.settings
+    yield Input(path=draft.path(settings["source"]), what="the folder of purified images")
+    yield from models_of(draft, _named(("translator",)))
+    if weights := settings["feature_weights"]:
+        yield Input(path=draft.path(weights), what=f"the weights of {settings['features']}")
+
+
+def _unfit_restored(draft: Draft, _: Sequence[Draft]) -> Iterator[str]:
+    settings = draft.settings
+    yield from _lacking(draft, ("translator",), "restored")
+    if settings["features"] != RANDOM and not settings["feature_weights"]:
+        yield (
+            f"{draft.name}: features of {settings['features']} need a file of its weights; write "
+            f"feature_weights: FILE, or features: {RANDOM}"
+        )
+
+
+def _named(settings: Sequence[str]) -> Mapping[str, str]:
+    return {setting: f"the {setting}" for setting in settings}
+
+
+def _lacking(draft: Draft, needs: Sequence[str], who: str) -> Iterator[str]:
+    """Yield which models are needed and not named."""
+    for setting in needs:
+        if not draft.settings[setting]:
+            yield (
+                f"{draft.name}: {who} needs a {setting}; write {setting}: and the ID of one, such as "
+                f"{EXAMPLES[setting]}"
+            )
+
+
+def _unlearned_steps(draft: Draft, name: PurifierName, makers: Sequence[Draft]) -> Iterator[str]:
+    """Yield why a diffuser of this plan cannot do what a purifier asks for.
+
+    Args:
+        draft: with the setting `diffuser`.
+        name: the purifier.
+        makers: what makes the models of the draft.
+    """
+    diffuser = draft.settings["diffuser"]
+    for maker in makers:
+        learned = maker.settings.get("t_max") or maker.settings.get("noise_steps")
+        if "diffuser" not in name.needs or maker.model != diffuser or learned is None:
+            continue
+        if not maker.settings.get("weights") and (
+            reason := refuse_untrained(name, learned, diffuser)
+        ):
+            yield f"{draft.name}: {reason}"
+
+
+DENOISER = generation_kind(
+    name="denoiser",
+    role=Role.TRAIN,
+    summary="train a denoising auto-encoder",
+    entry="denoiser:denoiser",
+    settings=DenoiserSettings,
+    sets=("noisy",),
+    reads=_denoiser_inputs,
+    makes=_denoiser_outputs,
+)
+PURIFY = generation_kind(
+    name="purify",
+    role=Role.FOLDER,
+    summary="take perturbations out of a folder's images",
+    entry="purify:purify",
+    settings=PurifySettings,
+    reads=_purification_inputs,
+    makes=made(),
+    refuses=_unfit_purification,
+)
+DISRUPT = generation_kind(
+    name="disrupt",
+    role=Role.FOLDER,
+    summary="perturb a folder's images so that a generator spoils them",
+    entry="disrupt:disrupt",
+    settings=DisruptSettings,
+    reads=_disruption_inputs,
+    makes=made(),
+    refuses=_unfit_disruption,
+)
+RESTORED = generation_kind(
+    name="restored",
+    role=Role.FOLDER,
+    summary="measure what a generator makes of purified images, against what it makes of originals",
+    entry="restored:restored",
+    settings=RestoredSettings,
+    reads=_restored_inputs,
+    makes=made(METRICS),
+    refuses=_unfit_restored,
+    results="trueface.evaluation.restored:table",
+)
