@@ -3,8 +3,9 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from launcher.errors import (
@@ -17,7 +18,8 @@ from launcher.errors import (
     nearest,
 )
 from launcher.ids import Words
-from launcher.kinds import COMMAND, find_kinds
+from launcher.kind_interface import Kind, RepeatsWork, Role
+from launcher.kinds import COMMAND, GROUP, find_kinds
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan
 from launcher.system.code_digests import CodeIndex, user_cache
@@ -30,6 +32,7 @@ from launcher.taskfile.parser import ParseContext, parse
 from launcher.taskfile.settings import differences
 from launcher.taskfile.yaml_tree import MOST_BYTES
 
+_WORD = re.compile(r"\w[\w-]*")
 _KEY_AT_TOP = re.compile(r"^([^\s#:]+)\s*:", re.MULTILINE)
 _WORDS_AT_TOP = {COMMAND.name, *TOP} - {"autotest", "include", "modifiers", "subsets"}
 
@@ -64,13 +67,46 @@ def load(path: str | Path, *, settings: Sequence[str] = ()) -> TaskFile:
         )
         return read_taskfile(text, str(path), context)
 
-    # to import a laboratory takes longer than all the rest, and programs need none. Where anything is
-    # wrong, a word may be one of its kinds: then all of them are asked
+    # to import a laboratory takes longer than all the rest: programs need none, and a file whose kinds
+    # are of one room of it needs no other. Where anything is wrong, a word may be one of its kinds:
+    # then all of them are asked
     if not words and set(_KEY_AT_TOP.findall(text)) <= _WORDS_AT_TOP:
         with contextlib.suppress(TaskFileError):
             if not (programs := read([COMMAND.name])).problems:
                 return programs
+    if not words and (named := _named(text, settings)):
+        with contextlib.suppress(TaskFileError):
+            if not (task := read(named)).problems and _shares(task.kinds.values()):
+                return task
     return read(None)
+
+
+def _named(text: str, settings: Sequence[str]) -> list[str]:
+    """Return the kinds that a task file may speak of, and all that lie in a package with one of them.
+
+    Kinds of a package work with each other, unnamed: one tests what another one made.
+
+    Returns:
+        Names; none where that cannot be told, as of a file that includes others.
+    """
+    said = set(_WORD.findall("\n".join((text, *settings))))
+    if "include" in said:
+        return []
+    points = list(entry_points(group=GROUP))
+    rooms = {_package(point) for point in points if point.name in said}
+    return [point.name for point in points if point.name in said or _package(point) in rooms]
+
+
+def _package(point: EntryPoint) -> str:
+    return point.module.rpartition(".")[0]
+
+
+def _shares(kinds: Iterable[Kind]) -> bool:
+    """Tell whether work that kinds repeat has a kind among them that does it once."""
+    listed = list(kinds)
+    return any(kind.role is Role.SHARED for kind in listed) or not any(
+        isinstance(kind, RepeatsWork) for kind in listed
+    )
 
 
 def plan(task: TaskFile, *, root: str | Path | None = None) -> Plan:

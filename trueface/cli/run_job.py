@@ -19,7 +19,7 @@ from launcher.api import (
 )
 from trueface.data.forging.settings import ForgeSettings
 from trueface.jobs.flags import WORD_HELP, WORD_SHAPE, checked, is_range, is_truth, read_word_flags
-from trueface.jobs.forging_kind import FORGE
+from trueface.jobs.forging.kind import FORGE
 from trueface.jobs.job_kind import JobKind, refuse_unfit
 from trueface.jobs.kinds import POISON, SAMPLE, UNLEARN, before
 from trueface.runtime import logs, paths

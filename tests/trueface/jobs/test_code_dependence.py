@@ -338,10 +338,9 @@ def test_training_does_not_depend_on_methods_nor_testing_on_training() -> None:
 @pytest.mark.parametrize("kind", ["unlearn", "forget"])
 def test_unlearning_does_not_depend_on_statistics(kind: str) -> None:
     statistics = {
-        "evaluation.bootstrap",
         "evaluation.curves",
-        "evaluation.source_variance",
-        "evaluation.weighted_scores",
+        "evaluation.intervals",
+        "evaluation.metric",
         "unlearning.evaluation.intervals",
     }
     modules = {f"trueface.{name}" for name in statistics}
