@@ -376,3 +376,43 @@ def test_the_epochs_of_trainings_are_read_without_torch(kind: Kind) -> None:
     module, _, function = kind.epochs.partition(":")
     code = f"import sys, {module}; assert callable({module}.{function}); assert 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+ROOMS = """
+import sys
+from launcher.api import load
+
+task = load(sys.argv[1])
+assert not task.problems, task.problems
+rooms = ("benchmark", "classes", "forging", "generation")
+print(*sorted({kind.name for kind in task.kinds.values()}))
+print(*[room for room in rooms if f"trueface.jobs.{room}" in sys.modules], "torch" in sys.modules)
+"""
+SAMPLE_OF_IT = """
+name: x
+defaults: {data_root: data, split_path: splits, num_epochs: 1}
+train: [{model: null, data: real:pre}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds", "rooms"),
+    [
+        (SAMPLE_OF_IT, "features poison sample test train unlearn", "False"),
+        # what others lack is asked of all kinds: a word of theirs is known, and told as before
+        (SAMPLE_OF_IT.replace("num_epochs", "faces"), None, "benchmark classes forging generation"),
+    ],
+    ids=["its own room", "a word of another room"],
+)
+def test_a_file_is_read_with_the_kinds_of_its_rooms(
+    tmp_path: Path, text: str, kinds: str | None, rooms: str
+) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-c", ROOMS, str(file)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    known, imported = done.stdout.splitlines()
+    assert kinds is None or known == kinds
+    assert imported.startswith(rooms)

@@ -63,7 +63,7 @@ def test_every_kind_of_generators_that_is_installed_is_a_command(
     ours = [
         name
         for name, kind in installed().items()
-        if type(kind).__module__.startswith("trueface.jobs.generation")
+        if kind.entry.startswith("trueface.jobs.generation.")
     ]
     assert ours
     assert not [name for name in ours if f"  {name} " not in listed]
