@@ -1,17 +1,41 @@
-"""The setup of entry functions: cores, GPU memory, the poison of a training."""
+"""The setup of entry functions: settings, log, cores, GPU memory; the poison of a training."""
 
+import logging
 import os
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
-from launcher.api import Job, parse_model
+from launcher.api import Job, Json, Settings, parse_model
 from trueface.jobs.job_data import model_name
 from trueface.poisoning import poison_record
 from trueface.poisoning.poison_record import PoisonRecord
-from trueface.runtime import gpu_memory, paths
+from trueface.runtime import gpu_memory, logs, paths
 from trueface.runtime.heap import keep_freed_memory
 from trueface.runtime.progress import Watch
+
+Model = TypeVar("Model", bound=Settings)
+Result = Mapping[str, Json]
+
+
+def entry(
+    model: type[Model],
+) -> Callable[[Callable[[Job, Model], Result]], Callable[[Job], Result]]:
+    """Make an entry function of work with a job and its settings: they are checked, and its share is taken."""
+
+    def entry_of(work: Callable[[Job, Model], Result]) -> Callable[[Job], Result]:
+        @wraps(work)
+        def begun(job: Job) -> Result:
+            settings = model.model_validate(job.settings)
+            with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
+                return work(settled(job), settings)
+
+        return begun
+
+    return entry_of
 
 
 def settled(job: Job) -> Job:

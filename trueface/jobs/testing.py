@@ -1,6 +1,5 @@
 """The entry function of `test`."""
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,21 +17,16 @@ from trueface.jobs import job_data, outputs
 from trueface.jobs.attributes import checked_attributes
 from trueface.jobs.job_data import model_name
 from trueface.jobs.scoring import ImageWriter, Network, Tested, attacked_test, write_images
-from trueface.jobs.setup import settled, watch_of
+from trueface.jobs.setup import entry, watch_of
 from trueface.models import checkpoint
-from trueface.runtime import logs, paths
+from trueface.runtime import paths
 from trueface.runtime.paths import SCHEMA
 from trueface.runtime.timer import now
 
 
-def test(job: Job) -> Mapping[str, Json]:
+@entry(TestSettings)
+def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     """Score the job's model on the test list of its data; write scores and metrics."""
-    settings = TestSettings.model_validate(job.settings)
-    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        return _test(settled(job), settings)
-
-
-def _test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     folder, data = job.model_folder(model_name(job)), parse_data(job.data or "")
     values = settings.model_dump(mode="json")
     name = tested(str(data), settings.condition(values))

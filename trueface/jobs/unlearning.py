@@ -13,10 +13,10 @@ from trueface.features.store import open_store
 from trueface.jobs import job_data, model_origin
 from trueface.jobs.attributes import files_of
 from trueface.jobs.job_data import model_name
-from trueface.jobs.setup import settled, watch_of
+from trueface.jobs.setup import entry, watch_of
 from trueface.models import checkpoint
 from trueface.poisoning import poison_record
-from trueface.runtime import logs, paths
+from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.paths import SCHEMA
 from trueface.training import checkpointing, image_lists, initialization, lineage, provenance
@@ -34,14 +34,9 @@ from trueface.unlearning.tasks.label_flips import PoisonedDetector
 log = logging.getLogger(__name__)
 
 
-def unlearn(job: Job) -> Mapping[str, Json]:
+@entry(UnlearnSettings)
+def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     """Make the job's model from its poisoned base; write it beside what it took."""
-    settings = UnlearnSettings.model_validate(job.settings)
-    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        return _unlearn(settled(job), settings)
-
-
-def _unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     folder, model_id = job.model_folder(model_name(job)), parse_model(model_name(job))
     if job.base is None or model_id.last.methods[-1:] != (settings.method,):
         raise JobError(f"{job.model} is not what {settings.method} makes of {job.base}")

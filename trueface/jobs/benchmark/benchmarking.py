@@ -26,9 +26,9 @@ from trueface.jobs import job_data
 from trueface.jobs.benchmark import origins
 from trueface.jobs.benchmark.scoring import Bench, NotRunError, facts_of, names_of, score
 from trueface.jobs.job_data import model_name
-from trueface.jobs.setup import settled, watch_of
+from trueface.jobs.setup import entry, watch_of
 from trueface.models import checkpoint
-from trueface.runtime import logs, paths
+from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.rng import derive as derive_seed
 from trueface.training import provenance
@@ -46,7 +46,8 @@ class _Known:
     code: str
 
 
-def benchmark(job: Job) -> Mapping[str, Json]:
+@entry(BenchmarkSettings)
+def benchmark(job: Job, settings: BenchmarkSettings) -> Mapping[str, Json]:
     """Score the job's model on the test list of its data in all conditions; write scores and index.
 
     Cells that an interrupted attempt finished are kept.
@@ -56,12 +57,6 @@ def benchmark(job: Job) -> Mapping[str, Json]:
         DataError: images that cannot be read, or a setting that is not the declared one.
         CheckpointError: the model cannot be read.
     """
-    settings = BenchmarkSettings.model_validate(job.settings)
-    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        return _benchmark(settled(job), settings)
-
-
-def _benchmark(job: Job, settings: BenchmarkSettings) -> Mapping[str, Json]:
     bench = open_bench(job, settings)
     folder = job.model_folder(bench.name)
     known = _known(job, bench)

@@ -1,6 +1,5 @@
 """The entry function of `classify`: from a job to files and numbers; that of `forget` lies beside it."""
 
-import logging
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -16,11 +15,11 @@ from trueface.data.loaders import ExampleFeed
 from trueface.evaluation import predictions
 from trueface.evaluation.predictions import Answered
 from trueface.jobs.model_making import folder_of, source_of
-from trueface.jobs.setup import settled, watch_of
+from trueface.jobs.setup import entry, watch_of
 from trueface.models import checkpoint, classifiers
 from trueface.models.checkpoint import Checkpoint
 from trueface.models.classifiers import Classifier
-from trueface.runtime import logs, paths
+from trueface.runtime import paths
 from trueface.runtime.paths import SCHEMA
 from trueface.training import checkpointing, event_log
 from trueface.training.class_settings import ClassifySettings
@@ -42,14 +41,9 @@ def __getattr__(name: str) -> Any:
     return import_module(f"{__package__}.forgetting").forget
 
 
-def classify(job: Job) -> Mapping[str, Json]:
+@entry(ClassifySettings)
+def classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
     """Train the job's network; write it with its history and its answers."""
-    settings = ClassifySettings.model_validate(job.settings)
-    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        return _classify(settled(job), settings)
-
-
-def _classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
     folder = folder_of(job)
     lists = lists_of(job, settings)
     source = provenance_of(job, settings, lists)

@@ -1,6 +1,5 @@
 """The entry function of `forget`: from a job to files and numbers."""
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,13 +8,13 @@ from trueface.data import class_folders
 from trueface.evaluation import predictions
 from trueface.jobs.classes.classification import keep, lists_of, provenance_of
 from trueface.jobs.model_making import folder_of
-from trueface.jobs.setup import settled, watch_of
+from trueface.jobs.setup import entry, watch_of
 from trueface.models import checkpoint, classifiers
 from trueface.models.checkpoint import Checkpoint
 from trueface.models.classifier_registry import Shape
 from trueface.models.classifiers import Classifier
 from trueface.models.pretrained import load_state
-from trueface.runtime import logs, paths
+from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, WeightsError
 from trueface.runtime.paths import SCHEMA
 from trueface.unlearning import record
@@ -29,14 +28,9 @@ from trueface.unlearning.evaluation import embedding
 from trueface.unlearning.tasks.class_forgetting import Problem, unlearn
 
 
-def forget(job: Job) -> Mapping[str, Json]:
+@entry(ForgetSettings)
+def forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
     """Make the job's network from its base by forgetting a class or some images; write it beside what it took."""
-    settings = ForgetSettings.model_validate(job.settings)
-    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        return _forget(settled(job), settings)
-
-
-def _forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
     if job.base is None:
         raise JobError(f"{job.model} needs a model that forgets: give the one to start from")
     folder, base = folder_of(job), job.model_folder(job.base)

@@ -1,30 +1,24 @@
 """The entry function of `denoiser`."""
 
-import logging
 from collections.abc import Mapping
 
 from launcher.api import Job, JobError, Json
 from trueface.data.picture_sets import picture_folder
 from trueface.diffusion.images import digest, load_images
 from trueface.jobs.model_making import source_of, write_facts
-from trueface.jobs.setup import settled, watch_of
+from trueface.jobs.setup import entry, watch_of
 from trueface.purification.denoiser import save_denoiser
 from trueface.purification.denoiser_training import train_denoiser
 from trueface.purification.settings import DenoiserSettings
-from trueface.runtime import logs, paths
+from trueface.runtime import paths
 
 
-def denoiser(job: Job) -> Mapping[str, Json]:
+@entry(DenoiserSettings)
+def denoiser(job: Job, settings: DenoiserSettings) -> Mapping[str, Json]:
     """Train the job's denoiser; write it with what it was made of.
 
     A training that was stopped goes on where it was, to the same bits.
     """
-    settings = DenoiserSettings.model_validate(job.settings)
-    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        return _train(settled(job), settings)
-
-
-def _train(job: Job, settings: DenoiserSettings) -> Mapping[str, Json]:
     if job.model is None or job.data is None:
         raise JobError(f"{job.name} names no model to make; give its data, such as noisy:A")
     folder = job.model_folder(job.model)

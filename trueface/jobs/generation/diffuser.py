@@ -1,6 +1,5 @@
 """The entry function of `diffuser`: from images to a checkpoint and numbers."""
 
-import logging
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -14,22 +13,16 @@ from trueface.diffusion.images import digest, load_classes, load_images
 from trueface.diffusion.settings import IMPORTER, DiffuserSettings
 from trueface.diffusion.training import fit
 from trueface.jobs.model_making import folder_of, source_of, write_facts
-from trueface.jobs.setup import settled, watch_of
-from trueface.runtime import logs, paths
+from trueface.jobs.setup import entry, watch_of
+from trueface.runtime import paths
 
 
-def train_diffuser(job: Job) -> Mapping[str, Json]:
+@entry(DiffuserSettings)
+def train_diffuser(job: Job, settings: DiffuserSettings) -> Mapping[str, Json]:
     """Train the job's diffuser, or import one; write it with its history and what it took."""
-    settings = DiffuserSettings.model_validate(job.settings)
-    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        held = settled(job)
-        if settings.weights:
-            imported: Mapping[str, Json] = import_module(IMPORTER).import_diffuser(held, settings)
-            return imported
-        return _train(held, settings)
-
-
-def _train(job: Job, settings: DiffuserSettings) -> Mapping[str, Json]:
+    if settings.weights:
+        imported: Mapping[str, Json] = import_module(IMPORTER).import_diffuser(job, settings)
+        return imported
     folder = folder_of(job)
     images, labels, names = _images(job, settings)
     source = source_of(

@@ -1,6 +1,5 @@
 """The entry function of `disrupt`."""
 
-import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,26 +22,15 @@ from trueface.disruption.objectives import label_sets
 from trueface.disruption.settings import DisruptSettings
 from trueface.jobs.generation.purify import purifier_of
 from trueface.jobs.model_making import checkpoint_of, made_folder_of
-from trueface.jobs.setup import settled
+from trueface.jobs.setup import entry
 from trueface.purification.grammar import parse_purifier
 from trueface.purification.purifier import Purifier
-from trueface.runtime import logs
 from trueface.runtime.errors import DataError
 from trueface.translation.checkpoint import load_translator
 from trueface.translation.detector_set import original_of
 from trueface.translation.labels import flipped, labels_of
 from trueface.translation.networks import COLOURS
 from trueface.translation.translator import Translator
-
-
-def disrupt(job: Job) -> Mapping[str, Json]:
-    """Perturb the images of the job's folder; write them with what was done.
-
-    A stop leaves nothing behind; the next attempt begins anew.
-    """
-    settings = DisruptSettings.model_validate(job.settings)
-    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        return _disrupt(settled(job), settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +47,12 @@ class Disruption:
     purifier: Purifier | None
 
 
-def _disrupt(job: Job, settings: DisruptSettings) -> Mapping[str, Json]:
+@entry(DisruptSettings)
+def disrupt(job: Job, settings: DisruptSettings) -> Mapping[str, Json]:
+    """Perturb the images of the job's folder; write them with what was done.
+
+    A stop leaves nothing behind; the next attempt begins anew.
+    """
     source = job.path(settings.source)
     names, original = image_names(source, limit=settings.limit), original_of(source, job.path)
     translator = load_translator(checkpoint_of(job, settings.translator), job.device)

@@ -1,6 +1,5 @@
 """The entry function of `erase`: from a job to files and numbers."""
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,15 +15,16 @@ from trueface.erasing.problem import ErasingProblem
 from trueface.erasing.registry import METHODS
 from trueface.erasing.settings import EraseSettings
 from trueface.jobs.model_making import checkpoint_of, folder_of, source_of
-from trueface.jobs.setup import settled, watch_of
-from trueface.runtime import logs, paths
+from trueface.jobs.setup import entry, watch_of
+from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.paths import SCHEMA
 
 MOST_ROWS = 100  # of the losses in the record
 
 
-def erase(job: Job) -> Mapping[str, Json]:
+@entry(EraseSettings)
+def erase(job: Job, settings: EraseSettings) -> Mapping[str, Json]:
     """Erase a concept from the job's diffuser; write the new one, and what it took.
 
     A stop leaves nothing and the next attempt begins anew: erasing takes seconds to minutes. Only the
@@ -35,12 +35,6 @@ def erase(job: Job) -> Mapping[str, Json]:
         UnknownName: it has no such class; names the nearest.
         JobError: it cannot be erased from; stopped; a loss that is not a number.
     """
-    settings = EraseSettings.model_validate(job.settings)
-    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        return _erase(settled(job), settings)
-
-
-def _erase(job: Job, settings: EraseSettings) -> Mapping[str, Json]:
     if job.base is None:
         raise JobError(f"{job.model} needs a diffuser to erase from: give it as base")
     folder = folder_of(job)

@@ -1,7 +1,6 @@
 """The entry function of `erased`: reads models and images, measures, writes a folder."""
 
 import hashlib
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,13 +19,14 @@ from trueface.erasing.measures.samples import Sampling
 from trueface.erasing.measures.settings import ErasedSettings
 from trueface.erasing.measures.sheet import write_sheet
 from trueface.jobs.model_making import checkpoint_of, made_folder_of
-from trueface.jobs.setup import settled, watch_of
-from trueface.runtime import logs, paths
+from trueface.jobs.setup import entry, watch_of
+from trueface.runtime import paths
 from trueface.runtime.files import read_json, write_json
 from trueface.runtime.timer import now
 
 
-def erased(job: Job) -> Mapping[str, Json]:
+@entry(ErasedSettings)
+def erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
     """Measure a diffuser that forgot a concept; write `metrics.json` and `samples.png` into its folder.
 
     A stop leaves nothing behind but the curves of floor and ceiling, which the next attempt finds.
@@ -34,12 +34,6 @@ def erased(job: Job) -> Mapping[str, Json]:
     Raises:
         JobError: the teacher cannot draw a class, the models do not belong together, or stopped.
     """
-    settings = ErasedSettings.model_validate(job.settings)
-    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        return _erased(settled(job), settings)
-
-
-def _erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
     began = now()
     models = {model: _probed(job, model) for model in _diffusers(settings)}
     teacher = models[settings.teacher]

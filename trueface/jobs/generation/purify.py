@@ -1,18 +1,16 @@
 """The entry function of `purify`, and a purifier with the models of a job's run, for attacks too that go through one."""
 
-import logging
 from collections.abc import Mapping
 
 from launcher.api import Job, JobError, Json
 from trueface.diffusion.checkpoint import load_diffuser
 from trueface.jobs.model_making import checkpoint_of, made_folder_of
-from trueface.jobs.setup import settled
+from trueface.jobs.setup import entry
 from trueface.purification.denoiser import load_denoiser
 from trueface.purification.folders import Purification, purify_folder
 from trueface.purification.grammar import PurifierName, parse_purifier, refuse_untrained
 from trueface.purification.purifier import Purifier, make_purifier
 from trueface.purification.settings import PurifySettings
-from trueface.runtime import logs
 
 COLOURS = (1, 3)  # channels of images
 
@@ -49,17 +47,12 @@ def purifier_of(job: Job, name: PurifierName, *, diffuser: str, denoiser: str) -
     return make_purifier(name, diffuser=learned, denoiser=denoising)
 
 
-def purify(job: Job) -> Mapping[str, Json]:
+@entry(PurifySettings)
+def purify(job: Job, settings: PurifySettings) -> Mapping[str, Json]:
     """Purify the job's folder of images; write it with what it took.
 
     A stop leaves nothing behind; the next attempt begins anew.
     """
-    settings = PurifySettings.model_validate(job.settings)
-    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        return _purify(settled(job), settings)
-
-
-def _purify(job: Job, settings: PurifySettings) -> Mapping[str, Json]:
     work = Purification(
         source=job.path(settings.source),
         source_text=settings.source,

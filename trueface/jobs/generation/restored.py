@@ -6,7 +6,6 @@ is the same for all purifiers of a run, and kept.
 
 import hashlib
 import io
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,9 +33,9 @@ from trueface.evaluation.image_measures import (
 )
 from trueface.evaluation.restored import METRICS
 from trueface.jobs.model_making import checkpoint_of, made_folder_of
-from trueface.jobs.setup import settled
+from trueface.jobs.setup import entry
 from trueface.purification.grammar import PurifierName, parse_purifier
-from trueface.runtime import logs, tensor_files
+from trueface.runtime import tensor_files
 from trueface.runtime.errors import DataError
 from trueface.translation import networks
 from trueface.translation.checkpoint import load_translator
@@ -220,16 +219,6 @@ def _key(job: Job, settings: RestoredSettings, chain: Chain, labels: Tensor) -> 
     return digest.hexdigest()
 
 
-def restored(job: Job) -> Mapping[str, Json]:
-    """Measure the generator's outputs of the job's purified images; write measures and pictures.
-
-    A stop leaves nothing behind; the next attempt begins anew.
-    """
-    settings = RestoredSettings.model_validate(job.settings)
-    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        return _restored(settled(job), settings)
-
-
 @dataclass(slots=True)
 class Measured:
     """Measures of each image, batch after batch."""
@@ -248,7 +237,12 @@ class Measured:
         return torch.cat(self.columns[name])
 
 
-def _restored(job: Job, settings: RestoredSettings) -> Mapping[str, Json]:
+@entry(RestoredSettings)
+def restored(job: Job, settings: RestoredSettings) -> Mapping[str, Json]:
+    """Measure the generator's outputs of the job's purified images; write measures and pictures.
+
+    A stop leaves nothing behind; the next attempt begins anew.
+    """
     chain = chain_of(job.path(settings.source), job.path)
     translator = load_translator(checkpoint_of(job, settings.translator), job.device)
     weights = job.path(settings.feature_weights) if settings.feature_weights else None

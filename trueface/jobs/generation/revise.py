@@ -1,6 +1,5 @@
 """The entry function of `revise`: real images inverted, drawn anew by an edited diffuser, and written."""
 
-import logging
 from collections.abc import Mapping
 
 import torch
@@ -17,27 +16,21 @@ from trueface.erasing.measures.recognition import Recogniser, load_recogniser
 from trueface.erasing.measures.revision import Revision, revised, rms, round_trip
 from trueface.erasing.measures.settings import ReviseSettings
 from trueface.jobs.model_making import checkpoint_of, made_folder_of
-from trueface.jobs.setup import settled
-from trueface.runtime import logs
+from trueface.jobs.setup import entry
 from trueface.runtime.timer import now
 
 # what is recognised as the concept: real images, those drawn anew, and the teacher's round trip
 BEFORE, AFTER, REFERENCE = "rate_before", "rate_after", "rate_round_trip"
 
 
-def revise(job: Job) -> Mapping[str, Json]:
+@entry(ReviseSettings)
+def revise(job: Job, settings: ReviseSettings) -> Mapping[str, Json]:
     """Draw the source's images anew under one name by the edited diffuser; write them under their names.
 
     Raises:
         DataError: the source has no images, or some of another size than the diffuser's.
         JobError: null or guidance without a null token, or stopped; nothing was written then.
     """
-    settings = ReviseSettings.model_validate(job.settings)
-    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        return _revise(settled(job), settings)
-
-
-def _revise(job: Job, settings: ReviseSettings) -> Mapping[str, Json]:
     edited = _diffuser(job, settings.diffuser)
     teacher = _diffuser(job, settings.teacher) if settings.teacher else None
     if teacher is not None:

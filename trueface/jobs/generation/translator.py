@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +14,9 @@ from launcher.api import Job, Json, write_atomic
 from trueface.data.made.folders import digest_of, image_names, read_images, to_levels
 from trueface.data.picture_sets import picture_folder
 from trueface.jobs.model_making import folder_of, source_of, write_facts
-from trueface.jobs.setup import settled, watch_of
+from trueface.jobs.setup import entry, watch_of
 from trueface.models.pretrained import fingerprint
-from trueface.runtime import logs, paths
+from trueface.runtime import paths
 from trueface.translation import resume, training
 from trueface.translation.checkpoint import save_translator
 from trueface.translation.foreign import load_foreign
@@ -30,13 +29,11 @@ SHOWN = 8  # images in the picture of translations
 PICTURE = "translated.png"  # rows: images, then each attribute flipped
 
 
-def train_translator(job: Job) -> Mapping[str, Json]:
+@entry(TranslatorSettings)
+def train_translator(job: Job, settings: TranslatorSettings) -> Mapping[str, Json]:
     """Make the job's translator; write it with its history, and a picture of what it does."""
-    settings = TranslatorSettings.model_validate(job.settings)
-    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        job = settled(job)
-        paths.make_folder(folder_of(job), job.model or "")
-        return _adopt(job, settings) if settings.weights else _train(job, settings)
+    paths.make_folder(folder_of(job), job.model or "")
+    return _adopt(job, settings) if settings.weights else _train(job, settings)
 
 
 def _train(job: Job, settings: TranslatorSettings) -> Mapping[str, Json]:
