@@ -1,13 +1,84 @@
 """Metrics of the order of the scores, whatever the threshold: areas and points of curves."""
 
+import math
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from trueface.evaluation import curves, operating_point
+from trueface.evaluation import curves
 from trueface.evaluation.calibration import Labels
-from trueface.evaluation.intervals import Floats, Measure
+from trueface.evaluation.intervals import (
+    Design,
+    Error,
+    Floats,
+    Measure,
+    Scale,
+    ends,
+    standard_error,
+)
 from trueface.evaluation.metric import Metric, SourceSample, jackknife
+
+ALLOWED = curves.FPR_PERCENT / 100
+
+
+def bracket(value: float, fake: NDArray[np.bool_], logits: Floats, of: Design) -> Measure:
+    """Return TPR at 1 % FPR with its 95 % interval over the population of sources.
+
+    Args:
+        value: the rate.
+        fake: (N,) both classes.
+        logits: (N,) higher = more fake.
+        of: what is left out of the table.
+    """
+    reals = np.sort(logits[~fake])[::-1]
+    above = logits > curves.threshold_at_fpr(fake, logits)
+    accused = _error_of(above, ~fake, of)
+    least, most = ends(ALLOWED, accused.half, Scale.SHARE)
+    last = len(reals) - 1
+    low = (
+        _share_above(logits[fake], reals[int(least * len(reals))])
+        if least * len(reals) >= 1
+        else 0.0
+    )
+    high = _share_above(logits[fake], reals[min(math.ceil(most * len(reals)), last)])
+    under, over = ends(value, _rate(above, fake, of).half, Scale.SHARE)
+    return Measure(
+        value=value,
+        low=max(value - math.hypot(value - min(low, value), value - under), 0.0),
+        high=min(value + math.hypot(max(high, value) - value, over - value), 1.0),
+    )
+
+
+def shift(first: Measure, second: Measure) -> Measure:
+    """Return by how much one such rate exceeds another; models are taken to err independently."""
+    value = second.value - first.value
+    return Measure(
+        value=value,
+        low=value - math.hypot(second.value - second.low, first.high - first.value),
+        high=value + math.hypot(second.high - second.value, first.value - first.low),
+    )
+
+
+def _error_of(above: NDArray[np.bool_], reals: NDArray[np.bool_], of: Design) -> Error:
+    """Return the error of the fraction of reals above the threshold, as if it were 1 %."""
+    error = _rate(above, reals, of)
+    share = float(above[reals].mean())
+    pictures = max(min(stratum.pictures for stratum in of.strata if stratum.label == 0), 1)
+    if error.error == 0 or share == 0:
+        binomial = math.sqrt(ALLOWED * (1 - ALLOWED) / pictures)
+        return Error(error=binomial, freedom=error.freedom)
+    return Error(error=error.error * ALLOWED / share, freedom=error.freedom)
+
+
+def _rate(above: NDArray[np.bool_], rows: NDArray[np.bool_], of: Design) -> Error:
+    weights = of.weights[:, rows].astype(np.float64)
+    return standard_error(of, weights @ above[rows] / weights.sum(1))
+
+
+def _share_above(logits: Floats, threshold: float) -> float:
+    return float(np.mean(logits > threshold))
 
 
 def _equal_error_rate(labels: Labels, logits: Floats) -> float:
@@ -29,9 +100,7 @@ def _either_interval(metric: Metric, sample: SourceSample) -> Measure:
 
 
 def _of_threshold(_: Metric, sample: SourceSample) -> Measure:
-    return operating_point.bracket(
-        sample.by_images.value, sample.fake, sample.logits, sample.design
-    )
+    return bracket(sample.by_images.value, sample.fake, sample.logits, sample.design)
 
 
 AUC = Metric(
@@ -66,5 +135,5 @@ TPR_AT_1_FPR = Metric(
     of_fakes=True,
     percent=True,
     source_interval=_of_threshold,
-    difference=operating_point.shift,
+    difference=shift,
 )

@@ -12,8 +12,7 @@ from trueface.benchmark.measures import DELTA, measure_attack, measure_scores, m
 from trueface.benchmark.run_results import Result, RunResults
 from trueface.benchmark.settings import BenchmarkSettings
 from trueface.benchmark.table import Row, row_of, same_value
-from trueface.jobs.benchmark.benchmarking import manifest_of, open_bench
-from trueface.jobs.benchmark.scoring import Bench, score
+from trueface.jobs.benchmark.benchmarking import Bench, manifest_of, open_bench, score
 from trueface.runtime.errors import DataError
 
 
