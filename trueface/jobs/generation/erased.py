@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from launcher.api import Job, Json
-from trueface.data.made.folders import digest_of
-from trueface.data.made.folders import made_folder
+from trueface.data.made.folders import digest_of, made_folder
 from trueface.diffusion.checkpoint import load_diffuser
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.measures import record

@@ -16,8 +16,16 @@ import torch
 from torch import Tensor
 
 from launcher.api import Job, JobError, Json, write_atomic, write_json
-from trueface.data.made.folders import digest_of, image_names, partners, read_images
-from trueface.data.made.folders import MADE, MadeFolder, made_folder, read_made
+from trueface.data.made.folders import (
+    MADE,
+    MadeFolder,
+    digest_of,
+    image_names,
+    made_folder,
+    partners,
+    read_images,
+    read_made,
+)
 from trueface.disruption.effect import effect
 from trueface.disruption.grid import COLUMNS, grid, save_picture
 from trueface.disruption.objectives import outputs_of

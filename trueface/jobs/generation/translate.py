@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from launcher.api import Job, JobError, Json
-from trueface.data.made.folders import digest_of
-from trueface.data.made.folders import made_folder
+from trueface.data.made.folders import digest_of, made_folder
 from trueface.jobs.model_making import checkpoint_of, made_folder_of
 from trueface.jobs.setup import settled
 from trueface.translation.checkpoint import load_translator
