@@ -4,12 +4,11 @@ What `@register_attack` says in the files of `kinds` is read from their text; a 
 an image is attacked.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args
 
-from trueface.runtime.declarations import read_declarations
+from trueface.runtime.declarations import Registry
 
 PACKAGE = "trueface.attacks.kinds"
 CONTROL = "random"  # the kind that knows nothing, with which every other is compared
@@ -55,17 +54,14 @@ def register_attack(name: str, *, summary: str, access: Access) -> AttackSpec:
     return AttackSpec(name=name, summary=summary, access=access)
 
 
-_DECLARED = read_declarations(PACKAGE, "register_attack", modules=())
-SPECS: Mapping[str, AttackSpec] = MappingProxyType(
-    {name: _DECLARED[name].pass_to(register_attack) for name in sorted(_DECLARED)}
-)
+SPECS = Registry(PACKAGE, register_attack)
 
 
 def function_of(name: str) -> Callable[..., Any]:
     """Import the file of a kind; return its function."""
-    return _DECLARED[name].load()  # type: ignore[no-any-return]  # what a file holds
+    return SPECS.load(name)  # type: ignore[no-any-return]  # what a file holds
 
 
 def module_of(name: str) -> str:
     """Return the module that a kind's name stands for: it is imported by that name."""
-    return _DECLARED[name].module
+    return SPECS.module(name)

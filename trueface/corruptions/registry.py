@@ -5,12 +5,11 @@ when an image is corrupted.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, TypeVar
 
-from trueface.runtime.declarations import read_declarations
+from trueface.runtime.declarations import Registry
 
 PACKAGE = "trueface.corruptions.kinds"
 NO_STRENGTH = 0.0  # what a corruption without a number gets
@@ -78,17 +77,14 @@ def register_corruption(
     )  # fmt: skip
 
 
-_DECLARED = read_declarations(PACKAGE, "register_corruption", modules=())
-SPECS: Mapping[str, CorruptionSpec] = MappingProxyType(
-    {name: _DECLARED[name].pass_to(register_corruption) for name in sorted(_DECLARED)}
-)
+SPECS = Registry(PACKAGE, register_corruption)
 
 
 def function_of(name: str) -> Callable[..., Any]:
     """Import the file of a kind; return its function."""
-    return _DECLARED[name].load()  # type: ignore[no-any-return]  # what a file holds
+    return SPECS.load(name)  # type: ignore[no-any-return]  # what a file holds
 
 
 def module_of(name: str) -> str:
     """Return the module that a kind's name stands for: it is imported by that name."""
-    return _DECLARED[name].module
+    return SPECS.module(name)

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args
 
 from trueface.erasing.options import NAMES, Options
-from trueface.runtime.declarations import read_declarations
+from trueface.runtime.declarations import Registry
 
 PACKAGE = "trueface.erasing.methods"
 MODULES = frozenset({"trueface.erasing.registry", "trueface.erasing.options"})
@@ -81,20 +81,17 @@ def register_erasure(
     )
 
 
-_DECLARED = read_declarations(PACKAGE, "register_erasure", modules=MODULES)
-METHODS: Mapping[str, Erasure] = MappingProxyType(
-    {name: _DECLARED[name].pass_to(register_erasure) for name in sorted(_DECLARED)}
-)
+METHODS = Registry(PACKAGE, register_erasure, modules=MODULES)
 
 
 def function_of(name: str) -> Callable[..., Any]:
     """Import the file of a method; return its function."""
-    return _DECLARED[name].load()  # type: ignore[no-any-return]  # what a file holds
+    return METHODS.load(name)  # type: ignore[no-any-return]  # what a file holds
 
 
 def modules_of(name: str) -> tuple[str, ...]:
     """Return the modules that a method's name stands for: no import statement names them."""
-    return (_DECLARED[name].module,)
+    return (METHODS.module(name),)
 
 
 def described() -> str:

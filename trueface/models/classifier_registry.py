@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
-from trueface.runtime.declarations import read_declarations
+from trueface.runtime.declarations import Registry
 
 PACKAGE = "trueface.models.architectures"
 LEAST_SIZE = 8  # side of an image that any network of image classifiers takes, in pixels
@@ -66,18 +66,14 @@ class Shape:
     classes: int
 
 
-_DECLARED = read_declarations(PACKAGE, "register_classifier", modules={__name__})
-
-RECIPES: Mapping[str, Recipe] = MappingProxyType(
-    {name: _DECLARED[name].pass_to(register_classifier) for name in sorted(_DECLARED)}
-)
+RECIPES = Registry(PACKAGE, register_classifier, modules={__name__})
 
 
 def maker_of_classifier(name: str) -> Callable[[Shape], Any]:
     """Import the file of an image classifier's network; return the function that makes one."""
-    return _DECLARED[name].load()  # type: ignore[no-any-return]  # what a file holds
+    return RECIPES.load(name)  # type: ignore[no-any-return]  # what a file holds
 
 
 def modules_of_classifier(name: str) -> tuple[str, ...]:
     """Return the modules that a classifier's name stands for: they are imported by that name."""
-    return (_DECLARED[name].module,)
+    return (RECIPES.module(name),)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
-from trueface.runtime.declarations import Declaration, read_declarations
+from trueface.runtime.declarations import Declaration, Registry
 from trueface.runtime.errors import UnknownName, UsageError, nearest
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of torchvision's published weights
@@ -274,23 +274,9 @@ def register_library(
     return Library(name=name, summary=summary, package=package, extra=extra, has_tags=has_tags)
 
 
-def _declared(decorator: str) -> Mapping[str, Declaration]:
-    declared = read_declarations(PACKAGE, decorator, modules={__name__})
-    return MappingProxyType({name: declared[name] for name in sorted(declared)})
-
-
-_MODELS, _FAMILIES = _declared("register_model"), _declared("register_family")
-_LIBRARIES = _declared("register_library")
-
-SPECS: Mapping[str, Spec] = MappingProxyType(
-    {name: declared.pass_to(register_model) for name, declared in _MODELS.items()}
-)
-FAMILIES: Mapping[str, Family] = MappingProxyType(
-    {name: declared.pass_to(register_family) for name, declared in _FAMILIES.items()}
-)
-LIBRARIES: Mapping[str, Library] = MappingProxyType(
-    {name: declared.pass_to(register_library) for name, declared in _LIBRARIES.items()}
-)
+SPECS = Registry(PACKAGE, register_model, modules={__name__})
+FAMILIES = Registry(PACKAGE, register_family, modules={__name__})
+LIBRARIES = Registry(PACKAGE, register_library, modules={__name__})
 
 
 def spec_of(name: str) -> Spec:
@@ -401,7 +387,8 @@ def without_library(library: Library, network: str) -> str:
 
 def _declaration(name: str) -> Declaration:
     first = name.partition("/")[0]
-    return _MODELS.get(name) or _FAMILIES.get(first) or _LIBRARIES[first]
+    declared = SPECS.declared.get(name) or FAMILIES.declared.get(first)
+    return declared or LIBRARIES.declared[first]
 
 
 def _unknown(name: str, meant: str | None = None, names: Collection[str] = ()) -> UnknownName:

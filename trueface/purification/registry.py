@@ -5,12 +5,11 @@ when an image is purified.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
-from trueface.runtime.declarations import read_declarations
+from trueface.runtime.declarations import Registry
 
 PACKAGE = "trueface.purification.methods"
 Model = Literal["", "diffuser", "denoiser"]
@@ -95,17 +94,14 @@ def register_purifier(
     )  # fmt: skip
 
 
-_DECLARED = read_declarations(PACKAGE, "register_purifier", modules=())
-SPECS: Mapping[str, PurifierSpec] = MappingProxyType(
-    {name: _DECLARED[name].pass_to(register_purifier) for name in sorted(_DECLARED)}
-)
+SPECS = Registry(PACKAGE, register_purifier)
 
 
 def function_of(name: str) -> Callable[..., Any]:
     """Import the file of a purifier; return its function."""
-    return _DECLARED[name].load()  # type: ignore[no-any-return]  # what a file holds
+    return SPECS.load(name)  # type: ignore[no-any-return]  # what a file holds
 
 
 def module_of(name: str) -> str:
     """Return the module that a purifier's name stands for: it is imported by that name."""
-    return _DECLARED[name].module
+    return SPECS.module(name)

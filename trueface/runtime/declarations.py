@@ -48,6 +48,45 @@ class Declaration:
         return getattr(importlib.import_module(self.module), self.attribute)
 
 
+class Registry(Mapping[str, Built]):
+    """What one decorator declares in the files of a package, by name in their order; no file is imported."""
+
+    def __init__(
+        self, package: str, register: Callable[..., Built], *, modules: Collection[str] = ()
+    ) -> None:
+        """Read the files; see `read_declarations`.
+
+        Args:
+            package: dotted.
+            register: the decorator, which returns what is known of a name.
+            modules: those that a declaration may take names from.
+        """
+        self.declared = read_declarations(package, register.__name__, modules=modules)
+        self._built = {
+            name: self.declared[name].pass_to(register) for name in sorted(self.declared)
+        }
+
+    def __getitem__(self, name: str) -> Built:
+        """Return what is declared of a name."""
+        return self._built[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names, in their order."""
+        return iter(self._built)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._built)
+
+    def load(self, name: str) -> Any:
+        """Import the file of a name and return the decorated function or class."""
+        return self.declared[name].load()
+
+    def module(self, name: str) -> str:
+        """Return the module of a name, dotted."""
+        return self.declared[name].module
+
+
 def read_declarations(
     package: str, decorator: str, *, modules: Collection[str]
 ) -> dict[str, Declaration]:
