@@ -1,4 +1,9 @@
-"""Images of a folder as tensors, by their names."""
+"""Images of a folder as tensors, by their names.
+
+Noise that belongs to an image.
+
+Folders that jobs make.
+"""
 
 from pathlib import Path
 
@@ -10,16 +15,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trueface.data.made.folders import (
+    ImageNoise,
     digest_of,
     image_names,
+    made_folder,
     partners,
     read_images,
+    read_made,
     rounded,
     shape_of,
     to_levels,
     to_unit,
 )
-from trueface.runtime.errors import DataError
+from trueface.runtime.errors import DataError, JobError
 
 
 def an_image(path: Path, side: int = 4, level: int = 0, mode: str = "RGB") -> None:
@@ -125,3 +133,104 @@ def test_a_digest_depends_on_names_and_contents(tmp_path: Path) -> None:
     before = digest_of(tmp_path, ["a.png"])
     an_image(tmp_path / "a.png", level=3)
     assert digest_of(tmp_path, ["a.png"]) != before
+
+
+NAMES = ("a/1.png", "a/2.png", "b.png")
+LIKE = torch.zeros(3, 2, 5, 5)
+
+
+def test_an_image_has_the_same_noise_in_every_batch() -> None:
+    together = ImageNoise(NAMES, seed=7).normal("z1", LIKE)
+    alone = [ImageNoise([name], seed=7).normal("z1", LIKE[:1]) for name in NAMES]
+    assert torch.equal(together, torch.cat(alone))
+    assert torch.equal(
+        ImageNoise(NAMES, seed=7).of_rows([2, 0]).normal("z1", LIKE[:2]), together[[2, 0]]
+    )
+
+
+def test_the_suffix_of_a_name_does_not_count() -> None:
+    one, other = (
+        ImageNoise([f"x{suffix}"], 1).normal("z", LIKE[:1]) for suffix in (".png", ".jpg")
+    )
+    assert torch.equal(one, other)
+
+
+def test_names_streams_and_seeds_draw_other_noise() -> None:
+    draws = [
+        ImageNoise([name], seed).normal(stream, LIKE[:1])
+        for name, seed, stream in (("a", 1, "z"), ("b", 1, "z"), ("a", 2, "z"), ("a", 1, "y"))
+    ]
+    for place, drawn in enumerate(draws):
+        assert all(not torch.equal(drawn, other) for other in draws[place + 1 :])
+
+
+def test_normal_and_uniform_numbers_have_their_moments() -> None:
+    like = torch.zeros(1, 100, 100)
+    noise = ImageNoise(["a"], 3)
+    normal, uniform = noise.normal("n", like), noise.uniform("u", like)
+    assert abs(float(normal.mean())) < 0.05
+    assert abs(float(normal.std()) - 1) < 0.05
+    assert -1 <= float(uniform.min()) < -0.99 < 0.99 < float(uniform.max()) < 1
+
+
+def test_noise_takes_the_type_of_the_batch() -> None:
+    assert ImageNoise(["a"], 1).normal("z", LIKE[:1].double()).dtype == torch.float64
+
+
+WRITTEN = ("1.jpg", "x/2.png")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_come_back_as_they_were_rounded_under_their_names(
+    tmp_path: Path, channels: int
+) -> None:
+    images = torch.rand(2, channels, 5, 6, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with made_folder(tmp_path / "made") as made:
+        made.write(WRITTEN, images)
+        made.record({"kind": "purify", "seed": 3})
+    names = image_names(tmp_path / "made")
+    assert names == ("1.png", "x/2.png")
+    read = read_images(tmp_path / "made", names, channels=channels)
+    assert torch.equal(read, rounded(images))
+    with PIL.Image.open(tmp_path / "made/1.png") as file:
+        assert file.mode == ("L" if channels == 1 else "RGB")
+    assert read_made(tmp_path / "made") == {"schema": 1, "kind": "purify", "seed": 3}
+
+
+def test_nothing_is_left_after_an_error_and_what_was_there_stays(tmp_path: Path) -> None:
+    with made_folder(tmp_path / "made") as made:
+        made.record({"seed": 1})
+
+    def interrupted() -> None:
+        with made_folder(tmp_path / "made") as made:
+            made.record({"seed": 2})
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
+    assert read_made(tmp_path / "made")["seed"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_a_new_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    for name in ("old.png", "new.png"):
+        with made_folder(tmp_path / "made") as made:
+            made.write([name], torch.zeros(1, 3, 4, 4))
+    assert image_names(tmp_path / "made") == ("new.png",)
+
+
+def test_numbers_that_are_not_finite_are_an_error_that_names_the_image(tmp_path: Path) -> None:
+    images = torch.zeros(2, 3, 4, 4)
+    images[1, 0, 0, 0] = torch.nan
+    with (
+        pytest.raises(JobError, match=r"x/2\.png became an image with numbers that are not"),
+        made_folder(tmp_path / "made") as made,
+    ):
+        made.write(WRITTEN, images)
+
+
+def test_a_folder_without_a_record_is_an_error_that_says_who_writes_it(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"has no made\.json: a job of disrupt, purify or translate"
+    ):
+        read_made(tmp_path)
