@@ -7,7 +7,7 @@ from typing import NamedTuple
 from launcher.context import Context
 from launcher.draft import tested
 from launcher.ids import model_folder_name
-from launcher.job import Spec
+from launcher.job import PROGRAM, Spec
 from launcher.params import PARAMS
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.queue_comparison import (
@@ -92,13 +92,15 @@ def submit(
 
 
 def _mark_removed(store: Store, plan: Plan, rows: Mapping[str, JobRow]) -> None:
-    """Tag the programs of a sweep whose values its file has no more; those that it has again lose the tag."""
-    swept = {job.name.partition("@")[0] for job in plan.jobs if PARAMS in job.settings}
-    known = [row for name, row in rows.items() if name.partition("@")[0] in swept]
-    removed = {row.id for row in known} - {
-        rows[job.name].id for job in plan.jobs if job.name in rows
+    """Tag the programs of sweeps that its file has no more; those that it has again lose the tag."""
+    planned = {job.name for job in plan.jobs}
+    known = {name: row for name, row in rows.items() if row.kind == PROGRAM}
+    removed = {
+        row.id
+        for name, row in known.items()
+        if name not in planned and PARAMS in row.plain_spec.settings
     }
-    tags = store.steering.tags_of(row.id for row in known)
+    tags = store.steering.tags_of(row.id for row in known.values())
     tagged = {number for number, those in tags.items() if REMOVED in those}
     store.steering.change_tags(removed - tagged, [REMOVED], [])
     store.steering.change_tags(tagged - removed, [], [REMOVED])

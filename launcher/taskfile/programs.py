@@ -468,6 +468,11 @@ def _named(node: Node, swept: Collection[str], own: Given, problems: Problems) -
     """Give the names between the braces of a text; blame what is none."""
     if not isinstance(node, Scalar):
         return
+    for folder in FOLDERS:
+        if (at := node.text.find(f"{{{folder}}}")) >= 0:
+            message = f"{folder} cannot stand to the letter: it is filled in when an attempt starts"
+            hint = f"write {folder} for the folder itself"
+            problems.blame(node.part(at, len(folder) + 2), _CODE, message, hint)
     for brace in _BRACE.finditer(node.text):
         name = brace["name"]
         if brace[0] in ("{{", "}}") or name in LATER:

@@ -97,3 +97,9 @@ def test_what_ran_under_values_that_a_file_has_no_more_is_marked_until_it_has_th
         rows = list(csv.DictReader(table.splitlines()))
         marked = sorted(f"{row['lr']} {row['seed']}" for row in rows if row.get("removed") == "yes")
         assert (len(rows), marked) == (4, pairs(*removed))
+    (project.folder / "sweep.yaml").write_text(
+        "name: grid\ncommand: [{name: other, argv: ['true']}]\n"
+    )
+    assert project.call("launcher", "run", "sweep.yaml").returncode == 0
+    table = project.call("launcher", "results", "grid", "--format", "csv").stdout
+    assert [row["removed"] for row in csv.DictReader(table.splitlines())] == ["yes"] * 4

@@ -108,6 +108,13 @@ MATRIX = "matrix: {lr: [1, 2]}"
         ),
         (f"argv: [a, {{lr}}], {MATRIX}", "braces", "a mapping to YAML", 'write "{lr}"', "{lr}"),
         ("argv: [a, {job_folder}]", "braces", "a mapping", '"{job_folder}"', "{job_folder}"),
+        (
+            f'argv: [a, "{{lr}}", "x{{{{job_folder}}}}"], {MATRIX}',
+            "braces",
+            "{job_folder} cannot stand to the letter",
+            "for the folder itself",
+            "{{job_folder}}",
+        ),
         (f'name: {{lr}}, argv: [a, "{{lr}}"], {MATRIX}', "braces", "mapping", '"{lr}"', "{lr}"),
         (
             f'argv: [a, "{{lr}}"], env: {{A: {{lr}}}}, {MATRIX}',
