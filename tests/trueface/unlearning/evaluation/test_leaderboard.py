@@ -153,7 +153,7 @@ def test_answers_for_which_there_is_no_memory_leave_the_others_measured(tmp_path
     leave_flips(tmp_path, "scrub", 8)
     run = leave_flips(tmp_path, "ng", 8)
     count = 1 << 24  # labels of 128 MiB
-    np.savez_compressed(
+    np.savez(
         paths.answers_after(run),
         test_trained=np.zeros(count, np.int64),
         test_logits=np.zeros((1, 2), np.float32),
