@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.errors import MachineError, UsageError
+from launcher.job import FUNCTION, PROGRAM
 from launcher.kind_interface import Kind
 from launcher.results.rows import lower_is_better
 from launcher.results.table import (
@@ -320,20 +321,22 @@ def make_views(database: "Database", kinds: Collection[Kind]) -> None:
     columns = database.table("scores").columns_dict
     ours = TABLES["scores"].columns
     measured = [name for name in columns if name not in ours]
-    swept = [
-        str(name)
-        for (name,) in database.execute(
-            "SELECT DISTINCT settings.name FROM settings JOIN jobs ON jobs.id = settings.job"
-            " WHERE swept = 1 AND role IN ('train', 'unlearn') ORDER BY settings.name"
-        )
-    ]
+    swept = _names(database, "settings WHERE swept = 1 AND job IN (SELECT maker FROM scores)")
     numbers = [name for name in measured if columns[name] in {int, float} and name not in swept]
-    # what has an interval was measured; other numbers may be a threshold, or a time
-    metrics = [name for name in numbers if f"{name}{_LOW_END}" in columns] or numbers
+    # what has an interval was measured, and what a program tells; others may be a threshold, or a time
+    programs = f"SELECT id FROM jobs WHERE kind IN ('{PROGRAM}', '{FUNCTION}')"
+    told = _names(database, f"metrics WHERE job IN ({programs})")
+    metrics = [n for n in numbers if f"{n}{_LOW_END}" in columns or n in told] or numbers
     database.create_view("results", _results(swept, measured), replace=True)
     low = {name for name in metrics if lower_is_better(name, kinds)}
     database.create_view("best", _best(metrics[:_FEW], low), replace=True)
     database.create_view("failures", _FAILURES, replace=True)
+
+
+def _names(database: "Database", source: str) -> list[str]:
+    """Return the names that a part of a query gives, each once."""
+    found = database.execute(f"SELECT DISTINCT name FROM {source} ORDER BY name")
+    return [str(name) for (name,) in found]
 
 
 def _results(swept: Sequence[str], measured: Sequence[str]) -> str:
@@ -356,6 +359,7 @@ def _results(swept: Sequence[str], measured: Sequence[str]) -> str:
         *(f"scores.{quoted(name)}" for name in measured if name not in swept),
         "scores.test",
         "scores.maker",
+        "scores.row AS name",
     ]
     return f"SELECT {', '.join(columns)} FROM scores JOIN runs ON runs.id = scores.run"
 
@@ -370,7 +374,7 @@ def _best(metrics: Sequence[str], low: Collection[str]) -> str:
             "SELECT NULL AS run, NULL AS data, NULL AS metric, NULL AS model, NULL AS value WHERE 0"
         )
     return " UNION ALL ".join(
-        f"SELECT runs.name AS run, data, {_text(name)} AS metric, model,"
+        f"SELECT runs.name AS run, data, {_text(name)} AS metric, coalesce(model, row) AS model,"
         f" {'min' if name in low else 'max'}({quoted(name)}) AS value"
         " FROM scores JOIN runs ON runs.id = scores.run"
         f" WHERE pooled = 0 AND {quoted(name)} IS NOT NULL GROUP BY scores.run, data"

@@ -418,6 +418,11 @@ def _telling(
     return [name for name in names if name not in parts]
 
 
+_PLACE = frozenset(
+    {JOB, MODEL, DATA, REMOVED}
+)  # what a row is of, whatever a program calls a number
+
+
 def _row(spec: Spec, numbers: Measured, models: Models, columns: Mapping[str, str]) -> Row:
     settings = settings_of(spec)
     row: dict[str, Any] = {JOB: spec.name, DATA: numbers.data or None}
@@ -427,7 +432,8 @@ def _row(spec: Spec, numbers: Measured, models: Models, columns: Mapping[str, st
     if SEED in settings and SEED not in columns:
         row[SEED] = scalar(settings[SEED])
     row |= {column: scalar(settings.get(name)) for name, column in columns.items()}
-    return row | {name: metric.record() for name, metric in numbers.metrics.items()}
+    told = {name: metric.record() for name, metric in numbers.metrics.items()}
+    return row | {f"{name}_" if name in _PLACE else name: cell for name, cell in told.items()}
 
 
 # words in the names of metrics that measure errors, distances or costs

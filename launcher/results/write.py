@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.errors import Error, MachineError
-from launcher.job import CPU
+from launcher.job import CPU, FUNCTION, PROGRAM
 from launcher.kind_interface import HasEpochs, Kind
 from launcher.params import scalar
 from launcher.results.database import (
@@ -32,13 +32,16 @@ from launcher.results.database import (
     writing,
 )
 from launcher.results.rows import (
+    JOB,
     SEED,
     JobsOfRows,
     Models,
+    Returned,
     kinds_of,
     laboratory_function,
     results_of,
     returned_by,
+    returned_rows,
     settings_of,
     swept,
 )
@@ -48,7 +51,7 @@ from launcher.results.table import (
     POOLED,
     Row,
     RunResults,
-    distinct_names,
+    in_unicode,
     read_metric,
     with_interval,
 )
@@ -148,6 +151,24 @@ def score_rows(
         }
 
 
+def program_rows(
+    returned: Iterable[Returned], kinds: Mapping[str, Kind], rows: Mapping[int, int]
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each program or function: its parameters, and the numbers that it told last.
+
+    Args:
+        returned: by the jobs of a run.
+        kinds: of the jobs, by name, those that are installed.
+        rows: number of a job → its row.
+    """
+    programs = [each for each in returned if each.job.kind in {PROGRAM, FUNCTION}]
+    number_of = {each.job.name: rows[each.job.id] for each in programs}
+    for row in returned_rows(programs, kinds).rows:
+        number, cells = number_of[row[JOB]], {key: cell for key, cell in row.items() if key != JOB}
+        own = {"row": row[JOB], "test": number, "maker": number, POOLED: 0}
+        yield {**own, **flat(cells)}
+
+
 def _label(row: Row) -> str:
     """Return what a row is of, in words; two rows of a run have hardly the same."""
     if POOLED not in row:
@@ -239,15 +260,17 @@ def write_run(path: Path, home: Home, store: Store, jobs: Sequence[JobRow]) -> i
     wrap = _sqlite_utils()
     kinds = kinds_of(jobs)
     models = Models([job.plain_spec for job in jobs], kinds)
-    results = results_of(jobs, models)  # before the file is locked: it may take minutes
+    # before the file is locked: it may take minutes
+    results, returned = results_of(jobs, models), returned_by(home, store, jobs, kinds)
     with writing(path) as connection:
         database = wrap(connection, execute_plugins=False)
         make_tables(database)
         run = _run_row(connection, home, jobs)
         numbers = _job_numbers(connection, run, jobs)
-        changed = _write_jobs(connection, home, store, jobs, kinds, models, run, numbers)
+        changed = _write_jobs(connection, home, store, jobs, kinds, models, run, numbers, returned)
         of_rows = JobsOfRows(jobs, kinds, models)
-        scores = score_rows(results, of_rows, numbers)
+        told = score_rows(results, of_rows, numbers)
+        scores = (*told, *program_rows(returned, kinds, numbers))
         changed += _mirror(database, "scores", run, scores)
         makers = {model: numbers[job] for model, job in of_rows.makers.items()}
         epochs = epoch_rows(jobs, kinds, makers)
@@ -278,6 +301,7 @@ def _write_jobs(
     models: Models,
     run: int,
     numbers: Mapping[int, int],
+    returned: Iterable[Returned],
 ) -> int:
     """Write jobs with their attempts, settings, numbers and errors; return how many rows changed."""
     _forget_changed(connection, run, jobs, numbers)
@@ -290,7 +314,7 @@ def _write_jobs(
         "settings": setting_rows(jobs, numbers, kinds),
         "metrics": (
             (numbers[job.id], name, metric.value, metric.low, metric.high)
-            for job, told, _ in returned_by(home, store, jobs, kinds)
+            for job, told, _ in returned
             for name, metric in told.metrics.items()
         ),
         "errors": error_rows(home, attempts, numbers, known),
@@ -370,9 +394,12 @@ def _job_numbers(
 
 def _mirror(database: "Database", name: str, run: int, records: Iterable[Mapping[str, Any]]) -> int:
     """Make a run's rows of a table those given; return how many changed."""
-    rows = [{"run": run, **_without_clashes(row)} for row in records]
-    database.table(name).add_missing_columns(rows)
-    columns = [*dict.fromkeys(column for row in rows for column in row)]
+    table = database.table(name)
+    told = [{"run": run, **record} for record in records]
+    named = _columns_of(dict.fromkeys(key for row in told for key in row), table.columns_dict)
+    rows = [{named[key]: cell for key, cell in row.items()} for row in told]
+    table.add_missing_columns(rows)
+    columns = [*named.values()]
     connection, key = database.conn, TABLES[name].key
     there = set(
         connection.execute(
@@ -386,11 +413,22 @@ def _mirror(database: "Database", name: str, run: int, records: Iterable[Mapping
     return len(gone) + upsert(connection, name, cells, columns)
 
 
-def _without_clashes(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a row whose columns differ in more than letter case, as SQLite has them."""
-    if len({name.casefold() for name in row}) == len(row):
-        return row
-    return dict(zip(distinct_names(row, str.casefold), row.values(), strict=True))
+def _columns_of(names: Iterable[str], there: Iterable[str]) -> dict[str, str]:
+    """Return name → column; a name that differs in letter case alone has a number, as SQLite has it.
+
+    Args:
+        names: of what rows hold.
+        there: columns of the table.
+    """
+    known = {column.casefold(): column for column in there}
+    columns: dict[str, str] = {}
+    for name in names:
+        free, number = in_unicode(name), 1
+        while known.setdefault(free.casefold(), free) != free:
+            number += 1
+            free = f"{in_unicode(name)}_{number}"
+        columns[name] = free
+    return columns
 
 
 NAME = "results.sqlite"  # in the home: the database of all its runs

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import sys
 
 import pytest
 
@@ -103,3 +104,41 @@ def test_what_ran_under_values_that_a_file_has_no_more_is_marked_until_it_has_th
     assert project.call("launcher", "run", "sweep.yaml").returncode == 0
     table = project.call("launcher", "results", "grid", "--format", "csv").stdout
     assert [row["removed"] for row in csv.DictReader(table.splitlines())] == ["yes"] * 4
+
+
+SCRIPT = """\
+import json, os, sys
+values = json.loads(os.environ["LAUNCHER_PARAMS"])
+for step in (1, 2):
+    acc = round(1 - values["lr"] * 2 + values["seed"] / 100 - (2 - step) / 10, 4)
+    print(f"launcher: step={step} acc={acc} loss={round(1 - acc, 4)}")
+"""
+SIX = ("--sweep", "lr=0.1,0.01,0.2", "--sweep", "seed=1,2", "--name", "fit")
+
+
+def test_results_of_six_programs_of_ones_own_are_read_in_every_form(project: Project) -> None:
+    (project.folder / "train.py").write_text(SCRIPT)
+    words = ("add", "--run", "mine", *SIX, "--", sys.executable, "train.py", "{sweep}")
+    assert project.call("launcher", *words).returncode == 0
+    assert project.call("launcher", "wait", "run:mine").returncode == 0
+
+    def answer(*words: str) -> list[dict[str, str]]:
+        told = project.call("launcher", *words, "--format", "csv")
+        assert told.returncode == 0, told.stderr
+        return list(csv.DictReader(told.stdout.splitlines()))
+
+    rows = answer("results", "mine")
+    assert {(row["lr"], row["seed"], row["acc"]) for row in rows} == {
+        ("0.1", "1", "0.81"), ("0.1", "2", "0.82"), ("0.01", "1", "0.99"), ("0.01", "2", "1.0"),
+        ("0.2", "1", "0.61"), ("0.2", "2", "0.62"),
+    }  # fmt: skip
+    (best,) = answer("results", "mine", "--best", "acc")
+    assert (best["job"], best["lr"], best["seed"]) == ("command/fit@lr=0.01,seed=2", "0.01", "2")
+    over = answer("results", "mine", "--over", "seed")
+    assert {(row["lr"], row["acc"], row["count"]) for row in over} == {
+        ("0.1", "0.815", "2"), ("0.01", "0.995", "2"), ("0.2", "0.615", "2"),
+    }  # fmt: skip
+    asked = "SELECT lr, seed, acc FROM results WHERE run = 'mine' ORDER BY acc DESC LIMIT 1"
+    assert answer("query", asked) == [{"lr": "0.01", "seed": "2", "acc": "1.0"}]
+    asked = "SELECT model, value FROM best WHERE metric = 'loss'"
+    assert answer("query", asked) == [{"model": "command/fit@lr=0.01,seed=2", "value": "0.0"}]

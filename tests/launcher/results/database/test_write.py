@@ -75,8 +75,8 @@ def test_a_second_call_writes_nothing_and_a_third_only_what_is_new(
     assert write(path, home, store) == 0
     assert path.read_bytes() == before
     done(store, "command/new", {"n": 7})
-    # the job, its attempt and its number; the run's counts are no rows of their own
-    assert write(path, home, store) == 3
+    # the job, its attempt, its number and its row of results; the run's counts are no rows of their own
+    assert write(path, home, store) == 4
 
 
 def test_what_changed_is_changed_in_place(path: Path, home: Home, store: Store) -> None:
@@ -194,7 +194,7 @@ def test_readers_see_the_whole_of_a_call_or_nothing(path: Path, home: Home, stor
             assert reader.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
         reader.execute("COMMIT")
         reader.close()
-        assert writing.result(DEADLINE_S) == 3
+        assert writing.result(DEADLINE_S) == 4
     assert (
         select(path, "SELECT jobs FROM runs") == select(path, "SELECT count(*) FROM jobs") == [(2,)]
     )
@@ -304,6 +304,90 @@ def test_scores_and_epochs_are_those_that_laboratories_tell(
     ]
     swept = select(path, "SELECT DISTINCT name FROM settings WHERE swept ORDER BY name")
     assert swept == [("lr",), ("seed",), ("tilt",)]
+
+
+SWEEP: dict[str, tuple[str, dict[str, Json]]] = {
+    "command/a": ("--lr=0.1 --seed=0", {"acc": 0.5, "val.loss": 0.4}),
+    "command/b": ("--lr=0.1 --seed=1", {"acc": 0.7, "val.loss": 0.3}),
+    "command/c": ("--lr=0.01 --seed=0", {"acc": 0.9, "val.loss": 0.5}),
+}
+
+
+@pytest.mark.parametrize(
+    ("told", "sql", "rows"),
+    [
+        (
+            SWEEP,
+            "SELECT run, name, lr, seed, acc FROM results ORDER BY acc DESC",
+            [
+                ("test", "command/c", 0.01, 0, 0.9),
+                ("test", "command/b", 0.1, 1, 0.7),
+                ("test", "command/a", 0.1, 0, 0.5),
+            ],
+        ),
+        (
+            SWEEP,
+            "SELECT lr, avg(acc) FROM results WHERE NOT pooled GROUP BY lr",
+            [(0.01, 0.9), (0.1, pytest.approx(0.6))],
+        ),
+        (
+            SWEEP,
+            "SELECT metric, model, value FROM best",
+            [("acc", "command/c", 0.9), ("val.loss", "command/b", 0.3)],
+        ),
+        (
+            SWEEP,
+            "SELECT jobs.name, jobs.state FROM results JOIN jobs ON jobs.id = test WHERE acc > 0.8",
+            [("command/c", "done")],
+        ),
+        (
+            {"command/a": ("--n=1", {"AUC": 0.9}), "command/b": ("--n=2", {"auc": 0.8})},
+            'SELECT name, "AUC", auc_2 FROM results ORDER BY name',
+            [("command/a", 0.9, None), ("command/b", None, 0.8)],
+        ),
+        (
+            {"command/a": ("--n=1", {"AUC": 0.9, "auc": 0.8, "Auc": 0.7})},
+            'SELECT "AUC", auc_2, "Auc_3" FROM results',
+            [(0.9, 0.8, 0.7)],
+        ),
+        (
+            {"command/a": ("--n=1", {"run": 3, "seed": 4, "job": 5, "maker": 6})},
+            "SELECT run, run_, seed, job_, maker_ FROM results",
+            [("test", 3, 4, 5, 6)],
+        ),
+    ],
+)
+def test_programs_are_rows_of_results(
+    path: Path,
+    home: Home,
+    store: Store,
+    told: dict[str, tuple[str, dict[str, Json]]],
+    sql: str,
+    rows: list[tuple[object, ...]],
+) -> None:
+    for name, (words, result) in told.items():
+        done(store, name, result, argv=("x", *words.split()))
+    write(path, home, store)
+    assert select(path, sql) == rows
+    assert write(path, home, store) == 0
+
+
+def test_programs_lie_beside_models_in_the_views(
+    path: Path, home: Home, store: Store, scored: Path
+) -> None:
+    done(store, "command/a", {"acc": 0.5}, run="own", argv=("x", "--rate=3"))
+    done(store, "command/b", {"acc": 0.6}, run="own", argv=("x", "--rate=4"))
+    for run in ("test", "own"):
+        write(path, home, store, run)
+    assert {metric for (metric,) in select(path, "SELECT DISTINCT metric FROM best")} == {
+        "acc", "badness", "goodness",
+    }  # fmt: skip
+    where = "WHERE run = 'own' ORDER BY name"
+    assert select(path, f"SELECT model, name, rate, acc FROM results {where}") == [
+        (None, "command/a", 3, 0.5),
+        (None, "command/b", 4, 0.6),
+    ]
+    assert write(path, home, store) == write(path, home, store, "own") == 0
 
 
 def test_scores_that_are_told_no_more_are_gone(
