@@ -3,7 +3,7 @@
 import copy
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -17,12 +17,14 @@ from trueface.corruptions.chain import Chain
 from trueface.corruptions.pillow import to_image
 from trueface.data.index import Image
 from trueface.data.loaders import Pass, still
-from trueface.data.settings import TestSettings
+from trueface.data.settings import ScoringSettings, TestSettings
 from trueface.evaluation.attacked import Keep, Score, attack_images, drawn, outcome
 from trueface.evaluation.inference import Answers, evaluate_images
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.features.body import FrozenBody
-from trueface.features.store import FeatureStore
+from trueface.features.store import FeatureStore, open_store
+from trueface.jobs.job_data import model_name
+from trueface.jobs.setup import watch_of
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
 from trueface.models.folding import folded
@@ -37,18 +39,48 @@ COMPRESSION = 1  # of PNG, 0 to 9: beyond it files take longer and get little sm
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """A model, and how it computes."""
+    """A model that answers as its tests do."""
 
     model: Detector  # on the device
     watch: Watch
     constant: bool  # see `evaluate_images`, as for the store
     store: FeatureStore | None
-    calibration: Calibration | None = None  # None: it calls fake what is above probability 0.5
+    provenance: Mapping[str, Json] = field(default_factory=dict)  # of its checkpoint
+
+    @classmethod
+    def of_job(cls, job: Job, settings: ScoringSettings, *, stored: bool = True) -> "Network":
+        """Return the model that a job scores, on its device.
+
+        Args:
+            job: that names the model.
+            settings: of the job.
+            stored: features may come from the feature store.
+
+        Raises:
+            CheckpointError: it cannot be read, or learned from images that were decoded otherwise.
+        """
+        path = paths.checkpoint(job.model_folder(model_name(job)))
+        kept = checkpoint.load(path)
+        checkpoint.refuse_other_decoding(kept, settings)
+        constant = checkpoint.has_constant_body(kept)
+        return cls(
+            model=checkpoint.revive(kept, path).to(job.device),
+            watch=watch_of(job, settings.precision),
+            constant=constant,
+            store=open_store(settings.cache) if constant and stored else None,
+            provenance=kept.provenance,
+        )
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Its operating point by validation; None: it calls fake what is above probability 0.5."""
+        return Calibration.read(self.provenance.get("calibration"))
 
     @property
     def threshold(self) -> float:
         """The logit above which the model calls an image fake."""
-        return 0.0 if self.calibration is None else self.calibration.threshold
+        calibration = self.calibration
+        return 0.0 if calibration is None else calibration.threshold
 
     def answers(self, feed: Pass) -> Answers:
         """Return the model's answers to every image of a feed."""
@@ -105,7 +137,7 @@ def attacked_test(
         CheckpointError: the surrogate cannot be read.
     """
     chosen = drawn(images, settings.attack_images)
-    feed, surrogate = still(chosen, settings), _surrogate(job, settings)
+    feed, surrogate = still(chosen, settings), surrogate_of(job, settings.surrogate)
     target, saved = surrogate or network.model, Chain.parse(settings.attack_save)
     record = _described(settings, attack, saved)
     if attack.spec.needs_gradient and not is_differentiable(target):
@@ -177,11 +209,13 @@ def _described(settings: TestSettings, attack: Attack, saved: Chain) -> dict[str
     }
 
 
-def _surrogate(job: Job, settings: TestSettings) -> Detector | None:
-    if not settings.surrogate:
-        return None
-    path: Path = paths.checkpoint(job.model_folder(settings.surrogate))
-    return checkpoint.revive(checkpoint.load(path), path).to(job.device)
+def surrogate_of(job: Job, name: str) -> Detector | None:
+    """Return the model with which transfer attacks compute, on the device; None where none is named."""
+    return (
+        checkpoint.restore(paths.checkpoint(job.model_folder(name))).to(job.device)
+        if name
+        else None
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,12 @@ from trueface.corruptions.grammar import NONE
 from trueface.data.index import Image
 from trueface.data.loaders import still
 from trueface.data.settings import TestSettings
-from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import write_scores
-from trueface.features.store import open_store
 from trueface.jobs import job_data, outputs
 from trueface.jobs.attributes import checked_attributes
 from trueface.jobs.job_data import model_name
 from trueface.jobs.scoring import ImageWriter, Network, Tested, attacked_test, write_images
-from trueface.jobs.setup import entry, watch_of
-from trueface.models import checkpoint
+from trueface.jobs.setup import entry
 from trueface.runtime import paths
 from trueface.runtime.paths import SCHEMA
 from trueface.runtime.timer import now
@@ -32,22 +29,12 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     name = tested(str(data), settings.condition(values))
     images, split = job_data.of_split(job, settings, data, "test")
     groups = checked_attributes(job, settings, images)
-    kept = checkpoint.load(paths.checkpoint(folder))
-    checkpoint.refuse_other_decoding(kept, settings)
-    model = checkpoint.revive(kept, paths.checkpoint(folder)).to(job.device)
-    started = now()
-    watch = watch_of(job, settings.precision)
-    constant = checkpoint.has_constant_body(kept)
-    store = open_store(settings.cache) if constant else None
-    calibration = Calibration.read(kept.provenance.get("calibration"))
-    network = Network(
-        model=model, watch=watch, constant=constant, store=store, calibration=calibration
-    )
+    started, network = now(), Network.of_job(job, settings)
     done = _answered(job, settings, images, network, paths.saved_images(folder, name))
     bad = done.feed.image_set.bad.values()
     outputs.write_bad_images(paths.bad_images(folder, name), bad)
     result: dict[str, Json] = {
-        **({} if done.answers is None else outputs.of_test(done.answers, calibration)),
+        **({} if done.answers is None else outputs.of_test(done.answers, network.calibration)),
         **done.record,
         "bad_images": len(bad),
         "seconds": now() - started,
@@ -62,11 +49,11 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
         job, settings, images, network, paths.triggered(folder, model_name(job), name)
     )
     if settings.features:
-        outputs.keep_features(folder, name, model, done.feed, watch, store)
+        outputs.keep_features(folder, name, network.model, done.feed, network.watch, network.store)
     path = paths.metrics(folder, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     inputs: dict[str, Json] = {
-        "calibration": kept.provenance.get("calibration"),
+        "calibration": network.provenance.get("calibration"),
         "split_sha256": split.sha256,
         "settings": values,
         **groups,

@@ -37,18 +37,19 @@ from trueface.evaluation.inference import Answers
 from trueface.evaluation.operating_threshold import Calibration, calibrate
 from trueface.features.file_digests import FileDigests
 from trueface.features.folder import store_folder
-from trueface.features.store import FeatureStore, open_store
 from trueface.jobs import job_data
 from trueface.jobs.benchmark import origins
 from trueface.jobs.job_data import model_name
-from trueface.jobs.scoring import NOT_DIFFERENTIABLE, Network, is_differentiable
-from trueface.jobs.setup import entry, watch_of
-from trueface.models import checkpoint
-from trueface.models.checkpoint import Checkpoint
+from trueface.jobs.scoring import (
+    NOT_DIFFERENTIABLE,
+    Network,
+    is_differentiable,
+    surrogate_of,
+)
+from trueface.jobs.setup import entry
 from trueface.models.detectors import Detector
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
-from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive as derive_seed
 from trueface.runtime.timer import now
 from trueface.training import image_lists, lineage, provenance
@@ -68,25 +69,11 @@ class Bench:
     """A model, the images that it is scored on, and the means to do so."""
 
     name: str  # of the model
-    model: Detector  # on the device
-    surrogate: Detector | None  # likewise; of transfer attacks
-    kept: Checkpoint
+    network: Network
+    surrogate: Detector | None  # on the device; of transfer attacks
     images: tuple[Image, ...]
     settings: BenchmarkSettings
     data_root: Path
-    watch: Watch
-    store: FeatureStore | None
-
-    @property
-    def network(self) -> Network:
-        """The model, and how it computes."""
-        return Network(
-            model=self.model,
-            watch=self.watch,
-            constant=checkpoint.has_constant_body(self.kept),
-            store=self.store,
-            calibration=Calibration.read(self.kept.provenance.get("calibration")),
-        )
 
     def answers(self, feed: Pass) -> Answers:
         """Return what the model says of a feed."""
@@ -136,8 +123,8 @@ def _attacked(bench: Bench, attack: Attack) -> CellScores:
         clean,
         attack,
         score=network.scorer(),
-        target=Target(target, bench.watch.device, network.threshold),
-        watch=bench.watch,
+        target=Target(target, bench.network.watch.device, network.threshold),
+        watch=bench.network.watch,
         threshold=network.threshold,
         saved=Chain.parse(bench.settings.attack_save),
         queries=bench.settings.queries,
@@ -155,7 +142,7 @@ def _attacked(bench: Bench, attack: Attack) -> CellScores:
 def _target(bench: Bench, attack: Attack) -> Detector:
     """Return the network that an attack computes with."""
     if attack.spec.access != "transfer":
-        return bench.model
+        return bench.network.model
     if bench.surrogate is None:
         raise NotRunError("no surrogate is named")
     if bench.settings.surrogate == bench.name:
@@ -186,7 +173,7 @@ def facts_of(job: Job, bench: Bench, folder: Path, checkpoint_sha256: str) -> Mo
             return written
     except DataError:
         pass
-    calibration = Calibration.read(bench.kept.provenance.get("calibration"))
+    calibration = bench.network.calibration
     source = "training" if calibration else "validation"
     calibration = calibration or _calibrated(bench, job.model_folder)
     facts = ModelFacts(
@@ -195,7 +182,7 @@ def facts_of(job: Job, bench: Bench, folder: Path, checkpoint_sha256: str) -> Mo
         temperature=calibration.temperature,
         in_logits=calibration.in_logits,
         source=source,
-        parameters=sum(value.numel() for value in bench.model.network.parameters()),
+        parameters=sum(value.numel() for value in bench.network.model.network.parameters()),
         ms_image=_ms_image(bench),
         device=job.device,
         threads=torch.get_num_threads(),
@@ -226,12 +213,14 @@ def _calibrated(bench: Bench, model_folder: Callable[[str], Path]) -> Calibratio
 def _ms_image(bench: Bench) -> float:
     """Return the median time of one image, from pixels to the logit, in ms."""
     side = bench.settings.resize_size
-    pixels = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8).to(bench.watch.device)
+    pixels = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8).to(
+        bench.network.watch.device
+    )
     times = []
     with torch.inference_mode():
         for _ in range(WARM_UP + REPEATS):
             started = now()
-            bench.model(pixels)
+            bench.network.model(pixels)
             times.append(now() - started)
     return round(statistics.median(times[WARM_UP:]) * 1000, 3)
 
@@ -282,7 +271,7 @@ def benchmark(job: Job, settings: BenchmarkSettings) -> Mapping[str, Json]:
         except NotRunError as error:
             reasons[condition] = str(error)
             log.info("cell=%s state=not run reason=%s", condition.name, error)
-        if bench.watch.stop.is_set():
+        if bench.network.watch.stop.is_set():
             raise JobError(f"stopped after {scored} cells; they are kept")
     facts_of(job, bench, folder, known.checkpoint_sha256)
     rows = [_cell(condition, settings_of[condition], reasons) for condition in asked]
@@ -298,22 +287,14 @@ def open_bench(job: Job, settings: BenchmarkSettings, *, stored: bool = True) ->
         settings: of it.
         stored: features may come from the feature store.
     """
-    name, data = model_name(job), parse_data(job.data or "")
-    images, _ = job_data.of_split(job, settings, data, "test")
-    path = paths.checkpoint(job.model_folder(name))
-    kept = checkpoint.load(path)
-    checkpoint.refuse_other_decoding(kept, settings)
-    other = settings.surrogate and paths.checkpoint(job.model_folder(settings.surrogate))
+    images, _ = job_data.of_split(job, settings, parse_data(job.data or ""), "test")
     return Bench(
-        name=name,
-        model=checkpoint.revive(kept, path).to(job.device),
-        surrogate=checkpoint.restore(other).to(job.device) if other else None,
-        kept=kept,
+        name=model_name(job),
+        network=Network.of_job(job, settings, stored=stored),
+        surrogate=surrogate_of(job, settings.surrogate),
         images=images,
         settings=settings,
         data_root=job.path(settings.data_root),
-        watch=watch_of(job, settings.precision),
-        store=open_store(settings.cache) if stored else None,
     )
 
 
@@ -414,13 +395,13 @@ def _cell(condition: Condition, known: Derived, reasons: Mapping[Condition, str]
 
 
 def _index(job: Job, bench: Bench, known: _Known, rows: Sequence[Cell]) -> Index:
-    trained = bench.kept.provenance.get("settings")
+    trained = bench.network.provenance.get("settings")
     headers, _ = sample_headers({image.file: image.label for image in bench.images})
     seed = trained.get("seed") if isinstance(trained, dict) else None
     return Index(
         model=bench.name,
         test=job.data or "",
-        architecture=bench.kept.arch,
+        architecture=bench.network.model.spec.name,
         train=str(parse_model(bench.name).last.data),
         seed=seed if isinstance(seed, int) else None,
         manifest=known.manifest.sha256,
