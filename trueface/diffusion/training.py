@@ -4,37 +4,40 @@ A training that was stopped or killed goes on where it was, to the same bits: on
 the same number of threads.
 """
 
-import hashlib
-import json
+import copy
+import csv
+import io
 import math
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam
 
-from trueface.diffusion import resume
+from trueface.data.made.folders import to_unit
 from trueface.diffusion.assembly import build_network
-from trueface.diffusion.batches import Batch, BatchSource
-from trueface.diffusion.course import Course, learning_rate, write_history
 from trueface.diffusion.diffuser import Diffuser
-from trueface.diffusion.ema import Ema
 from trueface.diffusion.images import digest
-from trueface.diffusion.network import NetworkShape
+from trueface.diffusion.network import EpsNetwork, NetworkShape
 from trueface.diffusion.schedule import make_schedule
-from trueface.diffusion.settings import DiffuserSettings
+from trueface.diffusion.settings import SMALL_T, DiffuserSettings
 from trueface.runtime import paths
-from trueface.runtime.errors import DataError, JobError, UnknownName
+from trueface.runtime.errors import DataError, UnknownName
+from trueface.runtime.files import write_atomic
 from trueface.runtime.precision import autocast
-from trueface.runtime.progress import REPORT_EVERY_S, Watch
-from trueface.runtime.timer import now
+from trueface.runtime.progress import Watch
+from trueface.runtime.rng import derive
+from trueface.runtime.stepping import Claim, Kept, Steps, fingerprint, run_steps
 
-SAVE_EVERY_S = 20.0  # what a killed training loses at most
 LONGEST_GRADIENT = 1.0  # longer ones are shortened to it: early steps of large t
+ROWS = 100  # of the history of a whole training
+COLUMNS = ("step", "loss", "lr", "seconds")
+WARM_UP = 100  # steps of a rising learning rate, at most a twentieth of all
+LAST_LR = 0.05  # of the highest; short trainings end better on a falling rate than on their average
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,37 +93,123 @@ def fit(
         JobError: stopped, or the loss is no finite number.
     """
     _refuse_other_shape(images, settings)
-    claim = _claim(settings, digest(images, labels, class_names))
-    training = _Training(
-        *_without(images, labels, class_names, settings.without),
-        settings,
-        class_names,
-        watch or Watch(),
-    )
-    training.run(claim, folder)
+    kept = None
+    if folder is not None:
+        claim = Claim(_fingerprint(settings, digest(images, labels, class_names)))
+        kept = Kept(paths.resume(folder), claim, settings.save_every)
+    learned = _without(images, labels, class_names, settings.without)
+    watch = watch or Watch()
+    training = _Training(*learned, settings, class_names, watch.device, folder)
+    run_steps(training, watch, kept)
+    training.saved()
     return Trained(
         diffuser=training.result(),
-        rows=tuple(map(tuple, training.course.rows)),
-        seconds=training.course.seconds,
+        rows=tuple(map(tuple, training.rows)),
+        seconds=training.seconds,
     )
 
 
-class _Training:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """One step's draw."""
+
+    images: Tensor  # N×C×H×W in [-1, 1], on the device
+    labels: Tensor | None  # (N,), on the device; the number of classes: left out
+    t: Tensor  # (N,), on the CPU
+    noise: Tensor  # like the images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchSource:
+    """Images in memory, and how batches of them are drawn.
+
+    Args:
+        images: N×C×H×W, uint8.
+        labels: (N,); None: they have no classes.
+        classes: how many; 0: none.
+        settings: of the training.
+        device: where batches are wanted.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    classes: int
+    settings: DiffuserSettings
+    device: str
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of a step; two calls return the same one."""
+        settings, count = self.settings, self.settings.batch_size
+        seed = derive(f"step/{step}", settings.seed)
+        draw = torch.Generator().manual_seed(seed)
+        places = torch.randint(len(self.images), (count,), generator=draw)
+        t = torch.randint(1, settings.latest_t + 1, (count,), generator=draw)
+        if settings.small_t:
+            small = torch.rand(count, generator=draw) < settings.small_t
+            most = min(SMALL_T, settings.latest_t + 1)
+            t = torch.where(small, torch.randint(1, most, (count,), generator=draw), t)
+        images = to_unit(self.images[places].to(self.device))
+        if settings.flip:
+            mirrored = torch.rand(count, generator=draw) < 0.5
+            images = torch.where(
+                mirrored.to(self.device)[:, None, None, None], images.flip(3), images
+            )
+        labels = None if self.labels is None else self.labels[places]
+        if labels is not None:
+            absent = torch.rand(count, generator=draw) < settings.dropped(self.classes)
+            labels = labels.masked_fill(absent, self.classes).to(self.device)
+        # large, so drawn where it is needed
+        own = draw if self.device == "cpu" else torch.Generator(self.device).manual_seed(seed)
+        noise = torch.randn(images.shape, generator=own, device=self.device)
+        return Batch(images=images, labels=labels, t=t, noise=noise)
+
+
+class Ema:
+    """An average of weights over the steps of a training (arXiv 2006.11239, appendix B).
+
+    The decay rises with the steps, (1 + n) / (10 + n) up to what is asked for, so that a short
+    training is not averaged with its beginning.
+
+    Args:
+        network: under training.
+        decay: highest, 0 … 1; 0: the average is the last weights.
+    """
+
+    def __init__(self, network: EpsNetwork, decay: float) -> None:
+        self.decay, self.steps = decay, 0
+        self.network = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Take the weights after one more step into the average."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        torch._foreach_lerp_(  # the one pass over all weights that there is
+            list(self.network.parameters()), list(network.parameters()), 1 - decay
+        )
+
+
+class _Training(Steps):
+    stopped = "stopped after step {step} of {total}"
+
     def __init__(
         self,
         images: Tensor,
         labels: Tensor | None,
         settings: DiffuserSettings,
         class_names: Sequence[str],
-        watch: Watch,
+        device: str,
+        folder: Path | None,
     ) -> None:
-        self.settings, self.names, self.watch = settings, tuple(class_names), watch
+        super().__init__(settings.num_steps)
+        self.settings, self.names, self.device = settings, tuple(class_names), device
+        self.folder = folder
         self.source = BatchSource(
             images=images,
             labels=labels,
             classes=len(self.names),
             settings=settings,
-            device=watch.device,
+            device=device,
         )
         shape = NetworkShape(
             network=settings.network,
@@ -132,12 +221,18 @@ class _Training:
             unshuffle=settings.unshuffle,
             attention=settings.attention,
         )
-        self.network = build_network(shape, seed=settings.seed).to(watch.device).train()
+        self.network = build_network(shape, seed=settings.seed).to(device).train()
         self.average = Ema(self.network, settings.ema)
         self.schedule = make_schedule(settings.schedule, settings.noise_steps)
         # fused is one pass over all parameters: on a CPU three times as fast as a loop over them
         self.optimizer = Adam(self.network.parameters(), lr=settings.learning_rate, fused=True)
-        self.course = Course()
+        self.parts = {
+            "network": self.network,
+            "average": self.average.network,
+            "optimizer": self.optimizer,
+        }
+        self.rows: list[list[float]] = []  # of `COLUMNS`
+        self.pending: list[float] = []  # losses since the last row
 
     def result(self) -> Diffuser:
         """Return the diffuser of the average weights."""
@@ -152,49 +247,51 @@ class _Training:
             has_null=self.settings.dropped(len(self.names)) > 0,
         )
 
-    def run(self, claim: str, folder: Path | None) -> None:
-        """Take all steps that are left, and keep the state now and then."""
-        if folder is not None:
-            self._restore(resume.load(paths.resume(folder), claim))
-        course, total = self.course, self.settings.num_steps
-        started = now() - course.seconds
-        saved, reported = time.monotonic(), -math.inf
-        while course.step < total:
-            if self.watch.stop.is_set():
-                self._save(claim, folder)
-                raise JobError(f"stopped after step {course.step} of {total}")
-            loss = self._step()
-            course.seconds = now() - started
-            course.note(loss, learning_rate(self.settings, course.step - 1), total)
-            if time.monotonic() - reported >= REPORT_EVERY_S or course.step == total:
-                reported = time.monotonic()
-                self._report()
-            if course.step < total and self._is_due(saved):
-                saved = time.monotonic()
-                self._save(claim, folder)
-        if folder is not None:
-            write_history(paths.history(folder), course.rows)
-
-    def _step(self) -> float:
-        step = self.course.step
-        lr = learning_rate(self.settings, step)
+    def advance(self) -> Mapping[str, float]:
+        """Learn from the batch of the step."""
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        loss = self._loss(self.source.batch(step))
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise JobError(
-                f"the loss became {value} in step {step + 1} of {self.settings.num_steps}, at lr "
-                f"{lr:.3g}, batch_size {self.settings.batch_size}, precision "
-                f"{self.settings.precision}; take a lower lr"
-            )
+            group["lr"] = learning_rate(self.settings, self.step)
+        loss = self._loss(self.source.batch(self.step))
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch
         clip_grad_norm_(self.network.parameters(), LONGEST_GRADIENT)
         self.optimizer.step()
         self.average.update(self.network)
-        self.course.step += 1
-        return value
+        return {"loss": float(loss.detach())}
+
+    def diverged(self, name: str, loss: float) -> str:
+        """Name the step and the rate."""
+        settings, lr = self.settings, learning_rate(self.settings, self.step - 1)
+        return (
+            f"the {name} became {loss} in step {self.step} of {self.total}, at lr {lr:.3g}, batch_size "
+            f"{settings.batch_size}, precision {settings.precision}; take a lower lr"
+        )
+
+    def note(self, losses: Mapping[str, float]) -> Mapping[str, float]:
+        """Close a row of the history for each hundredth of all steps."""
+        lr = learning_rate(self.settings, self.step - 1)
+        self.pending.append(losses["loss"])
+        loss = self.rows[-1][1] if self.rows else _mean(self.pending)
+        if self.step * ROWS // self.total > (self.step - 1) * ROWS // self.total:
+            loss = _mean(self.pending)
+            self.rows.append([self.step, loss, lr, self.seconds])
+            self.pending.clear()
+        images_per_s = self.step * self.settings.batch_size / max(self.seconds, 1e-9)
+        return {"loss": loss, "lr": lr, "images_per_s": images_per_s}
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the history."""
+        return {"rows": self.rows, "pending": self.pending}
+
+    def restore(self, numbers: Mapping[str, Any]) -> None:
+        """Take the history; the average's decay follows the steps."""
+        self.rows, self.pending = numbers["rows"], numbers["pending"]
+        self.average.steps = self.step
+
+    def saved(self) -> None:
+        """Write the history beside the state."""
+        if self.folder is not None:
+            write_history(paths.history(self.folder), self.rows)
 
     def _loss(self, batch: Batch) -> Tensor:
         noisy = self.schedule.noised(batch.images, batch.t, batch.noise)
@@ -203,49 +300,31 @@ class _Training:
         if self.settings.prediction == "v":
             signal = self.schedule.signal(batch.t, noisy)
             target = signal * batch.noise - self.schedule.sigma(batch.t, noisy) * batch.images
-        with autocast(self.watch.device, self.settings.precision):
+        with autocast(self.device, self.settings.precision):
             embedding = None if table is None else table(batch.labels)
-            answer = self.network(noisy, batch.t.to(self.watch.device), embedding)
+            answer = self.network(noisy, batch.t.to(self.device), embedding)
         return torch.nn.functional.mse_loss(answer.float(), target)
 
-    def _report(self) -> None:
-        course, settings = self.course, self.settings
-        self.watch.progress(
-            step=course.step,
-            total=settings.num_steps,
-            loss=course.loss,
-            lr=learning_rate(settings, course.step - 1),
-            images_per_s=course.step * settings.batch_size / max(course.seconds, 1e-9),
-        )
 
-    def _is_due(self, saved: float) -> bool:
-        every = self.settings.save_every
-        return self.course.step % every == 0 if every else time.monotonic() - saved > SAVE_EVERY_S
+def learning_rate(settings: DiffuserSettings, step: int) -> float:
+    """Return the learning rate of a step, counted from 0: it rises evenly, then falls along a cosine."""
+    total = settings.num_steps
+    warm = max(1, min(WARM_UP, total // 20))
+    if step < warm:
+        return settings.learning_rate * (step + 1) / warm
+    share = (step - warm) / max(1, total - warm)
+    falling = LAST_LR + (1 - LAST_LR) * (1 + math.cos(math.pi * share)) / 2
+    return settings.learning_rate * falling
 
-    def _save(self, claim: str, folder: Path | None) -> None:
-        if folder is None:
-            return
-        state = resume.Interrupted(
-            claim=claim,
-            step=self.course.step,
-            network=self.network.state_dict(),
-            average=self.average.network.state_dict(),
-            optimizer=self.optimizer.state_dict(),
-            rows=self.course.rows,
-            pending=self.course.pending,
-            seconds=self.course.seconds,
-        )
-        resume.save(paths.resume(folder), state)
-        write_history(paths.history(folder), self.course.rows)
 
-    def _restore(self, state: resume.Interrupted | None) -> None:
-        if state is None:
-            return
-        self.network.load_state_dict(state.network)
-        self.average.network.load_state_dict(state.average)
-        self.average.steps = state.step
-        self.optimizer.load_state_dict(state.optimizer)
-        self.course = Course(state.step, state.rows, state.pending, state.seconds)
+def write_history(path: Path, rows: Sequence[Sequence[float]]) -> None:
+    """Write one CSV line a row, atomically; folders are made as needed."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([int(row[0]), *(f"{value:.6g}" for value in row[1:])] for row in rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, text.getvalue())
 
 
 def _without(
@@ -269,11 +348,14 @@ def _refuse_other_shape(images: Tensor, settings: DiffuserSettings) -> None:
         raise DataError(f"images {tuple(images.shape)}, and (N, {wanted}) are needed")
 
 
-def _claim(settings: DiffuserSettings, images: str) -> str:
+def _fingerprint(settings: DiffuserSettings, images: str) -> str:
     """Return the fingerprint of all that decides a training's result."""
     values = settings.model_dump(mode="json", exclude={"data_root", *settings.neutral})
-    text = json.dumps([images, torch.__version__, values], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return fingerprint([images, torch.__version__, values])
+
+
+def _mean(losses: Sequence[float]) -> float:
+    return math.fsum(losses) / len(losses)
 
 
 def _numbered(labels: Tensor | None) -> tuple[str, ...]:

@@ -1,15 +1,13 @@
 """The loop of gradient steps that the methods have in common."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from trueface.erasing.problem import ErasingProblem
+from trueface.erasing.problem import STOPPED, ErasingProblem
 from trueface.runtime.errors import JobError
-
-MOST_REPORTS = 100  # of the progress, over all steps
+from trueface.runtime.stepping import Steps, run_steps
 
 
 def descend(
@@ -34,27 +32,49 @@ def descend(
     Raises:
         JobError: stopped, or the loss or a parameter is not a number any more; says at which step.
     """
-    options, total = problem.options, problem.options.num_steps
-    optimizer = torch.optim.Adam(parameters, lr=options.lr)
-    for step in range(1, total + 1):
-        problem.refuse_stop(step - 1)
-        optimizer.zero_grad(set_to_none=True)
-        loss = loss_of()
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise JobError(
-                f"the loss is {value} at step {step} of {total}; lower lr, which is {options.lr:g}"
-            )
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's own
-        optimizer.step()
-        after()
-        problem.history.append((step, value))
-        if step % max(1, total // MOST_REPORTS) == 0 or step == total:
-            problem.watch.progress(step=step, total=total, loss=value)
+    descent = _Descent(problem, parameters, loss_of, after)
+    run_steps(descent, problem.watch)
     if not all(bool(parameter.isfinite().all()) for parameter in parameters):
         raise JobError(
-            f"parameters are no numbers after step {total} of {total}; lower lr, which is {options.lr:g}"
+            f"parameters are no numbers after step {descent.total} of {descent.total}; lower lr, which is "
+            f"{problem.options.lr:g}"
         )
+
+
+class _Descent(Steps):
+    stopped = STOPPED
+
+    def __init__(
+        self,
+        problem: ErasingProblem,
+        parameters: Sequence[nn.Parameter],
+        loss_of: Callable[[], Tensor],
+        after: Callable[[], None],
+    ) -> None:
+        super().__init__(problem.options.num_steps)
+        self.problem, self.loss_of, self.after = problem, loss_of, after
+        self.optimizer = torch.optim.Adam(parameters, lr=problem.options.lr)
+
+    def advance(self) -> Mapping[str, float]:
+        """Learn from a fresh batch."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss_of()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+        self.optimizer.step()
+        self.after()
+        return {"loss": float(loss.detach())}
+
+    def diverged(self, name: str, loss: float) -> str:
+        """Name the step and the rate."""
+        return (
+            f"the {name} is {loss} at step {self.step} of {self.total}; lower lr, which is "
+            f"{self.problem.options.lr:g}"
+        )
+
+    def note(self, losses: Mapping[str, float]) -> Mapping[str, float]:
+        """Keep the loss of each step."""
+        self.problem.history.append((self.step, losses["loss"]))
+        return losses
 
 
 def mean_square(difference: Tensor) -> Tensor:

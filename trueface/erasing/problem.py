@@ -14,6 +14,8 @@ from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
 
+STOPPED = "stopped after {step} of {total} steps; nothing was written, the next attempt begins anew"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErasingProblem:
@@ -41,10 +43,7 @@ class ErasingProblem:
             JobError: stopped.
         """
         if self.watch.stop.is_set():
-            raise JobError(
-                f"stopped after {done} of {self.options.num_steps} steps; nothing was written, the "
-                "next attempt begins anew"
-            )
+            raise JobError(STOPPED.format(step=done, total=self.options.num_steps))
 
 
 def rows(diffuser: Diffuser, label: int | None, count: int) -> Tensor:

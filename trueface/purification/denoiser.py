@@ -1,21 +1,30 @@
-"""The denoising auto-encoder: a small network of convolutions, and its file."""
+"""The denoising auto-encoder: a small network of convolutions, its file, and how it learns."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trueface.data.made.folders import to_unit
+from trueface.diffusion.images import digest
+from trueface.purification.settings import DenoiserSettings
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError
 from trueface.runtime.files import Json
+from trueface.runtime.progress import Watch
+from trueface.runtime.rng import derive
+from trueface.runtime.stepping import Claim, Kept, Steps, fingerprint, run_steps
 
 SCHEMA = 1
 NETWORK = "denoiser"  # what the file says that it holds
 DETAIL = 10.0  # times what a pixel differs from those around it, as large as the image itself
+LOSS_DECAY = 0.98  # of the mean that is reported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,3 +117,98 @@ def load_denoiser(path: Path, device: str = "cpu") -> Denoiser:
             f"checkpoint {path} does not fit its own shape: {error}; train the denoiser again"
         ) from error
     return denoiser.to(device).eval().requires_grad_(requires_grad=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A denoiser that has learned, and its loss."""
+
+    denoiser: Denoiser
+    loss: float  # mean squared error, the mean over the last steps, newer ones counting more
+    resumed_at: int  # the step that this attempt began with; 0: anew
+
+
+def train_denoiser(
+    images: Tensor, settings: DenoiserSettings, *, watch: Watch, state: Path
+) -> Trained:
+    """Return a denoiser trained on images to which noise is added.
+
+    A step draws its images, their mirroring and their noise by its own number alone, so that a
+    training that goes on from `state` has the bits of one that was never stopped.
+
+    Args:
+        images: N×C×H×W, uint8, on the CPU.
+        settings: checked.
+        watch: the device, where progress goes, and what stops it.
+        state: file of an interrupted training; written now and then, removed at the end.
+
+    Raises:
+        JobError: stopped, the state being written; or the loss is not finite: says the step.
+    """
+    values = settings.decisive(settings.model_dump(mode="json"))
+    claim = Claim(fingerprint({"settings": values, "images": digest(images, None, ())}))
+    training = _Training(images, settings, watch.device)
+    run_steps(training, watch, Kept(state, claim, settings.save_every))
+    denoiser = training.denoiser.eval().requires_grad_(requires_grad=False)
+    return Trained(denoiser=denoiser, loss=training.loss, resumed_at=training.begun)
+
+
+class _Training(Steps):
+    stopped = "stopped after {step} of {total} steps; it goes on there"
+
+    def __init__(self, images: Tensor, settings: DenoiserSettings, device: str) -> None:
+        super().__init__(settings.num_steps)
+        self.images, self.settings, self.device = images, settings, device
+        shape = DenoiserShape(
+            channels=settings.channels, width=settings.width, depth=settings.depth
+        )
+        self.denoiser = new_denoiser(shape, derive("denoiser/weights", settings.seed)).to(device)
+        self.optimizer = torch.optim.Adam(self.denoiser.parameters(), lr=settings.lr)
+        self.parts = {"model": self.denoiser, "optimizer": self.optimizer}
+        self.loss = 0.0  # the mean over the last steps
+        self.begun = 0
+
+    def advance(self) -> Mapping[str, float]:
+        """Learn from images to which noise is added."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.lr * (1 + math.cos(math.pi * self.step / self.total)) / 2
+        drawn = _drawn(self.images, self.settings, self.step)
+        clean, noise = (part.to(self.device) for part in drawn)
+        # of the answer's clean image, and so of the noise, too
+        loss = functional.mse_loss(self.denoiser(clean + noise), clean)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch
+        self.optimizer.step()
+        return {"loss": loss.item()}
+
+    def diverged(self, name: str, loss: float) -> str:
+        """Name the step."""
+        return f"the {name} is {loss} at step {self.step}; take a smaller lr"
+
+    def note(self, losses: Mapping[str, float]) -> Mapping[str, float]:
+        """Take the loss into the mean."""
+        loss = losses["loss"]
+        self.loss = loss if self.step == 1 else LOSS_DECAY * self.loss + (1 - LOSS_DECAY) * loss
+        return {"loss": self.loss}
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the mean loss."""
+        return {"loss": self.loss}
+
+    def restore(self, numbers: Mapping[str, Any]) -> None:
+        """Take the mean loss."""
+        self.loss, self.begun = float(numbers["loss"]), self.step
+
+
+def _drawn(images: Tensor, settings: DenoiserSettings, step: int) -> tuple[Tensor, Tensor]:
+    """Return a step's clean images and the noise for them."""
+    chance = torch.Generator().manual_seed(derive(f"denoiser/{step}", settings.seed))
+    count = settings.batch_size
+    rows = torch.randint(len(images), (count,), generator=chance)
+    clean = to_unit(images[rows])
+    if settings.flip:
+        mirrored = torch.rand(count, 1, 1, 1, generator=chance) < 0.5
+        clean = torch.where(mirrored, clean.flip(-1), clean)
+    least, most = settings.noise
+    strengths = least + (most - least) * torch.rand(count, 1, 1, 1, generator=chance)
+    return clean, strengths * torch.randn(clean.shape, generator=chance)

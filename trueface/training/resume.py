@@ -7,7 +7,6 @@ says so.
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -17,13 +16,12 @@ from typing import Any
 
 from torch import Tensor
 
-from trueface.runtime import tensor_files
+from trueface.runtime import stepping, tensor_files
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.training.distributed.group import Group
 from trueface.training.history import Epoch
 
-SCHEMA = 1
 # of a provenance: what a result is made of …
 MADE_OF = (
     "job", "model", "base", "images", "settings", "data_root", "train_images_sha256",
@@ -55,12 +53,8 @@ class Interrupted:
     resumed: tuple[Mapping[str, Json], ...] = ()  # after which epochs, and what was other then
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Claim(stepping.Claim):
     """Which training a state belongs to, and what it was computed with."""
-
-    fingerprint: str
-    conditions: Mapping[str, Json]
 
     @classmethod
     def of(cls, provenance: Mapping[str, Json], neutral: frozenset[str]) -> "Claim":
@@ -79,9 +73,8 @@ class Claim:
             made_of["settings"] = {k: v for k, v in settings.items() if k not in places}
             if settings.get("warm_start"):
                 made_of = {key: value for key, value in made_of.items() if key not in START}
-        text = json.dumps(made_of, sort_keys=True)
         return cls(
-            fingerprint=hashlib.sha256(text.encode()).hexdigest(),
+            fingerprint=stepping.fingerprint(made_of),
             conditions={key: provenance.get(key, _EARLIER.get(key)) for key in MADE_WITH},
         )
 
@@ -97,9 +90,6 @@ class Claim:
 def save(path: Path, claim: Claim, interrupted: Interrupted) -> None:
     """Write a state atomically; folders are made as needed."""
     content = {
-        "schema": SCHEMA,
-        "fingerprint": claim.fingerprint,
-        "conditions": json.dumps(claim.conditions),
         "epochs": [asdict(epoch) for epoch in interrupted.epochs],
         "chosen": interrupted.chosen,
         "weights": None if interrupted.weights is None else dict(interrupted.weights),
@@ -109,7 +99,7 @@ def save(path: Path, claim: Claim, interrupted: Interrupted) -> None:
         "start": json.dumps(dict(interrupted.start)),
         "resumed": json.dumps([dict(note) for note in interrupted.resumed]),
     }
-    tensor_files.save(path, content)
+    stepping.save(path, claim, content)
 
 
 def find(path: Path, claim: Claim) -> tuple[Interrupted, list[str]] | None:
@@ -122,18 +112,8 @@ def find(path: Path, claim: Claim) -> tuple[Interrupted, list[str]] | None:
         path: where it would lie.
         claim: of the training that is about to begin.
     """
-    try:
-        content = tensor_files.load(path)
-    except FileNotFoundError:
-        return None
-    except tensor_files.BrokenFileError as error:
-        log.warning("state=%s reason=cannot be read, so it begins anew: %s", path, error)
-        return None
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        log.warning("state=%s reason=not of schema %d, so it begins anew", path, SCHEMA)
-        return None
-    if content.get("fingerprint") != claim.fingerprint:
-        log.info("state=%s reason=of another training, so it begins anew", path)
+    content = stepping.find(path, claim, ())
+    if content is None:
         return None
     try:
         interrupted = _interrupted(content)

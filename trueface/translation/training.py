@@ -4,63 +4,135 @@ Every batch is a function of its step, and there is no other chance: a training 
 from its last state in the same bits.
 """
 
-import math
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from trueface.runtime.errors import JobError
+from trueface.data.made.folders import read_images, to_levels, to_unit
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
-from trueface.translation import resume
-from trueface.translation.losses import (
-    attribute_loss,
-    critic_loss,
-    generator_loss,
-    gradient_penalty,
-    reconstruction_loss,
-)
+from trueface.runtime.stepping import Claim, Kept, Steps, run_steps
 from trueface.translation.networks import (
     Generator,
     GeneratorShape,
     build_critic,
     build_generator,
 )
-from trueface.translation.pictures import Batch, Pictures
-from trueface.translation.resume import Claim, State
 from trueface.translation.settings import TranslatorSettings
 
 Network = TypeVar("Network", bound=nn.Module)
 
 ROWS = 200  # of the history, at most
+MOST_HELD = 2 << 30  # bytes of images that are kept in memory; more are read at each step
+READ_AT_ONCE = 256  # images, while they are read into memory
 
 
-class Training:
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one step sees."""
+
+    images: Tensor  # N×3×H×W in [-1, 1]
+    labels: Tensor  # N×K, their own
+    targets: Tensor  # N×K, of other images of the batch
+    share: Tensor  # N×1×1×1, of the gradient penalty
+
+
+class Pictures:
+    """Images of a folder with labels.
+
+    Args:
+        root: the folder.
+        names: of the images.
+        labels: N×K.
+        size: side that each must have.
+    """
+
+    def __init__(self, root: Path, names: Sequence[str], labels: Tensor, size: int) -> None:
+        self.root, self.names, self.labels, self.size = root, tuple(names), labels, size
+        self._held = self._read_all() if len(names) * size * size * 3 <= MOST_HELD else None
+
+    def _read_all(self) -> Tensor:
+        parts = [
+            to_levels(read_images(self.root, self.names[at : at + READ_AT_ONCE], size=self.size))
+            for at in range(0, len(self.names), READ_AT_ONCE)
+        ]
+        return torch.cat(parts)
+
+    def at(self, rows: Sequence[int]) -> Tensor:
+        """Return images in [-1, 1]."""
+        if self._held is not None:
+            return to_unit(self._held[torch.tensor(rows)])
+        return read_images(self.root, [self.names[row] for row in rows], size=self.size)
+
+    def batch(self, step: int, count: int, *, flip: float, seed: int) -> Batch:
+        """Return the batch of a step: images drawn with replacement, some of them mirrored.
+
+        Targets are the labels of the same images in another order, as in the paper.
+        """
+        chance = torch.Generator().manual_seed(derive(f"translator/batch/{step}", seed))
+        rows = torch.randint(len(self.names), (count,), generator=chance)
+        mirrored = torch.rand(count, generator=chance) < flip
+        order = torch.randperm(count, generator=chance)
+        share = torch.rand(count, 1, 1, 1, generator=chance)
+        images = self.at(rows.tolist())
+        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+        labels = self.labels[rows]
+        return Batch(images, labels, labels[order], share)
+
+    def batches(self, first: int, settings: TranslatorSettings) -> Iterator[Batch]:
+        """Yield the batches of the steps from `first` on; the next one is read while one is used."""
+        last, count = settings.num_steps, settings.batch_size
+
+        def begin(step: int) -> Future[Batch]:
+            return reader.submit(self.batch, step, count, flip=settings.flip, seed=settings.seed)
+
+        with ThreadPoolExecutor(1) as reader:
+            coming = begin(first)
+            for step in range(first, last + 1):
+                batch = coming.result()
+                if step < last:
+                    coming = begin(step + 1)
+                yield batch
+
+
+class Training(Steps):
     """Generator, critic and their optimizers between two steps.
 
     Args:
+        pictures: what it learns from.
         settings: of the training.
-        classes: attributes.
         device: where it works.
     """
 
-    def __init__(self, settings: TranslatorSettings, classes: int, device: str) -> None:
-        self.settings, self.device, self.step = settings, device, 0
+    def __init__(self, pictures: Pictures, settings: TranslatorSettings, device: str) -> None:
+        super().__init__(settings.num_steps)
+        self.pictures, self.settings, self.device = pictures, settings, device
         self.history: list[dict[str, float]] = []
-        self.losses: dict[
-            str, float
-        ] = {}  # the latest of each: not every step trains the generator
+        # the latest of each: not every step trains the generator
+        self.losses: dict[str, float] = {}
+        classes = pictures.labels.shape[1]
         shape = GeneratorShape(classes, settings.width, settings.blocks)
         seeds = [derive(f"translator/{part}", settings.seed) for part in ("generator", "critic")]
         self.generator = self._placed(build_generator(shape, seed=seeds[0]))
         self.critic = self._placed(build_critic(settings, classes, seed=seeds[1]))
         self.generator_optimizer = self._optimizer(self.generator)
         self.critic_optimizer = self._optimizer(self.critic)
+        self.parts = {
+            "generator": self.generator,
+            "critic": self.critic,
+            "generator_optimizer": self.generator_optimizer,
+            "critic_optimizer": self.critic_optimizer,
+        }
+        self._batches: Iterator[Batch] | None = None
 
     def _placed(self, network: Network) -> Network:
         network.to(memory_format=torch.channels_last)
@@ -70,18 +142,19 @@ class Training:
         betas = self.settings.beta1, self.settings.beta2
         return torch.optim.Adam(network.parameters(), self.settings.lr, betas)
 
-    def advance(self, batch: Batch) -> dict[str, float]:
-        """Do a step; return its losses, which are also the latest of `losses`.
+    def advance(self) -> Mapping[str, float]:
+        """Train the critic; at every n-th step the generator, too."""
+        if self._batches is None:
+            self._batches = self.pictures.batches(self.step + 1, self.settings)
+        return self.learn(next(self._batches), self.step + 1)
 
-        Raises:
-            JobError: a loss is not a number.
-        """
+    def learn(self, batch: Batch, step: int) -> dict[str, float]:
+        """Take a step, counted from 1, from a batch; return its losses by name."""
         settings = self.settings
-        self.step += 1
         for optimizer in (self.generator_optimizer, self.critic_optimizer):
             for group in optimizer.param_groups:
-                group["lr"] = rate(settings, self.step)
-        trains_generator = self.step % settings.n_critic == 0
+                group["lr"] = rate(settings, step)
+        trains_generator = step % settings.n_critic == 0
         images, labels, targets, share = (
             each.to(self.device)
             for each in (batch.images, batch.labels, batch.targets, batch.share)
@@ -91,15 +164,30 @@ class Training:
         losses = self._critic_step(images, labels, fake.detach().float(), share)
         if trains_generator:
             losses |= self._generator_step(images, labels, targets, fake)
-        for name, loss in losses.items():
-            if not math.isfinite(loss):
-                other = "" if settings.gan == "hinge" else ", or use gan: hinge"
-                raise JobError(
-                    f"the loss {name!r} is {loss} at step {self.step} of {settings.num_steps}; lower lr "
-                    f"({settings.lr:g}){other}"
-                )
-        self.losses |= losses
         return losses
+
+    def diverged(self, name: str, loss: float) -> str:
+        """Name the loss and the step."""
+        other = "" if self.settings.gan == "hinge" else ", or use gan: hinge"
+        return (
+            f"the loss {name!r} is {loss} at step {self.step} of {self.total}; lower lr "
+            f"({self.settings.lr:g}){other}"
+        )
+
+    def note(self, losses: Mapping[str, float]) -> Mapping[str, float]:
+        """Keep the latest of each loss; add a row to the history now and then."""
+        self.losses |= losses
+        if self.step % max(1, self.total // ROWS) == 0:
+            self.history.append({"step": self.step, **self.losses})
+        return self.losses
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the history and the latest losses."""
+        return {"history": json.dumps(self.history), "losses": self.losses}
+
+    def restore(self, numbers: Mapping[str, Any]) -> None:
+        """Take the history and the latest losses."""
+        self.history, self.losses = json.loads(numbers["history"]), dict(numbers["losses"])
 
     def _critic_step(
         self, images: Tensor, labels: Tensor, fake: Tensor, share: Tensor
@@ -144,28 +232,6 @@ class Training:
     def _precision(self) -> AbstractContextManager[None]:
         return autocast(self.device, self.settings.precision)
 
-    @property
-    def state(self) -> State:
-        """What is needed to go on from here."""
-        return State(
-            step=self.step,
-            generator=self.generator.state_dict(),
-            critic=self.critic.state_dict(),
-            generator_optimizer=self.generator_optimizer.state_dict(),
-            critic_optimizer=self.critic_optimizer.state_dict(),
-            history=self.history,
-            losses=self.losses,
-        )
-
-    def restore(self, state: State) -> None:
-        """Go on from a state."""
-        self.step, self.history = state.step, list(state.history)
-        self.losses = dict(state.losses)
-        self.generator.load_state_dict(dict(state.generator))
-        self.critic.load_state_dict(dict(state.critic))
-        self.generator_optimizer.load_state_dict(dict(state.generator_optimizer))
-        self.critic_optimizer.load_state_dict(dict(state.critic_optimizer))
-
 
 def train_translator(
     pictures: Pictures,
@@ -187,30 +253,8 @@ def train_translator(
     Raises:
         JobError: stopped, after its state was written; or a loss is not a number.
     """
-    training = Training(settings, pictures.labels.shape[1], watch.device)
-    if (state := resume.find(resume_path, claim)) is not None:
-        training.restore(state)
-    every = max(1, settings.num_steps // ROWS)
-    batches = pictures.batches(
-        training.step + 1,
-        settings.num_steps,
-        settings.batch_size,
-        flip=settings.flip,
-        seed=settings.seed,
-    )
-    for batch in batches:
-        training.advance(batch)
-        step = training.step
-        if step % every == 0:
-            training.history.append({"step": step, **training.losses})
-        watch.progress(step=step, total=settings.num_steps, **training.losses)
-        stopped = watch.stop.is_set() and step < settings.num_steps
-        if stopped or (step % settings.save_every == 0 and step < settings.num_steps):
-            resume.save(resume_path, claim, training.state)
-        if stopped:
-            raise JobError(
-                f"stopped after {step} of {settings.num_steps} steps; the next attempt goes on from there"
-            )
+    training = Training(pictures, settings, watch.device)
+    run_steps(training, watch, Kept(resume_path, claim, settings.save_every))
     return training.generator, training.history
 
 
@@ -242,3 +286,58 @@ def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]  # torch's stub
     optimizer.step()
+
+
+def critic_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
+    """Return what the critic makes small, without its penalty.
+
+    Args:
+        kind: "wgan-gp": mean(fake) - mean(real), equation 1 of WGAN-GP; "hinge":
+            mean(max(0, 1 - real)) + mean(max(0, 1 + fake)).
+        real: realness of real images, of any shape.
+        fake: realness of translated ones.
+    """
+    if kind == "hinge":
+        return functional.relu(1 - real).mean() + functional.relu(1 + fake).mean()
+    return fake.mean() - real.mean()
+
+
+def generator_loss(fake: Tensor) -> Tensor:
+    """Return what the generator makes small: -mean(fake), of both kinds."""
+    return -fake.mean()
+
+
+def gradient_penalty(
+    realness: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, share: Tensor
+) -> Tensor:
+    """Return the mean of (‖∇‖₂ - 1)² over points between real and fake images.
+
+    I. Gulrajani et al., Improved Training of Wasserstein GANs, 2017, equation 3.
+
+    Args:
+        realness: the critic's.
+        real: N×C×H×W.
+        fake: likewise, of which no gradient is wanted.
+        share: N×1×1×1 in 0 … 1, of the real image.
+    """
+    between = (share * real + (1 - share) * fake).detach().requires_grad_(True)
+    outputs = realness(between)
+    (slopes,) = torch.autograd.grad(outputs.sum(), between, create_graph=True)
+    lengths: Tensor = slopes.flatten(1).norm(dim=1)
+    return ((lengths - 1) ** 2).mean()
+
+
+def attribute_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return binary cross entropy, summed over the attributes, its mean over the images.
+
+    Args:
+        logits: N×K.
+        labels: N×K, 0 or 1.
+    """
+    entropy = functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+    return entropy / len(logits)
+
+
+def reconstruction_loss(images: Tensor, back: Tensor) -> Tensor:
+    """Return the mean absolute difference of images and their translation back."""
+    return (images - back).abs().mean()

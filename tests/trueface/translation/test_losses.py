@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from trueface.translation.losses import (
+from trueface.translation.training import (
     attribute_loss,
     critic_loss,
     generator_loss,

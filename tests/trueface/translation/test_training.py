@@ -11,13 +11,12 @@ from tests.trueface.translation.build import portraits, tiny
 from trueface.data.made.folders import image_names
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch
-from trueface.translation import pictures as pictures_module
+from trueface.runtime.stepping import Claim, run_steps
+from trueface.translation import training as training_module
 from trueface.translation.labels import labels_of
 from trueface.translation.networks import Generator
-from trueface.translation.pictures import Pictures
-from trueface.translation.resume import Claim
 from trueface.translation.settings import TranslatorSettings
-from trueface.translation.training import Training, losses_text, rate, train_translator
+from trueface.translation.training import Pictures, Training, losses_text, rate, train_translator
 
 
 @pytest.fixture(scope="module")
@@ -121,15 +120,17 @@ def test_a_state_of_another_training_is_not_taken(pictures: Pictures, tmp_path: 
 def test_images_that_do_not_fit_into_memory_are_read_at_each_step(
     pictures: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures_module, "MOST_HELD", 0)
+    monkeypatch.setattr(training_module, "MOST_HELD", 0)
     streamed = Pictures(pictures.root, pictures.names, pictures.labels, pictures.size)
     held, read = (each.batch(3, 4, flip=0.5, seed=1) for each in (pictures, streamed))
     assert torch.equal(held.images, read.images)
 
 
 def test_a_batch_is_a_function_of_its_step(pictures: Pictures) -> None:
-    later = list(pictures.batches(2, 3, 4, flip=0.5, seed=1))
-    assert torch.equal(later[1].images, pictures.batch(3, 4, flip=0.5, seed=1).images)
+    settings = tiny(num_steps=3)
+    later = list(pictures.batches(2, settings))
+    third = pictures.batch(3, settings.batch_size, flip=settings.flip, seed=settings.seed)
+    assert torch.equal(later[1].images, third.images)
     assert not torch.equal(later[0].images, later[1].images)
 
 
@@ -139,26 +140,28 @@ def test_targets_are_the_labels_of_the_same_images(pictures: Pictures) -> None:
 
 
 def test_a_loss_that_is_not_a_number_ends_the_training_with_its_step(pictures: Pictures) -> None:
-    training = Training(tiny(), 3, "cpu")
-    training.advance(pictures.batch(1, 4, flip=0.0, seed=1))
-    with torch.no_grad():
-        next(training.generator.parameters()).fill_(float("nan"))
+    training = Training(pictures, tiny(), "cpu")
+
+    def spoils(*, step: int, **_: float) -> None:
+        if step == 1:
+            next(training.generator.parameters()).data.fill_(float("nan"))
+
     with pytest.raises(JobError, match=r"is nan at step 2 of 6; lower lr \(0\.0001\)"):
-        training.advance(pictures.batch(2, 4, flip=0.0, seed=1))
+        run_steps(training, Watch(progress=spoils))
 
 
 def test_the_generator_learns_to_give_images_back(pictures: Pictures) -> None:
-    settings = tiny(num_steps=60, lr=0.002, lambda_rec=20)
-    training = Training(settings, 3, "cpu")
-    batches = pictures.batches(1, 60, 4, flip=0.0, seed=1)
-    losses = [training.advance(batch)["reconstruction"] for batch in batches]
+    settings = tiny(num_steps=60, lr=0.002, lambda_rec=20, batch_size=4, flip=0.0, seed=1)
+    training = Training(pictures, settings, "cpu")
+    run_steps(training, Watch())
+    losses = [row["reconstruction"] for row in training.history]
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
 
 
 def test_the_generator_moves_once_in_n_critic_steps(pictures: Pictures) -> None:
-    training = Training(tiny(n_critic=3), 3, "cpu")
+    training = Training(pictures, tiny(n_critic=3), "cpu")
     moved = [
-        "generator" in training.advance(pictures.batch(at, 4, flip=0.0, seed=1))
+        "generator" in training.learn(pictures.batch(at, 4, flip=0.0, seed=1), at)
         for at in range(1, 7)
     ]
     assert moved == [False, False, True, False, False, True]

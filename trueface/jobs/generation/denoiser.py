@@ -7,8 +7,7 @@ from trueface.data.picture_sets import picture_folder
 from trueface.diffusion.images import digest, load_images
 from trueface.jobs.model_making import source_of, write_facts
 from trueface.jobs.setup import entry, watch_of
-from trueface.purification.denoiser import save_denoiser
-from trueface.purification.denoiser_training import train_denoiser
+from trueface.purification.denoiser import save_denoiser, train_denoiser
 from trueface.purification.settings import DenoiserSettings
 from trueface.runtime import paths
 

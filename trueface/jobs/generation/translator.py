@@ -15,13 +15,13 @@ from trueface.data.made.folders import digest_of, image_names, read_images, to_l
 from trueface.data.picture_sets import picture_folder
 from trueface.jobs.model_making import folder_of, source_of, write_facts
 from trueface.jobs.setup import entry, watch_of
-from trueface.models.pretrained import fingerprint
+from trueface.models import pretrained
 from trueface.runtime import paths
-from trueface.translation import resume, training
+from trueface.runtime.stepping import Claim, fingerprint
+from trueface.translation import training
 from trueface.translation.checkpoint import save_translator
 from trueface.translation.foreign import load_foreign
 from trueface.translation.labels import flipped, labels_of, refuse_shared
-from trueface.translation.pictures import Pictures
 from trueface.translation.settings import TranslatorSettings
 from trueface.translation.translator import Translator, ready
 
@@ -49,7 +49,7 @@ def _train(job: Job, settings: TranslatorSettings) -> Mapping[str, Json]:
         "labels_sha256": hashlib.sha256(json.dumps(rows.tolist()).encode()).hexdigest(),
     }
     source = source_of(job, settings, **facts)
-    pictures = Pictures(place, names, rows, settings.size)
+    pictures = training.Pictures(place, names, rows, settings.size)
     folder = folder_of(job)
     started = time.monotonic()
     generator, history = training.train_translator(
@@ -77,7 +77,7 @@ def _adopt(job: Job, settings: TranslatorSettings) -> Mapping[str, Json]:
     generator = load_foreign(path, len(labels))
     facts: dict[str, Json] = {
         "labels": list(labels),
-        "weights_sha256": fingerprint(str(path), None),
+        "weights_sha256": pretrained.fingerprint(str(path), None),
     }
     translator = ready(generator, labels, settings.size, job.device)
     return _keep(job, translator, source_of(job, settings, **facts), {"steps": 0, "seconds": 0.0})
@@ -97,7 +97,7 @@ def _keep(
     }
     write_facts(folder, source, whole)
     save_translator(paths.checkpoint(folder), translator, source)
-    resume.clear(paths.resume(folder))
+    paths.resume(folder).unlink(missing_ok=True)
     return whole
 
 
@@ -113,13 +113,12 @@ def _picture(folder: Path, translator: Translator, images: Tensor, labels: Tenso
     temporary.replace(folder / PICTURE)
 
 
-def _claim(source: Mapping[str, Json], settings: TranslatorSettings) -> resume.Claim:
+def _claim(source: Mapping[str, Json], settings: TranslatorSettings) -> Claim:
     """Return what tells the state of this training from that of another one."""
     places = TranslatorSettings.neutral | {"data_root"}
     made_of = {
         "settings": {k: v for k, v in settings.model_dump(mode="json").items() if k not in places},
         **{key: source[key] for key in ("labels", "images_sha256", "labels_sha256")},
     }
-    text = json.dumps(made_of, sort_keys=True)
     conditions = {key: source[key] for key in ("device", "threads", "versions", "code")}
-    return resume.Claim(hashlib.sha256(text.encode()).hexdigest(), conditions)
+    return Claim(fingerprint(made_of), conditions)

@@ -163,7 +163,7 @@ def test_a_stop_leaves_no_folder(tmp_path: Path) -> None:
 def test_a_stopped_training_keeps_its_state(tmp_path: Path) -> None:
     drawn(tmp_path)
     job = a_job(TRANSLATOR, tmp_path, stopped=True, **TINY)
-    with pytest.raises(JobError, match="stopped after 1 of 4 steps"):
+    with pytest.raises(JobError, match="stopped after 0 of 4 steps"):
         train_translator(job)
     assert paths.resume(job.model_folder(MODEL)).is_file()
 

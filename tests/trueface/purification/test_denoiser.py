@@ -13,11 +13,12 @@ from trueface.data.made.folders import to_levels, to_unit
 from trueface.purification.denoiser import (
     Denoiser,
     DenoiserShape,
+    Trained,
     load_denoiser,
     new_denoiser,
     save_denoiser,
+    train_denoiser,
 )
-from trueface.purification.denoiser_training import Trained, train_denoiser
 from trueface.purification.settings import DenoiserSettings
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError, JobError

@@ -1,0 +1,159 @@
+"""Trainings of a number of steps, seen from a toy of one number; the real ones are tested in their rooms."""
+
+import logging
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trueface.runtime import stepping, tensor_files
+from trueface.runtime.errors import JobError
+from trueface.runtime.progress import Watch
+from trueface.runtime.stepping import Claim, Kept, Steps, run_steps
+
+
+class Number:
+    """A part that a step changes."""
+
+    value = 1.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"value": self.value}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.value = state["value"]
+
+
+class Toy(Steps):
+    """Adds its step to a number; keeps the sum of its losses."""
+
+    def __init__(self, *, spoilt_at: int = 0) -> None:
+        super().__init__(10)
+        self.number, self.sum, self.spoilt_at = Number(), 0.0, spoilt_at
+        self.parts = {"number": self.number}
+        self.writes = 0
+
+    def advance(self) -> Mapping[str, float]:
+        self.number.value += self.step
+        return {"loss": float("nan") if self.step + 1 == self.spoilt_at else self.number.value}
+
+    def diverged(self, name: str, loss: float) -> str:
+        return f"{name} {loss} at {self.step} of {self.total}"
+
+    def note(self, losses: Mapping[str, float]) -> Mapping[str, float]:
+        self.sum += losses["loss"]
+        return {"sum": self.sum}
+
+    def numbers(self) -> dict[str, Any]:
+        return {"sum": self.sum}
+
+    def restore(self, numbers: Mapping[str, Any]) -> None:
+        self.sum = numbers["sum"]
+
+    def saved(self) -> None:
+        self.writes += 1
+
+
+def stopping_after(at: int) -> Watch:
+    stop = threading.Event()
+
+    def progress(*, step: int, total: int, **_: float) -> None:
+        assert total == 10
+        if step == at:
+            stop.set()
+
+    return Watch(progress=progress, stop=stop)
+
+
+def kept(folder: Path, *, every: int = 4, **conditions: int) -> Kept:
+    return Kept(folder / "resume.pt", Claim("this", conditions), every)
+
+
+def stopped(folder: Path, at: int, **conditions: int) -> Kept:
+    where = kept(folder, **conditions)
+    with pytest.raises(JobError, match=f"stopped after {at} of 10 steps; the next attempt goes on"):
+        run_steps(Toy(), stopping_after(at), where)
+    return where
+
+
+def test_a_training_goes_on_with_its_parts_and_numbers_where_it_was_stopped(tmp_path: Path) -> None:
+    where = stopped(tmp_path, 7)
+    steps = list[int]()
+    again, whole = Toy(), Toy()
+    run_steps(again, Watch(progress=lambda step, **_: steps.append(step)), where)
+    run_steps(whole, Watch())
+    assert steps == [8, 9, 10]
+    assert (again.number.value, again.sum) == (whole.number.value, whole.sum)
+
+
+def test_its_state_is_written_now_and_then_but_not_at_the_end(tmp_path: Path) -> None:
+    toy = Toy()
+    run_steps(toy, Watch(), kept(tmp_path))
+    assert toy.writes == 2
+    assert tensor_files.load(tmp_path / "resume.pt")["step"] == 8
+    run_steps(toy := Toy(), Watch(), kept(tmp_path / "timed", every=0))
+    assert toy.writes == 0  # it takes no twenty seconds
+
+
+def test_without_a_place_a_stop_leaves_nothing() -> None:
+    with pytest.raises(JobError, match="stopped after 3 of 10 steps"):
+        run_steps(Toy(), stopping_after(3))
+
+
+def test_a_loss_that_is_no_number_ends_it_in_its_own_words() -> None:
+    with pytest.raises(JobError, match=r"^loss nan at 6 of 10$"):
+        run_steps(Toy(spoilt_at=6), Watch())
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"torn", "cannot be read"),
+        (b"", "cannot be read"),
+        ({"schema": 9, "fingerprint": "this"}, "not of schema 1"),
+        (["this"], "not of schema 1"),
+        ({"schema": 1, "fingerprint": "other"}, "of another training"),
+        ({"step": 3}, "of another training"),
+        ({"fingerprint": "this", "step": 3, "sum": 1.0}, "lacks number"),
+    ],
+)
+def test_a_state_that_is_not_this_training_s_is_left_aside_with_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: Any, reason: str
+) -> None:
+    where = kept(tmp_path)
+    if isinstance(content, bytes):
+        where.path.write_bytes(content)
+    else:
+        tensor_files.save(where.path, content)
+    caplog.set_level(logging.INFO)
+    run_steps(toy := Toy(), Watch(), where)
+    assert toy.number.value == 46
+    assert f"reason={reason}" in caplog.text
+    assert "so it begins anew" in caplog.text
+
+
+def test_a_state_of_earlier_versions_goes_on(tmp_path: Path) -> None:
+    state = {"step": 9, "number": {"value": 5.0}, "sum": 1.0}
+    for name in ("fingerprint", "claim"):  # with no schema, conditions or seconds
+        tensor_files.save(tmp_path / "resume.pt", {name: "this", **state})
+        run_steps(toy := Toy(), Watch(), kept(tmp_path))
+        assert (toy.number.value, toy.sum) == (14, 15)
+
+
+@pytest.mark.parametrize(
+    ("threads", "says"), [(4, "goes on after step 3\n"), (2, "bit by bit: threads 2 instead of 4")]
+)
+def test_it_goes_on_under_other_conditions_and_says_which(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, threads: int, says: str
+) -> None:
+    stopped(tmp_path, 3, threads=4)
+    caplog.set_level(logging.INFO)
+    run_steps(Toy(), Watch(), kept(tmp_path, threads=threads))
+    assert says in caplog.text
+
+
+def test_the_fingerprint_follows_from_values_and_not_from_their_order() -> None:
+    assert stepping.fingerprint({"a": 1, "b": 2}) == stepping.fingerprint({"b": 2, "a": 1})
+    assert stepping.fingerprint([1, 2]) != stepping.fingerprint([2, 1])

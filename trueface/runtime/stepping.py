@@ -1,0 +1,202 @@
+"""Trainings of a number of steps: one loop with stop, progress, a check of the losses, and the state to go on from.
+
+A training whose draws are a function of the step's number goes on, on the same machine with the same
+versions and number of threads, to the bits of one that was never interrupted. Its state is whole at
+every instant: the file is replaced, never rewritten.
+
+Start reading at `run_steps`.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from trueface.runtime import tensor_files
+from trueface.runtime.artifact import difference
+from trueface.runtime.errors import JobError
+from trueface.runtime.files import Json
+from trueface.runtime.progress import Watch
+from trueface.runtime.timer import now
+
+SCHEMA = 1
+SAVE_EVERY_S = 20.0  # what a killed training loses at most
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Which training a state belongs to, and with what it was computed."""
+
+    fingerprint: str  # of all that determines the result
+    conditions: Mapping[str, Json] = field(default_factory=dict)  # device, threads, versions
+
+
+def fingerprint(made_of: Any) -> str:
+    """Return the fingerprint of a training that plain values determine."""
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Where the state of a training lies, and how often it is written."""
+
+    path: Path
+    claim: Claim
+    every: int = 0  # steps; 0: every `SAVE_EVERY_S` seconds
+
+
+class Part(Protocol):
+    """A network, an optimizer: what gives its state and takes it."""
+
+    def state_dict(self) -> dict[str, Any]: ...  # noqa: D102
+    def load_state_dict(self, state: Any, /) -> Any: ...  # noqa: D102
+
+
+class Steps(ABC):
+    """A training between two of its steps.
+
+    Attributes:
+        total: steps.
+        step: done.
+        seconds: that they took, interruptions not counted.
+        parts: what is kept of it by the name that it has in the file.
+        stopped: the sentence of a stop.
+    """
+
+    stopped = "stopped after {step} of {total} steps; the next attempt goes on from there"
+
+    def __init__(self, total: int) -> None:
+        self.total, self.step, self.seconds = total, 0, 0.0
+        self.parts: dict[str, Part] = {}
+
+    @abstractmethod
+    def advance(self) -> Mapping[str, float]:
+        """Take the step after `step` of them; return its losses by name."""
+
+    @abstractmethod
+    def diverged(self, name: str, loss: float) -> str:
+        """Return why the step that was just taken ends the training: a loss is no finite number."""
+
+    def note(self, losses: Mapping[str, float]) -> Mapping[str, float]:
+        """Take the losses of the last step into the history; return the numbers to report."""
+        return losses
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the plain values that are kept beside the parts."""
+        return {}
+
+    def restore(self, numbers: Mapping[str, Any]) -> None:  # noqa: B027  # few have any
+        """Take what `numbers` gave."""
+
+    def saved(self) -> None:  # noqa: B027  # likewise
+        """Write what lies beside the state, which was just written."""
+
+
+def run_steps(training: Steps, watch: Watch, kept: Kept | None = None) -> None:
+    """Take the steps of a training, from its kept state where there is one.
+
+    Args:
+        training: before its first step.
+        watch: progress and stop.
+        kept: where its state lies; None: it begins anew each time. The caller removes the file.
+
+    Raises:
+        JobError: stopped, after its state was written; or a loss is no finite number.
+    """
+    if kept is not None:
+        _restore(training, kept)
+    started, saved = now() - training.seconds, time.monotonic()
+    while training.step < training.total:
+        if watch.stop.is_set():
+            if kept is not None:
+                _save(training, kept)
+            raise JobError(training.stopped.format(step=training.step, total=training.total))
+        losses = training.advance()
+        training.step += 1
+        for name, loss in losses.items():
+            if not math.isfinite(loss):
+                raise JobError(training.diverged(name, loss))
+        training.seconds = now() - started
+        watch.progress(step=training.step, total=training.total, **training.note(losses))
+        if kept is not None and training.step < training.total and _is_due(training, kept, saved):
+            saved = time.monotonic()
+            _save(training, kept)
+
+
+def find(path: Path, claim: Claim, needed: Collection[str]) -> dict[str, Any] | None:
+    """Return the state of this very training; None where there is none.
+
+    A state of another training, or one that cannot be read, is logged.
+
+    Args:
+        path: where it would lie.
+        claim: of the training that is about to begin.
+        needed: names that the state must hold.
+    """
+    try:
+        content = tensor_files.load(path)
+    except FileNotFoundError:
+        return None
+    except tensor_files.BrokenFileError as error:
+        log.warning("state=%s reason=cannot be read, so it begins anew: %s", path, error)
+        return None
+    if not isinstance(content, dict) or content.get("schema", SCHEMA) != SCHEMA:
+        log.warning("state=%s reason=not of schema %d, so it begins anew", path, SCHEMA)
+        return None
+    # earlier trainings of diffusers called it claim
+    if content.get("fingerprint", content.get("claim")) != claim.fingerprint:
+        log.info("state=%s reason=of another training, so it begins anew", path)
+        return None
+    if missing := sorted({*needed} - content.keys()):
+        log.warning("state=%s reason=lacks %s, so it begins anew", path, ", ".join(missing))
+        return None
+    return content
+
+
+def save(path: Path, claim: Claim, content: Mapping[str, Any]) -> None:
+    """Write a state atomically; folders are made as needed.
+
+    Raises:
+        MachineError: it cannot be written.
+    """
+    mark = {
+        "schema": SCHEMA,
+        "fingerprint": claim.fingerprint,
+        "conditions": json.dumps(dict(claim.conditions)),
+    }
+    tensor_files.save(path, {**mark, **content})
+
+
+def _is_due(training: Steps, kept: Kept, saved: float) -> bool:
+    if kept.every:
+        return training.step % kept.every == 0
+    return time.monotonic() - saved > SAVE_EVERY_S
+
+
+def _save(training: Steps, kept: Kept) -> None:
+    parts = {name: part.state_dict() for name, part in training.parts.items()}
+    done = {"step": training.step, "seconds": training.seconds}
+    save(kept.path, kept.claim, {**done, **parts, **training.numbers()})
+    training.saved()
+
+
+def _restore(training: Steps, kept: Kept) -> None:
+    content = find(kept.path, kept.claim, {"step", *training.parts, *training.numbers()})
+    if content is None:
+        return
+    training.step, training.seconds = content["step"], content.get("seconds", 0.0)
+    for name, part in training.parts.items():
+        part.load_state_dict(content[name])
+    training.restore(content)
+    differences = difference(kept.claim.conditions, json.loads(content.get("conditions", "{}")))
+    bits = f", but not bit by bit: {'; '.join(differences)}" if differences else ""
+    level = logging.WARNING if differences else logging.INFO
+    log.log(level, "state=%s goes on after step %d%s", kept.path, training.step, bits)
