@@ -31,7 +31,7 @@ from trueface.training.objectives.protocol import Objective
 from trueface.training.objectives.registry import make_objective
 from trueface.training.qualities.collaboration import Collaboration
 from trueface.training.qualities.feeds import in_qualities, rows_of
-from trueface.training.qualities.options import LAYERS, CollaborationOptions, read_layers
+from trueface.training.qualities.settings import LAYERS, CollaborationOptions, read_layers
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import fit
 

@@ -12,7 +12,7 @@ from trueface.data.dataset import ImageSet
 from trueface.data.index import Image
 from trueface.data.settings import ATTRIBUTE_COLUMNS, DataSettings
 from trueface.training import provenance
-from trueface.training.fairness.settings import DEMOGRAPHIC
+from trueface.training.fairness_settings import DEMOGRAPHIC
 from trueface.training.settings import TrainSettings
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from trueface.features.folder import remove as remove_view
 from trueface.jobs.feature_settings import FeatureSettings
 from trueface.jobs.inputs_outputs import data_inputs
 from trueface.jobs.kinds import LaboratoryKind
-from trueface.jobs.refusals.leakage import count_images
+from trueface.jobs.leakage import count_images
 from trueface.jobs.shared_features import BODY, KIND, PLACE, Part
 from trueface.models.registry import spec_of
 from trueface.runtime import paths

@@ -14,9 +14,9 @@ from trueface.runtime import paths
 from trueface.runtime.rng import derive
 from trueface.training import image_lists
 from trueface.training.image_lists import Lists, Place
-from trueface.training.initialization import Start
-from trueface.training.ridge.few_shot import Earlier
-from trueface.training.ridge.head import standard_of
+from trueface.training.provenance import Start
+from trueface.training.ridge.fit import standard_of
+from trueface.training.ridge.trainer import Earlier
 from trueface.training.settings import TrainSettings
 
 

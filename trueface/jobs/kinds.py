@@ -14,9 +14,7 @@ from trueface.jobs import inputs_outputs, shared_features
 from trueface.jobs.flags import classic_words, word_flags, words
 from trueface.jobs.inputs_outputs import model_of
 from trueface.jobs.job_kind import EPOCHS, PROGRAM, JobKind, nothing
-from trueface.jobs.refusals.testing import unfit_test
-from trueface.jobs.refusals.training import unfit_training, unknown_poison
-from trueface.jobs.refusals.unlearning import unfit_unlearning
+from trueface.jobs.refusals import unfit_test, unfit_training, unfit_unlearning, unknown_poison
 from trueface.poisoning.settings import PoisonSettings
 from trueface.training.settings import TrainSettings
 from trueface.unlearning.settings import UnlearnSettings

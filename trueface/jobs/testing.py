@@ -11,11 +11,10 @@ from trueface.data.index import Image
 from trueface.data.loaders import still
 from trueface.data.settings import TestSettings
 from trueface.evaluation.score_tables import write_scores
-from trueface.jobs import job_data, outputs
+from trueface.jobs import outputs, setup
 from trueface.jobs.attributes import checked_attributes
-from trueface.jobs.job_data import model_name
 from trueface.jobs.scoring import ImageWriter, Network, Tested, attacked_test, write_images
-from trueface.jobs.setup import entry
+from trueface.jobs.setup import entry, model_name
 from trueface.runtime import paths
 from trueface.runtime.paths import SCHEMA
 from trueface.runtime.timer import now
@@ -27,7 +26,7 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     folder, data = job.model_folder(model_name(job)), parse_data(job.data or "")
     values = settings.model_dump(mode="json")
     name = tested(str(data), settings.condition(values))
-    images, split = job_data.of_split(job, settings, data, "test")
+    images, split = setup.of_split(job, settings, data, "test")
     groups = checked_attributes(job, settings, images)
     started, network = now(), Network.of_job(job, settings)
     done = _answered(job, settings, images, network, paths.saved_images(folder, name))

@@ -13,11 +13,10 @@ from trueface.data.loaders import Feed, Pass, still
 from trueface.data.loading.batches import BadFile
 from trueface.features.bank import Bank
 from trueface.features.store import FeatureStore, open_store
-from trueface.jobs import few_shot, job_data, model_origin, outputs
+from trueface.jobs import few_shot, outputs, setup
 from trueface.jobs.attributes import attributes_of, give_groups
-from trueface.jobs.job_data import model_name
 from trueface.jobs.ranks import coordinator, world
-from trueface.jobs.setup import poison_of, settled, watch_of
+from trueface.jobs.setup import model_name, poison_of, settled, watch_of
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
 from trueface.models.head import RidgeHead
@@ -26,9 +25,9 @@ from trueface.prediction.reference import FeatureDistance, Reference
 from trueface.runtime import logs, paths
 from trueface.runtime.paths import SCHEMA
 from trueface.runtime.progress import Watch
-from trueface.training import image_lists, initialization, lineage, provenance, resume, trainer
+from trueface.training import image_lists, provenance, resume, trainer
+from trueface.training.cells import cells_of
 from trueface.training.distributed.group import ALONE, Group
-from trueface.training.fairness.cells import cells_of
 from trueface.training.feature_bank import banks, feature_facts, is_constant, parts_of
 from trueface.training.qualities.feeds import (
     banks_in_qualities,
@@ -59,7 +58,7 @@ def train_rank(job: Job, group: Group) -> Mapping[str, Json]:
 def _train(job: Job, settings: TrainSettings, group: Group) -> Mapping[str, Json]:
     folder = job.model_folder(model_name(job))
     watch = watch_of(job, settings.precision)
-    place, data = job_data.place(job, settings), job_data.images(job)
+    place, data = setup.place(job, settings), setup.images(job)
     lists = few_shot.with_few(image_lists.load_lists(place, data), settings)
     lesson = image_lists.lesson_of(place, data, lists, settings)
     record, record_path = poison_of(job)
@@ -71,11 +70,11 @@ def _train(job: Job, settings: TrainSettings, group: Group) -> Mapping[str, Json
     attributes = attributes_of(job, settings)
     groups = give_groups(attributes, settings, place.data_root, *image_sets, columns)
     training = replace(training, cells=_cells(training, settings))
-    start = model_origin.start(job, settings)
-    state = None if settings.is_ridge else initialization.load_optimizer_state(start, settings)
-    model = initialization.load_start(start, settings, job.device)
+    start = setup.start_of(job, settings)
+    state = None if settings.is_ridge else provenance.load_optimizer_state(start, settings)
+    model = provenance.load_start(start, settings, job.device)
     source = {
-        **provenance.of_learning(model_origin.run(job, data), settings, place, lists, record_path),
+        **provenance.of_learning(setup.run_of(job, data), settings, place, lists, record_path),
         **provenance.of_labels(*image_sets),
         **provenance.of_start(start, settings, optimizer=state is not None),
         **provenance.of_group(group),
@@ -84,7 +83,7 @@ def _train(job: Job, settings: TrainSettings, group: Group) -> Mapping[str, Json
         **groups,
     }
     store = open_store(settings.cache) if is_constant(settings) else None
-    begin = partial(lineage.begin, folder, job.base, lesson, further=start.own)
+    begin = partial(image_lists.begin_lesson, folder, job.base, lesson, further=start.own)
     note_images = partial(_note_bad_images, group, folder, training, validation)
     feeds: tuple[Feed, Feed] = (training, validation)
     if settings.is_ridge:

@@ -10,20 +10,19 @@ from launcher.api import Job, JobError, Json, parse_model, read_json, write_json
 from trueface.data.index import Image
 from trueface.evaluation.operating_threshold import calibrate
 from trueface.features.store import open_store
-from trueface.jobs import job_data, model_origin
+from trueface.jobs import setup
 from trueface.jobs.attributes import files_of
-from trueface.jobs.job_data import model_name
-from trueface.jobs.setup import entry, watch_of
+from trueface.jobs.setup import entry, model_name, watch_of
 from trueface.models import checkpoint
 from trueface.poisoning import poison_record
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.paths import SCHEMA
-from trueface.training import checkpointing, image_lists, initialization, lineage, provenance
+from trueface.training import checkpointing, image_lists, provenance
 from trueface.training.feature_bank import is_constant
 from trueface.training.image_lists import Lists
-from trueface.training.initialization import Start
 from trueface.training.objectives.registry import other_objective
+from trueface.training.provenance import Start
 from trueface.unlearning import record
 from trueface.unlearning.api import Unlearned
 from trueface.unlearning.settings import UnlearningSettings, UnlearnSettings
@@ -41,14 +40,14 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     if job.base is None or model_id.last.methods[-1:] != (settings.method,):
         raise JobError(f"{job.model} is not what {settings.method} makes of {job.base}")
     record_path = paths.poison_record(job.model_folder(job.base))
-    place, data = job_data.place(job, settings), job_data.images(job)
+    place, data = setup.place(job, settings), setup.images(job)
     lists = image_lists.load_lists(place, data)
-    start = model_origin.start_from(job, settings, job.base)
+    start = setup.start_from(job, settings, job.base)
     _refuse_other_objective(start, settings)
     poisoned = _poisoned_detector(job, job.base, start, settings, lists)
     done = label_flip_run.unlearn(poisoned, settings, watch_of(job, settings.precision))
     source = {
-        **provenance.of_learning(model_origin.run(job, data), settings, place, lists, record_path),
+        **provenance.of_learning(setup.run_of(job, data), settings, place, lists, record_path),
         **provenance.of_start(start, settings),
         **provenance.of_network(done.detector, start),
         **_of_fit(job.model_folder(job.base), done),
@@ -57,7 +56,7 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     # for an unlearning of the unlearned model: the flips of the training stay the same
     poison_record.write_record(paths.poison_record(folder), poisoned.poison)
     lesson = image_lists.lesson_of(place, data, lists, settings, unlearns=True)
-    written = lineage.begin(folder, job.base, lesson)
+    written = image_lists.begin_lesson(folder, job.base, lesson)
     checkpoint.save_model(paths.checkpoint(folder), done.detector, source)
     write_json(paths.provenance(folder), {"schema": checkpointing.SCHEMA, **source})
     written()
@@ -100,12 +99,12 @@ def _poisoned_detector(
         CheckpointError: the base cannot be read, or is of another architecture.
     """
     before = "#".join(map(str, parse_model(base).stages[:-1])) or None
-    untrained = model_origin.start_from(job, settings, before)
+    untrained = setup.start_from(job, settings, before)
     folder = job.model_folder(base)
     copies, copies_seed = _copies(folder)
     return PoisonedDetector(
-        detector=initialization.load_start(start, settings, job.device),
-        fresh=lambda: initialization.load_start(untrained, settings, job.device),
+        detector=provenance.load_start(start, settings, job.device),
+        fresh=lambda: provenance.load_start(untrained, settings, job.device),
         lists=lists,
         test=_test_images(job, settings),
         poison=poison_record.read_record(paths.poison_record(folder)),
@@ -133,7 +132,7 @@ def _copies(folder: Path) -> tuple[tuple[str, ...], int]:
 def _test_images(job: Job, settings: UnlearningSettings) -> tuple[Image, ...]:
     """Return the test images of the job's data; none where the split has no such list of them."""
     try:
-        images, _ = job_data.of_split(job, settings, job_data.images(job), "test")
+        images, _ = setup.of_split(job, settings, setup.images(job), "test")
     except DataError as error:
         log.warning("test=none reason=%s", error)
         return ()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from trueface.training.qualities.options import CollaborationOptions
+from trueface.training.qualities.settings import CollaborationOptions
 
 ScheduleName = Literal["plateau", "step", "onecycle", "warmup_cosine", "warmup_onecycle"]
 Selection = Literal["best", "last", "worst-cell"]

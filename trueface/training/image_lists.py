@@ -1,18 +1,138 @@
-"""The images of a training: which ones its data and its split mean on this disk."""
+"""The images of a training: which ones its data and its split mean, and what is written of them for good.
 
-from collections.abc import Callable
+Beside a model's weights lies a record of the lists of its training and of the model from which that
+started; the chain of bases gives all that a model has seen. Light to read: no weights are opened, and
+torch is not needed.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from trueface.data.index import Image
 from trueface.data.settings import PlaceSettings
 from trueface.data.splits.splits import Split, load_split, split_images
 from trueface.data.vocabulary import BUILT_IN, Vocabulary
-from trueface.runtime.errors import JobError
+from trueface.runtime import paths
+from trueface.runtime.errors import JobError, UsageError
+from trueface.runtime.files import read_json, write_json
 from trueface.runtime.ids import DataId, Words, parse_data, parse_model
-from trueface.training.lineage import Lesson, validation_decides
-from trueface.training.settings import LearningSettings
+from trueface.training.settings import LearningSettings, solver_of
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """The images of one training or unlearning."""
+
+    images: str  # data ID, real images included
+    words: Words  # the user's own among those of the data ID
+    data_root: str  # absolute, as is the next
+    split_path: str
+    train_sha256: str  # of the split's training list, as it was then
+    # of its validation list; None: validation chose nothing, or a version until 0.2 wrote this
+    val_sha256: str | None = None
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What the words of the data ID meant then."""
+        return Vocabulary(tuple(self.words.subsets.items()), tuple(self.words.modifiers.items()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ancestry:
+    """What one model learned from, and from which model it started."""
+
+    base: str | None
+    # several where a training went on from its own earlier weights, or has not written its own yet
+    lessons: tuple[Lesson, ...]
+
+
+_RECORD = TypeAdapter(Ancestry)
+
+
+def write_ancestry(folder: Path, base: str | None, lessons: Sequence[Lesson]) -> None:
+    """Write what the model in `folder` learned from; a repeated lesson is written once."""
+    once = tuple(lesson for place, lesson in enumerate(lessons) if lesson not in lessons[:place])
+    record = _RECORD.dump_python(Ancestry(base=base, lessons=once), mode="json")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(paths.ancestry(folder), {"schema": SCHEMA, **record})
+
+
+def begin_lesson(
+    folder: Path, base: str | None, lesson: Lesson, *, further: bool = False
+) -> Callable[[], None]:
+    """Write that the model in `folder` is being made; return what to call once its weights are.
+
+    Until then the weights there are older ones, if any: what these have seen stays written, as
+    whoever makes the new ones may be killed before they are there.
+
+    Args:
+        folder: of the model.
+        base: the model from which it starts.
+        lesson: what it learns from now.
+        further: it goes on from its own weights, so that it has seen what they had seen for good.
+    """
+    earlier = read_ancestry(folder) if paths.checkpoint(folder).exists() else None
+    before = earlier.lessons if earlier else ()
+    write_ancestry(folder, base, (*before, lesson))
+    return partial(write_ancestry, folder, base, (*(before if further else ()), lesson))
+
+
+def read_ancestry(folder: Path) -> Ancestry | None:
+    """Return what the model in `folder` learned from; None where nothing sound says it."""
+    try:
+        record = read_json(paths.ancestry(folder))
+        if record is None or record.pop("schema", None) != SCHEMA:
+            return None
+        ancestry = _RECORD.validate_python(record)
+        for lesson in ancestry.lessons:
+            lesson.vocabulary.as_named(parse_data(lesson.images))
+    except (OSError, ValueError, ValidationError, UsageError):
+        return None
+    return ancestry
+
+
+def follow_lessons(
+    model: str, ancestry_of: Callable[[str], Ancestry | None]
+) -> Iterator[tuple[str, Lesson]]:
+    """Yield every lesson of a model and of those it comes from, each with the model that had it.
+
+    Args:
+        model: its ID.
+        ancestry_of: reads what is written of a model.
+    """
+    seen: set[str] = set()
+    name: str | None = model
+    while name is not None and name not in seen:
+        seen.add(name)
+        ancestry = ancestry_of(name)
+        if ancestry is None:
+            return
+        for lesson in ancestry.lessons:
+            yield name, lesson
+        name = ancestry.base
+
+
+def validation_decides(settings: Mapping[str, Any], *, unlearns: bool) -> bool:
+    """Tell whether validation had a say in which weights a model has.
+
+    Args:
+        settings: of the training or unlearning.
+        unlearns: methods of unlearning choose by validation, whichever epoch a training keeps.
+    """
+    lowers_rate = (
+        settings.get("schedule", "plateau") == "plateau" and settings.get("lr_decay_epochs", -1) > 0
+    )
+    if not unlearns and solver_of(settings) == "ridge":
+        return not settings.get("penalty")
+    stops = settings.get("early_stop", 0) > 0
+    return unlearns or settings.get("select") != "last" or stops or lowers_rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

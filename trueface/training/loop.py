@@ -24,11 +24,10 @@ from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import REPORT_EVERY_S, Watch
 from trueface.runtime.rng import derive
-from trueface.training import optimizer_state
+from trueface.training import checkpointing, second_pass
 from trueface.training.config import TrainerConfig
 from trueface.training.distributed.group import ALONE, Group, Part
 from trueface.training.objectives.protocol import CORRECT, Logs, Objective, TrainingFacts
-from trueface.training.perturbation import second_pass
 from trueface.training.schedules import current_lr, make_schedule
 
 LEAST_SCALE = 1.0  # of fp16 gradients; a healthy training's is in the thousands
@@ -74,7 +73,7 @@ class Loop:
         *,
         config: TrainerConfig,
         watch: Watch,
-        state: optimizer_state.State,
+        state: checkpointing.OptimizerState,
         group: Group = ALONE,
     ) -> None:
         self.group = group
@@ -85,7 +84,7 @@ class Loop:
             freeze(cast(Detector, model))
         self._optimizer = _optimizer(model, config)
         if state:
-            optimizer_state.give(model, self._optimizer, state)
+            checkpointing.give_state(model, self._optimizer, state)
         self._perturbation = second_pass.make(config)
         self.schedule = make_schedule(self._optimizer, config, len(training))
         self._average: AveragedModel | None = None
@@ -95,7 +94,7 @@ class Loop:
         kind = watch.device.partition(":")[0]
         self._scaler = torch.amp.GradScaler(kind, enabled=config.precision == "fp16")
         if config.compile:  # in place, so that the parameters keep their names
-            optimizer_state.network_of(model).compile()
+            checkpointing.network_of(model).compile()
         self._shared = group.averaged(model, watch.device)  # what is asked for logits
         self.images_read = 0
         self._reported_at = 0.0
@@ -119,9 +118,9 @@ class Loop:
         """The learning rate of the optimizer."""
         return current_lr(self._optimizer)
 
-    def optimizer_state(self) -> optimizer_state.State:
+    def optimizer_state(self) -> checkpointing.OptimizerState:
         """Return a copy of what the optimizer remembers of past gradients."""
-        return optimizer_state.copy_of(self.model, self._optimizer)
+        return checkpointing.state_of(self.model, self._optimizer)
 
     def run(
         self, epoch: int, begun: Sums | None, *, every: int, pause: Callable[[Sums], None]

@@ -1,10 +1,14 @@
-"""What a model's weights were made of and with: written into the checkpoint, and beside it as JSON."""
+"""What a model's weights are made of and with: where a training starts, and what is written of it.
+
+It is written into the checkpoint, and beside it as JSON.
+"""
 
 import hashlib
 import io
+import os
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,21 +19,103 @@ import trueface
 from trueface.data.dataset import ImageSet
 from trueface.data.image_sizes import Learned
 from trueface.data.index import Image
-from trueface.models import assembly, checkpoint
+from trueface.models import assembly, checkpoint, detectors, pretrained
 from trueface.models.detectors import Detector
 from trueface.poisoning.poison_record import fingerprint
 from trueface.prediction.image_formats import LearnedFormats
 from trueface.runtime import paths
+from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json, read_json, write_atomic
+from trueface.training import checkpointing
 from trueface.training.distributed.group import Group
 from trueface.training.image_lists import Lists, Place
-from trueface.training.initialization import Start
-from trueface.training.settings import LearningSettings
+from trueface.training.settings import LearningSettings, TrainSettings
 
+OWN_WEIGHTS = ("default", "none")  # others are files
 FOLDER = "code"  # in the run's folder
 # the earliest time that an archive can hold: its bytes depend on code alone
 EPOCH = (1980, 1, 1, 0, 0, 0)
 PACKAGE = Path(trueface.__file__).parent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What a training starts from."""
+
+    model: str | None  # ID of the model whose weights it takes; None: a new one
+    folder: Path | None  # of that model
+    weights: str  # of a new one: default, none, or the absolute path of a state dict
+    own: bool = False  # they are the earlier weights of the model that it makes
+
+    @classmethod
+    def of(
+        cls,
+        settings: LearningSettings,
+        base: str | None,
+        *,
+        path: Callable[[str], Path],
+        model_folder: Callable[[str], Path],
+    ) -> "Start":
+        """Return the start from a base, or anew; the functions give absolute paths."""
+        weights = pretrained.chosen_weights(settings.weights, os.environ)
+        return cls(
+            model=base,
+            folder=None if base is None else model_folder(base),
+            weights=weights if weights in OWN_WEIGHTS else str(path(weights)),
+        )
+
+
+def load_start(start: Start, settings: LearningSettings, device: str) -> Detector:
+    """Return the model that a training starts from, on a device.
+
+    Raises:
+        CheckpointError: the base cannot be read, or is of another architecture.
+        WeightsError: pretrained weights cannot be had.
+    """
+    if start.folder is None:
+        model = detectors.build(
+            settings.model,
+            weights=start.weights,
+            seed=settings.seed,
+            dropout=settings.dropout,
+            normalization=settings.normalization,
+            channels_last=settings.channels_last,
+            nodown=settings.nodown,
+            side=settings.patch_size if settings.patch_size > 0 else settings.resize_size,
+        )
+        return model.to(device)
+    path = paths.checkpoint(start.folder)
+    base = checkpoint.load(path)
+    checkpoint.refuse_other_decoding(base, settings)
+    checkpoint.refuse_other_normalization(base, settings.normalization)
+    checkpoint.refuse_other_resolution(base, nodown=settings.nodown)
+    model = checkpoint.revive(
+        base,
+        path,
+        arch=settings.model,
+        dropout=settings.dropout,
+        channels_last=settings.channels_last,
+    )
+    return model.to(device)
+
+
+def load_optimizer_state(
+    start: Start, settings: TrainSettings
+) -> checkpointing.OptimizerState | None:
+    """Return the state of the optimizer that made the weights of a start; None: a fresh one.
+
+    Raises:
+        JobError: there is nothing to start from.
+        CheckpointError: the base's state is not there, or cannot be read.
+    """
+    if settings.optimizer_state == "fresh":
+        return None
+    if start.folder is None:
+        raise JobError("optimizer_state: kept needs a model to start from, and there is none")
+    path = paths.optimizer(start.folder)
+    if start.own and not path.exists():  # an earlier run did not keep its own
+        return None
+    return checkpointing.load_optimizer(path).state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,17 +139,6 @@ def keep(run_folder: Path) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, archive)
     return digest
-
-
-@lru_cache(maxsize=1)  # what is imported does not change while a process runs
-def _archive(package: Path) -> tuple[bytes, str]:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(package.rglob("*.py")):
-            name = f"{package.name}/{file.relative_to(package).as_posix()}"
-            archive.writestr(zipfile.ZipInfo(name, EPOCH), file.read_bytes(), zipfile.ZIP_DEFLATED)
-    content = buffer.getvalue()
-    return content, hashlib.sha256(content).hexdigest()
 
 
 def of_learning(
@@ -164,6 +239,17 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@lru_cache(maxsize=1)  # what is imported does not change while a process runs
+def _archive(package: Path) -> tuple[bytes, str]:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(package.rglob("*.py")):
+            name = f"{package.name}/{file.relative_to(package).as_posix()}"
+            archive.writestr(zipfile.ZipInfo(name, EPOCH), file.read_bytes(), zipfile.ZIP_DEFLATED)
+    content = buffer.getvalue()
+    return content, hashlib.sha256(content).hexdigest()
 
 
 def _flipped(images: ImageSet) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -10,13 +10,13 @@ from trueface.data.attributes.cells import GROUPS_BY
 from trueface.data.settings import PLACES, AugmentationSettings, Precision
 from trueface.models.registry import listed_models, model_name, modules_of_model, spec_of
 from trueface.runtime.errors import UsageError
-from trueface.runtime.field_types import Count, Finite
+from trueface.runtime.field_types import Count, Finite, Settings
+from trueface.training import fairness_settings
 from trueface.training.config import ObjectiveOptions, Selection, TrainerConfig
-from trueface.training.fairness import settings as fairness
 from trueface.training.objectives import registry
-from trueface.training.perturbation.settings import PerturbationSettings, idle_settings
 from trueface.training.qualities.settings import QualitySettings
 
+BOTH = "sam and awp each move the weights before the second pass of a step; set one of them to 0"
 LEARNING: Mapping[str, str] = {
     "training_epochs": "num_epochs",
     "learning_rate": "lr",
@@ -24,7 +24,6 @@ LEARNING: Mapping[str, str] = {
     "model_flag": "model",
     "model_freeze": "freeze",
 }
-
 # what a training in closed form has no use for: it takes no steps, and sees each copy once
 WITHOUT_STEPS = frozenset(
     {
@@ -37,6 +36,49 @@ WITHOUT_STEPS = frozenset(
 )  # fmt: skip
 
 
+class PerturbationSettings(Settings):
+    """What a training has besides: SAM, AWP, SGD's momentum, and the factor of the learning rate."""
+
+    added: ClassVar[frozenset[str]] = frozenset({"sam", "awp", "awp_from", "momentum", "lr_gamma"})
+
+    momentum: Annotated[Finite, Field(ge=0, lt=1)] = Field(0.9, description="of sgd")
+    lr_gamma: Annotated[Finite, Field(gt=0, le=1)] = Field(
+        0.1, description="plateau and step: what lr is multiplied by when it falls"
+    )
+    sam: Finite = Field(
+        0.0,
+        ge=0,
+        description="sharpness-aware minimization: the gradient of a step is taken at weights that "
+        "were moved so far, in total, to where the loss is higher; 0: off",
+    )
+    awp: Finite = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="adversarial weight perturbation: likewise, each layer's weights by this share "
+        "of their own length; 0: off",
+    )
+    awp_from: Count = Field(3, description="the first epoch, from 1, with awp")
+
+    @model_validator(mode="after")
+    def _one_perturbation(self) -> Self:
+        if self.sam and self.awp:
+            raise UsageError(BOTH)
+        return self
+
+
+def idle_settings(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return those of these settings that change nothing beside others, each with the reason."""
+    idle = {}
+    if values["optimizer"] != "sgd":
+        idle["momentum"] = "it is of optimizer: sgd"
+    if not values["awp"]:
+        idle["awp_from"] = "awp is 0"
+    if values["schedule"] not in {"plateau", "step"}:
+        idle["lr_gamma"] = "it is of schedule: plateau and step"
+    return idle
+
+
 def solver_of(settings: Mapping[str, Any]) -> str:
     """Return how the last layer is trained under settings, complete or not: gradient or ridge."""
     solver, name = settings.get("solver", "auto"), settings.get("model", "nodown")
@@ -46,15 +88,6 @@ def solver_of(settings: Mapping[str, Any]) -> str:
         return spec_of(model_name(str(name))).solver
     except ValueError:  # reported where the name is checked
         return "gradient"
-
-
-def _body_stays(settings: Mapping[str, Any]) -> bool:
-    """Return whether only the last layer can learn under settings, complete or not."""
-    try:
-        stays = spec_of(model_name(str(settings.get("model", "nodown")))).frozen
-    except ValueError:  # reported where the name is checked
-        stays = False
-    return stays or solver_of(settings) == "ridge"
 
 
 def _objective(name: str) -> str:
@@ -166,7 +199,7 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
         return self.neutral | usual
 
 
-class TrainSettings(fairness.FairnessSettings, QualitySettings, LearningSettings):
+class TrainSettings(fairness_settings.FairnessSettings, QualitySettings, LearningSettings):
     """A training: what it starts from, and what it leaves to those that start from it."""
 
     neutral: ClassVar[frozenset[str]] = LearningSettings.neutral | {
@@ -175,7 +208,7 @@ class TrainSettings(fairness.FairnessSettings, QualitySettings, LearningSettings
 
     added: ClassVar[frozenset[str]] = (
         LearningSettings.added
-        | fairness.FairnessSettings.added
+        | fairness_settings.FairnessSettings.added
         | QualitySettings.added
         | {"copies", "groups_by", "penalty", "shots", "shot_weight"}
     )
@@ -244,7 +277,7 @@ class TrainSettings(fairness.FairnessSettings, QualitySettings, LearningSettings
     @classmethod
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
         """Return what a training in closed form ignores, and what the objective does not read."""
-        return {**fairness.without_effect(values), **super().without_effect(values)}
+        return {**fairness_settings.without_effect(values), **super().without_effect(values)}
 
     @property
     def trainer(self) -> TrainerConfig:
@@ -258,3 +291,12 @@ class TrainSettings(fairness.FairnessSettings, QualitySettings, LearningSettings
         if self.copies == "none":
             return ()
         return tuple(("corrupted+mirrored" if self.copies == "auto" else self.copies).split("+"))
+
+
+def _body_stays(settings: Mapping[str, Any]) -> bool:
+    """Return whether only the last layer can learn under settings, complete or not."""
+    try:
+        stays = spec_of(model_name(str(settings.get("model", "nodown")))).frozen
+    except ValueError:  # reported where the name is checked
+        stays = False
+    return stays or solver_of(settings) == "ridge"

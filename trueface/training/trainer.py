@@ -4,6 +4,10 @@ What differs between detectors and networks of classes is data: objective, optim
 (`config`), and the feeds. Validation uses the test transform and is never poisoned; a fine-tuning
 starts with its own learning rate, and with a fresh optimizer unless it is given its base's state;
 a training that was killed goes on where it was.
+
+A last layer of two knows mean and deviation of its features. They are taken once, of the first pass over
+the training images, before the first step; a fine-tuning keeps those of its base. Of a group each rank
+adds up its part.
 """
 
 import copy
@@ -14,33 +18,80 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from trueface.data.loaders import Feed
 from trueface.models.detectors import Detector
+from trueface.models.head import MlpHead
 from trueface.prediction.reference import FeatureDistance
 from trueface.runtime import paths
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
-from trueface.training import event_log, resume
-from trueface.training.checkpointing import BEST, LAST, Checkpointing
+from trueface.training import resume
+from trueface.training.checkpointing import (
+    BEST,
+    LAST,
+    Checkpointing,
+    OptimizerState,
+    clear_event_files,
+    logged,
+    network_of,
+)
 from trueface.training.config import TrainerConfig
 from trueface.training.distributed.group import ALONE, Group
-from trueface.training.fairness.settings import WORST_CELL
+from trueface.training.fairness_settings import WORST_CELL
 from trueface.training.history import Epoch, epochs_without_progress
 from trueface.training.loop import Loop, Sums
 from trueface.training.objectives.protocol import Objective
 from trueface.training.objectives.registry import make_objective
-from trueface.training.optimizer_state import State, network_of
 from trueface.training.qualities.collaboration import Collaboration
 from trueface.training.resume import Claim, Interrupted
 from trueface.training.settings import TrainSettings
-from trueface.training.standardisation import standardise
 from trueface.training.validation import Answered, validate
 
+FEATURES = 2  # dimensions of a batch that holds features in the place of pixels
 log = logging.getLogger(__name__)
+# history, "best" or "last" or None, the model to keep, and a function that copies the optimizer's state
+AfterEpoch = Callable[[Sequence[Epoch], str | None, nn.Module, Callable[[], OptimizerState]], None]
+
+
+def standardise(model: nn.Module, training: Feed, watch: Watch, group: Group = ALONE) -> None:
+    """Let the last layer of `model` know mean and deviation of its features, where it wants them.
+
+    Nothing is done where it has them, where it takes features as they are, or where the training was
+    stopped meanwhile.
+
+    Args:
+        model: on the device of `watch`.
+        training: of which the first pass is read.
+        watch: device and stop.
+        group: of the processes that share each batch.
+
+    Raises:
+        DataError: not one image could be read.
+    """
+    head = model.head if isinstance(model, Detector) else model
+    if not isinstance(head, MlpHead) or head.is_standardised:
+        return
+    model.eval()
+    sums = torch.zeros(2, head.in_features, dtype=torch.float64)
+    rows = 0
+    for part in group.parts(training(0)):
+        if group.any(flag=watch.stop.is_set()):
+            return
+        if len(part.batch.labels):
+            features = _features(model, part.batch.images.to(watch.device)).double().cpu()
+            sums += torch.stack([features.sum(0), features.square().sum(0)])
+            rows += len(features)
+    every = group.gather(torch.cat([sums.flatten(), torch.tensor([float(rows)])])[None]).sum(0)
+    rows = int(every[-1])
+    if rows:
+        added, squared = every[:-1].to(watch.device).chunk(2)
+        head.standardise(added, squared, rows)
+        log.info("state=features standardised images=%d features=%d", rows, head.in_features)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +106,6 @@ class Trained:
     answered: Answered | None = None
     features: FeatureDistance | None = None  # of a fit in closed form, which has them at hand
     notes: Mapping[str, Json] = field(default_factory=dict)  # of the objective
-
-
-# history, "best" or "last" or None, the model to keep, and a function that copies the optimizer's state
-AfterEpoch = Callable[[Sequence[Epoch], str | None, nn.Module, Callable[[], State]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +127,7 @@ def train(
     folder: Path,
     provenance: Mapping[str, Json],
     watch: Watch,
-    state: State | None = None,
+    state: OptimizerState | None = None,
     noted: Callable[[], None] = lambda: None,
     begin: Callable[[], Callable[[], None]] = lambda: lambda: None,
     group: Group = ALONE,
@@ -104,10 +151,10 @@ def train(
     if begun is None and group.is_first:
         # whatever comes next replaces the weights that another training's state belongs to
         resume.clear(paths.resume(folder))
-        event_log.clear(folder)
+        clear_event_files(folder)
     elif begun is not None:
         source |= {**begun.start, "resumed": [dict(note) for note in begun.resumed]}
-    checkpointing = Checkpointing(
+    kept = Checkpointing(
         folder,
         settings,
         source,
@@ -125,20 +172,20 @@ def train(
     )
     read = 0 if begun is None else int(begun.steps["images_read"])
     wanted = settings.tensorboard and group.is_first
-    with event_log.logged(watch, folder, wanted=wanted, images_read=read) as logged_watch:
+    with logged(watch, folder, wanted=wanted, images_read=read) as logged_watch:
         trained = fit(
             model,
             training,
             validation,
             settings.trainer,
             watch=logged_watch,
-            after_epoch=checkpointing if group.is_first else lambda *_: noted(),
+            after_epoch=kept if group.is_first else lambda *_: noted(),
             state=state,
             saving=saving,
             group=group,
         )
     if begun is not None and group.is_first:
-        checkpointing.confirm(trained.epochs, trained.chosen, model)
+        kept.confirm(trained.epochs, trained.chosen, model)
     return trained
 
 
@@ -151,7 +198,7 @@ def fit(
     watch: Watch,
     objective: Objective | None = None,
     after_epoch: AfterEpoch = lambda *_: None,
-    state: State | None = None,
+    state: OptimizerState | None = None,
     saving: Saving | None = None,
     group: Group = ALONE,
 ) -> Trained:
@@ -202,13 +249,6 @@ def fit(
         answered=course.answered,
         notes=loop.objective.notes(),
     )
-
-
-def _minimized(objective: Objective, config: TrainerConfig) -> Objective:
-    """Return an objective with what a training adds to it."""
-    if config.collaboration is None:
-        return objective
-    return Collaboration(objective, config.collaboration)
 
 
 class _Course:
@@ -335,3 +375,17 @@ class _Course:
             self.chosen = begun.epochs[begun.chosen - 1]
             own = network_of(loop.result).state_dict()
             self.weights = copy.deepcopy(own) if begun.weights is None else begun.weights
+
+
+@torch.no_grad()
+def _features(model: nn.Module, inputs: Tensor) -> Tensor:
+    if isinstance(model, Detector) and inputs.ndim > FEATURES:
+        return model.forward_features(inputs)
+    return inputs
+
+
+def _minimized(objective: Objective, config: TrainerConfig) -> Objective:
+    """Return an objective with what a training adds to it."""
+    if config.collaboration is None:
+        return objective
+    return Collaboration(objective, config.collaboration)

@@ -16,9 +16,9 @@ from trueface.data.loading.batches import closing
 from trueface.evaluation.operating_threshold import Calibration, calibrate
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
+from trueface.training.cells import cell_numbers, worst_cell
 from trueface.training.distributed.group import ALONE, Group
-from trueface.training.fairness.cells import cell_numbers, worst_cell
-from trueface.training.fairness.settings import DEMOGRAPHIC, WORST_CELL
+from trueface.training.fairness_settings import DEMOGRAPHIC, WORST_CELL
 from trueface.training.objectives.protocol import logits_of
 
 

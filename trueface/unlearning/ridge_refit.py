@@ -1,6 +1,6 @@
 """Exact unlearning of a last layer that was fitted in closed form: other labels, or fewer rows.
 
-See `trueface.training.ridge.exact` for the mathematics. Rows are all views of an image that the layer
+See `trueface.training.ridge.fit` for the mathematics. Rows are all views of an image that the layer
 was fitted on; the factor of all of them is kept in the cache, so that later requests on the same
 model take a second.
 """
@@ -15,10 +15,8 @@ from torch import Tensor
 from trueface.data.examples import Examples
 from trueface.models.head import RidgeHead
 from trueface.runtime.errors import JobError
-from trueface.training.ridge.dual import DualFactor
-from trueface.training.ridge.exact import Layer, factor_of, is_dual, refit
-from trueface.training.ridge.head import standard_of
-from trueface.training.ridge.rows import BLOCK, Features, Rows, Standard
+from trueface.training.ridge.fit import Layer, factor_of, is_dual, refit, standard_of
+from trueface.training.ridge.regression import BLOCK, DualFactor, Features, Rows, Standard
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import retain_set
 from trueface.unlearning.cache import fingerprint

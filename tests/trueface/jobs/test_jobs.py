@@ -25,7 +25,7 @@ from trueface.models import checkpoint
 from trueface.poisoning.poison_record import read_record
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, RecordError
-from trueface.training import lineage, optimizer_state
+from trueface.training import checkpointing, image_lists
 
 torch.set_num_threads(1)
 
@@ -266,15 +266,17 @@ def test_a_warm_start_takes_its_own_weights_and_not_its_bases(
 def test_a_fine_tuning_goes_on_with_the_moments_of_its_base(lab: Path) -> None:
     base, told = f"{CLEAN}@seed=7", {**TRAINING, "num_epochs": 2, "schedule": "plateau"}
     jobs.train(job(lab, "train", base, data=DATA, settings={**told, "save_optimizer": True}))
-    steps = optimizer_state.load(paths.optimizer(folder(lab, base))).state["fc.weight"]["step"]
+    steps = checkpointing.load_optimizer(paths.optimizer(folder(lab, base))).state["fc.weight"][
+        "step"
+    ]
     made = {}
     for state in ("kept", "fresh"):
         model = f"{base}#gan2:pre@state={state}"
         more = {**told, "num_epochs": 1, "optimizer_state": state, "save_optimizer": True}
         jobs.train(job(lab, "train", model, base=base, data="gan2:pre", settings=more))
-        made[state] = optimizer_state.load(paths.optimizer(folder(lab, model))).state["fc.weight"][
-            "step"
-        ]
+        made[state] = checkpointing.load_optimizer(paths.optimizer(folder(lab, model))).state[
+            "fc.weight"
+        ]["step"]
     assert made["kept"] == steps + made["fresh"]
     assert made["fresh"] == 2 * TRAIN // 8
 
@@ -302,7 +304,7 @@ def test_a_model_tells_what_it_learned_from_and_what_it_comes_from(
     lab: Path, clean: Mapping[str, Json], poisoned: Mapping[str, Json]
 ) -> None:
     del clean, poisoned
-    found = lineage.read(folder(lab, CLEAN))
+    found = image_lists.read_ancestry(folder(lab, CLEAN))
     assert found is not None
     (lesson,) = found.lessons
     assert (found.base, lesson.images) == (None, DATA)
@@ -312,7 +314,10 @@ def test_a_model_tells_what_it_learned_from_and_what_it_comes_from(
     model = f"{POISONED}~relabel"
     jobs.unlearn(job(lab, "unlearn", model, base=POISONED, data=DATA, settings=told))
     names = [
-        name for name, _ in lineage.follow(model, lambda name: lineage.read(folder(lab, name)))
+        name
+        for name, _ in image_lists.follow_lessons(
+            model, lambda name: image_lists.read_ancestry(folder(lab, name))
+        )
     ]
     assert names == [model, POISONED]
 
@@ -340,10 +345,10 @@ def test_only_a_training_whose_weights_are_kept_says_what_they_learned_from(lab:
     model = f"{data}@seed=11"
     unkept = {**told, "save_weights": False}
     jobs.train(job(lab, "train", model, data=data, settings=unkept))
-    assert lineage.read(folder(lab, model)) is None
+    assert image_lists.read_ancestry(folder(lab, model)) is None
     jobs.train(job(lab, "train", model, data=data, settings=told))
     jobs.train(job(lab, "train", model, data=data, settings={**unkept, "split_path": "other"}))
-    found = lineage.read(folder(lab, model))
+    found = image_lists.read_ancestry(folder(lab, model))
     assert found is not None
     assert [one.split_path for one in found.lessons] == [str(lab / "splits")]
 
@@ -352,16 +357,16 @@ def test_a_warm_start_remembers_what_its_own_weights_saw_before(lab: Path) -> No
     model, told = f"{DATA}@seed=12", {**TRAINING, "num_epochs": 1}
     for changes in ({}, {"warm_start": True}, {"warm_start": True, "split_path": "other"}):
         jobs.train(job(lab, "train", model, data=DATA, settings={**told, **changes}))
-    found = lineage.read(folder(lab, model))
+    found = image_lists.read_ancestry(folder(lab, model))
     assert found is not None
     assert [one.split_path for one in found.lessons] == [str(lab / "splits"), str(lab / "other")]
     jobs.train(job(lab, "train", model, data=DATA, settings=told))
-    assert len((lineage.read(folder(lab, model)) or found).lessons) == 1
+    assert len((image_lists.read_ancestry(folder(lab, model)) or found).lessons) == 1
 
 
 def learned(lab: Path, model: str) -> list[str]:
     """Return the names of the split folders that a model learned from."""
-    found = lineage.read(folder(lab, model))
+    found = image_lists.read_ancestry(folder(lab, model))
     assert found is not None
     return [Path(one.split_path).name for one in found.lessons]
 

@@ -14,8 +14,7 @@ from trueface.models.detectors import Detector, build
 from trueface.models.head import MlpHead
 from trueface.runtime.progress import Watch
 from trueface.training.settings import TrainSettings
-from trueface.training.standardisation import standardise
-from trueface.training.trainer import Trained, fit, train
+from trueface.training.trainer import Trained, fit, standardise, train
 
 torch.set_num_threads(1)
 

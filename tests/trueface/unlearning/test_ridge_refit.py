@@ -1,7 +1,7 @@
 import numpy as np
 
 from tests.trueface.training.ridge.build import rows
-from trueface.training.ridge.rows import Rows, Standard
+from trueface.training.ridge.regression import Rows, Standard
 from trueface.unlearning.ridge_refit import is_fitted_on
 
 

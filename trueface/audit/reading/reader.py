@@ -28,7 +28,7 @@ from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UsageError
 from trueface.runtime.files import Json, read_json
 from trueface.runtime.ids import data_of_test, parse_data, parse_model
-from trueface.training import lineage
+from trueface.training import image_lists
 
 
 @dataclass(slots=True, kw_only=True)
@@ -221,7 +221,7 @@ def _seen(tests: tuple[Tested, ...]) -> Mapping[str, int]:
 
 
 def _vocabulary(folder: Path, provenance: Mapping[str, Json] | None) -> Vocabulary:
-    learned = lineage.read(folder)
+    learned = image_lists.read_ancestry(folder)
     vocabulary = learned.lessons[-1].vocabulary if learned and learned.lessons else BUILT_IN
     settings = (provenance or {}).get("settings")
     how = settings.get("layout") if isinstance(settings, dict) else None

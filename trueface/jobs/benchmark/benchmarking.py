@@ -37,22 +37,21 @@ from trueface.evaluation.inference import Answers
 from trueface.evaluation.operating_threshold import Calibration, calibrate
 from trueface.features.file_digests import FileDigests
 from trueface.features.folder import store_folder
-from trueface.jobs import job_data
+from trueface.jobs import setup
 from trueface.jobs.benchmark import origins
-from trueface.jobs.job_data import model_name
 from trueface.jobs.scoring import (
     NOT_DIFFERENTIABLE,
     Network,
     is_differentiable,
     surrogate_of,
 )
-from trueface.jobs.setup import entry
+from trueface.jobs.setup import entry, model_name
 from trueface.models.detectors import Detector
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.rng import derive as derive_seed
 from trueface.runtime.timer import now
-from trueface.training import image_lists, lineage, provenance
+from trueface.training import image_lists, provenance
 from trueface.training.image_lists import Place
 
 log = logging.getLogger(__name__)
@@ -193,7 +192,11 @@ def facts_of(job: Job, bench: Bench, folder: Path, checkpoint_sha256: str) -> Mo
 
 def _calibrated(bench: Bench, model_folder: Callable[[str], Path]) -> Calibration:
     """Return threshold and temperature by the validation images of a model that does not say them."""
-    lessons = [*lineage.follow(bench.name, lambda name: lineage.read(model_folder(name)))]
+    lessons = [
+        *image_lists.follow_lessons(
+            bench.name, lambda name: image_lists.read_ancestry(model_folder(name))
+        )
+    ]
     if not lessons:
         raise DataError(f"nothing tells what {bench.name} was trained on; train it again")
     lesson = lessons[0][1]  # its own last training
@@ -287,7 +290,7 @@ def open_bench(job: Job, settings: BenchmarkSettings, *, stored: bool = True) ->
         settings: of it.
         stored: features may come from the feature store.
     """
-    images, _ = job_data.of_split(job, settings, parse_data(job.data or ""), "test")
+    images, _ = setup.of_split(job, settings, parse_data(job.data or ""), "test")
     return Bench(
         name=model_name(job),
         network=Network.of_job(job, settings, stored=stored),

@@ -13,7 +13,7 @@ from trueface.jobs import shared_features
 from trueface.jobs.benchmark import origins
 from trueface.jobs.inputs_outputs import folder_of, model_of, test_inputs
 from trueface.jobs.kinds import LaboratoryKind
-from trueface.jobs.refusals.testing import unfit_scoring
+from trueface.jobs.refusals import unfit_scoring
 
 
 def _outputs(draft: Draft) -> Iterator[Path]:

@@ -14,7 +14,7 @@ from trueface.data.vocabulary import FLAT, Vocabulary
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import read_json
-from trueface.training import lineage
+from trueface.training import image_lists
 from trueface.training.settings import solver_of
 
 Part = tuple[str, str]  # elementary subset, modifier
@@ -51,12 +51,12 @@ def of_model(
         vocabulary: of the job.
     """
 
-    def ancestry_of(name: str) -> lineage.Ancestry | None:
-        return lineage.read(model_folder(name))
+    def ancestry_of(name: str) -> image_lists.Ancestry | None:
+        return image_lists.read_ancestry(model_folder(name))
 
     parts: set[Part] = set()
     processing: set[str] = set()
-    for name, lesson in lineage.follow(model, ancestry_of):
+    for name, lesson in image_lists.follow_lessons(model, ancestry_of):
         parts |= set(
             _learned(Path(lesson.split_path), lesson.images, lesson.vocabulary, _names(vocabulary))
         )

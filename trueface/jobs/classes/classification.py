@@ -14,14 +14,13 @@ from trueface.data.class_images import Lists
 from trueface.data.loaders import ExampleFeed
 from trueface.evaluation import predictions
 from trueface.evaluation.predictions import Answered
-from trueface.jobs.model_making import folder_of, source_of
-from trueface.jobs.setup import entry, watch_of
+from trueface.jobs.setup import entry, folder_of, source_of, watch_of
 from trueface.models import checkpoint, classifiers
 from trueface.models.checkpoint import Checkpoint
 from trueface.models.classifiers import Classifier
 from trueface.runtime import paths
 from trueface.runtime.paths import SCHEMA
-from trueface.training import checkpointing, event_log
+from trueface.training import checkpointing
 from trueface.training.class_settings import ClassifySettings
 from trueface.training.class_source import Pixels
 from trueface.training.history import write_history
@@ -55,8 +54,8 @@ def classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
         name: Pixels(images, settings, job.device).examples()
         for name, images in _parts(lists).items()
     }
-    event_log.clear(folder)
-    with event_log.logged(watch, folder, wanted=settings.tensorboard) as logged_watch:
+    checkpointing.clear_event_files(folder)
+    with checkpointing.logged(watch, folder, wanted=settings.tensorboard) as logged_watch:
         trained = fit(
             model,
             ExampleFeed(parts["train"], "trained", batch_size=settings.batch_size),

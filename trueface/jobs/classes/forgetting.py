@@ -7,8 +7,7 @@ from launcher.api import Job, JobError, Json, write_json
 from trueface.data import class_folders
 from trueface.evaluation import predictions
 from trueface.jobs.classes.classification import keep, lists_of, provenance_of
-from trueface.jobs.model_making import folder_of
-from trueface.jobs.setup import entry, watch_of
+from trueface.jobs.setup import entry, folder_of, watch_of
 from trueface.models import checkpoint, classifiers
 from trueface.models.checkpoint import Checkpoint
 from trueface.models.classifier_registry import Shape

@@ -10,7 +10,7 @@ from trueface.data.vocabulary import Vocabulary
 from trueface.jobs.flags import words
 from trueface.jobs.inputs_outputs import folder_of, model_of
 from trueface.jobs.job_kind import EPOCHS, PROGRAM, JobKind
-from trueface.jobs.refusals.event_files import no_tensorboard
+from trueface.jobs.refusals import no_tensorboard
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.training.class_settings import ClassifySettings

@@ -12,8 +12,7 @@ from trueface.diffusion.class_names import training_folder
 from trueface.diffusion.images import digest, load_classes, load_images
 from trueface.diffusion.settings import IMPORTER, DiffuserSettings
 from trueface.diffusion.training import fit
-from trueface.jobs.model_making import folder_of, source_of, write_facts
-from trueface.jobs.setup import entry, watch_of
+from trueface.jobs.setup import entry, folder_of, source_of, watch_of, write_facts
 from trueface.runtime import paths
 
 

@@ -21,8 +21,7 @@ from trueface.disruption.levels import NOTHING, Size, size_of
 from trueface.disruption.objectives import label_sets
 from trueface.disruption.settings import DisruptSettings
 from trueface.jobs.generation.purify import purifier_of
-from trueface.jobs.model_making import checkpoint_of, made_folder_of
-from trueface.jobs.setup import entry
+from trueface.jobs.setup import checkpoint_of, entry, made_folder_of
 from trueface.purification.grammar import parse_purifier
 from trueface.purification.purifier import Purifier
 from trueface.runtime.errors import DataError

@@ -14,8 +14,7 @@ from trueface.erasing.erasure import run_erasure
 from trueface.erasing.problem import ErasingProblem
 from trueface.erasing.registry import METHODS
 from trueface.erasing.settings import EraseSettings
-from trueface.jobs.model_making import checkpoint_of, folder_of, source_of
-from trueface.jobs.setup import entry, watch_of
+from trueface.jobs.setup import checkpoint_of, entry, folder_of, source_of, watch_of
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.paths import SCHEMA

@@ -17,8 +17,7 @@ from trueface.erasing.measures.recovery import Attack
 from trueface.erasing.measures.samples import Sampling
 from trueface.erasing.measures.settings import ErasedSettings
 from trueface.erasing.measures.sheet import write_sheet
-from trueface.jobs.model_making import checkpoint_of, made_folder_of
-from trueface.jobs.setup import entry, watch_of
+from trueface.jobs.setup import checkpoint_of, entry, made_folder_of, watch_of
 from trueface.runtime import paths
 from trueface.runtime.files import read_json, write_json
 from trueface.runtime.timer import now

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 from launcher.api import Job, JobError, Json
 from trueface.diffusion.checkpoint import load_diffuser
-from trueface.jobs.model_making import checkpoint_of, made_folder_of
-from trueface.jobs.setup import entry
+from trueface.jobs.setup import checkpoint_of, entry, made_folder_of
 from trueface.purification.denoiser import load_denoiser
 from trueface.purification.folders import Purification, purify_folder
 from trueface.purification.grammar import PurifierName, parse_purifier, refuse_untrained

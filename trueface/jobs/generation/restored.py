@@ -40,8 +40,7 @@ from trueface.evaluation.image_measures import (
     ssim,
 )
 from trueface.evaluation.restored import METRICS
-from trueface.jobs.model_making import checkpoint_of, made_folder_of
-from trueface.jobs.setup import entry
+from trueface.jobs.setup import checkpoint_of, entry, made_folder_of
 from trueface.purification.grammar import PurifierName, parse_purifier
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import DataError

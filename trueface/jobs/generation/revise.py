@@ -15,8 +15,7 @@ from trueface.erasing.measures.real_images import real_images
 from trueface.erasing.measures.recognition import Recogniser, load_recogniser
 from trueface.erasing.measures.revision import Revision, revised, rms, round_trip
 from trueface.erasing.measures.settings import ReviseSettings
-from trueface.jobs.model_making import checkpoint_of, made_folder_of
-from trueface.jobs.setup import entry
+from trueface.jobs.setup import checkpoint_of, entry, made_folder_of
 from trueface.runtime.timer import now
 
 # what is recognised as the concept: real images, those drawn anew, and the teacher's round trip

@@ -8,7 +8,7 @@ from trueface.diffusion.checkpoint import save_diffuser
 from trueface.diffusion.settings import DiffuserSettings
 from trueface.diffusion.stable.folder import stable_folder
 from trueface.diffusion.stable.importing import import_stable, read_prompts
-from trueface.jobs.model_making import folder_of, write_facts
+from trueface.jobs.setup import folder_of, write_facts
 from trueface.models import checkpoint
 from trueface.runtime import paths
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from launcher.api import Job, JobError, Json
 from trueface.data.made.folders import digest_of, made_folder
-from trueface.jobs.model_making import checkpoint_of, made_folder_of
-from trueface.jobs.setup import settled
+from trueface.jobs.setup import checkpoint_of, made_folder_of, settled
 from trueface.translation.checkpoint import load_translator
 from trueface.translation.detector_set import (
     counted,

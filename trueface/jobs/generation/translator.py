@@ -13,8 +13,7 @@ from torch import Tensor
 from launcher.api import Job, Json, write_atomic
 from trueface.data.made.folders import digest_of, image_names, read_images, to_levels
 from trueface.data.picture_sets import picture_folder
-from trueface.jobs.model_making import folder_of, source_of, write_facts
-from trueface.jobs.setup import entry, watch_of
+from trueface.jobs.setup import entry, folder_of, source_of, watch_of, write_facts
 from trueface.models import pretrained
 from trueface.runtime import paths
 from trueface.runtime.stepping import Claim, fingerprint

@@ -11,7 +11,7 @@ from trueface.report.over_seeds import short_names
 from trueface.report.svg import Frame, Point, axes, key, level, line, svg, ticks
 from trueface.runtime import paths
 from trueface.runtime.files import Json, read_json
-from trueface.training.qualities.options import LEAST_SHARE
+from trueface.training.qualities.settings import LEAST_SHARE
 
 FIELD = "collaboration"  # of a training's summary: a record an epoch
 LEAST_DECADE = -12.0

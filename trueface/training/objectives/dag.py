@@ -5,8 +5,7 @@ from torch import Tensor, nn
 from trueface.data.dataset import Batch
 from trueface.training.config import ObjectiveOptions
 from trueface.training.cvar import cvar
-from trueface.training.objectives.per_image import binary_losses
-from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts
+from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, binary_losses
 from trueface.training.objectives.registry import register_objective
 
 

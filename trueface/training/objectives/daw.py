@@ -3,12 +3,11 @@
 from torch import Tensor, nn
 
 from trueface.data.dataset import Batch
+from trueface.training.cells import Cells, merged
 from trueface.training.config import ObjectiveOptions
 from trueface.training.cvar import fused
-from trueface.training.fairness.cells import Cells, merged
-from trueface.training.fairness.settings import DEMOGRAPHIC
-from trueface.training.objectives.per_image import binary_losses
-from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts
+from trueface.training.fairness_settings import DEMOGRAPHIC
+from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, binary_losses
 from trueface.training.objectives.registry import register_objective
 
 

@@ -7,11 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.dataset import Batch
+from trueface.training.cells import Cells
 from trueface.training.config import ObjectiveOptions
 from trueface.training.cvar import sums_of
-from trueface.training.fairness.cells import Cells
-from trueface.training.objectives.per_image import binary_losses
-from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts
+from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, binary_losses
 from trueface.training.objectives.registry import register_objective
 
 WEIGHTS = "dro_weights"  # in the state of an interrupted training

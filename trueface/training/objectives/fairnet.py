@@ -10,6 +10,7 @@ every batch; there it is one pass over the fakes, each with a real one that is d
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +20,16 @@ from trueface.data.dataset import FORGERY, Batch
 from trueface.models.detectors import Detector
 from trueface.models.disentangling import MOST_CLASSES, DisentanglingNetwork, Parts
 from trueface.runtime.errors import JobError
+from trueface.training.cells import Cells
 from trueface.training.config import ObjectiveOptions
 from trueface.training.cvar import fused
-from trueface.training.fairness.cells import Cells
-from trueface.training.fairness.ldam import ldam_loss, ldam_margins
-from trueface.training.fairness.settings import DEMOGRAPHIC
-from trueface.training.objectives.disentangling.contrast import contrast
-from trueface.training.objectives.disentangling.pairs import Pairs, reconstruction
+from trueface.training.fairness_settings import DEMOGRAPHIC
 from trueface.training.objectives.fused import FusionLoss
+from trueface.training.objectives.ldam import ldam_loss, ldam_margins
 from trueface.training.objectives.protocol import CORRECT, Logs, Objective, TrainingFacts
 from trueface.training.objectives.registry import register_objective
 
+MARGIN = 3.0  # published, in units of the features' distance
 FORGERIES = 6  # real and five types, as published, where the training has no more
 WEIGHTS: Mapping[str, float] = {
     "shared": 1.0,
@@ -40,6 +40,89 @@ WEIGHTS: Mapping[str, float] = {
     "fused": 1.0,
 }
 _IMAGES = 4  # dimensions of (B, 3, H, W)
+
+
+class Pairs(NamedTuple):
+    """The positions in a batch of the images that are paired, as many of each class."""
+
+    real: Tensor  # (n,) int64
+    fake: Tensor  # (n,) int64
+
+    @classmethod
+    def of(cls, labels: Tensor) -> "Pairs":
+        """Return the first n of each class in a batch, n that of the smaller one.
+
+        Args:
+            labels: (B,), 1 fake.
+        """
+        real, fake = (labels < 0.5).nonzero().flatten(), (labels > 0.5).nonzero().flatten()
+        count = min(len(real), len(fake))
+        return cls(real[:count], fake[:count])
+
+
+def reconstruction(
+    network: DisentanglingNetwork, parts: Parts, images: Tensor, pairs: Pairs
+) -> Tensor:
+    """Return the sum of four mean absolute differences between images and what is drawn of them.
+
+    Each image of a pair is drawn from its own content with its own forgery, and with the forgery of
+    the other.
+
+    Args:
+        network: whose parts they are.
+        parts: of the images.
+        images: (B, 3, H, W) in -1 … 1.
+        pairs: at least one.
+    """
+    real, fake = pairs
+    contents = torch.cat([parts.content_maps(real), parts.content_maps(fake)])
+    forgery = torch.cat([real, fake, fake, real])  # positions of what conditions each drawing
+    size = (images.shape[-2], images.shape[-1])
+    drawn = network.decoder(parts.forgery[forgery], contents.repeat(2, 1, 1, 1), size)
+    wanted = images[torch.cat([real, fake, real, fake])]
+    return 4 * functional.l1_loss(drawn.float(), wanted)  # the four means are over as many images
+
+
+def contrast(shared: Tensor, specific: Tensor, types: Tensor, pairs: Pairs) -> Tensor:
+    """Return the sum of four triplet losses: of reals and of fakes, of shared and specific features.
+
+    An anchor's positive is, of shared features, any image of its class; of specific ones, any of its
+    own type of forgery. Its negative is the same of the other class.
+
+    Source: L. Lin et al., CVPR 2024, arXiv 2402.17229, after their program. Permutations come from
+    torch's own generator.
+
+    Args:
+        shared: (B, F).
+        specific: (B, F).
+        types: (B,) int64 of forgeries, 0 real.
+        pairs: at least one.
+    """
+    real, fake = pairs
+    count = len(real)
+    chosen = torch.cat([real, fake])
+    of_class = torch.arange(2 * count, device=types.device) // max(count, 1)
+    losses = [
+        _both(features[chosen].float(), permuted_within(kinds), count)
+        for features, kinds in ((shared, of_class), (specific, types[chosen]))
+    ]
+    return torch.stack(losses).sum()
+
+
+def triplet(anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    """Return the mean of max(0, |a - p| - |a - n| + 3) over rows (n, F)."""
+    near = functional.pairwise_distance(anchor, positive)
+    far = functional.pairwise_distance(anchor, negative)
+    return (near - far + MARGIN).clamp(min=0).mean()
+
+
+def permuted_within(kinds: Tensor) -> Tensor:
+    """Return a permutation (n,) of positions that leaves the kind (n,) of each place as it is."""
+    shuffled = torch.randperm(len(kinds)).to(kinds.device)
+    order = kinds.argsort(stable=True)
+    permutation = torch.empty_like(order)
+    permutation[order] = shuffled[kinds[shuffled].argsort(stable=True)]
+    return permutation
 
 
 @register_objective(
@@ -129,6 +212,14 @@ class FairNetLosses(Objective):
             losses["reconstruction"] = reconstruction(network, parts, images, pairs)
             losses["contrast"] = contrast(*features, types, pairs)
         return losses
+
+
+def _both(features: Tensor, permutation: Tensor, count: int) -> Tensor:
+    """Return the losses of the first `count` rows, the reals, and of the others, added."""
+    others = features[permutation]
+    return triplet(features[:count], others[:count], others[count:]) + triplet(
+        features[count:], others[count:], others[:count]
+    )
 
 
 def _network(model: nn.Module) -> tuple[DisentanglingNetwork, Detector]:

@@ -9,10 +9,9 @@ from torch.nn import functional
 
 from trueface.data.dataset import Batch
 from trueface.runtime.errors import JobError
+from trueface.training.cells import CLASSES, Cells
 from trueface.training.config import ObjectiveOptions
-from trueface.training.fairness.cells import CLASSES, Cells
-from trueface.training.objectives.per_image import binary_losses
-from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts
+from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, binary_losses
 from trueface.training.objectives.registry import register_objective
 
 log = logging.getLogger(__name__)

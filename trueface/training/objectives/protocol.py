@@ -7,6 +7,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from trueface.data.dataset import Batch, ImageSet, facts_in
 from trueface.models.detectors import Detector
@@ -14,7 +15,6 @@ from trueface.runtime.files import Json
 from trueface.training.config import ObjectiveOptions
 
 CORRECT = "correct"  # in the logs of every step: how many images were classified correctly
-
 Logs = Mapping[str, Tensor | float]
 
 
@@ -124,3 +124,11 @@ def logits_of(model: nn.Module, inputs: Tensor) -> Tensor:
         else model(inputs)
     )
     return logits.float()
+
+
+def binary_losses(model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
+    """Return -log p(label) of each image, (B,), and the number of correct ones."""
+    logits = logits_of(model, batch.images)  # (B, 1)
+    labels = batch.labels.reshape(logits.shape).float()
+    losses = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    return losses.flatten(), {CORRECT: ((logits > 0) == (labels > 0.5)).sum()}

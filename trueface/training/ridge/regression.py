@@ -1,15 +1,343 @@
-"""A ridge regression of either sort: the smaller one of dual and primal, under one interface."""
+"""Ridge regression on rows of features: the smaller one of dual and primal, under one interface.
 
-from collections.abc import Callable
+Minimised is the sum over rows of s * (t - w·x - b)^2 plus penalty * |w|^2, b not penalised.
+
+By the dual there are as many unknowns as rows, whatever the number of features. With w = X'a that is the
+system (K + penalty / s) a + b = t, sum(a) = 0, of the inner products K: C. Saunders, A. Gammerman, V.
+Vovk, "Ridge regression learning algorithm in dual variables", ICML 1998. Labels stand on the right-hand
+side alone, so other labels need no new factor; rows leave by the inverse of a block of it (Woodbury; W.
+Hager, SIAM Review 31(2), 1989). Of the features it needs inner products of standardised rows alone:
+columns pass in blocks, so that neither the float64 features nor their standardised copy ever lie in
+memory as a whole.
+
+By the normal equations there are as many unknowns as features, whatever the number of rows: the same
+minimum, for fewer features than rows.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, blas, cho_factor, cho_solve, lapack
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it tells no types
 
-from trueface.training.ridge.dual import DualFactor
-from trueface.training.ridge.gram import Check, Gram, gram, weighted_sum
-from trueface.training.ridge.primal import Moments, whole
-from trueface.training.ridge.rows import Numbers, Rows, Standard
+from trueface.models.head import CLIP
+from trueface.runtime.errors import JobError
+
+Features = NDArray[np.float32]  # (N, F)
+Numbers = NDArray[np.float64]
+BLOCK = 1024  # columns that are held as float64 at a time: 34 MB of 4,200 rows
+LARGEST = 24_000  # rows and columns of a matrix: 4.6 GB
+Check = Callable[[], None]  # raises where a stop was requested
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Labelled rows of raw features; parts may be maps of files, of which columns are read.
+
+    Attributes:
+        parts: (n, F) each, one below the other: N rows in all.
+        labels: (N,) 1 fake, 0 real.
+        images: (N,) a number for each image; its views share it.
+        weight: (N,) how much a row counts, > 0.
+    """
+
+    parts: tuple[Features, ...]
+    labels: NDArray[np.int8]
+    images: NDArray[np.int64]
+    weight: Numbers
+
+    @classmethod
+    def of(
+        cls,
+        parts: Sequence[Features],
+        labels: Sequence[int] | NDArray[np.int8],
+        images: Sequence[int] | NDArray[np.int64] | None = None,
+        weight: Numbers | None = None,
+    ) -> "Rows":
+        """Return rows; without `images` each is an image of its own, without `weight` all count 1."""
+        count = len(labels)
+        return cls(
+            parts=tuple(parts),
+            labels=np.asarray(labels, dtype=np.int8),
+            images=np.arange(count) if images is None else np.asarray(images, dtype=np.int64),
+            weight=np.ones(count) if weight is None else weight,
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def width(self) -> int:
+        """F."""
+        return int(self.parts[0].shape[1])
+
+    def columns(self, start: int, end: int) -> Numbers:
+        """Return some columns of all rows, (N, end - start) float64."""
+        return np.concatenate([part[:, start:end] for part in self.parts], dtype=np.float64)
+
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """Yield the bounds of blocks of columns."""
+        for start in range(0, self.width, BLOCK):
+            yield start, min(start + BLOCK, self.width)
+
+
+@dataclass(frozen=True)
+class Standard:
+    """How raw features become columns of a regression; numbers are those of a `RidgeHead`.
+
+    Attributes:
+        mean: (F,) of the raw features.
+        scale: (F,) their standard deviations; 1 where a feature is constant.
+        weights: (F,) of the standardised features.
+        clip: in standard deviations.
+    """
+
+    mean: Features
+    scale: Features
+    weights: Features
+    clip: float = CLIP
+
+    @classmethod
+    def of(cls, rows: Rows, weights: Features | None = None, clip: float = CLIP) -> "Standard":
+        """Return means and deviations of rows, each counted by its weight."""
+        mean, scale = np.empty(rows.width, np.float32), np.empty(rows.width, np.float32)
+        share = rows.weight / rows.weight.sum()
+        for start, end in rows.blocks():
+            block = rows.columns(start, end)
+            centre = share @ block
+            deviation = np.sqrt(share @ np.square(block - centre))
+            mean[start:end] = centre
+            # a feature that hardly differs would be rounding errors, blown up
+            least = 1e-6 * np.abs(centre) + np.finfo(np.float32).tiny
+            scale[start:end] = np.where(deviation > least, deviation, 1.0)
+        own = np.ones(rows.width, np.float32) if weights is None else weights
+        return cls(mean=mean, scale=scale, weights=own, clip=clip)
+
+    def block(self, rows: Rows, start: int, end: int) -> Numbers:
+        """Return some standardised columns of all rows, (N, end - start)."""
+        block = rows.columns(start, end)
+        block -= self.mean[start:end]
+        block /= self.scale[start:end]
+        np.clip(block, -self.clip, self.clip, out=block)
+        block *= self.weights[start:end]
+        return block
+
+
+@dataclass(frozen=True)
+class Gram:
+    """Inner products of N training rows with each other, and of M others with them."""
+
+    own: Numbers  # (N, N), symmetric
+    other: Numbers  # (M, N)
+
+    @property
+    def unit(self) -> float:
+        """The mean squared length of a row, which penalties are multiples of; 1 where all is 0."""
+        return float(np.trace(self.own)) / len(self.own) or 1.0
+
+
+def gram(
+    rows: Rows, standard: Standard, others: Rows | None = None, check: Check = lambda: None
+) -> Gram:
+    """Return the inner products of rows, and of others with them.
+
+    Args:
+        rows: (N, F).
+        standard: makes columns of their features.
+        others: (M, F), as of validation; None: there are none.
+        check: called before each block of columns.
+
+    Raises:
+        JobError: so many rows have no place in memory.
+    """
+    refuse_large(len(rows))
+    own = np.zeros((len(rows), len(rows)), order="F")
+    other = np.zeros((0 if others is None else len(others), len(rows)))
+    with job_threads():
+        for start, end in rows.blocks():
+            check()
+            block = standard.block(rows, start, end)
+            # of the transpose, which is in Fortran's order: the lower half alone is computed
+            own = blas.dsyrk(1.0, block.T, beta=1.0, c=own, trans=1, lower=1, overwrite_c=1)
+            if others is not None:
+                other += standard.block(others, start, end) @ block.T
+    return Gram(_whole(own), other)
+
+
+def weighted_sum(rows: Rows, standard: Standard, coefficients: Numbers) -> Numbers:
+    """Return the sum of standardised rows times coefficients, (F,) of (N,)."""
+    parts = [coefficients @ standard.block(rows, *bounds) for bounds in rows.blocks()]
+    return np.concatenate(parts)
+
+
+@contextmanager
+def job_threads() -> Iterator[None]:
+    """Let NumPy and SciPy use as many threads as torch does: the cores of the job."""
+    with threadpool_limits(torch.get_num_threads(), user_api="blas"):
+        yield
+
+
+def refuse_large(size: int) -> None:
+    """Refuse a matrix of `size` rows and columns that is too large.
+
+    Raises:
+        JobError: it is.
+    """
+    if size > LARGEST:
+        raise JobError(
+            f"a regression of {size} rows and features has no place in memory, {LARGEST} are the "
+            "most: take fewer images or copies, a network of fewer features, or solver: gradient"
+        )
+
+
+@dataclass(frozen=True)
+class DualFactor:
+    """The Cholesky factor of K + penalty / s.
+
+    Attributes:
+        lower: (N, N) its lower half; what stands above is of no meaning.
+        solved_ones: (N,) the solution for a right-hand side of ones.
+    """
+
+    lower: Numbers
+    solved_ones: Numbers
+
+    @classmethod
+    def of(cls, inner: Numbers, penalty: float, weight: Numbers) -> "DualFactor":
+        """Return the factor for inner products (N, N) and rows that count `weight` (N,).
+
+        Raises:
+            JobError: the matrix is not positive definite.
+        """
+        matrix = np.array(inner, order="F")
+        matrix[np.diag_indices(len(matrix))] += penalty / weight
+        with job_threads():
+            lower, failed = lapack.dpotrf(matrix, lower=1, overwrite_a=1, clean=0)
+        if failed or not np.isfinite(lower.diagonal()).all():
+            raise JobError(
+                f"the regression has no solution with penalty {penalty:g}: features are no finite "
+                "numbers, or the penalty is too small"
+            )
+        factor = cls(lower, np.empty(0))
+        return cls(lower, factor.solve(np.ones(len(lower))))
+
+    def solve(self, right: Numbers) -> Numbers:
+        """Return the solution (N,) or (N, k) of a right-hand side, intercept left out."""
+        with job_threads():
+            solved: Numbers = cho_solve((self.lower, True), right, check_finite=False)
+        return solved
+
+    def coefficients(self, targets: Numbers) -> "Coefficients":
+        """Return the coefficients of the rows for targets (N,)."""
+        return Coefficients.of(self.solve(targets), self.solved_ones)
+
+    def without(self, rows: Sequence[int] | NDArray[np.int64], targets: Numbers) -> "Coefficients":
+        """Return the coefficients of a regression without some rows; theirs are 0.
+
+        Args:
+            rows: to leave out, R of N.
+            targets: (N,); those of the rows that are left out do not count.
+        """
+        gone = np.asarray(rows, dtype=np.int64)
+        right = np.column_stack([targets, np.ones(len(targets))])
+        right[gone] = 0.0
+        units = np.zeros((len(self.lower), len(gone)))
+        units[gone, np.arange(len(gone))] = 1.0
+        columns, solved = self.solve(units), self.solve(right)
+        # what the rows that go would get is taken to zero by a right-hand side of theirs
+        values, ones = (solved - columns @ np.linalg.solve(columns[gone], solved[gone])).T
+        values[gone] = ones[gone] = 0.0
+        return Coefficients.of(values, ones)
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """The solution of the system: w is the sum of the rows times `values`, b is `intercept`."""
+
+    values: Numbers  # (N,), they sum to 0
+    intercept: float
+
+    @classmethod
+    def of(cls, values: Numbers, ones: Numbers) -> "Coefficients":
+        """Return the solution of which those for the targets and for a right-hand side of ones are given."""
+        intercept = float(values.sum() / ones.sum())
+        return cls(values - intercept * ones, intercept)
+
+    def outputs(self, targets: Numbers, penalty: float, weight: Numbers) -> Numbers:
+        """Return w·x of each row (N,), of the system's own equations: no features are needed.
+
+        Of rows that were left out it means nothing.
+        """
+        outputs: Numbers = targets - self.intercept - penalty * self.values / weight
+        return outputs
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What a primal regression needs of N rows: sums over them, weighted by how much each counts.
+
+    Attributes:
+        second: (F, F) of products of standardised columns.
+        first: (F,) of the columns.
+        total: of the weights.
+        squared: (N,) the squared length of each row, whatever it counts.
+    """
+
+    second: Numbers
+    first: Numbers
+    total: float
+    squared: Numbers
+
+    @classmethod
+    def of(cls, columns: Numbers, weight: Numbers) -> "Moments":
+        """Return the sums over standardised rows (N, F)."""
+        refuse_large(columns.shape[1])
+        with job_threads():
+            second = columns.T @ (weight[:, None] * columns)
+        return cls(
+            second=second,
+            first=weight @ columns,
+            total=float(weight.sum()),
+            squared=np.square(columns).sum(1),
+        )
+
+    @property
+    def unit(self) -> float:
+        """The mean squared length of a row, as that of `Gram`."""
+        return float(self.squared.mean()) or 1.0
+
+    def weight(self, columns: Numbers, right: Numbers, penalty: float) -> Numbers:
+        """Return the weights (F,) of the minimum.
+
+        Args:
+            columns: (N, F) standardised rows.
+            right: (N,) targets times what each row counts; they sum to 0.
+            penalty: of squared weights.
+
+        Raises:
+            JobError: there is no minimum.
+        """
+        matrix = self.second - np.outer(self.first, self.first) / self.total
+        matrix[np.diag_indices(len(matrix))] += penalty
+        try:
+            with job_threads():
+                solved: Numbers = cho_solve(cho_factor(matrix, lower=True), columns.T @ right)
+        except (LinAlgError, ValueError) as error:
+            raise JobError(
+                f"the regression has no solution with penalty {penalty:g}: features are no finite "
+                "numbers, or the penalty is too small"
+            ) from error
+        return solved
+
+
+def whole(rows: Rows, standard: Standard) -> Numbers:
+    """Return all standardised columns of rows, (N, F)."""
+    return np.concatenate([standard.block(rows, *bounds) for bounds in rows.blocks()], axis=1)
 
 
 @dataclass(frozen=True)
@@ -90,3 +418,13 @@ def regression(
     columns = whole(rows, standard)
     tested = np.empty((0, rows.width)) if others is None else whole(others, standard)
     return Primal(rows, columns, tested, Moments.of(columns, rows.weight))
+
+
+def _whole(lower: Numbers) -> Numbers:
+    """Return the symmetric matrix of which the lower half is given, in its place."""
+    for start in range(0, len(lower), BLOCK):
+        end = start + BLOCK
+        square = np.tril(lower[start:end, start:end])
+        lower[start:end, start:end] = square + np.tril(square, -1).T
+        lower[start:end, end:] = lower[end:, start:end].T
+    return lower

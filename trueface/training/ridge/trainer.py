@@ -1,7 +1,13 @@
 """The training of a ridge detector: features of all views, one fit, the files of any training.
 
-It has one epoch. What takes long are the features, and these lie in the feature store as they are
-made: a training that was interrupted reads them, and goes on quickly.
+It sees of each image the image, a corrupted copy and its mirror image. It has one epoch. What takes long
+are the features, and these lie in the feature store as they are made: a training that was interrupted
+reads them, and goes on quickly.
+
+A fitted layer that shall also see a new source has a few examples of it: the rows that it was fitted on
+and those of the examples are regressed together, in closed form, with its own means, deviations and
+penalty, and the old source stays seen as far as the sum of squares lets it. Examples count more than one
+each; else ten among thousands would change nothing.
 """
 
 import logging
@@ -12,7 +18,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from trueface.data.augmentations.copies import (
+    CORRUPTED,
+    CorruptedCopy,
+    MirroredCopy,
+    matched_chains,
+)
 from trueface.data.loaders import Pass
+from trueface.data.settings import AugmentationSettings
+from trueface.data.transforms import test_transform
 from trueface.features.bank import feature_matrix
 from trueface.features.body import FrozenBody
 from trueface.features.matrix import NOTHING, FeatureMatrix
@@ -25,16 +39,86 @@ from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
 from trueface.training.checkpointing import BEST, Checkpointing
 from trueface.training.history import Epoch
-from trueface.training.ridge.few_shot import Earlier, joined
-from trueface.training.ridge.fit import RidgeFit, fit
-from trueface.training.ridge.head import put, ridge_head, standard_of
-from trueface.training.ridge.rows import Numbers, Rows
-from trueface.training.ridge.views import rows_of, views_of
+from trueface.training.ridge.fit import RidgeFit, fit, put, ridge_head, standard_of
+from trueface.training.ridge.regression import Numbers, Rows, Standard
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import Trained
 from trueface.training.validation import Answered
 
+SHARE = 0.2  # of all rows' weight, that examples of a new source have where nothing is given
+MOST = 50.0  # that an example counts at most then
 log = logging.getLogger(__name__)
+
+
+def views_of(images: Pass, settings: AugmentationSettings, copies: Sequence[str]) -> list[Pass]:
+    """Return the images as they are tested, then each copy of all of them.
+
+    Args:
+        images: with the labels that are learned; their own transform does not count.
+        settings: of the crop, and the seed of what is drawn.
+        copies: "corrupted", "mirrored", each at most once.
+    """
+    tested = test_transform(settings)
+    transforms = [
+        CorruptedCopy(
+            tested=tested,
+            chains=matched_chains(images.image_set.images, settings.augment_seed),
+        )
+        if copy == CORRUPTED
+        else MirroredCopy(tested=tested)
+        for copy in copies
+    ]
+    return [
+        replace(images, image_set=images.image_set.seen_as(transform), shuffle_seed=None)
+        for transform in (tested, *transforms)
+    ]
+
+
+def rows_of(images: Pass, matrices: Sequence[FeatureMatrix]) -> Rows:
+    """Return the features of all views of images as rows, with the images' labels.
+
+    Args:
+        images: of a set; a row is of the image at its position.
+        matrices: of each view.
+    """
+    positions = np.concatenate([matrix.positions for matrix in matrices])
+    labels = np.asarray(images.image_set.labels, dtype=np.int8)[positions]
+    return Rows.of([matrix.features for matrix in matrices], labels, positions)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What a layer was fitted on, and how."""
+
+    training: Pass
+    validation: Pass
+    standard: Standard
+    penalty: float  # of squared weights
+
+
+def example_weight(old: Rows, new: Rows, share: float = SHARE) -> float:
+    """Return what each new row counts so that all of them have a share of the weight, at least 1."""
+    wanted = share / (1 - share) * float(old.weight.sum()) / max(len(new), 1)
+    return float(np.clip(wanted, 1.0, MOST))
+
+
+def joined(old: Rows, new: Rows, weight: float | None = None) -> Rows:
+    """Return the rows of both; each new one counts `weight`.
+
+    Args:
+        old: that a layer was fitted on.
+        new: of the examples.
+        weight: > 0; None: see `example_weight`.
+    """
+    counted = example_weight(old, new) if weight is None else weight
+    offset = 1 + int(old.images.max(initial=-1))
+    return replace(
+        old,
+        parts=(*old.parts, *new.parts),
+        labels=np.concatenate([old.labels, new.labels]),
+        images=np.concatenate([old.images, offset + new.images]),
+        weight=np.concatenate([old.weight, counted * new.weight]),
+    )
 
 
 @dataclass(frozen=True)
@@ -175,14 +259,6 @@ def facts_of(
     }
 
 
-def _penalty_by(fitted: RidgeFit, settings: TrainSettings, earlier: Earlier | None) -> str:
-    if settings.penalty:
-        return "setting"
-    if earlier is not None:
-        return "base"
-    return "validation" if fitted.aucs else "default"
-
-
 def stop_check(watch: Watch) -> Callable[[], None]:
     """Return what raises once a stop was requested."""
 
@@ -191,6 +267,14 @@ def stop_check(watch: Watch) -> Callable[[], None]:
             raise JobError("stopped; the features lie in the store, the next attempt reads them")
 
     return check
+
+
+def _penalty_by(fitted: RidgeFit, settings: TrainSettings, earlier: Earlier | None) -> str:
+    if settings.penalty:
+        return "setting"
+    if earlier is not None:
+        return "base"
+    return "validation" if fitted.aucs else "default"
 
 
 def _epoch(fitted: RidgeFit, learned: Learned, *, seconds: float) -> Epoch:

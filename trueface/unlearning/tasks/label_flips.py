@@ -25,7 +25,7 @@ from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
 from trueface.training.feature_bank import is_constant
 from trueface.training.image_lists import Lists
-from trueface.training.ridge.views import views_of
+from trueface.training.ridge.trainer import views_of
 from trueface.training.trainer import fit
 from trueface.unlearning.applicability import Situation
 from trueface.unlearning.hyperparameters import TrainingOptions

@@ -15,7 +15,7 @@ from trueface.data.index import Image
 from trueface.data.loaders import Pass, augmented
 from trueface.features.bank import Bank
 from trueface.runtime.progress import Watch
-from trueface.training.fairness.cells import Cells, cells_of
+from trueface.training.cells import Cells, cells_of
 from trueface.training.objectives.protocol import TrainingFacts
 
 COUNT = 12  # real images, and as many fakes

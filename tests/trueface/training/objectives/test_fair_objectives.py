@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from launcher.api import JobError
-from tests.trueface.training.fairness.build import Flat, a_set, facts_of
+from tests.trueface.training.build_groups import Flat, a_set, facts_of
 from trueface.data.dataset import Batch
 from trueface.training.config import ObjectiveOptions
 from trueface.training.cvar import cvar

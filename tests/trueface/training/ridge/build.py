@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trueface.training.ridge.rows import Rows
+from trueface.training.ridge.regression import Rows
 
 
 def rows(count: int, width: int, *, seed: int = 0, gap: float = 1.0, fakes: float = 0.5) -> Rows:

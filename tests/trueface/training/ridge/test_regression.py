@@ -5,13 +5,18 @@ from sklearn.linear_model import Ridge
 
 from tests.trueface.training.ridge.build import rows
 from trueface.runtime.errors import JobError
-from trueface.training.ridge import rows as rows_module
-from trueface.training.ridge.dual import DualFactor
-from trueface.training.ridge.gram import gram
-from trueface.training.ridge.penalties import best_penalty, targets
-from trueface.training.ridge.primal import Moments, whole
-from trueface.training.ridge.regression import Dual, Primal, regression
-from trueface.training.ridge.rows import Rows, Standard
+from trueface.training.ridge.fit import best_penalty, targets
+from trueface.training.ridge.regression import (
+    Dual,
+    DualFactor,
+    Moments,
+    Primal,
+    Rows,
+    Standard,
+    gram,
+    regression,
+    whole,
+)
 
 SHAPES = [(60, 25), (60, 200), (61, 61)]
 
@@ -70,7 +75,7 @@ def test_blocks_of_columns_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     some = rows(40, 100)
     standard = Standard.of(some)
     whole_block = gram(some, standard)
-    monkeypatch.setattr(rows_module, "BLOCK", 7)
+    monkeypatch.setattr("trueface.training.ridge.regression.BLOCK", 7)
     assert_allclose(gram(some, Standard.of(some)).own, whole_block.own, rtol=1e-12)
 
 

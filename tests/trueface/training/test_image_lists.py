@@ -5,8 +5,8 @@ import pytest
 
 from launcher.api import Words
 from trueface.runtime import paths
-from trueface.training import lineage
-from trueface.training.lineage import Ancestry, Lesson
+from trueface.training import image_lists
+from trueface.training.image_lists import Ancestry, Lesson
 
 
 def a_lesson(images: str = "gan2:pre&real:pre", words: Words | None = None) -> Lesson:
@@ -22,15 +22,17 @@ def a_lesson(images: str = "gan2:pre&real:pre", words: Words | None = None) -> L
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     own = Words(subsets={"mine": ("A", "B-*")}, modifiers={"wa": ("WhatsApp",)})
     lessons = (a_lesson(), a_lesson("mine:wa&real:wa", own))
-    lineage.write(tmp_path / "model", "base", lessons)
-    found = lineage.read(tmp_path / "model")
+    image_lists.write_ancestry(tmp_path / "model", "base", lessons)
+    found = image_lists.read_ancestry(tmp_path / "model")
     assert found == Ancestry(base="base", lessons=lessons)
     assert found.lessons[1].vocabulary.methods("mine").folders == ("A", "B-*")
 
 
 def test_a_repeated_lesson_is_written_once(tmp_path: Path) -> None:
-    lineage.write(tmp_path, None, [a_lesson(), a_lesson("sd:pre"), a_lesson()])
-    assert lineage.read(tmp_path) == Ancestry(base=None, lessons=(a_lesson(), a_lesson("sd:pre")))
+    image_lists.write_ancestry(tmp_path, None, [a_lesson(), a_lesson("sd:pre"), a_lesson()])
+    assert image_lists.read_ancestry(tmp_path) == Ancestry(
+        base=None, lessons=(a_lesson(), a_lesson("sd:pre"))
+    )
 
 
 @pytest.mark.parametrize("further", [False, True])
@@ -38,35 +40,35 @@ def test_what_older_weights_saw_stays_written_until_there_are_new_ones(
     tmp_path: Path, further: bool
 ) -> None:
     old, new = a_lesson(), a_lesson("sd:pre")
-    lineage.write(tmp_path, "base", [old])
+    image_lists.write_ancestry(tmp_path, "base", [old])
     paths.checkpoint(tmp_path).parent.mkdir()
     paths.checkpoint(tmp_path).touch()
-    written = lineage.begin(tmp_path, "base", new, further=further)
-    assert lineage.read(tmp_path) == Ancestry(base="base", lessons=(old, new))
+    written = image_lists.begin_lesson(tmp_path, "base", new, further=further)
+    assert image_lists.read_ancestry(tmp_path) == Ancestry(base="base", lessons=(old, new))
     written()
     kept = (old, new) if further else (new,)
-    assert lineage.read(tmp_path) == Ancestry(base="base", lessons=kept)
+    assert image_lists.read_ancestry(tmp_path) == Ancestry(base="base", lessons=kept)
 
 
 def test_what_weights_saw_that_are_gone_is_not_kept(tmp_path: Path) -> None:
-    lineage.write(tmp_path, None, [a_lesson()])
-    lineage.begin(tmp_path, None, a_lesson("sd:pre"))
-    assert lineage.read(tmp_path) == Ancestry(base=None, lessons=(a_lesson("sd:pre"),))
+    image_lists.write_ancestry(tmp_path, None, [a_lesson()])
+    image_lists.begin_lesson(tmp_path, None, a_lesson("sd:pre"))
+    assert image_lists.read_ancestry(tmp_path) == Ancestry(base=None, lessons=(a_lesson("sd:pre"),))
 
 
 def test_words_of_a_record_that_it_does_not_explain_make_it_void(tmp_path: Path) -> None:
-    lineage.write(tmp_path, None, [a_lesson("mine:pre")])
-    assert lineage.read(tmp_path) is None
+    image_lists.write_ancestry(tmp_path, None, [a_lesson("mine:pre")])
+    assert image_lists.read_ancestry(tmp_path) is None
 
 
 @pytest.mark.parametrize("name", ["absent", "x" * 300, "a\0b"])
 def test_a_model_that_is_not_there_says_nothing(tmp_path: Path, name: str) -> None:
-    assert lineage.read(tmp_path / name) is None
+    assert image_lists.read_ancestry(tmp_path / name) is None
 
 
 def test_a_folder_in_the_place_of_a_record_says_nothing(tmp_path: Path) -> None:
     paths.ancestry(tmp_path).mkdir()
-    assert lineage.read(tmp_path) is None
+    assert image_lists.read_ancestry(tmp_path) is None
 
 
 def test_a_chain_is_followed_to_its_end_and_not_in_a_circle() -> None:
@@ -77,5 +79,7 @@ def test_a_chain_is_followed_to_its_end_and_not_in_a_circle() -> None:
         "d": Ancestry(base="e", lessons=(a_lesson(),)),
         "e": Ancestry(base="d", lessons=(a_lesson(),)),
     }
-    told = {model: [name for name, _ in lineage.follow(model, known.get)] for model in known}
+    told = {
+        model: [name for name, _ in image_lists.follow_lessons(model, known.get)] for model in known
+    }
     assert told == {"a": ["a"], "b": ["b", "b", "a"], "c": [], "d": ["d", "e"], "e": ["e", "d"]}

@@ -11,7 +11,7 @@ import torch
 from launcher.api import JobError
 from tests.trueface.conftest import Tree
 from tests.trueface.features import build as features
-from tests.trueface.training.fairness.build import (
+from tests.trueface.training.build_groups import (
     Features,
     a_set,
     fpr_gap,
@@ -22,7 +22,7 @@ from tests.trueface.training.test_trainer import checkered, same, settings
 from trueface.data.dataset import Batch
 from trueface.features.bank import Bank
 from trueface.runtime.progress import Watch
-from trueface.training.fairness.cells import cells_of
+from trueface.training.cells import cells_of
 from trueface.training.feature_bank import banks
 
 # of the men 90 % are real, of the women 90 % are fake

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from trueface.training.fairness.ldam import ldam_loss, ldam_margins
+from trueface.training.objectives.ldam import ldam_loss, ldam_margins
 
 
 def test_margins_follow_the_fourth_root_and_the_rarest_label_has_the_largest() -> None:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from trueface.data.dataset import Batch
 from trueface.data.loading.batches import order_of
 from trueface.runtime.progress import Watch
+from trueface.training.cells import cell_numbers
 from trueface.training.config import TrainerConfig
-from trueface.training.fairness.cells import cell_numbers
 from trueface.training.objectives.protocol import TrainingFacts
 from trueface.training.trainer import Trained, fit
 

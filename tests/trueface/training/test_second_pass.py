@@ -19,12 +19,11 @@ from trueface.data.dataset import Batch
 from trueface.models.detectors import Detector, build, freeze, teach
 from trueface.runtime.errors import UsageError
 from trueface.runtime.progress import Watch
+from trueface.training import second_pass
 from trueface.training.objectives.protocol import Logs, Objective
 from trueface.training.objectives.registry import make_objective
-from trueface.training.perturbation import second_pass
-from trueface.training.perturbation.second_pass import Draws, Perturbation, awp, sam
-from trueface.training.perturbation.settings import idle_settings
-from trueface.training.settings import TrainSettings
+from trueface.training.second_pass import Draws, Perturbation, awp, sam
+from trueface.training.settings import TrainSettings, idle_settings
 from trueface.training.trainer import fit
 
 torch.set_num_threads(1)

@@ -12,8 +12,8 @@ from launcher.api import Draft, Words
 from trueface.data.splits.splits import digest
 from trueface.jobs.kinds import TEST, TRAIN, UNLEARN
 from trueface.runtime import paths
-from trueface.training import lineage
-from trueface.training.lineage import Lesson
+from trueface.training import image_lists
+from trueface.training.image_lists import Lesson
 
 TRAINED = ["StyleGAN2/a/1", "StyleGAN2/a/2", "StyleGAN3/a/1", "FFHQ/1", "MyGAN/1"]
 TESTED = ["StyleGAN2/a/2", "StyleGAN2/a/3", "StyleGAN3/a/1", "FFHQ/2", "FFHQ/1", "MyGAN/1"]
@@ -240,7 +240,7 @@ def a_model(
         train_sha256=digest(json.loads((lab / split / "train.json").read_text())),
         val_sha256=digest(json.loads((lab / split / "val.json").read_text())) if val else None,
     )
-    lineage.write(folder, base, [lesson])
+    image_lists.write_ancestry(folder, base, [lesson])
 
 
 def refused(lab: Path, model: str, *makers: Draft, data: str = "gan2:pre") -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from trueface.data.dataset import Batch, ImageSet
 from trueface.runtime.errors import JobError
-from trueface.training.fairness.settings import DEMOGRAPHIC
+from trueface.training.fairness_settings import DEMOGRAPHIC
 from trueface.training.objectives.protocol import TrainingFacts
 
 CLASSES = 2  # real and fake

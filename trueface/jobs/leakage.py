@@ -1,7 +1,7 @@
 """Test images on which a model was trained or selected: leaks that a plan warns of.
 
 The training images of a model follow from the jobs of the plan that make it, and from the records that
-earlier runs left beside their models (see `lineage`). Images are identified by their keys, which name no
+earlier runs left beside their models (see `image_lists`). Images are identified by their keys, which name no
 modifier: a shared copy shows the same picture. In another data folder the same key may be another
 picture, so only tests in the folder of the training are checked. Lists that do not exist yet, that
 cannot be read, or that have changed since an earlier run are passed over: the job itself reports the
@@ -25,8 +25,8 @@ from trueface.data.splits.splits import digest, read_list, split_files
 from trueface.data.vocabulary import Methods, Vocabulary
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
-from trueface.training import lineage
-from trueface.training.lineage import Ancestry
+from trueface.training import image_lists
+from trueface.training.image_lists import Ancestry
 
 SHOWN = 5  # keys of shared images that a message names
 _LISTS = 64  # kept in memory; a plan has a few, of up to some 100,000 keys
@@ -85,6 +85,29 @@ def leaks(test: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Itera
                 )
 
 
+def count_images(draft: Draft, name: str, data: str, vocabulary: Vocabulary) -> int | None:
+    """Return how many images of a data ID a list of the split names; None: the list is not there.
+
+    Shared copies that are missing on disk are counted, too.
+
+    Args:
+        draft: names the split.
+        name: of the list: train, val or test.
+        data: the images.
+        vocabulary: of the data ID.
+    """
+    split_list = _list(draft, name)
+    if split_list is None:
+        return None
+    keys = {method: len(names) for method, names in _by_method(split_list).items()}
+    total = 0
+    for part in parse_data(data):
+        methods = vocabulary.methods(part.subset)
+        each = sum(number for method, number in keys.items() if method and methods.holds(method))
+        total += each * len(vocabulary.modifier_keys(part.modifier))
+    return total + (keys.get("", 0) if _methods(data, vocabulary).flat else 0)
+
+
 def _teaching(
     test: Draft, makers: Sequence[Draft], vocabulary: Vocabulary
 ) -> Iterator[tuple[str, _Taught]]:
@@ -104,7 +127,7 @@ def _planned(maker: Draft, vocabulary: Vocabulary) -> Iterator[_Taught]:
     data = maker.images or maker.data
     if data is None:
         return
-    chooses = lineage.validation_decides(maker.settings, unlearns=maker.kind != "train")
+    chooses = image_lists.validation_decides(maker.settings, unlearns=maker.kind != "train")
     for name in ("train", "val") if chooses else ("train",):
         learned = _list(maker, name)
         if learned is not None:
@@ -118,7 +141,7 @@ def _remembered(test: Draft, model: str) -> tuple[tuple[str, _Taught], ...]:
         return ()
     read_ancestry = partial(_ancestry, test)
     learned: dict[_Taught, str] = {}
-    for name, lesson in lineage.follow(model, read_ancestry):
+    for name, lesson in image_lists.follow_lessons(model, read_ancestry):
         for kind, sha256 in (("train", lesson.train_sha256), ("val", lesson.val_sha256)):
             key = ("lesson", lesson.split_path, kind, sha256)
             learned_list = test.once(key, partial(_same, lesson.split_path, kind, sha256))
@@ -132,7 +155,7 @@ def _remembered(test: Draft, model: str) -> tuple[tuple[str, _Taught], ...]:
 
 def _ancestry(test: Draft, model: str) -> Ancestry | None:
     folder = test.model_folder(model)
-    return test.once(("learned", folder), partial(lineage.read, folder))
+    return test.once(("learned", folder), partial(image_lists.read_ancestry, folder))
 
 
 def _same(split_path: str, name: str, sha256: str | None) -> _List | None:
@@ -210,29 +233,6 @@ def _listed(keys: Sequence[str], total: int) -> str:
 
 def _means(methods: Methods, method: str) -> bool:
     return methods.holds(method) if method else bool(methods.flat)
-
-
-def count_images(draft: Draft, name: str, data: str, vocabulary: Vocabulary) -> int | None:
-    """Return how many images of a data ID a list of the split names; None: the list is not there.
-
-    Shared copies that are missing on disk are counted, too.
-
-    Args:
-        draft: names the split.
-        name: of the list: train, val or test.
-        data: the images.
-        vocabulary: of the data ID.
-    """
-    split_list = _list(draft, name)
-    if split_list is None:
-        return None
-    keys = {method: len(names) for method, names in _by_method(split_list).items()}
-    total = 0
-    for part in parse_data(data):
-        methods = vocabulary.methods(part.subset)
-        each = sum(number for method, number in keys.items() if method and methods.holds(method))
-        total += each * len(vocabulary.modifier_keys(part.modifier))
-    return total + (keys.get("", 0) if _methods(data, vocabulary).flat else 0)
 
 
 @lru_cache(maxsize=1 << 12)

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from launcher.api import JobError
-from tests.trueface.training.fairness.build import a_set, facts_of
-from trueface.training.fairness.cells import (
+from tests.trueface.training.build_groups import a_set, facts_of
+from trueface.training.cells import (
     Cells,
     balanced_weights,
     cell_numbers,

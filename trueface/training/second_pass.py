@@ -30,11 +30,10 @@ from torch import Tensor, nn
 
 from trueface.runtime.errors import JobError, UsageError
 from trueface.training.config import TrainerConfig
-from trueface.training.perturbation.settings import BOTH
+from trueface.training.settings import BOTH
 
 # of parameters and their gradients: what each gradient is multiplied by and added; None: no way up
 Lengths = Callable[[Sequence[Tensor], Sequence[Tensor]], list[float] | None]
-
 log = logging.getLogger(__name__)
 
 

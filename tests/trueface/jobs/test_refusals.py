@@ -1,0 +1,207 @@
+"""Trainings for groups that are refused while they are planned.
+
+What is refused of a training in several qualities, and of a test in one.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.api import Draft, Kind
+from tests.trueface.jobs.test_kinds import a_draft
+from trueface.jobs.classes.kinds import CLASSIFY
+from trueface.jobs.kinds import TEST, TRAIN, UNLEARN
+
+CLEAN = "gan2:pre&real:pre"
+SEED = "img_path,label,ismale,isasian,iswhite,isblack,intersec_label"
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    (tmp_path / "faces.csv").write_text(f"{SEED}\na.jpg,0,1,-1,1,-1,1\n")
+    (tmp_path / "skin.csv").write_text("img_path,skin\na.jpg,3\n")
+    (tmp_path / "broken.csv").write_text("a.jpg,0,1,-1,1,-1,1\n")
+    return tmp_path
+
+
+def in_lab(lab: Path, kind: Kind, **settings: Any) -> Draft:
+    given = {"data_root": "data", "split_path": "splits", **settings}
+    if kind is UNLEARN:
+        given["method"] = "relabel"
+    return Draft(
+        kind=kind.name, run="r", run_folder=lab / "runs/r", folder=lab, model=CLEAN, data=CLEAN,
+        settings=kind.settings.model_validate(given).model_dump(mode="json"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [TRAIN, TEST], ids=lambda kind: kind.name)
+def test_tables_are_inputs_and_what_is_wrong_in_their_headers_is_said_when_planned(
+    lab: Path, kind: Kind
+) -> None:
+    draft = in_lab(lab, kind, attributes="faces.csv, none.csv")
+    there = {one.path.name: one.what for one in kind.inputs(draft)}
+    assert there["faces.csv"] == there["none.csv"] == "the table of the images' attributes"
+    assert kind.refusals(draft, ()) == ()  # that a file is not there is said of inputs
+    (said,) = kind.refusals(in_lab(lab, kind, attributes="broken.csv"), ())
+    assert "broken.csv:1: has no header row" in said
+
+
+def test_a_column_of_groups_that_no_table_has_is_refused(lab: Path) -> None:
+    draft = in_lab(lab, TRAIN, attributes="faces.csv", groups_by="skin")
+    (said,) = TRAIN.refusals(draft, ())
+    assert said.startswith("groups_by: unknown column of attributes 'skin'")
+    for settings in (
+        {"attributes": "skin.csv,faces.csv", "groups_by": "skin"},
+        {"attributes": "skin.csv"},  # a plain training needs no groups
+    ):
+        assert TRAIN.refusals(in_lab(lab, TRAIN, **settings), ()) == ()
+
+
+@pytest.mark.parametrize("kind", [TRAIN, TEST, UNLEARN], ids=lambda kind: kind.name)
+def test_jobs_without_attributes_are_those_of_before(kind: Kind) -> None:
+    given = {"data_root": "data", "split_path": "splits", "method": "relabel"}
+    given = {key: given[key] for key in given if key in kind.settings.model_fields}
+    decisive = kind.settings.decisive(kind.settings.model_validate(given).model_dump(mode="json"))
+    assert not {"attributes", "missing_attributes", "groups_by"} & set(decisive)
+
+
+DATA = {"train": "gan2:pre&real:pre", "classify": "cifar10:all"}
+GIVEN = {"train": {"data_root": "data", "split_path": "splits"}, "classify": {"data_root": "data"}}
+
+
+@pytest.mark.parametrize("kind", [TRAIN, CLASSIFY], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("wanted", [True, False])
+def test_event_files_are_refused_where_nothing_can_write_them(
+    tmp_path: Path, kind: Kind, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trueface.jobs.refusals.event_files.PACKAGE", "no_such_package")
+    data = DATA[kind.name]
+    settings = kind.settings.model_validate({**GIVEN[kind.name], "tensorboard": wanted})
+    draft = Draft(
+        kind=kind.name, run="r", run_folder=tmp_path / "runs/r", folder=tmp_path, model=data,
+        data=data, settings=settings.model_dump(mode="json"),
+    )  # fmt: skip
+    reasons = [reason for reason in kind.refusals(draft, ()) if "tensorboard" in reason]
+    assert len(reasons) == wanted
+    assert all("pip install 'launcher-trueface[tensorboard]'" in reason for reason in reasons)
+
+
+def reasons(**settings: Any) -> tuple[str, ...]:
+    draft = a_draft(TRAIN, settings, model="m", data="gan2:pre&real:pre")
+    return TRAIN.refusals(draft, ())
+
+
+@pytest.mark.parametrize("fair", ["reweight", "oversample", "dro", "daw", "mix"])
+def test_weighing_groups_needs_attributes(fair: str) -> None:
+    (reason,) = reasons(fair=fair)
+    assert reason.startswith(f"fair: {fair} needs attributes: the CSV file")
+    assert reasons(fair=fair, attributes="faces.csv") == ()
+
+
+def test_what_sees_no_groups_needs_no_attributes() -> None:
+    assert reasons() == ()
+    assert reasons(fair="dag") == ()
+
+
+def test_a_choice_by_the_worst_cell_needs_attributes_and_is_for_trainings() -> None:
+    (reason,) = reasons(select="worst-cell")
+    assert reason.startswith("select: worst-cell needs attributes")
+    settings = {"method": "retrain", "select": "worst-cell"}
+    draft = a_draft(UNLEARN, settings, model="m@retrain", data="gan2:pre", base="m")
+    assert any(
+        "select: worst-cell is for trainings" in text for text in UNLEARN.refusals(draft, ())
+    )
+
+
+def test_a_fit_in_closed_form_weighs_no_groups() -> None:
+    (reason,) = reasons(fair="daw", solver="ridge", attributes="faces.csv")
+    assert "fitted in closed form" in reason
+
+
+def test_a_training_has_one_loss() -> None:
+    assert reasons(fair="daw", objective="ce", attributes="faces.csv") == ()
+    (reason,) = reasons(fair="daw", objective="mix", attributes="faces.csv")
+    assert "objective: mix and fair: daw are two losses" in reason
+
+
+def test_losses_that_are_no_mean_are_not_shared_by_processes() -> None:
+    (reason,) = reasons(fair="daw", processes=2, attributes="faces.csv")
+    assert "fair: daw is not declared as a mean over images" in reason
+    assert reasons(fair="reweight", processes=2, attributes="faces.csv") == ()
+
+
+@pytest.mark.parametrize(
+    ("fair", "remedy"),
+    [
+        ("dag", "train and unlearn alike"),
+        ("dro", "an unlearning reads no demographic, take another"),
+    ],
+)
+def test_an_unlearning_with_another_loss_than_its_models_training_is_refused(
+    fair: str, remedy: str
+) -> None:
+    maker = a_draft(TRAIN, {"fair": fair}, model="m", data="gan2:pre&real:pre")
+    draft = a_draft(UNLEARN, {"method": "retrain"}, model="m@x", data="gan2:pre", base="m")
+    reason = f"m is trained with fair: {fair}, and this is objective: bce; {remedy}"
+    assert any(reason in text for text in UNLEARN.refusals(draft, [maker]))
+
+
+NAME = "gan2:pre"
+
+
+def refusals(*, gpus: int = 0, **settings: Any) -> str:
+    draft = a_draft(TRAIN, {"model": "slim18", **settings}, model=NAME, data=NAME, gpus=gpus)
+    return "\n".join(TRAIN.refusals(draft, ()))
+
+
+def test_a_training_in_qualities_is_not_refused() -> None:
+    assert refusals(qualities="raw, jpeg75, half+jpeg30", collab=0.05) == ""
+    assert refusals(qualities="raw", freeze=True) == ""
+    assert refusals(qualities="raw, jpeg75", processes=2) == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"collab": 0.1, "qualities": ""}, "collab: 0.1 needs two qualities at least"),
+        ({"collab": 0.1, "qualities": "jpeg75"}, "collab: 0.1 needs two qualities at least"),
+        ({"collab": 0.1, "quality_batch": "mixed"}, "collab needs quality_batch: paired"),
+        ({"collab": 0.1, "batch_size": 3}, "set batch_size: 4 at least"),
+        ({"collab": 0.1, "freeze": True}, "no weight of the layers would move"),
+        ({"collab": 0.1, "compile": True}, "leave compile out"),
+        ({"collab": 0.1, "fair": "mix"}, "would be mixed with another image"),
+        ({"collab": 0.1, "processes": 2}, "within a whole batch"),
+        ({"dropout": 0.1, "processes": 2}, "would draw other masks"),
+        ({"decode": "scaled"}, "leave decode out"),
+        ({"solver": "ridge"}, "fitted in closed form"),
+        ({"qualities": "raw, files:c23"}, "files:c23 needs quality_list"),
+        ({"quality_list": "data.json"}, "quality_list: data.json is not used"),
+    ],
+)
+def test_what_does_not_go_with_qualities_is_refused_while_it_is_planned(
+    settings: dict[str, Any], message: str
+) -> None:
+    assert message in refusals(**{"qualities": "raw, jpeg75", **settings})
+
+
+def test_a_program_that_is_not_installed_is_refused_for_trainings_and_tests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert "needs the program ffmpeg" in refusals(qualities="raw, c40")
+    (reason,) = TEST.refusals(a_draft(TEST, {"corrupt": "half+c23"}, model=NAME), ())
+    assert reason.startswith("half+h264-23: h264 needs the program ffmpeg")
+
+
+def test_a_list_of_files_is_an_input_and_read_while_it_is_planned(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    given: dict[str, Any] = {"qualities": "raw, c23, mine", "quality_list": str(path)}
+    draft = a_draft(TRAIN, {"model": "slim18", **given}, model=NAME, data=NAME)
+    assert path in [each.path for each in TRAIN.inputs(draft)]
+    assert refusals(**given) == ""  # that it is missing is said with the other inputs
+    path.write_text(json.dumps({"train": {"raw": ["1.png"], "c23": ["2.png"]}}))
+    assert "pair 1 of train is not of one item" in refusals(**given)
+    path.write_text(json.dumps({"train": {"raw": ["1.png"], "c23": ["1.jpg"]}}))
+    assert "mine is neither a corruption nor a list" in refusals(**given)

@@ -1,0 +1,216 @@
+"""Trainings report their epochs, and write what they report as TensorBoard's event files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from launcher.workers.progress.event_files import event_steps
+from tests.trueface.training.test_resume import interrupt, run
+from tests.trueface.training.test_trainer import COUNT, settings
+from trueface.models.detectors import Detector, build, freeze
+from trueface.runtime import paths
+from trueface.runtime.errors import CheckpointError
+from trueface.runtime.progress import Watch
+from trueface.training import checkpointing, resume
+from trueface.training.checkpointing import KeptOptimizer, logged
+
+torch.set_num_threads(1)
+
+
+def a_model(seed: int = 1) -> Detector:
+    return build("slim18", weights="none", seed=seed)
+
+
+def stepped(model: Detector, optimizer: Optimizer, steps: int = 3) -> None:
+    for step in range(steps):
+        for parameter in model.parameters():
+            random = torch.Generator().manual_seed(step)
+            parameter.grad = torch.randn(parameter.shape, generator=random)
+        optimizer.step()
+
+
+def an_adam(model: Detector, lr: float = 1e-3) -> Adam:
+    return Adam([one for one in model.parameters() if one.requires_grad], lr=lr)
+
+
+def test_an_optimizer_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
+    straight, broken = a_model(), a_model()
+    one, first = an_adam(straight), an_adam(broken)
+    stepped(straight, one, 3)
+    stepped(broken, first, 3)
+    checkpointing.save_optimizer(
+        tmp_path / "deep/optimizer.pt",
+        KeptOptimizer(epoch=2, state=checkpointing.state_of(broken, first)),
+    )
+    kept = checkpointing.load_optimizer(tmp_path / "deep/optimizer.pt")
+    second = an_adam(broken)
+    assert kept.epoch == 2
+    assert checkpointing.give_state(broken, second, kept.state) == len(list(broken.parameters()))
+    stepped(straight, one, 2)
+    stepped(broken, second, 2)
+    for parameter, other in zip(straight.parameters(), broken.parameters(), strict=True):
+        assert torch.equal(parameter, other)
+
+
+def test_the_learning_rate_and_weight_decay_stay_the_new_ones() -> None:
+    model = a_model()
+    before = AdamW(model.parameters(), lr=0.5, weight_decay=0.3)
+    stepped(model, before)
+    after = AdamW(model.parameters(), lr=1e-5, weight_decay=0.01)
+    checkpointing.give_state(model, after, checkpointing.state_of(model, before))
+    assert [(group["lr"], group["weight_decay"]) for group in after.param_groups] == [(1e-5, 0.01)]
+
+
+def test_parameters_that_were_not_trained_before_start_afresh() -> None:
+    frozen = a_model()
+    freeze(frozen)
+    before = an_adam(frozen)
+    stepped(frozen, before)
+    whole = a_model(2)
+    after = an_adam(whole)
+    assert checkpointing.give_state(whole, after, checkpointing.state_of(frozen, before)) == 2
+    known = {name for name, one in whole.network.named_parameters() if after.state.get(one)}
+    assert known == {"fc.weight", "fc.bias"}
+
+
+def test_parameters_that_do_not_learn_now_get_nothing() -> None:
+    model = a_model()
+    before = an_adam(model)
+    stepped(model, before)
+    freeze(model)
+    after = an_adam(model)
+    assert checkpointing.give_state(model, after, checkpointing.state_of(model, before)) == 2
+
+
+def test_moments_of_another_shape_are_left_out() -> None:
+    model = a_model()
+    before = an_adam(model)
+    stepped(model, before)
+    state = dict(checkpointing.state_of(model, before))
+    state["fc.weight"] = {**state["fc.weight"], "exp_avg": torch.zeros(3)}
+    after = an_adam(model)
+    assert checkpointing.give_state(model, after, state) == len(state) - 1
+    assert not after.state.get(model.network.get_parameter("fc.weight"))
+
+
+def test_an_optimizer_without_such_moments_has_nothing_to_give() -> None:
+    model = a_model()
+    other = SGD(model.parameters(), lr=0.1)
+    stepped(model, other)
+    after = an_adam(model)
+    assert checkpointing.give_state(model, after, checkpointing.state_of(model, other)) == 0
+
+
+def test_momentum_goes_on_where_the_optimizer_is_sgd_again() -> None:
+    straight, broken = a_model(), a_model()
+    steady, first = (SGD(model.parameters(), lr=0.1, momentum=0.9) for model in (straight, broken))
+    stepped(straight, steady, 2)
+    stepped(broken, first, 2)
+    second = SGD(broken.parameters(), lr=0.1, momentum=0.9)
+    state = checkpointing.state_of(broken, first)
+    assert checkpointing.give_state(broken, second, state) == len(state)
+    stepped(straight, steady, 1)
+    stepped(broken, second, 1)
+    for parameter, other in zip(straight.parameters(), broken.parameters(), strict=True):
+        assert torch.equal(parameter, other)
+    assert checkpointing.give_state(broken, an_adam(broken), state) == 0
+
+
+def test_a_state_that_is_not_there_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="with save_optimizer"):
+        checkpointing.load_optimizer(tmp_path / "optimizer.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04"])
+def test_a_broken_state_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "optimizer.pt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="cannot be read safely"):
+        checkpointing.load_optimizer(path)
+
+
+def test_another_file_of_tensors_is_refused(tmp_path: Path) -> None:
+    torch.save({"state": {}}, tmp_path / "optimizer.pt")
+    with pytest.raises(CheckpointError, match="is no optimizer's state of schema 1"):
+        checkpointing.load_optimizer(tmp_path / "optimizer.pt")
+
+
+torch.set_num_threads(1)  # two that wait for each other under load are slower
+
+NUMBERS = ["accuracy", "epoch", "images_per_s", "loss", "lr", "val_accuracy", "val_loss"]
+
+
+def events(folder: Path) -> Mapping[str, list[tuple[int, float]]]:
+    """What TensorBoard itself reads."""
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator"
+    ).EventAccumulator(str(paths.event_files(folder)))
+    accumulator.Reload()
+    return {
+        tag: [(event.step, event.value) for event in accumulator.Scalars(tag)]
+        for tag in sorted(accumulator.Tags()["scalars"])
+    }
+
+
+def test_each_epoch_is_reported_with_its_validation(tmp_path: Path) -> None:
+    reports: list[dict[str, Any]] = []
+    watch = Watch(progress=lambda **numbers: reports.append(numbers))
+    _, done = run(tmp_path, settings(num_epochs=3), watch=watch)
+    ends = [report for report in reports if "val_loss" in report]
+    assert [report["epoch"] for report in ends] == [1, 2, 3]
+    assert [report["step"] for report in ends] == [COUNT, 2 * COUNT, 3 * COUNT]
+    assert [report["val_accuracy"] for report in ends] == [e.val_accuracy for e in done.epochs]
+    assert [report["loss"] for report in ends] == [epoch.loss for epoch in done.epochs]
+    assert {report["epoch"] for report in reports if "val_loss" not in report} <= {1, 2, 3}
+
+
+def test_tensorboard_reads_what_a_training_wrote(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    reports: list[dict[str, Any]] = []
+    watch = Watch(progress=lambda **numbers: reports.append(numbers))
+    _, done = run(tmp_path, settings(num_epochs=3, tensorboard=True), watch=watch)
+    read = events(tmp_path)
+    assert list(read) == NUMBERS
+    assert [value for _, value in read["val_loss"]] == pytest.approx(
+        [epoch.val_loss for epoch in done.epochs]
+    )
+    assert [step for step, _ in read["val_loss"]] == [COUNT, 2 * COUNT, 3 * COUNT]
+    assert len(reports) >= 3, "what is logged is reported, too"
+    last = event_steps(paths.event_files(tmp_path), 0, 1 << 20)[-1]
+    assert last.step == 3 * COUNT
+    assert sorted(last.metrics) == NUMBERS
+
+
+def test_a_training_that_goes_on_takes_the_place_of_what_was_lost(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    asked = settings(num_epochs=4, tensorboard=True, checkpoint_every=1)
+    interrupt(tmp_path, asked, epoch=2, batches=2)
+    run(tmp_path, asked)
+    steps = [step for step, _ in events(tmp_path)["val_loss"]]
+    assert steps == [COUNT * epoch for epoch in (1, 2, 3, 4)]
+
+
+def test_a_training_that_begins_anew_deletes_the_event_files_of_another(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    run(tmp_path, settings(num_epochs=3, tensorboard=True))
+    resume.clear(paths.resume(tmp_path))
+    run(tmp_path, settings(num_epochs=1, tensorboard=True))
+    assert [step for step, _ in events(tmp_path)["val_loss"]] == [COUNT]
+    resume.clear(paths.resume(tmp_path))
+    run(tmp_path, settings(num_epochs=1))
+    assert not paths.event_files(tmp_path).exists()
+
+
+def test_nothing_is_written_unless_it_is_asked_for(tmp_path: Path) -> None:
+    with logged(Watch(), tmp_path, wanted=False):
+        pass
+    assert not any(tmp_path.iterdir())
+
+
+def test_event_files_change_no_hash() -> None:
+    plain, logging = (settings(tensorboard=wanted).model_dump() for wanted in (False, True))
+    assert type(settings()).decisive(plain) == type(settings()).decisive(logging)

@@ -1,0 +1,321 @@
+"""Why a job must not run, found while it is planned; no torch here."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+from launcher.api import Draft, UnknownName, UsageError, parse_model
+from trueface.corruptions.grammar import missing_programs
+from trueface.data.attributes.attributes import attribute_files, columns_in
+from trueface.data.attributes.cells import GROUPS_BY
+from trueface.data.attributes.table import FORGERY, FORGERY_GROUP
+from trueface.data.qualities.names import lacking
+from trueface.data.qualities.quality_list import QualityList
+from trueface.data.settings import other_decoding
+from trueface.data.vocabulary import Vocabulary
+from trueface.jobs import inputs_outputs
+from trueface.jobs.leakage import leaks
+from trueface.jobs.ranks import world
+from trueface.poisoning.poison_record import KINDS, is_random
+from trueface.runtime import paths
+from trueface.runtime.errors import DataError
+from trueface.training.fairness_settings import needs_groups
+from trueface.training.objectives.registry import (
+    DEFAULT,
+    NOT_FAIR,
+    choice,
+    objectives,
+    other_objective,
+    used_objective,
+)
+from trueface.training.qualities.settings import unfit_qualities
+from trueface.training.settings import solver_of
+from trueface.unlearning.applicability import Situation, refusal
+
+PACKAGE = "tensorboard"
+LOSSES = frozenset({DEFAULT, "ce"})  # of one logit the same: what `fair` takes the place of
+
+
+def without_weights(makers: Sequence[Draft]) -> Iterable[str]:
+    """Refuse a model that is made without being kept: an older one in its place would be taken."""
+    # an unlearning keeps its weights whatever the setting says
+    if makers and makers[-1].kind == "train" and not makers[-1].settings["save_weights"]:
+        yield (
+            f"the weights of {makers[-1].model} are needed, and its training does not keep them; "
+            "set save_weights: true in its training"
+        )
+
+
+def unlike_decoding(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
+    """Refuse images that are read in another way than those of the model's training were."""
+    differs = other_decoding(makers[-1].settings, draft.settings) if makers else ""
+    if differs:
+        yield f"{makers[-1].model} is trained with {differs}; train and test alike"
+
+
+def no_tensorboard(draft: Draft) -> Iterable[str]:
+    """Refuse to write event files without the package that writes them."""
+    if draft.settings.get("tensorboard") and find_spec(PACKAGE) is None:
+        yield (
+            f"tensorboard: true writes event files with the package {PACKAGE}, which is not installed: "
+            "pip install 'launcher-trueface[tensorboard]', or leave the setting out"
+        )
+
+
+def unreadable_attributes(draft: Draft) -> Iterator[str]:
+    """Yield what is wrong in the headers of a job's tables of attributes."""
+    if isinstance(columns := _columns(draft), str):
+        yield columns
+
+
+def unfit_attributes(draft: Draft) -> Iterator[str]:
+    """Yield why the tables of attributes do not give what a training needs."""
+    columns = _columns(draft)
+    if isinstance(columns, str):
+        yield columns
+        return
+    if columns is None:
+        return
+    settings = draft.settings
+    by, needed = settings["groups_by"], objectives()[used_objective(settings)].columns
+    if by not in columns and (needs_groups(settings) or by != GROUPS_BY):
+        yield f"groups_by: {UnknownName('column of attributes', by, columns)}"
+    if FORGERY_GROUP in needed and FORGERY_GROUP not in columns:
+        yield f"{draft.model} learns kinds of forgeries, and attributes has no column {FORGERY}"
+
+
+def unfit_in_qualities(draft: Draft) -> Iterator[str]:
+    """Yield why a training must not run with its qualities and their collaboration."""
+    settings = draft.settings
+    if not any(settings.get(name) for name in ("qualities", "quality_list", "collab")):
+        return
+    yield from unfit_qualities(settings)
+    if solver_of(settings) == "ridge":
+        yield (
+            f"qualities: {draft.model} is fitted in closed form, which learns corrupted copies of its "
+            "own (copies); leave qualities and collab out, or set solver: gradient"
+        )
+    if (settings["processes"] or draft.gpus) > 1:
+        if settings["collab"]:
+            yield (
+                "collab measures the dependence within a whole batch, which several processes would "
+                "divide; set gpus: 1, or leave processes out"
+            )
+        elif settings["dropout"]:
+            yield (
+                "qualities with dropout in several processes would draw other masks than in one; set "
+                "dropout: 0, or gpus: 1"
+            )
+    if settings["quality_list"]:
+        path = draft.path(settings["quality_list"])
+        key = ("quality_list", path, settings["qualities"])
+        yield from draft.once(key, lambda: tuple(_unfit_list(path, settings["qualities"])))
+
+
+def uncorruptible(draft: Draft) -> Iterator[str]:
+    """Yield why images cannot be corrupted here as a test or a benchmark asks for."""
+    corrupt = draft.settings.get("corrupt", ())
+    for chain in (corrupt,) if isinstance(corrupt, str) else corrupt:
+        yield from missing_programs(chain)
+
+
+def unfit_fairness(draft: Draft) -> Iterable[str]:
+    """Yield why what a training does for its groups cannot be done."""
+    settings = draft.settings
+    fair = settings.get("fair", NOT_FAIR)
+    if solver_of(settings) == "ridge" and fair != NOT_FAIR:
+        yield (
+            f"fair: {fair} weighs the images of steps, and {draft.model} is fitted in closed form; "
+            "leave fair out, or take another solver"
+        )
+        return
+    yield from _unfit_network(draft)
+    objective = settings.get("objective", DEFAULT)
+    if used_objective(settings) != objective and objective not in LOSSES:
+        yield (
+            f"objective: {objective} and fair: {fair} are two losses, and a training has one; "
+            "leave one of them out (fair: oversample goes with any objective)"
+        )
+    needing = needs_groups(settings)
+    if needing and not settings.get("attributes"):
+        yield (
+            f"{needing} needs attributes: the CSV file that says of which group each image is, "
+            "such as attributes: faces.csv"
+        )
+
+
+def unfit_selection(draft: Draft) -> Iterable[str]:
+    """Refuse an unlearning that would choose by groups: it reads none of validation."""
+    if draft.settings.get("select") == "worst-cell":
+        yield "select: worst-cell is for trainings; an unlearning takes best or last"
+
+
+def unfit_scoring(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterable[str]:
+    """Yield why a model must not be scored on images, whatever happens to these before."""
+    yield from without_weights(makers)
+    yield from unlike_decoding(draft, makers)
+    yield from leaks(draft, makers, vocabulary)
+    yield from uncorruptible(draft)
+    yield from unreadable_attributes(draft)
+
+
+def unfit_test(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterable[str]:
+    """Yield why a test must not run."""
+    yield from unfit_scoring(draft, makers, vocabulary)
+    if draft.settings.get("surrogate") == draft.model:
+        yield (
+            f"surrogate: {draft.model} is the model under attack; name one that was trained apart, "
+            "or take pgd, which knows the model"
+        )
+
+
+def unfit_unlearning(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
+    """Yield why an unlearning must not run."""
+    yield from without_weights(makers)
+    yield from unlike_decoding(draft, makers)
+    yield from _unfit_objective(draft, makers)
+    yield from unfit_selection(draft)
+    yield from unreadable_attributes(draft)
+    if draft.settings.get("sbi"):
+        yield "sbi: an unlearning does not make fakes of its images; give it to trainings only"
+    try:
+        base = parse_model(draft.base or inputs_outputs.model_of(draft))
+    except UsageError:  # of an earlier run, under a name that says nothing
+        return
+    poison = base.last.poison
+    if poison is None:  # a model without poison has no record to read
+        clean = not any(stage.poison for stage in base.stages)
+        if clean and not paths.poison_record(draft.model_folder(str(base))).exists():
+            yield f"{base} is clean: none of its labels were flipped, so there is nothing to unlearn"
+        return
+    reason = refusal(
+        draft.settings["method"],
+        Situation(
+            goal="flips",
+            rate=float(poison.rate),
+            random=is_random(poison.kind),
+            known=draft.settings["known"],
+            finding=draft.settings["find"],
+            retain=draft.settings["keep_retain"],
+        ),
+        force=draft.settings["force"],
+    )
+    if reason is not None:
+        yield reason
+
+
+def unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
+    """Yield why a training must not run."""
+    yield from without_weights(makers)
+    yield from unlike_decoding(draft, makers)
+    yield from world.refusals(draft)
+    yield from unfit_attributes(draft)
+    yield from _unfit_solver(draft, makers)
+    if draft.settings.get("sbi") and parse_model(inputs_outputs.model_of(draft)).last.poison:
+        yield (
+            "sbi does not go with poison: a real image whose label was flipped would become a fake of "
+            "a label that the record does not know; leave one of them out"
+        )
+    yield from unfit_in_qualities(draft)
+    yield from unfit_fairness(draft)
+    yield from no_tensorboard(draft)
+    if draft.settings["optimizer_state"] == "kept" and draft.base is None:
+        yield (
+            f"optimizer_state: kept needs a model to start from, and {draft.model} starts from "
+            "none; name one, or leave the setting out"
+        )
+
+
+def unknown_poison(draft: Draft, _: Sequence[Draft], __: Vocabulary) -> Iterable[str]:
+    """Refuse a kind of poison that there is not."""
+    poison = parse_model(inputs_outputs.model_of(draft)).last.poison
+    if poison is not None and poison.kind is not None and poison.kind not in KINDS:
+        yield str(UnknownName("kind of poison", poison.kind, KINDS))
+
+
+def _columns(draft: Draft) -> tuple[str, ...] | str | None:
+    """Return the columns of groups, or what is wrong; None where there is no table to be read yet."""
+    text = draft.settings.get("attributes", "")
+    return draft.once(("attributes", text), partial(_read, draft, text)) if text else None
+
+
+def _read(draft: Draft, text: str) -> tuple[str, ...] | str | None:
+    files = attribute_files(text, draft.path)
+    # what an earlier job makes is read when it is there; of what is absent the plan says so itself
+    if not all(os.path.isfile(file) for file in files):  # noqa: PTH113  # takes any name
+        return None
+    try:
+        return columns_in(files)
+    except DataError as error:
+        return str(error)
+
+
+def _unfit_list(path: Path, qualities: str) -> Iterator[str]:
+    if not path.exists():  # an earlier job may make it; else it is said with the other inputs
+        return
+    try:
+        content = QualityList.read(path)
+    except DataError as error:
+        yield str(error)
+        return
+    for name in lacking(qualities, content.files):
+        yield (
+            f"qualities: {name} is neither a corruption nor a list of {path}, which has "
+            f"{', '.join(content.files)}"
+        )
+
+
+def _unfit_network(draft: Draft) -> Iterable[str]:
+    """Yield why a network cannot be trained with an objective that asks for its inner parts."""
+    spec = objectives().get(used_objective(draft.settings))
+    if spec is None or not spec.network:
+        return
+    model = str(draft.settings["model"])
+    if model.partition("/")[0] != spec.network:
+        yield (
+            f"{choice(draft.settings)} needs the parts of model {spec.network}, and this is {model}; "
+            f"take model: {spec.network} or {spec.network}/NETWORK, or another objective"
+        )
+    elif draft.settings.get("freeze"):
+        yield f"{choice(draft.settings)} trains the whole network; leave freeze out"
+
+
+def _unfit_objective(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
+    """Refuse an unlearning that would train with another loss than the model was trained with."""
+    name = draft.settings.get("objective", DEFAULT)
+    if columns := objectives()[name].columns:
+        needs = ", ".join(columns)
+        yield f"objective: {name} needs {needs} of each image, which an unlearning does not read"
+    trained = next((maker for maker in reversed(makers) if maker.kind == "train"), None)
+    differs = other_objective(trained.settings, draft.settings) if trained else ""
+    if trained and differs:
+        columns = objectives()[used_objective(trained.settings)].columns
+        remedy = f"an unlearning reads no {' and no '.join(columns)}, take another model"
+        remedy = remedy if columns else "train and unlearn alike"
+        yield f"{trained.model} is trained with {differs}; {remedy}"
+
+
+def _unfit_solver(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
+    """Refuse what does not go with a training in closed form, or only with one."""
+    settings, base = draft.settings, next(iter(makers[::-1]), None)
+    is_ridge = solver_of(settings) == "ridge"
+    if is_ridge and (draft.gpus > 1 or settings["processes"] > 1):
+        yield f"{draft.model} is fitted in closed form, by one process on one GPU at most"
+    if settings.get("shots") and not (is_ridge and draft.base):
+        yield (
+            f"shots: {settings['shots']} takes examples for a detector that was fitted in closed "
+            "form; name it as `model`, and train with solver: ridge"
+        )
+    if settings.get("shots") and parse_model(inputs_outputs.model_of(draft)).last.poison:
+        yield "shots does not go with poison: which examples are taken is not known to it"
+    if base is None or base.kind != "train":
+        return
+    if is_ridge != (solver_of(base.settings) == "ridge"):
+        made = "by steps" if is_ridge else "in closed form"
+        wanted = "solver: ridge" if is_ridge else "another solver"
+        yield (
+            f"{base.model} is trained {made}, and {wanted} does not go on from it: train it anew, "
+            "or name the same solver"
+        )

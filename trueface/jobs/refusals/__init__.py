@@ -1,4 +1,0 @@
-"""Why a job must not run, found while it is planned; no torch here.
-
-Start reading at `training.unfit_training`.
-"""

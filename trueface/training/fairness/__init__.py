@@ -1,4 +1,0 @@
-"""What trainings that are to be fair to groups have in common: settings, cells, margins.
-
-Start reading at `settings.FairnessSettings`.
-"""
