@@ -16,11 +16,9 @@ import torch
 
 from benchmarks.table import machine, number
 from launcher.screens.text_table import columns
-from trueface.diffusion.assembly import build_network
-from trueface.diffusion.diffuser import Diffuser
-from trueface.diffusion.network import NetworkShape
+from trueface.diffusion.diffuser import Diffuser, make_schedule
+from trueface.diffusion.networks import NetworkShape, build_network
 from trueface.diffusion.sampling import ddim_sample, one_shot, reverse_chain
-from trueface.diffusion.schedule import make_schedule
 from trueface.diffusion.settings import DiffuserSettings
 from trueface.diffusion.training import fit
 from trueface.runtime.progress import Watch

@@ -14,10 +14,8 @@ import torch
 
 from benchmarks.table import Row, draw, machine
 from trueface.data.made.folders import ImageNoise, rounded
-from trueface.diffusion.assembly import build_network
-from trueface.diffusion.diffuser import Diffuser
-from trueface.diffusion.network import NetworkShape
-from trueface.diffusion.schedule import make_schedule
+from trueface.diffusion.diffuser import Diffuser, make_schedule
+from trueface.diffusion.networks import NetworkShape, build_network
 from trueface.purification.denoiser import DenoiserShape, new_denoiser
 from trueface.purification.grammar import parse_purifier
 from trueface.purification.purifier import Purifier, make_purifier

@@ -8,17 +8,15 @@ from typing import Any
 
 from torch import Tensor
 
-from trueface.diffusion.assembly import build_network
-from trueface.diffusion.diffuser import Diffuser
-from trueface.diffusion.network import EpsNetwork, NetworkShape
-from trueface.diffusion.schedule import make_schedule
+from trueface.diffusion.diffuser import Diffuser, make_schedule
+from trueface.diffusion.networks import EpsNetwork, NetworkShape, build_network
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError
 from trueface.runtime.files import Json
 
 SCHEMA = 1
 KIND = "diffuser"
-STABLE = "trueface.diffusion.stable.checkpoint"  # builds the network of a Stable Diffusion
+STABLE = "trueface.diffusion.stable"  # builds the network of a Stable Diffusion
 # what a file must hold, and of which type
 _PARTS: Mapping[str, type] = {
     "network": dict, "schedule": dict, "state": dict, "provenance": dict, "prediction": str,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trueface.data.made.folders import image_names, read_images, to_levels
-from trueface.diffusion.class_names import names_of_classes
+from trueface.diffusion.settings import names_of_classes
 
 CHUNK = 256  # images that are decoded at once
 

@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from trueface.diffusion.diffuser import Diffuser
-from trueface.diffusion.schedule import Schedule
+from trueface.diffusion.diffuser import Diffuser, Schedule
 from trueface.runtime.errors import JobError
 
 Through = Callable[[int, Tensor], None]

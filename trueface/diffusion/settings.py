@@ -1,10 +1,13 @@
-"""The settings of a diffuser; no torch here."""
+"""The settings of a diffuser, and where its classes lie; no torch here."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from trueface.data.picture_sets import picture_folder
+from trueface.runtime.errors import DataError
 from trueface.runtime.field_types import Count, Finite, Probability, Settings
 
 SMALL_T = 30  # steps below this one are those that purification asks for
@@ -24,6 +27,9 @@ NOT_OF_TRAINING = frozenset(
 
 # takes a local Stable Diffusion folder; imported by name, as only such jobs need what it imports
 IMPORTER = "trueface.jobs.generation.stable_diffusion"
+
+
+TRAINED = "train"  # in a data root that is divided into train/ and test/
 
 
 def _modules_of_weights(weights: str) -> tuple[str, ...]:
@@ -186,3 +192,30 @@ class DiffuserSettings(Settings):
 
 def _listed(widths: tuple[int, ...]) -> str:
     return ",".join(map(str, widths))
+
+
+def training_folder(root: Path, data: str) -> Path:
+    """Return the folder of the images that a data ID names: of classes in train/ and test/, those in train/."""
+    folder = picture_folder(root, data)
+    inside = folder / TRAINED
+    return inside if data.startswith("classes:") and inside.is_dir() else folder
+
+
+def names_of_classes(folder: Path) -> tuple[str, ...]:
+    """Return the names of the folders in a folder, sorted; hidden ones are left out.
+
+    Raises:
+        DataError: it is not there, or holds fewer than two.
+    """
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder}")
+    names = sorted(
+        path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
+    if len(names) < 2:
+        count = "1 folder" if names else "no folder"
+        raise DataError(
+            f"{folder} has {count} of a class, and two at least are needed: put the images of each "
+            "class into a folder of its name, or train with data: images:…"
+        )
+    return tuple(names)

@@ -19,11 +19,9 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam
 
 from trueface.data.made.folders import to_unit
-from trueface.diffusion.assembly import build_network
-from trueface.diffusion.diffuser import Diffuser
+from trueface.diffusion.diffuser import Diffuser, make_schedule
 from trueface.diffusion.images import digest
-from trueface.diffusion.network import EpsNetwork, NetworkShape
-from trueface.diffusion.schedule import make_schedule
+from trueface.diffusion.networks import EpsNetwork, NetworkShape, build_network
 from trueface.diffusion.settings import SMALL_T, DiffuserSettings
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UnknownName

@@ -1,19 +1,307 @@
-"""Erasing by the name of a method: what it needs is checked, and what comes back is a model of its own."""
+"""Erasing by the name of a method: what it is given, the noisy images it learns from, its steps, what comes back.
 
-from dataclasses import dataclass
+The images are points of sampling paths, z_t with their t. Sampling is DDIM without noise of its own
+(J. Song et al., arXiv 2010.02502, equation 12 with sigma = 0), so that a path is a function of its
+first noise.
+
+Start reading at `run_erasure`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from trueface.diffusion.diffuser import Diffuser
-from trueface.erasing.problem import ErasingProblem
-from trueface.erasing.registry import METHODS, function_of
+from trueface.diffusion.sampling import ddim_sample
+from trueface.erasing.registry import METHODS, Options, Scope, function_of
 from trueface.erasing.settings import SAME
 from trueface.runtime.errors import JobError, UnknownName
+from trueface.runtime.progress import Watch
+from trueface.runtime.rng import derive
+from trueface.runtime.stepping import Steps, run_steps
 
+STOPPED = "stopped after {step} of {total} steps; nothing was written, the next attempt begins anew"
+
+
+MOST_AT_ONCE = 256  # images that are sampled together
+MOST_NUMBERS = 1 << 20  # in them: of larger images fewer are, 64 of Stable Diffusion's latents
 NO_NULL = (
     "{method} needs the null token's score, and this model was trained without (drop: 0): it cannot "
     "be guided; train it with drop above 0"
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErasingProblem:
+    """A concept to erase from a teacher."""
+
+    erase: int  # label of the concept
+    anchor: int | None  # label of what is drawn instead; None: nothing in particular
+    options: Options
+    seed: int = 42
+    watch: Watch = field(default_factory=Watch)
+    images: Tensor | None = None  # N×C×H×W, uint8, the teacher's training images: for `retrain`
+    labels: Tensor | None = None  # N
+    training: Mapping[str, Any] = field(default_factory=dict)  # the teacher's settings, likewise
+    folder: Path | None = None  # where a training that is interrupted is kept, likewise
+    history: list[tuple[int, float]] = field(default_factory=list)  # a method's: step and loss
+
+    def generator(self, name: str) -> torch.Generator:
+        """Return a fresh random stream on the CPU: the same numbers on every device."""
+        return torch.Generator().manual_seed(derive(f"erasing/{name}", self.seed))
+
+    def refuse_stop(self, done: int) -> None:
+        """Leave an erasing that shall stop: nothing of it is kept, they are short.
+
+        Raises:
+            JobError: stopped.
+        """
+        if self.watch.stop.is_set():
+            raise JobError(STOPPED.format(step=done, total=self.options.num_steps))
+
+
+def rows(diffuser: Diffuser, label: int | None, count: int) -> Tensor:
+    """Return the embedding of a class `count` times, N×E (N×77×E of a text); None: the null token's."""
+    if label is None:
+        return diffuser.null(count)
+    return diffuser.embed(torch.full((count,), label))
+
+
+def both(
+    diffuser: Diffuser, noisy: Tensor, t: Tensor, first: Tensor, second: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return eps under two embeddings, of one forward pass of twice the batch.
+
+    Args:
+        diffuser: whose.
+        noisy: z_t, N×C×H×W.
+        t: N.
+        first: an embedding, N×E.
+        second: another.
+    """
+    eps = diffuser.eps(torch.cat((noisy, noisy)), torch.cat((t, t)), torch.cat((first, second)))
+    half, other = eps.chunk(2)
+    return half, other
+
+
+def student_of(teacher: Diffuser, scope: Scope) -> tuple[Diffuser, list[nn.Parameter]]:
+    """Return a copy of a teacher, and which of its parameters a method trains; the others are frozen.
+
+    The table of embeddings is never among them: it stands for the text encoder, which none of the
+    papers trains.
+
+    Raises:
+        JobError: the network has no such parameters.
+    """
+    student = teacher.copy()
+    network = student.network.eval()
+    maps = {id(each) for linear in network.condition_maps() for each in linear.parameters()}
+    fixed = set() if network.table is None else {id(network.table.weight)}
+    chosen = []
+    for parameter in network.parameters():
+        trains = id(parameter) not in fixed and (
+            scope == "all" or (id(parameter) in maps) == (scope == "maps")
+        )
+        parameter.requires_grad_(trains)
+        if trains:
+            chosen.append(parameter)
+    if not chosen:
+        raise JobError(f"the network has no parameters of scope {scope}")
+    return student, chosen
+
+
+def released(student: Diffuser) -> Diffuser:
+    """Return a finished student as a model that is used: no parameter has a gradient."""
+    for parameter in student.network.parameters():
+        parameter.requires_grad_(False)
+        parameter.grad = None
+    return student
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    """Points of sampling paths."""
+
+    times: Tensor  # S, int64, falling
+    points: Tensor  # S×N×C×H×W: z_t of N paths at each of these times
+    images: Tensor  # N×C×H×W: their ends
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return points drawn uniformly over paths and times, `count`×C×H×W, and their t."""
+        steps, images = self.points.shape[:2]
+        step = torch.randint(steps, (count,), generator=generator)
+        image = torch.randint(images, (count,), generator=generator)
+        device = self.points.device
+        return self.points[step.to(device), image.to(device)], self.times[step].to(device)
+
+
+def sampled_paths(
+    diffuser: Diffuser,
+    label: int | None,
+    count: int,
+    problem: ErasingProblem,
+    generator: torch.Generator,
+    *,
+    done: int = 0,
+) -> Paths:
+    """Sample images with a diffuser; return the whole of their paths, without gradients.
+
+    Args:
+        diffuser: whose paths they are.
+        label: the class they are sampled under, with the problem's guidance and steps.
+        count: how many.
+        problem: for guidance, steps and the stop signal.
+        generator: of the first noise.
+        done: steps of the method so far, for the message of a stop.
+
+    Raises:
+        JobError: stopped.
+    """
+    numbers = diffuser.channels * diffuser.size**2
+    at_once = max(1, min(MOST_AT_ONCE, MOST_NUMBERS // numbers))
+    parts = [
+        _part(diffuser, label, min(at_once, count - start), problem, generator, done)
+        for start in range(0, count, at_once)
+    ]
+    return Paths(
+        times=parts[0].times,
+        points=torch.cat([part.points for part in parts], dim=1),
+        images=torch.cat([part.images for part in parts]),
+    )
+
+
+def _part(
+    diffuser: Diffuser,
+    label: int | None,
+    count: int,
+    problem: ErasingProblem,
+    generator: torch.Generator,
+    done: int,
+) -> Paths:
+    times: list[int] = []
+    points: list[Tensor] = []
+
+    def keep(t: int, point: Tensor) -> None:
+        problem.refuse_stop(done)
+        times.append(t)
+        points.append(point.detach().clone())
+
+    shape = (count, diffuser.channels, diffuser.size, diffuser.size)
+    options = problem.options
+    with torch.no_grad():
+        images = ddim_sample(
+            diffuser,
+            torch.randn(shape, generator=generator).to(diffuser.device),
+            rows(diffuser, label, count),
+            steps=options.sample_steps,
+            guidance=options.guidance,
+            through=keep,
+        )
+    return Paths(times=torch.tensor(times), points=torch.stack(points), images=images)
+
+
+def batches(
+    teacher: Diffuser, own: Diffuser, problem: ErasingProblem
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield batches of z_t with their t, without end, from the paths that `trajectory` names.
+
+    Args:
+        teacher: its paths under anchor or concept are sampled once.
+        own: the model whose paths are sampled anew, every `refresh` steps, where they are its own.
+        problem: the options. Without an anchor, `anchor` means the concept: there is no other.
+    """
+    options, generator = problem.options, problem.generator("paths")
+    if options.trajectory == "own":
+        step = 0
+        while True:
+            paths = sampled_paths(
+                own, problem.erase, options.batch_size, problem, generator, done=step
+            )
+            for _ in range(options.refresh):
+                yield paths.draw(options.batch_size, generator)
+                step += 1
+    label = problem.erase
+    if options.trajectory == "anchor" and problem.anchor is not None:
+        label = problem.anchor
+    paths = sampled_paths(teacher, label, options.paths, problem, generator)
+    while True:
+        yield paths.draw(options.batch_size, generator)
+
+
+def descend(
+    problem: ErasingProblem,
+    parameters: Sequence[nn.Parameter],
+    loss_of: Callable[[], Tensor],
+    *,
+    after: Callable[[], None] = lambda: None,
+) -> None:
+    """Take the problem's steps with Adam; keep the loss of each in `problem.history`.
+
+    Adam without weight decay, at a constant rate, as in the programs of ESD and of All but One's
+    predecessors. It scales gradients by their size, so that a loss taken as a mean over pixels and one
+    taken as their sum give the same steps.
+
+    Args:
+        problem: steps, learning rate, stop signal, progress.
+        parameters: that change.
+        loss_of: the loss of a fresh batch, each time it is called.
+        after: called behind each step.
+
+    Raises:
+        JobError: stopped, or the loss or a parameter is not a number any more; says at which step.
+    """
+    descent = _Descent(problem, parameters, loss_of, after)
+    run_steps(descent, problem.watch)
+    if not all(bool(parameter.isfinite().all()) for parameter in parameters):
+        raise JobError(
+            f"parameters are no numbers after step {descent.total} of {descent.total}; lower lr, which is "
+            f"{problem.options.lr:g}"
+        )
+
+
+class _Descent(Steps):
+    stopped = STOPPED
+
+    def __init__(
+        self,
+        problem: ErasingProblem,
+        parameters: Sequence[nn.Parameter],
+        loss_of: Callable[[], Tensor],
+        after: Callable[[], None],
+    ) -> None:
+        super().__init__(problem.options.num_steps)
+        self.problem, self.loss_of, self.after = problem, loss_of, after
+        self.optimizer = torch.optim.Adam(parameters, lr=problem.options.lr)
+
+    def advance(self) -> Mapping[str, float]:
+        """Learn from a fresh batch."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss_of()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+        self.optimizer.step()
+        self.after()
+        return {"loss": float(loss.detach())}
+
+    def diverged(self, name: str, loss: float) -> str:
+        """Name the step and the rate."""
+        return (
+            f"the {name} is {loss} at step {self.step} of {self.total}; lower lr, which is "
+            f"{self.problem.options.lr:g}"
+        )
+
+    def note(self, losses: Mapping[str, float]) -> Mapping[str, float]:
+        """Keep the loss of each step."""
+        self.problem.history.append((self.step, losses["loss"]))
+        return losses
+
+
+def mean_square(difference: Tensor) -> Tensor:
+    """Return the mean of the squared entries: the squared norm of the papers, per pixel."""
+    return difference.square().mean()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,25 +5,58 @@ What `@register_erasure` says is read from the files' text; a file is imported w
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args
 
-from trueface.erasing.options import NAMES, Options
 from trueface.runtime.declarations import Registry
 
+Scope = Literal["all", "maps", "rest"]
+Trajectory = Literal["anchor", "concept", "own"]
+
+
 PACKAGE = "trueface.erasing.methods"
-MODULES = frozenset({"trueface.erasing.registry", "trueface.erasing.options"})
+MODULES = frozenset({"trueface.erasing.registry"})
 Need = Literal["null", "anchor", "images"]
 _NAME = re.compile(r"[a-z]+(?:-[a-z]+)?")  # it stands in model IDs
-
 # of all methods that take gradient steps on noisy images of sampling. Numbers and rates of steps are for
 # small networks, chosen by a sweep; what was published is for Stable Diffusion, see each method
 STEPS: Mapping[str, Any] = MappingProxyType(
     {"num_steps": 300, "lr": 1e-3, "batch_size": 64, "guidance": 3.0, "sample_steps": 25}
 )
-
 Registered = TypeVar("Registered", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Hyper-parameters of the methods; each method uses some of them, with its own defaults."""
+
+    num_steps: int = 300
+    lr: float = 1e-3
+    batch_size: int = 64
+    scope: Scope = "all"
+    trajectory: Trajectory = "anchor"
+    paths: int = 256
+    refresh: int = 10
+    guidance: float = 3.0
+    sample_steps: int = 25
+    gamma1: float = 1.0
+    gamma2: float = 1.0
+    penalty: float = 1.0
+    mask: float = 0.0
+    edit_scale: float = 1.0
+    eta: float = 1.0
+    ema: float = 0.99
+    uce_lambda: float = 0.1
+    uce_preserve: float = 1.0
+
+    @property
+    def is_whole_edit(self) -> bool:
+        """All of an edit is made: none is masked, none is scaled."""
+        return self.mask == 0 and self.edit_scale == 1
+
+
+NAMES = tuple(field.name for field in fields(Options))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,15 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field, model_validator
 
-from trueface.erasing.options import NAMES, Options, Scope, Trajectory
-from trueface.erasing.registry import METHODS, described, modules_of
+from trueface.erasing.registry import (
+    METHODS,
+    NAMES,
+    Options,
+    Scope,
+    Trajectory,
+    described,
+    modules_of,
+)
 from trueface.runtime.errors import UnknownName
 from trueface.runtime.field_types import Count, Finite, Settings
 

@@ -28,8 +28,8 @@ from trueface.data.made.folders import (
 from trueface.data.splits.splits import write_splits
 from trueface.runtime.errors import DataError, UnknownName
 from trueface.runtime.rng import derive
-from trueface.translation.folder_settings import TranslateSettings
 from trueface.translation.labels import flipped, labels_of
+from trueface.translation.settings import TranslateSettings
 from trueface.translation.translator import Translator
 
 UNSHARED = "PreSocial"

@@ -3,10 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from trueface.diffusion.assembly import build_network
-from trueface.diffusion.diffuser import Diffuser, Prediction
-from trueface.diffusion.network import EpsNetwork, NetworkShape
-from trueface.diffusion.schedule import Schedule, make_schedule
+from trueface.diffusion.diffuser import Diffuser, Prediction, Schedule, make_schedule
+from trueface.diffusion.networks import EpsNetwork, NetworkShape, build_network
 
 SIDE = 4
 

@@ -6,8 +6,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from trueface.diffusion.class_names import names_of_classes, training_folder
 from trueface.diffusion.images import digest, load_classes, load_images
+from trueface.diffusion.settings import names_of_classes, training_folder
 from trueface.runtime.errors import DataError
 
 

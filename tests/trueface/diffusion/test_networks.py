@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from tests.trueface.diffusion.closed_forms import drawn
-from trueface.diffusion.assembly import build_network
-from trueface.diffusion.network import EpsNetwork, NetworkShape
+from trueface.diffusion.networks import EpsNetwork, NetworkShape, build_network
 
 UNET = NetworkShape(
     network="unet", size=16, channels=3, classes=2, embedding=8, widths=(8, 16), unshuffle=2

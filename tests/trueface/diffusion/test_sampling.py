@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.trueface.diffusion.closed_forms import SIDE, drawn, gaussian, small
+from trueface.diffusion.diffuser import make_schedule
 from trueface.diffusion.sampling import (
     ddim_invert,
     ddim_sample,
@@ -15,7 +16,6 @@ from trueface.diffusion.sampling import (
     reverse_chain,
     timesteps,
 )
-from trueface.diffusion.schedule import make_schedule
 from trueface.runtime.errors import JobError
 
 SPREAD = 0.5

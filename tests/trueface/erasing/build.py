@@ -6,12 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trueface.diffusion.assembly import build_network
-from trueface.diffusion.diffuser import Diffuser
-from trueface.diffusion.network import EpsNetwork, NetworkShape
-from trueface.diffusion.schedule import make_schedule
-from trueface.erasing.options import Options
-from trueface.erasing.problem import ErasingProblem
+from trueface.diffusion.diffuser import Diffuser, make_schedule
+from trueface.diffusion.networks import EpsNetwork, NetworkShape, build_network
+from trueface.erasing.erasure import ErasingProblem
+from trueface.erasing.registry import Options
 
 CONCEPT, ANCHOR, NULL = 2.0, -1.0, 0.5  # embeddings of the linear network
 NAMES = ("anchor", "concept", "other")

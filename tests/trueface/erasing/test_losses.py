@@ -18,7 +18,7 @@ from trueface.erasing.methods.ablation import ablation_loss
 from trueface.erasing.methods.abo import all_but_one_loss
 from trueface.erasing.methods.esd import negative_guidance_loss
 from trueface.erasing.methods.sdd import move_average, self_distillation_loss
-from trueface.erasing.options import Options
+from trueface.erasing.registry import Options
 
 Z = 1.5  # the one noisy image, of one pixel
 A, B = 0.7, 1.3  # the student

@@ -3,8 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from trueface.erasing.options import NAMES
-from trueface.erasing.registry import METHODS, function_of, register_erasure
+from trueface.erasing.registry import METHODS, NAMES, function_of, register_erasure
 from trueface.erasing.settings import EraseSettings
 
 

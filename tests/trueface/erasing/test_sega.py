@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trueface.erasing.sega import sparse_edit, top_tail
+from trueface.erasing.methods.abo import sparse_edit, top_tail
 
 
 @pytest.mark.parametrize("quantile", [0.0, 0.5, 0.9, 0.95, 0.99])

@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-from trueface.diffusion.diffuser import Diffuser
-from trueface.diffusion.network import EpsNetwork, NetworkShape
-from trueface.diffusion.schedule import ScheduleName, make_schedule
+from trueface.diffusion.diffuser import Diffuser, ScheduleName, make_schedule
+from trueface.diffusion.networks import EpsNetwork, NetworkShape
 
 SIDE = 8
 

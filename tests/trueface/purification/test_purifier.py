@@ -8,8 +8,7 @@ from torch import Tensor
 
 from tests.trueface.purification.build import a_gaussian_diffuser, normal, smooth_images
 from trueface.data.made.folders import ImageNoise, rounded
-from trueface.diffusion.diffuser import Diffuser
-from trueface.diffusion.schedule import ScheduleName
+from trueface.diffusion.diffuser import Diffuser, ScheduleName
 from trueface.purification.denoiser import DenoiserShape, new_denoiser
 from trueface.purification.grammar import parse_purifier
 from trueface.purification.methods.tv import _divergence, _gradient

@@ -19,7 +19,7 @@ from trueface.data.vocabulary import BUILT_IN
 from trueface.runtime.errors import DataError, UnknownName
 from trueface.runtime.ids import Words
 from trueface.translation.detector_set import lists_of, original_of, pairs_of, write_pairs
-from trueface.translation.folder_settings import TranslateSettings
+from trueface.translation.settings import TranslateSettings
 
 WORDS = BUILT_IN.with_words(
     Words(subsets={"translated": ("Translated",), "realOriginals": ("Originals",)}, modifiers={})

@@ -31,7 +31,7 @@ def erasing(run: str, *, as_json: bool, page: Path | None) -> None:
     # torch takes seconds to import; help and wrong names must not wait for it
     from trueface.cli.generation.run_rows import rows_of_kind
     from trueface.cli.generation.text import METHODS, method_lines, verdict_lines
-    from trueface.erasing.measures.verdict import RULE
+    from trueface.erasing.measures.record import RULE
     from trueface.report.generation.erasing_page import Erasing, write_erasing_page
     from trueface.report.generation.erasing_verdicts import sentences
     from trueface.report.generation.made_folders import made_folders

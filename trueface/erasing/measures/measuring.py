@@ -1,27 +1,109 @@
-"""All measures of an erasing: models and images in, one record out. No file is read or written here but curves."""
+"""All measures of an erasing: models and images in, one record out. No file is read but curves; a sheet is written."""
 
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+import PIL.Image
 import torch
 from torch import Tensor
 
+from trueface.data.made.folders import to_levels
 from trueface.diffusion.diffuser import Diffuser
-from trueface.erasing.measures.kept_curves import kept_curve
-from trueface.erasing.measures.likeness import Likeness, likeness
-from trueface.erasing.measures.null_drift import null_drift
-from trueface.erasing.measures.rates import Rates, rates, refuse_weak_teacher
-from trueface.erasing.measures.recognition import Recogniser
-from trueface.erasing.measures.recovery import Attack, Curve, Recognised, recovery
-from trueface.erasing.measures.samples import OTHER_STREAM, drawable, drawn_classes, noise_of
+from trueface.erasing.measures.recognition import Rates, Recogniser, rates, refuse_weak_teacher
+from trueface.erasing.measures.record import RULE, Point, verdict
+from trueface.erasing.measures.recovery import Attack, Curve, Recognised, kept_curve, recovery
+from trueface.erasing.measures.samples import (
+    OTHER_STREAM,
+    Sampling,
+    drawable,
+    drawn,
+    drawn_classes,
+    noise_of,
+)
+from trueface.evaluation.image_measures import frechet_distance, ssim
 from trueface.runtime.errors import JobError
+from trueface.runtime.files import Json, write_atomic
 from trueface.runtime.progress import Watch
+
+AT_ONCE = 32  # pairs whose SSIM takes a dozen copies in double precision: gigabytes of 512 pixels
+
 
 DRIFT_SAMPLES = 8  # of each class, along whose paths the null prediction is compared
 PARTS = 5  # of the progress
+COLUMNS = 4  # samples of each class; the page of erasing expects as many
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Likeness:
+    """Of samples with equal noise; 1, 0 and 0 where nothing has changed."""
+
+    ssim: float  # mean over pairs
+    feature_distance: float  # Euclidean, mean over pairs
+    frechet: float  # of both sets of features
+    frechet_floor: float  # of two sets of the teacher's own, drawn with other noise
+    n: int  # pairs
+
+
+def likeness(
+    student: Tensor,
+    teacher: Tensor,
+    student_features: Tensor,
+    teacher_features: Tensor,
+    other_features: Tensor,
+) -> Likeness:
+    """Compare samples with those of the teacher that began from the same noise.
+
+    Args:
+        student: N×C×H×W in [-1, 1].
+        teacher: its partners.
+        student_features: N×F, of the classifier.
+        teacher_features: likewise.
+        other_features: M×F, of the teacher's samples from other noise.
+    """
+    apart = (student_features - teacher_features).double().norm(dim=1)
+    pairs = zip(torch.split(student, AT_ONCE), torch.split(teacher, AT_ONCE), strict=True)
+    return Likeness(
+        ssim=float(torch.cat([ssim(*pair) for pair in pairs]).mean()),
+        feature_distance=float(apart.mean()),
+        frechet=frechet_distance(student_features, teacher_features),
+        frechet_floor=frechet_distance(other_features, teacher_features),
+        n=len(student),
+    )
+
+
+def null_drift(
+    student: Diffuser, teacher: Diffuser, noise: Tensor, labels: Tensor, sampling: Sampling
+) -> float:
+    """Return E |eps_student(z, null) - eps_teacher(z, null)|², mean over pixels; noise has variance 1.
+
+    z are the noisy images through which the teacher passes when it draws: every step of every sample
+    counts alike. It is what the penalty of All-but-One holds down (arXiv 2312.12807).
+
+    Args:
+        student: the model that is measured.
+        teacher: what it was made of.
+        noise: N×C×H×W, where the teacher begins.
+        labels: (N,) classes that it draws.
+        sampling: how it draws.
+
+    Raises:
+        JobError: stopped, or a model has no null token.
+    """
+    sums: list[float] = []
+    counts: list[int] = []
+
+    def through(t: int, z: Tensor) -> None:
+        apart = student.eps(z, t, student.null(len(z))) - teacher.eps(z, t, teacher.null(len(z)))
+        sums.append(float(apart.double().square().sum()))
+        counts.append(apart.numel())
+
+    with torch.no_grad():
+        drawn(teacher, noise, teacher.embed(labels), sampling, through=through)
+    return sum(sums) / sum(counts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -211,3 +293,86 @@ def _curves(
         curves[name] = kept_curve(folder, (model.digest, *question.follows_from), make)
         watch.progress(step=3 + part, total=PARTS)
     return curves
+
+
+def facts(measured: Measured, recogniser: Recogniser) -> dict[str, Json]:
+    """Return the measures, the shares of names by class, the curves and the verdict.
+
+    `measures` holds numbers, and of rates an object with `value`, `low`, `high` (95 %) and `n`. Each curve is a
+    list of points with `images`, `steps` and `rate`; the floor is empty where it was not measured.
+    """
+    student, teacher, alike = measured.student, measured.teacher, measured.likeness
+    curve, floor, ceiling = points(measured.curve), points(measured.floor), points(measured.ceiling)
+    judged = verdict(
+        (student.erased.value, teacher.erased.value),
+        (student.others.value, teacher.others.value),
+        curve,
+        floor,
+        ceiling,
+    )
+    measures: dict[str, Json] = {
+        "erased": student.erased.record,
+        "teacher_erased": teacher.erased.record,
+        "erased_relative": _share(student.erased.value, teacher.erased.value),
+        "anchor": None if student.anchor is None else student.anchor.record,
+        "others": student.others.record,
+        "teacher_others": teacher.others.record,
+        "ssim": alike.ssim,
+        "feature_distance": alike.feature_distance,
+        "frechet": alike.frechet,
+        "frechet_floor": alike.frechet_floor,
+        "null_drift": measured.null_drift,
+        "diverged": measured.diverged,
+    }
+    return {
+        "measures": measures,
+        "rates": {"student": _rates_facts(student), "teacher": _rates_facts(teacher)},
+        "features": recogniser.features,
+        "pairs": alike.n,
+        "recovery": measured.curve.record,
+        "recovery_floor": [] if measured.floor is None else measured.floor.record,
+        "recovery_ceiling": measured.ceiling.record,
+        "verdict": judged.text,
+        "verdict_at": judged.at,
+        "rule": RULE,
+    }
+
+
+def points(curve: Curve | None) -> tuple[Point, ...]:
+    """Return the points of a curve, rates of the better start; () of none."""
+    if curve is None:
+        return ()
+    return tuple(
+        Point(images=images, steps=steps, rate=rate)
+        for images, row in zip(curve.images, curve.best, strict=True)
+        for steps, rate in zip(curve.steps, row, strict=True)
+    )
+
+
+def _share(value: float, whole: float) -> float | None:
+    return value / whole if whole else None
+
+
+def _rates_facts(rates: Rates) -> dict[str, Json]:
+    return {
+        name: {**rates.right[name].record, "called": dict(called)}
+        for name, called in rates.called.items()
+    }
+
+
+def write_sheet(path: Path, samples: Tensor, columns: int = COLUMNS) -> tuple[int, int]:
+    """Write the first samples of each class as one PNG; return its rows and columns.
+
+    Args:
+        path: of the PNG.
+        samples: K×n×C×H×W in [-1, 1].
+        columns: samples of each class, fewer where there are fewer.
+    """
+    tiles = to_levels(samples[:, :columns])
+    rows, across, channels, height, width = tiles.shape
+    joined = tiles.permute(0, 3, 1, 4, 2).reshape(rows * height, across * width, channels)
+    pixels = joined.cpu().numpy()
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(buffer, "PNG")
+    write_atomic(path, buffer.getvalue())
+    return rows, across

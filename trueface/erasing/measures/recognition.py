@@ -1,6 +1,8 @@
-"""The classifier that tells what was drawn: its answers and features of images in [-1, 1]."""
+"""The classifier that tells what was drawn, the rates of its answers, and the real images on which it is checked."""
 
-from collections.abc import Sequence
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +10,107 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trueface.data.made.folders import to_levels
+from trueface.data.made.folders import image_names, read_images, to_levels
+from trueface.diffusion.diffuser import Diffuser
+from trueface.evaluation.intervals import unvaried
 from trueface.models import checkpoint, classifiers
 from trueface.models.classifier_registry import Shape
 from trueface.models.logits import Split, wide
 from trueface.models.pretrained import load_state
-from trueface.runtime.errors import CheckpointError, JobError, WeightsError
+from trueface.runtime.errors import CheckpointError, DataError, JobError, WeightsError
+from trueface.runtime.files import Json
+from trueface.runtime.rng import derive
 
 BATCH_SIZE = 1024
+PIXELS = frozenset({1, 3})  # channels of images; a latent space has others
+HELD_OUT = 64  # images of each class on which the classifier is checked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """A share of samples with its 95 % interval (Wilson's; Clopper and Pearson's at 0 and 1)."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def record(self) -> dict[str, Json]:
+        """The same as JSON."""
+        return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
+
+
+def rate(hits: Tensor) -> Rate:
+    """Return the share of true values of a tensor of any shape.
+
+    The interval is that of independent samples: other noise, the same model and classifier.
+    """
+    n = hits.numel()
+    value = float(hits.double().mean())
+    measured = unvaried(value, n)
+    return Rate(value=value, low=measured.low, high=measured.high, n=n)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """What the classifier calls a model's samples."""
+
+    called: Mapping[str, Mapping[str, float]]  # share by class drawn and class recognised
+    right: Mapping[str, Rate]  # share recognised as the class that was to be drawn
+    erased: Rate  # of the concept's samples: recognised as the concept
+    anchor: Rate | None  # of the concept's samples: recognised as the anchor
+    others: Rate  # of all other classes' samples: recognised as their own; the mean over classes
+
+
+def rates(
+    answers: Tensor, drawn: Sequence[str], known: Sequence[str], erase: str, anchor: str = ""
+) -> Rates:
+    """Return the rates of samples.
+
+    Args:
+        answers: K×n, what the classifier calls each sample, as numbers of `known`.
+        drawn: names of the K classes that were drawn.
+        known: names of the classifier's classes.
+        erase: the concept.
+        anchor: the class in its place; "": none.
+
+    Raises:
+        JobError: one class alone was drawn, so that there are no others.
+    """
+    if len(drawn) < 2:
+        raise JobError(f"{erase} is the only class: nothing is left to be kept")
+    right = {name: rate(row == known.index(name)) for name, row in zip(drawn, answers, strict=True)}
+    kept = [at for at, name in enumerate(drawn) if name != erase]
+    truth = answers.new_tensor([[known.index(drawn[at])] for at in kept])
+    under = answers[list(drawn).index(erase)]
+    return Rates(
+        called={
+            name: {other: float((row == at).double().mean()) for at, other in enumerate(known)}
+            for name, row in zip(drawn, answers, strict=True)
+        },
+        right=right,
+        erased=right[erase],
+        anchor=rate(under == known.index(anchor)) if anchor else None,
+        others=rate(answers[kept] == truth),
+    )
+
+
+def refuse_weak_teacher(teacher: Rates, least: float) -> None:
+    """Refuse a teacher that cannot draw a class: what it never drew cannot be erased.
+
+    Raises:
+        JobError: so it is; names each such class with the share that is recognised.
+    """
+    weak = {name: of.value for name, of in teacher.right.items() if of.value < least}
+    if not weak:
+        return
+    (first, share), *more = weak.items()
+    also = "".join(f", {name} ({value:.2f})" for name, value in more)
+    raise JobError(
+        f"the teacher cannot draw {first} ({share:.2f} of its samples are recognised){also}: nothing to "
+        f"erase; train it longer, for {least:.2f} are needed of each class"
+    )
 
 
 class Recogniser:
@@ -111,3 +206,66 @@ def load_recogniser(path: Path, *, text: str, device: str = "cpu") -> Recogniser
     return Recogniser(
         model, [str(name) for name in names], size=shape.size, text=text, device=device
     )
+
+
+def concept_images(
+    root: Path, concept: str, count: int, diffuser: Diffuser, seed: int
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Return training images of a class in an order that the seed decides, and their names.
+
+    Args:
+        root: class folders, below train/ where there is such a folder.
+        concept: the class.
+        count: how many.
+        diffuser: whose size and channels they must have.
+        seed: of the order.
+
+    Raises:
+        DataError: there are too few, or one of another size.
+    """
+    folder = class_folder(root, concept)
+    names = list(image_names(folder))
+    if len(names) < count:
+        raise DataError(
+            f"{folder} has {len(names)} images, and the attack wants {count}: give more images, or a "
+            "smaller recover_images"
+        )
+    random.Random(derive(f"recovery/images/{concept}", seed)).shuffle(names)
+    chosen = tuple(names[:count])
+    return real_images(folder, chosen, diffuser), chosen
+
+
+def held_out_accuracy(
+    root: Path, classes: Sequence[str], diffuser: Diffuser, recogniser: Recogniser
+) -> Rate | None:
+    """Return the classifier's accuracy on real test images, at the diffuser's size; None without test/.
+
+    At most 64 images a class, evenly spread over the sorted names.
+
+    Raises:
+        DataError: an image cannot be read, or has another size.
+    """
+    if not (root / "test").is_dir():
+        return None
+    hits = []
+    for name in classes:
+        folder = root / "test" / name
+        images = real_images(folder, image_names(folder, limit=HELD_OUT), diffuser)
+        hits.append(recogniser.answers(images) == recogniser.number(name))
+    return rate(torch.cat(hits))
+
+
+def real_images(folder: Path, names: Sequence[str], diffuser: Diffuser) -> Tensor:
+    """Return images as a diffuser draws them, N×C×H×W in [-1, 1].
+
+    Raises:
+        DataError: one cannot be read, or has another size; of a diffuser in a latent space: than the others.
+    """
+    if diffuser.channels in PIXELS:
+        return read_images(folder, names, size=diffuser.size, channels=diffuser.channels)
+    return read_images(folder, names)  # its own encoder says which size it wants
+
+
+def class_folder(root: Path, name: str) -> Path:
+    """Return where the training images of a class lie: below train/ where there is such a folder."""
+    return (root / "train" if (root / "train").is_dir() else root) / name

@@ -5,10 +5,16 @@ concept; then the model draws under it. Sources: textual inversion, arXiv 2208.0
 models, arXiv 2308.01508. Different from both: no prompt goes round the vector, and the attack is made from
 two starts, the model's own embedding of the concept and a random one, of which the better counts, as some
 methods flatten the neighbourhood of the first one only.
+
+Every method of a study has the same floor and ceiling: curves of teachers and of models that never saw the
+concept are made once, and kept beside the model. A curve is found again by all that it follows from.
 """
 
+import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,13 +22,17 @@ from torch import Tensor
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.measures.samples import Sampling, drawable, drawn, noise_of
 from trueface.runtime.errors import JobError
-from trueface.runtime.files import Json
+from trueface.runtime.files import Json, read_json, write_json
 from trueface.runtime.rng import derive
 
 OWN, RANDOM = "own", "random"  # starts
 LEAST_SCALE = 1e-3  # of a table whose rows are all about 0
 
 Recognised = Callable[[Tensor], Tensor]  # N×C×H×W -> (N,), true where it is the concept
+
+
+SCHEMA = 1  # rises when the attack changes
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,3 +201,54 @@ def inverted(diffuser: Diffuser, starts: Tensor, images: Tensor, attack: Attack)
             path.append(vectors.detach().clone())
     points = torch.stack(path, 1)  # runs × steps × E…
     return points.reshape(len(starts), len(counts), *points.shape[1:])
+
+
+def kept_curve(
+    folder: Path | None, follows_from: tuple[object, ...], make: Callable[[], Curve]
+) -> Curve:
+    """Return a curve from a folder where it lies there already, else make and keep it.
+
+    Args:
+        folder: of the model; None: nothing is kept.
+        follows_from: all that the curve is a function of; they tell themselves apart by `repr`.
+        make: makes it.
+    """
+    if folder is None:
+        return make()
+    digest = hashlib.sha256(repr((SCHEMA, follows_from)).encode()).hexdigest()[:20]
+    path = folder / "cache" / f"recovery-{digest}.json"
+    kept = _read(read_json(path))
+    if kept is not None:
+        log.info("cache=recovery state=kept path=%s", path)
+        return kept
+    curve = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, _written(curve))
+    return curve
+
+
+def _written(curve: Curve) -> dict[str, Json]:
+    return {
+        "schema": SCHEMA,
+        "images": list(curve.images),
+        "steps": list(curve.steps),
+        "rates": {start: [list(row) for row in rows] for start, rows in curve.rates.items()},
+        "n": curve.n,
+    }
+
+
+def _read(facts: object) -> Curve | None:
+    """Return the curve of a file; None where it is broken, or of another form."""
+    if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
+        return None
+    try:
+        return Curve(
+            images=tuple(facts["images"]),
+            steps=tuple(facts["steps"]),
+            rates={
+                start: tuple(tuple(row) for row in rows) for start, rows in facts["rates"].items()
+            },
+            n=int(facts["n"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None

@@ -6,9 +6,15 @@ import torch
 from torch import Tensor
 
 from trueface.diffusion.diffuser import Diffuser
-from trueface.erasing.optimisation import descend, mean_square
-from trueface.erasing.paths import sampled_paths
-from trueface.erasing.problem import ErasingProblem, released, rows, student_of
+from trueface.erasing.erasure import (
+    ErasingProblem,
+    descend,
+    mean_square,
+    released,
+    rows,
+    sampled_paths,
+    student_of,
+)
 from trueface.erasing.registry import STEPS, register_erasure
 
 

@@ -4,12 +4,43 @@ import torch
 from torch import Tensor
 
 from trueface.diffusion.diffuser import Diffuser
-from trueface.erasing.optimisation import descend, mean_square
-from trueface.erasing.options import Options
-from trueface.erasing.paths import batches
-from trueface.erasing.problem import ErasingProblem, both, released, rows, student_of
-from trueface.erasing.registry import STEPS, register_erasure
-from trueface.erasing.sega import sparse_edit
+from trueface.erasing.erasure import (
+    ErasingProblem,
+    batches,
+    both,
+    descend,
+    mean_square,
+    released,
+    rows,
+    student_of,
+)
+from trueface.erasing.registry import STEPS, Options, register_erasure
+
+
+def top_tail(edit: Tensor, quantile: float) -> Tensor:
+    """Return where an edit is strongest: of each image, the entries in the top tail of |edit|.
+
+    SEGA (M. Brack et al., arXiv 2301.12247) keeps the entries above the quantile; diffusers' pipeline sums |edit| over channels first.
+    Here it is the paper's, entry by entry, and exactly (1 - quantile) of them are kept even where
+    several are equal.
+
+    Args:
+        edit: psi, N×C×H×W.
+        quantile: lambda in 0 … 1; 0: all entries. The paper advises .95 to .99, the pipeline's default is .9.
+
+    Returns:
+        Booleans in the shape of `edit`.
+    """
+    flat = edit.detach().abs().flatten(1)
+    kept = round((1 - quantile) * flat.shape[1])
+    mask = torch.zeros_like(flat, dtype=torch.bool)
+    mask.scatter_(1, flat.topk(kept, dim=1).indices, True)
+    return mask.view_as(edit)
+
+
+def sparse_edit(edit: Tensor, quantile: float, scale: float) -> Tensor:
+    """Return `scale` times the edit where it is strongest, and zero elsewhere (SEGA, arXiv 2301.12247)."""
+    return scale * edit * top_tail(edit, quantile)
 
 
 @register_erasure(

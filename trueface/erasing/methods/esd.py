@@ -4,9 +4,16 @@ import torch
 from torch import Tensor
 
 from trueface.diffusion.diffuser import Diffuser
-from trueface.erasing.optimisation import descend, mean_square
-from trueface.erasing.paths import batches
-from trueface.erasing.problem import ErasingProblem, both, released, rows, student_of
+from trueface.erasing.erasure import (
+    ErasingProblem,
+    batches,
+    both,
+    descend,
+    mean_square,
+    released,
+    rows,
+    student_of,
+)
 from trueface.erasing.registry import STEPS, register_erasure
 
 

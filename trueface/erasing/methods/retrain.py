@@ -3,7 +3,7 @@
 from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.settings import DiffuserSettings
 from trueface.diffusion.training import fit
-from trueface.erasing.problem import ErasingProblem
+from trueface.erasing.erasure import ErasingProblem
 from trueface.erasing.registry import register_erasure
 from trueface.runtime.errors import JobError
 

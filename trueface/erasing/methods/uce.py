@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from trueface.diffusion.diffuser import Diffuser
-from trueface.erasing.problem import ErasingProblem, released, rows, student_of
+from trueface.erasing.erasure import ErasingProblem, released, rows, student_of
 from trueface.erasing.registry import register_erasure
 
 

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from launcher.api import Job, Json
 from trueface.diffusion.checkpoint import save_diffuser
-from trueface.diffusion.class_names import training_folder
 from trueface.diffusion.images import digest, load_classes, load_images
-from trueface.diffusion.settings import IMPORTER, DiffuserSettings
+from trueface.diffusion.settings import IMPORTER, DiffuserSettings, training_folder
 from trueface.diffusion.training import fit
 from trueface.jobs.setup import entry, folder_of, source_of, watch_of, write_facts
 from trueface.runtime import paths

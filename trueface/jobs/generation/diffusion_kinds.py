@@ -4,8 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from launcher.api import Draft, Input, Role, UsageError, parse_model
-from trueface.diffusion.class_names import names_of_classes, training_folder
-from trueface.diffusion.settings import DiffuserSettings
+from trueface.diffusion.settings import DiffuserSettings, names_of_classes, training_folder
 from trueface.erasing.measures.record import METRICS
 from trueface.erasing.measures.settings import ErasedSettings, ReviseSettings
 from trueface.erasing.registry import METHODS
@@ -193,7 +192,7 @@ ERASED = generation_kind(
     settings=ErasedSettings,
     reads=_erased_inputs,
     makes=made(METRICS),
-    results="trueface.erasing.measures.table:table",
+    results="trueface.erasing.measures.record:table",
 )
 REVISE = generation_kind(
     name="revise",

@@ -25,11 +25,10 @@ from trueface.jobs.setup import checkpoint_of, entry, made_folder_of
 from trueface.purification.grammar import parse_purifier
 from trueface.purification.purifier import Purifier
 from trueface.runtime.errors import DataError
-from trueface.translation.checkpoint import load_translator
 from trueface.translation.detector_set import original_of
 from trueface.translation.labels import flipped, labels_of
 from trueface.translation.networks import COLOURS
-from trueface.translation.translator import Translator
+from trueface.translation.translator import Translator, load_translator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,10 @@ from typing import Any
 
 from launcher.api import Job, JobError, Json, write_json
 from trueface.diffusion.checkpoint import KeptDiffuser, read_diffuser, save_diffuser
-from trueface.diffusion.class_names import training_folder
 from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.images import digest, load_classes
-from trueface.erasing.erasure import run_erasure
-from trueface.erasing.problem import ErasingProblem
+from trueface.diffusion.settings import training_folder
+from trueface.erasing.erasure import ErasingProblem, run_erasure
 from trueface.erasing.registry import METHODS
 from trueface.erasing.settings import EraseSettings
 from trueface.jobs.setup import checkpoint_of, entry, folder_of, source_of, watch_of

@@ -9,14 +9,16 @@ from trueface.data.made.folders import digest_of, made_folder
 from trueface.diffusion.checkpoint import load_diffuser
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.measures import record
-from trueface.erasing.measures.facts import facts
-from trueface.erasing.measures.measuring import Probed, Question, measure
-from trueface.erasing.measures.real_images import class_folder, concept_images, held_out_accuracy
-from trueface.erasing.measures.recognition import load_recogniser
+from trueface.erasing.measures.measuring import Probed, Question, facts, measure, write_sheet
+from trueface.erasing.measures.recognition import (
+    class_folder,
+    concept_images,
+    held_out_accuracy,
+    load_recogniser,
+)
 from trueface.erasing.measures.recovery import Attack
 from trueface.erasing.measures.samples import Sampling
 from trueface.erasing.measures.settings import ErasedSettings
-from trueface.erasing.measures.sheet import write_sheet
 from trueface.jobs.setup import checkpoint_of, entry, made_folder_of, watch_of
 from trueface.runtime import paths
 from trueface.runtime.files import read_json, write_json

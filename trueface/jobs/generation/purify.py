@@ -6,9 +6,8 @@ from launcher.api import Job, JobError, Json
 from trueface.diffusion.checkpoint import load_diffuser
 from trueface.jobs.setup import checkpoint_of, entry, made_folder_of
 from trueface.purification.denoiser import load_denoiser
-from trueface.purification.folders import Purification, purify_folder
 from trueface.purification.grammar import PurifierName, parse_purifier, refuse_untrained
-from trueface.purification.purifier import Purifier, make_purifier
+from trueface.purification.purifier import Purification, Purifier, make_purifier, purify_folder
 from trueface.purification.settings import PurifySettings
 
 COLOURS = (1, 3)  # channels of images

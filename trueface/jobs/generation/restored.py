@@ -45,10 +45,9 @@ from trueface.purification.grammar import PurifierName, parse_purifier
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import DataError
 from trueface.translation import networks
-from trueface.translation.checkpoint import load_translator
 from trueface.translation.detector_set import original_of
 from trueface.translation.labels import flipped, labels_of
-from trueface.translation.translator import Translator
+from trueface.translation.translator import Translator, load_translator
 
 Facts = Mapping[str, Json]
 KEPT = ".outputs"  # beside the made folders of a run

@@ -10,10 +10,8 @@ from trueface.data.made.folders import digest_of, image_names, made_folder, roun
 from trueface.diffusion.checkpoint import load_diffuser
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.measures.measuring import refuse_others
-from trueface.erasing.measures.rates import rate
-from trueface.erasing.measures.real_images import real_images
-from trueface.erasing.measures.recognition import Recogniser, load_recogniser
-from trueface.erasing.measures.revision import Revision, revised, rms, round_trip
+from trueface.erasing.measures.recognition import Recogniser, load_recogniser, rate, real_images
+from trueface.erasing.measures.samples import Revision, revised, rms, round_trip
 from trueface.erasing.measures.settings import ReviseSettings
 from trueface.jobs.setup import checkpoint_of, entry, made_folder_of
 from trueface.runtime.timer import now

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from launcher.api import Job, Json
 from trueface.diffusion.checkpoint import save_diffuser
 from trueface.diffusion.settings import DiffuserSettings
-from trueface.diffusion.stable.folder import stable_folder
-from trueface.diffusion.stable.importing import import_stable, read_prompts
+from trueface.diffusion.stable import import_stable, read_prompts, stable_folder
 from trueface.jobs.setup import folder_of, write_facts
 from trueface.models import checkpoint
 from trueface.runtime import paths

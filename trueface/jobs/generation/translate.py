@@ -7,7 +7,6 @@ from pathlib import Path
 from launcher.api import Job, JobError, Json
 from trueface.data.made.folders import digest_of, made_folder
 from trueface.jobs.setup import checkpoint_of, made_folder_of, settled
-from trueface.translation.checkpoint import load_translator
 from trueface.translation.detector_set import (
     counted,
     lists_of,
@@ -15,7 +14,8 @@ from trueface.translation.detector_set import (
     pairs_of,
     write_pairs,
 )
-from trueface.translation.folder_settings import TranslateSettings
+from trueface.translation.settings import TranslateSettings
+from trueface.translation.translator import load_translator
 
 
 def translate(job: Job) -> Mapping[str, Json]:

@@ -8,8 +8,7 @@ from trueface.data.drawn.settings import MARK, DrawSettings
 from trueface.data.picture_sets import picture_folder
 from trueface.jobs.generation.generation_kind import generation_kind, made, models_of
 from trueface.runtime import paths
-from trueface.translation.folder_settings import TranslateSettings
-from trueface.translation.settings import TranslatorSettings
+from trueface.translation.settings import TranslateSettings, TranslatorSettings
 
 
 def _drawing_inputs(draft: Draft) -> Iterator[Input]:

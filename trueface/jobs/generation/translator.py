@@ -18,11 +18,9 @@ from trueface.models import pretrained
 from trueface.runtime import paths
 from trueface.runtime.stepping import Claim, fingerprint
 from trueface.translation import training
-from trueface.translation.checkpoint import save_translator
-from trueface.translation.foreign import load_foreign
 from trueface.translation.labels import flipped, labels_of, refuse_shared
 from trueface.translation.settings import TranslatorSettings
-from trueface.translation.translator import Translator, ready
+from trueface.translation.translator import Translator, load_foreign, ready, save_translator
 
 SHOWN = 8  # images in the picture of translations
 PICTURE = "translated.png"  # rows: images, then each attribute flipped

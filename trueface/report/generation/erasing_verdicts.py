@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from trueface.erasing.measures.record import TEACHER
-from trueface.erasing.measures.verdict import LEAST_ERASED, NOT_ERASED
+from trueface.erasing.measures.record import LEAST_ERASED, NOT_ERASED, TEACHER
 from trueface.report.generation.rows import Row, has_several, rows_of
 from trueface.report.json_fields import text_of
 from trueface.report.svg import number

@@ -6,11 +6,9 @@ import torch
 from tests.trueface.diffusion.stable.tiny_folder import PROMPTS, write_tiny_folder
 from trueface.diffusion.checkpoint import load_diffuser, save_diffuser
 from trueface.diffusion.diffuser import Diffuser
-from trueface.diffusion.stable.folder import stable_folder
-from trueface.diffusion.stable.importing import import_stable
-from trueface.erasing.erasure import run_erasure
+from trueface.diffusion.stable import import_stable, stable_folder
+from trueface.erasing.erasure import ErasingProblem, run_erasure
 from trueface.erasing.measures.samples import samples
-from trueface.erasing.problem import ErasingProblem
 from trueface.erasing.registry import METHODS
 
 pytest.importorskip("diffusers", reason="the extra `diffusion` is not installed")

@@ -4,8 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from trueface.diffusion.stable.folder import PACKAGES, PARTS, need_packages, stable_folder
-from trueface.diffusion.stable.importing import import_stable, read_prompts
+from trueface.diffusion.stable import (
+    PACKAGES,
+    PARTS,
+    import_stable,
+    need_packages,
+    read_prompts,
+    stable_folder,
+)
 from trueface.runtime.errors import CheckpointError, DataError, JobError
 
 

@@ -17,8 +17,7 @@ from trueface.diffusion.checkpoint import load_diffuser
 from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.sampling import ddim_sample
 from trueface.diffusion.settings import DiffuserSettings
-from trueface.diffusion.stable.folder import stable_folder
-from trueface.diffusion.stable.importing import import_stable
+from trueface.diffusion.stable import import_stable, stable_folder
 from trueface.jobs.generation.stable_diffusion import import_diffuser
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, DataError

@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from trueface.diffusion.diffuser import Diffuser
-from trueface.diffusion.network import EpsNetwork, NetworkShape
-from trueface.diffusion.schedule import Schedule, make_schedule
+from trueface.diffusion.diffuser import Diffuser, Schedule, make_schedule
+from trueface.diffusion.networks import EpsNetwork, NetworkShape
 from trueface.erasing.measures.recognition import Recogniser
 
 SIDE = 4

@@ -13,11 +13,9 @@ from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.parser import ParseContext, parse
 from tests.trueface.purification.build import normal, smooth_images
 from trueface.data.made.folders import digest_of, image_names, made_folder, read_images, read_made
-from trueface.diffusion.assembly import build_network
 from trueface.diffusion.checkpoint import save_diffuser
-from trueface.diffusion.diffuser import Diffuser
-from trueface.diffusion.network import NetworkShape
-from trueface.diffusion.schedule import make_schedule
+from trueface.diffusion.diffuser import Diffuser, make_schedule
+from trueface.diffusion.networks import NetworkShape, build_network
 from trueface.jobs.generation.denoiser import denoiser
 from trueface.jobs.generation.diffusion_kinds import DIFFUSER
 from trueface.jobs.generation.purification_kinds import DENOISER, PURIFY

@@ -18,8 +18,8 @@ from trueface.jobs.generation.translator import train_translator
 from trueface.jobs.kinds import TEST, TRAIN
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, DataError
-from trueface.translation.checkpoint import load_translator
 from trueface.translation.networks import GeneratorShape, build_generator
+from trueface.translation.translator import load_translator
 
 MODEL = "labelled:A"
 TINY: dict[str, Any] = {

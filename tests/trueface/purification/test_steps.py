@@ -5,7 +5,7 @@ import torch
 
 from tests.trueface.purification.build import normal, smooth_images
 from trueface.data.made.folders import rounded
-from trueface.purification.noise_level import estimated_noise
+from trueface.purification.steps import estimated_noise
 
 
 @pytest.mark.parametrize("deviation", [0.01, 0.02, 0.05, 0.1])
