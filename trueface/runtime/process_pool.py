@@ -1,11 +1,13 @@
 """Work on chunks of a long list, spread over processes that end with the one that started them."""
 
+import fcntl
 import multiprocessing
 import os
-import threading
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 from typing import TypeVar
 
 from trueface.runtime.errors import MachineError
@@ -43,7 +45,7 @@ def spread(
         return
     # spawned, not forked: our own process may have started threads
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=end_with_parent)
     try:
         yield from pool.map(make, chunks)
     except BrokenProcessPool as error:
@@ -52,13 +54,17 @@ def spread(
         pool.shutdown(cancel_futures=True)
 
 
-def _end_with_parent() -> None:
-    """Leave no process behind when the parent is killed: it would wait for work for ever."""
+def end_with_parent() -> None:
+    """Let the kernel kill this process of multiprocessing as soon as the one that started it is gone.
+
+    It would wait for work for ever; and it ends also where it is deep in a library's code.
+    """
     parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    if parent is None:
+        return
+    sentinel = parent.sentinel  # a pipe that the parent alone holds open
+    fcntl.fcntl(sentinel, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(sentinel, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(sentinel, fcntl.F_SETFL, fcntl.fcntl(sentinel, fcntl.F_GETFL) | os.O_ASYNC)
+    if wait([sentinel], 0):  # it was gone before
+        os._exit(1)

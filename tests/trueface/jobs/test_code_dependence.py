@@ -315,7 +315,7 @@ def test_no_function_runs_that_the_identity_does_not_count(traced: dict[str, Any
                 for each in counted[job]
             ), f"{job} ran {line}"
             ran.add(module)
-    assert {"trueface.jobs.ranks.server", "trueface.training.loop"} <= ran
+    assert {"trueface.jobs.ranks.rank", "trueface.training.loop"} <= ran
 
 
 def closure(kind: str) -> set[str]:

@@ -143,7 +143,9 @@ class KillOne(logging.Handler):
 def is_rank(process: psutil.Process) -> bool:
     """Tell whether this is a process of the training; one that is gone by now, or a zombie, is none."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        return "trueface.jobs.ranks.server" in process.cmdline() and not process.children()
+        return (
+            "multiprocessing.forkserver" in " ".join(process.cmdline()) and not process.children()
+        )
     return False
 
 

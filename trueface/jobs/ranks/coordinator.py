@@ -2,44 +2,46 @@
 
 The job's own process does no computing. It alone writes the job's progress and memory use, hears that
 the job is to stop, and sees each rank's end. The first failure ends the training with its message; no
-rank outlives this process, however that ends: a rank whose channel is closed ends itself.
+rank outlives this process, however that ends.
+
+The ranks are forks of multiprocessing's fork server, which imports torch once and is kept for the next
+training of this process.
 """
 
 import contextlib
 import logging
 import os
+import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from multiprocessing import connection
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from multiprocessing import connection, forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from launcher.api import Job, Json, VramLimit
-from trueface.jobs.ranks.failures import Failure, cause_of, error_of
-from trueface.jobs.ranks.messages import (
-    DONE,
-    FAILED,
-    LIMIT,
-    LOG,
-    MEMORY,
-    PROGRESS,
-    STOP,
-    TASK,
-    Channel,
-    Message,
-)
-from trueface.jobs.ranks.rank_job import facts_of
-from trueface.jobs.ranks.server_client import server
-from trueface.jobs.ranks.world import Place, places
+import torch.multiprocessing
 
+from launcher.api import Job, Json, VramLimit
+from trueface.jobs.ranks import rank as ranks
+from trueface.jobs.ranks.rank import DONE, FAILED, LIMIT, LOG, MEMORY, PROGRESS, STOP, Failure, Work
+from trueface.jobs.ranks.world import Place, places
+from trueface.runtime.errors import MachineError
+
+PRELOADED = "trueface.jobs.ranks.preloaded"
+OWN = frozenset({"progress", "stop", "share", "device", "cpus"})  # what each process has of a job
 LOOK_EVERY_S = 0.2  # for a wish to stop, and for another limit
 GRACE_S = 1.0  # from the first failure until the other ranks are killed: they may tell more of it
 WAIT_S = 10.0  # for a killed process to be gone
+LOST = 255  # what multiprocessing gives as the exit code of a fork whose server has ended
 LOST_SERVER = "the process that started the ranks of this training has ended"
 
 log = logging.getLogger(__name__)
+_start: Any = torch.multiprocessing.start_processes  # type: ignore[attr-defined]  # and untyped
 
 
 def run(job: Job, entry: str, size: int) -> Mapping[str, Json]:
@@ -54,83 +56,141 @@ def run(job: Job, entry: str, size: int) -> Mapping[str, Json]:
         Error: as the rank raised it that failed first.
         torch.OutOfMemoryError, MemoryError: a rank had too little memory.
         JobError: a rank ended in another way.
+        MachineError: no rank could be started.
     """
     with tempfile.TemporaryDirectory(prefix="trueface-ranks-") as folder:
-        ranks = _Ranks(job)
+        every = places(job, size, str(Path(folder) / "meeting"))
+        log.info("processes=%d backend=%s device=%s", size, every[0].backend, job.device)
+        coordinator = Coordinator(job, started(job, entry, every))
         try:
-            every = places(job, size, str(Path(folder) / "meeting"))
-            log.info("processes=%d backend=%s device=%s", size, every[0].backend, job.device)
-            for place in every:
-                ranks.start(place, entry)
-            return ranks.result()
+            return coordinator.result()
         finally:
-            ranks.end()
+            coordinator.end()
 
 
 @dataclass(slots=True, kw_only=True)
-class _Rank:
+class Rank:
     """What the job's own process knows of a rank."""
 
     place: Place
-    channel: Channel | None  # None: all that it told was read
+    process: BaseProcess
+    channel: Connection | None  # None: all that it told was read
     lives: bool = True
     memory: dict[str, Any] | None = None  # its last report
     result: dict[str, Json] | None = None
     failure: Failure | None = None
 
 
-class _Ranks:
-    """The ranks of a job, by pid."""
+def started(job: Job, entry: str, every: tuple[Place, ...]) -> list[Rank]:
+    """Start the ranks of a job at their places; arguments are else those of `run`.
 
-    def __init__(self, job: Job) -> None:
-        self._job, self._server = job, server()
-        self._ranks: dict[int, _Rank] = {}
+    Raises:
+        MachineError: the fork server has ended; its output says why.
+    """
+    pairs = [connection.Pipe() for _ in every]
+    work = Work(
+        entry=entry,
+        job_of=job_of(job),
+        places=every,
+        channels=tuple(theirs for _, theirs in pairs),
+        environment=dict(os.environ),
+    )
+    try:
+        _serve()
+        with _without_main():
+            processes = _start(
+                ranks.main, (work,), len(every), join=False, start_method="forkserver"
+            ).processes
+    except (EOFError, OSError) as error:
+        raise MachineError(
+            "the process that starts the ranks of this training has ended; its output stands above"
+        ) from error
+    finally:
+        for theirs in work.channels:
+            theirs.close()
+    return [
+        Rank(place=place, process=process, channel=ours)
+        for place, process, (ours, _) in zip(every, processes, pairs, strict=True)
+    ]
+
+
+def job_of(job: Job) -> partial[Job]:
+    """Return what makes a job again in a process that adds what is its own."""
+    names = [field.name for field in fields(job) if field.name not in OWN]
+    return partial(type(job), **{name: getattr(job, name) for name in names})
+
+
+def _serve() -> None:
+    """Start the fork server of this process, unless it lives: it finds the modules that this one finds."""
+    forkserver.set_forkserver_preload([PRELOADED])
+    path = os.pathsep.join(folder or os.curdir for folder in sys.path)
+    with _environment({"PYTHONSAFEPATH": "1", "PYTHONPATH": path}):
+        forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, text in before.items():
+            if text is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = text
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Let no process that is started run the program of this one again, which need not be guarded."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+class Coordinator:
+    """The ranks of a job, from their start to their end."""
+
+    def __init__(self, job: Job, started_ranks: list[Rank]) -> None:
+        self._job, self._ranks = job, started_ranks
         self._limit = VramLimit()
         self._told_to_stop = False
-
-    def start(self, place: Place, entry: str) -> None:
-        """Start a rank."""
-        pid, channel = self._server.fork()
-        self._ranks[pid] = _Rank(place=place, channel=channel)
-        task = {
-            "place": asdict(place),
-            "entry": entry,
-            "job": facts_of(self._job),
-            "environment": dict(os.environ),
-            "folder": str(Path.cwd()),
-        }
-        with contextlib.suppress(OSError):  # it has ended, which is seen soon
-            channel.send(TASK, task)
 
     def result(self) -> Mapping[str, Json]:
         """Wait until all have ended, and return the first rank's result; see `run`."""
         kill_at: float | None = None
-        while any(rank.lives for rank in self._ranks.values()):
+        while any(rank.lives for rank in self._ranks):
             self._pass_on()
             self._look()
-            if kill_at is None and self._failures():
+            if kill_at is None and any(rank.failure for rank in self._ranks):
                 kill_at = time.monotonic() + GRACE_S
             if kill_at is not None and time.monotonic() >= kill_at:
                 break
-        if failures := self._failures():
-            raise error_of(*cause_of(failures))
-        return next(iter(self._ranks.values())).result or {}
+        failures = [
+            (rank.failure, rank.place.name) for rank in self._ranks if rank.failure is not None
+        ]
+        if failures:
+            raise cause_of(failures)
+        return self._ranks[0].result or {}
 
     def end(self) -> None:
         """Kill those that still live, and see them gone."""
         deadline = time.monotonic() + WAIT_S
-        for pid, rank in self._ranks.items():
+        for rank in self._ranks:
             if rank.lives:
-                self._server.kill(pid)
-        while any(rank.lives for rank in self._ranks.values()) and time.monotonic() < deadline:
+                rank.process.kill()
+        while any(rank.lives for rank in self._ranks) and time.monotonic() < deadline:
             self._look()
-        for rank in self._ranks.values():
+        for rank in self._ranks:
             if rank.channel is not None:
-                rank.channel.connection.close()
-
-    def _failures(self) -> dict[str, Failure]:
-        ranks = self._ranks.values()
-        return {rank.place.name: rank.failure for rank in ranks if rank.failure is not None}
+                rank.channel.close()
+            if not rank.lives:
+                rank.process.close()  # which ends it for certain; see `end_with_parent`
 
     def _pass_on(self) -> None:
         """Tell the ranks what the job's own process hears."""
@@ -140,79 +200,79 @@ class _Ranks:
         limit = self._job.share.vram_limit()
         if limit != self._limit:
             self._limit = limit
-            self._tell(LIMIT, limit._asdict())
+            self._tell(LIMIT, limit)
 
     def _tell(self, name: str, content: Any = None) -> None:
-        for rank in self._ranks.values():
+        for rank in self._ranks:
             if rank.channel is not None:
                 with contextlib.suppress(OSError):  # it has ended, which is seen soon
-                    rank.channel.send(name, content)
+                    rank.channel.send((name, content))
 
     def _look(self) -> None:
         """Take in what the ranks tell, and which have ended."""
-        ranks = [rank for rank in self._ranks.values() if rank.channel is not None]
-        readable = [rank.channel.connection for rank in ranks if rank.channel is not None]
-        ready = connection.wait([*readable, self._server.control], LOOK_EVERY_S)
-        for rank, channel in zip(ranks, readable, strict=True):
-            if channel in ready:
-                self._read(rank)
-        if self._server.kept or self._server.control in ready:
-            self._take_ends()
+        channels = {rank.channel: rank for rank in self._ranks if rank.channel is not None}
+        sentinels = {rank.process.sentinel: rank for rank in self._ranks if rank.lives}
+        for ready in connection.wait([*channels, *sentinels], LOOK_EVERY_S):
+            if isinstance(ready, Connection):
+                self._read(channels[ready])
+            elif isinstance(ready, int):
+                self._take_end(sentinels[ready])
 
-    def _read(self, rank: _Rank) -> None:
+    def _read(self, rank: Rank) -> None:
         """Take in one message of a rank."""
         if rank.channel is None:
             return
         try:
-            message = rank.channel.receive()
+            name, content = rank.channel.recv()
         except (EOFError, OSError):
-            rank.channel.connection.close()
+            rank.channel.close()
             rank.channel = None
         else:
-            self._take(rank, message)
+            self._take(rank, name, content)
 
-    def _take_ends(self) -> None:
-        """Take in which ranks have ended, after all that they told."""
-        ended = self._server.ended()
-        if ended is None:
-            now = time.monotonic()
-            for rank in self._ranks.values():
-                rank.lives = False
-                rank.failure = rank.failure or Failure(at=now, sort="other", text=LOST_SERVER)
-            return
-        for end in ended:
-            if end["pid"] in self._ranks:  # else of an earlier training
-                self._take_end(self._ranks[end["pid"]], end["code"])
-
-    def _take_end(self, rank: _Rank, code: int) -> None:
+    def _take_end(self, rank: Rank) -> None:
+        """Take in that a rank has ended, after all that it told."""
         # its loading processes may hold its end of the channel some seconds longer
-        while rank.channel is not None and rank.channel.connection.poll():
+        while rank.channel is not None and rank.channel.poll():
             self._read(rank)
         rank.lives = False
-        if rank.result is None and rank.failure is None:
-            rank.failure = Failure.ended(code, time.monotonic())
+        code = rank.process.exitcode
+        if rank.result is not None or rank.failure is not None or code is None:
+            return
+        rank.failure = Failure.ended(code)
+        if code == LOST:
+            rank.failure = rank.failure._replace(text=LOST_SERVER)
 
-    def _take(self, rank: _Rank, message: Message) -> None:
-        content = message.content
-        if message.name == PROGRESS:
+    def _take(self, rank: Rank, name: str, content: Any) -> None:
+        if name == PROGRESS:
             self._job.progress(**content)
-        elif message.name == LOG:
-            name, level, text = content
-            logging.getLogger(name).log(level, "%s", text)
-        elif message.name == MEMORY:
+        elif name == LOG:
+            logger, level, text = content
+            logging.getLogger(logger).log(level, "%s", text)
+        elif name == MEMORY:
             rank.memory = content
             self._report(last=content["last"])
-        elif message.name == DONE:
+        elif name == DONE:
             rank.result = content
-        elif message.name == FAILED:
-            rank.failure = Failure.read(content)
+        elif name == FAILED:
+            rank.failure = content
 
     def _report(self, *, last: bool) -> None:
         """Report the memory of all ranks: the most on one card, and what each takes of its own."""
-        reports = [rank.memory for rank in self._ranks.values() if rank.memory is not None]
+        reports = [rank.memory for rank in self._ranks if rank.memory is not None]
         self._job.share.report(
             reserved=max(report["reserved"] for report in reports),
             peak=max(report["peak"] for report in reports),
             cards={report["uuid"]: report["reserved"] for report in reports if report["uuid"]},
             last=last,
         )
+
+
+def cause_of(failures: list[tuple[Failure, str]]) -> Exception:
+    """Return the error for the failure that ended a training: the first that is not the loss of another rank.
+
+    Args:
+        failures: and the names of their ranks, one at least.
+    """
+    failure, name = min(failures, key=lambda each: (each[0].lost, each[0].at))
+    return failure.error(name)

@@ -1,6 +1,7 @@
 """What the ranks of these tests do: entry functions, imported in processes of their own."""
 
 import copy
+import ctypes
 import logging
 import os
 import signal
@@ -174,6 +175,16 @@ def die(_: Job, group: Group) -> Mapping[str, Json]:
     """Be killed in the second rank, while the first waits for it."""
     if group.shard.rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
+    group.wait()
+    return {}
+
+
+def stuck(job: Job, group: Group) -> Mapping[str, Json]:
+    """Hold Python's lock in the second rank, as a library may do, so that no thread of it runs."""
+    job.progress(step=group.shard.rank)
+    group.wait()
+    if group.shard.rank == 1:
+        ctypes.PyDLL(None).sleep(600)
     group.wait()
     return {}
 

@@ -1,10 +1,16 @@
 """Two processes do a job together: what they tell, how they agree, and how they end."""
 
+import contextlib
 import logging
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +23,7 @@ from tests.trueface.jobs.ranks.test_world import a_job
 from trueface.jobs.ranks import coordinator, world
 from trueface.runtime import logs
 
+ROOT = Path(__file__).parents[4]
 SCENES = "tests.trueface.jobs.ranks.scenes"
 
 
@@ -51,8 +58,11 @@ def test_a_rank_without_memory_ends_the_job_as_out_of_memory() -> None:
 
 
 def test_a_rank_that_is_killed_ends_the_job_and_is_named() -> None:
+    run("talk")  # from here on torch is imported
+    begun = time.monotonic()
     with pytest.raises(JobError, match=r"rank 1 of 2 .* is killed by signal: Killed"):
         run("die")
+    assert time.monotonic() - begun < 10, "where a machine has nothing else to do it takes 1.5 s"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU of this machine")
@@ -73,31 +83,68 @@ def test_all_ranks_stop_together_and_signals_of_their_own_do_not_end_them() -> N
     assert not psutil.pid_exists(pids[0])
 
 
-ALONE_WITH_ITS_RANKS = """
-import os, time
-from tests.trueface.jobs.ranks.test_world import a_job, a_task
-from trueface.jobs.ranks.server_client import server
-channels = []
-for rank in range(2):
-    channels.append(server().fork()[1])
-    channels[-1].send("task", a_task(rank, "{scene}", "{meeting}"))
-print(channels[0].receive(), flush=True)
-time.sleep(600)
+# a script as people write them, without a guard: ranks must not run it again
+SCRIPT = """
+from dataclasses import replace
+from tests.trueface.jobs.ranks.test_world import a_job
+from trueface.jobs.ranks import coordinator
+job = replace(a_job(), progress=lambda **facts: print("step", flush=True))
+print(coordinator.run(job, "{scene}", 2), flush=True)
 """
 
 
-def test_no_rank_outlives_the_jobs_own_process(tmp_path: Path) -> None:
-    text = ALONE_WITH_ITS_RANKS.format(scene=f"{SCENES}:hang", meeting=tmp_path / "meeting")
-    argv = [sys.executable, "-c", text]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as job:
+@contextlib.contextmanager
+def script(folder: Path, scene: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a script that does a job in two processes, in a session of its own.
+
+    Beside it lie files that are called as modules that the ranks need.
+    """
+    for name in ("launcher.py", "queue.py"):
+        (folder / name).write_text("raise ValueError('not this one')")
+    (folder / "script.py").write_text(SCRIPT.format(scene=f"{SCENES}:{scene}"))
+    with subprocess.Popen(
+        [sys.executable, "-P", "script.py"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as job:
         try:
-            assert job.stdout is not None
-            assert "progress" in job.stdout.readline()
-            others = psutil.Process(job.pid).children(recursive=True)
-            assert len(others) == 3, "a server and two ranks"
+            yield job
         finally:
             job.kill()
-    assert psutil.wait_procs(others, timeout=20)[1] == []
+
+
+def test_no_rank_outlives_the_jobs_own_process(tmp_path: Path) -> None:
+    with script(tmp_path, "stuck") as job:
+        assert job.stdout is not None
+        assert job.stdout.readline() == "step\n"
+        others = psutil.Process(job.pid).children(recursive=True)
+        assert len(others) == 4, "a fork server with two ranks, and what multiprocessing tracks"
+        job.kill()
+        assert psutil.wait_procs(others, timeout=20)[1] == []
+
+
+def test_ctrl_c_is_not_taken_for_success(tmp_path: Path) -> None:
+    with script(tmp_path, "hang") as job:
+        assert job.stdout is not None
+        assert job.stdout.readline() == "step\n"
+        others = psutil.Process(job.pid).children(recursive=True)
+        os.killpg(job.pid, signal.SIGINT)
+        assert job.wait(60) != 0
+        assert "ranks" not in job.stdout.read()
+        assert psutil.wait_procs(others, timeout=20)[1] == []
+
+
+def test_a_training_whose_fork_server_is_killed_fails_and_the_next_one_has_another() -> None:
+    def kill(*, step: int, **_: object) -> None:
+        psutil.Process(step).parent().kill()  # type: ignore[union-attr]  # it has one
+
+    with pytest.raises(JobError, match="the process that started the ranks of this training"):
+        run("hang", replace(a_job(), progress=kill))
+    assert len(run("talk")["ranks"]) == 2
 
 
 def test_the_memory_of_all_ranks_is_reported_card_by_card() -> None:
@@ -107,10 +154,12 @@ def test_the_memory_of_all_ranks_is_reported_card_by_card() -> None:
         def report(self, **facts: Any) -> None:
             reports.append(facts)
 
-    ranks = coordinator._Ranks(replace(a_job(), share=Told()))
+    ranks = []
     for number, (uuid, reserved) in enumerate((("GPU-a", 5), ("GPU-b", 7))):
         memory = {"reserved": reserved, "peak": 9 - number, "context": None, "uuid": uuid}
         place = world.places(a_job(), 2, "m")[number]
-        ranks._ranks[number] = coordinator._Rank(place=place, channel=None, memory=memory)
-    ranks._report(last=True)
+        ranks.append(
+            coordinator.Rank(place=place, process=BaseProcess(), channel=None, memory=memory)
+        )
+    coordinator.Coordinator(replace(a_job(), share=Told()), ranks)._report(last=True)
     assert reports == [{"reserved": 7, "peak": 9, "cards": {"GPU-a": 5, "GPU-b": 7}, "last": True}]

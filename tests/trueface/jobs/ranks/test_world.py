@@ -1,5 +1,4 @@
-import os
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ from launcher.api import Job
 from tests.trueface.jobs.test_kinds import CLEAN, a_draft
 from trueface.jobs.kinds import TRAIN
 from trueface.jobs.ranks import world
-from trueface.jobs.ranks.rank_job import facts_of
 from trueface.training.objectives import registry
 from trueface.training.objectives.registry import ObjectiveSpec
 
@@ -19,12 +17,6 @@ def a_job(device: str = "cpu", **facts: Any) -> Job:
         name="train/m", kind="train", run="r", run_folder=Path("r"), folder=Path(),
         attempt_folder=Path("a"), attempt=1, device=device, **{"cpus": 8, **facts},
     )  # fmt: skip
-
-
-def a_task(rank: int, entry: str, meeting: str) -> dict[str, Any]:
-    place = world.places(a_job(), 2, meeting)[rank]
-    facts = {"place": asdict(place), "entry": entry, "job": facts_of(a_job())}
-    return {**facts, "environment": dict(os.environ), "folder": str(Path.cwd())}
 
 
 def refusals(gpus: int = 1, **settings: Any) -> list[str]:

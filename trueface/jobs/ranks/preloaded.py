@@ -1,0 +1,27 @@
+"""What the fork server of multiprocessing imports once for all ranks of a process; see `coordinator`.
+
+The server runs no torch operation and no CUDA call, since a fork could not use either after that. The
+job's own process cannot fork the ranks itself: in a notebook or a test it has computed already.
+"""
+
+import atexit
+import gc
+import os
+import sys
+
+import torch
+import torch.distributed
+import torchvision.transforms.v2
+
+from trueface.jobs import training
+from trueface.jobs.ranks import rank
+
+IMPORTED = (torch, torch.distributed, torchvision.transforms.v2, training, rank)
+
+if "multiprocessing.forkserver" in sys.orig_argv[-1]:  # else whoever imports this is no such server
+    rank.ignore_signals()
+    # nothing is left to be written when the job's own process has gone, and to look through what was
+    # imported takes a second in which the job would not be over
+    atexit.register(os._exit, 0)
+    gc.collect()
+    gc.freeze()  # ranks must not touch the shared pages of what was imported

@@ -1,0 +1,270 @@
+"""One rank: a process that does its part of a job's training, and tells how it ended.
+
+A message between a rank and its job's own process is a name, one of those below, and a content.
+"""
+
+import contextlib
+import importlib
+import logging
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+
+from launcher.api import Error, Job, JobError, Json, MachineError, Share, UsageError, VramLimit
+from trueface.jobs.ranks.world import Place
+from trueface.runtime import gpu_memory, logs
+from trueface.runtime.process_pool import end_with_parent
+from trueface.runtime.sharding import Shard
+from trueface.training.distributed.group import Group
+
+# from a rank
+PROGRESS, LOG, MEMORY, DONE, FAILED = "progress", "log", "memory", "done", "failed"
+# to a rank
+STOP, LIMIT = "stop", "limit"
+
+# the job's own process sees a rank that dies; a slow disk must not end the others
+PATIENCE = timedelta(days=7)
+INTERFACE = "GLOO_SOCKET_IFNAME"  # all ranks are on one machine, whose name need not resolve
+# what gloo, NCCL and torch say where another process has gone
+_LOST = (
+    "connection closed by peer",
+    "connection reset by peer",
+    "broken pipe",
+    "remote process exited",
+)
+_KINDS = {UsageError.exit_code: UsageError, MachineError.exit_code: MachineError}
+
+Entry = Callable[[Job, Group], Mapping[str, Json]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What all ranks of a job are given."""
+
+    entry: str  # `module:function`; see `Entry`
+    job_of: Callable[..., Job]  # makes the job; takes the fields that each process has of its own
+    places: tuple[Place, ...]
+    channels: tuple[Connection, ...]  # to the job's own process, one a rank
+    environment: Mapping[str, str]
+
+
+class Failure(NamedTuple):
+    """Why a rank did not come to its end."""
+
+    at: float  # of the clock that all processes of a machine share, in seconds
+    kind: type[Exception]  # what the job's own process raises for it
+    text: str
+    told: bool = False  # in words of our own, which need no rank beside them
+    lost: bool = False  # it missed another rank: that one's failure came first
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Failure":
+        """Return the failure that an exception is; one that nobody expected is printed.
+
+        Lack of memory stays what it was, so that whoever judges the job's end sees it.
+        """
+        now = time.monotonic()
+        if isinstance(error, Error):
+            return cls(now, _KINDS.get(error.exit_code, JobError), str(error), told=True)
+        for kind in (torch.OutOfMemoryError, MemoryError):
+            if isinstance(error, kind):
+                return cls(now, kind, str(error))
+        text = f"{type(error).__name__}: {error}"
+        lost = any(words in text.casefold() for words in _LOST)
+        if not lost:
+            traceback.print_exception(error)
+        return cls(now, JobError, text, lost=lost)
+
+    @classmethod
+    def ended(cls, code: int) -> "Failure":
+        """Return the failure of a process that ended without a word.
+
+        Args:
+            code: as `Process.exitcode` has it: negative where a signal ended it.
+        """
+        how = f"ended with exit code {code}"
+        if code < 0:
+            # in the words that a launcher takes for the kernel's, where memory was short
+            how = f"is killed by signal: {signal.strsignal(-code)}"
+        return cls(time.monotonic(), JobError, f"its process {how}")
+
+    def error(self, name: str) -> Exception:
+        """Return the error that the job's own process raises for it.
+
+        Args:
+            name: of the rank.
+        """
+        return self.kind(self.text if self.told else f"{name}: {self.text}")
+
+
+class Channel:
+    """A rank's way to tell its job's own process something: several of its threads may log."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._lock = connection, threading.Lock()
+
+    def send(self, name: str, content: Any) -> None:
+        """Send a message.
+
+        Raises:
+            OSError: the other process has ended.
+        """
+        with self._lock:
+            self._connection.send((name, content))
+
+
+class RankShare(Share):
+    """What a rank may take of its card, as the job's own process hears it; and what it takes."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__()
+        self._channel = channel
+        self.limit = VramLimit()
+
+    def vram_limit(self) -> VramLimit:
+        """Return what the rank may take of its card now."""
+        return self.limit
+
+    def report(
+        self,
+        *,
+        reserved: int,
+        peak: int,
+        context: int | None = None,
+        uuid: str | None = None,
+        cards: Mapping[str, int] | None = None,  # noqa: ARG002  # a rank has one
+        last: bool = False,
+    ) -> None:
+        """Report what the rank takes; the job's own process reports for all of them."""
+        amounts = {"reserved": reserved, "peak": peak, "context": context}
+        self._channel.send(MEMORY, {**amounts, "uuid": uuid, "last": last})
+
+
+class Forwarding(logging.Handler):
+    """Sends the log of a rank to the job's own process, where it is shown and kept."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(logging.INFO)
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a line."""
+        self._channel.send(LOG, (record.name, record.levelno, record.getMessage()))
+
+
+def ignore_signals() -> None:
+    """Leave it to the job's own process what a signal to the whole process group of the job means."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def main(number: int, work: Work) -> None:
+    """Do a rank's part of the work; the first rank's result is that of the job.
+
+    Args:
+        number: of the rank, from 0.
+        work: of all ranks.
+    """
+    ignore_signals()
+    end_with_parent()
+    for other in {*work.channels} - {connection := work.channels[number]}:
+        other.close()  # its end would not be seen while another rank holds it
+    os.environ.clear()
+    os.environ.update(work.environment)
+    os.environ.setdefault(INTERFACE, "lo")
+    channel, place = Channel(connection), work.places[number]
+    try:
+        job = job_of_rank(work, place, channel)
+        threading.Thread(target=_listen, args=(connection, job), daemon=True).start()
+        # the first one's log is the job's; those of the others would say the same again
+        logs.root().addHandler(Forwarding(channel) if number == 0 else logging.NullHandler())
+        module, _, function = work.entry.partition(":")
+        entry: Entry = getattr(importlib.import_module(module), function)
+        with _meeting(place) as group:
+            result = entry(job, group)
+        channel.send(DONE, dict(result))
+    except BaseException as error:  # noqa: BLE001  # the rank's top: whatever it was is told
+        with contextlib.suppress(OSError):
+            channel.send(FAILED, Failure.of(error))
+        os._exit(1)  # who waits for other ranks could not leave in order
+
+
+def job_of_rank(work: Work, place: Place, channel: Channel) -> Job:
+    """Return the job of a rank: with its own device and cores, and read by its job's own process alone."""
+
+    def progress(*, step: int, total: int | None = None, **metrics: float | str) -> None:
+        if place.rank == 0:  # whose progress is the job's
+            channel.send(PROGRESS, {"step": step, "total": total, **metrics})
+
+    return work.job_of(
+        device=place.device,
+        cpus=place.cpus,
+        progress=progress,
+        stop=threading.Event(),
+        share=RankShare(channel),
+    )
+
+
+def obey(job: Job, name: str, content: Any) -> None:
+    """Do what the job's own process asks of a rank."""
+    if name == STOP:
+        job.stop.set()
+    elif name == LIMIT and isinstance(job.share, RankShare):
+        job.share.limit = content
+
+
+def _listen(connection: Connection, job: Job) -> None:
+    """Obey the job's own process, and end at once when it has gone."""
+    try:
+        while True:
+            obey(job, *connection.recv())
+    except (EOFError, OSError):
+        os._exit(1)
+
+
+@contextlib.contextmanager
+def _meeting(place: Place) -> Iterator[Group]:
+    """Join the other ranks of the job, and leave together with them.
+
+    Raises:
+        UsageError: there are fewer cards than ranks.
+        JobError: torch cannot use the rank's card, or it is another one than was promised.
+    """
+    if place.device != "cpu":
+        _take_card(place)
+    # not declared as exported, though documented
+    store = dist.FileStore(place.meeting, place.size)  # type: ignore[attr-defined]
+    dist.init_process_group(
+        place.backend,
+        store=store,
+        rank=place.rank,
+        world_size=place.size,
+        timeout=PATIENCE,
+    )
+    control = dist.new_group(backend="gloo", timeout=PATIENCE)
+    assert isinstance(control, dist.ProcessGroup)  # this rank is in it
+    shard = Shard(rank=place.rank, size=place.size)
+    yield Group(shard, control=control, backend=place.backend)
+    dist.barrier(group=control)
+    dist.destroy_process_group()
+
+
+def _take_card(place: Place) -> None:
+    number, there = torch.device(place.device).index or 0, torch.cuda.device_count()
+    if 0 < there <= number:
+        raise UsageError(
+            f"{place.name}: this job sees {there} GPU{'s' * (there > 1)}; ask for as many GPUs as "
+            f"processes, or set processes: {there}"
+        )
+    gpu_memory.confirm(number, os.environ)
+    torch.cuda.set_device(number)  # else a rank would take memory of the first card, too
