@@ -6,19 +6,141 @@ attack goes through a purifier, and averages over the draws of a random one (A. 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from threading import Event
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from trueface.data.made.folders import ImageNoise
-from trueface.disruption.bounds import bound_of, levels_of
-from trueface.disruption.levels import in_levels, projected
-from trueface.disruption.objectives import Generator, Objective
-from trueface.disruption.settings import STEPPED, DisruptSettings
+from trueface.data.made.folders import ImageNoise, to_levels, to_unit
+from trueface.disruption.settings import (
+    LEVELS,
+    STEPPED,
+    DisruptSettings,
+    Over,
+    Target,
+    bound_of,
+    levels_of,
+)
 from trueface.runtime.errors import JobError
 from trueface.runtime.rng import derive
+
+
+def projected(images: Tensor, originals: Tensor, bound: float) -> Tensor:
+    """Return images within a bound around their originals, and within [-1, 1]."""
+    return (originals + (images - originals).clamp(-bound, bound)).clamp(-1, 1)
+
+
+def in_levels(images: Tensor, originals: Tensor, levels: int) -> Tensor:
+    """Return images in whole grey levels, each pixel at most so many from its original.
+
+    Args:
+        images: N×C×H×W in [-1, 1].
+        originals: likewise, of whole levels.
+        levels: that a pixel may move, see `levels_of`.
+    """
+    start, end = to_levels(originals).int(), to_levels(images).int()
+    moved = (end - start).clamp(-levels, levels)
+    return to_unit(start + moved)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How large the perturbations of some images are."""
+
+    linf: float  # the largest change of a pixel, in units of [-1, 1]
+    squares: float  # the sum over all pixels
+    pixels: int
+    at_bound: int  # pixels that moved as far as they may, or to the end of the range
+
+    @property
+    def rms(self) -> float:
+        """Root of the mean square, in units of [-1, 1]."""
+        return float((self.squares / self.pixels) ** 0.5) if self.pixels else 0.0
+
+    def __add__(self, other: "Size") -> "Size":
+        return Size(
+            linf=max(self.linf, other.linf),
+            squares=self.squares + other.squares,
+            pixels=self.pixels + other.pixels,
+            at_bound=self.at_bound + other.at_bound,
+        )
+
+
+NOTHING = Size(linf=0.0, squares=0.0, pixels=0, at_bound=0)
+
+
+def size_of(images: Tensor, originals: Tensor, levels: int) -> Size:
+    """Return how large the perturbation of images is, both of whole grey levels."""
+    moved = (to_levels(images).int() - to_levels(originals).int()).abs()
+    at_end = (images.abs() >= 1) & (moved > 0)
+    delta = moved.double() / LEVELS
+    return Size(
+        linf=float(delta.max()),
+        squares=float(delta.square().sum()),
+        pixels=delta.numel(),
+        at_bound=int(((moved == levels) | at_end).sum()),
+    )
+
+
+Generator = Callable[[Tensor, Tensor], Tensor]  # images N×C×H×W, targets N×K -> images
+COLOURS = {"grey": 0.0, "black": -1.0}  # of targets that are one colour
+
+
+def label_sets(own: Tensor, flipped: Tensor, over: Over) -> Tensor:
+    """Return the labels under which a generator is disrupted, S×N×K.
+
+    Args:
+        own: of each image, N×K in {0, 1}.
+        flipped: for each attribute those with it flipped, K×N×K.
+        over: which of them.
+    """
+    if over == "own":
+        return own[None]
+    return flipped if over == "flipped" else torch.cat([own[None], flipped])
+
+
+@torch.no_grad()
+def outputs_of(generator: Generator, images: Tensor, labels: Tensor) -> Tensor:
+    """Return what a generator makes of images under each set of labels, S×N×C×H×W."""
+    return torch.stack([generator(images, row) for row in labels])
+
+
+class Objective:
+    """The mean squared error between outputs and what they are driven to, or away from.
+
+    The loss of a batch is the sum of its images' losses: an image's gradient is its own, whatever stands beside it.
+
+    Args:
+        generator: what is disrupted; its parameters need no gradient.
+        originals: the images, N×C×H×W.
+        labels: S×N×K, see `label_sets`.
+        target: what the outputs are driven to.
+    """
+
+    def __init__(
+        self, generator: Generator, originals: Tensor, labels: Tensor, target: Target
+    ) -> None:
+        self.generator, self.labels = generator, labels
+        self.sign = 1.0 if target == "away" else -1.0  # the attack climbs
+        if target == "away":
+            self.wanted = outputs_of(generator, originals, labels)
+        else:
+            self.wanted = torch.full_like(originals, COLOURS[target]).expand(
+                len(labels), *originals.shape
+            )
+
+    def gradient(self, images: Tensor) -> Tensor:
+        """Return the direction in which each image's loss rises, like `images`; the mean over the sets of labels."""
+        total = torch.zeros_like(images)
+        for labels, wanted in zip(self.labels, self.wanted, strict=True):
+            asked = images.detach().requires_grad_()
+            error = (self.generator(asked, labels) - wanted).square().flatten(1).mean(1).sum()
+            (gradient,) = torch.autograd.grad(self.sign * error, asked)
+            total += gradient
+        return total / len(self.labels)
+
 
 # the original's start of FGSM; away from G(x), whose gradient at x itself is zero, every attack needs one
 SMALL_START = 0.001

@@ -5,11 +5,45 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from trueface.disruption.bounds import levels_of
 from trueface.models.registry import model_name, modules_of_model
 from trueface.purification.grammar import canonical, modules_of, parse_purifier
 from trueface.purification.settings import MODELS
 from trueface.runtime.field_types import Count, Settings
+
+LEVELS = 127.5  # grey levels in a unit of [-1, 1]
+_SLACK = 1e-6  # of levels: 8 * 2/255 is a little below 8 levels in binary
+
+
+def levels_of(eps: float) -> int:
+    """Return how many whole grey levels a change of at most `eps` may have.
+
+    Args:
+        eps: in units of [-1, 1].
+
+    Raises:
+        ValueError: it is not within 0 … 1, or below one level.
+    """
+    if not 0 < eps <= 1:
+        raise ValueError(
+            f"eps {eps:g} is not above 0 and at most 1: it is in units of [-1, 1]; 8/255 of [0, 1] is 0.063"
+        )
+    levels = int(eps * LEVELS + _SLACK)
+    if not levels:
+        raise ValueError(
+            f"eps {eps:g} is less than one grey level, {1 / LEVELS:.5f} in units of [-1, 1]: an image "
+            "file cannot hold such a change"
+        )
+    return levels
+
+
+def bound_of(eps: float) -> float:
+    """Return the largest change that a file can hold within `eps`, in units of [-1, 1].
+
+    Raises:
+        ValueError: see `levels_of`.
+    """
+    return levels_of(eps) / LEVELS
+
 
 Attack = Literal["random", "fgsm", "bim", "pgd"]
 Target = Literal["grey", "black", "away"]

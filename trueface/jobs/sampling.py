@@ -3,9 +3,10 @@
 import time
 from collections.abc import Mapping
 
-from launcher.api import Job, JobError, Json
+from launcher.api import Job, Json
 from trueface.data.settings import SampleSettings
 from trueface.data.synthetic.generate import SampleSpec, make_sample
+from trueface.jobs.setup import progress_of
 
 
 def sample(job: Job) -> Mapping[str, Json]:
@@ -19,11 +20,6 @@ def sample(job: Job) -> Mapping[str, Json]:
         test=settings.test,
     )
 
-    def progress(made: int, total: int) -> None:
-        job.progress(step=made, total=total)
-        if job.stop.is_set():
-            raise JobError(f"stopped after {made} of {total} images; the next attempt begins anew")
-
     started = time.monotonic()
-    made = make_sample(job.path(settings.data_root), spec, progress=progress)
+    made = make_sample(job.path(settings.data_root), spec, progress=progress_of(job))
     return {"images": made["images"], "seconds": time.monotonic() - started}

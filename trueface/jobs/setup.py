@@ -128,6 +128,17 @@ def watch_of(job: Job, precision: str = "fp32") -> Watch:
     return Watch(device=job.device, precision=precision, progress=job.progress, stop=job.stop)
 
 
+def progress_of(job: Job, noun: str = "images") -> Callable[[int, int], None]:
+    """Return what the maker of a set tells how many of how many it has made; it ends with a stop."""
+
+    def progress(made: int, total: int) -> None:
+        job.progress(step=made, total=total)
+        if job.stop.is_set():
+            raise JobError(f"stopped after {made} of {total} {noun}; the next attempt begins anew")
+
+    return progress
+
+
 def folder_of(job: Job) -> Path:
     """Return the folder of the model that a job makes.
 

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from trueface.runtime.errors import JobError
@@ -33,6 +33,21 @@ class Watch:
         """
         if self.stop.is_set():
             raise JobError(f"stopped after {done} of {total} images; nothing was written")
+
+    def batches(self, total: int, size: int) -> Iterator[slice]:
+        """Yield the rows of each batch of images; report each that is done.
+
+        Args:
+            total: images.
+            size: of a batch, the last one may be smaller.
+
+        Raises:
+            JobError: stopped before a batch.
+        """
+        for start in range(0, total, size):
+            self.refuse_stop(start, total)
+            yield slice(start, start + size)
+            self.progress(step=min(start + size, total), total=total)
 
 
 def with_phases(watch: Watch, count: int) -> Watch:

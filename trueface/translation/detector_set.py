@@ -8,7 +8,7 @@ Real images are encoded anew, as PNG like the fakes: the format of the files tel
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from trueface.data.made.folders import (
 )
 from trueface.data.splits.splits import write_splits
 from trueface.runtime.errors import DataError, UnknownName
+from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
 from trueface.translation.labels import flipped, labels_of
 from trueface.translation.settings import TranslateSettings
@@ -107,23 +108,22 @@ def write_pairs(
     pairs: Pairs,
     translator: Translator,
     settings: TranslateSettings,
-    device: str,
-) -> Iterator[int]:
-    """Write fakes, reals and lists; yield how many pairs there are after each batch.
+    watch: Watch,
+) -> None:
+    """Write fakes, reals and lists.
 
     Raises:
         DataError: an image cannot be read, or has another size than the translator's.
+        JobError: stopped.
     """
-    total, size = len(pairs.names), translator.size
-    for start in range(0, total, settings.batch_size):
-        part = slice(start, start + settings.batch_size)
+    size = translator.size
+    for part in watch.batches(len(pairs.names), settings.batch_size):
         images = read_images(pairs.source, pairs.names[part], size=size)
         with torch.no_grad():
-            fakes = translator(images.to(device), pairs.targets[part].to(device))
+            fakes = translator(images.to(watch.device), pairs.targets[part].to(watch.device))
         made.write([_file("Fake", settings.fakes, name) for name in pairs.names[part]], fakes.cpu())
         reals = read_images(pairs.real, pairs.reals[part], size=size)
         made.write([_file("Real", settings.reals, name) for name in pairs.names[part]], reals)
-        yield min(start + settings.batch_size, total)
     write_splits(made.root / SPLITS, lists_of(pairs.names, settings))
 
 

@@ -9,13 +9,10 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from trueface.data.made.folders import ImageNoise, rounded, to_levels
-from trueface.disruption.attack import disrupt_images
-from trueface.disruption.bounds import bound_of, levels_of
-from trueface.disruption.effect import effect
-from trueface.disruption.levels import NOTHING, size_of
-from trueface.disruption.objectives import label_sets, outputs_of
-from trueface.disruption.settings import DisruptSettings
+from trueface.disruption.attack import NOTHING, disrupt_images, label_sets, outputs_of, size_of
+from trueface.disruption.settings import DisruptSettings, bound_of, levels_of
 from trueface.evaluation.image_measures import share_above
+from trueface.jobs.generation.restored import effect
 from trueface.runtime.errors import JobError
 
 NAMES = tuple(f"a/{number}.png" for number in range(6))

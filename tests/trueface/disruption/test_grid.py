@@ -6,7 +6,8 @@ import numpy as np
 import PIL.Image
 import torch
 
-from trueface.disruption.grid import COLUMNS, grid, save_picture
+from trueface.data.made.folders import save_picture
+from trueface.jobs.generation.restored import COLUMNS, grid
 
 
 def test_tiles_stand_in_the_order_of_the_columns(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from trueface.data.splits.splits import load_split, split_images
 from trueface.data.vocabulary import BUILT_IN
 from trueface.runtime.errors import DataError, UnknownName
 from trueface.runtime.ids import Words
+from trueface.runtime.progress import Watch
 from trueface.translation.detector_set import lists_of, original_of, pairs_of, write_pairs
 from trueface.translation.settings import TranslateSettings
 
@@ -41,8 +42,7 @@ def written(place: Path, source: Path, real: Path, **given: Any) -> Path:
     translator, chosen = a_translator(), settings(**given)
     pairs = pairs_of(source, real, chosen, translator.labels)
     with made_folder(place) as made:
-        for _ in write_pairs(made, pairs, translator, chosen, "cpu"):
-            pass
+        write_pairs(made, pairs, translator, chosen, Watch())
         made.record({"kind": "translate"})
     return place
 

@@ -5,6 +5,7 @@ an image and is drawn by its name, so that the size of a batch changes nothing.
 """
 
 import hashlib
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,12 +15,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import PIL.Image
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trueface.data.folder_cache import is_image
 from trueface.runtime.artifact import put_in_place, staged
 from trueface.runtime.errors import DataError, JobError
-from trueface.runtime.files import Json, read_json, write_json
+from trueface.runtime.files import Json, read_json, write_atomic, write_json
 from trueface.runtime.rng import derive
 
 MOST_LISTED = 3  # names in one message
@@ -161,6 +163,17 @@ def rounded(images: Tensor) -> Tensor:
     return to_unit(to_levels(images))
 
 
+def save_picture(path: Path, picture: Tensor) -> None:
+    """Write a picture C×H×W in [-1, 1] as PNG, atomically."""
+    buffer = io.BytesIO()
+    _picture(to_levels(picture).permute(1, 2, 0).cpu().numpy()).save(buffer, "PNG")
+    write_atomic(path, buffer.getvalue())
+
+
+def _picture(levels: NDArray[np.uint8]) -> PIL.Image.Image:
+    return PIL.Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
+
+
 def digest_of(root: Path, names: Sequence[str]) -> str:
     """Return the SHA-256 of some images' names and contents."""
     digest = hashlib.sha256()
@@ -231,8 +244,7 @@ class MadeFolder:
         for name, pixels in zip(names, levels, strict=True):
             path = self.root / f"{stem(name)}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture = PIL.Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-            picture.save(path, compress_level=1)
+            _picture(pixels).save(path, compress_level=1)
 
     def record(self, facts: Mapping[str, Json]) -> None:
         """Write `made.json`: settings, the digest of the source, the seed, what was measured."""

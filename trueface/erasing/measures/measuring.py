@@ -1,17 +1,15 @@
 """All measures of an erasing: models and images in, one record out. No file is read but curves; a sheet is written."""
 
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-import PIL.Image
 import torch
 from torch import Tensor
 
-from trueface.data.made.folders import to_levels
+from trueface.data.made.folders import save_picture
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.measures.recognition import Rates, Recogniser, rates, refuse_weak_teacher
 from trueface.erasing.measures.record import RULE, Point, verdict
@@ -26,7 +24,7 @@ from trueface.erasing.measures.samples import (
 )
 from trueface.evaluation.image_measures import frechet_distance, ssim
 from trueface.runtime.errors import JobError
-from trueface.runtime.files import Json, write_atomic
+from trueface.runtime.files import Json
 from trueface.runtime.progress import Watch
 
 AT_ONCE = 32  # pairs whose SSIM takes a dozen copies in double precision: gigabytes of 512 pixels
@@ -368,11 +366,8 @@ def write_sheet(path: Path, samples: Tensor, columns: int = COLUMNS) -> tuple[in
         samples: K×n×C×H×W in [-1, 1].
         columns: samples of each class, fewer where there are fewer.
     """
-    tiles = to_levels(samples[:, :columns])
+    tiles = samples[:, :columns]
     rows, across, channels, height, width = tiles.shape
-    joined = tiles.permute(0, 3, 1, 4, 2).reshape(rows * height, across * width, channels)
-    pixels = joined.cpu().numpy()
-    buffer = io.BytesIO()
-    PIL.Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(buffer, "PNG")
-    write_atomic(path, buffer.getvalue())
+    joined = tiles.permute(2, 0, 3, 1, 4).reshape(channels, rows * height, across * width)
+    save_picture(path, joined)
     return rows, across

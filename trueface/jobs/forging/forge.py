@@ -4,9 +4,10 @@ import logging
 import time
 from collections.abc import Mapping
 
-from launcher.api import Job, JobError, Json
+from launcher.api import Job, Json
 from trueface.data.forging.forged_set import make_forged
 from trueface.data.forging.settings import ForgeSettings
+from trueface.jobs.setup import progress_of
 from trueface.runtime import logs
 
 
@@ -17,15 +18,13 @@ def forge(job: Job) -> Mapping[str, Json]:
     """
     settings = ForgeSettings.model_validate(job.settings)
 
-    def progress(made: int, total: int) -> None:
-        job.progress(step=made, total=total)
-        if job.stop.is_set():
-            raise JobError(f"stopped after {made} of {total} pairs; the next attempt begins anew")
-
     started = time.monotonic()
     with logs.shown(logging.INFO):
         made = make_forged(
-            job.path(settings.data_root), job.path(settings.faces), settings, progress=progress
+            job.path(settings.data_root),
+            job.path(settings.faces),
+            settings,
+            progress=progress_of(job, "pairs"),
         )
     return {
         "images": made["images"],

@@ -1,7 +1,6 @@
 """The kinds `diffuser`, `erase`, `erased` and `revise`: networks that predict noise, and what they forget. No torch here."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 from launcher.api import Draft, Input, Role, UsageError, parse_model
 from trueface.diffusion.settings import DiffuserSettings, names_of_classes, training_folder
@@ -9,7 +8,13 @@ from trueface.erasing.measures.record import METRICS
 from trueface.erasing.measures.settings import ErasedSettings, ReviseSettings
 from trueface.erasing.registry import METHODS
 from trueface.erasing.settings import EraseSettings
-from trueface.jobs.generation.generation_kind import generation_kind, made, model_of, models_of
+from trueface.jobs.generation.generation_kind import (
+    generation_kind,
+    inputs,
+    made,
+    model_files,
+    model_of,
+)
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UnknownName
 
@@ -27,12 +32,6 @@ def _diffuser_inputs(draft: Draft) -> Iterator[Input]:
         return
     root = draft.path(draft.settings["data_root"])
     yield Input(path=training_folder(root, draft.data or ""), what="the folder of images")
-
-
-def _diffuser_outputs(draft: Draft) -> Iterator[Path]:
-    folder = draft.model_folder(model_of(draft))
-    yield paths.checkpoint(folder)
-    yield paths.summary(folder)
 
 
 def _unfit_diffuser(draft: Draft, _: Sequence[Draft]) -> Iterator[str]:
@@ -86,12 +85,6 @@ def _erasing_inputs(draft: Draft) -> Iterator[Input]:
         yield Input(path=root, what="the folder of the diffuser's training images")
 
 
-def _erasing_outputs(draft: Draft) -> Iterator[Path]:
-    folder = draft.model_folder(model_of(draft))
-    yield paths.checkpoint(folder)
-    yield paths.erasing(folder)
-
-
 def _unfit_erasing(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
     settings, trained = draft.settings, makers[0].settings if makers else {}
     method = METHODS[settings["method"]]
@@ -140,28 +133,6 @@ def _names_of_classes(draft: Draft, data_root: str) -> tuple[str, ...]:
     return draft.once(("concepts", str(root), data), names)
 
 
-def _erased_inputs(draft: Draft) -> Iterator[Input]:
-    root = draft.path(draft.settings["data_root"])
-    yield Input(path=root, what="the folder of class folders")
-    named = {
-        "diffuser": "the diffuser",
-        "teacher": "the teacher",
-        "classifier": "the classifier",
-        "never": "the diffuser that never saw the concept,",
-    }
-    yield from models_of(draft, named)
-
-
-def _revision_inputs(draft: Draft) -> Iterator[Input]:
-    yield Input(path=draft.path(draft.settings["source"]), what="the folder of real images")
-    named = {
-        "diffuser": "the edited diffuser",
-        "teacher": "the teacher",
-        "classifier": "the classifier",
-    }
-    yield from models_of(draft, named)
-
-
 DIFFUSER = generation_kind(
     name="diffuser",
     role=Role.TRAIN,
@@ -170,7 +141,7 @@ DIFFUSER = generation_kind(
     settings=DiffuserSettings,
     sets=("images", CLASSES),
     reads=_diffuser_inputs,
-    makes=_diffuser_outputs,
+    makes=model_files(paths.summary),
     refuses=_unfit_diffuser,
 )
 ERASE = generation_kind(
@@ -181,7 +152,7 @@ ERASE = generation_kind(
     settings=EraseSettings,
     sets=("classes",),
     reads=_erasing_inputs,
-    makes=_erasing_outputs,
+    makes=model_files(paths.erasing),
     refuses=_unfit_erasing,
 )
 ERASED = generation_kind(
@@ -190,7 +161,15 @@ ERASED = generation_kind(
     summary="measure what a diffuser still draws of an erased concept, and what an attack recovers",
     entry="erased:erased",
     settings=ErasedSettings,
-    reads=_erased_inputs,
+    reads=inputs(
+        {"data_root": "the folder of class folders"},
+        {
+            "diffuser": "the diffuser",
+            "teacher": "the teacher",
+            "classifier": "the classifier",
+            "never": "the diffuser that never saw the concept,",
+        },
+    ),
     makes=made(METRICS),
     results="trueface.erasing.measures.record:table",
 )
@@ -200,6 +179,13 @@ REVISE = generation_kind(
     summary="draw real images anew by an edited diffuser: DDIM inversion, then sampling",
     entry="revise:revise",
     settings=ReviseSettings,
-    reads=_revision_inputs,
+    reads=inputs(
+        {"source": "the folder of real images"},
+        {
+            "diffuser": "the edited diffuser",
+            "teacher": "the teacher",
+            "classifier": "the classifier",
+        },
+    ),
     makes=made(),
 )

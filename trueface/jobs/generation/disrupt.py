@@ -15,13 +15,10 @@ from trueface.data.made.folders import (
     partners,
     read_images,
 )
-from trueface.disruption.attack import disrupt_images
-from trueface.disruption.bounds import bound_of, levels_of
-from trueface.disruption.levels import NOTHING, Size, size_of
-from trueface.disruption.objectives import label_sets
-from trueface.disruption.settings import DisruptSettings
+from trueface.disruption.attack import NOTHING, Size, disrupt_images, label_sets, size_of
+from trueface.disruption.settings import DisruptSettings, bound_of, levels_of
 from trueface.jobs.generation.purify import purifier_of
-from trueface.jobs.setup import checkpoint_of, entry, made_folder_of
+from trueface.jobs.setup import checkpoint_of, entry, made_folder_of, watch_of
 from trueface.purification.grammar import parse_purifier
 from trueface.purification.purifier import Purifier
 from trueface.runtime.errors import DataError
@@ -121,10 +118,7 @@ def _written(made: MadeFolder, work: Disruption) -> Size:
     _, own = labels_of(work.original, work.originals, work.translator.labels)
     every = label_sets(own, flipped(own, work.translator.labels), settings.over)
     levels, size = levels_of(settings.eps), NOTHING
-    for start in range(0, len(names), settings.batch_size):
-        if job.stop.is_set():
-            raise JobError(f"stopped after {start} of {len(names)} images; nothing was written")
-        part = slice(start, start + settings.batch_size)
+    for part in watch_of(job).batches(len(names), settings.batch_size):
         images = read_images(work.source, names[part], size=work.translator.size)
         disrupted = disrupt_images(
             work.translator,
@@ -137,7 +131,6 @@ def _written(made: MadeFolder, work: Disruption) -> Size:
         ).cpu()
         size += size_of(disrupted, images, levels)
         made.write(names[part], disrupted)
-        job.progress(step=start + len(images), total=len(names))
     if size.linf > settings.eps + 1e-6:
         raise DataError(f"a pixel moved by {size.linf:.5f}, more than eps {settings.eps:g}")
     return size

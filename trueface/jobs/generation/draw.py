@@ -3,9 +3,10 @@
 import time
 from collections.abc import Mapping
 
-from launcher.api import Job, JobError, Json
+from launcher.api import Job, Json
 from trueface.data.drawn.drawn_set import make_drawn
 from trueface.data.drawn.settings import DrawSettings
+from trueface.jobs.setup import progress_of
 
 
 def draw(job: Job) -> Mapping[str, Json]:
@@ -15,18 +16,13 @@ def draw(job: Job) -> Mapping[str, Json]:
     """
     settings = DrawSettings.model_validate(job.settings)
 
-    def progress(made: int, total: int) -> None:
-        job.progress(step=made, total=total)
-        if job.stop.is_set():
-            raise JobError(f"stopped after {made} of {total} images; the next attempt begins anew")
-
     started = time.monotonic()
     made = make_drawn(
         job.path(settings.data_root),
         settings,
         source=job.path(settings.source) if settings.source else None,
         attributes=job.path(settings.attributes) if settings.attributes else None,
-        progress=progress,
+        progress=progress_of(job),
     )
     return {
         "images": made["images"],

@@ -87,6 +87,35 @@ def models_of(draft: Draft, named: Mapping[str, str]) -> Iterator[Input]:
             yield Input(path=path, what=f"{what} {model}")
 
 
+def inputs(
+    places: Mapping[str, str], models: Mapping[str, str] | None = None
+) -> Callable[[Draft], Iterator[Input]]:
+    """Return what a job reads: files and folders that settings name, and models, as far as they name one.
+
+    Args:
+        places: setting → what lies there.
+        models: see `models_of`.
+    """
+
+    def reads(draft: Draft) -> Iterator[Input]:
+        for setting, what in places.items():
+            if place := draft.settings[setting]:
+                yield Input(path=draft.path(place), what=what)
+        yield from models_of(draft, models or {})
+
+    return reads
+
+
+def model_files(beside: Callable[[Path], Path]) -> Callable[[Draft], tuple[Path, ...]]:
+    """Return what a job makes that makes a model: its checkpoint, and a file beside it."""
+
+    def makes(draft: Draft) -> tuple[Path, ...]:
+        folder = draft.model_folder(model_of(draft))
+        return paths.checkpoint(folder), beside(folder)
+
+    return makes
+
+
 def made(*files: str) -> Callable[[Draft], tuple[Path, ...]]:
     """Return what a job of the role FOLDER makes: its folder, the record of it, and some files in it."""
 

@@ -1,12 +1,11 @@
 """The kinds `denoiser`, `purify`, `disrupt` and `restored`: perturbations of images, and what takes them out. No torch here."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from launcher.api import Draft, Input, Role
 from trueface.data.picture_sets import picture_folder
 from trueface.disruption.settings import RANDOM, DisruptSettings, RestoredSettings, needed
-from trueface.jobs.generation.generation_kind import generation_kind, made, model_of, models_of
+from trueface.jobs.generation.generation_kind import generation_kind, inputs, made, model_files
 from trueface.purification.grammar import PurifierName, parse_purifier, refuse_untrained
 from trueface.purification.settings import DenoiserSettings, PurifySettings
 from trueface.runtime import paths
@@ -22,15 +21,10 @@ def _denoiser_inputs(draft: Draft) -> Iterator[Input]:
     yield Input(path=folder, what="the folder of images to learn from")
 
 
-def _denoiser_outputs(draft: Draft) -> tuple[Path, ...]:
-    folder = draft.model_folder(model_of(draft))
-    return paths.checkpoint(folder), paths.provenance(folder)
-
-
 def _purification_inputs(draft: Draft) -> Iterator[Input]:
     """Yield the folder, and the models that the purifier works with."""
-    yield Input(path=draft.path(draft.settings["source"]), what="the folder of images to purify")
-    yield from models_of(draft, _named(parse_purifier(draft.settings["purifier"]).needs))
+    models = _named(parse_purifier(draft.settings["purifier"]).needs)
+    yield from inputs({"source": "the folder of images to purify"}, models)(draft)
 
 
 def _unfit_purification(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
@@ -42,9 +36,8 @@ def _unfit_purification(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
 
 def _disruption_inputs(draft: Draft) -> Iterator[Input]:
     """Yield the folder, the generator, and the models of the purifier that the attack goes through."""
-    settings = draft.settings
-    yield Input(path=draft.path(settings["source"]), what="the folder of images to disrupt")
-    yield from models_of(draft, _named(("translator", *needed(settings["purifier"]))))
+    models = _named(("translator", *needed(draft.settings["purifier"])))
+    yield from inputs({"source": "the folder of images to disrupt"}, models)(draft)
 
 
 def _unfit_disruption(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
@@ -57,8 +50,7 @@ def _unfit_disruption(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
 
 def _restored_inputs(draft: Draft) -> Iterator[Input]:
     settings = draft.settings
-    yield Input(path=draft.path(settings["source"]), what="the folder of purified images")
-    yield from models_of(draft, _named(("translator",)))
+    yield from inputs({"source": "the folder of purified images"}, _named(("translator",)))(draft)
     if weights := settings["feature_weights"]:
         yield Input(path=draft.path(weights), what=f"the weights of {settings['features']}")
 
@@ -114,7 +106,7 @@ DENOISER = generation_kind(
     settings=DenoiserSettings,
     sets=("noisy",),
     reads=_denoiser_inputs,
-    makes=_denoiser_outputs,
+    makes=model_files(paths.provenance),
 )
 PURIFY = generation_kind(
     name="purify",

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from launcher.api import Job, JobError, Json
 from trueface.diffusion.checkpoint import load_diffuser
-from trueface.jobs.setup import checkpoint_of, entry, made_folder_of
+from trueface.jobs.setup import checkpoint_of, entry, made_folder_of, watch_of
 from trueface.purification.denoiser import load_denoiser
 from trueface.purification.grammar import PurifierName, parse_purifier, refuse_untrained
-from trueface.purification.purifier import Purification, Purifier, make_purifier, purify_folder
+from trueface.purification.purifier import Purifier, make_purifier, purify_folder
 from trueface.purification.settings import PurifySettings
 
 COLOURS = (1, 3)  # channels of images
@@ -51,20 +51,12 @@ def purify(job: Job, settings: PurifySettings) -> Mapping[str, Json]:
 
     A stop leaves nothing behind; the next attempt begins anew.
     """
-    work = Purification(
-        source=job.path(settings.source),
-        source_text=settings.source,
-        purifier=purifier_of(
-            job,
-            parse_purifier(settings.purifier),
-            diffuser=settings.diffuser,
-            denoiser=settings.denoiser,
-        ),
-        settings=settings.model_dump(mode="json"),
-        seed=settings.seed,
-        limit=settings.limit,
-        batch_size=settings.batch_size,
-        device=job.device,
+    purifier = purifier_of(
+        job,
+        parse_purifier(settings.purifier),
+        diffuser=settings.diffuser,
+        denoiser=settings.denoiser,
     )
-    facts = purify_folder(work, made_folder_of(job), progress=job.progress, stop=job.stop)
+    source, place = job.path(settings.source), made_folder_of(job)
+    facts = purify_folder(source, settings, purifier, place, watch_of(job))
     return {key: facts[key] for key in ("images", "net_calls", "seconds", "cpu_seconds")}

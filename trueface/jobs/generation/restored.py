@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from launcher.api import Job, JobError, Json, write_atomic, write_json
+from launcher.api import Job, Json, write_atomic, write_json
 from trueface.data.made.folders import (
     MADE,
     MadeFolder,
@@ -25,22 +25,24 @@ from trueface.data.made.folders import (
     partners,
     read_images,
     read_made,
+    save_picture,
 )
-from trueface.disruption.effect import effect
-from trueface.disruption.grid import COLUMNS, grid, save_picture
-from trueface.disruption.objectives import outputs_of
+from trueface.disruption.attack import outputs_of
 from trueface.disruption.settings import RestoredSettings
 from trueface.evaluation import image_measures as feature_networks
 from trueface.evaluation.image_measures import (
     FeatureNetwork,
     feature_network,
     frechet_distance,
+    l1,
+    linf,
+    mse,
     psnr,
     share_above,
     ssim,
 )
 from trueface.evaluation.restored import METRICS
-from trueface.jobs.setup import checkpoint_of, entry, made_folder_of
+from trueface.jobs.setup import checkpoint_of, entry, made_folder_of, watch_of
 from trueface.purification.grammar import PurifierName, parse_purifier
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import DataError
@@ -57,6 +59,18 @@ SCHEMA = 1
 IMAGES = "images.npz"  # the measures of each image
 GRID = "grid.png"
 TILES = 8  # images that it shows
+
+
+DELTA = 10  # times which the perturbation is shown, around mid grey
+COLUMNS = (
+    "original",
+    "G(original)",
+    "disrupted",
+    f"delta x{DELTA}",
+    "G(disrupted)",
+    "purified",
+    "G(purified)",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,12 +304,7 @@ def _measured(
     reference = reference_of(job, settings, chain, translator, network, every)
     if reference is not None:
         measured.of_originals.append(reference.features)
-    for start in range(0, len(chain.names), settings.batch_size):
-        if job.stop.is_set():
-            raise JobError(
-                f"stopped after {start} of {len(chain.names)} images; nothing was written"
-            )
-        part = slice(start, start + settings.batch_size)
+    for part in watch_of(job).batches(len(chain.names), settings.batch_size):
         labels = every[:, part].to(job.device)
         images = [
             read_images(folder, names[part], size=translator.size).to(job.device)
@@ -316,7 +325,6 @@ def _measured(
         if missing:
             rows.append(_drawn(images, outputs, missing))
             missing -= min(missing, len(images[0]))
-        job.progress(step=start + len(images[0]), total=len(chain.names))
     if rows:
         save_picture(made.root / GRID, torch.cat(rows, dim=1))
     return measured
@@ -395,3 +403,31 @@ def _write_columns(path: Path, names: Sequence[str], measured: Measured) -> None
     columns: dict[str, Any] = {name: measured.column(name).numpy() for name in measured.columns}
     np.savez_compressed(content, names=np.array(names), **columns)
     write_atomic(path, content.getvalue())
+
+
+def effect(of_originals: Tensor, of_others: Tensor) -> Mapping[str, Tensor]:
+    """Return mse, l1 and linf of each image's outputs, (N,) each: the mean over sets of labels.
+
+    Args:
+        of_originals: S×N×C×H×W, what the generator makes of the originals under each set of labels.
+        of_others: likewise of the images that stand in their place.
+    """
+    pairs = list(zip(of_originals, of_others, strict=True))
+    return {
+        measure.__name__: torch.stack([measure(*pair) for pair in pairs]).mean(0)
+        for measure in (mse, l1, linf)
+    }
+
+
+def grid(images: tuple[Tensor, Tensor, Tensor], outputs: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """Return one picture of tiles without margins: a row an image, the columns of `COLUMNS`.
+
+    Args:
+        images: original, disrupted, purified, N×C×H×W in [-1, 1] each.
+        outputs: what the generator makes of each, likewise.
+    """
+    original, disrupted, purified = images
+    delta = DELTA * (disrupted - original)
+    tiles = (original, outputs[0], disrupted, delta, outputs[1], purified, outputs[2])
+    rows = torch.cat(tiles, dim=3)  # N×C×H×7W
+    return torch.cat(list(rows), dim=1)  # C×NH×7W

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from launcher.api import Job, JobError, Json
+from launcher.api import Job, Json
 from trueface.data.made.folders import digest_of, image_names, made_folder, rounded
 from trueface.diffusion.checkpoint import load_diffuser
 from trueface.diffusion.diffuser import Diffuser
@@ -13,7 +13,7 @@ from trueface.erasing.measures.measuring import refuse_others
 from trueface.erasing.measures.recognition import Recogniser, load_recogniser, rate, real_images
 from trueface.erasing.measures.samples import Revision, revised, rms, round_trip
 from trueface.erasing.measures.settings import ReviseSettings
-from trueface.jobs.setup import checkpoint_of, entry, made_folder_of
+from trueface.jobs.setup import checkpoint_of, entry, made_folder_of, watch_of
 from trueface.runtime.timer import now
 
 # what is recognised as the concept: real images, those drawn anew, and the teacher's round trip
@@ -45,10 +45,8 @@ def revise(job: Job, settings: ReviseSettings) -> Mapping[str, Json]:
     measured = _Sums(recogniser, settings.drawn_as)
     seconds = 0.0
     with made_folder(made_folder_of(job)) as made:
-        for start in range(0, len(names), settings.batch_size):
-            if job.stop.is_set():
-                raise JobError(f"stopped after {start} of {len(names)} images; nothing was written")
-            batch = names[start : start + settings.batch_size]
+        for rows in watch_of(job).batches(len(names), settings.batch_size):
+            batch = names[rows]
             images = real_images(root, batch, edited)
             began = now()
             drawn = rounded(revised(images, edited, inverter, revision))
@@ -59,7 +57,6 @@ def revise(job: Job, settings: ReviseSettings) -> Mapping[str, Json]:
             if teacher is not None:
                 back = round_trip(images, teacher, revision.inverted_as, settings.steps)
                 measured.add("rms_round_trip", REFERENCE, images, rounded(back))
-            job.progress(step=start + len(batch), total=len(names))
         numbers: dict[str, Json] = {
             "images": len(names),
             **measured.means(),

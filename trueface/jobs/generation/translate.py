@@ -4,9 +4,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from launcher.api import Job, JobError, Json
+from launcher.api import Job, Json
 from trueface.data.made.folders import digest_of, made_folder
-from trueface.jobs.setup import checkpoint_of, made_folder_of, settled
+from trueface.jobs.setup import checkpoint_of, entry, made_folder_of, watch_of
 from trueface.translation.detector_set import (
     counted,
     lists_of,
@@ -18,23 +18,18 @@ from trueface.translation.settings import TranslateSettings
 from trueface.translation.translator import load_translator
 
 
-def translate(job: Job) -> Mapping[str, Json]:
+@entry(TranslateSettings)
+def translate(job: Job, settings: TranslateSettings) -> Mapping[str, Json]:
     """Make the data root of the job's settings; a stop leaves nothing behind."""
-    settings = TranslateSettings.model_validate(job.settings)
-    job = settled(job)
     started = time.monotonic()
     source = job.path(settings.source)
     real = job.path(settings.real) if settings.real else original_of(source, job.path)
     translator = load_translator(checkpoint_of(job, settings.translator), job.device)
     pairs = pairs_of(source, real, settings, translator.labels)
-    total = len(pairs.names)
     with made_folder(made_folder_of(job)) as made:
-        for done in write_pairs(made, pairs, translator, settings, job.device):
-            job.progress(step=done, total=total)
-            if job.stop.is_set():
-                raise JobError(f"stopped after {done} of {total} images; nothing was written")
+        write_pairs(made, pairs, translator, settings, watch_of(job))
         facts: dict[str, Json] = {
-            "images": total,
+            "images": len(pairs.names),
             "lists": {name: len(keys) for name, keys in lists_of(pairs.names, settings).items()},
             "flipped": dict(counted(pairs)),
         }

@@ -6,18 +6,9 @@ from pathlib import Path
 from launcher.api import Draft, Input, Role
 from trueface.data.drawn.settings import MARK, DrawSettings
 from trueface.data.picture_sets import picture_folder
-from trueface.jobs.generation.generation_kind import generation_kind, made, models_of
+from trueface.jobs.generation.generation_kind import generation_kind, inputs, made, model_files
 from trueface.runtime import paths
 from trueface.translation.settings import TranslateSettings, TranslatorSettings
-
-
-def _drawing_inputs(draft: Draft) -> Iterator[Input]:
-    if draft.settings["source"]:
-        yield Input(path=draft.path(draft.settings["source"]), what="the folder of photographs")
-    if draft.settings["attributes"]:
-        yield Input(
-            path=draft.path(draft.settings["attributes"]), what="the table of their attributes"
-        )
 
 
 def _drawing_outputs(draft: Draft) -> Iterator[Path]:
@@ -36,24 +27,9 @@ def _translator_inputs(draft: Draft) -> Iterator[Input]:
         yield Input(path=folder, what="the folder of labelled images")
 
 
-def _translator_outputs(draft: Draft) -> Iterator[Path]:
-    """Yield the checkpoint, and what it was made of."""
-    folder = draft.model_folder(draft.model or "")
-    yield paths.checkpoint(folder)
-    yield paths.provenance(folder)
-
-
 def _unfit_translator(draft: Draft, _: Sequence[Draft]) -> Iterator[str]:
     if draft.base is not None:
         yield f"{draft.model}: a translator begins anew and starts from no model; write model: null"
-
-
-def _translation_inputs(draft: Draft) -> Iterator[Input]:
-    settings = draft.settings
-    yield Input(path=draft.path(settings["source"]), what="the folder of images to translate")
-    if settings["real"]:
-        yield Input(path=draft.path(settings["real"]), what="the folder of real images")
-    yield from models_of(draft, {"translator": "the translator"})
 
 
 def _unfit_translation(draft: Draft, _: Sequence[Draft]) -> Iterator[str]:
@@ -70,7 +46,9 @@ DRAW = generation_kind(
     summary="draw portraits or shapes, or make photographs smaller, for generators",
     entry="draw:draw",
     settings=DrawSettings,
-    reads=_drawing_inputs,
+    reads=inputs(
+        {"source": "the folder of photographs", "attributes": "the table of their attributes"}
+    ),
     makes=_drawing_outputs,
 )
 TRANSLATOR = generation_kind(
@@ -81,7 +59,7 @@ TRANSLATOR = generation_kind(
     settings=TranslatorSettings,
     sets=("labelled",),
     reads=_translator_inputs,
-    makes=_translator_outputs,
+    makes=model_files(paths.provenance),
     refuses=_unfit_translator,
 )
 TRANSLATE = generation_kind(
@@ -90,7 +68,10 @@ TRANSLATE = generation_kind(
     summary="make fakes of a folder's images, and a data root of real and fake for detectors",
     entry="translate:translate",
     settings=TranslateSettings,
-    reads=_translation_inputs,
+    reads=inputs(
+        {"source": "the folder of images to translate", "real": "the folder of real images"},
+        {"translator": "the translator"},
+    ),
     makes=made(),
     refuses=_unfit_translation,
 )

@@ -6,12 +6,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import PIL.Image
 import torch
 from torch import Tensor
 
 from launcher.api import Job, Json, write_atomic
-from trueface.data.made.folders import digest_of, image_names, read_images, to_levels
+from trueface.data.made.folders import digest_of, image_names, read_images, save_picture
 from trueface.data.picture_sets import picture_folder
 from trueface.jobs.setup import entry, folder_of, source_of, watch_of, write_facts
 from trueface.models import pretrained
@@ -103,11 +102,7 @@ def _picture(folder: Path, translator: Translator, images: Tensor, labels: Tenso
     given = images.to(next(translator.generator.parameters()).device)
     with torch.no_grad():
         rows = [given, *(translator(given, each) for each in flipped(labels, translator.labels))]
-    levels = torch.cat([torch.cat(list(to_levels(row).cpu()), 2) for row in rows], 1)
-    picture = PIL.Image.fromarray(levels.permute(1, 2, 0).numpy())
-    temporary = folder / f".{PICTURE}"
-    picture.save(temporary, "png")
-    temporary.replace(folder / PICTURE)
+    save_picture(folder / PICTURE, torch.cat([torch.cat(list(row.cpu()), 2) for row in rows], 1))
 
 
 def _claim(source: Mapping[str, Json], settings: TranslatorSettings) -> Claim:
