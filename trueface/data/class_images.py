@@ -1,5 +1,8 @@
 """The images of a data set of classes, decoded once and held in memory, in three lists.
 
+A training reads them from there, shuffled and augmented in epochs: decoding would take longer than the
+steps of a network for small images.
+
 Validation is a fraction of the training images, class by class, that is never learned from. Which ones
 these are follows from the seed; which ones a smaller set holds, and which ones of an undivided folder
 are the test, does not, so that seeds can be compared.
@@ -22,10 +25,12 @@ import PIL.Image
 import PIL.ImageOps
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torchvision.datasets import CIFAR10, FashionMNIST, ImageFolder
 
 from trueface.data.class_folders import SORTS, Place
 from trueface.data.decoding import decode
+from trueface.data.examples import Examples, groups
 from trueface.data.folder_cache import READ, is_image, listed, suffix
 from trueface.runtime.errors import BadImageError, DataError, JobError
 from trueface.runtime.rng import derive
@@ -34,6 +39,9 @@ MOST_BYTES = 8 << 30  # of pixels in memory: 50,000 images of 224 pixels take 7 
 VALIDATION = 0.1  # of the training images of each class
 TEST = 0.2  # of the images of each class, where they lie in one folder
 GROUP = 256  # images decoded between two looks at whether the job shall stop
+TEST_BATCH_SIZE = 256
+MARGIN = 8  # a crop moves an image by up to an eighth of its side: 4 of 32 pixels, as is usual
+HELD_BYTES = 1 << 30  # of images that are kept on a GPU; more stay in the computer's memory
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +68,26 @@ class ListSettings(Protocol):
     @property
     def num_threads(self) -> int:
         """Threads that decode; 0: one a core."""
+
+
+class PassSettings(Protocol):
+    """What decides how images are gone through: of a job's settings."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images a step."""
+
+    @property
+    def flip(self) -> bool:
+        """Mirror half of the training images."""
+
+    @property
+    def crop(self) -> bool:
+        """Move training images by up to an eighth of their side."""
+
+    @property
+    def seed(self) -> int:
+        """Of the order, and of what is done to each image."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +150,64 @@ def collect(
         name: _read(place, samples, settings.size, threads, stop) for name, samples in lists.items()
     }
     return Lists(**read, names=place.names)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Images as unlearning reads them: shuffled and augmented in epochs, in order otherwise."""
+
+    images: Images
+    settings: PassSettings
+    device: str = "cpu"
+
+    @cached_property
+    def identity(self) -> str:
+        """A checksum of the images, and of what is done to them."""
+        settings = self.settings
+        return f"{self.images.sha256}/{settings.flip}/{settings.crop}/{settings.seed}"
+
+    @cached_property
+    def _held(self) -> Tensor:
+        pixels = self.images.pixels
+        return pixels.to(self.device) if pixels.numel() <= HELD_BYTES else pixels
+
+    def __call__(
+        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Start a pass; see `data.examples.Source`."""
+        settings = self.settings
+        size = batch_size or (TEST_BATCH_SIZE if epoch is None else settings.batch_size)
+        random = torch.Generator()
+        random.manual_seed(derive(f"augment/{epoch}", settings.seed))
+        for places in groups(positions, epoch, size, settings.seed):
+            batch = self._held[places.to(self._held.device)]
+            if epoch is not None:
+                batch = augmented(batch, random, flip=settings.flip, crop=settings.crop)
+            yield batch, places
+
+    def examples(self, positions: Sequence[int] | None = None) -> Examples:
+        """Return the images at some positions with their labels; None: all of them."""
+        chosen = tuple(range(len(self.images)) if positions is None else positions)
+        labels = tuple(self.images.labels[place] for place in chosen)
+        return Examples(source=self, positions=chosen, trained=labels, true=labels)
+
+
+def augmented(batch: Tensor, random: torch.Generator, *, flip: bool, crop: bool) -> Tensor:
+    """Return images (B, 3, S, S) flipped and shifted at random, each on its own; black comes in."""
+    count, _, side, _ = batch.shape
+    if flip:
+        mirrored = (torch.rand(count, generator=random) < 0.5).to(batch.device)
+        batch = torch.where(mirrored[:, None, None, None], batch.flip(-1), batch)
+    margin = side // MARGIN
+    if crop and margin:
+        padded = functional.pad(batch, (margin,) * 4)
+        moved = torch.randint(2 * margin + 1, (2, count, 1), generator=random)
+        rows, columns = (moved + torch.arange(side)).to(batch.device)  # (B, S) each
+        images = torch.arange(count, device=batch.device)[:, None, None]
+        # of two indices with a slice between them the slice goes to the end
+        taken = padded[images, :, rows[:, :, None], columns[:, None, :]]  # (B, S, S, 3)
+        batch = taken.permute(0, 3, 1, 2)
+    return batch
 
 
 def _divided(place: Place, settings: ListSettings) -> dict[str, list[_Sample]]:

@@ -26,9 +26,9 @@ from trueface.training.provenance import Start
 from trueface.unlearning import record
 from trueface.unlearning.api import Unlearned
 from trueface.unlearning.settings import UnlearningSettings, UnlearnSettings
-from trueface.unlearning.tasks import label_flip_run
-from trueface.unlearning.tasks.label_flip_run import Done
+from trueface.unlearning.tasks import label_flips, problem
 from trueface.unlearning.tasks.label_flips import PoisonedDetector
+from trueface.unlearning.tasks.problem import Base, Done
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +45,11 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     start = setup.start_from(job, settings, job.base)
     _refuse_other_objective(start, settings)
     poisoned = _poisoned_detector(job, job.base, start, settings, lists)
-    done = label_flip_run.unlearn(poisoned, settings, watch_of(job, settings.precision))
+    done = label_flips.unlearn(poisoned, settings, watch_of(job, settings.precision))
     source = {
         **provenance.of_learning(setup.run_of(job, data), settings, place, lists, record_path),
         **provenance.of_start(start, settings),
-        **provenance.of_network(done.detector, start),
+        **provenance.of_network(done.model, start),
         **_of_fit(job.model_folder(job.base), done),
         **provenance.of_attributes(files_of(job, settings)),
     }
@@ -57,10 +57,10 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     poison_record.write_record(paths.poison_record(folder), poisoned.poison)
     lesson = image_lists.lesson_of(place, data, lists, settings, unlearns=True)
     written = image_lists.begin_lesson(folder, job.base, lesson)
-    checkpoint.save_model(paths.checkpoint(folder), done.detector, source)
+    checkpoint.save_model(paths.checkpoint(folder), done.model, source)
     write_json(paths.provenance(folder), {"schema": checkpointing.SCHEMA, **source})
     written()
-    label_flip_run.write(folder, done)
+    problem.write(folder, done)
     result = _numbers(done.unlearned)
     rows: list[Json] = [{"step": step.step, **step.metrics} for step in done.unlearned.log]
     write_json(paths.summary(folder), {"schema": SCHEMA, **result, "log": rows})
@@ -108,11 +108,13 @@ def _poisoned_detector(
         lists=lists,
         test=_test_images(job, settings),
         poison=poison_record.read_record(paths.poison_record(folder)),
-        training=record.training(folder),
-        cache=folder / "cache",
+        base=Base(
+            name=base,
+            unlearned_name=model_name(job),
+            training=record.training(folder),
+            cache=folder / "cache",
+        ),
         store=open_store(settings.cache) if is_constant(settings) else None,
-        name=base,
-        unlearned_name=model_name(job),
         copies=copies,
         copies_seed=copies_seed,
     )

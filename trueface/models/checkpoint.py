@@ -16,9 +16,10 @@ import torchvision
 from torch import Tensor
 
 from trueface.data.settings import DataSettings, other_decoding
-from trueface.models.detectors import Detector, build
+from trueface.models.detectors import Classifier, Detector, build, build_classifier
 from trueface.models.head import RidgeHead
 from trueface.models.pretrained import load_state
+from trueface.models.registry import Shape
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError, WeightsError
 from trueface.runtime.files import Json
@@ -58,7 +59,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     tensor_files.save(path, content)
 
 
-def save_model(path: Path, model: Detector, provenance: Mapping[str, Json]) -> None:
+def save_model(path: Path, model: Classifier, provenance: Mapping[str, Json]) -> None:
     """Write the parameters of `model` with where they come from."""
     state = model.network.state_dict()
     kept = Checkpoint(
@@ -202,11 +203,30 @@ def revive(
     )
     if f"{model.spec.head}.scale" in checkpoint.state:  # any network may have one
         model.replace_head(RidgeHead(model.feature_dim))
+    _load_parameters(model, checkpoint, path)
+    return model
+
+
+def revive_classifier(
+    checkpoint: Checkpoint, path: Path, shape: Shape, *, channels_last: bool = True
+) -> Classifier:
+    """Return the network of K logits of a checkpoint, in evaluation mode.
+
+    Raises:
+        CheckpointError: it is another network's.
+    """
+    if checkpoint.arch != shape.model:
+        raise CheckpointError(f"checkpoint {path} is a {checkpoint.arch}, not a {shape.model}")
+    model = build_classifier(shape, seed=0, channels_last=channels_last)
+    _load_parameters(model, checkpoint, path)
+    return model
+
+
+def _load_parameters(model: Classifier, checkpoint: Checkpoint, path: Path) -> None:
     try:
         load_state(model.network, checkpoint.state, f"the parameters of checkpoint {path}")
     except WeightsError as error:
         raise CheckpointError(str(error)) from error
-    return model
 
 
 def has_constant_body(checkpoint: Checkpoint) -> bool:

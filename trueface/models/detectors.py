@@ -1,10 +1,12 @@
-"""Detectors: networks with one logit, positive = fake, and the preprocessing that belongs to them.
+"""Classifiers: networks with K logits and the preprocessing that belongs to them.
 
-Any network that `@register_model` names can be one; see `registry`. Its parameters keep the names that
-its own library gives them, so that published files fit.
+A detector is one of real and fake: it has one logit, positive = fake. Any network that
+`@register_model` names can be one; see `registry`. Its parameters keep the names that its own library
+gives them, so that published files fit.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 from types import MappingProxyType
 
@@ -13,9 +15,17 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from trueface.models.assembly import Wanted, assemble
-from trueface.models.head import MlpHead, head_of, inputs_of
+from trueface.models.head import MlpHead, head_of, inputs_of, linear_layers
 from trueface.models.probe import refuse_small
-from trueface.models.registry import IMAGENET_MEAN, IMAGENET_STD, Spec, Triple
+from trueface.models.registry import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Shape,
+    Spec,
+    Triple,
+    maker_of_classifier,
+    spec_of_classifier,
+)
 from trueface.runtime.errors import JobError, UnknownName
 from trueface.runtime.rng import derive
 
@@ -26,8 +36,8 @@ NORMALIZATIONS: Mapping[str, tuple[Triple, Triple]] = MappingProxyType(
 )
 
 
-class Detector(nn.Module):
-    """A network of the family with the preprocessing that belongs to it.
+class Classifier(nn.Module):
+    """A network with the preprocessing that belongs to it.
 
     Pixels come in as they lie in files; normalising them happens here, on the device, for a
     whole batch, so that no training and no test can use another network's mean.
@@ -48,26 +58,26 @@ class Detector(nn.Module):
         super().__init__()
         self.spec, self.network = spec, network
         self.normalization, self.channels_last = normalization, channels_last
-        self.nodown = nodown
+        self.nodown = nodown  # of a detector; see `build`
         mean, std = NORMALIZATIONS.get(normalization, (spec.mean, spec.std))
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return one logit an image, (B, 1).
+        """Return K logits an image, (B, K).
 
         Args:
-            pixels: (B, 3, H, W), or (B, K, 3, H, W) for the mean logit of K crops of each image;
+            pixels: (B, 3, H, W), or (B, C, 3, H, W) for the mean logits of C crops of each image;
                 uint8, or float32 in [0, 1].
         """
         logits: Tensor = self.network(self.normalised(pixels))
         # of no image, too, as a process may have of a batch that several share
-        return logits.view(len(pixels), prod(pixels.shape[1:-3])).mean(1, keepdim=True)
+        return logits.view(len(pixels), prod(pixels.shape[1:-3]), logits.shape[-1]).mean(1)
 
     def forward_features(self, pixels: Tensor) -> Tensor:
         """Return what the last layer gets, (B, F) float32.
 
-        Of K crops it is their mean: as the last layer is linear, `forward_head` makes of it the
+        Of several crops it is their mean: as the last layer is linear, `forward_head` makes of it the
         mean logit; a ridge head's is nearly that, as it clips each crop's features. A layer of two
         makes another logit of it, so that several crops are refused.
 
@@ -92,16 +102,16 @@ class Detector(nn.Module):
                 f"(batch, {self.feature_dim}), and was with "
                 f"{', '.join(str(tuple(each.shape)) for each in inputs) or 'nothing'}"
             )
-        features = inputs[0].float()  # (B·K, F)
+        features = inputs[0].float()  # (B·C, F)
         return features.view(len(pixels), prod(pixels.shape[1:-3]), self.feature_dim).mean(1)
 
     def forward_head(self, features: Tensor) -> Tensor:
-        """Return the logits (B, 1) of features (B, F)."""
+        """Return the logits (B, K) of features (B, F)."""
         return self.head(features)  # type: ignore[no-any-return]  # torch: modules return Any
 
     @property
     def head(self) -> nn.Linear:
-        """The last layer, from features to the logit."""
+        """The last layer, from features to the logits."""
         return head_of(self.network, self.spec.head)
 
     def replace_head(self, layer: nn.Linear) -> None:
@@ -124,12 +134,12 @@ class Detector(nn.Module):
         return {name: value for name, value in state.items() if not name.startswith(prefix)}
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """Return images (B·K, 3, H, W) as the network gets them; see `forward`.
+        """Return images (B·C, 3, H, W) as the network gets them; see `forward`.
 
         Raises:
             JobError: they are of another size than the only one that it takes.
         """
-        images = pixels.flatten(0, -4)  # (B·K, 3, H, W)
+        images = pixels.flatten(0, -4)  # (B·C, 3, H, W)
         side = self.spec.input_size
         if side is not None and images.shape[-2:] != (side, side):
             raise JobError(
@@ -143,6 +153,10 @@ class Detector(nn.Module):
         if images.dtype == torch.uint8:
             images = images.to(torch.float32) / 255
         return ((images - self.mean) / self.std).contiguous(memory_format=form)
+
+
+class Detector(Classifier):
+    """A classifier of real and fake, with one logit: positive = fake."""
 
 
 def build(
@@ -197,7 +211,19 @@ def build(
     ).eval()
 
 
-def freeze(model: Detector) -> None:
+def build_classifier(shape: Shape, *, seed: int, channels_last: bool = True) -> Classifier:
+    """Return an untrained network of K logits in evaluation mode; its weights follow from the seed."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(derive("weights", seed))
+        network: nn.Module = maker_of_classifier(shape.model)(shape)
+    if channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    head = (linear_layers(network) or [""])[-1]
+    spec = replace(spec_of_classifier(shape.model), head=head)
+    return Classifier(spec, network, channels_last=channels_last).eval()
+
+
+def freeze(model: Classifier) -> None:
     """Let only the last layer learn."""
     model.network.requires_grad_(requires_grad=False)
     model.head.requires_grad_(requires_grad=True)

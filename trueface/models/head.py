@@ -155,12 +155,16 @@ def head_of(network: nn.Module, name: str) -> nn.Linear:
         layer = None
     if not isinstance(layer, nn.Linear):
         reason = "is not there" if layer is None else f"is a {type(layer).__name__}"
-        linear = [key for key, module in network.named_modules() if isinstance(module, nn.Linear)]
         raise JobError(
             f"the head of a {type(network).__name__} must be an nn.Linear, and {name!r} {reason}; "
-            f"linear layers: {', '.join(linear[-3:]) or 'none'}"
+            f"linear layers: {', '.join(linear_layers(network)[-3:]) or 'none'}"
         )
     return layer
+
+
+def linear_layers(network: nn.Module) -> list[str]:
+    """Return the dotted names of the linear layers, in the order in which they were registered."""
+    return [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
 
 
 def last_linear(network: nn.Module, name: str) -> str:
@@ -169,9 +173,7 @@ def last_linear(network: nn.Module, name: str) -> str:
     Raises:
         JobError: there is none.
     """
-    linear: list[str] = [
-        key for key, module in network.named_modules() if isinstance(module, nn.Linear)
-    ]
+    linear = linear_layers(network)
     if not linear:
         raise JobError(
             f"model {name} ends without a linear layer, which features, freezing and unlearning need; "

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.models.detectors import Detector
-from trueface.models.head import MlpHead, inputs_of, linear_inputs
+from trueface.models.detectors import Classifier
+from trueface.models.head import MlpHead, head_of, inputs_of, linear_inputs, linear_layers
 from trueface.runtime.errors import JobError
 
 
@@ -40,21 +40,19 @@ def probability_of(logits: Tensor, labels: Tensor) -> Tensor:
 def last_layer(model: nn.Module) -> tuple[str, nn.Linear]:
     """Return the last linear layer of a model and its name.
 
-    A detector says which one it is; of other models it is the last in the order of registration.
+    A classifier says which one it is; of other models it is the last in the order of registration.
 
     Raises:
         JobError: it has none.
     """
-    if isinstance(model, Detector):
+    if isinstance(model, Classifier) and model.spec.head:
         return f"network.{model.spec.head}", model.head
     if isinstance(model, MlpHead):  # its own last layer; the one within is before it
         return "", model
-    layers = [
-        (name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear)
-    ]
-    if not layers:
+    names = linear_layers(model)
+    if not names:
         raise JobError("this model has no linear layer, so it cannot be split into body and head")
-    return layers[-1]
+    return names[-1], head_of(model, names[-1])
 
 
 class Split:

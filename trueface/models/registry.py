@@ -1,9 +1,10 @@
-"""The networks of detectors by name: no torch here.
+"""The networks by name: no torch here.
 
-What `@register_model`, `@register_family` and `@register_library` say in the files of `architectures`
-is read from their text. A file is imported when a network of it is made. A name is that of a network,
-`slim18`; of a library and a network of it, `tv/convnext_tiny`; or of a family and what it is made of,
-`patch/baseline` or `linear/timm/vit_small_patch16_224`.
+What `@register_model`, `@register_family`, `@register_library` and `@register_classifier` say in the
+files of `architectures` is read from their text. A file is imported when a network of it is made. A
+name is that of a network, `slim18`; of a library and a network of it, `tv/convnext_tiny`; or of a
+family and what it is made of, `patch/baseline` or `linear/timm/vit_small_patch16_224`. Networks that
+are trained from scratch on any number of classes, as CIFAR's, have names of their own, and a recipe.
 """
 
 import importlib.util
@@ -20,9 +21,13 @@ from trueface.runtime.errors import UnknownName, UsageError, nearest
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of torchvision's published weights
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# of pixels in 0 … 1, about those of photographs; the same for every data set of classes
+PHOTO_MEAN, PHOTO_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+LEAST_SIZE = 8  # side of an image that any network with a recipe takes, in pixels
 
 Triple = tuple[float, float, float]
 Solver = Literal["gradient", "ridge"]
+Stem = Literal["small", "large"]
 Maker = TypeVar("Maker", bound=Callable[..., object])
 # torchvision writes `@register_model()` and one more decorator, which may take several lines
 _DECLARED = re.compile(
@@ -139,6 +144,32 @@ class Library:
             input_size=None,
             width=None,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A network of any number of classes, and how it is usually trained from scratch."""
+
+    summary: str
+    optimizer: Literal["sgd", "adamw"]
+    lr: float
+    weight_decay: float
+    least_size: Mapping[str, int]  # side of an image, in pixels, by stem; else `LEAST_SIZE`
+    patch: Mapping[str, int]  # of which the side is a multiple, in pixels, by stem; else 1
+
+    def __call__(self, make: Maker) -> Maker:
+        """Leave the decorated function, which makes the network, as it is."""
+        return make
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What a network with a recipe looks like."""
+
+    model: str  # a key of `RECIPES`
+    stem: Stem
+    size: int  # side of an image, in pixels
+    classes: int
 
 
 @lru_cache(maxsize=8)
@@ -274,9 +305,31 @@ def register_library(
     return Library(name=name, summary=summary, package=package, extra=extra, has_tags=has_tags)
 
 
+def register_classifier(
+    name: str,  # noqa: ARG001  # the reader's
+    *,
+    summary: str,
+    optimizer: Literal["sgd", "adamw"],
+    lr: float,
+    weight_decay: float,
+    least_size: Mapping[str, int] = MappingProxyType({}),
+    patch: Mapping[str, int] = MappingProxyType({}),
+) -> Recipe:
+    """Declare a network of any number of classes; the function below it makes one of a `Shape`."""
+    return Recipe(
+        summary=summary,
+        optimizer=optimizer,
+        lr=lr,
+        weight_decay=weight_decay,
+        least_size=least_size,
+        patch=patch,
+    )
+
+
 SPECS = Registry(PACKAGE, register_model, modules={__name__})
 FAMILIES = Registry(PACKAGE, register_family, modules={__name__})
 LIBRARIES = Registry(PACKAGE, register_library, modules={__name__})
+RECIPES = Registry(PACKAGE, register_classifier, modules={__name__})
 
 
 def spec_of(name: str) -> Spec:
@@ -332,6 +385,23 @@ def modules_of_model(name: str) -> tuple[str, ...]:
     """Return the modules that a detector's name stands for: they are imported by that name."""
     inner = spec_of(name).inner
     return (_declaration(name).module, *(modules_of_model(inner) if inner else ()))
+
+
+def spec_of_classifier(name: str) -> Spec:
+    """Return what is known of a network with a recipe before it is made: all but its last layer."""
+    return register_model(
+        name, summary=RECIPES[name].summary, head="", mean=PHOTO_MEAN, std=PHOTO_STD
+    )
+
+
+def maker_of_classifier(name: str) -> Callable[[Shape], Any]:
+    """Import the file of a network with a recipe; return the function that makes one."""
+    return RECIPES.load(name)  # type: ignore[no-any-return]  # what a file holds
+
+
+def modules_of_classifier(name: str) -> tuple[str, ...]:
+    """Return the modules that the name of a network with a recipe stands for."""
+    return (RECIPES.module(name),)
 
 
 def model_name(name: str) -> str:

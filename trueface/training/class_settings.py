@@ -6,10 +6,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from trueface.models.classifier_registry import (
+from trueface.models.registry import (
     LEAST_SIZE,
     RECIPES,
     Recipe,
+    Shape,
     Stem,
     modules_of_classifier,
 )
@@ -114,6 +115,10 @@ class ClassifySettings(Settings):
             lr=usual.lr if self.lr is None else self.lr,
             weight_decay=usual.weight_decay if self.weight_decay is None else self.weight_decay,
         )
+
+    def shape(self, classes: int) -> Shape:
+        """Return what the network of so many classes looks like."""
+        return Shape(model=self.model, stem=self.stem, size=self.size, classes=classes)
 
     @property
     def trainer(self) -> TrainerConfig:

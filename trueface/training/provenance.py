@@ -20,7 +20,7 @@ from trueface.data.dataset import ImageSet
 from trueface.data.image_sizes import Learned
 from trueface.data.index import Image
 from trueface.models import assembly, checkpoint, detectors, pretrained
-from trueface.models.detectors import Detector
+from trueface.models.detectors import Classifier, Detector
 from trueface.poisoning.poison_record import fingerprint
 from trueface.prediction.image_formats import LearnedFormats
 from trueface.runtime import paths
@@ -223,7 +223,7 @@ def of_start(
     return facts
 
 
-def of_network(model: Detector, start: Start) -> dict[str, Json]:
+def of_network(model: Classifier, start: Start) -> dict[str, Json]:
     """Return which library made a network, and the licence of its published weights, where there are.
 
     A model that starts from another one is bound by the licence that the other's provenance names.

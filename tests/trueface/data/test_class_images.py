@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 
 from launcher.api import JobError
-from tests.trueface.class_toys import NAMES, SMALL, write_class, write_data
+from tests.trueface.class_toys import NAMES, SMALL, colours, settings, write_class, write_data
 from trueface.data import class_folders, class_images
-from trueface.data.class_images import Lists
+from trueface.data.class_images import Lists, Pixels, augmented
 from trueface.runtime.errors import DataError
 from trueface.training.class_settings import ClassifySettings
 
@@ -179,3 +180,41 @@ def test_reading_stops_when_it_is_told_to(tmp_path: Path) -> None:
     settings = ClassifySettings.model_validate(SMALL)
     with pytest.raises(JobError, match="stopped"):
         class_images.collect(class_folders.find("folders", root), settings, cpus=1, stop=stop)
+
+
+def test_an_epochs_batches_follow_from_the_epoch_and_a_tests_are_as_they_lie() -> None:
+    pixels = colours(4, crop=True)
+    first, again, other = (
+        torch.cat([images for images, _ in pixels(range(12), epoch=epoch, batch_size=5)])
+        for epoch in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    ((still, places),) = pixels([3, 1], epoch=None, batch_size=None)
+    assert places.tolist() == [3, 1]
+    assert torch.equal(still, pixels.images.pixels[[3, 1]])
+
+
+def test_images_are_mirrored_and_moved_each_on_its_own() -> None:
+    batch = torch.randint(1, 256, (64, 3, 16, 16), dtype=torch.uint8)
+    random = torch.Generator().manual_seed(1)
+    flipped = augmented(batch, random, flip=True, crop=False)
+    same = (flipped == batch).flatten(1).all(1)
+    assert 10 < int(same.sum()) < 54
+    assert torch.equal(flipped[~same], batch[~same].flip(-1))
+    moved = augmented(batch, random, flip=False, crop=True)
+    assert moved.shape == batch.shape
+    for image, shifted in zip(batch, moved, strict=True):
+        assert any(
+            torch.equal(torch.roll(image, (y, x), (1, 2))[:, 2:-2, 2:-2], shifted[:, 2:-2, 2:-2])
+            for y in range(-2, 3)
+            for x in range(-2, 3)
+        )
+
+
+def test_the_identity_tells_images_and_what_is_done_to_them() -> None:
+    torch.manual_seed(0)
+    first = colours(2)
+    assert Pixels(first.images, first.settings).identity == first.identity
+    assert Pixels(first.images, settings(flip=False)).identity != first.identity
+    assert colours(3).identity != first.identity

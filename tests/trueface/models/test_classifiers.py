@@ -2,9 +2,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from trueface.models import classifiers
-from trueface.models.classifier_registry import Shape, Stem
+from trueface.models.detectors import build_classifier
 from trueface.models.logits import Split
+from trueface.models.registry import Shape, Stem
 from trueface.training.class_settings import ClassifySettings
 
 SHAPES: tuple[tuple[str, Stem], ...] = (
@@ -17,7 +17,7 @@ SHAPES: tuple[tuple[str, Stem], ...] = (
 def test_every_network_answers_pixels_of_either_form_alike_and_has_a_last_layer(
     model: str, stem: Stem
 ) -> None:
-    network = classifiers.build(Shape(model=model, stem=stem, size=32, classes=3), seed=1)
+    network = build_classifier(Shape(model=model, stem=stem, size=32, classes=3), seed=1)
     pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     with torch.inference_mode():
         logits = network(pixels)
@@ -31,14 +31,14 @@ def test_every_network_answers_pixels_of_either_form_alike_and_has_a_last_layer(
 def test_weights_follow_from_the_seed() -> None:
     shape = Shape(model="resnet18", stem="small", size=16, classes=3)
     first, again, other = (
-        classifiers.build(shape, seed=seed).network.state_dict() for seed in (1, 1, 2)
+        build_classifier(shape, seed=seed).network.state_dict() for seed in (1, 1, 2)
     )
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
 
 
 def test_the_small_stem_keeps_the_resolution() -> None:
-    small = classifiers.build(Shape(model="resnet18", stem="small", size=16, classes=3), seed=1)
+    small = build_classifier(Shape(model="resnet18", stem="small", size=16, classes=3), seed=1)
     assert small.network.conv1.stride == (1, 1)
 
 

@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from trueface.models.classifier_registry import RECIPES, Shape, maker_of_classifier
 from trueface.models.registry import (
     PACKAGE,
+    RECIPES,
     SPECS,
+    Shape,
+    maker_of_classifier,
     maker_of_model,
     model_name,
     modules_of_model,

@@ -12,24 +12,23 @@ from torch.nn import functional
 from torch.optim import SGD
 
 from launcher.api import JobError
-from tests.trueface.training.test_class_source import colours, settings
+from tests.trueface.class_toys import colours, settings
+from trueface.data.class_images import Pixels
 from trueface.data.loaders import ExampleFeed
-from trueface.models import classifiers
-from trueface.models.classifier_registry import Shape
-from trueface.models.classifiers import Classifier
+from trueface.models.detectors import Classifier, build_classifier
 from trueface.models.logits import Split
+from trueface.models.registry import Shape
 from trueface.runtime.progress import Watch
 from trueface.training import trainer
 from trueface.training.class_settings import ClassifySettings
-from trueface.training.class_source import Pixels
 from trueface.training.schedules import warmup_cosine
 from trueface.training.trainer import Trained
 from trueface.unlearning.hyperparameters import TrainingOptions
-from trueface.unlearning.tasks.class_forgetting import Learning
+from trueface.unlearning.tasks.problem import learn_as_trained
 
 
 def network() -> Classifier:
-    return classifiers.build(Shape(model="resnet18", stem="large", size=16, classes=3), seed=1)
+    return build_classifier(Shape(model="resnet18", stem="large", size=16, classes=3), seed=1)
 
 
 def fit(
@@ -89,8 +88,8 @@ def test_a_last_image_alone_joins_the_batch_before_it() -> None:
 
 
 def test_a_method_may_train_for_other_epochs_at_another_rate() -> None:
-    steps = Learning(settings())(
-        network(), colours(4).examples(), "trained", validation=colours(2).examples(),
+    steps = learn_as_trained(
+        network(), colours(4).examples(), "trained", settings(), validation=colours(2).examples(),
         options=TrainingOptions(epochs=1, lr=0.001), watch=Watch(),
     )  # fmt: skip
     assert [step.step for step in steps] == [1]

@@ -13,11 +13,10 @@ from torch.nn import functional
 from trueface.data.made.folders import image_names, read_images, to_levels
 from trueface.diffusion.diffuser import Diffuser
 from trueface.evaluation.intervals import unvaried
-from trueface.models import checkpoint, classifiers
-from trueface.models.classifier_registry import Shape
+from trueface.models import checkpoint
 from trueface.models.logits import Split, wide
-from trueface.models.pretrained import load_state
-from trueface.runtime.errors import CheckpointError, DataError, JobError, WeightsError
+from trueface.models.registry import Shape
+from trueface.runtime.errors import CheckpointError, DataError, JobError
 from trueface.runtime.files import Json
 from trueface.runtime.rng import derive
 
@@ -198,11 +197,8 @@ def load_recogniser(path: Path, *, text: str, device: str = "cpu") -> Recogniser
         raise CheckpointError(f"{path} is no network that classify has trained; name one of these")
     known: dict[str, Any] = settings
     shape = Shape(model=kept.arch, stem=known["stem"], size=int(known["size"]), classes=len(names))
-    model = classifiers.build(shape, seed=0, channels_last=bool(known.get("channels_last", True)))
-    try:
-        load_state(model.network, kept.state, f"the parameters of checkpoint {path}")
-    except WeightsError as error:
-        raise CheckpointError(str(error)) from error
+    form = bool(known.get("channels_last", True))
+    model = checkpoint.revive_classifier(kept, path, shape, channels_last=form)
     return Recogniser(
         model, [str(name) for name in names], size=shape.size, text=text, device=device
     )

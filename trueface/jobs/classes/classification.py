@@ -2,27 +2,22 @@
 
 from collections.abc import Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from launcher.api import Job, Json, write_json
+from launcher.api import Job, Json
 from trueface.data import class_folders, class_images
-from trueface.data.class_images import Lists
+from trueface.data.class_images import Lists, Pixels
 from trueface.data.loaders import ExampleFeed
 from trueface.evaluation import predictions
 from trueface.evaluation.predictions import Answered
-from trueface.jobs.setup import entry, folder_of, source_of, watch_of
-from trueface.models import checkpoint, classifiers
-from trueface.models.checkpoint import Checkpoint
-from trueface.models.classifiers import Classifier
+from trueface.jobs.setup import entry, folder_of, source_of, watch_of, write_facts
+from trueface.models import checkpoint
+from trueface.models.detectors import build_classifier
 from trueface.runtime import paths
-from trueface.runtime.paths import SCHEMA
 from trueface.training import checkpointing
 from trueface.training.class_settings import ClassifySettings
-from trueface.training.class_source import Pixels
 from trueface.training.history import write_history
 from trueface.training.trainer import fit
 
@@ -47,13 +42,11 @@ def classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
     lists = lists_of(job, settings)
     source = provenance_of(job, settings, lists)
     watch = watch_of(job, settings.precision)
-    shape = classifiers.shape_of(settings, len(lists.names))
-    model = classifiers.build(shape, seed=settings.seed, channels_last=settings.channels_last)
+    shape = settings.shape(len(lists.names))
+    model = build_classifier(shape, seed=settings.seed, channels_last=settings.channels_last)
     model = model.to(job.device)
-    parts = {
-        name: Pixels(images, settings, job.device).examples()
-        for name, images in _parts(lists).items()
-    }
+    images = {"train": lists.train, "validation": lists.validation, "test": lists.test}
+    parts = {name: Pixels(part, settings, job.device).examples() for name, part in images.items()}
     checkpointing.clear_event_files(folder)
     with checkpointing.logged(watch, folder, wanted=settings.tensorboard) as logged_watch:
         trained = fit(
@@ -65,11 +58,12 @@ def classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
             after_epoch=lambda epochs, *_: write_history(paths.history(folder), epochs),
         )
     answers = {
-        name: predictions.answered(model, part, watch, _parts(lists)[name].names)
+        name: predictions.answered(model, part, watch, images[name].names)
         for name, part in parts.items()
     }
     predictions.write(folder / "answers" / ANSWERS, answers)
-    keep(folder, model, {**source, "epochs": trained.chosen.epoch}, settings.model)
+    source = {**source, "epochs": trained.chosen.epoch}
+    checkpoint.save_model(paths.checkpoint(folder), model, source)
     result: dict[str, Json] = {
         "images": len(lists.train),
         "classes": len(lists.names),
@@ -83,7 +77,7 @@ def classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
         "samples_read": trained.samples_read,
         "images_per_s": trained.samples_read / trained.seconds,
     }
-    write_json(paths.summary(folder), {"schema": SCHEMA, **result})
+    write_facts(folder, source, result)
     return result
 
 
@@ -91,10 +85,6 @@ def lists_of(job: Job, settings: ClassifySettings) -> Lists:
     """Return the images of the job's data set."""
     place = class_folders.find(class_folders.sort_of(job.data or ""), job.path(settings.data_root))
     return class_images.collect(place, settings, cpus=job.cpus, stop=job.stop)
-
-
-def _parts(lists: Lists) -> dict[str, class_images.Images]:
-    return {"train": lists.train, "validation": lists.validation, "test": lists.test}
 
 
 def provenance_of(job: Job, settings: ClassifySettings, lists: Lists) -> dict[str, Json]:
@@ -118,16 +108,3 @@ def balanced_accuracy(answers: Answered) -> float:
     right = answers.logits.argmax(1) == answers.trained
     classes = np.unique(answers.trained)
     return float(np.mean([right[answers.trained == label].mean() for label in classes]))
-
-
-def keep(folder: Path, model: torch.nn.Module, source: Mapping[str, Json], arch: str) -> None:
-    """Write a network beside what it was made of.
-
-    Raises:
-        TypeError: a method gave another sort of model back.
-    """
-    if not isinstance(model, Classifier):
-        raise TypeError(f"a method gave a {type(model).__name__} back")
-    kept = Checkpoint(arch=arch, state=model.network.state_dict(), provenance=source)
-    checkpoint.save(paths.checkpoint(folder), kept)
-    write_json(paths.provenance(folder), {"schema": checkpointing.SCHEMA, **source})

@@ -1,21 +1,15 @@
 """The entry function of `forget`: from a job to files and numbers."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
-from launcher.api import Job, JobError, Json, write_json
+from launcher.api import Job, JobError, Json
 from trueface.data import class_folders
-from trueface.evaluation import predictions
-from trueface.jobs.classes.classification import keep, lists_of, provenance_of
-from trueface.jobs.setup import entry, folder_of, watch_of
-from trueface.models import checkpoint, classifiers
+from trueface.jobs.classes.classification import lists_of, provenance_of
+from trueface.jobs.setup import entry, folder_of, watch_of, write_facts
+from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
-from trueface.models.classifier_registry import Shape
-from trueface.models.classifiers import Classifier
-from trueface.models.pretrained import load_state
 from trueface.runtime import paths
-from trueface.runtime.errors import CheckpointError, WeightsError
-from trueface.runtime.paths import SCHEMA
+from trueface.runtime.errors import CheckpointError
 from trueface.unlearning import record
 from trueface.unlearning.class_settings import (
     SINGLE,
@@ -23,8 +17,9 @@ from trueface.unlearning.class_settings import (
     ForgettingSettings,
     differences,
 )
-from trueface.unlearning.evaluation import embedding
-from trueface.unlearning.tasks.class_forgetting import Problem, unlearn
+from trueface.unlearning.tasks import problem
+from trueface.unlearning.tasks.class_forgetting import ClassProblem
+from trueface.unlearning.tasks.problem import Base
 
 
 @entry(ForgetSettings)
@@ -42,32 +37,35 @@ def forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
             f"{job.base} was trained on other images than those in {source['data_root']} today; "
             "train it again, or bring the images back"
         )
-    shape, earlier = classifiers.shape_of(settings, len(lists.names)), record.read(base)
+    shape, earlier = settings.shape(len(lists.names)), record.read(base)
     if earlier is not None and "instances" in {earlier.goal, settings.goal}:
         raise JobError(SINGLE.format(base=job.base))
-    problem = Problem(
-        lists=lists,
-        shape=shape,
-        settings=settings,
-        forgotten=None
-        if settings.goal == "instances"
-        else class_folders.number(lists.names, settings.forget_class),
-        earlier=() if earlier is None else earlier.forgotten,
-        training=record.training(base),
-        cache=base / "cache",
-        base=job.base,
-        model=job.model or "",
+    forgotten = None
+    if settings.goal == "class":
+        forgotten = class_folders.number(lists.names, settings.forget_class)
+    model = checkpoint.revive_classifier(
+        kept, paths.checkpoint(base), shape, channels_last=settings.channels_last
     )
-    model = _revived(kept, shape, paths.checkpoint(base), settings).to(job.device)
-    done = unlearn(problem, model, watch_of(job, settings.precision))
-    predictions.write(paths.answers_before(folder), done.before)
-    predictions.write(paths.answers_after(folder), done.after)
-    if done.embedding is not None:
-        embedding.write(paths.plane(folder), done.embedding)
-    keep(folder, done.model, source, settings.model)
-    record.write(folder, done.record)
-    result = done.numbers
-    write_json(paths.summary(folder), {"schema": SCHEMA, **result})
+    task = ClassProblem(
+        model.to(job.device),
+        shape,
+        lists,
+        settings,
+        Base(
+            name=job.base,
+            unlearned_name=job.model or "",
+            training=record.training(base),
+            cache=base / "cache",
+        ),
+        forgotten=forgotten,
+        earlier=() if earlier is None else earlier.forgotten,
+        device=job.device,
+    )
+    done = problem.unlearn(task, watch_of(job, settings.precision))
+    checkpoint.save_model(paths.checkpoint(folder), done.model, source)
+    problem.write(folder, done)
+    result = task.numbers(done)
+    write_facts(folder, source, result)
     return result
 
 
@@ -86,16 +84,3 @@ def _refuse_other(kept: Checkpoint, settings: ForgettingSettings, base: str) -> 
             raise CheckpointError(
                 f"{base} was trained with {key}: {trained.get(key)}, and this is {used[key]}"
             )
-
-
-def _revived(
-    kept: Checkpoint, shape: Shape, path: Path, settings: ForgettingSettings
-) -> Classifier:
-    if kept.arch != shape.model:
-        raise CheckpointError(f"checkpoint {path} is a {kept.arch}, not a {shape.model}")
-    model = classifiers.build(shape, seed=0, channels_last=settings.channels_last)
-    try:
-        load_state(model.network, kept.state, f"the parameters of checkpoint {path}")
-    except WeightsError as error:
-        raise CheckpointError(str(error)) from error
-    return model

@@ -14,7 +14,7 @@ from torch import nn
 from torchvision.models import VisionTransformer, resnet18, resnet50, vgg16_bn, vit_b_16
 from torchvision.models.resnet import ResNet
 
-from trueface.models.classifier_registry import Shape, register_classifier
+from trueface.models.registry import Shape, register_classifier
 
 VGG_WIDTH = 512  # of its last convolution
 PATCH = {"small": 4, "large": 16}  # of vit, in pixels

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from trueface.models.classifier_registry import Shape, register_classifier
+from trueface.models.registry import Shape, register_classifier
 
 WIDTHS = (32, 64, 96)  # of its convolutions; the first keeps the size, the others halve it
 

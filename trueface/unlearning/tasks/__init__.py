@@ -1,4 +1,4 @@
 """What is to be forgotten: flipped labels of a detector, or a class or images of a classifier.
 
-Start reading at `label_flip_run`.
+Start reading at `problem.unlearn`.
 """

@@ -1,201 +1,146 @@
-"""Unlearning of a class, or of a subset of images, from end to end: applied, and measured."""
+"""A class, or a fraction of the images, as an unlearning problem of a network of classes."""
 
-import copy
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from torch import nn
 
-from trueface.data.class_images import Lists
-from trueface.data.examples import Examples, Label
-from trueface.data.loaders import ExampleFeed
-from trueface.evaluation import predictions
-from trueface.evaluation.predictions import Answered
-from trueface.models import classifiers
-from trueface.models.classifier_registry import Shape
-from trueface.models.classifiers import Classifier
+from trueface.data.class_images import Lists, Pixels
+from trueface.models.detectors import Classifier, build_classifier
+from trueface.models.registry import Shape
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
-from trueface.runtime.progress import Watch, with_phases
 from trueface.runtime.rng import derive
-from trueface.training.class_settings import ClassifySettings
-from trueface.training.class_source import Pixels
-from trueface.training.trainer import fit
-from trueface.unlearning import api
-from trueface.unlearning.api import Unlearned
 from trueface.unlearning.class_settings import ForgettingSettings
-from trueface.unlearning.evaluation import embedding, relearn_and_probe
-from trueface.unlearning.evaluation.embedding import Plane
-from trueface.unlearning.hyperparameters import TrainingOptions
-from trueface.unlearning.log import Step
-from trueface.unlearning.record import Record, Training
+from trueface.unlearning.tasks.problem import Base, Done, Facts, MethodSets, Part, Problem
 
 
-@dataclass(frozen=True, slots=True)
-class Learning:
-    """The training of such networks, for methods that are trainings; see `plain_training.Learn`."""
+class ClassProblem(Problem):
+    """A network that shall forget one class more, or some of its images.
 
-    settings: ClassifySettings
+    Args:
+        model: as it was trained, on the device; unlearning changes it in place.
+        shape: of the network.
+        lists: the images of its training and test.
+        settings: of the unlearning.
+        base: its name, and what its training took.
+        forgotten: the class that shall go; None: a fraction of the images, see the settings.
+        earlier: classes that it was made to forget before.
+        device: where images and new networks are put.
+    """
 
-    def __call__(
-        self,
-        model: nn.Module,
-        samples: Examples,
-        label: Label,
-        *,
-        validation: Examples,
-        options: TrainingOptions,
-        watch: Watch,
-    ) -> tuple[Step, ...]:
-        """Train `model` as the base was, unless the options say otherwise."""
-        changed = {"num_epochs": options.epochs, "lr": options.lr}
-        given = {key: value for key, value in changed.items() if value is not None}
-        trainer = self.settings.model_copy(update=given).trainer
-        done = fit(
-            model,
-            ExampleFeed(samples, label, batch_size=trainer.batch_size),
-            ExampleFeed(validation, "trained", augmented=False),
-            trainer,
-            watch=watch,
-        )
-        return tuple(
-            Step(
-                step=epoch.epoch,
-                metrics={
-                    "loss": epoch.loss,
-                    "accuracy": epoch.accuracy,
-                    "val_loss": epoch.val_loss,
-                    "val_accuracy": epoch.val_accuracy,
-                },
-            )
-            for epoch in done.epochs
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """What shall be forgotten, and the facts of the base's training."""
-
-    lists: Lists
-    shape: Shape
     settings: ForgettingSettings
-    forgotten: int | None  # the class; None: a fraction of the images, see the settings
-    earlier: tuple[int, ...]  # classes that the base was made to forget before, and shall not learn
-    training: Training  # of the base
-    cache: Path
-    base: str = ""  # its model ID, for the record
-    model: str = ""  # the model ID of what is made of it
+
+    def __init__(
+        self,
+        model: Classifier,
+        shape: Shape,
+        lists: Lists,
+        settings: ForgettingSettings,
+        base: Base,
+        *,
+        forgotten: int | None,
+        earlier: tuple[int, ...],
+        device: str,
+    ) -> None:
+        new = () if forgotten is None else (forgotten,)
+        facts = Facts(
+            goal=settings.goal,
+            class_names=lists.names,
+            forgotten=tuple(sorted({*earlier, *new})),
+            fraction=settings.forget_fraction or None,
+        )
+        super().__init__(base=base, settings=settings, facts=facts, earlier=earlier)
+        self._model, self._shape, self._lists = model, shape, lists
+        self._new, self._device = forgotten, device
 
     @property
-    def gone(self) -> tuple[int, ...]:
-        """All classes that the result shall not know, in order."""
-        new = () if self.forgotten is None else (self.forgotten,)
-        return tuple(sorted({*self.earlier, *new}))
+    def model(self) -> nn.Module:
+        """The network."""
+        return self._model
 
+    def whole(self, model: nn.Module) -> Classifier:
+        """Return the network that a method gave back.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """A network that has forgotten, with its record and predictions."""
+        Raises:
+            TypeError: it is another sort of model.
+        """
+        if not isinstance(model, Classifier):
+            raise TypeError(f"a method gave a {type(model).__name__} back")
+        return model
 
-    model: nn.Module
-    record: Record
-    before: Mapping[str, Answered]
-    after: Mapping[str, Answered]
-    embedding: Plane | None  # None: it was not asked for
-    numbers: dict[str, Json]  # for tables
+    def fresh(self) -> nn.Module:
+        """Return the network as it was before the base's training."""
+        settings = self.settings
+        made = build_classifier(
+            self._shape, seed=settings.seed, channels_last=settings.channels_last
+        )
+        return made.to(self._device)
 
+    def parts(self) -> dict[str, Part]:
+        """Return what is measured: forget, retain, validation and test.
 
-def unlearn(problem: Problem, model: Classifier, watch: Watch) -> Done:
-    """Make `model` forget, in place; write nothing but the caches.
+        Raises:
+            JobError: there is nothing to forget.
+        """
+        lists = self._lists
+        train, validation, test = (
+            Pixels(images, self.settings, self._device)
+            for images in (lists.train, lists.validation, lists.test)
+        )
+        gone, kept = self._divided()
+        return {
+            "forget": _part(train, gone),
+            "retain": _part(train, kept),
+            "validation": _part(validation),
+            "test": _part(test),
+        }
 
-    Raises:
-        UsageError: the method cannot work here.
-        JobError: stopped, nothing to forget or nothing kept, or no finite result.
-    """
-    settings = problem.settings
-    # measures and answers, relearning, probe and embedding
-    watch = with_phases(watch, 2 + 3 * settings.afterwards)
-    parts = _parts(problem, watch.device)
-    base = copy.deepcopy(model) if settings.afterwards else None
-    before = _answers(problem, model, parts, watch)
-    unlearned = api.run(
-        settings.method,
-        model,
-        forget=parts["forget"],
-        retain=parts["retain"],
-        validation=parts["validation"].without_classes(problem.earlier),
-        options=settings.options,
-        goal=settings.goal,
-        fresh=lambda: _fresh(problem, watch.device),
-        learn=Learning(settings),
-        cache=problem.cache,
-        watch=watch,
-        seed=settings.seed,
-        force=settings.force,
-    )
-    watch.doing("answers")
-    after = _answers(problem, unlearned.model, parts, watch)
-    done = Done(
-        model=unlearned.model,
-        record=_record(problem, unlearned),
-        before=before,
-        after=after,
-        embedding=None,
-        numbers=_numbers(problem, unlearned, before, after),
-    )
-    return done if base is None else _measured_afterwards(done, base, parts, watch, settings.seed)
+    def method_sets(self, parts: Mapping[str, Part]) -> MethodSets:
+        """Return all that shall go, and all that shall be kept."""
+        return MethodSets(forget=parts["forget"].examples, retain=parts["retain"].examples)
 
+    def numbers(self, done: Done) -> dict[str, Json]:
+        """Return what an unlearning changed and what it took, for tables.
 
-def _measured_afterwards(
-    done: Done, base: nn.Module, parts: Mapping[str, Examples], watch: Watch, seed: int
-) -> Done:
-    """Return `done` with how soon the model learns the forgotten again, a probe and an embedding."""
-    forget, retain = parts["forget"], parts["retain"]
-    watch.doing("relearning")
-    target = relearn_and_probe.forget_loss(base, forget, watch, seed=seed)
-    relearn = relearn_and_probe.relearn(done.model, forget, watch, target=target, seed=seed)
-    watch.doing("probe")
-    probe = relearn_and_probe.probe(base, done.model, forget, retain, watch, seed=seed)
-    watch.doing("embedding")
-    return replace(
-        done,
-        record=replace(done.record, relearn=relearn, probe=probe),
-        embedding=embedding.plane(base, done.model, forget, retain, watch, seed=seed),
-        numbers={
-            **done.numbers,
-            "relearn_steps": relearn.steps,
-            "probe": None if probe is None else probe.after,
-        },
-    )
+        Accuracies are those on both training parts and on the test; where a class goes, of the test's
+        images of forgotten classes and of the others.
+        """
+        numbers: dict[str, Json] = {"steps": len(done.unlearned.log) - 2}
+        for when, answers in (("_before", done.before), ("", done.after)):
+            for part in ("retain", "forget"):
+                numbers[f"{part}_accuracy{when}"] = answers[part].accuracy("trained")
+            test = answers["test"]
+            if self._new is None:
+                numbers[f"test_accuracy{when}"] = test.accuracy("trained")
+                continue
+            gone = np.isin(test.trained, self.facts.forgotten)
+            right = test.logits.argmax(1) == test.trained
+            numbers[f"test_retain_accuracy{when}"] = float(right[~gone].mean())
+            numbers[f"test_forget_accuracy{when}"] = float(right[gone].mean())
+        for name in ("seconds", "samples_read", "cached_seconds", "cached_samples"):
+            numbers[name] = getattr(done.unlearned, name)
+        relearn, probe = done.record.relearn, done.record.probe
+        if relearn is not None:
+            numbers["relearn_steps"] = relearn.steps
+            numbers["probe"] = None if probe is None else probe.after
+        return numbers
 
-
-def _parts(problem: Problem, device: str) -> dict[str, Examples]:
-    lists, settings = problem.lists, problem.settings
-    train = Pixels(lists.train, settings, device)
-    gone, kept = _divided(problem)
-    return {
-        "forget": train.examples(gone),
-        "retain": train.examples(kept),
-        "validation": Pixels(lists.validation, settings, device).examples(),
-        "test": Pixels(lists.test, settings, device).examples(),
-    }
-
-
-def _divided(problem: Problem) -> tuple[list[int], list[int]]:
-    """Return the places of the training images that shall go, and of those that shall be kept."""
-    labels = problem.lists.train.labels
-    present = [at for at, label in enumerate(labels) if label not in problem.earlier]
-    if problem.forgotten is None:
-        gone = set(drawn(present, problem.settings.forget_fraction, problem.settings.seed))
-    else:
-        gone = {at for at in present if labels[at] == problem.forgotten}
-        if not gone:
-            name = problem.lists.names[problem.forgotten]
-            raise JobError(f"no training image is of class {name!r}: there is nothing to forget")
-    return sorted(gone), [at for at in present if at not in gone]
+    def _divided(self) -> tuple[list[int], list[int]]:
+        """Return the places of the training images that shall go, and of those that shall be kept."""
+        labels, settings = self._lists.train.labels, self.settings
+        present = [at for at, label in enumerate(labels) if label not in self.earlier]
+        if self._new is None:
+            gone = set(drawn(present, settings.forget_fraction, settings.seed))
+        else:
+            gone = {at for at in present if labels[at] == self._new}
+            if not gone:
+                name = self._lists.names[self._new]
+                raise JobError(
+                    f"no training image is of class {name!r}: there is nothing to forget"
+                )
+        return sorted(gone), [at for at in present if at not in gone]
 
 
 def drawn(places: Sequence[int], fraction: float, seed: int) -> list[int]:
@@ -212,83 +157,6 @@ def drawn(places: Sequence[int], fraction: float, seed: int) -> list[int]:
     return sorted(random.Random(derive("forget", seed)).sample(places, count))
 
 
-def _answers(
-    problem: Problem, model: nn.Module, parts: Mapping[str, Examples], watch: Watch
-) -> dict[str, Answered]:
-    lists = problem.lists
-    named = {"validation": lists.validation.names, "test": lists.test.names}
-    return {
-        name: predictions.answered(
-            model, part, watch, [named.get(name, lists.train.names)[at] for at in part.positions]
-        )
-        for name, part in parts.items()
-    }
-
-
-def _fresh(problem: Problem, device: str) -> nn.Module:
-    settings = problem.settings
-    made = classifiers.build(
-        problem.shape, seed=settings.seed, channels_last=settings.channels_last
-    )
-    return made.to(device)
-
-
-def _record(problem: Problem, done: Unlearned) -> Record:
-    settings = problem.settings
-    return Record(
-        method=settings.method,
-        model=problem.model,
-        base=problem.base,
-        goal=settings.goal,
-        classes=len(problem.lists.names),
-        class_names=problem.lists.names,
-        forgotten=problem.gone,
-        fraction=settings.forget_fraction or None,
-        seed=settings.seed,
-        rate=None,
-        known=1.0,
-        found=None,
-        forced=settings.force,
-        options=settings.options.model_dump(mode="json"),
-        notes=done.notes,
-        seconds=done.seconds,
-        samples_read=done.samples_read,
-        cached_seconds=done.cached_seconds,
-        cached_samples=done.cached_samples,
-        peak_bytes=done.peak_bytes,
-        training_seconds=problem.training.seconds,
-        training_samples=problem.training.samples,
-        relearn=None,
-        probe=None,
-        attack=None,
-        attack_before=None,
-        log=tuple({"step": step.step, **step.metrics} for step in done.log),
-    )
-
-
-def _numbers(
-    problem: Problem,
-    done: Unlearned,
-    before: Mapping[str, Answered],
-    after: Mapping[str, Answered],
-) -> dict[str, Json]:
-    """Return accuracies on both training parts, and on the test; where a class goes, of both sorts."""
-    numbers: dict[str, Json] = {"steps": len(done.log) - 2}
-    for when, parts in (("_before", before), ("", after)):
-        numbers[f"retain_accuracy{when}"] = parts["retain"].accuracy("trained")
-        numbers[f"forget_accuracy{when}"] = parts["forget"].accuracy("trained")
-        if problem.forgotten is None:
-            numbers[f"test_accuracy{when}"] = parts["test"].accuracy("trained")
-            continue
-        test = parts["test"]
-        gone = np.isin(test.trained, problem.gone)
-        right = test.logits.argmax(1) == test.trained
-        numbers[f"test_retain_accuracy{when}"] = float(right[~gone].mean())
-        numbers[f"test_forget_accuracy{when}"] = float(right[gone].mean())
-    numbers |= {
-        "seconds": done.seconds,
-        "samples_read": done.samples_read,
-        "cached_seconds": done.cached_seconds,
-        "cached_samples": done.cached_samples,
-    }
-    return numbers
+def _part(pixels: Pixels, positions: Sequence[int] | None = None) -> Part:
+    examples = pixels.examples(positions)
+    return Part(examples=examples, ids=tuple(pixels.images.names[at] for at in examples.positions))

@@ -1,41 +1,56 @@
 """A poisoned detector as an unlearning problem: what a method is given, and what it is measured on.
 
 A method is given a fraction of the flipped labels (`known`, `find`); it is measured on all of them.
-Where the backbone stays as it is, the problem is one of the last layer, and samples are features.
+Where the backbone stays as it is, the problem is one of the last layer, and samples are what that gets:
+features of images, which come from the feature store where they lie there.
 """
 
+import hashlib
+import json
+import logging
+import os
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import cast
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 
-from trueface.data.examples import Examples, Label, Meter, Source
+from trueface.data.examples import BATCH_SIZE, CountedSource, Examples, Meter, Source, groups
 from trueface.data.index import Image
-from trueface.data.loaders import ExampleFeed, Pass, still
-from trueface.features.body import fingerprint
+from trueface.data.loaders import Pass, still
+from trueface.features.bank import Bank, feature_matrix
+from trueface.features.body import FrozenBody, fingerprint
+from trueface.features.matrix import Cost, FeatureMatrix
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector, freeze
 from trueface.poisoning import poison_record
 from trueface.poisoning.loaders import augmented
 from trueface.poisoning.poison_record import PATCH, PoisonRecord
+from trueface.runtime.errors import JobError, UsageError
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
+from trueface.runtime.timer import now
 from trueface.training.feature_bank import is_constant
 from trueface.training.image_lists import Lists
 from trueface.training.ridge.trainer import views_of
-from trueface.training.trainer import fit
-from trueface.unlearning.applicability import Situation
-from trueface.unlearning.hyperparameters import TrainingOptions
-from trueface.unlearning.log import Step
-from trueface.unlearning.record import Training
+from trueface.training.settings import LearningSettings
+from trueface.unlearning.applicability import Situation, refusal
+from trueface.unlearning.cache import Cache
+from trueface.unlearning.label_noise import find
+from trueface.unlearning.record import Found
 from trueface.unlearning.registry import METHODS
 from trueface.unlearning.settings import UnlearningSettings
-from trueface.unlearning.tasks.image_source import Pixels, features_of
+from trueface.unlearning.tasks import problem
+from trueface.unlearning.tasks.problem import Base, Done, Facts, MethodSets, Part, Problem
 
+CLASSES = ("real", "fake")
 READ = frozenset({"train", "validation"})  # lists that methods read
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,33 +62,111 @@ class PoisonedDetector:
     lists: Lists
     test: tuple[Image, ...]  # () without a test list
     poison: PoisonRecord  # which labels of `lists` were flipped
-    training: Training  # what its training took
-    cache: Path  # folder for what later unlearnings of it can use again
+    base: Base  # its name, and what its training took
     store: FeatureStore | None = None  # of its body's features; None: they are computed anew
-    name: str = ""  # its model ID, for the record
-    unlearned_name: str = ""  # the model ID of what is made of it
     copies: tuple[str, ...] = ()  # of each image that it learned in closed form
     copies_seed: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """Samples with their true labels, to measure on, and the ID of each."""
+@dataclass(frozen=True)
+class Pixels:
+    """Images of one list: augmented in epochs, as they are tested otherwise."""
 
-    examples: Examples
-    ids: tuple[str, ...]
+    learned: Pass
+    tested: Pass
+
+    @cached_property
+    def identity(self) -> str:
+        """A checksum of which files these are, in their order, and of what is done to them."""
+        settings = self.learned.settings.model_dump(mode="json")
+        description = [
+            [(image.name, *_stamp(image.file)) for image in self.tested.image_set.images],
+            sorted(self.tested.image_set.stamped),
+            {
+                **self.learned.image_set.transform.id.identity,
+                **self.tested.image_set.transform.id.identity,
+                "decode": settings.get("decode"),
+                "seed": settings.get("seed"),  # of the order
+            },
+        ]
+        return hashlib.sha256(json.dumps(description).encode()).hexdigest()
+
+    def __call__(
+        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Start a pass; see `examples.Source`."""
+        if not len(positions):
+            return
+        feed = self.tested if epoch is None else self.learned
+        for batch in feed.over(positions, epoch or 0, batch_size=batch_size):
+            yield batch.images, batch.indices
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MethodSets:
-    """The forget set and the retain set, as a method is given them."""
+@dataclass(slots=True)
+class Features:
+    """What the last layer gets of images: (B, F), in the place of pixels."""
 
-    forget: Examples
-    retain: Examples
+    pixels: Pixels
+    body_sha256: str  # what the features follow from besides the images
+    still: Tensor  # (N, F) as they are tested; rows of images that cannot be read are nan
+    learned: Bank  # as they are augmented
+    settings: LearningSettings
+    watch: Watch
+    meter: Meter
+    held: dict[int, Tensor] = field(default_factory=dict)  # augmented ones that repeat
+    views: tuple[Bank, ...] = ()  # what epochs see in turn, in the place of `learned`
+
+    @property
+    def identity(self) -> str:
+        """The pixels', and the body's."""
+        return f"{self.pixels.identity}/{self.body_sha256}"
+
+    @property
+    def period(self) -> int:
+        """After how many epochs features come again; 0: never."""
+        return len(self.views) or self.pixels.learned.image_set.transform.id.period
+
+    def __call__(
+        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Start a pass; see `examples.Source`."""
+        period = self.period
+        if epoch is not None and period == 0:  # it never repeats
+            if len(positions):
+                before = self.learned.cost
+                for batch in self.learned.over(positions, epoch, batch_size=batch_size):
+                    before = self._note_saved(before)
+                    yield batch.images, batch.indices
+                if self.watch.stop.is_set():  # the pass may have ended before its first batch
+                    raise JobError("stopped; nothing was written, the next attempt begins anew")
+            return
+        rows = self.still if epoch is None else self._view(epoch % period)
+        readable = ~rows[:, 0].isnan()
+        good = [position for position in positions if readable[position]]
+        size = batch_size or BATCH_SIZE
+        for places in groups(good, epoch, size, self.settings.seed):
+            yield rows[places], places
+
+    def _view(self, number: int) -> Tensor:
+        bank = self.views[number] if self.views else self.learned
+        if bank.is_test:
+            return self.still
+        if number not in self.held:
+            before = bank.cost
+            matrix = bank.whole(number)
+            self._note_saved(before, bank)
+            self.held[number] = _rows(matrix, len(self.still))
+        return self.held[number]
+
+    def _note_saved(self, before: Cost, bank: Bank | None = None) -> Cost:
+        """Count what the store saved since, so that a method costs the same whatever lies there."""
+        cost = (bank or self.learned).cost
+        self.meter.saved_seconds += cost.saved_s - before.saved_s
+        return cost
 
 
-class Problem:
-    """A poisoned detector, or its last layer, with the examples to unlearn and to measure on.
+class FlipProblem(Problem):
+    """A poisoned detector, or its last layer, that shall forget the flipped labels.
 
     Args:
         poisoned: the detector and its images.
@@ -81,16 +174,27 @@ class Problem:
         watch: device, precision, progress, stop.
     """
 
+    settings: UnlearningSettings
+
     def __init__(
         self, poisoned: PoisonedDetector, settings: UnlearningSettings, watch: Watch
     ) -> None:
-        self._poisoned, self._settings, self._watch = poisoned, settings, watch
-        self.meter = Meter()
+        train, record = poisoned.lists.train, poisoned.poison
+        facts = Facts(
+            goal="flips", class_names=CLASSES, rate=float(record.rate), known=settings.known
+        )
+        super().__init__(
+            base=poisoned.base,
+            settings=settings,
+            facts=facts,
+            situation=situation(settings, record),
+            probes=False,
+        )
+        self._poisoned, self._watch = poisoned, watch
         self.detector = poisoned.detector
         if settings.freeze:
             freeze(self.detector)
         self.of_head = is_constant(settings) and self._same_start()
-        train, record = poisoned.lists.train, poisoned.poison
         self._true = tuple(image.label for image in train)
         self._flipped = frozenset(poison_record.positions(train, record))
         learned = augmented(train, settings, record)
@@ -117,29 +221,30 @@ class Problem:
         detector = self._poisoned.fresh()
         return detector.head if self.of_head else detector
 
-    def method_sets(self) -> MethodSets:
-        """Return the fraction `known` of the flipped examples, and the rest as it was trained."""
-        flipped = sorted(self._flipped)
-        count = round(len(flipped) * self._settings.known)
-        draw = random.Random(derive("known", self._settings.seed))
-        forget = frozenset(draw.sample(flipped, count))
-        rest = [place for place in range(len(self._true)) if place not in forget]
-        retain = self._examples(rest)
-        # the hidden flips among them pass for true labels
-        as_trained = replace(retain, true=retain.trained)
-        return MethodSets(forget=self._examples(sorted(forget)), retain=as_trained)
+    def method_sets(self, parts: Mapping[str, Part]) -> MethodSets:  # noqa: ARG002  # it is given less
+        """Return the fraction `known` of the flipped examples, and the rest as it was trained.
 
-    def is_flipped(self, position: int) -> bool:
-        """Return whether the label of a training image was flipped."""
-        return position in self._flipped
+        Hidden flips are moved to the forget set where they are looked for.
+        """
+        flipped = sorted(self._flipped)
+        count = round(len(flipped) * self.settings.known)
+        draw = random.Random(derive("known", self.settings.seed))
+        known = frozenset(draw.sample(flipped, count))
+        forget = self._examples(sorted(known))
+        rest = self._examples([place for place in range(len(self._true)) if place not in known])
+        # the hidden flips among them pass for true labels
+        retain = replace(rest, true=rest.trained)
+        if self.settings.find:
+            return self._with_found_flips(forget, retain)
+        return MethodSets(forget=forget, retain=retain if self.settings.keep_retain else None)
 
     def parts(self) -> dict[str, Part]:
         """Return what is measured: forget (every flipped label), retain, validation, test if any."""
         unflipped = [place for place in range(len(self._true)) if place not in self._flipped]
         lists = self._poisoned.lists
         parts = {
-            "forget": self._part(self._examples(sorted(self._flipped)), lists.train),
-            "retain": self._part(self._examples(unflipped), lists.train),
+            "forget": _part(self._examples(sorted(self._flipped)), lists.train),
+            "retain": _part(self._examples(unflipped), lists.train),
             "validation": self._clean(lists.val, "validation"),
         }
         if self._poisoned.test:
@@ -153,50 +258,48 @@ class Problem:
             return None
         return self._clean(fakes, "attacked", stamped=range(len(fakes))).examples
 
-    def learn(
-        self,
-        model: nn.Module,
-        samples: Examples,
-        label: Label,
-        *,
-        validation: Examples,
-        options: TrainingOptions,
-        watch: Watch,
-    ) -> tuple[Step, ...]:
-        """Train as the base was trained; see `plain_training.Learn`."""
-        detector = self.whole(model)
-        changed = {"num_epochs": options.epochs, "lr": options.lr}
-        given = {key: value for key, value in changed.items() if value is not None}
-        trained = fit(
-            detector,
-            ExampleFeed(samples, label),
-            ExampleFeed(validation, "trained", augmented=False),
-            self._settings.model_copy(update=given).trainer,
-            watch=watch,
+    def _with_found_flips(self, forget: Examples, retain: Examples) -> MethodSets:
+        """Look for hidden flips; what the caches hold counts as if it had been made now."""
+        meter = self.meter
+        began, made = now(), meter.making_seconds
+        counted = (
+            replace(examples, source=CountedSource(examples.source, meter))
+            for examples in (retain, forget)
         )
-        return tuple(
-            Step(
-                step=epoch.epoch,
-                metrics={
-                    "loss": epoch.loss,
-                    "accuracy": epoch.accuracy,
-                    "val_loss": epoch.val_loss,
-                    "val_accuracy": epoch.val_accuracy,
-                },
+        cache = Cache(self.base.cache, meter)
+        findings = find(
+            self.model, *counted, cache=cache, watch=self._watch, seed=self.settings.seed
+        )
+        seconds = now() - began - (meter.making_seconds - made)
+        flagged = findings.rows
+        hidden = sum(place in self._flipped for place in retain.positions)
+        right = sum(retain.positions[row] in self._flipped for row in flagged)
+        log.info("find=%d right=%d hidden=%d", len(flagged), right, hidden)
+        if not flagged and not len(forget):
+            raise JobError(
+                f"no flipped label was found among {len(retain)}, and none is given: there is "
+                "nothing to forget"
             )
-            for epoch in trained.epochs
+        moved = replace(retain.subset(flagged), true=findings.suggested)
+        gone = set(flagged)
+        rest = retain.subset([row for row in range(len(retain)) if row not in gone])
+        return MethodSets(
+            forget=forget + moved,
+            retain=rest if self.settings.keep_retain else None,
+            found=Found(flagged=len(flagged), hidden=hidden, right=right),
+            seconds=seconds,
         )
 
     def _same_start(self) -> bool:
         """Return whether a new start would have the backbone that the model has."""
-        if "untrained model" not in METHODS[self._settings.method].needs:
+        if "untrained model" not in METHODS[self.settings.method].needs:
             return True
         return fingerprint(self._poisoned.fresh()) == fingerprint(self.detector)
 
     def _views(self, learned: Pass) -> list[Pass]:
         """Return the copies of the images that a layer in closed form was fitted on."""
         poisoned = self._poisoned
-        settings = self._settings.model_copy(update={"augment_seed": poisoned.copies_seed})
+        settings = self.settings.model_copy(update={"augment_seed": poisoned.copies_seed})
         return views_of(learned, settings, poisoned.copies)
 
     def _source(self, pixels: Pixels, what: str, views: Sequence[Pass] = ()) -> Source:
@@ -205,7 +308,7 @@ class Problem:
         # what is measured alone is no cost of a method
         meter = self.meter if what in READ else Meter()
         return features_of(
-            pixels, self.detector, self._settings, self._watch,
+            pixels, self.detector, self.settings, self._watch,
             meter=meter, store=self._poisoned.store, views=views,
         )  # fmt: skip
 
@@ -217,12 +320,8 @@ class Problem:
             true=tuple(self._true[position] for position in positions),
         )
 
-    def _part(self, examples: Examples, images: Sequence[Image]) -> Part:
-        ids = tuple(images[place].name for place in examples.positions)
-        return Part(examples=examples, ids=ids)
-
     def _clean(self, images: Sequence[Image], what: str, stamped: Sequence[int] = ()) -> Part:
-        feed = still(images, self._settings, stamped)
+        feed = still(images, self.settings, stamped)
         labels = tuple(image.label for image in images)
         examples = Examples(
             source=self._source(Pixels(feed, feed), what),
@@ -230,7 +329,7 @@ class Problem:
             trained=labels,
             true=labels,
         )
-        return self._part(examples, images)
+        return _part(examples, images)
 
 
 def situation(settings: UnlearningSettings, record: PoisonRecord) -> Situation:
@@ -243,3 +342,80 @@ def situation(settings: UnlearningSettings, record: PoisonRecord) -> Situation:
         finding=settings.find,
         retain=settings.keep_retain,
     )
+
+
+def unlearn(poisoned: PoisonedDetector, settings: UnlearningSettings, watch: Watch) -> Done:
+    """Make a poisoned detector unlearn its flipped labels, in place; write nothing but the caches.
+
+    Raises:
+        UsageError: the method cannot work here.
+        JobError: stopped, nothing to forget, or no finite result.
+    """
+    # before an image is read
+    reason = refusal(settings.method, situation(settings, poisoned.poison), force=settings.force)
+    if reason is not None:
+        raise UsageError(reason)
+    return problem.unlearn(FlipProblem(poisoned, settings, watch), watch)
+
+
+def features_of(
+    pixels: Pixels,
+    model: Detector,
+    settings: LearningSettings,
+    watch: Watch,
+    *,
+    meter: Meter,
+    store: FeatureStore | None = None,
+    views: Sequence[Pass] = (),
+) -> Features:
+    """Return the images of `pixels` as features of the model's body.
+
+    Args:
+        pixels: the images.
+        model: whose body it is.
+        settings: of the training.
+        watch: device, precision, stop.
+        meter: counts the images that are read, and the time that it takes, or took for the store.
+        store: where features are kept for all jobs; None: nowhere.
+        views: what epochs see in turn; (): what `pixels` has for each.
+
+    Raises:
+        JobError: stopped, or the features are no finite numbers.
+    """
+    began = now()
+    body = FrozenBody(model, device=watch.device, precision=watch.precision)
+    matrix = feature_matrix(body, pixels.tested, watch, store=store)
+    meter.cached_samples += len(matrix)
+    meter.cached_seconds += matrix.cost.seconds
+    if matrix.cost.computed:
+        meter.making_seconds += now() - began
+    return Features(
+        pixels=pixels,
+        body_sha256=body.sha256,
+        still=_rows(matrix, len(pixels.tested)),
+        learned=Bank(body, pixels.learned, watch=watch, store=store),
+        views=tuple(Bank(body, view, watch=watch, store=store) for view in views),
+        settings=settings,
+        watch=watch,
+        meter=meter,
+    )
+
+
+def _part(examples: Examples, images: Sequence[Image]) -> Part:
+    return Part(examples=examples, ids=tuple(images[at].name for at in examples.positions))
+
+
+def _rows(matrix: FeatureMatrix, count: int) -> Tensor:
+    """Return (count, F) features; rows of images that could not be read are nan."""
+    rows = np.full((count, matrix.features.shape[1]), np.nan, dtype=np.float32)
+    rows[matrix.positions] = matrix.features
+    return torch.from_numpy(rows)
+
+
+def _stamp(file: str) -> tuple[int, int]:
+    """Return size and time of a file: another image may come to lie under the same name."""
+    try:
+        status = os.stat(file)  # noqa: PTH116  # of 200,000 files, without a path of each
+    except OSError:  # it is read as little as it is stamped
+        return 0, 0
+    return status.st_size, status.st_mtime_ns

@@ -15,7 +15,7 @@ from trueface.models import detectors
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch
 from trueface.unlearning.settings import UnlearningSettings
-from trueface.unlearning.tasks.image_source import Features, Pixels, features_of
+from trueface.unlearning.tasks.label_flips import Features, Pixels, features_of
 
 COUNT = 4
 

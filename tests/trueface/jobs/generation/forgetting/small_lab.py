@@ -11,9 +11,10 @@ from launcher.api import Draft, Job
 from tests.trueface.diffusion.closed_forms import small
 from trueface.diffusion.checkpoint import save_diffuser
 from trueface.jobs.job_kind import JobKind
-from trueface.models import checkpoint, classifiers
+from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
-from trueface.models.classifier_registry import Shape
+from trueface.models.detectors import build_classifier
+from trueface.models.registry import Shape
 from trueface.runtime import paths
 
 SIDE = 8
@@ -30,7 +31,7 @@ def make_lab(root: Path) -> Path:
         for weight in edited.network.parameters():
             weight.mul_(0.9)
     save_diffuser(paths.checkpoint(run / EDITED), edited, {})
-    model = classifiers.build(Shape(model="cnn", stem="small", size=SIDE, classes=3), seed=1)
+    model = build_classifier(Shape(model="cnn", stem="small", size=SIDE, classes=3), seed=1)
     kept = Checkpoint(
         arch="cnn",
         state=model.network.state_dict(),

@@ -21,8 +21,10 @@ from trueface.training.image_lists import Lists
 from trueface.unlearning import record
 from trueface.unlearning.record import Training
 from trueface.unlearning.settings import UnlearningSettings
-from trueface.unlearning.tasks import label_flip_run
+from trueface.unlearning.tasks import label_flips
+from trueface.unlearning.tasks import problem as unlearning
 from trueface.unlearning.tasks.label_flips import PoisonedDetector
+from trueface.unlearning.tasks.problem import Base
 
 COUNT = 20
 
@@ -61,10 +63,12 @@ def poisoned(tree: Tree, cache: Path) -> PoisonedDetector:
         lists=Lists(train=train, val=rest[::2], splits=()),
         test=rest[1::2],
         poison=poisoning.choose(train, poison, 1),
-        training=Training(seconds=1.0, samples=100),
-        cache=cache,
-        name="a:pre%20",
-        unlearned_name="a:pre%20~relabel",
+        base=Base(
+            name="a:pre%20",
+            unlearned_name="a:pre%20~relabel",
+            training=Training(seconds=1.0, samples=100),
+            cache=cache,
+        ),
     )
 
 
@@ -76,13 +80,13 @@ def problem(tree: Tree, tmp_path: Path) -> PoisonedDetector:
 def test_a_script_unlearns_flips_and_keeps_what_tells_of_it(
     problem: PoisonedDetector, tmp_path: Path
 ) -> None:
-    done = label_flip_run.unlearn(problem, settings(), Watch())
+    done = label_flips.unlearn(problem, settings(), Watch())
     sizes = {name: len(answers) for name, answers in done.after.items()}
     assert sizes == {"forget": 4, "retain": 16, "validation": 10, "test": 10}
-    assert done.detector is problem.detector
+    assert done.model is problem.detector
     assert done.unlearned.samples_read == 20
     (tmp_path / "model").mkdir()
-    label_flip_run.write(tmp_path / "model", done)
+    unlearning.write(tmp_path / "model", done)
     written = record.read(tmp_path / "model")
     assert written is not None
     assert (written.base, written.model, written.rate) == ("a:pre%20", "a:pre%20~relabel", 0.2)
@@ -104,7 +108,7 @@ def test_what_follows_the_last_epoch_is_said_before_it_begins(
     reports: list[dict[str, object]] = []
     watch = Watch(progress=lambda **report: reports.append(report))
     with caplog.at_level(logging.INFO, logger="trueface.runtime.progress"):
-        label_flip_run.unlearn(problem, settings(num_epochs=2, afterwards=afterwards), watch)
+        label_flips.unlearn(problem, settings(num_epochs=2, afterwards=afterwards), watch)
     assert [record.getMessage() for record in caplog.records if "doing" in record.msg] == [
         f"doing={phase}" for phase in phases
     ]
@@ -121,7 +125,7 @@ def test_what_follows_the_last_epoch_is_said_before_it_begins(
 def test_a_fraction_of_the_flips_is_forgotten_and_all_of_them_are_measured(
     problem: PoisonedDetector,
 ) -> None:
-    done = label_flip_run.unlearn(problem, settings(known=0.5, keep_retain=False), Watch())
+    done = label_flips.unlearn(problem, settings(known=0.5, keep_retain=False), Watch())
     assert len(done.after["forget"]) == 4
     assert done.unlearned.samples_read == 2
 
@@ -131,14 +135,14 @@ def test_the_last_layer_alone_starts_from_the_same_backbone(
 ) -> None:
     store = FeatureStore(tmp_path, limit_bytes=1 << 30)
     body = {name: value.clone() for name, value in problem.detector.state_dict().items()}
-    done = label_flip_run.unlearn(
+    done = label_flips.unlearn(
         replace(problem, test=(), store=store),
         settings(method="retrain", freeze=True, num_epochs=2),
         Watch(),
     )
     assert set(done.after) == {"forget", "retain", "validation"}
     changed = {
-        name for name, value in done.detector.state_dict().items() if not value.equal(body[name])
+        name for name, value in done.model.state_dict().items() if not value.equal(body[name])
     }
     assert changed
     assert len({name.rpartition(".")[0] for name in changed}) == 1
@@ -154,9 +158,9 @@ def test_an_unlearning_gives_the_same_bits_with_a_feature_store_and_without(
     results = []
     for store in (None, *(FeatureStore(tmp_path, limit_bytes=1 << 30) for _ in range(2))):
         problem = replace(poisoned(tree, tmp_path / "cache"), store=store)
-        done = label_flip_run.unlearn(problem, given, Watch())
+        done = label_flips.unlearn(problem, given, Watch())
         assert done.record.relearn is not None
-        results.append((done.detector.head.weight, done.record.relearn, done.after["test"].logits))
+        results.append((done.model.head.weight, done.record.relearn, done.after["test"].logits))
     (weight, relearn, logits), *others = results
     for other, further, answers in others:
         assert torch.equal(weight, other)
@@ -174,4 +178,4 @@ def test_what_cannot_work_or_is_stopped_is_refused(
     watch = Watch()
     watch.stop.set()
     with pytest.raises(error):
-        label_flip_run.unlearn(problem, settings(**changes), watch)
+        label_flips.unlearn(problem, settings(**changes), watch)

@@ -1,0 +1,306 @@
+"""An unlearning from end to end: a problem, a method applied to it, and everything measured.
+
+What `write` puts beside the model is enough for every later table: the predictions before and
+after, and `unlearning.json`.
+"""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from trueface.data.examples import Examples, Label, Meter
+from trueface.data.loaders import ExampleFeed
+from trueface.evaluation import predictions
+from trueface.evaluation.predictions import Answered
+from trueface.models.detectors import Classifier
+from trueface.runtime import paths
+from trueface.runtime.progress import Watch, with_phases
+from trueface.training.class_settings import ClassifySettings
+from trueface.training.settings import LearningSettings
+from trueface.training.trainer import fit
+from trueface.unlearning import api, record
+from trueface.unlearning.api import Unlearned
+from trueface.unlearning.applicability import Situation
+from trueface.unlearning.class_settings import ForgettingSettings
+from trueface.unlearning.evaluation import embedding, relearn_and_probe
+from trueface.unlearning.evaluation.embedding import Plane
+from trueface.unlearning.hyperparameters import TrainingOptions
+from trueface.unlearning.log import Step
+from trueface.unlearning.record import Found, Record, Training
+from trueface.unlearning.registry import Goal
+from trueface.unlearning.settings import UnlearningSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Samples with their true labels, to measure on, and the ID of each."""
+
+    examples: Examples
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodSets:
+    """The forget set and the retain set, as a method is given them."""
+
+    forget: Examples
+    retain: Examples | None  # None: the method may not read it
+    found: Found | None = None  # of a search for what shall go; None: nothing was looked for
+    seconds: float = 0.0  # that the search took, without what the cache holds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """A model that shall forget, as its record names it, and what its training took."""
+
+    name: str = ""  # its model ID
+    unlearned_name: str = ""  # the model ID of what is made of it
+    training: Training
+    cache: Path  # folder for what later unlearnings of it can use again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a record says of a problem."""
+
+    goal: Goal
+    class_names: tuple[str, ...]
+    forgotten: tuple[int, ...] = ()  # classes that the result shall not know
+    fraction: float | None = None  # of the images that shall go
+    rate: float | None = None  # fraction of the training labels that was flipped
+    known: float = 1.0  # fraction of these that the method is given
+
+
+@dataclass(kw_only=True)
+class Problem(ABC):
+    """What a classifier shall forget, and the samples to unlearn and to measure on."""
+
+    base: Base
+    settings: UnlearningSettings | ForgettingSettings
+    facts: Facts
+    situation: Situation | None = None  # further facts that decide which methods fit
+    earlier: Collection[int] = ()  # classes that were forgotten before, and shall not be learned
+    probes: bool = True  # a linear probe tells something of what was forgotten
+    meter: Meter = field(default_factory=Meter)
+
+    @property
+    @abstractmethod
+    def model(self) -> nn.Module:
+        """What the method works on: the classifier, or its last layer."""
+
+    @abstractmethod
+    def whole(self, model: nn.Module) -> Classifier:
+        """Return the classifier that a method's result belongs to."""
+
+    @abstractmethod
+    def fresh(self) -> nn.Module:
+        """Return the model as it was before the base's training."""
+
+    @abstractmethod
+    def parts(self) -> dict[str, Part]:
+        """Return what is measured: forget, retain, validation, and test if there is one."""
+
+    @abstractmethod
+    def method_sets(self, parts: Mapping[str, Part]) -> MethodSets:
+        """Return what the method is given; looks for what shall go where that is asked for."""
+
+    def attack(self) -> Examples | None:
+        """Return samples of class 1 that shall pass for class 0; None: nobody attacks."""
+        return None
+
+    def learn(
+        self,
+        model: nn.Module,
+        samples: Examples,
+        label: Label,
+        *,
+        validation: Examples,
+        options: TrainingOptions,
+        watch: Watch,
+    ) -> tuple[Step, ...]:
+        """Train as the base was trained; see `plain_training.Learn`."""
+        return learn_as_trained(
+            self.whole(model), samples, label, self.settings,
+            validation=validation, options=options, watch=watch,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A classifier that has unlearned, with its record and predictions."""
+
+    model: Classifier
+    unlearned: Unlearned
+    record: Record
+    before: Mapping[str, Answered]
+    after: Mapping[str, Answered]
+    embedding: Plane | None  # None: it was not asked for
+
+
+def unlearn(problem: Problem, watch: Watch) -> Done:
+    """Solve a problem, its model in place; write nothing but the caches.
+
+    Raises:
+        UsageError: the method cannot work here.
+        JobError: stopped, nothing to forget or nothing kept, or no finite result.
+    """
+    settings, parts, attacked = problem.settings, problem.parts(), problem.attack()
+    # measures and answers, the attack, and what is measured afterwards
+    phases = 2 + (attacked is not None) + (2 + problem.probes) * settings.afterwards
+    watch = with_phases(watch, phases)
+    before = _answers(problem.model, parts, watch)
+    attack_before = None if attacked is None else _attack_success(problem.model, attacked, watch)
+    sets = problem.method_sets(parts)
+    base = copy.deepcopy(problem.model) if settings.afterwards else None
+    unlearned = api.run(
+        settings.method,
+        problem.model,
+        forget=sets.forget,
+        retain=sets.retain,
+        validation=parts["validation"].examples.without_classes(problem.earlier),
+        options=settings.options,
+        goal=problem.facts.goal,
+        fresh=problem.fresh,
+        learn=problem.learn,
+        cache=problem.base.cache,
+        watch=watch,
+        seed=settings.seed,
+        force=settings.force,
+        situation=problem.situation,
+    )
+    unlearned = replace(unlearned, seconds=unlearned.seconds + sets.seconds)
+    if attacked is not None:
+        watch.doing("attack success")
+    entry = replace(
+        _record(problem, unlearned),
+        found=sets.found,
+        attack=None if attacked is None else _attack_success(unlearned.model, attacked, watch),
+        attack_before=attack_before,
+    )
+    watch.doing("answers")
+    done = Done(
+        model=problem.whole(unlearned.model),
+        unlearned=unlearned,
+        record=entry,
+        before=before,
+        after=_answers(unlearned.model, parts, watch),
+        embedding=None,
+    )
+    return done if base is None else _measured_afterwards(problem, done, base, parts, watch)
+
+
+def learn_as_trained(
+    model: nn.Module,
+    samples: Examples,
+    label: Label,
+    settings: LearningSettings | ClassifySettings,
+    *,
+    validation: Examples,
+    options: TrainingOptions,
+    watch: Watch,
+) -> tuple[Step, ...]:
+    """Train `model` as its settings say, unless the options say otherwise; see `plain_training.Learn`."""
+    changed = {"num_epochs": options.epochs, "lr": options.lr}
+    given = {key: value for key, value in changed.items() if value is not None}
+    trained = fit(
+        model,
+        ExampleFeed(samples, label),
+        ExampleFeed(validation, "trained", augmented=False),
+        settings.model_copy(update=given).trainer,
+        watch=watch,
+    )
+    return tuple(
+        Step(
+            step=epoch.epoch,
+            metrics={
+                "loss": epoch.loss,
+                "accuracy": epoch.accuracy,
+                "val_loss": epoch.val_loss,
+                "val_accuracy": epoch.val_accuracy,
+            },
+        )
+        for epoch in trained.epochs
+    )
+
+
+def write(folder: Path, done: Done) -> None:
+    """Write record, predictions and embedding into the folder of the unlearned model."""
+    predictions.write(paths.answers_before(folder), done.before)
+    predictions.write(paths.answers_after(folder), done.after)
+    if done.embedding is None:
+        paths.plane(folder).unlink(missing_ok=True)
+    else:
+        embedding.write(paths.plane(folder), done.embedding)
+    record.write(folder, done.record)
+
+
+def _measured_afterwards(
+    problem: Problem, done: Done, base: nn.Module, parts: Mapping[str, Part], watch: Watch
+) -> Done:
+    """Return `done` with how soon the model learns the forgotten again, a probe and an embedding."""
+    model, seed = done.unlearned.model, problem.settings.seed
+    forget, retain = parts["forget"].examples, parts["retain"].examples
+    watch.doing("relearning")
+    target = relearn_and_probe.forget_loss(base, forget, watch, seed=seed)
+    relearn = relearn_and_probe.relearn(model, forget, watch, target=target, seed=seed)
+    probe = None
+    if problem.probes:
+        watch.doing("probe")
+        probe = relearn_and_probe.probe(base, model, forget, retain, watch, seed=seed)
+    watch.doing("embedding")
+    return replace(
+        done,
+        record=replace(done.record, relearn=relearn, probe=probe),
+        embedding=embedding.plane(base, model, forget, retain, watch, seed=seed),
+    )
+
+
+def _record(problem: Problem, done: Unlearned) -> Record:
+    settings, facts, base, meter = problem.settings, problem.facts, problem.base, problem.meter
+    return Record(
+        method=settings.method,
+        model=base.unlearned_name,
+        base=base.name,
+        goal=facts.goal,
+        classes=len(facts.class_names),
+        class_names=facts.class_names,
+        forgotten=facts.forgotten,
+        fraction=facts.fraction,
+        seed=settings.seed,
+        rate=facts.rate,
+        known=facts.known,
+        found=None,
+        forced=settings.force,
+        options=settings.options.model_dump(mode="json"),
+        notes=done.notes,
+        seconds=done.seconds,
+        samples_read=done.samples_read,
+        cached_seconds=done.cached_seconds + meter.cached_seconds,
+        cached_samples=done.cached_samples + meter.cached_samples,
+        peak_bytes=done.peak_bytes,
+        training_seconds=base.training.seconds,
+        training_samples=base.training.samples,
+        relearn=None,
+        probe=None,
+        attack=None,
+        attack_before=None,
+        log=tuple({"step": step.step, **step.metrics} for step in done.log),
+    )
+
+
+def _answers(model: nn.Module, parts: Mapping[str, Part], watch: Watch) -> dict[str, Answered]:
+    return {
+        name: predictions.answered(model, part.examples, watch, part.ids)
+        for name, part in parts.items()
+    }
+
+
+def _attack_success(model: nn.Module, attacked: Examples, watch: Watch) -> float:
+    """Return the fraction of fakes with a patch on that are predicted real."""
+    predicted = predictions.answered(model, attacked, watch)
+    return float(np.mean(predicted.logits.argmax(1) == 0))
