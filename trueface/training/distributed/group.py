@@ -24,8 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from trueface.data.dataset import Batch
 from trueface.runtime.errors import DataError
 from trueface.runtime.sharding import WHOLE, Shard
-from trueface.training.distributed.dropout import Rows
-from trueface.training.distributed.members import joined
+from trueface.training.distributed.layers import Rows, joined
 
 # statistics of batch norm agree already: each rank computes those of the whole batch
 _OWN_BUFFERS: dict[str, Any] = {
@@ -111,7 +110,7 @@ class Group:
                 batch = _empty(batch, max(shapes)[1:])  # the same part, with a shape
             before = sum(counts[: self.shard.rank])
             crops = batch.images.shape[1] if batch.images.ndim == _MOST_DIMENSIONS else 1
-            self._rows.set(before=before, total=sum(counts), crops=crops)
+            self._rows.before, self._rows.total, self._rows.crops = before, sum(counts), crops
             yield Part(batch, before, sum(counts))
         if not seen:
             raise DataError("not one image could be read on any of the ranks")

@@ -1,25 +1,100 @@
-"""Batch norm with the statistics of a batch that several ranks share.
+"""The layers that look at a whole batch, while several ranks have a part of it each.
 
-On a GPU it is torch's SyncBatchNorm; that has no CPU code, so there the same is computed here:
-S. Ioffe and C. Szegedy, arXiv 1502.03167, with mean and variance merged over the ranks by
-T. Chan et al., Updating formulae and a pairwise algorithm (1979).
+Batch norm takes the statistics of the batch of all ranks. On a GPU it is torch's SyncBatchNorm; that has
+no CPU code, so there the same is computed here: S. Ioffe and C. Szegedy, arXiv 1502.03167, with mean and
+variance merged over the ranks by T. Chan et al., Updating formulae and a pairwise algorithm (1979).
+
+Dropout draws the mask that a single process would draw.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def synchronized(norm: _BatchNorm) -> nn.Module:
-    """Return a layer that shares parameters and buffers of `norm`, and sees the batch of all ranks."""
-    weight = next(norm.parameters(), norm.running_mean)
+@dataclass(slots=True)
+class Rows:
+    """Where a rank's images stand in the batch of a step."""
+
+    before: int = 0
+    total: int = 0
+    crops: int = 1  # rows an image
+
+
+@contextmanager
+def joined(model: nn.Module, rows: Rows) -> Iterator[None]:
+    """Let batch norm and dropout of `model` see the batch of all ranks while the block runs.
+
+    Parameters and buffers stay the same objects under the same names.
+
+    Args:
+        model: on its device; a batch norm in it that is given to several parents stays one.
+        rows: where this rank's images stand in the batch of the step.
+    """
+    before = [
+        (parent, name, child)
+        for parent in list(model.modules())
+        for name, child in parent.named_children()
+        if isinstance(child, _BatchNorm | nn.Dropout)
+    ]
+    shared: dict[nn.Module, nn.Module] = {}
+    for parent, name, child in before:
+        if child not in shared:
+            shared[child] = _shared(child, rows)
+        setattr(parent, name, shared[child])
+    try:
+        yield
+    finally:
+        for parent, name, child in before:
+            child.train(shared[child].training)
+            setattr(parent, name, child)
+
+
+def _shared(layer: nn.Module, rows: Rows) -> nn.Module:
+    """Return a layer that sees the batch of all ranks, with the parameters and buffers of `layer`."""
+    if not isinstance(layer, _BatchNorm):
+        assert isinstance(layer, nn.Dropout)
+        return SharedDropout(layer, rows)
+    weight = next(layer.parameters(), layer.running_mean)
     if weight is not None and weight.device.type == "cuda":
         convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm  # torch gives it no types
-        return cast(nn.Module, convert(norm))
-    return SharedBatchNorm(norm)
+        return cast(nn.Module, convert(layer))
+    return SharedBatchNorm(layer)
+
+
+class SharedDropout(nn.Module):
+    """Draws the mask of the whole batch on every rank and applies this rank's rows of it.
+
+    All ranks begin an epoch with the same seed and draw as much, so their generators stay alike.
+
+    Args:
+        dropout: gives the probability.
+        rows: which rows are this rank's; the caller keeps it up to date.
+    """
+
+    def __init__(self, dropout: nn.Dropout, rows: Rows) -> None:
+        super().__init__()
+        self.probability, self._rows = dropout.p, rows
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return `inputs` (n·K, …), of n images with K crops each, with some values set to 0."""
+        if not self.training or self.probability == 0:
+            return inputs
+        rows = self._rows
+        ones = inputs.new_ones(rows.total * rows.crops, *inputs.shape[1:])
+        if inputs.ndim == 4 and inputs.is_contiguous(memory_format=torch.channels_last):
+            ones = ones.contiguous(
+                memory_format=torch.channels_last
+            )  # a mask is drawn in that order
+        mask = functional.dropout(ones, self.probability, training=True)
+        return inputs * mask[rows.before * rows.crops :][: len(inputs)]
 
 
 class SharedBatchNorm(_BatchNorm):
