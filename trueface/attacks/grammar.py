@@ -7,7 +7,7 @@ saved in whole levels, so a budget is a whole number.
 import re
 from dataclasses import dataclass
 
-from trueface.attacks.registry import CONTROL, SPECS, AttackSpec, module_of
+from trueface.attacks.registry import CONTROL, SPECS, AttackSpec
 from trueface.runtime.errors import UnknownName
 
 NONE = "none"
@@ -72,7 +72,7 @@ def canonical(text: str) -> str:
 def modules_of(text: str) -> tuple[str, ...]:
     """Return the modules of an attack and its control: they are imported by name."""
     attack = parse_attack(text)
-    return () if attack is None else tuple(dict.fromkeys(map(module_of, (attack.name, CONTROL))))
+    return () if attack is None else SPECS.modules((attack.name, CONTROL))
 
 
 def described() -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trueface.attacks.grammar import Attack
-from trueface.attacks.registry import function_of
+from trueface.attacks.registry import SPECS
 from trueface.attacks.target import LEVELS, Target
 from trueface.runtime.errors import JobError
 
@@ -77,7 +77,7 @@ def perturbed(
         generators=[_generator(attack, name) for name in names],
         queries=queries,
     )
-    attacked: Tensor = function_of(attack.name)(request)
+    attacked: Tensor = SPECS.load(attack.name)(request)
     if attacked.shape != images.shape or not attacked.isfinite().all():
         raise JobError(f"attack {attack} made no images of the images that it got")
     rounded = attacked.round()

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from trueface.corruptions.grammar import Step, parse_steps, written
 from trueface.corruptions.programs import version_of
-from trueface.corruptions.registry import SPECS, function_of
+from trueface.corruptions.registry import SPECS
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 
@@ -78,7 +78,7 @@ class Chain:
 
     @cached_property
     def _functions(self) -> tuple[tuple[Step, Function], ...]:
-        return tuple((step, function_of(step.name)) for step in self.steps)
+        return tuple((step, SPECS.load(step.name)) for step in self.steps)
 
     @property
     def record(self) -> dict[str, Json]:

@@ -5,7 +5,6 @@ step  = name (number ("-" number)?)?          the number's range is the kind's; 
 c23, c40                                      other words for h264-23, h264-40
 """
 
-import math
 import random
 import re
 import shutil
@@ -13,9 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from trueface.corruptions.registry import NO_STRENGTH, SPECS, CorruptionSpec, module_of
+from trueface.corruptions.registry import NO_STRENGTH, SPECS
 from trueface.runtime.errors import UnknownName
 from trueface.runtime.files import Json
+from trueface.runtime.grammar import words_of
 
 NONE = "none"
 RAW = "raw"  # what the qualities of a training call it
@@ -77,12 +77,8 @@ def parse_steps(text: str) -> tuple[Step, ...]:
     """
     if text in {NONE, RAW}:
         return ()
-    words = text.split("+")
-    if len(words) > MOST_STEPS:
-        raise ValueError(
-            f"{len(words)} corruptions in one chain, and {MOST_STEPS} at most are taken"
-        )
-    return tuple(_step(word, text) for word in words)
+    too_many = "{count} corruptions in one chain, and {most} at most are taken"
+    return tuple(_step(word, text) for word in words_of(text, MOST_STEPS, too_many))
 
 
 def canonical(text: str) -> str:
@@ -101,7 +97,7 @@ def written(steps: Iterable[Step]) -> str:
 
 def modules_of(text: str) -> tuple[str, ...]:
     """Return the modules of a chain's kinds: they are imported by name."""
-    return tuple(dict.fromkeys(module_of(step.name) for step in parse_steps(text)))
+    return SPECS.modules(step.name for step in parse_steps(text))
 
 
 def missing_programs(text: str) -> tuple[str, ...]:
@@ -136,25 +132,10 @@ def _step(word: str, chain: str) -> Step:
     spec = SPECS[name]
     if match is None:
         raise ValueError(f"{word!r} is no corruption: write {spec.example}, several joined by +")
-    low = _strength(spec, match[2], word)
+    low = spec.value(match[2], word) or NO_STRENGTH
     if match[3] is None:
         return Step(name, low)
-    high = _strength(spec, match[3], word)
+    high = spec.value(match[3], word) or NO_STRENGTH
     if low > high:
         raise ValueError(f"{word}: the range goes from {low:g} down to {high:g}")
     return Step(name, low) if low == high else Step(name, low, high)
-
-
-def _strength(spec: CorruptionSpec, number: str | None, word: str) -> float:
-    if not spec.strength:
-        if number is not None:
-            raise ValueError(f"{word}: {spec.name} takes no number")
-        return NO_STRENGTH
-    if number is None:
-        raise ValueError(f"{word} lacks its {spec.strength}: write {spec.example}")
-    value = float(number)
-    if not math.isfinite(value) or not spec.low <= value <= spec.high:
-        raise ValueError(f"{word}: {spec.strength} is {spec.low:g} to {spec.high:g}")
-    if spec.whole and value != int(value):
-        raise ValueError(f"{word}: {spec.strength} is a whole number")
-    return float(f"{value:g}")  # as it will be written: six digits

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.sampling import ddim_sample
-from trueface.erasing.registry import METHODS, Options, Scope, function_of
+from trueface.erasing.registry import METHODS, Options, Scope
 from trueface.erasing.settings import SAME
 from trueface.runtime.errors import JobError, UnknownName
 from trueface.runtime.progress import Watch
@@ -332,7 +332,7 @@ def run_erasure(method: str, teacher: Diffuser, problem: ErasingProblem) -> Eras
     _refuse(method, teacher, problem)
     if "sample_steps" in METHODS[method].defaults:
         teacher.refuse_noise_alone()
-    diffuser: Diffuser = function_of(method)(teacher, problem)
+    diffuser: Diffuser = METHODS.load(method)(teacher, problem)
     changed, parameters = _changes(teacher, diffuser)
     return Erased(diffuser=diffuser, changed=changed, parameters=parameters)
 

@@ -4,12 +4,12 @@ What `@register_erasure` says is read from the files' text; a file is imported w
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping
+from dataclasses import KW_ONLY, dataclass, fields
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
-from trueface.runtime.declarations import Registry
+from trueface.runtime.declarations import Declared, Registry
 
 Scope = Literal["all", "maps", "rest"]
 Trajectory = Literal["anchor", "concept", "own"]
@@ -24,7 +24,6 @@ _NAME = re.compile(r"[a-z]+(?:-[a-z]+)?")  # it stands in model IDs
 STEPS: Mapping[str, Any] = MappingProxyType(
     {"num_steps": 300, "lr": 1e-3, "batch_size": 64, "guidance": 3.0, "sample_steps": 25}
 )
-Registered = TypeVar("Registered", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,18 +58,36 @@ class Options:
 NAMES = tuple(field.name for field in fields(Options))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Erasure:
-    """A method of erasing, without its code."""
+@dataclass(frozen=True, slots=True)
+class Erasure(Declared):
+    """Declares a method, without its code; the function below it takes a teacher and an `ErasingProblem`.
+
+    Raises:
+        ValueError: the name is no word of lower-case letters with a dash within at most; an unknown need or
+            option.
+    """
 
     name: str
-    summary: str
-    needs: frozenset[Need]
-    defaults: Mapping[str, Any]  # by names of `Options`: those that the method uses, and no others
+    _: KW_ONLY
+    summary: str  # half a line for lists
+    # a teacher with a null token; an anchor, the class drawn instead; the training images
+    needs: Collection[Need] = ()
+    # by names of `Options`: its own values of those that it uses; the others have no effect on it
+    defaults: Mapping[str, Any]
 
-    def __call__(self, function: Registered) -> Registered:
-        """Leave the decorated function as it is."""
-        return function
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"method {self.name!r}: take lower-case letters, with one dash within at most"
+            )
+        for what, words, known in (
+            ("needs", self.needs, get_args(Need)), ("defaults", self.defaults, NAMES),
+        ):  # fmt: skip
+            for word in words:
+                if word not in known:
+                    raise ValueError(
+                        f"{what} of {self.name}: {word!r} is none of {', '.join(known)}"
+                    )
 
     def options(self, given: Mapping[str, Any]) -> Options:
         """Return the method's hyper-parameters: what is given, else its own defaults.
@@ -87,44 +104,13 @@ class Erasure:
         )
 
 
-def register_erasure(
-    name: str, *, summary: str, needs: Collection[Need] = (), defaults: Mapping[str, Any]
-) -> Erasure:
-    """Declare a method; the function below it takes a teacher and an `ErasingProblem`.
-
-    Args:
-        name: lower-case letters, with a dash within.
-        summary: half a line for lists.
-        needs: a teacher with a null token; an anchor, the class drawn instead; the training images.
-        defaults: its own values of the options that it uses; the others have no effect on it.
-
-    Raises:
-        ValueError: the name is not such a word; an unknown need or option.
-    """
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"method {name!r}: take lower-case letters, with one dash within at most")
-    for what, words, known in (
-        ("needs", needs, get_args(Need)), ("defaults", defaults, NAMES),
-    ):  # fmt: skip
-        for word in words:
-            if word not in known:
-                raise ValueError(f"{what} of {name}: {word!r} is none of {', '.join(known)}")
-    return Erasure(
-        name=name, summary=summary, needs=frozenset(needs), defaults=MappingProxyType({**defaults})
-    )
-
-
-METHODS = Registry(PACKAGE, register_erasure, modules=MODULES)
-
-
-def function_of(name: str) -> Callable[..., Any]:
-    """Import the file of a method; return its function."""
-    return METHODS.load(name)  # type: ignore[no-any-return]  # what a file holds
+register_erasure = Erasure
+METHODS = Registry(PACKAGE, Erasure, decorator="register_erasure", modules=MODULES)
 
 
 def modules_of(name: str) -> tuple[str, ...]:
     """Return the modules that a method's name stands for: no import statement names them."""
-    return (METHODS.module(name),)
+    return METHODS.modules([name])
 
 
 def described() -> str:

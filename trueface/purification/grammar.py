@@ -4,12 +4,12 @@ purifier = "none" | step ("+" step)*
 step     = name number? ("x" times)?      oneshot20x2: twice; the number's range is the method's
 """
 
-import math
 import re
 from dataclasses import dataclass
 
-from trueface.purification.registry import SPECS, PurifierSpec, module_of
+from trueface.purification.registry import SPECS, PurifierSpec
 from trueface.runtime.errors import UnknownName
+from trueface.runtime.grammar import words_of
 
 NONE = "none"
 MOST_STEPS = 4  # of a composition: its text stands in the names of folders
@@ -93,11 +93,8 @@ def parse_purifier(text: str) -> PurifierName:
         ValueError: an unknown method, with the nearest name; a number that is missing, outside its
             range or superfluous; `none` within a composition; or too many steps.
     """
-    words = text.strip().split("+")
-    if len(words) > MOST_STEPS:
-        raise ValueError(
-            f"{text}: {len(words)} purifiers in one, and {MOST_STEPS} at most are taken"
-        )
+    too_many = f"{text}: {{count}} purifiers in one, and {{most}} at most are taken"
+    words = words_of(text.strip(), MOST_STEPS, too_many)
     steps = tuple(_step(word, text) for word in words)
     if len(steps) > 1 and any(step.name == NONE for step in steps):
         raise ValueError(f"{text}: {NONE} stands alone, not in a composition")
@@ -115,12 +112,12 @@ def canonical(text: str) -> str:
 
 def modules_of(text: str) -> tuple[str, ...]:
     """Return the modules of a purifier's methods: they are imported by name."""
-    return tuple(dict.fromkeys(module_of(step.name) for step in parse_purifier(text).steps))
+    return SPECS.modules(step.name for step in parse_purifier(text).steps)
 
 
 def described() -> str:
     """Return how each method is written, for lists of settings."""
-    return ", ".join((NONE, *(spec.example for spec in SPECS.values() if spec.name != NONE)))
+    return ", ".join((NONE, *(spec.forms for spec in SPECS.values() if spec.name != NONE)))
 
 
 def refuse_untrained(name: PurifierName, t_max: int, diffuser: str) -> str:
@@ -148,7 +145,7 @@ def _step(word: str, whole: str) -> Step:
         raise ValueError(str(UnknownName("purifier", name, SPECS)))
     spec = SPECS[name]
     if match is None:
-        raise ValueError(f"{word!r} is no purifier: write {spec.example}, several joined by +")
+        raise ValueError(f"{word!r} is no purifier: write {spec.forms}, several joined by +")
     times = int(match["times"] or 1)
     if not 1 <= times <= MOST_TIMES:
         raise ValueError(f"{word}: it is applied 1 to {MOST_TIMES} times")
@@ -158,19 +155,9 @@ def _step(word: str, whole: str) -> Step:
 
 
 def _number(spec: PurifierSpec, number: str | None, word: str) -> float | None:
-    if not spec.number:
-        if number is not None:
-            raise ValueError(f"{word}: {spec.name} takes no number")
+    if number is None and spec.estimated:
         return None
-    if number is None:
-        if spec.estimated:
-            return None
-        raise ValueError(f"{word} lacks its {spec.number}: write {spec.example}")
-    value = float(number)
-    if not math.isfinite(value) or not spec.low <= value <= spec.high:
-        raise ValueError(f"{word}: {spec.number} is {spec.low:g} to {spec.high:g}")
-    if spec.whole and value != int(value):
-        raise ValueError(f"{word}: {spec.number} is a whole number")
-    if spec.odd and not int(value) % 2:
+    value = spec.value(number, word)
+    if spec.odd and value is not None and not int(value) % 2:
         raise ValueError(f"{word}: {spec.number} is an odd number")
-    return float(f"{value:g}")  # as it will be written: six digits
+    return value

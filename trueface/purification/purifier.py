@@ -20,7 +20,7 @@ from trueface.data.made.folders import (
 from trueface.diffusion.diffuser import Diffuser
 from trueface.purification.denoiser import Denoiser
 from trueface.purification.grammar import PurifierName, Step, refuse_untrained
-from trueface.purification.registry import SPECS, function_of
+from trueface.purification.registry import SPECS
 from trueface.purification.settings import PurifySettings
 from trueface.purification.steps import Method, Tools
 from trueface.runtime.errors import DataError, JobError
@@ -59,7 +59,7 @@ class Purifier:
         if denoiser is not None:
             self.channels = self.channels or denoiser.shape.channels
         self._methods: list[tuple[Step, Method]] = [
-            (step, function_of(step.name)) for step in name.steps for _ in range(step.times)
+            (step, SPECS.load(step.name)) for step in name.steps for _ in range(step.times)
         ]
         self._calls = self._images = 0
 

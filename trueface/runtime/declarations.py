@@ -10,7 +10,7 @@ import ast
 import importlib
 import importlib.util
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from trueface.runtime.errors import DeclarationError
 
 Built = TypeVar("Built")
+Plugin = TypeVar("Plugin", bound=Callable[..., object])
 _AT_THE_MARGIN = re.compile(r"\n[^\s)#]")
 
 
@@ -48,20 +49,37 @@ class Declaration:
         return getattr(importlib.import_module(self.module), self.attribute)
 
 
+class Declared:
+    """What a decorator says of the function or class below it, which it leaves as it is."""
+
+    __slots__ = ()
+
+    def __call__(self, plugin: Plugin) -> Plugin:
+        """Return what is decorated."""
+        return plugin
+
+
 class Registry(Mapping[str, Built]):
     """What one decorator declares in the files of a package, by name in their order; no file is imported."""
 
     def __init__(
-        self, package: str, register: Callable[..., Built], *, modules: Collection[str] = ()
+        self,
+        package: str,
+        register: Callable[..., Built],
+        *,
+        decorator: str = "",
+        modules: Collection[str] = (),
     ) -> None:
         """Read the files; see `read_declarations`.
 
         Args:
             package: dotted.
             register: the decorator, which returns what is known of a name.
+            decorator: its name in the files, where that is not its own.
             modules: those that a declaration may take names from.
         """
-        self.declared = read_declarations(package, register.__name__, modules=modules)
+        decorator = decorator or register.__name__
+        self.declared = read_declarations(package, decorator, modules=modules)
         self._built = {
             name: self.declared[name].pass_to(register) for name in sorted(self.declared)
         }
@@ -85,6 +103,10 @@ class Registry(Mapping[str, Built]):
     def module(self, name: str) -> str:
         """Return the module of a name, dotted."""
         return self.declared[name].module
+
+    def modules(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the modules of names, each once: they are imported by name, no import statement says so."""
+        return tuple(dict.fromkeys(map(self.module, names)))
 
 
 def read_declarations(

@@ -3,14 +3,14 @@
 import pytest
 from pydantic import ValidationError
 
-from trueface.erasing.registry import METHODS, NAMES, function_of, register_erasure
+from trueface.erasing.registry import METHODS, NAMES, register_erasure
 from trueface.erasing.settings import EraseSettings
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_says_which_options_it_uses_and_can_be_loaded(name: str) -> None:
     assert set(METHODS[name].defaults) <= set(NAMES)
-    assert callable(function_of(name))
+    assert callable(METHODS.load(name))
 
 
 def test_a_declaration_with_an_unknown_option_is_refused() -> None:

@@ -5,80 +5,53 @@ when a face is forged.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from trueface.runtime.declarations import read_declarations
+from trueface.runtime.declarations import Declared, Registry
 from trueface.runtime.errors import UnknownName
 
 PACKAGE = "trueface.data.forging.types"
 SELF = "self"  # what stands for a type that needs a donor, where there is none
 
 Part = Literal["face", "mouth", "eyes"]
-Registered = TypeVar("Registered", bound=Callable[..., object])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForgerySpec:
-    """A type of forgery, without its code."""
+@dataclass(frozen=True, slots=True)
+class ForgerySpec(Declared):
+    """Declares a type of forgery, without its code; the function below it makes the source, see `blending.Source`.
 
-    name: str
+    Raises:
+        ValueError: a name or number that tables cannot hold.
+    """
+
+    name: str  # lower-case letters; part of a folder's name
+    _: KW_ONLY
     number: int  # the seed's spe_label, from 1; 0 stands for real
-    summary: str
-    part: Part  # what of the face is replaced
-    needs_donor: bool  # another face of the same group and list
-    matches_colour: bool  # the source takes the colours of the face
+    summary: str  # a few words for lists
+    part: Part = "face"  # what of the face is replaced
+    needs_donor: bool = False  # another face of the same group and list
+    matches_colour: bool = False  # the source takes mean and deviation of the face's colours
+
+    def __post_init__(self) -> None:
+        name, number = self.name, self.number
+        if not (name.isascii() and name.isalpha() and name.islower()) or number < 1:
+            raise ValueError(
+                f"{name!r}, {number}: a type has lower-case letters and a number from 1"
+            )
 
     @property
     def folder(self) -> str:
         """The folder of its images below Fake/."""
         return f"Forged-{self.name}"
 
-    def __call__(self, function: Registered) -> Registered:
-        """Leave the decorated function as it is."""
-        return function
 
-
-def register_forgery(
-    name: str,
-    *,
-    number: int,
-    summary: str,
-    part: Part = "face",
-    needs_donor: bool = False,
-    matches_colour: bool = False,
-) -> ForgerySpec:
-    """Declare a type of forgery; the function below it makes the source, see `blending.Source`.
-
-    Args:
-        name: lower-case letters; part of a folder's name.
-        number: of the type in tables, from 1.
-        summary: a few words for lists.
-        part: of the face that is replaced.
-        needs_donor: whether the source is made of another face.
-        matches_colour: whether the source gets the mean and deviation of the face's colours.
-
-    Raises:
-        ValueError: a name or number that tables cannot hold.
-    """
-    if not (name.isascii() and name.isalpha() and name.islower()) or number < 1:
-        raise ValueError(f"{name!r}, {number}: a type has lower-case letters and a number from 1")
-    return ForgerySpec(
-        name=name,
-        number=number,
-        summary=summary,
-        part=part,
-        needs_donor=needs_donor,
-        matches_colour=matches_colour,
-    )
-
-
-_DECLARED = read_declarations(PACKAGE, "register_forgery", modules=())
-_READ = [_DECLARED[name].pass_to(register_forgery) for name in _DECLARED]
+register_forgery = ForgerySpec
+_READ = Registry(PACKAGE, ForgerySpec, decorator="register_forgery")
 # by name, in the order of their numbers
 SPECS: Mapping[str, ForgerySpec] = MappingProxyType(
-    {spec.name: spec for spec in sorted(_READ, key=lambda spec: spec.number)}
+    {spec.name: spec for spec in sorted(_READ.values(), key=lambda spec: spec.number)}
 )
 NUMBERS: Mapping[int, ForgerySpec] = MappingProxyType(
     {spec.number: spec for spec in SPECS.values()}
@@ -123,12 +96,12 @@ def described() -> str:
 
 def source_of(name: str) -> Callable[..., Any]:
     """Import the file of a type; return its function."""
-    return _DECLARED[name].load()  # type: ignore[no-any-return]  # what a file holds
+    return _READ.load(name)  # type: ignore[no-any-return]  # what a file holds
 
 
 def modules_of(types: Iterable[ForgerySpec]) -> tuple[str, ...]:
     """Return the modules that types stand for: they are imported by name."""
-    return tuple(_DECLARED[spec.name].module for spec in types)
+    return _READ.modules(spec.name for spec in types)
 
 
 def _known(word: str) -> int:
