@@ -5,17 +5,16 @@ listing all of it, `images` lists it.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, cast
 
 from trueface.data.imports.images import ImportedImage, contents
-from trueface.runtime.declarations import read_declarations
+from trueface.runtime.declarations import Declared, Registry
 from trueface.runtime.errors import DataError, UnknownName
 
 AUTO = "auto"
-Class = TypeVar("Class", bound=type)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,41 +40,29 @@ class Layout(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class LayoutSpec:
-    """A layout: its name, and in words what it is and how a folder must look."""
+class LayoutSpec(Declared):
+    """Declares a layout; the class below it is a `Layout`."""
 
-    name: str
-    summary: str
-    expects: str
-
-    def __call__(self, layout: Class) -> Class:
-        """Leave the decorated class as it is."""
-        return layout
+    name: str  # as people write it
+    _: KW_ONLY
+    summary: str  # which data sets lie so
+    expects: str  # what a folder must hold, for messages
 
 
-def register_layout(name: str, *, summary: str, expects: str) -> LayoutSpec:
-    """Declare a layout; the class below it is a `Layout`.
-
-    Args:
-        name: as people write it.
-        summary: which data sets lie so.
-        expects: what a folder must hold, for messages.
-    """
-    return LayoutSpec(name, summary, expects)
-
-
-DECLARED = read_declarations("trueface.data.imports", "register_layout", modules=(__name__,))
+register_layout = LayoutSpec
+_READ = Registry(
+    "trueface.data.imports", LayoutSpec, decorator="register_layout", modules=(__name__,)
+)
 # the strictest first: plain folders fit much
 ORDER = ("deepfakebench", "genimage", "truefake", "folders", "imagefolder", "csv")
-_SPECS = {name: DECLARED[name].pass_to(register_layout) for name in DECLARED}
 LAYOUTS: Mapping[str, LayoutSpec] = MappingProxyType(
-    {name: _SPECS[name] for name in (*ORDER, *sorted(_SPECS.keys() - set(ORDER)))}
+    {name: _READ[name] for name in (*ORDER, *sorted(_READ.keys() - set(ORDER)))}
 )
 
 
 def load(name: str) -> Layout:
     """Import the file of a layout; return the layout."""
-    return cast(Layout, DECLARED[name].load()())
+    return cast(Layout, _READ.load(name)())
 
 
 def fitting(folder: Path) -> str:
