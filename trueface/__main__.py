@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from trueface.cli import main as cli
 from trueface.cli.classic import train
-from trueface.cli.exit_codes import MACHINE
-from trueface.cli.required_packages import can_work
+from trueface.cli.exit_codes import MACHINE, can_work
 
 
 def main(argv: Sequence[str]) -> int:

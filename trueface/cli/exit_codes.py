@@ -1,4 +1,6 @@
-"""How a command line of the laboratory ends: one message, one exit code.
+"""How a command line of the laboratory begins and ends: what must be installed, one message, one exit code.
+
+Packages are looked for before a command is imported, which would end in the middle of an import.
 
 All errors of the launcher and the laboratory have an `exit_code`; asking for it instead of their
 class spares `trueface --help` the import of pydantic.
@@ -7,11 +9,40 @@ class spares `trueface --help` the import of pydantic.
 141 the reader of a pipe left.
 """
 
+import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import click
+
+PACKAGES = (
+    "jinja2",
+    "markupsafe",
+    "numpy",
+    "PIL",
+    "scipy",
+    "simplejpeg",
+    "sklearn",
+    "torch",
+    "torchvision",
+)
+_NEED_NOTHING = frozenset({"-h", "--help", "--version"})  # as the first word
+
+
+def can_work(argv: Sequence[str]) -> bool:
+    """Tell whether all packages are installed, or the arguments ask for none; else say what to do."""
+    if argv and argv[0] in _NEED_NOTHING:
+        return True
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if not missing:
+        return True
+    sys.stderr.write(
+        f"error: trueface needs {', '.join(missing)}, not installed here; install the laboratory "
+        "with `pip install 'launcher-trueface[lab]'`, in a checkout with `pip install '.[lab]'`\n"
+    )
+    return False
+
 
 MACHINE = 3
 INTERRUPTED = 130

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from launcher.api import Json, UsageError
-from trueface.cli.split_lists import shares_of
+from trueface.cli.splits import shares_of
 from trueface.cli.text_tables import aligned, shown
 from trueface.data.imports import registry
 from trueface.data.imports.arrangement import Arrangement, arrange, word_of

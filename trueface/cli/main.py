@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import click
 
 from trueface import __version__
-from trueface.cli.exit_codes import MACHINE, PipeClosed, exit_code
-from trueface.cli.required_packages import can_work
+from trueface.cli.exit_codes import MACHINE, PipeClosed, can_work, exit_code
 
 COMMANDS = {
     "sample": "make a synthetic image set and its splits",
@@ -37,14 +36,12 @@ COMMANDS = {
 MODULES = {
     "classify": "classes",
     "erasing": "generation.erasing",
-    "fairness": "measures.fairness",
     "forge": "run_job",
     "forget": "classes",
     "generate": "generation.generate",
     "import": "import_set",
     "poison": "run_job",
     "purification": "generation.purification",
-    "qualities": "measures.qualities",
     "sample": "run_job",
     "unlearn": "run_job",
     "unlearn-classic": "classic.unlearn",

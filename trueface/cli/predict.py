@@ -1,19 +1,408 @@
 """`trueface predict`: predict whether single images, or those of folders, are fake."""
 
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
 
 import click
+import numpy as np
 
-from launcher.api import JobError, UsageError
-from trueface.cli.prediction import heat_maps, model_choice
-from trueface.cli.prediction.heat_maps import By, HeatMaps
-from trueface.cli.prediction.prediction_output import Remarks, passed_over_line, rows_for
-from trueface.cli.prediction.torch_import import import_torchvision, without_collection
+from launcher.api import JobError, Json, MachineError, UnknownName, UsageError, write_atomic
 from trueface.cli.text_tables import shown
+from trueface.cli.torch_import import import_torchvision, without_collection
 from trueface.data import image_files
+from trueface.data.folder_cache import listed
 from trueface.data.image_files import Missing, Pictures, paths_in
-from trueface.runtime import logs
+from trueface.runtime import logs, paths
+
+VARIABLE = "TRUEFACE_MODEL"  # a model folder or a checkpoint, where none is named
+DEFAULT_RUN = "test"
+
+
+def chosen(
+    model: str | None, run: str | None, checkpoint: Path | None, folder: Path | None
+) -> Path:
+    """Return the checkpoint's file, or the model folder, that is meant.
+
+    Args:
+        model: ID of a model of the run, or a model folder.
+        run: its name; None: not given.
+        checkpoint: a file.
+        folder: a model folder.
+
+    Raises:
+        UsageError: several are named, or what is named is not there; says what is.
+    """
+    named = [
+        name
+        for name, value in (
+            ("--model", model), ("--checkpoint", checkpoint), ("--model-folder", folder),
+        )
+        if value is not None
+    ]  # fmt: skip
+    if len(named) > 1:
+        raise UsageError(f"{' and '.join(named)} name a model each: give one of them")
+    if checkpoint is not None:
+        return _file(checkpoint)
+    if folder is not None:
+        return _folder(folder)
+    if model is not None and _is_model_folder(Path(model)):
+        return Path(model)
+    variable = os.environ.get(VARIABLE)
+    if model is None and run is None and variable:
+        place = Path(variable)
+        return _folder(place) if place.is_dir() else _file(place, VARIABLE)
+    return _of_run(run or DEFAULT_RUN, model)
+
+
+def _of_run(run_name: str, model: str | None) -> Path:
+    """Return the path of a model's weights; where there are none, suggest the models that exist."""
+    runs = Path.cwd() / "runs"
+    run = runs / paths.folder_name("--name", run_name)
+    models = _models(run)
+    if model is None and len(models) == 1:
+        model = models[0]
+    if model is None and models:
+        raise UsageError(
+            f"run {run_name} has {len(models)} trained models: name one with --model: "
+            f"{', '.join(models)}"
+        )
+    if model is not None:
+        path = paths.checkpoint(run / paths.model_folder("--model", model))
+        if path.is_file():
+            return path
+        if models:
+            raise UnknownName(f"trained model of run {run_name}", model, models)
+    if others := [folder.name for folder in _folders(runs) if _models(folder)]:
+        raise UnknownName("run with trained models", run_name, others)
+    raise UsageError(
+        f"no trained model in {runs}; train one, name a file with --checkpoint, or a model folder "
+        f"with --model-folder or {VARIABLE}"
+    )
+
+
+def _file(weights: Path, source: str = "--checkpoint") -> Path:
+    if not weights.is_file():
+        raise UsageError(
+            f"{source}: there is no checkpoint {weights}: name the file of a trained model"
+        )
+    return weights
+
+
+def _folder(folder: Path) -> Path:
+    if not _is_model_folder(folder):
+        raise UsageError(
+            f"{folder} is no model folder: it has no {paths.MODEL_FOLDER}; trueface pretrain writes one"
+        )
+    return folder
+
+
+def _is_model_folder(folder: Path) -> bool:
+    return (folder / paths.MODEL_FOLDER).is_file()
+
+
+def _models(run: Path) -> list[str]:
+    """Return the IDs of a run's trained models."""
+    return [
+        paths.model_id(folder) for folder in _folders(run) if paths.checkpoint(folder).is_file()
+    ]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(filter(Path.is_dir, folder.iterdir())) if folder.is_dir() else []
+
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from trueface.prediction.heat_map import HeatMap
+    from trueface.prediction.predictor import Prediction, Predictor
+SUFFIX = ".png"
+By = Literal["occlusion", "blocks"]
+
+
+def refuse(place: Path, files: Sequence[Path]) -> None:
+    """Refuse a place that cannot take the maps, before an image is read.
+
+    Raises:
+        UsageError: one file for several images, a folder that cannot be made, or a place where maps
+            would replace the images.
+    """
+    if place.suffix.lower() == SUFFIX and not place.is_dir():
+        if len(files) > 1:
+            raise UsageError(
+                f"--heat-map {place} is one file, and there are {len(files)} images: name a folder"
+            )
+        if not place.parent.is_dir():
+            raise UsageError(f"--heat-map: there is no folder {place.parent}")
+    elif place.exists() and not place.is_dir():
+        raise UsageError(f"--heat-map {place}: name a file that ends with {SUFFIX}, or a folder")
+    where = os.path.realpath(place)
+    for file in files:
+        image = os.path.realpath(file)
+        if where in {image, os.path.dirname(image)}:  # noqa: PTH120  # there may be 100,000
+            raise UsageError(
+                f"--heat-map {place} could replace images that are predicted, such as {file}: name "
+                "another place"
+            )
+
+
+@dataclass(slots=True)
+class HeatMaps:
+    """Writes the heat maps of answers.
+
+    Attributes:
+        place: a PNG file, or a folder.
+        by: how maps are made.
+        predictor: that gave the answers.
+    """
+
+    place: Path
+    by: By
+    predictor: "Predictor"
+    names: set[str] = field(default_factory=set)  # of files in the folder so far
+
+    def write(self, answer: "Prediction") -> Path:
+        """Make and write the map of an answer; return its file.
+
+        Raises:
+            JobError: the network has no exact map by blocks.
+            MachineError: the file cannot be written.
+        """
+        # torch takes seconds to import: the module is imported for help and wrong arguments, too
+        from trueface.prediction.heat_map import picture
+
+        pixels = self.predictor.decode(answer.path)
+        title = f"{answer.verdict}: {100 * answer.probability:.1f} % fake, logit {answer.logit:.3g}"
+        content = picture(pixels, self._map(pixels, answer.path), title=title, by=self.by)
+        path = self._path(answer.path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, content)
+        except OSError as error:
+            raise MachineError(f"cannot write {path}: {error.strerror or error}") from error
+        return path
+
+    def _map(self, pixels: "Tensor", file: Path) -> "HeatMap":
+        from trueface.prediction import heat_map  # as above
+
+        predictor = self.predictor
+        seen = heat_map.seen_window(pixels, predictor.settings.resize_size)
+        if self.by == "blocks":
+            if predictor.settings.test_crops:
+                raise UsageError(
+                    "--heat-map-by blocks: this model looks at several crops of an image; take "
+                    "--heat-map-by occlusion"
+                )
+            view = predictor.seen(pixels, file)
+            return heat_map.class_activation(predictor.model, view, pixels, seen)
+
+        def score(images: "list[Tensor]") -> "NDArray[np.float64]":
+            import torch  # as above
+
+            views = torch.stack([predictor.seen(image, file) for image in images])
+            logits: NDArray[np.float64] = predictor.logits(views).double().numpy()
+            return logits
+
+        return heat_map.occlusion(pixels, seen, score, batch_size=predictor.settings.batch_size)
+
+    def _path(self, image: Path) -> Path:
+        if self.place.suffix.lower() == SUFFIX and not self.place.is_dir():
+            return self.place
+        name, number = f"{image.stem}{SUFFIX}", 1
+        while name in self.names:  # of another folder
+            number += 1
+            name = f"{image.stem}-{number}{SUFFIX}"
+        self.names.add(name)
+        return self.place / name
+
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from trueface.prediction.predictor import Prediction, Predictor
+NAMED = 3  # images that a warning names
+LONGEST = 60  # columns of a path in the table, beyond which a row is wider
+
+
+class Rows(Protocol):
+    """Where answers go."""
+
+    def begin(self) -> None:
+        """Write what comes before the rows."""
+
+    def row(self, answer: "Prediction") -> None:
+        """Write a row."""
+
+    def end(self, bad: Sequence[Missing], passed_over: Mapping[str, int]) -> None:
+        """Write what comes after the rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class TabbedRows:
+    """Four columns for programs: path, logit, probability, verdict."""
+
+    def begin(self) -> None:
+        """Write nothing: there is no header."""
+
+    def row(self, answer: "Prediction") -> None:
+        """Write a row."""
+        path = shown(str(answer.path))
+        click.echo(f"{path}\t{answer.logit:.9g}\t{answer.probability:.6g}\t{answer.verdict}")
+
+    def end(self, bad: Sequence[Missing], passed_over: Mapping[str, int]) -> None:
+        """Write nothing: what is bad stands on stderr."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableRows:
+    """A table for people; paths are as wide as the longest one."""
+
+    width: int
+
+    @classmethod
+    def of(cls, files: Sequence[Path]) -> "TableRows":
+        """Return a table for these files."""
+        longest = max((len(shown(str(file))) for file in files), default=0)
+        return cls(min(longest, LONGEST))
+
+    def begin(self) -> None:
+        """Write the header."""
+        click.echo(f"{'path':<{self.width}}  {'logit':>8}  fake %  verdict")
+
+    def row(self, answer: "Prediction") -> None:
+        """Write a row, with what the image is unlike the training's in."""
+        path = shown(str(answer.path))
+        line = f"{path:<{self.width}}  {answer.logit:8.3f}  {100 * answer.probability:6.1f}"
+        unlike = ", ".join(each.reason for each in answer.unlike)
+        remark = f" (unlike the training: {unlike})" if unlike else ""
+        click.echo(f"{line}  {answer.verdict}{remark}")
+
+    def end(self, bad: Sequence[Missing], passed_over: Mapping[str, int]) -> None:
+        """Write nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class JsonRows:
+    """One JSON object (schema 1), written as the rows come."""
+
+    facts: Mapping[str, Json]  # of the model
+    training_sizes: Json
+    rows: list[int] = field(default_factory=lambda: [0])
+
+    def begin(self) -> None:
+        """Write the object as far as the rows."""
+        head = json.dumps({"schema": 1, **self.facts})
+        click.echo(f'{head[:-1]}, "images": [', nl=False)
+
+    def row(self, answer: "Prediction") -> None:
+        """Write a row."""
+        click.echo(("," if self.rows[0] else "") + "\n" + json.dumps(row_of(answer)), nl=False)
+        self.rows[0] += 1
+
+    def end(self, bad: Sequence[Missing], passed_over: Mapping[str, int]) -> None:
+        """Write the rest of the object."""
+        rest: dict[str, Json] = {
+            "training_sizes": self.training_sizes,
+            "passed_over": dict(passed_over),
+            "bad": [{"path": str(file.path), "reason": file.reason} for file in bad],
+        }
+        click.echo(("\n" if self.rows[0] else "") + "], " + json.dumps(rest)[1:])
+
+
+def row_of(answer: "Prediction") -> dict[str, Json]:
+    """Return a row of the JSON object."""
+    return {
+        "path": str(answer.path),
+        "logit": answer.logit,
+        "probability": answer.probability,
+        "verdict": answer.verdict,
+        "abstained": not answer.sure,
+        "size_unlike_training": any(each.reason == "size" for each in answer.unlike),
+        "unlike": [{"reason": each.reason, "text": each.text} for each in answer.unlike],
+    }
+
+
+def facts_of(place: Path, predictor: "Predictor") -> dict[str, Json]:
+    """Return what the JSON object says of the model."""
+    selection, calibration = predictor.selection, predictor.calibration
+    return {
+        "checkpoint": str(place),
+        "calibrated": predictor.calibrated is not None,
+        # by which a logit still has to be divided, to be that of the probability
+        "temperature": 1.0 if calibration.in_logits else calibration.temperature,
+        "threshold": calibration.threshold,
+        "abstain": None if selection is None else {
+            "rate": selection.rate,
+            "bound": selection.bound,
+            "answered_of_validation": selection.coverage,
+            "validation_images": selection.images,
+        },
+    }  # fmt: skip
+
+
+def rows_for(files: Sequence[Path], place: Path, predictor: "Predictor", *, as_json: bool) -> Rows:
+    """Return where answers go: JSON on request, a table on a terminal, else columns."""
+    if as_json:
+        sizes = predictor.learnt.sizes
+        return JsonRows(facts_of(place, predictor), None if sizes is None else sizes.as_json())
+    return TableRows.of(files) if sys.stdout.isatty() else TabbedRows()
+
+
+@dataclass(slots=True)
+class Remarks:
+    """What is said of all answers together, on stderr."""
+
+    answers: int = 0
+    unsure: int = 0
+    unlike: Counter[str] = field(default_factory=Counter)  # by reason
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, answer: "Prediction") -> None:
+        """Count an answer."""
+        self.answers += 1
+        self.unsure += not answer.sure
+        for each in answer.unlike:
+            self.unlike[each.reason] += 1
+            named = self.examples.setdefault(each.reason, [])
+            if len(named) < NAMED:
+                named.append(f"{shown(str(answer.path))}: {each.text}")
+
+    def lines(self, *, crop: int) -> Iterable[str]:
+        """Yield what there is to say; `crop` is the side of what the network sees, in pixels."""
+        for reason, count in self.unlike.items():
+            advice = ADVICE.get(reason, "").format(crop=crop)
+            yield (
+                f"warning: {count} of {self.answers} images have other {PLURAL[reason]} than those of "
+                f"the training, so their answers say little{advice}"
+            )
+            yield from (f"  {example}" for example in self.examples[reason])
+            if count > NAMED:
+                yield f"  and {count - NAMED} more"
+        if self.unsure:
+            yield f"note: no answer for {self.unsure} of {self.answers} images, which are unsure"
+
+
+PLURAL = {
+    "size": "sizes",
+    "format": "formats",
+    "orientation": "orientations",
+    "features": "features",
+}
+ADVICE = {
+    "size": "; the network sees the middle {crop} x {crop} pixels only: resize them as the training's were",
+    "orientation": "; turn their pixels as the flag in the file says",
+}
+
+
+def passed_over_line(passed_over: Mapping[str, int]) -> str:
+    """Return the note on files that were no images by their names."""
+    return f"note: passed over, as no images by their names: {listed(passed_over)}"
+
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from trueface.prediction.predictor import Predictor
@@ -89,13 +478,13 @@ def predict(
     Prints path, logit, probability of fake, and verdict. Images are preprocessed as in the model's
     validation. Files that cannot be decoded are listed on stderr, and the exit code is 1.
     """
-    place = model_choice.chosen(model_id, name, weights, model_folder)
+    place = chosen(model_id, name, weights, model_folder)
     listed = () if files_from is None else paths_in(files_from.read())
     if not images and files_from is None:
         raise UsageError("name images or folders, or a file that lists them with --files-from")
     pictures = image_files.find((*images, *listed))
     if heat_place is not None:
-        heat_maps.refuse(heat_place, pictures.files)
+        refuse(heat_place, pictures.files)
     predictor = _load(place, device=device, batch_size=batch_size, abstain=abstain)
     heat = None if heat_place is None else HeatMaps(heat_place, heat_map_by, predictor)
     bad = _answer(place, predictor, pictures, heat, as_json=as_json)

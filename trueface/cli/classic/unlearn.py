@@ -6,27 +6,279 @@ that was trained, not the right one; no poisoned label chooses the result; and a
 every image the same is reported as such.
 """
 
+import argparse
 import logging
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
-from launcher.api import Draft, Job, write_json
-from trueface.cli.classic.unlearn_flags import METHOD, Request, read
+from launcher.api import (
+    DataId,
+    Draft,
+    Job,
+    ModelId,
+    Poison,
+    Stage,
+    UsageError,
+    nearest,
+    parse_data,
+    parse_poison,
+    write_json,
+)
+from trueface.cli.classic.train import Parser
 from trueface.cli.exit_codes import exit_code
+from trueface.jobs.flags import checked, is_range, is_truth
 from trueface.jobs.job_kind import refuse_unfit
 from trueface.jobs.kinds import UNLEARN
-from trueface.poisoning.poison_record import is_random
+from trueface.poisoning import poison_record
+from trueface.poisoning.poison_record import FLIP, LIST, is_random
 from trueface.runtime import logs, paths
 from trueface.unlearning.applicability import Situation, unusable
+from trueface.unlearning.registry import METHODS
+from trueface.unlearning.settings import KEYS, UnlearningSettings, UnlearnSettings
+
+METHOD = "pgu"
+# The original's flags that have another name here, with its defaults.
+RENAMED: Mapping[str, tuple[str, str]] = {
+    "num_epochs": ("unlearn_epochs", "50"),
+    "start_lr": ("unlearn_lr", "0.01"),
+    "end_lr": ("unlearn_lr_end", "0.001"),
+    "retained_var": ("pgu_retained", "0.95"),
+    "offset": ("pgu_offset", "0.1"),
+    "loss1_w": ("pgu_loss1", "1"),
+    "loss2_w": ("pgu_loss2", "1"),
+    "wd": ("unlearn_weight_decay", "0"),
+    "early_stop_thres": ("pgu_most_loss", "5"),
+}  # Flags that are no settings, with what they mean.
+OWN: Mapping[str, str] = {
+    "name": "results go to OUTPUT_DIR/NAME/ (needed)",
+    "poisoned_model": "checkpoints/best.pt of the poisoned model; its poison.json lies two folders "
+    "up (needed)",
+    "poison_rate": "fraction of its training labels that was flipped, 0 to 1 (needed)",
+    "baseline_model": "checkpoint of a clean model, which is tested for comparison",
+    "data": "data ID of its training (default: gan2:pre&gan3:pre&sdXL:pre&real:pre)",
+    "output_dir": "folder of all results (default: runs/unlearning)",
+    "device": "cpu or cuda:N (default: cuda:0, or cpu where there is no CUDA)",
+}
+DATA = "gan2:pre&gan3:pre&sdXL:pre&real:pre"
+DEFAULTS: Mapping[str, Any] = {
+    "batch_size": "64",
+    "num_threads": "4",
+    "resize_prob": "0.2",
+    "resize_scale": ("0.2", "1.0"),
+    "resize_ratio": ("0.75", "1.33"),
+    "resize_size": "512",
+    "jpeg_prob": "0.2",
+    "jpeg_qual": ("30", "100"),
+    "blur_prob": "0.2",
+    "blur_sigma": ("1e-6", "3"),
+    "patch_size": "96",
+    "afterwards": "false",  # the original measures nothing of the kind
+}  # Settings that a training needs, and this method does not; and what is decided here.
+UNUSED = frozenset(
+    [
+        "weights",
+        "num_epochs",
+        "lr",
+        "lr_decay_epochs",
+        "optimizer",
+        "weight_decay",
+        "schedule",
+        "early_stop",
+        "select",
+        "ema",
+        "save_weights",
+        "method",
+        "force",
+        "unlearn_batch_size",
+    ]
+)
+VOCABULARY: Mapping[str, FieldInfo] = {
+    key: field
+    for key, field in UnlearnSettings.model_fields.items()
+    if (key in UnlearningSettings.model_fields or key in KEYS[METHOD])
+    and key not in {*UNUSED, *(ours for ours, _ in RENAMED.values())}
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A command line, understood."""
+
+    argv: tuple[str, ...]
+    flags: Mapping[str, Any]  # all of them, as typed or by default
+    poisoned: Path  # folder of the poisoned model
+    made: Path  # folder of the result
+    baseline: Path | None  # a checkpoint
+    data: DataId
+    poison: Poison
+    device: str
+    settings: UnlearningSettings
+
+    @property
+    def base(self) -> str:
+        """The ID that says what the poisoned model was made of, whatever its folder is called."""
+        return str(ModelId((Stage(self.data, self.poison),)))
+
+    @property
+    def model(self) -> str:
+        """The ID of the result."""
+        return str(ModelId((Stage(self.data, self.poison, (METHOD,)),)))
+
+    @property
+    def folders(self) -> Mapping[str, Path]:
+        """Where both models lie, by ID."""
+        return {self.base: self.poisoned, self.model: self.made}
+
+
+def read(argv: Sequence[str]) -> Request:
+    """Understand a command line.
+
+    Raises:
+        UsageError: a flag, a name or a value that cannot be, or a checkpoint that is none of ours.
+        RecordError: the poisoned model has no poison record.
+    """
+    flags = _parse(argv)
+    for needed in ("name", "poisoned_model", "poison_rate"):
+        if flags[needed] is None:
+            raise UsageError(f"--{needed} is needed: {OWN[needed].removesuffix(' (needed)')}")
+    name = paths.folder_name("--name", flags["name"])
+    poisoned = _model_folder(flags["poisoned_model"])
+    made = Path.cwd() / flags["output_dir"] / name
+    if made.resolve() == poisoned.resolve():
+        raise UsageError(f"{made} is the poisoned model's own folder: give another --name")
+    if flags["baseline_model"] == "None":  # the original's own default, as it is printed
+        flags["baseline_model"] = None
+    if flags["baseline_model"] is not None and not Path(flags["baseline_model"]).is_file():
+        raise UsageError(f"no {flags['baseline_model']}: the model of --baseline_model")
+    return Request(
+        argv=tuple(argv),
+        flags=flags,
+        poisoned=poisoned,
+        made=made,
+        baseline=None if flags["baseline_model"] is None else Path(flags["baseline_model"]),
+        data=parse_data(flags["data"]),
+        poison=_poison(flags["poison_rate"], poisoned),
+        device=flags["device"],
+        settings=_settings(flags),
+    )
+
+
+def _model_folder(checkpoint: str) -> Path:
+    """Return the folder of a model of ours by the path of its weights."""
+    path = Path.cwd() / checkpoint
+    folder = path.parent.parent
+    if path != paths.checkpoint(folder):
+        raise UsageError(
+            f"--poisoned_model {checkpoint}: give the path of a model's checkpoints/best.pt, as "
+            "python -m trueface --task train --save_weights writes it"
+        )
+    if not path.is_file():
+        raise UsageError(f"no {checkpoint}: the poisoned model")
+    return folder
+
+
+def _poison(rate: str, folder: Path) -> Poison:
+    """Return how a model was poisoned; its record says which labels, and must be of that rate."""
+    record = poison_record.read_record(paths.poison_record(folder))
+    try:
+        percent = Decimal(rate) * 100
+        possible = 0 <= percent <= 100
+    except InvalidOperation as error:
+        raise UsageError(f"--poison_rate {rate!r} is no number from 0 to 1") from error
+    prefix = "" if record.kind in {FLIP, LIST} else f"{record.kind}-"
+    wanted = parse_poison(f"{prefix}{percent:f}") if possible else None
+    if wanted is None or wanted.rate != record.rate:
+        raise UsageError(
+            f"--poison_rate {rate}: {paths.poison_record(folder)} says that {record.rate:.6g} of "
+            "the labels were flipped"
+        )
+    return wanted
+
+
+def _settings(flags: Mapping[str, Any]) -> UnlearningSettings:
+    given = {key: flags[key] for key in VOCABULARY if flags[key] is not None}
+    given |= {ours: flags[theirs] for theirs, (ours, _) in RENAMED.items()}
+    given |= {"method": METHOD, "force": True, "unlearn_batch_size": given["batch_size"]}
+    if given["num_threads"].startswith("-"):
+        given["num_threads"] = len(os.sched_getaffinity(0))  # the original: all cores
+    try:
+        given["pgu_most_loss"] = float(flags["early_stop_thres"]) / 100  # given in points
+    except ValueError as error:
+        raise UsageError(
+            f"--early_stop_thres {flags['early_stop_thres']!r} is no number"
+        ) from error
+    try:
+        return checked(UnlearnSettings, given)
+    except UsageError as error:
+        text = str(error)
+        for theirs, (ours, _) in RENAMED.items():
+            text = text.replace(f"--{ours}:", f"--{theirs}:")
+        raise UsageError(text) from error
+
+
+def _parse(argv: Sequence[str]) -> dict[str, Any]:
+    parser = Parser(
+        prog="trueface unlearn-classic",
+        description="Make a poisoned detector forget its flipped labels, as the original "
+        "unlearn_trueface.py did; other methods: trueface unlearn.",
+        allow_abbrev=False,
+    )
+    for name, text in OWN.items():
+        parser.add_argument(f"--{name}", help=text)
+    parser.set_defaults(data=DATA, output_dir="runs/unlearning", device="cuda:0")
+    parser.add_argument(
+        "--save_model", action="store_true", help="accepted; the result is kept in any case"
+    )
+    fields = UnlearnSettings.model_fields
+    for theirs, (ours, value) in RENAMED.items():
+        text = f"{_flag_text(ours, fields[ours]).description}".removesuffix(", 0 to 1")
+        points = ", in points" if theirs == "early_stop_thres" else ""
+        parser.add_argument(f"--{theirs}", default=value, help=f"{text}{points} (default: {value})")
+    for key, field in VOCABULARY.items():
+        _add(parser, key, field)
+    given, unknown = parser.parse_known_args(argv)
+    for word in unknown:
+        flag = word.partition("=")[0]
+        close = nearest(flag, (f"--{name}" for name in vars(given)))
+        raise UsageError(
+            f"unknown argument {word!r}" + (f", did you mean {close}?" if close else "")
+        )
+    return vars(given)
+
+
+def _add(parser: argparse.ArgumentParser, key: str, field: FieldInfo) -> None:
+    """Add the flag of a setting; one that is not given and has no default of the original is None."""
+    value = DEFAULTS.get(key)
+    shown = _flag_text(key, field).get_default() if value is None else value
+    if isinstance(shown, tuple):
+        shown = " ".join(map(str, dict.fromkeys(shown)))
+    default_text = "" if shown in {None, PydanticUndefined} else f" (default: {shown})"
+    text = f"{_flag_text(key, field).description}{default_text}".replace("%", "%%")
+    if is_truth(field):
+        parser.add_argument(f"--{key}", nargs="?", const="true", default=value, help=text)
+        parser.add_argument(f"--no-{key}", dest=key, action="store_const", const="false")
+    else:
+        nargs = "+" if is_range(field) else None
+        parser.add_argument(f"--{key}", nargs=nargs, default=value, help=text)
+
+
+def _flag_text(key: str, field: FieldInfo) -> FieldInfo:
+    """Return the field with a setting's help: the method's own field where it has one."""
+    own = METHODS[METHOD].hyperparameters.model_fields
+    return own.get(key.removeprefix("unlearn_").removeprefix(f"{METHOD}_"), field)
+
 
 SCHEMA = 1  # of config.json
-
 log = logging.getLogger(__name__)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from trueface.audit.reading.model_folders import found_folder
-from trueface.cli.measures.page_option import page_option
+from trueface.cli.fairness import page_option
 
 EXAMPLES = """\b
 Examples:
@@ -29,8 +29,7 @@ def erasing(run: str, *, as_json: bool, page: Path | None) -> None:
     """
     run_folder = found_folder(run)
     # torch takes seconds to import; help and wrong names must not wait for it
-    from trueface.cli.generation.run_rows import rows_of_kind
-    from trueface.cli.generation.text import METHODS, method_lines, verdict_lines
+    from trueface.cli.generation.text import METHODS, method_lines, rows_of_kind, verdict_lines
     from trueface.erasing.measures.record import RULE
     from trueface.report.generation.erasing_page import Erasing, write_erasing_page
     from trueface.report.generation.erasing_verdicts import sentences

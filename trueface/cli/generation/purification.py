@@ -6,8 +6,7 @@ from pathlib import Path
 import click
 
 from trueface.audit.reading.model_folders import found_folder
-from trueface.cli.measures.page_option import page_option
-from trueface.cli.measures.run_tests import tests_of_run
+from trueface.cli.fairness import page_option, tests_of_run
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json
 
@@ -31,8 +30,13 @@ def purification(run: str, *, as_json: bool, page: Path | None) -> None:
     """
     run_folder = found_folder(run)
     # torch takes seconds to import; help and wrong names must not wait for it
-    from trueface.cli.generation.run_rows import rows_of_kind
-    from trueface.cli.generation.text import PURIFIERS, attack_lines, method_lines, verdict_lines
+    from trueface.cli.generation.text import (
+        PURIFIERS,
+        attack_lines,
+        method_lines,
+        rows_of_kind,
+        verdict_lines,
+    )
     from trueface.evaluation.restored import RULE, attack_rows
     from trueface.report.generation.detectors import detectors
     from trueface.report.generation.made_folders import made_folders

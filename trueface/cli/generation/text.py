@@ -1,11 +1,45 @@
-"""Tables of purifiers and of erasing methods for a screen."""
+"""What both lists of generators have in common: the rows of a kind in a run, and their tables for a screen."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
 
 from trueface.cli.text_tables import aligned, shown
+from trueface.jobs.job_kind import JobKind
+from trueface.report.generation.made_folders import Made, tests_of
 from trueface.report.generation.rows import Row
 from trueface.report.json_fields import number_of, text_of
+from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json
+
+GROUP = "launcher.kinds"
+Rows = list[dict[str, Json]]
+
+
+def rows_of_kind(kind_name: str, run_folder: Path, folders: Sequence[Made]) -> Rows:
+    """Return one row a method.
+
+    Args:
+        kind_name: of the kind that measured: "restored" or "erased".
+        run_folder: runs/<run>.
+        folders: what jobs of the kind made.
+
+    Raises:
+        DataError: there are none.
+    """
+    if not folders:
+        raise DataError(
+            f"{run_folder} holds no folder of a job of {kind_name!r}: run its task file first"
+        )
+    (point,) = entry_points(group=GROUP, name=kind_name)
+    kind: JobKind = point.load()
+    module, _, function = kind.results.partition(":")
+    table: Callable[[Path, Sequence[tuple[str, str]]], Rows] = getattr(
+        importlib.import_module(module), function
+    )
+    return table(run_folder, tests_of(folders))
+
 
 NOTHING = "–"
 PURIFIERS = ("mse_adaptive", "mse", "price_clean", "psnr", "ssim", "share", "net_calls", "seconds")

@@ -16,7 +16,7 @@ import torch
 from launcher.api import UsageError, model_folder_name
 from trueface.cli import main
 from trueface.cli.classic import train as classic
-from trueface.cli.classic.train_flags import read, settings_of
+from trueface.cli.classic.train import read, settings_of
 from trueface.data.splits.splits import write_splits
 from trueface.poisoning.settings import PoisonSettings
 from trueface.training.settings import TrainSettings

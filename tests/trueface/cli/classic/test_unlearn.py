@@ -16,7 +16,7 @@ from trueface import __main__ as program
 from trueface.cli.classic import train as classic
 from trueface.cli.classic import unlearn as unlearn_trueface
 from trueface.cli.classic import unlearn_results
-from trueface.cli.classic.unlearn_flags import read as understood
+from trueface.cli.classic.unlearn import read as understood
 from trueface.data.splits.splits import write_splits
 from trueface.evaluation.predictions import Answered, read
 from trueface.models import checkpoint

@@ -4,6 +4,11 @@ torchvision imports `torch._dynamo`, and with it sympy and a thousand modules, f
 whether an operator of object detection can be compiled, and for a decorator that keeps the compiler
 away from its tensors. That takes as long as torch itself. The garbage collector looks through what is
 being imported again and again, which takes a fifth of the time.
+
+torchvision imports `torch._dynamo`, and with it sympy and a thousand modules, for a function that asks
+whether an operator of object detection can be compiled, and for a decorator that keeps the compiler
+away from its tensors. That takes as long as torch itself. The garbage collector looks through what is
+being imported again and again, which takes a fifth of the time.
 """
 
 import contextlib
