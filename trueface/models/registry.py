@@ -10,13 +10,12 @@ are trained from scratch on any number of classes, as CIFAR's, have names of the
 import importlib.util
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from trueface.runtime.declarations import Declaration, Registry
+from trueface.runtime.declarations import Declaration, Declared, Registry
 from trueface.runtime.errors import UnknownName, UsageError, nearest
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of torchvision's published weights
@@ -28,7 +27,6 @@ LEAST_SIZE = 8  # side of an image that any network with a recipe takes, in pixe
 Triple = tuple[float, float, float]
 Solver = Literal["gradient", "ridge"]
 Stem = Literal["small", "large"]
-Maker = TypeVar("Maker", bound=Callable[..., object])
 # torchvision writes `@register_model()` and one more decorator, which may take several lines
 _DECLARED = re.compile(
     r"^@register_model(?:\([^)]*\))?\n(?:@\w[^\n]*\n(?:[ )][^\n]*\n)*)*def (\w+)\(", re.MULTILINE
@@ -41,34 +39,37 @@ PACKAGE = "trueface.models.architectures"
 LIBRARY_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)?")  # of a network, with a tag of its weights
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spec:
-    """A network of detectors, and the preprocessing that belongs to it.
+@dataclass(frozen=True, slots=True)
+class Spec(Declared):
+    """Declares a network of detectors, and the preprocessing that belongs to it.
 
-    Features are what the last layer gets, (B, F): `head` alone says where they are, so that no
-    network has to be written in two halves. A network of a library says head, weights, mean, std and
-    input size when it is made: until then `head` is empty.
+    The function below it makes one, with random weights. Features are what the last layer gets, (B, F):
+    `head` alone says where they are, so that no network has to be written in two halves. A network of a
+    library says head, weights, mean, std and input size when it is made: until then `head` is empty.
     """
 
-    name: str
-    summary: str
-    head: str
-    weights_url: str | None
-    mean: Triple
-    std: Triple
-    input_size: int | None
-    width: int | None
-    solver: Solver = "gradient"  # of its last layer; "ridge": in closed form, the body stays
-    raw_pixels: bool = False  # it gets pixels 0 … 255, and normalises for itself
-    differentiable: bool = True  # gradients reach the pixels
+    name: str  # what settings call it
+    _: KW_ONLY
+    summary: str  # the network's usual name, in few words
+    # dotted name of its last layer, an `nn.Linear` that gets features, as in its state dict; a layer with
+    # one logit takes its place
+    head: str = "fc"
+    # of ImageNet weights, a state dict of the network's own names, in a file called
+    # `<name>-<first digits of its SHA-256>.pth`; None: it starts from random weights
+    weights_url: str | None = None
+    mean: Triple = IMAGENET_MEAN  # of pixels in 0 … 1, as the weights want it
+    std: Triple = IMAGENET_STD  # likewise
+    input_size: int | None = None  # the only side of images that it takes, in pixels; None: any
+    # F of its features, from which a plan tells how much the feature store will hold; None: it does not tell
+    width: int | None = None
+    # of its last layer; "ridge": it is the network's own `RidgeHead`, and it alone learns, in closed form
+    solver: Solver = "gradient"
+    raw_pixels: bool = False  # it gets pixels 0 … 255, float32, and normalises for itself
+    differentiable: bool = True  # gradients of the logit reach the pixels
     frozen: bool = False  # steps train its own last layer alone; the body stays
     inner: str | None = None  # the network that one of a family is made of
     library: str = ""  # name and version
     licence: str = ""  # of the published weights, where it binds those who use them
-
-    def __call__(self, make: Maker) -> Maker:
-        """Leave the decorated function, which makes the network, as it is."""
-        return make
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,24 +84,25 @@ class Made:
     published: Callable[[], Path] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
-    """Networks that are made of another one: `FAMILY/NETWORK`."""
+@dataclass(frozen=True, slots=True)
+class Family(Declared):
+    """Declares networks that are made of another one: `FAMILY/NETWORK`.
 
-    name: str
-    summary: str
-    head: str
-    solver: Solver
-    raw_pixels: bool
-    differentiable: bool
-    frozen: bool
-    widths: Mapping[
-        str, int
-    ]  # about how many features, by the network inside; of others: not known
+    The function below it gets a `Made`: the inner network, complete and with its weights, with a last
+    layer of one logit at `spec.head`, and the mean and std that the settings ask for. It returns the
+    network of the family, which may keep the inner one whole or in part.
+    """
 
-    def __call__(self, make: Maker) -> Maker:
-        """Leave the decorated function, which makes the network, as it is."""
-        return make
+    name: str  # what stands before the slash
+    _: KW_ONLY
+    summary: str  # in few words
+    head: str = "fc"  # dotted name of the last layer in what is returned
+    solver: Solver = "gradient"  # as of a `Spec`
+    raw_pixels: bool = False  # likewise; the network then has to normalise for the inner one
+    differentiable: bool = True  # likewise
+    frozen: bool = False  # the last layer is its own, and it alone learns, by gradient steps
+    # about how many features, by the network inside, for plans; of others they do not tell
+    widths: Mapping[str, int] = field(default_factory=dict)
 
     def spec(self, inner: Spec) -> Spec:
         """Return what the network of this family that is made of `inner` declares."""
@@ -118,19 +120,20 @@ class Family:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Library:
-    """Networks of an installed library: `LIBRARY/NETWORK`."""
+@dataclass(frozen=True, slots=True)
+class Library(Declared):
+    """Declares networks of an installed library: `LIBRARY/NETWORK`.
 
-    name: str
-    summary: str
-    package: str
-    extra: str
-    has_tags: bool
+    The function below it gets a `Spec` of which the name alone is certain, and the side of images in
+    pixels (None: not known), and returns a `Made` with all of it. Its network has random weights.
+    """
 
-    def __call__(self, make: Maker) -> Maker:
-        """Leave the decorated function, which makes the network, as it is."""
-        return make
+    name: str  # what stands before the slash
+    _: KW_ONLY
+    summary: str  # the library's usual name
+    package: str  # dotted, whose files declare networks by `@register_model`; they are read as text
+    extra: str  # of this project, with which the library is installed
+    has_tags: bool = False  # a name may end in a full stop and the tag of published weights
 
     def spec(self, network: str) -> Spec:
         """Return what is known of a network of this library before it is made."""
@@ -138,28 +141,26 @@ class Library:
             name=f"{self.name}/{network}",
             summary=f"{network} of {self.summary}",
             head="",
-            weights_url=None,
-            mean=IMAGENET_MEAN,
-            std=IMAGENET_STD,
-            input_size=None,
-            width=None,
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """A network of any number of classes, and how it is usually trained from scratch."""
+@dataclass(frozen=True, slots=True)
+class Recipe(Declared):
+    """Declares a network of any number of classes, and how it is usually trained from scratch.
 
+    The function below it makes one of a `Shape`.
+    """
+
+    name: str
+    _: KW_ONLY
     summary: str
     optimizer: Literal["sgd", "adamw"]
     lr: float
     weight_decay: float
-    least_size: Mapping[str, int]  # side of an image, in pixels, by stem; else `LEAST_SIZE`
-    patch: Mapping[str, int]  # of which the side is a multiple, in pixels, by stem; else 1
-
-    def __call__(self, make: Maker) -> Maker:
-        """Leave the decorated function, which makes the network, as it is."""
-        return make
+    # side of an image, in pixels, by stem; else `LEAST_SIZE`
+    least_size: Mapping[str, int] = field(default_factory=dict)
+    # of which the side is a multiple, in pixels, by stem; else 1
+    patch: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,137 +200,14 @@ def _texts(package: str) -> tuple[str, ...]:
     )
 
 
-def register_model(
-    name: str,
-    *,
-    summary: str,
-    head: str = "fc",
-    weights_url: str | None = None,
-    mean: Triple = IMAGENET_MEAN,
-    std: Triple = IMAGENET_STD,
-    input_size: int | None = None,
-    width: int | None = None,
-    solver: Solver = "gradient",
-    raw_pixels: bool = False,
-    differentiable: bool = True,
-) -> Spec:
-    """Declare a network of detectors; the function below it makes one, with random weights.
-
-    Args:
-        name: what settings call it.
-        summary: the network's usual name, in few words.
-        head: dotted name of its last layer, an `nn.Linear` that gets features (B, F), as in its
-            state dict; a layer with one logit takes its place.
-        weights_url: of ImageNet weights, a state dict of the network's own names, in a file called
-            `<name>-<first digits of its SHA-256>.pth`; None: it starts from random weights.
-        mean: of pixels in 0 … 1, as the weights want it.
-        std: likewise.
-        input_size: the only side of images that it takes, in pixels; None: any.
-        width: F of its features, from which a plan tells how much the feature store will hold; None:
-            a plan does not tell.
-        solver: "ridge": the last layer is the network's own `RidgeHead`, and it alone learns, in
-            closed form.
-        raw_pixels: the network gets pixels 0 … 255, float32, in the place of normalised ones.
-        differentiable: whether gradients of the logit reach the pixels.
-    """
-    return Spec(
-        name=name,
-        summary=summary,
-        head=head,
-        weights_url=weights_url,
-        mean=mean,
-        std=std,
-        input_size=input_size,
-        width=width,
-        solver=solver,
-        raw_pixels=raw_pixels,
-        differentiable=differentiable,
-    )
-
-
-def register_family(
-    name: str,
-    *,
-    summary: str,
-    head: str = "fc",
-    solver: Solver = "gradient",
-    raw_pixels: bool = False,
-    differentiable: bool = True,
-    frozen: bool = False,
-    widths: Mapping[str, int] = MappingProxyType({}),
-) -> Family:
-    """Declare a family of networks that are made of others.
-
-    The function below it gets a `Made`: the inner network, complete and with its weights, with a last
-    layer of one logit at `spec.head`, and the mean and std that the settings ask for. It returns the
-    network of the family, which may keep the inner one whole or in part.
-
-    Args:
-        name: what stands before the slash.
-        summary: in few words.
-        head: dotted name of the last layer in what is returned.
-        solver: as for `register_model`.
-        raw_pixels: likewise; the network then has to normalise for the inner one.
-        differentiable: likewise.
-        frozen: the last layer is the network's own, and it alone learns, by gradient steps.
-        widths: about how many features it has, by the network inside, for plans; of others they do
-            not tell.
-    """
-    return Family(
-        name=name,
-        summary=summary,
-        head=head,
-        solver=solver,
-        raw_pixels=raw_pixels,
-        differentiable=differentiable,
-        frozen=frozen,
-        widths=widths,
-    )
-
-
-def register_library(
-    name: str, *, summary: str, package: str, extra: str, has_tags: bool = False
-) -> Library:
-    """Declare the networks of a library.
-
-    The function below it gets a `Spec` of which the name alone is certain, and the side of images in
-    pixels (None: not known), and returns a `Made` with all of it. Its network has random weights.
-
-    Args:
-        name: what stands before the slash.
-        summary: the library's usual name.
-        package: dotted, whose files declare networks by `@register_model`; they are read as text.
-        extra: of this project, with which the library is installed.
-        has_tags: a name may end in a full stop and the tag of published weights.
-    """
-    return Library(name=name, summary=summary, package=package, extra=extra, has_tags=has_tags)
-
-
-def register_classifier(
-    name: str,  # noqa: ARG001  # the reader's
-    *,
-    summary: str,
-    optimizer: Literal["sgd", "adamw"],
-    lr: float,
-    weight_decay: float,
-    least_size: Mapping[str, int] = MappingProxyType({}),
-    patch: Mapping[str, int] = MappingProxyType({}),
-) -> Recipe:
-    """Declare a network of any number of classes; the function below it makes one of a `Shape`."""
-    return Recipe(
-        summary=summary,
-        optimizer=optimizer,
-        lr=lr,
-        weight_decay=weight_decay,
-        least_size=least_size,
-        patch=patch,
-    )
-
-
-SPECS = Registry(PACKAGE, register_model, modules={__name__})
-FAMILIES = Registry(PACKAGE, register_family, modules={__name__})
-LIBRARIES = Registry(PACKAGE, register_library, modules={__name__})
-RECIPES = Registry(PACKAGE, register_classifier, modules={__name__})
+register_model = Spec
+register_family = Family
+register_library = Library
+register_classifier = Recipe
+SPECS = Registry(PACKAGE, Spec, decorator="register_model", modules={__name__})
+FAMILIES = Registry(PACKAGE, Family, decorator="register_family", modules={__name__})
+LIBRARIES = Registry(PACKAGE, Library, decorator="register_library", modules={__name__})
+RECIPES = Registry(PACKAGE, Recipe, decorator="register_classifier", modules={__name__})
 
 
 def spec_of(name: str) -> Spec:
@@ -389,9 +267,7 @@ def modules_of_model(name: str) -> tuple[str, ...]:
 
 def spec_of_classifier(name: str) -> Spec:
     """Return what is known of a network with a recipe before it is made: all but its last layer."""
-    return register_model(
-        name, summary=RECIPES[name].summary, head="", mean=PHOTO_MEAN, std=PHOTO_STD
-    )
+    return Spec(name, summary=RECIPES[name].summary, head="", mean=PHOTO_MEAN, std=PHOTO_STD)
 
 
 def maker_of_classifier(name: str) -> Callable[[Shape], Any]:

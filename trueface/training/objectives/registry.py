@@ -1,13 +1,12 @@
 """The objectives by name, as their files declare them: nothing of torch is imported."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 from functools import cache
-from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 from trueface.data.settings import ATTRIBUTE_COLUMNS, COLUMNS
-from trueface.runtime.declarations import Declaration, read_declarations
+from trueface.runtime.declarations import Declared, Registry
 from trueface.runtime.errors import UnknownName
 
 PACKAGE = "trueface.training.objectives"
@@ -15,73 +14,47 @@ DEFAULT = "bce"  # of detectors, also of those that were trained before there wa
 # values of the setting `fair` that are no objectives: the objective stays as it is
 NOT_FAIR, OVERSAMPLE = "none", "oversample"
 
-Registered = TypeVar("Registered", bound=type)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectiveSpec:
-    """What is known of an objective without importing it."""
-
-    name: str
-    summary: str
-    binary: bool = False  # it takes models with one logit only
-    columns: tuple[str, ...] = ()  # of a batch, besides images and labels: see `data.loaders`
-    mean: bool = False  # the loss is a mean over images, so that processes can share a batch
-    fair: bool = False  # a value of the setting `fair`
-    balanced: bool = False  # an epoch has equally many images of each group and class
-    options: tuple[str, ...] = ()  # the settings that it reads: see `config.ObjectiveOptions`
-    network: str = ""  # the model, or family of models, that alone can be trained with it
-    paired: bool = False  # every batch has as many reals as fakes
-
-
-def register_objective(
-    name: str,
-    *,
-    summary: str,
-    binary: bool = False,
-    columns: tuple[str, ...] = (),
-    mean: bool = False,
-    fair: bool = False,
-    balanced: bool = False,
-    options: tuple[str, ...] = (),
-    network: str = "",
-    paired: bool = False,
-) -> Callable[[Registered], Registered]:
-    """Make a class without arguments known as the objective `name`; see `protocol.Objective`.
-
-    Args:
-        name: the value of the setting `objective`.
-        summary: a few words for lists of settings.
-        binary: it takes models with one logit only, which detectors are.
-        columns: of `data.settings.COLUMNS` and `ATTRIBUTE_COLUMNS`, that a batch must have besides
-            images and labels.
-        mean: the loss is a mean over the images of the batch. Only then can several processes share
-            a batch, and each must be able to compute the loss of no image at all.
-        fair: it is a value of the setting `fair`, too.
-        balanced: images are drawn so that an epoch has equally many of each group and class.
-        options: names of the settings that it reads.
-        network: the model, or family of models, whose inner parts it asks for; '': any will do.
-        paired: images are drawn so that every batch has as many reals as fakes.
+@dataclass(frozen=True, slots=True)
+class ObjectiveSpec(Declared):
+    """Declares a class without arguments as an objective; see `protocol.Objective`.
 
     Raises:
         ValueError: there is no such column.
     """
-    _spec(
-        name, summary=summary, binary=binary, columns=columns, mean=mean, fair=fair,
-        balanced=balanced, options=options, network=network, paired=paired,
-    )  # fmt: skip
 
-    def register(objective: Registered) -> Registered:
-        return objective  # the declaration itself is read from the file
+    name: str  # the value of the setting `objective`
+    _: KW_ONLY
+    summary: str  # a few words for lists of settings
+    binary: bool = False  # it takes models with one logit only, which detectors are
+    # of `data.settings.COLUMNS` and `ATTRIBUTE_COLUMNS`, that a batch must have besides images and labels
+    columns: tuple[str, ...] = ()
+    # the loss is a mean over the images of the batch. Only then can several processes share a batch, and
+    # each must be able to compute the loss of no image at all
+    mean: bool = False
+    fair: bool = False  # it is a value of the setting `fair`, too
+    balanced: bool = False  # an epoch has equally many images of each group and class
+    options: tuple[str, ...] = ()  # the settings that it reads: see `config.ObjectiveOptions`
+    # the model, or family of models, whose inner parts it asks for; '': any will do
+    network: str = ""
+    paired: bool = False  # every batch has as many reals as fakes
 
-    return register
+    def __post_init__(self) -> None:
+        known = (*COLUMNS, *ATTRIBUTE_COLUMNS)
+        for column in self.columns:
+            if column not in known:
+                raise ValueError(
+                    f"columns of {self.name}: {column!r} is none of {', '.join(known)}"
+                )
 
 
-def objectives() -> Mapping[str, ObjectiveSpec]:
+register_objective = ObjectiveSpec
+
+
+@cache
+def objectives() -> Registry[ObjectiveSpec]:
     """Return every objective by its name."""
-    return MappingProxyType(
-        {name: declared.pass_to(_spec) for name, declared in _declarations().items()}
-    )
+    return Registry(PACKAGE, ObjectiveSpec, decorator="register_objective")
 
 
 def objective_name(name: str, *, binary: bool) -> str:
@@ -136,12 +109,12 @@ def choice(settings: Mapping[str, Any]) -> str:
 
 def modules_of(name: str) -> tuple[str, ...]:
     """Return the modules that an objective's name stands for: they are imported by that name."""
-    return (_declarations()[name].module,)
+    return objectives().modules([name])
 
 
 def modules_of_fair(name: str) -> tuple[str, ...]:
     """Return the same for a value of the setting `fair`."""
-    return modules_of(name) if name in _declarations() else ()
+    return modules_of(name) if name in objectives() else ()
 
 
 def other_objective(trained: Mapping[str, Any], used: Mapping[str, Any]) -> str:
@@ -156,21 +129,6 @@ def make_objective(name: str) -> Any:
     Raises:
         UnknownName: there is none of that name.
     """
-    declared = _declarations().get(name)
-    if declared is None:
-        raise UnknownName("objective", name, _declarations())
-    return declared.load()()
-
-
-@cache
-def _declarations() -> dict[str, Declaration]:
-    return read_declarations(PACKAGE, register_objective.__name__, modules=())
-
-
-def _spec(name: str, **facts: Any) -> ObjectiveSpec:
-    spec = ObjectiveSpec(name=name, **facts)
-    for column in spec.columns:
-        known = (*COLUMNS, *ATTRIBUTE_COLUMNS)
-        if column not in known:
-            raise ValueError(f"columns of {name}: {column!r} is none of {', '.join(known)}")
-    return spec
+    if name not in objectives():
+        raise UnknownName("objective", name, objectives())
+    return objectives().load(name)()
