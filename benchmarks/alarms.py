@@ -28,12 +28,11 @@ from benchmarks.alarms_ruins import ruins
 from benchmarks.table import machine
 from trueface.evaluation import predictions
 from trueface.runtime import paths
-from trueface.unlearning.evaluation import paired_answers, ruined_models
-from trueface.unlearning.evaluation.measurement import ANEW
+from trueface.unlearning.evaluation import ruined_models
+from trueface.unlearning.evaluation.measurement import ANEW, Entry, find, reference_model
 from trueface.unlearning.evaluation.measures import Parts, kept, right, tested
 from trueface.unlearning.evaluation.ruined_models import RUINED, judged
 from trueface.unlearning.evaluation.sanity_checks import Sort, noise
-from trueface.unlearning.evaluation.unlearned_models import Entry, find, reference_model
 from trueface.unlearning.registry import Goal
 
 Cells = Sequence[str]
@@ -157,7 +156,7 @@ def _statistics(model: Honest) -> Iterator[tuple[str, float]]:
         "classes answered, of those there are",
         ruined_models.effective(called) / ruined_models.effective(right(test)),
     )
-    yield "gained by other names, lower end", paired_answers.renamed(test, checked)[0][1]
+    yield "gained by other names, lower end", ruined_models.renamed(test, checked)[0][1]
     if model.anew:
         return
     others = [("before", model.before)]
@@ -166,12 +165,12 @@ def _statistics(model: Honest) -> Iterator[tuple[str, float]]:
         ("lost on the test, lower end", test, [(name, kept(tested(one), gone)) for name, one in others]),
         ("lost on what was kept, lower end", model.parts["retain"], [(name, one["retain"]) for name, one in others]),
     ):  # fmt: skip
-        loss = paired_answers.loss_beside(ours, theirs)
+        loss = ruined_models.loss_beside(ours, theirs)
         if loss is not None:
             yield what, loss[1]
-    pairs = paired_answers.pairs(model.parts, model.before)
+    pairs = ruined_models.pairs(model.parts, model.before)
     if pairs is not None:
-        yield "change of the answers", paired_answers.change(pairs)
+        yield "change of the answers", ruined_models.change(pairs)
 
 
 THRESHOLDS: Mapping[str, tuple[float, Callable[[list[float]], float]]] = {

@@ -12,7 +12,7 @@ from trueface.runtime.progress import Watch
 from trueface.unlearning.api import run
 from trueface.unlearning.hyperparameters import TrainingOptions
 from trueface.unlearning.methods.pgu.subspaces import Sums, groups_of, layers_of, space
-from trueface.unlearning.plain_training import learn_plainly
+from trueface.unlearning.optimization import learn_plainly
 
 CLASSES, PER_CLASS, SIDE = 3, 32, 32
 POSITIONS, RETAINED = 64, 0.95  # the method's defaults

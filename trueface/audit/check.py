@@ -1,17 +1,21 @@
 """What a check of an audit is: a code, what it looks for, and a function of one model's facts."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
 
-from trueface.audit.finding import Outcome
-from trueface.audit.run_facts import Model
+from trueface import audit
+from trueface.audit.finding import FAULT, Audit, Finding, Gap, NotApplicable, Outcome
+from trueface.audit.run_facts import Model, Run
 
 CheckFunction = Callable[[Model], Iterator[Outcome]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One check; `registry` collects those of all modules."""
+    """One check; `collect` finds those of all modules."""
 
     code: str  # "poisoned-validation"
     purpose: str  # what it looks for: "flipped labels in the validation list"
@@ -29,3 +33,62 @@ def check(code: str, purpose: str) -> Callable[[CheckFunction], Check]:
         purpose: what it looks for; lower case, no full stop.
     """
     return lambda function: Check(code=code, purpose=purpose, function=function)
+
+
+PREFIX = "checks_"  # of the names of modules that hold checks# what makes a result void comes first; modules that are not named here follow, by name
+ORDER = (
+    "poisoning", "predictions", "leakage", "shortcuts", "groups", "files", "testing", "training", "unlearning",
+)  # fmt: skip
+
+
+def collect(modules: Iterable[ModuleType]) -> tuple[Check, ...]:
+    """Return the checks at the top of some modules, in each as they are written.
+
+    Raises:
+        ValueError: two checks have one code; both functions are named.
+    """
+    checks: dict[str, Check] = {}
+    for module in modules:
+        for check in vars(module).values():
+            if not isinstance(check, Check):
+                continue
+            if (other := checks.setdefault(check.code, check)) is not check:
+                raise ValueError(
+                    f"two checks have the code {check.code}: {_place(other)} and {_place(check)}; "
+                    "give one another code"
+                )
+    return tuple(checks.values())
+
+
+def _place(check: Check) -> str:
+    return f"{check.function.__module__}.{check.function.__qualname__}"
+
+
+def _modules() -> list[ModuleType]:
+    modules = [module.name for module in iter_modules(audit.__path__)]
+    names = sorted(name.removeprefix(PREFIX) for name in modules if name.startswith(PREFIX))
+    ordered = [*ORDER, *(name for name in names if name not in ORDER)]
+    return [import_module(f"{audit.__name__}.{PREFIX}{name}") for name in ordered]
+
+
+CHECKS = collect(_modules())
+
+
+def judge(run: Run) -> Audit:
+    """Return all that is wrong in a run, and what could not be looked at."""
+    outcomes = [outcome for model in run.models for outcome in _outcomes(model)]
+    findings = [outcome for outcome in outcomes if isinstance(outcome, Finding)]
+    return Audit(
+        run=run.name,
+        models=tuple(model.name for model in run.models),
+        checks=tuple((check.code, check.purpose) for check in CHECKS),
+        findings=tuple(sorted(findings, key=lambda finding: finding.severity != FAULT)),
+        gaps=tuple(outcome for outcome in outcomes if isinstance(outcome, Gap)),
+        not_applicable=tuple(outcome for outcome in outcomes if isinstance(outcome, NotApplicable)),
+    )
+
+
+def _outcomes(model: Model) -> Iterator[Outcome]:
+    for check in CHECKS:
+        for outcome in check.function(model):
+            yield replace(outcome, code=check.code, model=model.name)

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from trueface.audit.check import check
 from trueface.audit.finding import WARNING, Finding, Gap, NotApplicable, Outcome
-from trueface.audit.group_facts import Groups, dependence
-from trueface.audit.run_facts import UNTESTED, Model
+from trueface.audit.run_facts import UNTESTED, Groups, Model, dependence
 from trueface.data.attributes.cells import FEW, UNKNOWN, Cells
 
 DEPENDENT = 0.1  # Cramér's V from which on a group tells the class; a small effect by Cohen

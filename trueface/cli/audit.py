@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from trueface.audit import text
+from trueface.audit import finding
+from trueface.audit.check import judge
 from trueface.audit.reading.reader import Reader
-from trueface.audit.registry import judge
 
 
 @click.command()
@@ -42,7 +42,7 @@ def audit(
     if as_json:
         click.echo(json.dumps(audited.as_json(), indent=1, ensure_ascii=False))
     else:
-        for line in text.lines(audited):
+        for line in finding.lines(audited):
             click.echo(line)
     if audited.faults:
         raise click.exceptions.Exit(1)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from trueface.audit.text import count
+from trueface.audit.finding import count
 from trueface.benchmark.known_data import Setting
 from trueface.benchmark.leaderboard import Column, Leaderboard, Line
 from trueface.benchmark.pairs import Difference

@@ -15,7 +15,7 @@ from rich.text import Text
 from launcher.api import parse_model
 from trueface.audit.reading.model_folders import found_folder
 from trueface.cli.text_tables import shown
-from trueface.unlearning.evaluation.published import CIFAR_10, Figure
+from trueface.unlearning.evaluation.leaderboard import CIFAR_10, Figure
 
 NOTHING = "–"
 
@@ -63,7 +63,7 @@ SECONDS = Column("seconds", "time s", seconds)
 CACHED_SECONDS = Column("cached_seconds", "cached s", seconds)
 OF_RETRAIN = Column("of_retrain", "× retrain", _times)
 SAMPLES = Column("samples", "samples", _count)
-# the columns of `published.Figure`
+# the columns of `leaderboard.Figure`
 PUBLISHED = (
     Column("retain", "D_r %", _percent),
     Column("forget", "D_f %", _percent),

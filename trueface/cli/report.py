@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from launcher.api import write_atomic
+from trueface.audit.check import judge
 from trueface.audit.reading.reader import Reader
-from trueface.audit.registry import judge
 from trueface.report.content import Shown, shown
 from trueface.report.fairness import page as fairness
 from trueface.report.generation import erasing_page, purification_page

@@ -32,7 +32,7 @@ from trueface.training.objectives.registry import (
 )
 from trueface.training.qualities.settings import unfit_qualities
 from trueface.training.settings import solver_of
-from trueface.unlearning.applicability import Situation, refusal
+from trueface.unlearning.registry import Situation, refusal
 
 PACKAGE = "tensorboard"
 LOSSES = frozenset({DEFAULT, "ce"})  # of one logit the same: what `fair` takes the place of

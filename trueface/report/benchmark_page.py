@@ -5,7 +5,7 @@ from itertools import chain
 
 from markupsafe import Markup
 
-from trueface.audit.text import count as counted
+from trueface.audit.finding import count as counted
 from trueface.benchmark.leaderboard import Leaderboard
 from trueface.benchmark.measures import AREA, AT_THRESHOLD, BALANCED
 from trueface.benchmark.run_results import RunResults

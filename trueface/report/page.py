@@ -16,7 +16,7 @@ import PIL.Image
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from trueface.audit import text
+from trueface.audit import finding
 from trueface.audit.finding import Audit
 from trueface.audit.run_facts import Model, Record, Run
 from trueface.data.file_headers import BROKEN
@@ -70,7 +70,7 @@ def page(
         .render(
             run=run,
             audit=audit,
-            gaps=list(text.gaps(audit)),
+            gaps=list(finding.gaps(audit)),
             models=models,
             about=[("report of", date), ("folder", run.folder), *_about(run)],
             troubles=[
@@ -115,7 +115,7 @@ def environment() -> Environment:
     environment.globals |= {name: _markup(function) for name, function in html.items()}
     environment.globals |= {
         "css": Markup(CSS),
-        "count": text.count,
+        "count": finding.count,
         "flat": tables.flat,
         "metrics": METRICS,
         "preview_of": _preview,

@@ -20,8 +20,8 @@ from trueface.report.unlearning_files import Beliefs, Cloud, beliefs, cloud
 from trueface.runtime.errors import DataError, MachineError
 from trueface.unlearning.evaluation import leaderboard
 from trueface.unlearning.evaluation.leaderboard import Group, Spread
+from trueface.unlearning.evaluation.measurement import Entry, find, seedless
 from trueface.unlearning.evaluation.sanity_checks import class_name
-from trueface.unlearning.evaluation.unlearned_models import Entry, find, seedless
 from trueface.unlearning.registry import METHODS, Goal
 
 

@@ -11,7 +11,7 @@ from trueface.evaluation import predictions
 from trueface.evaluation.predictions import Answered
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
-from trueface.unlearning.evaluation import embedding
+from trueface.unlearning.evaluation import afterwards
 from trueface.unlearning.evaluation.cross_entropy import log_probabilities
 
 
@@ -76,7 +76,7 @@ def cloud(name: str, folder: Path, *, anew: bool) -> Cloud | None:
     path = paths.plane(folder)
     if not path.is_file():
         return None
-    plane = embedding.read(path)
+    plane = afterwards.read(path)
     whole = np.isfinite(plane.before).all(1) & np.isfinite(plane.after).all(1)
     if not whole.any():
         raise DataError(f"{path} holds no finite features")

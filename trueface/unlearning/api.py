@@ -23,12 +23,10 @@ from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
 from trueface.unlearning import arguments
-from trueface.unlearning.applicability import Situation, refusal, unusable
 from trueface.unlearning.cache import Cache
 from trueface.unlearning.hyperparameters import DescentOptions, Options
-from trueface.unlearning.log import Step
-from trueface.unlearning.plain_training import Learn, learn_plainly
-from trueface.unlearning.registry import METHODS, Goal, load
+from trueface.unlearning.optimization import Learn, Step, learn_plainly
+from trueface.unlearning.registry import METHODS, Goal, Situation, load, refusal, unusable
 
 NOTABLE_LOSS = 0.1  # of validation accuracy, 0 to 1, that is worth a note
 

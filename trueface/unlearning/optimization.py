@@ -5,14 +5,30 @@ become those of what is to be forgotten, and answers on all else fall apart.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
+from trueface.data.examples import Examples, Label
+from trueface.evaluation.predictions import answered
+from trueface.models.logits import cross_entropy, wide
 from trueface.runtime.errors import JobError
-from trueface.unlearning.hyperparameters import DescentOptions, Statistics
+from trueface.runtime.precision import autocast
+from trueface.runtime.progress import Watch
+from trueface.unlearning.hyperparameters import DescentOptions, Statistics, TrainingOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What was measured after a step of a method."""
+
+    step: int  # 0 is the model as it came
+    metrics: Mapping[str, float | None]  # names such as loss, forget_accuracy_trained
+
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -78,3 +94,57 @@ class Descent:
 def _frozen(module: nn.Module) -> bool:
     parameters = list(module.parameters())
     return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
+
+
+EPOCHS, LR, BATCH_SIZE = 10, 0.01, 64  # of the plain way, where nothing is said
+
+
+class Learn(Protocol):
+    """Trains a model of some sort in place."""
+
+    def __call__(
+        self,
+        model: nn.Module,
+        samples: Examples,
+        label: Label,
+        *,
+        validation: Examples,
+        options: TrainingOptions,
+        watch: Watch,
+    ) -> tuple[Step, ...]:
+        """Train `model` on samples with labels of one sort; return a step an epoch.
+
+        Raises:
+            JobError: stopped, or no finite result.
+        """
+
+
+def learn_plainly(
+    model: nn.Module,
+    samples: Examples,
+    label: Label,
+    *,
+    validation: Examples,
+    options: TrainingOptions,
+    watch: Watch,
+) -> tuple[Step, ...]:
+    """Train with SGD, momentum 0.9 and a cosine of the learning rate; see `Learn`."""
+    epochs, lr = options.epochs or EPOCHS, options.lr or LR
+    descent = Descent(model.parameters(), DescentOptions(lr=lr, momentum=0.9, clip=5.0))
+    log = []
+    for epoch in range(epochs):
+        descent.rate(lr * (1 + math.cos(math.pi * epoch / epochs)) / 2)
+        teach(model, "train")
+        losses = []
+        for batch in samples.batches(label, epoch=epoch, batch_size=BATCH_SIZE):
+            if watch.stop.is_set():
+                raise JobError(f"stopped in epoch {epoch + 1} of {epochs}")
+            with autocast(watch.device, watch.precision):
+                logits = wide(model(batch.inputs.to(watch.device)))
+            losses.append(descent.step(cross_entropy(logits, batch.labels.to(watch.device))))
+        watch.progress(step=epoch + 1, total=epochs, loss=sum(losses) / len(losses))
+        accuracy = answered(model, validation, watch).accuracy("trained")
+        metrics = {"loss": sum(losses) / len(losses), "val_accuracy": accuracy}
+        log.append(Step(step=epoch + 1, metrics=metrics))
+    model.eval()
+    return tuple(log)

@@ -9,9 +9,9 @@ import numpy as np
 import PIL.Image
 
 from launcher.api import Json, parse_data, read_json, write_json
+from trueface.audit.check import judge
 from trueface.audit.finding import Audit, Finding
 from trueface.audit.reading.reader import Reader
-from trueface.audit.registry import judge
 from trueface.data.index import Image, list_images
 from trueface.data.splits.splits import digest, write_splits
 from trueface.data.vocabulary import BUILT_IN

@@ -16,9 +16,8 @@ from tests.trueface.audit.build import (
 from trueface.audit import checks_groups
 from trueface.audit.check import Check
 from trueface.audit.finding import Finding, Gap, NotApplicable, Outcome
-from trueface.audit.group_facts import Groups, TestedGroups, dependence
 from trueface.audit.reading.reader import Reader
-from trueface.audit.run_facts import Model
+from trueface.audit.run_facts import Groups, Model, TestedGroups, dependence
 from trueface.data.attributes.cells import Cells
 
 SKEWED = {"male": (90, 10), "nonmale": (10, 90)}

@@ -2,8 +2,8 @@ import shutil
 
 from launcher.api import Json
 from tests.trueface.audit.build import DATA, Lab, amend, codes, the, why_not
+from trueface.audit.check import judge
 from trueface.audit.reading.reader import Reader
-from trueface.audit.registry import judge
 from trueface.runtime import paths
 
 

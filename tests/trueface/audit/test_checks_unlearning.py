@@ -19,7 +19,7 @@ from tests.trueface.audit.reading.test_legacy_runs import (
     _record,
     _run,
 )
-from trueface.audit import text
+from trueface.audit import finding
 from trueface.audit.finding import Audit
 from trueface.data.splits.splits import write_splits
 from trueface.runtime import paths
@@ -177,7 +177,7 @@ def test_what_looked_at_no_model_is_not_called_checked(lab: Lab) -> None:
     folder = unlearned(lab)
     amend(paths.provenance(folder), splits=None)
     audit = _audit(folder, lab.split)
-    lines = list(text.lines(audit))
+    lines = list(finding.lines(audit))
     (checked,) = [line for line in lines if line.startswith("checked, nothing found: ")]
     for code in ("loss-not-falling", "first-epoch-best", "logits-above-noise-ceiling"):
         assert code not in checked

@@ -13,7 +13,7 @@ from trueface.data.examples import Examples, examples
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Unlearned, run
 from trueface.unlearning.hyperparameters import TrainingOptions
-from trueface.unlearning.plain_training import learn_plainly
+from trueface.unlearning.optimization import learn_plainly
 
 torch.set_num_threads(1)
 

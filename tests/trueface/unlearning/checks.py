@@ -14,7 +14,7 @@ from tests.trueface.unlearning.build import Problem, flipped, one_class
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Unlearned
 from trueface.unlearning.hyperparameters import TrainingOptions
-from trueface.unlearning.plain_training import learn_plainly
+from trueface.unlearning.optimization import learn_plainly
 
 
 def instances() -> Problem:

@@ -285,7 +285,7 @@ def test_any_torch_model_and_tensors_will_do(tmp_path: Path) -> None:
 
 def test_naming_methods_loads_no_torch() -> None:
     code = (
-        "import sys, trueface.unlearning, trueface.unlearning.settings, trueface.unlearning.applicability;"
+        "import sys, trueface.unlearning, trueface.unlearning.settings, trueface.unlearning.registry;"
         "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'sklearn')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -17,7 +17,7 @@ from trueface.unlearning.api import Request
 from trueface.unlearning.cache import Cache
 from trueface.unlearning.importance import Dampening, Sort, dampening, guard, importances
 from trueface.unlearning.methods.ssd import SsdOptions
-from trueface.unlearning.plain_training import learn_plainly
+from trueface.unlearning.optimization import learn_plainly
 from trueface.unlearning.registry import Goal
 
 SORTS: tuple[Sort, ...] = ("loss", "norm")

@@ -6,16 +6,151 @@ from pathlib import Path
 
 import numpy as np
 
-from trueface.audit.group_facts import Groups, TestedGroups
-from trueface.audit.run_facts import Tested
+from trueface.audit.reading import legacy_runs
+from trueface.audit.reading.model_folders import data_of, model_name, score_paths
+from trueface.audit.run_facts import Base, Groups, Record, Tested, TestedGroups, number
 from trueface.data.attributes.attributes import Attributes, attribute_files
 from trueface.data.attributes.cells import Cells, named, numbered
 from trueface.data.index import Image
+from trueface.evaluation import score_tables
 from trueface.evaluation.fairness.group_columns import USUAL
 from trueface.evaluation.fairness.groups import count, floors, gaps
 from trueface.evaluation.score_tables import Scores, merge
-from trueface.runtime.errors import DataError, UsageError
-from trueface.runtime.files import Json
+from trueface.poisoning.poison_record import fingerprint, read_record
+from trueface.runtime import paths
+from trueface.runtime.errors import DataError, RecordError, UsageError
+from trueface.runtime.files import Json, read_json
+from trueface.runtime.ids import model_folder_name, parse_model
+
+NONE = np.zeros(0)
+
+
+def base_of(folder: Path, name: str, rate: float | None, tests: tuple[Tested, ...]) -> Base | None:
+    """Return what the model before answered; None where nothing tells which it was.
+
+    Args:
+        folder: of the unlearned model.
+        name: its ID.
+        rate: fraction of flipped labels, by which the original system named its runs.
+        tests: of the unlearned model.
+    """
+    before = _folder(folder, name, rate)
+    if before is None:
+        return None
+    whose = model_name(before)
+    files = {data_of(path, whose): path for path in score_paths(before)}
+    if not files:
+        return Base(name=whose, trouble=f"no scores of the model before in {before}: test it, too")
+    equal, compared, sizes, trouble = [], 0, [], ""
+    ours = {test.data: test.scores for test in tests}
+    for data, path in files.items():
+        try:
+            then = score_tables.load(path)
+        except DataError as error:
+            trouble = str(error)
+            continue
+        sizes.append(np.abs(then.logits[np.isfinite(then.logits)]))
+        now = ours.get(data)
+        if now is not None and len(now):
+            compared += 1
+            if np.array_equal(np.sort(then.logits), np.sort(now.logits)):  # old rows are shuffled
+                equal.append(data)
+    return Base(
+        name=whose,
+        sizes=np.concatenate(sizes) if sizes else NONE,
+        equal=tuple(equal),
+        compared=compared,
+        trouble=trouble or "the two models were not tested on the same data",
+    )
+
+
+def _folder(folder: Path, name: str, rate: float | None) -> Path | None:
+    base = (read_json(paths.unlearning(folder)) or {}).get("base")
+    if isinstance(base, str):
+        return folder.parent / model_folder_name(base)
+    if rate is None or not legacy_runs.is_old(folder):
+        return None
+    run = folder.parent.parent / f"{100 * rate:.0f}_poison"
+    data = legacy_runs.data_of(folder) or name
+    return run / data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Poisoned:
+    """The flipped labels of a model, by its name and its records."""
+
+    rate: float | None
+    kind: str
+    said_by: str
+    unlearned: bool
+    record: Record | None
+    trouble: str  # why there is no record
+
+
+def poisoned(folder: Path, name: str) -> Poisoned:
+    """Return the facts on the flipped labels of the model in `folder`."""
+    rate, kind, unlearned = _said(name)
+    record, trouble = _record(folder)
+    by = "the model's ID"
+    if legacy_runs.is_old(folder):
+        old = legacy_runs.said(folder)
+        if rate is None:
+            rate, by = old.rate, old.said_by
+        unlearned = unlearned or old.unlearned
+        if record is None:
+            record, trouble = legacy_runs.record(folder, rate)
+    elif rate is None and record is not None:  # the rate was a flag, and the ID does not tell it
+        rate = number(read_json(paths.poison_record(folder)) or {}, "rate")
+        kind, by = record.kind, "the poison record"
+    return Poisoned(
+        rate=rate, kind=kind, said_by=by, unlearned=unlearned, record=record, trouble=trouble
+    )
+
+
+def misplaced(record: Record | None, images: Sequence[Image]) -> int:
+    """Return how many indices of a record are not the place of their key, or stand there twice."""
+    if record is None or record.images_sha256 is None:
+        return 0
+    inside = {index for index in record.indices if 0 <= index < record.total}
+    wrong = len(record.indices) - len(inside)
+    if len(images) == record.total and fingerprint(images) == record.images_sha256:
+        pairs = zip(record.indices, record.keys, strict=True)
+        wrong = max(
+            wrong, sum(not 0 <= at < len(images) or images[at].key != key for at, key in pairs)
+        )
+    return wrong
+
+
+def _said(name: str) -> tuple[float | None, str, bool]:
+    """Return the fraction of flipped labels, its kind and whether it was unlearned, by a model's ID."""
+    try:
+        last = parse_model(name).last
+    except UsageError:
+        return None, "", False
+    if last.poison is None:
+        return None, "", bool(last.methods)
+    return last.poison.rate, last.poison.kind or "", bool(last.methods)
+
+
+def _record(folder: Path) -> tuple[Record | None, str]:
+    path = paths.poison_record(folder)
+    if not path.exists():
+        return None, ""
+    try:
+        written = read_record(path)
+    except (RecordError, OSError) as error:
+        return None, f"cannot read the poison record: {error}"
+    record = Record(
+        path=str(path),
+        keys=tuple(key.partition(":")[2] for key in written.keys),
+        total=written.total,
+        kind=written.kind,
+        images_sha256=written.split_sha256,
+        classes=None,
+        indices=written.indices,
+    )
+    return record, ""
+
 
 Place = tuple[tuple[Path, ...], Path]  # tables of attributes, and the data root of their paths
 GAP = "fpr_gap"

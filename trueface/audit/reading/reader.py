@@ -1,14 +1,24 @@
-"""Reads a run folder, ours or the original system's, into the facts that an audit judges."""
+"""Reads a run folder, ours or the original system's, into the facts that an audit judges.
+
+Bounded: a few hundred headers a class, and as many bytes as there is time for. Files of different
+sizes cannot be equal, so that of large sets few are read.
+"""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import csv
+import hashlib
+import json
+import os
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
-from trueface.audit.reading import damaged_files, legacy_runs
-from trueface.audit.reading.base_models import base_of
-from trueface.audit.reading.image_headers import Surveyor
+from trueface.audit.reading import legacy_runs
 from trueface.audit.reading.model_folders import (
     data_of,
     found_folder,
@@ -16,19 +26,195 @@ from trueface.audit.reading.model_folders import (
     model_name,
     score_paths,
 )
-from trueface.audit.reading.model_groups import GroupReader
-from trueface.audit.reading.poison_facts import misplaced, poisoned
+from trueface.audit.reading.model_groups import GroupReader, base_of, misplaced, poisoned
 from trueface.audit.run_facts import Lists, Model, Run, Survey, Tested
+from trueface.data.file_headers import Header, sample_headers
 from trueface.data.index import Image
 from trueface.data.splits.matching import UNSHARED
 from trueface.data.splits.splits import NAMES, load_split, split_images
 from trueface.data.vocabulary import BUILT_IN, SUBSETS, Vocabulary, names_real
 from trueface.evaluation import score_tables
+from trueface.poisoning.poison_record import read_record
 from trueface.runtime import paths
-from trueface.runtime.errors import DataError, UsageError
+from trueface.runtime.errors import DataError, RecordError, UsageError
 from trueface.runtime.files import Json, read_json
 from trueface.runtime.ids import data_of_test, parse_data, parse_model
 from trueface.training import image_lists
+from trueface.training.history import Epoch
+
+
+def damaged(folder: Path, tests: tuple[Tested, ...]) -> Iterator[tuple[str, str]]:
+    """Yield each file of a model that is there and cannot be read, and why (with its line)."""
+    if trouble := _json_trouble(paths.provenance(folder)):
+        yield "provenance.json", trouble
+    path = paths.poison_record(folder)
+    if trouble := _json_trouble(path):
+        yield "poison.json", trouble
+    elif path.exists():
+        try:
+            read_record(path)
+        except RecordError as error:
+            yield "poison.json", str(error)
+    if trouble := read_history(paths.history(folder))[1]:
+        yield "history.csv", trouble
+    for test in tests:
+        if test.scores is None:
+            yield f"the score file of {test.data}", test.trouble
+
+
+def read_history(path: Path) -> tuple[tuple[Epoch, ...], str]:
+    """Return the epochs of a history up to the first line that is damaged, and what is wrong there."""
+    epochs: list[Epoch] = []
+    if not path.exists():
+        return (), ""
+    try:
+        lines = path.read_text().splitlines()
+        for row in csv.DictReader(lines):
+            balanced = row["val_balanced_accuracy"]
+            worst = row.get("val_worst_cell_accuracy")  # earlier versions had no such column
+            epochs.append(
+                Epoch(
+                    epoch=int(row["epoch"]),
+                    lr=float(row["lr"]),
+                    loss=float(row["loss"]),
+                    accuracy=float(row["accuracy"]),
+                    val_loss=float(row["val_loss"]),
+                    val_accuracy=float(row["val_accuracy"]),
+                    val_balanced_accuracy=float(balanced) if balanced else None,
+                    seconds=float(row["seconds"]),
+                    images_per_s=float(row["images_per_s"]),
+                    val_worst_cell_accuracy=float(worst) if worst else None,
+                )
+            )
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        return tuple(epochs), f"{path}:{len(epochs) + 2}: not an epoch: {error}"
+    return tuple(epochs), "" if lines else f"{path}:1: the file is empty"
+
+
+def scoreless(folder: Path, tests: tuple[Tested, ...]) -> tuple[str, ...]:
+    """Return the metrics of tests that kept scores, where no score file is left."""
+    there = {paths.metrics(folder, test.data).name for test in tests}
+    gone = []
+    records = ((folder / place).glob("*.json") for place in ("metrics", paths.CONDITIONS))
+    for path in sorted(chain.from_iterable(records)):
+        record = read_json(path) or {}
+        settings = record.get("settings")
+        recorded = settings if isinstance(settings, dict) else {}
+        # a triggered test keeps its scores elsewhere; an attack that makes no sense has none
+        if (
+            path.name not in there
+            and recorded.get("save_scores") is True
+            and not recorded.get("trigger")
+            and "reason" not in record
+        ):
+            gone.append(path.stem)
+    return tuple(gone)
+
+
+def mark_of(path: Path) -> str | None:
+    """Return the SHA-256 of a file's bytes; None where it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def _json_trouble(path: Path) -> str:
+    if not path.exists():
+        return ""
+    try:
+        document = json.loads(path.read_bytes())
+    except json.JSONDecodeError as error:
+        return f"{path}:{error.lineno}: {error.msg}"
+    except (OSError, ValueError, RecursionError) as error:
+        return f"{path}:1: {error}"
+    return "" if isinstance(document, dict) else f"{path}:1: not a JSON object"
+
+
+SEED = 42  # of the order in which test files are compared
+
+
+@dataclass(slots=True, kw_only=True)
+class Surveyor:
+    """Looks at image files until its time is over; each set is looked at once."""
+
+    seconds: float
+    clock: Callable[[], float] = time.monotonic
+    _spent: float = 0.0
+    _digests: dict[str, str] = field(default_factory=dict)
+    _looked: dict[str, tuple[tuple[Header, ...], int]] = field(default_factory=dict)
+    _sizes: dict[str, Mapping[int, Sequence[str]]] = field(default_factory=dict)
+    _compared: dict[tuple[str, tuple[str, ...]], tuple[tuple[tuple[str, str], ...], int]] = field(
+        default_factory=dict
+    )
+
+    def survey(self, name: str, trained: Mapping[str, int], tested: Sequence[str]) -> Survey:
+        """Return what the files tell.
+
+        Args:
+            name: of the training set; what was found of it once is told again.
+            trained: training file → label.
+            tested: test files.
+        """
+        if name not in self._looked:
+            self._looked[name] = sample_headers(trained)
+        looks, unreadable = self._looked[name]
+        pair = name, tuple(tested)
+        if pair not in self._compared:
+            began = self.clock()
+            self._compared[pair] = self._copies(name, trained, tested)
+            self._spent += self.clock() - began
+        copies, left = self._compared[pair]
+        return Survey(
+            looks=looks,
+            unreadable=unreadable,
+            copies=copies,
+            trained=len(trained),
+            tested=len(tested),
+            left=left,
+        )
+
+    def _copies(
+        self, name: str, trained: Mapping[str, int], tested: Sequence[str]
+    ) -> tuple[tuple[tuple[str, str], ...], int]:
+        """Return pairs of equal files, and how many test files were not compared."""
+        until = self.clock() + self.seconds - self._spent
+        if name not in self._sizes:
+            sizes: dict[int, list[str]] = defaultdict(list)
+            for file in trained:
+                if self.clock() > until:
+                    return (), len(tested)
+                sizes[_size(file)].append(file)
+            sizes.pop(-1, None)
+            self._sizes[name] = sizes
+        by_size = self._sizes[name]
+        pairs: list[tuple[str, str]] = []
+        # in an order of chance, so that those for which there is time are a fair sample
+        order = random.Random(SEED).sample(list(tested), len(tested))
+        for place, file in enumerate(order):
+            if self.clock() > until:
+                return tuple(sorted(pairs)), len(order) - place
+            for other in by_size.get(_size(file), ()):
+                if other != file and self._digest(other) == self._digest(file):
+                    pairs.append((other, file))
+                    break
+        return tuple(sorted(pairs)), 0
+
+    def _digest(self, file: str) -> str:
+        if file not in self._digests:
+            try:
+                with Path(file).open("rb") as stream:
+                    self._digests[file] = hashlib.file_digest(stream, "sha256").hexdigest()
+            except OSError:
+                self._digests[file] = f"unreadable {file}"  # equal to no other
+        return self._digests[file]
+
+
+def _size(file: str) -> int:
+    try:
+        return os.stat(file).st_size  # noqa: PTH116  # a Path for each of 200,000 files takes longer
+    except OSError:
+        return -1
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,7 +269,7 @@ class Reader:
             unlearned=poison.unlearned,
             provenance=provenance,
             summary=read_json(paths.summary(folder)) or {},
-            epochs=damaged_files.read_history(paths.history(folder))[0],
+            epochs=read_history(paths.history(folder))[0],
             record=poison.record,
             record_trouble=poison.trouble or f"no poison record in {folder}",
             lists=lists,
@@ -96,10 +282,10 @@ class Reader:
             methods={**methods, **_seen(tests)},
             unlearning=legacy_runs.unlearning(folder)[0],
             bad_lists=_bad_lists(folder),
-            record_sha256=damaged_files.mark_of(paths.poison_record(folder)),
+            record_sha256=mark_of(paths.poison_record(folder)),
             misplaced=misplaced(poison.record, self._last),
-            damaged=tuple(damaged_files.damaged(folder, (*tests, *conditioned))),
-            scoreless=damaged_files.scoreless(folder, (*tests, *conditioned)),
+            damaged=tuple(damaged(folder, (*tests, *conditioned))),
+            scoreless=scoreless(folder, (*tests, *conditioned)),
             base=base_of(folder, name, poison.rate, tests) if poison.unlearned else None,
             offset=legacy_runs.offset(folder),
             conditioned=conditioned,

@@ -42,8 +42,7 @@ from trueface.jobs.kinds import UNLEARN
 from trueface.poisoning import poison_record
 from trueface.poisoning.poison_record import FLIP, LIST, is_random
 from trueface.runtime import logs, paths
-from trueface.unlearning.applicability import Situation, unusable
-from trueface.unlearning.registry import METHODS
+from trueface.unlearning.registry import METHODS, Situation, unusable
 from trueface.unlearning.settings import KEYS, UnlearningSettings, UnlearnSettings
 
 METHOD = "pgu"

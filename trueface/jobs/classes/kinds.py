@@ -14,9 +14,8 @@ from trueface.jobs.refusals import no_tensorboard
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.training.class_settings import ClassifySettings
-from trueface.unlearning.applicability import Situation, refusal
 from trueface.unlearning.class_settings import SINGLE, ForgetSettings, differences
-from trueface.unlearning.registry import Goal
+from trueface.unlearning.registry import Goal, Situation, refusal
 
 UNKNOWN_CLASSES = 3  # of data that is not there yet: enough for every method
 

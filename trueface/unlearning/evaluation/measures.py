@@ -2,6 +2,9 @@
 
 Shares and accuracies are in 0 … 1. A measure that cannot be computed is left out of a sheet, and the
 sheet says why; a logit that is no finite number is refused, since argmax calls it class 0.
+
+See `trueface.evaluation.intervals`; where no class has several sources, or these do not differ, over other images of these, as
+`trueface.evaluation.intervals` has them.
 """
 
 import math
@@ -13,17 +16,83 @@ from numpy.typing import NDArray
 
 from trueface.evaluation import curves
 from trueface.evaluation.calibration import BINS, sure_bins
-from trueface.evaluation.intervals import Floats, Measure
+from trueface.evaluation.intervals import (
+    Counts,
+    Design,
+    Floats,
+    Measure,
+    Scale,
+    by_source,
+    chunks,
+    design,
+    interval,
+    resamples,
+    standard_error,
+    unvaried,
+)
 from trueface.evaluation.predictions import UNKNOWN, Answered
 from trueface.runtime.errors import DataError
-from trueface.unlearning.evaluation import intervals
-from trueface.unlearning.evaluation.cross_entropy import log_probabilities as log_probabilities
+from trueface.unlearning.evaluation.cross_entropy import log_probabilities
 from trueface.unlearning.evaluation.cross_entropy import loss as loss
 from trueface.unlearning.evaluation.cross_entropy import losses as losses
 from trueface.unlearning.registry import Goal
 
-Parts = Mapping[str, Answered]  # "forget", "retain", "validation", "test": the last may be absent
 Classes = NDArray[np.int64]
+
+
+def share(part: Answered, holds: NDArray[np.bool_], labels: Classes, value: float) -> Measure:
+    """Return the fraction of answers for which `holds` is true, with its 95 % interval.
+
+    Args:
+        part: the answers.
+        holds: (N,) of each.
+        labels: (N,) their right classes.
+        value: the fraction.
+    """
+    hits, of = holds.astype(np.float32)[:, None], designed(part, labels)
+    if of.drawn:
+        error = standard_error(of, of.means(hits)[:, 0], even=False)
+        if error.error > 0:
+            return by_source(value, error, Scale.SHARE)
+    # also where sources do not differ, as few of them may by chance: images do
+    measure = interval(value, resampled_means(hits, resampled(part, labels))[:, 0])
+    if measure.low == measure.high:
+        return unvaried(value, sum(stratum.pictures for stratum in of.strata))
+    return measure
+
+
+def resampled(part: Answered, labels: Classes) -> Counts:
+    """Return how often each row stands in each resample: (R, N); copies of an image together."""
+    return resamples(pictures(part), labels, 0)
+
+
+def designed(part: Answered, labels: Classes) -> Design:
+    """Return what is left out of answers in turn: see `uncertainty`."""
+    return design(pictures(part), labels, 0)
+
+
+def pictures(part: Answered) -> tuple[str, ...]:
+    """Return what names the picture of each row, the same for its copies in several networks.
+
+    Rows are called "<modifier>:<source>/<name>" where they are of a detector's images, and no
+    modifier has a slash; other names are the pictures' own.
+    """
+    names = part.ids or tuple(map(str, range(len(part))))
+    return tuple(
+        picture if colon and "/" not in modifier else name
+        for name in names
+        for modifier, colon, picture in (name.partition(":"),)
+    )
+
+
+def resampled_means(values: NDArray[np.float32], weights: Counts) -> Floats:
+    """Return the means (R, M) of values (N, M) in each resample (R, N)."""
+    sums = [(chunk @ values, chunk.sum(1, keepdims=True)) for chunk in chunks(weights)]
+    means: Floats = np.concatenate([totals.astype(np.float64) / count for totals, count in sums])
+    return means
+
+
+Parts = Mapping[str, Answered]  # "forget", "retain", "validation", "test": the last may be absent
 
 
 class Unmeasured(ValueError):
@@ -182,7 +251,7 @@ def bracket(part: Answered) -> Measure:
     """
     labels = right(part)
     value = accuracy(part, labels)
-    return intervals.share(part, part.logits.argmax(1) == labels, labels, value)
+    return share(part, part.logits.argmax(1) == labels, labels, value)
 
 
 def us(retain: float, forget: float) -> float:

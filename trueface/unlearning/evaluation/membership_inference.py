@@ -9,6 +9,9 @@ classes apart.
 An average over all samples hides an attack that is sure of a few; beside the attack on losses stands
 what it finds where it may err on 1 % of the others (N. Carlini et al., "Membership inference attacks
 from first principles", IEEE S&P 2022, arXiv 2112.03570, section III).
+
+Members are forgotten samples; others are samples of a test, which no training has seen. The others
+get labels that are flipped as those of the members are.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,28 +24,121 @@ from sklearn.svm import SVC
 
 from trueface.evaluation import curves
 from trueface.evaluation.intervals import Floats, Measure, interval, resamples, unvaried
-from trueface.evaluation.predictions import Answered
+from trueface.evaluation.predictions import UNKNOWN, Answered
 from trueface.runtime.rng import numpy_stream
-from trueface.unlearning.evaluation.intervals import pictures, resampled_means
+from trueface.unlearning.evaluation.cross_entropy import log_probabilities
 from trueface.unlearning.evaluation.measures import (
+    Classes,
     Parts,
     Sheet,
     Unmeasured,
     kept,
-    log_probabilities,
     losses,
+    pictures,
+    resampled_means,
     right,
-)
-from trueface.unlearning.evaluation.membership_samples import (
-    LEAST,
-    all_of_same_classes,
-    class_weights,
-    matched_sides,
-    rows_at,
-    side_losses,
-    stacked,
+    rows,
 )
 from trueface.unlearning.registry import Goal
+
+LEAST = 50  # samples of either side: with 100 in all a fraction is known to 10 points
+FINEST = 50  # weights of classes are whole numbers up to this
+Sides = tuple[NDArray[np.intp], NDArray[np.intp], Classes]  # places of members and others, labels
+
+
+def rows_at(part: Answered, places: NDArray[np.intp]) -> Answered:
+    """Return rows of answers by place, in the order of the part."""
+    chosen = np.zeros(len(part), np.bool_)
+    chosen[places] = True
+    return rows(part, chosen)
+
+
+def matched_sides(forget: Answered, outside: Answered, random: np.random.Generator) -> Sides:
+    """Return places of members, of as many others of the same true classes, and others' labels."""
+    truth, classes = right(forget), right(outside)
+    members, others, labels = [], [], np.full(len(outside), UNKNOWN)
+    for true in np.unique(truth):
+        pool = random.permutation(np.flatnonzero(classes == true))
+        wanted = random.permutation(np.flatnonzero(truth == true))
+        count = min(len(pool), len(wanted))
+        members.append(wanted[:count])
+        others.append(pool[:count])
+        # of the same class, each other sample is given the label that a member was trained with
+        labels[pool[:count]] = forget.trained[wanted[:count]]
+    inside, beside = np.sort(np.concatenate(members)), np.sort(np.concatenate(others))
+    return inside, beside, labels[beside]
+
+
+def all_of_same_classes(forget: Answered, outside: Answered, random: np.random.Generator) -> Sides:
+    """Return places of members, of all others of the same true classes, and others' labels.
+
+    Members of a class of which there are no others are left out.
+    """
+    truth, classes = right(forget), right(outside)
+    shared = np.intersect1d(truth, classes)
+    labels = np.full(len(outside), UNKNOWN)
+    for true in shared:
+        pool = random.permutation(np.flatnonzero(classes == true))
+        # in the proportions of the members' labels, to the nearest whole sample
+        labels[pool] = np.resize(random.permutation(forget.trained[truth == true]), len(pool))
+    members, others = (np.flatnonzero(np.isin(of, shared)) for of in (truth, classes))
+    return members, others, labels[others]
+
+
+def class_weights(inside: Classes, beside: Classes) -> Classes:
+    """Return whole numbers (B,) by which classes weigh among others as among members; all 1 if so.
+
+    Args:
+        inside: (A,) classes of members.
+        beside: (B,) of others, the same ones.
+    """
+    classes, place, count = np.unique(beside, return_inverse=True, return_counts=True)
+    wanted = np.array([np.count_nonzero(inside == true) for true in classes]) / count
+    if not len(classes):
+        return np.zeros(0, np.int64)
+    whole = np.maximum(np.rint(FINEST * wanted / wanted.max()).astype(np.int64), 1)
+    weights: Classes = (whole // np.gcd.reduce(whole))[place]
+    return weights
+
+
+def side_losses(
+    forget: Answered, outside: Answered, sides: Sides
+) -> tuple[Floats, NDArray[np.int64], list[str]]:
+    """Return losses (N, 1) of both sides, which are members, their pictures."""
+    members, others, labels = sides
+    if not len(others):
+        raise Unmeasured("there are 0 samples of the forgotten classes outside the training")
+    if len(members) < LEAST:
+        raise Unmeasured(
+            f"there are {len(members)} forgotten samples that others of the same classes outside the "
+            f"training can stand beside, and the attack needs {LEAST}"
+        )
+    inside, beside = rows_at(forget, members), rows_at(outside, others)
+    values, member = stacked(losses(inside, forget.trained[members]), losses(beside, labels))
+    names = [
+        *(f"in/{name}" for name in pictures(inside)),
+        *(f"out/{name}" for name in pictures(beside)),
+    ]
+    return values, member, names
+
+
+def stacked(members: Floats, others: Floats) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return one feature (N, 1) of both sides, and which are members (N,).
+
+    Raises:
+        Unmeasured: too few, or all alike.
+    """
+    if min(len(members), len(others)) < LEAST:
+        raise Unmeasured(
+            f"there are {len(members)} members and {len(others)} others, and the attack needs "
+            f"{LEAST} of each"
+        )
+    values = np.concatenate([members, others])
+    if not np.ptp(values) > 0:
+        raise Unmeasured("the model answers all samples alike")
+    member = np.repeat(np.array([1, 0]), [len(members), len(others)])
+    return values[:, None], member
+
 
 LEAST_OTHERS = 1000  # for 1 % of others: it is then ten of them, and known to 0.6 points
 CLIP = 400.0  # of losses, as SCRUB's code has it

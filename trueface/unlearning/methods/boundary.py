@@ -36,8 +36,7 @@ from trueface.unlearning.adversarial import away, climb, floats, other, range_of
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import descend
 from trueface.unlearning.hyperparameters import DescentOptions, Positive
-from trueface.unlearning.log import Step
-from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.optimization import Descent, Step, teach
 from trueface.unlearning.registry import FORGETTING, register_method
 
 

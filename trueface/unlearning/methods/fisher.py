@@ -39,7 +39,7 @@ from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import drawn, retain_set
 from trueface.unlearning.hyperparameters import Options, Positive
 from trueface.unlearning.importance import learnable
-from trueface.unlearning.log import Step
+from trueface.unlearning.optimization import Step
 from trueface.unlearning.registry import register_method
 
 EPSILON = 1e-8  # under the importances, which may be 0

@@ -31,8 +31,7 @@ from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import drawn
 from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive
 from trueface.unlearning.importance import importances, learnable
-from trueface.unlearning.log import Step
-from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.optimization import Descent, Step, teach
 from trueface.unlearning.registry import register_method
 
 Pair = tuple[Tensor, Tensor]  # inputs (B, …) float32, classes (B,)

@@ -48,8 +48,7 @@ from trueface.unlearning.adversarial import (
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import drawn
 from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive
-from trueface.unlearning.log import Step
-from trueface.unlearning.optimization import Descent
+from trueface.unlearning.optimization import Descent, Step
 from trueface.unlearning.registry import FLIPS, FORGETTING, Limit, register_method
 
 ROWS = 4096  # features attacked at a time: 32 MiB where a sample has 2048

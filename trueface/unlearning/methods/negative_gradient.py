@@ -23,8 +23,7 @@ from trueface.models.logits import cross_entropy
 from trueface.runtime.field_types import Probability
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.hyperparameters import DescentOptions, Positive
-from trueface.unlearning.log import Step
-from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.optimization import Descent, Step, teach
 from trueface.unlearning.registry import register_method
 
 LATEST = 256  # answers that end a pass: an accuracy of 50 % is then known to about 3 points

@@ -28,7 +28,7 @@ from trueface.runtime.field_types import Count, Finite, Probability
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.hyperparameters import Options, Positive
 from trueface.unlearning.importance import Dampening, Guard, dampening, guard
-from trueface.unlearning.log import Step
+from trueface.unlearning.optimization import Step
 from trueface.unlearning.registry import register_method
 
 LOOK = 10  # measured trials from one look at validation to the next: c grows to 2.6 times

@@ -18,8 +18,7 @@ from trueface.runtime.field_types import Count
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import ONLY_OTHER, descend, random_other_labels, retain_set
 from trueface.unlearning.hyperparameters import DescentOptions
-from trueface.unlearning.log import Step
-from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.optimization import Descent, Step, teach
 from trueface.unlearning.registry import register_method
 
 

@@ -36,8 +36,7 @@ from trueface.runtime.field_types import Count
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import descend, retain_set
 from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive, Statistics
-from trueface.unlearning.log import Step
-from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.optimization import Descent, Step, teach
 from trueface.unlearning.registry import register_method
 
 APART = 1e-6  # divergence from which its slope is more than rounding

@@ -19,7 +19,7 @@ from trueface.runtime.field_types import Count, Finite
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.hyperparameters import Options, Positive
 from trueface.unlearning.importance import Dampening, Guard, dampening, guard
-from trueface.unlearning.log import Step
+from trueface.unlearning.optimization import Step
 from trueface.unlearning.registry import register_method
 
 

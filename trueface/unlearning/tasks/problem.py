@@ -25,14 +25,13 @@ from trueface.training.settings import LearningSettings
 from trueface.training.trainer import fit
 from trueface.unlearning import api, record
 from trueface.unlearning.api import Unlearned
-from trueface.unlearning.applicability import Situation
 from trueface.unlearning.class_settings import ForgettingSettings
-from trueface.unlearning.evaluation import embedding, relearn_and_probe
-from trueface.unlearning.evaluation.embedding import Plane
+from trueface.unlearning.evaluation import afterwards
+from trueface.unlearning.evaluation.afterwards import Plane
 from trueface.unlearning.hyperparameters import TrainingOptions
-from trueface.unlearning.log import Step
+from trueface.unlearning.optimization import Step
 from trueface.unlearning.record import Found, Record, Training
-from trueface.unlearning.registry import Goal
+from trueface.unlearning.registry import Goal, Situation
 from trueface.unlearning.settings import UnlearningSettings
 
 
@@ -123,7 +122,7 @@ class Problem(ABC):
         options: TrainingOptions,
         watch: Watch,
     ) -> tuple[Step, ...]:
-        """Train as the base was trained; see `plain_training.Learn`."""
+        """Train as the base was trained; see `optimization.Learn`."""
         return learn_as_trained(
             self.whole(model), samples, label, self.settings,
             validation=validation, options=options, watch=watch,
@@ -204,7 +203,7 @@ def learn_as_trained(
     options: TrainingOptions,
     watch: Watch,
 ) -> tuple[Step, ...]:
-    """Train `model` as its settings say, unless the options say otherwise; see `plain_training.Learn`."""
+    """Train `model` as its settings say, unless the options say otherwise; see `optimization.Learn`."""
     changed = {"num_epochs": options.epochs, "lr": options.lr}
     given = {key: value for key, value in changed.items() if value is not None}
     trained = fit(
@@ -235,7 +234,7 @@ def write(folder: Path, done: Done) -> None:
     if done.embedding is None:
         paths.plane(folder).unlink(missing_ok=True)
     else:
-        embedding.write(paths.plane(folder), done.embedding)
+        afterwards.write(paths.plane(folder), done.embedding)
     record.write(folder, done.record)
 
 
@@ -246,17 +245,17 @@ def _measured_afterwards(
     model, seed = done.unlearned.model, problem.settings.seed
     forget, retain = parts["forget"].examples, parts["retain"].examples
     watch.doing("relearning")
-    target = relearn_and_probe.forget_loss(base, forget, watch, seed=seed)
-    relearn = relearn_and_probe.relearn(model, forget, watch, target=target, seed=seed)
+    target = afterwards.forget_loss(base, forget, watch, seed=seed)
+    relearn = afterwards.relearn(model, forget, watch, target=target, seed=seed)
     probe = None
     if problem.probes:
         watch.doing("probe")
-        probe = relearn_and_probe.probe(base, model, forget, retain, watch, seed=seed)
+        probe = afterwards.probe(base, model, forget, retain, watch, seed=seed)
     watch.doing("embedding")
     return replace(
         done,
         record=replace(done.record, relearn=relearn, probe=probe),
-        embedding=embedding.plane(base, model, forget, retain, watch, seed=seed),
+        embedding=afterwards.plane(base, model, forget, retain, watch, seed=seed),
     )
 
 

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from trueface.audit.reading.image_headers import Surveyor
+from trueface.audit.reading.reader import Surveyor
 from trueface.data import decoding
 from trueface.data.file_headers import FORMATS
 

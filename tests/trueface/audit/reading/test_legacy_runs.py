@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from tests.trueface.audit.build import codes, the, why_not
+from trueface.audit.check import judge
 from trueface.audit.finding import Audit
 from trueface.audit.reading import legacy_runs
 from trueface.audit.reading.reader import Reader
-from trueface.audit.registry import judge
 from trueface.data.splits.splits import write_splits
 
 ID = "gan2:pre&real:pre"

@@ -14,7 +14,7 @@ from trueface.runtime.progress import Watch
 from trueface.unlearning.api import run
 from trueface.unlearning.evaluation.measures import Parts
 from trueface.unlearning.hyperparameters import TrainingOptions
-from trueface.unlearning.plain_training import learn_plainly
+from trueface.unlearning.optimization import learn_plainly
 from trueface.unlearning.registry import Goal
 
 TRAINED, TESTED = 40, 120  # points of a class

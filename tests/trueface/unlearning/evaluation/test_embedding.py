@@ -9,7 +9,7 @@ from tests.trueface.unlearning.build import one_class, perceptron, points
 from trueface.data.examples import examples
 from trueface.runtime.errors import DataError
 from trueface.runtime.progress import Watch
-from trueface.unlearning.evaluation.embedding import MOST, Axes, Plane, plane, read, write
+from trueface.unlearning.evaluation.afterwards import MOST, Axes, Plane, plane, read, write
 
 WATCH = Watch()
 

@@ -11,20 +11,20 @@ from tests.trueface.unlearning.said import flips, one_class, said
 from trueface.evaluation import calibration, measurement
 from trueface.evaluation.predictions import Answered
 from trueface.runtime.errors import DataError
+from trueface.unlearning.evaluation.cross_entropy import log_probabilities
+from trueface.unlearning.evaluation.leaderboard import CIFAR_10
 from trueface.unlearning.evaluation.measures import (
     Unmeasured,
     alone,
     bracket,
     calibration_error,
-    log_probabilities,
     loss,
     ranking,
     sheet,
     tuned,
     us,
 )
-from trueface.unlearning.evaluation.published import CIFAR_10
-from trueface.unlearning.evaluation.retrain_gap import (
+from trueface.unlearning.evaluation.ruined_models import (
     against,
     distance,
     divergence,

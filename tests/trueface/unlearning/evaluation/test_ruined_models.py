@@ -8,8 +8,13 @@ import pytest
 
 from tests.trueface.unlearning.said import flips, one_class, said, spoilt
 from trueface.evaluation.predictions import Answered
-from trueface.unlearning.evaluation.paired_answers import loss_beside, paired
-from trueface.unlearning.evaluation.ruined_models import effective, lost, ruined
+from trueface.unlearning.evaluation.ruined_models import (
+    effective,
+    loss_beside,
+    lost,
+    paired,
+    ruined,
+)
 from trueface.unlearning.evaluation.sanity_checks import Sort
 
 K = 10

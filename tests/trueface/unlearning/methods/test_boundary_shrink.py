@@ -16,7 +16,7 @@ from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Request
 from trueface.unlearning.cache import Cache
 from trueface.unlearning.methods.boundary import ShrinkOptions, nearest
-from trueface.unlearning.plain_training import learn_plainly
+from trueface.unlearning.optimization import learn_plainly
 
 FAST = {True: {"lr": 0.01}, False: {"lr": 0.1}}  # for pictures, and for points: ten steps in all
 

@@ -22,7 +22,7 @@ from trueface.unlearning.methods.fisher import (
     _importances,
     variance,
 )
-from trueface.unlearning.plain_training import learn_plainly
+from trueface.unlearning.optimization import learn_plainly
 
 
 def asked(problem: Problem, options: FisherOptions | None = None, seed: int = 0) -> Request:

@@ -1,4 +1,4 @@
-"""The last layer fitted anew on cached features."""
+"""The last layer fitted anew: by steps, and exactly."""
 
 import threading
 from dataclasses import replace
@@ -11,11 +11,13 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from launcher.api import JobError
+from tests.trueface.training.ridge.build import rows
 from tests.trueface.unlearning.build import Problem, flipped, one_class
 from trueface.data.examples import Examples, examples
 from trueface.models.head import MlpHead
 from trueface.runtime.progress import Watch
-from trueface.unlearning.methods.head_refit import DECAYS
+from trueface.training.ridge.regression import Rows, Standard
+from trueface.unlearning.methods.head_refit import DECAYS, is_fitted_on
 
 
 def lone(classes: int, *, bias: bool = True, seed: int = 0) -> tuple[Problem, Tensor, Tensor]:
@@ -251,3 +253,13 @@ def test_a_last_layer_with_a_hidden_one_is_refused() -> None:
     problem = replace(flipped(), model=MlpHead(2, hidden=8))
     with pytest.raises(JobError, match="has learned from what is to be forgotten, too"):
         problem.run("exact")
+
+
+def test_rows_that_a_layer_was_not_fitted_on_are_recognised() -> None:
+    fitted = rows(400, 60)
+    standard = Standard.of(fitted)
+    rounded = [part + np.float32(1e-6) for part in fitted.parts]
+    assert is_fitted_on(Rows.of(rounded, fitted.labels), standard)
+    other = [fitted.parts[0], fitted.parts[1].copy()]
+    other[1][:10] += 1.0  # copies of ten images were corrupted otherwise
+    assert not is_fitted_on(Rows.of(other, fitted.labels), standard)

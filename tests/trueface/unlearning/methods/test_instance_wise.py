@@ -16,7 +16,7 @@ from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Request, Unlearned
 from trueface.unlearning.cache import Cache
 from trueface.unlearning.methods.instance_wise import IwuOptions, around, firmness
-from trueface.unlearning.plain_training import learn_plainly
+from trueface.unlearning.optimization import learn_plainly
 
 SOON = {"lr": 0.01, "attack_steps": 10}  # few steps for few instances
 

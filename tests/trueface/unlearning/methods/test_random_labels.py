@@ -12,7 +12,7 @@ from trueface.unlearning.api import Request
 from trueface.unlearning.building_blocks import ONLY_OTHER, random_other_labels
 from trueface.unlearning.cache import Cache
 from trueface.unlearning.methods.random_labels import RlOptions
-from trueface.unlearning.plain_training import learn_plainly
+from trueface.unlearning.optimization import learn_plainly
 
 FAST = {"lr": 0.05, "epochs": 20}
 

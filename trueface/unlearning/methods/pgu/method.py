@@ -19,8 +19,9 @@ inside the protected space, is not in their public code and is left out.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Literal, NamedTuple, assert_never
 
 import torch
 from pydantic import Field
@@ -31,22 +32,180 @@ from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count, Finite
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.hyperparameters import AnnealedOptions, NotNegative, Positive
-from trueface.unlearning.log import Step
-from trueface.unlearning.methods.pgu import covariances, subspaces
-from trueface.unlearning.methods.pgu.projection import (
-    Free,
-    alone,
-    copies,
-    parameters_of,
-    project,
-    put_back,
-    settle,
-    stay,
-)
-from trueface.unlearning.methods.pgu.stop_rule import Moment, Rule, Verdict, verdict
-from trueface.unlearning.methods.pgu.subspaces import Layer, groups_of
-from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.methods.pgu import subspaces
+from trueface.unlearning.methods.pgu.subspaces import Layer, Space, groups_of, learns_bias
+from trueface.unlearning.optimization import Descent, Step, teach
 from trueface.unlearning.registry import FLIPS, Limit, register_method
+
+LEAK = 0.8e-4  # fraction of a layer's way that may lie where it must not; 1e-4 is promised
+
+
+class Free(NamedTuple):
+    """A layer that may move, and in which directions it may not."""
+
+    layer: Layer
+    space: Space
+
+
+def parameters_of(layer: Layer) -> list[nn.Parameter]:
+    """Return the weight of a layer, and its bias if that learns."""
+    return [layer.weight, layer.bias] if learns_bias(layer) else [layer.weight]  # type: ignore[list-item]  # it has one
+
+
+def project(free: Sequence[Free], decay: float) -> Tensor:
+    """Free the gradients of what is protected; return their new length as a fraction of the old."""
+    before, after = [], []
+    for layer, space in free:
+        if layer.weight.grad is None:  # not used in this pass
+            continue
+        whole = _matrix(
+            layer,
+            [
+                _gradient(parameter) + decay * parameter.detach()
+                for parameter in parameters_of(layer)
+            ],
+        )
+        spared = space.spared(whole)
+        for parameter, part in zip(parameters_of(layer), _parts(layer, spared), strict=True):
+            _gradient(parameter).copy_(part)
+        before.append(whole.square().sum())
+        after.append(spared.square().sum())
+    lengths = torch.stack([torch.stack(after).sum(), torch.stack(before).sum()]).sqrt()
+    return torch.where(lengths[1] > 0, lengths[0] / lengths[1], 0.0)
+
+
+def settle(free: Sequence[Free], start: Sequence[Tensor]) -> None:
+    """Take out of the way from `start` to here what the steps' rounding left in protected directions.
+
+    Args:
+        free: the layers that moved.
+        start: the values of all their parameters before.
+    """
+    remaining = list(start)
+    with torch.no_grad():
+        for layer, space in free:
+            values = parameters_of(layer)
+            begun, remaining = remaining[: len(values)], remaining[len(values) :]
+            way = space.spared(_matrix(layer, values) - _matrix(layer, begun))
+            for value, first, moved in zip(values, begun, _parts(layer, way), strict=True):
+                value.copy_(first + moved)
+
+
+def stay(free: Sequence[Free], start: Sequence[Tensor]) -> None:
+    """Put layers back that moved so little that rounding has turned them into protected directions.
+
+    Numbers are stored with 24 bits: of a way of some 1e-4 of the weights themselves, rounding alone
+    is more than `LEAK`. Such a way changes no answer, and what is promised shall hold.
+    """
+    remaining = list(start)
+    for layer, space in free:
+        values = parameters_of(layer)
+        begun, remaining = remaining[: len(values)], remaining[len(values) :]
+        with torch.no_grad():
+            way = _matrix(layer, values) - _matrix(layer, begun)
+            if (way - space.spared(way)).norm() > LEAK * way.norm():
+                put_back(values, begun)
+
+
+@contextmanager
+def alone(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Let no other parameter learn meanwhile: batch norms, and layers without free directions."""
+    chosen = {id(parameter) for parameter in parameters}
+    others = [
+        parameter
+        for parameter in model.parameters()
+        if parameter.requires_grad and id(parameter) not in chosen
+    ]
+    for parameter in others:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in others:
+            parameter.requires_grad_(True)
+
+
+def copies(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    """Return copies of the values of parameters."""
+    return [parameter.detach().clone() for parameter in parameters]
+
+
+def put_back(parameters: Sequence[nn.Parameter], values: Sequence[Tensor]) -> None:
+    """Give parameters values that they had before."""
+    with torch.no_grad():
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.copy_(value)
+
+
+def _matrix(layer: Layer, values: Sequence[Tensor]) -> Tensor:
+    """Return a weight, and a bias behind it, as (G, O, D)."""
+    groups, outputs = groups_of(layer), len(values[0])
+    return torch.cat([value.reshape(groups, outputs // groups, -1) for value in values], 2)
+
+
+def _parts(layer: Layer, matrix: Tensor) -> list[Tensor]:
+    """Return what `_matrix` put together."""
+    values = parameters_of(layer)
+    widths = [value.numel() // value.shape[0] for value in values]
+    parts = torch.split(matrix, widths, 2)
+    return [part.reshape(value.shape) for part, value in zip(parts, values, strict=True)]
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
+
+
+Rule = Literal["class", "instances", "depoison"]
+
+FORGOTTEN = 0.005  # forget accuracy at which there is nothing left to do; ours, not the authors'
+
+
+class Moment(NamedTuple):
+    """What the rules look at after an epoch; the first one is the model as it came."""
+
+    forget: float  # accuracy on the forget set against the labels that were trained
+    validation: float
+
+
+class Verdict(NamedTuple):
+    """What follows from the moments so far."""
+
+    chosen: int  # the moment whose model is the result if nothing better comes
+    reason: str | None  # why it ends here; None: it goes on
+
+
+def verdict(rule: Rule, moments: Sequence[Moment], before: int, most_loss: float) -> Verdict:
+    """Return which model to keep and whether to go on.
+
+    Args:
+        rule: what is forgotten.
+        moments: the model as it came, and each epoch's.
+        before: what was chosen an epoch ago.
+        most_loss: validation accuracy that may be lost.
+    """
+    start, now, epoch = moments[0], moments[-1], len(moments) - 1
+    gone = now.forget <= FORGOTTEN
+    fell = start.validation - now.validation > most_loss
+    chosen = epoch
+    match rule:
+        case "instances":
+            if now.validation > now.forget:
+                last = moments[-2:]
+                gaps = [abs(moment.validation - moment.forget) for moment in last]
+                chosen = epoch if gaps[-1] <= gaps[0] else epoch - 1
+                return Verdict(chosen, "the forgotten are answered no better than validation")
+        case "class":
+            if fell:
+                return Verdict(before, f"validation lost more than {most_loss:.1%}")
+        case "depoison":
+            chosen = epoch if now.validation >= moments[before].validation else before
+            if fell:
+                return Verdict(chosen, f"validation lost more than {most_loss:.1%}")
+        case _:
+            assert_never(rule)
+    return Verdict(chosen, "the forgotten are answered as trained no more" if gone else None)
 
 
 class PguOptions(AnnealedOptions):
@@ -107,7 +266,7 @@ def projected_gradient(request: Request) -> Result:
     if options.retained == 1:
         return Result(model=request.model, notes=("retained is 1, so nothing was let move",))
     layers = subspaces.layers_of(request.model)
-    kept = covariances.kept(request, layers, options.positions)
+    kept = subspaces.kept(request, layers, options.positions)
     free, notes = _free(request, kept, layers, options, rule)
     if not free:
         return Result(model=request.model, notes=notes)
@@ -118,7 +277,7 @@ def projected_gradient(request: Request) -> Result:
     if rule == "depoison":
         notes += ("flipped labels outside the forget set counted as true",)
     log, reason = _descend(request, options, rule, free)
-    covariances.bequeath(request, kept, layers, options.positions)
+    subspaces.bequeath(request, kept, layers, options.positions)
     return Result(model=request.model, log=log, notes=(*notes, reason))
 
 
@@ -155,7 +314,7 @@ def loss_of(logits: Tensor, labels: Tensor, rule: Rule, options: PguOptions) -> 
 
 def _free(
     request: Request,
-    kept: covariances.Covariances,
+    kept: subspaces.Covariances,
     layers: Mapping[str, Layer],
     options: PguOptions,
     rule: Rule,

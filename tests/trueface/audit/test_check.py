@@ -3,9 +3,8 @@ from types import ModuleType
 
 import pytest
 
-from trueface.audit.check import Check, check
+from trueface.audit.check import CHECKS, Check, check, collect
 from trueface.audit.finding import Gap, Outcome
-from trueface.audit.registry import CHECKS, collect
 from trueface.audit.run_facts import Model
 
 
