@@ -10,6 +10,7 @@ training of this process.
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -94,6 +95,7 @@ def started(job: Job, entry: str, every: tuple[Place, ...]) -> list[Rank]:
         places=every,
         channels=tuple(theirs for _, theirs in pairs),
         environment=dict(os.environ),
+        start_method=multiprocessing.get_start_method(),
     )
     try:
         _serve()

@@ -6,6 +6,7 @@ A message between a rank and its job's own process is a name, one of those below
 import contextlib
 import importlib
 import logging
+import multiprocessing
 import os
 import signal
 import threading
@@ -56,6 +57,7 @@ class Work:
     places: tuple[Place, ...]
     channels: tuple[Connection, ...]  # to the job's own process, one a rank
     environment: Mapping[str, str]
+    start_method: str  # of the processes that a rank starts, which load images
 
 
 class Failure(NamedTuple):
@@ -182,6 +184,7 @@ def main(number: int, work: Work) -> None:
     os.environ.clear()
     os.environ.update(work.environment)
     os.environ.setdefault(INTERFACE, "lo")
+    multiprocessing.set_start_method(work.start_method, force=True)  # else that of the rank itself
     channel, place = Channel(connection), work.places[number]
     try:
         job = job_of_rank(work, place, channel)

@@ -3,6 +3,7 @@
 import copy
 import ctypes
 import logging
+import multiprocessing
 import os
 import signal
 import time
@@ -159,6 +160,7 @@ def talk(job: Job, group: Group) -> Mapping[str, Json]:
         job.name,
         str(job.run_folder),
         os.environ.get("SCENE"),
+        multiprocessing.get_start_method(),
     ]
     return {"ranks": group.gather_json(facts)}
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -39,7 +40,8 @@ def test_ranks_know_the_job_and_the_first_ones_progress_and_log_are_the_jobs(
     job = replace(a_job(), progress=lambda **facts: reports.append(facts))
     with caplog.at_level(logging.INFO, logs.ROOT):
         result = run("talk", job)
-    assert result["ranks"] == [[rank, 4, "cpu", "train/m", "r", "told"] for rank in range(2)]
+    same = "cpu", "train/m", "r", "told", multiprocessing.get_start_method()
+    assert result["ranks"] == [[rank, 4, *same] for rank in range(2)]
     assert reports == [{"step": 3, "total": 7, "loss": 0.5}]
     assert [r.getMessage() for r in caplog.records if r.name == "trueface.scenes"] == ["rank 0"]
 

@@ -88,7 +88,7 @@ def rank_job(job: Job, number: int = 0) -> tuple[Job, Connection]:
     ours, theirs = Pipe()
     work = Work(
         entry="", job_of=pickle.loads(pickle.dumps(job_of(job))), channels=(),
-        places=world.places(job, 2, "m"), environment={},
+        places=world.places(job, 2, "m"), environment={}, start_method="fork",
     )  # fmt: skip
     return job_of_rank(work, work.places[number], Channel(theirs)), ours
 
