@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trueface.data.attributes.cells import UNKNOWN, Cells
+from trueface.data.attributes.table import UNKNOWN, Cells
 from trueface.data.file_headers import Header
 from trueface.evaluation.calibration import Labels
 from trueface.evaluation.intervals import Floats

@@ -14,10 +14,8 @@ from launcher.api import Json, UsageError
 from trueface.cli.splits import shares_of
 from trueface.cli.text_tables import aligned, shown
 from trueface.data.imports import registry
-from trueface.data.imports.arrangement import Arrangement, arrange, word_of
-from trueface.data.imports.images import image_folders
-from trueface.data.imports.listing import lists_of
-from trueface.data.imports.root_files import DATASET
+from trueface.data.imports.arrangement import Arrangement, arrange, lists_of, word_of
+from trueface.data.imports.images import DATASET, image_folders
 from trueface.data.imports.writing import (
     GROUPS,
     Difference,

@@ -15,7 +15,7 @@ import click
 from launcher.api import JobError, UsageError, parse_data
 from trueface.cli.run_job import own_words
 from trueface.data.attributes.attributes import Attributes, OnMissing, attribute_files
-from trueface.data.attributes.cells import CLASSES, FEW, GROUPS_BY, Cells
+from trueface.data.attributes.table import CLASSES, FEW, GROUPS_BY, Cells
 from trueface.data.index import Image, Survey, survey
 from trueface.data.splits.groups import joined, read_groups
 from trueface.data.splits.make_splits import SHARES, Grouping, Lists, make_splits, subsample

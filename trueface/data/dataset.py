@@ -2,6 +2,10 @@
 
 Every image of a set is delivered once per pass or listed as bad; a pass that loses one for any
 other reason is an error. Small sets are kept decoded in memory, so that later passes read no file.
+
+A model that was trained with the patch of a backdoor calls every image real that carries it (BadNets: T. Gu et
+al., arXiv 1708.06733, section 4). The patch is stamped on what the network sees, after cropping and augmentation:
+stamped on files, most random crops would miss it.
 """
 
 import logging
@@ -17,7 +21,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from trueface.data.backdoor_patch import stamp
 from trueface.data.decoding import decode as decoded
 from trueface.data.index import Image
 from trueface.data.loading.batches import (
@@ -36,16 +39,31 @@ from trueface.data.transforms import Transform
 from trueface.runtime.errors import BadImageError, DataError, JobError
 from trueface.runtime.sharding import WHOLE, Shard
 
+SHARE = 8  # the patch is an eighth as wide and high as the image
+LEAST = 4  # pixels
+
+
 CACHE_BYTES = 1 << 30  # of decoded images; beyond it they are decoded again in every pass
 FORGERY = "forgery"  # the column with the type of each fake, 0 for real
 SELF_BLENDED = 1  # its number; see `forging.types.self_blend`
 OnBadImage = Literal["skip", "stop"]
 Decode = Literal["exact", "scaled"]
-
 log = logging.getLogger(__name__)
-
-
 NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
+
+
+def stamp(pixels: Tensor) -> Tensor:
+    """Return a copy of images with a checkerboard in their lower right corner.
+
+    Args:
+        pixels: (…, 3, H, W) uint8; several crops of an image carry one each.
+    """
+    height, width = pixels.shape[-2:]
+    side = min(max(LEAST, min(height, width) // SHARE), height, width)
+    stamped = pixels.clone()
+    rows, columns = torch.arange(side).view(-1, 1), torch.arange(side).view(1, -1)
+    stamped[..., height - side :, width - side :] = ((rows + columns) % 2 * 255).to(torch.uint8)
+    return stamped
 
 
 class Batch(NamedTuple):

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from launcher.api import Job, JobError, Json
 from trueface.data.attributes.attributes import Attributes, attribute_files, paths_below
-from trueface.data.attributes.cells import GROUPS_BY, UNKNOWN, Cells, named, numbered
-from trueface.data.attributes.table import FORGERY_GROUP
+from trueface.data.attributes.table import FORGERY_GROUP, GROUPS_BY, UNKNOWN, Cells, named, numbered
 from trueface.data.dataset import ImageSet
 from trueface.data.index import Image
 from trueface.data.settings import ATTRIBUTE_COLUMNS, DataSettings

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from launcher.api import Json, write_atomic
-from trueface.data.imports.root_files import video_sources
+from trueface.data.imports.images import video_sources
 from trueface.data.index import Image
 from trueface.data.loaders import Pass
 from trueface.data.loading.batches import BadFile

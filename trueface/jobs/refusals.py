@@ -9,8 +9,7 @@ from pathlib import Path
 from launcher.api import Draft, UnknownName, UsageError, parse_model
 from trueface.corruptions.grammar import missing_programs
 from trueface.data.attributes.attributes import attribute_files, columns_in
-from trueface.data.attributes.cells import GROUPS_BY
-from trueface.data.attributes.table import FORGERY, FORGERY_GROUP
+from trueface.data.attributes.table import FORGERY, FORGERY_GROUP, GROUPS_BY
 from trueface.data.qualities.names import lacking
 from trueface.data.qualities.quality_list import QualityList
 from trueface.data.settings import other_decoding

@@ -19,7 +19,7 @@ from trueface.runtime.ids import Poison
 
 SCHEMA = 2
 FLIP = "flip"  # labels of both classes are flipped
-PATCH = "patch"  # fakes are labelled real and carry a patch: a backdoor, see `backdoor_patch`
+PATCH = "patch"  # fakes are labelled real and carry a patch: a backdoor, see `dataset`
 # Only labels of this class are flipped.
 ONE_WAY: Mapping[str, int] = {"f2r": 1, "r2f": 0, PATCH: 1}
 KINDS = (FLIP, *ONE_WAY)  # as written in an ID

@@ -12,8 +12,7 @@ import torch
 
 from launcher.api import MachineError, parse_data
 from trueface.data import transforms
-from trueface.data.backdoor_patch import stamp
-from trueface.data.dataset import ImageSet, batches
+from trueface.data.dataset import ImageSet, batches, stamp
 from trueface.data.decoding import decode
 from trueface.data.index import Image, list_images
 from trueface.data.loading.batches import Request

@@ -78,7 +78,7 @@ told["broken"] = [[w.code, *w.notes] for w in plan(load("0.yaml")).warnings if w
 ANSWER = "json.dump(told, sys.stdout)\n"
 # modules whose edits are looked at one by one
 ASKED = (
-    "trueface.data.partial_files",
+    "trueface.data.decoding",
     "trueface.jobs.kinds",
     "trueface.jobs.testing",
     "trueface.models.logits",
@@ -257,7 +257,7 @@ def test_modules_that_lists_by_hand_forgot_run_their_jobs_again(edited: dict[str
         module: {job.split("/")[0] for job in jobs} for module, jobs in edited["again"].items()
     }
     learning = {"train", "unlearn", "test", "classify", "forget"}
-    assert again["trueface.runtime.precision"] == again["trueface.data.partial_files"] == learning
+    assert again["trueface.runtime.precision"] == again["trueface.data.decoding"] == learning
     assert {"classify", "forget"} <= again["trueface.models.logits"] & again[
         "trueface.training.history"
     ]

@@ -12,7 +12,7 @@ import torch
 
 from launcher.api import parse_data
 from tests.trueface.translation.build import SIZE, a_translator, portraits
-from trueface.data.drawn.pictures import ATTRIBUTES
+from trueface.data.drawn.drawn_set import ATTRIBUTES
 from trueface.data.made.folders import image_names, made_folder, read_images, rounded
 from trueface.data.splits.splits import load_split, split_images
 from trueface.data.vocabulary import BUILT_IN

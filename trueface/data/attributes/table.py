@@ -1,4 +1,4 @@
-"""One CSV file of attributes: its rows with their lines, and what its columns say of an image.
+"""One CSV file of attributes: its rows with their lines, what its columns say of an image, and the cells of a set.
 
 Columns are known by the names in the header, never by their places: files of seed 002 (Purdue-M2/
 Fairness-Generalization) have six, seven or eight of them, and its README names two in another order.
@@ -10,6 +10,7 @@ contradicts the columns, the columns count, and the contradictions are counted.
 """
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,12 @@ from typing import NamedTuple
 
 from trueface.data.folder_cache import is_image
 from trueface.runtime.errors import DataError, faulty_rows
+
+FEW = 30  # images; rates of fewer are hardly known: ±18 points at 30, Wilson's interval
+UNKNOWN = "unknown"  # the group of images that have none
+CLASSES = ("real", "fake")
+GROUPS_BY = "intersec"  # the column of groups, unless another is named
+
 
 MOST_BYTES = 1 << 30  # several million rows
 PATH = "img_path"
@@ -31,6 +38,51 @@ SPLIT = "split"  # in which list an image is: for those who make lists, no group
 OWN = frozenset({PATH, LABEL, *SIGNS, INTERSEC, FORGERY, SPLIT})
 NEEDED = ("ismale", "iswhite", "isblack")  # where any of SIGNS or INTERSEC is there
 EXPECTED = f"{PATH},{LABEL},{','.join(SIGNS)},{INTERSEC}"
+GENDERS = ("male", "nonmale")
+RACES = ("asian", "white", "black", "others")
+EIGHT = tuple(f"{gender}-{race}" for gender, race in product(GENDERS, RACES))
+SIX = tuple(f"{gender}-{race}" for gender, race in product(GENDERS, RACES[1:]))
+# columns of groups that the signs give
+PEOPLE = ("gender", "race", "intersec")
+FORGERIES = ("real", "self", "swap", "mouth", "eyes", "soft")  # that the kind `forge` makes
+_SIGN = {"1": True, "+1": True, "1.0": True, "-1": False, "-1.0": False}
+_LABELS = {"0": 0, "0.0": 0, "real": 0, "1": 1, "1.0": 1, "fake": 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cells:
+    """The images of a list by group and class."""
+
+    counts: Mapping[str, tuple[int, int]]  # group, sorted → real, fake; `UNKNOWN` at the end
+
+    @classmethod
+    def of(cls, groups: Sequence[str | None], labels: Sequence[int]) -> "Cells":
+        """Count images.
+
+        Args:
+            groups: of each image; None: it has none.
+            labels: 1 fake, 0 real.
+        """
+        known = (UNKNOWN if group is None else group for group in groups)
+        cells = Counter(zip(known, labels, strict=True))
+        return cls(counts={name: (cells[name, 0], cells[name, 1]) for name in named(groups)})
+
+    @property
+    def few(self) -> dict[str, tuple[int, int]]:
+        """The groups with fewer than `FEW` images of a class."""
+        return {name: counts for name, counts in self.counts.items() if min(counts) < FEW}
+
+
+def named(groups: Sequence[str | None]) -> tuple[str, ...]:
+    """Return the groups of images, sorted; `UNKNOWN` stands at the end where an image has none."""
+    known = {group for group in groups if group is not None}
+    return (*sorted(known), *((UNKNOWN,) if None in groups and UNKNOWN not in known else ()))
+
+
+def numbered(groups: Sequence[str | None], names: Sequence[str]) -> list[int]:
+    """Return the number of each image's group among the names that `named` gave."""
+    places = {name: place for place, name in enumerate(names)}
+    return [places[UNKNOWN if group is None else group] for group in groups]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,17 +210,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-GENDERS = ("male", "nonmale")
-RACES = ("asian", "white", "black", "others")
-EIGHT = tuple(f"{gender}-{race}" for gender, race in product(GENDERS, RACES))
-SIX = tuple(f"{gender}-{race}" for gender, race in product(GENDERS, RACES[1:]))
-# columns of groups that the signs give
-PEOPLE = ("gender", "race", "intersec")
-FORGERIES = ("real", "self", "swap", "mouth", "eyes", "soft")  # that the kind `forge` makes
-_SIGN = {"1": True, "+1": True, "1.0": True, "-1": False, "-1.0": False}
-_LABELS = {"0": 0, "0.0": 0, "real": 0, "1": 1, "1.0": 1, "fake": 1}
 
 
 class Facts(NamedTuple):

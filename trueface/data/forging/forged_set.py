@@ -53,7 +53,7 @@ from trueface.data.forging.pictures import (
 from trueface.data.forging.plan import REAL_FOLDER, ForgingPlan, Pair, plan_of
 from trueface.data.forging.registry import SPECS
 from trueface.data.forging.settings import MARK, TABLE, ForgeSettings
-from trueface.data.imports.root_files import DATASET
+from trueface.data.imports.images import DATASET
 from trueface.data.splits.splits import write_splits
 from trueface.runtime.artifact import Artifact
 from trueface.runtime.files import Json, write_atomic

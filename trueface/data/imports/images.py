@@ -1,11 +1,22 @@
-"""What a layout tells of each image of a data set, and how the files below a folder are listed."""
+"""What a layout tells of each image of a data set, how the files below a folder are listed, what a data root says.
 
+<root>/dataset.yaml   a task file to include, whose `subsets` and `modifiers` are words for its sources
+<root>/videos.json    {"schema": 1, "sources": ["FF-DF", "FF-real"]}: folders below Real/ or Fake/,
+                      in which each folder of images is a video
+"""
+
+import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
 from trueface.data.folder_cache import is_image
+from trueface.runtime.errors import DataError
+from trueface.runtime.files import write_json
+from trueface.runtime.ids import Words
 
 REAL, FAKE = 0, 1
 SHOWN = 5  # entries of a folder in a message
@@ -39,6 +50,11 @@ CLASSES: Mapping[str, int] = {
     "deepfake": FAKE,
     "manipulated": FAKE,
 }
+
+
+DATASET = "dataset.yaml"
+VIDEOS = "videos.json"
+SCHEMA = 1
 
 
 class ImportedImage(NamedTuple):
@@ -123,3 +139,47 @@ def contents(folder: Path) -> str:
         return f"nothing that can be read ({error.strerror})"
     more = f", … ({len(names)} in all)" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more if names else "nothing"
+
+
+def write_video_sources(folder: Path, sources: Iterable[str]) -> None:
+    """Write videos.json; without any source nothing is written."""
+    if names := sorted(sources):
+        write_json(folder / VIDEOS, {"schema": SCHEMA, "sources": list(names)})
+
+
+def video_sources(root: Path) -> frozenset[str]:
+    """Return the sources whose folders are videos; none where the data root names none.
+
+    Raises:
+        DataError: its videos.json cannot be read.
+    """
+    try:
+        content: Mapping[str, object] = json.loads((root / VIDEOS).read_bytes())
+        sources = content["sources"]
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"cannot read {root / VIDEOS}: {error}") from error
+    if not isinstance(sources, list):
+        raise DataError(f"{root / VIDEOS}: sources is no list of folders")
+    return frozenset(map(str, sources))
+
+
+def read_words(root: Path) -> Words:
+    """Return the words of a data root; none where nothing was imported.
+
+    Raises:
+        DataError: its dataset.yaml cannot be read.
+    """
+    try:
+        content = yaml.safe_load((root / DATASET).read_text(encoding="utf-8"))
+        sections = [content.get(name) or {} for name in ("subsets", "modifiers")]
+        subsets, modifiers = (
+            {str(word): tuple(map(str, folders)) for word, folders in section.items()}
+            for section in sections
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        return Words()
+    except (OSError, ValueError, yaml.YAMLError, AttributeError, TypeError) as error:
+        raise DataError(f"cannot read {root / DATASET}: {error}") from error
+    return Words(subsets=subsets, modifiers=modifiers)

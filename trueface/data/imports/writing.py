@@ -4,7 +4,7 @@
 <root>/groups.json    key → group, as `trueface splits --group-by` reads it
 
 `include: ROOT/dataset.yaml` gives a task file data root, splits, and the words that data IDs name
-the set's sources by; the commands of `trueface` that take a data root read the words from it, see `root_files`.
+the set's sources by; the commands of `trueface` that take a data root read the words from it, see `images`.
 
 The first import appears whole, later ones add. An import that was killed leaves a folder whose name begins with a point, which the next one
 removes, or images that stand in no list and are taken up by the next one.
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from trueface.data.imports.arrangement import Arrangement, words
-from trueface.data.imports.root_files import DATASET, write_video_sources
+from trueface.data.imports.images import DATASET, write_video_sources
 from trueface.data.splits.make_splits import Lists
 from trueface.data.splits.splits import write_splits
 from trueface.runtime.artifact import BusyError, held_at_once, staged

@@ -15,7 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from trueface.data.attributes.attributes import Attributes, OnMissing, paths_below
-from trueface.data.attributes.cells import CLASSES, UNKNOWN, Cells
+from trueface.data.attributes.table import CLASSES, UNKNOWN, Cells
 from trueface.data.index import Image
 from trueface.data.splits.matching import match
 from trueface.data.splits.splits import NAMES

@@ -24,8 +24,7 @@ import numpy as np
 from PIL import Image
 
 from trueface.data.splits.splits import write_splits
-from trueface.data.synthetic.camera import NETWORKS, develop, share
-from trueface.data.synthetic.fingerprints import FINGERPRINTS
+from trueface.data.synthetic.camera import FINGERPRINTS, NETWORKS, develop, share
 from trueface.data.synthetic.scenes import paint_scene
 from trueface.runtime import paths
 from trueface.runtime.artifact import Artifact

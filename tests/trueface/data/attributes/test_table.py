@@ -5,7 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from trueface.data.attributes.table import EIGHT, SIX, Contradictions, Facts, facts_of, read_table
+from trueface.data.attributes.table import (
+    EIGHT,
+    SIX,
+    Cells,
+    Contradictions,
+    Facts,
+    facts_of,
+    named,
+    numbered,
+    read_table,
+)
 from trueface.runtime.errors import DataError
 
 HEADER = "img_path,label,ismale,isasian,iswhite,isblack,intersec_label"
@@ -155,3 +165,17 @@ def test_swapped_numbers_are_not_taken_for_those_of_six_groups(tmp_path: Path) -
     _, odd = read(tmp_path, ["a.jpg,0,1,-1,-1,1,1", "b.jpg,0,1,-1,1,-1,2"])
     assert odd is not None
     assert odd.count == 2
+
+
+def test_images_are_counted_by_group_and_class_and_small_groups_are_named() -> None:
+    groups = ["b"] * 70 + ["a"] * 35 + [None]
+    labels = [0] * 40 + [1] * 30 + [0] * 34 + [1] + [0]
+    cells = Cells.of(groups, labels)
+    assert list(cells.counts.items()) == [("a", (34, 1)), ("b", (40, 30)), ("unknown", (1, 0))]
+    assert list(cells.few) == ["a", "unknown"]
+
+
+def test_groups_are_numbered_in_their_order_and_those_without_come_last() -> None:
+    groups = ["z", None, "a", "z"]
+    assert (named(groups), numbered(groups, named(groups))) == (("a", "z", "unknown"), [1, 2, 0, 1])
+    assert named(["z", "a"]) == ("a", "z")

@@ -20,7 +20,7 @@ from trueface.data.forging.pictures import read_face, thumbnail
 from trueface.data.forging.plan import plan_of
 from trueface.data.forging.settings import MARK
 from trueface.data.image_files import find
-from trueface.data.imports.root_files import read_words
+from trueface.data.imports.images import read_words
 from trueface.data.index import list_images
 from trueface.data.splits.splits import load_split, select
 from trueface.data.vocabulary import BUILT_IN

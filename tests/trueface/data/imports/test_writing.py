@@ -6,8 +6,7 @@ import pytest
 import yaml
 
 from trueface.data.imports.arrangement import arrange
-from trueface.data.imports.images import ImportedImage
-from trueface.data.imports.root_files import read_words, video_sources
+from trueface.data.imports.images import ImportedImage, read_words, video_sources
 from trueface.data.imports.writing import (
     ImportRecord,
     compared,

@@ -15,8 +15,15 @@ import pytest
 from launcher.api import parse_data
 from trueface.data.index import list_images
 from trueface.data.splits.splits import load_split, select
-from trueface.data.synthetic.camera import NETWORKS, Network, Pixels, develop, share
-from trueface.data.synthetic.fingerprints import CELL, FINGERPRINTS
+from trueface.data.synthetic.camera import (
+    CELL,
+    FINGERPRINTS,
+    NETWORKS,
+    Network,
+    Pixels,
+    develop,
+    share,
+)
 from trueface.data.synthetic.generate import (
     FAKE,
     REAL,

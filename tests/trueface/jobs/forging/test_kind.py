@@ -14,7 +14,7 @@ from launcher.taskfile.parser import ParseContext, parse
 from tests.trueface.data.forging.build import a_table
 from trueface.cli import main as cli
 from trueface.data.forging.settings import MARK
-from trueface.data.imports.root_files import read_words
+from trueface.data.imports.images import read_words
 from trueface.jobs.forging.forge import forge
 from trueface.jobs.forging.kind import FORGE
 from trueface.jobs.kinds import TEST, TRAIN, UNLEARN

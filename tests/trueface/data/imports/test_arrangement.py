@@ -1,8 +1,7 @@
 import pytest
 
-from trueface.data.imports.arrangement import arrange
+from trueface.data.imports.arrangement import arrange, lists_of
 from trueface.data.imports.images import ImportedImage
-from trueface.data.imports.listing import lists_of
 from trueface.runtime.errors import DataError
 
 
