@@ -32,7 +32,7 @@ from trueface.models.detectors import build
 from trueface.models.registry import IMAGENET_MEAN, IMAGENET_STD
 from trueface.poisoning.loaders import augmented
 from trueface.runtime.progress import Watch
-from trueface.training.feature_bank import banks, is_constant
+from trueface.training.parts.bank import banks, is_constant
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import fit
 

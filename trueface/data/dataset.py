@@ -181,6 +181,12 @@ class ImageSet(Dataset[Tensor | BadFile]):
         other._makes_fake = self._makes_fake if goes_on else None  # noqa: SLF001  # likewise
         return other
 
+    def learned_as(self, labels: Sequence[int], stamped: Collection[int]) -> "ImageSet":
+        """Return the same images with other labels (N,), some of them with the backdoor's patch."""
+        other = copy(self)
+        other.labels, other.stamped = tuple(labels), frozenset(stamped)
+        return other
+
     def forged(self, positions: Sequence[int], epoch: int) -> list[int]:
         """Return the places, among `positions`, of images that an epoch sees as fakes of themselves."""
         makes_fake = self._makes_fake

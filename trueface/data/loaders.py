@@ -82,8 +82,6 @@ class Pass:
 def augmented(
     images: Sequence[Image],
     settings: AugmentationSettings,
-    labels: Sequence[int] | None = None,
-    stamped: Collection[int] = (),
     columns: Collection[str] = (),
 ) -> Pass:
     """Return `images` as they are learned: shuffled and augmented.
@@ -91,8 +89,6 @@ def augmented(
     Args:
         images: in the defined order.
         settings: crops, batches, decoding, seeds.
-        labels: what each is learned as; 1 fake, 0 real; None: as what it is.
-        stamped: positions that carry the backdoor's patch.
         columns: of `COLUMNS`, that batches shall have; others are given later, with
             `ImageSet.give_column`.
     """
@@ -105,8 +101,6 @@ def augmented(
         image_set=ImageSet(
             images,
             transform,
-            labels=labels,
-            stamped=stamped,
             columns={name: _numbers(values[name], names[name]) for name in values},
             column_names=names,
             makes_fake=transform.makes_fake if settings.sbi > 0 else None,

@@ -21,7 +21,7 @@ from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
 from trueface.runtime import paths
 from trueface.runtime.progress import Watch
-from trueface.training.feature_bank import write_features
+from trueface.training.parts.bank import write_features
 
 
 def of_test(answers: Answers, calibration: Calibration | None = None) -> dict[str, Json]:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 from launcher.api import Job, Json, parse_model
-from trueface.jobs import setup
+from trueface.jobs import job_data
+from trueface.jobs.job_data import model_name
 from trueface.jobs.poisoning import chosen
-from trueface.jobs.setup import model_name, poison_of
+from trueface.jobs.setup import poison_of
 from trueface.poisoning.loaders import augmented
 from trueface.poisoning.preview import write_preview
 from trueface.poisoning.settings import PoisonSettings
@@ -22,7 +23,7 @@ def preview(job: Job, choice: PoisonSettings | None) -> Mapping[str, Json]:
         choice: how labels would be chosen for its poison; None: as its record says.
     """
     settings = TrainSettings.model_validate(job.settings)
-    lists = image_lists.load_lists(setup.place(job, settings), setup.images(job))
+    lists = image_lists.load_lists(job_data.place(job, settings), job_data.images(job))
     wanted = parse_model(model_name(job)).last.poison
     record = poison_of(job)[0] if choice is None else None
     if choice is not None and wanted is not None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +30,7 @@ from trueface.training.objectives.registry import (
     other_objective,
     used_objective,
 )
+from trueface.training.parts.registry import conflicts
 from trueface.training.qualities.settings import unfit_qualities
 from trueface.training.settings import solver_of
 from trueface.unlearning.registry import Situation, refusal
@@ -91,22 +93,12 @@ def unfit_in_qualities(draft: Draft) -> Iterator[str]:
     if not any(settings.get(name) for name in ("qualities", "quality_list", "collab")):
         return
     yield from unfit_qualities(settings)
-    if solver_of(settings) == "ridge":
+    is_shared = (settings["processes"] or draft.gpus) > 1
+    if is_shared and settings["dropout"] and not settings["collab"]:
         yield (
-            f"qualities: {draft.model} is fitted in closed form, which learns corrupted copies of its "
-            "own (copies); leave qualities and collab out, or set solver: gradient"
+            "qualities with dropout in several processes would draw other masks than in one; set "
+            "dropout: 0, or gpus: 1"
         )
-    if (settings["processes"] or draft.gpus) > 1:
-        if settings["collab"]:
-            yield (
-                "collab measures the dependence within a whole batch, which several processes would "
-                "divide; set gpus: 1, or leave processes out"
-            )
-        elif settings["dropout"]:
-            yield (
-                "qualities with dropout in several processes would draw other masks than in one; set "
-                "dropout: 0, or gpus: 1"
-            )
     if settings["quality_list"]:
         path = draft.path(settings["quality_list"])
         key = ("quality_list", path, settings["qualities"])
@@ -212,11 +204,7 @@ def unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iter
     yield from world.refusals(draft)
     yield from unfit_attributes(draft)
     yield from _unfit_solver(draft, makers)
-    if draft.settings.get("sbi") and parse_model(inputs_outputs.model_of(draft)).last.poison:
-        yield (
-            "sbi does not go with poison: a real image whose label was flipped would become a fake of "
-            "a label that the record does not know; leave one of them out"
-        )
+    yield from conflicts(draft.settings, _further_parts(draft), inputs_outputs.model_of(draft))
     yield from unfit_in_qualities(draft)
     yield from unfit_fairness(draft)
     yield from no_tensorboard(draft)
@@ -232,6 +220,17 @@ def unknown_poison(draft: Draft, _: Sequence[Draft], __: Vocabulary) -> Iterable
     poison = parse_model(inputs_outputs.model_of(draft)).last.poison
     if poison is not None and poison.kind is not None and poison.kind not in KINDS:
         yield str(UnknownName("kind of poison", poison.kind, KINDS))
+
+
+def _further_parts(draft: Draft) -> Iterator[str]:
+    """Yield the parts that a training has by its solver, its model and its processes."""
+    if solver_of(draft.settings) == "ridge":
+        yield "ridge"
+    with suppress(UsageError):  # a name that says nothing
+        if parse_model(inputs_outputs.model_of(draft)).last.poison:
+            yield "poison"
+    if draft.gpus > 1 or draft.settings.get("processes", 0) > 1:
+        yield "shards"
 
 
 def _columns(draft: Draft) -> tuple[str, ...] | str | None:
@@ -300,15 +299,11 @@ def _unfit_solver(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
     """Refuse what does not go with a training in closed form, or only with one."""
     settings, base = draft.settings, next(iter(makers[::-1]), None)
     is_ridge = solver_of(settings) == "ridge"
-    if is_ridge and (draft.gpus > 1 or settings["processes"] > 1):
-        yield f"{draft.model} is fitted in closed form, by one process on one GPU at most"
     if settings.get("shots") and not (is_ridge and draft.base):
         yield (
             f"shots: {settings['shots']} takes examples for a detector that was fitted in closed "
             "form; name it as `model`, and train with solver: ridge"
         )
-    if settings.get("shots") and parse_model(inputs_outputs.model_of(draft)).last.poison:
-        yield "shots does not go with poison: which examples are taken is not known to it"
     if base is None or base.kind != "train":
         return
     if is_ridge != (solver_of(base.settings) == "ridge"):

@@ -23,7 +23,8 @@ from trueface.evaluation.inference import Answers, evaluate_images
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.features.body import FrozenBody
 from trueface.features.store import FeatureStore, open_store
-from trueface.jobs.setup import model_name, watch_of
+from trueface.jobs.job_data import model_name
+from trueface.jobs.setup import watch_of
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
 from trueface.models.folding import folded

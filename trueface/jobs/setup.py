@@ -11,9 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 from launcher.api import Job, JobError, Json, Settings, parse_model, write_json
-from trueface.data.index import Image
-from trueface.data.settings import PlaceSettings
-from trueface.data.splits.splits import Split
+from trueface.jobs.job_data import model_name
 from trueface.models import checkpoint
 from trueface.poisoning import poison_record
 from trueface.poisoning.poison_record import PoisonRecord
@@ -22,45 +20,12 @@ from trueface.runtime.heap import keep_freed_memory
 from trueface.runtime.ids import DataId
 from trueface.runtime.paths import SCHEMA
 from trueface.runtime.progress import Watch
-from trueface.training import image_lists, provenance
-from trueface.training.image_lists import Place
+from trueface.training import provenance
 from trueface.training.provenance import Run, Start
 from trueface.training.settings import LearningSettings, TrainSettings
 
 Model = TypeVar("Model", bound=Settings)
 Result = Mapping[str, Json]
-
-
-def of_split(
-    job: Job, settings: PlaceSettings, data: DataId, name: str
-) -> tuple[tuple[Image, ...], Split]:
-    """Return the images of one list of the split, and the list.
-
-    Raises:
-        DataError: a part of the data has no image, or the split names images that are not there.
-    """
-    return image_lists.load_list(place(job, settings), data, name)
-
-
-def place(job: Job, settings: PlaceSettings) -> Place:
-    """Return where the images of a job lie."""
-    return Place.of(settings, job.words, job.path)
-
-
-def images(job: Job) -> DataId:
-    """Return which images the job's last stage means, real ones included."""
-    return image_lists.data_of(job.images, job.model, job.words)
-
-
-def model_name(job: Job) -> str:
-    """Return the ID of the job's model.
-
-    Raises:
-        JobError: it has none.
-    """
-    if job.model is None:
-        raise JobError(f"job {job.name} of kind {job.kind} names no model")
-    return job.model
 
 
 def start_of(job: Job, settings: TrainSettings) -> Start:

@@ -1,23 +1,25 @@
 """The entry function of `test`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from launcher.api import Job, Json, parse_data, tested, write_json
 from trueface.attacks.grammar import parse_attack
 from trueface.corruptions.chain import Chain
 from trueface.corruptions.grammar import NONE
+from trueface.data.attributes.attributes import Attributes, attribute_files, paths_below
 from trueface.data.index import Image
 from trueface.data.loaders import still
 from trueface.data.settings import TestSettings
 from trueface.evaluation.score_tables import write_scores
-from trueface.jobs import outputs, setup
-from trueface.jobs.attributes import checked_attributes
+from trueface.jobs import job_data, outputs
+from trueface.jobs.job_data import model_name
 from trueface.jobs.scoring import ImageWriter, Network, Tested, attacked_test, write_images
-from trueface.jobs.setup import entry, model_name
+from trueface.jobs.setup import entry
 from trueface.runtime import paths
 from trueface.runtime.paths import SCHEMA
 from trueface.runtime.timer import now
+from trueface.training import provenance
 
 
 @entry(TestSettings)
@@ -26,8 +28,8 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     folder, data = job.model_folder(model_name(job)), parse_data(job.data or "")
     values = settings.model_dump(mode="json")
     name = tested(str(data), settings.condition(values))
-    images, split = setup.of_split(job, settings, data, "test")
-    groups = checked_attributes(job, settings, images)
+    images, split = job_data.of_split(job, settings, data, "test")
+    groups = _checked_attributes(job, settings, images)
     started, network = now(), Network.of_job(job, settings)
     done = _answered(job, settings, images, network, paths.saved_images(folder, name))
     bad = done.feed.image_set.bad.values()
@@ -96,3 +98,22 @@ def _triggered(
     answers = network.answers(still(images, settings, range(len(images))))
     write_scores(path, outputs.scores_of(images, answers, job.path(settings.data_root)))
     return outputs.of_attack(answers)
+
+
+def _checked_attributes(
+    job: Job, settings: TestSettings, images: Sequence[Image]
+) -> dict[str, Json]:
+    """Read the attributes of a test's images, and return what is written of them beside its results.
+
+    No score depends on them: what is wrong with them is said before images are scored.
+
+    Raises:
+        DataError: what is wrong in a table; or images without a row, unless they shall be passed over.
+    """
+    root, files = job.path(settings.data_root), attribute_files(settings.attributes, job.path)
+    if not files:
+        return {}
+    Attributes.read(files, root).check(
+        paths_below(images, root), missing=settings.missing_attributes
+    )
+    return provenance.of_attributes(files)

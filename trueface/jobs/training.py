@@ -1,42 +1,56 @@
-"""The entry function of `train`."""
+"""The entry function of `train`: from lists of images to weights, in one order.
+
+    lists       which images are learned, and which validate
+    images      both sets as they shall be seen, with labels, columns and order
+    model       what the training starts from
+    feeds       what the model reads by steps: pixels, or features
+    objective   what is minimized
+    fit         by steps, or in closed form
+    finish      what is left of it
+
+Each feature of a training is a part (`trueface.training.parts`) that has its say at these points.
+"""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial, reduce
 from itertools import chain
 from pathlib import Path
 
-from launcher.api import Job, JobError, Json, write_json
+from launcher.api import Job, Json, write_json
 from trueface.data.dataset import leave_out
-from trueface.data.loaders import Feed, Pass, still
+from trueface.data.loaders import Feed, Pass, augmented, still
 from trueface.data.loading.batches import BadFile
-from trueface.features.bank import Bank
-from trueface.features.store import FeatureStore, open_store
-from trueface.jobs import few_shot, outputs, setup
-from trueface.jobs.attributes import attributes_of, give_groups
+from trueface.features.store import open_store
+from trueface.jobs import job_data, outputs, setup
+from trueface.jobs.job_data import model_name
 from trueface.jobs.ranks import coordinator, world
-from trueface.jobs.setup import model_name, poison_of, settled, watch_of
+from trueface.jobs.setup import settled, watch_of
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
-from trueface.models.head import RidgeHead
-from trueface.poisoning.loaders import augmented
-from trueface.prediction.reference import FeatureDistance, Reference
+from trueface.prediction.reference import Reference
 from trueface.runtime import logs, paths
 from trueface.runtime.paths import SCHEMA
-from trueface.runtime.progress import Watch
 from trueface.training import image_lists, provenance, resume, trainer
-from trueface.training.cells import cells_of
+from trueface.training.checkpointing import OptimizerState
 from trueface.training.distributed.group import ALONE, Group
-from trueface.training.feature_bank import banks, feature_facts, is_constant, parts_of
-from trueface.training.qualities.feeds import (
-    banks_in_qualities,
-    facts_of,
-    in_qualities,
-    rows_of,
-)
+from trueface.training.image_lists import Lists
+from trueface.training.objectives.registry import make_objective
+from trueface.training.parts.bank import FeatureBank, distance_of, is_constant
+from trueface.training.parts.few_shot import FewShot, earlier_of
+from trueface.training.parts.groups import Groups
+from trueface.training.parts.poison import Poison
+from trueface.training.parts.protocol import Part, Training
+from trueface.training.parts.qualities import Collab, Qualities
+from trueface.training.parts.registry import further_parts
+from trueface.training.parts.shards import Shards
 from trueface.training.ridge import trainer as ridge_trainer
 from trueface.training.settings import TrainSettings
+from trueface.training.trainer import Trained
+
+# the order in which they have their say; those with settings of their own come behind
+PARTS: tuple[type[Part], ...] = (FewShot, Poison, Shards, FeatureBank, Qualities, Groups, Collab)
 
 
 def train(job: Job) -> Mapping[str, Json]:
@@ -47,133 +61,148 @@ def train(job: Job) -> Mapping[str, Json]:
         size = 1 if settings.is_ridge else world.size_of(job, settings.processes)
         if size > 1:
             return coordinator.run(job, f"{__name__}:{train_rank.__name__}", size)
-        return _train(settled(job), settings, ALONE)
+        return train_rank(job, ALONE)
 
 
 def train_rank(job: Job, group: Group) -> Mapping[str, Json]:
     """Do what one of the processes does that share a training; the first one returns its numbers."""
-    return _train(settled(job), TrainSettings.model_validate(job.settings), group)
+    settings = TrainSettings.model_validate(job.settings)
+    run = Assembled.of(settled(job), settings, group)
+    trained = (fit_ridge if settings.is_ridge else fit_steps)(run)
+    return finish(run, trained) if group.is_first else {}
 
 
-def _train(job: Job, settings: TrainSettings, group: Group) -> Mapping[str, Json]:
-    folder = job.model_folder(model_name(job))
-    watch = watch_of(job, settings.precision)
-    place, data = setup.place(job, settings), setup.images(job)
-    lists = few_shot.with_few(image_lists.load_lists(place, data), settings)
-    lesson = image_lists.lesson_of(place, data, lists, settings)
-    record, record_path = poison_of(job)
-    columns = settings.columns_read
-    training = replace(augmented(lists.train, settings, record, columns), shard=group.shard)
-    training = in_qualities(training, settings, job.path)
-    validation = replace(still(lists.val, settings), shard=group.shard)
-    image_sets = training.image_set, validation.image_set
-    attributes = attributes_of(job, settings)
-    groups = give_groups(attributes, settings, place.data_root, *image_sets, columns)
-    training = replace(training, cells=_cells(training, settings))
-    start = setup.start_of(job, settings)
-    state = None if settings.is_ridge else provenance.load_optimizer_state(start, settings)
-    model = provenance.load_start(start, settings, job.device)
-    source = {
-        **provenance.of_learning(setup.run_of(job, data), settings, place, lists, record_path),
-        **provenance.of_labels(*image_sets),
-        **provenance.of_start(start, settings, optimizer=state is not None),
-        **provenance.of_group(group),
-        **facts_of(settings, job.path),
-        **provenance.of_network(model, start),
-        **groups,
-    }
-    store = open_store(settings.cache) if is_constant(settings) else None
-    begin = partial(image_lists.begin_lesson, folder, job.base, lesson, further=start.own)
-    note_images = partial(_note_bad_images, group, folder, training, validation)
-    feeds: tuple[Feed, Feed] = (training, validation)
-    if settings.is_ridge:
-        trained = ridge_trainer.train(
-            model, training, validation, settings, folder=folder, provenance=source, watch=watch,
-            store=store, earlier=few_shot.earlier_of(start, place, settings, model),
-            noted=note_images, begin=begin,
-        )  # fmt: skip
-    else:
-        feeds = _feeds(model, training, validation, settings, watch, store, group)
-        source["features"] = features = feature_facts(*feeds)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembled:
+    """A training with its lists, images and model, before its first step."""
 
-        def note_epoch() -> None:
-            note_images()
-            features.update(feature_facts(*feeds))
+    training: Training
+    parts: tuple[Part, ...]
+    lists: Lists
+    learned: Pass
+    checked: Pass
+    model: Detector
+    state: OptimizerState | None  # of the optimizer that made the model; None: a fresh one
+    source: Mapping[str, Json]  # what the weights are made of, but what parts say of it
+    begin: Callable[[], Callable[[], None]]  # see `trainer.train`
 
-        trained = trainer.train(
-            model, *feeds, settings, folder=folder, provenance=source, watch=watch, state=state,
-            noted=note_epoch, begin=begin, group=group,
-        )  # fmt: skip
-    if not group.is_first:
-        return {}
-    if settings.features:
-        outputs.keep_features(folder, "train", model, still(lists.train, settings), watch, store)
-    if settings.save_weights:
-        _keep_reference(folder, trained, feeds)
-    poisoned = 0 if record is None else len(record.keys)
-    return _finish(folder, trained, {"images": len(lists.train), "poisoned": poisoned})
-
-
-def _keep_reference(folder: Path, trained: trainer.Trained, feeds: tuple[Feed, Feed]) -> None:
-    """Write into the checkpoint what later predictions are compared with, as far as it is at hand.
-
-    Nothing is computed for it: a training that ended right after an interruption has none.
-    """
-    if trained.answered is None:
-        return
-    reference = Reference.of(*trained.answered, trained.features or _distance(*feeds))
-    checkpoint.add_reference(paths.checkpoint(folder), reference.tensors)
-
-
-def _distance(learned: Feed, checked: Feed) -> FeatureDistance | None:
-    """Return where the features of a training lie, of all its qualities; None where there are none."""
-    banks_of_both = [bank for bank in (checked, *parts_of(learned)) if isinstance(bank, Bank)]
-    views = [view for bank in banks_of_both if (view := bank.matrix(0)) is not None]
-    if len(views) < 1 + len(parts_of(learned)):
-        return None
-    validation, first, *further = (view.features for view in views)
-    return FeatureDistance.of(first, validation, *further)
-
-
-def _cells(training: Pass, settings: TrainSettings) -> tuple[int, ...] | None:
-    """Return the cell of each training image where images are drawn by it."""
-    if settings.draws_classes_equally:
-        return training.image_set.labels
-    if not settings.draws_cells_equally:
-        return None
-    return cells_of(training.image_set, settings.fair)
-
-
-def _feeds(
-    model: Detector,
-    training: Pass,
-    validation: Pass,
-    settings: TrainSettings,
-    watch: Watch,
-    store: FeatureStore | None,
-    group: Group,
-) -> tuple[Feed, Feed]:
-    """Return what a training by steps reads: pixels, or the features of a body that stays as it is."""
-    if isinstance(model.head, RidgeHead):
-        raise JobError(
-            "the base was fitted in closed form, and is not fine-tuned by steps: train it anew, or "
-            "set solver: ridge to add a few examples to what it learned"
+    @classmethod
+    def of(cls, job: Job, settings: TrainSettings, group: Group) -> "Assembled":
+        """Return the training of a job; see the module for the order."""
+        training = Training(
+            settings=settings,
+            model=model_name(job),
+            folder=job.model_folder(model_name(job)),
+            place=job_data.place(job, settings),
+            path=job.path,
+            start=setup.start_of(job, settings),
+            store=open_store(settings.cache) if is_constant(settings) else None,
+            watch=watch_of(job, settings.precision),
+            group=group,
         )
-    if is_constant(settings) and group.size == 1:
-        if settings.quality_names:
-            return banks_in_qualities(model, training, validation, settings, watch, store=store)
-        return banks(model, training, validation, settings, watch, store=store)
-    return rows_of(training, settings), validation
+        parts = tuple(part(training) for part in chain(PARTS, further_parts(settings)))
+        place, start, data = training.place, training.start, job_data.images(job)
+        lists = image_lists.load_lists(place, data)
+        lists = reduce(lambda lists, part: part.lists(lists), parts, lists)
+        lesson = image_lists.lesson_of(place, data, lists, settings)
+        images = augmented(lists.train, settings, settings.columns_read), still(lists.val, settings)
+        learned, checked = reduce(lambda images, part: part.images(*images), parts, images)
+        state = None if settings.is_ridge else provenance.load_optimizer_state(start, settings)
+        model = provenance.load_start(start, settings, job.device)
+        source = {
+            **provenance.of_learning(setup.run_of(job, data), settings, place, lists),
+            **provenance.of_labels(learned.image_set, checked.image_set),
+            **provenance.of_start(start, settings, optimizer=state is not None),
+            **provenance.of_network(model, start),
+        }
+        return cls(
+            training=training,
+            parts=parts,
+            lists=lists,
+            learned=learned,
+            checked=checked,
+            model=model,
+            state=state,
+            source=source,
+            begin=partial(
+                image_lists.begin_lesson, training.folder, job.base, lesson, further=start.own
+            ),
+        )
+
+    def facts(self) -> dict[str, Json]:
+        """Return what the parts say of the weights, as it is now."""
+        return {name: value for part in self.parts for name, value in part.facts().items()}
+
+    def note_images(self) -> None:
+        """Let all processes know which images gave no pixels, and the first list them."""
+        group = self.training.group
+        for image_set in (self.learned.image_set, self.checked.image_set):
+            own = [(bad.position, str(bad.path), bad.reason) for bad in image_set.bad.values()]
+            for position, path, reason in chain.from_iterable(group.gather_json(own)):
+                leave_out(image_set, BadFile(position, Path(path), reason))
+        if group.is_first:
+            outputs.list_bad_images(self.training.folder, self.learned, self.checked)
 
 
-def _finish(
-    folder: Path, trained: trainer.Trained, counts: Mapping[str, Json]
-) -> Mapping[str, Json]:
+def fit_ridge(run: Assembled) -> Trained:
+    """Fit the last layer in closed form."""
+    training = run.training
+    return ridge_trainer.train(
+        run.model,
+        run.learned,
+        run.checked,
+        training.settings,
+        folder=training.folder,
+        provenance={**run.source, **run.facts()},
+        watch=training.watch,
+        store=training.store,
+        earlier=earlier_of(training, run.model),
+        noted=run.note_images,
+        begin=run.begin,
+    )
+
+
+def fit_steps(run: Assembled) -> Trained:
+    """Train by steps, on what the parts make of images and objective."""
+    training, settings, model = run.training, run.training.settings, run.model
+    feeds: tuple[Feed, Feed] = run.learned, run.checked
+    feeds = reduce(lambda feeds, part: part.feeds(*feeds, model), run.parts, feeds)
+    objective = make_objective(settings.used_objective)
+    objective = reduce(lambda whole, part: part.objective(whole), run.parts, objective)
+    trained = trainer.train(
+        model,
+        *feeds,
+        settings,
+        folder=training.folder,
+        provenance=run.source,
+        watch=training.watch,
+        objective=objective,
+        state=run.state,
+        facts=run.facts,
+        identity=[name for part in run.parts for name in part.identity],
+        noted=run.note_images,
+        begin=run.begin,
+        group=training.group,
+    )
+    if trained.answered is None or not settings.save_weights:
+        return trained
+    return replace(trained, features=distance_of(*feeds))
+
+
+def finish(run: Assembled, trained: Trained) -> Mapping[str, Json]:
     """Write the summary of a training, remove what it could go on with, and return its result."""
-    bad_images = outputs.count_bad_images(paths.bad_images(folder, "train"))
+    training, settings, folder = run.training, run.training.settings, run.training.folder
+    if settings.features:
+        learned = still(run.lists.train, settings)
+        outputs.keep_features(folder, "train", run.model, learned, training.watch, training.store)
+    # nothing is computed for it: a training that ended right after an interruption has none
+    if settings.save_weights and trained.answered is not None:
+        reference = Reference.of(*trained.answered, trained.features)
+        checkpoint.add_reference(paths.checkpoint(folder), reference.tensors)
     result: dict[str, Json] = {
-        **counts,
-        "bad_images": bad_images,
+        "images": len(run.lists.train),
+        **{name: value for part in run.parts for name, value in part.result().items()},
+        "bad_images": outputs.count_bad_images(paths.bad_images(folder, "train")),
         **_numbers(trained),
         **trained.notes,
     }
@@ -183,28 +212,19 @@ def _finish(
     return result
 
 
-def _note_bad_images(group: Group, folder: Path, training: Pass, validation: Pass) -> None:
-    """Let all processes of a group know which images gave no pixels, and the first list them."""
-    for image_set in (training.image_set, validation.image_set):
-        own = [(bad.position, str(bad.path), bad.reason) for bad in image_set.bad.values()]
-        for position, path, reason in chain.from_iterable(group.gather_json(own)):
-            leave_out(image_set, BadFile(position, Path(path), reason))
-    if group.is_first:
-        outputs.list_bad_images(folder, training, validation)
-
-
-def _numbers(trained: trainer.Trained) -> dict[str, Json]:
+def _numbers(trained: Trained) -> dict[str, Json]:
     """Return the numbers of a training's result."""
+    chosen = trained.chosen
     return {
         "epochs": len(trained.epochs),
-        "best_epoch": trained.chosen.epoch,
-        "loss": trained.chosen.loss,
-        "val_loss": trained.chosen.val_loss,
-        "val_accuracy": trained.chosen.val_accuracy,
-        "val_balanced_accuracy": trained.chosen.val_balanced_accuracy,
+        "best_epoch": chosen.epoch,
+        "loss": chosen.loss,
+        "val_loss": chosen.val_loss,
+        "val_accuracy": chosen.val_accuracy,
+        "val_balanced_accuracy": chosen.val_balanced_accuracy,
         "seconds": trained.seconds,
         "samples_read": trained.samples_read,
         "images_per_s": sum(e.images_per_s for e in trained.epochs) / len(trained.epochs),
-        "temperature": trained.chosen.temperature,
-        "threshold": trained.chosen.threshold,
+        "temperature": chosen.temperature,
+        "threshold": chosen.threshold,
     }

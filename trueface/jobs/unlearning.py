@@ -7,21 +7,22 @@ from pathlib import Path
 import numpy as np
 
 from launcher.api import Job, JobError, Json, parse_model, read_json, write_json
+from trueface.data.attributes.attributes import attribute_files
 from trueface.data.index import Image
 from trueface.evaluation.operating_threshold import calibrate
 from trueface.features.store import open_store
-from trueface.jobs import setup
-from trueface.jobs.attributes import files_of
-from trueface.jobs.setup import entry, model_name, watch_of
+from trueface.jobs import job_data, setup
+from trueface.jobs.job_data import model_name
+from trueface.jobs.setup import entry, watch_of
 from trueface.models import checkpoint
 from trueface.poisoning import poison_record
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.paths import SCHEMA
-from trueface.training import checkpointing, image_lists, provenance
-from trueface.training.feature_bank import is_constant
+from trueface.training import image_lists, provenance
 from trueface.training.image_lists import Lists
 from trueface.training.objectives.registry import other_objective
+from trueface.training.parts.bank import is_constant
 from trueface.training.provenance import Start
 from trueface.unlearning import record
 from trueface.unlearning.api import Unlearned
@@ -40,25 +41,26 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     if job.base is None or model_id.last.methods[-1:] != (settings.method,):
         raise JobError(f"{job.model} is not what {settings.method} makes of {job.base}")
     record_path = paths.poison_record(job.model_folder(job.base))
-    place, data = setup.place(job, settings), setup.images(job)
+    place, data = job_data.place(job, settings), job_data.images(job)
     lists = image_lists.load_lists(place, data)
     start = setup.start_from(job, settings, job.base)
     _refuse_other_objective(start, settings)
     poisoned = _poisoned_detector(job, job.base, start, settings, lists)
     done = label_flips.unlearn(poisoned, settings, watch_of(job, settings.precision))
     source = {
-        **provenance.of_learning(setup.run_of(job, data), settings, place, lists, record_path),
+        **provenance.of_learning(setup.run_of(job, data), settings, place, lists),
+        "poison_record_sha256": provenance.file_sha256(record_path),
         **provenance.of_start(start, settings),
         **provenance.of_network(done.model, start),
         **_of_fit(job.model_folder(job.base), done),
-        **provenance.of_attributes(files_of(job, settings)),
+        **provenance.of_attributes(attribute_files(settings.attributes, job.path)),
     }
     # for an unlearning of the unlearned model: the flips of the training stay the same
     poison_record.write_record(paths.poison_record(folder), poisoned.poison)
     lesson = image_lists.lesson_of(place, data, lists, settings, unlearns=True)
     written = image_lists.begin_lesson(folder, job.base, lesson)
     checkpoint.save_model(paths.checkpoint(folder), done.model, source)
-    write_json(paths.provenance(folder), {"schema": checkpointing.SCHEMA, **source})
+    write_json(paths.provenance(folder), {"schema": SCHEMA, **source})
     written()
     problem.write(folder, done)
     result = _numbers(done.unlearned)
@@ -134,7 +136,7 @@ def _copies(folder: Path) -> tuple[tuple[str, ...], int]:
 def _test_images(job: Job, settings: UnlearningSettings) -> tuple[Image, ...]:
     """Return the test images of the job's data; none where the split has no such list of them."""
     try:
-        images, _ = setup.of_split(job, settings, setup.images(job), "test")
+        images, _ = job_data.of_split(job, settings, job_data.images(job), "test")
     except DataError as error:
         log.warning("test=none reason=%s", error)
         return ()

@@ -1,6 +1,7 @@
 """Training images with the labels and the patches that a poison record gives them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 from trueface.data import loaders
 from trueface.data.index import Image
@@ -10,22 +11,23 @@ from trueface.poisoning.poison_record import PoisonRecord, flipped, stamped
 
 
 def augmented(
-    images: Sequence[Image],
-    settings: AugmentationSettings,
-    record: PoisonRecord | None,
-    columns: Collection[str] = (),
+    images: Sequence[Image], settings: AugmentationSettings, record: PoisonRecord | None
 ) -> Pass:
     """Return `images` as they are learned: shuffled, augmented, flipped and stamped as recorded.
 
     Raises:
         RecordError: the record was made for other images.
     """
-    if record is None:
-        return loaders.augmented(images, settings, columns=columns)
-    return loaders.augmented(
-        images,
-        settings,
-        labels=flipped(images, record),
-        stamped=stamped(images, record),
-        columns=columns,
-    )
+    learned = loaders.augmented(images, settings)
+    return learned if record is None else poisoned(learned, record)
+
+
+def poisoned(learned: Pass, record: PoisonRecord) -> Pass:
+    """Return images with the labels and patches of a record.
+
+    Raises:
+        RecordError: the record was made for other images.
+    """
+    images = learned.image_set.images
+    labels, patched = flipped(images, record), stamped(images, record)
+    return replace(learned, image_set=learned.image_set.learned_as(labels, patched))

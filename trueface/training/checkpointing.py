@@ -164,6 +164,7 @@ class Checkpointing:
         folder: of the model.
         settings: what is to be kept.
         provenance: of the weights.
+        facts: asked at every save, and written with it.
         noted: called after every epoch.
         begin: called before the weights that lie there are replaced for the first time; what it
             returns is called whenever they have been.
@@ -176,12 +177,13 @@ class Checkpointing:
         settings: TrainSettings,
         provenance: Mapping[str, Json],
         *,
+        facts: Callable[[], Mapping[str, Json]] = dict,
         noted: Callable[[], None],
         begin: Callable[[], Callable[[], None]],
         further: bool,
     ) -> None:
         self._folder, self._settings, self._provenance = folder, settings, provenance
-        self._noted, self._begin, self._further = noted, begin, further
+        self._facts, self._noted, self._begin, self._further = facts, noted, begin, further
         self._written: Callable[[], None] | None = None
 
     def __call__(
@@ -202,7 +204,7 @@ class Checkpointing:
                 save_optimizer(paths.optimizer(self._folder), kept)
         elif name == LAST and self._settings.save_weights:
             path = paths.last_checkpoint(self._folder)
-            facts: dict[str, Json] = {**self._provenance, "epochs": len(epochs)}
+            facts: dict[str, Json] = {**self._provenance, **self._facts(), "epochs": len(epochs)}
             if epochs:
                 facts |= _calibration(epochs[-1])
             checkpoint.save_model(path, detector, facts)
@@ -225,7 +227,8 @@ class Checkpointing:
                 paths.optimizer(self._folder).unlink(missing_ok=True)
             self._written = self._begin() if self._settings.save_weights else _nothing
         if self._settings.save_weights:
-            provenance = {**_calibration(epoch), **self._provenance, "epochs": epoch.epoch}
+            own = {**self._provenance, **self._facts()}
+            provenance = {**_calibration(epoch), **own, "epochs": epoch.epoch}
             checkpoint.save_model(paths.checkpoint(self._folder), model, provenance)
             write_json(paths.provenance(self._folder), {"schema": paths.SCHEMA, **provenance})
         self._written()

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from trueface.training.qualities.settings import CollaborationOptions
-
 ScheduleName = Literal["plateau", "step", "onecycle", "warmup_cosine", "warmup_onecycle"]
 Selection = Literal["best", "last", "worst-cell"]
 
@@ -56,7 +54,6 @@ class TrainerConfig:
     awp: float = 0.0  # likewise, in parts of each weight's length
     awp_from: int = 1  # the first epoch, from 1, with awp
     rows_per_image: int = 1  # of a batch: one for each quality of an image
-    collaboration: CollaborationOptions | None = None  # of the qualities' features
 
     @property
     def rows_per_step(self) -> int:

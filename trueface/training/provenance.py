@@ -27,7 +27,6 @@ from trueface.runtime import paths
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json, read_json, write_atomic
 from trueface.training import checkpointing
-from trueface.training.distributed.group import Group
 from trueface.training.image_lists import Lists, Place
 from trueface.training.settings import LearningSettings, TrainSettings
 
@@ -146,7 +145,6 @@ def of_learning(
     settings: LearningSettings,
     place: Place,
     lists: Lists,
-    poison_record: Path | None,
 ) -> dict[str, Json]:
     """Return all that determines the weights of a training or unlearning, and what makes them.
 
@@ -155,7 +153,6 @@ def of_learning(
         settings: checked.
         place: where the images lie.
         lists: the images.
-        poison_record: its path, if there is one.
     """
     return {
         "job": run.job,
@@ -177,7 +174,6 @@ def of_learning(
         "val_images": len(lists.val),
         "train_images_sha256": fingerprint(lists.train),
         "val_images_sha256": fingerprint(lists.val),
-        "poison_record_sha256": None if poison_record is None else file_sha256(poison_record),
         "image_sizes": _sizes(lists),
         "image_formats": _formats(lists),
         "train_sources": _sources(lists.train),
@@ -193,11 +189,6 @@ def of_attributes(files: Sequence[Path]) -> dict[str, Json]:
 def of_labels(training: ImageSet, validation: ImageSet) -> dict[str, Json]:
     """Return how many labels of both sets differ from the truth."""
     return {"flipped_train": _flipped(training), "flipped_val": _flipped(validation)}
-
-
-def of_group(group: Group) -> dict[str, Json]:
-    """Return how many processes share a training, and what averages their gradients."""
-    return {"world_size": group.size, "backend": group.backend}
 
 
 def of_start(

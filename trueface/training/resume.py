@@ -9,7 +9,7 @@ says so.
 import contextlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,8 @@ from trueface.training.history import Epoch
 # of a provenance: what a result is made of …
 MADE_OF = (
     "job", "model", "base", "images", "settings", "data_root", "train_images_sha256",
-    "val_images_sha256", "poison_record_sha256", "start_sha256", "optimizer_sha256",
+    "val_images_sha256", "start_sha256", "optimizer_sha256",
 )  # fmt: skip
-# … and what it read besides: absent without, so that what an earlier version interrupted goes on
-READ = ("attributes_sha256", "quality_list_sha256")
 # … where it started, which a training that starts from its own earlier weights has since replaced
 START = ("started_from", "weights_sha256", "start_sha256", "optimizer_sha256")
 # … and what it is made with
@@ -57,15 +55,19 @@ class Claim(stepping.Claim):
     """Which training a state belongs to, and what it was computed with."""
 
     @classmethod
-    def of(cls, provenance: Mapping[str, Json], neutral: frozenset[str]) -> "Claim":
+    def of(
+        cls, provenance: Mapping[str, Json], neutral: frozenset[str], parts: Collection[str] = ()
+    ) -> "Claim":
         """Return the claim of a training on a state.
 
         Args:
             provenance: of its weights.
             neutral: settings that cannot change a result.
+            parts: names of facts by which parts of the training tell it from others; absent where a
+                part has none, so that what an earlier version interrupted goes on.
         """
         made_of = {key: provenance.get(key) for key in MADE_OF}
-        made_of |= {key: provenance[key] for key in READ if key in provenance}
+        made_of |= {key: provenance[key] for key in parts if key in provenance}
         settings = made_of["settings"]
         if isinstance(settings, dict):
             # their absolute path and the hashes of the lists tell which images are meant

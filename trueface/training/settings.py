@@ -14,6 +14,7 @@ from trueface.runtime.field_types import Count, Finite, Settings
 from trueface.training import fairness_settings
 from trueface.training.config import ObjectiveOptions, Selection, TrainerConfig
 from trueface.training.objectives import registry
+from trueface.training.parts.registry import with_parts
 from trueface.training.qualities.settings import QualitySettings
 
 BOTH = "sam and awp each move the weights before the second pass of a step; set one of them to 0"
@@ -199,6 +200,7 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
         return self.neutral | usual
 
 
+@with_parts
 class TrainSettings(fairness_settings.FairnessSettings, QualitySettings, LearningSettings):
     """A training: what it starts from, and what it leaves to those that start from it."""
 

@@ -13,7 +13,7 @@ adds up its part.
 import copy
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -47,7 +47,6 @@ from trueface.training.history import Epoch, epochs_without_progress
 from trueface.training.loop import Loop, Sums
 from trueface.training.objectives.protocol import Objective
 from trueface.training.objectives.registry import make_objective
-from trueface.training.qualities.collaboration import Collaboration
 from trueface.training.resume import Claim, Interrupted
 from trueface.training.settings import TrainSettings
 from trueface.training.validation import Answered, validate
@@ -127,7 +126,10 @@ def train(
     folder: Path,
     provenance: Mapping[str, Json],
     watch: Watch,
+    objective: Objective | None = None,
     state: OptimizerState | None = None,
+    facts: Callable[[], Mapping[str, Json]] = dict,
+    identity: Collection[str] = (),
     noted: Callable[[], None] = lambda: None,
     begin: Callable[[], Callable[[], None]] = lambda: lambda: None,
     group: Group = ALONE,
@@ -138,14 +140,15 @@ def train(
     state is to be kept: it is of the same epoch as the weights. A training that is stopped leaves
     its weights as checkpoints/last.pt, and one that ends in any other way before its time leaves
     checkpoints/resume.pt, with which the same training goes on; the caller removes it once it has
-    taken over the result. `noted` is called after every epoch, before its state is saved; `begin`
+    taken over the result. `facts` are asked at every save, and those named in `identity` tell this
+    training from others; `noted` is called after every epoch, before its state is saved; `begin`
     before best.pt is written for the first time, and what it returns whenever best.pt was written.
     Of the processes of a `group` each trains the same model, and the first alone writes files.
 
     Raises:
         JobError: stopped, or loss or gradients are no finite numbers.
     """
-    claim = Claim.of(provenance, settings.neutral_to_results)
+    claim = Claim.of({**provenance, **facts()}, settings.neutral_to_results, identity)
     begun = resume.begun(paths.resume(folder), claim, group) if settings.resume else None
     source = dict(provenance)
     if begun is None and group.is_first:
@@ -158,6 +161,7 @@ def train(
         folder,
         settings,
         source,
+        facts=facts,
         noted=noted,
         begin=begin,
         further=begun is not None and begun.chosen is not None,
@@ -179,6 +183,7 @@ def train(
             validation,
             settings.trainer,
             watch=logged_watch,
+            objective=objective,
             after_epoch=kept if group.is_first else lambda *_: noted(),
             state=state,
             saving=saving,
@@ -227,7 +232,7 @@ def fit(
         loop = Loop(
             model,
             training,
-            _minimized(objective or make_objective(config.objective), config),
+            objective or make_objective(config.objective),
             config=config,
             watch=watch,
             state=state or {},
@@ -382,10 +387,3 @@ def _features(model: nn.Module, inputs: Tensor) -> Tensor:
     if isinstance(model, Detector) and inputs.ndim > FEATURES:
         return model.forward_features(inputs)
     return inputs
-
-
-def _minimized(objective: Objective, config: TrainerConfig) -> Objective:
-    """Return an objective with what a training adds to it."""
-    if config.collaboration is None:
-        return objective
-    return Collaboration(objective, config.collaboration)

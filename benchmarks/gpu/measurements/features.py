@@ -13,7 +13,7 @@ from trueface.features.body import FrozenBody
 from trueface.features.store import FeatureStore, open_store
 from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
-from trueface.training.feature_bank import banks
+from trueface.training.parts.bank import banks
 from trueface.training.trainer import fit
 
 EPOCHS = 3  # of a frozen training: as many views are stored

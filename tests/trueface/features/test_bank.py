@@ -30,8 +30,8 @@ from trueface.features.store import FeatureStore, bytes_of
 from trueface.poisoning.loaders import augmented
 from trueface.runtime import artifact
 from trueface.runtime.progress import Watch
-from trueface.training.feature_bank import banks, feature_facts
 from trueface.training.history import Epoch
+from trueface.training.parts.bank import banks, feature_facts
 from trueface.training.trainer import fit
 
 EPOCHS = 3

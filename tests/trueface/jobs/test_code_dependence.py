@@ -70,7 +70,7 @@ for number, path in enumerate(sorted(root.rglob("*.py"))):
 """
 # then says what a plan warns of where two modules are no Python
 BROKEN = """\
-for name in ("training/event_log.py", "training/schedules.py"):
+for name in ("training/checkpointing.py", "training/schedules.py"):
     path = Path(trueface.__file__).parent / name
     path.write_text(path.read_text() + "broken(\\n")
 told["broken"] = [[w.code, *w.notes] for w in plan(load("0.yaml")).warnings if w.code != "missing-input"]
@@ -246,7 +246,7 @@ def test_modules_that_are_moved_renamed_and_merged_are_the_same_code(
     moved = answer(laboratory, PLAN + BROKEN + ANSWER)
     assert len(moved["kinds"]) > len(KINDS)
     assert [moved["hashes"], moved["kinds"]] == [edited["hashes"], edited["kinds"]]
-    names = ("event_log", "schedules")  # a plan says once what it could not read
+    names = ("checkpointing", "schedules")  # a plan says once what it could not read
     assert moved["broken"] == [
         ["unread-code", *(f"trueface.training.{name}: {root}/training/{name}.py" for name in names)]
     ]

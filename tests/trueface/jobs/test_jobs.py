@@ -14,8 +14,6 @@ import torch
 
 from launcher.api import Draft, Job, JobError, Json, MachineError, Words, parse_data
 from trueface import jobs
-from trueface.data import loaders
-from trueface.data.dataset import ImageSet
 from trueface.data.index import list_images
 from trueface.data.splits.splits import load_split
 from trueface.evaluation import predictions
@@ -25,7 +23,7 @@ from trueface.models import checkpoint
 from trueface.poisoning.poison_record import read_record
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, RecordError
-from trueface.training import checkpointing, image_lists
+from trueface.training import checkpointing, image_lists, trainer
 
 torch.set_num_threads(1)
 
@@ -130,15 +128,15 @@ def test_validation_and_test_labels_are_never_flipped(
 ) -> None:
     del poisoned
     seen: dict[str, set[tuple[int, int]]] = {}
-    original = ImageSet
+    original = trainer.train
 
-    def spy(images: Any, transform: Any, **more: Any) -> Any:
-        made = original(images, transform, **more)
-        pairs = zip(made.labels, made.images, strict=True)
-        seen[type(transform).__name__] = {(label, image.label) for label, image in pairs}
-        return made
+    def spy(model: Any, *feeds: Any, **more: Any) -> Any:
+        for made in (feed.image_set for feed in feeds[:2]):
+            pairs = zip(made.labels, made.images, strict=True)
+            seen[type(made.transform).__name__] = {(label, image.label) for label, image in pairs}
+        return original(model, *feeds, **more)
 
-    monkeypatch.setattr(loaders, "ImageSet", spy)
+    monkeypatch.setattr(trainer, "train", spy)
     jobs.train(job(lab, "train", POISONED, data=DATA, settings={**TRAINING, "num_epochs": 1}))
     assert seen["TestTransform"] == {(0, 0), (1, 1)}
     assert seen["TrainTransform"] == {(0, 0), (1, 1), (0, 1), (1, 0)}

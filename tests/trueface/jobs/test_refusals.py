@@ -76,7 +76,7 @@ GIVEN = {"train": {"data_root": "data", "split_path": "splits"}, "classify": {"d
 def test_event_files_are_refused_where_nothing_can_write_them(
     tmp_path: Path, kind: Kind, wanted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trueface.jobs.refusals.event_files.PACKAGE", "no_such_package")
+    monkeypatch.setattr("trueface.jobs.refusals.PACKAGE", "no_such_package")
     data = DATA[kind.name]
     settings = kind.settings.model_validate({**GIVEN[kind.name], "tensorboard": wanted})
     draft = Draft(

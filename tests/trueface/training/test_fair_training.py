@@ -23,7 +23,7 @@ from trueface.data.dataset import Batch
 from trueface.features.bank import Bank
 from trueface.runtime.progress import Watch
 from trueface.training.cells import cells_of
-from trueface.training.feature_bank import banks
+from trueface.training.parts.bank import banks
 
 # of the men 90 % are real, of the women 90 % are fake
 SKEWED = (180, 20, 20, 180)

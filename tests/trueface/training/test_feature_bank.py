@@ -21,7 +21,7 @@ from trueface.features.body import FrozenBody
 from trueface.models.detectors import Detector, build, freeze, teach
 from trueface.poisoning.loaders import augmented
 from trueface.runtime.progress import Watch
-from trueface.training.feature_bank import banks, is_constant, write_features
+from trueface.training.parts.bank import banks, is_constant, write_features
 from trueface.training.settings import TrainSettings
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower

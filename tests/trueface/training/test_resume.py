@@ -77,6 +77,7 @@ def run(  # whatever comes between two runs of a training draws from the same ge
         told,
         folder=folder,
         provenance=provenance,
+        identity=("poison_record_sha256", "quality_list_sha256"),
         watch=watch or Watch(),
     )
     return model, done

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from pydantic import create_model
 
@@ -22,6 +22,14 @@ ALLOWED = (__name__, "typing", "pydantic", "trueface.runtime.field_types")
 
 Base = TypeVar("Base", bound=Settings)
 Class = TypeVar("Class", bound=type)
+
+
+class HasSettings(Protocol):
+    """What brings settings of its own into every training."""
+
+    @property
+    def settings(self) -> type[Settings]:
+        """These settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +83,7 @@ def with_augmentations(base: type[Base]) -> type[Base]:
 
 
 def extended(
-    base: type[Base], specs: Mapping[str, AugmentationSpec], declared: Mapping[str, Declaration]
+    base: type[Base], specs: Mapping[str, HasSettings], declared: Mapping[str, Declaration]
 ) -> type[Base]:
     """Return `base` with the settings of `specs`, on which cost and code depend as on its own."""
     if not specs:
@@ -85,6 +93,8 @@ def extended(
     for name, spec in specs.items():
         place = declared[name]
         for key, field in spec.settings.model_fields.items():
+            if field.is_required():
+                raise DeclarationError(place.path, place.line, f"setting {key} needs a default")
             if key in owners:
                 reason = f"setting {key} belongs to {owners[key]} already: choose another name"
                 raise DeclarationError(place.path, place.line, reason)

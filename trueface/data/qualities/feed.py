@@ -194,6 +194,26 @@ def seen_in(images: Pass, qualities: Sequence[Quality], form: Form) -> Pass:
     return replace(images, image_set=images.image_set.seen_as(transform, goes_on=True))
 
 
+def each_quality(images: Pass) -> list[Pass]:
+    """Return images that are `seen_in` qualities in each of them by itself.
+
+    Raises:
+        TypeError: they are not.
+    """
+    transform = images.image_set.transform
+    if not isinstance(transform, QualityTransform):
+        raise TypeError(f"images of {type(transform).__name__} have no qualities")
+    return [
+        replace(
+            images,
+            image_set=images.image_set.seen_as(
+                replace(transform, qualities=(quality,), form="alone"), goes_on=True
+            ),
+        )
+        for quality in transform.qualities
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class QualityFeed:
     """A pass over images in several qualities, each decoded and augmented once.

@@ -37,15 +37,16 @@ from trueface.evaluation.inference import Answers
 from trueface.evaluation.operating_threshold import Calibration, calibrate
 from trueface.features.file_digests import FileDigests
 from trueface.features.folder import store_folder
-from trueface.jobs import setup
+from trueface.jobs import job_data
 from trueface.jobs.benchmark import origins
+from trueface.jobs.job_data import model_name
 from trueface.jobs.scoring import (
     NOT_DIFFERENTIABLE,
     Network,
     is_differentiable,
     surrogate_of,
 )
-from trueface.jobs.setup import entry, model_name
+from trueface.jobs.setup import entry
 from trueface.models.detectors import Detector
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
@@ -290,7 +291,7 @@ def open_bench(job: Job, settings: BenchmarkSettings, *, stored: bool = True) ->
         settings: of it.
         stored: features may come from the feature store.
     """
-    images, _ = setup.of_split(job, settings, parse_data(job.data or ""), "test")
+    images, _ = job_data.of_split(job, settings, parse_data(job.data or ""), "test")
     return Bench(
         name=model_name(job),
         network=Network.of_job(job, settings, stored=stored),

@@ -237,8 +237,6 @@ def _unfit_collaboration(settings: Mapping[str, Any], names: tuple[str, ...]) ->
             "leave one of them out, or take a model with a hidden layer in its head such as "
             "moments/mobilenet"
         )
-    if settings["compile"]:
-        yield "collab reads features of layers, which compile: true hides; leave compile out"
 
 
 def _has_hidden(settings: Mapping[str, Any]) -> bool:

@@ -34,8 +34,8 @@ from trueface.runtime.errors import JobError, UsageError
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
 from trueface.runtime.timer import now
-from trueface.training.feature_bank import is_constant
 from trueface.training.image_lists import Lists
+from trueface.training.parts.bank import is_constant
 from trueface.training.ridge.trainer import views_of
 from trueface.training.settings import LearningSettings
 from trueface.unlearning.cache import Cache

@@ -54,7 +54,7 @@ from trueface.data.loaders import augmented, still
 from trueface.models.detectors import build
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch
-from trueface.training.feature_bank import banks
+from trueface.training.parts.bank import banks
 from trueface.training.settings import TrainSettings
 from trueface.unlearning.tasks.label_flips import Pixels
 

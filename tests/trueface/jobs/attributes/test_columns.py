@@ -19,12 +19,12 @@ from trueface.data.attributes.attributes import Attributes
 from trueface.data.index import list_images
 from trueface.data.loaders import Pass, augmented, still
 from trueface.features.bank import Bank
-from trueface.jobs.attributes import give_groups
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.ids import parse_data
 from trueface.runtime.progress import Watch
 from trueface.runtime.sharding import Shard
+from trueface.training.parts.groups import give_groups
 from trueface.training.settings import TrainSettings
 
 SIDE, EACH = 16, 6

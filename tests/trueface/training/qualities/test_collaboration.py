@@ -35,6 +35,7 @@ from trueface.training.qualities.collaboration import (
     shuffled,
 )
 from trueface.training.qualities.settings import CollaborationOptions
+from trueface.training.settings import TrainSettings
 from trueface.training.trainer import fit
 
 torch.set_num_threads(1)
@@ -163,8 +164,14 @@ def test_of_a_frozen_body_the_hidden_layers_of_the_head_count() -> None:
     assert logs["collab"] < 0
 
 
-def in_two(**changed: Any) -> Any:
+def in_two(**changed: Any) -> TrainSettings:
     return settings(**{**IN_TWO, "batch_size": 8, "select": "last", **changed})
+
+
+def agreeing(wanted: TrainSettings) -> Collaboration:
+    options = wanted.collaboration
+    assert options is not None
+    return Collaboration(make_objective("bce"), options)
 
 
 def test_a_term_that_does_nothing_is_warned_of_and_one_that_does_is_not(
@@ -177,7 +184,7 @@ def test_a_term_that_does_nothing_is_warned_of_and_one_that_does_is_not(
         with caplog.at_level(logging.WARNING):
             done = fit(
                 build("slim18", weights="none", seed=1), Doubled(checkered(0)), checkered(1),
-                wanted.trainer, watch=Watch(),
+                wanted.trainer, watch=Watch(), objective=agreeing(wanted),
             )  # fmt: skip
         notes[form] = done.notes
     (idle,) = notes["plain"]["warnings"]
@@ -194,7 +201,10 @@ def test_collaboration_raises_the_dependence_of_the_qualities() -> None:
     for weight in (1e-9, 5.0):
         model = build("slim18", weights="none", seed=1)
         wanted = in_two(num_epochs=3, collab=weight)
-        done = fit(model, Doubled(checkered(0)), checkered(1), wanted.trainer, watch=Watch())
+        done = fit(
+            model, Doubled(checkered(0)), checkered(1), wanted.trainer, watch=Watch(),
+            objective=agreeing(wanted),
+        )  # fmt: skip
         notes: Any = done.notes
         last[weight] = notes["collaboration"][-1]["nhsic"]
     assert last[5.0] > last[1e-9]

@@ -22,8 +22,8 @@ from trueface.features.bank import Bank
 from trueface.features.body import FrozenBody
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch
-from trueface.training.feature_bank import feature_facts
-from trueface.training.qualities.feeds import banks_in_qualities, in_qualities, rows_of
+from trueface.training.parts.bank import banks_in_qualities, feature_facts
+from trueface.training.parts.qualities import in_qualities, rows_of
 from trueface.training.settings import TrainSettings
 
 torch.set_num_threads(1)
@@ -175,9 +175,10 @@ def test_features_of_a_frozen_body_are_those_of_the_pixels(
     settings = options(freeze=True, quality_batch=form, num_epochs=2)
     model = settled()
     body = FrozenBody(model)
-    learned, _ = banks_in_qualities(
+    banked, _ = banks_in_qualities(
         model, seen(images, settings), still(images, settings), settings, Watch()
     )
+    learned = rows_of(banked, settings)
     assert len(learned) == len(rows_of(seen(images, settings), settings))
     for epoch in range(2):
         for made, pixels in zip(learned(epoch), batches(images, settings, epoch), strict=True):

@@ -4,20 +4,32 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from launcher.api import JobError, parse_data, parse_model, read_json
 from trueface.data.index import Image
 from trueface.data.loaders import still
 from trueface.models.detectors import Detector
 from trueface.models.head import RidgeHead
 from trueface.poisoning.loaders import augmented
 from trueface.runtime import paths
+from trueface.runtime.errors import JobError
+from trueface.runtime.files import read_json
+from trueface.runtime.ids import parse_data, parse_model
 from trueface.runtime.rng import derive
 from trueface.training import image_lists
-from trueface.training.image_lists import Lists, Place
-from trueface.training.provenance import Start
+from trueface.training.image_lists import Lists
+from trueface.training.parts.protocol import Part, Training
+from trueface.training.parts.registry import register_part
 from trueface.training.ridge.fit import standard_of
 from trueface.training.ridge.trainer import Earlier
-from trueface.training.settings import TrainSettings
+
+
+@register_part("few-shot", chosen_by=("shots",))
+class FewShot(Part):
+    """As many examples of each class as the settings want."""
+
+    def lists(self, lists: Lists) -> Lists:
+        """Return the lists with these examples alone to learn from."""
+        settings = self.training.settings
+        return replace(lists, train=examples_of(lists.train, settings.shots, settings.seed))
 
 
 def examples_of(images: Sequence[Image], shots: int, seed: int) -> tuple[Image, ...]:
@@ -33,19 +45,13 @@ def examples_of(images: Sequence[Image], shots: int, seed: int) -> tuple[Image, 
     return tuple(image for image in images if image.file in chosen)
 
 
-def with_few(lists: Lists, settings: TrainSettings) -> Lists:
-    """Return the lists with as many examples for training as the settings want."""
-    return replace(lists, train=examples_of(lists.train, settings.shots, settings.seed))
-
-
-def earlier_of(
-    start: Start, place: Place, settings: TrainSettings, model: Detector
-) -> Earlier | None:
+def earlier_of(training: Training, model: Detector) -> Earlier | None:
     """Return what the base of a training was fitted on; None where it starts anew.
 
     Raises:
         JobError: the base was not fitted in closed form, or on other images than lie here.
     """
+    start, place, settings = training.start, training.place, training.settings
     if start.folder is None or start.own or start.model is None:
         return None
     head = model.head

@@ -5,26 +5,65 @@ cycles, or where the feature store has them, the body does not see them again.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from trueface.data.loaders import Feed, Pass
-from trueface.data.qualities.feed import ChunkedFeed, QualityFeed
+from trueface.data.qualities.feed import ChunkedFeed, QualityFeed, QualityTransform, each_quality
 from trueface.features.bank import BANK_BYTES, Bank
 from trueface.features.body import FrozenBody
 from trueface.features.matrix import FeatureMatrix
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
+from trueface.models.head import RidgeHead
+from trueface.prediction.reference import FeatureDistance
+from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json, write_atomic
 from trueface.runtime.progress import Watch
+from trueface.training.parts.protocol import Part, Training
+from trueface.training.parts.registry import register_part
 from trueface.training.settings import LearningSettings
 
 
 def is_constant(settings: LearningSettings) -> bool:
     """Return whether the body of a network that is trained like this stays as it is, bit by bit."""
     return settings.freeze and settings.freeze_bn
+
+
+@register_part("bank", chosen_by=("freeze",))
+class FeatureBank(Part):
+    """Features in the place of pixels, where one process trains the last layer alone."""
+
+    def __init__(self, training: Training) -> None:
+        super().__init__(training)
+        self._feeds: tuple[Feed, ...] = ()
+
+    def feeds(self, learned: Feed, checked: Feed, model: Detector) -> tuple[Feed, Feed]:
+        """Return feeds of features; pixels stay where the body learns.
+
+        Raises:
+            JobError: the model was fitted in closed form.
+        """
+        if isinstance(model.head, RidgeHead):
+            raise JobError(
+                "the base was fitted in closed form, and is not fine-tuned by steps: train it anew, or "
+                "set solver: ridge to add a few examples to what it learned"
+            )
+        training = self.training
+        if not is_constant(training.settings) or training.group.size > 1:
+            return learned, checked
+        assert isinstance(learned, Pass)  # no part before this one has replaced it
+        assert isinstance(checked, Pass)
+        self._feeds = banked = banks_in_qualities(
+            model, learned, checked, training.settings, training.watch, store=training.store
+        )
+        return banked
+
+    def facts(self) -> Mapping[str, Json]:
+        """Return where the features come from so far; {} of pixels."""
+        return {"features": feature_facts(*self._feeds)}
 
 
 def banks(
@@ -51,19 +90,64 @@ def banks(
         limit_bytes: of the features held in memory.
         store: where features are kept for all jobs; None: nowhere.
     """
+    (learned,), tested = _banks(model, [training], validation, settings, watch, limit_bytes, store)
+    return learned, tested
+
+
+def banks_in_qualities(
+    model: Detector,
+    training: Pass,
+    validation: Pass,
+    settings: LearningSettings,
+    watch: Watch,
+    *,
+    limit_bytes: int = BANK_BYTES,
+    store: FeatureStore | None = None,
+) -> tuple[Feed, Bank]:
+    """Return the same feeds; where images come in all qualities at once, each of these has a bank of its own.
+
+    So trainings in some of the same qualities share their features. Args are those of `banks`.
+    """
+    transform = training.image_set.transform
+    is_paired = isinstance(transform, QualityTransform) and transform.form == "paired"
+    parts = each_quality(training) if is_paired else [training]
+    learned, tested = _banks(model, parts, validation, settings, watch, limit_bytes, store)
+    if is_paired:
+        return ChunkedFeed(learned, training.image_set, watch.stop.is_set), tested
+    return learned[0], tested
+
+
+def _banks(
+    model: Detector,
+    parts: Sequence[Pass],
+    validation: Pass,
+    settings: LearningSettings,
+    watch: Watch,
+    limit_bytes: int,
+    store: FeatureStore | None,
+) -> tuple[list[Bank], Bank]:
     body = FrozenBody(model, device=watch.device, precision=settings.precision)
     tested = Bank(
         body, validation, watch=watch, limit_bytes=limit_bytes, store=store, finishes=True
     )
-    learned = Bank(
-        body,
-        training,
-        watch=watch,
-        limit_bytes=limit_bytes - tested.held_bytes,
-        store=store,
-        views=settings.num_epochs,
-    )
+    left_bytes = (limit_bytes - tested.held_bytes) // len(parts)
+    learned = [
+        Bank(
+            body, part, watch=watch, limit_bytes=left_bytes, store=store, views=settings.num_epochs
+        )
+        for part in parts
+    ]
     return learned, tested
+
+
+def distance_of(learned: Feed, checked: Feed) -> FeatureDistance | None:
+    """Return where the features of a training lie, of all its qualities; None where there are none."""
+    banks_of_both = [bank for bank in (checked, *parts_of(learned)) if isinstance(bank, Bank)]
+    views = [view for bank in banks_of_both if (view := bank.matrix(0)) is not None]
+    if len(views) < 1 + len(parts_of(learned)):
+        return None
+    validation, first, *further = (view.features for view in views)
+    return FeatureDistance.of(first, validation, *further)
 
 
 def feature_facts(*feeds: Feed) -> dict[str, Json]:

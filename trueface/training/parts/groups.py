@@ -1,53 +1,52 @@
-"""The groups of a job's images: read from the tables that its settings name, checked, and given to the batches of a training."""
+"""The groups of a training's images: read from the tables that its settings name, and given to its batches."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
-from launcher.api import Job, JobError, Json
 from trueface.data.attributes.attributes import Attributes, attribute_files, paths_below
 from trueface.data.attributes.table import FORGERY_GROUP, GROUPS_BY, UNKNOWN, Cells, named, numbered
 from trueface.data.dataset import ImageSet
-from trueface.data.index import Image
-from trueface.data.settings import ATTRIBUTE_COLUMNS, DataSettings
-from trueface.training import provenance
+from trueface.data.loaders import Pass
+from trueface.data.settings import ATTRIBUTE_COLUMNS
+from trueface.runtime.errors import JobError
+from trueface.runtime.files import Json
+from trueface.training.cells import cells_of
 from trueface.training.fairness_settings import DEMOGRAPHIC
+from trueface.training.parts.protocol import Part
+from trueface.training.parts.registry import register_part
+from trueface.training.provenance import of_attributes
 from trueface.training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
 
 
-def attributes_of(job: Job, settings: DataSettings) -> Attributes | None:
-    """Return the attributes of a job's images; None where its settings name no table.
+@register_part("groups", chosen_by=("attributes",))
+class Groups(Part):
+    """The columns of tables of attributes, and images drawn by cell where an objective wants it."""
 
-    Raises:
-        DataError: what is wrong in a table, with file and line.
-    """
-    files = files_of(job, settings)
-    return Attributes.read(files, job.path(settings.data_root)) if files else None
+    identity: ClassVar[tuple[str, ...]] = ("attributes_sha256",)
+    _facts: Mapping[str, Json] = {}
 
+    def images(self, learned: Pass, checked: Pass) -> tuple[Pass, Pass]:
+        """Give both sets the columns, and the images to learn from the cells that they are drawn by.
 
-def files_of(job: Job, settings: DataSettings) -> tuple[Path, ...]:
-    """Return the tables that a job's settings name."""
-    return attribute_files(settings.attributes, job.path)
+        Raises:
+            DataError: what is wrong in a table, with file and line; or images without a row.
+            JobError: the objective needs a column, and no table is named.
+        """
+        settings, root = self.training.settings, self.training.place.data_root
+        files = attribute_files(settings.attributes, self.training.path)
+        known = Attributes.read(files, root) if files else None
+        sets = learned.image_set, checked.image_set
+        self._facts = give_groups(known, settings, root, *sets, settings.columns_read)
+        return replace(learned, cells=_cells(learned.image_set, settings)), checked
 
-
-def checked_attributes(
-    job: Job, settings: DataSettings, images: Sequence[Image]
-) -> dict[str, Json]:
-    """Read the attributes of a test's images, and return what is written of them beside its results.
-
-    No score depends on them: what is wrong with them is said before images are scored.
-
-    Raises:
-        DataError: what is wrong in a table; or images without a row, unless they shall be passed over.
-    """
-    attributes = attributes_of(job, settings)
-    if attributes is None:
-        return {}
-    paths = paths_below(images, job.path(settings.data_root))
-    attributes.check(paths, missing=settings.missing_attributes)
-    return provenance.of_attributes(attributes.files)
+    def facts(self) -> Mapping[str, Json]:
+        """Return digests of the tables, and how many images each group has."""
+        return self._facts
 
 
 def give_groups(
@@ -89,7 +88,7 @@ def give_groups(
                 "says it as `attributes`"
             )
         return {}
-    facts = provenance.of_attributes(attributes.files)
+    facts = of_attributes(attributes.files)
     by, missing = settings.groups_by, settings.missing_attributes
     if DEMOGRAPHIC in wanted or by in attributes.columns or by != GROUPS_BY:
         of_both = [
@@ -110,6 +109,13 @@ def give_groups(
             known = names if None in forgeries else names[:-1]
             images.give_column(FORGERY_GROUP, numbered(forgeries, names), known)
     return facts
+
+
+def _cells(images: ImageSet, settings: TrainSettings) -> tuple[int, ...] | None:
+    """Return the cell of each training image where images are drawn by it."""
+    if settings.draws_classes_equally:
+        return images.labels
+    return cells_of(images, settings.fair) if settings.draws_cells_equally else None
 
 
 def _shown(cells: Cells) -> str:

@@ -1,0 +1,48 @@
+"""Training labels that are wrong, and images that carry a patch, as a record says."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from trueface.data.loaders import Pass
+from trueface.poisoning.loaders import poisoned
+from trueface.poisoning.poison_record import PoisonRecord, read_record, refuse_other
+from trueface.runtime import paths
+from trueface.runtime.files import Json
+from trueface.runtime.ids import parse_model
+from trueface.training.parts.protocol import Part
+from trueface.training.parts.registry import register_part
+from trueface.training.provenance import file_sha256
+
+
+@register_part(
+    "poison",
+    conflicts={
+        "shots": "shots does not go with poison: which examples are taken is not known to it",
+        "sbi": "sbi does not go with poison: a real image whose label was flipped would become a fake "
+        "of a label that the record does not know; leave one of them out",
+    },
+)
+class Poison(Part):
+    """The record in the folder of the model; a model whose ID names no poison has none."""
+
+    identity: ClassVar[tuple[str, ...]] = ("poison_record_sha256",)
+
+    _record: PoisonRecord | None = None
+
+    def images(self, learned: Pass, checked: Pass) -> tuple[Pass, Pass]:
+        """Give the images to learn from the labels and patches of the record."""
+        wanted = parse_model(self.training.model).last.poison
+        if wanted is None:
+            return learned, checked
+        self._record = read_record(paths.poison_record(self.training.folder))
+        refuse_other(self._record, wanted)
+        return poisoned(learned, self._record), checked
+
+    def facts(self) -> Mapping[str, Json]:
+        """Return a digest of the record."""
+        path = paths.poison_record(self.training.folder)
+        return {"poison_record_sha256": None if self._record is None else file_sha256(path)}
+
+    def result(self) -> Mapping[str, Json]:
+        """Return how many labels are wrong."""
+        return {"poisoned": 0 if self._record is None else len(self._record.keys)}

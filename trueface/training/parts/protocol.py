@@ -1,0 +1,70 @@
+"""A part of a training, and what every part knows of the training that it belongs to."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from trueface.data.loaders import Feed, Pass
+from trueface.features.store import FeatureStore
+from trueface.models.detectors import Detector
+from trueface.runtime.files import Json
+from trueface.runtime.progress import Watch
+from trueface.training.distributed.group import Group
+from trueface.training.image_lists import Lists, Place
+from trueface.training.objectives.protocol import Objective
+from trueface.training.provenance import Start
+from trueface.training.settings import TrainSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What is known of a training before its first list of images is read."""
+
+    settings: TrainSettings
+    model: str  # ID of what it makes
+    folder: Path  # of that model
+    place: Place  # of the images
+    path: Callable[[str], Path]  # makes a path of the settings absolute
+    start: Start
+    store: FeatureStore | None  # of features for all jobs; None: none, or of no use to it
+    watch: Watch
+    group: Group  # of the processes that share it
+
+
+class Part:
+    """A feature of trainings: hooks that are called in this order, each of which does nothing by default.
+
+    Args:
+        training: that it is a part of.
+    """
+
+    identity: ClassVar[tuple[str, ...]] = ()  # facts that decide whether an interrupted one goes on
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+
+    def lists(self, lists: Lists) -> Lists:
+        """Return the images to learn from and to validate on, before any of them is read."""
+        return lists
+
+    def images(self, learned: Pass, checked: Pass) -> tuple[Pass, Pass]:
+        """Return both sets as they shall be seen: labels, transforms, columns, order."""
+        return learned, checked
+
+    def feeds(self, learned: Feed, checked: Feed, model: Detector) -> tuple[Feed, Feed]:
+        """Return what the model, which is there now, reads by steps in the place of the images."""
+        del model
+        return learned, checked
+
+    def objective(self, objective: Objective) -> Objective:
+        """Return what is minimized in the place of an objective."""
+        return objective
+
+    def facts(self) -> Mapping[str, Json]:
+        """Return what the provenance says of it; asked after `images`, and again at every save."""
+        return {}
+
+    def result(self) -> Mapping[str, Json]:
+        """Return its numbers for the training's result."""
+        return {}

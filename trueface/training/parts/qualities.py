@@ -1,0 +1,96 @@
+"""A training that sees each of its images in several qualities: pixels, or features of each of them."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from trueface.data.loaders import Feed, Pass
+from trueface.data.qualities.feed import ChunkedFeed, QualityFeed, qualities_of, seen_in
+from trueface.data.qualities.quality_list import QualityList
+from trueface.features.bank import Bank
+from trueface.models.detectors import Detector
+from trueface.runtime.files import Json
+from trueface.training.objectives.protocol import Objective
+from trueface.training.parts.protocol import Part
+from trueface.training.parts.registry import register_part
+from trueface.training.provenance import file_sha256
+from trueface.training.qualities.collaboration import Collaboration
+from trueface.training.settings import TrainSettings
+
+
+@register_part(
+    "qualities",
+    chosen_by=("qualities", "quality_list"),
+    conflicts={
+        "ridge": "qualities: {model} is fitted in closed form, which learns corrupted copies of its "
+        "own (copies); leave qualities and collab out, or set solver: gradient",
+    },
+)
+class Qualities(Part):
+    """The images in all of the training's qualities."""
+
+    identity: ClassVar[tuple[str, ...]] = ("quality_list_sha256",)
+
+    def images(self, learned: Pass, checked: Pass) -> tuple[Pass, Pass]:
+        """Return the images to learn from in their qualities.
+
+        Raises:
+            DataError: the list of files does not fit the images.
+        """
+        return in_qualities(learned, self.training.settings, self.training.path), checked
+
+    def feeds(self, learned: Feed, checked: Feed, model: Detector) -> tuple[Feed, Feed]:
+        """Return a feed with a row for each quality of an image."""
+        del model
+        return rows_of(learned, self.training.settings), checked
+
+    def facts(self) -> Mapping[str, Json]:
+        """Return a digest of the list of files, where there is one."""
+        path = self.training.settings.quality_list
+        return {"quality_list_sha256": file_sha256(self.training.path(path))} if path else {}
+
+
+@register_part(
+    "collab",
+    chosen_by=("collab",),
+    conflicts={
+        "compile": "collab reads features of layers, which compile: true hides; leave compile out",
+        "shards": "collab measures the dependence within a whole batch, which several processes would "
+        "divide; set gpus: 1, or leave processes out",
+    },
+)
+class Collab(Part):
+    """Features that shall agree between the qualities."""
+
+    def objective(self, objective: Objective) -> Objective:
+        """Add what makes them agree."""
+        options = self.training.settings.collaboration
+        return objective if options is None else Collaboration(objective, options)
+
+
+def in_qualities(images: Pass, settings: TrainSettings, path: Callable[[str], Path]) -> Pass:
+    """Return a training's images in the qualities of its settings; as they are where there are none.
+
+    Args:
+        images: as augmented.
+        settings: of the training.
+        path: makes a path of the settings absolute.
+
+    Raises:
+        DataError: the list of files does not fit the images.
+    """
+    if not settings.quality_names:
+        return images
+    partners = None
+    if settings.quality_list:
+        partners = QualityList.read(path(settings.quality_list))
+    qualities = qualities_of(settings.quality_names, images.image_set.images, partners)
+    return seen_in(images, qualities, settings.quality_batch)
+
+
+def rows_of(images: Feed, settings: TrainSettings) -> Feed:
+    """Return the batches of images `in_qualities`, or of their features: a row for each quality."""
+    if not settings.quality_names or isinstance(images, ChunkedFeed):
+        return images
+    assert isinstance(images, Pass | Bank)
+    return QualityFeed(images, images.image_set, settings.quality_batch)

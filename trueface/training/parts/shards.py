@@ -1,0 +1,27 @@
+"""Several processes that share each batch: every one reads its shard of the images."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from trueface.data.loaders import Pass
+from trueface.runtime.files import Json
+from trueface.training.parts.protocol import Part
+from trueface.training.parts.registry import register_part
+
+
+@register_part(
+    "shards",
+    conflicts={"ridge": "{model} is fitted in closed form, by one process on one GPU at most"},
+)
+class Shards(Part):
+    """The training's place among its processes."""
+
+    def images(self, learned: Pass, checked: Pass) -> tuple[Pass, Pass]:
+        """Return this process's shard of both sets."""
+        shard = self.training.group.shard
+        return replace(learned, shard=shard), replace(checked, shard=shard)
+
+    def facts(self) -> Mapping[str, Json]:
+        """Return how many processes share the training, and what averages their gradients."""
+        group = self.training.group
+        return {"world_size": group.size, "backend": group.backend}
