@@ -30,6 +30,7 @@ THINGS = (
     "corruption",
     "attack",
     "purifier",
+    "part of a training",
     "objective",
     "metric",
     "unlearning method",

@@ -6,8 +6,8 @@ from launcher.api import Job, Json, parse_model
 from trueface.jobs import job_data
 from trueface.jobs.job_data import model_name
 from trueface.jobs.poisoning import chosen
-from trueface.jobs.setup import poison_of
 from trueface.poisoning.loaders import augmented
+from trueface.poisoning.poison_record import record_of
 from trueface.poisoning.preview import write_preview
 from trueface.poisoning.settings import PoisonSettings
 from trueface.runtime import paths
@@ -24,10 +24,11 @@ def preview(job: Job, choice: PoisonSettings | None) -> Mapping[str, Json]:
     """
     settings = TrainSettings.model_validate(job.settings)
     lists = image_lists.load_lists(job_data.place(job, settings), job_data.images(job))
-    wanted = parse_model(model_name(job)).last.poison
-    record = poison_of(job)[0] if choice is None else None
+    model, folder = model_name(job), job.model_folder(model_name(job))
+    wanted = parse_model(model).last.poison
+    record = record_of(model, folder) if choice is None else None
     if choice is not None and wanted is not None:
         record = chosen(job, choice, lists.train, wanted)
-    path = paths.preview(job.model_folder(model_name(job)))
+    path = paths.preview(folder)
     shown = write_preview(path, augmented(lists.train, settings, record).image_set)
     return {"images": len(lists.train), "shown": shown, "preview": str(path)}

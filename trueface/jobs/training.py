@@ -23,7 +23,7 @@ from trueface.data.dataset import leave_out
 from trueface.data.loaders import Feed, Pass, augmented, still
 from trueface.data.loading.batches import BadFile
 from trueface.features.store import open_store
-from trueface.jobs import job_data, outputs, setup
+from trueface.jobs import job_data, model_making, outputs
 from trueface.jobs.job_data import model_name
 from trueface.jobs.ranks import coordinator, world
 from trueface.jobs.setup import settled, watch_of
@@ -95,7 +95,7 @@ class Assembled:
             folder=job.model_folder(model_name(job)),
             place=job_data.place(job, settings),
             path=job.path,
-            start=setup.start_of(job, settings),
+            start=model_making.start_of(job, settings),
             store=open_store(settings.cache) if is_constant(settings) else None,
             watch=watch_of(job, settings.precision),
             group=group,
@@ -110,7 +110,7 @@ class Assembled:
         state = None if settings.is_ridge else provenance.load_optimizer_state(start, settings)
         model = provenance.load_start(start, settings, job.device)
         source = {
-            **provenance.of_learning(setup.run_of(job, data), settings, place, lists),
+            **provenance.of_learning(model_making.run_of(job, data), settings, place, lists),
             **provenance.of_labels(learned.image_set, checked.image_set),
             **provenance.of_start(start, settings, optimizer=state is not None),
             **provenance.of_network(model, start),

@@ -13,9 +13,10 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from trueface.data.index import Image
+from trueface.runtime import paths
 from trueface.runtime.errors import RecordError
 from trueface.runtime.files import read_json, write_json
-from trueface.runtime.ids import Poison
+from trueface.runtime.ids import Poison, parse_model
 
 SCHEMA = 2
 FLIP = "flip"  # labels of both classes are flipped
@@ -76,6 +77,24 @@ def flipped(images: Sequence[Image], record: PoisonRecord) -> tuple[int, ...]:
     for position in positions(images, record):
         labels[position] = 1 - labels[position]
     return tuple(labels)
+
+
+def record_of(model: str, folder: Path) -> PoisonRecord | None:
+    """Return which labels are wrong in the training of a model; None where its ID names no poison.
+
+    Args:
+        model: its ID.
+        folder: of it.
+
+    Raises:
+        RecordError: the record is not there, cannot be read, or is of another poison.
+    """
+    wanted = parse_model(model).last.poison
+    if wanted is None:
+        return None
+    record = read_record(paths.poison_record(folder))
+    refuse_other(record, wanted)
+    return record
 
 
 def refuse_other(record: PoisonRecord, wanted: Poison) -> None:

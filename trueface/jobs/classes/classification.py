@@ -12,7 +12,8 @@ from trueface.data.class_images import Lists, Pixels
 from trueface.data.loaders import ExampleFeed
 from trueface.evaluation import predictions
 from trueface.evaluation.predictions import Answered
-from trueface.jobs.setup import entry, folder_of, source_of, watch_of, write_facts
+from trueface.jobs.model_making import source_of, write_facts
+from trueface.jobs.setup import entry, folder_of, watch_of
 from trueface.models import checkpoint
 from trueface.models.detectors import build_classifier
 from trueface.runtime import paths

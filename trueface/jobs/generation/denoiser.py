@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from launcher.api import Job, JobError, Json
 from trueface.data.picture_sets import picture_folder
 from trueface.diffusion.images import digest, load_images
-from trueface.jobs.setup import entry, source_of, watch_of, write_facts
+from trueface.jobs.model_making import source_of, write_facts
+from trueface.jobs.setup import entry, watch_of
 from trueface.purification.denoiser import save_denoiser, train_denoiser
 from trueface.purification.settings import DenoiserSettings
 from trueface.runtime import paths

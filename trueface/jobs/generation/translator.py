@@ -12,7 +12,8 @@ from torch import Tensor
 from launcher.api import Job, Json, write_atomic
 from trueface.data.made.folders import digest_of, image_names, read_images, save_picture
 from trueface.data.picture_sets import picture_folder
-from trueface.jobs.setup import entry, folder_of, source_of, watch_of, write_facts
+from trueface.jobs.model_making import source_of, write_facts
+from trueface.jobs.setup import entry, folder_of, watch_of
 from trueface.models import pretrained
 from trueface.runtime import paths
 from trueface.runtime.stepping import Claim, fingerprint

@@ -5,10 +5,9 @@ from typing import ClassVar
 
 from trueface.data.loaders import Pass
 from trueface.poisoning.loaders import poisoned
-from trueface.poisoning.poison_record import PoisonRecord, read_record, refuse_other
+from trueface.poisoning.poison_record import PoisonRecord, record_of
 from trueface.runtime import paths
 from trueface.runtime.files import Json
-from trueface.runtime.ids import parse_model
 from trueface.training.parts.protocol import Part
 from trueface.training.parts.registry import register_part
 from trueface.training.provenance import file_sha256
@@ -31,12 +30,8 @@ class Poison(Part):
 
     def images(self, learned: Pass, checked: Pass) -> tuple[Pass, Pass]:
         """Give the images to learn from the labels and patches of the record."""
-        wanted = parse_model(self.training.model).last.poison
-        if wanted is None:
-            return learned, checked
-        self._record = read_record(paths.poison_record(self.training.folder))
-        refuse_other(self._record, wanted)
-        return poisoned(learned, self._record), checked
+        self._record = record = record_of(self.training.model, self.training.folder)
+        return learned if record is None else poisoned(learned, record), checked
 
     def facts(self) -> Mapping[str, Json]:
         """Return a digest of the record."""

@@ -27,6 +27,13 @@ class PartSpec:
     conflicts: Mapping[str, str] = field(default_factory=dict)  # other part or setting → sentence
     settings: type[Settings] = Settings  # its own, beside those that every training has
 
+    def is_set(self, settings: Mapping[str, Any]) -> bool:
+        """Tell whether one of its own settings has another value than its default."""
+        fields = self.settings.model_fields.items()
+        return any(
+            settings.get(key, each.get_default()) != each.get_default() for key, each in fields
+        )
+
     def __call__(self, part: Class) -> Class:
         """Leave the decorated class as it is."""
         return part
@@ -51,7 +58,7 @@ def register_part(
     """
     return PartSpec(
         name=name,
-        chosen_by=(*chosen_by, *settings.model_fields),
+        chosen_by=chosen_by,
         conflicts=dict(conflicts or {}),
         settings=settings,
     )
@@ -68,17 +75,17 @@ def with_parts(base: type[Base]) -> type[Base]:
         DeclarationError: two of them, or one and `base`, have a setting of the same name, or one has
             no default.
     """
-    return extended(
-        base, {name: part for name, part in PARTS.items() if part.settings.model_fields}, DECLARED
-    )
+    own = {name: part for name, part in PARTS.items() if part.settings.model_fields}
+    made = extended(base, own, DECLARED)
+    for part in own.values():
+        made.added |= frozenset(part.settings.model_fields)
+    return made
 
 
 def further_parts(settings: Settings) -> Iterator[Any]:
     """Import and yield the parts with settings of their own that a training has, in the order of their names."""
-    for name, part in PARTS.items():
-        fields = part.settings.model_fields.items()
-        if any(getattr(settings, key) != each.get_default() for key, each in fields):
-            yield DECLARED[name].load()
+    values = settings.model_dump()
+    return (DECLARED[name].load() for name, part in PARTS.items() if part.is_set(values))
 
 
 def conflicts(settings: Mapping[str, Any], others: Iterable[str], model: str) -> Iterator[str]:
@@ -90,9 +97,10 @@ def conflicts(settings: Mapping[str, Any], others: Iterable[str], model: str) ->
         model: what it makes, for the sentences.
     """
     there = {name for name, value in settings.items() if value and value != "none"} | set(others)
-    there |= {name for name, part in PARTS.items() if not there.isdisjoint(part.chosen_by)}
     for name, part in PARTS.items():
-        if name in there:
-            for other, sentence in part.conflicts.items():
-                if other in there:
-                    yield sentence.format_map({**settings, "model": model})
+        if part.is_set(settings) or not there.isdisjoint(part.chosen_by):
+            there.add(name)
+    for name, part in PARTS.items():
+        for other, sentence in part.conflicts.items():
+            if {name, other} <= there:
+                yield sentence.format_map({**settings, "model": model})

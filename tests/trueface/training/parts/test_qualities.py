@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 import torch
 
-from tests.trueface.training.test_feature_bank import settled
+from tests.trueface.training.parts.test_bank import settled
 from trueface.corruptions.chain import Chain
 from trueface.data import dataset
 from trueface.data.dataset import Batch
