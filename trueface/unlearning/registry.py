@@ -4,19 +4,16 @@ The declarations are read from the files' text; `load` imports a file, whose dec
 same again, beside the function that they decorate.
 """
 
-import importlib
 import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Literal, TypeVar, get_args
+from collections.abc import Callable, Collection
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Literal, get_args
 
-from trueface.runtime.declarations import read_declarations
+from trueface.runtime.declarations import Declared, Plugin, Registry
 from trueface.unlearning.hyperparameters import Options
 
 Goal = Literal["flips", "class", "instances"]
 Need = Literal["retain set", "true labels", "untrained model"]
-Function = TypeVar("Function", bound=Callable[..., Any])
 FLIPS: frozenset[Goal] = frozenset({"flips"})
 FORGETTING: frozenset[Goal] = frozenset({"class", "instances"})
 ALL: frozenset[Goal] = FLIPS | FORGETTING
@@ -45,39 +42,56 @@ class Limit:
     random_flips: bool = False  # only where flips follow from nothing in the image
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Method:
-    """What a method declares."""
-
-    name: str
-    summary: str
-    hyperparameters: type[Options]
-    needs: frozenset[Need]
-    goals: frozenset[Goal]
-    other_goals: str  # why it has no other goal; continues a sentence that begins with its name
-    limits: tuple[Limit, ...]
-
-
 @dataclass(frozen=True, slots=True)
-class Registration:
-    """The decorator of a method's function."""
+class Method(Declared):
+    """Declares an unlearning method; the decorated function takes an `api.Request`, and returns an `api.Result`.
 
-    method: Method
+    Raises:
+        ValueError: the name is no word of lower-case letters and digits, or there is no such need or goal.
+    """
 
-    def __call__(self, function: Function) -> Function:
-        """Register `function` as the method; return it unchanged.
+    name: str  # as people write it
+    _: KW_ONLY
+    summary: str  # half a line for help texts
+    # a class of the same file, or of `trueface.unlearning.hyperparameters`
+    hyperparameters: type[Options]
+    # what it cannot work without: the images to keep, the true labels of the forget set, a model as it was
+    # before its training
+    needs: Collection[Need] = ()
+    goals: Collection[Goal] = ALL  # what it can forget: flipped labels, a class, some images
+    # why it has no other goal; continues a sentence that begins with its name
+    other_goals: str = NO_FLIPPED_LABEL
+    limits: Collection[Limit] = ()  # situations within its goals in which it is known not to work
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ValueError(
+                f"method {self.name!r}: take lower-case letters and digits for its name"
+            )
+        for what, words, allowed in (
+            ("needs", self.needs, get_args(Need)),
+            ("goals", self.goals, ALL),
+        ):
+            for word in words:
+                if word not in allowed:
+                    raise ValueError(
+                        f"{what} of {self.name}: {word!r} is none of {', '.join(sorted(allowed))}"
+                    )
+
+    def __call__(self, plugin: Plugin) -> Plugin:
+        """Register a function as the method; return it unchanged.
 
         Raises:
             ValueError: the name was not read from this file.
         """
-        name, module = self.method.name, function.__module__
-        if name not in _DECLARATIONS or _DECLARATIONS[name].module != module:
+        name, module = self.name, plugin.__module__
+        if name not in METHODS or METHODS.module(name) != module:
             raise ValueError(
                 f"register_method({name!r}) in {module} was not read: write it above a function at "
                 f"the top level of a file in {PACKAGE}"
             )
-        _LOADED[name] = Loaded(method=self.method, function=function)
-        return function
+        _LOADED[name] = Loaded(method=self, function=plugin)
+        return plugin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,69 +102,21 @@ class Loaded:
     function: Callable[..., Any]  # from `api.Request` to `api.Result`
 
 
-def register_method(
-    name: str,
-    *,
-    summary: str,
-    hyperparameters: type[Options],
-    needs: Collection[Need] = (),
-    goals: Collection[Goal] = ALL,
-    other_goals: str = NO_FLIPPED_LABEL,
-    limits: Collection[Limit] = (),
-) -> Registration:
-    """Declare an unlearning method; the decorated function takes an `api.Request`.
-
-    Args:
-        name: as people write it: lower-case letters and digits.
-        summary: half a line for help texts.
-        hyperparameters: a class of the same file, or of `trueface.unlearning.hyperparameters`.
-        needs: what it cannot work without: the images to keep, the true labels of the forget set, a
-            model as it was before its training.
-        goals: what it can forget: flipped labels, a class, some images.
-        other_goals: why it cannot forget the others.
-        limits: situations within its goals in which it is known not to work.
-
-    Raises:
-        ValueError: the name is not such a word, or there is no such need or goal.
-    """
-    if not NAME.fullmatch(name):
-        raise ValueError(f"method {name!r}: take lower-case letters and digits for its name")
-    for what, words, allowed in (("needs", needs, get_args(Need)), ("goals", goals, ALL)):
-        for word in words:
-            if word not in allowed:
-                raise ValueError(
-                    f"{what} of {name}: {word!r} is none of {', '.join(sorted(allowed))}"
-                )
-    return Registration(
-        Method(
-            name=name,
-            summary=summary,
-            hyperparameters=hyperparameters,
-            needs=frozenset(needs),
-            goals=frozenset(goals),
-            other_goals=other_goals,
-            limits=tuple(limits),
-        )
-    )
-
-
 def modules_of(method: str) -> tuple[str, ...]:
     """Return the modules that a method's name stands for: no import statement names them."""
-    return (_DECLARATIONS[method].module,)
+    return METHODS.modules([method])
 
 
 def load(method: str) -> Loaded:
     """Import a method's file; return what its decorator registered."""
-    importlib.import_module(_DECLARATIONS[method].module)
+    METHODS.load(method)
     return _LOADED[method]
 
 
 PACKAGE = "trueface.unlearning.methods"
+register_method = Method
 _LOADED: dict[str, Loaded] = {}
-_DECLARATIONS = read_declarations(PACKAGE, "register_method", modules=MODULES)
-METHODS: Mapping[str, Method] = MappingProxyType(
-    {name: _DECLARATIONS[name].pass_to(register_method).method for name in sorted(_DECLARATIONS)}
-)
+METHODS = Registry(PACKAGE, Method, decorator="register_method", modules=MODULES)
 
 TOO_NOISY = 0.4  # fraction of flipped labels above which confident learning no longer finds them
 
