@@ -18,9 +18,8 @@ from trueface.data.loaders import Pass
 from trueface.data.loading.batches import order_of
 from trueface.features.body import FrozenBody
 from trueface.features.folder import LIMIT
-from trueface.features.matrix import NOTHING, Cost, FeatureMatrix, Features
-from trueface.features.shard import FLOAT
-from trueface.features.store import FeatureStore, Progress, bytes_of
+from trueface.features.matrix import FLOAT, NOTHING, Cost, FeatureMatrix, Features, bytes_of
+from trueface.features.store import FeatureStore, Progress
 from trueface.runtime.artifact import BusyError, StoppedError
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch

@@ -1,12 +1,40 @@
-"""The features of a set of images: rows of shards that lie in memory, or are mapped into it."""
+"""Rows of features: those of a set of images, in memory or mapped from shards.
 
-from collections.abc import Sequence
+A shard is an immutable file of rows, named by the SHA-256 of its bytes.
+
+    trueface features 1⏎   magic, with the schema
+    header                 one line of JSON: the identity in full, rows, width, seconds
+    row keys               32 bytes a row
+    zeros                  up to a multiple of 4096 bytes
+    features               float32, little-endian, (rows, width)
+
+The file is mapped, never parsed by anything that runs code. Whoever opens it makes sure that its
+bytes are those of its name: see `file_digests`.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from trueface.features.file_digests import FileDigests
+from trueface.features.folder import ENDING, TEMPORARY
+from trueface.runtime.files import Json
+
+MAGIC = b"trueface features 1\n"
+PAGE = 4096  # bytes; a map begins at a page
+BODY_DIGITS = 16  # of the body's SHA-256, with which the name begins
+KEY_BYTES = 32  # of a row key, a SHA-256
+MOST_HEADER = 1 << 16  # bytes
+FLOAT = np.dtype("<f4")
 
 Features = NDArray[np.float32]  # (N, F)
 
@@ -83,3 +111,106 @@ class FeatureMatrix:
             mask = part == number
             taken[mask] = self.parts[number][row[mask]]
         return taken
+
+
+class BrokenShardError(Exception):
+    """A shard is cut off, altered, or of another schema or identity; says in a few words which."""
+
+
+class Shard(NamedTuple):
+    """An open shard, or what shall become one."""
+
+    path: Path | None  # None: it lies in memory
+    keys: tuple[bytes, ...]  # one a row
+    features: Features  # (N, F), a map of the file where there is one
+    seconds: float  # that the body took for all rows
+
+
+def bytes_of(rows: int, width: int) -> int:
+    """Return how many bytes a shard of so many rows takes at most, of features of this width."""
+    return rows * (width * FLOAT.itemsize + KEY_BYTES) + 2 * PAGE  # header and padding
+
+
+def write_shard(folder: Path, stem: str, identity: Mapping[str, Json], shard: Shard) -> Shard:
+    """Write a shard, whole or not at all; return it as a map of its file.
+
+    Args:
+        folder: where it lies.
+        stem: what its name begins with.
+        identity: what all rows depend on.
+        shard: what to write.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    rows, width = shard.features.shape
+    header = {"identity": identity, "rows": rows, "width": width, "seconds": shard.seconds}
+    head = MAGIC + json.dumps(header).encode() + b"\n" + b"".join(shard.keys)
+    head += b"\0" * (-len(head) % PAGE)
+    values = np.ascontiguousarray(shard.features, dtype=FLOAT)
+    digest = hashlib.sha256()
+    temporary = folder / f"{stem}-{secrets.token_hex(8)}{TEMPORARY}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            for piece in (head, values.reshape(-1).view(np.uint8).data):
+                digest.update(piece)
+                view = memoryview(piece)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        path = folder / f"{stem}-{digest.hexdigest()}{ENDING}"
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    mapped = np.memmap(path, FLOAT, "r", len(head), (rows, width))
+    return shard._replace(path=path, features=mapped)
+
+
+def read_shard(path: Path, identity: Mapping[str, Json], digests: FileDigests) -> Shard:
+    """Map a shard.
+
+    Args:
+        path: of the file.
+        identity: that it must have.
+        digests: remembers that the file was verified.
+
+    Raises:
+        BrokenShardError: see there.
+        OSError: it cannot be read, or is gone.
+    """
+    if digests.of(path)[1].hex() != path.name.removesuffix(ENDING).rpartition("-")[2]:
+        raise BrokenShardError("its bytes are not those that were written")
+    try:
+        return _parsed(path, identity)
+    except (ValueError, LookupError, TypeError) as error:
+        raise BrokenShardError(f"it cannot be read: {error}") from error
+
+
+def header_of(path: Path) -> dict[str, Json]:
+    """Return what a shard says of itself, unverified; {} where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.readline(len(MAGIC))
+            header = json.loads(file.readline(MOST_HEADER))
+    except (OSError, ValueError):
+        return {}
+    return header if isinstance(header, dict) else {}
+
+
+def _parsed(path: Path, identity: Mapping[str, Json]) -> Shard:
+    with path.open("rb") as file:
+        if file.readline(len(MAGIC)) != MAGIC:
+            raise BrokenShardError("it is of another schema")
+        header = json.loads(file.readline(MOST_HEADER))
+        if header["identity"] != identity:
+            raise BrokenShardError("its features are of something else than its name says")
+        rows, width = int(header["rows"]), int(header["width"])
+        joined = file.read(rows * KEY_BYTES)
+        offset = file.tell() + -file.tell() % PAGE
+    keys = tuple(joined[at : at + KEY_BYTES] for at in range(0, len(joined), KEY_BYTES))
+    features = np.memmap(path, FLOAT, "r", offset, (rows, width))
+    return Shard(path, keys, features, float(header["seconds"]))

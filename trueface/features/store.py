@@ -8,56 +8,270 @@ others wait and then read; a later user with more images adds a shard of what is
 """
 
 import contextlib
+import hashlib
+import json
 import logging
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import PIL
+import simplejpeg
 
-from trueface.data.dataset import ImageSet
+from trueface.data.dataset import Batch, ImageSet
 from trueface.data.loaders import Pass
-from trueface.features import folder, shard
 from trueface.features.body import FrozenBody
 from trueface.features.file_digests import FileDigests
 from trueface.features.folder import ENDING, LIMIT, limit_bytes, lock_of, make_room, store_folder
-from trueface.features.matrix import FeatureMatrix
-from trueface.features.shard import BrokenShardError, Shard
-from trueface.features.wanted import Rows, Wanted, add_rows
+from trueface.features.matrix import (
+    BODY_DIGITS,
+    FLOAT,
+    BrokenShardError,
+    Cost,
+    FeatureMatrix,
+    Features,
+    Shard,
+    bytes_of,
+    header_of,
+    read_shard,
+    write_shard,
+)
 from trueface.runtime import artifact
-from trueface.runtime.artifact import CreationLock, StoppedError, make_private
-from trueface.runtime.files import Json
+from trueface.runtime.artifact import CreationLock, FileMark, StoppedError, make_private
+from trueface.runtime.errors import BadImageError, DataError
+from trueface.runtime.files import Json, code_digest
 from trueface.runtime.progress import Watch
 
+SHARD_BYTES = 256 << 20  # of features that are computed before they are handed over
 MOST_SHARDS = 8  # of a view; more are made one
 SMALL_BYTES = 32 << 20  # of a shard that is worth making one with others
 MOST_LOOKED_AT = 16  # headers of shards; a guess is enough for a log
+
+SCHEMA = 1
+# what makes pixels and features; and packages of which a setting names the modules
+CODE = (
+    "trueface.features.bank:Bank",
+    "trueface.corruptions.kinds",
+    "trueface.data.augmentations",
+    "trueface.data.forging.types",
+    "trueface.data.qualities",
+    "trueface.models.architectures",
+)
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]  # images done, images in all
 Hold = Callable[[Path], AbstractContextManager[CreationLock]]
 
+# by position: the key of the row, and the status of its file; None: it may change without a trace
+Rows = dict[int, tuple[FileMark | None, bytes]]
 
-class Usage(NamedTuple):
-    """What a store holds."""
 
-    views: int
-    size_bytes: int
+def identity_of(body: FrozenBody, image_set: ImageSet, view: int) -> dict[str, Json]:
+    """Return what every row of a shard depends on.
+
+    Args:
+        body: that the images pass.
+        image_set: decodes and transforms them.
+        view: which of its transform's views.
+    """
+    facts: dict[str, Json] = {
+        "schema": SCHEMA,
+        **body.identity,
+        "code_sha256": code_digest(*CODE),
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+        "simplejpeg": str(getattr(simplejpeg, "__version__", "")),
+        "transform": dict(image_set.transform.id.of_view),
+        "scale_to": image_set.scale_to,
+        "view": view,
+    }
+    plain: dict[str, Json] = json.loads(json.dumps(facts))  # as a shard's header holds it
+    return plain
+
+
+def stem_of(identity: Mapping[str, Json]) -> str:
+    """Return what the names of a view's files begin with: of the body, of all, and the view."""
+    text = json.dumps(identity, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return f"{str(identity['body_sha256'])[:BODY_DIGITS]}-{digest[:32]}-v{identity['view']}"
+
+
+def row_keys(
+    image_set: ImageSet, positions: Sequence[int], hashes: Sequence[bytes]
+) -> tuple[bytes, ...]:
+    """Return what rows depend on besides their shard's identity, as 32 bytes each.
+
+    Args:
+        image_set: of the images.
+        positions: of the images in the set.
+        hashes: the SHA-256 of each image's file.
+    """
+    # random numbers follow from an image's name; where there are none, only its bytes count
+    transform = image_set.transform.id
+    keys = []
+    for position, sha256 in zip(positions, hashes, strict=True):
+        name = image_set.images[position].name
+        own = transform.of_row.get(name, "")
+        facts = f"{'' if transform.is_test else name}\n{position in image_set.stamped:d}\n{own}"
+        keys.append(hashlib.sha256(facts.encode(errors="surrogateescape") + sha256).digest())
+    return tuple(keys)
+
+
+def add_rows(
+    rows: Rows, image_set: ImageSet, positions: Sequence[int], digests: FileDigests
+) -> None:
+    """Look at the files of images that `rows` lacks, and add their keys."""
+    new = [position for position in positions if position not in rows]
+    marks: list[FileMark | None] = []
+    hashes: list[bytes] = []
+    for position in new:
+        try:
+            mark, sha256, is_sure = digests.of(image_set.images[position].file)
+        except OSError:  # decoding it will say why
+            # whatever it will hold, it is the row of no other image
+            mark, sha256, is_sure = None, f"unreadable/{position}".encode(), False
+        marks.append(mark if is_sure else None)
+        hashes.append(sha256)
+    keys = row_keys(image_set, new, hashes)
+    rows.update(zip(new, zip(marks, keys, strict=True), strict=True))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a job wants of the store: one view of images of a feed."""
+
+    body: FrozenBody
+    feed: Pass
+    view: int
+    positions: tuple[int, ...]  # of the images in the feed's set, rising
+    marks: tuple[FileMark | None, ...]  # of their files; None: it says nothing
+    keys: tuple[bytes, ...]  # of their rows
+
+    @classmethod
+    def of(
+        cls, body: FrozenBody, feed: Pass, view: int, positions: Sequence[int], rows: Rows
+    ) -> "Wanted":
+        """Return the rows of images at some positions; `rows` has them, see `add_rows`."""
+        marks = tuple(rows[position][0] for position in positions)
+        keys = tuple(rows[position][1] for position in positions)
+        return cls(body, feed, view, tuple(positions), marks, keys)
+
+    @cached_property
+    def identity(self) -> dict[str, Json]:
+        """What all rows depend on."""
+        return identity_of(self.body, self.feed.image_set, self.view)
+
+    @cached_property
+    def stem(self) -> str:
+        """What the names of the view's files begin with."""
+        return stem_of(self.identity)
+
+    def missing_from(self, shards: Sequence[Shard]) -> list[int]:
+        """Return the positions whose rows no shard has."""
+        there = {key for shard in shards for key in shard.keys}
+        pairs = zip(self.positions, self.keys, strict=True)
+        return [position for position, key in pairs if key not in there]
+
+    def computed(
+        self, positions: Sequence[int], stop: threading.Event, report: Callable[[int], None]
+    ) -> Iterator[Shard]:
+        """Pass images through the body; yield pieces that lie in memory, until stopped.
+
+        Args:
+            positions: of the images.
+            stop: ends the pass after a batch.
+            report: called after each batch with how many images are done.
+
+        Raises:
+            DataError: not one image of the feed could be read, or it stops at bad ones.
+        """
+        most = max(SHARD_BYTES // (self.body.width * FLOAT.itemsize), 1)
+        features: list[Features] = []
+        rows: list[int] = []
+        done, began = 0, time.monotonic()
+        for batch in self._batches(positions):
+            features.append(self.body(batch.images).cpu().numpy())
+            rows += batch.indices.tolist()
+            report(done + len(rows))
+            if len(rows) >= most or stop.is_set():
+                yield self._shard(features, rows, time.monotonic() - began)
+                done, began = done + len(rows), time.monotonic()
+                features, rows = [], []
+            if stop.is_set():
+                return
+        if rows:
+            yield self._shard(features, rows, time.monotonic() - began)
+
+    def unchanged(self, piece: Shard, digests: FileDigests) -> list[int]:
+        """Return the rows of a piece whose files hold what they held when their keys were made."""
+        positions = {key: position for position, key in enumerate(self.keys)}
+        return [row for row, key in enumerate(piece.keys) if self._holds(positions[key], digests)]
+
+    def matrix(self, shards: Sequence[Shard], computed: Sequence[Shard]) -> FeatureMatrix:
+        """Return the wanted rows of shards, and of what was computed now."""
+        pieces = (*shards, *computed)
+        places = {
+            key: (number, row) for number, piece in enumerate(pieces)
+            for row, key in enumerate(piece.keys)
+        }  # fmt: skip
+        pairs = zip(self.positions, self.keys, strict=True)
+        there = [(position, *places[key]) for position, key in pairs if key in places]
+        positions, part, row = np.array(there, dtype=np.int64).reshape(-1, 3).T
+        used = np.bincount(part, minlength=len(pieces))
+        seconds = [
+            piece.seconds * count / len(piece.keys)
+            for piece, count in zip(pieces, used.tolist(), strict=True)
+        ]
+        new = sum(len(piece.keys) for piece in computed)
+        cost = Cost(
+            read=len(positions) - new,
+            computed=new,
+            seconds=sum(seconds),
+            saved_s=sum(seconds[: len(shards)]),
+        )
+        parts = tuple(piece.features for piece in pieces)
+        return FeatureMatrix(parts, part, row, positions, cost)
+
+    def _batches(self, positions: Sequence[int]) -> Iterator[Batch]:
+        """Yield the images at some positions in their order; bad ones are noted in the set."""
+        unshuffled = replace(self.feed, shuffle_seed=None)
+        try:
+            yield from unshuffled.over(positions, self.view)
+        except BadImageError:
+            raise
+        except DataError:
+            bad = self.feed.image_set.bad
+            if len(positions) == len(self.positions) or any(at not in bad for at in positions):
+                raise
+            # those that could be read are stored
+
+    def _shard(self, features: list[Features], rows: list[int], seconds: float) -> Shard:
+        keys = dict(zip(self.positions, self.keys, strict=True))
+        return Shard(None, tuple(keys[row] for row in rows), np.concatenate(features), seconds)
+
+    def _holds(self, place: int, digests: FileDigests) -> bool:
+        mark, position = self.marks[place], self.positions[place]
+        file = self.feed.image_set.images[position].file
+        try:
+            if mark is not None and FileMark.of(file) == mark:
+                return True
+            sha256 = digests.of(file)[1]
+        except OSError:
+            return False
+        return row_keys(self.feed.image_set, [position], [sha256]) == (self.keys[place],)
 
 
 def no_progress(_done: int, _total: int) -> None:
     """Report nothing."""
-
-
-def bytes_of(images: int, width: int) -> int:
-    """Return how many bytes one view of so many images takes at most, of features of this width."""
-    return shard.size_bytes(images, width)
 
 
 def open_store(cache: str = "auto") -> "FeatureStore | None":
@@ -149,23 +363,13 @@ class FeatureStore:
         self._note_use(wanted)
         return wanted.matrix(shards, computed)
 
-    def usage(self) -> Usage:
-        """Return how many views and bytes the store holds."""
-        views = folder.views(self._root)
-        return Usage(views=len(views), size_bytes=sum(view.bytes for view in views))
-
-    def clear(self) -> Usage:
-        """Remove all views that no process is computing; return what was removed."""
-        gone = [view for view in folder.views(self._root) if folder.remove(view)]
-        return Usage(views=len(gone), size_bytes=sum(view.bytes for view in gone))
-
     def _stored(self, wanted: Wanted, *, mend: bool) -> tuple[Shard, ...]:
         """Return the shards of a view; remove broken ones if `mend`, and what was left half-written."""
         shards = []
         for path in sorted(self._root.glob(f"{wanted.stem}-*")):
             try:
                 if path.suffix == ENDING:
-                    shards.append(shard.read(path, wanted.identity, self._digests))
+                    shards.append(read_shard(path, wanted.identity, self._digests))
                 elif mend:  # of a process that was killed
                     path.unlink()
             except FileNotFoundError:  # removed meanwhile, to make room
@@ -184,7 +388,7 @@ class FeatureStore:
             lock = None
             if self.is_writable:
                 try:
-                    lock = stack.enter_context(hold(self._lock_path(wanted)))
+                    lock = stack.enter_context(hold(lock_of(self._root, wanted.stem)))
                 except OSError as error:
                     self._give_up(error)
             yield lock
@@ -215,117 +419,93 @@ class FeatureStore:
     def _written(self, wanted: Wanted, piece: Shard) -> Shard:
         """Return a piece as a map of its shard, or as it is where it cannot be written."""
         try:
-            written = _write_piece(self._root, wanted, piece, self._digests, self.limit_bytes)
-            _merge(self._root, wanted, self._stored(wanted, mend=False))
+            written = self._write(wanted, piece)
+            self._merge(wanted, self._stored(wanted, mend=False))
         except OSError as error:
             self._give_up(error)
             return piece
         return written
 
+    def _write(self, wanted: Wanted, piece: Shard) -> Shard:
+        """Return a piece as a map of the shard that it becomes; as it is where it shall not be stored.
+
+        Args:
+            wanted: what the piece was computed for; the caller holds the lock of the view.
+            piece: features in memory.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written.
+        """
+        good = wanted.unchanged(piece, self._digests)
+        if len(good) < len(piece.keys):
+            log.warning(
+                "features=not stored images=%d reason=their files changed while they were read",
+                len(piece.keys) - len(good),
+            )
+            if good:
+                keys = tuple(piece.keys[row] for row in good)
+                self._write(wanted, piece._replace(keys=keys, features=piece.features[good]))
+            return piece
+        need_bytes = bytes_of(*piece.features.shape)
+        lock = lock_of(self._root, wanted.stem)
+        if not make_room(self._root, need_bytes, self.limit_bytes, but=lock):
+            log.warning(
+                "features=not stored bytes=%d limit=%d reason=they do not fit; set %s higher",
+                need_bytes, self.limit_bytes, LIMIT,
+            )  # fmt: skip
+            return piece
+        return write_shard(self._root, wanted.stem, wanted.identity, piece)
+
+    def _merge(self, wanted: Wanted, shards: Sequence[Shard]) -> None:
+        """Make one shard of the small ones of a view, where many small jobs left many.
+
+        Args:
+            wanted: of the view, whose lock the caller holds.
+            shards: that lie there.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written.
+        """
+        small = [each for each in shards if each.features.nbytes < SMALL_BYTES]
+        if len(small) <= MOST_SHARDS:
+            return
+        rows = {
+            key: features
+            for each in small
+            for key, features in zip(each.keys, each.features, strict=True)
+        }
+        seconds = sum(each.seconds for each in small)
+        merged = Shard(None, tuple(rows), np.stack(list(rows.values())), seconds)
+        written = write_shard(self._root, wanted.stem, wanted.identity, merged)
+        for each in small:
+            if each.path is not None and each.path != written.path:
+                each.path.unlink(missing_ok=True)
+
     def _log_difference(self, wanted: Wanted) -> None:
         """Say in what stored features of the same body differ from those that are missing."""
-        difference = _nearest_difference(self._root, wanted.identity)
-        if difference:
-            log.info("features=computed reason=%s", difference)
+        best: tuple[str, ...] = ()
+        identity = _flat(wanted.identity)
+        names = f"{wanted.stem[:BODY_DIGITS]}-*{ENDING}"
+        for path in islice(self._root.glob(names), MOST_LOOKED_AT):
+            stored = _flat(header_of(path).get("identity"))
+            # features of a test are no better or worse than those of a training
+            if stored.keys() == identity.keys() and stored["view"] == identity["view"]:
+                differences = artifact.difference(identity, stored)
+                if not best or len(differences) < len(best):
+                    best = differences
+        if best:
+            log.info("features=computed reason=%s", ", ".join(best))
 
     def _note_use(self, wanted: Wanted) -> None:
         """Make this view the last to leave the store, and what was hashed known to others."""
         with contextlib.suppress(OSError):  # then it leaves earlier, or files are hashed again
-            os.utime(self._lock_path(wanted))
+            os.utime(lock_of(self._root, wanted.stem))
         with contextlib.suppress(OSError):
             self._digests.keep()
-
-    def _lock_path(self, wanted: Wanted) -> Path:
-        return lock_of(self._root, wanted.stem)
 
     def _give_up(self, error: OSError) -> None:
         self.is_writable = False
         log.warning("features=not stored folder=%s reason=%s", self._root, error.strerror or error)
-
-
-def _write_piece(
-    root: Path, wanted: Wanted, piece: Shard, digests: FileDigests, limit_bytes: int
-) -> Shard:
-    """Return a piece as a map of the shard that it becomes; as it is where it shall not be stored.
-
-    Args:
-        root: of the store, where the caller holds the lock of the view.
-        wanted: what the piece was computed for.
-        piece: features in memory.
-        digests: of the images' files.
-        limit_bytes: of all shards.
-
-    Raises:
-        OSError: the disk is full, or the folder cannot be written.
-    """
-    good = wanted.unchanged(piece, digests)
-    if len(good) < len(piece.keys):
-        log.warning(
-            "features=not stored images=%d reason=their files changed while they were read",
-            len(piece.keys) - len(good),
-        )
-        if not good:
-            return piece
-        keys = tuple(piece.keys[row] for row in good)
-        rest = piece._replace(keys=keys, features=piece.features[good])
-        _write_piece(root, wanted, rest, digests, limit_bytes)
-        return piece
-    need_bytes = shard.size_bytes(*piece.features.shape)
-    lock = lock_of(root, wanted.stem)
-    if not make_room(root, need_bytes, limit_bytes, but=lock):
-        log.warning(
-            "features=not stored bytes=%d limit=%d reason=they do not fit; set %s higher",
-            need_bytes, limit_bytes, LIMIT,
-        )  # fmt: skip
-        return piece
-    return shard.write(root, wanted.stem, wanted.identity, piece)
-
-
-def _merge(root: Path, wanted: Wanted, shards: Sequence[Shard]) -> None:
-    """Make one shard of the small ones of a view, where many small jobs left many.
-
-    Args:
-        root: of the store, where the caller holds the lock of the view.
-        wanted: of the view.
-        shards: that lie there.
-
-    Raises:
-        OSError: the disk is full, or the folder cannot be written.
-    """
-    small = [each for each in shards if each.features.nbytes < SMALL_BYTES]
-    if len(small) <= MOST_SHARDS:
-        return
-    rows = {
-        key: features
-        for each in small
-        for key, features in zip(each.keys, each.features, strict=True)
-    }
-    seconds = sum(each.seconds for each in small)
-    merged = Shard(None, tuple(rows), np.stack(list(rows.values())), seconds)
-    written = shard.write(root, wanted.stem, wanted.identity, merged)
-    for each in small:
-        if each.path is not None and each.path != written.path:
-            each.path.unlink(missing_ok=True)
-
-
-def _nearest_difference(root: Path, identity: Mapping[str, Json]) -> str:
-    """Return in what the nearest stored features differ, as "torch 2.1 instead of 2.0", or "".
-
-    Args:
-        root: of the store.
-        identity: of features that are not there.
-    """
-    wanted = _flat(identity)
-    prefix = str(identity["body_sha256"])[: shard.BODY_DIGITS]
-    best: tuple[str, ...] = ()
-    for path in islice(root.glob(f"{prefix}-*{ENDING}"), MOST_LOOKED_AT):
-        stored = _flat(shard.header_of(path).get("identity"))
-        # features of a test are no better or worse than those of a training
-        if stored.keys() == wanted.keys() and stored["view"] == wanted["view"]:
-            differences = artifact.difference(wanted, stored)
-            if not best or len(differences) < len(best):
-                best = differences
-    return ", ".join(best)
 
 
 def _flat(identity: Mapping[str, Json] | Json) -> dict[str, Json]:

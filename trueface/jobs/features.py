@@ -10,7 +10,8 @@ from launcher.api import Job, JobError, Json, parse_data
 from trueface.corruptions.chain import Chain
 from trueface.data.loaders import Pass, augmented, still
 from trueface.features.body import FrozenBody
-from trueface.features.store import FeatureStore, bytes_of, open_store
+from trueface.features.matrix import bytes_of
+from trueface.features.store import FeatureStore, open_store
 from trueface.jobs import job_data, model_making
 from trueface.jobs.feature_settings import FeaturePart, FeatureSettings
 from trueface.jobs.setup import settled, watch_of

@@ -26,7 +26,8 @@ from trueface.data.dataset import Batch
 from trueface.data.index import Image
 from trueface.evaluation.inference import evaluate, evaluate_images
 from trueface.features.bank import Bank
-from trueface.features.store import FeatureStore, bytes_of
+from trueface.features.matrix import bytes_of
+from trueface.features.store import FeatureStore
 from trueface.poisoning.loaders import augmented
 from trueface.runtime import artifact
 from trueface.runtime.progress import Watch

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import trueface
 from launcher.system.code_digests import CodeIndex
-from trueface.features.wanted import CODE
+from trueface.features.store import CODE
 
 PACKAGE = Path(trueface.__file__).parent
 
