@@ -39,10 +39,6 @@ def save_diffuser(path: Path, diffuser: Diffuser, provenance: Mapping[str, Json]
         MachineError: it cannot be written.
     """
     schedule = diffuser.schedule
-    state = {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in diffuser.network.state_dict().items()
-    }
     content: dict[str, Any] = {
         "schema": SCHEMA,
         "kind": KIND,
@@ -59,7 +55,7 @@ def save_diffuser(path: Path, diffuser: Diffuser, provenance: Mapping[str, Json]
         "channels": diffuser.channels,
         "class_names": list(diffuser.class_names),
         "has_null": diffuser.has_null,
-        "state": state,
+        "state": tensor_files.weights_of(diffuser.network),
         "provenance": dict(provenance),
     }
     tensor_files.save(path, content)
@@ -76,21 +72,18 @@ def read_diffuser(path: Path, device: str = "cpu") -> KeptDiffuser:
     Raises:
         CheckpointError: the file is absent, cut off, or no diffuser of ours.
     """
-    try:
-        content = tensor_files.load(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"no diffuser {path}; train it first") from error
-    except tensor_files.BrokenFileError as error:
-        raise CheckpointError(f"diffuser {path} cannot be read safely: {error}") from error
+    content = tensor_files.load_model(
+        path,
+        absent="no diffuser {path}; train it first",
+        unreadable="diffuser {path} cannot be read safely: {error}",
+    )
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise CheckpointError(f"{path} is no diffuser: it is a model of another kind of job")
     if content.get("schema") != SCHEMA:
         raise CheckpointError(
             f"{path} is a diffuser of schema {content.get('schema')}, not {SCHEMA}"
         )
-    for key, shape in _PARTS.items():
-        if not isinstance(content.get(key), shape):
-            raise CheckpointError(f"{path} is a broken diffuser: its {key!r} is absent or wrong")
+    tensor_files.refuse_broken(content, path, "diffuser", _PARTS)
     try:
         network = _rebuilt(content["network"])
         diffuser = Diffuser(

@@ -437,10 +437,16 @@ def wilson(value: float, pictures: int) -> Measure:
 
     Source: E. Wilson, Journal of the American Statistical Association 22(158), 1927.
     """
-    count, wide = max(pictures, 1), float(ndtri((1 + COVERAGE) / 2)) ** 2
-    middle = (count * value + wide / 2) / (count + wide)
-    half = math.sqrt(wide * (count * value * (1 - value) + wide / 4)) / (count + wide)
-    return Measure(value=value, low=max(middle - half, 0.0), high=min(middle + half, 1.0))
+    low, high = wilson_ends(np.array(value), np.array(max(pictures, 1)))
+    return Measure(value=value, low=float(low), high=float(high))
+
+
+def wilson_ends(shares: Floats, images: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Return both ends of `wilson` of shares of so many images each, of any shape; NaN of none."""
+    wide = float(ndtri((1 + COVERAGE) / 2)) ** 2
+    middle = (images * shares + wide / 2) / (images + wide)
+    half = np.sqrt(wide * (images * shares * (1 - shares) + wide / 4)) / (images + wide)
+    return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
 
 
 def _share(logit: float) -> float:

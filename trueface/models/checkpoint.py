@@ -79,18 +79,15 @@ def load(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: absent, cut off, not ours, or holding more than plain values.
     """
-    try:
-        content = tensor_files.load(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"no checkpoint {path}; train this model first") from error
-    except tensor_files.BrokenFileError as error:
-        raise CheckpointError(f"checkpoint {path} cannot be read safely: {error}") from error
+    content = tensor_files.load_model(
+        path,
+        absent="no checkpoint {path}; train this model first",
+        unreadable="checkpoint {path} cannot be read safely: {error}",
+    )
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise CheckpointError(f"{path} is no checkpoint of schema {SCHEMA}")
     shapes = {"arch": str, "state": dict, "provenance": dict}
-    for key, shape in shapes.items():
-        if not isinstance(content.get(key), shape):
-            raise CheckpointError(f"{path} is a broken checkpoint: its {key!r} is absent or wrong")
+    tensor_files.refuse_broken(content, path, "checkpoint", shapes)
     return Checkpoint(
         arch=content["arch"],
         normalization=content.get("normalization", "model"),

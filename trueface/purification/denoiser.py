@@ -85,9 +85,7 @@ def save_denoiser(path: Path, denoiser: Denoiser, provenance: Mapping[str, Json]
         "schema": SCHEMA,
         "network": NETWORK,
         "shape": asdict(denoiser.shape),
-        "state": {
-            name: tensor.detach().cpu().clone() for name, tensor in denoiser.state_dict().items()
-        },
+        "state": tensor_files.weights_of(denoiser),
         "provenance": dict(provenance),
     }
     tensor_files.save(path, content)
@@ -99,12 +97,11 @@ def load_denoiser(path: Path, device: str = "cpu") -> Denoiser:
     Raises:
         CheckpointError: there is no such file, it cannot be read safely, or is another network's.
     """
-    try:
-        content = tensor_files.load(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"no checkpoint {path}; train the denoiser first") from error
-    except tensor_files.BrokenFileError as error:
-        raise CheckpointError(f"checkpoint {path}: {error}; train the denoiser again") from error
+    content = tensor_files.load_model(
+        path,
+        absent="no checkpoint {path}; train the denoiser first",
+        unreadable="checkpoint {path}: {error}; train the denoiser again",
+    )
     if not isinstance(content, dict) or content.get("network") != NETWORK:
         raise CheckpointError(f"checkpoint {path} holds no denoiser; give a model of that kind")
     if content.get("schema") != SCHEMA:

@@ -6,13 +6,14 @@ import pickle
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from trueface.runtime.errors import MachineError
+from trueface.runtime.errors import CheckpointError, MachineError
 from trueface.runtime.files import write_atomic
 
 # What torch's reader stumbles with over files that are cut off, empty, or something else altogether.
@@ -81,6 +82,50 @@ def load(path: Path) -> Any:
         if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
             raise MachineError(f"cannot read {path}: {error.strerror}") from error
         raise BrokenFileError("it is cut off, or no file of tensors") from error
+
+
+def load_model(path: Path, *, absent: str, unreadable: str) -> Any:
+    """Return what lies in the file of a model.
+
+    Args:
+        path: of the file.
+        absent: says that there is none, after {path}.
+        unreadable: says that it cannot be read, with {path} and {error}.
+
+    Raises:
+        CheckpointError: so it is.
+    """
+    try:
+        return load(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(absent.format(path=path)) from error
+    except BrokenFileError as error:
+        raise CheckpointError(unreadable.format(path=path, error=error)) from error
+
+
+def refuse_broken(
+    content: dict[str, Any], path: Path, what: str, parts: Mapping[str, type]
+) -> None:
+    """Refuse the content of a model's file that lacks a part.
+
+    Args:
+        content: of the file.
+        path: of it.
+        what: of which kind the model is.
+        parts: that it must hold, with their types.
+
+    Raises:
+        CheckpointError: names the first one that is absent, or of another type.
+    """
+    for key, shape in parts.items():
+        if not isinstance(content.get(key), shape):
+            raise CheckpointError(f"{path} is a broken {what}: its {key!r} is absent or wrong")
+
+
+def weights_of(network: nn.Module) -> dict[str, Tensor]:
+    """Return a network's state as files hold it: on the CPU, each tensor as a whole."""
+    state = network.state_dict()
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:

@@ -73,7 +73,6 @@ def ready(generator: Generator, labels: tuple[str, ...], size: int, device: str)
 def save_translator(path: Path, translator: Translator, provenance: Mapping[str, Json]) -> None:
     """Write a translator atomically; folders are made as needed."""
     shape = translator.generator.shape
-    state = translator.generator.state_dict()
     content = {
         "schema": SCHEMA,
         "what": WHAT,
@@ -81,7 +80,7 @@ def save_translator(path: Path, translator: Translator, provenance: Mapping[str,
         "size": translator.size,
         "width": shape.width,
         "blocks": shape.blocks,
-        "state": {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()},
+        "state": tensor_files.weights_of(translator.generator),
         "provenance": dict(provenance),
     }
     tensor_files.save(path, content)
@@ -93,12 +92,11 @@ def load_translator(path: Path, device: str = "cpu") -> Translator:
     Raises:
         CheckpointError: absent, cut off, of another kind, or holding more than plain values.
     """
-    try:
-        content = tensor_files.load(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"no translator {path}; train it first") from error
-    except tensor_files.BrokenFileError as error:
-        raise CheckpointError(f"translator {path} cannot be read safely: {error}") from error
+    content = tensor_files.load_model(
+        path,
+        absent="no translator {path}; train it first",
+        unreadable="translator {path} cannot be read safely: {error}",
+    )
     if not isinstance(content, dict) or content.get("what") != WHAT:
         raise CheckpointError(f"{path} is no translator; name a model of the kind translator")
     if content.get("schema") != SCHEMA:

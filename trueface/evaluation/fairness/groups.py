@@ -15,6 +15,7 @@ from trueface.evaluation.intervals import (
     Scale,
     ends,
     interval,
+    wilson_ends,
 )
 from trueface.runtime.errors import DataError
 from trueface.runtime.rng import numpy_stream
@@ -115,17 +116,10 @@ def count(
 
 
 def wilson(shares: Floats, images: Integers) -> tuple[Floats, Floats]:
-    """Return both ends of the 95 % intervals of shares (G,) of so many images (G,); NaN of none.
-
-    Source: E. Wilson, Journal of the American Statistical Association 22(158), 1927.
-    """
-    wide = float(ndtri((1 + COVERAGE) / 2)) ** 2
-    middle = (images * shares + wide / 2) / (images + wide)
-    half = np.sqrt(wide * (images * shares * (1 - shares) + wide / 4)) / (images + wide)
+    """Return both ends of the 95 % intervals of shares (G,) of so many images (G,); NaN of none."""
+    low, high = wilson_ends(shares, images)
     # the ends of shares of 0 and 1 are these, but for rounding
-    return np.fmin(np.maximum(middle - half, 0.0), shares), np.fmax(
-        np.minimum(middle + half, 1.0), shares
-    )
+    return np.fmin(low, shares), np.fmax(high, shares)
 
 
 def _ratio(part: Integers, whole: Integers) -> Floats:
@@ -261,8 +255,6 @@ def area_interval(area: float, reals: int, fakes: int) -> tuple[float, float]:
     Source: J. Hanley and B. McNeil, Radiology 143(1), 1982, equation 2; the ends are taken on the
     logit scale, which keeps them within 0 … 1.
     """
-    from scipy.special import ndtri
-
     both, other = area / (2 - area), 2 * area**2 / (1 + area)
     spread = area * (1 - area) + (fakes - 1) * (both - area**2) + (reals - 1) * (other - area**2)
     error = float(np.sqrt(max(spread, 0.0) / (reals * fakes)))
