@@ -2,20 +2,26 @@
 
 A network of a family is made of another one, which gets its weights first: a file is always of the
 names, and checked against all tensors, of the network that it was written of.
+
+A file is read without executing anything, and checked. It is a state dict of the network's own names, alone or inside a checkpoint, of any float type.
+Its last layer is taken where it has one logit, and left where it names ImageNet's classes.
 """
 
+import contextlib
+import hashlib
+import io
 import logging
+import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
 
-from trueface.models import pretrained
-from trueface.models.head import Head, MlpHead, head_of, refuse_several_heads
-from trueface.models.probe import probe
+from trueface.models.head import Head, MlpHead, head_of, probe, refuse_several_heads
 from trueface.models.registry import (
     LIBRARIES,
     SPECS,
@@ -26,12 +32,192 @@ from trueface.models.registry import (
     names_of,
     spec_of,
 )
+from trueface.runtime import tensor_files
 from trueface.runtime.errors import JobError, WeightsError
 
-LEAST_KERNEL = 3  # a smaller one with a stride leaves pixels out
-# licences of published weights that leave their use free
-PERMISSIVE = frozenset({"apache-2.0", "bsd-3-clause", "cc-by-4.0", "mit"})
+WRAPPERS = ("model_state_dict", "state_dict", "model", "state")  # under which files keep weights
+PREFIXES = ("_orig_mod.", "module.")  # of names in a compiled network, and in DataParallel
+CLASSES = 1000  # of ImageNet; a last layer for them is replaced without a word# last layers of torchvision's networks, which ours may lack: see `pooled`
+FOREIGN_HEADS = ("fc.", "classifier.")
+COUNTER = ".num_batches_tracked"  # of batch norms; older and converted files have none
+REMEDY = (
+    "give a state dict of this network (--weights PATH, or TRUEFACE_WEIGHTS=PATH in the environment)"
+    " or start from random weights (--weights none, or TRUEFACE_WEIGHTS=none)"
+)
 
+
+def chosen_weights(weights: str, environment: Mapping[str, str]) -> str:
+    """Return `weights`, or what TRUEFACE_WEIGHTS says where it is "default"."""
+    return environment.get("TRUEFACE_WEIGHTS") or weights if weights == "default" else weights
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict, also one that lies inside a checkpoint; nothing in the file is executed.
+
+    Half-precision tensors become float32, and what torch's wrappers put before every name is left out.
+
+    Raises:
+        WeightsError: absent, unreadable, empty, or holding more than tensors and plain values, or
+            a number that is none.
+    """
+    try:
+        content = tensor_files.load(path)
+    except FileNotFoundError as error:
+        raise WeightsError(f"weights {path} cannot be read: no such file; {REMEDY}") from error
+    except tensor_files.BrokenFileError as error:
+        raise WeightsError(f"weights {path} cannot be read safely: {error}; {REMEDY}") from error
+    for wrapper in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if (
+        not isinstance(content, dict)
+        or not content
+        or not all(isinstance(n, str) and isinstance(v, Tensor) for n, v in content.items())
+    ):
+        raise WeightsError(f"weights {path}: not a state dict (names and tensors); {REMEDY}")
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in content):
+            content = {name.removeprefix(prefix): tensor for name, tensor in content.items()}
+    return {name: _whole(tensor, name, path) for name, tensor in content.items()}
+
+
+def load_state(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Load every tensor of `state` into `network`.
+
+    Raises:
+        WeightsError: a name is missing or unknown, or a shape differs; each kind with examples.
+    """
+    own = network.state_dict()
+    missing = [name for name in own if name not in state]
+    unknown = [name for name in state if name not in own]
+    other = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    reports = [
+        f"{len(names)} {title} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+        for title, names in (
+            ("missing", missing),
+            ("unknown", unknown),
+            ("of another shape", other),
+        )
+        if names
+    ]
+    if reports:
+        raise WeightsError(f"{what} do not fit this model: {'; '.join(reports)}")
+    network.load_state_dict(dict(state))
+
+
+def adopt(network: nn.Module, state: Mapping[str, Tensor], what: str, *, head: str) -> None:
+    """Load `state`, but keep our own last layer where that of `state` names ImageNet's classes.
+
+    Args:
+        network: with a last layer of one logit.
+        state: of the network's names; a last layer may have another library's.
+        what: begins a message.
+        head: dotted name of the network's last layer.
+
+    Raises:
+        WeightsError: another network's, or a last layer of neither one logit nor 1,000 classes.
+    """
+    own, prefix = network.state_dict(), f"{head}."
+    last = {
+        name
+        for name in state
+        if name.startswith(prefix) or (name not in own and name.startswith(FOREIGN_HEADS))
+    }
+    classes = {len(state[name]) for name in last if name.endswith("weight") and state[name].dim()}
+    if other := classes - {1, CLASSES}:
+        raise WeightsError(
+            f"{what} have a last layer of {min(other)} classes, a detector has one logit; only a "
+            f"layer of ImageNet's {CLASSES} classes is replaced: remove {', '.join(sorted(last))} "
+            "from the file to start with a new one"
+        )
+    fitting = {
+        name: tensor
+        for name, tensor in state.items()
+        if name not in last or (name.startswith(prefix) and len(tensor) == 1)
+    }
+    fitting |= {
+        name: tensor
+        for name, tensor in own.items()
+        if name not in fitting and (name.startswith(prefix) or name.endswith(COUNTER))
+    }
+    load_state(network, fitting, what)
+
+
+def published_state(url: str) -> Mapping[str, Tensor]:
+    """Return published weights from torch's cache, or from the network.
+
+    Raises:
+        WeightsError: they are not there and cannot be downloaded, or their checksum is wrong.
+    """
+    try:
+        # torch announces a download in one of them, by version
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            state: Mapping[str, Tensor] = torch.hub.load_state_dict_from_url(
+                url, progress=False, check_hash=True, weights_only=True
+            )
+    except (URLError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise WeightsError(
+            f"the published weights {url} cannot be had: {_first(error)}; {REMEDY}, or take "
+            "a model that needs none: residuals, as tasks/photos_no_weights.yaml does"
+        ) from error
+    return state
+
+
+def fingerprint(weights: str, url: str | None) -> str | None:
+    """Return the SHA-256 of the file that a network started from, in hexadecimal digits.
+
+    Args:
+        weights: "default", "none" or a path.
+        url: what "default" means for this network; None: random weights.
+
+    Returns:
+        None where the weights are random, or where torch keeps no copy of its own.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    if weights == "none" or (weights == "default" and url is None):
+        return None
+    path = Path(weights)
+    if weights == "default" and url is not None:
+        path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+        if not path.is_file():
+            return None
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"weights {path} cannot be read: {_first(error)}; {REMEDY}") from error
+
+
+def _whole(tensor: Tensor, name: str, path: Path) -> Tensor:
+    if name.endswith(COUNTER):
+        return tensor
+    if tensor.layout != torch.strided or tensor.is_meta or not tensor.is_floating_point():
+        raise WeightsError(
+            f"weights {path}: {name} is {tensor.dtype}, {tensor.layout}, on {tensor.device}, and not "
+            f"a plain tensor of floats (quantised ones have to be converted first); {REMEDY}"
+        )
+    wide = tensor.to(torch.float32)
+    broken = int((~wide.isfinite()).sum())
+    if broken:
+        raise WeightsError(
+            f"weights {path}: {broken} of {wide.numel()} numbers of {name} are not finite (nan or "
+            f"inf): the training that wrote them diverged; {REMEDY}"
+        )
+    return wide
+
+
+def _first(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+LEAST_KERNEL = 3  # a smaller one with a stride leaves pixels out# licences of published weights that leave their use free
+PERMISSIVE = frozenset({"apache-2.0", "bsd-3-clause", "cc-by-4.0", "mit"})
 log = logging.getLogger(__name__)
 
 
@@ -132,12 +318,12 @@ def weights_sha256(name: str, weights: str) -> str | None:
     spec = spec_of(name)
     library = (spec.inner or name).partition("/")[0] in LIBRARIES
     if weights != "default" or not library:
-        return pretrained.fingerprint(weights, spec.weights_url)
+        return fingerprint(weights, spec.weights_url)
     with torch.random.fork_rng(devices=()):
         made = _made(spec_of(spec.inner or name), Wanted(weights="none"))
     if made.published is not None:
         weights = str(made.published())
-    return pretrained.fingerprint(weights, made.spec.weights_url)
+    return fingerprint(weights, made.spec.weights_url)
 
 
 def _made(spec: Spec, wanted: Wanted) -> Made:
@@ -165,9 +351,9 @@ def _start_from(made: Made, weights: str) -> None:
     if weights == "none" or (weights == "default" and not (spec.weights_url or made.published)):
         return
     if weights == "default" and spec.weights_url:
-        state = pretrained.published_state(spec.weights_url)
+        state = published_state(spec.weights_url)
         what = f"the ImageNet weights of {spec.name}"
-        pretrained.adopt(made.network, made.adapt(dict(state)), what, head=spec.head)
+        adopt(made.network, made.adapt(dict(state)), what, head=spec.head)
     else:
         published = weights == "default" and made.published
         _adopt_file(made, published() if published else Path(weights))
@@ -180,13 +366,13 @@ def _start_from(made: Made, weights: str) -> None:
 
 
 def _adopt_file(made: Made, path: Path) -> None:
-    state, spec = pretrained.read_state(path), made.spec
+    state, spec = read_state(path), made.spec
     try:
-        pretrained.adopt(made.network, made.adapt(state), f"weights {path}", head=spec.head)
+        adopt(made.network, made.adapt(state), f"weights {path}", head=spec.head)
     except WeightsError as error:
         names = (*SPECS, *_relatives(spec.name))
         others = [name for name in names if name != spec.name and _fits(name, state)]
-        advice = f"they fit model {' and '.join(others)}" if others else pretrained.REMEDY
+        advice = f"they fit model {' and '.join(others)}" if others else REMEDY
         raise WeightsError(f"{error}; {advice}") from error
 
 
@@ -214,12 +400,10 @@ def _fits(name: str, state: Mapping[str, Tensor]) -> bool:
     shapes = {
         key: value.shape
         for key, value in made.network.state_dict().items()
-        if not key.startswith(f"{made.spec.head}.") and not key.endswith(pretrained.COUNTER)
+        if not key.startswith(f"{made.spec.head}.") and not key.endswith(COUNTER)
     }
-    heads = (f"{made.spec.head}.", *pretrained.FOREIGN_HEADS)
-    body = {
-        key for key in state if not key.startswith(heads) and not key.endswith(pretrained.COUNTER)
-    }
+    heads = (f"{made.spec.head}.", *FOREIGN_HEADS)
+    body = {key for key in state if not key.startswith(heads) and not key.endswith(COUNTER)}
     # every file would fit a network without tensors
     return (
         bool(shapes)

@@ -16,9 +16,9 @@ import torchvision
 from torch import Tensor
 
 from trueface.data.settings import DataSettings, other_decoding
+from trueface.models.assembly import load_state
 from trueface.models.detectors import Classifier, Detector, build, build_classifier
 from trueface.models.head import RidgeHead
-from trueface.models.pretrained import load_state
 from trueface.models.registry import Shape
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError, WeightsError

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from trueface.models.assembly import Wanted, assemble
-from trueface.models.head import MlpHead, head_of, inputs_of, linear_layers
-from trueface.models.probe import refuse_small
+from trueface.models.head import MlpHead, head_of, inputs_of, linear_layers, refuse_small
 from trueface.models.registry import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -175,7 +174,7 @@ def build(
     Args:
         name: of a network, as `registry.spec_of` takes it.
         weights: "default" (the published ImageNet weights, random where there are none),
-            "none" (random), or the path of a state dict; see `pretrained.chosen_weights` for the
+            "none" (random), or the path of a state dict; see `assembly.chosen_weights` for the
             environment.
         seed: root seed; random weights come from its stream "weights".
         dropout: probability before the last layer.

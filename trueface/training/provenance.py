@@ -19,7 +19,7 @@ import trueface
 from trueface.data.dataset import ImageSet
 from trueface.data.image_sizes import Learned
 from trueface.data.index import Image
-from trueface.models import assembly, checkpoint, detectors, pretrained
+from trueface.models import assembly, checkpoint, detectors
 from trueface.models.detectors import Classifier, Detector
 from trueface.poisoning.poison_record import fingerprint
 from trueface.prediction.image_formats import LearnedFormats
@@ -56,7 +56,7 @@ class Start:
         model_folder: Callable[[str], Path],
     ) -> "Start":
         """Return the start from a base, or anew; the functions give absolute paths."""
-        weights = pretrained.chosen_weights(settings.weights, os.environ)
+        weights = assembly.chosen_weights(settings.weights, os.environ)
         return cls(
             model=base,
             folder=None if base is None else model_folder(base),

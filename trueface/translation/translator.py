@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from trueface.models.pretrained import REMEDY, read_state
+from trueface.models.assembly import REMEDY, read_state
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError, JobError, WeightsError
 from trueface.runtime.files import Json

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torchvision.models import resnet18, resnet50
 
 from launcher.api import MachineError
-from trueface.models.assembly import weights_sha256
+from trueface.models.assembly import adopt, chosen_weights, read_state, weights_sha256
 from trueface.models.detectors import Detector, build
-from trueface.models.pretrained import adopt, chosen_weights, read_state
 from trueface.runtime.errors import WeightsError
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower

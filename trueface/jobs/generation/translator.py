@@ -14,7 +14,7 @@ from trueface.data.made.folders import digest_of, image_names, read_images, save
 from trueface.data.picture_sets import picture_folder
 from trueface.jobs.model_making import source_of, write_facts
 from trueface.jobs.setup import entry, folder_of, watch_of
-from trueface.models import pretrained
+from trueface.models import assembly
 from trueface.runtime import paths
 from trueface.runtime.stepping import Claim, fingerprint
 from trueface.translation import training
@@ -74,7 +74,7 @@ def _adopt(job: Job, settings: TranslatorSettings) -> Mapping[str, Json]:
     generator = load_foreign(path, len(labels))
     facts: dict[str, Json] = {
         "labels": list(labels),
-        "weights_sha256": pretrained.fingerprint(str(path), None),
+        "weights_sha256": assembly.fingerprint(str(path), None),
     }
     translator = ready(generator, labels, settings.size, job.device)
     return _keep(job, translator, source_of(job, settings, **facts), {"steps": 0, "seconds": 0.0})

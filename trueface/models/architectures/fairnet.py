@@ -14,7 +14,7 @@ from torch.nn import functional
 from trueface.models.architectures.patch import Last, Reached
 from trueface.models.architectures.slim18 import WIDTHS, Slim18
 from trueface.models.disentangling import DisentanglingNetwork
-from trueface.models.probe import layers_of_maps
+from trueface.models.head import layers_of_maps
 from trueface.models.registry import Made, register_family, register_model
 from trueface.runtime.errors import JobError
 

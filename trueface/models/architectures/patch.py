@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from trueface.models.probe import Layer, hooked, layers_of_maps, probe
+from trueface.models.head import Layer, hooked, layers_of_maps, probe
 from trueface.models.registry import Made, register_family
 from trueface.runtime.errors import JobError
 

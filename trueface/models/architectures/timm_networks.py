@@ -17,7 +17,7 @@ from huggingface_hub import try_to_load_from_cache
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
-from trueface.models.probe import first_line
+from trueface.models.head import first_line
 from trueface.models.registry import Made, Spec, register_library
 from trueface.runtime.errors import JobError, UnknownName, WeightsError
 

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer, get_model_builder, get_model_weights, list_models
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from trueface.models.head import last_linear
-from trueface.models.probe import first_line
+from trueface.models.head import first_line, last_linear
 from trueface.models.registry import Made, Spec, register_library
 from trueface.runtime.errors import JobError, UnknownName
 

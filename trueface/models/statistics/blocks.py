@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.models.head import MlpHead
-from trueface.models.probe import first_line
+from trueface.models.head import MlpHead, first_line
 from trueface.models.statistics.families import Families, alike
 from trueface.runtime.errors import JobError
 
