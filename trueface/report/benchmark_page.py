@@ -1,44 +1,478 @@
-"""The page of a benchmark; templates/benchmark.html, which escapes what comes from the run."""
+"""The page of a benchmark; templates/benchmark.html, which escapes what comes from the run.
 
-from collections.abc import Iterator
+Tables: leaderboard, attacks, differences, published figures. Heat maps: models × corruptions, × sources of
+images, × attacks. Plots: reliability, cost against the worst AUC, ranks.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from html import escape
 from itertools import chain
 
+import numpy as np
 from markupsafe import Markup
 
 from trueface.audit.finding import count as counted
-from trueface.benchmark.leaderboard import Leaderboard
-from trueface.benchmark.measures import AREA, AT_THRESHOLD, BALANCED
-from trueface.benchmark.run_results import RunResults
-from trueface.report import benchmark_heat_maps as heat_maps
-from trueface.report import benchmark_plots as plots
-from trueface.report import benchmark_tables as tables
+from trueface.benchmark.known_data import Setting
+from trueface.benchmark.leaderboard import Column, Leaderboard, Line
+from trueface.benchmark.measures import AREA, AT_THRESHOLD, BALANCED, Value
+from trueface.benchmark.run_results import Result, RunResults
+from trueface.evaluation.calibration import Labels, probabilities
+from trueface.evaluation.intervals import Floats, Measure, unvaried
+from trueface.evaluation.published.tables import OTHER_DATA, published_tables
 from trueface.report.page import environment
+from trueface.report.scatter import Mark, scatter
 from trueface.report.style import CSS
-from trueface.report.tables import facts
+from trueface.report.svg import Frame, Point, axes, breakable, diagonal, key, line, svg
+from trueface.report.tables import NO_VALUE, facts, heat_cell, heat_scale
+
+TITLES = {
+    AREA: "AUC",
+    BALANCED: "Balanced accuracy at threshold 0",
+    AT_THRESHOLD: "Balanced accuracy at the threshold of validation",
+}
+BEFORE, AFTER = "called_fake_before:fake", "called_fake:fake"
+
+Cells = dict[tuple[str, str], list[Result]]  # of a model in a column, of each seed
+
+
+BELIEFS = 10  # bins of a reliability diagram
+LEAST = 5  # images of a bin that has a point
+
+
+def heat_maps(run: RunResults, board: Leaderboard, measure: str) -> str:
+    """Return for each set of images a heat map of models × corruptions."""
+    return "".join(_corruptions(run, board, test, measure) for test in _tests(run))
+
+
+def rates(run: RunResults, board: Leaderboard) -> str:
+    """Return the TPR of each generator beside the TNR of each set of real images, images as they are."""
+    return "".join(_rates(run, board, test) for test in _tests(run))
+
+
+def attack_rates(run: RunResults, board: Leaderboard) -> str:
+    """Return how many fakes are called fake before and after each attack, its control beside it."""
+    return "".join(_attacks(run, board, test) for test in _tests(run))
+
+
+def _corruptions(run: RunResults, board: Leaderboard, test: str, measure: str) -> str:
+    cells: Cells = {}
+    settings: dict[str, dict[str, None]] = {}
+    for result in run.results:
+        if result.index.test == test and not result.cell.condition.is_attack:
+            column = result.cell.corrupt
+            settings.setdefault(column, {})[result.cell.setting] = None
+            cells.setdefault((result.group, column), []).append(result)
+    heads = [
+        f"{breakable(name)}<small>{' or '.join(each)}</small>" for name, each in settings.items()
+    ]
+    return _heat(
+        f"{TITLES[measure]} on {test}.",
+        heads,
+        board,
+        lambda model: [_cell(cells.get((model, column), ()), measure) for column in settings],
+    )
+
+
+def _rates(run: RunResults, board: Leaderboard, test: str) -> str:
+    values: dict[tuple[str, str], list[Value]] = {}
+    for result in run.results:
+        if result.cell.condition.is_clean and result.index.test == test:
+            for value in result.measured.values:
+                if value.name.partition(":")[0] in {"tpr", "tnr"}:
+                    values.setdefault((result.group, value.name), []).append(value)
+    columns = sorted(
+        dict.fromkeys(column for _, column in values), key=lambda name: name.startswith("tnr")
+    )
+    heads = [f"{name[:3].upper()}<small>{escape(name[4:])}</small>" for name in columns]
+    return _heat(
+        f"Called right at threshold 0, on {test}: TPR of each generator, TNR of each set of real "
+        "images. A TPR says nothing without the TNR beside it. Wilson's intervals.",
+        heads,
+        board,
+        lambda model: [heat_cell(*_mean(values.get((model, column), ()))) for column in columns],
+    )
+
+
+def _attacks(run: RunResults, board: Leaderboard, test: str) -> str:
+    cells: Cells = {}
+    columns: dict[str, str] = {}
+    for result in run.results:
+        if result.index.test == test and result.cell.condition.is_attack:
+            columns.setdefault(result.cell.attack, result.cell.access)
+            cells.setdefault((result.group, result.cell.attack), []).append(result)
+    heads = [
+        "before<small>no attack</small>",
+        *(f"{escape(name)}<small>{access}</small>" for name, access in columns.items()),
+    ]
+
+    def row(model: str) -> list[str]:
+        scored = [results for column in columns if (results := cells.get((model, column)))]
+        before = next((each for each in scored if each[0].scores is not None), [])
+        after = (_cell(cells.get((model, column), ()), AFTER) for column in columns)
+        return [_cell(before, BEFORE), *after]
+
+    return _heat(
+        f"Fakes called fake, on {test}. random: random signs of the same budget, the control of the "
+        "attacks on its right. Wilson's intervals.",
+        heads if columns else [],
+        board,
+        row,
+    )
+
+
+def _cell(results: Sequence[Result], measure: str) -> str:
+    values = [value for result in results if (value := result.measured[measure]) is not None]
+    marks = Counter(
+        result.measured.marked.mark
+        for result in results
+        if result.measured.marked.mark not in {"", "attack"}
+    )
+    count = len(results)
+    texts = (
+        mark if seeds == count else f"{mark}, {seeds} of {count} seeds"
+        for mark, seeds in marks.items()
+    )
+    return heat_cell(*_mean(values), note="; ".join(texts))
+
+
+def _mean(values: Sequence[Value]) -> tuple[Measure | None, bool]:
+    """Return the mean over seeds of a measure and of the ends of its intervals, if it has any."""
+    there = [value for value in values if value.value is not None]
+    if not there:
+        return None, False
+    bounded = [value for value in there if value.low is not None and value.high is not None]
+
+    def mean(numbers: Iterable[float | None]) -> float:
+        given = [number for number in numbers if number is not None]
+        return sum(given) / len(given)
+
+    middle = mean(value.value for value in there)
+    if len(bounded) < len(there):
+        return Measure(value=middle, low=middle, high=middle), False
+    low, high = mean(value.low for value in there), mean(value.high for value in there)
+    return Measure(value=middle, low=low, high=high), True
+
+
+def _heat(
+    caption: str, heads: Sequence[str], board: Leaderboard, row: Callable[[str], list[str]]
+) -> str:
+    """Return a heat map below its caption and scale; nothing where it has no column.
+
+    Args:
+        caption: as text.
+        heads: of the columns, as HTML.
+        board: its models are the rows, in its order.
+        row: gives the cells of a model.
+    """
+    if not heads:
+        return ""
+    head = "".join(f'<th scope="col">{each}</th>' for each in heads)
+    body = "".join(
+        f'<tr><th scope="row">{escape(board.names[line.model])}</th>{"".join(row(line.model))}</tr>'
+        for line in board.lines
+    )
+    return (
+        f'<p class="caption">{escape(caption)} {heat_scale()}</p>'
+        f'<div class="wide"><table class="heat"><thead><tr><td></td>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _tests(run: RunResults) -> Iterable[str]:
+    return dict.fromkeys(result.index.test for result in run.results)
+
+
+def reliability(run: RunResults, board: Leaderboard) -> str:
+    """Return of each model how often what it calls fake is: without and with the temperature."""
+    return "".join(
+        _reliability(run, entry.model, board.names[entry.model]) for entry in board.lines
+    )
+
+
+def cost(board: Leaderboard) -> str:
+    """Return the time of an image against the AUC of the worst cell."""
+    names = board.names
+    marks = [
+        Mark(
+            name=names[entry.model],
+            time=entry.ms_image,
+            quality=_worst(entry).value,
+            spread=(_worst(entry).high - _worst(entry).low) / 2,
+            role="method",
+        )
+        for entry in board.lines
+        if entry.columns
+    ]
+    picture = scatter(
+        marks, before=None, retrain=None, across="time of an image, ms", up="AUC of the worst cell"
+    )
+    return f'<div class="wide">{picture}</div>' if picture else ""
+
+
+def _worst(entry: Line) -> Measure:
+    """Return the lowest AUC of all cells of a model."""
+    return min(
+        (column.worst.value for column in entry.columns.values()), key=lambda worst: worst.value
+    )
+
+
+def ranks(board: Leaderboard) -> str:
+    """Return the rank of each model in each setting, with its interval."""
+    return "".join(_ranks(board, setting) for setting in Setting)
+
+
+def _reliability(run: RunResults, model: str, name: str) -> str:
+    clean = [
+        result
+        for result in run.results
+        if result.group == model and result.cell.condition.is_clean and result.scores is not None
+    ]
+    tables = [(result.scores, result.facts) for result in clean if result.scores is not None]
+    if not tables:
+        return ""
+    fakes: Labels = np.concatenate([scores.labels for scores, _ in tables])
+    plain = np.concatenate([facts.calibration.plain(scores.logits) for scores, facts in tables])
+    scaled = np.concatenate([facts.calibration.scaled(scores.logits) for scores, facts in tables])
+    frame = Frame()
+    parts = [
+        axes(frame, "probability of fake", "share of fakes"),
+        diagonal(frame),
+        *_curve(frame, fakes, plain, 0),
+        *_curve(frame, fakes, scaled, 1),
+    ]
+    picture = svg(
+        frame, parts, title=f"Reliability of {name}", description="without and with temperature"
+    )
+    below = key(("without temperature", "with that of validation"))
+    return f"<figure><figcaption>{escape(name)}</figcaption>{picture}{below}</figure>"
+
+
+def _curve(frame: Frame, fakes: Labels, logits: Floats, series: int) -> Iterator[str]:
+    """Yield a curve of a reliability diagram, at each bin with Wilson's interval."""
+    beliefs = probabilities(logits)
+    bins = np.minimum((beliefs * BELIEFS).astype(int), BELIEFS - 1)
+    points: list[Point] = []
+    for place in np.unique(bins):
+        inside = bins == place
+        if np.sum(inside) < LEAST:
+            continue
+        share = unvaried(float((fakes[inside] == 1).mean()), int(np.sum(inside)))
+        points.append((float(beliefs[inside].mean()), share.value))
+        (x, low), (_, high) = (frame.at(points[-1][0], end) for end in (share.low, share.high))
+        yield f'<path class="interval s{series}" d="M{x:.1f} {low:.1f}V{high:.1f}"/>'
+    yield line(frame, points, series, marks=True)
+
+
+def _ranks(board: Leaderboard, setting: Setting) -> str:
+    names = board.names
+    ranked = [
+        (names[entry.model], column.ranked)
+        for entry in board.lines
+        if (column := entry.columns.get(setting)) is not None and column.ranked is not None
+    ]
+    if not ranked:
+        return ""
+    ranked.sort(key=lambda pair: pair[1].rank)
+    count = len(ranked)
+    frame = Frame(
+        width=360, height=58 + 22 * count, left=150, x=(0.8, count + 0.2), y=(count + 0.5, 0.5)
+    )
+    whole: Sequence[float] = tuple(range(1, count + 1))
+    parts = [axes(frame, "rank", "", x_ticks=whole, y_ticks=())]
+    for place, (name, at) in enumerate(ranked, start=1):
+        (left, y), (right, _) = frame.at(at.low, place), frame.at(at.high, place)
+        middle, _ = frame.at(at.rank, place)
+        parts.append(f'<path class="whisker" d="M{left:.1f} {y:.1f}H{right:.1f}"/>')
+        parts.append(f'<circle class="of-method" cx="{middle:.1f}" cy="{y:.1f}" r="4"/>')
+        parts.append(f'<text x="144" y="{y + 4:.1f}" text-anchor="end">{escape(name[-24:])}</text>')
+    description = "; ".join(
+        f"{name}: {at.rank:.1f} ({at.low:.1f}–{at.high:.1f})" for name, at in ranked
+    )
+    picture = svg(frame, parts, title=f"Ranks, {setting}", description=description)
+    return f'<figure class="picture"><figcaption>{setting}</figcaption>{picture}</figure>'
+
+
+def leaderboard_table(board: Leaderboard) -> str:
+    """Return the leaderboard: three columns, never one mean over them."""
+    names = board.names
+    settings = [each for each in Setting if any(each in line.columns for line in board.lines)]
+    head = "".join(
+        f'<th scope="col">{setting}<small>mean AUC</small></th>'
+        f'<th scope="col">worst<small>cell, {setting}</small></th>'
+        '<th scope="col">P(best)<small>rank</small></th>'
+        for setting in settings
+    )
+    body = "".join(_line(line, names, settings) for line in board.lines)
+    return (
+        '<p class="caption">Sorted by the lowest mean AUC of the settings. Small numbers are 95 % '
+        "intervals: over images and, from three on, seeds. P(best): share of resamples in which the "
+        "model has the best mean rank over the cells of the setting. ECE: mean calibration error on "
+        "clean images, below it that after scaling by the temperature of validation.</p>"
+        '<div class="wide"><table class="measures"><thead><tr><th scope="col" class="left">model</th>'
+        f'<th scope="col">seeds</th>{head}<th scope="col">ECE<small>scaled</small></th>'
+        '<th scope="col">ms an image<small>parameters</small></th></tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def attacks(run: RunResults, board: Leaderboard) -> str:
+    """Return what attacks do, with the control of random signs beside them."""
+    attacked = [result for result in run.results if result.cell.condition.is_attack]
+    if not attacked:
+        return ""
+    names = board.names
+    rows = sorted(
+        attacked,
+        key=lambda result: (result.group, result.index.test),  # a control stays before its attack
+    )
+    body = "".join(_attack(result, names[result.group]) for result in rows)
+    titles = (
+        "called fake before", "after", "evasion", "defamation", "logit shift of fakes", "PSNR, dB",
+    )  # fmt: skip
+    head = "".join(f'<th scope="col">{title}</th>' for title in titles)
+    return (
+        '<p class="caption">Evasion: fakes called fake before and real after; defamation: reals '
+        "called real before and fake after. Logit shift and PSNR are medians over images.</p>"
+        '<div class="wide"><table class="measures"><thead><tr><th scope="col" class="left">model</th>'
+        '<th scope="col" class="left">images</th><th scope="col" class="left">attack</th>'
+        f'<th scope="col" class="left">access</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def difference_table(board: Leaderboard) -> str:
+    """Return the paired differences of all models, by setting."""
+    names = board.names
+    rows = "".join(
+        f'<tr><th scope="row">{setting}</th><td class="left">{escape(names[pair.second])} minus '
+        f"{escape(names[pair.first])}</td><td>{pair.value:+.3f}<small>{pair.low:+.3f} … "
+        f"{pair.high:+.3f}</small></td><td>{_p(pair.p_holm)}</td>"
+        f"<td>{NO_VALUE if pair.p_delong is None else _p(pair.p_delong)}</td></tr>"
+        for setting, pairs in board.pairs.items()
+        for pair in pairs
+    )
+    if not rows:
+        return ""
+    return (
+        '<p class="caption">Difference of the mean AUC on the same images, 95 % interval by the '
+        "paired bootstrap, not corrected; p by the bootstrap over all cells, and by DeLong on clean "
+        "images, both with Holm's correction for the pairs of a setting.</p>"
+        '<div class="wide"><table><thead><tr>'
+        '<th scope="col" class="left">setting</th><th scope="col" class="left">models</th>'
+        '<th scope="col">difference</th><th scope="col">p</th><th scope="col">p by DeLong</th></tr>'
+        f"</thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def published() -> str:
+    """Return figures that others published, marked: none of them is of these images."""
+    parts = []
+    for table in published_tables():
+        rows = "".join(
+            f'<tr><th scope="row">{escape(row.detector)}</th><td class="left">{escape(row.trained_on)}</td>'
+            f'<td class="left">{escape(row.tested_on)}</td><td class="left">{escape(row.metric)}</td>'
+            f'<td>{row.value:.3f}</td><td class="left">{OTHER_DATA}</td></tr>'
+            for row in table.rows
+        )
+        parts.append(
+            f"<details><summary>{escape(table.title)}</summary><p>{escape(table.citation)}. "
+            f'{escape(table.note)}.</p><div class="wide"><table><thead><tr>'
+            '<th scope="col" class="left">detector</th><th scope="col" class="left">trained on</th>'
+            '<th scope="col" class="left">tested on</th><th scope="col" class="left">measure</th>'
+            f'<th scope="col">value</th><th scope="col" class="left">mark</th></tr></thead><tbody>{rows}'
+            "</tbody></table></div></details>"
+        )
+    return "".join(parts)
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "&lt;0.001"
+
+
+def notes(title: str, texts: Iterable[str]) -> str:
+    """Return a list of remarks below a title; nothing where there is none."""
+    items = "".join(f"<li>{escape(text)}</li>" for text in texts)
+    return f"<h3>{escape(title)}</h3><ul>{items}</ul>" if items else ""
+
+
+def _line(line: Line, names: Mapping[str, str], settings: Sequence[Setting]) -> str:
+    cells = "".join(_column(line.columns.get(setting)) for setting in settings)
+    told, scaled = (
+        NO_VALUE if value is None else f"{value:.3f}" for value in (line.ece, line.ece_scaled)
+    )
+    name = names[line.model]
+    below = "" if name == line.model else f'<small class="id">{breakable(line.model)}</small>'
+    return (
+        f'<tr><th scope="row">{escape(name)}{below}</th><td>{line.seeds}</td>{cells}'
+        f"<td>{told}<small>{scaled}</small></td>"
+        f"<td>{line.ms_image:.1f}<small>{line.parameters:,}</small></td></tr>"
+    )
+
+
+def _column(column: Column | None) -> str:
+    if column is None:
+        return f"<td>{NO_VALUE}</td>" * 3
+    mean, worst, ranked = column.mean, column.worst, column.ranked
+    place = worst.place[0] if worst.place[1] == "none" else f"{worst.place[1]}, {worst.place[0]}"
+    best = (
+        f'<td title="{escape(column.reason)}">not ranked</td>'
+        if ranked is None
+        else f"<td>{ranked.best:.2f}<small>{ranked.low:.1f}–{ranked.high:.1f}</small></td>"
+    )
+    return (
+        f"<td>{mean.value:.3f}<small>{mean.low:.3f}–{mean.high:.3f}</small></td>"
+        f'<td title="{escape(place)}">{worst.value.value:.3f}<small>{worst.value.low:.3f}–'
+        f"{worst.value.high:.3f}</small><small>{escape(worst.place[1])}</small></td>{best}"
+    )
+
+
+def _attack(result: Result, name: str) -> str:
+    measured = result.measured
+    wanted = (
+        "called_fake_before:fake", "called_fake:fake", "attack_success_evasion",
+        "attack_success_defamation", "logit_shift:fake", "psnr",
+    )  # fmt: skip
+    cells = "".join(f"<td>{_shown(measured[each])}</td>" for each in wanted)
+    if not result.cell.file:
+        cells = f'<td class="left" colspan="{len(wanted)}">{escape(result.cell.reason)}</td>'
+    seed = "" if result.index.seed is None else f"<small>seed {result.index.seed}</small>"
+    return (
+        f'<tr><th scope="row">{escape(name)}{seed}</th><td class="left">{breakable(result.index.test)}</td>'
+        f'<td class="left">{escape(result.cell.attack)}</td><td class="left">{result.cell.access}</td>'
+        f"{cells}</tr>"
+    )
+
+
+def _shown(value: Value | None) -> str:
+    if value is None or value.value is None:
+        return NO_VALUE
+    if value.low is None or value.high is None:
+        return f"{value.value:.2f}"
+    return f"{value.value:.3f}<small>{value.low:.3f}–{value.high:.3f}</small>"
 
 
 def benchmark_page(run: RunResults, board: Leaderboard) -> str:
     """Return the page: it needs no other file, and the same run gives the same page."""
     parts = {
         "about": facts(_about(run, board)),
-        "leaderboard": tables.leaderboard_table(board),
-        "areas": heat_maps.heat_maps(run, board, AREA),
-        "at_threshold": heat_maps.heat_maps(run, board, AT_THRESHOLD),
-        "at_zero": heat_maps.heat_maps(run, board, BALANCED),
-        "rates": heat_maps.rates(run, board),
-        "attack_rates": heat_maps.attack_rates(run, board),
-        "attacks": tables.attacks(run, board),
-        "reliability": plots.reliability(run, board),
-        "cost": plots.cost(board),
-        "ranks": plots.ranks(board),
-        "differences": tables.difference_table(board),
-        "unranked": tables.notes("Not ranked, and why", chain(run.without_area, board.unranked)),
-        "published": tables.published(),
-        "not_run": tables.notes("Not run, and why", run.not_run_named(board.names)),
-        "problems": tables.notes("Left out, and why", run.problems),
-        "confounds": tables.notes("Told by the form of the files", run.confounds),
-        "friedman": tables.notes("Friedman's test", [board.omnibus.text]),
-        "settings": tables.notes("Why a setting is what it is", run.settings),
+        "leaderboard": leaderboard_table(board),
+        "areas": heat_maps(run, board, AREA),
+        "at_threshold": heat_maps(run, board, AT_THRESHOLD),
+        "at_zero": heat_maps(run, board, BALANCED),
+        "rates": rates(run, board),
+        "attack_rates": attack_rates(run, board),
+        "attacks": attacks(run, board),
+        "reliability": reliability(run, board),
+        "cost": cost(board),
+        "ranks": ranks(board),
+        "differences": difference_table(board),
+        "unranked": notes("Not ranked, and why", chain(run.without_area, board.unranked)),
+        "published": published(),
+        "not_run": notes("Not run, and why", run.not_run_named(board.names)),
+        "problems": notes("Left out, and why", run.problems),
+        "confounds": notes("Told by the form of the files", run.confounds),
+        "friedman": notes("Friedman's test", [board.omnibus.text]),
+        "settings": notes("Why a setting is what it is", run.settings),
     }
     html = {name: Markup(text) for name, text in parts.items()}  # escaped where made
     template = environment().get_template("benchmark.html")

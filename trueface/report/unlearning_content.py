@@ -1,28 +1,334 @@
-"""What a report shows of unlearning: for each base model its methods, grouped over seeds."""
+"""What a report shows of unlearning: for each base model its methods, grouped over seeds.
+
+The measures, what each is called and what it says; and what an unlearning's files tell beyond them: confidences,
+and features in the plane.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from trueface.report.unlearning_columns import (
-    BESIDE,
-    COSTS,
-    OF_GOAL,
-    OF_RETRAIN,
-    OF_TRAINING,
-    QUALITY,
-    TEST,
-    TIMES,
-    VALIDATION,
-    Column,
-)
-from trueface.report.unlearning_files import Beliefs, Cloud, beliefs, cloud
+import numpy as np
+from numpy.typing import NDArray
+
+from trueface.evaluation import predictions
+from trueface.evaluation.predictions import Answered
+from trueface.runtime import paths
 from trueface.runtime.errors import DataError, MachineError
-from trueface.unlearning.evaluation import leaderboard
+from trueface.unlearning.evaluation import afterwards, leaderboard
+from trueface.unlearning.evaluation.cross_entropy import log_probabilities
 from trueface.unlearning.evaluation.leaderboard import Group, Spread
 from trueface.unlearning.evaluation.measurement import Entry, find, seedless
 from trueface.unlearning.evaluation.sanity_checks import class_name
 from trueface.unlearning.registry import METHODS, Goal
+
+Better = Literal["up", "down", ""]
+Kind = Literal["share", "count", "number", "bytes"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A measure of a table."""
+
+    name: str  # as the ladder calls it
+    title: str
+    says: str  # what it is
+    better: Better = ""  # "": as after retraining
+    kind: Kind = "share"
+
+
+TEST = Column(name="test", title="test", better="up", says="accuracy on the test set")
+VALIDATION = Column(
+    name="val", title="validation", better="up", says="accuracy on the validation set"
+)
+RETAIN = Column(
+    name="retain", title="retain", says="accuracy on what was kept, by the labels as trained"
+)
+US = Column(
+    name="us",
+    title="US",
+    better="up",
+    says="unlearning score, of both accuracies on the test: 1 keeps all and forgets all; it does "
+    "not see what is left in the features",
+)
+OF_RETRAIN = Column(
+    name="of_retrain",
+    title="time, retrain = 1",
+    better="down",
+    kind="number",
+    says="time of the method alone by that of retraining with the same seed; of the model before, "
+    "its training by retraining with the pass for features, which is in a training's time",
+)
+OF_TRAINING = Column(
+    name="of_training",
+    title="time, training = 1",
+    better="down",
+    kind="number",
+    says="time of the method, with what it caches, by that of the training of the model before",
+)
+SECONDS = Column(
+    name="seconds",
+    title="seconds",
+    better="down",
+    kind="number",
+    says="time of the method alone; of the model before, that of its training",
+)
+OF_GOAL: Mapping[Goal, tuple[Column, ...]] = {
+    "flips": (
+        TEST,
+        VALIDATION,
+        RETAIN,
+        Column(
+            name="forget",
+            title="forget, flipped label",
+            better="down",
+            says="fraction of the forgotten that is still predicted as the flipped label",
+        ),
+        Column(
+            name="forget_true",
+            title="forget, true label",
+            better="up",
+            says="share of the forgotten that is called what it is",
+        ),
+        Column(
+            name="recovery",
+            title="recovery",
+            better="up",
+            says="share of the damage on the test that is undone: 0 is the model before, 1 the one "
+            "that was trained with corrected labels",
+        ),
+    ),
+    "class": (
+        US,
+        Column(
+            name="test_retain",
+            title="test, kept",
+            better="up",
+            says="accuracy on the test, on the classes that were kept",
+        ),
+        Column(
+            name="test_forget",
+            title="test, forgotten",
+            better="down",
+            says="accuracy on the test, on what was forgotten",
+        ),
+        RETAIN,
+        Column(
+            name="forget",
+            title="forget",
+            better="down",
+            says="accuracy on the forgotten samples of the training",
+        ),
+    ),
+    "instances": (
+        TEST,
+        VALIDATION,
+        RETAIN,
+        Column(name="forget", title="forget", says="accuracy on the forgotten samples"),
+    ),
+}
+BESIDE = (
+    Column(
+        name="gap",
+        title="gap to retrain",
+        better="down",
+        says="mean difference from retraining, of retain, forget, test and MIA, SVC",
+    ),
+    Column(
+        name="tow",
+        title="ToW",
+        better="up",
+        says="tug of war: 1 where retain, forget and test are as after retraining",
+    ),
+    Column(
+        name="mia_svc",
+        title="MIA, SVC",
+        says="share of the forgotten that an attack on confidences takes for never seen",
+    ),
+    Column(
+        name="mia_loss",
+        title="MIA, loss",
+        says="how often an attack on losses tells the forgotten from test images; 0.5 is a guess",
+    ),
+    Column(
+        name="mia_tpr",
+        title="MIA, TPR at 1 % FPR",
+        says="share of the forgotten that losses give away where 1 % of the test images of their "
+        "classes are accused; 0.01 is a guess",
+    ),
+    Column(name="auc", title="AUC", better="up", says="area under the ROC curve, on the test"),
+    Column(name="ece", title="ECE", better="down", says="calibration error, on the test"),
+    OF_RETRAIN,
+    OF_TRAINING,
+)
+COSTS = (
+    SECONDS,
+    Column(
+        name="cached_seconds",
+        title="seconds for the cache",
+        better="down",
+        kind="number",
+        says="time for what is computed once and kept, not in the time above",
+    ),
+    Column(
+        name="samples",
+        title="samples read",
+        better="down",
+        kind="count",
+        says="samples that the method read, each time counted",
+    ),
+    Column(
+        name="cached_samples",
+        title="samples for the cache",
+        better="down",
+        kind="count",
+        says="samples read for what is kept",
+    ),
+    Column(
+        name="peak_bytes",
+        title="peak memory, GiB",
+        better="down",
+        kind="bytes",
+        says="most memory at a time",
+    ),
+    Column(
+        name="relearn",
+        title="relearn, steps",
+        kind="number",
+        says="steps of training until the forgotten is known again",
+    ),
+    Column(
+        name="anamnesis",
+        title="relearn, retrain = 1",
+        kind="number",
+        says="the same by the steps of the retrained model: far below 1, it was hidden, not "
+        "forgotten",
+    ),
+    Column(
+        name="probe",
+        title="probe",
+        says="accuracy of a linear probe of the features: the forgotten, or not",
+    ),
+    Column(name="probe_chance", title="probe, chance", says="what one answer to all scores there"),
+    Column(
+        name="attack",
+        title="patch succeeds",
+        better="down",
+        says="how often the backdoor's patch gets its way",
+    ),
+    Column(
+        name="kl_forget",
+        title="KL, forget",
+        better="down",
+        kind="number",
+        says="divergence from the retrained model's answers on the forgotten, in nats",
+    ),
+    Column(
+        name="kl_test",
+        title="KL, test",
+        better="down",
+        kind="number",
+        says="divergence from the retrained model's answers on the test, in nats",
+    ),
+    Column(
+        name="found_precision",
+        title="found, precision",
+        better="up",
+        says="share of the labels called wrong that are wrong",
+    ),
+    Column(
+        name="found_recall",
+        title="found, recall",
+        better="up",
+        says="fraction of the unknown flipped labels that was found",
+    ),
+)
+QUALITY: Mapping[Goal, tuple[Column, ...]] = {  # against time: the first that is known
+    "flips": (replace(TEST, title=TEST.says), replace(VALIDATION, title=VALIDATION.says)),
+    "class": (replace(US, title="unlearning score US"),),
+    "instances": (replace(TEST, title=TEST.says), replace(VALIDATION, title=VALIDATION.says)),
+}
+TIMES = (
+    replace(OF_RETRAIN, title="time as a fraction of retraining's"),
+    replace(OF_TRAINING, title="time as a fraction of the training's"),
+    replace(SECONDS, title="time in seconds"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beliefs:
+    """Probabilities (N,) of the label as trained, of what was to be forgotten, over all seeds."""
+
+    name: str
+    method: str
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cloud:
+    """Features of some samples in the plane, of the first seed."""
+
+    name: str
+    anew: bool  # trained from a new start: its axes are not those of the model before
+    before: NDArray[np.float64]  # (M, 2)
+    after: NDArray[np.float64]  # (M, 2)
+    label: NDArray[np.int64]  # (M,)
+    forget: NDArray[np.bool_]  # (M,)
+
+
+def beliefs(name: str, method: str, folders: Sequence[Path]) -> Beliefs | None:
+    """Return how sure models were of what they were to forget, over all seeds of a method.
+
+    Raises:
+        DataError: answers cannot be read.
+    """
+    befores, afters = [], []
+    for folder in folders:
+        before, after = (
+            predictions.read(path(folder)).get("forget")
+            for path in (paths.answers_before, paths.answers_after)
+        )
+        if before is not None and after is not None:
+            befores.append(belief(before))
+            afters.append(belief(after))
+    if not sum(map(len, befores)) or not sum(map(len, afters)):
+        return None
+    return Beliefs(
+        name=name, method=method, before=np.concatenate(befores), after=np.concatenate(afters)
+    )
+
+
+def belief(part: Answered) -> NDArray[np.float64]:
+    """Return the probability of the label as trained: (N,), broken logits left out."""
+    whole = np.isfinite(part.logits).all(1)
+    rows = np.flatnonzero(whole)
+    logs: NDArray[np.float64] = log_probabilities(part)[rows, part.trained[rows]]
+    return np.exp(logs)
+
+
+def cloud(name: str, folder: Path, *, anew: bool) -> Cloud | None:
+    """Return features in the plane, or None where a model has none.
+
+    Raises:
+        DataError: there are some that cannot be read, or not one is finite.
+    """
+    path = paths.plane(folder)
+    if not path.is_file():
+        return None
+    plane = afterwards.read(path)
+    whole = np.isfinite(plane.before).all(1) & np.isfinite(plane.after).all(1)
+    if not whole.any():
+        raise DataError(f"{path} holds no finite features")
+    return Cloud(
+        name=name,
+        anew=anew,
+        before=plane.before[whole],
+        after=plane.after[whole],
+        label=plane.label[whole],
+        forget=plane.forget[whole],
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,18 +1,30 @@
-"""The part of a report that tells of unlearning: tables and plots, one block for each base model."""
+"""The part of a report that tells of unlearning: tables and plots, one block for each base model.
+
+Histograms of how sure a model is of what it was to forget, and features in the plane: a cloud of dots, in it
+crosses for what is to be forgotten.
+"""
 
 from collections.abc import Iterable, Sequence
 from html import escape
 
 import numpy as np
+from numpy.typing import NDArray
 
-from trueface.report import embedding_plot, histograms, tables
+from trueface.report import tables
 from trueface.report.scatter import Mark, Role, scatter
-from trueface.report.svg import SERIES, breakable, number
-from trueface.report.unlearning_columns import Column
-from trueface.report.unlearning_content import Base, Row, Unlearnings
-from trueface.report.unlearning_files import Cloud
+from trueface.report.svg import SERIES, Frame, axes, breakable, number, steps, svg, ticks
+from trueface.report.unlearning_content import Base, Cloud, Column, Row, Unlearnings
 from trueface.unlearning.evaluation.measurement import BEFORE
 
+SIDE = 238
+AIR = 0.25  # of the extent before, around it on each side
+CROSS_PX = 2.4  # half its side
+
+Limits = tuple[tuple[float, float], tuple[float, float]]
+
+
+BINS = 20
+EDGES = tuple(np.linspace(0, 1, BINS + 1).tolist())
 NO_VALUE = tables.NO_VALUE
 SQUARE = '<rect class="of-reference" x="1" y="1" width="8" height="8"/>'
 DISC = '<circle class="of-method" cx="5" cy="5" r="4.5"/>'
@@ -27,6 +39,96 @@ ANEW = (
     "can be compared, and where they lie says nothing."
 )
 MARKS = {"up": "\N{UPWARDS ARROW}", "down": "\N{DOWNWARDS ARROW}", "": ""}
+
+
+def limits(before: NDArray[np.float64]) -> Limits:
+    """Return the part of the plane that is shown: where the features lay before, and some more."""
+    low, high = before.min(0), before.max(0)
+    air = np.maximum((high - low) * AIR, 1e-6)
+    (left, down), (right, up) = (low - air).tolist(), (high + air).tolist()
+    return (left, right), (down, up)
+
+
+def beyond(places: NDArray[np.float64], shown: Limits) -> float:
+    """Return the fraction of points outside of the plot."""
+    (left, right), (down, up) = shown
+    x, y = places[:, 0], places[:, 1]
+    return float(np.mean((x < left) | (x > right) | (y < down) | (y > up)))
+
+
+def cloud(
+    name: str,
+    places: NDArray[np.float64],
+    *,
+    classes: Sequence[int],
+    label: NDArray[np.int64],
+    forget: NDArray[np.bool_],
+    shown: Limits,
+) -> str:
+    """Return features as dots in the colours of their classes, the forgotten as crosses.
+
+    Args:
+        name: for the title.
+        places: (M, 2); what lies beyond `shown` is drawn on its edge.
+        classes: in the order of their colours.
+        label: (M,) class.
+        forget: (M,) whether it is to be forgotten.
+        shown: the part of the plane.
+    """
+    frame = Frame(width=SIDE, height=SIDE, left=8, right=8, top=8, bottom=8, x=shown[0], y=shown[1])
+    pixels = [frame.at(float(x), float(y)) for x, y in places]
+    edge = f'<path class="edge" d="M8 8H{SIDE - 8}V{SIDE - 8}H8Z"/>'
+    parts = [edge]
+    for kind, chosen in (("kept", ~forget), ("forgotten", forget)):
+        for series, class_ in enumerate(classes):
+            which = np.flatnonzero(chosen & (label == class_))
+            if len(which):
+                path = "".join(_mark(kind, *pixels[row]) for row in which)
+                parts.append(f'<path class="{kind} s{series % SERIES}" d="{path}"/>')
+    description = f"{int((~forget).sum())} kept, {int(forget.sum())} to be forgotten"
+    out = beyond(places, shown)
+    description += f"; {out:.0%} lie beyond the edge" if out else ""
+    return svg(frame, parts, title=f"Features {name}", description=description)
+
+
+def _mark(kind: str, x: float, y: float) -> str:
+    if kind == "kept":
+        return f"M{x:.1f} {y:.1f}h0"  # round ends make a dot of it
+    size = 2 * CROSS_PX
+    left, top = x - CROSS_PX, y - CROSS_PX
+    return f"M{left:.1f} {top:.1f}l{size} {size}m0 -{size}l-{size} {size}"
+
+
+def shares(beliefs: NDArray[np.float64]) -> list[float]:
+    """Return the fraction of probabilities in each bin."""
+    counts, _ = np.histogram(np.clip(beliefs, 0, 1), EDGES)
+    return [float(count) for count in counts / max(counts.sum(), 1)]
+
+
+def histogram(
+    name: str,
+    *,
+    before: NDArray[np.float64],
+    after: NDArray[np.float64],
+    retrain: NDArray[np.float64] | None,
+    top: float,
+) -> str:
+    """Return one of several histograms of the same height `top`, a share."""
+    frame = Frame(height=150, left=44, y=(0.0, top))
+    drawn = [("before", before), ("after", after)]
+    drawn += [("retrain", retrain)] if retrain is not None else []
+    parts = [
+        axes(frame, "probability", "share", y_ticks=ticks(0, top, 3)),
+        *(steps(frame, EDGES, shares(beliefs), f"belief-{which}") for which, beliefs in drawn),
+    ]
+    medians = "; ".join(f"{which}: median {np.median(beliefs):.3f}" for which, beliefs in drawn)
+    title = f"Probability of the label as trained, {name}"
+    return svg(frame, parts, title=title, description=medians)
+
+
+def greatest(groups: Sequence[NDArray[np.float64]]) -> float:
+    """Return a height that holds them all."""
+    return min(max((max(shares(group)) for group in groups), default=1.0) * 1.05, 1.0)
 
 
 def section(unlearnings: Unlearnings | None) -> str:
@@ -202,12 +304,12 @@ def _beliefs(base: Base) -> str:
     if not shown:
         return ""
     groups = [group for belief in shown for group in (belief.before, belief.after)]
-    top = histograms.greatest(groups)
+    top = greatest(groups)
     anew = [belief.after for belief in shown if belief.method == "retrain"]
     retrain = np.concatenate(anew) if anew else None
     cards = "".join(
         f'<div class="card"><h4>{escape(belief.name)}</h4>'
-        + histograms.histogram(
+        + histogram(
             belief.name,
             before=belief.before,
             after=belief.after,
@@ -258,18 +360,18 @@ def _cross(place: int) -> str:
 def _side_by_side(clouds: Sequence[Cloud], classes: Sequence[int]) -> str:
     """Return one plot before, and those after it on the same axes."""
     first = clouds[0]
-    shown = embedding_plot.limits(first.before)
+    shown = limits(first.before)
     pictures = [("before", "before", first.before, False)]
     pictures += [(cloud.name, f"after {cloud.name}", cloud.after, cloud.anew) for cloud in clouds]
     cards = []
     for name, title, places, anew in pictures:
-        out = embedding_plot.beyond(places, shown)
+        out = beyond(places, shown)
         words = [
             *(["trained anew"] if anew else []),
             *([f"{out:.0%} beyond the frame"] if out else []),
         ]
         small = f"<small>{', '.join(words) or '&nbsp;'}</small>"  # else plots stand askew
-        picture = embedding_plot.cloud(
+        picture = cloud(
             title, places, classes=classes, label=first.label, forget=first.forget, shown=shown
         )
         cards.append(f"<figure><figcaption>{escape(name)}{small}</figcaption>{picture}</figure>")

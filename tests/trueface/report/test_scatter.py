@@ -3,8 +3,7 @@ import re
 
 import pytest
 
-from trueface.report.label_placement import Box, placed
-from trueface.report.scatter import Mark, scatter
+from trueface.report.scatter import Box, Mark, placed, scatter
 
 ROOM = Box(left=0, top=0, right=600, bottom=300)
 

@@ -31,10 +31,8 @@ def erasing(run: str, *, as_json: bool, page: Path | None) -> None:
     # torch takes seconds to import; help and wrong names must not wait for it
     from trueface.cli.generation.text import METHODS, method_lines, rows_of_kind, verdict_lines
     from trueface.erasing.measures.record import RULE
-    from trueface.report.generation.erasing_page import Erasing, write_erasing_page
-    from trueface.report.generation.erasing_verdicts import sentences
-    from trueface.report.generation.made_folders import made_folders
-    from trueface.report.generation.rows import rows_of
+    from trueface.report.generation.erasing_page import Erasing, sentences, write_erasing_page
+    from trueface.report.generation.rows import made_folders, rows_of
 
     erased = made_folders(run_folder, "erased")
     rows = rows_of_kind("erased", run_folder, erased)

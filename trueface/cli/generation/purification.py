@@ -38,11 +38,12 @@ def purification(run: str, *, as_json: bool, page: Path | None) -> None:
         verdict_lines,
     )
     from trueface.evaluation.restored import RULE, attack_rows
-    from trueface.report.generation.detectors import detectors
-    from trueface.report.generation.made_folders import made_folders
-    from trueface.report.generation.purification_page import Purification, write_purification_page
-    from trueface.report.generation.purifier_verdicts import sentences
-    from trueface.report.generation.rows import rows_of
+    from trueface.report.generation.purification_page import (
+        Purification,
+        sentences,
+        write_purification_page,
+    )
+    from trueface.report.generation.rows import detectors, made_folders, rows_of
 
     restored = made_folders(run_folder, "restored")
     rows = rows_of_kind("restored", run_folder, restored)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from trueface.cli.text_tables import aligned, shown
 from trueface.jobs.job_kind import JobKind
-from trueface.report.generation.made_folders import Made, tests_of
-from trueface.report.generation.rows import Row
+from trueface.report.generation.rows import Made, Row, tests_of
 from trueface.report.json_fields import number_of, text_of
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json

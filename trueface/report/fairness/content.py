@@ -1,4 +1,7 @@
-"""What a page of fairness shows: methods over their seeds, in an order that no gap decides."""
+"""What a page of fairness shows, methods over their seeds in an order that no gap decides, and says in words.
+
+It says whose gap is more than chance, and who may be compared.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,9 +9,19 @@ from enum import IntEnum
 
 from trueface.evaluation.fairness.rows import Verdict, against_floor
 from trueface.evaluation.score_tables import without_seed
-from trueface.report.over_seeds import OverSeeds, over_seeds, short_names
+from trueface.report.over_seeds import OverSeeds, over_seeds, short_names, shown
 
 UNDEFINED = str(Verdict.UNDEFINED)
+
+
+GAP = "fpr_gap"
+LOWER = "lower AUC, not comparable"
+CONSTANT = "constant"
+_SENTENCES = {
+    str(Verdict.ABOVE): "The FPR gap is above chance",
+    str(Verdict.NEAR): "The FPR gap is near its floor, at most twice as large",
+    str(Verdict.WITHIN): "The FPR gap is not above chance",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,3 +196,102 @@ def comparisons(rows: Sequence[Row]) -> tuple[Comparison, ...]:
 def _ordered(methods: Iterable[tuple[str, list[Row]]]) -> tuple[Method, ...]:
     made = [Method(name=name, rows=tuple(rows)) for name, rows in methods]
     return tuple(sorted(made, key=lambda method: method.standing))  # else in the task's order
+
+
+def sentences(comparison: Comparison) -> Iterator[str]:
+    """Yield the sentences of one test and column; plain text, to be escaped."""
+    yield from _chance(comparison)
+    yield from _comparable(comparison)
+    for standing, words in (
+        (Standing.LOWER_AUC, "Lower AUC, not comparable (a gap says little without equal AUC)"),
+        (Standing.CONSTANT, "Constant, so without any gap and without any use"),
+    ):
+        methods = [method for method in comparison.of(standing) if method.auc]
+        if methods:
+            yield f"{words}: {_names(methods)}."
+    without = [method.name for method in comparison.methods if not method.auc]
+    if without:
+        yield f"Without an AUC, as all images are of one class: {'; '.join(without)}."
+    columns = {cell for method in comparison.methods for cell in _undefined(method)}
+    if columns:
+        number = f"{len(columns)} rate{'s are' if len(columns) > 1 else ' is'}"
+        yield f"{number} not defined, and listed below the groups."
+    yield from _notes(comparison)
+
+
+def _notes(comparison: Comparison) -> Iterator[str]:
+    rows = [row for method in comparison.methods for row in method.rows]
+    ungrouped = max((row.ungrouped for row in rows), default=0)
+    if ungrouped:
+        yield f"Left out: {ungrouped} images without a group."
+    for note in dict.fromkeys(row.note for row in rows if row.note):
+        yield f"{note[:1].upper()}{note[1:]}."
+
+
+def verdict(method: Method) -> str:
+    """Return what the ladder says of a method."""
+    if method.standing is Standing.CONSTANT:
+        constant = sum(row.constant for row in method.rows)
+        every = constant == len(method.rows)
+        return CONSTANT if every else f"{CONSTANT} in {constant} of {len(method.rows)} seeds"
+    parts = []
+    if method.standing is Standing.LOWER_AUC:
+        parts = [LOWER if method.auc else "no AUC, not comparable"]
+    few = "" if method.agreeing == len(method.rows) else f" ({_of_seeds(method)})"
+    return "; ".join([*parts, f"{method.verdict}{few}"])
+
+
+def _of_seeds(method: Method) -> str:
+    return f"by themselves {method.agreeing} of {len(method.rows)} seeds"
+
+
+def _chance(comparison: Comparison) -> Iterator[str]:
+    sound = [method for method in comparison.methods if method.standing is not Standing.CONSTANT]
+    for word, sentence in _SENTENCES.items():
+        methods = [method for method in sound if method.verdict == word]
+        if methods:
+            yield f"{sentence}: {'; '.join(map(_gap, methods))}."
+    others = [method.name for method in sound if method.verdict not in _SENTENCES]
+    if others:
+        yield f"The FPR gap is not defined: {'; '.join(others)}."
+
+
+def _comparable(comparison: Comparison) -> Iterator[str]:
+    methods = comparison.comparable
+    if len(methods) < 2:
+        if len(comparison.methods) > 1:
+            yield "No two methods are alike enough in AUC for their gaps to be compared."
+        return
+    yield f"Comparable by AUC: {_names(methods)}."
+    gaps = [(gap, method) for method in methods if (gap := method.gap(GAP)) is not None]
+    if len(gaps) < 2:
+        return
+    gaps.sort(key=lambda pair: pair[0].mean)
+    (least, first), (second, other) = gaps[:2]
+    clause = f"The smallest mean FPR gap among these is that of {first.name}, {shown(least, 1)}"
+    if _overlap(least, second):
+        spread = (
+            "one seed cannot tell it" if least.sd is None else "the seeds' spread does not tell it"
+        )
+        clause += f"; {spread} from that of {other.name}, {shown(second, 1)}"
+    yield f"{clause}."
+
+
+def _overlap(first: OverSeeds, second: OverSeeds) -> bool:
+    if first.sd is None or second.sd is None:
+        return True
+    return first.mean + first.sd >= second.mean - second.sd
+
+
+def _gap(method: Method) -> str:
+    floor = method.floor(GAP)
+    against = "" if floor is None else f" (floor {floor.mean:.1f})"
+    return f"{method.name} {shown(method.gap(GAP), 1)}{against}"
+
+
+def _undefined(method: Method) -> Iterable[str]:
+    return (cell for point in method.points() for cell in point.undefined)
+
+
+def _names(methods: Sequence[Method]) -> str:
+    return "; ".join(f"{method.name} (AUC {shown(method.auc, 3)})" for method in methods)

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from trueface.report.label_placement import CHARACTER_PX
 from trueface.report.qualities.content import Comparison, Method
+from trueface.report.scatter import CHARACTER_PX
 from trueface.report.svg import SERIES, Frame, Point, axes, key, line, svg, ticks
 
 LEFT, RIGHT = 54, 24

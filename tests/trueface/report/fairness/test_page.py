@@ -11,9 +11,7 @@ from tests.trueface.report.test_page import NASTY, Reading
 from trueface.evaluation.fairness.groups import AUC_GAP, MEASURES
 from trueface.evaluation.fairness.run import fairness_rows
 from trueface.report.fairness.content import comparisons
-from trueface.report.fairness.group_bars import bars
-from trueface.report.fairness.page import fairness_page, write_fairness_page
-from trueface.report.fairness.records import GAPS, row_of
+from trueface.report.fairness.page import GAPS, bars, fairness_page, row_of, write_fairness_page
 from trueface.runtime.errors import DataError
 
 

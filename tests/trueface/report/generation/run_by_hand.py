@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 
 from launcher.api import Json, write_json
-from trueface.report.generation.made_folders import Made, made_folders
+from trueface.report.generation.rows import Made, made_folders
 
 SIDE = 16
 CONCEPTS = ("cross", "disc", "square")

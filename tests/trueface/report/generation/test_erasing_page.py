@@ -9,9 +9,7 @@ import pytest
 from launcher.api import Json
 from tests.trueface.report.generation.run_by_hand import CONCEPTS, METHODS, erased_run, method_rows
 from tests.trueface.report.test_page import NASTY, Reading
-from trueface.report.generation.erasing_page import Erasing, erasing_page
-from trueface.report.generation.erasing_plots import recoveries
-from trueface.report.generation.erasing_verdicts import sentences
+from trueface.report.generation.erasing_page import Erasing, erasing_page, recoveries, sentences
 from trueface.report.generation.rows import rows_of
 
 

@@ -6,10 +6,8 @@ import pytest
 from launcher.api import Json, write_json
 from tests.trueface.report.generation.run_by_hand import attack_rows, purifier_rows, restored_run
 from tests.trueface.report.test_page import NASTY, Reading
-from trueface.report.generation.detectors import Detector, detectors, trained_on
-from trueface.report.generation.purification_page import Purification, purification_page
-from trueface.report.generation.purifier_verdicts import sentences
-from trueface.report.generation.rows import rows_of
+from trueface.report.generation.purification_page import Purification, purification_page, sentences
+from trueface.report.generation.rows import Detector, detectors, rows_of, trained_on
 from trueface.runtime import paths
 
 
