@@ -96,10 +96,13 @@ def conflicts(settings: Mapping[str, Any], others: Iterable[str], model: str) ->
         others: names of parts that it has for another reason than a setting.
         model: what it makes, for the sentences.
     """
-    there = {name for name, value in settings.items() if value and value != "none"} | set(others)
-    for name, part in PARTS.items():
-        if part.is_set(settings) or not there.isdisjoint(part.chosen_by):
-            there.add(name)
+    further = set(others)
+    given = {name for name, value in settings.items() if value and value != "none"} | further
+    there = {
+        name
+        for name, part in PARTS.items()
+        if name in further or part.is_set(settings) or not given.isdisjoint(part.chosen_by)
+    } | (given - PARTS.keys())  # a setting may have the name of a part that it does not choose
     for name, part in PARTS.items():
         for other, sentence in part.conflicts.items():
             if {name, other} <= there:
