@@ -15,13 +15,7 @@ from trueface.data.loading.batches import BadFile
 from trueface.evaluation.inference import Answers
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import Scores
-from trueface.features.bank import feature_matrix
-from trueface.features.body import FrozenBody
-from trueface.features.store import FeatureStore
-from trueface.models.detectors import Detector
 from trueface.runtime import paths
-from trueface.runtime.progress import Watch
-from trueface.training.parts.bank import write_features
 
 
 def of_test(answers: Answers, calibration: Calibration | None = None) -> dict[str, Json]:
@@ -81,25 +75,6 @@ def list_bad_images(folder: Path, learned: Pass, checked: Pass) -> None:
     """List the images of a training and its validation that gave no pixels, beside the model."""
     for name, feed in (("train", learned), ("val", checked)):
         write_bad_images(paths.bad_images(folder, name), feed.image_set.bad.values())
-
-
-def keep_features(
-    folder: Path,
-    name: str,
-    model: Detector,
-    feed: Pass,
-    watch: Watch,
-    store: FeatureStore | None = None,
-) -> None:
-    """Write what the last layer of a model gets of each image of a list, beside the model."""
-    images = feed.image_set.images
-    body = FrozenBody(model, device=watch.device, precision=watch.precision)
-    write_features(
-        paths.features(folder, name),
-        feature_matrix(body, feed, watch, store=store),
-        paths=[image.file for image in images],
-        labels=[image.label for image in images],
-    )
 
 
 def scores_of(images: Sequence[Image], answers: Answers, data_root: Path) -> Scores:

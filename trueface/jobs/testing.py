@@ -20,6 +20,7 @@ from trueface.runtime import paths
 from trueface.runtime.paths import SCHEMA
 from trueface.runtime.timer import now
 from trueface.training import provenance
+from trueface.training.parts.bank import keep_features
 
 
 @entry(TestSettings)
@@ -50,7 +51,7 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
         job, settings, images, network, paths.triggered(folder, model_name(job), name)
     )
     if settings.features:
-        outputs.keep_features(folder, name, network.model, done.feed, network.watch, network.store)
+        keep_features(folder, name, network.model, done.feed, network.watch, network.store)
     path = paths.metrics(folder, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     inputs: dict[str, Json] = {

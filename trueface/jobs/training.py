@@ -13,7 +13,7 @@ Each feature of a training is a part (`trueface.training.parts`) that has its sa
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import chain
 from pathlib import Path
@@ -27,9 +27,7 @@ from trueface.jobs import job_data, model_making, outputs
 from trueface.jobs.job_data import model_name
 from trueface.jobs.ranks import coordinator, world
 from trueface.jobs.setup import settled, watch_of
-from trueface.models import checkpoint
 from trueface.models.detectors import Detector
-from trueface.prediction.reference import Reference
 from trueface.runtime import logs, paths
 from trueface.runtime.paths import SCHEMA
 from trueface.training import image_lists, provenance, resume, trainer
@@ -37,7 +35,7 @@ from trueface.training.checkpointing import OptimizerState
 from trueface.training.distributed.group import ALONE, Group
 from trueface.training.image_lists import Lists
 from trueface.training.objectives.registry import make_objective
-from trueface.training.parts.bank import FeatureBank, distance_of, is_constant
+from trueface.training.parts.bank import FeatureBank, KeptFeatures, is_constant
 from trueface.training.parts.few_shot import FewShot, earlier_of
 from trueface.training.parts.groups import Groups
 from trueface.training.parts.poison import Poison
@@ -50,7 +48,16 @@ from trueface.training.settings import TrainSettings
 from trueface.training.trainer import Trained
 
 # the order in which they have their say; those with settings of their own come behind
-PARTS: tuple[type[Part], ...] = (FewShot, Poison, Shards, FeatureBank, Qualities, Groups, Collab)
+PARTS: tuple[type[Part], ...] = (
+    FewShot,
+    Poison,
+    Shards,
+    FeatureBank,
+    Qualities,
+    Groups,
+    Collab,
+    KeptFeatures,
+)
 
 
 def train(job: Job) -> Mapping[str, Json]:
@@ -169,7 +176,7 @@ def fit_steps(run: Assembled) -> Trained:
     feeds = reduce(lambda feeds, part: part.feeds(*feeds, model), run.parts, feeds)
     objective = make_objective(settings.used_objective)
     objective = reduce(lambda whole, part: part.objective(whole), run.parts, objective)
-    trained = trainer.train(
+    return trainer.train(
         model,
         *feeds,
         settings,
@@ -184,21 +191,13 @@ def fit_steps(run: Assembled) -> Trained:
         begin=run.begin,
         group=training.group,
     )
-    if trained.answered is None or not settings.save_weights:
-        return trained
-    return replace(trained, features=distance_of(*feeds))
 
 
 def finish(run: Assembled, trained: Trained) -> Mapping[str, Json]:
     """Write the summary of a training, remove what it could go on with, and return its result."""
-    training, settings, folder = run.training, run.training.settings, run.training.folder
-    if settings.features:
-        learned = still(run.lists.train, settings)
-        outputs.keep_features(folder, "train", run.model, learned, training.watch, training.store)
-    # nothing is computed for it: a training that ended right after an interruption has none
-    if settings.save_weights and trained.answered is not None:
-        reference = Reference.of(*trained.answered, trained.features)
-        checkpoint.add_reference(paths.checkpoint(folder), reference.tensors)
+    folder = run.training.folder
+    for part in run.parts:
+        part.finish(run.lists, run.model, trained)
     result: dict[str, Json] = {
         "images": len(run.lists.train),
         **{name: value for part in run.parts for name, value in part.result().items()},

@@ -10,21 +10,25 @@ from pathlib import Path
 
 import numpy as np
 
-from trueface.data.loaders import Feed, Pass
+from trueface.data.loaders import Feed, Pass, still
 from trueface.data.qualities.feed import ChunkedFeed, QualityFeed, QualityTransform, each_quality
-from trueface.features.bank import BANK_BYTES, Bank
+from trueface.features.bank import BANK_BYTES, Bank, feature_matrix
 from trueface.features.body import FrozenBody
 from trueface.features.matrix import FeatureMatrix
 from trueface.features.store import FeatureStore
+from trueface.models.checkpoint import add_reference
 from trueface.models.detectors import Detector
 from trueface.models.head import RidgeHead
-from trueface.prediction.reference import FeatureDistance
+from trueface.prediction.reference import FeatureDistance, Reference
+from trueface.runtime import paths
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json, write_atomic
 from trueface.runtime.progress import Watch
+from trueface.training.image_lists import Lists
 from trueface.training.parts.protocol import Part, Training
 from trueface.training.parts.registry import register_part
 from trueface.training.settings import LearningSettings
+from trueface.training.trainer import Trained
 
 
 def is_constant(settings: LearningSettings) -> bool:
@@ -38,7 +42,7 @@ class FeatureBank(Part):
 
     def __init__(self, training: Training) -> None:
         super().__init__(training)
-        self._feeds: tuple[Feed, ...] = ()
+        self._feeds: tuple[Feed, Feed] | tuple[()] = ()
 
     def feeds(self, learned: Feed, checked: Feed, model: Detector) -> tuple[Feed, Feed]:
         """Return feeds of features; pixels stay where the body learns.
@@ -61,9 +65,35 @@ class FeatureBank(Part):
         )
         return banked
 
+    def finish(self, lists: Lists, model: Detector, trained: Trained) -> None:
+        """Write into the checkpoint what later predictions are compared with, as far as it is at hand.
+
+        Nothing is computed for it: a training that ended right after an interruption has none.
+        """
+        del lists, model
+        if trained.answered is None or not self.training.settings.save_weights:
+            return
+        distance = distance_of(*self._feeds) if self._feeds else trained.features
+        reference = Reference.of(*trained.answered, distance)
+        add_reference(paths.checkpoint(self.training.folder), reference.tensors)
+
     def facts(self) -> Mapping[str, Json]:
         """Return where the features come from so far; {} of pixels."""
         return {"features": feature_facts(*self._feeds)}
+
+
+@register_part("features", chosen_by=("features",))
+class KeptFeatures(Part):
+    """What the last layer gets of each training image, written beside the model."""
+
+    def finish(self, lists: Lists, model: Detector, trained: Trained) -> None:
+        """Write it, of images as they are tested."""
+        del trained
+        training = self.training
+        if not training.settings.features:
+            return
+        images = still(lists.train, training.settings)
+        keep_features(training.folder, "train", model, images, training.watch, training.store)
 
 
 def banks(
@@ -178,8 +208,27 @@ def parts_of(feed: Feed) -> Sequence[Feed]:
     return (feed.images,) if isinstance(feed, QualityFeed) else (feed,)
 
 
+def keep_features(
+    folder: Path,
+    name: str,
+    model: Detector,
+    feed: Pass,
+    watch: Watch,
+    store: FeatureStore | None = None,
+) -> None:
+    """Write what the last layer of a model gets of each image of a list, beside the model."""
+    images = feed.image_set.images
+    body = FrozenBody(model, device=watch.device, precision=watch.precision)
+    write_features(
+        paths.features(folder, name),
+        feature_matrix(body, feed, watch, store=store),
+        names=[image.file for image in images],
+        labels=[image.label for image in images],
+    )
+
+
 def write_features(
-    path: Path, matrix: FeatureMatrix, *, paths: Sequence[str], labels: Sequence[int]
+    path: Path, matrix: FeatureMatrix, *, names: Sequence[str], labels: Sequence[int]
 ) -> None:
     """Write arrays features (N, F), paths (N,) and labels (N,) as one .npz, atomically.
 
@@ -188,14 +237,14 @@ def write_features(
     Args:
         path: the file; its folder is made.
         matrix: the features.
-        paths: of all images of the set, also of those that could not be read.
+        names: paths of all images of the set, also of those that could not be read.
         labels: of all images of the set, 1 fake.
     """
     buffer = io.BytesIO()
     np.savez(
         buffer,
         features=matrix.features,
-        paths=np.array([paths[position] for position in matrix.positions], dtype=np.str_),
+        paths=np.array([names[position] for position in matrix.positions], dtype=np.str_),
         labels=np.array([labels[position] for position in matrix.positions], dtype=np.int8),
     )
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from trueface.training.image_lists import Lists, Place
 from trueface.training.objectives.protocol import Objective
 from trueface.training.provenance import Start
 from trueface.training.settings import TrainSettings
+from trueface.training.trainer import Trained
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,9 @@ class Part:
     def facts(self) -> Mapping[str, Json]:
         """Return what the provenance says of it; asked after `images`, and again at every save."""
         return {}
+
+    def finish(self, lists: Lists, model: Detector, trained: Trained) -> None:
+        """Leave further files beside the model, or more in its checkpoint; called in the first process."""
 
     def result(self) -> Mapping[str, Json]:
         """Return its numbers for the training's result."""

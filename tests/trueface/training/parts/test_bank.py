@@ -302,7 +302,7 @@ class TestMatrix:
         write_features(
             path,
             found,
-            paths=[image.path.name for image in images],
+            names=[image.path.name for image in images],
             labels=[image.label for image in images],
         )
         with np.load(path, allow_pickle=False) as arrays:
