@@ -7,7 +7,7 @@ gives them, so that published files fit.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from math import prod
+from math import frexp, prod
 from types import MappingProxyType
 
 import torch
@@ -61,6 +61,9 @@ class Classifier(nn.Module):
         mean, std = NORMALIZATIONS.get(normalization, (spec.mean, spec.std))
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+        # one number for all channels is quicker than three; by a power of two it divides alike everywhere
+        even = len({*mean}) == len({*std}) == 1 and frexp(std[0])[0] == 0.5
+        self._even = (mean[0], std[0]) if even else None
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return K logits an image, (B, K).
@@ -151,7 +154,8 @@ class Classifier(nn.Module):
             return pixels.contiguous(memory_format=form)
         if images.dtype == torch.uint8:
             images = images.to(torch.float32) / 255
-        return ((images - self.mean) / self.std).contiguous(memory_format=form)
+        mean, std = self._even or (self.mean, self.std)
+        return ((images - mean) / std).contiguous(memory_format=form)
 
 
 class Detector(Classifier):
