@@ -4,11 +4,13 @@ Where a view of the images is stored, or repeats within a job, the body does not
 """
 
 import contextlib
+import io
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,8 +22,11 @@ from trueface.features.body import FrozenBody
 from trueface.features.folder import LIMIT
 from trueface.features.matrix import FLOAT, NOTHING, Cost, FeatureMatrix, Features, bytes_of
 from trueface.features.store import FeatureStore, Progress
+from trueface.models.detectors import Detector
+from trueface.runtime import paths
 from trueface.runtime.artifact import BusyError, StoppedError
 from trueface.runtime.errors import JobError
+from trueface.runtime.files import write_atomic
 from trueface.runtime.progress import Watch
 
 BANK_BYTES = 2 << 30  # of features held in memory; ResNet-50's of 260,000 images
@@ -270,3 +275,46 @@ def _groups(
     order = order_of(positions, shuffle_seed=feed.shuffle_seed, epoch=epoch, cells=feed.cells)
     size = batch_size or feed.settings.batch_size
     return [order[at : at + size] for at in range(0, len(order), size)]
+
+
+def keep_features(
+    folder: Path,
+    name: str,
+    model: Detector,
+    feed: Pass,
+    watch: Watch,
+    store: FeatureStore | None = None,
+) -> None:
+    """Write what the last layer of a model gets of each image of a list, beside the model."""
+    images = feed.image_set.images
+    body = FrozenBody(model, device=watch.device, precision=watch.precision)
+    write_features(
+        paths.features(folder, name),
+        feature_matrix(body, feed, watch, store=store),
+        names=[image.file for image in images],
+        labels=[image.label for image in images],
+    )
+
+
+def write_features(
+    path: Path, matrix: FeatureMatrix, *, names: Sequence[str], labels: Sequence[int]
+) -> None:
+    """Write arrays features (N, F), paths (N,) and labels (N,) as one .npz, atomically.
+
+    No array holds objects: `numpy.load` reads the file as it is, without allow_pickle.
+
+    Args:
+        path: the file; its folder is made.
+        matrix: the features.
+        names: paths of all images of the set, also of those that could not be read.
+        labels: of all images of the set, 1 fake.
+    """
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        features=matrix.features,
+        paths=np.array([names[position] for position in matrix.positions], dtype=np.str_),
+        labels=np.array([labels[position] for position in matrix.positions], dtype=np.int8),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, buffer.getvalue())

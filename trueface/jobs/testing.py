@@ -12,6 +12,7 @@ from trueface.data.index import Image
 from trueface.data.loaders import still
 from trueface.data.settings import TestSettings
 from trueface.evaluation.score_tables import write_scores
+from trueface.features.bank import keep_features
 from trueface.jobs import job_data, outputs
 from trueface.jobs.job_data import model_name
 from trueface.jobs.scoring import ImageWriter, Network, Tested, attacked_test, write_images
@@ -20,7 +21,6 @@ from trueface.runtime import paths
 from trueface.runtime.paths import SCHEMA
 from trueface.runtime.timer import now
 from trueface.training import provenance
-from trueface.training.parts.bank import keep_features
 
 
 @entry(TestSettings)

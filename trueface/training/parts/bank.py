@@ -4,17 +4,12 @@ Where pixels repeat, in validation and in an augmentation that is no longer rand
 cycles, or where the feature store has them, the body does not see them again.
 """
 
-import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-
-import numpy as np
 
 from trueface.data.loaders import Feed, Pass, still
 from trueface.data.qualities.feed import ChunkedFeed, QualityFeed, QualityTransform, each_quality
-from trueface.features.bank import BANK_BYTES, Bank, feature_matrix
+from trueface.features.bank import BANK_BYTES, Bank, keep_features
 from trueface.features.body import FrozenBody
-from trueface.features.matrix import FeatureMatrix
 from trueface.features.store import FeatureStore
 from trueface.models.checkpoint import add_reference
 from trueface.models.detectors import Detector
@@ -22,7 +17,7 @@ from trueface.models.head import RidgeHead
 from trueface.prediction.reference import FeatureDistance, Reference
 from trueface.runtime import paths
 from trueface.runtime.errors import JobError
-from trueface.runtime.files import Json, write_atomic
+from trueface.runtime.files import Json
 from trueface.runtime.progress import Watch
 from trueface.training.image_lists import Lists
 from trueface.training.parts.protocol import Part, Training
@@ -206,46 +201,3 @@ def parts_of(feed: Feed) -> Sequence[Feed]:
     if isinstance(feed, ChunkedFeed):
         return feed.feeds
     return (feed.images,) if isinstance(feed, QualityFeed) else (feed,)
-
-
-def keep_features(
-    folder: Path,
-    name: str,
-    model: Detector,
-    feed: Pass,
-    watch: Watch,
-    store: FeatureStore | None = None,
-) -> None:
-    """Write what the last layer of a model gets of each image of a list, beside the model."""
-    images = feed.image_set.images
-    body = FrozenBody(model, device=watch.device, precision=watch.precision)
-    write_features(
-        paths.features(folder, name),
-        feature_matrix(body, feed, watch, store=store),
-        names=[image.file for image in images],
-        labels=[image.label for image in images],
-    )
-
-
-def write_features(
-    path: Path, matrix: FeatureMatrix, *, names: Sequence[str], labels: Sequence[int]
-) -> None:
-    """Write arrays features (N, F), paths (N,) and labels (N,) as one .npz, atomically.
-
-    No array holds objects: `numpy.load` reads the file as it is, without allow_pickle.
-
-    Args:
-        path: the file; its folder is made.
-        matrix: the features.
-        names: paths of all images of the set, also of those that could not be read.
-        labels: of all images of the set, 1 fake.
-    """
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        features=matrix.features,
-        paths=np.array([names[position] for position in matrix.positions], dtype=np.str_),
-        labels=np.array([labels[position] for position in matrix.positions], dtype=np.int8),
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, buffer.getvalue())

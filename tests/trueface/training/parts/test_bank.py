@@ -16,12 +16,12 @@ from trueface.data.dataset import Batch
 from trueface.data.index import Image
 from trueface.data.loaders import Pass, still
 from trueface.evaluation.inference import evaluate
-from trueface.features.bank import Bank, feature_matrix
+from trueface.features.bank import Bank, feature_matrix, write_features
 from trueface.features.body import FrozenBody
 from trueface.models.detectors import Detector, build, freeze, teach
 from trueface.poisoning.loaders import augmented
 from trueface.runtime.progress import Watch
-from trueface.training.parts.bank import banks, is_constant, write_features
+from trueface.training.parts.bank import banks, is_constant
 from trueface.training.settings import TrainSettings
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
