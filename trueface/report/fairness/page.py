@@ -40,13 +40,13 @@ from trueface.report.tables import NO_VALUE, facts
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, write_atomic
 
-WIDTH, HEIGHT = 860, 380
+SCATTER_WIDTH, HEIGHT = 860, 380
 LEAST_SPAN = 0.04  # of the AUC
 PAD = 0.12  # of the span, on either side
 DOT_PX = 2.4
 
 
-WIDTH = 340
+BARS_WIDTH = 340
 ROW_PX, BAR_PX = 22, 12
 LEAST_PLOT_PX = 180  # beside long names
 BAR_RATES = (("fpr", "FPR", "fpr_gap"), ("fnr", "FNR", "tpr_gap"))  # a gap of FNR is one of TPR
@@ -82,7 +82,7 @@ def gap_plot(comparison: Comparison) -> str:
     top = max([gap for _, points in drawn for _, gap in points] + ([floor.mean] if floor else []))
     areas = [area for _, points in drawn for area, _ in points]
     frame = Frame(
-        width=WIDTH, height=HEIGHT, left=54, x=_range(areas), y=(0.0, max(top * 1.1, 1.0))
+        width=SCATTER_WIDTH, height=HEIGHT, left=54, x=_range(areas), y=(0.0, max(top * 1.1, 1.0))
     )
     means = [_mean(points) for _, points in drawn]
     places = [frame.at(*mean) for mean in means]
@@ -210,7 +210,7 @@ def _plot(
         return ""
     left = max(round(max(map(len, names)) * CHARACTER_PX) + 12, 48)
     frame = Frame(
-        width=max(WIDTH, left + LEAST_PLOT_PX),
+        width=max(BARS_WIDTH, left + LEAST_PLOT_PX),
         height=54 + ROW_PX * len(names),
         left=left,
         right=14,
