@@ -27,6 +27,7 @@ from launcher.store.opening import open_to_read
 from launcher.system.config import configuration_file
 from launcher.system.daemon_control import scheduler_pid, this_version, version_of
 from launcher.system.error_log import EXPECTED, Troubles, set_long_log_aside
+from launcher.system.file_digests import UNSTABLE_S
 from launcher.system.files import read_json, stamp
 from launcher.system.paths import Home
 from launcher.system.processes import StopEvent, live_in, lock
@@ -79,7 +80,7 @@ class Service:
         self._settings: NotifySettings | None = None
         self._is_broken = False  # the user's file is
         self._file: object = ()  # the stamp of the user's file
-        self._database: object = None  # the stamps of the queue's
+        self._database: object = None  # the stamps of the queue's; None: it may have changed
         self._alone_since: float | None = None  # since when no scheduler lives, by `uptime`
 
     def step(self) -> float:
@@ -140,7 +141,7 @@ class Service:
     def _listen(self, now: float) -> None:
         """Take in all that happened, and put it down; what could not be put down is read again."""
         notices, database = self._notices, self._home.database
-        stamps = stamp(str(database)), stamp(f"{database}-wal")
+        stamps, at = (stamp(str(database)), stamp(f"{database}-wal")), time.time()
         if stamps != self._database:
             with self._reader() as reader:
                 newest = reader.newest()
@@ -148,7 +149,10 @@ class Service:
                 cursor = min(cursor, newest)  # the database was replaced by an older one
                 notices = noted.heard(notices, *reader.since(cursor), now)
         self._keep(notices)
-        self._database = stamps
+        # SQLite writes its log from the start again: a change within the same step of the file system's clock
+        # leaves the stamp as it was
+        changed = max((changed_ns for _, changed_ns in filter(None, stamps)), default=0) / 1e9
+        self._database = stamps if at - changed >= UNSTABLE_S else None
 
     @contextlib.contextmanager
     def _reader(self) -> Iterator[RunNewsReader]:

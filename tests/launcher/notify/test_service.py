@@ -254,6 +254,19 @@ def test_what_could_not_be_noted_is_read_again(
     assert "run-ended|study|" in lines_of(notes)[0]
 
 
+def test_a_change_that_leaves_the_database_s_size_and_time_is_heard(
+    teller: Teller, store: Store, notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = 4096, time.time_ns()  # as two writes within a tick of the file system's clock
+    monkeypatch.setattr("launcher.notify.__main__.stamp", lambda _: written)
+    jobs = enqueue(store, a_spec(), run="study")
+    teller.service.step()
+    finish(store, *jobs)
+    teller.minute()
+    teller.until(lambda: lines_of(notes), "the command was told")
+    assert "run-ended|study|" in lines_of(notes)[0]
+
+
 def test_a_target_that_is_gone_delays_no_other_where_nothing_can_be_noted(
     teller: Teller, home: Home, store: Store, config: Path, notes: Path
 ) -> None:
