@@ -10,10 +10,11 @@ from trueface.runtime.process_pool import chunks_of, spread
 
 STUCK = """
 import ctypes
+import os
 from trueface.runtime.process_pool import spread
 
 def make(chunk):
-    print("at work", flush=True)
+    os.write(1, b"at work\\n")  # in one piece: print writes the end of a line by itself
     ctypes.PyDLL(None).sleep(600)  # which holds Python's lock, as a library may do
 
 if __name__ == "__main__":
