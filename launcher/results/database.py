@@ -325,8 +325,8 @@ def make_views(database: "Database", kinds: Collection[Kind]) -> None:
     numbers = [name for name in measured if columns[name] in {int, float} and name not in swept]
     # what has an interval was measured, and what a program tells; others may be a threshold, or a time
     programs = f"SELECT id FROM jobs WHERE kind IN ('{PROGRAM}', '{FUNCTION}')"
-    told = _names(database, f"metrics WHERE job IN ({programs})")
-    metrics = [n for n in numbers if f"{n}{_LOW_END}" in columns or n in told] or numbers
+    of_programs = _names(database, f"metrics WHERE job IN ({programs})")
+    metrics = [n for n in numbers if f"{n}{_LOW_END}" in columns or n in of_programs] or numbers
     database.create_view("results", _results(swept, measured), replace=True)
     low = {name for name in metrics if lower_is_better(name, kinds)}
     database.create_view("best", _best(metrics[:_FEW], low), replace=True)
@@ -335,8 +335,8 @@ def make_views(database: "Database", kinds: Collection[Kind]) -> None:
 
 def _names(database: "Database", source: str) -> list[str]:
     """Return the names that a part of a query gives, each once."""
-    found = database.execute(f"SELECT DISTINCT name FROM {source} ORDER BY name")
-    return [str(name) for (name,) in found]
+    rows = database.execute(f"SELECT DISTINCT name FROM {source} ORDER BY name")
+    return [str(name) for (name,) in rows]
 
 
 def _results(swept: Sequence[str], measured: Sequence[str]) -> str:

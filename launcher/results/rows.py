@@ -418,9 +418,8 @@ def _telling(
     return [name for name in names if name not in parts]
 
 
-_PLACE = frozenset(
-    {JOB, MODEL, DATA, REMOVED}
-)  # what a row is of, whatever a program calls a number
+# what a row is of, whatever a program calls a number
+_PLACE = frozenset({JOB, MODEL, DATA, POOLED, REMOVED})
 
 
 def _row(spec: Spec, numbers: Measured, models: Models, columns: Mapping[str, str]) -> Row:
@@ -432,8 +431,8 @@ def _row(spec: Spec, numbers: Measured, models: Models, columns: Mapping[str, st
     if SEED in settings and SEED not in columns:
         row[SEED] = scalar(settings[SEED])
     row |= {column: scalar(settings.get(name)) for name, column in columns.items()}
-    told = {name: metric.record() for name, metric in numbers.metrics.items()}
-    return row | {f"{name}_" if name in _PLACE else name: cell for name, cell in told.items()}
+    metrics = {name: metric.record() for name, metric in numbers.metrics.items()}
+    return row | {f"{name}_" if name in _PLACE else name: cell for name, cell in metrics.items()}
 
 
 # words in the names of metrics that measure errors, distances or costs

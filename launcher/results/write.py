@@ -269,8 +269,8 @@ def write_run(path: Path, home: Home, store: Store, jobs: Sequence[JobRow]) -> i
         numbers = _job_numbers(connection, run, jobs)
         changed = _write_jobs(connection, home, store, jobs, kinds, models, run, numbers, returned)
         of_rows = JobsOfRows(jobs, kinds, models)
-        told = score_rows(results, of_rows, numbers)
-        scores = (*told, *program_rows(returned, kinds, numbers))
+        of_models = score_rows(results, of_rows, numbers)
+        scores = (*of_models, *program_rows(returned, kinds, numbers))
         changed += _mirror(database, "scores", run, scores)
         makers = {model: numbers[job] for model, job in of_rows.makers.items()}
         epochs = epoch_rows(jobs, kinds, makers)
@@ -395,9 +395,9 @@ def _job_numbers(
 def _mirror(database: "Database", name: str, run: int, records: Iterable[Mapping[str, Any]]) -> int:
     """Make a run's rows of a table those given; return how many changed."""
     table = database.table(name)
-    told = [{"run": run, **record} for record in records]
-    named = _columns_of(dict.fromkeys(key for row in told for key in row), table.columns_dict)
-    rows = [{named[key]: cell for key, cell in row.items()} for row in told]
+    given = [{"run": run, **record} for record in records]
+    named = _columns_of(dict.fromkeys(key for row in given for key in row), table.columns_dict)
+    rows = [{named[key]: cell for key, cell in row.items()} for row in given]
     table.add_missing_columns(rows)
     columns = [*named.values()]
     connection, key = database.conn, TABLES[name].key

@@ -123,9 +123,9 @@ def test_results_of_six_programs_of_ones_own_are_read_in_every_form(project: Pro
     assert project.call("launcher", "wait", "run:mine").returncode == 0
 
     def answer(*words: str) -> list[dict[str, str]]:
-        told = project.call("launcher", *words, "--format", "csv")
-        assert told.returncode == 0, told.stderr
-        return list(csv.DictReader(told.stdout.splitlines()))
+        ended = project.call("launcher", *words, "--format", "csv")
+        assert ended.returncode == 0, ended.stderr
+        return list(csv.DictReader(ended.stdout.splitlines()))
 
     rows = answer("results", "mine")
     assert {(row["lr"], row["seed"], row["acc"]) for row in rows} == {

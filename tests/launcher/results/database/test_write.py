@@ -351,9 +351,9 @@ SWEEP: dict[str, tuple[str, dict[str, Json]]] = {
             [(0.9, 0.8, 0.7)],
         ),
         (
-            {"command/a": ("--n=1", {"run": 3, "seed": 4, "job": 5, "maker": 6})},
-            "SELECT run, run_, seed, job_, maker_ FROM results",
-            [("test", 3, 4, 5, 6)],
+            {"command/a": ("--n=1", {"run": 3, "seed": 4, "job": 5, "maker": 6, "pooled": 1})},
+            "SELECT run, run_, seed, job_, maker_, pooled, pooled_ FROM results",
+            [("test", 3, 4, 5, 6, 0, 1)],
         ),
     ],
 )
