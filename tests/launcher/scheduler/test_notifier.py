@@ -7,6 +7,7 @@ import pytest
 
 from launcher.scheduler.__main__ import Notifier
 from launcher.store.queue import Store
+from launcher.system.files import write_atomic
 from launcher.system.paths import Home
 from launcher.system.processes import lock, lock_holder
 from tests.build import gone, lines_of, until
@@ -35,17 +36,17 @@ def test_the_process_is_started_where_it_is_wanted_and_again_after_a_death(
     notifier = Notifier(served, os.environ)
     notifier.keep()
     assert not served.notify_log.exists()
-    config.write_text(TABLE)
+    write_atomic(config, TABLE)  # the process leaves where it reads half a file
     notifier.keep()
     until(lambda: lock_holder(served.notify_lock), "it lives")
     pid = lock_holder(served.notify_lock) or 0
     for text in (f"{TABLE}# changed\n", f"{TABLE}# and again\n"):
-        config.write_text(text)
+        write_atomic(config, text)
         notifier.keep()
     assert lock_holder(served.notify_lock) == pid
     os.kill(pid, signal.SIGKILL)
     until(lambda: lock_holder(served.notify_lock) is None, "it is dead")
-    config.write_text(f"{TABLE}# now\n")
+    write_atomic(config, f"{TABLE}# now\n")
     notifier.keep()
     until(lambda: lock_holder(served.notify_lock), "another one lives")
     another = lock_holder(served.notify_lock) or 0

@@ -38,6 +38,7 @@ OWN = frozenset({"progress", "stop", "share", "device", "cpus"})  # what each pr
 LOOK_EVERY_S = 0.2  # for a wish to stop, and for another limit
 GRACE_S = 1.0  # from the first failure until the other ranks are killed: they may tell more of it
 WAIT_S = 10.0  # for a killed process to be gone
+RETRY_S = 0.02  # likewise, between two looks
 LOST = 255  # what multiprocessing gives as the exit code of a fork whose server has ended
 LOST_SERVER = "the process that started the ranks of this training has ended"
 
@@ -98,11 +99,7 @@ def started(job: Job, entry: str, every: tuple[Place, ...]) -> list[Rank]:
         start_method=multiprocessing.get_start_method(),
     )
     try:
-        _serve()
-        with _without_main():
-            processes = _start(
-                ranks.main, (work,), len(every), join=False, start_method="forkserver"
-            ).processes
+        processes = _fork(work)
     except (EOFError, OSError) as error:
         raise MachineError(
             "the process that starts the ranks of this training has ended; its output stands above"
@@ -120,6 +117,23 @@ def job_of(job: Job) -> partial[Job]:
     """Return what makes a job again in a process that adds what is its own."""
     names = [field.name for field in fields(job) if field.name not in OWN]
     return partial(type(job), **{name: getattr(job, name) for name in names})
+
+
+def _fork(work: Work) -> list[BaseProcess]:
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        _serve()
+        try:
+            with _without_main():
+                context = _start(
+                    ranks.main, (work,), len(work.places), join=False, start_method="forkserver"
+                )
+            return list(context.processes)
+        except ConnectionRefusedError:
+            # a server that is killed loses its socket before it can be waited for; until then it counts as living
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(RETRY_S)
 
 
 def _serve() -> None:

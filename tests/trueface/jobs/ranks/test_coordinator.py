@@ -149,6 +149,18 @@ def test_a_training_whose_fork_server_is_killed_fails_and_the_next_one_has_anoth
     assert len(run("talk")["ranks"]) == 2
 
 
+def test_a_fork_server_that_is_still_ending_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, refused = coordinator._start, [ConnectionRefusedError] * 3
+
+    def begin(*given: Any, **options: Any) -> Any:
+        if refused:
+            raise refused.pop()
+        return start(*given, **options)
+
+    monkeypatch.setattr(coordinator, "_start", begin)
+    assert len(run("talk")["ranks"]) == 2
+
+
 def test_the_memory_of_all_ranks_is_reported_card_by_card() -> None:
     reports: list[dict[str, Any]] = []
 
