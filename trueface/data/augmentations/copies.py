@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trueface.corruptions.chain import Chain
 from trueface.data.index import Image
-from trueface.data.transforms import TestTransform, TransformId, fixed_crops
+from trueface.data.transforms import TestTransform, TransformId
 from trueface.runtime.files import Json
 
 CORRUPTED: Final = "corrupted"
@@ -85,12 +85,8 @@ class CorruptedCopy:
 
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
         """Return the corrupted centre crop (3, h, w), or patches of it (crops, 3, h, w), uint8."""
-        square = replace(self.tested, crops=0)(pixels, image, epoch)
-        changed = self.chains[image.name](square, image.name)
-        if self.tested.crops == 0:
-            return changed
-        side = self.tested.patch_size if self.tested.patch_size > 0 else self.tested.resize_size
-        return fixed_crops(changed, self.tested.crops, side)
+        tested = replace(self.tested, corruptions=self.chains[image.name])
+        return tested(pixels, image, epoch)
 
     def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:
         """Return the first row below what a test sees."""
