@@ -67,6 +67,14 @@ def is_image(name: str) -> bool:
     return name.rpartition(".")[2].lower() in SUFFIXES and not name.startswith(".")
 
 
+def is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Tell whether an entry is a folder or leads to one; a link to itself does not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def suffix(name: str) -> str:
     """Return what a file's name ends in, in small letters: ".txt"; "" where it has no suffix."""
     return os.path.splitext(name)[1].lower()  # noqa: PTH122  # there may be 200,000 of them

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trueface.data.folder_cache import is_image, listed, suffix
+from trueface.data.folder_cache import is_folder, is_image, listed, suffix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +72,14 @@ def _below(
         status = folder.stat()
         with os.scandir(folder) as entries:
             seen = [entry for entry in entries if not entry.name.startswith(".")]
-            is_folder = {entry.name: _is_folder(entry) for entry in seen}
+            holding = {entry.name: is_folder(entry) for entry in seen}
     except OSError as error:
         missing.append(Missing(path=folder, reason=error.strerror or str(error)))
         return
     here = (status.st_dev, status.st_ino)
     if here in above:  # a link back to a folder above it: its images are there already
         return
-    for name in sorted(name for name, holds in is_folder.items() if not holds):
+    for name in sorted(name for name, holds in holding.items() if not holds):
         path = folder / name
         # os.path, as a Path raises for what may not be looked at
         if not os.path.exists(path):  # noqa: PTH110
@@ -88,13 +88,5 @@ def _below(
             yield path
         else:
             others[suffix(name)] += 1
-    for name in sorted(name for name, holds in is_folder.items() if holds):
+    for name in sorted(name for name, holds in holding.items() if holds):
         yield from _below(folder / name, (*above, here), missing, others)
-
-
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Tell whether an entry is a folder or leads to one; a link to itself does not."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False

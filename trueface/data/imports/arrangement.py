@@ -265,14 +265,6 @@ class _Placing:
         )
 
 
-def by_list(published: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the keys of each list."""
-    lists: dict[str, list[str]] = {name: [] for name in NAMES}
-    for key, name in published.items():
-        lists[name].append(key)
-    return lists
-
-
 def lists_of(
     arrangement: Arrangement,
     groups: Mapping[str, str],

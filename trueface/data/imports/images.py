@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import yaml
 
-from trueface.data.folder_cache import is_image
+from trueface.data.folder_cache import is_folder, is_image
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import write_json
 from trueface.runtime.ids import Words
@@ -100,14 +100,6 @@ def image_folders(top: Path) -> Iterator[Folder]:
         if names:
             yield Folder(path, parts, tuple(sorted(names)))
         waiting += [(f"{path}/{name}", (*parts, name)) for name in sorted(folders, reverse=True)]
-
-
-def is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Tell whether an entry is a folder or leads to one; a link to itself does not."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
 
 
 def listed_name(name: str, lists: tuple[str, ...]) -> str:
