@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trueface.data.drawn.layout import find_table, read_table
 from trueface.data.drawn.settings import PARTS
-from trueface.data.made.folders import MOST_LISTED, image_names, stem
+from trueface.data.made.folders import few, image_names, stem
 from trueface.runtime.errors import DataError
 
 HAIR = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")  # of CelebA: a face has one
@@ -70,8 +70,7 @@ def refuse_shared(data_root: Path) -> None:
                 twice.append(f"{name} in {seen[stem(name)]} and {part}")
             seen[stem(name)] = part
     if twice:
-        more = f" and {len(twice) - MOST_LISTED} more" if len(twice) > MOST_LISTED else ""
         raise DataError(
-            f"{data_root}: images in two parts: {', '.join(twice[:MOST_LISTED])}{more}; a generator would "
+            f"{data_root}: images in two parts: {few(twice)}; a generator would "
             "be judged on what it has learned, take them out of one"
         )

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trueface.data.drawn.settings import CLASSES, PARTS, TRAIN_SHARE
-from trueface.data.made.folders import MOST_LISTED, stem
+from trueface.data.made.folders import few, stem
 from trueface.runtime.errors import DataError, UnknownName, faulty_rows
 from trueface.runtime.rng import derive
 
@@ -100,10 +100,8 @@ class AttributeTable:
                 raise UnknownName("attribute", name, self.names, where=str(self.path))
         missing = [image for image in images if stem(image) not in self.rows]
         if missing:
-            few = ", ".join(missing[:MOST_LISTED])
-            more = f" and {len(missing) - MOST_LISTED} more" if len(missing) > MOST_LISTED else ""
             raise DataError(
-                f"{self.path} has no row of {few}{more}; add it, or take the image away"
+                f"{self.path} has no row of {few(missing)}; add it, or take the image away"
             )
         places = [self.names.index(name) for name in (self.names if wanted is None else wanted)]
         return [[self.rows[stem(image)][place] for place in places] for image in images]

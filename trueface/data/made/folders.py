@@ -87,12 +87,16 @@ def partners(root: Path, names: Sequence[str]) -> tuple[str, ...]:
     there = {stem(name): name for name in image_names(root)}
     missing = [name for name in names if stem(name) not in there]
     if missing:
-        few = ", ".join(missing[:MOST_LISTED])
-        more = f" and {len(missing) - MOST_LISTED} more" if len(missing) > MOST_LISTED else ""
         raise DataError(
-            f"{root} has no partner of {few}{more}: images pair by name; make that folder anew"
+            f"{root} has no partner of {few(missing)}: images pair by name; make that folder anew"
         )
     return tuple(there[stem(name)] for name in names)
+
+
+def few(names: Sequence[str]) -> str:
+    """Return the first names of many in words: "a.png, b.png, c.png and 4 more"."""
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return ", ".join(names[:MOST_LISTED]) + more
 
 
 def shape_of(root: Path, name: str) -> tuple[int, int, int]:
