@@ -54,6 +54,37 @@ def spread(
         pool.shutdown(cancel_futures=True)
 
 
+def work_through(
+    make: Callable[[Sequence[Item]], object],
+    items: Sequence[Item],
+    size: int,
+    workers: int | None,
+    *,
+    doing: str,
+    total: int,
+    progress: Callable[[int, int], object] | None,
+) -> None:
+    """Make every item of a list, chunk by chunk; see `spread`.
+
+    Args:
+        make: makes the items of a chunk.
+        items: those that are not there yet.
+        size: of a chunk.
+        workers: as `spread` has it.
+        doing: likewise.
+        total: how many there will be, with those that are there.
+        progress: called with the number of items that are there and their total after each chunk.
+
+    Raises:
+        MachineError: a process was killed.
+    """
+    chunks, done = chunks_of(items, size), total - len(items)
+    for chunk, _ in zip(chunks, spread(make, chunks, workers, doing=doing), strict=True):
+        done += len(chunk)
+        if progress is not None:
+            progress(done, total)
+
+
 def end_with_parent() -> None:
     """Let the kernel kill this process of multiprocessing as soon as the one that started it is gone.
 

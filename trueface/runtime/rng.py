@@ -18,3 +18,9 @@ def derive(name: str, seed: int) -> int:
 def numpy_stream(name: str, seed: int) -> np.random.Generator:
     """Return a fresh NumPy generator for the stream `name`."""
     return np.random.default_rng(derive(name, seed))
+
+
+def stream(*words: object) -> np.random.Generator:
+    """Return a generator that depends on the words alone, not on the order of work."""
+    digest = hashlib.sha256("/".join(map(str, words)).encode(errors="surrogateescape")).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "big"))

@@ -38,7 +38,7 @@ from trueface.data.made.folders import image_names, stem
 from trueface.runtime.artifact import Artifact
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, write_atomic
-from trueface.runtime.process_pool import chunks_of, spread
+from trueface.runtime.process_pool import work_through
 from trueface.runtime.rng import numpy_stream
 
 Floats = NDArray[np.float32]
@@ -503,20 +503,15 @@ def _draw_all(
     progress: Progress | None,
 ) -> None:
     many = settings.content == "resized" and len(works) >= WORTH
-    done = 0
-    draw, workers = partial(_draw, folder, settings, source), None if many else 1
-    for count in spread(draw, chunks_of(works, CHUNK), workers, doing=doing):
-        done += count
-        if progress is not None:
-            progress(done, len(works))
+    draw, workers, total = partial(_draw, folder, settings, source), None if many else 1, len(works)
+    work_through(draw, works, CHUNK, workers, doing=doing, total=total, progress=progress)
 
 
-def _draw(folder: Path, settings: DrawSettings, source: Path | None, works: Sequence[Work]) -> int:
+def _draw(folder: Path, settings: DrawSettings, source: Path | None, works: Sequence[Work]) -> None:
     for work in works:
         pixels = _pixels(work, settings, source)
         picture = PIL.Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
         picture.save(folder / f"{work.file}.png", compress_level=1)
-    return len(works)
 
 
 def _pixels(work: Work, settings: DrawSettings, source: Path | None) -> Pixels:

@@ -10,7 +10,6 @@ written out channel by channel: a product of matrices may round in another order
 number of threads, and a forged set is the same in every byte.
 """
 
-import hashlib
 import math
 from typing import Protocol, cast
 
@@ -223,12 +222,6 @@ class Source(Protocol):
             chance: the only source of randomness.
             strength: of the movement and of all else that can be seen; 1 is usual.
         """
-
-
-def stream(*words: object) -> np.random.Generator:
-    """Return a generator that depends on the words alone, not on the order of work."""
-    digest = hashlib.sha256("/".join(map(str, words)).encode(errors="surrogateescape")).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
 
 def forged(

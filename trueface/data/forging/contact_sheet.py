@@ -8,13 +8,14 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 
-from trueface.data.forging.blending import Pixels, forged, stream
+from trueface.data.forging.blending import Pixels, forged
 from trueface.data.forging.faces import limited, read_faces
 from trueface.data.forging.pictures import like, nearest, read_face, thumbnail
 from trueface.data.forging.registry import SPECS, parse_types
 from trueface.data.forging.settings import ForgeSettings
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import write_atomic
+from trueface.runtime.rng import stream
 
 ROWS = 6  # faces, of as many groups as there are
 LOOKED_AT = 40  # faces of each group among which donors are looked for

@@ -39,7 +39,7 @@ from trueface.data.attributes.table import (
     SIGNS,
     SPLIT,
 )
-from trueface.data.forging.blending import forged, stream
+from trueface.data.forging.blending import forged
 from trueface.data.forging.faces import Face, read_faces
 from trueface.data.forging.pictures import (
     Thumbnails,
@@ -57,7 +57,8 @@ from trueface.data.imports.images import DATASET
 from trueface.data.splits.splits import write_splits
 from trueface.runtime.artifact import Artifact
 from trueface.runtime.files import Json, write_atomic
-from trueface.runtime.process_pool import chunks_of, spread
+from trueface.runtime.process_pool import chunks_of, spread, work_through
+from trueface.runtime.rng import stream
 
 SCHEMA = 1
 RECIPE = 1  # to be raised whenever the same faces and settings would give other images
@@ -114,10 +115,7 @@ def make_forged(
     for reason in remarks(plan):
         log.warning("faces=%s %s", faces, reason)
     with artifact.made(done) as folder:
-        doing = f"forged faces for {root}"
-        for made in _made(folder, plan, settings, workers, doing=doing):
-            if progress is not None:
-                progress(made, len(plan.pairs))
+        _make(folder, plan, settings, workers, doing=f"forged faces for {root}", progress=progress)
         write_tables(folder, root, plan)
     return done
 
@@ -186,10 +184,15 @@ def images_of(work: Work, settings: ForgeSettings) -> Iterator[tuple[str, bytes]
         yield path, encoded(pixels, quality)
 
 
-def _made(
-    folder: Path, plan: ForgingPlan, settings: ForgeSettings, workers: int | None, *, doing: str
-) -> Iterator[int]:
-    """Make all images; yield how many pairs there are after each chunk."""
+def _make(
+    folder: Path,
+    plan: ForgingPlan,
+    settings: ForgeSettings,
+    workers: int | None,
+    *,
+    doing: str,
+    progress: Progress | None,
+) -> None:
     thumbnails: list[Thumbnails] = []
     if any(pair.spec.needs_donor for pair in plan.pairs):
         for part in spread(_thumbnails, chunks_of(plan.pairs, CHUNK), workers, doing=doing):
@@ -197,22 +200,18 @@ def _made(
     works = works_of(plan, thumbnails)
     for above in {path.rpartition("/")[0] for work in works for path, _ in work.pair.images}:
         (folder / above).mkdir(parents=True)
-    done = len(plan.pairs) - len(works)
-    write = partial(_write, folder, settings)
-    for count in spread(write, chunks_of(works, CHUNK), workers, doing=doing):
-        done += count
-        yield done
+    write, total = partial(_write, folder, settings), len(plan.pairs)
+    work_through(write, works, CHUNK, workers, doing=doing, total=total, progress=progress)
 
 
 def _thumbnails(pairs: Sequence[Pair]) -> list[Thumbnails]:
     return [thumbnail(read_face(pair.face.file, pair.face.place)) for pair in pairs]
 
 
-def _write(folder: Path, settings: ForgeSettings, works: Sequence[Work]) -> int:
+def _write(folder: Path, settings: ForgeSettings, works: Sequence[Work]) -> None:
     for work in works:
         for path, content in images_of(work, settings):
             (folder / path).write_bytes(content)
-    return len(works)
 
 
 def _digest(plan: ForgingPlan) -> str:

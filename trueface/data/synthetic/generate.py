@@ -11,7 +11,6 @@ real photographs. The same seed gives the same files, whatever the number of pro
 """
 
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -30,7 +29,8 @@ from trueface.runtime import paths
 from trueface.runtime.artifact import Artifact
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, write_json
-from trueface.runtime.process_pool import chunks_of, spread
+from trueface.runtime.process_pool import work_through
+from trueface.runtime.rng import stream
 
 SCHEMA = 1
 RECIPE = 1  # to be raised whenever the same spec would give other images
@@ -121,12 +121,12 @@ def make_sample(
         return done
     try:
         _begin(root, mark)
-        make, doing = partial(_make_chunk, root, spec), f"made images in {root}"
-        made = len(pictures) - len(missing)
-        for count in spread(make, chunks_of(missing, CHUNK), workers, doing=doing):
-            made += count
-            if progress is not None:
-                progress(made, len(pictures))
+        make, doing, total = (
+            partial(_make_chunk, root, spec),
+            f"made images in {root}",
+            len(pictures),
+        )
+        work_through(make, missing, CHUNK, workers, doing=doing, total=total, progress=progress)
         write_splits(root / "splits", _lists(pictures))
         write_json(root / paths.SAMPLE_MARK, done)
         (root / UNFINISHED).unlink()
@@ -197,7 +197,7 @@ def _begin(root: Path, mark: dict[str, Json]) -> None:
     (root / paths.SAMPLE_MARK).unlink(missing_ok=True)
 
 
-def _make_chunk(root: Path, spec: SampleSpec, pictures: Sequence[Picture]) -> int:
+def _make_chunk(root: Path, spec: SampleSpec, pictures: Sequence[Picture]) -> None:
     for picture in pictures:
         scene = paint_scene(_stream(spec, picture, "scene"), spec.size_px)
         fingerprint = None if picture.method is None else FINGERPRINTS[picture.method]
@@ -210,14 +210,11 @@ def _make_chunk(root: Path, spec: SampleSpec, pictures: Sequence[Picture]) -> in
         )
         for path, content in zip(picture.files, (file.getvalue(), *copies), strict=True):
             _write(root / path, content)
-    return len(pictures)
 
 
 def _stream(spec: SampleSpec, picture: Picture, purpose: str) -> np.random.Generator:
     """Return dice that depend on the seed, the key and the purpose, not on the order of work."""
-    words = f"sample/{spec.seed}/{picture.key}/{purpose}"
-    digest = hashlib.sha256(words.encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+    return stream("sample", spec.seed, picture.key, purpose)
 
 
 def _write(path: Path, content: bytes) -> None:

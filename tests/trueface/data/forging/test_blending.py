@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from tests.trueface.data.forging.build import a_face
-from trueface.data.forging.blending import Floats, forged, mask, matched, stream, to_rgb, to_ycc
+from trueface.data.forging.blending import Floats, forged, mask, matched, to_rgb, to_ycc
 from trueface.data.forging.registry import SPECS, Part, canonical_types, parse_types
 from trueface.runtime.errors import UnknownName
+from trueface.runtime.rng import stream
 
 FACE, DONOR = a_face(1, 64), a_face(2, 64)
 
