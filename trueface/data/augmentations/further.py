@@ -7,7 +7,7 @@ from typing import Any, Never, Protocol
 
 from torch import Tensor
 
-from trueface.data.augmentations.registry import DECLARED, SPECS, settings_of
+from trueface.data.augmentations.registry import SPECS, settings_of
 from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Settings
 from trueface.runtime.files import Json
@@ -85,7 +85,7 @@ def further_of(settings: Settings) -> tuple[Further, ...]:
     made = []
     for name, spec in SPECS.items():
         own = settings_of(spec, settings)
-        made.append(Further(name, own.model_dump(mode="json"), _make(DECLARED[name].load(), own)))
+        made.append(Further(name, own.model_dump(mode="json"), _make(SPECS.load(name), own)))
     return tuple(each for each in made if each.augmentation.is_active)
 
 

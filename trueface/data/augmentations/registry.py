@@ -5,14 +5,13 @@ imported when images are augmented.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import Any, Protocol, TypeVar, cast
 
 from pydantic import create_model
 
-from trueface.runtime.declarations import Declaration, read_declarations
+from trueface.runtime.declarations import Declaration, Declared, Registry
 from trueface.runtime.errors import DeclarationError
 from trueface.runtime.field_types import Settings
 
@@ -21,7 +20,6 @@ PACKAGE = "trueface.data.augmentations"
 ALLOWED = (__name__, "typing", "pydantic", "trueface.runtime.field_types")
 
 Base = TypeVar("Base", bound=Settings)
-Class = TypeVar("Class", bound=type)
 
 
 class HasSettings(Protocol):
@@ -33,53 +31,27 @@ class HasSettings(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class AugmentationSpec:
-    """An augmentation: its name, and the settings that a training has for it."""
+class AugmentationSpec(Declared):
+    """Declares an augmentation; the class below it is made of `settings`, see `further.Augmentation`."""
 
-    name: str
+    name: str  # part of its random stream
+    _: KW_ONLY
+    # become settings of every training; each has a default that changes nothing
     settings: type[Settings]
 
-    def __call__(self, augmentation: Class) -> Class:
-        """Leave the decorated class as it is."""
-        return augmentation
 
-
-def register_augmentation(name: str, *, settings: type[Settings]) -> AugmentationSpec:
-    """Declare an augmentation; the class below it is made of `settings`, see `further.Augmentation`.
-
-    Args:
-        name: part of its random stream.
-        settings: become settings of every training; each has a default that changes nothing.
-    """
-    return AugmentationSpec(name, settings)
-
-
-def read_augmentations(declared: Mapping[str, Declaration]) -> Mapping[str, AugmentationSpec]:
-    """Return the augmentations that declarations describe, in the order of their names.
-
-    Raises:
-        DeclarationError: an argument is missing or unknown, or a setting has no default.
-    """
-    specs = {name: declared[name].pass_to(register_augmentation) for name in sorted(declared)}
-    for name, spec in specs.items():
-        for key, field in spec.settings.model_fields.items():
-            if field.is_required():
-                place = declared[name]
-                raise DeclarationError(place.path, place.line, f"setting {key} needs a default")
-    return MappingProxyType(specs)
-
-
-DECLARED = read_declarations(PACKAGE, "register_augmentation", modules=ALLOWED)
-SPECS = read_augmentations(DECLARED)
+register_augmentation = AugmentationSpec
+SPECS = Registry(PACKAGE, AugmentationSpec, decorator="register_augmentation", modules=ALLOWED)
 
 
 def with_augmentations(base: type[Base]) -> type[Base]:
     """Return `base` with the settings of all registered augmentations.
 
     Raises:
-        DeclarationError: two of them, or one and `base`, have a setting of the same name.
+        DeclarationError: two of them, or one and `base`, have a setting of the same name, or one has no
+            default.
     """
-    return extended(base, SPECS, DECLARED)
+    return extended(base, SPECS, SPECS.declared)
 
 
 def extended(

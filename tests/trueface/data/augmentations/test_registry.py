@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 
 import trueface
-from trueface.data.augmentations.registry import ALLOWED, extended, read_augmentations
+from trueface.data.augmentations.registry import ALLOWED, extended, register_augmentation
 from trueface.data.settings import AugmentationSettings
 from trueface.runtime.declarations import read_folder
 from trueface.runtime.errors import DeclarationError
@@ -164,5 +164,6 @@ def test_settings_that_cannot_be_a_trainings_are_refused_with_their_place(
 ) -> None:
     (tmp_path / "toy.py").write_text(TOY.replace(*changed))
     declared = read_folder(tmp_path, "toys", "register_augmentation", modules=ALLOWED)
+    specs = {name: each.pass_to(register_augmentation) for name, each in declared.items()}
     with pytest.raises(DeclarationError, match=rf"toy\.py:13: setting {says}"):
-        extended(AugmentationSettings, read_augmentations(declared), declared)
+        extended(AugmentationSettings, specs, declared)
