@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from trueface.data.augmentations.registry import ALLOWED
-from trueface.runtime.declarations import read_folder
+from trueface.runtime.declarations import Registry
 from trueface.runtime.errors import DeclarationError
 from trueface.runtime.field_types import Settings
 from trueface.training.parts import registry
-from trueface.training.parts.registry import conflicts, register_part
+from trueface.training.parts.registry import PartSpec, conflicts
 from trueface.training.settings import TrainSettings
 
 PLACES = {"data_root": "", "split_path": ""}
@@ -61,10 +61,13 @@ class Base(Settings):
 
 def declare(folder: Path, monkeypatch: pytest.MonkeyPatch, field: str) -> None:
     """Let a part with one setting be the only one."""
-    (folder / "third.py").write_text(PART.format(field=field))
-    declared = read_folder(folder, "parts", "register_part", modules=(*ALLOWED, registry.__name__))
-    monkeypatch.setattr(registry, "DECLARED", declared)
-    monkeypatch.setattr(registry, "PARTS", {"third": declared["third"].pass_to(register_part)})
+    package = folder / "its_own_parts"
+    package.mkdir()
+    (package / "third.py").write_text(PART.format(field=field))
+    monkeypatch.syspath_prepend(folder)
+    allowed = (*ALLOWED, registry.__name__)
+    parts = Registry(package.name, PartSpec, decorator="register_part", modules=allowed)
+    monkeypatch.setattr(registry, "PARTS", parts)
 
 
 def test_a_part_with_settings_of_its_own_is_had_where_one_is_given(
@@ -74,7 +77,7 @@ def test_a_part_with_settings_of_its_own_is_had_where_one_is_given(
     made = registry.with_parts(Base)
     assert "third" in made.model_fields
     assert made.added == {"third"}
-    assert [*made.modules["third"](4), *made.modules["third"](5)] == ["parts.third"]
+    assert [*made.modules["third"](4), *made.modules["third"](5)] == ["its_own_parts.third"]
     given = {"qualities": "raw"}
     assert list(conflicts({**given, "third": 4}, (), "m")) == []
     assert list(conflicts({**given, "third": 5}, (), "m")) == ["no 5 of m"]
