@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.models.head import MlpHead, first_line
-from trueface.models.statistics.families import Families, alike
+from trueface.models.statistics.families import Families, FamiliesNetwork, Family, alike
 from trueface.runtime.errors import JobError
 
 EPSILON = 1e-6  # of a variance
@@ -27,7 +27,6 @@ Reader = Callable[[int], nn.Module]  # from the channels of a block to what read
 CELLS = 4  # of the grid, on each side; an even number
 PROJECTED = 24  # channels
 SHRINKAGE = 1e-3  # of the mean variance, added to each: a logarithm needs eigenvalues above 0
-REVISION = 1  # of what the numbers are: a change of any gets the next, so that no store mixes them
 GRID = 4  # cells of a map, on each side
 DEPTHS = (1 / 6, 1 / 3, 3 / 4)  # of a network: of MobileNet v2 its stages 2, 5 and 13
 ENERGY_CELLS = 8  # of an image, on each side
@@ -53,7 +52,7 @@ def log_deviation(variance: Tensor) -> Tensor:
     return (variance.clamp_min(0) + EPSILON).log() / 2
 
 
-class Moments(nn.Module):
+class Moments(Family):
     """Mean and log deviation of each channel.
 
     Args:
@@ -63,10 +62,6 @@ class Moments(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.width = 2 * channels
-
-    def weights(self) -> Tensor:
-        """Return how much each number counts, (width,): all alike."""
-        return alike(self.width)
 
     def forward(self, maps: CentredMap) -> Tensor:
         """Return the numbers of each map, (B, 2C)."""
@@ -266,7 +261,7 @@ def _at(depths: Sequence[float], blocks: Sequence[Block]) -> tuple[Block, ...]:
     return tuple(blocks[place] for place in sorted(places))
 
 
-class CellProfiles(nn.Module):
+class CellProfiles(Family):
     """Mean and log deviation of each channel in each cell of a 4-by-4 grid, left and right alike.
 
     The two cells at the same distance from the vertical axis are averaged, so that a mirrored map
@@ -279,10 +274,6 @@ class CellProfiles(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.width = CELLS * CELLS * channels
-
-    def weights(self) -> Tensor:
-        """Return how much each number counts, (width,): all alike."""
-        return alike(self.width)
 
     def forward(self, maps: CentredMap) -> Tensor:
         """Return the numbers of each map, (B, 16C)."""
@@ -393,7 +384,7 @@ def projection(channels: int, kept: int = PROJECTED) -> Tensor:
     return torch.from_numpy(columns * np.sign(np.diag(triangle))).float()
 
 
-class GridMoments(nn.Module):
+class GridMoments(Family):
     """Mean of each channel in each cell of a grid, and its log deviation over the map.
 
     Args:
@@ -404,10 +395,6 @@ class GridMoments(nn.Module):
         super().__init__()
         self.width = (GRID * GRID + 1) * channels
 
-    def weights(self) -> Tensor:
-        """Return how much each number counts, (width,): all alike."""
-        return alike(self.width)
-
     def forward(self, maps: CentredMap) -> Tensor:
         """Return the numbers of each map, (B, 17C): the means channel by channel, then the deviations."""
         means = functional.adaptive_avg_pool2d(maps.centred, GRID) + maps.mean[..., None, None]
@@ -415,7 +402,7 @@ class GridMoments(nn.Module):
         return torch.cat([means.flatten(1), deviations], 1)
 
 
-class MomentsNetwork(nn.Module):
+class MomentsNetwork(FamiliesNetwork):
     """Families of numbers of a frozen network, and a last layer of two, which steps train.
 
     Args:
@@ -423,17 +410,8 @@ class MomentsNetwork(nn.Module):
         dropout: before the last layer.
     """
 
+    revision = 1
+
     def __init__(self, *families: nn.Module, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.features = Families(families)
+        super().__init__(*families)
         self.fc = MlpHead(self.features.width, dropout=dropout)
-
-    def extra_repr(self) -> str:
-        """Return what a body's fingerprint cannot see in tensors and layers."""
-        return f"revision={REVISION}"
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Return the logits (B, 1) of pixels (B, 3, H, W) in 0 … 255, float32."""
-        with torch.autocast(pixels.device.type, enabled=False):
-            features = self.features(pixels)
-        return self.fc(features)  # type: ignore[no-any-return]  # torch: modules return Any

@@ -13,7 +13,15 @@ from torch import Tensor, nn
 
 from trueface.models.head import RidgeHead
 
-REVISION = 2  # of what the numbers are: a change of any gets the next, so that no store mixes them
+
+class Family(nn.Module):
+    """Numbers of an image or a map that count alike."""
+
+    width: int
+
+    def weights(self) -> Tensor:
+        """Return how much each number counts, (width,): all alike."""
+        return alike(self.width)
 
 
 class Families(nn.ModuleList):
@@ -55,7 +63,31 @@ def alike(width: int) -> Tensor:
     return torch.full((width,), width**-0.5)
 
 
-class StatisticsNetwork(nn.Module):
+class FamiliesNetwork(nn.Module):
+    """Families of numbers of an image, and a last layer on them.
+
+    Attributes:
+        revision: of what the numbers are: a change of any gets the next, so that no store mixes them.
+    """
+
+    revision: int
+
+    def __init__(self, *families: nn.Module) -> None:
+        super().__init__()
+        self.features = Families(families)
+
+    def extra_repr(self) -> str:
+        """Return what a body's fingerprint cannot see in tensors and layers."""
+        return f"revision={self.revision}"
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return the logits (B, 1) of pixels (B, 3, H, W) in 0 … 255, float32."""
+        with torch.autocast(pixels.device.type, enabled=False):
+            features = self.features(pixels)
+        return self.fc(features)  # type: ignore[operator,no-any-return]  # torch: modules return Any
+
+
+class StatisticsNetwork(FamiliesNetwork):
     """Families of statistics, which count alike whatever their widths, and a ridge layer.
 
     A ridge penalises all coefficients alike, so that a family of many numbers would drown the
@@ -65,19 +97,10 @@ class StatisticsNetwork(nn.Module):
         families: modules from pixels to numbers, with `width` and `weights`.
     """
 
+    revision = 2
+
     def __init__(self, *families: nn.Module) -> None:
-        super().__init__()
-        self.features = Families(families)
+        super().__init__(*families)
         weights = self.features.weights()
         self.fc = RidgeHead(self.features.width)
         self.fc.weights.copy_(weights / weights.square().mean().sqrt())
-
-    def extra_repr(self) -> str:
-        """Return what a body's fingerprint cannot see in tensors and layers."""
-        return f"revision={REVISION}"
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Return the logits (B, 1) of pixels (B, 3, H, W) in 0 … 255, float32."""
-        with torch.autocast(pixels.device.type, enabled=False):
-            features = self.features(pixels)
-        return self.fc(features)  # type: ignore[no-any-return]  # torch: modules return Any

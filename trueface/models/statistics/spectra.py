@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.models.statistics.families import alike
+from trueface.models.statistics.families import Family
 from trueface.runtime.errors import JobError
 
 # ITU-T T.871, section 7: rows Y, Cb, Cr of columns R, G, B; Cb and Cr are centred at 0 here
@@ -207,7 +207,7 @@ def _apart(rows: Tensor, axis: int, distance: int) -> tuple[Tensor, Tensor]:
     return rows.narrow(axis, 0, length), rows.narrow(axis, step, length)
 
 
-class ResidualEnergy(nn.Module):
+class ResidualEnergy(Family):
     """Log mean magnitude of the 3-by-3 square residual of Y, Cb, Cr in cells.
 
     Args:
@@ -227,10 +227,6 @@ class ResidualEnergy(nn.Module):
         """Return what a body's fingerprint cannot see, where it is not the usual."""
         return "" if self.cells == CELLS and self.folded else f"{self.cells}, folded={self.folded}"
 
-    def weights(self) -> Tensor:
-        """Return how much each number counts, (width,): all alike."""
-        return alike(self.width)
-
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the logs (B, width) of pixels (B, 3, H, W) in 0 … 255.
 
@@ -247,14 +243,10 @@ class ResidualEnergy(nn.Module):
         return (energies + ENERGY_EPSILON).log().reshape(len(pixels), self.width)
 
 
-class RadialSpectrum(nn.Module):
+class RadialSpectrum(Family):
     """Log power of Y, Cb, Cr by distance from frequency 0, at 180 places of images of any size."""
 
     width = 3 * BINS
-
-    def weights(self) -> Tensor:
-        """Return how much each number counts, (width,): all alike."""
-        return alike(self.width)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return ln(power), (B, 540), of pixels (B, 3, H, W) in 0 … 255.
@@ -296,7 +288,7 @@ def cosine_matrix(size: int) -> Tensor:
     return matrix.float()
 
 
-class CosineTransform(nn.Module):
+class CosineTransform(Family):
     """Log magnitudes of the 2-D DCT-II of the luma of square images of one size.
 
     Args:
@@ -308,15 +300,7 @@ class CosineTransform(nn.Module):
     def __init__(self, side: int) -> None:
         super().__init__()
         self.register_buffer("basis", cosine_matrix(side), persistent=False)
-
-    @property
-    def width(self) -> int:
-        """How many numbers an image has."""
-        return self.basis.shape[0] ** 2
-
-    def weights(self) -> Tensor:
-        """Return how much each number counts, (width,): all alike."""
-        return alike(self.width)
+        self.width = side**2
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return ln(|coefficient| + 0.01), (B, side²), of pixels (B, 3, side, side) in 0 … 255."""
@@ -324,7 +308,7 @@ class CosineTransform(nn.Module):
         return (coefficients.abs() + TRANSFORM_EPSILON).log().flatten(1)
 
 
-class BlockCosine(nn.Module):
+class BlockCosine(Family):
     """Of each coefficient of Y, Cb, Cr: log mean magnitude, log deviation, share below 0.5.
 
     Blocks start at the first pixel, as those of JPEG do; what is left at the right and at the
@@ -339,10 +323,6 @@ class BlockCosine(nn.Module):
         row = cosine_matrix(SIDE)
         basis = torch.einsum("ui,vj->uvij", row, row).reshape(SIDE * SIDE, 1, SIDE, SIDE)
         self.register_buffer("basis", basis, persistent=False)
-
-    def weights(self) -> Tensor:
-        """Return how much each number counts, (width,): all alike."""
-        return alike(self.width)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the statistics (B, 576) of pixels (B, 3, H, W) in 0 … 255.
