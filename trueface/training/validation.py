@@ -95,7 +95,12 @@ def validate(
         )
     if rows.shape[1] > 1:
         return _of_logits(rows, classes)
-    result = _of_one_logit(rows.squeeze(1).double().numpy(), classes.numpy() == 1)
+    answered = Answered((classes.numpy() == 1).astype(np.int8), rows.squeeze(1).double().numpy())
+    result = replace(
+        of_one_logit(answered.logits, answered.labels == 1),
+        calibration=calibrate(*answered),
+        answers=answered,
+    )
     if not by_cell:
         return result
     numbers = every[:, -3].long()
@@ -118,7 +123,13 @@ def _refuse_repeated(positions: NDArray[np.int64]) -> None:
         raise JobError(f"{repeated} images were validated twice")
 
 
-def _of_one_logit(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> Validation:
+def of_one_logit(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> Validation:
+    """Return loss and accuracies of a detector's logits (N,), without a calibration.
+
+    Args:
+        logits: (N,).
+        positive: (N,) which images are fake.
+    """
     predicted = logits > 0
     balanced = None
     if positive.any() and not positive.all():
@@ -127,8 +138,6 @@ def _of_one_logit(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> V
         loss=float(np.logaddexp(0.0, -np.where(positive, logits, -logits)).mean()),
         accuracy=float((predicted == positive).mean()),
         balanced_accuracy=balanced,
-        calibration=calibrate(positive.astype(np.int8), logits),
-        answers=Answered(positive.astype(np.int8), logits),
     )
 
 

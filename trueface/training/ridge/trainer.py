@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trueface.data.augmentations.copies import (
     CORRUPTED,
@@ -40,10 +39,10 @@ from trueface.runtime.timer import now
 from trueface.training.checkpointing import BEST, Checkpointing
 from trueface.training.history import Epoch
 from trueface.training.ridge.fit import RidgeFit, fit, put, ridge_head, standard_of
-from trueface.training.ridge.regression import Numbers, Rows, Standard
+from trueface.training.ridge.regression import Rows, Standard
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import Trained
-from trueface.training.validation import Answered
+from trueface.training.validation import Answered, of_one_logit
 
 SHARE = 0.2  # of all rows' weight, that examples of a new source have where nothing is given
 MOST = 50.0  # that an example counts at most then
@@ -280,28 +279,21 @@ def _penalty_by(fitted: RidgeFit, settings: TrainSettings, earlier: Earlier | No
 def _epoch(fitted: RidgeFit, learned: Learned, *, seconds: float) -> Epoch:
     rows, validation = learned.rows, learned.validation
     clean = _first_views(validation)
-    fake, logits = validation.labels[clean] == 1, fitted.other[clean]
-    called = logits > 0
-    rates = [float((called[fake == label] == label).mean()) for label in np.unique(fake)]
-    own_fake = rows.labels == 1
+    own = of_one_logit(fitted.own, rows.labels == 1)
+    checked = of_one_logit(fitted.other[clean], validation.labels[clean] == 1)
     return Epoch(
         epoch=1,
         lr=0.0,
-        loss=_loss(own_fake, fitted.own),
-        accuracy=float(((fitted.own > 0) == own_fake).mean()),
-        val_loss=_loss(fake, logits),
-        val_accuracy=float((called == fake).mean()),
-        val_balanced_accuracy=sum(rates) / 2 if len(rates) == 2 else None,
+        loss=own.loss,
+        accuracy=own.accuracy,
+        val_loss=checked.loss,
+        val_accuracy=checked.accuracy,
+        val_balanced_accuracy=checked.balanced_accuracy,
         seconds=seconds,
         images_per_s=len(rows) / max(seconds, 1e-9),
         temperature=fitted.calibration.temperature,
         threshold=fitted.calibration.threshold,
     )
-
-
-def _loss(fake: NDArray[np.bool_], logits: Numbers) -> float:
-    """Return the mean cross entropy."""
-    return float(np.logaddexp(0.0, np.where(fake, -logits, logits)).mean())
 
 
 def _first_views(rows: Rows) -> slice:
