@@ -18,6 +18,7 @@ from trueface.models import checkpoint
 from trueface.poisoning import poison_record
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
+from trueface.runtime.files import file_sha256
 from trueface.runtime.paths import SCHEMA
 from trueface.training import image_lists, provenance
 from trueface.training.image_lists import Lists
@@ -49,7 +50,7 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     done = label_flips.unlearn(poisoned, settings, watch_of(job, settings.precision))
     source = {
         **provenance.of_learning(model_making.run_of(job, data), settings, place, lists),
-        "poison_record_sha256": provenance.file_sha256(record_path),
+        "poison_record_sha256": file_sha256(record_path),
         **provenance.of_start(start, settings),
         **provenance.of_network(done.model, start),
         **_of_fit(job.model_folder(job.base), done),

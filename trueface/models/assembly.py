@@ -8,7 +8,6 @@ Its last layer is taken where it has one logit, and left where it names ImageNet
 """
 
 import contextlib
-import hashlib
 import io
 import logging
 import pickle
@@ -34,6 +33,7 @@ from trueface.models.registry import (
 )
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import JobError, WeightsError
+from trueface.runtime.files import file_sha256
 
 WRAPPERS = ("model_state_dict", "state_dict", "model", "state")  # under which files keep weights
 PREFIXES = ("_orig_mod.", "module.")  # of names in a compiled network, and in DataParallel
@@ -188,8 +188,7 @@ def fingerprint(weights: str, url: str | None) -> str | None:
         if not path.is_file():
             return None
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise WeightsError(f"weights {path} cannot be read: {_first(error)}; {REMEDY}") from error
 

@@ -22,7 +22,7 @@ from trueface.models.checkpoint import Checkpoint
 from trueface.runtime import paths
 from trueface.runtime.artifact import put_in_place, staged
 from trueface.runtime.errors import CheckpointError, MachineError, UsageError
-from trueface.runtime.files import Json, read_json, write_atomic, write_json
+from trueface.runtime.files import Json, file_sha256, read_json, write_atomic, write_json
 
 SCHEMA = 1
 MANIFEST, WEIGHTS, CARD = paths.MODEL_FOLDER, "weights.pt", "card.md"
@@ -209,8 +209,7 @@ def _sha256(path: Path) -> str | None:
     if not path.is_file():
         return None
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise MachineError(f"cannot read {path}: {error.strerror or error}") from error
 

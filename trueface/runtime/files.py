@@ -1,5 +1,8 @@
 """Small files that must be whole or absent, sizes, and the identity of code, as the launcher has them."""
 
+import hashlib
+from pathlib import Path
+
 from launcher.api import Json as Json
 from launcher.api import code_digest as code_digest
 from launcher.api import format_bytes as format_bytes
@@ -7,3 +10,13 @@ from launcher.api import parse_bytes as parse_bytes
 from launcher.api import read_json as read_json
 from launcher.api import write_atomic as write_atomic
 from launcher.api import write_json as write_json
+
+
+def file_sha256(path: Path | str) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal digits.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -25,7 +25,7 @@ from trueface.poisoning.poison_record import fingerprint
 from trueface.prediction.image_formats import LearnedFormats
 from trueface.runtime import paths
 from trueface.runtime.errors import JobError
-from trueface.runtime.files import Json, read_json, write_atomic
+from trueface.runtime.files import Json, file_sha256, read_json, write_atomic
 from trueface.training import checkpointing
 from trueface.training.image_lists import Lists, Place
 from trueface.training.settings import LearningSettings, TrainSettings
@@ -224,12 +224,6 @@ def of_network(model: Classifier, start: Start) -> dict[str, Json]:
         licence = (read_json(paths.provenance(start.folder)) or {}).get("weights_licence")
     facts = {"library": model.spec.library, "weights_licence": licence}
     return {name: value for name, value in facts.items() if value}
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @lru_cache(maxsize=1)  # what is imported does not change while a process runs

@@ -19,7 +19,7 @@ from trueface.models import checkpoint
 from trueface.poisoning.poison_record import read_record
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, DataError
-from trueface.training import provenance
+from trueface.runtime.files import file_sha256
 
 __all__ = ["lab"]  # the fixture
 
@@ -96,7 +96,7 @@ def test_a_provenance_says_what_the_weights_were_made_of_and_with(lab: Path) -> 
     assert (told["train_images"], told["val_images"]) == (2 * TRAIN, 2 * OTHERS)
     assert (told["flipped_train"], told["flipped_val"]) == (TRAIN, 0)
     record = paths.poison_record(folder(lab, model))
-    assert told["poison_record_sha256"] == provenance.file_sha256(record)
+    assert told["poison_record_sha256"] == file_sha256(record)
     archive = lab / "runs" / "r" / "code" / f"{told['code'][:16]}.zip"
     assert "trueface/training/trainer.py" in zipfile.ZipFile(archive).namelist()
 

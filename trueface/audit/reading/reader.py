@@ -6,7 +6,6 @@ sizes cannot be equal, so that of large sets few are read.
 
 import contextlib
 import csv
-import hashlib
 import json
 import os
 import random
@@ -37,7 +36,7 @@ from trueface.evaluation import score_tables
 from trueface.poisoning.poison_record import read_record
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, RecordError, UsageError
-from trueface.runtime.files import Json, read_json
+from trueface.runtime.files import Json, file_sha256, read_json
 from trueface.runtime.ids import data_of_test, parse_data, parse_model
 from trueface.training import image_lists
 from trueface.training.history import Epoch
@@ -114,7 +113,7 @@ def scoreless(folder: Path, tests: tuple[Tested, ...]) -> tuple[str, ...]:
 def mark_of(path: Path) -> str | None:
     """Return the SHA-256 of a file's bytes; None where it cannot be read."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_sha256(path)
     except OSError:
         return None
 
@@ -203,8 +202,7 @@ class Surveyor:
     def _digest(self, file: str) -> str:
         if file not in self._digests:
             try:
-                with Path(file).open("rb") as stream:
-                    self._digests[file] = hashlib.file_digest(stream, "sha256").hexdigest()
+                self._digests[file] = file_sha256(file)
             except OSError:
                 self._digests[file] = f"unreadable {file}"  # equal to no other
         return self._digests[file]

@@ -6,7 +6,6 @@ Items are pairs by position: the i-th file of each quality shows the same frame,
 the ending agree. A training's images are found among those of `raw`, by their path.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 from trueface.corruptions.grammar import RAW
 from trueface.data.index import Image
 from trueface.runtime.errors import DataError
+from trueface.runtime.files import file_sha256
 
 LABELS = "labels"
 
@@ -129,8 +129,7 @@ def digests(files: Iterable[Path]) -> dict[Path, str]:
 
 def _digest(file: Path) -> str:
     try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+        return file_sha256(file)
     except OSError:
         return f"unreadable {file}"
 

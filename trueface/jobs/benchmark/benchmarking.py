@@ -50,6 +50,7 @@ from trueface.jobs.setup import entry
 from trueface.models.detectors import Detector
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
+from trueface.runtime.files import file_sha256
 from trueface.runtime.rng import derive as derive_seed
 from trueface.runtime.timer import now
 from trueface.training import image_lists, provenance
@@ -331,8 +332,8 @@ def _known(job: Job, bench: Bench) -> _Known:
     surrogate = bench.settings.surrogate
     return _Known(
         manifest=manifest_of(bench),
-        checkpoint_sha256=provenance.file_sha256(paths.checkpoint(job.model_folder(bench.name))),
-        surrogate_sha256=provenance.file_sha256(paths.checkpoint(job.model_folder(surrogate)))
+        checkpoint_sha256=file_sha256(paths.checkpoint(job.model_folder(bench.name))),
+        surrogate_sha256=file_sha256(paths.checkpoint(job.model_folder(surrogate)))
         if surrogate
         else "",
         code=provenance.keep(job.run_folder),

@@ -1,8 +1,6 @@
 """The entry function of `erased`: reads models and images, measures, writes a folder."""
 
-import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 
 from launcher.api import Job, Json
 from trueface.data.made.folders import digest_of, made_folder
@@ -21,7 +19,7 @@ from trueface.erasing.measures.samples import Sampling
 from trueface.erasing.measures.settings import ErasedSettings
 from trueface.jobs.setup import checkpoint_of, entry, made_folder_of, watch_of
 from trueface.runtime import paths
-from trueface.runtime.files import read_json, write_json
+from trueface.runtime.files import file_sha256, read_json, write_json
 from trueface.runtime.timer import now
 
 
@@ -39,7 +37,7 @@ def erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
     teacher = models[settings.teacher]
     place = checkpoint_of(job, settings.classifier)
     recogniser = load_recogniser(place, text=settings.classifier, device=job.device)
-    question, digest = _question(job, settings, teacher.diffuser, _sha256(place))
+    question, digest = _question(job, settings, teacher.diffuser, file_sha256(place))
     real = held_out_accuracy(
         job.path(settings.data_root), teacher.diffuser.class_names, teacher.diffuser, recogniser
     )
@@ -84,7 +82,9 @@ def _diffusers(settings: ErasedSettings) -> tuple[str, ...]:
 def _probed(job: Job, model: str) -> Probed:
     folder = job.model_folder(model)
     place = paths.checkpoint(folder)
-    return Probed(diffuser=load_diffuser(place, job.device), folder=folder, digest=_sha256(place))
+    return Probed(
+        diffuser=load_diffuser(place, job.device), folder=folder, digest=file_sha256(place)
+    )
 
 
 def _question(
@@ -143,8 +143,3 @@ def _described(job: Job, settings: ErasedSettings, teacher: Diffuser) -> dict[st
         "class_names": list(teacher.class_names),
         "seconds": took.get("seconds"),
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

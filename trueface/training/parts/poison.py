@@ -7,10 +7,9 @@ from trueface.data.loaders import Pass
 from trueface.poisoning.loaders import poisoned
 from trueface.poisoning.poison_record import PoisonRecord, record_of
 from trueface.runtime import paths
-from trueface.runtime.files import Json
+from trueface.runtime.files import Json, file_sha256
 from trueface.training.parts.protocol import Part
 from trueface.training.parts.registry import register_part
-from trueface.training.provenance import file_sha256
 
 
 @register_part(

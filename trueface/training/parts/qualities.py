@@ -9,11 +9,10 @@ from trueface.data.qualities.feed import ChunkedFeed, QualityFeed, qualities_of,
 from trueface.data.qualities.quality_list import QualityList
 from trueface.features.bank import Bank
 from trueface.models.detectors import Detector
-from trueface.runtime.files import Json
+from trueface.runtime.files import Json, file_sha256
 from trueface.training.objectives.protocol import Objective
 from trueface.training.parts.protocol import Part
 from trueface.training.parts.registry import register_part
-from trueface.training.provenance import file_sha256
 from trueface.training.qualities.collaboration import Collaboration
 from trueface.training.settings import TrainSettings
 
