@@ -92,7 +92,7 @@ def benchmark(
         from trueface.report.benchmark_page import benchmark_page
 
         path = folder / FOLDER / PAGE
-        write_atomic(path, benchmark_page(results, board).encode(errors="backslashreplace"))
+        write_atomic(path, benchmark_page(results, board))
         click.echo(path, err=as_json)
         if opened:
             click.launch(str(path))

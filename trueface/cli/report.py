@@ -82,7 +82,7 @@ def report(
         unlearning=unlearnings(run_facts.folder),
         beside=beside,
     )
-    write_atomic(path, text.encode(errors="backslashreplace"))
+    write_atomic(path, text)
     if out is None:
         _write_figures(run_facts.folder / FIGURES, models)
     click.echo(path)
@@ -96,4 +96,4 @@ def _write_figures(folder: Path, models: Sequence[Shown]) -> None:
     for name, drawing in figure_files(models):
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, drawing.encode(errors="backslashreplace"))
+        write_atomic(file, drawing)

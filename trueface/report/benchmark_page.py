@@ -19,12 +19,12 @@ from trueface.benchmark.measures import AREA, AT_THRESHOLD, BALANCED, Value
 from trueface.benchmark.run_results import Result, RunResults
 from trueface.evaluation.calibration import Labels, probabilities
 from trueface.evaluation.intervals import Floats, Measure, unvaried
-from trueface.evaluation.published.tables import OTHER_DATA, published_tables
+from trueface.evaluation.published.tables import published_tables
 from trueface.report.page import environment
 from trueface.report.scatter import Mark, scatter
 from trueface.report.style import CSS
 from trueface.report.svg import Frame, Point, axes, breakable, diagonal, key, line, svg
-from trueface.report.tables import NO_VALUE, facts, heat_cell, heat_scale
+from trueface.report.tables import NO_VALUE, facts, heat_cell, heat_scale, published, table
 
 TITLES = {
     AREA: "AUC",
@@ -297,22 +297,22 @@ def leaderboard_table(board: Leaderboard) -> str:
     """Return the leaderboard: three columns, never one mean over them."""
     names = board.names
     settings = [each for each in Setting if any(each in line.columns for line in board.lines)]
-    head = "".join(
-        f'<th scope="col">{setting}<small>mean AUC</small></th>'
-        f'<th scope="col">worst<small>cell, {setting}</small></th>'
-        '<th scope="col">P(best)<small>rank</small></th>'
+    measured = (
+        title
         for setting in settings
+        for title in (
+            f"{setting}<small>mean AUC</small>",
+            f"worst<small>cell, {setting}</small>",
+            "P(best)<small>rank</small>",
+        )
     )
-    body = "".join(_line(line, names, settings) for line in board.lines)
+    head = ("model", "seeds", *measured, "ECE<small>scaled</small>", "ms an image<small>parameters</small>")  # fmt: skip
     return (
         '<p class="caption">Sorted by the lowest mean AUC of the settings. Small numbers are 95 % '
         "intervals: over images and, from three on, seeds. P(best): share of resamples in which the "
         "model has the best mean rank over the cells of the setting. ECE: mean calibration error on "
         "clean images, below it that after scaling by the temperature of validation.</p>"
-        '<div class="wide"><table class="measures"><thead><tr><th scope="col" class="left">model</th>'
-        f'<th scope="col">seeds</th>{head}<th scope="col">ECE<small>scaled</small></th>'
-        '<th scope="col">ms an image<small>parameters</small></th></tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
+        + table(head, (_line(line, names, settings) for line in board.lines))
     )
 
 
@@ -326,63 +326,36 @@ def attacks(run: RunResults, board: Leaderboard) -> str:
         attacked,
         key=lambda result: (result.group, result.index.test),  # a control stays before its attack
     )
-    body = "".join(_attack(result, names[result.group]) for result in rows)
-    titles = (
-        "called fake before", "after", "evasion", "defamation", "logit shift of fakes", "PSNR, dB",
+    head = (
+        "model", "images", "attack", "access", "called fake before", "after", "evasion", "defamation", "logit shift of fakes", "PSNR, dB",
     )  # fmt: skip
-    head = "".join(f'<th scope="col">{title}</th>' for title in titles)
     return (
         '<p class="caption">Evasion: fakes called fake before and real after; defamation: reals '
         "called real before and fake after. Logit shift and PSNR are medians over images.</p>"
-        '<div class="wide"><table class="measures"><thead><tr><th scope="col" class="left">model</th>'
-        '<th scope="col" class="left">images</th><th scope="col" class="left">attack</th>'
-        f'<th scope="col" class="left">access</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        + table(head, (_attack(result, names[result.group]) for result in rows), words=head[:4])
     )
 
 
 def difference_table(board: Leaderboard) -> str:
     """Return the paired differences of all models, by setting."""
     names = board.names
-    rows = "".join(
+    rows = [
         f'<tr><th scope="row">{setting}</th><td class="left">{escape(names[pair.second])} minus '
         f"{escape(names[pair.first])}</td><td>{pair.value:+.3f}<small>{pair.low:+.3f} … "
         f"{pair.high:+.3f}</small></td><td>{_p(pair.p_holm)}</td>"
         f"<td>{NO_VALUE if pair.p_delong is None else _p(pair.p_delong)}</td></tr>"
         for setting, pairs in board.pairs.items()
         for pair in pairs
-    )
+    ]
     if not rows:
         return ""
+    head = ("setting", "models", "difference", "p", "p by DeLong")
     return (
         '<p class="caption">Difference of the mean AUC on the same images, 95 % interval by the '
         "paired bootstrap, not corrected; p by the bootstrap over all cells, and by DeLong on clean "
         "images, both with Holm's correction for the pairs of a setting.</p>"
-        '<div class="wide"><table><thead><tr>'
-        '<th scope="col" class="left">setting</th><th scope="col" class="left">models</th>'
-        '<th scope="col">difference</th><th scope="col">p</th><th scope="col">p by DeLong</th></tr>'
-        f"</thead><tbody>{rows}</tbody></table></div>"
+        + table(head, rows, words=("models",), kind="")
     )
-
-
-def published() -> str:
-    """Return figures that others published, marked: none of them is of these images."""
-    parts = []
-    for table in published_tables():
-        rows = "".join(
-            f'<tr><th scope="row">{escape(row.detector)}</th><td class="left">{escape(row.trained_on)}</td>'
-            f'<td class="left">{escape(row.tested_on)}</td><td class="left">{escape(row.metric)}</td>'
-            f'<td>{row.value:.3f}</td><td class="left">{OTHER_DATA}</td></tr>'
-            for row in table.rows
-        )
-        parts.append(
-            f"<details><summary>{escape(table.title)}</summary><p>{escape(table.citation)}. "
-            f'{escape(table.note)}.</p><div class="wide"><table><thead><tr>'
-            '<th scope="col" class="left">detector</th><th scope="col" class="left">trained on</th>'
-            '<th scope="col" class="left">tested on</th><th scope="col" class="left">measure</th>'
-            f'<th scope="col">value</th><th scope="col" class="left">mark</th></tr></thead><tbody>{rows}'
-            "</tbody></table></div></details>"
-        )
-    return "".join(parts)
 
 
 def _p(value: float) -> str:
@@ -467,7 +440,7 @@ def benchmark_page(run: RunResults, board: Leaderboard) -> str:
         "ranks": ranks(board),
         "differences": difference_table(board),
         "unranked": notes("Not ranked, and why", chain(run.without_area, board.unranked)),
-        "published": published(),
+        "published": "".join(published(each, 3) for each in published_tables()),
         "not_run": notes("Not run, and why", run.not_run_named(board.names)),
         "problems": notes("Left out, and why", run.problems),
         "confounds": notes("Told by the form of the files", run.confounds),

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from html import escape
 from typing import Literal
 
-from trueface.report.svg import Frame, axes, level, number, svg, ticks, upright
+from trueface.report.svg import (
+    Frame,
+    axes,
+    level,
+    log_ticks,
+    svg,
+    three_digits,
+    ticks,
+    upright,
+)
 from trueface.unlearning.evaluation.measurement import BEFORE
 
 CHARACTER_PX = 6.6  # a wide guess for 11 px letters of any sans serif
@@ -195,7 +204,8 @@ def scatter(
     )
     levels = [(name, value) for name, value in levels if value >= frame.y[0]]
     places = [_place(frame, method) for method in shown]
-    times, names = _log_ticks(*frame.x)
+    low, high = frame.x
+    times, names = log_ticks(low, high, (1, 2, 5) if high - low <= FINE_DECADES else (1,))
     parts = [
         axes(frame, across, up, x_ticks=times, x_names=names, y_ticks=ticks(*frame.y, 6)),
         upright(frame, 0.0) if frame.x[0] < 0 < frame.x[1] else "",
@@ -204,7 +214,7 @@ def scatter(
         *_names(frame, shown, places, levels),
     ]
     description = "; ".join(
-        f"{method.name}: {number(_short(method.time))} and {method.quality:.3f}" for method in shown
+        f"{method.name}: {three_digits(method.time)} and {method.quality:.3f}" for method in shown
     )
     title = f"{up[:1].upper()}{up[1:]} by {across}"
     return svg(frame, parts, title=title, description=description)
@@ -312,18 +322,3 @@ def _range(shown: Sequence[Mark], levels: Sequence[float]) -> tuple[float, float
 
 def _reach(method: Mark) -> tuple[float, float]:
     return method.quality - (method.spread or 0.0), method.quality + (method.spread or 0.0)
-
-
-def _log_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
-    factors = (1, 2, 5) if high - low <= FINE_DECADES else (1,)
-    values = [
-        factor * 10.0**power
-        for power in range(math.floor(low), math.ceil(high) + 1)
-        for factor in factors
-    ]
-    inside = [value for value in values if low <= math.log10(value) <= high]
-    return [math.log10(value) for value in inside], [number(_short(value)) for value in inside]
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.3g}")

@@ -4,6 +4,7 @@ Colours are classes of the page's style sheet, so that they follow light and dar
 title and a description for those who cannot see it. Coordinates have one decimal: a tenth of a pixel.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape, unescape
@@ -143,6 +144,22 @@ def key(names: Sequence[str]) -> str:
     return f'<ul class="key">{items}</ul>'
 
 
+def signs(pairs: Iterable[tuple[str, str]], *, width: int, height: int = 10) -> str:
+    """Return what shapes stand for, beside each other, as HTML.
+
+    Args:
+        pairs: a shape, and the HTML of what it says.
+        width: of each shape, in px.
+        height: likewise.
+    """
+    items = "".join(
+        f'<li><svg width="{width}" height="{height}" aria-hidden="true">{shape}</svg>'
+        f"<span>{words}</span></li>"
+        for shape, words in pairs
+    )
+    return f'<ul class="key across">{items}</ul>'
+
+
 def breakable(text: str) -> str:
     """Return a name as HTML that may go on in the next line after each of its parts."""
     return escape(text).replace("&amp;", "&amp;<wbr>").replace("@", "<wbr>@").replace("=", "=<wbr>")
@@ -165,6 +182,30 @@ def ticks(least: float, greatest: float, count: int = 5) -> tuple[float, ...]:
 def number(value: float) -> str:
     """Return a number as short as it can be."""
     return f"{value:.6g}".replace("-", "\N{MINUS SIGN}")
+
+
+def three_digits(value: float) -> str:
+    """Return a number in three digits, as short as it can be."""
+    return number(float(f"{value:.3g}"))
+
+
+def log_ticks(
+    low: float, high: float, factors: Sequence[int] = (1, 2, 5)
+) -> tuple[list[float], list[str]]:
+    """Return the ticks of a logarithmic axis, at these multiples of each power of ten, and their names.
+
+    Args:
+        low: exponent of ten of its least value.
+        high: that of its greatest one.
+        factors: from 1 to 9.
+    """
+    values = [
+        factor * 10.0**power
+        for power in range(math.floor(low), math.ceil(high) + 1)
+        for factor in factors
+    ]
+    inside = [value for value in values if low <= math.log10(value) <= high]
+    return [math.log10(value) for value in inside], [three_digits(value) for value in inside]
 
 
 def _share(value: float, limits: Point) -> float:

@@ -1,12 +1,13 @@
-"""The tables of a report: measures with their intervals, heat maps, confusion matrices, facts."""
+"""The tables of pages: columns of numbers, published figures, measures with intervals, heat maps, facts."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 
 from trueface.evaluation.intervals import Measure
 from trueface.evaluation.measurement import Report, few_sources
 from trueface.evaluation.metric import Metric
 from trueface.evaluation.metric_registry import METRICS
+from trueface.evaluation.published.tables import OTHER_DATA, PublishedTable
 from trueface.report.content import Part, Row, Shown
 from trueface.report.svg import breakable
 from trueface.runtime.files import Json
@@ -19,16 +20,69 @@ EVEN = 0.179  # the luminance on which black and white are read equally well: co
 NO_VALUE = "–"
 
 
+def table(
+    head: Sequence[str],
+    rows: Iterable[str],
+    *,
+    words: Collection[str] = (),
+    caption: str = "",
+    kind: str = "measures",
+    grouped: bool = False,
+) -> str:
+    """Return a table as wide as it needs; all that is given is HTML.
+
+    Args:
+        head: titles of the columns, whose first one names the rows.
+        rows: as `table_row` returns them.
+        words: titles of further columns that do not hold numbers.
+        caption: of the table.
+        kind: classes of the style sheet.
+        grouped: each of `rows` is a `tbody`.
+    """
+    left = {head[0], *words}
+    titles = "".join(
+        '<th scope="col"' + (' class="left"' if title in left else "") + f">{title}</th>"
+        for title in head
+    )
+    classes = f' class="{kind}"' if kind else ""
+    above = f"<caption>{caption}</caption>" if caption else ""
+    body = "".join(rows)
+    return (
+        f'<div class="wide"><table{classes}>{above}<thead><tr>{titles}</tr></thead>'
+        f"{body if grouped else f'<tbody>{body}</tbody>'}</table></div>"
+    )
+
+
+def table_row(name: str, cells: Iterable[str]) -> str:
+    """Return a row of a table: HTML of its name, and its cells, each a `td`."""
+    return f'<tr><th scope="row">{name}</th>{"".join(cells)}</tr>'
+
+
+def published(table_of: PublishedTable, digits: int) -> str:
+    """Return the figures of a publication, folded up and marked: none is of this data."""
+    words = ("detector", "trained on", "tested on", "measure", "mark")
+    rows = (
+        f'<tr><th scope="row">{escape(figure.detector)}</th><td class="left">{escape(figure.trained_on)}'
+        f'</td><td class="left">{escape(figure.tested_on)}</td><td class="left">{escape(figure.metric)}'
+        f'</td><td>{figure.value:.{digits}f}</td><td class="left">{OTHER_DATA}</td></tr>'
+        for figure in table_of.rows
+    )
+    return (
+        f"<details><summary>{escape(table_of.title)}</summary><p>{escape(table_of.citation)}. "
+        f"{escape(table_of.note)}.</p>"
+        f"{table((*words[:-1], 'value', words[-1]), rows, words=words, kind='')}</details>"
+    )
+
+
 def measures(rows: Sequence[Row | Part]) -> str:
     """Return a table of all measures with their intervals."""
-    head = "".join(f'<th scope="col">{escape(metric.heading)}</th>' for metric in COLUMNS)
-    return (
-        '<div class="wide"><table class="measures"><caption>Value and 95 % interval over the '
-        "population of sources (folders); of a class of one source, of this one. Positive is fake. "
-        f"{NO_VALUE}: undefined.</caption><thead>"
-        f'<tr><th scope="col" class="left">data</th><th scope="col">images</th>{head}'
-        f'<th scope="col" class="left">verdict</th></tr></thead><tbody>{"".join(map(_line, rows))}'
-        "</tbody></table></div>"
+    titles = (escape(metric.heading) for metric in COLUMNS)
+    return table(
+        ("data", "images", *titles, "verdict"),
+        map(_line, rows),
+        words=("verdict",),
+        caption="Value and 95 % interval over the population of sources (folders); of a class of one "
+        f"source, of this one. Positive is fake. {NO_VALUE}: undefined.",
     )
 
 

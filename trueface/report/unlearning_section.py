@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from trueface.report import tables
 from trueface.report.scatter import Mark, Role, scatter
-from trueface.report.svg import SERIES, Frame, axes, breakable, number, steps, svg, ticks
+from trueface.report.svg import SERIES, Frame, axes, breakable, number, signs, steps, svg, ticks
 from trueface.report.unlearning_content import Base, Cloud, Column, Row, Unlearnings
 from trueface.unlearning.evaluation.measurement import BEFORE
 
@@ -174,12 +174,12 @@ def _costs(base: Base) -> str:
 
 
 def _ladder(caption: str, rows: Sequence[Row], columns: Sequence[Column], *, remarks: bool) -> str:
-    head = "".join(f'<th scope="col">{_heading(column)}</th>' for column in columns)
-    return (
-        f'<div class="wide"><table class="measures ladder"><caption>{caption}</caption><thead><tr>'
-        f'<th scope="col" class="left">method</th><th scope="col">seeds</th>{head}</tr></thead>'
-        + "".join(_row(row, columns, remarks=remarks) for row in rows)
-        + "</table></div>"
+    return tables.table(
+        ("method", "seeds", *map(_heading, columns)),
+        (_row(row, columns, remarks=remarks) for row in rows),
+        caption=caption,
+        kind="measures ladder",
+        grouped=True,
     )
 
 
@@ -263,9 +263,9 @@ def _against_time(base: Base) -> str:
     )
     if not picture:
         return ""
-    key = _sign(SQUARE, "reference") + _sign(DISC, "unlearning")
+    shapes = [(SQUARE, "reference"), (DISC, "unlearning")]
     if any(mark.role == "broken" for mark in marks):
-        key += _sign(CROSS, "broken, see its alarm")
+        shapes.append((CROSS, "broken, see its alarm"))
     caption = (
         f"{escape(up[:1].upper() + up[1:])} against time<small>Upper left is best; whiskers are "
         "standard deviations over seeds; a triangle lies below the plot, at the value beside it."
@@ -273,14 +273,7 @@ def _against_time(base: Base) -> str:
     )
     return (
         f'<figure class="picture"><figcaption>{caption}</figcaption>'
-        f'<div class="wide">{picture}</div>'
-        f'<ul class="key across">{key}</ul></figure>'
-    )
-
-
-def _sign(shape: str, name: str) -> str:
-    return (
-        f'<li><svg width="10" height="10" aria-hidden="true">{shape}</svg><span>{name}</span></li>'
+        f'<div class="wide">{picture}</div>{signs(shapes, width=10)}</figure>'
     )
 
 
@@ -338,9 +331,11 @@ def _features(base: Base) -> str:
         for item in classes
     ]
     lost = {int(item) for cloud in base.clouds for item in cloud.label[cloud.forget]}
-    key = "".join(
-        f'<li><svg width="22" height="10" aria-hidden="true"><path class="kept s{place % SERIES}" '
-        f'd="M4 5h0"/>{_cross(place) if item in lost else ""}</svg><span>{escape(name)}</span></li>'
+    shapes = (
+        (
+            f'<path class="kept s{place % SERIES}" d="M4 5h0"/>{_cross(place) if item in lost else ""}',
+            escape(name),
+        )
         for place, (item, name) in enumerate(zip(classes, names, strict=True))
     )
     anew = any(item.anew for item in base.clouds)
@@ -348,7 +343,7 @@ def _features(base: Base) -> str:
         "<h4>Features in the plane</h4><p>Dots are kept, crosses are to be forgotten. The axes are "
         "the principal ones of the features before; what lies beyond the frame is drawn on its "
         f"edge.{' ' + ANEW if anew else ''}</p>"
-        f'<ul class="key across">{key}</ul>'
+        + signs(shapes, width=22)
         + "".join(_side_by_side(group, classes) for group in _by_start(base.clouds))
     )
 

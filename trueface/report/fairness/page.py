@@ -36,7 +36,7 @@ from trueface.report.scatter import CHARACTER_PX, Anchor, Box, Label, mark, plac
 from trueface.report.style import CSS
 from trueface.report.svg import SERIES, Frame, axes, breakable, svg, ticks
 from trueface.report.svg import Point as Place
-from trueface.report.tables import NO_VALUE, facts
+from trueface.report.tables import NO_VALUE, facts, table, table_row
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, write_atomic
 
@@ -314,17 +314,12 @@ def _seed(row: Row) -> str:
 
 
 def _table(point: Point, where: str) -> str:
-    head = "".join(f'<th scope="col">{title}</th>' for _, title in COLUMNS)
+    titles = (title for _, title in COLUMNS)
     lines = [*point.groups, *([point.overall] if point.overall else [])]
     undefined = "; ".join(point.undefined)
     below = f"<p>Not defined: {escape(undefined)}.</p>" if undefined else ""
-    return (
-        f'<div class="wide"><table class="measures"><caption>At {escape(where)}; percent, with '
-        "Wilson's 95 % intervals; the AUC in 0 … 1.</caption><thead><tr>"
-        '<th scope="col" class="left">group</th><th scope="col">real</th>'
-        f'<th scope="col">fake</th>{head}</tr></thead>'
-        f"<tbody>{''.join(map(_line, lines))}</tbody></table></div>{below}"
-    )
+    caption = f"At {escape(where)}; percent, with Wilson's 95 % intervals; the AUC in 0 … 1."
+    return table(("group", "real", "fake", *titles), map(_line, lines), caption=caption) + below
 
 
 def _line(group: Group) -> str:
@@ -345,35 +340,26 @@ def _cell(rate: Rate, digits: int) -> str:
 
 def ladder(comparison: Comparison) -> str:
     """Return the table of all methods: comparable ones in the task's order, constant ones last."""
-    names = ("AUC", "AUC of the worst group", *(title for _, title in SHOWN))
-    head = "".join(f'<th scope="col">{title}</th>' for title in names)
     common = common_name(comparison)
-    extra = f'<th scope="col">FPR gap<small>at {escape(common)}</small></th>' if common else ""
-    body = "".join(_rung_line(method, has_common=bool(common)) for method in comparison.methods)
+    extra = (f"FPR gap<small>at {escape(common)}</small>",) if common else ()
+    gaps = (title for _, title in SHOWN)
+    head = ("method", "seeds", "AUC", "AUC of the worst group", *gaps, *extra, "verdict")
+    rungs = (_rung_line(method, has_common=bool(common)) for method in comparison.methods)
     return (
         '<p class="caption">Comparable methods first, in the order of the run: no gap decides it. '
         "Gaps in percent at threshold .5; ± is the standard deviation over seeds; below each gap its "
         "floor, the 95 % point of the same measure over groups shuffled within classes.</p>"
-        '<div class="wide"><table class="measures ladder"><thead><tr>'
-        f'<th scope="col" class="left">method</th><th scope="col">seeds</th>{head}{extra}'
-        f'<th scope="col" class="left">verdict</th></tr></thead>{body}</table></div>'
+        + table(head, rungs, words=("verdict",), kind="measures ladder", grouped=True)
     )
 
 
 def further(comparison: Comparison) -> str:
     """Return the measures that the ladder leaves out."""
-    head = "".join(f'<th scope="col">{title}</th>' for _, title in FURTHER)
-    body = "".join(
-        f'<tr><th scope="row">{breakable(method.name)}</th>'
-        + "".join(_gap(method, name) for name, _ in FURTHER)
-        + "</tr>"
+    lines = (
+        table_row(breakable(method.name), (_gap(method, name) for name, _ in FURTHER))
         for method in comparison.methods
     )
-    return (
-        '<div class="wide"><table class="measures"><thead><tr>'
-        f'<th scope="col" class="left">method</th>{head}</tr></thead><tbody>{body}</tbody>'
-        "</table></div>"
-    )
+    return table(("method", *(title for _, title in FURTHER)), lines)
 
 
 def common_name(comparison: Comparison) -> str:
@@ -514,7 +500,7 @@ def write_fairness_page(rows: Sequence[Recorded], path: Path, *, name: str = "")
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     text = fairness_page([row.record for row in rows], name or path.absolute().parent.name)
-    write_atomic(path, text.encode(errors="backslashreplace"))
+    write_atomic(path, text)
 
 
 def fairness_page(records: Sequence[Mapping[str, Json]], name: str) -> str:

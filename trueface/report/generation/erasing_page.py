@@ -19,8 +19,20 @@ from trueface.report.json_fields import list_of, number_of, text_of
 from trueface.report.page import environment
 from trueface.report.scatter import CHARACTER_PX
 from trueface.report.style import CSS
-from trueface.report.svg import SERIES, Frame, Point, axes, breakable, key, line, number, svg
-from trueface.report.tables import NO_VALUE, facts
+from trueface.report.svg import (
+    SERIES,
+    Frame,
+    Point,
+    axes,
+    breakable,
+    key,
+    line,
+    number,
+    signs,
+    svg,
+    three_digits,
+)
+from trueface.report.tables import NO_VALUE, facts, table, table_row
 from trueface.runtime.files import Json, write_atomic
 
 RATES = (
@@ -81,15 +93,14 @@ def rate_bars(rows: Sequence[Row]) -> str:
         for row in known
     )
     picture = svg(frame, parts, title="Rates of each method", description=description)
-    swatches = "".join(
-        f'<li><svg width="16" height="10" aria-hidden="true"><rect class="d{colour}" width="16" '
-        f'height="9"/></svg><span>{escape(title)}</span></li>'
-        for (_, title), colour in zip(RATES, COLOURS, strict=True)
+    swatches = signs(
+        (
+            (f'<rect class="d{colour}" width="16" height="9"/>', escape(title))
+            for (_, title), colour in zip(RATES, COLOURS, strict=True)
+        ),
+        width=16,
     )
-    return (
-        f'<figure class="picture"><div class="wide">{picture}</div>'
-        f'<ul class="key across">{swatches}</ul></figure>'
-    )
+    return f'<figure class="picture"><div class="wide">{picture}</div>{swatches}</figure>'
 
 
 def recoveries(folders: Sequence[Made], order: Sequence[str] = ()) -> tuple[Recovery, ...]:
@@ -317,8 +328,8 @@ def _penalty(methods: Sequence[Row]) -> Iterator[str]:
             held = other.mean("null_drift")
             if (name, others) == (method, settings) and with_it and drift and held is not None:
                 yield (
-                    f"Without its penalty {method} moves the null token's score by {_short(drift)}, "
-                    f"with it by {_short(held)}: {_short(held / drift)} of that."
+                    f"Without its penalty {method} moves the null token's score by {three_digits(drift)}, "
+                    f"with it by {three_digits(held)}: {three_digits(held / drift)} of that."
                 )
 
 
@@ -346,13 +357,10 @@ def _recovered(methods: Sequence[Row]) -> Iterator[str]:
         )
 
 
-def _short(value: float) -> str:
-    return number(float(f"{value:.3g}"))
-
-
 def method_table(rows: Sequence[Row]) -> str:
     """Return one row a method: what it erased, what else it changed, what can be recovered."""
     head = (
+        "method",
         *(title for _, title in RATE_COLUMNS),
         "SSIM<small>to the teacher</small>",
         "feature distance",
@@ -361,14 +369,9 @@ def method_table(rows: Sequence[Row]) -> str:
         "recovery<small>floor, ceiling</small>",
         "seconds",
         "seeds",
+        "verdict",
     )
-    titles = "".join(f'<th scope="col">{title}</th>' for title in head)
-    body = "".join(map(_method, rows))
-    return (
-        '<div class="wide"><table class="measures"><thead><tr>'
-        f'<th scope="col" class="left">method</th>{titles}<th scope="col" class="left">verdict</th>'
-        f"</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    return table(head, map(_method, rows), words=("verdict",))
 
 
 def sample_table(folders: Sequence[Made], order: Sequence[str] = ()) -> str:
@@ -387,35 +390,35 @@ def sample_table(folders: Sequence[Made], order: Sequence[str] = ()) -> str:
     if not has_several(made.measures for made in folders):
         parts[text_of(first.measures, "anchor")] = "anchor"
         parts[text_of(first.measures, "concept")] = "erased"
-    head = "".join(
-        f'<th scope="col">{escape(name)}'
-        f"{f'<small>{parts[name]}</small>' if name in parts else ''}</th>"
+    head = (
+        escape(name) + (f"<small>{parts[name]}</small>" if name in parts else "")
         for name in concepts
     )
-    body = ""
-    for method, made in shown.items():
-        cells = "".join(_samples(made, concepts, at, method) for at in range(len(concepts)))
-        body += f'<tr><th scope="row">{breakable(method)}</th>{cells}</tr>'
-    return (
-        '<div class="wide"><table class="tiles"><thead><tr><th scope="col" class="left">method</th>'
-        f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    rows = (
+        table_row(
+            breakable(method),
+            (_samples(made, concepts, at, method) for at in range(len(concepts))),
+        )
+        for method, made in shown.items()
     )
+    return table(("method", *head), rows, kind="tiles")
 
 
 def published_table() -> str:
     """Return the published figures, marked as what they are."""
-    head = "".join(f'<th scope="col">{title}</th>' for title in PUBLISHED)
-    body = ""
-    for row in published_erasing():
-        figures = row.nudenet_percent, row.fid, row.kid, row.clip_score, row.ssim
-        cells = "".join(
-            f"<td>{NO_VALUE if figure is None else number(figure)}</td>" for figure in figures
+    rows = (
+        table_row(
+            escape(each.method),
+            (
+                f"<td>{NO_VALUE if figure is None else number(figure)}</td>"
+                for figure in (each.nudenet_percent, each.fid, each.kid, each.clip_score, each.ssim)
+            ),
         )
-        body += f'<tr><th scope="row">{escape(row.method)}</th>{cells}</tr>'
+        for each in published_erasing()
+    )
     return (
         f'<p class="caption"><strong>{escape(MARK)}</strong>: {escape(NOTE)}. {escape(CITATION)}.</p>'
-        '<div class="wide"><table><thead><tr><th scope="col" class="left">method</th>'
-        f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"{table(('method', *PUBLISHED), rows, kind='')}"
     )
 
 
@@ -434,11 +437,8 @@ def _method(row: Row) -> str:
     verdict = "" if row.name.startswith(TEACHER) else text_of(row.record, "verdict")
     place = text_of(row.record, "verdict_at")
     below = f'<small class="id">{escape(place)}</small>' if verdict and place else ""
-    return (
-        f'<tr><th scope="row">{breakable(row.name)}</th>'
-        + "".join(f"<td>{cell}</td>" for cell in cells)
-        + f'<td class="left words">{escape(verdict) or NO_VALUE}{below}</td></tr>'
-    )
+    told = f'<td class="left words">{escape(verdict) or NO_VALUE}{below}</td>'
+    return table_row(breakable(row.name), (*(f"<td>{cell}</td>" for cell in cells), told))
 
 
 def _below(row: Row, key: str) -> str:
@@ -482,7 +482,7 @@ class Erasing:
 def write_erasing_page(run: Erasing, path: Path) -> None:
     """Write the page of a run, atomically; folders are made as needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, erasing_page(run).encode(errors="backslashreplace"))
+    write_atomic(path, erasing_page(run))
 
 
 def erasing_page(run: Erasing) -> str:

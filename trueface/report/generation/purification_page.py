@@ -5,7 +5,7 @@ number decides; the price on clean images against the damage that is left, on tw
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -17,8 +17,8 @@ from trueface.report.json_fields import number_of, text_of
 from trueface.report.page import environment
 from trueface.report.scatter import Box, mark, placed
 from trueface.report.style import CSS
-from trueface.report.svg import Frame, axes, breakable, number, svg
-from trueface.report.tables import NO_VALUE, facts
+from trueface.report.svg import Frame, axes, breakable, log_ticks, number, signs, svg, three_digits
+from trueface.report.tables import NO_VALUE, facts, table, table_row
 from trueface.runtime.files import Json, write_atomic
 
 NONE = "none"  # nothing done
@@ -77,10 +77,10 @@ def _adaptive(purifiers: Sequence[Row], unpurified: Row | None) -> Iterator[str]
         known.sort(key=lambda pair: pair[0])
         mse, best = known[0]
         damage = _unpurified(best, unpurified)
-        of = "" if damage is None else f" of {_short(damage)} without purification"
+        of = "" if damage is None else f" of {three_digits(damage)} without purification"
         yield (
             f"Against an attack that knows the purifier, {best.name} leaves the least damage: MSE "
-            f"{_short(mse)}{of}. The verdict rests on this number."
+            f"{three_digits(mse)}{of}. The verdict rests on this number."
         )
         useless = [
             row.name
@@ -128,14 +128,14 @@ def _against_rival(purifiers: Sequence[Row]) -> Iterator[str]:
         if bound is None:
             continue
         better = [
-            f"{row.name} (MSE {_short(mse)}, price {_short(cost)})"
+            f"{row.name} (MSE {three_digits(mse)}, price {three_digits(cost)})"
             for row in purifiers
             if (mse := row.mean(key)) is not None
             and (cost := row.mean("price_clean")) is not None
             and mse < bound
             and cost <= price
         ]
-        head = f"{rival.name} ({words} MSE {_short(bound)}, price {_short(price)})"
+        head = f"{rival.name} ({words} MSE {three_digits(bound)}, price {three_digits(price)})"
         if better:
             yield f"Better than {head} at no higher price on clean images: {', '.join(better)}."
         else:
@@ -158,13 +158,10 @@ def _pictures(purifiers: Sequence[Row], unpurified: Row | None) -> Iterator[str]
     )
 
 
-def _short(value: float) -> str:
-    return number(float(f"{value:.3g}"))
-
-
 def purifier_table(rows: Sequence[Row]) -> str:
     """Return one row a purifier: damage left without and with knowledge of it, price, speed."""
     head = (
+        "purifier",
         "MSE<small>adaptive</small>",
         "MSE",
         "share &gt; .05",
@@ -175,13 +172,9 @@ def purifier_table(rows: Sequence[Row]) -> str:
         "net calls",
         "ms<small>an image</small>",
         "seeds",
+        "verdict",
     )
-    body = "".join(
-        f'<tr><th scope="row">{breakable(row.name)}</th>{_purifier(row)}'
-        f'<td class="left words">{escape(text_of(row.record, "verdict")) or NO_VALUE}</td></tr>'
-        for row in rows
-    )
-    return _table("purifier", (*head, "verdict"), body, words=("verdict",))
+    return table(head, map(_purifier, rows), words=("verdict",))
 
 
 def aim_table(rows: Sequence[Row]) -> str:
@@ -192,35 +185,32 @@ def aim_table(rows: Sequence[Row]) -> str:
         for row in rows
         for aim in aims(row, prefix)
     }
-    body = "".join(
-        f'<tr><th scope="row">{breakable(row.name)}</th>'
-        + "".join(f"<td>{row.cell(key, 4)}</td>" for key in columns)
-        + "</tr>"
+    lines = (
+        table_row(breakable(row.name), (f"<td>{row.cell(key, 4)}</td>" for key in columns))
         for row in rows
     )
-    return _table("purifier", tuple(columns.values()), body) if columns else ""
+    return table(("purifier", *columns.values()), lines) if columns else ""
 
 
 def attack_table(records: Sequence[Mapping[str, Json]]) -> str:
     """Return one row an attack, the random control among them; nothing where there is none."""
     head = (
-        "target", "eps", "largest change", "RMS", "MSE of the output", "share &gt; .05",
+        "attack", "target", "eps", "largest change", "RMS", "MSE of the output", "share &gt; .05",
         "times the control", "seeds",
     )  # fmt: skip
-    body = "".join(map(_attack_cell, records))
-    return _table("attack", head, body, words=("target",)) if records else ""
+    return table(head, map(_attack_cell, records), words=("target",)) if records else ""
 
 
 def detector_table(detectors: Sequence[Detector]) -> str:
     """Return what detectors that were trained on such images reach; nothing where there is none."""
-    head = ("trained on", "tested on", "AUC", "accuracy", "seeds")
-    body = "".join(
+    head = ("detector", "trained on", "tested on", "AUC", "accuracy", "seeds")
+    rows = (
         f'<tr><th scope="row">{breakable(each.model)}</th><td class="left">{escape(each.trained_on)}'
         f'</td><td class="left">{breakable(each.tested_on)}</td>'
         f"<td>{_mean(each.auc)}</td><td>{_mean(each.accuracy)}</td><td>{len(each.auc)}</td></tr>"
         for each in detectors
     )
-    return _table("detector", head, body, words=head[:2]) if detectors else ""
+    return table(head, rows, words=head[1:3]) if detectors else ""
 
 
 def _purifier(row: Row) -> str:
@@ -237,7 +227,11 @@ def _purifier(row: Row) -> str:
         row.short("seconds", 1000),
         row.short("seeds"),
     )
-    return "".join(f"<td>{cell}</td>" for cell in cells)
+    verdict = escape(text_of(row.record, "verdict")) or NO_VALUE
+    return table_row(
+        breakable(row.name),
+        (*(f"<td>{cell}</td>" for cell in cells), f'<td class="left words">{verdict}</td>'),
+    )
 
 
 def _attack_cell(record: Mapping[str, Json]) -> str:
@@ -272,18 +266,6 @@ def _mean(values: Sequence[float]) -> str:
     mean = sum(values) / len(values)
     ends = f"<small>{min(values):.3f}–{max(values):.3f}</small>" if len(values) > 1 else ""
     return f"{mean:.3f}{ends}"
-
-
-def _table(name: str, head: Sequence[str], body: str, *, words: Collection[str] = ()) -> str:
-    """Return a table; `head` is HTML, its columns are numbers but for those of `words`."""
-    titles = "".join(
-        f'<th scope="col"{" class=left" if title in words else ""}>{title}</th>' for title in head
-    )
-    return (
-        '<div class="wide"><table class="measures"><thead><tr>'
-        f'<th scope="col" class="left">{name}</th>{titles}</tr></thead><tbody>{body}</tbody>'
-        "</table></div>"
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,19 +308,13 @@ def price_plot(rows: Sequence[Row]) -> str:
     )
     shapes = (
         (
-            "attack that does not know the purifier",
             '<circle class="of-method" cx="8" cy="6" r="4.5"/>',
+            "attack that does not know the purifier",
         ),
-        ("attack that does (adaptive)", '<path class="of-broken" d="M4 2l8 8m0 -8l-8 8"/>'),
+        ('<path class="of-broken" d="M4 2l8 8m0 -8l-8 8"/>', "attack that does (adaptive)"),
     )
-    key = "".join(
-        f'<li><svg width="16" height="12" aria-hidden="true">{shape}</svg><span>{name}</span></li>'
-        for name, shape in shapes
-    )
-    return (
-        f'<figure class="picture"><div class="wide">{picture}</div>'
-        f'<ul class="key across">{key}</ul></figure>'
-    )
+    key = signs(shapes, width=16, height=12)
+    return f'<figure class="picture"><div class="wide">{picture}</div>{key}</figure>'
 
 
 def _pairs(rows: Sequence[Row]) -> Iterator[_Pair]:
@@ -426,24 +402,6 @@ def _axes(frame: Frame) -> str:
     return "".join(parts)
 
 
-def log_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
-    """Return the ticks of a logarithmic axis, at 1, 2 and 5 of each decade, and their names.
-
-    Args:
-        low: exponent of ten of its least value.
-        high: that of its greatest one.
-    """
-    values = [
-        factor * 10.0**power
-        for power in range(math.floor(low), math.ceil(high) + 1)
-        for factor in (1, 2, 5)
-    ]
-    inside = [value for value in values if low <= math.log10(value) <= high]
-    return [math.log10(value) for value in inside], [
-        number(float(f"{value:.3g}")) for value in inside
-    ]
-
-
 def _words(pair: _Pair) -> str:
     damages = (
         f"{value:.4f} {word}"
@@ -476,7 +434,7 @@ class Strip:
 def write_purification_page(run: Purification, path: Path) -> None:
     """Write the page of a run, atomically; folders are made as needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, purification_page(run).encode(errors="backslashreplace"))
+    write_atomic(path, purification_page(run))
 
 
 def purification_page(run: Purification) -> str:

@@ -12,7 +12,7 @@ import PIL.Image
 from trueface.data.file_headers import BROKEN
 from trueface.evaluation.score_tables import without_seed
 from trueface.report.json_fields import mapping_of, number_of, text_of
-from trueface.report.svg import number
+from trueface.report.svg import three_digits
 from trueface.report.tables import NO_VALUE
 from trueface.runtime import paths
 from trueface.runtime.files import Json, read_json
@@ -75,7 +75,7 @@ class Row:
     def short(self, key: str, factor: float = 1.0) -> str:
         """Return a column in three digits, for seconds and counts."""
         mean = self.mean(key)
-        return NO_VALUE if mean is None else number(float(f"{mean * factor:.3g}"))
+        return NO_VALUE if mean is None else three_digits(mean * factor)
 
 
 def rows_of(records: Sequence[Mapping[str, Json]]) -> tuple[Row, ...]:

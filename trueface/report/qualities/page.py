@@ -43,7 +43,7 @@ def write_quality_page(
     trained = [] if run is None else list(collaborations(run))
     title = name or path.absolute().parent.name
     text = quality_page([row.record for row in rows], title, trained)
-    write_atomic(path, text.encode(errors="backslashreplace"))
+    write_atomic(path, text)
 
 
 def quality_page(
@@ -59,7 +59,7 @@ def quality_page(
         sections=[_section(each) for each in comparisons(rows)],
         collaboration=Markup(plots(trained)),
         idle=list(of_collaboration(trained)),
-        published=Markup(tables.published()),
+        published=Markup(tables.published_figures()),
     )
 
 

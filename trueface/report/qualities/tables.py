@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from html import escape
 
-from trueface.evaluation.published.tables import OTHER_DATA, published_tables
+from trueface.evaluation.published.tables import published_tables
 from trueface.evaluation.score_tables import without_seed
 from trueface.report.over_seeds import OverSeeds, cell, short_names
 from trueface.report.qualities.content import TOTALS, Area, Comparison, Method, Row
 from trueface.report.svg import breakable
-from trueface.report.tables import NO_VALUE
+from trueface.report.tables import NO_VALUE, published, table, table_row
 
 PUBLISHED = "qad"
 POINTS = 100  # differences are shown in points of the AUC
@@ -16,16 +16,13 @@ POINTS = 100  # differences are shown in points of the AUC
 
 def areas(comparison: Comparison) -> str:
     """Return the AUC of each method at each quality, and what sums them up."""
-    names = "".join(f'<th scope="col">{breakable(name)}</th>' for name in comparison.qualities)
-    totals = "".join(f'<th scope="col">{name}</th>' for name in TOTALS)
+    names = map(breakable, comparison.qualities)
+    lines = (_line(comparison, method) for method in comparison.methods)
     return (
         '<p class="caption">AUC; ± is the standard deviation over seeds, small numbers the 95 % '
         "interval of a single seed over images. Pooled: one AUC over the images of all qualities "
         "together, lower than the mean where scores shift with the quality.</p>"
-        '<div class="wide"><table class="measures"><thead><tr><th scope="col" class="left">method</th>'
-        f'<th scope="col">seeds</th>{names}{totals}</tr></thead>'
-        f"<tbody>{''.join(_line(comparison, method) for method in comparison.methods)}</tbody>"
-        "</table></div>"
+        + table(("method", "seeds", *names, *TOTALS), lines)
     )
 
 
@@ -41,19 +38,15 @@ def differences(comparison: Comparison) -> str:
         for name in (*TOTALS, *comparison.qualities)
         if any(name in row.differences for method in methods for row in method.rows)
     ]
-    head = "".join(f'<th scope="col">{breakable(name)}</th>' for name in names)
-    body = "".join(
-        f'<tr><th scope="row">{breakable(method.name)}</th>'
-        + "".join(_difference(method, name) for name in names)
-        + "</tr>"
+    lines = (
+        table_row(breakable(method.name), (_difference(method, name) for name in names))
         for method in methods
     )
     return (
         f'<p class="caption">Points of the AUC, method minus {escape(reference(comparison))}, the means '
         "over seeds on the same images, with 95 % intervals of the paired bootstrap over images and, from "
         "three seeds on, over seeds. No gain is shown where the interval holds 0.</p>"
-        '<div class="wide"><table class="measures"><thead><tr><th scope="col" class="left">method</th>'
-        f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        + table(("method", *map(breakable, names)), lines)
     )
 
 
@@ -80,25 +73,10 @@ def reference(comparison: Comparison) -> str:
     return short_names(known).get(against, against) or "the reference"
 
 
-def published() -> str:
+def published_figures() -> str:
     """Return the published figures of quality-agnostic detectors, marked: none is of this data."""
-    table = next((each for each in published_tables() if each.name == PUBLISHED), None)
-    if table is None:
-        return ""
-    rows = "".join(
-        f'<tr><th scope="row">{escape(row.detector)}</th><td class="left">{escape(row.trained_on)}'
-        f'</td><td class="left">{escape(row.tested_on)}</td><td class="left">{escape(row.metric)}</td>'
-        f'<td>{row.value:.4f}</td><td class="left">{OTHER_DATA}</td></tr>'
-        for row in table.rows
-    )
-    return (
-        f"<details><summary>{escape(table.title)}</summary><p>{escape(table.citation)}. "
-        f'{escape(table.note)}.</p><div class="wide"><table><thead><tr>'
-        '<th scope="col" class="left">detector</th><th scope="col" class="left">trained on</th>'
-        '<th scope="col" class="left">tested on</th><th scope="col" class="left">measure</th>'
-        '<th scope="col">value</th><th scope="col" class="left">mark</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table></div></details>"
-    )
+    found = next((each for each in published_tables() if each.name == PUBLISHED), None)
+    return "" if found is None else published(found, 4)
 
 
 def _line(comparison: Comparison, method: Method) -> str:
