@@ -121,12 +121,10 @@ def make_sample(
         return done
     try:
         _begin(root, mark)
-        make, doing, total = (
-            partial(_make_chunk, root, spec),
-            f"made images in {root}",
-            len(pictures),
+        make, doing = partial(_make_chunk, root, spec), f"made images in {root}"
+        work_through(
+            make, missing, CHUNK, workers, doing=doing, total=len(pictures), progress=progress
         )
-        work_through(make, missing, CHUNK, workers, doing=doing, total=total, progress=progress)
         write_splits(root / "splits", _lists(pictures))
         write_json(root / paths.SAMPLE_MARK, done)
         (root / UNFINISHED).unlink()

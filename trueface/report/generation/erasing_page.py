@@ -437,8 +437,8 @@ def _method(row: Row) -> str:
     verdict = "" if row.name.startswith(TEACHER) else text_of(row.record, "verdict")
     place = text_of(row.record, "verdict_at")
     below = f'<small class="id">{escape(place)}</small>' if verdict and place else ""
-    told = f'<td class="left words">{escape(verdict) or NO_VALUE}{below}</td>'
-    return table_row(breakable(row.name), (*(f"<td>{cell}</td>" for cell in cells), told))
+    verdict_cell = f'<td class="left words">{escape(verdict) or NO_VALUE}{below}</td>'
+    return table_row(breakable(row.name), (*(f"<td>{cell}</td>" for cell in cells), verdict_cell))
 
 
 def _below(row: Row, key: str) -> str:

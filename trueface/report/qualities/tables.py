@@ -75,8 +75,8 @@ def reference(comparison: Comparison) -> str:
 
 def published_figures() -> str:
     """Return the published figures of quality-agnostic detectors, marked: none is of this data."""
-    found = next((each for each in published_tables() if each.name == PUBLISHED), None)
-    return "" if found is None else published(found, 4)
+    qad = next((each for each in published_tables() if each.name == PUBLISHED), None)
+    return "" if qad is None else published(qad, 4)
 
 
 def _line(comparison: Comparison, method: Method) -> str:
