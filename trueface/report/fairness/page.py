@@ -13,6 +13,7 @@ from typing import Protocol
 
 from markupsafe import Markup
 
+from trueface.evaluation.over_seeds import OverSeeds, cell, over_seeds, seed_of, shown
 from trueface.report.fairness.content import (
     GAP,
     LOWER,
@@ -30,7 +31,6 @@ from trueface.report.fairness.content import (
     verdict,
 )
 from trueface.report.json_fields import list_of, mapping_of, number_of, text_of
-from trueface.report.over_seeds import OverSeeds, cell, over_seeds, seed_of, shown
 from trueface.report.page import environment
 from trueface.report.scatter import CHARACTER_PX, Anchor, Box, Label, mark, placed
 from trueface.report.style import CSS

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from trueface.evaluation.over_seeds import short_names
 from trueface.evaluation.score_tables import without_seed
-from trueface.report.over_seeds import short_names
 from trueface.report.svg import Frame, Point, axes, key, level, line, svg, ticks
 from trueface.runtime import paths
 from trueface.runtime.files import Json, read_json

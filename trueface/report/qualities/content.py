@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from trueface.evaluation.over_seeds import OverSeeds, over_seeds, short_names
 from trueface.evaluation.score_tables import without_seed
-from trueface.report.over_seeds import OverSeeds, over_seeds, short_names
 
 TOTALS = ("mean", "worst", "pooled")
 NO_GAIN = "no gain shown"

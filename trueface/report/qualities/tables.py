@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from html import escape
 
+from trueface.evaluation.over_seeds import OverSeeds, cell, short_names
 from trueface.evaluation.published.tables import published_tables
 from trueface.evaluation.score_tables import without_seed
-from trueface.report.over_seeds import OverSeeds, cell, short_names
 from trueface.report.qualities.content import TOTALS, Area, Comparison, Method, Row
 from trueface.report.svg import breakable
 from trueface.report.tables import NO_VALUE, published, table, table_row

@@ -1,0 +1,106 @@
+"""Models that differ in nothing but their seed, as one method: its name, and a number with its spread.
+
+A mean over seeds is that of the seeds that have a value, and so is its deviation; where some have none, the
+text says of how many it is. A method of which no seed has a value has no mean.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+from trueface.evaluation.score_tables import SEED, without_seed
+from trueface.runtime.errors import UsageError
+from trueface.runtime.ids import parse_model
+
+NO_VALUE = "–"
+Place = TypeVar("Place", bound=Hashable)
+Row = TypeVar("Row")
+
+
+class OverSeeds(NamedTuple):
+    """A number over the seeds of a method."""
+
+    mean: float
+    sd: float | None  # of a sample; None: one seed has a value
+    values: tuple[float, ...]  # of the seeds that have one
+    seeds: int  # of the method, those without a value among them
+
+    @property
+    def part(self) -> str:
+        """Say of how many seeds it is, "2 of 3 seeds"; "" where every one has a value."""
+        known = len(self.values)
+        return "" if known == self.seeds else f"{known} of {self.seeds} seeds"
+
+    def text(self, digits: int) -> str:
+        """Return "63.0 ± 3.1", "63.0" of one seed, or "63.0 ± 3.1 (2 of 3 seeds)"."""
+        spread = "" if self.sd is None else f" ± {self.sd:.{digits}f}"
+        part = f" ({self.part})" if self.part else ""
+        return f"{self.mean:.{digits}f}{spread}{part}"
+
+    def cell(self, digits: int) -> str:
+        """Return the same for a cell of a page's table, all but the mean in small below."""
+        spread = [] if self.sd is None else [f"± {self.sd:.{digits}f}"]
+        small = "".join(f"<small>{text}</small>" for text in (*spread, self.part) if text)
+        return f"{self.mean:.{digits}f}{small}"
+
+
+def over_seeds(values: Iterable[float | None]) -> OverSeeds | None:
+    """Return the mean of a number over seeds, None standing for a seed without it; None of nothing."""
+    listed = tuple(values)
+    known = tuple(value for value in listed if value is not None)
+    if not known:
+        return None
+    sd = None
+    if len(known) > 1:
+        sd = statistics.stdev(known) if all(map(math.isfinite, known)) else math.nan
+    return OverSeeds(statistics.fmean(known), sd, known, len(listed))
+
+
+def shown(value: OverSeeds | None, digits: int) -> str:
+    """Return a number over seeds as text; a dash where there is none."""
+    return NO_VALUE if value is None else value.text(digits)
+
+
+def cell(value: OverSeeds | None, digits: int) -> str:
+    """Return a number over seeds for a cell of a page's table; a dash where there is none."""
+    return NO_VALUE if value is None else value.cell(digits)
+
+
+def seed_of(model: str) -> str:
+    """Return the seed in a model's ID; the whole name where it has none."""
+    try:
+        return dict(parse_model(model).last.variant).get(SEED, model)
+    except UsageError:
+        return model
+
+
+def by_method(
+    rows: Iterable[Row], model: Callable[[Row], str], place: Callable[[Row], Place]
+) -> dict[Place, dict[str, list[Row]]]:
+    """Return rows by place, and within each by their model without its seed, all in the order of rows.
+
+    Args:
+        rows: one a model, test and what else tells places apart.
+        model: returns the ID of a row's model.
+        place: returns what methods are compared within.
+    """
+    places: dict[Place, dict[str, list[Row]]] = {}
+    for row in rows:
+        methods = places.setdefault(place(row), {})
+        methods.setdefault(without_seed(model(row)), []).append(row)
+    return places
+
+
+def short_names(methods: Sequence[str]) -> Mapping[str, str]:
+    """Return short names that still differ: the swept settings, where all else is the same.
+
+    Args:
+        methods: IDs of models without their seeds.
+    """
+    parts = {method: method.partition("@") for method in dict.fromkeys(methods)}
+    same = len({before for before, _, _ in parts.values()}) == 1
+    settings = [after for _, _, after in parts.values()]
+    if not same or not all(settings) or "#" in "".join(settings):
+        return {method: method for method in parts}
+    return {method: after for method, (_, _, after) in parts.items()}
