@@ -1,77 +1,25 @@
 """`trueface fairness`: how evenly the models of a run err over groups of people."""
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from launcher.api import write_atomic
-from trueface.audit.reading.model_folders import (
-    data_of,
-    found_folder,
-    model_folders,
-    model_name,
-    score_paths,
+from trueface.audit.reading.model_folders import found_folder
+from trueface.cli.studies import (
+    STANDARD_OUTPUT,
+    csv_option,
+    json_option,
+    page_option,
+    tests_of_run,
+    write_csv,
 )
 from trueface.cli.text_tables import aligned, shown
 from trueface.evaluation.fairness.groups import AUC_GAP, MEASURES, GroupRow, GroupTable
 from trueface.evaluation.fairness.rows import RATES, TARGET, FairnessRow, Method, Spread
-from trueface.evaluation.score_tables import OLD_SUFFIXES
 from trueface.runtime.errors import DataError
-from trueface.runtime.paths import CONDITIONS
-
-page_option = click.option(
-    "--page",
-    metavar="OUT",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Also write an HTML page that needs no other file; a report in the same folder links to "
-    "one with the verb's name.",
-)
-
-
-def tests_of_run(run: str) -> tuple[Path, list[tuple[str, str]]]:
-    """Return a run's folder and its (model ID, test) pairs; a model's folder has its own tests.
-
-    Raises:
-        UsageError: there is no such folder.
-        DataError: it has no score file.
-    """
-    folder = found_folder(run)
-    folders = model_folders(folder)
-    tests = [
-        (model, data_of(path, model))
-        for each in folders
-        for model in (model_name(each),)
-        for place in ("scores", CONDITIONS)
-        for path in score_paths(each, place)
-        if path.suffix not in OLD_SUFFIXES
-    ]
-    if not tests:
-        raise DataError(f"no scores in {folder}: test its models first")
-    return folders[0].parent, tests
-
-
-STANDARD_OUTPUT = "-"
-
-
-def write_csv(out: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table atomically to a file, or to the standard output where `out` is "-"."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    if out == STANDARD_OUTPUT:
-        click.echo(text.getvalue(), nl=False)
-        return
-    path = Path(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, text.getvalue())
-    click.echo(path, err=True)
-
 
 NOTHING = "–"
 TITLES = {"fpr_gap": "FPR gap", "f_fpr": "F_FPR", "f_eo": "F_EO"}
@@ -259,11 +207,9 @@ Examples:
 )
 @click.option("--groups", is_flag=True, help="Also print the rates of each group, model by model.")
 @click.option("--rank", is_flag=True, help="Order by FPR gap, as far as models are comparable.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+@json_option
 @page_option
-@click.option(
-    "--csv", "csv_out", metavar="OUT", help="Write a long table, one number a line; - prints it."
-)
+@csv_option
 def fairness(
     run: str,
     *,

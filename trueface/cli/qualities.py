@@ -8,7 +8,7 @@ from typing import Any
 import click
 import numpy as np
 
-from trueface.cli.fairness import page_option, tests_of_run
+from trueface.cli.studies import STANDARD_OUTPUT, page_option, tests_of_run, write_csv
 from trueface.cli.text_tables import aligned, shown
 from trueface.evaluation.intervals import Measure
 from trueface.evaluation.qualities import SUMMARIES, QualityRow
@@ -174,7 +174,6 @@ def qualities(
     """
     run_folder, tests = tests_of_run(run)
     # scipy takes a second to import; help and wrong names must not wait for it
-    from trueface.cli.fairness import STANDARD_OUTPUT, write_csv
     from trueface.evaluation.qualities import quality_rows
 
     chosen = [word.strip() for word in names.split(",") if word.strip()]

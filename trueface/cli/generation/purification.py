@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from trueface.audit.reading.model_folders import found_folder
-from trueface.cli.fairness import page_option, tests_of_run
+from trueface.cli.studies import page_option, tests_of_run
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json
 
