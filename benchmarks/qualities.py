@@ -30,7 +30,7 @@ from trueface.runtime.progress import Watch
 from trueface.training.objectives.protocol import Objective
 from trueface.training.objectives.registry import make_objective
 from trueface.training.parts.qualities import in_qualities, rows_of
-from trueface.training.qualities.collaboration import Collaboration
+from trueface.training.qualities.collaboration import CollaborationObjective
 from trueface.training.qualities.settings import LAYERS, CollaborationOptions, read_layers
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import fit
@@ -66,7 +66,7 @@ def collab(rounds: int, items: int, side: int) -> Row:
         weight=0.05, form="normalised", width="median", layers=read_layers(LAYERS), qualities=count
     )
     bce = make_objective("bce")
-    ways = [bce, Collaboration(bce, options)]
+    ways = [bce, CollaborationObjective(bce, options)]
     running = [steps(build("baseline", weights="none", seed=1).train(), way, batch) for way in ways]
     plain, added = _alternating([partial(next, each) for each in running], rounds)
     what = (

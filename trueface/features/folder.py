@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from trueface.runtime import artifact
-from trueface.runtime.artifact import LOCK, Entry
+from trueface.runtime.artifact import LOCK, CacheEntry
 
 FOLDER = "features"  # in the cache folder
 LIMIT = "TRUEFACE_FEATURES_LIMIT"  # environment variable: "20GiB"
@@ -44,7 +44,7 @@ def lock_of(root: Path, stem: str) -> Path:
     return root / f"{stem}{LOCK}"
 
 
-def views(root: Path) -> list[Entry]:
+def views(root: Path) -> list[CacheEntry]:
     """Return the views that a store holds, each by the path of its lock, the oldest use first."""
     used_at: dict[str, float] = {}
     sizes: dict[str, list[int]] = {}
@@ -60,7 +60,7 @@ def views(root: Path) -> list[Entry]:
                 elif f".{ending}" in {ENDING, TEMPORARY}:
                     sizes.setdefault(stem.rpartition("-")[0], []).append(status.st_size)
     there = [
-        Entry(
+        CacheEntry(
             path=lock_of(root, stem),
             used_at=used_at.get(stem, 0.0),
             bytes=sum(sizes.get(stem, ())),
@@ -86,7 +86,7 @@ def make_room(root: Path, need_bytes: int, limit: int, *, but: Path) -> bool:
     return artifact.make_room(views(root), need_bytes, limit, partial(_removed, but=but))
 
 
-def remove(view: Entry) -> bool:
+def remove(view: CacheEntry) -> bool:
     """Remove a view unless a process writes it; tell whether it is gone."""
     lock = view.path
     try:
@@ -99,7 +99,7 @@ def remove(view: Entry) -> bool:
     return True
 
 
-def _removed(view: Entry, *, but: Path) -> bool:
+def _removed(view: CacheEntry, *, but: Path) -> bool:
     if view.path == but or not remove(view):
         return False
     log.info("state=features removed view=%s bytes=%d", view.path.stem, view.bytes)

@@ -117,7 +117,7 @@ class BrokenShardError(Exception):
     """A shard is cut off, altered, or of another schema or identity; says in a few words which."""
 
 
-class Shard(NamedTuple):
+class OpenShard(NamedTuple):
     """An open shard, or what shall become one."""
 
     path: Path | None  # None: it lies in memory
@@ -131,7 +131,9 @@ def bytes_of(rows: int, width: int) -> int:
     return rows * (width * FLOAT.itemsize + KEY_BYTES) + 2 * PAGE  # header and padding
 
 
-def write_shard(folder: Path, stem: str, identity: Mapping[str, Json], shard: Shard) -> Shard:
+def write_shard(
+    folder: Path, stem: str, identity: Mapping[str, Json], shard: OpenShard
+) -> OpenShard:
     """Write a shard, whole or not at all; return it as a map of its file.
 
     Args:
@@ -170,7 +172,7 @@ def write_shard(folder: Path, stem: str, identity: Mapping[str, Json], shard: Sh
     return shard._replace(path=path, features=mapped)
 
 
-def read_shard(path: Path, identity: Mapping[str, Json], digests: FileDigests) -> Shard:
+def read_shard(path: Path, identity: Mapping[str, Json], digests: FileDigests) -> OpenShard:
     """Map a shard.
 
     Args:
@@ -201,7 +203,7 @@ def header_of(path: Path) -> dict[str, Json]:
     return header if isinstance(header, dict) else {}
 
 
-def _parsed(path: Path, identity: Mapping[str, Json]) -> Shard:
+def _parsed(path: Path, identity: Mapping[str, Json]) -> OpenShard:
     with path.open("rb") as file:
         if file.readline(len(MAGIC)) != MAGIC:
             raise BrokenShardError("it is of another schema")
@@ -213,4 +215,4 @@ def _parsed(path: Path, identity: Mapping[str, Json]) -> Shard:
         offset = file.tell() + -file.tell() % PAGE
     keys = tuple(joined[at : at + KEY_BYTES] for at in range(0, len(joined), KEY_BYTES))
     features = np.memmap(path, FLOAT, "r", offset, (rows, width))
-    return Shard(path, keys, features, float(header["seconds"]))
+    return OpenShard(path, keys, features, float(header["seconds"]))

@@ -38,7 +38,7 @@ from trueface.features.matrix import (
     Cost,
     FeatureMatrix,
     Features,
-    Shard,
+    OpenShard,
     bytes_of,
     header_of,
     read_shard,
@@ -146,7 +146,7 @@ def add_rows(
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedView:
     """What a job wants of the store: one view of images of a feed."""
 
     body: FrozenBody
@@ -159,7 +159,7 @@ class Wanted:
     @classmethod
     def of(
         cls, body: FrozenBody, feed: Pass, view: int, positions: Sequence[int], rows: Rows
-    ) -> "Wanted":
+    ) -> "WantedView":
         """Return the rows of images at some positions; `rows` has them, see `add_rows`."""
         marks = tuple(rows[position][0] for position in positions)
         keys = tuple(rows[position][1] for position in positions)
@@ -175,7 +175,7 @@ class Wanted:
         """What the names of the view's files begin with."""
         return stem_of(self.identity)
 
-    def missing_from(self, shards: Sequence[Shard]) -> list[int]:
+    def missing_from(self, shards: Sequence[OpenShard]) -> list[int]:
         """Return the positions whose rows no shard has."""
         there = {key for shard in shards for key in shard.keys}
         pairs = zip(self.positions, self.keys, strict=True)
@@ -183,7 +183,7 @@ class Wanted:
 
     def computed(
         self, positions: Sequence[int], stop: threading.Event, report: Callable[[int], None]
-    ) -> Iterator[Shard]:
+    ) -> Iterator[OpenShard]:
         """Pass images through the body; yield pieces that lie in memory, until stopped.
 
         Args:
@@ -211,12 +211,12 @@ class Wanted:
         if rows:
             yield self._shard(features, rows, time.monotonic() - began)
 
-    def unchanged(self, piece: Shard, digests: FileDigests) -> list[int]:
+    def unchanged(self, piece: OpenShard, digests: FileDigests) -> list[int]:
         """Return the rows of a piece whose files hold what they held when their keys were made."""
         positions = {key: position for position, key in enumerate(self.keys)}
         return [row for row, key in enumerate(piece.keys) if self._holds(positions[key], digests)]
 
-    def matrix(self, shards: Sequence[Shard], computed: Sequence[Shard]) -> FeatureMatrix:
+    def matrix(self, shards: Sequence[OpenShard], computed: Sequence[OpenShard]) -> FeatureMatrix:
         """Return the wanted rows of shards, and of what was computed now."""
         pieces = (*shards, *computed)
         places = {
@@ -254,9 +254,9 @@ class Wanted:
                 raise
             # those that could be read are stored
 
-    def _shard(self, features: list[Features], rows: list[int], seconds: float) -> Shard:
+    def _shard(self, features: list[Features], rows: list[int], seconds: float) -> OpenShard:
         keys = dict(zip(self.positions, self.keys, strict=True))
-        return Shard(None, tuple(keys[row] for row in rows), np.concatenate(features), seconds)
+        return OpenShard(None, tuple(keys[row] for row in rows), np.concatenate(features), seconds)
 
     def _holds(self, place: int, digests: FileDigests) -> bool:
         mark, position = self.marks[place], self.positions[place]
@@ -349,9 +349,9 @@ class FeatureStore:
         chosen = range(len(feed)) if positions is None else sorted(positions)
         rows = self._rows.setdefault(feed.image_set, {})
         add_rows(rows, feed.image_set, chosen, self._digests)
-        wanted = Wanted.of(body, feed, view, chosen, rows)
+        wanted = WantedView.of(body, feed, view, chosen, rows)
         shards = self._stored(wanted, mend=False)
-        computed: tuple[Shard, ...] = ()
+        computed: tuple[OpenShard, ...] = ()
         if wanted.missing_from(shards):
             hold = partial(artifact.held, stop=watch.stop, progress=progress)
             with self._lock(wanted, hold if wait else artifact.held_at_once) as lock:
@@ -363,7 +363,7 @@ class FeatureStore:
         self._note_use(wanted)
         return wanted.matrix(shards, computed)
 
-    def _stored(self, wanted: Wanted, *, mend: bool) -> tuple[Shard, ...]:
+    def _stored(self, wanted: WantedView, *, mend: bool) -> tuple[OpenShard, ...]:
         """Return the shards of a view; remove broken ones if `mend`, and what was left half-written."""
         shards = []
         for path in sorted(self._root.glob(f"{wanted.stem}-*")):
@@ -382,7 +382,7 @@ class FeatureStore:
         return tuple(shards)
 
     @contextlib.contextmanager
-    def _lock(self, wanted: Wanted, hold: Hold) -> Iterator[CreationLock | None]:
+    def _lock(self, wanted: WantedView, hold: Hold) -> Iterator[CreationLock | None]:
         """Hold the lock of a view; None where nothing can be written."""
         with contextlib.ExitStack() as stack:
             lock = None
@@ -395,12 +395,12 @@ class FeatureStore:
 
     def _computed(
         self,
-        wanted: Wanted,
+        wanted: WantedView,
         missing: Sequence[int],
         lock: CreationLock | None,
         watch: Watch,
         progress: Progress,
-    ) -> tuple[Shard, ...]:
+    ) -> tuple[OpenShard, ...]:
         """Return the features of missing images, stored as far as that is possible."""
 
         def report(done: int) -> None:
@@ -416,7 +416,7 @@ class FeatureStore:
             raise StoppedError(f"stopped after {sum(len(piece.keys) for piece in pieces)} images")
         return pieces
 
-    def _written(self, wanted: Wanted, piece: Shard) -> Shard:
+    def _written(self, wanted: WantedView, piece: OpenShard) -> OpenShard:
         """Return a piece as a map of its shard, or as it is where it cannot be written."""
         try:
             written = self._write(wanted, piece)
@@ -426,7 +426,7 @@ class FeatureStore:
             return piece
         return written
 
-    def _write(self, wanted: Wanted, piece: Shard) -> Shard:
+    def _write(self, wanted: WantedView, piece: OpenShard) -> OpenShard:
         """Return a piece as a map of the shard that it becomes; as it is where it shall not be stored.
 
         Args:
@@ -456,7 +456,7 @@ class FeatureStore:
             return piece
         return write_shard(self._root, wanted.stem, wanted.identity, piece)
 
-    def _merge(self, wanted: Wanted, shards: Sequence[Shard]) -> None:
+    def _merge(self, wanted: WantedView, shards: Sequence[OpenShard]) -> None:
         """Make one shard of the small ones of a view, where many small jobs left many.
 
         Args:
@@ -475,13 +475,13 @@ class FeatureStore:
             for key, features in zip(each.keys, each.features, strict=True)
         }
         seconds = sum(each.seconds for each in small)
-        merged = Shard(None, tuple(rows), np.stack(list(rows.values())), seconds)
+        merged = OpenShard(None, tuple(rows), np.stack(list(rows.values())), seconds)
         written = write_shard(self._root, wanted.stem, wanted.identity, merged)
         for each in small:
             if each.path is not None and each.path != written.path:
                 each.path.unlink(missing_ok=True)
 
-    def _log_difference(self, wanted: Wanted) -> None:
+    def _log_difference(self, wanted: WantedView) -> None:
         """Say in what stored features of the same body differ from those that are missing."""
         best: tuple[str, ...] = ()
         identity = _flat(wanted.identity)
@@ -496,7 +496,7 @@ class FeatureStore:
         if best:
             log.info("features=computed reason=%s", ", ".join(best))
 
-    def _note_use(self, wanted: Wanted) -> None:
+    def _note_use(self, wanted: WantedView) -> None:
         """Make this view the last to leave the store, and what was hashed known to others."""
         with contextlib.suppress(OSError):  # then it leaves earlier, or files are hashed again
             os.utime(lock_of(self._root, wanted.stem))

@@ -17,7 +17,7 @@ from trueface.jobs.feature_settings import FeatureSettings
 from trueface.jobs.inputs_outputs import data_inputs
 from trueface.jobs.kinds import LaboratoryKind
 from trueface.jobs.leakage import count_images
-from trueface.jobs.shared_features import BODY, KIND, PLACE, Part
+from trueface.jobs.shared_features import BODY, KIND, PLACE, BodyInput
 from trueface.models.registry import spec_of
 from trueface.runtime import paths
 from trueface.runtime.ids import tested
@@ -92,8 +92,8 @@ class FeatureKind(LaboratoryKind):
         return _stored(unused_s, remove=True)
 
 
-def _part(part: SharedPart) -> Part:
-    assert isinstance(part.part, Part)  # as `shared_features` made it
+def _part(part: SharedPart) -> BodyInput:
+    assert isinstance(part.part, BodyInput)  # as `shared_features` made it
     return part.part
 
 

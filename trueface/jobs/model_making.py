@@ -12,7 +12,7 @@ from trueface.runtime import paths
 from trueface.runtime.ids import DataId
 from trueface.runtime.paths import SCHEMA
 from trueface.training import provenance
-from trueface.training.provenance import Run, Start
+from trueface.training.provenance import ModelOrigin, Start
 from trueface.training.settings import LearningSettings, TrainSettings
 
 
@@ -28,9 +28,9 @@ def start_from(job: Job, settings: LearningSettings, base: str | None) -> Start:
     return Start.of(settings, base, path=job.path, model_folder=job.model_folder)
 
 
-def run_of(job: Job, data: DataId) -> Run:
+def run_of(job: Job, data: DataId) -> ModelOrigin:
     """Return which run and model a job belongs to, for the provenance; `data` are its images."""
-    return Run(
+    return ModelOrigin(
         job=job.name,
         model=job.model,
         base=job.base,

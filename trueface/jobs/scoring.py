@@ -38,7 +38,7 @@ COMPRESSION = 1  # of PNG, 0 to 9: beyond it files take longer and get little sm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
+class ScoringModel:
     """A model that answers as its tests do."""
 
     model: Detector  # on the device
@@ -48,7 +48,7 @@ class Network:
     provenance: Mapping[str, Json] = field(default_factory=dict)  # of its checkpoint
 
     @classmethod
-    def of_job(cls, job: Job, settings: ScoringSettings, *, stored: bool = True) -> "Network":
+    def of_job(cls, job: Job, settings: ScoringSettings, *, stored: bool = True) -> "ScoringModel":
         """Return the model that a job scores, on its device.
 
         Args:
@@ -105,7 +105,7 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tested:
+class ScoredTest:
     """What a test gave."""
 
     images: tuple[Image, ...]  # that were scored
@@ -119,9 +119,9 @@ def attacked_test(
     settings: TestSettings,
     attack: Attack,
     images: Sequence[Image],
-    network: Network,
+    network: ScoringModel,
     keep: Keep | None,
-) -> Tested:
+) -> ScoredTest:
     """Attack a model on some of the images of a test, and again with random signs alone.
 
     Args:
@@ -143,7 +143,7 @@ def attacked_test(
     if attack.spec.needs_gradient and not is_differentiable(target):
         which = settings.surrogate if surrogate else "the model"
         reason = f"{NOT_DIFFERENTIABLE}: {which} is {target.spec.name}"
-        return Tested(
+        return ScoredTest(
             images=chosen, feed=feed, answers=None, record={"attack": record, "reason": reason}
         )
     record["threshold"] = {
@@ -165,7 +165,7 @@ def attacked_test(
     result = attacked(attack, keep=keep)
     control = {"name": attack.control.name, **outcome(clean, attacked(attack.control))}
     record |= {**outcome(clean, result), "control": control}
-    return Tested(
+    return ScoredTest(
         images=chosen, feed=feed, answers=result.answers, record={"attack": record, **rates(record)}
     )
 

@@ -44,17 +44,17 @@ _augmenting_of = itemgetter(*_AUGMENTING)
 Augmentation = tuple[tuple[str, Any], ...]
 
 
-class Body(NamedTuple):
+class SharedBody(NamedTuple):
     """A body that does not change: jobs that agree in it pass their images through the same."""
 
     base: str | None  # ID of the model whose it is; None: of new weights
     settings: tuple[Any, ...] = ()  # of new weights: the values of `BODY`
 
 
-class Part(NamedTuple):
+class BodyInput(NamedTuple):
     """Images that pass a body."""
 
-    body: Body
+    body: SharedBody
     split_list: str  # train, val or test
     images: str  # data ID, real ones included
     augmentation: Augmentation = ()  # settings; none: as they are tested
@@ -68,7 +68,7 @@ class _Facts(NamedTuple):
     is_constant: bool  # what is trained under them leaves the body as it is
     place: tuple[Any, ...]
     augmentation: Augmentation  # of what is learned
-    body: Body | None  # that new weights have; None: the job has none
+    body: SharedBody | None  # that new weights have; None: the job has none
 
 
 def of_training(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
@@ -84,7 +84,7 @@ def of_training(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
         "qualities"
     ):  # of each quality a training makes its own, and keeps them
         yield from _learned(draft, facts, body, certain)
-    yield _work(draft, facts, Part(body, "val", images_of(draft)))
+    yield _work(draft, facts, BodyInput(body, "val", images_of(draft)))
 
 
 def of_unlearning(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
@@ -94,7 +94,7 @@ def of_unlearning(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]
         return
     body = body_behind(makers, draft.base, draft)
     for name in ("train", "val", "test"):
-        yield _work(draft, facts, Part(body, name, images_of(draft)))
+        yield _work(draft, facts, BodyInput(body, name, images_of(draft)))
     field = METHODS[draft.settings["method"]].hyperparameters.model_fields.get("epochs")
     if facts.augmentation and field is not None:
         settings = draft.settings
@@ -108,7 +108,7 @@ def of_test(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
     if makers and _keeps_body(makers[-1], makers[:-1]) and (facts := _facts(draft)).shares:
         body = body_behind(makers, draft.model, draft)
         corrupt = draft.settings["corrupt"]
-        yield _work(draft, facts, Part(body, "test", images_of(draft), corrupt=corrupt))
+        yield _work(draft, facts, BodyInput(body, "test", images_of(draft), corrupt=corrupt))
 
 
 def of_benchmark(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
@@ -121,7 +121,7 @@ def of_benchmark(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
     body = body_behind(makers, draft.model, draft)
     chains: Sequence[str] = draft.settings["corrupt"]
     for corrupt in dict.fromkeys((NONE, *chains)):
-        work = _work(draft, facts, Part(body, "test", images_of(draft), corrupt=corrupt))
+        work = _work(draft, facts, BodyInput(body, "test", images_of(draft), corrupt=corrupt))
         yield work if corrupt == NONE else work._replace(key=(work.key, corrupt))
 
 
@@ -130,7 +130,7 @@ def images_of(draft: Draft) -> str:
     return draft.images or draft.data or ""
 
 
-def body_behind(makers: Sequence[Draft], model: str | None, draft: Draft) -> Body:
+def body_behind(makers: Sequence[Draft], model: str | None, draft: Draft) -> SharedBody:
     """Return the body of a model, told from the jobs of the plan that make it.
 
     Args:
@@ -142,19 +142,19 @@ def body_behind(makers: Sequence[Draft], model: str | None, draft: Draft) -> Bod
     while at and _keeps_body(makers[at - 1], makers[: at - 1]):
         at -= 1
     if at:
-        return Body(makers[at - 1].model)
+        return SharedBody(makers[at - 1].model)
     first = makers[0] if makers else draft
     base = first.base if makers or model is None else model
-    return Body(base) if base is not None else _facts(first).body or Body(model)
+    return SharedBody(base) if base is not None else _facts(first).body or SharedBody(model)
 
 
-def _learned(draft: Draft, facts: _Facts, body: Body, epochs: int) -> Iterator[SharedWork]:
+def _learned(draft: Draft, facts: _Facts, body: SharedBody, epochs: int) -> Iterator[SharedWork]:
     cycle = draft.settings["augment_cycle"]
     views = min(cycle or epochs, epochs) if facts.augmentation else 1
-    yield _work(draft, facts, Part(body, "train", images_of(draft), facts.augmentation), views)
+    yield _work(draft, facts, BodyInput(body, "train", images_of(draft), facts.augmentation), views)
 
 
-def _work(draft: Draft, facts: _Facts, part: Part, views: int = 1) -> SharedWork:
+def _work(draft: Draft, facts: _Facts, part: BodyInput, views: int = 1) -> SharedWork:
     return SharedWork(KIND, (part.body, draft.data, facts.place), part, views)
 
 
@@ -197,11 +197,13 @@ def _augmentation(augmenting: tuple[Any, ...], crops: bool) -> Augmentation:
     return ()
 
 
-def _new_body(*values: Any) -> Body:
+def _new_body(*values: Any) -> SharedBody:
     *others, seed = values
     model, weights = (others[BODY.index(name)] for name in ("model", "weights"))
     # weights that are read follow from no seed, and statistics of pixels have none
-    return Body(None, (*others, seed if weights == "none" and not _is_statistic(model) else None))
+    return SharedBody(
+        None, (*others, seed if weights == "none" and not _is_statistic(model) else None)
+    )
 
 
 @lru_cache(maxsize=64)

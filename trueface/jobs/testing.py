@@ -15,7 +15,7 @@ from trueface.evaluation.score_tables import write_scores
 from trueface.features.bank import keep_features
 from trueface.jobs import job_data, outputs
 from trueface.jobs.job_data import model_name
-from trueface.jobs.scoring import ImageWriter, Network, Tested, attacked_test, write_images
+from trueface.jobs.scoring import ImageWriter, ScoredTest, ScoringModel, attacked_test, write_images
 from trueface.jobs.setup import entry
 from trueface.runtime import paths
 from trueface.runtime.paths import SCHEMA
@@ -31,7 +31,7 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     name = tested(str(data), settings.condition(values))
     images, split = job_data.of_split(job, settings, data, "test")
     groups = _checked_attributes(job, settings, images)
-    started, network = now(), Network.of_job(job, settings)
+    started, network = now(), ScoringModel.of_job(job, settings)
     done = _answered(job, settings, images, network, paths.saved_images(folder, name))
     bad = done.feed.image_set.bad.values()
     outputs.write_bad_images(paths.bad_images(folder, name), bad)
@@ -67,8 +67,8 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
 
 
 def _answered(
-    job: Job, settings: TestSettings, images: tuple[Image, ...], network: Network, root: Path
-) -> Tested:
+    job: Job, settings: TestSettings, images: tuple[Image, ...], network: ScoringModel, root: Path
+) -> ScoredTest:
     """Return the answers to the images of a test, attacked where the settings say so.
 
     Args:
@@ -86,11 +86,11 @@ def _answered(
     answers = network.answers(feed)
     if write is not None:
         write_images(feed, write, network.watch)
-    return Tested(images=images, feed=feed, answers=answers, record={})
+    return ScoredTest(images=images, feed=feed, answers=answers, record={})
 
 
 def _triggered(
-    job: Job, settings: TestSettings, images: tuple[Image, ...], network: Network, path: Path
+    job: Job, settings: TestSettings, images: tuple[Image, ...], network: ScoringModel, path: Path
 ) -> Mapping[str, Json]:
     """Score the images with the backdoor's patch, where the settings say so."""
     if not settings.trigger:

@@ -32,7 +32,7 @@ from trueface.runtime import logs, paths
 from trueface.runtime.paths import SCHEMA
 from trueface.training import image_lists, provenance, resume, trainer
 from trueface.training.checkpointing import OptimizerState
-from trueface.training.distributed.group import ALONE, Group
+from trueface.training.distributed.group import ALONE, ProcessGroup
 from trueface.training.image_lists import Lists
 from trueface.training.objectives.registry import make_objective
 from trueface.training.parts.bank import FeatureBank, KeptFeatures, is_constant
@@ -71,7 +71,7 @@ def train(job: Job) -> Mapping[str, Json]:
         return train_rank(job, ALONE)
 
 
-def train_rank(job: Job, group: Group) -> Mapping[str, Json]:
+def train_rank(job: Job, group: ProcessGroup) -> Mapping[str, Json]:
     """Do what one of the processes does that share a training; the first one returns its numbers."""
     settings = TrainSettings.model_validate(job.settings)
     run = Assembled.of(settled(job), settings, group)
@@ -94,7 +94,7 @@ class Assembled:
     begin: Callable[[], Callable[[], None]]  # see `trainer.train`
 
     @classmethod
-    def of(cls, job: Job, settings: TrainSettings, group: Group) -> "Assembled":
+    def of(cls, job: Job, settings: TrainSettings, group: ProcessGroup) -> "Assembled":
         """Return the training of a job; see the module for the order."""
         training = Training(
             settings=settings,

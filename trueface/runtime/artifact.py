@@ -431,7 +431,7 @@ def _note(path: Path) -> Note:
         return Note()
 
 
-class Entry(NamedTuple):
+class CacheEntry(NamedTuple):
     """Something in a cache that is removed as a whole."""
 
     path: Path
@@ -487,7 +487,7 @@ def free_bytes(folder: Path) -> int:
 
 
 def make_room(
-    entries: Iterable[Entry], need: int, limit: int, remove: Callable[[Entry], bool]
+    entries: Iterable[CacheEntry], need: int, limit: int, remove: Callable[[CacheEntry], bool]
 ) -> bool:
     """Remove the least recently used entries until `need` more bytes fit into the limit.
 

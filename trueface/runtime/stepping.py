@@ -53,7 +53,7 @@ class Kept:
     every: int = 0  # steps; 0: every `SAVE_EVERY_S` seconds
 
 
-class Part(Protocol):
+class Stateful(Protocol):
     """A network, an optimizer: what gives its state and takes it."""
 
     def state_dict(self) -> dict[str, Any]: ...  # noqa: D102
@@ -75,7 +75,7 @@ class Steps(ABC):
 
     def __init__(self, total: int) -> None:
         self.total, self.step, self.seconds = total, 0, 0.0
-        self.parts: dict[str, Part] = {}
+        self.parts: dict[str, Stateful] = {}
 
     @abstractmethod
     def advance(self) -> Mapping[str, float]:

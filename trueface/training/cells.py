@@ -20,7 +20,7 @@ CLASSES = 2  # real and fake
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cells:
+class GroupCells:
     """The groups of a training, and the cells that they have with both classes."""
 
     counts: Tensor  # (2 G,) int64, training images of each cell
@@ -41,7 +41,7 @@ class Cells:
         return cell_numbers(batch.labels, batch.column(DEMOGRAPHIC), self.groups)
 
     @classmethod
-    def of(cls, facts: TrainingFacts, name: str, *, compares: bool = False) -> "Cells":
+    def of(cls, facts: TrainingFacts, name: str, *, compares: bool = False) -> "GroupCells":
         """Return the cells of a training's images.
 
         Args:
@@ -94,7 +94,7 @@ def cells_of(image_set: ImageSet, name: str) -> tuple[int, ...]:
     Raises:
         JobError: the images come without groups.
     """
-    groups = Cells.of(TrainingFacts.of_set(image_set), name).groups
+    groups = GroupCells.of(TrainingFacts.of_set(image_set), name).groups
     labels = torch.tensor(image_set.labels)  # an order lasts for all epochs
     return tuple(cell_numbers(labels, image_set.columns[DEMOGRAPHIC], groups).tolist())
 

@@ -26,7 +26,7 @@ from trueface.runtime.progress import REPORT_EVERY_S, Watch
 from trueface.runtime.rng import derive
 from trueface.training import checkpointing, second_pass
 from trueface.training.config import TrainerConfig
-from trueface.training.distributed.group import ALONE, Group, Part
+from trueface.training.distributed.group import ALONE, BatchPart, ProcessGroup
 from trueface.training.objectives.protocol import CORRECT, Logs, Objective, TrainingFacts
 from trueface.training.schedules import current_lr, make_schedule
 
@@ -34,7 +34,7 @@ LEAST_SCALE = 1.0  # of fp16 gradients; a healthy training's is in the thousands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sums:
+class EpochSums:
     """What the batches of one epoch add up to so far."""
 
     batches: int = 0
@@ -42,9 +42,9 @@ class Sums:
     loss: float = 0.0  # times images
     right: int = 0
 
-    def plus(self, images: int, loss: float, right: int) -> "Sums":
+    def plus(self, images: int, loss: float, right: int) -> "EpochSums":
         """Return the sums with one more batch of that mean loss."""
-        return Sums(
+        return EpochSums(
             batches=self.batches + 1,
             images=self.images + images,
             loss=self.loss + loss * images,
@@ -74,7 +74,7 @@ class Loop:
         config: TrainerConfig,
         watch: Watch,
         state: checkpointing.OptimizerState,
-        group: Group = ALONE,
+        group: ProcessGroup = ALONE,
     ) -> None:
         self.group = group
         self.model, self.training, self.objective = model, training, objective
@@ -123,8 +123,8 @@ class Loop:
         return checkpointing.state_of(self.model, self._optimizer)
 
     def run(
-        self, epoch: int, begun: Sums | None, *, every: int, pause: Callable[[Sums], None]
-    ) -> Sums:
+        self, epoch: int, begun: EpochSums | None, *, every: int, pause: Callable[[EpochSums], None]
+    ) -> EpochSums:
         """Go through the training images of an epoch, or until stopped.
 
         Args:
@@ -137,7 +137,7 @@ class Loop:
             JobError: loss or gradients are no finite numbers.
         """
         teach(self.model, fixed_statistics=self.config.freeze and self.config.freeze_bn)
-        sums = begun or Sums()
+        sums = begun or EpochSums()
         if begun is None:
             # dropout, and objectives that draw, draw from torch's own generator
             torch.manual_seed(derive(f"dropout/{epoch}", self.config.seed))
@@ -163,7 +163,7 @@ class Loop:
         step, total = self.images_read, self._images_due
         self.watch.progress(step=step, total=total, epoch=epoch, **numbers)
 
-    def state(self, sums: Sums | None) -> dict[str, Any]:
+    def state(self, sums: EpochSums | None) -> dict[str, Any]:
         """Return all that the next batch depends on, but the model's own parameters.
 
         Args:
@@ -182,7 +182,7 @@ class Loop:
             "cuda_random": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         }
 
-    def restore(self, state: dict[str, Any], epochs: int) -> Sums | None:
+    def restore(self, state: dict[str, Any], epochs: int) -> EpochSums | None:
         """Go on from what `state` gave, after so many epochs; return the sums that it was given."""
         self._optimizer.load_state_dict(state["optimizer"])
         self.schedule.restore(state["rate"], epochs)
@@ -195,9 +195,9 @@ class Loop:
         torch.set_rng_state(state["random"])
         if state["cuda_random"] is not None and self.watch.device.startswith("cuda"):
             torch.cuda.set_rng_state(state["cuda_random"], torch.device(self.watch.device))
-        return None if state["sums"] is None else Sums(**state["sums"])
+        return None if state["sums"] is None else EpochSums(**state["sums"])
 
-    def _step(self, part: Part, epoch: int) -> tuple[float, Logs]:
+    def _step(self, part: BatchPart, epoch: int) -> tuple[float, Logs]:
         part = part._replace(batch=part.batch.to(self.watch.device))
         self.schedule.begin_step()
         moving = self._perturbation and self._perturbation.in_epoch(epoch)
@@ -225,7 +225,7 @@ class Loop:
             self._average.update_parameters(self.model)
         return value, logs
 
-    def _forward(self, part: Part, *, ascends: bool = False) -> tuple[Tensor, Logs]:
+    def _forward(self, part: BatchPart, *, ascends: bool = False) -> tuple[Tensor, Logs]:
         step = self.objective.ascent_step if ascends else self.objective.training_step
         try:
             with autocast(self.watch.device, self.config.precision):
@@ -238,7 +238,7 @@ class Loop:
                 f"take another batch_size than {self.config.batch_size}, or larger images"
             ) from error
 
-    def _finite(self, loss: Tensor, part: Part, epoch: int) -> float:
+    def _finite(self, loss: Tensor, part: BatchPart, epoch: int) -> float:
         if not len(part.batch.labels):  # the mean of nothing
             return 0.0
         value = loss.item()
@@ -246,7 +246,7 @@ class Loop:
             raise self._diverged(f"the loss became {value}", epoch)
         return value
 
-    def _backward(self, loss: Tensor, part: Part) -> None:
+    def _backward(self, loss: Tensor, part: BatchPart) -> None:
         self._optimizer.zero_grad()
         if self.group.size > 1:
             loss = loss * self.group.weight(part)

@@ -118,7 +118,7 @@ def load_optimizer_state(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class ModelOrigin:
     """Which job makes a model, and what it is computed with."""
 
     job: str  # its name
@@ -141,7 +141,7 @@ def keep(run_folder: Path) -> str:
 
 
 def of_learning(
-    run: Run,
+    run: ModelOrigin,
     settings: LearningSettings,
     place: Place,
     lists: Lists,

@@ -19,7 +19,7 @@ from torch import Tensor
 from trueface.runtime import stepping, tensor_files
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
-from trueface.training.distributed.group import Group
+from trueface.training.distributed.group import ProcessGroup
 from trueface.training.history import Epoch
 
 # of a provenance: what a result is made of …
@@ -51,13 +51,13 @@ class Interrupted:
     resumed: tuple[Mapping[str, Json], ...] = ()  # after which epochs, and what was other then
 
 
-class Claim(stepping.Claim):
+class TrainingClaim(stepping.Claim):
     """Which training a state belongs to, and what it was computed with."""
 
     @classmethod
     def of(
         cls, provenance: Mapping[str, Json], neutral: frozenset[str], parts: Collection[str] = ()
-    ) -> "Claim":
+    ) -> "TrainingClaim":
         """Return the claim of a training on a state.
 
         Args:
@@ -89,7 +89,7 @@ class Claim(stepping.Claim):
         ]
 
 
-def save(path: Path, claim: Claim, interrupted: Interrupted) -> None:
+def save(path: Path, claim: TrainingClaim, interrupted: Interrupted) -> None:
     """Write a state atomically; folders are made as needed."""
     content = {
         "epochs": [asdict(epoch) for epoch in interrupted.epochs],
@@ -104,7 +104,7 @@ def save(path: Path, claim: Claim, interrupted: Interrupted) -> None:
     stepping.save(path, claim, content)
 
 
-def find(path: Path, claim: Claim) -> tuple[Interrupted, list[str]] | None:
+def find(path: Path, claim: TrainingClaim) -> tuple[Interrupted, list[str]] | None:
     """Return the state of an interrupted training, and what is no longer as it was then.
 
     That it goes on is noted in what is returned. A state of another training, or one that cannot
@@ -127,7 +127,7 @@ def find(path: Path, claim: Claim) -> tuple[Interrupted, list[str]] | None:
     return replace(interrupted, resumed=(*interrupted.resumed, note)), differences
 
 
-def begun(path: Path, claim: Claim, group: Group) -> Interrupted | None:
+def begun(path: Path, claim: TrainingClaim, group: ProcessGroup) -> Interrupted | None:
     """Return the state of this training where it was interrupted, and log in what it differs.
 
     Raises:

@@ -41,15 +41,15 @@ from trueface.training.checkpointing import (
     network_of,
 )
 from trueface.training.config import TrainerConfig
-from trueface.training.distributed.group import ALONE, Group
+from trueface.training.distributed.group import ALONE, ProcessGroup
 from trueface.training.fairness_settings import WORST_CELL
 from trueface.training.history import Epoch, epochs_without_progress
-from trueface.training.loop import Loop, Sums
+from trueface.training.loop import EpochSums, Loop
 from trueface.training.objectives.protocol import Objective
 from trueface.training.objectives.registry import make_objective
-from trueface.training.resume import Claim, Interrupted
+from trueface.training.resume import Interrupted, TrainingClaim
 from trueface.training.settings import TrainSettings
-from trueface.training.validation import Answered, validate
+from trueface.training.validation import ValidationAnswers, validate
 
 FEATURES = 2  # dimensions of a batch that holds features in the place of pixels
 log = logging.getLogger(__name__)
@@ -57,7 +57,9 @@ log = logging.getLogger(__name__)
 AfterEpoch = Callable[[Sequence[Epoch], str | None, nn.Module, Callable[[], OptimizerState]], None]
 
 
-def standardise(model: nn.Module, training: Feed, watch: Watch, group: Group = ALONE) -> None:
+def standardise(
+    model: nn.Module, training: Feed, watch: Watch, group: ProcessGroup = ALONE
+) -> None:
     """Let the last layer of `model` know mean and deviation of its features, where it wants them.
 
     Nothing is done where it has them, where it takes features as they are, or where the training was
@@ -102,7 +104,7 @@ class Trained:
     seconds: float
     samples_read: int  # images, those of validation not counted
     # of the chosen weights; None: they were chosen before an interruption, or are of classes
-    answered: Answered | None = None
+    answered: ValidationAnswers | None = None
     features: FeatureDistance | None = None  # of a fit in closed form, which has them at hand
     notes: Mapping[str, Json] = field(default_factory=dict)  # of the objective
 
@@ -132,7 +134,7 @@ def train(
     identity: Collection[str] = (),
     noted: Callable[[], None] = lambda: None,
     begin: Callable[[], Callable[[], None]] = lambda: lambda: None,
-    group: Group = ALONE,
+    group: ProcessGroup = ALONE,
 ) -> Trained:
     """Train `model` in place; keep checkpoints/best.pt and history.csv in `folder`.
 
@@ -148,7 +150,7 @@ def train(
     Raises:
         JobError: stopped, or loss or gradients are no finite numbers.
     """
-    claim = Claim.of({**provenance, **facts()}, settings.neutral_to_results, identity)
+    claim = TrainingClaim.of({**provenance, **facts()}, settings.neutral_to_results, identity)
     begun = resume.begun(paths.resume(folder), claim, group) if settings.resume else None
     source = dict(provenance)
     if begun is None and group.is_first:
@@ -205,7 +207,7 @@ def fit(
     after_epoch: AfterEpoch = lambda *_: None,
     state: OptimizerState | None = None,
     saving: Saving | None = None,
-    group: Group = ALONE,
+    group: ProcessGroup = ALONE,
 ) -> Trained:
     """Train `model` in place; it ends with the weights of the chosen epoch.
 
@@ -262,11 +264,11 @@ class _Course:
     def __init__(self, loop: Loop, saving: Saving, after_epoch: AfterEpoch) -> None:
         self._loop, self._saving, self._after_epoch = loop, saving, after_epoch
         self._started, self._earlier = now(), 0.0
-        self._sums: Sums | None = None  # of an epoch that was interrupted
+        self._sums: EpochSums | None = None  # of an epoch that was interrupted
         self.history: list[Epoch] = []
         self.chosen: Epoch | None = None
         self.weights: Mapping[str, Tensor] = {}
-        self.answered: Answered | None = None  # of these weights
+        self.answered: ValidationAnswers | None = None  # of these weights
         if saving.begun is not None:
             self._restore(saving.begun)
 
@@ -321,8 +323,8 @@ class _Course:
         )  # fmt: skip
 
     def _validated(
-        self, validation: Feed, sums: Sums, *, images_per_s: float, began: float
-    ) -> tuple[Epoch, Answered | None]:
+        self, validation: Feed, sums: EpochSums, *, images_per_s: float, began: float
+    ) -> tuple[Epoch, ValidationAnswers | None]:
         loop, count = self._loop, max(sums.images, 1)
         result = validate(
             loop.result,
@@ -351,7 +353,7 @@ class _Course:
         )
         return epoch, result.answers
 
-    def _pause(self, sums: Sums | None) -> None:
+    def _pause(self, sums: EpochSums | None) -> None:
         """Save where the training is."""
         if self._saving.pause is None:
             return

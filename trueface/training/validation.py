@@ -17,12 +17,12 @@ from trueface.evaluation.operating_threshold import Calibration, calibrate
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.training.cells import cell_numbers, worst_cell
-from trueface.training.distributed.group import ALONE, Group
+from trueface.training.distributed.group import ALONE, ProcessGroup
 from trueface.training.fairness_settings import DEMOGRAPHIC, WORST_CELL
 from trueface.training.objectives.protocol import logits_of
 
 
-class Answered(NamedTuple):
+class ValidationAnswers(NamedTuple):
     """The answers of a detector to validation, in the order of its images."""
 
     labels: NDArray[np.int8]  # (N,) 1 fake
@@ -37,7 +37,7 @@ class Validation:
     accuracy: float
     balanced_accuracy: float | None  # mean over classes; None: a detector saw one class only
     calibration: Calibration | None = None  # of a detector; None: of several classes
-    answers: Answered | None = None  # of a detector, likewise
+    answers: ValidationAnswers | None = None  # of a detector, likewise
     worst_cell: float | None = None  # accuracy of the worst group × class; None: not asked for
 
 
@@ -48,7 +48,7 @@ def validate(
     device: str,
     precision: str,
     stop: threading.Event | None = None,
-    group: Group = ALONE,
+    group: ProcessGroup = ALONE,
     by_cell: bool = False,
 ) -> Validation:
     """Return how good a model is on one pass of images; it is left in evaluation mode.
@@ -95,7 +95,9 @@ def validate(
         )
     if rows.shape[1] > 1:
         return _of_logits(rows, classes)
-    answered = Answered((classes.numpy() == 1).astype(np.int8), rows.squeeze(1).double().numpy())
+    answered = ValidationAnswers(
+        (classes.numpy() == 1).astype(np.int8), rows.squeeze(1).double().numpy()
+    )
     result = replace(
         of_one_logit(answered.logits, answered.labels == 1),
         calibration=calibrate(*answered),

@@ -22,7 +22,7 @@ from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.results import table
 from trueface.evaluation.score_tables import read_scores
 from trueface.jobs.kinds import TEST
-from trueface.jobs.scoring import Network, attacked_test
+from trueface.jobs.scoring import ScoringModel, attacked_test
 from trueface.models import checkpoint
 from trueface.runtime import paths
 from trueface.runtime.ids import parse_data
@@ -221,7 +221,7 @@ def test_a_detector_without_gradients_has_a_reason_and_no_rate(lab: Path) -> Non
     model.spec = replace(model.spec, differentiable=False)
     images = list_images(lab / "data", parse_data(DATA))
     settings = TestSettings(**WHERE, resize_size=SIDE, attack="fgsm1")
-    network = Network(model=model, watch=Watch(), constant=False, store=None)
+    network = ScoringModel(model=model, watch=Watch(), constant=False, store=None)
     test = partial(attacked_test, job(lab, "test", MODEL), settings)
     refused = test(Attack("fgsm", 1), images, network, None)
     assert refused.answers is None

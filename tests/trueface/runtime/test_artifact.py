@@ -8,7 +8,7 @@ import pytest
 from trueface.runtime.artifact import (
     Artifact,
     BusyError,
-    Entry,
+    CacheEntry,
     difference,
     exclusive,
     free_bytes,
@@ -22,7 +22,9 @@ from trueface.runtime.artifact import (
 from trueface.runtime.errors import DataError, UsageError
 from trueface.runtime.files import Json
 
-ENTRIES = [Entry(Path(name), used_at, 10) for name, used_at in (("b", 2.0), ("a", 1.0), ("c", 3.0))]
+ENTRIES = [
+    CacheEntry(Path(name), used_at, 10) for name, used_at in (("b", 2.0), ("a", 1.0), ("c", 3.0))
+]
 
 
 def fill(folder: Path, text: str) -> None:
@@ -65,7 +67,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_running_one_fills_stay
 def removed(need: int, limit: int, in_use: str = "") -> tuple[bool, str]:
     names = []
 
-    def remove(entry: Entry) -> bool:
+    def remove(entry: CacheEntry) -> bool:
         if entry.path.name in in_use:
             return False
         names.append(entry.path.name)

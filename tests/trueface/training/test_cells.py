@@ -4,7 +4,7 @@ import torch
 from launcher.api import JobError
 from tests.trueface.training.build_groups import a_set, facts_of
 from trueface.training.cells import (
-    Cells,
+    GroupCells,
     balanced_weights,
     cell_numbers,
     merged,
@@ -14,7 +14,7 @@ from trueface.training.objectives.protocol import TrainingFacts
 
 
 def test_cells_are_counted_by_class_and_group() -> None:
-    cells = Cells.of(facts_of(a_set((5, 3, 0, 2))), "dro")
+    cells = GroupCells.of(facts_of(a_set((5, 3, 0, 2))), "dro")
     assert cells.counts.tolist() == [5, 3, 0, 2]
     assert cells.names == ("men", "women")
     assert cells.filled.tolist() == [True, True, False, True]
@@ -22,14 +22,14 @@ def test_cells_are_counted_by_class_and_group() -> None:
 
 def test_images_without_groups_are_refused_with_the_setting_that_names_them() -> None:
     with pytest.raises(JobError, match=r"fair: daw needs the group .* with attributes"):
-        Cells.of(TrainingFacts(), "daw")
+        GroupCells.of(TrainingFacts(), "daw")
 
 
 def test_a_comparison_of_one_group_is_refused_by_its_name() -> None:
     facts = facts_of(a_set((5, 0, 4, 0)))
     with pytest.raises(JobError, match="all 9 training images are of one: men; choose another"):
-        Cells.of(facts, "dro", compares=True)
-    assert Cells.of(facts, "reweight").groups == 2
+        GroupCells.of(facts, "dro", compares=True)
+    assert GroupCells.of(facts, "reweight").groups == 2
 
 
 def test_balanced_weights_sum_to_the_number_of_images_and_empty_cells_have_none() -> None:

@@ -158,14 +158,17 @@ def test_weights_that_were_lost_meanwhile_are_written_again(tmp_path: Path) -> N
 def test_images_of_another_folder_make_another_training() -> None:
     here: dict[str, Json] = {"data_root": "/a", "settings": {"lr": 1.0}}
     there: dict[str, Json] = {**here, "data_root": "/b"}
-    assert resume.Claim.of(here, frozenset()) != resume.Claim.of(there, frozenset())
+    assert resume.TrainingClaim.of(here, frozenset()) != resume.TrainingClaim.of(there, frozenset())
 
 
 def test_a_start_from_its_own_weights_is_the_same_training_once_they_are_replaced() -> None:
     told: dict[str, Json] = {"settings": {"warm_start": True}, "start_sha256": "x"}
     again: dict[str, Json] = {**told, "start_sha256": None, "started_from": "itself"}
     neutral: frozenset[str] = frozenset()
-    assert resume.Claim.of(told, neutral).fingerprint == resume.Claim.of(again, neutral).fingerprint
+    assert (
+        resume.TrainingClaim.of(told, neutral).fingerprint
+        == resume.TrainingClaim.of(again, neutral).fingerprint
+    )
 
 
 def test_at_most_one_epoch_is_lost(tmp_path: Path) -> None:
@@ -179,7 +182,7 @@ def test_at_most_one_epoch_is_lost(tmp_path: Path) -> None:
 def test_with_checkpoint_every_no_more_than_so_many_batches_are_lost(tmp_path: Path) -> None:
     told = settings(num_epochs=1, checkpoint_every=1)
     interrupt(tmp_path, told, epoch=0, batches=2)
-    kept = resume.find(paths.resume(tmp_path), resume.Claim.of(PROVENANCE, frozenset()))
+    kept = resume.find(paths.resume(tmp_path), resume.TrainingClaim.of(PROVENANCE, frozenset()))
     assert kept is not None
     assert kept[0].steps["sums"]["batches"] == 2
 
@@ -219,7 +222,7 @@ def test_what_cannot_change_a_result_does_not_keep_a_training_from_going_on() ->
     there: dict[str, Json] = {
         "settings": {"lr": 1, "num_threads": 8, "data_root": "/b", "resume": True}
     }
-    claims = [resume.Claim.of(one, neutral) for one in (here, there)]
+    claims = [resume.TrainingClaim.of(one, neutral) for one in (here, there)]
     assert claims[0].fingerprint == claims[1].fingerprint
 
 
@@ -319,9 +322,11 @@ def test_the_number_of_epochs_in_a_state_can_be_asked(tmp_path: Path) -> None:
 
 
 def test_a_state_from_before_several_processes_were_recorded_is_of_one() -> None:
-    before = resume.Claim.of(PROVENANCE, frozenset()).conditions
+    before = resume.TrainingClaim.of(PROVENANCE, frozenset()).conditions
     earlier = {key: value for key, value in before.items() if key != "world_size"}
-    one, two = (resume.Claim.of({**PROVENANCE, "world_size": size}, frozenset()) for size in (1, 2))
+    one, two = (
+        resume.TrainingClaim.of({**PROVENANCE, "world_size": size}, frozenset()) for size in (1, 2)
+    )
     assert one.differences(earlier) == []
     assert two.differences(earlier) == ["world_size 2 instead of 1"]
     assert one.fingerprint == two.fingerprint

@@ -30,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.runtime.artifact import Entry, exclusive, free_bytes, limit_bytes, make_room
+from trueface.runtime.artifact import CacheEntry, exclusive, free_bytes, limit_bytes, make_room
 
 PIXELS, INDEX = ".pixels", ".index"
 CHANNELS = 3
@@ -319,7 +319,7 @@ def usual_limit(top: Path) -> int:
     return limit_bytes(LIMIT, os.environ, min(disk // OF_DISK, memory // OF_MEMORY))
 
 
-def _entries(top: Path, *, written: bool = False) -> Iterator[Entry]:
+def _entries(top: Path, *, written: bool = False) -> Iterator[CacheEntry]:
     """Yield the segments of all decodings; bytes are those reserved, or those written so far."""
     for pixels in top.glob(f"*/*{PIXELS}"):
         with contextlib.suppress(OSError):
@@ -328,10 +328,10 @@ def _entries(top: Path, *, written: bool = False) -> Iterator[Entry]:
             with contextlib.suppress(OSError):
                 used_at = pixels.with_suffix(INDEX).stat().st_mtime
             size = status.st_blocks * 512 if written else status.st_size
-            yield Entry(pixels, used_at, size)
+            yield CacheEntry(pixels, used_at, size)
 
 
-def _remove(entry: Entry) -> bool:
+def _remove(entry: CacheEntry) -> bool:
     """Remove a segment that nobody writes or has mapped."""
     index = entry.path.with_suffix(INDEX)
     with contextlib.ExitStack() as locks:

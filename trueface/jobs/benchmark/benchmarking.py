@@ -42,7 +42,7 @@ from trueface.jobs.benchmark import origins
 from trueface.jobs.job_data import model_name
 from trueface.jobs.scoring import (
     NOT_DIFFERENTIABLE,
-    Network,
+    ScoringModel,
     is_differentiable,
     surrogate_of,
 )
@@ -70,7 +70,7 @@ class Bench:
     """A model, the images that it is scored on, and the means to do so."""
 
     name: str  # of the model
-    network: Network
+    network: ScoringModel
     surrogate: Detector | None  # on the device; of transfer attacks
     images: tuple[Image, ...]
     settings: BenchmarkSettings
@@ -295,7 +295,7 @@ def open_bench(job: Job, settings: BenchmarkSettings, *, stored: bool = True) ->
     images, _ = job_data.of_split(job, settings, parse_data(job.data or ""), "test")
     return Bench(
         name=model_name(job),
-        network=Network.of_job(job, settings, stored=stored),
+        network=ScoringModel.of_job(job, settings, stored=stored),
         surrogate=surrogate_of(job, settings.surrogate),
         images=images,
         settings=settings,

@@ -29,8 +29,18 @@ import torch.multiprocessing
 
 from launcher.api import Job, Json, VramLimit
 from trueface.jobs.ranks import rank as ranks
-from trueface.jobs.ranks.rank import DONE, FAILED, LIMIT, LOG, MEMORY, PROGRESS, STOP, Failure, Work
-from trueface.jobs.ranks.world import Place, places
+from trueface.jobs.ranks.rank import (
+    DONE,
+    FAILED,
+    LIMIT,
+    LOG,
+    MEMORY,
+    PROGRESS,
+    STOP,
+    Failure,
+    RankWork,
+)
+from trueface.jobs.ranks.world import RankPlace, places
 from trueface.runtime.errors import MachineError
 
 PRELOADED = "trueface.jobs.ranks.preloaded"
@@ -74,7 +84,7 @@ def run(job: Job, entry: str, size: int) -> Mapping[str, Json]:
 class Rank:
     """What the job's own process knows of a rank."""
 
-    place: Place
+    place: RankPlace
     process: BaseProcess
     channel: Connection | None  # None: all that it told was read
     lives: bool = True
@@ -83,14 +93,14 @@ class Rank:
     failure: Failure | None = None
 
 
-def started(job: Job, entry: str, every: tuple[Place, ...]) -> list[Rank]:
+def started(job: Job, entry: str, every: tuple[RankPlace, ...]) -> list[Rank]:
     """Start the ranks of a job at their places; arguments are else those of `run`.
 
     Raises:
         MachineError: the fork server has ended; its output says why.
     """
     pairs = [connection.Pipe() for _ in every]
-    work = Work(
+    work = RankWork(
         entry=entry,
         job_of=job_of(job),
         places=every,
@@ -119,7 +129,7 @@ def job_of(job: Job) -> partial[Job]:
     return partial(type(job), **{name: getattr(job, name) for name in names})
 
 
-def _fork(work: Work) -> list[BaseProcess]:
+def _fork(work: RankWork) -> list[BaseProcess]:
     deadline = time.monotonic() + WAIT_S
     while True:
         _serve()

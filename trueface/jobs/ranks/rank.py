@@ -22,11 +22,11 @@ import torch
 import torch.distributed as dist
 
 from launcher.api import Error, Job, JobError, Json, MachineError, Share, UsageError, VramLimit
-from trueface.jobs.ranks.world import Place
+from trueface.jobs.ranks.world import RankPlace
 from trueface.runtime import gpu_memory, logs
 from trueface.runtime.process_pool import end_with_parent
 from trueface.runtime.sharding import Shard
-from trueface.training.distributed.group import Group
+from trueface.training.distributed.group import ProcessGroup
 
 # from a rank
 PROGRESS, LOG, MEMORY, DONE, FAILED = "progress", "log", "memory", "done", "failed"
@@ -45,16 +45,16 @@ _LOST = (
 )
 _KINDS = {UsageError.exit_code: UsageError, MachineError.exit_code: MachineError}
 
-Entry = Callable[[Job, Group], Mapping[str, Json]]
+Entry = Callable[[Job, ProcessGroup], Mapping[str, Json]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class RankWork:
     """What all ranks of a job are given."""
 
     entry: str  # `module:function`; see `Entry`
     job_of: Callable[..., Job]  # makes the job; takes the fields that each process has of its own
-    places: tuple[Place, ...]
+    places: tuple[RankPlace, ...]
     channels: tuple[Connection, ...]  # to the job's own process, one a rank
     environment: Mapping[str, str]
     start_method: str  # of the processes that a rank starts, which load images
@@ -170,7 +170,7 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def main(number: int, work: Work) -> None:
+def main(number: int, work: RankWork) -> None:
     """Do a rank's part of the work; the first rank's result is that of the job.
 
     Args:
@@ -202,7 +202,7 @@ def main(number: int, work: Work) -> None:
         os._exit(1)  # who waits for other ranks could not leave in order
 
 
-def job_of_rank(work: Work, place: Place, channel: Channel) -> Job:
+def job_of_rank(work: RankWork, place: RankPlace, channel: Channel) -> Job:
     """Return the job of a rank: with its own device and cores, and read by its job's own process alone."""
 
     def progress(*, step: int, total: int | None = None, **metrics: float | str) -> None:
@@ -236,7 +236,7 @@ def _listen(connection: Connection, job: Job) -> None:
 
 
 @contextlib.contextmanager
-def _meeting(place: Place) -> Iterator[Group]:
+def _meeting(place: RankPlace) -> Iterator[ProcessGroup]:
     """Join the other ranks of the job, and leave together with them.
 
     Raises:
@@ -257,12 +257,12 @@ def _meeting(place: Place) -> Iterator[Group]:
     control = dist.new_group(backend="gloo", timeout=PATIENCE)
     assert isinstance(control, dist.ProcessGroup)  # this rank is in it
     shard = Shard(rank=place.rank, size=place.size)
-    yield Group(shard, control=control, backend=place.backend)
+    yield ProcessGroup(shard, control=control, backend=place.backend)
     dist.barrier(group=control)
     dist.destroy_process_group()
 
 
-def _take_card(place: Place) -> None:
+def _take_card(place: RankPlace) -> None:
     number, there = torch.device(place.device).index or 0, torch.cuda.device_count()
     if 0 < there <= number:
         raise UsageError(

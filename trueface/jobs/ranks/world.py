@@ -9,7 +9,7 @@ from trueface.training.objectives.registry import choice, objectives, used_objec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class RankPlace:
     """One rank's place among the processes of a job."""
 
     rank: int
@@ -36,11 +36,11 @@ def size_of(job: Job, processes: int) -> int:
     return 1 if job.device == "cpu" else max(1, job.gpus)
 
 
-def places(job: Job, size: int, meeting: str) -> tuple[Place, ...]:
+def places(job: Job, size: int, meeting: str) -> tuple[RankPlace, ...]:
     """Return the places of all ranks; cores are divided, and each rank has a card of its own."""
     kind, _, number = job.device.partition(":")
     return tuple(
-        Place(
+        RankPlace(
             rank=rank,
             size=size,
             device=job.device if kind == "cpu" else f"{kind}:{int(number or 0) + rank}",

@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from trueface.data.dataset import Batch
 from trueface.runtime.errors import DataError
 from trueface.runtime.sharding import WHOLE, Shard
-from trueface.training.distributed.layers import Rows, joined
+from trueface.training.distributed.layers import RankRows, joined
 
 # statistics of batch norm agree already: each rank computes those of the whole batch
 _OWN_BUFFERS: dict[str, Any] = {
@@ -35,7 +35,7 @@ _OWN_BUFFERS: dict[str, Any] = {
 _MOST_DIMENSIONS = 5  # of images: batch, crops, channels, height, width
 
 
-class Part(NamedTuple):
+class BatchPart(NamedTuple):
     """What one rank has of the batch of a step."""
 
     batch: Batch
@@ -43,7 +43,7 @@ class Part(NamedTuple):
     total: int  # images of this batch on all ranks, at least 1
 
 
-class Group:
+class ProcessGroup:
     """The ranks of a training as one of them sees them.
 
     Args:
@@ -61,7 +61,7 @@ class Group:
     ) -> None:
         self.shard, self.backend = shard, backend
         self._control = control
-        self._rows = Rows()
+        self._rows = RankRows()
 
     @property
     def is_first(self) -> bool:
@@ -84,7 +84,7 @@ class Group:
         ids = [torch.device(device)] if device.startswith("cuda") else None
         return DistributedDataParallel(model, device_ids=ids, **_OWN_BUFFERS)
 
-    def parts(self, batches: Iterable[Batch]) -> Iterator[Part]:
+    def parts(self, batches: Iterable[Batch]) -> Iterator[BatchPart]:
         """Yield this rank's part of each batch that has an image on any rank.
 
         A part without images has the shape of the others' images, so that every rank takes the step.
@@ -97,7 +97,7 @@ class Group:
         """
         if self.size == 1:
             for batch in batches:
-                yield Part(batch, 0, len(batch.labels))
+                yield BatchPart(batch, 0, len(batch.labels))
             return
         seen = 0
         for batch in batches:
@@ -111,15 +111,15 @@ class Group:
             before = sum(counts[: self.shard.rank])
             crops = batch.images.shape[1] if batch.images.ndim == _MOST_DIMENSIONS else 1
             self._rows.before, self._rows.total, self._rows.crops = before, sum(counts), crops
-            yield Part(batch, before, sum(counts))
+            yield BatchPart(batch, before, sum(counts))
         if not seen:
             raise DataError("not one image could be read on any of the ranks")
 
-    def weight(self, part: Part) -> float:
+    def weight(self, part: BatchPart) -> float:
         """Return the factor of the mean loss of a part; averaged over ranks it gives that of the batch."""
         return len(part.batch.labels) * self.size / part.total
 
-    def mean_of(self, part: Part, loss: float, right: int) -> tuple[float, int]:
+    def mean_of(self, part: BatchPart, loss: float, right: int) -> tuple[float, int]:
         """Return the mean loss of a batch and its number of correct images, from those of the parts."""
         if self.size == 1:
             return loss, right
@@ -167,7 +167,7 @@ class Group:
         ]
 
 
-ALONE = Group()
+ALONE = ProcessGroup()
 
 
 def _shape_of(batch: Batch) -> Tensor:

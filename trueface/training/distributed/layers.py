@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @dataclass(slots=True)
-class Rows:
+class RankRows:
     """Where a rank's images stand in the batch of a step."""
 
     before: int = 0
@@ -29,7 +29,7 @@ class Rows:
 
 
 @contextmanager
-def joined(model: nn.Module, rows: Rows) -> Iterator[None]:
+def joined(model: nn.Module, rows: RankRows) -> Iterator[None]:
     """Let batch norm and dropout of `model` see the batch of all ranks while the block runs.
 
     Parameters and buffers stay the same objects under the same names.
@@ -57,7 +57,7 @@ def joined(model: nn.Module, rows: Rows) -> Iterator[None]:
             setattr(parent, name, child)
 
 
-def _shared(layer: nn.Module, rows: Rows) -> nn.Module:
+def _shared(layer: nn.Module, rows: RankRows) -> nn.Module:
     """Return a layer that sees the batch of all ranks, with the parameters and buffers of `layer`."""
     if not isinstance(layer, _BatchNorm):
         assert isinstance(layer, nn.Dropout)
@@ -79,7 +79,7 @@ class SharedDropout(nn.Module):
         rows: which rows are this rank's; the caller keeps it up to date.
     """
 
-    def __init__(self, dropout: nn.Dropout, rows: Rows) -> None:
+    def __init__(self, dropout: nn.Dropout, rows: RankRows) -> None:
         super().__init__()
         self.probability, self._rows = dropout.p, rows
 

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from trueface.data.dataset import Batch
-from trueface.training.cells import CLASSES, Cells, merged
+from trueface.training.cells import CLASSES, GroupCells, merged
 from trueface.training.config import ObjectiveOptions
 from trueface.training.cvar import fused
 from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, binary_losses
@@ -31,7 +31,7 @@ class CellCvar(Objective):
         Raises:
             JobError: the images come without groups, or are all of one.
         """
-        self._cells = Cells.of(facts, "cvar2", compares=True)
+        self._cells = GroupCells.of(facts, "cvar2", compares=True)
         self._options = options
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:

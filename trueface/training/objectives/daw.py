@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from trueface.data.dataset import Batch
-from trueface.training.cells import Cells, merged
+from trueface.training.cells import GroupCells, merged
 from trueface.training.config import ObjectiveOptions
 from trueface.training.cvar import fused
 from trueface.training.fairness_settings import DEMOGRAPHIC
@@ -37,7 +37,7 @@ class DemographicAware(Objective):
         Raises:
             JobError: the images come without groups, or are all of one.
         """
-        self._groups = Cells.of(facts, self.name, compares=True).groups
+        self._groups = GroupCells.of(facts, self.name, compares=True).groups
         self._options = options
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:

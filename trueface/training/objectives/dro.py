@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.dataset import Batch
-from trueface.training.cells import Cells
+from trueface.training.cells import GroupCells
 from trueface.training.config import ObjectiveOptions
 from trueface.training.cvar import sums_of
 from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, binary_losses
@@ -40,7 +40,7 @@ class GroupDro(Objective):
         Raises:
             JobError: the images come without groups, or are all of one.
         """
-        self._cells = Cells.of(facts, "dro", compares=True)
+        self._cells = GroupCells.of(facts, "dro", compares=True)
         self._step = options.dro_step
         filled = self._cells.filled
         self._weights = filled.double() / filled.sum()  # (2 G,)

@@ -20,7 +20,7 @@ from trueface.data.dataset import FORGERY, Batch
 from trueface.models.detectors import Detector
 from trueface.models.disentangling import MOST_CLASSES, DisentanglingNetwork, Parts
 from trueface.runtime.errors import JobError
-from trueface.training.cells import Cells
+from trueface.training.cells import GroupCells
 from trueface.training.config import ObjectiveOptions
 from trueface.training.cvar import fused
 from trueface.training.fairness_settings import DEMOGRAPHIC
@@ -155,7 +155,7 @@ class FairNetLosses(Objective):
                 "attributes"
             )
         types = facts.columns[FORGERY]
-        counts = Cells.of(facts, "fairnet").counts.view(2, -1).sum(0)  # images of each group
+        counts = GroupCells.of(facts, "fairnet").counts.view(2, -1).sum(0)  # images of each group
         self._forgeries = max(FORGERIES, int(types.max()) + 1)
         for what, number in (("groups", len(counts)), ("types of forgery", self._forgeries)):
             if number > MOST_CLASSES:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from trueface.data.dataset import Batch
 from trueface.models.logits import wide
-from trueface.training.cells import Cells
+from trueface.training.cells import GroupCells
 from trueface.training.config import ObjectiveOptions
 from trueface.training.objectives.protocol import CORRECT, Logs, Objective, TrainingFacts, logits_of
 from trueface.training.objectives.registry import register_objective
@@ -73,7 +73,7 @@ class LabelDistributionMargins(Objective):
         Raises:
             JobError: the images come without groups.
         """
-        self._cells = Cells.of(facts, "ldam")
+        self._cells = GroupCells.of(facts, "ldam")
         self._margins = ldam_margins(self._cells.counts)
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:

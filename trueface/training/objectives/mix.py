@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from trueface.data.dataset import Batch
 from trueface.runtime.errors import JobError
-from trueface.training.cells import CLASSES, Cells
+from trueface.training.cells import CLASSES, GroupCells
 from trueface.training.config import ObjectiveOptions
 from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, binary_losses
 from trueface.training.objectives.registry import register_objective
@@ -44,7 +44,7 @@ class SelectiveMixing(Objective):
         Raises:
             JobError: the images come without groups, or no class has images of two groups.
         """
-        self._cells = Cells.of(facts, "mix", compares=True)
+        self._cells = GroupCells.of(facts, "mix", compares=True)
         self._alpha = options.mix_alpha
         groups = self._cells.filled.view(CLASSES, -1)  # that each class has
         if (groups.sum(1) <= 1).all():

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from trueface.data.dataset import Batch
-from trueface.training.cells import Cells, balanced_weights
+from trueface.training.cells import GroupCells, balanced_weights
 from trueface.training.config import ObjectiveOptions
 from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, binary_losses
 from trueface.training.objectives.registry import register_objective
@@ -29,7 +29,7 @@ class Reweighting(Objective):
         Raises:
             JobError: the images come without groups.
         """
-        self._cells = Cells.of(facts, "reweight")
+        self._cells = GroupCells.of(facts, "reweight")
         self._weights = balanced_weights(self._cells.counts)
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:

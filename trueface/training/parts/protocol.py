@@ -10,7 +10,7 @@ from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
 from trueface.runtime.files import Json
 from trueface.runtime.progress import Watch
-from trueface.training.distributed.group import Group
+from trueface.training.distributed.group import ProcessGroup
 from trueface.training.image_lists import Lists, Place
 from trueface.training.objectives.protocol import Objective
 from trueface.training.provenance import Start
@@ -30,7 +30,7 @@ class Training:
     start: Start
     store: FeatureStore | None  # of features for all jobs; None: none, or of no use to it
     watch: Watch
-    group: Group  # of the processes that share it
+    group: ProcessGroup  # of the processes that share it
 
 
 class Part:

@@ -13,7 +13,7 @@ from trueface.runtime.files import Json, file_sha256
 from trueface.training.objectives.protocol import Objective
 from trueface.training.parts.protocol import Part
 from trueface.training.parts.registry import register_part
-from trueface.training.qualities.collaboration import Collaboration
+from trueface.training.qualities.collaboration import CollaborationObjective
 from trueface.training.settings import TrainSettings
 
 
@@ -64,7 +64,7 @@ class Collab(Part):
     def objective(self, objective: Objective) -> Objective:
         """Add what makes them agree."""
         options = self.training.settings.collaboration
-        return objective if options is None else Collaboration(objective, options)
+        return objective if options is None else CollaborationObjective(objective, options)
 
 
 def in_qualities(images: Pass, settings: TrainSettings, path: Callable[[str], Path]) -> Pass:

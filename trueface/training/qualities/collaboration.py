@@ -185,7 +185,7 @@ def outputs_of(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
             handle.remove()
 
 
-class Measured(NamedTuple):
+class CollaborationMeasured(NamedTuple):
     """What the term did at the end of an epoch; a page of qualities shows it by these names."""
 
     epoch: float  # from 1
@@ -200,7 +200,7 @@ class Measured(NamedTuple):
         return {**self._asdict(), "epoch": int(self.epoch)}
 
 
-class Collaboration(Objective):
+class CollaborationObjective(Objective):
     """An objective with the dependence between qualities added.
 
     At the end of each epoch it measures how much the term does: its gradient's norm over all that
@@ -216,7 +216,7 @@ class Collaboration(Objective):
         self._inner, self._options = inner, options
         self._epoch, self._step, self._steps = 0, 0, 0
         self._last: Tensor | None = None
-        self._measured: list[Measured] = []
+        self._measured: list[CollaborationMeasured] = []
 
     def begin_epoch(self, epoch: int, done: int, batches: int) -> None:
         """Note the epoch, how many of its batches are done, and how many it has."""
@@ -285,7 +285,7 @@ class Collaboration(Objective):
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave."""
         if _STATE in state:
-            self._measured = [Measured(*row) for row in state[_STATE].tolist()]
+            self._measured = [CollaborationMeasured(*row) for row in state[_STATE].tolist()]
         own = {
             name.removeprefix(_INNER): value
             for name, value in state.items()
@@ -346,7 +346,7 @@ class Collaboration(Objective):
             values = {name: float(between("normalised", grams[name])) / count for name in grams}
             baseline = {name: float(shuffled(grams[name])) for name in grams}
         total = sum(weights.values())
-        measured = Measured(
+        measured = CollaborationMeasured(
             epoch=self._epoch + 1,
             term=float(term.detach()),
             nhsic=sum(values[name] * weights[name] for name in grams) / total,

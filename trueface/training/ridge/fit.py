@@ -24,10 +24,10 @@ from trueface.runtime.errors import JobError
 from trueface.training.ridge.regression import (
     Check,
     DualFactor,
+    FeatureRows,
     Features,
-    Moments,
+    NormalEquations,
     Numbers,
-    Rows,
     Standard,
     gram,
     regression,
@@ -110,8 +110,8 @@ class RidgeFit:
 
 
 def fit(
-    rows: Rows,
-    validation: Rows,
+    rows: FeatureRows,
+    validation: FeatureRows,
     *,
     weights: Features | None = None,
     clip: float,
@@ -174,20 +174,20 @@ def fit(
 
 
 @dataclass(frozen=True)
-class Layer:
+class LinearLayer:
     """A linear layer on standardised features, before its temperature."""
 
     weight: Numbers  # (F,)
     bias: float
 
 
-def is_dual(rows: Rows) -> bool:
+def is_dual(rows: FeatureRows) -> bool:
     """Return whether rows are few enough that a factor of them is worth keeping."""
     return len(rows) <= rows.width
 
 
 def factor_of(
-    rows: Rows, standard: Standard, penalty: float, check: Check = lambda: None
+    rows: FeatureRows, standard: Standard, penalty: float, check: Check = lambda: None
 ) -> DualFactor:
     """Return the factor of all rows, from which `refit` goes on.
 
@@ -198,13 +198,13 @@ def factor_of(
 
 
 def refit(
-    rows: Rows,
+    rows: FeatureRows,
     standard: Standard,
     penalty: float,
     *,
     gone: Sequence[int] | NDArray[np.int64] = (),
     factor: DualFactor | None = None,
-) -> Layer:
+) -> LinearLayer:
     """Return the layer of all rows but some, with the labels that the rows have now.
 
     Args:
@@ -229,13 +229,13 @@ def refit(
         outputs = solved.outputs(wanted, penalty, rows.weight)
     else:
         columns = whole(rows, standard)
-        moments = Moments.of(columns, weight)
+        moments = NormalEquations.of(columns, weight)
         direction = moments.weight(columns, weight * wanted, penalty)
         outputs = columns @ direction
-    return Layer(weight=direction, bias=balanced_bias(outputs, rows.labels, weight))
+    return LinearLayer(weight=direction, bias=balanced_bias(outputs, rows.labels, weight))
 
 
-def relabelled(rows: Rows, labels: NDArray[np.int8]) -> Rows:
+def relabelled(rows: FeatureRows, labels: NDArray[np.int8]) -> FeatureRows:
     """Return the rows with other labels (N,)."""
     return replace(rows, labels=labels)
 
@@ -286,7 +286,7 @@ def _best(merits: dict[float, float]) -> float:
     return max(merits, key=lambda penalty: (merits[penalty], penalty))
 
 
-def _auc(validation: Rows, outputs: Numbers) -> float:
+def _auc(validation: FeatureRows, outputs: Numbers) -> float:
     if not np.isfinite(outputs).all():
         raise JobError("features of validation are no finite numbers: the model is broken")
     return float(roc_auc_score(validation.labels == 1, outputs))

@@ -36,7 +36,7 @@ Check = Callable[[], None]  # raises where a stop was requested
 
 
 @dataclass(frozen=True)
-class Rows:
+class FeatureRows:
     """Labelled rows of raw features; parts may be maps of files, of which columns are read.
 
     Attributes:
@@ -58,7 +58,7 @@ class Rows:
         labels: Sequence[int] | NDArray[np.int8],
         images: Sequence[int] | NDArray[np.int64] | None = None,
         weight: Numbers | None = None,
-    ) -> "Rows":
+    ) -> "FeatureRows":
         """Return rows; without `images` each is an image of its own, without `weight` all count 1."""
         count = len(labels)
         return cls(
@@ -103,7 +103,9 @@ class Standard:
     clip: float = CLIP
 
     @classmethod
-    def of(cls, rows: Rows, weights: Features | None = None, clip: float = CLIP) -> "Standard":
+    def of(
+        cls, rows: FeatureRows, weights: Features | None = None, clip: float = CLIP
+    ) -> "Standard":
         """Return means and deviations of rows, each counted by its weight."""
         mean, scale = np.empty(rows.width, np.float32), np.empty(rows.width, np.float32)
         share = rows.weight / rows.weight.sum()
@@ -118,7 +120,7 @@ class Standard:
         own = np.ones(rows.width, np.float32) if weights is None else weights
         return cls(mean=mean, scale=scale, weights=own, clip=clip)
 
-    def block(self, rows: Rows, start: int, end: int) -> Numbers:
+    def block(self, rows: FeatureRows, start: int, end: int) -> Numbers:
         """Return some standardised columns of all rows, (N, end - start)."""
         block = rows.columns(start, end)
         block -= self.mean[start:end]
@@ -142,7 +144,10 @@ class Gram:
 
 
 def gram(
-    rows: Rows, standard: Standard, others: Rows | None = None, check: Check = lambda: None
+    rows: FeatureRows,
+    standard: Standard,
+    others: FeatureRows | None = None,
+    check: Check = lambda: None,
 ) -> Gram:
     """Return the inner products of rows, and of others with them.
 
@@ -169,7 +174,7 @@ def gram(
     return Gram(_whole(own), other)
 
 
-def weighted_sum(rows: Rows, standard: Standard, coefficients: Numbers) -> Numbers:
+def weighted_sum(rows: FeatureRows, standard: Standard, coefficients: Numbers) -> Numbers:
     """Return the sum of standardised rows times coefficients, (F,) of (N,)."""
     parts = [coefficients @ standard.block(rows, *bounds) for bounds in rows.blocks()]
     return np.concatenate(parts)
@@ -278,7 +283,7 @@ class Coefficients:
 
 
 @dataclass(frozen=True)
-class Moments:
+class NormalEquations:
     """What a primal regression needs of N rows: sums over them, weighted by how much each counts.
 
     Attributes:
@@ -294,7 +299,7 @@ class Moments:
     squared: Numbers
 
     @classmethod
-    def of(cls, columns: Numbers, weight: Numbers) -> "Moments":
+    def of(cls, columns: Numbers, weight: Numbers) -> "NormalEquations":
         """Return the sums over standardised rows (N, F)."""
         refuse_large(columns.shape[1])
         with job_threads():
@@ -335,7 +340,7 @@ class Moments:
         return solved
 
 
-def whole(rows: Rows, standard: Standard) -> Numbers:
+def whole(rows: FeatureRows, standard: Standard) -> Numbers:
     """Return all standardised columns of rows, (N, F)."""
     return np.concatenate([standard.block(rows, *bounds) for bounds in rows.blocks()], axis=1)
 
@@ -364,7 +369,7 @@ class Regression(Protocol):
 class Dual:
     """For at least as many features as rows."""
 
-    rows: Rows
+    rows: FeatureRows
     standard: Standard
     gram: Gram
 
@@ -388,10 +393,10 @@ class Dual:
 class Primal:
     """For fewer features than rows, which lie in memory."""
 
-    rows: Rows
+    rows: FeatureRows
     columns: Numbers  # (N, F) standardised
     others: Numbers  # (M, F)
-    moments: Moments
+    moments: NormalEquations
 
     @property
     def unit(self) -> float:
@@ -405,7 +410,10 @@ class Primal:
 
 
 def regression(
-    rows: Rows, standard: Standard, others: Rows | None = None, check: Check = lambda: None
+    rows: FeatureRows,
+    standard: Standard,
+    others: FeatureRows | None = None,
+    check: Check = lambda: None,
 ) -> Dual | Primal:
     """Return the cheaper regression of rows; see `gram.gram` for the arguments.
 
@@ -417,7 +425,7 @@ def regression(
     check()
     columns = whole(rows, standard)
     tested = np.empty((0, rows.width)) if others is None else whole(others, standard)
-    return Primal(rows, columns, tested, Moments.of(columns, rows.weight))
+    return Primal(rows, columns, tested, NormalEquations.of(columns, rows.weight))
 
 
 def _whole(lower: Numbers) -> Numbers:

@@ -39,10 +39,10 @@ from trueface.runtime.timer import now
 from trueface.training.checkpointing import BEST, Checkpointing
 from trueface.training.history import Epoch
 from trueface.training.ridge.fit import RidgeFit, fit, put, ridge_head, standard_of
-from trueface.training.ridge.regression import Rows, Standard
+from trueface.training.ridge.regression import FeatureRows, Standard
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import Trained
-from trueface.training.validation import Answered, of_one_logit
+from trueface.training.validation import ValidationAnswers, of_one_logit
 
 SHARE = 0.2  # of all rows' weight, that examples of a new source have where nothing is given
 MOST = 50.0  # that an example counts at most then
@@ -73,7 +73,7 @@ def views_of(images: Pass, settings: AugmentationSettings, copies: Sequence[str]
     ]
 
 
-def rows_of(images: Pass, matrices: Sequence[FeatureMatrix]) -> Rows:
+def rows_of(images: Pass, matrices: Sequence[FeatureMatrix]) -> FeatureRows:
     """Return the features of all views of images as rows, with the images' labels.
 
     Args:
@@ -82,7 +82,7 @@ def rows_of(images: Pass, matrices: Sequence[FeatureMatrix]) -> Rows:
     """
     positions = np.concatenate([matrix.positions for matrix in matrices])
     labels = np.asarray(images.image_set.labels, dtype=np.int8)[positions]
-    return Rows.of([matrix.features for matrix in matrices], labels, positions)
+    return FeatureRows.of([matrix.features for matrix in matrices], labels, positions)
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,13 @@ class Earlier:
     penalty: float  # of squared weights
 
 
-def example_weight(old: Rows, new: Rows, share: float = SHARE) -> float:
+def example_weight(old: FeatureRows, new: FeatureRows, share: float = SHARE) -> float:
     """Return what each new row counts so that all of them have a share of the weight, at least 1."""
     wanted = share / (1 - share) * float(old.weight.sum()) / max(len(new), 1)
     return float(np.clip(wanted, 1.0, MOST))
 
 
-def joined(old: Rows, new: Rows, weight: float | None = None) -> Rows:
+def joined(old: FeatureRows, new: FeatureRows, weight: float | None = None) -> FeatureRows:
     """Return the rows of both; each new one counts `weight`.
 
     Args:
@@ -121,11 +121,11 @@ def joined(old: Rows, new: Rows, weight: float | None = None) -> Rows:
 
 
 @dataclass(frozen=True)
-class Learned:
+class RidgeData:
     """What a fit rests on."""
 
-    rows: Rows
-    validation: Rows
+    rows: FeatureRows
+    validation: FeatureRows
     facts: Mapping[str, Json]  # where the features come from, for the provenance
     images_read: int  # views of images that passed the body now, those of validation not counted
 
@@ -201,7 +201,7 @@ def train(
         chosen=epoch,
         seconds=now() - began,
         samples_read=len(learned.rows),
-        answered=Answered(learned.validation.labels[clean], fitted.other[clean]),
+        answered=ValidationAnswers(learned.validation.labels[clean], fitted.other[clean]),
         features=FeatureDistance.of(learned.rows.parts[0], learned.validation.parts[0]),
     )
 
@@ -213,7 +213,7 @@ def learn(
     settings: TrainSettings,
     watch: Watch,
     store: FeatureStore | None,
-) -> Learned:
+) -> RidgeData:
     """Return the features of all views; of validation those of clean and corrupted images."""
     body = FrozenBody(model, device=watch.device, precision=settings.precision)
     copies = settings.copies_learned
@@ -227,7 +227,7 @@ def learn(
     cost = NOTHING
     for matrix in (*checked, *learned):
         cost = cost.plus(matrix.cost)
-    return Learned(
+    return RidgeData(
         rows=rows_of(training, learned),
         validation=rows_of(validation, checked),
         facts={
@@ -243,7 +243,7 @@ def learn(
 
 
 def facts_of(
-    fitted: RidgeFit, learned: Learned, settings: TrainSettings, earlier: Earlier | None
+    fitted: RidgeFit, learned: RidgeData, settings: TrainSettings, earlier: Earlier | None
 ) -> dict[str, Json]:
     """Return how a fit came about, for the provenance."""
     return {
@@ -276,7 +276,7 @@ def _penalty_by(fitted: RidgeFit, settings: TrainSettings, earlier: Earlier | No
     return "validation" if fitted.aucs else "default"
 
 
-def _epoch(fitted: RidgeFit, learned: Learned, *, seconds: float) -> Epoch:
+def _epoch(fitted: RidgeFit, learned: RidgeData, *, seconds: float) -> Epoch:
     rows, validation = learned.rows, learned.validation
     clean = _first_views(validation)
     own = of_one_logit(fitted.own, rows.labels == 1)
@@ -296,6 +296,6 @@ def _epoch(fitted: RidgeFit, learned: Learned, *, seconds: float) -> Epoch:
     )
 
 
-def _first_views(rows: Rows) -> slice:
+def _first_views(rows: FeatureRows) -> slice:
     """Return which rows are of the images as they are tested: the first part's."""
     return slice(0, len(rows.parts[0]))

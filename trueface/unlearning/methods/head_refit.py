@@ -40,8 +40,8 @@ from trueface.models.logits import Split
 from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count
 from trueface.runtime.precision import autocast
-from trueface.training.ridge.fit import Layer, factor_of, is_dual, refit, standard_of
-from trueface.training.ridge.regression import BLOCK, DualFactor, Features, Rows, Standard
+from trueface.training.ridge.fit import LinearLayer, factor_of, is_dual, refit, standard_of
+from trueface.training.ridge.regression import BLOCK, DualFactor, FeatureRows, Features, Standard
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import retain_set
 from trueface.unlearning.cache import fingerprint
@@ -98,7 +98,7 @@ def refit_ridge(request: Request, head: RidgeHead) -> Result:
     return Result(model=request.model, notes=(note,))
 
 
-def is_fitted_on(rows: Rows, standard: Standard) -> bool:
+def is_fitted_on(rows: FeatureRows, standard: Standard) -> bool:
     """Return whether the means of a standard are those of these rows, by its first columns."""
     columns = slice(0, BLOCK)
     means = rows.columns(0, BLOCK).mean(0)
@@ -106,7 +106,7 @@ def is_fitted_on(rows: Rows, standard: Standard) -> bool:
     return bool((apart < SAME).all())
 
 
-def _rows(request: Request, head: RidgeHead, examples: Examples) -> tuple[Rows, Positions]:
+def _rows(request: Request, head: RidgeHead, examples: Examples) -> tuple[FeatureRows, Positions]:
     """Return all rows that the layer was fitted on, whatever is forgotten, and the position of each.
 
     They are sorted by view and position, so that every request with these samples has the same ones.
@@ -128,7 +128,7 @@ def _rows(request: Request, head: RidgeHead, examples: Examples) -> tuple[Rows, 
         parts.append(features[order])
         positions.append(places_read[order])
     every = np.concatenate(positions)
-    return Rows.of(parts, [labels[position] for position in every.tolist()], every), every
+    return FeatureRows.of(parts, [labels[position] for position in every.tolist()], every), every
 
 
 def _raw(request: Request, head: RidgeHead, inputs: Tensor) -> Features:
@@ -145,7 +145,7 @@ def _raw(request: Request, head: RidgeHead, inputs: Tensor) -> Features:
 
 
 def _factor(
-    request: Request, rows: Rows, standard: Standard, penalty: float, follows: Sequence[str]
+    request: Request, rows: FeatureRows, standard: Standard, penalty: float, follows: Sequence[str]
 ) -> DualFactor:
     """Return the factor of all rows, from the cache where it lies there."""
 
@@ -165,7 +165,7 @@ def _digest(head: RidgeHead) -> str:
     return fingerprint(dict(head.named_buffers()))
 
 
-def _put(layer: Layer, head: RidgeHead) -> None:
+def _put(layer: LinearLayer, head: RidgeHead) -> None:
     temperature = float(head.temperature)
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(layer.weight[None] / temperature))

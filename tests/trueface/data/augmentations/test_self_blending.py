@@ -15,7 +15,7 @@ from trueface.data.index import Image
 from trueface.data.loaders import Pass, augmented
 from trueface.features.bank import Bank
 from trueface.runtime.progress import Watch
-from trueface.training.cells import Cells, cells_of
+from trueface.training.cells import GroupCells, cells_of
 from trueface.training.objectives.protocol import TrainingFacts
 
 COUNT = 12  # real images, and as many fakes
@@ -135,6 +135,6 @@ def test_the_column_of_forgeries_says_that_they_are_self_blended(
 def test_objectives_count_images_as_an_epoch_shows_them(images: tuple[Image, ...]) -> None:
     image_set = learned(images[:COUNT], sbi=1.0).image_set  # reals alone, and all become fakes
     image_set.give_column("demographic", [0, 1] * (COUNT // 2), ("men", "women"))
-    cells = Cells.of(TrainingFacts.of_set(image_set), "reweight")
+    cells = GroupCells.of(TrainingFacts.of_set(image_set), "reweight")
     assert cells.counts.tolist() == [0, 0, COUNT // 2, COUNT // 2]
     assert set(cells_of(image_set, "oversample")) == {0, 1}  # the order is that of all epochs

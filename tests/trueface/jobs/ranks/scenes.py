@@ -19,7 +19,7 @@ from trueface.models.detectors import build
 from trueface.runtime.progress import Watch
 from trueface.runtime.sharding import Shard
 from trueface.training.config import TrainerConfig
-from trueface.training.distributed.group import ALONE, Group
+from trueface.training.distributed.group import ALONE, ProcessGroup
 from trueface.training.loop import Loop
 from trueface.training.objectives.protocol import Objective
 from trueface.training.objectives.registry import make_objective
@@ -70,7 +70,7 @@ def difference(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Ten
 def step(
     model: nn.Module,
     sizes: tuple[int, ...],
-    group: Group,
+    group: ProcessGroup,
     objective: Objective,
     config: TrainerConfig = CONFIG,
 ) -> Loop:
@@ -118,7 +118,7 @@ class Moved:
                 parameter.copy_(self.before[name])
 
 
-def gradients(_: Job, group: Group) -> Mapping[str, Json]:
+def gradients(_: Job, group: ProcessGroup) -> Mapping[str, Json]:
     """Compare gradients and statistics of a step of all ranks with those of one process."""
     torch.set_num_threads(1)
     result: dict[str, Json] = {}
@@ -149,7 +149,7 @@ def gradients(_: Job, group: Group) -> Mapping[str, Json]:
     return {"ranks": group.gather_json(result)}
 
 
-def talk(job: Job, group: Group) -> Mapping[str, Json]:
+def talk(job: Job, group: ProcessGroup) -> Mapping[str, Json]:
     """Report, log, and return what this rank is."""
     job.progress(step=3, total=7, loss=0.5)
     logging.getLogger("trueface.scenes").info("rank %d", group.shard.rank)
@@ -165,7 +165,7 @@ def talk(job: Job, group: Group) -> Mapping[str, Json]:
     return {"ranks": group.gather_json(facts)}
 
 
-def out_of_memory(_: Job, group: Group) -> Mapping[str, Json]:
+def out_of_memory(_: Job, group: ProcessGroup) -> Mapping[str, Json]:
     """Fail in the second rank, while the first waits for it."""
     if group.shard.rank == 1:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -173,7 +173,7 @@ def out_of_memory(_: Job, group: Group) -> Mapping[str, Json]:
     return {}
 
 
-def die(_: Job, group: Group) -> Mapping[str, Json]:
+def die(_: Job, group: ProcessGroup) -> Mapping[str, Json]:
     """Be killed in the second rank, while the first waits for it."""
     if group.shard.rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -181,7 +181,7 @@ def die(_: Job, group: Group) -> Mapping[str, Json]:
     return {}
 
 
-def stuck(job: Job, group: Group) -> Mapping[str, Json]:
+def stuck(job: Job, group: ProcessGroup) -> Mapping[str, Json]:
     """Hold Python's lock in the second rank, as a library may do, so that no thread of it runs."""
     job.progress(step=group.shard.rank)
     group.wait()
@@ -191,7 +191,7 @@ def stuck(job: Job, group: Group) -> Mapping[str, Json]:
     return {}
 
 
-def hang(job: Job, group: Group) -> Mapping[str, Json]:
+def hang(job: Job, group: ProcessGroup) -> Mapping[str, Json]:
     """Take signals for nothing, and end with the channel or when told to stop."""
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGINT)

@@ -16,7 +16,7 @@ from tests.trueface.jobs.ranks.test_world import a_job
 from trueface.cli.classic.train import ClassicJob
 from trueface.jobs.ranks import rank, world
 from trueface.jobs.ranks.coordinator import OWN, cause_of, job_of
-from trueface.jobs.ranks.rank import Channel, Failure, Forwarding, Work, job_of_rank, obey
+from trueface.jobs.ranks.rank import Channel, Failure, Forwarding, RankWork, job_of_rank, obey
 from trueface.runtime.errors import BadImageError, DataError
 
 CUDA = (
@@ -86,7 +86,7 @@ def test_the_first_failure_is_the_cause_and_the_loss_of_another_rank_never_is() 
 def rank_job(job: Job, number: int = 0) -> tuple[Job, Connection]:
     """Return a job as one of two ranks gets it, and what its job's own process reads of it."""
     ours, theirs = Pipe()
-    work = Work(
+    work = RankWork(
         entry="", job_of=pickle.loads(pickle.dumps(job_of(job))), channels=(),
         places=world.places(job, 2, "m"), environment={}, start_method="fork",
     )  # fmt: skip

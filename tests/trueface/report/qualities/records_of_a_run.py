@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from launcher.api import Json
-from trueface.training.qualities.collaboration import Measured
+from trueface.training.qualities.collaboration import CollaborationMeasured
 
 QUALITIES = ("raw", "jpeg75", "jpeg50", "half+jpeg30")
 DATA = "gan:pre&real:pre"
@@ -44,7 +44,7 @@ def record(
 def epochs(between: float, permuted: float, share: float) -> list[Mapping[str, Json]]:
     """Return what a training logged of its collaboration, the same in each of three epochs."""
     return [
-        Measured(
+        CollaborationMeasured(
             epoch=number,
             term=-between,
             nhsic=between,

@@ -24,7 +24,7 @@ from trueface.runtime.progress import Watch
 from trueface.training.objectives.registry import make_objective
 from trueface.training.qualities.collaboration import (
     FORMS,
-    Collaboration,
+    CollaborationObjective,
     between,
     cca,
     chosen,
@@ -83,8 +83,8 @@ def a_model() -> Detector:
     return build("slim18", weights="none", seed=1).eval()
 
 
-def collaborating(**changed: Any) -> Collaboration:
-    made = Collaboration(make_objective("bce"), replace(OPTIONS, **changed))
+def collaborating(**changed: Any) -> CollaborationObjective:
+    made = CollaborationObjective(make_objective("bce"), replace(OPTIONS, **changed))
     made.begin_epoch(0, 0, 1)
     return made
 
@@ -168,10 +168,10 @@ def in_two(**changed: Any) -> TrainSettings:
     return settings(**{**IN_TWO, "batch_size": 8, "select": "last", **changed})
 
 
-def agreeing(wanted: TrainSettings) -> Collaboration:
+def agreeing(wanted: TrainSettings) -> CollaborationObjective:
     options = wanted.collaboration
     assert options is not None
-    return Collaboration(make_objective("bce"), options)
+    return CollaborationObjective(make_objective("bce"), options)
 
 
 def test_a_term_that_does_nothing_is_warned_of_and_one_that_does_is_not(

@@ -2,10 +2,12 @@
 
 import numpy as np
 
-from trueface.training.ridge.regression import Rows
+from trueface.training.ridge.regression import FeatureRows
 
 
-def rows(count: int, width: int, *, seed: int = 0, gap: float = 1.0, fakes: float = 0.5) -> Rows:
+def rows(
+    count: int, width: int, *, seed: int = 0, gap: float = 1.0, fakes: float = 0.5
+) -> FeatureRows:
     """Return rows of random features; a tenth of them tell the classes apart."""
     random = np.random.default_rng(seed)
     labels = (np.arange(count) < round(fakes * count)).astype(np.int8)
@@ -13,4 +15,4 @@ def rows(count: int, width: int, *, seed: int = 0, gap: float = 1.0, fakes: floa
     features[:, : max(width // 10, 1)] += gap * labels[:, None]
     half = count // 2
     values = features.astype(np.float32)
-    return Rows.of((values[:half], values[half:]), labels)
+    return FeatureRows.of((values[:half], values[half:]), labels)

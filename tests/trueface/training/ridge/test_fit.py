@@ -7,8 +7,8 @@ from sklearn.metrics import roc_auc_score
 
 from tests.trueface.training.ridge.build import rows
 from trueface.runtime.errors import JobError
-from trueface.training.ridge.fit import UNTESTED, Layer, factor_of, fit, refit
-from trueface.training.ridge.regression import Numbers, Rows, Standard, whole
+from trueface.training.ridge.fit import UNTESTED, LinearLayer, factor_of, fit, refit
+from trueface.training.ridge.regression import FeatureRows, Numbers, Standard, whole
 
 
 def test_its_logits_are_those_of_weight_and_bias() -> None:
@@ -32,9 +32,11 @@ def test_validation_chooses_the_penalty_with_the_largest_auc() -> None:
 
 def test_labels_at_random_leave_a_guess() -> None:
     train, test = rows(300, 400), rows(400, 400, seed=5)
-    shuffled = Rows.of(train.parts, np.random.default_rng(3).permutation(train.labels))
+    shuffled = FeatureRows.of(train.parts, np.random.default_rng(3).permutation(train.labels))
     validation = rows(100, 400, seed=1)
-    noise = Rows.of(validation.parts, np.random.default_rng(4).permutation(validation.labels))
+    noise = FeatureRows.of(
+        validation.parts, np.random.default_rng(4).permutation(validation.labels)
+    )
     fitted = fit(shuffled, noise, clip=8.0)
     logits = whole(test, fitted.standard) @ fitted.weight + fitted.bias
     assert 0.4 < roc_auc_score(test.labels, logits) < 0.6
@@ -79,14 +81,14 @@ PENALTY = 3.0
 SHAPES = [(60, 150), (80, 30)]  # dual, primal
 
 
-def kept(every: Rows, gone: list[int]) -> Rows:
+def kept(every: FeatureRows, gone: list[int]) -> FeatureRows:
     """Return rows without some, as if they had never been there."""
     stays = np.setdiff1d(np.arange(len(every)), gone)
     features = np.concatenate(every.parts)[stays]
-    return Rows.of((features,), every.labels[stays], weight=every.weight[stays])
+    return FeatureRows.of((features,), every.labels[stays], weight=every.weight[stays])
 
 
-def logits(layer: Layer, every: Rows, standard: Standard) -> Numbers:
+def logits(layer: LinearLayer, every: FeatureRows, standard: Standard) -> Numbers:
     outputs: Numbers = whole(every, standard) @ layer.weight + layer.bias
     return outputs
 

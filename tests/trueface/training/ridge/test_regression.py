@@ -9,9 +9,9 @@ from trueface.training.ridge.fit import best_penalty, targets
 from trueface.training.ridge.regression import (
     Dual,
     DualFactor,
-    Moments,
+    FeatureRows,
+    NormalEquations,
     Primal,
-    Rows,
     Standard,
     gram,
     regression,
@@ -21,10 +21,12 @@ from trueface.training.ridge.regression import (
 SHAPES = [(60, 25), (60, 200), (61, 61)]
 
 
-def both(some: Rows) -> tuple[Dual, Primal, Rows]:
+def both(some: FeatureRows) -> tuple[Dual, Primal, FeatureRows]:
     others, standard = rows(20, some.width, seed=9), Standard.of(some)
     columns = whole(some, standard)
-    primal = Primal(some, columns, whole(others, standard), Moments.of(columns, some.weight))
+    primal = Primal(
+        some, columns, whole(others, standard), NormalEquations.of(columns, some.weight)
+    )
     return Dual(some, standard, gram(some, standard, others)), primal, others
 
 
@@ -46,7 +48,7 @@ def test_dual_and_primal_have_the_same_minimum(shape: tuple[int, int], relative:
 def test_the_minimum_is_scikit_learns(shape: tuple[int, int]) -> None:
     some = rows(*shape)
     weight = np.random.default_rng(1).uniform(0.5, 3, len(some))
-    some = Rows(some.parts, some.labels, some.images, weight)
+    some = FeatureRows(some.parts, some.labels, some.images, weight)
     wanted, standard = targets(some.labels, weight), Standard.of(some)
     columns = whole(some, standard)
     for system in both(some)[:2]:

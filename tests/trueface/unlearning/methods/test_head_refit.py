@@ -16,7 +16,7 @@ from tests.trueface.unlearning.build import Problem, flipped, one_class
 from trueface.data.examples import Examples, examples
 from trueface.models.head import MlpHead
 from trueface.runtime.progress import Watch
-from trueface.training.ridge.regression import Rows, Standard
+from trueface.training.ridge.regression import FeatureRows, Standard
 from trueface.unlearning.methods.head_refit import DECAYS, is_fitted_on
 
 
@@ -259,7 +259,7 @@ def test_rows_that_a_layer_was_not_fitted_on_are_recognised() -> None:
     fitted = rows(400, 60)
     standard = Standard.of(fitted)
     rounded = [part + np.float32(1e-6) for part in fitted.parts]
-    assert is_fitted_on(Rows.of(rounded, fitted.labels), standard)
+    assert is_fitted_on(FeatureRows.of(rounded, fitted.labels), standard)
     other = [fitted.parts[0], fitted.parts[1].copy()]
     other[1][:10] += 1.0  # copies of ten images were corrupted otherwise
-    assert not is_fitted_on(Rows.of(other, fitted.labels), standard)
+    assert not is_fitted_on(FeatureRows.of(other, fitted.labels), standard)
