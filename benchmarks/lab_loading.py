@@ -27,8 +27,7 @@ from torchvision.transforms import v2
 from benchmarks.table import Row
 from trueface.data.dataset import CACHE_BYTES, Decode, ImageSet, batches
 from trueface.data.index import Image
-from trueface.data.loading.segments import SegmentFolder
-from trueface.data.loading.shared_images import SharedImages
+from trueface.data.shared_images import SegmentFolder, SharedImages
 from trueface.data.transforms import TrainTransform
 from trueface.training.settings import LearningSettings
 

@@ -26,8 +26,8 @@ from torchvision.models import resnet18, resnet50
 from torchvision.transforms import v2
 
 from benchmarks.table import Row
+from trueface.data.dataset import still
 from trueface.data.index import Image
-from trueface.data.loaders import still
 from trueface.models.detectors import build
 from trueface.models.registry import IMAGENET_MEAN, IMAGENET_STD
 from trueface.poisoning.loaders import augmented

@@ -13,7 +13,7 @@ import time
 import torch
 
 from benchmarks.table import Row, draw, machine
-from trueface.data.made.folders import ImageNoise, rounded
+from trueface.data.made_folders import ImageNoise, rounded
 from trueface.diffusion.diffuser import Diffuser, make_schedule
 from trueface.diffusion.networks import NetworkShape, build_network
 from trueface.purification.denoiser import DenoiserShape, new_denoiser

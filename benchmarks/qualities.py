@@ -21,10 +21,9 @@ import PIL.Image
 import torch
 
 from benchmarks.table import Row, draw, machine
-from trueface.data.dataset import Batch
+from trueface.data.dataset import Batch, augmented, still
 from trueface.data.index import Image
-from trueface.data.loaders import augmented, still
-from trueface.data.qualities.feed import COLUMN
+from trueface.data.quality_feed import COLUMN
 from trueface.models.detectors import Detector, build
 from trueface.runtime.progress import Watch
 from trueface.training.objectives.protocol import Objective

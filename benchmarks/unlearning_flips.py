@@ -18,7 +18,7 @@ import numpy as np
 
 from launcher.api import Job, Json
 from trueface import jobs
-from trueface.data.synthetic.generate import SampleSpec, make_sample
+from trueface.data.sample import SampleSpec, make_sample
 from trueface.evaluation import predictions
 from trueface.evaluation.calibration import calibration_error
 from trueface.evaluation.predictions import Answered

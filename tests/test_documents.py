@@ -42,7 +42,7 @@ from tests.forked import BIN
 from tests.nvml.standin import GIB, Devices
 from tests.sandbox import INTERRUPT, Sandbox, a_sandbox
 from trueface.cli.main import cli as trueface
-from trueface.data.synthetic.generate import SampleSpec, make_sample
+from trueface.data.sample import SampleSpec, make_sample
 
 MADE = {"reference": "docs/tasks.md", "keys": "docs/screens.md"}  # from the code; by which page
 WIDTH = 100  # columns of what a page shows of a screen, and of the README

@@ -15,7 +15,7 @@ import torch
 from tests.build import program_of, until
 from tests.e2e.conftest import Project
 from trueface.cli.classic import train as classic
-from trueface.data.splits.splits import write_splits
+from trueface.data.splits import write_splits
 from trueface.models import checkpoint
 from trueface.runtime import paths
 from trueface.training import resume

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from trueface.audit.check import check
 from trueface.audit.finding import WARNING, Finding, Gap, NotApplicable, Outcome
 from trueface.audit.run_facts import UNTESTED, Groups, Model, dependence
-from trueface.data.attributes.table import FEW, UNKNOWN, Cells
+from trueface.data.attribute_table import FEW, UNKNOWN, Cells
 
 DEPENDENT = 0.1  # Cramér's V from which on a group tells the class; a small effect by Cohen
 BEYOND = 2.0  # times its floor: a gap that is near it may be one of other test images

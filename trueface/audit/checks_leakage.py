@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from trueface.audit.check import check
 from trueface.audit.finding import FAULT, WARNING, Finding, Gap, Outcome
 from trueface.audit.run_facts import Model, Tested
-from trueface.data.splits.splits import digest
+from trueface.data.splits import digest
 
 EXAMPLES = 3
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from trueface.audit.check import check
 from trueface.audit.finding import FAULT, WARNING, Finding, Gap, NotApplicable, Outcome
 from trueface.audit.run_facts import Model
-from trueface.data.file_headers import (
+from trueface.data.image_headers import (
     DECIDING,
     FORMAT,
     LEAST,

@@ -6,7 +6,7 @@ from trueface.audit.check import check
 from trueface.audit.finding import WARNING, Finding, Gap, Outcome
 from trueface.audit.run_facts import Model, number
 from trueface.data.augmentations.registry import SPECS
-from trueface.data.splits.matching import UNSHARED
+from trueface.data.vocabulary import UNSHARED
 from trueface.runtime.files import Json
 
 LEAST_FALL = 0.001  # of the loss, as a share; less is the noise of the last digits

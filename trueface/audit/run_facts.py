@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trueface.data.attributes.table import UNKNOWN, Cells
-from trueface.data.file_headers import Header
+from trueface.data.attribute_table import UNKNOWN, Cells
+from trueface.data.image_headers import Header
 from trueface.evaluation.calibration import Labels
 from trueface.evaluation.intervals import Floats
 from trueface.evaluation.score_tables import Scores

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from trueface.benchmark.conditions import Condition
 from trueface.benchmark.known_data import Setting
-from trueface.data.file_headers import Shortcut
+from trueface.data.image_headers import Shortcut
 from trueface.evaluation.calibration import Labels
 from trueface.evaluation.intervals import Floats
 from trueface.evaluation.operating_threshold import Calibration

@@ -17,7 +17,7 @@ from trueface.benchmark.measures import (
     minus_clean,
 )
 from trueface.corruptions.grammar import NONE
-from trueface.data.file_headers import DECIDING, Shortcut
+from trueface.data.image_headers import DECIDING, Shortcut
 from trueface.evaluation.score_tables import without_seed as without_seed
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UsageError

@@ -13,9 +13,10 @@ import click
 from launcher.api import Json, UsageError
 from trueface.cli.splits import shares_of
 from trueface.cli.text_tables import aligned, shown
+from trueface.data.dataset_file import DATASET
 from trueface.data.imports import registry
 from trueface.data.imports.arrangement import Arrangement, arrange, lists_of, word_of
-from trueface.data.imports.images import DATASET, image_folders
+from trueface.data.imports.registry import image_folders
 from trueface.data.imports.writing import (
     GROUPS,
     Difference,
@@ -26,8 +27,8 @@ from trueface.data.imports.writing import (
     read_record,
     write_root,
 )
-from trueface.data.splits.make_splits import SHARES, Lists
-from trueface.data.splits.splits import NAMES, digest, read_lists, split_files
+from trueface.data.splits import NAMES, digest, read_lists, split_files
+from trueface.data.splitting import SHARES, Lists
 
 SCHEMA = 1
 MANY_SOURCES = 100

@@ -15,9 +15,7 @@ import numpy as np
 from launcher.api import JobError, Json, MachineError, UnknownName, UsageError, write_atomic
 from trueface.cli.text_tables import shown
 from trueface.cli.torch_import import import_torchvision, without_collection
-from trueface.data import image_files
-from trueface.data.folder_cache import listed
-from trueface.data.image_files import Missing, Pictures, paths_in
+from trueface.data.folders import Missing, Pictures, find_images, listed, paths_in
 from trueface.runtime import logs, paths
 
 VARIABLE = "TRUEFACE_MODEL"  # a model folder or a checkpoint, where none is named
@@ -482,7 +480,7 @@ def predict(
     listed = () if files_from is None else paths_in(files_from.read())
     if not images and files_from is None:
         raise UsageError("name images or folders, or a file that lists them with --files-from")
-    pictures = image_files.find((*images, *listed))
+    pictures = find_images((*images, *listed))
     if heat_place is not None:
         refuse(heat_place, pictures.files)
     predictor = _load(place, device=device, batch_size=batch_size, abstain=abstain)

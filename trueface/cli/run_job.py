@@ -17,7 +17,7 @@ from launcher.api import (
     Words,
     parse_model,
 )
-from trueface.data.forging.settings import ForgeSettings
+from trueface.data.forging.plan import ForgeSettings
 from trueface.jobs.flags import WORD_HELP, WORD_SHAPE, checked, is_range, is_truth, read_word_flags
 from trueface.jobs.forging.kind import FORGE
 from trueface.jobs.job_kind import JobKind, refuse_unfit
@@ -101,7 +101,7 @@ def forge(faces: Path, *, out: Path | None, preview: Path | None, **given: Any) 
         result = _perform(FORGE, _draft(FORGE, "forge", settings))
         click.echo(f"{out}\t{result['images']} images")
     if preview is not None:
-        from trueface.data.forging.contact_sheet import write_contact_sheet
+        from trueface.data.forging.forged_set import write_contact_sheet
 
         write_contact_sheet(preview, faces, ForgeSettings.model_validate(settings))
         click.echo(preview)

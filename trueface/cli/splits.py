@@ -14,13 +14,27 @@ import click
 
 from launcher.api import JobError, UsageError, parse_data
 from trueface.cli.run_job import own_words
-from trueface.data.attributes.attributes import Attributes, OnMissing, attribute_files
-from trueface.data.attributes.table import CLASSES, FEW, GROUPS_BY, Cells
+from trueface.data.attribute_table import CLASSES, FEW, GROUPS_BY, Cells
+from trueface.data.attributes import Attributes, OnMissing, attribute_files
 from trueface.data.index import Image, Survey, survey
-from trueface.data.splits.groups import joined, read_groups
-from trueface.data.splits.make_splits import SHARES, Grouping, Lists, make_splits, subsample
-from trueface.data.splits.matching import match, short_key
-from trueface.data.splits.splits import NAMES, digest, read_lists, split_files, write_splits
+from trueface.data.splits import (
+    NAMES,
+    digest,
+    match,
+    read_lists,
+    short_key,
+    split_files,
+    write_splits,
+)
+from trueface.data.splitting import (
+    SHARES,
+    Grouping,
+    Lists,
+    joined,
+    make_splits,
+    read_groups,
+    subsample,
+)
 from trueface.data.vocabulary import BUILT_IN, LAYOUTS, Vocabulary
 from trueface.jobs.flags import read_word_flags
 from trueface.runtime import logs
@@ -101,7 +115,7 @@ def divided(request: SplitRequest, grouping: Grouping | None) -> tuple[Lists, Su
         groups = groups_by_rules(request.group_by, keys) or {}
         if not {PIXELS, SIMILAR}.isdisjoint(request.group_by):
             # torch takes seconds to import; a split by names alone is made without it
-            from trueface.data.splits.near_duplicates import bound
+            from trueface.data.split_checks import bound
 
             with progress_bar(len(images)) as progress:
                 bindings = bound(images, progress, similar=SIMILAR in request.group_by)
@@ -388,7 +402,7 @@ def _check(request: SplitRequest, split_path: Path) -> None:
     if not lists:
         raise DataError(f"no lists in {split_path}: looked for {', '.join(NAMES)}")
     # torch takes seconds to import; a split is made without it
-    from trueface.data.splits.checks import examine
+    from trueface.data.split_checks import examine
 
     cells = _cells(grouping_of(request), lists, on_disk)
     keys = {key for members in lists.values() for key in members}

@@ -28,10 +28,10 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.datasets import CIFAR10, FashionMNIST, ImageFolder
 
-from trueface.data.class_folders import SORTS, Place
 from trueface.data.decoding import decode
 from trueface.data.examples import Examples, groups
-from trueface.data.folder_cache import READ, is_image, listed, suffix
+from trueface.data.folders import READ, is_image, listed, suffix
+from trueface.data.vocabulary import SORTS, ClassFolders
 from trueface.runtime.errors import BadImageError, DataError, JobError
 from trueface.runtime.rng import derive
 
@@ -129,7 +129,7 @@ class _Sample:
 
 
 def collect(
-    place: Place,
+    place: ClassFolders,
     settings: ListSettings,
     *,
     cpus: int,
@@ -210,7 +210,7 @@ def augmented(batch: Tensor, random: torch.Generator, *, flip: bool, crop: bool)
     return batch
 
 
-def _divided(place: Place, settings: ListSettings) -> dict[str, list[_Sample]]:
+def _divided(place: ClassFolders, settings: ListSettings) -> dict[str, list[_Sample]]:
     """Return the samples of each list."""
     most, seed = settings.images_per_class, settings.seed
     if place.divided:
@@ -231,7 +231,7 @@ def _divided(place: Place, settings: ListSettings) -> dict[str, list[_Sample]]:
     return {"train": train, "validation": validation, "test": test}
 
 
-def _samples(place: Place, part: str) -> list[_Sample]:
+def _samples(place: ClassFolders, part: str) -> list[_Sample]:
     if place.packed:
         labels = _packed(place, part)[1]
         return [_Sample(f"{part}/{at:05}", label, at) for at, label in enumerate(labels)]
@@ -260,7 +260,7 @@ def _samples(place: Place, part: str) -> list[_Sample]:
     ]
 
 
-def _packed(place: Place, part: str) -> tuple[np.ndarray, list[int]]:
+def _packed(place: ClassFolders, part: str) -> tuple[np.ndarray, list[int]]:
     """Return torchvision's arrays, (N, H, W, 3) or (N, H, W) uint8, and labels."""
     kind = {"cifar10": CIFAR10, "fashion": FashionMNIST}[place.sort]
     try:
@@ -310,7 +310,7 @@ def _refuse_too_many(count: int, size: int, most: int) -> None:
 
 
 def _read(
-    place: Place, samples: Sequence[_Sample], size: int, threads: int, stop: threading.Event
+    place: ClassFolders, samples: Sequence[_Sample], size: int, threads: int, stop: threading.Event
 ) -> Images:
     pixels = torch.empty((len(samples), 3, size, size), dtype=torch.uint8)
     rows = enumerate(_decoded(place, samples, size, threads, stop))
@@ -324,7 +324,7 @@ def _read(
 
 
 def _decoded(
-    place: Place, samples: Sequence[_Sample], size: int, threads: int, stop: threading.Event
+    place: ClassFolders, samples: Sequence[_Sample], size: int, threads: int, stop: threading.Event
 ) -> Iterator[Tensor]:
     arrays = {part: _packed(place, part)[0] for part in ("train", "test")} if place.packed else {}
 

@@ -28,11 +28,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trueface.data.folders import FORMATS
 from trueface.runtime.errors import BadImageError
 
 PIXELS = 1 << 27  # 400 MiB as RGB; a photograph of 100 megapixels passes, a bomb does not
 FILE_BYTES = 1 << 29  # of a file on disk; 8-bit colour of as many pixels takes less
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")  # others start programs (EPS) or are old
 SCALES = (8, 4, 2)  # what JPEG can be divided by while it is decoded, beside 1
 JPEG = b"\xff\xd8\xff"
 NARROW = 8  # columns of JPEG: fewer have the same width at several eighths of the size

@@ -6,7 +6,7 @@ The order is: parts as written in the ID; modifiers in the order of their table;
 files sorted by name. It does not depend on the file system, because the choice of poisoned
 images is a choice of positions in it.
 
-What the folders hold is kept from one time to the next (see `listing`).
+What the folders hold is kept from one time to the next (see `folders.Listing`).
 """
 
 import glob
@@ -21,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from trueface.data.folder_cache import READ, Folder, Listing, is_image, listed, open_listing
+from trueface.data.folders import READ, Folder, Listing, is_image, listed, open_listing
 from trueface.data.vocabulary import BUILT_IN, Methods, Vocabulary, names_real
 from trueface.runtime.errors import DataError
 from trueface.runtime.ids import DataId, Part

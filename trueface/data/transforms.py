@@ -3,19 +3,25 @@
     training    resize crop* → centre crop → (unshared only: blur* → JPEG*) → flips* → patch*
                 → registered augmentations
     testing     centre crop → corruptions → a few fixed patches of it, or the whole
+    copies      what a test sees, corrupted or mirrored, for a training in closed form
 
 Steps with * are random. Their randomness is a function of seed, image and epoch, and of nothing
 else: neither the order of loading nor the number of loading processes changes a pixel. Images
 stay uint8; the network turns whole batches into normalised float32, as its weights want it.
+
+A detector that learns clean images alone takes a JPEG or a blur for a sign of a fake, or of its
+absence. Corrupted copies are *matched*: the i-th real and the i-th fake image get the same corruption of
+the same strength, so that no corruption tells the classes apart. Kinds come in turn.
 """
 
 import io
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from itertools import count
+from typing import TYPE_CHECKING, Final, Protocol
 
 import PIL.Image
 import simplejpeg
@@ -24,16 +30,24 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as image_ops
 
 from trueface.corruptions.chain import NO_CHAIN, Chain
-from trueface.data.augmentations.further import Further, further_of
-from trueface.data.augmentations.steps import Parameters, Steps
-from trueface.data.crops import Window, centre, cut, part
+from trueface.data.augmentations.steps import (
+    Further,
+    Parameters,
+    Steps,
+    Window,
+    centre,
+    cut,
+    further_of,
+    part,
+)
 from trueface.data.index import Image
 from trueface.data.settings import SELF_BLENDING, AugmentationSettings, TestSettings
-from trueface.data.splits.matching import UNSHARED
+from trueface.data.vocabulary import UNSHARED
 from trueface.runtime.files import Json
 
 if TYPE_CHECKING:
     from trueface.data.augmentations.self_blending import SelfBlending
+
 
 BLUR_KERNEL = 15  # pixels; the original's, whatever the sigma
 BLUR_REACH = BLUR_KERNEL // 2
@@ -305,3 +319,110 @@ def _places(room: int, count: int) -> list[int]:
     if count == 1:
         return [room // 2]
     return [room * number // (count - 1) for number in range(count)]
+
+
+CORRUPTED: Final = "corrupted"
+MIRRORED: Final = "mirrored"
+
+
+@dataclass(frozen=True, slots=True)
+class CopyKind:
+    """A kind of corruption, and the strengths that copies get."""
+
+    name: str  # of `trueface.corruptions`
+    low: float
+    high: float
+    digits: int  # decimals of the strength
+    exact: tuple[float, ...] = ()  # one of these in the place of any between
+
+
+# in turn; what is common comes twice, so that a third of the copies has other processing. An image that
+# was halved has other statistics than one resized by 0.48 or 0.52: interpolation weights repeat from
+# pixel to pixel (A. Popescu and H. Farid, IEEE TSP 53(2), 2005), which factors drawn at random never show
+COPY_KINDS = (
+    CopyKind("jpeg", 30, 95, 0),
+    CopyKind("noise", 1, 7, 2),
+    CopyKind("resize", 0.4, 0.9, 3),
+    CopyKind("blur", 0.4, 1.8, 3),
+    CopyKind("webp", 40, 95, 0),
+    CopyKind("jpeg", 30, 95, 0),
+    CopyKind("noise", 1, 7, 2),
+    CopyKind("resize", 0.4, 0.9, 3, exact=(0.5, 0.75)),
+    CopyKind("blur", 0.4, 1.8, 3),
+    CopyKind("gamma", 0.7, 1.4, 3),
+    CopyKind("sharpen", 0.3, 1.5, 3),
+    CopyKind("contrast", 0.7, 1.4, 3),
+)
+
+
+def matched_chains(images: Sequence[Image], seed: int) -> dict[str, Chain]:
+    """Return the corruption of each image's copy, by the image's name.
+
+    Args:
+        images: of both classes, in the order of the list.
+        seed: of the strengths.
+    """
+    places = {label: count() for label in (0, 1)}
+    return {image.name: _copy_chain(next(places[image.label]), seed) for image in images}
+
+
+def _copy_chain(place: int, seed: int) -> Chain:
+    kind = COPY_KINDS[place % len(COPY_KINDS)]
+    draw = random.Random(f"copies/{seed}/{place}")
+    strength = draw.choice(kind.exact) if kind.exact else draw.uniform(kind.low, kind.high)
+    return Chain.parse(f"{kind.name}{round(strength, kind.digits):g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorruptedCopy:
+    """What a test sees of an image, corrupted; nothing in it changes from epoch to epoch."""
+
+    tested: TestTransform
+    chains: Mapping[str, Chain]  # by the image's name
+
+    @cached_property
+    def id(self) -> TransformId:
+        """What the pixels depend on, the chain of each image included."""
+        return _copy_id(
+            self.tested, CORRUPTED, {name: str(each) for name, each in self.chains.items()}
+        )
+
+    def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
+        """Return the corrupted centre crop (3, h, w), or patches of it (crops, 3, h, w), uint8."""
+        tested = replace(self.tested, corruptions=self.chains[image.name])
+        return tested(pixels, image, epoch)
+
+    def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:
+        """Return the first row below what a test sees."""
+        return self.tested.bottom(height, width, image, epoch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MirroredCopy:
+    """What a test sees of an image, left and right exchanged."""
+
+    tested: TestTransform
+
+    @cached_property
+    def id(self) -> TransformId:
+        """What the pixels depend on."""
+        return _copy_id(self.tested, MIRRORED, {})
+
+    def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
+        """Return the mirrored centre crop, or mirrored patches of it."""
+        return self.tested(pixels, image, epoch).flip(-1)
+
+    def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:
+        """Return the first row below what a test sees."""
+        return self.tested.bottom(height, width, image, epoch)
+
+
+def _copy_id(tested: TestTransform, copy: str, of_row: Mapping[str, str]) -> TransformId:
+    own: dict[str, Json] = {"copy": copy}
+    return TransformId(
+        identity={**tested.id.identity, **own, "rows": dict(of_row)},
+        of_view={**tested.id.of_view, **own},
+        period=1,
+        is_test=False,
+        of_row=of_row,
+    )

@@ -1,20 +1,27 @@
-"""The vocabulary of data IDs: which folders a subset means, which layouts a modifier has.
+"""The vocabularies of data IDs: of detectors, of networks of classes, and of generators. No torch here.
 
-A subset key names one method folder (`gan2` is StyleGAN2), the images without such a folder
+Detectors: a subset key names one method folder (`gan2` is StyleGAN2), the images without such a folder
 (`fakeFlat`, `realFlat`), or a union of them (`gan`, `sd`, `real`, `all`); a modifier names how the
 images were shared (`pre` not at all, `fb` through Facebook …) or a union of that (`shr`, `all`).
 Users may add their own words to both.
+
+Networks of classes: a data set lies as torchvision keeps it, or as folders: `train/<class>/` with `test/<class>/`, or
+`<class>/` alone, which is then divided.
+
+Generators: `images:A`, `labelled:train`, `classes:all`. The set says what is known of the images, the part is a folder in
+the data root, or `all` for the root itself.
 """
 
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
-from trueface.runtime.errors import UnknownName, UsageError
-from trueface.runtime.ids import DataId, Part, Words
+from trueface.runtime.errors import DataError, UnknownName, UsageError
+from trueface.runtime.ids import DataId, Part, Words, parse_data
 
 SUBSETS: Mapping[str, str] = {
     "gan1": "StyleGAN",
@@ -45,6 +52,9 @@ MODIFIERS: Mapping[str, tuple[str, ...]] = {
     "tw": ("Twitter", "TrueFace_PostSocial/Twitter"),
     "none": (".",),
 }
+
+# whose images are whole sets under their own names; of shared copies some get lost
+UNSHARED = frozenset({"pre", "none"})
 
 # Which of a modifier's folders are read; `auto` reads the folder that exists.
 LAYOUTS: Mapping[str, slice] = {
@@ -331,3 +341,155 @@ def _known(what: str, word: str, table: Mapping[str, tuple[str, ...]]) -> tuple[
     if word not in table:
         raise UnknownName(what, word, table, where="IDs in docs/tasks.md")
     return table[word]
+
+
+CLASS_MODIFIERS = ("all",)
+ADVICE = "it needs train/<class>/ and test/<class>/ with images"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassSort:
+    """A sort of data set."""
+
+    summary: str
+    packed: str = ""  # folder in which torchvision keeps its files; "": it knows none
+    names: tuple[str, ...] = ()  # of the classes in these files
+
+
+SORTS: Mapping[str, ClassSort] = MappingProxyType(
+    {
+        "cifar10": ClassSort(
+            summary="CIFAR-10",
+            packed="cifar-10-batches-py",
+            names=(
+                "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship",
+                "truck",
+            ),
+        ),
+        "fashion": ClassSort(
+            summary="Fashion-MNIST",
+            packed="FashionMNIST/raw",
+            names=(
+                "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt",
+                "Sneaker", "Bag", "Ankle boot",
+            ),
+        ),
+        "folders": ClassSort(summary="a folder a class"),
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassFolders:
+    """A data set on disk."""
+
+    sort: str
+    root: Path
+    packed: bool  # torchvision's files, not folders
+    divided: bool  # train/ and test/ are there; False: one folder, to be divided
+    names: tuple[str, ...]  # of the classes, in their order
+
+
+def class_data(data: DataId) -> DataId:
+    """Return a data ID whose words are known.
+
+    Raises:
+        UnknownName: an unknown data set or modifier.
+    """
+    for part in data:
+        if part.subset not in SORTS:
+            raise UnknownName("data set", part.subset, SORTS)
+        if part.modifier not in CLASS_MODIFIERS:
+            raise UnknownName("modifier", part.modifier, CLASS_MODIFIERS)
+    return data
+
+
+def sort_of(data: str) -> str:
+    """Return the one data set that a data ID names.
+
+    Raises:
+        UsageError: it names several, or none that is known.
+    """
+    sorts = {part.subset for part in class_data(parse_data(data))}
+    if len(sorts) > 1:
+        raise UsageError(f"{data} names several data sets, and a network is trained on one")
+    return sorts.pop()
+
+
+def find_classes(sort: str, root: Path) -> ClassFolders:
+    """Return the data set of some sort in a folder.
+
+    Raises:
+        DataError: there is none.
+    """
+    packed = bool(SORTS[sort].packed) and (root / SORTS[sort].packed).is_dir()
+    divided = packed or (root / "train").is_dir()
+    if not root.is_dir():
+        raise DataError(f"there is no data folder {root}")
+    if divided and not packed and not (root / "test").is_dir():
+        raise DataError(f"{root} has a folder train and none called test: {ADVICE}")
+    if not divided and sort != "folders":
+        files = f"torchvision's {SORTS[sort].packed}/, or "
+        raise DataError(f"{root} holds no {SORTS[sort].summary}: it needs {files}{ADVICE[9:]}")
+    names = SORTS[sort].names if packed else _class_folders(root / "train" if divided else root)
+    if len(names) < 2:
+        raise DataError(
+            f"{root} has {len(names)} folder of a class, and two at least are needed: {ADVICE}"
+        )
+    return ClassFolders(sort=sort, root=root, packed=packed, divided=divided, names=names)
+
+
+def class_number(names: Sequence[str], wanted: int | str) -> int:
+    """Return the place of a class in their order, given its name, or that place.
+
+    Raises:
+        UsageError: there is no such class; says which there are.
+    """
+    if str(wanted) in names:
+        return names.index(str(wanted))
+    try:
+        place = int(wanted)
+    except ValueError:
+        place = -1
+    if not 0 <= place < len(names):
+        listed = ", ".join(f"{at} {name}" for at, name in enumerate(names))
+        raise UsageError(f"there is no class {wanted!r} to forget; there are {listed}")
+    return place
+
+
+def _class_folders(folder: Path) -> tuple[str, ...]:
+    """Return the names of the folders in a folder, sorted as torchvision sorts them."""
+    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
+
+
+SETS: Mapping[str, str] = MappingProxyType(
+    {
+        "images": "images alone",
+        "labelled": "images, and a table of their attributes",
+        "classes": "a folder for each class",
+        "noisy": "images to which noise is added",
+    }
+)
+WHOLE_ROOT = "all"  # the part that is the data root itself
+
+
+def picture_data(data: DataId, *allowed: str) -> DataId:
+    """Return a data ID of one part whose set is among `allowed`.
+
+    Raises:
+        UnknownName: another set.
+        UsageError: a union.
+    """
+    parts = tuple(data)
+    for part in parts:  # first: a file's detectors have unions, of sets that are not known here
+        if part.subset not in allowed:
+            raise UnknownName("set of images", part.subset, allowed)
+    if len(parts) > 1:
+        raise UsageError(f"{data}: a generator learns from one set; name one, such as {parts[0]}")
+    return data
+
+
+def picture_folder(root: Path, data: str) -> Path:
+    """Return the folder that a data ID names in a data root: the root, or a folder in it."""
+    (part,) = tuple(parse_data(data))
+    return root if part.modifier == WHOLE_ROOT else root / part.modifier

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trueface.data.made.folders import image_names, read_images, to_levels
+from trueface.data.made_folders import image_names, read_images, to_levels
 from trueface.diffusion.settings import names_of_classes
 
 CHUNK = 256  # images that are decoded at once

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trueface.data.picture_sets import picture_folder
+from trueface.data.vocabulary import picture_folder
 from trueface.runtime.errors import DataError
 from trueface.runtime.field_types import Count, Finite, Probability, Settings
 

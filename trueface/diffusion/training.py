@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam
 
-from trueface.data.made.folders import to_unit
+from trueface.data.made_folders import to_unit
 from trueface.diffusion.diffuser import Diffuser, make_schedule
 from trueface.diffusion.images import digest
 from trueface.diffusion.networks import EpsNetwork, NetworkShape, build_network

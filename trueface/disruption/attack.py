@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from trueface.data.made.folders import ImageNoise, to_levels, to_unit
+from trueface.data.made_folders import ImageNoise, to_levels, to_unit
 from trueface.disruption.settings import (
     LEVELS,
     STEPPED,

@@ -17,8 +17,8 @@ from trueface.attacks.grammar import Attack
 from trueface.attacks.perturb import QUERIES, TOWARDS_FAKE, TOWARDS_REAL, perturbed
 from trueface.attacks.target import LEVELS, Target
 from trueface.corruptions.chain import NO_CHAIN, Chain
+from trueface.data.dataset import Pass
 from trueface.data.index import Image
-from trueface.data.loaders import Pass
 from trueface.evaluation.inference import Answers
 from trueface.evaluation.intervals import wilson
 from trueface.runtime.errors import JobError

@@ -9,9 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trueface.data.dataset import Batch
-from trueface.data.loaders import Pass
-from trueface.data.loading.batches import closing
+from trueface.data.dataset import Batch, Pass
+from trueface.data.loading import closing
 from trueface.features.bank import Bank
 from trueface.features.body import FrozenBody
 from trueface.features.store import FeatureStore

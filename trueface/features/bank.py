@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from trueface.data.dataset import Batch, ImageSet, batch_of
-from trueface.data.loaders import Pass
-from trueface.data.loading.batches import order_of
+from trueface.data.dataset import Batch, ImageSet, Pass, batch_of
+from trueface.data.loading import order_of
 from trueface.features.body import FrozenBody
 from trueface.features.folder import LIMIT
 from trueface.features.matrix import FLOAT, NOTHING, Cost, FeatureMatrix, Features, bytes_of

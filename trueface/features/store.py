@@ -26,8 +26,7 @@ import numpy as np
 import PIL
 import simplejpeg
 
-from trueface.data.dataset import Batch, ImageSet
-from trueface.data.loaders import Pass
+from trueface.data.dataset import Batch, ImageSet, Pass
 from trueface.features.body import FrozenBody
 from trueface.features.file_digests import FileDigests
 from trueface.features.folder import ENDING, LIMIT, limit_bytes, lock_of, make_room, store_folder
@@ -62,7 +61,7 @@ CODE = (
     "trueface.corruptions.kinds",
     "trueface.data.augmentations",
     "trueface.data.forging.types",
-    "trueface.data.qualities",
+    "trueface.data.quality_feed",
     "trueface.models.architectures",
 )
 

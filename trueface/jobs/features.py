@@ -8,7 +8,7 @@ from typing import Any
 
 from launcher.api import Job, JobError, Json, parse_data
 from trueface.corruptions.chain import Chain
-from trueface.data.loaders import Pass, augmented, still
+from trueface.data.dataset import Pass, augmented, still
 from trueface.features.body import FrozenBody
 from trueface.features.matrix import bytes_of
 from trueface.features.store import FeatureStore, open_store

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from launcher.api import Settings, UsageError, Words
-from trueface.data.imports.images import read_words
+from trueface.data.dataset_file import read_words
 from trueface.data.settings import BATCH_SIZE
 
 # Help of the flags for user-defined words; both command lines accept them repeatedly.

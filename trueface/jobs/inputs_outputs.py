@@ -7,10 +7,10 @@ from pathlib import Path
 
 from launcher.api import Draft, Input, parse_data, parse_model, tested
 from trueface.corruptions.grammar import NONE
-from trueface.data.attributes.attributes import attribute_files
+from trueface.data.attributes import attribute_files
 from trueface.data.index import parts_without_folder
 from trueface.data.settings import TestSettings
-from trueface.data.splits.splits import split_files
+from trueface.data.splits import split_files
 from trueface.data.vocabulary import Vocabulary
 from trueface.runtime import paths
 

@@ -3,7 +3,7 @@
 from launcher.api import Job, JobError
 from trueface.data.index import Image
 from trueface.data.settings import PlaceSettings
-from trueface.data.splits.splits import Split
+from trueface.data.splits import Split
 from trueface.runtime.ids import DataId
 from trueface.training import image_lists
 from trueface.training.image_lists import Place

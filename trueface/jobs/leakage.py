@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.api import Draft, parse_data
-from trueface.data.splits.matching import method_of
-from trueface.data.splits.splits import digest, read_list, split_files
+from trueface.data.splits import digest, method_of, read_list, split_files
 from trueface.data.vocabulary import Methods, Vocabulary
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError

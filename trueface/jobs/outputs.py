@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from launcher.api import Json, write_atomic
-from trueface.data.imports.images import video_sources
+from trueface.data.dataset import Pass
+from trueface.data.dataset_file import video_sources
 from trueface.data.index import Image
-from trueface.data.loaders import Pass
-from trueface.data.loading.batches import BadFile
+from trueface.data.loading import BadFile
 from trueface.evaluation.inference import Answers
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import Scores

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from launcher.api import Draft, UnknownName, UsageError, parse_model
 from trueface.corruptions.grammar import missing_programs
-from trueface.data.attributes.attributes import attribute_files, columns_in
-from trueface.data.attributes.table import FORGERY, FORGERY_GROUP, GROUPS_BY
-from trueface.data.qualities.names import lacking
-from trueface.data.qualities.quality_list import QualityList
+from trueface.data.attribute_table import FORGERY, FORGERY_GROUP, GROUPS_BY
+from trueface.data.attributes import attribute_files, columns_in
+from trueface.data.qualities import QualityList, lacking
 from trueface.data.settings import other_decoding
 from trueface.data.vocabulary import Vocabulary
 from trueface.jobs import inputs_outputs

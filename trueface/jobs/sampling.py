@@ -4,8 +4,8 @@ import time
 from collections.abc import Mapping
 
 from launcher.api import Job, Json
+from trueface.data.sample import SampleSpec, make_sample
 from trueface.data.settings import SampleSettings
-from trueface.data.synthetic.generate import SampleSpec, make_sample
 from trueface.jobs.setup import progress_of
 
 

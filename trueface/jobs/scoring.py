@@ -15,8 +15,8 @@ from trueface.attacks.grammar import Attack
 from trueface.attacks.target import Target
 from trueface.corruptions.chain import Chain
 from trueface.corruptions.pillow import to_image
+from trueface.data.dataset import Pass, still
 from trueface.data.index import Image
-from trueface.data.loaders import Pass, still
 from trueface.data.settings import ScoringSettings, TestSettings
 from trueface.evaluation.attacked import Keep, Score, attack_images, drawn, outcome
 from trueface.evaluation.inference import Answers, evaluate_images

@@ -7,9 +7,9 @@ from launcher.api import Job, Json, parse_data, tested, write_json
 from trueface.attacks.grammar import parse_attack
 from trueface.corruptions.chain import Chain
 from trueface.corruptions.grammar import NONE
-from trueface.data.attributes.attributes import Attributes, attribute_files, paths_below
+from trueface.data.attributes import Attributes, attribute_files, paths_below
+from trueface.data.dataset import still
 from trueface.data.index import Image
-from trueface.data.loaders import still
 from trueface.data.settings import TestSettings
 from trueface.evaluation.score_tables import write_scores
 from trueface.features.bank import keep_features

@@ -19,9 +19,8 @@ from itertools import chain
 from pathlib import Path
 
 from launcher.api import Job, Json, write_json
-from trueface.data.dataset import leave_out
-from trueface.data.loaders import Feed, Pass, augmented, still
-from trueface.data.loading.batches import BadFile
+from trueface.data.dataset import Feed, Pass, augmented, leave_out, still
+from trueface.data.loading import BadFile
 from trueface.features.store import open_store
 from trueface.jobs import job_data, model_making, outputs
 from trueface.jobs.job_data import model_name

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from launcher.api import Job, JobError, Json, parse_model, read_json, write_json
-from trueface.data.attributes.attributes import attribute_files
+from trueface.data.attributes import attribute_files
 from trueface.data.index import Image
 from trueface.evaluation.operating_threshold import calibrate
 from trueface.features.store import open_store

@@ -20,7 +20,7 @@ from decimal import Decimal
 from pathlib import Path, PurePosixPath
 
 from trueface.data.index import CLASSES, Image
-from trueface.data.splits.matching import pictures
+from trueface.data.splits import pictures
 from trueface.data.vocabulary import MODIFIERS
 from trueface.legacy.original_runs import OldPoison, read_poison
 from trueface.legacy.safe_pickle import shown

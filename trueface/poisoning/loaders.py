@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from trueface.data import loaders
+from trueface.data.dataset import Pass
+from trueface.data.dataset import augmented as as_learned
 from trueface.data.index import Image
-from trueface.data.loaders import Pass
 from trueface.data.settings import AugmentationSettings
 from trueface.poisoning.poison_record import PoisonRecord, flipped, stamped
 
@@ -18,7 +18,7 @@ def augmented(
     Raises:
         RecordError: the record was made for other images.
     """
-    learned = loaders.augmented(images, settings)
+    learned = as_learned(images, settings)
     return learned if record is None else poisoned(learned, record)
 
 

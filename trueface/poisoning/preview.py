@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trueface.data.dataset import ImageSet
-from trueface.data.loading.batches import BadFile, Request
+from trueface.data.loading import BadFile, Request
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import write_atomic
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from trueface.corruptions.grammar import NONE
-from trueface.data.decoding import FORMATS, PIXELS
-from trueface.data.image_sizes import Learned
+from trueface.data.decoding import PIXELS
+from trueface.data.folders import FORMATS
+from trueface.data.image_headers import Learned
 from trueface.evaluation.intervals import Measure, unvaried
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import Scores, read_scores

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as image_ops
 
-from trueface.data.crops import Window, centre
+from trueface.data.augmentations.steps import Window, centre
 from trueface.models.detectors import Detector
 from trueface.models.head import RidgeHead, inputs_of
 from trueface.runtime.errors import JobError

@@ -17,8 +17,8 @@ import PIL.Image
 from PIL import ExifTags
 from PIL.JpegImagePlugin import JpegImageFile
 
-from trueface.data.decoding import FORMATS
-from trueface.data.image_sizes import SAMPLE, SEED
+from trueface.data.folders import FORMATS
+from trueface.data.image_headers import SAMPLE, SEED
 from trueface.runtime.files import Json
 
 LOSSLESS = "lossless"
@@ -40,7 +40,7 @@ STANDARD = np.array([
 class Format(NamedTuple):
     """Of an image file."""
 
-    name: str  # one of `decoding.FORMATS`
+    name: str  # one of `folders.FORMATS`
     quality: int | None  # of JPEG: the quality of libjpeg whose table is nearest, 1 … 100
 
     def __str__(self) -> str:

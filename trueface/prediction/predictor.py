@@ -16,15 +16,14 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from trueface.data.augmentations.copies import CORRUPTED, KINDS
-from trueface.data.decoding import FORMATS, decode
-from trueface.data.forging.pictures import HIGHEST, LOWEST
-from trueface.data.image_files import Missing
-from trueface.data.image_sizes import Learned, Size
+from trueface.data.decoding import decode
+from trueface.data.folders import FORMATS, Missing
+from trueface.data.forging.blending import HIGHEST, LOWEST
+from trueface.data.image_headers import Learned, Size
 from trueface.data.index import Image
-from trueface.data.loading.batches import closing, in_background
+from trueface.data.loading import closing, in_background
 from trueface.data.settings import TestSettings
-from trueface.data.transforms import TestTransform, test_transform
+from trueface.data.transforms import COPY_KINDS, CORRUPTED, TestTransform, test_transform
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.features.body import FrozenBody
 from trueface.models import checkpoint
@@ -110,7 +109,7 @@ class Learnt:
 
 
 def _with_copies(formats: LearnedFormats) -> LearnedFormats:
-    for kind in KINDS:
+    for kind in COPY_KINDS:
         if kind.name == "jpeg":
             formats = formats.with_jpeg(round(kind.low), round(kind.high))
         elif kind.name == "webp":

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.data.made.folders import to_unit
+from trueface.data.made_folders import to_unit
 from trueface.diffusion.images import digest
 from trueface.purification.settings import DenoiserSettings
 from trueface.runtime import tensor_files

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from trueface.data.made.folders import (
+from trueface.data.made_folders import (
     ImageNoise,
     digest_of,
     image_names,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trueface.data.made.folders import ImageNoise
+from trueface.data.made_folders import ImageNoise
 from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.sampling import reverse_chain
 from trueface.purification.denoiser import Denoiser

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from trueface.audit import finding
 from trueface.audit.finding import Audit
 from trueface.audit.run_facts import Model, Record, Run
-from trueface.data.file_headers import BROKEN
+from trueface.data.image_headers import BROKEN
 from trueface.evaluation.metric_registry import METRICS
 from trueface.report import plots, tables, unlearning_section
 from trueface.report.content import Shown

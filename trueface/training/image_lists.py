@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from trueface.data.index import Image
 from trueface.data.settings import PlaceSettings
-from trueface.data.splits.splits import Split, load_split, split_images
+from trueface.data.splits import Split, load_split, split_images
 from trueface.data.vocabulary import BUILT_IN, Vocabulary
 from trueface.runtime import paths
 from trueface.runtime.errors import JobError, UsageError

@@ -17,8 +17,8 @@ from torch.nn.utils import get_total_norm
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from trueface.data.loaders import Feed
-from trueface.data.loading.batches import closing
+from trueface.data.dataset import Feed
+from trueface.data.loading import closing
 from trueface.models.detectors import Detector, freeze, teach
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast

@@ -17,7 +17,7 @@ import torch
 
 import trueface
 from trueface.data.dataset import ImageSet
-from trueface.data.image_sizes import Learned
+from trueface.data.image_headers import Learned
 from trueface.data.index import Image
 from trueface.models import assembly, checkpoint, detectors
 from trueface.models.detectors import Classifier, Detector

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from trueface.data.attributes.table import GROUPS_BY
+from trueface.data.attribute_table import GROUPS_BY
 from trueface.data.settings import PLACES, AugmentationSettings, Precision
 from trueface.models.registry import listed_models, model_name, modules_of_model, spec_of
 from trueface.runtime.errors import UsageError

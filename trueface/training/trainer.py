@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from trueface.data.loaders import Feed
+from trueface.data.dataset import Feed
 from trueface.models.detectors import Detector
 from trueface.models.head import MlpHead
 from trueface.prediction.reference import FeatureDistance

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.data.dataset import Batch
-from trueface.data.loaders import Feed
-from trueface.data.loading.batches import closing
+from trueface.data.dataset import Batch, Feed
+from trueface.data.loading import closing
 from trueface.evaluation.operating_threshold import Calibration, calibrate
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast

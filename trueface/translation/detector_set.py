@@ -15,17 +15,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trueface.data.drawn.layout import divided
-from trueface.data.made.folders import (
+from trueface.data.folders import stem
+from trueface.data.made_folders import (
     MADE,
     MadeFolder,
+    divided,
     image_names,
     partners,
     read_images,
     read_made,
-    stem,
 )
-from trueface.data.splits.splits import write_splits
+from trueface.data.splits import write_splits
 from trueface.runtime.errors import DataError, UnknownName
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive

@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trueface.data.drawn.layout import find_table, read_table
-from trueface.data.drawn.settings import PARTS
-from trueface.data.made.folders import few, image_names, stem
+from trueface.data.attribute_table import find_table, read_attribute_table
+from trueface.data.folders import few, stem
+from trueface.data.made_folders import image_names
+from trueface.data.settings import PARTS
 from trueface.runtime.errors import DataError
 
 HAIR = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")  # of CelebA: a face has one
@@ -28,7 +29,7 @@ def labels_of(
         DataError: there is no table, it is broken, or an image has no row in it.
         UnknownName: the table has no such attribute.
     """
-    table = read_table(find_table(root))
+    table = read_attribute_table(find_table(root))
     held = table.names if wanted is None else tuple(wanted)
     return held, torch.tensor(table.of(names, held), dtype=torch.float32).reshape(-1, len(held))
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.data.made.folders import read_images, to_levels, to_unit
+from trueface.data.made_folders import read_images, to_levels, to_unit
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive

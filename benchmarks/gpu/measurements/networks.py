@@ -9,9 +9,8 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.bench import Bench
-from trueface.data.dataset import Batch
+from trueface.data.dataset import Batch, Pass, still
 from trueface.data.index import Image
-from trueface.data.loaders import Pass, still
 from trueface.models.detectors import Detector, build
 from trueface.poisoning.loaders import augmented
 from trueface.runtime.progress import Watch

@@ -18,8 +18,7 @@ from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.measurements.networks import Case, Repeated, cases
 from benchmarks.gpu.measurements.training import images_of
 from launcher.gpu.nvml import Nvml
-from trueface.data.dataset import Batch
-from trueface.data.loaders import Feed
+from trueface.data.dataset import Batch, Feed
 from trueface.training.objectives.protocol import Logs, Objective
 
 GAP_US = 10.0

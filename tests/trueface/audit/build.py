@@ -13,7 +13,7 @@ from trueface.audit.check import judge
 from trueface.audit.finding import Audit, Finding
 from trueface.audit.reading.reader import Reader
 from trueface.data.index import Image, list_images
-from trueface.data.splits.splits import digest, write_splits
+from trueface.data.splits import digest, write_splits
 from trueface.data.vocabulary import BUILT_IN
 from trueface.evaluation.score_tables import Scores, read_scores, write_scores
 from trueface.poisoning.poison_record import PoisonRecord, fingerprint, read_record, write_record

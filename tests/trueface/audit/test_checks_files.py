@@ -10,7 +10,7 @@ from tests.trueface.audit.build import (
     codes,
     the,
 )
-from trueface.data.splits.splits import digest, write_splits
+from trueface.data.splits import digest, write_splits
 from trueface.poisoning.poison_record import read_record
 from trueface.runtime import paths
 

@@ -18,7 +18,7 @@ from trueface.audit.check import Check
 from trueface.audit.finding import Finding, Gap, NotApplicable, Outcome
 from trueface.audit.reading.reader import Reader
 from trueface.audit.run_facts import Groups, Model, TestedGroups, dependence
-from trueface.data.attributes.table import Cells
+from trueface.data.attribute_table import Cells
 
 SKEWED = {"male": (90, 10), "nonmale": (10, 90)}
 EVEN = {"male": (50, 50), "nonmale": (50, 50)}

@@ -21,7 +21,7 @@ from tests.trueface.audit.reading.test_legacy_runs import (
 )
 from trueface.audit import finding
 from trueface.audit.finding import Audit
-from trueface.data.splits.splits import write_splits
+from trueface.data.splits import write_splits
 from trueface.runtime import paths
 
 CODES = {"unlearned-the-truth", "undefined-unlearning-loss", "unlearned-model-is-the-old-one"}

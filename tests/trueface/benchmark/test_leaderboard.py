@@ -15,7 +15,7 @@ from trueface.benchmark.manifest import Manifest
 from trueface.benchmark.measures import Marked, measure_scores
 from trueface.benchmark.pairs import holm
 from trueface.benchmark.run_results import Result, RunResults
-from trueface.data.file_headers import Shortcut
+from trueface.data.image_headers import Shortcut
 from trueface.evaluation.intervals import Floats, resamples
 
 TEST, COUNT, SEEDS = "gan1:pre&realFFHQ:pre", 30, (1, 2, 3)

@@ -10,7 +10,7 @@ from tests.trueface.data.imports.conftest import Files as Files
 from tests.trueface.data.imports.conftest import faceforensics as faceforensics
 from tests.trueface.data.imports.conftest import files as files
 from trueface.cli import main
-from trueface.data.splits.splits import read_lists
+from trueface.data.splits import read_lists
 
 Output = pytest.CaptureFixture[str]
 

@@ -13,9 +13,9 @@ import pytest
 
 from launcher.api import Json, parse_data
 from trueface.cli import main
-from trueface.data.image_files import find, paths_in
+from trueface.data.dataset import still
+from trueface.data.folders import find_images, paths_in
 from trueface.data.index import list_images
-from trueface.data.loaders import still
 from trueface.evaluation.inference import evaluate
 from trueface.models import checkpoint
 from trueface.models.detectors import build
@@ -174,7 +174,7 @@ def test_a_checkpoint_that_cannot_say_how_images_are_prepared_is_refused(
 
 def test_settings_younger_than_a_checkpoint_take_their_usual_value(lab: Path) -> None:
     path = write_model(lab / "old.pt", {"resize_size": 16})
-    answers = Predictor.load(path).answers(find([lab / "data"]).files)
+    answers = Predictor.load(path).answers(find_images([lab / "data"]).files)
     assert [type(answer) for answer in answers] == [Prediction] * 5
 
 
@@ -211,7 +211,7 @@ def test_a_file_counts_once_and_hidden_ones_and_circles_are_left_out(tmp_path: P
     (tmp_path / "other").mkdir()
     PIL.Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "other/e.png")
     (tmp_path / "in/linked").symlink_to(tmp_path / "other")
-    found = find([tmp_path / "in/b.JPG", tmp_path / "in"])
+    found = find_images([tmp_path / "in/b.JPG", tmp_path / "in"])
     names = [str(file.relative_to(tmp_path / "in")) for file in found.files]
     assert names == ["b.JPG", "a.png", "linked/e.png", "sub/c.jpeg"]
     assert found.missing == ()
@@ -220,7 +220,9 @@ def test_a_file_counts_once_and_hidden_ones_and_circles_are_left_out(tmp_path: P
 def test_what_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "broken.png").symlink_to(tmp_path / "gone.png")
-    found = find([tmp_path / name for name in ("pipe.png", "broken.png", "absent.png", "a" * 300)])
+    found = find_images(
+        [tmp_path / name for name in ("pipe.png", "broken.png", "absent.png", "a" * 300)]
+    )
     assert found.files == ()
     assert [one.reason for one in found.missing] == [
         "no file that can be read",
@@ -233,7 +235,7 @@ def test_what_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
 def test_a_link_to_itself_leaves_the_other_images_of_its_folder(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     (tmp_path / "loop").symlink_to("loop")
-    pictures = find([tmp_path])
+    pictures = find_images([tmp_path])
     assert pictures.files == (tmp_path / "a.png",)
     assert [each.path.name for each in pictures.missing] == ["loop"]
 

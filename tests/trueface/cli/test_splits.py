@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 
 from trueface.cli import main
-from trueface.data.splits.splits import read_lists
+from trueface.data.splits import read_lists
 
 Tree = Callable[[Iterable[str]], Path]
 

@@ -11,15 +11,16 @@ import torch
 
 from launcher.api import JobError
 from tests.trueface.class_toys import NAMES, SMALL, colours, settings, write_class, write_data
-from trueface.data import class_folders, class_images
+from trueface.data import class_images
 from trueface.data.class_images import Lists, Pixels, augmented
+from trueface.data.vocabulary import find_classes
 from trueface.runtime.errors import DataError
 from trueface.training.class_settings import ClassifySettings
 
 
 def collected(root: Path, sort: str = "folders", **settings: Any) -> Lists:
     chosen = ClassifySettings.model_validate({**SMALL, **settings})
-    return class_images.collect(class_folders.find(sort, root), chosen, cpus=2, stop=Event())
+    return class_images.collect(find_classes(sort, root), chosen, cpus=2, stop=Event())
 
 
 def test_validation_is_a_tenth_of_each_class_and_never_trained_on(tmp_path: Path) -> None:
@@ -167,7 +168,7 @@ def test_a_class_that_validation_uses_up_is_told(tmp_path: Path) -> None:
 
 
 def test_more_images_than_memory_may_hold_are_refused_before_any_is_read(tmp_path: Path) -> None:
-    place = class_folders.find("folders", write_data(tmp_path) / "data")
+    place = find_classes("folders", write_data(tmp_path) / "data")
     settings = ClassifySettings.model_validate(SMALL)
     with pytest.raises(DataError, match="take a smaller size, or images_per_class"):
         class_images.collect(place, settings, cpus=1, stop=Event(), most_bytes=1000)
@@ -179,7 +180,7 @@ def test_reading_stops_when_it_is_told_to(tmp_path: Path) -> None:
     root = write_data(tmp_path) / "data"
     settings = ClassifySettings.model_validate(SMALL)
     with pytest.raises(JobError, match="stopped"):
-        class_images.collect(class_folders.find("folders", root), settings, cpus=1, stop=stop)
+        class_images.collect(find_classes("folders", root), settings, cpus=1, stop=stop)
 
 
 def test_an_epochs_batches_follow_from_the_epoch_and_a_tests_are_as_they_lie() -> None:

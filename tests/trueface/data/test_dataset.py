@@ -15,10 +15,9 @@ from trueface.data import transforms
 from trueface.data.dataset import ImageSet, batches, stamp
 from trueface.data.decoding import decode
 from trueface.data.index import Image, list_images
-from trueface.data.loading.batches import Request
-from trueface.data.loading.segments import SegmentFolder
-from trueface.data.loading.shared_images import SharedImages
+from trueface.data.loading import Request
 from trueface.data.settings import TestSettings
+from trueface.data.shared_images import SegmentFolder, SharedImages
 from trueface.data.transforms import TrainTransform, TransformId
 from trueface.runtime.errors import BadImageError, DataError
 from trueface.runtime.sharding import Shard

@@ -3,7 +3,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-from trueface.data.image_sizes import Learned, Size, read_size, unlike
+from trueface.data.image_headers import Learned, Size, read_size, unlike
 
 
 def images(folder: Path, *sides: int) -> list[str]:

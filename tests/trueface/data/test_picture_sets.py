@@ -4,24 +4,24 @@ from pathlib import Path
 
 import pytest
 
-from trueface.data.picture_sets import SETS, picture_folder, validated
+from trueface.data.vocabulary import SETS, picture_data, picture_folder
 from trueface.runtime.errors import UnknownName, UsageError
 from trueface.runtime.ids import parse_data
 
 
 def test_a_set_that_a_kind_takes_is_returned() -> None:
     for name in SETS:
-        assert str(validated(parse_data(f"{name}:A"), name)) == f"{name}:A"
+        assert str(picture_data(parse_data(f"{name}:A"), name)) == f"{name}:A"
 
 
 def test_another_set_is_an_error_that_names_what_is_meant() -> None:
     with pytest.raises(UnknownName, match=r"unknown set of images 'image', did you mean images\?"):
-        validated(parse_data("image:A"), "images", "classes")
+        picture_data(parse_data("image:A"), "images", "classes")
 
 
 def test_a_union_is_refused() -> None:
     with pytest.raises(UsageError, match="learns from one set; name one, such as images:A"):
-        validated(parse_data("images:A&images:B"), "images")
+        picture_data(parse_data("images:A&images:B"), "images")
 
 
 def test_a_part_is_a_folder_of_the_root_and_all_is_the_root() -> None:

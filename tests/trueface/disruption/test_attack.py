@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812  # its usual name
 from pydantic import ValidationError
 from torch import Tensor
 
-from trueface.data.made.folders import ImageNoise, rounded, to_levels
+from trueface.data.made_folders import ImageNoise, rounded, to_levels
 from trueface.disruption.attack import NOTHING, disrupt_images, label_sets, outputs_of, size_of
 from trueface.disruption.settings import DisruptSettings, bound_of, levels_of
 from trueface.evaluation.image_measures import share_above

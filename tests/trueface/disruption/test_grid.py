@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 import torch
 
-from trueface.data.made.folders import save_picture
+from trueface.data.made_folders import save_picture
 from trueface.jobs.generation.restored import COLUMNS, grid
 
 

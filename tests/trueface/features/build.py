@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from tests.trueface.conftest import Tree
+from trueface.data.dataset import Pass, still
 from trueface.data.index import Image
-from trueface.data.loaders import Pass, still
 from trueface.features.body import FrozenBody
 from trueface.features.matrix import FeatureMatrix
 from trueface.features.store import FeatureStore

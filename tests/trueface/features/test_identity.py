@@ -15,5 +15,5 @@ def test_the_code_of_everything_that_transforms_images_counts() -> None:
         for path in PACKAGE.rglob("*.py")
         if "TransformId(" in path.read_text(encoding="utf-8")
     }
-    assert {"trueface.data.transforms", "trueface.data.qualities.feed"} <= modules
+    assert {"trueface.data.transforms", "trueface.data.quality_feed"} <= modules
     assert modules <= set(CodeIndex().closure([name.partition(":")[0] for name in CODE]))

@@ -31,8 +31,8 @@ from tests.trueface.features.build import (
     store_in,
     written,
 )
+from trueface.data.dataset import Pass, still
 from trueface.data.index import Image
-from trueface.data.loaders import Pass, still
 from trueface.features.folder import ENDING, TEMPORARY, remove, views
 from trueface.features.matrix import bytes_of
 from trueface.features.store import open_store

@@ -15,7 +15,7 @@ import torch
 from launcher.api import Draft, Job, JobError, Json, MachineError, Words, parse_data
 from trueface import jobs
 from trueface.data.index import list_images
-from trueface.data.splits.splits import load_split
+from trueface.data.splits import load_split
 from trueface.evaluation import predictions
 from trueface.evaluation.score_tables import read_scores
 from trueface.jobs.kinds import TEST

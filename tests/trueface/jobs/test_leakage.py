@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from launcher.api import Draft, Words
-from trueface.data.splits.splits import digest
+from trueface.data.splits import digest
 from trueface.jobs.kinds import TEST, TRAIN, UNLEARN
 from trueface.runtime import paths
 from trueface.training import image_lists

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trueface.data.imports.images import write_video_sources
+from trueface.data.dataset_file import write_video_sources
 from trueface.data.index import Image
 from trueface.evaluation.inference import Answers
 from trueface.jobs.outputs import scores_of

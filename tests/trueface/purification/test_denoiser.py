@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.trueface.purification.build import normal, smooth_images
-from trueface.data.made.folders import to_levels, to_unit
+from trueface.data.made_folders import to_levels, to_unit
 from trueface.purification.denoiser import (
     Denoiser,
     DenoiserShape,

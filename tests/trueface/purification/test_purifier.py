@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.trueface.purification.build import a_gaussian_diffuser, normal, smooth_images
-from trueface.data.made.folders import ImageNoise, rounded
+from trueface.data.made_folders import ImageNoise, rounded
 from trueface.diffusion.diffuser import Diffuser, ScheduleName
 from trueface.purification.denoiser import DenoiserShape, new_denoiser
 from trueface.purification.grammar import parse_purifier

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.trueface.purification.build import normal, smooth_images
-from trueface.data.made.folders import rounded
+from trueface.data.made_folders import rounded
 from trueface.purification.steps import estimated_noise
 
 

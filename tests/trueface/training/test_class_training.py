@@ -14,7 +14,7 @@ from torch.optim import SGD
 from launcher.api import JobError
 from tests.trueface.class_toys import colours, settings
 from trueface.data.class_images import Pixels
-from trueface.data.loaders import ExampleFeed
+from trueface.data.dataset import ExampleFeed
 from trueface.models.detectors import Classifier, build_classifier
 from trueface.models.logits import Split
 from trueface.models.registry import Shape

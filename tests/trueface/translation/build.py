@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from trueface.data.drawn.drawn_set import ATTRIBUTES, make_drawn
-from trueface.data.drawn.settings import DrawSettings
+from trueface.data.drawn_set import ATTRIBUTES, make_drawn
+from trueface.data.settings import DrawSettings
 from trueface.translation.networks import GeneratorShape, build_generator
 from trueface.translation.settings import TranslatorSettings
 from trueface.translation.translator import Translator, ready

@@ -12,9 +12,9 @@ import torch
 
 from launcher.api import parse_data
 from tests.trueface.translation.build import SIZE, a_translator, portraits
-from trueface.data.drawn.drawn_set import ATTRIBUTES
-from trueface.data.made.folders import image_names, made_folder, read_images, rounded
-from trueface.data.splits.splits import load_split, split_images
+from trueface.data.drawn_set import ATTRIBUTES
+from trueface.data.made_folders import image_names, made_folder, read_images, rounded
+from trueface.data.splits import load_split, split_images
 from trueface.data.vocabulary import BUILT_IN
 from trueface.runtime.errors import DataError, UnknownName
 from trueface.runtime.ids import Words

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.trueface.translation.build import portraits
-from trueface.data.drawn.drawn_set import attributes_of
-from trueface.data.made.folders import image_names
+from trueface.data.drawn_set import attributes_of
+from trueface.data.made_folders import image_names
 from trueface.runtime.errors import DataError
 from trueface.translation.labels import flipped, labels_of, refuse_shared
 

@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from tests.trueface.translation.build import portraits, tiny
-from trueface.data.made.folders import image_names
+from trueface.data.made_folders import image_names
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch
 from trueface.runtime.stepping import Claim, run_steps

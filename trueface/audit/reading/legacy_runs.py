@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from trueface.audit.run_facts import Record, number
-from trueface.data.splits.matching import short_key
+from trueface.data.splits import short_key
 from trueface.legacy import original_runs
 from trueface.runtime.errors import DataError, RecordError
 from trueface.runtime.files import Json, read_json

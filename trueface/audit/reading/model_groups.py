@@ -9,8 +9,8 @@ import numpy as np
 from trueface.audit.reading import legacy_runs
 from trueface.audit.reading.model_folders import data_of, model_name, score_paths
 from trueface.audit.run_facts import Base, Groups, Record, Tested, TestedGroups, number
-from trueface.data.attributes.attributes import Attributes, attribute_files
-from trueface.data.attributes.table import Cells, named, numbered
+from trueface.data.attribute_table import Cells, named, numbered
+from trueface.data.attributes import Attributes, attribute_files
 from trueface.data.index import Image
 from trueface.evaluation import score_tables
 from trueface.evaluation.fairness.group_columns import USUAL

@@ -27,11 +27,10 @@ from trueface.audit.reading.model_folders import (
 )
 from trueface.audit.reading.model_groups import GroupReader, base_of, misplaced, poisoned
 from trueface.audit.run_facts import Lists, Model, Run, Survey, Tested
-from trueface.data.file_headers import Header, sample_headers
+from trueface.data.image_headers import Header, sample_headers
 from trueface.data.index import Image
-from trueface.data.splits.matching import UNSHARED
-from trueface.data.splits.splits import NAMES, load_split, split_images
-from trueface.data.vocabulary import BUILT_IN, SUBSETS, Vocabulary, names_real
+from trueface.data.splits import NAMES, load_split, split_images
+from trueface.data.vocabulary import BUILT_IN, SUBSETS, UNSHARED, Vocabulary, names_real
 from trueface.evaluation import score_tables
 from trueface.poisoning.poison_record import read_record
 from trueface.runtime import paths

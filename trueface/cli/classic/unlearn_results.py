@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from launcher.api import Job, Json, read_json, write_atomic, write_json
-from trueface.data.loaders import still
+from trueface.data.dataset import still
 from trueface.evaluation import predictions
 from trueface.evaluation.inference import evaluate
 from trueface.evaluation.predictions import Answered

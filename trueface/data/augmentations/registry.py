@@ -32,7 +32,7 @@ class HasSettings(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AugmentationSpec(Declared):
-    """Declares an augmentation; the class below it is made of `settings`, see `further.Augmentation`."""
+    """Declares an augmentation; the class below it is made of `settings`, see `steps.Augmentation`."""
 
     name: str  # part of its random stream
     _: KW_ONLY

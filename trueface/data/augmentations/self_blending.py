@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trueface.data.forging.blending import self_blended
-from trueface.data.forging.pictures import decoded, encoded, quality_of
+from trueface.data.forging.blending import decoded, encoded, quality_of, self_blended
 from trueface.data.index import Image
-from trueface.data.splits.matching import UNSHARED
+from trueface.data.vocabulary import UNSHARED
 from trueface.runtime.rng import stream
 
 

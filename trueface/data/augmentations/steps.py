@@ -1,19 +1,125 @@
-"""The original's augmentation in five steps: what each says of itself, and what chance decides of it.
+"""The augmentation of a training: the original's five steps, then those of files of their own, in the order of their names.
 
-The order in which numbers are drawn is fixed: whoever changes it changes every training. Pixels are
-changed in `data.transforms`, in one pass over what the network will see.
+What each step says of itself, and what chance decides of it. The order in which numbers are drawn is fixed: whoever changes it changes every training. Pixels are
+changed in `data.transforms`, in one pass over what the network will see: windows, which may reach beyond the image.
 """
 
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Self
+from typing import Any, Never, Protocol, Self
 
 import torch
+from torch import Tensor
 
-from trueface.data.crops import Window
+from trueface.data.augmentations.registry import SPECS, settings_of
 from trueface.data.settings import AugmentationSettings
+from trueface.runtime.errors import JobError
+from trueface.runtime.field_types import Settings
 from trueface.runtime.files import Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A rectangle in an image's own pixels; parts of it may lie outside."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def bottom(self) -> int:
+        """The first row below it."""
+        return self.top + self.height
+
+    @property
+    def right(self) -> int:
+        """The first column to its right."""
+        return self.left + self.width
+
+    def moved(self, down: int, right: int) -> "Window":
+        """Return a window of the same size elsewhere."""
+        return Window(
+            top=self.top + down, left=self.left + right, height=self.height, width=self.width
+        )
+
+    def within(self, size: int) -> "Window":
+        """Return the part of it that lies in the square of this side; it may be empty."""
+        top, left = min(max(self.top, 0), size), min(max(self.left, 0), size)
+        return Window(
+            top=top,
+            left=left,
+            height=max(0, min(self.bottom, size) - top),
+            width=max(0, min(self.right, size) - left),
+        )
+
+    def wider(self, by: int, size: int, *, multiple: int = 1) -> "Window":
+        """Return a window with `by` more pixels around, at a multiple, within a square.
+
+        Args:
+            by: pixels on each side.
+            size: side of the square that it does not leave.
+            multiple: the edges lie at multiples of this, or at the square's own.
+        """
+        top = (self.top - by) // multiple * multiple
+        left = (self.left - by) // multiple * multiple
+        bottom = -(-(self.bottom + by) // multiple) * multiple
+        right = -(-(self.right + by) // multiple) * multiple
+        return Window(top=top, left=left, height=bottom - top, width=right - left).within(size)
+
+    def flipped(self, size: int, *, mirrored: bool, turned: bool) -> "Window":
+        """Return where it lies in a square that is flipped after it was chosen."""
+        return Window(
+            top=size - self.bottom if turned else self.top,
+            left=size - self.right if mirrored else self.left,
+            height=self.height,
+            width=self.width,
+        )
+
+
+def cut(pixels: Tensor, window: Window) -> Tensor:
+    """Return a window of an image, black where the image does not reach.
+
+    Args:
+        pixels: (3, H, W).
+        window: in the image's pixels.
+
+    Returns:
+        (3, window.height, window.width), a view where nothing is black.
+    """
+    height, width = pixels.shape[-2:]
+    top, left = max(window.top, 0), max(window.left, 0)
+    bottom, right = min(window.bottom, height), min(window.right, width)
+    inside = pixels[:, top : max(bottom, top), left : max(right, left)]
+    if inside.shape[-2:] == (window.height, window.width):
+        return inside
+    black = torch.zeros((window.height, window.width, 3), dtype=pixels.dtype).permute(2, 0, 1)
+    if inside.numel():
+        down, along = top - window.top, left - window.left
+        black[:, down : down + inside.shape[-2], along : along + inside.shape[-1]] = inside
+    return black
+
+
+def part(pixels: Tensor, whole: Window, window: Window) -> Tensor:
+    """Return `window` of an image of which `pixels` are the window `whole`."""
+    return cut(pixels, window.moved(-whole.top, -whole.left))
+
+
+def centre(height: int, width: int, size: int) -> tuple[int, int]:
+    """Return where the centred square of side `size` begins, as torchvision's CenterCrop has it.
+
+    A negative number is the width of a black border above, or to the left.
+    """
+    return _start(height, size), _start(width, size)
+
+
+def _start(length: int, size: int) -> int:
+    if length < size:
+        return -((size - length) // 2)
+    return round((length - size) / 2)  # to even, so 0.5 is 0 and 1.5 is 2
+
 
 TRIES = 10  # to find a crop that fits; torchvision's
 
@@ -127,3 +233,83 @@ class Steps:
 
 def _uniform(span: tuple[float, float], generator: torch.Generator) -> torch.Tensor:
     return torch.empty(1).uniform_(*span, generator=generator)
+
+
+class Augmentation(Protocol):
+    """A registered class, made of its settings."""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it changes any image under its settings; else it is left out."""
+
+    @property
+    def is_random(self) -> bool:
+        """Whether what it does is drawn anew for every image and epoch."""
+
+    def __call__(self, pixels: Tensor, chance: random.Random, *, unshared: bool) -> Tensor:
+        """Return what the network sees, (3, h, w) uint8, of an image of that form.
+
+        Args:
+            pixels: what the steps before it left; not to be changed in place.
+            chance: the only source of randomness: of seed, image, epoch and name.
+            unshared: whether no social network has compressed the image.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Further:
+    """One augmentation of a training, with what identifies it."""
+
+    name: str
+    identity: Mapping[str, Json]  # its settings
+    augmentation: Augmentation
+
+    @property
+    def is_random(self) -> bool:
+        """Whether what it does is drawn anew for every image and epoch."""
+        return self.augmentation.is_random
+
+    def __call__(self, pixels: Tensor, stream: str, *, unshared: bool) -> Tensor:
+        """Return the image after this augmentation.
+
+        Args:
+            pixels: (3, h, w) uint8.
+            stream: of seed, epoch and image.
+            unshared: as for an `Augmentation`.
+
+        Raises:
+            JobError: it draws though it says that nothing in it is random.
+        """
+        chance = random.Random(f"{stream}/{self.name}") if self.is_random else _NoChance(self.name)
+        return self.augmentation(pixels, chance, unshared=unshared)
+
+
+class _NoChance(random.Random):
+    """Refuses to be drawn from: features of a deterministic augmentation are kept between epochs."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(0)
+        self._name = name
+
+    def random(self) -> Never:
+        raise self._error()
+
+    def getrandbits(self, k: int, /) -> Never:
+        del k
+        raise self._error()
+
+    def _error(self) -> JobError:
+        return JobError(f"augmentation {self._name} draws, though its is_random is false")
+
+
+def further_of(settings: Settings) -> tuple[Further, ...]:
+    """Return the registered augmentations that are active under the settings of a training."""
+    made = []
+    for name, spec in SPECS.items():
+        own = settings_of(spec, settings)
+        made.append(Further(name, own.model_dump(mode="json"), _make(SPECS.load(name), own)))
+    return tuple(each for each in made if each.augmentation.is_active)
+
+
+def _make(augmentation: Any, settings: Settings) -> Augmentation:
+    return augmentation(settings)  # type: ignore[no-any-return]  # what a file holds

@@ -14,6 +14,8 @@ Its tables have the columns of seed 002; it has lists, and words for data IDs:
 <root>/csv/realval.csv, fakeval.csv, test.csv
 <root>/splits/train.json, val.json, test.json
 <root>/dataset.yaml                      to be included in a task file
+
+A contact sheet shows a few faces before a set is made, each beside its fakes of every type.
 """
 
 import csv
@@ -27,8 +29,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
+import PIL.ImageDraw
 
-from trueface.data.attributes.table import (
+from trueface.data.attribute_table import (
     EIGHT,
     FORGERY,
     GENDERS,
@@ -39,23 +43,34 @@ from trueface.data.attributes.table import (
     SIGNS,
     SPLIT,
 )
-from trueface.data.forging.blending import forged
-from trueface.data.forging.faces import Face, read_faces
-from trueface.data.forging.pictures import (
+from trueface.data.dataset_file import quoted, write_dataset_file
+from trueface.data.forging.blending import (
+    Pixels,
     Thumbnails,
     encoded,
+    forged,
     like,
     nearest,
     quality_of,
     read_face,
     thumbnail,
 )
-from trueface.data.forging.plan import REAL_FOLDER, ForgingPlan, Pair, plan_of
-from trueface.data.forging.registry import SPECS
-from trueface.data.forging.settings import MARK, TABLE, ForgeSettings
-from trueface.data.imports.images import DATASET
-from trueface.data.splits.splits import write_splits
+from trueface.data.forging.plan import (
+    MARK,
+    REAL_FOLDER,
+    TABLE,
+    Face,
+    ForgeSettings,
+    ForgingPlan,
+    Pair,
+    limited,
+    plan_of,
+    read_faces,
+)
+from trueface.data.forging.registry import SPECS, parse_types
+from trueface.data.splits import write_splits
 from trueface.runtime.artifact import Artifact
+from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, write_atomic
 from trueface.runtime.process_pool import chunks_of, spread, work_through
 from trueface.runtime.rng import stream
@@ -262,7 +277,7 @@ def write_tables(folder: Path, root: Path, plan: ForgingPlan) -> None:
         tested = [row for row in rows if row[SPLIT] == "test"]
         write_atomic(folder / SEED_TABLES / "test.csv", _text(plain, tested))
     write_splits(folder / "splits", plan.lists)
-    write_atomic(folder / DATASET, _dataset(root, plan))
+    write_dataset_file(folder, root, root / "splits", "forge", _sections(plan))
 
 
 def columns_of(plan: ForgingPlan) -> tuple[str, ...]:
@@ -295,22 +310,77 @@ def _text(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
     return file.getvalue()
 
 
-def _dataset(root: Path, plan: ForgingPlan) -> str:
+def _sections(plan: ForgingPlan) -> Iterator[str]:
+    """Yield the lines of dataset.yaml with the words of the set."""
     there = {pair.spec.name for pair in plan.pairs if pair.keeps_fake}
     fakes = [SPECS[name] for name in SPECS if name in there]
     every = [REAL_FOLDER, *(spec.folder for spec in fakes)]
-    lines = [
-        "# Written by trueface forge. In a task file:",
-        f"#   include: {_yaml(str(root / DATASET))}",
-        f"defaults: {{data_root: {_yaml(str(root))}, split_path: {_yaml(str(root / 'splits'))}}}",
-        "subsets:",
-        f"  {WORD}: [{', '.join(map(_yaml, every))}]",
-        f"  {REAL_WORD}: [{_yaml(REAL_FOLDER)}]  # real",
-    ]
-    lines += [f"  {WORD}-{spec.name}: [{_yaml(spec.folder)}]  # fake" for spec in fakes]
-    return "\n".join(lines) + "\n"
+    yield "subsets:"
+    yield f"  {WORD}: [{', '.join(map(quoted, every))}]"
+    yield f"  {REAL_WORD}: [{quoted(REAL_FOLDER)}]  # real"
+    for spec in fakes:
+        yield f"  {WORD}-{spec.name}: [{quoted(spec.folder)}]  # fake"
 
 
-def _yaml(text: str) -> str:
-    """Return a text as YAML that a task file does not fill in."""
-    return json.dumps(text.replace("${", "$${"), ensure_ascii=False)
+ROWS = 6  # faces, of as many groups as there are
+LOOKED_AT = 40  # faces of each group among which donors are looked for
+SIDE, GAP, TITLE = 192, 6, 16  # pixels
+
+
+def write_contact_sheet(path: Path, faces: Path, settings: ForgeSettings) -> int:
+    """Write a PNG: a row for each face with its group, a column for real and for each type.
+
+    Donors are those of the set where it has no more than 40 faces a group; else of the first 40.
+    A type that needs a donor stays empty where a face is alone in its group. Returns the rows.
+
+    Raises:
+        DataError: the faces cannot be read, or there is none.
+    """
+    rows = list(_sheet_rows(faces, settings))
+    if not rows:
+        raise DataError(f"no face in {faces}; a picture needs at least one")
+    titles = ("real", *(spec.name for spec in parse_types(settings.types)))
+    height = TITLE + len(rows) * (SIDE + TITLE + GAP)
+    sheet = PIL.Image.new("RGB", (len(titles) * (SIDE + GAP) + GAP, height), "white")
+    draw = PIL.ImageDraw.Draw(sheet)
+    for column, title in enumerate(titles):
+        draw.text((GAP + column * (SIDE + GAP), 2), title, fill="black")
+    for number, (title, pictures) in enumerate(rows):
+        top = TITLE + number * (SIDE + TITLE + GAP)
+        # the built-in font has Latin letters only
+        draw.text((GAP, top), title.encode("ascii", "replace").decode(), fill="black")
+        for column, pixels in enumerate(pictures):
+            if pixels is not None:
+                image = PIL.Image.fromarray(pixels).resize((SIDE, SIDE))
+                sheet.paste(image, (GAP + column * (SIDE + GAP), top + TITLE))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, buffer.getvalue())
+    return len(rows)
+
+
+def _sheet_rows(faces: Path, settings: ForgeSettings) -> Iterator[tuple[str, list[Pixels | None]]]:
+    """Yield each face's title and its pictures: itself, then a fake of each type."""
+    cells = limited(
+        read_faces(faces).faces, dict.fromkeys(settings.limits, LOOKED_AT), settings.seed
+    )
+    splits = {split for split, _ in cells}
+    shown = "train" if "train" in splits else min(splits, default="")
+    groups = [members for (split, _), members in cells.items() if split == shown]
+    for number in range(ROWS if groups else 0):
+        members, place = groups[number % len(groups)], number // len(groups)
+        if place >= len(members):
+            continue
+        pixels = [read_face(face.file, face.place) for face in members]
+        near = nearest(np.stack([thumbnail(each) for each in pixels]))[place]
+        face, own = members[place], pixels[place]
+        chance = stream("forge", settings.seed, face.path)
+        donor = like(pixels[near[0]], own.shape) if len(near) else None
+        fakes = [
+            None
+            if SPECS[spec.name].needs_donor and donor is None
+            else forged(own, donor, spec, chance, settings.strength)
+            for spec in parse_types(settings.types)
+        ]
+        yield f"{face.group} {face.path}".strip(), [own, *fakes]

@@ -1,15 +1,442 @@
-"""What a forged set holds: of each face its place, the type of its fake, and what of both is kept."""
+"""What a forged set holds: of each real face its list and group, the type of its fake, and what of both is kept.
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+Faces are those of a table of attributes, or of a folder of aligned faces without any. Groups are read as `data.attributes` reads them: by the names in the header, with six or eight
+intersections. Beside them a table of faces may say in which list each face is. A skew that is planted in
+the training list says which share of a group's images of a class is kept. No torch here.
+"""
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, ClassVar
 
-from trueface.data.forging.faces import Face, FaceTable, limited, names_of
-from trueface.data.forging.registry import SELF, SPECS, ForgerySpec, parse_types
-from trueface.data.forging.settings import ForgeSettings, kept, parse_cells
-from trueface.data.splits.splits import NAMES
-from trueface.runtime.errors import DataError
+from pydantic import AfterValidator, Field
+
+from trueface.data.attribute_table import PEOPLE, SPLIT, Facts, Row, facts_of, refuse
+from trueface.data.attribute_table import read_table as read_rows
+from trueface.data.folders import find_images
+from trueface.data.forging.registry import (
+    SELF,
+    SPECS,
+    ForgerySpec,
+    canonical_types,
+    described,
+    modules_of,
+    parse_types,
+)
+from trueface.data.settings import PLACES
+from trueface.data.splits import LISTS, NAMES
+from trueface.runtime.errors import DataError, UnknownName, UsageError
+from trueface.runtime.field_types import Settings
+
+# of images of another data set than that of the training, which are for tests alone
+SPLITS: Mapping[str, str] = {**LISTS, "cross": "test"}
+GROUP = "intersec"  # the column of the groups that lend each other parts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Face:
+    """One real face."""
+
+    file: Path
+    path: str  # as the table has it, or below the folder
+    split: str  # train, val or test; "" where nothing says
+    columns: Mapping[str, str]  # gender, race, intersec and further columns, by name
+    place: str  # file and line, for messages
+
+    @property
+    def group(self) -> str:
+        """Its intersection of gender and race; "" where there are no groups."""
+        return self.columns.get(GROUP, "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaceTable:
+    """Real faces, and what their table has of them."""
+
+    faces: tuple[Face, ...]
+    has_groups: bool  # of people
+    further: tuple[str, ...]  # columns beside the seed's, in their order
+    contradictions: int  # rows whose intersec_label is another than their columns say
+
+
+def read_table(path: Path) -> FaceTable:
+    """Read a table of real faces.
+
+    Raises:
+        DataError: it cannot be read, has no header, lacks a column, or has rows that cannot be; says
+            file and line of the first ones.
+    """
+    table = read_rows(path)
+    facts, odd = facts_of(table)
+    faces, faults, lines = list[Face](), list[tuple[int, str]](), dict[str, int]()
+    for row, known in zip(table.rows, facts, strict=True):
+        first = lines.setdefault(row.path, row.line)
+        try:
+            if first != row.line:
+                raise ValueError(f"{row.path} stands in line {first} already")  # noqa: TRY301  # as the others
+            faces.append(_face(path, row, known, lists=SPLIT in table.header))
+        except ValueError as error:
+            faults.append((row.line, str(error)))
+    refuse(path, faults)
+    return FaceTable(
+        faces=tuple(faces),
+        has_groups=table.has_signs,
+        further=tuple(name for name in table.further if not (table.has_signs and name in PEOPLE)),
+        contradictions=0 if odd is None else odd.count,
+    )
+
+
+def _face(table: Path, row: Row, known: Facts, *, lists: bool) -> Face:
+    """Return the face of a row.
+
+    Raises:
+        ValueError: says what is wrong with the row.
+    """
+    if known.label or known.forgery:
+        raise ValueError("the image is a fake, and faces to be forged are real, label 0")
+    file = table.parent / row.path
+    if not file.is_file():
+        raise ValueError(f"no file {file}")
+    split = row.cells.get(SPLIT, "")
+    if lists and split.casefold() not in SPLITS:
+        expected = ", ".join(dict.fromkeys((*LISTS.values(), "cross")))
+        raise ValueError(f"{SPLIT} is {split!r}, expected {expected}")
+    return Face(
+        file=file,
+        path=row.path,
+        split=SPLITS.get(split.casefold(), ""),
+        columns=known.values,
+        place=f"{table}:{row.line}",
+    )
+
+
+SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}  # where no table says; the seed's
+SHOWN = 3
+
+
+def read_faces(place: Path) -> FaceTable:
+    """Read the faces of a table or of a folder; each is in one of the three lists.
+
+    Faces without a list get one by a digest of their path, so that it lasts when others come.
+
+    Raises:
+        DataError: no such file or folder, no image in it, or a table that cannot be.
+    """
+    if os.path.isdir(place):  # noqa: PTH112  # a Path raises for what may not be looked at
+        table = _of_folder(place)
+    elif os.path.isfile(place):  # noqa: PTH113  # likewise
+        table = read_table(place)
+    else:
+        raise DataError(f"no {place}; name a table of faces, or a folder of aligned faces")
+    faces = (face if face.split else replace(face, split=_drawn(face)) for face in table.faces)
+    return replace(table, faces=tuple(faces))
+
+
+def names_of(faces: Sequence[Face]) -> dict[str, str]:
+    """Return the file name that each face gets, without suffix, by its path.
+
+    It is the face's own where no two are alike, else the path with its folders.
+
+    Raises:
+        DataError: two faces would get the same.
+    """
+    stems = Counter(PurePosixPath(face.path).stem for face in faces)
+    is_short = all(count == 1 for count in stems.values())
+    named: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    for face in faces:
+        parts = [part for part in PurePosixPath(face.path).parts if part not in {"/", "..", "."}]
+        whole = PurePosixPath("-".join(parts)).stem
+        name = PurePosixPath(face.path).stem if is_short else whole
+        if name in taken:
+            raise DataError(
+                f"{face.place}: {face.path} and {taken[name]} would both be called {name}; keep one "
+                "of them, or rename it"
+            )
+        taken[name] = face.path
+        named[face.path] = name
+    return named
+
+
+def limited(
+    faces: Sequence[Face], limits: Mapping[str, int], seed: int
+) -> dict[tuple[str, str], list[Face]]:
+    """Return the faces of each list and group in an order that the seed draws.
+
+    The order of the table plays no part, and a smaller number takes the first of a larger one.
+
+    Args:
+        faces: each in a list.
+        limits: by list, how many of each group; 0: all.
+        seed: of the order.
+    """
+    cells: dict[tuple[str, str], list[Face]] = defaultdict(list)
+    for face in faces:
+        cells[face.split, face.group].append(face)
+    return {
+        (split, group): sorted(members, key=lambda face: _rank(face, seed))[: limits[split] or None]
+        for (split, group), members in sorted(cells.items())
+    }
+
+
+def _of_folder(folder: Path) -> FaceTable:
+    there = find_images((folder,))
+    if there.missing:
+        first = there.missing[0]
+        raise DataError(f"{first.path}: {first.reason}; name a folder of aligned faces")
+    faces = tuple(
+        Face(
+            file=file,
+            path=file.relative_to(folder).as_posix(),
+            split="",
+            columns={},
+            place=str(file),
+        )
+        for file in there.files
+    )
+    return FaceTable(faces=faces, has_groups=False, further=(), contradictions=0)
+
+
+def _drawn(face: Face) -> str:
+    """Return the list that a face's path draws."""
+    draw = int.from_bytes(_digest(f"forge/split/{face.path}")[:8], "big") / (1 << 64)
+    for name, share in SHARES.items():
+        draw -= share
+        if draw < 0:
+            return name
+    return "test"
+
+
+def _rank(face: Face, seed: int) -> tuple[bytes, str]:
+    return _digest(f"forge/order/{seed}/{face.path}"), face.path
+
+
+def _digest(words: str) -> bytes:
+    return hashlib.sha256(words.encode(errors="surrogateescape")).digest()
+
+
+CLASSES: Mapping[str, int] = {"real": 0, "fake": 1}
+OTHERS = "*"  # each group that no other cell names
+SHAPE = "NAME: NUMBER or NAME/real: NUMBER or NAME/fake: NUMBER, with commas between"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """How much of a group's images is kept."""
+
+    text: str  # for messages
+    column: str  # "" where the name is enough
+    name: str
+    label: int | None  # None: of both classes
+    amount: float  # up to 1 a share of the pairs; above 1 so many
+
+
+def parse_cells(text: str) -> tuple[Cell, ...]:
+    """Return the cells of a text such as "male/real: .9, male/fake: .1".
+
+    Raises:
+        ValueError: it is none, or a number is neither a share nor a count.
+    """
+    return tuple(_cell(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _cell(text: str) -> Cell:
+    name, colon, number = text.rpartition(":")
+    if not colon:
+        raise ValueError(f"{text!r} is no cell: write {SHAPE}")
+    name, slash, word = name.strip().rpartition("/") if "/" in name else (name.strip(), "", "")
+    if slash and word.strip() not in CLASSES:
+        raise ValueError(f"{text!r}: {word.strip()!r} is no class; write real or fake")
+    column, _, value = name.strip().rpartition("=")
+    try:
+        amount = float(number)
+    except ValueError:
+        amount = -1.0
+    if not (0 <= amount <= 1 or (amount > 1 and amount.is_integer())):
+        raise ValueError(f"{text!r}: expected a share from 0 to 1, or a whole number of images")
+    if not value.strip():
+        raise ValueError(f"{text!r} names no group: write {SHAPE}")
+    return Cell(text, column.strip(), value.strip(), CLASSES.get(word.strip()), amount)
+
+
+def kept(
+    ordered: Mapping[str, Sequence[Face]], cells: Sequence[Cell]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the paths whose real image is kept, and those whose fake is.
+
+    Of reals the first of the order are kept, of fakes the last: where the shares of both add up to
+    1 at most, no face comes twice. A cell of both classes keeps whole pairs. Shares are met in each
+    intersection of gender and race, so that a skew between men and women is none between races.
+
+    Args:
+        ordered: the faces of the training list by group, in the order that is drawn.
+        cells: none: all is kept.
+
+    Raises:
+        UnknownName: there is no such group.
+        UsageError: two cells name the same images, or one more than there are.
+    """
+    faces = [face for members in ordered.values() for face in members]
+    rank = {face.path: place for members in ordered.values() for place, face in enumerate(members)}
+    holding = {cell: _members(cell, cells, faces) for cell in cells}
+    _refuse_overlap(holding)
+    keep: dict[int, set[str]] = {label: {face.path for face in faces} for label in (0, 1)}
+    for cell, parts in holding.items():
+        for members in parts:
+            for label in (0, 1) if cell.label is None else (cell.label,):
+                keep[label] -= {face.path for face in members}
+                from_end = cell.label == CLASSES["fake"]
+                keep[label] |= _taken(cell, members, rank, from_end=from_end)
+    return frozenset(keep[0]), frozenset(keep[1])
+
+
+def _members(cell: Cell, cells: Sequence[Cell], faces: Sequence[Face]) -> list[list[Face]]:
+    """Return the faces that a cell names; `*` names several groups, each for itself."""
+    if cell.name == OTHERS and not cell.column:
+        named = {path for other in cells if other.name != OTHERS for path in _paths(other, faces)}
+        groups: dict[str, list[Face]] = defaultdict(list)
+        for face in faces:
+            if face.path not in named:
+                groups[face.group].append(face)
+        if not groups:
+            raise UsageError(f"cells: {cell.text}: other cells name every group already")
+        return list(groups.values())
+    column = _column(cell, faces)
+    return [[face for face in faces if face.columns.get(column) == cell.name]]
+
+
+def _paths(cell: Cell, faces: Sequence[Face]) -> set[str]:
+    return {face.path for members in _members(cell, (), faces) for face in members}
+
+
+def _column(cell: Cell, faces: Sequence[Face]) -> str:
+    values: dict[str, set[str]] = defaultdict(set)
+    for face in faces:
+        for column, value in face.columns.items():
+            values[column].add(value)
+    if cell.column and cell.column not in values:
+        raise UnknownName("column of groups", cell.column, sorted(values), where="the faces' table")
+    columns = [
+        column
+        for column, held in values.items()
+        if cell.name in held and cell.column in {"", column}
+    ]
+    if not columns:
+        known = sorted(values[cell.column]) if cell.column else _named(values.values())
+        raise UnknownName("group", cell.name, known, where="the training list of the faces' table")
+    if len(columns) > 1:
+        shown = " or ".join(f"{column}={cell.name}" for column in columns)
+        raise UsageError(f"cells: {cell.name} stands in {len(columns)} columns; write {shown}")
+    return columns[0]
+
+
+def _named(values: Iterable[set[str]]) -> list[str]:
+    return sorted(set().union(*values))
+
+
+def _refuse_overlap(holding: Mapping[Cell, Sequence[Sequence[Face]]]) -> None:
+    owner: dict[tuple[str, int], Cell] = {}
+    for cell, parts in holding.items():
+        for face in (face for members in parts for face in members):
+            for label in (0, 1) if cell.label is None else (cell.label,):
+                first = owner.setdefault((face.path, label), cell)
+                if first is not cell:
+                    raise UsageError(
+                        f"cells: {first.text!r} and {cell.text!r} both name images of "
+                        f"{face.group or face.path}; name groups that share none"
+                    )
+
+
+def _taken(
+    cell: Cell, members: Sequence[Face], rank: Mapping[str, int], *, from_end: bool
+) -> set[str]:
+    ordered = sorted(members, key=lambda face: (rank[face.path], face.path), reverse=from_end)
+    if cell.amount > 1:
+        if cell.amount > len(members):
+            raise UsageError(
+                f"cells: {cell.text!r} asks for {cell.amount:g} of {len(members)} images of the "
+                "training list; name fewer, or raise the limit of the list"
+            )
+        return {face.path for face in ordered[: int(cell.amount)]}
+    room = Counter(face.columns.get(GROUP, "") for face in members)
+    # halves go to the reals, so that both classes together are never more than all
+    left = {group: _share(cell.amount, count, up=not from_end) for group, count in room.items()}
+    chosen: set[str] = set()
+    for face in ordered:
+        if left[face.group] > 0:
+            left[face.group] -= 1
+            chosen.add(face.path)
+    return chosen
+
+
+def _share(amount: float, count: int, *, up: bool) -> int:
+    exact = round(amount * count, 6)
+    whole = int(exact)
+    rest = exact - whole
+    return whole + (rest > 0.5 or (rest == 0.5 and up))
+
+
+MARK = "forged.json"  # in a forged set's data root: what it was made of
+TABLE = "faces.csv"  # likewise: all images, in the columns of the seed
+STRONGEST = 4.0
+
+
+def _types(text: str) -> str:
+    try:
+        return canonical_types(text)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+
+
+def _cells(text: str) -> str:
+    return ", ".join(cell.text for cell in parse_cells(text))
+
+
+def _type_modules(value: Any) -> tuple[str, ...]:
+    return modules_of(parse_types(str(value)))
+
+
+class ForgeSettings(Settings):
+    """A set of real faces and blends of them: where, of which faces, how strongly forged."""
+
+    costs: ClassVar[frozenset[str]] = frozenset({"faces", "train", "val", "test"})
+    aliases: ClassVar[Mapping[str, str]] = PLACES
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {"types": _type_modules}
+
+    data_root: str = Field(description="folder to write")
+    faces: str = Field(
+        description="table of real faces (img_path,label,ismale,isasian,iswhite,isblack,"
+        "intersec_label,split), or a folder of aligned faces without groups"
+    )
+    types: Annotated[str, AfterValidator(_types)] = Field(
+        "1-5", description=f"of forgery, in turn: {described()}"
+    )
+    strength: float = Field(
+        1.0,
+        gt=0,
+        le=STRONGEST,
+        description="of movements, lost detail and changed colours; the knob of the difficulty",
+    )
+    seed: int = Field(42, ge=0, description="seed of all that is drawn")
+    cells: Annotated[str, AfterValidator(_cells)] = Field(
+        "",
+        description=f"skew of the training list, {SHAPE}: the share, or the number, of a group's "
+        "images that is kept; * is each group not named",
+    )
+    train: int = Field(0, ge=0, description="real faces of each group for training; 0: all")
+    val: int = Field(0, ge=0, description="real faces of each group for validation; 0: all")
+    test: int = Field(0, ge=0, description="real faces of each group for tests; 0: all")
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """How many faces of each group a list has; 0: all."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
 
 UNSHARED = "PreSocial"
 REAL_FOLDER = "Faces"

@@ -11,11 +11,10 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from trueface.data.imports.images import FAKE, REAL, ImportedImage
+from trueface.data.imports.registry import FAKE, REAL, ImportedImage
 from trueface.data.index import Image
-from trueface.data.splits.groups import joined, torn
-from trueface.data.splits.make_splits import SHARES, Lists, make_splits
-from trueface.data.splits.splits import NAMES
+from trueface.data.splits import NAMES
+from trueface.data.splitting import SHARES, Lists, joined, make_splits, torn
 from trueface.data.vocabulary import FLAT, MODIFIERS, SUBSET_UNIONS, SUBSETS
 from trueface.runtime.errors import DataError
 

@@ -4,9 +4,16 @@ import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from trueface.data.folder_cache import READ, is_image
-from trueface.data.imports.images import CLASSES, FAKE, LISTS, REAL, ImportedImage
-from trueface.data.imports.registry import LayoutOptions, register_layout
+from trueface.data.folders import READ, is_image
+from trueface.data.imports.registry import (
+    CLASSES,
+    FAKE,
+    REAL,
+    ImportedImage,
+    LayoutOptions,
+    register_layout,
+)
+from trueface.data.splits import LISTS
 from trueface.runtime.errors import DataError, faulty_rows
 
 MOST_BYTES = 1 << 29

@@ -11,10 +11,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from trueface.data.folder_cache import is_image
-from trueface.data.imports.images import FAKE, REAL, ImportedImage, contents, subfolders
-from trueface.data.imports.registry import LayoutOptions, register_layout
-from trueface.data.splits.splits import NAMES
+from trueface.data.folders import is_image
+from trueface.data.imports.registry import (
+    FAKE,
+    REAL,
+    ImportedImage,
+    LayoutOptions,
+    contents,
+    register_layout,
+    subfolders,
+)
+from trueface.data.splits import NAMES
 from trueface.runtime.errors import DataError
 
 COMPRESSIONS = ("c23", "c40", "raw")

@@ -3,16 +3,17 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from trueface.data.imports.images import (
+from trueface.data.imports.registry import (
     CLASSES,
-    LISTS,
     REAL,
     ImportedImage,
+    LayoutOptions,
     image_folders,
     listed_name,
+    register_layout,
     subfolders,
 )
-from trueface.data.imports.registry import LayoutOptions, register_layout
+from trueface.data.splits import LISTS
 
 DEPTH = 3  # folders above that of a class: train/progan/cat/0_real
 

@@ -9,16 +9,17 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from trueface.data.imports.images import (
+from trueface.data.imports.registry import (
     FAKE,
-    LISTS,
     REAL,
     ImportedImage,
+    LayoutOptions,
     image_folders,
     listed_name,
+    register_layout,
     subfolders,
 )
-from trueface.data.imports.registry import LayoutOptions, register_layout
+from trueface.data.splits import LISTS
 
 CLASSES = {"ai": FAKE, "nature": REAL}
 PHOTOGRAPHS = "ImageNet"

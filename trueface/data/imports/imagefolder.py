@@ -3,17 +3,18 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from trueface.data.imports.images import (
+from trueface.data.imports.registry import (
     CLASSES,
     FAKE,
-    LISTS,
     REAL,
     ImportedImage,
+    LayoutOptions,
     image_folders,
     listed_name,
+    register_layout,
     subfolders,
 )
-from trueface.data.imports.registry import LayoutOptions, register_layout
+from trueface.data.splits import LISTS
 from trueface.runtime.errors import DataError
 
 

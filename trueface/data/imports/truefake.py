@@ -9,10 +9,16 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from trueface.data.imports.images import FAKE, REAL, ImportedImage, image_folders, subfolders
-from trueface.data.imports.registry import LayoutOptions, register_layout
-from trueface.data.splits.matching import short_key
-from trueface.data.splits.splits import NAMES
+from trueface.data.imports.registry import (
+    FAKE,
+    REAL,
+    ImportedImage,
+    LayoutOptions,
+    image_folders,
+    register_layout,
+    subfolders,
+)
+from trueface.data.splits import NAMES, short_key
 from trueface.data.vocabulary import MODIFIERS
 from trueface.runtime.errors import DataError
 

@@ -3,8 +3,7 @@
 <root>/import.json    every file with its origin, size and time; the words of its sources
 <root>/groups.json    key → group, as `trueface splits --group-by` reads it
 
-`include: ROOT/dataset.yaml` gives a task file data root, splits, and the words that data IDs name
-the set's sources by; the commands of `trueface` that take a data root read the words from it, see `images`.
+`dataset.yaml` and `videos.json` say what is in it, see `data.dataset_file`.
 
 The first import appears whole, later ones add. An import that was killed leaves a folder whose name begins with a point, which the next one
 removes, or images that stand in no list and are taken up by the next one.
@@ -23,10 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trueface.data.dataset_file import quoted, write_dataset_file, write_video_sources
 from trueface.data.imports.arrangement import Arrangement, words
-from trueface.data.imports.images import DATASET, write_video_sources
-from trueface.data.splits.make_splits import Lists
-from trueface.data.splits.splits import write_splits
+from trueface.data.splits import write_splits
+from trueface.data.splitting import Lists
 from trueface.runtime.artifact import BusyError, held_at_once, staged
 from trueface.runtime.errors import DataError, MachineError, UsageError
 from trueface.runtime.files import write_atomic
@@ -165,36 +164,18 @@ def _text(content: Mapping[str, Any]) -> str:
     return json.dumps(content, ensure_ascii=False, indent=0) + "\n"
 
 
-def write_dataset_file(folder: Path, root: Path, split_path: Path, record: ImportRecord) -> None:
-    """Write dataset.yaml and videos.json.
-
-    Args:
-        folder: to write in; `root` itself, or what will be renamed to it.
-        root: the data root.
-        split_path: of the lists.
-        record: of all that was imported.
-    """
-    write_video_sources(folder, record.video_folders)
-    lines = [
-        "# Written by trueface import. In a task file:",
-        f"#   include: {_quoted(str(root / DATASET))}",
-        f"defaults: {{data_root: {_quoted(str(root))}, split_path: {_quoted(str(split_path))}}}",
-    ]
-    own = {word: source for source, word in record.words.items()}
+def _sections(record: ImportRecord) -> Iterator[str]:
+    """Yield the lines of dataset.yaml with the words of all that was imported."""
+    own = sorted((word, source) for source, word in record.words.items())
     if own:
-        lines.append("subsets:")
-        for word, source in sorted(own.items()):
-            label = "fake" if record.sources[source] else "real"
-            lines.append(f"  {_quoted(word)}: [{_quoted(source)}]  # {label}")
+        yield "subsets:"
+    for word, source in own:
+        label = "fake" if record.sources[source] else "real"
+        yield f"  {quoted(word)}: [{quoted(source)}]  # {label}"
     if record.modifiers:
-        lines.append("modifiers:")
-        lines += [f"  {_quoted(name)}: [{_quoted(name)}]" for name in record.modifiers]
-    write_atomic(folder / DATASET, "\n".join(lines) + "\n")
-
-
-def _quoted(text: str) -> str:
-    """Return a text as YAML that a task file does not fill in."""
-    return json.dumps(text.replace("${", "$${"), ensure_ascii=False)
+        yield "modifiers:"
+    for name in record.modifiers:
+        yield f"  {quoted(name)}: [{quoted(name)}]"
 
 
 _LOCK = ".import.lock"
@@ -259,7 +240,8 @@ def write_root(
                 write_splits(inside, lists)
             if lists is not None and inside is None and not first:
                 write_splits(split_path, lists)
-            write_dataset_file(folder, root, split_path, record)
+            write_video_sources(folder, record.video_folders)
+            write_dataset_file(folder, root, split_path, "import", _sections(record))
             write_record(folder, record)
             if copy:
                 os.sync()  # one call for all: a copy that is named is whole, even after a power cut

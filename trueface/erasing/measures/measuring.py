@@ -9,7 +9,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from trueface.data.made.folders import save_picture
+from trueface.data.made_folders import save_picture
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.measures.recognition import Rates, Recogniser, rates, refuse_weak_teacher
 from trueface.erasing.measures.record import RULE, Point, verdict

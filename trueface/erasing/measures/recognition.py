@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trueface.data.made.folders import image_names, read_images, to_levels
+from trueface.data.made_folders import image_names, read_images, to_levels
 from trueface.diffusion.diffuser import Diffuser
 from trueface.evaluation.intervals import unvaried
 from trueface.models import checkpoint

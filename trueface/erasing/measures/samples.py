@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from trueface.data.made.folders import ImageNoise
+from trueface.data.made_folders import ImageNoise
 from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.sampling import ddim_invert, ddim_sample
 from trueface.runtime.errors import JobError

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.data.attributes.attributes import Attributes
+from trueface.data.attributes import Attributes
 from trueface.evaluation.score_tables import TestedSet
 from trueface.runtime.errors import DataError, UnknownName
 

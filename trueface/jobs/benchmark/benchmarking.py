@@ -27,9 +27,9 @@ from trueface.benchmark.run_results import manifest_file
 from trueface.benchmark.settings import BenchmarkSettings
 from trueface.corruptions.chain import Chain
 from trueface.corruptions.grammar import NONE
-from trueface.data.file_headers import PROPERTIES, sample_headers, shortcut
+from trueface.data.dataset import Pass, still
+from trueface.data.image_headers import PROPERTIES, sample_headers, shortcut
 from trueface.data.index import Image
-from trueface.data.loaders import Pass, still
 from trueface.data.settings import ScoringSettings, TestSettings
 from trueface.data.vocabulary import BUILT_IN, Vocabulary
 from trueface.evaluation.attacked import attack_images, drawn

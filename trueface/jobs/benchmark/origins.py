@@ -7,9 +7,8 @@ from typing import Any
 from launcher.api import Draft, parse_data
 from trueface.benchmark.known_data import Origin, kinds_of
 from trueface.data.index import Image
-from trueface.data.qualities.names import chain_of, listed
-from trueface.data.splits.matching import method_of
-from trueface.data.splits.splits import read_list, split_files
+from trueface.data.qualities import chain_of, listed
+from trueface.data.splits import method_of, read_list, split_files
 from trueface.data.vocabulary import FLAT, Vocabulary
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from launcher.api import Job, Json
-from trueface.data import class_folders, class_images
+from trueface.data import class_images
 from trueface.data.class_images import Lists, Pixels
-from trueface.data.loaders import ExampleFeed
+from trueface.data.dataset import ExampleFeed
+from trueface.data.vocabulary import find_classes, sort_of
 from trueface.evaluation import predictions
 from trueface.evaluation.predictions import Answered
 from trueface.jobs.model_making import source_of, write_facts
@@ -84,7 +85,7 @@ def classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
 
 def lists_of(job: Job, settings: ClassifySettings) -> Lists:
     """Return the images of the job's data set."""
-    place = class_folders.find(class_folders.sort_of(job.data or ""), job.path(settings.data_root))
+    place = find_classes(sort_of(job.data or ""), job.path(settings.data_root))
     return class_images.collect(place, settings, cpus=job.cpus, stop=job.stop)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from launcher.api import Job, JobError, Json
-from trueface.data import class_folders
+from trueface.data.vocabulary import class_number
 from trueface.jobs.classes.classification import lists_of, provenance_of
 from trueface.jobs.model_making import write_facts
 from trueface.jobs.setup import entry, folder_of, watch_of
@@ -43,7 +43,7 @@ def forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
         raise JobError(SINGLE.format(base=job.base))
     forgotten = None
     if settings.goal == "class":
-        forgotten = class_folders.number(lists.names, settings.forget_class)
+        forgotten = class_number(lists.names, settings.forget_class)
     model = checkpoint.revive_classifier(
         kept, paths.checkpoint(base), shape, channels_last=settings.channels_last
     )

@@ -5,8 +5,14 @@ from functools import partial
 from typing import Any
 
 from launcher.api import DataId, Draft, Input, Role, Settings, UsageError, parse_model
-from trueface.data import class_folders
-from trueface.data.vocabulary import Vocabulary
+from trueface.data.vocabulary import (
+    ClassFolders,
+    Vocabulary,
+    class_data,
+    class_number,
+    find_classes,
+    sort_of,
+)
 from trueface.jobs.flags import words
 from trueface.jobs.inputs_outputs import folder_of, model_of
 from trueface.jobs.job_kind import EPOCHS, PROGRAM, JobKind
@@ -20,17 +26,17 @@ from trueface.unlearning.registry import Goal, Situation, refusal
 UNKNOWN_CLASSES = 3  # of data that is not there yet: enough for every method
 
 
-def place_of(draft: Draft) -> class_folders.Place | None:
+def place_of(draft: Draft) -> ClassFolders | None:
     """Return where a job's data set lies; None where it does not, or not yet.
 
     Raises:
         UsageError: its data ID names none.
     """
-    root, sort = draft.path(draft.settings["data_root"]), class_folders.sort_of(draft.data or "")
+    root, sort = draft.path(draft.settings["data_root"]), sort_of(draft.data or "")
 
-    def find() -> class_folders.Place | None:
+    def find() -> ClassFolders | None:
         try:
-            return class_folders.find(sort, root)
+            return find_classes(sort, root)
         except (DataError, OSError):  # the job says why, if it is still so then
             return None
 
@@ -41,7 +47,7 @@ def _of_both(draft: Draft) -> Iterator[str]:
     if parse_model(model_of(draft)).last.poison is not None:
         yield f"{draft.model}: {draft.kind} learns true labels, and its ID says that some are wrong"
     try:
-        class_folders.sort_of(draft.data or "")
+        sort_of(draft.data or "")
     except UsageError as error:
         yield str(error)
 
@@ -64,7 +70,7 @@ def _unfit_forgetting(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> I
     try:
         place = place_of(draft)
         if place is not None and goal == "class":
-            class_folders.number(place.names, settings["forget_class"])
+            class_number(place.names, settings["forget_class"])
     except UsageError as error:
         yield str(error)
         return
@@ -113,7 +119,7 @@ def _line(settings: type[Settings], draft: Draft) -> Iterator[str]:
 
 
 def _meant(_: Vocabulary, data: DataId) -> DataId:
-    return class_folders.validated(data)
+    return class_data(data)
 
 
 CLASSIFY = JobKind(

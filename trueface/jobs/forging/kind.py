@@ -5,9 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from launcher.api import Draft, Input, Role, UsageError
-from trueface.data.forging.faces import read_faces
-from trueface.data.forging.plan import plan_of
-from trueface.data.forging.settings import MARK, ForgeSettings
+from trueface.data.forging.plan import MARK, ForgeSettings, plan_of, read_faces
 from trueface.data.vocabulary import Vocabulary
 from trueface.jobs.flags import words
 from trueface.jobs.job_kind import PROGRAM

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from launcher.api import Job, JobError, Json
-from trueface.data.picture_sets import picture_folder
+from trueface.data.vocabulary import picture_folder
 from trueface.diffusion.images import digest, load_images
 from trueface.jobs.model_making import source_of, write_facts
 from trueface.jobs.setup import entry, watch_of

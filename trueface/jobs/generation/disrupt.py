@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.api import Job, JobError, Json
-from trueface.data.made.folders import (
+from trueface.data.made_folders import (
     ImageNoise,
     MadeFolder,
     digest_of,

@@ -4,8 +4,8 @@ import time
 from collections.abc import Mapping
 
 from launcher.api import Job, Json
-from trueface.data.drawn.drawn_set import make_drawn
-from trueface.data.drawn.settings import DrawSettings
+from trueface.data.drawn_set import make_drawn
+from trueface.data.settings import DrawSettings
 from trueface.jobs.setup import progress_of
 
 

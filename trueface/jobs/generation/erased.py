@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from launcher.api import Job, Json
-from trueface.data.made.folders import digest_of, made_folder
+from trueface.data.made_folders import digest_of, made_folder
 from trueface.diffusion.checkpoint import load_diffuser
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.measures import record

@@ -5,8 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from launcher.api import DataId, Draft, Input, Role, Settings
-from trueface.data.picture_sets import validated
-from trueface.data.vocabulary import Vocabulary
+from trueface.data.vocabulary import Vocabulary, picture_data
 from trueface.jobs.flags import words
 from trueface.jobs.job_kind import PROGRAM, JobKind, nothing
 from trueface.runtime import paths
@@ -51,7 +50,7 @@ def generation_kind(
     """
 
     def meant(_: Vocabulary, data: DataId) -> DataId:
-        return validated(data, *sets)
+        return picture_data(data, *sets)
 
     def refusals(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterator[str]:
         yield from _misnamed(draft, makers)

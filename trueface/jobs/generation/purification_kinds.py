@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from launcher.api import Draft, Input, Role
-from trueface.data.picture_sets import picture_folder
+from trueface.data.vocabulary import picture_folder
 from trueface.disruption.settings import RANDOM, DisruptSettings, RestoredSettings, needed
 from trueface.jobs.generation.generation_kind import generation_kind, inputs, made, model_files
 from trueface.purification.grammar import PurifierName, parse_purifier, refuse_untrained

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from launcher.api import Job, Json, write_atomic, write_json
-from trueface.data.made.folders import (
+from trueface.data.made_folders import (
     MADE,
     MadeFolder,
     digest_of,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from launcher.api import Job, Json
-from trueface.data.made.folders import digest_of, image_names, made_folder, rounded
+from trueface.data.made_folders import digest_of, image_names, made_folder, rounded
 from trueface.diffusion.checkpoint import load_diffuser
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.measures.measuring import refuse_others

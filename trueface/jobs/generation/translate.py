@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from launcher.api import Job, Json
-from trueface.data.made.folders import digest_of, made_folder
+from trueface.data.made_folders import digest_of, made_folder
 from trueface.jobs.setup import checkpoint_of, entry, made_folder_of, watch_of
 from trueface.translation.detector_set import (
     counted,

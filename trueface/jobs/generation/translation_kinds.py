@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from launcher.api import Draft, Input, Role
-from trueface.data.drawn.settings import MARK, DrawSettings
-from trueface.data.picture_sets import picture_folder
+from trueface.data.settings import DRAWN_MARK, DrawSettings
+from trueface.data.vocabulary import picture_folder
 from trueface.jobs.generation.generation_kind import generation_kind, inputs, made, model_files
 from trueface.runtime import paths
 from trueface.translation.settings import TranslateSettings, TranslatorSettings
@@ -15,7 +15,7 @@ def _drawing_outputs(draft: Draft) -> Iterator[Path]:
     """Yield the data root, and the mark in it: both appear at once."""
     data_root = draft.path(draft.settings["data_root"])
     yield data_root
-    yield data_root / MARK
+    yield data_root / DRAWN_MARK
 
 
 def _translator_inputs(draft: Draft) -> Iterator[Input]:

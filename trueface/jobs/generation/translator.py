@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from launcher.api import Job, Json, write_atomic
-from trueface.data.made.folders import digest_of, image_names, read_images, save_picture
-from trueface.data.picture_sets import picture_folder
+from trueface.data.made_folders import digest_of, image_names, read_images, save_picture
+from trueface.data.vocabulary import picture_folder
 from trueface.jobs.model_making import source_of, write_facts
 from trueface.jobs.setup import entry, folder_of, watch_of
 from trueface.models import assembly

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trueface.corruptions.pillow import coded
-from trueface.data.made.folders import to_levels, to_unit
+from trueface.data.made_folders import to_levels, to_unit
 from trueface.purification.registry import register_purifier
 from trueface.purification.steps import Tools
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import PIL.Image
 
-from trueface.data.file_headers import BROKEN
+from trueface.data.image_headers import BROKEN
 from trueface.evaluation.score_tables import without_seed
 from trueface.report.json_fields import mapping_of, number_of, text_of
 from trueface.report.svg import three_digits

@@ -6,8 +6,8 @@ cycles, or where the feature store has them, the body does not see them again.
 
 from collections.abc import Mapping, Sequence
 
-from trueface.data.loaders import Feed, Pass, still
-from trueface.data.qualities.feed import ChunkedFeed, QualityFeed, QualityTransform, each_quality
+from trueface.data.dataset import Feed, Pass, still
+from trueface.data.quality_feed import ChunkedFeed, QualityFeed, QualityTransform, each_quality
 from trueface.features.bank import BANK_BYTES, Bank, keep_features
 from trueface.features.body import FrozenBody
 from trueface.features.store import FeatureStore

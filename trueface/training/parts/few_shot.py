@@ -4,8 +4,8 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from trueface.data.dataset import still
 from trueface.data.index import Image
-from trueface.data.loaders import still
 from trueface.models.detectors import Detector
 from trueface.models.head import RidgeHead
 from trueface.poisoning.loaders import augmented

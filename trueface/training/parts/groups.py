@@ -6,10 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from trueface.data.attributes.attributes import Attributes, attribute_files, paths_below
-from trueface.data.attributes.table import FORGERY_GROUP, GROUPS_BY, UNKNOWN, Cells, named, numbered
-from trueface.data.dataset import ImageSet
-from trueface.data.loaders import Pass
+from trueface.data.attribute_table import FORGERY_GROUP, GROUPS_BY, UNKNOWN, Cells, named, numbered
+from trueface.data.attributes import Attributes, attribute_files, paths_below
+from trueface.data.dataset import ImageSet, Pass
 from trueface.data.settings import ATTRIBUTE_COLUMNS
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json

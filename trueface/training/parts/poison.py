@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-from trueface.data.loaders import Pass
+from trueface.data.dataset import Pass
 from trueface.poisoning.loaders import poisoned
 from trueface.poisoning.poison_record import PoisonRecord, record_of
 from trueface.runtime import paths

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from trueface.data.loaders import Feed, Pass
+from trueface.data.dataset import Feed, Pass
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
 from trueface.runtime.files import Json

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from trueface.data.loaders import Feed, Pass
-from trueface.data.qualities.feed import ChunkedFeed, QualityFeed, qualities_of, seen_in
-from trueface.data.qualities.quality_list import QualityList
+from trueface.data.dataset import Feed, Pass
+from trueface.data.qualities import QualityList
+from trueface.data.quality_feed import ChunkedFeed, QualityFeed, qualities_of, seen_in
 from trueface.features.bank import Bank
 from trueface.models.detectors import Detector
 from trueface.runtime.files import Json, file_sha256

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from trueface.data.dataset import Batch
-from trueface.data.qualities.feed import COLUMN
+from trueface.data.quality_feed import COLUMN
 from trueface.models.detectors import Detector
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json

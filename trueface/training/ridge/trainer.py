@@ -17,15 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
-from trueface.data.augmentations.copies import (
+from trueface.data.dataset import Pass
+from trueface.data.settings import AugmentationSettings
+from trueface.data.transforms import (
     CORRUPTED,
     CorruptedCopy,
     MirroredCopy,
     matched_chains,
+    test_transform,
 )
-from trueface.data.loaders import Pass
-from trueface.data.settings import AugmentationSettings
-from trueface.data.transforms import test_transform
 from trueface.features.bank import feature_matrix
 from trueface.features.body import FrozenBody
 from trueface.features.matrix import NOTHING, FeatureMatrix

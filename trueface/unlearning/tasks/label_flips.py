@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trueface.data.dataset import Pass, still
 from trueface.data.examples import BATCH_SIZE, CountedSource, Examples, Meter, Source, groups
 from trueface.data.index import Image
-from trueface.data.loaders import Pass, still
 from trueface.features.bank import Bank, feature_matrix
 from trueface.features.body import FrozenBody, fingerprint
 from trueface.features.matrix import Cost, FeatureMatrix

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from trueface.data.dataset import ExampleFeed
 from trueface.data.examples import Examples, Label, Meter
-from trueface.data.loaders import ExampleFeed
 from trueface.evaluation import predictions
 from trueface.evaluation.predictions import Answered
 from trueface.models.detectors import Classifier

@@ -1,8 +1,6 @@
 from pathlib import Path
 
 from trueface.audit.reading.reader import Surveyor
-from trueface.data import decoding
-from trueface.data.file_headers import FORMATS
 
 
 def _files(folder: Path, contents: dict[str, bytes]) -> dict[str, str]:
@@ -36,7 +34,6 @@ def test_a_file_that_is_gone_or_the_same_file_is_no_copy(tmp_path: Path) -> None
 
 
 def test_headers_are_read_of_the_formats_that_are_decoded_and_of_no_other(tmp_path: Path) -> None:
-    assert set(FORMATS) == set(decoding.FORMATS)
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
     at = _files(tmp_path, {"a.png": postscript})
     assert Surveyor(seconds=10).survey("set", {at["a.png"]: 0}, []).unreadable == 1

@@ -14,7 +14,7 @@ from trueface.audit.check import judge
 from trueface.audit.finding import Audit
 from trueface.audit.reading import legacy_runs
 from trueface.audit.reading.reader import Reader
-from trueface.data.splits.splits import write_splits
+from trueface.data.splits import write_splits
 
 ID = "gan2:pre&real:pre"
 FAKES = [f"StyleGAN2/conf-f-psi-1/{number:05d}" for number in range(60)]

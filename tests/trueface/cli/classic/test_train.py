@@ -17,7 +17,7 @@ from launcher.api import UsageError, model_folder_name
 from trueface.cli import main
 from trueface.cli.classic import train as classic
 from trueface.cli.classic.train import read, settings_of
-from trueface.data.splits.splits import write_splits
+from trueface.data.splits import write_splits
 from trueface.poisoning.settings import PoisonSettings
 from trueface.training.settings import TrainSettings
 

@@ -17,7 +17,7 @@ from trueface.cli.classic import train as classic
 from trueface.cli.classic import unlearn as unlearn_trueface
 from trueface.cli.classic import unlearn_results
 from trueface.cli.classic.unlearn import read as understood
-from trueface.data.splits.splits import write_splits
+from trueface.data.splits import write_splits
 from trueface.evaluation.predictions import Answered, read
 from trueface.models import checkpoint
 from trueface.poisoning.poison_record import PoisonRecord, read_record, write_record

@@ -50,7 +50,7 @@ light = "torch" not in sys.modules
 
 import torch
 from trueface.data.index import Image
-from trueface.data.loaders import augmented, still
+from trueface.data.dataset import augmented, still
 from trueface.models.detectors import build
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch

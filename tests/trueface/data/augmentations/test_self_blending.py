@@ -10,9 +10,8 @@ import torch
 
 from tests.trueface.data.forging.build import a_face
 from tests.trueface.features.build import body, settings, store_in
-from trueface.data.dataset import Batch
+from trueface.data.dataset import Batch, Pass, augmented
 from trueface.data.index import Image
-from trueface.data.loaders import Pass, augmented
 from trueface.features.bank import Bank
 from trueface.runtime.progress import Watch
 from trueface.training.cells import GroupCells, cells_of

@@ -3,8 +3,7 @@
 import pytest
 
 from tests.trueface.data.forging.build import people
-from trueface.data.forging.faces import Face
-from trueface.data.forging.settings import kept, parse_cells
+from trueface.data.forging.plan import Face, kept, parse_cells
 from trueface.runtime.errors import UnknownName, UsageError
 
 EVERYBODY = people(male_white=20, male_asian=10, nonmale_white=10, nonmale_others=10)

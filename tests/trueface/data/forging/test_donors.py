@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.trueface.data.forging.build import a_face
-from trueface.data.forging.pictures import NEAREST, nearest, thumbnail
+from trueface.data.forging.blending import NEAREST, nearest, thumbnail
 
 
 def test_the_most_similar_face_comes_first_and_nobody_lends_to_himself() -> None:

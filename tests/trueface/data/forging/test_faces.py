@@ -6,8 +6,8 @@ import PIL.Image
 import pytest
 
 from tests.trueface.data.forging.build import HEADER, a_face, a_table, row, written
-from trueface.data.attributes.table import EIGHT
-from trueface.data.forging.faces import limited, names_of, read_faces, read_table
+from trueface.data.attribute_table import EIGHT
+from trueface.data.forging.plan import limited, names_of, read_faces, read_table
 from trueface.runtime.errors import DataError
 
 

@@ -12,17 +12,14 @@ import pytest
 
 from launcher.api import Words, parse_data
 from tests.trueface.data.forging.build import a_face, a_table, row, settings, written
-from trueface.data.file_headers import PROPERTIES, sample_headers, shortcut
-from trueface.data.forging.contact_sheet import write_contact_sheet
-from trueface.data.forging.faces import read_faces
-from trueface.data.forging.forged_set import make_forged, remarks, works_of
-from trueface.data.forging.pictures import read_face, thumbnail
-from trueface.data.forging.plan import plan_of
-from trueface.data.forging.settings import MARK
-from trueface.data.image_files import find
-from trueface.data.imports.images import read_words
+from trueface.data.dataset_file import read_words
+from trueface.data.folders import find_images
+from trueface.data.forging.blending import read_face, thumbnail
+from trueface.data.forging.forged_set import make_forged, remarks, works_of, write_contact_sheet
+from trueface.data.forging.plan import MARK, plan_of, read_faces
+from trueface.data.image_headers import PROPERTIES, sample_headers, shortcut
 from trueface.data.index import list_images
-from trueface.data.splits.splits import load_split, select
+from trueface.data.splits import load_split, select
 from trueface.data.vocabulary import BUILT_IN
 from trueface.runtime.errors import DataError
 
@@ -141,7 +138,7 @@ def test_a_skew_is_planted_in_training_only(faces: Path, tmp_path: Path) -> None
     assert [counts["train", *cell] for cell in (("1", "0"), ("1", "1"), ("-1", "0"))] == [6, 2, 2]
     assert [counts["test", *cell] for cell in (("1", "0"), ("1", "1"))] == [3, 3]
     assert made["images"] == len(rows(tmp_path / "made"))
-    images = find((tmp_path / "made/PreSocial",)).files
+    images = find_images((tmp_path / "made/PreSocial",)).files
     assert len(images) == made["images"]  # what is not kept is not written
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from trueface.data.imports.arrangement import arrange, lists_of
-from trueface.data.imports.images import ImportedImage
+from trueface.data.imports.registry import ImportedImage
 from trueface.runtime.errors import DataError
 
 

@@ -4,8 +4,7 @@ import pytest
 
 from tests.trueface.data.imports.conftest import Files
 from trueface.data.imports.csv_table import CsvTable
-from trueface.data.imports.images import ImportedImage
-from trueface.data.imports.registry import LayoutOptions
+from trueface.data.imports.registry import ImportedImage, LayoutOptions
 from trueface.runtime.errors import DataError
 
 

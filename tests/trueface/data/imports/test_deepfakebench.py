@@ -6,8 +6,7 @@ import pytest
 from tests.trueface.data.imports.conftest import PAIRS, Files, ff_description, ff_frames
 from trueface.data.imports.arrangement import arrange, lists_of
 from trueface.data.imports.deepfakebench import DeepfakeBench
-from trueface.data.imports.images import ImportedImage
-from trueface.data.imports.registry import LayoutOptions
+from trueface.data.imports.registry import ImportedImage, LayoutOptions
 from trueface.runtime.errors import DataError
 
 NO_OPTIONS = LayoutOptions()

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from trueface.data.imports.images import video_sources, write_video_sources
+from trueface.data.dataset_file import video_sources, write_video_sources
 from trueface.runtime.errors import DataError
 
 

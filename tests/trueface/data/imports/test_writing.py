@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from trueface.data.dataset_file import read_words, video_sources
 from trueface.data.imports.arrangement import arrange
-from trueface.data.imports.images import ImportedImage, read_words, video_sources
+from trueface.data.imports.registry import ImportedImage
 from trueface.data.imports.writing import (
     ImportRecord,
     compared,
@@ -15,7 +16,7 @@ from trueface.data.imports.writing import (
     read_record,
     write_root,
 )
-from trueface.data.splits.splits import read_lists
+from trueface.data.splits import read_lists
 from trueface.runtime.errors import DataError, MachineError, UsageError
 
 LISTS = {"train": ("gen/a",), "val": (), "test": ()}

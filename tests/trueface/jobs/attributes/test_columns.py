@@ -15,9 +15,9 @@ import torch
 from launcher.api import Job, JobError
 from tests.trueface.features.build import body
 from trueface import jobs
-from trueface.data.attributes.attributes import Attributes
+from trueface.data.attributes import Attributes
+from trueface.data.dataset import Pass, augmented, still
 from trueface.data.index import list_images
-from trueface.data.loaders import Pass, augmented, still
 from trueface.features.bank import Bank
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError

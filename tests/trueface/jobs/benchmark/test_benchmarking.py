@@ -27,7 +27,7 @@ from trueface.benchmark.table import (
     rows_of,
 )
 from trueface.cli import benchmark_text
-from trueface.data.augmentations.copies import KINDS
+from trueface.data.transforms import COPY_KINDS
 from trueface.jobs.benchmark import origins
 from trueface.jobs.benchmark.benchmarking import benchmark
 from trueface.jobs.benchmark.rechecking import Checked, recheck
@@ -283,4 +283,4 @@ def test_a_run_without_a_benchmark_is_an_error_with_advice(tmp_path: Path) -> No
 
 
 def test_training_copies_make_corruptions_known() -> None:
-    assert set(origins.COPIED) == {kind.name for kind in KINDS}
+    assert set(origins.COPIED) == {kind.name for kind in COPY_KINDS}

@@ -13,8 +13,8 @@ from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.parser import ParseContext, parse
 from tests.trueface.data.forging.build import a_table
 from trueface.cli import main as cli
-from trueface.data.forging.settings import MARK
-from trueface.data.imports.images import read_words
+from trueface.data.dataset_file import read_words
+from trueface.data.forging.plan import MARK
 from trueface.jobs.forging.forge import forge
 from trueface.jobs.forging.kind import FORGE
 from trueface.jobs.kinds import TEST, TRAIN, UNLEARN

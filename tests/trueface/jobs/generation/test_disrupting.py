@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from launcher.api import Draft, Job, JobError, model_folder_name
-from trueface.data.made.folders import image_names, read_images, read_made
+from trueface.data.made_folders import image_names, read_images, read_made
 from trueface.evaluation.restored import table
 from trueface.jobs.generation.disrupt import disrupt
 from trueface.jobs.generation.purification_kinds import DISRUPT, RESTORED

@@ -12,7 +12,7 @@ from launcher.api import Draft, Job, Kind, Plan, Role, TaskFileError
 from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.parser import ParseContext, parse
 from tests.trueface.purification.build import normal, smooth_images
-from trueface.data.made.folders import digest_of, image_names, made_folder, read_images, read_made
+from trueface.data.made_folders import digest_of, image_names, made_folder, read_images, read_made
 from trueface.diffusion.checkpoint import save_diffuser
 from trueface.diffusion.diffuser import Diffuser, make_schedule
 from trueface.diffusion.networks import NetworkShape, build_network

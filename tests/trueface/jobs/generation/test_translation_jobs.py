@@ -10,7 +10,7 @@ import torch
 from launcher.api import Draft, Job, JobError, Kind, Plan, read_json
 from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.parser import ParseContext, parse
-from trueface.data.drawn.settings import MARK
+from trueface.data.settings import DRAWN_MARK
 from trueface.jobs.generation.draw import draw
 from trueface.jobs.generation.translate import translate
 from trueface.jobs.generation.translation_kinds import DRAW, TRANSLATE, TRANSLATOR
@@ -106,7 +106,7 @@ def test_a_drawn_set_a_translator_and_its_fakes(tmp_path: Path) -> None:
 
 def test_inputs_and_outputs_are_those_of_the_settings(tmp_path: Path) -> None:
     outputs = DRAW.outputs(a_draft(DRAW, tmp_path, data_root="drawn"))
-    assert outputs == (tmp_path / "drawn", tmp_path / "drawn" / MARK)
+    assert outputs == (tmp_path / "drawn", tmp_path / "drawn" / DRAWN_MARK)
     photographs = a_draft(
         DRAW, tmp_path, data_root="drawn", content="resized", source="photos", attributes="a.txt"
     )

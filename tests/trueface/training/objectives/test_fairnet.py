@@ -17,7 +17,7 @@ from torch.nn import functional
 from launcher.api import JobError, Json
 from tests.trueface.training.test_trainer import settings
 from trueface.data.dataset import Batch
-from trueface.data.loading.batches import order_of
+from trueface.data.loading import order_of
 from trueface.jobs.refusals import unfit_fairness
 from trueface.models.detectors import Detector, build
 from trueface.models.disentangling import DisentanglingNetwork

@@ -12,9 +12,8 @@ from torch.nn import functional
 
 from launcher.api import JobError
 from tests.trueface.conftest import Tree
-from trueface.data.dataset import Batch
+from trueface.data.dataset import Batch, Pass, still
 from trueface.data.index import Image
-from trueface.data.loaders import Pass, still
 from trueface.evaluation.inference import evaluate
 from trueface.features.bank import Bank, feature_matrix, write_features
 from trueface.features.body import FrozenBody

@@ -13,11 +13,10 @@ import torch
 from tests.trueface.training.parts.test_bank import settled
 from trueface.corruptions.chain import Chain
 from trueface.data import dataset
-from trueface.data.dataset import Batch
+from trueface.data.dataset import Batch, Pass, augmented, still
 from trueface.data.decoding import decode
 from trueface.data.index import Image
-from trueface.data.loaders import Pass, augmented, still
-from trueface.data.qualities.feed import COLUMN, ChunkedFeed
+from trueface.data.quality_feed import COLUMN, ChunkedFeed
 from trueface.features.bank import Bank
 from trueface.features.body import FrozenBody
 from trueface.runtime.errors import JobError

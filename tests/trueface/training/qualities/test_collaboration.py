@@ -18,7 +18,7 @@ from launcher.api import JobError
 from tests.trueface.training.test_resume import run
 from tests.trueface.training.test_trainer import Pixels, checkered, same, settings
 from trueface.data.dataset import Batch
-from trueface.data.qualities.feed import COLUMN
+from trueface.data.quality_feed import COLUMN
 from trueface.models.detectors import Detector, build
 from trueface.runtime.progress import Watch
 from trueface.training.objectives.registry import make_objective

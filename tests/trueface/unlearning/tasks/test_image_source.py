@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 
 from tests.trueface.conftest import Tree
-from trueface.data import loaders
+from trueface.data.dataset import augmented, still
 from trueface.data.examples import Meter
 from trueface.data.index import Image
 from trueface.features.store import FeatureStore
@@ -35,7 +35,7 @@ def settings(*, flip_prob: float = 0) -> UnlearningSettings:
 
 
 def pixels(images: tuple[Image, ...]) -> Pixels:
-    return Pixels(loaders.augmented(images, settings()), loaders.still(images, settings()))
+    return Pixels(augmented(images, settings()), still(images, settings()))
 
 
 def features(images: tuple[Image, ...], folder: Path, meter: Meter) -> Features:
@@ -78,7 +78,7 @@ def test_a_stop_while_augmented_images_are_computed_is_no_pass_without_images(
     images: tuple[Image, ...], tmp_path: Path
 ) -> None:
     given, watch = settings(flip_prob=0.5), Watch()
-    both = Pixels(loaders.augmented(images, given), loaders.still(images, given))
+    both = Pixels(augmented(images, given), still(images, given))
     model = detectors.build("slim18", weights="none", seed=1)
     store = FeatureStore(tmp_path, limit_bytes=1 << 30)
     read = features_of(both, model, given, watch, meter=Meter(), store=store)
@@ -91,7 +91,7 @@ def test_a_method_costs_what_augmented_images_took_whether_the_store_has_them_or
     images: tuple[Image, ...], tmp_path: Path
 ) -> None:
     given = settings(flip_prob=0.5)
-    both = Pixels(loaders.augmented(images, given), loaders.still(images, given))
+    both = Pixels(augmented(images, given), still(images, given))
     model = detectors.build("slim18", weights="none", seed=1)
     saved = []
     for _ in range(2):

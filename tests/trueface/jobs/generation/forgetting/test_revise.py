@@ -16,7 +16,7 @@ from tests.trueface.jobs.generation.forgetting.small_lab import (
     a_job,
     make_lab,
 )
-from trueface.data.made.folders import image_names, read_images
+from trueface.data.made_folders import image_names, read_images
 from trueface.jobs.generation.diffusion_kinds import REVISE
 from trueface.jobs.generation.revise import revise
 

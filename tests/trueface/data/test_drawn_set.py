@@ -1,0 +1,265 @@
+"""Drawn sets: deterministic, whole or absent, divided by name, with attributes that the pixels show."""
+
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from pydantic import ValidationError
+
+from trueface.data.attribute_table import read_attribute_table
+from trueface.data.drawn_set import (
+    ATTRIBUTES,
+    SHAPES,
+    Pixels,
+    attributes_of,
+    draw_portrait,
+    draw_shape,
+    make_drawn,
+    recognised,
+    shape_files,
+    small_square,
+)
+from trueface.data.made_folders import divided, image_names, parts_of
+from trueface.data.settings import DRAWN_MARK, SHAPE_CLASSES, DrawSettings
+from trueface.runtime.errors import DataError, JobError
+
+
+def settings(**given: object) -> DrawSettings:
+    return DrawSettings.model_validate({"data_root": "made", "images": 20, **given})
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(root)): f.read_bytes() for f in root.rglob("*") if f.is_file()}
+
+
+def pixels_of(file: Path) -> Pixels:
+    with PIL.Image.open(file) as picture:
+        return np.array(picture)
+
+
+@pytest.mark.parametrize("content", ["portraits", "shapes"])
+def test_the_same_settings_give_the_same_bytes(tmp_path: Path, content: str) -> None:
+    for name in ("one", "two"):
+        make_drawn(tmp_path / name, settings(content=content))
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_another_seed_gives_other_faces() -> None:
+    first, second = (draw_portrait("00001", seed=seed, size=32) for seed in (1, 2))
+    assert not np.array_equal(first, second)
+
+
+def test_a_portrait_depends_on_its_name_and_not_on_how_many_there_are(tmp_path: Path) -> None:
+    make_drawn(tmp_path / "few", settings(images=4))
+    make_drawn(tmp_path / "many", settings(images=12))
+    few = {path.name: path.read_bytes() for path in (tmp_path / "few").glob("?/*.png")}
+    many = {path.name: path.read_bytes() for path in (tmp_path / "many").glob("?/*.png")}
+    assert few.items() <= many.items()
+
+
+def test_parts_are_70_20_and_10_percent_and_share_no_name() -> None:
+    parts = parts_of([f"{number}.png" for number in range(200)], 1)
+    assert {part: len(names) for part, names in parts.items()} == {"A": 140, "B": 40, "C": 20}
+    assert len(set().union(*parts.values())) == 200
+
+
+def test_a_part_does_not_depend_on_the_suffix() -> None:
+    png, jpg = (
+        divided([f"{number}{suffix}" for number in range(50)], {"a": 0.5, "b": 0.5}, 3)
+        for suffix in (".png", ".jpg")
+    )
+    assert [name.removesuffix(".png") for name in png["a"]] == [
+        name.removesuffix(".jpg") for name in jpg["a"]
+    ]
+
+
+def test_tables_say_what_the_pixels_show(tmp_path: Path) -> None:
+    make_drawn(tmp_path / "made", settings(images=60))
+    for part in "ABC":
+        root = tmp_path / "made" / part
+        table = read_attribute_table(root / "attributes.csv")
+        assert table.names == ATTRIBUTES
+        for name in image_names(root):
+            seen = recognised(pixels_of(root / name))
+            assert table.of([name])[0] == [int(seen[attribute]) for attribute in ATTRIBUTES]
+
+
+def test_attributes_are_half_and_half_and_tell_nothing_of_each_other() -> None:
+    rows = np.array([[*attributes_of(f"{n:05d}", 42).values()] for n in range(1200)], float)
+    assert np.all(np.abs(rows.mean(0) - 0.5) < 0.05)
+    assert np.all(np.abs(np.corrcoef(rows.T) - np.eye(3)) < 0.1)
+
+
+def test_a_larger_portrait_is_the_same_face() -> None:
+    small, large = (draw_portrait("00003", seed=42, size=size) for size in (32, 128))
+    shrunk = PIL.Image.fromarray(large).resize((32, 32), PIL.Image.Resampling.BOX)
+    assert np.abs(np.asarray(shrunk, float) - small).mean() < 6
+
+
+def test_grey_portraits_have_one_channel(tmp_path: Path) -> None:
+    make_drawn(tmp_path / "made", settings(images=4, channels=1))
+    with PIL.Image.open(next((tmp_path / "made").rglob("*.png"))) as picture:
+        assert picture.mode == "L"
+
+
+def test_shapes_lie_in_class_folders_80_to_20(tmp_path: Path) -> None:
+    made = make_drawn(tmp_path / "made", settings(content="shapes", images=60, size=10))
+    assert made["parts"] == {"train": 48, "test": 12}
+    for part, count in (("train", 8), ("test", 2)):
+        folders = sorted(folder.name for folder in (tmp_path / "made" / part).iterdir())
+        assert folders == list(SHAPE_CLASSES) == sorted(SHAPES)
+        assert all(
+            len(image_names(tmp_path / "made" / part / name)) == count for name in SHAPE_CLASSES
+        )
+
+
+def test_every_class_of_shapes_gets_its_share_of_an_odd_number() -> None:
+    files = [file for _, file in shape_files(61)]
+    assert len(set(files)) == 61
+    assert sum(file.startswith("train/bar/") for file in files) == 9
+
+
+def test_shapes_of_ten_pixels_are_told_apart_by_a_small_network() -> None:
+    def drawn(count: int, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+        pixels = [
+            draw_shape(SHAPE_CLASSES[at % 6], f"{kind}{at}", seed=1, size=10) for at in range(count)
+        ]
+        images = torch.from_numpy(np.stack(pixels)).float().flatten(1) / 127.5 - 1
+        return images, torch.arange(count) % 6
+
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        images, classes = drawn(1200, "train")
+        network = torch.nn.Sequential(
+            torch.nn.Linear(100, 96), torch.nn.ReLU(), torch.nn.Linear(96, 6)
+        )
+        optimizer = torch.optim.Adam(network.parameters(), 5e-3)
+        for _ in range(450):
+            rows = torch.randint(1200, (64,))
+            loss = torch.nn.functional.cross_entropy(network(images[rows]), classes[rows])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's stub
+            optimizer.step()
+        held_out, truth = drawn(300, "test")
+        assert (network(held_out).argmax(1) == truth).float().mean() > 0.95
+
+
+def test_a_set_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
+    make_drawn(tmp_path / "made", settings())
+    mark = tmp_path / "made" / DRAWN_MARK
+    before = mark.stat().st_mtime_ns
+    make_drawn(tmp_path / "made", settings())
+    assert mark.stat().st_mtime_ns == before
+
+
+def test_a_set_that_lost_an_image_is_made_again(tmp_path: Path) -> None:
+    make_drawn(tmp_path / "made", settings())
+    lost = next((tmp_path / "made").rglob("*.png"))
+    lost.unlink()
+    make_drawn(tmp_path / "made", settings())
+    assert lost.is_file()
+
+
+def test_a_set_of_other_settings_is_not_overwritten(tmp_path: Path) -> None:
+    make_drawn(tmp_path / "made", settings())
+    with pytest.raises(DataError, match="other settings"):
+        make_drawn(tmp_path / "made", settings(seed=7))
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(DataError, match="not an empty folder"):
+        make_drawn(tmp_path, settings())
+
+
+def test_a_stop_leaves_nothing_behind(tmp_path: Path) -> None:
+    def stop(made: int, total: int) -> None:
+        raise JobError("stopped")
+
+    with pytest.raises(JobError):
+        make_drawn(tmp_path / "made", settings(), progress=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"size": 16}, "portraits need 32 pixels"),
+        ({"content": "resized"}, "needs source"),
+        ({"source": "photos"}, "read with content: resized"),
+        ({"images": 0}, "say how many"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(given: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        settings(**given)
+
+
+COUNT = 10
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    folder = tmp_path / "img_align_celeba"
+    folder.mkdir()
+    rows = []
+    for number in range(1, COUNT + 1):
+        pixels = np.full((24, 20, 3), number * 20, np.uint8)
+        PIL.Image.fromarray(pixels).save(folder / f"{number:06d}.jpg")
+        rows.append(f"{number:06d}.jpg  {1 if number % 2 else -1} -1")
+    text = "\n".join([str(COUNT), "Male Young", *rows])
+    (tmp_path / "list_attr_celeba.txt").write_text(text + "\n")
+    return folder
+
+
+def made_of(folder: Path, **given: object) -> Path:
+    root = folder.parent / "made"
+    settings = DrawSettings.model_validate(
+        {"data_root": "made", "content": "resized", "source": "s", "images": 0, "size": 8}
+        | {"crop": 16, **given}
+    )
+    make_drawn(root, settings, source=folder, attributes=folder.parent / "list_attr_celeba.txt")
+    return root
+
+
+def test_each_photograph_keeps_its_own_attributes(photographs: Path) -> None:
+    root = made_of(photographs)
+    counts = {}
+    for part in "ABC":
+        names = image_names(root / part)
+        counts[part] = len(names)
+        table = read_attribute_table(root / part / "attributes.csv")
+        for name in names:
+            number = int(name.removesuffix(".png"))
+            assert table.of([name]) == [[number % 2, 0]]
+            with PIL.Image.open(root / part / name) as picture:
+                seen = np.array(picture)
+            assert seen.shape == (8, 8, 3)
+            assert abs(int(seen[4, 4, 0]) - number * 20) <= 2
+    assert counts == {"A": 7, "B": 2, "C": 1}
+
+
+def test_the_crop_is_around_the_middle(tmp_path: Path) -> None:
+    pixels = np.zeros((30, 20, 3), np.uint8)
+    pixels[9:21, 4:16] = 255
+    PIL.Image.fromarray(pixels).save(tmp_path / "a.png")
+    assert (small_square(tmp_path / "a.png", crop=12, size=6) == 255).all()
+    assert (small_square(tmp_path / "a.png", crop=0, size=20)[:, 0] == 0).all()
+
+
+def test_a_photograph_smaller_than_the_crop_is_named(photographs: Path) -> None:
+    with pytest.raises(DataError, match=r"000001\.jpg has 20x24 pixels, less than crop: 21"):
+        made_of(photographs, crop=21)
+
+
+def test_a_photograph_without_attributes_is_named(photographs: Path) -> None:
+    PIL.Image.new("RGB", (20, 24)).save(photographs / "stranger.jpg")
+    with pytest.raises(DataError, match=r"no row of stranger\.jpg"):
+        made_of(photographs)
+
+
+def test_more_photographs_than_there_are_cannot_be_taken(photographs: Path) -> None:
+    with pytest.raises(DataError, match="holds 10 photographs, and images is 11"):
+        made_of(photographs, images=11)

@@ -1,0 +1,295 @@
+import json
+import os
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from launcher.api import parse_data
+from trueface.data.folders import CACHE, Listing, Names, cache_folder, open_listing, scan
+from trueface.data.index import Image, list_images
+
+Tree = Callable[[Iterable[str]], Path]
+
+ALL = parse_data("all:pre")
+NAMES = (
+    *(f"PreSocial/Fake/StyleGAN2/{folder}/{n:05d}.png" for folder in "ab" for n in range(3)),
+    *(f"PreSocial/Real/FFHQ/{n:05d}.png" for n in range(3)),
+)
+FOLDERS = 7  # PreSocial, Fake, StyleGAN2, a, b, Real, FFHQ
+LATER = 10**10  # ns: long enough for a folder to be trusted
+
+
+@dataclass
+class Disk:
+    """Counts what is asked of the disk; its clock is ahead, so that fresh folders are trusted."""
+
+    root: Path
+    file: Path
+    ahead_ns: int = LATER
+    looks: list[str] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
+
+    def listing(self, worth: int = 0) -> Listing:
+        return Listing(
+            self.root,
+            self.file,
+            look=self.look,
+            status=self.status,
+            clock=lambda: time.time_ns() + self.ahead_ns,
+            worth=worth,
+        )
+
+    def images(self, worth: int = 0) -> tuple[Image, ...]:
+        self.looks, self.states = [], []
+        return list_images(self.root, ALL, listing=self.listing(worth))
+
+    def look(self, path: str) -> Names:
+        self.looks.append(path)
+        return scan(path)
+
+    def status(self, path: str) -> os.stat_result:
+        self.states.append(path)
+        return os.stat(path)  # noqa: PTH116  # what it stands for
+
+
+@pytest.fixture
+def disk(tree: Tree, tmp_path: Path) -> Disk:
+    return Disk(tree(NAMES), tmp_path / "cache" / "one.index")
+
+
+def test_what_has_not_changed_is_not_read_again(disk: Disk) -> None:
+    first = disk.images()
+    assert len(first) == len(NAMES)
+    assert (len(disk.looks), len(disk.states)) == (FOLDERS, FOLDERS)
+    assert disk.images() == first
+    assert (disk.looks, len(disk.states)) == ([], FOLDERS)
+
+
+def test_only_the_folder_that_changed_is_read_again(disk: Disk) -> None:
+    disk.images()
+    (disk.root / "PreSocial/Fake/StyleGAN2/b/00009.png").touch()
+    (disk.root / "PreSocial/Real/FFHQ/00000.png").unlink()
+    assert len(disk.images()) == len(NAMES)
+    assert sorted(path.rpartition("/")[2] for path in disk.looks) == ["FFHQ", "b"]
+    assert disk.images()[5].key == "StyleGAN2/b/00002"
+    assert disk.looks == []
+
+
+def test_a_new_folder_is_found_and_one_that_is_gone_is_forgotten(disk: Disk) -> None:
+    disk.images()
+    for image in (disk.root / "PreSocial/Fake/StyleGAN2/a").iterdir():
+        image.unlink()
+    (disk.root / "PreSocial/Fake/StyleGAN2/a").rmdir()
+    (disk.root / "PreSocial/Fake/StyleGAN2/c").mkdir()
+    (disk.root / "PreSocial/Fake/StyleGAN2/c/00001.png").touch()
+    assert [image.key for image in disk.images()][3:4] == ["StyleGAN2/c/00001"]
+    assert b"StyleGAN2/a" not in disk.file.read_bytes()
+
+
+def test_a_folder_that_changed_just_now_is_not_trusted(disk: Disk) -> None:
+    disk.ahead_ns = 0
+    disk.images()
+    disk.images()
+    assert len(disk.looks) == FOLDERS
+    assert not disk.file.exists()
+
+
+def test_a_folder_from_the_future_is_not_trusted(disk: Disk) -> None:
+    soon = time.time() + 3600
+    os.utime(disk.root / "PreSocial/Real/FFHQ", (soon, soon))
+    disk.images()
+    disk.images()
+    assert [path.rpartition("/")[2] for path in disk.looks] == ["FFHQ"]
+
+
+def test_an_mtime_that_was_set_back_hides_no_change(disk: Disk) -> None:
+    folder = disk.root / "PreSocial/Real/FFHQ"
+    disk.images()
+    before = folder.stat()
+    (folder / "00009.png").touch()
+    os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert len(disk.images()) == len(NAMES) + 1
+
+
+def test_another_folder_of_the_same_name_is_read_anew(disk: Disk, tmp_path: Path) -> None:
+    disk.images()
+    folder = disk.root / "PreSocial/Real/FFHQ"
+    folder.rename(tmp_path / "aside")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/00007.png").touch()
+    folder.symlink_to(tmp_path / "other", target_is_directory=True)
+    assert disk.images()[-1].key == "FFHQ/00007"
+
+
+def test_a_link_that_led_nowhere_is_followed_once_it_leads_somewhere(
+    disk: Disk, tmp_path: Path
+) -> None:
+    (disk.root / "PreSocial/Fake/StyleGAN3").symlink_to(tmp_path / "share")
+    assert len(disk.images()) == len(NAMES)
+    (tmp_path / "share").mkdir()  # as when another disk is mounted; the folder above is unchanged
+    (tmp_path / "share/00001.png").touch()
+    assert "StyleGAN3/00001" in {image.key for image in disk.images()}
+    assert [path.rpartition("/")[2] for path in disk.looks] == ["StyleGAN3"]
+
+
+def test_a_link_in_a_circle_is_left_out_from_the_index_too(
+    disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = disk.root / "PreSocial/Fake/StyleGAN2"
+    (folder / "a/back").symlink_to(folder, target_is_directory=True)
+    (folder / "itself").symlink_to(folder / "itself")
+    first = disk.images()
+    caplog.clear()
+    assert disk.images() == first
+    assert (len(first), disk.looks) == (len(NAMES), [])
+    assert "leads back" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: content.replace(b"00001.png", b"00008.png"),
+        lambda content: content.replace(b"index 2", b"index 1"),
+        lambda content: b"\0" * len(content),
+    ],
+)
+def test_a_broken_index_is_left_out_of_account(
+    disk: Disk, damage: Callable[[bytes], bytes]
+) -> None:
+    first = disk.images()
+    disk.file.write_bytes(damage(disk.file.read_bytes()))
+    assert disk.images() == first
+    assert len(disk.looks) == FOLDERS
+    disk.images()
+    assert disk.looks == []
+
+
+def test_an_index_of_other_content_is_left_out_of_account(disk: Disk) -> None:
+    first = disk.images()
+    contents: tuple[object, ...] = (
+        [],
+        {"folders": []},
+        {"folders": {"PreSocial": [1, 2]}},
+        {"folders": {"": None}},
+    )
+    for content in contents:
+        body = json.dumps(content).encode()
+        disk.file.write_bytes(b"trueface index 1 %08x\n" % zlib.crc32(body) + body)
+        assert disk.images() == first
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(disk: Disk, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    disk.file = tmp_path / "file" / "one.index"
+    assert len(disk.images()) == len(disk.images()) == len(NAMES)
+    assert len(disk.looks) == FOLDERS
+
+
+def test_a_full_disk_is_no_error(disk: Disk) -> None:
+    program = (
+        "import resource, sys; from pathlib import Path; from launcher.api import parse_data;"
+        "from trueface.data.index import list_images; from trueface.data.folders import Listing;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0));"
+        "root, file = map(Path, sys.argv[1:]); listing = Listing(root, file, worth=0,"
+        " clock=lambda: 2**63); sys.exit(len(list_images(root, parse_data('all:pre'), listing=listing)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, disk.root, disk.file], check=False)
+    assert done.returncode == len(NAMES)
+    assert [*disk.file.parent.iterdir()] == []
+
+
+def test_a_few_images_are_not_worth_a_file(disk: Disk) -> None:
+    disk.images(worth=len(NAMES) + 1)
+    assert not disk.file.exists()
+
+
+def test_names_that_are_no_unicode_are_kept_as_they_are(disk: Disk) -> None:
+    name = b"\xff\xfe.png"
+    (disk.root / "PreSocial/Real/FFHQ" / os.fsdecode(name)).touch()
+    first = disk.images()
+    assert disk.images() == first
+    assert disk.looks == []
+    assert os.fsencode(first[-1].file).endswith(name)
+
+
+def test_listings_of_two_parts_are_put_together(disk: Disk) -> None:
+    for data in ("gan2:pre", "realFFHQ:pre"):
+        list_images(disk.root, parse_data(data), listing=disk.listing())
+    disk.images()
+    assert disk.looks == []
+
+
+def test_many_processes_write_one_index(disk: Disk) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from launcher.api import parse_data;"
+        "from trueface.data.index import list_images; from trueface.data.folders import Listing;"
+        "root, file, data = sys.argv[1:];"
+        "[list_images(Path(root), parse_data(data), listing=Listing(Path(root), Path(file),"
+        " clock=lambda: time.time_ns() + 10**10, worth=0)) for _ in range(20)]"
+    )
+    workers = [
+        subprocess.Popen([sys.executable, "-c", program, disk.root, disk.file, data])
+        for data in ("gan2:pre", "realFFHQ:pre", "all:pre", "all:pre")
+    ]
+    assert [worker.wait(60) for worker in workers] == [0] * len(workers)
+    assert len(disk.images()) == len(NAMES)
+    assert [path.name for path in disk.file.parent.iterdir()] == [disk.file.name]
+
+
+def test_an_index_lies_in_the_users_cache_or_where_the_environment_says(tmp_path: Path) -> None:
+    program = "from trueface.data.folders import cache_folder; print(cache_folder())"
+    for given, said in (
+        ({CACHE: str(tmp_path)}, str(tmp_path)),
+        ({"XDG_CACHE_HOME": str(tmp_path), CACHE: ""}, f"{tmp_path}/trueface"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=os.environ | given, capture_output=True, check=True
+        )
+        assert done.stdout.decode().strip() == said
+
+
+def test_one_data_root_has_one_index_by_whatever_name(tree: Tree, tmp_path: Path) -> None:
+    root = tree(NAMES)
+    (tmp_path / "link").symlink_to(root, target_is_directory=True)
+    one, same, other = map(open_listing, (root, tmp_path / "link", tmp_path))
+    assert one._file == same._file != other._file
+    folder = cache_folder()
+    assert folder is not None
+    assert one._file is not None
+    assert one._file.is_relative_to(folder)
+
+
+def test_indexes_that_nobody_wrote_for_long_are_removed(disk: Disk) -> None:
+    disk.file.parent.mkdir()
+    old, young = disk.file.with_name("old.index"), disk.file.with_name("young.index")
+    for file, age_days in ((old, 400), (young, 100)):
+        file.touch()
+        os.utime(file, (time.time() - age_days * 86400,) * 2)
+    disk.images()
+    assert (old.exists(), young.exists(), disk.file.exists()) == (False, True, True)
+
+
+def test_folders_right_below_the_root_are_kept_beside_those_of_a_modifier(disk: Disk) -> None:
+    for name in ("Fake/StyleGAN2/00001.png", "Real/FFHQ/00001.png"):
+        (disk.root / name).parent.mkdir(parents=True)
+        (disk.root / name).touch()
+    data = parse_data("all:none&all:pre")
+    first = list_images(disk.root, data, listing=disk.listing())
+    disk.looks = []
+    assert list_images(disk.root, data, listing=disk.listing()) == first
+    assert (len(first), disk.looks) == (2 + len(NAMES), [])
+    (disk.root / "Real/FFHQ/00001.png").unlink()
+    (disk.root / "Real/FFHQ").rmdir()
+    (disk.root / "Real/RAISE").mkdir()
+    (disk.root / "Real/RAISE/00001.png").touch()
+    disk.looks = []
+    assert len(list_images(disk.root, data, listing=disk.listing())) == len(first)
+    assert [path.partition("/data/")[2] for path in disk.looks] == ["Real", "Real/RAISE"]

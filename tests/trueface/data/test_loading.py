@@ -1,0 +1,246 @@
+""" """
+
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from trueface.data.loading import (
+    BadFile,
+    LoadingProcesses,
+    closing,
+    in_background,
+    order_of,
+    pinned,
+    together,
+    uses_gpu,
+)
+from trueface.runtime.errors import MachineError
+
+CELLS = [0] * 60 + [1] * 3 + [4] * 7
+
+
+def drawn(epoch: int = 0, seed: int = 1) -> list[int]:
+    return order_of(range(len(CELLS)), shuffle_seed=seed, epoch=epoch, cells=CELLS)
+
+
+def test_every_cell_is_drawn_equally_often_and_its_images_too() -> None:
+    order = drawn()
+    assert len(order) == len(CELLS)
+    by_cell = Counter(CELLS[position] for position in order)
+    assert set(by_cell) == {0, 1, 4}
+    assert max(by_cell.values()) - min(by_cell.values()) <= 1
+    for cell in by_cell:
+        times = Counter(position for position in order if CELLS[position] == cell)
+        assert max(times.values()) - min(times.values()) <= 1
+
+
+def test_a_batch_is_as_even_as_the_epoch() -> None:
+    order = drawn()
+    for at in range(0, 69, 3):
+        assert {CELLS[position] for position in order[at : at + 3]} == {0, 1, 4}
+
+
+def test_an_order_is_a_function_of_seed_and_epoch() -> None:
+    assert drawn() == drawn()
+    assert drawn() != drawn(epoch=1)
+    assert drawn() != drawn(seed=2)
+
+
+def test_some_of_the_images_are_drawn_by_their_own_cells() -> None:
+    some = list(range(55, 65))
+    order = order_of(some, shuffle_seed=1, epoch=0, cells=CELLS)
+    assert len(order) == len(some)
+    assert set(order) <= set(some)
+
+
+def test_what_is_not_shuffled_is_not_drawn() -> None:
+    assert order_of([3, 1, 2], shuffle_seed=None, epoch=0, cells=CELLS) == [3, 1, 2]
+
+
+PATIENCE_S = 30
+
+
+def loaders() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "loader"]
+
+
+class Numbers:
+    """Counts what was made; `enough` is set when so many were."""
+
+    def __init__(
+        self, count: int, *, failing: BaseException | None = None, enough: int = 0
+    ) -> None:
+        self.count, self.failing, self.enough_at = count, failing, enough
+        self.made, self.closed, self.enough = 0, False, threading.Event()
+
+    def __call__(self, leave: threading.Event) -> Iterator[int]:
+        try:
+            for number in range(self.count):
+                self.made += 1
+                if self.made == self.enough_at:
+                    self.enough.set()
+                yield number
+            if self.failing is not None:
+                raise self.failing
+        finally:
+            self.closed = True
+
+
+def test_items_come_in_their_order_and_the_thread_ends_with_them() -> None:
+    assert list(in_background(Numbers(100))) == list(range(100))
+    assert list(in_background(Numbers(0))) == []
+    assert loaders() == []
+
+
+def test_no_more_is_made_ahead_than_was_asked_for() -> None:
+    numbers = Numbers(100, enough=4)
+    items = in_background(numbers, ahead=3)
+    with closing(items):
+        assert next(items) == 0
+        assert numbers.enough.wait(PATIENCE_S)
+    assert numbers.made == 4
+    assert numbers.closed
+    assert loaders() == []
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt()])
+def test_an_error_comes_after_the_items_before_it(error: BaseException) -> None:
+    items = in_background(Numbers(2, failing=error))
+    assert [next(items), next(items)] == [0, 1]
+    with pytest.raises(type(error)):
+        next(items)
+    assert loaders() == []
+
+
+def test_an_error_while_starting_is_raised_too() -> None:
+    def broken(leave: threading.Event) -> Iterator[int]:
+        raise OSError("no such thing")
+
+    with pytest.raises(OSError, match="no such thing"):
+        list(in_background(broken))
+
+
+def test_an_interrupt_of_the_one_who_takes_leaves_no_thread() -> None:
+    numbers = Numbers(100)
+
+    def take() -> None:
+        with closing(in_background(numbers)) as items:
+            next(items)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        take()
+    assert numbers.closed
+    assert loaders() == []
+
+
+def test_items_that_are_left_end_their_thread() -> None:
+    for number in in_background(Numbers(100)):
+        if number == 3:
+            break
+    assert loaders() == []
+
+
+def test_whoever_makes_items_hears_that_no_more_are_wanted() -> None:
+    begun = threading.Event()
+
+    def patient(leave: threading.Event) -> Iterator[int]:
+        yield 0
+        begun.set()
+        assert leave.wait(PATIENCE_S)
+
+    with closing(in_background(patient)) as items:
+        next(items)
+        assert begun.wait(PATIENCE_S)
+    assert loaders() == []
+
+
+def test_the_number_of_threads_of_a_network_stays_while_its_loader_has_one() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert list(in_background(lambda _: iter([torch.get_num_threads()]))) == [1]
+        seen: list[int] = []
+        thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert [torch.get_num_threads(), *seen] == [2, 2]
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_what_cannot_be_closed_is_left_alone() -> None:
+    with closing(iter([1, 2])) as items:
+        assert list(items) == [1, 2]
+
+
+def test_memory_is_pinned_where_a_gpu_is_used_and_only_there() -> None:
+    pixels = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    assert pinned(pixels).is_pinned() == uses_gpu()
+
+
+DEADLY = -1
+REQUESTS = [[(pass_number, place) for place in range(3)] for pass_number in range(4)]
+
+
+class Pids(Dataset[tuple[int, ...]]):
+    """Returns the process that loads, and the request."""
+
+    def __getitem__(self, request: tuple[int, ...]) -> tuple[int, ...]:
+        if request[0] == DEADLY:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return (os.getpid(), *request)
+
+
+def joined(items: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    return list(items)
+
+
+def a_pool() -> LoadingProcesses[list[tuple[int, ...]]]:
+    return LoadingProcesses(Pids(), 2, joined)
+
+
+def passed(pool: LoadingProcesses[list[tuple[int, ...]]]) -> set[int]:
+    """Go through a pass, and return the processes that loaded it."""
+    loaded = [item for batch in pool.load(REQUESTS) for item in batch]
+    assert [item[1:] for item in loaded] == [item for group in REQUESTS for item in group]
+    return {item[0] for item in loaded}
+
+
+def test_passes_are_loaded_by_the_same_processes_which_end_with_their_owner() -> None:
+    pool = a_pool()
+    first = passed(pool)
+    assert passed(pool) == first
+    assert len(first) == 2
+    assert pool.is_free
+    del pool
+    assert not any(Path(f"/proc/{pid}").exists() for pid in first)
+
+
+def test_a_pass_that_is_left_occupies_its_processes() -> None:
+    pool = a_pool()
+    for _ in pool.load(REQUESTS):
+        break
+    assert not pool.is_free
+
+
+def test_processes_of_which_one_was_killed_are_of_no_more_use() -> None:
+    pool = a_pool()
+    with pytest.raises(MachineError, match=r"died.*num_threads"):
+        list(pool.load([[(DEADLY,)]]))
+    assert not pool.is_free
+
+
+def test_a_batch_is_what_gave_pixels_and_what_did_not() -> None:
+    bad = BadFile(1, Path("a"), "cut off")
+    batch = together([torch.zeros(3, 2, 2), bad, torch.ones(3, 2, 2)])
+    assert batch.pixels is not None
+    assert (batch.pixels.shape, batch.bad) == ((2, 3, 2, 2), [bad])
+    assert together([bad]).pixels is together([bad]).pinned.pixels is None

@@ -1,0 +1,236 @@
+"""Images of a folder as tensors, by their names.
+
+Noise that belongs to an image.
+
+Folders that jobs make.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trueface.data.made_folders import (
+    ImageNoise,
+    digest_of,
+    image_names,
+    made_folder,
+    partners,
+    read_images,
+    read_made,
+    rounded,
+    shape_of,
+    to_levels,
+    to_unit,
+)
+from trueface.runtime.errors import DataError, JobError
+
+
+def an_image(path: Path, side: int = 4, level: int = 0, mode: str = "RGB") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full((side, side), level, dtype=np.uint8)
+    PIL.Image.fromarray(pixels).convert(mode).save(path)
+
+
+def test_names_are_sorted_and_relative_and_hidden_files_are_left_out(tmp_path: Path) -> None:
+    for name in ("b.png", "a/2.png", "a/1.jpg", ".hidden.png", ".folder/3.png"):
+        an_image(tmp_path / name)
+    (tmp_path / "made.json").write_text("{}")
+    assert image_names(tmp_path) == ("a/1.jpg", "a/2.png", "b.png")
+
+
+def test_a_limit_takes_names_that_are_evenly_spread(tmp_path: Path) -> None:
+    for number in range(10):
+        an_image(tmp_path / f"{number}.png")
+    assert image_names(tmp_path, limit=3) == ("0.png", "3.png", "6.png")
+    assert image_names(tmp_path, limit=20) == image_names(tmp_path)
+
+
+def test_a_folder_that_is_absent_or_empty_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"there is no folder .*/none"):
+        image_names(tmp_path / "none")
+    with pytest.raises(DataError, match="holds no image; it needs files such as"):
+        image_names(tmp_path)
+
+
+def test_two_images_that_differ_in_their_suffix_alone_are_an_error(tmp_path: Path) -> None:
+    an_image(tmp_path / "a.jpg")
+    an_image(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"holds a\.jpg and a\.png: images pair by their names"):
+        image_names(tmp_path)
+
+
+def test_partners_pair_by_name_whatever_the_suffix(tmp_path: Path) -> None:
+    an_image(tmp_path / "x/1.png")
+    an_image(tmp_path / "2.png")
+    assert partners(tmp_path, ["2.jpg", "x/1.jpg"]) == ("2.png", "x/1.png")
+
+
+def test_missing_partners_are_named(tmp_path: Path) -> None:
+    an_image(tmp_path / "0.png")
+    with pytest.raises(DataError, match=r"no partner of 1\.jpg, 2\.jpg, 3\.jpg and 1 more:"):
+        partners(tmp_path, [f"{number}.jpg" for number in range(5)])
+
+
+def test_images_come_in_units_of_minus_one_to_one(tmp_path: Path) -> None:
+    an_image(tmp_path / "black.png", level=0)
+    an_image(tmp_path / "white.png", level=255)
+    images = read_images(tmp_path, ["black.png", "white.png"])
+    assert images.shape == (2, 3, 4, 4)
+    assert images.dtype == torch.float32
+    assert images.amin((1, 2, 3)).tolist() == images.amax((1, 2, 3)).tolist() == [-1.0, 1.0]
+    assert read_images(tmp_path, ["white.png"], channels=1).shape == (1, 1, 4, 4)
+
+
+@pytest.mark.parametrize("size", [0, 4, (4, 4)])
+def test_an_image_of_another_size_is_an_error_that_says_both(
+    tmp_path: Path, size: int | tuple[int, int]
+) -> None:
+    an_image(tmp_path / "a.png", side=4)
+    an_image(tmp_path / "b.png", side=5)
+    with pytest.raises(DataError, match=r"b\.png has 5x5 pixels and not 4x4; resize"):
+        read_images(tmp_path, ["a.png", "b.png"], size=size)
+
+
+def test_the_shape_of_an_image_is_read_from_its_header(tmp_path: Path) -> None:
+    an_image(tmp_path / "grey.png", side=6, mode="L")
+    an_image(tmp_path / "colour.png", side=7)
+    assert shape_of(tmp_path, "grey.png") == (1, 6, 6)
+    assert shape_of(tmp_path, "colour.png") == (3, 7, 7)
+
+
+def test_a_file_that_is_no_image_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    for read in (lambda: read_images(tmp_path, ["a.png"]), lambda: shape_of(tmp_path, "a.png")):
+        with pytest.raises(DataError, match=r"a\.png cannot be read as an image: .*; mend"):
+            read()
+
+
+def test_every_grey_level_survives_the_way_to_floats_and_back() -> None:
+    levels = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_levels(to_unit(levels)), levels)
+
+
+@given(st.lists(st.floats(-3, 3), min_size=1, max_size=8))
+def test_rounding_moves_values_within_the_range_by_half_a_level_at_most(
+    values: list[float],
+) -> None:
+    images = torch.tensor(values)
+    moved = (rounded(images) - images.clamp(-1, 1)).abs()
+    assert moved.max() <= 1 / 255 + 1e-6
+    assert torch.equal(rounded(rounded(images)), rounded(images))
+
+
+def test_a_digest_depends_on_names_and_contents(tmp_path: Path) -> None:
+    an_image(tmp_path / "a.png", level=1)
+    an_image(tmp_path / "b.png", level=2)
+    digests = {digest_of(tmp_path, names) for names in (["a.png"], ["b.png"], ["a.png", "b.png"])}
+    assert len(digests) == 3
+    before = digest_of(tmp_path, ["a.png"])
+    an_image(tmp_path / "a.png", level=3)
+    assert digest_of(tmp_path, ["a.png"]) != before
+
+
+NAMES = ("a/1.png", "a/2.png", "b.png")
+LIKE = torch.zeros(3, 2, 5, 5)
+
+
+def test_an_image_has_the_same_noise_in_every_batch() -> None:
+    together = ImageNoise(NAMES, seed=7).normal("z1", LIKE)
+    alone = [ImageNoise([name], seed=7).normal("z1", LIKE[:1]) for name in NAMES]
+    assert torch.equal(together, torch.cat(alone))
+    assert torch.equal(
+        ImageNoise(NAMES, seed=7).of_rows([2, 0]).normal("z1", LIKE[:2]), together[[2, 0]]
+    )
+
+
+def test_the_suffix_of_a_name_does_not_count() -> None:
+    one, other = (
+        ImageNoise([f"x{suffix}"], 1).normal("z", LIKE[:1]) for suffix in (".png", ".jpg")
+    )
+    assert torch.equal(one, other)
+
+
+def test_names_streams_and_seeds_draw_other_noise() -> None:
+    draws = [
+        ImageNoise([name], seed).normal(stream, LIKE[:1])
+        for name, seed, stream in (("a", 1, "z"), ("b", 1, "z"), ("a", 2, "z"), ("a", 1, "y"))
+    ]
+    for place, drawn in enumerate(draws):
+        assert all(not torch.equal(drawn, other) for other in draws[place + 1 :])
+
+
+def test_normal_and_uniform_numbers_have_their_moments() -> None:
+    like = torch.zeros(1, 100, 100)
+    noise = ImageNoise(["a"], 3)
+    normal, uniform = noise.normal("n", like), noise.uniform("u", like)
+    assert abs(float(normal.mean())) < 0.05
+    assert abs(float(normal.std()) - 1) < 0.05
+    assert -1 <= float(uniform.min()) < -0.99 < 0.99 < float(uniform.max()) < 1
+
+
+def test_noise_takes_the_type_of_the_batch() -> None:
+    assert ImageNoise(["a"], 1).normal("z", LIKE[:1].double()).dtype == torch.float64
+
+
+WRITTEN = ("1.jpg", "x/2.png")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_come_back_as_they_were_rounded_under_their_names(
+    tmp_path: Path, channels: int
+) -> None:
+    images = torch.rand(2, channels, 5, 6, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with made_folder(tmp_path / "made") as made:
+        made.write(WRITTEN, images)
+        made.record({"kind": "purify", "seed": 3})
+    names = image_names(tmp_path / "made")
+    assert names == ("1.png", "x/2.png")
+    read = read_images(tmp_path / "made", names, channels=channels)
+    assert torch.equal(read, rounded(images))
+    with PIL.Image.open(tmp_path / "made/1.png") as file:
+        assert file.mode == ("L" if channels == 1 else "RGB")
+    assert read_made(tmp_path / "made") == {"schema": 1, "kind": "purify", "seed": 3}
+
+
+def test_nothing_is_left_after_an_error_and_what_was_there_stays(tmp_path: Path) -> None:
+    with made_folder(tmp_path / "made") as made:
+        made.record({"seed": 1})
+
+    def interrupted() -> None:
+        with made_folder(tmp_path / "made") as made:
+            made.record({"seed": 2})
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
+    assert read_made(tmp_path / "made")["seed"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_a_new_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    for name in ("old.png", "new.png"):
+        with made_folder(tmp_path / "made") as made:
+            made.write([name], torch.zeros(1, 3, 4, 4))
+    assert image_names(tmp_path / "made") == ("new.png",)
+
+
+def test_numbers_that_are_not_finite_are_an_error_that_names_the_image(tmp_path: Path) -> None:
+    images = torch.zeros(2, 3, 4, 4)
+    images[1, 0, 0, 0] = torch.nan
+    with (
+        pytest.raises(JobError, match=r"x/2\.png became an image with numbers that are not"),
+        made_folder(tmp_path / "made") as made,
+    ):
+        made.write(WRITTEN, images)
+
+
+def test_a_folder_without_a_record_is_an_error_that_says_who_writes_it(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"has no made\.json: a job of disrupt, purify or translate"
+    ):
+        read_made(tmp_path)

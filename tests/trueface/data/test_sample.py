@@ -1,0 +1,318 @@
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+import pytest
+
+from launcher.api import parse_data
+from trueface.data.index import list_images
+from trueface.data.sample import (
+    CELL,
+    FAKE,
+    FINGERPRINTS,
+    NETWORKS,
+    REAL,
+    UNFINISHED,
+    Network,
+    Pixels,
+    SampleSpec,
+    develop,
+    list_pictures,
+    make_sample,
+    share,
+)
+from trueface.data.scenes import paint_scene
+from trueface.data.splits import load_split, select
+from trueface.runtime.errors import DataError
+
+TINY = SampleSpec(seed=3, size_px=32, train=6, val=2, test=4)
+PAIRS = 60  # scenes that a camera and every method make an image of
+Floats = npt.NDArray[np.floating[Any]]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sample") / "data"
+    make_sample(folder, TINY, workers=1)
+    return folder
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    files = (path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
+
+
+def test_every_key_of_the_splits_has_one_file_under_each_modifier(root: Path) -> None:
+    for name, count in TINY.lists.items():
+        split = load_split(root / "splits", name)
+        assert not split.keys & split.others
+        images = select(list_images(root, parse_data("all:all")), split)
+        assert Counter(image.modifier for image in images) == dict.fromkeys(
+            ("pre", "fb", "tl", "tw"), 2 * count
+        )
+        assert sum(image.label for image in images) == len(images) // 2
+        assert {image.key for image in images} == split.keys
+
+
+def test_folders_are_those_of_trueface(root: Path) -> None:
+    assert {picture.folder for picture in list_pictures(TINY)} == {*REAL, *FAKE}
+    assert {path.name for path in root.iterdir()} == {
+        "PreSocial", "Facebook", "Telegram", "Twitter", "splits", "sample.json",
+    }  # fmt: skip
+    keys = json.loads((root / "splits/train.json").read_text())
+    assert "FFHQ/00000" in keys
+    assert "StyleGAN2/conf-f-psi-1/00000" in keys
+
+
+def test_the_mark_says_what_was_made_and_that_it_is_synthetic(root: Path) -> None:
+    mark = json.loads((root / "sample.json").read_text())
+    assert mark["schema"] == 1
+    assert mark["synthetic"] is True
+    assert mark["spec"] == {"seed": 3, "size_px": 32, "train": 6, "val": 2, "test": 4}
+    assert mark["images"] == len(list(root.rglob("*.png"))) + len(list(root.rglob("*.jpg"))) == 96
+
+
+def test_the_same_seed_gives_the_same_files_whatever_the_number_of_processes(
+    root: Path, tmp_path: Path
+) -> None:
+    spec = replace(TINY, train=20)
+    make_sample(tmp_path / "one", spec, workers=1)
+    make_sample(tmp_path / "two", spec, workers=2)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    image = "PreSocial/Real/FFHQ/00000.png"
+    assert (tmp_path / "one" / image).read_bytes() == (root / image).read_bytes()
+
+
+def test_another_seed_gives_other_images(root: Path, tmp_path: Path) -> None:
+    make_sample(tmp_path / "data", replace(TINY, seed=4), workers=1)
+    before, after = contents(root), contents(tmp_path / "data")
+    assert before.keys() == after.keys()
+    assert all(before[name] != after[name] for name in before if name.endswith(".png"))
+
+
+def test_a_finished_sample_is_left_as_it_is(root: Path) -> None:
+    times = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    told: list[int] = []
+    again = make_sample(root, TINY, progress=lambda made, _total: told.append(made))
+    assert again == json.loads((root / "sample.json").read_text())
+    assert times == {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    assert told == []
+
+
+def test_what_is_missing_is_made_again(root: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "data"
+    make_sample(copy, TINY, workers=1)
+    (copy / "Twitter/Fake/StyleGAN3/conf-t-psi-0.5/00000.jpg").unlink()
+    (copy / "PreSocial/Real/FORLAB/00001.png").write_bytes(b"")
+    made: list[tuple[int, int]] = []
+    make_sample(copy, TINY, workers=1, progress=lambda *counts: made.append(counts))
+    assert made == [(24, 24)]
+    assert contents(copy) == contents(root)
+
+
+def test_an_interrupted_sample_is_finished_by_the_next_call(root: Path, tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(made: int, total: int) -> None:
+        raise Stop(made, total)
+
+    unfinished = tmp_path / "data"
+    with pytest.raises(Stop) as caught:
+        make_sample(unfinished, TINY, workers=1, progress=stop)
+    assert caught.value.args == (16, 24)
+    assert (unfinished / UNFINISHED).exists()
+    assert not (unfinished / "sample.json").exists()
+    with pytest.raises(DataError, match="other settings"):
+        make_sample(unfinished, replace(TINY, seed=9))
+    make_sample(unfinished, TINY, workers=1)
+    assert contents(unfinished) == contents(root)
+
+
+def test_a_sample_of_other_settings_is_refused(root: Path) -> None:
+    with pytest.raises(DataError, match="other settings"):
+        make_sample(root, replace(TINY, size_px=48))
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(DataError, match="not an empty folder"):
+        make_sample(tmp_path, TINY)
+    with pytest.raises(DataError, match="is a file"):
+        make_sample(tmp_path / "thesis.tex", TINY)
+    with pytest.raises(DataError, match="cannot write"):
+        make_sample(tmp_path / "thesis.tex" / "data", TINY)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_format_and_size_are_the_same_for_real_and_fake(root: Path) -> None:
+    sides = {"PreSocial": 32, "Facebook": 26, "Telegram": 32, "Twitter": 29}
+    for modifier, side in sides.items():
+        for path in filter(Path.is_file, (root / modifier).rglob("*")):
+            with PIL.Image.open(path) as image:
+                assert (image.size, image.mode) == ((side, side), "RGB")
+                assert image.format == ("PNG" if modifier == "PreSocial" else "JPEG")
+
+
+def test_jpeg_tables_follow_the_network_not_the_class() -> None:
+    pixels = np.full((16, 16, 3), 90, np.uint8)
+    for network in NETWORKS.values():
+        tables = set()
+        for seed in range(200):
+            file = io.BytesIO(share(pixels, network, np.random.default_rng(seed)))
+            tables.add(str(PIL.Image.open(file).quantization))  # type: ignore[attr-defined]  # of JPEG only
+        low, high = network.quality
+        assert len(tables) == high - low + 1
+
+
+@cache
+def pairs() -> Mapping[str, tuple[Pixels, ...]]:
+    """Return the same scenes with the same finish: as a camera takes them, as each method does."""
+    scenes = [paint_scene(np.random.default_rng((1, seed)), 128) for seed in range(PAIRS)]
+    return {
+        name: tuple(
+            develop(scene, np.random.default_rng((2, seed)), trace)
+            for seed, scene in enumerate(scenes)
+        )
+        for name, trace in (("camera", None), *FINGERPRINTS.items())
+    }
+
+
+def auc(fake: Floats, real: Floats) -> float:
+    """Return the share of pairs in which the fake image has the larger number."""
+    return float(np.mean((fake[:, None] > real) + 0.5 * (fake[:, None] == real)))
+
+
+def grey(pixels: Pixels) -> Floats:
+    mean: Floats = pixels.mean(axis=2)
+    return mean
+
+
+def residual(pixels: Pixels) -> Floats:
+    windows = np.lib.stride_tricks.sliding_window_view(grey(pixels), (3, 3))
+    difference: Floats = grey(pixels)[1:-1, 1:-1] - windows.mean(axis=(2, 3))
+    return difference
+
+
+def laplacian(pixels: Pixels) -> Floats:
+    plane = grey(pixels)
+    around = plane[:-2, 1:-1] + plane[2:, 1:-1] + plane[1:-1, :-2] + plane[1:-1, 2:]
+    difference: Floats = around - 4.0 * plane[1:-1, 1:-1]
+    return difference
+
+
+def png_size(pixels: Pixels) -> float:
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, "PNG")
+    return float(len(file.getvalue()))
+
+
+def jpeg_size(pixels: Pixels) -> float:
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, "JPEG", quality=85)
+    return float(len(file.getvalue()))
+
+
+NUMBERS: Mapping[str, Callable[[Pixels], float]] = {
+    "brightness": lambda pixels: float(pixels.mean()),
+    "red minus blue": lambda pixels: float(pixels[..., 0].mean() - pixels[..., 2].mean()),
+    "contrast": lambda pixels: float(grey(pixels).std()),
+    "minimum": lambda pixels: float(pixels.min()),
+    "maximum": lambda pixels: float(pixels.max()),
+    "clipped": lambda pixels: float(((pixels == 0) | (pixels == 255)).mean()),
+    "saturation": lambda pixels: float(np.ptp(pixels.astype(float), axis=2).mean()),
+    "residual energy": lambda pixels: float(residual(pixels).std()),
+    "residual median": lambda pixels: float(np.median(np.abs(residual(pixels)))),
+    "residual kurtosis": lambda pixels: float(
+        np.mean(residual(pixels) ** 4) / np.var(residual(pixels)) ** 2
+    ),
+    "sharpness across": lambda pixels: float(np.diff(grey(pixels), axis=1).std()),
+    "sharpness down": lambda pixels: float(np.diff(grey(pixels), axis=0).std()),
+    "sharpness of colour": lambda pixels: float(
+        np.diff(pixels[..., 0].astype(float) - pixels[..., 1], axis=1).std()
+    ),
+    "laplacian": lambda pixels: float(laplacian(pixels).std()),
+    "laplacian to gradient": lambda pixels: float(
+        laplacian(pixels).std() / np.diff(grey(pixels), axis=1).std()
+    ),
+    "size as PNG": png_size,
+    "size as JPEG": jpeg_size,
+}
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_no_single_number_tells_the_class(number: str) -> None:
+    values = {
+        name: np.array([NUMBERS[number](pixels) for pixels in images])
+        for name, images in pairs().items()
+    }
+    for method in FINGERPRINTS:
+        # 0.5 = says nothing; the scenes are the same, so that little chance is left in it
+        assert abs(auc(values[method], values["camera"]) - 0.5) < 0.1
+
+
+def peak(pixels: Pixels, method: str) -> float:
+    """Return how far a method's lines stand out of the spectrum around them, in log power."""
+    plane = residual(pixels)[:112, :112]
+    power = np.abs(np.fft.fft2(plane * np.outer(np.hanning(112), np.hanning(112)))) ** 2
+    places = np.array([*FINGERPRINTS[method].fine, *FINGERPRINTS[method].coarse]) * 112 // CELL
+    heights = []
+    for down, right in places:
+        rows, columns = np.ix_(range(down - 3, down + 4), range(right - 3, right + 4))
+        around = np.median(power[rows % 112, columns % 112])
+        heights.append(np.log(power[down % 112, right % 112] / around))
+    return float(np.mean(heights))
+
+
+@pytest.mark.parametrize("method", FINGERPRINTS)
+def test_each_method_leaves_lines_that_can_be_found(method: str) -> None:
+    heights = {
+        name: np.array([peak(pixels, method) for pixels in images])
+        for name, images in pairs().items()
+    }
+    assert auc(heights[method], heights["camera"]) > 0.97
+    others = [heights[name].mean() for name in FINGERPRINTS if name != method]
+    assert heights[method].mean() > max(others)
+
+
+def test_sharing_weakens_the_lines_on_each_network_differently() -> None:
+    left = {}
+    for name, network in NETWORKS.items():
+        same_size = replace(network, scale=1.0)  # so that the lines stay where they are
+        heights = [
+            peak(shared(pixels, same_size, seed), "StableDiffusionXL")
+            for seed, pixels in enumerate(pairs()["StableDiffusionXL"])
+        ]
+        left[name] = np.mean(heights)
+    made = np.mean([peak(pixels, "StableDiffusionXL") for pixels in pairs()["StableDiffusionXL"]])
+    assert made > left["Telegram"] > left["Twitter"] > left["Facebook"]
+
+
+def shared(pixels: Pixels, network: Network, seed: int) -> Pixels:
+    file = io.BytesIO(share(pixels, network, np.random.default_rng(seed)))
+    return np.asarray(PIL.Image.open(file))
+
+
+def test_scenes_differ_and_hold_light_everywhere() -> None:
+    scenes = [paint_scene(np.random.default_rng(seed), 48) for seed in range(40)]
+    for scene in scenes:
+        assert scene.shape == (48, 48, 3)
+        assert scene.dtype == np.float32
+        assert scene.min() > 0
+        assert scene.std() / scene.mean() > 0.05
+    assert len({scene.tobytes() for scene in scenes}) == 40
+
+
+def test_an_odd_size_is_taken_as_well() -> None:
+    scene = paint_scene(np.random.default_rng(1), 33)
+    for trace in (None, *FINGERPRINTS.values()):
+        pixels = develop(scene, np.random.default_rng(1), trace)
+        assert (pixels.shape, pixels.dtype) == ((33, 33, 3), np.dtype(np.uint8))

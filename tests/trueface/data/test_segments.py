@@ -1,0 +1,271 @@
+""" """
+
+import fcntl
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trueface.data.shared_images import (
+    INDEX,
+    LIMIT,
+    PIXELS,
+    RECORD,
+    Place,
+    SegmentFolder,
+    SegmentMap,
+    SegmentWriter,
+    forget,
+    read_index,
+    unpacked,
+    usual_limit,
+)
+
+KEYS = [bytes([number]) * 40 for number in range(1, 4)]
+
+
+def image(number: int) -> np.ndarray:
+    """Return an image; no two have the same size."""
+    shape = (number + 1, 3 * number + 1, 3)
+    return np.random.default_rng(number).integers(0, 256, shape, dtype=np.uint8)
+
+
+def written(folder: Path) -> str:
+    """Write three images; return the name of their segment."""
+    writer = SegmentWriter.new(folder, 4096)
+    assert writer is not None
+    for number, key in enumerate(KEYS):
+        writer.append(key, image(number))
+    writer.close()
+    return writer.segment
+
+
+def places(folder: Path, segment: str) -> dict[bytes, Place]:
+    return dict(unpacked(segment, read_index(folder, segment)))
+
+
+def test_images_of_any_size_come_back_as_they_were_written(tmp_path: Path) -> None:
+    segment = written(tmp_path)
+    memory = SegmentMap(tmp_path, segment)
+    read = places(tmp_path, segment)
+    assert list(read) == KEYS
+    for number, key in enumerate(KEYS):
+        pixels = memory.pixels(read[key])
+        assert pixels is not None
+        assert np.array_equal(pixels, image(number))
+
+
+def test_new_records_are_read_from_where_the_last_ended(tmp_path: Path) -> None:
+    segment = written(tmp_path)
+    rest = read_index(tmp_path, segment, begin=2 * RECORD.size)
+    assert [(key, place.row) for key, place in unpacked(segment, rest, 2)] == [(KEYS[2], 2)]
+
+
+def test_a_record_that_is_damaged_cut_off_or_forgotten_is_left_out(tmp_path: Path) -> None:
+    segment = written(tmp_path)
+    content = bytearray(read_index(tmp_path, segment))
+    content[50] ^= 1
+    assert [key for key, _ in unpacked(segment, bytes(content[:-1]))] == [KEYS[1]]
+    forget(tmp_path, places(tmp_path, segment)[KEYS[1]])
+    assert list(places(tmp_path, segment)) == [KEYS[0], KEYS[2]]
+
+
+def test_a_place_behind_the_end_of_the_file_holds_nothing(tmp_path: Path) -> None:
+    segment = written(tmp_path)
+    with (tmp_path / f"{segment}{PIXELS}").open("r+b") as file:
+        file.truncate(100)
+    memory = SegmentMap(tmp_path, segment)
+    read = places(tmp_path, segment)
+    assert memory.pixels(read[KEYS[0]]) is not None
+    assert memory.pixels(read[KEYS[2]]) is None
+
+
+def test_what_is_written_into_the_memory_of_one_reader_reaches_no_other(tmp_path: Path) -> None:
+    segment = written(tmp_path)
+    place = places(tmp_path, segment)[KEYS[1]]
+    memory = SegmentMap(tmp_path, segment)
+    pixels = memory.pixels(place)
+    assert pixels is not None
+    pixels[:] = 0
+    other = SegmentMap(tmp_path, segment).pixels(place)
+    assert other is not None
+    assert np.array_equal(other, image(1))
+
+
+def test_a_segment_that_is_being_removed_is_not_mapped(tmp_path: Path) -> None:
+    segment = written(tmp_path)
+    with (tmp_path / f"{segment}{PIXELS}").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError):
+            SegmentMap(tmp_path, segment)
+
+
+def test_a_segment_without_pixels_is_not_mapped(tmp_path: Path) -> None:
+    (tmp_path / f"a{INDEX}").touch()
+    with pytest.raises(FileNotFoundError):
+        SegmentMap(tmp_path, "a")
+    (tmp_path / f"a{PIXELS}").touch()
+    with pytest.raises(ValueError, match="empty"):
+        SegmentMap(tmp_path, "a")
+
+
+IMAGE = np.arange(300, dtype=np.uint8).reshape(10, 10, 3)
+
+
+def keys(folder: Path, segment: str) -> list[bytes]:
+    return [key.rstrip(b"\0") for key, _ in unpacked(segment, read_index(folder, segment))]
+
+
+def key(letter: str) -> bytes:
+    return letter.encode().ljust(40, b"\0")
+
+
+def a_writer(folder: Path, capacity: int = 1000) -> SegmentWriter:
+    writer = SegmentWriter.new(folder, capacity)
+    assert writer is not None
+    return writer
+
+
+def test_a_segment_has_one_writer_at_a_time_and_another_goes_on_after_it(tmp_path: Path) -> None:
+    writer = a_writer(tmp_path)
+    writer.append(key("a"), IMAGE)
+    assert SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes) is None
+    writer.close()
+    heir = SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes)
+    assert heir is not None
+    heir.append(key("b"), IMAGE)
+    assert keys(tmp_path, writer.segment) == [b"a", b"b"]
+
+
+def test_a_segment_takes_no_more_than_it_has_room_for(tmp_path: Path) -> None:
+    writer = a_writer(tmp_path)
+    for letter in "abc":
+        assert writer.has_room(IMAGE.nbytes)
+        writer.append(key(letter), IMAGE)
+    assert not writer.has_room(IMAGE.nbytes)
+    writer.close()
+    assert SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes) is None
+    assert SegmentWriter.adopt(tmp_path, writer.segment, 10) is not None
+
+
+def test_what_a_killed_writer_left_half_done_is_overwritten(tmp_path: Path) -> None:
+    writer = a_writer(tmp_path)
+    place = writer.append(key("a"), IMAGE)
+    writer.close()
+    with (tmp_path / f"{writer.segment}{PIXELS}").open("r+b") as file:
+        file.seek(place.end)
+        file.write(b"x" * 200)
+    with (tmp_path / f"{writer.segment}{INDEX}").open("ab") as file:
+        file.write(b"half a record")
+    heir = SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes)
+    assert heir is not None
+    other = IMAGE[::-1].copy()
+    place = heir.append(key("b"), other)
+    assert keys(tmp_path, writer.segment) == [b"a", b"b"]
+    pixels = SegmentMap(tmp_path, writer.segment).pixels(place)
+    assert pixels is not None
+    assert np.array_equal(pixels, other)
+
+
+def test_a_segment_that_was_removed_is_not_gone_on_with(tmp_path: Path) -> None:
+    assert SegmentWriter.adopt(tmp_path, "none", 1) is None
+    writer = a_writer(tmp_path)
+    writer.close()
+    (tmp_path / f"{writer.segment}{PIXELS}").unlink()
+    assert SegmentWriter.adopt(tmp_path, writer.segment, 1) is None
+
+
+def test_an_image_that_is_not_in_one_piece_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="in one piece"):
+        a_writer(tmp_path).append(key("a"), IMAGE[::2])
+
+
+def test_the_place_of_an_image_that_was_forgotten_is_not_taken_by_another(tmp_path: Path) -> None:
+    writer = a_writer(tmp_path)
+    first = writer.append(key("a"), IMAGE)
+    writer.close()
+    forget(tmp_path, first)
+    heir = SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes)
+    assert heir is not None
+    assert heir.append(key("b"), IMAGE).offset >= first.end
+    assert keys(tmp_path, writer.segment) == [b"b"]
+
+
+ANY_IMAGE = np.zeros((10, 10, 3), dtype=np.uint8)
+SEGMENT = 1000  # bytes: a quarter of the limit
+
+
+def a_folder(top: Path, decoding: str = "exact", limit: int = 4 * SEGMENT) -> SegmentFolder:
+    (top / decoding).mkdir(exist_ok=True)
+    return SegmentFolder(top=top, decoding=decoding, limit=limit)
+
+
+def filled(folder: SegmentFolder, used_at: float) -> str:
+    """Fill one segment; return its name."""
+    writer = folder.writer(SEGMENT)
+    assert writer is not None
+    writer.append(bytes(40), np.zeros((1, SEGMENT // 3, 3), dtype=np.uint8))
+    writer.close()
+    os.utime(folder.path / f"{writer.segment}{INDEX}", (used_at, used_at))
+    return writer.segment
+
+
+def test_a_segment_with_room_is_gone_on_with_before_a_new_one_is_made(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path)
+    first = folder.writer(ANY_IMAGE.nbytes)
+    assert first is not None
+    second = folder.writer(ANY_IMAGE.nbytes)  # the first has a writer
+    first.close()
+    third = folder.writer(ANY_IMAGE.nbytes)
+    assert second is not None
+    assert third is not None
+    assert third.segment == first.segment != second.segment
+
+
+def test_the_least_recently_used_of_all_decodings_goes_when_there_is_no_room(
+    tmp_path: Path,
+) -> None:
+    exact, scaled = a_folder(tmp_path), a_folder(tmp_path, "scaled")
+    newer = [filled(exact, used_at=100.0 + number) for number in range(3)]
+    oldest = filled(scaled, used_at=50.0)
+    assert oldest in scaled.index_sizes()
+    latest = filled(exact, used_at=200.0)
+    assert not list(scaled.path.glob(f"*{PIXELS}"))
+    assert set(exact.index_sizes()) == {*newer, latest}
+
+
+def test_what_is_read_or_written_stays_and_the_limit_holds(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path)
+    read = [SegmentMap(folder.path, filled(folder, used_at=number)) for number in range(1, 4)]
+    written = folder.writer(ANY_IMAGE.nbytes)
+    assert written is not None
+    before = set(folder.index_sizes())
+    assert folder.writer(SEGMENT) is None
+    assert set(folder.index_sizes()) == before
+    del read[1]
+    assert folder.writer(SEGMENT) is not None
+    assert len(folder.index_sizes()) == 4
+
+
+def test_pixels_without_an_index_are_removed_like_any_others(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path)
+    orphan = folder.path / f"orphan{PIXELS}"
+    orphan.write_bytes(bytes(4 * SEGMENT))
+    assert folder.writer(SEGMENT) is not None
+    assert not orphan.exists()
+
+
+def test_an_image_larger_than_a_segment_is_not_kept(tmp_path: Path) -> None:
+    assert a_folder(tmp_path).writer(SEGMENT + 1) is None
+    assert a_folder(tmp_path, limit=0).writer(1) is None
+
+
+def test_the_limit_is_part_of_the_disk_and_of_the_memory_where_none_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(LIMIT, raising=False)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < usual_limit(tmp_path) <= memory // 2
+    monkeypatch.setenv(LIMIT, "3GiB")
+    assert usual_limit(tmp_path) == 3 << 30

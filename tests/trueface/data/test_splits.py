@@ -1,0 +1,204 @@
+import json
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from launcher.api import parse_data
+from trueface.data.splits import (
+    NAMES,
+    Split,
+    load_split,
+    read_list,
+    read_lists,
+    split_files,
+    split_images,
+    write_splits,
+)
+from trueface.runtime.errors import DataError
+
+Tree = Callable[[Iterable[str]], Path]
+
+
+def a_split(keys: Iterable[str], others: Iterable[str] = ()) -> Split:
+    return Split(name="train", keys=frozenset(keys), others=frozenset(others), sha256="")
+
+
+def test_a_split_is_read_from_a_folder_or_from_one_file(tmp_path: Path) -> None:
+    lists = {"train": ["FFHQ/00000"], "val": ["FFHQ/00001"], "test": ["FFHQ/00002"]}
+    write_splits(tmp_path / "folder", lists)
+    (tmp_path / "split.json").write_text(json.dumps(lists))
+    for name in NAMES:
+        split = load_split(tmp_path / "folder", name)
+        assert split.keys == set(lists[name])
+        assert split == load_split(tmp_path / "split.json", name)
+
+
+def test_the_list_that_is_not_asked_for_may_be_absent(tmp_path: Path) -> None:
+    write_splits(tmp_path, {"test": ["FFHQ/00002"]})
+    assert load_split(tmp_path, "test").keys == {"FFHQ/00002"}
+    with pytest.raises(DataError, match=r"no list 'train'.*train\.json"):
+        load_split(tmp_path, "train")
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", '{"a": 1}', "[", '"FFHQ/00000"'])
+def test_a_list_that_is_none_is_refused_by_name(tmp_path: Path, content: str) -> None:
+    (tmp_path / "train.json").write_text(content)
+    with pytest.raises(DataError, match=r"train\.json"):
+        load_split(tmp_path, "train")
+
+
+def test_a_missing_split_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="trueface splits"):
+        load_split(tmp_path / "nowhere", "train")
+
+
+def test_a_key_in_two_lists_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_splits(tmp_path, {"train": ["FFHQ/00000"], "test": ["FFHQ/00000", "FFHQ/00001"]})
+    load_split(tmp_path, "train")
+    assert "FFHQ/00000" in caplog.text
+
+
+def test_the_hash_depends_on_the_keys_alone(tmp_path: Path) -> None:
+    write_splits(tmp_path / "a", {"train": ["FFHQ/00001", "FFHQ/00000"]})
+    write_splits(tmp_path / "b", {"train": ["FFHQ/00000", "FFHQ/00001"], "val": ["FFHQ/00002"]})
+    one, two = load_split(tmp_path / "a", "train"), load_split(tmp_path / "b", "train")
+    assert one.sha256 == two.sha256
+
+
+def test_the_files_of_a_split_follow_from_its_name() -> None:
+    assert split_files(Path("a/b"), ("train", "val")) == (
+        Path("a/b/train.json"),
+        Path("a/b/val.json"),
+    )
+    assert split_files(Path("a/b.json")) == (Path("a/b.json"),)
+
+
+def test_one_list_is_read_from_either_form(tmp_path: Path) -> None:
+    lists = {"train": ("M/1", "M/2"), "val": (), "test": ("M/3",)}
+    write_splits(tmp_path, lists)
+    (tmp_path / "one.json").write_text(json.dumps(lists))
+    for path in (tmp_path, tmp_path / "one.json"):
+        (file,) = split_files(path, ("train",))
+        assert read_list(file, "train") == {"M/1", "M/2"}
+
+
+FAKES = tuple(f"StyleGAN2/a/{n:05d}" for n in range(4))
+REALS = tuple(f"FFHQ/{n:05d}" for n in range(4))
+
+
+@pytest.fixture
+def root(tree: Tree) -> Path:
+    fakes = (f"PreSocial/Fake/{key}.png" for key in FAKES)
+    reals = (f"PreSocial/Real/{key}.png" for key in REALS)
+    shared = (f"Facebook/Fake/{key}_n.jpg" for key in FAKES[:3])
+    return tree([*fakes, *reals, *shared])
+
+
+def test_the_images_of_a_split_are_those_of_all_parts_in_order(root: Path) -> None:
+    data = parse_data("gan2:pre&real:pre&gan2:fb")
+    found = split_images(root, data, a_split(FAKES[:2] + REALS[:1], FAKES[2:] + REALS[1:]))
+    assert [image.name for image in found] == [
+        "pre:StyleGAN2/a/00000",
+        "pre:StyleGAN2/a/00001",
+        "pre:FFHQ/00000",
+        "fb:StyleGAN2/a/00000_n",
+        "fb:StyleGAN2/a/00001_n",
+    ]
+
+
+def test_a_part_of_which_no_image_is_in_the_split_is_an_error(root: Path) -> None:
+    with pytest.raises(DataError, match=r"none of the 4 images of real:pre .* list 'train'"):
+        split_images(root, parse_data("gan2:pre&real:pre"), a_split(FAKES, REALS))
+
+
+def test_a_part_whose_images_an_earlier_part_has_is_in_the_split(root: Path, tree: Tree) -> None:
+    tree(["PreSocial/Fake/StyleGAN3/b/00000.png"])
+    for data in ("gan2:pre&gan:pre", "gan:pre&gan2:pre"):
+        found = split_images(root, parse_data(data), a_split(FAKES, ["StyleGAN3/b/00000"]))
+        assert [image.key for image in found] == [*FAKES]
+
+
+def test_a_key_without_a_file_is_an_error_unless_it_is_to_be_skipped(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    split = a_split([*FAKES, "StyleGAN2/a/00007", "StyleGAN2/lost/00001"], REALS)
+    with pytest.raises(DataError, match=r"2 images of list 'train'.*'pre'.*StyleGAN2/a/00007"):
+        split_images(root, parse_data("gan2:pre"), split)
+    assert len(split_images(root, parse_data("gan2:pre"), split, missing="skip")) == len(FAKES)
+    assert "such as StyleGAN2/a/00007, StyleGAN2/lost/00001; left out" in caplog.text
+
+
+def test_a_folder_that_is_there_but_empty_lacks_its_keys(root: Path) -> None:
+    (root / "PreSocial/Fake/StyleGAN3").mkdir()
+    split = a_split([*FAKES, "StyleGAN3/b/00000"])
+    with pytest.raises(DataError, match="StyleGAN3/b/00000"):
+        split_images(root, parse_data("gan:pre"), split)
+
+
+@pytest.mark.parametrize("other", ["StyleGAN3/b/00000", "FFHQ/00009", "00001", "StyleGAN/1"])
+def test_keys_of_other_methods_are_no_matter(root: Path, other: str) -> None:
+    found = split_images(root, parse_data("gan:pre"), a_split([*FAKES, other]))
+    assert [image.key for image in found] == [*FAKES]
+
+
+def test_a_copy_that_was_renamed_is_not_missing(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert len(split_images(root, parse_data("gan2:fb"), a_split(FAKES[:3]))) == 3
+    assert "missing=" not in caplog.text
+
+
+def test_an_unshared_file_that_was_renamed_is_missing(root: Path) -> None:
+    fake = root / f"PreSocial/Fake/{FAKES[0]}.png"
+    fake.rename(fake.with_stem("00000_1080x1080"))
+    with pytest.raises(DataError, match=r"1 images of .*StyleGAN2/a/00000"):
+        split_images(root, parse_data("gan2:pre"), a_split(FAKES))
+
+
+def test_shared_copies_that_are_missing_are_counted_only(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert len(split_images(root, parse_data("gan2:fb"), a_split(FAKES))) == 3
+    assert "missing=1 modifier=fb" in caplog.text
+
+
+def test_images_without_a_method_folder_can_be_missing_too(tree: Tree) -> None:
+    root = tree(f"{name}/{n:05d}.png" for n, name in enumerate(("Fake", "Real", "Fake")))
+    with pytest.raises(DataError, match=r"1 images of .*'none'.*00009"):
+        split_images(root, parse_data("all:none"), a_split(["00000", "00001", "00002", "00009"]))
+    found = split_images(root, parse_data("fakeFlat:none"), a_split(["00000", "00001"]))
+    assert [image.key for image in found] == ["00000"]
+
+
+def test_a_split_is_written_as_one_file_too(tmp_path: Path) -> None:
+    lists = {"train": ["M/2", "M/1"], "val": [], "test": ["M/3"]}
+    write_splits(tmp_path / "new" / "split.json", lists)
+    assert read_lists(tmp_path / "new" / "split.json") == lists
+
+
+def test_a_folder_of_lists_replaces_another_and_leaves_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "splits"
+    for key in ("M/1", "M/2"):
+        write_splits(folder, {"train": [key], "val": [], "test": []})
+        assert read_lists(folder) == {"train": [key], "val": [], "test": []}
+    assert sorted(path.name for path in folder.iterdir()) == ["test.json", "train.json", "val.json"]
+    assert [*tmp_path.iterdir()] == [folder]
+
+
+def test_a_list_that_the_new_split_has_not_is_gone(tmp_path: Path) -> None:
+    for out in (tmp_path / "splits", tmp_path / "split.json"):
+        write_splits(out, {"train": ["M/1"], "val": ["M/2"], "test": ["M/3"]})
+        write_splits(out, {"test": ["M/1"]})
+        assert read_lists(out) == {"test": ["M/1"]}
+
+
+def test_lists_that_cannot_all_be_written_leave_the_old_ones(tmp_path: Path) -> None:
+    write_splits(tmp_path / "splits", {"train": ["M/1"], "val": [], "test": []})
+    with pytest.raises(TypeError):
+        write_splits(tmp_path / "splits", {"train": ["M/2"], "val": [b"M/3"]})  # type: ignore[list-item]  # what JSON has no word for
+    assert read_lists(tmp_path / "splits")["train"] == ["M/1"]
+    assert len([*(tmp_path / "splits").iterdir()]) == 3

@@ -1,0 +1,507 @@
+"""Tables of attributes.
+
+One CSV file of groups: its rows with their lines, what its columns say of an image, and the cells of a set.
+
+Columns are known by the names in the header, never by their places: files of seed 002 (Purdue-M2/
+Fairness-Generalization) have six, seven or eight of them, and its README names two in another order.
+
+Columns say gender, race, their intersection, the forgery, and further groupings. Seed 002 numbers the intersections in two ways. With a column isasian: 0 male-asian, 1 male-white,
+2 male-black, 3 male-others, and 4 to 7 the same for nonmale; without: 0 male-white, 1 male-black,
+2 male-others, and 3 to 5. Its README swaps black and white against the header: where a number
+contradicts the columns, the columns count, and the contradictions are counted.
+
+Tables of a drawn set's kind say 0 or 1 of attributes; an image's name counts without its suffix, as elsewhere:
+
+attributes.csv             a header `image,NAME,…`, then a row an image with 0 or 1 for each attribute
+list_attr_celeba.txt       the number of images, the names of the attributes, then a row an image with
+                           1 or -1 for each
+
+The original program cuts the lines of CelebA's
+list as it cuts the list of images: its two header lines count as images, so that each image has the
+labels of the one two before it, and only the first part has a header. Here a table without its header
+is refused.
+"""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+from trueface.data.folders import few, is_image, stem
+from trueface.runtime.errors import DataError, UnknownName, faulty_rows
+
+FEW = 30  # images; rates of fewer are hardly known: ±18 points at 30, Wilson's interval
+UNKNOWN = "unknown"  # the group of images that have none
+CLASSES = ("real", "fake")
+GROUPS_BY = "intersec"  # the column of groups, unless another is named
+
+
+MOST_BYTES = 1 << 30  # several million rows
+PATH = "img_path"
+SIGNS = ("ismale", "isasian", "iswhite", "isblack")  # 1 or -1 each
+INTERSEC = "intersec_label"
+FORGERY = "spe_label"
+FORGERY_GROUP = "forgery"  # what that column is called as a grouping; no other column may be
+LABEL = "label"
+SPLIT = "split"  # in which list an image is: for those who make lists, no group
+OWN = frozenset({PATH, LABEL, *SIGNS, INTERSEC, FORGERY, SPLIT})
+NEEDED = ("ismale", "iswhite", "isblack")  # where any of SIGNS or INTERSEC is there
+EXPECTED = f"{PATH},{LABEL},{','.join(SIGNS)},{INTERSEC}"
+GENDERS = ("male", "nonmale")
+RACES = ("asian", "white", "black", "others")
+EIGHT = tuple(f"{gender}-{race}" for gender, race in product(GENDERS, RACES))
+SIX = tuple(f"{gender}-{race}" for gender, race in product(GENDERS, RACES[1:]))
+# columns of groups that the signs give
+PEOPLE = ("gender", "race", "intersec")
+FORGERIES = ("real", "self", "swap", "mouth", "eyes", "soft")  # that the kind `forge` makes
+_SIGN = {"1": True, "+1": True, "1.0": True, "-1": False, "-1.0": False}
+_LABELS = {"0": 0, "0.0": 0, "real": 0, "1": 1, "1.0": 1, "fake": 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cells:
+    """The images of a list by group and class."""
+
+    counts: Mapping[str, tuple[int, int]]  # group, sorted → real, fake; `UNKNOWN` at the end
+
+    @classmethod
+    def of(cls, groups: Sequence[str | None], labels: Sequence[int]) -> "Cells":
+        """Count images.
+
+        Args:
+            groups: of each image; None: it has none.
+            labels: 1 fake, 0 real.
+        """
+        known = (UNKNOWN if group is None else group for group in groups)
+        cells = Counter(zip(known, labels, strict=True))
+        return cls(counts={name: (cells[name, 0], cells[name, 1]) for name in named(groups)})
+
+    @property
+    def few(self) -> dict[str, tuple[int, int]]:
+        """The groups with fewer than `FEW` images of a class."""
+        return {name: counts for name, counts in self.counts.items() if min(counts) < FEW}
+
+
+def named(groups: Sequence[str | None]) -> tuple[str, ...]:
+    """Return the groups of images, sorted; `UNKNOWN` stands at the end where an image has none."""
+    known = {group for group in groups if group is not None}
+    return (*sorted(known), *((UNKNOWN,) if None in groups and UNKNOWN not in known else ()))
+
+
+def numbered(groups: Sequence[str | None], names: Sequence[str]) -> list[int]:
+    """Return the number of each image's group among the names that `named` gave."""
+    places = {name: place for place, name in enumerate(names)}
+    return [places[UNKNOWN if group is None else group] for group in groups]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a line says of one image."""
+
+    line: int
+    path: str  # as written
+    cells: Mapping[str, str]  # by column; without empty ones
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A file that was read whole."""
+
+    file: Path
+    header: tuple[str, ...]  # small letters; "" of columns that count for nothing
+    rows: tuple[Row, ...]
+
+    @property
+    def has_signs(self) -> bool:
+        """Whether it says of each image which group of people it shows."""
+        return INTERSEC in self.header or not set(SIGNS).isdisjoint(self.header)
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """The columns that are none of the seed's: each is a grouping of its own."""
+        return tuple(name for name in self.header if name and name not in (*OWN, FORGERY_GROUP))
+
+
+def read_table(file: Path) -> Table:
+    """Read a file of attributes.
+
+    A byte order mark, Windows line ends, blank lines and quoted commas are taken as they are meant.
+
+    Raises:
+        DataError: no such file, no header, a column that is lacking, rows that do not fit the header.
+    """
+    with _lines(file) as lines:
+        header = _header(file, lines)
+        rows, faults = [], []
+        for number, cells in lines:
+            if len(cells) != len(header):
+                faults.append((number, f"{len(cells)} cells, and the header has {len(header)}"))
+                continue
+            named = {name: text.strip() for name, text in zip(header, cells, strict=True) if name}
+            path = named.pop(PATH)
+            if not path:
+                faults.append((number, f"no {PATH}"))
+                continue
+            rows.append(Row(number, path, {name: text for name, text in named.items() if text}))
+    refuse(file, faults)
+    if not rows:
+        raise DataError(f"{file} has a header, and no row below it")
+    return Table(file=file, header=header, rows=tuple(rows))
+
+
+def read_header(file: Path) -> tuple[str, ...]:
+    """Return the names of a file's columns, in small letters.
+
+    Raises:
+        DataError: as `read_table`.
+    """
+    with _lines(file) as lines:
+        return _header(file, lines)
+
+
+def refuse(file: Path, faults: Sequence[tuple[int, str]]) -> None:
+    """Raise one error of all faults of a file, each a line and what is wrong with it, if there are any.
+
+    Raises:
+        DataError: so it is.
+    """
+    if faults:
+        raise faulty_rows(file, faults)
+
+
+@contextmanager
+def _lines(file: Path) -> Iterator[Iterator[tuple[int, list[str]]]]:
+    """Open a file; give the lines that are not blank, each with its number."""
+    try:
+        if file.stat().st_size > MOST_BYTES:
+            raise DataError(f"{file} has more than {MOST_BYTES >> 20} MiB; give it in parts")
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            reader = csv.reader(text, strict=True)
+            yield ((reader.line_num, row) for row in reader if any(map(str.strip, row)))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot read attributes from {file}: {error}") from error
+
+
+def _header(file: Path, lines: Iterator[tuple[int, list[str]]]) -> tuple[str, ...]:
+    line, first = next(lines, (0, []))
+    if not first:
+        raise DataError(f"{file} is empty; expected {EXPECTED},… and a row for each image")
+    header = tuple(_column(name) for name in first)
+    if PATH not in header:
+        if any(_is_number(cell) or is_image(cell.strip()) for cell in first):
+            raise DataError(f"{file}:{line}: has no header row; expected {EXPECTED},…")
+        raise DataError(
+            f"{file}:{line}: no column {PATH} in {','.join(first)}; expected {EXPECTED},… or "
+            f"{PATH} and columns of your own"
+        )
+    twice = [name for at, name in enumerate(header) if name and name in header[:at]]
+    if twice:
+        raise DataError(f"{file}:{line}: column {twice[0]} stands in the header twice")
+    if INTERSEC in header or not set(SIGNS).isdisjoint(header):
+        lacking = [name for name in NEEDED if name not in header]
+        if lacking:
+            raise DataError(
+                f"{file}:{line}: no column {' and '.join(lacking)}; expected {EXPECTED} "
+                "(isasian may be absent where no group is asian)"
+            )
+    return header
+
+
+def _column(name: str) -> str:
+    """Return a column's name; "" where it is the row number that pandas writes."""
+    small = name.strip().casefold()
+    return "" if small.startswith("unnamed:") else small
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+class Facts(NamedTuple):
+    """What a row says."""
+
+    label: int | None  # 1 fake, 0 real; None: nothing
+    forgery: int | None  # 0 real, from 1 the kinds of forgeries; None: nothing
+    values: dict[str, str]  # the other columns of groups
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contradictions:
+    """Rows whose number of an intersection is not that of their columns."""
+
+    count: int
+    line: int  # of the first
+    what: str  # is wrong with it
+
+
+def facts_of(table: Table) -> tuple[list[Facts], Contradictions | None]:
+    """Return what each row says, and which rows contradict themselves in their number.
+
+    Raises:
+        DataError: cells that cannot be, with their lines.
+    """
+    faults: list[tuple[int, str]] = []
+    facts: list[Facts] = []
+    numbers: list[tuple[int, int, str]] = []  # line, number, intersection by the columns
+    further = [name for name in table.further if not (table.has_signs and name in PEOPLE)]
+    for row in table.rows:
+        try:
+            people = _people(table, row)
+            if INTERSEC in table.header:
+                numbers.append((row.line, _number(row), people["intersec"]))
+            label = _label(row)
+            cells = {name: row.cells[name] for name in further if name in row.cells}
+            facts.append(Facts(label, _forgery(row, label), {**people, **cells}))
+        except ValueError as error:
+            faults.append((row.line, str(error)))
+    refuse(table.file, faults)
+    contradictions = _compared(table, numbers) if numbers else None
+    return facts, contradictions
+
+
+def _people(table: Table, row: Row) -> dict[str, str]:
+    if not table.has_signs:
+        return {}
+    gender = GENDERS[0] if _sign(row, "ismale") else GENDERS[1]
+    there = [race for race in RACES[:-1] if f"is{race}" in table.header]
+    races = [race for race in there if _sign(row, f"is{race}")]
+    if len(races) > 1:
+        raise ValueError(f"{' and '.join(f'is{race}' for race in races)} are both 1")
+    race = races[0] if races else RACES[-1]
+    return {"gender": gender, "race": race, "intersec": f"{gender}-{race}"}
+
+
+def _sign(row: Row, column: str) -> bool:
+    text = row.cells.get(column, "")
+    if text not in _SIGN:
+        raise ValueError(f"{column} is {text!r}, expected 1 or -1")
+    return _SIGN[text]
+
+
+def _label(row: Row) -> int | None:
+    text = row.cells.get(LABEL)
+    if text is None:
+        return None
+    if text.casefold() not in _LABELS:
+        raise ValueError(f"{LABEL} is {text!r}, expected 0 (real) or 1 (fake)")
+    return _LABELS[text.casefold()]
+
+
+def _forgery(row: Row, label: int | None) -> int | None:
+    """Return the number of a forgery; that of a real image where its row says nothing."""
+    text = row.cells.get(FORGERY, "").casefold()
+    if not text:
+        return 0 if label == 0 else None
+    forgery = FORGERIES.index(text) if text in FORGERIES else _whole(text, FORGERY)
+    if label is not None and (forgery > 0) != (label == 1):
+        raise ValueError(f"{FORGERY} is {text}, and {LABEL} is {label}: 0 is a real image")
+    return forgery
+
+
+def _number(row: Row) -> int:
+    return _whole(row.cells.get(INTERSEC, ""), INTERSEC)
+
+
+def _whole(text: str, column: str) -> int:
+    digits = text.removesuffix(".0")
+    if not (digits.isdecimal() and digits.isascii() and len(digits) < 3):
+        raise ValueError(f"{column} is {text!r}, expected a whole number from 0")
+    return int(digits)
+
+
+def _compared(table: Table, numbers: Sequence[tuple[int, int, str]]) -> Contradictions | None:
+    """Compare numbers with columns under the scheme of the table.
+
+    Raises:
+        DataError: a number that the scheme has not.
+    """
+    scheme = _scheme(table, numbers)
+    unknown = [(line, number) for line, number, _ in numbers if number >= len(scheme)]
+    columns = "with" if len(scheme) == len(EIGHT) else "without"
+    refuse(
+        table.file,
+        [
+            (
+                line,
+                f"{INTERSEC} is {number}, and the scheme of {len(scheme)} groups ({columns} isasian) "
+                f"ends at {len(scheme) - 1}",
+            )
+            for line, number in unknown
+        ],
+    )
+    wrong = [(line, number, name) for line, number, name in numbers if scheme[number] != name]
+    if not wrong:
+        return None
+    line, number, name = wrong[0]
+    what = f"{INTERSEC} {number} is {scheme[number]}, and the columns say {name}"
+    return Contradictions(count=len(wrong), line=line, what=what)
+
+
+def _scheme(table: Table, numbers: Sequence[tuple[int, int, str]]) -> tuple[str, ...]:
+    """Return which intersections numbers stand for.
+
+    A column isasian without any 1 may stand beside numbers of six groups: they are if that explains
+    every row, of two races at least, and eight groups do not.
+    """
+    if "isasian" not in table.header:
+        return SIX
+    races = {name.partition("-")[2] for _, _, name in numbers}
+    explained = [
+        all(number < len(scheme) and scheme[number] == name for _, number, name in numbers)
+        for scheme in (SIX, EIGHT)
+    ]
+    return SIX if explained == [True, False] and len(races) > 1 else EIGHT
+
+
+def forgery_name(number: int, *, forged: bool) -> str:
+    """Return the value of the column `forgery`: a word for what the kind `forge` made, else the number."""
+    return FORGERIES[number] if forged and number < len(FORGERIES) else str(number)
+
+
+CSV, CELEBA = "attributes.csv", "list_attr_celeba.txt"
+IMAGE = "image"  # the first column's name
+VALUES: Mapping[str, Mapping[str, int]] = {
+    ".csv": {"0": 0, "1": 1},
+    ".txt": {"-1": 0, "1": 1},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeTable:
+    """What a table says: for each image, named without suffix, 0 or 1 of each attribute."""
+
+    path: Path
+    names: tuple[str, ...]
+    rows: Mapping[str, tuple[int, ...]]
+
+    def of(self, images: Sequence[str], wanted: Sequence[str] | None = None) -> list[list[int]]:
+        """Return a row for each image, of the wanted attributes; None: all.
+
+        Raises:
+            UnknownName: there is no such attribute.
+            DataError: images have no row; names the first ones.
+        """
+        for name in wanted or ():
+            if name not in self.names:
+                raise UnknownName("attribute", name, self.names, where=str(self.path))
+        missing = [image for image in images if stem(image) not in self.rows]
+        if missing:
+            raise DataError(
+                f"{self.path} has no row of {few(missing)}; add it, or take the image away"
+            )
+        places = [self.names.index(name) for name in (self.names if wanted is None else wanted)]
+        return [[self.rows[stem(image)][place] for place in places] for image in images]
+
+
+def find_table(root: Path) -> Path:
+    """Return the table of a folder of images: in it, or beside it.
+
+    Raises:
+        DataError: there is none.
+    """
+    for folder in (root, root.parent):
+        for name in (CSV, CELEBA):
+            if (folder / name).is_file():
+                return folder / name
+    raise DataError(
+        f"no table of attributes for {root}: looked for {CSV} and {CELEBA} in it and beside it"
+    )
+
+
+def read_attribute_table(path: Path) -> AttributeTable:
+    """Read a table; what it is, its suffix says: .csv or .txt.
+
+    Raises:
+        DataError: it cannot be read, has no header, or rows that contradict it.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the table of attributes {path}: {error}") from error
+    if path.suffix not in VALUES:
+        raise DataError(f"{path}: a table of attributes ends in .csv, or in .txt as CelebA's")
+    if path.suffix == ".csv":
+        cells = [*csv.reader(lines)]
+        names, first = _csv_header(path, cells), 2
+        body = cells[1:]
+    else:
+        names, first = _celeba_header(path, lines), 3
+        body = [line.split() for line in lines[2:]]
+    rows = _rows(path, names, body, first)
+    if path.suffix == ".txt" and len(rows) != int(lines[0]):
+        raise DataError(
+            f"{path}:1 says {lines[0].strip()} images, and {len(rows)} rows follow; take the whole list"
+        )
+    return AttributeTable(path, names, rows)
+
+
+def table_text(names: Sequence[str], rows: Mapping[str, Sequence[int]]) -> str:
+    """Return the text of an attributes.csv, its images in the order of `rows`."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow((IMAGE, *names))
+    writer.writerows((image, *row) for image, row in rows.items())
+    return file.getvalue()
+
+
+def _csv_header(path: Path, cells: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    header = [cell.strip() for cell in cells[0]] if cells else []
+    if len(header) < 2 or header[0] != IMAGE:
+        raise DataError(
+            f"{path}:1 is no header: the first line names the columns, {IMAGE},NAME,…; without it the "
+            "first image would be taken for one"
+        )
+    return _distinct(path, 1, header[1:])
+
+
+def _celeba_header(path: Path, lines: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of line 2."""
+    if len(lines) < 2 or not lines[0].strip().isdecimal():
+        raise DataError(
+            f"{path}:1 is not the number of images; the list needs its two header lines"
+        )
+    names = lines[1].split()
+    if not names or any(name.lstrip("-").isdecimal() for name in names):
+        raise DataError(
+            f"{path}:2 does not name the attributes; the list needs its two header lines"
+        )
+    return _distinct(path, 2, names)
+
+
+def _distinct(path: Path, line: int, names: Sequence[str]) -> tuple[str, ...]:
+    if len(set(names)) != len(names) or "" in names:
+        raise DataError(f"{path}:{line} names an attribute twice, or has a column without a name")
+    return tuple(names)
+
+
+def _rows(
+    path: Path, names: Sequence[str], body: Sequence[Sequence[str]], first: int
+) -> dict[str, tuple[int, ...]]:
+    values = VALUES[path.suffix]
+    allowed = " or ".join(values)
+    rows: dict[str, tuple[int, ...]] = {}
+    faults: list[tuple[int, str]] = []
+    for line, cells in enumerate(body, start=first):
+        if not cells:
+            continue
+        image, *given = (cell.strip() for cell in cells)
+        if len(given) != len(names):
+            faults.append((line, f"{image} has {len(given)} values, the header {len(names)}"))
+        elif wrong := [cell for cell in given if cell not in values]:
+            faults.append((line, f"{image} has {wrong[0]!r} where {allowed} is expected"))
+        elif stem(image) in rows:
+            faults.append((line, f"{image} has a row already"))
+        else:
+            rows[stem(image)] = tuple(values[cell] for cell in given)
+    if faults:
+        raise faulty_rows(path, faults)
+    return rows

@@ -1,0 +1,360 @@
+"""Which images folders hold: those below a data root, kept on disk, and those that a person names.
+
+A folder below a data root is read again only once it changed. One that holds what it held has the same inode, mtime and ctime; so a second look at 200,000
+images asks for the status of a dozen folders, and reads none of them. That matters most where data
+lie on another machine. What is kept is a convenience: it is left out of account when it is broken,
+and nothing is wrong when it cannot be written.
+
+<cache>/index/<SHA-256 of machine and data root>.index     a line with a checksum, then JSON
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import logging
+import os
+import platform
+import stat
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from trueface.runtime.artifact import CACHE as CACHE
+from trueface.runtime.artifact import RACY_NS
+from trueface.runtime.artifact import cache_folder as cache_folder
+from trueface.runtime.files import write_atomic
+
+# that `decoding` reads; others start programs (EPS) or are old
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
+SUFFIXES = frozenset({"bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp"})
+READ = f"images end in {', '.join(f'.{ending}' for ending in sorted(SUFFIXES))}"
+
+MOST_LISTED = 3  # names in one message
+WORTH = 1_000  # images; to list fewer takes no longer than to read the list
+OLD_S = 180 * 86400.0  # of unused lists; remaking one takes seconds
+
+_HEAD = b"trueface index 2 "  # the number is the schema
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+
+log = logging.getLogger(__name__)
+
+
+class Mark(NamedTuple):
+    """A folder's state, to detect changes; a NamedTuple, as JSON has lists."""
+
+    device: int
+    inode: int
+    mtime_ns: int
+    ctime_ns: int  # cannot be set back, unlike the mtime, which programs that copy folders preserve
+
+
+class Folder(NamedTuple):
+    """What a folder held; a NamedTuple, as there may be thousands."""
+
+    mark: Mark
+    folders: tuple[str, ...]  # names of folders, hidden ones too, and of links, which may be broken
+    images: tuple[str, ...]  # names of image files; both sorted
+    others: Mapping[str, int]  # files that are no images by their names: suffix → how many
+
+
+Names = tuple[tuple[str, ...], tuple[str, ...], Mapping[str, int]]
+
+
+def is_image(name: str) -> bool:
+    """Tell whether a file of this name is an image: not hidden, and of a known suffix."""
+    return name.rpartition(".")[2].lower() in SUFFIXES and not name.startswith(".")
+
+
+def is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Tell whether an entry is a folder or leads to one; a link to itself does not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def suffix(name: str) -> str:
+    """Return what a file's name ends in, in small letters: ".txt"; "" where it has no suffix."""
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122  # there may be 200,000 of them
+
+
+def listed(others: Mapping[str, int]) -> str:
+    """Return other files than images in words: "12 .heic, 8 .txt"."""
+    return ", ".join(
+        f"{count} {ending or 'without a suffix'}" for ending, count in sorted(others.items())
+    )
+
+
+def stem(name: str) -> str:
+    """Return what pairs an image with those made of it: its relative name without the suffix."""
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+def few(names: Sequence[str]) -> str:
+    """Return the first names of many in words: "a.png, b.png, c.png and 4 more"."""
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return ", ".join(names[:MOST_LISTED]) + more
+
+
+def scan(path: str) -> Names:
+    """Read a folder.
+
+    Returns:
+        The names of folders and links, the names of image files, both sorted, and how many other
+        files there are of each suffix; hidden ones are not counted.
+    """
+    folders, images, others = [], [], Counter[str]()
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if is_image(entry.name):
+                images.append(entry.name)
+            # a link to nowhere may lead to a folder later, and this folder will not have changed
+            elif entry.is_symlink() or entry.is_dir():
+                folders.append(entry.name)
+            elif not entry.name.startswith("."):
+                others[suffix(entry.name)] += 1
+    return tuple(sorted(folders)), tuple(sorted(images)), dict(others)
+
+
+class Listing:
+    """The folders below a data root, as they are now.
+
+    Args:
+        root: the data root.
+        file: where the listing is kept; None: nowhere.
+        look: reads a folder.
+        status: asks for the status of a path, links followed.
+        clock: the time in ns.
+        worth: how many images there must be for the listing to be kept.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        file: Path | None = None,
+        *,
+        look: Callable[[str], Names] = scan,
+        status: Callable[[str], os.stat_result] = os.stat,
+        clock: Callable[[], int] = time.time_ns,
+        worth: int = WORTH,
+    ) -> None:
+        self._root, self._file, self._worth = str(root), file, worth
+        self._look, self._status, self._clock = look, status, clock
+        self._known: dict[str, Folder] | None = None
+        self._new: dict[str, Folder] = {}
+
+    def folder(self, below: str) -> Folder | None:
+        """Return what a folder holds; None where there is none, or a link leads nowhere.
+
+        Args:
+            below: its path below the data root; "" or "." is the root itself.
+
+        Raises:
+            OSError: it cannot be looked at.
+        """
+        path = self._root if below in {"", "."} else f"{self._root}/{below}"
+        mark = self._mark(path)
+        if mark is None:
+            return None
+        kept = self._kept().get(below)
+        if kept is not None and kept.mark == mark:
+            return kept
+        began = self._clock()
+        folder = Folder(mark, *self._look(path))
+        # what changes within the same tick of its clock as the last time would leave no trace
+        if max(mark.mtime_ns, mark.ctime_ns) + RACY_NS <= began:
+            self._new[below] = folder
+        return folder
+
+    def is_link(self, below: str) -> bool:
+        """Tell whether a path below the data root is a link itself; not if nothing is there."""
+        return os.path.islink(f"{self._root}/{below}")  # noqa: PTH114  # four times as quick
+
+    def keep(self) -> None:
+        """Write what was read anew for the next time, if there is any, and a place for it."""
+        if self._file is None or not self._new:
+            return
+        # another process may have written more since
+        entries = _pruned(_read(self._file, self._root) | self._new)
+        if sum(len(entry.images) for entry in entries.values()) < self._worth:
+            return
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self._file, _packed(self._root, entries), mode=0o600, durable=False)
+            _clean(self._file.parent, time.time() - OLD_S)
+        except OSError as error:
+            log.info("index=%s state=not written reason=%s", self._file, error)
+        self._known, self._new = entries, {}
+
+    def _mark(self, path: str) -> Mark | None:
+        try:
+            status = self._status(path)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return None
+            raise
+        if not stat.S_ISDIR(status.st_mode):
+            return None
+        return Mark(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+
+    def _kept(self) -> dict[str, Folder]:
+        if self._known is None:
+            self._known = {} if self._file is None else _read(self._file, self._root)
+        return self._known
+
+
+def open_listing(root: Path) -> Listing:
+    """Return the listing of a data root that is kept in the user's cache."""
+    folder = cache_folder()
+    if folder is None:
+        return Listing(root)
+    # inodes and devices mean nothing on another machine that has the same home
+    place = f"{platform.node()}\n{os.path.realpath(root)}"
+    name = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:32]
+    return Listing(root, folder / "index" / f"{name}.index")
+
+
+def _read(file: Path, root: str) -> dict[str, Folder]:
+    """Return what is kept in a file; nothing if it is not there, broken or of another schema."""
+    try:
+        head, _, body = file.read_bytes().partition(b"\n")
+        if head != _head(body):
+            return {}
+        content = json.loads(body)
+        return {below: _entry(*fields) for below, fields in content["folders"].items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        log.info("index=%s root=%s state=left out of account reason=%s", file, root, error)
+        return {}
+
+
+def _entry(mark: list[int], folders: str, images: str, others: dict[str, int]) -> Folder:
+    return Folder(Mark(*mark), _split(folders), _split(images), dict(others))
+
+
+def _split(names: str) -> tuple[str, ...]:
+    return tuple(names.split("/")) if names else ()
+
+
+def _packed(root: str, entries: dict[str, Folder]) -> bytes:
+    # names in one text with the one character that no name has: read ten times as fast as a list
+    fields = {
+        below: [entry.mark, "/".join(entry.folders), "/".join(entry.images), entry.others]
+        for below, entry in entries.items()
+    }
+    body = json.dumps({"root": root, "folders": fields}).encode()
+    return _head(body) + b"\n" + body
+
+
+def _head(body: bytes) -> bytes:
+    return _HEAD + f"{zlib.crc32(body):08x}".encode()
+
+
+def _pruned(entries: dict[str, Folder]) -> dict[str, Folder]:
+    """Return the entries but for those that the folder above them no longer holds."""
+    there: dict[str, Folder] = {}
+    held: set[str] = set()
+    for below in sorted(entries):  # what is above comes first
+        # nothing is above the root
+        if not below or below.rpartition("/")[0] not in entries or below in held:
+            there[below] = entries[below]
+            above = f"{below}/" if below else ""
+            held.update(above + name for name in entries[below].folders)
+    return there
+
+
+def _clean(folder: Path, before: float) -> None:
+    """Remove listings that were written before then."""
+    for file in folder.glob("*.index"):
+        with contextlib.suppress(OSError):
+            if file.stat().st_mtime < before:
+                file.unlink()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """A place that gave no image, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pictures:
+    """The image files that paths stand for on this disk."""
+
+    files: tuple[Path, ...]  # as named, folders sorted; each file once
+    missing: tuple[Missing, ...]
+    passed_over: Mapping[str, int]  # other files in the folders: suffix → how many
+
+
+def paths_in(content: bytes) -> tuple[Path, ...]:
+    """Return the paths that a file lists: one a line, or each ended by NUL, as `find -print0` writes."""
+    names = content.split(b"\0") if b"\0" in content else content.splitlines()
+    return tuple(Path(os.fsdecode(name)) for name in names if name)
+
+
+def find_images(places: Iterable[Path]) -> Pictures:
+    """Return the files that are named, and the images of the folders that are.
+
+    A file that is named is taken whatever its suffix. Folders are searched through links as well,
+    but never in a circle; hidden files and folders in them are left out, and so are files whose
+    suffix is no image's: these are counted. A link that leads nowhere is missing.
+    """
+    files: dict[Path, None] = {}
+    missing: list[Missing] = []
+    passed_over: Counter[str] = Counter()
+    for place in places:
+        # os.path, as a Path raises for what may not be looked at
+        if os.path.isdir(place):  # noqa: PTH112
+            others: Counter[str] = Counter()
+            below = list(_below(place, (), missing, others))
+            files.update(dict.fromkeys(below))
+            passed_over.update(others)
+            if not below and all(each.path != place for each in missing):
+                instead = f", but {listed(others)}" if others else ""
+                missing.append(Missing(path=place, reason=f"no image in this folder{instead}"))
+        elif os.path.isfile(place):  # noqa: PTH113
+            files[place] = None
+        else:
+            there = os.path.lexists(place)
+            reason = "no file that can be read" if there else "no such file or folder"
+            missing.append(Missing(path=place, reason=reason))
+    return Pictures(files=tuple(files), missing=tuple(missing), passed_over=dict(passed_over))
+
+
+def _below(
+    folder: Path,
+    above: tuple[tuple[int, int], ...],
+    missing: list[Missing],
+    others: Counter[str],
+) -> Iterator[Path]:
+    """Yield the images of a folder, then those of the folders in it, by name."""
+    try:
+        status = folder.stat()
+        with os.scandir(folder) as entries:
+            seen = [entry for entry in entries if not entry.name.startswith(".")]
+            holding = {entry.name: is_folder(entry) for entry in seen}
+    except OSError as error:
+        missing.append(Missing(path=folder, reason=error.strerror or str(error)))
+        return
+    here = (status.st_dev, status.st_ino)
+    if here in above:  # a link back to a folder above it: its images are there already
+        return
+    for name in sorted(name for name, holds in holding.items() if not holds):
+        path = folder / name
+        # os.path, as a Path raises for what may not be looked at
+        if not os.path.exists(path):  # noqa: PTH110
+            missing.append(Missing(path=path, reason="a link that leads nowhere"))
+        elif is_image(name) and os.path.isfile(path):  # noqa: PTH113
+            yield path
+        else:
+            others[suffix(name)] += 1
+    for name in sorted(name for name, holds in holding.items() if holds):
+        yield from _below(folder / name, (*above, here), missing, others)

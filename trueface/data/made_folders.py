@@ -1,0 +1,294 @@
+"""Folders of images: as tensors by their names, with partners in another folder, and made by a job.
+
+What a job makes is lossless PNG under the names of the originals, and `made.json`. Noise belongs to
+an image and is drawn by its name, so that the size of a batch changes nothing.
+"""
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import PIL.Image
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trueface.data.folders import few, is_image, stem
+from trueface.data.settings import PARTS
+from trueface.runtime.artifact import put_in_place, staged
+from trueface.runtime.errors import DataError, JobError
+from trueface.runtime.files import Json, read_json, write_atomic, write_json
+from trueface.runtime.rng import derive
+
+GREY = frozenset({"1", "L", "LA"})  # modes of Pillow
+_UNREADABLE = (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError)
+
+
+def image_names(root: Path, *, limit: int = 0) -> tuple[str, ...]:
+    """Return the relative names of all images below a folder, sorted; hidden ones are left out.
+
+    Args:
+        root: the folder.
+        limit: how many are taken, evenly spread over the sorted names; 0: all.
+
+    Raises:
+        DataError: there is no such folder, no image in it, or two that differ in their suffix alone.
+    """
+    if not root.is_dir():
+        raise DataError(f"there is no folder {root}")
+    names = sorted(_below(root, PurePosixPath()))
+    if not names:
+        raise DataError(f"{root} holds no image; it needs files such as .png or .jpg")
+    _refuse_twins(root, names)
+    if 0 < limit < len(names):
+        names = [names[at * len(names) // limit] for at in range(limit)]
+    return tuple(names)
+
+
+def _below(folder: Path, inside: PurePosixPath) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _below(Path(entry.path), inside / entry.name)
+            elif is_image(entry.name):
+                yield str(inside / entry.name)
+
+
+def _refuse_twins(root: Path, names: Sequence[str]) -> None:
+    """Refuse two images of one name: what is made of them would be one file, with one noise."""
+    first: dict[str, str] = {}
+    for name in names:
+        earlier = first.setdefault(stem(name), name)
+        if earlier != name:
+            raise DataError(
+                f"{root} holds {earlier} and {name}: images pair by their names without the suffix; "
+                "rename one of them"
+            )
+
+
+def partners(root: Path, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the images of a folder that have the names of others, but for the suffix.
+
+    Raises:
+        DataError: one or more are missing; names the first ones.
+    """
+    there = {stem(name): name for name in image_names(root)}
+    missing = [name for name in names if stem(name) not in there]
+    if missing:
+        raise DataError(
+            f"{root} has no partner of {few(missing)}: images pair by name; make that folder anew"
+        )
+    return tuple(there[stem(name)] for name in names)
+
+
+def parts_of(names: Sequence[str], seed: int) -> dict[str, tuple[str, ...]]:
+    """Divide images into the parts A, B and C: 70, 20 and 10 %; see `divided`.
+
+    The original cuts the sorted list instead, which puts neighbours, such as frames of a film, into one
+    part.
+    """
+    return divided(names, PARTS, seed)
+
+
+def divided(
+    names: Sequence[str], shares: Mapping[str, float], seed: int
+) -> dict[str, tuple[str, ...]]:
+    """Divide images by the order of a hash of their names, which suffixes do not change.
+
+    Args:
+        names: of the images, each once.
+        shares: of the parts, which sum to 1; what rounding leaves is in the last one.
+        seed: of the order.
+    """
+    ordered = sorted(names, key=lambda name: (derive(f"part/{stem(name)}", seed), name))
+    parts, start, share = {}, 0, 0.0
+    for part, own in shares.items():
+        share += own
+        end = round(len(ordered) * share)
+        parts[part], start = tuple(sorted(ordered[start:end])), end
+    return parts
+
+
+def shape_of(root: Path, name: str) -> tuple[int, int, int]:
+    """Return channels (1 for grey, else 3), height and width of an image, from its header alone.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with PIL.Image.open(root / name) as file:
+            return 1 if file.mode in GREY else 3, file.height, file.width
+    except _UNREADABLE as error:
+        raise _unreadable(root / name, error) from error
+
+
+def read_images(
+    root: Path, names: Sequence[str], *, size: int | tuple[int, int] = 0, channels: int = 3
+) -> Tensor:
+    """Return images as one tensor, N×C×H×W in [-1, 1], float32.
+
+    Args:
+        root: the folder.
+        names: relative to it; at least one.
+        size: side in pixels, or height and width, that every image must have; 0: that of the first.
+        channels: 3 (RGB) or 1 (grey).
+
+    Raises:
+        DataError: a file cannot be read, or has another size.
+    """
+    images = []
+    wanted = size if isinstance(size, tuple) else (size, size)
+    for name in names:
+        try:
+            with PIL.Image.open(root / name) as file:
+                pixels = np.array(
+                    file.convert("L" if channels == 1 else "RGB")
+                )  # torch wants to own it
+        except _UNREADABLE as error:
+            raise _unreadable(root / name, error) from error
+        images.append(torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)))
+        if wanted == (0, 0):
+            wanted = (pixels.shape[0], pixels.shape[1])
+        if pixels.shape[:2] != wanted:
+            height, width = pixels.shape[:2]
+            raise DataError(
+                f"{root / name} has {width}x{height} pixels and not {wanted[1]}x{wanted[0]}; "
+                "resize the folder's images first"
+            )
+    return to_unit(torch.stack(images).permute(0, 3, 1, 2))
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path} cannot be read as an image: {error}; mend or remove the file")
+
+
+def to_unit(levels: Tensor) -> Tensor:
+    """Return grey levels 0 … 255 in [-1, 1]: one level is 2/255."""
+    return levels.to(torch.float32) / 127.5 - 1
+
+
+def to_levels(images: Tensor) -> Tensor:
+    """Return images of [-1, 1] as grey levels, uint8, rounded to the nearest and cut to 0 … 255."""
+    return ((images.detach().to(torch.float32) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def rounded(images: Tensor) -> Tensor:
+    """Return images as they are when they come back from a PNG."""
+    return to_unit(to_levels(images))
+
+
+def save_picture(path: Path, picture: Tensor) -> None:
+    """Write a picture C×H×W in [-1, 1] as PNG, atomically."""
+    buffer = io.BytesIO()
+    _picture(to_levels(picture).permute(1, 2, 0).cpu().numpy()).save(buffer, "PNG")
+    write_atomic(path, buffer.getvalue())
+
+
+def _picture(levels: NDArray[np.uint8]) -> PIL.Image.Image:
+    return PIL.Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
+
+
+def digest_of(root: Path, names: Sequence[str]) -> str:
+    """Return the SHA-256 of some images' names and contents."""
+    digest = hashlib.sha256()
+    for name in names:
+        content = hashlib.sha256((root / name).read_bytes()).hexdigest()
+        digest.update(f"{name}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+class ImageNoise:
+    """Draws random numbers for each image of a batch from a generator of its own.
+
+    A name is taken without its suffix. Two draws of the same `stream` are equal.
+
+    Args:
+        names: of the batch's images, relative to their folder.
+        seed: of the job.
+    """
+
+    def __init__(self, names: Sequence[str], seed: int) -> None:
+        self.names, self.seed = tuple(names), seed
+
+    def normal(self, stream: str, like: Tensor) -> Tensor:
+        """Return standard normal numbers in the shape of a batch N×…, on its device."""
+        return self._drawn(stream, like, uniform=False)
+
+    def uniform(self, stream: str, like: Tensor) -> Tensor:
+        """Return numbers in [-1, 1) in the shape of a batch N×…, on its device."""
+        return self._drawn(stream, like, uniform=True) * 2 - 1
+
+    def of_rows(self, rows: Sequence[int]) -> "ImageNoise":
+        """Return the noise of some images of the batch, by their places in it."""
+        return ImageNoise([self.names[row] for row in rows], self.seed)
+
+    def _drawn(self, stream: str, like: Tensor, *, uniform: bool) -> Tensor:
+        draw = torch.rand if uniform else torch.randn
+        rows = []
+        for name in self.names:
+            generator = torch.Generator().manual_seed(derive(f"{stream}/{stem(name)}", self.seed))
+            rows.append(draw(like.shape[1:], generator=generator))
+        return torch.stack(rows).to(like)
+
+
+MADE = "made.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class MadeFolder:
+    """A folder while it is filled; it appears at its place as a whole."""
+
+    root: Path
+
+    def write(self, names: Sequence[str], images: Tensor) -> None:
+        """Write a batch of images, N×C×H×W in [-1, 1], under the names of their originals, as PNG.
+
+        Raises:
+            JobError: an image holds numbers that are not finite; names it.
+        """
+        finite = torch.isfinite(images).flatten(1).all(1).tolist()
+        broken = [name for name, is_whole in zip(names, finite, strict=True) if not is_whole]
+        if broken:
+            raise JobError(
+                f"{broken[0]} became an image with numbers that are not finite; "
+                "look at the model's training"
+            )
+        levels = to_levels(images).permute(0, 2, 3, 1).cpu().numpy()
+        for name, pixels in zip(names, levels, strict=True):
+            path = self.root / f"{stem(name)}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _picture(pixels).save(path, compress_level=1)
+
+    def record(self, facts: Mapping[str, Json]) -> None:
+        """Write `made.json`: settings, the digest of the source, the seed, what was measured."""
+        write_json(self.root / MADE, {"schema": SCHEMA, **facts})
+
+
+@contextmanager
+def made_folder(place: Path) -> Iterator[MadeFolder]:
+    """Give a folder to fill; it is renamed to `place` at the end, and removed after an error."""
+    with staged(place) as folder:
+        inside = folder / "whole"
+        inside.mkdir()
+        yield MadeFolder(inside)
+        put_in_place(inside, place)
+
+
+def read_made(root: Path) -> Mapping[str, Json]:
+    """Return what `made.json` of a folder says.
+
+    Raises:
+        DataError: there is none.
+    """
+    facts = read_json(root / MADE)
+    if facts is None:
+        raise DataError(f"{root} has no {MADE}: a job of disrupt, purify or translate writes it")
+    return facts

@@ -1,0 +1,283 @@
+"""The qualities of a training, `raw, jpeg75, half+jpeg30`, and the list of files that holds some. No torch here.
+
+A quality is a chain of corruptions, as a test has it in `corrupt`, or a word of the training's list of
+files, such as the c23 and c40 of video sets, whose files lie on the disk: `data.json` as the original of QAD reads it.
+
+    {"train": {"raw": ["a/001.png", …], "c23": [...], "c40": [...], "labels": [0, …]}, "val": …}
+
+Items are pairs by position: the i-th file of each quality shows the same frame, and their names without
+the ending agree. A training's images are found among those of `raw`, by their path.
+"""
+
+import json
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trueface.corruptions.grammar import ALIASES, NONE, RAW, canonical
+from trueface.corruptions.grammar import missing_programs as missing_for
+from trueface.corruptions.grammar import modules_of as modules_of_chain
+from trueface.data.index import Image
+from trueface.runtime.errors import DataError
+from trueface.runtime.files import file_sha256
+
+SEPARATOR = ","
+MOST = 16  # qualities of a training: each is one more pass through the network
+_FILES = re.compile(r"[A-Za-z0-9_.-]+")
+_MARK = "files:"  # before a quality that is a word of the list of files
+
+
+def joined(value: Any) -> Any:
+    """Return a list of qualities as the text that settings hold; anything else as it is."""
+    if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
+        return SEPARATOR.join(value)
+    return value
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """Return the qualities of a text, in their order; of an empty text none."""
+    return tuple(word.strip() for word in text.split(SEPARATOR)) if text.strip() else ()
+
+
+def spelt(text: str) -> str:
+    """Return qualities in their one spelling: `none, jpeg050` is `raw,jpeg50`.
+
+    A word `files:NAME` stands for the files that the training's list has under NAME; see `with_files`.
+
+    Raises:
+        ValueError: an unknown corruption, a strength outside its range, a quality that stands there
+            twice, or too many.
+    """
+    words = [_spelt(word) for word in listed(text)]
+    twice = [word for at, word in enumerate(words) if word in words[:at]]
+    if twice:
+        raise ValueError(f"quality {twice[0]} stands there twice: leave one of them out")
+    if len(words) > MOST:
+        raise ValueError(f"{len(words)} qualities, and {MOST} at most are taken")
+    return SEPARATOR.join(words)
+
+
+def with_files(text: str) -> str:
+    """Return qualities beside a list of files: `c23`, and what is no corruption, are words of that list."""
+    return SEPARATOR.join(_with_files(word) for word in listed(text))
+
+
+def files_of(quality: str) -> str | None:
+    """Return the word of the list of files that a quality stands for; None: it is a chain."""
+    return quality.removeprefix(_MARK) if quality.startswith(_MARK) else None
+
+
+def chain_of(quality: str) -> str:
+    """Return a quality as a chain of corruptions; that of files is none."""
+    return NONE if quality == RAW or files_of(quality) is not None else quality
+
+
+def modules_of(text: str) -> tuple[str, ...]:
+    """Return the modules of the kinds of corruption in qualities: they are imported by name."""
+    modules = (module for word in listed(text) for module in modules_of_chain(chain_of(word)))
+    return tuple(dict.fromkeys(modules))
+
+
+def missing_programs(text: str) -> tuple[str, ...]:
+    """Return why some qualities cannot be made on this machine, in words."""
+    return tuple(reason for word in listed(text) for reason in missing_for(chain_of(word)))
+
+
+def lacking(text: str, columns: Collection[str]) -> Iterable[str]:
+    """Yield the words of files among qualities that a list does not have."""
+    names = (files_of(word) for word in listed(text))
+    return (name for name in names if name is not None and name not in columns)
+
+
+def _with_files(word: str) -> str:
+    if word not in ALIASES:
+        try:
+            canonical(word)
+        except ValueError:
+            return word if word.startswith(_MARK) else f"{_MARK}{word}"
+        return word
+    return f"{_MARK}{word}"
+
+
+def _spelt(word: str) -> str:
+    name = files_of(word)
+    if name is not None:
+        if not _FILES.fullmatch(name):
+            raise ValueError(f"{word!r}: write files: and a word of the list, such as files:c23")
+        return word
+    if not word:
+        raise ValueError("a quality is missing between two commas: write such as raw, jpeg75")
+    chain = canonical(word)
+    return RAW if chain == NONE else chain
+
+
+LABELS = "labels"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityList:
+    """One list of a `data.json`, such as its `train`."""
+
+    path: Path
+    name: str  # of the list in the file
+    files: Mapping[str, tuple[Path, ...]]  # by quality, absolute; all of one length
+    labels: tuple[int, ...] | None  # 1 fake, 0 real; None: the file has none
+
+    @classmethod
+    def read(cls, path: Path, name: str = "train") -> "QualityList":
+        """Read a list, and check that its qualities are pairs.
+
+        Relative paths are below the folder of the file.
+
+        Raises:
+            DataError: the file is none of this form; lists of unequal length, or of other items: the
+                first pair that does not fit is named; labels other than 0 and 1.
+        """
+        content = _content(path, name)
+        labels = content.pop(LABELS, None)
+        columns = {
+            word: tuple(_absolute(path, each) for each in _texts(path, name, word, values))
+            for word, values in content.items()
+        }
+        if RAW not in columns:
+            raise DataError(
+                f"{path}: {name} has no list {RAW!r}, by which the images of a training are found; it "
+                f"has {', '.join(columns) or 'nothing'}"
+            )
+        made = cls(path=path, name=name, files=columns, labels=_labels(path, name, labels))
+        made._check()
+        return made
+
+    def partners(self, images: Sequence[Image], quality: str) -> dict[str, Path]:
+        """Return the file of each image in a quality, by the image's name.
+
+        Raises:
+            DataError: the list has no such quality, or lacks an image, or has it with another label.
+        """
+        if quality not in self.files:
+            raise DataError(
+                f"{self.path}: {self.name} has no list {quality!r}; it has {', '.join(self.files)}"
+            )
+        raw = self.files[RAW]
+        places = {os.fspath(file): at for at, file in enumerate(raw)}
+        if any(os.path.normpath(image.file) not in places for image in images):
+            # the list, or the images, may lie behind a link to their folder
+            places |= {os.path.realpath(file): at for at, file in enumerate(raw)}
+        partners = {}
+        for image in images:
+            at = places.get(os.path.normpath(image.file))
+            if at is None:
+                at = places.get(os.path.realpath(image.file))
+            if at is None:
+                raise DataError(
+                    f"{self.path}: {image.file} is not in the list {RAW!r} of {self.name}; add it "
+                    "with its other qualities, or leave it out of the split"
+                )
+            if self.labels is not None and self.labels[at] != image.label:
+                raise DataError(
+                    f"{self.path}: {LABELS} of {self.name} say {self.labels[at]} of {image.file}, whose "
+                    f"folder says {image.label} (1 is fake)"
+                )
+            partners[image.name] = self.files[quality][at]
+        return partners
+
+    def _check(self) -> None:
+        """Refuse lists that are no pairs."""
+        raw = self.files[RAW]
+        for word, files in self.files.items():
+            if len(files) != len(raw):
+                raise DataError(
+                    f"{self.path}: {self.name} has {len(files)} files of {word!r} and {len(raw)} of "
+                    f"{RAW!r}; they are pairs by position{_first_odd(raw, files)}"
+                )
+            for at, (first, other) in enumerate(zip(raw, files, strict=True)):
+                if first.stem != other.stem:
+                    raise DataError(
+                        f"{self.path}: pair {at + 1} of {self.name} is not of one item: {RAW} {first}, "
+                        f"{word} {other}; the names without their ending must agree"
+                    )
+        if self.labels is not None and len(self.labels) != len(raw):
+            raise DataError(
+                f"{self.path}: {self.name} has {len(self.labels)} {LABELS} and {len(raw)} files of {RAW!r}"
+            )
+        self._refuse_unlike_twins()
+
+    def _refuse_unlike_twins(self) -> None:
+        """Refuse a file that stands there twice with other partners: which of them count?"""
+        first_at: dict[Path, int] = {}
+        for at, file in enumerate(self.files[RAW]):
+            first = first_at.setdefault(file, at)
+            columns: list[Sequence[object]] = [*self.files.values(), self.labels or ()]
+            if first != at and any(each[first] != each[at] for each in columns if each):
+                raise DataError(
+                    f"{self.path}: {file} is entry {first + 1} and {at + 1} of {RAW!r} of {self.name}, with "
+                    "other files or labels; keep one of them"
+                )
+
+
+def digests(files: Iterable[Path]) -> dict[Path, str]:
+    """Return the SHA-256 of each file; of one that cannot be read, its name: decoding will say why."""
+    return {file: _digest(file) for file in files}
+
+
+def _digest(file: Path) -> str:
+    try:
+        return file_sha256(file)
+    except OSError:
+        return f"unreadable {file}"
+
+
+def _content(path: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; quality_list names a data.json") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: no JSON: {error.msg}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: no text: {error}") from error
+    lists = content.get(name) if isinstance(content, dict) else None
+    if not isinstance(lists, dict):
+        shown = (
+            ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        )
+        raise DataError(f"{path}: expected lists by quality under {name!r}, and it has {shown}")
+    return dict(lists)
+
+
+def _texts(path: Path, name: str, word: str, values: Any) -> Sequence[str]:
+    if not isinstance(values, list):
+        raise DataError(f"{path}: {word!r} of {name} is no list of paths")
+    for at, value in enumerate(values):
+        if not isinstance(value, str) or not value:
+            raise DataError(f"{path}: entry {at + 1} of {word!r} of {name} is no path: {value!r}")
+    return values
+
+
+def _labels(path: Path, name: str, values: Any) -> tuple[int, ...] | None:
+    if values is None:
+        return None
+    if not isinstance(values, list):
+        raise DataError(f"{path}: {LABELS} of {name} is no list of numbers")
+    for at, value in enumerate(values):
+        if isinstance(value, bool) or value not in (0, 1):  # a list has no hash
+            raise DataError(
+                f"{path}: entry {at + 1} of {LABELS} of {name} is {value!r}; expected 1 (fake) or 0"
+            )
+    return tuple(int(value) for value in values)
+
+
+def _absolute(path: Path, text: str) -> Path:
+    return Path(os.path.normpath(path.resolve().parent / text))
+
+
+def _first_odd(raw: Sequence[Path], files: Sequence[Path]) -> str:
+    for at, (first, other) in enumerate(zip(raw, files, strict=False)):
+        if first.stem != other.stem:
+            return f", and differ first at pair {at + 1}: {first}, {other}"
+    longer = raw if len(raw) > len(files) else files
+    at = min(len(raw), len(files))
+    return f", and {longer[at]} (entry {at + 1}) has no partner"

@@ -1,0 +1,304 @@
+"""What a network sees of an image in several qualities: augmented once, corrupted in each way.
+
+    training    augmentation of `data.transforms`, the same for all qualities → corruptions of each
+
+An image is decoded once, and a quality that is a file of its own (see `qualities.QualityList`) is decoded beside
+it and augmented by the same draws. What corruptions draw follows from seed, epoch and the image's name,
+and where they draw nothing their pixels are those that a test of the same crop sees.
+
+A batch has all items in the first quality, then all in the second, and so on. Row `quality · B + item` of a batch is that item in that quality; the column `quality_index` says so too.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import zip_longest
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from trueface.corruptions.chain import Chain
+from trueface.data.dataset import Batch, Feed, ImageSet, Pass
+from trueface.data.decoding import decode
+from trueface.data.index import Image
+from trueface.data.qualities import QualityList, chain_of, digests, files_of
+from trueface.data.transforms import TrainTransform, TransformId
+from trueface.runtime.errors import BadImageError, JobError
+from trueface.runtime.files import Json
+
+Form = Literal["paired", "mixed", "alone"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """One quality: a chain of corruptions, of the images' own files or of others of the same items."""
+
+    name: str  # as settings have it
+    chain: Chain
+    files: Mapping[str, Path] | None = None  # by an image's name; None: its own
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether images come as they are."""
+        return self.files is None and not self.chain
+
+
+def qualities_of(
+    names: Sequence[str], images: Sequence[Image], partners: QualityList | None
+) -> tuple[Quality, ...]:
+    """Return the qualities of images.
+
+    Args:
+        names: as settings have them.
+        images: of the training.
+        partners: files of the same items; None: no quality needs any.
+
+    Raises:
+        DataError: the list has no such quality, or lacks an image.
+    """
+    made = []
+    for name in names:
+        word = files_of(name)
+        files = None if word is None or partners is None else partners.partners(images, word)
+        made.append(Quality(name=name, chain=Chain.parse(chain_of(name)), files=files))
+    return tuple(made)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityTransform:
+    """The transform of a training in several qualities.
+
+    paired: (M, 3, h, w) of one image, a quality each; mixed: (3, h, w) in one of them, drawn for each
+    image and epoch; alone: (3, h, w) in the only one there is.
+    """
+
+    base: TrainTransform
+    qualities: tuple[Quality, ...]
+    form: Form
+
+    @cached_property
+    def id(self) -> TransformId:
+        """What its pixels depend on; a quality that changes nothing has the id of the augmentation."""
+        base, (first, *others) = self.base.id, self.qualities
+        if not others and first.is_plain:
+            return base
+        # what a test of a crop sees of a chain that draws nothing has one id here and there
+        shared = base.is_test and not others and first.files is None and not first.chain.draws
+        own: dict[str, Json]
+        if shared:
+            own = {"corrupt": str(first.chain)}
+        else:
+            names: list[Json] = [each.name for each in self.qualities]
+            own = {"qualities": names, "quality_batch": self.form, "augment_seed": self.base.seed}
+        return TransformId(
+            identity={**base.identity, **own},
+            of_view={**base.of_view, **own},
+            period=self._cycle if self._is_random else base.period,
+            is_test=False,
+            of_row=self._rows,
+        )
+
+    def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
+        """Return what the network sees, uint8; see the class for its shape.
+
+        Raises:
+            BadImageError: the file of another quality cannot be decoded, or has another size.
+        """
+        if self.form == "paired":
+            plain = self._plain(pixels, image, epoch)
+            return torch.stack(
+                [self._seen(each, pixels, plain, image, epoch) for each in self.qualities]
+            )
+        chosen = self.qualities[self.choice(image, epoch)]
+        plain = self._plain(pixels, image, epoch) if chosen.files is None else None
+        return self._seen(chosen, pixels, plain, image, epoch)
+
+    def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:
+        """Return the row of the image from which on it changes nothing."""
+        return self.base.bottom(height, width, image, epoch)
+
+    def choice(self, image: Image, epoch: int) -> int:
+        """Return the place of the quality in which a mixed batch has an image."""
+        if len(self.qualities) == 1:
+            return 0
+        return random.Random(f"{self._stream(image, epoch)}/quality").randrange(len(self.qualities))
+
+    def _plain(self, pixels: Tensor, image: Image, epoch: int) -> Tensor | None:
+        if all(each.files is not None for each in self.qualities):
+            return None
+        return self.base(pixels, image, epoch)
+
+    def _seen(
+        self, quality: Quality, pixels: Tensor, plain: Tensor | None, image: Image, epoch: int
+    ) -> Tensor:
+        if quality.files is not None or plain is None:
+            plain = self.base(self._partner(quality, pixels, image), image, epoch)
+        name = self._stream(image, epoch) if quality.chain.draws else image.name
+        return quality.chain(plain, name)
+
+    def _partner(self, quality: Quality, pixels: Tensor, image: Image) -> Tensor:
+        path = (quality.files or {})[image.name]
+        partner = decode(path)
+        if partner.shape != pixels.shape:
+            sizes = [f"{shape[-1]} by {shape[-2]}" for shape in (partner.shape, pixels.shape)]
+            raise BadImageError(
+                path,
+                f"it is {sizes[0]} pixels and {image.file}, of which it is {quality.name}, {sizes[1]}",
+            )
+        return partner
+
+    def _stream(self, image: Image, epoch: int) -> str:
+        turn = epoch % self._cycle if self._cycle > 0 else epoch
+        return f"qualities/{self.base.seed}/{turn}/{image.name}"
+
+    @property
+    def _cycle(self) -> int:
+        return self.base.settings.augment_cycle
+
+    @property
+    def _is_random(self) -> bool:
+        """Whether an image can differ from epoch to epoch."""
+        drawn = len(self.qualities) > 1 and self.form == "mixed"
+        return drawn or self.base.id.period != 1 or any(each.chain.draws for each in self.qualities)
+
+    @property
+    def _rows(self) -> Mapping[str, str]:
+        """What pixels depend on that only an image's other files hold, by the image's name."""
+        tables = [each.files for each in self.qualities if each.files is not None]
+        known = digests({path for files in tables for path in files.values()})
+        rows: dict[str, str] = {}
+        for files in tables:
+            for name, path in files.items():
+                rows[name] = f"{rows.get(name, '')}/{known[path]}"
+        return rows
+
+
+COLUMN = "quality_index"  # (rows,) int64: the place of a row's quality among those of the training
+
+
+def seen_in(images: Pass, qualities: Sequence[Quality], form: Form) -> Pass:
+    """Return a training's images under the transform of these qualities; what is decoded is shared.
+
+    Raises:
+        TypeError: the images are not as a training augments them.
+    """
+    base = images.image_set.transform
+    if not isinstance(base, TrainTransform):
+        raise TypeError(f"images of {type(base).__name__} have no qualities")
+    transform = QualityTransform(base=base, qualities=tuple(qualities), form=form)
+    return replace(images, image_set=images.image_set.seen_as(transform, goes_on=True))
+
+
+def each_quality(images: Pass) -> list[Pass]:
+    """Return images that are `seen_in` qualities in each of them by itself.
+
+    Raises:
+        TypeError: they are not.
+    """
+    transform = images.image_set.transform
+    if not isinstance(transform, QualityTransform):
+        raise TypeError(f"images of {type(transform).__name__} have no qualities")
+    return [
+        replace(
+            images,
+            image_set=images.image_set.seen_as(
+                replace(transform, qualities=(quality,), form="alone"), goes_on=True
+            ),
+        )
+        for quality in transform.qualities
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class QualityFeed:
+    """A pass over images in several qualities, each decoded and augmented once.
+
+    Args:
+        images: under a `QualityTransform`, see `seen_in`; or, where mixed, features of such images.
+        image_set: the items.
+        form: paired: a batch of B items has B·M rows; mixed: B rows.
+    """
+
+    images: Feed
+    image_set: ImageSet
+    form: Literal["paired", "mixed"]
+
+    def __len__(self) -> int:
+        """Return how many rows one pass has."""
+        return len(self.images) * (len(self._transform.qualities) if self.form == "paired" else 1)
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        """Start a pass."""
+        for batch in self.images(epoch):
+            if self.form == "paired":
+                yield spread(batch, len(self._transform.qualities))
+            else:
+                yield mixed(batch, self.image_set, self._transform, epoch)
+
+    @property
+    def _transform(self) -> QualityTransform:
+        transform = self.image_set.transform
+        if not isinstance(transform, QualityTransform):
+            raise TypeError(f"images of {type(transform).__name__} have no qualities")
+        return transform
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkedFeed:
+    """A feed of each quality, such as banks of features, as one: their batches follow each other."""
+
+    feeds: Sequence[Feed]  # over the same items, in the same order, with the same batches
+    image_set: ImageSet
+    stopped: Callable[[], bool]  # whether feeds may end early
+
+    def __len__(self) -> int:
+        """Return how many rows one pass has."""
+        return sum(map(len, self.feeds))
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        """Start a pass; it ends early when its feeds do, as they are stopped.
+
+        Raises:
+            JobError: an item could be read in one quality, and not in another.
+        """
+        for due in zip_longest(*(feed(epoch) for feed in self.feeds)):
+            batches: list[Batch] = [batch for batch in due if batch is not None]
+            if len(batches) < len(self.feeds) and self.stopped():
+                return
+            first, *others = batches
+            if len(batches) < len(self.feeds) or any(
+                not torch.equal(each.indices, first.indices) for each in others
+            ):
+                raise JobError(
+                    "an image was read in one quality and not in another; mend or remove the files that "
+                    "the log names as left out"
+                )
+            images = torch.cat([each.images for each in batches])
+            yield _repeated(first._replace(images=images), len(batches))
+
+
+def spread(batch: Batch, count: int) -> Batch:
+    """Return a batch of images (B, M, 3, h, w) with a row of its own for each quality, (M·B, 3, h, w)."""
+    images = batch.images.transpose(0, 1).flatten(0, 1) if len(batch.labels) else batch.images
+    return _repeated(batch._replace(images=images), count)
+
+
+def mixed(batch: Batch, images: ImageSet, transform: QualityTransform, epoch: int) -> Batch:
+    """Return a batch with the quality in which each item comes in this epoch."""
+    drawn = [transform.choice(images.images[at], epoch) for at in batch.indices.tolist()]
+    places = torch.tensor(drawn, dtype=torch.int64)
+    return batch._replace(columns={**batch.columns, COLUMN: places})
+
+
+def _repeated(batch: Batch, count: int) -> Batch:
+    """Return a batch whose images are chunks of its items, with labels and columns for each."""
+    places = torch.arange(count).repeat_interleave(len(batch.labels))
+    columns = {name: values.repeat(count) for name, values in batch.columns.items()}
+    return batch._replace(
+        labels=batch.labels.repeat(count, *[1] * (batch.labels.ndim - 1)),
+        indices=batch.indices.repeat(count),
+        columns={**columns, COLUMN: places},
+    )

@@ -1,0 +1,399 @@
+"""Which images are for training, validation and testing: split files, and what of them is on disk.
+
+A split is a folder with train.json, val.json and test.json, each a list of keys ("<Method>/
+<Subset>/<name>", no suffix), or one JSON file with an object of the three lists. Keys name no
+modifier, so that one split serves an image and its shared copies. A key names the image on disk of
+that very name, or one that a social network renamed.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import secrets
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from trueface.data.index import Image, Survey, part_files, survey
+from trueface.data.vocabulary import BUILT_IN, UNSHARED, Vocabulary
+from trueface.runtime.errors import DataError
+from trueface.runtime.files import write_atomic
+from trueface.runtime.ids import DataId
+
+KEPT = 5  # social networks rename files, but keep the five digits they start with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The images of a split among those on disk."""
+
+    images: tuple[Image, ...]
+    renamed: int  # how many of them were matched by the first characters of their name only
+    unknown: int  # how many images on disk are in no list at all
+
+
+def match(images: Sequence[Image], keys: frozenset[str], others: frozenset[str]) -> Selection:
+    """Find those of `images` that `keys` name, in the same order.
+
+    An image is found by its whole key. Only where it is a shared copy, no list knows its key, and
+    no other image of the same folder has a better claim, the first five characters of its name
+    decide: social networks rename files. They do so where no sixth digit makes another number.
+
+    Args:
+        images: any.
+        keys: of the list that is asked for.
+        others: of the other lists of the split.
+    """
+    strangers = [image for image in images if image.key not in keys and image.key not in others]
+    shared = [image for image in strangers if image.modifier not in UNSHARED]
+    renamed = _renamed(images, shared, keys | others) if shared else {}
+    fallen = {image.file for image in strangers if renamed.get(image.file) in keys}
+    chosen = [image for image in images if image.key in keys or (fallen and image.file in fallen)]
+    return Selection(
+        images=tuple(chosen), renamed=len(fallen), unknown=len(strangers) - len(renamed)
+    )
+
+
+def pictures(images: Sequence[Image]) -> tuple[tuple[Image, ...], ...]:
+    """Return the images of each picture together: a shared copy shows the same one.
+
+    Copies have one key under several modifiers; where a network renamed its copy, the first five
+    characters of the name decide, as in `match`. Files of one key under one modifier, 00012.png
+    beside 00012.jpg, are pictures of their own.
+
+    Returns:
+        Pictures in an order that follows from names alone, whatever the order of `images`; the
+        copies of each in the same order.
+    """
+    copies: dict[tuple[int, str, int], list[Image]] = defaultdict(list)
+    times: Counter[tuple[int, str, str]] = Counter()
+    strangers: list[Image] = []
+    ordered = sorted(
+        images, key=lambda image: (image.modifier not in UNSHARED, image.key, image.file)
+    )
+    originals = {(image.label, image.key) for image in ordered if image.modifier in UNSHARED}
+    for image in ordered:
+        if image.modifier not in UNSHARED and (image.label, image.key) not in originals:
+            strangers.append(image)
+            continue
+        file = image.label, image.key, image.modifier
+        copies[image.label, image.key, times[file]].append(image)
+        times[file] += 1
+    shorts: dict[tuple[int, str], list[tuple[int, str, int]]] = defaultdict(list)
+    for picture in copies:
+        shorts[picture[0], short_key(picture[1])].append(picture)
+    lone: list[Image] = []
+    for image in strangers:
+        same = shorts.get((image.label, short_key(image.key)), [])
+        taken = {copy.modifier for copy in copies[same[0]]} if len(same) == 1 else {image.modifier}
+        if (
+            image.modifier in taken
+        ):  # no original, several, or one that has its copy of this network
+            lone.append(image)
+        else:
+            copies[same[0]].append(image)
+    whole = _whole_keys(lone)
+    for image in lone:
+        key = whole.get(image.file, image.key)
+        file = image.label, key, image.modifier
+        copies[image.label, key, times[file]].append(image)
+        times[file] += 1
+    return tuple(tuple(copies[picture]) for picture in sorted(copies))
+
+
+def _whole_keys(copies: Sequence[Image]) -> dict[str, str]:
+    """Return the first key of the same picture, by file, for copies of lost originals.
+
+    First characters decide where each network has one such copy, and no sixth digit makes another
+    number; copies that have the same key already need nothing.
+    """
+    together: dict[tuple[int, str], list[Image]] = defaultdict(list)
+    for image in copies:
+        if not _longer_number(image.key):
+            together[image.label, short_key(image.key)].append(image)
+    return {
+        image.file: same_key[0].key
+        for same_key in together.values()
+        if len({image.modifier for image in same_key}) == len(same_key)
+        for image in same_key
+    }
+
+
+def short_key(key: str) -> str:
+    """Return a key, or a path, with the first characters of its name only."""
+    folder, slash, name = key.rpartition("/")
+    return f"{folder}{slash}{name[:KEPT]}"
+
+
+def method_of(key: str) -> str:
+    """Return the method's folder that a key begins with; "" of a key without a folder."""
+    return key.partition("/")[0] if "/" in key else ""
+
+
+def _renamed(
+    images: Sequence[Image], strangers: Sequence[Image], split_keys: frozenset[str]
+) -> dict[str, str]:
+    """Return the keys of the split that stand for images by their first characters, by file.
+
+    Args:
+        images: all of them.
+        strangers: those that may be renamed, as their whole key is in no list.
+        split_keys: the keys of all lists.
+    """
+    shorts = {
+        image.file: short_key(image.key) for image in strangers if not _longer_number(image.key)
+    }
+    if split_keys.isdisjoint(shorts.values()):
+        return {}
+    # an image that is there under its own name has a better claim to it than any other
+    claimed = {image.file.rpartition(".")[0] for image in images if image.file not in shorts}
+    keys = {}
+    for file, short in shorts.items():
+        claim = short_key(file)
+        if short in split_keys and claim not in claimed:
+            claimed.add(claim)
+            keys[file] = short
+    return keys
+
+
+def _longer_number(key: str) -> bool:
+    return key.rpartition("/")[2][KEPT : KEPT + 1].isdecimal()
+
+
+NAMES = ("train", "val", "test")
+# folders that say which list their images are of, in small letters
+LISTS: Mapping[str, str] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+SHOWN = 3  # examples in a message
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """One list of a split, and what the others hold."""
+
+    name: str  # "train", "val" or "test"
+    keys: frozenset[str]
+    others: frozenset[str]  # keys of the other lists that are not in this one
+    sha256: str  # of the sorted keys
+    path: Path | None = field(default=None, compare=False)  # where it was read
+
+    def __str__(self) -> str:
+        return f"list {self.name!r}" + (f" of split {self.path}" if self.path else "")
+
+
+@lru_cache(maxsize=256)  # a plan asks for the same ones thousands of times
+def split_files(split_path: Path, names: tuple[str, ...] = NAMES) -> tuple[Path, ...]:
+    """Return the files that hold the named lists; by the name of `split_path` alone."""
+    if split_path.suffix == ".json":
+        return (split_path,)
+    return tuple(split_path / f"{name}.json" for name in names)
+
+
+def load_split(split_path: Path, name: str) -> Split:
+    """Read one list of a split.
+
+    Raises:
+        DataError: no such file, or not lists of keys.
+    """
+    lists = read_lists(split_path)
+    if name not in lists:
+        files = ", ".join(map(str, split_files(split_path, (name,))))
+        raise DataError(f"no list {name!r} of split {split_path}: looked for {files}")
+    keys = frozenset(lists[name])
+    others = frozenset().union(*(lists[other] for other in lists if other != name))
+    if shared := keys & others:
+        log.warning(
+            "split=%s list=%s reason=%d keys stand in another list too, such as %s",
+            split_path, name, len(shared), min(shared),
+        )  # fmt: skip
+    return Split(name=name, keys=keys, others=others - keys, sha256=digest(keys), path=split_path)
+
+
+def select(images: Sequence[Image], split: Split) -> tuple[Image, ...]:
+    """Return those of `images` that are in `split`, in the same order; see `match`.
+
+    Raises:
+        DataError: none of them is.
+    """
+    selection = match(images, split.keys, split.others)
+    if not selection.images:
+        raise DataError(f"none of {len(images)} images is in {split}")
+    log.info(
+        "split=%s images=%d renamed=%d unknown=%d",
+        split.name, len(selection.images), selection.renamed, selection.unknown,
+    )  # fmt: skip
+    return selection.images
+
+
+def split_images(
+    data_root: Path,
+    data: DataId,
+    split: Split,
+    vocabulary: Vocabulary = BUILT_IN,
+    *,
+    missing: Literal["stop", "skip"] = "stop",
+) -> tuple[Image, ...]:
+    """Return the images of `data` that are on disk and in `split`, in the defined order.
+
+    Args:
+        data_root: the data root.
+        data: which images.
+        split: one list of a split.
+        vocabulary: what the words of `data` mean, and which layout the folders have.
+        missing: whether to stop where keys of unshared images have no file though the folder of
+            their method is there, or to log a warning. Missing shared copies are only logged.
+
+    Raises:
+        DataError: a part has no image on disk, or none in the split; images are missing.
+    """
+    on_disk = survey(data_root, data, vocabulary)
+    for remark in on_disk.remarks:
+        log.info("data_root=%s %s", data_root, remark)
+    chosen = select(on_disk.images, split)
+    _refuse_idle(data_root, on_disk, chosen, split, vocabulary)
+    for modifier, keys in _missing(on_disk, chosen, split):
+        message = f"{len(keys)} images of {split} have no file under {modifier!r} below {data_root}"
+        if modifier not in UNSHARED:
+            log.info("missing=%d modifier=%s split=%s", len(keys), modifier, split.name)
+        elif missing == "stop":
+            raise DataError(
+                f"{message}, such as {', '.join(keys[:SHOWN])}; restore them, make a split of what is "
+                "there with trueface splits, or go on without them: missing_images: skip"
+            )
+        else:
+            log.warning("%s, such as %s; left out", message, ", ".join(keys[:SHOWN]))
+    return chosen
+
+
+def read_lists(split_path: Path) -> dict[str, list[str]]:
+    """Read the lists of a split that are there, by name, as they stand in its files.
+
+    Raises:
+        DataError: no split, or not lists of keys.
+    """
+    if split_path.is_file():
+        content = _json(split_path)
+        if not isinstance(content, dict):
+            raise DataError(f"{split_path} holds no object with {', '.join(NAMES)}")
+        return {name: _keys(split_path, content[name]) for name in NAMES if name in content}
+    if not split_path.is_dir():
+        raise DataError(
+            f"no split {split_path}; make one with: trueface splits DATA_ROOT --out {split_path}"
+        )
+    files = {name: split_path / f"{name}.json" for name in NAMES}
+    return {name: _keys(path, _json(path)) for name, path in files.items() if path.is_file()}
+
+
+def write_splits(split_path: Path, lists: Mapping[str, Sequence[str]]) -> None:
+    """Write lists as a folder of them or as one .json file, as the name of `split_path` says.
+
+    A folder appears whole or not at all. In one that is there already each file is replaced whole,
+    and all of them at once, once all are safe on the disk; a list that the new split has not is
+    gone before. It takes a crash between two renames to leave files of two splits.
+    """
+    split_path.parent.mkdir(parents=True, exist_ok=True)
+    if split_path.suffix == ".json":
+        write_atomic(split_path, _text({name: list(keys) for name, keys in lists.items()}))
+        return
+    there = split_path.exists()
+    fresh = (split_path if there else split_path.parent) / f".{secrets.token_hex(8)}.tmp"
+    fresh.mkdir()
+    try:
+        for name, keys in lists.items():
+            write_atomic(fresh / f"{name}.json", _text(list(keys)))
+        if there:
+            for name in lists:
+                # kept until the end: to free the blocks of a list takes longer than all renames
+                with contextlib.suppress(OSError):
+                    (fresh / f"{name}.old").hardlink_to(split_path / f"{name}.json")
+            for name in (name for name in NAMES if name not in lists):
+                (split_path / f"{name}.json").unlink(missing_ok=True)
+            for name in lists:
+                (fresh / f"{name}.json").replace(split_path / f"{name}.json")
+        else:
+            fresh.rename(split_path)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def read_list(file: Path, name: str) -> frozenset[str]:
+    """Read one list of one of the files that `split_files` names; empty where it is not in it.
+
+    Raises:
+        DataError: it cannot be read, or holds no list of keys.
+    """
+    content = _json(file)
+    if isinstance(content, dict):
+        content = content.get(name, [])
+    return frozenset(_keys(file, content))
+
+
+def digest(keys: Iterable[str]) -> str:
+    """Return a digest of a list's keys, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(keys)).encode(errors="surrogateescape")).hexdigest()
+
+
+def _text(content: object) -> str:
+    return json.dumps(content, indent=4, ensure_ascii=False) + "\n"
+
+
+def _json(path: Path) -> object:
+    try:
+        content: object = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read split {path}: {error}") from error
+    return content
+
+
+def _keys(path: Path, content: object) -> list[str]:
+    if not isinstance(content, list) or not all(isinstance(key, str) for key in content):
+        raise DataError(f"{path} holds no list of keys such as StyleGAN2/conf-f-psi-1/00012")
+    return content
+
+
+def _refuse_idle(
+    data_root: Path,
+    on_disk: Survey,
+    chosen: Sequence[Image],
+    split: Split,
+    vocabulary: Vocabulary,
+) -> None:
+    """Refuse a part of which no image is in the split, whether it shares its images or not."""
+    files = {image.file for image in chosen} if len(on_disk.parts) > 1 else set()
+    for part, images in on_disk.parts.items():
+        if not files or any(image.file in files for image in images):
+            continue
+        if files.isdisjoint(part_files(data_root, part, vocabulary)):
+            raise DataError(
+                f"none of the {len(images)} images of {part} below {data_root} is in {split}; "
+                f"leave {part} out of the data ID, or make a split that has it with trueface splits"
+            )
+
+
+def _missing(
+    on_disk: Survey, chosen: Sequence[Image], split: Split
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield (modifier, keys without a file) where there are any, of methods whose folder is there."""
+    there: dict[str, set[str]] = defaultdict(set)
+    for image in chosen:
+        there[image.modifier].add(image.key)
+    for modifier, methods in on_disk.methods.items():
+        lacking = split.keys - there[modifier]
+        lacking -= {short_key(key) for key in there[modifier] - split.keys}
+        keys = sorted(key for key in lacking if method_of(key) in methods)
+        if keys:
+            yield modifier, keys

@@ -1,0 +1,359 @@
+"""How keys are divided into the three lists of a split, and how a split is made smaller.
+
+Keys are sorted before they are shuffled, so that the result depends on the keys and the seed
+alone. No two keys of one group ever end in two lists: all copies of an image have one key, and
+groups may bind more, such as the images of one prompt or of one identity (see `imports.arrangement`).
+
+A group is named by a regular expression over the keys with one pair of parentheses around what
+names it, such as `/prompt([0-9]+)_`, or by a table: a CSV file of key and group, or a JSON object key → group.
+
+Cells are the groups and classes of keys, counted by list.
+"""
+
+import csv
+import json
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from trueface.data.attribute_table import CLASSES, UNKNOWN, Cells
+from trueface.data.attributes import Attributes, OnMissing, paths_below
+from trueface.data.index import Image
+from trueface.data.splits import NAMES, match
+from trueface.runtime.errors import DataError
+
+TABLES = frozenset({".csv", ".json"})
+
+
+def read_groups(rule: str, keys: Collection[str]) -> dict[str, str]:
+    """Return the group of each key that has one.
+
+    Args:
+        rule: a regular expression with one group, or the path of a .csv or .json file.
+        keys: of the images at hand.
+
+    Raises:
+        DataError: the rule cannot be read, or says nothing of any key.
+    """
+    table = Path(rule).suffix in TABLES
+    groups = _from_table(Path(rule), keys) if table else _from_expression(rule, keys)
+    if not groups:
+        shown = f", such as {min(keys)}" if keys else ""
+        raise DataError(f"no group for any of {len(keys)} keys{shown}: {rule} fits none of them")
+    return groups
+
+
+def joined(*many: Mapping[str, str]) -> dict[str, str]:
+    """Return groups by several rules as groups by one: what any rule binds stays together.
+
+    Groups of one name are one group. A joined group is called by the least of its names.
+    """
+    above: dict[str, str] = {}
+
+    def top(group: str) -> str:
+        while above.setdefault(group, group) != group:
+            above[group] = group = above[above[group]]  # halves the way for the next time
+        return group
+
+    for groups in many:
+        for key, group in groups.items():
+            # a key that an earlier rule has bound binds its group to this one
+            ends = sorted((top(group), top(f"key {key}")))
+            above[ends[1]] = ends[0]
+    keys = {key: None for groups in many for key in groups}
+    names: dict[str, str] = {}
+    for groups in many:
+        for group in groups.values():
+            names[top(group)] = min(names.get(top(group), group), group)
+    return {key: names[top(f"key {key}")] for key in keys}
+
+
+def torn(
+    groups: Mapping[str, str], lists: Mapping[str, Collection[str]]
+) -> dict[str, tuple[str, ...]]:
+    """Return the groups that have keys in several lists, with the names of the lists."""
+    lists_of: dict[str, list[str]] = defaultdict(list)
+    for name, keys in lists.items():
+        for group in sorted({groups[key] for key in keys if key in groups}):
+            lists_of[group].append(name)
+    return {group: tuple(names) for group, names in lists_of.items() if len(names) > 1}
+
+
+def _from_expression(rule: str, keys: Collection[str]) -> dict[str, str]:
+    try:
+        expression = re.compile(rule)
+    except re.error as error:
+        raise DataError(f"{rule!r} is no regular expression: {error}") from error
+    if expression.groups != 1:
+        raise DataError(
+            f"{rule!r} has {expression.groups} groups in parentheses; one must name the group of a "
+            "key, such as '([0-9]+)$'"
+        )
+    groups = {key: match[1] for key in keys if (match := expression.search(key))}
+    return {key: group for key, group in groups.items() if group is not None}
+
+
+def _from_table(path: Path, keys: Collection[str]) -> dict[str, str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        rows = _json_rows(text) if path.suffix == ".json" else _csv_rows(text)
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"cannot read groups from {path}: {error}") from error
+    return {key: rows[key] for key in keys if key in rows}
+
+
+def _json_rows(text: str) -> dict[str, str]:
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise ValueError("an object with a group for each key is needed")  # noqa: TRY004  # of the file, not of our code
+    bad = [key for key, group in content.items() if not isinstance(group, str | int)]
+    if bad:
+        raise ValueError(f"the group of {bad[0]} is no text or whole number")
+    return {key: str(group) for key, group in content.items()}
+
+
+def _csv_rows(text: str) -> dict[str, str]:
+    rows: dict[str, str] = {}
+    for number, row in enumerate(csv.reader(text.splitlines()), start=1):
+        if not row:
+            continue
+        if len(row) < 2 or not row[1]:
+            raise ValueError(f"line {number} has no key and group")
+        if rows.setdefault(row[0], row[1]) != row[1]:
+            raise ValueError(f"line {number} puts {row[0]} in a second group, {row[1]}")
+    return rows
+
+
+SHARES = (0.8, 0.1)  # training, validation; the rest is for testing, as in the published splits
+
+Lists = dict[str, tuple[str, ...]]
+
+
+def make_splits(
+    images: Iterable[Image],
+    *,
+    seed: int,
+    shares: tuple[float, float] = SHARES,
+    stratify: bool = True,
+    groups: Mapping[str, str] | None = None,
+    cells: Mapping[str, str] | None = None,
+) -> Lists:
+    """Divide the keys of images into the three lists.
+
+    Args:
+        images: under any modifiers.
+        seed: of the shuffle.
+        shares: of training and validation, both in [0, 1] with a sum of at most 1.
+        stratify: take the same fractions of each folder; else shuffle all together, as the original
+            did: `random.Random(seed).shuffle(sorted keys)`.
+        groups: key → group, for keys that must stay together; each other key is a group of its
+            own. Shares are then met to within a group. A folder that is one group as a whole,
+            such as that of a video, cannot be divided: it counts for the folder above it.
+        cells: key → cell, such as a group of people and a class; each cell is divided by these
+            fractions, and within it each folder as far as its images go.
+
+    Raises:
+        DataError: shares that cannot be.
+    """
+    train, val = (Fraction(str(share)) for share in shares)
+    if not (0 <= train <= 1 and 0 <= val <= 1 and train + val <= 1):
+        raise DataError(f"shares {shares[0]} and {shares[1]}: both 0 to 1, and so is their sum")
+    strata = _strata({image.key for image in images}, stratify=stratify)
+    if cells is not None:
+        strata = _by_cell(strata, cells, seed)
+    elif groups and stratify:
+        strata = _divisible(strata, groups)
+    bounds = (train, train + val)
+    if groups:
+        lists = _divide_groups(strata, groups, bounds, seed)
+    else:
+        lists = {name: [] for name in NAMES}
+        for folder, keys in strata.items():
+            if cells is None:  # else they are in an order of their own
+                random.Random(f"splits/{seed}/{folder}" if stratify else seed).shuffle(keys)
+            for name, chosen in _cut(keys, bounds).items():
+                lists[name] += chosen
+    # in the order of their folders, and sorted in each, as files are listed
+    return {name: tuple(_ordered(keys)) for name, keys in lists.items()}
+
+
+def subsample(lists: Mapping[str, Sequence[str]], *, wanted: int | Fraction, seed: int) -> Lists:
+    """Return a smaller split: in each folder some of the keys of each list, none moved to another.
+
+    With one seed a smaller one holds nothing that a larger one lacks.
+
+    Args:
+        lists: of the split.
+        wanted: so many keys of each folder, taken from the lists in proportion; or a share in
+            (0, 1] of each folder of each list.
+        seed: of the draw.
+
+    Raises:
+        DataError: a share or number that cannot be.
+    """
+    if wanted <= 0 or (isinstance(wanted, Fraction) and wanted > 1):
+        raise DataError(f"cannot take {wanted} of each folder: a number from 1, or a share up to 1")
+    ranked: dict[str, list[tuple[float, str, str]]] = defaultdict(list)
+    for name, keys in lists.items():
+        for folder, members in _strata(set(keys), stratify=True).items():
+            random.Random(f"subsample/{seed}/{name}/{folder}").shuffle(members)
+            # by this rank the first of a folder are of all lists alike, however many are taken
+            ranked[folder] += (
+                ((place + 0.5) / len(members), name, key) for place, key in enumerate(members)
+            )
+    kept: dict[str, list[str]] = {name: [] for name in lists}
+    for members_of_all in ranked.values():
+        if isinstance(wanted, Fraction):
+            chosen = [member for member in members_of_all if member[0] < wanted]
+        else:
+            chosen = sorted(members_of_all)[:wanted]
+        for _, name, key in chosen:
+            kept[name].append(key)
+    return {name: tuple(_ordered(keys)) for name, keys in kept.items()}
+
+
+def _strata(keys: Collection[str], *, stratify: bool) -> dict[str, list[str]]:
+    """Return keys by folder, both sorted; all under "" if they are to be one."""
+    if not stratify:
+        return {"": sorted(keys)}
+    folders: dict[str, list[str]] = defaultdict(list)
+    for key in sorted(keys):
+        folders[key.rpartition("/")[0]].append(key)
+    return {folder: folders[folder] for folder in sorted(folders)}
+
+
+def _by_cell(
+    strata: Mapping[str, list[str]], cells: Mapping[str, str], seed: int
+) -> dict[str, list[str]]:
+    """Return keys by cell, sorted by it; any share of the first of a cell is that share of each folder."""
+    ranked: dict[str, list[tuple[float, str, str]]] = defaultdict(list)
+    for folder, keys in strata.items():
+        of_cell: dict[str, list[str]] = defaultdict(list)
+        for key in keys:
+            of_cell[cells[key]].append(key)
+        for cell, members in of_cell.items():
+            random.Random(f"splits/{seed}/{folder}/{cell}").shuffle(members)
+            ranked[cell] += (
+                ((place + 0.5) / len(members), folder, key) for place, key in enumerate(members)
+            )
+    return {cell: [key for _, _, key in sorted(ranked[cell])] for cell in sorted(ranked)}
+
+
+def _divisible(strata: Mapping[str, list[str]], groups: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return folders with those that are one group joined to the folder above them."""
+    joined: dict[str, list[str]] = defaultdict(list)
+    for folder, keys in strata.items():
+        first = groups.get(keys[0])
+        whole = first is not None and all(groups.get(key) == first for key in keys)
+        joined[folder.rpartition("/")[0] if whole and "/" in folder else folder] += keys
+    return {folder: sorted(joined[folder]) for folder in sorted(joined)}
+
+
+def _ordered(keys: Iterable[str]) -> list[str]:
+    return sorted(keys, key=lambda key: (key.rpartition("/")[0], key))
+
+
+def _cut(keys: Sequence[str], bounds: tuple[Fraction, Fraction]) -> dict[str, Sequence[str]]:
+    first, second = (int(len(keys) * bound) for bound in bounds)
+    return dict(zip(NAMES, (keys[:first], keys[first:second], keys[second:]), strict=True))
+
+
+def _divide_groups(
+    strata: Mapping[str, Sequence[str]],
+    groups: Mapping[str, str],
+    bounds: tuple[Fraction, Fraction],
+    seed: int,
+) -> dict[str, list[str]]:
+    """Give whole groups, in an order drawn by the seed, to the list that lacks most of their folders."""
+    members: dict[tuple[bool, str], list[tuple[str, str]]] = defaultdict(list)
+    lacking = {name: Counter[str]() for name in NAMES}
+    for folder, keys in strata.items():
+        for key in keys:
+            members[key in groups, groups.get(key, key)].append((folder, key))
+        for name, part in _cut(keys, bounds).items():
+            lacking[name][folder] = len(part)
+    wanted = {name for name, count in lacking.items() if count.total()}
+    fits = min((need for count in lacking.values() if (need := count.total())), default=0)
+    order = sorted(members)
+    random.Random(f"splits/{seed}/groups").shuffle(order)
+    # what is too large for the smallest list goes first, while the largest can still take it
+    order.sort(key=lambda group: -len(members[group]) if len(members[group]) > fits else 0)
+    given: dict[str, list[tuple[bool, str]]] = {name: [] for name in NAMES}
+    for group in order:
+        folders = Counter(folder for folder, _ in members[group])
+        name = max(
+            NAMES,
+            key=lambda name: sum(lacking[name][folder] * n for folder, n in folders.items()),
+        )
+        given[name].append(group)
+        lacking[name].subtract(folders)
+    _fill_empty(given, wanted)
+    return {name: [key for group in given[name] for _, key in members[group]] for name in NAMES}
+
+
+def _fill_empty(given: Mapping[str, list[tuple[bool, str]]], wanted: Collection[str]) -> None:
+    """Give a group to each list that should have images and has none: groups may be large and few."""
+    for name in (name for name in NAMES if name in wanted and not given[name]):
+        richest = max(NAMES, key=lambda other: len(given[other]))
+        if len(given[richest]) > 1:
+            given[name].append(given[richest].pop())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grouping:
+    """By which attribute images are grouped."""
+
+    attributes: Attributes
+    data_root: Path  # of the images, as their files begin
+    by: str  # column of the attributes
+    missing: OnMissing  # a key without a group: stop, or call it `UNKNOWN`
+
+    def of_keys(self, images: Sequence[Image]) -> dict[str, str]:
+        """Return the group of each key: copies of an image share its row.
+
+        Raises:
+            UnknownName: there is no such column.
+            DataError: keys without a group, where that shall stop.
+        """
+        paths = paths_below(images, self.data_root)
+        known: dict[str, str | None] = {}
+        for image, group in zip(images, self.attributes.known(self.by, paths), strict=True):
+            known[image.key] = known.get(image.key) or group
+        if self.missing == "stop":
+            pairs = zip(images, paths, strict=True)
+            lacking = [path for image, path in pairs if known[image.key] is None]
+            self.attributes.values(self.by, lacking, missing="stop")
+        return {key: group or UNKNOWN for key, group in known.items()}
+
+    def cells_of_keys(self, images: Sequence[Image]) -> dict[str, str]:
+        """Return the group of each key with the classes of its images: "male-white fake"."""
+        groups, labels = self.of_keys(images), defaultdict[str, set[int]](set)
+        for image in images:
+            labels[image.key].add(image.label)
+        return {
+            key: f"{groups[key]} {'+'.join(CLASSES[label] for label in sorted(of_key))}"
+            for key, of_key in labels.items()
+        }
+
+    def of_lists(
+        self, lists: Mapping[str, Collection[str]], images: Sequence[Image]
+    ) -> dict[str, Cells]:
+        """Return how many images of each group and class lists have; copies of one count once.
+
+        Raises:
+            UnknownName, DataError: as `of_keys`.
+        """
+        chosen: dict[str, tuple[Image, ...]] = {}
+        for name, keys in lists.items():
+            others = frozenset(key for other in lists if other != name for key in lists[other])
+            chosen[name] = match(images, frozenset(keys), others).images
+        groups = self.of_keys([image for of_list in chosen.values() for image in of_list])
+        cells: dict[str, Cells] = {}
+        for name, of_list in chosen.items():
+            once = dict.fromkeys((image.key, image.label) for image in of_list)
+            cells[name] = Cells.of([groups[key] for key, _ in once], [label for _, label in once])
+        return cells
