@@ -1,23 +1,35 @@
 """`trueface qualities`: the models of a run on the same images in several qualities."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
-from trueface.cli.studies import STANDARD_OUTPUT, page_option, tests_of_run, write_csv
+from trueface.cli.studies import (
+    STANDARD_OUTPUT,
+    csv_option,
+    json_option,
+    page_option,
+    tests_of_run,
+    write_csv,
+)
 from trueface.cli.text_tables import aligned, shown
-from trueface.evaluation.intervals import Measure
-from trueface.evaluation.qualities import SUMMARIES, QualityRow
-from trueface.evaluation.score_tables import without_seed
+from trueface.evaluation.intervals import Difference, Measure
+from trueface.evaluation.over_seeds import NO_VALUE, OverSeeds
+from trueface.evaluation.over_seeds import shown as over_seeds
+from trueface.evaluation.qualities import (
+    SUMMARIES,
+    ComparedQualities,
+    QualityMethod,
+    QualityRow,
+    comparisons,
+    quality_rows,
+)
 from trueface.runtime.errors import DataError
 
-NOTHING = "–"
 CSV_HEADER = ("model", "data", "quality", "measure", "value", "low", "high")
-Place = tuple[str, tuple[str, ...]]  # set of images and qualities
 
 
 def text(name: str, rows: Sequence[QualityRow]) -> str:
@@ -25,20 +37,31 @@ def text(name: str, rows: Sequence[QualityRow]) -> str:
     lines = [
         f"qualities {shown(name)}: AUC, ± over seeds; of one seed its 95 % interval over images"
     ]
-    for place in dict.fromkeys(map(_place, rows)):
-        methods: dict[str, list[QualityRow]] = {}
-        for row in rows:
-            if _place(row) == place:
-                methods.setdefault(without_seed(row.model), []).append(row)
-        data, names = place
-        lines += ["", shown(data), "", *_areas(methods, names)]
-        lines += [
-            "",
-            "mean probability of a fake, of reals / of fakes",
-            "",
-            *_scores(methods, names),
-        ]
-        lines += _notes(methods)
+    for compared in comparisons(rows, apart=True):
+        names, methods = compared.qualities, compared.methods
+        areas = (*names, *SUMMARIES)
+        lines += ["", shown(compared.data), ""]
+        lines += aligned(
+            [
+                ("method", "seeds", *areas),
+                *(
+                    (shown(each.model), str(len(each.rows)), *(_area(each, name) for name in areas))
+                    for each in methods
+                ),
+            ]
+        )
+        lines += ["", "mean probability of a fake, of reals / of fakes", ""]
+        lines += aligned(
+            [
+                ("method", *names),
+                *(
+                    (shown(each.model), *(_scores(each, name) for name in names))
+                    for each in methods
+                ),
+            ]
+        )
+        notes = list(_notes(compared))
+        lines += ["", *notes] if notes else []
     return "\n".join(lines)
 
 
@@ -52,78 +75,55 @@ def csv_rows(rows: Sequence[QualityRow]) -> Iterator[tuple[object, ...]]:
     for row in rows:
         head = (row.model, row.data)
         for each in row.qualities:
-            yield (*head, each.name, "auc", *_bounds(each.auc))
+            yield (*head, each.name, "auc", *_bounds(row.areas[each.name]))
             yield (*head, each.name, "acc", *_bounds(each.accuracy))
             yield (*head, each.name, "mean_real", each.real_score, "", "")
             yield (*head, each.name, "mean_fake", each.fake_score, "", "")
         for name in SUMMARIES:
-            yield (*head, "", name, *_bounds(row.summaries[name]))
+            yield (*head, "", name, *_bounds(row.areas[name]))
         if row.against is not None:
-            for name, change in (*row.against.summaries.items(), *row.against.qualities.items()):
-                quality = "" if name in SUMMARIES else name
-                measure = f"{name if name in SUMMARIES else 'auc'}_minus_{row.against.model}"
-                yield (*head, quality, measure, change.value, change.low, change.high)
+            for name, change in row.against.differences.items():
+                place = ("", name) if name in SUMMARIES else (name, "auc")
+                measure = f"{place[1]}_minus_{row.against.model}"
+                yield (*head, place[0], measure, *_bounds(change))
 
 
-def _place(row: QualityRow) -> Place:
-    return row.data, tuple(each.name for each in row.qualities)
+def _area(method: QualityMethod, name: str) -> str:
+    area, only = method.area(name), method.over_images(name)
+    if area is None or only is None:
+        return over_seeds(area, 3)
+    return f"{only.value:.3f} [{only.low:.3f}, {only.high:.3f}]{_part(area)}"
 
 
-def _areas(methods: Mapping[str, Sequence[QualityRow]], names: Sequence[str]) -> list[str]:
-    listed = [("method", "seeds", *names, *SUMMARIES)]
-    for method, rows in methods.items():
-        columns = [[row.qualities[at].auc for row in rows] for at in range(len(names))]
-        columns += [[row.summaries[name] for row in rows] for name in SUMMARIES]
-        listed.append((shown(method), str(len(rows)), *map(_over_seeds, columns)))
-    return aligned(listed)
+def _scores(method: QualityMethod, name: str) -> str:
+    return " / ".join(_mean(method.score(name, fake=fake)) for fake in (False, True))
 
 
-def _scores(methods: Mapping[str, Sequence[QualityRow]], names: Sequence[str]) -> list[str]:
-    listed = [("method", *names)]
-    for method, rows in methods.items():
-        cells = []
-        for at in range(len(names)):
-            reals = [row.qualities[at].real_score for row in rows]
-            fakes = [row.qualities[at].fake_score for row in rows]
-            cells.append(f"{_mean(reals)} / {_mean(fakes)}")
-        listed.append((shown(method), *cells))
-    return aligned(listed)
+def _mean(value: OverSeeds | None) -> str:
+    return NO_VALUE if value is None else f"{value.mean:.2f}{_part(value)}"
 
 
-def _notes(methods: Mapping[str, Sequence[QualityRow]]) -> list[str]:
-    lines = []
-    for method, rows in methods.items():
-        against = rows[0].against
-        if against is not None:
-            for name, change in against.summaries.items():
-                lines.append(
-                    f"{shown(method)} - {shown(against.model)}, {name}: {100 * change.value:+.1f} "
+def _part(value: OverSeeds) -> str:
+    return f" ({value.part})" if value.part else ""
+
+
+def _notes(compared: ComparedQualities) -> Iterator[str]:
+    for method in compared.methods:
+        name, first = shown(method.model), method.rows[0]
+        if first.against is not None:
+            for summary in SUMMARIES:
+                change = first.against.differences[summary]
+                yield (
+                    f"{name} - {shown(first.against.model)}, {summary}: {100 * change.value:+.1f} "
                     f"[{100 * change.low:+.1f}, {100 * change.high:+.1f}] points: {change.word}"
                 )
-        elif rows[0].why_not:
-            lines.append(f"{shown(method)}: {shown(rows[0].why_not)}")
-    left_out = {row.left_out for rows in methods.values() for row in rows if row.left_out}
-    lines += [f"left out: {count} images without every quality" for count in sorted(left_out)]
-    return ["", *lines] if lines else []
+        elif first.why_not:
+            yield f"{name}: {shown(first.why_not)}"
+    for count in compared.left_out:
+        yield f"left out: {count} images without every quality"
 
 
-def _over_seeds(measures: Sequence[Measure | None]) -> str:
-    known = [measure for measure in measures if measure is not None]
-    if len(known) < len(measures):
-        return NOTHING
-    if len(known) == 1:
-        (only,) = known
-        return f"{only.value:.3f} [{only.low:.3f}, {only.high:.3f}]"
-    values = [measure.value for measure in known]
-    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
-
-
-def _mean(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{np.mean(known):.2f}" if known else NOTHING
-
-
-def _bounds(measure: Measure | None) -> tuple[object, object, object]:
+def _bounds(measure: Measure | Difference | None) -> tuple[object, object, object]:
     return ("", "", "") if measure is None else (measure.value, measure.low, measure.high)
 
 
@@ -151,11 +151,9 @@ Examples:
     default="",
     help="Qualities in their order.  [default: all, raw first]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
+@json_option
 @page_option
-@click.option(
-    "--csv", "csv_out", metavar="OUT", help="Write a long table, one number a line; - prints it."
-)
+@csv_option
 def qualities(
     run: str,
     *,
@@ -173,9 +171,6 @@ def qualities(
     models, and over seeds where there are three. Models whose names differ in their seed alone are repetitions.
     """
     run_folder, tests = tests_of_run(run)
-    # scipy takes a second to import; help and wrong names must not wait for it
-    from trueface.evaluation.qualities import quality_rows
-
     chosen = [word.strip() for word in names.split(",") if word.strip()]
     rows = quality_rows(run_folder, tests, reference=against, qualities=chosen)
     if not rows:
@@ -187,9 +182,9 @@ def qualities(
         write_csv(csv_out, CSV_HEADER, csv_rows(rows))
     if page is not None:
         # jinja2 and Pillow are not needed otherwise
-        from trueface.report.qualities.page import write_quality_page
+        from trueface.report.qualities_page import write_quality_page
 
-        write_quality_page(rows, page, name=run_folder.name, run=run_folder)
+        write_quality_page(rows, page, run=run_folder)
     if as_json:
         click.echo(json.dumps(document(run_folder.name, rows)))
     elif csv_out != STANDARD_OUTPUT:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +12,17 @@ from numpy.typing import NDArray
 from trueface.evaluation import curves
 from trueface.evaluation.calibration import Labels, probabilities
 from trueface.evaluation.intervals import (
+    Counts,
     Difference,
     Floats,
     Measure,
     difference,
     interval,
-    over_seeds,
     resamples,
     unvaried,
 )
+from trueface.evaluation.intervals import over_seeds as resampled_over_seeds
+from trueface.evaluation.over_seeds import OverSeeds, by_method, over_seeds, short_names
 from trueface.evaluation.score_tables import (
     Scores,
     Tested,
@@ -39,52 +42,53 @@ WORSE_WITH_MORE = ("blur", "h264", "median", "noise")
 _NUMBER = re.compile(r"(\d+)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quality:
-    """What a model does in one quality."""
+class QualityScores(NamedTuple):
+    """What a model does in one quality, but for its AUC."""
 
     name: str
     reals: int
     fakes: int
-    auc: Measure | None  # None: images of one class
     accuracy: Measure  # 0 … 1, at a probability of a half, Wilson's interval
     real_score: float | None  # mean probability of a fake over the reals; None: there is none
     fake_score: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Against:
+class Against(NamedTuple):
     """A method beside the reference: its mean over seeds, by the same images."""
 
     model: str  # the reference
     seeds: int  # of the method
-    summaries: Mapping[str, Difference]  # by mean, worst, pooled
-    qualities: Mapping[str, Difference]
+    differences: Mapping[str, Difference]  # of SUMMARIES, then by quality
 
     @property
     def record(self) -> dict[str, Json]:
         """The same as JSON."""
+        records: dict[str, Json] = {name: each.record for name, each in self.differences.items()}
         return {
             "model": self.model,
             "seeds": self.seeds,
-            **{name: each.record for name, each in self.summaries.items()},
-            "qualities": {name: each.record for name, each in self.qualities.items()},
+            **{name: records.pop(name) for name in SUMMARIES},
+            "qualities": records,
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QualityRow:
+class QualityRow(NamedTuple):
     """A model and a set of images."""
 
     model: str
     data: str
     pooled_sets: bool  # several sets of fakes
-    qualities: tuple[Quality, ...]
-    summaries: Mapping[str, Measure | None]  # AUC by mean, worst, pooled
+    qualities: tuple[QualityScores, ...]
+    areas: Mapping[str, Measure | None]  # AUC by quality, and SUMMARIES
     worst_quality: str  # "" where there is no AUC
     left_out: int  # images that were not scored in every quality
     against: Against | None = None
     why_not: str = ""  # why there is no difference to the reference
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its qualities."""
+        return tuple(each.name for each in self.qualities)
 
     @property
     def record(self) -> dict[str, Json]:
@@ -92,7 +96,7 @@ class QualityRow:
         summaries = {
             key: value
             for name in SUMMARIES
-            for key, value in _bounds(name, self.summaries[name]).items()
+            for key, value in _bounds(name, self.areas[name]).items()
         }
         return {
             "model": self.model,
@@ -103,7 +107,7 @@ class QualityRow:
                     "quality": each.name,
                     "n_real": each.reals,
                     "n_fake": each.fakes,
-                    **_bounds("auc", each.auc),
+                    **_bounds("auc", self.areas[each.name]),
                     **_bounds("acc", each.accuracy),
                     "mean_real": each.real_score,
                     "mean_fake": each.fake_score,
@@ -116,6 +120,81 @@ class QualityRow:
             "against": None if self.against is None else self.against.record,
             "why_not": self.why_not,
         }
+
+
+class QualityMethod(NamedTuple):
+    """Models that differ in nothing but their seed, on one set of images."""
+
+    model: str  # their ID without the seed
+    name: str  # as short as still tells it from the other methods
+    rows: tuple[QualityRow, ...]  # one a seed
+
+    def area(self, name: str) -> OverSeeds | None:
+        """Return the AUC at a quality, or one of SUMMARIES."""
+        areas = (row.areas.get(name) for row in self.rows)
+        return over_seeds(None if area is None else area.value for area in areas)
+
+    def over_images(self, name: str) -> Measure | None:
+        """Return the same with its interval over images; None where not exactly one seed has a value."""
+        known = [area for row in self.rows if (area := row.areas.get(name)) is not None]
+        return known[0] if len(known) == 1 else None
+
+    def score(self, quality: str, *, fake: bool) -> OverSeeds | None:
+        """Return the mean probability of a fake, over the real or the fake images at a quality."""
+        return over_seeds(
+            each.fake_score if fake else each.real_score
+            for row in self.rows
+            for each in row.qualities
+            if each.name == quality
+        )
+
+    @property
+    def against(self) -> Against | None:
+        """How the method, all seeds together, stands to the reference."""
+        return next((row.against for row in self.rows if row.against is not None), None)
+
+    def difference(self, name: str) -> Difference | None:
+        """Return how far it is from the reference, at a quality or by one of SUMMARIES."""
+        return None if self.against is None else self.against.differences.get(name)
+
+
+class ComparedQualities(NamedTuple):
+    """Methods on one set of images."""
+
+    data: str
+    qualities: tuple[str, ...]  # of any of them
+    methods: tuple[QualityMethod, ...]
+
+    @property
+    def left_out(self) -> list[int]:
+        """How many images were not scored in every quality: each number of any model, sorted."""
+        counts = {row.left_out for method in self.methods for row in method.rows}
+        return sorted(counts - {0})
+
+
+def comparisons(
+    rows: Sequence[QualityRow], *, apart: bool = False
+) -> tuple[ComparedQualities, ...]:
+    """Return rows by set of images and method, each in the order of its first row.
+
+    Args:
+        rows: one a model and set of images.
+        apart: models of other qualities are compared by themselves.
+    """
+    names = short_names([without_seed(row.model) for row in rows])
+    places = by_method(
+        rows, lambda row: row.model, lambda row: (row.data, row.names if apart else ())
+    )
+    return tuple(
+        ComparedQualities(
+            data,
+            tuple(
+                dict.fromkeys(name for of in methods.values() for row in of for name in row.names)
+            ),
+            tuple(QualityMethod(model, names[model], tuple(of)) for model, of in methods.items()),
+        )
+        for (data, _), methods in places.items()
+    )
 
 
 def _bounds(name: str, measure: Measure | None) -> dict[str, Json]:
@@ -164,46 +243,38 @@ class QualityTable:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Areas:
-    """The AUC in each quality, and of all qualities together; NaN of images of one class."""
+Areas = Mapping[str, tuple[float, Floats]]  # by quality, then SUMMARIES: an AUC, its resamples (R,)
 
-    values: Floats  # (Q,)
-    spread: Floats  # (Q, R) under each resample of the images
-    pooled: float
-    pooled_spread: Floats  # (R,)
 
-    @classmethod
-    def of(cls, table: QualityTable, *, seed: int = 0) -> "Areas":
-        """Measure a table; the same images have the same resamples in every quality and model."""
-        fake = table.labels == 1
-        weights = resamples(table.keys, table.labels, seed)
-        count = len(table.qualities)
-        if fake.all() or not fake.any():
-            nothing = np.full((count, len(weights)), np.nan)
-            return cls(
-                values=nothing[:, 0], spread=nothing, pooled=np.nan, pooled_spread=nothing[0]
-            )
-        every, all_fake = table.logits.ravel(), np.tile(fake, count)
-        return cls(
-            values=np.array([_area(fake, logits) for logits in table.logits]),
-            spread=np.stack(
-                [curves.resampled(curves.area, fake, logits, weights) for logits in table.logits]
-            ),
-            pooled=_area(all_fake, every),
-            pooled_spread=curves.resampled(
-                curves.area, all_fake, every, np.tile(weights, (1, count))
-            ),
+def areas_of(table: QualityTable, *, seed: int = 0) -> Areas:
+    """Return the AUC in each quality, mean and worst over them, and of all together; NaN of one class.
+
+    The same images have the same resamples in every quality and model.
+    """
+    fake, count = table.labels == 1, len(table.qualities)
+    weights = resamples(table.keys, table.labels, seed)
+    if fake.all() or not fake.any():
+        return dict.fromkeys(
+            (*table.qualities, *SUMMARIES), (np.nan, np.full(len(weights), np.nan))
         )
+    by_quality = {
+        name: _area(fake, logits, weights)
+        for name, logits in zip(table.qualities, table.logits, strict=True)
+    }
+    values = np.array([value for value, _ in by_quality.values()])
+    spread = np.stack([resampled for _, resampled in by_quality.values()])  # (Q, R)
+    every = np.tile(fake, count), table.logits.ravel(), np.tile(weights, (1, count))
+    return {
+        **by_quality,
+        "mean": (float(values.mean()), spread.mean(0)),
+        "worst": (float(values.min()), spread.min(0)),
+        "pooled": _area(*every),
+    }
 
-    @property
-    def summaries(self) -> Mapping[str, tuple[float, Floats]]:
-        """Mean and worst over qualities, and all pooled: value and resamples (R,)."""
-        return {
-            "mean": (float(self.values.mean()), self.spread.mean(0)),
-            "worst": (float(self.values.min()), self.spread.min(0)),
-            "pooled": (self.pooled, self.pooled_spread),
-        }
+
+def _area(fake: NDArray[np.bool_], logits: Floats, weights: Counts) -> tuple[float, Floats]:
+    value = float(curves.area(curves.plain_curve(fake, logits))[0])
+    return value, curves.resampled(curves.area, fake, logits, weights)
 
 
 def quality_of(condition: str, corrupt: str) -> str | None:
@@ -221,12 +292,8 @@ def quality_of(condition: str, corrupt: str) -> str | None:
     return corrupt or value
 
 
-def _area(fake: NDArray[np.bool_], logits: Floats) -> float:
-    return float(curves.area(curves.plain_curve(fake, logits))[0])
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Measured:
+class MeasuredQualities:
     """A model on a set of images, measured."""
 
     model: str
@@ -242,7 +309,7 @@ class Measured:
 
 
 def against(
-    measured: Sequence[Measured], reference: str
+    measured: Sequence[MeasuredQualities], reference: str
 ) -> Mapping[tuple[str, str], Against | str]:
     """Return how each model's method stands to the reference, by (model, data), or why it does not.
 
@@ -276,40 +343,30 @@ def against(
 
 
 def _against(
-    reference: str, seeds: Sequence[Measured], beside: Sequence[Measured], *, is_reference: bool
+    reference: str,
+    seeds: Sequence[MeasuredQualities],
+    beside: Sequence[MeasuredQualities],
+    *,
+    is_reference: bool,
 ) -> Against | str:
     if is_reference:
         return "the reference"
     if not beside:
         return f"{reference} was not tested on the same images in the same qualities"
-    if not np.isfinite(seeds[0].areas.pooled):
+    if not np.isfinite(seeds[0].areas["pooled"][0]):
         return "images of one class have no AUC"
-    summaries, others = _mean_over_seeds(seeds), _mean_over_seeds(beside)
+    names = (*SUMMARIES, *seeds[0].table.qualities)
     return Against(
-        model=reference,
-        seeds=len(seeds),
-        summaries={name: difference(summaries[name], others[name]) for name in SUMMARIES},
-        qualities={
-            name: difference(summaries[name], others[name]) for name in seeds[0].table.qualities
-        },
+        reference,
+        len(seeds),
+        {name: difference(_over_seeds(seeds, name), _over_seeds(beside, name)) for name in names},
     )
 
 
-def _mean_over_seeds(seeds: Sequence[Measured]) -> Mapping[str, tuple[float, Floats]]:
-    """Return each summary and quality over seeds: its mean, and that under each resample."""
-    listed: list[dict[str, tuple[float, Floats]]] = []
-    for seed in seeds:
-        areas = seed.areas
-        by_quality = zip(seed.table.qualities, areas.values, areas.spread, strict=True)
-        of_quality = {name: (float(value), spread) for name, value, spread in by_quality}
-        listed.append({**of_quality, **areas.summaries})
-    return {
-        name: (
-            float(np.mean([each[name][0] for each in listed])),
-            over_seeds([each[name][1] for each in listed]),
-        )
-        for name in listed[0]
-    }
+def _over_seeds(seeds: Sequence[MeasuredQualities], name: str) -> tuple[float, Floats]:
+    """Return a quality or summary over seeds: its mean, and that under each resample."""
+    values, spreads = zip(*(each.areas[name] for each in seeds), strict=True)
+    return float(np.mean(values)), resampled_over_seeds(spreads)
 
 
 def quality_rows(
@@ -335,7 +392,7 @@ def quality_rows(
         DataError: a score file cannot be read, or holds what is no finite number; an unknown quality.
         UsageError: an unknown reference.
     """
-    measured: list[Measured] = []
+    measured: list[MeasuredQualities] = []
     for model in dict.fromkeys(model for model, _ in tests):
         done = finite_tests(run_folder, model, tests)
         measured += _of_model(model, done, qualities)
@@ -343,7 +400,9 @@ def quality_rows(
     return [_row(each, beside.get((each.model, each.data))) for each in measured]
 
 
-def _of_model(model: str, tests: Sequence[Tested], wanted: Sequence[str]) -> Iterator[Measured]:
+def _of_model(
+    model: str, tests: Sequence[Tested], wanted: Sequence[str]
+) -> Iterator[MeasuredQualities]:
     several = len({test.root for test in tests}) > 1
     sets: dict[tuple[str, str, bool], dict[str, Scores]] = {}
     for (root, condition, _), group in by_place(tests).items():
@@ -359,8 +418,8 @@ def _of_model(model: str, tests: Sequence[Tested], wanted: Sequence[str]) -> Ite
         table = QualityTable.of(_ordered(tables, wanted)) if len(tables) >= FEWEST else None
         if table is None or len(table.qualities) < FEWEST:
             continue
-        yield Measured(
-            model=model, data=data, pooled_sets=pooled, table=table, areas=Areas.of(table)
+        yield MeasuredQualities(
+            model=model, data=data, pooled_sets=pooled, table=table, areas=areas_of(table)
         )
 
 
@@ -380,42 +439,34 @@ def _place(name: str) -> tuple[object, ...]:
     return name != RAW, name.count("+"), tuple(zip(parts[::2], [*numbers, 0], strict=True))
 
 
-def _row(measured: Measured, beside: Against | str | None) -> QualityRow:
+def _row(measured: MeasuredQualities, beside: Against | str | None) -> QualityRow:
     table, areas = measured.table, measured.areas
-    worst = table.qualities[int(np.argmin(areas.values))] if np.isfinite(areas.pooled) else ""
+    has_areas = bool(np.isfinite(areas["pooled"][0]))
     return QualityRow(
         model=measured.model,
         data=measured.data,
         pooled_sets=measured.pooled_sets,
-        qualities=tuple(_qualities(table, areas)),
-        summaries={name: _measure(*summary) for name, summary in areas.summaries.items()},
-        worst_quality=worst,
+        qualities=tuple(_qualities(table)),
+        areas={name: interval(*area) if has_areas else None for name, area in areas.items()},
+        worst_quality=min(table.qualities, key=lambda name: areas[name][0]) if has_areas else "",
         left_out=table.left_out,
         against=beside if isinstance(beside, Against) else None,
         why_not=beside if isinstance(beside, str) else "",
     )
 
 
-def _qualities(table: QualityTable, areas: Areas) -> Iterator[Quality]:
+def _qualities(table: QualityTable) -> Iterator[QualityScores]:
     fake = table.labels == 1
-    for name, logits, area, spread in zip(
-        table.qualities, table.logits, areas.values, areas.spread, strict=True
-    ):
+    for name, logits in zip(table.qualities, table.logits, strict=True):
         likely = probabilities(logits)
-        right = float(np.mean((logits > 0) == fake))
-        yield Quality(
+        yield QualityScores(
             name=name,
             reals=int(np.sum(~fake)),
             fakes=int(np.sum(fake)),
-            auc=_measure(float(area), spread),
-            accuracy=unvaried(right, len(fake)),
+            accuracy=unvaried(float(np.mean((logits > 0) == fake)), len(fake)),
             real_score=_mean(likely[~fake]),
             fake_score=_mean(likely[fake]),
         )
-
-
-def _measure(value: float, spread: Floats) -> Measure | None:
-    return interval(value, spread) if np.isfinite(value) else None
 
 
 def _mean(values: Floats) -> float | None:

@@ -7,7 +7,8 @@ from sklearn.metrics import roc_auc_score
 
 from launcher.api import model_folder_name
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_tests
-from trueface.evaluation.qualities import quality_rows
+from trueface.cli.qualities import text
+from trueface.evaluation.qualities import comparisons, quality_rows
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UsageError
 
@@ -37,8 +38,9 @@ def test_qualities_of_the_same_images_are_measured_each_and_together(run: Path) 
         values = np.concatenate([logits(y, power=3 * power, skew=0) for y in (0, 1)])
         every.append(values)
         areas.append(roc_auc_score(LABELS, values))
-        assert each.auc is not None
-        assert each.auc.value == pytest.approx(areas[-1], abs=1e-6)
+        area = row.areas[each.name]
+        assert area is not None
+        assert area.value == pytest.approx(areas[-1], abs=1e-6)
         assert each.accuracy.value == pytest.approx(np.mean((values > 0) == LABELS))
         assert (each.reals, each.fakes) == (COUNT, COUNT)
         assert each.real_score is not None
@@ -65,13 +67,13 @@ def test_a_gain_is_claimed_only_where_its_interval_lies_above_0(run: Path) -> No
     against = rows[ALL[0]].against
     assert against is not None
     assert (against.model, against.seeds) == ("gan2:pre@collab=0", 3)
-    assert against.summaries["worst"].word == "gain"
-    assert against.summaries["worst"].low > 0.05
+    assert against.differences["worst"].word == "gain"
+    assert against.differences["worst"].low > 0.05
     # both are the same on raw images, and a constant difference of 0 is no gain
-    assert against.qualities["raw"].word == "no difference shown"
+    assert against.differences["raw"].word == "no difference shown"
     backwards = quality_rows(run, tests, reference="gan2:pre@collab=0.05")[0].against
     assert backwards is not None
-    assert backwards.summaries["worst"].word == "loss"
+    assert backwards.differences["worst"].word == "loss"
 
 
 def test_only_images_of_every_quality_count(run: Path) -> None:
@@ -86,9 +88,33 @@ def test_only_images_of_every_quality_count(run: Path) -> None:
 def test_fakes_alone_have_accuracies_and_no_area(run: Path) -> None:
     tests = [pair for pair in pairs_of(ALL[0], corrupt=list(QUALITIES)) if "gan2" in pair[1]]
     (row,) = quality_rows(run, tests)
-    assert set(row.summaries.values()) == {None}
+    assert set(row.areas.values()) == {None}
     assert row.record["worst_quality"] is None
-    assert all(each.auc is None and each.real_score is None for each in row.qualities)
+    assert all(each.real_score is None for each in row.qualities)
+
+
+def test_a_mean_is_over_the_seeds_that_have_a_value_and_says_of_how_many(run: Path) -> None:
+    tests = pairs_of(*ALL, corrupt=list(QUALITIES))
+    fakes = [pair for pair in tests if pair[0] != ALL[2] or "gan2" in pair[1]]
+    rows = quality_rows(run, fakes)
+    (compared,) = comparisons(rows)
+    (method,) = compared.methods
+    area = method.area("worst")
+    assert area is not None
+    assert (len(area.values), area.seeds) == (2, 3)
+    assert f"{area.mean:.3f} ± {area.sd:.3f} (2 of 3 seeds)" in text("quality", rows)
+    # one seed that has a value: its own interval over images
+    (compared,) = comparisons(rows[1:])
+    assert compared.methods[0].over_images("raw") == rows[1].areas["raw"]
+
+
+def test_models_of_other_qualities_stand_apart_where_asked(run: Path) -> None:
+    few = pairs_of(ALL[0], corrupt=["none", "jpeg50"])
+    rows = quality_rows(run, [*pairs_of(RAW_ONLY[0], corrupt=list(QUALITIES)), *few])
+    assert [each.qualities for each in comparisons(rows)] == [rows[0].names]
+    assert [each.qualities for each in comparisons(rows, apart=True)] == [
+        rows[0].names, ("raw", "jpeg50"),
+    ]  # fmt: skip
 
 
 def test_a_model_tested_in_one_quality_has_no_row_and_unknown_names_are_refused(run: Path) -> None:
