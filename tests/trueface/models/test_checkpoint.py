@@ -23,9 +23,12 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_model_comes_back_bit_for_bit_with_its_provenance(saved: Path) -> None:
-    model = build("slim18", weights="none", seed=3)
-    back = restore(saved, arch="slim18")
+@pytest.mark.parametrize("name", ["slim18", "mesonet", "f3net"])
+def test_a_model_comes_back_bit_for_bit_with_its_provenance(tmp_path: Path, name: str) -> None:
+    saved = tmp_path / "best.pt"
+    model = build(name, weights="none", seed=3)
+    save_model(saved, model, {"seed": 3, "job": "train/x"})
+    back = restore(saved, arch=name)
     assert load(saved).provenance == {"seed": 3, "job": "train/x"}
     for name, value in model.network.state_dict().items():
         assert torch.equal(value, back.network.state_dict()[name]), name

@@ -9,7 +9,7 @@ from trueface.models.detectors import Detector, build, freeze, teach
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
 
-SMALL = ["baseline18", "nodown18", "slim18", "squeezenet", "mobilenet"]
+SMALL = ["baseline18", "nodown18", "slim18", "squeezenet", "mobilenet", "mesonet", "f3net"]
 
 
 def pixels(count: int = 4, side: int = 32) -> torch.Tensor:

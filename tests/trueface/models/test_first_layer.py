@@ -59,6 +59,7 @@ def test_maps_of_other_networks_become_twice_as_large(name: str) -> None:
     [
         ("slim18", r"conv1 of slim18 has stride 1 and a kernel of 3; leave nodown out"),
         ("srmconv", r"blocks\.0\.0 of srmconv has stride 1"),
+        ("mesonet", r"blocks\.0 of mesonet has stride 1"),
     ],
 )
 def test_a_network_without_such_a_layer_is_refused_with_the_reason(name: str, reason: str) -> None:

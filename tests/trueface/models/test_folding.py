@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from trueface.models.detectors import build
 from trueface.models.folding import folded
 from trueface.models.head import inputs_of
 
@@ -48,3 +49,15 @@ def test_a_folded_network_has_the_features_of_the_original(*, crossed: bool) -> 
     torch.testing.assert_close(features(copy, images), features(network, images))
     norms = [module for module in copy.modules() if isinstance(module, nn.BatchNorm2d)]
     assert bool(norms) == crossed
+
+
+@pytest.mark.parametrize("name", ["mesonet", "f3net", "spsl"])
+def test_a_folded_detector_has_the_logits_of_the_original(name: str) -> None:
+    network = build(name, weights="none", seed=1).network.train()
+    images = torch.rand(8, 3, 64, 64)
+    with torch.no_grad():
+        for _ in range(20):
+            network(images)
+        torch.testing.assert_close(
+            folded(network, "fc")(images), network.eval()(images), rtol=1e-3, atol=1e-3
+        )

@@ -16,27 +16,37 @@ HALF = (0.5, 0.5, 0.5)
 LEAST_AMPLITUDE = 1e-8  # below it a phase means nothing, and becomes 0
 
 
-class SpatialPhase(nn.Module):
-    """Colours and phase into the first two convolutions and blocks of Xception."""
+class ShallowXception(nn.Module):
+    """The first two convolutions and blocks of Xception, and the mean of their maps."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int, *, stride: int = 2) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(4, 32, 3, stride=2, bias=False)
+        self.conv1 = nn.Conv2d(channels, 32, 3, stride=stride, bias=False)
         self.bn1 = nn.BatchNorm2d(32)
         self.conv2 = nn.Conv2d(32, 64, 3, bias=False)
         self.bn2 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.block1 = Block(64, 128)
         self.block2 = Block(128, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features (B, 256) of maps (B, channels, H, W)."""
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        return self.block2(self.block1(x)).mean((2, 3))  # type: ignore[no-any-return]  # torch
+
+
+class SpatialPhase(ShallowXception):
+    """Colours and phase into the beginning of Xception."""
+
+    def __init__(self) -> None:
+        super().__init__(channels=4)
         self.fc = nn.Linear(WIDTH, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (B, 1) of images (B, 3, H, W)."""
         x = torch.cat([images, phase_image(images)], dim=1)  # (B, 4, H, W)
-        x = self.relu(self.bn1(self.conv1(x)))
-        x = self.relu(self.bn2(self.conv2(x)))
-        x = self.block2(self.block1(x))  # (B, 256, H/8, W/8)
-        return self.fc(x.mean((2, 3)))  # type: ignore[no-any-return]  # torch: modules return Any
+        return self.fc(super().forward(x))  # type: ignore[no-any-return]  # torch: modules return Any
 
 
 class Block(nn.Module):
