@@ -13,10 +13,10 @@ from trueface.benchmark.known_data import Setting
 from trueface.benchmark.measures import AREA, AT_THRESHOLD, BALANCED, SCALED, UNSCALED
 from trueface.benchmark.omnibus import Omnibus, friedman, independent
 from trueface.benchmark.pairs import Difference, differences
-from trueface.benchmark.ranking import Ranked, over_seeds, rank
+from trueface.benchmark.ranking import Ranked, rank
 from trueface.benchmark.run_results import Result, RunResults
 from trueface.corruptions.grammar import NONE
-from trueface.evaluation.intervals import Floats, Measure, interval
+from trueface.evaluation.intervals import Floats, Measure, interval, resampled_over_seeds
 from trueface.evaluation.significance import delong
 from trueface.runtime.errors import DataError
 
@@ -103,13 +103,13 @@ class _Group:
         """Return the resampled AUC of cells, (C, R)."""
         return np.stack(
             [
-                over_seeds(
+                resampled_over_seeds(
                     [
                         one.measured.area
                         for one in self.cells[place]
                         if one.measured.area is not None
                     ],
-                    self.name,
+                    stream=f"benchmark seeds {self.name}",
                 )
                 for place in places
             ]

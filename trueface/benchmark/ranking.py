@@ -8,17 +8,13 @@ Source: the bootstrap of ranks, H. Goldstein and D. Spiegelhalter, Journal of th
 Society A 159(3), 1996, section 3.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from trueface.evaluation.intervals import COVERAGE, Floats
-from trueface.runtime.rng import numpy_stream
-
-LEAST_SEEDS = 3  # fewer cannot be resampled
+from trueface.evaluation.intervals import COVERAGE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,24 +25,6 @@ class Ranked:
     low: float  # of the rank, 95 %
     high: float
     best: float  # probability of the best mean rank; equal ones share it
-
-
-def over_seeds(spreads: Sequence[Floats], name: str, *, seed: int = 0) -> Floats:
-    """Return the resampled values (R,) of a model: of its seeds the mean, seeds drawn anew each time.
-
-    Args:
-        spreads: (R,) of each seed.
-        name: of the model: its seeds are drawn from a stream of this name.
-        seed: root seed.
-    """
-    values = np.stack(spreads)  # (S, R)
-    if len(values) < LEAST_SEEDS:
-        mean: Floats = values.mean(0)
-        return mean
-    random = numpy_stream(f"benchmark seeds {name}", seed)
-    drawn = random.integers(0, len(values), values.shape)  # (S, R)
-    resampled: Floats = np.take_along_axis(values, drawn, axis=0).mean(0)
-    return resampled
 
 
 def rank(values: NDArray[np.float64]) -> list[Ranked]:

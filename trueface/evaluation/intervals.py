@@ -112,19 +112,23 @@ def difference(first: tuple[float, Floats], second: tuple[float, Floats]) -> Dif
     return Difference(value=measure.value, low=measure.low, high=measure.high)
 
 
-def over_seeds(spreads: Sequence[Floats], *, seed: int = 0) -> Floats:
+def resampled_over_seeds(
+    spreads: Sequence[Floats], *, stream: str = "seeds", seed: int = 0
+) -> Floats:
     """Return the resampled values (R,) of a model that was trained with several seeds: their mean.
 
     Three seeds or more are drawn with replacement for each resample, the same ones for every model
-    of as many seeds, so that differences of two such models are paired; fewer cannot be resampled.
+    of as many seeds and one stream, so that differences of two such models are paired; fewer cannot
+    be resampled.
 
     Args:
         spreads: (R,) of each seed, in the order of the seeds.
+        stream: name of the random numbers that draw them.
         seed: root seed.
     """
     values = np.stack(spreads)  # (S, R)
     if len(values) >= LEAST_SEEDS:
-        drawn = numpy_stream("seeds", seed).integers(0, len(values), values.shape)
+        drawn = numpy_stream(stream, seed).integers(0, len(values), values.shape)
         values = np.take_along_axis(values, drawn, axis=0)
     mean: Floats = values.mean(0)
     return mean

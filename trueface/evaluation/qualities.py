@@ -18,10 +18,10 @@ from trueface.evaluation.intervals import (
     Measure,
     difference,
     interval,
+    resampled_over_seeds,
     resamples,
     unvaried,
 )
-from trueface.evaluation.intervals import over_seeds as resampled_over_seeds
 from trueface.evaluation.over_seeds import OverSeeds, by_method, over_seeds, short_names
 from trueface.evaluation.score_tables import (
     Scores,

@@ -8,7 +8,8 @@ from scipy.stats import friedmanchisquare
 
 from trueface.benchmark.omnibus import critical_difference, friedman, independent
 from trueface.benchmark.pairs import bootstrap_p, differences, holm
-from trueface.benchmark.ranking import over_seeds, rank
+from trueface.benchmark.ranking import rank
+from trueface.evaluation.intervals import resampled_over_seeds
 
 RANDOM = np.random.default_rng(0)
 
@@ -37,12 +38,12 @@ def test_a_rank_is_the_mean_over_cells_and_its_interval_is_over_resamples() -> N
 
 def test_seeds_are_drawn_anew_from_three_on() -> None:
     spreads = [np.full(1000, value) for value in (0.7, 0.8, 0.9)]
-    assert np.ptp(over_seeds(spreads[:2], "a")) == 0
-    drawn = over_seeds(spreads, "a")
+    assert np.ptp(resampled_over_seeds(spreads[:2], stream="a")) == 0
+    drawn = resampled_over_seeds(spreads, stream="a")
     # the standard deviation of a mean of three draws from three values
     assert drawn.std() == pytest.approx(np.std([0.7, 0.8, 0.9]) / math.sqrt(3), rel=0.1)
-    assert np.array_equal(drawn, over_seeds(spreads, "a"))
-    assert not np.array_equal(drawn, over_seeds(spreads, "b"))
+    assert np.array_equal(drawn, resampled_over_seeds(spreads, stream="a"))
+    assert not np.array_equal(drawn, resampled_over_seeds(spreads, stream="b"))
 
 
 def test_holm_corrects_as_his_paper_does() -> None:

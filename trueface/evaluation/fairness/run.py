@@ -34,7 +34,7 @@ from trueface.evaluation.intervals import (
     Measure,
     difference,
     interval,
-    over_seeds,
+    resampled_over_seeds,
     resamples,
 )
 from trueface.evaluation.score_tables import (
@@ -294,7 +294,7 @@ def _methods(
             models=tuple(seeds),
             mean=(
                 float(np.mean([spreads[model, data][0] for model in seeds])),
-                over_seeds([spreads[model, data][1] for model in seeds]),
+                resampled_over_seeds([spreads[model, data][1] for model in seeds]),
             ),
         )
         for name, seeds in names.items()
