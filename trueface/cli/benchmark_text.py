@@ -11,11 +11,11 @@ from trueface.benchmark.leaderboard import Column, Leaderboard, Line
 from trueface.benchmark.pairs import Difference
 from trueface.benchmark.run_results import RunResults
 from trueface.cli.text_tables import aligned, shown
+from trueface.evaluation.over_seeds import NO_VALUE
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from trueface.jobs.benchmark.rechecking import Checked
 
-NOTHING = "–"
 CHECKED = ("", "model", "seed", "images", "condition", "measure", "table", "now")
 
 
@@ -75,7 +75,7 @@ def _checked_line(checked: "Checked") -> tuple[str, ...]:
     return (
         "agrees" if checked.agrees else "DIFFERS",
         shown(row.model),
-        NOTHING if row.seed is None else str(row.seed),
+        NO_VALUE if row.seed is None else str(row.seed),
         shown(row.test),
         row.corrupt if row.attack == "none" else row.attack,
         row.measure,
@@ -108,9 +108,9 @@ def _line(name: str, line: Line, settings: Sequence[Setting]) -> tuple[str, ...]
 
 def _column(column: Column | None) -> list[str]:
     if column is None:
-        return [NOTHING] * 3
+        return [NO_VALUE] * 3
     mean = column.mean
-    best = NOTHING if column.ranked is None else f"{column.ranked.best:.2f}"
+    best = NO_VALUE if column.ranked is None else f"{column.ranked.best:.2f}"
     return [
         f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]",
         f"{column.worst.value.value:.3f}",
@@ -139,4 +139,4 @@ def _difference(setting: Setting, pair: Difference, names: Mapping[str, str]) ->
 
 
 def _number(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.4f}"
+    return NO_VALUE if value is None else f"{value:.4f}"

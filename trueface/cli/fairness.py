@@ -19,9 +19,9 @@ from trueface.cli.studies import (
 from trueface.cli.text_tables import aligned, shown
 from trueface.evaluation.fairness.groups import AUC_GAP, MEASURES, GroupRow, GroupTable
 from trueface.evaluation.fairness.rows import RATES, TARGET, FairnessRow, Method, Spread
+from trueface.evaluation.over_seeds import NO_VALUE
 from trueface.runtime.errors import DataError
 
-NOTHING = "–"
 TITLES = {"fpr_gap": "FPR gap", "f_fpr": "F_FPR", "f_eo": "F_EO"}
 AT_COMMON = f"FPR gap at {TARGET:.0%} FPR"
 CSV_HEADER = (
@@ -97,7 +97,7 @@ def _table(made: Sequence[Method], *, rank: bool) -> list[str]:
         cells += [_floored(method.measure(name), method.floor(name)) for name in TITLES]
         at_common = method.measure("fpr_gap", common=True)
         cells.append(_floored(at_common, method.floor("fpr_gap", common=True)))
-        cells += [NOTHING if method.rank is None else str(method.rank)] if rank else []
+        cells += [NO_VALUE if method.rank is None else str(method.rank)] if rank else []
         listed.append([*cells, method.words])
     *tables, verdicts = zip(*listed, strict=True)
     return [
@@ -147,7 +147,7 @@ def _group(row: GroupRow) -> tuple[str, ...]:
     for rate in RATES:
         measure, digits = row.rates.get(rate), 3 if rate == "auc" else 1
         cells.append(
-            NOTHING
+            NO_VALUE
             if measure is None
             else f"{measure.value:.{digits}f} [{measure.low:.{digits}f}, {measure.high:.{digits}f}]"
         )
@@ -156,13 +156,13 @@ def _group(row: GroupRow) -> tuple[str, ...]:
 
 def _floored(value: Spread | None, floor: Spread | None) -> str:
     if value is None:
-        return NOTHING
+        return NO_VALUE
     return _number(value, 1) + ("" if floor is None else f" [{floor.mean:.1f}]")
 
 
 def _number(value: Spread | None, digits: int) -> str:
     if value is None:
-        return NOTHING
+        return NO_VALUE
     sd = "" if value.sd is None else f" ± {value.sd:.{digits}f}"
     return f"{value.mean:.{digits}f}{sd}"
 

@@ -15,9 +15,8 @@ from rich.text import Text
 from launcher.api import parse_model
 from trueface.audit.reading.model_folders import found_folder
 from trueface.cli.text_tables import shown
+from trueface.evaluation.over_seeds import NO_VALUE
 from trueface.unlearning.evaluation.leaderboard import CIFAR_10, Figure
-
-NOTHING = "–"
 
 
 def _percent(value: float, _: float) -> str:
@@ -264,7 +263,7 @@ def _row(row: "Row", columns: Sequence[Column]) -> tuple[str, ...]:
 def _cell(row: "Row", column: Column) -> str:
     value = row.values.get(column.measure)
     if value is None:
-        return NOTHING
+        return NO_VALUE
     text = column.text(value.mean, value.mean)
     low, high = row.values.get(f"{column.measure}_low"), row.values.get(f"{column.measure}_high")
     if value.std is not None:
@@ -317,8 +316,8 @@ def _figure(figure: Figure, ours: "Row | None") -> tuple[str, ...]:
         figure.network,
         *(f"{value:.2f}" for value in theirs),
         f"{figure.us:.3f}",
-        NOTHING if figure.seconds is None else seconds(figure.seconds, figure.seconds),
-        *(NOTHING if ours is None else _cell(ours, column) for column in PUBLISHED),
+        NO_VALUE if figure.seconds is None else seconds(figure.seconds, figure.seconds),
+        *(NO_VALUE if ours is None else _cell(ours, column) for column in PUBLISHED),
         "" if ours is None else ours.verdict,
     )
 

@@ -19,12 +19,13 @@ from trueface.benchmark.measures import AREA, AT_THRESHOLD, BALANCED, Value
 from trueface.benchmark.run_results import Result, RunResults
 from trueface.evaluation.calibration import Labels, probabilities
 from trueface.evaluation.intervals import Floats, Measure, unvaried
+from trueface.evaluation.over_seeds import NO_VALUE
 from trueface.evaluation.published.tables import published_tables
 from trueface.report.page import environment
 from trueface.report.scatter import Mark, scatter
 from trueface.report.style import CSS
 from trueface.report.svg import Frame, Point, axes, breakable, diagonal, key, line, svg
-from trueface.report.tables import NO_VALUE, facts, heat_cell, heat_scale, published, table
+from trueface.report.tables import facts, heat_cell, heat_scale, published, table
 
 TITLES = {
     AREA: "AUC",

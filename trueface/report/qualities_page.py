@@ -7,7 +7,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from trueface.evaluation.intervals import Difference
-from trueface.evaluation.over_seeds import cell, short_names
+from trueface.evaluation.over_seeds import NO_VALUE, cell, short_names
 from trueface.evaluation.published.tables import published_tables
 from trueface.evaluation.qualities import (
     SUMMARIES,
@@ -28,7 +28,7 @@ from trueface.report.quality_curves import (
 )
 from trueface.report.style import CSS
 from trueface.report.svg import breakable
-from trueface.report.tables import NO_VALUE, facts, published, table, table_row
+from trueface.report.tables import facts, published, table, table_row
 from trueface.runtime.files import write_atomic
 
 FILE = "qualities.html"  # in a run's folder, where its report links to it

@@ -7,6 +7,7 @@ from trueface.evaluation.intervals import Measure
 from trueface.evaluation.measurement import Report, few_sources
 from trueface.evaluation.metric import Metric
 from trueface.evaluation.metric_registry import METRICS
+from trueface.evaluation.over_seeds import NO_VALUE
 from trueface.evaluation.published.tables import OTHER_DATA, PublishedTable
 from trueface.report.content import Part, Row, Shown
 from trueface.report.svg import breakable
@@ -17,7 +18,6 @@ COLUMNS = tuple(metric for metric in METRICS.values() if metric.in_report)
 # worse than chance, blue better (C. Brewer's PuOr and RdBu)
 BELOW, CHANCE, ABOVE = (179, 88, 6), (247, 247, 247), (33, 102, 172)
 EVEN = 0.179  # the luminance on which black and white are read equally well: contrast 4.6
-NO_VALUE = "–"
 
 
 def table(

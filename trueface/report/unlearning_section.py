@@ -10,6 +10,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from trueface.evaluation.over_seeds import NO_VALUE
 from trueface.report import tables
 from trueface.report.scatter import Mark, Role, scatter
 from trueface.report.svg import SERIES, Frame, axes, breakable, number, signs, steps, svg, ticks
@@ -25,7 +26,6 @@ Limits = tuple[tuple[float, float], tuple[float, float]]
 
 BINS = 20
 EDGES = tuple(np.linspace(0, 1, BINS + 1).tolist())
-NO_VALUE = tables.NO_VALUE
 SQUARE = '<rect class="of-reference" x="1" y="1" width="8" height="8"/>'
 DISC = '<circle class="of-method" cx="5" cy="5" r="4.5"/>'
 CROSS = '<path class="of-broken" d="M1 1l8 8m0 -8l-8 8"/>'

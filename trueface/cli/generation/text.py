@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from trueface.cli.text_tables import aligned, shown
+from trueface.evaluation.over_seeds import NO_VALUE
 from trueface.jobs.job_kind import JobKind
 from trueface.report.generation.rows import Made, Row, tests_of
 from trueface.report.json_fields import number_of, text_of
@@ -40,7 +41,6 @@ def rows_of_kind(kind_name: str, run_folder: Path, folders: Sequence[Made]) -> R
     return table(run_folder, tests_of(folders))
 
 
-NOTHING = "–"
 PURIFIERS = ("mse_adaptive", "mse", "price_clean", "psnr", "ssim", "share", "net_calls", "seconds")
 METHODS = ("erased", "anchor", "others", "ssim", "null_drift", "recovery", "seconds")
 ATTACKS = ("eps", "linf", "rms", "mse", "share", "ratio")
@@ -59,7 +59,7 @@ def attack_lines(records: Sequence[Mapping[str, Json]]) -> list[str]:
     """Return a table with one line an attack; nothing where there is none."""
     listed: list[tuple[str, ...]] = [("attack", "target", *ATTACKS)]
     for record in records:
-        names = (text_of(record, "attack"), text_of(record, "target") or NOTHING)
+        names = (text_of(record, "attack"), text_of(record, "target") or NO_VALUE)
         cells = (_number(number_of(record, name)) for name in ATTACKS)
         listed.append((*map(shown, names), *cells))
     return aligned(listed, left=2) if records else []
@@ -72,5 +72,5 @@ def verdict_lines(sentences: Iterable[str]) -> list[str]:
 
 def _number(value: float | None, sd: float | None = None) -> str:
     if value is None:
-        return NOTHING
+        return NO_VALUE
     return f"{value:.3g}" + ("" if sd is None else f" ± {sd:.2g}")

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from markupsafe import Markup
 
-from trueface.evaluation.over_seeds import OverSeeds, cell, over_seeds, seed_of, shown
+from trueface.evaluation.over_seeds import NO_VALUE, OverSeeds, cell, over_seeds, seed_of, shown
 from trueface.report.fairness.content import (
     GAP,
     LOWER,
@@ -36,7 +36,7 @@ from trueface.report.scatter import CHARACTER_PX, Anchor, Box, Label, mark, plac
 from trueface.report.style import CSS
 from trueface.report.svg import SERIES, Frame, axes, breakable, svg, ticks
 from trueface.report.svg import Point as Place
-from trueface.report.tables import NO_VALUE, facts, table, table_row
+from trueface.report.tables import facts, table, table_row
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, write_atomic
 

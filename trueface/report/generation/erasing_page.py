@@ -13,6 +13,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from trueface.erasing.measures.record import LEAST_ERASED, NOT_ERASED, TEACHER
+from trueface.evaluation.over_seeds import NO_VALUE
 from trueface.evaluation.published.tables import CITATION, MARK, NOTE, published_erasing
 from trueface.report.generation.rows import Made, Row, has_several, named, rows_of, tile
 from trueface.report.json_fields import list_of, number_of, text_of
@@ -32,7 +33,7 @@ from trueface.report.svg import (
     svg,
     three_digits,
 )
-from trueface.report.tables import NO_VALUE, facts, table, table_row
+from trueface.report.tables import facts, table, table_row
 from trueface.runtime.files import Json, write_atomic
 
 RATES = (

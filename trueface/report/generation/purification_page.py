@@ -12,13 +12,14 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from trueface.evaluation.over_seeds import NO_VALUE
 from trueface.report.generation.rows import Detector, Made, Row, rows_of, strip
 from trueface.report.json_fields import number_of, text_of
 from trueface.report.page import environment
 from trueface.report.scatter import Box, mark, placed
 from trueface.report.style import CSS
 from trueface.report.svg import Frame, axes, breakable, log_ticks, number, signs, svg, three_digits
-from trueface.report.tables import NO_VALUE, facts, table, table_row
+from trueface.report.tables import facts, table, table_row
 from trueface.runtime.files import Json, write_atomic
 
 NONE = "none"  # nothing done

@@ -10,10 +10,10 @@ from pathlib import Path
 import PIL.Image
 
 from trueface.data.image_headers import BROKEN
+from trueface.evaluation.over_seeds import NO_VALUE
 from trueface.evaluation.score_tables import without_seed
 from trueface.report.json_fields import mapping_of, number_of, text_of
 from trueface.report.svg import three_digits
-from trueface.report.tables import NO_VALUE
 from trueface.runtime import paths
 from trueface.runtime.files import Json, read_json
 from trueface.runtime.ids import model_folder_name
