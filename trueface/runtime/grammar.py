@@ -1,13 +1,14 @@
 """`name<number>+…`: what plug-ins with a number are called, one after another; no torch here."""
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass
 
 from trueface.runtime.declarations import Declared
 
 
 @dataclass(frozen=True, slots=True)
-class Numbered(Declared):
+class Numbered(Declared, ABC):
     """A plug-in that may take a number within a range, without its code."""
 
     name: str  # lower-case letters, which stand before the number
@@ -19,9 +20,9 @@ class Numbered(Declared):
     draws: bool = False  # whether images of other names come out otherwise
 
     @property
+    @abstractmethod
     def number(self) -> str:
         """What the number is, with its unit; "": it takes none."""
-        raise NotImplementedError
 
     def refuse_range(self) -> None:
         """Refuse a range that makes no sense.
