@@ -18,9 +18,8 @@ FLIPS: frozenset[Goal] = frozenset({"flips"})
 FORGETTING: frozenset[Goal] = frozenset({"class", "instances"})
 ALL: frozenset[Goal] = FLIPS | FORGETTING
 NO_FLIPPED_LABEL = "puts true labels in the place of flipped ones, and here no label is flipped"
-NAME = re.compile(
-    r"[a-z][a-z0-9]*"
-)  # it stands in model IDs, and before "_" in settings# What a declaration may take names from: modules that do without torch.
+NAME = re.compile(r"[a-z][a-z0-9]*")  # it stands in model IDs, and before "_" in settings
+# what a declaration may take names from: modules that do without torch
 MODULES = frozenset(
     {
         "pydantic",

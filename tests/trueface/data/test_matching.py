@@ -2,19 +2,10 @@ from collections.abc import Iterable
 
 import pytest
 
+from tests.trueface.data.keyed_images import an_image
 from trueface.data.index import Image
 from trueface.data.splits import Selection, Split, match, method_of, select
 from trueface.runtime.errors import DataError
-
-
-def an_image(key: str, modifier: str = "pre") -> Image:
-    return Image(
-        file=f"{modifier}/{key}.png",
-        key=key,
-        label=0,
-        method=key.partition("/")[0],
-        modifier=modifier,
-    )
 
 
 def a_split(keys: Iterable[str], others: Iterable[str] = ()) -> Split:

@@ -9,20 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.trueface.data.keyed_images import an_image
 from trueface.data.attributes import Attributes
 from trueface.data.index import Image
 from trueface.data.splitting import Grouping, make_splits, subsample, torn
 from trueface.runtime.errors import DataError
-
-
-def an_image(key: str, modifier: str = "pre") -> Image:
-    return Image(
-        file=f"{modifier}/{key}.png",
-        key=key,
-        label=0,
-        method=key.partition("/")[0],
-        modifier=modifier,
-    )
 
 
 def some_images(folders: int = 3, each: int = 20) -> list[Image]:

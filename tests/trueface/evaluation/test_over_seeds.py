@@ -25,21 +25,21 @@ from trueface.evaluation.over_seeds import by_method, cell, over_seeds, short_na
 def test_a_mean_is_of_the_seeds_that_have_a_value_and_says_of_how_many(
     values: tuple[float | None, ...], text: str, small: str
 ) -> None:
-    found = over_seeds(values)
-    assert (shown(found, 1), cell(found, 1)) == (text, small)
+    mean = over_seeds(values)
+    assert (shown(mean, 1), cell(mean, 1)) == (text, small)
 
 
 def test_a_number_that_is_not_finite_has_no_spread() -> None:
-    found = over_seeds([1.0, math.inf])
-    assert found is not None
-    assert (found.mean, math.isnan(found.sd or 0.0)) == (math.inf, True)
+    mean = over_seeds([1.0, math.inf])
+    assert mean is not None
+    assert (mean.mean, math.isnan(mean.sd or 0.0)) == (math.inf, True)
 
 
 def test_rows_of_one_method_differ_in_their_seed_alone() -> None:
     rows = [("a:pre@seed=1", "x"), ("b:pre@seed=1", "x"), ("a:pre@seed=2", "x"), ("a:pre", "y")]
-    found = by_method(rows, lambda row: row[0], lambda row: row[1])
+    places = by_method(rows, lambda row: row[0], lambda row: row[1])
     assert {
-        place: {name: len(of) for name, of in methods.items()} for place, methods in found.items()
+        place: {name: len(of) for name, of in methods.items()} for place, methods in places.items()
     } == {
         "x": {"a:pre": 2, "b:pre": 1},
         "y": {"a:pre": 1},
