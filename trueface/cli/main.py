@@ -35,13 +35,13 @@ COMMANDS = {
 }
 MODULES = {
     "classify": "classes",
-    "erasing": "generation.erasing",
+    "erasing": "generation",
     "forge": "run_job",
     "forget": "classes",
-    "generate": "generation.generate",
+    "generate": "generation",
     "import": "import_set",
     "poison": "run_job",
-    "purification": "generation.purification",
+    "purification": "generation",
     "sample": "run_job",
     "unlearn": "run_job",
     "unlearn-classic": "classic.unlearn",

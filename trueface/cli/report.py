@@ -10,10 +10,10 @@ import click
 from launcher.api import write_atomic
 from trueface.audit.check import judge
 from trueface.audit.reading.reader import Reader
+from trueface.report import erasing_page, purification_page
 from trueface.report import qualities_page as qualities
 from trueface.report.content import Shown, shown
 from trueface.report.fairness import page as fairness
-from trueface.report.generation import erasing_page, purification_page
 from trueface.report.page import figure_files, page
 from trueface.report.unlearning_content import unlearnings
 

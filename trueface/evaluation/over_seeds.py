@@ -7,10 +7,12 @@ text says of how many it is. A method of which no seed has a value has no mean.
 import math
 import statistics
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from trueface.evaluation.score_tables import SEED, without_seed
 from trueface.runtime.errors import UsageError
+from trueface.runtime.files import Json
 from trueface.runtime.ids import parse_model
 
 NO_VALUE = "–"
@@ -65,6 +67,30 @@ def shown(value: OverSeeds | None, digits: int) -> str:
 def cell(value: OverSeeds | None, digits: int) -> str:
     """Return a number over seeds for a cell of a page's table; a dash where there is none."""
     return NO_VALUE if value is None else value.cell(digits)
+
+
+class MethodRow(NamedTuple):
+    """A row of a study: a method, its numbers over seeds, and all of it as JSON."""
+
+    name: str
+    record: Mapping[str, Json]  # of a number `key` and `key_sd`; further facts
+    values: Mapping[str, OverSeeds | None] = MappingProxyType({})
+
+    def value(self, key: str) -> OverSeeds | None:
+        """Return a number; one that is no mean over seeds as of a single one; None: not measured."""
+        number = self.record.get(key)
+        if key in self.values or not isinstance(number, int | float):
+            return self.values.get(key)
+        return over_seeds([float(number)])
+
+    def mean(self, key: str) -> float | None:
+        """Return a number's mean; None where it was not measured."""
+        value = self.value(key)
+        return None if value is None else value.mean
+
+    def text(self, key: str) -> str:
+        """Return a fact; "" where there is none."""
+        return str(self.record.get(key) or "")
 
 
 def seed_of(model: str) -> str:

@@ -1,4 +1,4 @@
-"""The table of purifiers: a row each, of all that the jobs `restored` of a run have measured. No torch here.
+"""The study of purification in a run: rows of purifiers, of attacks, and of detectors of such images. No torch here.
 
 A run measures a purifier on images of several attacks and targets, with several seeds, on images of
 an attack that went through it (adaptive), and on originals, which is its price. A seed's value is the mean over
@@ -6,15 +6,16 @@ attacks and targets, a row's the mean over seeds. Random signs, the control, are
 attacks whose images nothing but `none` purified, which have a table of their own, `attack_rows`.
 """
 
-import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from trueface.evaluation.over_seeds import MethodRow, OverSeeds, over_seeds
+from trueface.evaluation.score_tables import without_seed
+from trueface.runtime import paths
 from trueface.runtime.files import Json, read_json
 from trueface.runtime.ids import model_folder_name
 
-METRICS = "metrics.json"  # in a folder that `restored` makes
-MADE = "made"  # in a run's folder: where such folders lie
 NONE = "none"  # the purifier that leaves images as they are
 USUAL_EPS = 0.05  # of attacks, which is not told in words
 CONTROL = "random"
@@ -25,12 +26,58 @@ RULE = (
     "through it"
 )
 FURTHER = ("share", "psnr", "ssim", "frechet", "l1", "linf")  # measures besides mse
+CLEAN, DISRUPTED, PURIFIED = "clean", "disrupted", "purified"
+LONGEST_CHAIN = 8  # of folders made of folders
 
-Facts = Mapping[str, Json]
-Row = dict[str, Json]
+
+class RestoredFolder(NamedTuple):
+    """What a job `restored` has measured, and where it lies."""
+
+    path: Path
+    facts: Mapping[str, Json]  # of metrics.json
+
+    def text(self, name: str) -> str:
+        """Return a fact; "" where there is none."""
+        return str(self.facts.get(name) or "")
+
+    def number(self, name: str, part: str = "") -> float | None:
+        """Return a number of the record, or of a part of it such as `summary`."""
+        value = (_part(self.facts, part) if part else self.facts).get(name)
+        return float(value) if isinstance(value, int | float) else None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the images were disrupted by who knows no purifier."""
+        return self.text("attack") not in {"", CONTROL} and not self.text("through")
+
+    @property
+    def replicate(self) -> tuple[Json, ...]:
+        """What one seed's folders have in common."""
+        return tuple(self.facts[name] for name in ("seed", "attack_seed", "translator"))
+
+    def aim(self, *, named: bool = True) -> str:
+        """Return the attack in words: its target, and what is not usual of it; `named`: its name, too."""
+        words = [self.text("attack")] if named else []
+        words.append(self.text("target"))
+        if self.facts["over"] != "own":
+            words.append(self.text("over"))
+        if self.facts["eps"] != USUAL_EPS:
+            words.append(f"eps {self.facts['eps']}")
+        return " ".join(words)
 
 
-def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[Row]:
+Group = Sequence[RestoredFolder]
+
+
+def restored_folders(folders: Iterable[Path]) -> list[RestoredFolder]:
+    """Return what is measured in folders; those without metrics, not done yet, are left out."""
+    read = ((folder, read_json(folder / paths.METRICS)) for folder in folders)
+    return [
+        RestoredFolder(folder, facts) for folder, facts in read if facts and "purifier" in facts
+    ]
+
+
+def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, Json]]:
     """Return a row a purifier, `none` first, in the order of the folders.
 
     Args:
@@ -46,106 +93,98 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[Row]:
         <key>_sd, the standard deviation over them. What was not measured is None; the price of `none`
         is 0, as it changes nothing.
     """
-    measured = _read(run_folder, (name for _, name in tests))
-    labels = list(dict.fromkeys(str(facts["purifier"]) for facts in measured))
+    measured = restored_folders(paths.made_folder(run_folder, name) for _, name in tests)
+    return [dict(row.record) for row in purifier_rows(measured)]
+
+
+def purifier_rows(measured: Group) -> list[MethodRow]:
+    """Return a row a purifier, `none` first; its record is that of `table`."""
+    labels = list(dict.fromkeys(each.text("purifier") for each in measured))
     labels.sort(key=lambda label: label != NONE)  # stable
-    plain = {
-        label: [m for m in measured if m["purifier"] == label and _is_plain(m)] for label in labels
-    }
-    purified = {_aim(m) for label in labels if label != NONE for m in plain[label]}
+    of = {label: [each for each in measured if each.text("purifier") == label] for label in labels}
+    plain = {label: [each for each in group if each.is_plain] for label, group in of.items()}
+    purified = {each.aim() for label in labels if label != NONE for each in plain[label]}
     if purified:
-        plain[NONE] = [m for m in plain.get(NONE, ()) if _aim(m) in purified]
-    attacks = {m["attack"] for group in plain.values() for m in group}
-    return [
-        _row(
-            label,
-            plain[label],
-            [m for m in measured if m["purifier"] == label],
-            named=len(attacks) > 1,
-        )
-        for label in labels
-    ]
+        plain[NONE] = [each for each in plain.get(NONE, ()) if each.aim() in purified]
+    named = len({each.text("attack") for group in plain.values() for each in group}) > 1
+    return [_row(label, plain[label], of[label], named=named) for label in labels]
 
 
-def attack_rows(run_folder: Path, names: Iterable[str]) -> list[Row]:
+def attack_rows(measured: Group) -> list[MethodRow]:
     """Return a row an attack on images that nothing purified, the control first.
 
-    Args:
-        run_folder: runs/<run>.
-        names: of folders that `restored` made.
-
     Returns:
-        Rows with the keys attack, target, over, eps, rms, linf, mse, share, ratio (of mse to the control's of
-        the same eps; None without one) and seeds.
+        Records with the keys attack, target, over, eps, rms, linf, mse, share, ratio (of mse to the control's
+        of the same eps; None without one) and seeds.
     """
-    groups: dict[tuple[str, str, str, float], list[Facts]] = {}
-    for facts in _read(run_folder, names):
-        if facts["purifier"] == NONE and facts["attack"] and not facts["through"]:
-            is_control = facts["attack"] == CONTROL
-            aim = ("", "") if is_control else (str(facts["target"]), str(facts["over"]))
-            key = (str(facts["attack"]), *aim, _number(facts["eps"]) or 0.0)
-            groups.setdefault(key, []).append(facts)
-    rows = [_attack_row(key, group) for key, group in groups.items()]
-    control = {row["eps"]: _number(row["mse"]) for row in rows if row["attack"] == CONTROL}
+    groups: dict[tuple[str, str, str, float], list[RestoredFolder]] = {}
+    for each in measured:
+        attack = each.text("attack")
+        if each.text("purifier") == NONE and attack and not each.text("through"):
+            aim = ("", "") if attack == CONTROL else (each.text("target"), each.text("over"))
+            groups.setdefault((attack, *aim, each.number("eps") or 0.0), []).append(each)
+    rows = [_attack(key, group) for key, group in groups.items()]
+    control = {row.record["eps"]: row.mean("mse") for row in rows if row.name == CONTROL}
+    whole = []
     for row in rows:
-        usual, reached = control.get(row["eps"]), _number(row["mse"])
-        row["ratio"] = reached / usual if usual and reached is not None else None
-    return sorted(rows, key=lambda row: row["attack"] != CONTROL)
+        usual, reached = control.get(row.record["eps"]), row.mean("mse")
+        ratio = reached / usual if usual and reached is not None else None
+        whole.append(row._replace(record={**row.record, "ratio": ratio}))
+    return sorted(whole, key=lambda row: row.name != CONTROL)
 
 
-def _attack_row(key: tuple[str, str, str, float], group: Sequence[Facts]) -> Row:
+def _attack(key: tuple[str, str, str, float], group: Group) -> MethodRow:
     attack, target, over, eps = key
-    return {
+    record: dict[str, Json] = {
         "attack": attack,
         "target": target,
         "over": over,
         "eps": eps,
-        "rms": _mean(_number(_part(facts, "delta").get("rms")) for facts in group),
-        "linf": max(_number(_part(facts, "delta").get("linf")) or 0.0 for facts in group),
-        "mse": _mean(_number(_part(facts, "summary").get("mse")) for facts in group),
-        "share": _mean(_number(_part(facts, "summary").get("share")) for facts in group),
-        "seeds": len({facts["attack_seed"] for facts in group}),
+        "rms": _mean(group, "rms", "delta"),
+        "linf": max(each.number("linf", "delta") or 0.0 for each in group),
+        "mse": _mean(group, "mse", "summary"),
+        "share": _mean(group, "share", "summary"),
+        "seeds": len({each.facts["attack_seed"] for each in group}),
     }
+    return MethodRow(attack, record)
 
 
-def _read(run_folder: Path, names: Iterable[str]) -> list[Facts]:
-    read = (read_json(run_folder / MADE / model_folder_name(name) / METRICS) for name in names)
-    return [facts for facts in read if isinstance(facts, dict) and "purifier" in facts]
-
-
-def _is_plain(facts: Facts) -> bool:
-    """Tell whether the images were disrupted by who knows no purifier."""
-    return facts["attack"] not in {"", CONTROL} and not facts["through"]
-
-
-def _row(label: str, plain: Sequence[Facts], measured: Sequence[Facts], *, named: bool) -> Row:
-    adaptive = [m for m in measured if m["adaptive"]] or (plain if label == NONE else [])
-    clean = [m for m in measured if not m["attack"] and label != NONE]
+def _row(label: str, plain: Group, measured: Group, *, named: bool) -> MethodRow:
+    adaptive = [each for each in measured if each.facts["adaptive"]] or (
+        plain if label == NONE else []
+    )
+    clean = [each for each in measured if not each.text("attack") and label != NONE]
     used = plain or adaptive or clean or measured
-    row: Row = {"method": label}
-    _put(row, "mse", plain, _of_summary("mse"))
-    _put(row, "mse_adaptive", adaptive, _of_summary("mse"))
-    _put(row, "price_clean", clean, _of_summary("mse"))
-    if label == NONE:
-        row["price_clean"] = 0.0
-    row["net_calls"] = _mean(_number(facts["net_calls"]) for facts in used)
-    row["seconds"] = _mean(_number(facts["seconds"]) for facts in used)
-    row["verdict"] = _verdict(label, plain, adaptive)
+    values: dict[str, OverSeeds | None] = {}
+    record: dict[str, Json] = {"method": label}
+
+    def put(name: str, value: OverSeeds | None) -> None:
+        values[name] = value
+        record[name] = None if value is None else value.mean
+        if value is not None and value.sd is not None:
+            record[f"{name}_sd"] = value.sd
+
+    put("mse", _seeds(plain, "mse"))
+    put("mse_adaptive", _seeds(adaptive, "mse"))
+    put("price_clean", over_seeds([0.0]) if label == NONE else _seeds(clean, "mse"))
+    record["net_calls"] = _mean(used, "net_calls")
+    record["seconds"] = _mean(used, "seconds")
+    record["verdict"] = _verdict(label, plain, adaptive)
     for name in FURTHER:
-        _put(row, name, plain, _of_summary(name))
-    row["features"] = next((_part(facts, "features").get("network") for facts in used), None)
-    row["images"] = max((int(_number(facts["images"]) or 0) for facts in used), default=0)
-    row["seeds"] = len({_replicate(facts) for facts in used})
-    row["attacks"] = ", ".join(dict.fromkeys(_aim(facts) for facts in plain))
-    row["gradient"] = next((facts.get("gradient") for facts in adaptive), None) or None
+        put(name, _seeds(plain, name))
+    record["features"] = next((_part(each.facts, "features").get("network") for each in used), None)
+    record["images"] = max((int(each.number("images") or 0) for each in used), default=0)
+    record["seeds"] = len({each.replicate for each in used})
+    record["attacks"] = ", ".join(dict.fromkeys(each.aim() for each in plain))
+    record["gradient"] = next((each.text("gradient") for each in adaptive), None) or None
     for prefix, group in (("mse_", plain), ("mse_adaptive_", adaptive)):
-        for aim in dict.fromkeys(_aim(facts, named=named) for facts in group):
-            same = [facts for facts in group if _aim(facts, named=named) == aim]
-            _put(row, prefix + aim.replace(" ", "_"), same, _of_summary("mse"))
-    return row
+        for aim in dict.fromkeys(each.aim(named=named) for each in group):
+            same = [each for each in group if each.aim(named=named) == aim]
+            put(prefix + aim.replace(" ", "_"), _seeds(same, "mse"))
+    return MethodRow(label, record, values)
 
 
-def _verdict(label: str, plain: Sequence[Facts], adaptive: Sequence[Facts]) -> str:
+def _verdict(label: str, plain: Group, adaptive: Group) -> str:
     """Return what a row says, by `RULE`.
 
     The error without a purifier is that of the attack that does not know it: of the same images, and for
@@ -159,58 +198,82 @@ def _verdict(label: str, plain: Sequence[Facts], adaptive: Sequence[Facts]) -> s
         return "does not restore"
     if not adaptive:
         return "adaptive: not measured"
-    aims = {_aim(facts) for facts in adaptive}
-    alike = [facts for facts in plain if _aim(facts) in aims]
+    aims = {each.aim() for each in adaptive}
+    alike = [each for each in plain if each.aim() in aims]
     if not _restores(adaptive, alike or plain):
         return "broken by the adaptive attack"
     return "restores under the adaptive attack"
 
 
-def _restores(purified: Sequence[Facts], unpurified: Sequence[Facts]) -> bool:
-    left = _mean(_number(_part(facts, "summary").get("mse")) for facts in purified)
-    whole = _mean(_number(_part(facts, "unpurified").get("mse")) for facts in unpurified)
+def _restores(purified: Group, unpurified: Group) -> bool:
+    left, whole = _mean(purified, "mse", "summary"), _mean(unpurified, "mse", "unpurified")
     return left is not None and whole is not None and left <= ENOUGH * whole
 
 
-def _aim(facts: Facts, *, named: bool = True) -> str:
-    """Return an attack in words: its target, and what is not usual of it; `named`: its name, too."""
-    words = [str(facts["attack"])] if named else []
-    words.append(str(facts["target"]))
-    if facts["over"] != "own":
-        words.append(str(facts["over"]))
-    if facts["eps"] != USUAL_EPS:
-        words.append(f"eps {facts['eps']}")
-    return " ".join(words)
+def _seeds(group: Group, name: str) -> OverSeeds | None:
+    """Return a measure over seeds, each of which is the mean of its folders."""
+    by_seed: dict[tuple[Json, ...], list[RestoredFolder]] = {}
+    for each in group:
+        by_seed.setdefault(each.replicate, []).append(each)
+    return over_seeds(_mean(of, name, "summary") for of in by_seed.values())
 
 
-def _put(row: Row, name: str, group: Sequence[Facts], value: Callable[[Facts], Json]) -> None:
-    """Put the mean over seeds into a row, and their standard deviation where there are several."""
-    by_seed: dict[object, list[float | None]] = {}
-    for facts in group:
-        by_seed.setdefault(_replicate(facts), []).append(_number(value(facts)))
-    values = [mean for mean in map(_mean, by_seed.values()) if mean is not None]
-    row[name] = _mean(values)
-    if len(values) > 1:
-        row[f"{name}_sd"] = statistics.stdev(values)
+def _mean(group: Group, name: str, part: str = "") -> float | None:
+    value = over_seeds(each.number(name, part) for each in group)
+    return None if value is None else value.mean
 
 
-def _replicate(facts: Facts) -> tuple[Json, ...]:
-    return facts["seed"], facts["attack_seed"], facts["translator"]
+class Detector(NamedTuple):
+    """Detectors that differ in nothing but their seed, on one test."""
+
+    model: str
+    trained_on: str  # "clean", "disrupted", "purified (jpeg75)"
+    data: str
+    auc: tuple[float, ...]  # of each seed
+    accuracy: tuple[float, ...]
 
 
-def _of_summary(name: str) -> Callable[[Facts], Json]:
-    return lambda facts: _part(facts, "summary").get(name)
+def detectors(run_folder: Path, rows: Iterable[Mapping[str, Json]]) -> tuple[Detector, ...]:
+    """Return the detectors of a run, those trained on clean images first.
+
+    Args:
+        run_folder: runs/<run>.
+        rows: of `launcher results`; rows that pool others are left out.
+    """
+    groups: dict[tuple[str, str, str], list[Mapping[str, Json]]] = {}
+    for row in rows:
+        if row.get("pooled") is False:
+            model = str(row["model"])
+            key = without_seed(model), trained_on(run_folder, model), str(row["data"])
+            groups.setdefault(key, []).append(row)
+    made = [Detector(*key, _known(of, "auc"), _known(of, "accuracy")) for key, of in groups.items()]
+    return tuple(sorted(made, key=lambda each: each.trained_on != CLEAN))
 
 
-def _part(facts: Facts, name: str) -> Facts:
+def trained_on(run_folder: Path, model: str) -> str:
+    """Return from which images the training images of a detector were made.
+
+    Its data root is a folder that a job made of others; `made.json` of each names its source.
+    """
+    provenance = read_json(paths.provenance(run_folder / model_folder_name(model))) or {}
+    root = Path(str(provenance.get("data_root", "")))
+    for _ in range(LONGEST_CHAIN):
+        facts = read_json(root / paths.MADE_OF) if root.parent.name == paths.MADE else None
+        if facts is None:
+            break
+        if facts.get("kind") == "purify":
+            return f"{PURIFIED} ({_part(facts, 'settings').get('purifier', '')})"
+        if facts.get("kind") == "disrupt":
+            return DISRUPTED
+        root = run_folder.parent.parent / str(facts.get("source", ""))
+    return CLEAN
+
+
+def _known(rows: Iterable[Mapping[str, Json]], name: str) -> tuple[float, ...]:
+    values = (_part(row, name).get("value") for row in rows)
+    return tuple(float(value) for value in values if isinstance(value, int | float))
+
+
+def _part(facts: Mapping[str, Json], name: str) -> Mapping[str, Json]:
     part = facts.get(name)
     return part if isinstance(part, dict) else {}
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    measured = [value for value in values if value is not None]
-    return statistics.fmean(measured) if measured else None
-
-
-def _number(value: Json) -> float | None:
-    return float(value) if isinstance(value, int | float) else None

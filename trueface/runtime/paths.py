@@ -37,6 +37,9 @@ from trueface.runtime.ids import condition_of_test, model_folder_name
 SCHEMA = 1  # of the JSON files that jobs write beside a model
 NAME_BYTES = 255  # the longest name of one file on the file systems of Linux
 TEMPORARY_BYTES = 16  # room for the marks of a file that is still being written
+MADE = "made"  # the folder of a run with those that jobs made of folders and models
+MADE_OF = "made.json"  # in such a folder, written last: what it was made of
+METRICS = "metrics.json"  # likewise: what was measured
 CONDITIONS = "conditions"  # the folder of what is tested under conditions
 MODEL_ID = "model_id.txt"
 MODEL_FOLDER = (
@@ -56,6 +59,11 @@ def model_folder(what: str, model: str) -> str:
         UsageError: it would lead elsewhere.
     """
     return folder_name(what, model_folder_name(model))
+
+
+def made_folder(run_folder: Path, name: str) -> Path:
+    """Return the folder that a job of a run made, by the name of its entry and variant."""
+    return run_folder / MADE / model_folder_name(name)
 
 
 def make_folder(folder: Path, model: str) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from launcher.api import Draft, Input, Role, UsageError, parse_model
 from trueface.diffusion.settings import DiffuserSettings, names_of_classes, training_folder
-from trueface.erasing.measures.record import METRICS
 from trueface.erasing.measures.settings import ErasedSettings, ReviseSettings
 from trueface.erasing.registry import METHODS
 from trueface.erasing.settings import EraseSettings
@@ -170,8 +169,8 @@ ERASED = generation_kind(
             "never": "the diffuser that never saw the concept,",
         },
     ),
-    makes=made(METRICS),
-    results="trueface.erasing.measures.record:table",
+    makes=made(paths.METRICS),
+    results="trueface.erasing.measures.study:table",
 )
 REVISE = generation_kind(
     name="revise",

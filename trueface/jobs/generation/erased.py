@@ -57,7 +57,7 @@ def erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
     with made_folder(made_folder_of(job)) as made:
         rows, columns = write_sheet(made.root / record.SHEET, measured.samples)
         tiles: Json = {"rows": rows, "columns": columns, "size": teacher.diffuser.size}
-        write_json(made.root / record.METRICS, {**results, "tiles": tiles})
+        write_json(made.root / paths.METRICS, {**results, "tiles": tiles})
         made.record(
             {
                 "kind": job.kind,

@@ -10,7 +10,6 @@ from trueface.jobs.flags import words
 from trueface.jobs.job_kind import PROGRAM, JobKind, nothing
 from trueface.runtime import paths
 
-MADE = "made.json"  # written last into the folder that a job makes
 MADE_BY: Mapping[
     str, tuple[str, ...]
 ] = {  # settings that name a model, and the kinds that make one
@@ -120,7 +119,7 @@ def made(*files: str) -> Callable[[Draft], tuple[Path, ...]]:
 
     def makes(draft: Draft) -> tuple[Path, ...]:
         folder = draft.made_folder()
-        return folder, *(folder / file for file in (MADE, *files))
+        return folder, *(folder / file for file in (paths.MADE_OF, *files))
 
     return makes
 

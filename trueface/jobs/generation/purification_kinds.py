@@ -10,7 +10,6 @@ from trueface.purification.grammar import PurifierName, parse_purifier, refuse_u
 from trueface.purification.settings import DenoiserSettings, PurifySettings
 from trueface.runtime import paths
 
-METRICS = "metrics.json"  # in the folder of `restored`
 EXAMPLES = {"translator": "labelled:A", "diffuser": "images:A", "denoiser": "noisy:A"}
 
 
@@ -135,7 +134,7 @@ RESTORED = generation_kind(
     entry="restored:restored",
     settings=RestoredSettings,
     reads=_restored_inputs,
-    makes=made(METRICS),
+    makes=made(paths.METRICS),
     refuses=_unfit_restored,
     results="trueface.evaluation.restored:table",
 )

@@ -41,10 +41,9 @@ from trueface.evaluation.image_measures import (
     share_above,
     ssim,
 )
-from trueface.evaluation.restored import METRICS
 from trueface.jobs.setup import checkpoint_of, entry, made_folder_of, watch_of
 from trueface.purification.grammar import PurifierName, parse_purifier
-from trueface.runtime import tensor_files
+from trueface.runtime import paths, tensor_files
 from trueface.runtime.errors import DataError
 from trueface.translation import networks
 from trueface.translation.detector_set import original_of
@@ -197,7 +196,7 @@ def reference_of(
     if values * 4 > MOST_BYTES:
         return None
     key = _key(job, settings, chain, labels)
-    path = job.run_folder / "made" / KEPT / f"{key}.pt"
+    path = job.run_folder / paths.MADE / KEPT / f"{key}.pt"
     try:
         content = tensor_files.load(path)
         return Reference(outputs=content["outputs"], features=content["features"])
@@ -270,7 +269,7 @@ def restored(job: Job, settings: RestoredSettings) -> Mapping[str, Json]:
     with made_folder(made_folder_of(job)) as made:
         measured = _measured(job, settings, chain, translator, network, made)
         facts = _facts(settings, chain, translator, network.name, measured)
-        write_json(made.root / METRICS, facts)
+        write_json(made.root / paths.METRICS, facts)
         _write_columns(made.root / IMAGES, chain.names, measured)
         made.record(
             {

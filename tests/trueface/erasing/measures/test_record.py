@@ -9,15 +9,16 @@ from trueface.erasing.measures.record import (
     BROKEN,
     ERASED,
     HIDDEN,
-    METRICS,
+    NO_CURVE,
     NO_FLOOR,
     NOT_ERASED,
     NOTHING,
     Point,
     method_label,
-    table,
     verdict,
 )
+from trueface.erasing.measures.study import table
+from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import write_json
 
@@ -75,6 +76,14 @@ def test_without_a_floor_nothing_is_said_of_what_is_hidden() -> None:
     assert judged.at == "before the attack"
 
 
+def test_without_a_point_that_all_curves_have_nothing_is_said_of_what_is_hidden() -> None:
+    floor, ceiling = curve(0, 0), curve(1, 1)
+    assert verdict((0.0, 1.0), KEPT, (), floor, ceiling).text == NO_CURVE
+    assert verdict((0.0, 1.0), KEPT, curve(0, 1)[1:], floor[:1], ceiling).text == NO_CURVE
+    judged = verdict((0.0, 1.0), KEPT, curve(0, 1), floor[1:], ceiling)
+    assert (judged.text, judged.at) == (HIDDEN, "25 images, 250 steps")
+
+
 def test_a_model_that_lost_the_other_classes_is_broken_and_has_erased_nothing() -> None:
     judged = verdict((0.0, 1.0), (0.2, 1.0), curve(0, 0), curve(0, 0), curve(1, 1))
     assert judged.text == BROKEN
@@ -106,7 +115,7 @@ def write(run: Path, name: str, method: str, seed: int, **changed: Any) -> tuple
         "measures": measures, "recovery": points(0.0, 0.9), "recovery_floor": points(0.0, 0.1),
         "recovery_ceiling": points(0.5, 1.0), "seconds": 2.0, **changed,
     }  # fmt: skip
-    write_json(folder / METRICS, facts)
+    write_json(folder / paths.METRICS, facts)
     return "", name
 
 
@@ -142,6 +151,19 @@ def test_the_verdict_of_several_seeds_is_that_of_their_mean_curves(tmp_path: Pat
     (row,) = table(tmp_path, tests)
     assert row["recovery"] == pytest.approx(0.5)
     assert row["verdict"] == ERASED  # half-way would be .55
+
+
+def test_a_seed_without_a_curve_leaves_the_mean_to_the_others(tmp_path: Path) -> None:
+    tests = [
+        write(tmp_path, "a", "abo", 1, recovery=points(0.0, 0.9)),
+        write(tmp_path, "b", "abo", 2, recovery=[]),
+    ]
+    (row,) = table(tmp_path, tests)
+    assert row["recovery"] == 0.9
+    assert row["verdict"] == HIDDEN
+    (row,) = table(tmp_path, tests[1:])
+    assert row["recovery"] is None
+    assert row["verdict"] == NO_CURVE
 
 
 def test_the_teacher_comes_first_and_what_never_saw_the_concept_last(tmp_path: Path) -> None:

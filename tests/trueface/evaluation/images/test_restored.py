@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trueface.evaluation.restored import attack_rows, table
+from trueface.evaluation.restored import attack_rows, restored_folders, table
 from trueface.runtime.files import Json, write_json
 
 UNPURIFIED = {"grey": 0.1, "away": 0.3}
@@ -186,7 +186,8 @@ def test_attacks_stand_beside_their_control(run: Run) -> None:
     run.add("none", 0.005, attack="random", target="away")
     run.add("jpeg@75", 0.01)
     run.adaptive("none", 0.9)
-    rows = attack_rows(run.folder, run.names)
+    folders = [run.folder / "made" / name for name in run.names]
+    rows = [row.record for row in attack_rows(restored_folders(folders))]
     assert [(row["attack"], row["target"]) for row in rows] == [
         ("random", ""), ("pgd", "grey"), ("pgd", "away"),
     ]  # fmt: skip

@@ -20,7 +20,7 @@ from tests.trueface.jobs.generation.forgetting.small_lab import (
     make_lab,
 )
 from trueface.diffusion.checkpoint import save_diffuser
-from trueface.erasing.measures.record import table
+from trueface.erasing.measures.study import table
 from trueface.jobs.generation.diffusion_kinds import ERASED
 from trueface.jobs.generation.erased import erased
 from trueface.runtime import paths

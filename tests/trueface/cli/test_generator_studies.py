@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trueface.report.generation.run_by_hand import (
+from tests.trueface.report.run_by_hand import (
     METHODS,
     PURIFIERS,
     erased_run,

@@ -7,19 +7,18 @@ import PIL.Image
 import pytest
 
 from launcher.api import Json
-from tests.trueface.report.generation.run_by_hand import CONCEPTS, METHODS, erased_run, method_rows
+from tests.trueface.report.run_by_hand import CONCEPTS, METHODS, erased_run, erasing, method_rows
 from tests.trueface.report.test_page import NASTY, Reading
-from trueface.report.generation.erasing_page import Erasing, erasing_page, recoveries, sentences
-from trueface.report.generation.rows import rows_of
+from trueface.report.erasing_page import Erasing, erasing_page, sentences
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Erasing:
-    return Erasing(name="study", rows=method_rows(), erased=erased_run(tmp_path / "study"))
+    return erasing(method_rows(), erased_run(tmp_path / "study"))
 
 
 def test_erased_and_harmful_and_still_drawn_are_told_apart() -> None:
-    text = " ".join(sentences(rows_of(method_rows())))
+    text = " ".join(sentences(erasing(method_rows())))
     assert "others within .05: abo, retrain." in text
     assert "other concepts suffer: uce." in text
     assert "Still drawn: esd-u (0.62)." in text
@@ -29,37 +28,37 @@ def test_erased_and_harmful_and_still_drawn_are_told_apart() -> None:
 def test_a_teacher_that_cannot_draw_the_concept_is_told() -> None:
     rows = [dict(row) for row in method_rows()]
     rows[0]["erased"] = 0.5
-    assert any("little to erase" in line for line in sentences(rows_of(rows)))
+    assert any("little to erase" in line for line in sentences(erasing(rows)))
 
 
 def test_what_the_penalty_holds_is_told_where_a_method_was_run_without_it() -> None:
     without: dict[str, Json] = {**method_rows()[1], "method": "abo@penalty=0.0", "null_drift": 2.6}
-    text = " ".join(sentences(rows_of([*method_rows(), without])))
+    text = " ".join(sentences(erasing([*method_rows(), without])))
     assert "Without its penalty abo moves the null token's score by 2.6, with it by 0.0013" in text
 
 
 def test_of_several_concepts_each_row_names_its_own() -> None:
     rows = [{**row, "concept": name} for name in ("cross", "disc") for row in method_rows()]
-    assert [row.name for row in rows_of(rows)][:2] == ["teacher (cross)", "abo (cross)"]
-    several, single = list(sentences(rows_of(rows))), list(sentences(rows_of(method_rows())))
+    assert [row.name for row in erasing(rows).rows][:2] == ["teacher (cross)", "abo (cross)"]
+    several, single = list(sentences(erasing(rows))), list(sentences(erasing(method_rows())))
     assert several == [f"{name}: {line}" for name in ("cross", "disc") for line in single]
 
 
 def test_a_classifier_that_knows_few_real_images_is_told() -> None:
     rows = [{**row, "classifier_accuracy": 0.9} for row in method_rows()]
-    assert any("recognises 90 % of real images" in line for line in sentences(rows_of(rows)))
+    assert any("recognises 90 % of real images" in line for line in sentences(erasing(rows)))
     rows = [{**row, "classifier_accuracy": 0.96} for row in method_rows()]
-    assert not any("recognises" in line for line in sentences(rows_of(rows)))
+    assert not any("recognises" in line for line in sentences(erasing(rows)))
 
 
 def test_recovery_without_a_floor_is_told() -> None:
     rows = [{**row, "recovery_floor": None} for row in method_rows()]
-    assert any("no floor" in line for line in sentences(rows_of(rows)))
+    assert any("no floor" in line for line in sentences(erasing(rows)))
 
 
 def test_a_floor_near_the_ceiling_is_told() -> None:
     rows = [{**row, "recovery_floor": 0.98} for row in method_rows()]
-    assert any("tells no method from another" in line for line in sentences(rows_of(rows)))
+    assert any("tells no method from another" in line for line in sentences(erasing(rows)))
 
 
 def test_the_page_has_samples_of_each_method_and_concept_at_equal_seeds(run: Erasing) -> None:
@@ -72,11 +71,11 @@ def test_the_page_has_samples_of_each_method_and_concept_at_equal_seeds(run: Era
 
 
 def test_curves_are_means_over_seeds_in_the_order_of_the_rows(run: Erasing) -> None:
-    curves = recoveries(run.erased, [name for name, *_ in METHODS])
-    assert [each.method for each in curves] == [name for name, *_ in METHODS]
-    assert curves[0].rates[1, 10] == pytest.approx(0.4 * (1 - 1 / 3))
+    assert run.methods[0].curves["recovery"][0].rate == pytest.approx(0.4 * (1 - 1 / 3))
     drawn = [str(row.get("aria-label")) for row in Reading(erasing_page(run)).all("svg")]
-    assert any(label.startswith("Recovery from abo. 1 image: 10 steps") for label in drawn)
+    curves = [label for label in drawn if label.startswith("Recovery from")]
+    assert [label.split(".")[0].split()[-1] for label in curves] == [name for name, *_ in METHODS]
+    assert any(label.startswith("Recovery from abo. 1 image: 10 steps") for label in curves)
 
 
 def test_published_figures_are_marked_as_not_comparable(run: Erasing) -> None:
@@ -86,13 +85,13 @@ def test_published_figures_are_marked_as_not_comparable(run: Erasing) -> None:
 
 
 def test_names_are_escaped(run: Erasing) -> None:
-    rows = [{**row, "method": NASTY, "verdict": NASTY} for row in run.rows]
-    text = erasing_page(Erasing(name=NASTY, rows=rows, erased=run.erased))
+    rows = [{**row.record, "method": NASTY, "verdict": NASTY} for row in run.rows]
+    text = erasing_page(erasing(rows, run.methods)._replace(name=NASTY))
     assert NASTY not in text
     assert html.escape("<script>") in text
     Reading(text)
 
 
 def test_a_run_without_anything_measured_says_so() -> None:
-    text = Reading(erasing_page(Erasing(name="study", rows=[], erased=[]))).text
+    text = Reading(erasing_page(Erasing("study", []))).text
     assert "No erased diffuser of this run was measured." in text

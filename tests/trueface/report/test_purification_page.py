@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from launcher.api import Json, write_json
-from tests.trueface.report.generation.run_by_hand import attack_rows, purifier_rows, restored_run
+from tests.trueface.report.run_by_hand import attack_rows, purifier_rows, restored_run, rows
 from tests.trueface.report.test_page import NASTY, Reading
-from trueface.report.generation.purification_page import Purification, purification_page, sentences
-from trueface.report.generation.rows import Detector, detectors, rows_of, trained_on
+from trueface.evaluation.restored import Detector, detectors, trained_on
+from trueface.report.purification_page import Purification, purification_page, sentences
 from trueface.runtime import paths
 
 
@@ -15,40 +15,40 @@ from trueface.runtime import paths
 def run(tmp_path: Path) -> Purification:
     return Purification(
         name="study",
-        rows=purifier_rows(),
-        attacks=attack_rows(),
+        rows=rows(purifier_rows()),
+        attacks=rows(attack_rows()),
         restored=restored_run(tmp_path / "runs" / "study"),
     )
 
 
 def test_the_adaptive_number_decides_and_a_purifier_without_one_gets_no_verdict() -> None:
-    first, second, *_ = sentences(rows_of(purifier_rows()))
+    first, second, *_ = sentences(rows(purifier_rows()))
     assert "oneshot@20 leaves the least damage: MSE 0.03 of 0.117" in first
     assert second == "No verdict, as no adaptive attack was run: blur@1.5."
 
 
 def test_what_beats_jpeg_by_one_number_only_is_told_for_each_number() -> None:
-    text = " ".join(sentences(rows_of(purifier_rows())))
+    text = " ".join(sentences(rows(purifier_rows())))
     assert "Better than jpeg@75 (adaptive MSE 0.061, price 0.0072)" in text
     assert "No purifier is better than jpeg@75 (non-adaptive MSE 0.0069" in text
 
 
 def test_a_purifier_that_an_adaptive_attack_undoes_is_named() -> None:
-    rows = [dict(row) for row in purifier_rows()]
-    rows[1]["mse_adaptive"] = 0.2
+    records = [dict(row) for row in purifier_rows()]
+    records[1]["mse_adaptive"] = 0.2
     assert any(
         "as much damage as without purification: jpeg@75." in line
-        for line in sentences(rows_of(rows))
+        for line in sentences(rows(records))
     )
 
 
 def test_the_damage_without_purification_is_that_of_the_attacks_that_were_compared() -> None:
-    rows = [{**row, "mse": 0.5} for row in purifier_rows()]
-    assert "MSE 0.03 of 0.117 without" in next(sentences(rows_of(rows)))
+    records = [{**row, "mse": 0.5} for row in purifier_rows()]
+    assert "MSE 0.03 of 0.117 without" in next(sentences(rows(records)))
 
 
 def test_verdicts_of_the_rows_are_told_together() -> None:
-    text = " ".join(sentences(rows_of(purifier_rows())))
+    text = " ".join(sentences(rows(purifier_rows())))
     assert "Broken by the adaptive attack: jpeg@75, ddpm@10." in text
 
 
@@ -67,12 +67,16 @@ def test_the_page_needs_no_other_file_and_has_tables_plot_and_tiles(run: Purific
 
 
 def test_names_are_escaped(run: Purification) -> None:
-    rows = [{**row, "method": NASTY} for row in run.rows]
-    attacks = [{**row, "attack": NASTY, "target": NASTY} for row in run.attacks]
-    tested = Detector(model=NASTY, trained_on=NASTY, tested_on=NASTY, auc=(), accuracy=())
+    records = [{**row.record, "method": NASTY} for row in run.rows]
+    attacks = [{**row.record, "attack": NASTY, "target": NASTY} for row in run.attacks]
+    tested = Detector(model=NASTY, trained_on=NASTY, data=NASTY, auc=(), accuracy=())
     text = purification_page(
         Purification(
-            name=NASTY, rows=rows, attacks=attacks, restored=run.restored, detectors=(tested,)
+            name=NASTY,
+            rows=rows(records),
+            attacks=rows(attacks),
+            restored=run.restored,
+            detectors=(tested,),
         )
     )
     assert NASTY not in text
@@ -114,11 +118,11 @@ def test_a_detector_is_called_after_what_its_images_were_made_of(tmp_path: Path)
     assert trained_on(run, "purified:pre") == "purified (jpeg75)"
     assert trained_on(run, "disrupted:pre") == "disrupted"
     assert trained_on(run, "faces:pre") == "clean"
-    rows: list[dict[str, Json]] = [
+    tested: list[dict[str, Json]] = [
         {"model": f"{name}:pre", "data": "x:pre", "pooled": pooled, "auc": {"value": 0.9}}
         for name in ("purified", "faces")
         for pooled in (False, True)
     ]
-    listed = detectors(run, rows)
+    listed = detectors(run, tested)
     assert [each.trained_on for each in listed] == ["clean", "purified (jpeg75)"]
     assert listed[0].auc == (0.9,)

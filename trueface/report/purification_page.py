@@ -5,56 +5,97 @@ number decides; the price on clean images against the damage that is left, on tw
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
 from markupsafe import Markup
 
-from trueface.evaluation.over_seeds import NO_VALUE
-from trueface.report.generation.rows import Detector, Made, Row, rows_of, strip
-from trueface.report.json_fields import number_of, text_of
+from trueface.evaluation.over_seeds import NO_VALUE, MethodRow
+from trueface.evaluation.restored import CONTROL, NONE, RULE, Detector, RestoredFolder
+from trueface.report.generators import (
+    Column,
+    decimals,
+    page_table,
+    percent,
+    short,
+    tiles,
+    verdicts,
+)
 from trueface.report.page import environment
 from trueface.report.scatter import Box, mark, placed
 from trueface.report.style import CSS
 from trueface.report.svg import Frame, axes, breakable, log_ticks, number, signs, svg, three_digits
-from trueface.report.tables import facts, table, table_row
-from trueface.runtime.files import Json, write_atomic
+from trueface.report.tables import facts, table
+from trueface.runtime.files import write_atomic
 
-NONE = "none"  # nothing done
 RIVALS = ("jpeg@75", "jpeg75")  # what needs neither training nor a network
 ADAPTIVE = "mse_adaptive"
 CLOSER_DB = 1.0  # by so much a picture must come nearer to the original to be told
 
 
-PERCENT = 100
 WIDTH, HEIGHT = 1050, 460
 EDGE_DECADES = 0.15
 FREE_DECADES = 0.35  # left of the least price: the place of those that cost nothing
 Place = tuple[float, float]
 FILE = "purification.html"
+GRID = "grid.png"  # of a folder: `COLUMNS`, a row an image
 COLUMNS = (
     "original", "its output", "disrupted", "change × 10", "its output", "purified", "its output",
 )  # fmt: skip
-CONTROL = "random"
 PICTURES = 2  # rows of tiles of a purifier
 MOST_STRIPS = 60  # in one page
 
 
-def sentences(rows: Sequence[Row]) -> Iterator[str]:
+def _verdict(row: MethodRow) -> str:
+    return escape(row.text("verdict"))
+
+
+def _aimed(row: MethodRow) -> str:
+    over = row.text("over")
+    labels = "" if over in {"", "own"} else f"labels: {over}"
+    return escape(", ".join(filter(None, (row.text("target"), labels))))
+
+
+PURIFIERS = (
+    Column("mse_adaptive", "MSE<small>adaptive</small>", decimals(4), screen=1),
+    Column("mse", "MSE", decimals(4), screen=2),
+    Column("share", "share &gt; .05", percent, screen=6),
+    Column("price_clean", "price on clean", decimals(4), screen=3),
+    Column("psnr", "PSNR, dB", decimals(1), screen=4),
+    Column("ssim", "SSIM", decimals(3), screen=5),
+    Column("frechet", "Fréchet distance"),
+    Column("net_calls", "net calls", screen=7),
+    Column("seconds", "ms<small>an image</small>", short(1000), screen=8),
+    Column("seeds", "seeds", screen=9),
+    Column("verdict", "verdict", words=_verdict),
+)
+ATTACKS = (
+    Column("target", "target", words=_aimed, wraps=False, screen=1),
+    Column("eps", "eps", decimals(3), screen=2),
+    Column("linf", "largest change", decimals(4), screen=3),
+    Column("rms", "RMS", decimals(4), screen=4),
+    Column("mse", "MSE of the output", decimals(4), screen=5),
+    Column("share", "share &gt; .05", percent, screen=6),
+    Column("ratio", "times the control", decimals(1), screen=7),
+    Column("seeds", "seeds"),
+)
+
+
+def sentences(rows: Sequence[MethodRow]) -> Iterator[str]:
     """Yield the sentences of a table of purifiers; plain text, to be escaped."""
     unpurified = next((row for row in rows if row.name == NONE), None)
     purifiers = [row for row in rows if row.name != NONE]
     if not purifiers:
         return
     yield from _adaptive(purifiers, unpurified)
-    yield from _verdicts(purifiers)
+    yield from verdicts(purifiers)
     yield from _against_rival(purifiers)
     yield from _pictures(purifiers, unpurified)
 
 
-def aims(row: Row, prefix: str) -> list[str]:
+def aims(row: MethodRow, prefix: str) -> list[str]:
     """Return the attacks and targets of which a row has a number of their own.
 
     Args:
@@ -63,15 +104,14 @@ def aims(row: Row, prefix: str) -> list[str]:
     """
     return [
         key.removeprefix(prefix)
-        for key in row.record
+        for key in row.values
         if key.startswith(prefix)
-        and not key.endswith("_sd")
         and (prefix != "mse_" or not key.startswith(ADAPTIVE))
         and row.mean(key) is not None
     ]
 
 
-def _adaptive(purifiers: Sequence[Row], unpurified: Row | None) -> Iterator[str]:
+def _adaptive(purifiers: Sequence[MethodRow], unpurified: MethodRow | None) -> Iterator[str]:
     known = [(mse, row) for row in purifiers if (mse := row.mean(ADAPTIVE)) is not None]
     unknown = [row.name for row in purifiers if row.mean(ADAPTIVE) is None]
     if known:
@@ -97,7 +137,7 @@ def _adaptive(purifiers: Sequence[Row], unpurified: Row | None) -> Iterator[str]
         yield f"No verdict, as no adaptive attack was run: {', '.join(unknown)}."
 
 
-def _unpurified(row: Row, unpurified: Row | None) -> float | None:
+def _unpurified(row: MethodRow, unpurified: MethodRow | None) -> float | None:
     """Return the damage without purification, by the attacks that were run against a purifier."""
     if unpurified is None:
         return None
@@ -108,17 +148,7 @@ def _unpurified(row: Row, unpurified: Row | None) -> float | None:
     return unpurified.mean("mse")
 
 
-def _verdicts(purifiers: Sequence[Row]) -> Iterator[str]:
-    """Yield what the measures themselves say of the purifiers, by the same words together."""
-    names: dict[str, list[str]] = {}
-    for row in purifiers:
-        names.setdefault(text_of(row.record, "verdict"), []).append(row.name)
-    for words, of in names.items():
-        if words:
-            yield f"{words[:1].upper()}{words[1:]}: {', '.join(of)}."
-
-
-def _against_rival(purifiers: Sequence[Row]) -> Iterator[str]:
+def _against_rival(purifiers: Sequence[MethodRow]) -> Iterator[str]:
     """Yield who restores more than JPEG at no higher price, by both numbers."""
     rival = next((row for row in purifiers if row.name in RIVALS), None)
     price = None if rival is None else rival.mean("price_clean")
@@ -143,7 +173,7 @@ def _against_rival(purifiers: Sequence[Row]) -> Iterator[str]:
             yield f"No purifier is better than {head} at no higher price on clean images."
 
 
-def _pictures(purifiers: Sequence[Row], unpurified: Row | None) -> Iterator[str]:
+def _pictures(purifiers: Sequence[MethodRow], unpurified: MethodRow | None) -> Iterator[str]:
     """Yield whether the pictures themselves come closer to the originals, or only the outputs."""
     before = None if unpurified is None else unpurified.mean("psnr")
     if before is None:
@@ -159,47 +189,25 @@ def _pictures(purifiers: Sequence[Row], unpurified: Row | None) -> Iterator[str]
     )
 
 
-def purifier_table(rows: Sequence[Row]) -> str:
-    """Return one row a purifier: damage left without and with knowledge of it, price, speed."""
-    head = (
-        "purifier",
-        "MSE<small>adaptive</small>",
-        "MSE",
-        "share &gt; .05",
-        "price on clean",
-        "PSNR, dB",
-        "SSIM",
-        "Fréchet distance",
-        "net calls",
-        "ms<small>an image</small>",
-        "seeds",
-        "verdict",
-    )
-    return table(head, map(_purifier, rows), words=("verdict",))
-
-
-def aim_table(rows: Sequence[Row]) -> str:
+def aim_table(rows: Sequence[MethodRow]) -> str:
     """Return the damage by attack and target; nothing where no row has it apart."""
-    columns = {
+    titles = {
         f"{prefix}{aim}": f"{escape(aim.replace('_', ', '))}{note}"
         for prefix, note in (("mse_", ""), ("mse_adaptive_", "<small>adaptive</small>"))
         for row in rows
         for aim in aims(row, prefix)
     }
-    lines = (
-        table_row(breakable(row.name), (f"<td>{row.cell(key, 4)}</td>" for key in columns))
-        for row in rows
-    )
-    return table(("purifier", *columns.values()), lines) if columns else ""
+    columns = [Column(key, title, decimals(4)) for key, title in titles.items()]
+    return page_table("purifier", columns, rows) if columns else ""
 
 
-def attack_table(records: Sequence[Mapping[str, Json]]) -> str:
+def attack_table(rows: Sequence[MethodRow]) -> str:
     """Return one row an attack, the random control among them; nothing where there is none."""
-    head = (
-        "attack", "target", "eps", "largest change", "RMS", "MSE of the output", "share &gt; .05",
-        "times the control", "seeds",
-    )  # fmt: skip
-    return table(head, map(_attack_cell, records), words=("target",)) if records else ""
+
+    def name(row: MethodRow) -> str:
+        return escape(row.name) + ("<small>control</small>" if row.name == CONTROL else "")
+
+    return page_table("attack", ATTACKS, rows, name)
 
 
 def detector_table(detectors: Sequence[Detector]) -> str:
@@ -207,58 +215,11 @@ def detector_table(detectors: Sequence[Detector]) -> str:
     head = ("detector", "trained on", "tested on", "AUC", "accuracy", "seeds")
     rows = (
         f'<tr><th scope="row">{breakable(each.model)}</th><td class="left">{escape(each.trained_on)}'
-        f'</td><td class="left">{breakable(each.tested_on)}</td>'
+        f'</td><td class="left">{breakable(each.data)}</td>'
         f"<td>{_mean(each.auc)}</td><td>{_mean(each.accuracy)}</td><td>{len(each.auc)}</td></tr>"
         for each in detectors
     )
     return table(head, rows, words=head[1:3]) if detectors else ""
-
-
-def _purifier(row: Row) -> str:
-    share = row.mean("share")
-    cells = (
-        row.cell("mse_adaptive", 4),
-        row.cell("mse", 4),
-        NO_VALUE if share is None else f"{PERCENT * share:.0f} %",
-        row.cell("price_clean", 4),
-        row.cell("psnr", 1),
-        row.cell("ssim", 3),
-        row.short("frechet"),
-        row.short("net_calls"),
-        row.short("seconds", 1000),
-        row.short("seeds"),
-    )
-    verdict = escape(text_of(row.record, "verdict")) or NO_VALUE
-    return table_row(
-        breakable(row.name),
-        (*(f"<td>{cell}</td>" for cell in cells), f'<td class="left words">{verdict}</td>'),
-    )
-
-
-def _attack_cell(record: Mapping[str, Json]) -> str:
-    def digits(key: str, places: int) -> str:
-        value = number_of(record, key)
-        return NO_VALUE if value is None else f"{value:.{places}f}"
-
-    name = text_of(record, "attack")
-    target, over = text_of(record, "target"), text_of(record, "over")
-    where = ", ".join(filter(None, (target, "" if over in {"", "own"} else f"labels: {over}")))
-    share, ratio = number_of(record, "share"), number_of(record, "ratio")
-    seeds = number_of(record, "seeds")
-    cells = (
-        digits("eps", 3),
-        digits("linf", 4),
-        digits("rms", 4),
-        digits("mse", 4),
-        NO_VALUE if share is None else f"{PERCENT * share:.0f} %",
-        NO_VALUE if ratio is None else f"{ratio:.1f}",
-        NO_VALUE if seeds is None else number(seeds),
-    )
-    control = "<small>control</small>" if name == "random" else ""
-    return (
-        f'<tr><th scope="row">{escape(name)}{control}</th><td class="left">{escape(where) or NO_VALUE}'
-        f"</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-    )
 
 
 def _mean(values: Sequence[float]) -> str:
@@ -269,8 +230,7 @@ def _mean(values: Sequence[float]) -> str:
     return f"{mean:.3f}{ends}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Pair:
+class _Pair(NamedTuple):
     """A purifier: its price, and the damage it leaves without and with knowledge of it."""
 
     name: str
@@ -283,7 +243,7 @@ class _Pair:
         return tuple(value for value in (self.blind, self.adaptive) if value is not None)
 
 
-def price_plot(rows: Sequence[Row]) -> str:
+def price_plot(rows: Sequence[MethodRow]) -> str:
     """Return the plot; nothing where no purifier has both numbers. Better is lower and further left."""
     pairs = list(_pairs(rows))
     if not pairs:
@@ -318,7 +278,7 @@ def price_plot(rows: Sequence[Row]) -> str:
     return f'<figure class="picture"><div class="wide">{picture}</div>{key}</figure>'
 
 
-def _pairs(rows: Sequence[Row]) -> Iterator[_Pair]:
+def _pairs(rows: Sequence[MethodRow]) -> Iterator[_Pair]:
     for row in rows:
         # who does nothing costs nothing, and need not be measured
         price = 0.0 if row.name == NONE else row.mean("price_clean")
@@ -327,7 +287,7 @@ def _pairs(rows: Sequence[Row]) -> Iterator[_Pair]:
             for value in (row.mean("mse"), row.mean("mse_adaptive"))
         )
         if price is not None and (blind is not None or adaptive is not None):
-            yield _Pair(name=row.name, price=price, blind=blind, adaptive=adaptive)
+            yield _Pair(row.name, price, blind, adaptive)
 
 
 def _places(frame: Frame, pair: _Pair) -> tuple[Place | None, Place | None]:
@@ -412,20 +372,17 @@ def _words(pair: _Pair) -> str:
     return f"{pair.name}: price {pair.price:.4f}, {', '.join(damages)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Purification:
+class Purification(NamedTuple):
     """All that a run has to say about purifiers."""
 
     name: str  # of the run
-    rows: Sequence[Mapping[str, Json]]  # one a purifier
-    attacks: Sequence[Mapping[str, Json]]  # one an attack, the control among them
-    restored: Sequence[Made]  # folders with tiles
+    rows: Sequence[MethodRow]  # one a purifier
+    attacks: Sequence[MethodRow]  # one an attack, the control among them
+    restored: Sequence[RestoredFolder]  # with tiles
     detectors: Sequence[Detector] = ()
-    rule: str = ""  # how the rows' verdicts are found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Strip:
+class Strip(NamedTuple):
     """Tiles of one purifier under one attack."""
 
     purifier: str
@@ -440,18 +397,18 @@ def write_purification_page(run: Purification, path: Path) -> None:
 
 def purification_page(run: Purification) -> str:
     """Return the page: it needs no other file, and the same run gives the same page."""
-    rows = rows_of(run.rows)
+    rows = run.rows
     template = environment().get_template("purification.html")
     return template.render(
         name=run.name,
         css=Markup(CSS),
-        about=Markup(facts(_about(run, rows))),  # escaped where made, as is all below
+        about=Markup(facts(_about(run))),  # escaped where made, as is all below
         sentences=list(sentences(rows)),
         attacks=Markup(attack_table(run.attacks)),
-        purifiers=Markup(purifier_table(rows)) if rows else "",
+        purifiers=Markup(page_table("purifier", PURIFIERS, rows)),
         aims=Markup(aim_table(rows)),
-        features=next((text for row in rows if (text := text_of(row.record, "features"))), ""),
-        rule=run.rule,
+        features=next((text for row in rows if (text := row.text("features"))), ""),
+        rule=RULE,
         plot=Markup(price_plot(rows)),
         columns=COLUMNS,
         grids=_grids(run.restored, [row.name for row in rows]),
@@ -459,54 +416,50 @@ def purification_page(run: Purification) -> str:
     )
 
 
-def _grids(restored: Sequence[Made], order: Sequence[str]) -> dict[str, list[Strip]]:
+def _grids(restored: Sequence[RestoredFolder], order: Sequence[str]) -> dict[str, list[Strip]]:
     """Return tiles by attack, those of a table's purifiers in its order, each once: of the first seed."""
-    first: dict[tuple[str, str], Made] = {}
-    for made in restored:
-        purifier = text_of(made.measures, "purifier")
-        if purifier and (made.path / "grid.png").is_file():
-            first.setdefault((_attack(made), purifier), made)
-    place = {name: at for at, name in enumerate(order)}
-    keys = sorted(
-        first, key=lambda key: (_rank(first[key]), key[0], place.get(key[1], len(place)), key[1])
-    )
+    first: dict[tuple[int, str, int, str], Path] = {}
+    for each in restored:
+        purifier, path = each.text("purifier"), each.path / GRID
+        if path.is_file():
+            place = order.index(purifier) if purifier in order else len(order)
+            key = (_rank(each), _attack(each), place, purifier)
+            first.setdefault(key, path)
     grids: dict[str, list[Strip]] = {}
-    for attack, purifier in keys[:MOST_STRIPS]:
-        path = first[attack, purifier].path / "grid.png"
-        cut = (strip(path, tiles=len(COLUMNS), row=row) for row in range(PICTURES))
-        urls = tuple(url for url in cut if url is not None)
-        if urls:
-            grids.setdefault(attack, []).append(Strip(purifier=purifier, strips=urls))
+    for key in sorted(first)[:MOST_STRIPS]:
+        _, attack, _, purifier = key
+        urls = [tiles(first[key], across=len(COLUMNS), row=row) for row in range(PICTURES)]
+        if whole := tuple(url for of in urls for url in of):
+            grids.setdefault(attack, []).append(Strip(purifier, whole))
     return grids
 
 
-def _rank(made: Made) -> int:
+def _rank(made: RestoredFolder) -> int:
     """Return the place of an attack: those that know no purifier, those that do, the control, none."""
-    name = text_of(made.measures, "attack")
+    name = made.text("attack")
     if name in {"", CONTROL}:
         return 3 if name else 4
-    if made.measures.get("adaptive") is True:
+    if made.facts.get("adaptive") is True:
         return 1
-    return 2 if text_of(made.measures, "through") else 0
+    return 2 if made.text("through") else 0
 
 
-def _attack(made: Made) -> str:
-    name, target = text_of(made.measures, "attack"), text_of(made.measures, "target")
+def _attack(made: RestoredFolder) -> str:
+    name = made.text("attack")
     if name == CONTROL:
         return f"{name} signs"
-    knows = "knows the purifier" if made.measures.get("adaptive") is True else ""
-    if not knows and (through := text_of(made.measures, "through")):
+    knows = "knows the purifier" if made.facts.get("adaptive") is True else ""
+    if not knows and (through := made.text("through")):
         knows = f"knows {through}"
-    return ", ".join(filter(None, (name, target, knows))) or "no attack"
+    return ", ".join(filter(None, (name, made.text("target"), knows))) or "no attack"
 
 
-def _about(run: Purification, rows: Sequence[Row]) -> Iterator[tuple[str, object]]:
-    yield "purifiers", ", ".join(row.name for row in rows) or "none"
-    attacks = dict.fromkeys(text_of(each, "attack") for each in run.attacks)
-    if any(attacks):
-        yield "attacks", ", ".join(filter(None, attacks))
+def _about(run: Purification) -> Iterator[tuple[str, object]]:
+    yield "purifiers", ", ".join(row.name for row in run.rows) or "none"
+    if run.attacks:
+        yield "attacks", ", ".join(dict.fromkeys(row.name for row in run.attacks))
     for key, words in (("eps", "eps, in units of [\N{MINUS SIGN}1, 1]"), ("images", "images")):
-        values = (number_of(made.measures, key) for made in run.restored)
+        values = (made.number(key) for made in run.restored)
         known = dict.fromkeys(number(value) for value in values if value is not None)
         if known:
             yield words, ", ".join(known)

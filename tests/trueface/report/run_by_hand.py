@@ -1,13 +1,20 @@
 """Folders and rows as the jobs `restored` and `erased` leave them, of made-up purifiers and methods."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 
 from launcher.api import Json, write_json
-from trueface.report.generation.rows import Made, made_folders
+from trueface.erasing.measures.record import CURVES
+from trueface.erasing.measures.study import ErasedMethod, erased_methods
+from trueface.evaluation.over_seeds import MethodRow, over_seeds
+from trueface.evaluation.restored import RestoredFolder, restored_folders
+from trueface.report.erasing_page import Erasing
+
+Record = Mapping[str, Json]
 
 SIDE = 16
 CONCEPTS = ("cross", "disc", "square")
@@ -80,7 +87,7 @@ def attack_rows() -> list[dict[str, Json]]:
     ]
 
 
-def restored_run(run: Path) -> tuple[Made, ...]:
+def restored_run(run: Path) -> list[RestoredFolder]:
     """Write folders of `restored` with their tiles."""
     for name, mse, _, _, psnr in PURIFIERS:
         for target in ("grey", "away"):
@@ -106,7 +113,7 @@ def restored_run(run: Path) -> tuple[Made, ...]:
             }
             _write(folder, "restored", measures)
             _picture(folder / "grid.png", rows=4, columns=7)
-    return made_folders(run, "restored")
+    return restored_folders(sorted((run / "made").glob("restored@*")))
 
 
 def method_rows() -> list[dict[str, Json]]:
@@ -134,7 +141,7 @@ def method_rows() -> list[dict[str, Json]]:
     ]
 
 
-def erased_run(run: Path) -> tuple[Made, ...]:
+def erased_run(run: Path) -> list[ErasedMethod]:
     """Write folders of `erased` with samples and curves, of two seeds."""
     for name, erased, anchor, others, recovery in METHODS:
         for seed in (1, 2):
@@ -153,7 +160,34 @@ def erased_run(run: Path) -> tuple[Made, ...]:
             }
             _write(folder, "erased", measures)
             _picture(folder / "samples.png", rows=len(CONCEPTS), columns=4)
-    return made_folders(run, "erased")
+    methods = {each.row.name: each for each in erased_methods((run / "made").glob("erased@*"))}
+    return [methods[name] for name, *_ in METHODS]
+
+
+def rows(records: Sequence[Record]) -> list[MethodRow]:
+    """Return records as rows of a study."""
+    return [
+        MethodRow(
+            str(record.get("method", record.get("attack"))),
+            record,
+            {key: over_seeds([value]) for key, value in record.items() if isinstance(value, float)},
+        )
+        for record in records
+    ]
+
+
+def erasing(records: Sequence[Record], measured: Sequence[ErasedMethod] = ()) -> Erasing:
+    """Return a study of methods with these records; curves and samples are those that were measured."""
+    bare = ErasedMethod(MethodRow("", {}), "", "disc", dict.fromkeys(CURVES, ()), {})
+    of = zip_longest(rows(records), measured, fillvalue=bare)
+    return Erasing(
+        "study",
+        [
+            method._replace(row=row, concept=row.text("concept"))
+            for row, method in of
+            if isinstance(row, MethodRow) and isinstance(method, ErasedMethod)
+        ],
+    )
 
 
 def _curve(most: float) -> list[Json]:

@@ -1,0 +1,451 @@
+"""The page of erasing; templates/erasing.html, which escapes what comes from the run.
+
+Bars of rates, recovery against the attacker's steps, what the comparison says in words; tables of methods,
+samples at equal seeds, published figures.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from trueface.erasing.measures.record import (
+    LEAST_ERASED,
+    NOT_ERASED,
+    RULE,
+    SHEET,
+    TEACHER,
+    Point,
+)
+from trueface.erasing.measures.study import ErasedMethod
+from trueface.evaluation.over_seeds import NO_VALUE, MethodRow
+from trueface.evaluation.published.tables import CITATION, MARK, NOTE, published_erasing
+from trueface.report.generators import Column, decimals, page_table, tiles, verdicts
+from trueface.report.page import environment
+from trueface.report.scatter import CHARACTER_PX
+from trueface.report.style import CSS
+from trueface.report.svg import (
+    SERIES,
+    Frame,
+    axes,
+    breakable,
+    key,
+    line,
+    number,
+    signs,
+    svg,
+    three_digits,
+)
+from trueface.report.svg import Point as Place
+from trueface.report.tables import facts, table, table_row
+from trueface.runtime.files import write_atomic
+
+# share of samples, in words and as a colour of the style sheet
+RATES = (
+    ("erased", "erased concept", 1),
+    ("anchor", "drawn as the anchor", 3),
+    ("others", "other concepts", 0),
+)
+BAR_PX, GAP_PX = 9, 10
+BARS_WIDTH = 760
+CURVE_WIDTH, CURVE_HEIGHT = 258, 220
+OTHERS_LOSS = 0.05  # of the accuracy of other concepts
+DRAWN = 0.9  # a teacher that draws a concept less often has nothing to erase
+RECOGNISED = 0.95  # of held-out real images: a classifier that knows fewer says little of samples
+PENALTY = "penalty"  # a setting of All but One
+PICTURES = 2  # of each concept
+PUBLISHED = ("NudeNet, %", "FID", "KID", "CLIP score", "SSIM")
+FILE = "erasing.html"
+
+
+def _ends(row: MethodRow) -> str:
+    ends = (row.mean(key) for key in ("recovery_floor", "recovery_ceiling"))
+    shown = ", ".join(NO_VALUE if end is None else f"{end:.2f}" for end in ends)
+    return f"<small>{shown}</small>"
+
+
+def _floor(row: MethodRow) -> str:
+    floor = row.mean("frechet_floor")
+    return "" if floor is None else f"<small>{three_digits(floor)}</small>"
+
+
+def _verdict(row: MethodRow) -> str:
+    words, place = row.text("verdict"), row.text("verdict_at")
+    if row.name.startswith(TEACHER) or not words:
+        return ""
+    return escape(words) + (f'<small class="id">{escape(place)}</small>' if place else "")
+
+
+COLUMNS = (
+    Column("erased", "erased<small>still drawn</small>", decimals(3), screen=1),
+    Column("anchor", "drawn as the anchor", decimals(3), screen=2),
+    Column("others", "others", decimals(3), screen=3),
+    Column("ssim", "SSIM<small>to the teacher</small>", decimals(3), screen=4),
+    Column("feature_distance", "feature distance"),
+    Column("frechet", "Fréchet distance<small>and its floor</small>", below=_floor),
+    Column("null_drift", "null drift", screen=5),
+    Column("recovery", "recovery<small>floor, ceiling</small>", decimals(3), _ends, screen=6),
+    Column("seconds", "seconds", screen=7),
+    Column("seeds", "seeds", screen=8),
+    Column("verdict", "verdict", words=_verdict),
+)
+
+
+class Erasing(NamedTuple):
+    """All that a run has to say about erasing."""
+
+    name: str  # of the run
+    methods: Sequence[ErasedMethod]  # the teacher among them
+
+    @property
+    def has_several(self) -> bool:
+        """Whether they are of more than one concept."""
+        return len({method.concept for method in self.methods}) > 1
+
+    @property
+    def rows(self) -> list[MethodRow]:
+        """The row of each method, called by its concept, too, where a run has several."""
+        return [
+            method.row._replace(name=f"{method.row.name} ({method.concept})")
+            if self.has_several
+            else method.row
+            for method in self.methods
+        ]
+
+
+def rate_bars(rows: Sequence[MethodRow]) -> str:
+    """Return three bars a method: how often the concept, its anchor and the others are drawn."""
+    known = [row for row in rows if any(row.mean(name) is not None for name, *_ in RATES)]
+    if not known:
+        return ""
+    left = max(round(max(len(row.name) for row in known) * CHARACTER_PX) + 14, 60)
+    block = BAR_PX * len(RATES) + GAP_PX
+    frame = Frame(
+        width=max(BARS_WIDTH, left + 300),
+        height=54 + block * len(known),
+        left=left,
+        right=44,
+        x=(0.0, 1.0),
+        y=(float(block * len(known)), 0.0),
+    )
+    parts = [axes(frame, "share of the samples", "", y_ticks=())]
+    for place, row in enumerate(known):
+        parts += _bars(frame, row, place * block + GAP_PX / 2)
+    description = "; ".join(
+        f"{row.name}: "
+        + ", ".join(
+            f"{title} {rate:.2f}"
+            for name, title, _ in RATES
+            if (rate := row.mean(name)) is not None
+        )
+        for row in known
+    )
+    picture = svg(frame, parts, title="Rates of each method", description=description)
+    swatches = signs(
+        (
+            (f'<rect class="d{colour}" width="16" height="9"/>', escape(title))
+            for _, title, colour in RATES
+        ),
+        width=16,
+    )
+    return f'<figure class="picture"><div class="wide">{picture}</div>{swatches}</figure>'
+
+
+def recovery_plots(run: Erasing) -> str:
+    """Return a plot a method: a line for each number of images, and what is between floor and ceiling."""
+    names = [row.name for row in run.rows]
+    return "".join(map(_recovery, names, run.methods))
+
+
+def _bars(frame: Frame, row: MethodRow, top: float) -> Iterator[str]:
+    middle = top + BAR_PX * len(RATES) / 2
+    left, y = frame.at(0, middle)
+    yield f'<text x="{left - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">{escape(row.name)}</text>'
+    for at, (name, _, colour) in enumerate(RATES):
+        value = row.value(name)
+        if value is None:
+            continue
+        end, y = frame.at(value.mean, top + at * BAR_PX)
+        yield (
+            f'<rect class="d{colour}" x="{left:.1f}" y="{y:.1f}" '
+            f'width="{max(end - left, 1):.1f}" height="{BAR_PX - 1}"/>'
+        )
+        if value.sd:
+            (low, _), (high, _) = (frame.at(value.mean + side * value.sd, top) for side in (-1, 1))
+            yield f'<path class="whisker" d="M{low:.1f} {y + BAR_PX / 2:.1f}H{high:.1f}"/>'
+            end = max(end, high)
+        yield f'<text x="{end + 5:.1f}" y="{y + BAR_PX - 1:.1f}">{value.mean:.2f}</text>'
+
+
+def _recovery(name: str, method: ErasedMethod) -> str:
+    curve = method.curves["recovery"]
+    images = sorted({point.images for point in curve})
+    steps = sorted({point.steps for point in curve})
+    if not images:
+        return ""
+    ends = math.log10(steps[0]), math.log10(steps[-1])
+    pad = 0.0 if ends[1] > ends[0] else 0.5
+    frame = Frame(
+        width=CURVE_WIDTH,
+        height=CURVE_HEIGHT,
+        left=46,
+        right=16,
+        x=(ends[0] - pad, ends[1] + pad),
+        y=(0.0, 1.0),
+    )
+    parts = [_between(frame, method, images[-1])]
+    parts.append(
+        axes(
+            frame,
+            "steps of the attacker",
+            "rate of the concept",
+            x_ticks=[math.log10(step) for step in steps],
+            x_names=[number(step) for step in steps],
+        )
+    )
+    parts += [
+        line(frame, _points(curve, count), series, marks=True)
+        for series, count in enumerate(images)
+    ]
+    description = "; ".join(
+        f"{_counted(count)}: "
+        + ", ".join(f"{10**x:.0f} steps {y:.2f}" for x, y in _points(curve, count))
+        for count in images
+    )
+    picture = svg(frame, parts, title=f"Recovery from {name}", description=description)
+    names = key([_counted(count) for count in images])
+    return f"<figure><figcaption>{escape(name)}</figcaption>{picture}{names}</figure>"
+
+
+def _counted(images: int) -> str:
+    return f"{images} image{'' if images == 1 else 's'}"
+
+
+def _points(curve: Sequence[Point], images: int) -> list[Place]:
+    return [(math.log10(point.steps), point.rate) for point in curve if point.images == images]
+
+
+def _between(frame: Frame, method: ErasedMethod, images: int) -> str:
+    """Return the shade between floor and ceiling, of the same number of images, and both lines."""
+    floor, ceiling = (
+        _points(method.curves[name], images) for name in ("recovery_floor", "recovery_ceiling")
+    )
+    lines = "".join(
+        f'<path class="chance" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in _at(frame, points))}"/>'
+        for points in (floor, ceiling)
+        if points
+    )
+    if not floor or not ceiling:
+        return lines
+    around = "L".join(
+        f"{x:.1f} {y:.1f}" for x, y in (*_at(frame, floor), *reversed(_at(frame, ceiling)))
+    )
+    return f'<path class="band d{5 % SERIES}" d="M{around}Z"/>{lines}'
+
+
+def _at(frame: Frame, points: Sequence[Place]) -> list[Place]:
+    return [frame.at(*point) for point in points]
+
+
+def sentences(run: Erasing) -> Iterator[str]:
+    """Yield what the table of a run says, of each concept its own; plain text, to be escaped."""
+    for concept in dict.fromkeys(method.concept for method in run.methods):
+        of = [method.row for method in run.methods if method.concept == concept]
+        before = f"{concept}: " if run.has_several else ""
+        yield from (f"{before}{sentence}" for sentence in _of_concept(of))
+
+
+def _of_concept(rows: Sequence[MethodRow]) -> Iterator[str]:
+    yield from _classifier(rows)
+    teacher = next((row for row in rows if row.name == TEACHER), None)
+    methods = [row for row in rows if row.name != TEACHER]
+    if teacher is not None:
+        yield from _teacher(teacher)
+        yield from _erased(methods, teacher)
+    yield from verdicts(methods, without=NOT_ERASED)  # of which it is said how often they draw it
+    yield from _penalty(methods)
+    yield from _recovered(methods)
+
+
+def is_erased(row: MethodRow, teacher: MethodRow) -> bool:
+    """Tell whether a concept is drawn at most a fifth as often as by the teacher."""
+    rate, before = row.mean("erased"), teacher.mean("erased")
+    return rate is not None and before is not None and rate <= LEAST_ERASED * before
+
+
+def keeps_others(row: MethodRow, teacher: MethodRow) -> bool:
+    """Tell whether the other concepts are drawn nearly as well as by the teacher."""
+    others, before = row.mean("others"), teacher.mean("others")
+    return others is not None and before is not None and others >= before - OTHERS_LOSS
+
+
+def _classifier(rows: Sequence[MethodRow]) -> Iterator[str]:
+    known = [rate for row in rows if (rate := row.mean("classifier_accuracy")) is not None]
+    if known and min(known) < RECOGNISED:
+        yield (
+            f"The classifier recognises {100 * min(known):.0f} % of real images that it was not trained "
+            f"on, less than {100 * RECOGNISED:.0f} %: the rates below are in part its own mistakes."
+        )
+
+
+def _teacher(teacher: MethodRow) -> Iterator[str]:
+    rate, others = teacher.mean("erased"), teacher.mean("others")
+    if rate is None:
+        return
+    rest = "" if others is None else f", the other concepts in {100 * others:.0f} %"
+    yield f"The teacher draws the concept in {100 * rate:.0f} % of its samples{rest}."
+    if rate < DRAWN:
+        yield f"That is less than {100 * DRAWN:.0f} %: there is little to erase, and the rows below say little."
+
+
+def _erased(methods: Sequence[MethodRow], teacher: MethodRow) -> Iterator[str]:
+    known = [row for row in methods if row.mean("erased") is not None]
+    if not known:
+        return
+    erased = [row for row in known if is_erased(row, teacher)]
+    kept = [row.name for row in erased if keeps_others(row, teacher)]
+    lost = [row.name for row in erased if not keeps_others(row, teacher)]
+    drawn = [f"{row.name} ({row.mean('erased'):.2f})" for row in known if row not in erased]
+    yield (
+        "No longer drawn at its name (at most a fifth of the teacher's rate), others within .05: "
+        f"{', '.join(kept) or 'none'}."
+    )
+    if lost:
+        yield f"No longer drawn, but other concepts suffer: {', '.join(lost)}."
+    if drawn:
+        yield f"Still drawn: {', '.join(drawn)}."
+
+
+def _penalty(methods: Sequence[MethodRow]) -> Iterator[str]:
+    """Yield what the penalty on the null token is worth, where a method was run without it."""
+    for row in methods:
+        method, settings = _parts(row.name)
+        if not _is_zero(settings.pop(PENALTY, "")):
+            continue
+        drift = row.mean("null_drift")
+        for other in methods:
+            name, others = _parts(other.name)
+            with_it = not _is_zero(others.pop(PENALTY, ""))
+            held = other.mean("null_drift")
+            if (name, others) == (method, settings) and with_it and drift and held is not None:
+                yield (
+                    f"Without its penalty {method} moves the null token's score by {three_digits(drift)}, "
+                    f"with it by {three_digits(held)}: {three_digits(held / drift)} of that."
+                )
+
+
+def _parts(name: str) -> tuple[str, dict[str, str]]:
+    """Return a method and its settings: "abo@scope=all,penalty=0"."""
+    method, _, variant = name.partition("@")
+    pairs = (word.partition("=") for word in variant.split(",") if word)
+    return method, {key: value for key, _, value in pairs}
+
+
+def _is_zero(text: str) -> bool:
+    return text in {"0", "0.0"}
+
+
+def _recovered(methods: Sequence[MethodRow]) -> Iterator[str]:
+    floors = [row.mean("recovery_floor") for row in methods]
+    known = [floor for floor in floors if floor is not None]
+    if not known and any(row.mean("recovery") is not None for row in methods):
+        yield "Recovery has no floor here: no model that never saw the concept was attacked alike."
+    ceilings = [c for row in methods if (c := row.mean("recovery_ceiling")) is not None]
+    if known and ceilings and min(known) >= DRAWN * max(ceilings):
+        yield (
+            f"Even a model that never saw the concept is steered to it at {number(round(min(known), 3))}: "
+            "with so many images and steps recovery tells no method from another."
+        )
+
+
+def sample_table(run: Erasing) -> str:
+    """Return samples of each concept by each method, at equal seeds; nothing where there are none."""
+    shown: dict[str, Path] = {}
+    concepts: list[str] = []
+    for row, method in zip(run.rows, run.methods, strict=True):
+        for folder, record in method.seeds.items():
+            if (folder / SHEET).is_file() and record.facts.get("class_names"):
+                shown.setdefault(row.name, folder / SHEET)
+                concepts = concepts or [str(name) for name in record.facts["class_names"]]
+    marks: dict[str, str] = {}
+    if shown and not run.has_several:
+        marks = {run.methods[0].anchor: "anchor", run.methods[0].concept: "erased"}
+    head = [
+        escape(name) + (f"<small>{marks[name]}</small>" if name in marks else "")
+        for name in concepts
+    ]
+    rows = (
+        table_row(
+            breakable(method),
+            (_samples(sheet, concepts, at, method) for at in range(len(concepts))),
+        )
+        for method, sheet in shown.items()
+    )
+    return table(("method", *head), rows, kind="tiles") if shown else ""
+
+
+def _samples(sheet: Path, concepts: Sequence[str], at: int, method: str) -> str:
+    images = "".join(
+        f'<img class="tile" src="{url}" alt="{escape(f"{concepts[at]} by {method}")}">'
+        for url in tiles(sheet, down=len(concepts), row=at, columns=range(PICTURES))
+    )
+    return f'<td><div class="pair">{images or NO_VALUE}</div></td>'
+
+
+def published_table() -> str:
+    """Return the published figures, marked as what they are."""
+    rows = (
+        table_row(
+            escape(each.method),
+            (
+                f"<td>{NO_VALUE if figure is None else number(figure)}</td>"
+                for figure in (each.nudenet_percent, each.fid, each.kid, each.clip_score, each.ssim)
+            ),
+        )
+        for each in published_erasing()
+    )
+    return (
+        f'<p class="caption"><strong>{escape(MARK)}</strong>: {escape(NOTE)}. {escape(CITATION)}.</p>'
+        f"{table(('method', *PUBLISHED), rows, kind='')}"
+    )
+
+
+def write_erasing_page(run: Erasing, path: Path) -> None:
+    """Write the page of a run, atomically; folders are made as needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, erasing_page(run))
+
+
+def erasing_page(run: Erasing) -> str:
+    """Return the page: it needs no other file, and the same run gives the same page."""
+    return (
+        environment()
+        .get_template("erasing.html")
+        .render(
+            name=run.name,
+            css=Markup(CSS),
+            about=Markup(facts(_about(run))),  # escaped where made, as is all below
+            sentences=list(sentences(run)),
+            rule=RULE,
+            methods=Markup(page_table("method", COLUMNS, run.rows)),
+            bars=Markup(rate_bars(run.rows)),
+            samples=Markup(sample_table(run)),
+            curves=Markup(recovery_plots(run)),
+            published=Markup(published_table()),
+        )
+    )
+
+
+def _about(run: Erasing) -> Iterator[tuple[str, object]]:
+    yield "methods", ", ".join(row.name for row in run.rows) or "none"
+    concepts = dict.fromkeys(method.concept for method in run.methods)
+    anchors = dict.fromkeys(method.anchor for method in run.methods)
+    for words, names in (("concept erased", concepts), ("anchor", anchors)):
+        if any(names):
+            yield words, ", ".join(filter(None, names))
+    known = [rate for row in run.rows if (rate := row.mean("classifier_accuracy")) is not None]
+    if known:
+        yield "classifier, on held-out real images", f"{100 * min(known):.1f} % recognised"
