@@ -18,7 +18,7 @@ from trueface.benchmark.measures import (
 )
 from trueface.corruptions.grammar import NONE
 from trueface.data.image_headers import DECIDING, Shortcut
-from trueface.evaluation.score_tables import without_seed as without_seed
+from trueface.evaluation.over_seeds import without_seed as without_seed
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UsageError
 from trueface.runtime.ids import parse_model

@@ -4,8 +4,10 @@ The original system let pandas draw its confusion matrices; `frame` draws the sa
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from trueface.evaluation.intervals import Measure
+if TYPE_CHECKING:  # it loads SciPy, for which a help text need not wait
+    from trueface.evaluation.intervals import Measure
 
 
 def frame(
@@ -31,7 +33,7 @@ def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
     ]
 
 
-def bracketed(value: Measure | None, scale: int) -> str:
+def bracketed(value: "Measure | None", scale: int) -> str:
     """Return a value with its interval: "91.2 [90.1, 92.3]" of 0.912; a dash where there is none.
 
     Args:

@@ -7,15 +7,16 @@ text says of how many it is. A method of which no seed has a value has no mean.
 import math
 import statistics
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
-from trueface.evaluation.score_tables import SEED, without_seed
 from trueface.runtime.errors import UsageError
 from trueface.runtime.files import Json
 from trueface.runtime.ids import parse_model
 
 NO_VALUE = "–"
+SEED = "seed"  # the swept setting whose values are repetitions of one model
 Place = TypeVar("Place", bound=Hashable)
 Row = TypeVar("Row")
 
@@ -99,6 +100,19 @@ def seed_of(model: str) -> str:
         return dict(parse_model(model).last.variant).get(SEED, model)
     except UsageError:
         return model
+
+
+def without_seed(model: str) -> str:
+    """Return a model's ID without the value of a swept seed; what is no ID as it is."""
+    try:
+        parsed = parse_model(model)
+    except UsageError:
+        return model
+    stages = (
+        replace(stage, variant=tuple(pair for pair in stage.variant if pair[0] != SEED))
+        for stage in parsed.stages
+    )
+    return str(replace(parsed, stages=tuple(stages)))
 
 
 def by_method(

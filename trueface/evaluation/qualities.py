@@ -22,14 +22,19 @@ from trueface.evaluation.intervals import (
     resamples,
     unvaried,
 )
-from trueface.evaluation.over_seeds import OverSeeds, by_method, over_seeds, short_names
+from trueface.evaluation.over_seeds import (
+    OverSeeds,
+    by_method,
+    over_seeds,
+    short_names,
+    without_seed,
+)
 from trueface.evaluation.score_tables import (
     Scores,
     Tested,
     by_place,
     finite_tests,
     joined,
-    without_seed,
 )
 from trueface.runtime.errors import DataError, UnknownName, UsageError
 from trueface.runtime.files import Json

@@ -11,7 +11,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +22,13 @@ from trueface.evaluation.operating_threshold import Calibration
 from trueface.legacy import original_runs
 from trueface.legacy.original_runs import OldScores
 from trueface.runtime import paths
-from trueface.runtime.errors import DataError, UnknownName, UsageError
+from trueface.runtime.errors import DataError, UnknownName
 from trueface.runtime.files import Json, read_json, write_atomic
 from trueface.runtime.ids import (
     condition_of_test,
     data_of_test,
     model_folder_name,
     parse_data,
-    parse_model,
     tested,
 )
 
@@ -42,7 +41,6 @@ _BY_FOLDER = {folder: key for key, folders in MODIFIERS.items() for folder in fo
 MOST_BYTES = 1 << 29  # of a score table: several million rows
 COLUMNS = ("path", "key", "label", "logit")
 VIDEO = "video"  # a fifth column, where any row is a frame
-SEED = "seed"  # the swept setting whose values are repetitions of one model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,19 +323,6 @@ def joined(group: Sequence[Tested]) -> Iterator[TestedSet]:
 def modifier_of(data: str) -> str:
     """Return the modifiers of a test as a table names them, with its condition."""
     return tested("+".join(_modifiers(data)), condition_of_test(data))
-
-
-def without_seed(model: str) -> str:
-    """Return a model's ID without the value of a swept seed; what is no ID as it is."""
-    try:
-        parsed = parse_model(model)
-    except UsageError:
-        return model
-    stages = (
-        replace(stage, variant=tuple(pair for pair in stage.variant if pair[0] != SEED))
-        for stage in parsed.stages
-    )
-    return str(replace(parsed, stages=tuple(stages)))
 
 
 def _modifiers(data: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from trueface.evaluation.intervals import Difference
-from trueface.evaluation.over_seeds import NO_VALUE, cell, short_names
+from trueface.evaluation.over_seeds import NO_VALUE, cell, short_names, without_seed
 from trueface.evaluation.published.tables import published_tables
 from trueface.evaluation.qualities import (
     SUMMARIES,
@@ -16,7 +16,6 @@ from trueface.evaluation.qualities import (
     QualityRow,
     comparisons,
 )
-from trueface.evaluation.score_tables import without_seed
 from trueface.report.page import environment
 from trueface.report.quality_curves import (
     Collaboration,

@@ -21,7 +21,7 @@ from trueface.evaluation.fairness.groups import (
     GroupTable,
 )
 from trueface.evaluation.intervals import Difference, Floats, Measure
-from trueface.evaluation.score_tables import without_seed
+from trueface.evaluation.over_seeds import without_seed
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
 from trueface.runtime.files import Json

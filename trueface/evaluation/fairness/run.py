@@ -37,13 +37,13 @@ from trueface.evaluation.intervals import (
     resampled_over_seeds,
     resamples,
 )
+from trueface.evaluation.over_seeds import without_seed
 from trueface.evaluation.score_tables import (
     Scores,
     Tested,
     by_place,
     finite_tests,
     joined,
-    without_seed,
 )
 from trueface.runtime.errors import DataError, UnknownName, UsageError
 from trueface.runtime.ids import model_folder_name

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from trueface.evaluation.fairness.rows import Verdict, against_floor
-from trueface.evaluation.over_seeds import OverSeeds, over_seeds, short_names, shown
-from trueface.evaluation.score_tables import without_seed
+from trueface.evaluation.over_seeds import OverSeeds, over_seeds, short_names, shown, without_seed
 
 UNDEFINED = str(Verdict.UNDEFINED)
 
