@@ -29,7 +29,7 @@ from benchmarks.table import machine
 from trueface.evaluation import predictions
 from trueface.runtime import paths
 from trueface.unlearning.evaluation import ruined_models
-from trueface.unlearning.evaluation.measurement import ANEW, Entry, find, reference_model
+from trueface.unlearning.evaluation.measurement import ANEW, UnlearnedModel, find, reference_model
 from trueface.unlearning.evaluation.measures import Parts, kept, right, tested
 from trueface.unlearning.evaluation.ruined_models import RUINED, judged
 from trueface.unlearning.evaluation.sanity_checks import Sort, noise
@@ -74,7 +74,7 @@ def honest(run: Path) -> tuple[list[Honest], list[Honest]]:
 
     A detector that learned labels of which half are wrong is neither: it may know something or not.
     """
-    groups: dict[tuple[str, int], list[Entry]] = defaultdict(list)
+    groups: dict[tuple[str, int], list[UnlearnedModel]] = defaultdict(list)
     for entry in find(run)[0]:
         groups[entry.record.base, entry.record.seed].append(entry)
     good: list[Honest] = []
@@ -94,7 +94,13 @@ def honest(run: Path) -> tuple[list[Honest], list[Honest]]:
 
 
 def _honest(
-    name: str, entry: Entry, parts: Parts, before: Parts, retrained: Parts | None, *, anew: bool
+    name: str,
+    entry: UnlearnedModel,
+    parts: Parts,
+    before: Parts,
+    retrained: Parts | None,
+    *,
+    anew: bool,
 ) -> Honest:
     record = entry.record
     return Honest(

@@ -2,8 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,114 +11,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from launcher.api import parse_model
-from trueface.audit.reading.model_folders import found_folder
 from trueface.cli.text_tables import shown
 from trueface.evaluation.over_seeds import NO_VALUE
-from trueface.unlearning.evaluation.leaderboard import CIFAR_10, Figure
-
-
-def _percent(value: float, _: float) -> str:
-    return f"{100 * value:.2f}"
-
-
-def _number(value: float, _: float) -> str:
-    return f"{value:.3f}"
-
-
-def seconds(value: float, beside: float) -> str:
-    """Return seconds with the digits that fit the size of `beside`."""
-    return f"{value:.3f}" if beside < 1 else f"{value:.1f}" if beside < 100 else f"{value:.0f}"
-
-
-def _times(value: float, beside: float) -> str:
-    return f"{value:.3f}" if beside < 10 else f"{value:.1f}"
-
-
-def _count(value: float, _: float) -> str:
-    return f"{value:.0f}"
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A measure as a column of the table."""
-
-    measure: str
-    title: str
-    # formats a value with the digits that fit another, as a mean's
-    text: Callable[[float, float], str]
-
-
-RETAIN = Column("retain", "retain %", _percent)
-VALIDATION = Column("val", "val %", _percent)
-TEST = Column("test", "test %", _percent)
-US = Column("us", "US", _number)
-GAP = Column("gap", "gap points", _percent)
-MIA_LOSS = Column("mia_loss", "MIA (loss) %", _percent)
-MIA_TPR = Column("mia_tpr", "MIA TPR@1% %", _percent)
-RELEARN = Column("relearn", "relearn", _count)
-SECONDS = Column("seconds", "time s", seconds)
-CACHED_SECONDS = Column("cached_seconds", "cached s", seconds)
-OF_RETRAIN = Column("of_retrain", "× retrain", _times)
-SAMPLES = Column("samples", "samples", _count)
-# the columns of `leaderboard.Figure`
-PUBLISHED = (
-    Column("retain", "D_r %", _percent),
-    Column("forget", "D_f %", _percent),
-    Column("test_retain", "D_tr %", _percent),
-    Column("test_forget", "D_tf %", _percent),
-    US,
-    SECONDS,
+from trueface.runtime.errors import UsageError
+from trueface.unlearning.evaluation.columns import (
+    CIFAR_10,
+    PUBLISHED,
+    SCREEN,
+    Kind,
+    MeasureColumn,
+    PublishedFigure,
+    columns,
 )
-COLUMNS: Mapping[str, tuple[Column, ...]] = {
-    "flips": (
-        RETAIN,
-        Column("forget", "forget (wrong) %", _percent),
-        Column("forget_true", "forget (true) %", _percent),
-        VALIDATION,
-        TEST,
-        Column("test_tuned", "tuned %", _percent),
-        Column("auc", "AUC", _number),
-        Column("ece", "ECE", _number),
-        Column("recovery", "recovery", _number),
-        GAP,
-        MIA_LOSS,
-        MIA_TPR,
-        SECONDS,
-        CACHED_SECONDS,
-        OF_RETRAIN,
-        SAMPLES,
-    ),
-    "class": (
-        *PUBLISHED,
-        OF_RETRAIN,
-        CACHED_SECONDS,
-        SAMPLES,
-        Column("probe", "probe %", _percent),
-        RELEARN,
-        MIA_LOSS,
-        MIA_TPR,
-        GAP,
-    ),
-    "instances": (
-        RETAIN,
-        Column("forget", "forget %", _percent),
-        VALIDATION,
-        TEST,
-        Column("tow", "ToW", _number),
-        GAP,
-        Column("mia_svc", "MIA (SVC) %", _percent),
-        MIA_LOSS,
-        MIA_TPR,
-        RELEARN,
-        SECONDS,
-        OF_RETRAIN,
-        SAMPLES,
-    ),
-}
 
-if TYPE_CHECKING:  # scikit-learn takes a second to import
-    from trueface.unlearning.evaluation.leaderboard import Group, Ladder, Row, Spread
+if (
+    TYPE_CHECKING
+):  # scikit-learn takes a second to import; help and wrong names must not wait for it
+    from trueface.unlearning.evaluation.leaderboard import Ladder, UnlearningGroup, UnlearningRow
 EXAMPLES = """\b
 Examples:
   trueface unlearned poison_study
@@ -148,11 +56,16 @@ def unlearned(run: str, *, as_json: bool, published: bool) -> None:
     positives; 1 is chance. US: unlearning score. verdict: why a model is ruined whatever its scores;
     such rows come last. Alarms are further remarks on a row.
     """
+    from trueface.audit.reading.model_folders import found_folder
+
     folder = found_folder(run)
-    # scikit-learn takes a second to import; help and wrong names must not wait for it
     from trueface.unlearning.evaluation.leaderboard import ladder
 
     board = ladder(folder)
+    if not board.groups and not board.troubles:
+        raise UsageError(
+            f"nothing was unlearned in {folder}: no model there has an unlearning.json"
+        )
     for trouble in board.troubles:
         click.echo(f"error: {trouble}", err=True)
     if as_json:
@@ -219,7 +132,10 @@ def _tabbed(board: "Ladder", *, published: bool) -> None:
 
 
 def _rows_below(
-    last: tuple[str, ...], header: tuple[str, ...], group: "Group", rows: Sequence[Sequence[str]]
+    last: tuple[str, ...],
+    header: tuple[str, ...],
+    group: "UnlearningGroup",
+    rows: Sequence[Sequence[str]],
 ) -> tuple[str, ...]:
     if header != last:
         click.echo("\t".join(("base", *header)))
@@ -228,8 +144,7 @@ def _rows_below(
     return header
 
 
-def _heading(group: "Group") -> str:
-    # it imports SciPy, for which help and wrong names must not wait
+def _heading(group: "UnlearningGroup") -> str:
     from trueface.unlearning.evaluation.sanity_checks import class_name
 
     names = [shown(class_name(label, group.class_names)) for label in group.forgotten]
@@ -244,37 +159,55 @@ def _heading(group: "Group") -> str:
     return f"{shown(group.base)}: {what} to be forgotten{suffix}"
 
 
-def _cells(group: "Group") -> list[tuple[str, ...]]:
-    columns = COLUMNS[group.goal]
-    header = ("method", "verdict", "n", *(column.title for column in columns), "alarms")
-    return [header, *(_row(row, columns) for row in group.rows)]
+def _cells(group: "UnlearningGroup") -> list[tuple[str, ...]]:
+    shown_columns = columns(group.goal, SCREEN[group.goal])
+    header = ("method", "verdict", "n", *(column.screen for column in shown_columns), "alarms")
+    return [header, *(_row(row, shown_columns) for row in group.rows)]
 
 
-def _row(row: "Row", columns: Sequence[Column]) -> tuple[str, ...]:
+def _row(row: "UnlearningRow", shown_columns: Sequence[MeasureColumn]) -> tuple[str, ...]:
     return (
         shown(row.name),
         row.verdict,
         str(len(row.seeds)),
-        *(_cell(row, column) for column in columns),
+        *(_cell(row, column) for column in shown_columns),
         ", ".join(alarm.sort for alarm in row.alarms),
     )
 
 
-def _cell(row: "Row", column: Column) -> str:
-    value = row.values.get(column.measure)
+def _cell(row: "UnlearningRow", column: MeasureColumn) -> str:
+    value = row.values.get(column.name)
     if value is None:
         return NO_VALUE
-    text = column.text(value.mean, value.mean)
-    low, high = row.values.get(f"{column.measure}_low"), row.values.get(f"{column.measure}_high")
-    if value.std is not None:
-        text += f" ± {column.text(value.std, value.mean)}"
+    text = _written(value.mean, value.mean, column.kind)
+    low, high = row.values.get(f"{column.name}_low"), row.values.get(f"{column.name}_high")
+    if value.sd is not None:
+        text += f" ± {_written(value.sd, value.mean, column.kind)}"
     elif low is not None and high is not None:
-        ends = (column.text(end.mean, value.mean) for end in (low, high))
-        text += f" [{', '.join(ends)}]"
-    return text if value.n == len(row.seeds) else f"{text} (n={value.n})"
+        text += (
+            f" [{', '.join(_written(end.mean, value.mean, column.kind) for end in (low, high))}]"
+        )
+    return f"{text} (n={len(value.values)})" if value.part else text
 
 
-def _notes(group: "Group") -> list[str]:
+def _written(value: float, beside: float, kind: Kind) -> str:
+    """Return a number as the screen has it, with the digits that fit another, such as its mean."""
+    match kind:
+        case "percent":
+            return f"{100 * value:.2f}"
+        case "score":
+            return f"{value:.3f}"
+        case "ratio":
+            return f"{value:.3f}" if beside < 10 else f"{value:.1f}"
+        case "seconds":
+            return (
+                f"{value:.3f}" if beside < 1 else f"{value:.1f}" if beside < 100 else f"{value:.0f}"
+            )
+        case _:
+            return f"{value:.0f}"
+
+
+def _notes(group: "UnlearningGroup") -> list[str]:
     alarms = [
         f"alarm: {shown(row.name)}: {shown(alarm.text)}"
         for row in group.rows
@@ -289,64 +222,72 @@ def _notes(group: "Group") -> list[str]:
     return [*alarms, *broken, *row_notes, *group.notes]
 
 
-def _beside(group: "Group") -> list[tuple[str, ...]]:
+def _beside(group: "UnlearningGroup") -> list[tuple[str, ...]]:
     """Return the published figures, and what we measured of the same methods."""
-    titles = [column.title for column in PUBLISHED]
+    theirs = columns("class", PUBLISHED)
+    titles = [column.screen for column in theirs]
     header = ("method", "network", *titles, *(f"our {title}" for title in titles), "our verdict")
     ours = {row.method: row for row in group.rows if not row.swept}
     return [
         header,
         *(
-            _figure(figure, ours.get(figure.method) if _is_alike(group, figure) else None)
+            _figure(figure, ours.get(figure.method) if _is_alike(group, figure) else None, theirs)
             for figure in CIFAR_10
         ),
     ]
 
 
-def _is_alike(group: "Group", figure: Figure) -> bool:
+def _is_alike(group: "UnlearningGroup", figure: PublishedFigure) -> bool:
     """Tell whether a group's model is of the data and network of a published figure."""
-    base = parse_model(group.base).last
-    return str(base.data).startswith("cifar10:") and group.network == figure.network.lower()
+    from trueface.unlearning.evaluation.measurement import parsed_id
+
+    base = parsed_id(group.base)
+    return (
+        base is not None
+        and str(base.last.data).startswith("cifar10:")
+        and group.network == figure.network.lower()
+    )
 
 
-def _figure(figure: Figure, ours: "Row | None") -> tuple[str, ...]:
-    theirs = (figure.retain, figure.forget, figure.test_retain, figure.test_forget)
+def _figure(
+    figure: PublishedFigure, ours: "UnlearningRow | None", theirs: Sequence[MeasureColumn]
+) -> tuple[str, ...]:
+    accuracies = (figure.retain, figure.forget, figure.test_retain, figure.test_forget)
+    seconds = figure.seconds
     return (
         figure.method,
         figure.network,
-        *(f"{value:.2f}" for value in theirs),
+        *(f"{value:.2f}" for value in accuracies),
         f"{figure.us:.3f}",
-        NO_VALUE if figure.seconds is None else seconds(figure.seconds, figure.seconds),
-        *(NO_VALUE if ours is None else _cell(ours, column) for column in PUBLISHED),
+        NO_VALUE if seconds is None else _written(seconds, seconds, "seconds"),
+        *(NO_VALUE if ours is None else _cell(ours, column) for column in theirs),
         "" if ours is None else ours.verdict,
     )
 
 
 def _document(board: "Ladder", *, published: bool) -> dict[str, Any]:
-    groups = [
-        {**asdict(group), "rows": [_row_json(row) for row in group.rows]} for group in board.groups
-    ]
     document = {
         "schema": 1,
         "run": board.run,
-        "groups": groups,
+        "groups": [
+            {**group._asdict(), "rows": list(map(_row_json, group.rows))} for group in board.groups
+        ],
         "troubles": list(board.troubles),
     }
-    return document | ({"published": [asdict(figure) for figure in CIFAR_10]} if published else {})
+    return document | ({"published": [each._asdict() for each in CIFAR_10]} if published else {})
 
 
-def _row_json(row: "Row") -> dict[str, Any]:
+def _row_json(row: "UnlearningRow") -> dict[str, Any]:
     return {
         "method": row.method,
         "told": row.swept,
         "verdict": row.verdict,
         "seeds": list(row.seeds),
-        "values": {name: _spread(value) for name, value in row.values.items()},
+        "values": {
+            name: {"mean": value.mean, "std": value.sd, "n": len(value.values)}
+            for name, value in row.values.items()
+        },
         "reasons": dict(row.reasons),
         "alarms": [{"sort": str(alarm.sort), "text": alarm.text} for alarm in row.alarms],
         "notes": list(row.notes),
     }
-
-
-def _spread(value: "Spread") -> dict[str, float | int | None]:
-    return {"mean": value.mean, "std": value.std, "n": value.n}

@@ -15,7 +15,7 @@ from trueface.report import qualities_page as qualities
 from trueface.report.content import Shown, shown
 from trueface.report.fairness import page as fairness
 from trueface.report.page import figure_files, page
-from trueface.report.unlearning_content import unlearnings
+from trueface.unlearning.evaluation.leaderboard import ladder
 
 FILE = "report.html"  # in the run's folder
 FIGURES = "report-figures"  # beside it, a folder for each model
@@ -79,7 +79,7 @@ def report(
         judge(run_facts),
         models,
         date=date,
-        unlearning=unlearnings(run_facts.folder),
+        unlearned=ladder(run_facts.folder),
         beside=beside,
     )
     write_atomic(path, text)

@@ -21,12 +21,12 @@ from trueface.audit.finding import Audit
 from trueface.audit.run_facts import Model, Record, Run
 from trueface.data.image_headers import BROKEN
 from trueface.evaluation.metric_registry import METRICS
-from trueface.report import plots, tables, unlearning_section
+from trueface.report import plots, tables, unlearning
 from trueface.report.content import Shown
 from trueface.report.style import CSS
 from trueface.report.svg import breakable, plots_in
-from trueface.report.unlearning_content import Unlearnings
 from trueface.runtime import paths
+from trueface.unlearning.evaluation.leaderboard import Ladder
 
 TEMPLATES = Path(__file__).parent / "templates"
 PREVIEW_PX = 1000  # widest picture in the page
@@ -51,7 +51,7 @@ def page(
     models: Sequence[Shown],
     *,
     date: str,
-    unlearning: Unlearnings | None = None,
+    unlearned: Ladder | None = None,
     beside: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Return the whole page; `date` is all in it that does not follow from the run.
@@ -61,7 +61,7 @@ def page(
         audit: what was found in it.
         models: of the run, in its order.
         date: when the report is made, as text.
-        unlearning: what was unlearned in it; None: the page says nothing of that.
+        unlearned: what was unlearned in it; None: the page says nothing of that.
         beside: other pages that lie beside it, title and file name.
     """
     return (
@@ -76,7 +76,7 @@ def page(
             troubles=[
                 (shown.model.name, trouble) for shown in models for trouble in shown.troubles
             ],
-            unlearning=unlearning,
+            unlearning=Markup("" if unlearned is None else unlearning.section(unlearned)),
             beside=beside,
         )
     )
@@ -110,7 +110,6 @@ def environment() -> Environment:
         "histogram": plots.histogram,
         "breakable": breakable,
         "model_curves": _curves,
-        "unlearning_section": unlearning_section.section,
     }
     environment.globals |= {name: _markup(function) for name, function in html.items()}
     environment.globals |= {

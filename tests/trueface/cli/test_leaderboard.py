@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -225,3 +227,18 @@ def test_the_test_of_few_sources_says_so(tmp_path: Path) -> None:
     leave(tmp_path, told(f"{BASE}~scrub", BASE), parts, parts)
     (group,) = ladder(tmp_path).groups
     assert "rest on few: 2 real sources, 2 fake sources" in " ".join(group.notes)
+
+
+def test_published_figures_stand_beside_a_base_from_elsewhere(tmp_path: Path) -> None:
+    leave(tmp_path, told("mine~lau", "mine", **OF_CLASS), one_class(40), one_class(0))
+    assert "ResNet18" in drawn(tmp_path, published=True)
+
+
+def test_help_loads_no_numbers() -> None:
+    program = (
+        "import sys; from trueface.cli import main; code = main.run(['unlearned', '--help']); "
+        "sys.exit(code or any(name in sys.modules for name in ('numpy', 'scipy', 'sklearn', 'torch')))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert ended.returncode == 0
+    assert b"recovery: fraction of" in ended.stdout

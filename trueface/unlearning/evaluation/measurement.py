@@ -1,8 +1,9 @@
 """All measures of an unlearned model, set beside the other models of its base and seed."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from trueface.evaluation import predictions
 from trueface.runtime import paths
@@ -17,7 +18,6 @@ from trueface.unlearning.evaluation.measures import (
     Unmeasured,
     alone,
     right,
-    sheet,
     tested,
 )
 from trueface.unlearning.evaluation.membership_inference import membership
@@ -26,27 +26,23 @@ from trueface.unlearning.evaluation.sanity_checks import Alarm
 from trueface.unlearning.record import Record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """An unlearned model."""
+class UnlearnedModel(NamedTuple):
+    """A model from which something was unlearned."""
 
     folder: Path
     record: Record
 
     @property
     def swept(self) -> str:
-        """The swept settings that its base has not, but for seeds."""
-        return _swept_beyond(self.record.model, self.record.base)
-
-    @property
-    def row(self) -> tuple[str, str]:
-        """What its row is called."""
-        return self.record.method, self.swept
+        """The swept settings that its base has not, but for seeds: "lr=0.1"."""
+        there = set(_variant(self.record.base))
+        own = (pair for pair in _variant(self.record.model) if pair not in there)
+        return ",".join(f"{key}={value}" for key, value in own)
 
 
-def find(run: Path) -> tuple[list[Entry], list[str]]:
+def find(run: Path) -> tuple[list[UnlearnedModel], list[str]]:
     """Return the unlearned models of a run, sorted, and which of them cannot be read, and why."""
-    entries, troubles = [], []
+    models, troubles = [], []
     for folder in sorted({run, *run.iterdir()}):
         if not folder.is_dir():
             continue
@@ -56,37 +52,28 @@ def find(run: Path) -> tuple[list[Entry], list[str]]:
             troubles.append(str(error))
             continue
         if unlearning is not None:
-            entries.append(Entry(folder=folder, record=unlearning))
-    return entries, troubles
+            models.append(UnlearnedModel(folder, unlearning))
+    return models, troubles
 
 
-def network_of(entry: Entry) -> str | None:
+def network_of(model: UnlearnedModel) -> str | None:
     """Return the network of a model, as its provenance or its ID says; None where neither does."""
-    settings = (read_json(paths.provenance(entry.folder)) or {}).get("settings")
+    settings = (read_json(paths.provenance(model.folder)) or {}).get("settings")
     network = settings.get("model") if isinstance(settings, dict) else None
     if isinstance(network, str):
         return network
-    return dict(_variant(entry.record.base)).get("model")
+    return dict(_variant(model.record.base)).get("model")
 
 
-def reference_model(entries: Sequence[Entry], method: str) -> Entry | None:
+def reference_model(models: Sequence[UnlearnedModel], method: str) -> UnlearnedModel | None:
     """Return the model of a reference: the one with the fewest settings of its own."""
-    candidates = [entry for entry in entries if entry.record.method == method]
-    return min(candidates, key=lambda entry: (entry.swept.count("="), entry.swept), default=None)
-
-
-def _swept_beyond(model: str, base: str) -> str:
-    there = set(_variant(base))
-    return ",".join(f"{key}={value}" for key, value in _variant(model) if (key, value) not in there)
+    candidates = [model for model in models if model.record.method == method]
+    return min(candidates, key=lambda model: (model.swept.count("="), model.swept), default=None)
 
 
 def _variant(model: str) -> tuple[tuple[str, str], ...]:
-    parsed = _parsed(model)
-    return () if parsed is None else _swept(parsed)
-
-
-def _swept(model: ModelId) -> tuple[tuple[str, str], ...]:
-    return _without_seeds(model.last.variant)
+    parsed = parsed_id(model)
+    return () if parsed is None else _without_seeds(parsed.last.variant)
 
 
 def _without_seeds(variant: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
@@ -103,17 +90,18 @@ def _without_seeds(variant: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str
 
 def seedless(model: str) -> str:
     """Return a model's ID without the seeds in any of its stages."""
-    parsed = _parsed(model)
+    parsed = parsed_id(model)
     if parsed is None:
         return model
     stages = tuple(replace(stage, variant=_without_seeds(stage.variant)) for stage in parsed.stages)
     return str(ModelId(stages))
 
 
-def _parsed(model: str) -> ModelId | None:
+def parsed_id(model: str) -> ModelId | None:
+    """Return a model's ID in parts; None of a model from elsewhere, which no task file named."""
     try:
         return parse_model(model)
-    except Error:  # a model from elsewhere, which no task file named
+    except Error:
         return None
 
 
@@ -123,24 +111,32 @@ BEFORE = "before"  # the model as it came, as if it were a method
 ANEW = frozenset({"retrain", "corrected"})  # references: less data may cost them accuracy
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """One model of one seed."""
+class MeasuredModel(NamedTuple):
+    """What is measured of one model of one seed, or of its base."""
 
-    row: tuple[str, str]
-    base: str  # ID of the model before, with its seed and draw
-    seed: int
+    method: str  # BEFORE: of the base
+    model: UnlearnedModel
     sheet: Sheet
     alarms: tuple[Alarm, ...]
     notes: tuple[str, ...]
     sources: Mapping[int, int]  # of the test images of each class; empty where they have no folders
 
+    @property
+    def row(self) -> tuple[str, str]:
+        """What tells its row from others: the method, and its swept settings."""
+        return self.method, "" if self.method == BEFORE else self.model.swept
 
-def measured(entries: Sequence[Entry]) -> list[Measured]:
-    """Return what is measured of all models made of one base with one seed, and of that base."""
-    retrained, corrected = (reference_model(entries, name) for name in ("retrain", "corrected"))
-    plain = retrained or entries[0]
-    kept = {entry.folder: _after(entry) for entry in (retrained, corrected) if entry is not None}
+    @property
+    def run(self) -> tuple[str, int]:
+        """The base and seed that it shares with the models it is compared with."""
+        return self.model.record.base, self.model.record.seed
+
+
+def measured(models: Sequence[UnlearnedModel]) -> list[MeasuredModel]:
+    """Return what is measured of the base of models with one base and seed, and of each of them."""
+    retrained, corrected = (reference_model(models, name) for name in ("retrain", "corrected"))
+    plain = retrained or models[0]
+    kept = {model.folder: _after(model) for model in (retrained, corrected) if model is not None}
     clean = corrected or retrained
     references = _References(
         retrained=None if retrained is None else retrained.record,
@@ -148,16 +144,19 @@ def measured(entries: Sequence[Entry]) -> list[Measured]:
         poisoned=_Answers(paths.answers_before(plain.folder), plain.record),
         clean=None if clean is None else kept[clean.folder],
     )
-    base = _measure(
-        plain, references.poisoned, references, of=_of_base(plain.record, references.retrained)
-    )
-    models = [replace(base, row=(BEFORE, ""), notes=())]
-    for entry in entries:
-        answers = kept.get(entry.folder) or _after(entry)
-        models.append(
-            _measure(entry, answers, references, of=_of_record(entry.record, references.retrained))
-        )
-    return models
+    base = _of_base(plain.record, references.retrained)
+    return [
+        _measure(plain, references.poisoned, references, of=base)._replace(method=BEFORE, notes=()),
+        *(
+            _measure(
+                model,
+                kept.get(model.folder) or _after(model),
+                references,
+                of=_of_record(model.record, references.retrained),
+            )
+            for model in models
+        ),
+    ]
 
 
 class _Answers:
@@ -186,12 +185,11 @@ def _read(path: Path) -> Parts:
     return parts
 
 
-def _after(entry: Entry) -> _Answers:
-    return _Answers(paths.answers_after(entry.folder), entry.record)
+def _after(model: UnlearnedModel) -> _Answers:
+    return _Answers(paths.answers_after(model.folder), model.record)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _References:
+class _References(NamedTuple):
     """What the models of one base and seed are set beside."""
 
     retrained: Record | None
@@ -200,23 +198,17 @@ class _References:
     clean: _Answers | None
 
 
-def _measure(entry: Entry, answers: _Answers, references: _References, *, of: Sheet) -> Measured:
-    record, measures = entry.record, answers.sheet | of
+def _measure(
+    model: UnlearnedModel, answers: _Answers, references: _References, *, of: Sheet
+) -> MeasuredModel:
+    record, measures = model.record, answers.sheet | of
     alarms: tuple[Alarm, ...] = ()
     if answers.parts is not None:
         alarms = _warned(record, answers.parts, references, of_base=answers is references.poisoned)
     if answers.sound is not None:
         measures |= _beside(record, answers.sound, measures, references)
     sources = {} if answers.sound is None or record.goal != "flips" else _sources(answers.sound)
-    return Measured(
-        row=entry.row,
-        base=record.base,
-        seed=record.seed,
-        sheet=measures,
-        alarms=alarms,
-        notes=_notes(record),
-        sources=sources,
-    )
+    return MeasuredModel(record.method, model, measures, alarms, _notes(record), sources)
 
 
 def _sources(parts: Parts) -> Mapping[int, int]:
@@ -356,15 +348,10 @@ def _with_cache(record: Record) -> float:
 
 
 def _known(values: Mapping[str, tuple[float | None, str]]) -> Sheet:
-    def maker(value: float | None, why: str) -> Callable[[], float]:
-        def make() -> float:
-            if value is None:
-                raise Unmeasured(why)
-            return value
-
-        return make
-
-    return sheet({name: maker(*pair) for name, pair in values.items()})
+    return Sheet(
+        values={name: float(value) for name, (value, _) in values.items() if value is not None},
+        reasons={name: why for name, (value, why) in values.items() if value is None},
+    )
 
 
 def _ratio(part: float | None, whole: float | None) -> float | None:

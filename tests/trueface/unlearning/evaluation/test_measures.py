@@ -11,8 +11,8 @@ from tests.trueface.unlearning.said import flips, one_class, said
 from trueface.evaluation import calibration, measurement
 from trueface.evaluation.predictions import Answered
 from trueface.runtime.errors import DataError
+from trueface.unlearning.evaluation.columns import CIFAR_10
 from trueface.unlearning.evaluation.cross_entropy import log_probabilities
-from trueface.unlearning.evaluation.leaderboard import CIFAR_10
 from trueface.unlearning.evaluation.measures import (
     Unmeasured,
     alone,

@@ -14,8 +14,9 @@ from trueface.cli import main
 from trueface.evaluation import predictions
 from trueface.report.content import shown
 from trueface.report.page import page
-from trueface.report.unlearning_content import Base, Row, unlearnings
+from trueface.report.unlearning import axes_of, method_beliefs, method_plane, shown_columns
 from trueface.runtime import paths
+from trueface.unlearning.evaluation.leaderboard import UnlearningGroup, UnlearningRow, ladder
 from trueface.unlearning.record import Relearn
 
 
@@ -27,7 +28,7 @@ def lab(tmp_path: Path) -> Forgetful:
 def _page(run: Path) -> str:
     found = Reader().run(str(run))
     models = [shown(model) for model in found.models]
-    return page(found, judge(found), models, date="today", unlearning=unlearnings(run))
+    return page(found, judge(found), models, date="today", unlearned=ladder(run))
 
 
 def _section(run: Path) -> Reading:
@@ -36,21 +37,18 @@ def _section(run: Path) -> Reading:
     return Reading(text[start:].partition("</section>")[0] + "</section>")
 
 
-def _base(run: Path) -> Base:
-    found = unlearnings(run)
-    assert found is not None
-    (base,) = found.bases
-    return base
+def _group(run: Path) -> UnlearningGroup:
+    (group,) = ladder(run).groups
+    return group
 
 
-def _row(base: Base, name: str) -> Row:
-    (row,) = [row for row in base.rows if row.name == name]
+def _row(group: UnlearningGroup, name: str) -> UnlearningRow:
+    (row,) = [row for row in group.rows if row.name == name]
     return row
 
 
 def test_a_run_without_unlearning_shows_nothing_of_it(tmp_path: Path) -> None:
     run = Lab(tmp_path).run
-    assert unlearnings(run) is None
     text = _page(run)
     assert 'id="unlearning"' not in text
     assert "#unlearning" not in text
@@ -72,7 +70,7 @@ def test_the_command_shows_unlearning(lab: Forgetful) -> None:
 
 def test_references_stand_first_and_seeds_are_one_row(lab: Forgetful) -> None:
     lab.flips(["scrub", "finetune", "retrain", "corrected"], (0, 1, 2))
-    base = _base(lab.run)
+    base = _group(lab.run)
     assert [row.name for row in base.rows] == [
         "before",
         "corrected",
@@ -80,23 +78,23 @@ def test_references_stand_first_and_seeds_are_one_row(lab: Forgetful) -> None:
         "finetune",
         "scrub",
     ]
-    assert [row.reference for row in base.rows] == [True, True, True, True, False]
+    assert [row.is_reference for row in base.rows] == [True, True, True, True, False]
     test = _row(base, "scrub").values["test"]
-    assert test.n == 3
-    assert test.std is not None
+    assert test.seeds == 3
+    assert test.sd is not None
     text = _section(lab.run).text
     assert f"{test.mean:.3f}" in text
-    assert f"± {test.std:.3f}" in text
+    assert f"± {test.sd:.3f}" in text
 
 
 def test_a_single_seed_has_no_spread(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub"])
-    assert _row(_base(lab.run), "scrub").values["test"].std is None
+    assert _row(_group(lab.run), "scrub").values["test"].sd is None
     assert "±" not in _section(lab.run).text
 
 
 def test_every_base_has_its_block(lab: Forgetful) -> None:
-    lab.flips(["retrain"])
+    lab.flips(["retrain", "scrub"])
     lab.one_class("retrain", 0, 0.93, 0.0, 300.0)
     lab.one_class("lau", 0, 0.92, 0.0, 3.0)
     read = _section(lab.run)
@@ -110,11 +108,11 @@ def test_every_base_has_its_block(lab: Forgetful) -> None:
 
 def test_an_alarm_stands_in_words_below_its_row(lab: Forgetful) -> None:
     lab.flips(["retrain", "ng"])
-    row = _row(_base(lab.run), "ng")
+    row = _row(_group(lab.run), "ng")
     assert row.verdict == "constant"
     text = _page(lab.run)
     for alarm in row.alarms:
-        assert html.escape(alarm) in text
+        assert html.escape(alarm.text) in text
     start = text.index('<th scope="row">ng<small>')
     block = text[start : text.index("</tbody>", start)]
     assert "alarm" in block
@@ -123,16 +121,14 @@ def test_an_alarm_stands_in_words_below_its_row(lab: Forgetful) -> None:
 
 def test_a_change_within_noise_is_told_and_does_not_break_a_model(lab: Forgetful) -> None:
     lab.flips(["retrain", "rl"], (0, 1, 2))
-    row = _row(_base(lab.run), "rl")
-    assert any("chance alone changes it" in alarm for alarm in row.alarms)
+    row = _row(_group(lab.run), "rl")
+    assert any("chance alone changes it" in alarm.text for alarm in row.alarms)
     assert row.verdict == ""
 
 
 def test_times_are_of_the_training_where_nothing_was_retrained(lab: Forgetful) -> None:
     lab.flips(["scrub"])
-    base = _base(lab.run)
-    assert base.time is not None
-    assert base.time.name == "of_training"
+    assert axes_of(_group(lab.run)) == ("test", "of_training")
     assert "retrained: the" not in _section(lab.run).text
 
 
@@ -142,10 +138,9 @@ def test_without_a_test_list_validation_stands_for_it(lab: Forgetful) -> None:
         for path in (paths.answers_before(folder), paths.answers_after(folder)):
             parts = predictions.read(path)
             predictions.write(path, {name: one for name, one in parts.items() if name != "test"})
-    base = _base(lab.run)
-    assert base.quality is not None
-    assert base.quality.name == "val"
-    assert "val" in {column.name for column in base.columns}
+    base = _group(lab.run)
+    assert axes_of(base)[0] == "val"
+    assert "val" in {column.name for column in shown_columns(base)[0]}
 
 
 def test_what_was_tried_afterwards_has_its_columns_and_what_was_not_has_none(
@@ -158,15 +153,15 @@ def test_what_was_tried_afterwards_has_its_columns_and_what_was_not_has_none(
         cached_seconds=2.5,
         relearn=Relearn(steps=None, most=200, loss=0.1),
     )
-    names = {column.name for column in _base(lab.run).costs}
+    names = {column.name for column in shown_columns(_group(lab.run))[1]}
     assert {"found_precision", "attack", "cached_seconds"} <= names
     assert not {"probe", "relearn", "cached_samples", "peak_bytes"} & names
 
 
 def test_the_plane_is_shown_before_and_after(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub"])
-    base = _base(lab.run)
-    assert [(one.name, one.anew) for one in base.clouds] == [("retrain", True), ("scrub", False)]
+    planes = [one for row in _group(lab.run).rows for one in method_plane(row)]
+    assert [(one.row.name, one.anew) for one in planes] == [("retrain", True), ("scrub", False)]
     read = _section(lab.run)
     titles = [str(one["aria-label"]) for one in read.all("svg") if "aria-label" in one]
     assert sum(title.startswith("Features before") for title in titles) == 1  # they share it
@@ -184,7 +179,7 @@ def test_models_of_other_samples_have_their_own_plane_before(lab: Forgetful) -> 
 
 def test_confidences_are_those_of_the_label_as_trained(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub"], (0, 1))
-    retrain, scrub = _base(lab.run).beliefs
+    retrain, scrub = (one for row in _group(lab.run).rows for one in method_beliefs(row))
     assert len(scrub.after) == 2 * 120  # both seeds
     assert np.median(scrub.before) > 0.5 > np.median(scrub.after)
     assert np.all((retrain.after >= 0) & (retrain.after <= 1))
@@ -247,3 +242,24 @@ def test_the_part_needs_no_other_file_and_can_be_read_without_seeing_it(lab: For
 def test_the_same_run_gives_the_same_bytes(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub", "salun", "finetune"])
     assert _page(lab.run) == _page(lab.run)
+
+
+def test_a_method_that_knew_half_of_the_flipped_labels_is_shown_as_all_others_are(
+    lab: Forgetful,
+) -> None:
+    lab.flips(["retrain", "scrub"])
+    lab.flips(["relabel"], known=0.5)
+    read = _section(lab.run)
+    titles = [str(one["aria-label"]) for one in read.all("svg") if "aria-label" in one]
+    for start in ("Probability of the label as trained, relabel", "Features after relabel"):
+        assert sum(title.startswith(start) for title in titles) == 1
+    assert "or as many as known= says below a method's name" in read.text
+
+
+def test_the_section_explains_its_words_where_they_stand(lab: Forgetful) -> None:
+    lab.flips(["retrain", "scrub"], known=0.5)
+    text = " ".join(_section(lab.run).text.split())
+    assert "support vector classifier (SVC)" in text
+    assert "membership inference attack (MIA)" in text
+    assert "a new training without the forget set" in text  # what the row "retrain" is
+    assert "50% of them are named to the methods; the others stay as they are" in text

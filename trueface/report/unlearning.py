@@ -1,0 +1,528 @@
+"""What a report shows of unlearning: for each base model tables, and plots of what lies beyond them.
+
+Plots: quality against time; histograms of how sure a model is of what it was to forget; and features in
+the plane, a cloud of dots, in it crosses for what is to be forgotten.
+"""
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueface.evaluation import predictions
+from trueface.evaluation.over_seeds import NO_VALUE
+from trueface.evaluation.predictions import Answered
+from trueface.report import tables
+from trueface.report.scatter import Mark, Role, scatter
+from trueface.report.svg import SERIES, Frame, axes, breakable, number, signs, steps, svg, ticks
+from trueface.runtime import paths
+from trueface.runtime.errors import DataError, MachineError
+from trueface.unlearning.evaluation import afterwards
+from trueface.unlearning.evaluation.afterwards import Plane
+from trueface.unlearning.evaluation.columns import (
+    COSTS,
+    PAGE,
+    QUALITY,
+    TIMES,
+    MeasureColumn,
+    columns,
+)
+from trueface.unlearning.evaluation.cross_entropy import log_probabilities
+from trueface.unlearning.evaluation.leaderboard import Ladder, UnlearningGroup, UnlearningRow
+from trueface.unlearning.evaluation.measurement import BEFORE
+from trueface.unlearning.evaluation.sanity_checks import class_name
+from trueface.unlearning.registry import METHODS
+
+Beliefs = NDArray[np.float64]  # (N,) probabilities of the label as trained
+Places = NDArray[np.float64]  # (M, 2) features in the plane
+Limits = tuple[tuple[float, float], tuple[float, float]]
+
+SIDE = 238
+AIR = 0.25  # of the extent before, around it on each side
+CROSS_PX = 2.4  # half its side
+BINS = 20
+EDGES = tuple(np.linspace(0, 1, BINS + 1).tolist())
+SQUARE = '<rect class="of-reference" x="1" y="1" width="8" height="8"/>'
+DISC = '<circle class="of-method" cx="5" cy="5" r="4.5"/>'
+CROSS = '<path class="of-broken" d="M1 1l8 8m0 -8l-8 8"/>'
+INTRODUCTION = (
+    "<p>A model has learned what it should not have, and each method makes another model of it. The first rows "
+    "are references, the steps of a ladder: the model before, with what its training took, and plain trainings. "
+    "What a method aims at is <b>retrain</b>, a new training without what is to be forgotten. It is worth its "
+    "name if it comes near to retraining in less time than the plain trainings take. Retraining with another "
+    "seed gives other numbers, too: differences no larger than that are noise.</p>"
+)
+ANEW = (
+    "A model that was trained anew has axes of its own: there, only how well the classes lie apart "
+    "can be compared, and where they lie says nothing."
+)
+AS_IT_CAME = "the model as it came, before anything was forgotten"
+MARKS = {"up": "\N{UPWARDS ARROW}", "down": "\N{DOWNWARDS ARROW}", "": ""}
+
+
+class MethodBeliefs(NamedTuple):
+    """How sure the models of a method were of what they were to forget, over all seeds."""
+
+    row: UnlearningRow
+    before: Beliefs
+    after: Beliefs
+
+
+class MethodPlane(NamedTuple):
+    """Features of some samples in the plane, of a method's first seed that has them."""
+
+    row: UnlearningRow
+    plane: Plane
+
+    @property
+    def anew(self) -> bool:
+        """Whether it was trained from a new start: its axes are not those of the model before."""
+        method = METHODS.get(self.row.method)
+        return method is not None and "untrained model" in method.needs
+
+
+def section(board: Ladder) -> str:
+    """Return the whole section; nothing for a run without unlearning."""
+    if not board.groups and not board.troubles:
+        return ""
+    troubles = list(board.troubles)
+    blocks = "".join([_block(group, troubles) for group in board.groups])
+    items = "".join(f"<li>{escape(trouble)}</li>" for trouble in troubles)
+    left_out = f"<p>Not shown:</p><ul>{items}</ul>" if items else ""
+    return (
+        f'<section id="unlearning"><h2>Unlearning</h2>{INTRODUCTION if blocks else ""}{blocks}'
+        f"{left_out}</section>"
+    )
+
+
+def _block(group: UnlearningGroup, troubles: list[str]) -> str:
+    """Return what is shown of one base; what cannot be read is added to `troubles`."""
+    beliefs, planes = [], []
+    for row in group.rows:
+        try:
+            beliefs += method_beliefs(row)
+        except (DataError, MachineError) as error:
+            troubles.append(str(error))
+        try:
+            planes += method_plane(row)
+        except (DataError, MachineError) as error:
+            troubles.append(str(error))
+    shown, costs = shown_columns(group)
+    notes = "".join(f"<li>{escape(note)}</li>" for note in group.notes)
+    inside = (
+        _table(group, shown),
+        f"<ul>{notes}</ul>" if notes else "",
+        _costs(group, costs),
+        _meanings(group, (*shown, *costs)),
+        _against_time(group),
+        _beliefs(group, beliefs),
+        _features(group, planes),
+    )
+    return f"<h3>{breakable(group.base)}</h3>{tables.facts(_about(group))}{''.join(inside)}"
+
+
+def shown_columns(
+    group: UnlearningGroup,
+) -> tuple[tuple[MeasureColumn, ...], tuple[MeasureColumn, ...]]:
+    """Return the columns of both tables: those that some row has a value of."""
+    means = {
+        name: [row.values[name].mean for row in group.rows if name in row.values]
+        for name in (*PAGE[group.goal], *COSTS)
+    }
+    hidden = {name for name, values in means.items() if not values}
+    hidden |= {name for name in means if name.startswith("cached_") and not any(means[name])}
+    hidden |= {
+        less for more, less in (("test", "val"), ("of_retrain", "of_training")) if means.get(more)
+    }
+    shown, costs = (
+        columns(group.goal, tuple(name for name in names if name not in hidden))
+        for names in (PAGE[group.goal], COSTS)
+    )
+    return shown, costs
+
+
+def method_beliefs(row: UnlearningRow) -> list[MethodBeliefs]:
+    """Return how sure the models of a row were of what they were to forget; nothing where none is known.
+
+    Raises:
+        DataError: answers cannot be read.
+        MachineError: there is not enough memory.
+    """
+    befores, afters = [], []
+    for model in row.models:
+        before, after = (
+            predictions.read(path(model.folder)).get("forget")
+            for path in (paths.answers_before, paths.answers_after)
+        )
+        if before is not None and after is not None:
+            befores.append(_belief(before))
+            afters.append(_belief(after))
+    if not sum(map(len, befores)) or not sum(map(len, afters)):
+        return []
+    return [MethodBeliefs(row, np.concatenate(befores), np.concatenate(afters))]
+
+
+def _belief(part: Answered) -> Beliefs:
+    """Return the probability of the label as trained: (N,), broken logits left out."""
+    rows = np.flatnonzero(np.isfinite(part.logits).all(1))
+    logs: Beliefs = log_probabilities(part)[rows, part.trained[rows]]
+    return np.exp(logs)
+
+
+def method_plane(row: UnlearningRow) -> list[MethodPlane]:
+    """Return the features of the first seed that has them; nothing where none has.
+
+    Raises:
+        DataError: there are some that cannot be read, or not one is finite.
+        MachineError: there is not enough memory.
+    """
+    for model in sorted(row.models, key=lambda model: model.record.seed):
+        path = paths.plane(model.folder)
+        if path.is_file():
+            plane = afterwards.read(path)
+            whole = np.isfinite(plane.before).all(1) & np.isfinite(plane.after).all(1)
+            if not whole.any():
+                raise DataError(f"{path} holds no finite features")
+            finite = Plane(
+                before=plane.before[whole],
+                after=plane.after[whole],
+                label=plane.label[whole],
+                forget=plane.forget[whole],
+            )
+            return [MethodPlane(row, finite)]
+    return []
+
+
+def _about(group: UnlearningGroup) -> Iterator[tuple[str, str]]:
+    match group.goal:
+        case "flips":
+            yield "to be forgotten", "flipped labels"
+        case "class":
+            names = [class_name(label, group.class_names) for label in group.forgotten]
+            yield "to be forgotten", f"{', '.join(names)}, of {group.classes} classes"
+        case "instances":
+            yield (
+                "to be forgotten",
+                "single images"
+                if group.fraction is None
+                else f"{100 * group.fraction:.3g}% of the training images",
+            )
+    records = [model.record for row in group.rows for model in row.models]
+    if group.rate is not None:
+        yield "flipped labels", f"{group.rate:.0%} of the training set"
+        known = {record.known for record in records}
+        rest = "" if known == {1.0} else "; the others stay as they are, unless a method finds them"
+        differing = "" if len(known) == 1 else ", or as many as known= says below a method's name"
+        yield (
+            "known by name",
+            f"{group.known:.0%} of them are named to the methods{differing}{rest}",
+        )
+    forced = sorted({record.method for record in records if record.forced})
+    if forced:
+        yield "forced", f"{', '.join(forced)}: known not to work here"
+
+
+def _table(group: UnlearningGroup, shown: Sequence[MeasureColumn]) -> str:
+    caption = (
+        f"Mean and standard deviation over seeds; {MARKS['up']} more is better, {MARKS['down']} less "
+        f"is, the rest should be as after retraining. {NO_VALUE}: not measured, or undefined."
+    )
+    return _ladder(caption, group.rows, shown, remarks=True)
+
+
+def _costs(group: UnlearningGroup, costs: Sequence[MeasureColumn]) -> str:
+    caption = (
+        "What it took, and what is left of the forgotten: steps to learn it again, and how well a "
+        "linear probe of the features tells it from the rest."
+    )
+    return _ladder(caption, group.rows, costs, remarks=False) if costs else ""
+
+
+def _ladder(
+    caption: str,
+    rows: Sequence[UnlearningRow],
+    shown: Sequence[MeasureColumn],
+    *,
+    remarks: bool,
+) -> str:
+    return tables.table(
+        ("method", "seeds", *map(_heading, shown)),
+        (_row(row, shown, remarks=remarks) for row in rows),
+        caption=caption,
+        kind="measures ladder",
+        grouped=True,
+    )
+
+
+def _meanings(group: UnlearningGroup, shown: Sequence[MeasureColumn]) -> str:
+    methods = dict.fromkeys(row.method for row in group.rows)
+    rows = [
+        (name, AS_IT_CAME if name == BEFORE else METHODS[name].summary)
+        for name in methods
+        if name == BEFORE or name in METHODS
+    ]
+    says = {column.page: column.says for column in shown}
+    return (
+        "<details open><summary>What the columns say</summary>"
+        f"{tables.facts(says.items())}</details>"
+        f"<details open><summary>What the rows are</summary>{tables.facts(rows)}</details>"
+    )
+
+
+def _heading(column: MeasureColumn) -> str:
+    return f"{escape(column.page)} {MARKS[column.better]}".rstrip()
+
+
+def _row(row: UnlearningRow, shown: Sequence[MeasureColumn], *, remarks: bool) -> str:
+    cells = "".join(_cell(row, column) for column in shown)
+    small = f"<small>{escape(row.swept)}</small>" if row.swept else ""
+    small += f'<small><span class="tag">{escape(row.verdict)}</span></small>' if row.verdict else ""
+    unread = row.reasons.get("answers")
+    notes = row.notes if unread is None or row.alarms else (unread, *row.notes)
+    below = [
+        *(f'<p><span class="tag">alarm</span> {escape(alarm.text)}</p>' for alarm in row.alarms),
+        *(f"<p>{escape(text)}</p>" for text in notes),
+    ]
+    more = (
+        f'<tr class="said"><td class="left" colspan="{len(shown) + 2}">{"".join(below)}</td></tr>'
+    )
+    return (
+        f'<tbody class="{"reference" if row.is_reference else "method"}"><tr>'
+        f'<th scope="row">{escape(row.method)}{small}</th><td>{len(row.seeds)}</td>{cells}</tr>'
+        f"{more if remarks and below else ''}</tbody>"
+    )
+
+
+def _cell(row: UnlearningRow, column: MeasureColumn) -> str:
+    value = row.values.get(column.name)
+    if value is None:
+        why = row.reasons.get(column.name)
+        return f'<td title="{escape(why)}">{NO_VALUE}</td>' if why else f"<td>{NO_VALUE}</td>"
+    notes = []
+    if value.sd is not None and (value.sd or column.kind != "count"):
+        notes.append(f"± {_written(value.sd, column, digits=2)}")
+    notes += [f"of {len(value.values)}"] if value.part else []
+    small = f"<small>{', '.join(notes)}</small>" if notes else ""
+    return f"<td>{_written(value.mean, column)}{small}</td>"
+
+
+def _written(value: float, column: MeasureColumn, *, digits: int = 3) -> str:
+    """Return a number as its column has them; `digits` that count, of those that are no shares."""
+    match column.kind:
+        case "percent" | "score":
+            return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
+        case "count":
+            return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+        case "bytes":
+            return f"{value / (1 << 30):.2f}"
+        case _:
+            return number(round(value) if abs(value) >= 1000 else float(f"{value:.{digits}g}"))
+
+
+def axes_of(group: UnlearningGroup) -> tuple[str | None, str | None]:
+    """Return the names of the quality and of the time that are plotted; None: not measured."""
+    measured = {name for row in group.rows for name in row.values}
+    return (
+        next((name for name in QUALITY if name in measured and name in PAGE[group.goal]), None),
+        next((name for name in TIMES if name in measured), None),
+    )
+
+
+def _against_time(group: UnlearningGroup) -> str:
+    quality, time = axes_of(group)
+    if quality is None or time is None:
+        return ""
+    marks = [
+        Mark(
+            name=row.name,
+            time=took.mean,
+            quality=good.mean,
+            spread=good.sd,
+            role=_role(row),
+        )
+        for row in group.rows
+        if (took := row.values.get(time)) and (good := row.values.get(quality))
+    ]
+    levels = {row.name: row.values[quality].mean for row in group.rows if quality in row.values}
+    up = QUALITY[quality]
+    picture = scatter(
+        marks,
+        before=levels.get(BEFORE),
+        retrain=levels.get("retrain"),
+        across=f"{TIMES[time]}, log scale",
+        up=up,
+    )
+    if not picture:
+        return ""
+    shapes = [(SQUARE, "reference"), (DISC, "unlearning")]
+    if any(mark.role == "broken" for mark in marks):
+        shapes.append((CROSS, "broken, see its alarm"))
+    caption = (
+        f"{escape(up[:1].upper() + up[1:])} against time<small>Upper left is best; whiskers are "
+        "standard deviations over seeds; a triangle lies below the plot, at the value beside it."
+        "</small>"
+    )
+    return (
+        f'<figure class="picture"><figcaption>{caption}</figcaption>'
+        f'<div class="wide">{picture}</div>{signs(shapes, width=10)}</figure>'
+    )
+
+
+def _role(row: UnlearningRow) -> Role:
+    if row.verdict:
+        return "broken"
+    return "reference" if row.is_reference else "method"
+
+
+def _beliefs(group: UnlearningGroup, shown: Sequence[MethodBeliefs]) -> str:
+    if not shown:
+        return ""
+    top = max(max(_shares(part)) for each in shown for part in (each.before, each.after))
+    anew = [each.after for each in shown if each.row.method == "retrain"]
+    retrain = np.concatenate(anew) if anew else None
+    cards = "".join(
+        f'<div class="card"><h4>{escape(each.row.name)}</h4>'
+        f"{_histogram(each, retrain, min(top * 1.05, 1.0))}</div>"
+        for each in shown
+    )
+    named = '<span class="swatch belief-before"></span>before <span class="swatch belief-after"></span>after'
+    named += ' <span class="swatch belief-retrain"></span>retrained' if anew else ""
+    aim = "Forgotten is what looks as after retraining; further left, predictions are inverted, not forgotten."
+    return (
+        f"<h4>Confidence in what was to be forgotten</h4><p>{named}: the probability of the label "
+        f"{'that was wrong' if group.goal == 'flips' else 'as trained'}, of each sample to be "
+        f'forgotten. {aim}</p><div class="grid-of">{cards}</div>'
+    )
+
+
+def _shares(beliefs: Beliefs) -> list[float]:
+    """Return the fraction of probabilities in each bin."""
+    counts, _ = np.histogram(np.clip(beliefs, 0, 1), EDGES)
+    return [float(count) for count in counts / max(counts.sum(), 1)]
+
+
+def _histogram(of: MethodBeliefs, retrain: Beliefs | None, top: float) -> str:
+    """Return one of several histograms of the same height `top`, a share."""
+    frame = Frame(height=150, left=44, y=(0.0, top))
+    drawn = [("before", of.before), ("after", of.after)]
+    if retrain is not None and of.row.method != "retrain":
+        drawn.append(("retrain", retrain))
+    parts = [
+        axes(frame, "probability", "share", y_ticks=ticks(0, top, 3)),
+        *(steps(frame, EDGES, _shares(beliefs), f"belief-{which}") for which, beliefs in drawn),
+    ]
+    medians = "; ".join(f"{which}: median {np.median(beliefs):.3f}" for which, beliefs in drawn)
+    title = f"Probability of the label as trained, {of.row.name}"
+    return svg(frame, parts, title=title, description=medians)
+
+
+def _features(group: UnlearningGroup, planes: Sequence[MethodPlane]) -> str:
+    if not planes:
+        return ""
+    classes = sorted({int(label) for each in planes for label in each.plane.label})
+    lost = {int(label) for each in planes for label in each.plane.label[each.plane.forget]}
+    shapes = (
+        (
+            f'<path class="kept s{place % SERIES}" d="M4 5h0"/>{_cross(place) if label in lost else ""}',
+            escape(
+                group.class_names[label]
+                if 0 <= label < len(group.class_names)
+                else f"class {label}"
+            ),
+        )
+        for place, label in enumerate(classes)
+    )
+    anew = any(each.anew for each in planes)
+    return (
+        "<h4>Features in the plane</h4><p>Dots are kept, crosses are to be forgotten. The axes are "
+        "the principal ones of the features before; what lies beyond the frame is drawn on its "
+        f"edge.{' ' + ANEW if anew else ''}</p>"
+        + signs(shapes, width=22)
+        + "".join(_side_by_side(same, classes) for same in _by_start(planes))
+    )
+
+
+def _cross(place: int) -> str:
+    return f'<path class="forgotten s{place % SERIES}" d="M12 2.5l5 5m0 -5l-5 5"/>'
+
+
+def _by_start(planes: Sequence[MethodPlane]) -> list[list[MethodPlane]]:
+    """Return planes by what they have in common: samples, and features before."""
+    groups: dict[bytes, list[MethodPlane]] = {}
+    for each in planes:
+        plane = each.plane
+        same = plane.before.tobytes() + plane.label.tobytes() + plane.forget.tobytes()
+        groups.setdefault(same, []).append(each)
+    return list(groups.values())
+
+
+def _side_by_side(planes: Sequence[MethodPlane], classes: Sequence[int]) -> str:
+    """Return one plot before, and those after it on the same axes."""
+    first = planes[0].plane
+    limits = _limits(first.before)
+    pictures = [("before", "before", first.before, False)]
+    pictures += [
+        (each.row.name, f"after {each.row.name}", each.plane.after, each.anew) for each in planes
+    ]
+    cards = []
+    for name, title, places, anew in pictures:
+        out = _beyond(places, limits)
+        words = [
+            *(["trained anew"] if anew else []),
+            *([f"{out:.0%} beyond the frame"] if out else []),
+        ]
+        small = f"<small>{', '.join(words) or '&nbsp;'}</small>"  # else plots stand askew
+        picture = _cloud(title, first, places, classes, limits)
+        cards.append(f"<figure><figcaption>{escape(name)}{small}</figcaption>{picture}</figure>")
+    return f'<div class="grid-of">{"".join(cards)}</div>'
+
+
+def _limits(before: Places) -> Limits:
+    """Return the part of the plane that is shown: where the features lay before, and some more."""
+    low, high = before.min(0), before.max(0)
+    air = np.maximum((high - low) * AIR, 1e-6)
+    (left, down), (right, up) = (low - air).tolist(), (high + air).tolist()
+    return (left, right), (down, up)
+
+
+def _beyond(places: Places, shown: Limits) -> float:
+    """Return the fraction of points outside of the plot."""
+    (left, right), (down, up) = shown
+    x, y = places[:, 0], places[:, 1]
+    return float(np.mean((x < left) | (x > right) | (y < down) | (y > up)))
+
+
+def _cloud(name: str, plane: Plane, places: Places, classes: Sequence[int], shown: Limits) -> str:
+    """Return features as dots in the colours of their classes, the forgotten as crosses.
+
+    Args:
+        name: for the title.
+        plane: says of each sample its class, and whether it is to be forgotten.
+        places: (M, 2); what lies beyond `shown` is drawn on its edge.
+        classes: in the order of their colours.
+        shown: the part of the plane.
+    """
+    frame = Frame(width=SIDE, height=SIDE, left=8, right=8, top=8, bottom=8, x=shown[0], y=shown[1])
+    pixels = [frame.at(float(x), float(y)) for x, y in places]
+    parts = [f'<path class="edge" d="M8 8H{SIDE - 8}V{SIDE - 8}H8Z"/>']
+    for kind, chosen in (("kept", ~plane.forget), ("forgotten", plane.forget)):
+        for series, class_ in enumerate(classes):
+            which = np.flatnonzero(chosen & (plane.label == class_))
+            if len(which):
+                path = "".join(_dot(kind, *pixels[row]) for row in which)
+                parts.append(f'<path class="{kind} s{series % SERIES}" d="{path}"/>')
+    count = int(plane.forget.sum())
+    description = f"{len(plane.forget) - count} kept, {count} to be forgotten"
+    out = _beyond(places, shown)
+    description += f"; {out:.0%} lie beyond the edge" if out else ""
+    return svg(frame, parts, title=f"Features {name}", description=description)
+
+
+def _dot(kind: str, x: float, y: float) -> str:
+    if kind == "kept":
+        return f"M{x:.1f} {y:.1f}h0"  # round ends make a dot of it
+    size = 2 * CROSS_PX
+    left, top = x - CROSS_PX, y - CROSS_PX
+    return f"M{left:.1f} {top:.1f}l{size} {size}m0 -{size}l-{size} {size}"
