@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from trueface.evaluation.over_seeds import MethodRow, OverSeeds, over_seeds
-from trueface.evaluation.score_tables import without_seed
+from trueface.evaluation.over_seeds import MethodRow, OverSeeds, over_seeds, without_seed
 from trueface.runtime import paths
 from trueface.runtime.files import Json, read_json
 from trueface.runtime.ids import model_folder_name

@@ -23,6 +23,7 @@ from trueface.data.image_headers import BROKEN
 from trueface.evaluation.metric_registry import METRICS
 from trueface.report import plots, tables, unlearning
 from trueface.report.content import Shown
+from trueface.report.outcome import detectors_outcome, unlearning_outcome
 from trueface.report.style import CSS
 from trueface.report.svg import breakable, plots_in
 from trueface.runtime import paths
@@ -64,6 +65,7 @@ def page(
         unlearned: what was unlearned in it; None: the page says nothing of that.
         beside: other pages that lie beside it, title and file name.
     """
+    groups = () if unlearned is None else unlearned.groups
     return (
         environment()
         .get_template("page.html")
@@ -76,6 +78,7 @@ def page(
             troubles=[
                 (shown.model.name, trouble) for shown in models for trouble in shown.troubles
             ],
+            outcome=[*detectors_outcome(models), *map(unlearning_outcome, groups)],
             unlearning=Markup("" if unlearned is None else unlearning.section(unlearned)),
             beside=beside,
         )

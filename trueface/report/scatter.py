@@ -29,6 +29,7 @@ Anchor = Literal["start", "middle", "end"]
 
 Role = Literal["reference", "method", "broken"]
 WIDTH, HEIGHT = 1050, 420
+LEAST_MARKS = 3
 RAISED_PX = 6  # marks that lie below the plot stand on its edge
 EDGE_DECADES = 0.18  # of air left and right
 STRETCH = (
@@ -181,7 +182,7 @@ def scatter(
     across: str,
     up: str,
 ) -> str:
-    """Return the plot; nothing where no mark has a place.
+    """Return the plot; nothing of fewer than three marks with a place: a table says as much in less room.
 
     Args:
         marks: the methods; those without a time stay out of it.
@@ -191,7 +192,7 @@ def scatter(
         up: what the second one is called.
     """
     shown = [method for method in marks if method.time > 0 and math.isfinite(method.time)]
-    if not shown:
+    if len(shown) < LEAST_MARKS:
         return ""
     references = (("before", before), ("retrain", retrain))
     levels = [(name, value) for name, value in references if value is not None]

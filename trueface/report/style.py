@@ -39,6 +39,7 @@ th[scope=row] { font-weight: 400; max-width: 24rem; overflow-wrap: anywhere; }
 small { color: var(--weak); font-size: .8rem; white-space: nowrap; }
 td small, th small { display: block; }
 .heat td small { color: inherit; font-size: .68rem; }
+p.outcome { border-left: 5px solid var(--link); padding-left: .8rem; font-size: 1.05rem; margin: .6rem 0; overflow-wrap: anywhere; }
 p.caption { color: var(--weak); margin: .9rem 0 .3rem; max-width: 100ch; }
 small.id { white-space: normal; overflow-wrap: anywhere; }
 .scale { white-space: nowrap; } .scale .box { display: inline-block; width: 1rem; height: .7rem; }

@@ -49,8 +49,12 @@ def test_nothing_is_drawn_of_no_marks_or_of_those_without_a_time() -> None:
     assert drawn(a_mark("a", 0.0, 0.5)) == ""
 
 
-def test_one_mark_alone_is_drawn() -> None:
-    assert "circle" in drawn(a_mark("a", 0.1, 0.85), before=None, retrain=None)
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_fewer_than_three_marks_are_no_plot(count: int) -> None:
+    marks = [a_mark(name, 0.1 + place, 0.85) for place, name in enumerate("abc"[:count])]
+    drawing = drawn(*marks, before=None, retrain=None)
+    assert drawing.count("<circle") == (3 if count == 3 else 0)
+    assert bool(drawing) == (count == 3)
 
 
 def test_a_broken_model_far_below_lies_on_the_edge_with_its_value() -> None:
@@ -64,10 +68,14 @@ def test_a_broken_model_far_below_lies_on_the_edge_with_its_value() -> None:
 
 
 def test_a_broken_model_near_the_others_is_a_cross_among_them() -> None:
-    text = drawn(a_mark("scrub", 0.2, 0.91), a_mark("ng", 0.01, 0.85, "broken"))
+    text = drawn(
+        a_mark("scrub", 0.2, 0.91), a_mark("ssd", 0.3, 0.9), a_mark("ng", 0.01, 0.85, "broken")
+    )
     assert "ng 0.850" not in text
     assert "l8 8m0 -8l-8 8" in text
 
 
 def test_names_are_escaped() -> None:
-    assert "<script>" not in drawn(a_mark("<script>", 0.2, 0.9))
+    text = drawn(*(a_mark("<script>", 0.2 * place, 0.9) for place in (1, 2, 3)))
+    assert "&lt;script&gt;" in text
+    assert "<script>" not in text

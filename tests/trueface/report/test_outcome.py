@@ -1,0 +1,169 @@
+"""The sentences on top of a report: who is named the best, and when nobody is."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.trueface.report.forgetful import Forgetful
+from tests.trueface.unlearning.said import flips, leave, one_class, told
+from trueface.audit.run_facts import Model
+from trueface.evaluation.intervals import Measure
+from trueface.evaluation.over_seeds import over_seeds
+from trueface.report.content import Row, Shown
+from trueface.report.outcome import Ranked, detectors_outcome, rivals, unlearning_outcome
+from trueface.unlearning.evaluation.leaderboard import ladder
+
+
+class Named:
+    """Stands for what only bears a name, or only measures."""
+
+    def __init__(self, **given: Any) -> None:
+        self.__dict__.update(given)
+
+
+def detector(name: str, **areas: float) -> Shown:
+    rows = tuple(
+        Row(
+            data=data,
+            pooled=False,
+            labels=None,  # type: ignore[arg-type]  # not looked at
+            logits=None,  # type: ignore[arg-type]  # likewise
+            report=Named(metrics={"auc": Measure(value=area, low=0, high=1)}),  # type: ignore[arg-type]
+        )
+        for data, area in areas.items()
+    )
+    model: Model = Named(name=name)  # type: ignore[assignment]
+    return Shown(model=model, rows=rows, parts=(), troubles=())
+
+
+def seeds(method: str, *areas: float) -> list[Shown]:
+    return [detector(f"{method}@seed={at}", x=area) for at, area in enumerate(areas)]
+
+
+CASES: Mapping[str, tuple[list[Shown], str]] = {
+    "nothing was tested": ([], ""),
+    "one detector": (
+        [detector("gan:pre", x=0.9, y=0.7)],
+        "gan:pre has the mean AUC over 2 tests 0.800, from 0.700 on y to 0.900 on x; 0.5 is a guess.",
+    ),
+    "a winner": (
+        [*seeds("gan:pre", 0.8, 0.82), *seeds("gan2:pre", 0.9, 0.92), *seeds("gan3:pre", 0.5, 0.7)],
+        "gan2:pre is the best of 3 detectors by the AUC on x: 0.910 ± 0.014 over seeds; next is gan:pre "
+        "(0.810 ± 0.014).",
+    ),
+    "a third that varies as far as the first": (
+        [*seeds("gan:pre", 0.8, 0.82), *seeds("gan2:pre", 0.9, 0.92), *seeds("gan3:pre", 0.6, 0.9)],
+        "None of 3 detectors is the best by the AUC on x: gan2:pre (0.910 ± 0.014) and gan3:pre "
+        "(0.750 ± 0.212) cannot be told apart, as their spreads over seeds overlap or are of one seed.",
+    ),
+    "one seed": (
+        [detector("gan:pre", x=0.8), detector("gan2:pre", x=0.9)],
+        "gan2:pre has the highest AUC on x, 0.900, before gan:pre (0.800), but one seed was run of each: "
+        "no detector of 2 is called the best.",
+    ),
+    "no test in common": (
+        [detector("gan:pre", x=0.8), detector("gan2:pre", y=0.9)],
+        "2 detectors were tested, no test is of all of them, and so none is best: the tables below show "
+        "each on its own tests.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_detectors_are_ranked_by_what_all_were_tested_on(case: str) -> None:
+    models, sentence = CASES[case]
+    assert "".join(detectors_outcome(models)) == sentence
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "apart"),
+    [
+        ((0.9, 0.9), (0.8, 0.8), True),
+        ((0.9, 0.8), (0.84, 0.76), False),
+        ((0.9,), (0.1, 0.1), False),
+        ((0.9, 0.9), (0.1,), False),
+        ((0.9, 0.9), (0.9, 0.9), False),
+    ],
+)
+def test_a_rival_is_one_whose_spread_overlaps_or_is_not_known(
+    first: tuple[float, ...], other: tuple[float, ...], apart: bool
+) -> None:
+    values = [over_seeds(each) for each in (first, other)]
+    one, two = (Ranked(name, value) for name, value in zip("ab", values, strict=True) if value)
+    assert (rivals(one, [two]) == []) is apart
+
+
+def said_of(run: Path) -> str:
+    (group,) = ladder(run).groups
+    return unlearning_outcome(group)
+
+
+def left(run: Path, method: str, *wrong: int, **changed: Any) -> None:
+    """Leave a model of a seed for each number of wrong answers on the test."""
+    for seed, count in enumerate(wrong):
+        record = told(f"a:b~{method}@seed={seed}", f"a:b@seed={seed}", seed=seed, **changed)
+        leave(run, record, flips(24, follows=30), flips(count, seed=seed))
+
+
+def test_the_method_nearest_to_retraining_is_named(tmp_path: Path) -> None:
+    left(tmp_path, "retrain", 4, 4, 4, seconds=100.0)
+    left(tmp_path, "scrub", 6, 6, 6)
+    left(tmp_path, "salun", 12, 12, 12)
+    assert said_of(tmp_path).startswith(
+        "a:b: scrub comes nearest to retraining, in 10 % of its time: gap 0.006 ± 0.000 over seeds, next is "
+        "salun (0.025 ± 0.000)"
+    )
+
+
+def test_an_alarm_of_the_nearest_method_is_told(tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "goal": "class", "classes": 3, "class_names": ("a", "b", "c"), "forgotten": (2,), "rate": None,
+    }  # fmt: skip
+    for seed in (0, 1):
+        for method in ("retrain", "lau"):
+            record = told(f"a:b~{method}@seed={seed}", f"a:b@seed={seed}", seed=seed, **given)
+            leave(tmp_path, record, one_class(0), one_class(0, wrong=3, seed=5))
+    assert "mind its alarm (never known)" in said_of(tmp_path)
+
+
+def test_gaps_that_overlap_over_seeds_name_no_winner(tmp_path: Path) -> None:
+    left(tmp_path, "retrain", 4, 4)
+    left(tmp_path, "scrub", 8, 12)
+    left(tmp_path, "salun", 9, 12)
+    sentence = said_of(tmp_path)
+    assert "no method is nearest to retraining: the gaps of scrub (" in sentence
+    assert ") and salun (" in sentence
+
+
+def test_one_seed_names_no_winner(tmp_path: Path) -> None:
+    left(tmp_path, "retrain", 4)
+    left(tmp_path, "scrub", 6)
+    left(tmp_path, "salun", 12)
+    assert said_of(tmp_path) == (
+        "a:b: scrub has the least gap to retraining, 0.006, before salun (0.025), but one seed was run, "
+        "and that names no winner."
+    )
+
+
+def test_ruined_models_are_named_and_do_not_win(tmp_path: Path) -> None:
+    lab = Forgetful(tmp_path)
+    lab.flips(["retrain", "ng"])
+    assert said_of(lab.run).endswith(": no method left a working model.")
+    lab.flips(["scrub"])
+    sentence = said_of(lab.run)
+    assert "scrub has the least gap" in sentence
+    assert sentence.endswith("; ng left no working model.")
+
+
+def test_without_retraining_or_methods_the_sentence_says_why(tmp_path: Path) -> None:
+    left(tmp_path / "a", "scrub", 8)
+    assert (
+        "no gap tells which method comes nearest to retraining: no model was retrained"
+        in said_of(tmp_path / "a")
+    )
+    left(tmp_path / "b", "retrain", 8)
+    assert said_of(tmp_path / "b") == (
+        "a:b: only references were trained, and no method is compared with them."
+    )

@@ -1,0 +1,176 @@
+"""What came out of a run, in a sentence each: how its detectors test, which method unlearned best.
+
+A winner is named where it is one: ahead of all others by more than the standard deviations over seeds of both.
+Where these overlap, or only one seed was run, the sentence says so and names none.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from trueface.evaluation.over_seeds import OverSeeds, by_method, over_seeds, short_names
+from trueface.report.content import Shown
+from trueface.unlearning.evaluation.leaderboard import UnlearningGroup, UnlearningRow
+
+MOST_NAMED = 3
+
+
+class Ranked(NamedTuple):
+    """A detector or a method with the number that ranks it."""
+
+    name: str
+    value: OverSeeds
+
+    def text(self) -> str:
+        """Return "scrub (0.021 ± 0.003)"."""
+        return f"{self.name} ({self.value.text(3)})"
+
+
+def rivals(first: Ranked, others: Sequence[Ranked]) -> list[Ranked]:
+    """Return those that `first` cannot be told from: spreads over seeds overlap, or are not known."""
+    return [
+        other
+        for other in others
+        if first.value.sd is None
+        or other.value.sd is None
+        or abs(first.value.mean - other.value.mean) <= first.value.sd + other.value.sd
+    ]
+
+
+def detectors_outcome(models: Sequence[Shown]) -> Iterator[str]:
+    """Yield a sentence about the tests of detectors, plain text; nothing where none has an AUC.
+
+    Detectors are ranked by their mean AUC over the tests that all of them have.
+    """
+    areas = {shown.model.name: found for shown in models if (found := _areas(shown))}
+    if not areas:
+        return
+    methods = by_method(areas, lambda model: model, lambda _: "")[""]
+    names = short_names(list(methods))
+    shared = [
+        test for test in next(iter(areas.values())) if all(test in each for each in areas.values())
+    ]
+    if not shared:
+        yield (
+            f"{len(methods)} detectors were tested, no test is of all of them, and so none is best: the "
+            "tables below show each on its own tests."
+        )
+        return
+    ranked = []
+    for method, seeds in methods.items():
+        value = over_seeds(_mean([areas[model][test] for test in shared]) for model in seeds)
+        if value is not None:
+            ranked.append(Ranked(names[method], value))
+    ranked.sort(key=lambda each: -each.value.mean)
+    first, *others = ranked
+    measure = f"AUC on {shared[0]}" if len(shared) == 1 else f"mean AUC over {len(shared)} tests"
+    near = rivals(first, others)
+    if not others:
+        yield f"{first.name} has the {measure} {first.value.text(3)}{_range(areas, shared)}; 0.5 is a guess."
+    elif not near:
+        yield (
+            f"{first.name} is the best of {len(ranked)} detectors by the {measure}: "
+            f"{first.value.text(3)} over seeds; next is {others[0].text()}."
+        )
+    elif all(each.value.sd is None for each in ranked):
+        yield (
+            f"{first.name} has the highest {measure}, {first.value.text(3)}, before {others[0].text()}, but "
+            f"one seed was run of each: no detector of {len(ranked)} is called the best."
+        )
+    else:
+        yield (
+            f"None of {len(ranked)} detectors is the best by the {measure}: {_listed([first, *near])} "
+            "cannot be told apart, as their spreads over seeds overlap or are of one seed."
+        )
+
+
+def unlearning_outcome(group: UnlearningGroup) -> str:
+    """Return a sentence about the unlearnings of one base, plain text.
+
+    Methods that left a working model are ranked by their gap to retraining.
+    """
+    methods = [row for row in group.rows if not row.is_reference]
+    ruined = [row.name for row in methods if row.verdict]
+    working = {row.name: row for row in methods if not row.verdict}
+    ranked = [
+        Ranked(name, value)
+        for name, row in working.items()
+        if (value := row.values.get("gap")) is not None
+    ]
+    ranked.sort(key=lambda each: each.value.mean)
+    return f"{group.base}: {_nearest(methods, working, ranked)}{_ruined(ruined, working)}."
+
+
+def _nearest(
+    methods: Sequence[UnlearningRow], working: Mapping[str, UnlearningRow], ranked: Sequence[Ranked]
+) -> str:
+    if not methods:
+        return "only references were trained, and no method is compared with them"
+    if not working:
+        return "no method left a working model"
+    if not ranked:
+        why = next(iter(working.values())).reasons.get("gap", "its answers are not known")
+        return f"no gap tells which method comes nearest to retraining: {why}"
+    first, *others = ranked
+    near = rivals(first, others)
+    if first.value.sd is None and all(other.value.sd is None for other in others):
+        before = f", before {others[0].text()}" if others else ""
+        return (
+            f"{first.name} has the least gap to retraining, {first.value.text(3)}{before}, but one seed was "
+            "run, and that names no winner"
+        )
+    if near:
+        return (
+            f"no method is nearest to retraining: the gaps of {_listed([first, *near])} cannot be told "
+            "apart, as their spreads over seeds overlap or are of one seed"
+        )
+    row = working[first.name]
+    time = row.values.get("of_retrain")
+    taken = "" if time is None else f", in {100 * time.mean:.3g} % of its time"
+    warned = ", ".join(alarm.sort for alarm in row.alarms)
+    place = (
+        "comes nearest to retraining" if others else "is the only method to set beside retraining"
+    )
+    return (
+        f"{first.name} {place}{taken}: gap {first.value.text(3)} over seeds"
+        + (f", next is {others[0].text()}" if others else "")
+        + (f"; mind its alarm ({warned})" if warned else "")
+    )
+
+
+def _ruined(ruined: Sequence[str], working: Mapping[str, UnlearningRow]) -> str:
+    if not ruined or not working:
+        return ""
+    return f"; {_some(ruined)} left no working model"
+
+
+def _areas(shown: Shown) -> Mapping[str, float]:
+    """Return the AUC of each test of a model that has both classes."""
+    return {
+        row.data: row.report.metrics["auc"].value
+        for row in shown.rows
+        if not row.pooled and "auc" in row.report.metrics
+    }
+
+
+def _range(areas: Mapping[str, Mapping[str, float]], shared: Sequence[str]) -> str:
+    """Return from where to where the tests go, where there are several."""
+    if len(shared) == 1:
+        return ""
+    means = {test: _mean([each[test] for each in areas.values()]) for test in shared}
+    low, high = min(shared, key=means.__getitem__), max(shared, key=means.__getitem__)
+    return f", from {means[low]:.3f} on {low} to {means[high]:.3f} on {high}"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _listed(ranked: Sequence[Ranked]) -> str:
+    return _some([each.text() for each in ranked])
+
+
+def _some(texts: Sequence[str]) -> str:
+    """Return "a, b and c" of few texts, "a, b, c and 4 more" of many."""
+    more = len(texts) - MOST_NAMED
+    *before, last = texts if more <= 0 else (*texts[:MOST_NAMED], f"{more} more")
+    return f"{', '.join(before)} and {last}" if before else last
