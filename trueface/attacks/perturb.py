@@ -9,15 +9,45 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trueface.attacks.grammar import Attack
 from trueface.attacks.registry import SPECS
-from trueface.attacks.target import LEVELS, Target
 from trueface.runtime.errors import JobError
 
 TOWARDS_REAL, TOWARDS_FAKE = -1.0, 1.0
+LEVELS = 255.0
 QUERIES = 500  # that an attack by scores may ask for each image
+
+
+class Target:
+    """A detector under attack, in evaluation mode; it counts what it is asked.
+
+    Args:
+        model: from pixels (B, 3, H, W), float32 in 0 … 1, to one logit an image, (B, 1).
+        device: where it computes.
+        threshold: the logit above which it calls an image fake.
+    """
+
+    def __init__(self, model: nn.Module, device: str, threshold: float = 0.0) -> None:
+        self._model, self._device, self._threshold = model.eval(), device, threshold
+        self.queries = 0  # images that were scored or differentiated
+
+    def logits(self, levels: Tensor) -> Tensor:
+        """Return how far logits lie above the threshold, (B,), of images (B, 3, H, W) in 0 … 255."""
+        self.queries += len(levels)
+        with torch.no_grad():
+            logits: Tensor = self._model(levels.to(self._device) / LEVELS)
+        return logits.float().squeeze(1).cpu() - self._threshold
+
+    def gradient(self, levels: Tensor) -> Tensor:
+        """Return the gradient of each image's logit by its levels, (B, 3, H, W) float32."""
+        self.queries += len(levels)
+        with torch.enable_grad():
+            wanted = levels.detach().to(self._device).requires_grad_()
+            logits = self._model(wanted / LEVELS)
+            (gradient,) = torch.autograd.grad(logits.float().sum(), wanted)
+        return gradient.float().cpu()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trueface.attacks.grammar import Attack
-from trueface.attacks.perturb import QUERIES, TOWARDS_FAKE, TOWARDS_REAL, perturbed
-from trueface.attacks.target import LEVELS, Target
+from trueface.attacks.perturb import LEVELS, QUERIES, TOWARDS_FAKE, TOWARDS_REAL, Target, perturbed
 from trueface.corruptions.chain import NO_CHAIN, Chain
 from trueface.data.dataset import Pass
 from trueface.data.index import Image

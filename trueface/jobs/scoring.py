@@ -12,7 +12,7 @@ from torch import Tensor
 
 from launcher.api import Job, Json
 from trueface.attacks.grammar import Attack
-from trueface.attacks.target import Target
+from trueface.attacks.perturb import Target
 from trueface.corruptions.chain import Chain
 from trueface.corruptions.pillow import to_image
 from trueface.data.dataset import Pass, still

@@ -21,13 +21,13 @@ from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
 from trueface.runtime.stepping import Claim, Kept, Steps, run_steps
-from trueface.translation.networks import (
+from trueface.translation.settings import TranslatorSettings
+from trueface.translation.translator import (
     Generator,
     GeneratorShape,
     build_critic,
     build_generator,
 )
-from trueface.translation.settings import TranslatorSettings
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -48,7 +48,10 @@ def test_what_is_no_attack_is_refused_with_its_reason(text: str, message: str) -
 
 def test_the_control_of_an_attack_has_its_budget_and_its_code_counts_too() -> None:
     assert Attack("square", 3).control == Attack("random", 3)
-    assert modules_of("fgsm2") == ("trueface.attacks.kinds.fgsm", "trueface.attacks.kinds.random")
+    assert modules_of("fgsm2") == (
+        "trueface.attacks.kinds.gradients",
+        "trueface.attacks.kinds.random",
+    )
     assert modules_of("random2") == ("trueface.attacks.kinds.random",)
     assert modules_of(NONE) == ()
     assert "fgsm<0…16>" in described()

@@ -88,8 +88,8 @@ def test_the_ends_of_a_range_are_taken_and_written_as_they_are_read(name: str) -
 def test_modules_are_those_of_the_kinds_that_a_chain_names() -> None:
     assert modules_of("none") == ()
     assert modules_of("jpeg50+blur1+jpeg30") == (
-        "trueface.corruptions.kinds.jpeg",
-        "trueface.corruptions.kinds.blur",
+        "trueface.corruptions.kinds.codecs",
+        "trueface.corruptions.kinds.filters",
     )
 
 

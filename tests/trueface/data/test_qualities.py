@@ -49,4 +49,4 @@ def test_beside_a_list_of_files_its_words_are_files_and_corruptions_stay() -> No
 
 def test_modules_are_those_of_the_kinds_of_all_qualities() -> None:
     kinds = "trueface.corruptions.kinds"
-    assert modules_of("raw,half+jpeg30,jpeg75") == (f"{kinds}.half", f"{kinds}.jpeg")
+    assert modules_of("raw,half+jpeg30,jpeg75") == (f"{kinds}.resizing", f"{kinds}.codecs")

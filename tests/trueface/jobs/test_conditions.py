@@ -294,6 +294,6 @@ def test_what_cannot_be_is_refused_at_plan_time(settings: dict[str, Any], messag
 def test_the_code_of_corruptions_and_attacks_counts_for_tests_that_name_them() -> None:
     modules = TestSettings.modules
     assert modules["corrupt"]("none") == modules["attack"]("none") == ()
-    assert modules["corrupt"]("jpeg50") == ("trueface.corruptions.kinds.jpeg",)
-    assert "trueface.attacks.kinds.pgd" in modules["attack"]("pgd1")
+    assert modules["corrupt"]("jpeg50") == ("trueface.corruptions.kinds.codecs",)
+    assert "trueface.attacks.kinds.gradients" in modules["attack"]("pgd1")
     assert TEST.settings is TestSettings

@@ -11,7 +11,7 @@ from trueface.data.made_folders import ImageNoise, rounded
 from trueface.diffusion.diffuser import Diffuser, ScheduleName
 from trueface.purification.denoiser import DenoiserShape, new_denoiser
 from trueface.purification.grammar import parse_purifier
-from trueface.purification.methods.tv import _divergence, _gradient
+from trueface.purification.methods.filters import _divergence, _gradient
 from trueface.purification.purifier import Purifier, make_purifier
 from trueface.purification.registry import SPECS
 from trueface.runtime.errors import JobError

@@ -5,9 +5,8 @@ from typing import Any
 
 from trueface.data.drawn_set import ATTRIBUTES, make_drawn
 from trueface.data.settings import DrawSettings
-from trueface.translation.networks import GeneratorShape, build_generator
 from trueface.translation.settings import TranslatorSettings
-from trueface.translation.translator import Translator, ready
+from trueface.translation.translator import GeneratorShape, Translator, build_generator, ready
 
 SIZE = 32
 

@@ -5,8 +5,8 @@ import torch
 
 from tests.trueface.translation.build import a_translator, tiny
 from trueface.runtime.errors import JobError
-from trueface.translation.networks import Generator, GeneratorShape, build_critic
 from trueface.translation.settings import critic_layers
+from trueface.translation.translator import Generator, GeneratorShape, build_critic
 
 
 def test_the_full_generator_has_the_names_and_sizes_of_the_authors() -> None:

@@ -9,8 +9,13 @@ from torch import Tensor
 
 from tests.trueface.translation.build import a_translator
 from trueface.runtime.errors import CheckpointError
-from trueface.translation.networks import GeneratorShape, build_generator
-from trueface.translation.translator import load_foreign, load_translator, save_translator
+from trueface.translation.translator import (
+    GeneratorShape,
+    build_generator,
+    load_foreign,
+    load_translator,
+    save_translator,
+)
 
 SHAPE = GeneratorShape(5, width=8, blocks=2)
 

@@ -1,4 +1,4 @@
-"""One file for each kind of attack, found by its `@register_attack`.
+"""Kinds of attack, found by their `@register_attack`; what is nearly the same stands in one file.
 
-Start reading at `fgsm`.
+Start reading at `gradients`.
 """

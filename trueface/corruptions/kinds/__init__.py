@@ -1,4 +1,4 @@
-"""One file for each kind of corruption, found by its `@register_corruption`.
+"""Kinds of corruption, found by their `@register_corruption`; what is nearly the same stands in one file.
 
-Start reading at `jpeg`.
+Start reading at `codecs`.
 """

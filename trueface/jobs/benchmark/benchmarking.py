@@ -17,7 +17,7 @@ import torch
 
 from launcher.api import Job, JobError, Json, parse_data, parse_model
 from trueface.attacks.grammar import Attack, parse_attack
-from trueface.attacks.target import Target
+from trueface.attacks.perturb import Target
 from trueface.benchmark import cells, manifest
 from trueface.benchmark.cells import Cell, CellScores, Index, ModelFacts
 from trueface.benchmark.conditions import Condition, conditions

@@ -176,7 +176,7 @@ REVISE = generation_kind(
     name="revise",
     role=Role.FOLDER,
     summary="draw real images anew by an edited diffuser: DDIM inversion, then sampling",
-    entry="revise:revise",
+    entry="erased:revise",
     settings=ReviseSettings,
     reads=inputs(
         {"source": "the folder of real images"},

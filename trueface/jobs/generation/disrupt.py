@@ -24,8 +24,7 @@ from trueface.purification.purifier import Purifier
 from trueface.runtime.errors import DataError
 from trueface.translation.detector_set import original_of
 from trueface.translation.labels import flipped, labels_of
-from trueface.translation.networks import COLOURS
-from trueface.translation.translator import Translator, load_translator
+from trueface.translation.translator import COLOURS, Translator, load_translator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

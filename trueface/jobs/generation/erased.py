@@ -1,26 +1,42 @@
-"""The entry function of `erased`: reads models and images, measures, writes a folder."""
+"""What is measured of edited diffusers: the entry functions of `erased` and `revise`."""
 
 from collections.abc import Mapping
 
+import torch
+from torch import Tensor
+
 from launcher.api import Job, Json
-from trueface.data.made_folders import digest_of, made_folder
+from trueface.data.made_folders import digest_of, image_names, made_folder, rounded
 from trueface.diffusion.checkpoint import load_diffuser
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.measures import record
-from trueface.erasing.measures.measuring import Probed, Question, facts, measure, write_sheet
+from trueface.erasing.measures.measuring import (
+    Probed,
+    Question,
+    facts,
+    measure,
+    refuse_others,
+    write_sheet,
+)
 from trueface.erasing.measures.recognition import (
+    Recogniser,
     class_folder,
     concept_images,
     held_out_accuracy,
     load_recogniser,
+    rate,
+    real_images,
 )
 from trueface.erasing.measures.recovery import Attack
-from trueface.erasing.measures.samples import Sampling
-from trueface.erasing.measures.settings import ErasedSettings
+from trueface.erasing.measures.samples import Revision, Sampling, revised, rms, round_trip
+from trueface.erasing.measures.settings import ErasedSettings, ReviseSettings
 from trueface.jobs.setup import checkpoint_of, entry, made_folder_of, watch_of
 from trueface.runtime import paths
 from trueface.runtime.files import file_sha256, read_json, write_json
 from trueface.runtime.timer import now
+
+# what is recognised as the concept: real images, those drawn anew, and the teacher's round trip
+BEFORE, AFTER, REFERENCE = "rate_before", "rate_after", "rate_round_trip"
 
 
 @entry(ErasedSettings)
@@ -35,9 +51,9 @@ def erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
     began = now()
     models = {model: _probed(job, model) for model in _diffusers(settings)}
     teacher = models[settings.teacher]
-    place = checkpoint_of(job, settings.classifier)
-    recogniser = load_recogniser(place, text=settings.classifier, device=job.device)
-    question, digest = _question(job, settings, teacher.diffuser, file_sha256(place))
+    recogniser = _recogniser(job, settings.classifier)
+    classifier = file_sha256(checkpoint_of(job, settings.classifier))
+    question, digest = _question(job, settings, teacher.diffuser, classifier)
     real = held_out_accuracy(
         job.path(settings.data_root), teacher.diffuser.class_names, teacher.diffuser, recogniser
     )
@@ -143,3 +159,89 @@ def _described(job: Job, settings: ErasedSettings, teacher: Diffuser) -> dict[st
         "class_names": list(teacher.class_names),
         "seconds": took.get("seconds"),
     }
+
+
+@entry(ReviseSettings)
+def revise(job: Job, settings: ReviseSettings) -> Mapping[str, Json]:
+    """Draw the source's images anew under one name by the edited diffuser; write them under their names.
+
+    Raises:
+        DataError: the source has no images, or some of another size than the diffuser's.
+        JobError: null or guidance without a null token, or stopped; nothing was written then.
+    """
+    edited = load_diffuser(checkpoint_of(job, settings.diffuser), job.device)
+    teacher = None
+    if settings.teacher:
+        teacher = load_diffuser(checkpoint_of(job, settings.teacher), job.device)
+    if teacher is not None:
+        refuse_others(edited, teacher)
+    inverter = teacher if teacher is not None and settings.inverted_by == "teacher" else edited
+    recogniser = _recogniser(job, settings.classifier) if settings.classifier else None
+    revision = Revision(
+        inverted_as=inverter.label(settings.inverted_as) if settings.inverted_as else None,
+        drawn_as=edited.label(settings.drawn_as),
+        steps=settings.steps,
+        guidance=settings.guidance,
+    )
+    root = job.path(settings.source)
+    names = image_names(root, limit=settings.limit)
+    measured = _Sums(recogniser, settings.drawn_as)
+    seconds = 0.0
+    with made_folder(made_folder_of(job)) as made:
+        for rows in watch_of(job).batches(len(names), settings.batch_size):
+            batch = names[rows]
+            images = real_images(root, batch, edited)
+            began = now()
+            drawn = rounded(revised(images, edited, inverter, revision))
+            seconds += now() - began
+            made.write(batch, drawn)
+            measured.add("rms", AFTER, images, drawn)
+            measured.add("", BEFORE, images, images)
+            if teacher is not None:
+                back = round_trip(images, teacher, revision.inverted_as, settings.steps)
+                measured.add("rms_round_trip", REFERENCE, images, rounded(back))
+        numbers: dict[str, Json] = {
+            "images": len(names),
+            **measured.means(),
+            "seconds": seconds / len(names),
+        }
+        made.record(
+            {
+                "kind": job.kind,
+                "settings": settings.model_dump(mode="json"),
+                "source": settings.source,
+                "source_digest": digest_of(root, names),
+                "seed": None,  # nothing is drawn by chance
+                **numbers,
+            }
+        )
+    return numbers
+
+
+class _Sums:
+    """Errors and answers of all batches."""
+
+    def __init__(self, recogniser: Recogniser | None, concept: str) -> None:
+        self._recogniser = recogniser
+        self._number = -1 if recogniser is None else recogniser.number(concept)
+        self._parts: dict[str, list[Tensor]] = {}
+
+    def add(self, error: str, rate_name: str, images: Tensor, drawn: Tensor) -> None:
+        """Add a batch: its distance to the source by name, "" for none, and what is recognised."""
+        if error:
+            self._parts.setdefault(error, []).append(rms(images, drawn))
+        if self._recogniser is not None:
+            hits = self._recogniser.answers(drawn) == self._number
+            self._parts.setdefault(rate_name, []).append(hits)
+
+    def means(self) -> dict[str, Json]:
+        """Return the mean of each measure; rates with their intervals."""
+        whole = {name: torch.cat(parts) for name, parts in self._parts.items()}
+        return {
+            name: rate(values).record if values.dtype == torch.bool else float(values.mean())
+            for name, values in whole.items()
+        }
+
+
+def _recogniser(job: Job, model: str) -> Recogniser:
+    return load_recogniser(checkpoint_of(job, model), text=model, device=job.device)

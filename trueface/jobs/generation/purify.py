@@ -1,16 +1,50 @@
-"""The entry function of `purify`, and a purifier with the models of a job's run, for attacks too that go through one."""
+"""The entry functions of `denoiser` and `purify`, and a purifier with the models of a job's run.
+
+Attacks too may go through one.
+"""
 
 from collections.abc import Mapping
 
 from launcher.api import Job, JobError, Json
+from trueface.data.vocabulary import picture_folder
 from trueface.diffusion.checkpoint import load_diffuser
+from trueface.diffusion.images import digest, load_images
+from trueface.jobs.model_making import source_of, write_facts
 from trueface.jobs.setup import checkpoint_of, entry, made_folder_of, watch_of
-from trueface.purification.denoiser import load_denoiser
+from trueface.purification.denoiser import load_denoiser, save_denoiser, train_denoiser
 from trueface.purification.grammar import PurifierName, parse_purifier, refuse_untrained
 from trueface.purification.purifier import Purifier, make_purifier, purify_folder
-from trueface.purification.settings import PurifySettings
+from trueface.purification.settings import DenoiserSettings, PurifySettings
+from trueface.runtime import paths
 
 COLOURS = (1, 3)  # channels of images
+
+
+@entry(DenoiserSettings)
+def denoiser(job: Job, settings: DenoiserSettings) -> Mapping[str, Json]:
+    """Train the job's denoiser; write it with what it was made of.
+
+    A training that was stopped goes on where it was, to the same bits.
+    """
+    if job.model is None or job.data is None:
+        raise JobError(f"{job.name} names no model to make; give its data, such as noisy:A")
+    folder = job.model_folder(job.model)
+    root = picture_folder(job.path(settings.data_root), job.data)
+    images = load_images(root, size=settings.size, channels=settings.channels, cpus=job.cpus)
+    watch = watch_of(job)
+    trained = train_denoiser(images, settings, watch=watch, state=paths.resume(folder))
+    facts = source_of(
+        job,
+        settings,
+        data_root=str(job.path(settings.data_root)),
+        train_images=len(images),
+        train_images_sha256=digest(images, None, ()),
+    )
+    save_denoiser(paths.checkpoint(folder), trained.denoiser, facts)
+    result: dict[str, Json] = {"images": len(images), "loss": trained.loss}
+    write_facts(folder, facts, result)
+    paths.resume(folder).unlink(missing_ok=True)
+    return result
 
 
 def purifier_of(job: Job, name: PurifierName, *, diffuser: str, denoiser: str) -> Purifier:

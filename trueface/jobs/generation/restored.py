@@ -45,14 +45,14 @@ from trueface.jobs.setup import checkpoint_of, entry, made_folder_of, watch_of
 from trueface.purification.grammar import PurifierName, parse_purifier
 from trueface.runtime import paths, tensor_files
 from trueface.runtime.errors import DataError
-from trueface.translation import networks
+from trueface.translation import translator as translators
 from trueface.translation.detector_set import original_of
 from trueface.translation.labels import flipped, labels_of
 from trueface.translation.translator import Translator, load_translator
 
 Facts = Mapping[str, Json]
 KEPT = ".outputs"  # beside the made folders of a run
-CODE = tuple(Path(str(module.__file__)) for module in (networks, feature_networks))
+CODE = tuple(Path(str(module.__file__)) for module in (translators, feature_networks))
 MOST_BYTES = 1 << 26  # of outputs, which are held in memory; beyond, nothing is kept
 SCHEMA = 1
 IMAGES = "images.npz"  # the measures of each image

@@ -66,7 +66,7 @@ TRANSLATE = generation_kind(
     name="translate",
     role=Role.FOLDER,
     summary="make fakes of a folder's images, and a data root of real and fake for detectors",
-    entry="translate:translate",
+    entry="translator:translate",
     settings=TranslateSettings,
     reads=inputs(
         {"source": "the folder of images to translate", "real": "the folder of real images"},

@@ -1,4 +1,4 @@
-"""The entry function of `translator`: from a job to a trained generator, or to that of a file."""
+"""The entry functions of `translator` and `translate`: from a job to a generator, from images to fakes and reals."""
 
 import hashlib
 import json
@@ -10,17 +10,36 @@ import torch
 from torch import Tensor
 
 from launcher.api import Job, Json, write_atomic
-from trueface.data.made_folders import digest_of, image_names, read_images, save_picture
+from trueface.data.made_folders import (
+    digest_of,
+    image_names,
+    made_folder,
+    read_images,
+    save_picture,
+)
 from trueface.data.vocabulary import picture_folder
 from trueface.jobs.model_making import source_of, write_facts
-from trueface.jobs.setup import entry, folder_of, watch_of
+from trueface.jobs.setup import checkpoint_of, entry, folder_of, made_folder_of, watch_of
 from trueface.models import assembly
 from trueface.runtime import paths
 from trueface.runtime.stepping import Claim, fingerprint
 from trueface.translation import training
+from trueface.translation.detector_set import (
+    counted,
+    lists_of,
+    original_of,
+    pairs_of,
+    write_pairs,
+)
 from trueface.translation.labels import flipped, labels_of, refuse_shared
-from trueface.translation.settings import TranslatorSettings
-from trueface.translation.translator import Translator, load_foreign, ready, save_translator
+from trueface.translation.settings import TranslateSettings, TranslatorSettings
+from trueface.translation.translator import (
+    Translator,
+    load_foreign,
+    load_translator,
+    ready,
+    save_translator,
+)
 
 SHOWN = 8  # images in the picture of translations
 PICTURE = "translated.png"  # rows: images, then each attribute flipped
@@ -115,3 +134,38 @@ def _claim(source: Mapping[str, Json], settings: TranslatorSettings) -> Claim:
     }
     conditions = {key: source[key] for key in ("device", "threads", "versions", "code")}
     return Claim(fingerprint(made_of), conditions)
+
+
+@entry(TranslateSettings)
+def translate(job: Job, settings: TranslateSettings) -> Mapping[str, Json]:
+    """Make the data root of the job's settings; a stop leaves nothing behind."""
+    started = time.monotonic()
+    source = job.path(settings.source)
+    real = job.path(settings.real) if settings.real else original_of(source, job.path)
+    translator = load_translator(checkpoint_of(job, settings.translator), job.device)
+    pairs = pairs_of(source, real, settings, translator.labels)
+    with made_folder(made_folder_of(job)) as made:
+        write_pairs(made, pairs, translator, settings, watch_of(job))
+        facts: dict[str, Json] = {
+            "images": len(pairs.names),
+            "lists": {name: len(keys) for name, keys in lists_of(pairs.names, settings).items()},
+            "flipped": dict(counted(pairs)),
+        }
+        made.record(
+            {
+                "kind": "translate",
+                "settings": settings.model_dump(mode="json"),
+                "source": settings.source,
+                "source_digest": digest_of(source, pairs.names),
+                "real": _named(job, real),
+                "seed": settings.seed,
+                **facts,
+            }
+        )
+    return {**facts, "seconds": time.monotonic() - started}
+
+
+def _named(job: Job, folder: Path) -> str:
+    """Return a folder as a setting names it: relative to the project, where it lies there."""
+    inside = folder.is_relative_to(job.folder)
+    return str(folder.relative_to(job.folder) if inside else folder)

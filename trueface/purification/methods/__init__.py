@@ -1,4 +1,4 @@
-"""One file for each purifier, found by its `@register_purifier`.
+"""Purifiers, found by their `@register_purifier`; what is nearly the same stands in one file.
 
-Start reading at `oneshot`.
+Start reading at `estimates`.
 """

@@ -21,8 +21,7 @@ from trueface.jobs.generation.purify import purify
 from trueface.jobs.generation.restored import restored
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UnknownName
-from trueface.translation.networks import Generator, GeneratorShape
-from trueface.translation.translator import ready, save_translator
+from trueface.translation.translator import Generator, GeneratorShape, ready, save_translator
 
 MODEL = "labelled:A"
 LABELS = ("dark_hair", "warm_skin")

@@ -16,10 +16,9 @@ from trueface.data.made_folders import digest_of, image_names, made_folder, read
 from trueface.diffusion.checkpoint import save_diffuser
 from trueface.diffusion.diffuser import Diffuser, make_schedule
 from trueface.diffusion.networks import NetworkShape, build_network
-from trueface.jobs.generation.denoiser import denoiser
 from trueface.jobs.generation.diffusion_kinds import DIFFUSER
 from trueface.jobs.generation.purification_kinds import DENOISER, PURIFY
-from trueface.jobs.generation.purify import purify
+from trueface.jobs.generation.purify import denoiser, purify
 from trueface.purification.settings import PurifySettings
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, JobError, UnknownName

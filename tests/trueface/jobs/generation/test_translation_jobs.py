@@ -12,14 +12,12 @@ from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.parser import ParseContext, parse
 from trueface.data.settings import DRAWN_MARK
 from trueface.jobs.generation.draw import draw
-from trueface.jobs.generation.translate import translate
 from trueface.jobs.generation.translation_kinds import DRAW, TRANSLATE, TRANSLATOR
-from trueface.jobs.generation.translator import train_translator
+from trueface.jobs.generation.translator import train_translator, translate
 from trueface.jobs.kinds import TEST, TRAIN
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, DataError
-from trueface.translation.networks import GeneratorShape, build_generator
-from trueface.translation.translator import load_translator
+from trueface.translation.translator import GeneratorShape, build_generator, load_translator
 
 MODEL = "labelled:A"
 TINY: dict[str, Any] = {

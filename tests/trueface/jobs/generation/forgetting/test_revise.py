@@ -18,7 +18,7 @@ from tests.trueface.jobs.generation.forgetting.small_lab import (
 )
 from trueface.data.made_folders import image_names, read_images
 from trueface.jobs.generation.diffusion_kinds import REVISE
-from trueface.jobs.generation.revise import revise
+from trueface.jobs.generation.erased import revise
 
 FEW: dict[str, Any] = {
     "source": "data/test/cross", "diffuser": EDITED, "drawn_as": "cross", "steps": 3,

@@ -1,4 +1,7 @@
-"""PGD: A. Madry et al., arXiv 1706.06083, section 2.1, in the L-infinity norm."""
+"""Attacks along the gradient's sign, in the L-infinity norm.
+
+FGSM: I. Goodfellow et al., arXiv 1412.6572, section 4. PGD: A. Madry et al., arXiv 1706.06083, section 2.1.
+"""
 
 import torch
 from torch import Tensor
@@ -6,8 +9,17 @@ from torch import Tensor
 from trueface.attacks.perturb import Request
 from trueface.attacks.registry import register_attack
 
-STEPS = 10
+STEPS = 10  # of PGD
 STEP = 1 / 4  # of the budget
+
+
+@register_attack("fgsm", summary="one step along the gradient's sign", access="full")
+def fgsm(request: Request) -> Tensor:
+    """Return each level moved by the whole budget, as the gradient at the image says."""
+    signs = request.target.gradient(request.images).sign()
+    return request.within(
+        request.images + request.budget * request.directions.view(-1, 1, 1, 1) * signs
+    )
 
 
 @register_attack("pgd", summary="ten steps from a random start", access="full")

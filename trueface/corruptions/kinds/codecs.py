@@ -1,4 +1,4 @@
-"""WebP."""
+"""Lossy formats of pictures: JPEG, WebP."""
 
 import random
 
@@ -6,6 +6,20 @@ from torch import Tensor
 
 from trueface.corruptions.pillow import recoded, to_image, to_pixels
 from trueface.corruptions.registry import register_corruption
+
+
+@register_corruption(
+    "jpeg",
+    summary="JPEG by Pillow, colour at half resolution",
+    strength="quality",
+    low=1,
+    high=100,
+    whole=True,
+)
+def jpeg(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+    """Return the image as JPEG of a quality leaves it."""
+    del chance
+    return to_pixels(recoded(to_image(pixels), "JPEG", int(strength)))
 
 
 @register_corruption(

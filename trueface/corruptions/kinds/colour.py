@@ -1,0 +1,63 @@
+"""Light and colour: brightness, contrast, saturation, gamma."""
+
+import random
+
+import torch
+from PIL.ImageEnhance import Brightness, Color, Contrast
+from torch import Tensor
+
+from trueface.corruptions.pillow import to_image, to_pixels
+from trueface.corruptions.registry import register_corruption
+
+
+@register_corruption(
+    "brightness",
+    summary="all levels times this factor, clipped, by Pillow",
+    strength="factor",
+    low=0.05,
+    high=10,
+)
+def brightness(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+    """Return the image brighter or darker."""
+    del chance
+    return to_pixels(Brightness(to_image(pixels)).enhance(strength))
+
+
+@register_corruption(
+    "contrast",
+    summary="distance to the image's mean grey times this factor, by Pillow",
+    strength="factor",
+    low=0.05,
+    high=10,
+)
+def contrast(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+    """Return the image with another contrast."""
+    del chance
+    return to_pixels(Contrast(to_image(pixels)).enhance(strength))
+
+
+@register_corruption(
+    "saturation",
+    summary="distance to the pixel's grey times this factor, by Pillow; 0: a grey image",
+    strength="factor",
+    low=0,
+    high=10,
+)
+def saturation(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+    """Return the image with stronger or weaker colours."""
+    del chance
+    return to_pixels(Color(to_image(pixels)).enhance(strength))
+
+
+@register_corruption(
+    "gamma",
+    summary="each level v in 0 … 1 becomes v to this power: above 1 darker, below 1 brighter",
+    strength="exponent",
+    low=0.1,
+    high=10,
+)
+def gamma(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+    """Return the image after a power law, rounded."""
+    del chance
+    levels = (255 * (torch.arange(256, dtype=torch.float64) / 255) ** strength).round()
+    return levels.to(torch.uint8)[pixels.long()]

@@ -1,0 +1,102 @@
+"""The diffusion's estimate of the clean image by one call of its network, and means of several."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trueface.purification.registry import register_purifier
+from trueface.purification.steps import Tools
+
+FACTORS = (0.5, 1.0, 1.5)  # of t; the declaration's reach is the largest
+DRAWS = 8
+SHIFTS = ((1, 1), (0, 1), (1, 0), (0, 0))  # corners of the window in the padded image; (1, 1): none
+
+
+@register_purifier(
+    "oneshot",
+    summary="estimate of the clean image at step t by one call of the network",
+    number="step t",
+    low=1,
+    high=1000,
+    whole=True,
+    estimated=True,
+    needs="diffuser",
+)
+def oneshot(images: Tensor, value: float | None, tools: Tools) -> Tensor:
+    """Return E[x_0 | x_t = image]: the perturbation is taken for the noise of step t.
+
+    Source: arXiv 2006.11239, equation 15; as a denoiser against perturbations: arXiv 2206.10550,
+    which adds forward noise before (here: `smooth`).
+    """
+    return tools.estimate(images, tools.t_of(images, value))
+
+
+@register_purifier(
+    "ensemble",
+    summary="mean of the estimates at steps t/2, t and 3t/2",
+    number="step t",
+    low=2,
+    high=1000,
+    whole=True,
+    estimated=True,
+    reach=1.5,
+    needs="diffuser",
+)
+def ensemble(images: Tensor, value: float | None, tools: Tools) -> Tensor:
+    """Return the mean of three estimates, each of which takes another strength of the noise for true."""
+    t = tools.t_of(images, value)
+    steps = [(t * factor).round().long().clamp(max=tools.t_max) for factor in FACTORS]
+    return torch.stack([tools.estimate(images, each) for each in steps]).mean(0)
+
+
+@register_purifier(
+    "smooth",
+    summary=f"mean of the estimates at step t over {DRAWS} draws of its forward noise",
+    number="step t",
+    low=1,
+    high=1000,
+    whole=True,
+    estimated=True,
+    needs="diffuser",
+    draws=True,
+)
+def smooth(images: Tensor, value: float | None, tools: Tools) -> Tensor:
+    """Return the mean of estimates, each from the image with other noise of step t added.
+
+    Source: denoised smoothing (arXiv 2003.01908) with a diffusion's network (arXiv 2206.10550); there
+    the classifier's answers are averaged, here the images.
+    """
+    t = tools.t_of(images, value)
+    drawn = [tools.estimate(tools.noised(images, t, f"draw{k}"), t) for k in range(DRAWS)]
+    return torch.stack(drawn).mean(0)
+
+
+@register_purifier(
+    "spin",
+    summary="mean of the estimates at step t over shifts by a pixel",
+    number="step t",
+    low=1,
+    high=1000,
+    whole=True,
+    estimated=True,
+    needs="diffuser",
+)
+def spin(images: Tensor, value: float | None, tools: Tools) -> Tensor:
+    """Return the mean of estimates of the image and of it shifted by a pixel down, right and both.
+
+    Source: cycle spinning (R. Coifman and D. Donoho, Translation-Invariant De-Noising, 1995). A
+    network that reads blocks of pixels treats a shifted image otherwise; the mean depends less on
+    where the blocks lie. The border is mirrored, and each pixel is the mean of the estimates that
+    hold it.
+    """
+    t = tools.t_of(images, value)
+    height, width = images.shape[-2:]
+    padded = functional.pad(images, (1, 1, 1, 1), mode="reflect")
+    total, count = torch.zeros_like(padded), torch.zeros_like(padded)
+    for top, left in SHIFTS:
+        edges = (left, 2 - left, top, 2 - top)
+        window = padded[..., top : top + height, left : left + width]
+        total = total + functional.pad(tools.estimate(window, t), edges)
+        count = count + functional.pad(torch.ones_like(window), edges)
+    inside = (..., slice(1, -1), slice(1, -1))
+    return total[inside] / count[inside]
