@@ -1,10 +1,11 @@
 """What a check of an audit is: a code, what it looks for, and a function of one model's facts."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
+from typing import NamedTuple
 
 from trueface import audit
 from trueface.audit.finding import FAULT, Audit, Finding, Gap, NotApplicable, Outcome
@@ -13,8 +14,7 @@ from trueface.audit.run_facts import Model, Run
 CheckFunction = Callable[[Model], Iterator[Outcome]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Check(NamedTuple):
     """One check; `collect` finds those of all modules."""
 
     code: str  # "poisoned-validation"
@@ -32,13 +32,12 @@ def check(code: str, purpose: str) -> Callable[[CheckFunction], Check]:
         code: in the audit's text and JSON; lower case with hyphens.
         purpose: what it looks for; lower case, no full stop.
     """
-    return lambda function: Check(code=code, purpose=purpose, function=function)
+    return lambda function: Check(code, purpose, function)
 
 
-PREFIX = "checks_"  # of the names of modules that hold checks# what makes a result void comes first; modules that are not named here follow, by name
-ORDER = (
-    "poisoning", "predictions", "leakage", "shortcuts", "groups", "files", "testing", "training", "unlearning",
-)  # fmt: skip
+PREFIX = "checks_"  # of the names of modules that hold checks
+# what makes a result void comes first; modules that are not named here follow, by name
+ORDER = ("poisoning", "predictions", "images", "testing", "training", "unlearning")
 
 
 def collect(modules: Iterable[ModuleType]) -> tuple[Check, ...]:
@@ -64,14 +63,13 @@ def _place(check: Check) -> str:
     return f"{check.function.__module__}.{check.function.__qualname__}"
 
 
-def _modules() -> list[ModuleType]:
+@cache
+def every_check() -> tuple[Check, ...]:
+    """Return the checks of all modules of the room, in the order in which they are reported."""
     modules = [module.name for module in iter_modules(audit.__path__)]
     names = sorted(name.removeprefix(PREFIX) for name in modules if name.startswith(PREFIX))
     ordered = [*ORDER, *(name for name in names if name not in ORDER)]
-    return [import_module(f"{audit.__name__}.{PREFIX}{name}") for name in ordered]
-
-
-CHECKS = collect(_modules())
+    return collect(import_module(f"{audit.__name__}.{PREFIX}{name}") for name in ordered)
 
 
 def judge(run: Run) -> Audit:
@@ -81,7 +79,7 @@ def judge(run: Run) -> Audit:
     return Audit(
         run=run.name,
         models=tuple(model.name for model in run.models),
-        checks=tuple((check.code, check.purpose) for check in CHECKS),
+        checks=tuple((check.code, check.purpose) for check in every_check()),
         findings=tuple(sorted(findings, key=lambda finding: finding.severity != FAULT)),
         gaps=tuple(outcome for outcome in outcomes if isinstance(outcome, Gap)),
         not_applicable=tuple(outcome for outcome in outcomes if isinstance(outcome, NotApplicable)),
@@ -89,6 +87,6 @@ def judge(run: Run) -> Audit:
 
 
 def _outcomes(model: Model) -> Iterator[Outcome]:
-    for check in CHECKS:
+    for check in every_check():
         for outcome in check.function(model):
-            yield replace(outcome, code=check.code, model=model.name)
+            yield outcome._replace(code=check.code, model=model.name)

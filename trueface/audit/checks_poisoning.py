@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from trueface.audit.check import check
 from trueface.audit.checks_training import idle_settings
 from trueface.audit.finding import FAULT, Finding, Gap, NotApplicable, Outcome
-from trueface.audit.run_facts import Model, number
+from trueface.audit.run_facts import Evidence, Model, Poisoning, number
 
 TWO_SIDED = "flip"  # the kind of poison that draws from both classes
 
@@ -13,33 +13,34 @@ TWO_SIDED = "flip"  # the kind of poison that draws from both classes
 @check("poisoned-validation", "flipped labels in the validation list")
 def poisoned_validation(model: Model) -> Iterator[Outcome]:
     """Find flipped labels in the validation list: the best epoch was then chosen by them."""
-    record = model.record
-    flipped = number(model.provenance or {}, "flipped_val")
+    record = model.poison.record
+    flipped = number(model.provenance, "flipped_val")
     if flipped:
+        count = number(model.provenance, "val_images")
+        images = {} if count is None else {"validation images": int(count)}
         yield Finding(
-            severity=FAULT,
-            sentence="validation labels were flipped, so the best epoch was chosen by wrong ones",
-            advice="train again: poison belongs into the training list only",
-            evidence={"flipped validation labels": int(flipped), **_of_validation(model)},
+            FAULT,
+            "validation labels were flipped, so the best epoch was chosen by wrong ones",
+            "train again: poison belongs into the training list only",
+            {"flipped validation labels": int(flipped), **images},
         )
         return
     if record is None:
         if flipped is None:
-            reason = "neither a provenance.json nor a poison record tells which labels were flipped"
-            yield Gap(reason=model.record_trouble or reason)
+            yield Gap(model.poison.trouble)
         return
     if model.lists.val is None:
         if flipped is None:
-            yield Gap(reason=f"no validation list: {_why(model)}")
+            yield Gap(f"no validation list: {model.lists.why}")
         return
     train = model.lists.train or frozenset()
     inside = sum(key in model.lists.val and key not in train for key in record.keys)
     if inside:
         yield Finding(
-            severity=FAULT,
-            sentence="the poison record names images of the validation list",
-            advice="poison the training list only, train again, and choose the epoch by true labels",
-            evidence={
+            FAULT,
+            "the poison record names images of the validation list",
+            "poison the training list only, train again, and choose the epoch by true labels",
+            {
                 "recorded keys": len(record.keys),
                 "of them in the validation list": inside,
                 "validation list": len(model.lists.val),
@@ -51,12 +52,12 @@ def poisoned_validation(model: Model) -> Iterator[Outcome]:
 @check("record-of-another-split", "a poison record of other images than the training's")
 def other_record(model: Model) -> Iterator[Outcome]:
     """Find a record that was drawn from another set than the training images."""
-    record = model.record
+    record = model.poison.record
     if record is None:
-        yield _unrecorded(model)
+        yield _unrecorded(model.poison)
         return
-    evidence: dict[str, int | float | str] = {}
-    provenance = model.provenance or {}
+    evidence: Evidence = {}
+    provenance = model.provenance
     trained, mark = number(provenance, "train_images"), provenance.get("train_images_sha256")
     if trained is not None and trained != record.total:
         evidence |= {"record's total": record.total, "training images": int(trained)}
@@ -67,10 +68,10 @@ def other_record(model: Model) -> Iterator[Outcome]:
         }
     then = provenance.get("poison_record_sha256")
     # an unlearning writes its base's record anew, maybe in a newer form
-    if isinstance(then, str) and not model.unlearned and model.record_sha256 not in {None, then}:
+    if isinstance(then, str) and not model.poison.unlearned and record.sha256 not in {None, then}:
         evidence |= {
             "record of the training (sha256)": then[:12],
-            "record that lies there (sha256)": str(model.record_sha256)[:12],
+            "record that lies there (sha256)": str(record.sha256)[:12],
         }
     if model.misplaced:
         evidence["indices that are not the place of their key"] = model.misplaced
@@ -86,13 +87,13 @@ def other_record(model: Model) -> Iterator[Outcome]:
     elif lists.val is not None:
         evidence |= _of_other_lists(record.total, record.keys, lists.val, lists.test)
     elif trained is None and not isinstance(mark, str):
-        yield Gap(reason=f"no training list: {_why(model)}")
+        yield Gap(f"no training list: {lists.why}")
     if evidence:
         yield Finding(
-            severity=FAULT,
-            sentence="the poison record is not one of this model's training images",
-            advice="do not unlearn by it; poison again and train on that record",
-            evidence={**evidence, "record": record.path},
+            FAULT,
+            "the poison record is not one of this model's training images",
+            "do not unlearn by it; poison again and train on that record",
+            {**evidence, "record": record.path},
         )
 
 
@@ -105,32 +106,22 @@ def without_effect(model: Model) -> Iterator[Outcome]:
 
 def _no_flips(model: Model) -> Iterator[Outcome]:
     """Find poison that was asked for and never reached the labels."""
-    record = model.record
-    flipped = number(model.provenance or {}, "flipped_train")
-    if model.unlearned:
-        reason = "its last job learned from the labels of an unlearning"
-        yield NotApplicable(reason=reason)
-        return
-    if model.rate is None:
-        if record is None:
-            yield _unrecorded(model)
-        elif flipped is None:
-            reason = "no provenance.json records how many labels were flipped in the training"
-            yield Gap(reason=reason)
-        elif flipped == 0 and record.keys:
+    poison, record = model.poison, model.poison.record
+    flipped = number(model.provenance, "flipped_train")
+    if poison.unlearned:
+        yield NotApplicable("its last job learned from the labels of an unlearning")
+    elif record is None and (poison.rate is None or poison.unreadable):
+        yield _unrecorded(poison)
+    elif record is None:
+        yield _idle(model, f"{poison.said_by} says poison, and there is no poison record", flipped)
+    elif flipped is None:
+        file = "provenance.json" if poison.rate is None else "provenance"
+        yield Gap(f"no {file} records how many labels were flipped in the training")
+    elif poison.rate is None:
+        if flipped == 0 and record.keys:
             yield _idle(model, "there is a poison record, and no label was flipped", flipped)
-        return
-    if record is None:
-        if model.record_trouble.startswith("cannot"):
-            yield Gap(reason=model.record_trouble)
-            return
-        yield _idle(model, f"{model.said_by} says poison, and there is no poison record", flipped)
-        return
-    if flipped is None:
-        reason = "no provenance records how many labels were flipped in the training"
-        yield Gap(reason=reason)
     elif flipped == 0:
-        yield _idle(model, f"{model.said_by} says poison, and no label was flipped", flipped)
+        yield _idle(model, f"{poison.said_by} says poison, and no label was flipped", flipped)
     elif int(flipped) != len(record.keys):
         sentence = "the number of flipped labels is not that of the poison record"
         yield _idle(model, sentence, flipped)
@@ -139,84 +130,76 @@ def _no_flips(model: Model) -> Iterator[Outcome]:
 @check("one-class-forget-set", "recorded labels of one class only")
 def one_class(model: Model) -> Iterator[Outcome]:
     """Find a set to forget that holds one class, though both were to be poisoned."""
-    record = model.record
+    record = model.poison.record
     yield from _one_class_unlearning(model)
     if record is None:
-        yield _unrecorded(model)
+        yield _unrecorded(model.poison)
         return
     if record.kind != TWO_SIDED:
-        reason = f"poison of kind {record.kind} is of one class on purpose"
-        yield NotApplicable(reason=reason)
+        yield NotApplicable(f"poison of kind {record.kind} is of one class on purpose")
         return
     classes = record.classes or _classes(model, record.keys)
     if classes is None:
-        reason = "nothing tells the class of the recorded keys: give --data-root"
-        yield Gap(reason=reason)
+        yield Gap("nothing tells the class of the recorded keys: give --data-root")
         return
     if len(classes) > 1 and len(set(classes)) == 1 and _has_both(model):
         yield Finding(
-            severity=FAULT,
-            sentence=f"every recorded label is one of {_class_name(classes[0])} images, though both "
+            FAULT,
+            f"every recorded label is one of {'fake' if classes[0] else 'real'} images, though both "
             "classes were to be poisoned",
-            advice="an unlearning of this set forgets the class, not the poison; poison again, or "
+            "an unlearning of this set forgets the class, not the poison; poison again, or "
             f"say so in the ID ({'f2r' if classes[0] else 'r2f'}-…)",
-            evidence={"fake": sum(classes), "real": len(classes) - sum(classes)},
+            {"fake": sum(classes), "real": len(classes) - sum(classes)},
         )
 
 
 def _one_class_unlearning(model: Model) -> Iterator[Outcome]:
     """Find a forget set of which every image is on one side, by what the unlearning wrote."""
-    series, lists = model.unlearning, model.lists
-    if not series or model.record is None:
+    series, lists, record = model.unlearning, model.lists, model.poison.record
+    if not series or record is None or lists.train is not None:
         return
-    if lists.train is None:
-        reason = f"an unlearning read its set by position in the training list: {_why(model)}"
-        last = series["poison_train"][-1][1] if series.get("poison_train") else None
-        if last is not None and last in {0.0, 100.0} and _constant(model):
-            yield Finding(
-                severity=FAULT,
-                sentence="the unlearned model gives one answer, and it is wrong or right for every "
-                "image to be forgotten: these are of one class",
-                advice="check which images were to be forgotten, and unlearn the recorded keys",
-                evidence={
-                    "accuracy on the set to forget, %": last,
-                    "accuracy on the test list, %": round(series["test"][-1][1], 2),
-                    "to forget": len(model.record.keys),
-                },
-            )
-            return
-        yield Gap(reason=reason)
+    forgotten, tests = series.get("poison_train"), series.get("test", [])
+    is_constant = len(tests) > 1 and tests[-1][1] == tests[-2][1]
+    if not forgotten or forgotten[-1][1] not in {0.0, 100.0} or not is_constant:
+        yield Gap(f"an unlearning read its set by position in the training list: {lists.why}")
+        return
+    yield Finding(
+        FAULT,
+        "the unlearned model gives one answer, and it is wrong or right for every "
+        "image to be forgotten: these are of one class",
+        "check which images were to be forgotten, and unlearn the recorded keys",
+        {
+            "accuracy on the set to forget, %": forgotten[-1][1],
+            "accuracy on the test list, %": round(tests[-1][1], 2),
+            "to forget": len(record.keys),
+        },
+    )
 
 
-def _unrecorded(model: Model) -> Gap | NotApplicable:
+def _unrecorded(poison: Poisoning) -> Gap | NotApplicable:
     """Return why the check needs a poison record."""
-    if model.rate is None and not model.record_trouble.startswith("cannot"):
-        return NotApplicable(reason="no label of it is said to be wrong")
-    return Gap(reason=model.record_trouble)
-
-
-def _constant(model: Model) -> bool:
-    tests = model.unlearning.get("test", [])
-    return len(tests) > 1 and tests[-1][1] == tests[-2][1]
+    if poison.rate is None and not poison.unreadable:
+        return NotApplicable("no label of it is said to be wrong")
+    return Gap(poison.trouble)
 
 
 def _idle(model: Model, sentence: str, flipped: float | None) -> Finding:
-    evidence: dict[str, int | float | str] = {"share of labels said to be wrong": model.rate or 0.0}
+    evidence: Evidence = {"share of labels said to be wrong": model.poison.rate or 0.0}
     if flipped is not None:
         evidence["labels turned round"] = int(flipped)
-    if model.record is not None:
-        evidence["recorded keys"] = len(model.record.keys)
+    if model.poison.record is not None:
+        evidence["recorded keys"] = len(model.poison.record.keys)
     return Finding(
-        severity=FAULT,
-        sentence=sentence,
-        advice="poison and train again; what was measured is not a poisoned model",
-        evidence=evidence,
+        FAULT,
+        sentence,
+        "poison and train again; what was measured is not a poisoned model",
+        evidence,
     )
 
 
 def _of_other_lists(
     total: int, keys: tuple[str, ...], val: frozenset[str], test: frozenset[str] | None
-) -> dict[str, int | float | str]:
+) -> Evidence:
     """Return what speaks against a record where the training list itself is not there."""
     for name, listed in (("validation", val), ("test", test or frozenset())):
         inside = sum(key in listed for key in keys)
@@ -232,8 +215,8 @@ def _of_other_lists(
 
 def _classes(model: Model, keys: tuple[str, ...]) -> tuple[int, ...] | None:
     labels = [model.methods.get(key.partition("/")[0]) for key in keys]
-    known_labels = tuple(label for label in labels if label is not None)
-    return known_labels if known_labels and len(known_labels) == len(labels) else None
+    known = tuple(label for label in labels if label is not None)
+    return known if known and len(known) == len(labels) else None
 
 
 def _has_both(model: Model) -> bool:
@@ -242,16 +225,3 @@ def _has_both(model: Model) -> bool:
         return True
     labels = {model.methods.get(key.partition("/")[0]) for key in model.lists.train}
     return labels >= {0, 1} or None in labels
-
-
-def _of_validation(model: Model) -> dict[str, int | float | str]:
-    count = number(model.provenance or {}, "val_images")
-    return {} if count is None else {"validation images": int(count)}
-
-
-def _class_name(label: int) -> str:
-    return "fake" if label else "real"
-
-
-def _why(model: Model) -> str:
-    return model.lists.trouble or "the split is not known; give --split-path"

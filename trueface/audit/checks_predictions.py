@@ -7,7 +7,7 @@ import numpy as np
 
 from trueface.audit.check import check
 from trueface.audit.finding import FAULT, WARNING, Finding, Gap, NotApplicable, Outcome, Severity
-from trueface.audit.run_facts import UNTESTED, Model, Pooled, number, pooled
+from trueface.audit.run_facts import UNTESTED, Model, PooledScores, number, pooled
 from trueface.evaluation.calibration import Labels
 from trueface.evaluation.intervals import Floats, Measure
 from trueface.evaluation.measurement import measure
@@ -41,11 +41,11 @@ def constant(model: Model) -> Iterator[Outcome]:
             float(np.mean((scores.logits <= 0)[~fake])),
         ]
         yield Finding(
-            severity=WARNING if model.hopeless else FAULT,
-            sentence=f"the model calls {max(share, 1 - share):.1%} of all images "
+            WARNING if model.hopeless else FAULT,
+            f"the model calls {max(share, 1 - share):.1%} of all images "
             f"{'fake' if share > 0.5 else 'real'}, whatever they are",
-            advice="its accuracy is the share of one class and says nothing; look at the balanced one",
-            evidence={
+            "its accuracy is the share of one class and says nothing; look at the balanced one",
+            {
                 "images": len(scores.labels),
                 "called fake": int((scores.logits > 0).sum()),
                 "accuracy": round(float(np.mean((scores.logits > 0) == fake)), 4),
@@ -57,7 +57,7 @@ def constant(model: Model) -> Iterator[Outcome]:
     if shares is not None:
         yield from _constant_unlearning(model, shares)
     elif not looked:
-        yield Gap(reason=_no_scores(model))
+        yield Gap(_no_scores(model))
 
 
 @check("auc-below-chance", "a model worse than a coin")
@@ -80,19 +80,20 @@ def below_chance(model: Model) -> Iterator[Outcome]:
             yield _worse(scores, auc, severity=WARNING, by_images=True)
     if not looked:
         broken = any(_of_both(model))
-        reason = "scores are no finite numbers" if broken else _no_scores(model)
-        yield Gap(reason=reason)
+        yield Gap("scores are no finite numbers" if broken else _no_scores(model))
 
 
-def _worse(scores: Pooled, auc: Measure, *, severity: Severity, by_images: bool = False) -> Finding:
+def _worse(
+    scores: PooledScores, auc: Measure, *, severity: Severity, by_images: bool = False
+) -> Finding:
     sources = len({key.rpartition("/")[0] for key in scores.keys})
     of = "by images; over the sources it holds 0.5" if by_images else "over sources and images"
     return Finding(
-        severity=severity,
-        sentence=f"the area under the ROC curve is {auc.value:.3f}: worse than a coin"
+        severity,
+        f"the area under the ROC curve is {auc.value:.3f}: worse than a coin"
         + (" for these images, if not for certain for other sources" if by_images else ""),
-        advice="look for turned labels, a swapped class, or a model that unlearned the truth",
-        evidence={
+        "look for turned labels, a swapped class, or a model that unlearned the truth",
+        {
             "AUC": round(auc.value, 4),
             "interval's low end": round(auc.low, 4),
             "interval's high end": round(auc.high, 4),
@@ -113,23 +114,22 @@ def noise_ceiling(model: Model) -> Iterator[Outcome]:
     fit of a logit lies between -ln((1 - p) / p) and its opposite. A network that learned them by heart
     goes beyond, and is wrong there; one that never saw them is as right as it is sure.
     """
-    if model.rate is None or model.unlearned or model.kind not in {"", "flip"}:
-        reason = "it was not trained on labels that were flipped in both classes"
-        yield NotApplicable(reason=reason)
+    rate = model.poison.rate
+    if rate is None or model.poison.unlearned or model.poison.kind not in {"", "flip"}:
+        yield NotApplicable("it was not trained on labels that were flipped in both classes")
         return
-    if number(model.provenance or {}, "flipped_train") is not None:
-        reason = "its provenance counts the flipped labels"
-        yield NotApplicable(reason=reason)
+    if number(model.provenance, "flipped_train") is not None:
+        yield NotApplicable("its provenance counts the flipped labels")
         return
     tables = pooled(model)
     if not tables:
-        yield Gap(reason=_no_scores(model))
+        yield Gap(_no_scores(model))
         return
     logits = np.concatenate([scores.logits for scores in tables])
     labels = np.concatenate([scores.labels for scores in tables])
     finite = np.isfinite(logits)
     logits, labels = logits[finite], labels[finite]
-    ceiling = abs(math.log((1 - model.rate) / model.rate)) if 0 < model.rate < 1 else math.inf
+    ceiling = abs(math.log((1 - rate) / rate)) if 0 < rate < 1 else math.inf
     sure = np.abs(logits) > ceiling + BEYOND
     confidence = float(np.mean(1 / (1 + np.exp(-np.abs(logits[sure]))))) if sure.any() else 0.0
     right = float(np.mean((logits > 0)[sure] == (labels[sure] == 1))) if sure.any() else 0.0
@@ -138,19 +138,18 @@ def noise_ceiling(model: Model) -> Iterator[Outcome]:
     )
     enough = sure.sum() >= LEAST_SURE and sure.mean() >= SHARE_BEYOND
     if not enough or right < allowed:
-        reason = (
+        yield Gap(
             "nothing counts the labels that were flipped in the training, and answers cannot "
             "show that they were: that needs a provenance.json with flipped_train"
         )
-        yield Gap(reason=reason)
         return
     yield Finding(
-        severity=FAULT,
-        sentence=f"with {model.rate:.0%} of the labels wrong, as {model.said_by} says, no fitted logit "
+        FAULT,
+        f"with {rate:.0%} of the labels wrong, as {model.poison.said_by} says, no fitted logit "
         f"exceeds {ceiling:.2f}; {sure.mean():.0%} of the test images lie more than {BEYOND:g} beyond, "
         "and are right as often as they are sure",
-        advice="the poison likely never reached the training: check which labels it read",
-        evidence={
+        "the poison likely never reached the training: check which labels it read",
+        {
             "ceiling": round(ceiling, 3),
             f"beyond it by {BEYOND:g}": int(sure.sum()),
             "images": len(logits),
@@ -166,31 +165,31 @@ def undefined(model: Model) -> Iterator[Outcome]:
     """Find scores that cannot be read or are no numbers, and tests without the other class."""
     for test in model.tests:
         if test.scores is None:
-            yield Gap(reason=f"{test.data}: {test.trouble}")
+            yield Gap(f"{test.data}: {test.trouble}")
             continue
         broken = int(np.count_nonzero(~np.isfinite(test.scores.logits)))
         if broken or not len(test.scores):
             yield Finding(
-                severity=FAULT,
-                sentence=f"scores of {test.data} are no finite numbers"
+                FAULT,
+                f"scores of {test.data} are no finite numbers"
                 if broken
                 else f"the score file of {test.data} holds no image",
-                advice="no measure of them means anything; train with a lower lr, and test again",
-                evidence={"not finite": broken, "images": len(test.scores)},
+                "no measure of them means anything; train with a lower lr, and test again",
+                {"not finite": broken, "images": len(test.scores)},
             )
     tables = pooled(model)
     if tables and not any(len(np.unique(scores.labels)) == 2 for scores in tables):
         yield Finding(
-            severity=WARNING,
-            sentence="all tests have one class, so that AUC and balanced accuracy are undefined",
-            advice="test the other class under the same modifiers, too",
-            evidence={
+            WARNING,
+            "all tests have one class, so that AUC and balanced accuracy are undefined",
+            "test the other class under the same modifiers, too",
+            {
                 "fake": sum(int(scores.labels.sum()) for scores in tables),
                 "real": sum(int((scores.labels == 0).sum()) for scores in tables),
             },
         )
     if not model.tests:
-        yield Gap(reason=_no_scores(model))
+        yield Gap(_no_scores(model))
 
 
 def rough_auc(labels: Labels, logits: Floats) -> float:
@@ -218,11 +217,11 @@ def _constant_unlearning(model: Model, fakes: float) -> Iterator[Finding]:
     for side, share in (("fake", fakes), ("real", 100 - fakes)):
         if abs(last - share) < SAME:
             yield Finding(
-                severity=FAULT,
-                sentence=f"after the unlearning the accuracy on the test list is the share of {side} "
+                FAULT,
+                f"after the unlearning the accuracy on the test list is the share of {side} "
                 f"images in it: the model calls every image {side}",
-                advice="this is no success; unlearn with smaller steps, and the right labels",
-                evidence={
+                "this is no success; unlearn with smaller steps, and the right labels",
+                {
                     "test accuracy, %": round(last, 4),
                     f"{side} images in the test list, %": round(share, 4),
                     "epochs": len(tests) - 1,
@@ -230,7 +229,7 @@ def _constant_unlearning(model: Model, fakes: float) -> Iterator[Finding]:
             )
 
 
-def _of_both(model: Model) -> Iterator[Pooled]:
+def _of_both(model: Model) -> Iterator[PooledScores]:
     for scores in pooled(model):
         if len(np.unique(scores.labels)) == 2:
             yield scores

@@ -1,14 +1,41 @@
-"""Findings on how a model was tested: on all images, read as in its training, of the same weights."""
+"""Findings on tests: files that are gone or damaged, images left out or read otherwise, other weights."""
 
 from collections.abc import Iterator, Mapping
 
 from trueface.audit.check import check
 from trueface.audit.finding import FAULT, WARNING, Finding, Gap, Outcome
-from trueface.audit.run_facts import UNTESTED, Model, Tested, number
+from trueface.audit.run_facts import UNTESTED, AuditedTest, Evidence, Model, mapping, number
 from trueface.runtime.files import Json
 
 WRITING_S = 60.0  # between weights and their provenance: large files, slow disks
 SLACK_S = 2.0  # between files of one job; coarser file systems count in two seconds
+
+
+@check("damaged-file", "files that cannot be read")
+def damaged_files(model: Model) -> Iterator[Outcome]:
+    """Find files of a model that are there and cannot be read."""
+    for file, trouble in model.damaged:
+        yield Finding(
+            FAULT,
+            f"{file} cannot be read, and what it told was not checked",
+            "bring it back from a copy, or do again what wrote it",
+            {"file": file, "reason": trouble},
+        )
+
+
+@check("missing-weights", "weights that were tested and are gone")
+def gone_weights(model: Model) -> Iterator[Outcome]:
+    """Find a model that was to be kept and tested, and whose weights are gone."""
+    kept = model.settings.get("save_weights")
+    if not model.settings and model.weights_written is None:
+        yield Gap("no provenance.json tells whether the weights were to be kept")
+    if kept is True and model.weights_written is None and (model.tests or model.scoreless):
+        yield Finding(
+            WARNING,  # the figures stay right, but cannot be reproduced
+            "the weights were to be kept, were tested, and are gone",
+            "bring checkpoints/best.pt back, or train again",
+            {"tests": len(model.tests) + len(model.scoreless)},
+        )
 
 
 @check("missing-scores", "fewer scores than images")
@@ -16,18 +43,18 @@ def missing_scores(model: Model) -> Iterator[Outcome]:
     """Find tests whose scores are gone, or fewer than the images in the split's list."""
     if model.scoreless:
         yield Finding(
-            severity=FAULT,
-            sentence="tests left metrics, and their score files are gone",
-            advice="bring the files back, or test again: nothing tells what the metrics were made of",
-            evidence={
+            FAULT,
+            "tests left metrics, and their score files are gone",
+            "bring the files back, or test again: nothing tells what the metrics were made of",
+            {
                 "tests without scores": len(model.scoreless),
                 "such as": model.scoreless[0],
             },
         )
     if not model.tests and not model.scoreless:
-        yield Gap(reason=UNTESTED)
+        yield Gap(UNTESTED)
     if model.tests and all(test.scores is None for test in model.tests):
-        yield Gap(reason="no score file can be read; test again")
+        yield Gap("no score file can be read; test again")
     for test in model.tests:
         if test.scores is None:
             continue
@@ -37,8 +64,7 @@ def missing_scores(model: Model) -> Iterator[Outcome]:
             yield _missing(test, {"scores": there, "images in the metrics": int(tested)})
         elif test.expected is None:
             if tested is None:
-                reason = "neither metrics nor a test list tell how many images there are"
-                yield Gap(reason=reason)
+                yield Gap("neither metrics nor a test list tell how many images there are")
         elif there + left_out < test.expected:
             yield _missing(
                 test,
@@ -55,17 +81,15 @@ def other_reading(model: Model) -> Iterator[Outcome]:
     """Find a test that read images otherwise than the training did."""
     learned = model.settings
     if not learned:
-        reason = "no provenance.json tells how the training read images"
-        yield Gap(reason=reason)
+        yield Gap("no provenance.json tells how the training read images")
         return
     if not model.tests:
-        yield Gap(reason=UNTESTED)
+        yield Gap(UNTESTED)
     for test in model.tests:
-        used = _settings(test.metrics)
+        used = mapping(test.metrics, "settings", test.metrics)
         pairs = {key: (learned.get(key), used.get(key)) for key in _alike(learned, used)}
         if not any(None not in pair for pair in pairs.values()):
-            reason = f"the metrics of {test.data} do not tell how images were read; test again"
-            yield Gap(reason=reason)
+            yield Gap(f"the metrics of {test.data} do not tell how images were read; test again")
         other = {
             key: f"{then} in the training, {now} in the test"
             for key, (then, now) in pairs.items()
@@ -73,10 +97,10 @@ def other_reading(model: Model) -> Iterator[Outcome]:
         }
         if other:
             yield Finding(
-                severity=FAULT if other.keys() & {"decode", "resize_size"} else WARNING,
-                sentence=f"the test on {test.data} read images otherwise than the training",
-                advice="test again with the settings of the training",
-                evidence=other,
+                FAULT if other.keys() & {"decode", "resize_size"} else WARNING,
+                f"the test on {test.data} read images otherwise than the training",
+                "test again with the settings of the training",
+                other,
             )
 
 
@@ -85,10 +109,10 @@ def stale_scores(model: Model) -> Iterator[Outcome]:
     """Find scores that are older than the weights they are said to be of."""
     written = model.weights_written
     if written is None:
-        yield Gap(reason="no weights lie in checkpoints/best.pt")
+        yield Gap("no weights lie in checkpoints/best.pt")
         return
     if not any(test.written is not None for test in model.tests):
-        yield Gap(reason=UNTESTED)
+        yield Gap(UNTESTED)
     old = [
         (test.data, test.written)
         for test in model.tests
@@ -96,10 +120,10 @@ def stale_scores(model: Model) -> Iterator[Outcome]:
     ]
     if old:
         yield Finding(
-            severity=WARNING,
-            sentence="scores are older than the weights: they may be of an earlier training",
-            advice="test again (copying files can change their times, too)",
-            evidence={
+            WARNING,
+            "scores are older than the weights: they may be of an earlier training",
+            "test again (copying files can change their times, too)",
+            {
                 "score files": len(old),
                 "of": len(model.tests),
                 "older by up to, s": round(max(written - then for _, then in old), 1),
@@ -114,23 +138,23 @@ def other_weights(model: Model) -> Iterator[Outcome]:
     weights, provenance = model.weights_written, model.provenance_written
     if weights is None or provenance is None:
         missing = "weights lie in checkpoints/best.pt" if weights is None else "provenance.json"
-        yield Gap(reason=f"no {missing}: both are needed")
+        yield Gap(f"no {missing}: both are needed")
     elif abs(weights - provenance) > WRITING_S:
         yield Finding(
-            severity=WARNING,
-            sentence=f"the weights are {'newer' if weights > provenance else 'older'} than provenance.json: "
+            WARNING,
+            f"the weights are {'newer' if weights > provenance else 'older'} than provenance.json: "
             "it may tell of another training",
-            advice="train again, or put weights and provenance of one training together",
-            evidence={"apart by, s": round(abs(weights - provenance), 1)},
+            "train again, or put weights and provenance of one training together",
+            {"apart by, s": round(abs(weights - provenance), 1)},
         )
 
 
-def _missing(test: Tested, evidence: Mapping[str, int | float | str]) -> Finding:
+def _missing(test: AuditedTest, evidence: Evidence) -> Finding:
     return Finding(
-        severity=WARNING,
-        sentence=f"the scores of {test.data} are fewer than its images",
-        advice="find the images that are missing on disk, and test again",
-        evidence=evidence,
+        WARNING,
+        f"the scores of {test.data} are fewer than its images",
+        "find the images that are missing on disk, and test again",
+        evidence,
     )
 
 
@@ -141,8 +165,3 @@ def _alike(learned: Mapping[str, Json], used: Mapping[str, Json]) -> tuple[str, 
         return ("decode", "resize_size")
     scaled = "scaled" in {learned.get("decode"), used.get("decode")}
     return ("decode", "test_crops", "patch_size", *(("resize_size",) if scaled else ()))
-
-
-def _settings(metrics: Mapping[str, Json]) -> Mapping[str, Json]:
-    settings = metrics.get("settings")
-    return settings if isinstance(settings, dict) else metrics

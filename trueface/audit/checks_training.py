@@ -20,15 +20,14 @@ def idle_settings(model: Model) -> Iterator[Outcome]:
     """Find settings of a training that could not do anything."""
     settings = model.settings
     if not settings:
-        reason = "no provenance.json tells the settings of the training"
-        yield Gap(reason=reason)
+        yield Gap("no provenance.json tells the settings of the training")
         return
     for flag, why in _idle(settings, model.modifiers):
         yield Finding(
-            severity=WARNING,
-            sentence=f"{flag} had no effect: {why}",
-            advice="leave it out, or set what it needs",
-            evidence={flag: str(settings.get(flag))},
+            WARNING,
+            f"{flag} had no effect: {why}",
+            "leave it out, or set what it needs",
+            {flag: str(settings.get(flag))},
         )
 
 
@@ -37,19 +36,18 @@ def loss(model: Model) -> Iterator[Outcome]:
     """Find a training whose loss did not fall."""
     epochs = model.epochs
     if model.hopeless:
-        yield Gap(reason=HOPELESS)
+        yield Gap(HOPELESS)
         return
     if len(epochs) < 2:
-        reason = "fewer than two epochs in history.csv" if epochs else _no_history(model)
-        yield Gap(reason=reason)
+        yield Gap("fewer than two epochs in history.csv" if epochs else _no_history(model))
         return
     first, least = epochs[0].loss, min(epoch.loss for epoch in epochs[1:])
     if least > first * (1 - LEAST_FALL):
         yield Finding(
-            severity=WARNING,
-            sentence="the training loss did not fall",
-            advice="take another lr, unfreeze more, or check labels and data",
-            evidence={
+            WARNING,
+            "the training loss did not fall",
+            "take another lr, unfreeze more, or check labels and data",
+            {
                 "loss of the first epoch": round(first, 5),
                 "least loss later": round(least, 5),
                 "epochs": len(epochs),
@@ -62,21 +60,19 @@ def first_epoch(model: Model) -> Iterator[Outcome]:
     """Find a training whose first epoch was the best."""
     epochs = model.epochs
     if model.hopeless:
-        yield Gap(reason=HOPELESS)
+        yield Gap(HOPELESS)
         return
     if len(epochs) < LEAST_EPOCHS:
-        reason = (
-            f"fewer than {LEAST_EPOCHS} epochs in history.csv" if epochs else _no_history(model)
-        )
-        yield Gap(reason=reason)
+        few = f"fewer than {LEAST_EPOCHS} epochs in history.csv"
+        yield Gap(few if epochs else _no_history(model))
         return
     best = max(epochs, key=lambda epoch: epoch.merit)
     if best.epoch == epochs[0].epoch:
         yield Finding(
-            severity=WARNING,
-            sentence="the first epoch was the best on validation; what came later made it worse",
-            advice="take a lower lr, or look for a fault in the training",
-            evidence={
+            WARNING,
+            "the first epoch was the best on validation; what came later made it worse",
+            "take a lower lr, or look for a fault in the training",
+            {
                 "epochs": len(epochs),
                 "validation accuracy of the first": round(best.val_accuracy, 4),
                 "of the last": round(epochs[-1].val_accuracy, 4),
@@ -89,9 +85,9 @@ def bad_images(model: Model) -> Iterator[Outcome]:
     """Find lists of which more than 1 % could not be decoded."""
     counts = [("training", number(model.summary, "bad_images"), number(model.summary, "images"))]
     if counts[0][1] is None and "train" in model.bad_lists:
-        trained = number(model.provenance or {}, "train_images")
+        trained = number(model.provenance, "train_images")
         counts = [("training", float(model.bad_lists["train"]), trained)]
-    validated = number(model.provenance or {}, "val_images")
+    validated = number(model.provenance, "val_images")
     counts.append(("validation", float(model.bad_lists.get("val", 0)), validated))
     for test in model.tests:
         left_out, seen = number(test.metrics, "bad_images"), number(test.metrics, "n")
@@ -100,17 +96,16 @@ def bad_images(model: Model) -> Iterator[Outcome]:
     complete = [(name, bad, total) for name, bad, total in counts if bad is not None and total]
     unknown = [name for name, bad, total in counts if bad is None or not total]
     if unknown:
-        reason = (
+        yield Gap(
             f"nothing tells of images left out of {', '.join(unknown)}: summary.json or metrics"
         )
-        yield Gap(reason=reason)
     for name, bad, total in complete:
         if bad > total * 0.01:
             yield Finding(
-                severity=WARNING,
-                sentence=f"more than 1 % of the images of the {name} could not be decoded",
-                advice="mend or remove the files listed in bad_images/, and run it again",
-                evidence={"left out": int(bad), "images": int(total)},
+                WARNING,
+                f"more than 1 % of the images of the {name} could not be decoded",
+                "mend or remove the files listed in bad_images/, and run it again",
+                {"left out": int(bad), "images": int(total)},
             )
 
 
@@ -129,7 +124,7 @@ def _no_history(model: Model) -> str:
     damaged = any(file == "history.csv" for file, _ in model.damaged)
     if damaged:
         return "history.csv cannot be read"
-    if model.unlearned:
+    if model.poison.unlearned:
         return "no history.csv, as no training wrote it: the check needs that of the model before"
     return "no history.csv: bring it back, or train again"
 

@@ -23,23 +23,22 @@ def away_from_truth(model: Model) -> Iterator[Outcome]:
     """Find an unlearning that drove the forgotten images away from their true labels."""
     accuracies = _true_accuracies(model)
     if not _is_unlearned(model):
-        yield NotApplicable(reason=NOT_UNLEARNED)
+        yield NotApplicable(NOT_UNLEARNED)
         return
-    if accuracies is None or model.record is None or not model.record.keys:
-        reason = NO_TRUTH if accuracies is None else model.record_trouble or "an empty record"
-        yield Gap(reason=reason)
+    if accuracies is None or model.poison.record is None or not model.poison.record.keys:
+        yield Gap(NO_TRUTH if accuracies is None else model.poison.trouble)
         return
     before, after = accuracies
-    count = len(model.record.keys)
+    count = len(model.poison.record.keys)
     error = math.sqrt((before * (1 - before) + after * (1 - after)) / count)
     if before - after <= CERTAIN * error:
         return
     yield Finding(
-        severity=FAULT,
-        sentence="the images to be forgotten are called what they are less often than before: the "
+        FAULT,
+        "the images to be forgotten are called what they are less often than before: the "
         "unlearning pushed away from the true labels, not from the wrong ones",
-        advice="forget the labels as they were trained, that is the flipped ones, and unlearn again",
-        evidence={
+        "forget the labels as they were trained, that is the flipped ones, and unlearn again",
+        {
             "true label before, %": round(100 * before, 2),
             "true label after, %": round(100 * after, 2),
             "images to be forgotten": count,
@@ -55,36 +54,34 @@ def undefined_loss(model: Model) -> Iterator[Outcome]:
     and its gradient points the other way.
     """
     if not _is_unlearned(model):
-        yield NotApplicable(reason=NOT_UNLEARNED)
+        yield NotApplicable(NOT_UNLEARNED)
         return
     losses = _losses(model)
     broken = sum(value is None or not math.isfinite(value) for value in losses)
     if broken:
         yield Finding(
-            severity=FAULT,
-            sentence="the loss of the unlearning was no finite number",
-            advice="take a lower learning rate, or a method whose loss is bounded",
-            evidence={"steps without a loss": broken, "steps": len(losses)},
+            FAULT,
+            "the loss of the unlearning was no finite number",
+            "take a lower learning rate, or a method whose loss is bounded",
+            {"steps without a loss": broken, "steps": len(losses)},
         )
     offset, base = model.offset, model.base
     if offset is None:
         if not losses:
-            reason = "nothing tells the loss: neither a log in summary.json nor results.npy"
-            yield Gap(reason=reason)
+            yield Gap("nothing tells the loss: neither a log in summary.json nor results.npy")
         return
-    if base is None or not len(base.sizes):
-        reason = base.trouble if base else "the scores of the model before are needed"
-        yield Gap(reason=reason)
+    if base is None or base.sizes is None or not len(base.sizes):
+        yield Gap(base.trouble if base else "the scores of the model before are needed")
         return
     limit = math.log((1 - offset) / offset) if 0 < offset < 1 else math.inf
     beyond = float(np.mean(base.sizes > limit))
     if beyond > CLEAR:
         yield Finding(
-            severity=FAULT,
-            sentence=f"the loss takes the logarithm of a negative number where the model before was "
+            FAULT,
+            f"the loss takes the logarithm of a negative number where the model before was "
             f"surer than {1 - offset:.0%}, and it was for {beyond:.0%} of its answers",
-            advice="bound the loss: -log(1 - (1 - offset) p) is defined for every p",
-            evidence={
+            "bound the loss: -log(1 - (1 - offset) p) is defined for every p",
+            {
                 "offset": offset,
                 "answers of the model before": len(base.sizes),
                 "surer than the loss allows": int((base.sizes > limit).sum()),
@@ -96,17 +93,17 @@ def undefined_loss(model: Model) -> Iterator[Outcome]:
 def old_model(model: Model) -> Iterator[Outcome]:
     """Find an unlearned model that is the model before: chosen by training images, or copied."""
     if not _is_unlearned(model):
-        yield NotApplicable(reason=NOT_UNLEARNED)
+        yield NotApplicable(NOT_UNLEARNED)
         return
     kept = [accuracy for _, accuracy in model.unlearning.get("clean_train", [])]
     compared = 0 if model.base is None else model.base.compared
     if len(kept) > 1 and max(range(len(kept)), key=lambda epoch: (kept[epoch], epoch)) == 0:
         yield Finding(
-            severity=FAULT,
-            sentence="the best epoch is epoch 0, the model before: it was chosen by the accuracy on kept "
+            FAULT,
+            "the best epoch is epoch 0, the model before: it was chosen by the accuracy on kept "
             "training images, which no epoch of the unlearning raised",
-            advice="choose by clean validation images, and never the model before",
-            evidence={
+            "choose by clean validation images, and never the model before",
+            {
                 "kept training images before, %": round(kept[0], 3),
                 "highest later, %": round(max(kept[1:]), 3),
                 "epochs": len(kept) - 1,
@@ -114,10 +111,10 @@ def old_model(model: Model) -> Iterator[Outcome]:
         )
     if model.base is not None and model.base.equal:
         yield Finding(
-            severity=FAULT,
-            sentence="its scores are those of the model before, to the last bit",
-            advice="test the weights that the unlearning wrote, or take a higher learning rate",
-            evidence={
+            FAULT,
+            "its scores are those of the model before, to the last bit",
+            "test the weights that the unlearning wrote, or take a higher learning rate",
+            {
                 "model before": model.base.name,
                 "tests with equal scores": len(model.base.equal),
                 "of": compared,
@@ -125,12 +122,11 @@ def old_model(model: Model) -> Iterator[Outcome]:
             },
         )
     if not compared and len(kept) < 2:
-        reason = model.base.trouble if model.base else "the model before is not known"
-        yield Gap(reason=reason)
+        yield Gap(model.base.trouble if model.base else "the model before is not known")
 
 
 def _is_unlearned(model: Model) -> bool:
-    return model.unlearned or bool(model.unlearning)
+    return model.poison.unlearned or bool(model.unlearning)
 
 
 def _true_accuracies(model: Model) -> tuple[float, float] | None:

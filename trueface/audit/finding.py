@@ -4,8 +4,7 @@ A check says what it found; `check.judge` adds the code of the check and the mod
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from trueface.runtime.files import Json
 
@@ -14,8 +13,7 @@ FAULT: Severity = "fault"
 WARNING: Severity = "warning"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing that went wrong in an experiment."""
 
     severity: Severity
@@ -37,37 +35,26 @@ class Finding:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gap:
+class Gap(NamedTuple):
     """A check that could not be made."""
 
     reason: str
     code: str = ""
     model: str = ""
 
-    def as_json(self) -> dict[str, Json]:
-        """Return all of it for a JSON file."""
-        return {"code": self.code, "model": self.model, "reason": self.reason}
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotApplicable:
+class NotApplicable(NamedTuple):
     """A check that does not apply to a model: there is nothing that it could find."""
 
     reason: str
     code: str = ""
     model: str = ""
 
-    def as_json(self) -> dict[str, Json]:
-        """Return all of it for a JSON file."""
-        return {"code": self.code, "model": self.model, "reason": self.reason}
-
 
 Outcome = Finding | Gap | NotApplicable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Audit:
+class Audit(NamedTuple):
     """All that was found in a run, and what was looked for."""
 
     run: str
@@ -86,8 +73,8 @@ class Audit:
     def unmade(self) -> frozenset[str]:
         """The checks that looked at no model: each has a gap, or nothing to ask, and no finding."""
         models: dict[str, set[str]] = {}
-        outcomes: tuple[Gap | NotApplicable, ...] = (*self.gaps, *self.not_applicable)
-        for outcome in outcomes:
+        unasked: tuple[Gap | NotApplicable, ...] = (*self.gaps, *self.not_applicable)
+        for outcome in unasked:
             models.setdefault(outcome.code, set()).add(outcome.model)
         made = {finding.code for finding in self.findings}
         return frozenset(
@@ -103,9 +90,13 @@ class Audit:
             "faults": self.faults,
             "findings": [finding.as_json() for finding in self.findings],
             "checks": dict(self.checks),
-            "not_checked": [gap.as_json() for gap in self.gaps],
-            "does_not_apply": [outcome.as_json() for outcome in self.not_applicable],
+            "not_checked": [_reasoned(gap) for gap in self.gaps],
+            "does_not_apply": [_reasoned(outcome) for outcome in self.not_applicable],
         }
+
+
+def _reasoned(outcome: Gap | NotApplicable) -> dict[str, Json]:
+    return {"code": outcome.code, "model": outcome.model, "reason": outcome.reason}
 
 
 def lines(audit: Audit) -> Iterator[str]:

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,12 +15,15 @@ from trueface.evaluation.score_tables import Scores
 from trueface.runtime.files import Json
 from trueface.training.history import Epoch
 
+HOPELESS_RATE = 0.4  # wrong labels from which on no loss needs to fall, and no test to go well
+NOTHING: Mapping[str, Json] = {}
+UNTESTED = "the model was not tested: test it on both classes"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TestedGroups:
+Evidence = dict[str, int | float | str]  # of a finding, by what it is
+
+
+class GroupTest(NamedTuple):
     """One test by one column of groups, real images and fakes together."""
-
-    __test__ = False  # not a test case, whatever its name
 
     data: str
     by: str
@@ -29,15 +32,194 @@ class TestedGroups:
     floor: float | None  # 95 % point of the gap when groups are shuffled within classes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Groups:
+class GroupFacts(NamedTuple):
     """The groups of a model's training and test images, where its settings name attributes."""
 
     files: tuple[str, ...]
     train: Mapping[str, Cells]  # by column
-    tests: tuple[TestedGroups, ...]
+    tests: tuple[GroupTest, ...]
     train_trouble: str = ""  # why `train` is empty
     test_trouble: str = ""  # why `tests` lacks some
+
+
+class SplitKeys(NamedTuple):
+    """The keys of a split's lists; None for a list that is not there."""
+
+    path: str = ""
+    train: frozenset[str] | None = None
+    val: frozenset[str] | None = None
+    test: frozenset[str] | None = None
+    trouble: str = ""  # why lists are missing
+
+    @property
+    def why(self) -> str:
+        """Why a list is missing, whatever the reason."""
+        return self.trouble or "the split is not known; give --split-path"
+
+
+class Record(NamedTuple):
+    """Which images' labels were flipped, in today's form or in that of the original system."""
+
+    path: str
+    keys: tuple[str, ...]  # without modifier
+    total: int  # images of the set from which they were drawn
+    kind: str  # "flip", "f2r", …
+    indices: tuple[int, ...]
+    images_sha256: str | None = None  # fingerprint of that set; the original kept none
+    classes: tuple[int, ...] | None = None  # the true label of each key, where it is known
+    sha256: str | None = None  # of the file as it lies there; the original's is not asked for
+
+
+class Poisoning(NamedTuple):
+    """The flipped labels of a model, by its name and its records."""
+
+    rate: float | None  # fraction of flipped labels in its last training; None: not poisoned
+    kind: str  # "" where there is none
+    said_by: str  # who says so: "the model's ID", "the run's name"
+    unlearned: bool
+    record: Record | None
+    trouble: str  # why there is no record, though one is wanted
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether there is a record that cannot be read."""
+        return self.trouble.startswith("cannot")
+
+
+class AuditedTest(NamedTuple):
+    """One test of a model."""
+
+    data: str  # of a test under a condition: with that, as in `gan2:pre@corrupt=jpeg50`
+    modifiers: frozenset[str]
+    scores: Scores | None
+    trouble: str  # why there are no scores
+    metrics: Mapping[str, Json]  # as the test wrote them; empty where it wrote none
+    expected: int | None  # unshared images of this data in the split's test list, where known
+    written: float | None  # when the scores were, seconds since the epoch
+    lists: SplitKeys  # of the test's own split, else of the training's
+
+    @property
+    def settings(self) -> Mapping[str, Json]:
+        """Its settings; empty where nothing tells them."""
+        return mapping(self.metrics, "settings")
+
+
+class FileSurvey(NamedTuple):
+    """What the image files themselves told."""
+
+    looks: tuple[Header, ...]  # of a sample of the training images, equally many of each class
+    unreadable: int  # among that sample
+    copies: tuple[tuple[str, str], ...]  # (training file, test file) with the same bytes
+    trained: int  # training files that were compared, by size first
+    tested: int
+    left: int  # test files of a size that training files have, too, for which no time was left
+
+
+class BaseModel(NamedTuple):
+    """The model that an unlearned one was made from."""
+
+    name: str
+    trouble: str  # why there is less
+    sizes: Floats | None = None  # of its logits over all tests; None: it was not tested
+    equal: tuple[str, ...] = ()  # tests in which both have the same scores, to the last bit
+    compared: int = 0  # tests that both have
+
+
+class Model(NamedTuple):
+    """One model of a run."""
+
+    name: str
+    folder: Path
+    poison: Poisoning
+    provenance: Mapping[str, Json]  # empty where nothing sound is there, as is the summary
+    summary: Mapping[str, Json]
+    epochs: tuple[Epoch, ...]
+    lists: SplitKeys
+    tests: tuple[AuditedTest, ...]  # of images as they are
+    conditioned: tuple[AuditedTest, ...]  # under conditions, such as corrupted images
+    survey: FileSurvey | None
+    survey_trouble: str  # why there is none
+    modifiers: frozenset[str] | None  # of its training images
+    weights_written: float | None  # seconds since the epoch, as is the next
+    provenance_written: float | None
+    methods: Mapping[str, int]  # method folder → label, where known
+    # of an old unlearning: (loss, accuracy in percent) after each epoch, and its loss's offset
+    unlearning: Mapping[str, list[tuple[float, float]]]
+    offset: float | None
+    bad_lists: Mapping[str, int]  # "train", "val" → images left out
+    misplaced: int  # recorded indices that are not the place of their key
+    damaged: tuple[tuple[str, str], ...]  # file, and what is wrong with it
+    scoreless: tuple[str, ...]  # tests with metrics whose scores are gone
+    base: BaseModel | None  # of an unlearned model, where it is known
+    groups: GroupFacts | None  # of people in its images; None: its settings name no attributes
+
+    @property
+    def settings(self) -> Mapping[str, Json]:
+        """The settings of its training; empty where nothing tells them."""
+        return mapping(self.provenance, "settings")
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether so many labels are wrong on purpose that chance is what to expect of it."""
+        return (self.poison.rate or 0) >= HOPELESS_RATE and not self.poison.unlearned
+
+
+class Run(NamedTuple):
+    """A run as it lies on the disk."""
+
+    name: str
+    folder: Path
+    models: tuple[Model, ...]
+
+
+class PooledScores(NamedTuple):
+    """The scores of a model over all tests under the same modifiers."""
+
+    data: str
+    keys: tuple[str, ...]
+    labels: Labels
+    logits: Floats
+
+
+def number(record: Mapping[str, Json], key: str) -> float | None:
+    """Return a number of a record; None where there is none."""
+    value = record.get(key)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def mapping(
+    record: Mapping[str, Json], key: str, default: Mapping[str, Json] = NOTHING
+) -> Mapping[str, Json]:
+    """Return a part of a record; `default` where there is none."""
+    value = record.get(key)
+    return value if isinstance(value, dict) else default
+
+
+def pooled(model: Model) -> tuple[PooledScores, ...]:
+    """Return a model's scores, joined for each set of modifiers; an image counts once."""
+    groups: dict[frozenset[str], list[tuple[str, Scores]]] = {}
+    for test in model.tests:
+        if test.scores is not None and len(test.scores):
+            groups.setdefault(test.modifiers, []).append((test.data, test.scores))
+    return tuple(map(_pool, groups.values()))
+
+
+def _pool(tests: list[tuple[str, Scores]]) -> PooledScores:
+    rows: dict[tuple[str, str], tuple[str, int, float]] = {}
+    for data, scores in tests:
+        named = scores.names_images
+        for path, key, label, logit in zip(
+            scores.paths, scores.keys, scores.labels, scores.logits, strict=True
+        ):
+            # the original named no image: its rows are identified by test and position
+            place = ("", path) if named else (data, path)
+            rows.setdefault(place, (key if named else f"{data}/{key}", int(label), logit))
+    return PooledScores(
+        "&".join(data for data, _ in tests),
+        tuple(key for key, _, _ in rows.values()),
+        np.array([label for _, label, _ in rows.values()], np.int8),
+        np.array([logit for _, _, logit in rows.values()], np.float64),
+    )
 
 
 def dependence(cells: Cells) -> float:
@@ -62,173 +244,3 @@ def dependence(cells: Cells) -> float:
     phi = max(squares / total - (size - 1) / (total - 1), 0.0)
     least = min(size - (size - 1) ** 2 / (total - 1), 2 - 1 / (total - 1)) - 1
     return min(math.sqrt(phi / least), 1.0) if least > 0 else 0.0
-
-
-HOPELESS_RATE = (
-    0.4  # from here on too many labels are wrong for a loss to fall or a test to go well
-)
-UNTESTED = "the model was not tested: test it on both classes"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lists:
-    """The keys of a split; None for a list that is not there."""
-
-    path: str
-    train: frozenset[str] | None
-    val: frozenset[str] | None
-    test: frozenset[str] | None
-    trouble: str = ""  # why lists are missing
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """Which images' labels were flipped, in today's form or in that of the original system."""
-
-    path: str
-    keys: tuple[str, ...]  # without modifier
-    total: int  # images of the set from which they were drawn
-    kind: str  # "flip", "f2r", …
-    images_sha256: str | None  # fingerprint of that set; the original kept none
-    classes: tuple[int, ...] | None  # the true label of each key, where it is known
-    indices: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tested:
-    """One test of a model."""
-
-    data: str  # of a test under a condition: with that, as in `gan2:pre@corrupt=jpeg50`
-    modifiers: frozenset[str]
-    scores: Scores | None
-    trouble: str  # why there are no scores
-    metrics: Mapping[str, Json]  # as the test wrote them; empty where it wrote none
-    expected: int | None  # unshared images of this data in the split's test list, where known
-    written: float | None  # when the scores were, seconds since the epoch
-    lists: Lists | None = None  # of the test's own split; None: those of the training
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
-    """What the image files themselves told."""
-
-    looks: tuple[Header, ...]  # of a sample of the training images, equally many of each class
-    unreadable: int  # among that sample
-    copies: tuple[tuple[str, str], ...]  # (training file, test file) with the same bytes
-    trained: int  # training files that were compared, by size first
-    tested: int
-    left: int  # test files of a size that training files have, too, for which no time was left
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Base:
-    """The model that an unlearned one was made from."""
-
-    name: str
-    sizes: Floats = field(default_factory=lambda: np.zeros(0))  # of its logits over all tests
-    equal: tuple[str, ...] = ()  # tests in which both have the same scores, to the last bit
-    compared: int = 0  # tests that both have
-    trouble: str = ""  # why there is less
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """One model of a run."""
-
-    name: str
-    folder: Path
-    # fraction of flipped labels in its last training, by its ID; None: not poisoned
-    rate: float | None
-    kind: str  # of that poison, "" where there is none
-    said_by: str  # who says so: "the model's ID", "the run's name"
-    unlearned: bool
-    provenance: Mapping[str, Json] | None
-    summary: Mapping[str, Json]
-    epochs: tuple[Epoch, ...]
-    record: Record | None
-    record_trouble: str  # why there is none, though one is wanted
-    lists: Lists
-    tests: tuple[Tested, ...]  # of images as they are
-    survey: Survey | None
-    survey_trouble: str  # why there is none
-    modifiers: frozenset[str] | None  # of its training images
-    weights_written: float | None  # seconds since the epoch, as is the next
-    provenance_written: float | None
-    methods: Mapping[str, int] = field(default_factory=dict)  # method folder → label, where known
-    # of an old unlearning: (loss, accuracy in percent) after each epoch
-    unlearning: Mapping[str, list[tuple[float, float]]] = field(default_factory=dict)
-    bad_lists: Mapping[str, int] = field(default_factory=dict)  # "train", "val" → images left out
-    record_sha256: str | None = None  # of poison.json as it lies there
-    misplaced: int = 0  # recorded indices that are not the place of their key
-    damaged: tuple[tuple[str, str], ...] = ()  # file, and what is wrong with it
-    scoreless: tuple[str, ...] = ()  # tests with metrics whose scores are gone
-    base: Base | None = None  # of an unlearned model, where it is known
-    offset: float | None = None  # of the loss of an old unlearning
-    conditioned: tuple[Tested, ...] = ()  # tests under conditions, such as corrupted images
-    groups: Groups | None = None  # of people in its images; None: its settings name no attributes
-
-    @property
-    def settings(self) -> Mapping[str, Json]:
-        """The settings of its training; empty where nothing tells them."""
-        recorded = (self.provenance or {}).get("settings")
-        return recorded if isinstance(recorded, dict) else {}
-
-    @property
-    def hopeless(self) -> bool:
-        """Whether so many labels are wrong on purpose that chance is what to expect of it."""
-        return self.rate is not None and self.rate >= HOPELESS_RATE and not self.unlearned
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """A run as it lies on the disk."""
-
-    name: str
-    folder: Path
-    models: tuple[Model, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pooled:
-    """The scores of a model over all tests under the same modifiers."""
-
-    data: str
-    keys: tuple[str, ...]
-    labels: Labels
-    logits: Floats
-
-
-def pooled(model: Model) -> tuple[Pooled, ...]:
-    """Return a model's scores, joined for each set of modifiers; an image counts once."""
-    groups: dict[frozenset[str], list[Tested]] = {}
-    for test in model.tests:
-        if test.scores is not None and len(test.scores):
-            groups.setdefault(test.modifiers, []).append(test)
-    return tuple(_pool(tests) for tests in groups.values())
-
-
-def number(record: Mapping[str, Json], key: str) -> float | None:
-    """Return a number of a record; None where there is none."""
-    value = record.get(key)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _pool(tests: list[Tested]) -> Pooled:
-    rows: dict[tuple[str, str], tuple[str, int, float]] = {}
-    for test in tests:
-        scores = test.scores
-        if scores is None:
-            continue
-        named = scores.names_images
-        for path, key, label, logit in zip(
-            scores.paths, scores.keys, scores.labels, scores.logits, strict=True
-        ):
-            # the original named no image: its rows are identified by test and position
-            place = ("", path) if named else (test.data, path)
-            rows.setdefault(place, (key if named else f"{test.data}/{key}", int(label), logit))
-    return Pooled(
-        data="&".join(test.data for test in tests),
-        keys=tuple(key for key, _, _ in rows.values()),
-        labels=np.array([label for _, label, _ in rows.values()], np.int8),
-        logits=np.array([logit for _, _, logit in rows.values()], np.float64),
-    )

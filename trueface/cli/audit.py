@@ -7,7 +7,7 @@ import click
 
 from trueface.audit import finding
 from trueface.audit.check import judge
-from trueface.audit.reading.reader import Reader
+from trueface.audit.reading import Reader
 
 
 @click.command()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from launcher.api import UsageError, write_atomic
-from trueface.audit.reading.model_folders import found_folder
+from trueface.audit.run_folders import found_folder
 
 if TYPE_CHECKING:  # scipy and torch take a second to import
     from trueface.benchmark.run_results import RunResults

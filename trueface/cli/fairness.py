@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trueface.audit.reading.model_folders import found_folder
+from trueface.audit.run_folders import found_folder
 from trueface.cli.studies import (
     STANDARD_OUTPUT,
     csv_option,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from launcher.api import Draft, Role, UsageError, parse_model
-from trueface.audit.reading.model_folders import found_folder
+from trueface.audit.run_folders import found_folder
 from trueface.cli.run_job import options, settings_of
 from trueface.cli.studies import json_option, page_option, tests_of_run
 from trueface.jobs.job_kind import JobKind, refuse_unfit

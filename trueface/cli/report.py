@@ -9,7 +9,7 @@ import click
 
 from launcher.api import write_atomic
 from trueface.audit.check import judge
-from trueface.audit.reading.reader import Reader
+from trueface.audit.reading import Reader
 from trueface.report import erasing_page, purification_page
 from trueface.report import qualities_page as qualities
 from trueface.report.content import Shown, shown

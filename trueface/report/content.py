@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from trueface.audit.run_facts import Model, Tested
+from trueface.audit.run_facts import AuditedTest, Model
 from trueface.evaluation.calibration import Labels
 from trueface.evaluation.intervals import Floats
 from trueface.evaluation.measurement import Report, breakdown, measure
@@ -69,7 +69,7 @@ def shown(model: Model) -> Shown:
     )
 
 
-def _rows(tests: Sequence[Tested], troubles: list[str]) -> Iterator[Row]:
+def _rows(tests: Sequence[AuditedTest], troubles: list[str]) -> Iterator[Row]:
     """Yield the rows of tests, those under each condition by themselves; note what cannot be shown."""
     groups: dict[tuple[str, frozenset[str]], list[_Table]] = {}
     for test in tests:
@@ -122,7 +122,7 @@ def _row(data: str, pooled: bool, members: Sequence[_Table]) -> Row:
     )
 
 
-def _table(test: Tested) -> _Table:
+def _table(test: AuditedTest) -> _Table:
     scores = test.scores
     if scores is None:
         raise ValueError(f"no scores of {test.data}")

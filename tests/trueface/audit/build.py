@@ -11,7 +11,7 @@ import PIL.Image
 from launcher.api import Json, parse_data, read_json, write_json
 from trueface.audit.check import judge
 from trueface.audit.finding import Audit, Finding
-from trueface.audit.reading.reader import Reader
+from trueface.audit.reading import Reader
 from trueface.data.index import Image, list_images
 from trueface.data.splits import digest, write_splits
 from trueface.data.vocabulary import BUILT_IN

@@ -10,7 +10,7 @@ import pytest
 
 from launcher.api import Json, write_json
 from tests.trueface.audit.build import POISONED, TESTS, Lab, amend, codes, rescore, the, why_not
-from tests.trueface.audit.reading.test_legacy_runs import (
+from tests.trueface.audit.test_old_runs import (
     FAKES,
     ID,
     LISTS,

@@ -13,7 +13,7 @@ import pytest
 from launcher.api import write_json
 from tests.trueface.audit.build import DATA, FAKE, POISONED, REAL, TESTS, Lab, amend, rescore
 from trueface.audit.check import judge
-from trueface.audit.reading.reader import Reader
+from trueface.audit.reading import Reader
 from trueface.report.content import shown
 from trueface.report.page import page
 from trueface.runtime import paths

@@ -9,7 +9,7 @@ from tests.trueface.audit.build import Lab
 from tests.trueface.report.forgetful import FLIPS_BASE, Forgetful, flagged
 from tests.trueface.report.test_page import NASTY, Reading
 from trueface.audit.check import judge
-from trueface.audit.reading.reader import Reader
+from trueface.audit.reading import Reader
 from trueface.cli import main
 from trueface.evaluation import predictions
 from trueface.report.content import shown

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from trueface.audit.reading.reader import Surveyor
+from trueface.audit.image_reading import Surveyor
 
 
 def _files(folder: Path, contents: dict[str, bytes]) -> dict[str, str]:

@@ -1,0 +1,360 @@
+"""Findings on the images: on two sides at once, told apart before a pixel is looked at, groups of people."""
+
+from collections.abc import Iterator, Mapping
+
+from trueface.audit.check import check
+from trueface.audit.finding import FAULT, WARNING, Finding, Gap, NotApplicable, Outcome
+from trueface.audit.run_facts import (
+    UNTESTED,
+    AuditedTest,
+    Evidence,
+    GroupFacts,
+    Model,
+    dependence,
+    mapping,
+)
+from trueface.data.attribute_table import FEW, UNKNOWN, Cells
+from trueface.data.image_headers import (
+    DECIDING,
+    FORMAT,
+    LEAST,
+    SIZE,
+    TABLES,
+    Property,
+    by_class,
+    shortcut,
+)
+from trueface.data.splits import digest
+
+EXAMPLES = 3
+DEPENDENT = 0.1  # Cramér's V from which on a group tells the class; a small effect by Cohen
+BEYOND = 2.0  # times its floor: a gap that is near it may be one of other test images
+MOST = 12  # groups that a finding names
+NO_ATTRIBUTES = "no setting `attributes` names the groups of its images"
+
+
+@check("train-test-overlap", "test images in the training list")
+def trained_on_tests(model: Model) -> Iterator[Outcome]:
+    """Find test images whose keys stand in the training list."""
+    lists = model.lists
+    if lists.train is None:
+        yield Gap(f"no training list: {lists.why}")
+        return
+    tested = {key for test in model.tests for key in _keys(model, test)} or lists.test
+    if not tested:
+        yield Gap("neither scores nor a test list name images")
+        return
+    both = sorted(tested & lists.train)
+    if both:
+        yield Finding(
+            FAULT,
+            "images of the test stand in the training list",
+            "make the lists anew (trueface splits), train and test again",
+            {
+                "test images": len(tested),
+                "of them in the training list": len(both),
+                "such as": ", ".join(both[:EXAMPLES]),
+                "lists": lists.path,
+            },
+        )
+
+
+@check("validation-overlap", "validation images in another list")
+def validated_on_training(model: Model) -> Iterator[Outcome]:
+    """Find validation images that stand in another list of the split."""
+    lists = model.lists
+    if lists.val is None or (lists.train is None and lists.test is None):
+        yield Gap(f"fewer than two lists of the split: {lists.why}")
+        return
+    for name, other in (("training", lists.train), ("test", lists.test)):
+        if other is None:
+            yield Gap(f"no {name} list: {lists.why}")
+        both = sorted(lists.val & (other or frozenset()))
+        if both:
+            yield Finding(
+                FAULT,
+                f"images of the validation list stand in the {name} list, too",
+                "the chosen epoch or the test is not independent; make the lists anew",
+                {
+                    "validation list": len(lists.val),
+                    f"of them in the {name} list": len(both),
+                    "such as": ", ".join(both[:EXAMPLES]),
+                },
+            )
+
+
+@check("same-content", "test files with the bytes of training files")
+def same_content(model: Model) -> Iterator[Outcome]:
+    """Find test files whose bytes are those of a training file."""
+    survey = model.survey
+    if survey is None:
+        yield Gap(model.survey_trouble)
+        return
+    if not survey.tested:
+        yield Gap("no score file names a file below the data root")
+        return
+    if survey.left:
+        yield Gap(
+            f"no time was left for {survey.left} of {survey.tested} test files; give --seconds"
+        )
+    if survey.copies:
+        yield Finding(
+            FAULT,
+            "test files have the same bytes as training files, under other names",
+            "take one of each pair out, make the lists anew, train and test again",
+            {
+                "training files": survey.trained,
+                "test files compared": survey.tested - survey.left,
+                "same bytes": len(survey.copies),
+                "such as": " = ".join(survey.copies[0]),
+            },
+        )
+
+
+@check("changed-split", "lists that have changed since")
+def changed_lists(model: Model) -> Iterator[Outcome]:
+    """Find tests and trainings whose lists are not those of the split as it is now."""
+    lists, digests = model.lists, mapping(model.provenance, "splits")
+    marks = [
+        ("train list", digests.get("train"), lists.train),
+        ("val list", digests.get("val"), lists.val),
+        *(
+            (f"test list of {test.data}", test.metrics.get("split_sha256"), test.lists.test)
+            for test in model.tests
+        ),
+    ]
+    known = [
+        (name, mark[:12], digest(keys)[:12], mark == digest(keys))
+        for name, mark, keys in marks
+        if isinstance(mark, str) and keys is not None
+    ]
+    evidence: Evidence = {
+        f"{name} then, now": f"{then}, {now}" for name, then, now, same in known if not same
+    }
+    if evidence:
+        yield Finding(
+            WARNING,
+            "lists of the split have changed since the training or a test",
+            "give the old ones with --split-path, or train and test again",
+            evidence,
+        )
+    elif lists.train is None and lists.test is None:
+        yield Gap(lists.why)
+    elif not known:
+        yield Gap("neither provenance.json nor metrics hold the checksum of a list as it was then")
+
+
+def _keys(model: Model, test: AuditedTest) -> frozenset[str]:
+    """Return the keys of a test's images; none where it names none, or they lie elsewhere."""
+    scores = test.scores
+    if scores is None or not scores.names_images:
+        return frozenset()
+    root, place = model.provenance.get("data_root"), test.settings.get("data_root")
+    if isinstance(root, str) and isinstance(place, str) and place.startswith("/") and place != root:
+        return frozenset()  # the same key is another picture there
+    return frozenset(scores.keys)
+
+
+def differ(model: Model, what: Property) -> Iterator[Outcome]:
+    """Find a property of image files that tells the class of a training image.
+
+    Args:
+        model: with a survey of its training files.
+        what: the property.
+    """
+    survey = model.survey
+    if survey is None:
+        yield Gap(model.survey_trouble)
+        return
+    real, fake = by_class(survey.looks, what)
+    if min(len(real), len(fake)) < LEAST:
+        counts = f"{len(real)} real and {len(fake)} fake headers"
+        yield Gap(f"{counts}; {LEAST} of each are needed")
+        return
+    tells = shortcut(survey.looks, what)
+    if tells is None:
+        return
+    yield Finding(
+        FAULT if tells.accuracy >= DECIDING else WARNING,
+        tells.sentence,
+        "bring both classes into one form before the training, or the model learns the form",
+        {
+            "balanced accuracy": round(tells.accuracy, 3),
+            "real": tells.real,
+            "fake": tells.fake,
+        },
+    )
+
+
+@check("class-differs-in-format", "a class in another file format")
+def in_format(model: Model) -> Iterator[Outcome]:
+    """Find a class in another file format."""
+    yield from differ(model, FORMAT)
+
+
+@check("class-differs-in-size", "a class of another image size")
+def in_size(model: Model) -> Iterator[Outcome]:
+    """Find a class of another image size."""
+    yield from differ(model, SIZE)
+
+
+@check("class-differs-in-jpeg-tables", "a class with other JPEG tables")
+def in_tables(model: Model) -> Iterator[Outcome]:
+    """Find a class compressed with other JPEG tables."""
+    survey = model.survey
+    if survey is not None and len({look.label for look in survey.looks if look.tables}) < 2:
+        # they differ in format, if at all
+        yield NotApplicable("one class or both have no JPEG files")
+        return
+    yield from differ(model, TABLES)
+
+
+@check("group-tells-label", "labels that depend on the group in training")
+def dependent_labels(model: Model) -> Iterator[Outcome]:
+    """Find training images whose group tells their class: the detector may learn the group."""
+    groups = model.groups
+    if groups is None or not groups.train:
+        yield _untrained(groups)
+        return
+    values = {by: dependence(cells) for by, cells in groups.train.items()}
+    clear = {by: value for by, value in values.items() if value > DEPENDENT}
+    if not clear:
+        return
+    strongest = max(clear, key=lambda by: clear[by])
+    yield Finding(
+        WARNING,
+        f"in training the class depends on the group: {strongest}, Cramér's V "
+        f"{clear[strongest]:.2f}",
+        "balance the training by group and class, or weight it (fair: reweight), and compare "
+        "the gaps of the two (trueface fairness)",
+        {
+            **{f"Cramér's V, {by}": round(value, 3) for by, value in clear.items()},
+            **_table(groups.train[strongest]),
+        },
+    )
+
+
+@check("few-of-a-group", f"fewer than {FEW} test images of a class in a group")
+def few_of_a_group(model: Model) -> Iterator[Outcome]:
+    """Find groups of a test whose rates are hardly known."""
+    groups = model.groups
+    if groups is None or not groups.tests:
+        yield _unmeasured(model)
+        return
+    yield from _partly(groups)
+    evidence: Evidence = {}
+    for test in groups.tests:
+        few = _few(test.cells)
+        if few:
+            evidence[f"{test.by}, {test.data}"] = _listed(few)
+    if evidence:
+        yield Finding(
+            WARNING,
+            f"the test has groups with fewer than {FEW} images of a class: at that number "
+            "a rate is known to ± 18 points",
+            "test on more images of these groups, or read their rates with their intervals",
+            evidence,
+        )
+
+
+@check("gap-above-floor", f"an FPR gap of more than {BEYOND:g} times its floor")
+def gap_above_floor(model: Model) -> Iterator[Outcome]:
+    """Find gaps between groups that shuffled groups do not have."""
+    groups = model.groups
+    if groups is None or not groups.tests:
+        yield _unmeasured(model)
+        return
+    yield from _partly(groups)
+    evidence: Evidence = {}
+    for test in groups.tests:
+        if test.gap is None or test.floor is None:
+            yield Gap(
+                f"{test.data}: fewer than two groups of {test.by} have real images with finite logits"
+            )
+        elif test.gap > BEYOND * test.floor:
+            evidence[f"{test.by}, {test.data}"] = (
+                f"{test.gap:.1f} points; 95 % of shuffles are below {test.floor:.1f}"
+            )
+    if evidence:
+        yield Finding(
+            WARNING,
+            "real images of some groups are called fake far more often than those of others",
+            "look at the groups (trueface fairness), and at the labels of each in training",
+            evidence,
+        )
+
+
+@check("untrained-group", "test images of a group that is not in training")
+def untrained_group(model: Model) -> Iterator[Outcome]:
+    """Find groups of a test of which the training had no image."""
+    groups = model.groups
+    if groups is None or not groups.train:
+        yield _untrained(groups)
+        return
+    if not groups.tests:
+        yield _unmeasured(model)
+        return
+    evidence: Evidence = {}
+    for test in groups.tests:
+        trained = groups.train.get(test.by)
+        if trained is None:
+            continue
+        new = {
+            name: counts
+            for name, counts in test.cells.counts.items()
+            if name not in trained.counts and name != UNKNOWN
+        }
+        if new:
+            evidence[f"{test.by}, {test.data}"] = _listed(new)
+    if evidence:
+        yield Finding(
+            WARNING,
+            "groups of the test have no image in training",
+            "add images of them to the training, or say that the model is new to them",
+            evidence,
+        )
+
+
+def _untrained(groups: GroupFacts | None) -> Outcome:
+    if groups is None:
+        return NotApplicable(NO_ATTRIBUTES)
+    return Gap(groups.train_trouble or "the table of attributes has no column of groups")
+
+
+def _unmeasured(model: Model) -> Outcome:
+    if model.groups is None:
+        return NotApplicable(NO_ATTRIBUTES)
+    if not model.tests:
+        return Gap(UNTESTED)
+    return Gap(model.groups.test_trouble or "no test names images whose groups are known")
+
+
+def _partly(groups: GroupFacts) -> Iterator[Gap]:
+    """Yield why some of several tests could not be looked at."""
+    if groups.test_trouble:
+        yield Gap(groups.test_trouble)
+
+
+def _few(cells: Cells) -> dict[str, tuple[int, int]]:
+    """Return the groups with fewer than `FEW` images of a class that the test has at all."""
+    there = [any(column) for column in zip(*cells.counts.values(), strict=True)]
+    return {
+        name: counts
+        for name, counts in cells.counts.items()
+        if name != UNKNOWN
+        and min(count for count, any_ in zip(counts, there, strict=True) if any_) < FEW
+    }
+
+
+def _table(cells: Cells) -> dict[str, str]:
+    """Return a row for each group; of many the largest."""
+    rows = sorted(cells.counts.items(), key=lambda row: -sum(row[1]))
+    shown = {name: f"{real} real, {fake} fake" for name, (real, fake) in rows[:MOST]}
+    left = len(rows) - len(shown)
+    return {**shown, **({"further groups": str(left)} if left > 0 else {})}
+
+
+def _listed(cells: Mapping[str, tuple[int, int]]) -> str:
+    texts = [f"{name} {real} real and {fake} fake" for name, (real, fake) in cells.items()]
+    more = f" and {len(texts) - MOST} more" if len(texts) > MOST else ""
+    return f"{', '.join(texts[:MOST])}{more}"

@@ -1,0 +1,233 @@
+"""What the image files of a run tell, and the tables of attributes that its settings name.
+
+Bounded: a few hundred headers a class, and as many bytes as there is time for. Files of different
+sizes cannot be equal, so that of large sets few are read.
+"""
+
+import os
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from trueface.audit.run_facts import AuditedTest, FileSurvey, GroupFacts, GroupTest, mapping
+from trueface.data.attribute_table import Cells, named, numbered
+from trueface.data.attributes import Attributes, attribute_files
+from trueface.data.image_headers import Header, sample_headers
+from trueface.data.index import Image
+from trueface.evaluation.fairness.group_columns import USUAL
+from trueface.evaluation.fairness.groups import count, floors, gaps
+from trueface.evaluation.score_tables import Scores, merge
+from trueface.runtime.errors import DataError, UsageError
+from trueface.runtime.files import Json, file_sha256
+
+SEED = 42  # of the order in which test files are compared
+GAP = "fpr_gap"
+
+Copies = tuple[tuple[str, str], ...]  # (training file, test file)
+Place = tuple[tuple[Path, ...], Path]  # tables of attributes, and the data root of their paths
+
+
+@dataclass(slots=True, kw_only=True)
+class Surveyor:
+    """Looks at image files until its time is over; each set is looked at once."""
+
+    seconds: float
+    clock: Callable[[], float] = time.monotonic
+    _spent: float = 0.0
+    _digests: dict[str, str] = field(default_factory=dict)
+    _looked: dict[str, tuple[tuple[Header, ...], int]] = field(default_factory=dict)
+    _sizes: dict[str, Mapping[int, Sequence[str]]] = field(default_factory=dict)
+    _compared: dict[tuple[str, tuple[str, ...]], tuple[Copies, int]] = field(default_factory=dict)
+
+    def survey(self, name: str, trained: Mapping[str, int], tested: Sequence[str]) -> FileSurvey:
+        """Return what the files tell.
+
+        Args:
+            name: of the training set; what was found of it once is told again.
+            trained: training file → label.
+            tested: test files.
+        """
+        if name not in self._looked:
+            self._looked[name] = sample_headers(trained)
+        looks, unreadable = self._looked[name]
+        pair = name, tuple(tested)
+        if pair not in self._compared:
+            began = self.clock()
+            self._compared[pair] = self._copies(name, trained, tested)
+            self._spent += self.clock() - began
+        copies, left = self._compared[pair]
+        return FileSurvey(looks, unreadable, copies, len(trained), len(tested), left)
+
+    def _copies(
+        self, name: str, trained: Mapping[str, int], tested: Sequence[str]
+    ) -> tuple[Copies, int]:
+        """Return pairs of equal files, and how many test files were not compared."""
+        until = self.clock() + self.seconds - self._spent
+        if name not in self._sizes:
+            sizes: dict[int, list[str]] = defaultdict(list)
+            for file in trained:
+                if self.clock() > until:
+                    return (), len(tested)
+                sizes[_size(file)].append(file)
+            sizes.pop(-1, None)
+            self._sizes[name] = sizes
+        by_size = self._sizes[name]
+        pairs: list[tuple[str, str]] = []
+        # in an order of chance, so that those for which there is time are a fair sample
+        order = random.Random(SEED).sample(list(tested), len(tested))
+        for place, file in enumerate(order):
+            if self.clock() > until:
+                return tuple(sorted(pairs)), len(order) - place
+            for other in by_size.get(_size(file), ()):
+                if other != file and self._digest(other) == self._digest(file):
+                    pairs.append((other, file))
+                    break
+        return tuple(sorted(pairs)), 0
+
+    def _digest(self, file: str) -> str:
+        if file not in self._digests:
+            try:
+                self._digests[file] = file_sha256(file)
+            except OSError:
+                self._digests[file] = f"unreadable {file}"  # equal to no other
+        return self._digests[file]
+
+
+def _size(file: str) -> int:
+    try:
+        return os.stat(file).st_size  # noqa: PTH116  # a Path for each of 200,000 files takes longer
+    except OSError:
+        return -1
+
+
+@dataclass(slots=True, kw_only=True)
+class GroupReader:
+    """Reads the groups of models; each table of attributes once."""
+
+    data_root: Path | None = None  # in the place of those that the runs name
+    _read: dict[Place, Attributes] = field(default_factory=dict, init=False)
+
+    def groups(
+        self,
+        project: Path,
+        provenance: Mapping[str, Json],
+        images: Sequence[Image],
+        tests: Sequence[AuditedTest],
+    ) -> GroupFacts | None:
+        """Return the groups of a model's images; None where nothing names attributes.
+
+        Args:
+            project: the folder that paths in settings are relative to.
+            provenance: of the training.
+            images: of the training, below its data root.
+            tests: of images as they are.
+        """
+        settings, data_root = mapping(provenance, "settings"), provenance.get("data_root")
+        trained = self._place(project, settings, data_root)
+        tested = [(test, self._of_test(project, test, trained)) for test in tests]
+        if trained is None:
+            # a training without objectives for groups need not name what its tests do
+            root = self._root(project, data_root)
+            trained = next((of for _, of in tested if of is not None and of[1] == root), None)
+        places = [of for of in (trained, *(of for _, of in tested)) if of is not None]
+        if not places:
+            return None
+        asked = settings.get("groups_by")
+        columns = (*USUAL, *([asked] if isinstance(asked, str) and asked not in USUAL else []))
+        train, why = self._training(trained, images, columns)
+        measured, troubles = self._tests(tested, columns)
+        files = dict.fromkeys(str(file) for files, _ in places for file in files)
+        return GroupFacts(
+            files=tuple(files),
+            train=train,
+            tests=tuple(measured),
+            train_trouble=why,
+            test_trouble="; ".join(dict.fromkeys(troubles)),
+        )
+
+    def _training(
+        self, place: Place | None, images: Sequence[Image], columns: Sequence[str]
+    ) -> tuple[dict[str, Cells], str]:
+        if place is None:
+            return {}, "no table of attributes is named for the training images"
+        if not images:
+            return {}, "the training images are not known; give --data-root and --split-path"
+        paths = [image.file.removeprefix(f"{place[1]}/") for image in images]
+        labels = [image.label for image in images]
+        groups, trouble = self._columns(place, paths, columns)
+        return {by: Cells.of(of, labels) for by, of in groups.items()}, trouble
+
+    def _tests(
+        self, tested: Sequence[tuple[AuditedTest, Place | None]], columns: Sequence[str]
+    ) -> tuple[list[GroupTest], list[str]]:
+        """Return the tests of each place and modifiers as one, as a gap needs no class alone."""
+        together: dict[tuple[Place, frozenset[str]], list[tuple[str, Scores]]] = {}
+        for test, place in tested:
+            if place is not None and test.scores is not None and test.scores.names_images:
+                tables = together.setdefault((place, test.modifiers), [])
+                tables.append((test.data, test.scores))
+        measured: list[GroupTest] = []
+        troubles: list[str] = []
+        for (place, _), tables in together.items():
+            data = "&".join(name for name, _ in tables)
+            scores = merge(table for _, table in tables)
+            groups, trouble = self._columns(place, scores.paths, columns)
+            troubles += [f"{data}: {trouble}"] if trouble else []
+            measured += [
+                GroupTest(data, by, Cells.of(of, scores.labels.tolist()), *fpr_gap(scores, of))
+                for by, of in groups.items()
+            ]
+        return measured, troubles
+
+    def _columns(
+        self, place: Place, paths: Sequence[str], columns: Sequence[str]
+    ) -> tuple[dict[str, tuple[str | None, ...]], str]:
+        """Return the groups of some images by column, or why they cannot be read."""
+        try:
+            if place not in self._read:
+                self._read[place] = Attributes.read(*place)
+            table = self._read[place]
+            there = [by for by in columns if by in table.columns]
+            return {by: table.values(by, paths, missing="skip") for by in there}, ""
+        except (DataError, UsageError, OSError) as error:
+            return {}, f"attributes cannot be read: {error}"
+
+    def _of_test(self, project: Path, test: AuditedTest, trained: Place | None) -> Place | None:
+        data_root = test.settings.get("data_root")
+        own = self._place(project, test.settings, data_root)
+        if own is not None or trained is None:
+            return own
+        return trained if self._root(project, data_root) in {None, trained[1]} else None
+
+    def _place(self, project: Path, settings: Mapping[str, Json], data_root: Json) -> Place | None:
+        tables, root = settings.get("attributes"), self._root(project, data_root)
+        if not isinstance(tables, str) or not tables or root is None:
+            return None
+        return attribute_files(tables, lambda text: project / Path(text).expanduser()), root
+
+    def _root(self, project: Path, data_root: Json) -> Path | None:
+        if self.data_root is not None:
+            return self.data_root
+        return project / Path(data_root).expanduser() if isinstance(data_root, str) else None
+
+
+def fpr_gap(scores: Scores, groups: Sequence[str | None]) -> tuple[float | None, float | None]:
+    """Return the FPR gap over the images that have a group, and its floor; None: not defined."""
+    rows = [row for row, group in enumerate(groups) if group is not None]
+    known = [groups[row] for row in rows]
+    logits = scores.logits[rows]
+    if not rows or not np.isfinite(logits).all():
+        return None, None
+    names = named(known)
+    numbers = np.array(numbered(known, names), np.int64)
+    counts = count(scores.labels[rows] == 1, logits > 0, numbers, len(names))
+    gap = float(gaps(counts)[GAP])
+    if not np.isfinite(gap):
+        return None, None
+    floor = floors(counts).get(GAP)
+    return gap, None if floor is None else floor.p95
