@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.table import Row, draw, machine
-from trueface.evaluation.fairness.groups import SHUFFLES, GroupTable, count, floors, gaps
+from trueface.evaluation.group_rates import SHUFFLES, GroupTable, count, floors, gaps
 
 GROUPS = 8
 REPEATS = 3

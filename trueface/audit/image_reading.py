@@ -19,14 +19,13 @@ from trueface.data.attribute_table import Cells, named, numbered
 from trueface.data.attributes import Attributes, attribute_files
 from trueface.data.image_headers import Header, sample_headers
 from trueface.data.index import Image
-from trueface.evaluation.fairness.group_columns import USUAL
-from trueface.evaluation.fairness.groups import count, floors, gaps
+from trueface.evaluation.group_columns import USUAL
+from trueface.evaluation.group_rates import GAP, count, floors, gaps
 from trueface.evaluation.score_tables import Scores, merge
 from trueface.runtime.errors import DataError, UsageError
 from trueface.runtime.files import Json, file_sha256
 
 SEED = 42  # of the order in which test files are compared
-GAP = "fpr_gap"
 
 Copies = tuple[tuple[str, str], ...]  # (training file, test file)
 Place = tuple[tuple[Path, ...], Path]  # tables of attributes, and the data root of their paths

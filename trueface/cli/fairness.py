@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,15 +14,34 @@ from trueface.cli.studies import (
     json_option,
     page_option,
     tests_of_run,
+    value_cells,
     write_csv,
 )
 from trueface.cli.text_tables import aligned, shown
-from trueface.evaluation.fairness.groups import AUC_GAP, MEASURES, GroupRow, GroupTable
-from trueface.evaluation.fairness.rows import RATES, TARGET, FairnessRow, Method, Spread
+from trueface.evaluation.fairness import (
+    TARGET,
+    FairnessMethod,
+    FairnessRow,
+    Standing,
+    fairness_rows,
+    methods,
+    original_rows,
+)
+from trueface.evaluation.group_columns import Missing, is_original
+from trueface.evaluation.group_rates import (
+    GAP,
+    MEASURES,
+    OF_BOTH,
+    RATES,
+    GroupRow,
+    GroupTable,
+    Verdict,
+)
 from trueface.evaluation.over_seeds import NO_VALUE
+from trueface.evaluation.over_seeds import shown as over_seeds
 from trueface.runtime.errors import DataError
 
-TITLES = {"fpr_gap": "FPR gap", "f_fpr": "F_FPR", "f_eo": "F_EO"}
+COLUMNS = (GAP, "f_fpr", "f_eo")
 AT_COMMON = f"FPR gap at {TARGET:.0%} FPR"
 CSV_HEADER = (
     "model", "data", "by", "threshold", "group", "measure", "value", "low", "high", "n_real", "n_fake",
@@ -34,7 +53,12 @@ LEGEND = (
 
 
 def text(
-    name: str, rows: Sequence[FairnessRow], made: Sequence[Method], *, groups: bool, rank: bool
+    name: str,
+    rows: Sequence[FairnessRow],
+    made: Sequence[FairnessMethod],
+    *,
+    groups: bool,
+    rank: bool,
 ) -> str:
     """Return a table of the methods for each set of images and grouping, and notes below it."""
     lines = [f"fairness {shown(name)}: {LEGEND}"]
@@ -53,7 +77,9 @@ def text(
     return "\n".join(lines)
 
 
-def document(name: str, rows: Sequence[FairnessRow], made: Sequence[Method]) -> dict[str, Any]:
+def document(
+    name: str, rows: Sequence[FairnessRow], made: Sequence[FairnessMethod]
+) -> dict[str, Any]:
     """Return all of it as one JSON object; `models` are single trainings, `methods` over seeds."""
     return {
         "schema": 1,
@@ -68,37 +94,36 @@ def csv_rows(rows: Sequence[FairnessRow]) -> Iterator[tuple[object, ...]]:
     for row in rows:
         head = (row.model, row.data, row.by)
         if row.auc is not None:
-            yield (*head, "", "", "auc", row.auc.value, row.auc.low, row.auc.high, "", "")
+            yield (*head, "", "", "auc", *value_cells(row.auc), "", "")
         for table in filter(None, (row.table, row.common)):
             yield from _csv_table((*head, table.threshold), table)
 
 
 def _csv_table(head: tuple[object, ...], table: GroupTable) -> Iterator[tuple[object, ...]]:
-    for name in (*MEASURES, AUC_GAP):
-        interval, floor = table.intervals.get(name), table.floor.get(name)
-        ends = ("", "") if interval is None else (interval.low, interval.high)
-        yield (*head, "", name, table.measures[name], *ends, "", "")
+    for name, value in table.measures.items():
+        _, *ends = value_cells(table.intervals.get(name))
+        yield (*head, "", name, value, *ends, "", "")
+        floor = table.floor.get(name)
         if floor is not None:
             yield (*head, "", f"{name}_floor", floor.p95, "", "", "", "")
             yield (*head, "", f"{name}_floor_mean", floor.mean, "", "", "", "")
     for group in table.groups:
         for rate in RATES:
-            measure = group.rates.get(rate)
-            values = ("",) * 3 if measure is None else (measure.value, measure.low, measure.high)
-            yield (*head, group.name, rate, *values, group.reals, group.fakes)
+            cells = value_cells(group.rates.get(rate))
+            yield (*head, group.name, rate, *cells, group.reals, group.fakes)
 
 
-def _table(made: Sequence[Method], *, rank: bool) -> list[str]:
-    header = ["method", "seeds", "AUC", "worst group", *TITLES.values(), AT_COMMON]
+def _table(made: Sequence[FairnessMethod], *, rank: bool) -> list[str]:
+    gaps = [MEASURES[name] for name in COLUMNS]
+    header = ["method", "seeds", "AUC", "worst group", *gaps, AT_COMMON]
     listed = [[*header, "rank", ""] if rank else [*header, ""]]
     for method in made:
         cells = [shown(method.model), str(len(method.rows))]
-        cells += [_number(method.auc, 3), _number(method.worst_auc, 3)]
-        cells += [_floored(method.measure(name), method.floor(name)) for name in TITLES]
-        at_common = method.measure("fpr_gap", common=True)
-        cells.append(_floored(at_common, method.floor("fpr_gap", common=True)))
+        cells += [over_seeds(method.auc, 3), over_seeds(method.worst_auc, 3)]
+        cells += [_floored(method, name) for name in COLUMNS]
+        cells.append(_floored(method, GAP, common=True))
         cells += [NO_VALUE if method.rank is None else str(method.rank)] if rank else []
-        listed.append([*cells, method.words])
+        listed.append([*cells, _words(method)])
     *tables, verdicts = zip(*listed, strict=True)
     return [
         f"{line}  {verdict}".rstrip()
@@ -106,7 +131,19 @@ def _table(made: Sequence[Method], *, rank: bool) -> list[str]:
     ]
 
 
-def _compared(made: Sequence[Method]) -> list[str]:
+def _words(method: FairnessMethod) -> str:
+    """Return the verdict with what has to be known before any gap."""
+    words = [str(method.verdict)]
+    if method.standing is Standing.CONSTANT:
+        words = ["constant"]
+    elif method.verdict is Verdict.WITHIN:  # a gap within its floor is near it, too
+        words.insert(0, str(Verdict.NEAR))
+    if method.why_not:
+        words.append(method.why_not.partition(":")[0])
+    return ", ".join(words)
+
+
+def _compared(made: Sequence[FairnessMethod]) -> list[str]:
     """Return lines on why methods are not comparable, and on the reference."""
     lines = []
     for method in made:
@@ -137,15 +174,14 @@ def _notes(rows: Sequence[FairnessRow]) -> list[str]:
 
 
 def _groups(table: GroupTable) -> list[str]:
-    header = ("group", "reals", "fakes", "FPR", "TPR", "accuracy", "called fake", "AUC")
-    rows = [_group(row) for row in (*table.groups, table.overall)]
-    return aligned([header, *rows])
+    rows = (_group(row) for row in (*table.groups, table.overall))
+    return aligned([("group", "reals", "fakes", *RATES.values()), *rows])
 
 
 def _group(row: GroupRow) -> tuple[str, ...]:
     cells = []
     for rate in RATES:
-        measure, digits = row.rates.get(rate), 3 if rate == "auc" else 1
+        measure, digits = row.rates.get(rate), 3 if rate == OF_BOTH else 1
         cells.append(
             NO_VALUE
             if measure is None
@@ -154,22 +190,12 @@ def _group(row: GroupRow) -> tuple[str, ...]:
     return (shown(row.name), str(row.reals), str(row.fakes), *cells)
 
 
-def _floored(value: Spread | None, floor: Spread | None) -> str:
-    if value is None:
-        return NO_VALUE
-    return _number(value, 1) + ("" if floor is None else f" [{floor.mean:.1f}]")
+def _floored(method: FairnessMethod, name: str, *, common: bool = False) -> str:
+    floor = method.floor(name, common=common)
+    below = "" if floor is None else f" [{floor.mean:.1f}]"
+    return over_seeds(method.measure(name, common=common), 1) + below
 
 
-def _number(value: Spread | None, digits: int) -> str:
-    if value is None:
-        return NO_VALUE
-    sd = "" if value.sd is None else f" ± {value.sd:.{digits}f}"
-    return f"{value.mean:.{digits}f}{sd}"
-
-
-if TYPE_CHECKING:  # scipy takes a second to import
-    from trueface.evaluation.fairness.group_columns import Missing
-    from trueface.evaluation.fairness.rows import FairnessRow
 EXAMPLES = """\b
 Examples:
   trueface fairness skew
@@ -215,7 +241,7 @@ def fairness(
     *,
     by: str,
     attributes: str,
-    missing: "Missing | None",
+    missing: Missing | None,
     against: str,
     groups: bool,
     rank: bool,
@@ -231,16 +257,13 @@ def fairness(
     to twice its floor it is near it. Models whose AUC is lower than the best one's beyond its interval,
     and constant ones, are not ranked. Models whose names differ in their seed alone are repetitions.
     """
-    columns, files = _words(by), [Path(word).expanduser() for word in _words(attributes)]
+    columns, files = _listed(by), [Path(word).expanduser() for word in _listed(attributes)]
     name, rows = _rows(run, columns, files, missing, against)
-    # scipy takes a second to import; help and wrong names must not wait for it
-    from trueface.evaluation.fairness.rows import methods
-
     if csv_out is not None:
         write_csv(csv_out, CSV_HEADER, csv_rows(rows))
     if page is not None:
         # jinja2 and Pillow are not needed otherwise
-        from trueface.report.fairness.page import write_fairness_page
+        from trueface.report.fairness_page import write_fairness_page
 
         write_fairness_page(rows, page, name=name)
     made = methods(rows)
@@ -251,13 +274,11 @@ def fairness(
 
 
 def _rows(
-    run: str, by: list[str], attributes: list[Path], missing: "Missing | None", against: str
-) -> "tuple[str, list[FairnessRow]]":
+    run: str, by: list[str], attributes: list[Path], missing: Missing | None, against: str
+) -> tuple[str, list[FairnessRow]]:
     folder = found_folder(run)
-    from trueface.evaluation.fairness.run import fairness_rows, is_folder, seed_rows
-
-    if is_folder(folder):
-        return folder.name, seed_rows(folder, by)
+    if is_original(folder):
+        return folder.name, original_rows(folder, by)
     run_folder, tests = tests_of_run(run)
     rows = fairness_rows(
         run_folder, tests, by, attributes=attributes, missing=missing, reference=against
@@ -270,5 +291,5 @@ def _rows(
     return run_folder.name, rows
 
 
-def _words(text: str) -> list[str]:
+def _listed(text: str) -> list[str]:
     return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))

@@ -13,10 +13,10 @@ from trueface.cli.studies import (
     json_option,
     page_option,
     tests_of_run,
+    value_cells,
     write_csv,
 )
 from trueface.cli.text_tables import aligned, shown
-from trueface.evaluation.intervals import Difference, Measure
 from trueface.evaluation.over_seeds import NO_VALUE, OverSeeds
 from trueface.evaluation.over_seeds import shown as over_seeds
 from trueface.evaluation.qualities import (
@@ -75,17 +75,17 @@ def csv_rows(rows: Sequence[QualityRow]) -> Iterator[tuple[object, ...]]:
     for row in rows:
         head = (row.model, row.data)
         for each in row.qualities:
-            yield (*head, each.name, "auc", *_bounds(row.areas[each.name]))
-            yield (*head, each.name, "acc", *_bounds(each.accuracy))
+            yield (*head, each.name, "auc", *value_cells(row.areas[each.name]))
+            yield (*head, each.name, "acc", *value_cells(each.accuracy))
             yield (*head, each.name, "mean_real", each.real_score, "", "")
             yield (*head, each.name, "mean_fake", each.fake_score, "", "")
         for name in SUMMARIES:
-            yield (*head, "", name, *_bounds(row.areas[name]))
+            yield (*head, "", name, *value_cells(row.areas[name]))
         if row.against is not None:
             for name, change in row.against.differences.items():
                 place = ("", name) if name in SUMMARIES else (name, "auc")
                 measure = f"{place[1]}_minus_{row.against.model}"
-                yield (*head, place[0], measure, *_bounds(change))
+                yield (*head, place[0], measure, *value_cells(change))
 
 
 def _area(method: QualityMethod, name: str) -> str:
@@ -121,10 +121,6 @@ def _notes(compared: ComparedQualities) -> Iterator[str]:
             yield f"{name}: {shown(first.why_not)}"
     for count in compared.left_out:
         yield f"left out: {count} images without every quality"
-
-
-def _bounds(measure: Measure | Difference | None) -> tuple[object, object, object]:
-    return ("", "", "") if measure is None else (measure.value, measure.low, measure.high)
 
 
 EXAMPLES = """\b

@@ -11,9 +11,9 @@ from launcher.api import write_atomic
 from trueface.audit.check import judge
 from trueface.audit.reading import Reader
 from trueface.report import erasing_page, purification_page
+from trueface.report import fairness_page as fairness
 from trueface.report import qualities_page as qualities
 from trueface.report.content import Shown, shown
-from trueface.report.fairness import page as fairness
 from trueface.report.page import figure_files, page
 from trueface.unlearning.evaluation.leaderboard import ladder
 

@@ -15,6 +15,7 @@ from trueface.audit.run_folders import (
     model_name,
     score_paths,
 )
+from trueface.evaluation.intervals import Difference, Measure
 from trueface.evaluation.score_tables import OLD_SUFFIXES
 from trueface.runtime.errors import DataError
 from trueface.runtime.paths import CONDITIONS
@@ -56,6 +57,11 @@ def tests_of_run(run: str) -> tuple[Path, list[tuple[str, str]]]:
     if not tests:
         raise DataError(f"no scores in {folder}: test its models first")
     return folders[0].parent, tests
+
+
+def value_cells(measure: Measure | Difference | None) -> tuple[object, object, object]:
+    """Return the cells of a value and of both ends of its interval; empty ones where there is none."""
+    return ("", "", "") if measure is None else (measure.value, measure.low, measure.high)
 
 
 def write_csv(out: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.evaluation.intervals import Counts, Floats, Weights, chunks
+from trueface.evaluation.intervals import Counts, Floats, Resampled, Weights, chunks
 
 FPR_PERCENT = 1  # the fraction of reals that may be classified as fake, of `tpr_at_fpr`
 NONE = np.float32(1e-9)  # in the place of 0 called fake
@@ -85,6 +85,11 @@ def resampled(
     """
     of = order(fake, logits)
     return np.concatenate([statistic(curve(of, part)) for part in chunks(weights)])
+
+
+def resampled_area(fake: NDArray[np.bool_], logits: Floats, weights: Counts) -> Resampled:
+    """Return the area under the curve with that of each resample; arguments as of `resampled`."""
+    return float(area(plain_curve(fake, logits))[0]), resampled(area, fake, logits, weights)
 
 
 def plain_curve(fake: NDArray[np.bool_], logits: Floats) -> Curve:

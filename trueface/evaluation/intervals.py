@@ -24,6 +24,7 @@ LEAST_SEEDS = 3  # of a model, which are resampled
 KEPT_ROWS = 50_000  # of a table whose resamples are kept: sixteen of them are 800 MB
 
 Floats = NDArray[np.float64]
+Resampled = tuple[float, Floats]  # a value, and the same of each resample (R,)
 Weights = NDArray[np.float32]
 Counts = NDArray[np.unsignedinteger]
 Indices = NDArray[np.intp]
@@ -69,6 +70,12 @@ class Difference:
         return {"difference": self.value, "low": self.low, "high": self.high, "word": self.word}
 
 
+def fields(name: str, measure: Measure | None) -> dict[str, Json]:
+    """Return a measure as fields of a record, `<name>`, `<name>_low`, `<name>_high`; null where there is none."""
+    values = (None,) * 3 if measure is None else (measure.value, measure.low, measure.high)
+    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
+
+
 def resamples(keys: Sequence[str], labels: NDArray[np.integer], seed: int) -> Counts:
     """Return how often each row stands in each resample: (R, N).
 
@@ -106,7 +113,7 @@ def interval(value: float, resampled: Floats) -> Measure:
     return Measure(value=float(value), low=min(float(low), value), high=max(float(high), value))
 
 
-def difference(first: tuple[float, Floats], second: tuple[float, Floats]) -> Difference:
+def difference(first: Resampled, second: Resampled) -> Difference:
     """Return first minus second, each a value with its resamples (R,): of the same images, paired."""
     measure = interval(first[0] - second[0], first[1] - second[1])
     return Difference(value=measure.value, low=measure.low, high=measure.high)
@@ -132,6 +139,12 @@ def resampled_over_seeds(
         values = np.take_along_axis(values, drawn, axis=0)
     mean: Floats = values.mean(0)
     return mean
+
+
+def mean_over_seeds(seeds: Sequence[Resampled]) -> Resampled:
+    """Return the mean of a measure over seeds, each a value with its resamples (R,)."""
+    values, spreads = zip(*seeds, strict=True)
+    return float(np.mean(values)), resampled_over_seeds(spreads)
 
 
 def unbiased(value: float, resampled: Floats) -> Floats:
@@ -450,7 +463,25 @@ def wilson_ends(shares: Floats, images: NDArray[np.int64]) -> tuple[Floats, Floa
     wide = float(ndtri((1 + COVERAGE) / 2)) ** 2
     middle = (images * shares + wide / 2) / (images + wide)
     half = np.sqrt(wide * (images * shares * (1 - shares) + wide / 4)) / (images + wide)
-    return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
+    # the ends of shares of 0 and 1 are these, but for rounding
+    return np.fmin(np.maximum(middle - half, 0.0), shares), np.fmax(
+        np.minimum(middle + half, 1.0), shares
+    )
+
+
+def area_interval(area: float, reals: int, fakes: int) -> Measure:
+    """Return an AUC of so many images of each class with its 95 % interval.
+
+    Source: J. Hanley and B. McNeil, Radiology 143(1), 1982, equation 2; the ends are taken on the
+    logit scale, which keeps them within 0 … 1.
+    """
+    both, other = area / (2 - area), 2 * area**2 / (1 + area)
+    spread = area * (1 - area) + (fakes - 1) * (both - area**2) + (reals - 1) * (other - area**2)
+    error = math.sqrt(max(spread, 0.0) / (reals * fakes))
+    if error == 0:  # without a wrong pair there is no spread: as of one pair in as many images
+        error = 1 / (reals + fakes)
+    low, high = ends(area, float(ndtri((1 + COVERAGE) / 2)) * error, Scale.SHARE)
+    return Measure(value=area, low=min(low, area), high=max(high, area))
 
 
 def _share(logit: float) -> float:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
-from trueface.runtime.errors import UsageError
+from trueface.runtime.errors import UnknownName, UsageError
 from trueface.runtime.files import Json
 from trueface.runtime.ids import parse_model
 
@@ -130,6 +130,17 @@ def by_method(
         methods = places.setdefault(place(row), {})
         methods.setdefault(without_seed(model(row)), []).append(row)
     return places
+
+
+def known_reference(reference: str, models: Sequence[str]) -> None:
+    """Refuse a reference, "" being none, that is neither the ID of a model nor that without its seed.
+
+    Raises:
+        UsageError: it is another; what there is is said.
+    """
+    known = list(dict.fromkeys([*map(without_seed, models), *models]))
+    if reference and reference not in known:
+        raise UsageError(str(UnknownName("model", reference, known)))
 
 
 def short_names(methods: Sequence[str]) -> Mapping[str, str]:

@@ -7,24 +7,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trueface.evaluation import curves
 from trueface.evaluation.calibration import Labels, probabilities
 from trueface.evaluation.intervals import (
-    Counts,
     Difference,
     Floats,
     Measure,
+    Resampled,
     difference,
+    fields,
     interval,
-    resampled_over_seeds,
+    mean_over_seeds,
     resamples,
     unvaried,
 )
 from trueface.evaluation.over_seeds import (
     OverSeeds,
     by_method,
+    known_reference,
     over_seeds,
     short_names,
     without_seed,
@@ -32,11 +33,10 @@ from trueface.evaluation.over_seeds import (
 from trueface.evaluation.score_tables import (
     Scores,
     Tested,
-    by_place,
     finite_tests,
     joined,
 )
-from trueface.runtime.errors import DataError, UnknownName, UsageError
+from trueface.runtime.errors import DataError, UnknownName
 from trueface.runtime.files import Json
 from trueface.runtime.ids import data_of_test
 
@@ -98,11 +98,9 @@ class QualityRow(NamedTuple):
     @property
     def record(self) -> dict[str, Json]:
         """The same as JSON: AUC and accuracy in 0 … 1."""
-        summaries = {
-            key: value
-            for name in SUMMARIES
-            for key, value in _bounds(name, self.areas[name]).items()
-        }
+        summaries: dict[str, Json] = {}
+        for name in SUMMARIES:
+            summaries |= fields(name, self.areas[name])
         return {
             "model": self.model,
             "data": self.data,
@@ -112,8 +110,8 @@ class QualityRow(NamedTuple):
                     "quality": each.name,
                     "n_real": each.reals,
                     "n_fake": each.fakes,
-                    **_bounds("auc", self.areas[each.name]),
-                    **_bounds("acc", each.accuracy),
+                    **fields("auc", self.areas[each.name]),
+                    **fields("acc", each.accuracy),
                     "mean_real": each.real_score,
                     "mean_fake": each.fake_score,
                 }
@@ -202,12 +200,6 @@ def comparisons(
     )
 
 
-def _bounds(name: str, measure: Measure | None) -> dict[str, Json]:
-    if measure is None:
-        return {name: None, f"{name}_low": None, f"{name}_high": None}
-    return {name: measure.value, f"{name}_low": measure.low, f"{name}_high": measure.high}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class QualityTable:
     """N images in Q qualities."""
@@ -248,7 +240,7 @@ class QualityTable:
         )
 
 
-Areas = Mapping[str, tuple[float, Floats]]  # by quality, then SUMMARIES: an AUC, its resamples (R,)
+Areas = Mapping[str, Resampled]  # an AUC, by quality, then SUMMARIES
 
 
 def areas_of(table: QualityTable, *, seed: int = 0) -> Areas:
@@ -263,7 +255,7 @@ def areas_of(table: QualityTable, *, seed: int = 0) -> Areas:
             (*table.qualities, *SUMMARIES), (np.nan, np.full(len(weights), np.nan))
         )
     by_quality = {
-        name: _area(fake, logits, weights)
+        name: curves.resampled_area(fake, logits, weights)
         for name, logits in zip(table.qualities, table.logits, strict=True)
     }
     values = np.array([value for value, _ in by_quality.values()])
@@ -273,13 +265,8 @@ def areas_of(table: QualityTable, *, seed: int = 0) -> Areas:
         **by_quality,
         "mean": (float(values.mean()), spread.mean(0)),
         "worst": (float(values.min()), spread.min(0)),
-        "pooled": _area(*every),
+        "pooled": curves.resampled_area(*every),
     }
-
-
-def _area(fake: NDArray[np.bool_], logits: Floats, weights: Counts) -> tuple[float, Floats]:
-    value = float(curves.area(curves.plain_curve(fake, logits))[0])
-    return value, curves.resampled(curves.area, fake, logits, weights)
 
 
 def quality_of(condition: str, corrupt: str) -> str | None:
@@ -327,12 +314,9 @@ def against(
     Raises:
         UsageError: no such model.
     """
-    names = [each.model for each in measured]
+    known_reference(reference, [each.model for each in measured])
     chosen = [each for each in measured if each.model == reference]
     chosen = chosen or [each for each in measured if without_seed(each.model) == reference]
-    if not chosen:
-        known = [*map(without_seed, names), *names]
-        raise UsageError(str(UnknownName("model", reference, list(dict.fromkeys(known)))))
     made: dict[tuple[str, str], Against | str] = {}
     for each in measured:
         beside = [other for other in chosen if other.place == each.place]
@@ -364,14 +348,13 @@ def _against(
     return Against(
         reference,
         len(seeds),
-        {name: difference(_over_seeds(seeds, name), _over_seeds(beside, name)) for name in names},
+        {
+            name: difference(
+                *(mean_over_seeds([each.areas[name] for each in side]) for side in (seeds, beside))
+            )
+            for name in names
+        },
     )
-
-
-def _over_seeds(seeds: Sequence[MeasuredQualities], name: str) -> tuple[float, Floats]:
-    """Return a quality or summary over seeds: its mean, and that under each resample."""
-    values, spreads = zip(*(each.areas[name] for each in seeds), strict=True)
-    return float(np.mean(values)), resampled_over_seeds(spreads)
 
 
 def quality_rows(
@@ -408,18 +391,15 @@ def quality_rows(
 def _of_model(
     model: str, tests: Sequence[Tested], wanted: Sequence[str]
 ) -> Iterator[MeasuredQualities]:
-    several = len({test.root for test in tests}) > 1
-    sets: dict[tuple[str, str, bool], dict[str, Scores]] = {}
-    for (root, condition, _), group in by_place(tests).items():
-        corrupt = group[0].settings.get("corrupt")
-        quality = quality_of(condition, corrupt if isinstance(corrupt, str) else "")
-        if quality is None:
-            continue
-        for each in joined(group):
-            data = data_of_test(each.data)
-            named = f"{data} in {root}" if several else data
-            sets.setdefault((root, named, each.pooled), {})[quality] = each.scores
-    for (_, data, pooled), tables in sets.items():
+    sets: dict[tuple[str, bool], dict[str, Scores]] = {}
+    for each in joined(tests):
+        first = each.tests[0]
+        corrupt = first.settings.get("corrupt")
+        quality = quality_of(first.condition, corrupt if isinstance(corrupt, str) else "")
+        if quality is not None:
+            data = each.named(data_of_test(each.data))
+            sets.setdefault((data, each.pooled), {})[quality] = each.scores
+    for (data, pooled), tables in sets.items():
         table = QualityTable.of(_ordered(tables, wanted)) if len(tables) >= FEWEST else None
         if table is None or len(table.qualities) < FEWEST:
             continue

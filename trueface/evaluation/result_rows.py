@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trueface.evaluation.fairness.group_columns import AttributeFiles
-from trueface.evaluation.fairness.groups import GroupTable
+from trueface.evaluation.group_columns import AttributeFiles
+from trueface.evaluation.group_rates import GroupTable
 from trueface.evaluation.intervals import Floats, Measure
 from trueface.evaluation.measurement import few_sources, measure, sources_json
 from trueface.evaluation.metric_registry import METRICS
@@ -23,7 +23,6 @@ from trueface.evaluation.score_tables import (
     Scores,
     Tested,
     TestedSet,
-    by_place,
     joined,
     modifier_of,
     read_test,
@@ -142,13 +141,9 @@ def _rows(tests: Sequence[Tested], groups: AttributeFiles, by: str) -> Iterator[
 
     Tests of two data roots stand apart: a path there is another image, or the same one again.
     """
-    several = len({test.root for test in tests}) > 1
-    for (root, _, _), group in by_place(tests).items():
-        place = root or "a data root that is not known"
-        for each in joined(group):
-            row = _row(each, groups, by)
-            named = {"modifier": f"{row['modifier']} in {place}"} if several else {}
-            yield {**row, **named, "data_root": place if several else None}
+    for each in joined(tests):
+        row = _row(each, groups, by)
+        yield {**row, "modifier": each.named(str(row["modifier"])), "data_root": each.place or None}
 
 
 def _row(tests: TestedSet, groups: AttributeFiles, by: str) -> dict[str, Json]:
@@ -195,11 +190,10 @@ def _by_group(
         table = GroupTable.of(scores.labels[rows], scores.logits[rows], column.groups, column.names)
     except DataError as error:  # the other measures need no groups
         return dict.fromkeys(OF_GROUPS), dict.fromkeys(OF_GROUPS, str(error))
-    gaps = {name: table.floor.get(name) for name in OF_GROUPS}
     return {
         "groups_by": column.by,
-        **{name: _json(table.intervals.get(name)) for name in gaps},
-        **{f"{name}_floor": None if of is None else of.p95 for name, of in gaps.items()},
+        **{name: _json(table.intervals.get(name)) for name in OF_GROUPS},
+        **{f"{name}_floor": table.chance(name) for name in OF_GROUPS},
     }, {each.rate: each.reason for each in table.undefined if each.rate in OF_GROUPS}
 
 

@@ -69,7 +69,7 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
         if isinstance(kept_rows, list) and _unchanged(kept.get("attributes")):
             return [row for row in kept_rows if isinstance(row, dict)]
     # scikit-learn takes a second to import: only where there is something to measure
-    from trueface.evaluation.fairness.group_columns import AttributeFiles
+    from trueface.evaluation.group_columns import AttributeFiles
     from trueface.evaluation.result_rows import compare, not_run
 
     groups = AttributeFiles(project=run_folder.parent.parent)

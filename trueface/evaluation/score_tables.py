@@ -67,9 +67,9 @@ class Scores:
         """Whether the rows say which images they are of: those of old files do not."""
         return not any(map(_NUMBERED.fullmatch, self.paths))
 
-    def rows(self, chosen: NDArray[np.bool_]) -> "Scores":
-        """Return the rows where `chosen` (N,) holds, in their order."""
-        at = np.flatnonzero(chosen).tolist()
+    def rows(self, chosen: NDArray[np.bool_ | np.intp]) -> "Scores":
+        """Return the rows where `chosen` (N,) holds, or those of such numbers, in that order."""
+        at = np.arange(len(self))[chosen].tolist()
         return Scores(
             paths=tuple(self.paths[row] for row in at),
             keys=tuple(self.keys[row] for row in at),
@@ -242,6 +242,11 @@ class TestedSet:
     data: str
     tests: tuple[Tested, ...]
     pooled: bool  # several sets of fakes
+    place: str  # where its images lie, if the model was tested on several data roots; else ""
+
+    def named(self, text: str) -> str:
+        """Return a name of it with its place."""
+        return f"{text} in {self.place}" if self.place else text
 
     @property
     def scores(self) -> Scores:
@@ -297,27 +302,27 @@ def finite_tests(run_folder: Path, model: str, tests: Iterable[tuple[str, str]])
     return made
 
 
-def by_place(tests: Sequence[Tested]) -> Mapping[tuple[str, str, frozenset[str]], list[Tested]]:
-    """Return the tests that may be joined: by data root, condition and modifiers.
+def joined(tests: Sequence[Tested]) -> Iterator[TestedSet]:
+    """Yield what is measured of a model: each set of fakes beside its reals, then all of them pooled.
 
-    Tests of two data roots stand apart: a path there is another image, or the same one again.
+    Only tests of one data root, condition and modifiers are joined: a path below another root is another
+    image, or the same one again.
     """
+    several = len({test.root for test in tests}) > 1
     groups: dict[tuple[str, str, frozenset[str]], list[Tested]] = {}
     for test in tests:
         groups.setdefault((test.root, test.condition, test.elementary), []).append(test)
-    return groups
-
-
-def joined(group: Sequence[Tested]) -> Iterator[TestedSet]:
-    """Yield each set of fakes of a group beside its reals, then all of them pooled."""
-    reals = [test for test in group if test.classes == {0}]
-    others = [test for test in group if test.classes != {0}]
-    for test in others or reals:
-        beside = reals if test.classes == {1} else []
-        yield TestedSet(data=test.data, tests=(test, *beside), pooled=False)
-    if len(others) > 1:
-        every = "&".join(data_of_test(test.data) for test in (*others, *reals))
-        yield TestedSet(data=tested(every, group[0].condition), tests=tuple(group), pooled=True)
+    for (root, condition, _), group in groups.items():
+        place = (root or "a data root that is not known") if several else ""
+        reals = [test for test in group if test.classes == {0}]
+        others = [test for test in group if test.classes != {0}]
+        for test in others or reals:
+            beside = reals if test.classes == {1} else []
+            yield TestedSet(data=test.data, tests=(test, *beside), pooled=False, place=place)
+        if len(others) > 1:
+            every = "&".join(data_of_test(test.data) for test in (*others, *reals))
+            data = tested(every, condition)
+            yield TestedSet(data=data, tests=tuple(group), pooled=True, place=place)
 
 
 def modifier_of(data: str) -> str:

@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trueface.evaluation.fairness.run import ONE_LOGIT, seed_rows
+from trueface.evaluation.fairness import original_rows
+from trueface.evaluation.group_columns import ONE_LOGIT
 from trueface.runtime.errors import DataError
 
 
@@ -16,7 +17,7 @@ def test_files_of_the_original_are_measured_and_their_lost_logit_is_named(tmp_pa
     for group, shift in (("male,asian", 0.0), ("male,white", 1.0), ("nonmale,asian", -1.0)):
         logits = np.linspace(-2, 2, 40) + shift
         write(tmp_path, group, np.arange(40) % 2, logits.reshape(-1, 1))
-    rows = seed_rows(tmp_path)
+    rows = original_rows(tmp_path)
     assert [row.by for row in rows] == ["gender", "race", "intersec"]
     assert [group.name for group in rows[2].table.groups] == [
         "male-asian", "male-white", "nonmale-asian",
@@ -32,7 +33,7 @@ def test_of_two_logits_a_row_the_difference_counts(tmp_path: Path) -> None:
     pairs = [[0.0, 1.0], [-5.0, -4.0], [9.0, 5.0], [3.0, 2.0]]
     write(tmp_path, "male,asian", [1, 1, 0, 0], pairs)
     write(tmp_path, "nonmale,asian", [1, 1, 0, 0], pairs)
-    (row,) = seed_rows(tmp_path, ["gender"])
+    (row,) = original_rows(tmp_path, ["gender"])
     assert row.note == ""
     assert row.table.overall.rates["acc"].value == 100
     assert row.auc is not None
@@ -54,14 +55,14 @@ def test_what_is_no_prediction_is_refused_with_file_and_row(
 ) -> None:
     write(tmp_path, "male,asian", labels, logits)
     with pytest.raises(DataError, match=message):
-        seed_rows(tmp_path)
+        original_rows(tmp_path)
 
 
 def test_a_group_without_an_image_is_named_and_the_others_are_measured(tmp_path: Path) -> None:
     for group in ("male,asian", "nonmale,asian"):
         write(tmp_path, group, [0, 1], [[1.0, 2.0], [0.0, 3.0]])
     write(tmp_path, "male,white", np.zeros(0, int), np.zeros((0, 2)))
-    (row,) = seed_rows(tmp_path, ["intersec"])
+    (row,) = original_rows(tmp_path, ["intersec"])
     assert [group.name for group in row.table.groups] == ["male-asian", "nonmale-asian"]
     assert row.note == "no image of male-white, whose files are empty"
 
@@ -70,11 +71,11 @@ def test_objects_in_a_file_are_not_unpickled(tmp_path: Path) -> None:
     write(tmp_path, "male,asian", [0, 1], [1.0, 2.0])
     np.save(tmp_path / "male,asianpredictions.npy", np.array([{}, 1], object), allow_pickle=True)
     with pytest.raises(DataError, match=r"cannot read .*predictions.npy"):
-        seed_rows(tmp_path)
+        original_rows(tmp_path)
 
 
 def test_a_file_without_its_partner_is_named(tmp_path: Path) -> None:
     write(tmp_path, "male,asian", [0, 1], [1.0, 2.0])
     (tmp_path / "male,asianlabels.npy").unlink()
     with pytest.raises(DataError, match=r"has no male,asianlabels.npy beside it"):
-        seed_rows(tmp_path)
+        original_rows(tmp_path)

@@ -8,9 +8,8 @@ from sklearn.metrics import roc_auc_score
 
 from launcher.api import model_folder_name
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_faces, write_tests
-from trueface.evaluation.fairness.groups import AUC_GAP, MEASURES
-from trueface.evaluation.fairness.rows import FairnessRow, methods
-from trueface.evaluation.fairness.run import fairness_rows
+from trueface.evaluation.fairness import FairnessRow, Standing, fairness_rows, methods
+from trueface.evaluation.group_rates import MEASURES, Verdict
 from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
 from trueface.runtime import paths
@@ -44,7 +43,7 @@ def test_a_record_has_what_tables_and_pages_show(run: Path) -> None:
     record = json.loads(json.dumps(row.record))
     assert (record["model"], record["data"], record["by"]) == (SKEWED[0], "gan2:pre", "gender")
     assert 0.8 < record["auc_low"] < record["auc"] < record["auc_high"] < 1
-    for name in (*MEASURES, AUC_GAP):
+    for name in MEASURES:
         assert record[name] >= 0
         assert record[f"{name}_floor"] >= record[f"{name}_floor_mean"] > 0
     assert record["fpr_gap"] > 3 * record["fpr_gap_floor"]
@@ -83,8 +82,8 @@ def test_a_gap_of_a_much_weaker_detector_is_not_compared_nor_a_constant_one_s(ru
     assert {name: method.rank for name, method in by_name.items()} == {
         "cvar2": None, "dag": None, "none": None, "reweight": 1,
     }  # fmt: skip
-    assert by_name["cvar2"].words == "constant"
-    assert by_name["cvar2"].comparable  # its logits order the images as well as any
+    assert by_name["cvar2"].standing is Standing.CONSTANT
+    assert by_name["cvar2"].why_not == ""  # its logits order the images as well as any
     assert by_name["dag"].why_not.startswith("lower AUC, not comparable: -0.")
     assert "to gan2:pre@fair=" in by_name["dag"].why_not
     assert len(by_name["none"].rows) == 3
@@ -92,10 +91,22 @@ def test_a_gap_of_a_much_weaker_detector_is_not_compared_nor_a_constant_one_s(ru
     assert gap is not None
     assert gap.mean > 30
     assert gap.sd is not None
-    assert by_name["none"].words.startswith("above chance")
-    assert by_name["reweight"].words in {
-        "near its floor, not above chance", "near its floor",
-    }  # fmt: skip
+    assert by_name["none"].verdict is Verdict.ABOVE
+    assert by_name["none"].standing is Standing.LOWER_AUC
+    assert by_name["reweight"].verdict in {Verdict.NEAR, Verdict.WITHIN}
+
+
+def test_a_mean_is_of_the_seeds_that_have_a_value(run: Path) -> None:
+    labels, answers = torch.arange(400) % 2, torch.linspace(-3, 1, 400)
+    for model in SKEWED[:2]:
+        reference = {"labels": labels, "logits": answers}
+        kept = Checkpoint(arch="slim18", state={}, provenance={}, reference=reference)
+        checkpoint.save(paths.checkpoint(run / model_folder_name(model)), kept)
+    (method,) = methods(rows_of(run, *SKEWED))
+    gap = method.measure("fpr_gap", common=True)
+    assert gap is not None
+    assert gap.part == "2 of 3 seeds"
+    assert method.record["fpr_gap_at_common_fpr"] == {"mean": gap.mean, "sd": gap.sd}
 
 
 def test_equally_good_methods_are_ranked_by_their_gap(run: Path) -> None:

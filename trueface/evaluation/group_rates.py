@@ -1,48 +1,59 @@
-"""How often each group is called fake, as counts: all rates of a threshold follow from them."""
+"""How often a detector calls each group fake, as counts: the rates, how far they lie apart, and what chance gives."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from trueface.evaluation.intervals import (
-    COVERAGE,
     RESAMPLES,
     Floats,
+    Indices,
     Measure,
-    Scale,
-    ends,
+    area_interval,
+    fields,
     interval,
     wilson_ends,
 )
 from trueface.runtime.errors import DataError
+from trueface.runtime.files import Json
 from trueface.runtime.rng import numpy_stream
 
 Integers = NDArray[np.int64]
 PERCENT = 100.0
-# in the order of tables
+GAP, AREA_GAP = "fpr_gap", "auc_gap"
+# measures over groups with their titles, in the order of tables; see `gaps`
 MEASURES: Mapping[str, str] = {
-    "fpr_gap": "largest minus smallest false positive rate",
-    "tpr_gap": "largest minus smallest true positive rate",
-    "f_fpr": "sum of distances of the groups' FPR from the overall FPR",
-    "f_eo": "the same of FPR and TPR together",
-    "f_oae": "largest minus smallest accuracy",
-    "f_dp": "largest minus smallest fraction called fake",
-    "f_meo": "the larger one of FPR gap and TPR gap",
+    GAP: "FPR gap",
+    "tpr_gap": "TPR gap",
+    "f_fpr": "F_FPR",
+    "f_eo": "F_EO",
+    "f_oae": "F_OAE",
+    "f_dp": "F_DP",
+    "f_meo": "F_MEO",
+    AREA_GAP: "AUC gap",
 }
-AUC_GAP = "auc_gap"  # largest minus smallest AUC: of ranks, not of counts
+OF_BOTH = "auc"
+# rates of a group with their titles, in the order of tables
+RATES: Mapping[str, str] = {
+    "fpr": "FPR",
+    "tpr": "TPR",
+    "acc": "accuracy",
+    "positive": "called fake",
+    OF_BOTH: "AUC",
+}
 FEWEST = 2  # groups with a rate, below which there is no gap
-Indices = NDArray[np.intp]
 SHUFFLES = 200
 HIGH = 0.95  # the floor: what so many of the shuffles do not exceed
 DEALT_ROWS = 100_000  # of all shuffles that are sorted at once
 AREA_ROWS = 20_000  # of a table whose AUC gap is shuffled, too: its rows have to be sorted anew
-REAL, FAKE = "real", "fake"
-OF_CLASS = {REAL: ("fpr",), FAKE: ("tpr",)}  # rates that need a class
-OF_BOTH = "auc"
+OF_CLASS = {"real": "fpr", "fake": "tpr"}  # rates that need a class
 TOO_FEW = "fewer than two groups have such a rate"
+ROUNDING = 1e-9  # of a gap in per cent
+NEAR = 2.0  # times its floor: a gap below that is said to be near it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,13 +126,6 @@ def count(
     )
 
 
-def wilson(shares: Floats, images: Integers) -> tuple[Floats, Floats]:
-    """Return both ends of the 95 % intervals of shares (G,) of so many images (G,); NaN of none."""
-    low, high = wilson_ends(shares, images)
-    # the ends of shares of 0 and 1 are these, but for rounding
-    return np.fmin(low, shares), np.fmax(high, shares)
-
-
 def _ratio(part: Integers, whole: Integers) -> Floats:
     empty = np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan)
     shares: Floats = np.divide(part, whole, out=empty, where=whole > 0)
@@ -129,16 +133,18 @@ def _ratio(part: Integers, whole: Integers) -> Floats:
 
 
 def gaps(counts: Counts) -> dict[str, Floats]:
-    """Return every one of `MEASURES` of a table (), or of S tables (S,), in per cent.
+    """Return the measures of a table (), or of S tables (S,), in per cent, all but the AUC gap.
 
-    NaN where fewer than two groups have the rate.
+    fpr_gap, tpr_gap, f_oae and f_dp are largest minus smallest FPR, TPR, accuracy and fraction called fake;
+    f_fpr is the sum of the distances of the groups' FPR from the overall one, f_eo that of FPR and TPR
+    together; f_meo is the larger one of FPR gap and TPR gap. NaN where fewer than two groups have the rate.
     """
     overall = counts.overall
     fpr, tpr = counts.fpr, counts.tpr
     fpr_gap, tpr_gap = spread(fpr), spread(tpr)
     by_fpr, by_tpr = _deviation(fpr, overall.fpr), _deviation(tpr, overall.tpr)
     values = {
-        "fpr_gap": fpr_gap,
+        GAP: fpr_gap,
         "tpr_gap": tpr_gap,
         "f_fpr": by_fpr,
         "f_eo": _defined_sum(by_fpr, by_tpr),
@@ -249,31 +255,16 @@ def _areas(
     return values
 
 
-def area_interval(area: float, reals: int, fakes: int) -> tuple[float, float]:
-    """Return both ends of the 95 % interval of an AUC of so many images of each class.
-
-    Source: J. Hanley and B. McNeil, Radiology 143(1), 1982, equation 2; the ends are taken on the
-    logit scale, which keeps them within 0 … 1.
-    """
-    both, other = area / (2 - area), 2 * area**2 / (1 + area)
-    spread = area * (1 - area) + (fakes - 1) * (both - area**2) + (reals - 1) * (other - area**2)
-    error = float(np.sqrt(max(spread, 0.0) / (reals * fakes)))
-    if error == 0:  # without a wrong pair there is no spread: as of one pair in as many images
-        error = 1 / (reals + fakes)
-    return ends(area, float(ndtri((1 + COVERAGE) / 2)) * error, Scale.SHARE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Floor:
+class Floor(NamedTuple):
     """A measure under shuffled groups, in per cent."""
 
     mean: float
     p95: float
 
 
-def floors(counts: Counts, *, shuffles: int = SHUFFLES, seed: int = 0) -> Mapping[str, Floor]:
+def floors(counts: Counts, *, shuffles: int = SHUFFLES) -> Mapping[str, Floor]:
     """Return the floor of each measure of a table that is defined."""
-    random = numpy_stream("shuffled groups", seed)
+    random = numpy_stream("shuffled groups", 0)
     shuffled = Counts(
         reals=counts.reals,
         fakes=counts.fakes,
@@ -291,15 +282,14 @@ def area_floor(
     size: int,
     *,
     shuffles: int = SHUFFLES,
-    seed: int = 0,
 ) -> Floor | None:
     """Return the floor of the AUC gap; None where it is undefined, or the table large.
 
-    Arguments as of `group_areas.areas`.
+    Arguments as of `areas`.
     """
     if len(groups) > AREA_ROWS:
         return None
-    random = numpy_stream("shuffled groups of areas", seed)
+    random = numpy_stream("shuffled groups of areas", 0)
     values: list[Floats] = []
     tables = max(min(DEALT_ROWS // len(groups), shuffles), 1)
     for start in range(0, shuffles, tables):
@@ -311,13 +301,13 @@ def area_floor(
     return _floor(every) if np.isfinite(every).all() else None
 
 
-def intervals(counts: Counts, *, seed: int = 0) -> Mapping[str, Measure]:
+def intervals(counts: Counts) -> Mapping[str, Measure]:
     """Return each measure that is defined with its 95 % interval over other images of each cell.
 
     A percentile bootstrap within group and class. Noise widens gaps: the interval lies rather too
     high, and is no test of a gap against 0; the floor is.
     """
-    random = numpy_stream("bootstrap of groups", seed)
+    random = numpy_stream("bootstrap of groups", 0)
     drawn = Counts(
         reals=counts.reals,
         fakes=counts.fakes,
@@ -347,8 +337,25 @@ def _floor(values: Floats) -> Floor:
     return Floor(mean=float(values.mean()), p95=float(np.quantile(values, HIGH)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Undefined:
+class Verdict(StrEnum):
+    """How a gap stands to its floor: the 95 % point of shuffled groups."""
+
+    ABOVE = "above chance"
+    NEAR = "near its floor"  # above the floor, but less than twice as large
+    WITHIN = "not above chance"
+    UNDEFINED = "undefined"
+
+
+def against_floor(value: float | None, floor: float | None) -> Verdict:
+    """Return how a gap stands to the 95 % point of its shuffles; None: there is none."""
+    if value is None or floor is None:
+        return Verdict.UNDEFINED
+    if value <= floor + ROUNDING:
+        return Verdict.WITHIN
+    return Verdict.NEAR if value <= NEAR * floor else Verdict.ABOVE
+
+
+class Undefined(NamedTuple):
     """A rate that a group has not."""
 
     group: str
@@ -356,16 +363,8 @@ class Undefined:
     missing: str  # the class: "real", "fake", or ""
     reason: str
 
-    @property
-    def record(self) -> dict[str, str]:
-        """The same as JSON."""
-        return {
-            "group": self.group, "rate": self.rate, "class": self.missing, "reason": self.reason,
-        }  # fmt: skip
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupRow:
+class GroupRow(NamedTuple):
     """One group, or all of them together."""
 
     name: str
@@ -374,22 +373,27 @@ class GroupRow:
     # in per cent with Wilson's interval: fpr, tpr, acc, positive; auc in 0 … 1; those there are
     rates: Mapping[str, Measure]
 
+    @property
+    def record(self) -> dict[str, Json]:
+        """The same as JSON, but for the name."""
+        record: dict[str, Json] = {"n_real": self.reals, "n_fake": self.fakes}
+        for rate in RATES:
+            record |= fields(rate, self.rates.get(rate))
+        return record
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupTable:
+
+class GroupTable(NamedTuple):
     """The rates of groups at one threshold, and how far they lie apart.
 
     Attributes:
         threshold: in logits: what lies above is called fake.
         groups: in the order of their names; those without an image are left out.
         overall: of all images.
-        measures: in per cent: those of `gaps.MEASURES` and `auc_gap`; None where undefined.
-        floor: of those that are defined; see `noise_floor`.
+        measures: in per cent, each of `MEASURES`; None where undefined.
+        floor: of those that are defined; see `floors`.
         intervals: likewise, but for the AUC gap.
-        worst: the group with the lowest AUC, "" where none has one.
         undefined: every rate that a group has not, and every measure that is undefined.
-        called: the fraction of all images that was called fake, 0 … 1.
-        equal: whether all logits are the same.
+        constant: whether the detector calls every image the same: it has no gaps, and no use.
     """
 
     threshold: float
@@ -398,15 +402,50 @@ class GroupTable:
     measures: Mapping[str, float | None]
     floor: Mapping[str, Floor]
     intervals: Mapping[str, Measure]
-    worst: str
     undefined: tuple[Undefined, ...]
-    called: float
-    equal: bool
+    constant: bool
 
     @property
-    def constant(self) -> bool:
-        """Whether the detector calls every image the same: it has no gaps, and no use."""
-        return self.equal or self.called in {0.0, 1.0}
+    def worst(self) -> GroupRow | None:
+        """The group with the lowest AUC; None where none has one."""
+        areas = [row for row in self.groups if OF_BOTH in row.rates]
+        return min(areas, key=lambda row: row.rates[OF_BOTH].value, default=None)
+
+    @property
+    def verdict(self) -> Verdict:
+        """How the FPR gap stands to its floor."""
+        return against_floor(self.measures[GAP], self.chance(GAP))
+
+    def chance(self, name: str) -> float | None:
+        """Return the 95 % point of a measure's shuffles."""
+        floor = self.floor.get(name)
+        return None if floor is None else floor.p95
+
+    @property
+    def record(self) -> dict[str, Json]:
+        """The same as JSON: measures with floors and intervals, groups, what is undefined."""
+        record: dict[str, Json] = {"threshold": self.threshold}
+        for name, value in self.measures.items():
+            floor = self.floor.get(name)
+            record |= fields(name, self.intervals.get(name)) | {
+                name: value,
+                f"{name}_floor": self.chance(name),
+                f"{name}_floor_mean": None if floor is None else floor.mean,
+            }
+        return {
+            **record,
+            "overall": self.overall.record,
+            "groups": [{"name": row.name, **row.record} for row in self.groups],
+            "undefined": [
+                {
+                    "group": each.group,
+                    "rate": each.rate,
+                    "class": each.missing,
+                    "reason": each.reason,
+                }
+                for each in self.undefined
+            ],
+        }
 
     @classmethod
     def of(
@@ -418,9 +457,7 @@ class GroupTable:
         threshold: float = 0.0,
         *,
         shuffles: int = SHUFFLES,
-        ranking: Ranking | None = None,
         beside: "GroupTable | None" = None,
-        seed: int = 0,
     ) -> "GroupTable":
         """Return the table of N images.
 
@@ -431,44 +468,38 @@ class GroupTable:
             names: of the groups.
             threshold: in logits; 0 is a probability of a half.
             shuffles: for the floor; 0: none, and no intervals of measures.
-            ranking: of the logits, where it is at hand.
             beside: table of the same images at another threshold, where it is at hand: the AUC has
                 no threshold, and its floor is taken from there.
-            seed: root seed of the shuffles.
 
         Raises:
             DataError: no image, or a logit that is no finite number.
         """
         _check(logits)
         fake, called = labels == 1, logits > threshold
-        ranking = Ranking.of(logits) if ranking is None else ranking
-        size = len(names)
+        ranking, size = Ranking.of(logits), len(names)
         counts = count(fake, called, groups, size)
         group_areas = areas(ranking, fake, groups, size)
         whole = areas(ranking, fake, np.zeros(len(fake), np.uint8), 1)
-        there = counts.rows > 0
         values = {
-            **{name: _finite(value) for name, value in gaps(counts).items()},
-            AUC_GAP: _finite(PERCENT * spread(group_areas)),
+            name: float(value) if np.isfinite(value) else None
+            for name, value in (*gaps(counts).items(), (AREA_GAP, PERCENT * spread(group_areas)))
         }
-        floor = dict(floors(counts, shuffles=shuffles, seed=seed)) if shuffles else {}
+        floor = dict(floors(counts, shuffles=shuffles)) if shuffles else {}
+        of_areas = None
         if beside is not None:
-            floor |= {name: beside.floor[name] for name in (AUC_GAP,) if name in beside.floor}
-        elif shuffles and values[AUC_GAP] is not None:
-            of_areas = area_floor(ranking, fake, groups, size, shuffles=shuffles, seed=seed)
-            floor |= {} if of_areas is None else {AUC_GAP: of_areas}
-        rows = tuple(_rows(names, counts, group_areas))
+            of_areas = beside.floor.get(AREA_GAP)
+        elif shuffles and values[AREA_GAP] is not None:
+            of_areas = area_floor(ranking, fake, groups, size, shuffles=shuffles)
+        rows = _rows(names, counts, group_areas)
         return cls(
             threshold=threshold,
-            groups=tuple(row for row, any_ in zip(rows, there, strict=True) if any_),
+            groups=tuple(row for row in rows if row.reals + row.fakes),
             overall=next(_rows(("all",), counts.overall, whole)),
             measures=values,
-            floor=floor,
-            intervals=intervals(counts, seed=seed) if shuffles else {},
-            worst=_worst(names, group_areas),
+            floor=floor if of_areas is None else {**floor, AREA_GAP: of_areas},
+            intervals=intervals(counts) if shuffles else {},
             undefined=tuple(_undefined(names, counts, values)),
-            called=float(called.mean()),
-            equal=bool(np.ptp(logits) == 0),
+            constant=bool(called.all() or not called.any() or np.ptp(logits) == 0),
         )
 
 
@@ -489,7 +520,9 @@ def _rows(names: Sequence[str], counts: Counts, group_areas: Floats) -> Iterator
         "positive": (counts.positive, counts.rows),
     }
     ends = {
-        name: wilson(shares, images) for name, (shares, images) in rates.items() if images.any()
+        name: wilson_ends(shares, images)
+        for name, (shares, images) in rates.items()
+        if images.any()
     }
     for at, name in enumerate(names):
         reals, fakes = int(counts.reals[at]), int(counts.fakes[at])
@@ -504,8 +537,7 @@ def _rows(names: Sequence[str], counts: Counts, group_areas: Floats) -> Iterator
         }
         if np.isfinite(group_areas[at]):
             area = float(group_areas[at])
-            low, high = area_interval(area, reals, fakes)
-            measures[OF_BOTH] = Measure(value=area, low=min(low, area), high=max(high, area))
+            measures[OF_BOTH] = area_interval(area, reals, fakes)
         yield GroupRow(name=name, reals=reals, fakes=fakes, rates=measures)
 
 
@@ -513,21 +545,11 @@ def _undefined(
     names: Sequence[str], counts: Counts, values: Mapping[str, float | None]
 ) -> Iterator[Undefined]:
     for name, reals, fakes in zip(names, counts.reals, counts.fakes, strict=True):
-        for kind, images in ((REAL, reals), (FAKE, fakes)):
-            if images:
-                continue
-            for rate in (*OF_CLASS[kind], OF_BOTH):
+        for (kind, rate), images in zip(OF_CLASS.items(), (reals, fakes), strict=True):
+            if not images:
                 reason = f"no {kind} image of {name}"
-                yield Undefined(group=name, rate=rate, missing=kind, reason=reason)
-    for measure in (*MEASURES, AUC_GAP):
-        if values[measure] is None:
-            yield Undefined(group="", rate=measure, missing="", reason=TOO_FEW)
-
-
-def _worst(names: Sequence[str], group_areas: Floats) -> str:
-    defined = np.flatnonzero(np.isfinite(group_areas))
-    return names[int(defined[np.argmin(group_areas[defined])])] if len(defined) else ""
-
-
-def _finite(value: Floats) -> float | None:
-    return float(value) if np.isfinite(value) else None
+                yield Undefined(name, rate, kind, reason)
+                yield Undefined(name, OF_BOTH, kind, reason)
+    for measure, value in values.items():
+        if value is None:
+            yield Undefined("", measure, "", TOO_FEW)

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from trueface.evaluation.fairness.groups import GroupTable
+from trueface.evaluation.group_rates import (
+    GroupTable,
+    Ranking,
+    area_floor,
+    areas,
+    count,
+    floors,
+    gaps,
+    intervals,
+)
 from trueface.runtime.errors import DataError
 
 
@@ -70,7 +79,7 @@ def test_a_gap_is_undefined_where_fewer_than_two_groups_have_its_rate() -> None:
     table = table_of([(50, 5, 0, 0), (0, 0, 50, 40)], shuffles=20)
     assert table.measures["fpr_gap"] is table.measures["auc_gap"] is None
     assert table.measures["f_oae"] == pytest.approx(10.0)
-    assert table.worst == ""
+    assert table.worst is None
 
 
 def test_a_constant_detector_has_no_gaps_and_is_called_constant() -> None:
@@ -93,7 +102,7 @@ def test_areas_are_those_of_each_group_alone_ties_counted_half() -> None:
         assert row.rates["auc"].value == pytest.approx(area, abs=1e-12)
         assert row.rates["auc"].low < area < row.rates["auc"].high
     assert table.overall.rates["auc"].value == pytest.approx(roc_auc_score(labels, logits))
-    assert table.worst == min(table.groups, key=lambda row: row.rates["auc"].value).name
+    assert table.worst == min(table.groups, key=lambda row: row.rates["auc"].value)
 
 
 def test_a_group_without_an_image_is_no_row_but_its_rates_are_listed() -> None:
@@ -104,7 +113,8 @@ def test_a_group_without_an_image_is_no_row_but_its_rates_are_listed() -> None:
 
 
 def test_logits_at_the_threshold_count_as_real() -> None:
-    assert table_of([(10, 5, 10, 5), (10, 2, 10, 8)], threshold=1.0).called == 0
+    table = table_of([(10, 5, 10, 5), (10, 2, 10, 8)], threshold=1.0)
+    assert table.overall.rates["positive"].value == 0
 
 
 def test_a_logit_that_is_no_number_is_refused() -> None:
@@ -136,3 +146,54 @@ def test_gaps_are_those_of_fairlearn_where_every_group_has_both_classes() -> Non
     for number, row in enumerate(table.groups):
         for name in ("fpr", "tpr", "positive"):
             assert row.rates[name].value == pytest.approx(100 * frame.by_group[name][number])
+
+
+def test_floors_are_those_of_groups_shuffled_row_by_row_within_each_class() -> None:
+    random = np.random.default_rng(0)
+    fake, groups = random.random(900) < 0.4, random.choice(4, 900, p=[0.6, 0.2, 0.15, 0.05])
+    called = random.random(900) < np.where(fake, 0.7, 0.2)
+    shuffled: dict[str, list[float]] = {}
+    for _ in range(1000):
+        dealt = groups.copy()
+        for kind in (fake, ~fake):
+            dealt[kind] = random.permutation(groups[kind])
+        for name, value in gaps(count(fake, called, dealt, 4)).items():
+            shuffled.setdefault(name, []).append(float(value))
+    floor = floors(count(fake, called, groups, 4), shuffles=4000)
+    assert set(floor) == set(shuffled)
+    for name, values in shuffled.items():
+        assert floor[name].mean == pytest.approx(np.mean(values), rel=0.05)
+        assert floor[name].p95 == pytest.approx(np.quantile(values, 0.95), rel=0.08)
+
+
+def test_the_same_table_has_the_same_floor() -> None:
+    fake = np.arange(200) % 2 == 0
+    counts = count(fake, np.arange(200) % 3 == 0, np.arange(200) % 5, 5)
+    assert floors(counts) == floors(counts)
+
+
+def test_an_interval_holds_its_gap_and_is_wider_of_fewer_images() -> None:
+    fake = np.arange(400) % 2 == 0
+    called = np.arange(400) % 7 < 3
+    few, many = (count(np.tile(fake, n), np.tile(called, n), np.tile(np.arange(400) // 100, n), 4)
+                 for n in (1, 20))  # fmt: skip
+    narrow, wide = intervals(many), intervals(few)
+    for name, value in gaps(few).items():
+        assert wide[name].low <= value <= wide[name].high
+        assert narrow[name].high - narrow[name].low < wide[name].high - wide[name].low
+
+
+def test_the_floor_of_the_auc_gap_is_that_of_shuffled_rows() -> None:
+    random = np.random.default_rng(2)
+    fake, groups = random.random(400) < 0.5, random.choice(3, 400, p=[0.7, 0.2, 0.1])
+    logits = np.round(random.normal(size=400) + fake, 1)
+    ranking, gaps_of_areas = Ranking.of(logits), []
+    for _ in range(300):
+        dealt = groups.copy()
+        for kind in (fake, ~fake):
+            dealt[kind] = random.permutation(groups[kind])
+        gaps_of_areas.append(100 * np.ptp(areas(ranking, fake, dealt, 3)))
+    floor = area_floor(ranking, fake, groups, 3, shuffles=2000)
+    assert floor is not None
+    assert floor.mean == pytest.approx(np.mean(gaps_of_areas), rel=0.1)
+    assert floor.p95 == pytest.approx(np.quantile(gaps_of_areas, 0.95), rel=0.15)

@@ -1,0 +1,210 @@
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.trueface.report.test_page import NASTY, Reading
+from trueface.evaluation.fairness import LOWER, FairnessRow, ValidationThreshold
+from trueface.evaluation.group_rates import (
+    MEASURES,
+    Floor,
+    GroupRow,
+    GroupTable,
+    Undefined,
+)
+from trueface.evaluation.intervals import Measure
+from trueface.report.fairness_page import bars, comparisons, fairness_page, write_fairness_page
+
+SEXES = ("male", "nonmale")
+INTERSEC = tuple(f"{sex}-{race}" for sex in SEXES for race in ("asian", "white", "black", "others"))
+KEPT = "no training kept its answers on validation"
+
+
+def _row(
+    model: str,
+    *,
+    fpr: Sequence[float] = (20.0, 20.0),
+    tpr: float = 80.0,
+    auc: float = 0.8,
+    floor: float = 9.0,
+    constant: bool = False,
+    common: bool = True,
+    undefined: Sequence[Undefined] = (),
+    **further: Any,
+) -> FairnessRow:
+    """Return a row by gender, or of eight rates by intersection; rates are by group, and follow no answers."""
+    names = SEXES if len(fpr) == len(SEXES) else INTERSEC
+
+    def table(fpr: Sequence[float]) -> GroupTable:
+        gone = {(each.group, each.rate) for each in undefined}
+        gap = max(fpr) - min(fpr)
+        return GroupTable(
+            threshold=0.0,
+            groups=tuple(
+                GroupRow(name, 150, 150, _rates(rate, tpr, auc, {r for g, r in gone if g == name}))
+                for name, rate in zip(names, fpr, strict=True)
+            ),
+            overall=GroupRow("all", 999, 999, _rates(float(np.mean(fpr)), tpr, auc)),
+            measures=dict.fromkeys(MEASURES, gap),
+            floor=dict.fromkeys(MEASURES, Floor(floor / 2, floor)),
+            intervals={},
+            undefined=tuple(undefined),
+            constant=constant,
+        )
+
+    row = FairnessRow(
+        model=model,
+        data="forged:pre",
+        by="gender" if names is SEXES else "intersec",
+        pooled=False,
+        auc=Measure(value=auc, low=auc - 0.02, high=auc + 0.02),
+        table=table(fpr),
+        common=table([rate / 2 for rate in fpr]) if common else None,
+        validation=ValidationThreshold(0.1, 99, "")
+        if common
+        else ValidationThreshold(None, 0, KEPT),
+        why_not="",
+        attributes=("faces.csv",),
+    )
+    return row._replace(**further)
+
+
+def _rates(
+    fpr: float, tpr: float, auc: float, gone: frozenset[str] | set[str] = frozenset()
+) -> dict[str, Measure]:
+    values = {"fpr": fpr, "tpr": tpr, "acc": (100 - fpr + tpr) / 2, "positive": (fpr + tpr) / 2}
+    rates = {
+        name: Measure(value=value, low=max(value - 6.5, 0), high=min(value + 6.5, 100))
+        for name, value in values.items()
+    }
+    rates["auc"] = Measure(value=auc - 0.01, low=auc - 0.05, high=auc)
+    return {name: rate for name, rate in rates.items() if name not in gone}
+
+
+def _seeds(fair: str, gaps: tuple[float, ...], **facts: Any) -> list[FairnessRow]:
+    """Return the rows of a method's seeds, by gender."""
+    return [
+        _row(f"forged:pre@fair={fair},seed={seed}", fpr=(30 + gap, 30.0), **facts)
+        for seed, gap in enumerate(gaps)
+    ]
+
+
+def _study() -> list[FairnessRow]:
+    lower = f"{LOWER}: -0.080 [-0.090, -0.070] to none"
+    return [
+        *_seeds("flat", (0.0, 0.0), auc=0.5, constant=True, why_not=lower),
+        *_seeds("dag", (5.0, 7.0), auc=0.58, why_not=lower),
+        *_seeds("none", (60.0, 64.0), auc=0.65),
+        *_seeds("reweight", (9.5, 12.5), auc=0.66),
+    ]
+
+
+def test_a_gap_never_decides_the_order_and_a_constant_detector_comes_last() -> None:
+    (comparison,) = comparisons(_study())
+    assert [method.name for method in comparison.methods] == [
+        "fair=none",
+        "fair=reweight",
+        "fair=dag",
+        "fair=flat",
+    ]
+
+
+def test_the_page_says_whose_gaps_may_be_compared_and_what_chance_gives() -> None:
+    text = Reading(fairness_page(_study(), "study")).text
+    assert "The FPR gap is above chance: fair=none 62.0 ± 2.8" in text
+    assert "near its floor, at most twice as large: fair=reweight 11.0 ± 2.1" in text
+    assert "fair=none 62.0 ± 2.8 (floor 9.0)" in text
+    assert "Lower AUC, not comparable (a gap says little without equal AUC): fair=dag" in text
+    assert "Constant, so without any gap and without any use: fair=flat" in text
+    smallest = "The smallest mean FPR gap among these is that of fair=reweight, 11.0 ± 2.1."
+    assert smallest in text
+
+
+def test_one_seed_is_not_said_to_have_the_smallest_gap_without_a_word_of_doubt() -> None:
+    rows = [*_seeds("none", (20.0,)), *_seeds("dro", (18.0,))]
+    text = Reading(fairness_page(rows, "study")).text
+    assert "one seed cannot tell it from that of fair=none, 20.0" in text
+
+
+def test_the_ladder_has_mean_deviation_floor_and_verdict() -> None:
+    text = fairness_page(_study(), "study")
+    assert "62.0<small>± 2.8</small><small>floor 9.0</small>" in text
+    assert "lower AUC, not comparable; not above chance" in text
+    assert "seeds)" not in text
+
+
+def test_a_verdict_that_the_seeds_do_not_share_says_so() -> None:
+    text = Reading(fairness_page(_seeds("none", (20.0, 14.0)), "study")).text
+    assert "near its floor (by themselves 1 of 2 seeds)" in text
+
+
+def test_undefined_rates_are_named_with_their_group_and_drawn_as_such() -> None:
+    undefined = [Undefined(INTERSEC[0], "tpr", "fake", "no fake image of male-asian")]
+    row = _row("forged:pre", fpr=[20.0] * 8, undefined=undefined)
+    text = Reading(fairness_page([row], "study")).text
+    assert "1 rate is not defined" in text
+    assert "Not defined: TPR of male-asian (no fake image of male-asian)." in text
+    (comparison,) = comparisons([row])
+    assert bars(comparison.methods[0]).count("not defined") == 2  # drawn, and read out
+
+
+def test_a_table_has_a_line_for_each_group_with_wilsons_interval_and_one_for_all() -> None:
+    read = Reading(fairness_page(_seeds("none", (20.0,)), "study"))
+    assert read.words.count("150") >= 4
+    assert "43.5–56.5" in read.text  # FPR of 50 in hand-made intervals
+    assert "all" in read.words
+
+
+def test_without_a_common_rate_the_page_says_why() -> None:
+    text = Reading(fairness_page(_seeds("none", (20.0,), common=False), "study")).text
+    assert "No common FPR: no training kept its answers on validation." in text
+
+
+def test_names_are_escaped_and_nothing_is_fetched_or_run() -> None:
+    row = _row(NASTY, fpr=(50.0, 20.0), data=NASTY, why_not=NASTY, attributes=(NASTY,))
+    group = row.table.groups[0]._replace(name=NASTY)
+    row = row._replace(table=row.table._replace(groups=(group,)), note=NASTY)
+    text = fairness_page([row], NASTY)
+    read = Reading(text)
+    assert not read.all("script")
+    assert not read.all("link")
+    assert html.escape(NASTY) in text
+    for _, attributes in read.tags:
+        assert not any(name.startswith("on") for name in attributes)
+        assert (attributes.get("href") or "#").startswith("#")
+
+
+def test_a_run_without_groups_is_told_so() -> None:
+    assert "No model of this run was tested on images whose groups are known" in fairness_page(
+        [], "x"
+    )
+
+
+def test_predictions_from_elsewhere_name_no_test_and_what_must_be_known_is_said() -> None:
+    facts: dict[str, Any] = {"note": "logit of class 1 only", "ungrouped": 7}
+    row = _row("celebdf", fpr=(50.0, 20.0), data="", attributes=(), **facts)
+    read = Reading(fairness_page([row], "celebdf"))
+    assert "By gender" in read.words
+    assert "tests" not in read.words
+    assert "Left out: 7 images without a group." in read.words
+    assert "Logit of class 1 only." in read.words
+
+
+def test_the_page_shades_what_chance_gives_of_fpr_and_fnr() -> None:
+    (comparison,) = comparisons(_seeds("none", (20.0,)))
+    assert bars(comparison.methods[0]).count('class="floor"') == 2
+
+
+def test_a_mean_of_some_of_the_seeds_says_of_how_many() -> None:
+    rows = [*_seeds("none", (20.0, 24.0)), _row("forged:pre@fair=none,seed=9", common=False)]
+    assert "2 of 3 seeds" in Reading(fairness_page(rows, "study")).text
+
+
+def test_the_page_is_written_whole_with_the_runs_name(tmp_path: Path) -> None:
+    path = tmp_path / "night" / "fairness.html"
+    write_fairness_page(_study(), path)
+    text = path.read_text()
+    assert "<h1>night: fairness</h1>" in text
+    assert list(path.parent.iterdir()) == [path]

@@ -1,0 +1,465 @@
+"""How evenly the models of a run err over groups of people: one row a model, set of images and grouping.
+
+A gap means little alone: a constant detector has none, and noise makes one. So each stands beside its floor
+under shuffled groups and beside the AUC, and methods are ranked among comparable ones only. At a probability
+of a half models differ in how often they call anything fake; their gaps are then those of their calibration as
+well. At a common false positive rate that is the same for all groups, what is left is how unevenly these
+mistakes are spread. Start reading at `fairness_rows`, then `methods`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import IntEnum
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from trueface.evaluation import curves
+from trueface.evaluation.group_columns import AttributeFiles, GroupColumn, Missing, read_original
+from trueface.evaluation.group_rates import (
+    GAP,
+    MEASURES,
+    OF_BOTH,
+    PERCENT,
+    GroupTable,
+    Verdict,
+    against_floor,
+)
+from trueface.evaluation.intervals import (
+    Difference,
+    Floats,
+    Measure,
+    Resampled,
+    difference,
+    fields,
+    interval,
+    mean_over_seeds,
+    resamples,
+)
+from trueface.evaluation.over_seeds import (
+    OverSeeds,
+    known_reference,
+    over_seeds,
+    short_names,
+    without_seed,
+)
+from trueface.evaluation.score_tables import Scores, finite_tests, joined
+from trueface.runtime import paths
+from trueface.runtime.errors import CheckpointError
+from trueface.runtime.files import Json
+from trueface.runtime.ids import model_folder_name
+
+TARGET = 0.10  # of validation's reals are called fake
+FEWEST = 20  # reals of validation: of fewer no image, or a single one, would be a tenth
+LOWER = "lower AUC, not comparable"
+NO_VALIDATION = "no validation is known of files from elsewhere"
+
+
+class ValidationThreshold(NamedTuple):
+    """The threshold at which a model calls a given part of all reals fake, by its validation, or why there is none."""
+
+    threshold: float | None  # in logits: what lies above is called fake
+    reals: int  # of validation
+    reason: str  # "" where there is a threshold
+
+
+class FairnessRow(NamedTuple):
+    """A model, a set of images, a grouping."""
+
+    model: str
+    data: str
+    by: str
+    pooled: bool
+    auc: Measure | None  # of all images that have a group, with its interval over images
+    table: GroupTable  # at a probability of a half
+    common: GroupTable | None  # at the threshold of validation
+    validation: ValidationThreshold
+    why_not: str  # why it is not comparable; "" where it is
+    attributes: tuple[str, ...]  # files
+    to_best: Difference | None = None  # of the method's mean AUC
+    to_reference: Difference | None = None
+    ungrouped: int = 0  # images without a group, left out
+    note: str = ""  # what must be known of its answers
+
+    @property
+    def worst_auc(self) -> float | None:
+        """The AUC of the group where it is lowest."""
+        worst = self.table.worst
+        return None if worst is None else worst.rates[OF_BOTH].value
+
+    @property
+    def record(self) -> dict[str, Json]:
+        """The same as JSON: rates and gaps in per cent, AUC in 0 … 1."""
+        worst, verdict = self.table.worst, self.table.verdict
+        common: dict[str, Json] = {
+            "target": PERCENT * TARGET,
+            "validation_reals": self.validation.reals,
+            "reason": self.validation.reason,
+            "threshold": None,
+        }
+        if self.common is not None:
+            common |= {**self.common.record, "verdict": str(self.common.verdict)}
+        return {
+            "model": self.model,
+            "data": self.data,
+            "pooled": self.pooled,
+            "by": self.by,
+            **fields("auc", self.auc),
+            "worst_group": None if worst is None else worst.name,
+            "worst_group_auc": self.worst_auc,
+            **self.table.record,
+            "constant": self.table.constant,
+            "verdict": str(verdict),
+            "near_floor": verdict in {Verdict.NEAR, Verdict.WITHIN},
+            "comparable": not self.why_not,
+            "why_not": self.why_not,
+            "auc_to_best": _record(self.to_best),
+            "auc_to_reference": _record(self.to_reference),
+            "at_common_fpr": common,
+            "attributes": list(self.attributes),
+            "ungrouped": self.ungrouped,
+            "note": self.note,
+        }
+
+
+class Standing(IntEnum):
+    """What may be said of a method's gap; better ones come first on the page."""
+
+    COMPARABLE = 0
+    LOWER_AUC = 1
+    CONSTANT = 2
+
+
+class FairnessMethod(NamedTuple):
+    """The seeds of one model on one set of images, by one grouping."""
+
+    model: str  # their ID without the seed
+    name: str  # as short as still tells it from the other methods
+    rows: tuple[FairnessRow, ...]
+    rank: int | None = None  # by FPR gap, from 1 on; None: not ranked
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """What it is compared within: set of images and grouping."""
+        return self.rows[0].data, self.rows[0].by
+
+    @property
+    def auc(self) -> OverSeeds | None:
+        """The AUC of all images."""
+        return over_seeds(None if row.auc is None else row.auc.value for row in self.rows)
+
+    @property
+    def worst_auc(self) -> OverSeeds | None:
+        """The AUC of the group where it is lowest, seed by seed."""
+        return over_seeds(row.worst_auc for row in self.rows)
+
+    @property
+    def why_not(self) -> str:
+        """Why it is not comparable; "" where it is."""
+        return next((row.why_not for row in self.rows if row.why_not), "")
+
+    @property
+    def standing(self) -> Standing:
+        """What may be said of its gap; one seed that is constant, or not comparable, decides it."""
+        if any(row.table.constant for row in self.rows):
+            return Standing.CONSTANT
+        return Standing.LOWER_AUC if self.why_not else Standing.COMPARABLE
+
+    @property
+    def verdict(self) -> Verdict:
+        """How the mean FPR gap stands to the mean of its floors."""
+        gap, floor = self.measure(GAP), self.floor(GAP)
+        return against_floor(gap and gap.mean, floor and floor.mean)
+
+    @property
+    def agreeing(self) -> int:
+        """Of how many seeds alone the verdict is the same."""
+        return sum(row.table.verdict is self.verdict for row in self.rows)
+
+    def tables(self, *, common: bool = False) -> list[GroupTable | None]:
+        """Return the table of each seed at a probability of a half, or at the common rate of validation."""
+        return [row.common if common else row.table for row in self.rows]
+
+    def measure(self, name: str, *, common: bool = False) -> OverSeeds | None:
+        """Return a measure over groups."""
+        tables = self.tables(common=common)
+        return over_seeds(None if table is None else table.measures[name] for table in tables)
+
+    def floor(self, name: str, *, common: bool = False) -> OverSeeds | None:
+        """Return the 95 % point of a measure's shuffles."""
+        tables = self.tables(common=common)
+        return over_seeds(None if table is None else table.chance(name) for table in tables)
+
+    @property
+    def record(self) -> dict[str, Json]:
+        """The same as JSON."""
+        (data, by), first = self.place, self.rows[0]  # seeds are compared together
+        values = {
+            "auc": self.auc,
+            "worst_group_auc": self.worst_auc,
+            **{name: self.measure(name) for name in MEASURES},
+            **{f"{name}_floor": self.floor(name) for name in MEASURES},
+            f"{GAP}_at_common_fpr": self.measure(GAP, common=True),
+            f"{GAP}_at_common_fpr_floor": self.floor(GAP, common=True),
+        }
+        return {
+            "model": self.model,
+            "data": data,
+            "by": by,
+            "seeds": len(self.rows),
+            **{
+                name: value and {"mean": value.mean, "sd": value.sd}
+                for name, value in values.items()
+            },
+            "constant": self.standing is Standing.CONSTANT,
+            "verdict": str(self.verdict),
+            "comparable": not self.why_not,
+            "why_not": self.why_not,
+            "auc_to_best": _record(first.to_best),
+            "auc_to_reference": _record(first.to_reference),
+            "rank": self.rank,
+        }
+
+
+def methods(rows: Sequence[FairnessRow]) -> list[FairnessMethod]:
+    """Return the rows over seeds, in the order of their first one, with their ranks.
+
+    The smallest mean FPR gap comes first. A method is ranked only where its AUC is not lower than the
+    best one's beyond its interval, where it is no constant, and where it has a gap and a floor: else a smaller
+    gap than another's would mean nothing.
+    """
+    names = short_names([without_seed(row.model) for row in rows])
+    groups: dict[tuple[str, str, str], list[FairnessRow]] = {}
+    for row in rows:
+        groups.setdefault((without_seed(row.model), row.data, row.by), []).append(row)
+    made = [FairnessMethod(key[0], names[key[0]], tuple(seeds)) for key, seeds in groups.items()]
+    ranked: dict[tuple[str, str], list[tuple[float, int]]] = {}
+    for at, method in enumerate(made):
+        gap = method.measure(GAP)
+        is_comparable = method.standing is Standing.COMPARABLE
+        if gap is not None and is_comparable and method.verdict is not Verdict.UNDEFINED:
+            ranked.setdefault(method.place, []).append((gap.mean, at))
+    for each in ranked.values():
+        for rank, (_, at) in enumerate(sorted(each), start=1):
+            made[at] = made[at]._replace(rank=rank)
+    return made
+
+
+def _record(of: Difference | None) -> Json:
+    return None if of is None else of.record
+
+
+class _Grouped(NamedTuple):
+    """A table of one model with its groups by one column."""
+
+    model: str
+    data: str
+    pooled: bool
+    scores: Scores
+    column: GroupColumn
+    validation: ValidationThreshold
+    attributes: tuple[str, ...]
+    note: str = ""
+
+    @property
+    def chosen(self) -> Scores:
+        """The rows that have a group."""
+        return self.scores.rows(self.column.rows)
+
+
+def fairness_rows(
+    run_folder: Path,
+    tests: Sequence[tuple[str, str]],
+    by: Sequence[str] = (),
+    *,
+    attributes: Sequence[Path] = (),
+    missing: Missing | None = None,
+    reference: str = "",
+) -> list[FairnessRow]:
+    """Return a row for each model, set of images and grouping, in the order of the tests.
+
+    Scores of reals stand beside each set of fakes, as in `results.table`. Tests without attributes are
+    left out, and so are those without a score file.
+
+    Args:
+        run_folder: runs/<run>.
+        tests: (model ID, test) pairs.
+        by: columns of groups; (): gender, race and intersec, as far as there are such columns.
+        attributes: files in the place of those that the tests were done with.
+        missing: what to do with images without a group; None: as the tests did.
+        reference: a model, or one without its seed, that the AUC of others is compared with.
+
+    Raises:
+        DataError: a score file or a table of attributes cannot be read, holds what is no finite
+            number, or has no such column.
+        UsageError: an unknown reference.
+    """
+    models = list(dict.fromkeys(model for model, _ in tests))
+    known_reference(reference, models)
+    project = run_folder.parent.parent
+    files = AttributeFiles(project=project, files=tuple(attributes), missing=missing)
+    return _rows(
+        [each for model in models for each in _of_model(run_folder, model, tests, by, files)],
+        reference,
+    )
+
+
+def original_rows(folder: Path, by: Sequence[str] = ()) -> list[FairnessRow]:
+    """Return the rows of a folder of the original's files; see `group_columns.read_original`.
+
+    Raises:
+        DataError: a file is absent or broken, or there is no such column.
+    """
+    read = read_original(folder)
+    none, name = ValidationThreshold(None, 0, NO_VALIDATION), folder.name
+    columns = map(read.column, by or read.columns)
+    return _rows(
+        [_Grouped(name, "", False, read.scores, of, none, (), read.note) for of in columns]
+    )
+
+
+def _of_model(
+    run_folder: Path,
+    model: str,
+    tests: Sequence[tuple[str, str]],
+    by: Sequence[str],
+    files: AttributeFiles,
+) -> Iterator[_Grouped]:
+    validation = cache(lambda: at_common_rate(run_folder / model_folder_name(model)))
+    for each in joined(finite_tests(run_folder, model, tests)):
+        attributes, scores = tuple(map(str, files.of(each))), each.scores
+        if attributes:
+            for column in files.columns(each, by):
+                yield _Grouped(
+                    model,
+                    each.named(each.data),
+                    each.pooled,
+                    scores,
+                    column,
+                    validation(),
+                    attributes,
+                )
+
+
+def at_common_rate(folder: Path) -> ValidationThreshold:
+    """Return the threshold of a model's folder by validation's answers in its checkpoint.
+
+    It is the lowest of the reals' logits above which at most `TARGET` of them lie.
+    """
+
+    def none(reason: str, reals: int = 0) -> ValidationThreshold:
+        return ValidationThreshold(None, reals, reason)
+
+    path = paths.checkpoint(folder)
+    if not path.is_file():
+        return none("the model's weights, which keep validation's answers, are not there")
+    # torch takes a second to import
+    from trueface.models import checkpoint
+
+    try:
+        reference = checkpoint.load(path).reference
+    except CheckpointError as error:
+        return none(str(error))
+    labels, logits = reference.get("labels"), reference.get("logits")
+    if labels is None or logits is None or labels.shape != logits.shape:
+        return none("the checkpoint keeps no answers of validation")
+    reals: Floats = np.sort(logits.double().numpy()[labels.numpy() == 0])[::-1]
+    if len(reals) < FEWEST:
+        return none(f"{len(reals)} reals in validation, and {FEWEST} are needed", len(reals))
+    return ValidationThreshold(float(reals[int(TARGET * len(reals))]), len(reals), "")
+
+
+class _Compared(NamedTuple):
+    """The AUC of a model, and whether it is near the best one's."""
+
+    auc: Measure | None  # None: the images are of one class
+    why_not: str
+    # of the method's mean AUC to the best one's, and to the reference's; None: there is none
+    to_best: Difference | None = None
+    to_reference: Difference | None = None
+
+
+def _compared(tables: Iterable[_Grouped], reference: str) -> Mapping[tuple[str, str], _Compared]:
+    """Return the AUC of each model on each set of images, by (model, data), and whether it compares.
+
+    Only models that were tested on the same images are compared, with the same resamples of these;
+    three seeds or more are resampled as well.
+    """
+    made: dict[tuple[str, str], _Compared] = {}
+    areas: dict[tuple[str, tuple[str, ...]], dict[str, Resampled]] = {}
+    for each in tables:
+        scores = each.chosen
+        # in one order for all models, as their resamples are paired by it
+        scores = scores.rows(np.argsort(np.array(scores.paths)))
+        fake = scores.labels == 1
+        if fake.all() or not fake.any():
+            kind = "fake" if fake.any() else "real"
+            made[each.model, each.data] = _Compared(None, f"all images are {kind}: there is no AUC")
+            continue
+        weights = resamples(scores.keys, scores.labels, 0)
+        here = areas.setdefault((each.data, scores.paths), {})
+        here[each.model] = curves.resampled_area(fake, scores.logits, weights)
+    for (data, _), of_models in areas.items():
+        seeds: dict[str, list[str]] = {}
+        for model in of_models:
+            seeds.setdefault(without_seed(model), []).append(model)
+        means = {
+            name: mean_over_seeds([of_models[model] for model in models])
+            for name, models in seeds.items()
+        }
+        best = max(means, key=lambda name: means[name][0])
+        beside = next((name for name in seeds if reference in {name, *seeds[name]}), None)
+        for name, models in seeds.items():
+            to_best = None if name == best else difference(means[name], means[best])
+            why_not = ""
+            if to_best is not None and to_best.word == "loss":
+                ends = f"[{to_best.low:+.3f}, {to_best.high:+.3f}]"
+                why_not = f"{LOWER}: {to_best.value:+.3f} {ends} to {best}"
+            to_reference = None
+            if beside is not None and name != beside:
+                to_reference = difference(means[name], means[beside])
+            for model in models:
+                area = interval(*of_models[model])
+                made[model, data] = _Compared(area, why_not, to_best, to_reference)
+    return made
+
+
+def _rows(grouped: Sequence[_Grouped], reference: str = "") -> list[FairnessRow]:
+    # most often every image has a group in every column: the areas are the same then
+    same: dict[tuple[object, ...], Mapping[tuple[str, str], _Compared]] = {}
+    areas: dict[str, Mapping[tuple[str, str], _Compared]] = {}
+    for by in dict.fromkeys(each.column.by for each in grouped):
+        here = [each for each in grouped if each.column.by == by]
+        key = tuple((each.model, each.data, each.column.rows.tobytes()) for each in here)
+        if key not in same:
+            same[key] = _compared(here, reference)
+        areas[by] = same[key]
+    return [_row(each, areas[each.column.by][each.model, each.data]) for each in grouped]
+
+
+def _row(grouped: _Grouped, area: _Compared) -> FairnessRow:
+    scores, column, threshold = grouped.chosen, grouped.column, grouped.validation.threshold
+
+    def table(at: float, beside: GroupTable | None = None) -> GroupTable:
+        return GroupTable.of(
+            scores.labels, scores.logits, column.groups, column.names, at, beside=beside
+        )
+
+    even = table(0.0)
+    return FairnessRow(
+        model=grouped.model,
+        data=grouped.data,
+        by=column.by,
+        pooled=grouped.pooled,
+        auc=area.auc,
+        table=even,
+        common=None if threshold is None else table(threshold, even),
+        validation=grouped.validation,
+        why_not=area.why_not,
+        attributes=grouped.attributes,
+        to_best=area.to_best,
+        to_reference=area.to_reference,
+        ungrouped=len(grouped.scores) - len(scores),
+        note=grouped.note,
+    )

@@ -1,0 +1,283 @@
+"""Which group each image of a test is of: by tables of attributes, or by the names of the original's files.
+
+Fairness-Generalization writes <group>labels.npy and <group>predictions.npy. Its test keeps the logit of class 1
+alone, and its metrics take the sigmoid of that. With two classes the probability is sigmoid(z1 - z0): a file of two
+logits a row is read so; one logit a row is taken as it is, with a note, as the other one is lost.
+
+Source: Purdue-M2/Fairness-Generalization @e552a54. Nothing in the files is executed.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueface.data.attributes import Attributes
+from trueface.evaluation.intervals import Floats
+from trueface.evaluation.score_tables import Scores, TestedSet
+from trueface.runtime.errors import DataError, UnknownName
+
+USUAL = ("gender", "race", "intersec")  # columns that are shown where none are named
+Missing = Literal["stop", "skip"]
+
+Number = TypeVar("Number", bound=np.generic)
+LABELS, PREDICTIONS = "labels.npy", "predictions.npy"
+ONE_LOGIT = (
+    "logit of class 1 only, as the original writes it: the logit of class 0 is lost, so rates at a "
+    "probability of a half, and even the AUC, may be others than the detector's"
+)
+SEXES = frozenset({"male", "nonmale"})
+_BETWEEN = re.compile(r"[,\-_ ]+")  # the original writes "male,asian"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GroupColumn:
+    """The groups of a table's images by one column."""
+
+    by: str
+    names: tuple[str, ...]  # sorted
+    groups: NDArray[np.int32]  # (M,) an index of `names`
+    rows: NDArray[np.intp]  # (M,) of the table; less than all of it where images have no group
+
+
+@dataclass(kw_only=True)
+class AttributeFiles:
+    """The tables of attributes of a run, each read once.
+
+    Args:
+        project: the folder that paths in settings are relative to.
+        files: in the place of those that the tests' settings name; (): these.
+        missing: likewise.
+    """
+
+    project: Path
+    files: tuple[Path, ...] = ()
+    missing: Missing | None = None
+    used: set[Path] = field(default_factory=set)  # that results rest on, there or not
+    _read: dict[tuple[tuple[Path, ...], str], Attributes] = field(default_factory=dict)
+    _made: dict[tuple[object, ...], GroupColumn] = field(default_factory=dict)
+
+    def of(self, tests: TestedSet) -> tuple[Path, ...]:
+        """Return the files of a test; () where it has none.
+
+        Raises:
+            DataError: a file is not there.
+        """
+        if self.files:
+            return self.files
+        texts = (test.settings.get("attributes") for test in tests.tests)
+        named = ",".join(text for text in texts if isinstance(text, str) and text)
+        words = dict.fromkeys(word.strip() for word in named.split(",") if word.strip())
+        return tuple(dict.fromkeys(self._place(word) for word in words))
+
+    def columns(self, tests: TestedSet, by: Sequence[str]) -> list[GroupColumn]:
+        """Return the groups of a test's images by some columns, or by the usual ones.
+
+        Args:
+            tests: with attributes, see `of`.
+            by: (): gender, race and intersec, as far as there are such columns, else every column.
+
+        Raises:
+            DataError: an unknown column, an image without a row, or a table that cannot be read.
+        """
+        files, root = self.of(tests), tests.tests[0].root
+        table = self._table(files, root)
+        usual = tuple(name for name in USUAL if name in table.columns) or table.columns
+        paths, missing = tests.scores.paths, self.missing or _missing(tests)
+        if not table.columns:
+            raise DataError(f"{', '.join(map(str, files))}: no column of groups beside the paths")
+        columns = []
+        for name in by or usual:
+            if name not in table.columns:
+                raise DataError(str(UnknownName("column of groups", name, table.columns)))
+            key = (files, root, name, missing, paths)  # models are tested on the same images
+            if key not in self._made:
+                self._made[key] = group_column(name, table.values(name, paths, missing=missing))
+            columns.append(self._made[key])
+        return columns
+
+    def column(self, tests: TestedSet, by: str) -> GroupColumn:
+        """Return the groups by one column, by the last usual one where there is no such column.
+
+        Raises:
+            DataError: see `columns`.
+        """
+        known = self._table(self.of(tests), tests.tests[0].root).columns
+        return self.columns(tests, (by,) if by in known else ())[-1]
+
+    def _table(self, files: tuple[Path, ...], root: str) -> Attributes:
+        if (files, root) not in self._read:
+            place = self.project / Path(root).expanduser()
+            self._read[files, root] = Attributes.read(files, place)
+        return self._read[files, root]
+
+    def _place(self, text: str) -> Path:
+        path = Path(text).expanduser()
+        places = [self.project / path, path.absolute()]
+        for place in places:
+            self.used.add(place)
+            if place.is_file():
+                return place
+        raise DataError(
+            f"no {places[0]}: the table of attributes that the tests were done with; bring it back, "
+            "or name another by --attributes"
+        )
+
+
+def group_column(by: str, values: Sequence[str | None]) -> GroupColumn:
+    """Return groups (N,) as numbers; images without one are left out."""
+    names = tuple(sorted({value for value in values if value is not None}))
+    numbers = {name: number for number, name in enumerate(names)}
+    rows = [row for row, value in enumerate(values) if value is not None]
+    groups = [numbers[value] for value in values if value is not None]
+    return GroupColumn(
+        by=by, names=names, groups=np.array(groups, np.int32), rows=np.array(rows, np.intp)
+    )
+
+
+def _missing(tests: TestedSet) -> Missing:
+    skip = all(test.settings.get("missing_attributes") == "skip" for test in tests.tests)
+    return "skip" if skip else "stop"
+
+
+class OriginalScores(NamedTuple):
+    """The predictions of a folder of the original's files, all groups together."""
+
+    scores: Scores
+    groups: tuple[str, ...]  # (N,) of each row: "male-asian"
+    note: str  # what has to be known of the logits
+
+    def column(self, by: str) -> GroupColumn:
+        """Return the groups of the rows.
+
+        Args:
+            by: intersec for the groups as they are, gender or race for a part of their names.
+
+        Raises:
+            DataError: another column, or groups whose names have no such part.
+        """
+        if by == "intersec":
+            return group_column(by, self.groups)
+        if by not in {"gender", "race"}:
+            raise DataError(f"--by {by}: such files know gender, race and intersec")
+        parts = [_parts(group) for group in self.groups]
+        if None in parts:
+            raise DataError(
+                f"--by {by}: the group {self.groups[parts.index(None)]} is none such as male-asian; "
+                "use --by intersec"
+            )
+        return group_column(by, [part[by == "race"] for part in parts if part])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the names of the groups give."""
+        return ("gender", "race", "intersec") if all(map(_parts, self.groups)) else ("intersec",)
+
+
+def is_original(folder: Path) -> bool:
+    """Return whether a folder holds such files."""
+    return folder.is_dir() and any(folder.glob(f"*{PREDICTIONS}"))
+
+
+def read_original(folder: Path) -> OriginalScores:
+    """Return the predictions of all groups in a folder.
+
+    Raises:
+        DataError: a file is absent, has objects in it, no plain numbers, another length than its
+            partner, labels other than 0 and 1, or a logit that is no finite number; with its row.
+    """
+    tables = dict(_tables(folder))
+    if not tables:
+        raise DataError(f"no files <group>{PREDICTIONS} in {folder}")
+    groups = [name for name, (labels, _, _) in tables.items() for _ in labels]
+    rows = [
+        f"{name}/{row}" for name, (labels, _, _) in tables.items() for row in range(len(labels))
+    ]
+    return OriginalScores(
+        scores=Scores(
+            paths=tuple(rows),
+            keys=tuple(rows),
+            labels=np.concatenate([labels for labels, _, _ in tables.values()]),
+            logits=np.concatenate([logits for _, logits, _ in tables.values()]),
+        ),
+        groups=tuple(groups),
+        note="; ".join(_notes(tables)),
+    )
+
+
+def _notes(tables: Mapping[str, tuple[NDArray[np.int8], Floats, bool]]) -> Iterator[str]:
+    if any(single for _, _, single in tables.values()):
+        yield ONE_LOGIT
+    empty = [name for name, (labels, _, _) in tables.items() if not len(labels)]
+    if empty:
+        yield f"no image of {', '.join(empty)}, whose files are empty"
+
+
+def _tables(folder: Path) -> Iterator[tuple[str, tuple[NDArray[np.int8], Floats, bool]]]:
+    for path in sorted(folder.glob(f"*{PREDICTIONS}")):
+        start = path.name.removesuffix(PREDICTIONS)
+        beside = folder / f"{start}{LABELS}"
+        if not beside.is_file():
+            raise DataError(f"{path} has no {beside.name} beside it")
+        labels, (logits, single) = _labels(beside), _logits(path)
+        if len(labels) != len(logits):
+            raise DataError(f"{path} has {len(logits)} rows, and {beside.name} has {len(labels)}")
+        yield "-".join(filter(None, _BETWEEN.split(start))) or "all", (labels, logits, single)
+    for path in sorted(folder.glob(f"*{LABELS}")):
+        beside = folder / f"{path.name.removesuffix(LABELS)}{PREDICTIONS}"
+        if not beside.is_file():
+            raise DataError(f"{path} has no {beside.name} beside it")
+
+
+def _labels(path: Path) -> NDArray[np.int8]:
+    values = _rows_of_file(_array(path))
+    if values.shape[1] != 1:
+        raise DataError(f"{path} has {values.shape[1]} labels a row, and one is expected")
+    wrong = np.flatnonzero((values[:, 0] != 0) & (values[:, 0] != 1))
+    if len(wrong):
+        raise DataError(f"{path}, row {wrong[0]}: the label is {values[wrong[0], 0]}, not 0 or 1")
+    return values[:, 0].astype(np.int8)
+
+
+def _logits(path: Path) -> tuple[Floats, bool]:
+    """Return logits, positive = fake, and whether there was one a row."""
+    values = _rows_of_file(_array(path).astype(np.float64))
+    if values.shape[1] not in {1, 2}:
+        raise DataError(
+            f"{path} has {values.shape[1]} numbers a row; one or two logits are expected"
+        )
+    broken = np.flatnonzero(~np.isfinite(values).all(1))
+    if len(broken):
+        raise DataError(
+            f"{path}, row {broken[0]}: {values[broken[0]].tolist()} is no finite number "
+            f"({len(broken)} such rows); the detector is broken there: test again"
+        )
+    single = values.shape[1] == 1
+    return (values[:, 0] if single else values[:, 1] - values[:, 0]), single
+
+
+def _rows_of_file(values: NDArray[Number]) -> NDArray[Number]:
+    """Return an array as (N, …), N being 0 where a group has no image."""
+    return values.reshape(len(values), math.prod(values.shape[1:]))
+
+
+def _array(path: Path) -> NDArray[np.generic]:
+    try:
+        # mapped: a header that promises more than the file holds is refused before memory is taken
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise DataError(f"cannot read {path}: {error}; nothing but plain arrays is read") from error
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf" or not values.ndim:
+        raise DataError(f"{path} is no array of numbers, a row an image")
+    return np.array(values)
+
+
+def _parts(group: str) -> tuple[str, str] | None:
+    """Return gender and race of "male-asian"; None of another name."""
+    gender, _, race = group.partition("-")
+    return (gender, race) if gender in SEXES and race else None

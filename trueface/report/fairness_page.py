@@ -1,0 +1,567 @@
+"""The page of fairness; templates/fairness.html, which escapes what comes from the run.
+
+Methods over their seeds stand in an order that no gap decides. Sentences say whose gap is more than chance, and who
+may be compared. AUC against the FPR gap, a dot a seed, a mark a method, what chance gives shaded; gap bars, FPR and FNR of
+each group beside that of all; of each seed the table of counts and rates; the ladder, method × AUC × gaps.
+Rates, gaps and floors are in percent, AUC in 0 … 1.
+"""
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from trueface.evaluation.fairness import (
+    LOWER,
+    TARGET,
+    FairnessMethod,
+    FairnessRow,
+    Standing,
+    methods,
+)
+from trueface.evaluation.group_rates import (
+    GAP,
+    MEASURES,
+    OF_BOTH,
+    PERCENT,
+    RATES,
+    GroupRow,
+    GroupTable,
+    Verdict,
+)
+from trueface.evaluation.intervals import Measure
+from trueface.evaluation.over_seeds import NO_VALUE, OverSeeds, cell, over_seeds, seed_of, shown
+from trueface.report.page import environment
+from trueface.report.scatter import CHARACTER_PX, Anchor, Box, Label, mark, placed
+from trueface.report.style import CSS
+from trueface.report.svg import SERIES, Frame, Point, axes, breakable, svg, ticks
+from trueface.report.tables import facts, table, table_row
+from trueface.runtime.files import write_atomic
+
+FILE = "fairness.html"  # in a run's folder, where its report links to it
+UNFOLDED = 1  # methods whose groups are shown at once
+AT_COMMON = f"FPR {PERCENT * TARGET:g} % of validation"
+SCATTER_WIDTH, HEIGHT = 860, 380
+LEAST_SPAN = 0.04  # of the AUC
+PAD = 0.12  # of the span, on either side
+DOT_PX = 2.4
+BARS_WIDTH = 340
+ROW_PX, BAR_PX = 22, 12
+LEAST_PLOT_PX = 180  # beside long names
+BAR_RATES = (("fpr", "FPR", "fpr_gap"), ("fnr", "FNR", "tpr_gap"))  # a gap of FNR is one of TPR
+COLUMNS = ("fpr", "tpr", "acc", OF_BOTH, "positive")  # of the tables of groups
+SHOWN = (GAP, "f_fpr", "f_eo")  # in the ladder
+FURTHER = tuple(name for name in MEASURES if name not in SHOWN)
+SENTENCES = {
+    Verdict.ABOVE: "The FPR gap is above chance",
+    Verdict.NEAR: "The FPR gap is near its floor, at most twice as large",
+    Verdict.WITHIN: "The FPR gap is not above chance",
+}
+
+
+class FairnessComparison(NamedTuple):
+    """All methods on one test, by one column of groups."""
+
+    data: str
+    by: str
+    methods: tuple[FairnessMethod, ...]  # by their standing, else in the run's order
+
+    def of(self, standing: Standing) -> list[FairnessMethod]:
+        """Return the methods of which the same may be said."""
+        return [method for method in self.methods if method.standing is standing]
+
+
+def comparisons(rows: Sequence[FairnessRow]) -> list[FairnessComparison]:
+    """Return the rows by test and column, each in the order of their first row."""
+    places: dict[tuple[str, str], list[FairnessMethod]] = {}
+    for method in methods(rows):
+        places.setdefault(method.place, []).append(method)
+    return [
+        FairnessComparison(*place, tuple(sorted(made, key=lambda method: method.standing)))
+        for place, made in places.items()
+    ]
+
+
+def sentences(comparison: FairnessComparison) -> Iterator[str]:
+    """Yield the sentences of one test and column; plain text, to be escaped."""
+    yield from _chance(comparison)
+    yield from _comparable(comparison)
+    for standing, words in (
+        (Standing.LOWER_AUC, "Lower AUC, not comparable (a gap says little without equal AUC)"),
+        (Standing.CONSTANT, "Constant, so without any gap and without any use"),
+    ):
+        which = [method for method in comparison.of(standing) if method.auc]
+        if which:
+            yield f"{words}: {_areas(which)}."
+    without = [method.name for method in comparison.methods if not method.auc]
+    if without:
+        yield f"Without an AUC, as all images are of one class: {'; '.join(without)}."
+    rates = {
+        text
+        for method in comparison.methods
+        for each in method.rows
+        for text in _undefined(each.table)
+    }
+    if rates:
+        number = f"{len(rates)} rate{'s are' if len(rates) > 1 else ' is'}"
+        yield f"{number} not defined, and listed below the groups."
+    rows = [row for method in comparison.methods for row in method.rows]
+    ungrouped = max((row.ungrouped for row in rows), default=0)
+    if ungrouped:
+        yield f"Left out: {ungrouped} images without a group."
+    for note in dict.fromkeys(row.note for row in rows if row.note):
+        yield f"{note[:1].upper()}{note[1:]}."
+
+
+def verdict(method: FairnessMethod) -> str:
+    """Return what the ladder says of a method."""
+    if method.standing is Standing.CONSTANT:
+        constant = sum(row.table.constant for row in method.rows)
+        every = constant == len(method.rows)
+        return "constant" if every else f"constant in {constant} of {len(method.rows)} seeds"
+    parts = []
+    if method.standing is Standing.LOWER_AUC:
+        parts = [LOWER if method.auc else "no AUC, not comparable"]
+    seeds, few = len(method.rows), ""
+    if method.agreeing < seeds:
+        few = f" (by themselves {method.agreeing} of {seeds} seeds)"
+    return "; ".join([*parts, f"{method.verdict}{few}"])
+
+
+def _chance(comparison: FairnessComparison) -> Iterator[str]:
+    sound = [method for method in comparison.methods if method.standing is not Standing.CONSTANT]
+    for word, sentence in SENTENCES.items():
+        which = [_gap_and_floor(method) for method in sound if method.verdict is word]
+        if which:
+            yield f"{sentence}: {'; '.join(which)}."
+    others = [method.name for method in sound if method.verdict is Verdict.UNDEFINED]
+    if others:
+        yield f"The FPR gap is not defined: {'; '.join(others)}."
+
+
+def _comparable(comparison: FairnessComparison) -> Iterator[str]:
+    alike = comparison.of(Standing.COMPARABLE)
+    if len(alike) < 2:
+        if len(comparison.methods) > 1:
+            yield "No two methods are alike enough in AUC for their gaps to be compared."
+        return
+    yield f"Comparable by AUC: {_areas(alike)}."
+    gaps = [(gap, method) for method in alike if (gap := method.measure(GAP)) is not None]
+    if len(gaps) < 2:
+        return
+    gaps.sort(key=lambda pair: pair[0].mean)
+    (least, first), (second, other) = gaps[:2]
+    clause = f"The smallest mean FPR gap among these is that of {first.name}, {shown(least, 1)}"
+    if _overlap(least, second):
+        spread = (
+            "one seed cannot tell it" if least.sd is None else "the seeds' spread does not tell it"
+        )
+        clause += f"; {spread} from that of {other.name}, {shown(second, 1)}"
+    yield f"{clause}."
+
+
+def _overlap(first: OverSeeds, second: OverSeeds) -> bool:
+    if first.sd is None or second.sd is None:
+        return True
+    return first.mean + first.sd >= second.mean - second.sd
+
+
+def _gap_and_floor(method: FairnessMethod) -> str:
+    floor = method.floor(GAP)
+    against = "" if floor is None else f" (floor {floor.mean:.1f})"
+    return f"{method.name} {shown(method.measure(GAP), 1)}{against}"
+
+
+def _undefined(table_of: GroupTable) -> list[str]:
+    """Return the rates that are not defined, "TPR of male (no fake image of male)", and why."""
+    return [
+        f"{f'{each.rate.upper()} of {each.group}' if each.group else each.rate} ({each.reason})"
+        for each in table_of.undefined
+    ]
+
+
+def _areas(of: Sequence[FairnessMethod]) -> str:
+    return "; ".join(f"{method.name} (AUC {shown(method.auc, 3)})" for method in of)
+
+
+def gap_plot(comparison: FairnessComparison) -> str:
+    """Return the plot; nothing of fewer than two models."""
+    drawn = [(method, points) for method in comparison.methods if (points := _points(method))]
+    if sum(len(points) for _, points in drawn) < 2:
+        return ""
+    floor = over_seeds(
+        row.table.chance(GAP)
+        for method, _ in drawn
+        if method.standing is not Standing.CONSTANT  # shuffled, it has no gap either
+        for row in method.rows
+    )
+    top = max([gap for _, points in drawn for _, gap in points] + ([floor.mean] if floor else []))
+    areas = [area for _, points in drawn for area, _ in points]
+    frame = Frame(
+        width=SCATTER_WIDTH, height=HEIGHT, left=54, x=_range(areas), y=(0.0, max(top * 1.1, 1.0))
+    )
+    means = [_mean(points) for _, points in drawn]
+    places = [frame.at(*mean) for mean in means]
+    dots = [frame.at(*point) for _, points in drawn for point in points if len(points) > 1]
+    taken = [mark(*place) for place in places]
+    taken += [Box(left=x - 3, top=y - 3, right=x + 3, bottom=y + 3) for x, y in dots]
+    parts = [_band(frame, floor.mean) if floor else ""]
+    parts.append(
+        axes(
+            frame,
+            "AUC",
+            "FPR gap, points",
+            x_ticks=ticks(*frame.x, 6),
+            y_ticks=ticks(*frame.y, 6),
+        )
+    )
+    if floor:
+        label = _floor_name(frame, floor.mean, taken)
+        taken.append(label.box)
+        parts.append(_text(label, "weak-label"))
+    for series, (method, points) in enumerate(drawn):
+        parts += _seeds(frame, points, series)
+        parts.append(_mark(method.standing, *places[series], series))
+    parts += _names(frame, [method.name for method, _ in drawn], places, taken)
+    title = f"FPR gap by AUC, {comparison.by}, {comparison.data}"
+    description = "; ".join(
+        f"{method.name}: AUC {area:.3f}, gap {gap:.1f}, {verdict(method)}"
+        for (method, _), (area, gap) in zip(drawn, means, strict=True)
+    )
+    return f'<div class="wide">{svg(frame, parts, title=title, description=description)}</div>'
+
+
+def _points(method: FairnessMethod) -> list[Point]:
+    pairs = ((row.auc, row.table.measures[GAP]) for row in method.rows)
+    return [(auc.value, gap) for auc, gap in pairs if auc is not None and gap is not None]
+
+
+def _mean(points: Sequence[Point]) -> Point:
+    return (
+        sum(area for area, _ in points) / len(points),
+        sum(gap for _, gap in points) / len(points),
+    )
+
+
+def _range(areas: Sequence[float]) -> Point:
+    low, high = min(areas), max(areas)
+    pad = max((high - low) * PAD, (LEAST_SPAN - (high - low)) / 2)
+    return max(low - pad, 0.0), min(high + pad, 1.0)
+
+
+def _band(frame: Frame, floor: float) -> str:
+    (left, base), (right, top) = frame.at(frame.x[0], 0), frame.at(frame.x[1], floor)
+    return (
+        f'<rect class="floor" x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" '
+        f'height="{base - top:.1f}"/>'
+    )
+
+
+def _floor_name(frame: Frame, floor: float, taken: Sequence[Box]) -> Label:
+    """Return the name of the shaded floor, at the end of its edge where least is in its way."""
+    (left, y), (right, _) = frame.at(frame.x[0], floor), frame.at(frame.x[1], floor)
+    text = f"95 % of shuffled groups: up to {floor:.1f}"
+    ends: tuple[tuple[float, Anchor], ...] = ((left + 4, "start"), (right - 2, "end"))
+    choices = [
+        Label(text=text, x=x, y=y + down, anchor=anchor) for down in (12, -4) for x, anchor in ends
+    ]
+    return min(choices, key=lambda label: sum(label.box.overlap(other) for other in taken))
+
+
+def _seeds(frame: Frame, points: Sequence[Point], series: int) -> Iterator[str]:
+    if len(points) < 2:
+        return
+    for point in points:
+        x, y = frame.at(*point)
+        yield (
+            f'<circle class="dot d{series % SERIES} seed" cx="{x:.1f}" cy="{y:.1f}" r="{DOT_PX}"/>'
+        )
+
+
+def _mark(standing: Standing, x: float, y: float, series: int) -> str:
+    """Return the mark of a method's mean: its shape tells whether it may be compared."""
+    colour = series % SERIES
+    if standing is Standing.COMPARABLE:
+        return f'<circle class="d{colour}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
+    if standing is Standing.LOWER_AUC:
+        return f'<circle class="s{colour} hollow" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
+    return f'<path class="s{colour} hollow" d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8"/>'
+
+
+def _names(
+    frame: Frame, names: Sequence[str], places: Sequence[Point], taken: Sequence[Box]
+) -> Iterator[str]:
+    (left, bottom), (right, top) = (frame.at(x, y) for x, y in zip(frame.x, frame.y, strict=True))
+    room = Box(left=left + 2, top=top, right=right + frame.right, bottom=bottom - 1)
+    for label, (x, y) in zip(placed(names, places, room=room, taken=taken), places, strict=True):
+        if label.leader:
+            yield f'<path class="leader" d="M{x:.1f} {y:.1f}L{label.x:.1f} {label.y - 3:.1f}"/>'
+        yield _text(label, "mark-label")
+
+
+def _text(label: Label, kind: str) -> str:
+    return (
+        f'<text class="{kind}" x="{label.x:.1f}" y="{label.y:.1f}" '
+        f'text-anchor="{label.anchor}">{escape(label.text)}</text>'
+    )
+
+
+def bars(method: FairnessMethod, *, common: bool = False) -> str:
+    """Return the plots of FPR and FNR over the groups, the mean over seeds with a dot a seed."""
+    return "".join(_plot(method, *names, common=common) for names in BAR_RATES)
+
+
+def _plot(method: FairnessMethod, rate: str, title: str, gap: str, *, common: bool) -> str:
+    rates: dict[str, list[Measure | None]] = {}
+    of_all: list[float | None] = []
+    for table_of in filter(None, method.tables(common=common)):
+        for group in table_of.groups:
+            rates.setdefault(group.name, []).append(_rate(group, rate))
+        whole = _rate(table_of.overall, rate)
+        of_all.append(None if whole is None else whole.value)
+    means = {
+        name: over_seeds(None if each is None else each.value for each in of)
+        for name, of in rates.items()
+    }
+    overall = over_seeds(of_all)
+    ends = [each.high for of in rates.values() for each in of if each is not None]
+    ends += [value for mean in means.values() if mean for value in mean.values]
+    if not ends:
+        return ""
+    left = max(round(max(map(len, rates)) * CHARACTER_PX) + 12, 48)
+    frame = Frame(
+        width=max(BARS_WIDTH, left + LEAST_PLOT_PX),
+        height=54 + ROW_PX * len(rates),
+        left=left,
+        right=14,
+        x=(0.0, min(max(max(ends) * 1.04, 1.0), 100.0)),
+        y=(len(rates) + 0.5, 0.5),
+    )
+    floor = method.floor(gap, common=common)
+    parts = [
+        _bar_band(frame, overall, floor),
+        axes(frame, f"{title}, %", "", x_ticks=ticks(*frame.x, 5), y_ticks=()),
+    ]
+    for place, name in enumerate(rates, start=1):
+        parts += _bar(frame, place, name, means[name], rates[name])
+    if overall:
+        (x, low), (_, high) = frame.at(overall.mean, frame.y[0]), frame.at(overall.mean, frame.y[1])
+        parts.append(f'<path class="chance" d="M{x:.1f} {low:.1f}V{high:.1f}"/>')
+    description = "; ".join(
+        f"{name} {mean.text(1)}" if mean else f"{name} not defined" for name, mean in means.items()
+    )
+    picture = svg(frame, parts, title=f"{title} of {method.name} by group", description=description)
+    below = "" if overall is None else f"<small>all: {overall.text(1)} %</small>"
+    return f'<figure class="picture"><figcaption>{title}{below}</figcaption>{picture}</figure>'
+
+
+def _rate(group: GroupRow, name: str) -> Measure | None:
+    """Return a rate of a group; "fnr" is the other answer of the TPR."""
+    if name != "fnr":
+        return group.rates.get(name)
+    tpr = group.rates.get("tpr")
+    return tpr and Measure(value=100 - tpr.value, low=100 - tpr.high, high=100 - tpr.low)
+
+
+def _bar_band(frame: Frame, overall: OverSeeds | None, floor: OverSeeds | None) -> str:
+    """Return the shade: groups that all lie within it are no further apart than by chance."""
+    if overall is None or floor is None:
+        return ""
+    (left, low), (right, high) = (
+        frame.at(overall.mean + side * floor.mean / 2, end)
+        for side, end in ((-1, frame.y[0]), (1, frame.y[1]))
+    )
+    return (
+        f'<rect class="floor" x="{left:.1f}" y="{high:.1f}" width="{right - left:.1f}" '
+        f'height="{low - high:.1f}"/>'
+    )
+
+
+def _bar(
+    frame: Frame, place: int, name: str, mean: OverSeeds | None, rates: Sequence[Measure | None]
+) -> Iterator[str]:
+    left, y = frame.at(0, place)
+    yield f'<text x="{left - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>'
+    if mean is None:
+        yield f'<text x="{left + 5:.1f}" y="{y + 4:.1f}">not defined</text>'
+        return
+    end, _ = frame.at(mean.mean, place)
+    yield (
+        f'<rect class="gap-bar" x="{left:.1f}" y="{y - BAR_PX / 2:.1f}" '
+        f'width="{end - left:.1f}" height="{BAR_PX}"/>'
+    )
+    if mean.sd is not None:
+        for value in mean.values:
+            x, _ = frame.at(value, place)
+            yield f'<circle class="d6 seed" cx="{x:.1f}" cy="{y:.1f}" r="2"/>'
+    elif len(rates) == 1 and rates[0] is not None:
+        (low, _), (high, _) = frame.at(rates[0].low, place), frame.at(rates[0].high, place)
+        yield f'<path class="whisker" d="M{low:.1f} {y:.1f}H{high:.1f}"/>'
+
+
+def groups_of(method: FairnessMethod, *, opened: bool) -> str:
+    """Return a method's bars and tables, folded; those of several seeds once more.
+
+    Args:
+        method: with the rows of its seeds.
+        opened: whether it is shown unfolded.
+    """
+    common = any(method.tables(common=True))
+    pictures = f"<h4>At threshold .5</h4>{_grid(bars(method))}"
+    if common:
+        pictures += f"<h4>At {AT_COMMON}</h4>{_grid(bars(method, common=True))}"
+    else:
+        pictures += f"<p>No common FPR: {escape(method.rows[0].validation.reason)}.</p>"
+    return (
+        f"<details{' open' if opened else ''}><summary>{breakable(method.name)}: FPR gap "
+        f"{shown(method.measure(GAP), 1)}</summary>{pictures}{_tables(method)}</details>"
+    )
+
+
+def _grid(plots: str) -> str:
+    return f'<div class="grid-of">{plots}</div>' if plots else "<p>No rate is defined.</p>"
+
+
+def _tables(method: FairnessMethod) -> str:
+    if len(method.rows) == 1:
+        return _seed(method.rows[0])
+    return "".join(
+        f"<details><summary>seed {escape(seed_of(row.model))}</summary>{_seed(row)}</details>"
+        for row in method.rows
+    )
+
+
+def _seed(row: FairnessRow) -> str:
+    text = _table(row.table, "threshold .5")
+    return text + (_table(row.common, AT_COMMON) if row.common else "")
+
+
+def _table(of: GroupTable, where: str) -> str:
+    titles = (RATES[name] for name in COLUMNS)
+    undefined = "; ".join(_undefined(of))
+    below = f"<p>Not defined: {escape(undefined)}.</p>" if undefined else ""
+    caption = f"At {where}; percent, with Wilson's 95 % intervals; the AUC in 0 … 1."
+    rows = map(_line, (*of.groups, of.overall))
+    return table(("group", "real", "fake", *titles), rows, caption=caption) + below
+
+
+def _line(group: GroupRow) -> str:
+    rates = (_cell(group.rates.get(name), 3 if name == OF_BOTH else 1) for name in COLUMNS)
+    counts = (f"<td>{images}</td>" for images in (group.reals, group.fakes))
+    return table_row(escape(group.name), (*counts, *rates))
+
+
+def _cell(rate: Measure | None, digits: int) -> str:
+    if rate is None:
+        return f"<td>{NO_VALUE}</td>"
+    return f"<td>{rate.value:.{digits}f}<small>{rate.low:.{digits}f}–{rate.high:.{digits}f}</small></td>"
+
+
+def ladder(comparison: FairnessComparison) -> str:
+    """Return the table of all methods: comparable ones in the task's order, constant ones last."""
+    has_common = any(table for method in comparison.methods for table in method.tables(common=True))
+    extra = (f"FPR gap<small>at {AT_COMMON}</small>",) if has_common else ()
+    gaps = (MEASURES[name] for name in SHOWN)
+    head = ("method", "seeds", "AUC", "AUC of the worst group", *gaps, *extra, "verdict")
+    rungs = (_rung_line(method, has_common=has_common) for method in comparison.methods)
+    return (
+        '<p class="caption">Comparable methods first, in the order of the run: no gap decides it. '
+        "Gaps in percent at threshold .5; ± is the standard deviation over seeds; below each gap its "
+        "floor, the 95 % point of the same measure over groups shuffled within classes.</p>"
+        + table(head, rungs, words=("verdict",), kind="measures ladder", grouped=True)
+    )
+
+
+def further(comparison: FairnessComparison) -> str:
+    """Return the measures that the ladder leaves out."""
+    lines = (
+        table_row(breakable(method.name), (_gap(method, name) for name in FURTHER))
+        for method in comparison.methods
+    )
+    return table(("method", *(MEASURES[name] for name in FURTHER)), lines)
+
+
+def _rung_line(method: FairnessMethod, *, has_common: bool) -> str:
+    worst = {row.table.worst.name for row in method.rows if row.table.worst}
+    below = f"<small>{escape(worst.pop())}</small>" if len(worst) == 1 else ""
+    cells = [
+        f"<td>{len(method.rows)}</td>",
+        f"<td>{cell(method.auc, 3)}{_interval(method)}</td>",
+        f"<td>{cell(method.worst_auc, 3)}{below}</td>",
+        *(_gap(method, name) for name in SHOWN),
+        _gap(method, GAP, common=True) if has_common else "",
+        f'<td class="left">{escape(verdict(method))}{_reason(method)}</td>',
+    ]
+    kind = "method" if method.standing is Standing.COMPARABLE else "reference"
+    return f'<tbody class="{kind}">{table_row(breakable(method.name), cells)}</tbody>'
+
+
+def _interval(method: FairnessMethod) -> str:
+    """Return the interval of the AUC over images, of one seed alone."""
+    auc = method.rows[0].auc
+    if len(method.rows) > 1 or auc is None:
+        return ""
+    return f"<small>{auc.low:.3f}–{auc.high:.3f}</small>"
+
+
+def _reason(method: FairnessMethod) -> str:
+    """Return why it is not comparable, without what its verdict says already."""
+    if not method.why_not:
+        return ""
+    return f'<small class="id">AUC {breakable(method.why_not.removeprefix(f"{LOWER}: "))}</small>'
+
+
+def _gap(method: FairnessMethod, name: str, *, common: bool = False) -> str:
+    floor = method.floor(name, common=common)
+    below = "" if floor is None else f"<small>floor {floor.mean:.1f}</small>"
+    return f"<td>{cell(method.measure(name, common=common), 1)}{below}</td>"
+
+
+def write_fairness_page(rows: Sequence[FairnessRow], path: Path, *, name: str = "") -> None:
+    """Write the page of a run's rows, atomically; folders are made as needed.
+
+    Args:
+        rows: one a model (a seed), test and column.
+        path: the file.
+        name: of the run; by default that of the file's folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, fairness_page(rows, name or path.absolute().parent.name))
+
+
+def fairness_page(rows: Sequence[FairnessRow], name: str) -> str:
+    """Return the page: it needs no other file, and the same rows give the same page."""
+    template = environment().get_template("fairness.html")
+    return template.render(
+        name=name,
+        css=Markup(CSS),
+        about=Markup(facts(_about(rows))),  # escaped where made
+        sections=[_section(each) for each in comparisons(rows)],
+    )
+
+
+def _section(comparison: FairnessComparison) -> dict[str, object]:
+    opened = len(comparison.methods) <= UNFOLDED
+    groups = (groups_of(method, opened=opened) for method in comparison.methods)
+    return {
+        # predictions from elsewhere name no test
+        "title": f"By {comparison.by}" + (f", {comparison.data}" if comparison.data else ""),
+        "sentences": list(sentences(comparison)),
+        "ladder": Markup(ladder(comparison)),
+        "further": Markup(further(comparison)),
+        "plot": Markup(gap_plot(comparison)),
+        "groups": [Markup(text) for text in groups],
+    }
+
+
+def _about(rows: Sequence[FairnessRow]) -> Iterator[tuple[str, object]]:
+    yield "models", len({row.model for row in rows})
+    tests = dict.fromkeys(row.data for row in rows if row.data)
+    if tests:
+        yield "tests", ", ".join(tests)
+    yield "columns of groups", ", ".join(dict.fromkeys(row.by for row in rows))
+    files = dict.fromkeys(file for row in rows for file in row.attributes)
+    if files:
+        yield "attributes", ", ".join(files)
