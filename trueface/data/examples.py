@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from trueface.runtime.errors import UsageError
+from trueface.runtime.errors import JobError, UsageError
+from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
 from trueface.runtime.timer import now
 
@@ -252,13 +253,47 @@ class Examples:
         return replace(self, trained=tuple(labels))
 
     def batches(
-        self, which: Label, *, epoch: int | None, batch_size: int | None = None
+        self,
+        which: Label = "trained",
+        *,
+        epoch: int | None = None,
+        batch_size: int | None = None,
     ) -> Iterator[Batch]:
         """Yield one pass, labelled by one of the two sorts; see `Source` for the arguments."""
         chosen = dict(zip(self.positions, self.labels(which), strict=True))
         for inputs, positions in self.source(self.positions, epoch=epoch, batch_size=batch_size):
             labels = torch.tensor([chosen[int(position)] for position in positions])
             yield Batch(inputs, labels, positions)
+
+    def read(
+        self,
+        watch: Watch,
+        which: Label = "trained",
+        *,
+        epoch: int | None = None,
+        batch_size: int | None = None,
+        what: str = "samples",
+    ) -> Iterator[Batch]:
+        """Yield one pass, on the device of a watch that may stop it; see `batches`.
+
+        Args:
+            watch: device and stop.
+            which: sort of the labels.
+            epoch: see `Source`.
+            batch_size: likewise.
+            what: the samples in words, for the message that there are none.
+
+        Raises:
+            JobError: stopped, or not one of them could be read.
+        """
+        count = 0
+        for batch in self.batches(which, epoch=epoch, batch_size=batch_size):
+            watch.check_stop()
+            count += len(batch.positions)
+            inputs, labels = batch.inputs.to(watch.device), batch.labels.to(watch.device)
+            yield Batch(inputs, labels, batch.positions)
+        if not count:
+            raise JobError(f"not one of {len(self)} {what} could be read")
 
 
 def examples(

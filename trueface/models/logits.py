@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trueface.data.examples import Examples
 from trueface.models.detectors import Classifier
 from trueface.models.head import MlpHead, head_of, inputs_of, linear_inputs, linear_layers
 from trueface.runtime.errors import JobError
+from trueface.runtime.precision import autocast
+from trueface.runtime.progress import Watch
 
 
 def wide(logits: Tensor) -> Tensor:
@@ -90,6 +93,22 @@ class Split:
                 "cannot be split into body and head"
             )
         return features
+
+    def read(self, samples: Examples, watch: Watch) -> tuple[Tensor, Tensor]:
+        """Return features (N, F) float32 of samples as they are tested, and positions (N,), on the CPU.
+
+        Raises:
+            JobError: stopped, none could be read, a feature is no finite number, or see `features`.
+        """
+        with torch.inference_mode(), autocast(watch.device, watch.precision):
+            read = [
+                (self.features(batch.inputs).cpu(), batch.positions)
+                for batch in samples.read(watch)
+            ]
+        features, positions = (torch.cat(parts) for parts in zip(*read, strict=True))
+        if not features.isfinite().all():
+            raise JobError("features are no finite numbers: the model is broken")
+        return features, positions
 
 
 def _bias(layer: nn.Linear) -> Tensor | None:

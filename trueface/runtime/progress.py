@@ -25,6 +25,15 @@ class Watch:
     stop: threading.Event = field(default_factory=threading.Event)
     doing: Callable[[str], None] = lambda _: None
 
+    def check_stop(self) -> None:
+        """Leave a computation that shall stop, and begins anew.
+
+        Raises:
+            JobError: stopped.
+        """
+        if self.stop.is_set():
+            raise JobError("stopped; nothing was written, the next attempt begins anew")
+
     def refuse_stop(self, done: int, total: int) -> None:
         """Leave a computation that shall stop; it has written nothing that counts.
 

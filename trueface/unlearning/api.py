@@ -211,8 +211,7 @@ class Request:
         Raises:
             JobError: it was.
         """
-        if self.watch.stop.is_set():
-            raise JobError("stopped; nothing was written, the next attempt begins anew")
+        self.watch.check_stop()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,29 +1,111 @@
-"""What several methods do: a pass of gradient steps, a training, labels at random."""
+"""What several methods do: epochs of gradient steps, a training, labels at random."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from trueface.data.examples import Batch, Examples, Label
+from trueface.models.logits import cross_entropy
 from trueface.runtime.errors import JobError
 from trueface.runtime.rng import derive, numpy_stream
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.hyperparameters import TrainingOptions
-from trueface.unlearning.optimization import Descent
+from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions
+from trueface.unlearning.optimization import Descent, Step, teach
 
+Loss = Callable[[Batch], Tensor]
 ONLY_OTHER = (
     "there are two classes, so a label other than the flipped one is the true one: this was a "
     "relabelling"
 )
 
 
+def epochs(
+    request: Request,
+    take: Callable[[int], Mapping[str, float]],
+    measure: Callable[[], Mapping[str, float | None]] | None = None,
+) -> Iterator[Step]:
+    """Go through the epochs of a method that takes steps; yield each one's entry of the log.
+
+    Whoever asks for no more ends it there.
+
+    Args:
+        request: its options say how many.
+        take: takes the steps of an epoch, counted from 0; returns "loss", and what else is logged.
+        measure: what is logged behind that; None: accuracies, which are no cost of the method.
+    """
+    total = request.own(DescentOptions).epochs
+    for epoch in range(total):
+        metrics = take(epoch)
+        measured = request.measured() if measure is None else measure()
+        request.watch.progress(step=epoch + 1, total=total, loss=metrics["loss"])
+        yield Step(step=epoch + 1, metrics={**metrics, **measured})
+
+
+def learned(
+    request: Request,
+    samples: Callable[[int], Examples],
+    loss: Loss | None = None,
+    more: Iterable[nn.Parameter] = (),
+) -> Result:
+    """Train the model further, a pass over some samples an epoch.
+
+    Args:
+        request: what the method may use; `DescentOptions` among it.
+        samples: of an epoch.
+        loss: see `descend`.
+        more: parameters that learn besides those of the model.
+    """
+    options = request.own(DescentOptions)
+    descent = Descent((*request.model.parameters(), *more), options)
+
+    def take(epoch: int) -> Mapping[str, float]:
+        teach(request.model, options.bn)
+        batches = samples(epoch).batches(epoch=epoch, batch_size=options.batch_size)
+        return {"loss": descend(request, descent, batches, loss)}
+
+    return Result(model=request.model, log=tuple(epochs(request, take)))
+
+
+def until_none_is_left(
+    request: Request, take: Callable[[int], float], left: Callable[[], float], note: str
+) -> Result:
+    """Go through epochs as long as a forgotten sample is answered with its label.
+
+    Args:
+        request: what the method may use; `DescentOptions` among it.
+        take: takes the steps of an epoch; returns the mean loss.
+        left: the fraction of the samples that are answered so.
+        note: how many samples were read, in words.
+    """
+    log: list[Step] = []
+    last: float | None = left()
+    steps = epochs(
+        request,
+        lambda epoch: {"loss": take(epoch)},
+        lambda: {"forget_accuracy_trained": left()},
+    )
+    for step in steps if last else ():
+        log.append(step)
+        if not (last := step.metrics["forget_accuracy_trained"]):
+            break
+    notes = [note]
+    if last:
+        notes.append(f"{last:.1%} of these still have their answer: more epochs, or a higher lr")
+    return Result(model=request.model, log=tuple(log), notes=tuple(notes))
+
+
+def entropy(request: Request, batch: Batch) -> Tensor:
+    """Return the mean cross entropy of a batch, whose labels lie on the device."""
+    return cross_entropy(request.logits(batch.inputs), batch.labels)
+
+
 def descend(
     request: Request,
     descent: Descent,
     batches: Iterable[Batch],
-    loss: Callable[[Batch], Tensor],
+    loss: Loss | None = None,
 ) -> float:
     """Take one step for each batch and return the mean loss.
 
@@ -31,16 +113,16 @@ def descend(
         request: gives the device, and whether to stop.
         descent: takes the steps.
         batches: one pass.
-        loss: of a batch; its labels lie on the device.
+        loss: of a batch, whose labels lie on the device; None: cross entropy with these.
 
     Raises:
         JobError: stopped, no finite loss, or not one batch could be read.
     """
     losses = []
     for batch in batches:
-        request.check_stop()
-        labels = batch.labels.to(request.watch.device)
-        losses.append(descent.step(loss(batch._replace(labels=labels))))
+        request.watch.check_stop()
+        batch = batch._replace(labels=batch.labels.to(request.watch.device))
+        losses.append(descent.step(loss(batch) if loss else entropy(request, batch)))
     if not losses:
         raise JobError("not one sample of a pass could be read, so there was nothing to learn from")
     return sum(losses) / len(losses)

@@ -12,9 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from trueface.data.examples import Meter
+from trueface.data.examples import Examples, Meter
+from trueface.models.logits import Split
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import MachineError
+from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
 
 SCHEMA = 1
@@ -55,6 +57,34 @@ class Cache:
         self._meter.cached_seconds += seconds
         self._meter.cached_samples += samples
         return tensors
+
+    def features(
+        self,
+        name: str,
+        follows_from: Sequence[str],
+        model: nn.Module,
+        samples: Examples,
+        watch: Watch,
+    ) -> tuple[Tensor, Tensor]:
+        """Return what the last layer gets, (N, F) float32, and the samples' positions (N,).
+
+        Args:
+            name: of the file.
+            follows_from: see `tensors`.
+            model: in evaluation mode.
+            samples: as they are tested.
+            watch: device, precision, stop.
+
+        Raises:
+            JobError: see `Split.read`.
+        """
+
+        def make() -> dict[str, Tensor]:
+            features, positions = Split(model).read(samples, watch)
+            return {"features": features, "positions": positions}
+
+        kept = self.tensors(name, follows_from, make)
+        return kept["features"], kept["positions"]
 
 
 def fingerprint(model: nn.Module | Mapping[str, Tensor]) -> str:

@@ -34,7 +34,7 @@ p(true class | x) p(label | true class), the second from the counts of the round
 """
 
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,12 +44,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it tells no types
-from torch import Tensor, nn
+from torch import nn
 
 from trueface.data.examples import Examples
 from trueface.models.logits import Split
 from trueface.runtime.errors import JobError
-from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
 from trueface.unlearning.cache import Cache, fingerprint
@@ -268,8 +267,7 @@ def _out_of_fold(samples: _Samples, target: Classes, strength: float, watch: Wat
     predicted = np.zeros((len(target), samples.classes))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=samples.seed)
     for learned, judged in folds.split(samples.features, samples.labels):
-        if watch.stop.is_set():
-            raise JobError("stopped; nothing was written, the next attempt begins anew")
+        watch.check_stop()
         features = np.concatenate([samples.features[learned], samples.sure_features])
         labels = np.concatenate([target[learned], samples.sure_labels])
         fitted = fitted_regression(features, labels, strength)
@@ -283,29 +281,11 @@ def _features(
     """Return the features (N, F) of those that can be read, and their places (N,) in `some`."""
     if not len(examples):
         return np.zeros((0, 0), np.float32), np.zeros(0, np.int64)
-    split = Split(model.eval())
-
-    def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        with torch.inference_mode(), autocast(watch.device, watch.precision):
-            for batch in examples.batches("trained", epoch=None):
-                if watch.stop.is_set():
-                    raise JobError("stopped; nothing was written, the next attempt begins anew")
-                yield split.features(batch.inputs.to(watch.device)).cpu(), batch.positions
-
-    def make() -> dict[str, Tensor]:
-        batches_read = list(batches())
-        if not batches_read:
-            raise JobError(f"not one of {len(examples)} samples could be read")
-        features, positions = (torch.cat(parts) for parts in zip(*batches_read, strict=True))
-        return {"features": features, "positions": positions}
-
-    follows_from = (fingerprint(model), examples.identity, watch.precision)
-    kept = cache.tensors("found_features", follows_from, make)
-    if not kept["features"].isfinite().all():
-        raise JobError("the model's features are no finite numbers: it is broken")
+    follows_from = (fingerprint(model.eval()), examples.identity, watch.precision)
+    features, positions = cache.features("found_features", follows_from, model, examples, watch)
     places = {position: row for row, position in enumerate(examples.positions)}
-    rows = np.array([places[int(position)] for position in kept["positions"]], np.int64)
-    return kept["features"].numpy(), rows
+    rows = np.array([places[int(position)] for position in positions], np.int64)
+    return features.numpy(), rows
 
 
 def _refuse_few(labels: Classes, classes: int, what: str) -> None:

@@ -7,7 +7,7 @@ they were, and what was forgotten comes back with a few steps, or with another l
 import copy
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def relearn(
         time"), in steps in place of epochs.
     """
     model = copy.deepcopy(model)
-    looked_at = _in_memory(_subset(forget, LOOKED_AT, "relearn", seed))
+    looked_at = _in_memory(_subset(forget, LOOKED_AT, "relearn", seed), watch)
     if forget_loss(model, looked_at, watch, seed=seed) <= target:
         return Relearn(steps=0, most=most, loss=target)
     descent = Descent(model.parameters(), DescentOptions(lr=lr, momentum=0.9, clip=5.0))
@@ -176,26 +176,14 @@ def penultimate(
     Raises:
         JobError: stopped, none could be read, or the model has no last linear layer.
     """
-    model.eval()
-    split, features, positions = Split(model), [], []
-    with torch.inference_mode():
-        for batch in samples.batches("trained", epoch=None):
-            if watch.stop.is_set():
-                raise JobError("stopped while features were looked at")
-            features.append(split.features(batch.inputs.to(watch.device)).cpu())
-            positions += batch.positions.tolist()
-    if not features:
-        raise JobError(f"not one of {len(samples)} samples could be read")
-    return torch.cat(features).numpy(), np.array(positions, np.int64)
+    features, positions = Split(model.eval()).read(samples, replace(watch, precision="fp32"))
+    return features.numpy(), positions.numpy()
 
 
-def _in_memory(samples: Examples) -> Examples:
+def _in_memory(samples: Examples, watch: Watch) -> Examples:
     """Return samples in memory, as they are tested: they are looked at again and again."""
-    batches = list(samples.batches("trained", epoch=None))
-    if not batches:
-        raise JobError(f"not one of {len(samples)} samples could be read")
-    labels = [int(label) for batch in batches for label in batch.labels]
-    return examples(torch.cat([batch.inputs for batch in batches]), labels)
+    inputs, labels, _ = zip(*samples.read(watch), strict=True)
+    return examples(torch.cat(inputs), torch.cat(labels))
 
 
 def _subset(samples: Examples, most: int, name: str, seed: int) -> Examples:

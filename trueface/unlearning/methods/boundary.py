@@ -19,24 +19,22 @@ changes its shape, and a single logit z becomes the three 0, z and the row's.
 """
 
 import math
-from collections.abc import Iterator
+from functools import partial
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.data.examples import Examples
+from trueface.data.examples import Batch, Examples
 from trueface.models.logits import Split, cross_entropy, wide
-from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count
 from trueface.runtime.precision import autocast
 from trueface.runtime.rng import derive
 from trueface.unlearning.adversarial import away, climb, floats, other, range_of
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.building_blocks import descend
+from trueface.unlearning.building_blocks import learned
 from trueface.unlearning.hyperparameters import DescentOptions, Positive
-from trueface.unlearning.optimization import Descent, Step, teach
 from trueface.unlearning.registry import FORGETTING, register_method
 
 
@@ -66,20 +64,8 @@ def shrink(request: Request) -> Result:
     Raises:
         JobError: nothing could be read, stopped, or no finite result.
     """
-    options = request.own(ShrinkOptions)
-    moved = nearest(request, options.bound)
-    descent, log = Descent(request.model.parameters(), options), []
-    for epoch in range(options.epochs):
-        teach(request.model, options.bn)
-        loss = descend(
-            request,
-            descent,
-            moved.batches("trained", epoch=epoch, batch_size=options.batch_size),
-            lambda batch: cross_entropy(request.logits(batch.inputs), batch.labels),
-        )
-        request.watch.progress(step=epoch + 1, total=options.epochs, loss=loss)
-        log.append(Step(step=epoch + 1, metrics={"loss": loss, **request.measured()}))
-    return Result(model=request.model, log=tuple(log))
+    moved = nearest(request, request.own(ShrinkOptions).bound)
+    return learned(request, lambda _: moved)
 
 
 @register_method(
@@ -95,20 +81,11 @@ def expand(request: Request) -> Result:
     Raises:
         JobError: the model is no body with a last layer, stopped, or no finite result.
     """
-    options, split = request.own(ExpandOptions), Split(request.model)
+    split = Split(request.model)
     row = _row(split, request.classes, request.seed, request.watch.device)
-    descent, log = Descent((*request.model.parameters(), row), options), []
-    for epoch in range(options.epochs):
-        teach(request.model, options.bn)
-        loss = descend(
-            request,
-            descent,
-            request.forget.batches("trained", epoch=epoch, batch_size=options.batch_size),
-            lambda batch: _loss(request, split, row, batch.inputs),
-        )
-        request.watch.progress(step=epoch + 1, total=options.epochs, loss=loss)
-        log.append(Step(step=epoch + 1, metrics={"loss": loss, **request.measured()}))
-    return Result(model=request.model, log=tuple(log))
+    return learned(
+        request, lambda _: request.forget, partial(_loss, request, split, row), more=[row]
+    )
 
 
 def nearest(request: Request, bound: float) -> Examples:
@@ -125,30 +102,19 @@ def nearest(request: Request, bound: float) -> Examples:
         return request.forget.relabelled([1 - label for label in request.forget.trained])
     request.model.eval()
     # a pass of its own: samples of one batch do not tell what the others' lie between
-    within = range_of(_inputs(request))
+    within = range_of(floats(batch.inputs) for batch in request.forget.read(request.watch))
     nearest_class: dict[int, int] = {}
-    for batch in request.forget.batches("trained", epoch=None):
-        request.check_stop()
-        points = floats(batch.inputs.to(request.watch.device))
-        labels = batch.labels.to(request.watch.device)
+    for inputs, labels, positions in request.forget.read(request.watch):
         slope, eps = away(request.logits, labels), bound * within.width
-        attacked = climb(slope, points, eps=eps, steps=1, within=within)
+        attacked = climb(slope, floats(inputs), eps=eps, steps=1, within=within)
         with torch.no_grad():
             classes = other(request.logits(attacked), labels)
-        nearest_class.update(zip(batch.positions.tolist(), classes.tolist(), strict=True))
+        nearest_class.update(zip(positions.tolist(), classes.tolist(), strict=True))
     rows = [
         row for row, position in enumerate(request.forget.positions) if position in nearest_class
     ]
-    if not rows:
-        raise JobError(f"not one of {len(request.forget)} samples could be read")
     readable = request.forget.subset(rows)
     return readable.relabelled([nearest_class[position] for position in readable.positions])
-
-
-def _inputs(request: Request) -> Iterator[Tensor]:
-    for batch in request.forget.batches("trained", epoch=None):
-        request.check_stop()
-        yield floats(batch.inputs)
 
 
 def _row(split: Split, classes: int, seed: int, device: str) -> nn.Parameter:
@@ -159,10 +125,10 @@ def _row(split: Split, classes: int, seed: int, device: str) -> nn.Parameter:
     return nn.Parameter(torch.cat([weights, torch.zeros(1)]).to(device))
 
 
-def _loss(request: Request, split: Split, row: Tensor, inputs: Tensor) -> Tensor:
+def _loss(request: Request, split: Split, row: Tensor, batch: Batch) -> Tensor:
     """Return the cross entropy with the class that is dropped, of a softmax over K + 1."""
     with autocast(request.watch.device, request.watch.precision):
-        features = split.features(inputs.to(request.watch.device))  # (B, F)
+        features = split.features(batch.inputs.to(request.watch.device))  # (B, F)
     own = wide(functional.linear(features, split.head.weight, split.head.bias))
     logits = torch.cat([own, (features @ row[:-1] + row[-1])[:, None]], 1)  # (B, K + 1)
     return cross_entropy(logits, torch.full((len(logits),), request.classes, device=logits.device))

@@ -120,11 +120,10 @@ def _importances(
     size = max(1, min(MOST_IMAGES, GRADIENT_BYTES // (4 * count)))
     read, loss = 0, 0.0
     at_once = count <= SMALL or torch.device(request.watch.device).type != "cpu"
-    for batch in samples.batches("trained", epoch=None, batch_size=size):
-        inputs = batch.inputs.to(request.watch.device)
+    for inputs, labels, _ in samples.read(request.watch, batch_size=size, what="kept samples"):
         with torch.no_grad():
             logs = request.logits(inputs).log_softmax(1).cpu()
-        loss -= float(logs.gather(1, batch.labels[:, None]).sum())
+        loss -= float(logs.gather(1, labels.cpu()[:, None]).sum())
         for factors in _factors(logs, request.own(FisherOptions).exact, random):
             request.check_stop()
             given = factors.to(inputs.device)
@@ -135,8 +134,6 @@ def _importances(
                 _add_singly(request, inputs, given, sums)
         read += len(inputs)
         request.watch.progress(step=read, total=len(samples), loss=loss / read)
-    if not read:
-        raise JobError(f"not one of {len(samples)} kept samples could be read")
     for name, value in sums.items():
         if not value.isfinite().all():
             raise JobError(f"importances of {name} are no finite numbers: take precision fp32")

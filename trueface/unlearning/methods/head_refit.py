@@ -39,7 +39,6 @@ from trueface.models.head import MlpHead, RidgeHead
 from trueface.models.logits import Split
 from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count
-from trueface.runtime.precision import autocast
 from trueface.training.ridge.fit import LinearLayer, factor_of, is_dual, refit, standard_of
 from trueface.training.ridge.regression import BLOCK, DualFactor, FeatureRows, Features, Standard
 from trueface.unlearning.api import Request, Result
@@ -336,47 +335,26 @@ def _read(
     Raises:
         JobError: stopped, or not one of them could be read.
     """
-    body = _fingerprint(split)
+    body, cache, watch = _fingerprint(split), request.cache, request.watch
     features, labels = [], []
-    made = {part.source.identity: _features(request, split, body, part) for part in parts}
+    made = {}
+    for part in parts:
+        follows = (body, part.source.identity, repr(part.positions), watch.precision)
+        made[part.source.identity] = cache.features("features", follows, split.model, part, watch)
     for part in wanted:
         cached, positions = made[part.source.identity]
-        rows = {int(position): row for row, position in enumerate(positions)}
+        places = {int(position): row for row, position in enumerate(positions)}
         chosen = [
-            (rows[position], label)
+            (places[position], label)
             for position, label in zip(part.positions, part.trained, strict=True)
-            if position in rows
+            if position in places
         ]
         features.append(cached[[row for row, _ in chosen]])
         labels += [label for _, label in chosen]
     if not labels:
         raise JobError(f"not one of {count(wanted)} samples could be read")
-    device = request.watch.device
-    return torch.cat(features).to(device, torch.float64), torch.tensor(labels, device=device)
-
-
-def _features(
-    request: Request, split: Split, body: str, examples: Examples
-) -> tuple[Tensor, Tensor]:
-    """Return features (N, F) float32 and positions (N,), from the cache where they are there."""
-
-    def make() -> dict[str, Tensor]:
-        features, positions = [], []
-        with torch.inference_mode(), autocast(request.watch.device, request.watch.precision):
-            for batch in examples.batches("trained", epoch=None):
-                request.check_stop()
-                features.append(split.features(batch.inputs.to(request.watch.device)).cpu())
-                positions.append(batch.positions)
-        if not features:
-            raise JobError(f"not one of {len(examples)} samples could be read")
-        rows = torch.cat(features)
-        if not rows.isfinite().all():
-            raise JobError("features are no finite numbers: the model is broken")
-        return {"features": rows, "positions": torch.cat(positions)}
-
-    follows = (body, examples.source.identity, repr(examples.positions), request.watch.precision)
-    cached = request.cache.tensors("features", follows, make)
-    return cached["features"], cached["positions"]
+    rows = torch.cat(features).to(watch.device, torch.float64)
+    return rows, torch.tensor(labels, device=watch.device)
 
 
 def _fingerprint(split: Split) -> str:

@@ -23,15 +23,14 @@ from torch import Tensor, nn
 
 from trueface.data.examples import Examples
 from trueface.models.logits import cross_entropy
-from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count
 from trueface.runtime.rng import derive
 from trueface.unlearning.adversarial import floats, offsets, range_of, to, walk
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.building_blocks import drawn
+from trueface.unlearning.building_blocks import drawn, until_none_is_left
 from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive
 from trueface.unlearning.importance import importances, learnable
-from trueface.unlearning.optimization import Descent, Step, teach
+from trueface.unlearning.optimization import Descent, teach
 from trueface.unlearning.registry import register_method
 
 Pair = tuple[Tensor, Tensor]  # inputs (B, …) float32, classes (B,)
@@ -70,10 +69,10 @@ def instance_wise(request: Request) -> Result:
     held = _held(request, subset)
     nearby = _cycled(request, *around(request, instances))
     random = torch.Generator().manual_seed(derive("iwu/order", request.seed))
-    descent, log, left = Descent(request.model.parameters(), options), [], _left(request, instances)
-    for epoch in range(options.epochs):
-        if left == 0:
-            break
+    descent, left = Descent(request.model.parameters(), options), _left(request, instances)
+
+    def take(_: int) -> float:
+        nonlocal left
         losses = []
         for rows in torch.split(_shuffled(instances[1], random), options.batch_size):
             teach(request.model, options.bn)
@@ -82,26 +81,16 @@ def instance_wise(request: Request) -> Result:
             left = _left(request, instances)
             if left == 0:
                 break
-        loss = sum(losses) / len(losses)
-        log.append(Step(step=epoch + 1, metrics={"loss": loss, "forget_accuracy_trained": left}))
-        request.watch.progress(step=epoch + 1, total=options.epochs, loss=loss)
-    notes = [f"used {len(instances[1])} of {len(request.forget)} forgotten samples"]
-    if left > 0:
-        notes.append(f"{left:.1%} of these still have their answer: more epochs, or a higher lr")
-    return Result(model=request.model, log=tuple(log), notes=tuple(notes))
+        return sum(losses) / len(losses)
+
+    note = f"used {len(instances[1])} of {len(request.forget)} forgotten samples"
+    return until_none_is_left(request, take, lambda: left, note)
 
 
 def _read(request: Request, forget: Examples) -> Pair:
     """Return the instances, on the device."""
-    inputs, labels = [], []
-    for batch in forget.batches("trained", epoch=None):
-        request.check_stop()
-        inputs.append(floats(batch.inputs))
-        labels.append(batch.labels)
-    if not inputs:
-        raise JobError(f"not one of {len(forget)} samples could be read")
-    device = request.watch.device
-    return torch.cat(inputs).to(device), torch.cat(labels).to(device)
+    inputs, labels, _ = zip(*forget.read(request.watch), strict=True)
+    return floats(torch.cat(inputs)), torch.cat(labels)
 
 
 def _held(request: Request, forget: Examples) -> Held:

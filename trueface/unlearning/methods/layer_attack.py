@@ -30,7 +30,6 @@ from torch.nn import functional
 
 from trueface.data.examples import Examples
 from trueface.models.logits import Split, cross_entropy, wide
-from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count, Finite, Probability
 from trueface.runtime.precision import autocast
 from trueface.runtime.rng import derive
@@ -46,9 +45,9 @@ from trueface.unlearning.adversarial import (
     range_of,
 )
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.building_blocks import drawn
+from trueface.unlearning.building_blocks import drawn, until_none_is_left
 from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive
-from trueface.unlearning.optimization import Descent, Step
+from trueface.unlearning.optimization import Descent
 from trueface.unlearning.registry import FLIPS, FORGETTING, Limit, register_method
 
 ROWS = 4096  # features attacked at a time: 32 MiB where a sample has 2048
@@ -152,38 +151,28 @@ def layer_attack(request: Request) -> Result:
     attack = Attack(first, options.eps or LARGEST * first, options.attack_steps)
     descent = Descent(forget.head.parameters(), options)
     random = torch.Generator().manual_seed(derive("lau/order", request.seed))
-    log, left = [], _share(forget)
-    for epoch in range(options.epochs):
-        if left == 0:
-            break
-        loss = _epoch(request, forget, _taught(request, forget, attack), descent, random)
-        left = _share(forget)
-        log.append(Step(step=epoch + 1, metrics={"loss": loss, "forget_accuracy_trained": left}))
-        request.watch.progress(step=epoch + 1, total=options.epochs, loss=loss)
-    notes = [f"read {len(forget.labels)} of {len(request.forget)} forgotten samples"]
-    if left > 0:
-        notes.append(f"{left:.1%} of these still have their answer: more epochs, or a higher lr")
-    return Result(model=request.model, log=tuple(log), notes=tuple(notes))
+    return until_none_is_left(
+        request,
+        lambda _: _epoch(request, forget, _taught(request, forget, attack), descent, random),
+        lambda: _share(forget),
+        f"read {len(forget.labels)} of {len(request.forget)} forgotten samples",
+    )
 
 
 def _read(request: Request, forget: Examples) -> ForgetFeatures:
     """Return the forget set as features; every sample is read once."""
     split, features, labels, positions = Split(request.model), [], [], []
     ends: list[Tensor] = []  # the least and the greatest input of each batch
-    device = request.watch.device
-    for batch in forget.batches("trained", epoch=None):
-        request.check_stop()
-        with torch.no_grad(), autocast(device, request.watch.precision):
-            features.append(split.features(batch.inputs.to(device)))
+    for batch in forget.read(request.watch):
+        with torch.no_grad(), autocast(request.watch.device, request.watch.precision):
+            features.append(split.features(batch.inputs))
         ends.append(torch.stack(torch.aminmax(floats(batch.inputs))))
         labels.append(batch.labels)
         positions += batch.positions.tolist()
-    if not features:
-        raise JobError(f"not one of {len(forget)} samples could be read")
     places = {position: place for place, position in enumerate(forget.positions)}
     return ForgetFeatures(
         features=torch.cat(features),
-        labels=torch.cat(labels).to(device),
+        labels=torch.cat(labels),
         examples=forget.subset([places[position] for position in positions]),
         within=range_of(ends),
         head=split.head,
@@ -224,16 +213,11 @@ def _by_features(request: Request, forget: ForgetFeatures, kept: Tensor) -> Iter
 
 def _by_inputs(request: Request, forget: ForgetFeatures, kept: Tensor) -> Iterator[Part]:
     """Yield the inputs of rows `kept`, read once more, and how to attack them through the model."""
-    device, size = request.watch.device, request.own(LauOptions).batch_size
     rows = dict(zip(forget.examples.positions, range(len(forget.labels)), strict=True))
-    correct = forget.examples.subset(kept.tolist())
-    for batch in correct.batches("trained", epoch=None, batch_size=size):
-        request.check_stop()
-        points, labels = floats(batch.inputs.to(device)), batch.labels.to(device)
-        spot = Spot(points, forget.within.width, forget.within)
-        of_batch = torch.tensor(
-            [rows[int(position)] for position in batch.positions], device=device
-        )
+    correct, size = forget.examples.subset(kept.tolist()), request.own(LauOptions).batch_size
+    for inputs, labels, positions in correct.read(request.watch, batch_size=size):
+        spot = Spot(floats(inputs), forget.within.width, forget.within)
+        of_batch = torch.tensor([rows[int(place)] for place in positions], device=labels.device)
         yield Part(of_batch, spot, labels, away(request.logits, labels))
 
 

@@ -16,14 +16,16 @@ chance, and any rate too high makes a constant answer: it is here as what others
 
 from collections import deque
 from collections.abc import Mapping
+from functools import partial
 
 from pydantic import Field
 
 from trueface.models.logits import cross_entropy
 from trueface.runtime.field_types import Probability
 from trueface.unlearning.api import Request, Result
+from trueface.unlearning.building_blocks import epochs
 from trueface.unlearning.hyperparameters import DescentOptions, Positive
-from trueface.unlearning.optimization import Descent, Step, teach
+from trueface.unlearning.optimization import Descent, teach
 from trueface.unlearning.registry import register_method
 
 LATEST = 256  # answers that end a pass: an accuracy of 50 % is then known to about 3 points
@@ -53,19 +55,20 @@ def negative_gradient(request: Request) -> Result:
     """
     options = request.own(NgOptions)
     descent = Descent(request.model.parameters(), options)
-    measured = first = request.measured(counted=True)
-    log: list[Step] = []
-    for epoch in range(options.epochs):
-        target = aim(request, measured)
-        if _share(measured, "forget_accuracy_trained") <= target:
+    measure = partial(request.measured, counted=True)
+    first: Measured = measure()
+    last = first
+    log = []
+
+    def take(epoch: int) -> Mapping[str, float]:
+        return {"loss": _up(request, descent, epoch, aim(request, last))}
+
+    for step in epochs(request, take, measure) if _left(request, first) else ():
+        log.append(step)
+        last = step.metrics
+        if not _left(request, last):
             break
-        loss = _up(request, descent, epoch, target)
-        measured = request.measured(counted=True)
-        request.watch.progress(step=epoch + 1, total=options.epochs, loss=loss)
-        log.append(Step(step=epoch + 1, metrics={"loss": loss, **measured}))
-    return Result(
-        model=request.model, log=tuple(log), notes=_notes(request, first, measured, len(log))
-    )
+    return Result(model=request.model, log=tuple(log), notes=_notes(request, first, last, len(log)))
 
 
 def aim(request: Request, measured: Measured) -> float:
@@ -83,16 +86,20 @@ def aim(request: Request, measured: Measured) -> float:
             return (1 - right) / (request.classes - 1)
 
 
+def _left(request: Request, measured: Measured) -> bool:
+    """Return whether the forget set still gets its trained labels too often."""
+    return _share(measured, "forget_accuracy_trained") > aim(request, measured)
+
+
 def _up(request: Request, descent: Descent, epoch: int, target: float) -> float:
     """Take one pass of steps, shorter where the latest answers are at the target; mean loss."""
     options = request.own(NgOptions)
     teach(request.model, options.bn)
     latest: deque[bool] = deque(maxlen=min(LATEST, len(request.forget)))
     losses: list[float] = []
-    for batch in request.forget.batches("trained", epoch=epoch, batch_size=options.batch_size):
-        request.check_stop()
-        logits = request.logits(batch.inputs)
-        labels = batch.labels.to(request.watch.device)
+    size = options.batch_size
+    for inputs, labels, _ in request.forget.read(request.watch, epoch=epoch, batch_size=size):
+        logits = request.logits(inputs)
         latest.extend((logits.argmax(1) == labels).tolist())
         if losses and len(latest) == latest.maxlen and sum(latest) <= target * len(latest):
             break

@@ -21,14 +21,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from trueface.data.examples import Batch, Examples
-from trueface.models.logits import cross_entropy
-from trueface.runtime.errors import JobError
+from trueface.data.examples import Batch
 from trueface.runtime.field_types import Count
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.building_blocks import descend
+from trueface.unlearning.building_blocks import entropy, learned
 from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive
-from trueface.unlearning.optimization import Descent, Step, teach
 from trueface.unlearning.registry import register_method
 
 
@@ -51,9 +48,7 @@ def npo(request: Request) -> Result:
     """
     options = request.own(NpoOptions)
     before = copy.deepcopy(request.model).eval().requires_grad_(False)
-    descent = Descent(request.model.parameters(), options)
-    log = []
-    with closing(_endless(request.retain, options)) as held:
+    with closing(_endless(request)) as held:
 
         def loss(batch: Batch) -> Tensor:
             with torch.no_grad():
@@ -62,17 +57,9 @@ def npo(request: Request) -> Result:
             other = next(held, None)
             if other is None:
                 return left
-            labels = other.labels.to(request.watch.device)
-            entropy = cross_entropy(request.logits(other.inputs), labels)
-            return left + options.retain_weight * entropy
+            return left + options.retain_weight * entropy(request, other)
 
-        for epoch in range(options.epochs):
-            teach(request.model, options.bn)
-            forget = request.forget.batches("trained", epoch=epoch, batch_size=options.batch_size)
-            mean = descend(request, descent, forget, loss)
-            request.watch.progress(step=epoch + 1, total=options.epochs, loss=mean)
-            log.append(Step(step=epoch + 1, metrics={"loss": mean, **request.measured()}))
-    return Result(model=request.model, log=tuple(log))
+        return learned(request, lambda _: request.forget, loss)
 
 
 def preference(logits: Tensor, reference: Tensor, labels: Tensor, beta: float) -> Tensor:
@@ -85,14 +72,12 @@ def preference(logits: Tensor, reference: Tensor, labels: Tensor, beta: float) -
     return (2 / beta) * functional.softplus(beta * (begun - lost)).mean()
 
 
-def _endless(retain: Examples | None, options: NpoOptions) -> Generator[Batch]:
+def _endless(request: Request) -> Generator[Batch]:
     """Yield batches of what is kept, pass after pass; none where it is not to be read."""
+    options, retain = request.own(NpoOptions), request.retain
     if retain is None or options.retain_weight == 0:
         return
     for epoch in count():
-        read = False
-        for batch in retain.batches("trained", epoch=epoch, batch_size=options.batch_size):
-            read = True
-            yield batch
-        if not read:
-            raise JobError(f"not one of {len(retain)} kept samples could be read")
+        yield from retain.read(
+            request.watch, epoch=epoch, batch_size=options.batch_size, what="kept samples"
+        )

@@ -11,14 +11,15 @@ it both are shuffled together, as in the repository of selective synaptic dampen
 default: those of the training are sound for what is kept.
 """
 
+from dataclasses import replace
+
 from pydantic import Field
 
-from trueface.models.logits import cross_entropy
+from trueface.data.examples import Examples
 from trueface.runtime.field_types import Count
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.building_blocks import ONLY_OTHER, descend, random_other_labels, retain_set
+from trueface.unlearning.building_blocks import ONLY_OTHER, learned, random_other_labels, retain_set
 from trueface.unlearning.hyperparameters import DescentOptions
-from trueface.unlearning.optimization import Descent, Step, teach
 from trueface.unlearning.registry import register_method
 
 
@@ -39,21 +40,11 @@ def random_labels(request: Request) -> Result:
     """
     options = request.own(RlOptions)
     rest = retain_set(request) if options.with_retain else None
-    descent = Descent(request.model.parameters(), options)
-    log = []
-    for epoch in range(options.epochs):
-        forget = request.forget.relabelled(
-            random_other_labels(request, epoch if options.redraw else 0)
-        )
-        samples = forget if rest is None else forget + rest
-        teach(request.model, options.bn)
-        loss = descend(
-            request,
-            descent,
-            samples.batches("trained", epoch=epoch, batch_size=options.batch_size),
-            lambda batch: cross_entropy(request.logits(batch.inputs), batch.labels),
-        )
-        request.watch.progress(step=epoch + 1, total=options.epochs, loss=loss)
-        log.append(Step(step=epoch + 1, metrics={"loss": loss, **request.measured()}))
+
+    def samples(epoch: int) -> Examples:
+        labels = random_other_labels(request, epoch if options.redraw else 0)
+        forget = request.forget.relabelled(labels)
+        return forget if rest is None else forget + rest
+
     flips = request.goal == "flips" and request.classes == 2
-    return Result(model=request.model, log=tuple(log), notes=(ONLY_OTHER,) if flips else ())
+    return replace(learned(request, samples), notes=(ONLY_OTHER,) if flips else ())

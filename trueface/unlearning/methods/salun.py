@@ -13,7 +13,7 @@ learn. Two things the authors do not do: batch statistics stay fixed while the f
 for those of one class make it no longer differ from others; gradients are clipped, after the mask.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -21,14 +21,20 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from trueface.data.examples import Batch, Examples
-from trueface.models.logits import cross_entropy
+from trueface.data.examples import Examples
 from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count, Finite
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.building_blocks import ONLY_OTHER, descend, random_other_labels, retain_set
+from trueface.unlearning.building_blocks import (
+    ONLY_OTHER,
+    descend,
+    entropy,
+    epochs,
+    random_other_labels,
+    retain_set,
+)
 from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive, Statistics
-from trueface.unlearning.optimization import Descent, Step, teach
+from trueface.unlearning.optimization import Descent, teach
 from trueface.unlearning.registry import register_method
 
 TRUE_LABELS = (
@@ -64,24 +70,19 @@ def salun(request: Request) -> Result:
     options, rest = request.own(SalunOptions), retain_set(request)
     descent = Descent(request.model.parameters(), options)
     masks = salient(saliency(request, descent.parameters, options.batch_size), options.share)
-    log = []
 
-    def loss(batch: Batch) -> Tensor:
-        return cross_entropy(request.logits(batch.inputs), batch.labels)
+    def passed(samples: Examples, epoch: int, statistics: Statistics) -> float:
+        teach(request.model, statistics)
+        batches = samples.batches(epoch=epoch, batch_size=options.batch_size)
+        return descend(request, descent, batches)
 
-    def read(samples: Examples, epoch: int) -> Iterable[Batch]:
-        return samples.batches("trained", epoch=epoch, batch_size=options.batch_size)
+    def take(epoch: int) -> Mapping[str, float]:
+        forgotten = passed(_relabelled(request, epoch), epoch, "eval")
+        return {"loss": passed(rest, epoch, options.bn), "loss_forget": forgotten}
 
     with only(descent, masks):
-        for epoch in range(options.epochs):
-            teach(request.model, "eval")
-            forgotten = descend(request, descent, read(_relabelled(request, epoch), epoch), loss)
-            teach(request.model, options.bn)
-            mean = descend(request, descent, read(rest, epoch), loss)
-            request.watch.progress(step=epoch + 1, total=options.epochs, loss=mean)
-            metrics = {"loss": mean, "loss_forget": forgotten, **request.measured()}
-            log.append(Step(step=epoch + 1, metrics=metrics))
-    return Result(model=request.model, log=tuple(log), notes=_notes(request))
+        log = tuple(epochs(request, take))
+    return Result(model=request.model, log=log, notes=_notes(request))
 
 
 def saliency(request: Request, parameters: Iterable[nn.Parameter], batch_size: int) -> list[Tensor]:
@@ -93,11 +94,8 @@ def saliency(request: Request, parameters: Iterable[nn.Parameter], batch_size: i
     chosen = list(parameters)
     sums = [torch.zeros_like(parameter) for parameter in chosen]
     request.model.eval()
-    for batch in request.forget.batches("trained", epoch=None, batch_size=batch_size):
-        request.check_stop()
-        labels = batch.labels.to(request.watch.device)
-        loss = cross_entropy(request.logits(batch.inputs), labels)
-        gradients = torch.autograd.grad(loss, chosen, allow_unused=True)
+    for batch in request.forget.read(request.watch, batch_size=batch_size):
+        gradients = torch.autograd.grad(entropy(request, batch), chosen, allow_unused=True)
         for total, gradient in zip(sums, gradients, strict=True):
             if gradient is not None:
                 total += gradient

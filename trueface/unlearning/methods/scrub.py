@@ -20,6 +20,7 @@ classes. A class that shall go is in no validation set, so there is nothing to r
 """
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated
@@ -34,7 +35,7 @@ from trueface.evaluation.predictions import answered
 from trueface.models.logits import cross_entropy
 from trueface.runtime.field_types import Count
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.building_blocks import descend, retain_set
+from trueface.unlearning.building_blocks import descend, epochs, retain_set
 from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive, Statistics
 from trueface.unlearning.optimization import Descent, Step, teach
 from trueface.unlearning.registry import register_method
@@ -95,23 +96,23 @@ def scrub(request: Request) -> Result:
     alike = _alike(request) if options.rewind and request.goal == "instances" else None
     choosing = alike is not None or request.goal == "flips"
     log, checkpoints = [], []
-    for epoch in range(options.epochs):
-        metrics: dict[str, float | None] = {}
+
+    def take(epoch: int) -> Mapping[str, float]:
+        metrics = {}
         if epoch < options.max_epochs:
             teach(request.model, "eval")
-            size = options.forget_batch
-            batches = request.forget.batches("trained", epoch=epoch, batch_size=size)
-            away = partial(_away, request, teacher)
-            metrics["loss_forget"] = descend(request, up, batches, away)
+            batches = request.forget.batches(epoch=epoch, batch_size=options.forget_batch)
+            metrics["loss_forget"] = descend(request, up, batches, partial(_away, request, teacher))
         teach(request.model, options.bn)
-        batches = rest.batches("trained", epoch=epoch, batch_size=options.batch_size)
+        batches = rest.batches(epoch=epoch, batch_size=options.batch_size)
         loss = descend(request, down, batches, partial(_near, request, teacher))
-        request.watch.progress(step=epoch + 1, total=options.epochs, loss=loss)
-        # where no checkpoint is chosen by them, the accuracies are for the log, and no cost
-        metrics = {"loss": loss, **metrics, **request.measured(counted=choosing)}
-        log.append(Step(step=epoch + 1, metrics=metrics))
+        return {"loss": loss, **metrics}
+
+    # where no checkpoint is chosen by them, the accuracies are for the log, and no cost
+    for step in epochs(request, take, partial(request.measured, counted=choosing)):
+        log.append(step)
         if choosing:
-            checkpoints.append(_checkpoint(request.model, log[-1]))
+            checkpoints.append(_checkpoint(request.model, step))
         if request.goal == "flips":
             checkpoints = [best(checkpoints)]
     notes = _taken(request, checkpoints, alike)

@@ -21,16 +21,19 @@ inside the protected space, is not in their public code and is left out.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Literal, NamedTuple, assert_never
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from trueface.data.examples import Label
 from trueface.models.logits import cross_entropy, probability_of
 from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count, Finite
 from trueface.unlearning.api import Request, Result
+from trueface.unlearning.building_blocks import epochs
 from trueface.unlearning.hyperparameters import AnnealedOptions, NotNegative, Positive
 from trueface.unlearning.methods.pgu import subspaces
 from trueface.unlearning.methods.pgu.subspaces import Layer, Space, groups_of, learns_bias
@@ -358,23 +361,26 @@ def _descend(
     parameters = [parameter for layer, _ in free for parameter in parameters_of(layer)]
     by_hand = options.model_copy(update={"clip": 0.0, "weight_decay": 0.0})
     descent = Descent(parameters, by_hand)
-    moments, log = [_moment(request.measured(counted=True))], []
+    measure = partial(request.measured, counted=True)
+    moments, log = [_moment(measure())], []
     if rule == "instances" and moments[0].validation > moments[0].forget:
         return (), "the forgotten were answered no better than validation already; nothing changed"
     start, now = copies(parameters), Verdict(0, None)
     states = {0: start}
+
+    def take(epoch: int) -> Mapping[str, float]:
+        lr = options.lr * (options.lr_end / options.lr) ** (epoch / options.epochs)
+        descent.rate(lr)
+        numbers = _epoch(request, options, rule, free, descent, epoch=epoch)
+        settle(free, start)
+        return {**numbers, "lr": lr}
+
     with alone(request.model, parameters):
-        for epoch in range(options.epochs):
-            lr = options.lr * (options.lr_end / options.lr) ** (epoch / options.epochs)
-            descent.rate(lr)
-            numbers = _epoch(request, options, rule, free, descent, epoch=epoch)
-            settle(free, start)
-            measured = request.measured(counted=True)
-            log.append(Step(step=epoch + 1, metrics={**numbers, "lr": lr, **measured}))
-            request.watch.progress(step=epoch + 1, total=options.epochs, loss=numbers["loss"])
-            moments.append(_moment(measured))
+        for step in epochs(request, take, measure):
+            log.append(step)
+            moments.append(_moment(step.metrics))
             now = verdict(rule, moments, now.chosen, options.most_loss)
-            states[epoch + 1] = copies(parameters)
+            states[step.step] = copies(parameters)
             states = {now.chosen: states[now.chosen]}
             if now.reason is not None:
                 break
@@ -396,19 +402,16 @@ def _epoch(
     teach(request.model, options.bn)
     relabel = options.loss == "relabel"
     losses, left = [], []
-    for batch in request.forget.batches(
-        "true" if relabel else "trained", epoch=epoch, batch_size=options.batch_size
-    ):
-        request.check_stop()
-        logits, labels = request.logits(batch.inputs), batch.labels.to(request.watch.device)
+    sort: Label = "true" if relabel else "trained"
+    size = options.batch_size
+    for inputs, labels, _ in request.forget.read(request.watch, sort, epoch=epoch, batch_size=size):
+        logits = request.logits(inputs)
         loss = cross_entropy(logits, labels) if relabel else loss_of(logits, labels, rule, options)
         descent.gradient(loss)
         left.append(project(free, options.weight_decay))
         nn.utils.clip_grad_norm_(descent.parameters, options.clip or math.inf)
         descent.optimizer.step()
         losses.append(float(loss.detach()))
-    if not losses:
-        raise JobError(f"not one of {len(request.forget)} samples to forget could be read")
     return {"loss": sum(losses) / len(losses), "gradient_left": float(torch.stack(left).mean())}
 
 

@@ -382,8 +382,7 @@ def summed(
     request.model.eval()
     with torch.no_grad(), sums.listening():
         for part in parts:
-            for batch in part.batches("trained", epoch=None):
-                request.check_stop()
+            for batch in part.read(request.watch):
                 sums.positions = batch.positions
                 request.logits(batch.inputs)
     return sums.found
