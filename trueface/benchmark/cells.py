@@ -1,26 +1,28 @@
-"""What a benchmark leaves of a model: an index for each set of images, and the scores of each cell.
+"""What a benchmark leaves: of each model an index for each set of images and the scores of each cell; the images.
 
 <model>/benchmark/model.json                 threshold, temperature, parameters, time of an image
 <model>/benchmark/<test>/cells.json          the index: written last, it proves the set done
 <model>/benchmark/<test>/<condition>.npz     the scores of one cell
+benchmark/manifests/<SHA-256>.json           which image files a set consists of, by their content
 
-A cell holds what it was computed from: one that an interrupted job finished is taken as it is.
+A cell holds what it was computed from: one that an interrupted job finished is taken as it is. The
+SHA-256 of the sorted list of all images names the benchmark: results may stand in one table only where
+that name is the same. Where an image lies does not count, what it is called and holds does.
 """
 
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from trueface.benchmark.conditions import Condition
-from trueface.benchmark.known_data import Setting
+from trueface.benchmark.conditions import Condition, Setting
 from trueface.data.image_headers import Shortcut
 from trueface.evaluation.calibration import Labels
 from trueface.evaluation.intervals import Floats
@@ -34,6 +36,10 @@ SCHEMA = 1
 FOLDER = "benchmark"  # in a model's folder, and in that of a run
 INDEX = "cells.json"
 MODEL = "model.json"
+MANIFESTS = "manifests"  # in the benchmark folder of a run: one file for each set of images
+DIGITS = 12  # of the hash of a manifest, as the name of the benchmark
+
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +113,39 @@ class ModelFacts:
         )
 
 
-_INDEX, _FACTS = TypeAdapter(Index), TypeAdapter(ModelFacts)
+class Entry(NamedTuple):
+    """One image of a benchmark."""
+
+    path: str  # below the data root
+    key: str  # shared by all copies of the image
+    sha256: str  # of the file's bytes
+    label: int  # 1 fake, 0 real
+    source: str  # first folder below Real/ or Fake/
+    modifier: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The images of a benchmark, sorted by path."""
+
+    entries: tuple[Entry, ...]
+    versions: Mapping[str, Json] = field(  # of what decodes images: no part of the name
+        default_factory=dict
+    )
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the sorted list."""
+        lines = (f"{json.dumps(entry)}\n" for entry in self.entries)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """The name of the benchmark."""
+        return self.sha256[:DIGITS]
+
+
+_INDEX, _FACTS, _ENTRIES = TypeAdapter(Index), TypeAdapter(ModelFacts), TypeAdapter(list[Entry])
 
 
 def folder_of(model_folder: Path, test: str) -> Path:
@@ -118,6 +156,16 @@ def folder_of(model_folder: Path, test: str) -> Path:
 def file_of(condition: Condition) -> str:
     """Return the name of the file with a cell's scores, in the folder of `folder_of`."""
     return paths.fitting(condition.name, ".npz")
+
+
+def manifest_file(run_folder: Path, sha256: str) -> Path:
+    """Return where a run keeps the list of a set of images."""
+    return run_folder / FOLDER / MANIFESTS / f"{sha256}.json"
+
+
+def find_indexes(run_folder: Path) -> Sequence[Path]:
+    """Return the folders of all indexes of a run, sorted."""
+    return sorted(path.parent for path in run_folder.glob(f"*/{FOLDER}/*/{INDEX}"))
 
 
 def identity_of(facts: Mapping[str, Json]) -> str:
@@ -151,13 +199,15 @@ def read_scores(path: Path) -> CellScores:
     """
     arrays = npz_files.read(path, "the scores")
     try:
+        further = {
+            name: arrays[name].astype(np.float64) for name in ("before", "psnr") if name in arrays
+        }
         scores = CellScores(
             paths=tuple(map(str, arrays["paths"].tolist())),
             labels=arrays["labels"].astype(np.int8),
             logits=arrays["logits"].astype(np.float64),
-            before=arrays["before"].astype(np.float64) if "before" in arrays else None,
-            psnr=arrays["psnr"].astype(np.float64) if "psnr" in arrays else None,
-            threshold=float(arrays["threshold"]) if "threshold" in arrays else 0.0,
+            threshold=float(arrays.get("threshold", 0.0)),
+            **further,
         )
     except (KeyError, ValueError, TypeError) as error:
         raise DataError(f"scores {path} cannot be read: {error}") from error
@@ -168,19 +218,17 @@ def read_scores(path: Path) -> CellScores:
 
 def is_done(path: Path, identity: str) -> bool:
     """Tell whether a cell's scores are there and were computed from the same."""
-    if not path.exists():
-        return False
     try:
-        arrays = npz_files.read(path, "the scores")
-        return bool(arrays["identity"].tolist() == [identity])
+        return path.exists() and bool(
+            npz_files.read(path, "the scores")["identity"].tolist() == [identity]
+        )
     except (DataError, KeyError):  # damaged: computed again
         return False
 
 
 def write_index(folder: Path, index: Index) -> None:
     """Write an index, atomically, and remove the cells that it does not name."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / INDEX, {"schema": SCHEMA, **_INDEX.dump_python(index, mode="json")})
+    _write(folder / INDEX, _INDEX.dump_python(index, mode="json"))
     named = {cell.file for cell in index.cells}
     for path in folder.glob("*.npz"):
         if path.name not in named:
@@ -198,14 +246,12 @@ def read_index(folder: Path) -> Index:
     Raises:
         DataError: there is none, or it is damaged.
     """
-    return _INDEX.validate_python(_record(folder / INDEX, _INDEX))
+    return _read(folder / INDEX, _INDEX)
 
 
 def write_facts(model_folder: Path, facts: ModelFacts) -> None:
     """Write what holds for a model, atomically."""
-    path = model_folder / FOLDER / MODEL
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"schema": SCHEMA, **_FACTS.dump_python(facts, mode="json")})
+    _write(model_folder / FOLDER / MODEL, _FACTS.dump_python(facts, mode="json"))
 
 
 def read_facts(model_folder: Path) -> ModelFacts:
@@ -214,26 +260,79 @@ def read_facts(model_folder: Path) -> ModelFacts:
     Raises:
         DataError: it is not there, or damaged.
     """
-    return _FACTS.validate_python(_record(model_folder / FOLDER / MODEL, _FACTS))
+    return _read(model_folder / FOLDER / MODEL, _FACTS)
 
 
-def find_indexes(run_folder: Path) -> Sequence[Path]:
-    """Return the folders of all indexes of a run, sorted."""
-    return sorted(path.parent for path in run_folder.glob(f"*/{FOLDER}/*/{INDEX}"))
+def manifest_of(entries: Iterable[Entry], versions: Mapping[str, Json] | None = None) -> Manifest:
+    """Return a manifest; an image that is named twice counts once.
+
+    Args:
+        entries: its images, in any order.
+        versions: of what decodes and changes them.
+
+    Raises:
+        DataError: a path has two contents: the image changed between two tests.
+    """
+    by_path: dict[str, Entry] = {}
+    for entry in entries:
+        if by_path.setdefault(entry.path, entry) != entry:
+            raise DataError(
+                f"{entry.path} is not the same image in all tests: it changed in between; run the "
+                "benchmark again, so that every model is scored on the same files"
+            )
+    return Manifest(entries=tuple(sorted(by_path.values())), versions=dict(versions or {}))
 
 
-def _record(path: Path, adapter: TypeAdapter[Any]) -> dict[str, Json]:
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write a manifest, atomically."""
+    record: dict[str, Json] = {
+        "name": manifest.name,
+        "sha256": manifest.sha256,
+        "versions": dict(manifest.versions),
+        "columns": list(Entry._fields),
+        "images": [list(entry) for entry in manifest.entries],
+    }
+    _write(path, record)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Return a manifest.
+
+    Raises:
+        DataError: there is none, or it was changed: its images do not give its name.
+    """
+    try:
+        record = read_json(path)
+        if record is None or record.get("schema") != SCHEMA:
+            raise DataError(f"no manifest {path}; run the benchmark again")
+        entries = _ENTRIES.validate_python(record.get("images"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"manifest {path} cannot be read: {error}; run the benchmark again"
+        ) from error
+    versions = record.get("versions")
+    manifest = manifest_of(entries, versions if isinstance(versions, dict) else {})
+    if manifest.sha256 != record.get("sha256"):
+        raise DataError(f"manifest {path} was changed: its images do not give its name")
+    return manifest
+
+
+def _write(path: Path, record: Mapping[str, Json]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"schema": SCHEMA, **record})
+
+
+def _read(path: Path, adapter: TypeAdapter[Record]) -> Record:
     try:
         record = read_json(path)
         if record is None:
             raise DataError(f"no record {path}")
         if record.pop("schema", None) != SCHEMA:
             raise DataError(f"{path} is of another version")
-        adapter.validate_python(record)
+        return adapter.validate_python(record)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise DataError(f"{path} cannot be read: {what}") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
-    return record

@@ -1,17 +1,29 @@
-"""The conditions of a benchmark: how its images are corrupted, and how they are attacked.
+"""What a cell of a benchmark stands for: what is done to its images, and what the model knows of them.
 
 A condition is a chain of corruptions (`none`, `jpeg50`, `jpeg50+blur1`) or an attack on clean images
 (`pgd1`, `transfer2`): how corruptions and attacks add up is another question. Beside each attack stands
 the control of random signs within its budget.
+
+The settings white, grey and black are in the words of B. M. Le et al., "SoK: Systematization and
+benchmarking of deepfake detectors in a unified framework", arXiv 2401.04364, which tests detectors on
+data of known, half known and unknown origin. Here the setting is worked out from what the model was
+trained on and what is tested:
+
+white   every source of the test was in the training, and so was its processing
+grey    exactly one thing is new: a generator of a known family, a processing, or a set of real images
+black   two things or more are new, or a family of generators, or nothing tells where images come from
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 from trueface.attacks.grammar import parse_attack
-from trueface.corruptions.grammar import NONE
+from trueface.corruptions.grammar import NONE, parse_steps
 
-ACCESS = (NONE, "random", "transfer", "score", "full")  # what attackers know, less first
+FAMILIES = ("gan", "sd", "flux", "diff", "vae", "ar")  # a generator's name begins with its family's
+UNTOLD = frozenset({"fakeFlat", "realFlat"})  # images of which only the class is known
+REAL = "real"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -33,7 +45,7 @@ class Condition:
 
     @property
     def access(self) -> str:
-        """What its attacker knows of the detector, one of `ACCESS`."""
+        """What its attacker knows of the detector: none, random, transfer, score or full."""
         attack = parse_attack(self.attack)
         return NONE if attack is None else attack.spec.access
 
@@ -60,3 +72,129 @@ def conditions(corrupt: Sequence[str], attack: Sequence[str]) -> Iterator[Condit
     for parsed in filter(None, map(parse_attack, attack)):
         named += [Condition(attack=str(parsed.control)), Condition(attack=str(parsed))]
     yield from dict.fromkeys(named)
+
+
+class Setting(StrEnum):
+    """How much is known of the images."""
+
+    WHITE = "white"
+    GREY = "grey"
+    BLACK = "black"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Derived:
+    """A setting and why it is that one."""
+
+    setting: Setting
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where images come from, by the words of data IDs without unions."""
+
+    parts: frozenset[tuple[str, str]]  # elementary subset and modifier: ("gan1", "pre")
+    processing: frozenset[str] = field(default_factory=frozenset)  # of training copies: "jpeg"
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """The elementary subsets: generators and sets of real images."""
+        return frozenset(source for source, _ in self.parts)
+
+    @property
+    def modifiers(self) -> frozenset[str]:
+        """How the images were shared."""
+        return frozenset(modifier for _, modifier in self.parts)
+
+    @property
+    def fakes(self) -> frozenset[str]:
+        """The generators."""
+        return frozenset(name for name in self.sources if not name.startswith(REAL))
+
+    @property
+    def reals(self) -> frozenset[str]:
+        """The sets of real images."""
+        return self.sources - self.fakes
+
+
+def derive(trained: Origin, tested: Origin, corrupt: str = NONE) -> Derived:
+    """Return how much a model knows of a test, with the reason.
+
+    Args:
+        trained: what it learned from, and the corruptions that its training copies had.
+        tested: the images.
+        corrupt: the chain of corruptions on top.
+    """
+    if untold := sorted(tested.sources & UNTOLD - trained.sources):
+        return _black(f"nothing tells where the images of {_and(untold)} come from")
+    families = {family_of(name) for name in trained.fakes}
+    if strange := sorted(name for name in tested.fakes if family_of(name) not in families):
+        learned = _and(sorted(trained.fakes)) or "none"
+        return _black(
+            f"{_and(strange)} is of another family than the generators in training ({learned})"
+        )
+    new = list(_new_things(trained, tested, corrupt))
+    if len(new) > 1:
+        return _black("; ".join(new))
+    if new:
+        return Derived(setting=Setting.GREY, why=new[0])
+    return Derived(setting=Setting.WHITE, why=_all_known(tested, corrupt))
+
+
+def family_of(subset: str) -> str:
+    """Return the family of a generator: `gan` of `gan2`; its own name where it has none."""
+    return next((family for family in FAMILIES if subset.startswith(family)), subset)
+
+
+def kinds_of(corrupt: str) -> tuple[str, ...]:
+    """Return the kinds of corruption in a chain, without their strengths: jpeg, blur."""
+    return tuple(step.name for step in parse_steps(corrupt))
+
+
+def contradiction(declared: str, derived: Derived, model: str, test: str) -> str:
+    """Return why a setting that a task file declares is wrong; "" where it is right."""
+    if declared in ("auto", derived.setting):
+        return ""
+    return (
+        f"setting: {declared}, but for {model} the test {test} is {derived}; write setting: auto, "
+        f"or leave this test out of what is {declared}"
+    )
+
+
+def _new_things(trained: Origin, tested: Origin, corrupt: str) -> Iterator[str]:
+    yield from _each("generator", tested.fakes - trained.fakes, trained.fakes)
+    yield from _each("real images of", tested.reals - trained.reals, trained.reals)
+    yield from _each("modifier", tested.modifiers - trained.modifiers, trained.modifiers)
+    for source, modifier in sorted(tested.parts - trained.parts):
+        if source in trained.sources and modifier in trained.modifiers:
+            yield f"{source} under {modifier} not in training"
+    for link, kind in zip(corrupt.split("+"), kinds_of(corrupt), strict=False):
+        if kind not in trained.processing:
+            yield f"corruption {link} not in training"
+
+
+def _each(what: str, new: Collection[str], known: Iterable[str]) -> Iterator[str]:
+    learned = _and(sorted(known)) or "none"
+    for name in sorted(new):
+        yield f"{what} {name} not in training ({learned})"
+
+
+def _all_known(tested: Origin, corrupt: str) -> str:
+    words = f"{_and(sorted(tested.sources))} under {_and(sorted(tested.modifiers))} in training"
+    return (
+        words
+        if corrupt == NONE
+        else f"{words}, and so was {_and(dict.fromkeys(kinds_of(corrupt)))}"
+    )
+
+
+def _black(why: str) -> Derived:
+    return Derived(setting=Setting.BLACK, why=why)
+
+
+def _and(names: Iterable[str]) -> str:
+    return ", ".join(names)

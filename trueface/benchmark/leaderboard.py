@@ -1,27 +1,58 @@
 """The leaderboard: what each model is worth where it knows the data, half knows them, or does not.
 
 Never one mean over these settings: a column each, sorted by the worst of them. Attacks stand apart.
+
+Every model is scored on the same images, so that one resample stands for all of them; where a model
+was trained with several seeds, these are drawn with replacement, too. So ranks and differences are
+paired. Whether any of several models differ at all can only be tested on independent sets of images;
+corruptions of one set, and sets that share real images, are not independent.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
-from trueface.benchmark.known_data import Setting
-from trueface.benchmark.measures import AREA, AT_THRESHOLD, BALANCED, SCALED, UNSCALED
-from trueface.benchmark.omnibus import Omnibus, friedman, independent
-from trueface.benchmark.pairs import Difference, differences
-from trueface.benchmark.ranking import Ranked, rank
-from trueface.benchmark.run_results import Result, RunResults
+from trueface.benchmark.conditions import Setting
+from trueface.benchmark.results import (
+    AREA,
+    AT_THRESHOLD,
+    BALANCED,
+    SCALED,
+    UNSCALED,
+    Place,
+    Result,
+    RunResults,
+)
 from trueface.corruptions.grammar import NONE
-from trueface.evaluation.intervals import Floats, Measure, interval, resampled_over_seeds
+from trueface.evaluation.intervals import (
+    COVERAGE,
+    Floats,
+    Measure,
+    interval,
+    resampled_over_seeds,
+)
 from trueface.evaluation.significance import delong
 from trueface.runtime.errors import DataError
 
 NOT_COUNTED = frozenset({"few images", "one class", "attack", "not run"})  # no AUC to speak of
-Place = tuple[str, str]  # test, condition
+LEAST_SETS = 5  # of Friedman's test
+LEAST_MODELS = 3  # likewise; two are a pair
+LEVEL = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranked:
+    """The place of one model among all; rank 1 is the best, equal values share the mean of theirs."""
+
+    rank: float  # mean over cells and resamples
+    low: float  # of the rank, 95 %
+    high: float
+    best: float  # probability of the best mean rank; equal ones share it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +96,54 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PairedDifference:
+    """The second model's value minus the first one's."""
+
+    first: str
+    second: str
+    value: float
+    low: float  # 95 %, not corrected
+    high: float
+    p: float  # two-sided, by the paired bootstrap
+    p_holm: float
+    p_delong: float | None = None  # of the AUC on clean images of one test, corrected by Holm, too
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Omnibus:
+    """Friedman's test with Nemenyi's critical difference; or why there is none."""
+
+    sets: tuple[str, ...]  # independent ones
+    reason: str = ""  # why there is no test
+    p: float | None = None
+    mean_ranks: Mapping[str, float] | None = None
+    critical_difference: float | None = None  # of mean ranks
+
+    @property
+    def text(self) -> str:
+        """The test in words."""
+        if self.p is None or self.critical_difference is None:
+            return f"none: {self.reason}"
+        ranks = ", ".join(f"{name} {rank:.2f}" for name, rank in (self.mean_ranks or {}).items())
+        return (
+            f"p {self.p:.3f} over {len(self.sets)} sets; mean ranks {ranks}; two of them differ from "
+            f"{self.critical_difference:.2f} on (Nemenyi, 5 %)"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Leaderboard:
     """All models, the best first, and what of their differences is sure."""
 
+    run: RunResults
     lines: tuple[Line, ...]
-    pairs: Mapping[Setting, tuple[Difference, ...]]
+    pairs: Mapping[Setting, tuple[PairedDifference, ...]]
     omnibus: Omnibus
+
+    @property
+    def settings(self) -> Sequence[Setting]:
+        """The settings that have a column."""
+        return [each for each in Setting if any(each in line.columns for line in self.lines)]
 
     @property
     def names(self) -> Mapping[str, str]:
@@ -81,7 +154,8 @@ class Leaderboard:
 
     @property
     def unranked(self) -> Iterator[str]:
-        """Which model has no rank in which setting, and why."""
+        """What has no AUC or no rank, and why."""
+        yield from self.run.without_area
         for line in self.lines:
             for setting, column in line.columns.items():
                 if column.ranked is None:
@@ -93,108 +167,234 @@ class _Group:
     """A model with the cells of all its seeds in one setting."""
 
     name: str
-    cells: Mapping[Place, tuple[Result, ...]]  # of each seed
+    cells: Mapping[Place, Sequence[Result]]  # of each seed
 
     def values(self, name: str) -> list[float]:
         """Return a measure in every cell, the mean over seeds."""
-        return [float(np.mean([_value(one, name) for one in each])) for each in self.cells.values()]
+        means = (_mean(each, name) for each in self.cells.values())
+        return [mean for mean in means if mean is not None]
 
-    def spread(self, places: Sequence[Place]) -> Floats:
+    def spread(self, places: Iterable[Place]) -> Floats:
         """Return the resampled AUC of cells, (C, R)."""
-        return np.stack(
-            [
-                resampled_over_seeds(
-                    [
-                        one.measured.area
-                        for one in self.cells[place]
-                        if one.measured.area is not None
-                    ],
-                    stream=f"benchmark seeds {self.name}",
-                )
-                for place in places
-            ]
-        )
+        areas = ([one.measured.area for one in self.cells[place]] for place in places)
+        stream = f"benchmark seeds {self.name}"
+        return np.stack([
+            resampled_over_seeds([area for area in each if area is not None], stream=stream)
+            for each in areas
+        ])  # fmt: skip
 
 
 def leaderboard(run: RunResults) -> Leaderboard:
     """Return the leaderboard of a run."""
-    groups: dict[str, list[Result]] = {}
+    models: dict[str, list[Result]] = {}
     for result in run.results:
-        groups.setdefault(result.group, []).append(result)
-    columns: dict[str, dict[Setting, Column]] = {name: {} for name in groups}
-    pairs: dict[Setting, tuple[Difference, ...]] = {}
+        models.setdefault(result.group, []).append(result)
+    columns: dict[str, dict[Setting, Column]] = {name: {} for name in models}
+    pairs: dict[Setting, tuple[PairedDifference, ...]] = {}
     for setting in Setting:
-        here = [_group(name, results, setting) for name, results in groups.items()]
-        present = [group for group in here if group.cells]
-        for name, column in _columns(present).items():
+        groups = [*_groups(models, setting)]
+        for name, column in _columns(groups):
             columns[name][setting] = column
-        pairs[setting] = _pairs(present)
-    lines = [_line(name, results, columns[name]) for name, results in groups.items()]
+        if differing := _pairs(groups):
+            pairs[setting] = differing
+    lines = [_line(name, results, columns[name]) for name, results in models.items()]
     return Leaderboard(
+        run=run,
         lines=tuple(sorted(lines, key=lambda line: (-line.worst, line.model))),
-        pairs={setting: each for setting, each in pairs.items() if each},
-        omnibus=_omnibus(groups),
+        pairs=pairs,
+        omnibus=_omnibus(models),
     )
 
 
-def _group(name: str, results: Sequence[Result], setting: Setting) -> _Group:
-    cells: dict[Place, list[Result]] = {}
-    for result in results:
-        if result.cell.setting is setting and result.measured.marked.mark not in NOT_COUNTED:
-            cells.setdefault(result.place, []).append(result)
-    return _Group(name=name, cells={place: tuple(each) for place, each in cells.items()})
+def rank(values: NDArray[np.float64]) -> list[Ranked]:
+    """Return the place of each model.
+
+    Args:
+        values: (M, C, R) of M models in C cells under R resamples, higher = better.
+
+    Source: the bootstrap of ranks, H. Goldstein and D. Spiegelhalter, Journal of the Royal
+        Statistical Society A 159(3), 1996, section 3.
+    """
+    ranks = rankdata(-values, axis=0, method="average").mean(1)  # (M, R): mean over cells
+    best = ranks <= ranks.min(0) + 1e-9
+    shares = best / best.sum(0)
+    tail = (1 - COVERAGE) / 2
+    ends = np.quantile(ranks, [tail, 1 - tail], axis=1)
+    return [
+        Ranked(
+            rank=float(of_model.mean()),
+            low=float(low),
+            high=float(high),
+            best=float(share.mean()),
+        )
+        for of_model, low, high, share in zip(ranks, *ends, shares, strict=True)
+    ]
 
 
-def _columns(groups: Sequence[_Group]) -> dict[str, Column]:
-    """Return the column of each model in one setting; ranks only where all its cells have one."""
+def differences(
+    values: Mapping[str, float],
+    spreads: Mapping[str, Floats],
+    by_delong: Mapping[tuple[str, str], float],
+) -> tuple[PairedDifference, ...]:
+    """Return the difference of every pair of models, corrected by Holm for the number of pairs.
+
+    Args:
+        values: of each model.
+        spreads: (R,) of each under the same resamples.
+        by_delong: p of a pair by DeLong's test, where there is one.
+    """
+    gaps = {(one, other): spreads[other] - spreads[one] for one, other in combinations(values, 2)}
+    corrected = dict(zip(by_delong, holm([*by_delong.values()]), strict=True))
+    p_values = [bootstrap_p(gap) for gap in gaps.values()]
+    made = []
+    for (pair, gap), p, p_holm in zip(gaps.items(), p_values, holm(p_values), strict=True):
+        first, second = pair
+        measure = interval(values[second] - values[first], gap)
+        made.append(
+            PairedDifference(
+                first=first,
+                second=second,
+                value=measure.value,
+                low=measure.low,
+                high=measure.high,
+                p=p,
+                p_holm=p_holm,
+                p_delong=corrected.get(pair),
+            )
+        )
+    return tuple(made)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p values corrected for their number.
+
+    Source: S. Holm, Scandinavian Journal of Statistics 6(2), 1979: the k-th smallest of m is
+        multiplied by m - k + 1; none is below the one before it, or above 1.
+    """
+    count = len(p_values)
+    corrected = [1.0] * count
+    least = 0.0
+    for place, at in enumerate(sorted(range(count), key=lambda at: p_values[at])):
+        least = max(least, min(1.0, p_values[at] * (count - place)))
+        corrected[at] = least
+    return corrected
+
+
+def bootstrap_p(gap: Floats) -> float:
+    """Return the two-sided p of no difference: twice the smaller share beyond 0, never 0.
+
+    Source: A. Davison and D. Hinkley, "Bootstrap methods and their application", 1997, section 4.4:
+        (1 + those beyond) / (1 + all).
+    """
+    below, above = int(np.sum(gap <= 0)), int(np.sum(gap >= 0))
+    return min(1.0, 2 * (1 + min(below, above)) / (1 + len(gap)))
+
+
+def friedman(values: Mapping[str, Sequence[float]], sets: Sequence[str]) -> Omnibus:
+    """Return Friedman's test of models over independent sets.
+
+    Args:
+        values: of each model one a set, higher = better.
+        sets: names of the sets.
+
+    Sources: M. Friedman, Journal of the American Statistical Association 32(200), 1937; P. Nemenyi,
+        1963, in the form of J. Demšar, Journal of Machine Learning Research 7, 2006, section 3.2.2.
+    """
+    names = tuple(sets)
+    for count, least, what, of in (
+        (len(names), LEAST_SETS, "independent set", " of images"),
+        (len(values), LEAST_MODELS, "model", ""),
+    ):
+        if count < least:
+            plural = "" if count == 1 else "s"
+            return Omnibus(sets=names, reason=f"{count} {what}{plural}{of}, and {least} are needed")
+    table: NDArray[np.float64] = np.array(list(values.values()))  # (M, N)
+    ranks = rankdata(-table, axis=0).mean(1)
+    p = float(friedmanchisquare(*table).pvalue) if np.ptp(table) > 0 else 1.0
+    return Omnibus(
+        sets=names,
+        p=p if math.isfinite(p) else 1.0,
+        mean_ranks=dict(zip(values, map(float, ranks), strict=True)),
+        critical_difference=critical_difference(len(table), len(names)),
+    )
+
+
+def critical_difference(models: int, sets: int) -> float:
+    """Return by how much two mean ranks must differ at the 5 % level."""
+    q = float(studentized_range.ppf(1 - LEVEL, models, math.inf)) / math.sqrt(2)
+    return q * math.sqrt(models * (models + 1) / (6 * sets))
+
+
+def independent(images: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    """Return names of sets that share no image, the first of each that overlap.
+
+    Args:
+        images: the keys of each set.
+    """
+    taken: set[str] = set()
+    chosen = []
+    for name, keys in images.items():
+        own = set(keys)
+        if own and taken.isdisjoint(own):
+            taken |= own
+            chosen.append(name)
+    return tuple(chosen)
+
+
+def _groups(models: Mapping[str, Sequence[Result]], setting: Setting) -> Iterator[_Group]:
+    for name, results in models.items():
+        cells: dict[Place, list[Result]] = {}
+        for result in results:
+            if result.cell.setting is setting and result.measured.marked.mark not in NOT_COUNTED:
+                cells.setdefault(result.place, []).append(result)
+        if cells:
+            yield _Group(name=name, cells=cells)
+
+
+def _columns(groups: Sequence[_Group]) -> Iterator[tuple[str, Column]]:
+    """Yield the column of each model in one setting; ranks only where all its cells have one."""
     reasons = {group.name: _unranked(group, groups) for group in groups}
     ranked = [group for group in groups if not reasons[group.name]]
     places: dict[str, Ranked] = {}
     if len(ranked) > 1:
-        common = list(ranked[0].cells)
-        values = np.stack([group.spread(common) for group in ranked])
+        values = np.stack([group.spread(ranked[0].cells) for group in ranked])
         places = dict(zip((group.name for group in ranked), rank(values), strict=True))
     elif ranked:
         reasons[ranked[0].name] = "there is no other model to be ranked with"
-    return {
-        group.name: _column(group, places.get(group.name), reasons[group.name]) for group in groups
-    }
+    for group in groups:
+        areas, spread = group.values(AREA), group.spread(group.cells)  # (C,), (C, R)
+        at = int(np.argmin(areas))
+        yield (
+            group.name,
+            Column(
+                mean=interval(float(np.mean(areas)), spread.mean(0)),
+                balanced=float(np.mean(group.values(BALANCED))),
+                balanced_at_threshold=float(np.mean(group.values(AT_THRESHOLD))),
+                worst=Worst(place=list(group.cells)[at], value=interval(areas[at], spread[at])),
+                cells=len(areas),
+                ranked=places.get(group.name),
+                reason=reasons[group.name],
+            ),
+        )
 
 
 def _unranked(group: _Group, groups: Sequence[_Group]) -> str:
+    """Return why a model has no rank among others in one setting; "" where it has one."""
     every = {place for other in groups for place in other.cells}
-    missing = sorted(every - group.cells.keys())
-    marked = [
-        f"{one.measured.marked.mark} on {_named(place)}"
-        for place, each in group.cells.items()
-        for one in each
-        if one.measured.marked.mark
-    ]
-    if missing:
+    if missing := sorted(every - group.cells.keys()):
         return f"not scored on {_named(missing[0])}"
-    return (
-        ""
-        if not marked
-        else marked[0] + (f" and {len(marked) - 1} more" if len(marked) > 1 else "")
-    )
+    first, *more = [
+        *(
+            f"{one.measured.marked.mark} on {_named(place)}"
+            for place, each in group.cells.items()
+            for one in each
+            if one.measured.marked.mark
+        )
+    ] or [""]
+    return f"{first} and {len(more)} more" if more else first
 
 
-def _column(group: _Group, ranked: Ranked | None, reason: str) -> Column:
-    areas = group.values(AREA)
-    at = int(np.argmin(areas))
-    spread = group.spread(list(group.cells))  # (C, R)
-    return Column(
-        mean=interval(float(np.mean(areas)), spread.mean(0)),
-        balanced=float(np.mean(group.values(BALANCED))),
-        balanced_at_threshold=float(np.mean(group.values(AT_THRESHOLD))),
-        worst=Worst(place=list(group.cells)[at], value=interval(areas[at], spread[at])),
-        cells=len(areas),
-        ranked=ranked,
-        reason=reason,
-    )
-
-
-def _pairs(groups: Sequence[_Group]) -> tuple[Difference, ...]:
+def _pairs(groups: Sequence[_Group]) -> tuple[PairedDifference, ...]:
     """Return the paired differences of the mean AUC of models that were scored in the same cells."""
     comparable = [group for group in groups if group.cells.keys() == groups[0].cells.keys()]
     if len(comparable) < 2:
@@ -203,20 +403,22 @@ def _pairs(groups: Sequence[_Group]) -> tuple[Difference, ...]:
     return differences(
         {group.name: float(np.mean(group.values(AREA))) for group in comparable},
         {group.name: group.spread(places).mean(0) for group in comparable},
-        dict(_delong(comparable)),
+        dict(_delong(comparable, [place for place in places if place[1] == NONE])),
     )
 
 
-def _delong(groups: Sequence[_Group]) -> Iterator[tuple[tuple[str, str], float]]:
+def _delong(
+    groups: Sequence[_Group], clean: Sequence[Place]
+) -> Iterator[tuple[tuple[str, str], float]]:
     """Yield DeLong's p of each pair on clean images, where a setting has one clean set and no seeds."""
-    clean = [place for place in groups[0].cells if place[1] == NONE]
     if len(clean) != 1:
         return
-    for first, second in combinations(groups, 2):
-        ours, theirs = first.cells[clean[0]], second.cells[clean[0]]
-        one, other = ours[0].scores, theirs[0].scores
-        if len(ours) > 1 or len(theirs) > 1 or one is None or other is None:
-            continue
+    single = {
+        group.name: scores
+        for group in groups
+        if len(results := group.cells[clean[0]]) == 1 and (scores := results[0].scores) is not None
+    }
+    for (first, one), (second, other) in combinations(single.items(), 2):
         if one.paths != other.paths:
             continue
         try:
@@ -224,7 +426,7 @@ def _delong(groups: Sequence[_Group]) -> Iterator[tuple[tuple[str, str], float]]
         except DataError:  # too few of a class
             continue
         if p is not None:
-            yield (first.name, second.name), p
+            yield (first, second), p
 
 
 def _line(name: str, results: Sequence[Result], columns: Mapping[Setting, Column]) -> Line:
@@ -243,37 +445,29 @@ def _line(name: str, results: Sequence[Result], columns: Mapping[Setting, Column
     )
 
 
-def _mean(results: Sequence[Result], name: str) -> float | None:
-    values = [
-        value.value
-        for result in results
-        if (value := result.measured[name]) is not None and value.value is not None
-    ]
+def _mean(results: Iterable[Result], name: str) -> float | None:
+    """Return the mean of a measure over the results that have it."""
+    found = (result.measured.value(name) for result in results)
+    values = [value for value in found if value is not None]
     return float(np.mean(values)) if values else None
 
 
-def _omnibus(groups: Mapping[str, Sequence[Result]]) -> Omnibus:
+def _omnibus(models: Mapping[str, Sequence[Result]]) -> Omnibus:
     """Return the test over independent sets of clean images that every model has a value of."""
-    values: dict[str, dict[str, list[float]]] = {}
+    values: dict[str, dict[str, list[Result]]] = {}
     keys: dict[str, tuple[str, ...]] = {}
-    for name, results in groups.items():
+    for name, results in models.items():
         for result in results:
-            area = result.measured[AREA]
-            if result.cell.condition.is_clean and area is not None and area.value is not None:
-                values.setdefault(name, {}).setdefault(result.index.test, []).append(area.value)
+            if result.cell.condition.is_clean and result.measured.value(AREA) is not None:
+                values.setdefault(name, {}).setdefault(result.index.test, []).append(result)
                 keys[result.index.test] = result.keys
     common = [test for test in keys if all(test in each for each in values.values())]
     sets = independent({test: keys[test] for test in common})
-    return friedman(
-        {name: [float(np.mean(each[test])) for test in sets] for name, each in values.items()}, sets
-    )
-
-
-def _value(result: Result, name: str) -> float:
-    value = result.measured[name]
-    if value is None or value.value is None:
-        raise ValueError(f"no {name} of {result.index.model} on {result.place}")
-    return value.value
+    means = {
+        name: [mean for test in sets if (mean := _mean(each[test], AREA)) is not None]
+        for name, each in values.items()
+    }
+    return friedman(means, sets)
 
 
 def _named(place: Place) -> str:

@@ -10,9 +10,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from trueface.benchmark.manifest import DIGITS
-from trueface.benchmark.measures import Value
-from trueface.benchmark.run_results import Result, RunResults
+from trueface.benchmark.cells import DIGITS
+from trueface.benchmark.results import Result, RunResults, Value
 from trueface.corruptions.grammar import NONE
 from trueface.runtime.errors import DataError
 
@@ -174,7 +173,7 @@ def row_of(benchmark: str, result: Result, measure: str) -> Row:
         measure: the name of one of its values; of none: the row of a cell that was not run.
     """
     index, cell, measured = result.index, result.cell, result.measured
-    value = measured[measure] or Value(name=measure)
+    value = measured[measure] or Value(measure)
     return Row(
         manifest=benchmark[:DIGITS],
         model=result.group,

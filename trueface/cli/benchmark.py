@@ -1,17 +1,24 @@
 """`trueface benchmark`: the leaderboard of a run, its table, its page, and a check of its numbers."""
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from launcher.api import UsageError, write_atomic
+from trueface.audit.finding import count
 from trueface.audit.run_folders import found_folder
+from trueface.cli.text_tables import aligned, shown
+from trueface.evaluation.over_seeds import NO_VALUE
 
 if TYPE_CHECKING:  # scipy and torch take a second to import
-    from trueface.benchmark.run_results import RunResults
+    from trueface.benchmark.leaderboard import Column, Leaderboard
+    from trueface.benchmark.results import RunResults
     from trueface.benchmark.table import Row
+    from trueface.jobs.benchmark.benchmarking import Checked
 
 FOLDER = "benchmark"  # in the run's folder
 TABLE, PARQUET, MANIFEST, PAGE = (
@@ -68,7 +75,9 @@ def benchmark(
         raise UsageError(f"--rows {rows}: check one row at least")
     folder = found_folder(run)
     # scipy takes a second to import; help and wrong names must not wait for it
-    from trueface.benchmark.run_results import read_run
+    from trueface.benchmark import table
+    from trueface.benchmark.leaderboard import leaderboard
+    from trueface.benchmark.results import read_run
 
     results = read_run(folder)
     for problem in results.problems:
@@ -76,23 +85,22 @@ def benchmark(
     if check:
         _check(results, folder, rows, seed, device)
         return
-    table = _written(results, folder)
+    written = _written(results, folder)
     if as_csv:
-        click.echo(_joined(folder / FOLDER / TABLE, table, join), nl=False)
+        tables = [(str(folder / FOLDER / TABLE), written)]
+        tables += [(str(other), table.read_csv(other)) for other in join]
+        click.echo(table.as_csv(table.join(tables)), nl=False)
         return
-    from trueface.benchmark.leaderboard import leaderboard
-    from trueface.cli import benchmark_text
-
     board = leaderboard(results)
     if as_json:
-        click.echo(json.dumps(benchmark_text.document(results, board)))
+        click.echo(json.dumps(document(board)))
     elif not page and not opened:
-        click.echo(benchmark_text.text(results, board))
+        click.echo(text(board))
     if page or opened:
         from trueface.report.benchmark_page import benchmark_page
 
         path = folder / FOLDER / PAGE
-        write_atomic(path, benchmark_page(results, board))
+        write_atomic(path, benchmark_page(board))
         click.echo(path, err=as_json)
         if opened:
             click.launch(str(path))
@@ -100,49 +108,143 @@ def benchmark(
 
 def _written(results: "RunResults", folder: Path) -> "tuple[Row, ...]":
     """Write table and manifest beside the run; return the rows."""
-    from trueface.benchmark import manifest, table
+    from trueface.benchmark import table
+    from trueface.benchmark.cells import write_manifest
 
     rows = tuple(table.rows_of(results))
     where = folder / FOLDER
     where.mkdir(exist_ok=True)
     write_atomic(where / TABLE, table.as_csv(rows))
-    manifest.write(where / MANIFEST, results.manifest)
+    write_manifest(where / MANIFEST, results.manifest)
     if table.has_parquet():
         write_atomic(where / PARQUET, table.as_parquet(rows))
     return rows
 
 
-def _joined(path: Path, rows: "tuple[Row, ...]", others: tuple[Path, ...]) -> str:
-    from trueface.benchmark import table
-
-    tables = [(str(path), rows), *((str(other), table.read_csv(other)) for other in others)]
-    return table.as_csv(table.join(tables))
-
-
-def _check(results: "RunResults", folder: Path, count: int, seed: int, device: str) -> None:
+def _check(results: "RunResults", folder: Path, rows: int, seed: int, device: str) -> None:
     """Print some rows with their values now; exit with 1 if one differs."""
     import torch
 
     from trueface.benchmark.table import TOLERANCE
-    from trueface.cli.benchmark_text import checked_table
     from trueface.cli.run_here import device as known_device
     from trueface.cli.run_here import under_bar
-    from trueface.jobs.benchmark.rechecking import recheck
+    from trueface.jobs.benchmark.benchmarking import recheck
 
     with under_bar("check") as (progress, stop):
         checks = recheck(
             results,
             folder,
-            count=count,
+            count=rows,
             seed=seed,
             device=known_device(device),
             cpus=torch.get_num_threads(),
             progress=progress,
             stop=stop,
         )
-        rows = tuple(checks)
-    agree = sum(row.agrees for row in rows)
-    click.echo("\n".join(checked_table(rows)))
-    click.echo(f"\n{agree} of {len(rows)} rows agree within {TOLERANCE:g}")
-    if agree < len(rows):
+        checked = sorted(checks, key=lambda each: each.agrees)  # first what does not agree
+    head = ("", "model", "seed", "images", "condition", "measure", "table", "now")
+    agree = sum(each.agrees for each in checked)
+    click.echo("\n".join(aligned([head, *map(_checked, checked)], left=6)))
+    click.echo(f"\n{agree} of {len(checked)} rows agree within {TOLERANCE:g}")
+    if agree < len(checked):
         raise click.exceptions.Exit(1)
+
+
+def _checked(checked: "Checked") -> tuple[str, ...]:
+    row = checked.row
+    return (
+        "agrees" if checked.agrees else "DIFFERS",
+        shown(row.model),
+        NO_VALUE if row.seed is None else str(row.seed),
+        shown(row.test),
+        row.corrupt if row.attack == "none" else row.attack,
+        row.measure,
+        _number(row.value),
+        _number(checked.again),
+    )
+
+
+def document(board: "Leaderboard") -> dict[str, Any]:
+    """Return a leaderboard and what it is of as one JSON object."""
+    run = board.run
+    return {
+        "schema": 1,
+        "run": run.name,
+        "manifest": {"name": run.manifest.name, "sha256": run.manifest.sha256},
+        "models": [asdict(line) for line in board.lines],
+        "differences": {
+            setting: [asdict(pair) for pair in pairs] for setting, pairs in board.pairs.items()
+        },
+        "friedman": asdict(board.omnibus),
+        "not_run": list(run.not_run()),
+        "problems": list(run.problems),
+        "confounded": list(run.confounds),
+    }
+
+
+def text(board: "Leaderboard") -> str:
+    """Return the leaderboard: a table, why models have no rank, what was not run, differences."""
+    run = board.run
+    tests = len({result.index.test for result in run.results})
+    conditions = len({result.cell.condition for result in run.results})
+    parts = (
+        count(len(board.lines), "model"),
+        f"{count(tests, 'set')} of images ({count(len(run.manifest.entries), 'image')})",
+        count(conditions, "condition"),
+    )
+    lines = [f"benchmark {run.manifest.name}: {', '.join(parts)}", "", *aligned([*_table(board)])]
+    longer = (f"{name}: {model}" for model, name in board.names.items() if name != model)
+    titles: Sequence[tuple[str, Iterable[str]]] = (
+        ("Models", longer),
+        ("Told by the form of the files", run.confounds),
+        ("Not ranked", board.unranked),
+        ("Not run", run.not_run(board.names)),
+        (
+            "Differences (second minus first, paired; p by Holm over the pairs of a setting)",
+            _differences(board),
+        ),
+    )
+    for title, given in titles:
+        if notes := [f"  {shown(note)}" for note in given]:
+            lines += ["", title, *notes]
+    lines += ["", f"Friedman's test: {shown(board.omnibus.text)}"]
+    return "\n".join(lines)
+
+
+def _table(board: "Leaderboard") -> Iterator[tuple[str, ...]]:
+    measured = (head for each in board.settings for head in (f"{each} AUC", "worst", "P(best)"))
+    yield ("model", "seeds", *measured, "ECE", "scaled", "ms", "parameters")
+    for line in board.lines:
+        columns = (_column(line.columns.get(setting)) for setting in board.settings)
+        yield (
+            shown(board.names[line.model]),
+            str(line.seeds),
+            *(cell for column in columns for cell in column),
+            _number(line.ece),
+            _number(line.ece_scaled),
+            f"{line.ms_image:.1f}",
+            f"{line.parameters:,}",
+        )
+
+
+def _column(column: "Column | None") -> tuple[str, str, str]:
+    if column is None:
+        return (NO_VALUE,) * 3
+    mean = column.mean
+    best = NO_VALUE if column.ranked is None else f"{column.ranked.best:.2f}"
+    worst = f"{column.worst.value.value:.3f}"
+    return f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]", worst, best
+
+
+def _differences(board: "Leaderboard") -> Iterator[str]:
+    for setting, pairs in board.pairs.items():
+        for pair in pairs:
+            delong = "" if pair.p_delong is None else f", DeLong p {pair.p_delong:.3f}"
+            yield (
+                f"{setting}: {board.names[pair.second]} - {board.names[pair.first]} = "
+                f"{pair.value:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}], p {pair.p_holm:.3f}{delong}"
+            )
+
+
+def _number(value: float | None) -> str:
+    return NO_VALUE if value is None else f"{value:.4f}"

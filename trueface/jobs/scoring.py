@@ -18,7 +18,7 @@ from trueface.corruptions.pillow import to_image
 from trueface.data.dataset import Pass, still
 from trueface.data.index import Image
 from trueface.data.settings import ScoringSettings, TestSettings
-from trueface.evaluation.attacked import Keep, Score, attack_images, drawn, outcome
+from trueface.evaluation.attacked import Attacked, Keep, attack_images, drawn, outcome
 from trueface.evaluation.inference import Answers, evaluate_images
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.features.body import FrozenBody
@@ -88,20 +88,53 @@ class ScoringModel:
             self.model, feed, self.watch, constant=self.constant, store=self.store
         )
 
-    def scorer(self) -> Score:
-        """Return what asks the model for logits (B,) of pixels uint8, as its tests do."""
-        model, watch = self.model, self.watch
-        body = FrozenBody(model, device=watch.device, precision=watch.precision)
+    def attack(
+        self,
+        feed: Pass,
+        clean: Answers,
+        attack: Attack,
+        target: Detector,
+        *,
+        saved: Chain,
+        queries: int,
+        keep: Keep | None = None,
+    ) -> Attacked:
+        """Return what an attack, computed with `target`, does to the images of a feed; see `attack_images`.
 
-        def score(pixels: Tensor) -> Tensor:
+        Args:
+            feed: of the images.
+            clean: the model's answers to them.
+            attack: kind and budget.
+            target: the network that the attack asks.
+            saved: what happens to images when they are saved after the attack.
+            queries: of each image, for attacks by scores.
+            keep: gets every image as it was scored; None: nobody wants them.
+        """
+        model, watch = self.model, self.watch
+        body = None
+        if self.constant:
+            body = FrozenBody(model, device=watch.device, precision=watch.precision)
+
+        def score(pixels: Tensor) -> Tensor:  # as tests do
             with torch.no_grad(), autocast(watch.device, watch.precision):
-                if self.constant:
+                if body is not None:
                     logits = model.forward_head(body(pixels))
                 else:
                     logits = model(pixels.to(watch.device))
             return logits.float().squeeze(1).cpu()
 
-        return score
+        return attack_images(
+            feed,
+            clean,
+            attack,
+            score=score,
+            target=Target(target, watch.device, self.threshold),
+            watch=watch,
+            threshold=self.threshold,
+            saved=saved,
+            queries=queries,
+            keep=keep,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,13 +185,10 @@ def attacked_test(
     }
     clean = network.answers(feed)
     attacked = partial(
-        attack_images,
+        network.attack,
         feed,
         clean,
-        score=network.scorer(),
-        target=Target(quick(target), network.watch.device, network.threshold),
-        watch=network.watch,
-        threshold=network.threshold,
+        target=quick(target),
         saved=saved,
         queries=settings.queries,
     )

@@ -7,16 +7,14 @@ images, × attacks. Plots: reliability, cost against the worst AUC, ranks.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
-from itertools import chain
 
 import numpy as np
 from markupsafe import Markup
 
 from trueface.audit.finding import count as counted
-from trueface.benchmark.known_data import Setting
+from trueface.benchmark.conditions import Setting
 from trueface.benchmark.leaderboard import Column, Leaderboard, Line
-from trueface.benchmark.measures import AREA, AT_THRESHOLD, BALANCED, Value
-from trueface.benchmark.run_results import Result, RunResults
+from trueface.benchmark.results import AREA, AT_THRESHOLD, BALANCED, Result, Value
 from trueface.evaluation.calibration import Labels, probabilities
 from trueface.evaluation.intervals import Floats, Measure, unvaried
 from trueface.evaluation.over_seeds import NO_VALUE
@@ -41,25 +39,25 @@ BELIEFS = 10  # bins of a reliability diagram
 LEAST = 5  # images of a bin that has a point
 
 
-def heat_maps(run: RunResults, board: Leaderboard, measure: str) -> str:
+def heat_maps(board: Leaderboard, measure: str) -> str:
     """Return for each set of images a heat map of models × corruptions."""
-    return "".join(_corruptions(run, board, test, measure) for test in _tests(run))
+    return "".join(_corruptions(board, test, measure) for test in _tests(board))
 
 
-def rates(run: RunResults, board: Leaderboard) -> str:
+def rates(board: Leaderboard) -> str:
     """Return the TPR of each generator beside the TNR of each set of real images, images as they are."""
-    return "".join(_rates(run, board, test) for test in _tests(run))
+    return "".join(_rates(board, test) for test in _tests(board))
 
 
-def attack_rates(run: RunResults, board: Leaderboard) -> str:
+def attack_rates(board: Leaderboard) -> str:
     """Return how many fakes are called fake before and after each attack, its control beside it."""
-    return "".join(_attacks(run, board, test) for test in _tests(run))
+    return "".join(_attacks(board, test) for test in _tests(board))
 
 
-def _corruptions(run: RunResults, board: Leaderboard, test: str, measure: str) -> str:
+def _corruptions(board: Leaderboard, test: str, measure: str) -> str:
     cells: Cells = {}
     settings: dict[str, dict[str, None]] = {}
-    for result in run.results:
+    for result in board.run.results:
         if result.index.test == test and not result.cell.condition.is_attack:
             column = result.cell.corrupt
             settings.setdefault(column, {})[result.cell.setting] = None
@@ -75,9 +73,9 @@ def _corruptions(run: RunResults, board: Leaderboard, test: str, measure: str) -
     )
 
 
-def _rates(run: RunResults, board: Leaderboard, test: str) -> str:
+def _rates(board: Leaderboard, test: str) -> str:
     values: dict[tuple[str, str], list[Value]] = {}
-    for result in run.results:
+    for result in board.run.results:
         if result.cell.condition.is_clean and result.index.test == test:
             for value in result.measured.values:
                 if value.name.partition(":")[0] in {"tpr", "tnr"}:
@@ -95,10 +93,10 @@ def _rates(run: RunResults, board: Leaderboard, test: str) -> str:
     )
 
 
-def _attacks(run: RunResults, board: Leaderboard, test: str) -> str:
+def _attacks(board: Leaderboard, test: str) -> str:
     cells: Cells = {}
     columns: dict[str, str] = {}
-    for result in run.results:
+    for result in board.run.results:
         if result.index.test == test and result.cell.condition.is_attack:
             columns.setdefault(result.cell.attack, result.cell.access)
             cells.setdefault((result.group, result.cell.attack), []).append(result)
@@ -180,15 +178,13 @@ def _heat(
     )
 
 
-def _tests(run: RunResults) -> Iterable[str]:
-    return dict.fromkeys(result.index.test for result in run.results)
+def _tests(board: Leaderboard) -> Iterable[str]:
+    return dict.fromkeys(result.index.test for result in board.run.results)
 
 
-def reliability(run: RunResults, board: Leaderboard) -> str:
+def reliability(board: Leaderboard) -> str:
     """Return of each model how often what it calls fake is: without and with the temperature."""
-    return "".join(
-        _reliability(run, entry.model, board.names[entry.model]) for entry in board.lines
-    )
+    return "".join(_reliability(board, entry.model) for entry in board.lines)
 
 
 def cost(board: Leaderboard) -> str:
@@ -223,10 +219,11 @@ def ranks(board: Leaderboard) -> str:
     return "".join(_ranks(board, setting) for setting in Setting)
 
 
-def _reliability(run: RunResults, model: str, name: str) -> str:
+def _reliability(board: Leaderboard, model: str) -> str:
+    name = board.names[model]
     clean = [
         result
-        for result in run.results
+        for result in board.run.results
         if result.group == model and result.cell.condition.is_clean and result.scores is not None
     ]
     tables = [(result.scores, result.facts) for result in clean if result.scores is not None]
@@ -297,10 +294,9 @@ def _ranks(board: Leaderboard, setting: Setting) -> str:
 def leaderboard_table(board: Leaderboard) -> str:
     """Return the leaderboard: three columns, never one mean over them."""
     names = board.names
-    settings = [each for each in Setting if any(each in line.columns for line in board.lines)]
     measured = (
         title
-        for setting in settings
+        for setting in board.settings
         for title in (
             f"{setting}<small>mean AUC</small>",
             f"worst<small>cell, {setting}</small>",
@@ -313,13 +309,13 @@ def leaderboard_table(board: Leaderboard) -> str:
         "intervals: over images and, from three on, seeds. P(best): share of resamples in which the "
         "model has the best mean rank over the cells of the setting. ECE: mean calibration error on "
         "clean images, below it that after scaling by the temperature of validation.</p>"
-        + table(head, (_line(line, names, settings) for line in board.lines))
+        + table(head, (_line(line, names, board.settings) for line in board.lines))
     )
 
 
-def attacks(run: RunResults, board: Leaderboard) -> str:
+def attacks(board: Leaderboard) -> str:
     """Return what attacks do, with the control of random signs beside them."""
-    attacked = [result for result in run.results if result.cell.condition.is_attack]
+    attacked = [result for result in board.run.results if result.cell.condition.is_attack]
     if not attacked:
         return ""
     names = board.names
@@ -425,24 +421,25 @@ def _shown(value: Value | None) -> str:
     return f"{value.value:.3f}<small>{value.low:.3f}–{value.high:.3f}</small>"
 
 
-def benchmark_page(run: RunResults, board: Leaderboard) -> str:
+def benchmark_page(board: Leaderboard) -> str:
     """Return the page: it needs no other file, and the same run gives the same page."""
+    run = board.run
     parts = {
-        "about": facts(_about(run, board)),
+        "about": facts(_about(board)),
         "leaderboard": leaderboard_table(board),
-        "areas": heat_maps(run, board, AREA),
-        "at_threshold": heat_maps(run, board, AT_THRESHOLD),
-        "at_zero": heat_maps(run, board, BALANCED),
-        "rates": rates(run, board),
-        "attack_rates": attack_rates(run, board),
-        "attacks": attacks(run, board),
-        "reliability": reliability(run, board),
+        "areas": heat_maps(board, AREA),
+        "at_threshold": heat_maps(board, AT_THRESHOLD),
+        "at_zero": heat_maps(board, BALANCED),
+        "rates": rates(board),
+        "attack_rates": attack_rates(board),
+        "attacks": attacks(board),
+        "reliability": reliability(board),
         "cost": cost(board),
         "ranks": ranks(board),
         "differences": difference_table(board),
-        "unranked": notes("Not ranked, and why", chain(run.without_area, board.unranked)),
+        "unranked": notes("Not ranked, and why", board.unranked),
         "published": "".join(published(each, 3) for each in published_tables()),
-        "not_run": notes("Not run, and why", run.not_run_named(board.names)),
+        "not_run": notes("Not run, and why", run.not_run(board.names)),
         "problems": notes("Left out, and why", run.problems),
         "confounds": notes("Told by the form of the files", run.confounds),
         "friedman": notes("Friedman's test", [board.omnibus.text]),
@@ -453,22 +450,22 @@ def benchmark_page(run: RunResults, board: Leaderboard) -> str:
     return template.render(run=run, css=Markup(CSS), **html)
 
 
-def _timed_on(run: RunResults) -> Iterator[str]:
+def _timed_on(board: Leaderboard) -> Iterator[str]:
     """Yield the devices on which the time of an image was taken."""
-    facts = {(result.facts.device, result.facts.threads) for result in run.results}
+    facts = {(result.facts.device, result.facts.threads) for result in board.run.results}
     for device, threads in sorted(facts):
         yield f"{device}, {counted(threads, 'thread')}"
 
 
-def _about(run: RunResults, board: Leaderboard) -> list[tuple[str, object]]:
-    tests = list(dict.fromkeys(result.index.test for result in run.results))
+def _about(board: Leaderboard) -> list[tuple[str, object]]:
+    run = board.run
     conditions = dict.fromkeys(result.cell.condition.name for result in run.results)
     versions = ", ".join(f"{name} {value}" for name, value in run.manifest.versions.items())
     return [
         ("benchmark", f"{run.manifest.name} (SHA-256 of {len(run.manifest.entries)} images)"),
         ("models", len(board.lines)),
-        ("sets of images", ", ".join(tests)),
+        ("sets of images", ", ".join(_tests(board))),
         ("conditions", ", ".join(conditions)),
         ("versions", versions),
-        ("timed on", ", ".join(_timed_on(run))),
+        ("timed on", ", ".join(_timed_on(board))),
     ]

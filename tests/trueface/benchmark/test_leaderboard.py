@@ -8,13 +8,10 @@ import pytest
 from scipy.stats import norm, rankdata
 
 from launcher.api import Words
-from trueface.benchmark.cells import Cell, CellScores, Index, ModelFacts
-from trueface.benchmark.known_data import Setting
-from trueface.benchmark.leaderboard import leaderboard
-from trueface.benchmark.manifest import Manifest
-from trueface.benchmark.measures import Marked, measure_scores
-from trueface.benchmark.pairs import holm
-from trueface.benchmark.run_results import Result, RunResults
+from trueface.benchmark.cells import Cell, CellScores, Index, Manifest, ModelFacts
+from trueface.benchmark.conditions import Setting
+from trueface.benchmark.leaderboard import holm, leaderboard
+from trueface.benchmark.results import Marked, Result, RunResults, measure_scores
 from trueface.data.image_headers import Shortcut
 from trueface.evaluation.intervals import Floats, resamples
 

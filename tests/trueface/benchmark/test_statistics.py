@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import friedmanchisquare
 
-from trueface.benchmark.omnibus import critical_difference, friedman, independent
-from trueface.benchmark.pairs import bootstrap_p, differences, holm
-from trueface.benchmark.ranking import rank
+from trueface.benchmark.leaderboard import (
+    bootstrap_p,
+    critical_difference,
+    differences,
+    friedman,
+    holm,
+    independent,
+    rank,
+)
 from trueface.evaluation.intervals import resampled_over_seeds
 
 RANDOM = np.random.default_rng(0)

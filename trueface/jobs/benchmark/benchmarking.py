@@ -1,13 +1,18 @@
-"""The entry function of `benchmark`: one model on one set of images, under every condition.
+"""The entry function of `benchmark`: one model on one set of images, under every condition; rows measured again.
 
 A cell is the scores under one condition; beside them stand the model's operating point by validation, and its cost.
 """
 
 import logging
+import random
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
+from threading import Event
+from typing import NamedTuple
 
 import numpy as np
 import PIL
@@ -17,35 +22,35 @@ import torch
 
 from launcher.api import Job, JobError, Json, parse_data, parse_model
 from trueface.attacks.grammar import Attack, parse_attack
-from trueface.attacks.perturb import Target
-from trueface.benchmark import cells, manifest
-from trueface.benchmark.cells import Cell, CellScores, Index, ModelFacts
-from trueface.benchmark.conditions import Condition, conditions
-from trueface.benchmark.known_data import Derived, contradiction, derive
-from trueface.benchmark.manifest import Entry, Manifest
-from trueface.benchmark.run_results import manifest_file
+from trueface.benchmark import cells
+from trueface.benchmark.cells import (
+    Cell,
+    CellScores,
+    Entry,
+    Index,
+    Manifest,
+    ModelFacts,
+    manifest_of,
+)
+from trueface.benchmark.conditions import Condition, Derived, conditions, contradiction, derive
+from trueface.benchmark.results import DELTA, Measured, RunResults, measure
 from trueface.benchmark.settings import BenchmarkSettings
+from trueface.benchmark.table import Row, row_of, same_value
 from trueface.corruptions.chain import Chain
 from trueface.corruptions.grammar import NONE
 from trueface.data.dataset import Pass, still
 from trueface.data.image_headers import PROPERTIES, sample_headers, shortcut
 from trueface.data.index import Image
 from trueface.data.settings import ScoringSettings, TestSettings
-from trueface.data.vocabulary import BUILT_IN, Vocabulary
-from trueface.evaluation.attacked import attack_images, drawn
-from trueface.evaluation.inference import Answers
+from trueface.data.vocabulary import BUILT_IN
+from trueface.evaluation.attacked import drawn
 from trueface.evaluation.operating_threshold import Calibration, calibrate
 from trueface.features.file_digests import FileDigests
 from trueface.features.folder import store_folder
 from trueface.jobs import job_data
 from trueface.jobs.benchmark import origins
 from trueface.jobs.job_data import model_name
-from trueface.jobs.scoring import (
-    NOT_DIFFERENTIABLE,
-    ScoringModel,
-    is_differentiable,
-    surrogate_of,
-)
+from trueface.jobs.scoring import NOT_DIFFERENTIABLE, ScoringModel, is_differentiable, surrogate_of
 from trueface.jobs.setup import entry
 from trueface.models.detectors import Detector
 from trueface.runtime import paths
@@ -76,84 +81,108 @@ class Bench:
     settings: BenchmarkSettings
     data_root: Path
 
-    def answers(self, feed: Pass) -> Answers:
-        """Return what the model says of a feed."""
-        return self.network.answers(feed)
+    @classmethod
+    def of(cls, job: Job, settings: BenchmarkSettings, *, stored: bool = True) -> "Bench":
+        """Return a job's model and images, ready to be scored.
 
-    def feed(self, corrupt: str) -> Pass:
+        Args:
+            job: of the benchmark.
+            settings: of it.
+            stored: features may come from the feature store.
+        """
+        images, _ = job_data.of_split(job, settings, parse_data(job.data or ""), "test")
+        return cls(
+            name=model_name(job),
+            network=ScoringModel.of_job(job, settings, stored=stored),
+            surrogate=surrogate_of(job, settings.surrogate),
+            images=images,
+            settings=settings,
+            data_root=job.path(settings.data_root),
+        )
+
+    def feed(self, corrupt: str = NONE) -> Pass:
         """Return the images under a chain of corruptions."""
-        return still(self.images, scoring_settings(self.settings, corrupt))
+        values = {name: getattr(self.settings, name) for name in ScoringSettings.model_fields}
+        return still(self.images, TestSettings.model_validate({**values, "corrupt": corrupt}))
 
+    def names(self, positions: Iterable[int] | None = None) -> tuple[str, ...]:
+        """Return the paths of images below the data root; of all, unless positions are given."""
+        chosen = self.images if positions is None else [self.images[at] for at in positions]
+        return tuple(image.path.relative_to(self.data_root).as_posix() for image in chosen)
 
-def score(bench: Bench, condition: Condition) -> CellScores:
-    """Return the scores of a cell.
+    def manifest(self) -> Manifest:
+        """Return the manifest of the images, their files read where they changed."""
+        digests = FileDigests(store_folder())
+        made = manifest_of(
+            (
+                Entry(
+                    path=name,
+                    key=image.key,
+                    sha256=digests.of(image.file)[1].hex(),
+                    label=image.label,
+                    source=image.method or ("Fake" if image.label else "Real"),
+                    modifier=image.modifier,
+                )
+                for name, image in zip(self.names(), self.images, strict=True)
+            ),
+            versions(),
+        )
+        try:
+            digests.keep()
+        except OSError as error:
+            log.warning("digests=not kept reason=%s", error.strerror or error)
+        return made
 
-    Raises:
-        NotRunError: the condition makes no sense for this model, or it is refused.
-        JobError: stopped, or the model is broken.
-        DataError: not one image could be read.
-    """
-    attack = parse_attack(condition.attack)
-    if attack is not None:
-        return _attacked(bench, attack)
-    answers = bench.answers(bench.feed(condition.corrupt))
-    return CellScores(
-        paths=names_of([bench.images[at] for at in answers.positions], bench.data_root),
-        labels=answers.labels,
-        logits=answers.logits,
-    )
+    def score(self, condition: Condition) -> CellScores:
+        """Return the scores of a cell.
 
+        Raises:
+            NotRunError: the condition makes no sense for this model, or it is refused.
+            JobError: stopped, or the model is broken.
+            DataError: not one image could be read.
+        """
+        attack = parse_attack(condition.attack)
+        if attack is not None:
+            return self._attacked(attack)
+        answers = self.network.answers(self.feed(condition.corrupt))
+        return CellScores(
+            paths=self.names(answers.positions), labels=answers.labels, logits=answers.logits
+        )
 
-def scoring_settings(settings: BenchmarkSettings, corrupt: str) -> TestSettings:
-    """Return the settings of a test under a chain of corruptions."""
-    values = {name: getattr(settings, name) for name in ScoringSettings.model_fields}
-    return TestSettings.model_validate({**values, "corrupt": corrupt})
+    def _attacked(self, attack: Attack) -> CellScores:
+        """Return the scores of attacked images; those that the model called wrong keep theirs."""
+        network, target = self.network, self._target(attack)
+        if attack.spec.needs_gradient and not is_differentiable(target):
+            raise NotRunError(f"{NOT_DIFFERENTIABLE}: {target.spec.name}")
+        chosen = replace(self, images=drawn(self.images, self.settings.attack_images))
+        feed = chosen.feed()
+        clean = network.answers(feed)
+        result = network.attack(
+            feed,
+            clean,
+            attack,
+            target,
+            saved=Chain.parse(self.settings.attack_save),
+            queries=self.settings.queries,
+        )
+        return CellScores(
+            paths=chosen.names(clean.positions),
+            labels=clean.labels,
+            logits=result.answers.logits,
+            before=clean.logits,
+            psnr=result.psnr,
+            threshold=network.threshold,
+        )
 
-
-def _attacked(bench: Bench, attack: Attack) -> CellScores:
-    """Return the scores of attacked images; those that the model called wrong keep theirs."""
-    target = _target(bench, attack)
-    if attack.spec.needs_gradient and not is_differentiable(target):
-        raise NotRunError(f"{NOT_DIFFERENTIABLE}: {target.spec.name}")
-    chosen = replace(bench, images=drawn(bench.images, bench.settings.attack_images))
-    feed = chosen.feed(NONE)
-    network = chosen.network
-    clean = network.answers(feed)
-    result = attack_images(
-        feed,
-        clean,
-        attack,
-        score=network.scorer(),
-        target=Target(target, bench.network.watch.device, network.threshold),
-        watch=bench.network.watch,
-        threshold=network.threshold,
-        saved=Chain.parse(bench.settings.attack_save),
-        queries=bench.settings.queries,
-    )
-    return CellScores(
-        paths=names_of([chosen.images[at] for at in clean.positions], bench.data_root),
-        labels=clean.labels,
-        logits=result.answers.logits,
-        before=clean.logits,
-        psnr=result.psnr,
-        threshold=network.threshold,
-    )
-
-
-def _target(bench: Bench, attack: Attack) -> Detector:
-    """Return the network that an attack computes with."""
-    if attack.spec.access != "transfer":
-        return bench.network.model
-    if bench.surrogate is None:
-        raise NotRunError("no surrogate is named")
-    if bench.settings.surrogate == bench.name:
-        raise NotRunError("the model is the surrogate itself")
-    return bench.surrogate
-
-
-def names_of(images: Sequence[Image], data_root: Path) -> tuple[str, ...]:
-    """Return the paths of images below the data root."""
-    return tuple(image.path.relative_to(data_root).as_posix() for image in images)
+    def _target(self, attack: Attack) -> Detector:
+        """Return the network that an attack computes with."""
+        if attack.spec.access != "transfer":
+            return self.network.model
+        if self.surrogate is None:
+            raise NotRunError("no surrogate is named")
+        if self.settings.surrogate == self.name:
+            raise NotRunError("the model is the surrogate itself")
+        return self.surrogate
 
 
 def facts_of(job: Job, bench: Bench, folder: Path, checkpoint_sha256: str) -> ModelFacts:
@@ -210,17 +239,14 @@ def _calibrated(bench: Bench, model_folder: Callable[[str], Path]) -> Calibratio
         missing=bench.settings.missing_images,
     )
     images, _ = image_lists.load_list(place, parse_data(lesson.images), "val")
-    validation = replace(bench, images=images)
-    answers = validation.answers(validation.feed(NONE))
+    answers = bench.network.answers(replace(bench, images=images).feed())
     return calibrate(answers.labels, answers.logits)
 
 
 def _ms_image(bench: Bench) -> float:
     """Return the median time of one image, from pixels to the logit, in ms."""
-    side = bench.settings.resize_size
-    pixels = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8).to(
-        bench.network.watch.device
-    )
+    side, device = bench.settings.resize_size, bench.network.watch.device
+    pixels = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8).to(device)
     times = []
     with torch.inference_mode():
         for _ in range(WARM_UP + REPEATS):
@@ -230,14 +256,42 @@ def _ms_image(bench: Bench) -> float:
     return round(statistics.median(times[WARM_UP:]) * 1000, 3)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
+class _Known(NamedTuple):
     """What decides the scores of all cells of a job."""
 
     manifest: Manifest
     checkpoint_sha256: str
     surrogate_sha256: str
     code: str
+
+    @classmethod
+    def of(cls, job: Job, bench: Bench) -> "_Known":
+        def digest(model: str) -> str:
+            return file_sha256(paths.checkpoint(job.model_folder(model))) if model else ""
+
+        return cls(
+            bench.manifest(),
+            digest(bench.name),
+            digest(bench.settings.surrogate),
+            provenance.keep(job.run_folder),
+        )
+
+    def identity(self, settings: BenchmarkSettings, condition: Condition) -> str:
+        """Return a digest of all that the scores of a cell follow from."""
+        neutral = {*BenchmarkSettings.neutral, "corrupt", "attack", "setting", "batch_size"}
+        if not condition.is_attack:
+            neutral |= {"surrogate", "queries", "attack_images", "attack_save"}
+        return cells.identity_of(
+            {
+                "settings": settings.model_dump(mode="json", exclude=neutral),
+                "corrupt": condition.corrupt,
+                "attack": condition.attack,
+                "manifest": self.manifest.sha256,
+                "checkpoint": self.checkpoint_sha256,
+                "surrogate": self.surrogate_sha256 if condition.is_attack else "",
+                "code": self.code,
+            }
+        )
 
 
 @entry(BenchmarkSettings)
@@ -251,9 +305,9 @@ def benchmark(job: Job, settings: BenchmarkSettings) -> Mapping[str, Json]:
         DataError: images that cannot be read, or a setting that is not the declared one.
         CheckpointError: the model cannot be read.
     """
-    bench = open_bench(job, settings)
+    bench = Bench.of(job, settings)
     folder = job.model_folder(bench.name)
-    known = _known(job, bench)
+    known = _Known.of(job, bench)
     _write_manifest(job, known.manifest)
     asked = [*conditions(settings.corrupt, settings.attack)]
     settings_of = dict(_settings_of(job, bench, asked))
@@ -264,13 +318,13 @@ def benchmark(job: Job, settings: BenchmarkSettings) -> Mapping[str, Json]:
     scored = 0
     for condition in (*asked[first:], *asked[:first]):
         path = index_folder / cells.file_of(condition)
-        identity = _identity(bench, known, condition)
+        identity = known.identity(settings, condition)
         if cells.is_done(path, identity):
             log.info("cell=%s state=kept", condition.name)
             continue
         cells.remove_index(index_folder)  # until all cells are those that it describes
         try:
-            cells.write_scores(path, score(bench, condition), identity)
+            cells.write_scores(path, bench.score(condition), identity)
             scored += 1
             log.info("cell=%s state=scored", condition.name)
         except NotRunError as error:
@@ -279,87 +333,11 @@ def benchmark(job: Job, settings: BenchmarkSettings) -> Mapping[str, Json]:
         if bench.network.watch.stop.is_set():
             raise JobError(f"stopped after {scored} cells; they are kept")
     facts_of(job, bench, folder, known.checkpoint_sha256)
-    rows = [_cell(condition, settings_of[condition], reasons) for condition in asked]
-    cells.write_index(index_folder, _index(job, bench, known, rows))
+    rows = (
+        _cell(condition, settings_of[condition], reasons.get(condition, "")) for condition in asked
+    )
+    cells.write_index(index_folder, _index(job, bench, known, tuple(rows)))
     return {"cells": len(asked), "scored": scored, "not_run": len(reasons)}
-
-
-def open_bench(job: Job, settings: BenchmarkSettings, *, stored: bool = True) -> Bench:
-    """Return a job's model and images, ready to be scored.
-
-    Args:
-        job: of the benchmark.
-        settings: of it.
-        stored: features may come from the feature store.
-    """
-    images, _ = job_data.of_split(job, settings, parse_data(job.data or ""), "test")
-    return Bench(
-        name=model_name(job),
-        network=ScoringModel.of_job(job, settings, stored=stored),
-        surrogate=surrogate_of(job, settings.surrogate),
-        images=images,
-        settings=settings,
-        data_root=job.path(settings.data_root),
-    )
-
-
-def manifest_of(bench: Bench) -> Manifest:
-    """Return the manifest of the images of a job, their files read where they changed."""
-    digests = FileDigests(store_folder())
-    names = names_of(bench.images, bench.data_root)
-    made = manifest.manifest_of(
-        (
-            Entry(
-                path=name,
-                key=image.key,
-                sha256=digests.of(image.file)[1].hex(),
-                label=image.label,
-                source=image.method or ("Fake" if image.label else "Real"),
-                modifier=image.modifier,
-            )
-            for name, image in zip(names, bench.images, strict=True)
-        ),
-        versions(),
-    )
-    try:
-        digests.keep()
-    except OSError as error:
-        log.warning("digests=not kept reason=%s", error.strerror or error)
-    return made
-
-
-def _known(job: Job, bench: Bench) -> _Known:
-    surrogate = bench.settings.surrogate
-    return _Known(
-        manifest=manifest_of(bench),
-        checkpoint_sha256=file_sha256(paths.checkpoint(job.model_folder(bench.name))),
-        surrogate_sha256=file_sha256(paths.checkpoint(job.model_folder(surrogate)))
-        if surrogate
-        else "",
-        code=provenance.keep(job.run_folder),
-    )
-
-
-def _identity(bench: Bench, known: _Known, condition: Condition) -> str:
-    settings = bench.settings.model_dump(mode="json")
-    neutral = {*BenchmarkSettings.neutral, "corrupt", "attack", "setting", "batch_size"}
-    only_attack = {"surrogate", "queries", "attack_images", "attack_save"}
-    facts: dict[str, Json] = {
-        name: value
-        for name, value in settings.items()
-        if name not in neutral and (condition.is_attack or name not in only_attack)
-    }
-    return cells.identity_of(
-        {
-            "settings": facts,
-            "corrupt": condition.corrupt,
-            "attack": condition.attack,
-            "manifest": known.manifest.sha256,
-            "checkpoint": known.checkpoint_sha256,
-            "surrogate": known.surrogate_sha256 if condition.is_attack else "",
-            "code": known.code,
-        }
-    )
 
 
 def _settings_of(
@@ -370,7 +348,7 @@ def _settings_of(
     Raises:
         DataError: the task file declares another setting; or nothing tells what the model learned.
     """
-    vocabulary: Vocabulary = BUILT_IN.with_words(job.words)
+    vocabulary = BUILT_IN.with_words(job.words)
     trained = origins.of_model(bench.name, job.model_folder, vocabulary)
     if trained is None:
         raise DataError(
@@ -386,8 +364,7 @@ def _settings_of(
         yield condition, derived
 
 
-def _cell(condition: Condition, known: Derived, reasons: Mapping[Condition, str]) -> Cell:
-    reason = reasons.get(condition, "")
+def _cell(condition: Condition, known: Derived, reason: str) -> Cell:
     return Cell(
         corrupt=condition.corrupt,
         attack=condition.attack,
@@ -399,7 +376,7 @@ def _cell(condition: Condition, known: Derived, reasons: Mapping[Condition, str]
     )
 
 
-def _index(job: Job, bench: Bench, known: _Known, rows: Sequence[Cell]) -> Index:
+def _index(job: Job, bench: Bench, known: _Known, rows: tuple[Cell, ...]) -> Index:
     trained = bench.network.provenance.get("settings")
     headers, _ = sample_headers({image.file: image.label for image in bench.images})
     seed = trained.get("seed") if isinstance(trained, dict) else None
@@ -415,17 +392,17 @@ def _index(job: Job, bench: Bench, known: _Known, rows: Sequence[Cell]) -> Index
         root=str(job.folder),
         words=job.words.used_by(parse_data(job.data or "")),
         settings=bench.settings.model_dump(mode="json"),
-        cells=tuple(rows),
+        cells=rows,
         shortcuts=tuple(filter(None, (shortcut(headers, each) for each in PROPERTIES))),
     )
 
 
 def _write_manifest(job: Job, images: Manifest) -> None:
-    path = manifest_file(job.run_folder, images.sha256)
+    path = cells.manifest_file(job.run_folder, images.sha256)
     try:
-        manifest.read(path)
+        cells.read_manifest(path)
     except DataError:  # absent, or damaged
-        manifest.write(path, images)
+        cells.write_manifest(path, images)
 
 
 def versions() -> dict[str, Json]:
@@ -436,3 +413,117 @@ def versions() -> dict[str, Json]:
         "libjpeg": PIL.features.version("jpg"),
         "simplejpeg": str(getattr(simplejpeg, "__version__", "")),
     }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A row and its value now."""
+
+    row: Row
+    again: float | None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both are the same."""
+        return same_value(self.row.value, self.again)
+
+
+def recheck(
+    run: RunResults,
+    run_folder: Path,
+    *,
+    count: int,
+    seed: int,
+    device: str,
+    cpus: int,
+    progress: Callable[..., None],
+    stop: Event,
+) -> Iterator[Checked]:
+    """Yield some rows of a run measured again, from the image files on, in the order of the table.
+
+    Args:
+        run: as it was read.
+        run_folder: of it.
+        count: how many rows, drawn at random.
+        seed: of the draw.
+        device: to score on.
+        cpus: threads.
+        progress: called while images are scored.
+        stop: ends it.
+
+    Raises:
+        DataError: an image is not what it was.
+    """
+    images = {entry.path: entry for entry in run.manifest.entries}
+    rows = [
+        (at, value.name)
+        for at, result in enumerate(run.results)
+        for value in result.measured.values
+        if value.value is not None
+    ]
+    chosen = sorted(random.Random(seed).sample(rows, min(count, len(rows))))
+    bench: Bench | None = None
+    index: Index | None = None
+    made: dict[Condition, Measured] = {}  # of this index
+
+    def again(bench: Bench, cell: Cell, facts: ModelFacts, clean: Measured | None) -> Measured:
+        if cell.condition not in made:
+            scores = bench.score(cell.condition)
+            entries = [images[path] for path in scores.paths]
+            made[cell.condition] = measure(cell, scores, facts, entries, clean)
+        return made[cell.condition]
+
+    for at, group in groupby(chosen, itemgetter(0)):
+        names = [name for _, name in group]
+        result = run.results[at]
+        if bench is None or index is not result.index:
+            index = result.index
+            bench = _again(_job(run_folder, index, device, cpus, progress, stop), index)
+            made.clear()
+        clean = None
+        if DELTA in names:
+            first = next(cell for cell in index.cells if cell.condition.is_clean)
+            clean = again(bench, first, result.facts, None)
+        measured = again(bench, result.cell, result.facts, clean)
+        for name in names:
+            row = row_of(run.manifest.name, result, name)
+            yield Checked(row=row, again=measured.value(name))
+
+
+def _again(job: Job, index: Index) -> Bench:
+    bench = Bench.of(job, BenchmarkSettings.model_validate(index.settings), stored=False)
+    images = bench.manifest()
+    if images.sha256 != index.manifest:
+        raise DataError(
+            f"the images of {index.test} are not those of the benchmark: it is of "
+            f"{index.manifest[:12]}, they are {images.name}; bring the files back"
+        )
+    return bench
+
+
+def _job(
+    run_folder: Path,
+    index: Index,
+    device: str,
+    cpus: int,
+    progress: Callable[..., None],
+    stop: Event,
+) -> Job:
+    return Job(
+        name=f"benchmark/{index.model}/{index.test}",
+        kind="benchmark",
+        run=run_folder.name,
+        run_folder=run_folder,
+        folder=Path(index.root),
+        attempt_folder=run_folder,
+        attempt=1,
+        device=device,
+        cpus=cpus,
+        model=index.model,
+        data=index.test,
+        images=index.test,
+        settings=index.settings,
+        words=index.words,
+        progress=progress,
+        stop=stop,
+    )

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from launcher.api import Draft, Role
 from trueface.benchmark import cells
-from trueface.benchmark.conditions import conditions
-from trueface.benchmark.known_data import contradiction, derive
+from trueface.benchmark.conditions import conditions, contradiction, derive
 from trueface.benchmark.settings import BenchmarkSettings
 from trueface.data.vocabulary import Vocabulary
 from trueface.jobs import shared_features

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.api import Draft, parse_data
-from trueface.benchmark.known_data import Origin, kinds_of
+from trueface.benchmark.conditions import Origin, kinds_of
 from trueface.data.index import Image
 from trueface.data.qualities import chain_of, listed
 from trueface.data.splits import method_of, read_list, split_files

@@ -2,7 +2,7 @@
 
 import io
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from launcher.api import Job, JobError, Json
+from launcher.api import Job, JobError
 from tests.trueface.jobs.test_jobs import DATA, SIDE, TRAINING, folder, job, lab
 from trueface import jobs
 from trueface.benchmark import cells
 from trueface.benchmark.leaderboard import leaderboard
-from trueface.benchmark.run_results import RunResults, read_run
+from trueface.benchmark.results import RunResults, read_run
 from trueface.benchmark.table import (
     COLUMNS,
     Row,
@@ -26,11 +26,10 @@ from trueface.benchmark.table import (
     read_csv,
     rows_of,
 )
-from trueface.cli import benchmark_text
+from trueface.cli.benchmark import document, text
 from trueface.data.transforms import COPY_KINDS
 from trueface.jobs.benchmark import origins
-from trueface.jobs.benchmark.benchmarking import benchmark
-from trueface.jobs.benchmark.rechecking import Checked, recheck
+from trueface.jobs.benchmark.benchmarking import Checked, benchmark, recheck
 from trueface.report.benchmark_page import benchmark_page
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
@@ -116,7 +115,7 @@ def test_scores_are_those_of_a_test_and_attacks_leave_wrong_images_alone(
 
 def test_what_was_not_run_has_its_reason(run: RunResults) -> None:
     name = "gan2:pre&real:pre"
-    assert list(run.not_run) == [f"attack-transfer2: the model is the surrogate itself ({name})"]
+    assert list(run.not_run()) == [f"attack-transfer2: the model is the surrogate itself ({name})"]
     rows = [row for row in rows_of(run) if row.attack == "transfer2" and row.seed == 1]
     assert [(row.measure, row.value, row.mark) for row in rows] == [("cell", None, "not run")]
 
@@ -157,7 +156,7 @@ def test_a_damaged_cell_is_left_out_with_what_to_do_and_the_others_stay(trained:
     content = (where / "jpeg50.npz").read_bytes()
     (where / "jpeg50.npz").write_bytes(content[:-9])
     results = read_run(trained / RUN)
-    (reason,) = (text for text in results.not_run if text.startswith("jpeg50"))
+    (reason,) = (text for text in results.not_run() if text.startswith("jpeg50"))
     assert f"remove {where / cells.INDEX} and run the task file again" in reason
     assert sum(result.scores is not None for result in results.results) == 11 - 1
     index = (where / cells.INDEX).read_bytes()
@@ -255,11 +254,10 @@ def test_the_table_as_parquet_has_the_types_that_rows_declare(run: RunResults) -
 def test_seeds_are_one_model_in_text_and_on_the_page(run: RunResults) -> None:
     board = leaderboard(run)
     assert [(line.model, line.seeds) for line in board.lines] == [(DATA, 2)]
-    assert "transfer2: the model is the surrogate itself" in benchmark_text.text(run, board)
-    document: Mapping[str, Json] = benchmark_text.document(run, board)
-    assert document["schema"] == 1
-    page = benchmark_page(run, board)
-    assert page == benchmark_page(run, board)
+    assert "transfer2: the model is the surrogate itself" in text(board)
+    assert document(board)["schema"] == 1
+    page = benchmark_page(board)
+    assert page == benchmark_page(board)
     assert "gan2:pre&amp;real:pre" in page.replace("<wbr>", "")
     assert "<script" not in page
 

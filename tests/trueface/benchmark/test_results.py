@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from trueface.benchmark.cells import CellScores, ModelFacts
-from trueface.benchmark.measures import Measured, measure_attack, measure_scores, minus_clean
+from trueface.benchmark.results import Measured, measure_attack, measure_scores, minus_clean
 from trueface.evaluation.intervals import Floats
 
 FACTS = ModelFacts(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trueface.benchmark.known_data import Origin, contradiction, derive, family_of, kinds_of
+from trueface.benchmark.conditions import Origin, contradiction, derive, family_of, kinds_of
 
 GAN1 = "gan1:pre realFFHQ:pre"
 

@@ -1,0 +1,433 @@
+"""The benchmark of a run, as its jobs left it: every cell with its scores, and what these are worth.
+
+Every measure has its interval over images: of other images of the same sources, by the percentile
+bootstrap, classes apart, copies of an image together; of shares of one class, Wilson's. Tables of the
+same images have the same resamples, so that differences between cells and between models are paired.
+"""
+
+import contextlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueface.benchmark import cells
+from trueface.benchmark.cells import Cell, CellScores, Entry, Index, Manifest, ModelFacts
+from trueface.corruptions.grammar import NONE
+from trueface.data.image_headers import DECIDING
+from trueface.evaluation.calibration import Labels
+from trueface.evaluation.intervals import Floats, Measure, at_limit, interval, resamples, unvaried
+from trueface.evaluation.metric import resampled_values
+from trueface.evaluation.metric_registry import METRICS
+from trueface.evaluation.over_seeds import without_seed
+from trueface.runtime import paths
+from trueface.runtime.errors import DataError, UsageError
+from trueface.runtime.ids import parse_model
+
+LEAST = 20  # images of a class: with fewer there is no interval, and a cell has no rank
+BALANCED, CALIBRATION, AREA = "balanced_accuracy", "ece", "auc"
+PLAIN = (AREA, "ap", BALANCED, "tpr_at_1fpr", "eer", CALIBRATION)  # at threshold 0
+AT_THRESHOLD = "balanced_accuracy_at_threshold"
+UNSCALED, SCALED = "ece_unscaled", "ece_scaled"  # without the temperature of validation, and with
+DELTA = "auc_minus_clean"
+KINDS = ("real", "fake")
+
+Place = tuple[str, str]  # test, condition
+
+
+class Marked(NamedTuple):
+    """Why a cell is not ranked."""
+
+    # "chance", "constant", "few images", "one class", "confounded", "attack", "not run"; "": ranked
+    mark: str
+    reason: str
+
+
+RANKED = Marked("", "")
+
+
+class Value(NamedTuple):
+    """One measure of a cell, or why there is none."""
+
+    name: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    threshold: float | None = None  # of the logit, where the measure has one
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A cell, measured."""
+
+    values: tuple[Value, ...] = ()
+    marked: Marked = RANKED
+    area: Floats | None = None  # (R,) the AUC under each resample
+    counts: tuple[int, int] = (0, 0)  # images that are real, fake
+
+    def __getitem__(self, name: str) -> Value | None:
+        return next((value for value in self.values if value.name == name), None)
+
+    def value(self, name: str) -> float | None:
+        """Return the number of a measure; None where there is none."""
+        return None if (found := self[name]) is None else found.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One cell of a run."""
+
+    index: Index
+    cell: Cell
+    facts: ModelFacts
+    scores: CellScores | None
+    measured: Measured
+    keys: tuple[str, ...]  # of its images
+
+    @property
+    def group(self) -> str:
+        """The model without its seed: models that differ in nothing else are repetitions."""
+        return without_seed(self.index.model)
+
+    @property
+    def place(self) -> Place:
+        """What tells it from the other cells of its model."""
+        return self.index.test, self.cell.condition.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResults:
+    """All cells of a run, sorted by model, test and the order of conditions."""
+
+    name: str
+    manifest: Manifest
+    results: tuple[Result, ...]
+    problems: tuple[str, ...]  # what was left out, and why
+
+    def not_run(self, names: Mapping[str, str] | None = None) -> Iterator[str]:
+        """Yield what was not run and why, the models of one reason together.
+
+        Args:
+            names: of the models, by ID; None: these.
+        """
+        reasons: dict[tuple[str, str], dict[str, None]] = {}
+        for result in self.results:
+            if not result.cell.file:
+                key = (result.cell.condition.name, result.cell.reason)
+                name = names[result.group] if names else result.group
+                reasons.setdefault(key, {})[name] = None
+        for (condition, reason), models in reasons.items():
+            yield f"{condition}: {reason} ({', '.join(models)})"
+
+    @property
+    def without_area(self) -> Iterator[str]:
+        """Which sets of images have no AUC, and why: of one class there are rates alone."""
+        yield from dict.fromkeys(
+            f"{result.index.test}: {result.measured.marked.reason}, so it has no AUC, and rates alone"
+            for result in self.results
+            if result.measured.marked.mark == "one class"
+        )
+
+    @property
+    def confounds(self) -> Iterator[str]:
+        """What the headers of the image files alone tell of their class, of each set of images."""
+        yield from dict.fromkeys(
+            f"{result.index.test}: {each.sentence} (real: {each.real}; fake: {each.fake})"
+            for result in self.results
+            for each in result.index.shortcuts
+        )
+
+    @property
+    def settings(self) -> Iterator[str]:
+        """Why each model has the setting that it has on each set of images."""
+        yield from dict.fromkeys(
+            f"{result.group} on {result.index.test}"
+            f"{'' if cell.corrupt == NONE else f' ({cell.corrupt})'}: {cell.setting}, {cell.why}"
+            for result in self.results
+            for cell in (result.cell,)
+        )
+
+
+def read_run(run_folder: Path) -> RunResults:
+    """Return the benchmark of a run; what cannot be read is left out, and said in `problems`.
+
+    Raises:
+        DataError: there is none, nothing of it can be read, or models were scored on different images.
+    """
+    folders = cells.find_indexes(run_folder)
+    if not folders:
+        raise DataError(
+            f"{run_folder} holds no benchmark; write a section `benchmark:` into its task file, and "
+            "wait for its jobs"
+        )
+    results: list[Result] = []
+    problems: list[str] = []
+    lists: dict[str, Manifest] = {}
+    indexes = dict(_indexes(folders, problems))
+    _refuse_other_images(indexes.values())
+    for folder, index in indexes.items():
+        try:
+            facts = cells.read_facts(folder.parent.parent)
+            if index.manifest not in lists:
+                path = cells.manifest_file(run_folder, index.manifest)
+                lists[index.manifest] = cells.read_manifest(path)
+        except DataError as error:
+            problems.append(f"{error}; {remedy(folder)}")
+            continue
+        if facts.checkpoint_sha256 != index.checkpoint_sha256:
+            problems.append(
+                f"{index.model} on {index.test}: the model was made anew since; run the task file again"
+            )
+            continue
+        results += _results(folder, index, facts, lists[index.manifest])
+    if not results:
+        raise DataError("; ".join(problems))
+    problems += _without_cells(run_folder, indexes.values())
+    return RunResults(
+        name=run_folder.name,
+        manifest=cells.manifest_of(
+            (entry for each in lists.values() for entry in each.entries),
+            next(iter(lists.values())).versions,
+        ),
+        results=tuple(
+            sorted(results, key=lambda one: (one.group, one.index.model, one.index.test))
+        ),
+        problems=tuple(problems),
+    )
+
+
+def remedy(folder: Path) -> str:
+    """Return what to do where a file in a folder of cells, or of its model, cannot be read."""
+    return f"remove {folder / cells.INDEX} and run the task file again, which keeps sound cells"
+
+
+def _indexes(folders: Iterable[Path], problems: list[str]) -> Iterator[tuple[Path, Index]]:
+    for folder in folders:
+        try:
+            yield folder, cells.read_index(folder)
+        except DataError as error:
+            problems.append(f"{error}; {remedy(folder)}")
+
+
+def _without_cells(run_folder: Path, indexes: Collection[Index]) -> Iterator[str]:
+    """Yield the models of the run that were not scored, or not on every set of images.
+
+    Such a model is not named in the benchmark, its job is not done, or it failed: the queue knows.
+    """
+    tests = list(dict.fromkeys(index.test for index in indexes))
+    scored = {(index.model, index.test) for index in indexes}
+    for folder in sorted(path for path in run_folder.iterdir() if path.is_dir()):
+        with contextlib.suppress(OSError, UsageError):  # of the run itself, such as `code`
+            model = str(parse_model(paths.model_id(folder)))
+            missing = [test for test in tests if (model, test) not in scored]
+            if missing:
+                where = "" if len(missing) == len(tests) else f" on {', '.join(missing)}"
+                yield (
+                    f"{model} was not scored{where}: the benchmark does not name it, or its job is "
+                    f"not done; see launcher status run:{run_folder.name}"
+                )
+
+
+def _refuse_other_images(indexes: Iterable[Index]) -> None:
+    """Refuse models that were scored on different images of one test."""
+    first: dict[str, Index] = {}
+    for index in indexes:
+        other = first.setdefault(index.test, index)
+        if other.manifest != index.manifest:
+            raise DataError(
+                f"the images of {index.test} changed: {other.model} was scored on "
+                f"{other.manifest[: cells.DIGITS]}, {index.model} on "
+                f"{index.manifest[: cells.DIGITS]}; run the benchmark again"
+            )
+
+
+def _results(folder: Path, index: Index, facts: ModelFacts, manifest: Manifest) -> Iterator[Result]:
+    images = {entry.path: entry for entry in manifest.entries}
+    decisive = [each.sentence for each in index.shortcuts if each.accuracy >= DECIDING]
+    clean: Measured | None = None
+    for each in index.cells:
+        cell, scores = _read_cell(folder, each, images)
+        measured = Measured(marked=Marked("not run", cell.reason))
+        entries: list[Entry] = []
+        if scores is not None:
+            entries = [images[path] for path in scores.paths]
+            measured = measure(cell, scores, facts, entries, clean)
+        if decisive and not measured.marked.mark:  # the files' form tells the classes apart
+            measured = replace(measured, marked=Marked("confounded", decisive[0]))
+        if cell.condition.is_clean:
+            clean = measured
+        yield Result(
+            index=index,
+            cell=cell,
+            facts=facts,
+            scores=scores,
+            measured=measured,
+            keys=tuple(entry.key for entry in entries),
+        )
+
+
+def _read_cell(folder: Path, cell: Cell, images: Collection[str]) -> tuple[Cell, CellScores | None]:
+    """Return a cell with its scores; one whose file is damaged as one that was not run."""
+    if not cell.file:
+        return cell, None
+    try:
+        scores = cells.read_scores(folder / cell.file)
+        strange = set(scores.paths).difference(images)
+        if not strange:
+            return cell, scores
+        reason = f"{folder / cell.file} has scores of {min(strange)}, no image of the set"
+    except DataError as error:
+        reason = str(error)
+    return replace(cell, file="", reason=f"{reason}; {remedy(folder)}"), None
+
+
+def measure(
+    cell: Cell,
+    scores: CellScores,
+    facts: ModelFacts,
+    entries: Sequence[Entry],
+    clean: Measured | None = None,
+) -> Measured:
+    """Return what the scores of a cell are worth.
+
+    Args:
+        cell: whose they are.
+        scores: of N images.
+        facts: threshold and temperature of its model.
+        entries: (N,) the images.
+        clean: the measures of clean images, which the AUC of a corruption is compared with.
+    """
+    if cell.condition.is_attack:
+        return measure_attack(scores)
+    keys, sources = [entry.key for entry in entries], [entry.source for entry in entries]
+    measured = measure_scores(scores, facts, keys, sources)
+    if clean is None or cell.condition.is_clean:
+        return measured
+    return replace(measured, values=(*measured.values, minus_clean(measured, clean)))
+
+
+def measure_scores(
+    scores: CellScores, facts: ModelFacts, keys: Sequence[str], sources: Sequence[str]
+) -> Measured:
+    """Return the measures of a cell that was not attacked.
+
+    Args:
+        scores: of N images.
+        facts: threshold and temperature of its model.
+        keys: (N,) of the images; rows with one key are resampled together.
+        sources: (N,) the folder of each below Real/ or Fake/.
+    """
+    labels, logits = scores.labels, scores.logits
+    counts = _counts(labels)
+    shares = tuple(_shares(labels, logits > 0, sources))
+    if 0 in counts:
+        reason = f"all images are {KINDS[int(counts[0] == 0)]}"
+        empty = (Value(name, reason=reason) for name in (*PLAIN, AT_THRESHOLD, UNSCALED, SCALED))
+        return Measured(values=(*empty, *shares), marked=Marked("one class", reason), counts=counts)
+    weights = resamples(keys, labels, 0)
+    thresholds = {BALANCED: 0.0, AT_THRESHOLD: facts.threshold}
+    values: dict[str, Value] = {}
+    spreads: dict[str, Floats] = {}
+    for changed, metrics in (
+        (logits, {name: METRICS[name] for name in PLAIN}),
+        (logits - facts.threshold, {AT_THRESHOLD: METRICS[BALANCED]}),
+        (facts.calibration.plain(logits), {UNSCALED: METRICS[CALIBRATION]}),
+        (facts.calibration.scaled(logits), {SCALED: METRICS[CALIBRATION]}),
+    ):
+        spread = resampled_values(list(metrics.values()), labels == 1, changed, weights)
+        for name, metric in metrics.items():
+            spreads[name] = spread[metric.name]
+            value = metric.image_interval(float(metric.value(labels, changed)), spreads[name])
+            if value.low == value.high and value.value in (0.0, 1.0):
+                value = at_limit(value.value, min(counts))
+            values[name] = _value(name, value, thresholds.get(name))
+    marked = _marked(logits, counts, values[AREA])
+    if min(counts) < LEAST:
+        reason = f"fewer than {LEAST} images of a class: no interval"
+        values = {
+            name: value._replace(low=None, high=None, reason=reason)
+            for name, value in values.items()
+        }
+    return Measured(
+        values=(*values.values(), *shares), marked=marked, area=spreads[AREA], counts=counts
+    )
+
+
+def minus_clean(cell: Measured, clean: Measured) -> Value:
+    """Return the change of the AUC from clean images to those of a cell, paired by resamples."""
+    here, there = cell.value(AREA), clean.value(AREA)
+    if cell.area is None or clean.area is None:
+        return Value(DELTA, reason="no AUC of both")
+    if here is None or there is None or cell.counts != clean.counts:
+        return Value(DELTA, reason="not of the same images")
+    return _value(DELTA, interval(here - there, cell.area - clean.area))
+
+
+def measure_attack(scores: CellScores) -> Measured:
+    """Return what an attack does: of fakes that were called fake, of reals that were called real.
+
+    A model calls fake what lies above its own threshold, which the scores name.
+
+    Source of the rule: only images that were right before count; else a detector that calls
+    everything real could not be attacked, and one that calls everything fake would be safe.
+    """
+    labels, at = scores.labels, scores.threshold
+    before = scores.before if scores.before is not None else scores.logits
+    was, after = before > at, scores.logits > at
+    successes, shares = [], []
+    for label, goal in ((1, "evasion"), (0, "defamation")):
+        chosen, kind = labels == label, KINDS[label]
+        right = chosen & (was == (label == 1))
+        successes.append(_share(f"attack_success_{goal}", after[right] != (label == 1), at))
+        shares += [
+            _share(f"called_fake_before:{kind}", was[chosen], at),
+            _share(f"called_fake:{kind}", after[chosen], at),
+            _median(f"logit_shift:{kind}", (scores.logits - before)[right]),
+        ]
+    if scores.psnr is not None:
+        shares.append(_median("psnr", scores.psnr[np.isfinite(scores.psnr)]))
+    marked = Marked("attack", "attacks are compared with the random control, not ranked")
+    return Measured(values=(*successes, *shares), marked=marked, counts=_counts(labels))
+
+
+def _shares(labels: Labels, called: NDArray[np.bool_], sources: Sequence[str]) -> Iterator[Value]:
+    """Yield the TPR of each generator and the TNR of each set of real images, at threshold 0."""
+    names = np.array(sources)
+    for label, word in ((1, "tpr"), (0, "tnr")):
+        for source in sorted(set(names[labels == label].tolist())):
+            chosen = (labels == label) & (names == source)
+            yield _share(f"{word}:{source}", called[chosen] == (label == 1), 0.0)
+
+
+def _share(name: str, holds: NDArray[np.bool_], threshold: float) -> Value:
+    if not len(holds):
+        return Value(name, reason="no such image")
+    return _value(name, unvaried(float(holds.mean()), len(holds)), threshold)
+
+
+def _median(name: str, values: Floats) -> Value:
+    if not len(values):
+        return Value(name, reason="no such image")
+    return Value(name, float(np.median(values)))
+
+
+def _value(name: str, measure: Measure, threshold: float | None = None) -> Value:
+    return Value(name, measure.value, measure.low, measure.high, threshold)
+
+
+def _marked(logits: Floats, counts: tuple[int, int], area: Value) -> Marked:
+    if np.ptp(logits) < 1e-9:
+        return Marked("constant", "every image has the same score")
+    if min(counts) < LEAST:
+        return Marked("few images", f"{min(counts)} images of a class, and {LEAST} are needed")
+    if area.low is not None and area.high is not None and area.low <= 0.5 <= area.high:
+        return Marked("chance", "the interval of the AUC holds .5")
+    return RANKED
+
+
+def _counts(labels: Labels) -> tuple[int, int]:
+    return int(np.sum(labels == 0)), int(np.sum(labels == 1))
