@@ -24,9 +24,8 @@ from trueface.erasing.measures.study import ErasedMethod
 from trueface.evaluation.over_seeds import NO_VALUE, MethodRow
 from trueface.evaluation.published.tables import CITATION, MARK, NOTE, published_erasing
 from trueface.report.generators import Column, decimals, page_table, tiles, verdicts
-from trueface.report.page import environment
+from trueface.report.page import filled
 from trueface.report.scatter import CHARACTER_PX
-from trueface.report.style import CSS
 from trueface.report.svg import (
     SERIES,
     Frame,
@@ -40,7 +39,7 @@ from trueface.report.svg import (
     three_digits,
 )
 from trueface.report.svg import Point as Place
-from trueface.report.tables import facts, table, table_row
+from trueface.report.tables import table, table_row
 from trueface.runtime.files import write_atomic
 
 # share of samples, in words and as a colour of the style sheet
@@ -421,21 +420,17 @@ def write_erasing_page(run: Erasing, path: Path) -> None:
 
 def erasing_page(run: Erasing) -> str:
     """Return the page: it needs no other file, and the same run gives the same page."""
-    return (
-        environment()
-        .get_template("erasing.html")
-        .render(
-            name=run.name,
-            css=Markup(CSS),
-            about=Markup(facts(_about(run))),  # escaped where made, as is all below
-            sentences=list(sentences(run)),
-            rule=RULE,
-            methods=Markup(page_table("method", COLUMNS, run.rows)),
-            bars=Markup(rate_bars(run.rows)),
-            samples=Markup(sample_table(run)),
-            curves=Markup(recovery_plots(run)),
-            published=Markup(published_table()),
-        )
+    return filled(
+        "erasing.html",
+        _about(run),
+        name=run.name,
+        sentences=list(sentences(run)),
+        rule=RULE,
+        methods=Markup(page_table("method", COLUMNS, run.rows)),
+        bars=Markup(rate_bars(run.rows)),
+        samples=Markup(sample_table(run)),
+        curves=Markup(recovery_plots(run)),
+        published=Markup(published_table()),
     )
 
 

@@ -1,13 +1,13 @@
-"""A report as one HTML page: head, audit, tables of all models, then each model by itself.
+"""Pages of HTML, and that of a run: head, audit, tables of all models, then each model by itself.
 
-The page is templates/page.html; a name from the run is escaped there. What tables and plots return
-is HTML already, and passes as such.
+Every page is a file in templates that extends base.html; a name from the run is escaped there. What tables and
+plots return is HTML already, and passes as such.
 """
 
 import base64
 import io
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -66,23 +66,29 @@ def page(
         beside: other pages that lie beside it, title and file name.
     """
     groups = () if unlearned is None else unlearned.groups
-    return (
-        environment()
-        .get_template("page.html")
-        .render(
-            run=run,
-            audit=audit,
-            gaps=list(finding.gaps(audit)),
-            models=models,
-            about=[("report of", date), ("folder", run.folder), *_about(run)],
-            troubles=[
-                (shown.model.name, trouble) for shown in models for trouble in shown.troubles
-            ],
-            outcome=[*detectors_outcome(models), *map(unlearning_outcome, groups)],
-            unlearning=Markup("" if unlearned is None else unlearning.section(unlearned)),
-            beside=beside,
-        )
+    return filled(
+        "page.html",
+        [("report of", date), ("folder", run.folder), *_about(run)],
+        run=run,
+        audit=audit,
+        gaps=list(finding.gaps(audit)),
+        models=models,
+        outcome=[*detectors_outcome(models), *map(unlearning_outcome, groups)],
+        troubles=[(shown.model.name, trouble) for shown in models for trouble in shown.troubles],
+        unlearning=Markup("" if unlearned is None else unlearning.section(unlearned)),
+        beside=beside,
     )
+
+
+def filled(template: str, about: Iterable[tuple[str, object]], **values: object) -> str:
+    """Return a page: it needs no other file, and the same values give the same bytes.
+
+    Args:
+        template: name of a file in `templates`, which extends base.html.
+        about: names and facts below its title.
+        values: what the template names; text is escaped there, `Markup` is not.
+    """
+    return environment().get_template(template).render(about=Markup(tables.facts(about)), **values)
 
 
 def figure_files(models: Sequence[Shown]) -> Iterator[tuple[str, str]]:

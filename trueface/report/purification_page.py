@@ -23,11 +23,10 @@ from trueface.report.generators import (
     tiles,
     verdicts,
 )
-from trueface.report.page import environment
+from trueface.report.page import filled
 from trueface.report.scatter import Box, mark, placed
-from trueface.report.style import CSS
 from trueface.report.svg import Frame, axes, breakable, log_ticks, number, signs, svg, three_digits
-from trueface.report.tables import facts, table
+from trueface.report.tables import table
 from trueface.runtime.files import write_atomic
 
 RIVALS = ("jpeg@75", "jpeg75")  # what needs neither training nor a network
@@ -398,11 +397,10 @@ def write_purification_page(run: Purification, path: Path) -> None:
 def purification_page(run: Purification) -> str:
     """Return the page: it needs no other file, and the same run gives the same page."""
     rows = run.rows
-    template = environment().get_template("purification.html")
-    return template.render(
+    return filled(
+        "purification.html",
+        _about(run),
         name=run.name,
-        css=Markup(CSS),
-        about=Markup(facts(_about(run))),  # escaped where made, as is all below
         sentences=list(sentences(rows)),
         attacks=Markup(attack_table(run.attacks)),
         purifiers=Markup(page_table("purifier", PURIFIERS, rows)),

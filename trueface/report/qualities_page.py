@@ -16,7 +16,7 @@ from trueface.evaluation.qualities import (
     QualityRow,
     comparisons,
 )
-from trueface.report.page import environment
+from trueface.report.page import filled
 from trueface.report.quality_curves import (
     Collaboration,
     collaboration_plots,
@@ -25,9 +25,8 @@ from trueface.report.quality_curves import (
     quality_curves,
     score_curves,
 )
-from trueface.report.style import CSS
 from trueface.report.svg import breakable
-from trueface.report.tables import facts, published, table, table_row
+from trueface.report.tables import published, table, table_row
 from trueface.runtime.files import write_atomic
 
 FILE = "qualities.html"  # in a run's folder, where its report links to it
@@ -51,13 +50,12 @@ def quality_page(
     rows: Sequence[QualityRow], name: str, trained: Sequence[Collaboration] = ()
 ) -> str:
     """Return the page: it needs no other file, and the same rows give the same page."""
-    template = environment().get_template("qualities.html")
-    return template.render(
+    return filled(
+        "qualities.html",
+        _about(rows),
         name=name,
-        css=Markup(CSS),
-        about=Markup(facts(_about(rows))),  # escaped where made, as is all below
         sections=[_section(each) for each in comparisons(rows)],
-        collaboration=Markup(collaboration_plots(trained)),
+        collaboration=Markup(collaboration_plots(trained)),  # escaped where made
         idle=list(idle_terms(trained)),
         published=Markup(_published()),
     )
