@@ -5,19 +5,26 @@
     runs/unlearning/<…>/results.npy              {clean_train: [(loss, accuracy %), …], …}
 
 They are pickles, so they are read by `trueface.legacy.safe_pickle`: without torch, and nothing is executed.
+The arrays of NumPy in them are made from their bytes: no dtype and no array is unpickled. So are
+tensors, whichever device they were on: a pickled tensor is a call of `torch._utils._rebuild_tensor_v2`
+on a storage, and a storage is a call of `torch.storage._load_from_bytes` on the bytes of a file of
+torch.save: five pickles (a number, a version, facts of the machine, the storage's description, its key)
+and the raw values.
 """
 
+import io
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.legacy import numpy_pickles, torch_pickles
-from trueface.legacy.numpy_pickles import MOST, OldArray
-from trueface.legacy.safe_pickle import Budget, decode, load, read
+from trueface.legacy.safe_pickle import Budget, Named, Refusal, decode, load, read, run, shown
 from trueface.runtime.errors import DataError, RecordError
 
 SCORES = ("y_true", "y_pred", "score_array")
@@ -34,8 +41,7 @@ NPY = re.compile(
 History = list[tuple[float, float]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OldPoison:
+class OldPoison(NamedTuple):
     """A poison record of the original, as it stands there: of which split, it does not say."""
 
     indices: tuple[int, ...]
@@ -44,8 +50,7 @@ class OldPoison:
     samples: tuple[tuple[str, int], ...]  # path and flipped label of each, in the order of indices
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OldScores:
+class OldScores(NamedTuple):
     """A score file of the original: which images its rows are of, it does not say."""
 
     labels: NDArray[np.int8]  # (N,) 1 fake, 0 real
@@ -59,7 +64,7 @@ def read_scores(path: Path) -> OldScores:
         DataError: it cannot be read, is cut off or refused, or is no score file.
     """
     budget = Budget()
-    names = {**torch_pickles.stand_ins(budget), **numpy_pickles.stand_ins(budget)}
+    names = {**tensor_names(budget), **numpy_names(budget)}
     content = _fields(path, load(path, names, budget=budget), SCORES, "score file")
     truth, called, logits = (_column(path, name, content[name]) for name in SCORES)
     if not len(truth) == len(called) == len(logits) > 0:
@@ -103,7 +108,7 @@ def read_results(path: Path) -> Mapping[str, History]:
     if header is None or int.from_bytes(header["length"], "little") != header.end() - 10:
         raise DataError(f"{path} is no results.npy: an array of one object was expected")
     budget = Budget()
-    array = decode(path, data, numpy_pickles.stand_ins(budget), start=header.end(), budget=budget)
+    array = decode(path, data, numpy_names(budget), start=header.end(), budget=budget)
     if not isinstance(array, OldArray) or array.shape or not array.objects:
         raise DataError(f"{path} is no results.npy: it holds no array of one object")
     content = _fields(path, array.objects[0], RESULTS, "results.npy")
@@ -175,3 +180,222 @@ def _history(path: Path, name: str, value: object) -> History:
             case _:
                 raise DataError(f"{path} is no results.npy: {name} has no (loss, accuracy %)")
     return epochs
+
+
+OBJECTS = frozenset({"O", "O8"})
+NUMBERS = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"})
+MAX_DIMENSIONS = 8
+MOST = 1 << 40  # of anything that is counted
+MOST_OBJECTS = 1  # of an array of objects; results.npy is one of one
+ARRAY_BYTES = 256  # that an array takes in memory beside its values
+
+_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")  # NumPy 1, and from 2 on
+
+
+class OldType:
+    """A dtype of one number, or of any object."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    def build(self, state: object) -> None:
+        """Take the byte order, of which only the usual is read."""
+        match state:
+            case (int(), "<" | "|" | "=", None, None, None, int(), int(), int()):
+                return
+            case _:
+                raise Refusal("an array in it is big-endian or of a compound type")
+
+    @property
+    def numeric(self) -> np.dtype[np.generic]:
+        """The NumPy type; for numbers only."""
+        if self.code in OBJECTS:
+            raise Refusal("an array of objects stands where numbers should be")
+        return np.dtype(f"<{self.code}")
+
+
+class OldArray:
+    """An array that is described first, and gets its values afterwards."""
+
+    def __init__(self) -> None:
+        self.shape: tuple[int, ...] | None = None  # until it has its values
+        self.objects: tuple[object, ...] | None = None  # of an array of objects
+        self.numbers: NDArray[np.generic] | None = None  # of any other
+
+    def build(self, state: object) -> None:
+        """Take shape, type and values, once: each time costs memory, though but a byte of a file."""
+        if self.shape is not None:
+            raise Refusal("an array in it gets its values twice")
+        match state:
+            case (int(), tuple(shape), OldType() as kind, bool(fortran), list() | bytes() as data):
+                self.shape = sides(shape)
+                count = math.prod(self.shape)
+            case _:
+                raise Refusal("an array in it is told in an unknown way")
+        if isinstance(data, list):
+            if kind.code not in OBJECTS or len(data) != count:
+                raise Refusal("an array of objects in it does not match its shape")
+            if count > MOST_OBJECTS:
+                raise Refusal(f"an array in it is of {count} objects, as in no old file")
+            self.objects = tuple(data)
+            return
+        if len(data) != count * kind.numeric.itemsize:
+            raise Refusal("an array in it does not match its shape: it is cut off")
+        flat = np.frombuffer(data, kind.numeric)
+        self.numbers = flat.reshape(shape, order="F" if fortran else "C")
+
+
+def sides(value: object) -> tuple[int, ...]:
+    """Return a shape, a stride, or other counts of an array as such.
+
+    Raises:
+        Refusal: it is none.
+    """
+    if not isinstance(value, tuple) or len(value) > MAX_DIMENSIONS:
+        raise Refusal("the shape of an array in it is none")
+    if all(type(length) is int and 0 <= length < MOST for length in value):
+        return value
+    raise Refusal("the shape, stride or offset of an array in it is none")
+
+
+def numpy_names(budget: Budget) -> Mapping[str, object]:
+    """Return what stands for the names that a pickle of arrays uses; see `safe_pickle.load`."""
+    return {
+        "numpy.ndarray": None,  # named, never called
+        "numpy.dtype": _dtype,
+        **{f"{module}._reconstruct": partial(_reconstruct, budget) for module in _MODULES},
+        **{f"{module}.scalar": _scalar for module in _MODULES},
+    }
+
+
+def _reconstruct(budget: Budget, kind: object, shape: object, code: object) -> OldArray:
+    if not isinstance(kind, Named) or kind.name != "numpy.ndarray":
+        raise Refusal(f"it asks for an array of {shown(kind)}")
+    del shape, code
+    budget.make(ARRAY_BYTES)
+    return OldArray()
+
+
+def _dtype(code: object, align: object = False, copy: object = True) -> OldType:
+    del align, copy
+    if not isinstance(code, str) or code not in OBJECTS | NUMBERS:
+        raise Refusal(f"it asks for an array of type {shown(code)}")
+    return OldType(code)
+
+
+def _scalar(kind: object, data: object) -> float | int:
+    if not isinstance(kind, OldType) or not isinstance(data, bytes):
+        raise Refusal("a number in it is told in an unknown way")
+    if len(data) != kind.numeric.itemsize:
+        raise Refusal("a number in it is cut off")
+    number: float | int = np.frombuffer(data, kind.numeric)[0].item()
+    return number
+
+
+MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py: MAGIC_NUMBER
+VERSION = 1001  # torch/serialization.py: PROTOCOL_VERSION
+
+STORAGES: Mapping[str, str] = {
+    "torch.DoubleStorage": "<f8",
+    "torch.FloatStorage": "<f4",
+    "torch.HalfStorage": "<f2",
+    "torch.LongStorage": "<i8",
+    "torch.IntStorage": "<i4",
+    "torch.ShortStorage": "<i2",
+    "torch.CharStorage": "<i1",
+    "torch.ByteStorage": "<u1",
+}
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Described:
+    """What the stream says of its storage; no tuple, which a pickle might take for one of its own."""
+
+    values: np.dtype[np.generic]
+    key: str
+    count: int
+
+
+def tensor_names(budget: Budget) -> Mapping[str, Callable[..., object]]:
+    """Return what stands for the names that a pickle of tensors uses; see `safe_pickle.load`."""
+    return {
+        "torch._utils._rebuild_tensor_v2": partial(rebuild, budget),
+        "torch.storage._load_from_bytes": partial(storage, budget),
+        "collections.OrderedDict": _empty,
+    }
+
+
+def rebuild(
+    budget: Budget, values: object, offset: object, size: object, stride: object, *_: object
+) -> Array:
+    """Return a tensor's values as an array of its own; gradients and hooks are left out.
+
+    Raises:
+        Refusal: it would reach beyond its storage.
+    """
+    if not isinstance(values, np.ndarray) or values.ndim != 1:
+        raise Refusal(f"a tensor's storage is {shown(values)}")
+    shape, steps, first = sides(size), sides(stride), sides((offset,))[0]
+    if len(shape) != len(steps):
+        raise Refusal("a tensor's size and stride do not match")
+    count = 1
+    for length in shape:
+        count *= length
+    if count == 0:
+        return np.empty(0, values.dtype)
+    last = first + sum((length - 1) * step for length, step in zip(shape, steps, strict=True))
+    if last >= len(values) or count > len(values):
+        raise Refusal(f"a tensor reaches beyond its storage of {len(values)} values")
+    width = values.itemsize
+    budget.make(count * width)
+    view = np.lib.stride_tricks.as_strided(
+        values[first:], shape, tuple(step * width for step in steps), writeable=False
+    )
+    return np.array(view)
+
+
+def storage(budget: Budget, data: object) -> Array:
+    """Return the values of a storage in the bytes of a file of torch.save, (N,), read-only.
+
+    Raises:
+        Refusal: it is cut off, of the zip format, or asks for more than a kind of storage.
+    """
+    if not isinstance(data, bytes):
+        raise Refusal(f"a storage is {shown(data)}, not bytes")
+    if data.startswith(b"PK"):
+        raise Refusal("a storage in it is a zip archive, which pickled tensors never hold")
+    budget.open()
+    stream = io.BytesIO(data)
+    if run(stream, {}, budget) != MAGIC or run(stream, {}, budget) != VERSION:
+        raise Refusal("a storage in it is not of torch.save")
+    facts = run(stream, {}, budget)
+    if not isinstance(facts, dict) or facts.get("little_endian") is not True:
+        raise Refusal("a storage in it is not little-endian")
+    described = run(stream, STORAGES, budget, persistent=_described)
+    keys = run(stream, {}, budget)
+    if not isinstance(described, _Described) or not isinstance(keys, list):
+        raise Refusal("a storage in it has no description")
+    if len(keys) != 1 or not isinstance(keys[0], str) or keys[0] != described.key:
+        raise Refusal("a storage in it has other keys than its own")
+    count = int.from_bytes(stream.read(8), "little")
+    left = len(data) - stream.tell()
+    if count != described.count or left != count * described.values.itemsize:
+        raise Refusal(f"a storage of {described.count} values holds {left} bytes: it is cut off")
+    return np.frombuffer(data, described.values, count, stream.tell())
+
+
+def _described(asked: object) -> _Described:
+    """Return what the persistent ID of a storage says; its location, "cuda:0", is of no account."""
+    match asked:
+        case ("storage", Named(value=str(code)), str(key), str(), int(count), None) if (
+            count is not True and count is not False
+        ):
+            return _Described(values=np.dtype(code), key=key, count=count)
+        case _:
+            raise Refusal("a storage in it is described in an unknown way")
+
+
+def _empty() -> dict[str, object]:
+    return {}

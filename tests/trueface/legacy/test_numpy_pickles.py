@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trueface.legacy.numpy_pickles import NUMBERS, OldArray, OldType, stand_ins
+from trueface.legacy.original_runs import NUMBERS, OldArray, OldType, numpy_names
 from trueface.legacy.safe_pickle import Budget, Named, Refusal, load
 from trueface.runtime.errors import DataError
 
-STAND_INS = stand_ins(Budget())
+STAND_INS = numpy_names(Budget())
 DTYPE: Any = STAND_INS["numpy.dtype"]
 RECONSTRUCT: Any = STAND_INS["numpy.core.multiarray._reconstruct"]
 SCALAR: Any = STAND_INS["numpy.core.multiarray.scalar"]
@@ -66,7 +66,7 @@ def test_an_array_gets_its_values_once() -> None:
 
 
 def test_arrays_are_counted_before_they_fill_the_memory() -> None:
-    make: Any = stand_ins(Budget(made=1000))["numpy.core.multiarray._reconstruct"]
+    make: Any = numpy_names(Budget(made=1000))["numpy.core.multiarray._reconstruct"]
     kind = Named(name="numpy.ndarray", value=None)
     with pytest.raises(Refusal, match="grows"):
         [make(kind, (0,), b"b") for _ in range(100)]

@@ -25,9 +25,16 @@ from tests.trueface.oldfiles import (
     score_file,
     storage_bytes,
 )
-from trueface.legacy.original_runs import MAX_ROWS, read_poison, read_results, read_scores
+from trueface.legacy.original_runs import (
+    MAX_ROWS,
+    read_poison,
+    read_results,
+    read_scores,
+    rebuild,
+    storage,
+    tensor_names,
+)
 from trueface.legacy.safe_pickle import Budget, Refusal, load
-from trueface.legacy.torch_pickles import rebuild, stand_ins, storage
 from trueface.runtime.errors import DataError, RecordError
 
 LABELS, LOGITS = (1, 0, 1, 1), (2.5, -0.125, -3.0, 0.75)
@@ -51,7 +58,7 @@ def canary(tmp_path: Path) -> Iterator[Path]:
 
 def tensors(path: Path) -> Any:
     budget = Budget()
-    return load(path, stand_ins(budget), budget=budget)
+    return load(path, tensor_names(budget), budget=budget)
 
 
 @pytest.mark.parametrize("protocol", [3, 4, 5])
