@@ -13,7 +13,7 @@ from trueface.cli.text_tables import shown
 from trueface.cli.torch_import import import_torchvision
 from trueface.corruptions.grammar import NONE
 from trueface.evaluation import results
-from trueface.prediction.card import ModelTest
+from trueface.prediction.model_folder import ModelTest
 from trueface.runtime import paths
 
 # the queue's own command; Ctrl-C leaves its view, and not the jobs
@@ -120,7 +120,7 @@ def hand_on(
     from trueface.evaluation.operating_threshold import Calibration
     from trueface.models import checkpoint
     from trueface.prediction import model_folder
-    from trueface.prediction.card import Facts, card, source_errors
+    from trueface.prediction.model_folder import Facts, card, source_errors
     from trueface.prediction.reference import Reference
 
     folder = run / paths.model_folder("model", model)

@@ -17,7 +17,7 @@ from trueface import jobs
 from trueface.cli import main
 from trueface.cli.pretrain import hand_on
 from trueface.models import checkpoint
-from trueface.prediction.card import ModelTest
+from trueface.prediction.model_folder import ModelTest
 from trueface.prediction.reference import Reference
 from trueface.runtime import paths
 

@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import numpy as np
+import PIL.Image
 import pytest
 
-from trueface.prediction.selective import select, upper_bound
+from trueface.prediction.predictor import File, Learnt, select, upper_bound
 from trueface.runtime.errors import UsageError
 
 
@@ -46,3 +49,23 @@ def test_an_impossible_rate_says_what_is_possible() -> None:
         select(*drawn(100, 0), threshold=0.0, rate=0.01)
     with pytest.raises(UsageError, match="no validation scores"):
         select(np.array([], int), np.array([]), threshold=0.0, rate=0.1)
+
+
+NOTHING_KNOWN = Learnt(sizes=None, formats=None)
+
+
+@pytest.mark.parametrize(("flag", "reasons"), [(1, []), (6, ["orientation"]), (2, ["orientation"])])
+@pytest.mark.parametrize("name", ["a.jpg", "a.webp"])
+def test_an_image_that_its_camera_says_to_turn_is_named(
+    tmp_path: Path, name: str, flag: int, reasons: list[str]
+) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x112] = flag
+    PIL.Image.new("RGB", (16, 8)).save(tmp_path / name, exif=exif)
+    unlike = NOTHING_KNOWN.unlike(File.read(tmp_path / name))
+    assert [each.reason for each in unlike] == reasons
+
+
+def test_a_file_without_a_header_is_unlike_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"no image")
+    assert list(NOTHING_KNOWN.unlike(File.read(tmp_path / "a.jpg"))) == []
