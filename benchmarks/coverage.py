@@ -16,11 +16,10 @@ import click
 import numpy as np
 
 from launcher.screens.text_table import columns
-from trueface.evaluation.calibration import Labels
+from trueface.evaluation.curves import Labels
 from trueface.evaluation.intervals import Floats, Measure, design, interval, resamples
-from trueface.evaluation.measurement import over_sources
+from trueface.evaluation.measurement import METRICS, over_sources
 from trueface.evaluation.metric import resampled_values
-from trueface.evaluation.metric_registry import METRICS
 
 APART = 1.0  # how far the mean of either class lies from the threshold: an accuracy of 84 %
 STRETCH = 1.6  # of logits: a model that is a little too unsure of itself

@@ -20,7 +20,7 @@ from launcher.api import Job, Json
 from trueface import jobs
 from trueface.data.sample import SampleSpec, make_sample
 from trueface.evaluation import predictions
-from trueface.evaluation.calibration import calibration_error
+from trueface.evaluation.curves import calibration_error
 from trueface.evaluation.predictions import Answered
 from trueface.runtime import paths
 from trueface.unlearning.record import Record, read

@@ -8,7 +8,7 @@ import numpy as np
 from trueface.audit.check import check
 from trueface.audit.finding import FAULT, WARNING, Finding, Gap, NotApplicable, Outcome, Severity
 from trueface.audit.run_facts import UNTESTED, Model, PooledScores, number, pooled
-from trueface.evaluation.calibration import Labels
+from trueface.evaluation.curves import Labels
 from trueface.evaluation.intervals import Floats, Measure
 from trueface.evaluation.measurement import measure
 

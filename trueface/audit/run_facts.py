@@ -9,7 +9,7 @@ import numpy as np
 
 from trueface.data.attribute_table import UNKNOWN, Cells
 from trueface.data.image_headers import Header
-from trueface.evaluation.calibration import Labels
+from trueface.evaluation.curves import Labels
 from trueface.evaluation.intervals import Floats
 from trueface.evaluation.score_tables import Scores
 from trueface.runtime.files import Json

@@ -24,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from trueface.benchmark.conditions import Condition, Setting
 from trueface.data.image_headers import Shortcut
-from trueface.evaluation.calibration import Labels
+from trueface.evaluation.curves import Labels
 from trueface.evaluation.intervals import Floats
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.runtime import npz_files, paths

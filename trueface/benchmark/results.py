@@ -18,10 +18,10 @@ from trueface.benchmark import cells
 from trueface.benchmark.cells import Cell, CellScores, Entry, Index, Manifest, ModelFacts
 from trueface.corruptions.grammar import NONE
 from trueface.data.image_headers import DECIDING
-from trueface.evaluation.calibration import Labels
+from trueface.evaluation.curves import Labels
 from trueface.evaluation.intervals import Floats, Measure, at_limit, interval, resamples, unvaried
+from trueface.evaluation.measurement import METRICS
 from trueface.evaluation.metric import resampled_values
-from trueface.evaluation.metric_registry import METRICS
 from trueface.evaluation.over_seeds import without_seed
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UsageError

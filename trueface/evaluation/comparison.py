@@ -27,9 +27,8 @@ from trueface.evaluation.intervals import (
     resamples,
     standard_error,
 )
-from trueface.evaluation.measurement import Measured, Report, measured, sources_json
+from trueface.evaluation.measurement import METRICS, Measured, Report, measured, sources_json
 from trueface.evaluation.metric import Metric, resampled_values
-from trueface.evaluation.metric_registry import METRICS
 from trueface.evaluation.score_tables import OLD_SUFFIXES, SUFFIXES, Scores, load, merge
 from trueface.evaluation.significance import DeLong, McNemar, Pairs, delong, mcnemar, pair
 from trueface.runtime import paths
@@ -223,7 +222,7 @@ class Comparison:
 
 
 def compare(
-    before: ComparisonInput, after: ComparisonInput, *, same_order: bool = False, seed: int = 0
+    before: ComparisonInput, after: ComparisonInput, *, same_order: bool = False
 ) -> Comparison:
     """Compare two models.
 
@@ -231,7 +230,6 @@ def compare(
         before: scores of one model.
         after: of the other.
         same_order: rows of old files, which name no images, are pairs as they stand.
-        seed: root seed of the resampling.
 
     Raises:
         DataError: a logit that is no finite number, or `same_order` where labels do not agree.
@@ -239,12 +237,12 @@ def compare(
     tables = before.scores, after.scores
     paired, unpaired = None, None
     try:
-        paired = _tests(pair(*tables, same_order=same_order), seed)
+        paired = _tests(pair(*tables, same_order=same_order))
     except DataError as error:
         if same_order:
             raise
         unpaired = str(error)
-    contrasted = partial(contrast, same_order=same_order, seed=seed)
+    contrasted = partial(contrast, same_order=same_order)
     return Comparison(
         before=before,
         after=after,
@@ -256,23 +254,34 @@ def compare(
     )
 
 
-def contrast(before: Scores, after: Scores, *, same_order: bool = False, seed: int = 0) -> Contrast:
-    """Return the measures of two tables and their differences, with intervals.
+def contrast(before: Scores, after: Scores, *, same_order: bool = False) -> Contrast:
+    """Return the measures of two tables, one of which may be empty, and their differences, with intervals.
 
     Tables of the same images are resampled together: what is hard for both then cancels out.
     """
     pairs = _whole_pairs(before, after, same_order=same_order)
+    sides: list[Measured | None]
     if pairs is not None:
-        first = measured(pairs.labels, pairs.first, keys=pairs.keys, seed=seed)
-        second = measured(pairs.labels, pairs.second, keys=pairs.keys, seed=seed)
+        sides = [
+            measured(pairs.labels, logits, keys=pairs.keys)
+            for logits in (pairs.first, pairs.second)
+        ]
     else:
-        first = measured(before.labels, before.logits, keys=before.keys, seed=seed)
-        second = measured(after.labels, after.logits, keys=after.keys, seed=seed + 1)
+        several = bool(len(before) and len(after))  # then the resamples differ as well
+        sides = [
+            measured(table.labels, table.logits, keys=table.keys, seed=at if several else 0)
+            if len(table)
+            else None
+            for at, table in enumerate((before, after))
+        ]
+    first, second = sides
     return Contrast(
-        before=first.report,
-        after=second.report,
+        before=None if first is None else first.report,
+        after=None if second is None else second.report,
         difference={
-            name: difference(metric, first, second, together=pairs is not None)
+            name: None
+            if first is None or second is None
+            else difference(metric, first, second, together=pairs is not None)
             for name, metric in METRICS.items()
         },
         same_images=pairs is not None,
@@ -323,24 +332,24 @@ def _error(metric: Metric, before: Measured, after: Measured, *, together: bool)
     return standard_error(before.design, first, even=even, also=(after.design, second))
 
 
-def _tests(pairs: Pairs, seed: int) -> Paired:
+def _tests(pairs: Pairs) -> Paired:
     areas, reason = None, None
     try:
         areas = delong(pairs.labels, pairs.first, pairs.second)
     except DataError as error:
         reason = str(error)
-    of = design(pairs.keys, pairs.labels, seed)
+    of = design(pairs.keys, pairs.labels)
     return Paired(
         pairs=pairs,
         mcnemar=mcnemar(pairs.labels, pairs.first, pairs.second),
         delong=areas,
         reason=reason,
         sources=of.sources,
-        by_source=_by_source(pairs, of, seed),
+        by_source=_by_source(pairs, of),
     )
 
 
-def _by_source(pairs: Pairs, of: Design, seed: int) -> dict[str, SourceTest]:
+def _by_source(pairs: Pairs, of: Design) -> dict[str, SourceTest]:
     """Return tests of equal accuracy, and of equal area where both classes are there."""
     metrics = [METRICS["accuracy"], *([METRICS["auc"]] if len(of.strata) > 1 else [])]
 
@@ -355,7 +364,7 @@ def _by_source(pairs: Pairs, of: Design, seed: int) -> dict[str, SourceTest]:
         error, shift = standard_error(of, change, even=not metric.pooled), float(change[0])
         measure = by_source(shift, error, metric.difference_scale)
         if error.error == 0:
-            weights = resamples(pairs.keys, pairs.labels, seed)
+            weights = resamples(pairs.keys, pairs.labels)
             before, after = (values(logits, weights) for logits in (pairs.first, pairs.second))
             measure = interval(shift, after[name] - before[name])
         tests[name] = SourceTest(
@@ -387,25 +396,8 @@ def _parts(
     for name in dict.fromkeys(np.concatenate(names).tolist()):
         if not name:  # old files name no modifier
             continue
-        first, second = before.rows(names[0] == name), after.rows(names[1] == name)
-        parts[name] = (
-            contrasted(first, second) if len(first) and len(second) else _alone(first, second)
-        )
+        parts[name] = contrasted(before.rows(names[0] == name), after.rows(names[1] == name))
     return parts
-
-
-def _alone(before: Scores, after: Scores) -> Contrast:
-    """Return the measures of the only table that has rows."""
-    reports = [
-        measured(table.labels, table.logits, keys=table.keys).report if len(table) else None
-        for table in (before, after)
-    ]
-    return Contrast(
-        before=reports[0],
-        after=reports[1],
-        difference=dict.fromkeys(METRICS),
-        same_images=False,
-    )
 
 
 def document(comparison: Comparison) -> dict[str, Json]:

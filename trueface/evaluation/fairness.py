@@ -397,7 +397,7 @@ def _compared(tables: Iterable[_Grouped], reference: str) -> Mapping[tuple[str, 
             kind = "fake" if fake.any() else "real"
             made[each.model, each.data] = _Compared(None, f"all images are {kind}: there is no AUC")
             continue
-        weights = resamples(scores.keys, scores.labels, 0)
+        weights = resamples(scores.keys, scores.labels)
         here = areas.setdefault((each.data, scores.paths), {})
         here[each.model] = curves.resampled_area(fake, scores.logits, weights)
     for (data, _), of_models in areas.items():

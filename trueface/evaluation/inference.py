@@ -1,21 +1,33 @@
-"""Evaluation: the logit of every image of a set, in the order of the set, each counted once."""
+"""A detector's answers: the logit of every image of a set, each counted once, as it is and under attack.
 
+Attacked are the images that the detector calls right: fakes, which shall pass as real (evasion), and
+apart from them reals, which shall be called fake (defamation). All others keep their logits; random signs are the
+control.
+"""
+
+import hashlib
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from trueface.attacks.grammar import Attack
+from trueface.attacks.perturb import LEVELS, QUERIES, TOWARDS_FAKE, TOWARDS_REAL, Target, perturbed
+from trueface.corruptions.chain import NO_CHAIN, Chain
 from trueface.data.dataset import Batch, Pass
+from trueface.data.index import Image
 from trueface.data.loading import closing
+from trueface.evaluation.intervals import wilson
 from trueface.features.bank import Bank
 from trueface.features.body import FrozenBody
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
 from trueface.runtime.errors import JobError
+from trueface.runtime.files import Json
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import REPORT_EVERY_S, Watch
 
@@ -126,3 +138,166 @@ def _answers(positions: Tensor, labels: Tensor, logits: Tensor) -> Answers:
         labels=labels[order].numpy().astype(np.int8),
         logits=logits[order].double().numpy(),
     )
+
+
+Score = Callable[[Tensor], Tensor]  # pixels (B, 3, H, W) uint8 → logits (B,)
+Keep = Callable[[Image, Tensor], None]  # an image, and its pixels (3, H, W) uint8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attacked:
+    """What an attack did to the images of a set, one row an image in the order of the answers."""
+
+    answers: Answers  # to the images as they were saved after the attack
+    tried: NDArray[np.bool_]  # (N,) the images that were attacked
+    psnr: NDArray[np.float64]  # (N,) decibels; infinite where no pixel moved
+    largest_change: int  # grey levels, before the images were saved
+    queries: int  # images that the attack's target was asked for
+    threshold: float  # the logit above which an image is called fake
+
+
+def drawn(images: Sequence[Image], count: int) -> tuple[Image, ...]:
+    """Return so many images of each class, in their order: by name, the same ones for every model.
+
+    Args:
+        images: of both classes, or of one.
+        count: of each class; 0: all.
+    """
+    if count == 0:
+        return tuple(images)
+    chosen: set[str] = set()
+    for label in (0, 1):
+        names = sorted((image.name for image in images if image.label == label), key=_place)
+        chosen |= set(names[:count])
+    return tuple(image for image in images if image.name in chosen)
+
+
+def attack_images(
+    feed: Pass,
+    clean: Answers,
+    attack: Attack,
+    *,
+    score: Score,
+    target: Target,
+    watch: Watch,
+    threshold: float = 0.0,
+    saved: Chain = NO_CHAIN,
+    queries: int = QUERIES,
+    keep: Keep | None = None,
+) -> Attacked:
+    """Attack every image of a set that a detector calls right.
+
+    An image of which no level moved keeps its logit, so that a budget of 0 gives the clean answers.
+
+    Args:
+        feed: of the images, not augmented.
+        clean: the detector's answers to them.
+        attack: kind and budget.
+        score: asks the detector for its logits, as for `clean`.
+        target: what the attack computes with.
+        watch: progress and stop.
+        threshold: the logit above which the detector calls an image fake.
+        saved: what happens to images when they are saved after the attack.
+        queries: of each image, for attacks by scores.
+        keep: gets every image as it was saved.
+
+    Raises:
+        JobError: stopped, or an attack that went wrong.
+    """
+    right = (clean.logits > threshold) == (clean.labels == 1)
+    rows = {position: row for row, position in enumerate(clean.positions.tolist())}
+    logits, psnr = clean.logits.copy(), np.full(len(rows), np.inf)
+    largest = done = 0
+    asked = target.queries
+    for batch in feed.over(list(rows), 0):
+        watch.refuse_stop(done, len(rows))
+        at = np.array([rows[position] for position in batch.indices.tolist()])
+        images = [feed.image_set.images[position] for position in batch.indices.tolist()]
+        hit = torch.from_numpy(right[at])
+        before, pixels = batch.images[hit], batch.images.clone()
+        names = [image.name for image, is_hit in zip(images, hit, strict=True) if is_hit]
+        fake = torch.from_numpy(clean.labels[at])[hit] == 1
+        directions = torch.where(fake, TOWARDS_REAL, TOWARDS_FAKE)
+        after = perturbed(before, names, attack, target, directions=directions, queries=queries)
+        largest = max(largest, _distance(before, after))
+        pixels[hit] = after = _saved(after, names, saved)
+        moved = (after != before).flatten(1).any(1)
+        if moved.any():
+            changed = at[hit.numpy()][moved.numpy()]
+            logits[changed] = score(after[moved]).double().numpy()
+            psnr[changed] = _psnr(before[moved], after[moved])
+        if keep is not None:
+            for image, each in zip(images, pixels, strict=True):
+                keep(image, each)
+        done += len(images)
+        watch.progress(step=done, total=len(rows))
+    if not np.isfinite(logits).all():
+        raise JobError(f"a logit under attack {attack} is no finite number: the model is broken")
+    return Attacked(
+        answers=replace(clean, logits=logits),
+        tried=right,
+        psnr=psnr,
+        largest_change=largest,
+        queries=target.queries - asked,
+        threshold=threshold,
+    )
+
+
+def outcome(clean: Answers, attacked: Attacked) -> dict[str, Json]:
+    """Return what an attack reached, evasion and defamation apart."""
+    return {
+        "evasion": _turned(clean, attacked, label=1),
+        "defamation": _turned(clean, attacked, label=0),
+        "largest_change": attacked.largest_change,
+        "queries": attacked.queries,
+    }
+
+
+def _turned(clean: Answers, attacked: Attacked, *, label: int) -> dict[str, Json]:
+    """Return how many images of a class an attack turned, of those that had been called right."""
+    of_class = clean.labels == label
+    tried = of_class & attacked.tried
+    count = int(tried.sum())
+    before, after = clean.logits - attacked.threshold, attacked.answers.logits - attacked.threshold
+    facts: dict[str, Json] = {
+        "images": int(of_class.sum()),
+        "attacked": count,
+        "called_fake_before": _share(before[of_class] > 0),
+        "called_fake_after": _share(after[of_class] > 0),
+    }
+    if count == 0:
+        name = ("real", "fake")[label]
+        return facts | {"success": None, "reason": f"no {name} image is called {name}"}
+    turned = (after[tried] > 0) != (label == 1)
+    success = wilson(float(turned.mean()), count)
+    moved = attacked.psnr[tried]
+    moved = moved[np.isfinite(moved)]
+    return facts | {
+        "success": {"value": success.value, "low": success.low, "high": success.high},
+        "median_logit_shift": float(np.median(after[tried] - before[tried])),
+        "mean_psnr_db": float(moved.mean()) if len(moved) else None,
+    }
+
+
+def _saved(images: Tensor, names: Sequence[str], saved: Chain) -> Tensor:
+    changed = [saved(each, name) for each, name in zip(images, names, strict=True)]
+    return torch.stack(changed) if changed and saved else images
+
+
+def _share(values: NDArray[np.bool_]) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def _place(name: str) -> bytes:
+    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()
+
+
+def _distance(before: Tensor, after: Tensor) -> int:
+    return int((after.int() - before.int()).abs().max()) if len(before) else 0
+
+
+def _psnr(before: Tensor, after: Tensor) -> NDArray[np.float64]:
+    """Return the peak signal-to-noise ratio of images that differ, in decibels, (B,)."""
+    error = (after.double() - before.double()).square().flatten(1).mean(1)
+    ratios: NDArray[np.float64] = (10 * torch.log10(LEVELS**2 / error)).numpy()
+    return ratios

@@ -76,7 +76,7 @@ def fields(name: str, measure: Measure | None) -> dict[str, Json]:
     return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
 
 
-def resamples(keys: Sequence[str], labels: NDArray[np.integer], seed: int) -> Counts:
+def resamples(keys: Sequence[str], labels: NDArray[np.integer], seed: int = 0) -> Counts:
     """Return how often each row stands in each resample: (R, N).
 
     Args:
@@ -248,7 +248,7 @@ class Error:
         return float(2 * stdtr(self.freedom, -abs(distance) / self.error))
 
 
-def design(keys: Sequence[str], labels: NDArray[np.integer], seed: int) -> Design:
+def design(keys: Sequence[str], labels: NDArray[np.integer], seed: int = 0) -> Design:
     """Return what is left out in turn.
 
     Args:

@@ -4,24 +4,56 @@ Positive = fake throughout: precision is how many of those called fake are, reca
 fakes were called so. A metric that is undefined is missing, with the reason beside it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
+from types import MappingProxyType, ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, roc_curve
 
-from trueface.evaluation import intervals
-from trueface.evaluation.calibration import Labels
+from trueface.evaluation import intervals, metrics
+from trueface.evaluation.curves import Labels
 from trueface.evaluation.intervals import FEW, Design, Floats, Measure, Scale, at_limit, resamples
 from trueface.evaluation.metric import Metric, SourceSample, resampled_values
-from trueface.evaluation.metric_registry import METRICS
 from trueface.evaluation.score_tables import Scores
-from trueface.runtime.errors import DataError
+from trueface.runtime.errors import DataError, UsageError
 from trueface.runtime.files import Json
 
 CONSTANT = 0.99  # from this fraction of equal answers on, a predictor is constant
 NAMES = ("real", "fake")
+
+
+def collect(modules: Iterable[ModuleType]) -> dict[str, Metric]:
+    """Return the metrics at the top of some modules by their names.
+
+    Raises:
+        UsageError: two metrics have one name; both modules are named.
+    """
+    collected: dict[str, Metric] = {}
+    owners: dict[str, str] = {}
+    for module in modules:
+        for metric in vars(module).values():
+            if not isinstance(metric, Metric) or collected.get(metric.name) is metric:
+                continue
+            if metric.name in collected:
+                raise UsageError(
+                    f"two metrics are called {metric.name}: in {owners[metric.name]} and in "
+                    f"{module.__name__}; rename one"
+                )
+            collected[metric.name], owners[metric.name] = metric, module.__name__
+    return collected
+
+
+def _modules() -> list[ModuleType]:
+    names = sorted(module.name for module in iter_modules(metrics.__path__))
+    return [import_module(f"{metrics.__name__}.{name}") for name in names]
+
+
+# those of each module in metrics/, modules by name, in each as they are written
+METRICS = MappingProxyType(collect(_modules()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +102,6 @@ def measure(
     logits: Floats,
     *,
     keys: Sequence[str],
-    seed: int = 0,
     names: Collection[str] | None = None,
 ) -> Report:
     """Return every metric of a score table with its interval.
@@ -79,7 +110,6 @@ def measure(
         labels: (N,) 1 fake, 0 real.
         logits: (N,) positive = fake; exactly 0 counts as real, as in the original system.
         keys: (N,) "<source>/<name>" of the images; rows with one key are resampled together.
-        seed: root seed of the resampling; the same table has the same intervals.
         names: of the metrics that are wanted; None: all.
 
     Raises:
@@ -90,7 +120,7 @@ def measure(
     and for `by_images`, `bootstrap`. That of the calibration error is wide rather than narrow. A share
     that is 0 or 1 without exception has the interval of no error on as many images.
     """
-    return measured(labels, logits, keys=keys, seed=seed, names=names).report
+    return measured(labels, logits, keys=keys, names=names).report
 
 
 def measured(
@@ -103,7 +133,7 @@ def measured(
 ) -> Measured:
     """Return the report of `measure` with its resamples, as differences of two models need them.
 
-    Two tables of the same keys and labels, in the same order, have the same resamples.
+    Two tables of the same keys and labels, in the same order, have the same resamples with the same root seed.
     """
     _check(labels, logits)
     fake, called = labels == 1, logits > 0
@@ -137,7 +167,7 @@ def measured(
     return Measured(report=report, spread=spread, design=design, left=left)
 
 
-def breakdown(scores: Scores, *, seed: int = 0) -> Breakdown:
+def breakdown(scores: Scores) -> Breakdown:
     """Return the measures of each subset and of each modifier of a score table.
 
     Rows whose path has no modifier (old score files name no images) are in no modifier.
@@ -150,7 +180,7 @@ def breakdown(scores: Scores, *, seed: int = 0) -> Breakdown:
 
     def report(rows: NDArray[np.bool_]) -> Report:
         keys = [scores.keys[row] for row in np.flatnonzero(rows)]
-        return measure(scores.labels[rows], scores.logits[rows], keys=keys, seed=seed)
+        return measure(scores.labels[rows], scores.logits[rows], keys=keys)
 
     def group(name: str) -> Group:
         rows = subsets == name

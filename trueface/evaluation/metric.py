@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.evaluation import curves
-from trueface.evaluation.calibration import Labels, gaps, losses
+from trueface.evaluation.curves import Labels, gaps, losses
 from trueface.evaluation.intervals import (
     CHUNK,
     Counts,

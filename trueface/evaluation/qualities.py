@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trueface.evaluation import curves
-from trueface.evaluation.calibration import Labels, probabilities
+from trueface.evaluation.curves import Labels, probabilities
 from trueface.evaluation.intervals import (
     Difference,
     Floats,
@@ -243,13 +243,13 @@ class QualityTable:
 Areas = Mapping[str, Resampled]  # an AUC, by quality, then SUMMARIES
 
 
-def areas_of(table: QualityTable, *, seed: int = 0) -> Areas:
+def areas_of(table: QualityTable) -> Areas:
     """Return the AUC in each quality, mean and worst over them, and of all together; NaN of one class.
 
     The same images have the same resamples in every quality and model.
     """
     fake, count = table.labels == 1, len(table.qualities)
-    weights = resamples(table.keys, table.labels, seed)
+    weights = resamples(table.keys, table.labels)
     if fake.all() or not fake.any():
         return dict.fromkeys(
             (*table.qualities, *SUMMARIES), (np.nan, np.full(len(weights), np.nan))

@@ -16,8 +16,7 @@ import numpy as np
 from trueface.evaluation.group_columns import AttributeFiles
 from trueface.evaluation.group_rates import GroupTable
 from trueface.evaluation.intervals import Floats, Measure
-from trueface.evaluation.measurement import few_sources, measure, sources_json
-from trueface.evaluation.metric_registry import METRICS
+from trueface.evaluation.measurement import METRICS, few_sources, measure, sources_json
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import (
     Scores,

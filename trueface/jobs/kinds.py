@@ -19,7 +19,7 @@ from trueface.poisoning.settings import PoisonSettings
 from trueface.training.settings import TrainSettings
 from trueface.unlearning.settings import UnlearnSettings
 
-# the columns of the table of tests that are better low: `metric_registry` says so of its metrics
+# the columns of the table of tests that are better low: `measurement.METRICS` says so of its metrics
 LOW = frozenset({"eer", "ece", "ece_unscaled", "ece_scaled", "loss", "fpr_gap", "f_fpr", "seconds"})
 # columns of results → the part of a model's ID that each shows
 MODEL_COLUMNS = {

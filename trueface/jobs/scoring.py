@@ -18,8 +18,15 @@ from trueface.corruptions.pillow import to_image
 from trueface.data.dataset import Pass, still
 from trueface.data.index import Image
 from trueface.data.settings import ScoringSettings, TestSettings
-from trueface.evaluation.attacked import Attacked, Keep, attack_images, drawn, outcome
-from trueface.evaluation.inference import Answers, evaluate_images
+from trueface.evaluation.inference import (
+    Answers,
+    Attacked,
+    Keep,
+    attack_images,
+    drawn,
+    evaluate_images,
+    outcome,
+)
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.features.body import FrozenBody
 from trueface.features.store import FeatureStore, open_store

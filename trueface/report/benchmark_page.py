@@ -15,10 +15,10 @@ from trueface.audit.finding import count as counted
 from trueface.benchmark.conditions import Setting
 from trueface.benchmark.leaderboard import Column, Leaderboard, Line
 from trueface.benchmark.results import AREA, AT_THRESHOLD, BALANCED, Result, Value
-from trueface.evaluation.calibration import Labels, probabilities
+from trueface.evaluation.curves import Labels, probabilities
 from trueface.evaluation.intervals import Floats, Measure, unvaried
 from trueface.evaluation.over_seeds import NO_VALUE
-from trueface.evaluation.published.tables import published_tables
+from trueface.evaluation.published_tables import published_tables
 from trueface.report.page import environment
 from trueface.report.scatter import Mark, scatter
 from trueface.report.style import CSS

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from trueface.audit.run_facts import AuditedTest, Model
-from trueface.evaluation.calibration import Labels
+from trueface.evaluation.curves import Labels
 from trueface.evaluation.intervals import Floats
 from trueface.evaluation.measurement import Report, breakdown, measure
 from trueface.evaluation.result_rows import VideoReport, video_report

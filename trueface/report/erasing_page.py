@@ -22,7 +22,7 @@ from trueface.erasing.measures.record import (
 )
 from trueface.erasing.measures.study import ErasedMethod
 from trueface.evaluation.over_seeds import NO_VALUE, MethodRow
-from trueface.evaluation.published.tables import CITATION, MARK, NOTE, published_erasing
+from trueface.evaluation.published_tables import CITATION, MARK, NOTE, published_erasing
 from trueface.report.generators import Column, decimals, page_table, tiles, verdicts
 from trueface.report.page import filled
 from trueface.report.scatter import CHARACTER_PX

@@ -34,9 +34,19 @@ from trueface.evaluation.group_rates import (
 from trueface.evaluation.intervals import Measure
 from trueface.evaluation.over_seeds import NO_VALUE, OverSeeds, cell, over_seeds, seed_of, shown
 from trueface.report.page import environment
-from trueface.report.scatter import CHARACTER_PX, Anchor, Box, Label, mark, placed
+from trueface.report.scatter import CHARACTER_PX, Box, label_text, level_name, mark, names_beside
 from trueface.report.style import CSS
-from trueface.report.svg import SERIES, Frame, Point, axes, breakable, svg, ticks
+from trueface.report.svg import (
+    SERIES,
+    Frame,
+    Point,
+    axes,
+    breakable,
+    rectangle,
+    svg,
+    ticks,
+    upright,
+)
 from trueface.report.tables import facts, table, table_row
 from trueface.runtime.files import write_atomic
 
@@ -207,7 +217,7 @@ def gap_plot(comparison: FairnessComparison) -> str:
     dots = [frame.at(*point) for _, points in drawn for point in points if len(points) > 1]
     taken = [mark(*place) for place in places]
     taken += [Box(left=x - 3, top=y - 3, right=x + 3, bottom=y + 3) for x, y in dots]
-    parts = [_band(frame, floor.mean) if floor else ""]
+    parts = [rectangle(frame, "floor", frame.x, (0.0, floor.mean)) if floor else ""]
     parts.append(
         axes(
             frame,
@@ -218,13 +228,14 @@ def gap_plot(comparison: FairnessComparison) -> str:
         )
     )
     if floor:
-        label = _floor_name(frame, floor.mean, taken)
+        text = f"95 % of shuffled groups: up to {floor.mean:.1f}"
+        label = level_name(frame, text, floor.mean, taken, downs=(12, -4), inset=2)
         taken.append(label.box)
-        parts.append(_text(label, "weak-label"))
+        parts.append(label_text(label, "weak-label"))
     for series, (method, points) in enumerate(drawn):
         parts += _seeds(frame, points, series)
         parts.append(_mark(method.standing, *places[series], series))
-    parts += _names(frame, [method.name for method, _ in drawn], places, taken)
+    parts += names_beside(frame, [method.name for method, _ in drawn], places, taken)
     title = f"FPR gap by AUC, {comparison.by}, {comparison.data}"
     description = "; ".join(
         f"{method.name}: AUC {area:.3f}, gap {gap:.1f}, {verdict(method)}"
@@ -251,25 +262,6 @@ def _range(areas: Sequence[float]) -> Point:
     return max(low - pad, 0.0), min(high + pad, 1.0)
 
 
-def _band(frame: Frame, floor: float) -> str:
-    (left, base), (right, top) = frame.at(frame.x[0], 0), frame.at(frame.x[1], floor)
-    return (
-        f'<rect class="floor" x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" '
-        f'height="{base - top:.1f}"/>'
-    )
-
-
-def _floor_name(frame: Frame, floor: float, taken: Sequence[Box]) -> Label:
-    """Return the name of the shaded floor, at the end of its edge where least is in its way."""
-    (left, y), (right, _) = frame.at(frame.x[0], floor), frame.at(frame.x[1], floor)
-    text = f"95 % of shuffled groups: up to {floor:.1f}"
-    ends: tuple[tuple[float, Anchor], ...] = ((left + 4, "start"), (right - 2, "end"))
-    choices = [
-        Label(text=text, x=x, y=y + down, anchor=anchor) for down in (12, -4) for x, anchor in ends
-    ]
-    return min(choices, key=lambda label: sum(label.box.overlap(other) for other in taken))
-
-
 def _seeds(frame: Frame, points: Sequence[Point], series: int) -> Iterator[str]:
     if len(points) < 2:
         return
@@ -288,24 +280,6 @@ def _mark(standing: Standing, x: float, y: float, series: int) -> str:
     if standing is Standing.LOWER_AUC:
         return f'<circle class="s{colour} hollow" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
     return f'<path class="s{colour} hollow" d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8"/>'
-
-
-def _names(
-    frame: Frame, names: Sequence[str], places: Sequence[Point], taken: Sequence[Box]
-) -> Iterator[str]:
-    (left, bottom), (right, top) = (frame.at(x, y) for x, y in zip(frame.x, frame.y, strict=True))
-    room = Box(left=left + 2, top=top, right=right + frame.right, bottom=bottom - 1)
-    for label, (x, y) in zip(placed(names, places, room=room, taken=taken), places, strict=True):
-        if label.leader:
-            yield f'<path class="leader" d="M{x:.1f} {y:.1f}L{label.x:.1f} {label.y - 3:.1f}"/>'
-        yield _text(label, "mark-label")
-
-
-def _text(label: Label, kind: str) -> str:
-    return (
-        f'<text class="{kind}" x="{label.x:.1f}" y="{label.y:.1f}" '
-        f'text-anchor="{label.anchor}">{escape(label.text)}</text>'
-    )
 
 
 def bars(method: FairnessMethod, *, common: bool = False) -> str:
@@ -340,15 +314,15 @@ def _plot(method: FairnessMethod, rate: str, title: str, gap: str, *, common: bo
         y=(len(rates) + 0.5, 0.5),
     )
     floor = method.floor(gap, common=common)
-    parts = [
-        _bar_band(frame, overall, floor),
-        axes(frame, f"{title}, %", "", x_ticks=ticks(*frame.x, 5), y_ticks=()),
-    ]
+    parts = []
+    if overall and floor:  # groups that all lie within it are no further apart than by chance
+        ends_of = (overall.mean - floor.mean / 2, overall.mean + floor.mean / 2)
+        parts.append(rectangle(frame, "floor", ends_of, frame.y))
+    parts.append(axes(frame, f"{title}, %", "", x_ticks=ticks(*frame.x, 5), y_ticks=()))
     for place, name in enumerate(rates, start=1):
         parts += _bar(frame, place, name, means[name], rates[name])
     if overall:
-        (x, low), (_, high) = frame.at(overall.mean, frame.y[0]), frame.at(overall.mean, frame.y[1])
-        parts.append(f'<path class="chance" d="M{x:.1f} {low:.1f}V{high:.1f}"/>')
+        parts.append(upright(frame, overall.mean))
     description = "; ".join(
         f"{name} {mean.text(1)}" if mean else f"{name} not defined" for name, mean in means.items()
     )
@@ -363,20 +337,6 @@ def _rate(group: GroupRow, name: str) -> Measure | None:
         return group.rates.get(name)
     tpr = group.rates.get("tpr")
     return tpr and Measure(value=100 - tpr.value, low=100 - tpr.high, high=100 - tpr.low)
-
-
-def _bar_band(frame: Frame, overall: OverSeeds | None, floor: OverSeeds | None) -> str:
-    """Return the shade: groups that all lie within it are no further apart than by chance."""
-    if overall is None or floor is None:
-        return ""
-    (left, low), (right, high) = (
-        frame.at(overall.mean + side * floor.mean / 2, end)
-        for side, end in ((-1, frame.y[0]), (1, frame.y[1]))
-    )
-    return (
-        f'<rect class="floor" x="{left:.1f}" y="{high:.1f}" width="{right - left:.1f}" '
-        f'height="{low - high:.1f}"/>'
-    )
 
 
 def _bar(

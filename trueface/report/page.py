@@ -20,7 +20,7 @@ from trueface.audit import finding
 from trueface.audit.finding import Audit
 from trueface.audit.run_facts import Model, Record, Run
 from trueface.data.image_headers import BROKEN
-from trueface.evaluation.metric_registry import METRICS
+from trueface.evaluation.measurement import METRICS
 from trueface.report import plots, tables, unlearning
 from trueface.report.content import Shown
 from trueface.report.outcome import detectors_outcome, unlearning_outcome

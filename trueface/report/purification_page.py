@@ -24,7 +24,7 @@ from trueface.report.generators import (
     verdicts,
 )
 from trueface.report.page import filled
-from trueface.report.scatter import Box, mark, placed
+from trueface.report.scatter import Box, mark, names_beside
 from trueface.report.svg import Frame, axes, breakable, log_ticks, number, signs, svg, three_digits
 from trueface.report.tables import table
 from trueface.runtime.files import write_atomic
@@ -316,11 +316,6 @@ def _names(
     frame: Frame, pairs: Sequence[_Pair], at: dict[str, tuple[Place | None, Place | None]]
 ) -> Iterator[str]:
     """Yield a name for each pair: beside its adaptive mark, as that one counts."""
-    (left, bottom), (right, top) = (
-        frame.at(frame.x[0], frame.y[0]),
-        frame.at(frame.x[1], frame.y[1]),
-    )
-    room = Box(left=left + 2, top=top, right=right + frame.right, bottom=bottom - 1)
     every = [place for both in at.values() for place in both if place]
     lines = [
         Box(
@@ -335,13 +330,7 @@ def _names(
     places = [place for pair in pairs for place in [at[pair.name][1] or at[pair.name][0]] if place]
     names = [f"{pair.name} (costs nothing)" if pair.price <= 0 else pair.name for pair in pairs]
     taken = [*(mark(*place) for place in every), *lines]
-    for label, (x, y) in zip(placed(names, places, room=room, taken=taken), places, strict=True):
-        if label.leader:
-            yield f'<path class="leader" d="M{x:.1f} {y:.1f}L{label.x:.1f} {label.y - 3:.1f}"/>'
-        yield (
-            f'<text class="mark-label" x="{label.x:.1f}" y="{label.y:.1f}" '
-            f'text-anchor="{label.anchor}">{escape(label.text)}</text>'
-        )
+    yield from names_beside(frame, names, places, taken)
 
 
 def _axes(frame: Frame) -> str:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from trueface.evaluation.intervals import Difference
 from trueface.evaluation.over_seeds import NO_VALUE, cell, short_names, without_seed
-from trueface.evaluation.published.tables import published_tables
+from trueface.evaluation.published_tables import published_tables
 from trueface.evaluation.qualities import (
     SUMMARIES,
     ComparedQualities,

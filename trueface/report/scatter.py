@@ -8,6 +8,7 @@ from typing import Literal
 
 from trueface.report.svg import (
     Frame,
+    Point,
     axes,
     level,
     log_ticks,
@@ -90,7 +91,7 @@ def mark(x: float, y: float) -> Box:
 
 def placed(
     names: Sequence[str],
-    places: Sequence[tuple[float, float]],
+    places: Sequence[Point],
     *,
     room: Box,
     taken: Sequence[Box] = (),
@@ -123,7 +124,7 @@ def placed(
     return [labels[index] for index in range(len(names))]
 
 
-def _crowd(places: Sequence[tuple[float, float]], index: int) -> int:
+def _crowd(places: Sequence[Point], index: int) -> int:
     return sum(math.dist(places[index], other) < RINGS_PX[-2] for other in places)
 
 
@@ -149,9 +150,7 @@ def _candidates(text: str, x: float, y: float) -> Iterator[Label]:
             yield Label(text=text, x=x + across, y=y + down + middle, anchor=anchor, leader=True)
 
 
-def _crossed(
-    label: Label, place: tuple[float, float], covered: Sequence[Box], *, own: Box
-) -> float:
+def _crossed(label: Label, place: Point, covered: Sequence[Box], *, own: Box) -> float:
     """Return how much of a leader lies on other things, in samples of it."""
     end = (label.x, label.y - (ABOVE_PX - BELOW_PX) / 2)
     cost = 0.0
@@ -224,45 +223,64 @@ def scatter(
 def _names(
     frame: Frame,
     shown: Sequence[Mark],
-    places: Sequence[tuple[float, float]],
+    places: Sequence[Point],
     levels: Sequence[tuple[str, float]],
 ) -> Iterator[str]:
-    (left, bottom), (right, top) = (
-        frame.at(frame.x[0], frame.y[0]),
-        frame.at(frame.x[1], frame.y[1]),
-    )
-    room = Box(left=left + 2, top=top, right=right + frame.right, bottom=bottom - 1)
     taken = [mark(*place) for place in places] + [
         _whisker(frame, method, place[0]) for method, place in zip(shown, places, strict=True)
     ]
     for name, value in levels:
-        _, y = frame.at(frame.x[0], value)
-        chosen = _line_name(f"{name} {value:.3f}", y, (left, right), taken)
+        chosen = level_name(frame, f"{name} {value:.3f}", value, taken)
         taken.append(chosen.box)
-        yield _text(chosen, "weak-label")
+        yield label_text(chosen, "weak-label")
     texts = [
         f"{method.name} {method.quality:.3f}" if method.quality < frame.y[0] else method.name
         for method in shown
     ]
-    for label, place in zip(placed(texts, places, room=room, taken=taken), places, strict=True):
+    yield from names_beside(frame, texts, places, taken)
+
+
+def names_beside(
+    frame: Frame, names: Sequence[str], places: Sequence[Point], taken: Sequence[Box]
+) -> Iterator[str]:
+    """Yield a name for each mark, with a leader where it stands far off; arguments as of `placed`."""
+    (left, bottom), (right, top) = (frame.at(x, y) for x, y in zip(frame.x, frame.y, strict=True))
+    room = Box(left=left + 2, top=top, right=right + frame.right, bottom=bottom - 1)
+    for label, (x, y) in zip(placed(names, places, room=room, taken=taken), places, strict=True):
         if label.leader:
-            end = label.y - 3
-            yield f'<path class="leader" d="M{place[0]:.1f} {place[1]:.1f}L{label.x:.1f} {end:.1f}"/>'
-        yield _text(label, "mark-label")
+            yield f'<path class="leader" d="M{x:.1f} {y:.1f}L{label.x:.1f} {label.y - 3:.1f}"/>'
+        yield label_text(label, "mark-label")
 
 
-def _line_name(text: str, y: float, ends: tuple[float, float], taken: Sequence[Box]) -> Label:
-    """Return the name of a level line: at the end and side of it where least is in its way."""
-    left, right = ends
+def level_name(
+    frame: Frame,
+    text: str,
+    value: float,
+    taken: Sequence[Box],
+    *,
+    downs: Sequence[float] = (-4, 12),
+    inset: float = 0,
+) -> Label:
+    """Return the name of a level line: at the end and side of it where least is in its way.
+
+    Args:
+        frame: the plane.
+        text: the name.
+        value: of the line, on the second axis.
+        taken: what the name shall not cover.
+        downs: how far below the line its base line may be, in pixels; the first one is preferred.
+        inset: how far from the right end of the line it ends, in pixels.
+    """
+    (left, y), (right, _) = frame.at(frame.x[0], value), frame.at(frame.x[1], value)
+    ends: tuple[tuple[float, Anchor], ...] = ((left + 4, "start"), (right - inset, "end"))
     choices = [
-        Label(text=text, x=x, y=y + down, anchor="start" if x < right else "end")
-        for down in (-4, 12)
-        for x in (left + 4, right)
+        Label(text=text, x=x, y=y + down, anchor=anchor) for down in downs for x, anchor in ends
     ]
     return min(choices, key=lambda label: sum(label.box.overlap(other) for other in taken))
 
 
-def _text(label: Label, kind: str) -> str:
+def label_text(label: Label, kind: str) -> str:
+    """Return a label as text; `kind` is a class of the style sheet."""
     return (
         f'<text class="{kind}" x="{label.x:.1f}" y="{label.y:.1f}" '
         f'text-anchor="{label.anchor}">{escape(label.text)}</text>'

@@ -134,6 +134,15 @@ def level(frame: Frame, value: float) -> str:
     return f'<path class="chance" d="M{left:.1f} {y:.1f}H{right:.1f}"/>'
 
 
+def rectangle(frame: Frame, name: str, x: Point, y: Point) -> str:
+    """Return what lies between two values of each axis, filled; `name` is a class of the style sheet."""
+    (left, low), (right, high) = (frame.at(*corner) for corner in zip(x, y, strict=True))
+    return (
+        f'<rect class="{name}" x="{left:.1f}" y="{high:.1f}" width="{right - left:.1f}" '
+        f'height="{low - high:.1f}"/>'
+    )
+
+
 def key(names: Sequence[str]) -> str:
     """Return what the colours and dashes of `line` stand for, as HTML."""
     items = "".join(

@@ -4,11 +4,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 
 from trueface.evaluation.intervals import Measure
-from trueface.evaluation.measurement import Report, few_sources
+from trueface.evaluation.measurement import METRICS, Report, few_sources
 from trueface.evaluation.metric import Metric
-from trueface.evaluation.metric_registry import METRICS
 from trueface.evaluation.over_seeds import NO_VALUE
-from trueface.evaluation.published.tables import OTHER_DATA, PublishedTable
+from trueface.evaluation.published_tables import OTHER_DATA, PublishedTable
 from trueface.report.content import Part, Row, Shown
 from trueface.report.svg import breakable
 from trueface.runtime.files import Json

@@ -13,10 +13,9 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from trueface.evaluation.calibration import calibration_error
+from trueface.evaluation.curves import calibration_error
 from trueface.evaluation.intervals import RESAMPLES, Measure, resamples
-from trueface.evaluation.measurement import breakdown, measure, measured, roc
-from trueface.evaluation.metric_registry import METRICS
+from trueface.evaluation.measurement import METRICS, breakdown, measure, measured, roc
 from trueface.evaluation.score_tables import Scores
 from trueface.runtime.errors import DataError
 

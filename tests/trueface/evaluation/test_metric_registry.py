@@ -16,8 +16,7 @@ import trueface
 from trueface.evaluation import results
 from trueface.evaluation.comparison import contrast
 from trueface.evaluation.intervals import Measure
-from trueface.evaluation.measurement import measure
-from trueface.evaluation.metric_registry import METRICS, collect
+from trueface.evaluation.measurement import METRICS, collect, measure
 from trueface.evaluation.metrics.confusion import ACCURACY, F1
 from trueface.evaluation.score_tables import Scores, write_scores
 from trueface.runtime import paths

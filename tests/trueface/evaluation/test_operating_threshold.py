@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from trueface.evaluation.calibration import calibration_error
+from trueface.evaluation.curves import calibration_error
 from trueface.evaluation.operating_threshold import (
     Calibration,
     best_threshold,

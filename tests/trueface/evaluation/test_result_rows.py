@@ -6,8 +6,7 @@ import pytest
 
 from launcher.api import model_folder_name
 from launcher.cli.result_tables import draw
-from trueface.evaluation.measurement import measure
-from trueface.evaluation.metric_registry import METRICS
+from trueface.evaluation.measurement import METRICS, measure
 from trueface.evaluation.result_rows import compare, method_of
 from trueface.evaluation.score_tables import Scores, write_scores
 from trueface.runtime import paths

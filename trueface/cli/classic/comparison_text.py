@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from trueface.cli.text_tables import aligned, bracketed, frame, shown
 from trueface.evaluation.comparison import Comparison, ComparisonInput, Contrast, Paired, SourceTest
 from trueface.evaluation.intervals import Measure
-from trueface.evaluation.measurement import CONSTANT, Report, few_sources, sources_json
-from trueface.evaluation.metric_registry import METRICS
+from trueface.evaluation.measurement import CONSTANT, METRICS, Report, few_sources, sources_json
 from trueface.evaluation.significance import DeLong, McNemar
 
 LABELS = ("Real", "Fake")

@@ -12,7 +12,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from trueface.evaluation.calibration import Labels
+from trueface.evaluation.curves import Labels
 from trueface.evaluation.intervals import Floats
 from trueface.evaluation.metric import FAKE, Metric
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from trueface.evaluation import curves
-from trueface.evaluation.calibration import Labels
+from trueface.evaluation.curves import Labels
 from trueface.evaluation.intervals import (
     Design,
     Error,

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.metrics import log_loss
 
-from trueface.evaluation.calibration import Labels, calibration_error, probabilities
+from trueface.evaluation.curves import Labels, calibration_error, probabilities
 from trueface.evaluation.intervals import (
     Floats,
     Measure,

@@ -43,7 +43,7 @@ from trueface.data.image_headers import PROPERTIES, sample_headers, shortcut
 from trueface.data.index import Image
 from trueface.data.settings import ScoringSettings, TestSettings
 from trueface.data.vocabulary import BUILT_IN
-from trueface.evaluation.attacked import drawn
+from trueface.evaluation.inference import drawn
 from trueface.evaluation.operating_threshold import Calibration, calibrate
 from trueface.features.file_digests import FileDigests
 from trueface.features.folder import store_folder

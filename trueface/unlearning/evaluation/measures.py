@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.evaluation import curves
-from trueface.evaluation.calibration import BINS, sure_bins
+from trueface.evaluation.curves import BINS, sure_bins
 from trueface.evaluation.intervals import (
     Counts,
     Design,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.trueface.unlearning.said import flips, one_class, said
-from trueface.evaluation import calibration, measurement
+from trueface.evaluation import curves, measurement
 from trueface.evaluation.predictions import Answered
 from trueface.runtime.errors import DataError
 from trueface.unlearning.evaluation.columns import CIFAR_10
@@ -127,7 +127,7 @@ def test_two_classes_are_measured_as_detectors_are() -> None:
     assert found["auc"] == pytest.approx(report.metrics["auc"].value)
     assert found["eer"] == pytest.approx(report.metrics["eer"].value)
     assert calibration_error(part, part.trained) == pytest.approx(
-        calibration.calibration_error(labels, margin), abs=1e-6
+        curves.calibration_error(labels, margin), abs=1e-6
     )
     assert loss(part, part.trained) == pytest.approx(report.metrics["loss"].value)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+PUBLISHED = Path(__file__).parent / "published"
 OTHER_DATA = "other data"  # the mark of every such row
 MARK = "published, Stable Diffusion 1.4, not comparable"
 CITATION = (
@@ -87,7 +88,7 @@ def published_tables() -> tuple[PublishedTable, ...]:
 
 
 def _read(name: str) -> tuple[PublishedRow, ...]:
-    text = (Path(__file__).parent / f"{name}.csv").read_text(encoding="utf-8")
+    text = (PUBLISHED / f"{name}.csv").read_text(encoding="utf-8")
     return tuple(
         PublishedRow(
             detector=row["detector"],
@@ -144,7 +145,7 @@ class PublishedErasing:
 @cache
 def published_erasing() -> tuple[PublishedErasing, ...]:
     """Return the rows of the table, each to be shown with `MARK`."""
-    text = (Path(__file__).parent / "allbutone.csv").read_text(encoding="utf-8")
+    text = (PUBLISHED / "allbutone.csv").read_text(encoding="utf-8")
     return tuple(
         PublishedErasing(
             method=row["method"],

@@ -1,6 +1,11 @@
 import pytest
 
-from trueface.evaluation.published.tables import PublishedTable, published_tables
+from trueface.evaluation.published_tables import (
+    MARK,
+    PublishedTable,
+    published_erasing,
+    published_tables,
+)
 
 
 @pytest.mark.parametrize("table", published_tables(), ids=lambda table: table.name)
@@ -50,3 +55,12 @@ def test_the_means_of_quality_agnostic_detectors_are_those_of_their_rows() -> No
         if row.detector == f"ResNet-50, {each}" and row.metric == "auc"
     ]
     assert steps == sorted(steps)
+
+
+def test_the_published_table_is_marked_as_not_comparable_and_whole() -> None:
+    rows = {row.method: row for row in published_erasing()}
+    assert "not comparable" in MARK
+    assert rows["All but One"].ssim == 0.762
+    assert rows["ESD"].nudenet_percent == 0.04
+    assert rows["COCO"].fid is None
+    assert len(rows) == 7
