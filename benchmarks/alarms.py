@@ -28,11 +28,10 @@ from benchmarks.alarms_ruins import ruins
 from benchmarks.table import machine
 from trueface.evaluation import predictions
 from trueface.runtime import paths
-from trueface.unlearning.evaluation import ruined_models
+from trueface.unlearning.evaluation import sanity
 from trueface.unlearning.evaluation.measurement import ANEW, UnlearnedModel, find, reference_model
 from trueface.unlearning.evaluation.measures import Parts, kept, right, tested
-from trueface.unlearning.evaluation.ruined_models import RUINED, judged
-from trueface.unlearning.evaluation.sanity_checks import Sort, noise
+from trueface.unlearning.evaluation.sanity import RUINED, Sort, judged, noise
 from trueface.unlearning.registry import Goal
 
 Cells = Sequence[str]
@@ -160,9 +159,9 @@ def _statistics(model: Honest) -> Iterator[tuple[str, float]]:
     called = test.logits.argmax(1)
     yield (
         "classes answered, of those there are",
-        ruined_models.effective(called) / ruined_models.effective(right(test)),
+        sanity.effective(called) / sanity.effective(right(test)),
     )
-    yield "gained by other names, lower end", ruined_models.renamed(test, checked)[0][1]
+    yield "gained by other names, lower end", sanity.renamed(test, checked)[0][1]
     if model.anew:
         return
     others = [("before", model.before)]
@@ -171,20 +170,20 @@ def _statistics(model: Honest) -> Iterator[tuple[str, float]]:
         ("lost on the test, lower end", test, [(name, kept(tested(one), gone)) for name, one in others]),
         ("lost on what was kept, lower end", model.parts["retain"], [(name, one["retain"]) for name, one in others]),
     ):  # fmt: skip
-        loss = ruined_models.loss_beside(ours, theirs)
+        loss = sanity.loss_beside(ours, theirs)
         if loss is not None:
             yield what, loss[1]
-    pairs = ruined_models.pairs(model.parts, model.before)
+    pairs = sanity.pairs(model.parts, model.before)
     if pairs is not None:
-        yield "change of the answers", ruined_models.change(pairs)
+        yield "change of the answers", sanity.change(pairs)
 
 
 THRESHOLDS: Mapping[str, tuple[float, Callable[[list[float]], float]]] = {
-    "classes answered, of those there are": (ruined_models.FEW, min),
-    "gained by other names, lower end": (ruined_models.PERMUTED, max),
-    "lost on the test, lower end": (ruined_models.LOST, max),
-    "lost on what was kept, lower end": (ruined_models.LOST_TRAINED, max),
-    "change of the answers": (ruined_models.UNTOUCHED, min),
+    "classes answered, of those there are": (sanity.FEW, min),
+    "gained by other names, lower end": (sanity.PERMUTED, max),
+    "lost on the test, lower end": (sanity.LOST, max),
+    "lost on what was kept, lower end": (sanity.LOST_TRAINED, max),
+    "change of the answers": (sanity.UNTOUCHED, min),
 }
 
 

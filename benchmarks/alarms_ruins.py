@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trueface.evaluation.predictions import Answered
 from trueface.unlearning.evaluation.measures import Parts, right
-from trueface.unlearning.evaluation.sanity_checks import Sort
+from trueface.unlearning.evaluation.sanity import Sort
 
 Logits = NDArray[np.float32]
 Change = Callable[[Logits], Logits]

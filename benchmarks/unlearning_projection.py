@@ -11,8 +11,8 @@ from trueface.data.examples import Examples, examples
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import run
 from trueface.unlearning.hyperparameters import TrainingOptions
-from trueface.unlearning.methods.pgu.subspaces import Sums, groups_of, layers_of, space
 from trueface.unlearning.optimization import learn_plainly
+from trueface.unlearning.subspaces import Sums, groups_of, layers_of, space
 
 CLASSES, PER_CLASS, SIDE = 3, 32, 32
 POSITIONS, RETAINED = 64, 0.95  # the method's defaults

@@ -145,7 +145,7 @@ def _rows_below(
 
 
 def _heading(group: "UnlearningGroup") -> str:
-    from trueface.unlearning.evaluation.sanity_checks import class_name
+    from trueface.unlearning.evaluation.sanity import class_name
 
     names = [shown(class_name(label, group.class_names)) for label in group.forgotten]
     what = {

@@ -51,6 +51,22 @@ class Answered:
             return None
         return float(np.mean(self.logits.argmax(1)[labelled] == labels[labelled]))
 
+    def log_probabilities(self) -> NDArray[np.float64]:
+        """Return logarithms of the softmax: (N, K)."""
+        logits = self.logits.astype(np.float64)
+        logits -= logits.max(1, keepdims=True)
+        logs: NDArray[np.float64] = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        return logs
+
+    def losses(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the cross entropy of each answer with its label: (N,)."""
+        values: NDArray[np.float64] = -self.log_probabilities()[np.arange(len(labels)), labels]
+        return values
+
+    def loss(self, labels: NDArray[np.int64]) -> float:
+        """Return the mean cross entropy with labels (N,)."""
+        return float(self.losses(labels).mean())
+
 
 def answered(
     model: nn.Module, examples: Examples, watch: Watch, ids: Sequence[str] | None = None

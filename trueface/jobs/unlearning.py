@@ -25,12 +25,12 @@ from trueface.training.image_lists import Lists
 from trueface.training.objectives.registry import other_objective
 from trueface.training.parts.bank import is_constant
 from trueface.training.provenance import Start
-from trueface.unlearning import record
+from trueface.unlearning import flip_problem as label_flips
+from trueface.unlearning import problem, record
 from trueface.unlearning.api import Unlearned
+from trueface.unlearning.flip_problem import PoisonedDetector
+from trueface.unlearning.problem import Base, Done
 from trueface.unlearning.settings import UnlearningSettings, UnlearnSettings
-from trueface.unlearning.tasks import label_flips, problem
-from trueface.unlearning.tasks.label_flips import PoisonedDetector
-from trueface.unlearning.tasks.problem import Base, Done
 
 log = logging.getLogger(__name__)
 

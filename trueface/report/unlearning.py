@@ -29,10 +29,9 @@ from trueface.unlearning.evaluation.columns import (
     MeasureColumn,
     columns,
 )
-from trueface.unlearning.evaluation.cross_entropy import log_probabilities
 from trueface.unlearning.evaluation.leaderboard import Ladder, UnlearningGroup, UnlearningRow
 from trueface.unlearning.evaluation.measurement import BEFORE
-from trueface.unlearning.evaluation.sanity_checks import class_name
+from trueface.unlearning.evaluation.sanity import class_name
 from trueface.unlearning.registry import METHODS
 
 Beliefs = NDArray[np.float64]  # (N,) probabilities of the label as trained
@@ -167,7 +166,7 @@ def method_beliefs(row: UnlearningRow) -> list[MethodBeliefs]:
 def _belief(part: Answered) -> Beliefs:
     """Return the probability of the label as trained: (N,), broken logits left out."""
     rows = np.flatnonzero(np.isfinite(part.logits).all(1))
-    logs: Beliefs = log_probabilities(part)[rows, part.trained[rows]]
+    logs: Beliefs = part.log_probabilities()[rows, part.trained[rows]]
     return np.exp(logs)
 
 

@@ -326,7 +326,7 @@ def test_training_does_not_depend_on_methods_nor_testing_on_training() -> None:
     methods = {module for name in METHODS for module in modules_of(name)}
     assert not closure("train") & methods
     assert not closure("classify") & methods
-    assert closure("unlearn") & methods == {"trueface.unlearning.methods.pgu.method"}
+    assert closure("unlearn") & methods == {"trueface.unlearning.methods.pgu"}
     assert closure("forget") & methods == {"trueface.unlearning.methods.scrub"}
     assert not closure("test") & {
         "trueface.training.trainer",

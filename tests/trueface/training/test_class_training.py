@@ -24,7 +24,7 @@ from trueface.training.class_settings import ClassifySettings
 from trueface.training.schedules import warmup_cosine
 from trueface.training.trainer import Trained
 from trueface.unlearning.hyperparameters import TrainingOptions
-from trueface.unlearning.tasks.problem import learn_as_trained
+from trueface.unlearning.problem import learn_as_trained
 
 
 def network() -> Classifier:

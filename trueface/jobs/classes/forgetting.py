@@ -11,16 +11,10 @@ from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
-from trueface.unlearning import record
-from trueface.unlearning.class_settings import (
-    SINGLE,
-    ForgetSettings,
-    ForgettingSettings,
-    differences,
-)
-from trueface.unlearning.tasks import problem
-from trueface.unlearning.tasks.class_forgetting import ClassProblem
-from trueface.unlearning.tasks.problem import Base
+from trueface.unlearning import problem, record
+from trueface.unlearning.class_problem import ClassProblem
+from trueface.unlearning.problem import Base
+from trueface.unlearning.settings import SINGLE, ForgetSettings, ForgettingSettings, differences
 
 
 @entry(ForgetSettings)

@@ -20,8 +20,8 @@ from trueface.jobs.refusals import no_tensorboard
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.training.class_settings import ClassifySettings
-from trueface.unlearning.class_settings import SINGLE, ForgetSettings, differences
 from trueface.unlearning.registry import Goal, Situation, refusal
+from trueface.unlearning.settings import SINGLE, ForgetSettings, differences
 
 UNKNOWN_CLASSES = 3  # of data that is not there yet: enough for every method
 

@@ -30,7 +30,6 @@ from trueface.runtime.files import write_atomic
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import numpy_stream
-from trueface.unlearning.evaluation.cross_entropy import loss
 from trueface.unlearning.hyperparameters import DescentOptions
 from trueface.unlearning.optimization import Descent, teach
 from trueface.unlearning.record import Probe, Relearn
@@ -50,7 +49,7 @@ def forget_loss(model: nn.Module, forget: Examples, watch: Watch, *, seed: int =
         JobError: stopped, or an answer is no finite number.
     """
     answers = answered(model, _subset(forget, LOOKED_AT, "relearn", seed), watch)
-    return loss(answers, answers.trained)
+    return answers.loss(answers.trained)
 
 
 def relearn(

@@ -23,8 +23,7 @@ from trueface.unlearning.evaluation.measurement import (
     network_of,
     seedless,
 )
-from trueface.unlearning.evaluation.ruined_models import RUINED
-from trueface.unlearning.evaluation.sanity_checks import Alarm, Sort, never_known, noise
+from trueface.unlearning.evaluation.sanity import RUINED, Alarm, Sort, never_known, noise
 from trueface.unlearning.registry import METHODS, Goal
 
 REFERENCES = (BEFORE, "corrected", "retrain", "finetune", "relabel", "restart")

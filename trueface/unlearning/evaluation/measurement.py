@@ -16,13 +16,14 @@ from trueface.unlearning.evaluation.measures import (
     Parts,
     Sheet,
     Unmeasured,
+    against,
     alone,
+    recovery,
     right,
     tested,
 )
 from trueface.unlearning.evaluation.membership_inference import membership
-from trueface.unlearning.evaluation.ruined_models import against, judged, recovery
-from trueface.unlearning.evaluation.sanity_checks import Alarm
+from trueface.unlearning.evaluation.sanity import Alarm, judged
 from trueface.unlearning.record import Record
 
 

@@ -26,14 +26,12 @@ from trueface.evaluation import curves
 from trueface.evaluation.intervals import Floats, Measure, interval, resamples, unvaried
 from trueface.evaluation.predictions import UNKNOWN, Answered
 from trueface.runtime.rng import numpy_stream
-from trueface.unlearning.evaluation.cross_entropy import log_probabilities
 from trueface.unlearning.evaluation.measures import (
     Classes,
     Parts,
     Sheet,
     Unmeasured,
     kept,
-    losses,
     pictures,
     resampled_means,
     right,
@@ -114,7 +112,7 @@ def side_losses(
             f"training can stand beside, and the attack needs {LEAST}"
         )
     inside, beside = rows_at(forget, members), rows_at(outside, others)
-    values, member = stacked(losses(inside, forget.trained[members]), losses(beside, labels))
+    values, member = stacked(inside.losses(forget.trained[members]), beside.losses(labels))
     names = [
         *(f"in/{name}" for name in pictures(inside)),
         *(f"out/{name}" for name in pictures(beside)),
@@ -310,14 +308,14 @@ def _need(forget: Answered) -> None:
 
 
 def _entropy(part: Answered) -> Floats:
-    logs = log_probabilities(part)
+    logs = part.log_probabilities()
     entropy: Floats = -(np.exp(logs) * logs).sum(1)
     return entropy
 
 
 def _confidence(part: Answered, which: str) -> Floats:
     labels = part.trained if which == "trained" else right(part)
-    confidence: Floats = np.exp(-losses(part, labels))
+    confidence: Floats = np.exp(-part.losses(labels))
     return confidence
 
 

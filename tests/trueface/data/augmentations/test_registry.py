@@ -56,7 +56,7 @@ from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch
 from trueface.training.parts.bank import banks
 from trueface.training.settings import TrainSettings
-from trueface.unlearning.tasks.label_flips import Pixels
+from trueface.unlearning.flip_problem import Pixels
 
 images = [Image(path, path, 0, "FFHQ", "pre") for path in sys.argv[1:]]
 model = build("slim18", weights="none", seed=1)

@@ -21,9 +21,9 @@ from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, DataError
 from trueface.unlearning import record
 from trueface.unlearning.cache import fingerprint
+from trueface.unlearning.class_problem import drawn
 from trueface.unlearning.evaluation import afterwards
 from trueface.unlearning.evaluation.leaderboard import ladder
-from trueface.unlearning.tasks.class_forgetting import drawn
 
 
 @pytest.fixture(scope="module")

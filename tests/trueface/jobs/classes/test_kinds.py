@@ -14,7 +14,7 @@ from tests.trueface.class_toys import NAMES, a_draft, write_data
 from trueface.jobs.classes import classification
 from trueface.jobs.classes.kinds import CLASSIFY, FORGET
 from trueface.jobs.job_kind import JobKind
-from trueface.unlearning.class_settings import differences
+from trueface.unlearning.settings import differences
 
 KINDS = (CLASSIFY, FORGET)
 BASE, MODEL = "folders:all", "folders:all~lau"

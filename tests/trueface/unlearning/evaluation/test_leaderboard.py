@@ -14,7 +14,7 @@ from tests.trueface.unlearning.said import flips, leave, one_class, said, spoilt
 from trueface.runtime import paths
 from trueface.unlearning.evaluation.leaderboard import UnlearningGroup, UnlearningRow, ladder
 from trueface.unlearning.evaluation.measures import us
-from trueface.unlearning.evaluation.sanity_checks import Sort
+from trueface.unlearning.evaluation.sanity import Sort
 from trueface.unlearning.record import Found, Probe, Relearn
 
 BASE = "gan:pre%20"

@@ -12,25 +12,21 @@ from trueface.evaluation import curves, measurement
 from trueface.evaluation.predictions import Answered
 from trueface.runtime.errors import DataError
 from trueface.unlearning.evaluation.columns import CIFAR_10
-from trueface.unlearning.evaluation.cross_entropy import log_probabilities
 from trueface.unlearning.evaluation.measures import (
     Unmeasured,
+    against,
     alone,
     bracket,
     calibration_error,
-    loss,
-    ranking,
-    sheet,
-    tuned,
-    us,
-)
-from trueface.unlearning.evaluation.ruined_models import (
-    against,
     distance,
     divergence,
     matched,
+    ranking,
     recovery,
+    sheet,
     tow,
+    tuned,
+    us,
 )
 
 PUBLISHED = Path(__file__).parents[5] / "shared/published/lau_utility.csv"
@@ -129,7 +125,7 @@ def test_two_classes_are_measured_as_detectors_are() -> None:
     assert calibration_error(part, part.trained) == pytest.approx(
         curves.calibration_error(labels, margin), abs=1e-6
     )
-    assert loss(part, part.trained) == pytest.approx(report.metrics["loss"].value)
+    assert part.loss(part.trained) == pytest.approx(report.metrics["loss"].value)
 
 
 def test_a_sure_and_wrong_model_is_not_calibrated() -> None:
@@ -139,8 +135,8 @@ def test_a_sure_and_wrong_model_is_not_calibrated() -> None:
 
 def test_large_logits_have_finite_probabilities() -> None:
     part = said([0, 1], [1, 0], sure=1e4)
-    assert np.isfinite(log_probabilities(part)).all()
-    assert loss(part, part.trained) == pytest.approx(1e4)
+    assert np.isfinite(part.log_probabilities()).all()
+    assert part.loss(part.trained) == pytest.approx(1e4)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -8,14 +8,7 @@ import pytest
 
 from tests.trueface.unlearning.said import flips, one_class, said, spoilt
 from trueface.evaluation.predictions import Answered
-from trueface.unlearning.evaluation.ruined_models import (
-    effective,
-    loss_beside,
-    lost,
-    paired,
-    ruined,
-)
-from trueface.unlearning.evaluation.sanity_checks import Sort
+from trueface.unlearning.evaluation.sanity import Sort, effective, loss_beside, lost, paired, ruined
 
 K = 10
 PER_CLASS = 30

@@ -7,13 +7,7 @@ import pytest
 
 from tests.trueface.unlearning.said import flips, one_class, said
 from trueface.evaluation.predictions import Answered
-from trueface.unlearning.evaluation.sanity_checks import (
-    Sort,
-    alarms,
-    class_name,
-    noise,
-    noise_floor,
-)
+from trueface.unlearning.evaluation.sanity import Sort, alarms, class_name, noise, noise_floor
 
 NAMES = ("real", "fake")
 TRUTH = [0, 1, 1] * 30

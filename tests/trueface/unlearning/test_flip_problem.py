@@ -19,13 +19,13 @@ from trueface.poisoning import label_flips as poisoning
 from trueface.runtime import paths
 from trueface.runtime.progress import Watch
 from trueface.training.image_lists import Lists
+from trueface.unlearning import flip_problem as label_flips
+from trueface.unlearning import problem as unlearning
 from trueface.unlearning import record
+from trueface.unlearning.flip_problem import PoisonedDetector
+from trueface.unlearning.problem import Base
 from trueface.unlearning.record import Training
 from trueface.unlearning.settings import UnlearningSettings
-from trueface.unlearning.tasks import label_flips
-from trueface.unlearning.tasks import problem as unlearning
-from trueface.unlearning.tasks.label_flips import PoisonedDetector
-from trueface.unlearning.tasks.problem import Base
 
 COUNT = 20
 

@@ -12,8 +12,8 @@ from trueface.models.registry import Shape
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.runtime.rng import derive
-from trueface.unlearning.class_settings import ForgettingSettings
-from trueface.unlearning.tasks.problem import Base, Done, Facts, MethodSets, Part, Problem
+from trueface.unlearning.problem import Base, Done, Facts, MethodSets, Part, Problem
+from trueface.unlearning.settings import ForgettingSettings
 
 
 class ClassProblem(Problem):

@@ -1,181 +1,246 @@
-"""Whether an unlearning left a model at all: tests of its answers against labels, base and retraining.
+"""Whether an unlearning left a model at all, and a result that means something: alarms of answers.
 
 An unlearning can score well and leave nothing: two classes answered for ten, an accuracy of chance,
-half of what was to be kept. Each test below is of predictions, has an interval where it estimates,
-and a threshold that lies beyond every honest model of the calibration seeds of
+half of what was to be kept. Each alarm was seen in earnest, as a broken model whose accuracy was the
+share of the real images to the last digit, and was read as an unlearning. Each has an interval where it
+estimates, and a threshold that lies beyond every honest model of the calibration seeds of
 `python -m benchmarks.alarms`; which it finds is measured there on other seeds.
-
 """
 
 import contextlib
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from scipy.special import stdtrit
 
-from trueface.evaluation.intervals import (
-    Floats,
-    Measure,
-    Scale,
-    by_source,
-    interval,
-    standard_error,
-)
-from trueface.evaluation.measurement import measure
-from trueface.evaluation.predictions import Answered
-from trueface.unlearning.evaluation.cross_entropy import log_probabilities
+from trueface.evaluation.measurement import CONSTANT, measure
+from trueface.evaluation.predictions import UNKNOWN, Answered
 from trueface.unlearning.evaluation.measures import (
+    LEAST_DAMAGE,
     Parts,
-    Sheet,
     Unmeasured,
-    designed,
     kept,
+    matched,
     pictures,
-    resampled,
-    resampled_means,
     right,
-    sheet,
     tested,
 )
-from trueface.unlearning.evaluation.sanity_checks import Alarm, Sort, alarms, broken, class_name
 from trueface.unlearning.registry import Goal
 
-LEAST_DAMAGE = 0.005  # half a point between clean and poisoned: below it recovery says nothing
-WIDEST = 2.0  # interval of a recovery beyond which it says nothing
+EQUAL = 1e-9  # accuracies are shares of whole numbers: nearer is the same
+NEARLY = 0.9  # share of one answer below which such an accuracy is a coincidence
+COVERAGE = 0.95  # of the changes that chance makes, so many lie within the noise floor
+LEAST_SEEDS = 3  # of two retrained models a standard deviation says next to nothing: t(1) is 12.7
 
 
-def against(
-    ours: Parts, reference: Parts, *, measures: Sheet, reference_measures: Sheet, test: str = "test"
-) -> Sheet:
-    """Return how far a model is from the same training without what was forgotten.
+class Sort(StrEnum):
+    """What an alarm is about."""
 
-    Gaps are absolute differences in 0 … 1; `gap` is their mean (C. Fan et al., "SalUn", arXiv
-    2310.12508, table 1). `tow` is the tug of war of K. Zhao et al., arXiv 2406.01257, equation 2:
-    1 where both are equal. `kl_*` is the mean of KL(reference || ours), `distance_*` the mean
-    Euclidean distance of their probabilities (V. Chundawat et al., arXiv 2205.08096).
+    CONSTANT = "constant"
+    BROKEN = "non-finite"
+    SHARE = "class share"
+    FEW_ANSWERS = "few answers"
+    CHANCE = "chance"
+    BELOW_CHANCE = "below chance"
+    PERMUTED = "labels permuted"
+    LOST = "kept accuracy lost"
+    UNTOUCHED = "untouched"
+    NEVER_KNOWN = "never known"
+    NOISE = "within noise"
+    NOISE_UNKNOWN = "noise unknown"
+    ONE_CLASS = "one class"
+    VALIDATION = "validation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """A reason not to believe a result, and a sentence about it."""
+
+    sort: Sort
+    text: str
+
+
+def alarms(
+    parts: Parts,
+    *,
+    goal: Goal,
+    forgotten: Collection[int] = (),
+    names: Sequence[str] = (),
+) -> tuple[Alarm, ...]:
+    """Return what one model's answers alone warn of.
 
     Args:
-        ours: answers of the model.
-        reference: answers of the retrained one.
-        measures: of the model.
-        reference_measures: of the retrained one, by the same names.
-        test: which measure tells of the test: "test_retain" where a class is forgotten.
+        parts: its answers.
+        goal: what was to be forgotten.
+        forgotten: classes, for goal "class".
+        names: of the classes; numbers stand for those without.
     """
+    if alarm := broken(parts):
+        return (alarm,)
+    test = kept(tested(parts), forgotten if goal == "class" else ())
 
-    def gap(name: str) -> float:
-        first, second = measures.get(name), reference_measures.get(name)
-        if first is None or second is None:
-            reasons = (source.reasons.get(name) for source in (measures, reference_measures))
-            raise Unmeasured(next(filter(None, reasons), "it was not measured"))
-        return abs(first - second)
+    name = partial(class_name, names=names)
+    alarms_or_none: Iterable[Alarm | None] = (
+        constant(test, name),
+        class_share(test, name),
+        one_class(parts["forget"], name) if goal == "flips" else None,
+        unclean(parts["validation"]),
+    )
+    return tuple(alarm for alarm in alarms_or_none if alarm is not None)
 
-    names = {"retain": "retain", "forget": "forget", "test": test, "mia": "mia_svc"}
-    gaps = sheet({f"gap_{key}": lambda name=name: gap(name) for key, name in names.items()})  # type: ignore[misc]  # a default cannot be typed
 
-    def mean_gap() -> float:
-        if gaps.reasons:
-            raise Unmeasured("; ".join(f"{name}: {why}" for name, why in gaps.reasons.items()))
-        return sum(gaps.values.values()) / len(gaps.values)
+def class_name(label: int, names: Sequence[str]) -> str:
+    """Return the name of a class, or its number where it has none."""
+    return names[label] if label < len(names) else str(label)
 
-    def pair(name: str) -> tuple[Floats, Floats]:
-        first, second = (
-            tested(parts) if name == "test" else parts[name] for parts in (ours, reference)
-        )
-        return log_probabilities(first), log_probabilities(matched(first, second))
 
-    return gaps | sheet(
-        {
-            "gap": mean_gap,
-            "tow": lambda: tow(gap("forget"), gap("retain"), gap(test)),
-            "kl_forget": lambda: divergence(*pair("forget")),
-            "kl_test": lambda: divergence(*pair("test")),
-            "distance_forget": lambda: distance(*pair("forget")),
-            "distance_test": lambda: distance(*pair("test")),
-        }
+def broken(parts: Parts) -> Alarm | None:
+    """Warn of logits that are no finite numbers."""
+    for part, answers in parts.items():
+        count = int((~np.isfinite(answers.logits)).any(1).sum())
+        if count:
+            return Alarm(
+                sort=Sort.BROKEN,
+                text=f"{count} of {len(answers)} answers on {part} are no finite numbers",
+            )
+    return None
+
+
+def constant(test: Answered, name: Callable[[int], str]) -> Alarm | None:
+    """Warn of one answer to nearly all samples, where these are not nearly all of one class."""
+    if not len(test):
+        return None
+    shares = _shares(test.logits.argmax(1))
+    label, share = max(shares.items(), key=lambda pair: pair[1])
+    if share <= CONSTANT or max(_shares(right(test)).values()) > CONSTANT:
+        return None
+    return Alarm(sort=Sort.CONSTANT, text=f"{share:.1%} of the answers are {name(label)!r}")
+
+
+def class_share(test: Answered, name: Callable[[int], str]) -> Alarm | None:
+    """Warn of an accuracy that is the share of a class: what a constant answer scores."""
+    labels = right(test)
+    shares = _shares(labels)
+    if len(shares) < 2 or max(_shares(test.logits.argmax(1)).values()) < NEARLY:
+        return None
+    scored = float(np.mean(test.logits.argmax(1) == labels))
+    same = [name(label) for label, share in shares.items() if abs(share - scored) < EQUAL]
+    if not same:
+        return None
+    return Alarm(
+        sort=Sort.SHARE,
+        text=f"the accuracy on the test, {scored:.2%}, is exactly the share of {', '.join(same)}",
     )
 
 
-def tow(*gaps: float) -> float:
-    """Return the product of 1 - gap: 1 where nothing differs from the reference."""
-    return math.prod(1 - gap for gap in gaps)
+def one_class(forget: Answered, name: Callable[[int], str]) -> Alarm | None:
+    """Warn of flipped labels of one class: a model that avoids that class seems to forget all."""
+    labels = np.unique(forget.trained)
+    if len(labels) != 1:
+        return None
+    return Alarm(
+        sort=Sort.ONE_CLASS,
+        text=f"all {len(forget)} wrong labels are {name(int(labels[0]))!r}: a model that never "
+        "says so seems to have forgotten them",
+    )
 
 
-def matched(first: Answered, second: Answered) -> Answered:
-    """Return `second` in the order of `first`: the same samples, asked of another model.
+def unclean(validation: Answered) -> Alarm | None:
+    """Warn of flipped labels in validation, which chooses results."""
+    labelled = validation.true != UNKNOWN
+    wrong = int((validation.true != validation.trained)[labelled].sum())
+    if not wrong:
+        return None
+    return Alarm(
+        sort=Sort.VALIDATION,
+        text=f"{wrong} of {len(validation)} validation labels are wrong, and results were chosen "
+        "by them",
+    )
 
-    Raises:
-        Unmeasured: they are other samples, or the models tell other classes apart.
+
+def noise(
+    before: float,
+    after: float,
+    retrained: Sequence[float],
+    *,
+    what: str = "the test",
+    seeds: int = 1,
+) -> Alarm | None:
+    """Warn of a change that another seed of a plain retraining makes as well.
+
+    Args:
+        before: what was measured of the model as it came, in 0 … 1, mean over seeds.
+        after: the same after the method.
+        retrained: the same of retrained models, one a base and seed.
+        what: on which samples.
+        seeds: of how many `before` and `after` are means.
     """
-    if first.logits.shape[1] != second.logits.shape[1]:
-        raise Unmeasured("the reference tells other classes apart")
-    if first.ids and second.ids and first.ids != second.ids and len(first) == len(second):
-        places = {name: place for place, name in enumerate(second.ids)}
-        order = np.array([places.get(name, -1) for name in first.ids], np.intp)
-        if len(places) == len(second) and order.min() >= 0:
-            second = replace(
-                second,
-                logits=second.logits[order],
-                trained=second.trained[order],
-                true=second.true[order],
-                ids=first.ids,
-            )
-    if first.ids != second.ids or not np.array_equal(first.trained, second.trained):
-        raise Unmeasured("the reference was asked of other samples")
-    return second
+    floor = noise_floor(retrained, seeds=seeds)
+    if floor is None:
+        return Alarm(
+            sort=Sort.NOISE_UNKNOWN,
+            text="whether a change is more than noise cannot be told: that needs retrained models of "
+            f"{LEAST_SEEDS} seeds or more, and there {_are(len(retrained))}",
+        )
+    if abs(after - before) > floor:
+        return None
+    return Alarm(
+        sort=Sort.NOISE,
+        text=f"the accuracy on {what} changed by {100 * (after - before):+.2f} points, and in 95 % of "
+        f"cases chance alone changes it by up to {100 * floor:.2f} (by the standard deviation of "
+        f"{len(retrained)} retrained models, t({len(retrained) - 1}))",
+    )
 
 
-def divergence(ours: Floats, reference: Floats) -> float:
-    """Return the mean of KL(reference || ours) in nats, of log probabilities (N, K)."""
-    return float((np.exp(reference) * (reference - ours)).sum(1).mean())
+def never_known(before: float, classes: int) -> Alarm | None:
+    """Warn of a class that the model had not learned: nothing can have been forgotten.
 
-
-def distance(ours: Floats, reference: Floats) -> float:
-    """Return the mean Euclidean distance of probabilities, of log probabilities (N, K)."""
-    return float(np.linalg.norm(np.exp(ours) - np.exp(reference), axis=1).mean())
-
-
-def recovery(ours: Answered, poisoned: Answered, clean: Answered) -> Measure:
-    """Return the fraction of the damage of flipped labels that is undone on the test, with its interval.
-
-    0 is the poisoned model, 1 the clean one; both other sides exist. Resamples are
-    drawn for all three together. The interval is over sources as in `measures.bracket`.
-
-    Raises:
-        Unmeasured: they answered other samples, or there is less than half a point of damage.
+    Args:
+        before: accuracy on the training images of the class, in 0 … 1, of the model as it came.
+        classes: how many the model has.
     """
-    parts = (ours, matched(ours, poisoned), matched(ours, clean))
-    labels = right(ours)
-    hits = np.column_stack([part.logits.argmax(1) == labels for part in parts]).astype(np.float32)
-    mine, low, high = hits.mean(0, dtype=np.float64)
-    if high - low < LEAST_DAMAGE:
-        raise Unmeasured(
-            f"the clean model is {100 * (high - low):+.2f} points from the poisoned one, and below "
-            f"{100 * LEAST_DAMAGE:.1f} there is nothing to recover"
-        )
-    value, of = (mine - low) / (high - low), designed(ours, labels)
-    error = standard_error(of, _undone(of.means(hits)), even=False)
-    if of.drawn and error.error > 0:
-        measure = by_source(value, error, Scale.PLAIN)
-    else:
-        measure = interval(value, _undone(resampled_means(hits, resampled(ours, labels))))
-    if measure.high - measure.low > WIDEST:
-        raise Unmeasured(
-            f"the clean model is {100 * (high - low):+.2f} points from the poisoned one, too little "
-            f"for {len(ours)} test samples: the share could be anything from {measure.low:.1f} to "
-            f"{measure.high:.1f}"
-        )
-    return measure
+    if before > 2 / classes:
+        return None
+    return Alarm(
+        sort=Sort.NEVER_KNOWN,
+        text=f"the model as it came knew {before:.1%} of the class, and chance is {1 / classes:.1%}: "
+        "there was nothing to forget",
+    )
 
 
-def _undone(accuracies: Floats) -> Floats:
-    """Return the recovery (R,) of accuracies (R, 3) of a model, the poisoned and the clean one."""
-    mine, low, high = accuracies.T
-    with np.errstate(divide="ignore", invalid="ignore"):  # what is not finite is left out
-        share: Floats = (mine - low) / (high - low)
-    return share
+def noise_floor(retrained: Sequence[float], *, seeds: int = 1) -> float | None:
+    """Return up to which change chance goes in 95 % of cases, or None of fewer than three seeds.
+
+    If a method did no more than to throw the dice again, the means before and after would each have
+    the variance of retraining by the number of seeds, and their difference by the estimated standard
+    deviation would follow Student's t with n - 1 degrees of freedom.
+
+    Args:
+        retrained: of n retrained models, one a seed.
+        seeds: of how many the means are that are compared.
+    """
+    count = len(retrained)
+    if count < LEAST_SEEDS:
+        return None
+    quantile = float(stdtrit(count - 1, (1 + COVERAGE) / 2))
+    return quantile * float(np.std(retrained, ddof=1)) * math.sqrt(2 / seeds)
+
+
+def _are(count: int) -> str:
+    return {0: "is none", 1: "is 1"}.get(count, f"are {count}")
+
+
+def _shares(labels: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]") -> dict[int, float]:
+    values, counts = np.unique(labels, return_counts=True)
+    return {
+        int(value): int(count) / len(labels) for value, count in zip(values, counts, strict=True)
+    }
 
 
 LEAST = 20  # samples; of fewer no interval is worth its name
@@ -223,7 +288,7 @@ def loss_beside(
 
 def change(both: Sequence[tuple[Answered, Answered]]) -> float:
     """Return the mean total variation between answers before and after, on the part that has most."""
-    chances = [tuple(np.exp(log_probabilities(part)) for part in pair) for pair in both]
+    chances = [tuple(np.exp(part.log_probabilities()) for part in pair) for pair in both]
     return max(float(np.abs(then - now).sum(1).mean()) / 2 for then, now in chances)
 
 

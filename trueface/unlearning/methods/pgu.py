@@ -32,13 +32,13 @@ from trueface.data.examples import Label
 from trueface.models.logits import cross_entropy, probability_of
 from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count, Finite
+from trueface.unlearning import subspaces
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import epochs
 from trueface.unlearning.hyperparameters import AnnealedOptions, NotNegative, Positive
-from trueface.unlearning.methods.pgu import subspaces
-from trueface.unlearning.methods.pgu.subspaces import Layer, Space, groups_of, learns_bias
 from trueface.unlearning.optimization import Descent, Step, teach
 from trueface.unlearning.registry import FLIPS, Limit, register_method
+from trueface.unlearning.subspaces import Layer, Space, groups_of, learns_bias
 
 LEAK = 0.8e-4  # fraction of a layer's way that may lie where it must not; 1e-4 is promised
 

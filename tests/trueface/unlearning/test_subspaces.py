@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from launcher.api import JobError
-from trueface.unlearning.methods.pgu.subspaces import (
+from trueface.unlearning.subspaces import (
     Energy,
     Layer,
     Sums,

@@ -25,14 +25,13 @@ from trueface.training.settings import LearningSettings
 from trueface.training.trainer import fit
 from trueface.unlearning import api, record
 from trueface.unlearning.api import Unlearned
-from trueface.unlearning.class_settings import ForgettingSettings
 from trueface.unlearning.evaluation import afterwards
 from trueface.unlearning.evaluation.afterwards import Plane
 from trueface.unlearning.hyperparameters import TrainingOptions
 from trueface.unlearning.optimization import Step
 from trueface.unlearning.record import Found, Record, Training
 from trueface.unlearning.registry import Goal, Situation
-from trueface.unlearning.settings import UnlearningSettings
+from trueface.unlearning.settings import ForgettingSettings, UnlearningSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,8 @@ from trueface.features.store import FeatureStore
 from trueface.models import detectors
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch
+from trueface.unlearning.flip_problem import Features, Pixels, features_of
 from trueface.unlearning.settings import UnlearningSettings
-from trueface.unlearning.tasks.label_flips import Features, Pixels, features_of
 
 COUNT = 4
 

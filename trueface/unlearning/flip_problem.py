@@ -38,13 +38,13 @@ from trueface.training.image_lists import Lists
 from trueface.training.parts.bank import is_constant
 from trueface.training.ridge.trainer import views_of
 from trueface.training.settings import LearningSettings
+from trueface.unlearning import problem
 from trueface.unlearning.cache import Cache
 from trueface.unlearning.label_noise import find
+from trueface.unlearning.problem import Base, Done, Facts, MethodSets, Part, Problem
 from trueface.unlearning.record import Found
 from trueface.unlearning.registry import METHODS, Situation, refusal
 from trueface.unlearning.settings import UnlearningSettings
-from trueface.unlearning.tasks import problem
-from trueface.unlearning.tasks.problem import Base, Done, Facts, MethodSets, Part, Problem
 
 CLASSES = ("real", "fake")
 READ = frozenset({"train", "validation"})  # lists that methods read

@@ -16,9 +16,9 @@ from trueface.evaluation.predictions import answered
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Unlearned, run
 from trueface.unlearning.hyperparameters import TrainingOptions
-from trueface.unlearning.methods.pgu.method import Moment, PguOptions, Rule, loss_of, verdict
-from trueface.unlearning.methods.pgu.subspaces import Sums, groups_of, layers_of, space
+from trueface.unlearning.methods.pgu import Moment, PguOptions, Rule, loss_of, verdict
 from trueface.unlearning.optimization import learn_plainly
+from trueface.unlearning.subspaces import Sums, groups_of, layers_of, space
 
 STRONG = {"lr": 0.5, "lr_end": 0.5, "epochs": 60, "retained": 0.6}  # forgets in a second
 
