@@ -15,6 +15,7 @@ from markupsafe import Markup
 from trueface.erasing.measures.record import (
     LEAST_ERASED,
     NOT_ERASED,
+    PUBLISHED,
     RULE,
     SHEET,
     TEACHER,
@@ -56,7 +57,7 @@ DRAWN = 0.9  # a teacher that draws a concept less often has nothing to erase
 RECOGNISED = 0.95  # of held-out real images: a classifier that knows fewer says little of samples
 PENALTY = "penalty"  # a setting of All but One
 PICTURES = 2  # of each concept
-PUBLISHED = ("NudeNet, %", "FID", "KID", "CLIP score", "SSIM")
+FIGURES = ("NudeNet, %", "FID", "KID", "CLIP score", "SSIM")
 FILE = "erasing.html"
 
 
@@ -85,6 +86,9 @@ COLUMNS = (
     Column("ssim", "SSIM<small>to the teacher</small>", decimals(3), screen=4),
     Column("feature_distance", "feature distance"),
     Column("frechet", "Fréchet distance<small>and its floor</small>", below=_floor),
+    Column("fid", "FID<small>to the teacher</small>"),
+    Column("kid", "KID<small>to the teacher</small>"),
+    Column("clip_score", "CLIP score", decimals(4)),
     Column("null_drift", "null drift", screen=5),
     Column("recovery", "recovery<small>floor, ceiling</small>", decimals(3), _ends, screen=6),
     Column("seconds", "seconds", screen=7),
@@ -408,7 +412,7 @@ def published_table() -> str:
     )
     return (
         f'<p class="caption"><strong>{escape(MARK)}</strong>: {escape(NOTE)}. {escape(CITATION)}.</p>'
-        f"{table(('method', *PUBLISHED), rows, kind='')}"
+        f"{table(('method', *FIGURES), rows, kind='')}"
     )
 
 
@@ -420,13 +424,19 @@ def write_erasing_page(run: Erasing, path: Path) -> None:
 
 def erasing_page(run: Erasing) -> str:
     """Return the page: it needs no other file, and the same run gives the same page."""
+    columns = [
+        column
+        for column in COLUMNS
+        if column.key not in PUBLISHED or any(column.key in row.values for row in run.rows)
+    ]
     return filled(
         "erasing.html",
         _about(run),
         name=run.name,
         sentences=list(sentences(run)),
         rule=RULE,
-        methods=Markup(page_table("method", COLUMNS, run.rows)),
+        methods=Markup(page_table("method", columns, run.rows)),
+        published_measures=len(columns) > len(COLUMNS) - len(PUBLISHED),
         bars=Markup(rate_bars(run.rows)),
         samples=Markup(sample_table(run)),
         curves=Markup(recovery_plots(run)),

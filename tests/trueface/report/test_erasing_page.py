@@ -78,6 +78,14 @@ def test_curves_are_means_over_seeds_in_the_order_of_the_rows(run: Erasing) -> N
     assert any(label.startswith("Recovery from abo. 1 image: 10 steps") for label in curves)
 
 
+def test_measures_of_publications_have_columns_where_a_run_has_them(run: Erasing) -> None:
+    assert "FID, KID, CLIP score" not in Reading(erasing_page(run)).text
+    measured = erasing([{**row, "fid": 13.68, "clip_score": 0.27561} for row in method_rows()])
+    read = Reading(erasing_page(measured))
+    assert "FID, KID, CLIP score" in read.text
+    assert {"13.7", "0.2756"} <= set(read.words)
+
+
 def test_published_figures_are_marked_as_not_comparable(run: Erasing) -> None:
     read = Reading(erasing_page(run))
     assert "published, Stable Diffusion 1.4, not comparable" in read.words

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trueface.data.made_folders import save_picture
 from trueface.diffusion.diffuser import Diffuser
+from trueface.erasing.measures.published_measures import PublishedMeasures
 from trueface.erasing.measures.recognition import Rates, Recogniser, rates, refuse_weak_teacher
 from trueface.erasing.measures.record import RULE, Point, verdict
 from trueface.erasing.measures.recovery import Attack, Curve, Recognised, kept_curve, recovery
@@ -139,6 +140,7 @@ class Measured:
     student: Rates
     teacher: Rates
     likeness: Likeness  # on all classes but the concept
+    published: Mapping[str, float]  # likewise: fid, kid, clip_score, as far as they are wanted
     null_drift: float | None  # None: a model has no null token, or diverges along the paths
     diverged: float  # share of the student's samples that are no images
     curve: Curve
@@ -154,6 +156,7 @@ def measure(
     recogniser: Recogniser,
     question: Question,
     watch: Watch,
+    published: PublishedMeasures | None = None,
 ) -> Measured:
     """Measure a model that forgot a concept beside its teacher.
 
@@ -198,6 +201,12 @@ def measure(
         kept(teacher_features),
         recogniser.seen(again.flatten(0, 1))[1],
     )
+    further = (published or PublishedMeasures()).of(
+        of_student[rows].flatten(0, 1),
+        of_teacher[rows].flatten(0, 1),
+        [names[label] for label in others for _ in range(question.samples)],
+        sampling.seed,
+    )
     watch.progress(step=2, total=PARTS)
 
     drift = _drift(student.diffuser, teacher.diffuser, question)
@@ -210,6 +219,7 @@ def measure(
         student=_rates(answers, names, recogniser, question),
         teacher=teacher_rates,
         likeness=alike,
+        published=further,
         null_drift=drift,
         diverged=diverged,
         curve=curves["student"],
@@ -321,6 +331,7 @@ def facts(measured: Measured, recogniser: Recogniser) -> dict[str, Json]:
         "frechet_floor": alike.frechet_floor,
         "null_drift": measured.null_drift,
         "diverged": measured.diverged,
+        **measured.published,
     }
     return {
         "measures": measures,

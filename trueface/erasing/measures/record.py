@@ -37,6 +37,7 @@ SCHEMA = 1
 TEACHER, NEVER = "teacher", "never"  # labels of models that no method made
 # settings that do not tell methods apart
 NOT_OF_THE_METHOD = frozenset({"seed", "concept", "anchor"})
+PUBLISHED = ("fid", "kid", "clip_score")  # measures that few records have
 CURVES = ("recovery", "recovery_floor", "recovery_ceiling")
 
 

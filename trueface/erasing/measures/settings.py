@@ -1,6 +1,7 @@
 """The settings of `erased` and of `revise`: no torch here."""
 
-from collections.abc import Sequence
+import importlib.util
+from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
@@ -28,6 +29,25 @@ def _rising(values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
+INSTALL = "pip install 'launcher-trueface[metrics]'"
+
+
+def lacking(*, inception: bool, clip: bool) -> Iterator[str]:
+    """Yield why measures of publications cannot be made here: each whose packages are not installed.
+
+    Args:
+        inception: FID and KID are wanted.
+        clip: CLIP score is.
+    """
+    for wanted, what, packages in (
+        (inception, "FID and KID (inception)", ("torchmetrics", "torch_fidelity")),
+        (clip, "CLIP score (clip)", ("torchmetrics", "transformers", "safetensors")),
+    ):
+        missing = [name for name in packages if importlib.util.find_spec(name) is None]
+        if wanted and missing:
+            yield f"{what} needs {', '.join(missing)}, not installed here: {INSTALL}"
+
+
 Rising = Annotated[tuple[Count, ...], BeforeValidator(_several), AfterValidator(_rising)]
 
 
@@ -37,10 +57,11 @@ class ErasedSettings(Settings):
     model_config = ConfigDict(defer_build=True)
     models: ClassVar[tuple[str, ...]] = ("diffuser", "teacher", "classifier", "never")
     neutral: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+    added: ClassVar[frozenset[str]] = frozenset({"inception", "clip"})
     costs: ClassVar[frozenset[str]] = frozenset(
         {
             "data_root", "samples", "sample_steps", "guidance", "recover_images", "recover_steps",
-            "recover_batch", "never",
+            "recover_batch", "never", "inception", "clip",
         }
     )  # fmt: skip
 
@@ -56,6 +77,16 @@ class ErasedSettings(Settings):
     )
     data_root: str = Field(
         description="class folders with real images, of which the attack takes those of the concept"
+    )
+    inception: str = Field(
+        "",
+        description="file of InceptionV3's weights as torch-fidelity has them "
+        "(pt_inception-2015-12-05-6726825d.pth): FID and KID, too; needs the extra metrics",
+    )
+    clip: str = Field(
+        "",
+        description="folder of a CLIP model in the layout of transformers: CLIP score, too; needs the "
+        "extra metrics",
     )
     concept: str = Field(description="name of the class that was erased")
     anchor: str = Field("", description="name of the class that was to be drawn in its place")

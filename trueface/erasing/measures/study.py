@@ -11,6 +11,7 @@ from typing import NamedTuple
 from trueface.erasing.measures.record import (
     CURVES,
     NEVER,
+    PUBLISHED,
     SCHEMA,
     TEACHER,
     Point,
@@ -69,7 +70,12 @@ def erased_methods(folders: Iterable[Path]) -> list[ErasedMethod]:
     for folder in folders:
         record = read_record(folder)
         groups.setdefault(record.key, {})[folder] = record
-    return sorted((_method(*key, seeds) for key, seeds in groups.items()), key=_place)
+    records = [record for seeds in groups.values() for record in seeds.values()]
+    known = [
+        name for name in PUBLISHED if any(record.number(name) is not None for record in records)
+    ]
+    measures = (*MEASURES, *known)
+    return sorted((_method(key, seeds, measures) for key, seeds in groups.items()), key=_place)
 
 
 def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, Json]]:
@@ -77,7 +83,8 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
 
     Of recovery, its floor and its ceiling the columns hold the rates at most images and steps; the verdict is
     made of the mean curves. A measure has `<name>_sd`, the standard deviation over seeds, where there are two
-    seeds or more. `n` is the number of samples of a class.
+    seeds or more. `n` is the number of samples of a class. FID, KID and CLIP score have columns where any method
+    of the run has them.
 
     Args:
         run_folder: runs/<run>.
@@ -96,14 +103,17 @@ def _place(method: ErasedMethod) -> tuple[str, int, str]:
     return f"{method.concept}/{method.anchor}", rank, name
 
 
-def _method(method: str, concept: str, anchor: str, seeds: Mapping[Path, Record]) -> ErasedMethod:
+def _method(
+    key: tuple[str, str, str], seeds: Mapping[Path, Record], measures: Sequence[str]
+) -> ErasedMethod:
+    method, concept, anchor = key
     records = list(seeds.values())
     curves = {name: mean_curve(records, name) for name in CURVES}
     values = {
         name: over_seeds(
             record.most(name) if name in CURVES else record.number(name) for record in records
         )
-        for name in MEASURES
+        for name in measures
     }
     judged = _judged(records, curves)
     record: dict[str, Json] = {

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from launcher.api import Draft, Input, Role, UsageError, parse_model
 from trueface.diffusion.settings import DiffuserSettings, names_of_classes, training_folder
-from trueface.erasing.measures.settings import ErasedSettings, ReviseSettings
+from trueface.erasing.measures.settings import ErasedSettings, ReviseSettings, lacking
 from trueface.erasing.registry import METHODS
 from trueface.erasing.settings import EraseSettings
 from trueface.jobs.generation.generation_kind import (
@@ -132,6 +132,12 @@ def _names_of_classes(draft: Draft, data_root: str) -> tuple[str, ...]:
     return draft.once(("concepts", str(root), data), names)
 
 
+def _unfit_measuring(draft: Draft, _: Sequence[Draft]) -> Iterator[str]:
+    """Yield which measures need packages that are not installed."""
+    wanted = {name: bool(draft.settings[name]) for name in ("inception", "clip")}
+    yield from (f"{draft.name}: {reason}" for reason in lacking(**wanted))
+
+
 DIFFUSER = generation_kind(
     name="diffuser",
     role=Role.TRAIN,
@@ -161,7 +167,11 @@ ERASED = generation_kind(
     entry="erased:erased",
     settings=ErasedSettings,
     reads=inputs(
-        {"data_root": "the folder of class folders"},
+        {
+            "data_root": "the folder of class folders",
+            "inception": "InceptionV3's weights",
+            "clip": "the folder of a CLIP model",
+        },
         {
             "diffuser": "the diffuser",
             "teacher": "the teacher",
@@ -170,6 +180,7 @@ ERASED = generation_kind(
         },
     ),
     makes=made(paths.METRICS),
+    refuses=_unfit_measuring,
     results="trueface.erasing.measures.study:table",
 )
 REVISE = generation_kind(

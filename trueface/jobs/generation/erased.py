@@ -18,6 +18,7 @@ from trueface.erasing.measures.measuring import (
     refuse_others,
     write_sheet,
 )
+from trueface.erasing.measures.published_measures import published_measures
 from trueface.erasing.measures.recognition import (
     Recogniser,
     class_folder,
@@ -57,6 +58,11 @@ def erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
     real = held_out_accuracy(
         job.path(settings.data_root), teacher.diffuser.class_names, teacher.diffuser, recogniser
     )
+    published = published_measures(
+        job.path(settings.inception) if settings.inception else None,
+        job.path(settings.clip) if settings.clip else None,
+        job.device,
+    )
     measured = measure(
         models[settings.diffuser],
         teacher,
@@ -64,6 +70,7 @@ def erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
         recogniser,
         question,
         watch_of(job),
+        published,
     )
     results: dict[str, Json] = {
         **_described(job, settings, teacher.diffuser),

@@ -41,7 +41,7 @@ def write_tiny_folder(root: Path, *, beta_schedule: str = "scaled_linear") -> Pa
         ).save_pretrained(root / "vae")
         CLIPTextModel(
             CLIPTextConfig(
-                vocab_size=len(_vocabulary()),
+                vocab_size=len(vocabulary()),
                 hidden_size=WIDTH,
                 intermediate_size=32,
                 num_hidden_layers=1,
@@ -55,7 +55,7 @@ def write_tiny_folder(root: Path, *, beta_schedule: str = "scaled_linear") -> Pa
     DDIMScheduler(
         beta_schedule=beta_schedule, beta_start=0.00085, beta_end=0.012, clip_sample=False
     ).save_pretrained(root / "scheduler")
-    _write_tokenizer(root / "tokenizer")
+    write_tokenizer(root / "tokenizer")
     write_json(root / "model_index.json", {"_class_name": "StableDiffusionPipeline"})
     return root
 
@@ -66,16 +66,17 @@ def write_prompts(path: Path) -> Path:
     return path
 
 
-def _vocabulary() -> dict[str, int]:
+def vocabulary() -> dict[str, int]:
     """Return tokens: both ends, every letter alone and at a word's end, and a merge of two."""
     letters = sorted(set("".join(WORDS)))
     tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{each}</w>" for each in letters)]
     return {token: number for number, token in enumerate([*tokens, "of</w>"])}
 
 
-def _write_tokenizer(folder: Path) -> None:
-    folder.mkdir()
-    (folder / "vocab.json").write_text(json.dumps(_vocabulary()), encoding="utf-8")
+def write_tokenizer(folder: Path) -> None:
+    """Write the files of a tokenizer of these words."""
+    folder.mkdir(exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps(vocabulary()), encoding="utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\no f</w>\n", encoding="utf-8")
     ends = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>"}
     write_json(

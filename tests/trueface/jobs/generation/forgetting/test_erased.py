@@ -1,5 +1,6 @@
 """The job that measures an erasing: its files, what it keeps for the next one, and what it refuses."""
 
+import importlib.util
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from launcher.api import Job, JobError, UnknownName, read_json
 from tests.trueface.diffusion.closed_forms import small
+from tests.trueface.erasing.measures.published_weights import write_inception
 from tests.trueface.jobs.generation.forgetting.small_lab import (
     CLASSIFIER,
     EDITED,
@@ -72,6 +74,34 @@ def test_a_measured_erasing_leaves_its_measures_curves_and_samples(lab: Path) ->
     assert row["method"] == "abo"
     assert row["erased"] == result["erased"]
     assert row["verdict"] == result["verdict"]
+
+
+def test_measures_of_publications_stand_beside_ours(lab: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch_fidelity", reason="the extra `metrics` is not installed")
+    pytest.importorskip("torchmetrics", reason="the extra `metrics` is not installed")
+    weights = write_inception(tmp_path / "inception.pth")
+    erased(job(lab, "published", inception=str(weights), samples=2))
+    facts: Any = read_json(lab / "runs" / "r" / "made" / "published" / "metrics.json")
+    assert facts["measures"]["fid"] >= 0
+    assert "kid" in facts["measures"]
+    assert "clip_score" not in facts["measures"]
+    (row,) = table(lab / "runs" / "r", [("", "published")])
+    assert row["fid"] == facts["measures"]["fid"]
+    assert "clip_score" not in row
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("torchmetrics") is not None, reason="the extra `metrics` is installed"
+)
+def test_measures_whose_packages_are_missing_are_refused_while_they_are_planned(lab: Path) -> None:
+    draft = a_draft(ERASED, lab, "erased", {**FEW, "inception": "weights.pth"})
+    (reason,) = ERASED.refusals(draft, ())
+    assert "FID and KID (inception) needs torchmetrics" in reason
+    assert "pip install 'launcher-trueface[metrics]'" in reason
+    assert not ERASED.refusals(a_draft(ERASED, lab, "erased", FEW), ())
+    assert lab / "weights.pth" in [item.path for item in ERASED.inputs(draft)]
+    with pytest.raises(JobError, match="needs torchmetrics"):
+        erased(job(lab, "lacking", inception="weights.pth"))
 
 
 def test_the_teacher_measured_beside_itself_has_not_changed(lab: Path) -> None:

@@ -1,0 +1,100 @@
+"""FID, KID and CLIP score by torchmetrics, beside our own distance."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.trueface.erasing.measures.published_weights import write_clip, write_inception
+from trueface.erasing.measures.published_measures import PublishedMeasures, published_measures
+from trueface.erasing.measures.settings import lacking
+from trueface.evaluation.image_measures import frechet_distance
+from trueface.runtime.errors import CheckpointError
+
+WHY = "the extra `metrics` is not installed (not beside our tests: torch-fidelity brings a package `tests`)"
+pytest.importorskip("torchmetrics", reason=WHY)
+pytest.importorskip("torch_fidelity", reason=WHY)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),
+]  # of packages that are not ours
+TEXTS = ["a photo of a cross", "a photo of a disc"] * 6
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_inception(tmp_path_factory.mktemp("inception") / "inception.pth")
+
+
+@pytest.fixture(scope="module")
+def inception(weights: Path) -> PublishedMeasures:
+    return published_measures(weights, None, "cpu")
+
+
+def drawn(seed: int, channels: int = 3) -> Tensor:
+    shape = (12, channels, 16, 16)
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def features(measures: PublishedMeasures, images: Tensor) -> Tensor:
+    levels = ((images + 1) * 127.5).round().to(torch.uint8)
+    found: Tensor = measures.inception(levels.expand(-1, 3, -1, -1))
+    return found
+
+
+def test_fid_is_our_distance_on_the_features_of_inception(inception: PublishedMeasures) -> None:
+    student, teacher = drawn(1), drawn(2)
+    found = inception.of(student, teacher, TEXTS, seed=1)
+    ours = frechet_distance(features(inception, student), features(inception, teacher))
+    assert found["fid"] == pytest.approx(ours, rel=1e-3)
+    assert ours > 1e-3
+    assert set(found) == {"fid", "kid"}
+
+
+def test_equal_images_are_at_no_distance_and_a_seed_decides_the_subsets(
+    inception: PublishedMeasures,
+) -> None:
+    grey = drawn(1, channels=1)
+    before = torch.random.get_rng_state()
+    same = inception.of(grey, grey, TEXTS, seed=1)
+    assert same["fid"] == pytest.approx(0, abs=1e-3)
+    assert same == inception.of(grey, grey, TEXTS, seed=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_what_would_execute_something_and_other_networks_are_refused(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "executed",)
+
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(CheckpointError, match=r"inception: weights .*evil\.pth cannot be read"):
+        published_measures(tmp_path / "evil.pth", None, "cpu")
+    assert not (tmp_path / "executed").exists()
+    torch.save({"fc.weight": torch.ones(2, 2)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match=r"other\.pth is no InceptionV3"):
+        published_measures(tmp_path / "other.pth", None, "cpu")
+
+
+def test_clip_score_is_the_mean_cosine_of_pictures_and_their_names(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason=WHY)
+    measures = published_measures(None, write_clip(tmp_path / "clip"), "cpu")
+    images = drawn(1)
+    found = measures.of(images, images, TEXTS, seed=1)
+    assert set(found) == {"clip_score"}
+    assert -1 <= found["clip_score"] <= 1
+    projections, processor = measures.clip
+    levels = list(((images + 1) * 127.5).round().to(torch.uint8))
+    given = processor(text=TEXTS, images=levels, return_tensors="pt", padding=True)
+    with torch.no_grad():
+        whole = projections.model(**given)  # both embeddings of length 1
+    cosines = (whole.image_embeds * whole.text_embeds).sum(-1)
+    assert found["clip_score"] == pytest.approx(float(cosines.mean()), abs=1e-5)
+    with pytest.raises(CheckpointError, match=r"clip: .* holds no CLIP model"):
+        published_measures(None, tmp_path, "cpu")
+
+
+def test_where_all_is_installed_nothing_is_lacking() -> None:
+    assert not list(lacking(inception=True, clip=False))

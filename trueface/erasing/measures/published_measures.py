@@ -1,0 +1,175 @@
+"""FID, KID and CLIP score as publications state them, by torchmetrics, on weights that lie on this machine.
+
+FID: M. Heusel et al., arXiv 1706.08500, equation 6; KID: M. Bińkowski et al., arXiv 1801.01401, section 4, both on
+the features of InceptionV3 that torch-fidelity gives; CLIP score: J. Hessel et al., arXiv 2104.08718, without its
+factor: the cosine of picture and text, as published tables of erasing have it. Packages of an extra, imported by
+what needs them alone.
+"""
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trueface.data.made_folders import to_levels
+from trueface.erasing.measures.settings import lacking
+from trueface.models.assembly import read_state
+from trueface.runtime.errors import CheckpointError, JobError, WeightsError
+
+FEATURES = "2048"  # of InceptionV3: what its last layer gets
+SUBSETS, MOST_OF_SUBSET = 100, 1000  # of KID, torchmetrics' own; fewer images: all of them
+AT_ONCE = 64  # images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedMeasures:
+    """The networks of the measures; a measure without a network is not made."""
+
+    inception: Any = None  # a network of torchmetrics, which has no types
+    clip: Any = None  # a model and its processor
+    device: str = "cpu"
+
+    def of(
+        self, student: Tensor, teacher: Tensor, texts: Sequence[str], seed: int
+    ) -> dict[str, float]:
+        """Return `fid`, `kid` and `clip_score`, as far as their networks are there.
+
+        Args:
+            student: N×C×H×W in [-1, 1], N at least 2.
+            teacher: likewise, with which they are compared.
+            texts: what each of the student's images was to show.
+            seed: of KID's subsets.
+        """
+        with _alone(seed, self.device):
+            measures = {} if self.inception is None else self._distances(student, teacher)
+            if self.clip is not None:
+                measures["clip_score"] = self._clip_score(student, texts)
+        return measures
+
+    def _distances(self, student: Tensor, teacher: Tensor) -> dict[str, float]:
+        from torchmetrics.image.fid import FrechetInceptionDistance
+        from torchmetrics.image.kid import KernelInceptionDistance
+
+        size = min(MOST_OF_SUBSET, len(student), len(teacher))
+        fid = FrechetInceptionDistance(feature=self.inception).to(self.device)
+        kid = KernelInceptionDistance(feature=self.inception, subsets=SUBSETS, subset_size=size).to(
+            self.device
+        )
+        for images, real in ((teacher, True), (student, False)):
+            for part in torch.split(images, AT_ONCE):
+                for distance in (fid, kid):
+                    distance.update(_pixels(part, self.device), real=real)
+        return {"fid": float(fid.compute()), "kid": float(kid.compute()[0])}
+
+    def _clip_score(self, images: Tensor, texts: Sequence[str]) -> float:
+        from torchmetrics.functional.multimodal import clip_score
+
+        total = 0.0
+        for start in range(0, len(images), AT_ONCE):
+            part = _pixels(images[start : start + AT_ONCE], self.device)
+            named = list(texts[start : start + AT_ONCE])
+            score = clip_score(part, named, model_name_or_path=lambda: self.clip)
+            total += float(score) * len(part)
+        return total / len(images) / 100  # torchmetrics' is a hundred times the cosine
+
+
+def published_measures(inception: Path | None, clip: Path | None, device: str) -> PublishedMeasures:
+    """Return the measures whose weights are given.
+
+    Args:
+        inception: a state dict of InceptionV3 as torch-fidelity has it; nothing in it is executed.
+        clip: folder of a CLIP model in the layout of transformers, its weights as safetensors.
+        device: where they work.
+
+    Raises:
+        JobError: a package of the extra is missing; says how to install it.
+        CheckpointError: the weights cannot be read, or are of another network.
+    """
+    for reason in lacking(inception=inception is not None, clip=clip is not None):
+        raise JobError(reason)
+    os.environ["HF_HUB_OFFLINE"] = (
+        "1"  # a folder that lacks something must not be looked for elsewhere
+    )
+    with _alone(0, device):
+        return PublishedMeasures(
+            inception=None if inception is None else _inception(inception, device),
+            clip=None if clip is None else _clip(clip, device),
+            device=device,
+        )
+
+
+def _inception(path: Path, device: str) -> Any:
+    from torchmetrics.image.fid import NoTrainInceptionV3
+
+    try:
+        state = read_state(path)
+        with (
+            tempfile.TemporaryDirectory() as folder
+        ):  # torch-fidelity reads files only, and unpickles them
+            safe = Path(folder) / "inception.pt"
+            torch.save(state, safe)
+            network = NoTrainInceptionV3("inception-v3-compat", [FEATURES], str(safe))
+    except WeightsError as error:
+        raise CheckpointError(f"inception: {error}") from error
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"inception: {path} is no InceptionV3 of torch-fidelity: its weights do not fit that network"
+        ) from error
+    return network.to(device)
+
+
+def _clip(folder: Path, device: str) -> Any:
+    from transformers import CLIPModel, CLIPProcessor
+
+    try:
+        model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"clip: {folder} holds no CLIP model in the layout of transformers with safetensors: {first}"
+        ) from error
+    return _Projections(model.to(device).eval()), processor
+
+
+class _Projections:
+    """A CLIP model as torchmetrics calls it: tensors, where transformers 5 answers with all that it has."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.config = model, model.config
+
+    def to(self, device: torch.device) -> "_Projections":
+        return _Projections(self.model.to(device))
+
+    def get_image_features(self, *given: Tensor) -> Tensor:
+        return _projected(self.model.get_image_features(*given))
+
+    def get_text_features(self, *given: Tensor) -> Tensor:
+        return _projected(self.model.get_text_features(*given))
+
+
+def _projected(answer: Any) -> Tensor:
+    projected: Tensor = answer if isinstance(answer, Tensor) else answer.pooler_output
+    return projected
+
+
+def _pixels(images: Tensor, device: str) -> Tensor:
+    """Return grey levels N×3×H×W, uint8; grey is repeated."""
+    return to_levels(images.to(device)).expand(-1, 3, -1, -1).contiguous()
+
+
+@contextmanager
+def _alone(seed: int, device: str) -> Iterator[None]:
+    """Leave torch's random state and its warnings to others: packages that are not ours use both."""
+    cards = [device] if device.startswith("cuda") else []
+    with torch.random.fork_rng(devices=cards), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(seed)
+        yield
