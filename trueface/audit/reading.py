@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -247,7 +248,8 @@ class Reader:
         tables = [test.scores for test in tests if test.scores is not None]
         named = (table.paths for table in tables if table.names_images)
         tested = {f"{origin.root}/{name}" for name in chain.from_iterable(named)}
-        there = sorted(file for file in tested if Path(file).is_file())
+        # a Path of each of many thousand images takes longer than all else here
+        there = sorted(file for file in tested if os.path.isfile(file))  # noqa: PTH113
         name = f"{origin.root}\0{origin.split}\0{origin.images}"
         return self.surveyor.survey(name, trained.labels, there)
 

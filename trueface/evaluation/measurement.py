@@ -4,7 +4,7 @@ Positive = fake throughout: precision is how many of those called fake are, reca
 fakes were called so. A metric that is undefined is missing, with the reason beside it.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
@@ -12,7 +12,7 @@ from types import MappingProxyType, ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, roc_curve
+from sklearn.metrics import roc_curve
 
 from trueface.evaluation import intervals, metrics
 from trueface.evaluation.curves import Labels
@@ -79,22 +79,6 @@ class Measured:
     spread: Mapping[str, Floats]  # name → (R,); NaN where a resample has no such value
     design: Design
     left: Mapping[str, Floats]  # name → (F,) on what of the table is left: see `source_variance`
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """What a model says of the images of one subset."""
-
-    report: Report  # of these images alone: most often one class
-    beside: Report | None  # with all of the other class under the same modifiers, if there are any
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Breakdown:
-    """A score table taken apart, in the order of its rows."""
-
-    subsets: Mapping[str, Group]  # by the folder of the key: "StyleGAN2/conf-f-psi-1"
-    modifiers: Mapping[str, Report]  # "pre", "fb", "tl", "tw", "none" or a folder of the user's
 
 
 def measure(
@@ -167,34 +151,22 @@ def measured(
     return Measured(report=report, spread=spread, design=design, left=left)
 
 
-def breakdown(scores: Scores) -> Breakdown:
-    """Return the measures of each subset and of each modifier of a score table.
+def parts_of(scores: Scores) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Yield the rows (N,) of each subset of a score table, then of each modifier, in the order of its rows.
 
-    Rows whose path has no modifier (old score files name no images) are in no modifier.
-
-    Raises:
-        DataError: as `measure`.
+    A subset is the folder of the key ("StyleGAN2/conf-f-psi-1"); with it stand all images of the other class under
+    the same modifiers, if there are any. Rows whose path has no modifier (old score files name no images) are in
+    no modifier.
     """
-    _check(scores.labels, scores.logits)
     subsets, modifiers = np.array(scores.subsets), np.array(scores.modifiers)
-
-    def report(rows: NDArray[np.bool_]) -> Report:
-        keys = [scores.keys[row] for row in np.flatnonzero(rows)]
-        return measure(scores.labels[rows], scores.logits[rows], keys=keys)
-
-    def group(name: str) -> Group:
+    for name in dict.fromkeys(scores.subsets):
         rows = subsets == name
         classes = np.unique(scores.labels[rows])
         others = (scores.labels != classes[0]) & np.isin(modifiers, np.unique(modifiers[rows]))
-        mixed = len(classes) > 1 or not others.any()
-        return Group(report=report(rows), beside=None if mixed else report(rows | others))
-
-    return Breakdown(
-        subsets={name: group(name) for name in dict.fromkeys(scores.subsets)},
-        modifiers={
-            name: report(modifiers == name) for name in dict.fromkeys(scores.modifiers) if name
-        },
-    )
+        yield name, rows if len(classes) > 1 else rows | others
+    for name in dict.fromkeys(scores.modifiers):
+        if name:
+            yield name, modifiers == name
 
 
 def roc(labels: Labels, logits: Floats) -> tuple[Floats, Floats, Floats]:
@@ -222,8 +194,13 @@ def _check(labels: Labels, logits: Floats) -> None:
 
 
 def _confusion(labels: Labels, logits: Floats) -> tuple[tuple[int, int], tuple[int, int]]:
-    (a, b), (c, d) = confusion_matrix(labels, logits > 0, labels=[0, 1]).tolist()
-    return (a, b), (c, d)
+    fake, called = labels == 1, logits > 0
+    real, answer = ~fake, ~called
+    counts = [
+        int(np.count_nonzero(each))
+        for each in (real & answer, real & called, fake & answer, fake & called)
+    ]
+    return (counts[0], counts[1]), (counts[2], counts[3])
 
 
 def _verdict(logits: Floats, auc: Measure | None) -> str:

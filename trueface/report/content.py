@@ -3,14 +3,18 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from trueface.audit.run_facts import AuditedTest, Model
 from trueface.evaluation.curves import Labels
 from trueface.evaluation.intervals import Floats
-from trueface.evaluation.measurement import Report, breakdown, measure
+from trueface.evaluation.measurement import METRICS, Report, measure, parts_of
 from trueface.evaluation.result_rows import VideoReport, video_report
 from trueface.evaluation.score_tables import Scores, merge
 from trueface.runtime.errors import DataError
 from trueface.runtime.ids import condition_of_test, data_of_test, tested
+
+IN_REPORT = frozenset(metric.name for metric in METRICS.values() if metric.in_report)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,16 +64,35 @@ def shown(model: Model) -> Shown:
     Of the same modifiers first every set of fakes beside all real images, then all of them pooled.
     """
     troubles: list[str] = []
+    reports = Reports()
     return Shown(
         model=model,
-        rows=tuple(_rows(model.tests, troubles)),
-        parts=tuple(_parts(model)),
-        conditioned=tuple(_rows(model.conditioned, troubles)),
+        rows=tuple(_rows(model.tests, troubles, reports)),
+        parts=tuple(_parts(model, reports)),
+        conditioned=tuple(_rows(model.conditioned, troubles, reports)),
         troubles=tuple(troubles),
     )
 
 
-def _rows(tests: Sequence[AuditedTest], troubles: list[str]) -> Iterator[Row]:
+class Reports:
+    """The measures of score tables; of the same one, as of a test and of its only subset, made once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[bytes, bytes, tuple[str, ...]], Report] = {}
+
+    def of(self, labels: Labels, logits: Floats, keys: Sequence[str]) -> Report:
+        """Return the measures that a report shows.
+
+        Raises:
+            DataError: no image, or a logit that is no finite number.
+        """
+        table = labels.tobytes(), logits.tobytes(), tuple(keys)
+        if table not in self._known:
+            self._known[table] = measure(labels, logits, keys=keys, names=IN_REPORT)
+        return self._known[table]
+
+
+def _rows(tests: Sequence[AuditedTest], troubles: list[str], reports: Reports) -> Iterator[Row]:
     """Yield the rows of tests, those under each condition by themselves; note what cannot be shown."""
     groups: dict[tuple[str, frozenset[str]], list[_Table]] = {}
     for test in tests:
@@ -81,23 +104,30 @@ def _rows(tests: Sequence[AuditedTest], troubles: list[str]) -> Iterator[Row]:
     for (condition, _), tables in groups.items():
         for data, pooled, members in _arranged(tables, condition):
             try:
-                yield _row(data, pooled, members)
+                yield _row(data, pooled, members, reports)
             except DataError as error:
                 troubles.append(f"{data}: {error}")
 
 
-def _parts(model: Model) -> Iterator[Part]:
+def _parts(model: Model, reports: Reports) -> Sequence[Part]:
     tables = [test.scores for test in model.tests if test.scores and test.scores.names_images]
     if not tables:
-        return
+        return ()
     try:
-        parts = breakdown(merge(tables))
+        scores = merge(tables)
+        return [
+            Part(
+                data=name,
+                report=reports.of(
+                    scores.labels[rows],
+                    scores.logits[rows],
+                    [scores.keys[row] for row in np.flatnonzero(rows)],
+                ),
+            )
+            for name, rows in parts_of(scores)
+        ]
     except DataError:  # said of the test that it comes from
-        return
-    for name, group in parts.subsets.items():
-        yield Part(data=name, report=group.beside or group.report)
-    for name, report in parts.modifiers.items():
-        yield Part(data=name, report=report)
+        return ()
 
 
 def _arranged(tables: Sequence[_Table], condition: str) -> Iterator[tuple[str, bool, list[_Table]]]:
@@ -110,14 +140,14 @@ def _arranged(tables: Sequence[_Table], condition: str) -> Iterator[tuple[str, b
         yield tested(every, condition), True, list(tables)
 
 
-def _row(data: str, pooled: bool, members: Sequence[_Table]) -> Row:
+def _row(data: str, pooled: bool, members: Sequence[_Table], reports: Reports) -> Row:
     scores = merge(table.scores for table in members)
     return Row(
         data=data,
         pooled=pooled,
         labels=scores.labels,
         logits=scores.logits,
-        report=measure(scores.labels, scores.logits, keys=scores.keys),
+        report=reports.of(scores.labels, scores.logits, scores.keys),
         videos=video_report(scores),
     )
 

@@ -15,7 +15,7 @@ from sklearn.metrics import (
 
 from trueface.evaluation.curves import calibration_error
 from trueface.evaluation.intervals import RESAMPLES, Measure, resamples
-from trueface.evaluation.measurement import METRICS, breakdown, measure, measured, roc
+from trueface.evaluation.measurement import METRICS, measure, measured, parts_of, roc
 from trueface.evaluation.score_tables import Scores
 from trueface.runtime.errors import DataError
 
@@ -339,19 +339,14 @@ def test_a_table_is_taken_apart_by_folder_and_by_modifier() -> None:
     scores = Scores(
         paths=paths, keys=keys, labels=np.array(labels, np.int8), logits=np.array(logits)
     )
-    parts = breakdown(scores)
-    assert list(parts.subsets) == ["StyleGAN2/a", "FFHQ"]
-    assert {name: part.metrics["accuracy"].value for name, part in parts.modifiers.items()} == {
-        "pre": 1.0,
-        "fb": 0.0,
-        "MyNet": 0.0,
-    }
-    fakes = parts.subsets["StyleGAN2/a"]
-    assert fakes.report.n == 20
-    assert fakes.report.metrics.get("auc") is None
-    assert fakes.beside is not None
-    assert fakes.beside.n == 30  # the reals of MyNet are no match for fakes of pre and fb
-    assert _value(fakes.beside.metrics.get("auc")) == 0.5
+    parts = dict(parts_of(scores))
+    assert list(parts) == ["StyleGAN2/a", "FFHQ", "pre", "fb", "MyNet"]
+    # the reals of MyNet are no match for fakes of pre and fb, nor are fakes of fb for these reals
+    assert parts["StyleGAN2/a"].sum() == parts["FFHQ"].sum() == 30
+    assert {name: int(parts[name].sum()) for name in ("pre", "fb", "MyNet")} == {
+        "pre": 20, "fb": 10, "MyNet": 10,
+    }  # fmt: skip
+    assert scores.labels[parts["fb"]].all()
 
 
 def test_a_subset_of_both_classes_needs_nothing_beside_it() -> None:
@@ -362,10 +357,9 @@ def test_a_subset_of_both_classes_needs_nothing_beside_it() -> None:
         labels=labels,
         logits=logits,
     )
-    parts = breakdown(scores)
-    assert parts.subsets["x"].beside is None
-    assert parts.subsets["x"].report.metrics.get("auc") is not None
-    assert list(parts.modifiers) == ["none"]
+    rows = dict(parts_of(scores))
+    assert list(rows) == ["x", "none"]
+    assert all(each.all() for each in rows.values())
 
 
 def test_the_curve_goes_from_nothing_called_fake_to_everything() -> None:
