@@ -31,7 +31,6 @@ from trueface.disruption.attack import outputs_of
 from trueface.disruption.settings import RestoredSettings
 from trueface.evaluation import image_measures as feature_networks
 from trueface.evaluation.image_measures import (
-    FeatureNetwork,
     feature_network,
     frechet_distance,
     l1,
@@ -48,7 +47,7 @@ from trueface.runtime.errors import DataError
 from trueface.translation import translator as translators
 from trueface.translation.detector_set import original_of
 from trueface.translation.labels import flipped, labels_of
-from trueface.translation.translator import Translator, load_translator
+from trueface.translation.translator import load_translator
 
 Facts = Mapping[str, Json]
 KEPT = ".outputs"  # beside the made folders of a run
@@ -163,99 +162,6 @@ def _settings(facts: Facts) -> Mapping[str, Json]:
     return settings if isinstance(settings, dict) else {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
-    """Outputs of the originals, and their features."""
-
-    outputs: Tensor  # S×N×3×H×W
-    features: Tensor  # S·N×F
-
-
-def reference_of(
-    job: Job,
-    settings: RestoredSettings,
-    chain: Chain,
-    translator: Translator,
-    network: FeatureNetwork,
-    labels: Tensor,
-) -> Reference | None:
-    """Return the outputs of the originals, read where another job of the run has made them.
-
-    Args:
-        job: that measures.
-        settings: its settings.
-        chain: the images.
-        translator: the generator.
-        network: of the features.
-        labels: S×N×K.
-
-    Returns:
-        On the CPU; None where there are too many to be held.
-    """
-    values = labels.shape[0] * labels.shape[1] * 3 * translator.size**2
-    if values * 4 > MOST_BYTES:
-        return None
-    key = _key(job, settings, chain, labels)
-    path = job.run_folder / paths.MADE / KEPT / f"{key}.pt"
-    try:
-        content = tensor_files.load(path)
-        return Reference(outputs=content["outputs"], features=content["features"])
-    except (FileNotFoundError, tensor_files.BrokenFileError, KeyError, TypeError):
-        made = _reference(job, settings, chain, translator, network, labels)
-        tensor_files.save(path, {"outputs": made.outputs, "features": made.features})
-        return made
-
-
-def _reference(
-    job: Job,
-    settings: RestoredSettings,
-    chain: Chain,
-    translator: Translator,
-    network: FeatureNetwork,
-    labels: Tensor,
-) -> Reference:
-    outputs = []
-    for start in range(0, len(chain.originals), settings.batch_size):
-        part = slice(start, start + settings.batch_size)
-        images = read_images(chain.original, chain.originals[part], size=translator.size)
-        wanted = labels[:, part].to(job.device)
-        outputs.append(outputs_of(translator, images.to(job.device), wanted).cpu())
-    whole = torch.cat(outputs, dim=1)
-    features = network(whole.flatten(0, 1).to(job.device)).cpu()
-    return Reference(outputs=whole, features=features)
-
-
-def _key(job: Job, settings: RestoredSettings, chain: Chain, labels: Tensor) -> str:
-    """Return a digest of all that decides the outputs and their features."""
-    files = [checkpoint_of(job, settings.translator)]
-    if settings.feature_weights:
-        files.append(job.path(settings.feature_weights))
-    digest = hashlib.sha256(digest_of(chain.original, chain.originals).encode())
-    digest.update(labels.numpy().tobytes())
-    digest.update(settings.features.encode())
-    for path in (*CODE, *files):
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
-
-
-@dataclass(slots=True)
-class Measured:
-    """Measures of each image, batch after batch."""
-
-    columns: dict[str, list[Tensor]] = field(default_factory=dict)
-    of_originals: list[Tensor] = field(default_factory=list)  # features of the outputs
-    of_purified: list[Tensor] = field(default_factory=list)
-
-    def add(self, values: Mapping[str, Tensor], prefix: str = "") -> None:
-        """Keep the measures of a batch's images."""
-        for name, column in values.items():
-            self.columns.setdefault(prefix + name, []).append(column.cpu())
-
-    def column(self, name: str) -> Tensor:
-        """Return one measure of all images, (N,)."""
-        return torch.cat(self.columns[name])
-
-
 @entry(RestoredSettings)
 def restored(job: Job, settings: RestoredSettings) -> Mapping[str, Json]:
     """Measure the generator's outputs of the job's purified images; write measures and pictures.
@@ -263,14 +169,12 @@ def restored(job: Job, settings: RestoredSettings) -> Mapping[str, Json]:
     A stop leaves nothing behind; the next attempt begins anew.
     """
     chain = chain_of(job.path(settings.source), job.path)
-    translator = load_translator(checkpoint_of(job, settings.translator), job.device)
-    weights = job.path(settings.feature_weights) if settings.feature_weights else None
-    network = feature_network(settings.features, weights, device=job.device)
+    measuring = _Measuring(job, settings, chain)
     with made_folder(made_folder_of(job)) as made:
-        measured = _measured(job, settings, chain, translator, network, made)
-        facts = _facts(settings, chain, translator, network.name, measured)
+        measuring.all_images(made)
+        facts = measuring.facts()
         write_json(made.root / paths.METRICS, facts)
-        _write_columns(made.root / IMAGES, chain.names, measured)
+        write_atomic(made.root / IMAGES, measuring.columns_file())
         made.record(
             {
                 "kind": "restored",
@@ -283,125 +187,164 @@ def restored(job: Job, settings: RestoredSettings) -> Mapping[str, Json]:
     return dict(summary) if isinstance(summary, dict) else {}
 
 
-def _measured(
-    job: Job,
-    settings: RestoredSettings,
-    chain: Chain,
-    translator: Translator,
-    network: FeatureNetwork,
-    made: MadeFolder,
-) -> Measured:
-    """Measure all images, batch by batch; the first ones are drawn, too.
+class _Measuring:
+    """Outputs of three folders, batch after batch, and the measures of each image."""
 
-    Raises:
-        DataError: an image cannot be read, or has another size than the translator's.
-        JobError: stopped.
-    """
-    _, own = labels_of(chain.original, chain.originals, translator.labels)
-    every = flipped(own, translator.labels)  # K×N×K
-    measured, rows, missing = Measured(), [], 0 if chain.is_clean else TILES
-    reference = reference_of(job, settings, chain, translator, network, every)
-    if reference is not None:
-        measured.of_originals.append(reference.features)
-    for part in watch_of(job).batches(len(chain.names), settings.batch_size):
-        labels = every[:, part].to(job.device)
-        images = [
-            read_images(folder, names[part], size=translator.size).to(job.device)
-            for folder, names in (
-                (chain.original, chain.originals),
-                (chain.source, chain.sources),
-                (chain.purified, chain.names),
-            )
-        ]
-        known = None if reference is None else reference.outputs[:, part].to(job.device)
-        outputs = _outputs(translator, images, labels, known)
-        measured.add(effect(outputs[0], outputs[2]))
-        measured.add(effect(outputs[0], outputs[1]), "unpurified_")
-        measured.add({"psnr": psnr(images[0], images[2]), "ssim": ssim(images[0], images[2])})
-        measured.of_purified.append(network(outputs[2].flatten(0, 1)).cpu())
-        if reference is None:
-            measured.of_originals.append(network(outputs[0].flatten(0, 1)).cpu())
-        if missing:
-            rows.append(_drawn(images, outputs, missing))
-            missing -= min(missing, len(images[0]))
-    if rows:
-        save_picture(made.root / GRID, torch.cat(rows, dim=1))
-    return measured
+    def __init__(self, job: Job, settings: RestoredSettings, chain: Chain) -> None:
+        self.job, self.settings, self.chain = job, settings, chain
+        self.translator = load_translator(checkpoint_of(job, settings.translator), job.device)
+        self.weights = job.path(settings.feature_weights) if settings.feature_weights else None
+        self.network = feature_network(settings.features, self.weights, device=job.device)
+        _, own = labels_of(chain.original, chain.originals, self.translator.labels)
+        self.labels = flipped(own, self.translator.labels)  # S×N×K
+        self.measured: dict[str, list[Tensor]] = {}
+        self.features: tuple[list[Tensor], list[Tensor]] = [], []  # of originals, of purified
 
+    def all_images(self, made: MadeFolder) -> None:
+        """Measure all images, batch by batch; the first ones are drawn, too.
 
-def _outputs(
-    translator: Translator, images: Sequence[Tensor], labels: Tensor, known: Tensor | None
-) -> list[Tensor]:
-    """Return the outputs of originals, sources and purified images; those of equal images are made once."""
-    made = [outputs_of(translator, images[0], labels) if known is None else known]
-    for at in (1, 2):
-        same = next((no for no in range(at) if torch.equal(images[no], images[at])), None)
-        made.append(outputs_of(translator, images[at], labels) if same is None else made[same])
-    return made
+        Raises:
+            DataError: an image cannot be read, or has another size than the translator's.
+            JobError: stopped.
+        """
+        job, chain, rows = self.job, self.chain, []
+        missing = 0 if chain.is_clean else TILES
+        known = self._kept_outputs()
+        for part in watch_of(job).batches(len(chain.names), self.settings.batch_size):
+            images = [
+                self._images(folder, names, part)
+                for folder, names in (
+                    (chain.original, chain.originals),
+                    (chain.source, chain.sources),
+                    (chain.purified, chain.names),
+                )
+            ]
+            outputs = self._outputs(images, part, known)
+            self._add(effect(outputs[0], outputs[2]))
+            self._add(effect(outputs[0], outputs[1]), "unpurified_")
+            self._add({"psnr": psnr(images[0], images[2]), "ssim": ssim(images[0], images[2])})
+            self.features[1].append(self._features(outputs[2]))
+            if known is None:
+                self.features[0].append(self._features(outputs[0]))
+            if missing:
+                # the outputs are those with the first attribute flipped
+                original, source, purified = (batch[:missing] for batch in images)
+                of_original, of_source, of_purified = (batch[0, :missing] for batch in outputs)
+                rows.append(
+                    grid((original, source, purified), (of_original, of_source, of_purified))
+                )
+                missing -= min(missing, len(images[0]))
+        if rows:
+            save_picture(made.root / GRID, torch.cat(rows, dim=1))
 
+    def facts(self) -> dict[str, Json]:
+        """Return what `metrics.json` says: what was measured of what."""
+        chain = self.chain
+        purification, disruption, attack = chain.purification, chain.disruption, chain.attack
+        summary, unpurified = (
+            {name: self._mean(prefix + name) for name in ("mse", "l1", "linf", *further)}
+            | {"share": share_above(self._column(f"{prefix}mse"))}
+            for prefix, further in (("", ("psnr", "ssim")), ("unpurified_", ()))
+        )
+        first, second = map(torch.cat, self.features)
+        summary["frechet"] = frechet_distance(first, second) if len(first) > 1 else None
+        return {
+            "schema": SCHEMA,
+            "purifier": chain.purifier.label(),
+            "attack": attack.get("attack", ""),
+            "target": attack.get("target", ""),
+            "over": attack.get("over", ""),
+            "adaptive": chain.is_adaptive,
+            "through": chain.through,
+            "gradient": disruption.get("gradient", ""),
+            "eps": disruption.get("eps"),
+            "seed": purification.get("seed"),
+            "attack_seed": disruption.get("seed"),
+            "translator": self.settings.translator,
+            "labels": list(self.translator.labels),
+            "images": len(chain.names),
+            "net_calls": purification.get("net_calls"),
+            "seconds": purification.get("seconds"),
+            "summary": {**summary},
+            "unpurified": {**unpurified},
+            "delta": {name: disruption.get(name) for name in ("linf", "rms", "eps_levels")},
+            "features": {"network": self.network.name, "samples": len(first)},
+            "grid": [] if chain.is_clean else list(COLUMNS),
+        }
 
-def _drawn(images: Sequence[Tensor], outputs: Sequence[Tensor], most: int) -> Tensor:
-    """Return a picture of the first images; the outputs are those with the first attribute flipped."""
-    original, source, purified = (batch[:most] for batch in images)
-    of_original, of_source, of_purified = (batch[0, :most] for batch in outputs)
-    return grid((original, source, purified), (of_original, of_source, of_purified))
+    def columns_file(self) -> bytes:
+        """Return the measures of each image as a file of numpy."""
+        content = io.BytesIO()
+        columns: dict[str, Any] = {name: self._column(name).numpy() for name in self.measured}
+        np.savez_compressed(content, names=np.array(self.chain.names), **columns)
+        return content.getvalue()
 
+    def _kept_outputs(self) -> Tensor | None:
+        """Return the outputs of the originals, S×N×3×H×W, read where another job of the run has made them.
 
-def _facts(
-    settings: RestoredSettings,
-    chain: Chain,
-    translator: Translator,
-    network: str,
-    measured: Measured,
-) -> dict[str, Json]:
-    """Return what `metrics.json` says: what was measured of what."""
-    purification, disruption, attack = chain.purification, chain.disruption, chain.attack
-    summary: dict[str, Json] = {
-        name: _mean(measured.column(name)) for name in ("mse", "l1", "linf", "psnr", "ssim")
-    }
-    unpurified: dict[str, Json] = {
-        name: _mean(measured.column(f"unpurified_{name}")) for name in ("mse", "l1", "linf")
-    }
-    summary["share"] = share_above(measured.column("mse"))
-    unpurified["share"] = share_above(measured.column("unpurified_mse"))
-    features = torch.cat(measured.of_originals), torch.cat(measured.of_purified)
-    summary["frechet"] = frechet_distance(*features) if len(features[0]) > 1 else None
-    return {
-        "schema": SCHEMA,
-        "purifier": chain.purifier.label(),
-        "attack": attack.get("attack", ""),
-        "target": attack.get("target", ""),
-        "over": attack.get("over", ""),
-        "adaptive": chain.is_adaptive,
-        "through": chain.through,
-        "gradient": disruption.get("gradient", ""),
-        "eps": disruption.get("eps"),
-        "seed": purification.get("seed"),
-        "attack_seed": disruption.get("seed"),
-        "translator": settings.translator,
-        "labels": list(translator.labels),
-        "images": len(chain.names),
-        "net_calls": purification.get("net_calls"),
-        "seconds": purification.get("seconds"),
-        "summary": summary,
-        "unpurified": unpurified,
-        "delta": {name: disruption.get(name) for name in ("linf", "rms", "eps_levels")},
-        "features": {"network": network, "samples": len(features[0])},
-        "grid": [] if chain.is_clean else list(COLUMNS),
-    }
+        Their features are kept, too. None where there are too many outputs to be held.
+        """
+        sets, count = self.labels.shape[:2]
+        if sets * count * 3 * self.translator.size**2 * 4 > MOST_BYTES:
+            return None
+        path = self.job.run_folder / paths.MADE / KEPT / f"{self._key()}.pt"
+        try:
+            content = tensor_files.load(path)
+            outputs, features = content["outputs"], content["features"]
+        except (FileNotFoundError, tensor_files.BrokenFileError, KeyError, TypeError):
+            parts = []
+            for start in range(0, count, self.settings.batch_size):
+                part = slice(start, start + self.settings.batch_size)
+                images = self._images(self.chain.original, self.chain.originals, part)
+                parts.append(self._made(images, part).cpu())
+            outputs = torch.cat(parts, dim=1)
+            features = self._features(outputs.to(self.job.device))
+            tensor_files.save(path, {"outputs": outputs, "features": features})
+        self.features[0].append(features)
+        kept: Tensor = outputs
+        return kept
 
+    def _key(self) -> str:
+        """Return a digest of all that decides the outputs and their features."""
+        files = [checkpoint_of(self.job, self.settings.translator)]
+        files += [] if self.weights is None else [self.weights]
+        digest = hashlib.sha256(digest_of(self.chain.original, self.chain.originals).encode())
+        digest.update(self.labels.numpy().tobytes())
+        digest.update(self.settings.features.encode())
+        for path in (*CODE, *files):
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
 
-def _mean(values: Tensor) -> float | None:
-    """Return the mean over images; of PSNR over those that differ; None where none does."""
-    finite = values[torch.isfinite(values)]
-    return float(finite.mean()) if len(finite) else None
+    def _outputs(self, images: Sequence[Tensor], part: slice, known: Tensor | None) -> list[Tensor]:
+        """Return the outputs of originals, sources and purified images; those of equal images are made once."""
+        first = None if known is None else known[:, part].to(self.job.device)
+        made = [self._made(images[0], part) if first is None else first]
+        for at in (1, 2):
+            same = next((no for no in range(at) if torch.equal(images[no], images[at])), None)
+            made.append(self._made(images[at], part) if same is None else made[same])
+        return made
 
+    def _made(self, images: Tensor, part: slice) -> Tensor:
+        return outputs_of(self.translator, images, self.labels[:, part].to(self.job.device))
 
-def _write_columns(path: Path, names: Sequence[str], measured: Measured) -> None:
-    content = io.BytesIO()
-    columns: dict[str, Any] = {name: measured.column(name).numpy() for name in measured.columns}
-    np.savez_compressed(content, names=np.array(names), **columns)
-    write_atomic(path, content.getvalue())
+    def _images(self, folder: Path, names: Sequence[str], part: slice) -> Tensor:
+        return read_images(folder, names[part], size=self.translator.size).to(self.job.device)
+
+    def _features(self, outputs: Tensor) -> Tensor:
+        return self.network(outputs.flatten(0, 1)).cpu()
+
+    def _add(self, values: Mapping[str, Tensor], prefix: str = "") -> None:
+        for name, column in values.items():
+            self.measured.setdefault(prefix + name, []).append(column.cpu())
+
+    def _column(self, name: str) -> Tensor:
+        return torch.cat(self.measured[name])
+
+    def _mean(self, name: str) -> float | None:
+        """Return the mean over images; of PSNR over those that differ; None where none does."""
+        values = self._column(name)
+        finite = values[torch.isfinite(values)]
+        return float(finite.mean()) if len(finite) else None
 
 
 def effect(of_originals: Tensor, of_others: Tensor) -> Mapping[str, Tensor]:
