@@ -17,8 +17,8 @@ from trueface.data.made_folders import ImageNoise, rounded
 from trueface.diffusion.diffuser import Diffuser, make_schedule
 from trueface.diffusion.networks import NetworkShape, build_network
 from trueface.purification.denoiser import DenoiserShape, new_denoiser
-from trueface.purification.grammar import parse_purifier
 from trueface.purification.purifier import Purifier, make_purifier
+from trueface.purification.registry import parse_purifier
 
 PURIFIERS = (
     "none", "blur0.6", "jpeg75", "median3", "tv0.03", "dae", "oneshot10", "oneshot20x2",

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trueface.attacks.grammar import Attack
-from trueface.attacks.registry import SPECS
+from trueface.attacks.registry import SPECS, Attack
 from trueface.runtime.errors import JobError
 
 TOWARDS_REAL, TOWARDS_FAKE = -1.0, 1.0

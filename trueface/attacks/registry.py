@@ -1,19 +1,28 @@
-"""Attacks by name, with what each must know of a detector: no torch here.
+"""`pgd2`: an attack and its budget, as they are written. No torch here.
+
+The budget is how far any channel of any pixel may move, in grey levels of 0 … 255. Attacked images are
+saved in whole levels, so a budget is a whole number.
 
 What `@register_attack` says in the files of `kinds` is read from their text; a file is imported when
 an image is attacked.
 """
 
+import re
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal, get_args
 
 from trueface.runtime.declarations import Declared, Registry
+from trueface.runtime.errors import UnknownName
 
 PACKAGE = "trueface.attacks.kinds"
 CONTROL = "random"  # the kind that knows nothing, with which every other is compared
 
 # what is known of the detector: nothing; another one of its family; its logits; its weights
 Access = Literal["random", "transfer", "score", "full"]
+NONE = "none"
+MOST_BUDGET = 16  # grey levels; beyond it anybody sees the change
+_ATTACK = re.compile(r"([a-z]+)(-?[0-9]+(?:\.[0-9]+)?)?")  # what is no whole number is refused
+_NAME = re.compile(r"[A-Za-z_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +53,68 @@ class AttackSpec(Declared):
 
 register_attack = AttackSpec
 SPECS = Registry(PACKAGE, AttackSpec, decorator="register_attack")
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """A kind of attack within a budget."""
+
+    name: str  # a key of `SPECS`
+    budget: int  # grey levels, 0 … `MOST_BUDGET`
+
+    def __str__(self) -> str:
+        return f"{self.name}{self.budget}"
+
+    @property
+    def spec(self) -> AttackSpec:
+        """What the kind declares."""
+        return SPECS[self.name]
+
+    @property
+    def control(self) -> "Attack":
+        """Random signs of the same budget, with which the attack is compared."""
+        return Attack(CONTROL, self.budget)
+
+
+def parse_attack(text: str) -> Attack | None:
+    """Return an attack; None of `none`.
+
+    Raises:
+        ValueError: an unknown kind, with the nearest name; or no budget, or one outside its range.
+    """
+    if text == NONE:
+        return None
+    match = _ATTACK.fullmatch(text)
+    name = match[1] if match else next(iter(_NAME.findall(text)), text)
+    if name not in SPECS:
+        raise ValueError(UnknownName("attack", name, SPECS))
+    form = f"write {name}<0…{MOST_BUDGET}>, the budget in grey levels"
+    if match is None or match[2] is None:
+        raise ValueError(f"{text!r} lacks a budget: {form}")
+    budget = float(match[2])
+    if not 0 <= budget <= MOST_BUDGET:
+        raise ValueError(f"{text}: the budget is 0 to {MOST_BUDGET} grey levels")
+    if budget != int(budget):
+        raise ValueError(f"{text}: attacked images are saved in whole grey levels; {form}")
+    return Attack(name, int(budget))
+
+
+def canonical(text: str) -> str:
+    """Return an attack as it is stored and as files are named: `pgd02` is `pgd2`.
+
+    Raises:
+        ValueError: see `parse_attack`.
+    """
+    return str(parse_attack(text) or NONE)
+
+
+def modules_of(text: str) -> tuple[str, ...]:
+    """Return the modules of an attack and its control: they are imported by name."""
+    attack = parse_attack(text)
+    return () if attack is None else SPECS.modules((attack.name, CONTROL))
+
+
+def described() -> str:
+    """Return how each kind is written, for lists of settings."""
+    each = (f"{spec.name}<0…{MOST_BUDGET}> ({spec.summary})" for spec in SPECS.values())
+    return ", ".join((NONE, *each))

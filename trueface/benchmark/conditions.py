@@ -18,8 +18,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from trueface.attacks.grammar import parse_attack
-from trueface.corruptions.grammar import NONE, parse_steps
+from trueface.attacks.registry import parse_attack
+from trueface.corruptions.registry import NONE, parse_steps
 
 FAMILIES = ("gan", "sd", "flux", "diff", "vae", "ar")  # a generator's name begins with its family's
 UNTOLD = frozenset({"fakeFlat", "realFlat"})  # images of which only the class is known

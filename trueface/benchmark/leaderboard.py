@@ -28,7 +28,7 @@ from trueface.benchmark.results import (
     Result,
     RunResults,
 )
-from trueface.corruptions.grammar import NONE
+from trueface.corruptions.registry import NONE
 from trueface.evaluation.intervals import (
     COVERAGE,
     Floats,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from trueface.benchmark import cells
 from trueface.benchmark.cells import Cell, CellScores, Entry, Index, Manifest, ModelFacts
-from trueface.corruptions.grammar import NONE
+from trueface.corruptions.registry import NONE
 from trueface.data.image_headers import DECIDING
 from trueface.evaluation.curves import Labels
 from trueface.evaluation.intervals import Floats, Measure, at_limit, interval, resamples, unvaried

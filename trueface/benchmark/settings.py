@@ -5,8 +5,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from trueface.attacks import grammar as attacks
-from trueface.corruptions.grammar import NONE, described, modules_of
+from trueface.attacks import registry as attacks
+from trueface.corruptions.registry import NONE, described, modules_of
 from trueface.data.settings import Corruptions, ScoringSettings
 from trueface.runtime.field_types import Count
 

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from trueface.benchmark.cells import DIGITS
 from trueface.benchmark.results import Result, RunResults, Value
-from trueface.corruptions.grammar import NONE
+from trueface.corruptions.registry import NONE
 from trueface.runtime.errors import DataError
 
 TOLERANCE = 1e-4  # of a value that is measured again

@@ -11,7 +11,7 @@ import click
 from launcher.api import JobError, Json, Plan, PlannedJob, UnknownName, UsageError, load, plan
 from trueface.cli.text_tables import shown
 from trueface.cli.torch_import import import_torchvision
-from trueface.corruptions.grammar import NONE
+from trueface.corruptions.registry import NONE
 from trueface.evaluation import results
 from trueface.prediction.model_folder import ModelTest
 from trueface.runtime import paths

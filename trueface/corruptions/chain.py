@@ -18,9 +18,8 @@ import torch
 import torchvision
 from torch import Tensor
 
-from trueface.corruptions.grammar import Step, parse_steps, written
 from trueface.corruptions.programs import version_of
-from trueface.corruptions.registry import SPECS
+from trueface.corruptions.registry import SPECS, Step, parse_steps, written
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 
@@ -39,7 +38,7 @@ class Chain:
         """Read a chain such as `jpeg50+blur1`.
 
         Raises:
-            ValueError: see `grammar.parse_steps`.
+            ValueError: see `registry.parse_steps`.
         """
         return cls(parse_steps(text))
 

@@ -1,18 +1,38 @@
-"""Corruptions by name, with the range of their strength: no torch here.
+"""`jpeg50+blur1`: corruptions as they are written, one after another. No torch here.
+
+chain = "none" | "raw" | step ("+" step)*     raw is another word for none
+step  = name (number ("-" number)?)?          the number's range is the kind's; of two, any between
+c23, c40                                      other words for h264-23, h264-40
 
 What `@register_corruption` says in the files of `kinds` is read from their text; a file is imported
 when an image is corrupted.
 """
 
+import random
 import re
+import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
+from types import MappingProxyType
 
 from trueface.runtime.declarations import Registry
-from trueface.runtime.grammar import Numbered
+from trueface.runtime.errors import UnknownName
+from trueface.runtime.files import Json
+from trueface.runtime.grammar import Numbered, words_of
 
 PACKAGE = "trueface.corruptions.kinds"
 NO_STRENGTH = 0.0  # what a corruption without a number gets
-_NAME = re.compile(r"[a-z]+(?:[0-9]+-)?")  # with digits and a dash: h264-, of h264-23
+_DECLARED = re.compile(r"[a-z]+(?:[0-9]+-)?")  # with digits and a dash: h264-, of h264-23
+NONE = "none"
+RAW = "raw"  # what the qualities of a training call it
+# of videos, after FaceForensics++ (A. Rössler et al., arXiv 1901.08971): constant rate factors
+ALIASES: Mapping[str, str] = MappingProxyType({"c23": "h264-23", "c40": "h264-40"})
+MOST_STEPS = 8  # of a chain: its text stands in the names of files
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+# a sign only to be refused; where a kind's name has a dash, the number follows it
+_STEP = re.compile(rf"([a-z]+(?:[0-9]+-(?=[0-9]))?)(-?{_NUMBER})?(?:-({_NUMBER}))?")
+_PLAIN = re.compile(rf"([a-z]+)(-?{_NUMBER})?(?:-({_NUMBER}))?")
+_NAME = re.compile(r"[A-Za-z_]+(?:264-?)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +51,7 @@ class CorruptionSpec(Numbered):
     program: str = ""  # that must be installed, or jobs are refused; "": none
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name) or self.name in {"none", "raw"}:
+        if not _DECLARED.fullmatch(self.name) or self.name in {"none", "raw"}:
             raise ValueError(
                 f"{self.name!r}: a corruption is called by lower-case letters, and not none"
             )
@@ -45,3 +65,115 @@ class CorruptionSpec(Numbered):
 
 register_corruption = CorruptionSpec
 SPECS = Registry(PACKAGE, CorruptionSpec, decorator="register_corruption")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One corruption, of one strength or of any within a range."""
+
+    name: str  # a key of `SPECS`
+    strength: float
+    upper: float | None = None  # the range's end; None: the strength is always the same
+
+    def __str__(self) -> str:
+        if not SPECS[self.name].strength:
+            return self.name
+        end = "" if self.upper is None else f"-{self.upper:g}"
+        return f"{self.name}{self.strength:g}{end}"
+
+    @property
+    def record(self) -> dict[str, Json]:
+        """What the step does, for the record of a test."""
+        spec = SPECS[self.name]
+        record: dict[str, Json] = {"kind": self.name, "summary": spec.summary}
+        if spec.strength:
+            record["strength"] = self.strength
+        if self.upper is not None:
+            record["up_to"] = self.upper
+        return record
+
+    @property
+    def draws(self) -> bool:
+        """Whether images of other names come out otherwise."""
+        return self.upper is not None or SPECS[self.name].draws
+
+    def drawn(self, chance: random.Random) -> float:
+        """Return the strength, of a range one within it: each whole number, or each, as likely."""
+        if self.upper is None:
+            return self.strength
+        if SPECS[self.name].whole:
+            return float(chance.randint(int(self.strength), int(self.upper)))
+        return chance.uniform(self.strength, self.upper)
+
+
+def parse_steps(text: str) -> tuple[Step, ...]:
+    """Return the steps of a chain in their order; of `none` and `raw` none.
+
+    Raises:
+        ValueError: an unknown kind, with the nearest name; a number that is missing, outside its
+            range or superfluous; or no chain at all.
+    """
+    if text in {NONE, RAW}:
+        return ()
+    too_many = "{count} corruptions in one chain, and {most} at most are taken"
+    return tuple(_step(word, text) for word in words_of(text, MOST_STEPS, too_many))
+
+
+def canonical(text: str) -> str:
+    """Return a chain as it is stored and as files are named: `jpeg050` is `jpeg50`.
+
+    Raises:
+        ValueError: see `parse_steps`.
+    """
+    return written(parse_steps(text))
+
+
+def written(steps: Iterable[Step]) -> str:
+    """Return steps as they are written."""
+    return "+".join(map(str, steps)) or NONE
+
+
+def modules_of(text: str) -> tuple[str, ...]:
+    """Return the modules of a chain's kinds: they are imported by name."""
+    return SPECS.modules(step.name for step in parse_steps(text))
+
+
+def missing_programs(text: str) -> tuple[str, ...]:
+    """Return why a chain cannot be done on this machine: each program that it lacks, in words."""
+    needed = {step.name: SPECS[step.name].program for step in parse_steps(text)}
+    return tuple(
+        f"{text}: {name.rstrip('-')} needs the program {program}, which is not on the PATH; install "
+        "it, or leave this corruption out"
+        for name, program in needed.items()
+        if program and shutil.which(program) is None
+    )
+
+
+def described() -> str:
+    """Return how each kind is written, for lists of settings."""
+    return ", ".join((NONE, *(spec.example for spec in SPECS.values())))
+
+
+def _step(word: str, chain: str) -> Step:
+    if not word:
+        raise ValueError(f"{chain!r} lacks a corruption: write none, or such as jpeg50+blur1")
+    word = ALIASES.get(word, word)
+    match = _STEP.fullmatch(word)
+    if match is None or match[1] not in SPECS:  # jpeg30-100 has no kind jpeg30-
+        match = _PLAIN.fullmatch(word)
+    known = match is not None and match[1] in {*SPECS, NONE, RAW}
+    name = match[1] if match and known else next(iter(_NAME.findall(word)), word)
+    if name in {NONE, RAW}:
+        raise ValueError(f"{name} stands alone, not in a chain such as {chain!r}")
+    if name not in SPECS:
+        raise ValueError(UnknownName("corruption", name, SPECS))
+    spec = SPECS[name]
+    if match is None:
+        raise ValueError(f"{word!r} is no corruption: write {spec.example}, several joined by +")
+    low = spec.value(match[2], word) or NO_STRENGTH
+    if match[3] is None:
+        return Step(name, low)
+    high = spec.value(match[3], word) or NO_STRENGTH
+    if low > high:
+        raise ValueError(f"{word}: the range goes from {low:g} down to {high:g}")
+    return Step(name, low) if low == high else Step(name, low, high)

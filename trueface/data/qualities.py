@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trueface.corruptions.grammar import ALIASES, NONE, RAW, canonical
-from trueface.corruptions.grammar import missing_programs as missing_for
-from trueface.corruptions.grammar import modules_of as modules_of_chain
+from trueface.corruptions.registry import ALIASES, NONE, RAW, canonical
+from trueface.corruptions.registry import missing_programs as missing_for
+from trueface.corruptions.registry import modules_of as modules_of_chain
 from trueface.data.index import Image
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import file_sha256

@@ -18,11 +18,10 @@ from pydantic import (
     model_validator,
 )
 
-from trueface.attacks import grammar as attacks
-from trueface.attacks.grammar import parse_attack
-from trueface.attacks.registry import Access
-from trueface.corruptions.grammar import NONE, canonical, described
-from trueface.corruptions.grammar import modules_of as corruption_modules
+from trueface.attacks import registry as attacks
+from trueface.attacks.registry import Access, parse_attack
+from trueface.corruptions.registry import NONE, canonical, described
+from trueface.corruptions.registry import modules_of as corruption_modules
 from trueface.data.augmentations.registry import with_augmentations
 from trueface.data.forging.registry import SELF, SPECS, modules_of
 from trueface.runtime.errors import UsageError

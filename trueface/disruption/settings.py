@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from trueface.models.registry import model_name, modules_of_model
-from trueface.purification.grammar import canonical, modules_of, parse_purifier
+from trueface.purification.registry import canonical, modules_of, parse_purifier
 from trueface.purification.settings import MODELS
 from trueface.runtime.field_types import Count, Settings
 

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trueface.attacks.grammar import Attack
 from trueface.attacks.perturb import LEVELS, QUERIES, TOWARDS_FAKE, TOWARDS_REAL, Target, perturbed
+from trueface.attacks.registry import Attack
 from trueface.corruptions.chain import NO_CHAIN, Chain
 from trueface.data.dataset import Batch, Pass
 from trueface.data.index import Image

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from launcher.api import Draft, Input, Kept, MachineError, Role, SharedJob, SharedPart, Volume
-from trueface.corruptions.grammar import NONE
+from trueface.corruptions.registry import NONE
 from trueface.data.vocabulary import Vocabulary
 from trueface.features.folder import limit_bytes, store_folder, views
 from trueface.features.folder import remove as remove_view

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from trueface.corruptions.grammar import NONE
+from trueface.corruptions.registry import NONE
 from trueface.data.settings import Corruptions, DataSettings, Precision
 from trueface.models.registry import model_name
 from trueface.runtime.field_types import Count

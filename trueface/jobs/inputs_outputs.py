@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from launcher.api import Draft, Input, parse_data, parse_model, tested
-from trueface.corruptions.grammar import NONE
+from trueface.corruptions.registry import NONE
 from trueface.data.attributes import attribute_files
 from trueface.data.index import parts_without_folder
 from trueface.data.settings import TestSettings

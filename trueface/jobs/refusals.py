@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from launcher.api import Draft, UnknownName, UsageError, parse_model
-from trueface.corruptions.grammar import missing_programs
+from trueface.corruptions.registry import missing_programs
 from trueface.data.attribute_table import FORGERY, FORGERY_GROUP, GROUPS_BY
 from trueface.data.attributes import attribute_files, columns_in
 from trueface.data.qualities import QualityList, lacking

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from launcher.api import Job, Json
-from trueface.attacks.grammar import Attack
 from trueface.attacks.perturb import Target
+from trueface.attacks.registry import Attack
 from trueface.corruptions.chain import Chain
 from trueface.corruptions.pillow import to_image
 from trueface.data.dataset import Pass, still

@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from launcher.api import Draft, SharedWork
-from trueface.corruptions.grammar import NONE
+from trueface.corruptions.registry import NONE
 from trueface.data.settings import AugmentationSettings, DataSettings
 from trueface.models.registry import spec_of
 from trueface.training.settings import solver_of

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from launcher.api import Job, Json, parse_data, tested, write_json
-from trueface.attacks.grammar import parse_attack
+from trueface.attacks.registry import parse_attack
 from trueface.corruptions.chain import Chain
-from trueface.corruptions.grammar import NONE
+from trueface.corruptions.registry import NONE
 from trueface.data.attributes import Attributes, attribute_files, paths_below
 from trueface.data.dataset import still
 from trueface.data.index import Image

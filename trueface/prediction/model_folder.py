@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trueface.corruptions.grammar import NONE
+from trueface.corruptions.registry import NONE
 from trueface.data.decoding import PIXELS
 from trueface.data.folders import FORMATS
 from trueface.data.image_headers import Learned

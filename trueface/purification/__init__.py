@@ -1,4 +1,4 @@
 """Purifiers: functions that take disrupting perturbations out of images, and the grammar of their names.
 
-Start reading at `grammar.parse_purifier`.
+Start reading at `registry.parse_purifier`.
 """

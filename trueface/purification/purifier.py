@@ -19,8 +19,7 @@ from trueface.data.made_folders import (
 )
 from trueface.diffusion.diffuser import Diffuser
 from trueface.purification.denoiser import Denoiser
-from trueface.purification.grammar import PurifierName, Step, refuse_untrained
-from trueface.purification.registry import SPECS
+from trueface.purification.registry import SPECS, PurifierName, Step, refuse_untrained
 from trueface.purification.settings import PurifySettings
 from trueface.purification.steps import Method, Tools
 from trueface.runtime.errors import DataError, JobError

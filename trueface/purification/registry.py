@@ -1,4 +1,7 @@
-"""Purifiers by name, with the range of their number: no torch here.
+"""`jpeg75+oneshot10`: purifiers as they are written, one after another. No torch here.
+
+purifier = "none" | step ("+" step)*
+step     = name number? ("x" times)?      oneshot20x2: twice; the number's range is the method's
 
 What `@register_purifier` says in the files of `methods` is read from their text; a file is imported
 when an image is purified.
@@ -9,12 +12,18 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 from trueface.runtime.declarations import Registry
-from trueface.runtime.grammar import Numbered
+from trueface.runtime.errors import UnknownName
+from trueface.runtime.grammar import Numbered, words_of
 
 PACKAGE = "trueface.purification.methods"
 Model = Literal["", "diffuser", "denoiser"]
 Gradient = Literal["exact", "identity"]
-_NAME = re.compile(r"[a-z]+")
+_DECLARED = re.compile(r"[a-z]+")
+NONE = "none"
+MOST_STEPS = 4  # of a composition: its text stands in the names of folders
+MOST_TIMES = 9  # of one step
+_STEP = re.compile(r"(?P<name>[a-z]+?)(?P<number>-?[0-9]+(?:\.[0-9]+)?)?(?:x(?P<times>[0-9]+))?")
+_LETTERS = re.compile(r"[A-Za-z_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,7 @@ class PurifierSpec(Numbered):
     gradient: Gradient = "exact"
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not _DECLARED.fullmatch(self.name):
             raise ValueError(f"{self.name!r}: a purifier is called by lower-case letters")
         self.refuse_range()
 
@@ -49,3 +58,148 @@ class PurifierSpec(Numbered):
 
 register_purifier = PurifierSpec
 SPECS = Registry(PACKAGE, PurifierSpec, decorator="register_purifier")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One purifier, applied once or several times."""
+
+    name: str  # a key of `SPECS`
+    value: float | None = None  # None: it takes none, or the noise in each image decides
+    times: int = 1
+
+    def __str__(self) -> str:
+        return self._written("")
+
+    @property
+    def label(self) -> str:
+        """How tables write it: `oneshot@20x2`."""
+        return self._written("@")
+
+    def _written(self, mark: str) -> str:
+        number = "" if self.value is None else f"{mark}{self.value:g}"
+        return f"{self.name}{number}" + (f"x{self.times}" if self.times > 1 else "")
+
+    @property
+    def largest_t(self) -> int:
+        """The largest step of the diffusion that its text names; 0: it names none."""
+        spec = SPECS[self.name]
+        if spec.needs != "diffuser" or self.value is None:
+            return 0
+        return round(spec.reach * self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class PurifierName:
+    """A purifier as it was asked for: its steps, in their order."""
+
+    steps: tuple[Step, ...]
+
+    @property
+    def text(self) -> str:
+        """How it is stored and how folders are named: `jpeg075` is `jpeg75`."""
+        return "+".join(map(str, self.steps))
+
+    def __str__(self) -> str:
+        return self.text
+
+    def label(self) -> str:
+        """Return how tables write it: `ddpm@10`, `jpeg@75+oneshot@10`."""
+        return "+".join(step.label for step in self.steps)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The settings that name its models: `diffuser`, `denoiser`, both or none."""
+        return tuple(sorted({SPECS[step.name].needs for step in self.steps} - {""}))
+
+    @property
+    def largest_t(self) -> int:
+        """The largest step of the diffusion that its text names; 0: it names none."""
+        return max(step.largest_t for step in self.steps)
+
+    @property
+    def draws(self) -> bool:
+        """Whether images of other names come out otherwise."""
+        return any(SPECS[step.name].draws for step in self.steps)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the gradient of each step is its own."""
+        return all(SPECS[step.name].gradient == "exact" for step in self.steps)
+
+
+def parse_purifier(text: str) -> PurifierName:
+    """Return the steps of a purifier in their order.
+
+    Raises:
+        ValueError: an unknown method, with the nearest name; a number that is missing, outside its
+            range or superfluous; `none` within a composition; or too many steps.
+    """
+    too_many = f"{text}: {{count}} purifiers in one, and {{most}} at most are taken"
+    words = words_of(text.strip(), MOST_STEPS, too_many)
+    steps = tuple(_step(word, text) for word in words)
+    if len(steps) > 1 and any(step.name == NONE for step in steps):
+        raise ValueError(f"{text}: {NONE} stands alone, not in a composition")
+    return PurifierName(steps)
+
+
+def canonical(text: str) -> str:
+    """Return a purifier as it is stored.
+
+    Raises:
+        ValueError: see `parse_purifier`.
+    """
+    return parse_purifier(text).text
+
+
+def modules_of(text: str) -> tuple[str, ...]:
+    """Return the modules of a purifier's methods: they are imported by name."""
+    return SPECS.modules(step.name for step in parse_purifier(text).steps)
+
+
+def described() -> str:
+    """Return how each method is written, for lists of settings."""
+    return ", ".join((NONE, *(spec.forms for spec in SPECS.values() if spec.name != NONE)))
+
+
+def refuse_untrained(name: PurifierName, t_max: int, diffuser: str) -> str:
+    """Return why a diffuser cannot do what a purifier asks for; '' where it can.
+
+    Args:
+        name: the purifier.
+        t_max: the largest step that the diffuser was trained for.
+        diffuser: how messages call it: its model ID.
+    """
+    if name.largest_t <= t_max:
+        return ""
+    return (
+        f"{name.text}: t {name.largest_t} is beyond the {t_max} that {diffuser} was trained for; "
+        "take a smaller t, or train it with a larger t_max"
+    )
+
+
+def _step(word: str, whole: str) -> Step:
+    if not word:
+        raise ValueError(f"{whole!r} lacks a purifier: write {NONE}, or such as jpeg75+oneshot10")
+    match = _STEP.fullmatch(word)
+    name = match["name"] if match else next(iter(_LETTERS.findall(word)), word)
+    if name not in SPECS:
+        raise ValueError(str(UnknownName("purifier", name, SPECS)))
+    spec = SPECS[name]
+    if match is None:
+        raise ValueError(f"{word!r} is no purifier: write {spec.forms}, several joined by +")
+    times = int(match["times"] or 1)
+    if not 1 <= times <= MOST_TIMES:
+        raise ValueError(f"{word}: it is applied 1 to {MOST_TIMES} times")
+    if times > 1 and name == NONE:
+        raise ValueError(f"{word}: {NONE} is applied once")
+    return Step(name, _number(spec, match["number"], word), times)
+
+
+def _number(spec: PurifierSpec, number: str | None, word: str) -> float | None:
+    if number is None and spec.estimated:
+        return None
+    value = spec.value(number, word)
+    if spec.odd and value is not None and not int(value) % 2:
+        raise ValueError(f"{word}: {spec.number} is an odd number")
+    return value

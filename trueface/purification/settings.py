@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from trueface.purification.grammar import canonical, described, modules_of, parse_purifier
+from trueface.purification.registry import canonical, described, modules_of, parse_purifier
 from trueface.runtime.field_types import Count, Finite, Positive, Settings
 
 MODELS = ("diffuser", "denoiser")  # settings that hold the ID of a model

@@ -4,15 +4,16 @@ import re
 
 import pytest
 
-from trueface.attacks.grammar import (
+from trueface.attacks.registry import (
     NONE,
+    SPECS,
     Attack,
     canonical,
     described,
     modules_of,
     parse_attack,
+    register_attack,
 )
-from trueface.attacks.registry import SPECS, register_attack
 
 
 def test_an_attack_is_a_kind_and_a_budget_in_grey_levels() -> None:

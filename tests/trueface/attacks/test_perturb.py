@@ -8,9 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trueface.attacks.grammar import Attack
 from trueface.attacks.perturb import TOWARDS_FAKE, TOWARDS_REAL, Target, perturbed
-from trueface.attacks.registry import SPECS
+from trueface.attacks.registry import SPECS, Attack
 
 SIDE = 8
 NAMES = ("a", "b", "c", "d")

@@ -5,16 +5,17 @@ import re
 
 import pytest
 
-from trueface.corruptions.grammar import (
+from trueface.corruptions.registry import (
     NONE,
+    SPECS,
     Step,
     canonical,
     described,
     missing_programs,
     modules_of,
     parse_steps,
+    register_corruption,
 )
-from trueface.corruptions.registry import SPECS, register_corruption
 
 
 def test_a_chain_is_read_in_the_order_in_which_it_is_written() -> None:

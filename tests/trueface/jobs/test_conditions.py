@@ -14,7 +14,7 @@ import torch
 
 from launcher.api import Job, JobError, Json
 from trueface import jobs
-from trueface.attacks.grammar import Attack
+from trueface.attacks.registry import Attack
 from trueface.corruptions.chain import Chain, versions
 from trueface.data.index import list_images
 from trueface.data.settings import TestSettings

@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trueface.purification.grammar import (
+from trueface.purification.registry import (
+    SPECS,
     canonical,
     described,
     modules_of,
     parse_purifier,
     refuse_untrained,
+    register_purifier,
 )
-from trueface.purification.registry import SPECS, register_purifier
 
 METHODS = {
     "none", "ddpm", "ddpmmean", "oneshot", "ensemble", "smooth", "spin", "diffpure", "dae", "blur",

@@ -10,10 +10,9 @@ from tests.trueface.purification.build import a_gaussian_diffuser, normal, smoot
 from trueface.data.made_folders import ImageNoise, rounded
 from trueface.diffusion.diffuser import Diffuser, ScheduleName
 from trueface.purification.denoiser import DenoiserShape, new_denoiser
-from trueface.purification.grammar import parse_purifier
 from trueface.purification.methods.filters import _divergence, _gradient
 from trueface.purification.purifier import Purifier, make_purifier
-from trueface.purification.registry import SPECS
+from trueface.purification.registry import SPECS, parse_purifier
 from trueface.runtime.errors import JobError
 
 DEVIATION = 0.3

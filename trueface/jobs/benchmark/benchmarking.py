@@ -21,7 +21,7 @@ import simplejpeg
 import torch
 
 from launcher.api import Job, JobError, Json, parse_data, parse_model
-from trueface.attacks.grammar import Attack, parse_attack
+from trueface.attacks.registry import Attack, parse_attack
 from trueface.benchmark import cells
 from trueface.benchmark.cells import (
     Cell,
@@ -37,7 +37,7 @@ from trueface.benchmark.results import DELTA, Measured, RunResults, measure
 from trueface.benchmark.settings import BenchmarkSettings
 from trueface.benchmark.table import Row, row_of, same_value
 from trueface.corruptions.chain import Chain
-from trueface.corruptions.grammar import NONE
+from trueface.corruptions.registry import NONE
 from trueface.data.dataset import Pass, still
 from trueface.data.image_headers import PROPERTIES, sample_headers, shortcut
 from trueface.data.index import Image

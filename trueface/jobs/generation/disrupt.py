@@ -19,8 +19,8 @@ from trueface.disruption.attack import NOTHING, Size, disrupt_images, label_sets
 from trueface.disruption.settings import DisruptSettings, bound_of, levels_of
 from trueface.jobs.generation.purify import purifier_of
 from trueface.jobs.setup import checkpoint_of, entry, made_folder_of, watch_of
-from trueface.purification.grammar import parse_purifier
 from trueface.purification.purifier import Purifier
+from trueface.purification.registry import parse_purifier
 from trueface.runtime.errors import DataError
 from trueface.translation.detector_set import original_of
 from trueface.translation.labels import flipped, labels_of

@@ -6,7 +6,7 @@ from launcher.api import Draft, Input, Role
 from trueface.data.vocabulary import picture_folder
 from trueface.disruption.settings import RANDOM, DisruptSettings, RestoredSettings, needed
 from trueface.jobs.generation.generation_kind import generation_kind, inputs, made, model_files
-from trueface.purification.grammar import PurifierName, parse_purifier, refuse_untrained
+from trueface.purification.registry import PurifierName, parse_purifier, refuse_untrained
 from trueface.purification.settings import DenoiserSettings, PurifySettings
 from trueface.runtime import paths
 

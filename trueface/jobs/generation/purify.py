@@ -12,8 +12,8 @@ from trueface.diffusion.images import digest, load_images
 from trueface.jobs.model_making import source_of, write_facts
 from trueface.jobs.setup import checkpoint_of, entry, made_folder_of, watch_of
 from trueface.purification.denoiser import load_denoiser, save_denoiser, train_denoiser
-from trueface.purification.grammar import PurifierName, parse_purifier, refuse_untrained
 from trueface.purification.purifier import Purifier, make_purifier, purify_folder
+from trueface.purification.registry import PurifierName, parse_purifier, refuse_untrained
 from trueface.purification.settings import DenoiserSettings, PurifySettings
 from trueface.runtime import paths
 

@@ -41,7 +41,7 @@ from trueface.evaluation.image_measures import (
     ssim,
 )
 from trueface.jobs.setup import checkpoint_of, entry, made_folder_of, watch_of
-from trueface.purification.grammar import PurifierName, parse_purifier
+from trueface.purification.registry import PurifierName, parse_purifier
 from trueface.runtime import paths, tensor_files
 from trueface.runtime.errors import DataError
 from trueface.translation import translator as translators

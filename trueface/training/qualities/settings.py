@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from trueface.corruptions.grammar import RAW
+from trueface.corruptions.registry import RAW
 from trueface.data.qualities import (
     files_of,
     joined,
