@@ -50,7 +50,7 @@ class TrainerConfig:
     freeze_bn: bool = True  # with freeze: batch statistics stay, too
     compile: bool = False
     options: ObjectiveOptions = ObjectiveOptions()  # of the objective
-    sam: float = 0.0  # radius of a second pass at moved weights; see `second_pass`; 0: none
+    sam: float = 0.0  # radius of a second pass at moved weights; see `loop`; 0: none
     awp: float = 0.0  # likewise, in parts of each weight's length
     awp_from: int = 1  # the first epoch, from 1, with awp
     rows_per_image: int = 1  # of a batch: one for each quality of an image

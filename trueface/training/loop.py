@@ -2,14 +2,36 @@
 
 The state can be saved between two batches and restored, so that a training that was
 interrupted goes on bit by bit as if it had not been.
+
+The gradients of a step may be taken at weights that were moved to where the loss is higher, by SAM or AWP:
+
+    sam    all learnable parameters together: eps = rho * g / |g|. P. Foret et al., arXiv 2010.01412,
+           algorithm 1
+    awp    each weight of two dimensions or more by itself, in parts of its own length:
+           phi_l = gamma * |theta_l| * g_l / |g_l|. D. Wu et al., arXiv 2004.05884, equation 10; biases
+           and batch norms stay
+
+Both make two passes a step: g at the weights as they are, and the gradient of the optimizer's step at
+the moved ones. In the second pass nothing else differs: dropout draws the same masks, and what the
+first pass noted in buffers (the running statistics of batch norm) stays. Differences from the programs
+that were published with them:
+  - weights come back from a copy: adding and subtracting does not restore their bits;
+  - AWP's direction comes from the model itself. The published proxy, a copy that takes one SGD step
+    without momentum or decay, gives the same direction, as its length is divided out;
+  - AWP's masks of dropout are those of the first pass, and it moves no statistics of a second model.
+
+With fp16 the scale of the loss is divided out with the gradient's length. Of a group's ranks each has the
+averaged gradients, so all move their weights alike.
 """
 
+import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,17 +42,22 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from trueface.data.dataset import Feed
 from trueface.data.loading import closing
 from trueface.models.detectors import Detector, freeze, teach
-from trueface.runtime.errors import JobError
+from trueface.runtime.errors import JobError, UsageError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import REPORT_EVERY_S, Watch
 from trueface.runtime.rng import derive
-from trueface.training import checkpointing, second_pass
+from trueface.training import checkpointing
 from trueface.training.config import TrainerConfig
 from trueface.training.distributed.group import ALONE, BatchPart, ProcessGroup
 from trueface.training.objectives.protocol import CORRECT, Logs, Objective, TrainingFacts
 from trueface.training.schedules import current_lr, make_schedule
+from trueface.training.settings import BOTH
 
 LEAST_SCALE = 1.0  # of fp16 gradients; a healthy training's is in the thousands
+# of parameters and their gradients: what each gradient is multiplied by and added; None: no way up
+Lengths = Callable[[Sequence[Tensor], Sequence[Tensor]], list[float] | None]
+RandomState = dict[str, Tensor | None]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +112,7 @@ class Loop:
         self._optimizer = _optimizer(model, config)
         if state:
             checkpointing.give_state(model, self._optimizer, state)
-        self._perturbation = second_pass.make(config)
+        self._perturbation = perturbation_of(config)
         self.schedule = make_schedule(self._optimizer, config, len(training))
         self._average: AveragedModel | None = None
         if config.ema > 0:
@@ -169,7 +196,6 @@ class Loop:
         Args:
             sums: of the epoch under way; None between two epochs.
         """
-        device = torch.device(self.watch.device)
         return {
             "optimizer": self._optimizer.state_dict(),
             "rate": self.schedule.state(),
@@ -178,8 +204,7 @@ class Loop:
             "objective": self.objective.state(),
             "images_read": self.images_read,
             "sums": None if sums is None else asdict(sums),
-            "random": torch.get_rng_state(),
-            "cuda_random": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+            **random_state(self.watch.device),
         }
 
     def restore(self, state: dict[str, Any], epochs: int) -> EpochSums | None:
@@ -192,23 +217,28 @@ class Loop:
         if state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
         self.images_read = state["images_read"]
-        torch.set_rng_state(state["random"])
-        if state["cuda_random"] is not None and self.watch.device.startswith("cuda"):
-            torch.cuda.set_rng_state(state["cuda_random"], torch.device(self.watch.device))
+        draw_again(self.watch.device, state)
         return None if state["sums"] is None else EpochSums(**state["sums"])
 
     def _step(self, part: BatchPart, epoch: int) -> tuple[float, Logs]:
         part = part._replace(batch=part.batch.to(self.watch.device))
         self.schedule.begin_step()
-        moving = self._perturbation and self._perturbation.in_epoch(epoch)
-        draws = second_pass.Draws(self.watch.device) if moving else None
+        moving = self._perturbation
+        if moving is not None and epoch < moving.first_epoch:
+            moving = None
+        draws = random_state(self.watch.device) if moving else {}
         loss, logs = self._forward(part, ascends=moving is not None and moving.of_ascent)
         value = self._finite(loss, part, epoch)
         self._backward(loss, part)
         perturbed = self.objective.perturbed(self.model)
-        if moving and draws:
-            second_pass.refuse_two(perturbed, self.config)
-            perturbed = moving.moved(self.model, draws)
+        if moving is not None:
+            if perturbed is not None:
+                name = "sam" if self.config.sam else "awp"
+                raise JobError(
+                    f"objective {self.config.objective} has a second pass of its own, and {name}: "
+                    f"{getattr(self.config, name):g} asks for another; set {name}: 0"
+                )
+            perturbed = moving.moved(self.model, self.watch.device, draws)
         if perturbed is not None:  # the gradients of a second pass take the place of the first's
             with perturbed:
                 loss, again = self._forward(part)
@@ -291,3 +321,108 @@ def _optimizer(model: nn.Module, config: TrainerConfig) -> Optimizer:
     make = AdamW if config.optimizer == "adamw" else Adam
     # fused is one pass over all parameters: on a CPU three times as fast as a loop over them
     return make(parameters, lr=lr, weight_decay=weight_decay, fused=config.fused)
+
+
+def random_state(device: str) -> RandomState:
+    """Return the state of the generators that dropout, and objectives that draw, draw from."""
+    on_gpu = device.startswith("cuda")
+    cuda = torch.cuda.get_rng_state(torch.device(device)) if on_gpu else None
+    return {"random": torch.get_rng_state(), "cuda_random": cuda}
+
+
+def draw_again(device: str, state: RandomState) -> None:
+    """Let the next pass draw what was drawn since a state of theirs."""
+    torch.set_rng_state(cast(Tensor, state["random"]))
+    if (cuda := state["cuda_random"]) is not None and device.startswith("cuda"):
+        torch.cuda.set_rng_state(cuda, torch.device(device))
+
+
+class Perturbation(NamedTuple):
+    """A second pass of each step, at moved weights."""
+
+    lengths: Lengths  # how far each parameter goes along its gradient
+    least_dimensions: int = 0  # of parameters that move
+    first_epoch: int = 0  # from 0, with which it begins
+    of_ascent: bool = False  # the first pass is that of an objective's `ascent_step`
+
+    @contextmanager
+    def moved(self, model: nn.Module, device: str, draws: RandomState) -> Iterator[None]:
+        """Return a context of moved weights; it is entered when the first pass's gradients are there.
+
+        At its end weights and buffers have the bits that they had at its start. Where the gradient is 0,
+        or no finite number, nothing moves.
+
+        Args:
+            model: its parameters that have no gradient, as frozen ones, stay.
+            device: of the model.
+            draws: from before the first pass.
+        """
+        moving = [
+            parameter
+            for parameter in model.parameters()
+            if parameter.grad is not None and parameter.ndim >= self.least_dimensions
+        ]
+        gradients = [cast(Tensor, parameter.grad) for parameter in moving]
+        values = [each.detach() for each in moving]
+        kept = [(each, each.clone()) for each in (*values, *model.buffers())]
+        factors = self.lengths(values, gradients) if moving else None
+        if factors is not None:
+            for value, gradient, factor in zip(values, gradients, factors, strict=True):
+                value.add_(gradient, alpha=factor)
+        draw_again(device, draws)
+        try:
+            yield
+        finally:
+            for tensor, value in kept:
+                tensor.copy_(value)
+
+
+def perturbation_of(config: TrainerConfig) -> Perturbation | None:
+    """Return the perturbation that a training asks for; None: none.
+
+    Raises:
+        UsageError: it asks for both.
+    """
+    if config.sam and config.awp:
+        raise UsageError(BOTH)
+    if config.sam:
+        return sam(config.sam)
+    if config.awp and config.freeze:
+        log.warning("awp=%g freeze=true effect=it moves the last layer only", config.awp)
+    return awp(config.awp, first_epoch=config.awp_from - 1) if config.awp else None
+
+
+def sam(radius: float) -> Perturbation:
+    """Return sharpness-aware minimization: all parameters move by `radius` in total, > 0."""
+
+    def lengths(_: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[float] | None:
+        norm = math.hypot(*_norms(gradients))
+        return [radius / norm] * len(gradients) if 0 < norm < math.inf else None
+
+    return Perturbation(lengths)
+
+
+def awp(share: float, *, first_epoch: int = 0) -> Perturbation:
+    """Return adversarial weight perturbation: each weight moves by `share` of its length, > 0.
+
+    Args:
+        share: gamma; weights whose gradient is 0 stay.
+        first_epoch: from 0.
+    """
+
+    def lengths(values: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[float] | None:
+        norms = _norms(gradients)
+        if not all(map(math.isfinite, norms)):
+            return None
+        own = _norms(values)
+        return [
+            share * length / norm if norm else 0.0 for length, norm in zip(own, norms, strict=True)
+        ]
+
+    return Perturbation(lengths, least_dimensions=2, first_epoch=first_epoch, of_ascent=True)
+
+
+def _norms(tensors: Sequence[Tensor]) -> list[float]:
+    """Return the lengths of tensors; of all at once, as each answer of a GPU is waited for."""
+    norms: list[float] = torch.stack([torch.linalg.vector_norm(each) for each in tensors]).tolist()
+    return norms

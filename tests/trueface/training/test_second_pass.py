@@ -19,10 +19,9 @@ from trueface.data.dataset import Batch
 from trueface.models.detectors import Detector, build, freeze, teach
 from trueface.runtime.errors import UsageError
 from trueface.runtime.progress import Watch
-from trueface.training import second_pass
+from trueface.training.loop import Perturbation, awp, perturbation_of, random_state, sam
 from trueface.training.objectives.protocol import Logs, Objective
 from trueface.training.objectives.registry import make_objective
-from trueface.training.second_pass import Draws, Perturbation, awp, sam
 from trueface.training.settings import TrainSettings, idle_settings
 from trueface.training.trainer import fit
 
@@ -49,10 +48,10 @@ def loss_of(model: nn.Module) -> Tensor:
 
 def climbed(model: Detector, moving: Perturbation) -> AbstractContextManager[None]:
     """Take the first pass of a step; return the context of the second."""
-    draws = Draws("cpu")
+    draws = random_state("cpu")
     model.zero_grad()
     loss_of(model).backward()  # type: ignore[no-untyped-call]  # torch
-    return moving.moved(model, draws)
+    return moving.moved(model, "cpu", draws)
 
 
 def moves(model: Detector, moving: Perturbation) -> dict[str, Tensor]:
@@ -134,7 +133,7 @@ def test_a_gradient_without_a_direction_moves_nothing(moving: Perturbation, valu
     before = copy.deepcopy(model)
     for parameter in model.parameters():
         parameter.grad = torch.full_like(parameter, value)
-    with moving.moved(model, Draws("cpu")):
+    with moving.moved(model, "cpu", random_state("cpu")):
         assert same(model, before)
 
 
@@ -241,7 +240,7 @@ def test_two_second_passes_are_refused() -> None:
     with pytest.raises(UsageError, match="set one of them to 0"):
         settings(sam=RADIUS, awp=SHARE)
     with pytest.raises(UsageError, match="set one of them to 0"):
-        second_pass.make(replace(settings().trainer, sam=RADIUS, awp=SHARE))
+        perturbation_of(replace(settings().trainer, sam=RADIUS, awp=SHARE))
     with pytest.raises(JobError, match=r"has a second pass of its own, and sam: 0.05"):
         fit(
             build("slim18", weights="none", seed=1), checkered(0, 8), checkered(1, 8),
@@ -253,7 +252,7 @@ def test_awp_beside_a_frozen_body_is_said_to_move_the_last_layer_only(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        second_pass.make(settings(awp=SHARE, freeze=True).trainer)
+        perturbation_of(settings(awp=SHARE, freeze=True).trainer)
     assert "it moves the last layer only" in caplog.text
 
 

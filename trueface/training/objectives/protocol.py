@@ -97,7 +97,7 @@ class Objective(Protocol):
         It is entered when the gradients of the first pass are there. Inside, `training_step` is
         called again, and its gradients are those of the optimizer's step, which is taken after the
         context has restored the weights: P. Foret et al., arXiv 2010.01412, algorithm 1. With the
-        settings `sam` and `awp` every objective has such a pass; see `training.perturbation`.
+        settings `sam` and `awp` every objective has such a pass; see `training.loop`.
         """
         return None
 
