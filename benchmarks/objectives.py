@@ -23,8 +23,8 @@ from benchmarks.table import Row, draw, machine
 from trueface.data.dataset import Batch
 from trueface.models.detectors import build
 from trueface.runtime.progress import Watch
+from trueface.training.cells import cvar, fused
 from trueface.training.config import TrainerConfig
-from trueface.training.cvar import cvar, fused
 from trueface.training.loop import Loop
 from trueface.training.objectives.registry import make_objective
 

@@ -20,7 +20,7 @@ from trueface.jobs.ranks import world
 from trueface.poisoning.poison_record import KINDS, is_random
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
-from trueface.training.fairness_settings import needs_groups
+from trueface.training.config import needs_groups
 from trueface.training.objectives.registry import (
     DEFAULT,
     NOT_FAIR,
@@ -30,8 +30,7 @@ from trueface.training.objectives.registry import (
     used_objective,
 )
 from trueface.training.parts.registry import conflicts
-from trueface.training.qualities.settings import unfit_qualities
-from trueface.training.settings import solver_of
+from trueface.training.settings import solver_of, unfit_qualities
 from trueface.unlearning.registry import Situation, refusal
 
 PACKAGE = "tensorboard"

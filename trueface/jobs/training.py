@@ -29,9 +29,9 @@ from trueface.jobs.setup import settled, watch_of
 from trueface.models.detectors import Detector
 from trueface.runtime import logs, paths
 from trueface.runtime.paths import SCHEMA
-from trueface.training import image_lists, provenance, resume, trainer
+from trueface.training import image_lists, provenance, resume, ridge, trainer
 from trueface.training.checkpointing import OptimizerState
-from trueface.training.distributed.group import ALONE, ProcessGroup
+from trueface.training.distributed import ALONE, ProcessGroup
 from trueface.training.image_lists import Lists
 from trueface.training.objectives.registry import make_objective
 from trueface.training.parts.bank import FeatureBank, KeptFeatures, is_constant
@@ -42,7 +42,6 @@ from trueface.training.parts.protocol import Part, Training
 from trueface.training.parts.qualities import Collab, Qualities
 from trueface.training.parts.registry import further_parts
 from trueface.training.parts.shards import Shards
-from trueface.training.ridge import trainer as ridge_trainer
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import Trained
 
@@ -153,7 +152,7 @@ class Assembled:
 def fit_ridge(run: Assembled) -> Trained:
     """Fit the last layer in closed form."""
     training = run.training
-    return ridge_trainer.train(
+    return ridge.train(
         run.model,
         run.learned,
         run.checked,

@@ -16,7 +16,7 @@ from trueface.report.scatter import CHARACTER_PX
 from trueface.report.svg import SERIES, Frame, Point, axes, key, level, line, svg, ticks
 from trueface.runtime import paths
 from trueface.runtime.files import Json, read_json
-from trueface.training.qualities.settings import LEAST_SHARE
+from trueface.training.settings import LEAST_SHARE
 
 LEFT, RIGHT = 54, 24
 WIDE_STEP_PX, STEP_PX = 120, 64  # between two qualities, at least

@@ -2,6 +2,16 @@
 
 Groups have the numbers 0 … G-1 of the column `demographic`. A cell is a group's images of one
 class; its number is label · G + group, so that the real images come first.
+
+Losses are weighed by the conditional value at risk (CVaR): over images, over groups, and over both.
+CVaR_alpha of losses is the mean of their worst share alpha: 1 is the mean, and 0 would be the
+maximum. It is written as a weighted sum whose weights are constants of the gradient and sum to 1
+for every number n of losses: 1/(alpha n) for each of the floor(alpha n) worst, what is left of 1
+for the next, 0 for the others. (R. T. Rockafellar and S. Uryasev, Journal of Banking & Finance 26
+(2002), state it as a minimum over a threshold λ. With λ at the k-th worst loss, the gradient of
+max(0, loss - λ) drops that loss: of a group of one image nothing is left.)
+
+A group without an image in the batch takes no part. Nothing of CVaR waits for a GPU where `count`, the number of groups, is given.
 """
 
 from collections.abc import Sequence
@@ -13,7 +23,7 @@ from torch.nn import functional
 
 from trueface.data.dataset import Batch, ImageSet
 from trueface.runtime.errors import JobError
-from trueface.training.fairness_settings import DEMOGRAPHIC
+from trueface.training.config import DEMOGRAPHIC
 from trueface.training.objectives.protocol import TrainingFacts
 
 CLASSES = 2  # real and fake
@@ -150,3 +160,200 @@ def balanced_weights(counts: Tensor) -> Tensor:
     filled = counts > 0
     each = counts.sum().double() / (filled.sum() * counts.clamp(min=1))
     return (each * filled).float()
+
+
+INTERVALS = 64  # that the search for a threshold divides its interval into, each time
+ROUNDS = 8  # 64**-8 of the interval is below the rounding of float64
+REACH = 50.0  # in units of the smoothing: the logistic function of it is 0 or 1 to 2e-22
+
+
+def tail_weights(losses: Tensor, alpha: float, present: Tensor | None = None) -> Tensor:
+    """Return what each loss counts in CVaR_alpha: (N,), not negative, sum 1, without a gradient.
+
+    Of equal losses the first count first.
+
+    Args:
+        losses: (N,), N at least 1.
+        alpha: share of the losses, in (0, 1].
+        present: (N,) bool, which of them there are: the others count 0; None: all.
+
+    Raises:
+        ValueError: alpha is no share.
+    """
+    _refuse_no_share(alpha)
+    with torch.no_grad():
+        number: int | Tensor = len(losses)
+        if present is not None:  # those that are absent come last, behind all that count
+            number, losses = present.sum(), losses.masked_fill(~present, -torch.inf)
+        weights = torch.empty_like(losses)
+        ranks = torch.arange(len(losses), dtype=losses.dtype, device=losses.device)
+        order = losses.argsort(descending=True, stable=True)
+        weights[order] = (alpha * number - ranks).clamp(0.0, 1.0) / (alpha * number)
+        return weights
+
+
+def group_tail_weights(losses: Tensor, groups: Tensor, alpha: float, *, count: int) -> Tensor:
+    """Return what each loss counts in CVaR_alpha of its group: (N,); they sum to 1 in every group.
+
+    Args:
+        losses: (N,).
+        groups: (N,) int64 in 0 … count-1.
+        alpha: share of a group's losses, in (0, 1].
+        count: of groups.
+
+    Raises:
+        ValueError: alpha is no share.
+    """
+    _refuse_no_share(alpha)
+    with torch.no_grad():
+        sizes = functional.one_hot(groups, count).sum(0)  # (G,)
+        # the worst first, then by group: both sorts keep the order of equals
+        order = losses.detach().argsort(descending=True, stable=True)
+        order = order[groups[order].argsort(stable=True)]
+        first = sizes.cumsum(0) - sizes  # (G,) where a group begins in that order
+        ranks = torch.empty_like(groups)
+        ranks[order] = torch.arange(len(groups), device=groups.device) - first[groups[order]]
+        tail = alpha * sizes[groups].to(losses.dtype)  # (N,) alpha n, of each loss's group
+        return (tail - ranks).clamp(0.0, 1.0) / tail
+
+
+def cvar(losses: Tensor, alpha: float) -> Tensor:
+    """Return CVaR_alpha of losses (N,): a scalar with its gradient.
+
+    Raises:
+        ValueError: alpha is no share above 0 and up to 1.
+    """
+    return (tail_weights(losses, alpha) * losses).sum()
+
+
+def group_cvar(
+    losses: Tensor, groups: Tensor, alpha: float, *, count: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return CVaR_alpha of each group's losses, and which groups have any.
+
+    Args:
+        losses: (N,).
+        groups: (N,) int64.
+        alpha: share of a group's losses.
+        count: of groups; None: as many as the highest number says.
+
+    Returns:
+        (G,) with its gradient, 0 where there is no loss; (G,) bool.
+    """
+    members = _members(groups, count)  # (N, G)
+    weights = group_tail_weights(losses, groups, alpha, count=members.shape[1])
+    return sums_of(weights * losses, members), members.any(0)
+
+
+def sums_of(values: Tensor, members: Tensor) -> Tensor:
+    """Return the sum over each group, (G,).
+
+    Sums by index would be in no fixed order on a GPU, and a product of matrices would be of
+    autocast's precision.
+
+    Args:
+        values: (N,).
+        members: (N, G) bool or 0 and 1.
+    """
+    return (values[:, None] * members).sum(0)
+
+
+def hierarchical_weights(
+    losses: Tensor, groups: Tensor, *, alpha_in: float, alpha_out: float, count: int | None = None
+) -> Tensor:
+    """Return what each loss counts in CVaR over groups of CVaR over their losses.
+
+    Args:
+        losses: (N,), N at least 1.
+        groups: (N,) int64.
+        alpha_in: share of each group's losses.
+        alpha_out: share of the groups.
+        count: of groups; None: as many as the highest number says.
+
+    Returns:
+        (N,), not negative, sum 1, without a gradient.
+    """
+    members = _members(groups, count)
+    inner = group_tail_weights(losses, groups, alpha_in, count=members.shape[1])
+    with torch.no_grad():
+        values = sums_of(inner * losses, members)
+        return inner * tail_weights(values, alpha_out, members.any(0))[groups]
+
+
+def fused(
+    losses: Tensor,
+    groups: Tensor,
+    *,
+    alpha_in: float = 0.9,
+    alpha_out: float = 0.5,
+    smooth: float = 0.0,
+    ridge: float = 0.0,
+    count: int | None = None,
+) -> Tensor:
+    """Return CVaR over groups of CVaR over their losses, smoothed on the level of groups.
+
+    With L_j the CVaR_alpha_in of group j and alpha = alpha_out it is the minimum over λ of
+
+        λ + τ2/(2 alpha) λ² + 1/(alpha m) Σ_j τ1 log(1 + exp((L_j - λ)/τ1))
+
+    over the m groups of the batch: the fusion loss of L. Lin et al., CVPR 2024 (arXiv 2402.17229).
+    Its authors' code searches λ between the least loss - 1000 and the greatest, and overflows where
+    L_j - λ > 88 τ1; here the minimum is where the derivative changes sign, to float64's rounding.
+    Their flags for both shares had no effect: .9 and .5 were fixed.
+
+    Args:
+        losses: (N,), N at least 1.
+        groups: (N,) int64.
+        alpha_in: share of each group's losses, in (0, 1].
+        alpha_out: share of the groups, in (0, 1].
+        smooth: τ1, in units of the loss; 0: not smoothed, `ridge` has no effect then.
+        ridge: τ2; with 0 the weights of the groups sum to 1, else to 1 + τ2 λ/alpha.
+        count: of groups; None: as many as the highest number says.
+
+    Returns:
+        A scalar with its gradient; at τ2 = 0 at most τ1 ln 2/alpha above the unsmoothed.
+
+    Raises:
+        ValueError: a share is none.
+    """
+    values, present = group_cvar(losses, groups, alpha_in, count=count)
+    if smooth <= 0:
+        return (tail_weights(values, alpha_out, present) * values).sum()
+    _refuse_no_share(alpha_out)
+    exact = values.double()  # losses of 1e3 in steps of τ1 are beyond float32
+    share = alpha_out * present.sum()
+    threshold = _threshold(exact.detach(), present, share, alpha_out, smooth, ridge)
+    excess = (exact - threshold) / smooth
+    above = smooth * torch.logaddexp(excess, torch.zeros_like(excess)) * present
+    value = threshold + ridge / (2 * alpha_out) * threshold**2 + above.sum() / share
+    return value.to(losses.dtype)
+
+
+def _refuse_no_share(alpha: float) -> None:
+    if not 0 < alpha <= 1:
+        raise ValueError(f"alpha is a share above 0 and up to 1, not {alpha}")
+
+
+def _members(groups: Tensor, count: int | None) -> Tensor:
+    """Return (N, G) bool: which group each loss is of."""
+    return functional.one_hot(groups, -1 if count is None else count).bool()
+
+
+@torch.no_grad()
+def _threshold(
+    values: Tensor, present: Tensor, share: Tensor, alpha: float, smooth: float, ridge: float
+) -> Tensor:
+    """Return λ of the smoothed minimum: where its derivative, which never falls, reaches 0."""
+    margin = REACH * smooth
+    low = values.masked_fill(~present, torch.inf).min() - margin
+    high = values.masked_fill(~present, -torch.inf).max() + margin
+    if ridge > 0:  # below and above these the quadratic term alone decides the sign
+        low, high = low.clamp(max=(1 - alpha) / ridge), high.clamp(min=0.0)
+    steps = torch.linspace(0, 1, INTERVALS + 1, dtype=values.dtype, device=values.device)
+    for _ in range(ROUNDS):
+        grid = low + (high - low) * steps  # (INTERVALS + 1,)
+        counted = torch.sigmoid((values - grid[:, None]) / smooth) * present
+        slope = 1 + ridge / alpha * grid - counted.sum(1) / share
+        cell = (slope[:-1] < 0).sum().clamp(1, INTERVALS) - 1  # the last that begins below 0
+        low, high = grid.take(cell), grid.take(cell + 1)
+    return (low + high) / 2

@@ -1,28 +1,122 @@
-"""The values that the trainer works with: what a kind's settings come to, for any number of classes."""
+"""The values that the trainer works with: what a kind's settings come to, for any number of classes.
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+Options of objectives are settings as they are, those of trainings that shall treat groups alike. No torch here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Field
+
+from trueface.runtime.errors import UnknownName
+from trueface.runtime.field_types import Count, Finite, Settings
+from trueface.training.objectives import registry
+from trueface.training.objectives.registry import NOT_FAIR, OVERSAMPLE
 
 ScheduleName = Literal["plateau", "step", "onecycle", "warmup_cosine", "warmup_onecycle"]
 Selection = Literal["best", "last", "worst-cell"]
+WORST_CELL = "worst-cell"  # of the setting `select`
+DEMOGRAPHIC = "demographic"  # the column of a batch with the number of each image's group
+Share = Annotated[Finite, Field(gt=0, le=1)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectiveOptions:
-    """What objectives are set to; names are those of the settings. Each reads what it declares."""
+def _method(name: str) -> str:
+    names = registry.fair_names()
+    if name not in names:
+        raise ValueError(UnknownName("fair training", name, names))
+    return name
 
-    fair_alpha_in: float = 0.9  # share of the worst images of a group
-    fair_alpha_out: float = 0.5  # share of the worst groups
-    fair_smooth: float = 0.0  # of the threshold between groups, in units of the loss
-    fair_min: int = 2  # images of a batch; smaller groups are joined
-    dro_step: float = 0.01  # how fast the weights of cells move
-    mix_alpha: float = 2.0  # of Beta(a, a), for the shares of mixed images
 
-    @classmethod
-    def of(cls, settings: object) -> "ObjectiveOptions":
-        """Return what `settings` has under the same names, and defaults for the rest."""
-        names = [field.name for field in fields(cls)]
-        return cls(**{name: getattr(settings, name) for name in names if hasattr(settings, name)})
+class ObjectiveOptions(Settings):
+    """How a training weighs groups, and cells: the images of one group and one class.
+
+    Each objective reads what it declares.
+    """
+
+    added: ClassVar[frozenset[str]] = frozenset(
+        {
+            "fair",
+            "fair_alpha_in",
+            "fair_alpha_out",
+            "fair_smooth",
+            "fair_min",
+            "dro_step",
+            "mix_alpha",
+        }
+    )
+
+    fair: Annotated[str, AfterValidator(_method)] = Field(
+        NOT_FAIR,
+        description=f"{NOT_FAIR}, or what takes the objective's place so that groups are treated "
+        f"alike: {registry.described_fair()}, or {OVERSAMPLE} (the objective stays, cells are "
+        "drawn equally often); groups are those of attributes and groups_by, cells group × class",
+    )
+    fair_alpha_in: Share = Field(0.9, description="CVaR: which share of a group's images counts")
+    fair_alpha_out: Share = Field(
+        0.5, description="CVaR: which share of the groups counts; of the images with dag"
+    )
+    fair_smooth: Finite = Field(
+        0.0,
+        ge=0,
+        description="CVaR over groups: width in which a group begins to count, in units of the "
+        "loss; 0: no width, with fused 0.001 as published",
+    )
+    fair_min: Count = Field(
+        2, description="groups of fewer images in a batch are joined to one; 1: none are"
+    )
+    dro_step: Annotated[Finite, Field(gt=0)] = Field(
+        0.01, description="dro: step of the cells' weights"
+    )
+    mix_alpha: Annotated[Finite, Field(gt=0)] = Field(
+        2.0,
+        description="mix: of Beta(a, a), which draws the share of each image; the higher, the nearer "
+        "to a half, 2 as published",
+    )
+
+    @property
+    def used_objective(self) -> str:
+        """The name of the objective that is minimized."""
+        return registry.used_objective(self.model_dump(include={"fair", "objective"}))
+
+    @property
+    def draws_cells_equally(self) -> bool:
+        """Whether an epoch has equally many images of every cell."""
+        return self.fair == OVERSAMPLE or registry.objectives()[self.used_objective].balanced
+
+    @property
+    def draws_classes_equally(self) -> bool:
+        """Whether every batch has as many reals as fakes, of whatever groups."""
+        return registry.objectives()[self.used_objective].paired and not self.draws_cells_equally
+
+    @property
+    def columns_read(self) -> tuple[str, ...]:
+        """The columns that batches must have besides images and labels."""
+        columns = registry.objectives()[self.used_objective].columns
+        needed = needs_groups(self.model_dump(include={"fair", "objective", "select"}))
+        return (*columns, *((DEMOGRAPHIC,) if needed and DEMOGRAPHIC not in columns else ()))
+
+
+def without_effect(values: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the options that change nothing beside the others, each with the reason."""
+    name = registry.used_objective(values)
+    spec = registry.objectives().get(name)
+    read = () if spec is None else spec.options
+    chosen = registry.choice(values)
+    options = ObjectiveOptions.added - {"fair"}
+    idle = dict.fromkeys(sorted(options.difference(read)), f"{chosen} does not read it")
+    if not values.get("attributes"):
+        idle |= dict.fromkeys(("groups_by", "missing_attributes"), "attributes names no table")
+    return idle
+
+
+def needs_groups(settings: Mapping[str, Any]) -> str:
+    """Return which setting needs the group of every image, as "fair: dro"; '' if none does."""
+    spec = registry.objectives().get(registry.used_objective(settings))
+    by_group = spec is not None and (DEMOGRAPHIC in spec.columns or spec.balanced)
+    if by_group or settings.get("fair") == OVERSAMPLE:
+        return registry.choice(settings)
+    return f"select: {WORST_CELL}" if settings.get("select") == WORST_CELL else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +143,7 @@ class TrainerConfig:
     freeze: bool = False  # only the last layer learns
     freeze_bn: bool = True  # with freeze: batch statistics stay, too
     compile: bool = False
-    options: ObjectiveOptions = ObjectiveOptions()  # of the objective
+    options: ObjectiveOptions = field(default_factory=ObjectiveOptions)  # of the objective
     sam: float = 0.0  # radius of a second pass at moved weights; see `loop`; 0: none
     awp: float = 0.0  # likewise, in parts of each weight's length
     awp_from: int = 1  # the first epoch, from 1, with awp

@@ -48,7 +48,7 @@ from trueface.runtime.progress import REPORT_EVERY_S, Watch
 from trueface.runtime.rng import derive
 from trueface.training import checkpointing
 from trueface.training.config import TrainerConfig
-from trueface.training.distributed.group import ALONE, BatchPart, ProcessGroup
+from trueface.training.distributed import ALONE, BatchPart, ProcessGroup
 from trueface.training.objectives.protocol import CORRECT, Logs, Objective, TrainingFacts
 from trueface.training.schedules import current_lr, make_schedule
 from trueface.training.settings import BOTH

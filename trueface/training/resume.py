@@ -19,7 +19,7 @@ from torch import Tensor
 from trueface.runtime import stepping, tensor_files
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
-from trueface.training.distributed.group import ProcessGroup
+from trueface.training.distributed import ProcessGroup
 from trueface.training.history import Epoch
 
 # of a provenance: what a result is made of …

@@ -40,9 +40,8 @@ from trueface.training.checkpointing import (
     logged,
     network_of,
 )
-from trueface.training.config import TrainerConfig
-from trueface.training.distributed.group import ALONE, ProcessGroup
-from trueface.training.fairness_settings import WORST_CELL
+from trueface.training.config import WORST_CELL, TrainerConfig
+from trueface.training.distributed import ALONE, ProcessGroup
 from trueface.training.history import Epoch, epochs_without_progress
 from trueface.training.loop import EpochSums, Loop
 from trueface.training.objectives.protocol import Objective

@@ -16,8 +16,8 @@ from trueface.evaluation.operating_threshold import Calibration, calibrate
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.training.cells import cell_numbers, worst_cell
-from trueface.training.distributed.group import ALONE, ProcessGroup
-from trueface.training.fairness_settings import DEMOGRAPHIC, WORST_CELL
+from trueface.training.config import DEMOGRAPHIC, WORST_CELL
+from trueface.training.distributed import ALONE, ProcessGroup
 from trueface.training.objectives.protocol import logits_of
 
 

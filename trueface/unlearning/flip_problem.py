@@ -36,7 +36,7 @@ from trueface.runtime.rng import derive
 from trueface.runtime.timer import now
 from trueface.training.image_lists import Lists
 from trueface.training.parts.bank import is_constant
-from trueface.training.ridge.trainer import views_of
+from trueface.training.ridge import views_of
 from trueface.training.settings import LearningSettings
 from trueface.unlearning import problem
 from trueface.unlearning.cache import Cache

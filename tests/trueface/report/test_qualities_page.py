@@ -11,7 +11,7 @@ from trueface.evaluation.qualities import SUMMARIES, Against, QualityRow, Qualit
 from trueface.report.qualities_page import quality_page
 from trueface.report.quality_curves import collaborations, of_epochs
 from trueface.runtime import paths
-from trueface.training.qualities.collaboration import CollaborationMeasured
+from trueface.training.parts.qualities import CollaborationMeasured
 
 QUALITIES = ("raw", "jpeg75", "jpeg50", "half+jpeg30")
 DATA = "gan:pre&real:pre"

@@ -5,7 +5,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from trueface.training.cvar import (
+from trueface.training.cells import (
     cvar,
     fused,
     group_cvar,

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from trueface.training.fairness_settings import needs_groups
+from trueface.training.config import needs_groups
 from trueface.training.settings import TrainSettings
 
 

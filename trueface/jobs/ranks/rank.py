@@ -26,7 +26,7 @@ from trueface.jobs.ranks.world import RankPlace
 from trueface.runtime import gpu_memory, logs
 from trueface.runtime.process_pool import end_with_parent
 from trueface.runtime.sharding import Shard
-from trueface.training.distributed.group import ProcessGroup
+from trueface.training.distributed import ProcessGroup
 
 # from a rank
 PROGRESS, LOG, MEMORY, DONE, FAILED = "progress", "log", "memory", "done", "failed"

@@ -3,9 +3,8 @@
 from torch import Tensor, nn
 
 from trueface.data.dataset import Batch
-from trueface.training.cells import CLASSES, GroupCells, merged
+from trueface.training.cells import CLASSES, GroupCells, fused, merged
 from trueface.training.config import ObjectiveOptions
-from trueface.training.cvar import fused
 from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, binary_losses
 from trueface.training.objectives.registry import register_objective
 

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from trueface.data.dataset import Batch
+from trueface.training.cells import cvar
 from trueface.training.config import ObjectiveOptions
-from trueface.training.cvar import cvar
 from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, binary_losses
 from trueface.training.objectives.registry import register_objective
 
@@ -20,7 +20,7 @@ class DemographicAgnostic(Objective):
     """CVaR over the images of a batch: Y. Ju et al., WACV 2024 (arXiv 2306.16635), DAG-FDD.
 
     Their code searches the threshold between the least loss - 1000 and the greatest; here the
-    weights are explicit, see `trueface.training.cvar`.
+    weights are explicit, see `trueface.training.cells`.
     """
 
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:  # noqa: ARG002

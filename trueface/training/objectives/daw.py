@@ -3,10 +3,8 @@
 from torch import Tensor, nn
 
 from trueface.data.dataset import Batch
-from trueface.training.cells import GroupCells, merged
-from trueface.training.config import ObjectiveOptions
-from trueface.training.cvar import fused
-from trueface.training.fairness_settings import DEMOGRAPHIC
+from trueface.training.cells import GroupCells, fused, merged
+from trueface.training.config import DEMOGRAPHIC, ObjectiveOptions
 from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, binary_losses
 from trueface.training.objectives.registry import register_objective
 

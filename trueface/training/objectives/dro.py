@@ -7,9 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.dataset import Batch
-from trueface.training.cells import GroupCells
+from trueface.training.cells import GroupCells, sums_of
 from trueface.training.config import ObjectiveOptions
-from trueface.training.cvar import sums_of
 from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, binary_losses
 from trueface.training.objectives.registry import register_objective
 

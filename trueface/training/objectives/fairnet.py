@@ -5,7 +5,7 @@
 after the program of the authors (MIT), in which the flags for the shares of the last loss have no
 effect: here they are `fair_alpha_in` and `fair_alpha_out`. Margins of groups are those of the training's
 own counts, which are written into that program; its search for a threshold is replaced by what it looks
-for (`training.cvar`). An epoch has as many images as there are, with as many reals as fakes in
+for (`training.cells`). An epoch has as many images as there are, with as many reals as fakes in
 every batch; there it is one pass over the fakes, each with a real one that is drawn at random.
 """
 
@@ -20,10 +20,8 @@ from trueface.data.dataset import FORGERY, Batch
 from trueface.models.detectors import Detector
 from trueface.models.disentangling import MOST_CLASSES, DisentanglingNetwork, Parts
 from trueface.runtime.errors import JobError
-from trueface.training.cells import GroupCells
-from trueface.training.config import ObjectiveOptions
-from trueface.training.cvar import fused
-from trueface.training.fairness_settings import DEMOGRAPHIC
+from trueface.training.cells import GroupCells, fused
+from trueface.training.config import DEMOGRAPHIC, ObjectiveOptions
 from trueface.training.objectives.fused import FusionLoss
 from trueface.training.objectives.ldam import ldam_loss, ldam_margins
 from trueface.training.objectives.protocol import CORRECT, Logs, Objective, TrainingFacts

@@ -18,8 +18,7 @@ from trueface.training import image_lists
 from trueface.training.image_lists import Lists
 from trueface.training.parts.protocol import Part, Training
 from trueface.training.parts.registry import register_part
-from trueface.training.ridge.fit import standard_of
-from trueface.training.ridge.trainer import Earlier
+from trueface.training.ridge import Earlier, standard_of
 
 
 @register_part("few-shot", chosen_by=("shots",))

@@ -13,7 +13,7 @@ from trueface.data.settings import ATTRIBUTE_COLUMNS
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.training.cells import cells_of
-from trueface.training.fairness_settings import DEMOGRAPHIC
+from trueface.training.config import DEMOGRAPHIC
 from trueface.training.parts.protocol import Part
 from trueface.training.parts.registry import register_part
 from trueface.training.provenance import of_attributes

@@ -10,7 +10,7 @@ from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
 from trueface.runtime.files import Json
 from trueface.runtime.progress import Watch
-from trueface.training.distributed.group import ProcessGroup
+from trueface.training.distributed import ProcessGroup
 from trueface.training.image_lists import Lists, Place
 from trueface.training.objectives.protocol import Objective
 from trueface.training.provenance import Start

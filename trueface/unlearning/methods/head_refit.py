@@ -17,7 +17,7 @@ body, and the geometry of the penalty is that of the features.
 
 A last layer that was itself fitted in closed form (`solver: ridge`) needs no steps.
 
-See `trueface.training.ridge.fit` for the mathematics. Rows are all views of an image that the layer
+See `trueface.training.ridge` for the mathematics. Rows are all views of an image that the layer
 was fitted on; the factor of all of them is kept in the cache, so that later requests on the same
 model take a second.
 """
@@ -39,8 +39,8 @@ from trueface.models.head import MlpHead, RidgeHead
 from trueface.models.logits import Split
 from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count
-from trueface.training.ridge.fit import LinearLayer, factor_of, is_dual, refit, standard_of
-from trueface.training.ridge.regression import BLOCK, DualFactor, FeatureRows, Features, Standard
+from trueface.training.ridge import LinearLayer, factor_of, is_dual, refit, standard_of
+from trueface.training.ridge_regression import BLOCK, DualFactor, FeatureRows, Features, Standard
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import retain_set
 from trueface.unlearning.cache import fingerprint

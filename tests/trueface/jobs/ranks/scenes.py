@@ -19,7 +19,7 @@ from trueface.models.detectors import build
 from trueface.runtime.progress import Watch
 from trueface.runtime.sharding import Shard
 from trueface.training.config import TrainerConfig
-from trueface.training.distributed.group import ALONE, ProcessGroup
+from trueface.training.distributed import ALONE, ProcessGroup
 from trueface.training.loop import Loop
 from trueface.training.objectives.protocol import Objective
 from trueface.training.objectives.registry import make_objective

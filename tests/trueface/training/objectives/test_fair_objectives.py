@@ -8,8 +8,8 @@ from torch.nn import functional
 from launcher.api import JobError
 from tests.trueface.training.build_groups import Flat, a_set, facts_of
 from trueface.data.dataset import Batch
+from trueface.training.cells import cvar
 from trueface.training.config import ObjectiveOptions
-from trueface.training.cvar import cvar
 from trueface.training.objectives.mix import drawn_partners
 from trueface.training.objectives.protocol import Logs, Objective
 from trueface.training.objectives.registry import fair_names, make_objective, objectives
@@ -30,7 +30,7 @@ def batch(logits: Tensor = LOGITS, chosen: Tensor | None = None) -> Batch:
 
 def prepared(name: str, counts: tuple[int, int, int, int] = COUNTS, **options: float) -> Objective:
     objective: Objective = make_objective(name)
-    objective.prepare(facts_of(a_set(counts)), ObjectiveOptions(**options))  # type: ignore[arg-type]  # numbers
+    objective.prepare(facts_of(a_set(counts)), ObjectiveOptions(**options))
     return objective
 
 

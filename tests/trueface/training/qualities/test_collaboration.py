@@ -22,7 +22,7 @@ from trueface.data.quality_feed import COLUMN
 from trueface.models.detectors import Detector, build
 from trueface.runtime.progress import Watch
 from trueface.training.objectives.registry import make_objective
-from trueface.training.qualities.collaboration import (
+from trueface.training.parts.qualities import (
     FORMS,
     CollaborationObjective,
     between,
@@ -34,8 +34,7 @@ from trueface.training.qualities.collaboration import (
     plain,
     shuffled,
 )
-from trueface.training.qualities.settings import CollaborationOptions
-from trueface.training.settings import TrainSettings
+from trueface.training.settings import CollaborationOptions, TrainSettings
 from trueface.training.trainer import fit
 
 torch.set_num_threads(1)

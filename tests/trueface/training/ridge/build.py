@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trueface.training.ridge.regression import FeatureRows
+from trueface.training.ridge_regression import FeatureRows
 
 
 def rows(

@@ -7,8 +7,8 @@ from sklearn.metrics import roc_auc_score
 
 from tests.trueface.training.ridge.build import rows
 from trueface.runtime.errors import JobError
-from trueface.training.ridge.fit import UNTESTED, LinearLayer, factor_of, fit, refit
-from trueface.training.ridge.regression import FeatureRows, Numbers, Standard, whole
+from trueface.training.ridge import UNTESTED, LinearLayer, factor_of, fit, refit
+from trueface.training.ridge_regression import FeatureRows, Numbers, Standard, whole
 
 
 def test_its_logits_are_those_of_weight_and_bias() -> None:

@@ -5,8 +5,8 @@ from sklearn.linear_model import Ridge
 
 from tests.trueface.training.ridge.build import rows
 from trueface.runtime.errors import JobError
-from trueface.training.ridge.fit import best_penalty, targets
-from trueface.training.ridge.regression import (
+from trueface.training.ridge import best_penalty, targets
+from trueface.training.ridge_regression import (
     Dual,
     DualFactor,
     FeatureRows,
@@ -77,7 +77,7 @@ def test_blocks_of_columns_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     some = rows(40, 100)
     standard = Standard.of(some)
     whole_block = gram(some, standard)
-    monkeypatch.setattr("trueface.training.ridge.regression.BLOCK", 7)
+    monkeypatch.setattr("trueface.training.ridge_regression.BLOCK", 7)
     assert_allclose(gram(some, Standard.of(some)).own, whole_block.own, rtol=1e-12)
 
 

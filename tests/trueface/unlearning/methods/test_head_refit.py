@@ -16,7 +16,7 @@ from tests.trueface.unlearning.build import Problem, flipped, one_class
 from trueface.data.examples import Examples, examples
 from trueface.models.head import MlpHead
 from trueface.runtime.progress import Watch
-from trueface.training.ridge.regression import FeatureRows, Standard
+from trueface.training.ridge_regression import FeatureRows, Standard
 from trueface.unlearning.methods.head_refit import DECAYS, is_fitted_on
 
 
