@@ -18,7 +18,7 @@ from trueface.cli.classic import train as classic
 from trueface.data.splits import write_splits
 from trueface.models import checkpoint
 from trueface.runtime import paths
-from trueface.training import resume
+from trueface.training import checkpointing
 
 DATA = "gan2:pre&realFFHQ:pre"
 METHODS = ("Fake/StyleGAN2", "Real/FFHQ")
@@ -58,7 +58,7 @@ def weights(project: Project, run: str, model: str = "m") -> dict[str, torch.Ten
 
 
 def half_done(folder: Path) -> bool:
-    done = resume.epochs(paths.resume(folder))
+    done = checkpointing.interrupted_epochs(paths.resume(folder))
     return done is not None and done >= 2
 
 

@@ -29,7 +29,7 @@ from trueface.jobs.setup import settled, watch_of
 from trueface.models.detectors import Detector
 from trueface.runtime import logs, paths
 from trueface.runtime.paths import SCHEMA
-from trueface.training import image_lists, provenance, resume, ridge, trainer
+from trueface.training import checkpointing, image_lists, provenance, ridge, trainer
 from trueface.training.checkpointing import OptimizerState
 from trueface.training.distributed import ALONE, ProcessGroup
 from trueface.training.image_lists import Lists
@@ -205,7 +205,7 @@ def finish(run: Assembled, trained: Trained) -> Mapping[str, Json]:
     }
     write_json(paths.summary(folder), {"schema": SCHEMA, **result})
     paths.last_checkpoint(folder).unlink(missing_ok=True)
-    resume.clear(paths.resume(folder))  # nothing is left to go on with
+    checkpointing.clear_interrupted(paths.resume(folder))  # nothing is left to go on with
     return result
 
 

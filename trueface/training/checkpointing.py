@@ -2,14 +2,21 @@
 
 The optimizer's state is what it remembers of past gradients, by the names of the parameters. A fine-tuning
 may go on with that of its base. Learning rate and weight decay are no part of it: a fine-tuning has its own.
+
+A training that was interrupted goes on from its state, which is whole at every instant (the file is replaced, never rewritten) and belongs to one training:
+its fingerprint is made of everything that determines the result. On the same machine, with the same
+versions, code and number of threads it goes on bit by bit; where one of these differs, it goes on and
+says so.
 """
 
+import json
+import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +25,11 @@ from torch.optim import SGD, Optimizer
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
-from trueface.runtime import paths, tensor_files
+from trueface.runtime import paths, stepping, tensor_files
 from trueface.runtime.errors import CheckpointError, JobError
 from trueface.runtime.files import Json, write_json
 from trueface.runtime.progress import Watch
+from trueface.training.distributed import ProcessGroup
 from trueface.training.history import Epoch, write_history
 from trueface.training.settings import TrainSettings
 
@@ -244,3 +252,148 @@ def _calibration(epoch: Epoch) -> dict[str, Json]:
 
 def _nothing() -> None:
     """Do what there is to do where no weights are kept."""
+
+
+# of a provenance: what a result is made of …
+MADE_OF = (
+    "job", "model", "base", "images", "settings", "data_root", "train_images_sha256",
+    "val_images_sha256", "start_sha256", "optimizer_sha256",
+)  # fmt: skip
+# … where it started, which a training that starts from its own earlier weights has since replaced
+START = ("started_from", "weights_sha256", "start_sha256", "optimizer_sha256")
+# … and what it is made with
+MADE_WITH = ("device", "device_name", "threads", "world_size", "versions", "code")
+# what an earlier version did not record was so
+_EARLIER: Mapping[str, Json] = {"world_size": 1}
+
+log = logging.getLogger(__name__)
+
+
+class Interrupted(NamedTuple):
+    """A training between two batches."""
+
+    epochs: tuple[Epoch, ...]  # done
+    chosen: int | None  # which of them is the best so far, from 1
+    weights: Mapping[str, Tensor] | None  # of the best epoch; None: the model's own are
+    model: Mapping[str, Tensor]
+    steps: dict[str, Any]  # of `Loop.state`
+    seconds: float  # that it took so far
+    start: Mapping[str, Json]  # of its provenance
+    resumed: tuple[Mapping[str, Json], ...] = ()  # after which epochs, and what was other then
+
+
+class TrainingClaim(stepping.Claim):
+    """Which training a state belongs to, and what it was computed with."""
+
+    @classmethod
+    def of(
+        cls, provenance: Mapping[str, Json], neutral: frozenset[str], parts: Collection[str] = ()
+    ) -> "TrainingClaim":
+        """Return the claim of a training on a state.
+
+        Args:
+            provenance: of its weights.
+            neutral: settings that cannot change a result.
+            parts: names of facts by which parts of the training tell it from others; absent where a
+                part has none, so that what an earlier version interrupted goes on.
+        """
+        made_of = {key: provenance.get(key) for key in MADE_OF}
+        made_of |= {key: provenance[key] for key in parts if key in provenance}
+        settings = made_of["settings"]
+        if isinstance(settings, dict):
+            # their absolute path and the hashes of the lists tell which images are meant
+            places = neutral | {"data_root", "split_path"}
+            made_of["settings"] = {k: v for k, v in settings.items() if k not in places}
+            if settings.get("warm_start"):
+                made_of = {key: value for key, value in made_of.items() if key not in START}
+        return cls(
+            fingerprint=stepping.fingerprint(made_of),
+            conditions={key: provenance.get(key, _EARLIER.get(key)) for key in MADE_WITH},
+        )
+
+    def differences(self, other: Mapping[str, Json]) -> list[str]:
+        """Return in what the conditions differ, as "threads 2 instead of 4"."""
+        return [
+            f"{key} {_shown(self.conditions.get(key))} instead of {_shown(before)}"
+            for key in MADE_WITH
+            if self.conditions.get(key) != (before := other.get(key, _EARLIER.get(key)))
+        ]
+
+
+def save_interrupted(path: Path, claim: TrainingClaim, interrupted: Interrupted) -> None:
+    """Write a state atomically; folders are made as needed."""
+    plain = {
+        "epochs": [asdict(epoch) for epoch in interrupted.epochs],
+        "start": json.dumps(dict(interrupted.start)),
+        "resumed": json.dumps([*map(dict, interrupted.resumed)]),
+    }
+    stepping.save(path, claim, {**interrupted._asdict(), **plain})
+
+
+def find_interrupted(path: Path, claim: TrainingClaim, group: ProcessGroup) -> Interrupted | None:
+    """Return the state of this training where it was interrupted, and log in what it differs.
+
+    That it goes on is noted in what is returned. A state of another training, or one that cannot
+    be read, is logged.
+
+    Args:
+        path: where it would lie.
+        claim: of the training that is about to begin.
+        group: of the processes that share it.
+
+    Raises:
+        JobError: the processes of the group read different states.
+    """
+    content, found, differences = stepping.find(path, claim, ()), None, list[str]()
+    try:
+        if content is not None:
+            plain = {
+                "epochs": tuple(Epoch(**epoch) for epoch in content["epochs"]),
+                "start": json.loads(content["start"]),
+                "resumed": tuple(json.loads(content["resumed"])),
+            }
+            kept = {name: content[name] for name in Interrupted._fields}
+            differences = claim.differences(json.loads(content["conditions"]))
+            found = Interrupted(**{**kept, **plain})
+    except (KeyError, TypeError, ValueError) as error:
+        log.warning("state=%s reason=lacks %s, so it begins anew", path, error)
+    # the first process replaces the file once all have read it
+    done = group.gather_json(None if found is None else len(found.epochs))
+    if any(epochs != done[0] for epochs in done):
+        raise JobError(
+            f"the processes of this training read different states from {path} "
+            f"(epochs {', '.join(map(str, done))}); start it again"
+        )
+    if found is None:
+        return None
+    message = "bit by bit as if it had not been interrupted"
+    if differences:
+        message = f"but not bit by bit: {'; '.join(differences)}"
+    level, count = logging.WARNING if differences else logging.INFO, len(found.epochs)
+    log.log(level, "state=goes on after epoch %d, %s", count, message)
+    note: dict[str, Json] = {"after_epoch": count, "differs": [*differences]}
+    return found._replace(resumed=(*found.resumed, note))
+
+
+def clear_interrupted(path: Path) -> None:
+    """Remove a state, and its folder where nothing else lies in it."""
+    path.unlink(missing_ok=True)
+    with suppress(OSError):
+        path.parent.rmdir()
+
+
+def interrupted_epochs(path: Path) -> int | None:
+    """Return how many epochs the training of a state had done; None where there is no state."""
+    try:
+        return len(tensor_files.load(path)["epochs"])
+    except (FileNotFoundError, tensor_files.BrokenFileError, TypeError, KeyError):
+        return None
+
+
+def copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a copy of a state dict on the CPU."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+
+
+def _shown(value: Json) -> str:
+    return value[:12] if isinstance(value, str) else json.dumps(value)

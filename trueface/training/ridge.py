@@ -64,8 +64,7 @@ from trueface.training.ridge_regression import (
     whole,
 )
 from trueface.training.settings import TrainSettings
-from trueface.training.trainer import Trained
-from trueface.training.validation import ValidationAnswers, of_one_logit
+from trueface.training.trainer import Trained, ValidationAnswers, of_one_logit
 
 COARSE = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Penalties tried first, in mean squared lengths of a row: of a row's length 1 is as much as the data."""

@@ -12,43 +12,53 @@ adds up its part.
 
 import copy
 import logging
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
-from trueface.data.dataset import Feed
+from trueface.data.dataset import Batch, Feed
+from trueface.data.loading import closing
+from trueface.evaluation.operating_threshold import Calibration, calibrate
 from trueface.models.detectors import Detector
 from trueface.models.head import MlpHead
 from trueface.prediction.reference import FeatureDistance
 from trueface.runtime import paths
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
+from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
-from trueface.training import resume
+from trueface.training import checkpointing
+from trueface.training.cells import cell_numbers, worst_cell
 from trueface.training.checkpointing import (
     BEST,
     LAST,
     Checkpointing,
+    Interrupted,
     OptimizerState,
+    TrainingClaim,
     clear_event_files,
     logged,
     network_of,
 )
-from trueface.training.config import WORST_CELL, TrainerConfig
+from trueface.training.config import DEMOGRAPHIC, WORST_CELL, TrainerConfig
 from trueface.training.distributed import ALONE, ProcessGroup
 from trueface.training.history import Epoch, epochs_without_progress
 from trueface.training.loop import EpochSums, Loop
-from trueface.training.objectives.protocol import Objective
+from trueface.training.objectives.protocol import Objective, logits_of
 from trueface.training.objectives.registry import make_objective
-from trueface.training.resume import Interrupted, TrainingClaim
 from trueface.training.settings import TrainSettings
-from trueface.training.validation import ValidationAnswers, validate
 
 FEATURES = 2  # dimensions of a batch that holds features in the place of pixels
 log = logging.getLogger(__name__)
@@ -94,6 +104,25 @@ def standardise(
         log.info("state=features standardised images=%d features=%d", rows, head.in_features)
 
 
+class ValidationAnswers(NamedTuple):
+    """The answers of a detector to validation, in the order of its images."""
+
+    labels: NDArray[np.int8]  # (N,) 1 fake
+    logits: NDArray[np.float64]  # (N,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """What decides between the epochs of a training; accuracies in 0 … 1."""
+
+    loss: float  # cross-entropy, whatever the objective is
+    accuracy: float
+    balanced_accuracy: float | None  # mean over classes; None: a detector saw one class only
+    calibration: Calibration | None = None  # of a detector; None: of several classes
+    answers: ValidationAnswers | None = None  # of a detector, likewise
+    worst_cell: float | None = None  # accuracy of the worst group × class; None: not asked for
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
     """What a training did; its model holds the weights of `chosen`."""
@@ -108,13 +137,12 @@ class Trained:
     notes: Mapping[str, Json] = field(default_factory=dict)  # of the objective
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Saving:
+class Saving(NamedTuple):
     """How the state of a training is saved while it is under way, and what it begins with."""
 
     begun: Interrupted | None = None
     every: int = 0  # batches; 0: after epochs only
-    start: Mapping[str, Json] = field(default_factory=dict)  # what it started from
+    start: Mapping[str, Json] = MappingProxyType({})  # what it started from
     pause: Callable[[Interrupted], None] | None = None  # None: it is not saved
 
 
@@ -150,11 +178,15 @@ def train(
         JobError: stopped, or loss or gradients are no finite numbers.
     """
     claim = TrainingClaim.of({**provenance, **facts()}, settings.neutral_to_results, identity)
-    begun = resume.begun(paths.resume(folder), claim, group) if settings.resume else None
+    begun = (
+        checkpointing.find_interrupted(paths.resume(folder), claim, group)
+        if settings.resume
+        else None
+    )
     source = dict(provenance)
     if begun is None and group.is_first:
         # whatever comes next replaces the weights that another training's state belongs to
-        resume.clear(paths.resume(folder))
+        checkpointing.clear_interrupted(paths.resume(folder))
         clear_event_files(folder)
     elif begun is not None:
         source |= {**begun.start, "resumed": [dict(note) for note in begun.resumed]}
@@ -170,8 +202,8 @@ def train(
     saving = Saving(
         begun=begun,
         every=settings.checkpoint_every,
-        start={key: source[key] for key in resume.START if key in source},
-        pause=partial(resume.save, paths.resume(folder), claim)
+        start={key: source[key] for key in checkpointing.START if key in source},
+        pause=partial(checkpointing.save_interrupted, paths.resume(folder), claim)
         if group.is_first
         else lambda _: None,
     )
@@ -357,13 +389,13 @@ class _Course:
         if self._saving.pause is None:
             return
         own = self.chosen is not None and sums is None and self.chosen is self.history[-1]
-        weights = None if own or self.chosen is None else resume.copied(self.weights)
+        weights = None if own or self.chosen is None else checkpointing.copied(self.weights)
         self._saving.pause(
             Interrupted(
                 epochs=tuple(self.history),
                 chosen=None if self.chosen is None else self.chosen.epoch,
                 weights=weights,
-                model=resume.copied(network_of(self._loop.model).state_dict()),
+                model=checkpointing.copied(network_of(self._loop.model).state_dict()),
                 steps=self._loop.state(sums),
                 seconds=self.seconds,
                 start=self._saving.start,
@@ -388,3 +420,116 @@ def _features(model: nn.Module, inputs: Tensor) -> Tensor:
     if isinstance(model, Detector) and inputs.ndim > FEATURES:
         return model.forward_features(inputs)
     return inputs
+
+
+def validate(
+    model: nn.Module,
+    images: Feed,
+    *,
+    device: str,
+    precision: str,
+    stop: threading.Event | None = None,
+    group: ProcessGroup = ALONE,
+    by_cell: bool = False,
+) -> Validation:
+    """Return how good a model is on one pass of images; it is left in evaluation mode.
+
+    Args:
+        model: on the device.
+        images: in order, not augmented.
+        device: of the model.
+        precision: of its arithmetic; logits are float32 whatever it is.
+        stop: ends the pass; None: nothing does.
+        group: of the processes that each have a part of the images; all get the same result.
+        by_cell: measure the worst group × class, too: the images have the column `demographic`.
+
+    Raises:
+        JobError: stopped, no image could be read, one came twice, the groups of the images are not
+            known, or a logit is no finite number.
+    """
+    model.eval()
+    answers: list[Tensor] = []  # of each batch: logits, label and position, one image a row
+    with torch.inference_mode(), closing(images(0)) as batches:
+        for batch in batches:
+            if stop is not None and stop.is_set():
+                raise JobError("stopped; nothing was written, the next attempt begins anew")
+            if not len(batch.labels):
+                continue
+            with autocast(device, precision):
+                logits = logits_of(model, batch.images.to(device, non_blocking=True)).cpu()
+            groups = [_groups_of(batch)] if by_cell else []
+            facts = (*groups, batch.labels.reshape(-1), batch.indices)
+            # float64 holds all of them exactly
+            answers.append(torch.cat([logits.double(), *(f.double()[:, None] for f in facts)], 1))
+    every = group.gather(torch.cat(answers) if answers else torch.empty(0, 0).double())
+    if not len(every):
+        raise JobError(f"not one of {len(images)} images for validation could be read")
+    every = every[every[:, -1].argsort()]
+    _refuse_repeated(every[:, -1].numpy())
+    width = every.shape[1] - (3 if by_cell else 2)
+    rows, classes = every[:, :width].float(), every[:, -2].long()
+    broken = int((~rows.isfinite()).any(1).sum())
+    if broken:
+        raise JobError(
+            f"{broken} of {len(rows)} logits are no finite numbers: the model is broken, "
+            "train it again with a lower lr"
+        )
+    if rows.shape[1] > 1:
+        return _of_logits(rows, classes)
+    answered = ValidationAnswers(
+        (classes.numpy() == 1).astype(np.int8), rows.squeeze(1).double().numpy()
+    )
+    result = replace(
+        of_one_logit(answered.logits, answered.labels == 1),
+        calibration=calibrate(*answered),
+        answers=answered,
+    )
+    if not by_cell:
+        return result
+    numbers = every[:, -3].long()
+    cells = cell_numbers(classes, numbers, int(numbers.max()) + 1)
+    return replace(result, worst_cell=worst_cell((rows.squeeze(1) > 0) == (classes == 1), cells))
+
+
+def _groups_of(batch: Batch) -> Tensor:
+    if DEMOGRAPHIC not in batch.columns:
+        raise JobError(
+            f"select: {WORST_CELL} needs the group of every image of validation, and these come "
+            "without; name their CSV files with attributes"
+        )
+    return batch.columns[DEMOGRAPHIC]
+
+
+def _refuse_repeated(positions: NDArray[np.int64]) -> None:
+    repeated = int(np.sum(np.diff(positions) == 0))
+    if repeated:
+        raise JobError(f"{repeated} images were validated twice")
+
+
+def of_one_logit(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> Validation:
+    """Return loss and accuracies of a detector's logits (N,), without a calibration.
+
+    Args:
+        logits: (N,).
+        positive: (N,) which images are fake.
+    """
+    predicted = logits > 0
+    balanced = None
+    if positive.any() and not positive.all():
+        balanced = float(predicted[positive].mean() + (~predicted[~positive]).mean()) / 2
+    return Validation(
+        loss=float(np.logaddexp(0.0, -np.where(positive, logits, -logits)).mean()),
+        accuracy=float((predicted == positive).mean()),
+        balanced_accuracy=balanced,
+    )
+
+
+def _of_logits(logits: torch.Tensor, labels: torch.Tensor) -> Validation:
+    correct = (logits.argmax(1) == labels).numpy()
+    classes = labels.numpy()
+    accuracies = [correct[classes == label].mean() for label in np.unique(classes)]
+    return Validation(
+        loss=float(functional.cross_entropy(logits, labels)),
+        accuracy=float(np.mean(correct)),
+        balanced_accuracy=float(np.mean(accuracies)),
+    )

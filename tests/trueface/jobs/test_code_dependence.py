@@ -238,11 +238,11 @@ def test_modules_that_are_moved_renamed_and_merged_are_the_same_code(
     rename("training.objectives.protocol", "training.objective_values")
     (root / "poisoning").rename(root / "flipping")
     rename("poisoning", "flipping")
-    trainer, validation = root / "training/trainer.py", root / "training/validation.py"
-    own = re.sub(r"(?m)^from trueface.training.validation import .*\n", "", trainer.read_text())
-    trainer.write_text(validation.read_text() + own)
-    validation.unlink()
-    rename("training.validation", "training.trainer")
+    trainer, loop = root / "training/trainer.py", root / "training/loop.py"
+    own = re.sub(r"(?m)^from trueface.training.loop import .*\n", "", trainer.read_text())
+    trainer.write_text(loop.read_text() + own)
+    loop.unlink()
+    rename("training.loop", "training.trainer")
     moved = answer(laboratory, PLAN + BROKEN + ANSWER)
     assert len(moved["kinds"]) > len(KINDS)
     assert [moved["hashes"], moved["kinds"]] == [edited["hashes"], edited["kinds"]]

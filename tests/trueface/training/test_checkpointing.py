@@ -15,7 +15,7 @@ from trueface.models.detectors import Detector, build, freeze
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
 from trueface.runtime.progress import Watch
-from trueface.training import checkpointing, resume
+from trueface.training import checkpointing
 from trueface.training.checkpointing import KeptOptimizer, logged
 
 torch.set_num_threads(1)
@@ -197,10 +197,10 @@ def test_a_training_that_goes_on_takes_the_place_of_what_was_lost(tmp_path: Path
 def test_a_training_that_begins_anew_deletes_the_event_files_of_another(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     run(tmp_path, settings(num_epochs=3, tensorboard=True))
-    resume.clear(paths.resume(tmp_path))
+    checkpointing.clear_interrupted(paths.resume(tmp_path))
     run(tmp_path, settings(num_epochs=1, tensorboard=True))
     assert [step for step, _ in events(tmp_path)["val_loss"]] == [COUNT]
-    resume.clear(paths.resume(tmp_path))
+    checkpointing.clear_interrupted(paths.resume(tmp_path))
     run(tmp_path, settings(num_epochs=1))
     assert not paths.event_files(tmp_path).exists()
 

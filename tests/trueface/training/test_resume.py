@@ -18,7 +18,8 @@ from trueface.models import checkpoint
 from trueface.models.detectors import Detector, build
 from trueface.runtime import paths, tensor_files
 from trueface.runtime.progress import Watch
-from trueface.training import checkpointing, resume
+from trueface.training import checkpointing
+from trueface.training.distributed import ALONE
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import Trained, train
 
@@ -158,7 +159,9 @@ def test_weights_that_were_lost_meanwhile_are_written_again(tmp_path: Path) -> N
 def test_images_of_another_folder_make_another_training() -> None:
     here: dict[str, Json] = {"data_root": "/a", "settings": {"lr": 1.0}}
     there: dict[str, Json] = {**here, "data_root": "/b"}
-    assert resume.TrainingClaim.of(here, frozenset()) != resume.TrainingClaim.of(there, frozenset())
+    assert checkpointing.TrainingClaim.of(here, frozenset()) != checkpointing.TrainingClaim.of(
+        there, frozenset()
+    )
 
 
 def test_a_start_from_its_own_weights_is_the_same_training_once_they_are_replaced() -> None:
@@ -166,8 +169,8 @@ def test_a_start_from_its_own_weights_is_the_same_training_once_they_are_replace
     again: dict[str, Json] = {**told, "start_sha256": None, "started_from": "itself"}
     neutral: frozenset[str] = frozenset()
     assert (
-        resume.TrainingClaim.of(told, neutral).fingerprint
-        == resume.TrainingClaim.of(again, neutral).fingerprint
+        checkpointing.TrainingClaim.of(told, neutral).fingerprint
+        == checkpointing.TrainingClaim.of(again, neutral).fingerprint
     )
 
 
@@ -182,9 +185,10 @@ def test_at_most_one_epoch_is_lost(tmp_path: Path) -> None:
 def test_with_checkpoint_every_no_more_than_so_many_batches_are_lost(tmp_path: Path) -> None:
     told = settings(num_epochs=1, checkpoint_every=1)
     interrupt(tmp_path, told, epoch=0, batches=2)
-    kept = resume.find(paths.resume(tmp_path), resume.TrainingClaim.of(PROVENANCE, frozenset()))
+    claim = checkpointing.TrainingClaim.of(PROVENANCE, frozenset())
+    kept = checkpointing.find_interrupted(paths.resume(tmp_path), claim, ALONE)
     assert kept is not None
-    assert kept[0].steps["sums"]["batches"] == 2
+    assert kept.steps["sums"]["batches"] == 2
 
 
 def test_other_threads_or_versions_go_on_and_say_that_the_bits_may_differ(
@@ -222,7 +226,7 @@ def test_what_cannot_change_a_result_does_not_keep_a_training_from_going_on() ->
     there: dict[str, Json] = {
         "settings": {"lr": 1, "num_threads": 8, "data_root": "/b", "resume": True}
     }
-    claims = [resume.TrainingClaim.of(one, neutral) for one in (here, there)]
+    claims = [checkpointing.TrainingClaim.of(one, neutral) for one in (here, there)]
     assert claims[0].fingerprint == claims[1].fingerprint
 
 
@@ -297,7 +301,7 @@ def test_an_optimizers_state_of_an_earlier_training_does_not_outlive_a_resumed_o
     tmp_path: Path,
 ) -> None:
     run(tmp_path, settings(num_epochs=1, save_optimizer=True))
-    resume.clear(paths.resume(tmp_path))
+    checkpointing.clear_interrupted(paths.resume(tmp_path))
     told = settings(num_epochs=1, checkpoint_every=1)
     interrupt(tmp_path, told, epoch=0, batches=2)
     run(tmp_path, told)
@@ -317,15 +321,16 @@ def test_a_disk_that_fails_takes_no_state_away(
 
 def test_the_number_of_epochs_in_a_state_can_be_asked(tmp_path: Path) -> None:
     interrupt(tmp_path, settings(num_epochs=4), epoch=3, batches=0)
-    assert resume.epochs(paths.resume(tmp_path)) == 3
-    assert resume.epochs(tmp_path / "absent.pt") is None
+    assert checkpointing.interrupted_epochs(paths.resume(tmp_path)) == 3
+    assert checkpointing.interrupted_epochs(tmp_path / "absent.pt") is None
 
 
 def test_a_state_from_before_several_processes_were_recorded_is_of_one() -> None:
-    before = resume.TrainingClaim.of(PROVENANCE, frozenset()).conditions
+    before = checkpointing.TrainingClaim.of(PROVENANCE, frozenset()).conditions
     earlier = {key: value for key, value in before.items() if key != "world_size"}
     one, two = (
-        resume.TrainingClaim.of({**PROVENANCE, "world_size": size}, frozenset()) for size in (1, 2)
+        checkpointing.TrainingClaim.of({**PROVENANCE, "world_size": size}, frozenset())
+        for size in (1, 2)
     )
     assert one.differences(earlier) == []
     assert two.differences(earlier) == ["world_size 2 instead of 1"]

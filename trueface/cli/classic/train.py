@@ -361,10 +361,10 @@ def _refuse_other_epoch(request: Request) -> None:
     """Refuse --resume_from an epoch that is not the one that was interrupted."""
     if not request.resume_from:
         return
-    from trueface.training import resume  # as above
+    from trueface.training.checkpointing import interrupted_epochs  # as above
 
     path = paths.resume(request.folder)
-    kept = resume.epochs(path)
+    kept = interrupted_epochs(path)
     if kept != request.resume_from:
         there = "there is none" if kept is None else f"that one is of epoch {kept}"
         raise UsageError(
