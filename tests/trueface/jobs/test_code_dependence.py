@@ -70,7 +70,7 @@ for number, path in enumerate(sorted(root.rglob("*.py"))):
 """
 # then says what a plan warns of where two modules are no Python
 BROKEN = """\
-for name in ("training/checkpointing.py", "training/schedules.py"):
+for name in ("training/checkpointing.py", "training/provenance.py"):
     path = Path(trueface.__file__).parent / name
     path.write_text(path.read_text() + "broken(\\n")
 told["broken"] = [[w.code, *w.notes] for w in plan(load("0.yaml")).warnings if w.code != "missing-input"]
@@ -238,15 +238,15 @@ def test_modules_that_are_moved_renamed_and_merged_are_the_same_code(
     rename("training.objectives.protocol", "training.objective_values")
     (root / "poisoning").rename(root / "flipping")
     rename("poisoning", "flipping")
-    trainer, loop = root / "training/trainer.py", root / "training/loop.py"
-    own = re.sub(r"(?m)^from trueface.training.loop import .*\n", "", trainer.read_text())
-    trainer.write_text(loop.read_text() + own)
-    loop.unlink()
-    rename("training.loop", "training.trainer")
+    loop, schedules = root / "training/loop.py", root / "training/schedules.py"
+    own = re.sub(r"(?m)^from trueface.training.schedules import .*\n", "", loop.read_text())
+    loop.write_text(schedules.read_text() + own)
+    schedules.unlink()
+    rename("training.schedules", "training.loop")
     moved = answer(laboratory, PLAN + BROKEN + ANSWER)
     assert len(moved["kinds"]) > len(KINDS)
     assert [moved["hashes"], moved["kinds"]] == [edited["hashes"], edited["kinds"]]
-    names = ("checkpointing", "schedules")  # a plan says once what it could not read
+    names = ("checkpointing", "provenance")  # a plan says once what it could not read
     assert moved["broken"] == [
         ["unread-code", *(f"trueface.training.{name}: {root}/training/{name}.py" for name in names)]
     ]
