@@ -16,9 +16,8 @@ import torch
 
 from benchmarks.table import machine, number
 from launcher.screens.text_table import columns
-from trueface.diffusion.diffuser import Diffuser, make_schedule
+from trueface.diffusion.diffuser import Diffuser, ddim_sample, make_schedule, reverse_chain
 from trueface.diffusion.networks import NetworkShape, build_network
-from trueface.diffusion.sampling import ddim_sample, one_shot, reverse_chain
 from trueface.diffusion.settings import DiffuserSettings
 from trueface.diffusion.training import fit
 from trueface.runtime.progress import Watch
@@ -93,7 +92,7 @@ def main() -> None:
     unet, mlp = a_diffuser(UNET, device), a_diffuser(MLP, device)
     x = torch.randn(count, 3, 32, 32, device=device)
     measured("U-Net, a call", lambda: unet.eps(x, 10), count)
-    measured("U-Net, one-shot at t = 10", lambda: one_shot(unet, x, 10), count)
+    measured("U-Net, one-shot at t = 10", lambda: unet.schedule.x0(x, 10, unet.eps(x, 10)), count)
     measured(
         "U-Net, reverse chain of 10",
         lambda: reverse_chain(unet, x, 10, lambda _: torch.randn_like(x)),

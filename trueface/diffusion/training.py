@@ -52,20 +52,6 @@ class Trained:
         return self.rows[-1][1]
 
 
-def train_diffuser(
-    images: Tensor,
-    labels: Tensor | None,
-    settings: DiffuserSettings,
-    *,
-    class_names: Sequence[str] = (),
-    watch: Watch | None = None,
-    folder: Path | None = None,
-) -> Diffuser:
-    """Return a diffuser trained on images; see `fit`."""
-    named = class_names or _numbered(labels)
-    return fit(images, labels, settings, class_names=named, watch=watch, folder=folder).diffuser
-
-
 def fit(
     images: Tensor,
     labels: Tensor | None,
@@ -354,7 +340,3 @@ def _fingerprint(settings: DiffuserSettings, images: str) -> str:
 
 def _mean(losses: Sequence[float]) -> float:
     return math.fsum(losses) / len(losses)
-
-
-def _numbered(labels: Tensor | None) -> tuple[str, ...]:
-    return () if labels is None else tuple(map(str, range(int(labels.max()) + 1)))

@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trueface.diffusion.diffuser import Diffuser
-from trueface.diffusion.sampling import ddim_sample
+from trueface.diffusion.diffuser import Diffuser, ddim_sample
 from trueface.erasing.registry import METHODS, Options, Scope
 from trueface.erasing.settings import SAME
 from trueface.runtime.errors import JobError, UnknownName
@@ -64,27 +63,17 @@ class ErasingProblem:
             raise JobError(STOPPED.format(step=done, total=self.options.num_steps))
 
 
-def rows(diffuser: Diffuser, label: int | None, count: int) -> Tensor:
-    """Return the embedding of a class `count` times, N×E (N×77×E of a text); None: the null token's."""
-    if label is None:
-        return diffuser.null(count)
-    return diffuser.embed(torch.full((count,), label))
+def score(diffuser: Diffuser, noisy: Tensor, t: Tensor, label: int | None) -> Tensor:
+    """Return eps of z_t, N×C×H×W with t (N,), under a class; None: the null token."""
+    return diffuser.eps(noisy, t, diffuser.rows(label, len(noisy)))
 
 
 def both(
-    diffuser: Diffuser, noisy: Tensor, t: Tensor, first: Tensor, second: Tensor
+    diffuser: Diffuser, noisy: Tensor, t: Tensor, first: int | None, second: int | None
 ) -> tuple[Tensor, Tensor]:
-    """Return eps under two embeddings, of one forward pass of twice the batch.
-
-    Args:
-        diffuser: whose.
-        noisy: z_t, N×C×H×W.
-        t: N.
-        first: an embedding, N×E.
-        second: another.
-    """
-    eps = diffuser.eps(torch.cat((noisy, noisy)), torch.cat((t, t)), torch.cat((first, second)))
-    half, other = eps.chunk(2)
+    """Return the same under two classes, of one forward pass of twice the batch."""
+    rows = torch.cat([diffuser.rows(label, len(noisy)) for label in (first, second)])
+    half, other = diffuser.eps(torch.cat((noisy, noisy)), torch.cat((t, t)), rows).chunk(2)
     return half, other
 
 
@@ -196,7 +185,7 @@ def _part(
         images = ddim_sample(
             diffuser,
             torch.randn(shape, generator=generator).to(diffuser.device),
-            rows(diffuser, label, count),
+            diffuser.rows(label, count),
             steps=options.sample_steps,
             guidance=options.guidance,
             through=keep,
@@ -230,6 +219,31 @@ def batches(
     paths = sampled_paths(teacher, label, options.paths, problem, generator)
     while True:
         yield paths.draw(options.batch_size, generator)
+
+
+Batches = Iterator[tuple[Tensor, Tensor]]  # z_t and t, without end
+# student, teacher, z_t, t, problem → the loss of a batch
+Loss = Callable[[Diffuser, Diffuser, Tensor, Tensor, ErasingProblem], Tensor]
+
+
+def distilled(
+    teacher: Diffuser, problem: ErasingProblem, loss_of: Loss, noisy: Batches | None = None
+) -> Diffuser:
+    """Return a student that has taken the problem's steps down a loss.
+
+    Args:
+        teacher: of whom the student is a copy.
+        problem: the options; its `history` is filled.
+        loss_of: of a batch.
+        noisy: None: those of `batches`.
+
+    Raises:
+        JobError: see `descend`.
+    """
+    student, parameters = student_of(teacher, problem.options.scope)
+    drawn = batches(teacher, student, problem) if noisy is None else noisy
+    descend(problem, parameters, lambda: loss_of(student, teacher, *next(drawn), problem))
+    return released(student)
 
 
 def descend(

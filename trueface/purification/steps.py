@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trueface.data.made_folders import ImageNoise
-from trueface.diffusion.diffuser import Diffuser
-from trueface.diffusion.sampling import reverse_chain
+from trueface.diffusion.diffuser import Diffuser, reverse_chain
 from trueface.purification.denoiser import Denoiser
 
 LEAST_SIDE = 3  # pixels: of the operator

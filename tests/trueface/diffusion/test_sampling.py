@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 
 from tests.trueface.diffusion.closed_forms import SIDE, drawn, gaussian, small
-from trueface.diffusion.diffuser import make_schedule
-from trueface.diffusion.sampling import (
+from trueface.diffusion.diffuser import (
     ddim_invert,
     ddim_sample,
     ddim_step,
-    one_shot,
+    make_schedule,
     reverse_chain,
     timesteps,
 )
@@ -22,12 +21,12 @@ SPREAD = 0.5
 
 
 @pytest.mark.parametrize("t", [1, 10, 300, 900])
-def test_one_shot_is_the_posterior_mean_of_gaussian_images(t: int) -> None:
+def test_the_estimate_of_clean_images_is_the_posterior_mean_of_gaussian_images(t: int) -> None:
     diffuser, x = gaussian(SPREAD), drawn(5, 1, SIDE, SIDE)
     alpha_bar = float(diffuser.schedule.alpha_bar[t])
     variance = alpha_bar * SPREAD**2 + 1 - alpha_bar
     mean = alpha_bar**0.5 * SPREAD**2 / variance * x
-    assert torch.allclose(one_shot(diffuser, x, t), mean, atol=1e-5)
+    assert torch.allclose(diffuser.schedule.x0(x, t, diffuser.eps(x, t)), mean, atol=1e-5)
 
 
 def test_the_reverse_chain_of_gaussian_images_has_the_closed_mean_and_variance() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from tests.trueface.diffusion.closed_forms import drawn
 from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.settings import DiffuserSettings
-from trueface.diffusion.training import BatchSource, Ema, fit, learning_rate, train_diffuser
+from trueface.diffusion.training import BatchSource, Ema, fit, learning_rate
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, JobError, UnknownName
 from trueface.runtime.progress import Watch
@@ -122,10 +122,10 @@ def test_a_loss_without_end_names_the_step_and_the_rate() -> None:
 
 def test_a_class_that_is_left_out_is_never_drawn_and_its_row_never_trained() -> None:
     asked = settings(without="disc", ema=0)
-    trained = train_diffuser(images(), labels(), asked, class_names=NAMES)
-    untrained = train_diffuser(
+    trained = fit(images(), labels(), asked, class_names=NAMES).diffuser
+    untrained = fit(
         images(), labels(), settings(without="disc", num_steps=1, lr=1e-30), class_names=NAMES
-    )
+    ).diffuser
     rows, before = (each.network.table for each in (trained, untrained))
     assert rows is not None
     assert before is not None
@@ -133,13 +133,13 @@ def test_a_class_that_is_left_out_is_never_drawn_and_its_row_never_trained() -> 
     assert not torch.equal(rows.weight[0], before.weight[0])
     assert trained.class_names == NAMES
     with pytest.raises(UnknownName, match="did you mean disc"):
-        train_diffuser(images(), labels(), settings(without="disk"), class_names=NAMES)
+        fit(images(), labels(), settings(without="disk"), class_names=NAMES)
 
 
 def test_null_is_there_only_where_classes_were_left_out() -> None:
-    assert train_diffuser(images(), labels(), settings(), class_names=NAMES).has_null
-    assert not train_diffuser(images(), labels(), settings(drop=0), class_names=NAMES).has_null
-    assert not train_diffuser(images(), None, settings()).has_null
+    assert fit(images(), labels(), settings(), class_names=NAMES).diffuser.has_null
+    assert not fit(images(), labels(), settings(drop=0), class_names=NAMES).diffuser.has_null
+    assert not fit(images(), None, settings()).diffuser.has_null
 
 
 def test_batches_are_drawn_by_the_number_of_the_step() -> None:
@@ -161,7 +161,7 @@ def test_images_of_another_size_are_an_error() -> None:
 
 
 def test_the_average_follows_the_weights_slower_the_longer_it_lasts() -> None:
-    network = train_diffuser(images(), None, settings(num_steps=1)).network
+    network = fit(images(), None, settings(num_steps=1)).diffuser.network
     average = Ema(network, 0.9)
     with torch.no_grad():
         for weight in network.parameters():

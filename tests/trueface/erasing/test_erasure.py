@@ -7,13 +7,11 @@ import pytest
 import torch
 
 from tests.trueface.erasing.build import a_problem, few, small
-from trueface.diffusion.diffuser import Diffuser
-from trueface.diffusion.sampling import ddim_sample
+from trueface.diffusion.diffuser import Diffuser, ddim_sample
 from trueface.erasing.erasure import (
     ErasingProblem,
     batches,
     descend,
-    rows,
     run_erasure,
     sampled_paths,
 )
@@ -187,7 +185,7 @@ def test_the_points_are_those_that_the_teachers_ddim_sampling_passes_through() -
         ends = ddim_sample(
             teacher,
             noise,
-            rows(teacher, 0, 4),
+            teacher.rows(0, 4),
             steps=3,
             guidance=2.0,
             through=lambda t, point: seen.append((t, point.clone())),

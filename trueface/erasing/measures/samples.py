@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from trueface.data.made_folders import ImageNoise
-from trueface.diffusion.diffuser import Diffuser
-from trueface.diffusion.sampling import ddim_invert, ddim_sample
+from trueface.diffusion.diffuser import Diffuser, ddim_invert, ddim_sample
 from trueface.runtime.errors import JobError
 
 STREAM = "sample"  # of the noise from which a sample begins
@@ -34,19 +33,6 @@ class Sampling:
     seed: int = 1
     batch_size: int = 2048  # changes no sample but for the last bits of its numbers
     stop: threading.Event = field(default_factory=threading.Event)
-
-
-def samples(
-    diffuser: Diffuser,
-    label: int,
-    n: int,
-    seed: int,
-    steps: int = 25,
-    guidance: float = 2.0,
-) -> Tensor:
-    """Return the samples 0 … n - 1 of a class, n×C×H×W in [-1, 1]; see `drawn_classes`."""
-    sampling = Sampling(steps=steps, guidance=guidance, seed=seed)
-    return drawn_classes(diffuser, (label,), n, sampling)[0]
 
 
 def noise_of(
@@ -153,15 +139,6 @@ class Revision:
     guidance: float = 1.0  # of sampling; 1: none
 
 
-def embedding_of(diffuser: Diffuser, label: int | None, n: int) -> Tensor:
-    """Return the embedding of a class, or of null, n times (n, E).
-
-    Raises:
-        JobError: null is asked for, and the diffuser has none.
-    """
-    return diffuser.null(n) if label is None else diffuser.embed(torch.full((n,), label))
-
-
 @torch.no_grad()
 def revised(images: Tensor, edited: Diffuser, inverter: Diffuser, revision: Revision) -> Tensor:
     """Return images drawn anew, N×C×H×W in [-1, 1], on the CPU.
@@ -176,12 +153,12 @@ def revised(images: Tensor, edited: Diffuser, inverter: Diffuser, revision: Revi
         JobError: null or guidance is asked for, and a model has no null token.
     """
     n = len(images)
-    named = embedding_of(inverter, revision.inverted_as, n)
+    named = inverter.rows(revision.inverted_as, n)
     latents = ddim_invert(inverter, _encoded(inverter, images), named, steps=revision.steps)
     drawn = ddim_sample(
         edited,
         latents.to(edited.device),
-        embedding_of(edited, revision.drawn_as, n),
+        edited.rows(revision.drawn_as, n),
         steps=revision.steps,
         guidance=revision.guidance,
     )
@@ -191,7 +168,7 @@ def revised(images: Tensor, edited: Diffuser, inverter: Diffuser, revision: Revi
 @torch.no_grad()
 def round_trip(images: Tensor, diffuser: Diffuser, label: int | None, steps: int) -> Tensor:
     """Return images after inversion and sampling by one model under one name, without guidance."""
-    named = embedding_of(diffuser, label, len(images))
+    named = diffuser.rows(label, len(images))
     latents = ddim_invert(diffuser, _encoded(diffuser, images), named, steps=steps)
     drawn = ddim_sample(diffuser, latents, named, steps=steps)
     return diffuser.network.decoded(drawn).clamp(-1, 1).cpu()

@@ -1,19 +1,16 @@
 """Concept ablation: the concept is drawn as the anchor is."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.erasure import (
+    Batches,
     ErasingProblem,
-    descend,
+    distilled,
     mean_square,
-    released,
-    rows,
     sampled_paths,
-    student_of,
+    score,
 )
 from trueface.erasing.registry import STEPS, register_erasure
 
@@ -53,23 +50,19 @@ def ablate(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
     of our toy it does not, and the student runs away: so the target here is the teacher's. With lr 1e-4 300
     steps of all weights leave half of the concept, with 3e-4 a tenth.
     """
-    student, parameters = student_of(teacher, problem.options.scope)
-    noisy = noised_samples(teacher, problem)
-    descend(problem, parameters, lambda: ablation_loss(student, teacher, *next(noisy), problem))
-    return released(student)
+    return distilled(teacher, problem, ablation_loss, noised_samples(teacher, problem))
 
 
 def ablation_loss(
     student: Diffuser, teacher: Diffuser, noisy: Tensor, t: Tensor, problem: ErasingProblem
 ) -> Tensor:
     """Return the loss of a batch x_t."""
-    count = len(noisy)
     with torch.no_grad():
-        target = teacher.eps(noisy, t, rows(teacher, problem.anchor, count))
-    return mean_square(student.eps(noisy, t, rows(student, problem.erase, count)) - target)
+        target = score(teacher, noisy, t, problem.anchor)
+    return mean_square(score(student, noisy, t, problem.erase) - target)
 
 
-def noised_samples(teacher: Diffuser, problem: ErasingProblem) -> Iterator[tuple[Tensor, Tensor]]:
+def noised_samples(teacher: Diffuser, problem: ErasingProblem) -> Batches:
     """Yield batches of the teacher's samples of the anchor with noise of a random t, without end."""
     options, generator = problem.options, problem.generator("samples")
     images = sampled_paths(teacher, problem.anchor, options.paths, problem, generator).images

@@ -4,16 +4,7 @@ import torch
 from torch import Tensor
 
 from trueface.diffusion.diffuser import Diffuser
-from trueface.erasing.erasure import (
-    ErasingProblem,
-    batches,
-    both,
-    descend,
-    mean_square,
-    released,
-    rows,
-    student_of,
-)
+from trueface.erasing.erasure import ErasingProblem, both, distilled, mean_square, score
 from trueface.erasing.registry import STEPS, Options, register_erasure
 
 
@@ -73,22 +64,17 @@ def all_but_one(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
     program took some 450 steps. Which parameters change is not known to us: `scope: maps` keeps the other
     classes best; with `all` the penalty is all that holds the model together.
     """
-    student, parameters = student_of(teacher, problem.options.scope)
-    noisy = batches(teacher, student, problem)
-    descend(problem, parameters, lambda: all_but_one_loss(student, teacher, *next(noisy), problem))
-    return released(student)
+    return distilled(teacher, problem, all_but_one_loss)
 
 
 def all_but_one_loss(
     student: Diffuser, teacher: Diffuser, noisy: Tensor, t: Tensor, problem: ErasingProblem
 ) -> Tensor:
     """Return the loss of a batch z_t; no gradient goes through the null score of its first term."""
-    options, count = problem.options, len(noisy)
+    options = problem.options
     with torch.no_grad():
         target, null = teachers_part(teacher, noisy, t, problem)
-    concept, own_null = both(
-        student, noisy, t, rows(student, problem.erase, count), rows(student, None, count)
-    )
+    concept, own_null = both(student, noisy, t, problem.erase, None)
     loss = mean_square(options.gamma2 * (concept - own_null.detach()) - target)
     return loss + options.penalty * mean_square(own_null - null)
 
@@ -97,15 +83,14 @@ def teachers_part(
     teacher: Diffuser, noisy: Tensor, t: Tensor, problem: ErasingProblem
 ) -> tuple[Tensor, Tensor]:
     """Return the target of the student's guidance, and the teacher's null score."""
-    options, count = problem.options, len(noisy)
-    null_rows = rows(teacher, None, count)
+    options = problem.options
     if problem.anchor is not None and options.is_whole_edit:
-        anchor, null = both(teacher, noisy, t, rows(teacher, problem.anchor, count), null_rows)
+        anchor, null = both(teacher, noisy, t, problem.anchor, None)
         return options.gamma1 * (anchor - null), null
-    concept, null = both(teacher, noisy, t, rows(teacher, problem.erase, count), null_rows)
+    concept, null = both(teacher, noisy, t, problem.erase, None)
     instead = null
     if problem.anchor is not None:
-        instead = teacher.eps(noisy, t, rows(teacher, problem.anchor, count))
+        instead = score(teacher, noisy, t, problem.anchor)
     return alternate_guidance(concept, null, instead, options), null
 
 

@@ -4,16 +4,7 @@ import torch
 from torch import Tensor
 
 from trueface.diffusion.diffuser import Diffuser
-from trueface.erasing.erasure import (
-    ErasingProblem,
-    batches,
-    both,
-    descend,
-    mean_square,
-    released,
-    rows,
-    student_of,
-)
+from trueface.erasing.erasure import ErasingProblem, both, distilled, mean_square, score
 from trueface.erasing.registry import STEPS, register_erasure
 
 
@@ -56,24 +47,14 @@ def negative_guidance(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
     queries' and outputs' maps, which take no class embedding, are among those of ESD-u. Their program leaves
     the time embedding and the last layer out of ESD-u, too; the paper and this do not.
     """
-    student, parameters = student_of(teacher, problem.options.scope)
-    noisy = batches(teacher, student, problem)
-    descend(
-        problem,
-        parameters,
-        lambda: negative_guidance_loss(student, teacher, *next(noisy), problem),
-    )
-    return released(student)
+    return distilled(teacher, problem, negative_guidance_loss)
 
 
 def negative_guidance_loss(
     student: Diffuser, teacher: Diffuser, noisy: Tensor, t: Tensor, problem: ErasingProblem
 ) -> Tensor:
     """Return the loss of a batch z_t."""
-    count = len(noisy)
     with torch.no_grad():
-        concept, null = both(
-            teacher, noisy, t, rows(teacher, problem.erase, count), rows(teacher, None, count)
-        )
+        concept, null = both(teacher, noisy, t, problem.erase, None)
         target = null - problem.options.eta * (concept - null)
-    return mean_square(student.eps(noisy, t, rows(student, problem.erase, count)) - target)
+    return mean_square(score(student, noisy, t, problem.erase) - target)

@@ -13,7 +13,6 @@ from trueface.erasing.erasure import (
     descend,
     mean_square,
     released,
-    rows,
     student_of,
 )
 from trueface.erasing.registry import STEPS, register_erasure
@@ -57,10 +56,7 @@ def self_distillation_loss(
     student: Diffuser, noisy: Tensor, t: Tensor, problem: ErasingProblem
 ) -> Tensor:
     """Return the loss of a batch z_t; no gradient goes through the null score."""
-    count = len(noisy)
-    concept, null = both(
-        student, noisy, t, rows(student, problem.erase, count), rows(student, None, count)
-    )
+    concept, null = both(student, noisy, t, problem.erase, None)
     return mean_square(concept - null.detach())
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from trueface.diffusion.diffuser import Diffuser
-from trueface.erasing.erasure import ErasingProblem, released, rows, student_of
+from trueface.erasing.erasure import ErasingProblem, released, student_of
 from trueface.erasing.registry import register_erasure
 
 
@@ -48,7 +48,7 @@ def edit_concept(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
 
 def vectors(diffuser: Diffuser, label: int | None) -> Tensor:
     """Return a class's embedding as vectors that the maps take, n×E: one, or one a token of a text."""
-    return rows(diffuser, label, 1).detach().flatten(0, -2)
+    return diffuser.rows(label, 1).detach().flatten(0, -2)
 
 
 def edited(

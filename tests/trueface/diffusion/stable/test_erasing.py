@@ -8,7 +8,7 @@ from trueface.diffusion.checkpoint import load_diffuser, save_diffuser
 from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.stable import import_stable, stable_folder
 from trueface.erasing.erasure import ErasingProblem, run_erasure
-from trueface.erasing.measures.samples import samples
+from trueface.erasing.measures.samples import Sampling, drawn_classes
 from trueface.erasing.registry import METHODS
 
 pytest.importorskip("diffusers", reason="the extra `diffusion` is not installed")
@@ -39,7 +39,7 @@ def test_a_concept_is_erased_from_prompts_as_from_classes(method: str, teacher: 
 
 
 def test_samples_of_an_imported_model_are_drawn(teacher: Diffuser) -> None:
-    drawn = samples(teacher, 0, 2, 1, 2, 2.0)
+    (drawn,) = drawn_classes(teacher, (0,), 2, Sampling(seed=1, steps=2, guidance=2.0))
     assert len(drawn) == 2
     assert drawn.isfinite().all()
 

@@ -8,7 +8,7 @@ import torch
 
 from tests.trueface.diffusion.closed_forms import small
 from tests.trueface.erasing.measures.known_models import drawer, prototypes, recogniser
-from trueface.diffusion.sampling import timesteps
+from trueface.diffusion.diffuser import timesteps
 from trueface.erasing.measures.measuring import likeness, null_drift, write_sheet
 from trueface.erasing.measures.samples import Sampling, noise_of
 

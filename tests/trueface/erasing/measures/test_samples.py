@@ -15,7 +15,6 @@ from trueface.erasing.measures.samples import (
     revised,
     rms,
     round_trip,
-    samples,
 )
 from trueface.runtime.errors import JobError
 
@@ -25,7 +24,6 @@ def test_a_sample_begins_from_the_same_noise_whatever_else_is_drawn() -> None:
     many = drawn_classes(model, (0, 1, 2), 5, Sampling(steps=3, seed=4))
     few = drawn_classes(model, (2,), 2, Sampling(steps=3, seed=4, batch_size=1))
     torch.testing.assert_close(many[2, :2], few[0])
-    torch.testing.assert_close(samples(model, 2, 2, 4, steps=3), few[0])
 
 
 def test_noise_follows_the_classs_name_the_seed_and_the_stream() -> None:
@@ -49,7 +47,7 @@ def test_what_is_drawn_is_cut_to_the_range_of_images_and_recognised() -> None:
 
 def test_guidance_without_a_null_token_is_refused() -> None:
     with pytest.raises(JobError, match="drop"):
-        samples(drawer(has_null=False), 0, 1, 1, guidance=2)
+        drawn_classes(drawer(has_null=False), (0,), 1, Sampling(guidance=2))
 
 
 def test_pixels_that_are_no_numbers_end_the_sampling() -> None:
