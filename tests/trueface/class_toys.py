@@ -8,7 +8,7 @@ import PIL.Image
 import torch
 
 from launcher.api import Draft, Job
-from trueface.data.class_images import Images, Pixels
+from trueface.data.class_images import ClassPixels, Images
 from trueface.jobs.classes.kinds import CLASSIFY, FORGET
 from trueface.jobs.job_kind import JobKind
 from trueface.training.class_settings import ClassifySettings
@@ -78,11 +78,11 @@ def settings(**changed: Any) -> ClassifySettings:
     return ClassifySettings.model_validate({**SMALL, "num_epochs": 2, **changed})
 
 
-def colours(per_class: int, **changed: Any) -> Pixels:
+def colours(per_class: int, **changed: Any) -> ClassPixels:
     """Return images in memory of three classes, each of which has a brighter channel."""
     labels = torch.arange(3).repeat(per_class)
     random = torch.Generator().manual_seed(per_class)
     pixels = torch.randint(0, 90, (len(labels), 3, 16, 16), dtype=torch.uint8, generator=random)
     pixels[torch.arange(len(labels)), labels] += 150
     names = tuple(f"{at}.png" for at in range(len(labels)))
-    return Pixels(Images(pixels, tuple(labels.tolist()), names), settings(**changed))
+    return ClassPixels(Images(pixels, tuple(labels.tolist()), names), settings(**changed))

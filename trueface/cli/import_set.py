@@ -19,7 +19,7 @@ from trueface.data.imports.arrangement import Arrangement, arrange, lists_of, wo
 from trueface.data.imports.registry import image_folders
 from trueface.data.imports.writing import (
     GROUPS,
-    Difference,
+    ImportDifference,
     ImportRecord,
     compared,
     joined_record,
@@ -58,7 +58,7 @@ class Outcome:
     request: ImportRequest
     layout: str
     arrangement: Arrangement
-    difference: Difference
+    difference: ImportDifference
     record: ImportRecord
     lists: Lists
     remarks: tuple[str, ...]
@@ -216,7 +216,7 @@ def _same(earlier: dict[str, list[str]], lists: Lists) -> bool:
 
 
 def _remarks(
-    folder: Path, difference: Difference, arrangement: Arrangement, lists: Lists
+    folder: Path, difference: ImportDifference, arrangement: Arrangement, lists: Lists
 ) -> Iterator[str]:
     taken = set(arrangement.files.values())
     others = [path for path in _image_files(folder) if path not in taken]

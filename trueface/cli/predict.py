@@ -15,7 +15,7 @@ import numpy as np
 from launcher.api import JobError, Json, MachineError, UnknownName, UsageError, write_atomic
 from trueface.cli.text_tables import shown
 from trueface.cli.torch_import import import_torchvision, without_collection
-from trueface.data.folders import Missing, Pictures, find_images, listed, paths_in
+from trueface.data.folders import FoundImages, Missing, find_images, listed, paths_in
 from trueface.runtime import logs, paths
 
 VARIABLE = "TRUEFACE_MODEL"  # a model folder or a checkpoint, where none is named
@@ -518,7 +518,7 @@ def _load(place: Path, *, device: str, batch_size: int, abstain: float | None) -
 def _answer(
     place: Path,
     predictor: "Predictor",
-    pictures: Pictures,
+    pictures: FoundImages,
     heat: HeatMaps | None,
     *,
     as_json: bool,

@@ -16,7 +16,7 @@ from launcher.api import JobError, UsageError, parse_data
 from trueface.cli.run_job import own_words
 from trueface.data.attribute_table import CLASSES, FEW, GROUPS_BY, Cells
 from trueface.data.attributes import Attributes, OnMissing, attribute_files
-from trueface.data.index import Image, Survey, survey
+from trueface.data.index import Image, ImageSurvey, survey
 from trueface.data.splits import (
     NAMES,
     digest,
@@ -72,7 +72,7 @@ class SplitRequest:
     modifiers: tuple[str, ...]
 
 
-def survey_images(request: SplitRequest) -> Survey:
+def survey_images(request: SplitRequest) -> ImageSurvey:
     """Return the images of the request's data ID, with what there is to remark on stderr.
 
     Raises:
@@ -91,7 +91,7 @@ def survey_images(request: SplitRequest) -> Survey:
     return on_disk
 
 
-def divided(request: SplitRequest, grouping: Grouping | None) -> tuple[Lists, Survey]:
+def divided(request: SplitRequest, grouping: Grouping | None) -> tuple[Lists, ImageSurvey]:
     """Return the images on disk divided into the three lists, and these images.
 
     Args:
@@ -182,7 +182,7 @@ def progress_bar(images: int) -> Iterator[Callable[[int], None]]:
         yield bar.update
 
 
-def taken(request: SplitRequest, source: Path) -> tuple[Lists, Survey | None]:
+def taken(request: SplitRequest, source: Path) -> tuple[Lists, ImageSurvey | None]:
     """Return the lists of a split; with a data root, only their keys with a file, and its images."""
     divides = request.shares is not None or request.group_by or request.balance
     if divides or not request.stratify:
@@ -372,7 +372,7 @@ def _make(request: SplitRequest) -> None:
     if request.out is None:
         raise UsageError("--out is needed: a folder for the lists, or a .json file for all three")
     grouping = grouping_of(request)
-    on_disk: Survey | None = None
+    on_disk: ImageSurvey | None = None
     if request.source is None:
         lists, on_disk = divided(request, grouping)
     else:
@@ -432,7 +432,7 @@ def _check(request: SplitRequest, split_path: Path) -> None:
 
 
 def _cells(
-    grouping: Grouping | None, lists: Mapping[str, Collection[str]], on_disk: Survey | None
+    grouping: Grouping | None, lists: Mapping[str, Collection[str]], on_disk: ImageSurvey | None
 ) -> dict[str, Cells] | None:
     """Return the images of each list by group and class; warn of groups with few."""
     if grouping is None or on_disk is None:

@@ -100,7 +100,7 @@ def numbered(groups: Sequence[str | None], names: Sequence[str]) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class AttributeRow:
     """What a line says of one image."""
 
     line: int
@@ -109,12 +109,12 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class AttributesFile:
     """A file that was read whole."""
 
     file: Path
     header: tuple[str, ...]  # small letters; "" of columns that count for nothing
-    rows: tuple[Row, ...]
+    rows: tuple[AttributeRow, ...]
 
     @property
     def has_signs(self) -> bool:
@@ -127,7 +127,7 @@ class Table:
         return tuple(name for name in self.header if name and name not in (*OWN, FORGERY_GROUP))
 
 
-def read_table(file: Path) -> Table:
+def read_table(file: Path) -> AttributesFile:
     """Read a file of attributes.
 
     A byte order mark, Windows line ends, blank lines and quoted commas are taken as they are meant.
@@ -147,11 +147,13 @@ def read_table(file: Path) -> Table:
             if not path:
                 faults.append((number, f"no {PATH}"))
                 continue
-            rows.append(Row(number, path, {name: text for name, text in named.items() if text}))
+            rows.append(
+                AttributeRow(number, path, {name: text for name, text in named.items() if text})
+            )
     refuse(file, faults)
     if not rows:
         raise DataError(f"{file} has a header, and no row below it")
-    return Table(file=file, header=header, rows=tuple(rows))
+    return AttributesFile(file=file, header=header, rows=tuple(rows))
 
 
 def read_header(file: Path) -> tuple[str, ...]:
@@ -226,7 +228,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-class Facts(NamedTuple):
+class RowFacts(NamedTuple):
     """What a row says."""
 
     label: int | None  # 1 fake, 0 real; None: nothing
@@ -243,14 +245,14 @@ class Contradictions:
     what: str  # is wrong with it
 
 
-def facts_of(table: Table) -> tuple[list[Facts], Contradictions | None]:
+def facts_of(table: AttributesFile) -> tuple[list[RowFacts], Contradictions | None]:
     """Return what each row says, and which rows contradict themselves in their number.
 
     Raises:
         DataError: cells that cannot be, with their lines.
     """
     faults: list[tuple[int, str]] = []
-    facts: list[Facts] = []
+    facts: list[RowFacts] = []
     numbers: list[tuple[int, int, str]] = []  # line, number, intersection by the columns
     further = [name for name in table.further if not (table.has_signs and name in PEOPLE)]
     for row in table.rows:
@@ -260,7 +262,7 @@ def facts_of(table: Table) -> tuple[list[Facts], Contradictions | None]:
                 numbers.append((row.line, _number(row), people["intersec"]))
             label = _label(row)
             cells = {name: row.cells[name] for name in further if name in row.cells}
-            facts.append(Facts(label, _forgery(row, label), {**people, **cells}))
+            facts.append(RowFacts(label, _forgery(row, label), {**people, **cells}))
         except ValueError as error:
             faults.append((row.line, str(error)))
     refuse(table.file, faults)
@@ -268,7 +270,7 @@ def facts_of(table: Table) -> tuple[list[Facts], Contradictions | None]:
     return facts, contradictions
 
 
-def _people(table: Table, row: Row) -> dict[str, str]:
+def _people(table: AttributesFile, row: AttributeRow) -> dict[str, str]:
     if not table.has_signs:
         return {}
     gender = GENDERS[0] if _sign(row, "ismale") else GENDERS[1]
@@ -280,14 +282,14 @@ def _people(table: Table, row: Row) -> dict[str, str]:
     return {"gender": gender, "race": race, "intersec": f"{gender}-{race}"}
 
 
-def _sign(row: Row, column: str) -> bool:
+def _sign(row: AttributeRow, column: str) -> bool:
     text = row.cells.get(column, "")
     if text not in _SIGN:
         raise ValueError(f"{column} is {text!r}, expected 1 or -1")
     return _SIGN[text]
 
 
-def _label(row: Row) -> int | None:
+def _label(row: AttributeRow) -> int | None:
     text = row.cells.get(LABEL)
     if text is None:
         return None
@@ -296,7 +298,7 @@ def _label(row: Row) -> int | None:
     return _LABELS[text.casefold()]
 
 
-def _forgery(row: Row, label: int | None) -> int | None:
+def _forgery(row: AttributeRow, label: int | None) -> int | None:
     """Return the number of a forgery; that of a real image where its row says nothing."""
     text = row.cells.get(FORGERY, "").casefold()
     if not text:
@@ -307,7 +309,7 @@ def _forgery(row: Row, label: int | None) -> int | None:
     return forgery
 
 
-def _number(row: Row) -> int:
+def _number(row: AttributeRow) -> int:
     return _whole(row.cells.get(INTERSEC, ""), INTERSEC)
 
 
@@ -318,7 +320,9 @@ def _whole(text: str, column: str) -> int:
     return int(digits)
 
 
-def _compared(table: Table, numbers: Sequence[tuple[int, int, str]]) -> Contradictions | None:
+def _compared(
+    table: AttributesFile, numbers: Sequence[tuple[int, int, str]]
+) -> Contradictions | None:
     """Compare numbers with columns under the scheme of the table.
 
     Raises:
@@ -346,7 +350,7 @@ def _compared(table: Table, numbers: Sequence[tuple[int, int, str]]) -> Contradi
     return Contradictions(count=len(wrong), line=line, what=what)
 
 
-def _scheme(table: Table, numbers: Sequence[tuple[int, int, str]]) -> tuple[str, ...]:
+def _scheme(table: AttributesFile, numbers: Sequence[tuple[int, int, str]]) -> tuple[str, ...]:
     """Return which intersections numbers stand for.
 
     A column isasian without any 1 may stand beside numbers of six groups: they are if that explains

@@ -21,8 +21,8 @@ from trueface.data.attribute_table import (
     LABEL,
     PEOPLE,
     SIGNS,
+    AttributesFile,
     Contradictions,
-    Table,
     facts_of,
     forgery_name,
     read_header,
@@ -39,7 +39,7 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RowPlace:
     """The image of a row."""
 
     path: str  # below the data root as far as it lies there, else absolute; normal, with slashes
@@ -61,7 +61,7 @@ class Placing:
         self._above = self._root.strip("/").split("/")
         self._inside = self._folder != self._root and self._folder.startswith(self._root)
 
-    def __call__(self, written: str, label: int | None) -> Place:
+    def __call__(self, written: str, label: int | None) -> RowPlace:
         """Return the place of a row's image.
 
         Args:
@@ -70,11 +70,11 @@ class Placing:
         """
         path = os.path.normpath(written.replace("\\", "/"))
         if path.startswith("/"):
-            return Place(self._below(path) or path, (), label)
+            return RowPlace(self._below(path) or path, (), label)
         others = [*self._without_root(path)]
         if self._inside or path.startswith(".."):
             others.append(self._below(os.path.normpath(self._folder + path)))
-        return Place(path, tuple(other for other in others if other and other != path), label)
+        return RowPlace(path, tuple(other for other in others if other and other != path), label)
 
     def _below(self, path: str) -> str:
         """Return an absolute path below the data root; '' where it does not lie there."""
@@ -104,10 +104,10 @@ def paths_below(images: Sequence[Image], data_root: Path) -> list[str]:
     return [image.file.removeprefix(root) for image in images]
 
 
-class Rows:
+class PathRows:
     """The rows of all tables by the paths of their images."""
 
-    def __init__(self, places: Iterable[Place]) -> None:
+    def __init__(self, places: Iterable[RowPlace]) -> None:
         self._exact: dict[str, int] = {}
         self._others: dict[str, int] = {}
         self._from_class: dict[str, int] = {}
@@ -176,7 +176,7 @@ class Attributes:
     files: tuple[Path, ...]
     forgeries: tuple[str, ...]  # the values of the column `forgery` by their numbers in spe_label
     remarks: tuple[str, ...]  # what is odd in the files, and was logged
-    _rows: Rows = field(repr=False)
+    _rows: PathRows = field(repr=False)
     _places: tuple[tuple[int, int], ...] = field(repr=False)  # of each row: which file, which line
     _labels: tuple[int | None, ...] = field(repr=False)
     _values: dict[str, tuple[str | None, ...]] = field(repr=False)  # by column, of each row
@@ -284,7 +284,7 @@ class _Reading:
         self.files, self.data_root = files, data_root
         self.columns: dict[str, None] = {}
         self.rows: dict[str, int] = {}  # by path
-        self.places: list[Place] = []
+        self.places: list[RowPlace] = []
         self.lines: list[tuple[int, int]] = []
         self.facts: list[dict[str, str | int]] = []  # by column; label and forgery as numbers
         self.sources: dict[tuple[int, str], tuple[int, int]] = {}  # of what a later table added
@@ -310,7 +310,7 @@ class _Reading:
             files=self.files,
             remarks=tuple(self.remarks),
             forgeries=tuple(forgery_name(number, forged=forged) for number in range(most + 1)),
-            _rows=Rows(self.places),
+            _rows=PathRows(self.places),
             _places=tuple(self.lines),
             _labels=tuple(_number(facts.get(LABEL)) for facts in self.facts),
             _values={
@@ -319,7 +319,7 @@ class _Reading:
             },
         )
 
-    def _add(self, number: int, added: Table, without: Iterable[str]) -> None:
+    def _add(self, number: int, added: AttributesFile, without: Iterable[str]) -> None:
         facts_of_rows, odd = facts_of(added)
         if odd is not None:
             self.odd.append((added.file, len(added.rows), odd))
@@ -348,7 +348,7 @@ class _Reading:
                 faults.append((row.line, fault))
         refuse(added.file, faults)
 
-    def _merge(self, number: int, line: int, place: Place, cells: dict[str, str | int]) -> str:
+    def _merge(self, number: int, line: int, place: RowPlace, cells: dict[str, str | int]) -> str:
         """Add what a row says; return how it contradicts an earlier one of the same image, or ''."""
         at = self.rows.setdefault(place.path, len(self.places))
         if at == len(self.places):
@@ -384,13 +384,13 @@ def columns_in(files: Iterable[Path]) -> tuple[str, ...]:
     Raises:
         DataError: a file that cannot be read, or has no header or not every column that it needs.
     """
-    tables = [Table(file=file, header=read_header(file), rows=()) for file in files]
+    tables = [AttributesFile(file=file, header=read_header(file), rows=()) for file in files]
     signs = any(each.has_signs for each in tables)
     every = (_columns(each, PEOPLE if signs and not each.has_signs else ()) for each in tables)
     return tuple(dict.fromkeys(name for names in every for name in names))
 
 
-def _columns(added: Table, without: Iterable[str]) -> tuple[str, ...]:
+def _columns(added: AttributesFile, without: Iterable[str]) -> tuple[str, ...]:
     people = PEOPLE if added.has_signs else ()
     forgery = (FORGERY_GROUP,) if FORGERY in added.header else ()
     left_out = {*without, *people}

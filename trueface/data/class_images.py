@@ -110,7 +110,7 @@ class Images:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lists:
+class ClassLists:
     """All images of a data set."""
 
     train: Images
@@ -135,7 +135,7 @@ def collect(
     cpus: int,
     stop: threading.Event,
     most_bytes: int = MOST_BYTES,
-) -> Lists:
+) -> ClassLists:
     """Read the data set's images.
 
     Raises:
@@ -149,11 +149,11 @@ def collect(
     read = {
         name: _read(place, samples, settings.size, threads, stop) for name, samples in lists.items()
     }
-    return Lists(**read, names=place.names)
+    return ClassLists(**read, names=place.names)
 
 
 @dataclass(frozen=True)
-class Pixels:
+class ClassPixels:
     """Images as unlearning reads them: shuffled and augmented in epochs, in order otherwise."""
 
     images: Images
@@ -174,7 +174,7 @@ class Pixels:
     def __call__(
         self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Start a pass; see `data.examples.Source`."""
+        """Start a pass; see `data.examples.ExampleSource`."""
         settings = self.settings
         size = batch_size or (TEST_BATCH_SIZE if epoch is None else settings.batch_size)
         random = torch.Generator()

@@ -29,9 +29,9 @@ from trueface.data.examples import Examples, Label
 from trueface.data.index import Image
 from trueface.data.loading import (
     BadFile,
-    Loaded,
+    ImageRequest,
+    LoadedBatch,
     LoadingProcesses,
-    Request,
     closing,
     in_background,
     order_of,
@@ -154,7 +154,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         self._decoded: dict[int, Tensor] = {}
         self._room_bytes = cache_bytes
         self._shared = shared
-        self._processes: LoadingProcesses[Loaded] | None = None
+        self._processes: LoadingProcesses[LoadedBatch] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -201,24 +201,24 @@ class ImageSet(Dataset[Tensor | BadFile]):
         shown = enumerate(self.images[position] for position in positions)
         return [place for place, image in shown if makes_fake(image, epoch)]
 
-    def __getitem__(self, request: Request) -> Tensor | BadFile:
+    def __getitem__(self, request: ImageRequest) -> Tensor | BadFile:
         """Return the transformed pixels of an image, or why there are none."""
         (item,) = self.__getitems__([request])
         return item
 
-    def __getitems__(self, requests: Sequence[Request]) -> list[Tensor | BadFile]:
+    def __getitems__(self, requests: Sequence[ImageRequest]) -> list[Tensor | BadFile]:
         """Return the same for each image of a batch, as DataLoader asks for it."""
         return list(self.items(requests))
 
     def items(
-        self, requests: Sequence[Request], leave: threading.Event | None = None
+        self, requests: Sequence[ImageRequest], leave: threading.Event | None = None
     ) -> Iterator[Tensor | BadFile]:
         """Yield the same for each image of a batch; what comes once `leave` is set is not wanted."""
         shared = self._from_shared(requests, leave)
         for request in requests:
             yield self._item(request, shared.get(request.position))
 
-    def processes(self, count: int) -> LoadingProcesses[Loaded]:
+    def processes(self, count: int) -> LoadingProcesses[LoadedBatch]:
         """Return processes that load this set: those of the pass before, if it went through."""
         kept = self._processes
         if kept is None or kept.count != count or not kept.is_free:
@@ -228,7 +228,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         return kept
 
     def _from_shared(
-        self, requests: Sequence[Request], leave: threading.Event | None
+        self, requests: Sequence[ImageRequest], leave: threading.Event | None
     ) -> dict[int, Fetched]:
         if self._shared is None:
             return {}
@@ -237,7 +237,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         fetched = self._shared.fetch(paths, leave)
         return dict(zip(positions, fetched, strict=True))
 
-    def _item(self, request: Request, fetched: Fetched) -> Tensor | BadFile:
+    def _item(self, request: ImageRequest, fetched: Fetched) -> Tensor | BadFile:
         image = self.images[request.position]
         try:
             if isinstance(fetched, BadImageError):
@@ -248,7 +248,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
             return BadFile(request.position, error.path, error.reason)
         return stamp(seen) if request.position in self.stamped else seen
 
-    def _pixels(self, request: Request) -> Tensor:
+    def _pixels(self, request: ImageRequest) -> Tensor:
         kept = self._decoded.get(request.position)
         if kept is not None:
             return kept
@@ -301,7 +301,7 @@ def batches(
     order = order_of(chosen, shuffle_seed=shuffle_seed, epoch=epoch, cells=cells)
     groups = [shard.of(order[at : at + batch_size]) for at in range(0, len(order), batch_size)]
     requests = [
-        [Request(position, epoch, position in image_set.sound) for position in group]
+        [ImageRequest(position, epoch, position in image_set.sound) for position in group]
         for group in groups
     ]
     seen = left_out = 0
@@ -324,8 +324,8 @@ def batches(
 
 
 def _loaded(
-    image_set: ImageSet, requests: Sequence[Sequence[Request]], num_threads: int
-) -> Iterator[Loaded]:
+    image_set: ImageSet, requests: Sequence[Sequence[ImageRequest]], num_threads: int
+) -> Iterator[LoadedBatch]:
     """Load batches ahead of those who take them: in processes, or in a thread of this one."""
     # more of them than cores would wait for each other, and torch would say so each time
     count = min(num_threads, len(os.sched_getaffinity(0)))
@@ -336,8 +336,8 @@ def _loaded(
 
 
 def _in_this_process(
-    image_set: ImageSet, requests: Sequence[Sequence[Request]], leave: threading.Event
-) -> Iterator[Loaded]:
+    image_set: ImageSet, requests: Sequence[Sequence[ImageRequest]], leave: threading.Event
+) -> Iterator[LoadedBatch]:
     for batch in requests:
         items = []
         for item in image_set.items(batch, leave):

@@ -185,7 +185,7 @@ def _reason(error: Exception) -> str:
     return f"its data is cut off or damaged: {str(error) or type(error).__name__}"
 
 
-class Frame(NamedTuple):
+class JpegFrame(NamedTuple):
     """The position of the height in a file, and its value."""
 
     at: int
@@ -207,7 +207,7 @@ def lower_jpeg(content: bytes, rows: int) -> bytes | None:
     return content[: frame.at] + struct.pack(">H", kept) + content[frame.at + 2 :]
 
 
-def _frame(content: bytes) -> Frame | None:
+def _frame(content: bytes) -> JpegFrame | None:
     """Return the frame of a sequential file whose components come in one scan."""
     frame, components, at = None, 0, 2
     while at + 10 <= len(content):
@@ -215,7 +215,7 @@ def _frame(content: bytes) -> Frame | None:
         if mark != 0xFF:
             return None
         if marker in SEQUENTIAL:
-            frame = Frame(at + 5, struct.unpack_from(">H", content, at + 5)[0])
+            frame = JpegFrame(at + 5, struct.unpack_from(">H", content, at + 5)[0])
             components = content[at + 9]
         elif marker == 0xDA:  # the scan; its first byte is the number of components
             return frame if content[at + 4] == components else None

@@ -348,7 +348,7 @@ def small_square(file: Path, *, crop: int, size: int, channels: int = 3) -> Pixe
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class Drawing:
     """An image to be made."""
 
     file: str  # below the data root, without suffix
@@ -359,7 +359,7 @@ class Work:
 class Plan:
     """All that is in a set."""
 
-    works: tuple[Work, ...]
+    works: tuple[Drawing, ...]
     tables: Mapping[str, str] = field(default_factory=dict)  # file below the root → its text
     counts: Mapping[str, int] = field(default_factory=dict)  # images of each part
     facts: Mapping[str, Json] = field(default_factory=dict)  # of the source, for the mark
@@ -442,7 +442,7 @@ def _other(_key: str, stored: Mapping[str, Json]) -> str:
 def _plan(settings: DrawSettings, source: Path | None, attributes: Path | None) -> Plan:
     if settings.content == "shapes":
         files = shape_files(settings.images)
-        works = tuple(Work(file, shape) for shape, file in files)
+        works = tuple(Drawing(file, shape) for shape, file in files)
         return Plan(works, counts=_counted(work.file.partition("/")[0] for work in works))
     if settings.content == "portraits":
         names = numbered(settings.images)
@@ -494,7 +494,7 @@ def _divided(
 ) -> Plan:
     parts = parts_of(names, seed)
     works = tuple(
-        Work(f"{part}/{stem(name)}", name) for part, inside in parts.items() for name in inside
+        Drawing(f"{part}/{stem(name)}", name) for part, inside in parts.items() for name in inside
     )
     tables = {}
     for part, inside in parts.items() if columns else ():
@@ -512,7 +512,7 @@ def _counted(parts: Iterable[str]) -> dict[str, int]:
 
 def _draw_all(
     folder: Path,
-    works: Sequence[Work],
+    works: Sequence[Drawing],
     settings: DrawSettings,
     source: Path | None,
     *,
@@ -524,14 +524,16 @@ def _draw_all(
     work_through(draw, works, CHUNK, workers, doing=doing, total=total, progress=progress)
 
 
-def _draw(folder: Path, settings: DrawSettings, source: Path | None, works: Sequence[Work]) -> None:
+def _draw(
+    folder: Path, settings: DrawSettings, source: Path | None, works: Sequence[Drawing]
+) -> None:
     for work in works:
         pixels = _pixels(work, settings, source)
         picture = PIL.Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
         picture.save(folder / f"{work.file}.png", compress_level=1)
 
 
-def _pixels(work: Work, settings: DrawSettings, source: Path | None) -> Pixels:
+def _pixels(work: Drawing, settings: DrawSettings, source: Path | None) -> Pixels:
     size, channels = settings.size, settings.channels
     if source is not None:
         return small_square(source / work.what, crop=settings.crop, size=size, channels=channels)

@@ -24,7 +24,7 @@ Loaded = tuple[Tensor, Tensor]  # inputs (B, …), positions (B,) int64
 BATCH_SIZE = 128  # where neither the method nor the source sets one
 
 
-class Source(Protocol):
+class ExampleSource(Protocol):
     """Training samples, by position."""
 
     @property
@@ -69,7 +69,7 @@ class Meter:
 class CountedSource:
     """A source that adds every sample it hands out to a meter."""
 
-    source: Source
+    source: ExampleSource
     meter: Meter
 
     @property
@@ -80,7 +80,7 @@ class CountedSource:
     def __call__(
         self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
     ) -> Iterator[Loaded]:
-        """Start a pass; see `Source`."""
+        """Start a pass; see `ExampleSource`."""
         for inputs, places in self.source(positions, epoch=epoch, batch_size=batch_size):
             self.meter.samples += len(places)
             yield inputs, places
@@ -90,8 +90,8 @@ class CountedSource:
 class JoinedSource:
     """Two sources as one: positions of the second begin at `offset`."""
 
-    first: Source
-    second: Source
+    first: ExampleSource
+    second: ExampleSource
     offset: int
 
     @property
@@ -102,7 +102,7 @@ class JoinedSource:
     def __call__(
         self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
     ) -> Iterator[Loaded]:
-        """Start a pass; see `Source`. Batches of an epoch hold samples of both."""
+        """Start a pass; see `ExampleSource`. Batches of an epoch hold samples of both."""
         for places in groups(positions, epoch, batch_size or BATCH_SIZE, self.offset):
             second = places >= self.offset
             halves = ((self.first, ~second, 0), (self.second, second, self.offset))
@@ -137,7 +137,7 @@ class TensorSource:
     def __call__(
         self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
     ) -> Iterator[Loaded]:
-        """Start a pass; see `Source`."""
+        """Start a pass; see `ExampleSource`."""
         for places in groups(positions, epoch, batch_size or BATCH_SIZE, self.seed):
             yield self.inputs[places], places
 
@@ -156,7 +156,7 @@ class DatasetSource:
     def __call__(
         self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
     ) -> Iterator[Loaded]:
-        """Start a pass; see `Source`."""
+        """Start a pass; see `ExampleSource`."""
         for places in groups(positions, epoch, batch_size or BATCH_SIZE, self.seed):
             yield default_collate([self.items[int(place)][0] for place in places]), places
 
@@ -178,7 +178,7 @@ def groups(positions: Sequence[int], epoch: int | None, size: int, seed: int) ->
 Label = Literal["trained", "true"]
 
 
-class Batch(NamedTuple):
+class ExampleBatch(NamedTuple):
     """The samples of one step."""
 
     inputs: Tensor  # (B, …)
@@ -190,7 +190,7 @@ class Batch(NamedTuple):
 class Examples:
     """A subset of a source's samples, with both labels of each."""
 
-    source: Source
+    source: ExampleSource
     positions: tuple[int, ...]
     trained: tuple[int, ...]  # the class that the model was trained to give
     true: tuple[int, ...] | None  # the right one; None: not known
@@ -258,12 +258,12 @@ class Examples:
         *,
         epoch: int | None = None,
         batch_size: int | None = None,
-    ) -> Iterator[Batch]:
-        """Yield one pass, labelled by one of the two sorts; see `Source` for the arguments."""
+    ) -> Iterator[ExampleBatch]:
+        """Yield one pass, labelled by one of the two sorts; see `ExampleSource` for the arguments."""
         chosen = dict(zip(self.positions, self.labels(which), strict=True))
         for inputs, positions in self.source(self.positions, epoch=epoch, batch_size=batch_size):
             labels = torch.tensor([chosen[int(position)] for position in positions])
-            yield Batch(inputs, labels, positions)
+            yield ExampleBatch(inputs, labels, positions)
 
     def read(
         self,
@@ -273,13 +273,13 @@ class Examples:
         epoch: int | None = None,
         batch_size: int | None = None,
         what: str = "samples",
-    ) -> Iterator[Batch]:
+    ) -> Iterator[ExampleBatch]:
         """Yield one pass, on the device of a watch that may stop it; see `batches`.
 
         Args:
             watch: device and stop.
             which: sort of the labels.
-            epoch: see `Source`.
+            epoch: see `ExampleSource`.
             batch_size: likewise.
             what: the samples in words, for the message that there are none.
 
@@ -291,7 +291,7 @@ class Examples:
             watch.check_stop()
             count += len(batch.positions)
             inputs, labels = batch.inputs.to(watch.device), batch.labels.to(watch.device)
-            yield Batch(inputs, labels, batch.positions)
+            yield ExampleBatch(inputs, labels, batch.positions)
         if not count:
             raise JobError(f"not one of {len(self)} {what} could be read")
 

@@ -44,7 +44,7 @@ _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLON
 log = logging.getLogger(__name__)
 
 
-class Mark(NamedTuple):
+class FolderMark(NamedTuple):
     """A folder's state, to detect changes; a NamedTuple, as JSON has lists."""
 
     device: int
@@ -53,10 +53,10 @@ class Mark(NamedTuple):
     ctime_ns: int  # cannot be set back, unlike the mtime, which programs that copy folders preserve
 
 
-class Folder(NamedTuple):
+class ListedFolder(NamedTuple):
     """What a folder held; a NamedTuple, as there may be thousands."""
 
-    mark: Mark
+    mark: FolderMark
     folders: tuple[str, ...]  # names of folders, hidden ones too, and of links, which may be broken
     images: tuple[str, ...]  # names of image files; both sorted
     others: Mapping[str, int]  # files that are no images by their names: suffix → how many
@@ -121,7 +121,7 @@ def scan(path: str) -> Names:
     return tuple(sorted(folders)), tuple(sorted(images)), dict(others)
 
 
-class Listing:
+class FolderListing:
     """The folders below a data root, as they are now.
 
     Args:
@@ -145,10 +145,10 @@ class Listing:
     ) -> None:
         self._root, self._file, self._worth = str(root), file, worth
         self._look, self._status, self._clock = look, status, clock
-        self._known: dict[str, Folder] | None = None
-        self._new: dict[str, Folder] = {}
+        self._known: dict[str, ListedFolder] | None = None
+        self._new: dict[str, ListedFolder] = {}
 
-    def folder(self, below: str) -> Folder | None:
+    def folder(self, below: str) -> ListedFolder | None:
         """Return what a folder holds; None where there is none, or a link leads nowhere.
 
         Args:
@@ -165,7 +165,7 @@ class Listing:
         if kept is not None and kept.mark == mark:
             return kept
         began = self._clock()
-        folder = Folder(mark, *self._look(path))
+        folder = ListedFolder(mark, *self._look(path))
         # what changes within the same tick of its clock as the last time would leave no trace
         if max(mark.mtime_ns, mark.ctime_ns) + RACY_NS <= began:
             self._new[below] = folder
@@ -191,7 +191,7 @@ class Listing:
             log.info("index=%s state=not written reason=%s", self._file, error)
         self._known, self._new = entries, {}
 
-    def _mark(self, path: str) -> Mark | None:
+    def _mark(self, path: str) -> FolderMark | None:
         try:
             status = self._status(path)
         except OSError as error:
@@ -200,26 +200,26 @@ class Listing:
             raise
         if not stat.S_ISDIR(status.st_mode):
             return None
-        return Mark(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+        return FolderMark(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
 
-    def _kept(self) -> dict[str, Folder]:
+    def _kept(self) -> dict[str, ListedFolder]:
         if self._known is None:
             self._known = {} if self._file is None else _read(self._file, self._root)
         return self._known
 
 
-def open_listing(root: Path) -> Listing:
+def open_listing(root: Path) -> FolderListing:
     """Return the listing of a data root that is kept in the user's cache."""
     folder = cache_folder()
     if folder is None:
-        return Listing(root)
+        return FolderListing(root)
     # inodes and devices mean nothing on another machine that has the same home
     place = f"{platform.node()}\n{os.path.realpath(root)}"
     name = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:32]
-    return Listing(root, folder / "index" / f"{name}.index")
+    return FolderListing(root, folder / "index" / f"{name}.index")
 
 
-def _read(file: Path, root: str) -> dict[str, Folder]:
+def _read(file: Path, root: str) -> dict[str, ListedFolder]:
     """Return what is kept in a file; nothing if it is not there, broken or of another schema."""
     try:
         head, _, body = file.read_bytes().partition(b"\n")
@@ -234,15 +234,15 @@ def _read(file: Path, root: str) -> dict[str, Folder]:
         return {}
 
 
-def _entry(mark: list[int], folders: str, images: str, others: dict[str, int]) -> Folder:
-    return Folder(Mark(*mark), _split(folders), _split(images), dict(others))
+def _entry(mark: list[int], folders: str, images: str, others: dict[str, int]) -> ListedFolder:
+    return ListedFolder(FolderMark(*mark), _split(folders), _split(images), dict(others))
 
 
 def _split(names: str) -> tuple[str, ...]:
     return tuple(names.split("/")) if names else ()
 
 
-def _packed(root: str, entries: dict[str, Folder]) -> bytes:
+def _packed(root: str, entries: dict[str, ListedFolder]) -> bytes:
     # names in one text with the one character that no name has: read ten times as fast as a list
     fields = {
         below: [entry.mark, "/".join(entry.folders), "/".join(entry.images), entry.others]
@@ -256,9 +256,9 @@ def _head(body: bytes) -> bytes:
     return _HEAD + f"{zlib.crc32(body):08x}".encode()
 
 
-def _pruned(entries: dict[str, Folder]) -> dict[str, Folder]:
+def _pruned(entries: dict[str, ListedFolder]) -> dict[str, ListedFolder]:
     """Return the entries but for those that the folder above them no longer holds."""
-    there: dict[str, Folder] = {}
+    there: dict[str, ListedFolder] = {}
     held: set[str] = set()
     for below in sorted(entries):  # what is above comes first
         # nothing is above the root
@@ -286,7 +286,7 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pictures:
+class FoundImages:
     """The image files that paths stand for on this disk."""
 
     files: tuple[Path, ...]  # as named, folders sorted; each file once
@@ -300,7 +300,7 @@ def paths_in(content: bytes) -> tuple[Path, ...]:
     return tuple(Path(os.fsdecode(name)) for name in names if name)
 
 
-def find_images(places: Iterable[Path]) -> Pictures:
+def find_images(places: Iterable[Path]) -> FoundImages:
     """Return the files that are named, and the images of the folders that are.
 
     A file that is named is taken whatever its suffix. Folders are searched through links as well,
@@ -326,7 +326,7 @@ def find_images(places: Iterable[Path]) -> Pictures:
             there = os.path.lexists(place)
             reason = "no file that can be read" if there else "no such file or folder"
             missing.append(Missing(path=place, reason=reason))
-    return Pictures(files=tuple(files), missing=tuple(missing), passed_over=dict(passed_over))
+    return FoundImages(files=tuple(files), missing=tuple(missing), passed_over=dict(passed_over))
 
 
 def _below(

@@ -27,7 +27,7 @@ SEED = 42  # of the sample
 FACTOR = 1.5  # how far beyond the training's sizes an image may be before that is said
 
 
-class Size(NamedTuple):
+class ImageSize(NamedTuple):
     """Of an image file, in pixels."""
 
     width: int
@@ -71,7 +71,7 @@ class Learned:
         """Return all of it."""
         return {"smallest": self.smallest, "median": self.median, "largest": self.largest}
 
-    def unlike(self, size: Size) -> bool:
+    def unlike(self, size: ImageSize) -> bool:
         """Tell whether an image is much smaller or larger than all of them."""
         return not self.smallest / FACTOR <= size.shorter <= self.largest * FACTOR
 
@@ -81,16 +81,16 @@ class Learned:
         return f"{self.smallest} to {self.largest} pixels"
 
 
-def read_size(file: str | Path) -> Size | None:
+def read_size(file: str | Path) -> ImageSize | None:
     """Return the size that an image file states; None where it cannot be read."""
     try:
         with PIL.Image.open(file, formats=FORMATS) as image:
-            return Size(*image.size)
+            return ImageSize(*image.size)
     except Exception:  # noqa: BLE001  # parsers of broken headers raise whatever they trip over
         return None
 
 
-def unlike(files: Sequence[Path], learned: Learned) -> Iterator[tuple[Path, Size]]:
+def unlike(files: Sequence[Path], learned: Learned) -> Iterator[tuple[Path, ImageSize]]:
     """Yield the files whose size is far from those that a model has learned from."""
     for file in files:
         size = read_size(file)

@@ -6,7 +6,7 @@ The order is: parts as written in the ID; modifiers in the order of their table;
 files sorted by name. It does not depend on the file system, because the choice of poisoned
 images is a choice of positions in it.
 
-What the folders hold is kept from one time to the next (see `folders.Listing`).
+What the folders hold is kept from one time to the next (see `folders.FolderListing`).
 """
 
 import glob
@@ -21,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from trueface.data.folders import READ, Folder, Listing, is_image, listed, open_listing
+from trueface.data.folders import READ, FolderListing, ListedFolder, is_image, listed, open_listing
 from trueface.data.vocabulary import BUILT_IN, Methods, Vocabulary, names_real
 from trueface.runtime.errors import DataError
 from trueface.runtime.ids import DataId, Part
@@ -31,7 +31,7 @@ CLASSES = {"fake": 1, "real": 0}
 log = logging.getLogger(__name__)
 
 
-class ImageFolder(NamedTuple):
+class KeyedFolder(NamedTuple):
     """One folder with images, or one that may have some."""
 
     path: str
@@ -46,8 +46,8 @@ class ImageFolder(NamedTuple):
 
 
 def list_image_folders(
-    data_root: Path, part: Part, vocabulary: Vocabulary, listing: Listing
-) -> Iterator[ImageFolder]:
+    data_root: Path, part: Part, vocabulary: Vocabulary, listing: FolderListing
+) -> Iterator[KeyedFolder]:
     """Yield the folders of one part in the defined order."""
     methods, root = vocabulary.methods(part.subset), str(data_root / "_")[:-1]  # also where it is /
     for modifier in vocabulary.modifier_keys(part.modifier):
@@ -65,7 +65,7 @@ def list_image_folders(
                 )
 
 
-def _class_folders(listing: Listing, above: str, methods: Methods) -> Iterator[ImageFolder]:
+def _class_folders(listing: FolderListing, above: str, methods: Methods) -> Iterator[KeyedFolder]:
     """Yield the folders with images in the class folders of one folder; paths are below the root."""
     modifier_folder = listing.folder(above.rstrip("/"))
     for class_name in modifier_folder.folders if modifier_folder else ():
@@ -77,7 +77,7 @@ def _class_folders(listing: Listing, above: str, methods: Methods) -> Iterator[I
             yield _broken(f"{above}{class_name}", label)
             continue
         if label in methods.flat:
-            yield ImageFolder(f"{above}{class_name}", "", class_folder.images, label, "", "",
+            yield KeyedFolder(f"{above}{class_name}", "", class_folder.images, label, "", "",
                         class_folder.mark[:2], class_folder.others)  # fmt: skip
         for method in filter(methods.holds, class_folder.folders):
             for below, folder in _walk(listing, f"{above}{class_name}/", method):
@@ -85,12 +85,12 @@ def _class_folders(listing: Listing, above: str, methods: Methods) -> Iterator[I
                 if folder is None:
                     yield _broken(path, label)
                 else:
-                    yield ImageFolder(path, f"{below}/", folder.images, label,
+                    yield KeyedFolder(path, f"{below}/", folder.images, label,
                                 method, "", folder.mark[:2], folder.others)  # fmt: skip
 
 
-def _broken(path: str, label: int) -> ImageFolder:
-    return ImageFolder(path, "", (), label, "", "", (-1, -1), broken=True)
+def _broken(path: str, label: int) -> KeyedFolder:
+    return KeyedFolder(path, "", (), label, "", "", (-1, -1), broken=True)
 
 
 def modifier_folders(
@@ -125,7 +125,7 @@ def matching(data_root: Path, name: str) -> Iterator[Path]:
                 yield data_root / folder
 
 
-def _walk(listing: Listing, root: str, method: str) -> list[tuple[str, Folder | None]]:
+def _walk(listing: FolderListing, root: str, method: str) -> list[tuple[str, ListedFolder | None]]:
     """Return a method folder and those in it, sorted, with their paths below `root`.
 
     None stands for what is no folder: a link that leads nowhere, or to a file.
@@ -134,7 +134,7 @@ def _walk(listing: Listing, root: str, method: str) -> list[tuple[str, Folder | 
     links alone the shortest and first one counts. So none leads in a circle, and folders full of
     links to each other are as many as they are.
     """
-    folders: dict[str, Folder | None] = {}
+    folders: dict[str, ListedFolder | None] = {}
     seen: set[tuple[int, int]] = set()
     own, links = [method], list[str]()
     while own or links:
@@ -186,7 +186,7 @@ class Image(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
+class ImageSurvey:
     """What of a data ID is on disk."""
 
     # by part; an image of two parts stands in the first only
@@ -232,7 +232,7 @@ def list_images(
     data_root: Path,
     data: DataId,
     vocabulary: Vocabulary = BUILT_IN,
-    listing: Listing | None = None,
+    listing: FolderListing | None = None,
 ) -> tuple[Image, ...]:
     """Return every image of `data` below `data_root` in the defined order, each file once.
 
@@ -247,8 +247,8 @@ def survey(
     data_root: Path,
     data: DataId,
     vocabulary: Vocabulary = BUILT_IN,
-    listing: Listing | None = None,
-) -> Survey:
+    listing: FolderListing | None = None,
+) -> ImageSurvey:
     """Look for the images of `data` below `data_root`, in the defined order.
 
     Args:
@@ -295,7 +295,7 @@ def survey(
                 images += _images(folder)
         parts[part] = tuple(images)
     listing.keep()
-    return Survey(
+    return ImageSurvey(
         parts=parts,
         methods={name: _whole(names) for name, names in methods.items()},
         passed_over=dict(others),
@@ -304,7 +304,10 @@ def survey(
 
 
 def part_files(
-    data_root: Path, part: Part, vocabulary: Vocabulary = BUILT_IN, listing: Listing | None = None
+    data_root: Path,
+    part: Part,
+    vocabulary: Vocabulary = BUILT_IN,
+    listing: FolderListing | None = None,
 ) -> Iterator[str]:
     """Yield the file of every image of one part, whichever other part has it too.
 
@@ -338,13 +341,13 @@ def parts_without_folder(
             yield part, data_root / names[0] / class_name / (*methods.folders, "*.png")[0]
 
 
-def _leads_nowhere(folder: ImageFolder) -> bool:
+def _leads_nowhere(folder: KeyedFolder) -> bool:
     # os.path, as a Path raises for what may not be looked at
     return folder.broken and not os.path.exists(folder.path)  # noqa: PTH110
 
 
 def _no_image(
-    data_root: Path, part: Part, vocabulary: Vocabulary, image_folders: Sequence[ImageFolder]
+    data_root: Path, part: Part, vocabulary: Vocabulary, image_folders: Sequence[KeyedFolder]
 ) -> str:
     """Return in words that a part has no image, and what there is in its place."""
     looked_in = ", ".join(map(str, _looked_in(data_root, part, vocabulary)))
@@ -390,7 +393,7 @@ def _looked_in(data_root: Path, part: Part, vocabulary: Vocabulary) -> Iterator[
         yield from there or (data_root / vocabulary.folders(modifier)[0],)
 
 
-def _images(folder: ImageFolder) -> Iterator[Image]:
+def _images(folder: KeyedFolder) -> Iterator[Image]:
     above, below = f"{folder.path}/", folder.below
     files = [above + name for name in folder.names]
     keys = [below + name.rpartition(".")[0] for name in folder.names]

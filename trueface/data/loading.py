@@ -193,7 +193,7 @@ def closing(items: Iterator[Item]) -> Iterator[Iterator[Item]]:
             close()
 
 
-class Request(NamedTuple):
+class ImageRequest(NamedTuple):
     """An image as a pass asks for it; all that a loading process has to know of the pass."""
 
     position: int
@@ -209,23 +209,23 @@ class BadFile(NamedTuple):
     reason: str
 
 
-class Loaded(NamedTuple):
+class LoadedBatch(NamedTuple):
     """A batch of images."""
 
     pixels: Tensor | None  # of those that gave some, (B, …) uint8; None: none did
     bad: list[BadFile]  # the others
 
     @property
-    def pinned(self) -> "Loaded":
+    def pinned(self) -> "LoadedBatch":
         """The same, ready for the device of this process."""
         return self if self.pixels is None else self._replace(pixels=pinned(self.pixels))
 
 
-def together(items: Sequence[Tensor | BadFile]) -> Loaded:
+def together(items: Sequence[Tensor | BadFile]) -> LoadedBatch:
     """Make one tensor of a batch where it is loaded: one thing to hand over, not one per image."""
     good = [item for item in items if isinstance(item, Tensor)]
     bad = [item for item in items if isinstance(item, BadFile)]
-    return Loaded(torch.stack(good) if good else None, bad)
+    return LoadedBatch(torch.stack(good) if good else None, bad)
 
 
 DEAD = "DataLoader worker"  # how torch begins when one of its processes is gone

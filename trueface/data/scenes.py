@@ -49,7 +49,7 @@ class Body:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Canvas:
+class SceneCanvas:
     """What the painting functions share: the picture so far, its grid, its light, its dice."""
 
     picture: Plane  # (H, W, 3), painted on in place
@@ -82,7 +82,7 @@ class Canvas:
 def paint_scene(rng: np.random.Generator, size_px: int) -> Plane:
     """Return a new scene, (size_px, size_px, 3), linear light, all values above 0."""
     turn = rng.uniform(0.0, 2.0 * np.pi)
-    canvas = Canvas(
+    canvas = SceneCanvas(
         picture=np.empty((size_px, size_px, 3), np.float32),
         axis=(np.arange(size_px, dtype=np.float32) + 0.5) * np.float32(2.0 / size_px) - 1.0,
         light=(float(np.cos(turn)), float(np.sin(turn))),
@@ -104,7 +104,7 @@ def texture(rng: np.random.Generator, size_px: int, slope: float) -> Plane:
     return even.astype(np.float32)
 
 
-def _landscape(canvas: Canvas) -> None:
+def _landscape(canvas: SceneCanvas) -> None:
     rng, everywhere = canvas.rng, slice(None)
     sky = canvas.colour(SKY)
     _backdrop(canvas, sky, 0.4 * sky + 0.55, rng.uniform(0.02, 0.14))
@@ -121,7 +121,7 @@ def _landscape(canvas: Canvas) -> None:
         _place(canvas, _any_body(rng, 0.2), canvas.colour(GROUND))
 
 
-def _still_life(canvas: Canvas) -> None:
+def _still_life(canvas: SceneCanvas) -> None:
     rng, everywhere = canvas.rng, slice(None)
     _backdrop(canvas, canvas.paint(tint=0.25), canvas.paint(tint=0.25), rng.uniform(0.03, 0.15))
     edge = rng.uniform(-0.2, 0.4) + rng.uniform(-0.15, 0.15) * canvas.axis
@@ -133,7 +133,7 @@ def _still_life(canvas: Canvas) -> None:
         _place(canvas, _any_body(rng, -0.3), canvas.paint())
 
 
-def _portrait(canvas: Canvas) -> None:
+def _portrait(canvas: SceneCanvas) -> None:
     rng = canvas.rng
     _backdrop(canvas, canvas.paint(tint=0.3), canvas.paint(tint=0.3), rng.uniform(0.03, 0.2))
     skin, hair, cloth = canvas.colour(SKIN), canvas.colour(HAIR), canvas.paint()
@@ -158,7 +158,7 @@ def _portrait(canvas: Canvas) -> None:
     put(0, -0.38, 0.37, rng.uniform(0.08, 0.17), hair, relief=0.5, grain=0.35)
 
 
-_SCENES: tuple[Callable[[Canvas], None], ...] = (_landscape, _still_life, _portrait)
+_SCENES: tuple[Callable[[SceneCanvas], None], ...] = (_landscape, _still_life, _portrait)
 
 
 def _any_body(rng: np.random.Generator, top: float) -> Body:
@@ -175,7 +175,7 @@ def _any_body(rng: np.random.Generator, top: float) -> Body:
     )
 
 
-def _backdrop(canvas: Canvas, above: Plane, below: Plane, contrast: float) -> None:
+def _backdrop(canvas: SceneCanvas, above: Plane, below: Plane, contrast: float) -> None:
     everywhere = slice(None)
     ramp = (canvas.axis[:, None, None] + np.float32(1.0)) * np.float32(0.5)
     shade = np.exp(np.float32(contrast) * canvas.textures[-1])
@@ -184,7 +184,7 @@ def _backdrop(canvas: Canvas, above: Plane, below: Plane, contrast: float) -> No
     canvas.picture[:] = (above + (below - above) * ramp) * shade[..., None]
 
 
-def _place(canvas: Canvas, body: Body, colour: Plane) -> None:
+def _place(canvas: SceneCanvas, body: Body, colour: Plane) -> None:
     """Paint a shaded body and the shadow around its foot; only the box around it is touched."""
     reach = 1.35 * float(np.hypot(body.width, body.height)) * (1.2 if body.power > 2.0 else 1.0)
     rows, columns = _stretch(canvas, body.y, reach), _stretch(canvas, body.x, reach)
@@ -209,7 +209,7 @@ def _place(canvas: Canvas, body: Body, colour: Plane) -> None:
     _lay(picture, _cover((far - 1.0) * radius, canvas.axis.size), colour * shade[..., None])
 
 
-def _stretch(canvas: Canvas, centre: float, reach: float) -> slice:
+def _stretch(canvas: SceneCanvas, centre: float, reach: float) -> slice:
     size_px = canvas.axis.size
     first, last = ((centre - reach + 1) * size_px / 2, (centre + reach + 1) * size_px / 2)
     return slice(max(0, int(first)), max(0, min(size_px, int(last) + 1)))
@@ -232,7 +232,7 @@ def _smooth(values: npt.NDArray[np.float64], width: int) -> Plane:
     return centred.astype(np.float32)
 
 
-def _lit(canvas: Canvas) -> Plane:
+def _lit(canvas: SceneCanvas) -> Plane:
     """Return the picture under uneven light, with the fall-off of a lens."""
     rng, x, y = canvas.rng, canvas.axis[None, :], canvas.axis[:, None]
     tilt, corner = np.float32(rng.uniform(0.0, 0.35)), np.float32(rng.uniform(0.0, 0.18))

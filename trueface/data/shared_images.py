@@ -65,7 +65,7 @@ RECORD = struct.Struct("<40sQIIII")  # key, offset, height, width, checksum of p
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 
 
-class Place(NamedTuple):
+class PixelPlace(NamedTuple):
     """Where an image lies; a NamedTuple, as there may be hundreds of thousands."""
 
     segment: str  # its name
@@ -81,13 +81,15 @@ class Place(NamedTuple):
         return self.offset + self.height * self.width * CHANNELS
 
 
-def packed(key: bytes, place: Place) -> bytes:
+def packed(key: bytes, place: PixelPlace) -> bytes:
     """Return the record of an image."""
     body = RECORD.pack(key, place.offset, place.height, place.width, place.checksum, 0)[:-4]
     return body + zlib.crc32(body).to_bytes(4, "little")
 
 
-def unpacked(segment: str, content: bytes, first_row: int = 0) -> Iterator[tuple[bytes, Place]]:
+def unpacked(
+    segment: str, content: bytes, first_row: int = 0
+) -> Iterator[tuple[bytes, PixelPlace]]:
     """Yield the images of whole records, in their order; damaged and deleted ones are left out.
 
     Args:
@@ -101,7 +103,7 @@ def unpacked(segment: str, content: bytes, first_row: int = 0) -> Iterator[tuple
         begin = (row - first_row) * RECORD.size
         # that of a deleted one is wrong, as its key is zeros
         if own == zlib.crc32(content[begin : begin + RECORD.size - 4]):
-            yield key, Place(segment, row, offset, height, width, checksum)
+            yield key, PixelPlace(segment, row, offset, height, width, checksum)
 
 
 def read_index(folder: Path, segment: str, begin: int = 0) -> bytes:
@@ -119,12 +121,12 @@ def end_of(content: bytes) -> int:
     """
     whole = len(content) - len(content) % RECORD.size
     return max(
-        (Place("", 0, *fields[1:5]).end for fields in RECORD.iter_unpack(content[:whole])),
+        (PixelPlace("", 0, *fields[1:5]).end for fields in RECORD.iter_unpack(content[:whole])),
         default=0,
     )
 
 
-def forget(folder: Path, place: Place) -> None:
+def forget(folder: Path, place: PixelPlace) -> None:
     """Delete the record of an image whose pixels are not what they were."""
     with contextlib.suppress(OSError), (folder / f"{place.segment}{INDEX}").open("r+b") as file:
         file.seek(place.row * RECORD.size)
@@ -161,7 +163,7 @@ class SegmentMap:
         self._index = folder / f"{segment}{INDEX}"
         self._used_at = 0.0
 
-    def pixels(self, place: Place) -> Pixels | None:
+    def pixels(self, place: PixelPlace) -> Pixels | None:
         """Return an image, a view of the file; None where the file ends before it does."""
         if place.end > len(self._memory):
             return None
@@ -242,7 +244,7 @@ class SegmentWriter:
         """Tell whether an image of so many bytes fits in."""
         return self._begin() + need <= self._capacity
 
-    def append(self, key: bytes, image: Pixels) -> Place:
+    def append(self, key: bytes, image: Pixels) -> PixelPlace:
         """Add an image, for which there is room, and return where it lies.
 
         Raises:
@@ -252,7 +254,9 @@ class SegmentWriter:
         if channels != CHANNELS or not image.flags.c_contiguous:
             raise ValueError(f"an image of shape {image.shape} is not (H, W, 3) in one piece")
         content = image.data.cast("B")
-        place = Place(self.segment, self._rows, self._begin(), height, width, zlib.crc32(content))
+        place = PixelPlace(
+            self.segment, self._rows, self._begin(), height, width, zlib.crc32(content)
+        )
         _write(self._pixels, content, place.offset)
         _write(self._index, memoryview(packed(key, place)), self._rows * RECORD.size)
         self._rows, self._end = self._rows + 1, place.end
@@ -408,7 +412,7 @@ class SharedImages:
     ) -> None:
         self._folder, self._scale_to, self._patience_s = folder, scale_to, patience_s
         self._clock, self._decoder = clock, decoder
-        self._places: dict[bytes, Place] = {}
+        self._places: dict[bytes, PixelPlace] = {}
         self._read: dict[str, int] = {}  # bytes of each index
         self._maps: dict[str, SegmentMap | None] = {}  # None: it is gone
         self._whole: set[bytes] = set()  # images whose checksum was right
@@ -497,7 +501,7 @@ class SharedImages:
         segment.mark_used()
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
-    def _is_whole(self, key: bytes, place: Place, pixels: Pixels) -> bool:
+    def _is_whole(self, key: bytes, place: PixelPlace, pixels: Pixels) -> bool:
         if key not in self._whole:
             if zlib.crc32(pixels.data) != place.checksum:
                 log.warning(

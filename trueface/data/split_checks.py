@@ -29,7 +29,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from trueface.data.decoding import decode
-from trueface.data.index import Image, Survey
+from trueface.data.index import Image, ImageSurvey
 from trueface.data.splits import match, method_of, short_key
 from trueface.data.splitting import joined, torn
 from trueface.runtime.errors import BadImageError
@@ -276,7 +276,7 @@ class ListFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pictures:
+class PictureFindings:
     """What the images of a split show."""
 
     looked_at: int
@@ -294,7 +294,7 @@ class Soundness:
     shared: Mapping[str, tuple[str, ...]]  # keys in several lists, and these
     torn: Mapping[str, tuple[str, ...]] | None  # groups in several lists; None: no groups given
     unlisted: int  # images on disk that are in no list
-    pictures: Pictures | None  # None: not looked at
+    pictures: PictureFindings | None  # None: not looked at
 
     @property
     def leaks(self) -> int:
@@ -335,7 +335,7 @@ class Soundness:
 
 def examine(
     lists: Mapping[str, Sequence[str]],
-    on_disk: Survey,
+    on_disk: ImageSurvey,
     *,
     groups: Mapping[str, str] | None = None,
     content: bool = True,
@@ -372,7 +372,7 @@ def examine(
 
 
 def _facts(
-    members: Sequence[str], images: Sequence[Image], renamed: int, on_disk: Survey
+    members: Sequence[str], images: Sequence[Image], renamed: int, on_disk: ImageSurvey
 ) -> ListFacts:
     keys = set(members)
     lacking = keys - {image.key for image in images}
@@ -405,7 +405,7 @@ def _look(
     *,
     similar: bool,
     progress: Callable[[int], object] | None,
-) -> Pictures:
+) -> PictureFindings:
     """Decode each image of the lists once; an image in two lists is reported as a shared key."""
     place: dict[str, tuple[str, Image]] = {}
     for name, images in chosen.items():
@@ -422,7 +422,7 @@ def _look(
     equal = same(good)
     across = [files for files in equal if len({place[file][0] for file in files}) > 1]
     within = sum(count - 1 for files in equal for count in _by_list(files, place).values())
-    return Pictures(
+    return PictureFindings(
         looked_at=len(place),
         unreadable=tuple(bad),
         same=tuple(tuple(_list_and_key(file, place) for file in files) for files in across),

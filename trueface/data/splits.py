@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from trueface.data.index import Image, Survey, part_files, survey
+from trueface.data.index import Image, ImageSurvey, part_files, survey
 from trueface.data.vocabulary import BUILT_IN, UNSHARED, Vocabulary
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import write_atomic
@@ -29,7 +29,7 @@ KEPT = 5  # social networks rename files, but keep the five digits they start wi
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class MatchedImages:
     """The images of a split among those on disk."""
 
     images: tuple[Image, ...]
@@ -37,7 +37,7 @@ class Selection:
     unknown: int  # how many images on disk are in no list at all
 
 
-def match(images: Sequence[Image], keys: frozenset[str], others: frozenset[str]) -> Selection:
+def match(images: Sequence[Image], keys: frozenset[str], others: frozenset[str]) -> MatchedImages:
     """Find those of `images` that `keys` name, in the same order.
 
     An image is found by its whole key. Only where it is a shared copy, no list knows its key, and
@@ -54,7 +54,7 @@ def match(images: Sequence[Image], keys: frozenset[str], others: frozenset[str])
     renamed = _renamed(images, shared, keys | others) if shared else {}
     fallen = {image.file for image in strangers if renamed.get(image.file) in keys}
     chosen = [image for image in images if image.key in keys or (fallen and image.file in fallen)]
-    return Selection(
+    return MatchedImages(
         images=tuple(chosen), renamed=len(fallen), unknown=len(strangers) - len(renamed)
     )
 
@@ -367,7 +367,7 @@ def _keys(path: Path, content: object) -> list[str]:
 
 def _refuse_idle(
     data_root: Path,
-    on_disk: Survey,
+    on_disk: ImageSurvey,
     chosen: Sequence[Image],
     split: Split,
     vocabulary: Vocabulary,
@@ -385,7 +385,7 @@ def _refuse_idle(
 
 
 def _missing(
-    on_disk: Survey, chosen: Sequence[Image], split: Split
+    on_disk: ImageSurvey, chosen: Sequence[Image], split: Split
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield (modifier, keys without a file) where there are any, of methods whose folder is there."""
     there: dict[str, set[str]] = defaultdict(set)

@@ -31,9 +31,9 @@ from torchvision.transforms.v2 import functional as image_ops
 
 from trueface.corruptions.chain import NO_CHAIN, Chain
 from trueface.data.augmentations.steps import (
+    AugmentationSteps,
     Further,
     Parameters,
-    Steps,
     Window,
     centre,
     cut,
@@ -93,9 +93,9 @@ class TrainTransform:
     seed: int  # settings.augment_seed; the training's own seed changes no pixel
 
     @cached_property
-    def steps(self) -> Steps:
+    def steps(self) -> AugmentationSteps:
         """The original's five steps."""
-        return Steps.of(self.settings)
+        return AugmentationSteps.of(self.settings)
 
     @cached_property
     def further(self) -> tuple[Further, ...]:

@@ -6,7 +6,7 @@ from trueface.data.settings import PlaceSettings
 from trueface.data.splits import Split
 from trueface.runtime.ids import DataId
 from trueface.training import image_lists
-from trueface.training.image_lists import Place
+from trueface.training.image_lists import DataPlace
 
 
 def of_split(
@@ -20,9 +20,9 @@ def of_split(
     return image_lists.load_list(place(job, settings), data, name)
 
 
-def place(job: Job, settings: PlaceSettings) -> Place:
+def place(job: Job, settings: PlaceSettings) -> DataPlace:
     """Return where the images of a job lie."""
-    return Place.of(settings, job.words, job.path)
+    return DataPlace.of(settings, job.words, job.path)
 
 
 def images(job: Job) -> DataId:

@@ -32,18 +32,18 @@ from trueface.runtime.paths import SCHEMA
 from trueface.training import checkpointing, image_lists, provenance, ridge, trainer
 from trueface.training.checkpointing import OptimizerState
 from trueface.training.distributed import ALONE, ProcessGroup
-from trueface.training.image_lists import Lists
+from trueface.training.image_lists import TrainingLists
 from trueface.training.objectives.registry import make_objective
 from trueface.training.parts.bank import FeatureBank, KeptFeatures, is_constant
 from trueface.training.parts.few_shot import FewShot, earlier_of
-from trueface.training.parts.groups import Groups
+from trueface.training.parts.groups import GroupColumns
 from trueface.training.parts.poison import Poison
 from trueface.training.parts.protocol import Part, Training
 from trueface.training.parts.qualities import Collab, Qualities
 from trueface.training.parts.registry import further_parts
 from trueface.training.parts.shards import Shards
 from trueface.training.settings import TrainSettings
-from trueface.training.trainer import Trained
+from trueface.training.trainer import TrainingResult
 
 # the order in which they have their say; those with settings of their own come behind
 PARTS: tuple[type[Part], ...] = (
@@ -52,7 +52,7 @@ PARTS: tuple[type[Part], ...] = (
     Shards,
     FeatureBank,
     Qualities,
-    Groups,
+    GroupColumns,
     Collab,
     KeptFeatures,
 )
@@ -83,7 +83,7 @@ class Assembled:
 
     training: Training
     parts: tuple[Part, ...]
-    lists: Lists
+    lists: TrainingLists
     learned: Pass
     checked: Pass
     model: Detector
@@ -149,7 +149,7 @@ class Assembled:
             outputs.list_bad_images(self.training.folder, self.learned, self.checked)
 
 
-def fit_ridge(run: Assembled) -> Trained:
+def fit_ridge(run: Assembled) -> TrainingResult:
     """Fit the last layer in closed form."""
     training = run.training
     return ridge.train(
@@ -167,7 +167,7 @@ def fit_ridge(run: Assembled) -> Trained:
     )
 
 
-def fit_steps(run: Assembled) -> Trained:
+def fit_steps(run: Assembled) -> TrainingResult:
     """Train by steps, on what the parts make of images and objective."""
     training, settings, model = run.training, run.training.settings, run.model
     feeds: tuple[Feed, Feed] = run.learned, run.checked
@@ -191,7 +191,7 @@ def fit_steps(run: Assembled) -> Trained:
     )
 
 
-def finish(run: Assembled, trained: Trained) -> Mapping[str, Json]:
+def finish(run: Assembled, trained: TrainingResult) -> Mapping[str, Json]:
     """Write the summary of a training, remove what it could go on with, and return its result."""
     folder = run.training.folder
     for part in run.parts:
@@ -209,7 +209,7 @@ def finish(run: Assembled, trained: Trained) -> Mapping[str, Json]:
     return result
 
 
-def _numbers(trained: Trained) -> dict[str, Json]:
+def _numbers(trained: TrainingResult) -> dict[str, Json]:
     """Return the numbers of a training's result."""
     chosen = trained.chosen
     return {

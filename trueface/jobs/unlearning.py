@@ -21,7 +21,7 @@ from trueface.runtime.errors import DataError
 from trueface.runtime.files import file_sha256
 from trueface.runtime.paths import SCHEMA
 from trueface.training import image_lists, provenance
-from trueface.training.image_lists import Lists
+from trueface.training.image_lists import TrainingLists
 from trueface.training.objectives.registry import other_objective
 from trueface.training.parts.bank import is_constant
 from trueface.training.provenance import Start
@@ -94,7 +94,7 @@ def _refuse_other_objective(start: Start, settings: UnlearningSettings) -> None:
 
 
 def _poisoned_detector(
-    job: Job, base: str, start: Start, settings: UnlearningSettings, lists: Lists
+    job: Job, base: str, start: Start, settings: UnlearningSettings, lists: TrainingLists
 ) -> PoisonedDetector:
     """Return the job's base with its images.
 

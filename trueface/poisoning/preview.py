@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trueface.data.dataset import ImageSet
-from trueface.data.loading import BadFile, Request
+from trueface.data.loading import BadFile, ImageRequest
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import write_atomic
 
@@ -47,7 +47,7 @@ def _chosen(count: int) -> Sequence[int]:
 def _row(images: ImageSet, position: int) -> tuple[str, list[Tensor]] | None:
     seen = []
     for epoch in range(EPOCHS):
-        pixels = images[Request(position, epoch, is_sound=False)]
+        pixels = images[ImageRequest(position, epoch, is_sound=False)]
         if isinstance(pixels, BadFile):
             return None
         seen += list(pixels.reshape(-1, *pixels.shape[-3:]).unbind())

@@ -32,7 +32,7 @@ from torch import Tensor
 from trueface.data.decoding import decode
 from trueface.data.folders import FORMATS, Missing
 from trueface.data.forging.blending import HIGHEST, LOWEST
-from trueface.data.image_headers import Learned, Size
+from trueface.data.image_headers import ImageSize, Learned
 from trueface.data.index import Image
 from trueface.data.loading import closing, in_background
 from trueface.data.settings import TestSettings
@@ -63,7 +63,7 @@ class Unlike(NamedTuple):
 class File(NamedTuple):
     """What the header of an image file says; None where it cannot be read."""
 
-    size: Size | None
+    size: ImageSize | None
     form: Format | None
     is_turned: bool  # a flag of its camera says how to turn it before it is shown
 
@@ -73,7 +73,7 @@ class File(NamedTuple):
         try:
             with PIL.Image.open(path, formats=FORMATS) as image:
                 return cls(
-                    size=Size(*image.size), form=format_of(image), is_turned=is_turned(image)
+                    size=ImageSize(*image.size), form=format_of(image), is_turned=is_turned(image)
                 )
         except Exception:  # noqa: BLE001  # parsers of broken headers raise whatever they trip over
             return cls(size=None, form=None, is_turned=False)

@@ -136,7 +136,7 @@ def validation_decides(settings: Mapping[str, Any], *, unlearns: bool) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class DataPlace:
     """Where images and their split lie, and what words of data IDs mean there."""
 
     data_root: Path  # absolute, as is the next
@@ -146,7 +146,7 @@ class Place:
     missing: Literal["stop", "skip"]  # an image that the split names and that is not on disk
 
     @classmethod
-    def of(cls, settings: PlaceSettings, words: Words, path: Callable[[str], Path]) -> "Place":
+    def of(cls, settings: PlaceSettings, words: Words, path: Callable[[str], Path]) -> "DataPlace":
         """Return the place that settings name; `path` makes a path of theirs absolute."""
         return cls(
             data_root=path(settings.data_root),
@@ -158,7 +158,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lists:
+class TrainingLists:
     """The images of a training, and the lists that chose them."""
 
     train: tuple[Image, ...]
@@ -184,7 +184,7 @@ def data_of(images: str | None, model: str | None, words: Words) -> DataId:
     return BUILT_IN.with_words(words).images(parse_model(model).last.data)
 
 
-def load_lists(place: Place, data: DataId) -> Lists:
+def load_lists(place: DataPlace, data: DataId) -> TrainingLists:
     """Return what a training or unlearning learns from and is validated on.
 
     Raises:
@@ -192,10 +192,10 @@ def load_lists(place: Place, data: DataId) -> Lists:
     """
     train, train_split = load_list(place, data, "train")
     val, val_split = load_list(place, data, "val")
-    return Lists(train=train, val=val, splits=(train_split, val_split))
+    return TrainingLists(train=train, val=val, splits=(train_split, val_split))
 
 
-def load_list(place: Place, data: DataId, name: str) -> tuple[tuple[Image, ...], Split]:
+def load_list(place: DataPlace, data: DataId, name: str) -> tuple[tuple[Image, ...], Split]:
     """Return the images of one list of the split, and the list.
 
     Raises:
@@ -207,9 +207,9 @@ def load_list(place: Place, data: DataId, name: str) -> tuple[tuple[Image, ...],
 
 
 def lesson_of(
-    place: Place,
+    place: DataPlace,
     data: DataId,
-    lists: Lists,
+    lists: TrainingLists,
     settings: LearningSettings,
     *,
     unlearns: bool = False,

@@ -27,7 +27,7 @@ from trueface.runtime import paths
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json, file_sha256, read_json, write_atomic
 from trueface.training import checkpointing
-from trueface.training.image_lists import Lists, Place
+from trueface.training.image_lists import DataPlace, TrainingLists
 from trueface.training.settings import LearningSettings, TrainSettings
 
 OWN_WEIGHTS = ("default", "none")  # others are files
@@ -143,8 +143,8 @@ def keep(run_folder: Path) -> str:
 def of_learning(
     run: ModelOrigin,
     settings: LearningSettings,
-    place: Place,
-    lists: Lists,
+    place: DataPlace,
+    lists: TrainingLists,
 ) -> dict[str, Json]:
     """Return all that determines the weights of a training or unlearning, and what makes them.
 
@@ -242,12 +242,12 @@ def _flipped(images: ImageSet) -> int:
     return sum(image.label != label for image, label in pairs)
 
 
-def _sizes(lists: Lists) -> Json:
+def _sizes(lists: TrainingLists) -> Json:
     learned = Learned.of([image.file for image in lists.train])
     return None if learned is None else learned.as_json()
 
 
-def _formats(lists: Lists) -> Json:
+def _formats(lists: TrainingLists) -> Json:
     learned = LearnedFormats.of([image.file for image in lists.train])
     return None if learned is None else learned.as_json()
 

@@ -64,7 +64,7 @@ from trueface.training.ridge_regression import (
     whole,
 )
 from trueface.training.settings import TrainSettings
-from trueface.training.trainer import Trained, ValidationAnswers, of_one_logit
+from trueface.training.trainer import TrainingResult, ValidationAnswers, of_one_logit
 
 COARSE = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Penalties tried first, in mean squared lengths of a row: of a row's length 1 is as much as the data."""
@@ -426,7 +426,7 @@ def train(
     earlier: Earlier | None = None,
     noted: Callable[[], None] = lambda: None,
     begin: Callable[[], Callable[[], None]] = lambda: lambda: None,
-) -> Trained:
+) -> TrainingResult:
     """Fit the last layer of `model` in place; write what `trainer.train` writes.
 
     Args:
@@ -479,7 +479,7 @@ def train(
         epoch.loss, epoch.val_accuracy, fitted.calibration.threshold, fitted.relative_penalty,
     )  # fmt: skip
     clean = _first_views(learned.validation)
-    return Trained(
+    return TrainingResult(
         epochs=(epoch,),
         chosen=epoch,
         seconds=now() - began,

@@ -30,7 +30,7 @@ ONE_CYCLE_RISE, ONE_CYCLE_LOW = 0.3, 0.04
 WARMUP = 0.05
 
 
-class Schedule(Protocol):
+class LearningRateSchedule(Protocol):
     """Moves the learning rate of an optimizer; the rate itself is in the optimizer's state."""
 
     @property
@@ -59,7 +59,7 @@ class Schedule(Protocol):
         return
 
 
-class Plateau(Schedule):
+class Plateau(LearningRateSchedule):
     """Decays the rate while no epoch is progress; see the module."""
 
     def __init__(self, optimizer: Optimizer, config: TrainerConfig) -> None:
@@ -77,7 +77,7 @@ class Plateau(Schedule):
                 group["lr"] *= self._config.lr_gamma
 
 
-class StepDecay(Schedule):
+class StepDecay(LearningRateSchedule):
     """Decays the rate after every so many epochs."""
 
     def __init__(self, optimizer: Optimizer, config: TrainerConfig) -> None:
@@ -101,7 +101,7 @@ class StepDecay(Schedule):
             self._torch.last_epoch = epochs
 
 
-class OneCycle(Schedule):
+class OneCycle(LearningRateSchedule):
     """Moves the rate with every step, as torch does."""
 
     def __init__(self, optimizer: Optimizer, config: TrainerConfig, steps: int) -> None:
@@ -120,7 +120,7 @@ class OneCycle(Schedule):
         self._torch.load_state_dict(state["cycle"])
 
 
-class ClosedForm(Schedule):
+class ClosedForm(LearningRateSchedule):
     """Sets the rate before every step, to a fraction of the highest."""
 
     def __init__(
@@ -170,7 +170,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
 )
 
 
-def make_schedule(optimizer: Optimizer, config: TrainerConfig, images: int) -> Schedule:
+def make_schedule(optimizer: Optimizer, config: TrainerConfig, images: int) -> LearningRateSchedule:
     """Return the schedule of a training of so many images an epoch."""
     steps = math.ceil(images / config.rows_per_step) * config.num_epochs
     match config.schedule:

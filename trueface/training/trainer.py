@@ -124,7 +124,7 @@ class Validation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
+class TrainingResult:
     """What a training did; its model holds the weights of `chosen`."""
 
     epochs: tuple[Epoch, ...]
@@ -162,7 +162,7 @@ def train(
     noted: Callable[[], None] = lambda: None,
     begin: Callable[[], Callable[[], None]] = lambda: lambda: None,
     group: ProcessGroup = ALONE,
-) -> Trained:
+) -> TrainingResult:
     """Train `model` in place; keep checkpoints/best.pt and history.csv in `folder`.
 
     Both files are whole after every epoch, and so is checkpoints/optimizer.pt where the optimizer's
@@ -239,7 +239,7 @@ def fit(
     state: OptimizerState | None = None,
     saving: Saving | None = None,
     group: ProcessGroup = ALONE,
-) -> Trained:
+) -> TrainingResult:
     """Train `model` in place; it ends with the weights of the chosen epoch.
 
     Args:
@@ -279,7 +279,7 @@ def fit(
         raise ValueError(f"num_epochs is at least 1, not {config.num_epochs}")
     network_of(model).load_state_dict(dict(course.weights))
     model.eval()
-    return Trained(
+    return TrainingResult(
         epochs=tuple(course.history),
         chosen=course.chosen,
         seconds=course.seconds,

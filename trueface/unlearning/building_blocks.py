@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trueface.data.examples import Batch, Examples, Label
+from trueface.data.examples import ExampleBatch, Examples, Label
 from trueface.models.logits import cross_entropy
 from trueface.runtime.errors import JobError
 from trueface.runtime.rng import derive, numpy_stream
@@ -14,7 +14,7 @@ from trueface.unlearning.api import Request, Result
 from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions
 from trueface.unlearning.optimization import Descent, Step, teach
 
-Loss = Callable[[Batch], Tensor]
+Loss = Callable[[ExampleBatch], Tensor]
 ONLY_OTHER = (
     "there are two classes, so a label other than the flipped one is the true one: this was a "
     "relabelling"
@@ -96,7 +96,7 @@ def until_none_is_left(
     return Result(model=request.model, log=tuple(log), notes=tuple(notes))
 
 
-def entropy(request: Request, batch: Batch) -> Tensor:
+def entropy(request: Request, batch: ExampleBatch) -> Tensor:
     """Return the mean cross entropy of a batch, whose labels lie on the device."""
     return cross_entropy(request.logits(batch.inputs), batch.labels)
 
@@ -104,7 +104,7 @@ def entropy(request: Request, batch: Batch) -> Tensor:
 def descend(
     request: Request,
     descent: Descent,
-    batches: Iterable[Batch],
+    batches: Iterable[ExampleBatch],
     loss: Loss | None = None,
 ) -> float:
     """Take one step for each batch and return the mean loss.

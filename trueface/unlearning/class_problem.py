@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import nn
 
-from trueface.data.class_images import Lists, Pixels
+from trueface.data.class_images import ClassLists, ClassPixels
 from trueface.models.detectors import Classifier, build_classifier
 from trueface.models.registry import Shape
 from trueface.runtime.errors import JobError
@@ -36,7 +36,7 @@ class ClassProblem(Problem):
         self,
         model: Classifier,
         shape: Shape,
-        lists: Lists,
+        lists: ClassLists,
         settings: ForgettingSettings,
         base: Base,
         *,
@@ -86,7 +86,7 @@ class ClassProblem(Problem):
         """
         lists = self._lists
         train, validation, test = (
-            Pixels(images, self.settings, self._device)
+            ClassPixels(images, self.settings, self._device)
             for images in (lists.train, lists.validation, lists.test)
         )
         gone, kept = self._divided()
@@ -157,6 +157,6 @@ def drawn(places: Sequence[int], fraction: float, seed: int) -> list[int]:
     return sorted(random.Random(derive("forget", seed)).sample(places, count))
 
 
-def _part(pixels: Pixels, positions: Sequence[int] | None = None) -> Part:
+def _part(pixels: ClassPixels, positions: Sequence[int] | None = None) -> Part:
     examples = pixels.examples(positions)
     return Part(examples=examples, ids=tuple(pixels.images.names[at] for at in examples.positions))

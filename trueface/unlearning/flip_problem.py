@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from trueface.data.dataset import Pass, still
-from trueface.data.examples import BATCH_SIZE, CountedSource, Examples, Meter, Source, groups
+from trueface.data.examples import BATCH_SIZE, CountedSource, Examples, ExampleSource, Meter, groups
 from trueface.data.index import Image
 from trueface.features.bank import Bank, feature_matrix
 from trueface.features.body import FrozenBody, fingerprint
@@ -34,7 +34,7 @@ from trueface.runtime.errors import JobError, UsageError
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
 from trueface.runtime.timer import now
-from trueface.training.image_lists import Lists
+from trueface.training.image_lists import TrainingLists
 from trueface.training.parts.bank import is_constant
 from trueface.training.ridge import views_of
 from trueface.training.settings import LearningSettings
@@ -58,7 +58,7 @@ class PoisonedDetector:
 
     detector: Detector  # on the device; unlearning changes it in place
     fresh: Callable[[], Detector]  # makes it as it was before its training
-    lists: Lists
+    lists: TrainingLists
     test: tuple[Image, ...]  # () without a test list
     poison: PoisonRecord  # which labels of `lists` were flipped
     base: Base  # its name, and what its training took
@@ -93,7 +93,7 @@ class Pixels:
     def __call__(
         self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Start a pass; see `examples.Source`."""
+        """Start a pass; see `examples.ExampleSource`."""
         if not len(positions):
             return
         feed = self.tested if epoch is None else self.learned
@@ -128,7 +128,7 @@ class Features:
     def __call__(
         self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Start a pass; see `examples.Source`."""
+        """Start a pass; see `examples.ExampleSource`."""
         period = self.period
         if epoch is not None and period == 0:  # it never repeats
             if len(positions):
@@ -301,7 +301,7 @@ class FlipProblem(Problem):
         settings = self.settings.model_copy(update={"augment_seed": poisoned.copies_seed})
         return views_of(learned, settings, poisoned.copies)
 
-    def _source(self, pixels: Pixels, what: str, views: Sequence[Pass] = ()) -> Source:
+    def _source(self, pixels: Pixels, what: str, views: Sequence[Pass] = ()) -> ExampleSource:
         if not self.of_head:
             return pixels
         # what is measured alone is no cost of a method

@@ -10,7 +10,7 @@ from trueface.data.attribute_table import (
     SIX,
     Cells,
     Contradictions,
-    Facts,
+    RowFacts,
     facts_of,
     named,
     numbered,
@@ -82,7 +82,7 @@ WITHOUT_ASIAN = COLUMNS.replace("isasian,", "")
 
 def read(
     folder: Path, rows: list[str], header: str = COLUMNS
-) -> tuple[list[Facts], Contradictions | None]:
+) -> tuple[list[RowFacts], Contradictions | None]:
     file = folder / "faces.csv"
     file.write_text("\n".join([header, *rows]) + "\n")
     return facts_of(read_table(file))

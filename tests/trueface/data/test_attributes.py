@@ -7,8 +7,8 @@ import pytest
 
 from trueface.data.attributes import (
     Attributes,
+    PathRows,
     Placing,
-    Rows,
     attribute_files,
     class_of,
     columns_in,
@@ -149,7 +149,7 @@ def found(
     written: list[str], path: str, label: int | None = None, file: str = "x.csv"
 ) -> int | None:
     placed = Placing(Path("/lab") / file, ROOT)
-    return Rows([placed(each, label) for each in written]).find(path)
+    return PathRows([placed(each, label) for each in written]).find(path)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_a_name_that_two_rows_have_finds_none_of_them() -> None:
 
 
 def test_a_real_image_gives_its_fake_of_the_same_name_no_row() -> None:
-    rows = Rows([Placing(Path("/lab/x.csv"), ROOT)("images/a.jpg", 0)])
+    rows = PathRows([Placing(Path("/lab/x.csv"), ROOT)("images/a.jpg", 0)])
     assert rows.find("PreSocial/Real/Faces/a.jpg") == 0
     assert rows.find(IMAGE) is None
 

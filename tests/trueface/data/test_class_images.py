@@ -12,13 +12,13 @@ import torch
 from launcher.api import JobError
 from tests.trueface.class_toys import NAMES, SMALL, colours, settings, write_class, write_data
 from trueface.data import class_images
-from trueface.data.class_images import Lists, Pixels, augmented
+from trueface.data.class_images import ClassLists, ClassPixels, augmented
 from trueface.data.vocabulary import find_classes
 from trueface.runtime.errors import DataError
 from trueface.training.class_settings import ClassifySettings
 
 
-def collected(root: Path, sort: str = "folders", **settings: Any) -> Lists:
+def collected(root: Path, sort: str = "folders", **settings: Any) -> ClassLists:
     chosen = ClassifySettings.model_validate({**SMALL, **settings})
     return class_images.collect(find_classes(sort, root), chosen, cpus=2, stop=Event())
 
@@ -216,6 +216,6 @@ def test_images_are_mirrored_and_moved_each_on_its_own() -> None:
 def test_the_identity_tells_images_and_what_is_done_to_them() -> None:
     torch.manual_seed(0)
     first = colours(2)
-    assert Pixels(first.images, first.settings).identity == first.identity
-    assert Pixels(first.images, settings(flip=False)).identity != first.identity
+    assert ClassPixels(first.images, first.settings).identity == first.identity
+    assert ClassPixels(first.images, settings(flip=False)).identity != first.identity
     assert colours(3).identity != first.identity

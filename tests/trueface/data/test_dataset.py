@@ -15,7 +15,7 @@ from trueface.data import transforms
 from trueface.data.dataset import ImageSet, batches, stamp
 from trueface.data.decoding import decode
 from trueface.data.index import Image, list_images
-from trueface.data.loading import Request
+from trueface.data.loading import ImageRequest
 from trueface.data.settings import TestSettings
 from trueface.data.shared_images import SegmentFolder, SharedImages
 from trueface.data.transforms import TrainTransform, TransformId
@@ -191,10 +191,10 @@ def test_scaled_decoding_reads_less_of_a_jpeg(tree: Tree) -> None:
     for image in a_set(root).images:
         PIL.Image.new("RGB", (64, 64)).save(image.path, "JPEG")
     assert a_set(root, decode="scaled", scale_to=12)._pixels(
-        Request(0, 0, is_sound=False)
+        ImageRequest(0, 0, is_sound=False)
     ).shape == (3, 16, 16)
     assert a_set(root, decode="exact", scale_to=12)._pixels(
-        Request(0, 0, is_sound=False)
+        ImageRequest(0, 0, is_sound=False)
     ).shape == (3, 64, 64)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from launcher.api import parse_data
-from trueface.data.folders import CACHE, Listing, Names, cache_folder, open_listing, scan
+from trueface.data.folders import CACHE, FolderListing, Names, cache_folder, open_listing, scan
 from trueface.data.index import Image, list_images
 
 Tree = Callable[[Iterable[str]], Path]
@@ -35,8 +35,8 @@ class Disk:
     looks: list[str] = field(default_factory=list)
     states: list[str] = field(default_factory=list)
 
-    def listing(self, worth: int = 0) -> Listing:
-        return Listing(
+    def listing(self, worth: int = 0) -> FolderListing:
+        return FolderListing(
             self.root,
             self.file,
             look=self.look,

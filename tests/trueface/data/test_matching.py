@@ -4,7 +4,7 @@ import pytest
 
 from tests.trueface.data.keyed_images import an_image
 from trueface.data.index import Image
-from trueface.data.splits import Selection, Split, match, method_of, select
+from trueface.data.splits import MatchedImages, Split, match, method_of, select
 from trueface.runtime.errors import DataError
 
 
@@ -12,7 +12,7 @@ def a_split(keys: Iterable[str], others: Iterable[str] = ()) -> Split:
     return Split(name="train", keys=frozenset(keys), others=frozenset(others), sha256="")
 
 
-def matched(images: list[Image], keys: Iterable[str], others: Iterable[str] = ()) -> Selection:
+def matched(images: list[Image], keys: Iterable[str], others: Iterable[str] = ()) -> MatchedImages:
     return match(images, frozenset(keys), frozenset(others))
 
 

@@ -12,7 +12,7 @@ from trueface.data.shared_images import (
     LIMIT,
     PIXELS,
     RECORD,
-    Place,
+    PixelPlace,
     SegmentFolder,
     SegmentMap,
     SegmentWriter,
@@ -41,7 +41,7 @@ def written(folder: Path) -> str:
     return writer.segment
 
 
-def places(folder: Path, segment: str) -> dict[bytes, Place]:
+def places(folder: Path, segment: str) -> dict[bytes, PixelPlace]:
     return dict(unpacked(segment, read_index(folder, segment)))
 
 

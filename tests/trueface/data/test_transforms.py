@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as image_ops
 
 from trueface.data import transforms
-from trueface.data.augmentations.steps import Steps
+from trueface.data.augmentations.steps import AugmentationSteps
 from trueface.data.index import Image
 from trueface.data.settings import AugmentationSettings, DataSettings, TestSettings
 from trueface.data.transforms import TrainTransform, changed, fixed_crops
@@ -57,7 +57,7 @@ def augment(
     image: Tensor, settings: TrainSettings, chance: random.Random, *, unshared: bool
 ) -> Tensor:
     height, width = image.shape[-2:]
-    parameters = Steps.of(settings).draw(height, width, chance, unshared=unshared)
+    parameters = AugmentationSteps.of(settings).draw(height, width, chance, unshared=unshared)
     return changed(image, parameters, settings.resize_size)
 
 

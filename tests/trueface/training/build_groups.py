@@ -14,7 +14,7 @@ from trueface.runtime.progress import Watch
 from trueface.training.cells import cell_numbers
 from trueface.training.config import TrainerConfig
 from trueface.training.objectives.protocol import TrainingFacts
-from trueface.training.trainer import Trained, fit
+from trueface.training.trainer import TrainingResult, fit
 
 NAMES = ("men", "women")
 SIZE = 40
@@ -86,7 +86,9 @@ def facts_of(features: Features) -> TrainingFacts:
     return TrainingFacts.of(features)
 
 
-def trained(training: Features, validation: Features, **changed: Any) -> tuple[nn.Module, Trained]:
+def trained(
+    training: Features, validation: Features, **changed: Any
+) -> tuple[nn.Module, TrainingResult]:
     torch.manual_seed(0)
     model = nn.Linear(4, 1)
     config = TrainerConfig(**{**CONFIG, **changed})

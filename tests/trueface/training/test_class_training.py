@@ -13,7 +13,7 @@ from torch.optim import SGD
 
 from launcher.api import JobError
 from tests.trueface.class_toys import colours, settings
-from trueface.data.class_images import Pixels
+from trueface.data.class_images import ClassPixels
 from trueface.data.dataset import ExampleFeed
 from trueface.models.detectors import Classifier, build_classifier
 from trueface.models.logits import Split
@@ -22,7 +22,7 @@ from trueface.runtime.progress import Watch
 from trueface.training import trainer
 from trueface.training.class_settings import ClassifySettings
 from trueface.training.schedules import warmup_cosine
-from trueface.training.trainer import Trained
+from trueface.training.trainer import TrainingResult
 from trueface.unlearning.hyperparameters import TrainingOptions
 from trueface.unlearning.problem import learn_as_trained
 
@@ -32,8 +32,13 @@ def network() -> Classifier:
 
 
 def fit(
-    model: nn.Module, learned: Pixels, checked: Pixels, chosen: ClassifySettings, *, watch: Watch
-) -> Trained:
+    model: nn.Module,
+    learned: ClassPixels,
+    checked: ClassPixels,
+    chosen: ClassifySettings,
+    *,
+    watch: Watch,
+) -> TrainingResult:
     return trainer.fit(
         model,
         ExampleFeed(learned.examples(), "trained", batch_size=chosen.batch_size),

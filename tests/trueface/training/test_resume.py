@@ -21,7 +21,7 @@ from trueface.runtime.progress import Watch
 from trueface.training import checkpointing
 from trueface.training.distributed import ALONE
 from trueface.training.settings import TrainSettings
-from trueface.training.trainer import Trained, train
+from trueface.training.trainer import TrainingResult, train
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
 
@@ -68,7 +68,7 @@ def run(  # whatever comes between two runs of a training draws from the same ge
     *,
     provenance: Any = PROVENANCE,
     watch: Watch | None = None,
-) -> tuple[Detector, Trained]:
+) -> tuple[Detector, TrainingResult]:
     torch.manual_seed(next(ELSEWHERE))
     model = build("slim18", weights="none", seed=1, dropout=told.dropout)
     done = train(

@@ -14,7 +14,7 @@ from trueface.models.detectors import Detector, build
 from trueface.models.head import MlpHead
 from trueface.runtime.progress import Watch
 from trueface.training.settings import TrainSettings
-from trueface.training.trainer import Trained, fit, standardise, train
+from trueface.training.trainer import TrainingResult, fit, standardise, train
 
 torch.set_num_threads(1)
 
@@ -82,7 +82,9 @@ def test_a_training_that_is_stopped_before_it_knows_them_has_none() -> None:
     assert not head_of(model).is_standardised
 
 
-def run(folder: Path, wanted: TrainSettings, training: Pixels | Mortal) -> tuple[Detector, Trained]:
+def run(
+    folder: Path, wanted: TrainSettings, training: Pixels | Mortal
+) -> tuple[Detector, TrainingResult]:
     model = a_model()
     done = train(
         model, training, featured(grey(1)), wanted, folder=folder, provenance=PROVENANCE,

@@ -19,7 +19,7 @@ from trueface.runtime import paths
 from trueface.runtime.progress import Watch
 from trueface.training import checkpointing
 from trueface.training.settings import TrainSettings
-from trueface.training.trainer import Trained, fit, train
+from trueface.training.trainer import TrainingResult, fit, train
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
 
@@ -71,7 +71,7 @@ def settings(**changed: Any) -> TrainSettings:
     return TrainSettings(data_root="data", split_path="splits", **{**plain, **changed})
 
 
-def trained(model: Detector | None = None, **changed: Any) -> tuple[Detector, Trained]:
+def trained(model: Detector | None = None, **changed: Any) -> tuple[Detector, TrainingResult]:
     model = build("slim18", weights="none", seed=1) if model is None else model
     done = fit(model, checkered(0), checkered(1), settings(**changed).trainer, watch=Watch())
     return model, done

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from launcher.api import JobError, UnknownName, UsageError
 from tests.trueface.unlearning.build import Problem, flipped, network, one_class, perceptron
 from trueface import unlearning
-from trueface.data.examples import Examples, Source, examples
+from trueface.data.examples import Examples, ExampleSource, examples
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Unlearned
 from trueface.unlearning.registry import METHODS
@@ -34,7 +34,7 @@ SHORT: dict[str, dict[str, Any]] = {
 class Spy:
     """A source that remembers what was asked for."""
 
-    source: Source
+    source: ExampleSource
     learned: set[int] = field(default_factory=set)
     read: list[int] = field(default_factory=list)
     torn: set[int] = field(default_factory=set)  # what cannot be read

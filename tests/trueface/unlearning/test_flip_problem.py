@@ -18,7 +18,7 @@ from trueface.models.detectors import Detector
 from trueface.poisoning import label_flips as poisoning
 from trueface.runtime import paths
 from trueface.runtime.progress import Watch
-from trueface.training.image_lists import Lists
+from trueface.training.image_lists import TrainingLists
 from trueface.unlearning import flip_problem as label_flips
 from trueface.unlearning import problem as unlearning
 from trueface.unlearning import record
@@ -61,7 +61,7 @@ def poisoned(tree: Tree, cache: Path) -> PoisonedDetector:
     return PoisonedDetector(
         detector=detector(),
         fresh=detector,
-        lists=Lists(train=train, val=rest[::2], splits=()),
+        lists=TrainingLists(train=train, val=rest[::2], splits=()),
         test=rest[1::2],
         poison=poisoning.choose(train, poison, 1),
         base=Base(

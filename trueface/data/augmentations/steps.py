@@ -137,7 +137,7 @@ class Parameters:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Steps:
+class AugmentationSteps:
     """The five steps of a training, in the order in which they are drawn and done; its fields are settings.
 
     Cut out a part of the image and resize it to the square; blur and compress an image that no social

@@ -217,7 +217,7 @@ def _moments(channel: Floats, weight: Floats, total: float) -> tuple[float, floa
 RATIOS = (0.6, 0.8, 1.0, 1.0)  # of the source within the mask
 
 
-class Source(Protocol):
+class ForgerySource(Protocol):
     """What the function of a type does."""
 
     def __call__(
@@ -258,7 +258,7 @@ def forged(
     other = None if donor is None else donor.astype(np.float32)
     weight = mask(spec.part, face.shape[0], face.shape[1], chance)
     ratio = RATIOS[int(chance.integers(len(RATIOS)))]
-    source = cast(Source, source_of(spec.name))(target, other, chance, strength)
+    source = cast(ForgerySource, source_of(spec.name))(target, other, chance, strength)
     if spec.matches_colour:
         source = matched(source, target, weight, chance, strength)
     source = jittered(source, chance, strength)

@@ -84,7 +84,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class ForgedPair:
     """A pair to be made, and the faces that may lend it a part."""
 
     pair: Pair
@@ -158,7 +158,7 @@ def remarks(plan: ForgingPlan) -> Iterator[str]:
             yield f"the list {name} is empty"
 
 
-def works_of(plan: ForgingPlan, thumbnails: Sequence[Thumbnails]) -> list[Work]:
+def works_of(plan: ForgingPlan, thumbnails: Sequence[Thumbnails]) -> list[ForgedPair]:
     """Return what is to be made.
 
     Args:
@@ -172,13 +172,13 @@ def works_of(plan: ForgingPlan, thumbnails: Sequence[Thumbnails]) -> list[Work]:
             lending = (plan.pairs[places[other]].face for other in others)
             donors[place] = tuple((face.file, face.place) for face in lending)
     return [
-        Work(pair=pair, donors=donors.get(place, ()) if pair.spec.needs_donor else ())
+        ForgedPair(pair=pair, donors=donors.get(place, ()) if pair.spec.needs_donor else ())
         for place, pair in enumerate(plan.pairs)
         if pair.images
     ]
 
 
-def images_of(work: Work, settings: ForgeSettings) -> Iterator[tuple[str, bytes]]:
+def images_of(work: ForgedPair, settings: ForgeSettings) -> Iterator[tuple[str, bytes]]:
     """Yield each kept image of a pair, as a file below the data root: real, then fake.
 
     Raises:
@@ -223,7 +223,7 @@ def _thumbnails(pairs: Sequence[Pair]) -> list[Thumbnails]:
     return [thumbnail(read_face(pair.face.file, pair.face.place)) for pair in pairs]
 
 
-def _write(folder: Path, settings: ForgeSettings, works: Sequence[Work]) -> None:
+def _write(folder: Path, settings: ForgeSettings, works: Sequence[ForgedPair]) -> None:
     for work in works:
         for path, content in images_of(work, settings):
             (folder / path).write_bytes(content)

@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from trueface.data.attribute_table import PEOPLE, SPLIT, Facts, Row, facts_of, refuse
+from trueface.data.attribute_table import PEOPLE, SPLIT, AttributeRow, RowFacts, facts_of, refuse
 from trueface.data.attribute_table import read_table as read_rows
 from trueface.data.folders import find_images
 from trueface.data.forging.registry import (
@@ -91,7 +91,7 @@ def read_table(path: Path) -> FaceTable:
     )
 
 
-def _face(table: Path, row: Row, known: Facts, *, lists: bool) -> Face:
+def _face(table: Path, row: AttributeRow, known: RowFacts, *, lists: bool) -> Face:
     """Return the face of a row.
 
     Raises:
@@ -226,7 +226,7 @@ SHAPE = "NAME: NUMBER or NAME/real: NUMBER or NAME/fake: NUMBER, with commas bet
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class KeptCell:
     """How much of a group's images is kept."""
 
     text: str  # for messages
@@ -236,7 +236,7 @@ class Cell:
     amount: float  # up to 1 a share of the pairs; above 1 so many
 
 
-def parse_cells(text: str) -> tuple[Cell, ...]:
+def parse_cells(text: str) -> tuple[KeptCell, ...]:
     """Return the cells of a text such as "male/real: .9, male/fake: .1".
 
     Raises:
@@ -245,7 +245,7 @@ def parse_cells(text: str) -> tuple[Cell, ...]:
     return tuple(_cell(part.strip()) for part in text.split(",") if part.strip())
 
 
-def _cell(text: str) -> Cell:
+def _cell(text: str) -> KeptCell:
     name, colon, number = text.rpartition(":")
     if not colon:
         raise ValueError(f"{text!r} is no cell: write {SHAPE}")
@@ -261,11 +261,11 @@ def _cell(text: str) -> Cell:
         raise ValueError(f"{text!r}: expected a share from 0 to 1, or a whole number of images")
     if not value.strip():
         raise ValueError(f"{text!r} names no group: write {SHAPE}")
-    return Cell(text, column.strip(), value.strip(), CLASSES.get(word.strip()), amount)
+    return KeptCell(text, column.strip(), value.strip(), CLASSES.get(word.strip()), amount)
 
 
 def kept(
-    ordered: Mapping[str, Sequence[Face]], cells: Sequence[Cell]
+    ordered: Mapping[str, Sequence[Face]], cells: Sequence[KeptCell]
 ) -> tuple[frozenset[str], frozenset[str]]:
     """Return the paths whose real image is kept, and those whose fake is.
 
@@ -295,7 +295,7 @@ def kept(
     return frozenset(keep[0]), frozenset(keep[1])
 
 
-def _members(cell: Cell, cells: Sequence[Cell], faces: Sequence[Face]) -> list[list[Face]]:
+def _members(cell: KeptCell, cells: Sequence[KeptCell], faces: Sequence[Face]) -> list[list[Face]]:
     """Return the faces that a cell names; `*` names several groups, each for itself."""
     if cell.name == OTHERS and not cell.column:
         named = {path for other in cells if other.name != OTHERS for path in _paths(other, faces)}
@@ -310,11 +310,11 @@ def _members(cell: Cell, cells: Sequence[Cell], faces: Sequence[Face]) -> list[l
     return [[face for face in faces if face.columns.get(column) == cell.name]]
 
 
-def _paths(cell: Cell, faces: Sequence[Face]) -> set[str]:
+def _paths(cell: KeptCell, faces: Sequence[Face]) -> set[str]:
     return {face.path for members in _members(cell, (), faces) for face in members}
 
 
-def _column(cell: Cell, faces: Sequence[Face]) -> str:
+def _column(cell: KeptCell, faces: Sequence[Face]) -> str:
     values: dict[str, set[str]] = defaultdict(set)
     for face in faces:
         for column, value in face.columns.items():
@@ -339,8 +339,8 @@ def _named(values: Iterable[set[str]]) -> list[str]:
     return sorted(set().union(*values))
 
 
-def _refuse_overlap(holding: Mapping[Cell, Sequence[Sequence[Face]]]) -> None:
-    owner: dict[tuple[str, int], Cell] = {}
+def _refuse_overlap(holding: Mapping[KeptCell, Sequence[Sequence[Face]]]) -> None:
+    owner: dict[tuple[str, int], KeptCell] = {}
     for cell, parts in holding.items():
         for face in (face for members in parts for face in members):
             for label in (0, 1) if cell.label is None else (cell.label,):
@@ -353,7 +353,7 @@ def _refuse_overlap(holding: Mapping[Cell, Sequence[Sequence[Face]]]) -> None:
 
 
 def _taken(
-    cell: Cell, members: Sequence[Face], rank: Mapping[str, int], *, from_end: bool
+    cell: KeptCell, members: Sequence[Face], rank: Mapping[str, int], *, from_end: bool
 ) -> set[str]:
     ordered = sorted(members, key=lambda face: (rank[face.path], face.path), reverse=from_end)
     if cell.amount > 1:

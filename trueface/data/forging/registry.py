@@ -20,7 +20,7 @@ Part = Literal["face", "mouth", "eyes"]
 
 @dataclass(frozen=True, slots=True)
 class ForgerySpec(Declared):
-    """Declares a type of forgery, without its code; the function below it makes the source, see `blending.Source`.
+    """Declares a type of forgery, without its code; the function below it makes the source, see `blending.ForgerySource`.
 
     Raises:
         ValueError: a name or number that tables cannot hold.

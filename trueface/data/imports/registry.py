@@ -53,7 +53,7 @@ class ImportedImage(NamedTuple):
     lists: tuple[str, ...] = ()  # published lists that name it
 
 
-class Folder(NamedTuple):
+class FolderImages(NamedTuple):
     """A folder with images: its parts below the top, and their names, sorted."""
 
     path: str
@@ -61,7 +61,7 @@ class Folder(NamedTuple):
     names: tuple[str, ...]
 
 
-def image_folders(top: Path) -> Iterator[Folder]:
+def image_folders(top: Path) -> Iterator[FolderImages]:
     """Yield each folder below `top` that holds images, sorted; links are followed, each folder once."""
     seen: set[tuple[int, int]] = set()
     waiting: list[tuple[str, tuple[str, ...]]] = [(str(top), ())]
@@ -81,7 +81,7 @@ def image_folders(top: Path) -> Iterator[Folder]:
                 elif is_folder(entry):
                     folders.append(entry.name)
         if names:
-            yield Folder(path, parts, tuple(sorted(names)))
+            yield FolderImages(path, parts, tuple(sorted(names)))
         waiting += [(f"{path}/{name}", (*parts, name)) for name in sorted(folders, reverse=True)]
 
 

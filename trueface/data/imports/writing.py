@@ -52,7 +52,7 @@ class ImportRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class ImportDifference:
     """What an arrangement has beyond a record."""
 
     new: Mapping[str, Origin]
@@ -89,7 +89,7 @@ def _record(content: Mapping[str, Any], groups: Mapping[str, str]) -> ImportReco
     )
 
 
-def compared(record: ImportRecord, arrangement: Arrangement) -> Difference:
+def compared(record: ImportRecord, arrangement: Arrangement) -> ImportDifference:
     """Return what of an arrangement is not in the data root yet.
 
     Raises:
@@ -120,11 +120,14 @@ def compared(record: ImportRecord, arrangement: Arrangement) -> Difference:
             f"{', '.join(changed[:SHOWN])}{', …' * (len(changed) > SHOWN)}; results on the old ones "
             "would not be those of the new ones: import into a new folder"
         )
-    return Difference(new=new, there=there, missing=tuple(missing))
+    return ImportDifference(new=new, there=there, missing=tuple(missing))
 
 
 def joined_record(
-    record: ImportRecord, arrangement: Arrangement, difference: Difference, origin: tuple[str, str]
+    record: ImportRecord,
+    arrangement: Arrangement,
+    difference: ImportDifference,
+    origin: tuple[str, str],
 ) -> ImportRecord:
     """Return the record once the difference is in the data root."""
     sources = {**record.sources, **arrangement.sources}

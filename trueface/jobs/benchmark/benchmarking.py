@@ -59,7 +59,7 @@ from trueface.runtime.files import file_sha256
 from trueface.runtime.rng import derive as derive_seed
 from trueface.runtime.timer import now
 from trueface.training import image_lists, provenance
-from trueface.training.image_lists import Place
+from trueface.training.image_lists import DataPlace
 
 log = logging.getLogger(__name__)
 REPEATS = 30  # of one image, the median of which counts
@@ -231,7 +231,7 @@ def _calibrated(bench: Bench, model_folder: Callable[[str], Path]) -> Calibratio
     if not lessons:
         raise DataError(f"nothing tells what {bench.name} was trained on; train it again")
     lesson = lessons[0][1]  # its own last training
-    place = Place(
+    place = DataPlace(
         data_root=Path(lesson.data_root),
         split_path=Path(lesson.split_path),
         words=lesson.words,

@@ -8,7 +8,7 @@ import numpy as np
 
 from launcher.api import Job, Json
 from trueface.data import class_images
-from trueface.data.class_images import Lists, Pixels
+from trueface.data.class_images import ClassLists, ClassPixels
 from trueface.data.dataset import ExampleFeed
 from trueface.data.vocabulary import find_classes, sort_of
 from trueface.evaluation import predictions
@@ -48,7 +48,9 @@ def classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
     model = build_classifier(shape, seed=settings.seed, channels_last=settings.channels_last)
     model = model.to(job.device)
     images = {"train": lists.train, "validation": lists.validation, "test": lists.test}
-    parts = {name: Pixels(part, settings, job.device).examples() for name, part in images.items()}
+    parts = {
+        name: ClassPixels(part, settings, job.device).examples() for name, part in images.items()
+    }
     checkpointing.clear_event_files(folder)
     with checkpointing.logged(watch, folder, wanted=settings.tensorboard) as logged_watch:
         trained = fit(
@@ -83,13 +85,13 @@ def classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
     return result
 
 
-def lists_of(job: Job, settings: ClassifySettings) -> Lists:
+def lists_of(job: Job, settings: ClassifySettings) -> ClassLists:
     """Return the images of the job's data set."""
     place = find_classes(sort_of(job.data or ""), job.path(settings.data_root))
     return class_images.collect(place, settings, cpus=job.cpus, stop=job.stop)
 
 
-def provenance_of(job: Job, settings: ClassifySettings, lists: Lists) -> dict[str, Json]:
+def provenance_of(job: Job, settings: ClassifySettings, lists: ClassLists) -> dict[str, Json]:
     """Return all that determines the weights, and what makes them."""
     return source_of(
         job,

@@ -40,14 +40,14 @@ WEIGHTS: Mapping[str, float] = {
 _IMAGES = 4  # dimensions of (B, 3, H, W)
 
 
-class Pairs(NamedTuple):
+class ClassPairs(NamedTuple):
     """The positions in a batch of the images that are paired, as many of each class."""
 
     real: Tensor  # (n,) int64
     fake: Tensor  # (n,) int64
 
     @classmethod
-    def of(cls, labels: Tensor) -> "Pairs":
+    def of(cls, labels: Tensor) -> "ClassPairs":
         """Return the first n of each class in a batch, n that of the smaller one.
 
         Args:
@@ -59,7 +59,7 @@ class Pairs(NamedTuple):
 
 
 def reconstruction(
-    network: DisentanglingNetwork, parts: Parts, images: Tensor, pairs: Pairs
+    network: DisentanglingNetwork, parts: Parts, images: Tensor, pairs: ClassPairs
 ) -> Tensor:
     """Return the sum of four mean absolute differences between images and what is drawn of them.
 
@@ -81,7 +81,7 @@ def reconstruction(
     return 4 * functional.l1_loss(drawn.float(), wanted)  # the four means are over as many images
 
 
-def contrast(shared: Tensor, specific: Tensor, types: Tensor, pairs: Pairs) -> Tensor:
+def contrast(shared: Tensor, specific: Tensor, types: Tensor, pairs: ClassPairs) -> Tensor:
     """Return the sum of four triplet losses: of reals and of fakes, of shared and specific features.
 
     An anchor's positive is, of shared features, any image of its class; of specific ones, any of its
@@ -203,7 +203,7 @@ class FairNetLosses(Objective):
                 count=len(margins),
             ),
         }
-        pairs = Pairs.of(labels)
+        pairs = ClassPairs.of(labels)
         if len(pairs.real):
             images = _in_unit_range(batch.images)
             features = parts.shared_features, parts.specific_features

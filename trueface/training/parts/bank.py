@@ -19,11 +19,11 @@ from trueface.runtime import paths
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.runtime.progress import Watch
-from trueface.training.image_lists import Lists
+from trueface.training.image_lists import TrainingLists
 from trueface.training.parts.protocol import Part, Training
 from trueface.training.parts.registry import register_part
 from trueface.training.settings import LearningSettings
-from trueface.training.trainer import Trained
+from trueface.training.trainer import TrainingResult
 
 
 def is_constant(settings: LearningSettings) -> bool:
@@ -60,7 +60,7 @@ class FeatureBank(Part):
         )
         return banked
 
-    def finish(self, lists: Lists, model: Detector, trained: Trained) -> None:
+    def finish(self, lists: TrainingLists, model: Detector, trained: TrainingResult) -> None:
         """Write into the checkpoint what later predictions are compared with, as far as it is at hand.
 
         Nothing is computed for it: a training that ended right after an interruption has none.
@@ -81,7 +81,7 @@ class FeatureBank(Part):
 class KeptFeatures(Part):
     """What the last layer gets of each training image, written beside the model."""
 
-    def finish(self, lists: Lists, model: Detector, trained: Trained) -> None:
+    def finish(self, lists: TrainingLists, model: Detector, trained: TrainingResult) -> None:
         """Write it, of images as they are tested."""
         del trained
         training = self.training

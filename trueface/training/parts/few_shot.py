@@ -15,7 +15,7 @@ from trueface.runtime.files import read_json
 from trueface.runtime.ids import parse_data, parse_model
 from trueface.runtime.rng import derive
 from trueface.training import image_lists
-from trueface.training.image_lists import Lists
+from trueface.training.image_lists import TrainingLists
 from trueface.training.parts.protocol import Part, Training
 from trueface.training.parts.registry import register_part
 from trueface.training.ridge import Earlier, standard_of
@@ -25,7 +25,7 @@ from trueface.training.ridge import Earlier, standard_of
 class FewShot(Part):
     """As many examples of each class as the settings want."""
 
-    def lists(self, lists: Lists) -> Lists:
+    def lists(self, lists: TrainingLists) -> TrainingLists:
         """Return the lists with these examples alone to learn from."""
         settings = self.training.settings
         return replace(lists, train=examples_of(lists.train, settings.shots, settings.seed))

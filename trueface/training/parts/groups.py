@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 @register_part("groups", chosen_by=("attributes",))
-class Groups(Part):
+class GroupColumns(Part):
     """The columns of tables of attributes, and images drawn by cell where an objective wants it."""
 
     identity: ClassVar[tuple[str, ...]] = ("attributes_sha256",)

@@ -11,11 +11,11 @@ from trueface.models.detectors import Detector
 from trueface.runtime.files import Json
 from trueface.runtime.progress import Watch
 from trueface.training.distributed import ProcessGroup
-from trueface.training.image_lists import Lists, Place
+from trueface.training.image_lists import DataPlace, TrainingLists
 from trueface.training.objectives.protocol import Objective
 from trueface.training.provenance import Start
 from trueface.training.settings import TrainSettings
-from trueface.training.trainer import Trained
+from trueface.training.trainer import TrainingResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Training:
     settings: TrainSettings
     model: str  # ID of what it makes
     folder: Path  # of that model
-    place: Place  # of the images
+    place: DataPlace  # of the images
     path: Callable[[str], Path]  # makes a path of the settings absolute
     start: Start
     store: FeatureStore | None  # of features for all jobs; None: none, or of no use to it
@@ -45,7 +45,7 @@ class Part:
     def __init__(self, training: Training) -> None:
         self.training = training
 
-    def lists(self, lists: Lists) -> Lists:
+    def lists(self, lists: TrainingLists) -> TrainingLists:
         """Return the images to learn from and to validate on, before any of them is read."""
         return lists
 
@@ -66,7 +66,7 @@ class Part:
         """Return what the provenance says of it; asked after `images`, and again at every save."""
         return {}
 
-    def finish(self, lists: Lists, model: Detector, trained: Trained) -> None:
+    def finish(self, lists: TrainingLists, model: Detector, trained: TrainingResult) -> None:
         """Leave further files beside the model, or more in its checkpoint; called in the first process."""
 
     def result(self) -> Mapping[str, Json]:

@@ -26,7 +26,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.data.examples import Batch, Examples
+from trueface.data.examples import ExampleBatch, Examples
 from trueface.models.logits import Split, cross_entropy, wide
 from trueface.runtime.field_types import Count
 from trueface.runtime.precision import autocast
@@ -125,7 +125,7 @@ def _row(split: Split, classes: int, seed: int, device: str) -> nn.Parameter:
     return nn.Parameter(torch.cat([weights, torch.zeros(1)]).to(device))
 
 
-def _loss(request: Request, split: Split, row: Tensor, batch: Batch) -> Tensor:
+def _loss(request: Request, split: Split, row: Tensor, batch: ExampleBatch) -> Tensor:
     """Return the cross entropy with the class that is dropped, of a softmax over K + 1."""
     with autocast(request.watch.device, request.watch.precision):
         features = split.features(batch.inputs.to(request.watch.device))  # (B, F)

@@ -30,7 +30,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.data.examples import Batch, Examples
+from trueface.data.examples import ExampleBatch, Examples
 from trueface.evaluation.predictions import answered
 from trueface.models.logits import cross_entropy
 from trueface.runtime.field_types import Count
@@ -141,7 +141,7 @@ def nearest(checkpoints: list[Checkpoint], reference: float) -> Checkpoint:
     )
 
 
-def _away(request: Request, teacher: nn.Module, batch: Batch) -> Tensor:
+def _away(request: Request, teacher: nn.Module, batch: ExampleBatch) -> Tensor:
     logits = request.logits(batch.inputs)
     apart = _apart(request, teacher, batch, logits)
     if float(apart.detach()) < APART:
@@ -149,7 +149,7 @@ def _away(request: Request, teacher: nn.Module, batch: Batch) -> Tensor:
     return -apart
 
 
-def _near(request: Request, teacher: nn.Module, batch: Batch) -> Tensor:
+def _near(request: Request, teacher: nn.Module, batch: ExampleBatch) -> Tensor:
     options, logits = request.own(ScrubOptions), request.logits(batch.inputs)
     loss = options.gamma * cross_entropy(logits, batch.labels)
     if options.alpha == 0:  # the teacher need not be asked
@@ -157,7 +157,7 @@ def _near(request: Request, teacher: nn.Module, batch: Batch) -> Tensor:
     return loss + options.alpha * _apart(request, teacher, batch, logits)
 
 
-def _apart(request: Request, teacher: nn.Module, batch: Batch, student: Tensor) -> Tensor:
+def _apart(request: Request, teacher: nn.Module, batch: ExampleBatch, student: Tensor) -> Tensor:
     with torch.no_grad():
         target = request.logits(batch.inputs, teacher)
     return divergence(target, student, request.own(ScrubOptions).temperature)

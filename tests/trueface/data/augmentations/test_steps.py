@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms import v2
 
-from trueface.data.augmentations.steps import Steps
+from trueface.data.augmentations.steps import AugmentationSteps
 from trueface.training.settings import TrainSettings
 
 SIDE = st.integers(1, 300)
@@ -21,7 +21,9 @@ def test_the_crop_is_the_one_that_torchvision_would_choose(
     settings = TrainSettings(
         **WHERE, resize_prob=1, resize_scale=[scale / 2, scale], resize_ratio=[ratio / 2, ratio]
     )
-    crop = Steps.of(settings).draw(height, width, random.Random(seed), unshared=True).crop
+    crop = (
+        AugmentationSteps.of(settings).draw(height, width, random.Random(seed), unshared=True).crop
+    )
     assert crop is not None
     chance = random.Random(seed)
     chance.random()
@@ -38,9 +40,9 @@ def test_the_crop_is_the_one_that_torchvision_would_choose(
 
 def test_shared_images_draw_neither_blur_nor_jpeg() -> None:
     settings = TrainSettings(**WHERE, blur_prob=1, jpeg_prob=1, patch_size=8)
-    shared = Steps.of(settings).draw(40, 40, random.Random(1), unshared=False)
+    shared = AugmentationSteps.of(settings).draw(40, 40, random.Random(1), unshared=False)
     assert (shared.sigma, shared.quality) == (None, None)
-    unshared = Steps.of(settings).draw(40, 40, random.Random(1), unshared=True)
+    unshared = AugmentationSteps.of(settings).draw(40, 40, random.Random(1), unshared=True)
     assert (unshared.sigma, unshared.quality) == (0.5, 75)
 
 
@@ -49,7 +51,9 @@ def test_a_patch_lies_in_the_square_or_around_it(side: int, places: range) -> No
     settings = TrainSettings(**WHERE, patch_size=side)
     found = set()
     for seed in range(300):
-        patch = Steps.of(settings).draw(64, 64, random.Random(seed), unshared=True).patch
+        patch = (
+            AugmentationSteps.of(settings).draw(64, 64, random.Random(seed), unshared=True).patch
+        )
         assert patch is not None
         assert (patch.height, patch.width) == (side, side)
         found |= {patch.top, patch.left}
@@ -58,4 +62,6 @@ def test_a_patch_lies_in_the_square_or_around_it(side: int, places: range) -> No
 
 def test_without_a_patch_size_there_is_no_patch() -> None:
     settings = TrainSettings(**WHERE)
-    assert Steps.of(settings).draw(64, 64, random.Random(1), unshared=True).patch is None
+    assert (
+        AugmentationSteps.of(settings).draw(64, 64, random.Random(1), unshared=True).patch is None
+    )

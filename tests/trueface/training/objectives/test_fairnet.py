@@ -26,8 +26,8 @@ from trueface.runtime.progress import Watch
 from trueface.training.config import ObjectiveOptions
 from trueface.training.objectives.fairnet import (
     WEIGHTS,
+    ClassPairs,
     FairNetLosses,
-    Pairs,
     contrast,
     permuted_within,
     reconstruction,
@@ -235,13 +235,13 @@ def test_a_training_that_was_killed_ends_with_the_same_bits(tmp_path: Path) -> N
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
-PAIRS = Pairs(real=torch.tensor([0]), fake=torch.tensor([1]))
+PAIRS = ClassPairs(real=torch.tensor([0]), fake=torch.tensor([1]))
 
 
 def test_of_unequal_halves_the_first_of_each_class_are_paired() -> None:
-    pairs = Pairs.of(torch.tensor([1.0, 0, 1, 1, 0, 1]))
+    pairs = ClassPairs.of(torch.tensor([1.0, 0, 1, 1, 0, 1]))
     assert [each.tolist() for each in pairs] == [[1, 4], [0, 2]]
-    assert [len(each) for each in Pairs.of(torch.ones(3))] == [0, 0]
+    assert [len(each) for each in ClassPairs.of(torch.ones(3))] == [0, 0]
 
 
 def test_each_image_of_a_pair_is_drawn_with_its_own_forgery_and_with_the_others() -> None:
@@ -279,7 +279,7 @@ def test_a_permutation_leaves_every_place_its_kind() -> None:
 
 def test_classes_that_lie_apart_have_no_contrast_loss_and_equal_ones_have_three_each() -> None:
     labels, types = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 3, 0, 3])
-    pairs = Pairs.of(labels)
+    pairs = ClassPairs.of(labels)
     apart = 10.0 * labels[:, None].repeat(1, 2)
     assert contrast(apart, apart, types, pairs) == 0
     torch.testing.assert_close(contrast(0 * apart, 0 * apart, types, pairs), torch.tensor(12.0))
