@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +41,7 @@ OF_TRAINING = "None_vs_"  # the original's trainings wrote those of training ima
 SCHEMA = 1  # of `document`
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparisonInput:
+class ComparisonInput(NamedTuple):
     """The scores of one model, each image once."""
 
     title: str
@@ -176,8 +175,7 @@ def _place(places: Sequence[Path]) -> tuple[str, str]:
     return folder.parent.parent.name, paths.model_id(folder.parent)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contrast:
+class Contrast(NamedTuple):
     """Two models on some images; a difference is after minus before."""
 
     before: Report | None  # None: that model was not tested on such images
@@ -196,8 +194,7 @@ class SourceTest:
     alike: bool  # not one answer differs: of the area, not even the order
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Paired:
+class Paired(NamedTuple):
     """Tests of two models on the images that both scored."""
 
     pairs: Pairs
@@ -208,8 +205,7 @@ class Paired:
     by_source: Mapping[str, SourceTest]  # of the accuracy, and of the area where there is one
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class Comparison(NamedTuple):
     """The measures and tests of two models."""
 
     before: ComparisonInput

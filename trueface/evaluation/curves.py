@@ -5,7 +5,7 @@ make one point, as they cannot be distinguished. Calibration is how far confiden
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,7 @@ LEAST_SURE = 0.5  # of two classes the predicted one has at least this: where th
 Labels = NDArray[np.int8]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(NamedTuple):
     """The rows of a table from the highest logit to the lowest."""
 
     rows: Indices  # (N,)
@@ -29,8 +28,7 @@ class Order:
     fake: Weights  # (N,) 1 fake, 0 real, in this order
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
+class Curve(NamedTuple):
     """The points of the ROC curves of C resamples, from "all are real" to "all are fake"."""
 
     true_positives: Weights  # (C, T + 1) fakes called fake, rising from 0

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from trueface.data.attributes import Attributes
 from trueface.evaluation.intervals import Floats
-from trueface.evaluation.score_tables import Scores, TestedSet
+from trueface.evaluation.score_tables import JoinedTests, Scores
 from trueface.runtime.errors import DataError, UnknownName
 
 USUAL = ("gender", "race", "intersec")  # columns that are shown where none are named
@@ -35,8 +35,7 @@ SEXES = frozenset({"male", "nonmale"})
 _BETWEEN = re.compile(r"[,\-_ ]+")  # the original writes "male,asian"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class GroupColumn:
+class GroupColumn(NamedTuple):
     """The groups of a table's images by one column."""
 
     by: str
@@ -62,7 +61,7 @@ class AttributeFiles:
     _read: dict[tuple[tuple[Path, ...], str], Attributes] = field(default_factory=dict)
     _made: dict[tuple[object, ...], GroupColumn] = field(default_factory=dict)
 
-    def of(self, tests: TestedSet) -> tuple[Path, ...]:
+    def of(self, tests: JoinedTests) -> tuple[Path, ...]:
         """Return the files of a test; () where it has none.
 
         Raises:
@@ -75,7 +74,7 @@ class AttributeFiles:
         words = dict.fromkeys(word.strip() for word in named.split(",") if word.strip())
         return tuple(dict.fromkeys(self._place(word) for word in words))
 
-    def columns(self, tests: TestedSet, by: Sequence[str]) -> list[GroupColumn]:
+    def columns(self, tests: JoinedTests, by: Sequence[str]) -> list[GroupColumn]:
         """Return the groups of a test's images by some columns, or by the usual ones.
 
         Args:
@@ -101,7 +100,7 @@ class AttributeFiles:
             columns.append(self._made[key])
         return columns
 
-    def column(self, tests: TestedSet, by: str) -> GroupColumn:
+    def column(self, tests: JoinedTests, by: str) -> GroupColumn:
         """Return the groups by one column, by the last usual one where there is no such column.
 
         Raises:
@@ -140,7 +139,7 @@ def group_column(by: str, values: Sequence[str | None]) -> GroupColumn:
     )
 
 
-def _missing(tests: TestedSet) -> Missing:
+def _missing(tests: JoinedTests) -> Missing:
     skip = all(test.settings.get("missing_attributes") == "skip" for test in tests.tests)
     return "skip" if skip else "stop"
 

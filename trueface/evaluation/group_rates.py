@@ -1,7 +1,6 @@
 """How often a detector calls each group fake, as counts: the rates, how far they lie apart, and what chance gives."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -56,8 +55,7 @@ ROUNDING = 1e-9  # of a gap in per cent
 NEAR = 2.0  # times its floor: a gap below that is said to be near it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class Counts(NamedTuple):
     """Images of G groups by class, and how many of them were called fake; S tables at once or one.
 
     Rates are in 0 … 1, NaN for a group without the images that a rate is of.
@@ -177,8 +175,7 @@ def _defined_sum(first: Floats, second: Floats) -> Floats:
     return summed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ranking:
+class Ranking(NamedTuple):
     """The rows of a table from the lowest logit to the highest."""
 
     rows: Indices  # (N,)

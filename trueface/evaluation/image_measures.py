@@ -5,8 +5,8 @@ images, and its L∞ is the smallest difference. Here every measure is one numbe
 batch size changes it.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # its usual name
@@ -115,8 +115,7 @@ def _gaussian(side: int) -> Tensor:
     return weights / weights.sum()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeatureNetwork:
+class FeatureNetwork(NamedTuple):
     """A network without its last layer."""
 
     name: str

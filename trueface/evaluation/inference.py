@@ -8,7 +8,7 @@ control.
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,8 +32,7 @@ from trueface.runtime.precision import autocast
 from trueface.runtime.progress import REPORT_EVERY_S, Watch
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
+class Answers(NamedTuple):
     """What a model said, one row an image that could be read."""
 
     positions: NDArray[np.int64]  # (N,) in the set, rising
@@ -144,8 +143,7 @@ Score = Callable[[Tensor], Tensor]  # pixels (B, 3, H, W) uint8 → logits (B,)
 Keep = Callable[[Image, Tensor], None]  # an image, and its pixels (3, H, W) uint8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attacked:
+class Attacked(NamedTuple):
     """What an attack did to the images of a set, one row an image in the order of the answers."""
 
     answers: Answers  # to the images as they were saved after the attack
@@ -234,7 +232,7 @@ def attack_images(
     if not np.isfinite(logits).all():
         raise JobError(f"a logit under attack {attack} is no finite number: the model is broken")
     return Attacked(
-        answers=replace(clean, logits=logits),
+        answers=clean._replace(logits=logits),
         tried=right,
         psnr=psnr,
         largest_change=largest,

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +50,7 @@ class Measure:
     high: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class Difference(NamedTuple):
     """By how much a model exceeds another, with its 95 % interval."""
 
     value: float
@@ -184,8 +184,7 @@ def _draw(random: np.random.Generator, size: int) -> NDArray[np.uint16]:
     return counts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stratum:
+class Stratum(NamedTuple):
     """A class of a table, and what of it is left out in turn."""
 
     label: int
@@ -200,8 +199,7 @@ class Stratum:
         return self.sources > 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Design:
+class Design(NamedTuple):
     """A table with nothing left out, then without each part of each class: F rows in all."""
 
     weights: Left  # (F, N) 0 or 1
@@ -229,8 +227,7 @@ class Design:
         return total / len(values)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Error:
+class Error(NamedTuple):
     """A standard error and what Student's t needs."""
 
     error: float

@@ -7,7 +7,7 @@ are computed for `bootstrap.CHUNK` weightings at a time. Positive = fake.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,7 @@ BOTH = frozenset({REAL, FAKE})
 DIFFERENCE: Mapping[Scale, Scale] = {Scale.SHARE: Scale.SHIFT}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreColumns:
+class ScoreColumns(NamedTuple):
     """A score table, counted and sorted once for all weightings."""
 
     fake: NDArray[np.bool_]  # (N,)
@@ -159,8 +158,7 @@ def weighted(
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceSample:
+class SourceSample(NamedTuple):
     """What an interval over sources may rest on."""
 
     by_images: Measure  # the value with its interval over images

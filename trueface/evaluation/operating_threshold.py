@@ -6,7 +6,7 @@ decision at probability 0.5 (logit 0) stays beside the one at the threshold.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,7 @@ PLACES = 513  # quantiles of the logits that are tried as a threshold
 FEWEST = 2  # images of each class, below which nothing is fitted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
+class Calibration(NamedTuple):
     """Temperature and threshold of a detector.
 
     Attributes:
@@ -61,7 +60,7 @@ class Calibration:
 
     def folded(self) -> "Calibration":
         """Return the calibration of a detector whose weights were divided by the temperature."""
-        return replace(self, threshold=self.threshold / self.temperature, in_logits=True)
+        return self._replace(threshold=self.threshold / self.temperature, in_logits=True)
 
     def plain(self, logits: Floats) -> Floats:
         """Return logits (N,) without the temperature."""

@@ -1,9 +1,9 @@
 """The published tables, a CSV file each: detector, trained_on, tested_on, metric, value."""
 
 import csv
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 PUBLISHED = Path(__file__).parent / "published"
 OTHER_DATA = "other data"  # the mark of every such row
@@ -18,8 +18,7 @@ NOTE = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedRow:
+class PublishedRow(NamedTuple):
     """A figure as its authors give it."""
 
     detector: str
@@ -29,8 +28,7 @@ class PublishedRow:
     value: float  # 0 … 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedTable:
+class PublishedTable(NamedTuple):
     """Figures from one publication."""
 
     name: str
@@ -130,8 +128,7 @@ def _balanced(rows: tuple[PublishedRow, ...]) -> list[PublishedRow]:
     return derived
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedErasing:
+class PublishedErasing(NamedTuple):
     """A row as its authors give it; None where they give nothing."""
 
     method: str

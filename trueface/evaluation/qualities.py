@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -200,8 +199,7 @@ def comparisons(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class QualityTable:
+class QualityTable(NamedTuple):
     """N images in Q qualities."""
 
     paths: tuple[str, ...]  # sorted
@@ -284,8 +282,7 @@ def quality_of(condition: str, corrupt: str) -> str | None:
     return corrupt or value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class MeasuredQualities:
+class MeasuredQualities(NamedTuple):
     """A model on a set of images, measured."""
 
     model: str

@@ -8,8 +8,8 @@ path below the data root, in which class and modifier stand, too.
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,9 +19,9 @@ from trueface.evaluation.intervals import Floats, Measure
 from trueface.evaluation.measurement import METRICS, few_sources, measure, sources_json
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import (
+    JoinedTests,
     Scores,
     Tested,
-    TestedSet,
     joined,
     modifier_of,
     read_test,
@@ -40,8 +40,7 @@ TRAINED = "train"  # the method of a model from which nothing was unlearned
 _UNLEARNED = re.compile(r"~([A-Za-z0-9_.+\-]+)")  # of a model ID
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VideoReport:
+class VideoReport(NamedTuple):
     """What the videos of a score table are worth."""
 
     videos: int
@@ -145,14 +144,14 @@ def _rows(tests: Sequence[Tested], groups: AttributeFiles, by: str) -> Iterator[
         yield {**row, "modifier": each.named(str(row["modifier"])), "data_root": each.place or None}
 
 
-def _row(tests: TestedSet, groups: AttributeFiles, by: str) -> dict[str, Json]:
+def _row(tests: JoinedTests, groups: AttributeFiles, by: str) -> dict[str, Json]:
     scores, first = tests.scores, tests.tests[0]
     report = measure(scores.labels, scores.logits, keys=scores.keys)
     videos = video_report(scores)
     by_group, ungrouped = _by_group(tests, groups, by)
     return {
         "data": tests.data,
-        "modifier": first.modifier,
+        "modifier": modifier_of(first.data),
         "condition": first.condition,
         "pooled": tests.pooled,
         "n": report.n,
@@ -178,7 +177,7 @@ def _groups_by(folder: Path) -> str:
 
 
 def _by_group(
-    tests: TestedSet, groups: AttributeFiles, by: str
+    tests: JoinedTests, groups: AttributeFiles, by: str
 ) -> tuple[dict[str, Json], dict[str, str]]:
     """Return what gaps there are between groups, and why there are none; of no groups nothing."""
     try:

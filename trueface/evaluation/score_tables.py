@@ -11,8 +11,10 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,20 +140,19 @@ def _of_original(old: OldScores) -> Scores:
 
 def merge(tables: Iterable[Scores]) -> Scores:
     """Return all rows of `tables` as one table; an image that stands in two counts once."""
-    rows: dict[str, tuple[str, int, float, str]] = {}
-    for table in tables:
-        for path, key, label, logit, video in zip(
-            table.paths, table.keys, table.labels, table.logits, _videos(table), strict=True
-        ):
-            rows.setdefault(path, (key, int(label), float(logit), video))
-    videos = tuple(video for *_, video in rows.values())
-    return Scores(
-        paths=tuple(rows),
-        keys=tuple(key for key, *_ in rows.values()),
-        labels=np.array([label for _, label, *_ in rows.values()], np.int8),
-        logits=np.array([logit for _, _, logit, _ in rows.values()], np.float64),
+    listed = list(tables)
+    first: dict[str, int] = {}
+    for at, path in enumerate(path for table in listed for path in table.paths):
+        first.setdefault(path, at)
+    videos = tuple(video for table in listed for video in _videos(table))
+    every = Scores(
+        paths=tuple(path for table in listed for path in table.paths),
+        keys=tuple(key for table in listed for key in table.keys),
+        labels=np.concatenate([np.zeros(0, np.int8), *(table.labels for table in listed)]),
+        logits=np.concatenate([np.zeros(0), *(table.logits for table in listed)]),
         videos=videos if any(videos) else (),
     )
+    return every if len(first) == len(every) else every.rows(np.array([*first.values()], np.intp))
 
 
 def _videos(table: Scores) -> tuple[str, ...]:
@@ -214,30 +215,29 @@ def read_scores(path: Path) -> Scores:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tested:
+class Tested(NamedTuple):
     """One test of one model."""
 
     data: str
-    condition: str  # under which it was done; "" of a plain test
-    modifier: str  # as written, "+" between several
-    elementary: frozenset[str]  # what the modifier stands for
-    root: str  # where its images lie; "" where that is not known
+    elementary: frozenset[str]  # what its modifiers stand for
     scores: Scores
-    calibration: Calibration | None  # of the model, by validation; None: it has none
-    settings: Mapping[str, Json] = field(default_factory=dict)  # of the test; empty: not known
+    root: str = ""  # where its images lie; "" where that is not known
+    calibration: Calibration | None = None  # of the model, by validation; None: it has none
+    settings: Mapping[str, Json] = MappingProxyType({})  # of the test; empty: not known
+
+    @property
+    def condition(self) -> str:
+        """Under which it was done; "" of a plain test."""
+        return condition_of_test(self.data)
 
     @property
     def classes(self) -> frozenset[int]:
         """Which labels it has."""
-        return frozenset(map(int, self.scores.labels))
+        return frozenset(map(int, np.unique(self.scores.labels)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TestedSet:
+class JoinedTests(NamedTuple):
     """Tests of one model that are measured as one table."""
-
-    __test__ = False  # not a test case, whatever its name
 
     data: str
     tests: tuple[Tested, ...]
@@ -260,7 +260,6 @@ def read_test(run_folder: Path, model: str, data: str) -> Tested:
     Raises:
         DataError: the score file cannot be read.
     """
-    modifiers = _modifiers(data)
     folder = run_folder / model_folder_name(model)
     record = read_json(paths.metrics(folder, data)) or {}
     settings = record.get("settings")
@@ -268,9 +267,7 @@ def read_test(run_folder: Path, model: str, data: str) -> Tested:
     root = settings.get("data_root")
     return Tested(
         data=data,
-        condition=condition_of_test(data),
-        modifier=modifier_of(data),
-        elementary=frozenset(key for modifier in modifiers for key in _elementary(modifier)),
+        elementary=frozenset(key for modifier in _modifiers(data) for key in _elementary(modifier)),
         root=root if isinstance(root, str) else "",
         scores=read_scores(paths.scores(folder, model, data)),
         calibration=Calibration.read(record.get("calibration")),
@@ -302,7 +299,7 @@ def finite_tests(run_folder: Path, model: str, tests: Iterable[tuple[str, str]])
     return made
 
 
-def joined(tests: Sequence[Tested]) -> Iterator[TestedSet]:
+def joined(tests: Sequence[Tested]) -> Iterator[JoinedTests]:
     """Yield what is measured of a model: each set of fakes beside its reals, then all of them pooled.
 
     Only tests of one data root, condition and modifiers are joined: a path below another root is another
@@ -318,11 +315,11 @@ def joined(tests: Sequence[Tested]) -> Iterator[TestedSet]:
         others = [test for test in group if test.classes != {0}]
         for test in others or reals:
             beside = reals if test.classes == {1} else []
-            yield TestedSet(data=test.data, tests=(test, *beside), pooled=False, place=place)
+            yield JoinedTests(data=test.data, tests=(test, *beside), pooled=False, place=place)
         if len(others) > 1:
             every = "&".join(data_of_test(test.data) for test in (*others, *reals))
             data = tested(every, condition)
-            yield TestedSet(data=data, tests=tuple(group), pooled=True, place=place)
+            yield JoinedTests(data=data, tests=tuple(group), pooled=True, place=place)
 
 
 def modifier_of(data: str) -> str:

@@ -6,7 +6,7 @@ tested; for those see the test by source in `compare`.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -174,16 +174,8 @@ def _in_order(first: Scores, second: Scores, *, same_order: bool) -> Pairs:
             f"--same-order, but the labels of {len(first)} and {len(second)} rows do not agree row "
             "by row: the files are of other images, or in another order"
         )
-    return Pairs(
-        joined_by="order",
-        keys=first.keys,
-        labels=first.labels,
-        first=first.logits,
-        second=second.logits,
-        only_first=0,
-        only_second=0,
-        doubt=_doubt(first, second),
-    )
+    rows = np.arange(len(first))
+    return replace(_paired("order", first, second, rows, rows), doubt=_doubt(first, second))
 
 
 def _doubt(first: Scores, second: Scores) -> str | None:
@@ -225,6 +217,13 @@ def _joined(
             f"{differing} of {len(rows)} images are fake in one table and real in the other: "
             "one of them was tested on flipped labels"
         )
+    return _paired(by, first, second, rows, others)
+
+
+def _paired(
+    by: Joined, first: Scores, second: Scores, rows: NDArray[np.intp], others: NDArray[np.intp]
+) -> Pairs:
+    """Return rows of the first table with others of the second one as pairs."""
     return Pairs(
         joined_by=by,
         keys=tuple(first.keys[row] for row in rows),

@@ -10,9 +10,8 @@ from trueface.evaluation.curves import Labels
 from trueface.evaluation.intervals import Floats
 from trueface.evaluation.measurement import METRICS, Report, measure, parts_of
 from trueface.evaluation.result_rows import VideoReport, video_report
-from trueface.evaluation.score_tables import Scores, merge
+from trueface.evaluation.score_tables import JoinedTests, Scores, Tested, joined, merge
 from trueface.runtime.errors import DataError
-from trueface.runtime.ids import condition_of_test, data_of_test, tested
 
 IN_REPORT = frozenset(metric.name for metric in METRICS.values() if metric.in_report)
 
@@ -48,14 +47,6 @@ class Shown:
     parts: tuple[Part, ...]  # subsets, then modifiers; none where the scores name no images
     troubles: tuple[str, ...]  # tests that cannot be shown, and why
     conditioned: tuple[Row, ...] = ()  # of tests under conditions, such as corrupted images
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Table:
-    """Rows of one test, each with what tells it from all others as its path."""
-
-    data: str
-    scores: Scores
 
 
 def shown(model: Model) -> Shown:
@@ -94,19 +85,12 @@ class Reports:
 
 def _rows(tests: Sequence[AuditedTest], troubles: list[str], reports: Reports) -> Iterator[Row]:
     """Yield the rows of tests, those under each condition by themselves; note what cannot be shown."""
-    groups: dict[tuple[str, frozenset[str]], list[_Table]] = {}
-    for test in tests:
-        if test.scores is None:
-            troubles.append(f"{test.data}: {test.trouble}")
-        else:
-            key = condition_of_test(test.data), test.modifiers
-            groups.setdefault(key, []).append(_table(test))
-    for (condition, _), tables in groups.items():
-        for data, pooled, members in _arranged(tables, condition):
-            try:
-                yield _row(data, pooled, members, reports)
-            except DataError as error:
-                troubles.append(f"{data}: {error}")
+    troubles += [f"{test.data}: {test.trouble}" for test in tests if test.scores is None]
+    for each in joined([_tested(test, test.scores) for test in tests if test.scores is not None]):
+        try:
+            yield _row(each, reports)
+        except DataError as error:
+            troubles.append(f"{each.data}: {error}")
 
 
 def _parts(model: Model, reports: Reports) -> Sequence[Part]:
@@ -130,21 +114,11 @@ def _parts(model: Model, reports: Reports) -> Sequence[Part]:
         return ()
 
 
-def _arranged(tables: Sequence[_Table], condition: str) -> Iterator[tuple[str, bool, list[_Table]]]:
-    reals = [table for table in tables if not table.scores.labels.any()]
-    others = [table for table in tables if table.scores.labels.any()]
-    for table in others or reals:
-        yield table.data, False, [table, *(reals if table.scores.labels.all() else [])]
-    if len(others) > 1:
-        every = "&".join(data_of_test(table.data) for table in (*others, *reals))
-        yield tested(every, condition), True, list(tables)
-
-
-def _row(data: str, pooled: bool, members: Sequence[_Table], reports: Reports) -> Row:
-    scores = merge(table.scores for table in members)
+def _row(tests: JoinedTests, reports: Reports) -> Row:
+    scores = tests.scores
     return Row(
-        data=data,
-        pooled=pooled,
+        data=tests.data,
+        pooled=tests.pooled,
         labels=scores.labels,
         logits=scores.logits,
         report=reports.of(scores.labels, scores.logits, scores.keys),
@@ -152,12 +126,9 @@ def _row(data: str, pooled: bool, members: Sequence[_Table], reports: Reports) -
     )
 
 
-def _table(test: AuditedTest) -> _Table:
-    scores = test.scores
-    if scores is None:
-        raise ValueError(f"no scores of {test.data}")
+def _tested(test: AuditedTest, scores: Scores) -> Tested:
     if not scores.names_images:
         # the original named no image: its rows are identified by test and position
         names = tuple(f"{test.data}/{key}" for key in scores.keys)
         scores = replace(scores, paths=names, keys=names)
-    return _Table(data=test.data, scores=scores)
+    return Tested(test.data, test.modifiers, scores)
