@@ -13,7 +13,7 @@ from trueface.data.made_folders import save_picture
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.measures.published_measures import PublishedMeasures
 from trueface.erasing.measures.recognition import Rates, Recogniser, rates, refuse_weak_teacher
-from trueface.erasing.measures.record import RULE, Point, verdict
+from trueface.erasing.measures.record import RULE, verdict
 from trueface.erasing.measures.recovery import Attack, Curve, Recognised, kept_curve, recovery
 from trueface.erasing.measures.samples import (
     OTHER_STREAM,
@@ -144,7 +144,7 @@ class Measured:
     null_drift: float | None  # None: a model has no null token, or diverges along the paths
     diverged: float  # share of the student's samples that are no images
     curve: Curve
-    floor: Curve | None
+    floor: Curve  # (): not measured
     ceiling: Curve
     samples: Tensor  # the student's, K×n×C×H×W
 
@@ -223,7 +223,7 @@ def measure(
         null_drift=drift,
         diverged=diverged,
         curve=curves["student"],
-        floor=curves.get("never"),
+        floor=curves.get("never", ()),
         ceiling=curves["teacher"],
         samples=of_student,
     )
@@ -310,13 +310,12 @@ def facts(measured: Measured, recogniser: Recogniser) -> dict[str, Json]:
     list of points with `images`, `steps` and `rate`; the floor is empty where it was not measured.
     """
     student, teacher, alike = measured.student, measured.teacher, measured.likeness
-    curve, floor, ceiling = points(measured.curve), points(measured.floor), points(measured.ceiling)
     judged = verdict(
         (student.erased.value, teacher.erased.value),
         (student.others.value, teacher.others.value),
-        curve,
-        floor,
-        ceiling,
+        measured.curve,
+        measured.floor,
+        measured.ceiling,
     )
     measures: dict[str, Json] = {
         "erased": student.erased.record,
@@ -338,24 +337,13 @@ def facts(measured: Measured, recogniser: Recogniser) -> dict[str, Json]:
         "rates": {"student": _rates_facts(student), "teacher": _rates_facts(teacher)},
         "features": recogniser.features,
         "pairs": alike.n,
-        "recovery": measured.curve.record,
-        "recovery_floor": [] if measured.floor is None else measured.floor.record,
-        "recovery_ceiling": measured.ceiling.record,
+        "recovery": [point.record for point in measured.curve],
+        "recovery_floor": [point.record for point in measured.floor],
+        "recovery_ceiling": [point.record for point in measured.ceiling],
         "verdict": judged.text,
         "verdict_at": judged.at,
         "rule": RULE,
     }
-
-
-def points(curve: Curve | None) -> tuple[Point, ...]:
-    """Return the points of a curve, rates of the better start; () of none."""
-    if curve is None:
-        return ()
-    return tuple(
-        Point(images=images, steps=steps, rate=rate)
-        for images, row in zip(curve.images, curve.best, strict=True)
-        for steps, rate in zip(curve.steps, row, strict=True)
-    )
 
 
 def _share(value: float, whole: float) -> float | None:

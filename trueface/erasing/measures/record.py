@@ -6,10 +6,12 @@ a few images, and tells nothing of what the model remembers: so the verdict look
 they are far apart, and there at the strongest attack. Neither depends on the method.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from trueface.runtime.files import Json
 from trueface.runtime.ids import parse_model
 
 LEAST_ERASED = 0.2  # of the teacher's rate: what is above is not erased
@@ -38,6 +40,7 @@ TEACHER, NEVER = "teacher", "never"  # labels of models that no method made
 # settings that do not tell methods apart
 NOT_OF_THE_METHOD = frozenset({"seed", "concept", "anchor"})
 PUBLISHED = ("fid", "kid", "clip_score")  # measures that few records have
+FROM = "from_"  # before the name of a start
 CURVES = ("recovery", "recovery_floor", "recovery_ceiling")
 
 
@@ -46,7 +49,31 @@ class Point(NamedTuple):
 
     images: int
     steps: int
-    rate: float
+    rate: float  # of the better start, which is a little optimistic
+    starts: Mapping[str, float] = MappingProxyType({})  # the rate of each
+
+    @property
+    def record(self) -> dict[str, Json]:
+        """The point as JSON."""
+        starts = {f"{FROM}{start}": rate for start, rate in self.starts.items()}
+        return {"images": self.images, "steps": self.steps, "rate": self.rate, **starts}
+
+
+def read_points(rows: Iterable[Mapping[str, Any]]) -> tuple[Point, ...]:
+    """Return the points of a curve that is kept as JSON.
+
+    Raises:
+        AttributeError, KeyError, TypeError, ValueError: it is none.
+    """
+    return tuple(
+        Point(
+            int(row["images"]),
+            int(row["steps"]),
+            float(row["rate"]),
+            {key.removeprefix(FROM): float(row[key]) for key in row if key.startswith(FROM)},
+        )
+        for row in rows
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,11 +197,7 @@ class Record:
 
     def points(self, name: str) -> tuple[Point, ...]:
         """Return a curve: "recovery", "recovery_floor" or "recovery_ceiling"."""
-        rows: Sequence[Mapping[str, Any]] = self.facts.get(name) or ()
-        return tuple(
-            Point(images=int(row["images"]), steps=int(row["steps"]), rate=float(row["rate"]))
-            for row in rows
-        )
+        return read_points(self.facts.get(name) or ())
 
     def most(self, name: str) -> float | None:
         """Return the rate of a curve at most images and steps; None of no curve."""

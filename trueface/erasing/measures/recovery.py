@@ -12,17 +12,19 @@ concept are made once, and kept beside the model. A curve is found again by all 
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from trueface.diffusion.diffuser import Diffuser
+from trueface.erasing.measures.record import Point, read_points
 from trueface.erasing.measures.samples import Sampling, drawable, drawn, noise_of
 from trueface.runtime.errors import JobError
-from trueface.runtime.files import Json, read_json, write_json
+from trueface.runtime.files import read_json, write_json
 from trueface.runtime.rng import derive
 
 OWN, RANDOM = "own", "random"  # starts
@@ -31,7 +33,7 @@ LEAST_SCALE = 1e-3  # of a table whose rows are all about 0
 Recognised = Callable[[Tensor], Tensor]  # N×C×H×W -> (N,), true where it is the concept
 
 
-SCHEMA = 1  # rises when the attack changes
+SCHEMA = 2  # rises when the attack or its file changes
 log = logging.getLogger(__name__)
 
 
@@ -47,36 +49,7 @@ class Attack:
     sampling: Sampling = field(default_factory=Sampling)  # its seed is that of the attack, too
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """Rates of the concept by start, number of images and steps, each in 0 … 1."""
-
-    images: tuple[int, ...]
-    steps: tuple[int, ...]
-    rates: Mapping[str, tuple[tuple[float, ...], ...]]  # [start][images][steps]
-    n: int  # samples behind each rate
-
-    @property
-    def best(self) -> tuple[tuple[float, ...], ...]:
-        """The rates of the better start, [images][steps]; the better of two is a little optimistic."""
-        return tuple(
-            tuple(max(rates) for rates in zip(*rows, strict=True))
-            for rows in zip(*self.rates.values(), strict=True)
-        )
-
-    @property
-    def record(self) -> list[Json]:
-        """The curve as JSON: a row a point, the rate of the better start and that of each."""
-        return [
-            {
-                "images": count,
-                "steps": steps,
-                "rate": self.best[row][column],
-                **{f"from_{start}": rates[row][column] for start, rates in self.rates.items()},
-            }
-            for row, count in enumerate(self.images)
-            for column, steps in enumerate(self.steps)
-        ]
+Curve = tuple[Point, ...]  # by number of images, then by steps
 
 
 def recovery(
@@ -123,15 +96,12 @@ def recovery(
     ]
     rates = torch.cat(hits).reshape(*paths.shape[:3], attack.samples)
     shares = rates.double().mean(-1).tolist()
-    return Curve(
-        images=attack.images,
-        steps=attack.steps,
-        rates={
-            start: tuple(tuple(row) for row in rows)
-            for start, rows in zip(starts, shares, strict=True)
-        },
-        n=attack.samples,
-    )
+    curve = []
+    for row, images_used in enumerate(attack.images):
+        for column, steps in enumerate(attack.steps):
+            by = {start: of[row][column] for start, of in zip(starts, shares, strict=True)}
+            curve.append(Point(images_used, steps, max(by.values()), by))
+    return tuple(curve)
 
 
 def starts_of(diffuser: Diffuser, concept: str, seed: int) -> dict[str, Tensor]:
@@ -217,38 +187,13 @@ def kept_curve(
         return make()
     digest = hashlib.sha256(repr((SCHEMA, follows_from)).encode()).hexdigest()[:20]
     path = folder / "cache" / f"recovery-{digest}.json"
-    kept = _read(read_json(path))
-    if kept is not None:
-        log.info("cache=recovery state=kept path=%s", path)
-        return kept
-    curve = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, _written(curve))
-    return curve
-
-
-def _written(curve: Curve) -> dict[str, Json]:
-    return {
-        "schema": SCHEMA,
-        "images": list(curve.images),
-        "steps": list(curve.steps),
-        "rates": {start: [list(row) for row in rows] for start, rows in curve.rates.items()},
-        "n": curve.n,
-    }
-
-
-def _read(facts: object) -> Curve | None:
-    """Return the curve of a file; None where it is broken, or of another form."""
-    if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
-        return None
+    kept: Any = read_json(path) or {}
     try:
-        return Curve(
-            images=tuple(facts["images"]),
-            steps=tuple(facts["steps"]),
-            rates={
-                start: tuple(tuple(row) for row in rows) for start, rows in facts["rates"].items()
-            },
-            n=int(facts["n"]),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return None
+        curve = read_points(kept["points"])
+    except (AttributeError, KeyError, TypeError, ValueError):  # none, or broken
+        curve = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"points": [point.record for point in curve]})
+    else:
+        log.info("cache=recovery state=kept path=%s", path)
+    return curve

@@ -134,8 +134,8 @@ def mean_curve(records: Iterable[Record], name: str) -> tuple[Point, ...]:
     """Return the mean of the records' curves: at each point of those that have one there."""
     rates: dict[tuple[int, int], list[float]] = {}
     for record in records:
-        for images, steps, rate in record.points(name):
-            rates.setdefault((images, steps), []).append(rate)
+        for point in record.points(name):
+            rates.setdefault((point.images, point.steps), []).append(point.rate)
     return tuple(Point(*place, fmean(of)) for place, of in sorted(rates.items()))
 
 

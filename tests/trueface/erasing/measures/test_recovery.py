@@ -7,6 +7,7 @@ from torch import Tensor
 from tests.trueface.diffusion.closed_forms import small
 from tests.trueface.erasing.measures.known_models import drawer, prototypes, recogniser
 from trueface.diffusion.diffuser import Diffuser
+from trueface.erasing.measures.record import read_points
 from trueface.erasing.measures.recovery import Attack, Curve, inverted, recovery, starts_of
 from trueface.erasing.measures.samples import Sampling
 from trueface.runtime.errors import JobError
@@ -48,24 +49,26 @@ def test_the_attack_finds_the_embedding_that_draws_the_real_images_and_comes_nea
 
 def test_the_curve_of_a_model_that_draws_all_it_is_given_rises_to_one() -> None:
     curve = curve_of(drawer())
-    assert list(map(list, curve.rates["own"])) == [[1, 1, 1], [1, 1, 1]]
-    for row in curve.rates["random"]:
-        assert list(row) == sorted(row)
+    assert [point.starts["own"] for point in curve] == [1] * 6
+    for images in ATTACK.images:
+        row = [point.starts["random"] for point in curve if point.images == images]
+        assert row == sorted(row)
         assert row[-1] == 1
-    assert curve.best == curve.rates["own"]
+    assert [point.rate for point in curve] == [1] * 6
 
 
 def test_nothing_comes_back_from_a_model_that_ignores_its_embedding() -> None:
     curve = curve_of(drawer(deaf=True))
-    assert curve.best == ((0, 0, 0), (0, 0, 0))
+    assert [point.rate for point in curve] == [0] * 6
 
 
 def test_a_concept_hidden_behind_its_name_is_recovered() -> None:
     pictures = prototypes()
     pictures[0] = pictures[1]  # under "cross" it draws the disc
     curve = curve_of(drawer(pictures))
-    assert curve.best[0][0] == 0
-    assert curve.best[-1][-1] == 1
+    assert curve[0].rate == 0
+    assert curve[-1].rate == 1
+    assert curve[0].starts.keys() == {"own", "random"}
 
 
 def test_the_attack_follows_from_its_seed_and_more_steps_change_no_earlier_point() -> None:
@@ -86,13 +89,11 @@ def test_a_model_without_the_class_is_attacked_from_a_random_start() -> None:
 
 
 def test_points_of_a_curve_hold_the_better_start_and_both() -> None:
-    curve = Curve(
-        images=(1,), steps=(10, 50), rates={"own": ((0.1, 0.5),), "random": ((0.3, 0.2),)}, n=8
+    (point,) = read_points(
+        [{"images": 1, "steps": 9, "rate": 0.3, "from_own": 0.1, "from_random": 0.3}]
     )
-    assert curve.record == [
-        {"images": 1, "steps": 10, "rate": 0.3, "from_own": 0.1, "from_random": 0.3},
-        {"images": 1, "steps": 50, "rate": 0.5, "from_own": 0.5, "from_random": 0.2},
-    ]
+    assert tuple(point) == (1, 9, 0.3, {"own": 0.1, "random": 0.3})
+    assert read_points([point.record]) == (point,)
 
 
 def test_a_stopped_attack_says_how_far_it_came() -> None:
