@@ -21,8 +21,9 @@ class Ranked(NamedTuple):
     value: OverSeeds
 
     def text(self) -> str:
-        """Return "scrub (0.021 ± 0.003)"."""
-        return f"{self.name} ({self.value.text(3)})"
+        """Return "scrub (0.021 ± 0.003)"; of a single seed it says so."""
+        alone = ", one seed" if self.value.sd is None else ""
+        return f"{self.name} ({self.value.text(3)}{alone})"
 
 
 def rivals(first: Ranked, others: Sequence[Ranked]) -> list[Ranked]:
@@ -73,13 +74,13 @@ def detectors_outcome(models: Sequence[Shown]) -> Iterator[str]:
         )
     elif all(each.value.sd is None for each in ranked):
         yield (
-            f"{first.name} has the highest {measure}, {first.value.text(3)}, before {others[0].text()}, but "
-            f"one seed was run of each: no detector of {len(ranked)} is called the best."
+            f"{first.name} has the highest {measure}, {first.value.text(3)}, before {others[0].name}, "
+            f"{others[0].value.text(3)}, but one seed was run of each: no detector of {len(ranked)} is called the best."
         )
     else:
         yield (
             f"None of {len(ranked)} detectors is the best by the {measure}: {_listed([first, *near])} "
-            "cannot be told apart, as their spreads over seeds overlap or are of one seed."
+            "cannot be told apart, as their spreads over seeds overlap or are not known."
         )
 
 
@@ -113,7 +114,7 @@ def _nearest(
     first, *others = ranked
     near = rivals(first, others)
     if first.value.sd is None and all(other.value.sd is None for other in others):
-        before = f", before {others[0].text()}" if others else ""
+        before = f", before {others[0].name}, {others[0].value.text(3)}" if others else ""
         return (
             f"{first.name} has the least gap to retraining, {first.value.text(3)}{before}, but one seed was "
             "run, and that names no winner"
@@ -121,7 +122,7 @@ def _nearest(
     if near:
         return (
             f"no method is nearest to retraining: the gaps of {_listed([first, *near])} cannot be told "
-            "apart, as their spreads over seeds overlap or are of one seed"
+            "apart, as their spreads over seeds overlap or are not known"
         )
     row = working[first.name]
     time = row.values.get("of_retrain")

@@ -34,6 +34,7 @@ PREVIEW_PX = 1000  # widest picture in the page
 PREVIEW_PIXELS = 1 << 26  # of a picture that is read: 200 MB
 PREVIEW_BYTES = 600_000  # of a picture; a larger one becomes a JPEG
 ABOUT = ("device", "device_name", "threads", "git", "code")
+MOST_IN_LINE = 12  # models in the contents; more are folded up
 KEYS_SHOWN = 5  # of a poison record
 MOST_OF_A_TITLE = 60  # characters in the name of a file, which may have 255 bytes
 
@@ -73,6 +74,7 @@ def page(
         audit=audit,
         gaps=list(finding.gaps(audit)),
         models=models,
+        most_in_line=MOST_IN_LINE,
         outcome=[*detectors_outcome(models), *map(unlearning_outcome, groups)],
         troubles=[(shown.model.name, trouble) for shown in models for trouble in shown.troubles],
         unlearning=Markup("" if unlearned is None else unlearning.section(unlearned)),

@@ -101,7 +101,8 @@ img.tile { width: 64px; height: 64px; } .pair { display: flex; gap: 2px; justify
 .tiles th[scope=col] { font-size: .8rem; text-align: center; overflow-wrap: normal; } .tiles th.left { text-align: left; }
 h4 { font-size: .92rem; margin: .9rem 0 .3rem; }
 details { margin: .5rem 0; } summary { cursor: pointer; }
-@media print { body { max-width: none; padding: 0; font-size: 11px; } nav { display: none; }
+@media print { html { font-size: 9px; } h1 { font-size: 17px; } h2 { font-size: 14px; } h3 { font-size: 12px; }
+  p.outcome { font-size: 12px; } body { max-width: none; padding: 0; font-size: 11px; } nav { display: none; }
   .card, figure, .finding, tr { break-inside: avoid; } h2, h3 { break-after: avoid; }
   .wide { overflow: visible; } }
 """

@@ -56,12 +56,17 @@ CASES: Mapping[str, tuple[list[Shown], str]] = {
     "a third that varies as far as the first": (
         [*seeds("gan:pre", 0.8, 0.82), *seeds("gan2:pre", 0.9, 0.92), *seeds("gan3:pre", 0.6, 0.9)],
         "None of 3 detectors is the best by the AUC on x: gan2:pre (0.910 ± 0.014) and gan3:pre "
-        "(0.750 ± 0.212) cannot be told apart, as their spreads over seeds overlap or are of one seed.",
+        "(0.750 ± 0.212) cannot be told apart, as their spreads over seeds overlap or are not known.",
     ),
     "one seed": (
         [detector("gan:pre", x=0.8), detector("gan2:pre", x=0.9)],
-        "gan2:pre has the highest AUC on x, 0.900, before gan:pre (0.800), but one seed was run of each: "
+        "gan2:pre has the highest AUC on x, 0.900, before gan:pre, 0.800, but one seed was run of each: "
         "no detector of 2 is called the best.",
+    ),
+    "one of a single seed": (
+        [*seeds("gan:pre", 0.8, 0.82), detector("gan2:pre", x=0.9)],
+        "None of 2 detectors is the best by the AUC on x: gan2:pre (0.900, one seed) and gan:pre (0.810 ± 0.014) "
+        "cannot be told apart, as their spreads over seeds overlap or are not known.",
     ),
     "no test in common": (
         [detector("gan:pre", x=0.8), detector("gan2:pre", y=0.9)],
@@ -142,7 +147,7 @@ def test_one_seed_names_no_winner(tmp_path: Path) -> None:
     left(tmp_path, "scrub", 6)
     left(tmp_path, "salun", 12)
     assert said_of(tmp_path) == (
-        "a:b: scrub has the least gap to retraining, 0.006, before salun (0.025), but one seed was run, "
+        "a:b: scrub has the least gap to retraining, 0.006, before salun, 0.025, but one seed was run, "
         "and that names no winner."
     )
 
