@@ -19,6 +19,7 @@ from trueface.cli.studies import (
 )
 from trueface.cli.text_tables import aligned, shown
 from trueface.evaluation.fairness import (
+    SHOWN,
     TARGET,
     FairnessMethod,
     FairnessRow,
@@ -41,7 +42,6 @@ from trueface.evaluation.over_seeds import NO_VALUE
 from trueface.evaluation.over_seeds import shown as over_seeds
 from trueface.runtime.errors import DataError
 
-COLUMNS = (GAP, "f_fpr", "f_eo")
 AT_COMMON = f"FPR gap at {TARGET:.0%} FPR"
 CSV_HEADER = (
     "model", "data", "by", "threshold", "group", "measure", "value", "low", "high", "n_real", "n_fake",
@@ -114,13 +114,13 @@ def _csv_table(head: tuple[object, ...], table: GroupTable) -> Iterator[tuple[ob
 
 
 def _table(made: Sequence[FairnessMethod], *, rank: bool) -> list[str]:
-    gaps = [MEASURES[name] for name in COLUMNS]
+    gaps = [MEASURES[name] for name in SHOWN]
     header = ["method", "seeds", "AUC", "worst group", *gaps, AT_COMMON]
     listed = [[*header, "rank", ""] if rank else [*header, ""]]
     for method in made:
         cells = [shown(method.model), str(len(method.rows))]
         cells += [over_seeds(method.auc, 3), over_seeds(method.worst_auc, 3)]
-        cells += [_floored(method, name) for name in COLUMNS]
+        cells += [_floored(method, name) for name in SHOWN]
         cells.append(_floored(method, GAP, common=True))
         cells += [NO_VALUE if method.rank is None else str(method.rank)] if rank else []
         listed.append([*cells, _words(method)])

@@ -53,6 +53,7 @@ from trueface.runtime.ids import model_folder_name
 TARGET = 0.10  # of validation's reals are called fake
 FEWEST = 20  # reals of validation: of fewer no image, or a single one, would be a tenth
 LOWER = "lower AUC, not comparable"
+SHOWN = (GAP, "f_fpr", "f_eo")  # measures beside a method, on screen and page
 NO_VALIDATION = "no validation is known of files from elsewhere"
 
 

@@ -176,53 +176,40 @@ def _defined_sum(first: Floats, second: Floats) -> Floats:
 
 
 class Ranking(NamedTuple):
-    """The rows of a table from the lowest logit to the highest."""
+    """A table of N rows, and its order from the lowest logit to the highest."""
 
+    fake: NDArray[np.bool_]  # (N,) as the table has them
     rows: Indices  # (N,)
     runs: NDArray[np.int32]  # (N,) in this order: number of the run of equal logits
 
     @classmethod
-    def of(cls, logits: Floats) -> "Ranking":
+    def of(cls, fake: NDArray[np.bool_], logits: Floats) -> "Ranking":
         """Sort logits (N,)."""
         rows = np.argsort(logits)
         ordered = logits[rows]
         runs = np.zeros(len(rows), np.int32)
         np.cumsum(ordered[1:] != ordered[:-1], out=runs[1:])
-        return cls(rows=rows, runs=runs)
+        return cls(fake, rows, runs)
 
 
-def areas(
-    ranking: Ranking, fake: NDArray[np.bool_], groups: NDArray[np.integer], size: int
-) -> Floats:
-    """Return the AUC of each group (G,), in 0 … 1; NaN for a group that lacks a class.
+def areas(ranking: Ranking, groups: NDArray[np.integer], size: int) -> Floats:
+    """Return the AUC of each group, in 0 … 1; NaN for a group that lacks a class.
 
     The AUC is the probability that a fake of the group has a higher logit than a real of it; equal
     logits count a half.
 
     Args:
-        ranking: of the logits (N,).
-        fake: (N,).
-        groups: (N,) number of the group of each row, from 0 on.
+        ranking: of the table.
+        groups: (N,) number of the group of each row, from 0 on, to (G,); (S, N) of tables that differ in
+            their groups alone, to (S, G).
         size: how many groups there are.
     """
-    return _areas(groups[ranking.rows], ranking.runs, fake[ranking.rows], size)
-
-
-def dealt_areas(
-    ranking: Ranking, fake: NDArray[np.bool_], dealt: NDArray[np.integer], size: int
-) -> Floats:
-    """Return the AUC of each group in S tables that differ in their groups alone: (S, G).
-
-    Args:
-        ranking: of the logits (N,).
-        fake: (N,).
-        dealt: (S, N) number of the group of each row in each table.
-        size: how many groups there are.
-    """
+    dealt = np.atleast_2d(groups)[:, ranking.rows]
     tables = len(dealt)
-    numbers = dealt[:, ranking.rows] + size * np.arange(tables)[:, None]
-    runs, is_fake = np.tile(ranking.runs, tables), np.tile(fake[ranking.rows], tables)
-    return _areas(numbers.ravel(), runs, is_fake, tables * size).reshape(tables, size)
+    numbers = dealt + size * np.arange(tables)[:, None]
+    runs, is_fake = np.tile(ranking.runs, tables), np.tile(ranking.fake[ranking.rows], tables)
+    each = _areas(numbers.ravel(), runs, is_fake, tables * size)
+    return each.reshape(*groups.shape[:-1], size)
 
 
 def _areas(
@@ -273,12 +260,7 @@ def floors(counts: Counts, *, shuffles: int = SHUFFLES) -> Mapping[str, Floor]:
 
 
 def area_floor(
-    ranking: Ranking,
-    fake: NDArray[np.bool_],
-    groups: NDArray[np.integer],
-    size: int,
-    *,
-    shuffles: int = SHUFFLES,
+    ranking: Ranking, groups: NDArray[np.integer], size: int, *, shuffles: int = SHUFFLES
 ) -> Floor | None:
     """Return the floor of the AUC gap; None where it is undefined, or the table large.
 
@@ -291,9 +273,9 @@ def area_floor(
     tables = max(min(DEALT_ROWS // len(groups), shuffles), 1)
     for start in range(0, shuffles, tables):
         dealt = np.tile(groups, (min(tables, shuffles - start), 1))
-        for rows in (np.flatnonzero(~fake), np.flatnonzero(fake)):
+        for rows in (np.flatnonzero(~ranking.fake), np.flatnonzero(ranking.fake)):
             dealt[:, rows] = random.permuted(dealt[:, rows], axis=1)
-        values.append(PERCENT * spread(dealt_areas(ranking, fake, dealt, size)))
+        values.append(PERCENT * spread(areas(ranking, dealt, size)))
     every = np.concatenate(values)
     return _floor(every) if np.isfinite(every).all() else None
 
@@ -473,10 +455,10 @@ class GroupTable(NamedTuple):
         """
         _check(logits)
         fake, called = labels == 1, logits > threshold
-        ranking, size = Ranking.of(logits), len(names)
+        ranking, size = Ranking.of(fake, logits), len(names)
         counts = count(fake, called, groups, size)
-        group_areas = areas(ranking, fake, groups, size)
-        whole = areas(ranking, fake, np.zeros(len(fake), np.uint8), 1)
+        group_areas = areas(ranking, groups, size)
+        whole = areas(ranking, np.zeros(len(fake), np.uint8), 1)
         values = {
             name: float(value) if np.isfinite(value) else None
             for name, value in (*gaps(counts).items(), (AREA_GAP, PERCENT * spread(group_areas)))
@@ -486,7 +468,7 @@ class GroupTable(NamedTuple):
         if beside is not None:
             of_areas = beside.floor.get(AREA_GAP)
         elif shuffles and values[AREA_GAP] is not None:
-            of_areas = area_floor(ranking, fake, groups, size, shuffles=shuffles)
+            of_areas = area_floor(ranking, groups, size, shuffles=shuffles)
         rows = _rows(names, counts, group_areas)
         return cls(
             threshold=threshold,

@@ -312,46 +312,36 @@ def against(
         UsageError: no such model.
     """
     known_reference(reference, [each.model for each in measured])
-    chosen = [each for each in measured if each.model == reference]
-    chosen = chosen or [each for each in measured if without_seed(each.model) == reference]
+    chosen = {reference} if any(each.model == reference for each in measured) else set()
+    chosen = chosen or {each.model for each in measured if without_seed(each.model) == reference}
     made: dict[tuple[str, str], Against | str] = {}
-    for each in measured:
-        beside = [other for other in chosen if other.place == each.place]
-        seeds = [
-            other
-            for other in measured
-            if other.place == each.place and without_seed(other.model) == without_seed(each.model)
-        ]
-        made[each.model, each.data] = _against(
-            reference, seeds, beside, is_reference=each in chosen
-        )
+    for methods in by_method(measured, lambda each: each.model, lambda each: each.place).values():
+        here = [each for seeds in methods.values() for each in seeds]
+        beside = [each for each in here if each.model in chosen]
+        for seeds in methods.values():
+            found: Against | str
+            if not beside:
+                found = f"{reference} was not tested on the same images in the same qualities"
+            elif not np.isfinite(seeds[0].areas["pooled"][0]):
+                found = "images of one class have no AUC"
+            else:
+                found = Against(reference, len(seeds), _differences(seeds, beside))
+            for each in seeds:
+                is_reference = each.model in chosen
+                made[each.model, each.data] = "the reference" if is_reference else found
     return made
 
 
-def _against(
-    reference: str,
-    seeds: Sequence[MeasuredQualities],
-    beside: Sequence[MeasuredQualities],
-    *,
-    is_reference: bool,
-) -> Against | str:
-    if is_reference:
-        return "the reference"
-    if not beside:
-        return f"{reference} was not tested on the same images in the same qualities"
-    if not np.isfinite(seeds[0].areas["pooled"][0]):
-        return "images of one class have no AUC"
+def _differences(
+    seeds: Sequence[MeasuredQualities], beside: Sequence[MeasuredQualities]
+) -> dict[str, Difference]:
+    """Return how far a method is from the reference: SUMMARIES, then by quality."""
+
+    def mean(side: Sequence[MeasuredQualities], name: str) -> Resampled:
+        return mean_over_seeds([each.areas[name] for each in side])
+
     names = (*SUMMARIES, *seeds[0].table.qualities)
-    return Against(
-        reference,
-        len(seeds),
-        {
-            name: difference(
-                *(mean_over_seeds([each.areas[name] for each in side]) for side in (seeds, beside))
-            )
-            for name in names
-        },
-    )
+    return {name: difference(mean(seeds, name), mean(beside, name)) for name in names}
 
 
 def quality_rows(

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from trueface.evaluation.fairness import (
     LOWER,
+    SHOWN,
     TARGET,
     FairnessMethod,
     FairnessRow,
@@ -62,7 +63,6 @@ ROW_PX, BAR_PX = 22, 12
 LEAST_PLOT_PX = 180  # beside long names
 BAR_RATES = (("fpr", "FPR", "fpr_gap"), ("fnr", "FNR", "tpr_gap"))  # a gap of FNR is one of TPR
 COLUMNS = ("fpr", "tpr", "acc", OF_BOTH, "positive")  # of the tables of groups
-SHOWN = (GAP, "f_fpr", "f_eo")  # in the ladder
 FURTHER = tuple(name for name in MEASURES if name not in SHOWN)
 SENTENCES = {
     Verdict.ABOVE: "The FPR gap is above chance",

@@ -187,13 +187,13 @@ def test_the_floor_of_the_auc_gap_is_that_of_shuffled_rows() -> None:
     random = np.random.default_rng(2)
     fake, groups = random.random(400) < 0.5, random.choice(3, 400, p=[0.7, 0.2, 0.1])
     logits = np.round(random.normal(size=400) + fake, 1)
-    ranking, gaps_of_areas = Ranking.of(logits), []
+    ranking, gaps_of_areas = Ranking.of(fake, logits), []
     for _ in range(300):
         dealt = groups.copy()
         for kind in (fake, ~fake):
             dealt[kind] = random.permutation(groups[kind])
-        gaps_of_areas.append(100 * np.ptp(areas(ranking, fake, dealt, 3)))
-    floor = area_floor(ranking, fake, groups, 3, shuffles=2000)
+        gaps_of_areas.append(100 * np.ptp(areas(ranking, dealt, 3)))
+    floor = area_floor(ranking, groups, 3, shuffles=2000)
     assert floor is not None
     assert floor.mean == pytest.approx(np.mean(gaps_of_areas), rel=0.1)
     assert floor.p95 == pytest.approx(np.quantile(gaps_of_areas, 0.95), rel=0.15)
