@@ -3,12 +3,16 @@
 They work on what a test cuts out of an image, (3, H, W) uint8, and leave its size as it is. What
 they draw is a function of the step, its place in the chain and the image's name, and of nothing
 else: neither the order of loading nor the model changes a pixel.
+
+Programs that a kind starts get bytes, give bytes, and never hang: no shell is involved, they belong to the process
+group of the job, so that its stop ends them too, and one that takes longer than a minute is killed.
 """
 
 import random
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Self
 
 import numpy as np
@@ -18,13 +22,13 @@ import torch
 import torchvision
 from torch import Tensor
 
-from trueface.corruptions.programs import version_of
 from trueface.corruptions.registry import SPECS, Step, parse_steps, written
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 
 # (3, H, W) uint8, strength, randomness → (3, H, W) uint8; it changes nothing in place
 Function = Callable[[Tensor, float, random.Random], Tensor]
+MOST_S = 60.0  # of a program, for one picture
 
 
 @dataclass(frozen=True)
@@ -109,3 +113,38 @@ def versions() -> dict[str, Json]:
         "numpy": np.__version__,
         "torchvision": str(torchvision.__version__),
     }
+
+
+def passed_through(command: Sequence[str], content: bytes) -> bytes:
+    """Return what a program writes when it gets `content`.
+
+    Raises:
+        JobError: it is not installed, fails, or does not end within a minute; gives its last line of output.
+    """
+    try:
+        done = subprocess.run(
+            command, input=content, capture_output=True, check=False, timeout=MOST_S
+        )
+    except FileNotFoundError as error:
+        raise JobError(
+            f"the program {command[0]} is not on the PATH; install it, or leave out the corruption "
+            "that needs it"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise JobError(f"{command[0]} took more than {MOST_S:g} s for a picture: killed") from error
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        last = lines[-1] if lines else f"exit code {done.returncode}"
+        raise JobError(f"{command[0]} failed: {last}; see whether {command[0]} knows libx264")
+    return done.stdout
+
+
+@cache
+def version_of(program: str) -> str | None:
+    """Return the first line of what a program says of its version; None where it says nothing."""
+    try:
+        done = subprocess.run([program, "-version"], capture_output=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = done.stdout.decode(errors="replace").splitlines()
+    return lines[0].strip() if lines else None

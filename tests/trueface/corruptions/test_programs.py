@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from launcher.api import JobError
-from trueface.corruptions.chain import Chain
-from trueface.corruptions.programs import passed_through, version_of
+from trueface.corruptions.chain import Chain, passed_through, version_of
 
 FRAME = torch.randint(0, 256, (3, 21, 18), generator=torch.Generator().manual_seed(0)).byte()
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")

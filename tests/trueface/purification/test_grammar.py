@@ -93,7 +93,7 @@ def test_the_methods_are_found_by_their_files() -> None:
     assert set(SPECS) == METHODS
     assert described().startswith("none, blur<0.1…20>, dae, ddpm, ddpm<1…1000>")
     assert modules_of("jpeg75+oneshot10x2+jpeg50") == (
-        "trueface.purification.methods.jpeg",
+        "trueface.purification.methods.filters",
         "trueface.purification.methods.estimates",
     )
 

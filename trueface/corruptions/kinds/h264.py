@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trueface.corruptions.programs import passed_through
+from trueface.corruptions.chain import passed_through
 from trueface.corruptions.registry import register_corruption
 from trueface.runtime.errors import JobError
 

@@ -2,13 +2,10 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 from launcher.api import Job, JobError, Json
 from trueface.data.made_folders import (
     ImageNoise,
-    MadeFolder,
     digest_of,
     image_names,
     made_folder,
@@ -27,53 +24,45 @@ from trueface.translation.labels import flipped, labels_of
 from trueface.translation.translator import COLOURS, Translator, load_translator
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disruption:
-    """What one job works with."""
-
-    job: Job
-    settings: DisruptSettings
-    source: Path
-    original: Path  # where the attributes lie
-    names: tuple[str, ...]
-    originals: tuple[str, ...]
-    translator: Translator
-    purifier: Purifier | None
-
-
 @entry(DisruptSettings)
 def disrupt(job: Job, settings: DisruptSettings) -> Mapping[str, Json]:
     """Perturb the images of the job's folder; write them with what was done.
 
     A stop leaves nothing behind; the next attempt begins anew.
+
+    Raises:
+        DataError: an image has another size than the translator's.
+        JobError: stopped, or a gradient that is not finite.
     """
-    source = job.path(settings.source)
+    source, levels, size = job.path(settings.source), levels_of(settings.eps), NOTHING
     names, original = image_names(source, limit=settings.limit), original_of(source, job.path)
     translator = load_translator(checkpoint_of(job, settings.translator), job.device)
-    work = Disruption(
-        job=job,
-        settings=settings,
-        source=source,
-        original=original,
-        names=names,
-        originals=partners(original, names),
-        translator=translator,
-        purifier=_purifier(job, settings, translator),
-    )
+    purifier = _purifier(job, settings, translator)
+    _, own = labels_of(original, partners(original, names), translator.labels)
+    every = label_sets(own, flipped(own, translator.labels), settings.over)
     started = time.perf_counter()
     with made_folder(made_folder_of(job)) as made:
-        size = _written(made, work)
-        seconds = time.perf_counter() - started
+        for part in watch_of(job).batches(len(names), settings.batch_size):
+            images = read_images(source, names[part], size=translator.size)
+            disrupted = disrupt_images(
+                translator,
+                images.to(job.device),
+                every[:, part].to(job.device),
+                settings,
+                ImageNoise(names[part], settings.seed),
+                through=purifier,
+                stop=job.stop,
+            ).cpu()
+            size += size_of(disrupted, images, levels)
+            made.write(names[part], disrupted)
+        if size.linf > settings.eps + 1e-6:
+            raise DataError(f"a pixel moved by {size.linf:.5f}, more than eps {settings.eps:g}")
+        seconds = (time.perf_counter() - started) / len(names)
         measured: dict[str, Json] = {
             "images": len(names),
-            "linf": size.linf,
-            "rms": size.rms,
-            "at_bound": size.at_bound / size.pixels,
-            "eps": settings.eps,
-            "eps_levels": levels_of(settings.eps),
-            "bound": bound_of(settings.eps),
-            "gradient": "" if work.purifier is None else work.purifier.gradient,
-            "seconds": seconds / len(names),
+            **_size_facts(size, settings),
+            "gradient": "" if purifier is None else purifier.gradient,
+            "seconds": seconds,
         }
         made.record(
             {
@@ -106,30 +95,12 @@ def _purifier(job: Job, settings: DisruptSettings, translator: Translator) -> Pu
     return purifier
 
 
-def _written(made: MadeFolder, work: Disruption) -> Size:
-    """Write perturbed images batch by batch; return how large the perturbations are, as written.
-
-    Raises:
-        DataError: an image has another size than the translator's.
-        JobError: stopped, or a gradient that is not finite.
-    """
-    job, settings, names = work.job, work.settings, work.names
-    _, own = labels_of(work.original, work.originals, work.translator.labels)
-    every = label_sets(own, flipped(own, work.translator.labels), settings.over)
-    levels, size = levels_of(settings.eps), NOTHING
-    for part in watch_of(job).batches(len(names), settings.batch_size):
-        images = read_images(work.source, names[part], size=work.translator.size)
-        disrupted = disrupt_images(
-            work.translator,
-            images.to(job.device),
-            every[:, part].to(job.device),
-            settings,
-            ImageNoise(names[part], settings.seed),
-            through=work.purifier,
-            stop=job.stop,
-        ).cpu()
-        size += size_of(disrupted, images, levels)
-        made.write(names[part], disrupted)
-    if size.linf > settings.eps + 1e-6:
-        raise DataError(f"a pixel moved by {size.linf:.5f}, more than eps {settings.eps:g}")
-    return size
+def _size_facts(size: Size, settings: DisruptSettings) -> dict[str, Json]:
+    return {
+        "linf": size.linf,
+        "rms": size.rms,
+        "at_bound": size.at_bound / size.pixels,
+        "eps": settings.eps,
+        "eps_levels": levels_of(settings.eps),
+        "bound": bound_of(settings.eps),
+    }

@@ -1,4 +1,4 @@
-"""The diffusion's estimate of the clean image by one call of its network, and means of several."""
+"""Estimates of the clean image by a denoiser, or by calls of a diffusion's network alone."""
 
 import torch
 from torch import Tensor
@@ -10,6 +10,16 @@ from trueface.purification.steps import Tools
 FACTORS = (0.5, 1.0, 1.5)  # of t; the declaration's reach is the largest
 DRAWS = 8
 SHIFTS = ((1, 1), (0, 1), (1, 0), (0, 0))  # corners of the window in the padded image; (1, 1): none
+
+
+@register_purifier("dae", summary="denoising auto-encoder", needs="denoiser")
+def dae(images: Tensor, value: float | None, tools: Tools) -> Tensor:
+    """Return what the denoiser makes of the images.
+
+    Source: the reformer of MagNet (arXiv 1705.09064, section 4.2); see `denoiser.Denoiser`.
+    """
+    del value
+    return tools.denoise(images)
 
 
 @register_purifier(

@@ -1,12 +1,17 @@
-"""Filters without a network: blur, median, total variation."""
+"""Purifiers without a network: none, blur, median, total variation, JPEG."""
 
+import io
 import math
 
+import numpy as np
+import PIL.Image
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.v2 import functional as image_ops
 
+from trueface.corruptions.pillow import coded
+from trueface.data.made_folders import to_levels, to_unit
 from trueface.purification.registry import register_purifier
 from trueface.purification.steps import Tools
 from trueface.runtime.errors import JobError
@@ -15,6 +20,13 @@ REACH = 3  # standard deviations to each side: 11 pixels for 1.5, as in Anti-dis
 ROUNDS = 30  # of total variation
 STEP = 0.25  # of the projection: converges in practice; proven up to 1/8 (theorem 3.1)
 _TINY = 1e-12  # the root's slope at 0 has no end
+
+
+@register_purifier("none", summary="images as they are")
+def none(images: Tensor, value: float | None, tools: Tools) -> Tensor:
+    """Return the images themselves."""
+    del value, tools
+    return images
 
 
 @register_purifier(
@@ -99,3 +111,29 @@ def _divergence(across: Tensor, down: Tensor) -> Tensor:
     rows = functional.pad(across[..., :, :-1], (1, 1, 0, 0))
     columns = functional.pad(down[..., :-1, :], (0, 0, 1, 1))
     return rows[..., :, 1:] - rows[..., :, :-1] + columns[..., 1:, :] - columns[..., :-1, :]
+
+
+@register_purifier(
+    "jpeg",
+    summary="JPEG by Pillow, colour at half resolution",
+    number="quality",
+    low=1,
+    high=100,
+    whole=True,
+    gradient="identity",
+)
+def jpeg(images: Tensor, value: float | None, tools: Tools) -> Tensor:
+    """Return images as JPEG of a quality leaves them, grey ones as grey."""
+    del tools
+    assert value is not None  # the grammar asks for it
+    rows = [_recoded(levels, int(value)) for levels in to_levels(images).cpu()]
+    return to_unit(torch.stack(rows)).to(images)
+
+
+def _recoded(levels: Tensor, quality: int) -> Tensor:
+    """Return an image C×H×W uint8 after it was a file."""
+    pixels = levels[0].numpy() if len(levels) == 1 else levels.permute(1, 2, 0).numpy()
+    file = coded(PIL.Image.fromarray(pixels), "JPEG", quality)
+    with PIL.Image.open(io.BytesIO(file)) as image:
+        read = torch.from_numpy(np.array(image))
+    return read[None] if read.dim() == 2 else read.permute(2, 0, 1)
