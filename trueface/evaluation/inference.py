@@ -23,9 +23,9 @@ from trueface.data.index import Image
 from trueface.data.loading import closing
 from trueface.evaluation.intervals import wilson
 from trueface.features.bank import Bank
-from trueface.features.body import FrozenBody
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
+from trueface.models.inference import FrozenBody
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.runtime.precision import autocast

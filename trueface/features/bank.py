@@ -17,11 +17,11 @@ import torch
 
 from trueface.data.dataset import Batch, ImageSet, Pass, batch_of
 from trueface.data.loading import order_of
-from trueface.features.body import FrozenBody
 from trueface.features.folder import LIMIT
 from trueface.features.matrix import FLOAT, NOTHING, Cost, FeatureMatrix, Features, bytes_of
 from trueface.features.store import FeatureStore, Progress
 from trueface.models.detectors import Detector
+from trueface.models.inference import FrozenBody
 from trueface.runtime import paths
 from trueface.runtime.artifact import BusyError, StoppedError
 from trueface.runtime.errors import JobError

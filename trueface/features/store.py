@@ -27,7 +27,6 @@ import PIL
 import simplejpeg
 
 from trueface.data.dataset import Batch, ImageSet, Pass
-from trueface.features.body import FrozenBody
 from trueface.features.file_digests import FileDigests
 from trueface.features.folder import ENDING, LIMIT, limit_bytes, lock_of, make_room, store_folder
 from trueface.features.matrix import (
@@ -43,6 +42,7 @@ from trueface.features.matrix import (
     read_shard,
     write_shard,
 )
+from trueface.models.inference import FrozenBody
 from trueface.runtime import artifact
 from trueface.runtime.artifact import CreationLock, FileMark, StoppedError, make_private
 from trueface.runtime.errors import BadImageError, DataError

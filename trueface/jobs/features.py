@@ -9,7 +9,6 @@ from typing import Any
 from launcher.api import Job, JobError, Json, parse_data
 from trueface.corruptions.chain import Chain
 from trueface.data.dataset import Pass, augmented, still
-from trueface.features.body import FrozenBody
 from trueface.features.matrix import bytes_of
 from trueface.features.store import FeatureStore, open_store
 from trueface.jobs import job_data, model_making
@@ -17,6 +16,7 @@ from trueface.jobs.feature_settings import FeaturePart, FeatureSettings
 from trueface.jobs.setup import settled, watch_of
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
+from trueface.models.inference import FrozenBody
 from trueface.runtime import logs, paths
 from trueface.runtime.artifact import StoppedError
 from trueface.runtime.progress import Watch

@@ -15,7 +15,7 @@ from trueface.jobs.flags import classic_words, word_flags, words
 from trueface.jobs.inputs_outputs import model_of
 from trueface.jobs.job_kind import EPOCHS, PROGRAM, JobKind, nothing
 from trueface.jobs.refusals import unfit_test, unfit_training, unfit_unlearning, unknown_poison
-from trueface.poisoning.settings import PoisonSettings
+from trueface.poisoning.poison_record import PoisonSettings
 from trueface.training.settings import TrainSettings
 from trueface.unlearning.settings import UnlearnSettings
 

@@ -8,8 +8,7 @@ from trueface.jobs import job_data
 from trueface.jobs.job_data import model_name
 from trueface.poisoning import poison_record
 from trueface.poisoning.label_flips import choose, read_list
-from trueface.poisoning.poison_record import PoisonRecord
-from trueface.poisoning.settings import PoisonSettings
+from trueface.poisoning.poison_record import PoisonRecord, PoisonSettings
 from trueface.runtime import paths
 
 

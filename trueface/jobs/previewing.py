@@ -1,18 +1,90 @@
-"""What a training's network would see, drawn instead of learned."""
+"""What a training's network would see, drawn instead of learned: a sheet of images, epoch by epoch."""
 
-from collections.abc import Mapping
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import PIL.Image
+import PIL.ImageDraw
+import torch
+from torch import Tensor
 
 from launcher.api import Job, Json, parse_model
+from trueface.data.dataset import ImageSet
+from trueface.data.loading import BadFile, ImageRequest
 from trueface.jobs import job_data
 from trueface.jobs.job_data import model_name
 from trueface.jobs.poisoning import chosen
 from trueface.poisoning.loaders import augmented
-from trueface.poisoning.poison_record import record_of
-from trueface.poisoning.preview import write_preview
-from trueface.poisoning.settings import PoisonSettings
+from trueface.poisoning.poison_record import PoisonSettings, record_of
 from trueface.runtime import paths
+from trueface.runtime.errors import DataError
+from trueface.runtime.files import write_atomic
 from trueface.training import image_lists
 from trueface.training.settings import TrainSettings
+
+ROWS, EPOCHS = 8, 6  # images, and how often each is shown
+GAP, LABEL = 4, 14  # pixels between pictures, and above each row
+LEAST_WIDTH = 480  # pixels: room for a name above the smallest patches
+
+
+def write_preview(path: Path, images: ImageSet) -> int:
+    """Write a PNG with some images of a set, a row each, as they look in the first epochs.
+
+    Above each row stand the name of the image and the label that it is trained with, which is
+    flipped where it is poisoned. Returns how many images are shown.
+
+    Raises:
+        DataError: not one of the chosen images can be decoded.
+    """
+    rows = [row for row in (_row(images, at) for at in _chosen(len(images))) if row]
+    if not rows:
+        raise DataError("no image for a preview: none of those looked at can be decoded")
+    buffer = io.BytesIO()
+    _sheet(rows).save(buffer, "PNG")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, buffer.getvalue())
+    return len(rows)
+
+
+def _chosen(count: int) -> Sequence[int]:
+    """Return positions spread evenly over a set, so that all its parts are shown."""
+    shown = min(ROWS, count)
+    return [(2 * number + 1) * count // (2 * shown) for number in range(shown)]
+
+
+def _row(images: ImageSet, position: int) -> tuple[str, list[Tensor]] | None:
+    seen = []
+    for epoch in range(EPOCHS):
+        pixels = images[ImageRequest(position, epoch, is_sound=False)]
+        if isinstance(pixels, BadFile):
+            return None
+        seen += list(pixels.reshape(-1, *pixels.shape[-3:]).unbind())
+    image, label = images.images[position], images.labels[position]
+    label_name = "fake" if label else "real"
+    wrong = "" if label == image.label else f" (is {'fake' if image.label else 'real'})"
+    forged = [str(epoch) for epoch in range(EPOCHS) if images.forged([position], epoch)]
+    blended = f" (self-blended, label fake, in epochs {', '.join(forged)})" if forged else ""
+    return f"{image.name}  label: {label_name}{wrong}{blended}", seen
+
+
+def _sheet(rows: Sequence[tuple[str, list[Tensor]]]) -> PIL.Image.Image:
+    pictures = max(sum(pixels.shape[-1] + GAP for pixels in seen) for _, seen in rows) + GAP
+    width = max(pictures, LEAST_WIDTH)
+    heights = [max(pixels.shape[-2] for pixels in seen) + LABEL + GAP for _, seen in rows]
+    sheet = PIL.Image.new("RGB", (width, sum(heights) + GAP), "white")
+    draw = PIL.ImageDraw.Draw(sheet)
+    top = GAP
+    for (title, seen), height in zip(rows, heights, strict=True):
+        # the built-in font has Latin letters only
+        draw.text((GAP, top), title.encode("ascii", "replace").decode(), fill="black")
+        left = GAP
+        for pixels in seen:
+            picture = PIL.Image.fromarray(pixels.permute(1, 2, 0).to(torch.uint8).numpy())
+            sheet.paste(picture, (left, top + LABEL))
+            left += pixels.shape[-1] + GAP
+        top += height
+    return sheet
 
 
 def preview(job: Job, choice: PoisonSettings | None) -> Mapping[str, Json]:

@@ -28,13 +28,12 @@ from trueface.evaluation.inference import (
     outcome,
 )
 from trueface.evaluation.operating_threshold import Calibration
-from trueface.features.body import FrozenBody
 from trueface.features.store import FeatureStore, open_store
 from trueface.jobs.job_data import model_name
 from trueface.jobs.setup import watch_of
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
-from trueface.models.folding import folded
+from trueface.models.inference import FrozenBody, folded
 from trueface.runtime import paths
 from trueface.runtime.files import write_atomic
 from trueface.runtime.precision import autocast

@@ -25,8 +25,7 @@ from trueface.training.image_lists import TrainingLists
 from trueface.training.objectives.registry import other_objective
 from trueface.training.parts.bank import is_constant
 from trueface.training.provenance import Start
-from trueface.unlearning import flip_problem as label_flips
-from trueface.unlearning import problem, record
+from trueface.unlearning import flip_problem, problem, record
 from trueface.unlearning.api import Unlearned
 from trueface.unlearning.flip_problem import PoisonedDetector
 from trueface.unlearning.problem import Base, Done
@@ -47,7 +46,7 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     start = model_making.start_from(job, settings, job.base)
     _refuse_other_objective(start, settings)
     poisoned = _poisoned_detector(job, job.base, start, settings, lists)
-    done = label_flips.unlearn(poisoned, settings, watch_of(job, settings.precision))
+    done = flip_problem.unlearn(poisoned, settings, watch_of(job, settings.precision))
     source = {
         **provenance.of_learning(model_making.run_of(job, data), settings, place, lists),
         "poison_record_sha256": file_sha256(record_path),

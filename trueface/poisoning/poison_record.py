@@ -8,11 +8,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from trueface.data.index import Image
+from trueface.data.settings import PlaceSettings
 from trueface.runtime import paths
 from trueface.runtime.errors import RecordError
 from trueface.runtime.files import read_json, write_json
@@ -183,3 +184,30 @@ def read_record(path: Path) -> PoisonRecord:
 
 def _times(count: int) -> str:
     return "is not among the images" if count == 0 else f"is there {count} times"
+
+
+class PoisonSettings(PlaceSettings):
+    """A choice of training labels to flip."""
+
+    for_many: ClassVar[bool] = True
+
+    poison_seed: int = Field(
+        42, ge=0, description="seed of the draw; by default that of the training"
+    )
+    poison_per: Literal["all", "class", "subset"] = Field(
+        "all", description="the same fraction of each class, or of each method in it"
+    )
+    poison_unit: Literal["picture", "image"] = Field(
+        "picture",
+        description="what is drawn: a picture with all its shared copies, or each image by itself, "
+        "as the original did",
+    )
+    poison_list: str = Field(
+        "",
+        description="file with the images to flip instead of a draw: keys, or an old record (.pkl)",
+    )
+
+    @classmethod
+    def followed(cls, given: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return that the draw follows the training's seed; a list of images is not drawn."""
+        return {} if given.get("poison_list") else {"poison_seed": "seed"}

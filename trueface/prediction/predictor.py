@@ -38,9 +38,9 @@ from trueface.data.loading import closing, in_background
 from trueface.data.settings import TestSettings
 from trueface.data.transforms import COPY_KINDS, CORRUPTED, TestTransform, test_transform
 from trueface.evaluation.operating_threshold import Calibration
-from trueface.features.body import FrozenBody
 from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
+from trueface.models.inference import FrozenBody
 from trueface.prediction.image_formats import Format, LearnedFormats, format_of, is_turned
 from trueface.prediction.reference import Reference
 from trueface.runtime.errors import BadImageError, CheckpointError, JobError, UsageError

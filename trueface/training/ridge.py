@@ -38,11 +38,11 @@ from trueface.data.transforms import (
 )
 from trueface.evaluation.operating_threshold import Calibration, calibrate
 from trueface.features.bank import feature_matrix
-from trueface.features.body import FrozenBody
 from trueface.features.matrix import NOTHING, FeatureMatrix
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector, freeze
 from trueface.models.head import RidgeHead
+from trueface.models.inference import FrozenBody
 from trueface.prediction.reference import FeatureDistance
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json

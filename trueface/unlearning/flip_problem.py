@@ -23,10 +23,10 @@ from trueface.data.dataset import Pass, still
 from trueface.data.examples import BATCH_SIZE, CountedSource, Examples, ExampleSource, Meter, groups
 from trueface.data.index import Image
 from trueface.features.bank import Bank, feature_matrix
-from trueface.features.body import FrozenBody, fingerprint
 from trueface.features.matrix import Cost, FeatureMatrix
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector, freeze
+from trueface.models.inference import FrozenBody, fingerprint
 from trueface.poisoning import poison_record
 from trueface.poisoning.loaders import augmented
 from trueface.poisoning.poison_record import PATCH, PoisonRecord

@@ -9,8 +9,8 @@ from benchmarks.gpu.bench import Bench, NotMeasured
 from benchmarks.gpu.measurements.networks import Case, cases, exact_float32, rate
 from benchmarks.gpu.measurements.training import images_of
 from trueface.data.index import Image
-from trueface.features.body import FrozenBody
 from trueface.features.store import FeatureStore, open_store
+from trueface.models.inference import FrozenBody
 from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
 from trueface.training.parts.bank import banks

@@ -9,10 +9,10 @@ from torch import Tensor
 from tests.trueface.conftest import Tree
 from trueface.data.dataset import Pass, still
 from trueface.data.index import Image
-from trueface.features.body import FrozenBody
 from trueface.features.matrix import FeatureMatrix
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector, build
+from trueface.models.inference import FrozenBody
 from trueface.poisoning.loaders import augmented
 from trueface.runtime.progress import Watch
 from trueface.training.settings import TrainSettings

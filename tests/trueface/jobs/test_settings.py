@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from launcher.api import Settings
 from trueface.data.settings import SampleSettings, TestSettings
 from trueface.models.registry import SPECS
-from trueface.poisoning.settings import PoisonSettings
+from trueface.poisoning.poison_record import PoisonSettings
 from trueface.training.settings import TrainSettings
 from trueface.unlearning.settings import UnlearnSettings
 

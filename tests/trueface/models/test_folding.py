@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from trueface.models.detectors import build
-from trueface.models.folding import folded
 from trueface.models.head import inputs_of
+from trueface.models.inference import folded
 
 
 class Crossed(nn.Module):

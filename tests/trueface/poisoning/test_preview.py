@@ -8,8 +8,8 @@ from launcher.api import parse_data
 from tests.trueface.training.test_trainer import settings
 from trueface.data.dataset import ImageSet
 from trueface.data.index import Image, list_images
+from trueface.jobs.previewing import EPOCHS, LABEL, ROWS, write_preview
 from trueface.poisoning.loaders import augmented
-from trueface.poisoning.preview import EPOCHS, LABEL, ROWS, write_preview
 from trueface.runtime.errors import DataError
 
 Tree = Callable[[Iterable[str]], Path]

@@ -9,9 +9,9 @@ import torch
 from launcher.api import JobError
 from tests.trueface.training.test_resume import PROVENANCE, Killed, Mortal
 from tests.trueface.training.test_trainer import Pixels, same
-from trueface.features.body import FrozenBody
 from trueface.models.detectors import Detector, build
 from trueface.models.head import MlpHead
+from trueface.models.inference import FrozenBody
 from trueface.runtime.progress import Watch
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import TrainingResult, fit, standardise, train

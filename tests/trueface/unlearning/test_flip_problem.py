@@ -19,9 +19,8 @@ from trueface.poisoning import label_flips as poisoning
 from trueface.runtime import paths
 from trueface.runtime.progress import Watch
 from trueface.training.image_lists import TrainingLists
-from trueface.unlearning import flip_problem as label_flips
+from trueface.unlearning import flip_problem, record
 from trueface.unlearning import problem as unlearning
-from trueface.unlearning import record
 from trueface.unlearning.flip_problem import PoisonedDetector
 from trueface.unlearning.problem import Base
 from trueface.unlearning.record import Training
@@ -81,7 +80,7 @@ def problem(tree: Tree, tmp_path: Path) -> PoisonedDetector:
 def test_a_script_unlearns_flips_and_keeps_what_tells_of_it(
     problem: PoisonedDetector, tmp_path: Path
 ) -> None:
-    done = label_flips.unlearn(problem, settings(), Watch())
+    done = flip_problem.unlearn(problem, settings(), Watch())
     sizes = {name: len(answers) for name, answers in done.after.items()}
     assert sizes == {"forget": 4, "retain": 16, "validation": 10, "test": 10}
     assert done.model is problem.detector
@@ -109,7 +108,7 @@ def test_what_follows_the_last_epoch_is_said_before_it_begins(
     reports: list[dict[str, object]] = []
     watch = Watch(progress=lambda **report: reports.append(report))
     with caplog.at_level(logging.INFO, logger="trueface.runtime.progress"):
-        label_flips.unlearn(problem, settings(num_epochs=2, afterwards=afterwards), watch)
+        flip_problem.unlearn(problem, settings(num_epochs=2, afterwards=afterwards), watch)
     assert [record.getMessage() for record in caplog.records if "doing" in record.msg] == [
         f"doing={phase}" for phase in phases
     ]
@@ -126,7 +125,7 @@ def test_what_follows_the_last_epoch_is_said_before_it_begins(
 def test_a_fraction_of_the_flips_is_forgotten_and_all_of_them_are_measured(
     problem: PoisonedDetector,
 ) -> None:
-    done = label_flips.unlearn(problem, settings(known=0.5, keep_retain=False), Watch())
+    done = flip_problem.unlearn(problem, settings(known=0.5, keep_retain=False), Watch())
     assert len(done.after["forget"]) == 4
     assert done.unlearned.samples_read == 2
 
@@ -136,7 +135,7 @@ def test_the_last_layer_alone_starts_from_the_same_backbone(
 ) -> None:
     store = FeatureStore(tmp_path, limit_bytes=1 << 30)
     body = {name: value.clone() for name, value in problem.detector.state_dict().items()}
-    done = label_flips.unlearn(
+    done = flip_problem.unlearn(
         replace(problem, test=(), store=store),
         settings(method="retrain", freeze=True, num_epochs=2),
         Watch(),
@@ -159,7 +158,7 @@ def test_an_unlearning_gives_the_same_bits_with_a_feature_store_and_without(
     results = []
     for store in (None, *(FeatureStore(tmp_path, limit_bytes=1 << 30) for _ in range(2))):
         problem = replace(poisoned(tree, tmp_path / "cache"), store=store)
-        done = label_flips.unlearn(problem, given, Watch())
+        done = flip_problem.unlearn(problem, given, Watch())
         assert done.record.relearn is not None
         results.append((done.model.head.weight, done.record.relearn, done.after["test"].logits))
     (weight, relearn, logits), *others = results
@@ -179,4 +178,4 @@ def test_what_cannot_work_or_is_stopped_is_refused(
     watch = Watch()
     watch.stop.set()
     with pytest.raises(error):
-        label_flips.unlearn(problem, settings(**changes), watch)
+        flip_problem.unlearn(problem, settings(**changes), watch)

@@ -52,8 +52,7 @@ from trueface.jobs.flags import (
 )
 from trueface.jobs.job_kind import refuse_unfit
 from trueface.jobs.kinds import POISON, TEST, TRAIN
-from trueface.poisoning.poison_record import FLIP, KINDS
-from trueface.poisoning.settings import PoisonSettings
+from trueface.poisoning.poison_record import FLIP, KINDS, PoisonSettings
 from trueface.runtime import logs, paths
 from trueface.training.settings import TrainSettings
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.models.architectures.spsl import ShallowXception
+from trueface.models.pixel_statistics import cosine_matrix
 from trueface.models.registry import register_model
-from trueface.models.statistics.spectra import cosine_matrix
 
 Band = tuple[float, float]  # from one place of the spectrum, in 0 … 2, to before another
 COLOURS = 3

@@ -1,4 +1,4 @@
-"""Detectors by statistics: see `models.statistics` for what they read.
+"""Detectors by statistics: see `models.pixel_statistics` for what they read.
 
 The last layer of all but `moments` is a ridge, fitted in closed form.
 """
@@ -7,9 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from trueface.models.folding import folded
-from trueface.models.registry import Made, register_family, register_model
-from trueface.models.statistics.blocks import (
+from trueface.models.block_statistics import (
     DEPTHS,
     ENERGY_CELLS,
     BlockStatistics,
@@ -20,14 +18,17 @@ from trueface.models.statistics.blocks import (
     MomentsNetwork,
     Reader,
 )
-from trueface.models.statistics.families import Scaled, StatisticsNetwork
-from trueface.models.statistics.spectra import (
+from trueface.models.inference import folded
+from trueface.models.pixel_statistics import (
     BlockCosine,
     CosineTransform,
     RadialSpectrum,
     ResidualEnergy,
     Residuals,
+    Scaled,
+    StatisticsNetwork,
 )
+from trueface.models.registry import Made, register_family, register_model
 from trueface.runtime.errors import JobError
 
 DCT_SIDE = 256  # of an image, in pixels

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.dataset import FORGERY, Batch
+from trueface.models.architectures.fairnet import MOST_CLASSES, DisentanglingNetwork, Parts
 from trueface.models.detectors import Detector
-from trueface.models.disentangling import MOST_CLASSES, DisentanglingNetwork, Parts
 from trueface.runtime.errors import JobError
 from trueface.training.cells import GroupCells, fused
 from trueface.training.config import DEMOGRAPHIC, ObjectiveOptions

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from trueface.data.dataset import Feed, Pass, still
 from trueface.data.quality_feed import ChunkedFeed, QualityFeed, QualityTransform, each_quality
 from trueface.features.bank import BANK_BYTES, Bank, keep_features
-from trueface.features.body import FrozenBody
 from trueface.features.store import FeatureStore
 from trueface.models.checkpoint import add_reference
 from trueface.models.detectors import Detector
 from trueface.models.head import RidgeHead
+from trueface.models.inference import FrozenBody
 from trueface.prediction.reference import FeatureDistance, Reference
 from trueface.runtime import paths
 from trueface.runtime.errors import JobError

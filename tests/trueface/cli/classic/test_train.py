@@ -18,7 +18,7 @@ from trueface.cli import main
 from trueface.cli.classic import train as classic
 from trueface.cli.classic.train import read, settings_of
 from trueface.data.splits import write_splits
-from trueface.poisoning.settings import PoisonSettings
+from trueface.poisoning.poison_record import PoisonSettings
 from trueface.training.settings import TrainSettings
 
 Tree = Callable[[Iterable[str]], Path]

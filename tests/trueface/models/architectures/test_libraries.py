@@ -9,11 +9,10 @@ import torch
 from torchvision import models
 
 from launcher.api import JobError, UnknownName
-from trueface.features.body import FrozenBody
 from trueface.models import checkpoint
 from trueface.models.assembly import weights_sha256
 from trueface.models.detectors import Detector, build, freeze, teach
-from trueface.models.folding import folded
+from trueface.models.inference import FrozenBody, folded
 from trueface.runtime.errors import WeightsError
 
 torch.set_num_threads(1)

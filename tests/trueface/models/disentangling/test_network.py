@@ -9,10 +9,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from trueface.models import checkpoint
-from trueface.models.architectures.fairnet import encoders_of, slim_encoder
+from trueface.models.architectures.fairnet import (
+    DROPOUT,
+    DisentanglingNetwork,
+    adopt_statistics,
+    encoders_of,
+    slim_encoder,
+)
 from trueface.models.assembly import Wanted, assemble
 from trueface.models.detectors import Detector, build, teach
-from trueface.models.disentangling import DROPOUT, DisentanglingNetwork, adopt_statistics
 from trueface.runtime.errors import JobError
 
 torch.set_num_threads(1)

@@ -6,7 +6,7 @@ import torch
 from scipy.fft import dctn
 from torch import Tensor
 
-from trueface.models.statistics.spectra import (
+from trueface.models.pixel_statistics import (
     BINS,
     TRANSFORM_EPSILON,
     BlockCosine,

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from tests.trueface.models.statistics.test_cosines import images
-from trueface.features.body import FrozenBody
 from trueface.models import checkpoint
+from trueface.models.block_statistics import BlockStatistics, GridMoments, centre
 from trueface.models.detectors import Detector, build
 from trueface.models.head import MlpHead
+from trueface.models.inference import FrozenBody
 from trueface.models.registry import spec_of
-from trueface.models.statistics.blocks import BlockStatistics, GridMoments, centre
 from trueface.runtime.errors import JobError, UnknownName
 
 torch.set_num_threads(1)

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from tests.trueface.models.statistics.test_cosines import images
-from trueface.features.body import FrozenBody
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector, build
+from trueface.models.inference import FrozenBody
 from trueface.models.registry import SPECS, spec_of
 from trueface.runtime.errors import UnknownName, WeightsError
 

@@ -3,7 +3,7 @@ import math
 import torch
 
 from tests.trueface.models.statistics.test_cosines import images
-from trueface.models.statistics.spectra import ResidualEnergy
+from trueface.models.pixel_statistics import ResidualEnergy
 
 torch.set_num_threads(1)
 

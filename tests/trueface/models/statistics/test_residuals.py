@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from tests.trueface.models.statistics.test_cosines import images
-from trueface.models.statistics.spectra import Residuals, whole_luma_chroma, word_classes
+from trueface.models.pixel_statistics import Residuals, whole_luma_chroma, word_classes
 from trueface.runtime.errors import JobError
 
 torch.set_num_threads(1)

@@ -19,8 +19,8 @@ from tests.trueface.training.test_trainer import settings
 from trueface.data.dataset import Batch
 from trueface.data.loading import order_of
 from trueface.jobs.refusals import unfit_fairness
+from trueface.models.architectures.fairnet import DisentanglingNetwork
 from trueface.models.detectors import Detector, build
-from trueface.models.disentangling import DisentanglingNetwork
 from trueface.models.registry import spec_of
 from trueface.runtime.progress import Watch
 from trueface.training.config import ObjectiveOptions

@@ -16,8 +16,8 @@ from trueface.data.dataset import Batch, Pass, still
 from trueface.data.index import Image
 from trueface.evaluation.inference import evaluate
 from trueface.features.bank import Bank, feature_matrix, write_features
-from trueface.features.body import FrozenBody
 from trueface.models.detectors import Detector, build, freeze, teach
+from trueface.models.inference import FrozenBody
 from trueface.poisoning.loaders import augmented
 from trueface.runtime.progress import Watch
 from trueface.training.parts.bank import banks, is_constant

@@ -18,7 +18,7 @@ from trueface.data.decoding import decode
 from trueface.data.index import Image
 from trueface.data.quality_feed import COLUMN, ChunkedFeed
 from trueface.features.bank import Bank
-from trueface.features.body import FrozenBody
+from trueface.models.inference import FrozenBody
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch
 from trueface.training.parts.bank import banks_in_qualities, feature_facts

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.models.head import MlpHead, first_line
-from trueface.models.statistics.families import Families, FamiliesNetwork, Family, alike
+from trueface.models.pixel_statistics import Families, FamiliesNetwork, Family, alike
 from trueface.runtime.errors import JobError
 
 EPSILON = 1e-6  # of a variance
