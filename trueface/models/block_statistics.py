@@ -183,7 +183,7 @@ def _run(
 class BlockStatistics(nn.Module):
     """What readers make of the maps of a network's blocks.
 
-    At each size each reader is a family, of which every block has the same part.
+    Each reader is a family, of which every block has the same part.
 
     Args:
         network: from images to anything; it stays as it is.
@@ -193,7 +193,6 @@ class BlockStatistics(nn.Module):
         coarsest: only blocks whose stride is at most that; None: all.
         depths: of those that are left only the ones at about these parts of the depth, 0 … 1; None:
             all.
-        halvings: how often the image is halved, a pass for each entry.
     """
 
     mean: Tensor
@@ -208,11 +207,9 @@ class BlockStatistics(nn.Module):
         readers: Sequence[Reader],
         coarsest: float | None = None,
         depths: Sequence[float] | None = None,
-        halvings: Sequence[int] = (0,),
     ) -> None:
         super().__init__()
         self.network = network
-        self.halvings = tuple(halvings)
         for name, values in (("mean", mean), ("std", std)):
             levels = LEVELS * torch.tensor(values).view(3, 1, 1)
             self.register_buffer(name, levels, persistent=False)
@@ -225,16 +222,15 @@ class BlockStatistics(nn.Module):
         self.readers = nn.ModuleList(
             Families(reader(block.channels) for reader in readers) for block in self.blocks
         )
-        self.width = len(self.halvings) * Families(self.readers).width
+        self.width = Families(self.readers).width
 
     def extra_repr(self) -> str:
         """Return what a body's fingerprint cannot see: which blocks are read, where not all are."""
         return " ".join(block.name for block in self.blocks) if self._at_depths else ""
 
     def weights(self) -> Tensor:
-        """Return how much each number counts, (width,): the squares sum to 1 in each family and size."""
-        weights: Tensor = Families(self.readers).weights() / len(self.blocks) ** 0.5
-        return weights.repeat(len(self.halvings))
+        """Return how much each number counts, (width,): the squares sum to 1 in each family."""
+        return Families(self.readers).weights() / len(self.blocks) ** 0.5
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the numbers (B, width) of pixels (B, 3, H, W) in 0 … 255."""
@@ -242,13 +238,7 @@ class BlockStatistics(nn.Module):
 
     def _of_few(self, pixels: Tensor) -> Tensor:
         images = (pixels - self.mean) / self.std
-        return torch.cat([self._read(images, halvings) for halvings in self.halvings], 1)
-
-    def _read(self, images: Tensor, halvings: int) -> Tensor:
-        if halvings:
-            images = functional.avg_pool2d(images, 2**halvings)
-        numbers = reduce_maps(self.network, images, self.blocks, self._numbers)
-        return torch.cat(numbers, 1)
+        return torch.cat(reduce_maps(self.network, images, self.blocks, self._numbers), 1)
 
     def _numbers(self, position: int, maps: Tensor) -> Tensor:
         return self.readers[position](centre(maps))  # type: ignore[no-any-return]  # torch: modules return Any

@@ -150,18 +150,17 @@ def refuse_other_resolution(checkpoint: Checkpoint, *, nodown: bool) -> None:
         )
 
 
-def restore(path: Path, *, arch: str | None = None, dropout: float = 0.0) -> Detector:
+def restore(path: Path, *, arch: str | None = None) -> Detector:
     """Return the model of a checkpoint file, in evaluation mode; see `load` and `revive`.
 
     Args:
         path: a file written by `save`.
         arch: the architecture that is expected; None takes any.
-        dropout: before the last layer, when the model is trained on.
 
     Raises:
         CheckpointError: the file cannot be read, or is another architecture's.
     """
-    return revive(load(path), path, arch=arch, dropout=dropout)
+    return revive(load(path), path, arch=arch)
 
 
 def revive(

@@ -196,11 +196,8 @@ def _candidates(images: Sequence[Image], kind: str) -> Sequence[int]:
 
 def _listed(images: Sequence[Image], poison: Poison, listed: Sequence[str]) -> Sequence[int]:
     """Return the positions of the listed images, each once, in the order of the list."""
-    names: dict[str, list[int]] = defaultdict(list)
-    copies: dict[str, list[int]] = defaultdict(list)
-    for position, image in enumerate(images):
-        names[image.name].append(position)
-        copies[image.key].append(position)
+    lookup = _ImageIndex(images)
+    names, copies = lookup.names, lookup.keys
     unknown = [entry for entry in listed if entry not in names and entry not in copies]
     if unknown:
         raise DataError(

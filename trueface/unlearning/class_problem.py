@@ -90,11 +90,15 @@ class ClassProblem(Problem):
             for images in (lists.train, lists.validation, lists.test)
         )
         gone, kept = self._divided()
+        chosen = {
+            "forget": (train, gone),
+            "retain": (train, kept),
+            "validation": (validation, None),
+            "test": (test, None),
+        }
         return {
-            "forget": _part(train, gone),
-            "retain": _part(train, kept),
-            "validation": _part(validation),
-            "test": _part(test),
+            name: Part.of(pixels.examples(places), pixels.images.names)
+            for name, (pixels, places) in chosen.items()
         }
 
     def method_sets(self, parts: Mapping[str, Part]) -> MethodSets:
@@ -155,8 +159,3 @@ def drawn(places: Sequence[int], fraction: float, seed: int) -> list[int]:
     """
     count = min(max(1, round(fraction * len(places))), len(places) - 1)
     return sorted(random.Random(derive("forget", seed)).sample(places, count))
-
-
-def _part(pixels: ClassPixels, positions: Sequence[int] | None = None) -> Part:
-    examples = pixels.examples(positions)
-    return Part(examples=examples, ids=tuple(pixels.images.names[at] for at in examples.positions))

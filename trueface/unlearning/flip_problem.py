@@ -40,9 +40,8 @@ from trueface.training.ridge import views_of
 from trueface.training.settings import LearningSettings
 from trueface.unlearning import problem
 from trueface.unlearning.cache import Cache
-from trueface.unlearning.label_noise import find
+from trueface.unlearning.label_noise import compared, find
 from trueface.unlearning.problem import Base, Done, Facts, MethodSets, Part, Problem
-from trueface.unlearning.record import Found
 from trueface.unlearning.registry import METHODS, Situation, refusal
 from trueface.unlearning.settings import UnlearningSettings
 
@@ -241,9 +240,10 @@ class FlipProblem(Problem):
         """Return what is measured: forget (every flipped label), retain, validation, test if any."""
         unflipped = [place for place in range(len(self._true)) if place not in self._flipped]
         lists = self._poisoned.lists
+        names = [image.name for image in lists.train]
         parts = {
-            "forget": _part(self._examples(sorted(self._flipped)), lists.train),
-            "retain": _part(self._examples(unflipped), lists.train),
+            "forget": Part.of(self._examples(sorted(self._flipped)), names),
+            "retain": Part.of(self._examples(unflipped), names),
             "validation": self._clean(lists.val, "validation"),
         }
         if self._poisoned.test:
@@ -271,9 +271,9 @@ class FlipProblem(Problem):
         )
         seconds = now() - began - (meter.making_seconds - made)
         flagged = findings.rows
-        hidden = sum(place in self._flipped for place in retain.positions)
-        right = sum(retain.positions[row] in self._flipped for row in flagged)
-        log.info("find=%d right=%d hidden=%d", len(flagged), right, hidden)
+        hidden = [row for row, at in enumerate(retain.positions) if at in self._flipped]
+        found = compared(flagged, hidden)
+        log.info("find=%d right=%d hidden=%d", found.flagged, found.right, found.hidden)
         if not flagged and not len(forget):
             raise JobError(
                 f"no flipped label was found among {len(retain)}, and none is given: there is "
@@ -285,7 +285,7 @@ class FlipProblem(Problem):
         return MethodSets(
             forget=forget + moved,
             retain=rest if self.settings.keep_retain else None,
-            found=Found(flagged=len(flagged), hidden=hidden, right=right),
+            found=found,
             seconds=seconds,
         )
 
@@ -328,7 +328,7 @@ class FlipProblem(Problem):
             trained=labels,
             true=labels,
         )
-        return _part(examples, images)
+        return Part.of(examples, [image.name for image in images])
 
 
 def situation(settings: UnlearningSettings, record: PoisonRecord) -> Situation:
@@ -398,10 +398,6 @@ def features_of(
         watch=watch,
         meter=meter,
     )
-
-
-def _part(examples: Examples, images: Sequence[Image]) -> Part:
-    return Part(examples=examples, ids=tuple(images[at].name for at in examples.positions))
 
 
 def _rows(matrix: FeatureMatrix, count: int) -> Tensor:

@@ -58,20 +58,16 @@ def importances(
     sums = {name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in weights.items()}
     read = 0
     for part in parts:
-        for batch in mixed(part).batches("trained", epoch=None, batch_size=batch_size):
-            request.check_stop()
-            logits = request.logits(batch.inputs)
-            labels = batch.labels.to(logits.device)
+        for inputs, labels, positions in mixed(part).read(request.watch, batch_size=batch_size):
+            logits = request.logits(inputs)
             loss = cross_entropy(logits, labels) if sort == "loss" else logits.norm(dim=1).mean()
             gradients = torch.autograd.grad(loss, tuple(weights.values()), allow_unused=True)
             for name, gradient in zip(weights, gradients, strict=True):
                 if gradient is not None:
                     size = gradient.float().square() if sort == "loss" else gradient.float().abs()
-                    sums[name].add_(size, alpha=len(batch.positions))
-            read += len(batch.positions)
+                    sums[name].add_(size, alpha=len(positions))
+            read += len(positions)
             request.watch.progress(step=read, total=count(parts), loss=float(loss.detach()))
-    if not read:
-        raise JobError(f"not one of {count(parts)} samples could be read")
     for name, total in sums.items():
         if not total.isfinite().all():
             raise JobError(f"importances of {name} are no finite numbers: take precision fp32")

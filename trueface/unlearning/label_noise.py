@@ -35,7 +35,7 @@ p(true class | x) p(label | true class), the second from the counts of the round
 
 import warnings
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -154,17 +154,6 @@ class _Samples:
     classes: int
     seed: int
 
-    def subset(self, rows: Classes) -> "_Samples":
-        """Return it with these alone to be judged."""
-        return _Samples(
-            features=self.features[rows],
-            labels=self.labels[rows],
-            sure_features=self.sure_features,
-            sure_labels=self.sure_labels,
-            classes=self.classes,
-            seed=self.seed,
-        )
-
 
 def find(
     model: nn.Module, retain: Examples, flipped: Examples, *, cache: Cache, watch: Watch, seed: int
@@ -254,7 +243,8 @@ def _strength(samples: _Samples, watch: Watch) -> float:
     taken = [
         chance.permutation(members)[: max(FEWEST, round(share * len(members)))] for members in rows
     ]
-    subset = samples.subset(np.sort(np.concatenate(taken)))
+    chosen = np.sort(np.concatenate(taken))
+    subset = replace(samples, features=samples.features[chosen], labels=samples.labels[chosen])
     losses = []
     for strength in STRENGTHS:
         predicted = _out_of_fold(subset, subset.labels, strength, watch)

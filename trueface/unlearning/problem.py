@@ -6,9 +6,10 @@ after, and `unlearning.json`.
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -41,6 +42,11 @@ class Part:
     examples: Examples
     ids: tuple[str, ...]
 
+    @classmethod
+    def of(cls, examples: Examples, names: Sequence[str]) -> "Part":
+        """Return samples whose source has these IDs, one a position."""
+        return cls(examples=examples, ids=tuple(names[at] for at in examples.positions))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MethodSets:
@@ -62,7 +68,7 @@ class Base:
     cache: Path  # folder for what later unlearnings of it can use again
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """What a record says of a problem."""
 
@@ -174,11 +180,9 @@ def unlearn(problem: Problem, watch: Watch) -> Done:
     unlearned = replace(unlearned, seconds=unlearned.seconds + sets.seconds)
     if attacked is not None:
         watch.doing("attack success")
-    entry = replace(
-        _record(problem, unlearned),
-        found=sets.found,
-        attack=None if attacked is None else _attack_success(unlearned.model, attacked, watch),
-        attack_before=attack_before,
+    attack = None if attacked is None else _attack_success(unlearned.model, attacked, watch)
+    entry = _record(
+        problem, unlearned, found=sets.found, attack=attack, attack_before=attack_before
     )
     watch.doing("answers")
     done = Done(
@@ -258,21 +262,16 @@ def _measured_afterwards(
     )
 
 
-def _record(problem: Problem, done: Unlearned) -> Record:
+def _record(problem: Problem, done: Unlearned, **measured: Any) -> Record:
     settings, facts, base, meter = problem.settings, problem.facts, problem.base, problem.meter
     return Record(
         method=settings.method,
         model=base.unlearned_name,
         base=base.name,
-        goal=facts.goal,
+        **vars(facts),
+        **measured,
         classes=len(facts.class_names),
-        class_names=facts.class_names,
-        forgotten=facts.forgotten,
-        fraction=facts.fraction,
         seed=settings.seed,
-        rate=facts.rate,
-        known=facts.known,
-        found=None,
         forced=settings.force,
         options=settings.options.model_dump(mode="json"),
         notes=done.notes,
@@ -285,8 +284,6 @@ def _record(problem: Problem, done: Unlearned) -> Record:
         training_samples=base.training.samples,
         relearn=None,
         probe=None,
-        attack=None,
-        attack_before=None,
         log=tuple({"step": step.step, **step.metrics} for step in done.log),
     )
 

@@ -12,7 +12,7 @@ what its predecessor's request left. Samples are read as they are tested and wit
 the difference is exact: both sums are of the same inputs.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -79,13 +79,9 @@ class Sums:
             most: places of a sample that are looked at; their part is scaled up to all places.
         """
         self._layers, self._most = layers, most
-        self._sums: dict[str, Tensor] = {}
+        # (G, D, D) of the layers that were used; float64 where the device has it
+        self.found: dict[str, Tensor] = {}
         self.positions = torch.zeros(0, dtype=torch.int64)  # (B,) of the samples that come next
-
-    @property
-    def found(self) -> dict[str, Tensor]:
-        """The sums (G, D, D) of the layers that were used; float64 where the device has it."""
-        return self._sums
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -118,9 +114,9 @@ class Sums:
         with exactly(inputs.device):
             for columns in patches(layer, view, taken):
                 part = columns.mT @ columns
-                if name not in self._sums:
-                    self._sums[name] = torch.zeros_like(part, dtype=wide(inputs.device))
-                self._sums[name].add_(part, alpha=scale)
+                if name not in self.found:
+                    self.found[name] = torch.zeros_like(part, dtype=wide(inputs.device))
+                self.found[name].add_(part, alpha=scale)
 
 
 def layers_of(model: nn.Module) -> dict[str, Layer]:
@@ -414,22 +410,16 @@ def _all(request: Request, layers: Layers, most: int) -> Covariances:
         )
     parts = [request.retain, request.forget]
     wanted = members(parts)
-    made = _maker(request, parts, layers, most, wanted)
+
+    def made() -> dict[str, Tensor]:
+        sums = summed(request, parts, layers, most)
+        return {**{name: value.float() for name, value in sums.items()}, MEMBERS: wanted}
+
     tensors = request.cache.tensors(NAME, follows, made)
     if not torch.equal(tensors[MEMBERS], wanted):  # an earlier request was given other samples
         digest = str(wanted.tolist())
         tensors = request.cache.tensors(NAME, (*follows, digest), made)
     return _covariances(tensors, model)
-
-
-def _maker(
-    request: Request, parts: Sequence[Examples], layers: Layers, most: int, wanted: Tensor
-) -> Callable[[], dict[str, Tensor]]:
-    def made() -> dict[str, Tensor]:
-        sums = summed(request, parts, layers, most)
-        return {**{name: value.float() for name, value in sums.items()}, MEMBERS: wanted}
-
-    return made
 
 
 def _covariances(

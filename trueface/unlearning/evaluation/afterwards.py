@@ -8,6 +8,7 @@ import copy
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from trueface.data.examples import Examples, examples
 from trueface.evaluation.predictions import answered
 from trueface.models.logits import Split, cross_entropy, wide
 from trueface.runtime import npz_files
-from trueface.runtime.errors import DataError, JobError
+from trueface.runtime.errors import DataError
 from trueface.runtime.files import write_atomic
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
@@ -86,24 +87,14 @@ def relearn(
     if forget_loss(model, looked_at, watch, seed=seed) <= target:
         return Relearn(steps=0, most=most, loss=target)
     descent = Descent(model.parameters(), DescentOptions(lr=lr, momentum=0.9, clip=5.0))
-    step, epoch = 0, 0
-    while step < most:
-        before = step
-        for batch in forget.batches("trained", epoch=epoch, batch_size=batch_size):
-            if watch.stop.is_set():
-                raise JobError(f"stopped while it was tried to learn again, in step {step + 1}")
-            teach(model, "eval")
-            with autocast(watch.device, watch.precision):
-                logits = wide(model(batch.inputs.to(watch.device)))
-            descent.step(cross_entropy(logits, batch.labels.to(watch.device)))
-            step += 1
-            if forget_loss(model, looked_at, watch, seed=seed) <= target:
-                return Relearn(steps=step, most=most, loss=target)
-            if step == most:
-                break
-        if step == before:
-            raise JobError("not one of the forgotten samples could be read")
-        epoch += 1
+    passes = (forget.read(watch, epoch=epoch, batch_size=batch_size) for epoch in count())
+    for step, batch in enumerate(islice(chain.from_iterable(passes), most), 1):
+        teach(model, "eval")
+        with autocast(watch.device, watch.precision):
+            logits = wide(model(batch.inputs))
+        descent.step(cross_entropy(logits, batch.labels))
+        if forget_loss(model, looked_at, watch, seed=seed) <= target:
+            return Relearn(steps=step, most=most, loss=target)
     return Relearn(steps=None, most=most, loss=target)
 
 
@@ -133,12 +124,12 @@ def probe(
     Raises:
         JobError: stopped, or a model has no last linear layer.
     """
-    count = min(len(forget), len(retain), PROBED)
-    if count < LEAST_PROBED:
+    most = min(len(forget), len(retain), PROBED)
+    if most < LEAST_PROBED:
         return None
     sides = (
-        _subset(forget, count, "probe/forget", seed),
-        _subset(retain, count, "probe/retain", seed),
+        _subset(forget, most, "probe/forget", seed),
+        _subset(retain, most, "probe/retain", seed),
     )
     accuracies = []
     for model in (before, after):

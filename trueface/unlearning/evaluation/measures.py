@@ -117,19 +117,25 @@ class Sheet:
         return self.values.get(name)
 
 
-def sheet(makers: Mapping[str, Callable[[], float]]) -> Sheet:
-    """Return what each of some functions measures; one may raise `Unmeasured`."""
+def sheet(makers: Mapping[str, Callable[[], float | Measure]]) -> Sheet:
+    """Return what each of some functions measures, with `_low` and `_high` if it tells them.
+
+    A function may raise `Unmeasured`.
+    """
     values, reasons = {}, {}
     for name, make in makers.items():
         try:
-            value = float(make())
+            made = make()
         except Unmeasured as error:
             reasons[name] = str(error)
             continue
-        if math.isfinite(value):
-            values[name] = value
-        else:
+        value = made.value if isinstance(made, Measure) else float(made)
+        if not math.isfinite(value):
             reasons[name] = f"it is {value}"
+            continue
+        values[name] = value
+        if isinstance(made, Measure):
+            values |= {f"{name}_low": made.low, f"{name}_high": made.high}
     return Sheet(values=values, reasons=reasons)
 
 

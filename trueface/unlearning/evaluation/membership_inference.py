@@ -14,7 +14,7 @@ Members are forgotten samples; others are samples of a test, which no training h
 get labels that are flipped as those of the members are.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ from trueface.unlearning.evaluation.measures import (
     resampled_means,
     right,
     rows,
+    sheet,
 )
 from trueface.unlearning.registry import Goal
 
@@ -168,22 +169,15 @@ def membership(
     test = parts["test"]
     outside = kept(test, forgotten if goal == "class" else ())
     forget, retain = parts["forget"], parts["retain"]
-    makers: Mapping[str, Callable[[], Measure]] = {
-        "mia_entropy": lambda: by_entropy(retain=retain, outside=outside, forget=forget),
-        "mia_svc": lambda: by_confidence(retain=retain, outside=outside, forget=forget, seed=seed),
-        "mia_loss": lambda: by_loss(forget=forget, outside=test, seed=seed),
-        "mia_tpr": lambda: at_few_false_alarms(forget=forget, outside=test, seed=seed),
-    }
-    values: dict[str, float] = {}
-    reasons: dict[str, str] = {}
-    for name, make in makers.items():
-        try:
-            measure = make()
-        except Unmeasured as error:
-            reasons[name] = str(error)
-            continue
-        values |= {name: measure.value, f"{name}_low": measure.low, f"{name}_high": measure.high}
-    return Sheet(values=values, reasons=reasons)
+    sides = {"retain": retain, "outside": outside, "forget": forget}
+    return sheet(
+        {
+            "mia_entropy": lambda: by_entropy(**sides),
+            "mia_svc": lambda: by_confidence(**sides, seed=seed),
+            "mia_loss": lambda: by_loss(forget=forget, outside=test, seed=seed),
+            "mia_tpr": lambda: at_few_false_alarms(forget=forget, outside=test, seed=seed),
+        }
+    )
 
 
 def by_entropy(*, retain: Answered, outside: Answered, forget: Answered) -> Measure:

@@ -22,6 +22,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from typing import Annotated, Literal, NamedTuple, assert_never
 
 import torch
@@ -84,14 +85,12 @@ def settle(free: Sequence[Free], start: Sequence[Tensor]) -> None:
         free: the layers that moved.
         start: the values of all their parameters before.
     """
-    remaining = list(start)
     with torch.no_grad():
-        for layer, space in free:
-            values = parameters_of(layer)
-            begun, remaining = remaining[: len(values)], remaining[len(values) :]
-            way = space.spared(_matrix(layer, values) - _matrix(layer, begun))
-            for value, first, moved in zip(values, begun, _parts(layer, way), strict=True):
-                value.copy_(first + moved)
+        for layer, begun, _, spared in _ways(free, start):
+            put_back(
+                parameters_of(layer),
+                [first + moved for first, moved in zip(begun, _parts(layer, spared), strict=True)],
+            )
 
 
 def stay(free: Sequence[Free], start: Sequence[Tensor]) -> None:
@@ -100,14 +99,22 @@ def stay(free: Sequence[Free], start: Sequence[Tensor]) -> None:
     Numbers are stored with 24 bits: of a way of some 1e-4 of the weights themselves, rounding alone
     is more than `LEAK`. Such a way changes no answer, and what is promised shall hold.
     """
-    remaining = list(start)
+    with torch.no_grad():
+        for layer, begun, way, spared in _ways(free, start):
+            if (way - spared).norm() > LEAK * way.norm():
+                put_back(parameters_of(layer), begun)
+
+
+def _ways(
+    free: Sequence[Free], start: Sequence[Tensor]
+) -> Iterator[tuple[Layer, Sequence[Tensor], Tensor, Tensor]]:
+    """Yield each layer, where it began, its way from there, and what of that is not protected."""
+    remaining = iter(start)
     for layer, space in free:
         values = parameters_of(layer)
-        begun, remaining = remaining[: len(values)], remaining[len(values) :]
-        with torch.no_grad():
-            way = _matrix(layer, values) - _matrix(layer, begun)
-            if (way - space.spared(way)).norm() > LEAK * way.norm():
-                put_back(values, begun)
+        begun = list(islice(remaining, len(values)))
+        way = _matrix(layer, values) - _matrix(layer, begun)
+        yield layer, begun, way, space.spared(way)
 
 
 @contextmanager

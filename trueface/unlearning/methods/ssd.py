@@ -53,34 +53,21 @@ def dampen(request: Request) -> Result:
     ratios = weights.ratios()
     finite = ratios[ratios.isfinite()]
     largest = float(finite.max()) if len(finite) else 0.0
-    log: list[Step] = []
-    alpha = options.alpha
-    while True:
+    log, alpha, note = [], options.alpha, ""
+    while not note:
         request.check_stop()
-        step, dampened, stands = _tried(weights, before, alpha, options.strength, len(log) + 1)
-        log.append(step)
+        dampened = weights.apply(alpha, options.strength)
+        accuracy, stands = before.look()
+        metrics = {"alpha": alpha, "dampened": dampened / weights.count, "val_accuracy": accuracy}
+        log.append(Step(step=len(log) + 1, metrics=metrics))
         request.watch.progress(step=len(log), total=None)
         if stands or not options.search or not dampened:
-            return Result(
-                model=request.model,
-                log=tuple(log),
-                notes=(_note(weights, options, alpha, dampened, len(log)),),
-            )
-        if alpha >= largest:  # what is selected at any alpha
+            note = _note(weights, options, alpha, dampened, len(log))
+        elif alpha >= largest:  # what is selected at any alpha
             weights.restore()
-            return Result(
-                model=request.model, log=tuple(log), notes=(_vain(options, before, weights),)
-            )
+            note = _vain(options, before, weights)
         alpha *= 2
-
-
-def _tried(
-    weights: Dampening, before: Guard, alpha: float, strength: float, number: int
-) -> tuple[Step, int, bool]:
-    dampened = weights.apply(alpha, strength)
-    accuracy, stands = before.look()
-    metrics = {"alpha": alpha, "dampened": dampened / weights.count, "val_accuracy": accuracy}
-    return Step(step=number, metrics=metrics), dampened, stands
+    return Result(model=request.model, log=tuple(log), notes=(note,))
 
 
 def _note(weights: Dampening, options: SsdOptions, alpha: float, dampened: int, trials: int) -> str:

@@ -150,10 +150,10 @@ class TestStatistics:
         assert torch.allclose(module(pixels)[:, :8], first.mean((2, 3)), atol=1e-5)
 
     def test_families_and_blocks_count_alike(self) -> None:
-        module = self.statistics(coarsest=4, halvings=(0, 1))
+        module = self.statistics(coarsest=4)
         squares = module.weights().square()
         assert squares.shape == (module.width,) == module(torch.rand(1, 3, 64, 64)).shape[1:]
-        assert float(squares.sum()) == pytest.approx(2 * 3, rel=1e-5)  # two sizes, three families
+        assert float(squares.sum()) == pytest.approx(3, rel=1e-5)  # three families
         assert float(squares[:16].sum()) == pytest.approx(1 / 3, rel=1e-5)  # a block of the first
         assert len(self.statistics(coarsest=2.5).blocks) == 1
 
