@@ -230,7 +230,8 @@ class BlockStatistics(nn.Module):
 
     def weights(self) -> Tensor:
         """Return how much each number counts, (width,): the squares sum to 1 in each family."""
-        return Families(self.readers).weights() / len(self.blocks) ** 0.5
+        weights: Tensor = Families(self.readers).weights() / len(self.blocks) ** 0.5
+        return weights
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the numbers (B, width) of pixels (B, 3, H, W) in 0 … 255."""

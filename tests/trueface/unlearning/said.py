@@ -10,9 +10,14 @@ from trueface.evaluation import predictions
 from trueface.evaluation.predictions import UNKNOWN, Answered
 from trueface.runtime import paths
 from trueface.unlearning import record
+from trueface.unlearning.evaluation.sanity import Sort
 from trueface.unlearning.record import Record
 
 PER_CLASS = 40
+# what says that a model is ruined beside others, or as it is
+RUINS = frozenset(
+    {Sort.FEW_ANSWERS, Sort.CHANCE, Sort.BELOW_CHANCE, Sort.PERMUTED, Sort.LOST, Sort.UNTOUCHED}
+)
 
 
 def said(

@@ -9,7 +9,7 @@ estimates, and a threshold that lies beyond every honest model of the calibratio
 
 import contextlib
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -64,35 +64,6 @@ class Alarm:
 
     sort: Sort
     text: str
-
-
-def alarms(
-    parts: Parts,
-    *,
-    goal: Goal,
-    forgotten: Collection[int] = (),
-    names: Sequence[str] = (),
-) -> tuple[Alarm, ...]:
-    """Return what one model's answers alone warn of.
-
-    Args:
-        parts: its answers.
-        goal: what was to be forgotten.
-        forgotten: classes, for goal "class".
-        names: of the classes; numbers stand for those without.
-    """
-    if alarm := broken(parts):
-        return (alarm,)
-    test = kept(tested(parts), forgotten if goal == "class" else ())
-
-    name = partial(class_name, names=names)
-    alarms_or_none: Iterable[Alarm | None] = (
-        constant(test, name),
-        class_share(test, name),
-        one_class(parts["forget"], name) if goal == "flips" else None,
-        unclean(parts["validation"]),
-    )
-    return tuple(alarm for alarm in alarms_or_none if alarm is not None)
 
 
 def class_name(label: int, names: Sequence[str]) -> str:
@@ -341,35 +312,12 @@ def judged(
     parts: Parts,
     *,
     goal: Goal,
-    before: Parts | None,
+    before: Parts | None = None,
     retrained: Parts | None = None,
     forgotten: Collection[int] = (),
     names: Sequence[str] = (),
 ) -> tuple[Alarm, ...]:
-    """Return all that the answers of a model warn of; see `alarms` and `ruined`."""
-    return (
-        *alarms(parts, goal=goal, forgotten=forgotten, names=names),
-        *ruined(
-            parts,
-            goal=goal,
-            before=before,
-            retrained=retrained,
-            forgotten=forgotten,
-            names=names,
-        ),
-    )
-
-
-def ruined(
-    parts: Parts,
-    *,
-    goal: Goal,
-    before: Parts | None,
-    retrained: Parts | None = None,
-    forgotten: Collection[int] = (),
-    names: Sequence[str] = (),
-) -> Iterator[Alarm]:
-    """Yield what says that an unlearning left no working model.
+    """Return all that the answers of a model warn of.
 
     Args:
         parts: answers of the model.
@@ -379,34 +327,43 @@ def ruined(
         forgotten: classes, for goal "class".
         names: of the classes; numbers stand for those without.
     """
+    if alarm := broken(parts):
+        return (alarm,)
     gone = forgotten if goal == "class" else ()
-    if broken(parts) is not None:
-        return
-    test = kept(tested(parts), gone)
-    checked = (kept(parts["validation"], gone), parts["retain"])
-    makers: tuple[Callable[[], Alarm | None], ...] = (
-        lambda: few_answers(test, names),
-        lambda: chance(test),
-        lambda: permuted(test, checked, names),
+    test, name = kept(tested(parts), gone), partial(class_name, names=names)
+    found = (
+        constant(test, name),
+        class_share(test, name),
+        one_class(parts["forget"], name) if goal == "flips" else None,
+        unclean(parts["validation"]),
+        few_answers(test, name),
+        chance(test),
+        permuted(test, (kept(parts["validation"], gone), parts["retain"]), name),
+        *_beside(parts, before, retrained, gone),
     )
-    yield from (alarm for make in makers if (alarm := make()) is not None)
-    if before is None or broken(before) is not None:
-        return
+    return tuple(alarm for alarm in found if alarm is not None)
+
+
+def _beside(
+    parts: Parts, before: Parts | None, retrained: Parts | None, gone: Collection[int]
+) -> tuple[Alarm | None, ...]:
+    """Return what the answers warn of beside those of other models."""
+    if before is None or broken(before):
+        return ()
     others = [("the model before", before)]
-    if retrained is not None and broken(retrained) is None:
+    if retrained is not None and not broken(retrained):
         others.append(("the retrained model", retrained))
+    test = kept(tested(parts), gone)
     tests = [(name, kept(tested(other), gone)) for name, other in others]
     trained = [(name, other["retain"]) for name, other in others]
-    alarm = lost(test, tests, what="the test", margin=LOST) or lost(
-        parts["retain"], trained, what="what was kept", margin=LOST_TRAINED
+    return (
+        lost(test, tests, what="the test", margin=LOST)
+        or lost(parts["retain"], trained, what="what was kept", margin=LOST_TRAINED),
+        untouched(parts, before),
     )
-    if alarm is not None:
-        yield alarm
-    if (alarm := untouched(parts, before)) is not None:
-        yield alarm
 
 
-def few_answers(test: Answered, names: Sequence[str] = ()) -> Alarm | None:
+def few_answers(test: Answered, name: Callable[[int], str]) -> Alarm | None:
     """Warn of answers that are spread over far fewer classes than the labels are.
 
     The spread is the exponential of the entropy: K for K classes equally often, between 1 and 2 for
@@ -419,7 +376,7 @@ def few_answers(test: Answered, names: Sequence[str] = ()) -> Alarm | None:
         return None
     called, counts = np.unique(test.logits.argmax(1), return_counts=True)
     most = np.argsort(-counts, kind="stable")[: max(1, round(given))]
-    classes_named = ", ".join(repr(class_name(int(called[at]), names)) for at in most)
+    classes_named = ", ".join(repr(name(int(called[at]))) for at in most)
     return Alarm(
         sort=Sort.FEW_ANSWERS,
         text=f"{counts[most].sum()} of {len(test)} answers on the test are {classes_named}: as if there were "
@@ -480,7 +437,7 @@ def _chance_of_two(test: Answered, labels: NDArray[np.int64]) -> Alarm | None:
 
 
 def permuted(
-    test: Answered, checked: Sequence[Answered], names: Sequence[str] = ()
+    test: Answered, checked: Sequence[Answered], name: Callable[[int], str]
 ) -> Alarm | None:
     """Warn of answers that are far better under another naming of the classes."""
     if min(len(test), sum(map(len, checked))) < LEAST:
@@ -489,7 +446,7 @@ def permuted(
     if low <= PERMUTED:
         return None
     renamings = [
-        f"{class_name(label, names)!r} as {class_name(int(naming[label]), names)!r}"
+        f"{name(label)!r} as {name(int(naming[label]))!r}"
         for label in np.unique(right(test)).tolist()
         if naming[label] != label
     ]

@@ -53,7 +53,8 @@ def dampen(request: Request) -> Result:
     ratios = weights.ratios()
     finite = ratios[ratios.isfinite()]
     largest = float(finite.max()) if len(finite) else 0.0
-    log, alpha, note = [], options.alpha, ""
+    log: list[Step] = []
+    alpha, note = options.alpha, ""
     while not note:
         request.check_stop()
         dampened = weights.apply(alpha, options.strength)

@@ -2,13 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.trueface.unlearning.said import flips, one_class, said, spoilt
+from tests.trueface.unlearning.said import RUINS, flips, one_class, said, spoilt
 from trueface.evaluation.predictions import Answered
-from trueface.unlearning.evaluation.sanity import Sort, effective, loss_beside, lost, paired, ruined
+from trueface.unlearning.evaluation.sanity import (
+    Alarm,
+    Sort,
+    effective,
+    judged,
+    loss_beside,
+    lost,
+    paired,
+)
 
 K = 10
 PER_CLASS = 30
@@ -40,6 +49,11 @@ def many(wrong: float, *, forgets: bool = True, seed: int = 0) -> Parts:
         "validation": answers(stay, 3),
         "test": answers([*stay, *gone], 4),
     }
+
+
+def ruined(parts: Parts, **given: Any) -> tuple[Alarm, ...]:
+    """Return what says that a model is ruined."""
+    return tuple(alarm for alarm in judged(parts, **given) if alarm.sort in RUINS)
 
 
 def of_class(

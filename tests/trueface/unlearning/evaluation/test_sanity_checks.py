@@ -1,21 +1,34 @@
 """Alarms: raised where a result is worth nothing, silent where it is sound."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.trueface.unlearning.said import flips, one_class, said
+from tests.trueface.unlearning.said import RUINS, flips, one_class, said
 from trueface.evaluation.predictions import Answered
-from trueface.unlearning.evaluation.sanity import Sort, alarms, class_name, noise, noise_floor
+from trueface.unlearning.evaluation.sanity import (
+    Alarm,
+    Sort,
+    class_name,
+    judged,
+    noise,
+    noise_floor,
+)
 
 NAMES = ("real", "fake")
 TRUTH = [0, 1, 1] * 30
 
 
+def alarms(parts: dict[str, Answered], **given: Any) -> tuple[Alarm, ...]:
+    """Return what a model is warned of, but for what says that it is ruined."""
+    return tuple(alarm for alarm in judged(parts, **given) if alarm.sort not in RUINS)
+
+
 def sorts(parts: dict[str, Answered], **given: object) -> set[Sort]:
     """Return what a model is warned of."""
-    return {one.sort for one in alarms(parts, goal="flips", names=NAMES, **given)}  # type: ignore[arg-type]  # few
+    return {one.sort for one in alarms(parts, goal="flips", names=NAMES, **given)}
 
 
 def test_a_sound_model_raises_none() -> None:
