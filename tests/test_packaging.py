@@ -7,7 +7,7 @@ from functools import cache
 from importlib.metadata import packages_distributions
 
 from tests.source_tree import ROOT, modules
-from trueface.cli.exit_codes import PACKAGES
+from trueface.cli.main import PACKAGES
 from trueface.jobs.job_kind import PRELOAD
 
 OWN = {"launcher", "trueface"}

@@ -14,7 +14,7 @@ import torch
 
 from tests.build import program_of, until
 from tests.e2e.conftest import Project
-from trueface.cli.classic import train as classic
+from trueface.cli import classic_train as classic
 from trueface.data.splits import write_splits
 from trueface.models import checkpoint
 from trueface.runtime import paths

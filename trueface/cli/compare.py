@@ -69,7 +69,7 @@ def compare(
     """
     inputs = _inputs(places, before, after)
     # scikit-learn takes a second to import; help and wrong arguments must not wait for it
-    from trueface.cli.classic import comparison_text
+    from trueface.cli import comparison_text
     from trueface.evaluation import comparison as reading
     from trueface.evaluation.comparison import compare as compare_models
     from trueface.evaluation.comparison import document

@@ -1,15 +1,37 @@
-"""The command `trueface`: finds the command, runs it, ends with an exit code."""
+"""The command `trueface`: finds the command, runs it, ends with one message and an exit code.
+
+Packages are looked for before a command is imported, which would end in the middle of an import.
+
+All errors of the launcher and the laboratory have an `exit_code`; asking for it instead of their
+class spares `trueface --help` the import of pydantic.
+
+0 done · 1 a job failed · 2 bad usage · 3 the machine or pretrained weights · 130 interrupted ·
+141 the reader of a pipe left.
+"""
 
 import gc
-import importlib
+import importlib.util
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import click
 
 from trueface import __version__
-from trueface.cli.exit_codes import MACHINE, PipeClosed, can_work, exit_code
 
+MACHINE, INTERRUPTED, PIPE_CLOSED = 3, 130, 141
+PACKAGES = (
+    "jinja2",
+    "markupsafe",
+    "numpy",
+    "PIL",
+    "scipy",
+    "simplejpeg",
+    "sklearn",
+    "torch",
+    "torchvision",
+)
+_NEED_NOTHING = frozenset({"-h", "--help", "--version"})  # as the first word
 COMMANDS = {
     "sample": "make a synthetic image set and its splits",
     "forge": "make fakes of aligned faces, and a set of both with splits",
@@ -34,17 +56,17 @@ COMMANDS = {
     "report": "write one HTML page about a run, with plots",
 }
 MODULES = {
-    "classify": "classes",
+    "classify": "run_job",
     "erasing": "generation",
     "forge": "run_job",
-    "forget": "classes",
+    "forget": "run_job",
     "generate": "generation",
     "import": "import_set",
     "poison": "run_job",
     "purification": "generation",
     "sample": "run_job",
     "unlearn": "run_job",
-    "unlearn-classic": "classic.unlearn",
+    "unlearn-classic": "classic_unlearn",
     "unlearned": "leaderboard",
 }  # others: their own name
 ATTRIBUTES = {"import": "import_set"}  # others: their own name; this one is a word of Python
@@ -57,6 +79,10 @@ OLD_NAMES = {
 
 
 REPORTS_LEAKS = {"triton"}  # on stderr, where a process ends without a last collection
+
+
+class PipeClosed(Exception):
+    """The reader of the output left: click ends with code 1 where it sees the BrokenPipeError itself."""
 
 
 class Commands(click.Group):
@@ -114,3 +140,46 @@ def run(argv: Sequence[str]) -> int:
     if not can_work(argv):
         return MACHINE
     return exit_code(lambda: cli.main(args=list(argv), prog_name="trueface", standalone_mode=False))
+
+
+def can_work(argv: Sequence[str]) -> bool:
+    """Tell whether all packages are installed, or the arguments ask for none; else say what to do."""
+    if argv and argv[0] in _NEED_NOTHING:
+        return True
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if not missing:
+        return True
+    sys.stderr.write(
+        f"error: trueface needs {', '.join(missing)}, not installed here; install the laboratory "
+        "with `pip install 'launcher-trueface[lab]'`, in a checkout with `pip install '.[lab]'`\n"
+    )
+    return False
+
+
+def exit_code(action: Callable[[], object]) -> int:
+    """Run `action`; print its error on stderr, and return the exit code."""
+    try:
+        ended = action()
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except SystemExit as leaving:  # argparse, after the help page of a classic command line
+        return leaving.code if isinstance(leaving.code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except (BrokenPipeError, PipeClosed):
+        # the reader (head, less) has seen enough; Python must not complain when it flushes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except Exception as error:
+        code = MACHINE if isinstance(error, OSError) else getattr(error, "exit_code", None)
+        if code is None:
+            raise  # a fault of ours: its traceback is what mends it
+        click.echo(f"error: {error}", err=True)
+        return int(code)
+    return (
+        ended if type(ended) is int else 0
+    )  # click gives back the code of a command that ended so

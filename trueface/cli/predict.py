@@ -13,8 +13,8 @@ import click
 import numpy as np
 
 from launcher.api import JobError, Json, MachineError, UnknownName, UsageError, write_atomic
+from trueface.cli import run_here
 from trueface.cli.text_tables import shown
-from trueface.cli.torch_import import import_torchvision, without_collection
 from trueface.data.folders import FoundImages, Missing, find_images, listed, paths_in
 from trueface.runtime import logs, paths
 
@@ -493,9 +493,8 @@ def predict(
 
 def _load(place: Path, *, device: str, batch_size: int, abstain: float | None) -> "Predictor":
     # torch takes seconds to import; help and wrong arguments must not wait for it
-    with without_collection():
-        import_torchvision()
-        from trueface.cli import run_here
+    with run_here.without_collection():
+        run_here.import_torchvision()
         from trueface.models import checkpoint
         from trueface.prediction import model_folder
         from trueface.prediction.predictor import Predictor

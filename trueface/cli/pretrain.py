@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from launcher.api import JobError, Json, Plan, PlannedJob, UnknownName, UsageError, load, plan
+from trueface.cli.run_here import import_torchvision
 from trueface.cli.text_tables import shown
-from trueface.cli.torch_import import import_torchvision
 from trueface.corruptions.registry import NONE
 from trueface.evaluation import results
 from trueface.prediction.model_folder import ModelTest

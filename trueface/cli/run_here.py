@@ -1,26 +1,34 @@
 """One job here and now, in this process: what a command line does without the launcher.
 
 The same entry functions run as in the queue; only who watches them differs.
+
+torch takes seconds to import, and help and wrong arguments must not wait for it, so it is imported
+where a job begins. torchvision imports `torch._dynamo`, and with it sympy and a thousand modules, for a
+function that asks whether an operator of object detection can be compiled, and for a decorator that
+keeps the compiler away from its tensors. That takes as long as torch itself. The garbage collector looks
+through what is being imported again and again, which takes a fifth of the time.
 """
 
 import contextlib
+import gc
 import importlib
 import logging
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from types import FrameType
+from types import FrameType, ModuleType
 
 import click
-import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from launcher.api import Draft, Job, Json, Kind, UsageError
 
 LINE_EVERY_S = 10.0  # where there is no terminal to redraw
+COMPILER = "torch._dynamo.utils"
+ASKED = "is_compile_supported"
+MODULES = ("torchvision", "torchvision.tv_tensors")
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +42,8 @@ def device(name: str) -> str:
     Raises:
         UsageError: no such device on a machine that has CUDA, or no name of a device.
     """
+    import torch  # see above
+
     if name == "auto":
         return "cuda:0" if torch.cuda.is_available() else "cpu"
     if name == "cpu":
@@ -84,6 +94,8 @@ def perform(kind: Kind, make: Callable[..., Job]) -> Mapping[str, Json]:
     Raises:
         KeyboardInterrupt: the job stopped on request.
     """
+    import torch  # see above
+
     module, _, function = kind.entry.partition(":")
     stop = threading.Event()
     with _bar(kind.name) as progress, _stoppable(stop):
@@ -107,6 +119,15 @@ def under_bar(title: str) -> Iterator[tuple[Callable[..., None], threading.Event
 
 @contextlib.contextmanager
 def _bar(title: str) -> Iterator[Callable[..., None]]:
+    from rich.console import Console  # as much as help itself
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _lines(title)
@@ -169,3 +190,59 @@ def _stoppable(stop: threading.Event) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def tell(result: Mapping[str, Json]) -> None:
+    """Print a result, a line for each value."""
+    for key, value in result.items():
+        click.echo(f"{key}\t{value:.6g}" if isinstance(value, float) else f"{key}\t{value}")
+
+
+@contextlib.contextmanager
+def without_collection() -> Iterator[None]:
+    """Keep the garbage collector away while modules are imported."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def import_torchvision() -> None:
+    """Import torchvision; the compiler is imported when its function is called, if ever.
+
+    Where a version of torchvision wants more of the compiler, it gets the compiler.
+    """
+    if "torchvision" in sys.modules or COMPILER in sys.modules:
+        return
+    # what fails here fails again, or comes with the compiler, where it is imported for its use
+    with _without_compiler(), contextlib.suppress(ImportError, AttributeError):
+        for name in MODULES:
+            importlib.import_module(name)
+
+
+@contextlib.contextmanager
+def _without_compiler() -> Iterator[None]:
+    compiler = importlib.import_module("torch.compiler")
+    disable = compiler.disable
+    instead = ModuleType(COMPILER)
+    setattr(instead, ASKED, _ask)
+    sys.modules[COMPILER] = instead
+    setattr(compiler, "disable", _as_it_is)  # noqa: B010  # a module has no such type
+    try:
+        yield
+    finally:
+        setattr(compiler, "disable", disable)  # noqa: B010
+        if sys.modules.get(COMPILER) is instead:
+            del sys.modules[COMPILER]
+
+
+def _ask(device_type: object) -> object:
+    return getattr(importlib.import_module(COMPILER), ASKED)(device_type)
+
+
+def _as_it_is(function: Callable[..., object]) -> Callable[..., object]:
+    """Return a function that the compiler would be kept from, were there one."""
+    return function

@@ -1,4 +1,4 @@
-"""Commands that do one job here and now, without the launcher: sample, forge, poison, unlearn."""
+"""Commands that do one job here and now: sample, forge, poison, unlearn, classify, forget."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,7 +17,9 @@ from launcher.api import (
     Words,
     parse_model,
 )
+from trueface.cli import run_here
 from trueface.data.forging.plan import ForgeSettings
+from trueface.jobs.classes.kinds import CLASSIFY, FORGET
 from trueface.jobs.flags import WORD_HELP, WORD_SHAPE, checked, is_range, is_truth, read_word_flags
 from trueface.jobs.forging.kind import FORGE
 from trueface.jobs.job_kind import JobKind, refuse_unfit
@@ -26,6 +28,18 @@ from trueface.runtime import logs, paths
 from trueface.unlearning import METHODS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+RUN = click.option(
+    "--name",
+    default="test",
+    show_default=True,
+    help="Name of the run; files go to runs/NAME/MODEL/.",
+)
+CLASSIFIER_RUN = click.option(
+    "--name", default="test", show_default=True, help="Name of the run, a folder in runs/."
+)
+DEVICE = click.option("--device", default="cuda:0", show_default=True, help="cpu or cuda:N.")
+BASE = click.option("--base", help="Model to start from.  [default: MODEL before its last '~']")
 
 
 def options(model: type[Settings], *, without: tuple[str, ...]) -> Callable[[Command], Command]:
@@ -109,12 +123,7 @@ def forge(faces: Path, *, out: Path | None, preview: Path | None, **given: Any) 
 
 @click.command()
 @click.argument("model_id", metavar="MODEL")
-@click.option(
-    "--name",
-    default="test",
-    show_default=True,
-    help="Name of the run; files go to runs/NAME/MODEL/.",
-)
+@RUN
 @click.option(
     "--for",
     "further",
@@ -144,19 +153,14 @@ def poison(
     words = read_word_flags(subsets, modifiers, given.get("data_root"))
     kind = POISON.with_words(words)
     draft = _draft(kind, name, settings_of(kind, given), model=str(model), words=words)
-    _tell(_perform(kind, replace(draft, further_models=tuple(map(str, others)))))
+    run_here.tell(_perform(kind, replace(draft, further_models=tuple(map(str, others)))))
 
 
 @click.command()
 @click.argument("model_id", metavar="MODEL")
-@click.option(
-    "--name",
-    default="test",
-    show_default=True,
-    help="Name of the run; files go to runs/NAME/MODEL/.",
-)
-@click.option("--device", default="cuda:0", show_default=True, help="cpu or cuda:N.")
-@click.option("--base", help="Model to start from.  [default: MODEL before its last '~']")
+@RUN
+@DEVICE
+@BASE
 @own_words
 @options(UNLEARN.settings, without=("method",))
 def unlearn(
@@ -186,7 +190,39 @@ def unlearn(
         base=str(parse_model(base) if base else before(model)),
         words=words,
     )
-    _tell(_perform(kind, draft, device=device))
+    run_here.tell(_perform(kind, draft, device=device))
+
+
+@click.command()
+@click.argument("model_id", metavar="MODEL")
+@CLASSIFIER_RUN
+@DEVICE
+@options(CLASSIFY.settings, without=())
+def classify(model_id: str, *, name: str, device: str, **given: Any) -> None:
+    """Train the classifier MODEL, such as 'cifar10:all'."""
+    draft = _draft(CLASSIFY, name, settings_of(CLASSIFY, given), model=str(parse_model(model_id)))
+    run_here.tell(_perform(CLASSIFY, draft, device=device))
+
+
+@click.command()
+@click.argument("model_id", metavar="MODEL")
+@CLASSIFIER_RUN
+@DEVICE
+@BASE
+@options(FORGET.settings, without=("method",))
+def forget(model_id: str, *, name: str, device: str, base: str | None, **given: Any) -> None:
+    """Unlearn a class or images: make MODEL, such as 'cifar10:all~lau', from the model before '~'."""
+    model = parse_model(model_id)
+    if not model.last.methods:
+        raise UsageError(f"{model} names no method: write {model}~METHOD")
+    draft = _draft(
+        FORGET,
+        name,
+        settings_of(FORGET, {"method": model.last.methods[-1], **given}),
+        model=str(model),
+        base=str(parse_model(base) if base else before(model)),
+    )
+    run_here.tell(_perform(FORGET, draft, device=device))
 
 
 def settings_of(kind: Kind, given: Mapping[str, Any]) -> dict[str, Json]:
@@ -227,15 +263,7 @@ def _draft(
 
 def _perform(kind: Kind, draft: Draft, *, device: str = "cpu") -> Mapping[str, Json]:
     refuse_unfit(kind, draft)
-    # torch takes seconds to import; help and wrong arguments must not wait for it
-    from trueface.cli import run_here
-
     for model in () if draft.model is None else (draft.model, *draft.further_models):
         paths.make_folder(draft.model_folder(model), model)
     with logs.shown():
         return run_here.perform_draft(kind, draft, device_name=device)
-
-
-def _tell(result: Mapping[str, Json]) -> None:
-    for key, value in result.items():
-        click.echo(f"{key}\t{value:.6g}" if isinstance(value, float) else f"{key}\t{value}")

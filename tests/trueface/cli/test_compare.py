@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from tests.trueface.oldfiles import score_file
-from trueface.cli import main
-from trueface.cli.classic import comparison_text
+from trueface.cli import comparison_text, main
 from trueface.evaluation.comparison import (
     ComparisonInput,
     compare,

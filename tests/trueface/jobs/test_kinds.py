@@ -18,7 +18,7 @@ from launcher.api import (
 )
 from trueface import jobs
 from trueface.cli import run_job
-from trueface.cli.classic.train import read, settings_of
+from trueface.cli.classic_train import read, settings_of
 from trueface.evaluation.measurement import METRICS
 from trueface.jobs.classes.kinds import CLASSIFY
 from trueface.jobs.flags import read_word_flags

@@ -13,7 +13,7 @@ import torch
 from launcher.api import Job, JobError, MachineError, VramLimit, Words
 from launcher.workers.exit_outcome import _CHILD_KILLED, read_error
 from tests.trueface.jobs.ranks.test_world import a_job
-from trueface.cli.classic.train import ClassicJob
+from trueface.cli.classic_train import ClassicJob
 from trueface.jobs.ranks import rank, world
 from trueface.jobs.ranks.coordinator import OWN, cause_of, job_of
 from trueface.jobs.ranks.rank import Channel, Failure, Forwarding, RankWork, job_of_rank, obey
@@ -97,7 +97,7 @@ def test_a_job_reaches_its_ranks_as_it_is() -> None:
     words = Words(subsets={"mine": ("A", "B-*")}, modifiers={})
     plain = replace(a_job(), words=words, outputs=(Path("/a/best.pt"),), settings={"lr": 0.1})
     own = {field.name: getattr(plain, field.name) for field in fields(plain)}
-    for job in (plain, ClassicJob(**own, saved_as="here")):
+    for job in (plain, ClassicJob(**own, folders={"m": Path("/a/here")})):
         copy, _ = rank_job(job, 1)
         assert type(copy) is type(job)
         for name in {field.name for field in fields(job)} - OWN:

@@ -4,20 +4,25 @@ All its flags are here under their old names; the method is pgu. What was wrong 
 for: the forget set is that of the poisoned model's own training, by name; the loss leaves the label
 that was trained, not the right one; no poisoned label chooses the result; and a result that calls
 every image the same is reported as such.
+
+Beside its model it writes tables: results.csv, a row a step, with loss and accuracies; results.json,
+accuracies before and after, and whether the model is constant.
 """
 
-import argparse
+import csv
+import io
 import logging
 import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
+import numpy as np
+from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -25,18 +30,21 @@ from launcher.api import (
     DataId,
     Draft,
     Job,
+    Json,
     ModelId,
     Poison,
     Stage,
     UsageError,
-    nearest,
     parse_data,
     parse_poison,
+    read_json,
+    write_atomic,
     write_json,
 )
-from trueface.cli.classic.train import Parser
-from trueface.cli.exit_codes import exit_code
-from trueface.jobs.flags import checked, is_range, is_truth
+from trueface.cli import run_here
+from trueface.cli.classic_train import ClassicJob, Parser, help_text, percent_of
+from trueface.cli.main import exit_code
+from trueface.jobs.flags import checked
 from trueface.jobs.job_kind import refuse_unfit
 from trueface.jobs.kinds import UNLEARN
 from trueface.poisoning import poison_record
@@ -44,6 +52,9 @@ from trueface.poisoning.poison_record import FLIP, LIST, is_random
 from trueface.runtime import logs, paths
 from trueface.unlearning.registry import METHODS, Situation, unusable
 from trueface.unlearning.settings import KEYS, UnlearningSettings, UnlearnSettings
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from trueface.evaluation.predictions import Answered
 
 METHOD = "pgu"
 # The original's flags that have another name here, with its defaults.
@@ -57,7 +68,8 @@ RENAMED: Mapping[str, tuple[str, str]] = {
     "loss2_w": ("pgu_loss2", "1"),
     "wd": ("unlearn_weight_decay", "0"),
     "early_stop_thres": ("pgu_most_loss", "5"),
-}  # Flags that are no settings, with what they mean.
+}
+# Flags that are no settings, with what they mean.
 OWN: Mapping[str, str] = {
     "name": "results go to OUTPUT_DIR/NAME/ (needed)",
     "poisoned_model": "checkpoints/best.pt of the poisoned model; its poison.json lies two folders "
@@ -82,7 +94,8 @@ DEFAULTS: Mapping[str, Any] = {
     "blur_sigma": ("1e-6", "3"),
     "patch_size": "96",
     "afterwards": "false",  # the original measures nothing of the kind
-}  # Settings that a training needs, and this method does not; and what is decided here.
+}
+# Settings that a training needs, and this method does not; and what is decided here.
 UNUSED = frozenset(
     [
         "weights",
@@ -109,8 +122,7 @@ VOCABULARY: Mapping[str, FieldInfo] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class ClassicUnlearning(NamedTuple):
     """A command line, understood."""
 
     argv: tuple[str, ...]
@@ -139,7 +151,7 @@ class Request:
         return {self.base: self.poisoned, self.model: self.made}
 
 
-def read(argv: Sequence[str]) -> Request:
+def read(argv: Sequence[str]) -> ClassicUnlearning:
     """Understand a command line.
 
     Raises:
@@ -159,7 +171,7 @@ def read(argv: Sequence[str]) -> Request:
         flags["baseline_model"] = None
     if flags["baseline_model"] is not None and not Path(flags["baseline_model"]).is_file():
         raise UsageError(f"no {flags['baseline_model']}: the model of --baseline_model")
-    return Request(
+    return ClassicUnlearning(
         argv=tuple(argv),
         flags=flags,
         poisoned=poisoned,
@@ -189,13 +201,9 @@ def _model_folder(checkpoint: str) -> Path:
 def _poison(rate: str, folder: Path) -> Poison:
     """Return how a model was poisoned; its record says which labels, and must be of that rate."""
     record = poison_record.read_record(paths.poison_record(folder))
-    try:
-        percent = Decimal(rate) * 100
-        possible = 0 <= percent <= 100
-    except InvalidOperation as error:
-        raise UsageError(f"--poison_rate {rate!r} is no number from 0 to 1") from error
+    percent = percent_of(rate)
     prefix = "" if record.kind in {FLIP, LIST} else f"{record.kind}-"
-    wanted = parse_poison(f"{prefix}{percent:f}") if possible else None
+    wanted = None if percent is None else parse_poison(f"{prefix}{percent:f}")
     if wanted is None or wanted.rate != record.rate:
         raise UsageError(
             f"--poison_rate {rate}: {paths.poison_record(folder)} says that {record.rate:.6g} of "
@@ -244,31 +252,12 @@ def _parse(argv: Sequence[str]) -> dict[str, Any]:
         points = ", in points" if theirs == "early_stop_thres" else ""
         parser.add_argument(f"--{theirs}", default=value, help=f"{text}{points} (default: {value})")
     for key, field in VOCABULARY.items():
-        _add(parser, key, field)
-    given, unknown = parser.parse_known_args(argv)
-    for word in unknown:
-        flag = word.partition("=")[0]
-        close = nearest(flag, (f"--{name}" for name in vars(given)))
-        raise UsageError(
-            f"unknown argument {word!r}" + (f", did you mean {close}?" if close else "")
-        )
-    return vars(given)
-
-
-def _add(parser: argparse.ArgumentParser, key: str, field: FieldInfo) -> None:
-    """Add the flag of a setting; one that is not given and has no default of the original is None."""
-    value = DEFAULTS.get(key)
-    shown = _flag_text(key, field).get_default() if value is None else value
-    if isinstance(shown, tuple):
-        shown = " ".join(map(str, dict.fromkeys(shown)))
-    default_text = "" if shown in {None, PydanticUndefined} else f" (default: {shown})"
-    text = f"{_flag_text(key, field).description}{default_text}".replace("%", "%%")
-    if is_truth(field):
-        parser.add_argument(f"--{key}", nargs="?", const="true", default=value, help=text)
-        parser.add_argument(f"--no-{key}", dest=key, action="store_const", const="false")
-    else:
-        nargs = "+" if is_range(field) else None
-        parser.add_argument(f"--{key}", nargs=nargs, default=value, help=text)
+        own, usual = _flag_text(key, field), DEFAULTS.get(key)
+        shown = own.get_default() if usual is None else usual
+        text = help_text(f"{own.description}", None if shown is PydanticUndefined else shown)
+        # one that is not given and has no default of the original is None
+        parser.add_setting(key, field, text, default=usual)
+    return parser.understood(argv)
 
 
 def _flag_text(key: str, field: FieldInfo) -> FieldInfo:
@@ -277,24 +266,18 @@ def _flag_text(key: str, field: FieldInfo) -> FieldInfo:
     return own.get(key.removeprefix("unlearn_").removeprefix(f"{METHOD}_"), field)
 
 
-SCHEMA = 1  # of config.json
+SCHEMA = 1  # of config.json and results.json
+CLASSES = ("real", "fake")
+MEASURED = ("forget", "retain", "validation", "test")
+
+_ROWS = TypeAdapter(list[dict[str, int | float | None]])
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassicDraft(Draft):
     """An unlearning as it is planned, between two folders of the user's choice."""
-
-    folders: Mapping[str, Path]  # by model ID
-
-    def model_folder(self, model: str) -> Path:
-        """Return where a model lies."""
-        return self.folders[model]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassicUnlearning(Job):
-    """An unlearning between two folders of the user's choice."""
 
     folders: Mapping[str, Path]  # by model ID
 
@@ -317,10 +300,6 @@ def run(argv: Sequence[str]) -> None:
     """
     request = read(argv)
     refuse_unfit(UNLEARN, _draft(request))
-    # torch takes seconds to import; help and wrong arguments must not wait for it
-    from trueface.cli import run_here
-    from trueface.cli.classic import unlearn_results
-
     paths.make_folder(request.made, request.made.name)
     with logs.shown(), logs.kept(request.made / "unlearn.log"):
         log.info("command=%s", shlex.join(request.argv))
@@ -328,27 +307,26 @@ def run(argv: Sequence[str]) -> None:
             log.warning("method=%s state=forced reason=%s", METHOD, reason)
         write_json(request.made / "config.json", {"schema": SCHEMA, **request.flags})
         job = partial(_job, request, device=run_here.device(request.device))
-        rival = None if request.baseline is None else unlearn_results.rival(job(), request.baseline)
+        compared = None if request.baseline is None else rival(job(), request.baseline)
         result = run_here.perform(UNLEARN, job)
-        results = unlearn_results.write(request.made, result, rival)
-    for key, value in results.items():
-        click.echo(f"{key}\t{value:.6g}" if isinstance(value, float) else f"{key}\t{value}")
+        results = write_results(request.made, result, compared)
+    run_here.tell(results)
     click.echo(f"wrote {paths.checkpoint(request.made)}", err=True)
 
 
-def weakness(request: Request) -> str | None:
+def weakness(request: ClassicUnlearning) -> str | None:
     """Return why the method is known to do little here; None where it may work."""
     kind = request.poison.kind
     rate = float(request.poison.rate)
     return unusable(METHOD, Situation(goal="flips", rate=rate, random=is_random(kind)))
 
 
-def _draft(request: Request) -> ClassicDraft:
+def _draft(request: ClassicUnlearning) -> ClassicDraft:
     return ClassicDraft(kind=UNLEARN.name, **_facts(request))
 
 
-def _job(request: Request, **others: Any) -> ClassicUnlearning:
-    return ClassicUnlearning(
+def _job(request: ClassicUnlearning, **others: Any) -> ClassicJob:
+    return ClassicJob(
         name=f"{UNLEARN.name}/{request.made.name}",
         kind=UNLEARN.name,
         attempt_folder=request.made,
@@ -358,7 +336,7 @@ def _job(request: Request, **others: Any) -> ClassicUnlearning:
     )
 
 
-def _facts(request: Request) -> dict[str, Any]:
+def _facts(request: ClassicUnlearning) -> dict[str, Any]:
     return {
         "run": request.made.parent.name,
         "run_folder": request.made.parent,
@@ -370,6 +348,94 @@ def _facts(request: Request) -> dict[str, Any]:
         "settings": request.settings.model_dump(mode="json"),
         "folders": request.folders,
     }
+
+
+def write_results(
+    folder: Path, result: Mapping[str, Json], rival: Mapping[str, Json] | None
+) -> dict[str, Json]:
+    """Write the results of an unlearning, and return those to print.
+
+    Args:
+        folder: of the model that was made.
+        result: of the job.
+        rival: the results of a clean model, see `rival`.
+    """
+    # torch takes seconds to import; help and wrong arguments must not wait for it
+    from trueface.evaluation import predictions
+
+    before = predictions.read(paths.answers_before(folder))
+    after = predictions.read(paths.answers_after(folder))
+    results: dict[str, Json] = {}
+    for name in MEASURED:
+        for when, parts in (("before", before), ("after", after)):
+            if name in parts:
+                results[f"{name}_{when}"] = parts[name].accuracy("true")
+    for when, parts in (("before", before), ("after", after)):
+        results[f"balanced_validation_{when}"] = balanced(parts["validation"])
+    constant_class = constant(after["validation"])
+    results["constant"] = constant_class
+    if constant_class is not None:
+        log.warning(
+            "state=worthless reason=the model calls every image %s, so its accuracy is only the "
+            "share of them; take a lower start_lr, fewer epochs, or another method",
+            constant_class,
+        )
+    results |= {f"baseline_{key}": value for key, value in (rival or {}).items()}
+    write_json(folder / "results.json", {"schema": SCHEMA, **result, **results})
+    summary = read_json(paths.summary(folder)) or {}
+    write_atomic(folder / "results.csv", _table(_ROWS.validate_python(summary.get("log", []))))
+    return results
+
+
+def rival(job: Job, path: Path) -> dict[str, Json]:
+    """Return what a clean model says of the test list, for comparison.
+
+    Raises:
+        CheckpointError: it cannot be read, or is of another architecture.
+        DataError: there is no test list.
+    """
+    from trueface.data.dataset import still  # as above
+    from trueface.evaluation.inference import evaluate
+    from trueface.jobs import job_data, outputs
+    from trueface.models import checkpoint
+    from trueface.runtime.progress import Watch
+
+    settings = UnlearnSettings.model_validate(job.settings)
+    kept = checkpoint.load(path)
+    checkpoint.refuse_other_decoding(kept, settings)
+    model = checkpoint.revive(kept, path, arch=settings.model).to(job.device)
+    feed = still(job_data.of_split(job, settings, job_data.images(job), "test")[0], settings)
+    watch = Watch(device=job.device, precision=settings.precision)
+    measures = outputs.of_test(evaluate(model, feed(0), total=len(feed), watch=watch))
+    return {"test": measures["accuracy"], "called_fake": measures["called_fake"]}
+
+
+def balanced(predicted: "Answered") -> float | None:
+    """Return the mean of both classes' accuracies against the truth; None without both classes."""
+    right = predicted.logits.argmax(1) == predicted.true
+    by_class = [right[predicted.true == label] for label in range(len(CLASSES))]
+    return (
+        float(np.mean([correct.mean() for correct in by_class]))
+        if all(map(len, by_class))
+        else None
+    )
+
+
+def constant(predicted: "Answered") -> str | None:
+    """Return the class that a constant model gives to every image; None of any other model."""
+    called = predicted.logits.argmax(1)
+    if len(set(predicted.true.tolist())) < 2 or (called != called[0]).any():
+        return None
+    return CLASSES[int(called[0])]
+
+
+def _table(rows: Sequence[Mapping[str, int | float | None]]) -> bytes:
+    names = tuple(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
 
 
 @click.command(

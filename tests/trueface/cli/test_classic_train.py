@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from launcher.api import UsageError, model_folder_name
+from trueface.cli import classic_train as classic
 from trueface.cli import main
-from trueface.cli.classic import train as classic
-from trueface.cli.classic.train import read, settings_of
+from trueface.cli.classic_train import read, settings_of
 from trueface.data.splits import write_splits
 from trueface.poisoning.poison_record import PoisonSettings
 from trueface.training.settings import TrainSettings

@@ -8,12 +8,12 @@ import argparse
 import logging
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import click
 from pydantic.fields import FieldInfo
@@ -38,7 +38,8 @@ from launcher.api import (
     parse_poison,
     tested,
 )
-from trueface.cli.exit_codes import exit_code
+from trueface.cli import run_here
+from trueface.cli.main import exit_code
 from trueface.data.settings import TestSettings
 from trueface.jobs.flags import (
     CLASSIC_DEFAULTS,
@@ -58,11 +59,42 @@ from trueface.training.settings import TrainSettings
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports its errors as the rest of the laboratory does."""
+    """Reads the flags of an original program, and reports errors as the rest of the laboratory does."""
 
     def error(self, message: str) -> NoReturn:
         """Raise a `UsageError` where argparse would end the program."""
         raise UsageError(message)
+
+    def add_setting(self, key: str, field: FieldInfo, text: str, **default: Any) -> None:
+        """Add the flag of a setting, and --no-KEY of one that is true or false."""
+        if is_truth(field):
+            truth = {"nargs": "?", "const": "true", **default}
+            self.add_argument(f"--{key}", help=text, **truth)
+            self.add_argument(f"--no-{key}", dest=key, action="store_const", const="false")
+        else:
+            self.add_argument(
+                f"--{key}", nargs="+" if is_range(field) else None, help=text, **default
+            )
+
+    def understood(self, argv: Sequence[str], known: Iterable[str] | None = None) -> dict[str, Any]:
+        """Return what flags gave.
+
+        Args:
+            argv: the command line.
+            known: names of flags that one may have meant; by default all that have a value.
+
+        Raises:
+            UsageError: an unknown flag, with the nearest one, or a flag without its value.
+        """
+        namespace, unknown = self.parse_known_args(argv)
+        given = vars(namespace)
+        for word in unknown:
+            flags = (f"--{name}" for name in known or given)
+            close = nearest(word.partition("=")[0], flags)
+            raise UsageError(
+                f"unknown argument {word!r}" + (f", did you mean {close}?" if close else "")
+            )
+        return given
 
 
 Known = TypeVar("Known", bound=Settings)
@@ -71,7 +103,8 @@ VOCABULARY: Mapping[str, FieldInfo] = {
     **PoisonSettings.model_fields,
     **TestSettings.model_fields,
     **TrainSettings.model_fields,
-}  # Flags that are no settings, with what they mean.
+}
+# Flags that are no settings, with what they mean.
 OWN: Mapping[str, str] = {
     "name": "run: results go to runs/NAME/ (default: test)",
     "task": "train or test",
@@ -85,8 +118,7 @@ OWN: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(NamedTuple):
     """A command line, understood."""
 
     argv: tuple[str, ...]
@@ -116,8 +148,7 @@ class Request:
         return paths.log(self.folder, self.task, model, str(self.data))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Models:
+class _Models(NamedTuple):
     """The model that a command line makes or tests, and what it is made from."""
 
     model: str
@@ -189,12 +220,23 @@ def _epoch(text: str | None) -> int:
         raise UsageError(f"--resume_from {text!r} is no number of an epoch") from error
 
 
-def _poison(rate: str, kind: str | None) -> Poison | None:
+def percent_of(rate: str) -> Decimal | None:
+    """Return the percentage of --poison_rate; None where it is not within 0 to 1.
+
+    Raises:
+        UsageError: it is no number.
+    """
     try:
         percent = Decimal(rate) * 100
+        is_within = 0 <= percent <= 100
     except InvalidOperation as error:
         raise UsageError(f"--poison_rate {rate!r} is no number from 0 to 1") from error
-    if not 0 <= percent <= 100:
+    return percent if is_within else None
+
+
+def _poison(rate: str, kind: str | None) -> Poison | None:
+    percent = percent_of(rate)
+    if percent is None:
         raise UsageError(f"--poison_rate {rate} is not within 0 to 1")
     if kind is not None and kind not in KINDS:
         raise UnknownName("--poison_kind", kind, KINDS)
@@ -259,31 +301,21 @@ def _parse(argv: Sequence[str]) -> dict[str, Any]:
     for name, text in WORD_HELP.items():
         parser.add_argument(f"--{name}", nargs="+", action="extend", metavar=WORD_SHAPE, help=text)
     for key, field in VOCABULARY.items():
-        text = _help(key, field)
-        if is_truth(field):
-            parser.add_argument(f"--{key}", nargs="?", const="true", metavar="TRUE", help=text)
-            parser.add_argument(f"--no-{key}", dest=key, action="store_const", const="false")
-        else:
-            parser.add_argument(f"--{key}", nargs="+" if is_range(field) else None, help=text)
-    given, unknown = parser.parse_known_args(argv)
-    for word in unknown:
-        flag = word.partition("=")[0]
-        close = nearest(
-            flag,
-            (f"--{name}" for name in (*OWN, *WORD_HELP, "keep_poison", "preview", *VOCABULARY)),
-        )
-        raise UsageError(
-            f"unknown argument {word!r}" + (f", did you mean {close}?" if close else "")
-        )
-    return vars(given)
+        parser.add_setting(key, field, _help(key, field))
+    return parser.understood(argv, (*OWN, *WORD_HELP, "keep_poison", "preview", *VOCABULARY))
 
 
 def _help(key: str, field: FieldInfo) -> str:
     value = default(key, field)
+    return help_text(f"{field.description}", None if value is PydanticUndefined else value)
+
+
+def help_text(description: str, value: object) -> str:
+    """Return the help of a setting, with its default where it has one."""
     if isinstance(value, tuple):
         value = " ".join(map(str, dict.fromkeys(value)))
-    shown = "" if value is PydanticUndefined else f" (default: {value})"
-    return f"{field.description}{shown}".replace("%", "%%")
+    shown = "" if value is None else f" (default: {value})"
+    return f"{description}{shown}".replace("%", "%%")
 
 
 log = logging.getLogger(__name__)
@@ -291,14 +323,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassicJob(Job):
-    """A job whose model lies in a folder of the user's choice, not in one named by its ID."""
+    """A job with models in folders of the user's choice, not in those named by their IDs."""
 
-    saved_as: str  # as what the user said
+    folders: Mapping[str, Path]  # by model ID
 
     def model_folder(self, model: str) -> Path:
-        """Return where a model lies: the job's own where the user said, others by their names."""
-        name = self.saved_as if model == self.model else model
-        return self.run_folder / model_folder_name(name)
+        """Return where a model lies: where the user said, else by its name."""
+        return self.folders.get(model) or self.run_folder / model_folder_name(model)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -329,7 +360,6 @@ def _train(request: Request) -> None:
         )
     # torch takes seconds to import; help and wrong arguments must not wait for it
     from trueface import jobs
-    from trueface.cli import run_here
 
     _refuse_other_epoch(request)
     if request.preview:
@@ -377,8 +407,7 @@ def _test(request: Request) -> None:
     network = settings_of(TrainSettings, request).model  # checks what a test does not need, too
     test = TEST.with_words(request.words)
     refuse_unfit(test, _draft(request, settings, model=request.model))
-    from trueface.cli import run_here  # as above
-    from trueface.models import checkpoint
+    from trueface.models import checkpoint  # as above
 
     if "model" in request.settings:
         checkpoint.restore(paths.checkpoint(request.folder), arch=network)
@@ -419,7 +448,7 @@ def _job(request: Request, *, kind: str, settings: Settings, **others: Any) -> C
         attempt_folder=request.folder,
         attempt=1,
         model=request.model,
-        saved_as=request.saved_as,
+        folders={request.model: request.folder},
         base=request.base,
         data=str(request.data),
         settings=settings.model_dump(mode="json"),
@@ -429,8 +458,7 @@ def _job(request: Request, *, kind: str, settings: Settings, **others: Any) -> C
 
 
 def _tell(result: Mapping[str, Json], made: Path | None, log_file: Path | None) -> None:
-    for key, value in result.items():
-        click.echo(f"{key}\t{value:.6g}" if isinstance(value, float) else f"{key}\t{value}")
+    run_here.tell(result)
     for path in (made, log_file):
         if path is not None:
             click.echo(f"wrote {path.relative_to(Path.cwd())}", err=True)

@@ -13,10 +13,9 @@ import torch
 
 from launcher.api import UsageError
 from trueface import __main__ as program
-from trueface.cli.classic import train as classic
-from trueface.cli.classic import unlearn as unlearn_trueface
-from trueface.cli.classic import unlearn_results
-from trueface.cli.classic.unlearn import read as understood
+from trueface.cli import classic_train as classic
+from trueface.cli import classic_unlearn
+from trueface.cli.classic_unlearn import read as understood
 from trueface.data.splits import write_splits
 from trueface.evaluation.predictions import Answered, read
 from trueface.models import checkpoint
@@ -93,7 +92,7 @@ def line(*words: str) -> list[str]:
 
 
 def unlearn(*words: str) -> int:
-    return unlearn_trueface.main(line(*words))
+    return classic_unlearn.main(line(*words))
 
 
 def test_the_flags_of_the_original_become_settings_of_pgu(paper: Path) -> None:
@@ -184,7 +183,7 @@ def test_that_pgu_does_little_for_random_flips_is_said(
     assert "hardly any of its step is left" in capsys.readouterr().err
     patch = ("--save_id", "bad", "--poison_rate", "0.25", "--poison_kind", "patch")
     train(*patch, "--patch_size", "16")
-    assert unlearn_trueface.weakness(understood([*line(), "--poison_rate", ".25"])) is None
+    assert classic_unlearn.weakness(understood([*line(), "--poison_rate", ".25"])) is None
 
 
 def test_a_result_that_calls_every_image_the_same_is_told(
@@ -211,12 +210,12 @@ def test_a_result_that_calls_every_image_the_same_is_told(
 def test_a_model_is_constant_only_if_there_were_two_classes_to_tell() -> None:
     logits = np.array([[0, -1], [0, -2]], np.float32)
     both, one = np.array([0, 1]), np.array([1, 1])
-    assert unlearn_results.constant(Answered(logits=logits, trained=both, true=both)) == "real"
-    assert unlearn_results.constant(Answered(logits=logits, trained=one, true=one)) is None
+    assert classic_unlearn.constant(Answered(logits=logits, trained=both, true=both)) == "real"
+    assert classic_unlearn.constant(Answered(logits=logits, trained=one, true=one)) is None
     told_apart = np.array([[0, -1], [0, 2]], np.float32)
-    assert unlearn_results.constant(Answered(logits=told_apart, trained=both, true=both)) is None
-    assert unlearn_results.balanced(Answered(logits=told_apart, trained=both, true=both)) == 1
-    assert unlearn_results.balanced(Answered(logits=told_apart, trained=one, true=one)) is None
+    assert classic_unlearn.constant(Answered(logits=told_apart, trained=both, true=both)) is None
+    assert classic_unlearn.balanced(Answered(logits=told_apart, trained=both, true=both)) == 1
+    assert classic_unlearn.balanced(Answered(logits=told_apart, trained=one, true=one)) is None
 
 
 @pytest.mark.parametrize(

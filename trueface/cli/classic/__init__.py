@@ -1,4 +1,0 @@
-"""The command lines of the original programs, with their flags and files.
-
-Start reading at `train.main`.
-"""
