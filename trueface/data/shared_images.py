@@ -60,6 +60,7 @@ PIXELS, INDEX = ".pixels", ".index"
 CHANNELS = 3
 ALIGNMENT = 64  # bytes: a line of the processor's cache
 KEY_BYTES = 40
+MARK_EVERY_S = 60.0  # between two marks that a segment is in use
 RECORD = struct.Struct("<40sQIIII")  # key, offset, height, width, checksum of pixels, of all that
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
@@ -79,12 +80,6 @@ class PixelPlace(NamedTuple):
     def end(self) -> int:
         """The first byte behind it."""
         return self.offset + self.height * self.width * CHANNELS
-
-
-def packed(key: bytes, place: PixelPlace) -> bytes:
-    """Return the record of an image."""
-    body = RECORD.pack(key, place.offset, place.height, place.width, place.checksum, 0)[:-4]
-    return body + zlib.crc32(body).to_bytes(4, "little")
 
 
 def unpacked(
@@ -114,29 +109,11 @@ def read_index(folder: Path, segment: str, begin: int = 0) -> bytes:
     return b""
 
 
-def end_of(content: bytes) -> int:
-    """Return the first byte of a segment that no record of its index has ever meant.
-
-    Damaged and deleted records count: a process that read one before may still use its pixels.
-    """
-    whole = len(content) - len(content) % RECORD.size
-    return max(
-        (PixelPlace("", 0, *fields[1:5]).end for fields in RECORD.iter_unpack(content[:whole])),
-        default=0,
-    )
-
-
 def forget(folder: Path, place: PixelPlace) -> None:
     """Delete the record of an image whose pixels are not what they were."""
     with contextlib.suppress(OSError), (folder / f"{place.segment}{INDEX}").open("r+b") as file:
         file.seek(place.row * RECORD.size)
         file.write(bytes(KEY_BYTES))
-
-
-def forget_all(folder: Path, segment: str) -> None:
-    """Delete the index of a segment whose pixels are gone."""
-    with contextlib.suppress(OSError):
-        (folder / f"{segment}{INDEX}").unlink()
 
 
 class SegmentMap:
@@ -167,13 +144,12 @@ class SegmentMap:
         """Return an image, a view of the file; None where the file ends before it does."""
         if place.end > len(self._memory):
             return None
-        count = place.height * place.width * CHANNELS
-        flat = np.frombuffer(self._memory, np.uint8, count, place.offset)
-        return flat.reshape(place.height, place.width, CHANNELS)
+        shape = place.height, place.width, CHANNELS
+        return np.ndarray(shape, np.uint8, self._memory, place.offset)
 
-    def mark_used(self, every_s: float = 60.0) -> None:
+    def mark_used(self) -> None:
         """Note that it is in use, for those who look for the least recently used."""
-        if time.monotonic() - self._used_at > every_s:
+        if time.monotonic() - self._used_at > MARK_EVERY_S:
             self._used_at = time.monotonic()
             with contextlib.suppress(OSError):
                 os.utime(self._index)
@@ -188,7 +164,9 @@ class SegmentWriter:
         self._capacity = os.fstat(pixels).st_size
         content = os.pread(index, os.fstat(index).st_size, 0)
         self._rows = len(content) // RECORD.size  # half a record, of a full disk, is overwritten
-        self._end = end_of(content)
+        # behind all that a record ever meant: a process may still use what was damaged or deleted since
+        meant = RECORD.iter_unpack(content[: self._rows * RECORD.size])
+        self._end = max((PixelPlace("", 0, *fields[1:5]).end for fields in meant), default=0)
 
     @classmethod
     def new(cls, folder: Path, capacity: int) -> "SegmentWriter | None":
@@ -214,13 +192,12 @@ class SegmentWriter:
     def adopt(cls, folder: Path, segment: str, need: int) -> "SegmentWriter | None":
         """Go on with a segment that has no writer and room for `need` bytes; None where it has not."""
         try:
-            index = os.open(folder / f"{segment}{INDEX}", os.O_RDWR | os.O_CLOEXEC)
+            with contextlib.ExitStack() as opened:
+                index = os.open(folder / f"{segment}{INDEX}", os.O_RDWR | os.O_CLOEXEC)
+                opened.callback(os.close, index)
+                pixels = os.open(folder / f"{segment}{PIXELS}", os.O_RDWR | os.O_CLOEXEC)
+                opened.pop_all()
         except OSError:
-            return None
-        try:
-            pixels = os.open(folder / f"{segment}{PIXELS}", os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            os.close(index)
             return None
         writer = cls._locked(segment, index, pixels)
         if writer is not None and not writer.has_room(need):
@@ -230,12 +207,10 @@ class SegmentWriter:
 
     @classmethod
     def _locked(cls, segment: str, index: int, pixels: int) -> "SegmentWriter | None":
-        try:
+        with contextlib.suppress(OSError):
             fcntl.flock(index, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(index).st_nlink and os.fstat(pixels).st_nlink:
                 return cls(segment, index, pixels)
-        except OSError:
-            pass
         os.close(index)
         os.close(pixels)
         return None
@@ -258,7 +233,9 @@ class SegmentWriter:
             self.segment, self._rows, self._begin(), height, width, zlib.crc32(content)
         )
         _write(self._pixels, content, place.offset)
-        _write(self._index, memoryview(packed(key, place)), self._rows * RECORD.size)
+        record = RECORD.pack(key, place.offset, height, width, place.checksum, 0)[:-4]
+        record += zlib.crc32(record).to_bytes(4, "little")
+        _write(self._index, memoryview(record), self._rows * RECORD.size)
         self._rows, self._end = self._rows + 1, place.end
         return place
 
@@ -456,12 +433,10 @@ class SharedImages:
         while wanted and not self._is_full and not leave.is_set():
             before = len(wanted)
             for key, path in list(wanted.items()):
-                if not leave.is_set() and self._claim(key):
-                    try:
+                with self._claimed(key, leave) as is_ours:
+                    if is_ours:
                         results[key] = self._made(key, path)
-                    finally:
-                        self._release(key)
-                    del wanted[key]
+                        del wanted[key]
             if len(wanted) < before:
                 patient_until = time.monotonic() + self._patience_s
             elif time.monotonic() > patient_until:
@@ -490,27 +465,20 @@ class SharedImages:
         if place is None:
             return None
         segment = self._map(place.segment)
-        if segment is None:
-            del self._places[key]
-            return None
-        pixels = segment.pixels(place)
-        if pixels is None or not self._is_whole(key, place, pixels):
-            del self._places[key]
+        pixels = None if segment is None else segment.pixels(place)
+        if segment is not None and pixels is not None:
+            if key in self._whole or zlib.crc32(pixels.data) == place.checksum:
+                self._whole.add(key)
+                segment.mark_used()
+                return torch.from_numpy(pixels).permute(2, 0, 1)
+            log.warning(
+                "decoded=%s/%s row=%d state=damaged, decoded again",
+                self._folder.path, place.segment, place.row,
+            )  # fmt: skip
+        del self._places[key]
+        if segment is not None:
             forget(self._folder.path, place)
-            return None
-        segment.mark_used()
-        return torch.from_numpy(pixels).permute(2, 0, 1)
-
-    def _is_whole(self, key: bytes, place: PixelPlace, pixels: Pixels) -> bool:
-        if key not in self._whole:
-            if zlib.crc32(pixels.data) != place.checksum:
-                log.warning(
-                    "decoded=%s/%s row=%d state=damaged, decoded again",
-                    self._folder.path, place.segment, place.row,
-                )  # fmt: skip
-                return False
-            self._whole.add(key)
-        return True
+        return None
 
     def _map(self, segment: str) -> SegmentMap | None:
         if segment not in self._maps:
@@ -519,8 +487,9 @@ class SharedImages:
             except (OSError, ValueError) as error:
                 log.info("decoded=%s state=not used reason=%s", segment, error)
                 self._maps[segment] = None
-                if isinstance(error, FileNotFoundError | ValueError):
-                    forget_all(self._folder.path, segment)
+                if isinstance(error, FileNotFoundError | ValueError):  # its pixels are gone
+                    with contextlib.suppress(OSError):
+                        (self._folder.path / f"{segment}{INDEX}").unlink()
         return self._maps[segment]
 
     def _store(self, key: bytes, image: Pixels) -> None:
@@ -528,23 +497,19 @@ class SharedImages:
         if image.nbytes > self._folder.capacity:
             self._too_large.add(key)
             return
+        level, reason = logging.INFO, f"no room below {format_bytes(self._folder.limit)}"
         try:
             if self._writer is not None and not self._writer.has_room(image.nbytes):
                 self._writer.close()
                 self._writer = None
             if self._writer is None:
                 self._writer = self._folder.writer(image.nbytes)
-            if self._writer is None:
-                self._give_up(logging.INFO, f"no room below {format_bytes(self._folder.limit)}")
+            if self._writer is not None:
+                self._places[key] = self._writer.append(key, image)
+                self._whole.add(key)
                 return
-            place = self._writer.append(key, image)
         except OSError as error:
-            self._give_up(logging.WARNING, str(error))
-            return
-        self._places[key] = place
-        self._whole.add(key)
-
-    def _give_up(self, level: int, reason: str) -> None:
+            level, reason = logging.WARNING, str(error)
         self._is_full = True
         worker = torch.utils.data.get_worker_info()
         if worker is None or worker.id == 0:  # one line, not one a process
@@ -576,19 +541,20 @@ class SharedImages:
             return None
         return None if mark.is_racy(now) else KEY.pack(*mark)
 
-    def _claim(self, key: bytes) -> bool:
-        """Begin to decode an image for all; False: another process does, or there is no room."""
-        if self._is_full:
-            return False
+    @contextlib.contextmanager
+    def _claimed(self, key: bytes, leave: threading.Event) -> Iterator[bool]:
+        """Decode an image for all in this block; False: another process does, or none is wanted."""
+        is_ours, place = False, zlib.crc32(key)
+        if not (self._is_full or leave.is_set()):
+            with contextlib.suppress(OSError):
+                fcntl.lockf(self._claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+                is_ours = True
         try:
-            fcntl.lockf(self._claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, zlib.crc32(key))
-        except OSError:
-            return False
-        return True
-
-    def _release(self, key: bytes) -> None:
-        with contextlib.suppress(OSError):
-            fcntl.lockf(self._claims, fcntl.LOCK_UN, 1, zlib.crc32(key))
+            yield is_ours
+        finally:
+            if is_ours:
+                with contextlib.suppress(OSError):
+                    fcntl.lockf(self._claims, fcntl.LOCK_UN, 1, place)
 
     def _begin_as_a_fork(self) -> None:
         """Leave the writer to the parent, and a lock that one of its threads may have held."""
