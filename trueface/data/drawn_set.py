@@ -14,7 +14,8 @@ pixels. Photographs become small squares: cropped around their middle, then made
 import colorsys
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -443,7 +444,7 @@ def _plan(settings: DrawSettings, source: Path | None, attributes: Path | None) 
     if settings.content == "shapes":
         files = shape_files(settings.images)
         works = tuple(Drawing(file, shape) for shape, file in files)
-        return Plan(works, counts=_counted(work.file.partition("/")[0] for work in works))
+        return Plan(works, counts=dict(Counter(work.file.partition("/")[0] for work in works)))
     if settings.content == "portraits":
         names = numbered(settings.images)
         rows = {
@@ -501,13 +502,6 @@ def _divided(
         held = {f"{stem(name)}.png": rows[name] for name in inside}
         tables[f"{part}/{CSV}"] = table_text(columns, held)
     return Plan(works, tables, {part: len(inside) for part, inside in parts.items()})
-
-
-def _counted(parts: Iterable[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for part in parts:
-        counts[part] = counts.get(part, 0) + 1
-    return counts
 
 
 def _draw_all(

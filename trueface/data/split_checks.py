@@ -420,19 +420,19 @@ def _look(
         else:
             good[file] = look
     equal = same(good)
-    across = [files for files in equal if len({place[file][0] for file in files}) > 1]
-    within = sum(count - 1 for files in equal for count in _by_list(files, place).values())
+    lists_of = [{place[file][0] for file in files} for files in equal]
+    within = sum(len(files) - len(lists) for files, lists in zip(equal, lists_of, strict=True))
     return PictureFindings(
         looked_at=len(place),
         unreadable=tuple(bad),
-        same=tuple(tuple(_list_and_key(file, place) for file in files) for files in across),
+        same=tuple(
+            tuple(_list_and_key(file, place) for file in files)
+            for files, lists in zip(equal, lists_of, strict=True)
+            if len(lists) > 1
+        ),
         repeated=within,
         near=tuple(_near_in_lists(good, place)) if similar else None,
     )
-
-
-def _by_list(files: Sequence[str], place: Mapping[str, tuple[str, Image]]) -> Counter[str]:
-    return Counter(place[file][0] for file in files)
 
 
 def _near_in_lists(
