@@ -258,28 +258,6 @@ def sums_of(values: Tensor, members: Tensor) -> Tensor:
     return (values[:, None] * members).sum(0)
 
 
-def hierarchical_weights(
-    losses: Tensor, groups: Tensor, *, alpha_in: float, alpha_out: float, count: int | None = None
-) -> Tensor:
-    """Return what each loss counts in CVaR over groups of CVaR over their losses.
-
-    Args:
-        losses: (N,), N at least 1.
-        groups: (N,) int64.
-        alpha_in: share of each group's losses.
-        alpha_out: share of the groups.
-        count: of groups; None: as many as the highest number says.
-
-    Returns:
-        (N,), not negative, sum 1, without a gradient.
-    """
-    members = _members(groups, count)
-    inner = group_tail_weights(losses, groups, alpha_in, count=members.shape[1])
-    with torch.no_grad():
-        values = sums_of(inner * losses, members)
-        return inner * tail_weights(values, alpha_out, members.any(0))[groups]
-
-
 def fused(
     losses: Tensor,
     groups: Tensor,

@@ -52,13 +52,13 @@ from trueface.training.checkpointing import BEST, Checkpointing
 from trueface.training.history import Epoch
 from trueface.training.ridge_regression import (
     Check,
+    Dual,
     DualFactor,
     FeatureRows,
     Features,
     NormalEquations,
     Numbers,
     Standard,
-    gram,
     regression,
     weighted_sum,
     whole,
@@ -225,7 +225,7 @@ def factor_of(
     Raises:
         JobError: stopped, or no factor.
     """
-    return DualFactor.of(gram(rows, standard, check=check).own, penalty, rows.weight)
+    return DualFactor.of(Dual.of(rows, standard, check=check).own, penalty, rows.weight)
 
 
 def refit(
@@ -378,28 +378,24 @@ class Earlier:
     penalty: float  # of squared weights
 
 
-def example_weight(old: FeatureRows, new: FeatureRows, share: float = SHARE) -> float:
-    """Return what each new row counts so that all of them have a share of the weight, at least 1."""
-    wanted = share / (1 - share) * float(old.weight.sum()) / max(len(new), 1)
-    return float(np.clip(wanted, 1.0, MOST))
-
-
 def joined(old: FeatureRows, new: FeatureRows, weight: float | None = None) -> FeatureRows:
     """Return the rows of both; each new one counts `weight`.
 
     Args:
         old: that a layer was fitted on.
         new: of the examples.
-        weight: > 0; None: see `example_weight`.
+        weight: > 0; None: so that all of the new have `SHARE` of the weight, at least 1 each.
     """
-    counted = example_weight(old, new) if weight is None else weight
+    if weight is None:
+        wanted = SHARE / (1 - SHARE) * float(old.weight.sum()) / max(len(new), 1)
+        weight = float(np.clip(wanted, 1.0, MOST))
     offset = 1 + int(old.images.max(initial=-1))
     return replace(
         old,
         parts=(*old.parts, *new.parts),
         labels=np.concatenate([old.labels, new.labels]),
         images=np.concatenate([old.images, offset + new.images]),
-        weight=np.concatenate([old.weight, counted * new.weight]),
+        weight=np.concatenate([old.weight, weight * new.weight]),
     )
 
 
@@ -410,7 +406,6 @@ class RidgeData:
     rows: FeatureRows
     validation: FeatureRows
     facts: Mapping[str, Json]  # where the features come from, for the provenance
-    images_read: int  # views of images that passed the body now, those of validation not counted
 
 
 def train(
@@ -521,7 +516,6 @@ def learn(
             "rows_computed": cost.computed,
             "seconds_saved": cost.saved_s,
         },
-        images_read=sum(matrix.cost.computed for matrix in learned),
     )
 
 

@@ -17,7 +17,6 @@ minimum, for fewer features than rows.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -128,50 +127,6 @@ class Standard:
         np.clip(block, -self.clip, self.clip, out=block)
         block *= self.weights[start:end]
         return block
-
-
-@dataclass(frozen=True)
-class Gram:
-    """Inner products of N training rows with each other, and of M others with them."""
-
-    own: Numbers  # (N, N), symmetric
-    other: Numbers  # (M, N)
-
-    @property
-    def unit(self) -> float:
-        """The mean squared length of a row, which penalties are multiples of; 1 where all is 0."""
-        return float(np.trace(self.own)) / len(self.own) or 1.0
-
-
-def gram(
-    rows: FeatureRows,
-    standard: Standard,
-    others: FeatureRows | None = None,
-    check: Check = lambda: None,
-) -> Gram:
-    """Return the inner products of rows, and of others with them.
-
-    Args:
-        rows: (N, F).
-        standard: makes columns of their features.
-        others: (M, F), as of validation; None: there are none.
-        check: called before each block of columns.
-
-    Raises:
-        JobError: so many rows have no place in memory.
-    """
-    refuse_large(len(rows))
-    own = np.zeros((len(rows), len(rows)), order="F")
-    other = np.zeros((0 if others is None else len(others), len(rows)))
-    with job_threads():
-        for start, end in rows.blocks():
-            check()
-            block = standard.block(rows, start, end)
-            # of the transpose, which is in Fortran's order: the lower half alone is computed
-            own = blas.dsyrk(1.0, block.T, beta=1.0, c=own, trans=1, lower=1, overwrite_c=1)
-            if others is not None:
-                other += standard.block(others, start, end) @ block.T
-    return Gram(_whole(own), other)
 
 
 def weighted_sum(rows: FeatureRows, standard: Standard, coefficients: Numbers) -> Numbers:
@@ -313,7 +268,7 @@ class NormalEquations:
 
     @property
     def unit(self) -> float:
-        """The mean squared length of a row, as that of `Gram`."""
+        """The mean squared length of a row, as that of `Dual`."""
         return float(self.squared.mean()) or 1.0
 
     def weight(self, columns: Numbers, right: Numbers, penalty: float) -> Numbers:
@@ -354,37 +309,59 @@ class Solution:
     weight: Callable[[], Numbers]  # (F,) of standardised features; takes a pass over them
 
 
-class Regression(Protocol):
-    """Ridge regressions of the same rows under any penalty."""
-
-    @property
-    def unit(self) -> float:
-        """The mean squared length of a row, which penalties are multiples of."""
-
-    def solve(self, penalty: float, targets: Numbers) -> Solution:
-        """Return the minimum for a penalty > 0 and targets (N,), whose weighted sum is 0."""
-
-
 @dataclass(frozen=True)
 class Dual:
-    """For at least as many features as rows."""
+    """For at least as many features as rows, by inner products of N rows, and of M others with them."""
 
     rows: FeatureRows
     standard: Standard
-    gram: Gram
+    own: Numbers  # (N, N), symmetric
+    other: Numbers  # (M, N)
+
+    @classmethod
+    def of(
+        cls,
+        rows: FeatureRows,
+        standard: Standard,
+        others: FeatureRows | None = None,
+        check: Check = lambda: None,
+    ) -> "Dual":
+        """Return the inner products of rows, and of others with them.
+
+        Args:
+            rows: (N, F).
+            standard: makes columns of their features.
+            others: (M, F), as of validation; None: there are none.
+            check: called before each block of columns.
+
+        Raises:
+            JobError: so many rows have no place in memory.
+        """
+        refuse_large(len(rows))
+        own = np.zeros((len(rows), len(rows)), order="F")
+        other = np.zeros((0 if others is None else len(others), len(rows)))
+        with job_threads():
+            for start, end in rows.blocks():
+                check()
+                block = standard.block(rows, start, end)
+                # of the transpose, which is in Fortran's order: the lower half alone is computed
+                own = blas.dsyrk(1.0, block.T, beta=1.0, c=own, trans=1, lower=1, overwrite_c=1)
+                if others is not None:
+                    other += standard.block(others, start, end) @ block.T
+        return cls(rows, standard, _whole(own), other)
 
     @property
     def unit(self) -> float:
-        """See `Regression`."""
-        return self.gram.unit
+        """The mean squared length of a row, which penalties are multiples of; 1 where all is 0."""
+        return float(np.trace(self.own)) / len(self.own) or 1.0
 
     def solve(self, penalty: float, targets: Numbers) -> Solution:
-        """See `Regression`."""
-        factor = DualFactor.of(self.gram.own, penalty, self.rows.weight)
+        """Return the minimum for a penalty > 0 and targets (N,), whose weighted sum is 0."""
+        factor = DualFactor.of(self.own, penalty, self.rows.weight)
         coefficients = factor.coefficients(targets).values
         return Solution(
-            own=self.gram.own @ coefficients,
-            other=self.gram.other @ coefficients,
+            own=self.own @ coefficients,
+            other=self.other @ coefficients,
             weight=lambda: weighted_sum(self.rows, self.standard, coefficients),
         )
 
@@ -400,11 +377,11 @@ class Primal:
 
     @property
     def unit(self) -> float:
-        """See `Regression`."""
+        """See `Dual`."""
         return self.moments.unit
 
     def solve(self, penalty: float, targets: Numbers) -> Solution:
-        """See `Regression`."""
+        """See `Dual`."""
         weight = self.moments.weight(self.columns, self.rows.weight * targets, penalty)
         return Solution(self.columns @ weight, self.others @ weight, lambda: weight)
 
@@ -415,13 +392,13 @@ def regression(
     others: FeatureRows | None = None,
     check: Check = lambda: None,
 ) -> Dual | Primal:
-    """Return the cheaper regression of rows; see `gram.gram` for the arguments.
+    """Return the cheaper regression of rows; see `Dual.of` for the arguments.
 
     Raises:
         JobError: both rows and features are too many.
     """
     if len(rows) <= rows.width:
-        return Dual(rows, standard, gram(rows, standard, others, check))
+        return Dual.of(rows, standard, others, check)
     check()
     columns = whole(rows, standard)
     tested = np.empty((0, rows.width)) if others is None else whole(others, standard)

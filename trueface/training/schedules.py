@@ -1,9 +1,9 @@
-"""The learning rate of a training: five schedules, of which two are torch's own.
+"""The learning rate of a training: five schedules, of which one is torch's own.
 
     plateau          `lr_gamma`, a tenth, after every epoch that is more than `lr_decay_epochs` later than the
                      best one. The original's rule: the count goes on after a decay, which torch's
                      ReduceLROnPlateau would begin anew
-    step             `lr_gamma`, a tenth, after every `lr_decay_epochs` epochs: torch's StepLR
+    step             `lr_gamma`, a tenth, after every `lr_decay_epochs` epochs, as torch's StepLR
     onecycle         torch's OneCycleLR, step by step; L. Smith and N. Topin, arXiv 1708.07120
     warmup_cosine    of classes: a linear rise over 5 % of the steps, then a cosine to nothing
     warmup_onecycle  of classes: a cosine from 4 % to the highest over 30 % of the steps, and another
@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import OneCycleLR, StepLR
+from torch.optim.lr_scheduler import OneCycleLR
 
 from trueface.training.config import TrainerConfig
 
@@ -59,46 +59,30 @@ class LearningRateSchedule(Protocol):
         return
 
 
-class Plateau(LearningRateSchedule):
-    """Decays the rate while no epoch is progress; see the module."""
+class Decay(LearningRateSchedule):
+    """Decays the rate between epochs: every so many, or while none is progress; see the module."""
 
     def __init__(self, optimizer: Optimizer, config: TrainerConfig) -> None:
-        self._optimizer, self._config = optimizer, config
+        self._optimizer, self._config, self._epochs = optimizer, config, 0
 
     @property
     def ended(self) -> bool:
         """Whether the rate is below the original's least."""
-        return _too_low(self._optimizer, self._config)
+        return current_lr(self._optimizer) < min(LOWEST, self._config.lr)
 
     def end_epoch(self, idle_epochs: int) -> None:
-        """Decay the rate if patience has run out."""
-        if 0 < self._config.lr_decay_epochs < idle_epochs:
+        """Count an epoch; decay the rate if it is time, or if patience has run out."""
+        self._epochs += 1
+        every = self._config.lr_decay_epochs
+        if every <= 0:
+            return
+        if idle_epochs > every if self._config.schedule == "plateau" else not self._epochs % every:
             for group in self._optimizer.param_groups:
                 group["lr"] *= self._config.lr_gamma
 
-
-class StepDecay(LearningRateSchedule):
-    """Decays the rate after every so many epochs."""
-
-    def __init__(self, optimizer: Optimizer, config: TrainerConfig) -> None:
-        self._optimizer, self._config = optimizer, config
-        every = config.lr_decay_epochs
-        self._torch = StepLR(optimizer, every, config.lr_gamma) if every > 0 else None
-
-    @property
-    def ended(self) -> bool:
-        """Whether the rate is below the original's least."""
-        return _too_low(self._optimizer, self._config)
-
-    def end_epoch(self, idle_epochs: int) -> None:  # noqa: ARG002  # whatever the epochs brought
-        """Count an epoch."""
-        if self._torch is not None:
-            self._torch.step()
-
     def restore(self, state: Mapping[str, Any], epochs: int) -> None:  # noqa: ARG002  # none kept
         """Go on after so many epochs."""
-        if self._torch is not None:
-            self._torch.last_epoch = epochs
+        self._epochs = epochs
 
 
 class OneCycle(LearningRateSchedule):
@@ -174,10 +158,8 @@ def make_schedule(optimizer: Optimizer, config: TrainerConfig, images: int) -> L
     """Return the schedule of a training of so many images an epoch."""
     steps = math.ceil(images / config.rows_per_step) * config.num_epochs
     match config.schedule:
-        case "plateau":
-            return Plateau(optimizer, config)
-        case "step":
-            return StepDecay(optimizer, config)
+        case "plateau" | "step":
+            return Decay(optimizer, config)
         case "onecycle":
             return OneCycle(optimizer, config, steps)
         case "warmup_cosine" | "warmup_onecycle":
@@ -187,10 +169,6 @@ def make_schedule(optimizer: Optimizer, config: TrainerConfig, images: int) -> L
 def current_lr(optimizer: Optimizer) -> float:
     """Return the learning rate that an optimizer has now."""
     return float(optimizer.param_groups[0]["lr"])
-
-
-def _too_low(optimizer: Optimizer, config: TrainerConfig) -> bool:
-    return current_lr(optimizer) < min(LOWEST, config.lr)
 
 
 def _cosine(step: int, steps: int) -> float:

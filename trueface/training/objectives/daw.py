@@ -35,14 +35,14 @@ class DemographicAware(Objective):
         Raises:
             JobError: the images come without groups, or are all of one.
         """
-        self._groups = GroupCells.of(facts, self.name, compares=True).groups
+        self._cells = GroupCells.of(facts, self.name, compares=True)
         self._options = options
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
         """Return the loss and the number of correct images."""
         losses, logs = binary_losses(model, batch)
         chosen = self._options
-        groups, count = merged(batch.column(DEMOGRAPHIC), chosen.fair_min, count=self._groups)
+        groups, count = self._numbers(batch)
         loss = fused(
             losses,
             groups,
@@ -53,3 +53,8 @@ class DemographicAware(Objective):
             count=count,
         )
         return loss, logs
+
+    def _numbers(self, batch: Batch) -> tuple[Tensor, int]:
+        """Return the group of each image (B,), small ones joined, and how many there can be."""
+        least, count = self._options.fair_min, self._cells.groups
+        return merged(batch.column(DEMOGRAPHIC), least, count=count)

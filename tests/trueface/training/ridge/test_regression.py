@@ -13,7 +13,6 @@ from trueface.training.ridge_regression import (
     NormalEquations,
     Primal,
     Standard,
-    gram,
     regression,
     whole,
 )
@@ -27,7 +26,7 @@ def both(some: FeatureRows) -> tuple[Dual, Primal, FeatureRows]:
     primal = Primal(
         some, columns, whole(others, standard), NormalEquations.of(columns, some.weight)
     )
-    return Dual(some, standard, gram(some, standard, others)), primal, others
+    return Dual.of(some, standard, others), primal, others
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -76,16 +75,16 @@ def test_the_smaller_system_is_taken() -> None:
 def test_blocks_of_columns_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     some = rows(40, 100)
     standard = Standard.of(some)
-    whole_block = gram(some, standard)
+    whole_block = Dual.of(some, standard)
     monkeypatch.setattr("trueface.training.ridge_regression.BLOCK", 7)
-    assert_allclose(gram(some, Standard.of(some)).own, whole_block.own, rtol=1e-12)
+    assert_allclose(Dual.of(some, Standard.of(some)).own, whole_block.own, rtol=1e-12)
 
 
 def test_inner_products_are_symmetric_and_those_of_the_columns() -> None:
     some = rows(30, 64)
     standard = Standard.of(some)
     columns = whole(some, standard)
-    assert_allclose(gram(some, standard).own, columns @ columns.T, rtol=1e-12)
+    assert_allclose(Dual.of(some, standard).own, columns @ columns.T, rtol=1e-12)
 
 
 def test_a_constant_feature_has_no_weight_and_breaks_nothing() -> None:
