@@ -27,9 +27,10 @@ import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from trueface.data.folders import few, is_image, stem
@@ -99,13 +100,24 @@ def numbered(groups: Sequence[str | None], names: Sequence[str]) -> list[int]:
     return [places[UNKNOWN if group is None else group] for group in groups]
 
 
-@dataclass(frozen=True, slots=True)
-class AttributeRow:
-    """What a line says of one image."""
+class AttributeRow(NamedTuple):
+    """What a line says of one image; a NamedTuple, as there may be millions."""
 
     line: int
     path: str  # as written
     cells: Mapping[str, str]  # by column; without empty ones
+    label: int | None = None  # 1 fake, 0 real; None: nothing
+    forgery: int | None = None  # 0 real, from 1 the kinds of forgeries; None: nothing
+    values: Mapping[str, str] = MappingProxyType({})  # the columns of groups
+
+
+@dataclass(frozen=True, slots=True)
+class Contradictions:
+    """Rows whose number of an intersection is not that of their columns."""
+
+    count: int
+    line: int  # of the first
+    what: str  # is wrong with it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +126,8 @@ class AttributesFile:
 
     file: Path
     header: tuple[str, ...]  # small letters; "" of columns that count for nothing
-    rows: tuple[AttributeRow, ...]
+    rows: tuple[AttributeRow, ...] = ()
+    contradictions: Contradictions | None = None
 
     @property
     def has_signs(self) -> bool:
@@ -133,11 +146,12 @@ def read_table(file: Path) -> AttributesFile:
     A byte order mark, Windows line ends, blank lines and quoted commas are taken as they are meant.
 
     Raises:
-        DataError: no such file, no header, a column that is lacking, rows that do not fit the header.
+        DataError: no such file, no header, a column that is lacking, rows that do not fit the header,
+            cells that cannot be, with their lines.
     """
     with _lines(file) as lines:
         header = _header(file, lines)
-        rows, faults = [], []
+        rows, faults = list[AttributeRow](), list[tuple[int, str]]()
         for number, cells in lines:
             if len(cells) != len(header):
                 faults.append((number, f"{len(cells)} cells, and the header has {len(header)}"))
@@ -153,7 +167,22 @@ def read_table(file: Path) -> AttributesFile:
     refuse(file, faults)
     if not rows:
         raise DataError(f"{file} has a header, and no row below it")
-    return AttributesFile(file=file, header=header, rows=tuple(rows))
+    table = AttributesFile(file=file, header=header)
+    numbers: list[tuple[int, int, str]] = []  # line, number, intersection by the columns
+    columns = [name for name in table.further if not (table.has_signs and name in PEOPLE)]
+    for at, row in enumerate(rows):
+        try:
+            people = _people(table, row)
+            if INTERSEC in header:
+                numbers.append((row.line, _number(row), people["intersec"]))
+            label = _label(row)
+            values = people | {name: row.cells[name] for name in columns if name in row.cells}
+            rows[at] = row._replace(label=label, forgery=_forgery(row, label), values=values)
+        except ValueError as error:
+            faults.append((row.line, str(error)))
+    refuse(file, faults)
+    contradictions = _compared(table, numbers) if numbers else None
+    return replace(table, rows=tuple(rows), contradictions=contradictions)
 
 
 def read_header(file: Path) -> tuple[str, ...]:
@@ -226,48 +255,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-class RowFacts(NamedTuple):
-    """What a row says."""
-
-    label: int | None  # 1 fake, 0 real; None: nothing
-    forgery: int | None  # 0 real, from 1 the kinds of forgeries; None: nothing
-    values: dict[str, str]  # the other columns of groups
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contradictions:
-    """Rows whose number of an intersection is not that of their columns."""
-
-    count: int
-    line: int  # of the first
-    what: str  # is wrong with it
-
-
-def facts_of(table: AttributesFile) -> tuple[list[RowFacts], Contradictions | None]:
-    """Return what each row says, and which rows contradict themselves in their number.
-
-    Raises:
-        DataError: cells that cannot be, with their lines.
-    """
-    faults: list[tuple[int, str]] = []
-    facts: list[RowFacts] = []
-    numbers: list[tuple[int, int, str]] = []  # line, number, intersection by the columns
-    further = [name for name in table.further if not (table.has_signs and name in PEOPLE)]
-    for row in table.rows:
-        try:
-            people = _people(table, row)
-            if INTERSEC in table.header:
-                numbers.append((row.line, _number(row), people["intersec"]))
-            label = _label(row)
-            cells = {name: row.cells[name] for name in further if name in row.cells}
-            facts.append(RowFacts(label, _forgery(row, label), {**people, **cells}))
-        except ValueError as error:
-            faults.append((row.line, str(error)))
-    refuse(table.file, faults)
-    contradictions = _compared(table, numbers) if numbers else None
-    return facts, contradictions
 
 
 def _people(table: AttributesFile, row: AttributeRow) -> dict[str, str]:
@@ -347,7 +334,7 @@ def _compared(
         return None
     line, number, name = wrong[0]
     what = f"{INTERSEC} {number} is {scheme[number]}, and the columns say {name}"
-    return Contradictions(count=len(wrong), line=line, what=what)
+    return Contradictions(len(wrong), line, what)
 
 
 def _scheme(table: AttributesFile, numbers: Sequence[tuple[int, int, str]]) -> tuple[str, ...]:

@@ -23,7 +23,6 @@ from trueface.data.attribute_table import (
     SIGNS,
     AttributesFile,
     Contradictions,
-    facts_of,
     forgery_name,
     read_header,
     read_table,
@@ -320,9 +319,8 @@ class _Reading:
         )
 
     def _add(self, number: int, added: AttributesFile, without: Iterable[str]) -> None:
-        facts_of_rows, odd = facts_of(added)
-        if odd is not None:
-            self.odd.append((added.file, len(added.rows), odd))
+        if added.contradictions is not None:
+            self.odd.append((added.file, len(added.rows), added.contradictions))
         self.columns |= dict.fromkeys(_columns(added, without))
         clashing = sorted({*added.header} & ({*PEOPLE} if added.has_signs else {*without}))
         if FORGERY_GROUP in added.header:
@@ -335,13 +333,13 @@ class _Reading:
         absolute = Path(os.path.abspath(added.file))  # noqa: PTH100  # keeps links
         placed = Placing(absolute, self.data_root)
         faults: list[tuple[int, str]] = []
-        for row, facts in zip(added.rows, facts_of_rows, strict=True):
-            place = placed(row.path, facts.label)
-            cells: dict[str, str | int] = {**facts.values}
-            if facts.label is not None:
-                cells[LABEL] = facts.label
-            if facts.forgery is not None:
-                cells[FORGERY_GROUP] = facts.forgery
+        for row in added.rows:
+            place = placed(row.path, row.label)
+            cells: dict[str, str | int] = {**row.values}
+            if row.label is not None:
+                cells[LABEL] = row.label
+            if row.forgery is not None:
+                cells[FORGERY_GROUP] = row.forgery
             for column in without:
                 cells.pop(column, None)
             if fault := self._merge(number, row.line, place, cells):
@@ -384,7 +382,7 @@ def columns_in(files: Iterable[Path]) -> tuple[str, ...]:
     Raises:
         DataError: a file that cannot be read, or has no header or not every column that it needs.
     """
-    tables = [AttributesFile(file=file, header=read_header(file), rows=()) for file in files]
+    tables = [AttributesFile(file=file, header=read_header(file)) for file in files]
     signs = any(each.has_signs for each in tables)
     every = (_columns(each, PEOPLE if signs and not each.has_signs else ()) for each in tables)
     return tuple(dict.fromkeys(name for names in every for name in names))

@@ -1,5 +1,6 @@
 """ """
 
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -8,10 +9,9 @@ import pytest
 from trueface.data.attribute_table import (
     EIGHT,
     SIX,
+    AttributeRow,
     Cells,
     Contradictions,
-    RowFacts,
-    facts_of,
     named,
     numbered,
     read_table,
@@ -82,10 +82,11 @@ WITHOUT_ASIAN = COLUMNS.replace("isasian,", "")
 
 def read(
     folder: Path, rows: list[str], header: str = COLUMNS
-) -> tuple[list[RowFacts], Contradictions | None]:
+) -> tuple[Sequence[AttributeRow], Contradictions | None]:
     file = folder / "faces.csv"
     file.write_text("\n".join([header, *rows]) + "\n")
-    return facts_of(read_table(file))
+    table = read_table(file)
+    return table.rows, table.contradictions
 
 
 def signs(gender: str, race: str, races: tuple[str, ...]) -> str:

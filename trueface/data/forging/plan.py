@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from trueface.data.attribute_table import PEOPLE, SPLIT, AttributeRow, RowFacts, facts_of, refuse
+from trueface.data.attribute_table import PEOPLE, SPLIT, AttributeRow, refuse
 from trueface.data.attribute_table import read_table as read_rows
 from trueface.data.folders import find_images
 from trueface.data.forging.registry import (
@@ -72,14 +72,13 @@ def read_table(path: Path) -> FaceTable:
             file and line of the first ones.
     """
     table = read_rows(path)
-    facts, odd = facts_of(table)
     faces, faults, lines = list[Face](), list[tuple[int, str]](), dict[str, int]()
-    for row, known in zip(table.rows, facts, strict=True):
+    for row in table.rows:
         first = lines.setdefault(row.path, row.line)
         try:
             if first != row.line:
                 raise ValueError(f"{row.path} stands in line {first} already")  # noqa: TRY301  # as the others
-            faces.append(_face(path, row, known, lists=SPLIT in table.header))
+            faces.append(_face(path, row, lists=SPLIT in table.header))
         except ValueError as error:
             faults.append((row.line, str(error)))
     refuse(path, faults)
@@ -87,17 +86,17 @@ def read_table(path: Path) -> FaceTable:
         faces=tuple(faces),
         has_groups=table.has_signs,
         further=tuple(name for name in table.further if not (table.has_signs and name in PEOPLE)),
-        contradictions=0 if odd is None else odd.count,
+        contradictions=table.contradictions.count if table.contradictions else 0,
     )
 
 
-def _face(table: Path, row: AttributeRow, known: RowFacts, *, lists: bool) -> Face:
+def _face(table: Path, row: AttributeRow, *, lists: bool) -> Face:
     """Return the face of a row.
 
     Raises:
         ValueError: says what is wrong with the row.
     """
-    if known.label or known.forgery:
+    if row.label or row.forgery:
         raise ValueError("the image is a fake, and faces to be forged are real, label 0")
     file = table.parent / row.path
     if not file.is_file():
@@ -110,7 +109,7 @@ def _face(table: Path, row: AttributeRow, known: RowFacts, *, lists: bool) -> Fa
         file=file,
         path=row.path,
         split=SPLITS.get(split.casefold(), ""),
-        columns=known.values,
+        columns=row.values,
         place=f"{table}:{row.line}",
     )
 
