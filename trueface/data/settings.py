@@ -28,7 +28,7 @@ from trueface.runtime.errors import UsageError
 from trueface.runtime.field_types import Count, Positive, Probability, Quality, Settings
 from trueface.runtime.ids import parse_model
 
-SELF_BLENDING = "trueface.data.augmentations.self_blending"
+SELF_BLENDING = "trueface.data.forging.blending"
 
 
 # what batches can carry besides images and labels: attributes of `data.index.Image` …

@@ -46,7 +46,7 @@ from trueface.data.vocabulary import UNSHARED
 from trueface.runtime.files import Json
 
 if TYPE_CHECKING:
-    from trueface.data.augmentations.self_blending import SelfBlending
+    from trueface.data.forging.blending import SelfBlending
 
 
 BLUR_KERNEL = 15  # pixels; the original's, whatever the sigma
@@ -139,7 +139,9 @@ class TrainTransform:
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
         """Return the image as the network sees it in this epoch, (3, h, w) uint8."""
         if self.self_blending is not None:
-            pixels = self.self_blending(pixels, image, self._stream(image, epoch))
+            face = pixels.permute(1, 2, 0).numpy()
+            face = self.self_blending(face, image, self._stream(image, epoch))
+            pixels = torch.from_numpy(face).permute(2, 0, 1)
         height, width = pixels.shape[-2:]
         parameters = self.parameters(height, width, image, epoch)
         seen = changed(pixels, parameters, self.settings.resize_size)

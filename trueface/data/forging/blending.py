@@ -14,10 +14,18 @@ group; one of another list would put an image of the test into the training.
 
 Both classes go through one JPEG last. If reals came as they are, and fakes compressed once more, the second compression would tell them
 apart, and nothing else would be learned.
+
+Real training images can become self-blended fakes, too: before the five steps of their augmentation, on the
+whole image. The blend replaces an ellipse that stands for the face, so the images must be aligned faces.
+Whether an image becomes a fake, and which, is a function of seed, image and epoch, as all augmentation is;
+its label follows from the same draw wherever pixels or features of that epoch are used. Where Shiohara and
+Yamasaki train on pairs of each real image and its blend, a share of the real images is replaced, and other
+fakes stay as they are.
 """
 
 import io
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -27,7 +35,10 @@ import PIL.Image
 from PIL import ImageDraw, ImageFilter
 
 from trueface.data.forging.registry import SELF, SPECS, ForgerySpec, Part, source_of
+from trueface.data.index import Image
+from trueface.data.vocabulary import UNSHARED
 from trueface.runtime.errors import DataError
+from trueface.runtime.rng import stream
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -266,11 +277,6 @@ def forged(
     return np.rint(np.clip(target + (source - target) * share, 0, 255)).astype(np.uint8)
 
 
-def self_blended(face: Pixels, chance: np.random.Generator, strength: float = 1.0) -> Pixels:
-    """Return a face blended with itself, (H, W, 3): the fake that needs nothing but the face."""
-    return forged(face, None, SPECS[SELF], chance, strength)
-
-
 LOWEST, HIGHEST = 85, 95  # quality of a pair, drawn
 FULL_COLOUR = 0  # Pillow's 4:4:4: no type is told by the resolution of its colour
 
@@ -358,3 +364,35 @@ def nearest(thumbnails: Thumbnails) -> npt.NDArray[np.int64]:
         distances[np.arange(part.stop - start), np.arange(start, part.stop)] = np.inf
         places.append(np.argsort(distances, 1, kind="stable")[:, :wanted])
     return np.concatenate(places).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class SelfBlending:
+    """Turns a fraction of the unshared real images into fakes, and compresses all unshared ones alike."""
+
+    fraction: float
+
+    def makes_fake(self, image: Image, words: str) -> bool:
+        """Return whether an image becomes a fake.
+
+        Args:
+            image: of any class.
+            words: of seed, epoch and image.
+        """
+        is_real = image.label == 0 and image.modifier in UNSHARED
+        return is_real and bool(stream("sbi", words).random() < self.fraction)
+
+    def __call__(self, face: Pixels, image: Image, words: str) -> Pixels:
+        """Return the image of a file, (H, W, 3), blended with itself where it becomes a fake.
+
+        Unshared images of both classes go through one more JPEG of the same qualities: else having
+        been compressed after the blend, or not, would be all there is to learn.
+        """
+        if image.modifier not in UNSHARED:
+            return face
+        chance = stream("sbi", words)
+        becomes_fake = chance.random() < self.fraction and image.label == 0
+        quality = quality_of(chance)
+        if becomes_fake:
+            face = forged(face, None, SPECS[SELF], chance, strength=1.0)
+        return decoded(encoded(np.ascontiguousarray(face), quality))
