@@ -196,9 +196,9 @@ def test_a_cache_that_cannot_be_written_is_no_error(disk: Disk, tmp_path: Path) 
 def test_a_full_disk_is_no_error(disk: Disk) -> None:
     program = (
         "import resource, sys; from pathlib import Path; from launcher.api import parse_data;"
-        "from trueface.data.index import list_images; from trueface.data.folders import Listing;"
+        "from trueface.data.index import list_images; from trueface.data.folders import FolderListing;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0));"
-        "root, file = map(Path, sys.argv[1:]); listing = Listing(root, file, worth=0,"
+        "root, file = map(Path, sys.argv[1:]); listing = FolderListing(root, file, worth=0,"
         " clock=lambda: 2**63); sys.exit(len(list_images(root, parse_data('all:pre'), listing=listing)))"
     )
     done = subprocess.run([sys.executable, "-c", program, disk.root, disk.file], check=False)
@@ -230,9 +230,9 @@ def test_listings_of_two_parts_are_put_together(disk: Disk) -> None:
 def test_many_processes_write_one_index(disk: Disk) -> None:
     program = (
         "import sys, time; from pathlib import Path; from launcher.api import parse_data;"
-        "from trueface.data.index import list_images; from trueface.data.folders import Listing;"
+        "from trueface.data.index import list_images; from trueface.data.folders import FolderListing;"
         "root, file, data = sys.argv[1:];"
-        "[list_images(Path(root), parse_data(data), listing=Listing(Path(root), Path(file),"
+        "[list_images(Path(root), parse_data(data), listing=FolderListing(Path(root), Path(file),"
         " clock=lambda: time.time_ns() + 10**10, worth=0)) for _ in range(20)]"
     )
     workers = [
