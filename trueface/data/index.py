@@ -303,20 +303,14 @@ def survey(
     )
 
 
-def part_files(
-    data_root: Path,
-    part: Part,
-    vocabulary: Vocabulary = BUILT_IN,
-    listing: FolderListing | None = None,
-) -> Iterator[str]:
+def part_files(data_root: Path, part: Part, vocabulary: Vocabulary = BUILT_IN) -> Iterator[str]:
     """Yield the file of every image of one part, whichever other part has it too.
 
     Raises:
         DataError: both layouts hold a folder for the same modifier.
         UnknownName: an unknown subset or modifier.
     """
-    listing = open_listing(data_root) if listing is None else listing
-    for folder in list_image_folders(data_root, part, vocabulary, listing):
+    for folder in list_image_folders(data_root, part, vocabulary, open_listing(data_root)):
         yield from (f"{folder.path}/{name}" for name in folder.names)
 
 

@@ -99,15 +99,14 @@ def balanced_bias(outputs: Numbers, labels: NDArray[np.int8], weight: Numbers) -
 
 
 def best_penalty(
-    merit: Callable[[float], float], coarse: Sequence[float] = COARSE
+    merit: Callable[[float], float],
 ) -> tuple[float, dict[float, float]]:
     """Return the penalty of the largest merit, of equal ones the largest, and all merits.
 
     Args:
-        merit: of a penalty; called once for each.
-        coarse: where to begin; the best one's neighbours are tried, too.
+        merit: of a penalty; called once for each of `COARSE` and for the best one's neighbours.
     """
-    merits = {penalty: merit(penalty) for penalty in coarse}
+    merits = {penalty: merit(penalty) for penalty in COARSE}
     centre = _best(merits)
     merits |= {centre * factor: merit(centre * factor) for factor in FINE}
     return _best(merits), merits
