@@ -34,9 +34,9 @@ from trueface.evaluation.group_rates import (
     MEASURES,
     OF_BOTH,
     RATES,
+    GapVerdict,
     GroupRow,
     GroupTable,
-    Verdict,
 )
 from trueface.evaluation.over_seeds import NO_VALUE
 from trueface.evaluation.over_seeds import shown as over_seeds
@@ -136,8 +136,8 @@ def _words(method: FairnessMethod) -> str:
     words = [str(method.verdict)]
     if method.standing is Standing.CONSTANT:
         words = ["constant"]
-    elif method.verdict is Verdict.WITHIN:  # a gap within its floor is near it, too
-        words.insert(0, str(Verdict.NEAR))
+    elif method.verdict is GapVerdict.WITHIN:  # a gap within its floor is near it, too
+        words.insert(0, str(GapVerdict.NEAR))
     if method.why_not:
         words.append(method.why_not.partition(":")[0])
     return ", ".join(words)

@@ -20,7 +20,7 @@ from trueface.runtime.files import Json, read_json
 
 if TYPE_CHECKING:
     from trueface.evaluation.over_seeds import MethodRow
-    from trueface.report.generators import Column
+    from trueface.report.generators import StudyColumn
 
 GROUP = "launcher.kinds"
 ROOM = "trueface.jobs.generation."
@@ -263,7 +263,7 @@ def _print_json(run_folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def _table(
-    first: str, columns: Sequence["Column"], rows: Sequence["MethodRow"], *, left: int = 1
+    first: str, columns: Sequence["StudyColumn"], rows: Sequence["MethodRow"], *, left: int = 1
 ) -> list[str]:
     from trueface.cli.text_tables import aligned
     from trueface.report.generators import screen_table

@@ -27,10 +27,10 @@ from trueface.evaluation.intervals import (
     resamples,
     standard_error,
 )
-from trueface.evaluation.measurement import METRICS, Measured, Report, measured, sources_json
+from trueface.evaluation.measurement import METRICS, MeasuredScores, Report, measured, sources_json
 from trueface.evaluation.metric import Metric, resampled_values
 from trueface.evaluation.score_tables import OLD_SUFFIXES, SUFFIXES, Scores, load, merge
-from trueface.evaluation.significance import DeLong, McNemar, Pairs, delong, mcnemar, pair
+from trueface.evaluation.significance import DeLong, ImagePairs, McNemar, delong, mcnemar, pair
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json
@@ -197,7 +197,7 @@ class SourceTest:
 class Paired(NamedTuple):
     """Tests of two models on the images that both scored."""
 
-    pairs: Pairs
+    pairs: ImagePairs
     mcnemar: McNemar
     delong: DeLong | None
     reason: str | None  # why there is no DeLong
@@ -256,7 +256,7 @@ def contrast(before: Scores, after: Scores, *, same_order: bool = False) -> Cont
     Tables of the same images are resampled together: what is hard for both then cancels out.
     """
     pairs = _whole_pairs(before, after, same_order=same_order)
-    sides: list[Measured | None]
+    sides: list[MeasuredScores | None]
     if pairs is not None:
         sides = [
             measured(pairs.labels, logits, keys=pairs.keys)
@@ -285,7 +285,7 @@ def contrast(before: Scores, after: Scores, *, same_order: bool = False) -> Cont
 
 
 def difference(
-    metric: Metric, before: Measured, after: Measured, *, together: bool
+    metric: Metric, before: MeasuredScores, after: MeasuredScores, *, together: bool
 ) -> Measure | None:
     """Return by how much the second model exceeds the first in a metric, with its interval.
 
@@ -312,7 +312,7 @@ def difference(
     return by_source(value, error, metric.difference_scale)
 
 
-def _whole_pairs(before: Scores, after: Scores, *, same_order: bool) -> Pairs | None:
+def _whole_pairs(before: Scores, after: Scores, *, same_order: bool) -> ImagePairs | None:
     try:
         pairs = pair(before, after, same_order=same_order)
     except DataError:  # reported once, for the whole tables
@@ -320,7 +320,9 @@ def _whole_pairs(before: Scores, after: Scores, *, same_order: bool) -> Pairs | 
     return None if pairs.only_first or pairs.only_second else pairs
 
 
-def _error(metric: Metric, before: Measured, after: Measured, *, together: bool) -> Error:
+def _error(
+    metric: Metric, before: MeasuredScores, after: MeasuredScores, *, together: bool
+) -> Error:
     """Return the standard error over sources of a difference."""
     even, first, second = not metric.pooled, before.left[metric.name], after.left[metric.name]
     if together:
@@ -328,7 +330,7 @@ def _error(metric: Metric, before: Measured, after: Measured, *, together: bool)
     return standard_error(before.design, first, even=even, also=(after.design, second))
 
 
-def _tests(pairs: Pairs) -> Paired:
+def _tests(pairs: ImagePairs) -> Paired:
     areas, reason = None, None
     try:
         areas = delong(pairs.labels, pairs.first, pairs.second)
@@ -345,7 +347,7 @@ def _tests(pairs: Pairs) -> Paired:
     )
 
 
-def _by_source(pairs: Pairs, of: Design) -> dict[str, SourceTest]:
+def _by_source(pairs: ImagePairs, of: Design) -> dict[str, SourceTest]:
     """Return tests of equal accuracy, and of equal area where both classes are there."""
     metrics = [METRICS["accuracy"], *([METRICS["auc"]] if len(of.strata) > 1 else [])]
 

@@ -22,8 +22,8 @@ from trueface.evaluation.group_rates import (
     MEASURES,
     OF_BOTH,
     PERCENT,
+    GapVerdict,
     GroupTable,
-    Verdict,
     against_floor,
 )
 from trueface.evaluation.intervals import (
@@ -112,7 +112,7 @@ class FairnessRow(NamedTuple):
             **self.table.record,
             "constant": self.table.constant,
             "verdict": str(verdict),
-            "near_floor": verdict in {Verdict.NEAR, Verdict.WITHIN},
+            "near_floor": verdict in {GapVerdict.NEAR, GapVerdict.WITHIN},
             "comparable": not self.why_not,
             "why_not": self.why_not,
             "auc_to_best": _record(self.to_best),
@@ -168,7 +168,7 @@ class FairnessMethod(NamedTuple):
         return Standing.LOWER_AUC if self.why_not else Standing.COMPARABLE
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> GapVerdict:
         """How the mean FPR gap stands to the mean of its floors."""
         gap, floor = self.measure(GAP), self.floor(GAP)
         return against_floor(gap and gap.mean, floor and floor.mean)
@@ -239,7 +239,7 @@ def methods(rows: Sequence[FairnessRow]) -> list[FairnessMethod]:
     for at, method in enumerate(made):
         gap = method.measure(GAP)
         is_comparable = method.standing is Standing.COMPARABLE
-        if gap is not None and is_comparable and method.verdict is not Verdict.UNDEFINED:
+        if gap is not None and is_comparable and method.verdict is not GapVerdict.UNDEFINED:
             ranked.setdefault(method.place, []).append((gap.mean, at))
     for each in ranked.values():
         for rank, (_, at) in enumerate(sorted(each), start=1):

@@ -316,7 +316,7 @@ def _floor(values: Floats) -> Floor:
     return Floor(mean=float(values.mean()), p95=float(np.quantile(values, HIGH)))
 
 
-class Verdict(StrEnum):
+class GapVerdict(StrEnum):
     """How a gap stands to its floor: the 95 % point of shuffled groups."""
 
     ABOVE = "above chance"
@@ -325,13 +325,13 @@ class Verdict(StrEnum):
     UNDEFINED = "undefined"
 
 
-def against_floor(value: float | None, floor: float | None) -> Verdict:
+def against_floor(value: float | None, floor: float | None) -> GapVerdict:
     """Return how a gap stands to the 95 % point of its shuffles; None: there is none."""
     if value is None or floor is None:
-        return Verdict.UNDEFINED
+        return GapVerdict.UNDEFINED
     if value <= floor + ROUNDING:
-        return Verdict.WITHIN
-    return Verdict.NEAR if value <= NEAR * floor else Verdict.ABOVE
+        return GapVerdict.WITHIN
+    return GapVerdict.NEAR if value <= NEAR * floor else GapVerdict.ABOVE
 
 
 class Undefined(NamedTuple):
@@ -391,7 +391,7 @@ class GroupTable(NamedTuple):
         return min(areas, key=lambda row: row.rates[OF_BOTH].value, default=None)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> GapVerdict:
         """How the FPR gap stands to its floor."""
         return against_floor(self.measures[GAP], self.chance(GAP))
 

@@ -72,7 +72,7 @@ class Report:
     by_images: Mapping[str, Measure]
 
 
-class Measured(NamedTuple):
+class MeasuredScores(NamedTuple):
     """A report, and what it rests on: each of its metrics on every resample."""
 
     report: Report
@@ -114,7 +114,7 @@ def measured(
     keys: Sequence[str],
     seed: int = 0,
     names: Collection[str] | None = None,
-) -> Measured:
+) -> MeasuredScores:
     """Return the report of `measure` with its resamples, as differences of two models need them.
 
     Two tables of the same keys and labels, in the same order, have the same resamples with the same root seed.
@@ -148,7 +148,7 @@ def measured(
         verdict=_verdict(logits, by_images.get("auc")),
         by_images=by_images,
     )
-    return Measured(report=report, spread=spread, design=design, left=left)
+    return MeasuredScores(report=report, spread=spread, design=design, left=left)
 
 
 def parts_of(scores: Scores) -> Iterator[tuple[str, NDArray[np.bool_]]]:

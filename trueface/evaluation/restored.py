@@ -222,7 +222,7 @@ def _mean(group: Group, name: str, part: str = "") -> float | None:
     return None if value is None else value.mean
 
 
-class Detector(NamedTuple):
+class DetectorRow(NamedTuple):
     """Detectors that differ in nothing but their seed, on one test."""
 
     model: str
@@ -232,7 +232,7 @@ class Detector(NamedTuple):
     accuracy: tuple[float, ...]
 
 
-def detectors(run_folder: Path, rows: Iterable[Mapping[str, Json]]) -> tuple[Detector, ...]:
+def detectors(run_folder: Path, rows: Iterable[Mapping[str, Json]]) -> tuple[DetectorRow, ...]:
     """Return the detectors of a run, those trained on clean images first.
 
     Args:
@@ -245,7 +245,9 @@ def detectors(run_folder: Path, rows: Iterable[Mapping[str, Json]]) -> tuple[Det
             model = str(row["model"])
             key = without_seed(model), trained_on(run_folder, model), str(row["data"])
             groups.setdefault(key, []).append(row)
-    made = [Detector(*key, _known(of, "auc"), _known(of, "accuracy")) for key, of in groups.items()]
+    made = [
+        DetectorRow(*key, _known(of, "auc"), _known(of, "accuracy")) for key, of in groups.items()
+    ]
     return tuple(sorted(made, key=lambda each: each.trained_on != CLEAN))
 
 

@@ -25,7 +25,7 @@ Joined = Literal["path", "key", "order"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pairs:
+class ImagePairs:
     """The images that two models both scored, in the order of the first one's table."""
 
     joined_by: Joined
@@ -64,7 +64,7 @@ class DeLong:
     reason: str | None  # why there is no p
 
 
-def pair(first: Scores, second: Scores, *, same_order: bool = False) -> Pairs:
+def pair(first: Scores, second: Scores, *, same_order: bool = False) -> ImagePairs:
     """Return the rows of two tables that are of the same images.
 
     They are joined by path; where no path is in both (another layout, another network), by key.
@@ -163,7 +163,7 @@ def _midranks(values: Floats) -> Floats:
     return ranks
 
 
-def _in_order(first: Scores, second: Scores, *, same_order: bool) -> Pairs:
+def _in_order(first: Scores, second: Scores, *, same_order: bool) -> ImagePairs:
     if not same_order:
         raise DataError(
             "old score files name no images, and the original shuffled them: rows are no pairs; "
@@ -202,7 +202,7 @@ def _doubt(first: Scores, second: Scores) -> str | None:
 
 def _joined(
     first: Scores, second: Scores, common: set[str], *, by: Literal["path", "key"]
-) -> Pairs:
+) -> ImagePairs:
     first_names, second_names = (
         table.paths if by == "path" else table.keys for table in (first, second)
     )
@@ -222,9 +222,9 @@ def _joined(
 
 def _paired(
     by: Joined, first: Scores, second: Scores, rows: NDArray[np.intp], others: NDArray[np.intp]
-) -> Pairs:
+) -> ImagePairs:
     """Return rows of the first table with others of the second one as pairs."""
-    return Pairs(
+    return ImagePairs(
         joined_by=by,
         keys=tuple(first.keys[row] for row in rows),
         labels=first.labels[rows],

@@ -17,7 +17,7 @@ IN_REPORT = frozenset(metric.name for metric in METRICS.values() if metric.in_re
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class ReportRow:
     """One test of a model, with the other class beside it where a test has it."""
 
     data: str
@@ -29,7 +29,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class PartReport:
     """All tested images of one subset or modifier, with the other class beside them, if it is there."""
 
     data: str
@@ -43,10 +43,10 @@ class Shown:
     """A model and its rows."""
 
     model: Model
-    rows: tuple[Row, ...]
-    parts: tuple[Part, ...]  # subsets, then modifiers; none where the scores name no images
+    rows: tuple[ReportRow, ...]
+    parts: tuple[PartReport, ...]  # subsets, then modifiers; none where the scores name no images
     troubles: tuple[str, ...]  # tests that cannot be shown, and why
-    conditioned: tuple[Row, ...] = ()  # of tests under conditions, such as corrupted images
+    conditioned: tuple[ReportRow, ...] = ()  # of tests under conditions, such as corrupted images
 
 
 def shown(model: Model) -> Shown:
@@ -83,7 +83,9 @@ class Reports:
         return self._known[table]
 
 
-def _rows(tests: Sequence[AuditedTest], troubles: list[str], reports: Reports) -> Iterator[Row]:
+def _rows(
+    tests: Sequence[AuditedTest], troubles: list[str], reports: Reports
+) -> Iterator[ReportRow]:
     """Yield the rows of tests, those under each condition by themselves; note what cannot be shown."""
     troubles += [f"{test.data}: {test.trouble}" for test in tests if test.scores is None]
     for each in joined([_tested(test, test.scores) for test in tests if test.scores is not None]):
@@ -93,14 +95,14 @@ def _rows(tests: Sequence[AuditedTest], troubles: list[str], reports: Reports) -
             troubles.append(f"{each.data}: {error}")
 
 
-def _parts(model: Model, reports: Reports) -> Sequence[Part]:
+def _parts(model: Model, reports: Reports) -> Sequence[PartReport]:
     tables = [test.scores for test in model.tests if test.scores and test.scores.names_images]
     if not tables:
         return ()
     try:
         scores = merge(tables)
         return [
-            Part(
+            PartReport(
                 data=name,
                 report=reports.of(
                     scores.labels[rows],
@@ -114,9 +116,9 @@ def _parts(model: Model, reports: Reports) -> Sequence[Part]:
         return ()
 
 
-def _row(tests: JoinedTests, reports: Reports) -> Row:
+def _row(tests: JoinedTests, reports: Reports) -> ReportRow:
     scores = tests.scores
-    return Row(
+    return ReportRow(
         data=tests.data,
         pooled=tests.pooled,
         labels=scores.labels,

@@ -24,7 +24,7 @@ from trueface.erasing.measures.record import (
 from trueface.erasing.measures.study import ErasedMethod
 from trueface.evaluation.over_seeds import NO_VALUE, MethodRow
 from trueface.evaluation.published_tables import CITATION, MARK, NOTE, published_erasing
-from trueface.report.generators import Column, decimals, page_table, tiles, verdicts
+from trueface.report.generators import StudyColumn, decimals, page_table, tiles, verdicts
 from trueface.report.page import filled
 from trueface.report.scatter import CHARACTER_PX
 from trueface.report.svg import (
@@ -80,20 +80,20 @@ def _verdict(row: MethodRow) -> str:
 
 
 COLUMNS = (
-    Column("erased", "erased<small>still drawn</small>", decimals(3), screen=1),
-    Column("anchor", "drawn as the anchor", decimals(3), screen=2),
-    Column("others", "others", decimals(3), screen=3),
-    Column("ssim", "SSIM<small>to the teacher</small>", decimals(3), screen=4),
-    Column("feature_distance", "feature distance"),
-    Column("frechet", "Fréchet distance<small>and its floor</small>", below=_floor),
-    Column("fid", "FID<small>to the teacher</small>"),
-    Column("kid", "KID<small>to the teacher</small>"),
-    Column("clip_score", "CLIP score", decimals(4)),
-    Column("null_drift", "null drift", screen=5),
-    Column("recovery", "recovery<small>floor, ceiling</small>", decimals(3), _ends, screen=6),
-    Column("seconds", "seconds", screen=7),
-    Column("seeds", "seeds", screen=8),
-    Column("verdict", "verdict", words=_verdict),
+    StudyColumn("erased", "erased<small>still drawn</small>", decimals(3), screen=1),
+    StudyColumn("anchor", "drawn as the anchor", decimals(3), screen=2),
+    StudyColumn("others", "others", decimals(3), screen=3),
+    StudyColumn("ssim", "SSIM<small>to the teacher</small>", decimals(3), screen=4),
+    StudyColumn("feature_distance", "feature distance"),
+    StudyColumn("frechet", "Fréchet distance<small>and its floor</small>", below=_floor),
+    StudyColumn("fid", "FID<small>to the teacher</small>"),
+    StudyColumn("kid", "KID<small>to the teacher</small>"),
+    StudyColumn("clip_score", "CLIP score", decimals(4)),
+    StudyColumn("null_drift", "null drift", screen=5),
+    StudyColumn("recovery", "recovery<small>floor, ceiling</small>", decimals(3), _ends, screen=6),
+    StudyColumn("seconds", "seconds", screen=7),
+    StudyColumn("seeds", "seeds", screen=8),
+    StudyColumn("verdict", "verdict", words=_verdict),
 )
 
 

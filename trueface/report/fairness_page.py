@@ -28,9 +28,9 @@ from trueface.evaluation.group_rates import (
     OF_BOTH,
     PERCENT,
     RATES,
+    GapVerdict,
     GroupRow,
     GroupTable,
-    Verdict,
 )
 from trueface.evaluation.intervals import Measure
 from trueface.evaluation.over_seeds import NO_VALUE, OverSeeds, cell, over_seeds, seed_of, shown
@@ -65,9 +65,9 @@ BAR_RATES = (("fpr", "FPR", "fpr_gap"), ("fnr", "FNR", "tpr_gap"))  # a gap of F
 COLUMNS = ("fpr", "tpr", "acc", OF_BOTH, "positive")  # of the tables of groups
 FURTHER = tuple(name for name in MEASURES if name not in SHOWN)
 SENTENCES = {
-    Verdict.ABOVE: "The FPR gap is above chance",
-    Verdict.NEAR: "The FPR gap is near its floor, at most twice as large",
-    Verdict.WITHIN: "The FPR gap is not above chance",
+    GapVerdict.ABOVE: "The FPR gap is above chance",
+    GapVerdict.NEAR: "The FPR gap is near its floor, at most twice as large",
+    GapVerdict.WITHIN: "The FPR gap is not above chance",
 }
 
 
@@ -146,7 +146,7 @@ def _chance(comparison: FairnessComparison) -> Iterator[str]:
         which = [_gap_and_floor(method) for method in sound if method.verdict is word]
         if which:
             yield f"{sentence}: {'; '.join(which)}."
-    others = [method.name for method in sound if method.verdict is Verdict.UNDEFINED]
+    others = [method.name for method in sound if method.verdict is GapVerdict.UNDEFINED]
     if others:
         yield f"The FPR gap is not defined: {'; '.join(others)}."
 

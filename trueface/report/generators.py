@@ -40,7 +40,7 @@ def nothing(_: MethodRow) -> str:
     return ""
 
 
-class Column(NamedTuple):
+class StudyColumn(NamedTuple):
     """A column of a study: the key of its number in JSON, and how page and screen show it."""
 
     key: str
@@ -72,7 +72,7 @@ class Column(NamedTuple):
 
 def page_table(
     first: str,
-    columns: Iterable[Column],
+    columns: Iterable[StudyColumn],
     rows: Iterable[MethodRow],
     name: Callable[[MethodRow], str] = lambda row: breakable(row.name),
 ) -> str:
@@ -92,7 +92,7 @@ def page_table(
 
 
 def screen_table(
-    first: str, columns: Iterable[Column], rows: Iterable[MethodRow]
+    first: str, columns: Iterable[StudyColumn], rows: Iterable[MethodRow]
 ) -> list[tuple[str, ...]]:
     """Return the cells of the screen's table, its head first."""
     shown = sorted((each for each in columns if each.screen), key=lambda each: each.screen)

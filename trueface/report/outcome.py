@@ -14,7 +14,7 @@ from trueface.unlearning.evaluation.leaderboard import UnlearningGroup, Unlearni
 MOST_NAMED = 3
 
 
-class Ranked(NamedTuple):
+class RankedMethod(NamedTuple):
     """A detector or a method with the number that ranks it."""
 
     name: str
@@ -26,7 +26,7 @@ class Ranked(NamedTuple):
         return f"{self.name} ({self.value.text(3)}{alone})"
 
 
-def rivals(first: Ranked, others: Sequence[Ranked]) -> list[Ranked]:
+def rivals(first: RankedMethod, others: Sequence[RankedMethod]) -> list[RankedMethod]:
     """Return those that `first` cannot be told from: spreads over seeds overlap, or are not known."""
     return [
         other
@@ -60,7 +60,7 @@ def detectors_outcome(models: Sequence[Shown]) -> Iterator[str]:
     for method, seeds in methods.items():
         value = over_seeds(_mean([areas[model][test] for test in shared]) for model in seeds)
         if value is not None:
-            ranked.append(Ranked(names[method], value))
+            ranked.append(RankedMethod(names[method], value))
     ranked.sort(key=lambda each: -each.value.mean)
     first, *others = ranked
     measure = f"AUC on {shared[0]}" if len(shared) == 1 else f"mean AUC over {len(shared)} tests"
@@ -93,7 +93,7 @@ def unlearning_outcome(group: UnlearningGroup) -> str:
     ruined = [row.name for row in methods if row.verdict]
     working = {row.name: row for row in methods if not row.verdict}
     ranked = [
-        Ranked(name, value)
+        RankedMethod(name, value)
         for name, row in working.items()
         if (value := row.values.get("gap")) is not None
     ]
@@ -102,7 +102,9 @@ def unlearning_outcome(group: UnlearningGroup) -> str:
 
 
 def _nearest(
-    methods: Sequence[UnlearningRow], working: Mapping[str, UnlearningRow], ranked: Sequence[Ranked]
+    methods: Sequence[UnlearningRow],
+    working: Mapping[str, UnlearningRow],
+    ranked: Sequence[RankedMethod],
 ) -> str:
     if not methods:
         return "only references were trained, and no method is compared with them"
@@ -166,7 +168,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _listed(ranked: Sequence[Ranked]) -> str:
+def _listed(ranked: Sequence[RankedMethod]) -> str:
     return _some([each.text() for each in ranked])
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from trueface.evaluation.intervals import Floats
 from trueface.evaluation.measurement import roc
-from trueface.report.content import Row
+from trueface.report.content import ReportRow
 from trueface.report.svg import Frame, Point, axes, diagonal, key, line, steps, svg, ticks, upright
 from trueface.training.history import Epoch
 
@@ -16,7 +16,7 @@ BELIEFS = 10  # bins of a reliability diagram
 OUTSIDE = 0.005  # share of the logits that may lie beyond the ends of a histogram
 
 
-def roc_curves(rows: Sequence[Row]) -> str:
+def roc_curves(rows: Sequence[ReportRow]) -> str:
     """Return the ROC curves of a model, one for each row with both classes."""
     frame = Frame()
     drawn = [row for row in rows if "auc" in row.report.metrics]
@@ -29,7 +29,7 @@ def roc_curves(rows: Sequence[Row]) -> str:
     return _figure("ROC", picture, key(areas)) if drawn else ""
 
 
-def histogram(row: Row) -> str:
+def histogram(row: ReportRow) -> str:
     """Return how the logits of both classes are spread."""
     low, high = _limits(row.logits)
     edges = np.linspace(low, high, BINS + 1)
@@ -101,7 +101,7 @@ def over_epochs(
     return _figure(f"{title}<small>{note}</small>", picture, key(tuple(finite)))
 
 
-def reliability(rows: Sequence[Row]) -> str:
+def reliability(rows: Sequence[ReportRow]) -> str:
     """Return how often answers of each confidence are right; on the diagonal they mean it."""
     frame = Frame()
     drawn = [row for row in rows if row.pooled and "auc" in row.report.metrics] or [

@@ -13,9 +13,9 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from trueface.evaluation.over_seeds import NO_VALUE, MethodRow
-from trueface.evaluation.restored import CONTROL, NONE, RULE, Detector, RestoredFolder
+from trueface.evaluation.restored import CONTROL, NONE, RULE, DetectorRow, RestoredFolder
 from trueface.report.generators import (
-    Column,
+    StudyColumn,
     decimals,
     page_table,
     percent,
@@ -58,27 +58,27 @@ def _aimed(row: MethodRow) -> str:
 
 
 PURIFIERS = (
-    Column("mse_adaptive", "MSE<small>adaptive</small>", decimals(4), screen=1),
-    Column("mse", "MSE", decimals(4), screen=2),
-    Column("share", "share &gt; .05", percent, screen=6),
-    Column("price_clean", "price on clean", decimals(4), screen=3),
-    Column("psnr", "PSNR, dB", decimals(1), screen=4),
-    Column("ssim", "SSIM", decimals(3), screen=5),
-    Column("frechet", "Fréchet distance"),
-    Column("net_calls", "net calls", screen=7),
-    Column("seconds", "ms<small>an image</small>", short(1000), screen=8),
-    Column("seeds", "seeds", screen=9),
-    Column("verdict", "verdict", words=_verdict),
+    StudyColumn("mse_adaptive", "MSE<small>adaptive</small>", decimals(4), screen=1),
+    StudyColumn("mse", "MSE", decimals(4), screen=2),
+    StudyColumn("share", "share &gt; .05", percent, screen=6),
+    StudyColumn("price_clean", "price on clean", decimals(4), screen=3),
+    StudyColumn("psnr", "PSNR, dB", decimals(1), screen=4),
+    StudyColumn("ssim", "SSIM", decimals(3), screen=5),
+    StudyColumn("frechet", "Fréchet distance"),
+    StudyColumn("net_calls", "net calls", screen=7),
+    StudyColumn("seconds", "ms<small>an image</small>", short(1000), screen=8),
+    StudyColumn("seeds", "seeds", screen=9),
+    StudyColumn("verdict", "verdict", words=_verdict),
 )
 ATTACKS = (
-    Column("target", "target", words=_aimed, wraps=False, screen=1),
-    Column("eps", "eps", decimals(3), screen=2),
-    Column("linf", "largest change", decimals(4), screen=3),
-    Column("rms", "RMS", decimals(4), screen=4),
-    Column("mse", "MSE of the output", decimals(4), screen=5),
-    Column("share", "share &gt; .05", percent, screen=6),
-    Column("ratio", "times the control", decimals(1), screen=7),
-    Column("seeds", "seeds"),
+    StudyColumn("target", "target", words=_aimed, wraps=False, screen=1),
+    StudyColumn("eps", "eps", decimals(3), screen=2),
+    StudyColumn("linf", "largest change", decimals(4), screen=3),
+    StudyColumn("rms", "RMS", decimals(4), screen=4),
+    StudyColumn("mse", "MSE of the output", decimals(4), screen=5),
+    StudyColumn("share", "share &gt; .05", percent, screen=6),
+    StudyColumn("ratio", "times the control", decimals(1), screen=7),
+    StudyColumn("seeds", "seeds"),
 )
 
 
@@ -196,7 +196,7 @@ def aim_table(rows: Sequence[MethodRow]) -> str:
         for row in rows
         for aim in aims(row, prefix)
     }
-    columns = [Column(key, title, decimals(4)) for key, title in titles.items()]
+    columns = [StudyColumn(key, title, decimals(4)) for key, title in titles.items()]
     return page_table("purifier", columns, rows) if columns else ""
 
 
@@ -209,7 +209,7 @@ def attack_table(rows: Sequence[MethodRow]) -> str:
     return page_table("attack", ATTACKS, rows, name)
 
 
-def detector_table(detectors: Sequence[Detector]) -> str:
+def detector_table(detectors: Sequence[DetectorRow]) -> str:
     """Return what detectors that were trained on such images reach; nothing where there is none."""
     head = ("detector", "trained on", "tested on", "AUC", "accuracy", "seeds")
     rows = (
@@ -367,7 +367,7 @@ class Purification(NamedTuple):
     rows: Sequence[MethodRow]  # one a purifier
     attacks: Sequence[MethodRow]  # one an attack, the control among them
     restored: Sequence[RestoredFolder]  # with tiles
-    detectors: Sequence[Detector] = ()
+    detectors: Sequence[DetectorRow] = ()
 
 
 class Strip(NamedTuple):

@@ -8,7 +8,7 @@ from trueface.evaluation.measurement import METRICS, Report, few_sources
 from trueface.evaluation.metric import Metric
 from trueface.evaluation.over_seeds import NO_VALUE
 from trueface.evaluation.published_tables import OTHER_DATA, PublishedTable
-from trueface.report.content import Part, Row, Shown
+from trueface.report.content import PartReport, ReportRow, Shown
 from trueface.report.svg import breakable
 from trueface.runtime.files import Json
 
@@ -73,7 +73,7 @@ def published(table_of: PublishedTable, digits: int) -> str:
     )
 
 
-def measures(rows: Sequence[Row | Part]) -> str:
+def measures(rows: Sequence[ReportRow | PartReport]) -> str:
     """Return a table of all measures with their intervals."""
     titles = (escape(metric.heading) for metric in COLUMNS)
     return table(
@@ -160,7 +160,7 @@ def flat(record: Mapping[str, Json], above: str = "") -> list[tuple[str, object]
     return pairs
 
 
-def _line(row: Row | Part) -> str:
+def _line(row: ReportRow | PartReport) -> str:
     cells = "".join(f"<td>{_measure(row.report, metric.name)}</td>" for metric in COLUMNS)
     return (
         f'<tr><th scope="row">{_data(row)}</th><td>{row.report.n}{_sources(row.report)}{_videos(row)}</td>{cells}'
@@ -186,7 +186,7 @@ def _sources(report: Report) -> str:
     return f"<small>{escape(few)}</small>" if few else ""
 
 
-def _videos(row: Row | Part) -> str:
+def _videos(row: ReportRow | PartReport) -> str:
     """Return how many videos the images are frames of, and the AUC of these."""
     if row.videos is None:
         return ""
@@ -195,7 +195,7 @@ def _videos(row: Row | Part) -> str:
     return f"<small>{row.videos.videos} videos{area}</small>"
 
 
-def _data(row: Row | Part) -> str:
+def _data(row: ReportRow | PartReport) -> str:
     return f"{breakable(row.data)}{'<small>all together</small>' if row.pooled else ''}"
 
 

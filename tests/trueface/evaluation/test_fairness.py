@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from launcher.api import model_folder_name
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_faces, write_tests
 from trueface.evaluation.fairness import FairnessRow, Standing, fairness_rows, methods
-from trueface.evaluation.group_rates import MEASURES, Verdict
+from trueface.evaluation.group_rates import MEASURES, GapVerdict
 from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
 from trueface.runtime import paths
@@ -91,9 +91,9 @@ def test_a_gap_of_a_much_weaker_detector_is_not_compared_nor_a_constant_one_s(ru
     assert gap is not None
     assert gap.mean > 30
     assert gap.sd is not None
-    assert by_name["none"].verdict is Verdict.ABOVE
+    assert by_name["none"].verdict is GapVerdict.ABOVE
     assert by_name["none"].standing is Standing.LOWER_AUC
-    assert by_name["reweight"].verdict in {Verdict.NEAR, Verdict.WITHIN}
+    assert by_name["reweight"].verdict in {GapVerdict.NEAR, GapVerdict.WITHIN}
 
 
 def test_a_mean_is_of_the_seeds_that_have_a_value(run: Path) -> None:

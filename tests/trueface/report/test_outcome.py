@@ -11,8 +11,8 @@ from tests.trueface.unlearning.said import flips, leave, one_class, told
 from trueface.audit.run_facts import Model
 from trueface.evaluation.intervals import Measure
 from trueface.evaluation.over_seeds import over_seeds
-from trueface.report.content import Row, Shown
-from trueface.report.outcome import Ranked, detectors_outcome, rivals, unlearning_outcome
+from trueface.report.content import ReportRow, Shown
+from trueface.report.outcome import RankedMethod, detectors_outcome, rivals, unlearning_outcome
 from trueface.unlearning.evaluation.leaderboard import ladder
 
 
@@ -25,7 +25,7 @@ class Named:
 
 def detector(name: str, **areas: float) -> Shown:
     rows = tuple(
-        Row(
+        ReportRow(
             data=data,
             pooled=False,
             labels=None,  # type: ignore[arg-type]  # not looked at
@@ -96,7 +96,9 @@ def test_a_rival_is_one_whose_spread_overlaps_or_is_not_known(
     first: tuple[float, ...], other: tuple[float, ...], apart: bool
 ) -> None:
     values = [over_seeds(each) for each in (first, other)]
-    one, two = (Ranked(name, value) for name, value in zip("ab", values, strict=True) if value)
+    one, two = (
+        RankedMethod(name, value) for name, value in zip("ab", values, strict=True) if value
+    )
     assert (rivals(one, [two]) == []) is apart
 
 

@@ -6,7 +6,7 @@ import pytest
 from launcher.api import Json, write_json
 from tests.trueface.report.run_by_hand import attack_rows, purifier_rows, restored_run, rows
 from tests.trueface.report.test_page import NASTY, Reading
-from trueface.evaluation.restored import Detector, detectors, trained_on
+from trueface.evaluation.restored import DetectorRow, detectors, trained_on
 from trueface.report.purification_page import Purification, purification_page, sentences
 from trueface.runtime import paths
 
@@ -69,7 +69,7 @@ def test_the_page_needs_no_other_file_and_has_tables_plot_and_tiles(run: Purific
 def test_names_are_escaped(run: Purification) -> None:
     records = [{**row.record, "method": NASTY} for row in run.rows]
     attacks = [{**row.record, "attack": NASTY, "target": NASTY} for row in run.attacks]
-    tested = Detector(model=NASTY, trained_on=NASTY, data=NASTY, auc=(), accuracy=())
+    tested = DetectorRow(model=NASTY, trained_on=NASTY, data=NASTY, auc=(), accuracy=())
     text = purification_page(
         Purification(
             name=NASTY,
