@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.models.head import MlpHead, first_line
-from trueface.models.pixel_statistics import Families, FamiliesNetwork, Family, alike
+from trueface.models.pixel_statistics import Families, FamiliesNetwork, StatisticsFamily, alike
 from trueface.runtime.errors import JobError
 
 EPSILON = 1e-6  # of a variance
@@ -52,7 +52,7 @@ def log_deviation(variance: Tensor) -> Tensor:
     return (variance.clamp_min(0) + EPSILON).log() / 2
 
 
-class Moments(Family):
+class Moments(StatisticsFamily):
     """Mean and log deviation of each channel.
 
     Args:
@@ -69,7 +69,7 @@ class Moments(Family):
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class NetworkBlock:
     """A block of a network."""
 
     name: str  # of the module that answers with its map
@@ -81,7 +81,7 @@ class _LastBlock(Exception):  # it ends a pass, and is no error
     pass
 
 
-def blocks_of(network: nn.Module) -> tuple[Block, ...]:
+def blocks_of(network: nn.Module) -> tuple[NetworkBlock, ...]:
     """Return the blocks of a network, in the order of their registration.
 
     A block is a module that has parts, or a convolution with the norm and the activation after
@@ -93,7 +93,7 @@ def blocks_of(network: nn.Module) -> tuple[Block, ...]:
     names = list(_block_names(network))
     small, large = (_map_shapes(network, names, side) for side in PROBE_SIDES)
     blocks = [
-        Block(name, small[name][1], PROBE_SIDES[0] / small[name][2])
+        NetworkBlock(name, small[name][1], PROBE_SIDES[0] / small[name][2])
         for name in names
         if _are_maps(small.get(name, ()), large.get(name, ()))
     ]
@@ -107,7 +107,7 @@ def blocks_of(network: nn.Module) -> tuple[Block, ...]:
 
 
 def reduce_maps(
-    network: nn.Module, images: Tensor, blocks: Sequence[Block], reduction: Reduction
+    network: nn.Module, images: Tensor, blocks: Sequence[NetworkBlock], reduction: Reduction
 ) -> list[Tensor]:
     """Return what `reduction` makes of each block's map, in the order of `blocks`.
 
@@ -245,14 +245,14 @@ class BlockStatistics(nn.Module):
         return self.readers[position](centre(maps))  # type: ignore[no-any-return]  # torch: modules return Any
 
 
-def _at(depths: Sequence[float], blocks: Sequence[Block]) -> tuple[Block, ...]:
+def _at(depths: Sequence[float], blocks: Sequence[NetworkBlock]) -> tuple[NetworkBlock, ...]:
     """Return the blocks that end at parts of the depth, each once; of few blocks fewer."""
     last = len(blocks) - 1
     places = {min(max(round(depth * len(blocks)) - 1, 0), last) for depth in depths}
     return tuple(blocks[place] for place in sorted(places))
 
 
-class CellProfiles(Family):
+class CellProfiles(StatisticsFamily):
     """Mean and log deviation of each channel in each cell of a 4-by-4 grid, left and right alike.
 
     The two cells at the same distance from the vertical axis are averaged, so that a mirrored map
@@ -375,7 +375,7 @@ def projection(channels: int, kept: int = PROJECTED) -> Tensor:
     return torch.from_numpy(columns * np.sign(np.diag(triangle))).float()
 
 
-class GridMoments(Family):
+class GridMoments(StatisticsFamily):
     """Mean of each channel in each cell of a grid, and its log deviation over the map.
 
     Args:

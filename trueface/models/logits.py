@@ -58,7 +58,7 @@ def last_layer(model: nn.Module) -> tuple[str, nn.Linear]:
     return names[-1], head_of(model, names[-1])
 
 
-class Split:
+class ModelSplit:
     """A model as its body, which makes features, and its head, the last linear layer."""
 
     def __init__(self, model: nn.Module) -> None:

@@ -46,7 +46,7 @@ VANISHED = 0.5  # grey levels: a coefficient below it is 0 when rounded
 COSINE_EPSILON = 1e-2  # grey levels
 
 
-class Family(nn.Module):
+class StatisticsFamily(nn.Module):
     """Numbers of an image or a map that count alike."""
 
     width: int
@@ -305,7 +305,7 @@ def _apart(rows: Tensor, axis: int, distance: int) -> tuple[Tensor, Tensor]:
     return rows.narrow(axis, 0, length), rows.narrow(axis, step, length)
 
 
-class ResidualEnergy(Family):
+class ResidualEnergy(StatisticsFamily):
     """Log mean magnitude of the 3-by-3 square residual of Y, Cb, Cr in cells.
 
     Args:
@@ -341,7 +341,7 @@ class ResidualEnergy(Family):
         return (energies + ENERGY_EPSILON).log().reshape(len(pixels), self.width)
 
 
-class RadialSpectrum(Family):
+class RadialSpectrum(StatisticsFamily):
     """Log power of Y, Cb, Cr by distance from frequency 0, at 180 places of images of any size."""
 
     width = 3 * BINS
@@ -386,7 +386,7 @@ def cosine_matrix(size: int) -> Tensor:
     return matrix.float()
 
 
-class CosineTransform(Family):
+class CosineTransform(StatisticsFamily):
     """Log magnitudes of the 2-D DCT-II of the luma of square images of one size.
 
     Args:
@@ -406,7 +406,7 @@ class CosineTransform(Family):
         return (coefficients.abs() + TRANSFORM_EPSILON).log().flatten(1)
 
 
-class BlockCosine(Family):
+class BlockCosine(StatisticsFamily):
     """Of each coefficient of Y, Cb, Cr: log mean magnitude, log deviation, share below 0.5.
 
     Blocks start at the first pixel, as those of JPEG do; what is left at the right and at the

@@ -47,7 +47,7 @@ class Spot(NamedTuple):
     within: Range
 
 
-class Part(NamedTuple):
+class AttackedRows(NamedTuple):
     """Some points of a set that is attacked."""
 
     rows: Tensor  # (B,) which they are, in the caller's numbers
@@ -57,7 +57,7 @@ class Part(NamedTuple):
 
 
 @dataclass(slots=True)
-class Attack:
+class GrowingAttack:
     """Climbs as far as it takes to change most answers."""
 
     eps: float  # in units of what is attacked; it only grows
@@ -65,7 +65,7 @@ class Attack:
     steps: int
 
     def answers(
-        self, answer: Answer, parts: Callable[[], Iterable[Part]]
+        self, answer: Answer, parts: Callable[[], Iterable[AttackedRows]]
     ) -> list[tuple[Tensor, Tensor]]:
         """Return the rows (B,) of each part, and the answers (B, K) to its attacked points.
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from trueface.data.examples import Examples, Meter
-from trueface.models.logits import Split
+from trueface.models.logits import ModelSplit
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import MachineError
 from trueface.runtime.progress import Watch
@@ -76,11 +76,11 @@ class Cache:
             watch: device, precision, stop.
 
         Raises:
-            JobError: see `Split.read`.
+            JobError: see `ModelSplit.read`.
         """
 
         def make() -> dict[str, Tensor]:
-            features, positions = Split(model).read(samples, watch)
+            features, positions = ModelSplit(model).read(samples, watch)
             return {"features": features, "positions": positions}
 
         kept = self.tensors(name, follows_from, make)

@@ -12,7 +12,7 @@ from trueface.models.registry import Shape
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.runtime.rng import derive
-from trueface.unlearning.problem import Base, Done, Facts, MethodSets, Part, Problem
+from trueface.unlearning.problem import Base, Done, MethodSets, NamedExamples, Problem, ProblemFacts
 from trueface.unlearning.settings import ForgettingSettings
 
 
@@ -45,7 +45,7 @@ class ClassProblem(Problem):
         device: str,
     ) -> None:
         new = () if forgotten is None else (forgotten,)
-        facts = Facts(
+        facts = ProblemFacts(
             goal=settings.goal,
             class_names=lists.names,
             forgotten=tuple(sorted({*earlier, *new})),
@@ -78,7 +78,7 @@ class ClassProblem(Problem):
         )
         return made.to(self._device)
 
-    def parts(self) -> dict[str, Part]:
+    def parts(self) -> dict[str, NamedExamples]:
         """Return what is measured: forget, retain, validation and test.
 
         Raises:
@@ -97,11 +97,11 @@ class ClassProblem(Problem):
             "test": (test, None),
         }
         return {
-            name: Part.of(pixels.examples(places), pixels.images.names)
+            name: NamedExamples.of(pixels.examples(places), pixels.images.names)
             for name, (pixels, places) in chosen.items()
         }
 
-    def method_sets(self, parts: Mapping[str, Part]) -> MethodSets:
+    def method_sets(self, parts: Mapping[str, NamedExamples]) -> MethodSets:
         """Return all that shall go, and all that shall be kept."""
         return MethodSets(forget=parts["forget"].examples, retain=parts["retain"].examples)
 

@@ -41,7 +41,7 @@ from trueface.training.settings import LearningSettings
 from trueface.unlearning import problem
 from trueface.unlearning.cache import Cache
 from trueface.unlearning.label_noise import compared, find
-from trueface.unlearning.problem import Base, Done, Facts, MethodSets, Part, Problem
+from trueface.unlearning.problem import Base, Done, MethodSets, NamedExamples, Problem, ProblemFacts
 from trueface.unlearning.registry import METHODS, Situation, refusal
 from trueface.unlearning.settings import UnlearningSettings
 
@@ -178,7 +178,7 @@ class FlipProblem(Problem):
         self, poisoned: PoisonedDetector, settings: UnlearningSettings, watch: Watch
     ) -> None:
         train, record = poisoned.lists.train, poisoned.poison
-        facts = Facts(
+        facts = ProblemFacts(
             goal="flips", class_names=CLASSES, rate=float(record.rate), known=settings.known
         )
         super().__init__(
@@ -219,7 +219,7 @@ class FlipProblem(Problem):
         detector = self._poisoned.fresh()
         return detector.head if self.of_head else detector
 
-    def method_sets(self, parts: Mapping[str, Part]) -> MethodSets:  # noqa: ARG002  # it is given less
+    def method_sets(self, parts: Mapping[str, NamedExamples]) -> MethodSets:  # noqa: ARG002  # it is given less
         """Return the fraction `known` of the flipped examples, and the rest as it was trained.
 
         Hidden flips are moved to the forget set where they are looked for.
@@ -236,14 +236,14 @@ class FlipProblem(Problem):
             return self._with_found_flips(forget, retain)
         return MethodSets(forget=forget, retain=retain if self.settings.keep_retain else None)
 
-    def parts(self) -> dict[str, Part]:
+    def parts(self) -> dict[str, NamedExamples]:
         """Return what is measured: forget (every flipped label), retain, validation, test if any."""
         unflipped = [place for place in range(len(self._true)) if place not in self._flipped]
         lists = self._poisoned.lists
         names = [image.name for image in lists.train]
         parts = {
-            "forget": Part.of(self._examples(sorted(self._flipped)), names),
-            "retain": Part.of(self._examples(unflipped), names),
+            "forget": NamedExamples.of(self._examples(sorted(self._flipped)), names),
+            "retain": NamedExamples.of(self._examples(unflipped), names),
             "validation": self._clean(lists.val, "validation"),
         }
         if self._poisoned.test:
@@ -319,7 +319,9 @@ class FlipProblem(Problem):
             true=tuple(self._true[position] for position in positions),
         )
 
-    def _clean(self, images: Sequence[Image], what: str, stamped: Sequence[int] = ()) -> Part:
+    def _clean(
+        self, images: Sequence[Image], what: str, stamped: Sequence[int] = ()
+    ) -> NamedExamples:
         feed = still(images, self.settings, stamped)
         labels = tuple(image.label for image in images)
         examples = Examples(
@@ -328,7 +330,7 @@ class FlipProblem(Problem):
             trained=labels,
             true=labels,
         )
-        return Part.of(examples, [image.name for image in images])
+        return NamedExamples.of(examples, [image.name for image in images])
 
 
 def situation(settings: UnlearningSettings, record: PoisonRecord) -> Situation:

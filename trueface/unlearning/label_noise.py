@@ -47,7 +47,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 from torch import nn
 
 from trueface.data.examples import Examples
-from trueface.models.logits import Split
+from trueface.models.logits import ModelSplit
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
@@ -173,7 +173,7 @@ def find(
         JobError: a class is missing or has too few samples, more labels seem to be flipped than can
             be found, or it was stopped.
     """
-    classes = max(2, Split(model).head.out_features)
+    classes = max(2, ModelSplit(model).head.out_features)
     _refuse_few(np.array(retain.trained, np.int64), classes, "looked through")
     features, rows = _features(model, retain, cache, watch)
     labels = np.array(retain.trained, np.int64)[rows]

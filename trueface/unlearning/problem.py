@@ -30,20 +30,20 @@ from trueface.unlearning.evaluation import afterwards
 from trueface.unlearning.evaluation.afterwards import Plane
 from trueface.unlearning.hyperparameters import TrainingOptions
 from trueface.unlearning.optimization import Step
-from trueface.unlearning.record import Found, Record, Training
+from trueface.unlearning.record import Found, Record, TrainingCost
 from trueface.unlearning.registry import Goal, Situation
 from trueface.unlearning.settings import ForgettingSettings, UnlearningSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class NamedExamples:
     """Samples with their true labels, to measure on, and the ID of each."""
 
     examples: Examples
     ids: tuple[str, ...]
 
     @classmethod
-    def of(cls, examples: Examples, names: Sequence[str]) -> "Part":
+    def of(cls, examples: Examples, names: Sequence[str]) -> "NamedExamples":
         """Return samples whose source has these IDs, one a position."""
         return cls(examples=examples, ids=tuple(names[at] for at in examples.positions))
 
@@ -64,12 +64,12 @@ class Base:
 
     name: str = ""  # its model ID
     unlearned_name: str = ""  # the model ID of what is made of it
-    training: Training
+    training: TrainingCost
     cache: Path  # folder for what later unlearnings of it can use again
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class ProblemFacts:
     """What a record says of a problem."""
 
     goal: Goal
@@ -86,7 +86,7 @@ class Problem(ABC):
 
     base: Base
     settings: UnlearningSettings | ForgettingSettings
-    facts: Facts
+    facts: ProblemFacts
     situation: Situation | None = None  # further facts that decide which methods fit
     earlier: Collection[int] = ()  # classes that were forgotten before, and shall not be learned
     probes: bool = True  # a linear probe tells something of what was forgotten
@@ -106,11 +106,11 @@ class Problem(ABC):
         """Return the model as it was before the base's training."""
 
     @abstractmethod
-    def parts(self) -> dict[str, Part]:
+    def parts(self) -> dict[str, NamedExamples]:
         """Return what is measured: forget, retain, validation, and test if there is one."""
 
     @abstractmethod
-    def method_sets(self, parts: Mapping[str, Part]) -> MethodSets:
+    def method_sets(self, parts: Mapping[str, NamedExamples]) -> MethodSets:
         """Return what the method is given; looks for what shall go where that is asked for."""
 
     def attack(self) -> Examples | None:
@@ -242,7 +242,7 @@ def write(folder: Path, done: Done) -> None:
 
 
 def _measured_afterwards(
-    problem: Problem, done: Done, base: nn.Module, parts: Mapping[str, Part], watch: Watch
+    problem: Problem, done: Done, base: nn.Module, parts: Mapping[str, NamedExamples], watch: Watch
 ) -> Done:
     """Return `done` with how soon the model learns the forgotten again, a probe and an embedding."""
     model, seed = done.unlearned.model, problem.settings.seed
@@ -288,7 +288,9 @@ def _record(problem: Problem, done: Unlearned, **measured: Any) -> Record:
     )
 
 
-def _answers(model: nn.Module, parts: Mapping[str, Part], watch: Watch) -> dict[str, Answered]:
+def _answers(
+    model: nn.Module, parts: Mapping[str, NamedExamples], watch: Watch
+) -> dict[str, Answered]:
     return {
         name: predictions.answered(model, part.examples, watch, part.ids)
         for name, part in parts.items()

@@ -55,7 +55,7 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Training:
+class TrainingCost:
     """What the training took that a model comes from; None: not known."""
 
     seconds: float | None
@@ -131,7 +131,7 @@ def read(folder: Path) -> Record | None:
         raise DataError(f"{path} is no valid record of an unlearning: {reasons}") from error
 
 
-def training(folder: Path) -> Training:
+def training(folder: Path) -> TrainingCost:
     """Return what training a model took; of an unlearned one, what its base took, or that one's.
 
     What the feature store saved counts as if it had been empty.
@@ -141,14 +141,14 @@ def training(folder: Path) -> Training:
     """
     entry = read(folder)
     if entry is not None:
-        return Training(seconds=entry.training_seconds, samples=entry.training_samples)
+        return TrainingCost(seconds=entry.training_seconds, samples=entry.training_samples)
     summary = read_json(paths.summary(folder)) or {}
     seconds, samples = summary.get("seconds"), summary.get("samples_read")
     features = (read_json(paths.provenance(folder)) or {}).get("features")
     # as if no other job had computed its features before: all trainings are measured alike
     saved = features.get("seconds_saved") if isinstance(features, dict) else None
     spared = float(saved) if isinstance(saved, int | float) else 0.0
-    return Training(
+    return TrainingCost(
         seconds=float(seconds) + spared if isinstance(seconds, int | float) else None,
         samples=int(samples) if isinstance(samples, int | float) else None,
     )

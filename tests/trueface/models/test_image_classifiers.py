@@ -3,7 +3,7 @@ import torch
 from pydantic import ValidationError
 
 from trueface.models.detectors import build_classifier
-from trueface.models.logits import Split
+from trueface.models.logits import ModelSplit
 from trueface.models.registry import Shape, Stem
 from trueface.training.class_settings import ClassifySettings
 
@@ -23,7 +23,7 @@ def test_every_network_answers_pixels_of_either_form_alike_and_has_a_last_layer(
         logits = network(pixels)
         assert logits.shape == (2, 3)
         torch.testing.assert_close(logits, network(pixels.float() / 255))
-        split = Split(network)
+        split = ModelSplit(network)
         assert split.head.out_features == 3
         assert split.features(pixels).shape == (2, split.width)
 

@@ -6,7 +6,7 @@ from torch.nn import functional
 from launcher.api import JobError
 from tests.trueface.unlearning.build import network
 from trueface.models.detectors import build
-from trueface.models.logits import Split, cross_entropy, last_layer, probability_of, wide
+from trueface.models.logits import ModelSplit, cross_entropy, last_layer, probability_of, wide
 
 
 def test_one_logit_is_the_two_logits_zero_and_itself() -> None:
@@ -35,7 +35,7 @@ def test_half_precision_becomes_float32() -> None:
 
 def test_a_model_is_split_into_body_and_head() -> None:
     model, images = network(3), torch.rand(4, 3, 8, 8)
-    split = Split(model)
+    split = ModelSplit(model)
     features = split.features(images)
     assert features.shape == (4, split.width) == (4, 16)
     assert torch.allclose(split.head(features), model(images), atol=1e-6)
@@ -46,13 +46,13 @@ def test_of_several_crops_the_feature_is_their_mean() -> None:
     crops = torch.randint(0, 255, (2, 3, 3, 32, 32), dtype=torch.uint8)
     with torch.no_grad():
         assert torch.allclose(
-            Split(detector).features(crops), detector.forward_features(crops), atol=1e-5
+            ModelSplit(detector).features(crops), detector.forward_features(crops), atol=1e-5
         )
 
 
 def test_a_bare_layer_is_a_model_whose_body_does_nothing() -> None:
     layer, features = nn.Linear(5, 1), torch.randn(3, 5)
-    assert torch.equal(Split(layer).features(features), features)
+    assert torch.equal(ModelSplit(layer).features(features), features)
 
 
 def test_a_model_that_does_not_end_in_its_last_linear_layer_is_refused() -> None:
@@ -65,7 +65,7 @@ def test_a_model_that_does_not_end_in_its_last_linear_layer_is_refused() -> None
             return self.layer(inputs) * 5 + 3  # type: ignore[no-any-return]  # torch: Any
 
     with pytest.raises(JobError, match="cannot be split"):
-        Split(Gated()).features(torch.randn(2, 4))
+        ModelSplit(Gated()).features(torch.randn(2, 4))
 
 
 def test_a_model_without_linear_layers_is_refused() -> None:

@@ -3,7 +3,7 @@
 import torch
 
 from trueface.models.head import CLIP, MlpHead
-from trueface.models.logits import Split
+from trueface.models.logits import ModelSplit
 
 torch.set_num_threads(1)
 RANDOM = torch.Generator().manual_seed(5)
@@ -47,7 +47,7 @@ def test_it_comes_back_from_its_state() -> None:
 
 def test_methods_that_split_a_model_see_its_hidden_units() -> None:
     head = standardised()
-    split = Split(head)
+    split = ModelSplit(head)
     assert split.width == 4
     assert split.head is head
     assert torch.equal(split.features(FEATURES), head.units(FEATURES))

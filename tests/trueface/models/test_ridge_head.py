@@ -5,7 +5,7 @@ import torch
 from trueface.models.checkpoint import restore, save_model
 from trueface.models.detectors import Detector, build, freeze
 from trueface.models.head import RidgeHead
-from trueface.models.logits import Split
+from trueface.models.logits import ModelSplit
 
 torch.set_num_threads(1)
 
@@ -88,7 +88,7 @@ def test_the_stored_features_are_raw_and_its_head_makes_the_logit_of_them() -> N
 
 def test_unlearning_sees_standardised_features_before_a_linear_layer() -> None:
     model = ridge_detector()
-    split = Split(model)
+    split = ModelSplit(model)
     with torch.no_grad():
         features = split.features(pixels())
         logits = torch.nn.functional.linear(features, split.head.weight, split.head.bias)

@@ -16,7 +16,7 @@ from tests.trueface.class_toys import colours, settings
 from trueface.data.class_images import ClassPixels
 from trueface.data.dataset import ExampleFeed
 from trueface.models.detectors import Classifier, build_classifier
-from trueface.models.logits import Split
+from trueface.models.logits import ModelSplit
 from trueface.models.registry import Shape
 from trueface.runtime.progress import Watch
 from trueface.training import trainer
@@ -78,7 +78,7 @@ def test_every_rule_of_the_rate_and_of_the_steps_is_a_training(changed: dict[str
 )
 def test_half_precision_is_taken(precision: str, dtype: torch.dtype) -> None:
     model, computed = network(), set()
-    head = Split(model).head
+    head = ModelSplit(model).head
     head.register_forward_hook(lambda *call: computed.add(call[2].dtype))
     chosen = settings(precision=precision, lr=1e-4, num_epochs=1)
     # on CPUs half a precision overflows now and then, as threads add in another order: that ends with a sentence

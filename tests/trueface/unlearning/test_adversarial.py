@@ -10,8 +10,8 @@ from torch.nn import functional
 from tests.trueface.unlearning.build import network
 from trueface.models.logits import wide
 from trueface.unlearning.adversarial import (
-    Attack,
-    Part,
+    AttackedRows,
+    GrowingAttack,
     Range,
     Spot,
     away,
@@ -108,14 +108,14 @@ def test_a_climb_stays_within_its_range_and_leaves_its_start_alone() -> None:
 
 
 def attacked(
-    attack: Attack, layer: nn.Linear, points: torch.Tensor, labels: torch.Tensor, size: int
+    attack: GrowingAttack, layer: nn.Linear, points: torch.Tensor, labels: torch.Tensor, size: int
 ) -> torch.Tensor:
     """Return the answers to points that are attacked in parts of a size."""
 
-    def parts() -> Iterator[Part]:
+    def parts() -> Iterator[AttackedRows]:
         for rows in torch.split(torch.arange(len(points)), size):
             spot = Spot(points[rows], 1.0, EVERYWHERE)
-            yield Part(rows, spot, labels[rows], away_linear(layer, labels[rows]))
+            yield AttackedRows(rows, spot, labels[rows], away_linear(layer, labels[rows]))
 
     pairs = attack.answers(lambda some: wide(layer(some)), parts)
     assert torch.equal(torch.cat([rows for rows, _ in pairs]), torch.arange(len(points)))
@@ -126,7 +126,7 @@ def test_an_attack_is_the_same_however_its_points_fall_into_parts() -> None:
     layer, points = a_layer(4), some_points(64)
     labels, ends = labels_of(layer, points), []
     for size in (64, 16, 1):
-        attack = Attack(eps=0.01, most=10.0, steps=5)
+        attack = GrowingAttack(eps=0.01, most=10.0, steps=5)
         ends.append((attacked(attack, layer, points, labels, size), attack.eps))
     assert ends[0][1] > 0.01
     for told, eps in ends[1:]:
@@ -136,7 +136,7 @@ def test_an_attack_is_the_same_however_its_points_fall_into_parts() -> None:
 
 def test_an_attack_grows_until_nearly_all_answers_change() -> None:
     layer, points = a_layer(4), some_points()
-    labels, attack = labels_of(layer, points), Attack(eps=0.001, most=10.0, steps=5)
+    labels, attack = labels_of(layer, points), GrowingAttack(eps=0.001, most=10.0, steps=5)
     told = attacked(attack, layer, points, labels, len(points))
     assert int((told.argmax(1) != labels).sum()) >= 0.95 * len(points)
     assert 0.001 < attack.eps < 10
@@ -144,7 +144,7 @@ def test_an_attack_grows_until_nearly_all_answers_change() -> None:
 
 def test_an_attack_of_a_fixed_size_does_not_grow() -> None:
     layer, points = a_layer(4), some_points()
-    labels, attack = labels_of(layer, points), Attack(eps=1e-6, most=1e-6, steps=5)
+    labels, attack = labels_of(layer, points), GrowingAttack(eps=1e-6, most=1e-6, steps=5)
     told = attacked(attack, layer, points, labels, len(points))
     assert torch.equal(told.argmax(1), labels)
     assert attack.eps == 1e-6

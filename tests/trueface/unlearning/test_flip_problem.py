@@ -23,7 +23,7 @@ from trueface.unlearning import flip_problem, record
 from trueface.unlearning import problem as unlearning
 from trueface.unlearning.flip_problem import PoisonedDetector
 from trueface.unlearning.problem import Base
-from trueface.unlearning.record import Training
+from trueface.unlearning.record import TrainingCost
 from trueface.unlearning.settings import UnlearningSettings
 
 COUNT = 20
@@ -66,7 +66,7 @@ def poisoned(tree: Tree, cache: Path) -> PoisonedDetector:
         base=Base(
             name="a:pre%20",
             unlearned_name="a:pre%20~relabel",
-            training=Training(seconds=1.0, samples=100),
+            training=TrainingCost(seconds=1.0, samples=100),
             cache=cache,
         ),
     )

@@ -14,7 +14,7 @@ from trueface.data.made_folders import image_names, read_images, to_levels
 from trueface.diffusion.diffuser import Diffuser
 from trueface.evaluation.intervals import unvaried
 from trueface.models import checkpoint
-from trueface.models.logits import Split, wide
+from trueface.models.logits import ModelSplit, wide
 from trueface.models.registry import Shape
 from trueface.runtime.errors import CheckpointError, DataError, JobError
 from trueface.runtime.files import Json
@@ -136,7 +136,7 @@ class Recogniser:
         device: str = "cpu",
     ) -> None:
         self.names, self.size, self.text, self.device = tuple(names), size, text, device
-        self._split = Split(model.to(device).eval())
+        self._split = ModelSplit(model.to(device).eval())
 
     def answers(self, images: Tensor) -> Tensor:
         """Return the class of each image N×C×H×W, (N,), as numbers of `names`."""

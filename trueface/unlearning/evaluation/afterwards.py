@@ -24,7 +24,7 @@ from torch import nn
 
 from trueface.data.examples import Examples, examples
 from trueface.evaluation.predictions import answered
-from trueface.models.logits import Split, cross_entropy, wide
+from trueface.models.logits import ModelSplit, cross_entropy, wide
 from trueface.runtime import npz_files
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import write_atomic
@@ -166,7 +166,7 @@ def penultimate(
     Raises:
         JobError: stopped, none could be read, or the model has no last linear layer.
     """
-    features, positions = Split(model.eval()).read(samples, replace(watch, precision="fp32"))
+    features, positions = ModelSplit(model.eval()).read(samples, replace(watch, precision="fp32"))
     return features.numpy(), positions.numpy()
 
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.examples import ExampleBatch, Examples
-from trueface.models.logits import Split, cross_entropy, wide
+from trueface.models.logits import ModelSplit, cross_entropy, wide
 from trueface.runtime.field_types import Count
 from trueface.runtime.precision import autocast
 from trueface.runtime.rng import derive
@@ -81,7 +81,7 @@ def expand(request: Request) -> Result:
     Raises:
         JobError: the model is no body with a last layer, stopped, or no finite result.
     """
-    split = Split(request.model)
+    split = ModelSplit(request.model)
     row = _row(split, request.classes, request.seed, request.watch.device)
     return learned(
         request, lambda _: request.forget, partial(_loss, request, split, row), more=[row]
@@ -117,7 +117,7 @@ def nearest(request: Request, bound: float) -> Examples:
     return readable.relabelled([nearest_class[position] for position in readable.positions])
 
 
-def _row(split: Split, classes: int, seed: int, device: str) -> nn.Parameter:
+def _row(split: ModelSplit, classes: int, seed: int, device: str) -> nn.Parameter:
     """Return a row (F + 1,) as Xavier's among K + 1, the last entry its bias, 0."""
     reach = math.sqrt(6 / (split.width + classes + 1))
     random = torch.Generator().manual_seed(derive("expand/row", seed))
@@ -125,7 +125,7 @@ def _row(split: Split, classes: int, seed: int, device: str) -> nn.Parameter:
     return nn.Parameter(torch.cat([weights, torch.zeros(1)]).to(device))
 
 
-def _loss(request: Request, split: Split, row: Tensor, batch: ExampleBatch) -> Tensor:
+def _loss(request: Request, split: ModelSplit, row: Tensor, batch: ExampleBatch) -> Tensor:
     """Return the cross entropy with the class that is dropped, of a softmax over K + 1."""
     with autocast(request.watch.device, request.watch.precision):
         features = split.features(batch.inputs.to(request.watch.device))  # (B, F)

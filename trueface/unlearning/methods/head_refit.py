@@ -36,7 +36,7 @@ from torch.optim import LBFGS
 
 from trueface.data.examples import Examples, count, whole
 from trueface.models.head import MlpHead, RidgeHead
-from trueface.models.logits import Split
+from trueface.models.logits import ModelSplit
 from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count
 from trueface.training.ridge import LinearLayer, factor_of, is_dual, refit, standard_of
@@ -178,7 +178,7 @@ FLAT = 1e-7  # largest entry of a gradient at a minimum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class LinearHead:
     """A linear layer in float64."""
 
     weight: Tensor  # (K, F), K = 1 for a single logit
@@ -191,17 +191,17 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scaled:
+class ScaledFeatures:
     """Features with their labels, centred and scaled, on the device."""
 
     features: Tensor  # (N, F) float64
     labels: Tensor  # (N,) int64
 
-    def loss(self, head: Head) -> Tensor:
+    def loss(self, head: LinearHead) -> Tensor:
         """Return the mean cross entropy."""
         return functional.cross_entropy(head.logits(self.features), self.labels)
 
-    def accuracy(self, head: Head) -> float:
+    def accuracy(self, head: LinearHead) -> float:
         """Return the accuracy, in 0 … 1."""
         return float((head.logits(self.features).argmax(1) == self.labels).double().mean())
 
@@ -232,7 +232,7 @@ def exact(request: Request) -> Result:
     """
     options = request.own(ExactOptions)
     request.model.eval()
-    split = Split(request.model)
+    split = ModelSplit(request.model)
     if isinstance(split.head, RidgeHead):
         return refit_ridge(request, split.head)
     if isinstance(split.head, MlpHead):
@@ -247,8 +247,8 @@ def exact(request: Request) -> Result:
     checked, right = _read(request, split, (request.validation,), (request.validation,))
     centre = features.mean(0) if _has_bias(split) else torch.zeros_like(features[0])
     scale = float(features.var(0, correction=0).mean().sqrt()) or 1.0
-    learned = Scaled(features=(features - centre) / scale, labels=labels)
-    tested = Scaled(features=(checked - centre) / scale, labels=right)
+    learned = ScaledFeatures(features=(features - centre) / scale, labels=labels)
+    tested = ScaledFeatures(features=(checked - centre) / scale, labels=right)
     decay, head, log = _best(request, split, learned, tested)
     with torch.no_grad():
         split.head.weight.copy_(head.weight / scale)
@@ -261,8 +261,8 @@ def exact(request: Request) -> Result:
 
 
 def fitted(
-    request: Request, examples: Scaled, start: Head, *, decay: float, steps: int
-) -> tuple[Head, float]:
+    request: Request, examples: ScaledFeatures, start: LinearHead, *, decay: float, steps: int
+) -> tuple[LinearHead, float]:
     """Return the minimum of mean loss + decay / 2 · squared weights, and its mean loss.
 
     Raises:
@@ -270,7 +270,7 @@ def fitted(
     """
     weight = start.weight.clone().requires_grad_()
     bias = None if start.bias is None else start.bias.clone().requires_grad_()
-    head = Head(weight=weight, bias=bias)
+    head = LinearHead(weight=weight, bias=bias)
     optimizer = LBFGS(
         [weight] if bias is None else [weight, bias],
         max_iter=steps,
@@ -288,7 +288,7 @@ def fitted(
         return float(loss.detach())
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch
-    fit = Head(weight=weight.detach(), bias=None if bias is None else bias.detach())
+    fit = LinearHead(weight=weight.detach(), bias=None if bias is None else bias.detach())
     loss = float(examples.loss(fit))
     if not math.isfinite(loss):
         raise JobError(f"the loss became {loss} with penalty {decay:g}: take a larger decay")
@@ -296,17 +296,17 @@ def fitted(
 
 
 def _best(
-    request: Request, split: Split, learned: Scaled, tested: Scaled
-) -> tuple[float, Head, tuple[Step, ...]]:
+    request: Request, split: ModelSplit, learned: ScaledFeatures, tested: ScaledFeatures
+) -> tuple[float, LinearHead, tuple[Step, ...]]:
     """Return the penalty that validation likes best, its head, and a step for each penalty."""
     options = request.own(ExactOptions)
     decays = DECAYS if options.decay is None else (options.decay,)
     shape = split.head.weight.shape
-    head = Head(
+    head = LinearHead(
         weight=learned.features.new_zeros(shape),
         bias=learned.features.new_zeros(shape[0]) if _has_bias(split) else None,
     )
-    candidates: list[tuple[float, float, float, Head]] = []
+    candidates: list[tuple[float, float, float, LinearHead]] = []
     log = []
     for decay in decays:
         head, loss = fitted(request, learned, head, decay=decay, steps=options.steps)
@@ -328,7 +328,7 @@ def _sound(request: Request) -> tuple[Examples, ...]:
 
 
 def _read(
-    request: Request, split: Split, parts: Sequence[Examples], wanted: Sequence[Examples]
+    request: Request, split: ModelSplit, parts: Sequence[Examples], wanted: Sequence[Examples]
 ) -> tuple[Tensor, Tensor]:
     """Return features (N, F) float64 and labels (N,) of those wanted among all parts.
 
@@ -357,7 +357,7 @@ def _read(
     return rows, torch.tensor(labels, device=watch.device)
 
 
-def _fingerprint(split: Split) -> str:
+def _fingerprint(split: ModelSplit) -> str:
     """Return what is equal for the same body, whatever the last layer holds."""
     own = {id(parameter) for parameter in split.head.parameters()}
     body = {
@@ -368,5 +368,5 @@ def _fingerprint(split: Split) -> str:
     return f"{fingerprint(body)} {split.model}"
 
 
-def _has_bias(split: Split) -> bool:
+def _has_bias(split: ModelSplit) -> bool:
     return "bias" in dict(split.head.named_parameters())

@@ -29,13 +29,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.examples import Examples
-from trueface.models.logits import Split, cross_entropy, wide
+from trueface.models.logits import ModelSplit, cross_entropy, wide
 from trueface.runtime.field_types import Count, Finite, Probability
 from trueface.runtime.precision import autocast
 from trueface.runtime.rng import derive
 from trueface.unlearning.adversarial import (
-    Attack,
-    Part,
+    AttackedRows,
+    GrowingAttack,
     Range,
     Spot,
     away,
@@ -148,7 +148,7 @@ def layer_attack(request: Request) -> Result:
     count = max(1, round(options.share * len(request.forget)))
     forget = _read(request, drawn(request.forget, count, "lau/share", request.seed))
     first = options.eps or FIRST[options.pgd]
-    attack = Attack(first, options.eps or LARGEST * first, options.attack_steps)
+    attack = GrowingAttack(first, options.eps or LARGEST * first, options.attack_steps)
     descent = Descent(forget.head.parameters(), options)
     random = torch.Generator().manual_seed(derive("lau/order", request.seed))
     return until_none_is_left(
@@ -161,7 +161,7 @@ def layer_attack(request: Request) -> Result:
 
 def _read(request: Request, forget: Examples) -> ForgetFeatures:
     """Return the forget set as features; every sample is read once."""
-    split, features, labels, positions = Split(request.model), [], [], []
+    split, features, labels, positions = ModelSplit(request.model), [], [], []
     ends: list[Tensor] = []  # the least and the greatest input of each batch
     for batch in forget.read(request.watch):
         with torch.no_grad(), autocast(request.watch.device, request.watch.precision):
@@ -185,7 +185,7 @@ def _share(forget: ForgetFeatures) -> float:
 
 
 @torch.no_grad()
-def _taught(request: Request, forget: ForgetFeatures, attack: Attack) -> Teaching:
+def _taught(request: Request, forget: ForgetFeatures, attack: GrowingAttack) -> Teaching:
     """Return what the head says now, of attacked samples where it gives their label."""
     partial = request.own(LauOptions).pgd == "partial"
     soft = torch.cat([forget.answers(part) for part in torch.split(forget.features, ROWS)])
@@ -201,24 +201,24 @@ def _taught(request: Request, forget: ForgetFeatures, attack: Attack) -> Teachin
     return Teaching(torch.where(failed[:, None], swapped, soft), best)
 
 
-def _by_features(request: Request, forget: ForgetFeatures, kept: Tensor) -> Iterator[Part]:
+def _by_features(request: Request, forget: ForgetFeatures, kept: Tensor) -> Iterator[AttackedRows]:
     """Yield the features of rows `kept`, and how to attack them through the head."""
     unit = float(forget.features.abs().mean())
     within = Range(0.0 if float(forget.features.min()) >= 0 else -torch.inf, torch.inf)
     for rows in torch.split(kept, ROWS):
         request.check_stop()
         labels, spot = forget.labels[rows], Spot(forget.features[rows], unit, within)
-        yield Part(rows, spot, labels, away_linear(forget.head, labels))
+        yield AttackedRows(rows, spot, labels, away_linear(forget.head, labels))
 
 
-def _by_inputs(request: Request, forget: ForgetFeatures, kept: Tensor) -> Iterator[Part]:
+def _by_inputs(request: Request, forget: ForgetFeatures, kept: Tensor) -> Iterator[AttackedRows]:
     """Yield the inputs of rows `kept`, read once more, and how to attack them through the model."""
     rows = dict(zip(forget.examples.positions, range(len(forget.labels)), strict=True))
     correct, size = forget.examples.subset(kept.tolist()), request.own(LauOptions).batch_size
     for inputs, labels, positions in correct.read(request.watch, batch_size=size):
         spot = Spot(floats(inputs), forget.within.width, forget.within)
         of_batch = torch.tensor([rows[int(place)] for place in positions], device=labels.device)
-        yield Part(of_batch, spot, labels, away(request.logits, labels))
+        yield AttackedRows(of_batch, spot, labels, away(request.logits, labels))
 
 
 def _epoch(

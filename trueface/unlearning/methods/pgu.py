@@ -179,14 +179,14 @@ class Moment(NamedTuple):
     validation: float
 
 
-class Verdict(NamedTuple):
+class StopVerdict(NamedTuple):
     """What follows from the moments so far."""
 
     chosen: int  # the moment whose model is the result if nothing better comes
     reason: str | None  # why it ends here; None: it goes on
 
 
-def verdict(rule: Rule, moments: Sequence[Moment], before: int, most_loss: float) -> Verdict:
+def verdict(rule: Rule, moments: Sequence[Moment], before: int, most_loss: float) -> StopVerdict:
     """Return which model to keep and whether to go on.
 
     Args:
@@ -205,17 +205,17 @@ def verdict(rule: Rule, moments: Sequence[Moment], before: int, most_loss: float
                 last = moments[-2:]
                 gaps = [abs(moment.validation - moment.forget) for moment in last]
                 chosen = epoch if gaps[-1] <= gaps[0] else epoch - 1
-                return Verdict(chosen, "the forgotten are answered no better than validation")
+                return StopVerdict(chosen, "the forgotten are answered no better than validation")
         case "class":
             if fell:
-                return Verdict(before, f"validation lost more than {most_loss:.1%}")
+                return StopVerdict(before, f"validation lost more than {most_loss:.1%}")
         case "depoison":
             chosen = epoch if now.validation >= moments[before].validation else before
             if fell:
-                return Verdict(chosen, f"validation lost more than {most_loss:.1%}")
+                return StopVerdict(chosen, f"validation lost more than {most_loss:.1%}")
         case _:
             assert_never(rule)
-    return Verdict(chosen, "the forgotten are answered as trained no more" if gone else None)
+    return StopVerdict(chosen, "the forgotten are answered as trained no more" if gone else None)
 
 
 class PguOptions(AnnealedOptions):
@@ -372,7 +372,7 @@ def _descend(
     moments, log = [_moment(measure())], []
     if rule == "instances" and moments[0].validation > moments[0].forget:
         return (), "the forgotten were answered no better than validation already; nothing changed"
-    start, now = copies(parameters), Verdict(0, None)
+    start, now = copies(parameters), StopVerdict(0, None)
     states = {0: start}
 
     def take(epoch: int) -> Mapping[str, float]:
@@ -422,7 +422,7 @@ def _epoch(
     return {"loss": sum(losses) / len(losses), "gradient_left": float(torch.stack(left).mean())}
 
 
-def _ended(rule: Rule, moments: Sequence[Moment], now: Verdict) -> str:
+def _ended(rule: Rule, moments: Sequence[Moment], now: StopVerdict) -> str:
     """Return how it ended, in a sentence.
 
     Raises:

@@ -49,7 +49,7 @@ NONE_ALIKE = "no rewinding: validation holds no sample of the forgotten ones' cl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
+class StudentCheckpoint:
     """The student after an epoch, and what was measured of it."""
 
     epoch: int  # from 1
@@ -129,12 +129,12 @@ def divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
     )
 
 
-def best(checkpoints: list[Checkpoint]) -> Checkpoint:
+def best(checkpoints: list[StudentCheckpoint]) -> StudentCheckpoint:
     """Return the one with the best validation accuracy, the latest of equals."""
     return max(checkpoints, key=lambda checkpoint: (checkpoint.validation, checkpoint.epoch))
 
 
-def nearest(checkpoints: list[Checkpoint], reference: float) -> Checkpoint:
+def nearest(checkpoints: list[StudentCheckpoint], reference: float) -> StudentCheckpoint:
     """Return the one with a forget accuracy nearest to `reference`, the latest of equals."""
     return min(
         checkpoints, key=lambda checkpoint: (abs(checkpoint.forget - reference), -checkpoint.epoch)
@@ -171,8 +171,8 @@ def _alike(request: Request) -> Examples | None:
     return request.validation.subset(rows) if rows else None
 
 
-def _checkpoint(model: nn.Module, step: Step) -> Checkpoint:
-    return Checkpoint(
+def _checkpoint(model: nn.Module, step: Step) -> StudentCheckpoint:
+    return StudentCheckpoint(
         epoch=step.step,
         forget=step.metrics["forget_accuracy_trained"] or 0.0,
         validation=step.metrics["val_accuracy"] or 0.0,
@@ -181,7 +181,7 @@ def _checkpoint(model: nn.Module, step: Step) -> Checkpoint:
 
 
 def _taken(
-    request: Request, checkpoints: list[Checkpoint], alike: Examples | None
+    request: Request, checkpoints: list[StudentCheckpoint], alike: Examples | None
 ) -> tuple[str, ...]:
     """Put the right checkpoint into the model; return what a person should know of it."""
     options = request.own(ScrubOptions)

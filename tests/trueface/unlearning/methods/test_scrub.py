@@ -11,7 +11,7 @@ from tests.trueface.unlearning.build import flipped, one_class
 from trueface.models.logits import cross_entropy, wide
 from trueface.runtime.progress import Watch
 from trueface.unlearning.methods import scrub
-from trueface.unlearning.methods.scrub import Checkpoint, ScrubOptions
+from trueface.unlearning.methods.scrub import ScrubOptions, StudentCheckpoint
 from trueface.unlearning.optimization import Descent, teach
 
 FAST = {"lr": 0.02, "epochs": 6, "max_epochs": 3, "forget_batch": 32}
@@ -89,7 +89,7 @@ def test_rewinding_takes_the_nearest_error_and_the_latest_of_equals(
     reference: float, epoch: int
 ) -> None:
     found = [(1, 1.0), (2, 1.0), (3, 0.5), (4, 0.0)]
-    some = [Checkpoint(epoch=one, forget=accuracy, validation=0) for one, accuracy in found]
+    some = [StudentCheckpoint(epoch=one, forget=accuracy, validation=0) for one, accuracy in found]
     assert scrub.nearest(some, reference).epoch == epoch
 
 
