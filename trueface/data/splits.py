@@ -182,7 +182,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
+class SplitList:
     """One list of a split, and what the others hold."""
 
     name: str  # "train", "val" or "test"
@@ -203,7 +203,7 @@ def split_files(split_path: Path, names: tuple[str, ...] = NAMES) -> tuple[Path,
     return tuple(split_path / f"{name}.json" for name in names)
 
 
-def load_split(split_path: Path, name: str) -> Split:
+def load_split(split_path: Path, name: str) -> SplitList:
     """Read one list of a split.
 
     Raises:
@@ -220,10 +220,12 @@ def load_split(split_path: Path, name: str) -> Split:
             "split=%s list=%s reason=%d keys stand in another list too, such as %s",
             split_path, name, len(shared), min(shared),
         )  # fmt: skip
-    return Split(name=name, keys=keys, others=others - keys, sha256=digest(keys), path=split_path)
+    return SplitList(
+        name=name, keys=keys, others=others - keys, sha256=digest(keys), path=split_path
+    )
 
 
-def select(images: Sequence[Image], split: Split) -> tuple[Image, ...]:
+def select(images: Sequence[Image], split: SplitList) -> tuple[Image, ...]:
     """Return those of `images` that are in `split`, in the same order; see `match`.
 
     Raises:
@@ -242,7 +244,7 @@ def select(images: Sequence[Image], split: Split) -> tuple[Image, ...]:
 def split_images(
     data_root: Path,
     data: DataId,
-    split: Split,
+    split: SplitList,
     vocabulary: Vocabulary = BUILT_IN,
     *,
     missing: Literal["stop", "skip"] = "stop",
@@ -369,7 +371,7 @@ def _refuse_idle(
     data_root: Path,
     on_disk: ImageSurvey,
     chosen: Sequence[Image],
-    split: Split,
+    split: SplitList,
     vocabulary: Vocabulary,
 ) -> None:
     """Refuse a part of which no image is in the split, whether it shares its images or not."""
@@ -385,7 +387,7 @@ def _refuse_idle(
 
 
 def _missing(
-    on_disk: ImageSurvey, chosen: Sequence[Image], split: Split
+    on_disk: ImageSurvey, chosen: Sequence[Image], split: SplitList
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield (modifier, keys without a file) where there are any, of methods whose folder is there."""
     there: dict[str, set[str]] = defaultdict(set)

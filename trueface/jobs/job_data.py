@@ -3,7 +3,7 @@
 from launcher.api import Job, JobError
 from trueface.data.index import Image
 from trueface.data.settings import PlaceSettings
-from trueface.data.splits import Split
+from trueface.data.splits import SplitList
 from trueface.runtime.ids import DataId
 from trueface.training import image_lists
 from trueface.training.image_lists import DataPlace
@@ -11,7 +11,7 @@ from trueface.training.image_lists import DataPlace
 
 def of_split(
     job: Job, settings: PlaceSettings, data: DataId, name: str
-) -> tuple[tuple[Image, ...], Split]:
+) -> tuple[tuple[Image, ...], SplitList]:
     """Return the images of one list of the split, and the list.
 
     Raises:

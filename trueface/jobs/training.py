@@ -38,7 +38,7 @@ from trueface.training.parts.bank import FeatureBank, KeptFeatures, is_constant
 from trueface.training.parts.few_shot import FewShot, earlier_of
 from trueface.training.parts.groups import GroupColumns
 from trueface.training.parts.poison import Poison
-from trueface.training.parts.protocol import Part, Training
+from trueface.training.parts.protocol import Part, TrainingContext
 from trueface.training.parts.qualities import Collab, Qualities
 from trueface.training.parts.registry import further_parts
 from trueface.training.parts.shards import Shards
@@ -81,7 +81,7 @@ def train_rank(job: Job, group: ProcessGroup) -> Mapping[str, Json]:
 class Assembled:
     """A training with its lists, images and model, before its first step."""
 
-    training: Training
+    training: TrainingContext
     parts: tuple[Part, ...]
     lists: TrainingLists
     learned: Pass
@@ -94,7 +94,7 @@ class Assembled:
     @classmethod
     def of(cls, job: Job, settings: TrainSettings, group: ProcessGroup) -> "Assembled":
         """Return the training of a job; see the module for the order."""
-        training = Training(
+        training = TrainingContext(
             settings=settings,
             model=model_name(job),
             folder=job.model_folder(model_name(job)),

@@ -3,10 +3,10 @@
 The optimizer's state is what it remembers of past gradients, by the names of the parameters. A fine-tuning
 may go on with that of its base. Learning rate and weight decay are no part of it: a fine-tuning has its own.
 
-A training that was interrupted goes on from its state, which is whole at every instant (the file is replaced, never rewritten) and belongs to one training:
-its fingerprint is made of everything that determines the result. On the same machine, with the same
-versions, code and number of threads it goes on bit by bit; where one of these differs, it goes on and
-says so.
+A training that was interrupted goes on from its state, which is whole at every instant (the file is replaced,
+never rewritten) and belongs to one training: its fingerprint is made of everything that determines the result.
+On the same machine, with the same versions, code and number of threads it goes on bit by bit; where one of
+these differs, it goes on and says so.
 """
 
 import json

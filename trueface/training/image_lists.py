@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from trueface.data.index import Image
 from trueface.data.settings import PlaceSettings
-from trueface.data.splits import Split, load_split, split_images
+from trueface.data.splits import SplitList, load_split, split_images
 from trueface.data.vocabulary import BUILT_IN, Vocabulary
 from trueface.runtime import paths
 from trueface.runtime.errors import JobError, UsageError
@@ -163,7 +163,7 @@ class TrainingLists:
 
     train: tuple[Image, ...]
     val: tuple[Image, ...]
-    splits: tuple[Split, ...]
+    splits: tuple[SplitList, ...]
 
 
 def data_of(images: str | None, model: str | None, words: Words) -> DataId:
@@ -195,7 +195,7 @@ def load_lists(place: DataPlace, data: DataId) -> TrainingLists:
     return TrainingLists(train=train, val=val, splits=(train_split, val_split))
 
 
-def load_list(place: DataPlace, data: DataId, name: str) -> tuple[tuple[Image, ...], Split]:
+def load_list(place: DataPlace, data: DataId, name: str) -> tuple[tuple[Image, ...], SplitList]:
     """Return the images of one list of the split, and the list.
 
     Raises:

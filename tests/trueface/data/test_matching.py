@@ -4,12 +4,12 @@ import pytest
 
 from tests.trueface.data.keyed_images import an_image
 from trueface.data.index import Image
-from trueface.data.splits import MatchedImages, Split, match, method_of, select
+from trueface.data.splits import MatchedImages, SplitList, match, method_of, select
 from trueface.runtime.errors import DataError
 
 
-def a_split(keys: Iterable[str], others: Iterable[str] = ()) -> Split:
-    return Split(name="train", keys=frozenset(keys), others=frozenset(others), sha256="")
+def a_split(keys: Iterable[str], others: Iterable[str] = ()) -> SplitList:
+    return SplitList(name="train", keys=frozenset(keys), others=frozenset(others), sha256="")
 
 
 def matched(images: list[Image], keys: Iterable[str], others: Iterable[str] = ()) -> MatchedImages:

@@ -8,7 +8,7 @@ import pytest
 from launcher.api import parse_data
 from trueface.data.splits import (
     NAMES,
-    Split,
+    SplitList,
     load_split,
     read_list,
     read_lists,
@@ -21,8 +21,8 @@ from trueface.runtime.errors import DataError
 Tree = Callable[[Iterable[str]], Path]
 
 
-def a_split(keys: Iterable[str], others: Iterable[str] = ()) -> Split:
-    return Split(name="train", keys=frozenset(keys), others=frozenset(others), sha256="")
+def a_split(keys: Iterable[str], others: Iterable[str] = ()) -> SplitList:
+    return SplitList(name="train", keys=frozenset(keys), others=frozenset(others), sha256="")
 
 
 def test_a_split_is_read_from_a_folder_or_from_one_file(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.runtime.progress import Watch
 from trueface.training.image_lists import TrainingLists
-from trueface.training.parts.protocol import Part, Training
+from trueface.training.parts.protocol import Part, TrainingContext
 from trueface.training.parts.registry import register_part
 from trueface.training.settings import LearningSettings
 from trueface.training.trainer import TrainingResult
@@ -35,7 +35,7 @@ def is_constant(settings: LearningSettings) -> bool:
 class FeatureBank(Part):
     """Features in the place of pixels, where one process trains the last layer alone."""
 
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: TrainingContext) -> None:
         super().__init__(training)
         self._feeds: tuple[Feed, Feed] | tuple[()] = ()
 

@@ -16,7 +16,7 @@ from trueface.runtime.ids import parse_data, parse_model
 from trueface.runtime.rng import derive
 from trueface.training import image_lists
 from trueface.training.image_lists import TrainingLists
-from trueface.training.parts.protocol import Part, Training
+from trueface.training.parts.protocol import Part, TrainingContext
 from trueface.training.parts.registry import register_part
 from trueface.training.ridge import Earlier, standard_of
 
@@ -44,7 +44,7 @@ def examples_of(images: Sequence[Image], shots: int, seed: int) -> tuple[Image, 
     return tuple(image for image in images if image.file in chosen)
 
 
-def earlier_of(training: Training, model: Detector) -> Earlier | None:
+def earlier_of(training: TrainingContext, model: Detector) -> Earlier | None:
     """Return what the base of a training was fitted on; None where it starts anew.
 
     Raises:

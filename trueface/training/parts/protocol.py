@@ -19,7 +19,7 @@ from trueface.training.trainer import TrainingResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Training:
+class TrainingContext:
     """What is known of a training before its first list of images is read."""
 
     settings: TrainSettings
@@ -42,7 +42,7 @@ class Part:
 
     identity: ClassVar[tuple[str, ...]] = ()  # facts that decide whether an interrupted one goes on
 
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: TrainingContext) -> None:
         self.training = training
 
     def lists(self, lists: TrainingLists) -> TrainingLists:
