@@ -19,11 +19,20 @@ from trueface.evaluation.curves import Labels, probabilities
 from trueface.evaluation.intervals import Floats, Measure, unvaried
 from trueface.evaluation.over_seeds import NO_VALUE
 from trueface.evaluation.published_tables import published_tables
-from trueface.report.page import environment
-from trueface.report.scatter import Mark, scatter
-from trueface.report.style import CSS
-from trueface.report.svg import Frame, Point, axes, breakable, diagonal, key, line, svg
-from trueface.report.tables import facts, heat_cell, heat_scale, published, table
+from trueface.report.page import filled
+from trueface.report.svg import (
+    Frame,
+    Mark,
+    Point,
+    axes,
+    breakable,
+    diagonal,
+    key,
+    line,
+    scatter,
+    svg,
+)
+from trueface.report.tables import heat_cell, heat_scale, published, table
 
 TITLES = {
     AREA: "AUC",
@@ -425,7 +434,6 @@ def benchmark_page(board: Leaderboard) -> str:
     """Return the page: it needs no other file, and the same run gives the same page."""
     run = board.run
     parts = {
-        "about": facts(_about(board)),
         "leaderboard": leaderboard_table(board),
         "areas": heat_maps(board, AREA),
         "at_threshold": heat_maps(board, AT_THRESHOLD),
@@ -446,8 +454,7 @@ def benchmark_page(board: Leaderboard) -> str:
         "settings": notes("Why a setting is what it is", run.settings),
     }
     html = {name: Markup(text) for name, text in parts.items()}  # escaped where made
-    template = environment().get_template("benchmark.html")
-    return template.render(run=run, css=Markup(CSS), **html)
+    return filled("benchmark.html", _about(board), run=run, **html)
 
 
 def _timed_on(board: Leaderboard) -> Iterator[str]:

@@ -26,8 +26,8 @@ from trueface.evaluation.over_seeds import NO_VALUE, MethodRow
 from trueface.evaluation.published_tables import CITATION, MARK, NOTE, published_erasing
 from trueface.report.generators import StudyColumn, decimals, page_table, tiles, verdicts
 from trueface.report.page import filled
-from trueface.report.scatter import CHARACTER_PX
 from trueface.report.svg import (
+    CHARACTER_PX,
     SERIES,
     Frame,
     axes,

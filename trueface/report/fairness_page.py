@@ -34,21 +34,25 @@ from trueface.evaluation.group_rates import (
 )
 from trueface.evaluation.intervals import Measure
 from trueface.evaluation.over_seeds import NO_VALUE, OverSeeds, cell, over_seeds, seed_of, shown
-from trueface.report.page import environment
-from trueface.report.scatter import CHARACTER_PX, Box, label_text, level_name, mark, names_beside
-from trueface.report.style import CSS
+from trueface.report.page import filled
 from trueface.report.svg import (
+    CHARACTER_PX,
     SERIES,
+    Box,
     Frame,
     Point,
     axes,
     breakable,
+    label_text,
+    level_name,
+    mark,
+    names_beside,
     rectangle,
     svg,
     ticks,
     upright,
 )
-from trueface.report.tables import facts, table, table_row
+from trueface.report.tables import table, table_row
 from trueface.runtime.files import write_atomic
 
 FILE = "fairness.html"  # in a run's folder, where its report links to it
@@ -493,11 +497,10 @@ def write_fairness_page(rows: Sequence[FairnessRow], path: Path, *, name: str = 
 
 def fairness_page(rows: Sequence[FairnessRow], name: str) -> str:
     """Return the page: it needs no other file, and the same rows give the same page."""
-    template = environment().get_template("fairness.html")
-    return template.render(
+    return filled(
+        "fairness.html",
+        _about(rows),
         name=name,
-        css=Markup(CSS),
-        about=Markup(facts(_about(rows))),  # escaped where made
         sections=[_section(each) for each in comparisons(rows)],
     )
 

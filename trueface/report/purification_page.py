@@ -24,8 +24,19 @@ from trueface.report.generators import (
     verdicts,
 )
 from trueface.report.page import filled
-from trueface.report.scatter import Box, mark, names_beside
-from trueface.report.svg import Frame, axes, breakable, log_ticks, number, signs, svg, three_digits
+from trueface.report.svg import (
+    Box,
+    Frame,
+    axes,
+    breakable,
+    log_ticks,
+    mark,
+    names_beside,
+    number,
+    signs,
+    svg,
+    three_digits,
+)
 from trueface.report.tables import table
 from trueface.runtime.files import write_atomic
 

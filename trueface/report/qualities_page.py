@@ -1,13 +1,27 @@
-"""The page of qualities; templates/qualities.html, which escapes what comes from the run."""
+"""The page of qualities; templates/qualities.html, which escapes what comes from the run.
 
-from collections.abc import Iterator, Sequence
+Its plots: AUC and scores by quality, and by epoch what a collaboration did. A collaboration between qualities is
+shown by its nHSIC beside that of exchanged images.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
 from markupsafe import Markup
 
 from trueface.evaluation.intervals import Difference
-from trueface.evaluation.over_seeds import NO_VALUE, cell, short_names, without_seed
+from trueface.evaluation.over_seeds import (
+    NO_VALUE,
+    OverSeeds,
+    by_method,
+    cell,
+    short_names,
+    without_seed,
+)
 from trueface.evaluation.published_tables import published_tables
 from trueface.evaluation.qualities import (
     SUMMARIES,
@@ -17,21 +31,41 @@ from trueface.evaluation.qualities import (
     comparisons,
 )
 from trueface.report.page import filled
-from trueface.report.quality_curves import (
-    Collaboration,
-    collaboration_plots,
-    collaborations,
-    idle_terms,
-    quality_curves,
-    score_curves,
+from trueface.report.svg import (
+    CHARACTER_PX,
+    SERIES,
+    Frame,
+    Point,
+    axes,
+    breakable,
+    key,
+    level,
+    line,
+    svg,
+    ticks,
 )
-from trueface.report.svg import breakable
 from trueface.report.tables import published, table, table_row
-from trueface.runtime.files import write_atomic
+from trueface.runtime import paths
+from trueface.runtime.files import Json, read_json, write_atomic
+from trueface.training.settings import LEAST_SHARE
 
 FILE = "qualities.html"  # in a run's folder, where its report links to it
 PUBLISHED = "qad"
 POINTS = 100  # differences are shown in points of the AUC
+
+
+class Collaboration(NamedTuple):
+    """The term of one training over its epochs."""
+
+    model: str
+    between: tuple[Point, ...]  # (epoch, nHSIC between the qualities)
+    permuted: tuple[Point, ...]  # the same, the pairs being shuffled
+    shares: tuple[Point, ...]  # norm of the term's gradient over that of the classification loss
+
+    @property
+    def idle(self) -> bool:
+        """Whether the term moved nothing in any epoch."""
+        return bool(self.shares) and max(share for _, share in self.shares) < LEAST_SHARE
 
 
 def write_quality_page(rows: Sequence[QualityRow], path: Path, *, run: Path) -> None:
@@ -93,7 +127,7 @@ def _sentences(compared: ComparedQualities, reference: str) -> Iterator[str]:
     for method in compared.methods:
         worst = method.difference("worst")
         if worst is not None:
-            said.setdefault(_word(worst), []).append(f"{method.name} {_points(worst.value)}")
+            said.setdefault(_word(worst), []).append(f"{method.name} {_in_points(worst.value)}")
     for word, methods in said.items():
         yield f"At the worst quality, against {reference}, {word}: {'; '.join(methods)} points."
     if compared.left_out:
@@ -159,15 +193,15 @@ def _differences(compared: ComparedQualities, reference: str) -> str:
 def _difference(of: Difference | None) -> str:
     if of is None:
         return NO_VALUE
-    ends = f"{_points(of.low)} … {_points(of.high)}"
-    return f"{_points(of.value)}<small>{ends}</small><small>{_word(of)}</small>"
+    ends = f"{_in_points(of.low)} … {_in_points(of.high)}"
+    return f"{_in_points(of.value)}<small>{ends}</small><small>{_word(of)}</small>"
 
 
 def _word(of: Difference) -> str:
     return "no gain shown" if of.low <= 0 <= of.high else of.word
 
 
-def _points(difference: float) -> str:
+def _in_points(difference: float) -> str:
     return f"{POINTS * difference:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
@@ -175,3 +209,242 @@ def _published() -> str:
     """Return the published figures of quality-agnostic detectors, marked: none is of this data."""
     qad = next((each for each in published_tables() if each.name == PUBLISHED), None)
     return "" if qad is None else published(qad, 4)
+
+
+LEFT, RIGHT = 54, 24
+WIDE_STEP_PX, STEP_PX = 120, 64  # between two qualities, at least
+AIR_PX = 14  # between their names
+SMALL_WIDTH = 340  # of a plot, at least
+LEAST_SPAN = 0.05  # of the AUC: finer differences are noise
+COLLABORATION = "collaboration"  # of a training's summary: a record an epoch
+LEAST_DECADE = -12.0
+
+
+def quality_curves(compared: ComparedQualities) -> str:
+    """Return the AUC against the quality, one line a method; nothing of fewer than two qualities."""
+    names = compared.qualities
+    drawn = [
+        (method, points) for method in compared.methods if (points := _points(names, method.area))
+    ]
+    if len(names) < 2 or not drawn:
+        return ""
+    bands = [_band(method, names) for method, _ in drawn]
+    values = [value for _, points in drawn for _, value in points]
+    values += [end for band in bands for _, low, high in band for end in (low, high)]
+    low, high = _padded(values, (LEAST_SPAN - (max(values) - min(values))) / 2)
+    frame = _frame(names, height=340, y=(max(low, 0.0), min(high, 1.0)), least=WIDE_STEP_PX)
+    parts = [_surface(frame, band, at) for at, band in enumerate(bands) if len(band) > 1]
+    parts.append(_axes(frame, names, "AUC"))
+    parts += [line(frame, points, at, marks=True) for at, (_, points) in enumerate(drawn)]
+    picture = svg(
+        frame,
+        parts,
+        title=f"AUC by quality, {compared.data}",
+        description="; ".join(
+            _described(method.name, names, points, 3) for method, points in drawn
+        ),
+    )
+    below = key([method.name for method, _ in drawn])
+    return f'<figure class="picture"><div class="wide">{picture}</div>{below}</figure>'
+
+
+def score_curves(compared: ComparedQualities) -> str:
+    """Return for each method the mean score of reals and fakes against the quality."""
+    names = compared.qualities
+    drawn = [
+        (method, [_points(names, partial(method.score, fake=fake)) for fake in (False, True)])
+        for method in compared.methods
+    ]
+    values = [value for _, lines in drawn for points in lines for _, value in points]
+    if len(names) < 2 or not values:
+        return ""
+    frame = _frame(names, height=230, y=_padded(values))
+    return "".join(
+        _scores(frame, names, method.name, lines) for method, lines in drawn if any(lines)
+    )
+
+
+def _scores(frame: Frame, names: Sequence[str], name: str, lines: Sequence[list[Point]]) -> str:
+    parts = [_axes(frame, names, "mean probability")]
+    parts += [line(frame, points, series, marks=True) for series, points in enumerate(lines)]
+    picture = svg(
+        frame,
+        parts,
+        title=f"Mean probability of fake, {name}",
+        description="; ".join(
+            _described(which, names, points, 2)
+            for which, points in zip(("reals", "fakes"), lines, strict=True)
+        ),
+    )
+    return (
+        f'<figure class="picture"><figcaption>{escape(name)}</figcaption>'
+        f'<div class="wide">{picture}</div>{key(("real images", "fakes"))}</figure>'
+    )
+
+
+def _points(names: Sequence[str], value: Callable[[str], OverSeeds | None]) -> list[Point]:
+    """Return the places of the qualities that have a value, each with its mean over seeds."""
+    values = enumerate(map(value, names))
+    return [(float(place), each.mean) for place, each in values if each is not None]
+
+
+def _band(method: QualityMethod, names: Sequence[str]) -> list[tuple[float, float, float]]:
+    """Return place and ends of each AUC: ± the seeds' deviation, of one seed its interval over images."""
+    band = []
+    for place, name in enumerate(names):
+        area, only = method.area(name), method.over_images(name)
+        if area is not None and area.sd is not None:
+            band.append((float(place), area.mean - area.sd, area.mean + area.sd))
+        elif only is not None:
+            band.append((float(place), only.low, only.high))
+    return band
+
+
+def _surface(frame: Frame, band: Sequence[tuple[float, float, float]], series: int) -> str:
+    around = [frame.at(place, high) for place, _, high in band]
+    around += [frame.at(place, low) for place, low, _ in reversed(band)]
+    path = "L".join(f"{x:.1f} {y:.1f}" for x, y in around)
+    return f'<path class="band d{series % SERIES}" d="M{path}Z"/>'
+
+
+def _described(name: str, names: Sequence[str], points: Sequence[Point], digits: int) -> str:
+    values = (f"{names[int(place)]} {value:.{digits}f}" for place, value in points)
+    return f"{name}: {', '.join(values)}"
+
+
+def _axes(frame: Frame, names: Sequence[str], up: str) -> str:
+    return axes(
+        frame,
+        "quality",
+        up,
+        x_ticks=tuple(range(len(names))),
+        x_names=tuple(names),
+        y_ticks=ticks(*frame.y, 5),
+    )
+
+
+def _frame(names: Sequence[str], *, height: int, y: Point, least: float = STEP_PX) -> Frame:
+    """Return a plane so wide that the names of qualities stand side by side."""
+    widest = max(len(name) for name in names) * CHARACTER_PX
+    step = max(widest + AIR_PX, least)
+    half = max(round(widest / 2) + 4, RIGHT)
+    left = max(LEFT, half)
+    width = max(round(left + half + step * (len(names) - 1)), SMALL_WIDTH)
+    return Frame(width=width, height=height, left=left, right=half, x=(0.0, len(names) - 1.0), y=y)
+
+
+def _padded(values: Sequence[float], least: float = 0.01) -> Point:
+    low, high = min(values), max(values)
+    pad = max((high - low) * 0.08, least)
+    return low - pad, high + pad
+
+
+def collaborations(run: Path) -> Iterator[Collaboration]:
+    """Yield what the trainings of a run logged, by the names of their folders."""
+    for folder in sorted(path for path in run.iterdir() if path.is_dir()):
+        epochs = (read_json(paths.summary(folder)) or {}).get(COLLABORATION)
+        if isinstance(epochs, list) and epochs:
+            yield of_epochs(
+                paths.model_id(folder), [epoch for epoch in epochs if isinstance(epoch, dict)]
+            )
+
+
+def of_epochs(model: str, epochs: Sequence[Mapping[str, Json]]) -> Collaboration:
+    """Return what the records of a training's epochs say."""
+    names = ("nhsic", "nhsic_permuted", "gradient_share")
+    return Collaboration(model, *(_by_epoch(epochs, name) for name in names))
+
+
+def _by_epoch(epochs: Sequence[Mapping[str, Json]], name: str) -> tuple[Point, ...]:
+    points = []
+    for place, record in enumerate(epochs, start=1):
+        value, epoch = record.get(name), record.get("epoch", place)
+        if not isinstance(value, int | float) or not isinstance(epoch, int | float):
+            continue
+        if math.isfinite(value):
+            points.append((float(epoch), float(value)))
+    return tuple(points)
+
+
+def idle_terms(trained: Sequence[Collaboration]) -> Iterator[str]:
+    """Yield which terms did nothing; plain text, to be escaped."""
+    methods = _methods(trained)
+    idle = [name for name, seeds in methods.items() if all(each.idle for each in seeds)]
+    if idle:
+        yield (
+            f"The collaboration did nothing in {'; '.join(idle)}: its gradient stayed below "
+            f"{LEAST_SHARE:g} of the classification loss's."
+        )
+
+
+def collaboration_plots(trained: Sequence[Collaboration]) -> str:
+    """Return of each method nHSIC and share, a line a seed; nothing where none was logged."""
+    return "".join(_collaboration(seeds, name) for name, seeds in _methods(trained).items())
+
+
+def _methods(trained: Sequence[Collaboration]) -> Mapping[str, Sequence[Collaboration]]:
+    methods = by_method(trained, lambda each: each.model, lambda _: "").get("", {})
+    names = short_names(list(methods))
+    return {names[method]: seeds for method, seeds in methods.items()}
+
+
+def _collaboration(seeds: Sequence[Collaboration], name: str) -> str:
+    powers = [
+        tuple(
+            (epoch, max(math.log10(share), LEAST_DECADE) if share > 0 else LEAST_DECADE)
+            for epoch, share in each.shares
+        )
+        for each in seeds
+    ]
+    between = _epochs(
+        f"nHSIC between qualities, {name}",
+        "nHSIC",
+        {
+            "of the same images": [each.between for each in seeds],
+            "images exchanged": [each.permuted for each in seeds],
+        },
+    )
+    return between + _epochs(
+        f"Gradient of the term as a share of the loss's, {name}",
+        "log10 of the share",
+        {"by epoch": powers},
+        mark=math.log10(LEAST_SHARE),
+    )
+
+
+def _epochs(
+    title: str,
+    up: str,
+    lines: Mapping[str, Sequence[Sequence[Point]]],
+    *,
+    mark: float | None = None,
+) -> str:
+    """Return a plot of each seed's lines over epochs; nothing where there are none."""
+    drawn = {name: [points for points in seeds if points] for name, seeds in lines.items()}
+    every = [point for seeds in drawn.values() for points in seeds for point in points]
+    if not every:
+        return ""
+    marks = [] if mark is None else [mark]
+    first, last = min(epoch for epoch, _ in every), max(epoch for epoch, _ in every)
+    frame = Frame(
+        width=SMALL_WIDTH,
+        left=LEFT,
+        x=(first, last if last > first else first + 1),
+        y=_padded([*(value for _, value in every), *marks]),
+    )
+    whole = tuple(tick for tick in ticks(*frame.x) if tick == int(tick))
+    parts = [axes(frame, "epoch", up, x_ticks=whole, y_ticks=ticks(*frame.y))]
+    parts += [level(frame, value) for value in marks]
+    for series, seeds in enumerate(drawn.values()):
+        parts += [line(frame, points, series, marks=True) for points in seeds]
+    ends = "; ".join(
+        f"{name}: last {', '.join(f'{points[-1][1]:.3g}' for points in seeds)}"
+        for name, seeds in drawn.items()
+        if seeds
+    )
+    picture = svg(frame, parts, title=title, description=ends)
+    below = key(tuple(lines)) if len(lines) > 1 else ""
+    return (
+        f'<figure class="picture narrow"><figcaption>{escape(title)}</figcaption>{picture}{below}'
+        "</figure>"
+    )

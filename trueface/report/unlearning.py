@@ -15,8 +15,20 @@ from trueface.evaluation import predictions
 from trueface.evaluation.over_seeds import NO_VALUE
 from trueface.evaluation.predictions import Answered
 from trueface.report import tables
-from trueface.report.scatter import Mark, Role, scatter
-from trueface.report.svg import SERIES, Frame, axes, breakable, number, signs, steps, svg, ticks
+from trueface.report.svg import (
+    SERIES,
+    Frame,
+    Mark,
+    Role,
+    axes,
+    breakable,
+    number,
+    scatter,
+    signs,
+    steps,
+    svg,
+    ticks,
+)
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, MachineError
 from trueface.unlearning.evaluation import afterwards

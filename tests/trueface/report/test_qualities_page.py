@@ -8,8 +8,7 @@ from launcher.api import Json, write_json
 from tests.trueface.report.test_page import NASTY, Reading
 from trueface.evaluation.intervals import Difference, Measure
 from trueface.evaluation.qualities import SUMMARIES, Against, QualityRow, QualityScores
-from trueface.report.qualities_page import quality_page
-from trueface.report.quality_curves import collaborations, of_epochs
+from trueface.report.qualities_page import collaborations, of_epochs, quality_page
 from trueface.runtime import paths
 from trueface.training.parts.qualities import CollaborationMeasured
 

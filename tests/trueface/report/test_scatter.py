@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from trueface.report.scatter import Box, Mark, placed, scatter
+from trueface.report.svg import Box, Mark, placed, scatter
 
 ROOM = Box(left=0, top=0, right=600, bottom=300)
 
