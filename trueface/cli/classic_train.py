@@ -65,16 +65,25 @@ class Parser(argparse.ArgumentParser):
         """Raise a `UsageError` where argparse would end the program."""
         raise UsageError(message)
 
-    def add_setting(self, key: str, field: FieldInfo, text: str, **default: Any) -> None:
-        """Add the flag of a setting, and --no-KEY of one that is true or false."""
-        if is_truth(field):
-            truth = {"nargs": "?", "const": "true", **default}
-            self.add_argument(f"--{key}", help=text, **truth)
-            self.add_argument(f"--no-{key}", dest=key, action="store_const", const="false")
-        else:
+    def add_setting(
+        self, key: str, field: FieldInfo, text: str, *, truth: str | None = None, **default: Any
+    ) -> None:
+        """Add the flag of a setting; of one that is true or false also --no-KEY.
+
+        Args:
+            key: its name.
+            field: what it takes.
+            text: its help.
+            truth: how help calls the value of one that is true or false; None: as the setting.
+            default: where the parser has no other for all.
+        """
+        if not is_truth(field):
             self.add_argument(
                 f"--{key}", nargs="+" if is_range(field) else None, help=text, **default
             )
+            return
+        self.add_argument(f"--{key}", nargs="?", const="true", metavar=truth, help=text, **default)
+        self.add_argument(f"--no-{key}", dest=key, action="store_const", const="false")
 
     def understood(self, argv: Sequence[str], known: Iterable[str] | None = None) -> dict[str, Any]:
         """Return what flags gave.
@@ -301,7 +310,7 @@ def _parse(argv: Sequence[str]) -> dict[str, Any]:
     for name, text in WORD_HELP.items():
         parser.add_argument(f"--{name}", nargs="+", action="extend", metavar=WORD_SHAPE, help=text)
     for key, field in VOCABULARY.items():
-        parser.add_setting(key, field, _help(key, field))
+        parser.add_setting(key, field, _help(key, field), truth="TRUE")
     return parser.understood(argv, (*OWN, *WORD_HELP, "keep_poison", "preview", *VOCABULARY))
 
 
