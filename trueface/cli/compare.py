@@ -15,7 +15,7 @@ Examples:
 SEVERAL = frozenset({"--before", "--after"})
 
 
-class Listing(click.Command):
+class SeveralFiles(click.Command):
     """Lets some options take all the words that follow, as a shell's pattern gives them."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -31,7 +31,7 @@ class Listing(click.Command):
         return super().parse_args(ctx, words)
 
 
-@click.command(cls=Listing, epilog=EXAMPLES)
+@click.command(cls=SeveralFiles, epilog=EXAMPLES)
 @click.argument("places", metavar="[A B]", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--before", multiple=True, type=click.Path(path_type=Path), metavar="FILE…",

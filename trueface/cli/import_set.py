@@ -4,9 +4,8 @@ import json
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -34,8 +33,7 @@ SCHEMA = 1
 MANY_SOURCES = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportRequest:
+class ImportRequest(NamedTuple):
     """The arguments of a command line; see its help."""
 
     layout: str
@@ -51,8 +49,7 @@ class ImportRequest:
     dry_run: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What an import did, or would do."""
 
     request: ImportRequest

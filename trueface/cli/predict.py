@@ -7,16 +7,19 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, Protocol
 
 import click
-import numpy as np
 
-from launcher.api import JobError, Json, MachineError, UnknownName, UsageError, write_atomic
+from launcher.api import JobError, Json, UnknownName, UsageError
 from trueface.cli import run_here
 from trueface.cli.text_tables import shown
 from trueface.data.folders import FoundImages, Missing, find_images, listed, paths_in
 from trueface.runtime import logs, paths
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from trueface.prediction.heat_map import HeatMaps
+    from trueface.prediction.predictor import Prediction, Predictor
 
 VARIABLE = "TRUEFACE_MODEL"  # a model folder or a checkpoint, where none is named
 DEFAULT_RUN = "test"
@@ -115,12 +118,6 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(filter(Path.is_dir, folder.iterdir())) if folder.is_dir() else []
 
 
-if TYPE_CHECKING:  # torch takes seconds to import
-    from numpy.typing import NDArray
-    from torch import Tensor
-
-    from trueface.prediction.heat_map import HeatMap
-    from trueface.prediction.predictor import Prediction, Predictor
 SUFFIX = ".png"
 By = Literal["occlusion", "blocks"]
 
@@ -151,83 +148,11 @@ def refuse(place: Path, files: Sequence[Path]) -> None:
             )
 
 
-@dataclass(slots=True)
-class HeatMaps:
-    """Writes the heat maps of answers.
-
-    Attributes:
-        place: a PNG file, or a folder.
-        by: how maps are made.
-        predictor: that gave the answers.
-    """
-
-    place: Path
-    by: By
-    predictor: "Predictor"
-    names: set[str] = field(default_factory=set)  # of files in the folder so far
-
-    def write(self, answer: "Prediction") -> Path:
-        """Make and write the map of an answer; return its file.
-
-        Raises:
-            JobError: the network has no exact map by blocks.
-            MachineError: the file cannot be written.
-        """
-        # torch takes seconds to import: the module is imported for help and wrong arguments, too
-        from trueface.prediction.heat_map import picture
-
-        pixels = self.predictor.decode(answer.path)
-        title = f"{answer.verdict}: {100 * answer.probability:.1f} % fake, logit {answer.logit:.3g}"
-        content = picture(pixels, self._map(pixels, answer.path), title=title, by=self.by)
-        path = self._path(answer.path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, content)
-        except OSError as error:
-            raise MachineError(f"cannot write {path}: {error.strerror or error}") from error
-        return path
-
-    def _map(self, pixels: "Tensor", file: Path) -> "HeatMap":
-        from trueface.prediction import heat_map  # as above
-
-        predictor = self.predictor
-        seen = heat_map.seen_window(pixels, predictor.settings.resize_size)
-        if self.by == "blocks":
-            if predictor.settings.test_crops:
-                raise UsageError(
-                    "--heat-map-by blocks: this model looks at several crops of an image; take "
-                    "--heat-map-by occlusion"
-                )
-            view = predictor.seen(pixels, file)
-            return heat_map.class_activation(predictor.model, view, pixels, seen)
-
-        def score(images: "list[Tensor]") -> "NDArray[np.float64]":
-            import torch  # as above
-
-            views = torch.stack([predictor.seen(image, file) for image in images])
-            logits: NDArray[np.float64] = predictor.logits(views).double().numpy()
-            return logits
-
-        return heat_map.occlusion(pixels, seen, score, batch_size=predictor.settings.batch_size)
-
-    def _path(self, image: Path) -> Path:
-        if self.place.suffix.lower() == SUFFIX and not self.place.is_dir():
-            return self.place
-        name, number = f"{image.stem}{SUFFIX}", 1
-        while name in self.names:  # of another folder
-            number += 1
-            name = f"{image.stem}-{number}{SUFFIX}"
-        self.names.add(name)
-        return self.place / name
-
-
-if TYPE_CHECKING:  # torch takes seconds to import
-    from trueface.prediction.predictor import Prediction, Predictor
 NAMED = 3  # images that a warning names
 LONGEST = 60  # columns of a path in the table, beyond which a row is wider
 
 
-class Rows(Protocol):
+class AnswerRows(Protocol):
     """Where answers go."""
 
     def begin(self) -> None:
@@ -240,7 +165,6 @@ class Rows(Protocol):
         """Write what comes after the rows."""
 
 
-@dataclass(frozen=True, slots=True)
 class TabbedRows:
     """Four columns for programs: path, logit, probability, verdict."""
 
@@ -256,8 +180,7 @@ class TabbedRows:
         """Write nothing: what is bad stands on stderr."""
 
 
-@dataclass(frozen=True, slots=True)
-class TableRows:
+class TableRows(NamedTuple):
     """A table for people; paths are as wide as the longest one."""
 
     width: int
@@ -343,7 +266,9 @@ def facts_of(place: Path, predictor: "Predictor") -> dict[str, Json]:
     }  # fmt: skip
 
 
-def rows_for(files: Sequence[Path], place: Path, predictor: "Predictor", *, as_json: bool) -> Rows:
+def rows_for(
+    files: Sequence[Path], place: Path, predictor: "Predictor", *, as_json: bool
+) -> AnswerRows:
     """Return where answers go: JSON on request, a table on a terminal, else columns."""
     if as_json:
         sizes = predictor.learnt.sizes
@@ -400,10 +325,6 @@ ADVICE = {
 def passed_over_line(passed_over: Mapping[str, int]) -> str:
     """Return the note on files that were no images by their names."""
     return f"note: passed over, as no images by their names: {listed(passed_over)}"
-
-
-if TYPE_CHECKING:  # torch takes seconds to import
-    from trueface.prediction.predictor import Predictor
 
 
 @click.command()
@@ -484,7 +405,11 @@ def predict(
     if heat_place is not None:
         refuse(heat_place, pictures.files)
     predictor = _load(place, device=device, batch_size=batch_size, abstain=abstain)
-    heat = None if heat_place is None else HeatMaps(heat_place, heat_map_by, predictor)
+    heat = None
+    if heat_place is not None:
+        from trueface.prediction.heat_map import HeatMaps  # as above
+
+        heat = HeatMaps(heat_place, heat_map_by, predictor)
     bad = _answer(place, predictor, pictures, heat, as_json=as_json)
     if bad:
         places = len(pictures.files) + len(pictures.missing)
@@ -518,7 +443,7 @@ def _answer(
     place: Path,
     predictor: "Predictor",
     pictures: FoundImages,
-    heat: HeatMaps | None,
+    heat: "HeatMaps | None",
     *,
     as_json: bool,
 ) -> int:

@@ -5,10 +5,9 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -45,8 +44,7 @@ PIXELS = "pixels"
 SIMILAR = "similar"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SplitRequest:
+class SplitRequest(NamedTuple):
     """The arguments of a command line; see its help."""
 
     data_root: Path | None

@@ -10,7 +10,8 @@ Sources: M. Zeiler and R. Fergus, arXiv 1311.2901, section 4.2 (occlusion; their
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -25,12 +26,16 @@ from torchvision.transforms.v2 import functional as image_ops
 from trueface.data.augmentations.steps import Window, centre
 from trueface.models.detectors import Detector
 from trueface.models.head import RidgeHead, inputs_of
-from trueface.runtime.errors import JobError
+from trueface.prediction.predictor import Prediction, Predictor
+from trueface.runtime.errors import JobError, MachineError, UsageError
+from trueface.runtime.files import write_atomic
 
 SQUARES = 8  # along each side of what the network sees
 STEPS = 2  # of a square: it moves by half of its side
 BLURRED = 0.5  # standard deviation of the blur, in sides of a square
 EXACT = 1e-3  # relative difference of a map's mean and the logit, beyond which it is none of it
+
+SUFFIX = ".png"  # of a place that is one file
 
 By = Literal["occlusion", "blocks"]
 Score = Callable[[list[Tensor]], NDArray[np.float64]]  # logits (B,) of decoded images
@@ -261,3 +266,66 @@ def _legend(
     draw.text((width // 2, below), "0", INK, font, anchor="ma")
     draw.text((width - 8, below), f"fake {strongest:+.3g}", INK, font, anchor="ra")
     draw.text((8, below + 17), f"logit by {by}; dark: not seen", INK, font)
+
+
+@dataclass(slots=True)
+class HeatMaps:
+    """Writes the heat maps of answers.
+
+    Attributes:
+        place: a PNG file, or a folder.
+        by: how maps are made.
+        predictor: that gave the answers.
+    """
+
+    place: Path
+    by: By
+    predictor: Predictor
+    names: set[str] = field(default_factory=set)  # of files in the folder so far
+
+    def write(self, answer: Prediction) -> Path:
+        """Make and write the map of an answer; return its file.
+
+        Raises:
+            JobError: the network has no exact map by blocks.
+            MachineError: the file cannot be written.
+        """
+        pixels = self.predictor.decode(answer.path)
+        title = f"{answer.verdict}: {100 * answer.probability:.1f} % fake, logit {answer.logit:.3g}"
+        content = picture(pixels, self._map(pixels, answer.path), title=title, by=self.by)
+        path = self._path(answer.path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, content)
+        except OSError as error:
+            raise MachineError(f"cannot write {path}: {error.strerror or error}") from error
+        return path
+
+    def _map(self, pixels: Tensor, file: Path) -> HeatMap:
+        predictor = self.predictor
+        seen = seen_window(pixels, predictor.settings.resize_size)
+        if self.by == "blocks":
+            if predictor.settings.test_crops:
+                raise UsageError(
+                    "--heat-map-by blocks: this model looks at several crops of an image; take "
+                    "--heat-map-by occlusion"
+                )
+            view = predictor.seen(pixels, file)
+            return class_activation(predictor.model, view, pixels, seen)
+
+        def score(images: list[Tensor]) -> NDArray[np.float64]:
+            views = torch.stack([predictor.seen(image, file) for image in images])
+            logits: NDArray[np.float64] = predictor.logits(views).double().numpy()
+            return logits
+
+        return occlusion(pixels, seen, score, batch_size=predictor.settings.batch_size)
+
+    def _path(self, image: Path) -> Path:
+        if self.place.suffix.lower() == SUFFIX and not self.place.is_dir():
+            return self.place
+        name, number = f"{image.stem}{SUFFIX}", 1
+        while name in self.names:  # of another folder
+            number += 1
+            name = f"{image.stem}-{number}{SUFFIX}"
+        self.names.add(name)
+        return self.place / name
