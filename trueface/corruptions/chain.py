@@ -22,7 +22,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from trueface.corruptions.registry import SPECS, Step, parse_steps, written
+from trueface.corruptions.registry import SPECS, CorruptionStep, parse_steps, written
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 
@@ -35,7 +35,7 @@ MOST_S = 60.0  # of a program, for one picture
 class Chain:
     """Some corruptions in their order; empty: none."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[CorruptionStep, ...]
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -80,7 +80,7 @@ class Chain:
         return any(step.draws for step in self.steps)
 
     @cached_property
-    def _functions(self) -> tuple[tuple[Step, Function], ...]:
+    def _functions(self) -> tuple[tuple[CorruptionStep, Function], ...]:
         return tuple((step, SPECS.load(step.name)) for step in self.steps)
 
     @property

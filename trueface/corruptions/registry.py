@@ -68,7 +68,7 @@ SPECS = Registry(PACKAGE, CorruptionSpec, decorator="register_corruption")
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class CorruptionStep:
     """One corruption, of one strength or of any within a range."""
 
     name: str  # a key of `SPECS`
@@ -106,7 +106,7 @@ class Step:
         return chance.uniform(self.strength, self.upper)
 
 
-def parse_steps(text: str) -> tuple[Step, ...]:
+def parse_steps(text: str) -> tuple[CorruptionStep, ...]:
     """Return the steps of a chain in their order; of `none` and `raw` none.
 
     Raises:
@@ -128,7 +128,7 @@ def canonical(text: str) -> str:
     return written(parse_steps(text))
 
 
-def written(steps: Iterable[Step]) -> str:
+def written(steps: Iterable[CorruptionStep]) -> str:
     """Return steps as they are written."""
     return "+".join(map(str, steps)) or NONE
 
@@ -154,7 +154,7 @@ def described() -> str:
     return ", ".join((NONE, *(spec.example for spec in SPECS.values())))
 
 
-def _step(word: str, chain: str) -> Step:
+def _step(word: str, chain: str) -> CorruptionStep:
     if not word:
         raise ValueError(f"{chain!r} lacks a corruption: write none, or such as jpeg50+blur1")
     word = ALIASES.get(word, word)
@@ -172,8 +172,8 @@ def _step(word: str, chain: str) -> Step:
         raise ValueError(f"{word!r} is no corruption: write {spec.example}, several joined by +")
     low = spec.value(match[2], word) or NO_STRENGTH
     if match[3] is None:
-        return Step(name, low)
+        return CorruptionStep(name, low)
     high = spec.value(match[3], word) or NO_STRENGTH
     if low > high:
         raise ValueError(f"{word}: the range goes from {low:g} down to {high:g}")
-    return Step(name, low) if low == high else Step(name, low, high)
+    return CorruptionStep(name, low) if low == high else CorruptionStep(name, low, high)

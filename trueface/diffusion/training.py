@@ -39,7 +39,7 @@ LAST_LR = 0.05  # of the highest; short trainings end better on a falling rate t
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
+class TrainedDiffuser:
     """A diffuser with the average weights of its training, and what that was."""
 
     diffuser: Diffuser
@@ -60,7 +60,7 @@ def fit(
     class_names: Sequence[str] = (),
     watch: Watch | None = None,
     folder: Path | None = None,
-) -> Trained:
+) -> TrainedDiffuser:
     """Train a diffuser.
 
     Args:
@@ -83,10 +83,10 @@ def fit(
         kept = Kept(paths.resume(folder), claim, settings.save_every)
     learned = _without(images, labels, class_names, settings.without)
     watch = watch or Watch()
-    training = _Training(*learned, settings, class_names, watch.device, folder)
+    training = _DiffuserTraining(*learned, settings, class_names, watch.device, folder)
     run_steps(training, watch, kept)
     training.saved()
-    return Trained(
+    return TrainedDiffuser(
         diffuser=training.result(),
         rows=tuple(map(tuple, training.rows)),
         seconds=training.seconds,
@@ -94,7 +94,7 @@ def fit(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class NoisedBatch:
     """One step's draw."""
 
     images: Tensor  # N×C×H×W in [-1, 1], on the device
@@ -121,7 +121,7 @@ class BatchSource:
     settings: DiffuserSettings
     device: str
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> NoisedBatch:
         """Return the batch of a step; two calls return the same one."""
         settings, count = self.settings, self.settings.batch_size
         seed = derive(f"step/{step}", settings.seed)
@@ -145,7 +145,7 @@ class BatchSource:
         # large, so drawn where it is needed
         own = draw if self.device == "cpu" else torch.Generator(self.device).manual_seed(seed)
         noise = torch.randn(images.shape, generator=own, device=self.device)
-        return Batch(images=images, labels=labels, t=t, noise=noise)
+        return NoisedBatch(images=images, labels=labels, t=t, noise=noise)
 
 
 class Ema:
@@ -173,7 +173,7 @@ class Ema:
         )
 
 
-class _Training(Steps):
+class _DiffuserTraining(Steps):
     stopped = "stopped after step {step} of {total}"
 
     def __init__(
@@ -277,7 +277,7 @@ class _Training(Steps):
         if self.folder is not None:
             write_history(paths.history(self.folder), self.rows)
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def _loss(self, batch: NoisedBatch) -> Tensor:
         noisy = self.schedule.noised(batch.images, batch.t, batch.noise)
         table = self.network.table
         target = batch.noise

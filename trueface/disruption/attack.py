@@ -107,7 +107,7 @@ def outputs_of(generator: Generator, images: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([generator(images, row) for row in labels])
 
 
-class Objective:
+class DisruptionObjective:
     """The mean squared error between outputs and what they are driven to, or away from.
 
     The loss of a batch is the sum of its images' losses: an image's gradient is its own, whatever stands beside it.
@@ -188,7 +188,7 @@ def disrupt_images(
     if settings.attack == "random":
         signs = noise.uniform("disrupt/signs", images).sign()
         return _settled(images + bound * signs, images, settings)
-    objective = Objective(generator, images, labels, settings.target)
+    objective = DisruptionObjective(generator, images, labels, settings.target)
     disrupted = _start(images, settings, noise, bound)
     stepped = settings.attack in STEPPED
     for step in range(settings.steps if stepped else 1):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from trueface.diffusion.diffuser import Diffuser, ddim_sample
-from trueface.erasing.registry import METHODS, Options, Scope
+from trueface.erasing.registry import METHODS, ErasureOptions, Scope
 from trueface.erasing.settings import SAME
 from trueface.runtime.errors import JobError, UnknownName
 from trueface.runtime.progress import Watch
@@ -40,7 +40,7 @@ class ErasingProblem:
 
     erase: int  # label of the concept
     anchor: int | None  # label of what is drawn instead; None: nothing in particular
-    options: Options
+    options: ErasureOptions
     seed: int = 42
     watch: Watch = field(default_factory=Watch)
     images: Tensor | None = None  # N×C×H×W, uint8, the teacher's training images: for `retrain`

@@ -27,7 +27,7 @@ STEPS: Mapping[str, Any] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class ErasureOptions:
     """Hyper-parameters of the methods; each method uses some of them, with its own defaults."""
 
     num_steps: int = 300
@@ -55,7 +55,7 @@ class Options:
         return self.mask == 0 and self.edit_scale == 1
 
 
-NAMES = tuple(field.name for field in fields(Options))
+NAMES = tuple(field.name for field in fields(ErasureOptions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Erasure(Declared):
     summary: str  # half a line for lists
     # a teacher with a null token; an anchor, the class drawn instead; the training images
     needs: Collection[Need] = ()
-    # by names of `Options`: its own values of those that it uses; the others have no effect on it
+    # by names of `ErasureOptions`: its own values of those that it uses; the others have no effect on it
     defaults: Mapping[str, Any]
 
     def __post_init__(self) -> None:
@@ -89,14 +89,14 @@ class Erasure(Declared):
                         f"{what} of {self.name}: {word!r} is none of {', '.join(known)}"
                     )
 
-    def options(self, given: Mapping[str, Any]) -> Options:
+    def options(self, given: Mapping[str, Any]) -> ErasureOptions:
         """Return the method's hyper-parameters: what is given, else its own defaults.
 
         Args:
-            given: by names of `Options`; None: not given. What the method does not use is left out.
+            given: by names of `ErasureOptions`; None: not given. What the method does not use is left out.
         """
         chosen = {name: given.get(name) for name in self.defaults}
-        return Options(
+        return ErasureOptions(
             **{
                 name: self.defaults[name] if value is None else value
                 for name, value in chosen.items()

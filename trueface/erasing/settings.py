@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from trueface.erasing.registry import (
     METHODS,
     NAMES,
-    Options,
+    ErasureOptions,
     Scope,
     Trajectory,
     described,
@@ -100,7 +100,7 @@ class EraseSettings(Settings):
         return self
 
     @property
-    def options(self) -> Options:
+    def options(self) -> ErasureOptions:
         """The method's hyper-parameters, its defaults filled in."""
         return METHODS[self.method].options(self.model_dump())
 

@@ -117,7 +117,7 @@ def load_denoiser(path: Path, device: str = "cpu") -> Denoiser:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
+class TrainedDenoiser:
     """A denoiser that has learned, and its loss."""
 
     denoiser: Denoiser
@@ -127,7 +127,7 @@ class Trained:
 
 def train_denoiser(
     images: Tensor, settings: DenoiserSettings, *, watch: Watch, state: Path
-) -> Trained:
+) -> TrainedDenoiser:
     """Return a denoiser trained on images to which noise is added.
 
     A step draws its images, their mirroring and their noise by its own number alone, so that a
@@ -144,13 +144,13 @@ def train_denoiser(
     """
     values = settings.decisive(settings.model_dump(mode="json"))
     claim = Claim(fingerprint({"settings": values, "images": digest(images, None, ())}))
-    training = _Training(images, settings, watch.device)
+    training = _DenoiserTraining(images, settings, watch.device)
     run_steps(training, watch, Kept(state, claim, settings.save_every))
     denoiser = training.denoiser.eval().requires_grad_(requires_grad=False)
-    return Trained(denoiser=denoiser, loss=training.loss, resumed_at=training.begun)
+    return TrainedDenoiser(denoiser=denoiser, loss=training.loss, resumed_at=training.begun)
 
 
-class _Training(Steps):
+class _DenoiserTraining(Steps):
     stopped = "stopped after {step} of {total} steps; it goes on there"
 
     def __init__(self, images: Tensor, settings: DenoiserSettings, device: str) -> None:

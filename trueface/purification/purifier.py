@@ -19,7 +19,7 @@ from trueface.data.made_folders import (
 )
 from trueface.diffusion.diffuser import Diffuser
 from trueface.purification.denoiser import Denoiser
-from trueface.purification.registry import SPECS, PurifierName, Step, refuse_untrained
+from trueface.purification.registry import SPECS, PurifierName, PurifierStep, refuse_untrained
 from trueface.purification.settings import PurifySettings
 from trueface.purification.steps import Method, Tools
 from trueface.runtime.errors import DataError, JobError
@@ -57,7 +57,7 @@ class Purifier:
         self.channels = 0 if diffuser is None else diffuser.channels
         if denoiser is not None:
             self.channels = self.channels or denoiser.shape.channels
-        self._methods: list[tuple[Step, Method]] = [
+        self._methods: list[tuple[PurifierStep, Method]] = [
             (step, SPECS.load(step.name)) for step in name.steps for _ in range(step.times)
         ]
         self._calls = self._images = 0
@@ -128,7 +128,7 @@ def make_purifier(
     return Purifier(name, diffuser, denoiser)
 
 
-def _applied(step: Step, method: Method, images: Tensor, tools: Tools) -> Tensor:
+def _applied(step: PurifierStep, method: Method, images: Tensor, tools: Tools) -> Tensor:
     """Return images after one step, with the gradient that its declaration names."""
     if SPECS[step.name].gradient == "exact":
         return method(images, step.value, tools).clamp(-1, 1)

@@ -61,7 +61,7 @@ SPECS = Registry(PACKAGE, PurifierSpec, decorator="register_purifier")
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PurifierStep:
     """One purifier, applied once or several times."""
 
     name: str  # a key of `SPECS`
@@ -93,7 +93,7 @@ class Step:
 class PurifierName:
     """A purifier as it was asked for: its steps, in their order."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[PurifierStep, ...]
 
     @property
     def text(self) -> str:
@@ -178,7 +178,7 @@ def refuse_untrained(name: PurifierName, t_max: int, diffuser: str) -> str:
     )
 
 
-def _step(word: str, whole: str) -> Step:
+def _step(word: str, whole: str) -> PurifierStep:
     if not word:
         raise ValueError(f"{whole!r} lacks a purifier: write {NONE}, or such as jpeg75+oneshot10")
     match = _STEP.fullmatch(word)
@@ -193,7 +193,7 @@ def _step(word: str, whole: str) -> Step:
         raise ValueError(f"{word}: it is applied 1 to {MOST_TIMES} times")
     if times > 1 and name == NONE:
         raise ValueError(f"{word}: {NONE} is applied once")
-    return Step(name, _number(spec, match["number"], word), times)
+    return PurifierStep(name, _number(spec, match["number"], word), times)
 
 
 def _number(spec: PurifierSpec, number: str | None, word: str) -> float | None:

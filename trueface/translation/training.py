@@ -37,7 +37,7 @@ READ_AT_ONCE = 256  # images, while they are read into memory
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class LabelledBatch:
     """What one step sees."""
 
     images: Tensor  # N×3×H×W in [-1, 1]
@@ -73,7 +73,7 @@ class Pictures:
             return to_unit(self._held[torch.tensor(rows)])
         return read_images(self.root, [self.names[row] for row in rows], size=self.size)
 
-    def batch(self, step: int, count: int, *, flip: float, seed: int) -> Batch:
+    def batch(self, step: int, count: int, *, flip: float, seed: int) -> LabelledBatch:
         """Return the batch of a step: images drawn with replacement, some of them mirrored.
 
         Targets are the labels of the same images in another order, as in the paper.
@@ -86,13 +86,13 @@ class Pictures:
         images = self.at(rows.tolist())
         images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
         labels = self.labels[rows]
-        return Batch(images, labels, labels[order], share)
+        return LabelledBatch(images, labels, labels[order], share)
 
-    def batches(self, first: int, settings: TranslatorSettings) -> Iterator[Batch]:
+    def batches(self, first: int, settings: TranslatorSettings) -> Iterator[LabelledBatch]:
         """Yield the batches of the steps from `first` on; the next one is read while one is used."""
         last, count = settings.num_steps, settings.batch_size
 
-        def begin(step: int) -> Future[Batch]:
+        def begin(step: int) -> Future[LabelledBatch]:
             return reader.submit(self.batch, step, count, flip=settings.flip, seed=settings.seed)
 
         with ThreadPoolExecutor(1) as reader:
@@ -104,7 +104,7 @@ class Pictures:
                 yield batch
 
 
-class Training(Steps):
+class TranslatorTraining(Steps):
     """Generator, critic and their optimizers between two steps.
 
     Args:
@@ -132,7 +132,7 @@ class Training(Steps):
             "generator_optimizer": self.generator_optimizer,
             "critic_optimizer": self.critic_optimizer,
         }
-        self._batches: Iterator[Batch] | None = None
+        self._batches: Iterator[LabelledBatch] | None = None
 
     def _placed(self, network: Network) -> Network:
         network.to(memory_format=torch.channels_last)
@@ -148,7 +148,7 @@ class Training(Steps):
             self._batches = self.pictures.batches(self.step + 1, self.settings)
         return self.learn(next(self._batches), self.step + 1)
 
-    def learn(self, batch: Batch, step: int) -> dict[str, float]:
+    def learn(self, batch: LabelledBatch, step: int) -> dict[str, float]:
         """Take a step, counted from 1, from a batch; return its losses by name."""
         settings = self.settings
         for optimizer in (self.generator_optimizer, self.critic_optimizer):
@@ -253,7 +253,7 @@ def train_translator(
     Raises:
         JobError: stopped, after its state was written; or a loss is not a number.
     """
-    training = Training(pictures, settings, watch.device)
+    training = TranslatorTraining(pictures, settings, watch.device)
     run_steps(training, watch, Kept(resume_path, claim, settings.save_every))
     return training.generator, training.history
 

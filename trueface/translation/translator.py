@@ -41,7 +41,7 @@ class GeneratorShape:
     blocks: int = 6
 
 
-class ResidualBlock(nn.Module):
+class StarGanBlock(nn.Module):
     """Two 3×3 convolutions beside a short cut."""
 
     def __init__(self, width: int) -> None:
@@ -78,7 +78,7 @@ class Generator(nn.Module):
         for _ in range(HALVINGS):
             layers += [nn.Conv2d(width, width * 2, 4, 2, 1, bias=False), *_after(width * 2)]
             width *= 2
-        layers += [ResidualBlock(width) for _ in range(shape.blocks)]
+        layers += [StarGanBlock(width) for _ in range(shape.blocks)]
         for _ in range(HALVINGS):
             layers += [
                 nn.ConvTranspose2d(width, width // 2, 4, 2, 1, bias=False),

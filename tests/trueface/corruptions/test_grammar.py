@@ -8,7 +8,7 @@ import pytest
 from trueface.corruptions.registry import (
     NONE,
     SPECS,
-    Step,
+    CorruptionStep,
     canonical,
     described,
     missing_programs,
@@ -19,8 +19,14 @@ from trueface.corruptions.registry import (
 
 
 def test_a_chain_is_read_in_the_order_in_which_it_is_written() -> None:
-    assert parse_steps("jpeg50+blur1.5") == (Step("jpeg", 50), Step("blur", 1.5))
-    assert parse_steps("blur1.5+jpeg50") == (Step("blur", 1.5), Step("jpeg", 50))
+    assert parse_steps("jpeg50+blur1.5") == (
+        CorruptionStep("jpeg", 50),
+        CorruptionStep("blur", 1.5),
+    )
+    assert parse_steps("blur1.5+jpeg50") == (
+        CorruptionStep("blur", 1.5),
+        CorruptionStep("jpeg", 50),
+    )
 
 
 def test_none_is_no_step() -> None:
@@ -82,8 +88,8 @@ def test_what_is_no_chain_is_refused_with_its_reason(text: str, message: str) ->
 def test_the_ends_of_a_range_are_taken_and_written_as_they_are_read(name: str) -> None:
     spec = SPECS[name]
     for strength in {spec.low, spec.high} if spec.strength else {0.0}:
-        text = str(Step(name, strength))
-        assert parse_steps(text) == (Step(name, strength),)
+        text = str(CorruptionStep(name, strength))
+        assert parse_steps(text) == (CorruptionStep(name, strength),)
 
 
 def test_modules_are_those_of_the_kinds_that_a_chain_names() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from trueface.diffusion.diffuser import Diffuser, make_schedule
 from trueface.diffusion.networks import EpsNetwork, NetworkShape, build_network
 from trueface.erasing.erasure import ErasingProblem
-from trueface.erasing.registry import Options
+from trueface.erasing.registry import ErasureOptions
 
 CONCEPT, ANCHOR, NULL = 2.0, -1.0, 0.5  # embeddings of the linear network
 NAMES = ("anchor", "concept", "other")
@@ -82,10 +82,10 @@ FEW: dict[str, Any] = {
 }  # fmt: skip
 
 
-def few(options: Options, **more: Any) -> Options:
+def few(options: ErasureOptions, **more: Any) -> ErasureOptions:
     """Return a method's options with few steps."""
     return replace(options, **{**FEW, **more})
 
 
-def a_problem(options: Options, **more: Any) -> ErasingProblem:
+def a_problem(options: ErasureOptions, **more: Any) -> ErasingProblem:
     return ErasingProblem(**{"erase": 1, "anchor": 0, "options": options, "seed": 3, **more})

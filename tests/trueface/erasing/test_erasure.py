@@ -15,7 +15,7 @@ from trueface.erasing.erasure import (
     run_erasure,
     sampled_paths,
 )
-from trueface.erasing.registry import METHODS, Options
+from trueface.erasing.registry import METHODS, ErasureOptions
 from trueface.runtime.errors import JobError, UnknownName
 from trueface.runtime.progress import Watch
 
@@ -173,7 +173,7 @@ def test_a_diffuser_whose_training_is_not_known_cannot_be_retrained() -> None:
 
 
 def problem_of(**options: object) -> ErasingProblem:
-    return a_problem(few(Options(), **options))
+    return a_problem(few(ErasureOptions(), **options))
 
 
 def test_the_points_are_those_that_the_teachers_ddim_sampling_passes_through() -> None:

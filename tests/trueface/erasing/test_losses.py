@@ -18,7 +18,7 @@ from trueface.erasing.methods.ablation import ablation_loss
 from trueface.erasing.methods.abo import all_but_one_loss
 from trueface.erasing.methods.esd import negative_guidance_loss
 from trueface.erasing.methods.sdd import move_average, self_distillation_loss
-from trueface.erasing.registry import Options
+from trueface.erasing.registry import ErasureOptions
 
 Z = 1.5  # the one noisy image, of one pixel
 A, B = 0.7, 1.3  # the student
@@ -38,7 +38,7 @@ def test_all_but_one_is_the_papers_loss_and_gradient(
     gamma1: float, gamma2: float, penalty: float
 ) -> None:
     student, teacher = linear(A, B), linear(A_TEACHER, B_TEACHER)
-    options = Options(gamma1=gamma1, gamma2=gamma2, penalty=penalty)
+    options = ErasureOptions(gamma1=gamma1, gamma2=gamma2, penalty=penalty)
     loss = all_but_one_loss(student, teacher, *noisy(), a_problem(options))
     concept = gamma2 * B * (CONCEPT - NULL) - gamma1 * B_TEACHER * (ANCHOR - NULL)
     null = (A - A_TEACHER) * Z + (B - B_TEACHER) * NULL
@@ -54,7 +54,7 @@ def test_no_gradient_goes_through_the_stopped_null_score(method: str) -> None:
     student, teacher = linear(A, B), linear(A_TEACHER, B_TEACHER)
     table = student.network.table
     assert table is not None
-    problem = a_problem(Options(penalty=0.0))
+    problem = a_problem(ErasureOptions(penalty=0.0))
     loss = (
         all_but_one_loss(student, teacher, *noisy(), problem)
         if method == "abo"
@@ -69,18 +69,18 @@ def test_no_gradient_goes_through_the_stopped_null_score(method: str) -> None:
 
 def test_all_but_one_without_an_anchor_takes_the_concepts_guidance_away() -> None:
     student, teacher = linear(A, B), linear(A_TEACHER, B_TEACHER)
-    problem = a_problem(Options(penalty=0.0), anchor=None)
+    problem = a_problem(ErasureOptions(penalty=0.0), anchor=None)
     loss = all_but_one_loss(student, teacher, *noisy(), problem)
     assert loss.item() == close((B * (CONCEPT - NULL)) ** 2)
 
 
 def test_the_mask_moves_the_strongest_entries_from_the_concepts_guidance_to_the_anchors() -> None:
     student, teacher = linear(A, B), linear(A_TEACHER, B_TEACHER)
-    problem = a_problem(Options(penalty=0.0, mask=0.4))  # of one entry: it is kept
-    explicit = a_problem(Options(penalty=0.0))
+    problem = a_problem(ErasureOptions(penalty=0.0, mask=0.4))  # of one entry: it is kept
+    explicit = a_problem(ErasureOptions(penalty=0.0))
     loss = all_but_one_loss(student, teacher, *noisy(), problem)
     assert loss.item() == close(all_but_one_loss(student, teacher, *noisy(), explicit).item())
-    none = a_problem(Options(penalty=0.0, mask=0.6))  # of one entry: none is kept
+    none = a_problem(ErasureOptions(penalty=0.0, mask=0.6))  # of one entry: none is kept
     loss = all_but_one_loss(student, teacher, *noisy(), none)
     assert loss.item() == close(((B - B_TEACHER) * (CONCEPT - NULL)) ** 2)
 
@@ -88,7 +88,7 @@ def test_the_mask_moves_the_strongest_entries_from_the_concepts_guidance_to_the_
 @pytest.mark.parametrize("anchor", [0, None])
 def test_an_edit_without_a_mask_is_scaled_with_an_anchor_and_without(anchor: int | None) -> None:
     student, teacher = linear(A, B), linear(A_TEACHER, B_TEACHER)
-    problem = a_problem(Options(penalty=0.0, edit_scale=0.5), anchor=anchor)
+    problem = a_problem(ErasureOptions(penalty=0.0, edit_scale=0.5), anchor=anchor)
     loss = all_but_one_loss(student, teacher, *noisy(), problem)
     target = B_TEACHER * ((CONCEPT + (NULL if anchor is None else ANCHOR)) / 2 - NULL)
     assert loss.item() == close((B * (CONCEPT - NULL) - target) ** 2)
@@ -97,7 +97,7 @@ def test_an_edit_without_a_mask_is_scaled_with_an_anchor_and_without(anchor: int
 @pytest.mark.parametrize("eta", [1.0, 3.0])
 def test_esd_is_the_papers_loss_and_gradient(eta: float) -> None:
     student, teacher = linear(A, B), linear(A_TEACHER, B_TEACHER)
-    loss = negative_guidance_loss(student, teacher, *noisy(), a_problem(Options(eta=eta)))
+    loss = negative_guidance_loss(student, teacher, *noisy(), a_problem(ErasureOptions(eta=eta)))
     target = A_TEACHER * Z + B_TEACHER * (NULL - eta * (CONCEPT - NULL))
     rest = A * Z + B * CONCEPT - target
     assert loss.item() == close(rest**2)
@@ -106,7 +106,7 @@ def test_esd_is_the_papers_loss_and_gradient(eta: float) -> None:
 
 def test_self_distillation_learns_the_students_own_null_score() -> None:
     student = linear(A, B)
-    loss = self_distillation_loss(student, *noisy(), a_problem(Options()))
+    loss = self_distillation_loss(student, *noisy(), a_problem(ErasureOptions()))
     rest = B * (CONCEPT - NULL)
     assert loss.item() == close(rest**2)
     assert gradients(student, loss) == (close(2 * rest * Z), close(2 * rest * CONCEPT))
@@ -114,7 +114,7 @@ def test_self_distillation_learns_the_students_own_null_score() -> None:
 
 def test_ablation_learns_the_teachers_score_of_the_anchor() -> None:
     student, teacher = linear(A, B), linear(A_TEACHER, B_TEACHER)
-    loss = ablation_loss(student, teacher, *noisy(), a_problem(Options()))
+    loss = ablation_loss(student, teacher, *noisy(), a_problem(ErasureOptions()))
     rest = A * Z + B * CONCEPT - (A_TEACHER * Z + B_TEACHER * ANCHOR)
     assert loss.item() == close(rest**2)
     assert gradients(student, loss) == (close(2 * rest * Z), close(2 * rest * CONCEPT))

@@ -13,7 +13,7 @@ from trueface.data.made_folders import to_levels, to_unit
 from trueface.purification.denoiser import (
     Denoiser,
     DenoiserShape,
-    Trained,
+    TrainedDenoiser,
     load_denoiser,
     new_denoiser,
     save_denoiser,
@@ -35,7 +35,7 @@ def some_settings(**given: Any) -> DenoiserSettings:
     return DenoiserSettings.model_validate(values | given)
 
 
-def trained(state: Path, settings: DenoiserSettings, watch: Watch | None = None) -> Trained:
+def trained(state: Path, settings: DenoiserSettings, watch: Watch | None = None) -> TrainedDenoiser:
     return train_denoiser(IMAGES, settings, watch=watch or Watch(), state=state)
 
 

@@ -18,7 +18,7 @@ from trueface.translation.labels import labels_of
 from trueface.translation.settings import TranslatorSettings
 from trueface.translation.training import (
     Pictures,
-    Training,
+    TranslatorTraining,
     attribute_loss,
     critic_loss,
     generator_loss,
@@ -152,7 +152,7 @@ def test_targets_are_the_labels_of_the_same_images(pictures: Pictures) -> None:
 
 
 def test_a_loss_that_is_not_a_number_ends_the_training_with_its_step(pictures: Pictures) -> None:
-    training = Training(pictures, tiny(), "cpu")
+    training = TranslatorTraining(pictures, tiny(), "cpu")
 
     def spoils(*, step: int, **_: float) -> None:
         if step == 1:
@@ -164,14 +164,14 @@ def test_a_loss_that_is_not_a_number_ends_the_training_with_its_step(pictures: P
 
 def test_the_generator_learns_to_give_images_back(pictures: Pictures) -> None:
     settings = tiny(num_steps=60, lr=0.002, lambda_rec=20, batch_size=4, flip=0.0, seed=1)
-    training = Training(pictures, settings, "cpu")
+    training = TranslatorTraining(pictures, settings, "cpu")
     run_steps(training, Watch())
     losses = [row["reconstruction"] for row in training.history]
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
 
 
 def test_the_generator_moves_once_in_n_critic_steps(pictures: Pictures) -> None:
-    training = Training(pictures, tiny(n_critic=3), "cpu")
+    training = TranslatorTraining(pictures, tiny(n_critic=3), "cpu")
     moved = [
         "generator" in training.learn(pictures.batch(at, 4, flip=0.0, seed=1), at)
         for at in range(1, 7)

@@ -14,7 +14,13 @@ from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.measures.published_measures import PublishedMeasures
 from trueface.erasing.measures.recognition import Rates, Recogniser, rates, refuse_weak_teacher
 from trueface.erasing.measures.record import RULE, verdict
-from trueface.erasing.measures.recovery import Attack, Curve, Recognised, kept_curve, recovery
+from trueface.erasing.measures.recovery import (
+    Curve,
+    Recognised,
+    RecoveryAttack,
+    kept_curve,
+    recovery,
+)
 from trueface.erasing.measures.samples import (
     OTHER_STREAM,
     Sampling,
@@ -121,7 +127,7 @@ class Question:
     concept: str
     anchor: str  # "": none
     least_teacher_rate: float
-    attack: Attack  # with the sampling of all samples
+    attack: RecoveryAttack  # with the sampling of all samples
     images: Tensor  # real ones of the concept, in the order in which the attack takes them
     follows_from: tuple[
         object, ...
@@ -134,7 +140,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class MeasuredErasure:
     """What was measured."""
 
     student: Rates
@@ -157,7 +163,7 @@ def measure(
     question: Question,
     watch: Watch,
     published: PublishedMeasures | None = None,
-) -> Measured:
+) -> MeasuredErasure:
     """Measure a model that forgot a concept beside its teacher.
 
     Raises:
@@ -215,7 +221,7 @@ def measure(
         return recogniser.answers(images) == number[concept]
 
     curves = _curves(student, teacher, never, question, recognised, watch)
-    return Measured(
+    return MeasuredErasure(
         student=_rates(answers, names, recogniser, question),
         teacher=teacher_rates,
         likeness=alike,
@@ -303,7 +309,7 @@ def _curves(
     return curves
 
 
-def facts(measured: Measured, recogniser: Recogniser) -> dict[str, Json]:
+def facts(measured: MeasuredErasure, recogniser: Recogniser) -> dict[str, Json]:
     """Return the measures, the shares of names by class, the curves and the verdict.
 
     `measures` holds numbers, and of rates an object with `value`, `low`, `high` (95 %) and `n`. Each curve is a

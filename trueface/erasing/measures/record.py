@@ -77,7 +77,7 @@ def read_points(rows: Iterable[Mapping[str, Any]]) -> tuple[Point, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class ErasureVerdict:
     """What the probe says, and at which point of the curve."""
 
     text: str
@@ -98,7 +98,7 @@ def verdict(
     curve: Sequence[Point],
     floor: Sequence[Point],
     ceiling: Sequence[Point],
-) -> Verdict:
+) -> ErasureVerdict:
     """Judge an erasing.
 
     Args:
@@ -109,13 +109,13 @@ def verdict(
         ceiling: of the teacher.
     """
     if not erased[1]:
-        return Verdict(text=NOTHING)
+        return ErasureVerdict(text=NOTHING)
     if others[0] < LEAST_KEPT * others[1]:
-        return Verdict(text=BROKEN)
+        return ErasureVerdict(text=BROKEN)
     if erased[0] > LEAST_ERASED * erased[1]:
-        return Verdict(text=NOT_ERASED)
+        return ErasureVerdict(text=NOT_ERASED)
     if not floor or not ceiling:
-        return Verdict(text=NO_FLOOR)
+        return ErasureVerdict(text=NO_FLOOR)
     floors, ceilings = ({each[:2]: each.rate for each in of} for of in (floor, ceiling))
     places = [
         _Place(floors[each[:2]], ceilings[each[:2]], each)
@@ -123,7 +123,7 @@ def verdict(
         if each[:2] in floors and each[:2] in ceilings
     ]
     if not places:
-        return Verdict(text=NO_CURVE)
+        return ErasureVerdict(text=NO_CURVE)
     widest = max(places, key=lambda place: place.room)
     if widest.room < LEAST_ROOM:
         shown = f"floor {widest.floor:.2f}, ceiling {widest.ceiling:.2f}"
@@ -148,8 +148,8 @@ class _Place(NamedTuple):
     def is_half_way(self) -> bool:
         return self.reached.rate - self.floor >= self.room / 2
 
-    def verdict(self, text: str) -> Verdict:
-        return Verdict(text=text, images=self.reached.images, steps=self.reached.steps)
+    def verdict(self, text: str) -> ErasureVerdict:
+        return ErasureVerdict(text=text, images=self.reached.images, steps=self.reached.steps)
 
 
 def _counted(number: int, noun: str) -> str:
@@ -178,7 +178,7 @@ def method_label(diffuser: str, teacher: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class ErasureRecord:
     """A `metrics.json`."""
 
     facts: Mapping[str, Any]

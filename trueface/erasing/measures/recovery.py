@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attack:
+class RecoveryAttack:
     """How much an attacker has, and how it is measured."""
 
     images: tuple[int, ...] = (1, 5, 25)  # real ones of the concept, rising
@@ -53,7 +53,7 @@ Curve = tuple[Point, ...]  # by number of images, then by steps
 
 
 def recovery(
-    diffuser: Diffuser, concept: str, images: Tensor, recognised: Recognised, attack: Attack
+    diffuser: Diffuser, concept: str, images: Tensor, recognised: Recognised, attack: RecoveryAttack
 ) -> Curve:
     """Attack a model at all points of the curve, in one optimisation and one sampling.
 
@@ -124,7 +124,7 @@ def starts_of(diffuser: Diffuser, concept: str, seed: int) -> dict[str, Tensor]:
     return starts
 
 
-def inverted(diffuser: Diffuser, starts: Tensor, images: Tensor, attack: Attack) -> Tensor:
+def inverted(diffuser: Diffuser, starts: Tensor, images: Tensor, attack: RecoveryAttack) -> Tensor:
     """Return the embeddings that the attack passes through, S×K×B×E…: by start, images and steps.
 
     Args:

@@ -14,9 +14,9 @@ from trueface.erasing.measures.record import (
     PUBLISHED,
     SCHEMA,
     TEACHER,
+    ErasureRecord,
+    ErasureVerdict,
     Point,
-    Record,
-    Verdict,
     verdict,
 )
 from trueface.evaluation.over_seeds import MethodRow, over_seeds
@@ -38,10 +38,10 @@ class ErasedMethod(NamedTuple):
     concept: str
     anchor: str
     curves: Mapping[str, tuple[Point, ...]]  # by `CURVES`, means over seeds
-    seeds: Mapping[Path, Record]  # by the folder of each
+    seeds: Mapping[Path, ErasureRecord]  # by the folder of each
 
 
-def read_record(folder: Path) -> Record:
+def read_record(folder: Path) -> ErasureRecord:
     """Return the record of a measured model.
 
     Raises:
@@ -54,7 +54,7 @@ def read_record(folder: Path) -> Record:
     needed = ("method", "concept", "anchor", "measures", "recovery")
     if facts.get("schema") != SCHEMA or not all(key in facts for key in needed):
         raise DataError(f"{path} is no record of schema {SCHEMA}; run the job of kind erased anew")
-    return Record(facts=facts)
+    return ErasureRecord(facts=facts)
 
 
 def erased_methods(folders: Iterable[Path]) -> list[ErasedMethod]:
@@ -66,7 +66,7 @@ def erased_methods(folders: Iterable[Path]) -> list[ErasedMethod]:
     Raises:
         DataError: a record is missing or broken.
     """
-    groups: dict[tuple[str, str, str], dict[Path, Record]] = {}
+    groups: dict[tuple[str, str, str], dict[Path, ErasureRecord]] = {}
     for folder in folders:
         record = read_record(folder)
         groups.setdefault(record.key, {})[folder] = record
@@ -104,7 +104,7 @@ def _place(method: ErasedMethod) -> tuple[str, int, str]:
 
 
 def _method(
-    key: tuple[str, str, str], seeds: Mapping[Path, Record], measures: Sequence[str]
+    key: tuple[str, str, str], seeds: Mapping[Path, ErasureRecord], measures: Sequence[str]
 ) -> ErasedMethod:
     method, concept, anchor = key
     records = list(seeds.values())
@@ -130,7 +130,7 @@ def _method(
     return ErasedMethod(MethodRow(method, record, values), concept, anchor, curves, seeds)
 
 
-def mean_curve(records: Iterable[Record], name: str) -> tuple[Point, ...]:
+def mean_curve(records: Iterable[ErasureRecord], name: str) -> tuple[Point, ...]:
     """Return the mean of the records' curves: at each point of those that have one there."""
     rates: dict[tuple[int, int], list[float]] = {}
     for record in records:
@@ -139,11 +139,13 @@ def mean_curve(records: Iterable[Record], name: str) -> tuple[Point, ...]:
     return tuple(Point(*place, fmean(of)) for place, of in sorted(rates.items()))
 
 
-def _judged(records: Sequence[Record], curves: Mapping[str, Sequence[Point]]) -> Verdict:
+def _judged(
+    records: Sequence[ErasureRecord], curves: Mapping[str, Sequence[Point]]
+) -> ErasureVerdict:
     """Return the verdict on the means over records; an empty one where a rate was not measured."""
     means = [over_seeds(record.number(name) for record in records) for name in JUDGED]
     rates = [value.mean for value in means if value is not None]
     if len(rates) < len(JUDGED):
-        return Verdict(text="")
+        return ErasureVerdict(text="")
     erased, before, others, others_before = rates
     return verdict((erased, before), (others, others_before), *(curves[name] for name in CURVES))

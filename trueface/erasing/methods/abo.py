@@ -5,7 +5,7 @@ from torch import Tensor
 
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.erasure import ErasingProblem, both, distilled, mean_square, score
-from trueface.erasing.registry import STEPS, Options, register_erasure
+from trueface.erasing.registry import STEPS, ErasureOptions, register_erasure
 
 
 def top_tail(edit: Tensor, quantile: float) -> Tensor:
@@ -94,7 +94,9 @@ def teachers_part(
     return alternate_guidance(concept, null, instead, options), null
 
 
-def alternate_guidance(concept: Tensor, null: Tensor, instead: Tensor, options: Options) -> Tensor:
+def alternate_guidance(
+    concept: Tensor, null: Tensor, instead: Tensor, options: ErasureOptions
+) -> Tensor:
     """Return gamma1 (eps*(z,c) - eps*(z)) + delta, the concept's guidance with a sparse edit.
 
     delta is a sparse edit as SEGA's: gamma1 times psi = eps*(z,c') - eps*(z,c) where |psi| is in its top tail,

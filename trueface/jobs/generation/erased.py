@@ -28,7 +28,7 @@ from trueface.erasing.measures.recognition import (
     rate,
     real_images,
 )
-from trueface.erasing.measures.recovery import Attack
+from trueface.erasing.measures.recovery import RecoveryAttack
 from trueface.erasing.measures.samples import Revision, Sampling, revised, rms, round_trip
 from trueface.erasing.measures.settings import ErasedSettings, ReviseSettings
 from trueface.jobs.setup import checkpoint_of, entry, made_folder_of, watch_of
@@ -91,7 +91,7 @@ def erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
                 "seconds": now() - began,
             }
         )
-    kept = record.Record(facts=results)
+    kept = record.ErasureRecord(facts=results)
     shown = ("erased", "anchor", "others", "ssim", "null_drift")
     numbers: dict[str, Json] = {name: kept.number(name) for name in shown}
     return {**numbers, "recovery": kept.most("recovery"), "verdict": results["verdict"]}
@@ -118,7 +118,7 @@ def _question(
     root, most = job.path(settings.data_root), settings.recover_images[-1]
     images, names = concept_images(root, settings.concept, most, teacher, settings.seed)
     digest = digest_of(class_folder(root, settings.concept), names)
-    attack = Attack(
+    attack = RecoveryAttack(
         images=settings.recover_images,
         steps=settings.recover_steps,
         lr=settings.recover_lr,

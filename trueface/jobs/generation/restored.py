@@ -72,7 +72,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
+class FolderChain:
     """Three folders of the same images, by names in the same order, and what was done from one to the next."""
 
     purified: Path
@@ -114,7 +114,7 @@ class Chain:
         return all(self.attack[model] == purification[model] for model in self.purifier.needs)
 
 
-def chain_of(purified: Path, resolve: Callable[[str], Path]) -> Chain:
+def chain_of(purified: Path, resolve: Callable[[str], Path]) -> FolderChain:
     """Return the folders that a purified one comes from.
 
     Args:
@@ -135,7 +135,7 @@ def chain_of(purified: Path, resolve: Callable[[str], Path]) -> Chain:
         raise DataError(
             f"{source} holds other images than those of which {purified} was made; purify it again"
         )
-    return Chain(
+    return FolderChain(
         purified=purified,
         source=source,
         original=original,
@@ -190,7 +190,7 @@ def restored(job: Job, settings: RestoredSettings) -> Mapping[str, Json]:
 class _Measuring:
     """Outputs of three folders, batch after batch, and the measures of each image."""
 
-    def __init__(self, job: Job, settings: RestoredSettings, chain: Chain) -> None:
+    def __init__(self, job: Job, settings: RestoredSettings, chain: FolderChain) -> None:
         self.job, self.settings, self.chain = job, settings, chain
         self.translator = load_translator(checkpoint_of(job, settings.translator), job.device)
         self.weights = job.path(settings.feature_weights) if settings.feature_weights else None

@@ -8,11 +8,11 @@ from tests.trueface.diffusion.closed_forms import small
 from tests.trueface.erasing.measures.known_models import drawer, prototypes, recogniser
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.measures.record import read_points
-from trueface.erasing.measures.recovery import Attack, Curve, inverted, recovery, starts_of
+from trueface.erasing.measures.recovery import Curve, RecoveryAttack, inverted, recovery, starts_of
 from trueface.erasing.measures.samples import Sampling
 from trueface.runtime.errors import JobError
 
-ATTACK = Attack(
+ATTACK = RecoveryAttack(
     images=(1, 3),
     steps=(1, 5, 80),
     lr=0.1,
@@ -30,7 +30,7 @@ def is_cross(images: Tensor) -> Tensor:
     return recogniser().answers(images) == 0
 
 
-def curve_of(diffuser: Diffuser, attack: Attack = ATTACK) -> Curve:
+def curve_of(diffuser: Diffuser, attack: RecoveryAttack = ATTACK) -> Curve:
     return recovery(diffuser, "cross", crosses(), is_cross, attack)
 
 
@@ -74,12 +74,12 @@ def test_a_concept_hidden_behind_its_name_is_recovered() -> None:
 def test_the_attack_follows_from_its_seed_and_more_steps_change_no_earlier_point() -> None:
     model = small()
     starts = torch.stack(list(starts_of(model, "cross", 1).values()))
-    attack = Attack(images=(1, 2), steps=(2, 3), batch=4)
+    attack = RecoveryAttack(images=(1, 2), steps=(2, 3), batch=4)
     path = inverted(model, starts, crosses(), attack)
     assert torch.equal(path, inverted(model, starts, crosses(), attack))
-    longer = Attack(images=(1, 2), steps=(2, 3, 5), batch=4)
+    longer = RecoveryAttack(images=(1, 2), steps=(2, 3, 5), batch=4)
     assert torch.equal(path, inverted(model, starts, crosses(), longer)[:, :, :2])
-    other = Attack(images=(1, 2), steps=(2, 3), batch=4, sampling=Sampling(seed=2))
+    other = RecoveryAttack(images=(1, 2), steps=(2, 3), batch=4, sampling=Sampling(seed=2))
     assert not torch.equal(path, inverted(model, starts, crosses(), other))
     assert all(not weight.grad for weight in model.network.parameters())
 
@@ -100,13 +100,17 @@ def test_a_stopped_attack_says_how_far_it_came() -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(JobError, match="stopped at step 1 "):
-        curve_of(drawer(), Attack(images=(1,), sampling=Sampling(stop=stop)))
+        curve_of(drawer(), RecoveryAttack(images=(1,), sampling=Sampling(stop=stop)))
 
 
 def test_too_few_images_and_a_loss_without_a_number_end_the_attack() -> None:
     with pytest.raises(JobError, match=r"3 real images of cross, and the attack wants 5"):
-        curve_of(drawer(), Attack(images=(1, 5)))
+        curve_of(drawer(), RecoveryAttack(images=(1, 5)))
     with pytest.raises(JobError, match=r"no number at step 1; take a smaller recover_lr"):
         recovery(
-            drawer(), "cross", crosses() * float("inf"), is_cross, Attack(images=(1,), steps=(5,))
+            drawer(),
+            "cross",
+            crosses() * float("inf"),
+            is_cross,
+            RecoveryAttack(images=(1,), steps=(5,)),
         )
