@@ -396,7 +396,8 @@ def rival(job: Job, path: Path) -> dict[str, Json]:
     """
     from trueface.data.dataset import still  # as above
     from trueface.evaluation.inference import evaluate
-    from trueface.jobs import job_data, outputs
+    from trueface.jobs import job_data
+    from trueface.jobs.scoring import numbers_of_test
     from trueface.models import checkpoint
     from trueface.runtime.progress import Watch
 
@@ -406,7 +407,7 @@ def rival(job: Job, path: Path) -> dict[str, Json]:
     model = checkpoint.revive(kept, path, arch=settings.model).to(job.device)
     feed = still(job_data.of_split(job, settings, job_data.images(job), "test")[0], settings)
     watch = Watch(device=job.device, precision=settings.precision)
-    measures = outputs.of_test(evaluate(model, feed(0), total=len(feed), watch=watch))
+    measures = numbers_of_test(evaluate(model, feed(0), total=len(feed), watch=watch))
     return {"test": measures["accuracy"], "called_fake": measures["called_fake"]}
 
 

@@ -14,12 +14,11 @@ from trueface.data.vocabulary import Vocabulary
 from trueface.features.folder import limit_bytes, store_folder, views
 from trueface.features.folder import remove as remove_view
 from trueface.jobs.feature_settings import FeatureSettings
-from trueface.jobs.inputs_outputs import data_inputs
+from trueface.jobs.job_kind import base_inputs, data_inputs
 from trueface.jobs.kinds import LaboratoryKind
 from trueface.jobs.leakage import count_images
 from trueface.jobs.shared_features import BODY, KIND, PLACE, BodyInput
 from trueface.models.registry import spec_of
-from trueface.runtime import paths
 from trueface.runtime.ids import tested
 
 ITEM_BYTES = 4  # of a number in the store, float32
@@ -118,11 +117,7 @@ def _inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
         yield from data_inputs(
             replace(draft, images=part["images"]), (part["split_list"],), vocabulary
         )
-    if draft.base is not None:
-        path = paths.checkpoint(draft.model_folder(draft.base))
-        yield Input(path=path, what=f"the model {draft.base}")
-    elif (weights := draft.settings["weights"]) not in {"default", "none"}:
-        yield Input(path=draft.path(weights), what="the pretrained weights")
+    yield from base_inputs(draft)
 
 
 def _stored(unused_s: float, *, remove: bool) -> Kept:

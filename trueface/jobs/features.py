@@ -11,7 +11,7 @@ from trueface.corruptions.chain import Chain
 from trueface.data.dataset import Pass, augmented, still
 from trueface.features.matrix import bytes_of
 from trueface.features.store import FeatureStore, open_store
-from trueface.jobs import job_data, model_making
+from trueface.jobs import job_data, setup
 from trueface.jobs.feature_settings import FeaturePart, FeatureSettings
 from trueface.jobs.setup import settled, watch_of
 from trueface.models import checkpoint
@@ -80,7 +80,7 @@ def _body(job: Job, settings: FeatureSettings) -> Detector:
         checkpoint.refuse_other_decoding(kept, settings)
         return checkpoint.revive(kept, path).to(job.device)
     training = _training(settings)
-    start = model_making.start_from(job, training, None)
+    start = setup.start_from(job, training, None)
     return provenance.load_start(start, training, job.device)
 
 

@@ -1,9 +1,13 @@
-"""The images of a job: which ones its data and its split mean on this disk."""
+"""A job's images, models and folders on this disk, and its progress. No torch here."""
+
+from collections.abc import Callable
+from pathlib import Path
 
 from launcher.api import Job, JobError
 from trueface.data.index import Image
 from trueface.data.settings import PlaceSettings
 from trueface.data.splits import SplitList
+from trueface.runtime import paths
 from trueface.runtime.ids import DataId
 from trueface.training import image_lists
 from trueface.training.image_lists import DataPlace
@@ -39,3 +43,39 @@ def model_name(job: Job) -> str:
     if job.model is None:
         raise JobError(f"job {job.name} of kind {job.kind} names no model")
     return job.model
+
+
+def folder_of(job: Job) -> Path:
+    """Return the folder of the job's model.
+
+    Raises:
+        JobError: it has none.
+    """
+    return job.model_folder(model_name(job))
+
+
+def checkpoint_of(job: Job, model: str) -> Path:
+    """Return where the checkpoint of another model of a job's run lies."""
+    return paths.checkpoint(job.model_folder(model))
+
+
+def made_folder_of(job: Job) -> Path:
+    """Return the folder that a job of the role FOLDER makes.
+
+    Raises:
+        JobError: it was planned without one.
+    """
+    if not job.outputs:
+        raise JobError(f"{job.name} has no folder to write; run it by a task file")
+    return Path(job.outputs[0])
+
+
+def progress_of(job: Job, noun: str = "images") -> Callable[[int, int], None]:
+    """Return what the maker of a set tells how many of how many it has made; it ends with a stop."""
+
+    def progress(made: int, total: int) -> None:
+        job.progress(step=made, total=total)
+        if job.stop.is_set():
+            raise JobError(f"stopped after {made} of {total} {noun}; the next attempt begins anew")
+
+    return progress

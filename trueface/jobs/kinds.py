@@ -1,21 +1,34 @@
 """The laboratory's kinds of jobs, as the launcher plans them: no torch here, not even indirectly.
 
-`line` of a kind is a command line that does the same without the queue, ready to be pasted.
+Of each kind: what it reads and makes, as far as that is known while it is planned; and `line`, a command
+line that does the same without the queue, ready to be pasted.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
-from launcher.api import Draft, ModelId, Role, Settings, SharedWork, parse_model
+from launcher.api import Draft, Input, ModelId, Role, Settings, SharedWork, parse_model, tested
+from trueface.corruptions.registry import NONE
 from trueface.data.settings import SampleSettings, TestSettings
 from trueface.data.vocabulary import Vocabulary
-from trueface.jobs import inputs_outputs, shared_features
+from trueface.jobs import shared_features
 from trueface.jobs.flags import classic_words, word_flags, words
-from trueface.jobs.inputs_outputs import model_of
-from trueface.jobs.job_kind import EPOCHS, PROGRAM, JobKind, nothing
+from trueface.jobs.job_kind import (
+    EPOCHS,
+    PROGRAM,
+    JobKind,
+    base_inputs,
+    checkpoint_input,
+    data_inputs,
+    folder_of,
+    model_of,
+    nothing,
+)
 from trueface.jobs.refusals import unfit_test, unfit_training, unfit_unlearning, unknown_poison
 from trueface.poisoning.poison_record import PoisonSettings
+from trueface.runtime import paths
 from trueface.training.settings import TrainSettings
 from trueface.unlearning.settings import UnlearnSettings
 
@@ -38,6 +51,103 @@ class LaboratoryKind(JobKind):
     def shared_work(self, draft: Draft, makers: Sequence[Draft]) -> tuple[SharedWork, ...]:
         """Return what of the job's work other jobs of a plan may repeat."""
         return tuple(self.repeats(draft, makers))
+
+
+def _training_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
+    """Yield data, splits, the base and what else of it is read, the poison record, weights."""
+    yield from _learning_inputs(draft, vocabulary)
+    if parse_model(model_of(draft)).last.poison is not None:
+        yield Input(
+            path=paths.poison_record(folder_of(draft)), what=f"the poison record of {draft.model}"
+        )
+    if draft.base is not None and draft.settings["optimizer_state"] == "kept":
+        yield Input(
+            path=paths.optimizer(draft.model_folder(draft.base)),
+            what=f"the optimizer's state of {draft.base} (save_optimizer in its training keeps it)",
+        )
+    if draft.settings.get("quality_list"):
+        path = draft.path(draft.settings["quality_list"])
+        yield Input(path=path, what="the files of the images in further qualities")
+
+
+def _unlearning_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
+    """Yield data, splits, the poisoned model, its poison record, weights."""
+    yield from _learning_inputs(draft, vocabulary)
+    if draft.base is not None:
+        yield Input(
+            path=paths.poison_record(draft.model_folder(draft.base)),
+            what=f"the poison record of {draft.base}",
+        )
+
+
+def _learning_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
+    """Yield what trainings and unlearnings both read."""
+    yield from data_inputs(draft, ("train", "val"), vocabulary)
+    yield from base_inputs(draft)
+
+
+def test_inputs(draft: Draft, vocabulary: Vocabulary) -> tuple[Input, ...]:
+    """Return the model, data and the test split."""
+    models = [checkpoint_input(draft, model_of(draft), "the model to test")]
+    if surrogate := draft.settings["surrogate"]:
+        models.append(checkpoint_input(draft, surrogate, f"the surrogate {surrogate}"))
+    return (*models, *data_inputs(draft, ("test",), vocabulary))
+
+
+def _poison_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
+    """Yield data, the training split, and the list of images to poison, if there is one."""
+    yield from data_inputs(draft, ("train",), vocabulary)
+    if draft.settings["poison_list"]:
+        path = draft.path(draft.settings["poison_list"])
+        yield Input(path=path, what="the list of images to poison")
+
+
+def _training_outputs(draft: Draft) -> Iterator[Path]:
+    """Yield the history, and what is to be kept of the checkpoint and the optimizer's state."""
+    folder = folder_of(draft)
+    if draft.settings["save_weights"]:
+        yield paths.checkpoint(folder)
+    if draft.settings["save_optimizer"]:
+        yield paths.optimizer(folder)
+    yield paths.history(folder)
+
+
+def _unlearning_outputs(draft: Draft) -> Iterator[Path]:
+    """Yield the checkpoint, the poison record copied from its base, and its reports."""
+    yield paths.checkpoint(folder_of(draft))
+    yield paths.poison_record(folder_of(draft))
+    yield paths.unlearning(folder_of(draft))
+
+
+def _test_outputs(draft: Draft) -> list[Path]:
+    """Return the metrics, and the scores unless they are not to be kept."""
+    folder, outputs = folder_of(draft), []
+    # the tests of a file have their settings in common, and the plan holds them: their id() lasts
+    key = ("condition", id(draft.settings))
+    condition = draft.once(key, lambda: TestSettings.condition(draft.settings))
+    data = tested(draft.data or "", condition)
+    # under an attack that cannot be done there is a reason, and no score
+    if draft.settings["save_scores"] and draft.settings["attack"] == NONE:
+        outputs.append(paths.scores(folder, model_of(draft), data))
+    if draft.settings["save_images"]:
+        outputs.append(paths.saved_images(folder, data))
+    if draft.settings["trigger"]:
+        outputs.append(paths.triggered(folder, model_of(draft), data))
+    return [*outputs, paths.metrics(folder, data)]
+
+
+def _poison_outputs(draft: Draft) -> Iterator[Path]:
+    """Yield the poison record, in the folder of each model to be trained with it."""
+    yield paths.poison_record(folder_of(draft))
+    for model in draft.further_models:
+        yield paths.poison_record(draft.model_folder(model))
+
+
+def _sample_outputs(draft: Draft) -> Iterator[Path]:
+    """Yield the data root, and the file in it that is written last."""
+    data_root = draft.path(draft.settings["data_root"])
+    yield data_root
+    yield data_root / paths.SAMPLE_MARK
 
 
 def _training_line(draft: Draft) -> Iterator[str]:
@@ -129,8 +239,8 @@ TRAIN = LaboratoryKind(
     entry="trueface.jobs.training:train",
     settings=TrainSettings,
     means=Vocabulary.images,
-    reads=inputs_outputs.training_inputs,
-    makes=inputs_outputs.training_outputs,
+    reads=_training_inputs,
+    makes=_training_outputs,
     line=_training_line,
     refuses=unfit_training,
     repeats=shared_features.of_training,
@@ -144,8 +254,8 @@ TEST = LaboratoryKind(
     entry="trueface.jobs.testing:test",
     settings=TestSettings,
     means=Vocabulary.as_named,
-    reads=inputs_outputs.test_inputs,
-    makes=inputs_outputs.test_outputs,
+    reads=test_inputs,
+    makes=_test_outputs,
     line=_test_line,
     refuses=unfit_test,
     repeats=shared_features.of_test,
@@ -159,8 +269,8 @@ POISON = LaboratoryKind(
     entry="trueface.jobs.poisoning:poison",
     settings=PoisonSettings,
     means=Vocabulary.images,
-    reads=inputs_outputs.poison_inputs,
-    makes=inputs_outputs.poison_outputs,
+    reads=_poison_inputs,
+    makes=_poison_outputs,
     line=_poison_line,
     refuses=unknown_poison,
 )
@@ -171,8 +281,8 @@ UNLEARN = LaboratoryKind(
     entry="trueface.jobs.unlearning:unlearn",
     settings=UnlearnSettings,
     means=Vocabulary.images,
-    reads=inputs_outputs.unlearning_inputs,
-    makes=inputs_outputs.unlearning_outputs,
+    reads=_unlearning_inputs,
+    makes=_unlearning_outputs,
     line=_unlearning_line,
     refuses=unfit_unlearning,
     repeats=shared_features.of_unlearning,
@@ -185,6 +295,6 @@ SAMPLE = LaboratoryKind(
     entry="trueface.jobs.sampling:sample",
     settings=SampleSettings,
     means=Vocabulary.as_named,
-    makes=inputs_outputs.sample_outputs,
+    makes=_sample_outputs,
     line=_sample_line,
 )

@@ -14,7 +14,7 @@ from trueface.data.attributes import attribute_files, columns_in
 from trueface.data.qualities import QualityList, lacking
 from trueface.data.settings import other_decoding
 from trueface.data.vocabulary import Vocabulary
-from trueface.jobs import inputs_outputs
+from trueface.jobs.job_kind import model_of
 from trueface.jobs.leakage import leaks
 from trueface.jobs.ranks import world
 from trueface.poisoning.poison_record import KINDS, is_random
@@ -170,7 +170,7 @@ def unfit_unlearning(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> It
     if draft.settings.get("sbi"):
         yield "sbi: an unlearning does not make fakes of its images; give it to trainings only"
     try:
-        base = parse_model(draft.base or inputs_outputs.model_of(draft))
+        base = parse_model(draft.base or model_of(draft))
     except UsageError:  # of an earlier run, under a name that says nothing
         return
     poison = base.last.poison
@@ -202,7 +202,7 @@ def unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iter
     yield from world.refusals(draft)
     yield from unfit_attributes(draft)
     yield from _unfit_solver(draft, makers)
-    yield from conflicts(draft.settings, _further_parts(draft), inputs_outputs.model_of(draft))
+    yield from conflicts(draft.settings, _further_parts(draft), model_of(draft))
     yield from unfit_in_qualities(draft)
     yield from unfit_fairness(draft)
     yield from no_tensorboard(draft)
@@ -215,7 +215,7 @@ def unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iter
 
 def unknown_poison(draft: Draft, _: Sequence[Draft], __: Vocabulary) -> Iterable[str]:
     """Refuse a kind of poison that there is not."""
-    poison = parse_model(inputs_outputs.model_of(draft)).last.poison
+    poison = parse_model(model_of(draft)).last.poison
     if poison is not None and poison.kind is not None and poison.kind not in KINDS:
         yield str(UnknownName("kind of poison", poison.kind, KINDS))
 
@@ -225,7 +225,7 @@ def _further_parts(draft: Draft) -> Iterator[str]:
     if solver_of(draft.settings) == "ridge":
         yield "ridge"
     with suppress(UsageError):  # a name that says nothing
-        if parse_model(inputs_outputs.model_of(draft)).last.poison:
+        if parse_model(model_of(draft)).last.poison:
             yield "poison"
     if draft.gpus > 1 or draft.settings.get("processes", 0) > 1:
         yield "shards"

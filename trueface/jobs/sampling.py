@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from launcher.api import Job, Json
 from trueface.data.sample import SampleSpec, make_sample
 from trueface.data.settings import SampleSettings
-from trueface.jobs.setup import progress_of
+from trueface.jobs.job_data import progress_of
 
 
 def sample(job: Job) -> Mapping[str, Json]:

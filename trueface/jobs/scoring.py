@@ -1,4 +1,4 @@
-"""How a test scores images: its network, attacks on it, and the images as they were scored."""
+"""How a test scores images: its network, attacks on it, the images as they were scored, and what is told of them."""
 
 import copy
 import io
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from trueface.attacks.registry import Attack
 from trueface.corruptions.chain import Chain
 from trueface.corruptions.pillow import to_image
 from trueface.data.dataset import Pass, still
+from trueface.data.dataset_file import video_sources
 from trueface.data.index import Image
 from trueface.data.settings import ScoringSettings, TestSettings
 from trueface.evaluation.inference import (
@@ -28,13 +30,13 @@ from trueface.evaluation.inference import (
     outcome,
 )
 from trueface.evaluation.operating_threshold import Calibration
+from trueface.evaluation.score_tables import Scores
 from trueface.features.store import FeatureStore, open_store
-from trueface.jobs.job_data import model_name
+from trueface.jobs.job_data import checkpoint_of, model_name
 from trueface.jobs.setup import watch_of
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
 from trueface.models.inference import FrozenBody, folded
-from trueface.runtime import paths
 from trueface.runtime.files import write_atomic
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
@@ -65,7 +67,7 @@ class ScoringModel:
         Raises:
             CheckpointError: it cannot be read, or learned from images that were decoded otherwise.
         """
-        path = paths.checkpoint(job.model_folder(model_name(job)))
+        path = checkpoint_of(job, model_name(job))
         kept = checkpoint.load(path)
         checkpoint.refuse_other_decoding(kept, settings)
         constant = checkpoint.has_constant_body(kept)
@@ -247,11 +249,7 @@ def _described(settings: TestSettings, attack: Attack, saved: Chain) -> dict[str
 
 def surrogate_of(job: Job, name: str) -> Detector | None:
     """Return the model with which transfer attacks compute, on the device; None where none is named."""
-    return (
-        checkpoint.restore(paths.checkpoint(job.model_folder(name))).to(job.device)
-        if name
-        else None
-    )
+    return checkpoint.restore(checkpoint_of(job, name)).to(job.device) if name else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,3 +280,55 @@ def write_images(feed: Pass, write: ImageWriter, watch: Watch) -> None:
         done += len(batch.indices)
         for position, pixels in zip(batch.indices.tolist(), batch.images, strict=True):
             write(images[position], pixels)
+
+
+def numbers_of_test(answers: Answers, calibration: Calibration | None = None) -> dict[str, Json]:
+    """Return what one test alone can say; measures of both classes need tests merged."""
+    fake = answers.labels == 1
+    beyond = None if calibration is None else answers.logits > calibration.threshold
+    towards = np.where(fake, answers.logits, -answers.logits)
+    return {
+        "n": len(answers.labels),
+        "fake": int(fake.sum()),
+        "accuracy": float(np.mean((answers.logits > 0) == fake)),
+        "called_fake": float(np.mean(answers.logits > 0)),
+        "accuracy_at_threshold": None if beyond is None else float(np.mean(beyond == fake)),
+        "called_fake_at_threshold": None if beyond is None else float(np.mean(beyond)),
+        "mean_logit": float(answers.logits.mean()),
+        "loss": float(np.logaddexp(0.0, -towards).mean()),
+    }
+
+
+def numbers_of_attack(answers: Answers) -> dict[str, Json]:
+    """Return how far a backdoor reaches: what is said of images that carry its patch.
+
+    `attack_success` is the fraction of fakes then classified as real; None where there is no fake.
+    """
+    fake = answers.labels == 1
+    called_real = answers.logits <= 0
+    return {
+        "attack_success": float(called_real[fake].mean()) if fake.any() else None,
+        "triggered_called_fake": float(1 - called_real.mean()),
+    }
+
+
+def scores_of(images: Sequence[Image], answers: Answers, data_root: Path) -> Scores:
+    """Return the answers to images as a score table, with their paths below the data root.
+
+    Raises:
+        DataError: the data root's list of sources with videos cannot be read.
+    """
+    scored = [images[position] for position in answers.positions]
+    names = tuple(image.path.relative_to(data_root).as_posix() for image in scored)
+    sources = video_sources(data_root)
+    videos = tuple(
+        path.rpartition("/")[0] if image.method in sources else ""
+        for path, image in zip(names, scored, strict=True)
+    )
+    return Scores(
+        paths=names,
+        keys=tuple(image.key for image in scored),
+        labels=answers.labels,
+        logits=answers.logits,
+        videos=videos if any(videos) else (),
+    )

@@ -1,18 +1,29 @@
-"""What entry functions have in common: settings, log, cores, GPU memory; where what a job makes lies."""
+"""What entry functions have in common that compute: settings, log, cores, GPU memory; where a model starts, what is written of it."""
 
+import csv
+import io
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
-from launcher.api import Job, JobError, Json, Settings
+from launcher.api import Job, Json, Settings, write_atomic, write_json
+from trueface.data.loading import BadFile
+from trueface.jobs.job_data import folder_of
+from trueface.models import checkpoint
 from trueface.runtime import gpu_memory, logs, paths
 from trueface.runtime.heap import keep_freed_memory
+from trueface.runtime.ids import DataId
+from trueface.runtime.paths import SCHEMA
 from trueface.runtime.progress import Watch
+from trueface.training import provenance
+from trueface.training.provenance import ModelOrigin, Start
+from trueface.training.settings import LearningSettings, TrainSettings
 
 Model = TypeVar("Model", bound=Settings)
 Result = Mapping[str, Json]
@@ -47,39 +58,79 @@ def watch_of(job: Job, precision: str = "fp32") -> Watch:
     return Watch(device=job.device, precision=precision, progress=job.progress, stop=job.stop)
 
 
-def progress_of(job: Job, noun: str = "images") -> Callable[[int, int], None]:
-    """Return what the maker of a set tells how many of how many it has made; it ends with a stop."""
-
-    def progress(made: int, total: int) -> None:
-        job.progress(step=made, total=total)
-        if job.stop.is_set():
-            raise JobError(f"stopped after {made} of {total} {noun}; the next attempt begins anew")
-
-    return progress
+def start_of(job: Job, settings: TrainSettings) -> Start:
+    """Return what a training starts from: its own earlier weights, its base, or a new model."""
+    own = settings.warm_start and paths.checkpoint(folder_of(job)).exists()
+    origin = job.model if own else job.base
+    return replace(start_from(job, settings, origin), own=origin == job.model)
 
 
-def folder_of(job: Job) -> Path:
-    """Return the folder of the model that a job makes.
+def start_from(job: Job, settings: LearningSettings, base: str | None) -> Start:
+    """Return the start from another model of the job's run, or anew."""
+    return Start.of(settings, base, path=job.path, model_folder=job.model_folder)
 
-    Raises:
-        JobError: it makes none.
+
+def run_of(job: Job, data: DataId) -> ModelOrigin:
+    """Return which run and model a job belongs to, for the provenance; `data` are its images."""
+    return ModelOrigin(
+        job=job.name,
+        model=job.model,
+        base=job.base,
+        images=str(data),
+        device=job.device,
+        threads=job.cpus,
+        folder=job.run_folder,
+    )
+
+
+def source_of(job: Job, settings: Settings, **facts: Any) -> dict[str, Json]:
+    """Return what a model is made of and by what, for its provenance.
+
+    Args:
+        job: that makes it.
+        settings: of the job; one of them is `seed`.
+        facts: of the base, of the images and of the network.
     """
-    if job.model is None:
-        raise JobError(f"{job.name} names no model to make")
-    return job.model_folder(job.model)
+    values = settings.model_dump(mode="json")
+    return {
+        "job": job.name,
+        "model": job.model,
+        "images": job.data,
+        "settings": values,
+        "seed": values["seed"],
+        "device": job.device,
+        "threads": job.cpus,
+        "versions": checkpoint.versions(),
+        "git": checkpoint.git_commit(provenance.PACKAGE),
+        "code": provenance.keep(job.run_folder),
+        **facts,
+    }
 
 
-def made_folder_of(job: Job) -> Path:
-    """Return the folder that a job of the role FOLDER makes.
-
-    Raises:
-        JobError: it was planned without one.
-    """
-    if not job.outputs:
-        raise JobError(f"{job.name} has no folder to write; run it by a task file")
-    return Path(job.outputs[0])
+def write_facts(folder: Path, source: Mapping[str, Json], result: Mapping[str, Json]) -> None:
+    """Write beside a model what it is made of, and the numbers of its making."""
+    write_json(paths.provenance(folder), {"schema": SCHEMA, **source})
+    write_json(paths.summary(folder), {"schema": SCHEMA, **result})
 
 
-def checkpoint_of(job: Job, model: str) -> Path:
-    """Return where the checkpoint of another model of a job's run lies."""
-    return paths.checkpoint(job.model_folder(model))
+def count_bad_images(path: Path) -> int:
+    """Return how many images a list names; 0 where there is none."""
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return sum(1 for _ in csv.reader(file)) - 1
+    except FileNotFoundError:
+        return 0
+
+
+def write_bad_images(path: Path, bad: Iterable[BadFile]) -> None:
+    """List images that gave no pixels as CSV, atomically; without any, an older list goes away."""
+    rows = sorted(bad)
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path", "reason"))
+    writer.writerows((file.path, file.reason) for file in rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, text.getvalue().encode(errors="surrogateescape"))

@@ -13,10 +13,19 @@ from trueface.data.index import Image
 from trueface.data.settings import TestSettings
 from trueface.evaluation.score_tables import write_scores
 from trueface.features.bank import keep_features
-from trueface.jobs import job_data, outputs
+from trueface.jobs import job_data
 from trueface.jobs.job_data import model_name
-from trueface.jobs.scoring import ImageWriter, ScoredTest, ScoringModel, attacked_test, write_images
-from trueface.jobs.setup import entry
+from trueface.jobs.scoring import (
+    ImageWriter,
+    ScoredTest,
+    ScoringModel,
+    attacked_test,
+    numbers_of_attack,
+    numbers_of_test,
+    scores_of,
+    write_images,
+)
+from trueface.jobs.setup import entry, write_bad_images
 from trueface.runtime import paths
 from trueface.runtime.paths import SCHEMA
 from trueface.runtime.timer import now
@@ -34,16 +43,16 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     started, network = now(), ScoringModel.of_job(job, settings)
     done = _answered(job, settings, images, network, paths.saved_images(folder, name))
     bad = done.feed.image_set.bad.values()
-    outputs.write_bad_images(paths.bad_images(folder, name), bad)
+    write_bad_images(paths.bad_images(folder, name), bad)
     result: dict[str, Json] = {
-        **({} if done.answers is None else outputs.of_test(done.answers, network.calibration)),
+        **({} if done.answers is None else numbers_of_test(done.answers, network.calibration)),
         **done.record,
         "bad_images": len(bad),
         "seconds": now() - started,
     }
     scores = paths.scores(folder, model_name(job), name)
     if settings.save_scores and done.answers is not None:
-        table = outputs.scores_of(done.images, done.answers, job.path(settings.data_root))
+        table = scores_of(done.images, done.answers, job.path(settings.data_root))
         write_scores(scores, table)
     elif done.answers is None:  # those of an earlier test would be taken for this one's
         scores.unlink(missing_ok=True)
@@ -97,8 +106,8 @@ def _triggered(
         path.unlink(missing_ok=True)
         return {}
     answers = network.answers(still(images, settings, range(len(images))))
-    write_scores(path, outputs.scores_of(images, answers, job.path(settings.data_root)))
-    return outputs.of_attack(answers)
+    write_scores(path, scores_of(images, answers, job.path(settings.data_root)))
+    return numbers_of_attack(answers)
 
 
 def _checked_attributes(

@@ -22,7 +22,7 @@ from launcher.api import Job, Json, write_json
 from trueface.data.dataset import Feed, Pass, augmented, leave_out, still
 from trueface.data.loading import BadFile
 from trueface.features.store import open_store
-from trueface.jobs import job_data, model_making, outputs
+from trueface.jobs import job_data, setup
 from trueface.jobs.job_data import model_name
 from trueface.jobs.ranks import coordinator, world
 from trueface.jobs.setup import settled, watch_of
@@ -100,7 +100,7 @@ class Assembled:
             folder=job.model_folder(model_name(job)),
             place=job_data.place(job, settings),
             path=job.path,
-            start=model_making.start_of(job, settings),
+            start=setup.start_of(job, settings),
             store=open_store(settings.cache) if is_constant(settings) else None,
             watch=watch_of(job, settings.precision),
             group=group,
@@ -115,7 +115,7 @@ class Assembled:
         state = None if settings.is_ridge else provenance.load_optimizer_state(start, settings)
         model = provenance.load_start(start, settings, job.device)
         source = {
-            **provenance.of_learning(model_making.run_of(job, data), settings, place, lists),
+            **provenance.of_learning(setup.run_of(job, data), settings, place, lists),
             **provenance.of_labels(learned.image_set, checked.image_set),
             **provenance.of_start(start, settings, optimizer=state is not None),
             **provenance.of_network(model, start),
@@ -146,7 +146,9 @@ class Assembled:
             for position, path, reason in chain.from_iterable(group.gather_json(own)):
                 leave_out(image_set, BadFile(position, Path(path), reason))
         if group.is_first:
-            outputs.list_bad_images(self.training.folder, self.learned, self.checked)
+            for name, feed in (("train", self.learned), ("val", self.checked)):
+                path = paths.bad_images(self.training.folder, name)
+                setup.write_bad_images(path, feed.image_set.bad.values())
 
 
 def fit_ridge(run: Assembled) -> TrainingResult:
@@ -199,7 +201,7 @@ def finish(run: Assembled, trained: TrainingResult) -> Mapping[str, Json]:
     result: dict[str, Json] = {
         "images": len(run.lists.train),
         **{name: value for part in run.parts for name, value in part.result().items()},
-        "bad_images": outputs.count_bad_images(paths.bad_images(folder, "train")),
+        "bad_images": setup.count_bad_images(paths.bad_images(folder, "train")),
         **_numbers(trained),
         **trained.notes,
     }

@@ -11,7 +11,7 @@ from trueface.data.attributes import attribute_files
 from trueface.data.index import Image
 from trueface.evaluation.operating_threshold import calibrate
 from trueface.features.store import open_store
-from trueface.jobs import job_data, model_making
+from trueface.jobs import job_data, setup
 from trueface.jobs.job_data import model_name
 from trueface.jobs.setup import entry, watch_of
 from trueface.models import checkpoint
@@ -43,12 +43,12 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     record_path = paths.poison_record(job.model_folder(job.base))
     place, data = job_data.place(job, settings), job_data.images(job)
     lists = image_lists.load_lists(place, data)
-    start = model_making.start_from(job, settings, job.base)
+    start = setup.start_from(job, settings, job.base)
     _refuse_other_objective(start, settings)
     poisoned = _poisoned_detector(job, job.base, start, settings, lists)
     done = flip_problem.unlearn(poisoned, settings, watch_of(job, settings.precision))
     source = {
-        **provenance.of_learning(model_making.run_of(job, data), settings, place, lists),
+        **provenance.of_learning(setup.run_of(job, data), settings, place, lists),
         "poison_record_sha256": file_sha256(record_path),
         **provenance.of_start(start, settings),
         **provenance.of_network(done.model, start),
@@ -101,7 +101,7 @@ def _poisoned_detector(
         CheckpointError: the base cannot be read, or is of another architecture.
     """
     before = "#".join(map(str, parse_model(base).stages[:-1])) or None
-    untrained = model_making.start_from(job, settings, before)
+    untrained = setup.start_from(job, settings, before)
     folder = job.model_folder(base)
     copies, copies_seed = _copies(folder)
     return PoisonedDetector(

@@ -10,8 +10,8 @@ from trueface.benchmark.settings import BenchmarkSettings
 from trueface.data.vocabulary import Vocabulary
 from trueface.jobs import shared_features
 from trueface.jobs.benchmark import origins
-from trueface.jobs.inputs_outputs import folder_of, model_of, test_inputs
-from trueface.jobs.kinds import LaboratoryKind
+from trueface.jobs.job_kind import folder_of, model_of
+from trueface.jobs.kinds import LaboratoryKind, test_inputs
 from trueface.jobs.refusals import unfit_scoring
 
 

@@ -14,8 +14,7 @@ from trueface.data.vocabulary import (
     sort_of,
 )
 from trueface.jobs.flags import words
-from trueface.jobs.inputs_outputs import folder_of, model_of
-from trueface.jobs.job_kind import EPOCHS, PROGRAM, JobKind
+from trueface.jobs.job_kind import EPOCHS, PROGRAM, JobKind, base_inputs, folder_of, model_of
 from trueface.jobs.refusals import no_tensorboard
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
@@ -102,9 +101,7 @@ def _other_base(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
 def _inputs(draft: Draft, _: Vocabulary) -> Iterator[Input]:
     root = draft.path(draft.settings["data_root"])
     yield Input(path=root, what="the data folder")
-    if draft.base is not None:
-        path = paths.checkpoint(draft.model_folder(draft.base))
-        yield Input(path=path, what=f"the model {draft.base}")
+    yield from base_inputs(draft)
 
 
 def _line(settings: type[Settings], draft: Draft) -> Iterator[str]:

@@ -11,8 +11,8 @@ from trueface.diffusion.checkpoint import save_diffuser
 from trueface.diffusion.images import digest, load_classes, load_images
 from trueface.diffusion.settings import IMPORTER, DiffuserSettings, training_folder
 from trueface.diffusion.training import fit
-from trueface.jobs.model_making import source_of, write_facts
-from trueface.jobs.setup import entry, folder_of, watch_of
+from trueface.jobs.job_data import folder_of
+from trueface.jobs.setup import entry, source_of, watch_of, write_facts
 from trueface.runtime import paths
 
 

@@ -12,8 +12,8 @@ from trueface.jobs.generation.generation_kind import (
     inputs,
     made,
     model_files,
-    model_of,
 )
+from trueface.jobs.job_kind import model_of
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UnknownName
 

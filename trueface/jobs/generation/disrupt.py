@@ -15,7 +15,8 @@ from trueface.data.made_folders import (
 from trueface.disruption.attack import NOTHING, Size, disrupt_images, label_sets, size_of
 from trueface.disruption.settings import DisruptSettings, bound_of, levels_of
 from trueface.jobs.generation.purify import purifier_of
-from trueface.jobs.setup import checkpoint_of, entry, made_folder_of, watch_of
+from trueface.jobs.job_data import checkpoint_of, made_folder_of
+from trueface.jobs.setup import entry, watch_of
 from trueface.purification.purifier import Purifier
 from trueface.purification.registry import parse_purifier
 from trueface.runtime.errors import DataError

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from launcher.api import Job, Json
 from trueface.data.drawn_set import make_drawn
 from trueface.data.settings import DrawSettings
-from trueface.jobs.setup import progress_of
+from trueface.jobs.job_data import progress_of
 
 
 def draw(job: Job) -> Mapping[str, Json]:

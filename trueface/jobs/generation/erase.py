@@ -13,8 +13,8 @@ from trueface.diffusion.settings import training_folder
 from trueface.erasing.erasure import ErasingProblem, run_erasure
 from trueface.erasing.registry import METHODS
 from trueface.erasing.settings import EraseSettings
-from trueface.jobs.model_making import source_of
-from trueface.jobs.setup import checkpoint_of, entry, folder_of, watch_of
+from trueface.jobs.job_data import checkpoint_of, folder_of
+from trueface.jobs.setup import entry, source_of, watch_of
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.paths import SCHEMA

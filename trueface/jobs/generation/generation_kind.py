@@ -7,7 +7,7 @@ from pathlib import Path
 from launcher.api import DataId, Draft, Input, Role, Settings
 from trueface.data.vocabulary import Vocabulary, picture_data
 from trueface.jobs.flags import words
-from trueface.jobs.job_kind import PROGRAM, JobKind, nothing
+from trueface.jobs.job_kind import PROGRAM, JobKind, checkpoint_input, model_of, nothing
 from trueface.runtime import paths
 
 MADE_BY: Mapping[
@@ -81,8 +81,7 @@ def models_of(draft: Draft, named: Mapping[str, str]) -> Iterator[Input]:
     """
     for setting, what in named.items():
         if model := draft.settings[setting]:
-            path = paths.checkpoint(draft.model_folder(model))
-            yield Input(path=path, what=f"{what} {model}")
+            yield checkpoint_input(draft, model, f"{what} {model}")
 
 
 def inputs(
@@ -122,13 +121,6 @@ def made(*files: str) -> Callable[[Draft], tuple[Path, ...]]:
         return folder, *(folder / file for file in (paths.MADE_OF, *files))
 
     return makes
-
-
-def model_of(draft: Draft) -> str:
-    """Return the ID of the model that a job makes."""
-    if draft.model is None:
-        raise ValueError(f"a job of kind {draft.kind!r} has no model")
-    return draft.model
 
 
 def _line(name: str, settings: type[Settings], draft: Draft) -> Iterator[str]:

@@ -9,8 +9,8 @@ from launcher.api import Job, JobError, Json
 from trueface.data.vocabulary import picture_folder
 from trueface.diffusion.checkpoint import load_diffuser
 from trueface.diffusion.images import digest, load_images
-from trueface.jobs.model_making import source_of, write_facts
-from trueface.jobs.setup import checkpoint_of, entry, made_folder_of, watch_of
+from trueface.jobs.job_data import checkpoint_of, made_folder_of
+from trueface.jobs.setup import entry, source_of, watch_of, write_facts
 from trueface.purification.denoiser import load_denoiser, save_denoiser, train_denoiser
 from trueface.purification.purifier import Purifier, make_purifier, purify_folder
 from trueface.purification.registry import PurifierName, parse_purifier, refuse_untrained

@@ -18,8 +18,8 @@ from trueface.data.made_folders import (
     save_picture,
 )
 from trueface.data.vocabulary import picture_folder
-from trueface.jobs.model_making import source_of, write_facts
-from trueface.jobs.setup import checkpoint_of, entry, folder_of, made_folder_of, watch_of
+from trueface.jobs.job_data import checkpoint_of, folder_of, made_folder_of
+from trueface.jobs.setup import entry, source_of, watch_of, write_facts
 from trueface.models import assembly
 from trueface.runtime import paths
 from trueface.runtime.stepping import Claim, fingerprint
