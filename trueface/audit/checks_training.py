@@ -1,6 +1,6 @@
 """Findings on the training itself: settings that do nothing, and a history that tells of no learning."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from trueface.audit.check import check
 from trueface.audit.finding import WARNING, Finding, Gap, Outcome
@@ -12,6 +12,14 @@ from trueface.runtime.files import Json
 LEAST_FALL = 0.001  # of the loss, as a share; less is the noise of the last digits
 LEAST_EPOCHS = 3  # of fewer, the first is the best by mere chance
 HOPELESS = "of labels that are nearly as often wrong as right little can be learned"
+
+# a range of an augmentation, the bound that does nothing, and the setting that says how often it is used
+RANGES = (
+    ("blur_sigma", 0.5, "blur_prob"),
+    ("jpeg_qual", 75, "jpeg_prob"),
+    ("resize_scale", 1, "resize_prob"),
+    ("resize_ratio", 1, "resize_prob"),
+)
 
 Settings = Mapping[str, Json]
 
@@ -111,9 +119,22 @@ def bad_images(model: Model) -> Iterator[Outcome]:
 
 def _idle(settings: Settings, modifiers: frozenset[str] | None) -> Iterator[tuple[str, str]]:
     """Yield settings without effect, each with why."""
-    for flag, idle, why in RULES:
-        if idle(settings):
-            yield flag, why
+    if _above(settings, "lr_decay_epochs", 0) and settings.get("schedule") == "onecycle":
+        yield "lr_decay_epochs", "schedule onecycle has a learning rate of its own"
+    for flag in ("lr_decay_epochs", "early_stop"):
+        if _above(settings, flag, 0) and _reaches(settings, flag):
+            yield flag, "the training has no more epochs than that"
+    if settings.get("freeze_bn") is False and not settings.get("freeze"):
+        yield "freeze_bn", "freeze is off"
+    if all(settings.get(key) is True for key in ("compile", "freeze", "freeze_bn")):
+        yield "compile", "a frozen training calls the last layer only"
+    if _above(settings, "augment_cycle", 0) and _steady(settings):
+        yield "augment_cycle", "nothing in the augmentation is random"
+    for flag, usual, chance in RANGES:
+        value = settings.get(flag)
+        is_set = isinstance(value, list) and any(item != usual for item in value)
+        if is_set and _off(settings, chance):
+            yield flag, f"{chance} is 0"
     if modifiers is not None and not modifiers & UNSHARED:
         for flag in ("jpeg_prob", "blur_prob"):
             if _above(settings, flag, 0):
@@ -154,63 +175,3 @@ def _reaches(settings: Settings, key: str) -> bool:
     """Tell whether a number of epochs is never exceeded in the training."""
     value, epochs = number(settings, key), number(settings, "num_epochs")
     return value is not None and epochs is not None and value >= epochs
-
-
-def _set(settings: Settings, key: str, default: float) -> bool:
-    value = settings.get(key)
-    return isinstance(value, list) and any(item != default for item in value)
-
-
-# a setting, when it does nothing, and why; below the functions that they ask
-RULES: tuple[tuple[str, Callable[[Settings], bool], str], ...] = (
-    (
-        "lr_decay_epochs",
-        lambda s: _above(s, "lr_decay_epochs", 0) and s.get("schedule") == "onecycle",
-        "schedule onecycle has a learning rate of its own",
-    ),
-    (
-        "lr_decay_epochs",
-        lambda s: _above(s, "lr_decay_epochs", 0) and _reaches(s, "lr_decay_epochs"),
-        "the training has no more epochs than that",
-    ),
-    (
-        "early_stop",
-        lambda s: _above(s, "early_stop", 0) and _reaches(s, "early_stop"),
-        "the training has no more epochs than that",
-    ),
-    (
-        "freeze_bn",
-        lambda s: s.get("freeze_bn") is False and not s.get("freeze"),
-        "freeze is off",
-    ),
-    (
-        "compile",
-        lambda s: all(s.get(key) is True for key in ("compile", "freeze", "freeze_bn")),
-        "a frozen training calls the last layer only",
-    ),
-    (
-        "augment_cycle",
-        lambda s: _above(s, "augment_cycle", 0) and _steady(s),
-        "nothing in the augmentation is random",
-    ),
-    (
-        "blur_sigma",
-        lambda s: _set(s, "blur_sigma", 0.5) and _off(s, "blur_prob"),
-        "blur_prob is 0",
-    ),
-    (
-        "jpeg_qual",
-        lambda s: _set(s, "jpeg_qual", 75) and _off(s, "jpeg_prob"),
-        "jpeg_prob is 0",
-    ),
-    (
-        "resize_scale",
-        lambda s: _set(s, "resize_scale", 1) and _off(s, "resize_prob"),
-        "resize_prob is 0",
-    ),
-    (
-        "resize_ratio",
-        lambda s: _set(s, "resize_ratio", 1) and _off(s, "resize_prob"),
-        "resize_prob is 0",
-    ),
-)
