@@ -10,11 +10,12 @@ import click
 
 from launcher.api import Draft, Role, UsageError, parse_model
 from trueface.audit.run_folders import found_folder
-from trueface.cli.run_job import options, settings_of
+from trueface.cli import run_here
+from trueface.cli.run_job import options, perform, settings_of
 from trueface.cli.studies import json_option, page_option, tests_of_run
-from trueface.jobs.job_kind import JobKind, refuse_unfit
+from trueface.jobs.job_kind import JobKind
 from trueface.jobs.kinds import before
-from trueface.runtime import logs, paths
+from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, read_json
 
@@ -75,7 +76,7 @@ def _command(kind: JobKind) -> click.Command:
 
     def work(*, run: str, device: str, **given: Any) -> None:
         named = {key: given.pop(key, None) for key in ("model_id", "base", "name")}
-        _perform(kind, run, device, named, given)
+        run_here.tell(perform(kind, _draft(kind, run, named, given), device=device))
 
     command = click.command(kind.name, help=f"{kind.summary[:1].upper()}{kind.summary[1:]}.")
     decorated = options(kind.settings, without=())(work)
@@ -86,25 +87,6 @@ def _command(kind: JobKind) -> click.Command:
     if kind.role in MAKES_MODELS:
         decorated = MODEL(decorated)
     return command(RUN(DEVICE(decorated)))
-
-
-def _perform(
-    kind: JobKind,
-    run: str,
-    device: str,
-    named: Mapping[str, str | None],
-    given: Mapping[str, Any],
-) -> None:
-    draft = _draft(kind, run, named, given)
-    refuse_unfit(kind, draft)
-    # torch takes seconds to import; help and wrong arguments must not wait for it
-    from trueface.cli import run_here
-
-    if draft.model is not None:
-        paths.make_folder(draft.model_folder(draft.model), draft.model)
-    with logs.shown():
-        for key, value in run_here.perform_draft(kind, draft, device_name=device).items():
-            click.echo(f"{key}\t{value:.6g}" if isinstance(value, float) else f"{key}\t{value}")
 
 
 def _draft(

@@ -85,7 +85,7 @@ def sample(folder: Path, **given: Any) -> None:
     downloaded, and the same seed gives the same files.
     """
     settings = settings_of(SAMPLE, {"data_root": str(folder), **given})
-    _perform(SAMPLE, _draft(SAMPLE, "sample", settings))
+    perform(SAMPLE, _draft(SAMPLE, "sample", settings))
     click.echo(folder)
 
 
@@ -112,7 +112,7 @@ def forge(faces: Path, *, out: Path | None, preview: Path | None, **given: Any) 
     places = {"data_root": str(out or "preview"), "faces": str(faces)}
     settings = settings_of(FORGE, {**places, **given})
     if out is not None:
-        result = _perform(FORGE, _draft(FORGE, "forge", settings))
+        result = perform(FORGE, _draft(FORGE, "forge", settings))
         click.echo(f"{out}\t{result['images']} images")
     if preview is not None:
         from trueface.data.forging.forged_set import write_contact_sheet
@@ -153,7 +153,7 @@ def poison(
     words = read_word_flags(subsets, modifiers, given.get("data_root"))
     kind = POISON.with_words(words)
     draft = _draft(kind, name, settings_of(kind, given), model=str(model), words=words)
-    run_here.tell(_perform(kind, replace(draft, further_models=tuple(map(str, others)))))
+    run_here.tell(perform(kind, replace(draft, further_models=tuple(map(str, others)))))
 
 
 @click.command()
@@ -190,7 +190,7 @@ def unlearn(
         base=str(parse_model(base) if base else before(model)),
         words=words,
     )
-    run_here.tell(_perform(kind, draft, device=device))
+    run_here.tell(perform(kind, draft, device=device))
 
 
 @click.command()
@@ -201,7 +201,7 @@ def unlearn(
 def classify(model_id: str, *, name: str, device: str, **given: Any) -> None:
     """Train the classifier MODEL, such as 'cifar10:all'."""
     draft = _draft(CLASSIFY, name, settings_of(CLASSIFY, given), model=str(parse_model(model_id)))
-    run_here.tell(_perform(CLASSIFY, draft, device=device))
+    run_here.tell(perform(CLASSIFY, draft, device=device))
 
 
 @click.command()
@@ -222,7 +222,7 @@ def forget(model_id: str, *, name: str, device: str, base: str | None, **given: 
         model=str(model),
         base=str(parse_model(base) if base else before(model)),
     )
-    run_here.tell(_perform(FORGET, draft, device=device))
+    run_here.tell(perform(FORGET, draft, device=device))
 
 
 def settings_of(kind: Kind, given: Mapping[str, Any]) -> dict[str, Json]:
@@ -261,7 +261,8 @@ def _draft(
     )
 
 
-def _perform(kind: Kind, draft: Draft, *, device: str = "cpu") -> Mapping[str, Json]:
+def perform(kind: Kind, draft: Draft, *, device: str = "cpu") -> Mapping[str, Json]:
+    """Run the job of a draft here and now, where nothing speaks against it; return its result."""
     refuse_unfit(kind, draft)
     for model in () if draft.model is None else (draft.model, *draft.further_models):
         paths.make_folder(draft.model_folder(model), model)
