@@ -18,9 +18,9 @@ from trueface.audit.run_facts import (
     AuditedTest,
     BaseModel,
     FileSurvey,
+    FlipRecord,
     Model,
     Poisoning,
-    Record,
     Run,
     SplitKeys,
     mapping,
@@ -335,13 +335,13 @@ def _poisoning(origin: _Origin) -> tuple[Poisoning, str]:
     return Poisoning(rate, kind, said_by, unlearned, record, trouble), damage
 
 
-def _record(path: Path) -> tuple[Record | None, float | None, str, str]:
+def _record(path: Path) -> tuple[FlipRecord | None, float | None, str, str]:
     """Return a poison record and its rate, why there is none, and what is wrong with the file."""
     if not path.exists():
         return None, None, "", ""
     try:
         written = read_record(path)
-        record = Record(
+        record = FlipRecord(
             path=str(path),
             keys=tuple(key.partition(":")[2] for key in written.keys),
             total=written.total,
@@ -418,7 +418,7 @@ def _scoreless(
             yield path.stem
 
 
-def _misplaced(record: Record | None, images: tuple[Image, ...]) -> int:
+def _misplaced(record: FlipRecord | None, images: tuple[Image, ...]) -> int:
     """Return how many indices of a record are not the place of their key, or stand there twice."""
     if record is None or record.images_sha256 is None:
         return 0

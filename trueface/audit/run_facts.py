@@ -57,7 +57,7 @@ class SplitKeys(NamedTuple):
         return self.trouble or "the split is not known; give --split-path"
 
 
-class Record(NamedTuple):
+class FlipRecord(NamedTuple):
     """Which images' labels were flipped, in today's form or in that of the original system."""
 
     path: str
@@ -77,7 +77,7 @@ class Poisoning(NamedTuple):
     kind: str  # "" where there is none
     said_by: str  # who says so: "the model's ID", "the run's name"
     unlearned: bool
-    record: Record | None
+    record: FlipRecord | None
     trouble: str  # why there is no record, though one is wanted
 
     @property

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from trueface.audit.run_facts import Record, number
+from trueface.audit.run_facts import FlipRecord, number
 from trueface.data.splits import short_key
 from trueface.legacy import original_runs
 from trueface.runtime import paths
@@ -117,7 +117,7 @@ def old_model(folder: Path) -> OldModel | None:
     )
 
 
-def old_record(folder: Path, rate: float | None) -> tuple[Record | None, str]:
+def old_record(folder: Path, rate: float | None) -> tuple[FlipRecord | None, str]:
     """Return the poison record of the rate that is said of an old model, or why there is none."""
     path = folder.parent.parent / "poison_info" / f"poison_{rate or 0:.2f}.pkl"
     if rate is None or not path.is_file():
@@ -127,7 +127,7 @@ def old_record(folder: Path, rate: float | None) -> tuple[Record | None, str]:
     except RecordError as error:
         return None, f"cannot read the poison record: {error}"
     return (
-        Record(
+        FlipRecord(
             path=str(path),
             keys=tuple(key_of(file) for file, _ in old.samples),
             total=old.total,

@@ -127,7 +127,7 @@ OWN: Mapping[str, str] = {
 }
 
 
-class Request(NamedTuple):
+class ClassicRequest(NamedTuple):
     """A command line, understood."""
 
     argv: tuple[str, ...]
@@ -166,7 +166,7 @@ class _Models(NamedTuple):
     poison: Poison | None
 
 
-def read(argv: Sequence[str]) -> Request:
+def read(argv: Sequence[str]) -> ClassicRequest:
     """Understand a command line.
 
     Raises:
@@ -184,7 +184,7 @@ def read(argv: Sequence[str]) -> Request:
         raise UsageError("--data is needed: a data ID, such as 'gan2:pre&real:pre'")
     data = TEST.with_words(words).images(parse_data(own["data"]))
     models = _models(task, own, data)
-    return Request(
+    return ClassicRequest(
         argv=tuple(argv),
         task=task,
         run=paths.folder_name("--name", "test" if own["name"] is None else own["name"]),
@@ -202,7 +202,7 @@ def read(argv: Sequence[str]) -> Request:
     )
 
 
-def settings_of(model: type[Known], request: Request) -> Known:
+def settings_of(model: type[Known], request: ClassicRequest) -> Known:
     """Return the settings of one kind among those of the command line, completed and checked."""
     given = {key: value for key, value in request.settings.items() if key in model.model_fields}
     for name, leader in model.followed(given).items():
@@ -354,7 +354,7 @@ def _run(argv: Sequence[str]) -> None:
         _train(request)
 
 
-def _train(request: Request) -> None:
+def _train(request: ClassicRequest) -> None:
     settings = settings_of(TrainSettings, request)
     choice = settings_of(PoisonSettings, request)
     train = TRAIN.with_words(request.words)
@@ -395,7 +395,7 @@ def _train(request: Request) -> None:
     _tell(result, paths.checkpoint(request.folder) if settings.save_weights else None, request.log)
 
 
-def _refuse_other_epoch(request: Request) -> None:
+def _refuse_other_epoch(request: ClassicRequest) -> None:
     """Refuse --resume_from an epoch that is not the one that was interrupted."""
     if not request.resume_from:
         return
@@ -411,7 +411,7 @@ def _refuse_other_epoch(request: Request) -> None:
         )
 
 
-def _test(request: Request) -> None:
+def _test(request: ClassicRequest) -> None:
     settings = settings_of(TestSettings, request)
     network = settings_of(TrainSettings, request).model  # checks what a test does not need, too
     test = TEST.with_words(request.words)
@@ -433,7 +433,7 @@ def _test(request: Request) -> None:
     _tell(result, scores if is_scored else None, request.log)
 
 
-def _draft(request: Request, settings: Settings, *, model: str) -> Draft:
+def _draft(request: ClassicRequest, settings: Settings, *, model: str) -> Draft:
     return Draft(
         kind=request.task,
         run=request.run,
@@ -447,7 +447,7 @@ def _draft(request: Request, settings: Settings, *, model: str) -> Draft:
     )
 
 
-def _job(request: Request, *, kind: str, settings: Settings, **others: Any) -> ClassicJob:
+def _job(request: ClassicRequest, *, kind: str, settings: Settings, **others: Any) -> ClassicJob:
     return ClassicJob(
         name=f"{kind}/{request.model}",
         kind=kind,

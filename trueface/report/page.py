@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from trueface.audit import finding
 from trueface.audit.finding import Audit
-from trueface.audit.run_facts import Model, Record, Run
+from trueface.audit.run_facts import FlipRecord, Model, Run
 from trueface.data.image_headers import BROKEN
 from trueface.evaluation.intervals import Floats
 from trueface.evaluation.measurement import METRICS, roc
@@ -228,7 +228,7 @@ def _encoded(picture: PIL.Image.Image, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def _record_facts(record: Record) -> list[tuple[str, object]]:
+def _record_facts(record: FlipRecord) -> list[tuple[str, object]]:
     share = len(record.keys) / record.total if record.total else 0.0
     return [
         ("file", record.path),
