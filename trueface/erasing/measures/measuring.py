@@ -212,6 +212,7 @@ def measure(
         of_teacher[rows].flatten(0, 1),
         [names[label] for label in others for _ in range(question.samples)],
         sampling.seed,
+        watch,
     )
     watch.progress(step=2, total=PARTS)
 

@@ -18,10 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trueface.data.folders import few
 from trueface.data.made_folders import to_levels
 from trueface.erasing.measures.settings import lacking
 from trueface.models.assembly import read_state
 from trueface.runtime.errors import CheckpointError, JobError, WeightsError
+from trueface.runtime.progress import Watch
 
 FEATURES = "2048"  # of InceptionV3: what its last layer gets
 SUBSETS, MOST_OF_SUBSET = 100, 1000  # of KID, torchmetrics' own; fewer images: all of them
@@ -37,7 +39,7 @@ class PublishedMeasures:
     device: str = "cpu"
 
     def of(
-        self, student: Tensor, teacher: Tensor, texts: Sequence[str], seed: int
+        self, student: Tensor, teacher: Tensor, texts: Sequence[str], seed: int, watch: Watch
     ) -> dict[str, float]:
         """Return `fid`, `kid` and `clip_score`, as far as their networks are there.
 
@@ -46,14 +48,22 @@ class PublishedMeasures:
             teacher: likewise, with which they are compared.
             texts: what each of the student's images was to show.
             seed: of KID's subsets.
+            watch: may stop between two batches.
+
+        Raises:
+            JobError: stopped.
         """
+        measures: dict[str, float] = {}
+        if self.inception is None and self.clip is None:
+            return measures
         with _alone(seed, self.device):
-            measures = {} if self.inception is None else self._distances(student, teacher)
+            if self.inception is not None:
+                measures = self._distances(student, teacher, watch)
             if self.clip is not None:
-                measures["clip_score"] = self._clip_score(student, texts)
+                measures["clip_score"] = self._clip_score(student, texts, watch)
         return measures
 
-    def _distances(self, student: Tensor, teacher: Tensor) -> dict[str, float]:
+    def _distances(self, student: Tensor, teacher: Tensor, watch: Watch) -> dict[str, float]:
         from torchmetrics.image.fid import FrechetInceptionDistance
         from torchmetrics.image.kid import KernelInceptionDistance
 
@@ -64,15 +74,17 @@ class PublishedMeasures:
         )
         for images, real in ((teacher, True), (student, False)):
             for part in torch.split(images, AT_ONCE):
+                watch.check_stop()
                 for distance in (fid, kid):
                     distance.update(_pixels(part, self.device), real=real)
         return {"fid": float(fid.compute()), "kid": float(kid.compute()[0])}
 
-    def _clip_score(self, images: Tensor, texts: Sequence[str]) -> float:
+    def _clip_score(self, images: Tensor, texts: Sequence[str], watch: Watch) -> float:
         from torchmetrics.functional.multimodal import clip_score
 
         total = 0.0
         for start in range(0, len(images), AT_ONCE):
+            watch.check_stop()
             part = _pixels(images[start : start + AT_ONCE], self.device)
             named = list(texts[start : start + AT_ONCE])
             score = clip_score(part, named, model_name_or_path=lambda: self.clip)
@@ -94,9 +106,7 @@ def published_measures(inception: Path | None, clip: Path | None, device: str) -
     """
     for reason in lacking(inception=inception is not None, clip=clip is not None):
         raise JobError(reason)
-    os.environ["HF_HUB_OFFLINE"] = (
-        "1"  # a folder that lacks something must not be looked for elsewhere
-    )
+    os.environ["HF_HUB_OFFLINE"] = "1"  # what a folder lacks must not be looked for elsewhere
     with _alone(0, device):
         return PublishedMeasures(
             inception=None if inception is None else _inception(inception, device),
@@ -110,18 +120,19 @@ def _inception(path: Path, device: str) -> Any:
 
     try:
         state = read_state(path)
-        with (
-            tempfile.TemporaryDirectory() as folder
-        ):  # torch-fidelity reads files only, and unpickles them
-            safe = Path(folder) / "inception.pt"
-            torch.save(state, safe)
-            network = NoTrainInceptionV3("inception-v3-compat", [FEATURES], str(safe))
     except WeightsError as error:
         raise CheckpointError(f"inception: {error}") from error
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"inception: {path} is no InceptionV3 of torch-fidelity: its weights do not fit that network"
-        ) from error
+    # torch-fidelity reads files only, and unpickles them
+    with tempfile.TemporaryDirectory() as folder:
+        safe = Path(folder) / "inception.pt"
+        torch.save(state, safe)
+        try:
+            network = NoTrainInceptionV3("inception-v3-compat", [FEATURES], str(safe))
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"inception: {path} is no InceptionV3 of torch-fidelity: its weights do not fit that network"
+            ) from error
+    network.num_features = int(FEATURES)  # else torchmetrics shows it an image, on the CPU
     return network.to(device)
 
 
@@ -129,14 +140,20 @@ def _clip(folder: Path, device: str) -> Any:
     from transformers import CLIPModel, CLIPProcessor
 
     try:
-        model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        model, loading = CLIPModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
         processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
             f"clip: {folder} holds no CLIP model in the layout of transformers with safetensors: {first}"
         ) from error
-    return _Projections(model.to(device).eval()), processor
+    if loading["missing_keys"]:  # transformers draws them at random
+        raise CheckpointError(
+            f"clip: {folder} lacks weights of its model: {few(sorted(loading['missing_keys']))}"
+        )
+    return _Projections(model.float().to(device).eval()), processor
 
 
 class _Projections:

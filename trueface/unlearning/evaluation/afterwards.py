@@ -87,7 +87,10 @@ def relearn(
     if forget_loss(model, looked_at, watch, seed=seed) <= target:
         return Relearn(steps=0, most=most, loss=target)
     descent = Descent(model.parameters(), DescentOptions(lr=lr, momentum=0.9, clip=5.0))
-    passes = (forget.read(watch, epoch=epoch, batch_size=batch_size) for epoch in count())
+    passes = (
+        forget.read(watch, epoch=epoch, batch_size=batch_size, what="forgotten samples")
+        for epoch in count()
+    )
     for step, batch in enumerate(islice(chain.from_iterable(passes), most), 1):
         teach(model, "eval")
         with autocast(watch.device, watch.precision):

@@ -411,7 +411,10 @@ def _epoch(
     losses, left = [], []
     sort: Label = "true" if relabel else "trained"
     size = options.batch_size
-    for inputs, labels, _ in request.forget.read(request.watch, sort, epoch=epoch, batch_size=size):
+    batches = request.forget.read(
+        request.watch, sort, epoch=epoch, batch_size=size, what="samples to forget"
+    )
+    for inputs, labels, _ in batches:
         logits = request.logits(inputs)
         loss = cross_entropy(logits, labels) if relabel else loss_of(logits, labels, rule, options)
         descent.gradient(loss)

@@ -11,7 +11,8 @@ from tests.trueface.erasing.measures.published_weights import write_clip, write_
 from trueface.erasing.measures.published_measures import PublishedMeasures, published_measures
 from trueface.erasing.measures.settings import lacking
 from trueface.evaluation.image_measures import frechet_distance
-from trueface.runtime.errors import CheckpointError
+from trueface.runtime.errors import CheckpointError, JobError
+from trueface.runtime.progress import Watch
 
 WHY = "the extra `metrics` is not installed (not beside our tests: torch-fidelity brings a package `tests`)"
 pytest.importorskip("torchmetrics", reason=WHY)
@@ -46,11 +47,18 @@ def features(measures: PublishedMeasures, images: Tensor) -> Tensor:
 
 def test_fid_is_our_distance_on_the_features_of_inception(inception: PublishedMeasures) -> None:
     student, teacher = drawn(1), drawn(2)
-    found = inception.of(student, teacher, TEXTS, seed=1)
+    found = inception.of(student, teacher, TEXTS, 1, Watch())
     ours = frechet_distance(features(inception, student), features(inception, teacher))
     assert found["fid"] == pytest.approx(ours, rel=1e-3)
     assert ours > 1e-3
     assert set(found) == {"fid", "kid"}
+
+
+def test_a_stop_ends_them_between_two_batches(inception: PublishedMeasures) -> None:
+    watch = Watch()
+    watch.stop.set()
+    with pytest.raises(JobError, match="stopped"):
+        inception.of(drawn(1), drawn(2), TEXTS, 1, watch)
 
 
 def test_equal_images_are_at_no_distance_and_a_seed_decides_the_subsets(
@@ -58,9 +66,9 @@ def test_equal_images_are_at_no_distance_and_a_seed_decides_the_subsets(
 ) -> None:
     grey = drawn(1, channels=1)
     before = torch.random.get_rng_state()
-    same = inception.of(grey, grey, TEXTS, seed=1)
+    same = inception.of(grey, grey, TEXTS, 1, Watch())
     assert same["fid"] == pytest.approx(0, abs=1e-3)
-    assert same == inception.of(grey, grey, TEXTS, seed=1)
+    assert same == inception.of(grey, grey, TEXTS, 1, Watch())
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -80,9 +88,11 @@ def test_what_would_execute_something_and_other_networks_are_refused(tmp_path: P
 
 def test_clip_score_is_the_mean_cosine_of_pictures_and_their_names(tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason=WHY)
+    from safetensors.torch import load_file, save_file
+
     measures = published_measures(None, write_clip(tmp_path / "clip"), "cpu")
     images = drawn(1)
-    found = measures.of(images, images, TEXTS, seed=1)
+    found = measures.of(images, images, TEXTS, 1, Watch())
     assert set(found) == {"clip_score"}
     assert -1 <= found["clip_score"] <= 1
     projections, processor = measures.clip
@@ -94,6 +104,12 @@ def test_clip_score_is_the_mean_cosine_of_pictures_and_their_names(tmp_path: Pat
     assert found["clip_score"] == pytest.approx(float(cosines.mean()), abs=1e-5)
     with pytest.raises(CheckpointError, match=r"clip: .* holds no CLIP model"):
         published_measures(None, tmp_path, "cpu")
+    file = tmp_path / "clip" / "model.safetensors"
+    state = load_file(file)
+    del state["text_projection.weight"]
+    save_file(state, file, {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"clip: .* lacks weights .*text_projection\.weight"):
+        published_measures(None, tmp_path / "clip", "cpu")
 
 
 def test_where_all_is_installed_nothing_is_lacking() -> None:
