@@ -87,8 +87,15 @@ def _rows(
     tests: Sequence[AuditedTest], troubles: list[str], reports: Reports
 ) -> Iterator[ReportRow]:
     """Yield the rows of tests, those under each condition by themselves; note what cannot be shown."""
-    troubles += [f"{test.data}: {test.trouble}" for test in tests if test.scores is None]
-    for each in joined([_tested(test, test.scores) for test in tests if test.scores is not None]):
+    measured = []
+    for test in tests:
+        if test.scores is None:
+            troubles.append(f"{test.data}: {test.trouble}")
+        elif not len(test.scores.labels):
+            troubles.append(f"{test.data}: no scores to measure")
+        else:
+            measured.append(_tested(test, test.scores))
+    for each in joined(measured):
         try:
             yield _row(each, reports)
         except DataError as error:

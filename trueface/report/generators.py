@@ -27,12 +27,16 @@ def decimals(digits: int) -> Form:
 
 def short(factor: float = 1.0) -> Form:
     """Return a form in three digits without a deviation, for seconds and counts."""
-    return lambda value: three_digits(value.mean * factor)
+    return lambda value: three_digits(value.mean * factor) + _part(value)
 
 
 def percent(value: OverSeeds) -> str:
     """Return a share in percent, without a deviation."""
-    return f"{100 * value.mean:.0f} %"
+    return f"{100 * value.mean:.0f} %{_part(value)}"
+
+
+def _part(value: OverSeeds) -> str:
+    return f"<small>{value.part}</small>" if value.part else ""
 
 
 def nothing(_: MethodRow) -> str:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from trueface.evaluation.over_seeds import OverSeeds, by_method, over_seeds, short_names
 from trueface.report.content import Shown
+from trueface.report.svg import three_digits
+from trueface.report.unlearning import to_be_forgotten
 from trueface.unlearning.evaluation.leaderboard import UnlearningGroup, UnlearningRow
 
 MOST_NAMED = 3
@@ -22,7 +24,7 @@ class RankedMethod(NamedTuple):
 
     def text(self) -> str:
         """Return "scrub (0.021 ± 0.003)"; of a single seed it says so."""
-        alone = ", one seed" if self.value.sd is None else ""
+        alone = ", one seed" if self.value.sd is None and not self.value.part else ""
         return f"{self.name} ({self.value.text(3)}{alone})"
 
 
@@ -50,6 +52,10 @@ def detectors_outcome(models: Sequence[Shown]) -> Iterator[str]:
     shared = [
         test for test in next(iter(areas.values())) if all(test in each for each in areas.values())
     ]
+    if not shared and len(methods) == 1:
+        (name,) = names.values()
+        yield f"No test is of all seeds of {name}: the tables below show each on its own tests."
+        return
     if not shared:
         yield (
             f"{len(methods)} detectors were tested, no test is of all of them, and so none is best: the "
@@ -75,7 +81,7 @@ def detectors_outcome(models: Sequence[Shown]) -> Iterator[str]:
     elif all(each.value.sd is None for each in ranked):
         yield (
             f"{first.name} has the highest {measure}, {first.value.text(3)}, before {others[0].name}, "
-            f"{others[0].value.text(3)}, but one seed was run of each: no detector of {len(ranked)} is called the best."
+            f"{others[0].value.text(3)}, but one seed was measured of each: no detector of {len(ranked)} is called the best."
         )
     else:
         yield (
@@ -85,7 +91,7 @@ def detectors_outcome(models: Sequence[Shown]) -> Iterator[str]:
 
 
 def unlearning_outcome(group: UnlearningGroup) -> str:
-    """Return a sentence about the unlearnings of one base, plain text.
+    """Return a sentence about the unlearnings of one base that forget the same, plain text.
 
     Methods that left a working model are ranked by their gap to retraining.
     """
@@ -98,7 +104,8 @@ def unlearning_outcome(group: UnlearningGroup) -> str:
         if (value := row.values.get("gap")) is not None
     ]
     ranked.sort(key=lambda each: each.value.mean)
-    return f"{group.base}: {_nearest(methods, working, ranked)}{_ruined(ruined, working)}."
+    what = f"{group.base}, forgetting {to_be_forgotten(group)}"
+    return f"{what}: {_nearest(methods, working, ranked)}{_ruined(ruined, working)}."
 
 
 def _nearest(
@@ -119,7 +126,7 @@ def _nearest(
         before = f", before {others[0].name}, {others[0].value.text(3)}" if others else ""
         return (
             f"{first.name} has the least gap to retraining, {first.value.text(3)}{before}, but one seed was "
-            "run, and that names no winner"
+            "measured, and that names no winner"
         )
     if near:
         return (
@@ -128,7 +135,7 @@ def _nearest(
         )
     row = working[first.name]
     time = row.values.get("of_retrain")
-    taken = "" if time is None else f", in {100 * time.mean:.3g} % of its time"
+    taken = "" if time is None else f", in {three_digits(100 * time.mean)} % of its time"
     warned = ", ".join(alarm.sort for alarm in row.alarms)
     place = (
         "comes nearest to retraining" if others else "is the only method to set beside retraining"

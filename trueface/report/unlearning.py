@@ -206,20 +206,22 @@ def method_plane(row: UnlearningRow) -> list[MethodPlane]:
     return []
 
 
-def _about(group: UnlearningGroup) -> Iterator[tuple[str, str]]:
+def to_be_forgotten(group: UnlearningGroup) -> str:
+    """Return what the methods of a group are to forget, in words."""
     match group.goal:
         case "flips":
-            yield "to be forgotten", "flipped labels"
+            return "flipped labels"
         case "class":
             names = [class_name(label, group.class_names) for label in group.forgotten]
-            yield "to be forgotten", f"{', '.join(names)}, of {group.classes} classes"
+            return f"{', '.join(names)}, of {group.classes} classes"
+        case "instances" if group.fraction is None:
+            return "single images"
         case "instances":
-            yield (
-                "to be forgotten",
-                "single images"
-                if group.fraction is None
-                else f"{100 * group.fraction:.3g}% of the training images",
-            )
+            return f"{100 * group.fraction:.3g}% of the training images"
+
+
+def _about(group: UnlearningGroup) -> Iterator[tuple[str, str]]:
+    yield "to be forgotten", to_be_forgotten(group)
     records = [model.record for row in group.rows for model in row.models]
     if group.rate is not None:
         yield "flipped labels", f"{group.rate:.0%} of the training set"

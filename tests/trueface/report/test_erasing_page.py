@@ -9,7 +9,9 @@ import pytest
 from launcher.api import Json
 from tests.trueface.report.run_by_hand import CONCEPTS, METHODS, erased_run, erasing, method_rows
 from tests.trueface.report.test_page import NASTY, Reading
+from trueface.evaluation.over_seeds import over_seeds
 from trueface.report.erasing_page import Erasing, erasing_page, sentences
+from trueface.report.generators import Form, decimals, percent, short
 
 
 @pytest.fixture
@@ -84,6 +86,15 @@ def test_measures_of_publications_have_columns_where_a_run_has_them(run: Erasing
     read = Reading(erasing_page(measured))
     assert "FID, KID, CLIP score" in read.text
     assert {"13.7", "0.2756"} <= set(read.words)
+
+
+@pytest.mark.parametrize("form", [decimals(2), short(), percent])
+def test_a_mean_of_some_seeds_says_of_how_many(form: Form) -> None:
+    part, whole = over_seeds([13.68, None, None]), over_seeds([13.68])
+    assert part is not None
+    assert whole is not None
+    assert form(part).endswith("<small>1 of 3 seeds</small>")
+    assert "seeds" not in form(whole)
 
 
 def test_published_figures_are_marked_as_not_comparable(run: Erasing) -> None:

@@ -60,13 +60,17 @@ CASES: Mapping[str, tuple[list[Shown], str]] = {
     ),
     "one seed": (
         [detector("gan:pre", x=0.8), detector("gan2:pre", x=0.9)],
-        "gan2:pre has the highest AUC on x, 0.900, before gan:pre, 0.800, but one seed was run of each: "
+        "gan2:pre has the highest AUC on x, 0.900, before gan:pre, 0.800, but one seed was measured of each: "
         "no detector of 2 is called the best.",
     ),
     "one of a single seed": (
         [*seeds("gan:pre", 0.8, 0.82), detector("gan2:pre", x=0.9)],
         "None of 2 detectors is the best by the AUC on x: gan2:pre (0.900, one seed) and gan:pre (0.810 ± 0.014) "
         "cannot be told apart, as their spreads over seeds overlap or are not known.",
+    ),
+    "no test of all seeds": (
+        [detector("gan:pre@seed=0", x=0.8), detector("gan:pre@seed=1", y=0.9)],
+        "No test is of all seeds of gan:pre: the tables below show each on its own tests.",
     ),
     "no test in common": (
         [detector("gan:pre", x=0.8), detector("gan2:pre", y=0.9)],
@@ -119,7 +123,7 @@ def test_the_method_nearest_to_retraining_is_named(tmp_path: Path) -> None:
     left(tmp_path, "scrub", 6, 6, 6)
     left(tmp_path, "salun", 12, 12, 12)
     assert said_of(tmp_path).startswith(
-        "a:b: scrub comes nearest to retraining, in 10 % of its time: gap 0.006 ± 0.000 over seeds, next is "
+        "a:b, forgetting flipped labels: scrub comes nearest to retraining, in 10 % of its time: gap 0.006 ± 0.000 over seeds, next is "
         "salun (0.025 ± 0.000)"
     )
 
@@ -149,9 +153,31 @@ def test_one_seed_names_no_winner(tmp_path: Path) -> None:
     left(tmp_path, "scrub", 6)
     left(tmp_path, "salun", 12)
     assert said_of(tmp_path) == (
-        "a:b: scrub has the least gap to retraining, 0.006, before salun, 0.025, but one seed was run, "
+        "a:b, forgetting flipped labels: scrub has the least gap to retraining, 0.006, before salun, 0.025, but one seed was measured, "
         "and that names no winner."
     )
+
+
+def test_one_measured_seed_of_several_is_not_called_the_only_one(tmp_path: Path) -> None:
+    left(tmp_path, "retrain", 4)
+    left(tmp_path, "scrub", 6, 6, 6)
+    left(tmp_path, "salun", 12, 12, 12)
+    assert (
+        "scrub has the least gap to retraining, 0.006 (1 of 3 seeds), before salun, 0.025 (1 of 3 seeds), "
+        "but one seed was measured" in said_of(tmp_path)
+    )
+
+
+def test_groups_of_one_base_are_told_apart_by_what_is_forgotten(tmp_path: Path) -> None:
+    for label, name in enumerate("ab"):
+        given: dict[str, Any] = {
+            "goal": "class", "classes": 3, "class_names": ("a", "b", "c"), "forgotten": (label,), "rate": None,
+        }  # fmt: skip
+        record = told(f"a:b~retrain@class={name}", "a:b", **given)
+        leave(tmp_path, record, one_class(0), one_class(0))
+    first, second = map(unlearning_outcome, ladder(tmp_path).groups)
+    assert first.startswith("a:b, forgetting a, of 3 classes: ")
+    assert second.startswith("a:b, forgetting b, of 3 classes: ")
 
 
 def test_ruined_models_are_named_and_do_not_win(tmp_path: Path) -> None:
@@ -172,5 +198,5 @@ def test_without_retraining_or_methods_the_sentence_says_why(tmp_path: Path) -> 
     )
     left(tmp_path / "b", "retrain", 8)
     assert said_of(tmp_path / "b") == (
-        "a:b: only references were trained, and no method is compared with them."
+        "a:b, forgetting flipped labels: only references were trained, and no method is compared with them."
     )

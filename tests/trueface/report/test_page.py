@@ -231,6 +231,15 @@ def test_scores_that_cannot_be_shown_are_told(lab: Lab) -> None:
     assert "no finite numbers" in text
 
 
+def test_a_test_without_a_row_is_told_and_not_pooled_with_others(lab: Lab) -> None:
+    before = {row.data for row in shown(Reader().run(str(lab.run)).models[0]).rows}
+    header = "path,key,label,logit\n"
+    paths.scores(lab.run / DATA, DATA, "sdXL:pre").write_text(header)
+    model = shown(next(each for each in Reader().run(str(lab.run)).models if each.name == DATA))
+    assert "sdXL:pre: no scores to measure" in model.troubles
+    assert {row.data for row in model.rows} == before
+
+
 def test_a_run_without_any_test_is_a_page_all_the_same(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "empty" / DATA
     folder.mkdir(parents=True)
