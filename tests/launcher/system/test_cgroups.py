@@ -193,12 +193,14 @@ def test_a_scheduler_that_a_job_started_can_be_killed_without_ending_other_jobs(
     script = (
         "import os, pathlib, sys, time\nfrom launcher.system.daemon_control import ensure_scheduler\n"
         "from launcher.system.paths import Home, make_home\nfrom launcher.store.queue import Store\n"
+        "os.environ['LAUNCHER_CLAIMS'] = sys.argv[3]\n"  # a job gets none of ours
         "home = Home(pathlib.Path(sys.argv[1]))\nmake_home(home)\nStore(home).close()\n"
         "ensure_scheduler(home)\nprint('ready', flush=True)\n"
         "while not os.path.exists(sys.argv[2]): time.sleep(0.01)\n"
     )
     fork_server = ForkServer(home, WorkerEnvironment())
-    words = (sys.executable, "-c", script, str(inner.folder), str(gate))
+    claims = os.environ["LAUNCHER_CLAIMS"]
+    words = (sys.executable, "-c", script, str(inner.folder), str(gate), claims)
     outer = started(fork_server, an_attempt(home, a_spec(*words)))
     until(lambda: lines_of(outer.attempt.log) == ["ready"], "the job has started a scheduler")
     queue = Store(inner, durable=False)
