@@ -254,7 +254,7 @@ def _environment(gpus: Sequence[str]) -> dict[str, str]:
     """Return the environment of a pilot: ours, without secrets and without what belongs to a job."""
     own = owners_environment(os.environ)
     own.pop(MARK, None)
-    plain = {name: text for name, text in own.items() if not looks_secret(name)}
+    plain = {name: text for name, text in own.items() if not looks_secret(name, text)}
     return {**plain, VISIBLE: ",".join(gpus)}
 
 

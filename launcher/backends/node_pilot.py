@@ -426,8 +426,9 @@ def _spec(folder: PilotFolder) -> PilotSpec:
 def _prepare_environment(spec: PilotSpec) -> None:
     """Keep what jobs are to have of our environment: what the site's prologue has changed, and no secret."""
     changes = site_changes(os.environ)
-    for name in [name for name in os.environ if looks_secret(name) or name == BEFORE]:
-        del os.environ[name]
+    for name, value in list(os.environ.items()):
+        if looks_secret(name, value) or name == BEFORE:
+            del os.environ[name]
     if changes:
         os.environ[SITE] = json.dumps(changes)
     os.environ[TOKEN] = spec.token

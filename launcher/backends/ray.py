@@ -500,4 +500,4 @@ class Ray:
 
 def _environment() -> dict[str, str]:
     """Return what the process that speaks with Ray begins with: ours, without secrets."""
-    return {name: text for name, text in os.environ.items() if not looks_secret(name)}
+    return {name: text for name, text in os.environ.items() if not looks_secret(name, text)}

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 
@@ -21,13 +22,23 @@ SECRETS = (
     "*APIKEY*",
     "*ACCESS_KEY*",
     "*PRIVATE_KEY*",
+    "*_KEY",
+    "*_PAT",
+    "*_PASS",
+    "*_PWD",
+    "*_SK",
+    "*_HOOK",
+    "*WEBHOOK*",
 )
+_URL_WITH_PASSWORD = re.compile(r"\w://[^/?#\s:@]*:[^/?#\s@]+@")
 # a place where a secret lies is none itself, and a library's switch is none at all
 PLAIN = ("*_FILE", "*_PATH", "*_DIR", "GOOGLE_APPLICATION_CREDENTIALS", "TOKENIZERS_PARALLELISM")
 
 
-def looks_secret(name: str) -> bool:
-    """Tell whether a variable of this name is kept out of the queue unless a job names it."""
+def looks_secret(name: str, value: str) -> bool:
+    """Tell whether a variable is not stored in the queue unless a job names it: for its name, or a URL's password in it."""
+    if _URL_WITH_PASSWORD.search(value):
+        return True
     upper = name.upper()
     if any(fnmatchcase(upper, pattern) for pattern in PLAIN):
         return False
@@ -53,7 +64,7 @@ def remembered(
     left_out = tuple(
         name
         for name, value in sorted(environment.items())
-        if value and name not in passed and looks_secret(name)
+        if value and name not in passed and looks_secret(name, value)
     )
     kept = {name: value for name, value in environment.items() if name not in left_out}
     return kept, left_out
@@ -147,7 +158,7 @@ def site_changes(environ: Mapping[str, str]) -> dict[str, Json]:
     for name, value in environ.items():
         was = before.get(name, "")
         engines = name.startswith(("LAUNCHER_", "SLURM", "BASH_FUNC_")) or name in _NO_SITE
-        if value != was and not engines and not looks_secret(name):
+        if value != was and not engines and not looks_secret(name, value):
             changes[name] = _change(name, was, value)
     return changes
 

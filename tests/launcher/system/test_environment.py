@@ -18,7 +18,6 @@ from launcher.store.retention import copies_before
 from launcher.system.daemon_control import ensure_scheduler
 from launcher.system.environment import (
     BEFORE,
-    looks_secret,
     prologue_lines,
     remembered,
     site_changes,
@@ -45,10 +44,34 @@ def holding(folder: Path, value: str) -> list[str]:
         *("HF_TOKEN", "github_token", "MY_SECRET", "DB_PASSWORD", "PGPASSWORD", "MYSQL_PASSWD"),
         *("WANDB_API_KEY", "OPENAI_APIKEY", "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"),
         *("AWS_SESSION_TOKEN", "SSH_PASSPHRASE", "AZURE_CREDENTIAL", "JWT_PRIVATE_KEY"),
+        *("OPENAI_KEY", "GITHUB_PAT", "SMTP_PASS", "db_pwd", "STRIPE_SK", "CI_HOOK"),
+        "SLACK_WEBHOOK_URL",
     ],
 )
 def test_what_looks_like_a_secret_is_one(name: str) -> None:
-    assert looks_secret(name)
+    assert remembered({name: "x"}) == ({}, (name,))
+
+
+@pytest.mark.parametrize(
+    ("value", "secret"),
+    [
+        ("postgres://ada:pa55@db.example/lab", True),
+        ("https://:pa55@proxy.example:3128", True),
+        ("mongodb+srv://ada:p%2F5@db.example", True),
+        ("see postgres://ada:pa55@db.example", True),
+        ("https://ada@db.example:5432/lab", False),
+        ("http://proxy.example:3128", False),
+        ("http://host:80/a@b", False),
+        ("ssh://git@example.org:22/lab.git", False),
+        ("a:b@c", False),
+    ],
+)
+def test_a_url_with_a_password_in_it_is_one_whatever_its_variable_is_called(
+    value: str, secret: bool
+) -> None:
+    assert remembered({"DATABASE_URL": value, "PLACE_FILE": value})[1] == (
+        ("DATABASE_URL", "PLACE_FILE") if secret else ()
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,11 +79,10 @@ def test_what_looks_like_a_secret_is_one(name: str) -> None:
     [
         *("PATH", "SSH_AUTH_SOCK", "PYTHONPATH", "CUDA_VISIBLE_DEVICES", "KEYBOARD", "HF_HOME"),
         *("TOKENIZERS_PARALLELISM", "HF_TOKEN_PATH", "GOOGLE_APPLICATION_CREDENTIALS"),
-        *("AWS_SHARED_CREDENTIALS_FILE", "DB_PASSWORD_FILE"),
+        *("AWS_SHARED_CREDENTIALS_FILE", "DB_PASSWORD_FILE", "PWD", "OLDPWD", "SSH_KEY_PATH"),
     ],
 )
 def test_what_does_not_is_remembered(name: str) -> None:
-    assert not looks_secret(name)
     assert remembered({name: "x"}) == ({name: "x"}, ())
 
 
