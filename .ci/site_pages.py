@@ -1,8 +1,9 @@
-"""What the site has beyond docs/: README.md as its first page, two more, the commands, the task files."""
+"""What the site has beyond docs/: README.md as its first page, two more, the commands, the laboratory's parts, the task files."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 from mkdocs.config.defaults import MkDocsConfig
@@ -10,7 +11,19 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from launcher.cli.main import cli as launcher
+from trueface.attacks.registry import SPECS as ATTACKS
+from trueface.audit.check import every_check
 from trueface.cli.main import cli as trueface
+from trueface.corruptions.registry import SPECS as CORRUPTIONS
+from trueface.data.forging.registry import SPECS as FORGERIES
+from trueface.data.imports.registry import LAYOUTS
+from trueface.erasing.registry import METHODS as ERASURES
+from trueface.evaluation.measurement import METRICS
+from trueface.models.registry import FAMILIES, LIBRARIES, RECIPES, Spec
+from trueface.models.registry import SPECS as MODELS
+from trueface.purification.registry import SPECS as PURIFIERS
+from trueface.training.objectives.registry import objectives
+from trueface.unlearning.registry import METHODS as UNLEARNINGS
 
 TREE = Path(__file__).parents[1]
 STYLE = Path(__file__).with_name("site.css")
@@ -29,6 +42,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, name, abs_src_path=str(path)))
     files.append(File.generated(config, STYLE.name, abs_src_path=str(STYLE)))
     files.append(File.generated(config, "commands.md", content="\n".join(_commands())))
+    files.append(File.generated(config, "parts.md", content="\n".join(_parts())))
     return files
 
 
@@ -54,3 +68,44 @@ def _commands() -> Iterator[str]:
 
 def _help(command: click.Command, context: click.Context) -> Iterator[str]:
     yield f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"
+
+
+def _parts() -> Iterator[str]:
+    yield "# Parts of the laboratory\n\nWhat task files and commands can name, from the files that register it.\n"
+    networks = [
+        *((each.name, _network(each)) for each in MODELS.values()),
+        *((f"{each.name}/NETWORK", each.summary) for each in FAMILIES.values()),
+        *((f"{each.name}/NAME", f"a network of {each.summary}") for each in LIBRARIES.values()),
+    ]
+    yield from _table("Detectors", "model", networks)
+    yield from _table("Networks of classes", "model of `classify`", _summaries(RECIPES))
+    yield from _table("Objectives", "objective", _summaries(objectives()))
+    corruptions = [(each.example, each.summary) for each in CORRUPTIONS.values()]
+    yield from _table("Corruptions", "corrupt", corruptions)
+    yield from _table("Attacks", "attack", _summaries(ATTACKS))
+    metrics = [(each.name, each.title) for each in METRICS.values()]
+    yield from _table("Metrics", "key in JSON and CSV", metrics)
+    yield from _table(
+        "Checks of the audit", "check", [(each.code, each.purpose) for each in every_check()]
+    )
+    yield from _table("Unlearning methods", "method", _summaries(UNLEARNINGS))
+    yield from _table("Methods of erasing", "method", _summaries(ERASURES))
+    purifiers = [(each.example, each.summary) for each in PURIFIERS.values()]
+    yield from _table("Purifiers", "purifier", purifiers)
+    yield from _table("Types of forged faces", "type", _summaries(FORGERIES))
+    yield from _table("Layouts of data sets", "layout", _summaries(LAYOUTS))
+
+
+def _network(spec: Spec) -> str:
+    start = "ImageNet weights" if spec.weights_url else "random weights"
+    return f"{spec.summary}; {'in closed form' if spec.solver == 'ridge' else start}"
+
+
+def _summaries(registry: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(name, spec.summary) for name, spec in registry.items()]
+
+
+def _table(title: str, column: str, rows: Iterable[tuple[str, str]]) -> Iterator[str]:
+    yield f"## {title}\n\n| {column} | what it is |\n|---|---|"
+    yield from (f"| `{name}` | {text.replace('|', chr(92) + '|')} |" for name, text in rows)
+    yield ""

@@ -26,7 +26,15 @@ NEEDS_CHROMIUM = pytest.mark.skipif(
     CHROMIUM is None or find_spec("playwright") is None, reason="Chromium or playwright is missing"
 )
 PATIENCE_S = 60.0
-WIDE_PAGES = ("index", "tasks", "measured", "commands", "web", "unlearning")  # tables, pictures
+WIDE_PAGES = (
+    "index",
+    "tasks",
+    "measured",
+    "commands",
+    "parts",
+    "web",
+    "unlearning",
+)  # tables, pictures
 # wider than the window: the page, a picture, or a table that cannot be moved to its end
 OVERFLOW = """() => {
   const width = document.documentElement.clientWidth;
