@@ -161,7 +161,6 @@ command = ["true"]
 """
 EXPERIMENTS = (
     "demo.md",
-    "generators.md",
     "inside.md",
     "laboratory.md",
     "results.md",
