@@ -60,7 +60,9 @@ class JobView(NamedTuple):
     # of one that runs, where it was looked at
     devices: str = "cpu"  # the GPUs as people call them
     node: str = ""  # where its pilot is; '' on this machine
-    memory: UsedMemory | None = None  # None: it works on the CPU
+    memory: UsedMemory | None = (
+        None  # None: it works on the CPU; of one that waits, what it asks for
+    )
     step: Step | None = None
     ends: float | None = None  # when it is expected to end; None: unknown
     # of an end

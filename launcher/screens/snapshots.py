@@ -251,7 +251,10 @@ class Queue:
             groups=groups,
             running=works,
             waiting=tuple(
-                job_view(row, need=needs.get(row.id), differing=differ) for row in queued
+                job_view(row, need=needs.get(row.id), differing=differ)._replace(
+                    memory=_memory_asked(row)
+                )
+                for row in queued
             ),
             more=max(0, left),
             recent=tuple(
@@ -358,6 +361,11 @@ def short_path(folder: Path) -> str:
     except (ValueError, RuntimeError):  # it lies elsewhere, or the user has no home
         return str(folder)
     return f"~/{below}"
+
+
+def _memory_asked(job: JobRow) -> UsedMemory | None:
+    resources = job.spec.resources
+    return UsedMemory(asked=resources.min_vram) if resources.may_need_gpu else None
 
 
 def _devices(labels: Sequence[str]) -> str:

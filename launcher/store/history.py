@@ -22,7 +22,12 @@ from launcher.units import format_bytes, median
 GIB = 1 << 30
 HOUR_S = 3600.0
 ERROR_LENGTH = 200  # characters of an error that tell it from others
-_NUMBER = re.compile(r"(exit code \d+)|0[xX][0-9a-fA-F]+|\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?")
+# numbers that say what an error is stay: of an address, an exit code, errno, HTTP, an error's own
+_NUMBER = re.compile(
+    r"(\w+://\S+|\b(?:exit code|errno|error(?: code)?:?|http(?: error)?|status(?: code)?) \d+\b)"
+    r"|0[xX][0-9a-fA-F]+|\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?",
+    re.IGNORECASE,
+)
 _WHOSE = {"ours": ", its own", "neighbour": ", a neighbour's", "machine": ", the machine's"}
 
 
@@ -89,7 +94,7 @@ def _detail(failed: FailedAttempts) -> str:
 
 
 def _without_numbers(text: str) -> str:
-    """Return an error without what sets it apart from others of its sort; an exit code stays."""
+    """Return an error without what sets it apart from others of its sort."""
     line = text.partition("\n")[0][:ERROR_LENGTH]
     return _NUMBER.sub(lambda number: number[1] or "#", line).strip()
 

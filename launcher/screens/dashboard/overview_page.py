@@ -50,6 +50,10 @@ def _use(job: JobView) -> int | None:
     return None if amount is None else -amount
 
 
+def _asked(job: JobView) -> int | None:
+    return None if job.memory is None or job.memory.asked is None else -job.memory.asked
+
+
 _ALL: Mapping[str, _Key] = {
     "name": lambda job: job.name,
     "priority": lambda job: -job.priority,
@@ -58,7 +62,7 @@ _ALL: Mapping[str, _Key] = {
 _LISTED = {**_ALL, "wait": _ALL["time"]}
 _KEYS: Mapping[str, Mapping[str, _Key]] = {
     "running": {**_ALL, "memory": _use},
-    "waiting": _LISTED,
+    "waiting": {**_LISTED, "memory": _asked},
     "recent": {**_ALL, "time": lambda ended: None if ended.seconds is None else -ended.seconds},
     "found": _LISTED,
 }

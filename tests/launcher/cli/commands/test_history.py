@@ -221,6 +221,10 @@ def failed(code: ReasonCode, **changes: Any) -> FailedAttempts:
     [
         (failed(ReasonCode.FAILED, error="ValueError: bad image 7 of 12"), "failed", "ValueError: bad image # of #"),
         (failed(ReasonCode.FAILED, error="ended with exit code 137: line 8"), "failed", "ended with exit code 137: line #"),
+        (failed(ReasonCode.LOST, error="OSError: [Errno 28] No space left on device: 'ckpt_120.pt'"), "lost", "OSError: [Errno 28] No space left on device: 'ckpt_#.pt'"),
+        (failed(ReasonCode.FAILED, error="GET https://example.org:8443/v2/17 gave HTTP 503 after 30 s"), "failed", "GET https://example.org:8443/v2/17 gave HTTP 503 after # s"),
+        (failed(ReasonCode.FAILED, error="HTTP Error 404: file 12"), "failed", "HTTP Error 404: file #"),
+        (failed(ReasonCode.FAILED, error="status code 429, CUDA error 700, try 3"), "failed", "status code 429, CUDA error 700, try #"),
         (failed(ReasonCode.FAILED, error="at 0xdeadbeef, 1.5e-3 s\nmore"), "failed", "at #, # s"),
         (failed(ReasonCode.TIME_LIMIT, error="in any words"), "time limit", ""),
         (failed(ReasonCode.GPU_FAULT, error="CUDA error", fault="cuda:1 Xid 79"), "GPU fault", "cuda:# Xid #"),

@@ -2,9 +2,10 @@
 
 import pytest
 
+from launcher.job import Resources
 from launcher.screens.dashboard.overview_page import ORDERS, sorted_screen
 from launcher.screens.queue_view import screen_lines
-from launcher.screens.snapshots import Screen
+from launcher.screens.snapshots import Queue, Screen
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.paths import Home
@@ -34,12 +35,24 @@ def test_waiting_jobs_are_sorted_by_how_long_they_wait() -> None:
     assert [job.id for job in sorted_screen(screen, "wait").waiting] == [2, 1]
 
 
+def test_waiting_jobs_are_sorted_by_the_memory_that_they_ask_for(home: Home, store: Store) -> None:
+    asked = [(1, "cpu"), (4, "auto"), (None, "cuda"), (2, "auto"), (8, "auto")]
+    specs = [
+        a_spec(name=f"train/{n}", resources=Resources(min_vram=gib and gib << 30, device=device))
+        for n, (gib, device) in enumerate(asked)
+    ]
+    enqueue(store, *specs)
+    screen = sorted_screen(Queue(home, store).look(), "memory")
+    assert [job.id for job in screen.waiting] == [5, 2, 4, 1, 3], "what asks for none is last"
+    assert screen.orders["waiting"] == "memory"
+
+
 def test_a_list_without_an_order_stays_as_it_was_and_does_not_say_otherwise() -> None:
-    screen = sorted_screen(a_busy_screen(), "memory")
+    screen = sorted_screen(a_busy_screen(), "wait")
     text = "\n".join(line.text for line in screen_lines(screen, 140))
-    assert "RUNNING by memory" in text
-    assert "WAITING by" not in text
-    assert screen.waiting == a_busy_screen().waiting
+    assert "WAITING by wait" in text
+    assert "RUNNING by" not in text
+    assert screen.running == a_busy_screen().running
 
 
 @pytest.mark.parametrize("order", ORDERS)
