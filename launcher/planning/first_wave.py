@@ -23,9 +23,16 @@ from launcher.job import CPU, is_exact, numbers_of
 from launcher.planning.estimates import no_usage
 from launcher.planning.plan import PlannedJob
 from launcher.planning.queue_comparison import Action, ComparedJob, open_jobs
+from launcher.scheduler.chosen_policy import chosen_discipline
 from launcher.scheduler.gpus.gpu_ledger import Ledger
 from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.disciplines import arranged
+from launcher.scheduler.policy.disciplines import (
+    OURS,
+    Discipline,
+    QueueLengths,
+    arranged,
+    queue_length,
+)
 from launcher.scheduler.policy.inventory import impossible
 from launcher.scheduler.policy.model import Machine, Running, Start, Waiting, waiting
 from launcher.scheduler.waiting_line import Newcomers, in_turn
@@ -55,6 +62,8 @@ class MachineState(NamedTuple):
     usage: Callable[[str], Usage] = no_usage  # what was learned of a signature
     visible: tuple[str, ...] | None = None  # CUDA_VISIBLE_DEVICES, as the plan would be queued
     account: Account = NO_ACCOUNT  # of the plan's run
+    discipline: Discipline = OURS  # the policy that decides
+    queue_s: float = 0.0  # how long the queue is, as `queue_length` has it
 
 
 class FirstWave(NamedTuple):
@@ -96,7 +105,10 @@ def first_wave(
     labels = {gpu.uuid: gpu.label for gpu in machine.gpus}
     starts: Counter[tuple[str, str]] = Counter()
     hindrance = ""
-    for decision in decide(requests, machine_state.running, machine, machine_state.now):
+    decisions = decide(
+        requests, machine_state.running, machine, machine_state.now, machine_state.discipline
+    )
+    for decision in decisions:
         if (job := jobs.get(decision.job)) is None:
             continue
         if isinstance(decision, Start):
@@ -114,14 +126,17 @@ def first_wave(
 
 
 def _in_turn(requests: Sequence[Waiting], machine_state: MachineState) -> list[Waiting]:
-    """Return jobs in the order in which the scheduler would look at them."""
-    running, now = machine_state.running, machine_state.now
+    """Return jobs in the order in which a scheduler that starts now would look at them."""
+    running, now, discipline = machine_state.running, machine_state.now, machine_state.discipline
+    lengths = QueueLengths()
+    lengths.note(now, machine_state.queue_s)
     waiting_runs = {str(ready.account.run): ready.account for ready in machine_state.ready}
     newcomers = Newcomers()
     newcomers.entered(waiting_runs, running, now)
     own = {str(machine_state.account.run): machine_state.account}
     accounts = newcomers.entered(waiting_runs | own, running, now)
-    return in_turn(arranged(requests, now), running, accounts, now)
+    line = arranged(lengths.patient(requests), now, discipline)
+    return in_turn(line, running, accounts, now, discipline)
 
 
 def _line(
@@ -218,7 +233,13 @@ def _heads(
                 yield job
 
 
-def read_machine_state(home: Home, store: Store | None, results: Path, now: float) -> MachineState:
+def read_machine_state(
+    home: Home,
+    store: Store | None,
+    results: Path,
+    now: float,
+    discipline: Discipline | None = None,
+) -> MachineState:
     """Look at the machine as a scheduler does; nothing is written.
 
     Args:
@@ -226,6 +247,7 @@ def read_machine_state(home: Home, store: Store | None, results: Path, now: floa
         store: the queue, where there is one.
         results: the folder in which results will lie; it need not be there yet.
         now: the time.
+        discipline: the policy; None: the one that decides in the queue.
     """
     cpus = cores_for(home)
     claims = store.scheduling.claims() if store else []
@@ -251,14 +273,21 @@ def read_machine_state(home: Home, store: Store | None, results: Path, now: floa
         rules=rules._replace(idle_s=0.0),  # without watching, past users of the GPUs are unknown
         foreign=ReservationBoard(reservations_folder(os.environ), home.folder).others(),
     )
+    running = tuple(ledger.taken.running(claims, usage))
+    ready = tuple(store.scheduling.ready(cpus)) if store else ()
+    heads = {each.lane_id: waiting(each, usage(each.lane.signature)) for each in ready}
+    counts = store.scheduling.waiting_by_lane() if store else {}
+    lanes = [(heads[lane], count) for lane, count in counts.items() if lane in heads]
     return MachineState(
         now=now,
         machine=machine,
-        running=tuple(ledger.taken.running(claims, usage)),
-        ready=tuple(store.scheduling.ready(cpus)) if store else (),
+        running=running,
+        ready=ready,
         disk_free=_free_at(results),
         usage=usage,
         visible=visible_devices(owners_environment(os.environ)),
+        discipline=chosen_discipline(home) if discipline is None else discipline,
+        queue_s=queue_length(lanes, running, machine, now),
     )
 
 

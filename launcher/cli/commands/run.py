@@ -174,7 +174,8 @@ def command(
             options += [ACCEPT_CODE] if accept_code else []
             options += [word for name in pass_env for word in ("--pass-env", name)]
             options += [] if on is None else ["--on", on]
-            return _list(plans, taskfiles, form, compared, options, pass_env, backends)
+            options += [] if policy is None else ["--policy", policy.name]
+            return _list(plans, taskfiles, form, compared, options, pass_env, backends, policy)
     results = any(plan.wanted is Wanted.RESULTS for plan in plans)
     for plan in plans:
         if plan.missing and not results:  # of which a dry run only warns: such jobs must fail
@@ -325,6 +326,7 @@ def _list(
     options: Sequence[str],
     pass_env: Sequence[str],
     backends: Backends,
+    policy: Discipline | None,
 ) -> int:
     """Print what would run; write nothing, make no queue, and submit no pilot.
 
@@ -336,6 +338,7 @@ def _list(
         options: further options of the command, as typed; they belong to the command that starts it.
         pass_env: variables to pass to the jobs, beside those of the plans.
         backends: the configured ones.
+        policy: the one that would be chosen; None: that of the queue stays.
 
     Returns:
         The exit code: that of a usage error where `run` would refuse a plan; 0 for JSON, which
@@ -345,7 +348,7 @@ def _list(
     records: list[dict[str, Json]] = []
     ask = asked_once(home)
     with look_at_queue(home) if home.exists() else nullcontext((home, None)) as (_, store):
-        state = read_machine_state(home, store, Path.cwd() / "runs", time.time())
+        state = read_machine_state(home, store, Path.cwd() / "runs", time.time(), policy)
         kinds = {job.kind: plan.kinds[job.kind] for plan in plans for job in plan.jobs}
         history = read_history(store, kinds, gpus=bool(state.machine.gpus))
         for plan, path in zip(plans, taskfiles, strict=True):

@@ -1,6 +1,8 @@
 import json
 from collections.abc import Sequence
 
+import pytest
+
 from launcher.accounts import Account
 from launcher.context import WorkerEnvironment
 from launcher.job import CPU, Resources
@@ -9,6 +11,7 @@ from launcher.planning.first_wave import FirstWave, MachineState
 from launcher.planning.plan import Plan
 from launcher.planning.preview import Preview, preview_plan
 from launcher.planning.queue_comparison import Action, ComparedJob
+from launcher.scheduler.policy.disciplines import FIFO
 from launcher.scheduler.policy.model import Machine, Running
 from launcher.store.rows import Lane, ReadyJob
 from launcher.store.usage import Usage
@@ -105,6 +108,23 @@ def test_what_waits_in_the_queue_already_goes_first() -> None:
     assert outlook(made, taken).wave.starts == {}
     urgent = some_commands(", resources: {priority: 1}")
     assert outlook(urgent, taken).wave.starts == {("command", CPU): 1}
+
+
+def test_the_policy_of_the_queue_or_the_one_that_is_asked_for_decides() -> None:
+    made = some_commands("")
+    wide = in_the_queue(7, rank=NOON - 1, cpus=2)
+    around = here(cpus=2, ready=(wide,), running=(Running(cpus=1),))._replace(queue_s=3600.0)
+    assert outlook(made, around).wave.starts == {("command", CPU): 1}
+    assert outlook(made, around._replace(discipline=FIFO)).wave.starts == {}
+
+
+@pytest.mark.parametrize(("queue_s", "starts"), [(3600.0, 0), (7200.0, 1)])
+def test_what_has_waited_half_as_long_again_as_the_queue_is_long_is_passed_no_more(
+    queue_s: float, starts: int
+) -> None:
+    wide = in_the_queue(7, rank=NOON - 2 * 3600, cpus=2)
+    around = here(cpus=2, ready=(wide,), running=(Running(cpus=1),))._replace(queue_s=queue_s)
+    assert sum(outlook(some_commands(""), around).wave.starts.values()) == starts
 
 
 def test_jobs_of_the_plan_that_are_queued_already_count_once() -> None:

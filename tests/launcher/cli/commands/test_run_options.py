@@ -83,6 +83,9 @@ def test_a_run_lets_another_policy_decide_from_then_on_and_one_that_is_refused_d
     assert launcher(*words).code == 2, "there is no such group"
     assert not home.policy.exists()
     launcher("group", "night", "--limit", "2")
+    listed = launcher("run", task_file, "--dry-run", "--policy", "easy")
+    assert f"launcher run {task_file} --policy easy" in listed.out
+    assert not home.policy.exists()
     answer = launcher(*words)
     assert (answer.code, len(store.read.jobs())) == (0, 1)
     assert "policy easy decides: EASY backfill on whole GPUs; launcher start" in answer.err
