@@ -135,7 +135,6 @@ ON_SCREEN = {  # wants a terminal, and goes on until a key is pressed
 }
 REFERENCE = (
     "CONTRIBUTING.md",
-    "decisions.md",
     "installing.md",
     "measured.md",
 )  # they run nothing but targets
