@@ -24,6 +24,7 @@ import os
 import re
 import stat
 import struct
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice, pairwise
@@ -231,6 +232,7 @@ def write_publication(folder: Path, name: str, publication: Publication) -> None
 
 SHARED = (Path("/dev/shm"), Path("/tmp"))  # see above
 MOST_FILES = 16  # of a user
+CLOCK_STEP_NS = 20_000_000  # within it two changes of a folder may bear the same time
 ASKED_AGAIN = 256  # files that did not count and are looked at again, at every look
 _NAME = re.compile(r"launcher-claims\.(0|[1-9][0-9]{0,9})\.[0-9a-f]{8}\.json")
 
@@ -337,6 +339,7 @@ class ReservationReader:
         self._folder, self._complain = folder, complain
         self._passed: dict[str, int] = {}  # files that do not count → inode, since when first
         self._theirs: dict[int, set[str]] = {}  # owner → files that may count
+        self._seen = 0  # when the folder had changed last, of all that was there then
 
     def read(self, own: str) -> dict[str, Publication]:
         """Return what is published, by file; without what an earlier boot left.
@@ -383,9 +386,12 @@ class ReservationReader:
     def _new(self) -> set[str]:
         """Return the files of fitting names that have not been checked yet."""
         new: set[str] = set()
-        passed, there = self._passed, 0
+        passed, there = self._passed, None
         for _ in range(2):  # one that is replaced while a long folder is read may be left out
-            there = 0
+            changed = os.stat(self._folder).st_mtime_ns  # noqa: PTH116  # at every look
+            if changed == self._seen:  # strangers may have left tens of thousands of files
+                break
+            there, began = 0, time.time_ns()
             with os.scandir(self._folder) as entries:
                 for entry in entries:
                     there += 1
@@ -395,7 +401,8 @@ class ReservationReader:
                             new.add(name)
                     elif inode != entry.inode():
                         new.add(name)
-        if len(passed) > 2 * there + ASKED_AGAIN:  # most of them are gone
+            self._seen = changed if began - changed > CLOCK_STEP_NS else 0
+        if there is not None and len(passed) > 2 * there + ASKED_AGAIN:  # most of them are gone
             passed.clear()
         return new
 

@@ -213,6 +213,32 @@ def test_files_of_other_programs_are_nobodys_business(public: Path) -> None:
     assert read(public) == ({}, {})
 
 
+def test_a_folder_that_has_not_changed_is_not_listed_again_and_what_comes_is_seen(
+    public: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[Path] = []
+    scandir = os.scandir
+
+    def noted(folder: Path) -> Any:
+        listed.append(folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", noted)
+    reader = ReservationReader(public, lambda *_: None)
+    names = [file_name(UID, Path(f"/{number}")) for number in range(3)]
+    for at, name in enumerate(names, int(1e9)):
+        write_publication(public, name, a_publication())
+        os.utime(public, (at, at))  # long ago: no other change bears the same time
+        assert name in reader.read("")
+        listed.clear()
+        write_publication(public, name, a_publication(settled={"GPU-1": 7}))  # a renewal
+        os.utime(public, (at, at))
+        assert reader.read("")[name].settled == {"GPU-1": 7}
+        assert listed == []
+    (public / names[0]).unlink()
+    assert set(reader.read("")) == set(names[1:])
+
+
 def test_of_one_user_the_newest_files_count_and_always_our_own(public: Path) -> None:
     names = [file_name(UID, Path(f"/{number}")) for number in range(MOST_FILES + 9)]
     for age, name in enumerate(names):
