@@ -173,7 +173,16 @@ def a_small_disk(place: Path) -> Iterator[Path]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        # what was killed holds the disk until it is gone; the kernel alone knows when
+        until(lambda: unmounted(place), "nothing holds the disk any more")
+
+
+def unmounted(place: Path) -> bool:
+    """Take a disk away, and tell whether it was let go."""
+    return (
+        subprocess.run(["umount", str(place)], check=False, stderr=subprocess.DEVNULL).returncode
+        == 0
+    )
 
 
 @pytest.fixture
