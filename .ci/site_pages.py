@@ -1,4 +1,7 @@
-"""What the site has beyond docs/: README.md as its first page, two more, the commands, the laboratory's parts, the task files."""
+"""What the site has beyond docs/: README.md as its first page, two more, the commands, the laboratory's parts, the task files.
+
+A line `<!-- reference -->` or `<!-- keys -->` of a page is replaced by what the code says of itself.
+"""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,6 +14,9 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from launcher.cli.main import cli as launcher
+from launcher.kinds import installed
+from launcher.screens.dashboard.page import help_page
+from launcher.taskfile.schema.reference import reference
 from trueface.attacks.registry import SPECS as ATTACKS
 from trueface.audit.check import every_check
 from trueface.cli.main import cli as trueface
@@ -29,8 +35,10 @@ TREE = Path(__file__).parents[1]
 STYLE = Path(__file__).with_name("site.css")
 AT_THE_TOP = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 WIDTH = 80  # columns of a help page
+KEYS_WIDTH = 100  # columns of the list of keys
 _INTO_DOCS = re.compile(r"\]\(docs/")
 _OUT_OF_DOCS = re.compile(r"\]\(\.\./")
+_MADE = re.compile(r"^<!-- (reference|keys) -->$", re.MULTILINE)
 _INTO_CODE = re.compile(r"\[([^]]+)\]\(\.\./[^)]+\.py#L\d+\)")
 
 
@@ -50,7 +58,15 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Let a link that is right in the repository be right in the site, where docs/ is the root."""
     if page.file.src_uri in AT_THE_TOP:
         return _INTO_DOCS.sub("](", markdown)
+    markdown = _MADE.sub(lambda mark: _made(mark[1]), markdown)
     return _OUT_OF_DOCS.sub("](", _INTO_CODE.sub(r"\1", markdown))  # no code is in the site
+
+
+def _made(name: str) -> str:
+    if name == "reference":
+        return reference(installed())
+    lines = ("".join(span.text for span in line.spans).rstrip() for line in help_page(KEYS_WIDTH))
+    return "\n".join(["```text", *lines, "```"])
 
 
 def _commands() -> Iterator[str]:

@@ -128,19 +128,6 @@ def anchors(page: Path) -> frozenset[str]:
     )
 
 
-def between(text: str, begin: str, end: str) -> str:
-    """Return what stands between two lines of a page.
-
-    Raises:
-        ValueError: they are not there, once and in this order.
-    """
-    _, start, rest = text.partition(f"{begin}\n")
-    inner, stop, after = rest.partition(end)
-    if not start or not stop or begin in rest or end in after:
-        raise ValueError(f"expected one {begin} and one {end}")
-    return inner
-
-
 def _outside(page: Path) -> str:
     """Return the text of a page without its fenced blocks."""
     text = page.read_text(encoding="utf-8")

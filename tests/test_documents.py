@@ -1,6 +1,6 @@
 """The README and the pages below docs/ say what is so: every block is run, planned or read.
 
-`python -m tests.test_documents --write` puts what is made from the code into the pages.
+`python -m tests.test_documents --write` renews the lines to which docs/inside.md leads.
 """
 
 import ast
@@ -19,9 +19,6 @@ import yaml
 
 from launcher.api import load, plan
 from launcher.cli.main import VERBS, cli
-from launcher.kinds import installed
-from launcher.screens.dashboard.page import help_page
-from launcher.taskfile.schema.reference import reference
 from tests.documents import (
     EXTENDING,
     PAGES,
@@ -29,7 +26,6 @@ from tests.documents import (
     Block,
     Command,
     anchors,
-    between,
     blocks,
     commands,
     dotted_names,
@@ -44,8 +40,7 @@ from tests.sandbox import INTERRUPT, Sandbox, a_sandbox
 from trueface.cli.main import cli as trueface
 from trueface.data.sample import SampleSpec, make_sample
 
-MADE = {"reference": "docs/tasks.md", "keys": "docs/screens.md"}  # from the code; by which page
-WIDTH = 100  # columns of what a page shows of a screen, and of the README
+WIDTH = 100  # columns of the README
 README_LINES = 200  # one sitting; what needs more has a page below docs/
 
 # What cannot be run here, each with the reason. Everything else that a page shows is run.
@@ -135,13 +130,9 @@ ON_SCREEN = {  # wants a terminal, and goes on until a key is pressed
 }
 REFERENCE = (
     "CONTRIBUTING.md",
-    "installing.md",
     "measured.md",
 )  # they run nothing but targets
-QUEUEING = (
-    "coming.md", "gpus.md", "programs.md", "progress.md", "python.md", "recipes.md", "scheduling.md",
-    "steering.md", "web.md",
-)  # fmt: skip
+QUEUEING = ("gpus.md", "installing.md", "programs.md", "python.md")
 CLUSTERS = "clusters.md"
 # Processes of this machine in the place of the clusters that the page names.
 STAND_INS = """
@@ -152,8 +143,8 @@ idle = "1s"
 [backends.scavenger]
 kind = "local"
 """
-NOTIFY = "notify.md"
-# A command in the place of the services that the page names.
+SCREENS = "screens.md"
+# A command in the place of the services that it names.
 NOTES = """
 [notify.desk]
 command = ["true"]
@@ -315,7 +306,10 @@ def _exists(dotted: str) -> bool:
 @pytest.mark.slow
 def test_the_readme_and_then_the_page_about_screens_do_what_they_show(sandbox: Sandbox) -> None:
     perform(TREE / "README.md", sandbox)
-    perform(TREE / "docs" / "screens.md", sandbox)  # which looks at the run of the tour
+    file = sandbox.folder / "config.toml"
+    file.write_text(NOTES, encoding="utf-8")
+    sandbox.environment["LAUNCHER_CONFIG"] = str(file)
+    perform(TREE / "docs" / SCREENS, sandbox)  # which looks at the run of the tour
 
 
 @pytest.mark.night
@@ -333,14 +327,6 @@ def test_the_page_about_clusters_does_what_it_shows(eight: Sandbox) -> None:
 
 
 @pytest.mark.night
-def test_the_page_about_messages_does_what_it_shows(sandbox: Sandbox) -> None:
-    file = sandbox.folder / "config.toml"
-    file.write_text(NOTES, encoding="utf-8")
-    sandbox.environment["LAUNCHER_CONFIG"] = str(file)
-    perform(TREE / "docs" / NOTIFY, sandbox)
-
-
-@pytest.mark.night
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_page_about_experiments_does_what_it_shows(name: str, sandbox: Sandbox) -> None:
     page = TREE / "docs" / name
@@ -353,7 +339,7 @@ def test_a_page_about_experiments_does_what_it_shows(name: str, sandbox: Sandbox
 
 
 def test_every_page_is_walked_through() -> None:
-    walked = {"README.md", "screens.md", CLUSTERS, NOTIFY, *QUEUEING, *EXPERIMENTS, *REFERENCE}
+    walked = {"README.md", SCREENS, CLUSTERS, *QUEUEING, *EXPERIMENTS, *REFERENCE}
     assert {page.name for page in PAGES} == walked
     assert all(command.text in TARGETS for name in REFERENCE for command in shown(_page(name)))
 
@@ -407,7 +393,7 @@ def test_options_that_a_page_names_exist(page: Path) -> None:
 @every_page
 def test_options_that_stand_by_themselves_are_those_of_some_command(page: Path) -> None:
     ours = every_option(cli) | every_option(trueface) | classic()
-    others = {"coming.md": {"--delay"}, CLUSTERS: {"--nv"}}  # of pueue, and of apptainer
+    others = {"installing.md": {"--delay"}, CLUSTERS: {"--nv"}}  # of pueue, and of apptainer
     assert not set(options(page)) - ours - others.get(page.name, set())
 
 
@@ -491,24 +477,6 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(path), link
 
 
-@pytest.mark.parametrize("name", MADE)
-def test_what_is_made_from_the_code_is_up_to_date(name: str) -> None:
-    text = (TREE / MADE[name]).read_text(encoding="utf-8")
-    assert between(text, *_marks(name)) == made(name), "python -m tests.test_documents --write"
-
-
-def made(name: str) -> str:
-    """Return what a page shows of the code."""
-    if name == "reference":
-        return reference(installed())
-    lines = ["".join(span.text for span in line.spans).rstrip() for line in help_page(WIDTH)]
-    return "\n".join(["```text", *lines, "```", ""])
-
-
-def _marks(name: str) -> tuple[str, str]:
-    return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-
-
 LINES = re.compile(r"\[`(\w+)`\]\(\.\./([\w/]+\.py)#L(\d+)\)")
 WALKS = TREE / "docs" / "inside.md"  # the page that leads from one function to the next
 
@@ -537,13 +505,7 @@ def test_links_to_lines_lead_to_what_they_name() -> None:
 
 
 def write() -> None:
-    """Put what is made from the code into the pages."""
-    for name, page in MADE.items():
-        path = TREE / page
-        text = path.read_text(encoding="utf-8")
-        begin, end = _marks(name)
-        old = f"{begin}\n{between(text, begin, end)}{end}"
-        path.write_text(text.replace(old, f"{begin}\n{made(name)}{end}"), encoding="utf-8")
+    """Let the links to functions lead to their lines."""
     WALKS.write_text(with_lines(WALKS.read_text(encoding="utf-8")), encoding="utf-8")
 
 

@@ -172,7 +172,9 @@ def _notify(node: Node | None, scope: Scope) -> RunNotify:
         if node is not None:
             return read_run_notify(plain_value(node))
     except UsageError as error:
-        scope.problems.blame(node, "notify", f"notify: {error}", "see docs/notify.md")
+        scope.problems.blame(
+            node, "notify", f"notify: {error}", 'see "Messages" in docs/screens.md'
+        )
     return AS_CONFIGURED
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.kinds import installed
 from tests.build import until
 from tests.launcher.web.chromium import CHROMIUM, a_chromium, a_tab
 
@@ -32,7 +33,7 @@ WIDE_PAGES = (
     "measured",
     "commands",
     "parts",
-    "web",
+    "screens",
     "unlearning",
 )  # tables, pictures
 # wider than the window: the page, a picture, or a table that cannot be moved to its end
@@ -74,7 +75,7 @@ def test_the_readme_is_the_first_page_and_its_links_and_pictures_work(site: Path
 @pytest.mark.night
 def test_no_page_fetches_anything_from_another_host(site: Path) -> None:
     pages = list(site.glob("**/*.html"))
-    assert len(pages) > 20
+    assert len(pages) > 15
     assert not [page.name for page in pages if FETCHED.search(page.read_text(encoding="utf-8"))]
 
 
@@ -90,6 +91,14 @@ def test_the_commands_have_a_page_with_each_verb(site: Path) -> None:
     text = (site / "commands.html").read_text(encoding="utf-8")
     assert 'id="launcher-add"' in text
     assert 'id="trueface-report"' in text
+
+
+@pytest.mark.night
+def test_the_pages_show_every_kind_and_the_keys_of_the_screen(site: Path) -> None:
+    tasks = (site / "tasks.html").read_text(encoding="utf-8")
+    assert not [name for name in installed() if f'id="{name}"' not in tasks]
+    assert 'id="old-words"' in tasks
+    assert "the next section, the one before" in (site / "screens.html").read_text("utf-8")
 
 
 class _Quiet(SimpleHTTPRequestHandler):

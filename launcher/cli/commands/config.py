@@ -28,7 +28,7 @@ from launcher.system.paths import find_home
 from launcher.system.processes import lock_holder
 from launcher.units import format_bytes, format_seconds
 
-NOBODY = "no message is sent: config.toml has no table [notify]; see docs/notify.md"
+NOBODY = 'no message is sent: config.toml has no table [notify]; see "Messages" in docs/screens.md'
 _NO_PROCESS = "none lives; the scheduler starts it with the next job"
 PREFIX = "LAUNCHER"  # of environment variables
 Keys = tuple[str, ...]

@@ -235,7 +235,7 @@ def _warn_of_targets(run: str, notify: RunNotify, environ: Mapping[str, str]) ->
             remark(harmless(text))
     if not names and notify.to is None:
         text = f"warning: notify: no message of {run} is sent: config.toml has no table [notify]"
-        remark(harmless(f"{text}; see docs/notify.md"))
+        remark(harmless(f'{text}; see "Messages" in docs/screens.md'))
 
 
 def _warn_of_programs(plans: Iterable[Plan]) -> None:

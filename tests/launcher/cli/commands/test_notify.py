@@ -88,7 +88,7 @@ def test_without_a_table_nobody_is_told_and_a_test_is_refused(
     assert launcher("notify").out == ""
     answer = launcher("notify", "--test")
     assert answer.code == 2
-    assert "config.toml has no table [notify]; see docs/notify.md" in answer.err
+    assert 'config.toml has no table [notify]; see "Messages" in docs/screens.md' in answer.err
 
 
 def test_a_fault_in_the_table_is_told_with_its_line(launcher: Launcher, config: Path) -> None:
