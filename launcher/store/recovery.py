@@ -66,6 +66,7 @@ LOCK_PATIENCE_S = 60.0  # who looks at the same damage just now may have a large
 
 _THREADS = threading.RLock()  # a record lock keeps out other processes, not other threads
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_RIGHTS = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN})
 _REMEDIES = {
     sqlite3.SQLITE_BUSY: "another process has kept it for long; try again",
     sqlite3.SQLITE_FULL: "make room on its disk",
@@ -138,6 +139,10 @@ def trouble(path: Path, error: sqlite3.Error | OSError) -> StoreError:
     if code == sqlite3.SQLITE_IOERR and (holder := _log_removed_under(home)) is not None:
         message = f"its log {home.database.name}-wal was removed while the scheduler had it open"
         remedy = f"; `kill {holder}` lets that write what it holds and leave, then try again"
+    if code in _RIGHTS and not os.access(home.folder, os.W_OK):
+        read_only = os.statvfs(home.folder).f_flag & os.ST_RDONLY
+        message = "its file system is mounted read-only" if read_only else "you may not write there"
+        remedy = "; mend that, or set LAUNCHER_HOME to a folder that you can write"
     return StoreError(f"cannot use the queue {path}: {message}{remedy}")
 
 

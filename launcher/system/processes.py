@@ -256,7 +256,7 @@ def lock_holder(path: Path) -> int | None:
     """Return the pid that holds the lock on `path`, without touching the lock."""
     asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     try:
-        with opened(path, os.O_RDWR) as descriptor:
+        with opened(path, os.O_RDONLY) as descriptor:
             answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, asked)
     except FileNotFoundError:
         return None

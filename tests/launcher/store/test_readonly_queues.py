@@ -1,6 +1,8 @@
 """A look at a queue that changes nothing of it, and a log that does not grow for ever."""
 
 import sqlite3
+import subprocess
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -66,6 +68,35 @@ def test_who_only_reads_cannot_write(home: Home, store: Store) -> None:
     with pytest.raises(StoreError, match="readonly"):
         reading.steering.hold([job], 1.0)
     reading.close()
+
+
+@pytest.fixture
+def read_only(home: Home, store: Store) -> Iterator[Home]:
+    """A home with a job, on a file system that is mounted read-only then."""
+    enqueue(store, a_spec())
+    store.close()
+    folder = str(home.folder)
+    if subprocess.run(["mount", "--bind", folder, folder], check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+        yield home
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_of_a_home_that_cannot_be_written_each_command_names_the_cause(
+    launcher: Launcher, read_only: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.yaml").write_text(TASK)
+    cause = "its file system is mounted read-only; mend that, or set LAUNCHER_HOME to a folder"
+    for words in ("status", "add -- true", "cancel 1", "run t.yaml --detach"):
+        answer = launcher(*words.split())
+        assert (answer.code, cause in answer.err) == (3, True), answer
+    told = launcher("doctor").out
+    assert f"home\ttrouble\t{read_only.folder} cannot be written" in told
+    assert launcher("run", "t.yaml", "--dry-run").code == 0
 
 
 def test_a_log_that_a_reader_let_grow_is_cut_off_when_he_is_gone(home: Home, store: Store) -> None:
