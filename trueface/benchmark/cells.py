@@ -22,19 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from trueface.benchmark.conditions import Condition, Setting
+from trueface.benchmark.conditions import FOLDER, INDEX, Condition, Setting
 from trueface.data.image_headers import Shortcut
 from trueface.evaluation.curves import Labels
 from trueface.evaluation.intervals import Floats
 from trueface.evaluation.operating_threshold import Calibration
-from trueface.runtime import npz_files, paths
+from trueface.runtime import npz_files
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, read_json, write_atomic, write_json
 from trueface.runtime.ids import Words
 
 SCHEMA = 1
-FOLDER = "benchmark"  # in a model's folder, and in that of a run
-INDEX = "cells.json"
 MODEL = "model.json"
 MANIFESTS = "manifests"  # in the benchmark folder of a run: one file for each set of images
 DIGITS = 12  # of the hash of a manifest, as the name of the benchmark
@@ -146,16 +144,6 @@ class Manifest:
 
 
 _INDEX, _FACTS, _ENTRIES = TypeAdapter(Index), TypeAdapter(ModelFacts), TypeAdapter(list[Entry])
-
-
-def folder_of(model_folder: Path, test: str) -> Path:
-    """Return where the cells of a model on a set of images lie."""
-    return model_folder / FOLDER / paths.fitting(test, "")
-
-
-def file_of(condition: Condition) -> str:
-    """Return the name of the file with a cell's scores, in the folder of `folder_of`."""
-    return paths.fitting(condition.name, ".npz")
 
 
 def manifest_file(run_folder: Path, sha256: str) -> Path:

@@ -17,10 +17,14 @@ black   two things or more are new, or a family of generators, or nothing tells 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 from trueface.attacks.registry import parse_attack
 from trueface.corruptions.registry import NONE, parse_steps
+from trueface.runtime import paths
 
+FOLDER = "benchmark"  # in a model's folder, and in that of a run
+INDEX = "cells.json"  # of a model's cells on a set of images: written last
 FAMILIES = ("gan", "sd", "flux", "diff", "vae", "ar")  # a generator's name begins with its family's
 UNTOLD = frozenset({"fakeFlat", "realFlat"})  # images of which only the class is known
 REAL = "real"
@@ -54,8 +58,18 @@ class Condition:
         """Its name in tables and of its files: "none", "jpeg50+blur1", "attack-pgd1"."""
         return f"attack-{self.attack}" if self.is_attack else self.corrupt
 
+    @property
+    def file(self) -> str:
+        """The name of the file with the cell's scores, in the folder of `folder_of_cells`."""
+        return paths.fitting(self.name, ".npz")
+
 
 CLEAN = Condition()
+
+
+def folder_of_cells(model_folder: Path, test: str) -> Path:
+    """Return where the cells of a model on a set of images lie."""
+    return model_folder / FOLDER / paths.fitting(test, "")
 
 
 def conditions(corrupt: Sequence[str], attack: Sequence[str]) -> Iterator[Condition]:

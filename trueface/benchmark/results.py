@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from trueface.benchmark import cells
 from trueface.benchmark.cells import Cell, CellScores, Entry, Index, Manifest, ModelFacts
+from trueface.benchmark.conditions import INDEX
 from trueface.corruptions.registry import NONE
 from trueface.data.image_headers import DECIDING
 from trueface.evaluation.curves import Labels
@@ -202,7 +203,7 @@ def read_run(run_folder: Path) -> RunResults:
 
 def remedy(folder: Path) -> str:
     """Return what to do where a file in a folder of cells, or of its model, cannot be read."""
-    return f"remove {folder / cells.INDEX} and run the task file again, which keeps sound cells"
+    return f"remove {folder / INDEX} and run the task file again, which keeps sound cells"
 
 
 def _indexes(folders: Iterable[Path], problems: list[str]) -> Iterator[tuple[Path, Index]]:

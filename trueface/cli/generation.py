@@ -13,7 +13,7 @@ from trueface.audit.run_folders import found_folder
 from trueface.cli import run_here
 from trueface.cli.run_job import options, perform, settings_of
 from trueface.cli.studies import json_option, page_option, tests_of_run
-from trueface.jobs.job_kind import JobKind
+from trueface.jobs.job_kind import GenerationKind
 from trueface.jobs.kinds import before
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
@@ -52,7 +52,7 @@ class Kinds(click.Group):
         if point is None:
             return None
         kind = point.load()
-        if not isinstance(kind, JobKind):
+        if not isinstance(kind, GenerationKind):
             raise UsageError(f"{point.value} is no kind of generators; mend the entry point")
         return _command(kind)
 
@@ -71,7 +71,7 @@ def _offered() -> dict[str, EntryPoint]:
     return {point.name: point for point in points if point.module.startswith(ROOM)}
 
 
-def _command(kind: JobKind) -> click.Command:
+def _command(kind: GenerationKind) -> click.Command:
     """Return the command of a kind; what it asks for beside its settings follows from its role."""
 
     def work(*, run: str, device: str, **given: Any) -> None:
@@ -90,7 +90,7 @@ def _command(kind: JobKind) -> click.Command:
 
 
 def _draft(
-    kind: JobKind, run: str, named: Mapping[str, str | None], given: Mapping[str, Any]
+    kind: GenerationKind, run: str, named: Mapping[str, str | None], given: Mapping[str, Any]
 ) -> Draft:
     model = None if (text := named["model_id"]) is None else parse_model(text)
     base, settings = None, dict(given)
@@ -117,7 +117,7 @@ def _draft(
     )
 
 
-def _typed(kind: JobKind, key: str, value: Any) -> Any:
+def _typed(kind: GenerationKind, key: str, value: Any) -> Any:
     """Return what was typed; a number where the setting is a choice of numbers."""
     choices = get_args(kind.settings.model_fields[key].annotation)
     return next((choice for choice in choices if str(choice) == value), value)

@@ -14,8 +14,7 @@ from trueface.data.vocabulary import Vocabulary
 from trueface.features.folder import limit_bytes, store_folder, views
 from trueface.features.folder import remove as remove_view
 from trueface.jobs.feature_settings import FeatureSettings
-from trueface.jobs.job_kind import base_inputs, data_inputs
-from trueface.jobs.kinds import LaboratoryKind
+from trueface.jobs.job_kind import LaboratoryKind, base_inputs, data_inputs
 from trueface.jobs.leakage import count_images
 from trueface.jobs.shared_features import BODY, KIND, PLACE, BodyInput
 from trueface.models.registry import spec_of
@@ -112,12 +111,10 @@ def _maker(part: SharedPart) -> Draft | None:
 
 
 def _inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
-    """Yield the data, its lists, and the weights of the body."""
+    """Yield the data, and its lists."""
     for part in draft.settings["parts"]:
-        yield from data_inputs(
-            replace(draft, images=part["images"]), (part["split_list"],), vocabulary
-        )
-    yield from base_inputs(draft)
+        images = replace(draft, images=part["images"])
+        yield from data_inputs((part["split_list"],), images, vocabulary)
 
 
 def _stored(unused_s: float, *, remove: bool) -> Kept:
@@ -145,7 +142,5 @@ FEATURES = FeatureKind(
     entry="trueface.jobs.features:features",
     settings=FeatureSettings,
     means=Vocabulary.images,
-    reads=_inputs,
-    makes=lambda _: (),
-    line=lambda _: (),
+    reads=(_inputs, base_inputs),
 )

@@ -5,10 +5,11 @@ No torch here.
 
 import os
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from launcher.api import (
     DataId,
@@ -17,6 +18,7 @@ from launcher.api import (
     Kind,
     Role,
     Settings,
+    SharedWork,
     UsageError,
     Words,
     parse_data,
@@ -24,7 +26,8 @@ from launcher.api import (
 from trueface.data.attributes import attribute_files
 from trueface.data.index import parts_without_folder
 from trueface.data.splits import split_files
-from trueface.data.vocabulary import BUILT_IN, Vocabulary
+from trueface.data.vocabulary import BUILT_IN, Vocabulary, picture_data
+from trueface.jobs.flags import words
 from trueface.runtime import paths
 
 PROGRAM = ("python", "-m", "trueface")
@@ -45,6 +48,20 @@ PRELOAD = (
 EPOCHS = "trueface.training.history:epochs"
 
 
+# settings that name a model, and the kinds that make one
+MADE_BY: Mapping[str, tuple[str, ...]] = {
+    "translator": ("translator",),
+    "diffuser": ("diffuser", "erase"),
+    "teacher": ("diffuser", "erase"),
+    "denoiser": ("denoiser",),
+}
+
+# what a job reads
+Reading = Callable[[Draft, Vocabulary], Iterable[Input]]
+# why a job must not run, given the jobs that make its model
+Refusal = Callable[[Draft, Sequence[Draft], Vocabulary], Iterable[str]]
+
+
 def nothing(*_: object) -> tuple[()]:
     """Return what a kind says that has nothing to say to a question."""
     return ()
@@ -52,25 +69,27 @@ def nothing(*_: object) -> tuple[()]:
 
 @dataclass(frozen=True, kw_only=True)
 class JobKind:
-    """One kind of job: facts, and a function for each question about its files and its line."""
+    """One kind of job: facts, and functions for each question about its files and its line."""
 
+    common: ClassVar[tuple[Refusal, ...]] = ()  # of all such kinds
     name: str
     role: Role
     summary: str
     entry: str  # the function that does the work
     settings: type[Settings]
-    means: Callable[[Vocabulary, DataId], DataId]  # which images a data ID means to it
-    spells: Callable[[Vocabulary, DataId], DataId] = Vocabulary.elementary  # it, unions written out
-    reads: Callable[[Draft, Vocabulary], Iterable[Input]] = nothing
-    makes: Callable[[Draft], Iterable[Path]]
-    line: Callable[[Draft], Iterable[str]]
-    refuses: Callable[[Draft, Sequence[Draft], Vocabulary], Iterable[str]] = nothing
+    means: Callable[[Vocabulary, DataId], DataId] = (
+        Vocabulary.as_named
+    )  # which images a data ID is to it
+    reads: tuple[Reading, ...] = ()
+    makes: Callable[[Draft], Iterable[Path]] = nothing
+    line: Callable[[Draft], Iterable[str]] = nothing
+    refuses: tuple[Refusal, ...] = ()  # in the order in which they are said
     results: str = ""
     epochs: str = ""
     sources: tuple[str, ...] = ()  # what the entry imports is all
     preload: tuple[str, ...] = PRELOAD
     divides: bool = False  # its work among several GPUs; else it takes one
-    takes_words: bool = True  # of a person's own, for sets of images
+    takes_words: bool = True  # of a person's own, for sets of images; else unions are its own, too
     vocabulary: Vocabulary = BUILT_IN
 
     def images(self, data: DataId) -> DataId:
@@ -79,7 +98,7 @@ class JobKind:
 
     def elementary(self, data: DataId) -> DataId:
         """Return `data` with every union written out; as it is where there are none."""
-        return self.spells(self.vocabulary, data)
+        return self.vocabulary.elementary(data) if self.takes_words else self.images(data)
 
     def with_words(self, words: Words) -> Self:
         """Return this kind with user-defined words added, unless its sets of images cannot be user-defined.
@@ -93,12 +112,16 @@ class JobKind:
 
     def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:
         """Return why the job must not run, given the jobs that make its model."""
-        reasons = tuple(self.refuses(draft, makers, self.vocabulary))
-        return reasons if draft.gpus <= 1 or self.divides else (_idle_gpus(draft), *reasons)
+        idle = () if draft.gpus <= 1 or self.divides else (_idle_gpus(draft),)
+        every = (
+            refusal(draft, makers, self.vocabulary) for refusal in (*self.common, *self.refuses)
+        )
+        return (*idle, *chain.from_iterable(every))
 
     def inputs(self, draft: Draft) -> tuple[Input, ...]:
         """Return every path that the job reads."""
-        return tuple(self.reads(draft, self.vocabulary))
+        every = (reading(draft, self.vocabulary) for reading in self.reads)
+        return tuple(chain.from_iterable(every))
 
     def outputs(self, draft: Draft) -> tuple[Path, ...]:
         """Return every path that proves the job done."""
@@ -107,6 +130,81 @@ class JobKind:
     def argv(self, draft: Draft) -> tuple[str, ...]:
         """Return a command line that does the same."""
         return tuple(self.line(draft))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaboratoryKind(JobKind):
+    """A kind of job about detectors: what it says of results besides, and of work that others repeat."""
+
+    repeats: Callable[[Draft, Sequence[Draft]], Iterable[SharedWork]] = nothing
+    lower_is_better: frozenset[str] = frozenset()
+    # columns of results → the part of a model's ID that each shows
+    model_columns: ClassVar[Mapping[str, str]] = {
+        "architecture": "", "training_data": "#", "poison": "%", "poison_kind": "%kind", "method": "~",
+    }  # fmt: skip
+
+    def shared_work(self, draft: Draft, makers: Sequence[Draft]) -> tuple[SharedWork, ...]:
+        """Return what of the job's work other jobs of a plan may repeat."""
+        return tuple(self.repeats(draft, makers))
+
+
+def _misnamed(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterator[str]:
+    """Yield which models of this plan are of another kind than the setting that names them asks for."""
+    for setting, kinds in MADE_BY.items():
+        model = draft.settings.get(setting)
+        for maker in makers:
+            if model and maker.model == model and maker.kind not in kinds:
+                yield (
+                    f"{draft.name}: {setting} is {model}, which {maker.kind} makes; name a model that "
+                    f"{' or '.join(kinds)} makes"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationKind(JobKind):
+    """A kind of job about generators, and about folders of images; its command is `trueface generate NAME`."""
+
+    common: ClassVar[tuple[Refusal, ...]] = (_misnamed,)
+    sets: tuple[str, ...] = ()  # of `data.picture_sets`, that its data ID may name
+    takes_words: bool = False
+
+    def images(self, data: DataId) -> DataId:
+        """Return `data`; there is nothing to add."""
+        return picture_data(data, *self.sets)
+
+    def argv(self, draft: Draft) -> tuple[str, ...]:
+        """Return a command line that does the same."""
+        given = {"--model": draft.model, "--base": draft.base, "--name": draft.name}
+        flags = chain.from_iterable((flag, value) for flag, value in given.items() if value)
+        return (
+            *command_line(draft, self.settings, "generate", self.name, "--run", draft.run, *flags),
+        )
+
+
+def command_line(
+    draft: Draft, settings: type[Settings], *head: str, without: Collection[str] = ()
+) -> Iterator[str]:
+    """Yield a command of `trueface`, with a flag for each setting that has another value than by default.
+
+    Args:
+        draft: of the job.
+        settings: of its kind.
+        head: the words behind `trueface`.
+        without: settings that other words say.
+    """
+
+    def shown() -> tuple[str, ...]:
+        own = {key: value for key, value in draft.settings.items() if key not in without}
+        return tuple(words(own, settings))
+
+    yield from (*PROGRAM, *head)
+    # jobs of one entry have their settings in common, and the plan holds them: their id() lasts
+    yield from draft.once(("words", id(draft.settings), settings), shown)
+
+
+def device_flag(draft: Draft) -> tuple[str, ...]:
+    """Return the flag of the device that the task file wants; left to the command if it says none."""
+    return () if draft.device == "auto" else ("--device", draft.device)
 
 
 def _idle_gpus(draft: Draft) -> str:
@@ -141,18 +239,69 @@ def folder_of(draft: Draft) -> Path:
 
 def checkpoint_input(draft: Draft, model: str, what: str) -> Input:
     """Return the checkpoint of a model that a job reads; `what` it is to the job."""
-    return Input(path=paths.checkpoint(draft.model_folder(model)), what=what)
+    return Input(path=paths.checkpoint(draft.model_folder(model)), what=f"{what} {model}")
 
 
-def base_inputs(draft: Draft) -> Iterator[Input]:
+def base_inputs(draft: Draft, _: Vocabulary) -> Iterator[Input]:
     """Yield the model from which a job starts, and the pretrained weights that it reads, if any."""
     if draft.base is not None:
-        yield checkpoint_input(draft, draft.base, f"the model {draft.base}")
+        yield checkpoint_input(draft, draft.base, "the model")
     if (weights := draft.settings.get("weights", "none")) not in {"default", "none"}:
         yield Input(path=draft.path(weights), what="the pretrained weights")
 
 
-def data_inputs(draft: Draft, lists: tuple[str, ...], vocabulary: Vocabulary) -> tuple[Input, ...]:
+def named_inputs(places: Mapping[str, str], models: Mapping[str, str] | None = None) -> Reading:
+    """Return what a job reads: files and folders that settings name, and models, as far as they name one.
+
+    Args:
+        places: setting → what lies there.
+        models: setting → what its model is to the job.
+    """
+
+    def reads(draft: Draft, _: Vocabulary) -> Iterator[Input]:
+        for setting, what in places.items():
+            if place := draft.settings[setting]:
+                yield Input(path=draft.path(place), what=what)
+        for setting, what in (models or {}).items():
+            if model := draft.settings[setting]:
+                yield checkpoint_input(draft, model, what)
+
+    return reads
+
+
+def model_files(*beside: Callable[[Path], Path]) -> Callable[[Draft], Iterator[Path]]:
+    """Return what a job makes that makes a model: its checkpoint, and files beside it."""
+
+    def makes(draft: Draft) -> Iterator[Path]:
+        folder = folder_of(draft)
+        yield paths.checkpoint(folder)
+        yield from (file(folder) for file in beside)
+
+    return makes
+
+
+def made_files(*files: str) -> Callable[[Draft], Iterator[Path]]:
+    """Return what a job of the role FOLDER makes: its folder, the record of it, and some files in it."""
+
+    def makes(draft: Draft) -> Iterator[Path]:
+        folder = draft.made_folder()
+        yield folder
+        yield from (folder / file for file in (paths.MADE_OF, *files))
+
+    return makes
+
+
+def made_root(mark: str) -> Callable[[Draft], tuple[Path, ...]]:
+    """Return what a job makes that makes a data root: the folder, and the mark in it, which is written last."""
+
+    def makes(draft: Draft) -> tuple[Path, ...]:
+        data_root = draft.path(draft.settings["data_root"])
+        return data_root, data_root / mark
+
+    return makes
+
+
+def data_inputs(lists: tuple[str, ...], draft: Draft, vocabulary: Vocabulary) -> tuple[Input, ...]:
     """Return the data folder, those folders in it that are missing, files of a split, attributes."""
     data_root, split_path = draft.settings["data_root"], draft.settings["split_path"]
     images = draft.images or draft.data

@@ -4,29 +4,32 @@ Of each kind: what it reads and makes, as far as that is known while it is plann
 line that does the same without the queue, ready to be pasted.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
-from launcher.api import Draft, Input, ModelId, Role, Settings, SharedWork, parse_model, tested
+from launcher.api import Draft, Input, ModelId, Role, Settings, parse_model, tested
 from trueface.corruptions.registry import NONE
 from trueface.data.settings import SampleSettings, TestSettings
 from trueface.data.vocabulary import Vocabulary
-from trueface.jobs import shared_features
-from trueface.jobs.flags import classic_words, word_flags, words
+from trueface.jobs import refusals, shared_features
+from trueface.jobs.flags import classic_words, word_flags
 from trueface.jobs.job_kind import (
     EPOCHS,
     PROGRAM,
-    JobKind,
+    LaboratoryKind,
     base_inputs,
     checkpoint_input,
+    command_line,
     data_inputs,
+    device_flag,
     folder_of,
+    made_root,
+    model_files,
     model_of,
-    nothing,
+    named_inputs,
 )
-from trueface.jobs.refusals import unfit_test, unfit_training, unfit_unlearning, unknown_poison
 from trueface.poisoning.poison_record import PoisonSettings
 from trueface.runtime import paths
 from trueface.training.settings import TrainSettings
@@ -34,72 +37,40 @@ from trueface.unlearning.settings import UnlearnSettings
 
 # the columns of the table of tests that are better low: `measurement.METRICS` says so of its metrics
 LOW = frozenset({"eer", "ece", "ece_unscaled", "ece_scaled", "loss", "fpr_gap", "f_fpr", "seconds"})
-# columns of results → the part of a model's ID that each shows
-MODEL_COLUMNS = {
-    "architecture": "", "training_data": "#", "poison": "%", "poison_kind": "%kind", "method": "~",
-}  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class LaboratoryKind(JobKind):
-    """A kind of job about detectors: what it says of results besides, and of work that others repeat."""
-
-    repeats: Callable[[Draft, Sequence[Draft]], Iterator[SharedWork] | tuple[()]] = nothing
-    lower_is_better: frozenset[str] = frozenset()
-    model_columns: ClassVar[Mapping[str, str]] = MODEL_COLUMNS
-
-    def shared_work(self, draft: Draft, makers: Sequence[Draft]) -> tuple[SharedWork, ...]:
-        """Return what of the job's work other jobs of a plan may repeat."""
-        return tuple(self.repeats(draft, makers))
-
-
-def _training_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
-    """Yield data, splits, the base and what else of it is read, the poison record, weights."""
-    yield from _learning_inputs(draft, vocabulary)
+def _training_inputs(draft: Draft, _: Vocabulary) -> Iterator[Input]:
+    """Yield the poison record, and the state of the base's optimizer."""
     if parse_model(model_of(draft)).last.poison is not None:
-        yield Input(
-            path=paths.poison_record(folder_of(draft)), what=f"the poison record of {draft.model}"
-        )
+        yield _poison_record(draft, model_of(draft))
     if draft.base is not None and draft.settings["optimizer_state"] == "kept":
         yield Input(
             path=paths.optimizer(draft.model_folder(draft.base)),
             what=f"the optimizer's state of {draft.base} (save_optimizer in its training keeps it)",
         )
-    if draft.settings.get("quality_list"):
-        path = draft.path(draft.settings["quality_list"])
-        yield Input(path=path, what="the files of the images in further qualities")
 
 
-def _unlearning_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
-    """Yield data, splits, the poisoned model, its poison record, weights."""
-    yield from _learning_inputs(draft, vocabulary)
+def _unlearning_inputs(draft: Draft, _: Vocabulary) -> Iterator[Input]:
+    """Yield the poison record of the poisoned model."""
     if draft.base is not None:
-        yield Input(
-            path=paths.poison_record(draft.model_folder(draft.base)),
-            what=f"the poison record of {draft.base}",
-        )
+        yield _poison_record(draft, draft.base)
 
 
-def _learning_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
-    """Yield what trainings and unlearnings both read."""
-    yield from data_inputs(draft, ("train", "val"), vocabulary)
-    yield from base_inputs(draft)
+def _poison_record(draft: Draft, model: str) -> Input:
+    path = paths.poison_record(draft.model_folder(model))
+    return Input(path=path, what=f"the poison record of {model}")
 
 
-def test_inputs(draft: Draft, vocabulary: Vocabulary) -> tuple[Input, ...]:
-    """Return the model, data and the test split."""
-    models = [checkpoint_input(draft, model_of(draft), "the model to test")]
+def tested_models(draft: Draft, _: Vocabulary) -> Iterator[Input]:
+    """Yield the model to be tested, and the one with which attacks are computed."""
+    path = paths.checkpoint(folder_of(draft))
+    yield Input(path=path, what="the model to test")
     if surrogate := draft.settings["surrogate"]:
-        models.append(checkpoint_input(draft, surrogate, f"the surrogate {surrogate}"))
-    return (*models, *data_inputs(draft, ("test",), vocabulary))
+        yield checkpoint_input(draft, surrogate, "the surrogate")
 
 
-def _poison_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
-    """Yield data, the training split, and the list of images to poison, if there is one."""
-    yield from data_inputs(draft, ("train",), vocabulary)
-    if draft.settings["poison_list"]:
-        path = draft.path(draft.settings["poison_list"])
-        yield Input(path=path, what="the list of images to poison")
+TEST_INPUTS = (tested_models, partial(data_inputs, ("test",)))
+LEARNING_INPUTS = (partial(data_inputs, ("train", "val")), base_inputs)
 
 
 def _training_outputs(draft: Draft) -> Iterator[Path]:
@@ -110,13 +81,6 @@ def _training_outputs(draft: Draft) -> Iterator[Path]:
     if draft.settings["save_optimizer"]:
         yield paths.optimizer(folder)
     yield paths.history(folder)
-
-
-def _unlearning_outputs(draft: Draft) -> Iterator[Path]:
-    """Yield the checkpoint, the poison record copied from its base, and its reports."""
-    yield paths.checkpoint(folder_of(draft))
-    yield paths.poison_record(folder_of(draft))
-    yield paths.unlearning(folder_of(draft))
 
 
 def _test_outputs(draft: Draft) -> list[Path]:
@@ -138,69 +102,71 @@ def _test_outputs(draft: Draft) -> list[Path]:
 
 def _poison_outputs(draft: Draft) -> Iterator[Path]:
     """Yield the poison record, in the folder of each model to be trained with it."""
-    yield paths.poison_record(folder_of(draft))
-    for model in draft.further_models:
+    for model in (model_of(draft), *draft.further_models):
         yield paths.poison_record(draft.model_folder(model))
 
 
-def _sample_outputs(draft: Draft) -> Iterator[Path]:
-    """Yield the data root, and the file in it that is written last."""
-    data_root = draft.path(draft.settings["data_root"])
-    yield data_root
-    yield data_root / paths.SAMPLE_MARK
+def _classic_line(draft: Draft, settings: type[Settings], *words: str) -> tuple[str, ...]:
+    """Return the command line of the original program."""
+
+    def shown() -> tuple[str, ...]:
+        return tuple(classic_words(draft.settings, settings))
+
+    return (  # at once: most jobs of a large plan are tests
+        *PROGRAM,
+        *("--name", draft.run, "--task", draft.kind),
+        *words,
+        *word_flags(draft.words),
+        *(("--processes", str(draft.gpus)) if _shared_by_gpus(draft) else ()),
+        # the tests of a file have their settings in common, and the plan holds them: their id() lasts
+        *draft.once(("words", id(draft.settings), settings), shown),
+    )
 
 
-def _training_line(draft: Draft) -> Iterator[str]:
-    """Yield the classic command line; it takes the poison record that is there."""
-    yield from (*PROGRAM, "--name", draft.run, "--task", "train")
-    if draft.base is not None:
-        yield from ("--load_id", draft.base)
-    yield from ("--save_id", model_of(draft), "--data", draft.data or "")
-    yield from _device(draft)
+def _shared_by_gpus(draft: Draft) -> bool:
+    return draft.gpus > 1 and draft.settings.get("processes") == 0
+
+
+def _training_line(draft: Draft) -> tuple[str, ...]:
+    """Return the classic command line; it takes the poison record that is there."""
+    base = () if draft.base is None else ("--load_id", draft.base)
     poison = parse_model(model_of(draft)).last.poison
+    words = (*base, "--save_id", model_of(draft), "--data", draft.data or "", *device_flag(draft))
     if poison is not None:
-        yield from ("--poison_rate", str(poison.rate))
-        if poison.kind is not None:
-            yield from ("--poison_kind", poison.kind)
-        yield "--keep_poison"
-    yield from word_flags(draft.words)
-    if draft.gpus > 1 and not draft.settings["processes"]:
-        yield from ("--processes", str(draft.gpus))
-    yield from _classic_words(draft, TrainSettings)
+        kind = () if poison.kind is None else ("--poison_kind", poison.kind)
+        words = (*words, "--poison_rate", str(poison.rate), *kind, "--keep_poison")
+    return _classic_line(draft, TrainSettings, *words)
 
 
 def _test_line(draft: Draft) -> tuple[str, ...]:
     """Return the classic command line."""
-    return (  # at once: most jobs of a large plan are tests
-        *PROGRAM,
-        *("--name", draft.run, "--task", "test"),
-        *("--load_id", model_of(draft), "--data", draft.data or ""),
-        *_device(draft),
-        *word_flags(draft.words),
-        *_classic_words(draft, TestSettings),
-    )
+    words = ("--load_id", model_of(draft), "--data", draft.data or "", *device_flag(draft))
+    return _classic_line(draft, TestSettings, *words)
 
 
 def _poison_line(draft: Draft) -> Iterator[str]:
     """Yield the command line of `trueface poison`."""
-    yield from _command(draft, PoisonSettings)
+    yield from command_line(draft, PoisonSettings, *_head(draft))
     for model in draft.further_models:
         yield from ("--for", model)
 
 
 def _unlearning_line(draft: Draft) -> Iterator[str]:
     """Yield the command line of `trueface unlearn`; the model's ID names the method."""
-    yield from _command(draft, UnlearnSettings, "method")
-    yield from _device(draft)
+    yield from command_line(draft, UnlearnSettings, *_head(draft), without=("method",))
+    yield from device_flag(draft)
     if draft.base is not None and draft.base != str(before(parse_model(model_of(draft)))):
         yield from ("--base", draft.base)
 
 
+def _head(draft: Draft) -> tuple[str, ...]:
+    return (draft.kind, model_of(draft), "--name", draft.run, *word_flags(draft.words))
+
+
 def _sample_line(draft: Draft) -> Iterator[str]:
-    """Yield the command line of `trueface sample`."""
-    others = {key: value for key, value in draft.settings.items() if key != "data_root"}
-    yield from (*PROGRAM, "sample", str(draft.path(draft.settings["data_root"])))
-    yield from words(others, SampleSettings)
+    """Return the command line of `trueface sample`."""
+    root = str(draft.path(draft.settings["data_root"]))
+    return command_line(draft, SampleSettings, "sample", root, without=("data_root",))
 
 
 def before(model: ModelId) -> ModelId:
@@ -211,27 +177,6 @@ def before(model: ModelId) -> ModelId:
     return ModelId((*model.stages[:-1], replace(model.last, methods=model.last.methods[:-1])))
 
 
-def _device(draft: Draft) -> tuple[str, ...]:
-    """Return the flag of the device that the task file wants; left to the command if it says none."""
-    return () if draft.device == "auto" else ("--device", draft.device)
-
-
-def _classic_words(draft: Draft, settings: type[Settings]) -> tuple[str, ...]:
-    # the tests of a file have their settings in common, and the plan holds them: their id() lasts
-    key = ("words", id(draft.settings), settings)
-    return draft.once(key, lambda: tuple(classic_words(draft.settings, settings)))
-
-
-def _command(draft: Draft, settings: type[Settings], *by_id: str) -> Iterator[str]:
-    def shown() -> tuple[str, ...]:
-        own = {key: value for key, value in draft.settings.items() if key not in by_id}
-        return tuple(words(own, settings))
-
-    yield from (*PROGRAM, draft.kind, model_of(draft), "--name", draft.run)
-    yield from word_flags(draft.words)
-    yield from draft.once(("words", id(draft.settings), settings), shown)  # as above
-
-
 TRAIN = LaboratoryKind(
     name="train",
     role=Role.TRAIN,
@@ -239,10 +184,14 @@ TRAIN = LaboratoryKind(
     entry="trueface.jobs.training:train",
     settings=TrainSettings,
     means=Vocabulary.images,
-    reads=_training_inputs,
+    reads=(
+        *LEARNING_INPUTS,
+        _training_inputs,
+        named_inputs({"quality_list": "the files of the images in further qualities"}),
+    ),
     makes=_training_outputs,
     line=_training_line,
-    refuses=unfit_training,
+    refuses=refusals.OF_TRAININGS,
     repeats=shared_features.of_training,
     epochs=EPOCHS,
     divides=True,
@@ -253,11 +202,10 @@ TEST = LaboratoryKind(
     summary="score a detector on images",
     entry="trueface.jobs.testing:test",
     settings=TestSettings,
-    means=Vocabulary.as_named,
-    reads=test_inputs,
+    reads=TEST_INPUTS,
     makes=_test_outputs,
     line=_test_line,
-    refuses=unfit_test,
+    refuses=refusals.OF_TESTS,
     repeats=shared_features.of_test,
     results="trueface.evaluation.results:table",
     lower_is_better=LOW,
@@ -269,10 +217,13 @@ POISON = LaboratoryKind(
     entry="trueface.jobs.poisoning:poison",
     settings=PoisonSettings,
     means=Vocabulary.images,
-    reads=_poison_inputs,
+    reads=(
+        partial(data_inputs, ("train",)),
+        named_inputs({"poison_list": "the list of images to poison"}),
+    ),
     makes=_poison_outputs,
     line=_poison_line,
-    refuses=unknown_poison,
+    refuses=(refusals.unknown_poison,),
 )
 UNLEARN = LaboratoryKind(
     name="unlearn",
@@ -281,10 +232,11 @@ UNLEARN = LaboratoryKind(
     entry="trueface.jobs.unlearning:unlearn",
     settings=UnlearnSettings,
     means=Vocabulary.images,
-    reads=_unlearning_inputs,
-    makes=_unlearning_outputs,
+    reads=(*LEARNING_INPUTS, _unlearning_inputs),
+    # its poison record is a copy of its base's
+    makes=model_files(paths.poison_record, paths.unlearning),
     line=_unlearning_line,
-    refuses=unfit_unlearning,
+    refuses=refusals.OF_UNLEARNINGS,
     repeats=shared_features.of_unlearning,
     epochs=EPOCHS,
 )
@@ -294,7 +246,6 @@ SAMPLE = LaboratoryKind(
     summary="make a synthetic image set and its splits",
     entry="trueface.jobs.sampling:sample",
     settings=SampleSettings,
-    means=Vocabulary.as_named,
-    makes=_sample_outputs,
+    makes=made_root(paths.SAMPLE_MARK),
     line=_sample_line,
 )

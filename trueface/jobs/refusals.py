@@ -1,4 +1,7 @@
-"""Why a job must not run, found while it is planned; no torch here."""
+"""Why a job about detectors must not run, found while it is planned; no torch here.
+
+Each function takes the draft, those of the jobs that make its model, and the vocabulary.
+"""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -37,7 +40,7 @@ PACKAGE = "tensorboard"
 LOSSES = frozenset({DEFAULT, "ce"})  # of one logit the same: what `fair` takes the place of
 
 
-def without_weights(makers: Sequence[Draft]) -> Iterable[str]:
+def without_weights(_: Draft, makers: Sequence[Draft], __: Vocabulary) -> Iterable[str]:
     """Refuse a model that is made without being kept: an older one in its place would be taken."""
     # an unlearning keeps its weights whatever the setting says
     if makers and makers[-1].kind == "train" and not makers[-1].settings["save_weights"]:
@@ -47,14 +50,14 @@ def without_weights(makers: Sequence[Draft]) -> Iterable[str]:
         )
 
 
-def unlike_decoding(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
+def unlike_decoding(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
     """Refuse images that are read in another way than those of the model's training were."""
     differs = other_decoding(makers[-1].settings, draft.settings) if makers else ""
     if differs:
         yield f"{makers[-1].model} is trained with {differs}; train and test alike"
 
 
-def no_tensorboard(draft: Draft) -> Iterable[str]:
+def no_tensorboard(draft: Draft, *_: object) -> Iterable[str]:
     """Refuse to write event files without the package that writes them."""
     if draft.settings.get("tensorboard") and find_spec(PACKAGE) is None:
         yield (
@@ -63,13 +66,13 @@ def no_tensorboard(draft: Draft) -> Iterable[str]:
         )
 
 
-def unreadable_attributes(draft: Draft) -> Iterator[str]:
+def unreadable_attributes(draft: Draft, *_: object) -> Iterator[str]:
     """Yield what is wrong in the headers of a job's tables of attributes."""
     if isinstance(columns := _columns(draft), str):
         yield columns
 
 
-def unfit_attributes(draft: Draft) -> Iterator[str]:
+def unfit_attributes(draft: Draft, *_: object) -> Iterator[str]:
     """Yield why the tables of attributes do not give what a training needs."""
     columns = _columns(draft)
     if isinstance(columns, str):
@@ -85,7 +88,7 @@ def unfit_attributes(draft: Draft) -> Iterator[str]:
         yield f"{draft.model} learns kinds of forgeries, and attributes has no column {FORGERY}"
 
 
-def unfit_in_qualities(draft: Draft) -> Iterator[str]:
+def unfit_in_qualities(draft: Draft, *_: object) -> Iterator[str]:
     """Yield why a training must not run with its qualities and their collaboration."""
     settings = draft.settings
     if not any(settings.get(name) for name in ("qualities", "quality_list", "collab")):
@@ -103,14 +106,14 @@ def unfit_in_qualities(draft: Draft) -> Iterator[str]:
         yield from draft.once(key, lambda: tuple(_unfit_list(path, settings["qualities"])))
 
 
-def uncorruptible(draft: Draft) -> Iterator[str]:
+def uncorruptible(draft: Draft, *_: object) -> Iterator[str]:
     """Yield why images cannot be corrupted here as a test or a benchmark asks for."""
     corrupt = draft.settings.get("corrupt", ())
     for chain in (corrupt,) if isinstance(corrupt, str) else corrupt:
         yield from missing_programs(chain)
 
 
-def unfit_fairness(draft: Draft) -> Iterable[str]:
+def unfit_fairness(draft: Draft, *_: object) -> Iterable[str]:
     """Yield why what a training does for its groups cannot be done."""
     settings = draft.settings
     fair = settings.get("fair", NOT_FAIR)
@@ -135,24 +138,13 @@ def unfit_fairness(draft: Draft) -> Iterable[str]:
         )
 
 
-def unfit_selection(draft: Draft) -> Iterable[str]:
+def unfit_selection(draft: Draft, *_: object) -> Iterable[str]:
     """Refuse an unlearning that would choose by groups: it reads none of validation."""
     if draft.settings.get("select") == "worst-cell":
         yield "select: worst-cell is for trainings; an unlearning takes best or last"
 
 
-def unfit_scoring(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterable[str]:
-    """Yield why a model must not be scored on images, whatever happens to these before."""
-    yield from without_weights(makers)
-    yield from unlike_decoding(draft, makers)
-    yield from leaks(draft, makers, vocabulary)
-    yield from uncorruptible(draft)
-    yield from unreadable_attributes(draft)
-
-
-def unfit_test(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterable[str]:
-    """Yield why a test must not run."""
-    yield from unfit_scoring(draft, makers, vocabulary)
+def _surrogate_itself(draft: Draft, *_: object) -> Iterator[str]:
     if draft.settings.get("surrogate") == draft.model:
         yield (
             f"surrogate: {draft.model} is the model under attack; name one that was trained apart, "
@@ -160,52 +152,41 @@ def unfit_test(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) ->
         )
 
 
-def unfit_unlearning(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
-    """Yield why an unlearning must not run."""
-    yield from without_weights(makers)
-    yield from unlike_decoding(draft, makers)
-    yield from _unfit_objective(draft, makers)
-    yield from unfit_selection(draft)
-    yield from unreadable_attributes(draft)
+def _self_blended(draft: Draft, *_: object) -> Iterator[str]:
     if draft.settings.get("sbi"):
         yield "sbi: an unlearning does not make fakes of its images; give it to trainings only"
+
+
+def _unfit_method(draft: Draft, *_: object) -> Iterator[str]:
+    """Yield why the labels of a model cannot be unlearned, or not by this method."""
     try:
         base = parse_model(draft.base or model_of(draft))
     except UsageError:  # of an earlier run, under a name that says nothing
         return
-    poison = base.last.poison
+    poison, settings = base.last.poison, draft.settings
     if poison is None:  # a model without poison has no record to read
         clean = not any(stage.poison for stage in base.stages)
         if clean and not paths.poison_record(draft.model_folder(str(base))).exists():
             yield f"{base} is clean: none of its labels were flipped, so there is nothing to unlearn"
         return
-    reason = refusal(
-        draft.settings["method"],
-        Situation(
-            goal="flips",
-            rate=float(poison.rate),
-            random=is_random(poison.kind),
-            known=draft.settings["known"],
-            finding=draft.settings["find"],
-            retain=draft.settings["keep_retain"],
-        ),
-        force=draft.settings["force"],
+    where = Situation(
+        goal="flips",
+        rate=float(poison.rate),
+        random=is_random(poison.kind),
+        known=settings["known"],
+        finding=settings["find"],
+        retain=settings["keep_retain"],
     )
-    if reason is not None:
+    if reason := refusal(settings["method"], where, force=settings["force"]):
         yield reason
 
 
-def unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
-    """Yield why a training must not run."""
-    yield from without_weights(makers)
-    yield from unlike_decoding(draft, makers)
-    yield from world.refusals(draft)
-    yield from unfit_attributes(draft)
-    yield from _unfit_solver(draft, makers)
-    yield from conflicts(draft.settings, _further_parts(draft), model_of(draft))
-    yield from unfit_in_qualities(draft)
-    yield from unfit_fairness(draft)
-    yield from no_tensorboard(draft)
+def _unfit_parts(draft: Draft, *_: object) -> Iterable[str]:
+    """Return which parts of a training do not go together."""
+    return conflicts(draft.settings, _further_parts(draft), model_of(draft))
+
+
+def _no_optimizer(draft: Draft, *_: object) -> Iterator[str]:
     if draft.settings["optimizer_state"] == "kept" and draft.base is None:
         yield (
             f"optimizer_state: kept needs a model to start from, and {draft.model} starts from "
@@ -213,7 +194,7 @@ def unfit_training(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iter
         )
 
 
-def unknown_poison(draft: Draft, _: Sequence[Draft], __: Vocabulary) -> Iterable[str]:
+def unknown_poison(draft: Draft, *_: object) -> Iterable[str]:
     """Refuse a kind of poison that there is not."""
     poison = parse_model(model_of(draft)).last.poison
     if poison is not None and poison.kind is not None and poison.kind not in KINDS:
@@ -278,7 +259,7 @@ def _unfit_network(draft: Draft) -> Iterable[str]:
         yield f"{choice(draft.settings)} trains the whole network; leave freeze out"
 
 
-def _unfit_objective(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
+def _unfit_objective(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
     """Refuse an unlearning that would train with another loss than the model was trained with."""
     name = draft.settings.get("objective", DEFAULT)
     if columns := objectives()[name].columns:
@@ -293,7 +274,7 @@ def _unfit_objective(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
         yield f"{trained.model} is trained with {differs}; {remedy}"
 
 
-def _unfit_solver(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
+def _unfit_solver(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
     """Refuse what does not go with a training in closed form, or only with one."""
     settings, base = draft.settings, next(iter(makers[::-1]), None)
     is_ridge = solver_of(settings) == "ridge"
@@ -311,3 +292,27 @@ def _unfit_solver(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
             f"{base.model} is trained {made}, and {wanted} does not go on from it: train it anew, "
             "or name the same solver"
         )
+
+
+_OF_MODELS = (without_weights, unlike_decoding)
+OF_SCORING = (*_OF_MODELS, leaks, uncorruptible, unreadable_attributes)
+OF_TESTS = (*OF_SCORING, _surrogate_itself)
+OF_TRAININGS = (
+    *_OF_MODELS,
+    world.refusals,
+    unfit_attributes,
+    _unfit_solver,
+    _unfit_parts,
+    unfit_in_qualities,
+    unfit_fairness,
+    no_tensorboard,
+    _no_optimizer,
+)
+OF_UNLEARNINGS = (
+    *_OF_MODELS,
+    _unfit_objective,
+    unfit_selection,
+    unreadable_attributes,
+    _self_blended,
+    _unfit_method,
+)

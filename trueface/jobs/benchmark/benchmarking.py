@@ -32,7 +32,14 @@ from trueface.benchmark.cells import (
     ModelFacts,
     manifest_of,
 )
-from trueface.benchmark.conditions import Condition, Derived, conditions, contradiction, derive
+from trueface.benchmark.conditions import (
+    Condition,
+    Derived,
+    conditions,
+    contradiction,
+    derive,
+    folder_of_cells,
+)
 from trueface.benchmark.results import DELTA, Measured, RunResults, measure
 from trueface.benchmark.settings import BenchmarkSettings
 from trueface.benchmark.table import Row, row_of, same_value
@@ -311,13 +318,13 @@ def benchmark(job: Job, settings: BenchmarkSettings) -> Mapping[str, Json]:
     _write_manifest(job, known.manifest)
     asked = [*conditions(settings.corrupt, settings.attack)]
     settings_of = dict(_settings_of(job, bench, asked))
-    index_folder = cells.folder_of(folder, job.data or "")
+    index_folder = folder_of_cells(folder, job.data or "")
     # each job begins elsewhere, so that those of one body compute features of different conditions
     first = derive_seed(f"{bench.name} on {job.data}", 0) % len(asked)
     reasons: dict[Condition, str] = {}
     scored = 0
     for condition in (*asked[first:], *asked[:first]):
-        path = index_folder / cells.file_of(condition)
+        path = index_folder / condition.file
         identity = known.identity(settings, condition)
         if cells.is_done(path, identity):
             log.info("cell=%s state=kept", condition.name)
@@ -371,7 +378,7 @@ def _cell(condition: Condition, known: Derived, reason: str) -> Cell:
         access=condition.access,
         setting=known.setting,
         why=known.why,
-        file="" if reason else cells.file_of(condition),
+        file="" if reason else condition.file,
         reason=reason,
     )
 

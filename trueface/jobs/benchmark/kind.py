@@ -4,15 +4,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from launcher.api import Draft, Role
-from trueface.benchmark import cells
-from trueface.benchmark.conditions import conditions, contradiction, derive
+from trueface.benchmark.conditions import INDEX, conditions, contradiction, derive, folder_of_cells
 from trueface.benchmark.settings import BenchmarkSettings
 from trueface.data.vocabulary import Vocabulary
 from trueface.jobs import shared_features
 from trueface.jobs.benchmark import origins
-from trueface.jobs.job_kind import folder_of, model_of
-from trueface.jobs.kinds import LaboratoryKind, test_inputs
-from trueface.jobs.refusals import unfit_scoring
+from trueface.jobs.job_kind import LaboratoryKind, folder_of, model_of
+from trueface.jobs.kinds import TEST_INPUTS
+from trueface.jobs.refusals import OF_SCORING
 
 
 def _outputs(draft: Draft) -> Iterator[Path]:
@@ -20,20 +19,18 @@ def _outputs(draft: Draft) -> Iterator[Path]:
 
     An attack that makes no sense for the model leaves no cell.
     """
-    folder = cells.folder_of(folder_of(draft), draft.data or "")
-    yield folder / cells.INDEX
+    folder = folder_of_cells(folder_of(draft), draft.data or "")
+    yield folder / INDEX
     for condition in conditions(draft.settings["corrupt"], ()):
-        yield folder / cells.file_of(condition)
+        yield folder / condition.file
     yield folder
 
 
 def _unfit(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Iterable[str]:
-    yield from unfit_scoring(draft, makers, vocabulary)
     settings = draft.settings
     asked = [*conditions(settings["corrupt"], settings["attack"])]
-    if not settings["surrogate"] and (
-        transfers := [each.attack for each in asked if each.access == "transfer"]
-    ):
+    transfers = [each.attack for each in asked if each.access == "transfer"]
+    if transfers and not settings["surrogate"]:
         yield (
             f"attack: {', '.join(transfers)} is computed on another model; name it, as in "
             "surrogate: gan1:pre"
@@ -57,10 +54,8 @@ BENCHMARK = LaboratoryKind(
     summary="score models under corruptions and attacks",
     entry="trueface.jobs.benchmark.benchmarking:benchmark",
     settings=BenchmarkSettings,
-    means=Vocabulary.as_named,
-    reads=test_inputs,
+    reads=TEST_INPUTS,
     makes=_outputs,
-    line=lambda _: (),
-    refuses=_unfit,
+    refuses=(*OF_SCORING, _unfit),
     repeats=shared_features.of_benchmark,
 )

@@ -1,10 +1,9 @@
 """The kinds `classify` and `forget`, as the launcher plans them: no torch here."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
-from launcher.api import DataId, Draft, Input, Role, Settings, UsageError, parse_model
+from launcher.api import DataId, Draft, Role, UsageError, parse_model
 from trueface.data.vocabulary import (
     ClassFolders,
     Vocabulary,
@@ -13,8 +12,16 @@ from trueface.data.vocabulary import (
     find_classes,
     sort_of,
 )
-from trueface.jobs.flags import words
-from trueface.jobs.job_kind import EPOCHS, PROGRAM, JobKind, base_inputs, folder_of, model_of
+from trueface.jobs.job_kind import (
+    EPOCHS,
+    JobKind,
+    base_inputs,
+    command_line,
+    device_flag,
+    model_files,
+    model_of,
+    named_inputs,
+)
 from trueface.jobs.refusals import no_tensorboard
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
@@ -42,7 +49,7 @@ def place_of(draft: Draft) -> ClassFolders | None:
     return draft.once(("classes", sort, str(root)), find)
 
 
-def _of_both(draft: Draft) -> Iterator[str]:
+def _of_both(draft: Draft, *_: object) -> Iterator[str]:
     if parse_model(model_of(draft)).last.poison is not None:
         yield f"{draft.model}: {draft.kind} learns true labels, and its ID says that some are wrong"
     try:
@@ -51,17 +58,13 @@ def _of_both(draft: Draft) -> Iterator[str]:
         yield str(error)
 
 
-def _unfit_training(draft: Draft, _: Sequence[Draft], __: Vocabulary) -> Iterator[str]:
-    yield from _of_both(draft)
+def _has_base(draft: Draft, *_: object) -> Iterator[str]:
     if draft.base is not None:
         yield f"{draft.model}: classify begins anew and starts from no model; write model: null"
-    yield from no_tensorboard(draft)
 
 
 def _unfit_forgetting(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterator[str]:
-    yield from _of_both(draft)
     settings = draft.settings
-    yield from _other_base(draft, makers)
     goal: Goal = "instances" if settings["forget_fraction"] else "class"
     if _again(settings, makers):
         yield SINGLE.format(base=draft.base)
@@ -75,8 +78,7 @@ def _unfit_forgetting(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> I
         return
     classes = UNKNOWN_CLASSES if place is None else len(place.names)
     where = Situation(goal=goal, classes=classes)
-    reason = refusal(settings["method"], where, force=settings["force"])
-    if reason is not None:
+    if reason := refusal(settings["method"], where, force=settings["force"]):
         yield reason
 
 
@@ -86,7 +88,7 @@ def _again(settings: Mapping[str, Any], makers: Sequence[Draft]) -> bool:
     return bool(earlier) and any(maker.get("forget_fraction") for maker in (settings, *earlier))
 
 
-def _other_base(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
+def _other_base(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterator[str]:
     """Refuse settings that differ from those of the base's training, which are the model's own."""
     if not makers:
         return
@@ -98,27 +100,19 @@ def _other_base(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
         )
 
 
-def _inputs(draft: Draft, _: Vocabulary) -> Iterator[Input]:
-    root = draft.path(draft.settings["data_root"])
-    yield Input(path=root, what="the data folder")
-    yield from base_inputs(draft)
-
-
-def _line(settings: type[Settings], draft: Draft) -> Iterator[str]:
-    """Yield a command line that does the same."""
-    shown = {key: value for key, value in draft.settings.items() if key != "method"}
-    yield from (*PROGRAM, draft.kind, model_of(draft), "--name", draft.run)
-    if draft.base:
-        yield from ("--base", draft.base)
-    if draft.device != "auto":
-        yield from ("--device", draft.device)
-    yield from words(shown, settings)
+def _line(draft: Draft) -> Iterator[str]:
+    """Return a command line that does the same."""
+    base = ("--base", draft.base) if draft.base else ()
+    head = (draft.kind, model_of(draft), "--name", draft.run, *base, *device_flag(draft))
+    settings = ForgetSettings if draft.kind == FORGET.name else ClassifySettings
+    return command_line(draft, settings, *head, without=("method",))
 
 
 def _meant(_: Vocabulary, data: DataId) -> DataId:
     return class_data(data)
 
 
+INPUTS = (named_inputs({"data_root": "the data folder"}), base_inputs)
 CLASSIFY = JobKind(
     name="classify",
     role=Role.TRAIN,
@@ -126,12 +120,11 @@ CLASSIFY = JobKind(
     entry="trueface.jobs.classes.classification:classify",
     settings=ClassifySettings,
     means=_meant,
-    spells=_meant,
     takes_words=False,
-    reads=_inputs,
-    makes=lambda draft: (paths.checkpoint(folder_of(draft)), paths.history(folder_of(draft))),
-    line=partial(_line, ClassifySettings),
-    refuses=_unfit_training,
+    reads=INPUTS,
+    makes=model_files(paths.history),
+    line=_line,
+    refuses=(_of_both, _has_base, no_tensorboard),
     epochs=EPOCHS,
 )
 FORGET = JobKind(
@@ -141,10 +134,9 @@ FORGET = JobKind(
     entry="trueface.jobs.classes.forgetting:forget",
     settings=ForgetSettings,
     means=_meant,
-    spells=_meant,
     takes_words=False,
-    reads=_inputs,
-    makes=lambda draft: (paths.checkpoint(folder_of(draft)), paths.unlearning(folder_of(draft))),
-    line=partial(_line, ForgetSettings),
-    refuses=_unfit_forgetting,
+    reads=INPUTS,
+    makes=model_files(paths.unlearning),
+    line=_line,
+    refuses=(_of_both, _other_base, _unfit_forgetting),
 )

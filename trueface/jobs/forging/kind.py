@@ -1,41 +1,21 @@
 """The kind `forge`: one job makes fakes of real faces, and a data root of both. No torch here."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
-from launcher.api import Draft, Input, Role, UsageError
+from launcher.api import Draft, Role, UsageError
 from trueface.data.forging.plan import MARK, ForgeSettings, plan_of, read_faces
-from trueface.data.vocabulary import Vocabulary
-from trueface.jobs.flags import words
-from trueface.jobs.job_kind import PROGRAM
-from trueface.jobs.kinds import LaboratoryKind
-
-
-def _inputs(draft: Draft, _: Vocabulary) -> Iterator[Input]:
-    yield Input(
-        path=draft.path(draft.settings["faces"]),
-        what="the table of real faces, or the folder of aligned faces",
-    )
-
-
-def _outputs(draft: Draft) -> Iterator[Path]:
-    """Yield the data root, and the mark in it: both appear at once."""
-    data_root = draft.path(draft.settings["data_root"])
-    yield data_root
-    yield data_root / MARK
+from trueface.jobs.job_kind import LaboratoryKind, command_line, made_root, named_inputs
 
 
 def _line(draft: Draft) -> Iterator[str]:
-    """Yield the command line of `trueface forge`."""
-    places = ("data_root", "faces")
-    others = {key: value for key, value in draft.settings.items() if key not in places}
-    yield from (*PROGRAM, "forge", str(draft.path(draft.settings["faces"])))
-    yield from ("--out", str(draft.path(draft.settings["data_root"])))
-    yield from words(others, ForgeSettings)
+    """Return the command line of `trueface forge`."""
+    faces, root = (str(draft.path(draft.settings[name])) for name in ("faces", "data_root"))
+    head = ("forge", faces, "--out", root)
+    return command_line(draft, ForgeSettings, *head, without=("data_root", "faces"))
 
 
-def _unfit(draft: Draft, _: Sequence[Draft], __: Vocabulary) -> Iterable[str]:
+def _unfit(draft: Draft, *_: object) -> Iterator[str]:
     """Yield what is wrong with the table of faces, or with cells that name its groups."""
     faces = draft.path(draft.settings["faces"])
     if os.path.exists(faces):  # noqa: PTH110  # a Path raises for what may not be looked at; else it is said already
@@ -52,9 +32,8 @@ FORGE = LaboratoryKind(
     summary="make fakes of real faces, an image set of both and its splits",
     entry="trueface.jobs.forging.forge:forge",
     settings=ForgeSettings,
-    means=Vocabulary.as_named,
-    reads=_inputs,
-    makes=_outputs,
+    reads=(named_inputs({"faces": "the table of real faces, or the folder of aligned faces"}),),
+    makes=made_root(MARK),
     line=_line,
-    refuses=_unfit,
+    refuses=(_unfit,),
 )

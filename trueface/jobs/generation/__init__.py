@@ -1,4 +1,4 @@
 """Jobs of generators: translators and diffusers, disruption, purification, erasing; no torch in `*_kinds` modules.
 
-Start reading at `generation_kind.generation_kind`.
+Start reading at `jobs.job_kind.GenerationKind`.
 """

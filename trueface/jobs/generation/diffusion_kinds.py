@@ -3,24 +3,27 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from launcher.api import Draft, Input, Role, UsageError, parse_model
+from trueface.data.vocabulary import Vocabulary
 from trueface.diffusion.settings import DiffuserSettings, names_of_classes, training_folder
 from trueface.erasing.measures.settings import ErasedSettings, ReviseSettings, lacking
 from trueface.erasing.registry import METHODS
 from trueface.erasing.settings import EraseSettings
-from trueface.jobs.generation.generation_kind import (
-    generation_kind,
-    inputs,
-    made,
+from trueface.jobs.job_kind import (
+    GenerationKind,
+    checkpoint_input,
+    made_files,
     model_files,
+    model_of,
+    named_inputs,
 )
-from trueface.jobs.job_kind import model_of
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UnknownName
 
+_ASKED = {"diffuser": "the diffuser", "teacher": "the teacher", "classifier": "the classifier"}
 CLASSES = "classes"  # the set of images that a class-conditional diffuser learns from
 
 
-def _diffuser_inputs(draft: Draft) -> Iterator[Input]:
+def _diffuser_inputs(draft: Draft, _: Vocabulary) -> Iterator[Input]:
     """Yield the folder of images, or the weights that take their place."""
     weights = draft.settings["weights"]
     if weights:
@@ -33,7 +36,7 @@ def _diffuser_inputs(draft: Draft) -> Iterator[Input]:
     yield Input(path=training_folder(root, draft.data or ""), what="the folder of images")
 
 
-def _unfit_diffuser(draft: Draft, _: Sequence[Draft]) -> Iterator[str]:
+def _unfit_diffuser(draft: Draft, *_: object) -> Iterator[str]:
     """Yield why a training makes no sense: settings that its images do not go with, too few classes."""
     model, settings = model_of(draft), draft.settings
     if draft.base is not None:
@@ -75,16 +78,15 @@ def _unfit_classes(draft: Draft) -> Iterator[str]:
         yield f"{draft.model}: without {without} one class is left, and two at least are needed"
 
 
-def _erasing_inputs(draft: Draft) -> Iterator[Input]:
+def _erasing_inputs(draft: Draft, _: Vocabulary) -> Iterator[Input]:
     if draft.base is not None:
-        path = paths.checkpoint(draft.model_folder(draft.base))
-        yield Input(path=path, what=f"the diffuser {draft.base}")
+        yield checkpoint_input(draft, draft.base, "the diffuser")
     if draft.settings["data_root"] and "images" in METHODS[draft.settings["method"]].needs:
         root = draft.path(draft.settings["data_root"])
         yield Input(path=root, what="the folder of the diffuser's training images")
 
 
-def _unfit_erasing(draft: Draft, makers: Sequence[Draft]) -> Iterable[str]:
+def _unfit_erasing(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterable[str]:
     settings, trained = draft.settings, makers[0].settings if makers else {}
     method = METHODS[settings["method"]]
     if draft.data is not None and not draft.data.startswith("classes:"):
@@ -132,70 +134,64 @@ def _names_of_classes(draft: Draft, data_root: str) -> tuple[str, ...]:
     return draft.once(("concepts", str(root), data), names)
 
 
-def _unfit_measuring(draft: Draft, _: Sequence[Draft]) -> Iterator[str]:
+def _unfit_measuring(draft: Draft, *_: object) -> Iterator[str]:
     """Yield which measures need packages that are not installed."""
     wanted = {name: bool(draft.settings[name]) for name in ("inception", "clip")}
     yield from (f"{draft.name}: {reason}" for reason in lacking(**wanted))
 
 
-DIFFUSER = generation_kind(
+DIFFUSER = GenerationKind(
     name="diffuser",
     role=Role.TRAIN,
     summary="train a diffusion model: a network that predicts noise",
-    entry="diffuser:train_diffuser",
+    entry="trueface.jobs.generation.diffuser:train_diffuser",
     settings=DiffuserSettings,
     sets=("images", CLASSES),
-    reads=_diffuser_inputs,
+    reads=(_diffuser_inputs,),
     makes=model_files(paths.summary),
-    refuses=_unfit_diffuser,
+    refuses=(_unfit_diffuser,),
 )
-ERASE = generation_kind(
+ERASE = GenerationKind(
     name="erase",
     role=Role.METHOD,
     summary="change a diffuser so that it does not draw one of its classes any more",
-    entry="erase:erase",
+    entry="trueface.jobs.generation.erase:erase",
     settings=EraseSettings,
     sets=("classes",),
-    reads=_erasing_inputs,
+    reads=(_erasing_inputs,),
     makes=model_files(paths.erasing),
-    refuses=_unfit_erasing,
+    refuses=(_unfit_erasing,),
 )
-ERASED = generation_kind(
+ERASED = GenerationKind(
     name="erased",
     role=Role.FOLDER,
     summary="measure what a diffuser still draws of an erased concept, and what an attack recovers",
-    entry="erased:erased",
+    entry="trueface.jobs.generation.erased:erased",
     settings=ErasedSettings,
-    reads=inputs(
-        {
-            "data_root": "the folder of class folders",
-            "inception": "InceptionV3's weights",
-            "clip": "the folder of a CLIP model",
-        },
-        {
-            "diffuser": "the diffuser",
-            "teacher": "the teacher",
-            "classifier": "the classifier",
-            "never": "the diffuser that never saw the concept,",
-        },
+    reads=(
+        named_inputs(
+            {
+                "data_root": "the folder of class folders",
+                "inception": "InceptionV3's weights",
+                "clip": "the folder of a CLIP model",
+            },
+            {**_ASKED, "never": "the diffuser that never saw the concept,"},
+        ),
     ),
-    makes=made(paths.METRICS),
-    refuses=_unfit_measuring,
+    makes=made_files(paths.METRICS),
+    refuses=(_unfit_measuring,),
     results="trueface.erasing.measures.study:table",
 )
-REVISE = generation_kind(
+REVISE = GenerationKind(
     name="revise",
     role=Role.FOLDER,
     summary="draw real images anew by an edited diffuser: DDIM inversion, then sampling",
-    entry="erased:revise",
+    entry="trueface.jobs.generation.erased:revise",
     settings=ReviseSettings,
-    reads=inputs(
-        {"source": "the folder of real images"},
-        {
-            "diffuser": "the edited diffuser",
-            "teacher": "the teacher",
-            "classifier": "the classifier",
-        },
+    reads=(
+        named_inputs(
+            {"source": "the folder of real images"}, {**_ASKED, "diffuser": "the edited diffuser"}
+        ),
     ),
-    makes=made(),
+    makes=made_files(),
 )

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from launcher.api import Draft, Input, Role
-from trueface.data.vocabulary import picture_folder
+from trueface.data.vocabulary import Vocabulary, picture_folder
 from trueface.disruption.settings import RANDOM, DisruptSettings, RestoredSettings, needed
-from trueface.jobs.generation.generation_kind import generation_kind, inputs, made, model_files
+from trueface.jobs.job_kind import GenerationKind, made_files, model_files, named_inputs
 from trueface.purification.registry import PurifierName, parse_purifier, refuse_untrained
 from trueface.purification.settings import DenoiserSettings, PurifySettings
 from trueface.runtime import paths
@@ -13,33 +13,35 @@ from trueface.runtime import paths
 EXAMPLES = {"translator": "labelled:A", "diffuser": "images:A", "denoiser": "noisy:A"}
 
 
-def _denoiser_inputs(draft: Draft) -> Iterator[Input]:
+def _denoiser_inputs(draft: Draft, _: Vocabulary) -> Iterator[Input]:
     if draft.data is None:
         raise ValueError(f"a job of kind {draft.kind!r} has a model and a data ID")
     folder = picture_folder(draft.path(draft.settings["data_root"]), draft.data)
     yield Input(path=folder, what="the folder of images to learn from")
 
 
-def _purification_inputs(draft: Draft) -> Iterator[Input]:
+def _purification_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
     """Yield the folder, and the models that the purifier works with."""
     models = _named(parse_purifier(draft.settings["purifier"]).needs)
-    yield from inputs({"source": "the folder of images to purify"}, models)(draft)
+    yield from named_inputs({"source": "the folder of images to purify"}, models)(draft, vocabulary)
 
 
-def _unfit_purification(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
+def _unfit_purification(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterator[str]:
     """Yield why the purifier cannot work: it lacks a model, or the model did not learn its steps."""
     name = parse_purifier(draft.settings["purifier"])
     yield from _lacking(draft, name.needs, f"purifier {name.text}")
     yield from _unlearned_steps(draft, name, makers)
 
 
-def _disruption_inputs(draft: Draft) -> Iterator[Input]:
+def _disruption_inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:
     """Yield the folder, the generator, and the models of the purifier that the attack goes through."""
     models = _named(("translator", *needed(draft.settings["purifier"])))
-    yield from inputs({"source": "the folder of images to disrupt"}, models)(draft)
+    yield from named_inputs({"source": "the folder of images to disrupt"}, models)(
+        draft, vocabulary
+    )
 
 
-def _unfit_disruption(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
+def _unfit_disruption(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iterator[str]:
     """Yield why the attack cannot work: it lacks a model, or a diffuser did not learn its steps."""
     purifier = draft.settings["purifier"]
     yield from _lacking(draft, ("translator", *needed(purifier)), "disrupt")
@@ -47,14 +49,13 @@ def _unfit_disruption(draft: Draft, makers: Sequence[Draft]) -> Iterator[str]:
         yield from _unlearned_steps(draft, parse_purifier(purifier), makers)
 
 
-def _restored_inputs(draft: Draft) -> Iterator[Input]:
+def _feature_weights(draft: Draft, _: Vocabulary) -> Iterator[Input]:
     settings = draft.settings
-    yield from inputs({"source": "the folder of purified images"}, _named(("translator",)))(draft)
     if weights := settings["feature_weights"]:
         yield Input(path=draft.path(weights), what=f"the weights of {settings['features']}")
 
 
-def _unfit_restored(draft: Draft, _: Sequence[Draft]) -> Iterator[str]:
+def _unfit_restored(draft: Draft, *_: object) -> Iterator[str]:
     settings = draft.settings
     yield from _lacking(draft, ("translator",), "restored")
     if settings["features"] != RANDOM and not settings["feature_weights"]:
@@ -97,44 +98,47 @@ def _unlearned_steps(draft: Draft, name: PurifierName, makers: Sequence[Draft]) 
             yield f"{draft.name}: {reason}"
 
 
-DENOISER = generation_kind(
+DENOISER = GenerationKind(
     name="denoiser",
     role=Role.TRAIN,
     summary="train a denoising auto-encoder",
-    entry="purify:denoiser",
+    entry="trueface.jobs.generation.purify:denoiser",
     settings=DenoiserSettings,
     sets=("noisy",),
-    reads=_denoiser_inputs,
+    reads=(_denoiser_inputs,),
     makes=model_files(paths.provenance),
 )
-PURIFY = generation_kind(
+PURIFY = GenerationKind(
     name="purify",
     role=Role.FOLDER,
     summary="take perturbations out of a folder's images",
-    entry="purify:purify",
+    entry="trueface.jobs.generation.purify:purify",
     settings=PurifySettings,
-    reads=_purification_inputs,
-    makes=made(),
-    refuses=_unfit_purification,
+    reads=(_purification_inputs,),
+    makes=made_files(),
+    refuses=(_unfit_purification,),
 )
-DISRUPT = generation_kind(
+DISRUPT = GenerationKind(
     name="disrupt",
     role=Role.FOLDER,
     summary="perturb a folder's images so that a generator spoils them",
-    entry="disrupt:disrupt",
+    entry="trueface.jobs.generation.disrupt:disrupt",
     settings=DisruptSettings,
-    reads=_disruption_inputs,
-    makes=made(),
-    refuses=_unfit_disruption,
+    reads=(_disruption_inputs,),
+    makes=made_files(),
+    refuses=(_unfit_disruption,),
 )
-RESTORED = generation_kind(
+RESTORED = GenerationKind(
     name="restored",
     role=Role.FOLDER,
     summary="measure what a generator makes of purified images, against what it makes of originals",
-    entry="restored:restored",
+    entry="trueface.jobs.generation.restored:restored",
     settings=RestoredSettings,
-    reads=_restored_inputs,
-    makes=made(paths.METRICS),
-    refuses=_unfit_restored,
+    reads=(
+        named_inputs({"source": "the folder of purified images"}, _named(("translator",))),
+        _feature_weights,
+    ),
+    makes=made_files(paths.METRICS),
+    refuses=(_unfit_restored,),
     results="trueface.evaluation.restored:table",
 )

@@ -51,7 +51,7 @@ def places(job: Job, size: int, meeting: str) -> tuple[RankPlace, ...]:
     )
 
 
-def refusals(draft: Draft) -> Iterator[str]:
+def refusals(draft: Draft, *_: object) -> Iterator[str]:
     """Yield why a training cannot be shared by as many processes as it asks for."""
     settings, name = draft.settings, draft.model or draft.kind
     processes = settings.get("processes", 0)

@@ -15,6 +15,7 @@ from launcher.api import Job, JobError
 from tests.trueface.jobs.test_jobs import DATA, SIDE, TRAINING, folder, job, lab
 from trueface import jobs
 from trueface.benchmark import cells
+from trueface.benchmark.conditions import FOLDER, INDEX, folder_of_cells
 from trueface.benchmark.leaderboard import leaderboard
 from trueface.benchmark.results import RunResults, read_run
 from trueface.benchmark.table import (
@@ -122,7 +123,7 @@ def test_what_was_not_run_has_its_reason(run: RunResults) -> None:
 
 def test_an_interrupted_benchmark_goes_on_and_gives_the_same_table(trained: Path) -> None:
     expected, model = table(trained), SEEDS[1]
-    shutil.rmtree(folder(trained, model) / cells.FOLDER)
+    shutil.rmtree(folder(trained, model) / FOLDER)
     stop, passes = Event(), iter(range(3))
 
     def progress(**_: Any) -> None:
@@ -131,10 +132,10 @@ def test_an_interrupted_benchmark_goes_on_and_gives_the_same_table(trained: Path
 
     with pytest.raises(JobError, match="stopped"):
         benchmark(bench(trained, model, progress=progress, stop=stop))
-    where = cells.folder_of(folder(trained, model), DATA)
+    where = folder_of_cells(folder(trained, model), DATA)
     kept = {path: path.stat().st_mtime_ns for path in where.glob("*.npz")}
     assert 0 < len(kept) < 6
-    assert not (where / cells.INDEX).exists()
+    assert not (where / INDEX).exists()
     again = dict(benchmark(bench(trained, model)))
     assert again["scored"] == 6 - len(kept)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
@@ -142,7 +143,7 @@ def test_an_interrupted_benchmark_goes_on_and_gives_the_same_table(trained: Path
 
 
 def test_a_cell_is_scored_again_where_it_is_damaged_or_its_settings_changed(trained: Path) -> None:
-    where = cells.folder_of(folder(trained, SEEDS[1]), DATA)
+    where = folder_of_cells(folder(trained, SEEDS[1]), DATA)
     (where / "jpeg50.npz").write_bytes(b"PK\3\4 cut off")
     assert dict(benchmark(bench(trained, SEEDS[1])))["scored"] == 1
     more = bench(trained, SEEDS[1], settings={"attack_images": 2, "corrupt": ["none", "webp60"]})
@@ -152,21 +153,21 @@ def test_a_cell_is_scored_again_where_it_is_damaged_or_its_settings_changed(trai
 
 
 def test_a_damaged_cell_is_left_out_with_what_to_do_and_the_others_stay(trained: Path) -> None:
-    where = cells.folder_of(folder(trained, SEEDS[1]), DATA)
+    where = folder_of_cells(folder(trained, SEEDS[1]), DATA)
     content = (where / "jpeg50.npz").read_bytes()
     (where / "jpeg50.npz").write_bytes(content[:-9])
     results = read_run(trained / RUN)
     (reason,) = (text for text in results.not_run() if text.startswith("jpeg50"))
-    assert f"remove {where / cells.INDEX} and run the task file again" in reason
+    assert f"remove {where / INDEX} and run the task file again" in reason
     assert sum(result.scores is not None for result in results.results) == 11 - 1
-    index = (where / cells.INDEX).read_bytes()
-    (where / cells.INDEX).write_text("{")
+    index = (where / INDEX).read_bytes()
+    (where / INDEX).write_text("{")
     results = read_run(trained / RUN)
     assert {result.index.model for result in results.results} == {SEEDS[0]}
-    assert any(str(where / cells.INDEX) in problem for problem in results.problems)
+    assert any(str(where / INDEX) in problem for problem in results.problems)
     assert any(problem.startswith(f"{SEEDS[1]} was not scored:") for problem in results.problems)
     # what the sentence says to do
-    (where / cells.INDEX).write_bytes(index)
+    (where / INDEX).write_bytes(index)
     cells.remove_index(where)
     assert dict(benchmark(bench(trained, SEEDS[1])))["scored"] == 1
     assert not read_run(trained / RUN).problems
@@ -206,7 +207,7 @@ def test_models_that_were_scored_on_different_images_stand_in_no_table(
     trained: Path, tmp_path: Path
 ) -> None:
     path = trained / "data/PreSocial/Real/FFHQ/00018.png"
-    content, where = path.read_bytes(), folder(trained, SEEDS[1]) / cells.FOLDER
+    content, where = path.read_bytes(), folder(trained, SEEDS[1]) / FOLDER
     shutil.copytree(where, tmp_path / "before")
     rows = list(rows_of(read_run(trained / RUN)))
     path.write_bytes(content + b" ")
