@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,8 +14,10 @@ from trueface.cli.run_here import import_torchvision
 from trueface.cli.text_tables import shown
 from trueface.corruptions.registry import NONE
 from trueface.evaluation import results
-from trueface.prediction.model_folder import ModelTest
 from trueface.runtime import paths
+
+if TYPE_CHECKING:  # torch takes seconds to import; help and a wrong task file must not wait for it
+    from trueface.prediction.model_folder import ModelTest
 
 # the queue's own command; Ctrl-C leaves its view, and not the jobs
 LAUNCHER = (
@@ -51,7 +54,7 @@ def pretrain(
     training = _training(planned, model_id)
     if training.model is None:
         raise UsageError(f"{taskfile}: the training names no model")
-    import_torchvision()  # torch takes seconds to import; a wrong task file must not wait for it
+    import_torchvision()  # as above
     from trueface.prediction import model_folder
 
     model_folder.refuse_other_folder(out)
@@ -63,7 +66,7 @@ def pretrain(
             "and start the same again: what is done stays done"
         )
     tests = [
-        ModelTest(
+        model_folder.ModelTest(
             data=job.data or "",
             condition=job.condition,
             corrupt=str(job.settings.get("corrupt", NONE)),
@@ -105,7 +108,7 @@ def _jobs(planned: Plan, kind: str) -> list[PlannedJob]:
 
 
 def hand_on(
-    out: Path, run: Path, model: str, tests: Sequence[ModelTest], licence: str | None = None
+    out: Path, run: Path, model: str, tests: Sequence["ModelTest"], licence: str | None = None
 ) -> None:
     """Write the model folder of a model of a run.
 

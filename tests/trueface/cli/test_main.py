@@ -36,6 +36,16 @@ def test_help_imports_neither_torch_nor_pydantic() -> None:
     assert b"unlearn" in done.stdout
 
 
+def test_help_of_a_command_does_not_wait_for_torch() -> None:
+    program = (
+        "import sys; from trueface.cli import main as cli;"
+        "[cli.run([name, '--help']) for name in sys.argv[1:]]; sys.exit('torch' in sys.modules)"
+    )
+    names = sorted(cli.COMMANDS.keys() - {"report"})
+    command = [sys.executable, "-c", program, *names]
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
 @pytest.mark.parametrize("command", sorted(cli.COMMANDS))
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([command, "--help"]) == 0

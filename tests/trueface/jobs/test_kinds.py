@@ -386,7 +386,7 @@ task = load(sys.argv[1])
 assert not task.problems, task.problems
 rooms = ("benchmark", "classes", "forging", "generation")
 print(*sorted({kind.name for kind in task.kinds.values()}))
-print(*[room for room in rooms if f"trueface.jobs.{room}" in sys.modules], "torch" in sys.modules)
+print(*[room for room in rooms if f"trueface.jobs.{room}" in sys.modules], *{"torch", "numpy"} & {*sys.modules})
 """
 SAMPLE_OF_IT = """
 name: x
@@ -398,7 +398,7 @@ train: [{model: null, data: real:pre}]
 @pytest.mark.parametrize(
     ("text", "kinds", "rooms"),
     [
-        (SAMPLE_OF_IT, "features poison sample test train unlearn", "False"),
+        (SAMPLE_OF_IT, "features poison sample test train unlearn", ""),
         # what others lack is asked of all kinds: a word of theirs is known, and told as before
         (SAMPLE_OF_IT.replace("num_epochs", "faces"), None, "benchmark classes forging generation"),
     ],
@@ -415,4 +415,4 @@ def test_a_file_is_read_with_the_kinds_of_its_rooms(
     assert done.returncode == 0, done.stderr
     known, imported = done.stdout.splitlines()
     assert kinds is None or known == kinds
-    assert imported.startswith(rooms)
+    assert imported == rooms
