@@ -12,6 +12,7 @@ from benchmarks.unlearning_flips import DATA as FACES
 from benchmarks.unlearning_flips import OTHER_SEED, Bench
 from launcher.api import Job, JobError, Json
 from trueface.jobs.classes import classification as class_jobs
+from trueface.jobs.classes import forgetting
 from trueface.runtime import paths
 
 OBJECTS = "cifar10:all"
@@ -95,7 +96,7 @@ def networks(folder: Path, images: Path, seeds: Sequence[int]) -> Iterator[Path]
                 folder, "forget", model, {**places, "method": method, **QUICK, **settings}, base
             )
             if not paths.answers_after(job.model_folder(model)).exists():
-                class_jobs.forget(job)
+                forgetting.forget(job)
             yield folder / "classes"
 
 

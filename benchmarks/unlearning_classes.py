@@ -6,7 +6,7 @@ from typing import Any
 
 from launcher.api import Job, Json
 from trueface.evaluation import predictions
-from trueface.jobs.classes import classification
+from trueface.jobs.classes import classification, forgetting
 from trueface.runtime import paths
 from trueface.unlearning.record import Record, read
 
@@ -42,7 +42,7 @@ def class_lines(folder: Path, images: Path, seeds: Sequence[int]) -> Iterator[Se
         for method, settings in METHODS.items():
             model = f"{DATA}~{method}@seed={seed}"
             job = _job(folder, "forget", model, {**places, "method": method, **settings}, base)
-            classification.forget(job)
+            forgetting.forget(job)
             told = read(job.model_folder(model))
             if told is None:
                 raise FileNotFoundError(paths.unlearning(job.model_folder(model)))

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from launcher.api import Job, Json
-from trueface import jobs
 from trueface.data.sample import SampleSpec, make_sample
 from trueface.evaluation import predictions
 from trueface.evaluation.curves import calibration_error
 from trueface.evaluation.predictions import Answered
+from trueface.jobs import poisoning, unlearning
+from trueface.jobs import training as training_job
 from trueface.runtime import paths
 from trueface.unlearning.record import Record, read
 
@@ -85,16 +86,16 @@ class Bench:
     def trained(self, model: str, root: str, settings: Mapping[str, Any]) -> Path:
         """Train a model, with its poison where its name has one; return its folder."""
         if "%" in model:
-            jobs.poison(self.job("poison", model, root, {"poison_per": "subset"}))
+            poisoning.poison(self.job("poison", model, root, {"poison_per": "subset"}))
         made = self.job("train", model, root, {**RECIPE, **settings})
-        jobs.train(made)
+        training_job.train(made)
         return made.model_folder(model)
 
     def unlearned(self, model: str, base: str, root: str, settings: Mapping[str, Any]) -> Made:
         """Make a model from its base; return what is told of it."""
         method = model.rpartition("~")[2].partition("@")[0]
         made = self.job("unlearn", model, root, {**RECIPE, "method": method, **settings}, base)
-        jobs.unlearn(made)
+        unlearning.unlearn(made)
         folder = made.model_folder(model)
         record = read(folder)
         if record is None:

@@ -368,7 +368,7 @@ def _train(request: ClassicRequest) -> None:
             "or leave --keep_poison out"
         )
     # torch takes seconds to import; help and wrong arguments must not wait for it
-    from trueface import jobs
+    from trueface.jobs.previewing import preview
 
     _refuse_other_epoch(request)
     if request.preview:
@@ -377,7 +377,7 @@ def _train(request: ClassicRequest) -> None:
             request, kind="train", settings=settings, images=str(images), device="cpu", cpus=1
         )
         with logs.shown():
-            _tell(jobs.preview(shown, chosen), None, None)
+            _tell(preview(shown, chosen), None, None)
         return
     paths.make_folder(request.folder, request.saved_as)
     under_way = paths.resume(request.folder).exists()

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from launcher.api import Job, Json
-from trueface import jobs
 from trueface.cli import main
 from trueface.cli.pretrain import hand_on
+from trueface.jobs import testing
+from trueface.jobs import training as training_job
 from trueface.models import checkpoint
 from trueface.prediction.model_folder import ModelTest
 from trueface.prediction.reference import Reference
@@ -67,10 +68,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run of one model that was tested, and with its model folder."""
     root = tmp_path_factory.mktemp("trained")
     write_images(root)
-    jobs.train(job(root, "train", MODEL, SETTINGS))
+    training_job.train(job(root, "train", MODEL, SETTINGS))
     tested = {key: SETTINGS[key] for key in ("data_root", "split_path", "resize_size", "cache")}
     for corrupt in ("none", "jpeg50"):
-        jobs.test(job(root, "test", MODEL, {**tested, "corrupt": corrupt}))
+        testing.test(job(root, "test", MODEL, {**tested, "corrupt": corrupt}))
     hand_on(root / "handed", root / "runs/photos", MODEL, TESTS)
     return root
 

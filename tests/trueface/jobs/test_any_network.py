@@ -34,7 +34,10 @@ import json, sys
 from pathlib import Path
 import torch
 from tests.trueface.jobs.test_jobs import folder, job
-from trueface import jobs
+from trueface.jobs import poisoning
+from trueface.jobs import testing
+from trueface.jobs import training
+from trueface.jobs import unlearning
 from trueface.prediction.predictor import Predictor
 from trueface.models import checkpoint
 from trueface.models.assembly import weights_sha256
@@ -55,24 +58,24 @@ def changed(before, after):
     return sorted(name for name in before if not torch.equal(before[name], after[name]))
 
 name = f"{data}%50"
-jobs.poison(job(lab, "poison", name, data=data, settings={"poison_per": "subset"}))
-jobs.train(job(lab, "train", name, data=data, settings=learning))
+poisoning.poison(job(lab, "poison", name, data=data, settings={"poison_per": "subset"}))
+training.train(job(lab, "train", name, data=data, settings=learning))
 weights = paths.checkpoint(folder(lab, name))
 head = f"{name}@freeze=true"
-jobs.poison(job(lab, "poison", head, data=data, settings={"poison_per": "subset"}))
-jobs.train(
+poisoning.poison(job(lab, "poison", head, data=data, settings={"poison_per": "subset"}))
+training.train(
     job(lab, "train", head, data=data, settings=learning | frozen | {"weights": str(weights)})
 )
 unlearned = f"{name}~relabel"
-jobs.unlearn(
+unlearning.unlearn(
     job(lab, "unlearn", unlearned, base=name, data=data, settings=whole | {"method": "relabel"})
 )
 exact = f"{name}~exact@freeze=true"
-jobs.unlearn(
+unlearning.unlearn(
     job(lab, "unlearn", exact, base=head, data=data,
         settings=whole | frozen | {"method": "exact", "weights": str(weights)})
 )
-tested = jobs.test(
+tested = testing.test(
     job(lab, "test", exact, data=data, settings={"resize_size": 12, "features": True})
 )
 files = sorted((lab / "data").rglob("*.png"))[:3]

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from launcher.api import Job, JobError, Json
-from trueface import jobs
 from trueface.attacks.registry import Attack
 from trueface.corruptions.chain import Chain, versions
 from trueface.data.index import list_images
@@ -21,6 +20,7 @@ from trueface.data.settings import TestSettings
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.results import table
 from trueface.evaluation.score_tables import read_scores
+from trueface.jobs import testing, training
 from trueface.jobs.kinds import TEST
 from trueface.jobs.scoring import ScoringModel, attacked_test
 from trueface.models import checkpoint
@@ -57,8 +57,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "model": "slim18", "weights": "none", "num_epochs": 6, "lr": 3e-3, "batch_size": 8,
         "schedule": "onecycle", "resize_size": SIDE,
     }  # fmt: skip
-    jobs.train(job(root, "train", MODEL, **learning))
-    jobs.train(job(root, "train", OTHER, seed=7, **learning))
+    training.train(job(root, "train", MODEL, **learning))
+    training.train(job(root, "train", OTHER, seed=7, **learning))
     return root
 
 
@@ -72,7 +72,7 @@ def job(lab: Path, kind: str, model: str, /, **settings: Any) -> Job:
 
 def scored(lab: Path, **settings: Any) -> Mapping[str, Any]:
     made = job(lab, "test", MODEL, resize_size=SIDE, batch_size=8, **settings)
-    return jobs.test(made)
+    return testing.test(made)
 
 
 def folder(lab: Path) -> Path:
@@ -183,7 +183,7 @@ def test_the_same_images_are_drawn_for_every_model(lab: Path) -> None:
     assert len(drawn) == 10
     assert sum("Fake/" in name for name in drawn) == 5
     other = job(lab, "test", OTHER, resize_size=SIDE, attack="random2", attack_images=5)
-    jobs.test(other)
+    testing.test(other)
     path = paths.scores(lab / "runs/r" / OTHER, OTHER, f"{DATA}@attack=random2,attack_images=5")
     assert set(read_scores(path).paths) == drawn
 
@@ -236,7 +236,7 @@ def test_a_test_that_shall_stop_says_so(lab: Path) -> None:
     made = job(lab, "test", MODEL, resize_size=SIDE, attack="pgd1")
     made.stop.set()
     with pytest.raises(JobError, match="stopped"):
-        jobs.test(made)
+        testing.test(made)
 
 
 def values(**settings: Any) -> dict[str, Json]:

@@ -10,7 +10,7 @@ import pytest
 
 from launcher.api import Job, JobError
 from tests.trueface.jobs.test_features import a_job
-from trueface import jobs
+from trueface.jobs import sampling, training
 from trueface.runtime import paths
 from trueface.training.settings import TrainSettings
 
@@ -26,7 +26,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a few synthetic images, and a town for each: twice as many of Rome."""
     folder = tmp_path_factory.mktemp("lab")
     made = {"data_root": "data", "size": 32, "train": 6, "val": 3, "test": 3}
-    jobs.sample(a_job(folder, "sample", settings=made))
+    sampling.sample(a_job(folder, "sample", settings=made))
     root = folder / "data"
     images = sorted(
         os.path.relpath(path, root) for path in root.rglob("*") if path.suffix in {".png", ".jpg"}
@@ -41,7 +41,7 @@ def trained(lab: Path, model: str, **changed: Any) -> Job:
     job = a_job(
         lab, "train", settings=given, model=model, data="gan2:pre", images="gan2:pre&real:pre"
     )
-    jobs.train(job)
+    training.train(job)
     return job
 
 

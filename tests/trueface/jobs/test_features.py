@@ -13,7 +13,7 @@ import torch
 
 from launcher.api import Job, JobError, Plan, PlannedJob
 from tests.trueface.jobs.test_shared_features import a_plan
-from trueface import jobs
+from trueface.jobs import sampling
 from trueface.jobs.feature_kind import FEATURES
 from trueface.models.registry import SPECS
 from trueface.runtime import paths
@@ -39,7 +39,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a few synthetic images and their lists."""
     folder = tmp_path_factory.mktemp("lab")
     made = {"data_root": "data", "size": 32, "train": 6, "val": 3, "test": 3}
-    jobs.sample(a_job(folder, "sample", settings=made))
+    sampling.sample(a_job(folder, "sample", settings=made))
     (folder / "splits").symlink_to("data/splits")
     return folder
 

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from launcher.api import Draft, Job, JobError, Json, MachineError, Words, parse_data
-from trueface import jobs
 from trueface.data.index import list_images
 from trueface.data.splits import load_split
 from trueface.evaluation import predictions
 from trueface.evaluation.score_tables import read_scores
+from trueface.jobs import poisoning, testing, unlearning
+from trueface.jobs import training as training_job
 from trueface.jobs.kinds import TEST
 from trueface.models import checkpoint
 from trueface.poisoning.poison_record import read_record
@@ -71,7 +72,7 @@ def job(lab: Path, kind: str, model: str, **more: Any) -> Job:
 
 def scored(lab: Path, model: str, data: str) -> Mapping[str, Json]:
     made = job(lab, "test", model, data=data, settings={"resize_size": SIDE, "batch_size": 8})
-    return jobs.test(made)
+    return testing.test(made)
 
 
 def folder(lab: Path, model: str) -> Path:
@@ -80,14 +81,14 @@ def folder(lab: Path, model: str) -> Path:
 
 @pytest.fixture(scope="module")
 def clean(lab: Path) -> Mapping[str, Json]:
-    return jobs.train(job(lab, "train", CLEAN, data=DATA, settings=TRAINING))
+    return training_job.train(job(lab, "train", CLEAN, data=DATA, settings=TRAINING))
 
 
 @pytest.fixture(scope="module")
 def poisoned(lab: Path) -> Mapping[str, Json]:
     evenly = {"poison_per": "subset"}
-    jobs.poison(job(lab, "poison", POISONED, data=DATA, settings=evenly))
-    return jobs.train(job(lab, "train", POISONED, data=DATA, settings=TRAINING))
+    poisoning.poison(job(lab, "poison", POISONED, data=DATA, settings=evenly))
+    return training_job.train(job(lab, "train", POISONED, data=DATA, settings=TRAINING))
 
 
 def test_a_trained_model_is_tested_and_its_scores_name_every_image(
@@ -137,7 +138,9 @@ def test_validation_and_test_labels_are_never_flipped(
         return original(model, *feeds, **more)
 
     monkeypatch.setattr(trainer, "train", spy)
-    jobs.train(job(lab, "train", POISONED, data=DATA, settings={**TRAINING, "num_epochs": 1}))
+    training_job.train(
+        job(lab, "train", POISONED, data=DATA, settings={**TRAINING, "num_epochs": 1})
+    )
     assert seen["TestTransform"] == {(0, 0), (1, 1)}
     assert seen["TrainTransform"] == {(0, 0), (1, 1), (0, 1), (1, 0)}
 
@@ -149,7 +152,7 @@ def test_unlearning_brings_a_poisoned_model_back(
     del poisoned
     model = f"{POISONED}~{method}"
     told = {**TRAINING, "method": method, "num_epochs": 15}
-    result = jobs.unlearn(job(lab, "unlearn", model, base=POISONED, data=DATA, settings=told))
+    result = unlearning.unlearn(job(lab, "unlearn", model, base=POISONED, data=DATA, settings=told))
     assert result["val_accuracy"] == 1.0
     assert result["samples_read"] == 15 * TRAIN * (2 if method == "relabel" else 1)
     assert scored(lab, model, "real:pre")["accuracy"] == 1.0
@@ -165,12 +168,12 @@ def test_a_last_layer_alone_is_unlearned_too_and_what_is_measured_is_what_is_kep
     body = str(paths.checkpoint(folder(lab, CLEAN)))
     name = f"{POISONED}@freeze=true"
     frozen = {**TRAINING, "freeze": True, "flip_prob": 0, "weights": body, "lr": 0.03}
-    jobs.poison(job(lab, "poison", name, data=DATA, settings={"poison_per": "subset"}))
-    jobs.train(job(lab, "train", name, data=DATA, settings=frozen))
+    poisoning.poison(job(lab, "poison", name, data=DATA, settings={"poison_per": "subset"}))
+    training_job.train(job(lab, "train", name, data=DATA, settings=frozen))
     model = f"{POISONED}~{method}@freeze=true"
     told = {**frozen, "method": method, "select": "last"}
     before = checkpoint.load(paths.checkpoint(folder(lab, name))).state
-    result = jobs.unlearn(job(lab, "unlearn", model, base=name, data=DATA, settings=told))
+    result = unlearning.unlearn(job(lab, "unlearn", model, base=name, data=DATA, settings=told))
     after = checkpoint.load(paths.checkpoint(folder(lab, model))).state
     assert result["val_accuracy"] == 1.0
     assert not torch.equal(before["fc.weight"], after["fc.weight"])
@@ -185,7 +188,7 @@ def test_unlearning_of_another_method_than_the_name_says_is_refused(
     del poisoned
     told = {**TRAINING, "method": "retrain"}
     with pytest.raises(JobError, match="is not what retrain makes of"):
-        jobs.unlearn(
+        unlearning.unlearn(
             job(lab, "unlearn", f"{POISONED}~relabel", base=POISONED, data=DATA, settings=told)
         )
 
@@ -194,7 +197,9 @@ def test_fine_tuning_starts_from_its_base(lab: Path, clean: Mapping[str, Json]) 
     del clean
     model = f"{CLEAN}#real:pre&gan2:pre"
     told = {**TRAINING, "num_epochs": 1, "lr": 1e-12, "schedule": "plateau", "freeze": True}
-    jobs.train(job(lab, "train", model, base=CLEAN, data="real:pre&gan2:pre", settings=told))
+    training_job.train(
+        job(lab, "train", model, base=CLEAN, data="real:pre&gan2:pre", settings=told)
+    )
     states = [checkpoint.load(paths.checkpoint(folder(lab, name))).state for name in (CLEAN, model)]
     assert torch.equal(states[0]["conv1.weight"], states[1]["conv1.weight"])
     torch.testing.assert_close(states[0]["fc.weight"], states[1]["fc.weight"])
@@ -204,12 +209,14 @@ def test_fine_tuning_another_architecture_is_refused(lab: Path, clean: Mapping[s
     del clean
     told = {**TRAINING, "model": "nodown18"}
     with pytest.raises(CheckpointError, match="is a slim18, but the settings say model nodown18"):
-        jobs.train(job(lab, "train", f"{CLEAN}#{DATA}", base=CLEAN, data=DATA, settings=told))
+        training_job.train(
+            job(lab, "train", f"{CLEAN}#{DATA}", base=CLEAN, data=DATA, settings=told)
+        )
 
 
 def test_a_poisoned_training_without_its_record_is_refused(lab: Path) -> None:
     with pytest.raises(RecordError):
-        jobs.train(job(lab, "train", f"{CLEAN}%20", data=DATA, settings=TRAINING))
+        training_job.train(job(lab, "train", f"{CLEAN}%20", data=DATA, settings=TRAINING))
 
 
 def test_a_bad_image_is_left_out_and_counted(lab: Path) -> None:
@@ -218,7 +225,7 @@ def test_a_bad_image_is_left_out_and_counted(lab: Path) -> None:
     bad.write_bytes(whole[:40])
     try:
         told = {**TRAINING, "num_epochs": 1}
-        result = jobs.train(job(lab, "train", f"{CLEAN}@seed=2", data=DATA, settings=told))
+        result = training_job.train(job(lab, "train", f"{CLEAN}@seed=2", data=DATA, settings=told))
     finally:
         bad.write_bytes(whole)
     assert result["bad_images"] == 1
@@ -244,26 +251,28 @@ def test_a_warm_start_takes_its_own_weights_and_not_its_bases(
     model = f"{CLEAN}#gan2:pre@seed=9"
     facts: dict[str, Any] = {"base": CLEAN, "data": "gan2:pre"}
     learning = {**TRAINING, "num_epochs": 1, "warm_start": True}
-    jobs.train(job(lab, "train", model, settings=learning, **facts))  # none of its own yet
+    training_job.train(job(lab, "train", model, settings=learning, **facts))  # none of its own yet
     told = checkpoint.load(paths.checkpoint(folder(lab, model))).provenance
     assert told["started_from"] == CLEAN
     before = weights(lab, model)
     assert not torch.equal(before["conv1.weight"], weights(lab, CLEAN)["conv1.weight"])
 
     warm = {**STILL, "warm_start": True}
-    jobs.train(job(lab, "train", model, settings=warm, **facts))
+    training_job.train(job(lab, "train", model, settings=warm, **facts))
     told = checkpoint.load(paths.checkpoint(folder(lab, model))).provenance
     assert told["started_from"] == model
     assert torch.equal(weights(lab, model)["conv1.weight"], before["conv1.weight"])
 
-    jobs.train(job(lab, "train", model, settings=STILL, **facts))
+    training_job.train(job(lab, "train", model, settings=STILL, **facts))
     own, base = weights(lab, model), weights(lab, CLEAN)
     assert torch.equal(own["conv1.weight"], base["conv1.weight"])
 
 
 def test_a_fine_tuning_goes_on_with_the_moments_of_its_base(lab: Path) -> None:
     base, told = f"{CLEAN}@seed=7", {**TRAINING, "num_epochs": 2, "schedule": "plateau"}
-    jobs.train(job(lab, "train", base, data=DATA, settings={**told, "save_optimizer": True}))
+    training_job.train(
+        job(lab, "train", base, data=DATA, settings={**told, "save_optimizer": True})
+    )
     steps = checkpointing.load_optimizer(paths.optimizer(folder(lab, base))).state["fc.weight"][
         "step"
     ]
@@ -271,7 +280,7 @@ def test_a_fine_tuning_goes_on_with_the_moments_of_its_base(lab: Path) -> None:
     for state in ("kept", "fresh"):
         model = f"{base}#gan2:pre@state={state}"
         more = {**told, "num_epochs": 1, "optimizer_state": state, "save_optimizer": True}
-        jobs.train(job(lab, "train", model, base=base, data="gan2:pre", settings=more))
+        training_job.train(job(lab, "train", model, base=base, data="gan2:pre", settings=more))
         made[state] = checkpointing.load_optimizer(paths.optimizer(folder(lab, model))).state[
             "fc.weight"
         ]["step"]
@@ -283,19 +292,23 @@ def test_moments_that_a_base_did_not_keep_are_missed(lab: Path, clean: Mapping[s
     del clean
     told = {**TRAINING, "optimizer_state": "kept"}
     with pytest.raises(CheckpointError, match="with save_optimizer"):
-        jobs.train(job(lab, "train", f"{CLEAN}#gan2:pre", base=CLEAN, data=DATA, settings=told))
+        training_job.train(
+            job(lab, "train", f"{CLEAN}#gan2:pre", base=CLEAN, data=DATA, settings=told)
+        )
     with pytest.raises(JobError, match="needs a model to start from"):
-        jobs.train(job(lab, "train", f"{CLEAN}@seed=8", data=DATA, settings=told))
+        training_job.train(job(lab, "train", f"{CLEAN}@seed=8", data=DATA, settings=told))
 
 
 def test_a_users_words_name_images_of_a_job(lab: Path) -> None:
     own = Words(subsets={"mine": ("Style*",)}, modifiers={"wa": ("PreSocial",)})
     told = {**TRAINING, "num_epochs": 1}
-    result = jobs.train(job(lab, "train", "mine:wa", data="mine:wa", settings=told, words=own))
+    result = training_job.train(
+        job(lab, "train", "mine:wa", data="mine:wa", settings=told, words=own)
+    )
     assert result["images"] == 2 * TRAIN
     settings = {"resize_size": SIDE, "batch_size": 8}
     tested = job(lab, "test", "mine:wa", data="mine:wa", settings=settings, words=own)
-    assert jobs.test(tested)["n"] == OTHERS
+    assert testing.test(tested)["n"] == OTHERS
 
 
 def test_a_model_tells_what_it_learned_from_and_what_it_comes_from(
@@ -310,7 +323,7 @@ def test_a_model_tells_what_it_learned_from_and_what_it_comes_from(
     assert lesson.train_sha256 == load_split(lab / "splits", "train").sha256
     told = {**TRAINING, "method": "relabel", "num_epochs": 1}
     model = f"{POISONED}~relabel"
-    jobs.unlearn(job(lab, "unlearn", model, base=POISONED, data=DATA, settings=told))
+    unlearning.unlearn(job(lab, "unlearn", model, base=POISONED, data=DATA, settings=told))
     names = [
         name
         for name, _ in image_lists.follow_lessons(
@@ -342,10 +355,12 @@ def test_only_a_training_whose_weights_are_kept_says_what_they_learned_from(lab:
     told, data = {**TRAINING, "num_epochs": 1}, "gan2:pre&realFFHQ:pre"
     model = f"{data}@seed=11"
     unkept = {**told, "save_weights": False}
-    jobs.train(job(lab, "train", model, data=data, settings=unkept))
+    training_job.train(job(lab, "train", model, data=data, settings=unkept))
     assert image_lists.read_ancestry(folder(lab, model)) is None
-    jobs.train(job(lab, "train", model, data=data, settings=told))
-    jobs.train(job(lab, "train", model, data=data, settings={**unkept, "split_path": "other"}))
+    training_job.train(job(lab, "train", model, data=data, settings=told))
+    training_job.train(
+        job(lab, "train", model, data=data, settings={**unkept, "split_path": "other"})
+    )
     found = image_lists.read_ancestry(folder(lab, model))
     assert found is not None
     assert [one.split_path for one in found.lessons] == [str(lab / "splits")]
@@ -354,11 +369,11 @@ def test_only_a_training_whose_weights_are_kept_says_what_they_learned_from(lab:
 def test_a_warm_start_remembers_what_its_own_weights_saw_before(lab: Path) -> None:
     model, told = f"{DATA}@seed=12", {**TRAINING, "num_epochs": 1}
     for changes in ({}, {"warm_start": True}, {"warm_start": True, "split_path": "other"}):
-        jobs.train(job(lab, "train", model, data=DATA, settings={**told, **changes}))
+        training_job.train(job(lab, "train", model, data=DATA, settings={**told, **changes}))
     found = image_lists.read_ancestry(folder(lab, model))
     assert found is not None
     assert [one.split_path for one in found.lessons] == [str(lab / "splits"), str(lab / "other")]
-    jobs.train(job(lab, "train", model, data=DATA, settings=told))
+    training_job.train(job(lab, "train", model, data=DATA, settings=told))
     assert len((image_lists.read_ancestry(folder(lab, model)) or found).lessons) == 1
 
 
@@ -372,19 +387,19 @@ def learned(lab: Path, model: str) -> list[str]:
 def test_weights_that_a_failed_training_leaves_as_they_were_keep_what_they_saw(lab: Path) -> None:
     model, told = f"{DATA}@seed=13", {**TRAINING, "num_epochs": 1}
     other = {**told, "split_path": "other"}
-    jobs.train(job(lab, "train", model, data=DATA, settings=told))
+    training_job.train(job(lab, "train", model, data=DATA, settings=told))
     stopped = job(lab, "train", model, data=DATA, settings=other)
     stopped.stop.set()
     with pytest.raises(JobError, match="stopped in epoch 1"):
-        jobs.train(stopped)
+        training_job.train(stopped)
     assert learned(lab, model) == ["splits"]
-    jobs.train(job(lab, "train", model, data=DATA, settings=other))
+    training_job.train(job(lab, "train", model, data=DATA, settings=other))
     assert learned(lab, model) == ["other"]
 
 
 def test_weights_of_a_training_that_is_stopped_later_are_its_own(lab: Path) -> None:
     model, told = f"{DATA}@seed=14", {**TRAINING, "num_epochs": 2}
-    jobs.train(job(lab, "train", model, data=DATA, settings=told))
+    training_job.train(job(lab, "train", model, data=DATA, settings=told))
     stop = Event()
 
     def after_the_first_epoch(**facts: Any) -> None:
@@ -397,7 +412,7 @@ def test_weights_of_a_training_that_is_stopped_later_are_its_own(lab: Path) -> N
         progress=after_the_first_epoch,
     )
     with pytest.raises(JobError, match="stopped in epoch 2"):
-        jobs.train(stopped)
+        training_job.train(stopped)
     assert learned(lab, model) == ["other"]
 
 
@@ -407,15 +422,15 @@ def test_an_unlearning_that_cannot_write_its_weights_leaves_what_the_old_ones_sa
     del poisoned
     model, told = f"{POISONED}~relabel", {**TRAINING, "method": "relabel", "num_epochs": 1}
     facts: dict[str, Any] = {"base": POISONED, "data": DATA}
-    jobs.unlearn(job(lab, "unlearn", model, settings=told, **facts))
+    unlearning.unlearn(job(lab, "unlearn", model, settings=told, **facts))
     other = job(lab, "unlearn", model, settings={**told, "split_path": "other"}, **facts)
     weights = paths.checkpoint(folder(lab, model))
     kept = weights.rename(weights.with_name("kept.pt"))
     weights.mkdir()  # no file can take the place of a folder
     with pytest.raises(MachineError, match=r"cannot write .*best\.pt .*directory"):
-        jobs.unlearn(other)
+        unlearning.unlearn(other)
     weights.rmdir()
     kept.rename(weights)
     assert learned(lab, model) == ["splits", "other"]
-    jobs.unlearn(other)
+    unlearning.unlearn(other)
     assert learned(lab, model) == ["other"]

@@ -16,7 +16,6 @@ from launcher.api import (
     model_folder_name,
     parse_data,
 )
-from trueface import jobs
 from trueface.cli import run_job
 from trueface.cli.classic_train import read, settings_of
 from trueface.evaluation.measurement import METRICS
@@ -55,11 +54,6 @@ def test_every_kind_is_what_the_launcher_expects(kind: Kind) -> None:
     assert isinstance(kind, Kind)
     module, _, function = kind.entry.partition(":")
     assert callable(getattr(import_module(module), function))
-
-
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_a_job_that_an_earlier_version_queued_still_finds_its_entry(kind: Kind) -> None:
-    assert getattr(jobs, kind.name) is getattr(import_module(kind.entry.split(":")[0]), kind.name)
 
 
 @pytest.mark.parametrize("kind", [TEST, SAMPLE], ids=lambda kind: kind.name)

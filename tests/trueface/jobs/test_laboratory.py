@@ -13,8 +13,9 @@ import torch
 
 from launcher.api import Job, JobError, Json
 from tests.trueface.jobs.test_jobs import DATA, OTHERS, SIDE, TRAIN, TRAINING, folder, job, lab
-from trueface import jobs
 from trueface.evaluation.score_tables import read_scores
+from trueface.jobs import poisoning, previewing, testing
+from trueface.jobs import training as training_job
 from trueface.models import checkpoint
 from trueface.poisoning.poison_record import read_record
 from trueface.runtime import paths
@@ -28,15 +29,17 @@ QUICK = {**TRAINING, "num_epochs": 1}
 
 
 def trained(lab: Path, model: str, /, **changed: Any) -> dict[str, Json]:
-    return dict(jobs.train(job(lab, "train", model, data=DATA, settings={**TRAINING, **changed})))
+    return dict(
+        training_job.train(job(lab, "train", model, data=DATA, settings={**TRAINING, **changed}))
+    )
 
 
 def scored_on(lab: Path, model: str, data: str, /, **changed: Any) -> dict[str, Json]:
-    return dict(jobs.test(job(lab, "test", model, data=data, settings={**TEST, **changed})))
+    return dict(testing.test(job(lab, "test", model, data=data, settings={**TEST, **changed})))
 
 
 def poisoned(lab: Path, model: str, **changed: Any) -> dict[str, Json]:
-    return dict(jobs.poison(job(lab, "poison", model, data=DATA, settings=changed)))
+    return dict(poisoning.poison(job(lab, "poison", model, data=DATA, settings=changed)))
 
 
 def test_a_backdoor_opens_to_its_trigger_and_to_nothing_else(lab: Path) -> None:
@@ -139,10 +142,10 @@ def test_the_list_of_bad_images_outlives_a_kill_after_the_last_epoch(
     place = paths.features(folder(lab, model), "train")
     place.mkdir(parents=True)  # the job fails after its last epoch
     with pytest.raises(OSError, match="directory"):
-        jobs.train(asked)
+        training_job.train(asked)
     assert paths.resume(folder(lab, model)).exists()
     place.rmdir()
-    assert jobs.train(asked)["bad_images"] == 1
+    assert training_job.train(asked)["bad_images"] == 1
     assert str(spoilt) in paths.bad_images(folder(lab, model), "train").read_text()
     assert not paths.resume(folder(lab, model)).exists()
 
@@ -152,12 +155,12 @@ def test_a_warm_start_that_was_interrupted_goes_on_from_where_it_was(lab: Path) 
     warm = {**told, "warm_start": True}
     trained(lab, model, **told)
     first = paths.checkpoint(folder(lab, model)).read_bytes()
-    jobs.train(job(lab, "train", model, data=DATA, settings=warm))
+    training_job.train(job(lab, "train", model, data=DATA, settings=warm))
     expected = checkpoint.load(paths.checkpoint(folder(lab, model)))
     paths.checkpoint(folder(lab, model)).write_bytes(first)
     stopped = job(lab, "train", model, data=DATA, settings=warm)
     stop_after(stopped, epochs=1)
-    jobs.train(job(lab, "train", model, data=DATA, settings=warm))
+    training_job.train(job(lab, "train", model, data=DATA, settings=warm))
     kept = checkpoint.load(paths.checkpoint(folder(lab, model)))
     assert kept.provenance["started_from"] == model
     assert all(torch.equal(kept.state[name], expected.state[name]) for name in expected.state)
@@ -175,7 +178,7 @@ def stop_after(asked: Job, *, epochs: int) -> None:
     object.__setattr__(asked, "progress", heed)
     asked.stop.clear()
     with pytest.raises(JobError, match="stopped in epoch"):
-        jobs.train(asked)
+        training_job.train(asked)
 
 
 def test_a_model_is_not_tested_on_images_that_are_decoded_in_another_way(lab: Path) -> None:
@@ -193,11 +196,11 @@ def test_a_fine_tuning_keeps_its_bases_normalization_or_is_refused(lab: Path) ->
     trained(lab, base, num_epochs=1, normalization="half")
     tuned = f"{base}#{DATA}"
     asked = job(lab, "train", tuned, data=DATA, base=base, settings=QUICK)
-    jobs.train(asked)
+    training_job.train(asked)
     assert checkpoint.load(paths.checkpoint(folder(lab, tuned))).normalization == "half"
     other = {**QUICK, "normalization": "imagenet"}
     with pytest.raises(CheckpointError, match="base was trained with normalization: half"):
-        jobs.train(job(lab, "train", f"{tuned}@x=1", data=DATA, base=base, settings=other))
+        training_job.train(job(lab, "train", f"{tuned}@x=1", data=DATA, base=base, settings=other))
 
 
 def test_a_batch_that_is_too_small_for_its_image_size_is_told(lab: Path) -> None:
@@ -227,7 +230,7 @@ def test_augmentation_depends_on_its_own_seed_and_not_on_that_of_the_training(la
     for seed, augment_seed in ((1, 1), (2, 1), (1, 2)):
         told = {**QUICK, "seed": seed, "augment_seed": augment_seed, "patch_size": 8}
         asked = job(lab, "train", f"{DATA}@sheet=1", data=DATA, settings=told)
-        jobs.preview(asked, None)
+        previewing.preview(asked, None)
         path = paths.preview(folder(lab, f"{DATA}@sheet=1"))
         with PIL.Image.open(path) as sheet:
             sheets.append(sheet.tobytes())

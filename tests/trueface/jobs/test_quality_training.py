@@ -8,7 +8,7 @@ import torch
 
 from tests.trueface.jobs.test_features import a_job, run
 from tests.trueface.jobs.test_shared_features import a_plan
-from trueface import jobs
+from trueface.jobs import sampling
 from trueface.models import checkpoint
 from trueface.prediction import reference
 from trueface.runtime import paths
@@ -40,7 +40,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]
         patch.setenv("TRUEFACE_CACHE", str(folder / "cache"))
         patch.setattr(reference, "FEWEST", 4)  # images of validation
         made = {"data_root": "data", "size": 32, "train": 16, "val": 8, "test": 8}
-        jobs.sample(a_job(folder, "sample", settings=made))
+        sampling.sample(a_job(folder, "sample", settings=made))
         (folder / "splits").symlink_to("data/splits")
         planned = a_plan(STUDY, folder, **SETTINGS).jobs
         return folder, {each.name: run(folder, each) for each in planned}

@@ -13,8 +13,8 @@ import torch
 from launcher.api import JobError, Plan
 from tests.trueface.jobs.test_features import a_job, run
 from tests.trueface.jobs.test_shared_features import a_plan
-from trueface import jobs
 from trueface.evaluation.results import table
+from trueface.jobs import sampling
 from trueface.models.checkpoint import restore
 from trueface.models.head import RidgeHead
 from trueface.runtime import paths
@@ -47,7 +47,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRUEFACE_CACHE", str(folder / "cache"))
         made = {"data_root": "data", "size": 32, "train": 16, "val": 8, "test": 8}
-        jobs.sample(a_job(folder, "sample", settings=made))
+        sampling.sample(a_job(folder, "sample", settings=made))
         (folder / "splits").symlink_to("data/splits")
         for planned in a_plan(STUDY, folder, **SETTINGS).jobs:
             run(folder, planned)

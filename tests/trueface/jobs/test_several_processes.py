@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from launcher.api import Job, JobError, Json
-from trueface import jobs
+from trueface.jobs import training as training_job
 from trueface.models import checkpoint
 from trueface.models.detectors import build
 from trueface.runtime import logs, paths
@@ -89,12 +89,12 @@ def moved(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor])
 
 @pytest.fixture(scope="module")
 def alone(lab: Path) -> Mapping[str, Json]:
-    return jobs.train(job(lab, "alone"))
+    return training_job.train(job(lab, "alone"))
 
 
 @pytest.fixture(scope="module")
 def shared(lab: Path) -> Mapping[str, Json]:
-    return jobs.train(job(lab, "shared", processes=2))
+    return training_job.train(job(lab, "shared", processes=2))
 
 
 def test_two_processes_learn_what_one_learns(
@@ -160,12 +160,12 @@ def test_a_training_of_which_a_process_was_killed_goes_on_bit_by_bit(
             caplog.at_level(logging.INFO, logs.ROOT),
             pytest.raises(JobError, match=r"rank . of 2 \(cpu\): its process is killed"),
         ):
-            jobs.train(job(lab, "killed", processes=2))
+            training_job.train(job(lab, "killed", processes=2))
     finally:
         logger.removeHandler(killer)
     assert paths.resume(folder(lab, "killed")).exists()
     with caplog.at_level(logging.INFO, logs.ROOT):
-        result = jobs.train(job(lab, "killed", processes=2))
+        result = training_job.train(job(lab, "killed", processes=2))
     assert "goes on after epoch 1, bit by bit" in caplog.text
     assert result["loss"] == shared["loss"]
     assert moved(weights(lab, "killed"), weights(lab, "shared")) == 0
@@ -178,12 +178,12 @@ def test_a_stop_ends_both_processes_between_two_batches_and_one_process_can_go_o
     stop = threading.Event()
     interruptible = partial(replace, stop=stop, progress=lambda **_: stop.set())
     with pytest.raises(JobError, match=r"stopped in epoch \d+ of 50"):
-        jobs.train(interruptible(job(lab, "stopped", num_epochs=50, processes=2)))
+        training_job.train(interruptible(job(lab, "stopped", num_epochs=50, processes=2)))
     assert paths.resume(folder(lab, "stopped")).exists()
     assert paths.last_checkpoint(folder(lab, "stopped")).exists()
     with (
         caplog.at_level(logging.INFO, logs.ROOT),
         pytest.raises(JobError, match="stopped in epoch"),
     ):
-        jobs.train(interruptible(job(lab, "stopped", num_epochs=50)))
+        training_job.train(interruptible(job(lab, "stopped", num_epochs=50)))
     assert "but not bit by bit: threads 2 instead of 1; world_size 1 instead of 2" in caplog.text

@@ -1,8 +1,6 @@
 """The entry function of `classify`: from a job to files and numbers; that of `forget` lies beside it."""
 
 from collections.abc import Mapping
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,18 +21,7 @@ from trueface.training.class_settings import ClassifySettings
 from trueface.training.history import write_history
 from trueface.training.trainer import fit
 
-if TYPE_CHECKING:
-    from trueface.jobs.classes.forgetting import forget as forget
-
 ANSWERS = "trained.npz"  # in the folder answers/, of a training
-
-
-def __getattr__(name: str) -> Any:
-    """Import `forget` when it is asked for here, as by jobs that an earlier version queued."""
-    if name != "forget":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # no name of a module: a classification needs nothing of it
-    return import_module(f"{__package__}.forgetting").forget
 
 
 @entry(ClassifySettings)

@@ -14,11 +14,12 @@ import torch
 
 from launcher.api import Job, JobError
 from tests.trueface.features.build import body
-from trueface import jobs
 from trueface.data.attributes import Attributes
 from trueface.data.dataset import Pass, augmented, still
 from trueface.data.index import list_images
 from trueface.features.bank import Bank
+from trueface.jobs import testing
+from trueface.jobs import training as training_job
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.ids import parse_data
@@ -154,14 +155,14 @@ def test_jobs_write_which_tables_they_read_and_say_what_is_wrong_before_they_sco
         )  # fmt: skip
 
     with caplog.at_level(logging.INFO):
-        jobs.train(job("train", **SETTINGS))
+        training_job.train(job("train", **SETTINGS))
     assert "groups_by=intersec groups=male-white:3+3 nonmale-black:3+3" in caplog.text
     folder = lab / "runs/r" / model
     wrote = json.loads(paths.provenance(folder).read_text())
     (digest,) = wrote["attributes_sha256"]
     assert wrote["train_groups"] == {name: [3, 3] for name in GROUPS}
     places = {name: SETTINGS[name] for name in ("data_root", "split_path", "resize_size")}
-    jobs.test(job("test", **places, attributes="faces.csv"))
+    testing.test(job("test", **places, attributes="faces.csv"))
     metrics = json.loads(paths.metrics(folder, model).read_text())
     assert (metrics["attributes_sha256"], metrics["settings"]["attributes"]) == (
         [digest],
@@ -169,4 +170,4 @@ def test_jobs_write_which_tables_they_read_and_say_what_is_wrong_before_they_sco
     )
     (lab / "few.csv").write_text("img_path,skin\nPreSocial/Real/FFHQ/00012.png,3\n")
     with pytest.raises(DataError, match=r"11 of 12 images have no row in .*few\.csv"):
-        jobs.test(job("test", **places, attributes="few.csv"))
+        testing.test(job("test", **places, attributes="few.csv"))

@@ -13,7 +13,6 @@ import pytest
 
 from launcher.api import Job, JobError
 from tests.trueface.jobs.test_jobs import DATA, SIDE, TRAINING, folder, job, lab
-from trueface import jobs
 from trueface.benchmark import cells
 from trueface.benchmark.conditions import FOLDER, INDEX, folder_of_cells
 from trueface.benchmark.leaderboard import leaderboard
@@ -29,6 +28,8 @@ from trueface.benchmark.table import (
 )
 from trueface.cli.benchmark import document, text
 from trueface.data.transforms import COPY_KINDS
+from trueface.jobs import testing
+from trueface.jobs import training as training_job
 from trueface.jobs.benchmark import origins
 from trueface.jobs.benchmark.benchmarking import Checked, benchmark, recheck
 from trueface.report.benchmark_page import benchmark_page
@@ -58,7 +59,7 @@ def trained(lab: Path) -> Path:
     """Two models of one recipe, and their benchmarks."""
     for seed, model in enumerate(SEEDS, start=1):
         settings = {**TRAINING, "seed": seed, "num_epochs": 2}
-        jobs.train(job(lab, "train", model, data=DATA, settings=settings))
+        training_job.train(job(lab, "train", model, data=DATA, settings=settings))
     for model in SEEDS:
         assert dict(benchmark(bench(lab, model))) == {
             "cells": 6, "scored": 6 - (model == SEEDS[0]), "not_run": int(model == SEEDS[0]),
@@ -95,7 +96,7 @@ def test_every_condition_is_a_cell_with_its_setting_and_its_access(run: RunResul
 def test_scores_are_those_of_a_test_and_attacks_leave_wrong_images_alone(
     trained: Path, run: RunResults
 ) -> None:
-    result = jobs.test(
+    result = testing.test(
         job(trained, "test", SEEDS[1], data=DATA, settings={"resize_size": SIDE, "batch_size": 8})
     )
     clean, attacked = (

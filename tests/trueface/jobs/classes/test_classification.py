@@ -14,7 +14,7 @@ from launcher.api import JobError, Json, UsageError
 from tests.trueface.class_toys import DATA, a_draft, a_job, folder_of, write_data
 from trueface.cli import main as cli
 from trueface.evaluation import predictions
-from trueface.jobs.classes import classification
+from trueface.jobs.classes import classification, forgetting
 from trueface.jobs.classes.kinds import CLASSIFY, FORGET
 from trueface.models import checkpoint
 from trueface.runtime import paths
@@ -36,7 +36,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def forgotten(root: Path, method: str, **changed: Any) -> dict[str, Json]:
     given = {"base": DATA, "method": method, "afterwards": False, **changed}
-    return dict(classification.forget(a_job(root, f"{DATA}~{method}", **given)))
+    return dict(forgetting.forget(a_job(root, f"{DATA}~{method}", **given)))
 
 
 def test_a_training_leaves_weights_provenance_history_and_answers(lab: Path) -> None:
@@ -118,7 +118,7 @@ def test_other_methods_work_through_the_job_and_give_the_same_again(method: str,
 def test_what_was_made_may_forget_another_class(lab: Path) -> None:
     forgotten(lab, "ng", unlearn_epochs=1)
     model = f"{DATA}~ng~lau"
-    classification.forget(
+    forgetting.forget(
         a_job(lab, model, base=f"{DATA}~ng", method="lau", forget_class=1, afterwards=False)
     )
     told = record.read(folder_of(lab, model))
@@ -170,7 +170,7 @@ def test_images_are_forgotten_once(lab: Path, fractions: tuple[float, float]) ->
         lab, f"{DATA}~ng~rl", base=f"{DATA}~ng", method="rl", forget_fraction=then, forget_class=1
     )
     with pytest.raises(JobError, match="start from the model that was trained"):
-        classification.forget(again)
+        forgetting.forget(again)
 
 
 def test_a_base_that_is_missing_or_of_other_images_or_settings_is_told(

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ from launcher.kind_interface import Role
 from launcher.kinds import installed
 from launcher.taskfile.entries import companion
 from tests.trueface.class_toys import NAMES, a_draft, write_data
-from trueface.jobs.classes import classification
 from trueface.jobs.classes.kinds import CLASSIFY, FORGET
 from trueface.jobs.job_kind import JobKind
 from trueface.unlearning.settings import differences
@@ -32,13 +30,6 @@ def test_every_kind_is_what_the_launcher_expects_and_is_installed(kind: JobKind)
     assert isinstance(kind, Kind)
     assert installed([kind.name]) == {kind.name: kind}
     assert kind.with_words(Words()) is kind
-
-
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_a_job_that_an_earlier_version_queued_still_finds_its_entry(kind: JobKind) -> None:
-    assert getattr(classification, kind.name) is getattr(
-        import_module(kind.entry.split(":")[0]), kind.name
-    )
 
 
 def test_the_two_laboratories_keep_to_themselves() -> None:
