@@ -15,7 +15,7 @@ from trueface.features.folder import limit_bytes, store_folder, views
 from trueface.features.folder import remove as remove_view
 from trueface.jobs.feature_settings import FeatureSettings
 from trueface.jobs.job_kind import LaboratoryKind, base_inputs, data_inputs
-from trueface.jobs.leakage import count_images
+from trueface.jobs.lineage import count_images
 from trueface.jobs.shared_features import BODY, KIND, PLACE, BodyInput
 from trueface.models.registry import spec_of
 from trueface.runtime.ids import tested

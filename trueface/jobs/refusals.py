@@ -18,7 +18,7 @@ from trueface.data.qualities import QualityList, lacking
 from trueface.data.settings import other_decoding
 from trueface.data.vocabulary import Vocabulary
 from trueface.jobs.job_kind import model_of
-from trueface.jobs.leakage import leaks
+from trueface.jobs.lineage import leaks
 from trueface.jobs.ranks import world
 from trueface.poisoning.poison_record import KINDS, is_random
 from trueface.runtime import paths

@@ -54,8 +54,7 @@ from trueface.evaluation.inference import drawn
 from trueface.evaluation.operating_threshold import Calibration, calibrate
 from trueface.features.file_digests import FileDigests
 from trueface.features.folder import store_folder
-from trueface.jobs import job_data
-from trueface.jobs.benchmark import origins
+from trueface.jobs import job_data, lineage
 from trueface.jobs.job_data import model_name
 from trueface.jobs.scoring import NOT_DIFFERENTIABLE, ScoringModel, is_differentiable, surrogate_of
 from trueface.jobs.setup import entry
@@ -356,13 +355,13 @@ def _settings_of(
         DataError: the task file declares another setting; or nothing tells what the model learned.
     """
     vocabulary = BUILT_IN.with_words(job.words)
-    trained = origins.of_model(bench.name, job.model_folder, vocabulary)
+    trained = lineage.origin_of_model(bench.name, job.model_folder, vocabulary)
     if trained is None:
         raise DataError(
             f"nothing tells what {bench.name} was trained on, and so not how much it knows of a "
             "test; train it again"
         )
-    tested = origins.of_images(bench.images, vocabulary)
+    tested = lineage.origin_of_images(bench.images, vocabulary)
     for condition in asked:
         derived = derive(trained, tested, condition.corrupt)
         test = f"{job.data} ({condition.name})"

@@ -7,8 +7,7 @@ from launcher.api import Draft, Role
 from trueface.benchmark.conditions import INDEX, conditions, contradiction, derive, folder_of_cells
 from trueface.benchmark.settings import BenchmarkSettings
 from trueface.data.vocabulary import Vocabulary
-from trueface.jobs import shared_features
-from trueface.jobs.benchmark import origins
+from trueface.jobs import lineage, shared_features
 from trueface.jobs.job_kind import LaboratoryKind, folder_of, model_of
 from trueface.jobs.kinds import TEST_INPUTS
 from trueface.jobs.refusals import OF_SCORING
@@ -37,7 +36,10 @@ def _unfit(draft: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Ite
         )
     if settings["setting"] == "auto":
         return
-    trained, tested = origins.of_makers(makers, vocabulary), origins.of_test(draft, vocabulary)
+    trained, tested = (
+        lineage.origin_of_makers(makers, vocabulary),
+        lineage.origin_of_test(draft, vocabulary),
+    )
     if trained is None or tested is None:  # no lists yet: the job compares
         return
     for condition in asked:

@@ -1,4 +1,4 @@
 """Jobs of generators: translators and diffusers, disruption, purification, erasing; no torch in `*_kinds` modules.
 
-Start reading at `jobs.job_kind.GenerationKind`.
+Start reading at `diffusion_kinds`, then `diffuser.train_diffuser`.
 """

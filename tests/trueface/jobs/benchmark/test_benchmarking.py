@@ -28,9 +28,8 @@ from trueface.benchmark.table import (
 )
 from trueface.cli.benchmark import document, text
 from trueface.data.transforms import COPY_KINDS
-from trueface.jobs import testing
+from trueface.jobs import lineage, testing
 from trueface.jobs import training as training_job
-from trueface.jobs.benchmark import origins
 from trueface.jobs.benchmark.benchmarking import Checked, benchmark, recheck
 from trueface.report.benchmark_page import benchmark_page
 from trueface.runtime import paths
@@ -283,4 +282,4 @@ def test_a_run_without_a_benchmark_is_an_error_with_advice(tmp_path: Path) -> No
 
 
 def test_training_copies_make_corruptions_known() -> None:
-    assert set(origins.COPIED) == {kind.name for kind in COPY_KINDS}
+    assert set(lineage.COPIED) == {kind.name for kind in COPY_KINDS}

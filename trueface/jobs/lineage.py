@@ -1,8 +1,10 @@
-"""Test images on which a model was trained or selected: leaks that a plan warns of.
+"""What models learned from, told while they are planned: leaks into tests, and where their images come from.
 
 The training images of a model follow from the jobs of the plan that make it, and from the records that
-earlier runs left beside their models (see `image_lists`). Images are identified by their keys, which name no
-modifier: a shared copy shows the same picture. In another data folder the same key may be another
+earlier runs left beside their models (see `image_lists`).
+
+Leaks are test images on which a model was trained or selected. Images are identified by their keys, which
+name no modifier: a shared copy shows the same picture. In another data folder the same key may be another
 picture, so only tests in the folder of the training are checked. Lists that do not exist yet, that
 cannot be read, or that have changed since an earlier run are passed over: the job itself reports the
 first two. Validation images count where they selected something: an epoch, the end or the rate of a
@@ -10,25 +12,36 @@ training, or what an unlearning keeps.
 """
 
 import os
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial, reduce
 from heapq import nsmallest
 from itertools import chain
 from operator import or_
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from launcher.api import Draft, parse_data
+from trueface.benchmark.conditions import Origin, kinds_of
+from trueface.data.index import Image
+from trueface.data.qualities import chain_of, listed
 from trueface.data.splits import digest, method_of, read_list, split_files
-from trueface.data.vocabulary import Methods, Vocabulary
+from trueface.data.vocabulary import FLAT, Methods, Vocabulary
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
+from trueface.runtime.files import read_json
 from trueface.training import image_lists
 from trueface.training.image_lists import Ancestry
+from trueface.training.settings import solver_of
 
 SHOWN = 5  # keys of shared images that a message names
 _LISTS = 64  # kept in memory; a plan has a few, of up to some 100,000 keys
+# augmentations of trainings: the setting of their probability, and the corruption that they are
+_AUGMENTATIONS = {
+    "jpeg_prob": "jpeg", "blur_prob": "blur", "resize_prob": "resize", "sbi": "jpeg",
+}  # fmt: skip
+# those of the corrupted copies of a training in closed form; see data/augmentations/copies, with torch
+COPIED = ("jpeg", "noise", "resize", "blur", "webp", "gamma", "sharpen", "contrast")
 
 
 class _List(NamedTuple):
@@ -63,25 +76,25 @@ def leaks(test: Draft, makers: Sequence[Draft], vocabulary: Vocabulary) -> Itera
     root = _root(test.path(test.settings["data_root"]))
     seen: set[_Taught] = set()
     for model, taught in _teaching(test, makers, vocabulary):
-        if (
-            taught in seen
-            or taught.root != root
-            or not any(_common(taught.learned, tested).values())
-        ):
+        learned = taught.learned
+        if taught in seen or taught.root != root or not _common(learned, tested):
             continue  # reported already, or no leak
         seen.add(taught)
-        shared, total = _overlap(taught, tested, wanted, vocabulary)
-        if shared:
-            files = _files(test.folder, tested.path, taught.learned.path)
-            counted = f"{shared} of the {total} test images of {test.data} are among the"
-            keys = _listed(_first_keys(taught, tested, wanted, vocabulary), shared)
-            if taught.learned.name == "train":
-                yield f"{counted} training images of {model} ({files}): {keys}"
-            else:
-                yield (
-                    f"{counted} validation images by which {model} was chosen ({files}): {keys}; "
-                    "test on a list that shares none with train and val, as `trueface splits` makes it"
-                )
+        keys, total = _shared(taught, tested, wanted, vocabulary)
+        if not (count := sum(map(len, keys))):
+            continue
+        files = (path.removeprefix(f"{test.folder}/") for path in (tested.path, learned.path))
+        counted = f"{count} of the {total} test images of {test.data} are among the"
+        shown = ", ".join(nsmallest(SHOWN, chain.from_iterable(keys)))
+        shown += f" and {count - SHOWN} more" if count > SHOWN else ""
+        if learned.name == "train":
+            yield f"{counted} training images of {model} ({', '.join(files)}): {shown}"
+        else:
+            yield (
+                f"{counted} validation images by which {model} was chosen ({', '.join(files)}): "
+                f"{shown}; test on a list that shares none with train and val, as `trueface splits` "
+                "makes it"
+            )
 
 
 def count_images(draft: Draft, name: str, data: str, vocabulary: Vocabulary) -> int | None:
@@ -186,52 +199,21 @@ def _read(split_path: Path, name: str) -> _List | None:
 
 
 @lru_cache(maxsize=1 << 16)  # a plan asks for the same few pairs thousands of times
-def _overlap(
+def _shared(
     taught: _Taught, tested: _List, tested_data: str, vocabulary: Vocabulary
-) -> tuple[int, int]:
-    """Return how many images of a test a training has seen, and how many the test has."""
-    testing = _methods(tested_data, vocabulary)
-    total = sum(len(keys) for method, keys in _by_method(tested).items() if _means(testing, method))
-    common = _common(taught.learned, tested)
-    shared = sum(
-        common[method] for method in _methods_of_both(taught, tested, tested_data, vocabulary)
-    )
-    return shared, total
-
-
-def _methods_of_both(
-    taught: _Taught, tested: _List, tested_data: str, vocabulary: Vocabulary
-) -> list[str]:
-    """Return the methods of a test's list that a training has, too."""
+) -> tuple[tuple[frozenset[str], ...], int]:
+    """Return the keys of a test that a training has seen, by method, and how many the test has."""
     training = _methods(taught.data, taught.vocabulary)
     testing = _methods(tested_data, vocabulary)
-    flat = bool(training.flat & testing.flat)
-    return [
-        method
-        for method in _by_method(tested)
-        if (flat if not method else training.holds(method) and testing.holds(method))
-    ]
-
-
-def _first_keys(
-    taught: _Taught, tested: _List, tested_data: str, vocabulary: Vocabulary
-) -> list[str]:
-    """Return the first keys, sorted, that a test and a training share."""
-    testing, training = _by_method(tested), _by_method(taught.learned)
+    flat = training.flat & testing.flat
     shared = (
-        testing[method] & training.get(method, frozenset())
-        for method in _methods_of_both(taught, tested, tested_data, vocabulary)
+        keys
+        for method, keys in _common(taught.learned, tested).items()
+        if (training.holds(method) and testing.holds(method) if method else flat)
     )
-    return nsmallest(SHOWN, chain.from_iterable(shared))
-
-
-def _listed(keys: Sequence[str], total: int) -> str:
-    more = f" and {total - len(keys)} more" if total > len(keys) else ""
-    return ", ".join(keys) + more
-
-
-def _means(methods: Methods, method: str) -> bool:
-    return methods.holds(method) if method else bool(methods.flat)
+    every = _by_method(tested).items()
+    counts = (len(keys) for name, keys in every if (testing.holds(name) if name else testing.flat))
+    return tuple(shared), sum(counts)
 
 
 @lru_cache(maxsize=1 << 12)
@@ -240,13 +222,12 @@ def _methods(data: str, vocabulary: Vocabulary) -> Methods:
 
 
 @lru_cache(maxsize=_LISTS**2)
-def _common(trained: _List, tested: _List) -> Mapping[str, int]:
-    """Return how many keys of each method stand in both lists."""
+def _common(trained: _List, tested: _List) -> Mapping[str, frozenset[str]]:
+    """Return the keys that stand in both lists, by method."""
     training = _by_method(trained)
-    counts: Counter[str] = Counter()
-    for method, keys in _by_method(tested).items():
-        counts[method] = len(keys & training.get(method, frozenset()))
-    return counts
+    every = _by_method(tested).items()
+    both = ((name, keys & training.get(name, frozenset())) for name, keys in every)
+    return {name: keys for name, keys in both if keys}
 
 
 @lru_cache(maxsize=_LISTS)
@@ -267,7 +248,111 @@ def _digest(split_list: _List) -> str:
     return digest(key for keys in _by_method(split_list).values() for key in keys)
 
 
-@lru_cache(maxsize=_LISTS**2)
-def _files(folder: Path, *files: str) -> str:
-    """Return files for a message: those below `folder` without it."""
-    return ", ".join(file.removeprefix(f"{folder}/") for file in files)
+def origin_of_images(images: Iterable[Image], vocabulary: Vocabulary) -> Origin:
+    """Return where the images of a test come from."""
+    names = _names(vocabulary)
+    flat = {label: word for word, label in FLAT.items()}
+    parts = {(image.method, image.label, image.modifier) for image in images}
+    return Origin(
+        parts=frozenset(
+            (names.get(method, method) if method else flat[label], modifier)
+            for method, label, modifier in parts
+        )
+    )
+
+
+def origin_of_model(
+    model: str, model_folder: Callable[[str], Path], vocabulary: Vocabulary
+) -> Origin | None:
+    """Return what a model that is there learned from; None where nothing tells it.
+
+    Args:
+        model: its ID.
+        model_folder: gives the folder of a model of the run.
+        vocabulary: of the job.
+    """
+
+    def learned() -> Iterator[_Learned]:
+        read = image_lists.read_ancestry
+        for name, lesson in image_lists.follow_lessons(
+            model, lambda name: read(model_folder(name))
+        ):
+            record = (read_json(paths.provenance(model_folder(name))) or {}).get("settings")
+            settings = record if isinstance(record, dict) else {}
+            yield Path(lesson.split_path), lesson.images, lesson.vocabulary, settings
+
+    return _origin(learned(), vocabulary)
+
+
+def origin_of_makers(makers: Sequence[Draft], vocabulary: Vocabulary) -> Origin | None:
+    """Return what a model will have learned from; None where its lists are not there yet.
+
+    Args:
+        makers: the jobs that make it.
+        vocabulary: of the plan.
+    """
+    learned = (
+        (
+            each.path(each.settings["split_path"]),
+            each.images or each.data or "",
+            vocabulary,
+            each.settings,
+        )
+        for each in makers
+    )
+    return _origin(learned, vocabulary)
+
+
+def origin_of_test(test: Draft, vocabulary: Vocabulary) -> Origin | None:
+    """Return where the images of a planned test come from; None where its list is not there yet."""
+    split_path, data = test.path(test.settings["split_path"]), test.images or test.data or ""
+    parts = frozenset(_parts(split_path, "test", data, vocabulary, _names(vocabulary)))
+    return Origin(parts=parts) if parts else None
+
+
+# where the lists of a training lie, its images, what words of these meant, and its settings
+_Learned = tuple[Path, str, Vocabulary, Mapping[str, Any]]
+
+
+def _origin(learned: Iterable[_Learned], vocabulary: Vocabulary) -> Origin | None:
+    names, parts, processing = _names(vocabulary), set[tuple[str, str]](), set[str]()
+    for split_path, data, words, settings in learned:
+        parts |= set(_parts(split_path, "train", data, words, names))
+        processing |= set(_processing(settings))
+    return Origin(parts=frozenset(parts), processing=frozenset(processing)) if parts else None
+
+
+def _parts(
+    split_path: Path, split_list: str, data: str, vocabulary: Vocabulary, names: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Yield the sources and modifiers of a data ID that a list of a split has images of."""
+    found = _read(split_path, split_list)
+    there = _by_method(found) if found else {}
+    for part in parse_data(data):
+        meant = vocabulary.methods(part.subset)
+        sources = [names.get(method, method) for method in there if method and meant.holds(method)]
+        if "" in there:
+            sources += [word for word, label in FLAT.items() if label in meant.flat]
+        for modifier in vocabulary.modifier_keys(part.modifier):
+            yield from ((source, modifier) for source in sources)
+
+
+def _names(vocabulary: Vocabulary) -> dict[str, str]:
+    """Return the word for each folder of images."""
+    words = [word for word in vocabulary.subset_keys("all") if word not in FLAT]
+    return {folder: word for word in reversed(words) for folder in vocabulary.methods(word).folders}
+
+
+def _processing(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the kinds of corruption that training images had by chance, or as copies."""
+    if solver_of(settings) == "ridge" and settings.get("copies", "none") not in {
+        "none",
+        "mirrored",
+    }:
+        yield from COPIED
+        return
+    for name, kind in _AUGMENTATIONS.items():
+        if settings.get(name):
+            yield kind
+    for quality in listed(settings.get("qualities", "")):
+        yield from kinds_of(chain_of(quality))
