@@ -4,7 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= $(shell n=$$(nproc) && echo $$((n < 4 ? n + 1 : 4)))
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# the versions of everything that is installed; `CONSTRAINTS=` takes the newest that fit
+CONSTRAINTS ?= constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 
 .PHONY: help demo test check format unit fuzz bench gpu screenshots docs chaos powercut shutdown night nospawn clusters clean
 
@@ -87,7 +89,7 @@ clean: ## remove what the targets made, but not runs/ and data/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # `pip install .` brings the queue alone; the extra `lab` brings torch and the rest of the laboratory
-$(VENV)/.installed: setup.cfg pyproject.toml
+$(VENV)/.installed: setup.cfg pyproject.toml $(CONSTRAINTS)
 	@echo "installing the project into $(VENV): with torch about 6 GB, which takes minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -e '.[lab,web,data]'

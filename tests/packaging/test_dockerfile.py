@@ -60,7 +60,7 @@ def test_a_change_of_code_installs_nothing_anew() -> None:
     last = len(installs) - 1 - installs[::-1].index(True)
     before = [step for step in STEPS[:last] if step.name == "COPY"]
     assert [step.words[:-1] for step in before] == [
-        ["Makefile", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"]
+        ["Makefile", "setup.cfg", "constraints.txt", "pyproject.toml", "README.md", "LICENSE"]
     ]
 
 
