@@ -46,6 +46,7 @@ from launcher.system.home_checks import (
     machine,
     network_warning,
     without_links,
+    writers,
 )
 from launcher.system.paths import Home, find_home
 from launcher.system.processes import answer
@@ -71,6 +72,7 @@ class Queue(NamedTuple):
     problem: str = ""  # why it cannot be found or used
     exists: bool = False
     network: str = ""  # the warning about a home on a network file system
+    writers: str = ""  # who else may put another folder in the home's place
     damaged: bool = False  # it is on record
     look: Look | None = None  # at the database; None: it was not read
     stopped: bool = False
@@ -103,6 +105,7 @@ def see_queue(environ: Mapping[str, str], mountinfo: str, now: float) -> tuple[H
         problem=problem,
         exists=not problem and home.exists(),
         network=network_warning(home.folder, mountinfo) or "",
+        writers=writers(home.folder.parent),
     )
     if not seen.exists:
         return home, seen
@@ -156,6 +159,11 @@ def judge_configuration(faults: Sequence[str], configuration: Configuration | No
         return trouble("; ".join(dict.fromkeys(faults)), advice)
     if configuration is None or not configuration.exists:
         return ok("no file; every default holds")
+    if others := writers(configuration.file):
+        return warning(
+            f"{others}: who changes {configuration.file} decides what runs in your name",
+            "take that right away (chmod go-w), or name another file with LAUNCHER_CONFIG",
+        )
     return ok(str(configuration.file))
 
 
@@ -172,6 +180,11 @@ def judge_home(queue: Queue, disk: Disk | None) -> Finding:
         return trouble(
             f"{queue.home} cannot be written",
             "mend its rights, or set LAUNCHER_HOME to a folder that you can write",
+        )
+    if queue.writers:
+        return warning(
+            f"{queue.writers}, and so may take {queue.home} away",
+            "take that right away (chmod go-w, or chmod +t), or set LAUNCHER_HOME to another folder",
         )
     kind = f" ({disk.kind})" if disk is not None and disk.kind else ""
     if not queue.exists:

@@ -26,7 +26,9 @@ What an experiment depends on stands in its task file; here stands what a person
 """
 
 import importlib
+import os
 import re
+import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -273,6 +275,7 @@ def _text(file: Path, *, demanded: bool) -> str | None:
     """Return the text of the file; None where there is none and none was asked for."""
     try:
         with file.open("rb") as opened:
+            mode = os.fstat(opened.fileno()).st_mode
             data = opened.read(MOST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
         if not demanded:
@@ -285,6 +288,8 @@ def _text(file: Path, *, demanded: bool) -> str | None:
             f"cannot read the configuration {file}: {error.strerror}; "
             "make it readable, or name another with LAUNCHER_CONFIG"
         ) from error
+    if stat.S_ISREG(mode) and mode & stat.S_IWOTH:  # it names programs that run as its reader
+        raise UsageError(f"every user may write the configuration {file}; `chmod o-w {file}`")
     if len(data) > MOST_BYTES:
         raise UsageError(f"{file} is no configuration: it has more than {MOST_BYTES:,} bytes")
     try:

@@ -133,6 +133,29 @@ def check_owner(folder: Path) -> None:
         raise out_of_reach("use", folder, error) from error
 
 
+def writers(path: Path) -> str:
+    """Return who but its user and root may change a file or folder, or put another in its place; '' where nobody may.
+
+    A folder with the sticky bit, such as /tmp, lets nobody replace what another user made there.
+    """
+    path = without_links(path)
+    for place in (path, *path.parents):
+        try:
+            there = place.stat()
+        except OSError:  # it is not there yet
+            continue
+        mode, mine = there.st_mode, os.geteuid()
+        if there.st_uid not in {0, mine}:
+            return f"{place} belongs to {_user(there.st_uid)}"
+        if stat.S_ISCHR(mode) or (stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
+            continue
+        if mode & stat.S_IWOTH:
+            return f"every user may write {place}"
+        if mode & stat.S_IWGRP and (group := _group(there.st_gid)) not in {"root", login(mine)}:
+            return f"group {group!r} may write {place}"  # a group of a user's name is his alone
+    return ""
+
+
 def check_machine(record: Path, lives: Callable[[], bool]) -> None:
     """Refuse a home of another machine or container; one that tells of none becomes this one's.
 
@@ -217,6 +240,15 @@ def unusable(folder: Path, why: str) -> MachineError:
         f"the queue's home {folder} {why}; set LAUNCHER_HOME, or `home` in config.toml, to a folder "
         f"of your own{ask}"
     )
+
+
+def _group(gid: int) -> str:
+    import grp  # a library of its own, and most folders are their user's alone
+
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
 
 
 def _user(uid: int) -> str:

@@ -15,6 +15,7 @@ from launcher.cli.queue_checks import Logout, Queue
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.screens.text_table import width_of
 from launcher.store.opening import KNOWN_SCHEMA, Look
+from launcher.system.config import Configuration
 from tests.build import GIB, a_gpu
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden"
@@ -268,6 +269,7 @@ CASES: list[tuple[Judge, str, str, str, str]] = [
     ),
     (others(a_gpu(0, processes=()), FULL), "other users", "ok", "ben 3 GiB on cuda:1", "gp"),
     (others(a_gpu(0, processes=None)), "other users", "unknown", "cuda:0", ""),
+    (home(writers="group 'lab' may write /data"), "home", "warning", "and so may take", "chmod +t"),
     (home(problem="/q belongs to somebody else"), "home", "trouble", "belongs", "LAUNCHER_HOME"),
     (
         home(network="the home /q lies on a network file system (nfs4): use it …"),
@@ -471,6 +473,17 @@ def test_messages_that_were_given_up_are_counted_and_the_last_is_named() -> None
 def test_faults_of_the_file_are_told_once_each() -> None:
     found = judged(partial(queue_checks.judge_configuration, ["a", "b", "a"], None))
     assert (found.verdict, found.summary) == (Verdict.TROUBLE, "a; b")
+
+
+def test_a_configuration_that_others_may_write_is_warned_of(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.touch()
+    configuration = Configuration(file=file, exists=True)
+    assert queue_checks.judge_configuration((), configuration).verdict is Verdict.OK
+    file.chmod(0o666)
+    found = queue_checks.judge_configuration((), configuration)
+    assert (found.verdict, "chmod go-w" in found.advice) == (Verdict.WARNING, True)
+    assert found.summary.startswith(f"every user may write {file}: who changes")
 
 
 def test_a_path_of_config_toml_that_is_no_path_is_said_once_elsewhere() -> None:

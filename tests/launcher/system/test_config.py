@@ -185,6 +185,12 @@ def test_a_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
         read_configuration({"LAUNCHER_CONFIG": str(tmp_path / "absent.toml")})
 
 
+def test_a_file_that_everybody_may_write_is_refused(file: Path) -> None:
+    file.write_text("")
+    file.chmod(0o666)
+    assert complaints(file, "") == ["every user may write the configuration F; `chmod o-w F`"]
+
+
 def test_an_empty_device_is_a_configuration_without_words() -> None:
     assert read_configuration({"LAUNCHER_CONFIG": "/dev/null"}, VERBS).options == {}
 

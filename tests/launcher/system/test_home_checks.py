@@ -20,6 +20,7 @@ from launcher.system.home_checks import (
     machine,
     mounts,
     network_warning,
+    writers,
 )
 from launcher.system.paths import Home, check_home, find_home, make_home
 from launcher.system.processes import boot_id, inhabited, live_in
@@ -270,6 +271,31 @@ def test_a_home_that_cannot_be_written_is_named(public: Path) -> None:
     said = as_nobody(lambda: make_home(Home(public / "home")))
     assert said.startswith("MachineError: cannot make the queue's home")
     assert "Permission denied; set LAUNCHER_HOME" in said
+
+
+@root_only
+@pytest.mark.parametrize(
+    ("mode", "uid", "group", "said"),
+    [
+        (0o755, 0, "root", ""),
+        (0o775, 0, "root", ""),  # a group of its user's name
+        (0o1777, 0, "root", ""),  # nobody replaces what another user made
+        (0o777, 0, "root", "every user may write {place}"),
+        (0o775, 0, "daemon", "group 'daemon' may write {place}"),
+        (0o755, NOBODY, "root", "{place} belongs to user 'nobody'"),
+    ],
+)
+@pytest.mark.parametrize("below", ["", "ada/launcher/config.toml"])
+def test_who_may_put_another_in_the_place_of_a_file_or_folder_is_named(
+    mode: int, uid: int, group: str, said: str, below: str, public: Path
+) -> None:
+    place = public / "lab"
+    (place / below).mkdir(parents=True)
+    shutil.chown(place, uid, group)
+    place.chmod(mode)
+    assert writers(place / below) == said.format(place=place)
+    assert writers(place / "not" / "there") == said.format(place=place)
+    assert writers(Path(os.devnull)) == ""
 
 
 def test_a_cut_off_record_of_the_machine_is_written_anew(tmp_path: Path) -> None:
