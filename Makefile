@@ -59,7 +59,8 @@ gpu: $(GPU_NEEDS) ## measure what only a GPU can tell, in nine minutes; without 
 screenshots: $(VENV)/.developing ## take the pictures of docs/ anew, from a real queue on stand-in GPUs
 	$(BIN)/python -m tests.screenshots
 
-docs: $(VENV)/.developing ## build the documentation site in build/site; a broken link is an error
+docs: $(VENV)/.developing ## build the site in build/site, where a broken link is an error, and build/man
+	PYTHONPATH=. $(BIN)/python .ci/manual_pages.py build/man
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file .ci/mkdocs.yml
 
 chaos: $(VENV)/.developing ## kill -9 at random during 500 jobs, and 400 without the guard, which must fail

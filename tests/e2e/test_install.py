@@ -16,7 +16,7 @@ from tests.e2e.conftest import Project, a_project
 pytestmark = pytest.mark.night
 ROOT = Path(__file__).parents[2]
 PARTS = (
-    "launcher", "trueface", "docs/man", "setup.cfg", "pyproject.toml", "README.md", "LICENSE",
+    "launcher", "trueface", ".ci", "setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE",
 )  # fmt: skip
 LABORATORY = "name: x\nsample: [{data_root: made}]\n"
 PROGRAMS = "name: y\ncommand: [{name: a, argv: [echo, hello]}]\n"

@@ -1,18 +1,19 @@
-"""Makes the manual pages of docs/man from the commands themselves.
+"""Makes the manual pages of the commands from the commands themselves, without the laboratory's packages.
 
-`python -m tests.packaging.manual_pages` writes them anew.
+`python .ci/manual_pages.py FOLDER` writes them; `make docs` and the build of a wheel do so.
 """
 
 import inspect
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from launcher.cli.main import cli as launcher
+from trueface.cli.main import COMMANDS
 from trueface.cli.main import cli as trueface
 
-FOLDER = Path(__file__).parents[2] / "docs" / "man"
 AS_IT_STANDS = "\b"  # click's sign before lines that are not filled
 
 
@@ -46,7 +47,8 @@ def page(command: click.Command, context: click.Context) -> str:
         *_options(command, context),
     ]
     if isinstance(command, click.Group):
-        lines += [".SH COMMANDS", *_commands(command, context)]
+        listed = _summaries() if command is trueface else _commands(command, context)
+        lines += [".SH COMMANDS", *listed]
     if command.epilog:
         lines += [".SH NOTES", *_paragraphs(command.epilog)]
     others = "launcher(1), trueface(1), launcher-doctor(1)"
@@ -74,6 +76,12 @@ def _commands(group: click.Group, context: click.Context) -> Iterator[str]:
         yield f".TP\n\\fB{_plain(usage)}\\fR\n{_line(command.get_short_help_str(limit=200))}"
 
 
+def _summaries() -> Iterator[str]:
+    """List the commands of trueface as its help does: some of them import numpy."""
+    for name, summary in COMMANDS.items():
+        yield f".TP\n\\fB{_plain(name)}\\fR\n{_line(summary)}"
+
+
 def _paragraphs(text: str) -> Iterator[str]:
     for number, paragraph in enumerate(inspect.cleandoc(text).split("\n\n")):
         if number:
@@ -96,16 +104,14 @@ def _plain(text: str) -> str:
     return "".join(c if c.isascii() else f"\\[u{ord(c):04X}]" for c in escaped)
 
 
-def write() -> None:
-    """Write every page, and remove those of commands that are no more."""
-    FOLDER.mkdir(exist_ok=True)
+def write(folder: Path) -> list[Path]:
+    """Write every page into a folder, and return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
     made = pages()
-    for path in FOLDER.iterdir():
-        if path.name not in made:
-            path.unlink()
     for name, text in made.items():
-        (FOLDER / name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8")
+    return [folder / name for name in made]
 
 
 if __name__ == "__main__":
-    write()
+    write(Path(sys.argv[1]))

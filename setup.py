@@ -1,0 +1,27 @@
+"""Makes the manual pages when the project is installed or a wheel is built; all else is in setup.cfg."""
+
+import sys
+from distutils.command.install_data import install_data  # setuptools' own, once that is imported
+from pathlib import Path
+
+from setuptools import setup
+
+MANUALS = Path("build", "man")
+
+
+class ManualPages(install_data):
+    """Makes the pages from the commands, and installs them."""
+
+    def run(self) -> None:
+        """Make and install them; where a package of the commands is missing, say so and make none."""
+        sys.path[:0] = [".", ".ci"]
+        try:
+            from manual_pages import write
+        except ImportError as error:
+            self.warn(f"no manual pages are made: {error}")
+            return
+        self.data_files = [("share/man/man1", [str(path) for path in write(MANUALS)])]
+        super().run()
+
+
+setup(cmdclass={"install_data": ManualPages}, data_files=[("share/man/man1", [])])
