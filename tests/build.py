@@ -36,7 +36,9 @@ from launcher.workers.fork_server_pool import ForkServer
 from launcher.workers.order import order_text
 from launcher.workers.started_file import recorded_outcome
 
-DEADLINE_S = 20.0  # for anything that must happen; a busy machine needs more than a quick one
+DEADLINE_S = (
+    60.0  # for anything that must happen; a busy machine needs many times what a quiet one does
+)
 PAUSE_S = 0.01  # the longest between two looks: what is waited for needs the cores, too
 PLAIN = WorkerEnvironment()
 GIB = 1 << 30

@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 CORES = 16
 COMMAND_S = 60.0
 CAN_BE_ANOTHER = os.geteuid() == 0 and shutil.which("setpriv") is not None
-PATIENCE_S = 8.0  # a reason is told within a second
+PATIENCE_S = 30.0  # a reason is told within a second, where nobody else wants the cores
 # takes $1 bytes, says in $2 where it is, and ends with code 0 as soon as somebody opens the pipe $3
 HOLDING = f"""
 {TAKE} echo "$CUDA_VISIBLE_DEVICES/$CUDA_DEVICE_ORDER" >"$2.tmp" && mv "$2.tmp" "$2"

@@ -31,7 +31,7 @@ from tests.terminal import in_a_terminal
 
 OTHER_BOOT = "11111111-2222-3333-4444-555555555555"
 NOBODY = 65534
-STOP_S = 10.0
+STOP_S = 60.0
 WAITING = 'echo "$$" >>"$1"; until [ -e "$2" ]; do sleep 0.05; done'
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of <linux/prctl.h>
 EVIL = "\x1b]0;taken\x07\x1b[2J\x9b31m"
