@@ -8,7 +8,7 @@ WORKERS ?= $(shell n=$$(nproc) && echo $$((n < 4 ? n + 1 : 4)))
 CONSTRAINTS ?= constraints.txt
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 
-.PHONY: help demo test check format unit fuzz bench gpu screenshots docs chaos powercut shutdown night nospawn clusters clean
+.PHONY: help demo test check format quick fuzz bench gpu screenshots docs chaos powercut shutdown night nospawn clusters clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -16,18 +16,21 @@ help: ## list the targets
 demo: $(VENV)/.installed ## train, poison, test and unlearn detectors on sample images, through the queue
 	$(BIN)/launcher run tasks/quickstart.yaml
 
-# many tests wait for processes of their own: three at a time are the quickest on two cores
+# many tests wait for processes of their own: three at a time are the quickest on two cores; those of a file share
+# what they start, so a file is done by one worker, and the dearest files come first (tests/dear.txt)
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+quick: $(VENV)/.developing ## what takes a minute or two, for every save: pure logic, and a queue with real processes
+	$(PYTEST) --quick -m "not slow and not night"
+
 test: check ## everything that must hold before a change lands; what CI runs
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not night"
+	$(PYTEST) -m "not night"
 
 check: $(VENV)/.developing ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-
-unit: $(VENV)/.developing ## the quick tests
-	$(BIN)/python -m pytest -m "not slow and not night" tests/launcher tests/trueface
 
 fuzz: $(VENV)/.developing ## the property tests with examples that are new on every run
 	$(BIN)/python -m pytest -n $(WORKERS) -m hypothesis --hypothesis-profile=fuzz
@@ -76,8 +79,8 @@ shutdown: $(VENV)/.developing ## SIGTERM to everything, as at a reboot, 200 time
 
 # the examples and the starts that `make test` saves are made here
 night: $(VENV)/.developing ## the tests that `make test` leaves out; 300 jobs, killed and restarted five times
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "night or hypothesis" --hypothesis-profile=night
-	LAUNCHER_TESTS_STARTS=anew $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not night" tests/e2e
+	$(PYTEST) -m "night or hypothesis" --hypothesis-profile=night
+	LAUNCHER_TESTS_STARTS=anew $(PYTEST) -m "not night" tests/e2e
 	$(BIN)/python -m tests.chaos.night
 
 nospawn: $(VENV)/.developing ## 1,000 jobs wait for a minute in which no process can be started

@@ -24,6 +24,11 @@ settings.register_profile("night", derandomize=True, database=None, deadline=Non
 settings.register_profile("suite", settings.get_profile("night"), max_examples=25)
 settings.register_profile("fuzz", print_blob=True)
 settings.load_profile("suite")
+# modules that take long, as `python -m tests.costs --write` measured them; the dearest is the first
+DEAR = {
+    Path(__file__).parents[1] / line: place
+    for place, line in enumerate(Path(__file__).with_name("dear.txt").read_text().split())
+}
 FEWEST = 25  # examples of a test that `make test` leaves it; of more, a quarter
 
 # what a developer likes for himself is no part of any test, nor what his terminal is like
@@ -45,9 +50,19 @@ _CACHE = tempfile.TemporaryDirectory(prefix="trueface-cache-")
 os.environ["TRUEFACE_CACHE"] = _CACHE.name
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `make quick` leave out what is dear."""
+    parser.addoption("--quick", action="store_true", help="without the modules of tests/dear.txt")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import nothing of a module that is left out."""
+    return True if config.getoption("quick") and collection_path in DEAR else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with long tests; leave property tests a quarter of their examples, of which the night tries all."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Begin with dear modules; leave property tests a quarter of their examples, of which the night tries all."""
+    items.sort(key=lambda item: DEAR.get(item.path, len(DEAR)))
     if settings.get_current_profile_name() != "suite":
         return
     for function in {item.obj for item in items if isinstance(item, pytest.Function)}:

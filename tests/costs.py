@@ -1,7 +1,8 @@
 """What tests cost: CPU seconds with all that they start, processes, and seconds in which they wait.
 
 `python -m pytest -p tests.costs tests/e2e` appends a line a test to build/costs.jsonl, or to the file that COSTS
-names; `python -m tests.costs FILE…` sums them by folder. Children and daemons count by a control group, processes
+names; `python -m tests.costs FILE…` sums them by folder, and `--write` puts the modules that are dear into
+tests/dear.txt: `make quick` leaves those out, and `make test` begins with the dearest. Children and daemons count by a control group, processes
 by the kernel's connector; without the right to either (both want root), those that were waited for count, and no
 process. A fixture of a module or a session is a cost of the test that comes first.
 """
@@ -15,7 +16,7 @@ import struct
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +33,10 @@ EVENT = struct.Struct(
 FORKED, ENDED = 0x1, 0x80000000
 BUFFER = 64 << 20  # bytes of events that nobody has read yet
 COLLECTING = "collecting"
+DEAR = Path(__file__).with_name("dear.txt")
+MOST_CPU_S, MOST_A_TEST_S = 4.0, 0.1  # of a module that is not dear
+MOST_PROCESSES = 1.0  # a test, for each is waited for
+REAL_QUEUES = ("tests/e2e/test_folders.py", "tests/e2e/test_functions.py")  # dear, and yet quick
 
 
 class Cost(NamedTuple):
@@ -164,16 +169,31 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--by", choices=("folder", "module", "test"), default="folder")
     parser.add_argument("--rows", type=int, default=60)
+    parser.add_argument("--write", action="store_true", help=f"write {DEAR.name}")
     words = parser.parse_args()
     lines = [line for file in words.files for line in file.read_text().splitlines()]
     sums: dict[str, list[Cost]] = defaultdict(list)
     for name, *used in map(json.loads, lines):
-        sums[_row(name, words.by)].append(Cost(*used))
+        sums[_row(name, "module" if words.write else words.by)].append(Cost(*used))
+    if words.write:
+        DEAR.write_text("".join(f"{name}\n" for name in _dear(sums)), encoding="utf-8")
+        return
     every = [cost for costs in sums.values() for cost in costs]
     by_cpu = sorted(sums.items(), key=lambda row: -sum(cost.cpu_s for cost in row[1]))
     shown = [*by_cpu[: words.rows], ("all", every)]
     head = "| | tests | CPU s | processes | waited s |\n|---|---|---|---|---|"
     sys.stdout.write("\n".join([head, *(_line(*row) for row in shown), ""]))
+
+
+def _dear(modules: Mapping[str, Sequence[Cost]]) -> Iterator[str]:
+    """Give the modules that are dear, the dearest first."""
+    of_all = {name: (sum(cost.cpu_s for cost in costs), costs) for name, costs in modules.items()}
+    for name, (cpu_s, costs) in sorted(of_all.items(), key=lambda row: -row[1][0]):
+        most_s = min(MOST_CPU_S, MOST_A_TEST_S * len(costs))
+        processes = sum(cost.processes for cost in costs) / len(costs)
+        is_dear = cpu_s > most_s or processes > MOST_PROCESSES
+        if is_dear and name not in {COLLECTING, *REAL_QUEUES}:
+            yield name
 
 
 def _row(name: str, by: str) -> str:

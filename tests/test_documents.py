@@ -49,7 +49,7 @@ TARGETS = {  # these run the tests themselves: the Makefile must have the target
     "make demo": "the whole demo, minutes; tests/e2e walks the same path",
     "make test": "all tests, this one among them",
     "make check": "the linters, which run before the tests",
-    "make unit": "a part of the tests",
+    "make quick": "a part of the tests",
     "make night": "the rest of the tests",
 }
 PLANNED = {  # run with --dry-run
