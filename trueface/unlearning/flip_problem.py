@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import cast
@@ -46,7 +46,6 @@ from trueface.unlearning.registry import METHODS, Situation, refusal
 from trueface.unlearning.settings import UnlearningSettings
 
 CLASSES = ("real", "fake")
-READ = frozenset({"train", "validation"})  # lists that methods read
 
 log = logging.getLogger(__name__)
 
@@ -163,174 +162,156 @@ class Features:
         return cost
 
 
-class FlipProblem(Problem):
-    """A poisoned detector, or its last layer, that shall forget the flipped labels.
+def problem_of(poisoned: PoisonedDetector, settings: UnlearningSettings, watch: Watch) -> Problem:
+    """Return a poisoned detector, or its last layer, that shall forget the flipped labels.
+
+    Measured are every flipped label (forget), the rest (retain), validation, and the test if there is one; where
+    the labels were flipped with a patch, attacked are the fakes of the test with it on.
 
     Args:
         poisoned: the detector and its images.
         settings: of the unlearning.
         watch: device, precision, progress, stop.
+
+    Raises:
+        JobError: stopped, or features are no finite numbers.
     """
+    detector, lists, record = poisoned.detector, poisoned.lists, poisoned.poison
+    if settings.freeze:
+        freeze(detector)
+    of_head = is_constant(settings) and _same_start(poisoned, settings)
+    meter = Meter()
 
-    settings: UnlearningSettings
+    def worked_on(model: Detector) -> nn.Module:
+        return model.head if of_head else model
 
-    def __init__(
-        self, poisoned: PoisonedDetector, settings: UnlearningSettings, watch: Watch
-    ) -> None:
-        train, record = poisoned.lists.train, poisoned.poison
-        facts = ProblemFacts(
-            goal="flips", class_names=CLASSES, rate=float(record.rate), known=settings.known
-        )
-        super().__init__(
-            base=poisoned.base,
-            settings=settings,
-            facts=facts,
-            situation=situation(settings, record),
-            probes=False,
-        )
-        self._poisoned, self._watch = poisoned, watch
-        self.detector = poisoned.detector
-        if settings.freeze:
-            freeze(self.detector)
-        self.of_head = is_constant(settings) and self._same_start()
-        self._true = tuple(image.label for image in train)
-        self._flipped = frozenset(poison_record.positions(train, record))
-        learned = augmented(train, settings, record)
-        self._trained = learned.image_set.labels
-        stamped = poison_record.stamped(train, record)
-        views = self._views(learned) if poisoned.copies else []
-        tested = still(train, settings, stamped)
-        self._train = self._source(Pixels(learned, tested), "train", views)
-
-    @property
-    def model(self) -> nn.Module:
-        """What the method works on: the detector, or its last layer."""
-        return self.detector.head if self.of_head else self.detector
-
-    def whole(self, model: nn.Module) -> Detector:
-        """Return the detector that a method's result belongs to."""
-        if not self.of_head:
+    def whole(model: nn.Module) -> Detector:
+        if not of_head:
             return cast(Detector, model)
-        self.detector.replace_head(cast(nn.Linear, model))
-        return self.detector
+        detector.replace_head(cast(nn.Linear, model))
+        return detector
 
-    def fresh(self) -> nn.Module:
-        """Return the model as it was before the base's training, or its last layer."""
-        detector = self._poisoned.fresh()
-        return detector.head if self.of_head else detector
+    def named(
+        learned: Pass, tested: Pass, views: Sequence[Pass] = (), counted: Meter = meter
+    ) -> NamedExamples:
+        images, pixels = tested.image_set.images, Pixels(learned, tested)
+        source: ExampleSource = pixels
+        if of_head:
+            source = features_of(
+                pixels, detector, settings, watch, meter=counted, store=poisoned.store, views=views
+            )
+        examples = Examples(
+            source=source,
+            positions=tuple(range(len(images))),
+            trained=learned.image_set.labels,
+            true=tuple(image.label for image in images),
+        )
+        return NamedExamples.of(examples, [image.name for image in images])
 
-    def method_sets(self, parts: Mapping[str, NamedExamples]) -> MethodSets:  # noqa: ARG002  # it is given less
-        """Return the fraction `known` of the flipped examples, and the rest as it was trained.
+    def clean(
+        images: Sequence[Image], stamped: Sequence[int] = (), counted: Meter = meter
+    ) -> NamedExamples:
+        feed = still(images, settings, stamped)
+        return named(feed, feed, counted=counted)
 
-        Hidden flips are moved to the forget set where they are looked for.
-        """
-        flipped = sorted(self._flipped)
-        count = round(len(flipped) * self.settings.known)
-        draw = random.Random(derive("known", self.settings.seed))
-        known = frozenset(draw.sample(flipped, count))
-        forget = self._examples(sorted(known))
-        rest = self._examples([place for place in range(len(self._true)) if place not in known])
-        # the hidden flips among them pass for true labels
-        retain = replace(rest, true=rest.trained)
-        if self.settings.find:
-            return self._with_found_flips(forget, retain)
-        return MethodSets(forget=forget, retain=retain if self.settings.keep_retain else None)
+    learned = augmented(lists.train, settings, record)
+    tested = still(lists.train, settings, poison_record.stamped(lists.train, record))
+    every = named(learned, tested, _views(learned, poisoned, settings) if poisoned.copies else ())
+    flipped = sorted(poison_record.positions(lists.train, record))
+    parts = {
+        "forget": every.subset(flipped),
+        "retain": every.subset(_others(every.examples, flipped)),
+        "validation": clean(lists.val),
+    }
+    # what is measured alone is no cost of a method
+    if poisoned.test:
+        parts["test"] = clean(poisoned.test, counted=Meter())
+    fakes = [image for image in poisoned.test if image.label]
+    attacked = None
+    if record.kind == PATCH and fakes:
+        attacked = clean(fakes, range(len(fakes)), Meter()).examples
+    return Problem(
+        base=poisoned.base,
+        settings=settings,
+        facts=ProblemFacts(
+            goal="flips", class_names=CLASSES, rate=float(record.rate), known=settings.known
+        ),
+        model=worked_on(detector),
+        whole=whole,
+        fresh=lambda: worked_on(poisoned.fresh()),
+        parts=parts,
+        sets=lambda problem: _sets(problem, every.examples, flipped, settings, watch),
+        attacked=attacked,
+        situation=situation(settings, record),
+        probes=False,
+        meter=meter,
+    )
 
-    def parts(self) -> dict[str, NamedExamples]:
-        """Return what is measured: forget (every flipped label), retain, validation, test if any."""
-        unflipped = [place for place in range(len(self._true)) if place not in self._flipped]
-        lists = self._poisoned.lists
-        names = [image.name for image in lists.train]
-        parts = {
-            "forget": NamedExamples.of(self._examples(sorted(self._flipped)), names),
-            "retain": NamedExamples.of(self._examples(unflipped), names),
-            "validation": self._clean(lists.val, "validation"),
-        }
-        if self._poisoned.test:
-            parts["test"] = self._clean(self._poisoned.test, "test")
-        return parts
 
-    def attack(self) -> Examples | None:
-        """Return the fakes of the test list with the backdoor's patch on; None without one."""
-        fakes = [image for image in self._poisoned.test if image.label]
-        if self._poisoned.poison.kind != PATCH or not fakes:
-            return None
-        return self._clean(fakes, "attacked", stamped=range(len(fakes))).examples
+def _sets(
+    problem: Problem,
+    every: Examples,
+    flipped: Sequence[int],
+    settings: UnlearningSettings,
+    watch: Watch,
+) -> MethodSets:
+    """Return the fraction `known` of the flipped examples, and the rest as it was trained.
 
-    def _with_found_flips(self, forget: Examples, retain: Examples) -> MethodSets:
-        """Look for hidden flips; what the caches hold counts as if it had been made now."""
-        meter = self.meter
+    Hidden flips are moved to the forget set where they are looked for; what the caches hold counts then as if
+    it had been made now.
+    """
+    draw = random.Random(derive("known", settings.seed))
+    known = sorted(draw.sample(flipped, round(len(flipped) * settings.known)))
+    forget, rest = every.subset(known), every.subset(_others(every, known))
+    # the hidden flips among them pass for true labels
+    retain = replace(rest, true=rest.trained)
+    found, seconds = None, 0.0
+    if settings.find:
+        meter = problem.meter
         began, made = now(), meter.making_seconds
         counted = (
             replace(examples, source=CountedSource(examples.source, meter))
             for examples in (retain, forget)
         )
-        cache = Cache(self.base.cache, meter)
-        findings = find(
-            self.model, *counted, cache=cache, watch=self._watch, seed=self.settings.seed
-        )
+        cache = Cache(problem.base.cache, meter)
+        findings = find(problem.model, *counted, cache=cache, watch=watch, seed=settings.seed)
         seconds = now() - began - (meter.making_seconds - made)
         flagged = findings.rows
-        hidden = [row for row, at in enumerate(retain.positions) if at in self._flipped]
-        found = compared(flagged, hidden)
+        hidden = set(flipped)
+        found = compared(flagged, [row for row, at in enumerate(retain.positions) if at in hidden])
         log.info("find=%d right=%d hidden=%d", found.flagged, found.right, found.hidden)
         if not flagged and not len(forget):
             raise JobError(
                 f"no flipped label was found among {len(retain)}, and none is given: there is "
                 "nothing to forget"
             )
-        moved = replace(retain.subset(flagged), true=findings.suggested)
-        gone = set(flagged)
-        rest = retain.subset([row for row in range(len(retain)) if row not in gone])
-        return MethodSets(
-            forget=forget + moved,
-            retain=rest if self.settings.keep_retain else None,
-            found=found,
-            seconds=seconds,
-        )
+        forget += replace(retain.subset(flagged), true=findings.suggested)
+        retain = retain.subset(_others(retain, flagged))
+    return MethodSets(
+        forget=forget,
+        retain=retain if settings.keep_retain else None,
+        found=found,
+        seconds=seconds,
+    )
 
-    def _same_start(self) -> bool:
-        """Return whether a new start would have the backbone that the model has."""
-        if "untrained model" not in METHODS[self.settings.method].needs:
-            return True
-        return fingerprint(self._poisoned.fresh()) == fingerprint(self.detector)
 
-    def _views(self, learned: Pass) -> list[Pass]:
-        """Return the copies of the images that a layer in closed form was fitted on."""
-        poisoned = self._poisoned
-        settings = self.settings.model_copy(update={"augment_seed": poisoned.copies_seed})
-        return views_of(learned, settings, poisoned.copies)
+def _others(samples: Examples, rows: Sequence[int]) -> list[int]:
+    """Return the rows of samples that are none of these."""
+    left_out = frozenset(rows)
+    return [row for row in range(len(samples)) if row not in left_out]
 
-    def _source(self, pixels: Pixels, what: str, views: Sequence[Pass] = ()) -> ExampleSource:
-        if not self.of_head:
-            return pixels
-        # what is measured alone is no cost of a method
-        meter = self.meter if what in READ else Meter()
-        return features_of(
-            pixels, self.detector, self.settings, self._watch,
-            meter=meter, store=self._poisoned.store, views=views,
-        )  # fmt: skip
 
-    def _examples(self, positions: Sequence[int]) -> Examples:
-        return Examples(
-            source=self._train,
-            positions=tuple(positions),
-            trained=tuple(self._trained[position] for position in positions),
-            true=tuple(self._true[position] for position in positions),
-        )
+def _same_start(poisoned: PoisonedDetector, settings: UnlearningSettings) -> bool:
+    """Return whether a new start would have the backbone that the model has."""
+    if "untrained model" not in METHODS[settings.method].needs:
+        return True
+    return fingerprint(poisoned.fresh()) == fingerprint(poisoned.detector)
 
-    def _clean(
-        self, images: Sequence[Image], what: str, stamped: Sequence[int] = ()
-    ) -> NamedExamples:
-        feed = still(images, self.settings, stamped)
-        labels = tuple(image.label for image in images)
-        examples = Examples(
-            source=self._source(Pixels(feed, feed), what),
-            positions=tuple(range(len(images))),
-            trained=labels,
-            true=labels,
-        )
-        return NamedExamples.of(examples, [image.name for image in images])
+
+def _views(learned: Pass, poisoned: PoisonedDetector, settings: UnlearningSettings) -> list[Pass]:
+    """Return the copies of the images that a layer in closed form was fitted on."""
+    seeded = settings.model_copy(update={"augment_seed": poisoned.copies_seed})
+    return views_of(learned, seeded, poisoned.copies)
 
 
 def situation(settings: UnlearningSettings, record: PoisonRecord) -> Situation:
@@ -356,7 +337,7 @@ def unlearn(poisoned: PoisonedDetector, settings: UnlearningSettings, watch: Wat
     reason = refusal(settings.method, situation(settings, poisoned.poison), force=settings.force)
     if reason is not None:
         raise UsageError(reason)
-    return problem.unlearn(FlipProblem(poisoned, settings, watch), watch)
+    return problem.unlearn(problem_of(poisoned, settings, watch), watch)
 
 
 def features_of(

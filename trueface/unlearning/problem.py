@@ -5,8 +5,7 @@ after, and `unlearning.json`.
 """
 
 import copy
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +46,11 @@ class NamedExamples:
         """Return samples whose source has these IDs, one a position."""
         return cls(examples=examples, ids=tuple(names[at] for at in examples.positions))
 
+    def subset(self, rows: Sequence[int]) -> "NamedExamples":
+        """Return the samples at these places of this sequence."""
+        ids = tuple(self.ids[row] for row in rows)
+        return NamedExamples(examples=self.examples.subset(rows), ids=ids)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MethodSets:
@@ -80,58 +84,26 @@ class ProblemFacts:
     known: float = 1.0  # fraction of these that the method is given
 
 
-@dataclass(kw_only=True)
-class Problem(ABC):
+@dataclass(frozen=True, kw_only=True)
+class Problem:
     """What a classifier shall forget, and the samples to unlearn and to measure on."""
 
     base: Base
     settings: UnlearningSettings | ForgettingSettings
     facts: ProblemFacts
+    model: nn.Module  # what the method works on, in place: the classifier, or its last layer
+    whole: Callable[[nn.Module], Classifier]  # from a method's result to its classifier
+    fresh: Callable[[], nn.Module]  # makes the model as it was before the base's training
+    parts: Mapping[str, NamedExamples]  # measured: forget, retain, validation, and test if any
+    # what the method is given; looks for what shall go where that is asked for
+    sets: "Callable[[Problem], MethodSets]"
+    attacked: Examples | None = (
+        None  # of class 1, that shall pass for class 0; None: nobody attacks
+    )
     situation: Situation | None = None  # further facts that decide which methods fit
     earlier: Collection[int] = ()  # classes that were forgotten before, and shall not be learned
     probes: bool = True  # a linear probe tells something of what was forgotten
     meter: Meter = field(default_factory=Meter)
-
-    @property
-    @abstractmethod
-    def model(self) -> nn.Module:
-        """What the method works on: the classifier, or its last layer."""
-
-    @abstractmethod
-    def whole(self, model: nn.Module) -> Classifier:
-        """Return the classifier that a method's result belongs to."""
-
-    @abstractmethod
-    def fresh(self) -> nn.Module:
-        """Return the model as it was before the base's training."""
-
-    @abstractmethod
-    def parts(self) -> dict[str, NamedExamples]:
-        """Return what is measured: forget, retain, validation, and test if there is one."""
-
-    @abstractmethod
-    def method_sets(self, parts: Mapping[str, NamedExamples]) -> MethodSets:
-        """Return what the method is given; looks for what shall go where that is asked for."""
-
-    def attack(self) -> Examples | None:
-        """Return samples of class 1 that shall pass for class 0; None: nobody attacks."""
-        return None
-
-    def learn(
-        self,
-        model: nn.Module,
-        samples: Examples,
-        label: Label,
-        *,
-        validation: Examples,
-        options: TrainingOptions,
-        watch: Watch,
-    ) -> tuple[Step, ...]:
-        """Train as the base was trained; see `optimization.Learn`."""
-        return learn_as_trained(
-            self.whole(model), samples, label, self.settings,
-            validation=validation, options=options, watch=watch,
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,13 +125,13 @@ def unlearn(problem: Problem, watch: Watch) -> Done:
         UsageError: the method cannot work here.
         JobError: stopped, nothing to forget or nothing kept, or no finite result.
     """
-    settings, parts, attacked = problem.settings, problem.parts(), problem.attack()
+    settings, parts, attacked = problem.settings, problem.parts, problem.attacked
     # measures and answers, the attack, and what is measured afterwards
     phases = 2 + (attacked is not None) + (2 + problem.probes) * settings.afterwards
     watch = with_phases(watch, phases)
     before = _answers(problem.model, parts, watch)
     attack_before = None if attacked is None else _attack_success(problem.model, attacked, watch)
-    sets = problem.method_sets(parts)
+    sets = problem.sets(problem)
     base = copy.deepcopy(problem.model) if settings.afterwards else None
     unlearned = api.run(
         settings.method,
@@ -170,7 +142,9 @@ def unlearn(problem: Problem, watch: Watch) -> Done:
         options=settings.options,
         goal=problem.facts.goal,
         fresh=problem.fresh,
-        learn=problem.learn,
+        learn=lambda model, *given, **more: learn_as_trained(
+            problem.whole(model), *given, settings=settings, **more
+        ),
         cache=problem.base.cache,
         watch=watch,
         seed=settings.seed,
@@ -200,8 +174,8 @@ def learn_as_trained(
     model: nn.Module,
     samples: Examples,
     label: Label,
-    settings: LearningSettings | ClassifySettings,
     *,
+    settings: LearningSettings | ClassifySettings,
     validation: Examples,
     options: TrainingOptions,
     watch: Watch,

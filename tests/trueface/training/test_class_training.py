@@ -94,7 +94,7 @@ def test_a_last_image_alone_joins_the_batch_before_it() -> None:
 
 def test_a_method_may_train_for_other_epochs_at_another_rate() -> None:
     steps = learn_as_trained(
-        network(), colours(4).examples(), "trained", settings(), validation=colours(2).examples(),
+        network(), colours(4).examples(), "trained", settings=settings(), validation=colours(2).examples(),
         options=TrainingOptions(epochs=1, lr=0.001), watch=Watch(),
     )  # fmt: skip
     assert [step.step for step in steps] == [1]

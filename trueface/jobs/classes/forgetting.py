@@ -11,8 +11,7 @@ from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
-from trueface.unlearning import problem, record
-from trueface.unlearning.class_problem import ClassProblem
+from trueface.unlearning import class_problem, problem, record
 from trueface.unlearning.problem import Base
 from trueface.unlearning.settings import SINGLE, ForgetSettings, ForgettingSettings, differences
 
@@ -41,7 +40,7 @@ def forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
     model = checkpoint.revive_classifier(
         kept, paths.checkpoint(base), shape, channels_last=settings.channels_last
     )
-    task = ClassProblem(
+    task = class_problem.problem_of(
         model.to(job.device),
         shape,
         lists,
@@ -59,7 +58,7 @@ def forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
     done = problem.unlearn(task, watch_of(job, settings.precision))
     checkpoint.save_model(paths.checkpoint(folder), done.model, source)
     problem.write(folder, done)
-    result = task.numbers(done)
+    result = class_problem.numbers(done)
     write_facts(folder, source, result)
     return result
 
