@@ -15,7 +15,7 @@ the difference is exact: both sums are of the same inputs.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,14 +34,6 @@ Energy = Literal["s", "s2"]
 MOST_NUMBERS = 1 << 25  # of patches that are laid out at a time: 128 MiB
 ROUNDING = 1e-5  # of the largest eigenvalue; float32 leaves some 1e-6 for 4608 inputs
 HASH_BITS = 20  # of a place within its stretch; with 2^21 places of an image all fits 63 bits
-
-
-class View(NamedTuple):
-    """A layer's input as rows, and which of them each place of a sample sees."""
-
-    rows: Tensor  # (B·S, C)
-    size: int  # S rows a sample
-    windows: Tensor  # (L, cells) rows of a sample; cells = 1 but for kernels larger than 1 × 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +98,7 @@ class Sums:
         samples = len(self.positions)
         single = samples > 0 and len(inputs) % samples == 0
         view = seen(layer, inputs, samples if single else 1)
-        places = len(view.windows)
+        places = view.shape[1:4].numel()
         taken = torch.arange(places, device=inputs.device).expand(samples if single else 1, -1)
         if single and places > self._most:
             taken = drawn(self.positions.to(inputs.device), places, self._most, name)
@@ -139,48 +131,37 @@ def groups_of(layer: Layer) -> int:
     return layer.groups if isinstance(layer, nn.Conv2d) else 1
 
 
-def seen(layer: Layer, given: Tensor, samples: int) -> View:
-    """Return the rows of an input of so many samples, and what of a sample each place sees.
+def seen(layer: Layer, given: Tensor, samples: int) -> Tensor:
+    """Return what each place of an input of so many samples sees: a view, (B, M, H, W, C, kernel).
 
-    A sample may have several places of a linear layer (tokens), or several maps (crops).
+    A sample may have several places of a linear layer (tokens), or several maps (crops): M of them.
     """
     if isinstance(layer, nn.Linear):
         rows = linear_inputs(layer, given.reshape(-1, layer.in_features))
-        size = len(rows) // samples
-        return View(rows, size, torch.arange(size, device=given.device)[:, None])
+        return rows.reshape(samples, -1, 1, 1, rows.shape[-1], 1, 1)
     (up, left), (down, right) = zip(*_margins(layer), strict=True)
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     if up or left or down or right:
         given = functional.pad(given, (left, right, up, down), mode=mode)
-    height, width = given.shape[-2:]
-    maps = len(given) // samples
-    down_rows = _windows(layer, 0, height, given.device)  # (Ho, kh)
-    along = _windows(layer, 1, width, given.device)  # (Wo, kw)
-    first = torch.arange(maps, device=given.device) * (height * width)
-    windows = (
-        first[:, None, None, None, None]
-        + down_rows[None, :, None, :, None] * width
-        + along[None, None, :, None, :]
-    )  # (maps, Ho, Wo, kh, kw)
-    rows = given.permute(0, 2, 3, 1).reshape(-1, given.shape[1])
-    cells = layer.kernel_size[0] * layer.kernel_size[1]
-    return View(rows, maps * height * width, windows.reshape(-1, cells))
+    for side, dilation in enumerate(layer.dilation):
+        reach = dilation * (layer.kernel_size[side] - 1) + 1
+        given = given.unfold(2 + side, reach, layer.stride[side])[..., ::dilation]
+    return given.view(samples, -1, *given.shape[1:]).permute(0, 1, 3, 4, 2, 5, 6)
 
 
-def patches(layer: Layer, view: View, taken: Tensor) -> Iterator[Tensor]:
+def patches(layer: Layer, view: Tensor, taken: Tensor) -> Iterator[Tensor]:
     """Yield inputs (G, N, D) float32 at the places `taken` (B, n), a few samples at a time.
 
     D is a group's channels × kernel, in the order of the weights, and 1 for a bias that learns.
     """
-    groups, (samples, count) = groups_of(layer), taken.shape
-    cells, channels = view.windows.shape[1], view.rows.shape[1] // groups
-    step = max(1, MOST_NUMBERS // (count * cells * channels * groups))
-    starts = torch.arange(samples, device=taken.device) * view.size
-    for at in range(0, samples, step):
-        rows = view.windows[taken[at : at + step]] + starts[at : at + step, None, None]
-        blocks = view.rows[rows].float()  # (b, n, cells, G·C)
-        blocks = blocks.view(-1, cells, groups, channels).permute(2, 0, 3, 1)
-        blocks = blocks.reshape(groups, -1, channels * cells)
+    width = view.shape[4:].numel()
+    step = max(1, MOST_NUMBERS // (taken.shape[1] * width))
+    for at in range(0, len(taken), step):
+        places = torch.unravel_index(taken[at : at + step], view.shape[1:4])
+        samples = torch.arange(at, at + len(places[0]), device=taken.device)[:, None]
+        blocks = view[samples, *places].float()  # (b, n, C, kernel)
+        blocks = blocks.reshape(-1, groups_of(layer), width // groups_of(layer)).transpose(0, 1)
+        blocks = blocks.contiguous()
         yield (functional.pad(blocks, (0, 1), value=1.0) if learns_bias(layer) else blocks)
 
 
@@ -295,13 +276,6 @@ def _margins(layer: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
         down, along = ((total // 2, total - total // 2) for total in totals)
         return down, along
     return (layer.padding[0],) * 2, (layer.padding[1],) * 2
-
-
-def _windows(layer: nn.Conv2d, side: int, size: int, device: torch.device) -> Tensor:
-    """Return which rows (or columns) each place sees: (places, kernel)."""
-    kernel, stride, step = layer.kernel_size[side], layer.stride[side], layer.dilation[side]
-    starts = torch.arange(0, size - step * (kernel - 1), stride, device=device)
-    return starts[:, None] + torch.arange(kernel, device=device) * step
 
 
 def _shifted(numbers: Tensor, bits: int) -> Tensor:

@@ -10,7 +10,6 @@ from trueface.unlearning.subspaces import (
     Energy,
     Layer,
     Sums,
-    View,
     drawn,
     exactly,
     layers_of,
@@ -47,8 +46,8 @@ def sums(
     return found.found
 
 
-def everywhere(layer: Layer, view: View) -> Tensor:
-    taken = torch.arange(len(view.windows)).expand(len(view.rows) // view.size, -1)
+def everywhere(layer: Layer, view: Tensor) -> Tensor:
+    taken = torch.arange(view.shape[1:4].numel()).expand(len(view), -1)
     return torch.cat(list(patches(layer, view, taken)), 1)
 
 
@@ -100,9 +99,9 @@ def test_large_inputs_are_laid_out_in_pieces_of_equal_sum() -> None:
 def test_crops_and_tokens_count_as_places_of_their_sample() -> None:
     convolution, linear = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(5, 2)
     maps = torch.randn(8, 3, 6, 6)
-    assert len(seen(convolution, maps, 4).windows) == 2 * 36
+    assert seen(convolution, maps, 4).shape[1:4] == (2, 6, 6)
     assert everywhere(convolution, seen(convolution, maps, 4)).shape == (1, 8 * 36, 28)
-    assert len(seen(linear, torch.randn(4, 7, 5), 4).windows) == 7
+    assert seen(linear, torch.randn(4, 7, 5), 4).shape[1:4] == (7, 1, 1)
     assert torch.equal(
         everywhere(convolution, seen(convolution, maps, 4)),
         everywhere(convolution, seen(convolution, maps, 8)),
