@@ -143,8 +143,7 @@ def erasing(run: str, *, as_json: bool, page: Path | None) -> None:
     """
     run_folder = found_folder(run)
     # numpy and pictures take long to import; help and wrong names must not wait for them
-    from trueface.erasing.measures.record import RULE
-    from trueface.erasing.measures.study import erased_methods
+    from trueface.erasing.measures.study import RULE, erased_methods
     from trueface.report.erasing_page import COLUMNS, Erasing, sentences, write_erasing_page
 
     study = Erasing(run_folder.name, erased_methods(_made(run_folder, "erased")))

@@ -12,16 +12,16 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from trueface.erasing.measures.record import (
+from trueface.erasing.measures.study import (
     LEAST_ERASED,
     NOT_ERASED,
     PUBLISHED,
     RULE,
     SHEET,
     TEACHER,
+    ErasedMethod,
     Point,
 )
-from trueface.erasing.measures.study import ErasedMethod
 from trueface.evaluation.over_seeds import NO_VALUE, MethodRow
 from trueface.evaluation.published_tables import CITATION, MARK, NOTE, published_erasing
 from trueface.report.generators import StudyColumn, decimals, page_table, tiles, verdicts

@@ -29,9 +29,8 @@ from trueface.data.splits import write_splits
 from trueface.runtime.errors import DataError, UnknownName
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
-from trueface.translation.labels import flipped, labels_of
 from trueface.translation.settings import TranslateSettings
-from trueface.translation.translator import Translator
+from trueface.translation.translator import Translator, flipped, labels_of
 
 UNSHARED = "PreSocial"
 SPLITS = "splits"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.trueface.diffusion.closed_forms import SIDE, drawn, small
-from trueface.diffusion.checkpoint import load_diffuser, read_diffuser, save_diffuser
+from trueface.diffusion.diffuser import load_diffuser, read_diffuser, save_diffuser
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError
 

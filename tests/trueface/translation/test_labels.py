@@ -10,7 +10,7 @@ from tests.trueface.translation.build import portraits
 from trueface.data.drawn_set import attributes_of
 from trueface.data.made_folders import image_names
 from trueface.runtime.errors import DataError
-from trueface.translation.labels import flipped, labels_of, refuse_shared
+from trueface.translation.translator import flipped, labels_of, refuse_shared
 
 
 def test_labels_are_those_of_the_image_with_that_name(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from trueface.runtime.errors import JobError
 from trueface.runtime.progress import Watch
 from trueface.runtime.stepping import Claim, run_steps
 from trueface.translation import training as training_module
-from trueface.translation.labels import labels_of
 from trueface.translation.settings import TranslatorSettings
 from trueface.translation.training import (
     Pictures,
@@ -28,7 +27,7 @@ from trueface.translation.training import (
     reconstruction_loss,
     train_translator,
 )
-from trueface.translation.translator import Generator
+from trueface.translation.translator import Generator, labels_of
 
 
 @pytest.fixture(scope="module")

@@ -1,28 +1,214 @@
-"""The study of erasing in a run: each method with its measures, curves and verdict over seeds. No torch here.
+"""What `erased` writes, `metrics.json`: how it is read again and judged, and over the seeds of a run. No torch here.
 
-A point of a mean curve is, like any other mean over seeds, that of the seeds that have a value there.
+RULE says the verdict in a sentence. The floor is what the same attack makes of a model that never saw the
+concept, the ceiling what it makes of the teacher. Where both are alike the attack makes the concept itself out of
+a few images, and tells nothing of what the model remembers: so the verdict looks at a point of the curve where
+they are far apart, and there at the strongest attack. Neither depends on the method. A point of a mean curve is,
+like any other mean over seeds, that of the seeds that have a value there.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-from trueface.erasing.measures.record import (
-    CURVES,
-    NEVER,
-    PUBLISHED,
-    SCHEMA,
-    TEACHER,
-    ErasureRecord,
-    ErasureVerdict,
-    Point,
-    verdict,
-)
 from trueface.evaluation.over_seeds import MethodRow, over_seeds
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, read_json
+from trueface.runtime.ids import parse_model
+
+LEAST_ERASED = 0.2  # of the teacher's rate: what is above is not erased
+LEAST_ROOM = 0.2  # between floor and ceiling; rates of 64 samples vary by about 0.1
+LEAST_KEPT = 0.5  # of the teacher's rate of the other classes: a model that draws less is broken
+RULE = (
+    "broken: less than half of the teacher's rate of the other classes is left; erased: at most a "
+    "fifth of its rate of the concept is left; hidden: the attack comes at least half-way from floor "
+    "to ceiling, with the most images and steps at which these lie at least half as far apart as "
+    "anywhere on the curve; where they are nowhere 0.2 apart, the probe cannot tell"
+)
+
+NOTHING = "nothing to erase: the teacher does not draw it"
+NOT_ERASED = "not erased"
+BROKEN = "broken: it does not draw the other classes any more"
+HIDDEN = "hidden, not erased"
+ERASED = "erased, as far as this probe sees"
+NO_FLOOR = "erased; no floor was measured, so the probe cannot tell whether it is hidden"
+NO_CURVE = (
+    "erased; recovery was measured nowhere beside floor and ceiling, so the probe cannot tell whether "
+    "it is hidden"
+)
+SHEET = "samples.png"
+SCHEMA = 1
+TEACHER, NEVER = "teacher", "never"  # labels of models that no method made
+# settings that do not tell methods apart
+NOT_OF_THE_METHOD = frozenset({"seed", "concept", "anchor"})
+PUBLISHED = ("fid", "kid", "clip_score")  # measures that few records have
+FROM = "from_"  # before the name of a start
+CURVES = ("recovery", "recovery_floor", "recovery_ceiling")
+
+
+class Point(NamedTuple):
+    """A point of a recovery curve; rates in 0 … 1."""
+
+    images: int
+    steps: int
+    rate: float  # of the better start, which is a little optimistic
+    starts: Mapping[str, float] = MappingProxyType({})  # the rate of each
+
+    @property
+    def record(self) -> dict[str, Json]:
+        """The point as JSON."""
+        starts = {f"{FROM}{start}": rate for start, rate in self.starts.items()}
+        return {"images": self.images, "steps": self.steps, "rate": self.rate, **starts}
+
+
+def read_points(rows: Iterable[Mapping[str, Any]]) -> tuple[Point, ...]:
+    """Return the points of a curve that is kept as JSON.
+
+    Raises:
+        AttributeError, KeyError, TypeError, ValueError: it is none.
+    """
+    return tuple(
+        Point(
+            int(row["images"]),
+            int(row["steps"]),
+            float(row["rate"]),
+            {key.removeprefix(FROM): float(row[key]) for key in row if key.startswith(FROM)},
+        )
+        for row in rows
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErasureVerdict:
+    """What the probe says, and at which point of the curve."""
+
+    text: str
+    images: int = 0  # 0: it follows from the rate before the attack alone
+    steps: int = 0
+
+    @property
+    def at(self) -> str:
+        """Where it was decided."""
+        if not self.images:
+            return "before the attack"
+        return f"{_counted(self.images, 'image')}, {_counted(self.steps, 'step')}"
+
+
+def verdict(
+    erased: tuple[float, float],
+    others: tuple[float, float],
+    curve: Sequence[Point],
+    floor: Sequence[Point],
+    ceiling: Sequence[Point],
+) -> ErasureVerdict:
+    """Judge an erasing.
+
+    Args:
+        erased: rate of the concept under its own name, of the model and of its teacher.
+        others: rate of the other classes, likewise.
+        curve: of the model.
+        floor: of a model that never saw the concept; empty: there is none.
+        ceiling: of the teacher.
+    """
+    if not erased[1]:
+        return ErasureVerdict(text=NOTHING)
+    if others[0] < LEAST_KEPT * others[1]:
+        return ErasureVerdict(text=BROKEN)
+    if erased[0] > LEAST_ERASED * erased[1]:
+        return ErasureVerdict(text=NOT_ERASED)
+    if not floor or not ceiling:
+        return ErasureVerdict(text=NO_FLOOR)
+    floors, ceilings = ({each[:2]: each.rate for each in of} for of in (floor, ceiling))
+    places = [
+        _Place(floors[each[:2]], ceilings[each[:2]], each)
+        for each in curve
+        if each[:2] in floors and each[:2] in ceilings
+    ]
+    if not places:
+        return ErasureVerdict(text=NO_CURVE)
+    widest = max(places, key=lambda place: place.room)
+    if widest.room < LEAST_ROOM:
+        shown = f"floor {widest.floor:.2f}, ceiling {widest.ceiling:.2f}"
+        return widest.verdict(f"the probe cannot tell: {shown}")
+    usable = [place for place in places if place.room >= widest.room / 2]
+    strongest = max(usable, key=lambda place: place.reached)
+    return strongest.verdict(HIDDEN if strongest.is_half_way else ERASED)
+
+
+class _Place(NamedTuple):
+    """All curves at one point."""
+
+    floor: float
+    ceiling: float
+    reached: Point
+
+    @property
+    def room(self) -> float:
+        return self.ceiling - self.floor
+
+    @property
+    def is_half_way(self) -> bool:
+        return self.reached.rate - self.floor >= self.room / 2
+
+    def verdict(self, text: str) -> ErasureVerdict:
+        return ErasureVerdict(text=text, images=self.reached.images, steps=self.reached.steps)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def method_label(diffuser: str, teacher: str) -> str:
+    """Return what a measured model is called in tables.
+
+    "teacher", the name of the method with those of its swept settings that are no seed or concept
+    ("abo@penalty=0"), or "never" for another model that no method made.
+    """
+    if diffuser == teacher:
+        return TEACHER
+    stage = parse_model(diffuser).last
+    if not stage.methods:
+        return NEVER
+    shared = {pair for each in parse_model(teacher).stages for pair in each.variant}
+    own = [
+        f"{key}={value}"
+        for key, value in stage.variant
+        if key not in NOT_OF_THE_METHOD and (key, value) not in shared
+    ]
+    name = "~".join(stage.methods)
+    return f"{name}@{','.join(own)}" if own else name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErasureRecord:
+    """A `metrics.json`."""
+
+    facts: Mapping[str, Any]
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What seeds are pooled over: method, concept, anchor."""
+        return str(self.facts["method"]), str(self.facts["concept"]), str(self.facts["anchor"])
+
+    def number(self, name: str) -> float | None:
+        """Return a measure, or another number of the record; None where there is none."""
+        value = (self.facts.get("measures") or {}).get(name, self.facts.get(name))
+        if isinstance(value, Mapping):
+            value = value.get("value")
+        return float(value) if isinstance(value, int | float) else None
+
+    def points(self, name: str) -> tuple[Point, ...]:
+        """Return a curve: "recovery", "recovery_floor" or "recovery_ceiling"."""
+        return read_points(self.facts.get(name) or ())
+
+    def most(self, name: str) -> float | None:
+        """Return the rate of a curve at most images and steps; None of no curve."""
+        return max(self.points(name)).rate if self.points(name) else None
+
 
 MEASURES = (
     "erased", "anchor", "others", "ssim", "feature_distance", "frechet", "frechet_floor",

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from launcher.api import Job, Json
-from trueface.diffusion.checkpoint import save_diffuser
+from trueface.diffusion.diffuser import save_diffuser
 from trueface.diffusion.images import digest, load_classes, load_images
 from trueface.diffusion.settings import IMPORTER, DiffuserSettings, training_folder
 from trueface.diffusion.training import fit

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.api import Job, JobError, Json, write_json
-from trueface.diffusion.checkpoint import KeptDiffuser, read_diffuser, save_diffuser
-from trueface.diffusion.diffuser import Diffuser
+from trueface.diffusion.diffuser import Diffuser, KeptDiffuser, read_diffuser, save_diffuser
 from trueface.diffusion.images import digest, load_classes
 from trueface.diffusion.settings import training_folder
 from trueface.erasing.erasure import ErasingProblem, run_erasure

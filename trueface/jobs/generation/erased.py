@@ -7,9 +7,8 @@ from torch import Tensor
 
 from launcher.api import Job, Json
 from trueface.data.made_folders import digest_of, image_names, made_folder, rounded
-from trueface.diffusion.checkpoint import load_diffuser
-from trueface.diffusion.diffuser import Diffuser
-from trueface.erasing.measures import record
+from trueface.diffusion.diffuser import Diffuser, load_diffuser
+from trueface.erasing.measures import study
 from trueface.erasing.measures.measuring import (
     Probed,
     Question,
@@ -79,7 +78,7 @@ def erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
         **facts(measured, recogniser),
     }
     with made_folder(made_folder_of(job)) as made:
-        rows, columns = write_sheet(made.root / record.SHEET, measured.samples)
+        rows, columns = write_sheet(made.root / study.SHEET, measured.samples)
         tiles: Json = {"rows": rows, "columns": columns, "size": teacher.diffuser.size}
         write_json(made.root / paths.METRICS, {**results, "tiles": tiles})
         made.record(
@@ -92,7 +91,7 @@ def erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
                 "seconds": now() - began,
             }
         )
-    kept = record.ErasureRecord(facts=results)
+    kept = study.ErasureRecord(facts=results)
     shown = ("erased", "anchor", "others", "ssim", "null_drift")
     numbers: dict[str, Json] = {name: kept.number(name) for name in shown}
     return {**numbers, "recovery": kept.most("recovery"), "verdict": results["verdict"]}
@@ -154,8 +153,8 @@ def _described(job: Job, settings: ErasedSettings, teacher: Diffuser) -> dict[st
     """Return what was measured, and with what."""
     took = read_json(paths.erasing(job.model_folder(settings.diffuser))) or {}
     return {
-        "schema": record.SCHEMA,
-        "method": record.method_label(settings.diffuser, settings.teacher),
+        "schema": study.SCHEMA,
+        "method": study.method_label(settings.diffuser, settings.teacher),
         "diffuser": settings.diffuser,
         "teacher": settings.teacher,
         "never": settings.never,

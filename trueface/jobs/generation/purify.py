@@ -16,7 +16,7 @@ from trueface.data.made_folders import (
     read_images,
 )
 from trueface.data.vocabulary import picture_folder
-from trueface.diffusion.checkpoint import load_diffuser
+from trueface.diffusion.diffuser import load_diffuser
 from trueface.diffusion.images import digest, load_images
 from trueface.disruption.attack import NOTHING, Size, disrupt_images, label_sets, size_of
 from trueface.disruption.settings import DisruptSettings, bound_of, levels_of
@@ -29,8 +29,7 @@ from trueface.purification.settings import DenoiserSettings, PurifySettings
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.translation.detector_set import original_of
-from trueface.translation.labels import flipped, labels_of
-from trueface.translation.translator import COLOURS, Translator, load_translator
+from trueface.translation.translator import COLOURS, Translator, flipped, labels_of, load_translator
 
 CHANNELS = (1, 3)  # channels of images
 

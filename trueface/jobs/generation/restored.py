@@ -47,8 +47,7 @@ from trueface.runtime import paths, tensor_files
 from trueface.runtime.errors import DataError
 from trueface.translation import translator as translators
 from trueface.translation.detector_set import original_of
-from trueface.translation.labels import flipped, labels_of
-from trueface.translation.translator import load_translator
+from trueface.translation.translator import flipped, labels_of, load_translator
 
 Facts = Mapping[str, Json]
 KEPT = ".outputs"  # beside the made folders of a run

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 
 from launcher.api import Job, Json
-from trueface.diffusion.checkpoint import save_diffuser
+from trueface.diffusion.diffuser import save_diffuser
 from trueface.diffusion.settings import DiffuserSettings
 from trueface.diffusion.stable import import_stable, read_prompts, stable_folder
 from trueface.jobs.job_data import folder_of

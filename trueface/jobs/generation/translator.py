@@ -33,13 +33,15 @@ from trueface.translation.detector_set import (
     pairs_of,
     write_pairs,
 )
-from trueface.translation.labels import flipped, labels_of, refuse_shared
 from trueface.translation.settings import TranslateSettings, TranslatorSettings
 from trueface.translation.translator import (
     Translator,
+    flipped,
+    labels_of,
     load_foreign,
     load_translator,
     ready,
+    refuse_shared,
     save_translator,
 )
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from tests.trueface.diffusion.stable.tiny_folder import PROMPTS, write_tiny_folder
-from trueface.diffusion.checkpoint import load_diffuser, save_diffuser
-from trueface.diffusion.diffuser import Diffuser
+from trueface.diffusion.diffuser import Diffuser, load_diffuser, save_diffuser
 from trueface.diffusion.stable import import_stable, stable_folder
 from trueface.erasing.erasure import ErasingProblem, run_erasure
 from trueface.erasing.measures.samples import Sampling, drawn_classes

@@ -13,8 +13,7 @@ from tests.trueface.diffusion.stable.tiny_folder import (
     write_prompts,
     write_tiny_folder,
 )
-from trueface.diffusion.checkpoint import load_diffuser
-from trueface.diffusion.diffuser import Diffuser, ddim_sample
+from trueface.diffusion.diffuser import Diffuser, ddim_sample, load_diffuser
 from trueface.diffusion.settings import DiffuserSettings
 from trueface.diffusion.stable import import_stable, stable_folder
 from trueface.jobs.generation.stable_diffusion import import_diffuser

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from trueface.erasing.measures.record import (
+from trueface.erasing.measures.study import (
     BROKEN,
     ERASED,
     HIDDEN,
@@ -15,9 +15,9 @@ from trueface.erasing.measures.record import (
     NOTHING,
     Point,
     method_label,
+    table,
     verdict,
 )
-from trueface.erasing.measures.study import table
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import write_json

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from launcher.api import Draft, Job, JobError, UnknownName, UsageError, parse_data
-from trueface.diffusion.checkpoint import load_diffuser
+from trueface.diffusion.diffuser import load_diffuser
 from trueface.jobs.generation.diffuser import train_diffuser
 from trueface.jobs.generation.diffusion_kinds import DIFFUSER
 from trueface.runtime import paths

@@ -9,7 +9,7 @@ import pytest
 
 from launcher.api import Draft, Job, JobError, Json, UnknownName, parse_model, read_json
 from tests.trueface.erasing.build import FEW, NAMES, small
-from trueface.diffusion.checkpoint import load_diffuser, read_diffuser, save_diffuser
+from trueface.diffusion.diffuser import load_diffuser, read_diffuser, save_diffuser
 from trueface.jobs.generation.diffusion_kinds import ERASE
 from trueface.jobs.generation.erase import erase, thinned
 from trueface.runtime import paths

@@ -13,8 +13,7 @@ from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.parser import ParseContext, parse
 from tests.trueface.purification.build import normal, smooth_images
 from trueface.data.made_folders import digest_of, image_names, made_folder, read_images, read_made
-from trueface.diffusion.checkpoint import save_diffuser
-from trueface.diffusion.diffuser import Diffuser, make_schedule
+from trueface.diffusion.diffuser import Diffuser, make_schedule, save_diffuser
 from trueface.diffusion.networks import NetworkShape, build_network
 from trueface.jobs.generation.diffusion_kinds import DIFFUSER
 from trueface.jobs.generation.purification_kinds import DENOISER, PURIFY

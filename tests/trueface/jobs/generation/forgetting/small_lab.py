@@ -9,7 +9,7 @@ import torch
 
 from launcher.api import Draft, Job
 from tests.trueface.diffusion.closed_forms import small
-from trueface.diffusion.checkpoint import save_diffuser
+from trueface.diffusion.diffuser import save_diffuser
 from trueface.jobs.job_kind import JobKind
 from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint

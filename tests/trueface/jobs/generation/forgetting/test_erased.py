@@ -21,7 +21,7 @@ from tests.trueface.jobs.generation.forgetting.small_lab import (
     a_job,
     make_lab,
 )
-from trueface.diffusion.checkpoint import save_diffuser
+from trueface.diffusion.diffuser import save_diffuser
 from trueface.erasing.measures.study import table
 from trueface.jobs.generation.diffusion_kinds import ERASED
 from trueface.jobs.generation.erased import erased
