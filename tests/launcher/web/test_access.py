@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -71,9 +72,11 @@ def test_a_cookie_is_of_a_home_and_a_port() -> None:
         new_access(home, port).name for home in (HERE, Path("/home/bob/queue")) for port in (1, 2)
     }
     assert len(names) == 4
+    assert all(re.fullmatch(r"launcher-[0-9a-f]{12}-[12]", name) for name in names), names
 
 
 def test_a_cookie_goes_to_the_folder_of_its_server_alone_and_to_no_script() -> None:
     access = new_access(HERE, 8000)
     assert access.folder not in new_access(HERE, 8000).set_cookie
+    assert access.set_cookie.startswith(f"{access.name}={access.cookie}; ")
     assert access.set_cookie.endswith(f"; Path=/{access.folder}/; HttpOnly; SameSite=Strict")

@@ -32,9 +32,9 @@ SETTINGS: dict[str, Json] = TrainSettings(
 ).model_dump(mode="json")
 
 
-def write_model(path: Path, settings: Json = SETTINGS) -> Path:
+def write_model(path: Path, settings: Json = SETTINGS, **known: Json) -> Path:
     detector = build("slim18", weights="none", seed=1)
-    checkpoint.save_model(path, detector, {"settings": settings})
+    checkpoint.save_model(path, detector, {"settings": settings, **known})
     return path
 
 
@@ -96,6 +96,21 @@ def test_bad_files_are_listed_and_the_others_scored(
     assert err.count("error: cut.png: ") == 1
     assert "error: absent.png: no such file or folder" in err
     assert err.endswith("error: 3 of 4 places gave no answer; see above\n")
+
+
+@pytest.mark.parametrize(("in_logits", "divisor"), [(False, 2.5), (True, 1.0)])
+def test_logits_are_told_with_what_still_divides_them(
+    lab: Path, in_logits: bool, divisor: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found: Json = {"temperature": 2.5, "threshold": -0.75, "in_logits": in_logits}
+    write_model(lab / "calibrated.pt", calibration=found)
+    assert run("data", "--checkpoint", "calibrated.pt", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["calibrated"], told["temperature"], told["threshold"]) == (True, divisor, -0.75)
+    for row in told["images"]:
+        scaled = 1 / (1 + np.exp(-row["logit"] / divisor))
+        assert row["probability"] == pytest.approx(scaled, abs=1e-6)
+        assert row["verdict"] == ("fake" if row["logit"] > -0.75 else "real")
 
 
 def test_where_nothing_is_an_image_the_reasons_are_told(
@@ -293,9 +308,7 @@ def test_images_of_other_sizes_than_the_trainings_are_remarked(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sizes: Json = {"smallest": 12, "median": 12, "largest": 12}
-    weights = lab / "sized.pt"
-    detector = build("slim18", weights="none", seed=1)
-    checkpoint.save_model(weights, detector, {"settings": SETTINGS, "image_sizes": sizes})
+    write_model(lab / "sized.pt", image_sizes=sizes)
     PIL.Image.new("RGB", (64, 48)).save(lab / "large.png")
     near = "data/PreSocial/Real/FFHQ/00009.png"
     assert run("large.png", near, "--checkpoint", "sized.pt") == 0

@@ -111,6 +111,14 @@ def test_two_steps_of_noise_are_drawn_apart() -> None:
     assert twice.std().item() == pytest.approx(4 * 2**0.5, rel=0.03)
 
 
+def test_noise_stops_at_black_and_white() -> None:
+    for level, beside in ((0, 100), (255, 155)):
+        plain = torch.full((3, 64, 64), level, dtype=torch.uint8)
+        noise = Chain.parse("noise20")(plain, "a").int()
+        assert (noise - level).abs().max() <= abs(beside - level), "no level begins anew"
+        assert (noise == level).double().mean() == pytest.approx(0.5, abs=0.03)
+
+
 @pytest.mark.parametrize("sigma", [2, 20])
 def test_noise_has_the_deviation_that_it_says(sigma: int) -> None:
     grey = torch.full((3, 64, 64), 128, dtype=torch.uint8)

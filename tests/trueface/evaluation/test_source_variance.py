@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 from benchmarks.coverage import SHOWN, Setting, coverage
 from trueface.evaluation.intervals import Scale, design, ends, standard_error
@@ -38,6 +39,24 @@ def test_a_source_of_most_images_leaves_less_than_one_degree_a_source() -> None:
     made = design(keys, labels, 0)
     values = np.random.default_rng(0).random((1200, 1)).astype(np.float32)
     assert 1 <= standard_error(made, made.means(values)[:, 0]).freedom < 1.5
+
+
+def test_a_large_class_outvotes_the_other_in_an_accuracy_and_not_in_an_area() -> None:
+    (keys, reals), (others, fakes) = of((150,) * 3), of((10,) * 3, 1)
+    labels = np.concatenate([reals, fakes])
+    logits = np.random.default_rng(0).normal(size=len(labels)) + 2 * labels - 1
+    report = measure(labels, logits, keys=[*keys, *others])
+    made, right = design([*keys, *others], labels, 0), (logits > 0) == (labels == 1)
+    areas = [roc_auc_score(labels[row > 0], logits[row > 0]) for row in made.weights]
+    accuracies = made.means(right[:, None].astype(np.float32))[:, 0]
+    for name, left, even in (("auc", np.array(areas), True), ("accuracy", accuracies, False)):
+        found = report.metrics[name]
+        wanted, other = (
+            ends(found.value, standard_error(made, left, even=each).half, Scale.SHARE)
+            for each in (even, not even)
+        )
+        assert (found.low, found.high) == pytest.approx(wanted, abs=1e-4), name
+        assert wanted != pytest.approx(other, abs=1e-3), name
 
 
 def test_of_one_source_the_interval_is_of_its_images_and_says_so() -> None:

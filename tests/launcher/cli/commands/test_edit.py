@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.cli.commands.edit import editor_argv
 from launcher.job import Spec
 from launcher.states import ReasonCode, State
 from launcher.store.queue import Store
@@ -106,6 +107,20 @@ def test_an_editor_that_ends_badly_or_saves_nothing_new_changes_nothing(
     assert (answer.code, text in answer.err) == (code, True), answer
     assert job_row(store, 1).spec == before
     assert len(store.read.events_of(1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "argv"),
+    [
+        ({"EDITOR": "nano -w", "VISUAL": "emacs 'a b'"}, ["emacs", "a b"]),
+        ({"EDITOR": "nano -w", "VISUAL": " "}, ["nano", "-w"]),
+        ({"EDITOR": "nano -w"}, ["nano", "-w"]),
+    ],
+)
+def test_the_editor_of_whole_screens_comes_before_that_of_lines(
+    environment: dict[str, str], argv: list[str]
+) -> None:
+    assert editor_argv(environment) == argv
 
 
 def test_a_program_that_is_no_editor_is_named(

@@ -17,6 +17,7 @@ from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.screens.gpu_view import Gauge, Guest, draw
 from launcher.screens.text_table import width_of
 from launcher.store.queue import Store
+from launcher.store.rows import PILOT
 from launcher.system.processes import identity
 from tests.build import a_seat, a_spec, enqueue, until
 from tests.launcher.conftest import Launcher
@@ -113,11 +114,13 @@ def test_a_job_whose_supervisor_is_dead_is_listed_without_processes(
     (job,) = enqueue(store, a_spec(name="train/a"))
     seat = a_seat(device=uuid, pid=1, start_ticks=7, reservation=GIB)  # a pid that was given anew
     store.scheduling.claim(job, seat, reason="fits", now=1.0)
+    (there,) = enqueue(store, a_spec(name="train/b"))  # on a node whose GPU is called alike
+    store.scheduling.claim(there, a_seat(device=uuid, boot=f"{PILOT}p"), reason="fits", now=1.0)
     seen.hold(uuid, 1, GIB)
 
     (gpu,) = json.loads(launcher("gpus", "--json").out)["gpus"]
 
-    assert [guest["used"] for guest in gpu["jobs"]] == [0]
+    assert [(guest["job"], guest["used"]) for guest in gpu["jobs"]] == [(job, 0)]
     assert [one["job"] for one in gpu["processes"]] == [None]
 
 

@@ -127,6 +127,11 @@ def test_a_shared_job_asks_for_what_its_first_user_asks_for_but_for_its_terms() 
     assert (share.terms.group, share.terms.retries, share.terms.time_limit_s) == ("night", 0, None)
 
 
+def test_other_terms_are_those_of_every_job_and_of_what_does_shared_work() -> None:
+    made = a_plan(TWO).with_terms(lambda terms: terms._replace(on=("slurm",)))
+    assert [job.job.terms.on for job in compared(made).jobs] == [("slurm",)] * 4
+
+
 def test_resources_of_a_shared_kind_are_those_of_its_jobs() -> None:
     asked = "resources: {cpus: 3, vram: 2GiB, share: {cpus: 7}}\n"
     jobs = {job.job.name: job.job.resources for job in compared(a_plan(asked + TWO)).jobs}

@@ -512,10 +512,12 @@ def test_a_job_that_changed_meanwhile_is_left_alone(home: Home, store: Store) ->
     (job,) = enqueue(store, a_spec(name="train/a"))
 
     async def story(person: Person) -> None:
-        await person.press("h")
+        await person.press("m", "h")
         claimed(store, job)
         await person.press("y")
         assert person.bottom == f"job {job} changed meanwhile: nothing was done"
+        await person.press("x")
+        assert person.bottom.startswith("1 marked, "), "it stays marked for what can be done now"
 
     on_the_queue(home, story)
 

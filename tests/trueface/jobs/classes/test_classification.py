@@ -116,10 +116,10 @@ def test_other_methods_work_through_the_job_and_give_the_same_again(method: str,
 
 
 def test_what_was_made_may_forget_another_class(lab: Path) -> None:
-    forgotten(lab, "ng", unlearn_epochs=1)
-    model = f"{DATA}~ng~lau"
+    forgotten(lab, "finetune", unlearn_epochs=1)
+    model = f"{DATA}~finetune~lau"
     forgetting.forget(
-        a_job(lab, model, base=f"{DATA}~ng", method="lau", forget_class=1, afterwards=False)
+        a_job(lab, model, base=f"{DATA}~finetune", method="lau", forget_class=1, afterwards=False)
     )
     told = record.read(folder_of(lab, model))
     assert told is not None
@@ -127,6 +127,13 @@ def test_what_was_made_may_forget_another_class(lab: Path) -> None:
     assert told.training_samples == 3 * 54  # of the training, not of the unlearning before
     kept = predictions.read(paths.answers_after(folder_of(lab, model)))["retain"]
     assert set(kept.trained.tolist()) == {2}  # else class 0 would be learned again
+    first, base, made = (
+        checkpoint.load(paths.checkpoint(folder_of(lab, each))).state
+        for each in (DATA, f"{DATA}~finetune", model)
+    )
+    inner = "layer4.1.conv2.weight"  # the layer attack changes the last layer alone
+    assert made[inner].equal(base[inner])
+    assert not made[inner].equal(first[inner])
 
 
 def test_a_random_tenth_of_the_images_is_forgotten_the_same_by_every_method(lab: Path) -> None:
