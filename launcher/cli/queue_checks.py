@@ -37,6 +37,7 @@ from launcher.notify.notices import read_notices
 from launcher.notify.sending import send_now
 from launcher.notify.settings import NotifySettings, Target
 from launcher.store.opening import KNOWN_SCHEMA, OLDEST_SQLITE, Look, look_at
+from launcher.store.recovery import grown_log
 from launcher.system.config import Configuration, configuration_file
 from launcher.system.daemon_control import REVIVAL_WINDOW_S, scheduler_pid
 from launcher.system.files import read_json
@@ -79,6 +80,7 @@ class Queue(NamedTuple):
     scheduler: int | None = None  # its pid
     version: str | None = None  # of the scheduler
     restarts: int = 0  # lately, because it had died
+    grown_log: str = ""  # why the database's log is long
 
 
 class Logout(NamedTuple):
@@ -119,6 +121,7 @@ def see_queue(environ: Mapping[str, str], mountinfo: str, now: float) -> tuple[H
         scheduler=pid,
         version=version if isinstance(version, str) else None,
         restarts=_restarts(home, now),
+        grown_log=grown_log(home),
     )
 
 
@@ -406,6 +409,9 @@ def judge_queue(queue: Queue) -> Finding:
         )
     if queue.exists and queue.look is None:
         return unknown("its database cannot be read now", "try again; another may be writing")
+    if queue.grown_log:
+        grown, _, advice = queue.grown_log.partition("; ")
+        return warning(grown, advice)
     if queue.stopped:
         advice = "`launcher run`, `launcher add` or `launcher retry` goes on"
         return warning("it is stopped: nothing starts", advice)

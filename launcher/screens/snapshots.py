@@ -37,7 +37,7 @@ from launcher.screens.job_view import (
 from launcher.screens.pilots import pilot_gauges
 from launcher.states import ENDED, ReasonCode, State
 from launcher.store.queue import Store
-from launcher.store.recovery import trouble
+from launcher.store.recovery import grown_log, trouble
 from launcher.store.rows import Claim, JobRow
 from launcher.store.usage import NO_USAGE
 from launcher.system.daemon_control import scheduler_pid
@@ -318,7 +318,8 @@ class Queue:
         look = seen_gpus(self.home)
         is_fresh = look is not None and abs(now - look.at) <= FRESH_S  # the clock may be set back
         fault = look.trouble if look is not None and is_fresh else ""
-        warnings = (network_warning(self.home.folder, mounts()), note_of(self.home), fault)
+        network = network_warning(self.home.folder, mounts())
+        warnings = (network, grown_log(self.home), note_of(self.home), fault)
         gpus: Sequence[GpuSnapshot] = ()
         if look is not None and is_fresh and look.gpus:
             gpus = look.gpus

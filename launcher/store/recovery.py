@@ -14,7 +14,7 @@ from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.files import Json, read_json, sync, write_json
 from launcher.system.paths import Home
 from launcher.system.processes import lock
-from launcher.units import format_seconds
+from launcher.units import format_bytes, format_seconds
 
 KEPT = 5
 
@@ -151,6 +151,42 @@ def _log_removed_under(home: Home) -> int | None:
     _, log, index = _files(home)
     removed = index.exists() and not (log.exists() and log.stat().st_size)
     return scheduler_pid(home) if removed else None
+
+
+MOST_LOG_BYTES = 64 << 20  # a log is longer only while somebody reads the queue without an end
+_READ_LOCKS = range(
+    123, 128
+)  # bytes of the log's index that readers lock. Source: SQLite's walformat.html
+
+
+def grown_log(home: Home) -> str:
+    """Return that the queue's log has grown and who reads it without an end; '' where it has not.
+
+    The log cannot begin anew while somebody reads what it held before. The locks are read where the
+    kernel lists them: to open and close the index ourselves would give up our own.
+    """
+    _, log, index = _files(home)
+    try:
+        if (size := log.stat().st_size) <= MOST_LOG_BYTES:
+            return ""
+        inode = index.stat().st_ino
+        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    except OSError:
+        return ""
+    # "7: POSIX ADVISORY READ 4242 fe:00:2752 123 127"; one who waits for a lock has "->" behind the number
+    readers = {
+        int(pid)
+        for _, kind, _, how, pid, file, first, *_ in (line for line in locks if "->" not in line)
+        if (kind, how, file.rpartition(":")[2]) == ("POSIX", "READ", str(inode))
+        and first.isdigit()
+        and int(first) in _READ_LOCKS
+    }
+    readers -= {os.getpid(), scheduler_pid(home)}
+    text = f"{log.name} has grown to {format_bytes(size)}"
+    if not readers:
+        return f"{text}; it begins anew as soon as nobody reads it"
+    pids = " ".join(map(str, sorted(readers)))
+    return f"{text}, as others read the queue for long; `kill {pids}` ends that"
 
 
 def refuse_damaged(home: Home) -> None:

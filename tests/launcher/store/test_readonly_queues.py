@@ -2,6 +2,7 @@
 
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import StoreError
+from launcher.screens.snapshots import Queue
+from launcher.store import recovery
 from launcher.store.migration_steps import STEPS
 from launcher.store.opening import LOG_BYTES
 from launcher.store.queue import Store
@@ -111,3 +114,34 @@ def test_a_log_that_a_reader_let_grow_is_cut_off_when_he_is_gone(home: Home, sto
     for number in range(3):
         enqueue(store, a_spec(name=f"command/after-{number}"))
     assert home.database_log.stat().st_size <= LOG_BYTES
+
+
+READING = """
+import sqlite3, sys
+reader = sqlite3.connect(sys.argv[1], isolation_level=None)
+reader.execute("BEGIN")
+reader.execute("SELECT count(*) FROM jobs").fetchone()
+print("reads", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_log_that_has_grown_names_who_reads_without_an_end(
+    home: Home, store: Store, launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "MOST_LOG_BYTES", 2 << 20)
+    enqueue(store, a_spec())
+    argv = [sys.executable, "-c", READING, str(home.database)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
+        assert reader.stdout is not None
+        reader.stdout.readline()
+        assert recovery.grown_log(home) == ""
+        for number in range(3):
+            with store.writing():
+                store.context(a_context(environment={"N": str(number), "X": "x" * (1 << 20)}))
+        said = f"as others read the queue for long; `kill {reader.pid}` ends that"
+        assert said in recovery.grown_log(home)
+        assert said in str(Queue(home, store).look().warnings)
+        assert f"`kill {reader.pid}` ends that" in launcher("doctor").out
+        reader.communicate()
+    assert recovery.grown_log(home).endswith("begins anew as soon as nobody reads it")
