@@ -4,17 +4,16 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from launcher.api import Draft, Role, UsageError, parse_model
+from launcher.api import Role, UsageError
 from trueface.audit.run_folders import found_folder
 from trueface.cli import run_here
-from trueface.cli.run_job import options, perform, settings_of
+from trueface.cli.run_job import options, perform
 from trueface.cli.studies import json_option, page_option, tests_of_run
 from trueface.jobs.job_kind import GenerationKind
-from trueface.jobs.kinds import before
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, read_json
@@ -32,9 +31,7 @@ RUN = click.option(
     "--run", default="test", show_default=True, help="Name of the run, a folder in runs/."
 )
 DEVICE = click.option("--device", default="cuda:0", show_default=True, help="cpu or cuda:N.")
-MODEL = click.option(
-    "--model", "model_id", required=True, metavar="ID", help="ID of the model, as 'images:A'."
-)
+MODEL = click.option("--model", required=True, metavar="ID", help="ID of the model, as 'images:A'.")
 BASE = click.option("--base", help="Model to start from.  [default: the model before its last '~']")
 NAME = click.option("--name", help="Name of the folder in runs/RUN/made/.  [default: the kind]")
 
@@ -74,9 +71,21 @@ def _offered() -> dict[str, EntryPoint]:
 def _command(kind: GenerationKind) -> click.Command:
     """Return the command of a kind; what it asks for beside its settings follows from its role."""
 
-    def work(*, run: str, device: str, **given: Any) -> None:
-        named = {key: given.pop(key, None) for key in ("model_id", "base", "name")}
-        run_here.tell(perform(kind, _draft(kind, run, named, given), device=device))
+    def work(
+        *,
+        run: str,
+        device: str,
+        model: str | None = None,
+        base: str | None = None,
+        name: str | None = None,
+        **given: Any,
+    ) -> None:
+        if kind.role is Role.FOLDER:
+            name = paths.folder_name("--name", name or kind.name)
+        result = perform(
+            kind, run, given, device=device, flag="--run", model=model, base=base, name=name
+        )
+        run_here.tell(result)
 
     command = click.command(kind.name, help=f"{kind.summary[:1].upper()}{kind.summary[1:]}.")
     decorated = options(kind.settings, without=())(work)
@@ -87,40 +96,6 @@ def _command(kind: GenerationKind) -> click.Command:
     if kind.role in MAKES_MODELS:
         decorated = MODEL(decorated)
     return command(RUN(DEVICE(decorated)))
-
-
-def _draft(
-    kind: GenerationKind, run: str, named: Mapping[str, str | None], given: Mapping[str, Any]
-) -> Draft:
-    model = None if (text := named["model_id"]) is None else parse_model(text)
-    base, settings = None, dict(given)
-    if model is not None and kind.role is Role.METHOD:
-        if not model.last.methods:
-            raise UsageError(f"{model} names no method: write {model}~METHOD")
-        settings = {**settings, METHOD: settings.get(METHOD) or model.last.methods[-1]}
-        given_base = named["base"]
-        base = str(parse_model(given_base) if given_base else before(model))
-    name = None
-    if kind.role is Role.FOLDER:
-        name = paths.folder_name("--name", named["name"] or kind.name)
-    return Draft(
-        kind=kind.name,
-        run=paths.folder_name("--run", run),
-        run_folder=Path.cwd() / "runs" / run,
-        folder=Path.cwd(),
-        model=None if model is None else str(model),
-        base=base,
-        data=None if model is None else str(model.last.data),
-        images=None if model is None else str(kind.images(model.last.data)),
-        name=name,
-        settings=settings_of(kind, {key: _typed(kind, key, settings[key]) for key in settings}),
-    )
-
-
-def _typed(kind: GenerationKind, key: str, value: Any) -> Any:
-    """Return what was typed; a number where the setting is a choice of numbers."""
-    choices = get_args(kind.settings.model_fields[key].annotation)
-    return next((choice for choice in choices if str(choice) == value), value)
 
 
 @click.command(

@@ -1,9 +1,8 @@
 """Commands that do one job here and now: sample, forge, poison, unlearn, classify, forget."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
@@ -11,6 +10,7 @@ from launcher.api import (
     Draft,
     Json,
     Kind,
+    Role,
     Settings,
     UnknownName,
     UsageError,
@@ -84,8 +84,7 @@ def sample(folder: Path, **given: Any) -> None:
     The images are procedural scenes; each fake method leaves a fingerprint of its own. Nothing is
     downloaded, and the same seed gives the same files.
     """
-    settings = settings_of(SAMPLE, {"data_root": str(folder), **given})
-    perform(SAMPLE, _draft(SAMPLE, "sample", settings))
+    perform(SAMPLE, "sample", {"data_root": str(folder), **given})
     click.echo(folder)
 
 
@@ -109,10 +108,10 @@ def forge(faces: Path, *, out: Path | None, preview: Path | None, **given: Any) 
     """
     if out is None and preview is None:
         raise UsageError("name a folder to make: --out DIR; or a picture to look at: --preview PNG")
-    places = {"data_root": str(out or "preview"), "faces": str(faces)}
-    settings = settings_of(FORGE, {**places, **given})
+    given |= {"data_root": str(out or "preview"), "faces": str(faces)}
+    settings = settings_of(FORGE, given)
     if out is not None:
-        result = perform(FORGE, _draft(FORGE, "forge", settings))
+        result = perform(FORGE, "forge", given)
         click.echo(f"{out}\t{result['images']} images")
     if preview is not None:
         from trueface.data.forging.forged_set import write_contact_sheet
@@ -133,15 +132,7 @@ def forge(faces: Path, *, out: Path | None, preview: Path | None, **given: Any) 
 )
 @own_words
 @options(POISON.settings, without=())
-def poison(
-    model_id: str,
-    *,
-    name: str,
-    further: tuple[str, ...],
-    subsets: tuple[str, ...],
-    modifiers: tuple[str, ...],
-    **given: Any,
-) -> None:
+def poison(model_id: str, *, name: str, further: tuple[str, ...], **given: Any) -> None:
     """Choose which training labels are flipped for MODEL, such as 'gan2:pre&real:pre%50'."""
     model = parse_model(model_id)
     if model.last.poison is None:
@@ -150,10 +141,7 @@ def poison(
     for other in others:
         if (other.last.data, other.last.poison) != (model.last.data, model.last.poison):
             raise UsageError(f"--for {other}: it has other data or another poison than {model}")
-    words = read_word_flags(subsets, modifiers, given.get("data_root"))
-    kind = POISON.with_words(words)
-    draft = _draft(kind, name, settings_of(kind, given), model=str(model), words=words)
-    run_here.tell(perform(kind, replace(draft, further_models=tuple(map(str, others)))))
+    run_here.tell(perform(POISON, name, given, model=model_id, further=tuple(map(str, others))))
 
 
 @click.command()
@@ -163,34 +151,14 @@ def poison(
 @BASE
 @own_words
 @options(UNLEARN.settings, without=("method",))
-def unlearn(
-    model_id: str,
-    *,
-    name: str,
-    device: str,
-    base: str | None,
-    subsets: tuple[str, ...],
-    modifiers: tuple[str, ...],
-    **given: Any,
-) -> None:
+def unlearn(model_id: str, *, name: str, device: str, base: str | None, **given: Any) -> None:
     """Make MODEL, such as 'gan2:pre&real:pre%50~relabel', from the model before its last '~'."""
     model = parse_model(model_id)
     if not model.last.methods:
         raise UsageError(f"{model} names no method: write MODEL~METHOD ({', '.join(METHODS)})")
-    method = model.last.methods[-1]
-    if method not in METHODS:
+    if (method := model.last.methods[-1]) not in METHODS:
         raise UnknownName("unlearning method", method, METHODS, where="docs/unlearning.md")
-    words = read_word_flags(subsets, modifiers, given.get("data_root"))
-    kind = UNLEARN.with_words(words)
-    draft = _draft(
-        kind,
-        name,
-        settings_of(kind, {"method": method, **given}),
-        model=str(model),
-        base=str(parse_model(base) if base else before(model)),
-        words=words,
-    )
-    run_here.tell(perform(kind, draft, device=device))
+    run_here.tell(perform(UNLEARN, name, given, device=device, model=model_id, base=base))
 
 
 @click.command()
@@ -200,8 +168,7 @@ def unlearn(
 @options(CLASSIFY.settings, without=())
 def classify(model_id: str, *, name: str, device: str, **given: Any) -> None:
     """Train the classifier MODEL, such as 'cifar10:all'."""
-    draft = _draft(CLASSIFY, name, settings_of(CLASSIFY, given), model=str(parse_model(model_id)))
-    run_here.tell(perform(CLASSIFY, draft, device=device))
+    run_here.tell(perform(CLASSIFY, name, given, device=device, model=model_id))
 
 
 @click.command()
@@ -212,59 +179,73 @@ def classify(model_id: str, *, name: str, device: str, **given: Any) -> None:
 @options(FORGET.settings, without=("method",))
 def forget(model_id: str, *, name: str, device: str, base: str | None, **given: Any) -> None:
     """Unlearn a class or images: make MODEL, such as 'cifar10:all~lau', from the model before '~'."""
-    model = parse_model(model_id)
-    if not model.last.methods:
-        raise UsageError(f"{model} names no method: write {model}~METHOD")
-    draft = _draft(
-        FORGET,
-        name,
-        settings_of(FORGET, {"method": model.last.methods[-1], **given}),
-        model=str(model),
-        base=str(parse_model(base) if base else before(model)),
-    )
-    run_here.tell(perform(FORGET, draft, device=device))
+    run_here.tell(perform(FORGET, name, given, device=device, model=model_id, base=base))
 
 
 def settings_of(kind: Kind, given: Mapping[str, Any]) -> dict[str, Json]:
-    """Return complete settings; a range was typed as `A,B`."""
-    fields = kind.settings.model_fields
-    typed = {
-        key: value.split(",") if is_range(fields[key]) else value
-        for key, value in given.items()
-        if value is not None
-    }
+    """Return complete settings; a range was typed as `A,B`, and a number may be one of a choice."""
+    fields, typed = kind.settings.model_fields, dict[str, Any]()
+    for key, value in given.items():
+        if value is not None:
+            choices = (each for each in get_args(fields[key].annotation) if str(each) == value)
+            typed[key] = value.split(",") if is_range(fields[key]) else next(choices, value)
     dumped: dict[str, Json] = checked(kind.settings, typed, dashes=True).model_dump(mode="json")
     return dumped
 
 
-def _draft(
+def perform(
     kind: JobKind,
-    run_name: str,
-    settings: Mapping[str, Json],
+    run: str,
+    given: Mapping[str, Any],
     *,
+    device: str = "cpu",
+    flag: str = "--name",
     model: str | None = None,
     base: str | None = None,
-    words: Words | None = None,
-) -> Draft:
-    data = None if model is None else parse_model(model).last.data
-    return Draft(
+    name: str | None = None,
+    further: tuple[str, ...] = (),
+) -> Mapping[str, Json]:
+    """Do a job here and now, where nothing speaks against it; return its result.
+
+    Args:
+        kind: of the job.
+        run: its name.
+        given: what the flags of its settings gave, and those of `own_words`.
+        device: see `run_here.device`.
+        flag: that named the run.
+        model: ID of the model that it makes.
+        base: of the role METHOD: ID of the model that it starts from; None: the model before its last '~'.
+        name: of the role FOLDER.
+        further: see `Draft.further_models`.
+
+    Raises:
+        UsageError: why it must not run.
+    """
+    made, settings = None if model is None else parse_model(model), dict(given)
+    own = {key: settings.pop(key) for key in WORD_HELP if key in settings}
+    words = read_word_flags(**own, data_root=settings.get("data_root")) if own else Words()
+    kind = kind.with_words(words)
+    if made is not None and kind.role is Role.METHOD:
+        if not made.last.methods:
+            raise UsageError(f"{made} names no method: write {made}~METHOD")
+        settings["method"] = settings.get("method") or made.last.methods[-1]
+        base = str(parse_model(base) if base else before(made))
+    draft = Draft(
         kind=kind.name,
-        run=paths.folder_name("--name", run_name),
-        run_folder=Path.cwd() / "runs" / run_name,
+        run=paths.folder_name(flag, run),
+        run_folder=Path.cwd() / "runs" / run,
         folder=Path.cwd(),
-        model=model,
+        model=None if made is None else str(made),
         base=base,
-        data=None if data is None else str(data),
-        images=None if data is None else str(kind.images(data)),
-        settings=settings,
-        words=words or Words(),
+        data=None if made is None else str(made.last.data),
+        images=None if made is None else str(kind.images(made.last.data)),
+        name=name,
+        settings=settings_of(kind, settings),
+        words=words,
+        further_models=further,
     )
-
-
-def perform(kind: Kind, draft: Draft, *, device: str = "cpu") -> Mapping[str, Json]:
-    """Run the job of a draft here and now, where nothing speaks against it; return its result."""
     refuse_unfit(kind, draft)
-    for model in () if draft.model is None else (draft.model, *draft.further_models):
-        paths.make_folder(draft.model_folder(model), model)
+    for each in () if draft.model is None else (draft.model, *further):
+        paths.make_folder(draft.model_folder(each), each)
     with logs.shown():
         return run_here.perform_draft(kind, draft, device_name=device)
