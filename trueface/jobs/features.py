@@ -20,8 +20,8 @@ from trueface.models.inference import FrozenBody
 from trueface.runtime import logs, paths
 from trueface.runtime.artifact import StoppedError
 from trueface.runtime.progress import Watch
-from trueface.training import provenance
 from trueface.training.settings import TrainSettings
+from trueface.training.start import load_start
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +80,7 @@ def _body(job: Job, settings: FeatureSettings) -> Detector:
         checkpoint.refuse_other_decoding(kept, settings)
         return checkpoint.revive(kept, path).to(job.device)
     training = _training(settings)
-    start = setup.start_from(job, training, None)
-    return provenance.load_start(start, training, job.device)
+    return load_start(setup.start_from(job, training, None), training, job.device)
 
 
 def _views(job: Job, settings: FeatureSettings, part: FeaturePart) -> list[tuple[Pass, int]]:

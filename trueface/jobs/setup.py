@@ -5,7 +5,6 @@ import io
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,17 +13,17 @@ import torch
 
 from launcher.api import Job, Json, Settings, write_atomic, write_json
 from trueface.data.loading import BadFile
-from trueface.jobs.job_data import folder_of
-from trueface.models import checkpoint
+from trueface.models import assembly, checkpoint
 from trueface.runtime import gpu_memory, logs, paths
 from trueface.runtime.heap import keep_freed_memory
 from trueface.runtime.ids import DataId
 from trueface.runtime.paths import SCHEMA
 from trueface.runtime.progress import Watch
 from trueface.training import provenance
-from trueface.training.provenance import ModelOrigin, Start
-from trueface.training.settings import LearningSettings, TrainSettings
+from trueface.training.settings import LearningSettings
+from trueface.training.start import Start
 
+OWN_WEIGHTS = ("default", "none")  # others are files
 Model = TypeVar("Model", bound=Settings)
 Result = Mapping[str, Json]
 
@@ -58,28 +57,16 @@ def watch_of(job: Job, precision: str = "fp32") -> Watch:
     return Watch(device=job.device, precision=precision, progress=job.progress, stop=job.stop)
 
 
-def start_of(job: Job, settings: TrainSettings) -> Start:
-    """Return what a training starts from: its own earlier weights, its base, or a new model."""
-    own = settings.warm_start and paths.checkpoint(folder_of(job)).exists()
-    origin = job.model if own else job.base
-    return replace(start_from(job, settings, origin), own=origin == job.model)
-
-
-def start_from(job: Job, settings: LearningSettings, base: str | None) -> Start:
-    """Return the start from another model of the job's run, or anew."""
-    return Start.of(settings, base, path=job.path, model_folder=job.model_folder)
-
-
-def run_of(job: Job, data: DataId) -> ModelOrigin:
-    """Return which run and model a job belongs to, for the provenance; `data` are its images."""
-    return ModelOrigin(
-        job=job.name,
-        model=job.model,
-        base=job.base,
-        images=str(data),
-        device=job.device,
-        threads=job.cpus,
-        folder=job.run_folder,
+def start_from(
+    job: Job, settings: LearningSettings, base: str | None, *, own: bool = False
+) -> Start:
+    """Return the start from another model of the job's run, or anew; `own`: from the model that it makes."""
+    weights = assembly.chosen_weights(settings.weights, os.environ)
+    return Start(
+        model=base,
+        folder=None if base is None else job.model_folder(base),
+        weights=weights if weights in OWN_WEIGHTS else str(job.path(weights)),
+        own=own,
     )
 
 
@@ -104,6 +91,15 @@ def source_of(job: Job, settings: Settings, **facts: Any) -> dict[str, Json]:
         "git": checkpoint.git_commit(provenance.PACKAGE),
         "code": provenance.keep(job.run_folder),
         **facts,
+    }
+
+
+def facts_of_learning(job: Job, data: DataId) -> dict[str, Json]:
+    """Return what `source_of` says besides of a detector that learns from images."""
+    return {
+        "base": job.base,
+        "images": str(data),
+        "device_name": provenance.device_name(job.device),
     }
 
 

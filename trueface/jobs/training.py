@@ -43,6 +43,13 @@ from trueface.training.parts.qualities import Collab, Qualities
 from trueface.training.parts.registry import further_parts
 from trueface.training.parts.shards import Shards
 from trueface.training.settings import TrainSettings
+from trueface.training.start import (
+    Start,
+    load_optimizer_state,
+    load_start,
+    of_network,
+    of_start,
+)
 from trueface.training.trainer import TrainingResult
 
 # the order in which they have their say; those with settings of their own come behind
@@ -100,7 +107,7 @@ class Assembled:
             folder=job.model_folder(model_name(job)),
             place=job_data.place(job, settings),
             path=job.path,
-            start=setup.start_of(job, settings),
+            start=_start(job, settings),
             store=open_store(settings.cache) if is_constant(settings) else None,
             watch=watch_of(job, settings.precision),
             group=group,
@@ -112,13 +119,14 @@ class Assembled:
         lesson = image_lists.lesson_of(place, data, lists, settings)
         images = augmented(lists.train, settings, settings.columns_read), still(lists.val, settings)
         learned, checked = reduce(lambda images, part: part.images(*images), parts, images)
-        state = None if settings.is_ridge else provenance.load_optimizer_state(start, settings)
-        model = provenance.load_start(start, settings, job.device)
+        state = None if settings.is_ridge else load_optimizer_state(start, settings)
+        model = load_start(start, settings, job.device)
         source = {
-            **provenance.of_learning(setup.run_of(job, data), settings, place, lists),
+            **setup.source_of(job, settings, **setup.facts_of_learning(job, data)),
+            **provenance.of_images(place, lists),
             **provenance.of_labels(learned.image_set, checked.image_set),
-            **provenance.of_start(start, settings, optimizer=state is not None),
-            **provenance.of_network(model, start),
+            **of_start(start, settings, optimizer=state is not None),
+            **of_network(model, start),
         }
         return cls(
             training=training,
@@ -149,6 +157,12 @@ class Assembled:
             for name, feed in (("train", self.learned), ("val", self.checked)):
                 path = paths.bad_images(self.training.folder, name)
                 setup.write_bad_images(path, feed.image_set.bad.values())
+
+
+def _start(job: Job, settings: TrainSettings) -> Start:
+    """Return what a training starts from: its own earlier weights, its base, or a new model."""
+    own = settings.warm_start and paths.checkpoint(job_data.folder_of(job)).exists()
+    return setup.start_from(job, settings, job.model if own else job.base, own=own)
 
 
 def fit_ridge(run: Assembled) -> TrainingResult:

@@ -24,7 +24,7 @@ from trueface.training import image_lists, provenance
 from trueface.training.image_lists import TrainingLists
 from trueface.training.objectives.registry import other_objective
 from trueface.training.parts.bank import is_constant
-from trueface.training.provenance import Start
+from trueface.training.start import Start, load_start, of_network, of_start
 from trueface.unlearning import flip_problem, problem, record
 from trueface.unlearning.api import Unlearned
 from trueface.unlearning.flip_problem import PoisonedDetector
@@ -48,10 +48,11 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     poisoned = _poisoned_detector(job, job.base, start, settings, lists)
     done = flip_problem.unlearn(poisoned, settings, watch_of(job, settings.precision))
     source = {
-        **provenance.of_learning(setup.run_of(job, data), settings, place, lists),
+        **setup.source_of(job, settings, **setup.facts_of_learning(job, data)),
+        **provenance.of_images(place, lists),
         "poison_record_sha256": file_sha256(record_path),
-        **provenance.of_start(start, settings),
-        **provenance.of_network(done.model, start),
+        **of_start(start, settings),
+        **of_network(done.model, start),
         **_of_fit(job.model_folder(job.base), done),
         **provenance.of_attributes(attribute_files(settings.attributes, job.path)),
     }
@@ -105,8 +106,8 @@ def _poisoned_detector(
     folder = job.model_folder(base)
     copies, copies_seed = _copies(folder)
     return PoisonedDetector(
-        detector=provenance.load_start(start, settings, job.device),
-        fresh=lambda: provenance.load_start(untrained, settings, job.device),
+        detector=load_start(start, settings, job.device),
+        fresh=lambda: load_start(untrained, settings, job.device),
         lists=lists,
         test=_test_images(job, settings),
         poison=poison_record.read_record(paths.poison_record(folder)),

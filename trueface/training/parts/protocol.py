@@ -13,8 +13,8 @@ from trueface.runtime.progress import Watch
 from trueface.training.distributed import ProcessGroup
 from trueface.training.image_lists import DataPlace, TrainingLists
 from trueface.training.objectives.protocol import Objective
-from trueface.training.provenance import Start
 from trueface.training.settings import TrainSettings
+from trueface.training.start import Start
 from trueface.training.trainer import TrainingResult
 
 
