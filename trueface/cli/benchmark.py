@@ -10,7 +10,7 @@ import click
 
 from launcher.api import UsageError, write_atomic
 from trueface.audit.finding import count
-from trueface.audit.run_folders import found_folder
+from trueface.audit.run_facts import found_folder
 from trueface.cli.text_tables import aligned, shown
 from trueface.evaluation.over_seeds import NO_VALUE
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from launcher.api import Role, UsageError
-from trueface.audit.run_folders import found_folder
+from trueface.audit.run_facts import found_folder
 from trueface.cli import run_here
 from trueface.cli.run_job import options, perform
 from trueface.cli.studies import json_option, page_option, tests_of_run

@@ -56,7 +56,7 @@ def unlearned(run: str, *, as_json: bool, published: bool) -> None:
     positives; 1 is chance. US: unlearning score. verdict: why a model is ruined whatever its scores;
     such rows come last. Alarms are further remarks on a row.
     """
-    from trueface.audit.run_folders import found_folder
+    from trueface.audit.run_facts import found_folder
 
     folder = found_folder(run)
     from trueface.unlearning.evaluation.leaderboard import ladder

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from launcher.api import write_atomic
-from trueface.audit.run_folders import (
+from trueface.audit.run_facts import (
     data_of,
     found_folder,
     model_folders,

@@ -1,24 +1,300 @@
-"""The kind `features`: a job that computes features once for others, and what is kept of them.
+"""The kind `features`: a job that computes features once for others; which these are, and what is kept of them.
 
-No torch here, and nothing of the store before it is asked for.
+Jobs share features where their images pass the same constant body: frozen trainings, unlearnings of
+their last layer, and the tests of all these. What is taken for the same here decides what is planned,
+and never what is read: the feature store goes by the contents of weights and images. No torch here, and
+nothing of the store before it is asked for.
 """
 
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import lru_cache
+from operator import itemgetter
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from launcher.api import Draft, Input, Kept, MachineError, Role, SharedJob, SharedPart, Volume
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from launcher.api import (
+    Draft,
+    Input,
+    Kept,
+    MachineError,
+    Role,
+    SharedJob,
+    SharedPart,
+    SharedWork,
+    Volume,
+)
 from trueface.corruptions.registry import NONE
+from trueface.data.settings import AugmentationSettings, Corruptions, DataSettings, Precision
 from trueface.data.vocabulary import Vocabulary
 from trueface.features.folder import limit_bytes, store_folder, views
 from trueface.features.folder import remove as remove_view
-from trueface.jobs.feature_settings import FeatureSettings
 from trueface.jobs.job_kind import LaboratoryKind, base_inputs, data_inputs
 from trueface.jobs.lineage import count_images
-from trueface.jobs.shared_features import BODY, KIND, PLACE, BodyInput
-from trueface.models.registry import spec_of
+from trueface.models.registry import model_name, spec_of
+from trueface.runtime.field_types import Count
 from trueface.runtime.ids import tested
+from trueface.training.settings import solver_of
+from trueface.unlearning.registry import METHODS
+
+KIND = "features"
+# settings of new weights
+BODY = ("model", "weights", "normalization", "nodown", "channels_last", "seed")
+_PLACE = (
+    "data_root", "split_path", "layout", "missing_images", "decode", "resize_size", "precision",
+)  # fmt: skip
+PLACE = (*_PLACE, "patch_size", "test_crops")
+
+# settings that decide an augmented image, besides those that decide it as it is tested
+_AUGMENTING = tuple(
+    sorted(
+        set(AugmentationSettings.model_fields)
+        - set(DataSettings.model_fields)
+        - {"seed", "augment_cycle", "resize_size", "test_crops"}
+    )
+)
+_USUAL = {name: AugmentationSettings.model_fields[name].default for name in _AUGMENTING}
+_DRAWN = ("resize_prob", "blur_prob", "jpeg_prob", "flip_prob", "patch_size")
+# that change nothing by themselves, without one of those above
+_DETAILS = frozenset({"augment_seed", "resize_scale", "resize_ratio", "blur_sigma", "jpeg_qual"})
+
+_place_of, _body_of = itemgetter(*_PLACE), itemgetter(*BODY)
+_augmenting_of = itemgetter(*_AUGMENTING)
+
+Augmentation = tuple[tuple[str, Any], ...]
+
+
+class SharedBody(NamedTuple):
+    """A body that does not change: jobs that agree in it pass their images through the same."""
+
+    base: str | None  # ID of the model whose it is; None: of new weights
+    settings: tuple[Any, ...] = ()  # of new weights: the values of `BODY`
+
+
+class BodyInput(NamedTuple):
+    """Images that pass a body."""
+
+    body: SharedBody
+    split_list: str  # train, val or test
+    images: str  # data ID, real ones included
+    augmentation: Augmentation = ()  # settings; none: as they are tested
+    corrupt: str = NONE  # what happens to what is tested
+
+
+class _Facts(NamedTuple):
+    """What follows from settings alone."""
+
+    shares: bool
+    is_constant: bool  # what is trained under them leaves the body as it is
+    place: tuple[Any, ...]
+    augmentation: Augmentation  # of what is learned
+    body: SharedBody | None  # that new weights have; None: the job has none
+
+
+def of_training(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
+    """Yield the features of a frozen training: of its augmented images, and of its validation."""
+    facts = _facts(draft)
+    if not facts.is_constant or draft.settings["warm_start"]:
+        return
+    body = body_behind(makers, draft.base, draft)
+    epochs, early_stop = draft.settings["num_epochs"], draft.settings["early_stop"]
+    # that many there are in any case
+    certain = min(epochs, early_stop + 1) if early_stop else epochs
+    if not draft.settings.get(
+        "qualities"
+    ):  # of each quality a training makes its own, and keeps them
+        yield from _learned(draft, facts, body, certain)
+    yield _work(draft, facts, BodyInput(body, "val", images_of(draft)))
+
+
+def of_unlearning(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
+    """Yield the features of an unlearning of the last layer, in which it learns and is measured."""
+    facts = _facts(draft)
+    if not facts.is_constant or _begins_anew(draft, makers):
+        return
+    body = body_behind(makers, draft.base, draft)
+    for name in ("train", "val", "test"):
+        yield _work(draft, facts, BodyInput(body, name, images_of(draft)))
+    field = METHODS[draft.settings["method"]].hyperparameters.model_fields.get("epochs")
+    if facts.augmentation and field is not None:
+        settings = draft.settings
+        epochs = settings["unlearn_epochs"] or field.get_default() or settings["num_epochs"]
+        yield from _learned(draft, facts, body, epochs)
+
+
+def of_test(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
+    """Yield the features of a test."""
+    # the body of no other model is that of a model which has trained its own
+    if makers and _keeps_body(makers[-1], makers[:-1]) and (facts := _facts(draft)).shares:
+        body = body_behind(makers, draft.model, draft)
+        corrupt = draft.settings["corrupt"]
+        yield _work(draft, facts, BodyInput(body, "test", images_of(draft), corrupt=corrupt))
+
+
+def of_benchmark(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWork]:
+    """Yield the features of a benchmark, those of each corruption as a job of their own.
+
+    So conditions are computed side by side; clean images go with the features of other tests.
+    """
+    if not (makers and _keeps_body(makers[-1], makers[:-1]) and (facts := _facts(draft)).shares):
+        return
+    body = body_behind(makers, draft.model, draft)
+    chains: Sequence[str] = draft.settings["corrupt"]
+    for corrupt in dict.fromkeys((NONE, *chains)):
+        work = _work(draft, facts, BodyInput(body, "test", images_of(draft), corrupt=corrupt))
+        yield work if corrupt == NONE else work._replace(key=(work.key, corrupt))
+
+
+def images_of(draft: Draft) -> str:
+    """Return which images a job reads, as a data ID."""
+    return draft.images or draft.data or ""
+
+
+def body_behind(makers: Sequence[Draft], model: str | None, draft: Draft) -> SharedBody:
+    """Return the body of a model, told from the jobs of the plan that make it.
+
+    Args:
+        makers: these, first to last.
+        model: its ID; None: what a training begins with.
+        draft: the job that asks; a training that begins with new weights names them.
+    """
+    at = len(makers)
+    while at and _keeps_body(makers[at - 1], makers[: at - 1]):
+        at -= 1
+    if at:
+        return SharedBody(makers[at - 1].model)
+    first = makers[0] if makers else draft
+    base = first.base if makers or model is None else model
+    return SharedBody(base) if base is not None else _facts(first).body or SharedBody(model)
+
+
+def _learned(draft: Draft, facts: _Facts, body: SharedBody, epochs: int) -> Iterator[SharedWork]:
+    cycle = draft.settings["augment_cycle"]
+    views = min(cycle or epochs, epochs) if facts.augmentation else 1
+    yield _work(draft, facts, BodyInput(body, "train", images_of(draft), facts.augmentation), views)
+
+
+def _work(draft: Draft, facts: _Facts, part: BodyInput, views: int = 1) -> SharedWork:
+    return SharedWork(KIND, (part.body, draft.data, facts.place), part, views)
+
+
+def _facts(draft: Draft) -> _Facts:
+    # the jobs of an entry have their settings in common, and the plan holds them: their id() lasts
+    key = (KIND, id(draft.settings))
+    facts: _Facts | None = draft.lookups.get(key)  # quicker than `once`, for very many jobs
+    if facts is None:
+        facts = draft.lookups[key] = _facts_of(draft)
+    return facts
+
+
+def _facts_of(draft: Draft) -> _Facts:
+    settings = draft.settings
+    learns = "augment_seed" in settings
+    is_ridge = learns and solver_of(settings) == "ridge"
+    shares = settings["cache"] != "none"
+    crops = settings["test_crops"]
+    augmenting = tuple(map(_hashable, _augmenting_of(settings))) if learns else ()
+    return _Facts(
+        shares=shares,
+        is_constant=shares and _is_frozen(draft),
+        # without crops the centre crop is seen whole, whatever the side of patches is
+        place=(*_place_of(settings), crops, settings["patch_size"] if crops else -1),
+        # in closed form images are learned as they are tested; of its copies the store alone knows
+        augmentation=_augmentation(augmenting, crops > 0) if learns and not is_ridge else (),
+        body=_new_body(*_body_of(settings)) if learns else None,
+    )
+
+
+@lru_cache(maxsize=256)  # a sweep has very many settings, and few of these
+def _augmentation(augmenting: tuple[Any, ...], crops: bool) -> Augmentation:
+    """Return the settings of a training's augmentation; () where it learns images as they are tested."""
+    values = dict(zip(_AUGMENTING, augmenting, strict=True))
+    is_drawn = any(values[name] > 0 for name in _DRAWN)
+    further = (name for name in values if name not in _DETAILS and name not in _DRAWN)
+    if is_drawn or crops or any(values[name] != _USUAL[name] for name in further):
+        seed = ("augment_seed", values.pop("augment_seed"))  # it always counts
+        return (seed, *(pair for pair in values.items() if pair[1] != _USUAL[pair[0]]))
+    return ()
+
+
+def _new_body(*values: Any) -> SharedBody:
+    *others, seed = values
+    model, weights = (others[BODY.index(name)] for name in ("model", "weights"))
+    # weights that are read follow from no seed, and statistics of pixels have none
+    return SharedBody(
+        None, (*others, seed if weights == "none" and not _is_statistic(model) else None)
+    )
+
+
+@lru_cache(maxsize=64)
+def _is_statistic(model: str) -> bool:
+    spec = spec_of(model)
+    return spec.solver == "ridge" and spec.inner is None and spec.weights_url is None
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _is_frozen(draft: Draft) -> bool:
+    return bool(draft.settings.get("freeze") and draft.settings.get("freeze_bn"))
+
+
+def _keeps_body(maker: Draft, before: Sequence[Draft]) -> bool:
+    if not _is_frozen(maker) or maker.settings.get("warm_start"):
+        return False
+    return "method" not in maker.settings or not _begins_anew(maker, before)
+
+
+def _begins_anew(draft: Draft, makers: Sequence[Draft]) -> bool:
+    """Tell whether an unlearning trains another body than that of its base: the one before it."""
+    if "untrained model" not in METHODS[draft.settings["method"]].needs:
+        return False
+    return bool(makers) and not all(map(_is_frozen, makers))
+
+
+ListName = Literal["train", "val", "test"]
+
+
+class FeaturePart(BaseModel):
+    """The images of one list, as they are tested or as they are learned."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    split_list: ListName
+    images: str  # data ID, real ones included
+    views: Count = 1
+    augmentation: dict[str, Any] = Field(default_factory=dict)  # settings; empty: as tested
+    corrupt: Corruptions = NONE  # of what is tested
+
+
+class FeatureSettings(DataSettings):
+    """Which features: of which body, of which images."""
+
+    neutral: ClassVar[frozenset[str]] = DataSettings.neutral | {
+        "batch_size", "on_bad_image", "attributes", "missing_attributes",
+    }  # fmt: skip
+    added: ClassVar[frozenset[str]] = DataSettings.added | {"nodown"}
+    costs: ClassVar[frozenset[str]] = DataSettings.costs | {
+        "model", "nodown", "resize_size", "patch_size", "test_crops", "precision",
+    }  # fmt: skip
+
+    model: Annotated[str, AfterValidator(model_name)] = Field("nodown", description="network")
+    weights: str = Field("default", description="default (ImageNet), none, or a state dict's path")
+    normalization: Literal["model", "imagenet", "half"] = Field("model", description="of pixels")
+    nodown: bool = Field(False, description="the first convolution keeps the resolution")
+    channels_last: bool = Field(True, description="memory format")
+    seed: int = Field(42, ge=0, description="of weights: none")
+    resize_size: Count = Field(256, description="side of the centre crop, in pixels")
+    patch_size: int = Field(-1, description="side of the patches, in pixels; <= 0: none")
+    test_crops: int = Field(0, ge=0, description="fixed patches of each image; 0: the centre crop")
+    precision: Precision = "fp32"
+    parts: tuple[FeaturePart, ...] = Field(
+        min_length=1, description="lists of images, and how many views of each"
+    )
+
 
 ITEM_BYTES = 4  # of a number in the store, float32
 _READING = ("batch_size", "num_threads", "on_bad_image")  # taken from the first job that is served

@@ -13,7 +13,7 @@ from launcher.api import Draft, Input, ModelId, Role, Settings, parse_model, tes
 from trueface.corruptions.registry import NONE
 from trueface.data.settings import SampleSettings, TestSettings
 from trueface.data.vocabulary import Vocabulary
-from trueface.jobs import refusals, shared_features
+from trueface.jobs import feature_kind, refusals
 from trueface.jobs.flags import classic_words, word_flags
 from trueface.jobs.job_kind import (
     EPOCHS,
@@ -192,7 +192,7 @@ TRAIN = LaboratoryKind(
     makes=_training_outputs,
     line=_training_line,
     refuses=refusals.OF_TRAININGS,
-    repeats=shared_features.of_training,
+    repeats=feature_kind.of_training,
     epochs=EPOCHS,
     divides=True,
 )
@@ -206,7 +206,7 @@ TEST = LaboratoryKind(
     makes=_test_outputs,
     line=_test_line,
     refuses=refusals.OF_TESTS,
-    repeats=shared_features.of_test,
+    repeats=feature_kind.of_test,
     results="trueface.evaluation.results:table",
     lower_is_better=LOW,
 )
@@ -237,7 +237,7 @@ UNLEARN = LaboratoryKind(
     makes=model_files(paths.poison_record, paths.unlearning),
     line=_unlearning_line,
     refuses=refusals.OF_UNLEARNINGS,
-    repeats=shared_features.of_unlearning,
+    repeats=feature_kind.of_unlearning,
     epochs=EPOCHS,
 )
 SAMPLE = LaboratoryKind(

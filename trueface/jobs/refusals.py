@@ -4,11 +4,12 @@ Each function takes the draft, those of the jobs that make its model, and the vo
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from launcher.api import Draft, UnknownName, UsageError, parse_model
 from trueface.corruptions.registry import missing_programs
@@ -19,7 +20,6 @@ from trueface.data.settings import other_decoding
 from trueface.data.vocabulary import Vocabulary
 from trueface.jobs.job_kind import model_of
 from trueface.jobs.lineage import leaks
-from trueface.jobs.ranks import world
 from trueface.poisoning.poison_record import KINDS, is_random
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
@@ -194,6 +194,42 @@ def _no_optimizer(draft: Draft, *_: object) -> Iterator[str]:
         )
 
 
+def _unfit_processes(draft: Draft, *_: object) -> Iterator[str]:
+    """Yield why a training cannot be shared by as many processes as it asks for."""
+    settings, name = draft.settings, draft.model or draft.kind
+    processes = settings.get("processes", 0)
+    on_gpus = draft.gpus > 1 or draft.device.startswith("cuda")
+    if on_gpus and processes not in {0, draft.gpus}:
+        yield (
+            f"{name}: processes: {processes} on gpus: {draft.gpus}; a training has one process a GPU: "
+            f"leave processes out, or set gpus: {processes}"
+        )
+    size = processes or draft.gpus
+    if size > 1:
+        remedy = "set gpus: 1" if draft.gpus > 1 else "leave processes out"
+        yield from (f"{name}: {reason}" for reason in _undivided(settings, size, remedy))
+
+
+def _undivided(settings: Mapping[str, Any], size: int, remedy: str) -> Iterator[str]:
+    if settings["freeze"] and settings["freeze_bn"]:
+        yield (
+            f"only its last layer learns, from features that are computed once, and {size} processes "
+            f"would wait for each other; {remedy}"
+        )
+    if settings["compile"]:
+        yield f"compile: true works in one process only; leave it out, or {remedy}"
+    if settings["batch_size"] < size:
+        yield (
+            f"batch_size: {settings['batch_size']} cannot be divided among {size} processes; "
+            f"set batch_size: {size} at least"
+        )
+    if not objectives()[used_objective(settings)].mean:
+        yield (
+            f"{choice(settings)} is not declared as a mean over images (mean=True), so that its "
+            f"gradient cannot be divided among processes; {remedy}"
+        )
+
+
 def unknown_poison(draft: Draft, *_: object) -> Iterable[str]:
     """Refuse a kind of poison that there is not."""
     poison = parse_model(model_of(draft)).last.poison
@@ -299,7 +335,7 @@ OF_SCORING = (*_OF_MODELS, leaks, uncorruptible, unreadable_attributes)
 OF_TESTS = (*OF_SCORING, _surrogate_itself)
 OF_TRAININGS = (
     *_OF_MODELS,
-    world.refusals,
+    _unfit_processes,
     unfit_attributes,
     _unfit_solver,
     _unfit_parts,

@@ -12,7 +12,7 @@ from trueface.data.forging.forged_set import make_forged
 from trueface.data.forging.plan import ForgeSettings
 from trueface.data.sample import SampleSpec, make_sample
 from trueface.data.settings import SampleSettings
-from trueface.jobs.job_data import progress_of
+from trueface.jobs.setup import progress_of
 from trueface.runtime import logs
 
 

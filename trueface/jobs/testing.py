@@ -1,35 +1,344 @@
-"""The entry function of `test`."""
+"""The entry function of `test`, and how it scores images: network, attacks on it, images as they were scored, what is told of them."""
 
+import copy
+import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from launcher.api import Job, Json, parse_data, tested, write_json
-from trueface.attacks.registry import parse_attack
+from trueface.attacks.perturb import Target
+from trueface.attacks.registry import Attack, parse_attack
 from trueface.corruptions.chain import Chain
+from trueface.corruptions.pillow import to_image
 from trueface.corruptions.registry import NONE
 from trueface.data.attributes import Attributes, attribute_files, paths_below
-from trueface.data.dataset import still
+from trueface.data.dataset import Pass, still
+from trueface.data.dataset_file import video_sources
 from trueface.data.index import Image
-from trueface.data.settings import TestSettings
-from trueface.evaluation.score_tables import write_scores
-from trueface.features.bank import keep_features
-from trueface.jobs import job_data
-from trueface.jobs.job_data import model_name
-from trueface.jobs.scoring import (
-    ImageWriter,
-    ScoredTest,
-    ScoringModel,
-    attacked_test,
-    numbers_of_attack,
-    numbers_of_test,
-    scores_of,
-    write_images,
+from trueface.data.settings import ScoringSettings, TestSettings
+from trueface.evaluation.inference import (
+    Answers,
+    Attacked,
+    Keep,
+    attack_images,
+    drawn,
+    evaluate_images,
+    outcome,
 )
-from trueface.jobs.setup import entry, write_bad_images
+from trueface.evaluation.operating_threshold import Calibration
+from trueface.evaluation.score_tables import Scores, write_scores
+from trueface.features.bank import keep_features
+from trueface.features.store import FeatureStore, open_store
+from trueface.jobs import setup
+from trueface.jobs.setup import checkpoint_of, entry, model_name, watch_of, write_bad_images
+from trueface.models import checkpoint
+from trueface.models.detectors import Detector
+from trueface.models.inference import FrozenBody, folded
 from trueface.runtime import paths
+from trueface.runtime.files import write_atomic
 from trueface.runtime.paths import SCHEMA
+from trueface.runtime.precision import autocast
+from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
 from trueface.training import provenance
+
+NOT_DIFFERENTIABLE = "not differentiable"
+COMPRESSION = 1  # of PNG, 0 to 9: beyond it files take longer and get little smaller
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoringModel:
+    """A model that answers as its tests do."""
+
+    model: Detector  # on the device
+    watch: Watch
+    constant: bool  # see `evaluate_images`, as for the store
+    store: FeatureStore | None
+    provenance: Mapping[str, Json] = field(default_factory=dict)  # of its checkpoint
+
+    @classmethod
+    def of_job(cls, job: Job, settings: ScoringSettings, *, stored: bool = True) -> "ScoringModel":
+        """Return the model that a job scores, on its device.
+
+        Args:
+            job: that names the model.
+            settings: of the job.
+            stored: features may come from the feature store.
+
+        Raises:
+            CheckpointError: it cannot be read, or learned from images that were decoded otherwise.
+        """
+        path = checkpoint_of(job, model_name(job))
+        kept = checkpoint.load(path)
+        checkpoint.refuse_other_decoding(kept, settings)
+        constant = checkpoint.has_constant_body(kept)
+        return cls(
+            model=checkpoint.revive(kept, path).to(job.device),
+            watch=watch_of(job, settings.precision),
+            constant=constant,
+            store=open_store(settings.cache) if constant and stored else None,
+            provenance=kept.provenance,
+        )
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Its operating point by validation; None: it calls fake what is above probability 0.5."""
+        return Calibration.read(self.provenance.get("calibration"))
+
+    @property
+    def threshold(self) -> float:
+        """The logit above which the model calls an image fake."""
+        calibration = self.calibration
+        return 0.0 if calibration is None else calibration.threshold
+
+    def answers(self, feed: Pass) -> Answers:
+        """Return the model's answers to every image of a feed."""
+        return evaluate_images(
+            self.model, feed, self.watch, constant=self.constant, store=self.store
+        )
+
+    def attack(
+        self,
+        feed: Pass,
+        clean: Answers,
+        attack: Attack,
+        target: Detector,
+        *,
+        saved: Chain,
+        queries: int,
+        keep: Keep | None = None,
+    ) -> Attacked:
+        """Return what an attack, computed with `target`, does to the images of a feed; see `attack_images`.
+
+        Args:
+            feed: of the images.
+            clean: the model's answers to them.
+            attack: kind and budget.
+            target: the network that the attack asks.
+            saved: what happens to images when they are saved after the attack.
+            queries: of each image, for attacks by scores.
+            keep: gets every image as it was scored; None: nobody wants them.
+        """
+        model, watch = self.model, self.watch
+        body = None
+        if self.constant:
+            body = FrozenBody(model, device=watch.device, precision=watch.precision)
+
+        def score(pixels: Tensor) -> Tensor:  # as tests do
+            with torch.no_grad(), autocast(watch.device, watch.precision):
+                if body is not None:
+                    logits = model.forward_head(body(pixels))
+                else:
+                    logits = model(pixels.to(watch.device))
+            return logits.float().squeeze(1).cpu()
+
+        return attack_images(
+            feed,
+            clean,
+            attack,
+            score=score,
+            target=Target(target, watch.device, self.threshold),
+            watch=watch,
+            threshold=self.threshold,
+            saved=saved,
+            queries=queries,
+            keep=keep,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredTest:
+    """What a test gave."""
+
+    images: tuple[Image, ...]  # that were scored
+    feed: Pass  # of these
+    answers: Answers | None  # to them; None where an attack cannot be done
+    record: Mapping[str, Json]  # of the attack
+
+
+def attacked_test(
+    job: Job,
+    settings: TestSettings,
+    attack: Attack,
+    images: Sequence[Image],
+    network: ScoringModel,
+    keep: Keep | None,
+) -> ScoredTest:
+    """Attack a model on some of the images of a test, and again with random signs alone.
+
+    Args:
+        job: names the folder of the surrogate.
+        settings: of the test.
+        attack: of the settings.
+        images: of the test; so many of each class as the settings say are drawn.
+        network: the model.
+        keep: gets every image as it was scored; None: nobody wants them.
+
+    Raises:
+        JobError: stopped.
+        CheckpointError: the surrogate cannot be read.
+    """
+    chosen = drawn(images, settings.attack_images)
+    feed, surrogate = still(chosen, settings), surrogate_of(job, settings.surrogate)
+    target, saved = surrogate or network.model, Chain.parse(settings.attack_save)
+    record = _described(settings, attack, saved)
+    if attack.spec.needs_gradient and not is_differentiable(target):
+        which = settings.surrogate if surrogate else "the model"
+        reason = f"{NOT_DIFFERENTIABLE}: {which} is {target.spec.name}"
+        return ScoredTest(
+            images=chosen, feed=feed, answers=None, record={"attack": record, "reason": reason}
+        )
+    record["threshold"] = {
+        "logit": network.threshold,
+        "from": "validation" if network.calibration else "probability 0.5",
+    }
+    clean = network.answers(feed)
+    attacked = partial(
+        network.attack,
+        feed,
+        clean,
+        target=quick(target),
+        saved=saved,
+        queries=settings.queries,
+    )
+    result = attacked(attack, keep=keep)
+    control = {"name": attack.control.name, **outcome(clean, attacked(attack.control))}
+    record |= {**outcome(clean, result), "control": control}
+    return ScoredTest(
+        images=chosen, feed=feed, answers=result.answers, record={"attack": record, **rates(record)}
+    )
+
+
+def quick(model: Detector) -> Detector:
+    """Return a copy that computes gradients in two thirds of the time: its batch norms folded, no layer learns.
+
+    It differs by rounding; what is reported are the answers of the model itself.
+    """
+    twin = copy.deepcopy(model)
+    network = folded(twin.network, twin.spec.head, side=twin.spec.input_size)
+    form = torch.channels_last if twin.channels_last else torch.contiguous_format
+    twin.network = network.to(memory_format=form)
+    return twin.eval().requires_grad_(requires_grad=False)
+
+
+def is_differentiable(model: Detector) -> bool:
+    """Tell whether the gradient of a model's logit reaches the pixels."""
+    return model.spec.differentiable
+
+
+def rates(record: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the success of an attack and of its control as flat numbers for tables; {} without any."""
+    flat: dict[str, Json] = {}
+    for suffix, part in (("", record), ("_control", record.get("control"))):
+        for goal in ("evasion", "defamation"):
+            facts = part.get(goal) if isinstance(part, Mapping) else None
+            success = facts.get("success") if isinstance(facts, Mapping) else None
+            if isinstance(success, Mapping):
+                flat[f"{goal}{suffix}"] = success["value"]
+    return flat
+
+
+def _described(settings: TestSettings, attack: Attack, saved: Chain) -> dict[str, Json]:
+    return {
+        "name": attack.name,
+        "budget": attack.budget,
+        "access": attack.spec.access,
+        **({"saved": saved.record} if saved else {}),
+        **({"surrogate": settings.surrogate} if settings.surrogate else {}),
+    }
+
+
+def surrogate_of(job: Job, name: str) -> Detector | None:
+    """Return the model with which transfer attacks compute, on the device; None where none is named."""
+    return checkpoint.restore(checkpoint_of(job, name)).to(job.device) if name else None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageWriter:
+    """Writes images below `root` as they lie below `data_root`."""
+
+    root: Path
+    data_root: Path
+
+    def __call__(self, image: Image, pixels: Tensor) -> None:
+        """Write an image, (3, H, W) uint8, whole or not at all."""
+        path = self.root / image.path.relative_to(self.data_root).with_suffix(".png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = io.BytesIO()
+        to_image(pixels).save(file, "PNG", compress_level=COMPRESSION)
+        write_atomic(path, file.getvalue())
+
+
+def write_images(feed: Pass, write: ImageWriter, watch: Watch) -> None:
+    """Write every image of a feed as a network sees it; of several crops none.
+
+    Raises:
+        JobError: stopped.
+    """
+    images, done = feed.image_set.images, 0
+    for batch in feed(0):
+        watch.refuse_stop(done, len(images))
+        done += len(batch.indices)
+        for position, pixels in zip(batch.indices.tolist(), batch.images, strict=True):
+            write(images[position], pixels)
+
+
+def numbers_of_test(answers: Answers, calibration: Calibration | None = None) -> dict[str, Json]:
+    """Return what one test alone can say; measures of both classes need tests merged."""
+    fake = answers.labels == 1
+    beyond = None if calibration is None else answers.logits > calibration.threshold
+    towards = np.where(fake, answers.logits, -answers.logits)
+    return {
+        "n": len(answers.labels),
+        "fake": int(fake.sum()),
+        "accuracy": float(np.mean((answers.logits > 0) == fake)),
+        "called_fake": float(np.mean(answers.logits > 0)),
+        "accuracy_at_threshold": None if beyond is None else float(np.mean(beyond == fake)),
+        "called_fake_at_threshold": None if beyond is None else float(np.mean(beyond)),
+        "mean_logit": float(answers.logits.mean()),
+        "loss": float(np.logaddexp(0.0, -towards).mean()),
+    }
+
+
+def numbers_of_attack(answers: Answers) -> dict[str, Json]:
+    """Return how far a backdoor reaches: what is said of images that carry its patch.
+
+    `attack_success` is the fraction of fakes then classified as real; None where there is no fake.
+    """
+    fake = answers.labels == 1
+    called_real = answers.logits <= 0
+    return {
+        "attack_success": float(called_real[fake].mean()) if fake.any() else None,
+        "triggered_called_fake": float(1 - called_real.mean()),
+    }
+
+
+def scores_of(images: Sequence[Image], answers: Answers, data_root: Path) -> Scores:
+    """Return the answers to images as a score table, with their paths below the data root.
+
+    Raises:
+        DataError: the data root's list of sources with videos cannot be read.
+    """
+    scored = [images[position] for position in answers.positions]
+    names = tuple(image.path.relative_to(data_root).as_posix() for image in scored)
+    sources = video_sources(data_root)
+    videos = tuple(
+        path.rpartition("/")[0] if image.method in sources else ""
+        for path, image in zip(names, scored, strict=True)
+    )
+    return Scores(
+        paths=names,
+        keys=tuple(image.key for image in scored),
+        labels=answers.labels,
+        logits=answers.logits,
+        videos=videos if any(videos) else (),
+    )
 
 
 @entry(TestSettings)
@@ -38,7 +347,7 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     folder, data = job.model_folder(model_name(job)), parse_data(job.data or "")
     values = settings.model_dump(mode="json")
     name = tested(str(data), settings.condition(values))
-    images, split = job_data.of_split(job, settings, data, "test")
+    images, split = setup.of_split(job, settings, data, "test")
     groups = _checked_attributes(job, settings, images)
     started, network = now(), ScoringModel.of_job(job, settings)
     done = _answered(job, settings, images, network, paths.saved_images(folder, name))

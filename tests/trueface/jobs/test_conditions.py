@@ -22,7 +22,7 @@ from trueface.evaluation.results import table
 from trueface.evaluation.score_tables import read_scores
 from trueface.jobs import testing, training
 from trueface.jobs.kinds import TEST
-from trueface.jobs.scoring import ScoringModel, attacked_test
+from trueface.jobs.testing import ScoringModel, attacked_test
 from trueface.models import checkpoint
 from trueface.runtime import paths
 from trueface.runtime.ids import parse_data

@@ -5,7 +5,7 @@ import numpy as np
 from trueface.data.dataset_file import write_video_sources
 from trueface.data.index import Image
 from trueface.evaluation.inference import Answers
-from trueface.jobs.scoring import scores_of
+from trueface.jobs.testing import scores_of
 
 
 def test_the_scores_of_a_test_name_the_video_of_each_frame(tmp_path: Path) -> None:

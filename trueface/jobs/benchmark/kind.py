@@ -7,7 +7,7 @@ from launcher.api import Draft, Role
 from trueface.benchmark.conditions import INDEX, conditions, contradiction, derive, folder_of_cells
 from trueface.benchmark.settings import BenchmarkSettings
 from trueface.data.vocabulary import Vocabulary
-from trueface.jobs import lineage, shared_features
+from trueface.jobs import feature_kind, lineage
 from trueface.jobs.job_kind import LaboratoryKind, folder_of, model_of
 from trueface.jobs.kinds import TEST_INPUTS
 from trueface.jobs.refusals import OF_SCORING
@@ -59,5 +59,5 @@ BENCHMARK = LaboratoryKind(
     reads=TEST_INPUTS,
     makes=_outputs,
     refuses=(*OF_SCORING, _unfit),
-    repeats=shared_features.of_benchmark,
+    repeats=feature_kind.of_benchmark,
 )

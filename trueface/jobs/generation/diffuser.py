@@ -11,8 +11,7 @@ from trueface.diffusion.diffuser import save_diffuser
 from trueface.diffusion.images import digest, load_classes, load_images
 from trueface.diffusion.settings import IMPORTER, DiffuserSettings, training_folder
 from trueface.diffusion.training import fit
-from trueface.jobs.job_data import folder_of
-from trueface.jobs.setup import entry, source_of, watch_of, write_facts
+from trueface.jobs.setup import entry, folder_of, source_of, watch_of, write_facts
 from trueface.runtime import paths
 
 

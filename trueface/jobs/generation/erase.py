@@ -12,8 +12,7 @@ from trueface.diffusion.settings import training_folder
 from trueface.erasing.erasure import ErasingProblem, run_erasure
 from trueface.erasing.registry import METHODS
 from trueface.erasing.settings import EraseSettings
-from trueface.jobs.job_data import checkpoint_of, folder_of
-from trueface.jobs.setup import entry, source_of, watch_of
+from trueface.jobs.setup import checkpoint_of, entry, folder_of, source_of, watch_of
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.paths import SCHEMA

@@ -20,8 +20,14 @@ from trueface.diffusion.diffuser import load_diffuser
 from trueface.diffusion.images import digest, load_images
 from trueface.disruption.attack import NOTHING, Size, disrupt_images, label_sets, size_of
 from trueface.disruption.settings import DisruptSettings, bound_of, levels_of
-from trueface.jobs.job_data import checkpoint_of, made_folder_of
-from trueface.jobs.setup import entry, source_of, watch_of, write_facts
+from trueface.jobs.setup import (
+    checkpoint_of,
+    entry,
+    made_folder_of,
+    source_of,
+    watch_of,
+    write_facts,
+)
 from trueface.purification.denoiser import load_denoiser, save_denoiser, train_denoiser
 from trueface.purification.purifier import Purifier, make_purifier, purify_folder
 from trueface.purification.registry import PurifierName, parse_purifier, refuse_untrained

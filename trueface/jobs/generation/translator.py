@@ -20,8 +20,16 @@ from trueface.data.made_folders import (
 )
 from trueface.data.settings import DrawSettings
 from trueface.data.vocabulary import picture_folder
-from trueface.jobs.job_data import checkpoint_of, folder_of, made_folder_of, progress_of
-from trueface.jobs.setup import entry, source_of, watch_of, write_facts
+from trueface.jobs.setup import (
+    checkpoint_of,
+    entry,
+    folder_of,
+    made_folder_of,
+    progress_of,
+    source_of,
+    watch_of,
+    write_facts,
+)
 from trueface.models import assembly
 from trueface.runtime import paths
 from trueface.runtime.stepping import Claim, fingerprint

@@ -38,9 +38,9 @@ from trueface.jobs.ranks.rank import (
     PROGRESS,
     STOP,
     Failure,
+    RankPlace,
     RankWork,
 )
-from trueface.jobs.ranks.world import RankPlace, places
 from trueface.runtime.errors import MachineError
 
 PRELOADED = "trueface.jobs.ranks.preloaded"
@@ -54,6 +54,28 @@ LOST_SERVER = "the process that started the ranks of this training has ended"
 
 log = logging.getLogger(__name__)
 _start: Any = torch.multiprocessing.start_processes  # type: ignore[attr-defined]  # and untyped
+
+
+def size_of(job: Job, processes: int) -> int:
+    """Return how many processes a job takes: as its settings say, else one a GPU."""
+    if processes:
+        return processes
+    return 1 if job.device == "cpu" else max(1, job.gpus)
+
+
+def places(job: Job, size: int, meeting: str) -> tuple[RankPlace, ...]:
+    """Return the places of all ranks; cores are divided, and each rank has a card of its own."""
+    kind, _, number = job.device.partition(":")
+    return tuple(
+        RankPlace(
+            rank=rank,
+            size=size,
+            device=job.device if kind == "cpu" else f"{kind}:{int(number or 0) + rank}",
+            cpus=max(1, job.cpus // size),
+            meeting=meeting,
+        )
+        for rank in range(size)
+    )
 
 
 def run(job: Job, entry: str, size: int) -> Mapping[str, Json]:

@@ -22,7 +22,6 @@ import torch
 import torch.distributed as dist
 
 from launcher.api import Error, Job, JobError, Json, MachineError, Share, UsageError, VramLimit
-from trueface.jobs.ranks.world import RankPlace
 from trueface.runtime import gpu_memory, logs
 from trueface.runtime.process_pool import end_with_parent
 from trueface.runtime.sharding import Shard
@@ -46,6 +45,27 @@ _LOST = (
 _KINDS = {UsageError.exit_code: UsageError, MachineError.exit_code: MachineError}
 
 Entry = Callable[[Job, ProcessGroup], Mapping[str, Json]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankPlace:
+    """One rank's place among the processes of a job."""
+
+    rank: int
+    size: int
+    device: str  # "cpu", or the rank's own card, such as "cuda:1"
+    cpus: int  # cores of the rank
+    meeting: str  # path of the file through which the ranks find each other
+
+    @property
+    def backend(self) -> str:
+        """What averages the gradients."""
+        return "nccl" if self.device.startswith("cuda") else "gloo"
+
+    @property
+    def name(self) -> str:
+        """How messages call the rank."""
+        return f"rank {self.rank} of {self.size} ({self.device})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

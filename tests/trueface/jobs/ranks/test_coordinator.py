@@ -21,7 +21,7 @@ import torch
 
 from launcher.api import Job, JobError, Share
 from tests.trueface.jobs.ranks.test_world import a_job
-from trueface.jobs.ranks import coordinator, world
+from trueface.jobs.ranks import coordinator
 from trueface.runtime import logs
 
 ROOT = Path(__file__).parents[4]
@@ -171,7 +171,7 @@ def test_the_memory_of_all_ranks_is_reported_card_by_card() -> None:
     ranks = []
     for number, (uuid, reserved) in enumerate((("GPU-a", 5), ("GPU-b", 7))):
         memory = {"reserved": reserved, "peak": 9 - number, "context": None, "uuid": uuid}
-        place = world.places(a_job(), 2, "m")[number]
+        place = coordinator.places(a_job(), 2, "m")[number]
         ranks.append(
             coordinator.Rank(place=place, process=BaseProcess(), channel=None, memory=memory)
         )

@@ -14,7 +14,7 @@ from launcher.api import Job, JobError, MachineError, VramLimit, Words
 from launcher.workers.exit_outcome import _CHILD_KILLED, read_error
 from tests.trueface.jobs.ranks.test_world import a_job
 from trueface.cli.classic_train import ClassicJob
-from trueface.jobs.ranks import rank, world
+from trueface.jobs.ranks import coordinator, rank
 from trueface.jobs.ranks.coordinator import OWN, cause_of, job_of
 from trueface.jobs.ranks.rank import Channel, Failure, Forwarding, RankWork, job_of_rank, obey
 from trueface.runtime.errors import BadImageError, DataError
@@ -88,7 +88,7 @@ def rank_job(job: Job, number: int = 0) -> tuple[Job, Connection]:
     ours, theirs = Pipe()
     work = RankWork(
         entry="", job_of=pickle.loads(pickle.dumps(job_of(job))), channels=(),
-        places=world.places(job, 2, "m"), environment={}, start_method="fork",
+        places=coordinator.places(job, 2, "m"), environment={}, start_method="fork",
     )  # fmt: skip
     return job_of_rank(work, work.places[number], Channel(theirs)), ours
 

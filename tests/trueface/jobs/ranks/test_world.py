@@ -6,8 +6,9 @@ import pytest
 
 from launcher.api import Job
 from tests.trueface.jobs.test_kinds import CLEAN, a_draft
+from trueface.jobs import refusals as training_refusals
 from trueface.jobs.kinds import TRAIN
-from trueface.jobs.ranks import world
+from trueface.jobs.ranks import coordinator
 from trueface.training.objectives import registry
 from trueface.training.objectives.registry import ObjectiveSpec
 
@@ -24,20 +25,20 @@ def refusals(gpus: int = 1, **settings: Any) -> list[str]:
 
 
 def test_a_training_takes_one_process_a_gpu_unless_its_settings_say_otherwise() -> None:
-    assert world.size_of(a_job("cuda:0", gpus=2), 0) == 2
-    assert world.size_of(a_job("cuda:0"), 0) == 1
-    assert world.size_of(a_job(gpus=4), 0) == 1, "GPUs mean nothing on the CPU"
-    assert world.size_of(a_job(), 2) == 2
+    assert coordinator.size_of(a_job("cuda:0", gpus=2), 0) == 2
+    assert coordinator.size_of(a_job("cuda:0"), 0) == 1
+    assert coordinator.size_of(a_job(gpus=4), 0) == 1, "GPUs mean nothing on the CPU"
+    assert coordinator.size_of(a_job(), 2) == 2
 
 
 def test_each_rank_has_its_own_card_and_its_part_of_the_cores() -> None:
-    places = world.places(a_job("cuda:0", gpus=3), 3, "meeting")
+    places = coordinator.places(a_job("cuda:0", gpus=3), 3, "meeting")
     assert [place.device for place in places] == ["cuda:0", "cuda:1", "cuda:2"]
     assert [place.cpus for place in places] == [2, 2, 2]
     assert places[0].backend == "nccl"
-    assert [place.cpus for place in world.places(a_job(cpus=1), 2, "m")] == [1, 1]
-    assert world.places(a_job(), 2, "m")[1].device == "cpu"
-    assert world.places(a_job(), 2, "m")[1].backend == "gloo"
+    assert [place.cpus for place in coordinator.places(a_job(cpus=1), 2, "m")] == [1, 1]
+    assert coordinator.places(a_job(), 2, "m")[1].device == "cpu"
+    assert coordinator.places(a_job(), 2, "m")[1].backend == "gloo"
 
 
 def test_several_gpus_or_processes_share_a_training() -> None:
@@ -73,7 +74,7 @@ def test_an_objective_that_is_no_mean_over_images_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     specs = {"bce": ObjectiveSpec(name="bce", summary="", binary=True)}
-    monkeypatch.setattr(world, "objectives", lambda: specs)
+    monkeypatch.setattr(training_refusals, "objectives", lambda: specs)
     assert "bce is not declared as a mean over images" in refusals(gpus=2)[0]
     assert refusals() == []
     assert all(registry.objectives()[name].mean for name in ("bce", "ce"))
