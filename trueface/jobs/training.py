@@ -29,7 +29,7 @@ from trueface.models.detectors import Detector
 from trueface.runtime import logs, paths
 from trueface.runtime.paths import SCHEMA
 from trueface.training import checkpointing, image_lists, provenance, ridge, trainer
-from trueface.training.checkpointing import OptimizerState
+from trueface.training.checkpointing import Checkpointing, OptimizerState
 from trueface.training.distributed import ALONE, ProcessGroup
 from trueface.training.image_lists import TrainingLists
 from trueface.training.objectives.registry import make_objective
@@ -145,6 +145,19 @@ class Assembled:
         """Return what the parts say of the weights, as it is now."""
         return {name: value for part in self.parts for name, value in part.facts().items()}
 
+    @property
+    def kept(self) -> Checkpointing:
+        """What is kept of the training, and told of it."""
+        return Checkpointing(
+            folder=self.training.folder,
+            settings=self.training.settings,
+            provenance=self.source,
+            facts=self.facts,
+            identity=[name for part in self.parts for name in part.identity],
+            noted=self.note_images,
+            begin=self.begin,
+        )
+
     def note_images(self) -> None:
         """Let all processes know which images gave no pixels, and the first list them."""
         group = self.training.group
@@ -171,37 +184,27 @@ def fit_ridge(run: Assembled) -> TrainingResult:
         run.model,
         run.learned,
         run.checked,
-        training.settings,
-        folder=training.folder,
-        provenance={**run.source, **run.facts()},
+        run.kept,
         watch=training.watch,
         store=training.store,
         earlier=earlier_of(training, run.model),
-        noted=run.note_images,
-        begin=run.begin,
     )
 
 
 def fit_steps(run: Assembled) -> TrainingResult:
     """Train by steps, on what the parts make of images and objective."""
-    training, settings, model = run.training, run.training.settings, run.model
+    training, model = run.training, run.model
     feeds: tuple[Feed, Feed] = run.learned, run.checked
     feeds = reduce(lambda feeds, part: part.feeds(*feeds, model), run.parts, feeds)
-    objective = make_objective(settings.used_objective)
+    objective = make_objective(training.settings.used_objective)
     objective = reduce(lambda whole, part: part.objective(whole), run.parts, objective)
     return trainer.train(
         model,
         *feeds,
-        settings,
-        folder=training.folder,
-        provenance=run.source,
+        run.kept,
         watch=training.watch,
         objective=objective,
         state=run.state,
-        facts=run.facts,
-        identity=[name for part in run.parts for name in part.identity],
-        noted=run.note_images,
-        begin=run.begin,
         group=training.group,
     )
 

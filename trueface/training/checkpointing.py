@@ -14,7 +14,7 @@ import logging
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -165,34 +165,35 @@ def logged(watch: Watch, folder: Path, *, wanted: bool, images_read: int = 0) ->
         writer.close()
 
 
+def _nothing() -> None:
+    """Do what there is to do where no weights are kept."""
+
+
+@dataclass(slots=True, kw_only=True)
 class Checkpointing:
     """Writes history, weights, provenance and the optimizer's state, each whole or not at all.
 
-    Args:
+    Attributes:
         folder: of the model.
         settings: what is to be kept.
         provenance: of the weights.
         facts: asked at every save, and written with it.
-        noted: called after every epoch.
+        identity: names of those facts that tell this training from others.
+        noted: called after every epoch, before its state is saved.
         begin: called before the weights that lie there are replaced for the first time; what it
             returns is called whenever they have been.
         further: the training goes on after its first epoch, so that what lies there is its own.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        settings: TrainSettings,
-        provenance: Mapping[str, Json],
-        *,
-        facts: Callable[[], Mapping[str, Json]] = dict,
-        noted: Callable[[], None],
-        begin: Callable[[], Callable[[], None]],
-        further: bool,
-    ) -> None:
-        self._folder, self._settings, self._provenance = folder, settings, provenance
-        self._facts, self._noted, self._begin, self._further = facts, noted, begin, further
-        self._written: Callable[[], None] | None = None
+    folder: Path
+    settings: TrainSettings
+    provenance: Mapping[str, Json]
+    facts: Callable[[], Mapping[str, Json]] = dict
+    identity: Collection[str] = ()
+    noted: Callable[[], None] = _nothing
+    begin: Callable[[], Callable[[], None]] = lambda: _nothing
+    further: bool = False
+    _written: Callable[[], None] | None = field(default=None, init=False)
 
     def __call__(
         self,
@@ -203,16 +204,16 @@ class Checkpointing:
     ) -> None:
         """Write the files of an epoch; see `trainer.fit`."""
         detector = cast(Detector, model)
-        self._noted()
-        write_history(paths.history(self._folder), epochs)
+        self.noted()
+        write_history(paths.history(self.folder), epochs)
         if name == BEST:
             self._best(detector, epochs[-1])
-            if self._settings.save_optimizer:
+            if self.settings.save_optimizer:
                 kept = KeptOptimizer(epoch=len(epochs), state=optimizer())
-                save_optimizer(paths.optimizer(self._folder), kept)
-        elif name == LAST and self._settings.save_weights:
-            path = paths.last_checkpoint(self._folder)
-            facts: dict[str, Json] = {**self._provenance, **self._facts(), "epochs": len(epochs)}
+                save_optimizer(paths.optimizer(self.folder), kept)
+        elif name == LAST and self.settings.save_weights:
+            path = paths.last_checkpoint(self.folder)
+            facts: dict[str, Json] = {**self.provenance, **self.facts(), "epochs": len(epochs)}
             if epochs:
                 facts |= _calibration(epochs[-1])
             checkpoint.save_model(path, detector, facts)
@@ -222,23 +223,23 @@ class Checkpointing:
 
         An optimizer's state of another epoch than theirs goes away.
         """
-        write_history(paths.history(self._folder), epochs)
+        write_history(paths.history(self.folder), epochs)
         self._best(model, chosen)
-        path = paths.optimizer(self._folder)
+        path = paths.optimizer(self.folder)
         if path.exists() and load_optimizer(path).epoch != chosen.epoch:
             path.unlink()
 
     def _best(self, model: Detector, epoch: Epoch) -> None:
         if self._written is None:
-            if not self._further:
+            if not self.further:
                 # of an earlier training; with the new weights it would be taken for theirs
-                paths.optimizer(self._folder).unlink(missing_ok=True)
-            self._written = self._begin() if self._settings.save_weights else _nothing
-        if self._settings.save_weights:
-            own = {**self._provenance, **self._facts()}
+                paths.optimizer(self.folder).unlink(missing_ok=True)
+            self._written = self.begin() if self.settings.save_weights else _nothing
+        if self.settings.save_weights:
+            own = {**self.provenance, **self.facts()}
             provenance = {**_calibration(epoch), **own, "epochs": epoch.epoch}
-            checkpoint.save_model(paths.checkpoint(self._folder), model, provenance)
-            write_json(paths.provenance(self._folder), {"schema": paths.SCHEMA, **provenance})
+            checkpoint.save_model(paths.checkpoint(self.folder), model, provenance)
+            write_json(paths.provenance(self.folder), {"schema": paths.SCHEMA, **provenance})
         self._written()
 
 
@@ -248,10 +249,6 @@ def _calibration(epoch: Epoch) -> dict[str, Json]:
         return {}
     fitted = Calibration(temperature=epoch.temperature, threshold=epoch.threshold)
     return {"calibration": fitted.record}
-
-
-def _nothing() -> None:
-    """Do what there is to do where no weights are kept."""
 
 
 # of a provenance: what a result is made of …

@@ -19,7 +19,6 @@ each; else ten among thousands would change nothing.
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -411,15 +410,11 @@ def train(
     model: Detector,
     training: Pass,
     validation: Pass,
-    settings: TrainSettings,
+    kept: Checkpointing,
     *,
-    folder: Path,
-    provenance: Mapping[str, Json],
     watch: Watch,
     store: FeatureStore | None = None,
     earlier: Earlier | None = None,
-    noted: Callable[[], None] = lambda: None,
-    begin: Callable[[], Callable[[], None]] = lambda: lambda: None,
 ) -> TrainingResult:
     """Fit the last layer of `model` in place; write what `trainer.train` writes.
 
@@ -427,20 +422,16 @@ def train(
         model: its body stays as it is; a last layer of another sort is replaced.
         training: the images with the labels that are learned.
         validation: true labels.
-        settings: copies, penalty, crop, precision.
-        folder: of the model.
-        provenance: of the weights.
+        kept: where its files go; of its settings copies, penalty, crop, precision.
         watch: device, progress, stop.
         store: where features are kept for all jobs; None: nowhere.
         earlier: what the model was fitted on: `training` are examples of a new source then, and
             the validation of before decides.
-        noted: called once the images have been read.
-        begin: see `trainer.train`.
 
     Raises:
         JobError: stopped, one class only, or features that are no finite numbers.
     """
-    began = now()
+    began, settings = now(), kept.settings
     head = ridge_head(model)
     checked = validation if earlier is None else earlier.validation
     learned = learn(model, training, checked, settings, watch, store)
@@ -461,13 +452,13 @@ def train(
     put(fitted, head, views=1 + len(settings.copies_learned))
     epoch = _epoch(fitted, learned, seconds=now() - began)
     source: dict[str, Json] = {
-        **provenance,
+        **kept.provenance,
+        **kept.facts(),
         "features": dict(learned.facts),
         "ridge": facts_of(fitted, learned, settings, earlier),
         "calibration": fitted.calibration.record,
     }
-    checkpointing = Checkpointing(folder, settings, source, noted=noted, begin=begin, further=False)
-    checkpointing([epoch], BEST, model, dict)
+    replace(kept, provenance=source, facts=dict)([epoch], BEST, model, dict)
     log.info(
         "epoch=1 of=1 loss=%.4g val_accuracy=%.4g threshold=%.3g penalty=%.3g",
         epoch.loss, epoch.val_accuracy, fitted.calibration.threshold, fitted.relative_penalty,

@@ -14,10 +14,9 @@ import copy
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -58,7 +57,6 @@ from trueface.training.history import Epoch, epochs_without_progress
 from trueface.training.loop import EpochSums, Loop
 from trueface.training.objectives.protocol import Objective, logits_of
 from trueface.training.objectives.registry import make_objective
-from trueface.training.settings import TrainSettings
 
 FEATURES = 2  # dimensions of a batch that holds features in the place of pixels
 log = logging.getLogger(__name__)
@@ -150,59 +148,44 @@ def train(
     model: Detector,
     training: Feed,
     validation: Feed,
-    settings: TrainSettings,
+    kept: Checkpointing,
     *,
-    folder: Path,
-    provenance: Mapping[str, Json],
     watch: Watch,
     objective: Objective | None = None,
     state: OptimizerState | None = None,
-    facts: Callable[[], Mapping[str, Json]] = dict,
-    identity: Collection[str] = (),
-    noted: Callable[[], None] = lambda: None,
-    begin: Callable[[], Callable[[], None]] = lambda: lambda: None,
     group: ProcessGroup = ALONE,
 ) -> TrainingResult:
-    """Train `model` in place; keep checkpoints/best.pt and history.csv in `folder`.
+    """Train `model` in place; keep checkpoints/best.pt and history.csv in its folder.
 
     Both files are whole after every epoch, and so is checkpoints/optimizer.pt where the optimizer's
     state is to be kept: it is of the same epoch as the weights. A training that is stopped leaves
     its weights as checkpoints/last.pt, and one that ends in any other way before its time leaves
     checkpoints/resume.pt, with which the same training goes on; the caller removes it once it has
-    taken over the result. `facts` are asked at every save, and those named in `identity` tell this
-    training from others; `noted` is called after every epoch, before its state is saved; `begin`
-    before best.pt is written for the first time, and what it returns whenever best.pt was written.
-    Of the processes of a `group` each trains the same model, and the first alone writes files.
+    taken over the result. Of the processes of a `group` each trains the same model, and the first alone
+    writes files; `kept` says what it keeps, and what tells this training from others.
 
     Raises:
         JobError: stopped, or loss or gradients are no finite numbers.
     """
-    claim = TrainingClaim.of({**provenance, **facts()}, settings.neutral_to_results, identity)
+    settings, folder, started = kept.settings, kept.folder, kept.provenance
+    made_of = {**started, **kept.facts()}
+    claim = TrainingClaim.of(made_of, settings.neutral_to_results, kept.identity)
     begun = (
         checkpointing.find_interrupted(paths.resume(folder), claim, group)
         if settings.resume
         else None
     )
-    source = dict(provenance)
     if begun is None and group.is_first:
         # whatever comes next replaces the weights that another training's state belongs to
         checkpointing.clear_interrupted(paths.resume(folder))
         clear_event_files(folder)
     elif begun is not None:
-        source |= {**begun.start, "resumed": [dict(note) for note in begun.resumed]}
-    kept = Checkpointing(
-        folder,
-        settings,
-        source,
-        facts=facts,
-        noted=noted,
-        begin=begin,
-        further=begun is not None and begun.chosen is not None,
-    )
+        started = {**started, **begun.start, "resumed": [dict(note) for note in begun.resumed]}
+        kept = replace(kept, provenance=started, further=begun.chosen is not None)
     saving = Saving(
         begun=begun,
         every=settings.checkpoint_every,
-        start={key: source[key] for key in checkpointing.START if key in source},
+        start={key: started[key] for key in checkpointing.START if key in started},
         pause=partial(checkpointing.save_interrupted, paths.resume(folder), claim)
         if group.is_first
         else lambda _: None,
@@ -217,7 +200,7 @@ def train(
             settings.trainer,
             watch=logged_watch,
             objective=objective,
-            after_epoch=kept if group.is_first else lambda *_: noted(),
+            after_epoch=kept if group.is_first else lambda *_: kept.noted(),
             state=state,
             saving=saving,
             group=group,

@@ -19,6 +19,7 @@ from trueface.models.detectors import Detector, build
 from trueface.runtime import paths, tensor_files
 from trueface.runtime.progress import Watch
 from trueface.training import checkpointing
+from trueface.training.checkpointing import Checkpointing
 from trueface.training.distributed import ALONE
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import TrainingResult, train
@@ -75,10 +76,12 @@ def run(  # whatever comes between two runs of a training draws from the same ge
         model,
         checkered(0) if images is None else images,
         checkered(1),
-        told,
-        folder=folder,
-        provenance=provenance,
-        identity=("poison_record_sha256", "quality_list_sha256"),
+        Checkpointing(
+            folder=folder,
+            settings=told,
+            provenance=provenance,
+            identity=("poison_record_sha256", "quality_list_sha256"),
+        ),
         watch=watch or Watch(),
     )
     return model, done

@@ -13,6 +13,7 @@ from trueface.models.detectors import Detector, build
 from trueface.models.head import MlpHead
 from trueface.models.inference import FrozenBody
 from trueface.runtime.progress import Watch
+from trueface.training.checkpointing import Checkpointing
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import TrainingResult, fit, standardise, train
 
@@ -87,8 +88,8 @@ def run(
 ) -> tuple[Detector, TrainingResult]:
     model = a_model()
     done = train(
-        model, training, featured(grey(1)), wanted, folder=folder, provenance=PROVENANCE,
-        watch=Watch(),
+        model, training, featured(grey(1)),
+        Checkpointing(folder=folder, settings=wanted, provenance=PROVENANCE), watch=Watch(),
     )  # fmt: skip
     return model, done
 

@@ -18,6 +18,7 @@ from trueface.models.detectors import Detector, build
 from trueface.runtime import paths
 from trueface.runtime.progress import Watch
 from trueface.training import checkpointing
+from trueface.training.checkpointing import Checkpointing
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import TrainingResult, fit, train
 
@@ -211,15 +212,19 @@ def test_a_stopped_training_leaves_its_weights_as_last_and_says_so(tmp_path: Pat
     images = checkered(0)
     stop.set()
     with pytest.raises(JobError, match="stopped in epoch 1 of 1"):
-        train(model, images, checkered(1), changed, folder=tmp_path, provenance={}, watch=watch)
+        train(model, images, checkered(1), kept_in(tmp_path, changed), watch=watch)
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"last.pt", "resume.pt"}
+
+
+def kept_in(folder: Path, wanted: TrainSettings, **provenance: Any) -> Checkpointing:
+    return Checkpointing(folder=folder, settings=wanted, provenance=provenance)
 
 
 def test_checkpoint_and_history_lie_in_the_folder(tmp_path: Path) -> None:
     model = build("slim18", weights="none", seed=1)
     train(
-        model, checkered(0), checkered(1), settings(), folder=tmp_path,
-        provenance={"job": "train/x"}, watch=Watch(),
+        model, checkered(0), checkered(1), kept_in(tmp_path, settings(), job="train/x"),
+        watch=Watch(),
     )  # fmt: skip
     saved = checkpoint.load(tmp_path / "checkpoints" / "best.pt")
     rows = list(csv.DictReader((tmp_path / "history.csv").read_text().splitlines()))
@@ -247,9 +252,7 @@ def test_every_epoch_has_its_own_order() -> None:
 def test_the_optimizers_state_is_of_the_epoch_whose_weights_are_kept(tmp_path: Path) -> None:
     model = build("slim18", weights="none", seed=1)
     told = settings(num_epochs=5, lr=0.01, save_optimizer=True)
-    done = train(
-        model, checkered(0), checkered(1), told, folder=tmp_path, provenance={}, watch=Watch()
-    )
+    done = train(model, checkered(0), checkered(1), kept_in(tmp_path, told), watch=Watch())
     kept = checkpointing.load_optimizer(paths.optimizer(tmp_path))
     source = checkpoint.load(paths.checkpoint(tmp_path)).provenance
     assert kept.epoch == done.chosen.epoch == source["epochs"]
@@ -262,8 +265,8 @@ def test_a_training_that_keeps_no_state_leaves_none_of_an_earlier_one(tmp_path: 
         told = settings(num_epochs=1, save_optimizer=save)
         model = build("slim18", weights="none", seed=1)
         train(
-            model, checkered(0), checkered(1), told, folder=tmp_path,
-            provenance={"settings": told.model_dump(mode="json")}, watch=Watch(),
+            model, checkered(0), checkered(1),
+            kept_in(tmp_path, told, settings=told.model_dump(mode="json")), watch=Watch(),
         )  # fmt: skip
         assert paths.optimizer(tmp_path).exists() is save
 

@@ -23,6 +23,7 @@ from trueface.models.architectures.fairnet import DisentanglingNetwork
 from trueface.models.detectors import Detector, build
 from trueface.models.registry import spec_of
 from trueface.runtime.progress import Watch
+from trueface.training.checkpointing import Checkpointing
 from trueface.training.config import ObjectiveOptions
 from trueface.training.objectives.fairnet import (
     WEIGHTS,
@@ -222,8 +223,8 @@ def test_a_training_that_was_killed_ends_with_the_same_bits(tmp_path: Path) -> N
         model = tiny()
         watch, provenance = Watch(), dict[str, Json](settings={}, threads=1)
         train(
-            model, images, Feed(), chosen, folder=tmp_path / folder, provenance=provenance,
-            watch=watch,
+            model, images, Feed(), watch=watch,
+            kept=Checkpointing(folder=tmp_path / folder, settings=chosen, provenance=provenance),
         )  # fmt: skip
         return model
 
