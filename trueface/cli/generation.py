@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from launcher.api import Role, UsageError
+from launcher.api import Json, Role, UsageError, read_json
 from trueface.audit.run_facts import found_folder
 from trueface.cli import run_here
 from trueface.cli.run_job import options, perform
@@ -16,7 +16,6 @@ from trueface.cli.studies import json_option, page_option, tests_of_run
 from trueface.jobs.job_kind import GenerationKind
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
-from trueface.runtime.files import Json, read_json
 
 if TYPE_CHECKING:
     from trueface.evaluation.over_seeds import MethodRow

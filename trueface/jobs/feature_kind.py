@@ -25,6 +25,7 @@ from launcher.api import (
     SharedPart,
     SharedWork,
     Volume,
+    tested,
 )
 from trueface.corruptions.registry import NONE
 from trueface.data.settings import AugmentationSettings, Corruptions, DataSettings, Precision
@@ -35,7 +36,6 @@ from trueface.jobs.job_kind import LaboratoryKind, base_inputs, data_inputs
 from trueface.jobs.lineage import count_images
 from trueface.models.registry import model_name, spec_of
 from trueface.runtime.field_types import Count
-from trueface.runtime.ids import tested
 from trueface.training.settings import solver_of
 from trueface.unlearning.registry import METHODS
 

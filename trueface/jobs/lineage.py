@@ -21,7 +21,7 @@ from operator import or_
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from launcher.api import Draft, parse_data
+from launcher.api import Draft, parse_data, read_json
 from trueface.benchmark.conditions import Origin, kinds_of
 from trueface.data.index import Image
 from trueface.data.qualities import chain_of, listed
@@ -29,7 +29,6 @@ from trueface.data.splits import digest, method_of, read_list, split_files
 from trueface.data.vocabulary import FLAT, Methods, Vocabulary
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
-from trueface.runtime.files import read_json
 from trueface.training import image_lists
 from trueface.training.image_lists import Ancestry
 from trueface.training.settings import solver_of

@@ -9,7 +9,7 @@ import PIL.ImageDraw
 import torch
 from torch import Tensor
 
-from launcher.api import Job, Json, parse_model
+from launcher.api import Job, Json, parse_model, write_atomic
 from trueface.data.dataset import ImageSet
 from trueface.data.loading import BadFile, ImageRequest
 from trueface.jobs import setup
@@ -19,7 +19,6 @@ from trueface.poisoning.loaders import augmented
 from trueface.poisoning.poison_record import PoisonSettings, record_of
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
-from trueface.runtime.files import write_atomic
 from trueface.training import image_lists
 from trueface.training.settings import TrainSettings
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from launcher.api import Job, JobError, Json, Settings, write_atomic, write_json
+from launcher.api import DataId, Job, JobError, Json, Settings, write_atomic, write_json
 from trueface.data.index import Image
 from trueface.data.loading import BadFile
 from trueface.data.settings import PlaceSettings
@@ -19,7 +19,6 @@ from trueface.data.splits import SplitList
 from trueface.models import assembly, checkpoint
 from trueface.runtime import gpu_memory, logs, paths
 from trueface.runtime.heap import keep_freed_memory
-from trueface.runtime.ids import DataId
 from trueface.runtime.paths import SCHEMA
 from trueface.runtime.progress import Watch
 from trueface.training import image_lists, provenance

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from launcher.api import Job, Json, parse_data, tested, write_json
+from launcher.api import Job, Json, parse_data, tested, write_atomic, write_json
 from trueface.attacks.perturb import Target
 from trueface.attacks.registry import Attack, parse_attack
 from trueface.corruptions.chain import Chain
@@ -41,7 +41,6 @@ from trueface.models import checkpoint
 from trueface.models.detectors import Detector
 from trueface.models.inference import FrozenBody, folded
 from trueface.runtime import paths
-from trueface.runtime.files import write_atomic
 from trueface.runtime.paths import SCHEMA
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch

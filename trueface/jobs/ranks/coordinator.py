@@ -27,7 +27,7 @@ from typing import Any
 
 import torch.multiprocessing
 
-from launcher.api import Job, Json, VramLimit
+from launcher.api import Job, Json, MachineError, VramLimit
 from trueface.jobs.ranks import rank as ranks
 from trueface.jobs.ranks.rank import (
     DONE,
@@ -41,7 +41,6 @@ from trueface.jobs.ranks.rank import (
     RankPlace,
     RankWork,
 )
-from trueface.runtime.errors import MachineError
 
 PRELOADED = "trueface.jobs.ranks.preloaded"
 OWN = frozenset({"progress", "stop", "share", "device", "cpus"})  # what each process has of a job
