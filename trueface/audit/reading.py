@@ -366,22 +366,7 @@ def _history(path: Path) -> tuple[tuple[Epoch, ...], str]:
     try:
         lines = path.read_text().splitlines()
         for row in csv.DictReader(lines):
-            balanced = row["val_balanced_accuracy"]
-            worst = row.get("val_worst_cell_accuracy")  # earlier versions had no such column
-            epochs.append(
-                Epoch(
-                    epoch=int(row["epoch"]),
-                    lr=float(row["lr"]),
-                    loss=float(row["loss"]),
-                    accuracy=float(row["accuracy"]),
-                    val_loss=float(row["val_loss"]),
-                    val_accuracy=float(row["val_accuracy"]),
-                    val_balanced_accuracy=float(balanced) if balanced else None,
-                    seconds=float(row["seconds"]),
-                    images_per_s=float(row["images_per_s"]),
-                    val_worst_cell_accuracy=float(worst) if worst else None,
-                )
-            )
+            epochs.append(Epoch.read(row))  # noqa: PERF401  # those before a damaged one count
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         return tuple(epochs), f"{path}:{len(epochs) + 2}: not an epoch: {error}"
     return tuple(epochs), "" if lines else f"{path}:1: the file is empty"

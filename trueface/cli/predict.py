@@ -3,11 +3,12 @@
 import json
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import click
 
@@ -152,87 +153,78 @@ NAMED = 3  # images that a warning names
 LONGEST = 60  # columns of a path in the table, beyond which a row is wider
 
 
-class AnswerRows(Protocol):
+class AnswerRows(ABC):
     """Where answers go."""
 
-    def begin(self) -> None:
+    def begin(self) -> None:  # noqa: B027  # few have any
         """Write what comes before the rows."""
 
+    @abstractmethod
     def row(self, answer: "Prediction") -> None:
         """Write a row."""
 
-    def end(self, bad: Sequence[Missing], passed_over: Mapping[str, int]) -> None:
-        """Write what comes after the rows."""
+    def end(self, bad: Sequence[Missing], passed_over: Mapping[str, int]) -> None:  # noqa: B027
+        """Write what comes after the rows: what is bad stands on stderr, too."""
 
 
-class TabbedRows:
-    """Four columns for programs: path, logit, probability, verdict."""
-
-    def begin(self) -> None:
-        """Write nothing: there is no header."""
+class TabbedRows(AnswerRows):
+    """Four columns for programs, without a header: path, logit, probability, verdict."""
 
     def row(self, answer: "Prediction") -> None:
         """Write a row."""
         path = shown(str(answer.path))
         click.echo(f"{path}\t{answer.logit:.9g}\t{answer.probability:.6g}\t{answer.verdict}")
 
-    def end(self, bad: Sequence[Missing], passed_over: Mapping[str, int]) -> None:
-        """Write nothing: what is bad stands on stderr."""
 
+class TableRows(AnswerRows):
+    """A table for people; paths are as wide as the longest one of these files."""
 
-class TableRows(NamedTuple):
-    """A table for people; paths are as wide as the longest one."""
-
-    width: int
-
-    @classmethod
-    def of(cls, files: Sequence[Path]) -> "TableRows":
-        """Return a table for these files."""
+    def __init__(self, files: Sequence[Path]) -> None:
         longest = max((len(shown(str(file))) for file in files), default=0)
-        return cls(min(longest, LONGEST))
+        self._width = min(longest, LONGEST)
 
     def begin(self) -> None:
         """Write the header."""
-        click.echo(f"{'path':<{self.width}}  {'logit':>8}  fake %  verdict")
+        click.echo(f"{'path':<{self._width}}  {'logit':>8}  fake %  verdict")
 
     def row(self, answer: "Prediction") -> None:
         """Write a row, with what the image is unlike the training's in."""
         path = shown(str(answer.path))
-        line = f"{path:<{self.width}}  {answer.logit:8.3f}  {100 * answer.probability:6.1f}"
+        line = f"{path:<{self._width}}  {answer.logit:8.3f}  {100 * answer.probability:6.1f}"
         unlike = ", ".join(each.reason for each in answer.unlike)
         remark = f" (unlike the training: {unlike})" if unlike else ""
         click.echo(f"{line}  {answer.verdict}{remark}")
 
-    def end(self, bad: Sequence[Missing], passed_over: Mapping[str, int]) -> None:
-        """Write nothing."""
 
+class JsonRows(AnswerRows):
+    """One JSON object (schema 1), written as the rows come.
 
-@dataclass(frozen=True, slots=True)
-class JsonRows:
-    """One JSON object (schema 1), written as the rows come."""
+    Args:
+        facts: of the model.
+        training_sizes: of what it learned from.
+    """
 
-    facts: Mapping[str, Json]  # of the model
-    training_sizes: Json
-    rows: list[int] = field(default_factory=lambda: [0])
+    def __init__(self, facts: Mapping[str, Json], training_sizes: Json) -> None:
+        self._facts, self._sizes, self._separator = facts, training_sizes, "\n"
 
     def begin(self) -> None:
         """Write the object as far as the rows."""
-        head = json.dumps({"schema": 1, **self.facts})
+        head = json.dumps({"schema": 1, **self._facts})
         click.echo(f'{head[:-1]}, "images": [', nl=False)
 
     def row(self, answer: "Prediction") -> None:
         """Write a row."""
-        click.echo(("," if self.rows[0] else "") + "\n" + json.dumps(row_of(answer)), nl=False)
-        self.rows[0] += 1
+        click.echo(self._separator + json.dumps(row_of(answer)), nl=False)
+        self._separator = ",\n"
 
     def end(self, bad: Sequence[Missing], passed_over: Mapping[str, int]) -> None:
         """Write the rest of the object."""
         rest: dict[str, Json] = {
-            "training_sizes": self.training_sizes,
+            "training_sizes": self._sizes,
             "passed_over": dict(passed_over),
             "bad": [{"path": str(file.path), "reason": file.reason} for file in bad],
         }
-        click.echo(("\n" if self.rows[0] else "") + "], " + json.dumps(rest)[1:])
+        click.echo(("" if self._separator == "\n" else "\n") + "], " + json.dumps(rest)[1:])
 
 
 def row_of(answer: "Prediction") -> dict[str, Json]:
@@ -273,7 +265,7 @@ def rows_for(
     if as_json:
         sizes = predictor.learnt.sizes
         return JsonRows(facts_of(place, predictor), None if sizes is None else sizes.as_json())
-    return TableRows.of(files) if sys.stdout.isatty() else TabbedRows()
+    return TableRows(files) if sys.stdout.isatty() else TabbedRows()
 
 
 @dataclass(slots=True)

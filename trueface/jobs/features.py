@@ -10,14 +10,14 @@ from launcher.api import Job, JobError, Json, parse_data
 from trueface.corruptions.chain import Chain
 from trueface.data.dataset import Pass, augmented, still
 from trueface.features.matrix import bytes_of
-from trueface.features.store import FeatureStore, open_store
+from trueface.features.store import open_store
 from trueface.jobs import setup
 from trueface.jobs.feature_kind import FeaturePart, FeatureSettings
-from trueface.jobs.setup import settled, watch_of
+from trueface.jobs.setup import entry, watch_of
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
 from trueface.models.inference import FrozenBody
-from trueface.runtime import logs, paths
+from trueface.runtime import paths
 from trueface.runtime.artifact import StoppedError
 from trueface.runtime.progress import Watch
 from trueface.training.settings import TrainSettings
@@ -26,7 +26,8 @@ from trueface.training.start import load_start
 log = logging.getLogger(__name__)
 
 
-def features(job: Job) -> Mapping[str, Json]:
+@entry(FeatureSettings)
+def features(job: Job, settings: FeatureSettings) -> Mapping[str, Json]:
     """Compute features that later jobs need, and leave them in the feature store.
 
     Raises:
@@ -35,15 +36,9 @@ def features(job: Job) -> Mapping[str, Json]:
         CheckpointError: the model whose body it is cannot be read.
         WeightsError: pretrained weights cannot be had.
     """
-    settings = FeatureSettings.model_validate(job.settings)
-    with logs.shown(logging.INFO):  # in the queue, stderr is the job's log
-        store = open_store(settings.cache)
-        if store is None:  # the log says why; the jobs that need features compute them
-            return {"views": 0, "images": 0, "computed": 0}
-        return _features(settled(job), settings, store)
-
-
-def _features(job: Job, settings: FeatureSettings, store: FeatureStore) -> Mapping[str, Json]:
+    store = open_store(settings.cache)
+    if store is None:  # the log says why; the jobs that need features compute them
+        return {"views": 0, "images": 0, "computed": 0}
     watch = watch_of(job, settings.precision)
     body = FrozenBody(_body(job, settings), device=watch.device, precision=watch.precision)
     views = [*chain.from_iterable(_views(job, settings, part) for part in settings.parts)]

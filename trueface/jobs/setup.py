@@ -19,7 +19,6 @@ from trueface.data.splits import SplitList
 from trueface.models import assembly, checkpoint
 from trueface.runtime import gpu_memory, logs, paths
 from trueface.runtime.heap import keep_freed_memory
-from trueface.runtime.paths import SCHEMA
 from trueface.runtime.progress import Watch
 from trueface.training import image_lists, provenance
 from trueface.training.image_lists import DataPlace
@@ -177,8 +176,13 @@ def facts_of_learning(job: Job, data: DataId) -> dict[str, Json]:
 
 def write_facts(folder: Path, source: Mapping[str, Json], result: Mapping[str, Json]) -> None:
     """Write beside a model what it is made of, and the numbers of its making."""
-    write_json(paths.provenance(folder), {"schema": SCHEMA, **source})
-    write_json(paths.summary(folder), {"schema": SCHEMA, **result})
+    write_record(paths.provenance(folder), source)
+    write_record(paths.summary(folder), result)
+
+
+def write_record(path: Path, record: Mapping[str, Json]) -> None:
+    """Write a file of JSON that says of which schema it is."""
+    write_json(path, {"schema": paths.SCHEMA, **record})
 
 
 def count_bad_images(path: Path) -> int:

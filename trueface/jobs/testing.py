@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from launcher.api import Job, Json, parse_data, tested, write_atomic, write_json
+from launcher.api import Job, Json, parse_data, tested, write_atomic
 from trueface.attacks.perturb import Target
 from trueface.attacks.registry import Attack, parse_attack
 from trueface.corruptions.chain import Chain
@@ -36,12 +36,18 @@ from trueface.evaluation.score_tables import Scores, write_scores
 from trueface.features.bank import keep_features
 from trueface.features.store import FeatureStore, open_store
 from trueface.jobs import setup
-from trueface.jobs.setup import checkpoint_of, entry, model_name, watch_of, write_bad_images
+from trueface.jobs.setup import (
+    checkpoint_of,
+    entry,
+    model_name,
+    watch_of,
+    write_bad_images,
+    write_record,
+)
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
 from trueface.models.inference import FrozenBody, folded
 from trueface.runtime import paths
-from trueface.runtime.paths import SCHEMA
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
@@ -379,7 +385,7 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     }
     if settings.corrupt != NONE:
         inputs["corruptions"] = Chain.parse(settings.corrupt).record
-    write_json(path, {"schema": SCHEMA, **inputs, **result})
+    write_record(path, {**inputs, **result})
     return result
 
 

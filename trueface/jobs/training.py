@@ -18,7 +18,7 @@ from functools import partial, reduce
 from itertools import chain
 from pathlib import Path
 
-from launcher.api import Job, Json, write_json
+from launcher.api import Job, Json
 from trueface.data.dataset import Feed, Pass, augmented, leave_out, still
 from trueface.data.loading import BadFile
 from trueface.features.store import open_store
@@ -27,7 +27,6 @@ from trueface.jobs.ranks import coordinator
 from trueface.jobs.setup import model_name, settled, watch_of
 from trueface.models.detectors import Detector
 from trueface.runtime import logs, paths
-from trueface.runtime.paths import SCHEMA
 from trueface.training import checkpointing, image_lists, provenance, ridge, trainer
 from trueface.training.checkpointing import Checkpointing, OptimizerState
 from trueface.training.distributed import ALONE, ProcessGroup
@@ -221,7 +220,7 @@ def finish(run: Assembled, trained: TrainingResult) -> Mapping[str, Json]:
         **_numbers(trained),
         **trained.notes,
     }
-    write_json(paths.summary(folder), {"schema": SCHEMA, **result})
+    setup.write_record(paths.summary(folder), result)
     paths.last_checkpoint(folder).unlink(missing_ok=True)
     checkpointing.clear_interrupted(paths.resume(folder))  # nothing is left to go on with
     return result

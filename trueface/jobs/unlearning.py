@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from launcher.api import Job, JobError, Json, parse_model, read_json, write_json
+from launcher.api import Job, JobError, Json, parse_model, read_json
 from trueface.data.attributes import attribute_files
 from trueface.data.index import Image
 from trueface.evaluation.operating_threshold import calibrate
@@ -18,7 +18,6 @@ from trueface.poisoning import poison_record
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import file_sha256
-from trueface.runtime.paths import SCHEMA
 from trueface.training import image_lists, provenance
 from trueface.training.image_lists import TrainingLists
 from trueface.training.objectives.registry import other_objective
@@ -60,12 +59,12 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     lesson = image_lists.lesson_of(place, data, lists, settings, unlearns=True)
     written = image_lists.begin_lesson(folder, job.base, lesson)
     checkpoint.save_model(paths.checkpoint(folder), done.model, source)
-    write_json(paths.provenance(folder), {"schema": SCHEMA, **source})
+    setup.write_record(paths.provenance(folder), source)
     written()
     problem.write(folder, done)
     result = _numbers(done.unlearned)
     rows: list[Json] = [{"step": step.step, **step.metrics} for step in done.unlearned.log]
-    write_json(paths.summary(folder), {"schema": SCHEMA, **result, "log": rows})
+    setup.write_record(paths.summary(folder), {**result, "log": rows})
     return result
 
 

@@ -2,9 +2,10 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from trueface.runtime import paths
 from trueface.runtime.files import Json, write_atomic
@@ -30,6 +31,21 @@ class Epoch:
     # of the worst group × class of validation, where that decides between epochs; None: it does not
     val_worst_cell_accuracy: float | None = None
 
+    @classmethod
+    def read(cls, row: Mapping[str, str]) -> "Epoch":
+        """Return an epoch of a row of `write_history`.
+
+        Raises:
+            ValueError, TypeError: a cell holds no number.
+            KeyError: it lacks one that every version has written.
+        """
+        made: dict[str, Any] = {"epoch": int(row["epoch"])}
+        for name in (field.name for field in fields(cls)[1:]):
+            # of columns that came later, and of measures without a value
+            is_absent = name in _OPTIONAL and not row.get(name)
+            made[name] = None if is_absent else float(row[name])
+        return cls(**made)
+
     @property
     def merit(self) -> tuple[float, ...]:
         """What decides between epochs: accuracy on validation (balanced, if it can be), loss.
@@ -40,6 +56,9 @@ class Epoch:
         overall = (self.val_accuracy if balanced is None else balanced, -self.val_loss)
         worst = self.val_worst_cell_accuracy
         return overall if worst is None else (worst, *overall)
+
+
+_OPTIONAL = ("val_balanced_accuracy", "temperature", "threshold", "val_worst_cell_accuracy")
 
 
 def epochs_without_progress(epochs: Sequence[Epoch]) -> int:

@@ -12,10 +12,9 @@ from trueface.diffusion.settings import training_folder
 from trueface.erasing.erasure import ErasingProblem, run_erasure
 from trueface.erasing.registry import METHODS
 from trueface.erasing.settings import EraseSettings
-from trueface.jobs.setup import checkpoint_of, entry, folder_of, source_of, watch_of
+from trueface.jobs.setup import checkpoint_of, entry, folder_of, source_of, watch_of, write_record
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
-from trueface.runtime.paths import SCHEMA
 
 MOST_ROWS = 100  # of the losses in the record
 
@@ -52,10 +51,9 @@ def erase(job: Job, settings: EraseSettings) -> Mapping[str, Json]:
     source = _source(job, settings, kept)
     save_diffuser(paths.checkpoint(folder), erased.diffuser, source)
     write_json(paths.provenance(folder), source)
-    write_json(
+    write_record(
         paths.erasing(folder),
         {
-            "schema": SCHEMA,
             **numbers,
             "options": {
                 name: getattr(settings.options, name) for name in METHODS[settings.method].defaults
@@ -65,7 +63,7 @@ def erase(job: Job, settings: EraseSettings) -> Mapping[str, Json]:
             "losses": [list(row) for row in thinned(problem.history)],
         },
     )
-    write_json(paths.summary(folder), {"schema": SCHEMA, **numbers})
+    write_record(paths.summary(folder), numbers)
     paths.resume(folder).unlink(missing_ok=True)  # of a retraining
     return numbers
 
