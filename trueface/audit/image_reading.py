@@ -189,7 +189,7 @@ class GroupReader:
         """Return the groups of some images by column, or why they cannot be read."""
         try:
             if place not in self._read:
-                self._read[place] = Attributes.read(*place)
+                self._read[place] = Attributes(*place)
             table = self._read[place]
             there = [by for by in columns if by in table.columns]
             return {by: table.values(by, paths, missing="skip") for by in there}, ""

@@ -216,7 +216,7 @@ def grouping_of(request: SplitRequest) -> Grouping | None:
     if request.data_root is None:
         raise UsageError("--attributes needs DATA_ROOT: the folder with the images")
     with logs.shown():
-        attributes = Attributes.read(attribute_files(request.attributes, Path), request.data_root)
+        attributes = Attributes(attribute_files(request.attributes, Path), request.data_root)
     return Grouping(
         attributes=attributes,
         data_root=request.data_root,

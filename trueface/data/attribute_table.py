@@ -34,7 +34,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from trueface.data.folders import few, is_image, stem
-from trueface.runtime.errors import DataError, UnknownName, faulty_rows
+from trueface.runtime.errors import DataError, UnknownName, refuse_rows
 
 FEW = 30  # images; rates of fewer are hardly known: ±18 points at 30, Wilson's interval
 UNKNOWN = "unknown"  # the group of images that have none
@@ -109,6 +109,7 @@ class AttributeRow(NamedTuple):
     label: int | None = None  # 1 fake, 0 real; None: nothing
     forgery: int | None = None  # 0 real, from 1 the kinds of forgeries; None: nothing
     values: Mapping[str, str] = MappingProxyType({})  # the columns of groups
+    number: int | None = None  # of its intersection; None: the table has no such column
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +137,16 @@ class AttributesFile:
 
     @property
     def further(self) -> tuple[str, ...]:
-        """The columns that are none of the seed's: each is a grouping of its own."""
-        return tuple(name for name in self.header if name and name not in (*OWN, FORGERY_GROUP))
+        """The columns that the seed's do not give: each is a grouping of its own."""
+        given = {"", *OWN, FORGERY_GROUP, *(PEOPLE if self.has_signs else ())}
+        return tuple(name for name in self.header if name not in given)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of groups."""
+        people = PEOPLE if self.has_signs else ()
+        forgery = (FORGERY_GROUP,) if FORGERY in self.header else ()
+        return (*people, *forgery, *self.further)
 
 
 def read_table(file: Path) -> AttributesFile:
@@ -149,40 +158,35 @@ def read_table(file: Path) -> AttributesFile:
         DataError: no such file, no header, a column that is lacking, rows that do not fit the header,
             cells that cannot be, with their lines.
     """
+    rows, faults = list[AttributeRow](), list[tuple[int, str]]()
     with _lines(file) as lines:
-        header = _header(file, lines)
-        rows, faults = list[AttributeRow](), list[tuple[int, str]]()
-        for number, cells in lines:
-            if len(cells) != len(header):
-                faults.append((number, f"{len(cells)} cells, and the header has {len(header)}"))
-                continue
-            named = {name: text.strip() for name, text in zip(header, cells, strict=True) if name}
-            path = named.pop(PATH)
-            if not path:
-                faults.append((number, f"no {PATH}"))
-                continue
-            rows.append(
-                AttributeRow(number, path, {name: text for name, text in named.items() if text})
-            )
-    refuse(file, faults)
+        table = AttributesFile(file=file, header=_header(file, lines))
+        further = table.further
+        for line, cells in lines:
+            try:
+                rows.append(_row(table, further, line, cells))
+            except ValueError as error:
+                faults.append((line, str(error)))
+    refuse_rows(file, faults)
     if not rows:
         raise DataError(f"{file} has a header, and no row below it")
-    table = AttributesFile(file=file, header=header)
-    numbers: list[tuple[int, int, str]] = []  # line, number, intersection by the columns
-    columns = [name for name in table.further if not (table.has_signs and name in PEOPLE)]
-    for at, row in enumerate(rows):
-        try:
-            people = _people(table, row)
-            if INTERSEC in header:
-                numbers.append((row.line, _number(row), people["intersec"]))
-            label = _label(row)
-            values = people | {name: row.cells[name] for name in columns if name in row.cells}
-            rows[at] = row._replace(label=label, forgery=_forgery(row, label), values=values)
-        except ValueError as error:
-            faults.append((row.line, str(error)))
-    refuse(file, faults)
-    contradictions = _compared(table, numbers) if numbers else None
-    return replace(table, rows=tuple(rows), contradictions=contradictions)
+    return replace(table, rows=tuple(rows), contradictions=_compared(table, rows))
+
+
+def _row(
+    table: AttributesFile, further: Sequence[str], line: int, texts: Sequence[str]
+) -> AttributeRow:
+    if len(texts) != len(table.header):
+        raise ValueError(f"{len(texts)} cells, and the header has {len(table.header)}")
+    named = zip(table.header, map(str.strip, texts), strict=True)
+    cells = {name: text for name, text in named if name and text}
+    if PATH not in cells:
+        raise ValueError(f"no {PATH}")
+    path, people = cells.pop(PATH), _people(table, cells)
+    number = _whole(cells.get(INTERSEC, ""), INTERSEC) if INTERSEC in table.header else None
+    label = _label(cells)
+    values = people | {name: cells[name] for name in further if name in cells}
+    return AttributeRow(line, path, cells, label, _forgery(cells, label), values, number)
 
 
 def read_header(file: Path) -> tuple[str, ...]:
@@ -193,16 +197,6 @@ def read_header(file: Path) -> tuple[str, ...]:
     """
     with _lines(file) as lines:
         return _header(file, lines)
-
-
-def refuse(file: Path, faults: Sequence[tuple[int, str]]) -> None:
-    """Raise one error of all faults of a file, each a line and what is wrong with it, if there are any.
-
-    Raises:
-        DataError: so it is.
-    """
-    if faults:
-        raise faulty_rows(file, faults)
 
 
 @contextmanager
@@ -257,27 +251,27 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _people(table: AttributesFile, row: AttributeRow) -> dict[str, str]:
+def _people(table: AttributesFile, cells: Mapping[str, str]) -> dict[str, str]:
     if not table.has_signs:
         return {}
-    gender = GENDERS[0] if _sign(row, "ismale") else GENDERS[1]
+    gender = GENDERS[0] if _sign(cells, "ismale") else GENDERS[1]
     there = [race for race in RACES[:-1] if f"is{race}" in table.header]
-    races = [race for race in there if _sign(row, f"is{race}")]
+    races = [race for race in there if _sign(cells, f"is{race}")]
     if len(races) > 1:
         raise ValueError(f"{' and '.join(f'is{race}' for race in races)} are both 1")
     race = races[0] if races else RACES[-1]
     return {"gender": gender, "race": race, "intersec": f"{gender}-{race}"}
 
 
-def _sign(row: AttributeRow, column: str) -> bool:
-    text = row.cells.get(column, "")
+def _sign(cells: Mapping[str, str], column: str) -> bool:
+    text = cells.get(column, "")
     if text not in _SIGN:
         raise ValueError(f"{column} is {text!r}, expected 1 or -1")
     return _SIGN[text]
 
 
-def _label(row: AttributeRow) -> int | None:
-    text = row.cells.get(LABEL)
+def _label(cells: Mapping[str, str]) -> int | None:
+    text = cells.get(LABEL)
     if text is None:
         return None
     if text.casefold() not in _LABELS:
@@ -285,19 +279,15 @@ def _label(row: AttributeRow) -> int | None:
     return _LABELS[text.casefold()]
 
 
-def _forgery(row: AttributeRow, label: int | None) -> int | None:
+def _forgery(cells: Mapping[str, str], label: int | None) -> int | None:
     """Return the number of a forgery; that of a real image where its row says nothing."""
-    text = row.cells.get(FORGERY, "").casefold()
+    text = cells.get(FORGERY, "").casefold()
     if not text:
         return 0 if label == 0 else None
     forgery = FORGERIES.index(text) if text in FORGERIES else _whole(text, FORGERY)
     if label is not None and (forgery > 0) != (label == 1):
         raise ValueError(f"{FORGERY} is {text}, and {LABEL} is {label}: 0 is a real image")
     return forgery
-
-
-def _number(row: AttributeRow) -> int:
-    return _whole(row.cells.get(INTERSEC, ""), INTERSEC)
 
 
 def _whole(text: str, column: str) -> int:
@@ -307,28 +297,24 @@ def _whole(text: str, column: str) -> int:
     return int(digits)
 
 
-def _compared(
-    table: AttributesFile, numbers: Sequence[tuple[int, int, str]]
-) -> Contradictions | None:
+def _compared(table: AttributesFile, rows: Sequence[AttributeRow]) -> Contradictions | None:
     """Compare numbers with columns under the scheme of the table.
 
     Raises:
         DataError: a number that the scheme has not.
     """
+    numbers = [
+        (each.line, each.number, each.values[GROUPS_BY]) for each in rows if each.number is not None
+    ]
     scheme = _scheme(table, numbers)
-    unknown = [(line, number) for line, number, _ in numbers if number >= len(scheme)]
     columns = "with" if len(scheme) == len(EIGHT) else "without"
-    refuse(
-        table.file,
-        [
-            (
-                line,
-                f"{INTERSEC} is {number}, and the scheme of {len(scheme)} groups ({columns} isasian) "
-                f"ends at {len(scheme) - 1}",
-            )
-            for line, number in unknown
-        ],
-    )
+    ends = f"the scheme of {len(scheme)} groups ({columns} isasian) ends at {len(scheme) - 1}"
+    beyond = [
+        (line, f"{INTERSEC} is {number}, and {ends}")
+        for line, number, _ in numbers
+        if number >= len(scheme)
+    ]
+    refuse_rows(table.file, beyond)
     wrong = [(line, number, name) for line, number, name in numbers if scheme[number] != name]
     if not wrong:
         return None
@@ -493,6 +479,5 @@ def _rows(
             faults.append((line, f"{image} has a row already"))
         else:
             rows[stem(image)] = tuple(values[cell] for cell in given)
-    if faults:
-        raise faulty_rows(path, faults)
+    refuse_rows(path, faults)
     return rows

@@ -9,10 +9,9 @@ the file's name, where no other row of the class has it.
 
 import logging
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple
 
 from trueface.data.attribute_table import (
     FORGERY,
@@ -22,23 +21,18 @@ from trueface.data.attribute_table import (
     PEOPLE,
     SIGNS,
     AttributesFile,
-    Contradictions,
     forgery_name,
     read_header,
     read_table,
-    refuse,
 )
 from trueface.data.index import Image
-from trueface.runtime.errors import DataError, UnknownName
+from trueface.runtime.errors import DataError, UnknownName, refuse_rows
 
 _CLASSES = {"real": 0, "fake": 1}
 _SEVERAL = -1  # rows: none of them is the one that is meant
 
-_Key = TypeVar("_Key", bound=Hashable)
 
-
-@dataclass(frozen=True, slots=True)
-class RowPlace:
+class RowPlace(NamedTuple):
     """The image of a row."""
 
     path: str  # below the data root as far as it lies there, else absolute; normal, with slashes
@@ -90,11 +84,7 @@ class Placing:
 
 def class_of(path: str) -> int | None:
     """Return the label that the folders of a path below a data root say: 1 fake, 0 real; None: nothing."""
-    for part in path.split("/")[:-1]:
-        label = _CLASSES.get(part.casefold())
-        if label is not None:
-            return label
-    return None
+    return _CLASSES.get(_from_class(path).partition("/")[0])
 
 
 def paths_below(images: Sequence[Image], data_root: Path) -> list[str]:
@@ -106,45 +96,42 @@ def paths_below(images: Sequence[Image], data_root: Path) -> list[str]:
 class PathRows:
     """The rows of all tables by the paths of their images."""
 
-    def __init__(self, places: Iterable[RowPlace]) -> None:
-        self._exact: dict[str, int] = {}
+    def __init__(self) -> None:
+        self.paths: dict[str, int] = {}
         self._others: dict[str, int] = {}
         self._from_class: dict[str, int] = {}
-        self._names: dict[tuple[int, str], int] = {}
-        for row, place in enumerate(places):
-            self._exact[place.path] = row
-            for other in place.others:
-                _add(self._others, other, row)
-            if tail := _from_class(place.path):
-                _add(self._from_class, tail, row)
-            name = place.path.rpartition("/")[2]
-            label = place.label
-            if label is None and not place.path.startswith("/"):
-                label = class_of(place.path)
-            for of in (0, 1) if label is None else (label,):
-                _add(self._names, (of, name), row)
+        self._names: tuple[dict[str, int], dict[str, int]] = ({}, {})  # of reals, of fakes
+
+    def add(self, place: RowPlace) -> int:
+        """Return the number of a row: a new one, or that of an earlier row of the same path."""
+        path, label = place.path, place.label
+        if path in self.paths:
+            return self.paths[path]
+        row = self.paths[path] = len(self.paths)
+        if label is None and not path.startswith("/"):  # folders above a data root say nothing
+            label = class_of(path)
+        name = path.rpartition("/")[2]
+        for rows, key in (
+            *((self._others, other) for other in place.others),
+            (self._from_class, _from_class(path)),
+            *((rows, name) for rows in self._of_class(label)),
+        ):
+            if key and rows.setdefault(key, row) != row:
+                rows[key] = _SEVERAL
+        return row
 
     def find(self, path: str) -> int | None:
         """Return the row of an image by its path below the data root; None: there is none."""
-        for rows, key in ((self._exact, path), (self._others, path)):
+        tail = _from_class(path)
+        for rows, key in ((self.paths, path), (self._others, path), (self._from_class, tail)):
             if (row := rows.get(key, _SEVERAL)) != _SEVERAL:
                 return row
-        tail, label = _from_class(path), class_of(path)
-        if tail and (row := self._from_class.get(tail, _SEVERAL)) != _SEVERAL:
-            return row
         name = path.rpartition("/")[2]
-        labels = (0, 1) if label is None else (label,)
-        rows_of_name = {
-            self._names[key] for key in ((of, name) for of in labels) if key in self._names
-        }
-        if len(rows_of_name) == 1 and _SEVERAL not in rows_of_name:
-            return rows_of_name.pop()
-        return None
+        named = {rows[name] for rows in self._of_class(class_of(path)) if name in rows}
+        return named.pop() if len(named) == 1 and _SEVERAL not in named else None
 
-
-def _add(rows: dict[_Key, int], key: _Key, row: int) -> None:
-    if rows.setdefault(key, row) != row:
-        rows[key] = _SEVERAL
+    def _of_class(self, label: int | None) -> tuple[dict[str, int], ...]:
+        return self._names if label is None else (self._names[label],)
 
 
 def _from_class(path: str) -> str:
@@ -162,39 +149,55 @@ FORGED = "Forged-"  # what folders of the kind `forge` begin with
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Attributes:
     """Which group each image of a data root is in, by every column of groups.
 
     Columns: gender (male, nonmale), race (asian, white, black, others) and intersec (male-asian, …) where
     the tables have the seed's columns; forgery where they have spe_label; and every other column by its
     name in small letters.
+
+    An image may have rows in several tables, which must not contradict each other. What
+    contradicts itself in the numbers of the intersections is logged once for all tables.
+
+    Args:
+        files: tables of attributes.
+        data_root: of the images.
+
+    Raises:
+        DataError: what is wrong, with file and line; see `attribute_table`.
     """
 
     columns: tuple[str, ...]
-    files: tuple[Path, ...]
     forgeries: tuple[str, ...]  # the values of the column `forgery` by their numbers in spe_label
     remarks: tuple[str, ...]  # what is odd in the files, and was logged
-    _rows: PathRows = field(repr=False)
-    _places: tuple[tuple[int, int], ...] = field(repr=False)  # of each row: which file, which line
-    _labels: tuple[int | None, ...] = field(repr=False)
-    _values: dict[str, tuple[str | None, ...]] = field(repr=False)  # by column, of each row
 
-    @classmethod
-    def read(cls, files: Sequence[Path], data_root: Path) -> "Attributes":
-        """Read tables of attributes of the images below a data root.
-
-        An image may have rows in several tables, which must not contradict each other. What
-        contradicts itself in the numbers of the intersections is logged once for all tables.
-
-        Raises:
-            DataError: what is wrong, with file and line; see `attribute_table`.
-        """
+    def __init__(self, files: Sequence[Path], data_root: Path) -> None:
         if not files:
             raise DataError(
                 "no file of attributes is named: give one CSV file, or several with commas"
             )
-        return _Reading(tuple(files), Path(os.path.abspath(data_root))).done()  # noqa: PTH100  # keeps links
+        self.files = tuple(files)
+        self._rows = PathRows()
+        self._lines: list[str] = []  # of each row its file and line, for messages
+        # by column, of each row; labels and numbers of forgeries, too
+        self._values: dict[str, dict[int, str]] = {LABEL: {}, FORGERY_GROUP: {}}
+        tables, later = [read_table(file) for file in files], dict[tuple[int, str], str]()
+        for table in tables:
+            self._add(table, _left_out(table, tables), data_root, later)
+        self.columns = _columns(tables)
+        self.remarks = tuple(_remarks(tables))
+        for remark in self.remarks:
+            log.warning("%s", remark)
+        numbers = {row: int(number) for row, number in self._values[FORGERY_GROUP].items()}
+        forged = any(
+            f"/{FORGED}" in f"/{path}" and numbers.get(row)
+            for path, row in self._rows.paths.items()
+        )
+        most = max(numbers.values(), default=0)
+        self.forgeries = tuple(forgery_name(number, forged=forged) for number in range(most + 1))
+        self._values[FORGERY_GROUP] = {
+            row: self.forgeries[number] for row, number in numbers.items()
+        }
 
     def values(
         self, column: str, paths: Sequence[str], *, missing: OnMissing
@@ -223,12 +226,12 @@ class Attributes:
             UnknownName: there is no such column.
             DataError: a table and the folder of an image say different classes.
         """
-        if column not in self._values:
+        if column not in self.columns:
             raise UnknownName("column of groups", column, self.columns)
         values, groups = self._values[column], list[str | None]()
         for path in paths:
             row = self._row(path)
-            group = None if row is None else values[row]
+            group = None if row is None else values.get(row)
             if group is None and column == FORGERY_GROUP and class_of(path) == 0:
                 group = self.forgeries[0]  # of real images nothing need be written
             groups.append(group)
@@ -247,17 +250,13 @@ class Attributes:
         row = self._rows.find(path)
         if row is None:
             return None
-        written, there = self._labels[row], class_of(path)
-        if written is not None and there is not None and written != there:
+        written, there = self._values[LABEL].get(row), class_of(path)
+        if written is not None and there is not None and int(written) != there:
             raise DataError(
-                f"{self._place(row)}: {LABEL} is {written}, and {path} lies in a folder of "
+                f"{self._lines[row]}: {LABEL} is {written}, and {path} lies in a folder of "
                 f"{('real', 'fake')[there]} images; correct the label, or the path"
             )
         return row
-
-    def _place(self, row: int) -> str:
-        file, line = self._places[row]
-        return f"{self.files[file]}:{line}"
 
     def _judge(self, column: str, lacking: Sequence[str], count: int, missing: OnMissing) -> None:
         """Say of how many images a table says nothing; stop there if that is wanted."""
@@ -269,101 +268,41 @@ class Attributes:
             files = ", ".join(map(str, self.files))
             what, remedy = f"no row in {files}", "add their rows"
         else:
-            what, remedy = f"no {column} ({self._place(row)})", "add the values"
+            what, remedy = f"no {column} ({self._lines[row]})", "add the values"
         message = f"{len(lacking)} of {count} images have {what}, such as {path}"
         if missing == "stop":
             raise DataError(f"{message}; {remedy}, or go on without: missing_attributes: skip")
         log.warning("%s", message)
 
-
-class _Reading:
-    """Tables on their way into one value."""
-
-    def __init__(self, files: tuple[Path, ...], data_root: Path) -> None:
-        self.files, self.data_root = files, data_root
-        self.columns: dict[str, None] = {}
-        self.rows: dict[str, int] = {}  # by path
-        self.places: list[RowPlace] = []
-        self.lines: list[tuple[int, int]] = []
-        self.facts: list[dict[str, str | int]] = []  # by column; label and forgery as numbers
-        self.sources: dict[tuple[int, str], tuple[int, int]] = {}  # of what a later table added
-        self.odd: list[tuple[Path, int, Contradictions]] = []
-        self.remarks: list[str] = []
-
-    def done(self) -> Attributes:
-        tables = [read_table(file) for file in self.files]
-        with_signs = any(each.has_signs for each in tables)
-        for number, each in enumerate(tables):
-            self._add(number, each, without=PEOPLE if with_signs and not each.has_signs else ())
-        if self.odd:
-            self.remarks.append(_contradicted(self.odd))
-        for remark in self.remarks:
-            log.warning("%s", remark)
-        forged = any(
-            f"/{FORGED}" in f"/{place.path}" and facts.get(FORGERY_GROUP)
-            for place, facts in zip(self.places, self.facts, strict=True)
-        )
-        most = max((_number(facts.get(FORGERY_GROUP)) or 0 for facts in self.facts), default=0)
-        return Attributes(
-            columns=tuple(self.columns),
-            files=self.files,
-            remarks=tuple(self.remarks),
-            forgeries=tuple(forgery_name(number, forged=forged) for number in range(most + 1)),
-            _rows=PathRows(self.places),
-            _places=tuple(self.lines),
-            _labels=tuple(_number(facts.get(LABEL)) for facts in self.facts),
-            _values={
-                column: tuple(_shown(facts.get(column), forged=forged) for facts in self.facts)
-                for column in self.columns
-            },
-        )
-
-    def _add(self, number: int, added: AttributesFile, without: Iterable[str]) -> None:
-        if added.contradictions is not None:
-            self.odd.append((added.file, len(added.rows), added.contradictions))
-        self.columns |= dict.fromkeys(_columns(added, without))
-        clashing = sorted({*added.header} & ({*PEOPLE} if added.has_signs else {*without}))
-        if FORGERY_GROUP in added.header:
-            clashing.append(FORGERY_GROUP)
-        if clashing:
-            self.remarks.append(
-                f"{added.file}: column {', '.join(clashing)} is left out, as {', '.join(SIGNS)} "
-                f"or {FORGERY} say it; call it otherwise to have it, too"
-            )
-        absolute = Path(os.path.abspath(added.file))  # noqa: PTH100  # keeps links
-        placed = Placing(absolute, self.data_root)
-        faults: list[tuple[int, str]] = []
-        for row in added.rows:
-            place = placed(row.path, row.label)
-            cells: dict[str, str | int] = {**row.values}
-            if row.label is not None:
-                cells[LABEL] = row.label
-            if row.forgery is not None:
-                cells[FORGERY_GROUP] = row.forgery
-            for column in without:
-                cells.pop(column, None)
-            if fault := self._merge(number, row.line, place, cells):
-                faults.append((row.line, fault))
-        refuse(added.file, faults)
-
-    def _merge(self, number: int, line: int, place: RowPlace, cells: dict[str, str | int]) -> str:
-        """Add what a row says; return how it contradicts an earlier one of the same image, or ''."""
-        at = self.rows.setdefault(place.path, len(self.places))
-        if at == len(self.places):
-            self.places.append(place)
-            self.lines.append((number, line))
-            self.facts.append(cells)
-            return ""
-        known = self.facts[at]
-        for column, value in cells.items():
-            if column not in known:
-                known[column] = value
-                self.sources[at, column] = (number, line)
-            elif known[column] != value:
-                file, first = self.sources.get((at, column), self.lines[at])
-                before = f"{known[column]} in {self.files[file]}:{first}"
-                return f"{place.path} is {column} {value}, and {before}: keep one of the rows"
-        return ""
+    def _add(
+        self,
+        table: AttributesFile,
+        without: Collection[str],
+        data_root: Path,
+        later: dict[tuple[int, str], str],
+    ) -> None:
+        """Take in a table; `later` gets where a column of a row was added to an earlier row."""
+        file, root = (Path(os.path.abspath(path)) for path in (table.file, data_root))  # noqa: PTH100  # keeps links
+        placed, faults = Placing(file, root), list[tuple[int, str]]()
+        for row in table.rows:
+            place, line = placed(row.path, row.label), f"{table.file}:{row.line}"
+            at = self._rows.add(place)
+            if at == len(self._lines):
+                self._lines.append(line)
+            numbers = {LABEL: row.label, FORGERY_GROUP: row.forgery}
+            said = {name: str(number) for name, number in numbers.items() if number is not None}
+            for column, value in {**row.values, **said}.items():
+                if column in without:
+                    continue
+                values = self._values.setdefault(column, {})
+                if at not in values and self._lines[at] != line:
+                    later[at, column] = line
+                if (known := values.setdefault(at, value)) != value:
+                    before = f"{known} in {later.get((at, column), self._lines[at])}"
+                    what = f"{place.path} is {column} {value}, and {before}: keep one of the rows"
+                    faults.append((row.line, what))
+                    break
+        refuse_rows(table.file, faults)
 
 
 def attribute_files(text: str, path: Callable[[str], Path]) -> tuple[Path, ...]:
@@ -382,31 +321,41 @@ def columns_in(files: Iterable[Path]) -> tuple[str, ...]:
     Raises:
         DataError: a file that cannot be read, or has no header or not every column that it needs.
     """
-    tables = [AttributesFile(file=file, header=read_header(file)) for file in files]
-    signs = any(each.has_signs for each in tables)
-    every = (_columns(each, PEOPLE if signs and not each.has_signs else ()) for each in tables)
-    return tuple(dict.fromkeys(name for names in every for name in names))
+    return _columns([AttributesFile(file=file, header=read_header(file)) for file in files])
 
 
-def _columns(added: AttributesFile, without: Iterable[str]) -> tuple[str, ...]:
-    people = PEOPLE if added.has_signs else ()
-    forgery = (FORGERY_GROUP,) if FORGERY in added.header else ()
-    left_out = {*without, *people}
-    return (*people, *forgery, *(name for name in added.further if name not in left_out))
-
-
-def _contradicted(odd: Sequence[tuple[Path, int, Contradictions]]) -> str:
-    file, _, first = odd[0]
-    count, rows = sum(each.count for _, _, each in odd), sum(rows for _, rows, _ in odd)
-    return (
-        f"{file}:{first.line}: {first.what}; {count} of {rows} rows are like that: the columns count, "
-        f"and {INTERSEC} is passed over"
+def _columns(tables: Sequence[AttributesFile]) -> tuple[str, ...]:
+    return tuple(
+        dict.fromkeys(
+            name
+            for table in tables
+            for name in table.columns
+            if name not in _left_out(table, tables)
+        )
     )
 
 
-def _number(value: str | int | None) -> int | None:
-    return value if isinstance(value, int) else None
+def _left_out(table: AttributesFile, tables: Sequence[AttributesFile]) -> tuple[str, ...]:
+    """Return the columns that count for nothing, as the signs of another table say the same."""
+    return PEOPLE if not table.has_signs and any(each.has_signs for each in tables) else ()
 
 
-def _shown(value: str | int | None, *, forged: bool) -> str | None:
-    return forgery_name(value, forged=forged) if isinstance(value, int) else value
+def _remarks(tables: Sequence[AttributesFile]) -> Iterator[str]:
+    """Yield what is odd in the files, in words."""
+    for table in tables:
+        taken = PEOPLE if table.has_signs else _left_out(table, tables)
+        clashing = sorted({*table.header} & {*taken})
+        clashing += [FORGERY_GROUP] if FORGERY_GROUP in table.header else []
+        if clashing:
+            yield (
+                f"{table.file}: column {', '.join(clashing)} is left out, as {', '.join(SIGNS)} "
+                f"or {FORGERY} say it; call it otherwise to have it, too"
+            )
+    odd = [(table, table.contradictions) for table in tables if table.contradictions]
+    if odd:
+        table, first = odd[0]
+        count, rows = sum(each.count for _, each in odd), sum(len(each.rows) for each, _ in odd)
+        yield (
+            f"{table.file}:{first.line}: {first.what}; {count} of {rows} rows are like that: the "
+            f"columns count, and {INTERSEC} is passed over"
+        )

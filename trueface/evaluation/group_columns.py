@@ -112,7 +112,7 @@ class AttributeFiles:
     def _table(self, files: tuple[Path, ...], root: str) -> Attributes:
         if (files, root) not in self._read:
             place = self.project / Path(root).expanduser()
-            self._read[files, root] = Attributes.read(files, place)
+            self._read[files, root] = Attributes(files, place)
         return self._read[files, root]
 
     def _place(self, text: str) -> Path:

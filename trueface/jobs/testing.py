@@ -437,7 +437,5 @@ def _checked_attributes(
     root, files = job.path(settings.data_root), attribute_files(settings.attributes, job.path)
     if not files:
         return {}
-    Attributes.read(files, root).check(
-        paths_below(images, root), missing=settings.missing_attributes
-    )
+    Attributes(files, root).check(paths_below(images, root), missing=settings.missing_attributes)
     return provenance.of_attributes(files)

@@ -37,17 +37,22 @@ class DataError(UsageError):
     """A data folder, a split or a data ID gives no images, or cannot be read."""
 
 
-def faulty_rows(file: Path, faults: Sequence[tuple[int, str]]) -> DataError:
-    """Return the error of rows of a table: the first three, and how many more there are.
+def refuse_rows(file: Path, faults: Sequence[tuple[int, str]]) -> None:
+    """Raise one error of all rows of a table that cannot be: the first three, and how many more.
 
     Args:
         file: the table.
-        faults: line and what is wrong there, at least one, in the order of the lines.
+        faults: line and what is wrong there, in the order of the lines; none: nothing is.
+
+    Raises:
+        DataError: so it is.
     """
+    if not faults:
+        return
     shown = "; line ".join(f"{line}: {what}" for line, what in faults[:MOST_ROWS])
     more = len(faults) - MOST_ROWS
     rest = f"; and {more} more row{'s' if more > 1 else ''}" if more > 0 else ""
-    return DataError(f"{file}:{shown}{rest}")
+    raise DataError(f"{file}:{shown}{rest}")
 
 
 class BadImageError(DataError):

@@ -28,7 +28,7 @@ def table(folder: Path, name: str, *rows: str) -> Path:
 
 
 def read(folder: Path, *rows: str, header: str = HEADER) -> Attributes:
-    return Attributes.read([table(folder, "faces.csv", header, *rows)], folder)
+    return Attributes([table(folder, "faces.csv", header, *rows)], folder)
 
 
 def test_images_get_their_groups_by_each_column(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_several_files_are_one_table(tmp_path: Path) -> None:
     real = table(tmp_path, "real.csv", HEADER, f"{REAL}/a.jpg,0,{WHITE}")
     fake = table(tmp_path, "fake.csv", f"{HEADER},spe_label", f"{FAKE}/a.jpg,1,{BLACK},4")
     ages = table(tmp_path, "ages.csv", "img_path,age,race", f"{REAL}/a.jpg,26,0")
-    known = Attributes.read([real, fake, ages], tmp_path)
+    known = Attributes([real, fake, ages], tmp_path)
     paths = [f"{REAL}/a.jpg", f"{FAKE}/a.jpg"]
     assert known.columns == ("gender", "race", "intersec", "forgery", "age")
     assert known.values("forgery", paths, missing="stop") == ("real", "eyes")
@@ -93,7 +93,7 @@ def test_several_files_are_one_table(tmp_path: Path) -> None:
     assert [remark for remark in known.remarks if "ages.csv: column race is left out" in remark]
     other = table(tmp_path, "other.csv", "img_path,age", f"{REAL}/a.jpg,27")
     with pytest.raises(DataError, match=r"other.csv:2: .* is age 27, and 26 in .*ages.csv:2"):
-        Attributes.read([real, ages, other], tmp_path)
+        Attributes([real, ages, other], tmp_path)
 
 
 def test_forgeries_of_other_sets_keep_their_numbers(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_setting_names_one_file_or_several() -> None:
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no faces with groups here")
 def test_real_faces_have_the_groups_that_their_publishers_say() -> None:
     root = SHARED / "utkface"
-    known = Attributes.read([root / "faces.csv", root / "origin.csv"], root)
+    known = Attributes([root / "faces.csv", root / "origin.csv"], root)
     paths = [f"images/{path.name}" for path in sorted((root / "images").iterdir())]
     groups = known.values("intersec", paths, missing="stop")
     assert (len(groups), len(set(groups))) == (2740, 8)
@@ -148,8 +148,10 @@ IMAGE = "PreSocial/Fake/Forged-self/a.jpg"
 def found(
     written: list[str], path: str, label: int | None = None, file: str = "x.csv"
 ) -> int | None:
-    placed = Placing(Path("/lab") / file, ROOT)
-    return PathRows([placed(each, label) for each in written]).find(path)
+    placed, rows = Placing(Path("/lab") / file, ROOT), PathRows()
+    for each in written:
+        rows.add(placed(each, label))
+    return rows.find(path)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +191,8 @@ def test_a_name_that_two_rows_have_finds_none_of_them() -> None:
 
 
 def test_a_real_image_gives_its_fake_of_the_same_name_no_row() -> None:
-    rows = PathRows([Placing(Path("/lab/x.csv"), ROOT)("images/a.jpg", 0)])
+    rows = PathRows()
+    rows.add(Placing(Path("/lab/x.csv"), ROOT)("images/a.jpg", 0))
     assert rows.find("PreSocial/Real/Faces/a.jpg") == 0
     assert rows.find(IMAGE) is None
 

@@ -179,7 +179,7 @@ def grouped_images(root: Path, counts: dict[tuple[str, int], int]) -> tuple[list
 
 def grouping(root: Path, rows: list[str], missing: str = "stop") -> Grouping:
     (root / "t.csv").write_text("\n".join(rows) + "\n")
-    attributes = Attributes.read([root / "t.csv"], root)
+    attributes = Attributes([root / "t.csv"], root)
     return Grouping(attributes=attributes, data_root=root, by="skin", missing=missing)  # type: ignore[arg-type]  # a text
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from trueface.data.attribute_table import PEOPLE, SPLIT, AttributeRow, refuse
+from trueface.data.attribute_table import SPLIT, AttributeRow
 from trueface.data.attribute_table import read_table as read_rows
 from trueface.data.folders import find_images
 from trueface.data.forging.registry import (
@@ -30,7 +30,7 @@ from trueface.data.forging.registry import (
 )
 from trueface.data.settings import PLACES
 from trueface.data.splits import LISTS, NAMES
-from trueface.runtime.errors import DataError, UnknownName, UsageError
+from trueface.runtime.errors import DataError, UnknownName, UsageError, refuse_rows
 from trueface.runtime.field_types import Settings
 
 # of images of another data set than that of the training, which are for tests alone
@@ -81,11 +81,11 @@ def read_table(path: Path) -> FaceTable:
             faces.append(_face(path, row, lists=SPLIT in table.header))
         except ValueError as error:
             faults.append((row.line, str(error)))
-    refuse(path, faults)
+    refuse_rows(path, faults)
     return FaceTable(
         faces=tuple(faces),
         has_groups=table.has_signs,
-        further=tuple(name for name in table.further if not (table.has_signs and name in PEOPLE)),
+        further=table.further,
         contradictions=table.contradictions.count if table.contradictions else 0,
     )
 

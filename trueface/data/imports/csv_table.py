@@ -14,7 +14,7 @@ from trueface.data.imports.registry import (
     register_layout,
 )
 from trueface.data.splits import LISTS
-from trueface.runtime.errors import DataError, faulty_rows
+from trueface.runtime.errors import DataError, refuse_rows
 
 MOST_BYTES = 1 << 29
 # columns by their names in small letters; the first of each is the documented one
@@ -64,8 +64,7 @@ class CsvTable:
                 rows.append(_image(path, cells, options))
             except ValueError as error:
                 faults.append((line, str(error)))
-        if faults:
-            raise faulty_rows(path, faults)
+        refuse_rows(path, faults)
         yield from rows
 
 

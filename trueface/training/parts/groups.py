@@ -38,7 +38,7 @@ class GroupColumns(Part):
         """
         settings, root = self.training.settings, self.training.place.data_root
         files = attribute_files(settings.attributes, self.training.path)
-        known = Attributes.read(files, root) if files else None
+        known = Attributes(files, root) if files else None
         sets = learned.image_set, checked.image_set
         self._facts = give_groups(known, settings, root, *sets, settings.columns_read)
         return replace(learned, cells=_cells(learned.image_set, settings)), checked

@@ -65,7 +65,7 @@ Feeds = Callable[..., tuple[Pass, Pass]]
 def feeds(lab: Path) -> Feeds:
     """Return a function that makes a training and a validation pass with columns."""
     images = list_images(lab / "data", parse_data("gan2:pre&real:pre"))
-    known = Attributes.read([lab / "faces.csv"], lab / "data")
+    known = Attributes([lab / "faces.csv"], lab / "data")
 
     def make(needed: tuple[str, ...] = BOTH, **settings: Any) -> tuple[Pass, Pass]:
         chosen = TrainSettings.model_validate({**SETTINGS, **settings})
@@ -120,7 +120,7 @@ def test_images_without_a_row_are_the_last_group(lab: Path, feeds: Feeds) -> Non
     file.write_text("\n".join(line for line in lines if "StyleGAN2/x/00001" not in line))
     settings = TrainSettings.model_validate({**SETTINGS, "missing_attributes": "skip"})
     images = list_images(lab / "data", parse_data("gan2:pre"))
-    known = Attributes.read([file], lab / "data")
+    known = Attributes([file], lab / "data")
     sets = still(images, settings).image_set, still(images, settings).image_set
     facts = give_groups(known, settings, lab / "data", *sets, BOTH)
     assert sets[0].column_names["demographic"] == (*GROUPS, "unknown")
