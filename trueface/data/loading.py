@@ -11,10 +11,10 @@ must know of a pass comes with every request, so that it makes no difference how
 """
 
 import contextlib
-import queue
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
 from pathlib import Path
 from random import Random
@@ -79,6 +79,7 @@ def drawn_equally(positions: Sequence[int], cells: Sequence[int], random: Random
 
 
 AHEAD = 2  # items: one that is ready, one that is being made
+_ENDED: Any = object()  # there is no further item
 
 Item = TypeVar("Item")
 Make = Callable[[threading.Event], Iterator[Item]]
@@ -97,63 +98,6 @@ def uses_gpu() -> bool:
     return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # torch
 
 
-class _Ended:
-    """There is no further item."""
-
-
-class _Failed:
-    """Making the next item failed."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-class _Ahead(Generic[Item]):
-    """The thread that makes items, and those that wait to be taken."""
-
-    def __init__(self, make: Make[Item], ahead: int) -> None:
-        self._make = make
-        self._ready = queue.SimpleQueue[Item | _Ended | _Failed]()
-        self._room = threading.Semaphore(ahead)
-        self._leave = threading.Event()
-        threads = torch.get_num_threads()
-        self._is_set_up = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="loader", daemon=True)
-        self._thread.start()
-        self._is_set_up.wait()
-        torch.set_num_threads(threads)  # also for threads that begin later
-
-    def next(self) -> Item | _Ended | _Failed:
-        item = self._ready.get()
-        self._room.release()
-        return item
-
-    def close(self) -> None:
-        """End the thread; it finishes the image that it is at."""
-        self._leave.set()
-        self._room.release()
-        self._thread.join()
-
-    def _work(self) -> None:
-        # this thread's own number; more of them would take the cores from the network's
-        torch.set_num_threads(1)
-        self._is_set_up.set()
-        try:
-            with closing(self._make(self._leave)) as items:
-                while True:
-                    self._room.acquire()
-                    if self._leave.is_set():
-                        return
-                    try:
-                        item = next(items)
-                    except StopIteration:
-                        break
-                    self._ready.put(item)
-            self._ready.put(_Ended())
-        except BaseException as error:  # noqa: BLE001  # raised where the items are taken
-            self._ready.put(_Failed(error))
-
-
 def in_background(make: Make[Item], ahead: int = AHEAD) -> Iterator[Item]:
     """Yield what `make` yields, up to `ahead` items of which are made before they are asked for.
 
@@ -166,17 +110,29 @@ def in_background(make: Make[Item], ahead: int = AHEAD) -> Iterator[Item]:
     Raises:
         BaseException: what `make` or its items raise, where the item would have come.
     """
-    thread = _Ahead(make, ahead)
+    leave, threads = threading.Event(), torch.get_num_threads()
+    pool = ThreadPoolExecutor(1, "loader")
+    pool.submit(_work_alone).result()
+    torch.set_num_threads(threads)  # also for threads that begin later
     try:
-        while True:
-            item = thread.next()
-            if isinstance(item, _Ended):
-                return
-            if isinstance(item, _Failed):
-                raise item.error
-            yield item
+        items = pool.submit(make, leave).result()
+        ready = deque(pool.submit(next, items, _ENDED) for _ in range(ahead))
+        with closing(items):
+            try:
+                while (item := ready.popleft().result()) is not _ENDED:
+                    ready.append(pool.submit(next, items, _ENDED))
+                    yield item
+            finally:  # the thread finishes the image that it is at
+                leave.set()
+                pool.shutdown(cancel_futures=True)
     finally:
-        thread.close()
+        pool.shutdown()
+
+
+def _work_alone() -> None:
+    """Compute in this thread alone: more of them would take the cores from the network's."""
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # asked for the first time, torch takes the number of all for its own
 
 
 @contextlib.contextmanager

@@ -68,7 +68,7 @@ PATIENCE_S = 30
 
 
 def loaders() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "loader"]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
 
 
 class Numbers:
