@@ -19,7 +19,7 @@ from trueface.data.index import Image, ImageSurvey, survey
 from trueface.data.splits import (
     NAMES,
     digest,
-    match,
+    match_lists,
     read_lists,
     short_key,
     split_files,
@@ -193,11 +193,10 @@ def taken(request: SplitRequest, source: Path) -> tuple[Lists, ImageSurvey | Non
     if request.data_root is None:
         return lists, None
     on_disk = survey_images(request)
-    images, there = on_disk.images, {}
-    for name, keys in lists.items():
-        others = frozenset(key for other in lists if other != name for key in lists[other])
-        chosen = match(images, frozenset(keys), others).images
-        whole, members = {image.key for image in chosen}, frozenset(keys)
+    there = {}
+    for name, found in match_lists(on_disk.images, lists).items():
+        keys, whole = lists[name], {image.key for image in found.images}
+        members = frozenset(keys)
         # a file of its own name stands for no other key
         named = whole | {short_key(key) for key in whole - members}
         there[name] = tuple(key for key in keys if key in named)

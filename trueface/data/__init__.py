@@ -1,4 +1,4 @@
 """Images: which ones an ID means, how they are decoded, augmented and loaded.
 
-Start reading at `index.list_images`.
+Start reading at `index.survey`.
 """

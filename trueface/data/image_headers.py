@@ -12,7 +12,7 @@ import random
 import struct
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -88,14 +88,6 @@ def read_size(file: str | Path) -> ImageSize | None:
             return ImageSize(*image.size)
     except Exception:  # noqa: BLE001  # parsers of broken headers raise whatever they trip over
         return None
-
-
-def unlike(files: Sequence[Path], learned: Learned) -> Iterator[tuple[Path, ImageSize]]:
-    """Yield the files whose size is far from those that a model has learned from."""
-    for file in files:
-        size = read_size(file)
-        if size is not None and learned.unlike(size):
-            yield file, size
 
 
 LEAST = 20  # headers of a class; fewer tell nothing

@@ -228,21 +228,6 @@ class ImageSurvey:
         return [image.file for image in images if stems[image.file.rpartition(".")[0]] > 1]
 
 
-def list_images(
-    data_root: Path,
-    data: DataId,
-    vocabulary: Vocabulary = BUILT_IN,
-    listing: FolderListing | None = None,
-) -> tuple[Image, ...]:
-    """Return every image of `data` below `data_root` in the defined order, each file once.
-
-    Raises:
-        DataError: no such folder, or a part of the ID has no image.
-        UnknownName: an unknown subset or modifier.
-    """
-    return survey(data_root, data, vocabulary, listing).images
-
-
 def survey(
     data_root: Path,
     data: DataId,
@@ -366,19 +351,15 @@ def _seems_to_hold(folder: Path, methods: Methods) -> bool:
 
 
 def _holds(folder: Path, methods: Methods) -> bool:
-    classes = [name for name in _folders(folder) if name.casefold() in CLASSES]
-    if any(
-        (folder / name / folder_name).is_dir()
-        for name in classes
-        for folder_name in methods.folders
-    ):
-        return True
-    patterns = any(map(glob.has_magic, methods.folders))
-    return any(
-        (patterns and any(map(methods.holds, _folders(folder / name))))
-        or (CLASSES[name.casefold()] in methods.flat and _has_image(folder / name))
-        for name in classes
-    )
+    for name in filter(lambda name: name.casefold() in CLASSES, os.listdir(folder)):  # noqa: PTH208  # names are enough
+        has_flat = CLASSES[name.casefold()] in methods.flat
+        with os.scandir(folder / name) as entries:
+            for entry in entries:
+                if (has_flat and is_image(entry.name)) or (
+                    methods.holds(entry.name) and entry.is_dir()
+                ):
+                    return True
+    return False
 
 
 def _looked_in(data_root: Path, part: Part, vocabulary: Vocabulary) -> Iterator[Path]:
@@ -406,13 +387,3 @@ def _whole(names: set[str]) -> frozenset[str]:
     """Return method folders, and "" for both labels of what has none."""
     flat = {f"/{label}" for label in CLASSES.values()}
     return frozenset(names - flat | ({""} if flat <= names else set()))
-
-
-def _folders(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir())
-
-
-def _has_image(folder: Path) -> bool:
-    with os.scandir(folder) as entries:
-        return any(is_image(entry.name) for entry in entries)

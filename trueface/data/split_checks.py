@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from trueface.data.decoding import decode
 from trueface.data.index import Image, ImageSurvey
-from trueface.data.splits import match, method_of, short_key
+from trueface.data.splits import MatchedImages, match_lists, method_of, short_key
 from trueface.data.splitting import joined, torn
 from trueface.runtime.errors import BadImageError
 
@@ -352,29 +352,21 @@ def examine(
         similar: also find near-duplicates.
         progress: called with the number of images that were decoded since the last call.
     """
-    images, keys = on_disk.images, {name: frozenset(members) for name, members in lists.items()}
-    chosen: dict[str, tuple[Image, ...]] = {}
-    facts: dict[str, ListFacts] = {}
-    unlisted = len(images)
-    for name, members in keys.items():
-        others = frozenset().union(*(keys[other] for other in keys if other != name))
-        selection = match(images, members, others)
-        chosen[name], unlisted = selection.images, selection.unknown
-        facts[name] = _facts(lists[name], selection.images, selection.renamed, on_disk)
+    found = match_lists(on_disk.images, lists)
+    chosen = {name: each.images for name, each in found.items()}
     pictures = _look(chosen, similar=similar, progress=progress) if content else None
     return Soundness(
-        lists=facts,
-        shared=_shared(keys),
-        torn=None if groups is None else torn(groups, keys),
-        unlisted=unlisted,
+        lists={name: _facts(lists[name], each, on_disk) for name, each in found.items()},
+        shared=_shared(lists),
+        torn=None if groups is None else torn(groups, lists),
+        # of all lists the same
+        unlisted=min((each.unknown for each in found.values()), default=len(on_disk.images)),
         pictures=pictures,
     )
 
 
-def _facts(
-    members: Sequence[str], images: Sequence[Image], renamed: int, on_disk: ImageSurvey
-) -> ListFacts:
-    keys = set(members)
+def _facts(members: Sequence[str], found: MatchedImages, on_disk: ImageSurvey) -> ListFacts:
+    keys, images = set(members), found.images
     lacking = keys - {image.key for image in images}
     lacking -= {short_key(image.key) for image in images if image.key not in keys}
     methods = frozenset().union(*on_disk.methods.values())
@@ -385,7 +377,7 @@ def _facts(
         repeated=len(members) - len(keys),
         real=len(images) - fakes,
         fake=fakes,
-        renamed=renamed,
+        renamed=found.renamed,
         missing=tuple(sorted(missing)),
         elsewhere=len(lacking) - len(missing),
         methods=dict(Counter(image.method for image in images)),

@@ -59,6 +59,17 @@ def match(images: Sequence[Image], keys: frozenset[str], others: frozenset[str])
     )
 
 
+def match_lists(
+    images: Sequence[Image], lists: Mapping[str, Iterable[str]]
+) -> dict[str, MatchedImages]:
+    """Find those of `images` that each list of a split names; see `match`."""
+    keys = {name: frozenset(members) for name, members in lists.items()}
+    return {
+        name: match(images, own, frozenset().union(*(keys[each] for each in keys if each != name)))
+        for name, own in keys.items()
+    }
+
+
 def pictures(images: Sequence[Image]) -> tuple[tuple[Image, ...], ...]:
     """Return the images of each picture together: a shared copy shows the same one.
 

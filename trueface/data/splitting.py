@@ -23,7 +23,7 @@ from pathlib import Path
 from trueface.data.attribute_table import CLASSES, UNKNOWN, Cells
 from trueface.data.attributes import Attributes, OnMissing, paths_below
 from trueface.data.index import Image
-from trueface.data.splits import NAMES, match
+from trueface.data.splits import NAMES, match_lists
 from trueface.runtime.errors import DataError
 
 TABLES = frozenset({".csv", ".json"})
@@ -347,10 +347,7 @@ class Grouping:
         Raises:
             UnknownName, DataError: as `of_keys`.
         """
-        chosen: dict[str, tuple[Image, ...]] = {}
-        for name, keys in lists.items():
-            others = frozenset(key for other in lists if other != name for key in lists[other])
-            chosen[name] = match(images, frozenset(keys), others).images
+        chosen = {name: each.images for name, each in match_lists(images, lists).items()}
         groups = self.of_keys([image for of_list in chosen.values() for image in of_list])
         cells: dict[str, Cells] = {}
         for name, of_list in chosen.items():

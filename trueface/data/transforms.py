@@ -376,55 +376,31 @@ def _copy_chain(place: int, seed: int) -> Chain:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorruptedCopy:
-    """What a test sees of an image, corrupted; nothing in it changes from epoch to epoch."""
+class ImageCopy:
+    """What a test sees of an image, corrupted or mirrored; the same in each epoch."""
 
     tested: TestTransform
-    chains: Mapping[str, Chain]  # by the image's name
+    chains: Mapping[str, Chain] | None  # by the image's name; None: left and right are exchanged
 
     @cached_property
     def id(self) -> TransformId:
         """What the pixels depend on, the chain of each image included."""
-        return _copy_id(
-            self.tested, CORRUPTED, {name: str(each) for name, each in self.chains.items()}
+        own: dict[str, Json] = {"copy": MIRRORED if self.chains is None else CORRUPTED}
+        of_row = {name: str(each) for name, each in (self.chains or {}).items()}
+        return TransformId(
+            identity={**self.tested.id.identity, **own, "rows": dict(of_row)},
+            of_view={**self.tested.id.of_view, **own},
+            period=1,
+            is_test=False,
+            of_row=of_row,
         )
 
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
-        """Return the corrupted centre crop (3, h, w), or patches of it (crops, 3, h, w), uint8."""
-        tested = replace(self.tested, corruptions=self.chains[image.name])
-        return tested(pixels, image, epoch)
+        """Return the changed centre crop (3, h, w), or patches of it (crops, 3, h, w), uint8."""
+        if self.chains is None:
+            return self.tested(pixels, image, epoch).flip(-1)
+        return replace(self.tested, corruptions=self.chains[image.name])(pixels, image, epoch)
 
     def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:
         """Return the first row below what a test sees."""
         return self.tested.bottom(height, width, image, epoch)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MirroredCopy:
-    """What a test sees of an image, left and right exchanged."""
-
-    tested: TestTransform
-
-    @cached_property
-    def id(self) -> TransformId:
-        """What the pixels depend on."""
-        return _copy_id(self.tested, MIRRORED, {})
-
-    def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
-        """Return the mirrored centre crop, or mirrored patches of it."""
-        return self.tested(pixels, image, epoch).flip(-1)
-
-    def bottom(self, height: int, width: int, image: Image, epoch: int) -> int:
-        """Return the first row below what a test sees."""
-        return self.tested.bottom(height, width, image, epoch)
-
-
-def _copy_id(tested: TestTransform, copy: str, of_row: Mapping[str, str]) -> TransformId:
-    own: dict[str, Json] = {"copy": copy}
-    return TransformId(
-        identity={**tested.id.identity, **own, "rows": dict(of_row)},
-        of_view={**tested.id.of_view, **own},
-        period=1,
-        is_test=False,
-        of_row=of_row,
-    )

@@ -30,8 +30,8 @@ from trueface.data.dataset import Pass
 from trueface.data.settings import AugmentationSettings
 from trueface.data.transforms import (
     CORRUPTED,
-    CorruptedCopy,
-    MirroredCopy,
+    ImageCopy,
+    Transform,
     matched_chains,
     test_transform,
 )
@@ -339,18 +339,14 @@ def views_of(images: Pass, settings: AugmentationSettings, copies: Sequence[str]
         copies: "corrupted", "mirrored", each at most once.
     """
     tested = test_transform(settings)
-    transforms = [
-        CorruptedCopy(
-            tested=tested,
-            chains=matched_chains(images.image_set.images, settings.augment_seed),
-        )
-        if copy == CORRUPTED
-        else MirroredCopy(tested=tested)
-        for copy in copies
+    chains = matched_chains(images.image_set.images, settings.augment_seed)
+    transforms: list[Transform] = [tested]
+    transforms += [
+        ImageCopy(tested=tested, chains=chains if copy == CORRUPTED else None) for copy in copies
     ]
     return [
         replace(images, image_set=images.image_set.seen_as(transform), shuffle_seed=None)
-        for transform in (tested, *transforms)
+        for transform in transforms
     ]
 
 

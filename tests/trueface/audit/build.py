@@ -12,7 +12,7 @@ from launcher.api import Json, parse_data, read_json, write_json
 from trueface.audit.check import judge
 from trueface.audit.finding import Audit, Finding
 from trueface.audit.reading import Reader
-from trueface.data.index import Image, list_images
+from trueface.data.index import Image, survey
 from trueface.data.splits import digest, write_splits
 from trueface.data.vocabulary import BUILT_IN
 from trueface.evaluation.score_tables import Scores, read_scores, write_scores
@@ -99,7 +99,7 @@ class Lab:
 
     def trained(self) -> tuple[Image, ...]:
         """Return the training images."""
-        images = list_images(self.data, parse_data(DATA), BUILT_IN)
+        images = survey(self.data, parse_data(DATA), BUILT_IN).images
         return tuple(image for image in images if image.key in self.lists["train"])
 
     def scores(

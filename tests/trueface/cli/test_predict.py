@@ -15,7 +15,7 @@ from launcher.api import Json, parse_data
 from trueface.cli import main
 from trueface.data.dataset import still
 from trueface.data.folders import find_images, paths_in
-from trueface.data.index import list_images
+from trueface.data.index import survey
 from trueface.evaluation.inference import evaluate
 from trueface.models import checkpoint
 from trueface.models.detectors import build
@@ -54,7 +54,7 @@ def run(*words: str) -> int:
 
 def test_answers_are_those_of_a_test_of_the_same_images(lab: Path) -> None:
     weights = paths.checkpoint(lab / "runs/test" / MODEL)
-    images = list_images(lab / "data", parse_data("gan2:pre&real:pre"))
+    images = survey(lab / "data", parse_data("gan2:pre&real:pre")).images
     settings = TrainSettings.model_validate(SETTINGS)
     feed = still(images, settings)
     tested = evaluate(checkpoint.restore(weights), feed(0), total=len(feed), watch=Watch())

@@ -14,7 +14,7 @@ from launcher.api import MachineError, parse_data
 from trueface.data import transforms
 from trueface.data.dataset import ImageSet, batches, stamp
 from trueface.data.decoding import decode
-from trueface.data.index import Image, list_images
+from trueface.data.index import Image, survey
 from trueface.data.loading import ImageRequest
 from trueface.data.settings import TestSettings
 from trueface.data.shared_images import SegmentFolder, SharedImages
@@ -30,7 +30,7 @@ REALS = tuple(f"PreSocial/Real/FFHQ/{number:05d}.png" for number in range(5))
 
 
 def a_set(root: Path, **settings: Any) -> ImageSet:
-    images = list_images(root, parse_data("gan2:pre&real:pre"))
+    images = survey(root, parse_data("gan2:pre&real:pre")).images
     return ImageSet(
         images, transforms.test_transform(TestSettings(**WHERE, resize_size=12)), **settings
     )
@@ -109,7 +109,7 @@ def test_loading_processes_change_no_pixel(tree: Tree) -> None:
     settings = TrainSettings(
         **WHERE, resize_prob=1, resize_scale=[0.2, 1], resize_size=12, blur_prob=1, patch_size=8
     )
-    images = list_images(tree(FAKES + REALS), parse_data("gan2:pre&real:pre"))
+    images = survey(tree(FAKES + REALS), parse_data("gan2:pre&real:pre")).images
     seen = [
         torch.cat(
             [
@@ -213,7 +213,7 @@ def test_what_is_not_read_of_a_file_changes_no_pixel(
         **WHERE, resize_prob=0.3, resize_scale=[0.2, 1], resize_size=64, blur_prob=0.5,
         blur_sigma=[0.1, 3], jpeg_prob=0.5, jpeg_qual=[30, 100], patch_size=8,
     )  # fmt: skip
-    images = list_images(tree(FAKES + REALS), parse_data("gan2:pre&real:pre"))
+    images = survey(tree(FAKES + REALS), parse_data("gan2:pre&real:pre")).images
     for image in images:
         with PIL.Image.open(image.path) as file:
             file.resize((70, 200)).save(image.path, kind)
@@ -229,7 +229,7 @@ def test_what_is_not_read_of_a_file_changes_no_pixel(
 def test_a_file_that_is_damaged_where_nobody_looks_is_bad_in_every_pass(
     tree: Tree, threads: int
 ) -> None:
-    images = list_images(tree(FAKES + REALS), parse_data("gan2:pre&real:pre"))
+    images = survey(tree(FAKES + REALS), parse_data("gan2:pre&real:pre")).images
     for image in images:
         with PIL.Image.open(image.path) as file:
             file.resize((70, 200)).save(image.path, "JPEG")
@@ -257,7 +257,7 @@ class Deadly:
 
 
 def test_a_loading_process_that_is_killed_is_an_error_and_no_endless_wait(tree: Tree) -> None:
-    image_set = ImageSet(list_images(tree(REALS), parse_data("real:pre")), Deadly())
+    image_set = ImageSet(survey(tree(REALS), parse_data("real:pre")).images, Deadly())
     with pytest.raises(MachineError, match=r"died.*num_threads") as caught:
         in_order(image_set, num_threads=2)
     assert caught.value.exit_code == 3
@@ -293,7 +293,7 @@ def test_shared_images_change_no_pixel(tree: Tree, tmp_path: Path, threads: int)
         **WHERE, resize_prob=0.3, resize_scale=[0.2, 1], resize_size=40, blur_prob=0.5,
         blur_sigma=[0.1, 3], jpeg_prob=0.5, jpeg_qual=[30, 100], patch_size=8,
     )  # fmt: skip
-    images = list_images(tree(FAKES + REALS), parse_data("gan2:pre&real:pre"))
+    images = survey(tree(FAKES + REALS), parse_data("gan2:pre&real:pre")).images
     for number, image in enumerate(images):
         with PIL.Image.open(image.path) as file:
             file.resize((40 + number, 70)).save(image.path, ("PNG", "JPEG")[number % 2])
@@ -344,7 +344,7 @@ def test_a_pass_that_is_left_ends_its_thread_between_two_images(tree: Tree) -> N
 
     closed = threading.Event()
     passing = batches(
-        ImageSet(list_images(tree(FAKES), parse_data("gan2:pre")), Slow()), batch_size=4
+        ImageSet(survey(tree(FAKES), parse_data("gan2:pre")).images, Slow()), batch_size=4
     )
     next(passing)
     assert begun.wait(30)

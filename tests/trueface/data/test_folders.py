@@ -12,7 +12,7 @@ import pytest
 
 from launcher.api import parse_data
 from trueface.data.folders import CACHE, FolderListing, Names, cache_folder, open_listing, scan
-from trueface.data.index import Image, list_images
+from trueface.data.index import Image, survey
 
 Tree = Callable[[Iterable[str]], Path]
 
@@ -47,7 +47,7 @@ class Disk:
 
     def images(self, worth: int = 0) -> tuple[Image, ...]:
         self.looks, self.states = [], []
-        return list_images(self.root, ALL, listing=self.listing(worth))
+        return survey(self.root, ALL, listing=self.listing(worth)).images
 
     def look(self, path: str) -> Names:
         self.looks.append(path)
@@ -196,10 +196,10 @@ def test_a_cache_that_cannot_be_written_is_no_error(disk: Disk, tmp_path: Path) 
 def test_a_full_disk_is_no_error(disk: Disk) -> None:
     program = (
         "import resource, sys; from pathlib import Path; from launcher.api import parse_data;"
-        "from trueface.data.index import list_images; from trueface.data.folders import FolderListing;"
+        "from trueface.data.index import survey; from trueface.data.folders import FolderListing;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0));"
         "root, file = map(Path, sys.argv[1:]); listing = FolderListing(root, file, worth=0,"
-        " clock=lambda: 2**63); sys.exit(len(list_images(root, parse_data('all:pre'), listing=listing)))"
+        " clock=lambda: 2**63); sys.exit(len(survey(root, parse_data('all:pre'), listing=listing).images))"
     )
     done = subprocess.run([sys.executable, "-c", program, disk.root, disk.file], check=False)
     assert done.returncode == len(NAMES)
@@ -222,7 +222,7 @@ def test_names_that_are_no_unicode_are_kept_as_they_are(disk: Disk) -> None:
 
 def test_listings_of_two_parts_are_put_together(disk: Disk) -> None:
     for data in ("gan2:pre", "realFFHQ:pre"):
-        list_images(disk.root, parse_data(data), listing=disk.listing())
+        survey(disk.root, parse_data(data), listing=disk.listing())
     disk.images()
     assert disk.looks == []
 
@@ -230,10 +230,10 @@ def test_listings_of_two_parts_are_put_together(disk: Disk) -> None:
 def test_many_processes_write_one_index(disk: Disk) -> None:
     program = (
         "import sys, time; from pathlib import Path; from launcher.api import parse_data;"
-        "from trueface.data.index import list_images; from trueface.data.folders import FolderListing;"
+        "from trueface.data.index import survey; from trueface.data.folders import FolderListing;"
         "root, file, data = sys.argv[1:];"
-        "[list_images(Path(root), parse_data(data), listing=FolderListing(Path(root), Path(file),"
-        " clock=lambda: time.time_ns() + 10**10, worth=0)) for _ in range(20)]"
+        "[survey(Path(root), parse_data(data), listing=FolderListing(Path(root), Path(file),"
+        " clock=lambda: time.time_ns() + 10**10, worth=0)).images for _ in range(20)]"
     )
     workers = [
         subprocess.Popen([sys.executable, "-c", program, disk.root, disk.file, data])
@@ -282,14 +282,14 @@ def test_folders_right_below_the_root_are_kept_beside_those_of_a_modifier(disk: 
         (disk.root / name).parent.mkdir(parents=True)
         (disk.root / name).touch()
     data = parse_data("all:none&all:pre")
-    first = list_images(disk.root, data, listing=disk.listing())
+    first = survey(disk.root, data, listing=disk.listing()).images
     disk.looks = []
-    assert list_images(disk.root, data, listing=disk.listing()) == first
+    assert survey(disk.root, data, listing=disk.listing()).images == first
     assert (len(first), disk.looks) == (2 + len(NAMES), [])
     (disk.root / "Real/FFHQ/00001.png").unlink()
     (disk.root / "Real/FFHQ").rmdir()
     (disk.root / "Real/RAISE").mkdir()
     (disk.root / "Real/RAISE/00001.png").touch()
     disk.looks = []
-    assert len(list_images(disk.root, data, listing=disk.listing())) == len(first)
+    assert len(survey(disk.root, data, listing=disk.listing()).images) == len(first)
     assert [path.partition("/data/")[2] for path in disk.looks] == ["Real", "Real/RAISE"]

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from launcher.api import Words, parse_data
-from trueface.data.index import Image, list_images, parts_without_folder, survey
+from trueface.data.index import Image, parts_without_folder, survey
 from trueface.data.vocabulary import BUILT_IN
 from trueface.runtime.errors import DataError
 
@@ -33,7 +33,7 @@ def in_pre(paths: Sequence[str]) -> list[str]:
 
 def test_an_image_knows_what_its_place_says(tree: Tree) -> None:
     root = tree(in_pre(NAMES))
-    first, *_, last = list_images(root, parse_data("gan2:pre&realFORLAB:pre"))
+    first, *_, last = survey(root, parse_data("gan2:pre&realFORLAB:pre")).images
     assert first == Image(
         file=str(root / "PreSocial" / NAMES[0]),
         key="StyleGAN2/conf-f-psi-0.5/00000",
@@ -46,7 +46,7 @@ def test_an_image_knows_what_its_place_says(tree: Tree) -> None:
 
 def test_parts_come_as_written_folders_and_files_sorted(tree: Tree) -> None:
     root = tree(in_pre(NAMES))
-    assert names(list_images(root, parse_data("real:pre&gan:pre"))) == [
+    assert names(survey(root, parse_data("real:pre&gan:pre")).images) == [
         "pre:FFHQ/00000",
         "pre:FORLAB/00001",
         "pre:StyleGAN2/conf-f-psi-0.5/00000",
@@ -65,13 +65,13 @@ def test_the_order_in_which_files_were_made_does_not_matter(
     for name in order:
         (root / "PreSocial" / name).parent.mkdir(parents=True, exist_ok=True)
         (root / "PreSocial" / name).touch()
-    listed = list_images(root, parse_data("all:pre"))
+    listed = survey(root, parse_data("all:pre")).images
     assert [f"{image.path.relative_to(root / 'PreSocial')}" for image in listed] == list(NAMES)
 
 
 def test_modifiers_of_a_union_come_in_the_order_of_their_table(tree: Tree) -> None:
     root = tree(f"{place}/{NAMES[0]}" for place in ("Twitter", "Facebook", "PreSocial", "Telegram"))
-    assert [i.modifier for i in list_images(root, parse_data("gan2:all"))] == [
+    assert [i.modifier for i in survey(root, parse_data("gan2:all")).images] == [
         "pre",
         "fb",
         "tl",
@@ -82,7 +82,7 @@ def test_modifiers_of_a_union_come_in_the_order_of_their_table(tree: Tree) -> No
 def test_the_older_layout_gives_the_same_names(tree: Tree) -> None:
     older = {"pre": "TrueFace_PreSocial", "fb": "TrueFace_PostSocial/Facebook"}
     root = tree(f"{folder}/{name}" for folder in older.values() for name in NAMES)
-    listed = list_images(root, parse_data("gan2:pre&gan2:fb"))
+    listed = survey(root, parse_data("gan2:pre&gan2:fb")).images
     assert names(listed) == [
         f"{modifier}:StyleGAN2/{rest}"
         for modifier in older
@@ -93,9 +93,9 @@ def test_the_older_layout_gives_the_same_names(tree: Tree) -> None:
 def test_two_layouts_for_one_modifier_are_refused_until_one_is_named(tree: Tree) -> None:
     root = tree([f"PreSocial/{NAMES[0]}", f"TrueFace_PreSocial/{NAMES[1]}"])
     with pytest.raises(DataError, match=r"two folders for modifier 'pre'.*layout.*: plain"):
-        list_images(root, parse_data("gan2:pre"))
+        survey(root, parse_data("gan2:pre"))
     for layout, key in (("plain", "00000"), ("trueface", "00001")):
-        (image,) = list_images(root, parse_data("gan2:pre"), BUILT_IN.with_layout(layout))
+        (image,) = survey(root, parse_data("gan2:pre"), BUILT_IN.with_layout(layout)).images
         assert image.name == f"pre:StyleGAN2/conf-f-psi-0.5/{key}"
 
 
@@ -103,15 +103,15 @@ def test_a_layout_that_is_named_is_the_only_one_that_is_looked_for(tree: Tree) -
     root = tree([*in_pre(NAMES[:1]), f"TrueFace_PostSocial/Facebook/{NAMES[0]}", *NAMES[-1:]])
     older = BUILT_IN.with_layout("trueface")
     with pytest.raises(DataError, match=r"no image of gan2:pre in .*/TrueFace_PreSocial"):
-        list_images(root, parse_data("gan2:pre"), older)
-    assert len(list_images(root, parse_data("gan2:fb&all:none"), older)) == 2
+        survey(root, parse_data("gan2:pre"), older)
+    assert len(survey(root, parse_data("gan2:fb&all:none"), older).images) == 2
     missing = dict(parts_without_folder(root, parse_data("gan2:pre&gan2:fb"), older))
     assert [*missing.values()] == [root / "TrueFace_PreSocial/Fake/StyleGAN2"]
 
 
 def test_none_means_class_folders_right_below_the_root(tree: Tree) -> None:
     root = tree(NAMES)
-    assert len(list_images(root, parse_data("all:none"))) == len(NAMES)
+    assert len(survey(root, parse_data("all:none")).images) == len(NAMES)
 
 
 def test_a_root_whose_own_path_holds_class_names_changes_nothing(tmp_path: Path) -> None:
@@ -119,14 +119,14 @@ def test_a_root_whose_own_path_holds_class_names_changes_nothing(tmp_path: Path)
     file = root / "PreSocial" / NAMES[0]
     file.parent.mkdir(parents=True)
     file.touch()
-    (image,) = list_images(root, parse_data("gan2:pre"))
+    (image,) = survey(root, parse_data("gan2:pre")).images
     assert (image.key, image.label) == ("StyleGAN2/conf-f-psi-0.5/00000", 1)
 
 
 def test_an_image_named_by_two_parts_counts_once_where_it_came_first(tree: Tree) -> None:
     root = tree(in_pre(NAMES))
-    once = list_images(root, parse_data("gan2:pre&gan3:pre"))
-    assert list_images(root, parse_data("gan2:pre&gan3:pre&gan:pre&gan2:pre")) == once
+    once = survey(root, parse_data("gan2:pre&gan3:pre")).images
+    assert survey(root, parse_data("gan2:pre&gan3:pre&gan:pre&gan2:pre")).images == once
 
 
 def test_linked_folders_are_followed(tree: Tree, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_linked_folders_are_followed(tree: Tree, tmp_path: Path) -> None:
     elsewhere.mkdir()
     (elsewhere / "00007.png").touch()
     (root / "PreSocial/Fake/StyleGAN2").symlink_to(elsewhere, target_is_directory=True)
-    assert names(list_images(root, parse_data("gan2:pre"))) == ["pre:StyleGAN2/00007"]
+    assert names(survey(root, parse_data("gan2:pre")).images) == ["pre:StyleGAN2/00007"]
 
 
 def test_a_link_in_a_circle_is_left_out_and_told(
@@ -144,7 +144,7 @@ def test_a_link_in_a_circle_is_left_out_and_told(
     root = tree(in_pre(NAMES))
     folder = root / "PreSocial/Fake/StyleGAN2"
     (folder / "conf-f-psi-1" / "back").symlink_to(folder, target_is_directory=True)
-    assert len(list_images(root, parse_data("gan2:pre"))) == 3
+    assert len(survey(root, parse_data("gan2:pre")).images) == 3
     assert "leads back" in caplog.text
 
 
@@ -173,13 +173,13 @@ def test_hidden_files_and_other_suffixes_are_no_images(tree: Tree) -> None:
     for name in ("._00000.png", "Thumbs.db", "00000.txt"):
         (folder / name).touch()
     os.mkfifo(folder / "pipe")
-    assert len(list_images(root, parse_data("gan2:pre"))) == 1
+    assert len(survey(root, parse_data("gan2:pre")).images) == 1
 
 
 def test_a_part_without_images_is_named_with_the_folder_looked_in(tree: Tree) -> None:
     root = tree(in_pre(NAMES))
     with pytest.raises(DataError, match=r"no image of flux:pre in .*PreSocial") as caught:
-        list_images(root, parse_data("gan2:pre&flux:pre"))
+        survey(root, parse_data("gan2:pre&flux:pre"))
     assert caught.value.exit_code == 2
 
 
@@ -195,7 +195,7 @@ def test_parts_without_a_folder_are_found_without_looking_for_images(tree: Tree)
 
 def test_a_missing_root_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no data folder .*nowhere"):
-        list_images(tmp_path / "nowhere", parse_data("gan2:pre"))
+        survey(tmp_path / "nowhere", parse_data("gan2:pre"))
 
 
 OWN = BUILT_IN.with_words(
@@ -214,12 +214,12 @@ def test_a_users_subset_means_its_folders_and_patterns(tree: Tree) -> None:
         "Fake/MyGAN/3.png",
     ]
     root = tree(in_pre([*NAMES, *others]))
-    assert names(list_images(root, parse_data("some:pre"), OWN)) == [
+    assert names(survey(root, parse_data("some:pre"), OWN).images) == [
         "pre:SDXL-base/1",
         "pre:SDXL-turbo/0",
         "pre:StyleGAN3/conf-t-psi-0.5/00000",
     ]
-    assert names(list_images(root, parse_data("mine:pre"), OWN)) == ["pre:MyGAN/3"]
+    assert names(survey(root, parse_data("mine:pre"), OWN).images) == ["pre:MyGAN/3"]
 
 
 def test_a_users_modifier_means_all_its_folders(tree: Tree) -> None:
@@ -227,7 +227,7 @@ def test_a_users_modifier_means_all_its_folders(tree: Tree) -> None:
         f"{folder}/Fake/MyGAN/{number}.png"
         for number, folder in enumerate(("WhatsApp", "Phone/b", "Phone/a", "Phone/.hidden"))
     )
-    assert names(list_images(root, parse_data("mine:wa"), OWN)) == [
+    assert names(survey(root, parse_data("mine:wa"), OWN).images) == [
         "wa:MyGAN/0",
         "wa:MyGAN/2",
         "wa:MyGAN/1",
@@ -243,20 +243,20 @@ def test_a_linked_method_folder_is_a_users_subset(tree: Tree, tmp_path: Path) ->
     link.symlink_to(elsewhere.parent, target_is_directory=True)
     data = parse_data("mine:pre")
     assert not [*parts_without_folder(root, data, OWN)]
-    assert names(list_images(root, data, OWN)) == ["pre:MyGAN/some/00007"]
+    assert names(survey(root, data, OWN).images) == ["pre:MyGAN/some/00007"]
 
 
 def test_images_without_a_method_folder_have_subsets_of_their_own(tree: Tree) -> None:
     root = tree(["Fake/7.png", "Fake/StyleGAN2/1.png", "real/8.JPG", "real/FFHQ/2.png"])
     (root / "Fake/._9.png").touch()
-    found = list_images(root, parse_data("fakeFlat:none&realFlat:none"))
+    found = survey(root, parse_data("fakeFlat:none&realFlat:none")).images
     assert [(one.key, one.label, one.method, one.modifier) for one in found] == [
         ("7", 1, "", "none"),
         ("8", 0, "", "none"),
     ]
-    assert names(list_images(root, parse_data("real:none"))) == ["none:8", "none:FFHQ/2"]
-    assert len(list_images(root, parse_data("all:none"))) == 4
-    assert names(list_images(root, parse_data("gan:none"))) == ["none:StyleGAN2/1"]
+    assert names(survey(root, parse_data("real:none")).images) == ["none:8", "none:FFHQ/2"]
+    assert len(survey(root, parse_data("all:none")).images) == 4
+    assert names(survey(root, parse_data("gan:none")).images) == ["none:StyleGAN2/1"]
 
 
 def test_a_flat_subset_is_missing_where_its_class_folder_holds_no_image(tree: Tree) -> None:
@@ -278,7 +278,7 @@ def test_a_users_folder_that_is_not_there_is_named(tree: Tree) -> None:
         "mine:pre": root / "PreSocial/Fake/MyGAN",
     }
     with pytest.raises(DataError, match=r"no image of some:wa in .*WhatsApp"):
-        list_images(root, parse_data("some:wa"), OWN)
+        survey(root, parse_data("some:wa"), OWN)
 
 
 def test_a_users_modifier_for_a_known_folder_gives_the_known_names(tree: Tree) -> None:
@@ -286,16 +286,16 @@ def test_a_users_modifier_for_a_known_folder_gives_the_known_names(tree: Tree) -
     own = BUILT_IN.with_words(
         Words(modifiers={"mail": ("PreSocial",), "two": ("Pre*", "Facebook")})
     )
-    found = [list_images(root, parse_data(data), own) for data in ("gan2:mail", "gan2:pre")]
+    found = [survey(root, parse_data(data), own).images for data in ("gan2:mail", "gan2:pre")]
     assert found[0] == found[1]
-    assert names(list_images(root, parse_data("gan2:two"), own)) == ["two:StyleGAN2/a/1"]
+    assert names(survey(root, parse_data("gan2:two"), own).images) == ["two:StyleGAN2/a/1"]
 
 
 def test_a_users_modifier_is_the_way_out_where_two_layouts_are_there(tree: Tree) -> None:
     root = tree(["PreSocial/Fake/StyleGAN2/a/1.png", "TrueFace_PreSocial/Fake/StyleGAN2/a/2.png"])
     folders = {"old": ("TrueFace_PreSocial",), "new": ("PreSocial",)}
     own = BUILT_IN.with_words(Words(modifiers=folders))
-    found = [list_images(root, parse_data(f"gan2:{word}"), own) for word in folders]
+    found = [survey(root, parse_data(f"gan2:{word}"), own).images for word in folders]
     assert [names(images) for images in found] == [["old:StyleGAN2/a/2"], ["pre:StyleGAN2/a/1"]]
 
 
@@ -307,7 +307,7 @@ def test_folders_that_all_link_to_each_other_are_as_many_as_they_are(tree: Tree)
         for other in letters:
             if one != other:
                 (method / one / f"to-{other}").symlink_to(method / other)
-    found = list_images(root, parse_data("gan2:pre"))
+    found = survey(root, parse_data("gan2:pre")).images
     assert [image.key for image in found] == [f"StyleGAN2/{letter}/00001" for letter in letters]
 
 
@@ -315,19 +315,19 @@ def test_a_folder_comes_before_a_link_to_it(tree: Tree) -> None:
     root = tree(["PreSocial/Fake/StyleGAN2/z/deep/00001.png"])
     method = root / "PreSocial/Fake/StyleGAN2"
     (method / "a").symlink_to(method / "z" / "deep")
-    found = list_images(root, parse_data("gan2:pre"))
+    found = survey(root, parse_data("gan2:pre")).images
     assert [image.key for image in found] == ["StyleGAN2/z/deep/00001"]
 
 
 def test_a_folder_under_two_methods_is_told(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
     root = tree(["PreSocial/Fake/StyleGAN2/a/00001.png"])
     (root / "PreSocial/Fake/StyleGAN3").symlink_to(root / "PreSocial/Fake/StyleGAN2")
-    assert len(list_images(root, parse_data("gan2:pre&gan:pre"))) == 2
+    assert len(survey(root, parse_data("gan2:pre&gan:pre")).images) == 2
     told = [one for one in caplog.messages if "counts twice" in one]
     assert len(told) == 2  # the method's folder, and the one in it
     assert "StyleGAN3/a" in told[1]
     caplog.clear()
-    list_images(root, parse_data("gan2:pre"))
+    survey(root, parse_data("gan2:pre"))
     assert not caplog.messages
 
 

@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 
 from launcher.api import parse_data
-from trueface.data.index import list_images
+from trueface.data.index import survey
 from trueface.data.sample import (
     CELL,
     FAKE,
@@ -54,7 +54,7 @@ def test_every_key_of_the_splits_has_one_file_under_each_modifier(root: Path) ->
     for name, count in TINY.lists.items():
         split = load_split(root / "splits", name)
         assert not split.keys & split.others
-        images = select(list_images(root, parse_data("all:all")), split)
+        images = select(survey(root, parse_data("all:all")).images, split)
         assert Counter(image.modifier for image in images) == dict.fromkeys(
             ("pre", "fb", "tl", "tw"), 2 * count
         )

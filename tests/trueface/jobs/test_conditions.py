@@ -15,7 +15,7 @@ import torch
 from launcher.api import Job, JobError, Json
 from trueface.attacks.registry import Attack
 from trueface.corruptions.chain import Chain, versions
-from trueface.data.index import list_images
+from trueface.data.index import survey
 from trueface.data.settings import TestSettings
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.results import table
@@ -118,7 +118,7 @@ def test_tests_under_conditions_have_rows_of_their_own(lab: Path) -> None:
 def test_saved_images_are_a_data_root_that_scores_as_the_corruption_did(lab: Path) -> None:
     scored(lab, corrupt="noise9", save_images=True)
     root = paths.saved_images(folder(lab), f"{DATA}@corrupt=noise9")
-    images = list_images(root, parse_data(DATA))
+    images = survey(root, parse_data(DATA)).images
     assert len(images) == 2 * EACH
     expected = logits(lab, f"{DATA}@corrupt=noise9")
     pixels = np.array(PIL.Image.open(lab / "data" / min(expected)))
@@ -219,7 +219,7 @@ def test_images_that_are_coded_after_the_attack_are_scored_as_they_are_then(lab:
 def test_a_detector_without_gradients_has_a_reason_and_no_rate(lab: Path) -> None:
     model = checkpoint.restore(paths.checkpoint(folder(lab)))
     model.spec = replace(model.spec, differentiable=False)
-    images = list_images(lab / "data", parse_data(DATA))
+    images = survey(lab / "data", parse_data(DATA)).images
     settings = TestSettings(**WHERE, resize_size=SIDE, attack="fgsm1")
     network = ScoringModel(model=model, watch=Watch(), constant=False, store=None)
     test = partial(attacked_test, job(lab, "test", MODEL), settings)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from launcher.api import Draft, Job, JobError, Json, MachineError, Words, parse_data
-from trueface.data.index import list_images
+from trueface.data.index import survey
 from trueface.data.splits import load_split
 from trueface.evaluation import predictions
 from trueface.evaluation.score_tables import read_scores
@@ -233,7 +233,7 @@ def test_a_bad_image_is_left_out_and_counted(lab: Path) -> None:
 
 
 def test_poison_chooses_among_the_listed_images(lab: Path) -> None:
-    images = list_images(lab / "data", parse_data(DATA))
+    images = survey(lab / "data", parse_data(DATA)).images
     assert len(images) == 2 * (TRAIN + 2 * OTHERS)
 
 

@@ -7,7 +7,7 @@ import pytest
 from launcher.api import parse_data
 from tests.trueface.training.test_trainer import settings
 from trueface.data.dataset import ImageSet
-from trueface.data.index import Image, list_images
+from trueface.data.index import Image, survey
 from trueface.jobs.previewing import EPOCHS, LABEL, ROWS, write_preview
 from trueface.poisoning.loaders import augmented
 from trueface.runtime.errors import DataError
@@ -17,7 +17,7 @@ SIDE = 12
 
 
 def images(root: Path) -> tuple[Image, ...]:
-    return list_images(root, parse_data("gan2:pre&realFFHQ:pre"))
+    return survey(root, parse_data("gan2:pre&realFFHQ:pre")).images
 
 
 @pytest.fixture

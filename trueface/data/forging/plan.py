@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar
 
@@ -146,20 +147,16 @@ def names_of(faces: Sequence[Face]) -> dict[str, str]:
     """
     stems = Counter(PurePosixPath(face.path).stem for face in faces)
     is_short = all(count == 1 for count in stems.values())
-    named: dict[str, str] = {}
-    taken: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for face in faces:
         parts = [part for part in PurePosixPath(face.path).parts if part not in {"/", "..", "."}]
-        whole = PurePosixPath("-".join(parts)).stem
-        name = PurePosixPath(face.path).stem if is_short else whole
-        if name in taken:
+        name = PurePosixPath(face.path if is_short else "-".join(parts)).stem
+        if paths.setdefault(name, face.path) != face.path:
             raise DataError(
-                f"{face.place}: {face.path} and {taken[name]} would both be called {name}; keep one "
+                f"{face.place}: {face.path} and {paths[name]} would both be called {name}; keep one "
                 "of them, or rename it"
             )
-        taken[name] = face.path
-        named[face.path] = name
-    return named
+    return {path: name for name, path in paths.items()}
 
 
 def limited(
@@ -231,8 +228,33 @@ class KeptCell:
     text: str  # for messages
     column: str  # "" where the name is enough
     name: str
-    label: int | None  # None: of both classes
+    labels: tuple[int, ...]  # classes: one of them, or both
     amount: float  # up to 1 a share of the pairs; above 1 so many
+
+    def kept(self, ordered: Sequence[Face]) -> set[str]:
+        """Return the paths of the first of a group's faces, as many as are kept.
+
+        Of a share, as many of each intersection of gender and race.
+
+        Raises:
+            UsageError: there are not as many.
+        """
+        if self.amount > 1:
+            if self.amount > len(ordered):
+                raise UsageError(
+                    f"cells: {self.text!r} asks for {self.amount:g} of {len(ordered)} images of the "
+                    "training list; name fewer, or raise the limit of the list"
+                )
+            return {face.path for face in ordered[: int(self.amount)]}
+        groups = _by_group(ordered).values()
+        return {face.path for group in groups for face in group[: self._share(len(group))]}
+
+    def _share(self, count: int) -> int:
+        exact = round(self.amount * count, 6)
+        whole = int(exact)
+        # halves go to the reals, so that both classes together are never more than all
+        is_up = exact - whole == 0.5 and self.labels != (CLASSES["fake"],)
+        return whole + (exact - whole > 0.5 or is_up)
 
 
 def parse_cells(text: str) -> tuple[KeptCell, ...]:
@@ -245,10 +267,10 @@ def parse_cells(text: str) -> tuple[KeptCell, ...]:
 
 
 def _cell(text: str) -> KeptCell:
-    name, colon, number = text.rpartition(":")
+    named, colon, number = text.rpartition(":")
     if not colon:
         raise ValueError(f"{text!r} is no cell: write {SHAPE}")
-    name, slash, word = name.strip().rpartition("/") if "/" in name else (name.strip(), "", "")
+    name, slash, word = named.rpartition("/") if "/" in named else (named, "", "")
     if slash and word.strip() not in CLASSES:
         raise ValueError(f"{text!r}: {word.strip()!r} is no class; write real or fake")
     column, _, value = name.strip().rpartition("=")
@@ -260,7 +282,8 @@ def _cell(text: str) -> KeptCell:
         raise ValueError(f"{text!r}: expected a share from 0 to 1, or a whole number of images")
     if not value.strip():
         raise ValueError(f"{text!r} names no group: write {SHAPE}")
-    return KeptCell(text, column.strip(), value.strip(), CLASSES.get(word.strip()), amount)
+    labels = (CLASSES[word.strip()],) if slash else tuple(CLASSES.values())
+    return KeptCell(text, column.strip(), value.strip(), labels, amount)
 
 
 def kept(
@@ -280,37 +303,46 @@ def kept(
         UnknownName: there is no such group.
         UsageError: two cells name the same images, or one more than there are.
     """
-    faces = [face for members in ordered.values() for face in members]
-    rank = {face.path: place for members in ordered.values() for place, face in enumerate(members)}
-    holding = {cell: _members(cell, cells, faces) for cell in cells}
+    ranked = {
+        face.path: ((place, face.path), face)
+        for members in ordered.values()
+        for place, face in enumerate(members)
+    }
+    faces = [face for _, face in ranked.values()]
+    holding = _named(cells, faces)
     _refuse_overlap(holding)
-    keep: dict[int, set[str]] = {label: {face.path for face in faces} for label in (0, 1)}
+    keep = {label: set(ranked) for label in CLASSES.values()}
     for cell, parts in holding.items():
         for members in parts:
-            for label in (0, 1) if cell.label is None else (cell.label,):
-                keep[label] -= {face.path for face in members}
-                from_end = cell.label == CLASSES["fake"]
-                keep[label] |= _taken(cell, members, rank, from_end=from_end)
+            from_end = cell.labels == (CLASSES["fake"],)
+            in_order = sorted(members, key=lambda face: ranked[face.path][0], reverse=from_end)
+            for label in cell.labels:
+                keep[label] -= {face.path for face in members} - cell.kept(in_order)
     return frozenset(keep[0]), frozenset(keep[1])
 
 
-def _members(cell: KeptCell, cells: Sequence[KeptCell], faces: Sequence[Face]) -> list[list[Face]]:
-    """Return the faces that a cell names; `*` names several groups, each for itself."""
-    if cell.name == OTHERS and not cell.column:
-        named = {path for other in cells if other.name != OTHERS for path in _paths(other, faces)}
-        groups: dict[str, list[Face]] = defaultdict(list)
-        for face in faces:
-            if face.path not in named:
-                groups[face.group].append(face)
-        if not groups:
+def _named(
+    cells: Sequence[KeptCell], faces: Sequence[Face]
+) -> dict[KeptCell, Sequence[Sequence[Face]]]:
+    """Return the faces that each cell names; `*` names several groups, each for itself."""
+    holding: dict[KeptCell, Sequence[Sequence[Face]]] = {}
+    for cell in cells:
+        if cell.column or cell.name != OTHERS:
+            column = _column(cell, faces)
+            holding[cell] = [[face for face in faces if face.columns.get(column) == cell.name]]
+    named = {face.path for (members,) in holding.values() for face in members}
+    others = [*_by_group([face for face in faces if face.path not in named]).values()]
+    for cell in cells:
+        if not holding.setdefault(cell, others):
             raise UsageError(f"cells: {cell.text}: other cells name every group already")
-        return list(groups.values())
-    column = _column(cell, faces)
-    return [[face for face in faces if face.columns.get(column) == cell.name]]
+    return holding
 
 
-def _paths(cell: KeptCell, faces: Sequence[Face]) -> set[str]:
-    return {face.path for members in _members(cell, (), faces) for face in members}
+def _by_group(faces: Iterable[Face]) -> dict[str, list[Face]]:
+    groups: dict[str, list[Face]] = defaultdict(list)
+    for face in faces:
+        groups[face.group].append(face)
+    return groups
 
 
 def _column(cell: KeptCell, faces: Sequence[Face]) -> str:
@@ -320,13 +352,10 @@ def _column(cell: KeptCell, faces: Sequence[Face]) -> str:
             values[column].add(value)
     if cell.column and cell.column not in values:
         raise UnknownName("column of groups", cell.column, sorted(values), where="the faces' table")
-    columns = [
-        column
-        for column, held in values.items()
-        if cell.name in held and cell.column in {"", column}
-    ]
+    looked_in = [cell.column] if cell.column else [*values]
+    columns = [column for column in looked_in if cell.name in values[column]]
     if not columns:
-        known = sorted(values[cell.column]) if cell.column else _named(values.values())
+        known = sorted(set().union(*(values[column] for column in looked_in)))
         raise UnknownName("group", cell.name, known, where="the training list of the faces' table")
     if len(columns) > 1:
         shown = " or ".join(f"{column}={cell.name}" for column in columns)
@@ -334,50 +363,16 @@ def _column(cell: KeptCell, faces: Sequence[Face]) -> str:
     return columns[0]
 
 
-def _named(values: Iterable[set[str]]) -> list[str]:
-    return sorted(set().union(*values))
-
-
 def _refuse_overlap(holding: Mapping[KeptCell, Sequence[Sequence[Face]]]) -> None:
     owner: dict[tuple[str, int], KeptCell] = {}
     for cell, parts in holding.items():
-        for face in (face for members in parts for face in members):
-            for label in (0, 1) if cell.label is None else (cell.label,):
-                first = owner.setdefault((face.path, label), cell)
-                if first is not cell:
-                    raise UsageError(
-                        f"cells: {first.text!r} and {cell.text!r} both name images of "
-                        f"{face.group or face.path}; name groups that share none"
-                    )
-
-
-def _taken(
-    cell: KeptCell, members: Sequence[Face], rank: Mapping[str, int], *, from_end: bool
-) -> set[str]:
-    ordered = sorted(members, key=lambda face: (rank[face.path], face.path), reverse=from_end)
-    if cell.amount > 1:
-        if cell.amount > len(members):
-            raise UsageError(
-                f"cells: {cell.text!r} asks for {cell.amount:g} of {len(members)} images of the "
-                "training list; name fewer, or raise the limit of the list"
-            )
-        return {face.path for face in ordered[: int(cell.amount)]}
-    room = Counter(face.columns.get(GROUP, "") for face in members)
-    # halves go to the reals, so that both classes together are never more than all
-    left = {group: _share(cell.amount, count, up=not from_end) for group, count in room.items()}
-    chosen: set[str] = set()
-    for face in ordered:
-        if left[face.group] > 0:
-            left[face.group] -= 1
-            chosen.add(face.path)
-    return chosen
-
-
-def _share(amount: float, count: int, *, up: bool) -> int:
-    exact = round(amount * count, 6)
-    whole = int(exact)
-    rest = exact - whole
-    return whole + (rest > 0.5 or (rest == 0.5 and up))
+        for face, label in product((face for members in parts for face in members), cell.labels):
+            first = owner.setdefault((face.path, label), cell)
+            if first is not cell:
+                raise UsageError(
+                    f"cells: {first.text!r} and {cell.text!r} both name images of "
+                    f"{face.group or face.path}; name groups that share none"
+                )
 
 
 MARK = "forged.json"  # in a forged set's data root: what it was made of

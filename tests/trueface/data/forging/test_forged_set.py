@@ -18,7 +18,7 @@ from trueface.data.forging.blending import read_face, thumbnail
 from trueface.data.forging.forged_set import make_forged, remarks, works_of, write_contact_sheet
 from trueface.data.forging.plan import MARK, plan_of, read_faces
 from trueface.data.image_headers import PROPERTIES, sample_headers, shortcut
-from trueface.data.index import list_images
+from trueface.data.index import survey
 from trueface.data.splits import load_split, select
 from trueface.data.vocabulary import BUILT_IN
 from trueface.runtime.errors import DataError
@@ -68,14 +68,14 @@ def test_the_same_faces_give_the_same_bytes_in_any_order(
 def test_it_is_read_like_any_data_root(root: Path) -> None:
     vocabulary = BUILT_IN.with_words(words(root))
     data = vocabulary.images(parse_data("forged:pre"))
-    images = list_images(root, data, vocabulary)
+    images = survey(root, data, vocabulary).images
     for name, count in COUNTS.items():
         split = load_split(root / "splits", name)
         assert not split.keys & split.others
         chosen = select(images, split)
         assert {image.key for image in chosen} == split.keys
         assert Counter(image.label for image in chosen) == {0: 2 * count, 1: 2 * count}
-    eyes = list_images(root, parse_data("forged-eyes:pre"), vocabulary)
+    eyes = survey(root, parse_data("forged-eyes:pre"), vocabulary).images
     assert {image.method for image in eyes} == {"Forged-eyes"}
 
 
@@ -101,7 +101,7 @@ def test_no_header_tells_fake_from_real(tmp_path: Path) -> None:
     faces = a_table(tmp_path / "faces", GROUPS, {"train": 20})
     make_forged(tmp_path / "made", faces, settings(), workers=1)
     vocabulary = BUILT_IN.with_words(words(tmp_path / "made"))
-    images = list_images(tmp_path / "made", parse_data("forged:pre"), vocabulary)
+    images = survey(tmp_path / "made", parse_data("forged:pre"), vocabulary).images
     headers, unreadable = sample_headers({image.file: image.label for image in images})
     assert (len(headers), unreadable) == (80, 0)
     assert [shortcut(headers, each) for each in PROPERTIES] == [None] * len(PROPERTIES)

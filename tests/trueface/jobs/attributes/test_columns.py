@@ -16,7 +16,7 @@ from launcher.api import Job, JobError
 from tests.trueface.features.build import body
 from trueface.data.attributes import Attributes
 from trueface.data.dataset import Pass, augmented, still
-from trueface.data.index import list_images
+from trueface.data.index import survey
 from trueface.features.bank import Bank
 from trueface.jobs import testing
 from trueface.jobs import training as training_job
@@ -64,7 +64,7 @@ Feeds = Callable[..., tuple[Pass, Pass]]
 @pytest.fixture
 def feeds(lab: Path) -> Feeds:
     """Return a function that makes a training and a validation pass with columns."""
-    images = list_images(lab / "data", parse_data("gan2:pre&real:pre"))
+    images = survey(lab / "data", parse_data("gan2:pre&real:pre")).images
     known = Attributes([lab / "faces.csv"], lab / "data")
 
     def make(needed: tuple[str, ...] = BOTH, **settings: Any) -> tuple[Pass, Pass]:
@@ -119,7 +119,7 @@ def test_images_without_a_row_are_the_last_group(lab: Path, feeds: Feeds) -> Non
     lines = file.read_text().splitlines()
     file.write_text("\n".join(line for line in lines if "StyleGAN2/x/00001" not in line))
     settings = TrainSettings.model_validate({**SETTINGS, "missing_attributes": "skip"})
-    images = list_images(lab / "data", parse_data("gan2:pre"))
+    images = survey(lab / "data", parse_data("gan2:pre")).images
     known = Attributes([file], lab / "data")
     sets = still(images, settings).image_set, still(images, settings).image_set
     facts = give_groups(known, settings, lab / "data", *sets, BOTH)
