@@ -34,8 +34,8 @@ FORKED, ENDED = 0x1, 0x80000000
 BUFFER = 64 << 20  # bytes of events that nobody has read yet
 COLLECTING = "collecting"
 DEAR = Path(__file__).with_name("dear.txt")
-MOST_CPU_S, MOST_A_TEST_S = 4.0, 0.1  # of a module that is not dear
-MOST_PROCESSES = 1.0  # a test, for each is waited for
+MOST_CPU_S, MOST_A_TEST_S = 2.5, 0.06  # of a module that is not dear
+MOST_PROCESSES = 0.4  # a test, for each is waited for
 REAL_QUEUES = ("tests/e2e/test_folders.py", "tests/e2e/test_functions.py")  # dear, and yet quick
 
 

@@ -38,7 +38,7 @@ EVIL = "\x1b]0;taken\x07\x1b[2J\x9b31m"
 AS_ANOTHER = """
 import importlib, os, pkgutil, sys
 import launcher.cli
-for module in pkgutil.walk_packages(launcher.__path__, "launcher."):
+for module in pkgutil.walk_packages(launcher.cli.__path__, "launcher.cli."):
     importlib.import_module(module.name)
 os.setgroups([]); os.setgid({user}); os.setuid({user})
 """
