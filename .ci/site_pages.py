@@ -18,7 +18,7 @@ from launcher.kinds import installed
 from launcher.screens.dashboard.page import help_page
 from launcher.taskfile.schema.reference import reference
 from trueface.attacks.registry import SPECS as ATTACKS
-from trueface.audit.finding import every_check
+from trueface.audit.check import every_check
 from trueface.cli.main import cli as trueface
 from trueface.corruptions.registry import SPECS as CORRUPTIONS
 from trueface.data.forging.registry import SPECS as FORGERIES
