@@ -8,7 +8,6 @@ from launcher.states import State
 from launcher.system.processes import cores
 from tests.e2e.conftest import Project, reading
 
-COMMANDS = 1000
 LINES = 100_000
 
 
@@ -25,18 +24,19 @@ def add_from_pipe(project: Project, text: str, *words: str) -> subprocess.Comple
     )
 
 
-def test_a_thousand_commands_of_a_pipe_run_in_the_order_of_their_lines(project: Project) -> None:
-    lines = "".join(f"sh -c 'echo {number} >> order'\n" for number in range(COMMANDS))
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.night)])
+def test_commands_of_a_pipe_run_in_the_order_of_their_lines(project: Project, count: int) -> None:
+    lines = "".join(f"sh -c 'echo {number} >> order'\n" for number in range(count))
     added = add_from_pipe(project, lines, "--cpus", str(cores()))  # thus one at a time
     assert (added.returncode, added.stderr) == (0, "")
-    numbers = range(1, COMMANDS + 1)
+    numbers = range(1, count + 1)
     assert added.stdout.splitlines() == [f"{number}\tcommand/{number}" for number in numbers]
     waited = project.call("launcher", "wait")
     assert waited.returncode == 0, waited.stderr
     with reading(project.home) as store:
-        assert store.read.counts()[State.DONE] == COMMANDS
+        assert store.read.counts()[State.DONE] == count
     ran = (project.folder / "order").read_text().split()
-    assert ran == [str(number) for number in range(COMMANDS)]
+    assert ran == [str(number) for number in range(count)]
 
 
 @pytest.mark.night

@@ -93,7 +93,7 @@ def test_what_is_kept_cannot_be_run_again_at_once(old: Project, options: tuple[s
     assert "leave one of them out" in completed.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.night  # that those of toys run, and by which entries the others do, other tests tell
 def test_jobs_that_the_earlier_version_queued_run(old: Project) -> None:
     assert old.call("launcher", "start").returncode == 0
     assert old.call("launcher", "wait", "run:later").returncode == 0

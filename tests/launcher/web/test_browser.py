@@ -184,6 +184,7 @@ def test_a_job_whose_queue_is_gone_is_said(tab: "Tab", home: Home, tmp_path: Pat
     playwright.expect(tab.locator("#dialog .ask")).to_contain_text("hold job 5")
 
 
+@pytest.mark.night
 def test_curves_and_the_log_grow_and_values_are_read_off(tab: "Tab", home: Home) -> None:
     attempt = home.attempt(1, 1)
     tab.click("text=train/net")

@@ -86,6 +86,7 @@ def test_a_run_is_opened_ordered_and_leads_to_its_jobs(tab: "Tab") -> None:
     tab.wait_for_url("**/runs/1")
 
 
+@pytest.mark.night
 def test_pictures_and_figures_load_and_are_opened(tab: "Tab", served_page: Page) -> None:
     tab.goto(f"{tab.url}run/night")
     pictures = tab.locator("figure.picture img")
@@ -118,6 +119,7 @@ def test_a_report_and_a_drawing_run_no_script(chromium: "Browser", served_page: 
     context.close()
 
 
+@pytest.mark.night
 def test_runs_are_filtered_chosen_by_keys_and_compared(tab: "Tab") -> None:
     until_alive(tab, "nav", "Runs")
     tab.keyboard.press("R")
@@ -168,6 +170,7 @@ def test_a_phone_needs_no_scrolling_sideways_in_either_theme(
     check_phones(chromium, served_page.link, paths, "table.results, tr[data-run]")
 
 
+@pytest.mark.night
 def test_without_javascript_runs_are_filtered_and_compared(
     chromium: "Browser", served_page: Page
 ) -> None:

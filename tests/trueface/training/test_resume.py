@@ -92,8 +92,15 @@ def interrupt(folder: Path, told: TrainSettings, epoch: int, batches: int) -> No
         run(folder, told, Mortal(checkered(0), epoch, batches))
 
 
-@pytest.mark.parametrize("schedule", ["plateau", "step", "onecycle"])
-@pytest.mark.parametrize(("select", "every"), [("best", 0), ("last", 2)])
+@pytest.mark.parametrize(
+    ("select", "every", "schedule"),
+    [
+        *(("best", 0, "plateau"), ("last", 2, "step"), ("last", 2, "onecycle")),
+        pytest.param("last", 2, "plateau", marks=pytest.mark.night),
+        pytest.param("best", 0, "step", marks=pytest.mark.night),
+        pytest.param("best", 0, "onecycle", marks=pytest.mark.night),
+    ],
+)
 def test_a_killed_training_goes_on_bit_by_bit(
     tmp_path: Path, schedule: str, select: str, every: int
 ) -> None:
