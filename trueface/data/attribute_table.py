@@ -407,18 +407,17 @@ def read_attribute_table(path: Path) -> AttributeTable:
     if path.suffix not in VALUES:
         raise DataError(f"{path}: a table of attributes ends in .csv, or in .txt as CelebA's")
     if path.suffix == ".csv":
-        cells = [*csv.reader(lines)]
-        names, first = _csv_header(path, cells), 2
-        body = cells[1:]
+        body, above, names = [*csv.reader(lines)], 1, _csv_names(path, lines)
     else:
-        names, first = _celeba_header(path, lines), 3
-        body = [line.split() for line in lines[2:]]
-    rows = _rows(path, names, body, first)
+        body, above, names = [line.split() for line in lines], 2, _celeba_names(path, lines)
+    if len(set(names)) != len(names) or "" in names:
+        raise DataError(f"{path}:{above} names an attribute twice, or has a column without a name")
+    rows = _rows(path, names, body, above)
     if path.suffix == ".txt" and len(rows) != int(lines[0]):
         raise DataError(
             f"{path}:1 says {lines[0].strip()} images, and {len(rows)} rows follow; take the whole list"
         )
-    return AttributeTable(path, names, rows)
+    return AttributeTable(path, tuple(names), rows)
 
 
 def table_text(names: Sequence[str], rows: Mapping[str, Sequence[int]]) -> str:
@@ -430,17 +429,18 @@ def table_text(names: Sequence[str], rows: Mapping[str, Sequence[int]]) -> str:
     return file.getvalue()
 
 
-def _csv_header(path: Path, cells: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    header = [cell.strip() for cell in cells[0]] if cells else []
-    if len(header) < 2 or header[0] != IMAGE:
+def _csv_names(path: Path, lines: Sequence[str]) -> list[str]:
+    """Return the names of line 1."""
+    image, *names = map(str.strip, next(csv.reader(lines), [""]) or [""])
+    if image != IMAGE or not names:
         raise DataError(
             f"{path}:1 is no header: the first line names the columns, {IMAGE},NAME,…; without it the "
             "first image would be taken for one"
         )
-    return _distinct(path, 1, header[1:])
+    return names
 
 
-def _celeba_header(path: Path, lines: Sequence[str]) -> tuple[str, ...]:
+def _celeba_names(path: Path, lines: Sequence[str]) -> list[str]:
     """Return the names of line 2."""
     if len(lines) < 2 or not lines[0].strip().isdecimal():
         raise DataError(
@@ -451,33 +451,29 @@ def _celeba_header(path: Path, lines: Sequence[str]) -> tuple[str, ...]:
         raise DataError(
             f"{path}:2 does not name the attributes; the list needs its two header lines"
         )
-    return _distinct(path, 2, names)
-
-
-def _distinct(path: Path, line: int, names: Sequence[str]) -> tuple[str, ...]:
-    if len(set(names)) != len(names) or "" in names:
-        raise DataError(f"{path}:{line} names an attribute twice, or has a column without a name")
-    return tuple(names)
+    return names
 
 
 def _rows(
-    path: Path, names: Sequence[str], body: Sequence[Sequence[str]], first: int
+    path: Path, names: Sequence[str], body: Sequence[Sequence[str]], above: int
 ) -> dict[str, tuple[int, ...]]:
     values = VALUES[path.suffix]
-    allowed = " or ".join(values)
     rows: dict[str, tuple[int, ...]] = {}
     faults: list[tuple[int, str]] = []
-    for line, cells in enumerate(body, start=first):
+    for line, cells in enumerate(body[above:], start=above + 1):
         if not cells:
             continue
-        image, *given = (cell.strip() for cell in cells)
+        image, *given = map(str.strip, cells)
+        wrong = [cell for cell in given if cell not in values]
         if len(given) != len(names):
-            faults.append((line, f"{image} has {len(given)} values, the header {len(names)}"))
-        elif wrong := [cell for cell in given if cell not in values]:
-            faults.append((line, f"{image} has {wrong[0]!r} where {allowed} is expected"))
+            fault = f"{image} has {len(given)} values, the header {len(names)}"
+        elif wrong:
+            fault = f"{image} has {wrong[0]!r} where {' or '.join(values)} is expected"
         elif stem(image) in rows:
-            faults.append((line, f"{image} has a row already"))
+            fault = f"{image} has a row already"
         else:
             rows[stem(image)] = tuple(values[cell] for cell in given)
+            continue
+        faults.append((line, fault))
     refuse_rows(path, faults)
     return rows

@@ -39,8 +39,7 @@ class ImageSize(NamedTuple):
         return min(self)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Learned:
+class Learned(NamedTuple):
     """The shorter sides of the images that a model has learned from, in pixels."""
 
     smallest: int
@@ -54,22 +53,22 @@ class Learned:
         sides = sorted(size.shorter for size in map(read_size, chosen) if size is not None)
         if not sides:
             return None
-        return cls(smallest=sides[0], median=sides[len(sides) // 2], largest=sides[-1])
+        return cls(sides[0], sides[len(sides) // 2], sides[-1])
 
     @classmethod
     def from_json(cls, content: Json) -> "Learned | None":
         """Read what `as_json` gave; None where it is something else."""
         if not isinstance(content, Mapping):
             return None
-        values = [content.get(key) for key in ("smallest", "median", "largest")]
+        values = [content.get(key) for key in cls._fields]
         sides = [value for value in values if isinstance(value, int) and value > 0]
         if len(sides) < len(values):
             return None
-        return cls(smallest=sides[0], median=sides[1], largest=sides[2])
+        return cls(*sides)
 
     def as_json(self) -> dict[str, Json]:
         """Return all of it."""
-        return {"smallest": self.smallest, "median": self.median, "largest": self.largest}
+        return self._asdict()
 
     def unlike(self, size: ImageSize) -> bool:
         """Tell whether an image is much smaller or larger than all of them."""

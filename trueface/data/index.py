@@ -56,41 +56,40 @@ def list_image_folders(
             log.info("part=%s modifier=%s reason=no such folder", part, modifier)
         for folder in folders:
             below = folder.relative_to(data_root).as_posix()
-            for image_folder in _class_folders(
-                listing, "" if below == "." else f"{below}/", methods
-            ):
-                yield image_folder._replace(
-                    path=root + image_folder.path,
-                    modifier=vocabulary.modifier_name(modifier),
+            above, named = "" if below == "." else f"{below}/", vocabulary.modifier_name(modifier)
+            for path, key, label, method, held in _class_folders(listing, above, methods):
+                yield KeyedFolder(
+                    path=root + path,
+                    below=key,
+                    names=held.images if held else (),
+                    label=label,
+                    method=method,
+                    modifier=named,
+                    place=held.mark[:2] if held else (-1, -1),
+                    others=held.others if held else {},
+                    broken=held is None,
                 )
 
 
-def _class_folders(listing: FolderListing, above: str, methods: Methods) -> Iterator[KeyedFolder]:
-    """Yield the folders with images in the class folders of one folder; paths are below the root."""
+def _class_folders(
+    listing: FolderListing, above: str, methods: Methods
+) -> Iterator[tuple[str, str, int, str, ListedFolder | None]]:
+    """Yield the folders with images in the class folders of one folder.
+
+    Of each: its path below the root, what keys of its images begin with, label, method, and what it
+    holds; None where a link leads nowhere.
+    """
     modifier_folder = listing.folder(above.rstrip("/"))
     for class_name in modifier_folder.folders if modifier_folder else ():
-        label = CLASSES.get(class_name.casefold())
-        class_folder = None if label is None else listing.folder(f"{above}{class_name}")
+        label, path = CLASSES.get(class_name.casefold()), f"{above}{class_name}"
         if label is None:
             continue
-        if class_folder is None:
-            yield _broken(f"{above}{class_name}", label)
-            continue
-        if label in methods.flat:
-            yield KeyedFolder(f"{above}{class_name}", "", class_folder.images, label, "", "",
-                        class_folder.mark[:2], class_folder.others)  # fmt: skip
-        for method in filter(methods.holds, class_folder.folders):
-            for below, folder in _walk(listing, f"{above}{class_name}/", method):
-                path = f"{above}{class_name}/{below}"
-                if folder is None:
-                    yield _broken(path, label)
-                else:
-                    yield KeyedFolder(path, f"{below}/", folder.images, label,
-                                method, "", folder.mark[:2], folder.others)  # fmt: skip
-
-
-def _broken(path: str, label: int) -> KeyedFolder:
-    return KeyedFolder(path, "", (), label, "", "", (-1, -1), broken=True)
+        class_folder = listing.folder(path)
+        if class_folder is None or label in methods.flat:
+            yield path, "", label, "", class_folder
+        for method in filter(methods.holds, class_folder.folders if class_folder else ()):
+            for below, held in _walk(listing, f"{path}/", method):
+                yield f"{path}/{below}", f"{below}/", label, method, held
 
 
 def modifier_folders(

@@ -126,7 +126,7 @@ def bound(
     for name, one_look in good.items() if similar else ():
         by_modifier[name.partition(":")[0]][name] = one_look
     for members in by_modifier.values():
-        together += [(f"like {keys[pair.name]}", [*pair[:2]]) for pair in near_within(members)]
+        together += [(f"like {keys[pair.name]}", [*pair[:2]]) for pair in near(members)]
     # each is a rule of its own: a key has one group in a rule, and may be like many
     return joined(*({keys[name]: group for name in names} for group, names in together))
 
@@ -139,23 +139,15 @@ def same(looked: Mapping[str, Look]) -> list[list[str]]:
     return [names for names in names_of.values() if len(names) > 1]
 
 
-def near(looks: Mapping[str, Look], others: Mapping[str, Look]) -> Iterator[Near]:
-    """Yield pairs of pictures, one of each, that are nearly the same, not quite.
+def near(looked: Mapping[str, Look], beside: Mapping[str, Look] | None = None) -> Iterator[Near]:
+    """Yield pairs of pictures that are nearly the same, not quite; every pair is looked at.
 
-    Every pair is looked at.
+    Args:
+        looked: pictures, one of each pair.
+        beside: the other one of each pair; None: it is of the same pictures, and each pair comes once.
     """
-    yield from _near(list(looks.items()), list(others.items()), within=False)
-
-
-def near_within(looked: Mapping[str, Look]) -> Iterator[Near]:
-    """Yield pairs of these pictures that are nearly the same, not quite; each pair once."""
-    items = list(looked.items())
-    yield from _near(items, items, within=True)
-
-
-def _near(
-    looks: Sequence[tuple[str, Look]], others: Sequence[tuple[str, Look]], *, within: bool
-) -> Iterator[Near]:
+    looks = list(looked.items())
+    others = looks if beside is None else list(beside.items())
     if not (looks and others):
         return
     right = _coarse(others)  # (M, COARSE²)
@@ -167,7 +159,7 @@ def _near(
         for mirrored in (False, True):
             alike = (_mirrored(left) if mirrored else left) @ right.T
             at, other_at = np.nonzero(alike >= CANDIDATE)
-            if within:
+            if beside is None:
                 later = other_at > at + start
                 at, other_at = at[later], other_at[later]
             for first in range(0, len(at), PAIRS):

@@ -15,7 +15,7 @@ import json
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -200,11 +200,8 @@ def subsample(lists: Mapping[str, Sequence[str]], *, wanted: int | Fraction, see
     ranked: dict[str, list[tuple[float, str, str]]] = defaultdict(list)
     for name, keys in lists.items():
         for folder, members in _strata(set(keys), stratify=True).items():
-            random.Random(f"subsample/{seed}/{name}/{folder}").shuffle(members)
             # by this rank the first of a folder are of all lists alike, however many are taken
-            ranked[folder] += (
-                ((place + 0.5) / len(members), name, key) for place, key in enumerate(members)
-            )
+            ranked[folder] += _ranked(members, name, f"subsample/{seed}/{name}/{folder}")
     kept: dict[str, list[str]] = {name: [] for name in lists}
     for members_of_all in ranked.values():
         if isinstance(wanted, Fraction):
@@ -236,11 +233,14 @@ def _by_cell(
         for key in keys:
             of_cell[cells[key]].append(key)
         for cell, members in of_cell.items():
-            random.Random(f"splits/{seed}/{folder}/{cell}").shuffle(members)
-            ranked[cell] += (
-                ((place + 0.5) / len(members), folder, key) for place, key in enumerate(members)
-            )
+            ranked[cell] += _ranked(members, folder, f"splits/{seed}/{folder}/{cell}")
     return {cell: [key for _, _, key in sorted(ranked[cell])] for cell in sorted(ranked)}
+
+
+def _ranked(keys: list[str], holder: str, stream: str) -> Iterator[tuple[float, str, str]]:
+    """Yield keys in a random order with the share of them that comes before each, and their holder."""
+    random.Random(stream).shuffle(keys)
+    return (((place + 0.5) / len(keys), holder, key) for place, key in enumerate(keys))
 
 
 def _divisible(strata: Mapping[str, list[str]], groups: Mapping[str, str]) -> dict[str, list[str]]:

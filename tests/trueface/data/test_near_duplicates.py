@@ -8,7 +8,7 @@ import PIL.ImageOps
 import pytest
 
 from trueface.data.index import Image
-from trueface.data.split_checks import BATCH, Look, bound, look, looks, near, near_within, same
+from trueface.data.split_checks import BATCH, Look, bound, look, looks, near, same
 
 FACES = Path(__file__).parents[4] / "shared/data/faces/PreSocial/Real/FFHQ"
 
@@ -80,7 +80,7 @@ def test_a_picture_that_is_its_own_mirror_image_makes_one_pair(tmp_path: Path) -
     whole.paste(half, (0, 0))
     whole.paste(PIL.ImageOps.mirror(half), (half.width, 0))
     looked = seen(tmp_path, one=(whole, "png"), other=(whole.resize((72, 36)), "png"))
-    (pair,) = near_within(looked)
+    (pair,) = near(looked)
     assert {pair.name, pair.other} == set(looked)
     names = list(looked)
     assert len(list(near({names[0]: looked[names[0]]}, {names[1]: looked[names[1]]}))) == 1
@@ -88,14 +88,14 @@ def test_a_picture_that_is_its_own_mirror_image_makes_one_pair(tmp_path: Path) -
 
 def test_a_flat_picture_is_like_no_other(tmp_path: Path) -> None:
     flat = {f"n{grey}": (PIL.Image.new("L", (40, 40), grey), "png") for grey in (0, 90, 255)}
-    assert [*near_within(seen(tmp_path, **flat, one=(a_picture(1), "png")))] == []
+    assert [*near(seen(tmp_path, **flat, one=(a_picture(1), "png")))] == []
 
 
 def test_pairs_within_a_set_come_once(tmp_path: Path) -> None:
     looked = seen(
         tmp_path, a=(a_picture(1), "png"), b=(a_picture(2), "png"), c=(a_picture(1), "jpg")
     )
-    assert [pair[:2] for pair in near_within(looked)] == [("a", "c")]
+    assert [pair[:2] for pair in near(looked)] == [("a", "c")]
 
 
 def test_keys_are_bound_by_equal_pixels_under_any_modifier(tmp_path: Path) -> None:

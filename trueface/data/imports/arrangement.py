@@ -175,93 +175,64 @@ class Arrangement:
 
 
 def arrange(imported: Iterable[ImportedImage]) -> Arrangement:
-    """Return where images go.
+    """Return where images go; an image may come again, with further lists.
 
     Raises:
         DataError: no image, none of a class named by its label, or two files for one place.
     """
-    images = list(dict.fromkeys(imported))
-    if not images:
+    came = list(dict.fromkeys(imported))
+    if not came:
         raise DataError("the folder holds no image of this layout")
-    fakes = {image.source for image in images if image.label == FAKE}
+    fakes = {each.source for each in came if each.label == FAKE}
     folders = {
-        (image.source, image.label): folder_of(image.source, image.label, fakes) for image in images
+        (each.source, each.label): folder_of(each.source, each.label, fakes) for each in came
     }
-    placing = _Placing()
-    for image in images:
-        placing.add(image, folders[image.source, image.label])
-    groups, remark = placing.groups()
+    files, images = dict[str, str](), dict[str, Image]()
+    lists: dict[str, set[str]] = defaultdict(set)
+    ties, units = dict[str, tuple[str, ...]](), dict[str, str]()  # key → video, or itself
+    for each in came:
+        image = _placed(each, folders[each.source, each.label])
+        if files.setdefault(image.file, each.file) != each.file:
+            raise DataError(
+                f"{files[image.file]} and {each.file} would both be {image.file}; give one of them "
+                "another name or source"
+            )
+        images[image.file] = image
+        lists[image.key].update(each.lists)
+        # a video by its whole path: other sources may have one of the same name
+        unit = units[image.key] = image.key.rpartition("/")[0] if each.is_frame else image.key
+        ties[unit] = tuple(dict.fromkeys((*ties.get(unit, ()), *each.ties)))
+    tied, remark = groups_of(ties, Counter(units.values()))
     return Arrangement(
-        files=placing.files,
-        images=tuple(placing.images.values()),
+        files=files,
+        images=tuple(images.values()),
         sources=dict(sorted((folder, label) for (_, label), folder in folders.items())),
-        modifiers=tuple(sorted({image.modifier for image in images} - MODIFIERS.keys())),
-        groups=groups,
-        published=placing.published(),
-        video_folders=frozenset(
-            folders[image.source, image.label] for image in images if image.is_frame
-        ),
-        remarks=tuple(filter(None, (remark, placing.several()))),
+        modifiers=tuple(sorted({each.modifier for each in came} - MODIFIERS.keys())),
+        groups={key: tied.get(of, of) for key, of in units.items() if of in tied or of != key},
+        published={key: min(names, key=STRICTEST.index) for key, names in lists.items() if names},
+        video_folders=frozenset(folders[each.source, each.label] for each in came if each.is_frame),
+        remarks=tuple(filter(None, (remark, _several(lists)))),
     )
 
 
-class _Placing:
-    """Gives each image its place; an image may come again, with further lists."""
+def _placed(image: ImportedImage, folder: str) -> Image:
+    """Return an image as a survey of the data root would find it; its path begins there."""
+    below = "/".join(part if part[0] != "." else f"_{part[1:]}" for part in image.below.split("/"))
+    top = MODIFIERS[image.modifier][0] if image.modifier in MODIFIERS else image.modifier
+    path = f"{top}/{CLASS_FOLDERS[image.label]}/{folder}/{below}"
+    key = f"{folder}/{below.rpartition('.')[0]}"
+    return Image(path, key, image.label, folder, image.modifier)
 
-    def __init__(self) -> None:
-        self.files: dict[str, str] = {}
-        self.images: dict[str, Image] = {}
-        self.lists: dict[str, set[str]] = defaultdict(set)
-        self.ties: dict[str, tuple[str, ...]] = {}
-        self.unit: dict[str, str] = {}  # key → video, or itself
 
-    def add(self, image: ImportedImage, folder: str) -> None:
-        below = "/".join(
-            part if part[0] != "." else f"_{part[1:]}" for part in image.below.split("/")
-        )
-        key = f"{folder}/{below.rpartition('.')[0]}"
-        top = MODIFIERS[image.modifier][0] if image.modifier in MODIFIERS else image.modifier
-        path = f"{top}/{CLASS_FOLDERS[image.label]}/{folder}/{below}"
-        if self.files.setdefault(path, image.file) != image.file:
-            raise DataError(
-                f"{self.files[path]} and {image.file} would both be {path}; give one of them "
-                "another name or source"
-            )
-        self.images[path] = Image(path, key, image.label, folder, image.modifier)
-        self.lists[key].update(image.lists)
-        # a video by its whole path: other sources may have one of the same name
-        unit = key.rpartition("/")[0] if image.is_frame else key
-        self.unit[key] = unit
-        self.ties[unit] = tuple(dict.fromkeys((*self.ties.get(unit, ()), *image.ties)))
-
-    def groups(self) -> tuple[dict[str, str], str]:
-        """Return the group of each key that has one, and a remark."""
-        sizes = Counter(self.unit.values())
-        tied, remark = groups_of(self.ties, sizes)
-        groups = {
-            key: tied.get(unit, unit)
-            for key, unit in self.unit.items()
-            if unit in tied or unit != key
-        }
-        return groups, remark
-
-    def published(self) -> dict[str, str]:
-        """Return the list of each key that any list names."""
-        return {
-            key: next(name for name in STRICTEST if name in lists)
-            for key, lists in self.lists.items()
-            if lists
-        }
-
-    def several(self) -> str:
-        """Return a remark on images that several published lists name; "" if there are none."""
-        many = [key for key, lists in self.lists.items() if len(lists) > 1]
-        if not many:
-            return ""
-        return (
-            f"{len(many)} images stand in several of the published lists, such as {many[0]}; each "
-            f"is kept in one: test before val before train"
-        )
+def _several(lists: Mapping[str, Collection[str]]) -> str:
+    """Return a remark on images that several published lists name; "" if there are none."""
+    many = [key for key, names in lists.items() if len(names) > 1]
+    if not many:
+        return ""
+    return (
+        f"{len(many)} images stand in several of the published lists, such as {many[0]}; each "
+        f"is kept in one: test before val before train"
+    )
 
 
 def lists_of(
