@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -26,6 +27,7 @@ from trueface.runtime.files import Json, read_json, write_atomic, write_json
 from trueface.runtime.rng import derive
 
 GREY = frozenset({"1", "L", "LA"})  # modes of Pillow
+CHUNK = 256  # images that are decoded at once
 _UNREADABLE = (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError)
 
 
@@ -163,6 +165,45 @@ def read_images(
                 "resize the folder's images first"
             )
     return to_unit(torch.stack(images).permute(0, 3, 1, 2))
+
+
+def load_images(
+    root: Path, names: Sequence[str] | None = None, *, size: int, channels: int = 3, cpus: int = 1
+) -> Tensor:
+    """Return images as one tensor, N×C×H×W, uint8, of which memory holds no second copy.
+
+    Args:
+        root: the folder.
+        names: relative to it; None: of all images below it.
+        size: the side that each of them must have, in pixels.
+        channels: 3 or 1.
+        cpus: threads that decode.
+
+    Raises:
+        DataError: there is no image, one of another size, or one that cannot be read.
+    """
+    names = image_names(root) if names is None else names
+    whole = torch.empty((len(names), channels, size, size), dtype=torch.uint8)
+
+    def fill(first: int) -> None:
+        part = slice(first, first + CHUNK)
+        whole[part] = to_levels(read_images(root, names[part], size=size, channels=channels))
+
+    with ThreadPoolExecutor(max(cpus, 1)) as pool:
+        for _ in pool.map(fill, range(0, len(names), CHUNK)):  # raises what a thread has raised
+            pass
+    return whole
+
+
+def digest_of_images(
+    images: Tensor, labels: Tensor | None = None, names: Sequence[str] = ()
+) -> str:
+    """Return the SHA-256 of images, their classes, and the classes' names."""
+    sha256 = hashlib.sha256(repr((tuple(images.shape), tuple(names))).encode())
+    sha256.update(images.contiguous().numpy().data)
+    if labels is not None:
+        sha256.update(labels.contiguous().numpy().data)
+    return sha256.hexdigest()
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

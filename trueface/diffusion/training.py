@@ -18,11 +18,10 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam
 
-from trueface.data.made_folders import to_unit
+from trueface.data.made_folders import digest_of_images, load_images, to_unit
 from trueface.diffusion.diffuser import Diffuser, make_schedule
-from trueface.diffusion.images import digest
 from trueface.diffusion.networks import EpsNetwork, NetworkShape, build_network
-from trueface.diffusion.settings import SMALL_T, DiffuserSettings
+from trueface.diffusion.settings import SMALL_T, DiffuserSettings, names_of_classes
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UnknownName
 from trueface.runtime.files import write_atomic
@@ -52,6 +51,26 @@ class TrainedDiffuser:
         return self.rows[-1][1]
 
 
+def load_classes(
+    root: Path, *, size: int, channels: int, cpus: int = 1
+) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """Return images N×C×H×W uint8, their classes (N,) int64, and the classes' names.
+
+    Args:
+        root: holds a folder for each class.
+        size: the side that each image must have, in pixels.
+        channels: 3 or 1.
+        cpus: threads that decode.
+
+    Raises:
+        DataError: fewer than two classes, one without images, or as of `load_images`.
+    """
+    names = names_of_classes(root)
+    images = [load_images(root / name, size=size, channels=channels, cpus=cpus) for name in names]
+    labels = [torch.full((len(part),), label) for label, part in enumerate(images)]
+    return torch.cat(images), torch.cat(labels), names
+
+
 def fit(
     images: Tensor,
     labels: Tensor | None,
@@ -79,7 +98,7 @@ def fit(
     _refuse_other_shape(images, settings)
     kept = None
     if folder is not None:
-        claim = Claim(_fingerprint(settings, digest(images, labels, class_names)))
+        claim = Claim(_fingerprint(settings, digest_of_images(images, labels, class_names)))
         kept = Kept(paths.resume(folder), claim, settings.save_every)
     learned = _without(images, labels, class_names, settings.without)
     watch = watch or Watch()

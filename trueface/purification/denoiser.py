@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.data.made_folders import to_unit
-from trueface.diffusion.images import digest
+from trueface.data.made_folders import digest_of_images, to_unit
 from trueface.purification.settings import DenoiserSettings
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError
@@ -143,7 +142,7 @@ def train_denoiser(
         JobError: stopped, the state being written; or the loss is not finite: says the step.
     """
     values = settings.decisive(settings.model_dump(mode="json"))
-    claim = Claim(fingerprint({"settings": values, "images": digest(images, None, ())}))
+    claim = Claim(fingerprint({"settings": values, "images": digest_of_images(images)}))
     training = _DenoiserTraining(images, settings, watch.device)
     run_steps(training, watch, Kept(state, claim, settings.save_every))
     denoiser = training.denoiser.eval().requires_grad_(requires_grad=False)

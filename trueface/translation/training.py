@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.data.made_folders import read_images, to_levels, to_unit
+from trueface.data.made_folders import load_images, read_images, to_unit
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive
@@ -33,7 +33,6 @@ Network = TypeVar("Network", bound=nn.Module)
 
 ROWS = 200  # of the history, at most
 MOST_HELD = 2 << 30  # bytes of images that are kept in memory; more are read at each step
-READ_AT_ONCE = 256  # images, while they are read into memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +57,8 @@ class Pictures:
 
     def __init__(self, root: Path, names: Sequence[str], labels: Tensor, size: int) -> None:
         self.root, self.names, self.labels, self.size = root, tuple(names), labels, size
-        self._held = self._read_all() if len(names) * size * size * 3 <= MOST_HELD else None
-
-    def _read_all(self) -> Tensor:
-        parts = [
-            to_levels(read_images(self.root, self.names[at : at + READ_AT_ONCE], size=self.size))
-            for at in range(0, len(self.names), READ_AT_ONCE)
-        ]
-        return torch.cat(parts)
+        fits = len(names) * size * size * 3 <= MOST_HELD
+        self._held = load_images(root, self.names, size=size) if fits else None
 
     def at(self, rows: Sequence[int]) -> Tensor:
         """Return images in [-1, 1]."""

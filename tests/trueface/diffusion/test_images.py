@@ -6,8 +6,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from trueface.diffusion.images import digest, load_classes, load_images
+from trueface.data.made_folders import digest_of_images as digest
+from trueface.data.made_folders import load_images
 from trueface.diffusion.settings import names_of_classes, training_folder
+from trueface.diffusion.training import load_classes
 from trueface.runtime.errors import DataError
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from torch import Tensor
 
 from launcher.api import Job, Json
+from trueface.data.made_folders import digest_of_images, load_images
 from trueface.diffusion.diffuser import save_diffuser
-from trueface.diffusion.images import digest, load_classes, load_images
 from trueface.diffusion.settings import IMPORTER, DiffuserSettings, training_folder
-from trueface.diffusion.training import fit
+from trueface.diffusion.training import fit, load_classes
 from trueface.jobs.setup import entry, folder_of, source_of, watch_of, write_facts
 from trueface.runtime import paths
 
@@ -29,7 +29,7 @@ def train_diffuser(job: Job, settings: DiffuserSettings) -> Mapping[str, Json]:
         class_names=list(names),
         data_root=str(job.path(settings.data_root)),
         train_images=len(images),
-        train_images_sha256=digest(images, labels, names),
+        train_images_sha256=digest_of_images(images, labels, names),
     )
     watch = watch_of(job, settings.precision)
     trained = fit(images, labels, settings, class_names=names, watch=watch, folder=folder)

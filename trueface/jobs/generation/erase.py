@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from launcher.api import Job, JobError, Json, write_json
+from trueface.data.made_folders import digest_of_images
 from trueface.diffusion.diffuser import Diffuser, KeptDiffuser, read_diffuser, save_diffuser
-from trueface.diffusion.images import digest, load_classes
 from trueface.diffusion.settings import training_folder
+from trueface.diffusion.training import load_classes
 from trueface.erasing.erasure import ErasingProblem, run_erasure
 from trueface.erasing.registry import METHODS
 from trueface.erasing.settings import EraseSettings
@@ -82,7 +83,7 @@ def _problem(job: Job, settings: EraseSettings, kept: KeptDiffuser) -> ErasingPr
             where, size=teacher.size, channels=teacher.channels, cpus=job.cpus
         )
         _refuse_other_classes(where, names, teacher)
-        _refuse_other_images(where, kept.provenance, digest(images, labels, names))
+        _refuse_other_images(where, kept.provenance, digest_of_images(images, labels, names))
     return ErasingProblem(
         erase=erased,
         anchor=teacher.label(settings.anchor) if settings.anchor else None,

@@ -10,14 +10,15 @@ from launcher.api import Job, JobError, Json
 from trueface.data.made_folders import (
     ImageNoise,
     digest_of,
+    digest_of_images,
     image_names,
+    load_images,
     made_folder,
     partners,
     read_images,
 )
 from trueface.data.vocabulary import picture_folder
 from trueface.diffusion.diffuser import load_diffuser
-from trueface.diffusion.images import digest, load_images
 from trueface.disruption.attack import NOTHING, Size, disrupt_images, label_sets, size_of
 from trueface.disruption.settings import DisruptSettings, bound_of, levels_of
 from trueface.jobs.setup import (
@@ -58,7 +59,7 @@ def denoiser(job: Job, settings: DenoiserSettings) -> Mapping[str, Json]:
         settings,
         data_root=str(job.path(settings.data_root)),
         train_images=len(images),
-        train_images_sha256=digest(images, None, ()),
+        train_images_sha256=digest_of_images(images),
     )
     save_denoiser(paths.checkpoint(folder), trained.denoiser, facts)
     result: dict[str, Json] = {"images": len(images), "loss": trained.loss}
