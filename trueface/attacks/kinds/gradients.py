@@ -23,19 +23,12 @@ def fgsm(request: Request) -> Tensor:
 
 
 @register_attack("pgd", summary="ten steps from a random start", access="full")
-def pgd(request: Request) -> Tensor:
-    """Return what ten steps of a quarter of the budget along the gradient's sign lead to."""
-    return descended(request)
-
-
 @register_attack("transfer", summary="pgd on the surrogate", access="transfer")
-def transfer(request: Request) -> Tensor:
-    """Return the same; its target is the surrogate, and another detector will be asked."""
-    return descended(request)
+def pgd(request: Request) -> Tensor:
+    """Return the images after ten steps of a quarter of the budget along the gradient's sign, within the budget.
 
-
-def descended(request: Request) -> Tensor:
-    """Return the images after projected steps from a random start within the budget."""
+    They start at random. The target of `transfer` is the surrogate, and another detector will be asked.
+    """
     shape, budget = request.images.shape[1:], request.budget
     start = request.drawn(lambda chance: torch.rand(shape, generator=chance) * 2 - 1)
     images = request.within(request.images + budget * start)

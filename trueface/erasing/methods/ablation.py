@@ -21,22 +21,12 @@ from trueface.erasing.registry import STEPS, register_erasure
     needs={"anchor"},
     defaults={**STEPS, "lr": 3e-4, "scope": "all", "paths": 256},
 )
-def ablate_all(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
-    """Erase by concept ablation of all weights; see `ablate`."""
-    return ablate(teacher, problem)
-
-
 @register_erasure(
     "ablate-maps",
     summary="the same, on the maps of the class embedding",
     needs={"anchor"},
     defaults={**STEPS, "scope": "maps", "paths": 256},
 )
-def ablate_maps(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
-    """Erase by concept ablation of the maps that take the class embedding; see `ablate`."""
-    return ablate(teacher, problem)
-
-
 def ablate(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
     """Erase by concept ablation, its model-based variant (N. Kumari et al., ICCV 2023, arXiv 2303.13516).
 

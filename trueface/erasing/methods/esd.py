@@ -16,11 +16,6 @@ from trueface.erasing.registry import STEPS, register_erasure
         **STEPS, "lr": 3e-4, "scope": "maps", "trajectory": "own", "paths": 256, "refresh": 10, "eta": 1.0,
     },
 )  # fmt: skip
-def negative_guidance_of_maps(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
-    """Erase by ESD-x: only the maps that take the class embedding change; see `negative_guidance`."""
-    return negative_guidance(teacher, problem)
-
-
 @register_erasure(
     "esd-u",
     summary="ESD on all but these maps",
@@ -29,11 +24,6 @@ def negative_guidance_of_maps(teacher: Diffuser, problem: ErasingProblem) -> Dif
         **STEPS, "lr": 1e-4, "scope": "rest", "trajectory": "own", "paths": 256, "refresh": 10, "eta": 1.0,
     },
 )  # fmt: skip
-def negative_guidance_of_the_rest(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
-    """Erase by ESD-u: all but the maps that take the class embedding change."""
-    return negative_guidance(teacher, problem)
-
-
 def negative_guidance(teacher: Diffuser, problem: ErasingProblem) -> Diffuser:
     """Erase by ESD (R. Gandikota et al., ICCV 2023, arXiv 2303.07345).
 
