@@ -5,9 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from launcher.api import Draft, Input, Role, UsageError, parse_model
 from trueface.data.vocabulary import Vocabulary
 from trueface.diffusion.settings import DiffuserSettings, names_of_classes, training_folder
-from trueface.erasing.measures.settings import ErasedSettings, ReviseSettings, lacking
 from trueface.erasing.registry import METHODS
-from trueface.erasing.settings import EraseSettings
+from trueface.erasing.settings import ErasedSettings, EraseSettings, ReviseSettings, lacking
 from trueface.jobs.job_kind import (
     GenerationKind,
     checkpoint_input,

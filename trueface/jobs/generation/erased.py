@@ -29,7 +29,7 @@ from trueface.erasing.measures.recognition import (
 )
 from trueface.erasing.measures.recovery import RecoveryAttack
 from trueface.erasing.measures.samples import Revision, Sampling, revised, rms, round_trip
-from trueface.erasing.measures.settings import ErasedSettings, ReviseSettings
+from trueface.erasing.settings import ErasedSettings, ReviseSettings
 from trueface.jobs.setup import checkpoint_of, entry, made_folder_of, watch_of
 from trueface.runtime import paths
 from trueface.runtime.files import file_sha256, read_json, write_json

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from trueface.erasing.measures.settings import ErasedSettings, ReviseSettings
+from trueface.erasing.settings import ErasedSettings, ReviseSettings
 
 MODELS = {"diffuser": "classes:all~abo", "teacher": "classes:all", "classifier": "folders:all"}
 
