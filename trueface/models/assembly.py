@@ -20,7 +20,14 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 
-from trueface.models.head import Head, MlpHead, head_of, probe, refuse_several_heads
+from trueface.models.head import (
+    Head,
+    MlpHead,
+    head_of,
+    hooked,
+    probe,
+    refuse_several_heads,
+)
 from trueface.models.registry import (
     LIBRARIES,
     SPECS,
@@ -251,24 +258,15 @@ def keep_resolution(network: nn.Module, name: str, side: int | None) -> None:
 
 def _first_convolutions(network: nn.Module, name: str, side: int | None) -> dict[str, nn.Conv2d]:
     """Return the convolution that is called first, with those that get the same tensor, by name."""
-    calls: list[tuple[nn.Module, Tensor]] = []
-    convolutions = {
-        each: key for key, each in network.named_modules() if isinstance(each, nn.Conv2d)
-    }
-    handles = [
-        each.register_forward_pre_hook(lambda layer, arguments: calls.append((layer, *arguments)))
-        for each in convolutions
-    ]
-    try:
+    calls: list[tuple[str, nn.Conv2d, Tensor]] = []
+
+    def note(key: str, layer: nn.Module, inputs: tuple[Tensor, ...], _: object) -> None:
+        if isinstance(layer, nn.Conv2d):
+            calls.append((key, layer, inputs[0]))
+
+    with hooked(network.named_modules(), note):
         probe(network, name, side)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {
-        convolutions[layer]: layer
-        for layer, images in calls
-        if isinstance(layer, nn.Conv2d) and images is calls[0][1]
-    }
+    return {key: layer for key, layer, images in calls if images is calls[0][2]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Moments, profiles and correlations of the maps that the blocks of a network give."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.models.head import MlpHead, first_line
+from trueface.models.head import MlpHead, first_line, hooked
 from trueface.models.pixel_statistics import Families, FamiliesNetwork, StatisticsFamily, alike
 from trueface.runtime.errors import JobError
 
@@ -170,13 +170,8 @@ def _run(
     network: nn.Module, images: Tensor, names: Sequence[str], see: Callable[[int, Tensor], None]
 ) -> None:
     """Run a network; let `see` have the position and the answer of each module of these names."""
-    with ExitStack() as stack, suppress(_LastBlock):
-        for position, name in enumerate(names):
-            module = network.get_submodule(name)
-            handle = module.register_forward_hook(
-                lambda _, __, answer, position=position: see(position, answer)
-            )
-            stack.callback(handle.remove)
+    layers = enumerate(map(network.get_submodule, names))
+    with hooked(layers, lambda place, _, __, answer: see(place, answer)), suppress(_LastBlock):
         network(images)
 
 

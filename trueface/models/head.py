@@ -3,10 +3,11 @@
 A pass of a few random images tells: what a network does cannot be read off its layers.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeGuard
+from itertools import islice
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from trueface.runtime.errors import JobError
 
 SIDES = (64, 224)  # pixels: the first is enough for most networks
 BATCH = 2
-Hook = Callable[[str, nn.Module, tuple[object, ...], object], None]  # name, layer, inputs, result
+Key = TypeVar("Key")  # of a layer: its name, or its place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,21 +84,23 @@ def layers_of_maps(network: nn.Module, name: str, side: int | None) -> list[Laye
                 )
             )
 
-    with hooked(network, note):
+    # the network itself is none of its layers
+    with hooked(islice(network.named_modules(), 1, None), note):
         probe(network, name, side)
     return layers
 
 
 @contextmanager
-def hooked(network: nn.Module, hook: Hook) -> Iterator[None]:
-    """Call `hook` after each layer of a network while the block runs; the network itself is none."""
+def hooked(
+    layers: Iterable[tuple[Key, nn.Module]],
+    hook: Callable[[Key, nn.Module, tuple[Any, ...], Any], None],
+) -> Iterator[None]:
+    """Call `hook` after each of some layers while the block runs, with its key, itself, what it got and its result."""
 
-    def named(name: str) -> Callable[..., None]:
-        return lambda layer, inputs, result: hook(name, layer, inputs, result)
+    def keyed(key: Key) -> Callable[..., None]:
+        return lambda layer, inputs, result: hook(key, layer, inputs, result)
 
-    handles = [
-        layer.register_forward_hook(named(name)) for name, layer in network.named_modules() if name
-    ]
+    handles = [layer.register_forward_hook(keyed(key)) for key, layer in layers]
     try:
         yield
     finally:
@@ -306,11 +309,8 @@ def last_linear(network: nn.Module, name: str) -> str:
 def inputs_of(layer: nn.Module) -> Iterator[list[Tensor]]:
     """Collect what a layer gets while the block runs, a tensor each time that it is called."""
     inputs: list[Tensor] = []
-    handle = layer.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
-    try:
+    with hooked([("", layer)], lambda _, __, given, ___: inputs.append(given[0])):
         yield inputs
-    finally:
-        handle.remove()
 
 
 def refuse_several_heads(network: nn.Module, name: str, head: str, side: int | None) -> None:

@@ -13,16 +13,16 @@ the difference is exact: both sums are of the same inputs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.examples import Examples
-from trueface.models.head import linear_inputs
+from trueface.models.head import hooked, linear_inputs
 from trueface.runtime.errors import JobError
 from trueface.runtime.rng import derive
 from trueface.unlearning.api import Request
@@ -75,26 +75,14 @@ class Sums:
         self.found: dict[str, Tensor] = {}
         self.positions = torch.zeros(0, dtype=torch.int64)  # (B,) of the samples that come next
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self) -> AbstractContextManager[None]:
         """Add up what goes into the layers meanwhile."""
-        handles = [
-            layer.register_forward_pre_hook(self._hook(name))
-            for name, layer in self._layers.items()
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        return hooked(
+            self._layers.items(), lambda name, _, given, __: self._add(name, given[0].detach())
+        )
 
-    def _hook(self, name: str) -> Any:
-        def caught(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
-            self._add(name, layer, given[0].detach())  # type: ignore[arg-type]  # one of ours
-
-        return caught
-
-    def _add(self, name: str, layer: Layer, inputs: Tensor) -> None:
+    def _add(self, name: str, inputs: Tensor) -> None:
+        layer = self._layers[name]
         samples = len(self.positions)
         single = samples > 0 and len(inputs) % samples == 0
         view = seen(layer, inputs, samples if single else 1)

@@ -99,7 +99,7 @@ def _last_early(layers: Sequence[Layer], side: int) -> Layer | None:
 def _leave_out_unused(network: Patches, name: str, side: int | None) -> None:
     """Put nothing in the place of layers that no image reaches: they would be in every checkpoint."""
     reached: set[nn.Module] = set()
-    with hooked(network, lambda _, layer, *__: reached.add(layer)):
+    with hooked(network.named_modules(), lambda _, layer, *__: reached.add(layer)):
         probe(network, name, side)
     for key, layer in list(network.body.named_modules()):
         used = layer in reached or isinstance(layer, Last)
