@@ -5,7 +5,7 @@ is the more noise the smaller it is, so that both sets are read with the same ba
 is in evaluation mode, as its batch statistics must not come from what is to be forgotten.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +38,42 @@ def learnable(model: nn.Module) -> dict[str, nn.Parameter]:
     return weights
 
 
+class GradientSums:
+    """Sums over losses of their gradients, or of what is made of these, entry by entry."""
+
+    def __init__(
+        self, weights: Mapping[str, nn.Parameter], size: Callable[[Tensor], Tensor] = torch.square
+    ) -> None:
+        """Begin at nothing.
+
+        Args:
+            weights: by name.
+            size: of a gradient, what is summed up.
+        """
+        self.weights, self.size = weights, size
+        self.of = {
+            name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in weights.items()
+        }
+
+    def add(self, loss: Tensor, times: int = 1) -> None:
+        """Add a loss; weights that it does not follow from have the gradient 0."""
+        gradients = torch.autograd.grad(loss, tuple(self.weights.values()), allow_unused=True)
+        for total, gradient in zip(self.of.values(), gradients, strict=True):
+            if gradient is not None:
+                total.add_(self.size(gradient.float()), alpha=times)
+
+    def means(self, count: int) -> dict[str, Tensor]:
+        """Return the sums by `count`.
+
+        Raises:
+            JobError: a sum is no finite number.
+        """
+        for name, total in self.of.items():
+            if not total.isfinite().all():
+                raise JobError(f"importances of {name} are no finite numbers: take precision fp32")
+        return {name: total / count for name, total in self.of.items()}
+
+
 def importances(
     request: Request, parts: Sequence[Examples], sort: Sort, *, batch_size: int
 ) -> dict[str, Tensor]:
@@ -54,24 +90,16 @@ def importances(
         JobError: stopped, nothing could be read, or a gradient is no finite number.
     """
     request.model.eval()
-    weights = learnable(request.model)
-    sums = {name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in weights.items()}
+    sums = GradientSums(learnable(request.model), torch.square if sort == "loss" else torch.abs)
     read = 0
     for part in parts:
         for inputs, labels, positions in mixed(part).read(request.watch, batch_size=batch_size):
             logits = request.logits(inputs)
             loss = cross_entropy(logits, labels) if sort == "loss" else logits.norm(dim=1).mean()
-            gradients = torch.autograd.grad(loss, tuple(weights.values()), allow_unused=True)
-            for name, gradient in zip(weights, gradients, strict=True):
-                if gradient is not None:
-                    size = gradient.float().square() if sort == "loss" else gradient.float().abs()
-                    sums[name].add_(size, alpha=len(positions))
+            sums.add(loss, len(positions))
             read += len(positions)
             request.watch.progress(step=read, total=count(parts), loss=float(loss.detach()))
-    for name, total in sums.items():
-        if not total.isfinite().all():
-            raise JobError(f"importances of {name} are no finite numbers: take precision fp32")
-    return {name: total / read for name, total in sums.items()}
+    return sums.means(read)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

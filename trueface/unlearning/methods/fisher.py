@@ -32,13 +32,12 @@ from torch.overrides import TorchFunctionMode
 
 from trueface.data.examples import Examples
 from trueface.models.logits import last_layer, wide
-from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count
 from trueface.runtime.rng import derive
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import drawn, retain_set
 from trueface.unlearning.hyperparameters import Options, Positive
-from trueface.unlearning.importance import learnable
+from trueface.unlearning.importance import GradientSums, learnable
 from trueface.unlearning.optimization import Step
 from trueface.unlearning.registry import register_method
 
@@ -113,8 +112,8 @@ def _importances(
     request: Request, samples: Examples, notes: list[str]
 ) -> tuple[dict[str, Tensor], float]:
     """Return the importance of each weight, and the mean loss for the labels of the training."""
-    weights = {name: value.detach() for name, value in learnable(request.model).items()}
-    sums = {name: torch.zeros_like(value, dtype=torch.float32) for name, value in weights.items()}
+    sums = GradientSums(learnable(request.model))
+    weights = {name: value.detach() for name, value in sums.weights.items()}
     random = torch.Generator().manual_seed(derive("fisher classes", request.seed))
     count = sum(value.numel() for value in weights.values())
     size = max(1, min(MOST_IMAGES, GRADIENT_BYTES // (4 * count)))
@@ -127,17 +126,14 @@ def _importances(
         for factors in _factors(logs, request.own(FisherOptions).exact, random):
             request.check_stop()
             given = factors.to(inputs.device)
-            if at_once and not _add_at_once(request, weights, inputs, given, sums):
+            if at_once and not _add_at_once(request, weights, inputs, given, sums.of):
                 at_once = False
                 notes.append("torch cannot vectorise this model: images were read one by one")
             if not at_once:
                 _add_singly(request, inputs, given, sums)
         read += len(inputs)
         request.watch.progress(step=read, total=len(samples), loss=loss / read)
-    for name, value in sums.items():
-        if not value.isfinite().all():
-            raise JobError(f"importances of {name} are no finite numbers: take precision fp32")
-    return {name: value / read for name, value in sums.items()}, loss / read
+    return sums.means(read), loss / read
 
 
 def _factors(logs: Tensor, exact: bool, random: torch.Generator) -> list[Tensor]:
@@ -192,18 +188,11 @@ class _Plain(TorchFunctionMode):
         return func(*args, **arguments)
 
 
-def _add_singly(
-    request: Request, inputs: Tensor, factors: Tensor, sums: Mapping[str, Tensor]
-) -> None:
+def _add_singly(request: Request, inputs: Tensor, factors: Tensor, sums: GradientSums) -> None:
     """Add squared gradients of single images, one image after another."""
-    weights = learnable(request.model)
     for image, factor in zip(inputs, factors, strict=True):
         request.check_stop()
-        log_likelihood = (wide(request.model(image[None])).log_softmax(1)[0] * factor).sum()
-        gradients = torch.autograd.grad(log_likelihood, tuple(weights.values()), allow_unused=True)
-        for name, gradient in zip(weights, gradients, strict=True):
-            if gradient is not None:
-                sums[name].add_(gradient.float().square())
+        sums.add((wide(request.model(image[None])).log_softmax(1)[0] * factor).sum())
 
 
 def _rows(request: Request, notes: list[str]) -> list[int]:
