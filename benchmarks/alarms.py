@@ -29,7 +29,7 @@ from benchmarks.table import machine
 from trueface.evaluation import predictions
 from trueface.runtime import paths
 from trueface.unlearning.evaluation import sanity
-from trueface.unlearning.evaluation.measurement import ANEW, UnlearnedModel, find, reference_model
+from trueface.unlearning.evaluation.leaderboard import ANEW, UnlearnedModel, find, reference_model
 from trueface.unlearning.evaluation.measures import Parts, kept, right, tested
 from trueface.unlearning.evaluation.sanity import RUINED, Sort, judged, noise
 from trueface.unlearning.registry import Goal

@@ -239,7 +239,7 @@ def _beside(group: "UnlearningGroup") -> list[tuple[str, ...]]:
 
 def _is_alike(group: "UnlearningGroup", figure: PublishedFigure) -> bool:
     """Tell whether a group's model is of the data and network of a published figure."""
-    from trueface.unlearning.evaluation.measurement import parsed_id
+    from trueface.unlearning.evaluation.leaderboard import parsed_id
 
     base = parsed_id(group.base)
     return (

@@ -41,8 +41,12 @@ from trueface.unlearning.evaluation.columns import (
     MeasureColumn,
     columns,
 )
-from trueface.unlearning.evaluation.leaderboard import Ladder, UnlearningGroup, UnlearningRow
-from trueface.unlearning.evaluation.measurement import BEFORE
+from trueface.unlearning.evaluation.leaderboard import (
+    BEFORE,
+    Ladder,
+    UnlearningGroup,
+    UnlearningRow,
+)
 from trueface.unlearning.evaluation.sanity import class_name
 from trueface.unlearning.registry import METHODS
 

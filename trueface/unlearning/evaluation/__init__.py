@@ -1,4 +1,4 @@
 """Measures of an unlearning: forgotten, retained, membership, ruined models, beside references.
 
-Start reading at `measurement`.
+Start reading at `leaderboard`.
 """

@@ -159,8 +159,8 @@ def right(part: Answered) -> Classes:
     return np.where(part.true == UNKNOWN, part.trained, part.true)
 
 
-def rows(part: Answered, chosen: NDArray[np.bool_]) -> Answered:
-    """Return some rows of answers."""
+def rows(part: Answered, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Answered:
+    """Return some rows of answers: a mask (N,), or their places."""
     ids = tuple(np.array(part.ids, dtype=object)[chosen]) if part.ids else ()
     return replace(
         part,
@@ -421,13 +421,7 @@ def matched(first: Answered, second: Answered) -> Answered:
         places = {name: place for place, name in enumerate(second.ids)}
         order = np.array([places.get(name, -1) for name in first.ids], np.intp)
         if len(places) == len(second) and order.min() >= 0:
-            second = replace(
-                second,
-                logits=second.logits[order],
-                trained=second.trained[order],
-                true=second.true[order],
-                ids=first.ids,
-            )
+            second = rows(second, order)
     if first.ids != second.ids or not np.array_equal(first.trained, second.trained):
         raise Unmeasured("the reference was asked of other samples")
     return second

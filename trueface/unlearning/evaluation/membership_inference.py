@@ -45,13 +45,6 @@ FINEST = 50  # weights of classes are whole numbers up to this
 Sides = tuple[NDArray[np.intp], NDArray[np.intp], Classes]  # places of members and others, labels
 
 
-def rows_at(part: Answered, places: NDArray[np.intp]) -> Answered:
-    """Return rows of answers by place, in the order of the part."""
-    chosen = np.zeros(len(part), np.bool_)
-    chosen[places] = True
-    return rows(part, chosen)
-
-
 def matched_sides(forget: Answered, outside: Answered, random: np.random.Generator) -> Sides:
     """Return places of members, of as many others of the same true classes, and others' labels."""
     truth, classes = right(forget), right(outside)
@@ -112,7 +105,7 @@ def side_losses(
             f"there are {len(members)} forgotten samples that others of the same classes outside the "
             f"training can stand beside, and the attack needs {LEAST}"
         )
-    inside, beside = rows_at(forget, members), rows_at(outside, others)
+    inside, beside = rows(forget, members), rows(outside, others)
     values, member = stacked(inside.losses(forget.trained[members]), beside.losses(labels))
     names = [
         *(f"in/{name}" for name in pictures(inside)),
@@ -316,4 +309,4 @@ def _confidence(part: Answered, which: str) -> Floats:
 def _drawn(part: Answered, most: int, random: np.random.Generator) -> Answered:
     if len(part) <= most:
         return part
-    return rows_at(part, random.choice(len(part), most, replace=False))
+    return rows(part, np.sort(random.choice(len(part), most, replace=False)))
