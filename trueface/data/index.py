@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 from trueface.data.folders import READ, FolderListing, ListedFolder, is_image, listed, open_listing
@@ -41,8 +40,8 @@ class KeyedFolder(NamedTuple):
     method: str
     modifier: str
     place: tuple[int, int]  # device and inode: the folder itself, by whatever path
-    others: Mapping[str, int] = MappingProxyType({})  # other files: suffix → how many
-    broken: bool = False  # a link that leads nowhere, in place of a folder
+    others: Mapping[str, int]  # other files: suffix → how many
+    broken: bool  # a link that leads nowhere, in place of a folder
 
 
 def list_image_folders(

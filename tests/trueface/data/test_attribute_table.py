@@ -180,3 +180,9 @@ def test_groups_are_numbered_in_their_order_and_those_without_come_last() -> Non
     groups = ["z", None, "a", "z"]
     assert (named(groups), numbered(groups, named(groups))) == (("a", "z", "unknown"), [1, 2, 0, 1])
     assert named(["z", "a"]) == ("a", "z")
+
+
+def test_rows_of_other_lengths_and_cells_that_cannot_be_are_told_together(tmp_path: Path) -> None:
+    text = "img_path,label\na.png\nb.png,real\nc.png,7\n"
+    with pytest.raises(DataError, match=r"csv:2: 1 cells, .* has 2; line 4: label is '7'"):
+        read_table(written(tmp_path, text))
