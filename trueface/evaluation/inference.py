@@ -20,15 +20,14 @@ from trueface.attacks.registry import Attack
 from trueface.corruptions.chain import NO_CHAIN, Chain
 from trueface.data.dataset import Batch, Pass
 from trueface.data.index import Image
-from trueface.data.loading import closing
 from trueface.evaluation.intervals import wilson
+from trueface.evaluation.predictions import answered_rows, in_order
 from trueface.features.bank import Bank
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
 from trueface.models.inference import FrozenBody
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
-from trueface.runtime.precision import autocast
 from trueface.runtime.progress import REPORT_EVERY_S, Watch
 
 
@@ -63,30 +62,25 @@ def evaluate(
             no score.
     """
     model.eval()
-    answer = answer or model
-    positions: list[Tensor] = []
-    labels: list[Tensor] = []
-    logits: list[Tensor] = []
-    seen, reported_at = 0, time.monotonic()
-    with torch.inference_mode(), closing(iter(batches)) as passing:
-        for batch in passing:
-            if watch.stop.is_set():
-                raise JobError(f"stopped after {seen} of {total} images; nothing was written")
-            with autocast(watch.device, watch.precision):
-                outputs = answer(batch.images.to(watch.device, non_blocking=True))  # (B, 1)
-            logits.append(outputs.float().squeeze(1).cpu())
-            positions.append(batch.indices)
-            labels.append(batch.labels.squeeze(1))
-            seen += len(batch.indices)
-            if time.monotonic() - reported_at > REPORT_EVERY_S:
-                reported_at = time.monotonic()
-                watch.progress(step=seen, total=total)
-    if watch.stop.is_set() and not logits:
-        raise JobError(f"stopped before any of {total} images; nothing was written")
-    if not logits:
+    reported_at = time.monotonic()
+
+    def before(done: int) -> None:
+        nonlocal reported_at
+        watch.refuse_stop(done, total)
+        if time.monotonic() - reported_at > REPORT_EVERY_S:
+            reported_at = time.monotonic()
+            watch.progress(step=done, total=total)
+
+    rows = answered_rows(batches, answer or model, watch, before=before)
+    if not len(rows):
+        if watch.stop.is_set():
+            raise JobError(f"stopped before any of {total} images; nothing was written")
         raise JobError(f"not one of {total} images was scored")
-    watch.progress(step=seen, total=total)
-    return _answers(torch.cat(positions), torch.cat(labels), torch.cat(logits))
+    watch.progress(step=len(rows), total=total)
+    logits, labels, positions = in_order(rows).numpy().T
+    return Answers(
+        positions=positions.astype(np.int64), labels=labels.astype(np.int8), logits=logits.copy()
+    )
 
 
 def evaluate_images(
@@ -119,24 +113,6 @@ def evaluate_images(
     body = FrozenBody(model, device=watch.device, precision=watch.precision)
     bank = Bank(body, feed, watch=watch, store=store, progress=progress)
     return evaluate(model, bank(0), total=len(feed), watch=watch, answer=model.forward_head)
-
-
-def _answers(positions: Tensor, labels: Tensor, logits: Tensor) -> Answers:
-    order = positions.argsort()
-    ordered = positions[order].numpy()
-    if np.any(np.diff(ordered) == 0):
-        raise JobError(f"{int(np.sum(np.diff(ordered) == 0))} images were scored twice")
-    broken = int((~logits.isfinite()).sum())
-    if broken:
-        raise JobError(
-            f"{broken} of {len(logits)} logits are no finite numbers: the model is broken, "
-            "train it again with a lower lr"
-        )
-    return Answers(
-        positions=ordered,
-        labels=labels[order].numpy().astype(np.int8),
-        logits=logits[order].double().numpy(),
-    )
 
 
 Score = Callable[[Tensor], Tensor]  # pixels (B, 3, H, W) uint8 → logits (B,)

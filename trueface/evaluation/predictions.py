@@ -1,7 +1,7 @@
 """What a model says of samples: wide logits with both labels, kept in files for later measures."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
+from trueface.data.dataset import Batch
 from trueface.data.examples import Examples, Label
+from trueface.data.loading import closing
 from trueface.models.logits import wide
 from trueface.runtime import npz_files
 from trueface.runtime.errors import DataError, JobError
@@ -68,6 +70,57 @@ class Answered:
         return float(self.losses(labels).mean())
 
 
+def answered_rows(
+    batches: Iterable[Batch],
+    answer: Callable[[Tensor], Tensor],
+    watch: Watch,
+    *,
+    before: Callable[[int], None] = lambda _: None,
+    facts: Callable[[Batch], Sequence[Tensor]] = lambda _: (),
+) -> Tensor:
+    """Return the answers to one pass, (N, K + F + 2) float64, which holds all of them exactly.
+
+    A row is of an image, in the order of the batches: its logits, facts, label and position.
+
+    Args:
+        batches: one pass.
+        answer: from what batches hold, on the device, to logits (B, K).
+        watch: device, precision.
+        before: called before each batch with the number of images that are done.
+        facts: of a batch, (B,) each, F of them.
+    """
+    rows, done = [torch.empty(0, 0).double()], 0
+    with torch.inference_mode(), closing(iter(batches)) as passing:
+        for batch in passing:
+            before(done)
+            done += len(batch.labels)
+            if not len(batch.labels):
+                continue
+            with autocast(watch.device, watch.precision):
+                logits = answer(batch.images.to(watch.device, non_blocking=True)).float().cpu()
+            columns = (*facts(batch), batch.labels.reshape(-1), batch.indices)
+            row = [logits.double(), *(column.double().cpu()[:, None] for column in columns)]
+            rows.append(torch.cat(row, 1))
+    return torch.cat(rows[1:] or rows)
+
+
+def in_order(rows: Tensor, *, facts: int = 0, done: str = "scored") -> Tensor:
+    """Return rows of `answered_rows` by their positions.
+
+    Raises:
+        JobError: an image came twice, or a logit is no finite number: such a model has no score.
+    """
+    rows = rows[rows[:, -1].argsort()]
+    if repeated := int((rows[:, -1].diff() == 0).sum()):
+        raise JobError(f"{repeated} images were {done} twice")
+    if broken := int((~rows[:, : rows.shape[1] - facts - 2].isfinite()).any(1).sum()):
+        raise JobError(
+            f"{broken} of {len(rows)} logits are no finite numbers: the model is broken, "
+            "train it again with a lower lr"
+        )
+    return rows
+
+
 def answered(
     model: nn.Module, examples: Examples, watch: Watch, ids: Sequence[str] | None = None
 ) -> Answered:
@@ -83,12 +136,9 @@ def answered(
         JobError: stopped, not one could be read, or a logit is no finite number.
     """
     model.eval()
-    logits, seen = [], []
-    with torch.inference_mode(), autocast(watch.device, watch.precision):
-        for batch in examples.read(watch):
-            logits.append(wide(model(batch.inputs)).cpu())
-            seen += batch.positions.tolist()
-    outputs = torch.cat(logits).numpy()
+    read = (Batch(each.inputs, each.labels, each.positions) for each in examples.read(watch))
+    answers = answered_rows(read, lambda inputs: wide(model(inputs)), watch)
+    outputs, seen = answers[:, :-2].float().numpy(), answers[:, -1].long().tolist()
     broken = int((~np.isfinite(outputs)).any(1).sum())
     if broken:
         raise JobError(

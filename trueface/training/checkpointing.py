@@ -25,7 +25,7 @@ from torch.optim import SGD, Optimizer
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
-from trueface.runtime import paths, stepping, tensor_files
+from trueface.runtime import artifact, paths, stepping, tensor_files
 from trueface.runtime.errors import CheckpointError, JobError
 from trueface.runtime.files import Json, write_json
 from trueface.runtime.progress import Watch
@@ -308,13 +308,9 @@ class TrainingClaim(stepping.Claim):
             conditions={key: provenance.get(key, _EARLIER.get(key)) for key in MADE_WITH},
         )
 
-    def differences(self, other: Mapping[str, Json]) -> list[str]:
+    def differences(self, stored: Mapping[str, Json]) -> list[str]:
         """Return in what the conditions differ, as "threads 2 instead of 4"."""
-        return [
-            f"{key} {_shown(self.conditions.get(key))} instead of {_shown(before)}"
-            for key in MADE_WITH
-            if self.conditions.get(key) != (before := other.get(key, _EARLIER.get(key)))
-        ]
+        return [*artifact.difference(self.conditions, {**_EARLIER, **stored})]
 
 
 def save_interrupted(path: Path, claim: TrainingClaim, interrupted: Interrupted) -> None:
@@ -390,7 +386,3 @@ def interrupted_epochs(path: Path) -> int | None:
 def copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a copy of a state dict on the CPU."""
     return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
-
-
-def _shown(value: Json) -> str:
-    return value[:12] if isinstance(value, str) else json.dumps(value)

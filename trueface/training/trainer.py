@@ -27,15 +27,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.dataset import Batch, Feed
-from trueface.data.loading import closing
 from trueface.evaluation.operating_threshold import Calibration, calibrate
+from trueface.evaluation.predictions import answered_rows, in_order
 from trueface.models.detectors import Detector
 from trueface.models.head import MlpHead
 from trueface.prediction.reference import FeatureDistance
 from trueface.runtime import paths
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
-from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
 from trueface.runtime.timer import now
 from trueface.training import checkpointing
@@ -340,13 +339,12 @@ class _Course:
         self, validation: Feed, sums: EpochSums, *, images_per_s: float, began: float
     ) -> tuple[Epoch, ValidationAnswers | None]:
         loop, count = self._loop, max(sums.images, 1)
+        # a saved training can go on after a stop, and a validation that is half done cannot
+        stop = loop.watch.stop if self._saving.pause is None else threading.Event()
         result = validate(
             loop.result,
             validation,
-            device=loop.watch.device,
-            precision=loop.config.precision,
-            # a saved training can go on after a stop, and a validation that is half done cannot
-            stop=loop.watch.stop if self._saving.pause is None else None,
+            Watch(device=loop.watch.device, precision=loop.config.precision, stop=stop),
             group=loop.group,
             by_cell=loop.config.select == WORST_CELL,
         )
@@ -408,10 +406,8 @@ def _features(model: nn.Module, inputs: Tensor) -> Tensor:
 def validate(
     model: nn.Module,
     images: Feed,
+    watch: Watch,
     *,
-    device: str,
-    precision: str,
-    stop: threading.Event | None = None,
     group: ProcessGroup = ALONE,
     by_cell: bool = False,
 ) -> Validation:
@@ -420,9 +416,7 @@ def validate(
     Args:
         model: on the device.
         images: in order, not augmented.
-        device: of the model.
-        precision: of its arithmetic; logits are float32 whatever it is.
-        stop: ends the pass; None: nothing does.
+        watch: device, precision, and what ends the pass; logits are float32 whatever the precision is.
         group: of the processes that each have a part of the images; all get the same result.
         by_cell: measure the worst group × class, too: the images have the column `demographic`.
 
@@ -431,32 +425,19 @@ def validate(
             known, or a logit is no finite number.
     """
     model.eval()
-    answers: list[Tensor] = []  # of each batch: logits, label and position, one image a row
-    with torch.inference_mode(), closing(images(0)) as batches:
-        for batch in batches:
-            if stop is not None and stop.is_set():
-                raise JobError("stopped; nothing was written, the next attempt begins anew")
-            if not len(batch.labels):
-                continue
-            with autocast(device, precision):
-                logits = logits_of(model, batch.images.to(device, non_blocking=True)).cpu()
-            groups = [_groups_of(batch)] if by_cell else []
-            facts = (*groups, batch.labels.reshape(-1), batch.indices)
-            # float64 holds all of them exactly
-            answers.append(torch.cat([logits.double(), *(f.double()[:, None] for f in facts)], 1))
-    every = group.gather(torch.cat(answers) if answers else torch.empty(0, 0).double())
+    own = answered_rows(
+        images(0),
+        partial(logits_of, model),
+        watch,
+        before=lambda _: watch.check_stop(),
+        facts=_groups_of if by_cell else lambda _: (),
+    )
+    every = group.gather(own)
     if not len(every):
         raise JobError(f"not one of {len(images)} images for validation could be read")
-    every = every[every[:, -1].argsort()]
-    _refuse_repeated(every[:, -1].numpy())
+    every = in_order(every, facts=int(by_cell), done="validated")
     width = every.shape[1] - (3 if by_cell else 2)
     rows, classes = every[:, :width].float(), every[:, -2].long()
-    broken = int((~rows.isfinite()).any(1).sum())
-    if broken:
-        raise JobError(
-            f"{broken} of {len(rows)} logits are no finite numbers: the model is broken, "
-            "train it again with a lower lr"
-        )
     if rows.shape[1] > 1:
         return _of_logits(rows, classes)
     answered = ValidationAnswers(
@@ -474,19 +455,13 @@ def validate(
     return replace(result, worst_cell=worst_cell((rows.squeeze(1) > 0) == (classes == 1), cells))
 
 
-def _groups_of(batch: Batch) -> Tensor:
+def _groups_of(batch: Batch) -> tuple[Tensor]:
     if DEMOGRAPHIC not in batch.columns:
         raise JobError(
             f"select: {WORST_CELL} needs the group of every image of validation, and these come "
             "without; name their CSV files with attributes"
         )
-    return batch.columns[DEMOGRAPHIC]
-
-
-def _refuse_repeated(positions: NDArray[np.int64]) -> None:
-    repeated = int(np.sum(np.diff(positions) == 0))
-    if repeated:
-        raise JobError(f"{repeated} images were validated twice")
+    return (batch.columns[DEMOGRAPHIC],)
 
 
 def of_one_logit(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> Validation:
