@@ -1,6 +1,6 @@
 """Findings on the images: on two sides at once, told apart before a pixel is looked at, groups of people."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from trueface.audit.check import check
 from trueface.audit.finding import FAULT, WARNING, Finding, Gap, NotApplicable, Outcome
@@ -9,6 +9,7 @@ from trueface.audit.run_facts import (
     AuditedTest,
     Evidence,
     GroupFacts,
+    GroupTest,
     Model,
     dependence,
     mapping,
@@ -237,51 +238,32 @@ def dependent_labels(model: Model) -> Iterator[Outcome]:
 @check("few-of-a-group", f"fewer than {FEW} test images of a class in a group")
 def few_of_a_group(model: Model) -> Iterator[Outcome]:
     """Find groups of a test whose rates are hardly known."""
-    groups = model.groups
-    if groups is None or not groups.tests:
-        yield _unmeasured(model)
-        return
-    yield from _partly(groups)
-    evidence: Evidence = {}
-    for test in groups.tests:
-        few = _few(test.cells)
-        if few:
-            evidence[f"{test.by}, {test.data}"] = _listed(few)
-    if evidence:
-        yield Finding(
-            WARNING,
-            f"the test has groups with fewer than {FEW} images of a class: at that number "
-            "a rate is known to ± 18 points",
-            "test on more images of these groups, or read their rates with their intervals",
-            evidence,
-        )
+    yield from _by_test(
+        model,
+        lambda test: _listed(_few(test.cells)),
+        f"the test has groups with fewer than {FEW} images of a class: at that number "
+        "a rate is known to ± 18 points",
+        "test on more images of these groups, or read their rates with their intervals",
+    )
 
 
 @check("gap-above-floor", f"an FPR gap of more than {BEYOND:g} times its floor")
 def gap_above_floor(model: Model) -> Iterator[Outcome]:
     """Find gaps between groups that shuffled groups do not have."""
-    groups = model.groups
-    if groups is None or not groups.tests:
-        yield _unmeasured(model)
-        return
-    yield from _partly(groups)
-    evidence: Evidence = {}
-    for test in groups.tests:
+
+    def beyond(test: GroupTest) -> str | Gap:
         if test.gap is None or test.floor is None:
-            yield Gap(
-                f"{test.data}: fewer than two groups of {test.by} have real images with finite logits"
-            )
-        elif test.gap > BEYOND * test.floor:
-            evidence[f"{test.by}, {test.data}"] = (
-                f"{test.gap:.1f} points; 95 % of shuffles are below {test.floor:.1f}"
-            )
-    if evidence:
-        yield Finding(
-            WARNING,
-            "real images of some groups are called fake far more often than those of others",
-            "look at the groups (trueface fairness), and at the labels of each in training",
-            evidence,
-        )
+            few = f"fewer than two groups of {test.by} have real images with finite logits"
+            return Gap(f"{test.data}: {few}")
+        shown = f"{test.gap:.1f} points; 95 % of shuffles are below {test.floor:.1f}"
+        return shown if test.gap > BEYOND * test.floor else ""
+
+    yield from _by_test(
+        model,
+        beyond,
+        "real images of some groups are called fake far more often than those of others",
+        "look at the groups (trueface fairness), and at the labels of each in training",
+    )
 
 
 @check("untrained-group", "test images of a group that is not in training")
@@ -291,28 +273,53 @@ def untrained_group(model: Model) -> Iterator[Outcome]:
     if groups is None or not groups.train:
         yield _untrained(groups)
         return
-    if not groups.tests:
+
+    def new(test: GroupTest) -> str:
+        known = {UNKNOWN, *groups.train.get(test.by, test.cells).counts}
+        there = test.cells.counts.items()
+        return _listed({name: counts for name, counts in there if name not in known})
+
+    yield from _by_test(
+        model,
+        new,
+        "groups of the test have no image in training",
+        "add images of them to the training, or say that the model is new to them",
+        partly=False,
+    )
+
+
+def _by_test(
+    model: Model,
+    of: Callable[[GroupTest], str | Gap],
+    sentence: str,
+    advice: str,
+    *,
+    partly: bool = True,
+) -> Iterator[Outcome]:
+    """Find what is wrong in tests by groups.
+
+    Args:
+        model: with its tests.
+        of: what is wrong in one, "" for nothing, or why that cannot be known.
+        sentence: of the finding.
+        advice: likewise.
+        partly: say also why some of several tests could not be looked at.
+    """
+    groups = model.groups
+    if groups is None or not groups.tests:
         yield _unmeasured(model)
         return
+    if partly and groups.test_trouble:
+        yield Gap(groups.test_trouble)
     evidence: Evidence = {}
     for test in groups.tests:
-        trained = groups.train.get(test.by)
-        if trained is None:
-            continue
-        new = {
-            name: counts
-            for name, counts in test.cells.counts.items()
-            if name not in trained.counts and name != UNKNOWN
-        }
-        if new:
-            evidence[f"{test.by}, {test.data}"] = _listed(new)
+        found = of(test)
+        if isinstance(found, Gap):
+            yield found
+        elif found:
+            evidence[f"{test.by}, {test.data}"] = found
     if evidence:
-        yield Finding(
-            WARNING,
-            "groups of the test have no image in training",
-            "add images of them to the training, or say that the model is new to them",
-            evidence,
-        )
+        yield Finding(WARNING, sentence, advice, evidence)
 
 
 def _untrained(groups: GroupFacts | None) -> Outcome:
@@ -327,12 +334,6 @@ def _unmeasured(model: Model) -> Outcome:
     if not model.tests:
         return Gap(UNTESTED)
     return Gap(model.groups.test_trouble or "no test names images whose groups are known")
-
-
-def _partly(groups: GroupFacts) -> Iterator[Gap]:
-    """Yield why some of several tests could not be looked at."""
-    if groups.test_trouble:
-        yield Gap(groups.test_trouble)
 
 
 def _few(cells: Cells) -> dict[str, tuple[int, int]]:

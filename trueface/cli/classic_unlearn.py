@@ -396,7 +396,7 @@ def rival(job: Job, path: Path) -> dict[str, Json]:
     """
     from trueface.data.dataset import still  # as above
     from trueface.evaluation.inference import evaluate
-    from trueface.jobs import setup
+    from trueface.jobs import job_data
     from trueface.jobs.testing import numbers_of_test
     from trueface.models import checkpoint
     from trueface.runtime.progress import Watch
@@ -405,7 +405,7 @@ def rival(job: Job, path: Path) -> dict[str, Json]:
     kept = checkpoint.load(path)
     checkpoint.refuse_other_decoding(kept, settings)
     model = checkpoint.revive(kept, path, arch=settings.model).to(job.device)
-    feed = still(setup.of_split(job, settings, setup.images(job), "test")[0], settings)
+    feed = still(job_data.of_split(job, settings, job_data.images(job), "test")[0], settings)
     watch = Watch(device=job.device, precision=settings.precision)
     measures = numbers_of_test(evaluate(model, feed(0), total=len(feed), watch=watch))
     return {"test": measures["accuracy"], "called_fake": measures["called_fake"]}

@@ -11,9 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import itemgetter
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
-
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from typing import Any, NamedTuple
 
 from launcher.api import (
     Draft,
@@ -28,14 +26,14 @@ from launcher.api import (
     tested,
 )
 from trueface.corruptions.registry import NONE
-from trueface.data.settings import AugmentationSettings, Corruptions, DataSettings, Precision
+from trueface.data.settings import AugmentationSettings, DataSettings
 from trueface.data.vocabulary import Vocabulary
 from trueface.features.folder import limit_bytes, store_folder, views
 from trueface.features.folder import remove as remove_view
+from trueface.jobs.feature_settings import FeatureSettings
 from trueface.jobs.job_kind import LaboratoryKind, base_inputs, data_inputs
 from trueface.jobs.lineage import count_images
-from trueface.models.registry import model_name, spec_of
-from trueface.runtime.field_types import Count
+from trueface.models.registry import spec_of
 from trueface.training.settings import solver_of
 from trueface.unlearning.registry import METHODS
 
@@ -255,47 +253,6 @@ def _begins_anew(draft: Draft, makers: Sequence[Draft]) -> bool:
     return bool(makers) and not all(map(_is_frozen, makers))
 
 
-ListName = Literal["train", "val", "test"]
-
-
-class FeaturePart(BaseModel):
-    """The images of one list, as they are tested or as they are learned."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    split_list: ListName
-    images: str  # data ID, real ones included
-    views: Count = 1
-    augmentation: dict[str, Any] = Field(default_factory=dict)  # settings; empty: as tested
-    corrupt: Corruptions = NONE  # of what is tested
-
-
-class FeatureSettings(DataSettings):
-    """Which features: of which body, of which images."""
-
-    neutral: ClassVar[frozenset[str]] = DataSettings.neutral | {
-        "batch_size", "on_bad_image", "attributes", "missing_attributes",
-    }  # fmt: skip
-    added: ClassVar[frozenset[str]] = DataSettings.added | {"nodown"}
-    costs: ClassVar[frozenset[str]] = DataSettings.costs | {
-        "model", "nodown", "resize_size", "patch_size", "test_crops", "precision",
-    }  # fmt: skip
-
-    model: Annotated[str, AfterValidator(model_name)] = Field("nodown", description="network")
-    weights: str = Field("default", description="default (ImageNet), none, or a state dict's path")
-    normalization: Literal["model", "imagenet", "half"] = Field("model", description="of pixels")
-    nodown: bool = Field(False, description="the first convolution keeps the resolution")
-    channels_last: bool = Field(True, description="memory format")
-    seed: int = Field(42, ge=0, description="of weights: none")
-    resize_size: Count = Field(256, description="side of the centre crop, in pixels")
-    patch_size: int = Field(-1, description="side of the patches, in pixels; <= 0: none")
-    test_crops: int = Field(0, ge=0, description="fixed patches of each image; 0: the centre crop")
-    precision: Precision = "fp32"
-    parts: tuple[FeaturePart, ...] = Field(
-        min_length=1, description="lists of images, and how many views of each"
-    )
-
-
 ITEM_BYTES = 4  # of a number in the store, float32
 _READING = ("batch_size", "num_threads", "on_bad_image")  # taken from the first job that is served
 
@@ -314,35 +271,34 @@ class FeatureKind(LaboratoryKind):
 
     def shared_job(self, parts: Sequence[SharedPart]) -> SharedJob:
         """Return the job that computes some parts, all of one body."""
-        first = parts[0]
-        part = _part(first)
-        maker = _maker(first)
+        wanted, draft, base = [*map(_part, parts)], parts[0].draft, _part(parts[0]).body.base
+        maker = _maker(parts[0], base)
         model = None if maker is None else maker.settings["model"]
-        settings: dict[str, Any] = {
-            name: first.draft.settings[name] for name in (*PLACE, *_READING)
-        }
-        if maker is not None and part.body.base is None:
+        settings: dict[str, Any] = {name: draft.settings[name] for name in (*PLACE, *_READING)}
+        if maker is not None and base is None:
             settings |= {name: maker.settings[name] for name in BODY}
         elif model is not None:
             settings["model"] = model
         settings["parts"] = [
             {
-                "split_list": _part(each).split_list,
-                "images": _part(each).images,
+                "split_list": part.split_list,
+                "images": part.images,
                 "views": each.passes,
-                "augmentation": dict(_part(each).augmentation),
-                "corrupt": _part(each).corrupt,
+                "augmentation": dict(part.augmentation),
+                "corrupt": part.corrupt,
             }
-            for each in parts
+            for each, part in zip(parts, wanted, strict=True)
         ]
-        images = dict.fromkeys(word for each in parts for word in _part(each).images.split("&"))
-        test = tested(first.draft.data or "", _condition(parts))
+        images = dict.fromkeys(word for part in wanted for word in part.images.split("&"))
+        corrupt = {part.corrupt for part in wanted}
+        # as the condition of a test; none where they differ in it
+        condition = f"corrupt={corrupt.pop()}" if len(corrupt) == 1 and NONE not in corrupt else ""
         return SharedJob(
-            name=f"{part.body.base or model}/{test}",
+            name=f"{base or model}/{tested(draft.data or '', condition)}",
             settings=settings,
             volumes=[*self._volumes(parts, model)],
-            base=part.body.base,
-            data=first.draft.data,
+            base=base,
+            data=draft.data,
             images="&".join(images),
         )
 
@@ -351,9 +307,9 @@ class FeatureKind(LaboratoryKind):
         seen: set[tuple[str, str]] = set()
         for draft, wanted in ((part.draft, _part(part)) for part in parts):
             vocabulary = self.vocabulary.with_layout(draft.settings["layout"])
-            count = count_images(draft, wanted.split_list, wanted.images, vocabulary)
-            size = None if count is None or width is None else count * width * ITEM_BYTES
             images = (wanted.split_list, wanted.images)
+            count = count_images(draft, *images, vocabulary)
+            size = None if count is None or width is None else count * width * ITEM_BYTES
             yield Volume(items=0 if images in seen else count, pass_bytes=size)
             seen.add(images)
 
@@ -371,19 +327,12 @@ def _part(part: SharedPart) -> BodyInput:
     return part.part
 
 
-def _condition(parts: Sequence[SharedPart]) -> str:
-    """Return the corruption of all parts as the condition of a test; "" where they differ in it."""
-    corrupt = {_part(each).corrupt for each in parts}
-    return f"corrupt={corrupt.pop()}" if len(corrupt) == 1 and NONE not in corrupt else ""
-
-
-def _maker(part: SharedPart) -> Draft | None:
-    """Return the job of this plan that tells which network the body of a part is; None: none does."""
-    draft, base = part.draft, _part(part).body.base
+def _maker(part: SharedPart, base: str | None) -> Draft | None:
+    """Return the job of this plan that tells which network a body is, of a base or new; None: none does."""
     if base is None:
-        return part.makers[0] if part.makers else draft
+        return part.makers[0] if part.makers else part.draft
     made = next((maker for maker in part.makers if maker.model == base), None)
-    return made or (draft if "model" in draft.settings else None)
+    return made or (part.draft if "model" in part.draft.settings else None)
 
 
 def _inputs(draft: Draft, vocabulary: Vocabulary) -> Iterator[Input]:

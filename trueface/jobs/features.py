@@ -11,8 +11,8 @@ from trueface.corruptions.chain import Chain
 from trueface.data.dataset import Pass, augmented, still
 from trueface.features.matrix import bytes_of
 from trueface.features.store import open_store
-from trueface.jobs import setup
-from trueface.jobs.feature_kind import FeaturePart, FeatureSettings
+from trueface.jobs import job_data, setup
+from trueface.jobs.feature_settings import FeaturePart, FeatureSettings
 from trueface.jobs.setup import entry, watch_of
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
@@ -80,8 +80,8 @@ def _body(job: Job, settings: FeatureSettings) -> Detector:
 
 def _views(job: Job, settings: FeatureSettings, part: FeaturePart) -> list[tuple[Pass, int]]:
     """Return the images of a part, once with the number of each of its views."""
-    place = setup.place(job, settings)
-    images, _ = setup.of_split(job, settings, parse_data(part.images), part.split_list)
+    place = job_data.place(job, settings)
+    images, _ = job_data.of_split(job, settings, parse_data(part.images), part.split_list)
     log.info("list=%s images=%d data_root=%s", part.split_list, len(images), place.data_root)
     training = _training(settings, part.augmentation)
     if part.augmentation:

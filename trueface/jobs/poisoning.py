@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from launcher.api import Job, JobError, Json, Poison, parse_model
 from trueface.data.index import Image
-from trueface.jobs import setup
-from trueface.jobs.setup import model_name
+from trueface.jobs import job_data
+from trueface.jobs.job_data import model_name
 from trueface.poisoning import poison_record
 from trueface.poisoning.label_flips import choose, read_list
 from trueface.poisoning.poison_record import PoisonRecord, PoisonSettings
@@ -18,7 +18,7 @@ def poison(job: Job) -> Mapping[str, Json]:
     wanted = parse_model(model_name(job)).last.poison
     if wanted is None:
         raise JobError(f"{job.model} has no poison to choose: its ID has no '%'")
-    images, _ = setup.of_split(job, settings, setup.images(job), "train")
+    images, _ = job_data.of_split(job, settings, job_data.images(job), "train")
     record = chosen(job, settings, images, wanted)
     own = paths.poison_record(job.model_folder(model_name(job)))
     for path in job.outputs or (own,):

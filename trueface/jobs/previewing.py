@@ -12,9 +12,9 @@ from torch import Tensor
 from launcher.api import Job, Json, parse_model, write_atomic
 from trueface.data.dataset import ImageSet
 from trueface.data.loading import BadFile, ImageRequest
-from trueface.jobs import setup
+from trueface.jobs import job_data
+from trueface.jobs.job_data import model_name
 from trueface.jobs.poisoning import chosen
-from trueface.jobs.setup import model_name
 from trueface.poisoning.loaders import augmented
 from trueface.poisoning.poison_record import PoisonSettings, record_of
 from trueface.runtime import paths
@@ -94,7 +94,7 @@ def preview(job: Job, choice: PoisonSettings | None) -> Mapping[str, Json]:
         choice: how labels would be chosen for its poison; None: as its record says.
     """
     settings = TrainSettings.model_validate(job.settings)
-    lists = image_lists.load_lists(setup.place(job, settings), setup.images(job))
+    lists = image_lists.load_lists(job_data.place(job, settings), job_data.images(job))
     model, folder = model_name(job), job.model_folder(model_name(job))
     wanted = parse_model(model).last.poison
     record = record_of(model, folder) if choice is None else None

@@ -1,4 +1,4 @@
-"""What entry functions have in common: a job's settings, images, models and folders, what it may use of a machine, and what is written of a model."""
+"""What entry functions have in common that compute: settings, log, cores, GPU memory; where a model starts, what is written of it."""
 
 import csv
 import io
@@ -11,88 +11,15 @@ from typing import Any, TypeVar
 
 import torch
 
-from launcher.api import DataId, Job, JobError, Json, Settings, write_atomic, write_json
-from trueface.data.index import Image
+from launcher.api import DataId, Job, Json, Settings, write_atomic, write_json
 from trueface.data.loading import BadFile
-from trueface.data.settings import PlaceSettings
-from trueface.data.splits import SplitList
 from trueface.models import assembly, checkpoint
 from trueface.runtime import gpu_memory, logs, paths
 from trueface.runtime.heap import keep_freed_memory
 from trueface.runtime.progress import Watch
-from trueface.training import image_lists, provenance
-from trueface.training.image_lists import DataPlace
+from trueface.training import provenance
 from trueface.training.settings import LearningSettings
 from trueface.training.start import Start
-
-
-def of_split(
-    job: Job, settings: PlaceSettings, data: DataId, name: str
-) -> tuple[tuple[Image, ...], SplitList]:
-    """Return the images of one list of the split, and the list.
-
-    Raises:
-        DataError: a part of the data has no image, or the split names images that are not there.
-    """
-    return image_lists.load_list(place(job, settings), data, name)
-
-
-def place(job: Job, settings: PlaceSettings) -> DataPlace:
-    """Return where the images of a job lie."""
-    return DataPlace.of(settings, job.words, job.path)
-
-
-def images(job: Job) -> DataId:
-    """Return which images the job's last stage means, real ones included."""
-    return image_lists.data_of(job.images, job.model, job.words)
-
-
-def model_name(job: Job) -> str:
-    """Return the ID of the job's model.
-
-    Raises:
-        JobError: it has none.
-    """
-    if job.model is None:
-        raise JobError(f"job {job.name} of kind {job.kind} names no model")
-    return job.model
-
-
-def folder_of(job: Job) -> Path:
-    """Return the folder of the job's model.
-
-    Raises:
-        JobError: it has none.
-    """
-    return job.model_folder(model_name(job))
-
-
-def checkpoint_of(job: Job, model: str) -> Path:
-    """Return where the checkpoint of another model of a job's run lies."""
-    return paths.checkpoint(job.model_folder(model))
-
-
-def made_folder_of(job: Job) -> Path:
-    """Return the folder that a job of the role FOLDER makes.
-
-    Raises:
-        JobError: it was planned without one.
-    """
-    if not job.outputs:
-        raise JobError(f"{job.name} has no folder to write; run it by a task file")
-    return Path(job.outputs[0])
-
-
-def progress_of(job: Job, noun: str = "images") -> Callable[[int, int], None]:
-    """Return what the maker of a set tells how many of how many it has made; it ends with a stop."""
-
-    def progress(made: int, total: int) -> None:
-        job.progress(step=made, total=total)
-        if job.stop.is_set():
-            raise JobError(f"stopped after {made} of {total} {noun}; the next attempt begins anew")
-
-    return progress
-
 
 OWN_WEIGHTS = ("default", "none")  # others are files
 Model = TypeVar("Model", bound=Settings)

@@ -35,15 +35,9 @@ from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import Scores, write_scores
 from trueface.features.bank import keep_features
 from trueface.features.store import FeatureStore, open_store
-from trueface.jobs import setup
-from trueface.jobs.setup import (
-    checkpoint_of,
-    entry,
-    model_name,
-    watch_of,
-    write_bad_images,
-    write_record,
-)
+from trueface.jobs import job_data
+from trueface.jobs.job_data import checkpoint_of, model_name
+from trueface.jobs.setup import entry, watch_of, write_bad_images, write_record
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
 from trueface.models.inference import FrozenBody, folded
@@ -352,7 +346,7 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     folder, data = job.model_folder(model_name(job)), parse_data(job.data or "")
     values = settings.model_dump(mode="json")
     name = tested(str(data), settings.condition(values))
-    images, split = setup.of_split(job, settings, data, "test")
+    images, split = job_data.of_split(job, settings, data, "test")
     groups = _checked_attributes(job, settings, images)
     started, network = now(), ScoringModel.of_job(job, settings)
     done = _answered(job, settings, images, network, paths.saved_images(folder, name))

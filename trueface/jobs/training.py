@@ -22,9 +22,10 @@ from launcher.api import Job, Json
 from trueface.data.dataset import Feed, Pass, augmented, leave_out, still
 from trueface.data.loading import BadFile
 from trueface.features.store import open_store
-from trueface.jobs import setup
+from trueface.jobs import job_data, setup
+from trueface.jobs.job_data import model_name
 from trueface.jobs.ranks import coordinator
-from trueface.jobs.setup import model_name, settled, watch_of
+from trueface.jobs.setup import settled, watch_of
 from trueface.models.detectors import Detector
 from trueface.runtime import logs, paths
 from trueface.training import checkpointing, image_lists, provenance, ridge, trainer
@@ -103,7 +104,7 @@ class Assembled:
             settings=settings,
             model=model_name(job),
             folder=job.model_folder(model_name(job)),
-            place=setup.place(job, settings),
+            place=job_data.place(job, settings),
             path=job.path,
             start=_start(job, settings),
             store=open_store(settings.cache) if is_constant(settings) else None,
@@ -111,7 +112,7 @@ class Assembled:
             group=group,
         )
         parts = tuple(part(training) for part in chain(PARTS, further_parts(settings)))
-        place, start, data = training.place, training.start, setup.images(job)
+        place, start, data = training.place, training.start, job_data.images(job)
         lists = image_lists.load_lists(place, data)
         lists = reduce(lambda lists, part: part.lists(lists), parts, lists)
         lesson = image_lists.lesson_of(place, data, lists, settings)
@@ -172,7 +173,7 @@ class Assembled:
 
 def _start(job: Job, settings: TrainSettings) -> Start:
     """Return what a training starts from: its own earlier weights, its base, or a new model."""
-    own = settings.warm_start and paths.checkpoint(setup.folder_of(job)).exists()
+    own = settings.warm_start and paths.checkpoint(job_data.folder_of(job)).exists()
     return setup.start_from(job, settings, job.model if own else job.base, own=own)
 
 

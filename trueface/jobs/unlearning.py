@@ -11,8 +11,9 @@ from trueface.data.attributes import attribute_files
 from trueface.data.index import Image
 from trueface.evaluation.operating_threshold import calibrate
 from trueface.features.store import open_store
-from trueface.jobs import setup
-from trueface.jobs.setup import entry, model_name, watch_of
+from trueface.jobs import job_data, setup
+from trueface.jobs.job_data import model_name
+from trueface.jobs.setup import entry, watch_of
 from trueface.models import checkpoint
 from trueface.poisoning import poison_record
 from trueface.runtime import paths
@@ -39,7 +40,7 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     if job.base is None or model_id.last.methods[-1:] != (settings.method,):
         raise JobError(f"{job.model} is not what {settings.method} makes of {job.base}")
     record_path = paths.poison_record(job.model_folder(job.base))
-    place, data = setup.place(job, settings), setup.images(job)
+    place, data = job_data.place(job, settings), job_data.images(job)
     lists = image_lists.load_lists(place, data)
     start = setup.start_from(job, settings, job.base)
     _refuse_other_objective(start, settings)
@@ -135,7 +136,7 @@ def _copies(folder: Path) -> tuple[tuple[str, ...], int]:
 def _test_images(job: Job, settings: UnlearningSettings) -> tuple[Image, ...]:
     """Return the test images of the job's data; none where the split has no such list of them."""
     try:
-        images, _ = setup.of_split(job, settings, setup.images(job), "test")
+        images, _ = job_data.of_split(job, settings, job_data.images(job), "test")
     except DataError as error:
         log.warning("test=none reason=%s", error)
         return ()

@@ -54,8 +54,9 @@ from trueface.evaluation.inference import drawn
 from trueface.evaluation.operating_threshold import Calibration, calibrate
 from trueface.features.file_digests import FileDigests
 from trueface.features.folder import store_folder
-from trueface.jobs import lineage, setup
-from trueface.jobs.setup import entry, model_name
+from trueface.jobs import job_data, lineage
+from trueface.jobs.job_data import model_name
+from trueface.jobs.setup import entry
 from trueface.jobs.testing import NOT_DIFFERENTIABLE, ScoringModel, is_differentiable, surrogate_of
 from trueface.models.detectors import Detector
 from trueface.runtime import paths
@@ -95,7 +96,7 @@ class Bench:
             settings: of it.
             stored: features may come from the feature store.
         """
-        images, _ = setup.of_split(job, settings, parse_data(job.data or ""), "test")
+        images, _ = job_data.of_split(job, settings, parse_data(job.data or ""), "test")
         return cls(
             name=model_name(job),
             network=ScoringModel.of_job(job, settings, stored=stored),

@@ -11,7 +11,8 @@ from trueface.data.dataset import ExampleFeed
 from trueface.data.vocabulary import find_classes, sort_of
 from trueface.evaluation import predictions
 from trueface.evaluation.predictions import Answered
-from trueface.jobs.setup import entry, folder_of, source_of, watch_of, write_facts
+from trueface.jobs.job_data import folder_of
+from trueface.jobs.setup import entry, source_of, watch_of, write_facts
 from trueface.models import checkpoint
 from trueface.models.detectors import build_classifier
 from trueface.runtime import paths

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from launcher.api import Job, JobError, Json
 from trueface.data.vocabulary import class_number
 from trueface.jobs.classes.classification import lists_of, provenance_of
-from trueface.jobs.setup import entry, folder_of, watch_of, write_facts
+from trueface.jobs.job_data import folder_of
+from trueface.jobs.setup import entry, watch_of, write_facts
 from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
 from trueface.runtime import paths

@@ -1,4 +1,4 @@
 """Sets of real faces and fakes of them, as jobs.
 
-Start reading at `kind`.
+Start reading at `forge.forge`.
 """

@@ -11,7 +11,8 @@ from trueface.data.made_folders import digest_of_images, load_images
 from trueface.diffusion.diffuser import save_diffuser
 from trueface.diffusion.settings import IMPORTER, DiffuserSettings, training_folder
 from trueface.diffusion.training import fit, load_classes
-from trueface.jobs.setup import entry, folder_of, source_of, watch_of, write_facts
+from trueface.jobs.job_data import folder_of
+from trueface.jobs.setup import entry, source_of, watch_of, write_facts
 from trueface.runtime import paths
 
 

@@ -13,7 +13,8 @@ from trueface.diffusion.training import load_classes
 from trueface.erasing.erasure import ErasingProblem, run_erasure
 from trueface.erasing.registry import METHODS
 from trueface.erasing.settings import EraseSettings
-from trueface.jobs.setup import checkpoint_of, entry, folder_of, source_of, watch_of, write_record
+from trueface.jobs.job_data import checkpoint_of, folder_of
+from trueface.jobs.setup import entry, source_of, watch_of, write_record
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 

@@ -30,7 +30,8 @@ from trueface.erasing.measures.recognition import (
 from trueface.erasing.measures.recovery import RecoveryAttack
 from trueface.erasing.measures.samples import Revision, Sampling, revised, rms, round_trip
 from trueface.erasing.settings import ErasedSettings, ReviseSettings
-from trueface.jobs.setup import checkpoint_of, entry, made_folder_of, watch_of
+from trueface.jobs.job_data import checkpoint_of, made_folder_of
+from trueface.jobs.setup import entry, watch_of
 from trueface.runtime import paths
 from trueface.runtime.files import file_sha256, read_json, write_json
 from trueface.runtime.timer import now

@@ -40,7 +40,8 @@ from trueface.evaluation.image_measures import (
     share_above,
     ssim,
 )
-from trueface.jobs.setup import checkpoint_of, entry, made_folder_of, watch_of
+from trueface.jobs.job_data import checkpoint_of, made_folder_of
+from trueface.jobs.setup import entry, watch_of
 from trueface.purification.registry import PurifierName, parse_purifier
 from trueface.runtime import paths, tensor_files
 from trueface.runtime.errors import DataError

@@ -7,7 +7,8 @@ from launcher.api import Job, Json
 from trueface.diffusion.diffuser import save_diffuser
 from trueface.diffusion.settings import DiffuserSettings
 from trueface.diffusion.stable import import_stable, read_prompts, stable_folder
-from trueface.jobs.setup import folder_of, write_facts
+from trueface.jobs.job_data import folder_of
+from trueface.jobs.setup import write_facts
 from trueface.models import checkpoint
 from trueface.runtime import paths
 

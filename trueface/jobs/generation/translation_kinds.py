@@ -42,7 +42,7 @@ DRAW = GenerationKind(
     name="draw",
     role=Role.DATA,
     summary="draw portraits or shapes, or make photographs smaller, for generators",
-    entry="trueface.jobs.generation.translator:draw",
+    entry="trueface.jobs.generation.draw:draw",
     settings=DrawSettings,
     reads=(
         named_inputs(

@@ -1,4 +1,4 @@
-"""The entry functions of `draw`, `translator` and `translate`: images, a generator, and fakes that it makes of images."""
+"""The entry functions of `translator` and `translate`: from a job to a generator, from images to fakes and reals."""
 
 import hashlib
 import json
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from launcher.api import Job, Json, write_atomic
-from trueface.data.drawn_set import make_drawn
 from trueface.data.made_folders import (
     digest_of,
     image_names,
@@ -18,18 +17,9 @@ from trueface.data.made_folders import (
     read_images,
     save_picture,
 )
-from trueface.data.settings import DrawSettings
 from trueface.data.vocabulary import picture_folder
-from trueface.jobs.setup import (
-    checkpoint_of,
-    entry,
-    folder_of,
-    made_folder_of,
-    progress_of,
-    source_of,
-    watch_of,
-    write_facts,
-)
+from trueface.jobs.job_data import checkpoint_of, folder_of, made_folder_of
+from trueface.jobs.setup import entry, source_of, watch_of, write_facts
 from trueface.models import assembly
 from trueface.runtime import paths
 from trueface.runtime.stepping import Claim, fingerprint
@@ -55,24 +45,6 @@ from trueface.translation.translator import (
 
 SHOWN = 8  # images in the picture of translations
 PICTURE = "translated.png"  # rows: images, then each attribute flipped
-
-
-def draw(job: Job) -> Mapping[str, Json]:
-    """Make the drawn set of the job's settings.
-
-    A stop leaves nothing behind; the next attempt begins anew.
-    """
-    settings = DrawSettings.model_validate(job.settings)
-    started = time.monotonic()
-    made = make_drawn(
-        job.path(settings.data_root),
-        settings,
-        source=job.path(settings.source) if settings.source else None,
-        attributes=job.path(settings.attributes) if settings.attributes else None,
-        progress=progress_of(job),
-    )
-    numbers = {name: made[name] for name in ("images", "parts")}
-    return {**numbers, "seconds": time.monotonic() - started}
 
 
 @entry(TranslatorSettings)

@@ -15,9 +15,9 @@ from tests.trueface.data.forging.build import a_table
 from trueface.cli import main as cli
 from trueface.data.dataset_file import read_words
 from trueface.data.forging.plan import MARK
+from trueface.jobs.forging.forge import forge
 from trueface.jobs.forging.kind import FORGE
 from trueface.jobs.kinds import TEST, TRAIN, UNLEARN
-from trueface.jobs.sampling import forge
 from trueface.jobs.training import train
 from trueface.runtime import paths
 

@@ -15,8 +15,9 @@ import torch
 from launcher.api import Draft, Job, JobError, model_folder_name
 from trueface.data.made_folders import image_names, read_images, read_made
 from trueface.evaluation.restored import table
+from trueface.jobs.generation.disrupt import disrupt
 from trueface.jobs.generation.purification_kinds import DISRUPT, RESTORED
-from trueface.jobs.generation.purify import disrupt, purify
+from trueface.jobs.generation.purify import purify
 from trueface.jobs.generation.restored import restored
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UnknownName

@@ -11,8 +11,9 @@ from launcher.api import Draft, Job, JobError, Kind, Plan, read_json
 from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.parser import ParseContext, parse
 from trueface.data.settings import DRAWN_MARK
+from trueface.jobs.generation.draw import draw
 from trueface.jobs.generation.translation_kinds import DRAW, TRANSLATE, TRANSLATOR
-from trueface.jobs.generation.translator import draw, train_translator, translate
+from trueface.jobs.generation.translator import train_translator, translate
 from trueface.jobs.kinds import TEST, TRAIN
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, DataError

@@ -1,0 +1,50 @@
+"""The settings of a job that computes features for others."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from trueface.corruptions.registry import NONE
+from trueface.data.settings import Corruptions, DataSettings, Precision
+from trueface.models.registry import model_name
+from trueface.runtime.field_types import Count
+
+ListName = Literal["train", "val", "test"]
+
+
+class FeaturePart(BaseModel):
+    """The images of one list, as they are tested or as they are learned."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    split_list: ListName
+    images: str  # data ID, real ones included
+    views: Count = 1
+    augmentation: dict[str, Any] = Field(default_factory=dict)  # settings; empty: as tested
+    corrupt: Corruptions = NONE  # of what is tested
+
+
+class FeatureSettings(DataSettings):
+    """Which features: of which body, of which images."""
+
+    neutral: ClassVar[frozenset[str]] = DataSettings.neutral | {
+        "batch_size", "on_bad_image", "attributes", "missing_attributes",
+    }  # fmt: skip
+    added: ClassVar[frozenset[str]] = DataSettings.added | {"nodown"}
+    costs: ClassVar[frozenset[str]] = DataSettings.costs | {
+        "model", "nodown", "resize_size", "patch_size", "test_crops", "precision",
+    }  # fmt: skip
+
+    model: Annotated[str, AfterValidator(model_name)] = Field("nodown", description="network")
+    weights: str = Field("default", description="default (ImageNet), none, or a state dict's path")
+    normalization: Literal["model", "imagenet", "half"] = Field("model", description="of pixels")
+    nodown: bool = Field(False, description="the first convolution keeps the resolution")
+    channels_last: bool = Field(True, description="memory format")
+    seed: int = Field(42, ge=0, description="of weights: none")
+    resize_size: Count = Field(256, description="side of the centre crop, in pixels")
+    patch_size: int = Field(-1, description="side of the patches, in pixels; <= 0: none")
+    test_crops: int = Field(0, ge=0, description="fixed patches of each image; 0: the centre crop")
+    precision: Precision = "fp32"
+    parts: tuple[FeaturePart, ...] = Field(
+        min_length=1, description="lists of images, and how many views of each"
+    )

@@ -1,0 +1,33 @@
+"""The entry function of `forge`."""
+
+import logging
+import time
+from collections.abc import Mapping
+
+from launcher.api import Job, Json
+from trueface.data.forging.forged_set import make_forged
+from trueface.data.forging.plan import ForgeSettings
+from trueface.jobs.job_data import progress_of
+from trueface.runtime import logs
+
+
+def forge(job: Job) -> Mapping[str, Json]:
+    """Make the forged set of the job's settings, on every core that we may use.
+
+    A stop leaves nothing behind; the next attempt begins anew.
+    """
+    settings = ForgeSettings.model_validate(job.settings)
+
+    started = time.monotonic()
+    with logs.shown(logging.INFO):
+        made = make_forged(
+            job.path(settings.data_root),
+            job.path(settings.faces),
+            settings,
+            progress=progress_of(job, "pairs"),
+        )
+    return {
+        "images": made["images"],
+        "without_donor": made["without_donor"],
+        "seconds": time.monotonic() - started,
+    }

@@ -1,0 +1,106 @@
+"""The entry function of `disrupt`."""
+
+import time
+from collections.abc import Mapping
+
+from launcher.api import Job, JobError, Json
+from trueface.data.made_folders import (
+    ImageNoise,
+    digest_of,
+    image_names,
+    made_folder,
+    partners,
+    read_images,
+)
+from trueface.disruption.attack import NOTHING, Size, disrupt_images, label_sets, size_of
+from trueface.disruption.settings import DisruptSettings, bound_of, levels_of
+from trueface.jobs.generation.purify import purifier_of
+from trueface.jobs.job_data import checkpoint_of, made_folder_of
+from trueface.jobs.setup import entry, watch_of
+from trueface.purification.purifier import Purifier
+from trueface.purification.registry import parse_purifier
+from trueface.runtime.errors import DataError
+from trueface.translation.detector_set import original_of
+from trueface.translation.translator import COLOURS, Translator, flipped, labels_of, load_translator
+
+
+@entry(DisruptSettings)
+def disrupt(job: Job, settings: DisruptSettings) -> Mapping[str, Json]:
+    """Perturb the images of the job's folder; write them with what was done.
+
+    A stop leaves nothing behind; the next attempt begins anew.
+
+    Raises:
+        DataError: an image has another size than the translator's.
+        JobError: stopped, or a gradient that is not finite.
+    """
+    source, levels, size = job.path(settings.source), levels_of(settings.eps), NOTHING
+    names, original = image_names(source, limit=settings.limit), original_of(source, job.path)
+    translator = load_translator(checkpoint_of(job, settings.translator), job.device)
+    purifier = _purifier(job, settings, translator)
+    _, own = labels_of(original, partners(original, names), translator.labels)
+    every = label_sets(own, flipped(own, translator.labels), settings.over)
+    started = time.perf_counter()
+    with made_folder(made_folder_of(job)) as made:
+        for part in watch_of(job).batches(len(names), settings.batch_size):
+            images = read_images(source, names[part], size=translator.size)
+            disrupted = disrupt_images(
+                translator,
+                images.to(job.device),
+                every[:, part].to(job.device),
+                settings,
+                ImageNoise(names[part], settings.seed),
+                through=purifier,
+                stop=job.stop,
+            ).cpu()
+            size += size_of(disrupted, images, levels)
+            made.write(names[part], disrupted)
+        if size.linf > settings.eps + 1e-6:
+            raise DataError(f"a pixel moved by {size.linf:.5f}, more than eps {settings.eps:g}")
+        seconds = (time.perf_counter() - started) / len(names)
+        measured: dict[str, Json] = {
+            "images": len(names),
+            **_size_facts(size, settings),
+            "gradient": "" if purifier is None else purifier.gradient,
+            "seconds": seconds,
+        }
+        made.record(
+            {
+                "kind": "disrupt",
+                "settings": settings.model_dump(mode="json"),
+                "source": settings.source,
+                "source_digest": digest_of(source, names),
+                "seed": settings.seed,
+                **measured,
+            }
+        )
+    return measured
+
+
+def _purifier(job: Job, settings: DisruptSettings, translator: Translator) -> Purifier | None:
+    """Return what an adaptive attack goes through; None where it is none.
+
+    Raises:
+        JobError: it lacks a model, or its model learned images of another shape than the translator.
+    """
+    if not settings.purifier or settings.attack == "random":
+        return None
+    name = parse_purifier(settings.purifier)
+    purifier = purifier_of(job, name, diffuser=settings.diffuser, denoiser=settings.denoiser)
+    if purifier.size not in {0, translator.size} or purifier.channels not in {0, COLOURS}:
+        raise JobError(
+            f"{settings.translator} learned colour images of {translator.size} pixels, and the model of "
+            f"{name.text} {purifier.channels} channels of {purifier.size}: take models of the same images"
+        )
+    return purifier
+
+
+def _size_facts(size: Size, settings: DisruptSettings) -> dict[str, Json]:
+    return {
+        "linf": size.linf,
+        "rms": size.rms,
+        "at_bound": size.at_bound / size.pixels,
+        "eps": settings.eps,
+        "eps_levels": levels_of(settings.eps),
+        "bound": bound_of(settings.eps),
+    }

@@ -1,0 +1,31 @@
+"""The entry function of `draw`."""
+
+import time
+from collections.abc import Mapping
+
+from launcher.api import Job, Json
+from trueface.data.drawn_set import make_drawn
+from trueface.data.settings import DrawSettings
+from trueface.jobs.job_data import progress_of
+
+
+def draw(job: Job) -> Mapping[str, Json]:
+    """Make the drawn set of the job's settings.
+
+    A stop leaves nothing behind; the next attempt begins anew.
+    """
+    settings = DrawSettings.model_validate(job.settings)
+
+    started = time.monotonic()
+    made = make_drawn(
+        job.path(settings.data_root),
+        settings,
+        source=job.path(settings.source) if settings.source else None,
+        attributes=job.path(settings.attributes) if settings.attributes else None,
+        progress=progress_of(job),
+    )
+    return {
+        "images": made["images"],
+        "parts": made["parts"],
+        "seconds": time.monotonic() - started,
+    }

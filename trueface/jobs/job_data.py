@@ -1,0 +1,81 @@
+"""A job's images, models and folders on this disk, and its progress. No torch here."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from launcher.api import Job, JobError
+from trueface.data.index import Image
+from trueface.data.settings import PlaceSettings
+from trueface.data.splits import SplitList
+from trueface.runtime import paths
+from trueface.runtime.ids import DataId
+from trueface.training import image_lists
+from trueface.training.image_lists import DataPlace
+
+
+def of_split(
+    job: Job, settings: PlaceSettings, data: DataId, name: str
+) -> tuple[tuple[Image, ...], SplitList]:
+    """Return the images of one list of the split, and the list.
+
+    Raises:
+        DataError: a part of the data has no image, or the split names images that are not there.
+    """
+    return image_lists.load_list(place(job, settings), data, name)
+
+
+def place(job: Job, settings: PlaceSettings) -> DataPlace:
+    """Return where the images of a job lie."""
+    return DataPlace.of(settings, job.words, job.path)
+
+
+def images(job: Job) -> DataId:
+    """Return which images the job's last stage means, real ones included."""
+    return image_lists.data_of(job.images, job.model, job.words)
+
+
+def model_name(job: Job) -> str:
+    """Return the ID of the job's model.
+
+    Raises:
+        JobError: it has none.
+    """
+    if job.model is None:
+        raise JobError(f"job {job.name} of kind {job.kind} names no model")
+    return job.model
+
+
+def folder_of(job: Job) -> Path:
+    """Return the folder of the job's model.
+
+    Raises:
+        JobError: it has none.
+    """
+    return job.model_folder(model_name(job))
+
+
+def checkpoint_of(job: Job, model: str) -> Path:
+    """Return where the checkpoint of another model of a job's run lies."""
+    return paths.checkpoint(job.model_folder(model))
+
+
+def made_folder_of(job: Job) -> Path:
+    """Return the folder that a job of the role FOLDER makes.
+
+    Raises:
+        JobError: it was planned without one.
+    """
+    if not job.outputs:
+        raise JobError(f"{job.name} has no folder to write; run it by a task file")
+    return Path(job.outputs[0])
+
+
+def progress_of(job: Job, noun: str = "images") -> Callable[[int, int], None]:
+    """Return what the maker of a set tells how many of how many it has made; it ends with a stop."""
+
+    def progress(made: int, total: int) -> None:
+        job.progress(step=made, total=total)
+        if job.stop.is_set():
+            raise JobError(f"stopped after {made} of {total} {noun}; the next attempt begins anew")
+
+    return progress
