@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-import numpy as np
 from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -413,13 +412,8 @@ def rival(job: Job, path: Path) -> dict[str, Json]:
 
 def balanced(predicted: "Answered") -> float | None:
     """Return the mean of both classes' accuracies against the truth; None without both classes."""
-    right = predicted.logits.argmax(1) == predicted.true
-    by_class = [right[predicted.true == label] for label in range(len(CLASSES))]
-    return (
-        float(np.mean([correct.mean() for correct in by_class]))
-        if all(map(len, by_class))
-        else None
-    )
+    has_both = set(predicted.true.tolist()) == {0, 1}
+    return predicted.balanced_accuracy("true") if has_both else None
 
 
 def constant(predicted: "Answered") -> str | None:

@@ -53,6 +53,12 @@ class Answered:
             return None
         return float(np.mean(self.logits.argmax(1)[labelled] == labels[labelled]))
 
+    def balanced_accuracy(self, which: Label) -> float:
+        """Return the mean over the classes that there are of the fraction of right answers, in 0 … 1."""
+        labels = self.labels(which)
+        right = self.logits.argmax(1) == labels
+        return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
+
     def log_probabilities(self) -> NDArray[np.float64]:
         """Return logarithms of the softmax: (N, K)."""
         logits = self.logits.astype(np.float64)

@@ -2,15 +2,12 @@
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from launcher.api import Job, Json
 from trueface.data import class_images
 from trueface.data.class_images import ClassLists, ClassPixels
 from trueface.data.dataset import ExampleFeed
 from trueface.data.vocabulary import find_classes, sort_of
 from trueface.evaluation import predictions
-from trueface.evaluation.predictions import Answered
 from trueface.jobs.job_data import folder_of
 from trueface.jobs.setup import entry, source_of, watch_of, write_facts
 from trueface.models import checkpoint
@@ -63,7 +60,7 @@ def classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
         "loss": trained.chosen.loss,
         "val_accuracy": trained.chosen.val_accuracy,
         "accuracy": answers["test"].accuracy("trained"),
-        "balanced_accuracy": balanced_accuracy(answers["test"]),
+        "balanced_accuracy": answers["test"].balanced_accuracy("trained"),
         "seconds": trained.seconds,
         "samples_read": trained.samples_read,
         "images_per_s": trained.samples_read / trained.seconds,
@@ -92,10 +89,3 @@ def provenance_of(job: Job, settings: ClassifySettings, lists: ClassLists) -> di
         train_images_sha256=lists.train.sha256,
         val_images_sha256=lists.validation.sha256,
     )
-
-
-def balanced_accuracy(answers: Answered) -> float:
-    """Return the mean over classes of the fraction of right answers, in 0 … 1."""
-    right = answers.logits.argmax(1) == answers.trained
-    classes = np.unique(answers.trained)
-    return float(np.mean([right[answers.trained == label].mean() for label in classes]))

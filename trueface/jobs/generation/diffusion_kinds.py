@@ -16,7 +16,7 @@ from trueface.jobs.job_kind import (
     named_inputs,
 )
 from trueface.runtime import paths
-from trueface.runtime.errors import DataError, UnknownName
+from trueface.runtime.errors import UnknownName
 
 _ASKED = {"diffuser": "the diffuser", "teacher": "the teacher", "classifier": "the classifier"}
 CLASSES = "classes"  # the set of images that a class-conditional diffuser learns from
@@ -57,23 +57,13 @@ def _unfit_diffuser(draft: Draft, *_: object) -> Iterator[str]:
 
 def _unfit_classes(draft: Draft) -> Iterator[str]:
     """Yield what is wrong with the folders of classes, where they are there already."""
-    folder = training_folder(draft.path(draft.settings["data_root"]), draft.data or "")
-
-    def names() -> tuple[str, ...] | str:
-        if not folder.is_dir():
-            return ()
-        try:
-            return names_of_classes(folder)
-        except (UsageError, OSError) as error:
-            return str(error)
-
-    names_there = draft.once(("class names", str(folder)), names)
+    names = _names_of_classes(draft, draft.settings["data_root"])
     without = draft.settings["without"]
-    if isinstance(names_there, str):
-        yield names_there
-    elif names_there and without and without not in names_there:
-        yield str(UnknownName("class", without, names_there))
-    elif without and len(names_there) == 2:
+    if isinstance(names, str):
+        yield names
+    elif names and without and without not in names:
+        yield str(UnknownName("class", without, names))
+    elif without and len(names) == 2:
         yield f"{draft.model}: without {without} one class is left, and two at least are needed"
 
 
@@ -106,9 +96,11 @@ def _unfit_erasing(draft: Draft, makers: Sequence[Draft], _: Vocabulary) -> Iter
         yield f"{draft.base} is imported and not trained here: {method.name} cannot train it again"
     if trained.get("without") and trained["without"] == settings["concept"]:
         yield f"{draft.base} is trained without {settings['concept']}: there is nothing to erase"
-    names = _names_of_classes(draft, settings["data_root"] or str(trained.get("data_root", "")))
+    root = settings["data_root"] or str(trained.get("data_root", ""))
+    names = _names_of_classes(draft, root) if root and draft.data is not None else ()
     for name in filter(None, (settings["concept"], settings["anchor"])):
-        if names and name not in names:
+        # of folders that cannot be read the job asks the model
+        if names and not isinstance(names, str) and name not in names:
             yield str(UnknownName("concept", name, names))
 
 
@@ -118,19 +110,19 @@ def _guides(settings: object) -> bool:
     return "guidance" in used and options.options.guidance != 1
 
 
-def _names_of_classes(draft: Draft, data_root: str) -> tuple[str, ...]:
-    """Return the classes in the data folder; none where it is not there yet: the job asks the model."""
-    if not data_root or draft.data is None:
-        return ()
-    root, data = draft.path(data_root), draft.data
+def _names_of_classes(draft: Draft, data_root: str) -> tuple[str, ...] | str:
+    """Return the classes in a data folder, or what is wrong with them; none where it is not there yet."""
+    folder = training_folder(draft.path(data_root), draft.data or "")
 
-    def names() -> tuple[str, ...]:
-        try:
-            return names_of_classes(training_folder(root, data))
-        except (DataError, OSError):
+    def names() -> tuple[str, ...] | str:
+        if not folder.is_dir():
             return ()
+        try:
+            return names_of_classes(folder)
+        except (UsageError, OSError) as error:
+            return str(error)
 
-    return draft.once(("concepts", str(root), data), names)
+    return draft.once(("class names", str(folder)), names)
 
 
 def _unfit_measuring(draft: Draft, *_: object) -> Iterator[str]:
