@@ -11,6 +11,7 @@ import click
 from launcher.api import UsageError, write_atomic
 from trueface.audit.finding import count
 from trueface.audit.run_facts import found_folder
+from trueface.cli.studies import figure_options, page_writer
 from trueface.cli.text_tables import aligned, shown
 from trueface.evaluation.over_seeds import NO_VALUE
 
@@ -38,6 +39,7 @@ Examples:
 @click.option("--csv", "as_csv", is_flag=True, help="Print the long table, one row a measure.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schema 1).")
 @click.option("--page", is_flag=True, help=f"Write {PAGE}, with plots.")
+@figure_options
 @click.option("--open", "opened", is_flag=True, help="Also open the page in the browser.")
 @click.option(
     "--join",
@@ -96,11 +98,11 @@ def benchmark(
         click.echo(json.dumps(document(board)))
     elif not page and not opened:
         click.echo(text(board))
-    if page or opened:
+    path = folder / FOLDER / PAGE
+    if write := page_writer(path if page or opened else None):
         from trueface.report.benchmark_page import benchmark_page
 
-        path = folder / FOLDER / PAGE
-        write_atomic(path, benchmark_page(board))
+        write(benchmark_page(board))
         click.echo(path, err=as_json)
         if opened:
             click.launch(str(path))

@@ -13,6 +13,7 @@ from trueface.cli.studies import (
     csv_option,
     json_option,
     page_option,
+    page_writer,
     tests_of_run,
     value_cells,
     write_csv,
@@ -261,11 +262,10 @@ def fairness(
     name, rows = _rows(run, columns, files, missing, against)
     if csv_out is not None:
         write_csv(csv_out, CSV_HEADER, csv_rows(rows))
-    if page is not None:
-        # jinja2 and Pillow are not needed otherwise
-        from trueface.report.fairness_page import write_fairness_page
+    if write := page_writer(page):
+        from trueface.report.fairness_page import fairness_page
 
-        write_fairness_page(rows, page, name=name)
+        write(fairness_page(rows, name or Path(run).absolute().name))
     made = methods(rows)
     if as_json:
         click.echo(json.dumps(document(name, rows, made)))

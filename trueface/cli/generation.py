@@ -12,7 +12,7 @@ from launcher.api import Json, Role, UsageError, read_json
 from trueface.audit.run_facts import found_folder
 from trueface.cli import run_here
 from trueface.cli.run_job import options, perform
-from trueface.cli.studies import json_option, page_option, tests_of_run
+from trueface.cli.studies import json_option, page_option, page_writer, tests_of_run
 from trueface.jobs.job_kind import GenerationKind
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
@@ -118,11 +118,11 @@ def erasing(run: str, *, as_json: bool, page: Path | None) -> None:
     run_folder = found_folder(run)
     # numpy and pictures take long to import; help and wrong names must not wait for them
     from trueface.erasing.measures.study import RULE, erased_methods
-    from trueface.report.erasing_page import COLUMNS, Erasing, sentences, write_erasing_page
+    from trueface.report.erasing_page import COLUMNS, Erasing, erasing_page, sentences
 
     study = Erasing(run_folder.name, erased_methods(_made(run_folder, "erased")))
-    if page is not None:
-        write_erasing_page(study, page)
+    if write := page_writer(page):
+        write(erasing_page(study))
     if as_json:
         rows = [dict(method.row.record) for method in study.methods]
         said = list(sentences(study))
@@ -156,16 +156,15 @@ def purification(run: str, *, as_json: bool, page: Path | None) -> None:
         ATTACKS,
         PURIFIERS,
         Purification,
+        purification_page,
         sentences,
-        write_purification_page,
     )
 
     measured = study.restored_folders(_made(run_folder, "restored"))
     rows, attacks = study.purifier_rows(measured), study.attack_rows(measured)
     tested = study.detectors(run_folder, _results(run_folder))
-    if page is not None:
-        whole = Purification(run_folder.name, rows, attacks, measured, tested)
-        write_purification_page(whole, page)
+    if write := page_writer(page):
+        write(purification_page(Purification(run_folder.name, rows, attacks, measured, tested)))
     if as_json:
         content: dict[str, Any] = {
             "purifiers": [dict(row.record) for row in rows],

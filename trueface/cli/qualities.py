@@ -12,6 +12,7 @@ from trueface.cli.studies import (
     csv_option,
     json_option,
     page_option,
+    page_writer,
     tests_of_run,
     value_cells,
     write_csv,
@@ -176,11 +177,10 @@ def qualities(
         )
     if csv_out is not None:
         write_csv(csv_out, CSV_HEADER, csv_rows(rows))
-    if page is not None:
-        # jinja2 and Pillow are not needed otherwise
-        from trueface.report.qualities_page import write_quality_page
+    if write := page_writer(page):
+        from trueface.report.qualities_page import collaborations, quality_page
 
-        write_quality_page(rows, page, run=run_folder)
+        write(quality_page(rows, run_folder.name, tuple(collaborations(run_folder))))
     if as_json:
         click.echo(json.dumps(document(run_folder.name, rows)))
     elif csv_out != STANDARD_OUTPUT:

@@ -2,12 +2,14 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from launcher.api import write_atomic
+from launcher.api import UsageError, write_atomic
 from trueface.audit.run_facts import (
     data_of,
     found_folder,
@@ -17,21 +19,79 @@ from trueface.audit.run_facts import (
 )
 from trueface.evaluation.intervals import Difference, Measure
 from trueface.evaluation.score_tables import OLD_SUFFIXES
-from trueface.runtime.errors import DataError
+from trueface.runtime.errors import DataError, MachineError
 from trueface.runtime.paths import CONDITIONS
+
+if TYPE_CHECKING:  # jinja2 and numpy take long to import
+    from trueface.report.page import FigureKind, Page
 
 STANDARD_OUTPUT = "-"
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object (schema 1)."
 )
-page_option = click.option(
-    "--page",
-    metavar="OUT",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Also write an HTML page that needs no other file; a report in the same folder links to "
-    "one with the verb's name.",
-)
+DRAWN = f"{__name__}.drawn"  # of a command's context: the kinds of files that were asked for
+
+
+def figure_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `--png` and `--pdf`, of which `page_writer` knows.
+
+    Raises:
+        MachineError: of the command, before anything else: matplotlib is missing.
+    """
+
+    def asked(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+        if wanted and find_spec("matplotlib") is None:
+            raise MachineError(
+                f"--{option.name} needs matplotlib: pip install 'launcher-trueface[plots]'"
+            )
+        context.meta[DRAWN] = [*context.meta.get(DRAWN, ()), *([option.name] if wanted else [])]
+
+    for kind in ("pdf", "png"):
+        command = click.option(
+            f"--{kind}",
+            is_flag=True,
+            expose_value=False,
+            callback=asked,
+            help=f"Also write each plot as {kind.upper()}, into a folder beside the page.",
+        )(command)
+    return command
+
+
+def page_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `--page`, and `--png` and `--pdf` of its figures, for `page_writer`."""
+    option = click.option(
+        "--page",
+        metavar="OUT",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Also write an HTML page that needs no other file; a report in the same folder links to "
+        "one with the verb's name.",
+    )
+    return option(figure_options(command))
+
+
+def page_writer(path: Path | None, *, svg: bool = False) -> "Callable[[Page], None] | None":
+    """Return what writes the page of the running command, and the files of its figures that were asked for.
+
+    Args:
+        path: where to; None: no page was asked for.
+        svg: its figures are SVG files in any case.
+
+    Raises:
+        UsageError: figures were asked for without a page.
+    """
+    kinds: list[FigureKind] = ["svg"] if svg else []
+    kinds += click.get_current_context().meta[DRAWN]
+    if path is None:
+        if kinds:
+            raise UsageError(f"--{kinds[0]} draws the plots of a page: give --page, too")
+        return None
+    # jinja2 and Pillow are not needed otherwise
+    from trueface.report.page import write_page
+
+    return lambda page: write_page(page, path, kinds)
+
+
 csv_option = click.option(
     "--csv", "csv_out", metavar="OUT", help="Write a long table, one number a line; - prints it."
 )

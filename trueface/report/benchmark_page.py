@@ -7,6 +7,7 @@ images, × attacks. Plots: reliability, cost against the worst AUC, ranks.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
+from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -19,19 +20,24 @@ from trueface.evaluation.curves import Labels, probabilities
 from trueface.evaluation.intervals import Floats, Measure, unvaried
 from trueface.evaluation.over_seeds import NO_VALUE
 from trueface.evaluation.published_tables import published_tables
-from trueface.report.page import filled
-from trueface.report.svg import (
+from trueface.report.figures import (
+    Axis,
+    Drawn,
+    Figure,
     Frame,
-    Mark,
+    Label,
+    Marks,
     Point,
-    axes,
-    breakable,
+    Polyline,
+    TimedMethod,
     diagonal,
-    key,
     line,
-    scatter,
-    svg,
+    lines_key,
+    quality_by_time,
 )
+from trueface.report.outcome import some
+from trueface.report.page import Page, filled
+from trueface.report.svg import breakable, framed, side_by_side
 from trueface.report.tables import heat_cell, heat_scale, published, table
 
 TITLES = {
@@ -46,6 +52,9 @@ Cells = dict[tuple[str, str], list[Result]]  # of a model in a column, of each s
 
 BELIEFS = 10  # bins of a reliability diagram
 LEAST = 5  # images of a bin that has a point
+CHANCE = 0.5  # the AUC of a guess
+LEAST_RANK = 0.8  # of the axis of ranks: left of the first
+LONGEST_NAME = 24  # in the figure of ranks: the last letters
 
 
 def heat_maps(board: Leaderboard, measure: str) -> str:
@@ -191,71 +200,54 @@ def _tests(board: Leaderboard) -> Iterable[str]:
     return dict.fromkeys(result.index.test for result in board.run.results)
 
 
-def reliability(board: Leaderboard) -> str:
-    """Return of each model how often what it calls fake is: without and with the temperature."""
-    return "".join(_reliability(board, entry.model) for entry in board.lines)
-
-
-def cost(board: Leaderboard) -> str:
-    """Return the time of an image against the AUC of the worst cell."""
+def cost(board: Leaderboard) -> Figure | None:
+    """Return the time of an image against the AUC of the worst cell, of models that have one."""
     names = board.names
-    marks = [
-        Mark(
+    methods = [
+        TimedMethod(
             name=names[entry.model],
             time=entry.ms_image,
-            quality=_worst(entry).value,
-            spread=(_worst(entry).high - _worst(entry).low) / 2,
+            quality=worst.value,
+            spread=(worst.high - worst.low) / 2,
             role="method",
         )
         for entry in board.lines
         if entry.columns
+        for worst in [
+            min((column.worst.value for column in entry.columns.values()), key=lambda of: of.value)
+        ]
     ]
-    picture = scatter(
-        marks, before=None, retrain=None, across="time of an image, ms", up="AUC of the worst cell"
-    )
-    return f'<div class="wide">{picture}</div>' if picture else ""
+    return quality_by_time(methods, {}, across="time of an image, ms", up="AUC of the worst cell")
 
 
-def _worst(entry: Line) -> Measure:
-    """Return the lowest AUC of all cells of a model."""
-    return min(
-        (column.worst.value for column in entry.columns.values()), key=lambda worst: worst.value
-    )
+def reliability(board: Leaderboard) -> Iterator[Figure]:
+    """Yield of each model how often what it calls fake is: without and with the temperature."""
+    for entry in board.lines:
+        tables = [
+            (result.scores, result.facts.calibration)
+            for result in board.run.results
+            if result.group == entry.model and result.cell.condition.is_clean
+            if result.scores is not None
+        ]
+        if not tables:
+            continue
+        fakes: Labels = np.concatenate([scores.labels for scores, _ in tables])
+        plain = np.concatenate([of.plain(scores.logits) for scores, of in tables])
+        scaled = np.concatenate([of.scaled(scores.logits) for scores, of in tables])
+        frame, name = Frame(), board.names[entry.model]
+        yield Figure(
+            frame,
+            [diagonal(frame), *_curve(fakes, plain, 0), *_curve(fakes, scaled, 1)],
+            title=f"Reliability of {name}",
+            description="without and with temperature",
+            x=Axis("probability of fake"),
+            y=Axis("share of fakes"),
+            caption=name,
+            key=lines_key(("without temperature", "with that of validation")),
+        )
 
 
-def ranks(board: Leaderboard) -> str:
-    """Return the rank of each model in each setting, with its interval."""
-    return "".join(_ranks(board, setting) for setting in Setting)
-
-
-def _reliability(board: Leaderboard, model: str) -> str:
-    name = board.names[model]
-    clean = [
-        result
-        for result in board.run.results
-        if result.group == model and result.cell.condition.is_clean and result.scores is not None
-    ]
-    tables = [(result.scores, result.facts) for result in clean if result.scores is not None]
-    if not tables:
-        return ""
-    fakes: Labels = np.concatenate([scores.labels for scores, _ in tables])
-    plain = np.concatenate([facts.calibration.plain(scores.logits) for scores, facts in tables])
-    scaled = np.concatenate([facts.calibration.scaled(scores.logits) for scores, facts in tables])
-    frame = Frame()
-    parts = [
-        axes(frame, "probability of fake", "share of fakes"),
-        diagonal(frame),
-        *_curve(frame, fakes, plain, 0),
-        *_curve(frame, fakes, scaled, 1),
-    ]
-    picture = svg(
-        frame, parts, title=f"Reliability of {name}", description="without and with temperature"
-    )
-    below = key(("without temperature", "with that of validation"))
-    return f"<figure><figcaption>{escape(name)}</figcaption>{picture}{below}</figure>"
-
-
-def _curve(frame: Frame, fakes: Labels, logits: Floats, series: int) -> Iterator[str]:
+def _curve(fakes: Labels, logits: Floats, series: int) -> Iterator[Drawn]:
     """Yield a curve of a reliability diagram, at each bin with Wilson's interval."""
     beliefs = probabilities(logits)
     bins = np.minimum((beliefs * BELIEFS).astype(int), BELIEFS - 1)
@@ -265,39 +257,48 @@ def _curve(frame: Frame, fakes: Labels, logits: Floats, series: int) -> Iterator
         if np.sum(inside) < LEAST:
             continue
         share = unvaried(float((fakes[inside] == 1).mean()), int(np.sum(inside)))
-        points.append((float(beliefs[inside].mean()), share.value))
-        (x, low), (_, high) = (frame.at(points[-1][0], end) for end in (share.low, share.high))
-        yield f'<path class="interval s{series}" d="M{x:.1f} {low:.1f}V{high:.1f}"/>'
-    yield line(frame, points, series, marks=True)
+        x = float(beliefs[inside].mean())
+        points.append((x, share.value))
+        yield Polyline(((x, share.low), (x, share.high)), "interval", series)
+    yield from line(points, series, marks=True)
 
 
-def _ranks(board: Leaderboard, setting: Setting) -> str:
+def ranks(board: Leaderboard) -> Iterator[Figure]:
+    """Yield the rank of each model in each setting, with its interval."""
     names = board.names
-    ranked = [
-        (names[entry.model], column.ranked)
-        for entry in board.lines
-        if (column := entry.columns.get(setting)) is not None and column.ranked is not None
-    ]
-    if not ranked:
-        return ""
-    ranked.sort(key=lambda pair: pair[1].rank)
-    count = len(ranked)
-    frame = Frame(
-        width=360, height=58 + 22 * count, left=150, x=(0.8, count + 0.2), y=(count + 0.5, 0.5)
-    )
-    whole: Sequence[float] = tuple(range(1, count + 1))
-    parts = [axes(frame, "rank", "", x_ticks=whole, y_ticks=())]
-    for place, (name, at) in enumerate(ranked, start=1):
-        (left, y), (right, _) = frame.at(at.low, place), frame.at(at.high, place)
-        middle, _ = frame.at(at.rank, place)
-        parts.append(f'<path class="whisker" d="M{left:.1f} {y:.1f}H{right:.1f}"/>')
-        parts.append(f'<circle class="of-method" cx="{middle:.1f}" cy="{y:.1f}" r="4"/>')
-        parts.append(f'<text x="144" y="{y + 4:.1f}" text-anchor="end">{escape(name[-24:])}</text>')
-    description = "; ".join(
-        f"{name}: {at.rank:.1f} ({at.low:.1f}–{at.high:.1f})" for name, at in ranked
-    )
-    picture = svg(frame, parts, title=f"Ranks, {setting}", description=description)
-    return f'<figure class="picture"><figcaption>{setting}</figcaption>{picture}</figure>'
+    for setting in Setting:
+        ranked = [
+            (names[entry.model], column.ranked)
+            for entry in board.lines
+            if (column := entry.columns.get(setting)) is not None and column.ranked is not None
+        ]
+        if not ranked:
+            continue
+        ranked.sort(key=lambda pair: pair[1].rank)
+        count = len(ranked)
+        drawn: list[Drawn] = []
+        for place, (name, at) in enumerate(ranked, start=1):
+            drawn += [
+                Polyline(((at.low, place), (at.high, place)), "whisker"),
+                Marks(((at.rank, place),), "disc", "method", radius=4),
+                Label((LEAST_RANK, place), name[-LONGEST_NAME:], "end", -6, 4),
+            ]
+        yield Figure(
+            Frame(
+                width=360,
+                height=58 + 22 * count,
+                left=150,
+                x=(LEAST_RANK, count + 0.2),
+                y=(count + 0.5, 0.5),
+            ),
+            drawn,
+            title=f"Ranks, {setting}",
+            description="; ".join(
+                f"{name}: {at.rank:.1f} ({at.low:.1f}–{at.high:.1f})" for name, at in ranked
+            ),
+            x=Axis("rank", range(1, count + 1)),
+            caption=setting,
+        )
 
 
 def leaderboard_table(board: Leaderboard) -> str:
@@ -313,12 +314,13 @@ def leaderboard_table(board: Leaderboard) -> str:
         )
     )
     head = ("model", "seeds", *measured, "ECE<small>scaled</small>", "ms an image<small>parameters</small>")  # fmt: skip
-    return (
-        '<p class="caption">Sorted by the lowest mean AUC of the settings. Small numbers are 95 % '
+    return table(
+        head,
+        (_line(line, names, board.settings) for line in board.lines),
+        above="Sorted by the lowest mean AUC of the settings. Small numbers are 95 % "
         "intervals: over images and, from three on, seeds. P(best): share of resamples in which the "
         "model has the best mean rank over the cells of the setting. ECE: mean calibration error on "
-        "clean images, below it that after scaling by the temperature of validation.</p>"
-        + table(head, (_line(line, names, board.settings) for line in board.lines))
+        "clean images, below it that after scaling by the temperature of validation.",
     )
 
 
@@ -335,10 +337,12 @@ def attacks(board: Leaderboard) -> str:
     head = (
         "model", "images", "attack", "access", "called fake before", "after", "evasion", "defamation", "logit shift of fakes", "PSNR, dB",
     )  # fmt: skip
-    return (
-        '<p class="caption">Evasion: fakes called fake before and real after; defamation: reals '
-        "called real before and fake after. Logit shift and PSNR are medians over images.</p>"
-        + table(head, (_attack(result, names[result.group]) for result in rows), words=head[:4])
+    return table(
+        head,
+        (_attack(result, names[result.group]) for result in rows),
+        words=head[:4],
+        above="Evasion: fakes called fake before and real after; defamation: reals "
+        "called real before and fake after. Logit shift and PSNR are medians over images.",
     )
 
 
@@ -356,11 +360,14 @@ def difference_table(board: Leaderboard) -> str:
     if not rows:
         return ""
     head = ("setting", "models", "difference", "p", "p by DeLong")
-    return (
-        '<p class="caption">Difference of the mean AUC on the same images, 95 % interval by the '
+    return table(
+        head,
+        rows,
+        words=("models",),
+        above="Difference of the mean AUC on the same images, 95 % interval by the "
         "paired bootstrap, not corrected; p by the bootstrap over all cells, and by DeLong on clean "
-        "images, both with Holm's correction for the pairs of a setting.</p>"
-        + table(head, rows, words=("models",), kind="")
+        "images, both with Holm's correction for the pairs of a setting.",
+        kind="",
     )
 
 
@@ -430,9 +437,10 @@ def _shown(value: Value | None) -> str:
     return f"{value.value:.3f}<small>{value.low:.3f}–{value.high:.3f}</small>"
 
 
-def benchmark_page(board: Leaderboard) -> str:
-    """Return the page: it needs no other file, and the same run gives the same page."""
+def benchmark_page(board: Leaderboard) -> Page:
+    """Return the page: the same run gives the same page."""
     run = board.run
+    by_time, calibration, places = cost(board), list(reliability(board)), list(ranks(board))
     parts = {
         "leaderboard": leaderboard_table(board),
         "areas": heat_maps(board, AREA),
@@ -441,9 +449,9 @@ def benchmark_page(board: Leaderboard) -> str:
         "rates": rates(board),
         "attack_rates": attack_rates(board),
         "attacks": attacks(board),
-        "reliability": reliability(board),
-        "cost": cost(board),
-        "ranks": ranks(board),
+        "reliability": side_by_side(calibration),
+        "cost": framed(by_time),
+        "ranks": side_by_side(places),
         "differences": difference_table(board),
         "unranked": notes("Not ranked, and why", board.unranked),
         "published": "".join(published(each, 3) for each in published_tables()),
@@ -454,7 +462,53 @@ def benchmark_page(board: Leaderboard) -> str:
         "settings": notes("Why a setting is what it is", run.settings),
     }
     html = {name: Markup(text) for name, text in parts.items()}  # escaped where made
-    return filled("benchmark.html", _about(board), run=run, **html)
+    figures = [*places, *calibration, *([by_time] if by_time else [])]
+    page = filled("benchmark.html", _about(board), [*outcome(board)], run=run, **html)
+    return Page(page, {"": figures})
+
+
+class RankedModel(NamedTuple):
+    """A model with the mean AUC of the setting in which it is worst."""
+
+    name: str
+    setting: Setting
+    area: Measure
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.area.value:.3f}, {self.area.low:.3f}–{self.area.high:.3f}, {self.setting})"
+
+
+def outcome(board: Leaderboard) -> Iterator[str]:
+    """Yield what came out in a sentence, plain text: who is best by what the leaderboard is sorted by.
+
+    A winner is named where the intervals of all others lie below its own.
+    """
+    ranked = [
+        RankedModel(board.names[entry.model], setting, entry.columns[setting].mean)
+        for entry in board.lines
+        if entry.columns
+        for setting in [min(entry.columns, key=lambda each: entry.columns[each].mean.value)]
+    ]
+    if not ranked:
+        return
+    ranked.sort(key=lambda each: -each.area.value)
+    first, *others = ranked
+    near = [other for other in others if other.area.high >= first.area.low]
+    guess = "" if first.area.low > CHANCE else f"; that of {first.name} holds 0.5, a guess"
+    by = "by the lowest mean AUC of its settings"
+    if not others:
+        yield f"One model has an AUC, {by} and with its 95 % interval: {first}{guess}."
+    elif not near:
+        yield (
+            f"{first.name} is the best of {len(ranked)} models {by}, with its 95 % interval: {first}; next is "
+            f"{others[0]}{guess}."
+        )
+    else:
+        alike = some([str(each) for each in (first, *near)])
+        yield (
+            f"None of {len(ranked)} models is the best {by}: {alike} cannot be told apart, as their 95 % "
+            f"intervals overlap{guess}."
+        )
 
 
 def _timed_on(board: Leaderboard) -> Iterator[str]:

@@ -24,24 +24,27 @@ from trueface.erasing.measures.study import (
 )
 from trueface.evaluation.over_seeds import NO_VALUE, MethodRow
 from trueface.evaluation.published_tables import CITATION, MARK, NOTE, published_erasing
-from trueface.report.generators import StudyColumn, decimals, page_table, tiles, verdicts
-from trueface.report.page import filled
-from trueface.report.svg import (
+from trueface.report.figures import (
     CHARACTER_PX,
-    SERIES,
+    Axis,
+    Drawn,
+    Figure,
     Frame,
-    axes,
-    breakable,
-    key,
+    Key,
+    Label,
+    Polyline,
+    band,
     line,
+    lines_key,
     number,
-    signs,
-    svg,
+    rectangle,
     three_digits,
 )
-from trueface.report.svg import Point as Place
+from trueface.report.figures import Point as Place
+from trueface.report.generators import StudyColumn, decimals, page_table, tiles, verdicts
+from trueface.report.page import Page, filled
+from trueface.report.svg import breakable, framed, side_by_side
 from trueface.report.tables import table, table_row
-from trueface.runtime.files import write_atomic
 
 # share of samples, in words and as a colour of the style sheet
 RATES = (
@@ -51,7 +54,7 @@ RATES = (
 )
 BAR_PX, GAP_PX = 9, 10
 BARS_WIDTH = 760
-CURVE_WIDTH, CURVE_HEIGHT = 258, 220
+SHADE = 5  # the series whose colour is between floor and ceiling
 OTHERS_LOSS = 0.05  # of the accuracy of other concepts
 DRAWN = 0.9  # a teacher that draws a concept less often has nothing to erase
 RECOGNISED = 0.95  # of held-out real images: a classifier that knows fewer says little of samples
@@ -119,11 +122,11 @@ class Erasing(NamedTuple):
         ]
 
 
-def rate_bars(rows: Sequence[MethodRow]) -> str:
-    """Return three bars a method: how often the concept, its anchor and the others are drawn."""
+def rate_bars(rows: Sequence[MethodRow]) -> Figure | None:
+    """Return three bars a method: how often the concept, its anchor and the others are drawn; None of no rate."""
     known = [row for row in rows if any(row.mean(name) is not None for name, *_ in RATES)]
     if not known:
-        return ""
+        return None
     left = max(round(max(len(row.name) for row in known) * CHARACTER_PX) + 14, 60)
     block = BAR_PX * len(RATES) + GAP_PX
     frame = Frame(
@@ -131,126 +134,94 @@ def rate_bars(rows: Sequence[MethodRow]) -> str:
         height=54 + block * len(known),
         left=left,
         right=44,
-        x=(0.0, 1.0),
-        y=(float(block * len(known)), 0.0),
+        y=(float(block * len(known)), 0.0),  # pixels
     )
-    parts = [axes(frame, "share of the samples", "", y_ticks=())]
-    for place, row in enumerate(known):
-        parts += _bars(frame, row, place * block + GAP_PX / 2)
-    description = "; ".join(
-        f"{row.name}: "
-        + ", ".join(
-            f"{title} {rate:.2f}"
-            for name, title, _ in RATES
-            if (rate := row.mean(name)) is not None
-        )
-        for row in known
-    )
-    picture = svg(frame, parts, title="Rates of each method", description=description)
-    swatches = signs(
-        (
-            (f'<rect class="d{colour}" width="16" height="9"/>', escape(title))
-            for _, title, colour in RATES
+    return Figure(
+        frame,
+        [
+            shape
+            for place, row in enumerate(known)
+            for shape in _bars(frame, row, place * block + GAP_PX / 2)
+        ],
+        title="Rates of each method",
+        description="; ".join(
+            f"{row.name}: "
+            + ", ".join(
+                f"{title} {rate:.2f}"
+                for name, title, _ in RATES
+                if (rate := row.mean(name)) is not None
+            )
+            for row in known
         ),
-        width=16,
+        x=Axis("share of the samples"),
+        key=Key(
+            [(title, [rectangle("bar", (0, 16), (9, 0), colour)]) for _, title, colour in RATES],
+            width=16,
+            beside=True,
+        ),
     )
-    return f'<figure class="picture"><div class="wide">{picture}</div>{swatches}</figure>'
 
 
-def recovery_plots(run: Erasing) -> str:
-    """Return a plot a method: a line for each number of images, and what is between floor and ceiling."""
-    names = [row.name for row in run.rows]
-    return "".join(map(_recovery, names, run.methods))
+def recovery_plots(run: Erasing) -> Iterator[Figure]:
+    """Yield a figure a method: a line for each number of images, and what is between floor and ceiling."""
+    for row, method in zip(run.rows, run.methods, strict=True):
+        if method.curves["recovery"]:
+            yield _recovery(row.name, method)
 
 
-def _bars(frame: Frame, row: MethodRow, top: float) -> Iterator[str]:
-    middle = top + BAR_PX * len(RATES) / 2
-    left, y = frame.at(0, middle)
-    yield f'<text x="{left - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">{escape(row.name)}</text>'
+def _bars(frame: Frame, row: MethodRow, top: float) -> Iterator[Drawn]:
+    yield Label((0, top + BAR_PX * len(RATES) / 2), row.name, "end", -6, 4)
+    least = 1 / (frame.width - frame.left - frame.right)  # a pixel
     for at, (name, _, colour) in enumerate(RATES):
         value = row.value(name)
         if value is None:
             continue
-        end, y = frame.at(value.mean, top + at * BAR_PX)
-        yield (
-            f'<rect class="d{colour}" x="{left:.1f}" y="{y:.1f}" '
-            f'width="{max(end - left, 1):.1f}" height="{BAR_PX - 1}"/>'
-        )
+        upper, end = top + at * BAR_PX, value.mean
+        lower = upper + BAR_PX - 1
+        yield rectangle("bar", (0, max(end, least)), (lower, upper), colour)
         if value.sd:
-            (low, _), (high, _) = (frame.at(value.mean + side * value.sd, top) for side in (-1, 1))
-            yield f'<path class="whisker" d="M{low:.1f} {y + BAR_PX / 2:.1f}H{high:.1f}"/>'
-            end = max(end, high)
-        yield f'<text x="{end + 5:.1f}" y="{y + BAR_PX - 1:.1f}">{value.mean:.2f}</text>'
+            ends = tuple((value.mean + side * value.sd, upper + BAR_PX / 2) for side in (-1, 1))
+            yield Polyline(ends, "whisker")
+            end += value.sd
+        yield Label((end, lower), f"{value.mean:.2f}", right=5)
 
 
-def _recovery(name: str, method: ErasedMethod) -> str:
+def _recovery(name: str, method: ErasedMethod) -> Figure:
     curve = method.curves["recovery"]
     images = sorted({point.images for point in curve})
     steps = sorted({point.steps for point in curve})
-    if not images:
-        return ""
     ends = math.log10(steps[0]), math.log10(steps[-1])
     pad = 0.0 if ends[1] > ends[0] else 0.5
-    frame = Frame(
-        width=CURVE_WIDTH,
-        height=CURVE_HEIGHT,
-        left=46,
-        right=16,
-        x=(ends[0] - pad, ends[1] + pad),
-        y=(0.0, 1.0),
+    floor, ceiling = (
+        _points(method.curves[name], images[-1]) for name in ("recovery_floor", "recovery_ceiling")
     )
-    parts = [_between(frame, method, images[-1])]
-    parts.append(
-        axes(
-            frame,
+    drawn: list[Drawn] = [Polyline(points, "chance") for points in (floor, ceiling) if points]
+    if len(drawn) > 1:
+        drawn.append(band(floor, ceiling, SHADE))
+    lines = {f"{count} image{'' if count == 1 else 's'}": _points(curve, count) for count in images}
+    for series, points in enumerate(lines.values()):
+        drawn += line(points, series, marks=True)
+    return Figure(
+        Frame(left=46, right=16, x=(ends[0] - pad, ends[1] + pad)),
+        drawn,
+        title=f"Recovery from {name}",
+        description="; ".join(
+            f"{images}: " + ", ".join(f"{10**x:.0f} steps {y:.2f}" for x, y in points)
+            for images, points in lines.items()
+        ),
+        x=Axis(
             "steps of the attacker",
-            "rate of the concept",
-            x_ticks=[math.log10(step) for step in steps],
-            x_names=[number(step) for step in steps],
-        )
+            [math.log10(step) for step in steps],
+            [number(step) for step in steps],
+        ),
+        y=Axis("rate of the concept"),
+        caption=name,
+        key=lines_key(tuple(lines)),
     )
-    parts += [
-        line(frame, _points(curve, count), series, marks=True)
-        for series, count in enumerate(images)
-    ]
-    description = "; ".join(
-        f"{_counted(count)}: "
-        + ", ".join(f"{10**x:.0f} steps {y:.2f}" for x, y in _points(curve, count))
-        for count in images
-    )
-    picture = svg(frame, parts, title=f"Recovery from {name}", description=description)
-    names = key([_counted(count) for count in images])
-    return f"<figure><figcaption>{escape(name)}</figcaption>{picture}{names}</figure>"
-
-
-def _counted(images: int) -> str:
-    return f"{images} image{'' if images == 1 else 's'}"
 
 
 def _points(curve: Sequence[Point], images: int) -> list[Place]:
     return [(math.log10(point.steps), point.rate) for point in curve if point.images == images]
-
-
-def _between(frame: Frame, method: ErasedMethod, images: int) -> str:
-    """Return the shade between floor and ceiling, of the same number of images, and both lines."""
-    floor, ceiling = (
-        _points(method.curves[name], images) for name in ("recovery_floor", "recovery_ceiling")
-    )
-    lines = "".join(
-        f'<path class="chance" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in _at(frame, points))}"/>'
-        for points in (floor, ceiling)
-        if points
-    )
-    if not floor or not ceiling:
-        return lines
-    around = "L".join(
-        f"{x:.1f} {y:.1f}" for x, y in (*_at(frame, floor), *reversed(_at(frame, ceiling)))
-    )
-    return f'<path class="band d{5 % SERIES}" d="M{around}Z"/>{lines}'
-
-
-def _at(frame: Frame, points: Sequence[Place]) -> list[Place]:
-    return [frame.at(*point) for point in points]
 
 
 def sentences(run: Erasing) -> Iterator[str]:
@@ -416,32 +387,28 @@ def published_table() -> str:
     )
 
 
-def write_erasing_page(run: Erasing, path: Path) -> None:
-    """Write the page of a run, atomically; folders are made as needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, erasing_page(run))
-
-
-def erasing_page(run: Erasing) -> str:
-    """Return the page: it needs no other file, and the same run gives the same page."""
+def erasing_page(run: Erasing) -> Page:
+    """Return the page: the same run gives the same page."""
+    bars, curves = rate_bars(run.rows), list(recovery_plots(run))
     columns = [
         column
         for column in COLUMNS
         if column.key not in PUBLISHED or any(column.key in row.values for row in run.rows)
     ]
-    return filled(
+    html = filled(
         "erasing.html",
         _about(run),
         name=run.name,
         sentences=list(sentences(run)),
         rule=RULE,
-        methods=Markup(page_table("method", columns, run.rows)),
+        methods=page_table("method", columns, run.rows),
         published_measures=len(columns) > len(COLUMNS) - len(PUBLISHED),
-        bars=Markup(rate_bars(run.rows)),
-        samples=Markup(sample_table(run)),
-        curves=Markup(recovery_plots(run)),
+        bars=framed(bars),
+        samples=sample_table(run),
+        curves=side_by_side(curves),
         published=Markup(published_table()),
     )
+    return Page(html, {"": [*([bars] if bars else []), *curves]})
 
 
 def _about(run: Erasing) -> Iterator[tuple[str, object]]:

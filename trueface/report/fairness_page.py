@@ -6,9 +6,8 @@ each group beside that of all; of each seed the table of counts and rates; the l
 Rates, gaps and floors are in percent, AUC in 0 … 1.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -34,26 +33,26 @@ from trueface.evaluation.group_rates import (
 )
 from trueface.evaluation.intervals import Measure
 from trueface.evaluation.over_seeds import NO_VALUE, OverSeeds, cell, over_seeds, seed_of, shown
-from trueface.report.page import filled
-from trueface.report.svg import (
+from trueface.report.figures import (
     CHARACTER_PX,
-    SERIES,
-    Box,
+    Axis,
+    Drawn,
+    Figure,
     Frame,
+    Label,
+    Marks,
     Point,
-    axes,
-    breakable,
-    label_text,
+    Polyline,
+    Shape,
     level_name,
-    mark,
     names_beside,
     rectangle,
-    svg,
     ticks,
     upright,
 )
+from trueface.report.page import Page, filled
+from trueface.report.svg import breakable, framed, side_by_side
 from trueface.report.tables import table, table_row
-from trueface.runtime.files import write_atomic
 
 FILE = "fairness.html"  # in a run's folder, where its report links to it
 UNFOLDED = 1  # methods whose groups are shown at once
@@ -65,6 +64,13 @@ DOT_PX = 2.4
 BARS_WIDTH = 340
 ROW_PX, BAR_PX = 22, 12
 LEAST_PLOT_PX = 180  # beside long names
+MARKS: Mapping[
+    Standing, tuple[Shape, str, float]
+] = {  # shapes tell whether methods may be compared
+    Standing.COMPARABLE: ("disc", "dot", 5),
+    Standing.LOWER_AUC: ("disc", "hollow", 5),
+    Standing.CONSTANT: ("cross", "hollow", 4),
+}
 BAR_RATES = (("fpr", "FPR", "fpr_gap"), ("fnr", "FNR", "tpr_gap"))  # a gap of FNR is one of TPR
 COLUMNS = ("fpr", "tpr", "acc", OF_BOTH, "positive")  # of the tables of groups
 FURTHER = tuple(name for name in MEASURES if name not in SHOWN)
@@ -200,11 +206,11 @@ def _areas(of: Sequence[FairnessMethod]) -> str:
     return "; ".join(f"{method.name} (AUC {shown(method.auc, 3)})" for method in of)
 
 
-def gap_plot(comparison: FairnessComparison) -> str:
-    """Return the plot; nothing of fewer than two models."""
+def gap_plot(comparison: FairnessComparison) -> Figure | None:
+    """Return the figure; None of fewer than two models."""
     drawn = [(method, points) for method in comparison.methods if (points := _points(method))]
     if sum(len(points) for _, points in drawn) < 2:
-        return ""
+        return None
     floor = over_seeds(
         row.table.chance(GAP)
         for method, _ in drawn
@@ -217,35 +223,31 @@ def gap_plot(comparison: FairnessComparison) -> str:
         width=SCATTER_WIDTH, height=HEIGHT, left=54, x=_range(areas), y=(0.0, max(top * 1.1, 1.0))
     )
     means = [_mean(points) for _, points in drawn]
-    places = [frame.at(*mean) for mean in means]
-    dots = [frame.at(*point) for _, points in drawn for point in points if len(points) > 1]
-    taken = [mark(*place) for place in places]
-    taken += [Box(left=x - 3, top=y - 3, right=x + 3, bottom=y + 3) for x, y in dots]
-    parts = [rectangle(frame, "floor", frame.x, (0.0, floor.mean)) if floor else ""]
-    parts.append(
-        axes(
-            frame,
-            "AUC",
-            "FPR gap, points",
-            x_ticks=ticks(*frame.x, 6),
-            y_ticks=ticks(*frame.y, 6),
-        )
-    )
+    shapes: list[Drawn] = []
+    taken = [frame.around(mean) for mean in means]
+    for series, (method, points) in enumerate(drawn):
+        if len(points) > 1:
+            shapes.append(Marks(points, "disc", "seed", series, DOT_PX))
+            taken += [frame.around(point, 3) for point in points]
+        shape, style, radius = MARKS[method.standing]
+        shapes.append(Marks((means[series],), shape, style, series, radius))
     if floor:
         text = f"95 % of shuffled groups: up to {floor.mean:.1f}"
         label = level_name(frame, text, floor.mean, taken, downs=(12, -4), inset=2)
-        taken.append(label.box)
-        parts.append(label_text(label, "weak-label"))
-    for series, (method, points) in enumerate(drawn):
-        parts += _seeds(frame, points, series)
-        parts.append(_mark(method.standing, *places[series], series))
-    parts += names_beside(frame, [method.name for method, _ in drawn], places, taken)
-    title = f"FPR gap by AUC, {comparison.by}, {comparison.data}"
-    description = "; ".join(
-        f"{method.name}: AUC {area:.3f}, gap {gap:.1f}, {verdict(method)}"
-        for (method, _), (area, gap) in zip(drawn, means, strict=True)
+        taken.append(label.box(frame))
+        shapes = [rectangle("floor", frame.x, (0.0, floor.mean)), label, *shapes]
+    names = [method.name for method, _ in drawn]
+    return Figure(
+        frame,
+        [*shapes, *names_beside(frame, names, means, taken)],
+        title=f"FPR gap by AUC, {comparison.by}, {comparison.data}",
+        description="; ".join(
+            f"{method.name}: AUC {area:.3f}, gap {gap:.1f}, {verdict(method)}"
+            for (method, _), (area, gap) in zip(drawn, means, strict=True)
+        ),
+        x=Axis("AUC", ticks(*frame.x, 6)),
+        y=Axis("FPR gap, points", ticks(*frame.y, 6)),
     )
-    return f'<div class="wide">{svg(frame, parts, title=title, description=description)}</div>'
 
 
 def _points(method: FairnessMethod) -> list[Point]:
@@ -266,48 +268,29 @@ def _range(areas: Sequence[float]) -> Point:
     return max(low - pad, 0.0), min(high + pad, 1.0)
 
 
-def _seeds(frame: Frame, points: Sequence[Point], series: int) -> Iterator[str]:
-    if len(points) < 2:
-        return
-    for point in points:
-        x, y = frame.at(*point)
-        yield (
-            f'<circle class="dot d{series % SERIES} seed" cx="{x:.1f}" cy="{y:.1f}" r="{DOT_PX}"/>'
-        )
-
-
-def _mark(standing: Standing, x: float, y: float, series: int) -> str:
-    """Return the mark of a method's mean: its shape tells whether it may be compared."""
-    colour = series % SERIES
-    if standing is Standing.COMPARABLE:
-        return f'<circle class="d{colour}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
-    if standing is Standing.LOWER_AUC:
-        return f'<circle class="s{colour} hollow" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
-    return f'<path class="s{colour} hollow" d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8"/>'
-
-
-def bars(method: FairnessMethod, *, common: bool = False) -> str:
-    """Return the plots of FPR and FNR over the groups, the mean over seeds with a dot a seed."""
-    return "".join(_plot(method, *names, common=common) for names in BAR_RATES)
-
-
-def _plot(method: FairnessMethod, rate: str, title: str, gap: str, *, common: bool) -> str:
-    rates: dict[str, list[Measure | None]] = {}
-    of_all: list[float | None] = []
-    for table_of in filter(None, method.tables(common=common)):
-        for group in table_of.groups:
+def bars(method: FairnessMethod, *, common: bool = False) -> Iterator[Figure]:
+    """Yield the figures of FPR and FNR over the groups, the mean over seeds with a dot a seed."""
+    for rate, title, gap in BAR_RATES:
+        tables = [*filter(None, method.tables(common=common))]
+        rates: dict[str, list[Measure | None]] = {}
+        for group in (group for table_of in tables for group in table_of.groups):
             rates.setdefault(group.name, []).append(_rate(group, rate))
-        whole = _rate(table_of.overall, rate)
-        of_all.append(None if whole is None else whole.value)
-    means = {
-        name: over_seeds(None if each is None else each.value for each in of)
-        for name, of in rates.items()
-    }
-    overall = over_seeds(of_all)
+        if any(each for of in rates.values() for each in of):
+            overall = _over_seeds([_rate(table_of.overall, rate) for table_of in tables])
+            floor = method.floor(gap, common=common)
+            yield _bars(f"{title} of {method.name} by group", title, rates, overall, floor)
+
+
+def _bars(
+    name: str,
+    title: str,
+    rates: Mapping[str, Sequence[Measure | None]],
+    overall: OverSeeds | None,
+    floor: OverSeeds | None,
+) -> Figure:
+    means = {group: _over_seeds(of) for group, of in rates.items()}
     ends = [each.high for of in rates.values() for each in of if each is not None]
     ends += [value for mean in means.values() if mean for value in mean.values]
-    if not ends:
-        return ""
     left = max(round(max(map(len, rates)) * CHARACTER_PX) + 12, 48)
     frame = Frame(
         width=max(BARS_WIDTH, left + LEAST_PLOT_PX),
@@ -317,22 +300,31 @@ def _plot(method: FairnessMethod, rate: str, title: str, gap: str, *, common: bo
         x=(0.0, min(max(max(ends) * 1.04, 1.0), 100.0)),
         y=(len(rates) + 0.5, 0.5),
     )
-    floor = method.floor(gap, common=common)
-    parts = []
+    drawn: list[Drawn] = []
     if overall and floor:  # groups that all lie within it are no further apart than by chance
-        ends_of = (overall.mean - floor.mean / 2, overall.mean + floor.mean / 2)
-        parts.append(rectangle(frame, "floor", ends_of, frame.y))
-    parts.append(axes(frame, f"{title}, %", "", x_ticks=ticks(*frame.x, 5), y_ticks=()))
-    for place, name in enumerate(rates, start=1):
-        parts += _bar(frame, place, name, means[name], rates[name])
+        around = (overall.mean - floor.mean / 2, overall.mean + floor.mean / 2)
+        drawn.append(rectangle("floor", around, frame.y))
+    for place, group in enumerate(rates, start=1):
+        drawn.append(Label((0, place), group, "end", -6, 4))
+        drawn += _bar(place, means[group], rates[group])
     if overall:
-        parts.append(upright(frame, overall.mean))
-    description = "; ".join(
-        f"{name} {mean.text(1)}" if mean else f"{name} not defined" for name, mean in means.items()
+        drawn.append(upright(frame, overall.mean))
+    return Figure(
+        frame,
+        drawn,
+        title=name,
+        description="; ".join(
+            f"{group} {mean.text(1)}" if mean else f"{group} not defined"
+            for group, mean in means.items()
+        ),
+        x=Axis(f"{title}, %", ticks(*frame.x, 5)),
+        caption=title,
+        note=f"all: {overall.text(1)} %" if overall else "",
     )
-    picture = svg(frame, parts, title=f"{title} of {method.name} by group", description=description)
-    below = "" if overall is None else f"<small>all: {overall.text(1)} %</small>"
-    return f'<figure class="picture"><figcaption>{title}{below}</figcaption>{picture}</figure>'
+
+
+def _over_seeds(rates: Sequence[Measure | None]) -> OverSeeds | None:
+    return over_seeds(None if rate is None else rate.value for rate in rates)
 
 
 def _rate(group: GroupRow, name: str) -> Measure | None:
@@ -343,49 +335,38 @@ def _rate(group: GroupRow, name: str) -> Measure | None:
     return tpr and Measure(value=100 - tpr.value, low=100 - tpr.high, high=100 - tpr.low)
 
 
-def _bar(
-    frame: Frame, place: int, name: str, mean: OverSeeds | None, rates: Sequence[Measure | None]
-) -> Iterator[str]:
-    left, y = frame.at(0, place)
-    yield f'<text x="{left - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>'
+def _bar(place: int, mean: OverSeeds | None, rates: Sequence[Measure | None]) -> Iterator[Drawn]:
     if mean is None:
-        yield f'<text x="{left + 5:.1f}" y="{y + 4:.1f}">not defined</text>'
+        yield Label((0, place), "not defined", right=5, down=4)
         return
-    end, _ = frame.at(mean.mean, place)
-    yield (
-        f'<rect class="gap-bar" x="{left:.1f}" y="{y - BAR_PX / 2:.1f}" '
-        f'width="{end - left:.1f}" height="{BAR_PX}"/>'
-    )
+    half = BAR_PX / ROW_PX / 2
+    yield rectangle("gap-bar", (0, mean.mean), (place + half, place - half))
     if mean.sd is not None:
-        for value in mean.values:
-            x, _ = frame.at(value, place)
-            yield f'<circle class="d6 seed" cx="{x:.1f}" cy="{y:.1f}" r="2"/>'
+        yield Marks([(value, place) for value in mean.values], "disc", "seed", 6, 2)
     elif len(rates) == 1 and rates[0] is not None:
-        (low, _), (high, _) = frame.at(rates[0].low, place), frame.at(rates[0].high, place)
-        yield f'<path class="whisker" d="M{low:.1f} {y:.1f}H{high:.1f}"/>'
+        yield Polyline(((rates[0].low, place), (rates[0].high, place)), "whisker")
 
 
-def groups_of(method: FairnessMethod, *, opened: bool) -> str:
+def groups_of(method: FairnessMethod, figures: list[Figure], *, opened: bool) -> Markup:
     """Return a method's bars and tables, folded; those of several seeds once more.
 
     Args:
         method: with the rows of its seeds.
+        figures: of the page, to which its own are added.
         opened: whether it is shown unfolded.
     """
-    common = any(method.tables(common=True))
-    pictures = f"<h4>At threshold .5</h4>{_grid(bars(method))}"
-    if common:
-        pictures += f"<h4>At {AT_COMMON}</h4>{_grid(bars(method, common=True))}"
-    else:
-        pictures += f"<p>No common FPR: {escape(method.rows[0].validation.reason)}.</p>"
-    return (
+    pictures = ""
+    for common, title in ((False, "threshold .5"), (True, AT_COMMON)):
+        if common and not any(method.tables(common=True)):
+            pictures += f"<p>No common FPR: {escape(method.rows[0].validation.reason)}.</p>"
+            continue
+        drawn = list(bars(method, common=common))
+        figures += drawn
+        pictures += f"<h4>At {title}</h4>{side_by_side(drawn) or '<p>No rate is defined.</p>'}"
+    return Markup(
         f"<details{' open' if opened else ''}><summary>{breakable(method.name)}: FPR gap "
         f"{shown(method.measure(GAP), 1)}</summary>{pictures}{_tables(method)}</details>"
     )
-
-
-def _grid(plots: str) -> str:
-    return f'<div class="grid-of">{plots}</div>' if plots else "<p>No rate is defined.</p>"
 
 
 def _tables(method: FairnessMethod) -> str:
@@ -408,7 +389,7 @@ def _table(of: GroupTable, where: str) -> str:
     below = f"<p>Not defined: {escape(undefined)}.</p>" if undefined else ""
     caption = f"At {where}; percent, with Wilson's 95 % intervals; the AUC in 0 … 1."
     rows = map(_line, (*of.groups, of.overall))
-    return table(("group", "real", "fake", *titles), rows, caption=caption) + below
+    return f"{table(('group', 'real', 'fake', *titles), rows, caption=caption)}{below}"
 
 
 def _line(group: GroupRow) -> str:
@@ -430,11 +411,15 @@ def ladder(comparison: FairnessComparison) -> str:
     gaps = (MEASURES[name] for name in SHOWN)
     head = ("method", "seeds", "AUC", "AUC of the worst group", *gaps, *extra, "verdict")
     rungs = (_rung_line(method, has_common=has_common) for method in comparison.methods)
-    return (
-        '<p class="caption">Comparable methods first, in the order of the run: no gap decides it. '
+    return table(
+        head,
+        rungs,
+        words=("verdict",),
+        above="Comparable methods first, in the order of the run: no gap decides it. "
         "Gaps in percent at threshold .5; ± is the standard deviation over seeds; below each gap its "
-        "floor, the 95 % point of the same measure over groups shuffled within classes.</p>"
-        + table(head, rungs, words=("verdict",), kind="measures ladder", grouped=True)
+        "floor, the 95 % point of the same measure over groups shuffled within classes.",
+        kind="measures ladder",
+        grouped=True,
     )
 
 
@@ -483,39 +468,32 @@ def _gap(method: FairnessMethod, name: str, *, common: bool = False) -> str:
     return f"<td>{cell(method.measure(name, common=common), 1)}{below}</td>"
 
 
-def write_fairness_page(rows: Sequence[FairnessRow], path: Path, *, name: str = "") -> None:
-    """Write the page of a run's rows, atomically; folders are made as needed.
+def fairness_page(rows: Sequence[FairnessRow], name: str) -> Page:
+    """Return the page: the same rows give the same page.
 
     Args:
         rows: one a model (a seed), test and column.
-        path: the file.
-        name: of the run; by default that of the file's folder.
+        name: of the run.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, fairness_page(rows, name or path.absolute().parent.name))
+    figures: list[Figure] = []
+    sections = [_section(each, figures) for each in comparisons(rows)]
+    html = filled("fairness.html", _about(rows), name=name, sections=sections)
+    return Page(html, {"": figures})
 
 
-def fairness_page(rows: Sequence[FairnessRow], name: str) -> str:
-    """Return the page: it needs no other file, and the same rows give the same page."""
-    return filled(
-        "fairness.html",
-        _about(rows),
-        name=name,
-        sections=[_section(each) for each in comparisons(rows)],
-    )
-
-
-def _section(comparison: FairnessComparison) -> dict[str, object]:
+def _section(comparison: FairnessComparison, figures: list[Figure]) -> dict[str, object]:
+    """Return what the template shows of a test and column; add its figures to those of the page."""
     opened = len(comparison.methods) <= UNFOLDED
-    groups = (groups_of(method, opened=opened) for method in comparison.methods)
+    plot = gap_plot(comparison)
+    figures += [plot] if plot else []
     return {
         # predictions from elsewhere name no test
         "title": f"By {comparison.by}" + (f", {comparison.data}" if comparison.data else ""),
         "sentences": list(sentences(comparison)),
-        "ladder": Markup(ladder(comparison)),
-        "further": Markup(further(comparison)),
-        "plot": Markup(gap_plot(comparison)),
-        "groups": [Markup(text) for text in groups],
+        "ladder": ladder(comparison),
+        "further": further(comparison),
+        "plot": framed(plot),
+        "groups": [groups_of(method, figures, opened=opened) for method in comparison.methods],
     }
 
 

@@ -11,7 +11,8 @@ import PIL.Image
 
 from trueface.data.image_headers import BROKEN
 from trueface.evaluation.over_seeds import NO_VALUE, MethodRow, OverSeeds
-from trueface.report.svg import breakable, three_digits
+from trueface.report.figures import three_digits
+from trueface.report.svg import breakable
 from trueface.report.tables import table, table_row
 
 MOST_TILE_PX = 96  # larger ones are made smaller; the page enlarges small ones without smoothing

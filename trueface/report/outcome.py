@@ -1,7 +1,8 @@
 """What came out of a run, in a sentence each: how its detectors test, which method unlearned best.
 
 A winner is named where it is one: ahead of all others by more than the standard deviations over seeds of both.
-Where these overlap, or only one seed was run, the sentence says so and names none.
+Where these overlap, or only one seed of it was run, the sentence says so and names none. Of one seed of another, the
+deviation is taken to be the largest that is known.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 from trueface.evaluation.over_seeds import OverSeeds, by_method, over_seeds, short_names
 from trueface.report.content import Shown
-from trueface.report.svg import three_digits
+from trueface.report.figures import three_digits
 from trueface.report.unlearning import to_be_forgotten
 from trueface.unlearning.evaluation.leaderboard import UnlearningGroup, UnlearningRow
 
@@ -29,13 +30,16 @@ class RankedMethod(NamedTuple):
 
 
 def rivals(first: RankedMethod, others: Sequence[RankedMethod]) -> list[RankedMethod]:
-    """Return those that `first` cannot be told from: spreads over seeds overlap, or are not known."""
+    """Return those that `first` cannot be told from: spreads over seeds overlap, or its own is not known."""
+    own = first.value.sd
+    if own is None:
+        return list(others)
+    known = max([own, *(other.value.sd for other in others if other.value.sd is not None)])
     return [
         other
         for other in others
-        if first.value.sd is None
-        or other.value.sd is None
-        or abs(first.value.mean - other.value.mean) <= first.value.sd + other.value.sd
+        if abs(first.value.mean - other.value.mean)
+        <= own + (known if other.value.sd is None else other.value.sd)
     ]
 
 
@@ -44,14 +48,13 @@ def detectors_outcome(models: Sequence[Shown]) -> Iterator[str]:
 
     Detectors are ranked by their mean AUC over the tests that all of them have.
     """
-    areas = {shown.model.name: found for shown in models if (found := _areas(shown))}
-    if not areas:
+    named = [(shown.model.name, found) for shown in models if (found := _areas(shown))]
+    if not named:
         return
-    methods = by_method(areas, lambda model: model, lambda _: "")[""]
+    areas = [each for _, each in named]
+    methods = by_method(named, lambda pair: pair[0], lambda _: "")[""]
     names = short_names(list(methods))
-    shared = [
-        test for test in next(iter(areas.values())) if all(test in each for each in areas.values())
-    ]
+    shared = [test for test in areas[0] if all(test in each for each in areas)]
     if not shared and len(methods) == 1:
         (name,) = names.values()
         yield f"No test is of all seeds of {name}: the tables below show each on its own tests."
@@ -64,7 +67,7 @@ def detectors_outcome(models: Sequence[Shown]) -> Iterator[str]:
         return
     ranked = []
     for method, seeds in methods.items():
-        value = over_seeds(_mean([areas[model][test] for test in shared]) for model in seeds)
+        value = over_seeds(_mean([each[test] for test in shared]) for _, each in seeds)
         if value is not None:
             ranked.append(RankedMethod(names[method], value))
     ranked.sort(key=lambda each: -each.value.mean)
@@ -79,9 +82,11 @@ def detectors_outcome(models: Sequence[Shown]) -> Iterator[str]:
             f"{first.value.text(3)} over seeds; next is {others[0].text()}."
         )
     elif all(each.value.sd is None for each in ranked):
+        best, rest = _ties(ranked)
+        has = "has" if len(best) == 1 else "share"
         yield (
-            f"{first.name} has the highest {measure}, {first.value.text(3)}, before {others[0].name}, "
-            f"{others[0].value.text(3)}, but one seed was measured of each: no detector of {len(ranked)} is called the best."
+            f"{some([each.name for each in best])} {has} the highest {measure}, {first.value.text(3)}"
+            f"{_before(rest)}, but one seed was measured of each: no detector of {len(ranked)} is called the best."
         )
     else:
         yield (
@@ -123,10 +128,11 @@ def _nearest(
     first, *others = ranked
     near = rivals(first, others)
     if first.value.sd is None and all(other.value.sd is None for other in others):
-        before = f", before {others[0].name}, {others[0].value.text(3)}" if others else ""
+        best, rest = _ties(ranked)
+        has = "has" if len(best) == 1 else "share"
         return (
-            f"{first.name} has the least gap to retraining, {first.value.text(3)}{before}, but one seed was "
-            "measured, and that names no winner"
+            f"{some([each.name for each in best])} {has} the least gap to retraining, {first.value.text(3)}"
+            f"{_before(rest)}, but one seed was measured, and that names no winner"
         )
     if near:
         return (
@@ -147,10 +153,21 @@ def _nearest(
     )
 
 
+def _ties(ranked: Sequence[RankedMethod]) -> tuple[list[RankedMethod], list[RankedMethod]]:
+    """Return the first ones, which read the same, and the rest."""
+    text = ranked[0].value.text(3)
+    best = [each for each in ranked if each.value.text(3) == text]
+    return best, list(ranked[len(best) :])
+
+
+def _before(others: Sequence[RankedMethod]) -> str:
+    return f", before {others[0].name}, {others[0].value.text(3)}" if others else ""
+
+
 def _ruined(ruined: Sequence[str], working: Mapping[str, UnlearningRow]) -> str:
     if not ruined or not working:
         return ""
-    return f"; {_some(ruined)} left no working model"
+    return f"; {some(ruined)} left no working model"
 
 
 def _areas(shown: Shown) -> Mapping[str, float]:
@@ -162,11 +179,11 @@ def _areas(shown: Shown) -> Mapping[str, float]:
     }
 
 
-def _range(areas: Mapping[str, Mapping[str, float]], shared: Sequence[str]) -> str:
+def _range(areas: Sequence[Mapping[str, float]], shared: Sequence[str]) -> str:
     """Return from where to where the tests go, where there are several."""
     if len(shared) == 1:
         return ""
-    means = {test: _mean([each[test] for each in areas.values()]) for test in shared}
+    means = {test: _mean([each[test] for each in areas]) for test in shared}
     low, high = min(shared, key=means.__getitem__), max(shared, key=means.__getitem__)
     return f", from {means[low]:.3f} on {low} to {means[high]:.3f} on {high}"
 
@@ -176,10 +193,10 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _listed(ranked: Sequence[RankedMethod]) -> str:
-    return _some([each.text() for each in ranked])
+    return some([each.text() for each in ranked])
 
 
-def _some(texts: Sequence[str]) -> str:
+def some(texts: Sequence[str]) -> str:
     """Return "a, b and c" of few texts, "a, b, c and 4 more" of many."""
     more = len(texts) - MOST_NAMED
     *before, last = texts if more <= 0 else (*texts[:MOST_NAMED], f"{more} more")

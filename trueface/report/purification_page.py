@@ -10,10 +10,20 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from markupsafe import Markup
-
 from trueface.evaluation.over_seeds import NO_VALUE, MethodRow
 from trueface.evaluation.restored import CONTROL, NONE, RULE, DetectorRow, RestoredFolder
+from trueface.report.figures import (
+    Drawn,
+    Figure,
+    Frame,
+    Key,
+    Marks,
+    Polyline,
+    log_axis,
+    names_beside,
+    number,
+    three_digits,
+)
 from trueface.report.generators import (
     StudyColumn,
     decimals,
@@ -23,22 +33,9 @@ from trueface.report.generators import (
     tiles,
     verdicts,
 )
-from trueface.report.page import filled
-from trueface.report.svg import (
-    Box,
-    Frame,
-    axes,
-    breakable,
-    log_ticks,
-    mark,
-    names_beside,
-    number,
-    signs,
-    svg,
-    three_digits,
-)
+from trueface.report.page import Page, filled
+from trueface.report.svg import breakable, framed
 from trueface.report.tables import table
-from trueface.runtime.files import write_atomic
 
 RIVALS = ("jpeg@75", "jpeg75")  # what needs neither training nor a network
 ADAPTIVE = "mse_adaptive"
@@ -48,7 +45,10 @@ CLOSER_DB = 1.0  # by so much a picture must come nearer to the original to be t
 WIDTH, HEIGHT = 1050, 460
 EDGE_DECADES = 0.15
 FREE_DECADES = 0.35  # left of the least price: the place of those that cost nothing
-Place = tuple[float, float]
+MARKS = {  # by the kind of the attack, where they stand in the key
+    "non-adaptive": Marks(((8, 6),), "disc", "method"),
+    "adaptive": Marks(((8, 6),), "cross", "broken", radius=4),
+}
 FILE = "purification.html"
 GRID = "grid.png"  # of a folder: `COLUMNS`, a row an image
 COLUMNS = (
@@ -240,8 +240,8 @@ def _mean(values: Sequence[float]) -> str:
     return f"{mean:.3f}{ends}"
 
 
-class _Pair(NamedTuple):
-    """A purifier: its price, and the damage it leaves without and with knowledge of it."""
+class PurifierDamage(NamedTuple):
+    """A purifier in the plane of price and damage: what an attack leaves that does, and does not, know it."""
 
     name: str
     price: float  # ≥ 0
@@ -249,18 +249,20 @@ class _Pair(NamedTuple):
     adaptive: float | None
 
     @property
-    def damages(self) -> tuple[float, ...]:
-        return tuple(value for value in (self.blind, self.adaptive) if value is not None)
+    def damages(self) -> dict[str, float]:
+        """The damages that were measured, by the kind of the attack."""
+        both = {"non-adaptive": self.blind, "adaptive": self.adaptive}
+        return {kind: value for kind, value in both.items() if value is not None}
 
 
-def price_plot(rows: Sequence[MethodRow]) -> str:
-    """Return the plot; nothing where no purifier has both numbers. Better is lower and further left."""
-    pairs = list(_pairs(rows))
-    if not pairs:
-        return ""
-    prices = [math.log10(pair.price) for pair in pairs if pair.price > 0] or [-3.0, -1.0]
-    damages = [math.log10(value) for pair in pairs for value in pair.damages]
-    free = any(pair.price <= 0 for pair in pairs)
+def price_plot(rows: Sequence[MethodRow]) -> Figure | None:
+    """Return the figure; None where no purifier has both numbers. Better is lower and further left."""
+    each = list(_damages(rows))
+    if not each:
+        return None
+    prices = [math.log10(of.price) for of in each if of.price > 0] or [-3.0, -1.0]
+    damages = [math.log10(value) for of in each for value in of.damages.values()]
+    free = any(of.price <= 0 for of in each)
     least = min(prices) - (FREE_DECADES if free else EDGE_DECADES)
     frame = Frame(
         width=WIDTH,
@@ -269,26 +271,43 @@ def price_plot(rows: Sequence[MethodRow]) -> str:
         x=(least, max(prices) + EDGE_DECADES),
         y=(min(damages) - EDGE_DECADES, max(damages) + EDGE_DECADES),
     )
-    at = {pair.name: _places(frame, pair) for pair in pairs}
-    parts = [_axes(frame), *_marks(pairs, at), *_names(frame, pairs, at)]
-    picture = svg(
+    drawn: list[Drawn] = []
+    taken, named = [], []
+    for of in each:
+        x = math.log10(of.price) if of.price > 0 else least
+        points = {kind: (x, math.log10(value)) for kind, value in of.damages.items()}
+        ends = tuple(points.values())
+        if len(ends) > 1:
+            drawn.append(Polyline(ends, "leader"))
+            taken.append(frame.between(*ends))
+        drawn += [MARKS[kind]._replace(points=(point,)) for kind, point in points.items()]
+        taken += map(frame.around, ends)
+        named.append(ends[-1])  # the adaptive one, where there is one, as that counts
+    names = [f"{of.name} (costs nothing)" if of.price <= 0 else of.name for of in each]
+    return Figure(
         frame,
-        parts,
+        [*drawn, *names_beside(frame, names, named, taken)],
         title="Damage left by the price on clean images",
-        description="; ".join(map(_words, pairs)),
-    )
-    shapes = (
-        (
-            '<circle class="of-method" cx="8" cy="6" r="4.5"/>',
-            "attack that does not know the purifier",
+        description="; ".join(
+            f"{of.name}: price {of.price:.4f}, "
+            + ", ".join(f"{value:.4f} {kind}" for kind, value in of.damages.items())
+            for of in each
         ),
-        ('<path class="of-broken" d="M4 2l8 8m0 -8l-8 8"/>', "attack that does (adaptive)"),
+        x=log_axis("price: MSE of the output of purified clean images", frame.x),
+        y=log_axis("MSE of the output that is left", frame.y),
+        key=Key(
+            [
+                ("attack that does not know the purifier", [MARKS["non-adaptive"]]),
+                ("attack that does (adaptive)", [MARKS["adaptive"]]),
+            ],
+            width=16,
+            height=12,
+            beside=True,
+        ),
     )
-    key = signs(shapes, width=16, height=12)
-    return f'<figure class="picture"><div class="wide">{picture}</div>{key}</figure>'
 
 
-def _pairs(rows: Sequence[MethodRow]) -> Iterator[_Pair]:
+def _damages(rows: Sequence[MethodRow]) -> Iterator[PurifierDamage]:
     for row in rows:
         # who does nothing costs nothing, and need not be measured
         price = 0.0 if row.name == NONE else row.mean("price_clean")
@@ -297,78 +316,7 @@ def _pairs(rows: Sequence[MethodRow]) -> Iterator[_Pair]:
             for value in (row.mean("mse"), row.mean("mse_adaptive"))
         )
         if price is not None and (blind is not None or adaptive is not None):
-            yield _Pair(row.name, price, blind, adaptive)
-
-
-def _places(frame: Frame, pair: _Pair) -> tuple[Place | None, Place | None]:
-    x = math.log10(pair.price) if pair.price > 0 else frame.x[0]
-    blind, adaptive = (
-        None if value is None else frame.at(x, math.log10(value))
-        for value in (pair.blind, pair.adaptive)
-    )
-    return blind, adaptive
-
-
-def _marks(
-    pairs: Sequence[_Pair], at: dict[str, tuple[Place | None, Place | None]]
-) -> Iterator[str]:
-    for pair in pairs:
-        blind, adaptive = at[pair.name]
-        if blind and adaptive:
-            yield f'<path class="leader" d="M{blind[0]:.1f} {blind[1]:.1f}V{adaptive[1]:.1f}"/>'
-        if blind:
-            yield f'<circle class="of-method" cx="{blind[0]:.1f}" cy="{blind[1]:.1f}" r="4.5"/>'
-        if adaptive:
-            x, y = adaptive
-            yield f'<path class="of-broken" d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8"/>'
-
-
-def _names(
-    frame: Frame, pairs: Sequence[_Pair], at: dict[str, tuple[Place | None, Place | None]]
-) -> Iterator[str]:
-    """Yield a name for each pair: beside its adaptive mark, as that one counts."""
-    every = [place for both in at.values() for place in both if place]
-    lines = [
-        Box(
-            left=first[0] - 1,
-            right=first[0] + 1,
-            top=min(first[1], second[1]),
-            bottom=max(first[1], second[1]),
-        )
-        for first, second in at.values()
-        if first and second
-    ]
-    places = [place for pair in pairs for place in [at[pair.name][1] or at[pair.name][0]] if place]
-    names = [f"{pair.name} (costs nothing)" if pair.price <= 0 else pair.name for pair in pairs]
-    taken = [*(mark(*place) for place in every), *lines]
-    yield from names_beside(frame, names, places, taken)
-
-
-def _axes(frame: Frame) -> str:
-    x_ticks, x_names = log_ticks(*frame.x)
-    plain = axes(
-        frame,
-        "price: MSE of the output of purified clean images",
-        "MSE of the output that is left",
-        x_ticks=x_ticks,
-        x_names=x_names,
-        y_ticks=(),
-    )
-    parts = [plain]
-    for value, name in zip(*log_ticks(*frame.y), strict=True):
-        (left, y), (right, _) = frame.at(frame.x[0], value), frame.at(frame.x[1], value)
-        parts.append(f'<path class="grid" d="M{left:.1f} {y:.1f}H{right:.1f}"/>')
-        parts.append(f'<text x="{left - 5:.1f}" y="{y + 3.5:.1f}" text-anchor="end">{name}</text>')
-    return "".join(parts)
-
-
-def _words(pair: _Pair) -> str:
-    damages = (
-        f"{value:.4f} {word}"
-        for value, word in ((pair.blind, "non-adaptive"), (pair.adaptive, "adaptive"))
-        if value is not None
-    )
-    return f"{pair.name}: price {pair.price:.4f}, {', '.join(damages)}"
+            yield PurifierDamage(row.name, price, blind, adaptive)
 
 
 class Purification(NamedTuple):
@@ -388,30 +336,26 @@ class Strip(NamedTuple):
     strips: tuple[str, ...]  # data URLs
 
 
-def write_purification_page(run: Purification, path: Path) -> None:
-    """Write the page of a run, atomically; folders are made as needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, purification_page(run))
-
-
-def purification_page(run: Purification) -> str:
-    """Return the page: it needs no other file, and the same run gives the same page."""
+def purification_page(run: Purification) -> Page:
+    """Return the page: the same run gives the same page."""
     rows = run.rows
-    return filled(
+    plot = price_plot(rows)
+    html = filled(
         "purification.html",
         _about(run),
         name=run.name,
         sentences=list(sentences(rows)),
-        attacks=Markup(attack_table(run.attacks)),
-        purifiers=Markup(page_table("purifier", PURIFIERS, rows)),
-        aims=Markup(aim_table(rows)),
+        attacks=attack_table(run.attacks),
+        purifiers=page_table("purifier", PURIFIERS, rows),
+        aims=aim_table(rows),
         features=next((text for row in rows if (text := row.text("features"))), ""),
         rule=RULE,
-        plot=Markup(price_plot(rows)),
+        plot=framed(plot),
         columns=COLUMNS,
         grids=_grids(run.restored, [row.name for row in rows]),
-        detectors=Markup(detector_table(run.detectors)),
+        detectors=detector_table(run.detectors),
     )
+    return Page(html, {"": [plot] if plot else []})
 
 
 def _grids(restored: Sequence[RestoredFolder], order: Sequence[str]) -> dict[str, list[Strip]]:

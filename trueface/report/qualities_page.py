@@ -30,23 +30,26 @@ from trueface.evaluation.qualities import (
     QualityRow,
     comparisons,
 )
-from trueface.report.page import filled
-from trueface.report.svg import (
+from trueface.report.figures import (
     CHARACTER_PX,
-    SERIES,
+    Axis,
+    Drawn,
+    Figure,
     Frame,
+    Key,
     Point,
-    axes,
-    breakable,
-    key,
+    band,
     level,
     line,
-    svg,
+    lines_key,
     ticks,
+    whole_ticks,
 )
+from trueface.report.page import Page, filled
+from trueface.report.svg import breakable, framed, side_by_side
 from trueface.report.tables import published, table, table_row
 from trueface.runtime import paths
-from trueface.runtime.files import Json, read_json, write_atomic
+from trueface.runtime.files import Json, read_json
 from trueface.training.settings import LEAST_SHARE
 
 FILE = "qualities.html"  # in a run's folder, where its report links to it
@@ -68,31 +71,29 @@ class Collaboration(NamedTuple):
         return bool(self.shares) and max(share for _, share in self.shares) < LEAST_SHARE
 
 
-def write_quality_page(rows: Sequence[QualityRow], path: Path, *, run: Path) -> None:
-    """Write the page of a run's rows, atomically; folders are made as needed.
+def quality_page(
+    rows: Sequence[QualityRow], name: str, trained: Sequence[Collaboration] = ()
+) -> Page:
+    """Return the page: the same rows give the same page.
 
     Args:
         rows: one a model (a seed) and test.
-        path: the file.
-        run: its folder, for what its trainings logged of their collaboration.
+        name: of the run.
+        trained: what its trainings logged of their collaboration.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, quality_page(rows, run.name, tuple(collaborations(run))))
-
-
-def quality_page(
-    rows: Sequence[QualityRow], name: str, trained: Sequence[Collaboration] = ()
-) -> str:
-    """Return the page: it needs no other file, and the same rows give the same page."""
-    return filled(
+    figures: list[Figure] = []
+    sections = [_section(each, figures) for each in comparisons(rows)]
+    collaboration = list(collaboration_plots(trained))
+    html = filled(
         "qualities.html",
         _about(rows),
         name=name,
-        sections=[_section(each) for each in comparisons(rows)],
-        collaboration=Markup(collaboration_plots(trained)),  # escaped where made
+        sections=sections,
+        collaboration=side_by_side(collaboration),
         idle=list(idle_terms(trained)),
         published=Markup(_published()),
     )
+    return Page(html, {"": [*figures, *collaboration]})
 
 
 def _about(rows: Sequence[QualityRow]) -> Iterator[tuple[str, object]]:
@@ -101,15 +102,18 @@ def _about(rows: Sequence[QualityRow]) -> Iterator[tuple[str, object]]:
     yield "qualities", ", ".join(dict.fromkeys(name for row in rows for name in row.names))
 
 
-def _section(compared: ComparedQualities) -> dict[str, object]:
+def _section(compared: ComparedQualities, figures: list[Figure]) -> dict[str, object]:
+    """Return what the template shows of a test; add its figures to those of the page."""
     reference = _reference(compared)
+    areas, scores = quality_curves(compared), list(score_curves(compared))
+    figures += [*([areas] if areas else []), *scores]
     return {
         "data": compared.data,
         "sentences": list(_sentences(compared, reference)),
-        "curves": Markup(quality_curves(compared)),
-        "areas": Markup(_areas(compared)),
-        "differences": Markup(_differences(compared, reference)),
-        "scores": Markup(score_curves(compared)),
+        "curves": framed(areas),
+        "areas": _areas(compared),
+        "differences": _differences(compared, reference),
+        "scores": side_by_side(scores),
     }
 
 
@@ -147,11 +151,12 @@ def _areas(compared: ComparedQualities) -> str:
         )
         for method in compared.methods
     )
-    return (
-        '<p class="caption">AUC; ± is the standard deviation over seeds, small numbers the 95 % '
+    return table(
+        ("method", "seeds", *map(breakable, names), *SUMMARIES),
+        rows,
+        above="AUC; ± is the standard deviation over seeds, small numbers the 95 % "
         "interval of a single seed over images. Pooled: one AUC over the images of all qualities "
-        "together, lower than the mean where scores shift with the quality.</p>"
-        + table(("method", "seeds", *map(breakable, names), *SUMMARIES), rows)
+        "together, lower than the mean where scores shift with the quality.",
     )
 
 
@@ -182,11 +187,12 @@ def _differences(compared: ComparedQualities, reference: str) -> str:
         )
         for method in methods
     )
-    return (
-        f'<p class="caption">Points of the AUC, method minus {escape(reference)}, the means '
+    return table(
+        ("method", *map(breakable, names)),
+        rows,
+        above=f"Points of the AUC, method minus {reference}, the means "
         "over seeds on the same images, with 95 % intervals of the paired bootstrap over images and, from "
-        "three seeds on, over seeds. No gain is shown where the interval holds 0.</p>"
-        + table(("method", *map(breakable, names)), rows)
+        "three seeds on, over seeds. No gain is shown where the interval holds 0.",
     )
 
 
@@ -220,66 +226,67 @@ COLLABORATION = "collaboration"  # of a training's summary: a record an epoch
 LEAST_DECADE = -12.0
 
 
-def quality_curves(compared: ComparedQualities) -> str:
-    """Return the AUC against the quality, one line a method; nothing of fewer than two qualities."""
+def quality_curves(compared: ComparedQualities) -> Figure | None:
+    """Return the AUC against the quality, one line a method; None of fewer than two qualities."""
     names = compared.qualities
     drawn = [
         (method, points) for method in compared.methods if (points := _points(names, method.area))
     ]
     if len(names) < 2 or not drawn:
-        return ""
-    bands = [_band(method, names) for method, _ in drawn]
-    values = [value for _, points in drawn for _, value in points]
-    values += [end for band in bands for _, low, high in band for end in (low, high)]
+        return None
+    ends = [_ends(method, names) for method, _ in drawn]
+    every = [points for _, points in drawn] + [points for both in ends for points in both]
+    values = [value for points in every for _, value in points]
     low, high = _padded(values, (LEAST_SPAN - (max(values) - min(values))) / 2)
-    frame = _frame(names, height=340, y=(max(low, 0.0), min(high, 1.0)), least=WIDE_STEP_PX)
-    parts = [_surface(frame, band, at) for at, band in enumerate(bands) if len(band) > 1]
-    parts.append(_axes(frame, names, "AUC"))
-    parts += [line(frame, points, at, marks=True) for at, (_, points) in enumerate(drawn)]
-    picture = svg(
-        frame,
-        parts,
+    y = (max(low, 0.0), min(high, 1.0))
+    shapes: list[Drawn] = [
+        band(*both, series) for series, both in enumerate(ends) if len(both[0]) > 1
+    ]
+    for series, (_, points) in enumerate(drawn):
+        shapes += line(points, series, marks=True)
+    return Figure(
+        _frame(names, height=340, y=y, least=WIDE_STEP_PX),
+        shapes,
         title=f"AUC by quality, {compared.data}",
         description="; ".join(
             _described(method.name, names, points, 3) for method, points in drawn
         ),
+        x=_axis(names),
+        y=Axis("AUC", ticks(*y, 5)),
+        key=lines_key([method.name for method, _ in drawn]),
     )
-    below = key([method.name for method, _ in drawn])
-    return f'<figure class="picture"><div class="wide">{picture}</div>{below}</figure>'
 
 
-def score_curves(compared: ComparedQualities) -> str:
-    """Return for each method the mean score of reals and fakes against the quality."""
+def score_curves(compared: ComparedQualities) -> Iterator[Figure]:
+    """Yield for each method the mean score of reals and fakes against the quality."""
     names = compared.qualities
-    drawn = [
-        (method, [_points(names, partial(method.score, fake=fake)) for fake in (False, True)])
+    drawn = {
+        method.name: [_points(names, partial(method.score, fake=fake)) for fake in (False, True)]
         for method in compared.methods
-    ]
-    values = [value for _, lines in drawn for points in lines for _, value in points]
+    }
+    values = [value for lines in drawn.values() for points in lines for _, value in points]
     if len(names) < 2 or not values:
-        return ""
+        return
     frame = _frame(names, height=230, y=_padded(values))
-    return "".join(
-        _scores(frame, names, method.name, lines) for method, lines in drawn if any(lines)
-    )
-
-
-def _scores(frame: Frame, names: Sequence[str], name: str, lines: Sequence[list[Point]]) -> str:
-    parts = [_axes(frame, names, "mean probability")]
-    parts += [line(frame, points, series, marks=True) for series, points in enumerate(lines)]
-    picture = svg(
-        frame,
-        parts,
-        title=f"Mean probability of fake, {name}",
-        description="; ".join(
-            _described(which, names, points, 2)
-            for which, points in zip(("reals", "fakes"), lines, strict=True)
-        ),
-    )
-    return (
-        f'<figure class="picture"><figcaption>{escape(name)}</figcaption>'
-        f'<div class="wide">{picture}</div>{key(("real images", "fakes"))}</figure>'
-    )
+    for name, lines in drawn.items():
+        if any(lines):
+            yield Figure(
+                frame,
+                [
+                    shape
+                    for series, points in enumerate(lines)
+                    for shape in line(points, series, marks=True)
+                ],
+                title=f"Mean probability of fake, {name}",
+                description="; ".join(
+                    _described(which, names, points, 2)
+                    for which, points in zip(("reals", "fakes"), lines, strict=True)
+                ),
+                x=_axis(names),
+                y=Axis("mean probability", ticks(*frame.y, 5)),
+                caption=name,
+                key=lines_key(("real images", "fakes")),
+            )
 
 
 def _points(names: Sequence[str], value: Callable[[str], OverSeeds | None]) -> list[Point]:
@@ -288,23 +295,20 @@ def _points(names: Sequence[str], value: Callable[[str], OverSeeds | None]) -> l
     return [(float(place), each.mean) for place, each in values if each is not None]
 
 
-def _band(method: QualityMethod, names: Sequence[str]) -> list[tuple[float, float, float]]:
-    """Return place and ends of each AUC: ± the seeds' deviation, of one seed its interval over images."""
-    band = []
+def _ends(method: QualityMethod, names: Sequence[str]) -> tuple[list[Point], list[Point]]:
+    """Return the ends of each AUC: ± the seeds' deviation, of one seed its interval over images."""
+    lower, upper = [], []
     for place, name in enumerate(names):
         area, only = method.area(name), method.over_images(name)
         if area is not None and area.sd is not None:
-            band.append((float(place), area.mean - area.sd, area.mean + area.sd))
+            ends = area.mean - area.sd, area.mean + area.sd
         elif only is not None:
-            band.append((float(place), only.low, only.high))
-    return band
-
-
-def _surface(frame: Frame, band: Sequence[tuple[float, float, float]], series: int) -> str:
-    around = [frame.at(place, high) for place, _, high in band]
-    around += [frame.at(place, low) for place, low, _ in reversed(band)]
-    path = "L".join(f"{x:.1f} {y:.1f}" for x, y in around)
-    return f'<path class="band d{series % SERIES}" d="M{path}Z"/>'
+            ends = only.low, only.high
+        else:
+            continue
+        lower.append((float(place), ends[0]))
+        upper.append((float(place), ends[1]))
+    return lower, upper
 
 
 def _described(name: str, names: Sequence[str], points: Sequence[Point], digits: int) -> str:
@@ -312,15 +316,8 @@ def _described(name: str, names: Sequence[str], points: Sequence[Point], digits:
     return f"{name}: {', '.join(values)}"
 
 
-def _axes(frame: Frame, names: Sequence[str], up: str) -> str:
-    return axes(
-        frame,
-        "quality",
-        up,
-        x_ticks=tuple(range(len(names))),
-        x_names=tuple(names),
-        y_ticks=ticks(*frame.y, 5),
-    )
+def _axis(names: Sequence[str]) -> Axis:
+    return Axis("quality", range(len(names)), names)
 
 
 def _frame(names: Sequence[str], *, height: int, y: Point, least: float = STEP_PX) -> Frame:
@@ -377,9 +374,30 @@ def idle_terms(trained: Sequence[Collaboration]) -> Iterator[str]:
         )
 
 
-def collaboration_plots(trained: Sequence[Collaboration]) -> str:
-    """Return of each method nHSIC and share, a line a seed; nothing where none was logged."""
-    return "".join(_collaboration(seeds, name) for name, seeds in _methods(trained).items())
+def collaboration_plots(trained: Sequence[Collaboration]) -> Iterator[Figure]:
+    """Yield of each method nHSIC and share, a line a seed; nothing where none was logged."""
+    for name, seeds in _methods(trained).items():
+        yield from _epochs(
+            f"nHSIC between qualities, {name}",
+            "nHSIC",
+            {
+                "of the same images": [each.between for each in seeds],
+                "images exchanged": [each.permuted for each in seeds],
+            },
+        )
+        powers = [
+            tuple(
+                (epoch, max(math.log10(share), LEAST_DECADE) if share > 0 else LEAST_DECADE)
+                for epoch, share in each.shares
+            )
+            for each in seeds
+        ]
+        yield from _epochs(
+            f"Gradient of the term as a share of the loss's, {name}",
+            "log10 of the share",
+            {"by epoch": powers},
+            mark=math.log10(LEAST_SHARE),
+        )
 
 
 def _methods(trained: Sequence[Collaboration]) -> Mapping[str, Sequence[Collaboration]]:
@@ -388,42 +406,18 @@ def _methods(trained: Sequence[Collaboration]) -> Mapping[str, Sequence[Collabor
     return {names[method]: seeds for method, seeds in methods.items()}
 
 
-def _collaboration(seeds: Sequence[Collaboration], name: str) -> str:
-    powers = [
-        tuple(
-            (epoch, max(math.log10(share), LEAST_DECADE) if share > 0 else LEAST_DECADE)
-            for epoch, share in each.shares
-        )
-        for each in seeds
-    ]
-    between = _epochs(
-        f"nHSIC between qualities, {name}",
-        "nHSIC",
-        {
-            "of the same images": [each.between for each in seeds],
-            "images exchanged": [each.permuted for each in seeds],
-        },
-    )
-    return between + _epochs(
-        f"Gradient of the term as a share of the loss's, {name}",
-        "log10 of the share",
-        {"by epoch": powers},
-        mark=math.log10(LEAST_SHARE),
-    )
-
-
 def _epochs(
     title: str,
     up: str,
     lines: Mapping[str, Sequence[Sequence[Point]]],
     *,
     mark: float | None = None,
-) -> str:
-    """Return a plot of each seed's lines over epochs; nothing where there are none."""
+) -> Iterator[Figure]:
+    """Yield a figure of each seed's lines over epochs; nothing where there are none."""
     drawn = {name: [points for points in seeds if points] for name, seeds in lines.items()}
     every = [point for seeds in drawn.values() for points in seeds for point in points]
     if not every:
-        return ""
+        return
     marks = [] if mark is None else [mark]
     first, last = min(epoch for epoch, _ in every), max(epoch for epoch, _ in every)
     frame = Frame(
@@ -432,19 +426,21 @@ def _epochs(
         x=(first, last if last > first else first + 1),
         y=_padded([*(value for _, value in every), *marks]),
     )
-    whole = tuple(tick for tick in ticks(*frame.x) if tick == int(tick))
-    parts = [axes(frame, "epoch", up, x_ticks=whole, y_ticks=ticks(*frame.y))]
-    parts += [level(frame, value) for value in marks]
+    shapes: list[Drawn] = [level(frame, value) for value in marks]
     for series, seeds in enumerate(drawn.values()):
-        parts += [line(frame, points, series, marks=True) for points in seeds]
-    ends = "; ".join(
-        f"{name}: last {', '.join(f'{points[-1][1]:.3g}' for points in seeds)}"
-        for name, seeds in drawn.items()
-        if seeds
-    )
-    picture = svg(frame, parts, title=title, description=ends)
-    below = key(tuple(lines)) if len(lines) > 1 else ""
-    return (
-        f'<figure class="picture narrow"><figcaption>{escape(title)}</figcaption>{picture}{below}'
-        "</figure>"
+        for points in seeds:
+            shapes += line(points, series, marks=True)
+    yield Figure(
+        frame,
+        shapes,
+        title=title,
+        description="; ".join(
+            f"{name}: last {', '.join(f'{points[-1][1]:.3g}' for points in seeds)}"
+            for name, seeds in drawn.items()
+            if seeds
+        ),
+        x=Axis("epoch", whole_ticks(*frame.x)),
+        y=Axis(up, ticks(*frame.y)),
+        caption=title,
+        key=lines_key(tuple(lines)) if len(lines) > 1 else Key(),
     )

@@ -1,20 +1,101 @@
-"""The style sheet of a report: light and dark, on a screen and on paper.
+"""How pages and figures look: light and dark, on a screen and on paper; the styles of figures hold for files, too.
 
 Colours of series: M. Okabe and K. Ito, "Color universal design", 2008, told apart by people who do
 not see all colours; the yellow is left out, as it cannot be seen on white.
 """
 
-CSS = """
-:root { color-scheme: light dark; --text: #1b1f24; --back: #fff; --card: #f6f7f9; --line: #c9ced6;
-  --weak: #59626e; --link: #0b57a4; --bad: #a3240f; --warn: #7a4b00; --good: #14632f;
-  --real: #0072b2; --fake: #d55e00;
-  --c0: #0072b2; --c1: #d55e00; --c2: #00795a; --c3: #b0528a; --c4: #3591c9; --c5: #b87700;
-  --c6: #1b1f24; --c7: #6a5acd; }
-@media (prefers-color-scheme: dark) { :root { --text: #e6e9ee; --back: #14171b; --card: #1d2127;
-  --line: #3b434e; --weak: #a2acb9; --link: #7db9f0; --bad: #ff9c85; --warn: #f0bd62; --good: #7fd69a;
-  --real: #56b4e9; --fake: #ff9a4d;
-  --c0: #56b4e9; --c1: #ff9a4d; --c2: #2fc79b; --c3: #e59cc6; --c4: #9fd3f3; --c5: #f0c04d;
-  --c6: #e6e9ee; --c7: #a99df5; } }
+from typing import NamedTuple
+
+SERIES = 8  # colours; further series repeat them with other dashes
+DASHES = ("", "6 3", "2 3", "8 3 2 3")
+OWN = "own"  # the colour of a series
+
+COLOURS = {  # in light and in dark
+    "text": ("#1b1f24", "#e6e9ee"),
+    "back": ("#fff", "#14171b"),
+    "card": ("#f6f7f9", "#1d2127"),
+    "line": ("#c9ced6", "#3b434e"),
+    "weak": ("#59626e", "#a2acb9"),
+    "link": ("#0b57a4", "#7db9f0"),
+    "bad": ("#a3240f", "#ff9c85"),
+    "warn": ("#7a4b00", "#f0bd62"),
+    "good": ("#14632f", "#7fd69a"),
+    "real": ("#0072b2", "#56b4e9"),
+    "fake": ("#d55e00", "#ff9a4d"),
+    "c0": ("#0072b2", "#56b4e9"),
+    "c1": ("#d55e00", "#ff9a4d"),
+    "c2": ("#00795a", "#2fc79b"),
+    "c3": ("#b0528a", "#e59cc6"),
+    "c4": ("#3591c9", "#9fd3f3"),
+    "c5": ("#b87700", "#f0c04d"),
+    "c6": ("#1b1f24", "#e6e9ee"),
+    "c7": ("#6a5acd", "#a99df5"),
+}
+
+
+class Style(NamedTuple):
+    """How a line, a surface or a mark of a figure looks; colours by their names, "" is none."""
+
+    fill: str = ""
+    stroke: str = ""
+    width: float = 1.0  # of the stroke, in pixels
+    dash: str = ""  # lengths of its parts and gaps
+    opacity: float = 1.0  # of the fill; where there is none, of the stroke
+
+
+STYLES = {
+    "grid": Style(stroke="line", width=0.5, opacity=0.6),
+    "axis": Style(stroke="weak"),
+    "edge": Style(stroke="line", width=0.8),
+    "line": Style(stroke=OWN, width=1.8),  # its dashes are those of its series
+    "chance": Style(stroke="weak", dash="3 3"),
+    "dot": Style(fill=OWN),
+    "seed": Style(fill=OWN, opacity=0.65),
+    "hollow": Style(fill="back", stroke=OWN, width=2.0),
+    "interval": Style(stroke=OWN, opacity=0.55),
+    "whisker": Style(stroke="weak", width=1.2),
+    "leader": Style(stroke="weak", width=0.7),
+    "bar": Style(fill=OWN),
+    "gap-bar": Style(fill="c0", opacity=0.45),
+    "band": Style(fill=OWN, opacity=0.16),
+    "floor": Style(fill="c5", opacity=0.2),
+    "real": Style(fill="real", stroke="real", width=1.5, opacity=0.22),
+    "fake": Style(fill="fake", stroke="fake", width=1.5, dash="4 2", opacity=0.22),
+    "before": Style(stroke="c1", width=1.4, dash="4 2"),
+    "after": Style(fill="c0", stroke="c0", width=1.5, opacity=0.28),
+    "retrain": Style(stroke="c6", width=1.4, dash="1.5 2"),
+    "reference": Style(fill="card", stroke="c6", width=1.8),
+    "method": Style(fill="c0"),
+    "broken": Style(stroke="c1", width=2.2),
+    "kept": Style(stroke=OWN, width=4.0, opacity=0.5),
+    "forgotten": Style(stroke=OWN, width=1.5),
+}
+
+
+def dash_of(style: str, series: int) -> str:
+    """Return the dashes by which the line of a series is told from others; "" elsewhere."""
+    return DASHES[(series // SERIES + series) % len(DASHES)] if style == "line" else ""
+
+
+def _variables(theme: int) -> str:
+    return " ".join(f"--{name}: {both[theme]};" for name, both in COLOURS.items())
+
+
+def _rule(name: str, style: Style) -> str:
+    fill, stroke = (f"var(--{each})" if each else "none" for each in style[:2])
+    dash = f" stroke-dasharray: {style.dash};" if style.dash else ""
+    faint = f" {'fill' if style.fill else 'stroke'}-opacity: {style.opacity:g};"
+    return (
+        f"svg .{name} {{ fill: {fill}; stroke: {stroke}; stroke-width: {style.width:g};"
+        f"{dash}{faint if style.opacity < 1 else ''} }}"
+    )
+
+
+CSS = (
+    f"""
+:root {{ color-scheme: light dark; {_variables(0)} }}
+@media (prefers-color-scheme: dark) {{ :root {{ {_variables(1)} }} }}"""
+    + """
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1120px; padding: 1.5rem 1.25rem 4rem; background: var(--back);
   color: var(--text); font: 15px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
@@ -43,7 +124,6 @@ p.outcome { border-left: 5px solid var(--link); padding-left: .8rem; font-size: 
 p.caption { color: var(--weak); margin: .9rem 0 .3rem; max-width: 100ch; }
 small.id { white-space: normal; overflow-wrap: anywhere; }
 .scale { white-space: nowrap; } .scale .box { display: inline-block; width: 1rem; height: .7rem; }
-.interval { fill: none; stroke-width: 1; stroke-opacity: .55; }
 .heat td { text-align: center; min-width: 4.6rem; border: 2px solid var(--back); padding: .28rem .2rem; }
 .heat th[scope=row] { overflow-wrap: break-word; min-width: 7rem; }
 .heat th[scope=col] { text-align: center; padding: .28rem .1rem; max-width: 7.5rem; font-size: .82rem; font-weight: 400; overflow-wrap: anywhere; vertical-align: bottom; }
@@ -61,14 +141,6 @@ figure.picture { width: auto; max-width: 100%; } figure img { max-width: 100%; h
 figcaption { font-size: .88rem; font-weight: 600; margin-bottom: .3rem; }
 svg.plot { display: block; max-width: 100%; height: auto; }
 svg text { fill: var(--weak); font: 11px system-ui, sans-serif; }
-.grid { stroke: var(--line); stroke-width: .5; opacity: .6; } .axis { stroke: var(--weak); fill: none; }
-.line { fill: none; stroke-width: 1.8; } .chance { stroke: var(--weak); stroke-dasharray: 3 3; fill: none; }
-.real { fill: var(--real); fill-opacity: .22; stroke: var(--real); stroke-width: 1.5; }
-.fake { fill: var(--fake); fill-opacity: .22; stroke: var(--fake); stroke-width: 1.5; stroke-dasharray: 4 2; }
-.s0 { stroke: var(--c0); } .s1 { stroke: var(--c1); } .s2 { stroke: var(--c2); } .s3 { stroke: var(--c3); }
-.s4 { stroke: var(--c4); } .s5 { stroke: var(--c5); } .s6 { stroke: var(--c6); } .s7 { stroke: var(--c7); }
-.d0 { fill: var(--c0); } .d1 { fill: var(--c1); } .d2 { fill: var(--c2); } .d3 { fill: var(--c3); }
-.d4 { fill: var(--c4); } .d5 { fill: var(--c5); } .d6 { fill: var(--c6); } .d7 { fill: var(--c7); }
 .key { list-style: none; margin: .3rem 0 0; padding: 0; font-size: .82rem; overflow-wrap: anywhere; }
 .key li { display: flex; gap: .4rem; align-items: baseline; } .key svg { flex: none; }
 figcaption small { display: block; font-weight: 400; white-space: normal; }
@@ -78,21 +150,12 @@ figcaption small { display: block; font-weight: 400; white-space: normal; }
 .ladder tbody:not(.reference) + tbody.reference, .ladder tbody.reference + tbody.method { border-top: 2px solid var(--weak); }
 .ladder .said td { padding-top: 0; } .ladder .said p { margin: 0; font-size: .82rem; max-width: 100ch; }
 .ladder tr:has(+ .said) > * { border-bottom: 0; } .said .tag { color: var(--bad); }
-.of-reference { fill: var(--card); stroke: var(--c6); stroke-width: 1.8; } .of-method { fill: var(--c0); }
-.of-broken { stroke: var(--c1); fill: none; stroke-width: 2.2; }
-.whisker { stroke: var(--weak); stroke-width: 1.2; fill: none; } .leader { stroke: var(--weak); stroke-width: .7; }
 svg text.mark-label { fill: var(--text); paint-order: stroke; stroke: var(--card); stroke-width: 3px; }
 svg text.weak-label { paint-order: stroke; stroke: var(--card); stroke-width: 3px; }
-.belief-before { fill: none; stroke: var(--c1); stroke-width: 1.4; stroke-dasharray: 4 2; }
-.belief-after { fill: var(--c0); fill-opacity: .28; stroke: var(--c0); stroke-width: 1.5; }
-.belief-retrain { fill: none; stroke: var(--c6); stroke-width: 1.4; stroke-dasharray: 1.5 2; }
 .swatch.belief-before { border: 1.5px dashed var(--c1); } .swatch.belief-after { border-color: var(--c0); }
 .swatch.belief-retrain { border: 1.5px dotted var(--c6); }
-.kept { fill: none; stroke-width: 4; stroke-linecap: round; stroke-opacity: .5; }
-.forgotten { fill: none; stroke-width: 1.5; } .edge { fill: none; stroke: var(--line); stroke-width: .8; }
 @media screen { .wide svg.plot { max-width: none; } }
-.floor { fill: var(--c5); fill-opacity: .2; } .hollow { fill: var(--back); stroke-width: 2; }
-.ladder td.left { min-width: 9rem; } .narrow figcaption { max-width: 340px; } .band { fill-opacity: .16; stroke: none; } .gap-bar { fill: var(--c0); fill-opacity: .45; } .seed { fill-opacity: .65; }
+.ladder td.left { min-width: 9rem; }
 td.words { min-width: 10rem; }
 .tiles th[scope=row] { white-space: nowrap; vertical-align: middle; } .tiles td { padding: .2rem .3rem; text-align: center; }
 .strip-head span { display: inline-block; width: 14.28%; text-align: center; font-size: .72rem; color: var(--weak); vertical-align: bottom; }
@@ -106,3 +169,11 @@ details { margin: .5rem 0; } summary { cursor: pointer; }
   .card, figure, .finding, tr { break-inside: avoid; } h2, h3 { break-after: avoid; }
   .wide { overflow: visible; } }
 """
+    + "\n".join(
+        [
+            *(f".s{series} {{ --own: var(--c{series}); }}" for series in range(SERIES)),
+            *(_rule(*pair) for pair in STYLES.items()),
+            "",
+        ]
+    )
+)

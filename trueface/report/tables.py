@@ -3,6 +3,8 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 
+from markupsafe import Markup
+
 from trueface.evaluation.intervals import Measure
 from trueface.evaluation.measurement import METRICS, Report, few_sources
 from trueface.evaluation.metric import Metric
@@ -24,16 +26,18 @@ def table(
     rows: Iterable[str],
     *,
     words: Collection[str] = (),
+    above: str = "",
     caption: str = "",
     kind: str = "measures",
     grouped: bool = False,
-) -> str:
-    """Return a table as wide as it needs; all that is given is HTML.
+) -> Markup:
+    """Return a table as wide as it needs; all that is given is HTML, but for what stands above it.
 
     Args:
         head: titles of the columns, whose first one names the rows.
         rows: as `table_row` returns them.
         words: titles of further columns that do not hold numbers.
+        above: a paragraph.
         caption: of the table.
         kind: classes of the style sheet.
         grouped: each of `rows` is a `tbody`.
@@ -44,10 +48,11 @@ def table(
         for title in head
     )
     classes = f' class="{kind}"' if kind else ""
-    above = f"<caption>{caption}</caption>" if caption else ""
+    lead = f'<p class="caption">{escape(above)}</p>' if above else ""
+    inside = f"<caption>{caption}</caption>" if caption else ""
     body = "".join(rows)
-    return (
-        f'<div class="wide"><table{classes}>{above}<thead><tr>{titles}</tr></thead>'
+    return Markup(
+        f'{lead}<div class="wide"><table{classes}>{inside}<thead><tr>{titles}</tr></thead>'
         f"{body if grouped else f'<tbody>{body}</tbody>'}</table></div>"
     )
 
@@ -73,7 +78,7 @@ def published(table_of: PublishedTable, digits: int) -> str:
     )
 
 
-def measures(rows: Sequence[ReportRow | PartReport]) -> str:
+def measures(rows: Sequence[ReportRow | PartReport]) -> Markup:
     """Return a table of all measures with their intervals."""
     titles = (escape(metric.heading) for metric in COLUMNS)
     return table(
@@ -85,7 +90,7 @@ def measures(rows: Sequence[ReportRow | PartReport]) -> str:
     )
 
 
-def heat_map(models: Sequence[Shown], metric: Metric, *, conditioned: bool = False) -> str:
+def heat_map(models: Sequence[Shown], metric: Metric, *, conditioned: bool = False) -> Markup:
     """Return models × data, coloured by a measure for which one half is chance.
 
     Args:
@@ -105,7 +110,7 @@ def heat_map(models: Sequence[Shown], metric: Metric, *, conditioned: bool = Fal
         if metric.name in row.report.metrics
     }
     if not values:
-        return ""
+        return Markup()
     shown = [model for model in data if any(of == model for _, of in values)]
     head = "".join(f'<th scope="col">{breakable(model)}</th>' for model in shown)
     body = "".join(
@@ -114,7 +119,7 @@ def heat_map(models: Sequence[Shown], metric: Metric, *, conditioned: bool = Fal
         + "</tr>"
         for model in models
     )
-    return (
+    return Markup(
         f'<div class="wide"><table class="heat"><caption>{escape(metric.title)}, with 95 % '
         f"intervals. {heat_scale()}</caption><thead><tr><td></td>{head}</tr>"
         f"</thead><tbody>{body}</tbody>"
@@ -122,7 +127,7 @@ def heat_map(models: Sequence[Shown], metric: Metric, *, conditioned: bool = Fal
     )
 
 
-def confusion(report: Report) -> str:
+def confusion(report: Report) -> Markup:
     """Return a confusion matrix, in images and in shares of each true class."""
     rows = []
     for name, counts in zip(("real", "fake"), report.confusion, strict=True):
@@ -132,19 +137,19 @@ def confusion(report: Report) -> str:
             for count in counts
         )
         rows.append(f'<tr><th scope="row">is {name}</th>{cells}</tr>')
-    return (
+    return Markup(
         "<table><thead><tr><td></td>"
         '<th scope="col">called real</th><th scope="col">called fake</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
 
 
-def facts(pairs: Iterable[tuple[str, object]]) -> str:
+def facts(pairs: Iterable[tuple[str, object]]) -> Markup:
     """Return names and values below each other; nothing where there are none."""
     items = "".join(
         f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in pairs
     )
-    return f'<dl class="facts">{items}</dl>' if items else ""
+    return Markup(f'<dl class="facts">{items}</dl>' if items else "")
 
 
 def flat(record: Mapping[str, Json], above: str = "") -> list[tuple[str, object]]:

@@ -4,7 +4,7 @@ Plots: quality against time; histograms of how sure a model is of what it was to
 the plane, a cloud of dots, in it crosses for what is to be forgotten.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -15,20 +15,23 @@ from trueface.evaluation import predictions
 from trueface.evaluation.over_seeds import NO_VALUE
 from trueface.evaluation.predictions import Answered
 from trueface.report import tables
-from trueface.report.svg import (
-    SERIES,
+from trueface.report.figures import (
+    Axis,
+    Drawn,
+    Figure,
     Frame,
-    Mark,
+    Key,
+    Marks,
     Role,
-    axes,
-    breakable,
+    TimedMethod,
     number,
-    scatter,
-    signs,
+    quality_by_time,
+    rectangle,
+    role_mark,
     steps,
-    svg,
     ticks,
 )
+from trueface.report.svg import breakable, framed, key, picture, side_by_side
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, MachineError
 from trueface.unlearning.evaluation import afterwards
@@ -56,12 +59,11 @@ Limits = tuple[tuple[float, float], tuple[float, float]]
 
 SIDE = 238
 AIR = 0.25  # of the extent before, around it on each side
-CROSS_PX = 2.4  # half its side
+KEPT = Marks(((4, 5),), "disc", "kept")  # where it stands in the key
+FORGOTTEN = Marks(((14.5, 5),), "cross", "forgotten", radius=2.4)
 BINS = 20
 EDGES = tuple(np.linspace(0, 1, BINS + 1).tolist())
-SQUARE = '<rect class="of-reference" x="1" y="1" width="8" height="8"/>'
-DISC = '<circle class="of-method" cx="5" cy="5" r="4.5"/>'
-CROSS = '<path class="of-broken" d="M1 1l8 8m0 -8l-8 8"/>'
+NOTHING = "\N{NO-BREAK SPACE}"  # a note, lest figures beside each other stand askew
 INTRODUCTION = (
     "<p>A model has learned what it should not have, and each method makes another model of it. The first rows "
     "are references, the steps of a ladder: the model before, with what its training took, and plain trainings. "
@@ -74,6 +76,11 @@ ANEW = (
     "can be compared, and where they lie says nothing."
 )
 AS_IT_CAME = "the model as it came, before anything was forgotten"
+ROLES: Mapping[Role, str] = {
+    "reference": "reference",
+    "method": "unlearning",
+    "broken": "broken, see its alarm",
+}
 MARKS = {"up": "\N{UPWARDS ARROW}", "down": "\N{DOWNWARDS ARROW}", "": ""}
 
 
@@ -131,7 +138,7 @@ def _block(group: UnlearningGroup, troubles: list[str]) -> str:
         f"<ul>{notes}</ul>" if notes else "",
         _costs(group, costs),
         _meanings(group, (*shown, *costs)),
-        _against_time(group),
+        framed(against_time(group)),
         _beliefs(group, beliefs),
         _features(group, planes),
     )
@@ -347,12 +354,13 @@ def axes_of(group: UnlearningGroup) -> tuple[str | None, str | None]:
     )
 
 
-def _against_time(group: UnlearningGroup) -> str:
+def against_time(group: UnlearningGroup) -> Figure | None:
+    """Return the quality of each method against its time; None where either is not measured."""
     quality, time = axes_of(group)
     if quality is None or time is None:
-        return ""
-    marks = [
-        Mark(
+        return None
+    methods = [
+        TimedMethod(
             name=row.name,
             time=took.mean,
             quality=good.mean,
@@ -362,28 +370,25 @@ def _against_time(group: UnlearningGroup) -> str:
         for row in group.rows
         if (took := row.values.get(time)) and (good := row.values.get(quality))
     ]
-    levels = {row.name: row.values[quality].mean for row in group.rows if quality in row.values}
+    levels = {
+        row.name: row.values[quality].mean
+        for name in (BEFORE, "retrain")
+        for row in group.rows
+        if row.name == name and quality in row.values
+    }
     up = QUALITY[quality]
-    picture = scatter(
-        marks,
-        before=levels.get(BEFORE),
-        retrain=levels.get("retrain"),
-        across=f"{TIMES[time]}, log scale",
-        up=up,
-    )
-    if not picture:
-        return ""
-    shapes = [(SQUARE, "reference"), (DISC, "unlearning")]
-    if any(mark.role == "broken" for mark in marks):
-        shapes.append((CROSS, "broken, see its alarm"))
-    caption = (
-        f"{escape(up[:1].upper() + up[1:])} against time<small>Upper left is best; whiskers are "
-        "standard deviations over seeds; a triangle lies below the plot, at the value beside it."
-        "</small>"
-    )
-    return (
-        f'<figure class="picture"><figcaption>{caption}</figcaption>'
-        f'<div class="wide">{picture}</div>{signs(shapes, width=10)}</figure>'
+    figure = quality_by_time(methods, levels, across=f"{TIMES[time]}, log scale", up=up)
+    if figure is None:
+        return None
+    roles = dict(ROLES)
+    if not any(method.role == "broken" for method in methods):
+        del roles["broken"]
+    shapes = [(words, [role_mark((5, 5), role)]) for role, words in roles.items()]
+    return figure._replace(
+        caption=f"{up[:1].upper()}{up[1:]} against time",
+        note="Upper left is best; whiskers are standard deviations over seeds; a triangle lies below the plot, "
+        "at the value beside it.",
+        key=Key(shapes, width=10, beside=True),
     )
 
 
@@ -401,7 +406,7 @@ def _beliefs(group: UnlearningGroup, shown: Sequence[MethodBeliefs]) -> str:
     retrain = np.concatenate(anew) if anew else None
     cards = "".join(
         f'<div class="card"><h4>{escape(each.row.name)}</h4>'
-        f"{_histogram(each, retrain, min(top * 1.05, 1.0))}</div>"
+        f"{picture(_histogram(each, retrain, min(top * 1.05, 1.0)))}</div>"
         for each in shown
     )
     named = '<span class="swatch belief-before"></span>before <span class="swatch belief-after"></span>after'
@@ -420,19 +425,21 @@ def _shares(beliefs: Beliefs) -> list[float]:
     return [float(count) for count in counts / max(counts.sum(), 1)]
 
 
-def _histogram(of: MethodBeliefs, retrain: Beliefs | None, top: float) -> str:
+def _histogram(of: MethodBeliefs, retrain: Beliefs | None, top: float) -> Figure:
     """Return one of several histograms of the same height `top`, a share."""
-    frame = Frame(height=150, left=44, y=(0.0, top))
-    drawn = [("before", of.before), ("after", of.after)]
+    drawn = {"before": of.before, "after": of.after}
     if retrain is not None and of.row.method != "retrain":
-        drawn.append(("retrain", retrain))
-    parts = [
-        axes(frame, "probability", "share", y_ticks=ticks(0, top, 3)),
-        *(steps(frame, EDGES, _shares(beliefs), f"belief-{which}") for which, beliefs in drawn),
-    ]
-    medians = "; ".join(f"{which}: median {np.median(beliefs):.3f}" for which, beliefs in drawn)
-    title = f"Probability of the label as trained, {of.row.name}"
-    return svg(frame, parts, title=title, description=medians)
+        drawn["retrain"] = retrain
+    return Figure(
+        Frame(height=150, left=44, y=(0.0, top)),
+        [steps(EDGES, _shares(beliefs), which) for which, beliefs in drawn.items()],
+        title=f"Probability of the label as trained, {of.row.name}",
+        description="; ".join(
+            f"{which}: median {np.median(beliefs):.3f}" for which, beliefs in drawn.items()
+        ),
+        x=Axis("probability"),
+        y=Axis("share", ticks(0, top, 3)),
+    )
 
 
 def _features(group: UnlearningGroup, planes: Sequence[MethodPlane]) -> str:
@@ -440,29 +447,21 @@ def _features(group: UnlearningGroup, planes: Sequence[MethodPlane]) -> str:
         return ""
     classes = sorted({int(label) for each in planes for label in each.plane.label})
     lost = {int(label) for each in planes for label in each.plane.label[each.plane.forget]}
-    shapes = (
-        (
-            f'<path class="kept s{place % SERIES}" d="M4 5h0"/>{_cross(place) if label in lost else ""}',
-            escape(
-                group.class_names[label]
-                if 0 <= label < len(group.class_names)
-                else f"class {label}"
-            ),
-        )
-        for place, label in enumerate(classes)
-    )
+    shapes = []
+    for series, label in enumerate(classes):
+        known = 0 <= label < len(group.class_names)
+        marks = [KEPT._replace(series=series)]
+        if label in lost:
+            marks.append(FORGOTTEN._replace(series=series))
+        shapes.append((group.class_names[label] if known else f"class {label}", marks))
     anew = any(each.anew for each in planes)
     return (
         "<h4>Features in the plane</h4><p>Dots are kept, crosses are to be forgotten. The axes are "
         "the principal ones of the features before; what lies beyond the frame is drawn on its "
         f"edge.{' ' + ANEW if anew else ''}</p>"
-        + signs(shapes, width=22)
-        + "".join(_side_by_side(same, classes) for same in _by_start(planes))
+        f"{key(Key(shapes, width=22, beside=True))}"
+        + "".join(side_by_side(clouds(same, classes)) for same in _by_start(planes))
     )
-
-
-def _cross(place: int) -> str:
-    return f'<path class="forgotten s{place % SERIES}" d="M12 2.5l5 5m0 -5l-5 5"/>'
 
 
 def _by_start(planes: Sequence[MethodPlane]) -> list[list[MethodPlane]]:
@@ -475,25 +474,21 @@ def _by_start(planes: Sequence[MethodPlane]) -> list[list[MethodPlane]]:
     return list(groups.values())
 
 
-def _side_by_side(planes: Sequence[MethodPlane], classes: Sequence[int]) -> str:
-    """Return one plot before, and those after it on the same axes."""
+def clouds(planes: Sequence[MethodPlane], classes: Sequence[int]) -> Iterator[Figure]:
+    """Yield one figure before, and those after it on the same axes.
+
+    Args:
+        planes: of the same samples, the same before.
+        classes: in the order of their colours.
+    """
     first = planes[0].plane
-    limits = _limits(first.before)
-    pictures = [("before", "before", first.before, False)]
-    pictures += [
-        (each.row.name, f"after {each.row.name}", each.plane.after, each.anew) for each in planes
-    ]
-    cards = []
-    for name, title, places, anew in pictures:
-        out = _beyond(places, limits)
-        words = [
-            *(["trained anew"] if anew else []),
-            *([f"{out:.0%} beyond the frame"] if out else []),
-        ]
-        small = f"<small>{', '.join(words) or '&nbsp;'}</small>"  # else plots stand askew
-        picture = _cloud(title, first, places, classes, limits)
-        cards.append(f"<figure><figcaption>{escape(name)}{small}</figcaption>{picture}</figure>")
-    return f'<div class="grid-of">{"".join(cards)}</div>'
+    shown = _limits(first.before)
+    yield _cloud("before", "before", first, first.before, classes, shown)
+    for each in planes:
+        name = each.row.name
+        cloud = _cloud(name, f"after {name}", first, each.plane.after, classes, shown)
+        words = ("trained anew", cloud.note.strip()) if each.anew else (cloud.note,)
+        yield cloud._replace(note=", ".join(filter(None, words)) or cloud.note)
 
 
 def _limits(before: Places) -> Limits:
@@ -511,35 +506,33 @@ def _beyond(places: Places, shown: Limits) -> float:
     return float(np.mean((x < left) | (x > right) | (y < down) | (y > up)))
 
 
-def _cloud(name: str, plane: Plane, places: Places, classes: Sequence[int], shown: Limits) -> str:
+def _cloud(
+    name: str, title: str, plane: Plane, places: Places, classes: Sequence[int], shown: Limits
+) -> Figure:
     """Return features as dots in the colours of their classes, the forgotten as crosses.
 
     Args:
-        name: for the title.
+        name: the caption.
+        title: what they are.
         plane: says of each sample its class, and whether it is to be forgotten.
         places: (M, 2); what lies beyond `shown` is drawn on its edge.
         classes: in the order of their colours.
         shown: the part of the plane.
     """
-    frame = Frame(width=SIDE, height=SIDE, left=8, right=8, top=8, bottom=8, x=shown[0], y=shown[1])
-    pixels = [frame.at(float(x), float(y)) for x, y in places]
-    parts = [f'<path class="edge" d="M8 8H{SIDE - 8}V{SIDE - 8}H8Z"/>']
-    for kind, chosen in (("kept", ~plane.forget), ("forgotten", plane.forget)):
+    x, y = shown
+    drawn: list[Drawn] = [rectangle("edge", x, y)]
+    for forget, mark in ((False, KEPT), (True, FORGOTTEN)):
         for series, class_ in enumerate(classes):
-            which = np.flatnonzero(chosen & (plane.label == class_))
-            if len(which):
-                path = "".join(_dot(kind, *pixels[row]) for row in which)
-                parts.append(f'<path class="{kind} s{series % SERIES}" d="{path}"/>')
-    count = int(plane.forget.sum())
-    description = f"{len(plane.forget) - count} kept, {count} to be forgotten"
-    out = _beyond(places, shown)
-    description += f"; {out:.0%} lie beyond the edge" if out else ""
-    return svg(frame, parts, title=f"Features {name}", description=description)
-
-
-def _dot(kind: str, x: float, y: float) -> str:
-    if kind == "kept":
-        return f"M{x:.1f} {y:.1f}h0"  # round ends make a dot of it
-    size = 2 * CROSS_PX
-    left, top = x - CROSS_PX, y - CROSS_PX
-    return f"M{left:.1f} {top:.1f}l{size} {size}m0 -{size}l-{size} {size}"
+            which = (plane.forget == forget) & (plane.label == class_)
+            if which.any():
+                drawn.append(mark._replace(points=places[which].tolist(), series=series))
+    count, out = int(plane.forget.sum()), _beyond(places, shown)
+    beyond = f"; {out:.0%} lie beyond the edge" if out else ""
+    return Figure(
+        Frame(SIDE, SIDE, left=8, right=8, top=8, bottom=8, x=x, y=y),
+        drawn,
+        title=f"Features {title}",
+        description=f"{len(plane.forget) - count} kept, {count} to be forgotten{beyond}",
+        caption=name,
+        note=f"{out:.0%} beyond the frame" if out else NOTHING,
+    )

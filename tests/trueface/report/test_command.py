@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -36,6 +37,36 @@ def test_the_plots_of_a_report_lie_beside_it_as_files(lab: Lab) -> None:
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
         assert "--real" in (root[1].text or "")  # the colours of the page
     assert old not in files
+
+
+@pytest.mark.parametrize("kinds", [("png",), ("pdf",), ("pdf", "png")])
+def test_figures_are_also_pictures_for_papers_where_they_are_asked_for(
+    lab: Lab, kinds: tuple[str, ...]
+) -> None:
+    words = [f"--{kind}" for kind in kinds]
+    assert main.run(["report", str(lab.run), *words]) == 0
+    out = lab.root / "page.html"
+    kept = lab.root / "page-figures" / "mine.png"
+    kept.parent.mkdir()
+    kept.touch()
+    assert main.run(["report", str(lab.run), "--out", str(out), *words]) == 0
+    inside, beside = (
+        {file.relative_to(folder).with_suffix("") for file in folder.glob("*/01 *")}
+        for folder in (lab.run / "report-figures", kept.parent)
+    )
+    assert inside == beside
+    assert {file.suffix for file in kept.parent.glob("*/*")} == {f".{kind}" for kind in kinds}
+    assert kept.exists()  # only files that a report wrote are replaced
+
+
+def test_without_matplotlib_the_command_says_what_to_install(
+    lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main.run(["report", str(lab.run), "--png"]) == 3
+    told = "--png needs matplotlib: pip install 'launcher-trueface[plots]'"
+    assert told in capsys.readouterr().err
+    assert not (lab.run / "report.html").exists()
 
 
 def test_a_report_can_be_written_elsewhere(lab: Lab) -> None:

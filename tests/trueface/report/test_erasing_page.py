@@ -64,7 +64,7 @@ def test_a_floor_near_the_ceiling_is_told() -> None:
 
 
 def test_the_page_has_samples_of_each_method_and_concept_at_equal_seeds(run: Erasing) -> None:
-    read = Reading(erasing_page(run))
+    read = Reading(erasing_page(run).html)
     pictures = [str(row["src"]) for row in read.all("img")]
     assert len(pictures) == len(METHODS) * len(CONCEPTS) * 2
     content = base64.b64decode(pictures[2].partition(",")[2])  # the second concept's first sample
@@ -74,16 +74,16 @@ def test_the_page_has_samples_of_each_method_and_concept_at_equal_seeds(run: Era
 
 def test_curves_are_means_over_seeds_in_the_order_of_the_rows(run: Erasing) -> None:
     assert run.methods[0].curves["recovery"][0].rate == pytest.approx(0.4 * (1 - 1 / 3))
-    drawn = [str(row.get("aria-label")) for row in Reading(erasing_page(run)).all("svg")]
+    drawn = [str(row.get("aria-label")) for row in Reading(erasing_page(run).html).all("svg")]
     curves = [label for label in drawn if label.startswith("Recovery from")]
     assert [label.split(".")[0].split()[-1] for label in curves] == [name for name, *_ in METHODS]
     assert any(label.startswith("Recovery from abo. 1 image: 10 steps") for label in curves)
 
 
 def test_measures_of_publications_have_columns_where_a_run_has_them(run: Erasing) -> None:
-    assert "FID, KID, CLIP score" not in Reading(erasing_page(run)).text
+    assert "FID, KID, CLIP score" not in Reading(erasing_page(run).html).text
     measured = erasing([{**row, "fid": 13.68, "clip_score": 0.27561} for row in method_rows()])
-    read = Reading(erasing_page(measured))
+    read = Reading(erasing_page(measured).html)
     assert "FID, KID, CLIP score" in read.text
     assert {"13.7", "0.2756"} <= set(read.words)
 
@@ -98,19 +98,19 @@ def test_a_mean_of_some_seeds_says_of_how_many(form: Form) -> None:
 
 
 def test_published_figures_are_marked_as_not_comparable(run: Erasing) -> None:
-    read = Reading(erasing_page(run))
+    read = Reading(erasing_page(run).html)
     assert "published, Stable Diffusion 1.4, not comparable" in read.words
     assert "0.762" in read.words
 
 
 def test_names_are_escaped(run: Erasing) -> None:
     rows = [{**row.record, "method": NASTY, "verdict": NASTY} for row in run.rows]
-    text = erasing_page(erasing(rows, run.methods)._replace(name=NASTY))
+    text = erasing_page(erasing(rows, run.methods)._replace(name=NASTY)).html
     assert NASTY not in text
     assert html.escape("<script>") in text
     Reading(text)
 
 
 def test_a_run_without_anything_measured_says_so() -> None:
-    text = Reading(erasing_page(Erasing("study", []))).text
+    text = Reading(erasing_page(Erasing("study", [])).html).text
     assert "No erased diffuser of this run was measured." in text

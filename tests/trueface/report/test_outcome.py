@@ -9,8 +9,10 @@ import pytest
 from tests.trueface.report.forgetful import Forgetful
 from tests.trueface.unlearning.said import flips, leave, one_class, told
 from trueface.audit.run_facts import Model
+from trueface.benchmark.conditions import Setting
 from trueface.evaluation.intervals import Measure
 from trueface.evaluation.over_seeds import over_seeds
+from trueface.report.benchmark_page import outcome
 from trueface.report.content import ReportRow, Shown
 from trueface.report.outcome import RankedMethod, detectors_outcome, rivals, unlearning_outcome
 from trueface.unlearning.evaluation.leaderboard import ladder
@@ -63,6 +65,20 @@ CASES: Mapping[str, tuple[list[Shown], str]] = {
         "gan2:pre has the highest AUC on x, 0.900, before gan:pre, 0.800, but one seed was measured of each: "
         "no detector of 2 is called the best.",
     ),
+    "equal ones of one seed": (
+        [detector(f"gan{at}:pre", x=area) for at, area in enumerate((0.9, 0.8, 0.9))],
+        "gan0:pre and gan2:pre share the highest AUC on x, 0.900, before gan1:pre, 0.800, but one seed was "
+        "measured of each: no detector of 3 is called the best.",
+    ),
+    "a winner before a single seed far behind": (
+        [*seeds("gan:pre", 0.8, 0.82), *seeds("gan2:pre", 0.9, 0.92), detector("gan3:pre", x=0.5)],
+        "gan2:pre is the best of 3 detectors by the AUC on x: 0.910 ± 0.014 over seeds; next is gan:pre "
+        "(0.810 ± 0.014).",
+    ),
+    "two folders of one ID": (
+        [detector("gan:pre", x=0.8), detector("gan:pre", x=0.6)],
+        "gan:pre has the AUC on x 0.700 ± 0.141; 0.5 is a guess.",
+    ),
     "one of a single seed": (
         [*seeds("gan:pre", 0.8, 0.82), detector("gan2:pre", x=0.9)],
         "None of 2 detectors is the best by the AUC on x: gan2:pre (0.900, one seed) and gan:pre (0.810 ± 0.014) "
@@ -92,7 +108,8 @@ def test_detectors_are_ranked_by_what_all_were_tested_on(case: str) -> None:
         ((0.9, 0.9), (0.8, 0.8), True),
         ((0.9, 0.8), (0.84, 0.76), False),
         ((0.9,), (0.1, 0.1), False),
-        ((0.9, 0.9), (0.1,), False),
+        ((0.9, 0.9), (0.1,), True),
+        ((0.9, 0.7), (0.6,), False),
         ((0.9, 0.9), (0.9, 0.9), False),
     ],
 )
@@ -104,6 +121,45 @@ def test_a_rival_is_one_whose_spread_overlaps_or_is_not_known(
         RankedMethod(name, value) for name, value in zip("ab", values, strict=True) if value
     )
     assert (rivals(one, [two]) == []) is apart
+
+
+Area = tuple[float, float, float]
+MODELS: Mapping[str, tuple[Mapping[str, Mapping[Setting, Area]], str]] = {
+    "no AUC": ({"a": {}}, ""),
+    "one model": (
+        {"a": {Setting.WHITE: (0.9, 0.8, 1), Setting.BLACK: (0.7, 0.6, 0.8)}},
+        "One model has an AUC, by the lowest mean AUC of its settings and with its 95 % interval: a (0.700, "
+        "0.600–0.800, black).",
+    ),
+    "a winner": (
+        {"a": {Setting.GREY: (0.6, 0.4, 0.69)}, "b": {Setting.WHITE: (0.8, 0.7, 0.9)}, "c": {}},
+        "b is the best of 2 models by the lowest mean AUC of its settings, with its 95 % interval: b (0.800, "
+        "0.700–0.900, white); next is a (0.600, 0.400–0.690, grey).",
+    ),
+    "intervals that overlap, and that of the first a guess": (
+        {"a": {Setting.GREY: (0.6, 0.4, 0.7)}, "b": {Setting.GREY: (0.5, 0.3, 0.6)}},
+        "None of 2 models is the best by the lowest mean AUC of its settings: a (0.600, 0.400–0.700, grey) and "
+        "b (0.500, 0.300–0.600, grey) cannot be told apart, as their 95 % intervals overlap; that of a holds 0.5, "
+        "a guess.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MODELS)
+def test_models_of_a_benchmark_are_ranked_by_their_worst_setting(case: str) -> None:
+    models, sentence = MODELS[case]
+    lines = [
+        Named(
+            model=name,
+            columns={
+                setting: Named(mean=Measure(value=value, low=low, high=high))
+                for setting, (value, low, high) in areas.items()
+            },
+        )
+        for name, areas in models.items()
+    ]
+    board: Any = Named(lines=lines, names={name: name for name in models})
+    assert "".join(outcome(board)) == sentence
 
 
 def said_of(run: Path) -> str:
@@ -156,6 +212,13 @@ def test_one_seed_names_no_winner(tmp_path: Path) -> None:
         "a:b, forgetting flipped labels: scrub has the least gap to retraining, 0.006, before salun, 0.025, but one seed was measured, "
         "and that names no winner."
     )
+
+
+def test_methods_with_the_same_gap_share_it(tmp_path: Path) -> None:
+    left(tmp_path, "retrain", 4)
+    for method in ("scrub", "salun"):
+        left(tmp_path, method, 6)
+    assert " salun and scrub share the least gap to retraining, 0.006, but" in said_of(tmp_path)
 
 
 def test_one_measured_seed_of_several_is_not_called_the_only_one(tmp_path: Path) -> None:

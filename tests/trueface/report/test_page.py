@@ -15,7 +15,7 @@ from tests.trueface.audit.build import DATA, FAKE, POISONED, REAL, TESTS, Lab, a
 from trueface.audit.check import judge
 from trueface.audit.reading import Reader
 from trueface.report.content import shown
-from trueface.report.page import page
+from trueface.report.run_page import run_page
 from trueface.runtime import paths
 
 VOID = frozenset({"meta", "img", "path", "circle", "wbr", "br"})
@@ -63,7 +63,7 @@ def lab(tmp_path: Path) -> Lab:
 
 def _page(run: Path, date: str = "today") -> str:
     found = Reader().run(str(run))
-    return page(found, judge(found), [shown(model) for model in found.models], date=date)
+    return run_page(found, judge(found), [*map(shown, found.models)], date=date).html
 
 
 def test_the_page_needs_no_other_file_and_runs_nothing(lab: Lab) -> None:

@@ -53,7 +53,7 @@ def test_verdicts_of_the_rows_are_told_together() -> None:
 
 
 def test_the_page_needs_no_other_file_and_has_tables_plot_and_tiles(run: Purification) -> None:
-    text = purification_page(run)
+    text = purification_page(run).html
     read = Reading(text)
     assert not read.all("script")
     assert not read.all("link")
@@ -78,7 +78,7 @@ def test_names_are_escaped(run: Purification) -> None:
             restored=run.restored,
             detectors=(tested,),
         )
-    )
+    ).html
     assert NASTY not in text
     assert html.escape("<script>") in text
     Reading(text)
@@ -86,13 +86,16 @@ def test_names_are_escaped(run: Purification) -> None:
 
 def test_a_run_without_anything_measured_says_so() -> None:
     empty = Purification(name="study", rows=[], attacks=[], restored=[])
-    assert "No purified folder of this run was measured." in Reading(purification_page(empty)).text
+    assert (
+        "No purified folder of this run was measured."
+        in Reading(purification_page(empty).html).text
+    )
 
 
 def test_tiles_that_cannot_be_read_are_left_out(run: Purification) -> None:
     for made in run.restored:
         (made.path / "grid.png").write_bytes(b"no picture")
-    assert not Reading(purification_page(run)).all("img")
+    assert not Reading(purification_page(run).html).all("img")
 
 
 def test_a_detector_is_called_after_what_its_images_were_made_of(tmp_path: Path) -> None:

@@ -81,14 +81,14 @@ STUDY = [
 
 
 def test_no_gain_is_claimed_whose_interval_holds_zero() -> None:
-    text = Reading(quality_page(STUDY, "study")).text
+    text = Reading(quality_page(STUDY, "study").html).text
     assert "against qualities=raw, gain: qualities=all +9.2 points." in text
     assert "against qualities=raw, no gain shown: qualities=awp +0.3 points." in text
     assert "\N{MINUS SIGN}2.0 … +3.0" in text
 
 
 def test_the_table_has_every_quality_the_mean_the_worst_and_all_together() -> None:
-    read = Reading(quality_page(STUDY, "study"))
+    read = Reading(quality_page(STUDY, "study").html)
     for word in ("raw", "jpeg75", "half+jpeg30", "mean", "worst", "pooled", "0.689", "0.801"):
         assert word in read.words
     drawn = [str(row["aria-label"]) for row in read.all("svg") if "aria-label" in row]
@@ -100,12 +100,12 @@ def test_seeds_are_one_method_with_its_deviation() -> None:
         a_row(f"{RAW},seed={seed}", (area, area, area, area - 0.1))
         for seed, area in ((1, 0.80), (2, 0.84))
     ]
-    assert "0.820 ± 0.028" in Reading(quality_page(rows, "study")).text
+    assert "0.820 ± 0.028" in Reading(quality_page(rows, "study").html).text
 
 
 def test_a_quality_without_both_classes_is_a_dash() -> None:
     row = a_row(RAW, (0.8, None, 0.7, 0.6))._replace(left_out=3)
-    read = Reading(quality_page([row], "study"))
+    read = Reading(quality_page([row], "study").html)
     assert "–" in read.words
     assert "Left out: 3 images that were not scored in every quality." in read.words
 
@@ -119,19 +119,19 @@ def test_nhsic_stands_beside_its_permuted_baseline_and_an_idle_term_is_named(
         logged = [dict(each) for each in epochs(0.8, 0.57, share)]
         write_json(paths.summary(folder), {"collaboration": [*logged]})
     trained = list(collaborations(tmp_path))
-    text = Reading(quality_page(STUDY, "study", trained)).text
+    text = Reading(quality_page(STUDY, "study", trained).html).text
     assert "The collaboration did nothing in qualities=awp" in text
     assert "images exchanged" in text
     drawn = [
         str(row.get("aria-label"))
-        for row in Reading(quality_page(STUDY, "study", trained)).all("svg")
+        for row in Reading(quality_page(STUDY, "study", trained).html).all("svg")
     ]
     assert any("of the same images: last 0.8; images exchanged: last 0.57" in row for row in drawn)
     assert not of_epochs(ALL, []).idle
 
 
 def test_published_figures_are_marked_as_of_other_data() -> None:
-    text = Reading(quality_page(STUDY, "study")).text
+    text = Reading(quality_page(STUDY, "study").html).text
     assert "Not the same data" in text
     assert "QAD-E" in text
 
@@ -139,7 +139,7 @@ def test_published_figures_are_marked_as_of_other_data() -> None:
 def test_names_are_escaped_and_nothing_is_fetched_or_run() -> None:
     row = a_row(NASTY, (0.8, 0.8, 0.8, 0.7), against=NASTY, worst=(0.1, 0.05, 0.2))
     row = row._replace(data=NASTY)
-    text = quality_page([row], NASTY, [of_epochs(NASTY, epochs(0.8, 0.5, 0.1))])
+    text = quality_page([row], NASTY, [of_epochs(NASTY, epochs(0.8, 0.5, 0.1))]).html
     read = Reading(text)
     assert not read.all("script")
     assert html.escape(NASTY) in text

@@ -13,7 +13,7 @@ from trueface.audit.reading import Reader
 from trueface.cli import main
 from trueface.evaluation import predictions
 from trueface.report.content import shown
-from trueface.report.page import page
+from trueface.report.run_page import run_page
 from trueface.report.unlearning import axes_of, method_beliefs, method_plane, shown_columns
 from trueface.runtime import paths
 from trueface.unlearning.evaluation.leaderboard import UnlearningGroup, UnlearningRow, ladder
@@ -28,7 +28,7 @@ def lab(tmp_path: Path) -> Forgetful:
 def _page(run: Path) -> str:
     found = Reader().run(str(run))
     models = [shown(model) for model in found.models]
-    return page(found, judge(found), models, date="today", unlearned=ladder(run))
+    return run_page(found, judge(found), models, date="today", unlearned=ladder(run)).html
 
 
 def _section(run: Path) -> Reading:
@@ -57,7 +57,7 @@ def test_a_run_without_unlearning_shows_nothing_of_it(tmp_path: Path) -> None:
 
 def page_without(run: Path) -> str:
     found = Reader().run(str(run))
-    return page(found, judge(found), [shown(model) for model in found.models], date="today")
+    return run_page(found, judge(found), [*map(shown, found.models)], date="today").html
 
 
 def test_the_command_shows_unlearning(lab: Forgetful) -> None:

@@ -1,0 +1,509 @@
+"""Figures as values: a plane with axes and a key, and what is drawn in it: lines, marks and words where the data are.
+
+Nothing here knows a format: `svg` draws figures for pages and `matplotlib_figures` for files, both by the styles
+of `style`. Pixels only say how large a figure is, and how far words stand from what they name.
+
+Where marks have names, each stands so that no name lies on another.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+CHARACTER_PX = 6.6  # a wide guess for 11 px letters of any sans serif
+ABOVE_PX, BELOW_PX = 9.0, 3.0  # of a base line
+MARK_PX = 6.0  # half the side of a mark, with some air
+RINGS_PX = (16, 26, 38, 52, 68, 88)  # how far a name may go from its mark, on a leader
+ANGLES = 16
+QUARTERS = (0, 0.25, 0.5, 0.75, 1)
+
+Point = tuple[float, float]
+Anchor = Literal["start", "middle", "end"]
+Shape = Literal["disc", "square", "cross", "triangle"]
+
+
+class Box(NamedTuple):
+    """A rectangle in pixels, y downwards."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def overlap(self, other: "Box") -> float:
+        """Return the area that both cover."""
+        across = min(self.right, other.right) - max(self.left, other.left)
+        down = min(self.bottom, other.bottom) - max(self.top, other.top)
+        return max(across, 0.0) * max(down, 0.0)
+
+    def outside(self, room: "Box") -> float:
+        """Return by how many pixels it leaves a room."""
+        return (
+            max(room.left - self.left, 0)
+            + max(self.right - room.right, 0)
+            + max(room.top - self.top, 0)
+            + max(self.bottom - room.bottom, 0)
+        )
+
+
+class Frame(NamedTuple):
+    """The plane of a figure: its size in pixels, and which values it shows."""
+
+    width: int = 238
+    height: int = 220
+    left: int = 48
+    bottom: int = 44
+    top: int = 10
+    right: int = 12
+    x: Point = (0.0, 1.0)  # values at its left and right end
+    y: Point = (0.0, 1.0)  # at its lower and upper end
+
+    def at(self, x: float, y: float) -> Point:
+        """Return where a value lies, in pixels; values outside lie on the edge."""
+        across = _share(x, self.x) * (self.width - self.left - self.right)
+        up = _share(y, self.y) * (self.height - self.top - self.bottom)
+        return self.left + across, self.height - self.bottom - up
+
+    def around(self, point: Point, reach: float = MARK_PX) -> Box:
+        """Return what a mark covers, by half its side in pixels."""
+        x, y = self.at(*point)
+        return Box(x - reach, y - reach, x + reach, y + reach)
+
+    def between(self, first: Point, second: Point) -> Box:
+        """Return what an upright or a level line covers."""
+        (left, top), (right, bottom) = self.at(*first), self.at(*second)
+        return Box(min(left, right) - 1, min(top, bottom), max(left, right) + 1, max(top, bottom))
+
+
+class Polyline(NamedTuple):
+    """A line through points, or the surface within them."""
+
+    points: Sequence[Point]
+    style: str
+    series: int = 0  # whose colour it has, where the style says so
+    closed: bool = False
+
+
+class Marks(NamedTuple):
+    """A mark at each of some points."""
+
+    points: Sequence[Point]
+    shape: Shape
+    style: str
+    series: int = 0
+    radius: float = 4.5  # half its height, in pixels
+
+
+class Label(NamedTuple):
+    """Words beside a point."""
+
+    point: Point
+    text: str
+    anchor: Anchor = "start"
+    right: float = 0.0  # where their base line begins or ends, from the point, in pixels
+    down: float = 0.0
+    style: Literal["", "mark-label", "weak-label"] = ""
+    leader: bool = False  # so far from the point that a line must lead there
+    turned: bool = False  # read upwards
+
+    def box(self, frame: Frame) -> Box:
+        """Return what the words cover, by guess."""
+        x, y = frame.at(*self.point)
+        wide = len(self.text) * CHARACTER_PX
+        left = x + self.right - {"start": 0.0, "middle": wide / 2, "end": wide}[self.anchor]
+        base = y + self.down
+        return Box(left, base - ABOVE_PX, left + wide, base + BELOW_PX)
+
+
+Drawn = Polyline | Marks | Label
+
+
+class Axis(NamedTuple):
+    """An axis: its name, and where it has ticks."""
+
+    name: str
+    ticks: Sequence[float] = QUARTERS
+    names: Sequence[str] = ()  # of the ticks; (): their numbers
+
+
+class Key(NamedTuple):
+    """What lines and marks stand for: words, and what is drawn before them, in pixels, y downwards."""
+
+    entries: Sequence[tuple[str, Sequence[Drawn]]] = ()
+    width: int = 26  # of what is drawn, in pixels
+    height: int = 10
+    beside: bool = False  # the entries stand beside, not below each other
+
+    @property
+    def frame(self) -> Frame:
+        """The plane of what is drawn."""
+        return Frame(self.width, self.height, 0, 0, 0, 0, x=(0, self.width), y=(self.height, 0))
+
+
+class Figure(NamedTuple):
+    """A figure; `title` and `description` are read out in its place."""
+
+    frame: Frame
+    drawn: Sequence[Drawn]
+    title: str
+    description: str
+    x: Axis | None = None  # None: neither axis is shown
+    y: Axis = Axis("", ())
+    caption: str = ""  # where it stands in a page
+    note: str = ""  # small, below the caption
+    key: Key = Key()
+
+    @property
+    def layers(self) -> Iterator[Drawn]:
+        """Everything in the order in which it is drawn: surfaces behind the axes, the axes, the rest."""
+        yield from (each for each in self.drawn if each.style in BEHIND)
+        yield from self._axes()
+        yield from (each for each in self.drawn if each.style not in BEHIND)
+
+    def _axes(self) -> Iterator[Drawn]:
+        if self.x is None:
+            return
+        frame, (left, right), (low, high) = self.frame, self.frame.x, self.frame.y
+        for value, name in _ticks(self.x):
+            yield Polyline(((value, low), (value, high)), "grid")
+            yield Label((value, low), name, "middle", down=14)
+        for value, name in _ticks(self.y):
+            yield Polyline(((left, value), (right, value)), "grid")
+            yield Label((left, value), name, "end", right=-5, down=3.5)
+        yield Polyline(((left, high), (left, low), (right, low)), "axis")
+        middle = (left + right) / 2, (low + high) / 2
+        yield Label((middle[0], low), self.x.name, "middle", down=frame.bottom - 8)
+        if self.y.name:
+            yield Label((left, middle[1]), self.y.name, "middle", 12 - frame.left, turned=True)
+
+
+BEHIND = frozenset({"floor", "band"})  # styles of surfaces
+
+
+def line(points: Sequence[Point], series: int, *, marks: bool = False) -> list[Drawn]:
+    """Return a line through points; a single one, or `marks`, shows dots; none is nothing."""
+    drawn: list[Drawn] = [Polyline(points, "line", series)] if points else []
+    if drawn and (marks or len(points) == 1):
+        drawn.append(Marks(points, "disc", "dot", series, 2.5))
+    return drawn
+
+
+def diagonal(frame: Frame) -> Polyline:
+    """Return the line from the lower left to the upper right corner."""
+    return Polyline(tuple(zip(frame.x, frame.y, strict=True)), "chance")
+
+
+def upright(frame: Frame, value: float) -> Polyline:
+    """Return an upright line at a value of the first axis."""
+    return Polyline(tuple((value, end) for end in frame.y), "chance")
+
+
+def level(frame: Frame, value: float) -> Polyline:
+    """Return a line across at a value of the second axis."""
+    return Polyline(tuple((end, value) for end in frame.x), "chance")
+
+
+def rectangle(style: str, x: Point, y: Point, series: int = 0) -> Polyline:
+    """Return what lies between two values of each axis."""
+    (left, right), (low, high) = x, y
+    around = ((left, low), (left, high), (right, high), (right, low))
+    return Polyline(around, style, series, closed=True)
+
+
+def band(lower: Sequence[Point], upper: Sequence[Point], series: int) -> Polyline:
+    """Return what lies between two lines."""
+    return Polyline((*upper, *reversed(lower)), "band", series, closed=True)
+
+
+def steps(edges: Sequence[float], heights: Sequence[float], style: str) -> Polyline:
+    """Return a histogram: its outline, filled."""
+    tops = (
+        (edge, height)
+        for ends, height in zip(pairwise(edges), heights, strict=True)
+        for edge in ends
+    )
+    return Polyline(((edges[0], 0), *tops, (edges[-1], 0)), style, closed=True)
+
+
+def lines_key(names: Sequence[str]) -> Key:
+    """Return what the colours and dashes of `line` stand for."""
+    return Key([
+        (name, line(((1, 5), (25, 5)), series)) for series, name in enumerate(names)
+    ])  # fmt: skip
+
+
+def ticks(least: float, greatest: float, count: int = 5) -> tuple[float, ...]:
+    """Return about `count` round values within a range."""
+    span = greatest - least
+    if span <= 0:
+        return (least,)
+    size = 10.0 ** math.floor(math.log10(span / count))
+    step = next(
+        size * factor for factor in (1, 2, 5, 10) if size * factor * count >= span * (1 - 1e-9)
+    )
+    first = -int(-least / step // 1) if least > 0 else int(least / step)
+    values = (round((first + place) * step, 10) for place in range(count * 3))
+    return tuple(value for value in values if least - 1e-9 <= value <= greatest + 1e-9)
+
+
+def whole_ticks(least: float, greatest: float) -> tuple[float, ...]:
+    """Return the whole numbers among the ticks of a range, such as epochs."""
+    return tuple(tick for tick in ticks(least, greatest) if tick == int(tick))
+
+
+def number(value: float) -> str:
+    """Return a number as short as it can be."""
+    return f"{value:.6g}".replace("-", "\N{MINUS SIGN}")
+
+
+def three_digits(value: float) -> str:
+    """Return a number in three digits, as short as it can be."""
+    return number(float(f"{value:.3g}"))
+
+
+def log_axis(name: str, ends: Point, factors: Sequence[int] = (1, 2, 5)) -> Axis:
+    """Return a logarithmic axis, its ticks at these multiples of each power of ten.
+
+    Args:
+        name: of the axis.
+        ends: exponents of ten of its least and its greatest value.
+        factors: from 1 to 9.
+    """
+    low, high = ends
+    values = [
+        factor * 10.0**power
+        for power in range(math.floor(low), math.ceil(high) + 1)
+        for factor in factors
+    ]
+    inside = [value for value in values if low <= math.log10(value) <= high]
+    return Axis(name, [math.log10(value) for value in inside], [*map(three_digits, inside)])
+
+
+def _share(value: float, ends: Point) -> float:
+    first, last = ends
+    return min(max((value - first) / (last - first or 1), 0), 1)
+
+
+def _ticks(axis: Axis) -> Iterator[tuple[float, str]]:
+    return zip(axis.ticks, axis.names or map(number, axis.ticks), strict=True)
+
+
+def names_beside(
+    frame: Frame, names: Sequence[str], points: Sequence[Point], taken: Sequence[Box] = ()
+) -> list[Label]:
+    """Return a name for each mark: near it, inside the plane, and on nothing else if that can be.
+
+    Args:
+        frame: the plane; names may reach into the air right of it.
+        names: what to write.
+        points: of the marks.
+        taken: what else names must not cover.
+    """
+    (left, bottom), (right, top) = (frame.at(x, y) for x, y in zip(frame.x, frame.y, strict=True))
+    room = Box(left + 2, top, right + frame.right, bottom - 1)
+    places = [frame.at(*point) for point in points]
+    marks = [frame.around(point) for point in points]
+    covered = [*taken, *marks]
+    labels: dict[int, Label] = {}
+    for index in sorted(range(len(names)), key=lambda index: -_crowd(places, index)):
+        best: tuple[float, Label] | None = None
+        for label in _candidates(names[index], points[index]):
+            box = label.box(frame)
+            cost = sum(box.overlap(other) for other in covered) + 1000 * box.outside(room)
+            if label.leader:
+                cost += _crossed(label, places[index], covered, own=marks[index])
+            if best is None or cost < best[0]:
+                best = cost, label
+            if not cost:
+                break
+        if best is not None:
+            labels[index] = best[1]
+            covered.append(best[1].box(frame))
+    return [labels[index] for index in range(len(names))]
+
+
+def _crowd(places: Sequence[Point], index: int) -> int:
+    return sum(math.dist(places[index], other) < RINGS_PX[-2] for other in places)
+
+
+def _candidates(text: str, point: Point) -> Iterator[Label]:
+    middle = (ABOVE_PX - BELOW_PX) / 2
+    near: tuple[tuple[float, float, Anchor], ...] = (
+        (MARK_PX + 2, middle, "start"),
+        (-MARK_PX - 2, middle, "end"),
+        (0, -MARK_PX - BELOW_PX, "middle"),
+        (0, MARK_PX + ABOVE_PX, "middle"),
+        (MARK_PX, -MARK_PX, "start"),
+        (MARK_PX, MARK_PX + ABOVE_PX - 1, "start"),
+        (-MARK_PX, -MARK_PX, "end"),
+        (-MARK_PX, MARK_PX + ABOVE_PX - 1, "end"),
+    )
+    for right, down, anchor in near:
+        yield Label(point, text, anchor, right, down, "mark-label")
+    for ring in RINGS_PX:
+        for step in range(ANGLES):
+            angle = 2 * math.pi * (step + 0.5) / ANGLES
+            right, down = ring * math.cos(angle), ring * math.sin(angle) + middle
+            anchor = "start" if right >= 0 else "end"
+            yield Label(point, text, anchor, right, down, "mark-label", leader=True)
+
+
+def _crossed(label: Label, place: Point, covered: Sequence[Box], *, own: Box) -> float:
+    """Return how much of a leader lies on other things, in samples of it."""
+    down = label.down - (ABOVE_PX - BELOW_PX) / 2
+    cost = 0.0
+    for step in range(1, 10):
+        x, y = place[0] + label.right * step / 10, place[1] + down * step / 10
+        sample = Box(x - 0.5, y - 0.5, x + 0.5, y + 0.5)
+        cost += sum(sample.overlap(other) for other in covered if other is not own)
+    return cost
+
+
+def level_name(
+    frame: Frame,
+    text: str,
+    value: float,
+    taken: Sequence[Box],
+    *,
+    downs: Sequence[float] = (-4, 12),
+    inset: float = 0,
+) -> Label:
+    """Return the name of a level line: at the end and side of it where least is in its way.
+
+    Args:
+        frame: the plane.
+        text: the name.
+        value: of the line, on the second axis.
+        taken: what the name shall not cover.
+        downs: how far below the line its base line may be, in pixels; the first one is preferred.
+        inset: how far from the right end of the line it ends, in pixels.
+    """
+    left, right = frame.x
+    choices = [
+        label
+        for down in downs
+        for label in (
+            Label((left, value), text, "start", 4, down, "weak-label"),
+            Label((right, value), text, "end", -inset, down, "weak-label"),
+        )
+    ]
+    return min(choices, key=lambda label: sum(label.box(frame).overlap(other) for other in taken))
+
+
+Role = Literal["reference", "method", "broken"]
+WIDTH, HEIGHT = 1050, 420
+LEAST_MARKS = 3
+BEFORE = "before"  # the mark of a model as it came, which may lie below the plane
+RAISED_PX = 6  # marks that lie below the plane stand on its edge
+EDGE_DECADES = 0.18  # of air left and right
+STRETCH = (
+    2.0  # marks of broken models that would widen the second axis by more lie on its lower edge
+)
+ALWAYS = 0.12  # a second axis as long as this is never cut
+LEAST_SPAN = 0.02  # of the second axis: finer differences are noise
+FINE_DECADES = 3.2  # up to here the first axis has ticks at 2 and 5, too
+SHAPES: Mapping[str, tuple[Shape, float]] = {  # by which a role is told, not by colour alone
+    "reference": ("square", 4),
+    "method": ("disc", 4.5),
+    "broken": ("cross", 4),
+    "below": ("triangle", 5),
+}
+
+
+def role_mark(point: Point, role: Role, *, below: bool = False) -> Marks:
+    """Return the mark of a method; `below` the plane it is a triangle on its edge."""
+    shape, radius = SHAPES["below" if below else role]
+    return Marks((point,), shape, role, radius=radius)
+
+
+class TimedMethod(NamedTuple):
+    """A method in the plane of quality and time."""
+
+    name: str
+    time: float  # > 0
+    quality: float
+    spread: float | None  # standard deviation of the quality over seeds
+    role: Role
+
+    @property
+    def reach(self) -> Point:
+        """The ends of its whisker."""
+        return self.quality - (self.spread or 0.0), self.quality + (self.spread or 0.0)
+
+
+def quality_by_time(
+    methods: Sequence[TimedMethod],
+    levels: Mapping[str, float],
+    *,
+    across: str,
+    up: str,
+) -> Figure | None:
+    """Return the figure; None of fewer than three marks with a place: a table says as much in less room.
+
+    Args:
+        methods: those without a time stay out of it.
+        levels: qualities that are level lines, by name.
+        across: what the first axis is called.
+        up: what the second one is called.
+    """
+    shown = [method for method in methods if method.time > 0 and math.isfinite(method.time)]
+    if len(shown) < LEAST_MARKS:
+        return None
+    powers = [math.log10(method.time) for method in shown]
+    low, high = min(powers) - EDGE_DECADES, max(powers) + EDGE_DECADES
+    frame = Frame(WIDTH, HEIGHT, 54, x=(low, high), y=_range(shown, [*levels.values()]))
+    inside = {name: value for name, value in levels.items() if value >= frame.y[0]}
+    edge = frame.y[0] + RAISED_PX * (frame.y[1] - frame.y[0]) / (HEIGHT - frame.top - frame.bottom)
+    points = [
+        (power, edge if method.quality < frame.y[0] else method.quality)
+        for power, method in zip(powers, shown, strict=True)
+    ]
+    drawn: list[Drawn] = [upright(frame, 0.0)] if low < 0 < high else []
+    drawn += [level(frame, value) for value in inside.values()]
+    for point, method in zip(points, shown, strict=True):
+        below = method.quality < frame.y[0]
+        if method.spread and not below:
+            drawn.append(Polyline(tuple((point[0], end) for end in method.reach), "whisker"))
+        drawn.append(role_mark(point, method.role, below=below))
+    taken = [frame.around(point) for point in points]
+    taken += [
+        frame.between(*((x, end) for end in method.reach))
+        for (x, _), method in zip(points, shown, strict=True)
+    ]
+    for name, value in inside.items():
+        label = level_name(frame, f"{name} {value:.3f}", value, taken)
+        taken.append(label.box(frame))
+        drawn.append(label)
+    names = [
+        f"{method.name} {method.quality:.3f}" if method.quality < frame.y[0] else method.name
+        for method in shown
+    ]
+    drawn += names_beside(frame, names, points, taken)
+    return Figure(
+        frame,
+        drawn,
+        title=f"{up[:1].upper()}{up[1:]} by {across}",
+        description="; ".join(
+            f"{method.name}: {three_digits(method.time)} and {method.quality:.3f}"
+            for method in shown
+        ),
+        x=log_axis(across, frame.x, (1, 2, 5) if high - low <= FINE_DECADES else (1,)),
+        y=Axis(up, ticks(*frame.y, 6)),
+    )
+
+
+def _range(shown: Sequence[TimedMethod], levels: Sequence[float]) -> Point:
+    """Return the ends of the second axis.
+
+    Broken models, and the one before, may lie below it: beside them all others would look alike.
+    """
+    sound = [method for method in shown if method.role != "broken" and method.name != BEFORE]
+    values = [value for method in sound for value in method.reach]
+    every = [*levels, *(value for method in shown for value in method.reach)]
+    chosen = values or every
+    if max(every) - min(every) <= max(STRETCH * (max(chosen) - min(chosen)), ALWAYS):
+        chosen = every
+    low, high = min(chosen), max(chosen)
+    pad = max((high - low) * 0.12, (LEAST_SPAN - (high - low)) / 2)
+    return max(low - pad, 0.0), min(high + pad, 1.0)
