@@ -7,7 +7,7 @@ Where marks have names, each stands so that no name lies on another.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -231,6 +231,12 @@ def lines_key(names: Sequence[str]) -> Key:
     return Key([
         (name, line(((1, 5), (25, 5)), series)) for series, name in enumerate(names)
     ])  # fmt: skip
+
+
+def swatches(styles: Iterable[str]) -> Key:
+    """Return what surfaces stand for that have the names of their styles."""
+    entries = [(style, [rectangle(style, (1, 15), (1, 9))]) for style in styles]
+    return Key(entries, width=16, beside=True)
 
 
 def ticks(least: float, greatest: float, count: int = 5) -> tuple[float, ...]:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
-from markupsafe import Markup
 
 from trueface.audit import finding
 from trueface.audit.finding import Audit
@@ -28,13 +27,12 @@ from trueface.report.figures import (
     Drawn,
     Figure,
     Frame,
-    Key,
     Point,
     diagonal,
     line,
     lines_key,
-    rectangle,
     steps,
+    swatches,
     ticks,
     upright,
     whole_ticks,
@@ -91,6 +89,9 @@ def run_page(
         )
     of_models = [[*curves(shown)] for shown in models]
     of_rows = [[*map(histogram, shown.rows)] for shown in models]
+    figures: dict[str, list[Figure]] = {}
+    for shown, of_model, of_row in zip(models, of_models, of_rows, strict=True):
+        figures.setdefault(shown.model.folder.name, []).extend([*of_model, *of_row])
     html = filled(
         "run.html",
         [("report of", date), ("folder", run.folder), *_about(run)],
@@ -101,7 +102,7 @@ def run_page(
         most_in_line=MOST_IN_LINE,
         outcome=outcome,
         troubles=[(shown.model.name, trouble) for shown in models for trouble in shown.troubles],
-        unlearning=Markup("" if unlearned is None else unlearning.section(unlearned)),
+        unlearning="" if unlearned is None else unlearning.section(unlearned, figures),
         beside=beside,
         curves=[*map(side_by_side, of_models)],
         histograms=[[*map(picture, figures)] for figures in of_rows],
@@ -111,9 +112,6 @@ def run_page(
         record_facts=_record_facts,
         summary_facts=_summary_facts,
     )
-    figures: dict[str, list[Figure]] = {}
-    for shown, of_model, of_row in zip(models, of_models, of_rows, strict=True):
-        figures.setdefault(shown.model.folder.name, []).extend([*of_model, *of_row])
     return Page(html, figures)
 
 
@@ -292,7 +290,7 @@ def histogram(row: ReportRow) -> Figure:
         ),
         x=Axis("logit", ticks(low, high)),
         y=Axis("share", ticks(0, top, 4)),
-        key=Key([(name, [rectangle(name, (1, 15), (1, 9))]) for name in heights], 16, beside=True),
+        key=swatches(heights),
     )
 
 

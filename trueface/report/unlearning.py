@@ -4,11 +4,13 @@ Plots: quality against time; histograms of how sure a model is of what it was to
 the plane, a cloud of dots, in it crosses for what is to be forgotten.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from trueface.evaluation import predictions
@@ -29,6 +31,7 @@ from trueface.report.figures import (
     rectangle,
     role_mark,
     steps,
+    swatches,
     ticks,
 )
 from trueface.report.svg import breakable, framed, key, picture, side_by_side
@@ -105,22 +108,30 @@ class MethodPlane(NamedTuple):
         return method is not None and "untrained model" in method.needs
 
 
-def section(board: Ladder) -> str:
-    """Return the whole section; nothing for a run without unlearning."""
+def section(board: Ladder, figures: dict[str, list[Figure]]) -> Markup:
+    """Return the whole section; nothing for a run without unlearning.
+
+    Args:
+        board: all that was unlearned in a run.
+        figures: of the page, by the folder of their files; those of each base are added.
+    """
     if not board.groups and not board.troubles:
-        return ""
+        return Markup()
     troubles = list(board.troubles)
-    blocks = "".join([_block(group, troubles) for group in board.groups])
+    blocks = ""
+    for group in board.groups:
+        folder = f"unlearning {group.base}".replace("/", "_")
+        blocks += _block(group, troubles, figures.setdefault(folder, []))
     items = "".join(f"<li>{escape(trouble)}</li>" for trouble in troubles)
     left_out = f"<p>Not shown:</p><ul>{items}</ul>" if items else ""
-    return (
+    return Markup(
         f'<section id="unlearning"><h2>Unlearning</h2>{INTRODUCTION if blocks else ""}{blocks}'
         f"{left_out}</section>"
     )
 
 
-def _block(group: UnlearningGroup, troubles: list[str]) -> str:
-    """Return what is shown of one base; what cannot be read is added to `troubles`."""
+def _block(group: UnlearningGroup, troubles: list[str], figures: list[Figure]) -> str:
+    """Return what is shown of one base; add its figures, and to `troubles` what cannot be read."""
     beliefs, planes = [], []
     for row in group.rows:
         try:
@@ -132,15 +143,19 @@ def _block(group: UnlearningGroup, troubles: list[str]) -> str:
         except (DataError, MachineError) as error:
             troubles.append(str(error))
     shown, costs = shown_columns(group)
+    by_time, histograms = against_time(group), list(belief_histograms(beliefs))
+    classes = sorted({int(label) for each in planes for label in each.plane.label})
+    features = [list(clouds(same, classes)) for same in _by_start(planes)]
+    figures += [*([by_time] if by_time else []), *histograms, *itertools.chain(*features)]
     notes = "".join(f"<li>{escape(note)}</li>" for note in group.notes)
     inside = (
         _table(group, shown),
         f"<ul>{notes}</ul>" if notes else "",
         _costs(group, costs),
         _meanings(group, (*shown, *costs)),
-        framed(against_time(group)),
-        _beliefs(group, beliefs),
-        _features(group, planes),
+        framed(by_time),
+        _beliefs(group, histograms),
+        _features(group, planes, classes) + "".join(map(side_by_side, features)),
     )
     return f"<h3>{breakable(group.base)}</h3>{tables.facts(_about(group))}{''.join(inside)}"
 
@@ -398,19 +413,38 @@ def _role(row: UnlearningRow) -> Role:
     return "reference" if row.is_reference else "method"
 
 
-def _beliefs(group: UnlearningGroup, shown: Sequence[MethodBeliefs]) -> str:
+def belief_histograms(shown: Sequence[MethodBeliefs]) -> Iterator[Figure]:
+    """Yield a histogram of each method's confidence, all of the same height."""
+    top = max((max(_shares(part)) for each in shown for part in each[1:]), default=0.0)
+    anew = [each.after for each in shown if each.row.method == "retrain"]
+    for each in shown:
+        drawn = {"before": each.before, "after": each.after}
+        if anew and each.row.method != "retrain":
+            drawn["retrain"] = np.concatenate(anew)
+        name = each.row.name
+        yield Figure(
+            Frame(height=150, left=44, y=(0.0, min(top * 1.05, 1.0))),
+            [steps(EDGES, _shares(beliefs), which) for which, beliefs in drawn.items()],
+            title=f"Probability of the label as trained, {name}",
+            description="; ".join(
+                f"{which}: median {np.median(beliefs):.3f}" for which, beliefs in drawn.items()
+            ),
+            x=Axis("probability"),
+            y=Axis("share", ticks(0, min(top * 1.05, 1.0), 3)),
+            caption=name,
+            key=swatches(drawn),
+        )
+
+
+def _beliefs(group: UnlearningGroup, shown: Sequence[Figure]) -> str:
     if not shown:
         return ""
-    top = max(max(_shares(part)) for each in shown for part in (each.before, each.after))
-    anew = [each.after for each in shown if each.row.method == "retrain"]
-    retrain = np.concatenate(anew) if anew else None
     cards = "".join(
-        f'<div class="card"><h4>{escape(each.row.name)}</h4>'
-        f"{picture(_histogram(each, retrain, min(top * 1.05, 1.0)))}</div>"
-        for each in shown
+        f'<div class="card"><h4>{escape(each.caption)}</h4>{picture(each)}</div>' for each in shown
     )
     named = '<span class="swatch belief-before"></span>before <span class="swatch belief-after"></span>after'
-    named += ' <span class="swatch belief-retrain"></span>retrained' if anew else ""
+    if any(words == "retrain" for each in shown for words, _ in each.key.entries):
+        named += ' <span class="swatch belief-retrain"></span>retrained'
     aim = "Forgotten is what looks as after retraining; further left, predictions are inverted, not forgotten."
     return (
         f"<h4>Confidence in what was to be forgotten</h4><p>{named}: the probability of the label "
@@ -425,27 +459,9 @@ def _shares(beliefs: Beliefs) -> list[float]:
     return [float(count) for count in counts / max(counts.sum(), 1)]
 
 
-def _histogram(of: MethodBeliefs, retrain: Beliefs | None, top: float) -> Figure:
-    """Return one of several histograms of the same height `top`, a share."""
-    drawn = {"before": of.before, "after": of.after}
-    if retrain is not None and of.row.method != "retrain":
-        drawn["retrain"] = retrain
-    return Figure(
-        Frame(height=150, left=44, y=(0.0, top)),
-        [steps(EDGES, _shares(beliefs), which) for which, beliefs in drawn.items()],
-        title=f"Probability of the label as trained, {of.row.name}",
-        description="; ".join(
-            f"{which}: median {np.median(beliefs):.3f}" for which, beliefs in drawn.items()
-        ),
-        x=Axis("probability"),
-        y=Axis("share", ticks(0, top, 3)),
-    )
-
-
-def _features(group: UnlearningGroup, planes: Sequence[MethodPlane]) -> str:
+def _features(group: UnlearningGroup, planes: Sequence[MethodPlane], classes: Sequence[int]) -> str:
     if not planes:
         return ""
-    classes = sorted({int(label) for each in planes for label in each.plane.label})
     lost = {int(label) for each in planes for label in each.plane.label[each.plane.forget]}
     shapes = []
     for series, label in enumerate(classes):
@@ -460,7 +476,6 @@ def _features(group: UnlearningGroup, planes: Sequence[MethodPlane]) -> str:
         "the principal ones of the features before; what lies beyond the frame is drawn on its "
         f"edge.{' ' + ANEW if anew else ''}</p>"
         f"{key(Key(shapes, width=22, beside=True))}"
-        + "".join(side_by_side(clouds(same, classes)) for same in _by_start(planes))
     )
 
 

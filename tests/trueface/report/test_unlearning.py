@@ -66,6 +66,16 @@ def test_the_command_shows_unlearning(lab: Forgetful) -> None:
     read = Reading((lab.run / "report.html").read_text())
     assert {"href": "#unlearning"} in read.all("a")
     assert "scrub" in read.text
+    files = [file.name for file in lab.run.glob("report-figures/unlearning gan2*/*.svg")]
+    titles = [name.removesuffix(".svg").partition(" ")[2] for name in sorted(files)]
+    assert titles[0].startswith("Accuracy on the test set by time as a fraction of")
+    assert titles[1:] == [
+        "Probability of the label as trained, retrain",
+        "Probability of the label as trained, scrub",
+        "Features before",
+        "Features after retrain",
+        "Features after scrub",
+    ]
 
 
 def test_references_stand_first_and_seeds_are_one_row(lab: Forgetful) -> None:
