@@ -57,8 +57,11 @@ class Pictures:
 
     def __init__(self, root: Path, names: Sequence[str], labels: Tensor, size: int) -> None:
         self.root, self.names, self.labels, self.size = root, tuple(names), labels, size
-        fits = len(names) * size * size * 3 <= MOST_HELD
-        self._held = load_images(root, self.names, size=size) if fits else None
+        self._held = None
+        if len(names) * size * size * 3 <= MOST_HELD:
+            held = load_images(root, self.names, size=size)
+            # as `read_images` lays them out, and convolutions of both networks want them
+            self._held = held.to(memory_format=torch.channels_last)
 
     def at(self, rows: Sequence[int]) -> Tensor:
         """Return images in [-1, 1]."""

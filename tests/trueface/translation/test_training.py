@@ -135,6 +135,7 @@ def test_images_that_do_not_fit_into_memory_are_read_at_each_step(
     streamed = Pictures(pictures.root, pictures.names, pictures.labels, pictures.size)
     held, read = (each.batch(3, 4, flip=0.5, seed=1) for each in (pictures, streamed))
     assert torch.equal(held.images, read.images)
+    assert held.images.stride() == read.images.stride()  # convolutions round by the layout, too
 
 
 def test_a_batch_is_a_function_of_its_step(pictures: Pictures) -> None:
