@@ -92,7 +92,8 @@ def write_page(page: Page, path: Path, kinds: Sequence[FigureKind] = ()) -> None
         for number, figure in enumerate(figures, start=1):
             title = f"{number:02} {figure.title[:MOST_OF_A_TITLE]}".replace("/", "_")
             for kind in kinds:
-                write_atomic(folder / f"{title}.{kind}", _file(figure, kind))
+                # whole or not there; after a power cut a report can be written again
+                write_atomic(folder / f"{title}.{kind}", _file(figure, kind), durable=False)
 
 
 def _file(figure: Figure, kind: FigureKind) -> str | bytes:
