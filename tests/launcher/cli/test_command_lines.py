@@ -2,6 +2,7 @@
 
 import itertools
 import shlex
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from launcher.cli.command_lines import (
     LONGEST_LINE,
     BadLine,
+    command_file,
     read_commands,
     split_line,
 )
@@ -28,6 +30,14 @@ def refused(content: bytes) -> str:
     with pytest.raises(TaskFileError) as error:
         read_commands(as_lines(content), "x.txt")
     return str(error.value)
+
+
+def test_a_line_that_is_wrong_is_placed_in_the_file_that_was_named(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.txt"
+    file.write_text("echo a\necho 'b\n")
+    with pytest.raises(TaskFileError) as error:
+        command_file(str(file))
+    assert f"--> {file}:2:" in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """From what was read of a machine to findings, and to lines."""
 
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from launcher.cli.commands.doctor import draw
 from launcher.cli.machine_checks import Disk, Driver, Finding, Torch, Verdict
 from launcher.cli.queue_checks import Logout, Queue
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
+from launcher.notify.settings import NotifySettings, Target
 from launcher.screens.text_table import width_of
 from launcher.store.opening import KNOWN_SCHEMA, Look
 from launcher.system.config import Configuration
@@ -484,6 +486,16 @@ def test_a_configuration_that_others_may_write_is_warned_of(tmp_path: Path) -> N
     found = queue_checks.judge_configuration((), configuration)
     assert (found.verdict, "chmod go-w" in found.advice) == (Verdict.WARNING, True)
     assert found.summary.startswith(f"every user may write {file}: who changes")
+
+
+def test_each_target_of_messages_is_judged_under_its_name() -> None:
+    targets = (Target("desk", command=("sh",)), Target("mail", command=("no-such-program",)))
+    found = queue_checks.judge_targets(NotifySettings(targets=targets), os.environ)
+    assert {name: each and each.verdict for name, each in found.items()} == {
+        "notify desk": Verdict.OK,
+        "notify mail": Verdict.TROUBLE,
+    }
+    assert queue_checks.judge_targets(None, os.environ) == {}
 
 
 def test_a_path_of_config_toml_that_is_no_path_is_said_once_elsewhere() -> None:

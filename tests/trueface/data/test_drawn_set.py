@@ -261,5 +261,6 @@ def test_a_photograph_without_attributes_is_named(photographs: Path) -> None:
 
 
 def test_more_photographs_than_there_are_cannot_be_taken(photographs: Path) -> None:
+    made_of(photographs, images=10)
     with pytest.raises(DataError, match="holds 10 photographs, and images is 11"):
         made_of(photographs, images=11)

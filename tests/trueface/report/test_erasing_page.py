@@ -10,7 +10,8 @@ from launcher.api import Json
 from tests.trueface.report.run_by_hand import CONCEPTS, METHODS, erased_run, erasing, method_rows
 from tests.trueface.report.test_page import NASTY, Reading
 from trueface.evaluation.over_seeds import over_seeds
-from trueface.report.erasing_page import Erasing, erasing_page, sentences
+from trueface.report.erasing_page import BARS_WIDTH, Erasing, erasing_page, rate_bars, sentences
+from trueface.report.figures import Label, Polyline
 from trueface.report.generators import Form, decimals, percent, short
 
 
@@ -78,6 +79,23 @@ def test_curves_are_means_over_seeds_in_the_order_of_the_rows(run: Erasing) -> N
     curves = [label for label in drawn if label.startswith("Recovery from")]
     assert [label.split(".")[0].split()[-1] for label in curves] == [name for name, *_ in METHODS]
     assert any(label.startswith("Recovery from abo. 1 image: 10 steps") for label in curves)
+
+
+def test_a_bar_reaches_to_its_rate_and_its_number_stands_behind_it() -> None:
+    rows = erasing(method_rows()).rows
+    figure = rate_bars(rows)
+    assert figure is not None
+    assert figure.frame.width >= BARS_WIDTH
+    pixel = 1 / (figure.frame.width - figure.frame.left - figure.frame.right)
+    lines = [each for each in figure.drawn if isinstance(each, Polyline)]
+    reached = [max(x for x, _ in each.points) for each in lines if each.style == "bar"]
+    assert reached == [max(rate, pixel) for _, *rates, _ in METHODS for rate in rates]
+    numbers = [each for each in figure.drawn if isinstance(each, Label) and each.right > 0]
+    rates = [rate for _, *rates, _ in METHODS for rate in rates]
+    assert [label.text for label in numbers] == [f"{rate:.2f}" for rate in rates]
+    assert all(label.point[0] >= rate for label, rate in zip(numbers, rates, strict=True)), (
+        "behind its bar"
+    )
 
 
 def test_measures_of_publications_have_columns_where_a_run_has_them(run: Erasing) -> None:

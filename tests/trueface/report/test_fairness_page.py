@@ -14,7 +14,7 @@ from trueface.evaluation.group_rates import (
     Undefined,
 )
 from trueface.evaluation.intervals import Measure
-from trueface.report.fairness_page import bars, comparisons, fairness_page
+from trueface.report.fairness_page import bars, comparisons, fairness_page, verdict
 from trueface.report.figures import Label
 
 SEXES = ("male", "nonmale")
@@ -138,6 +138,15 @@ def test_the_ladder_has_mean_deviation_floor_and_verdict() -> None:
 def test_a_verdict_that_the_seeds_do_not_share_says_so() -> None:
     text = Reading(fairness_page(_seeds("none", (20.0, 14.0)), "study").html).text
     assert "near its floor (by themselves 1 of 2 seeds)" in text
+
+
+def test_a_detector_that_is_constant_in_some_seeds_says_in_how_many() -> None:
+    (comparison,) = comparisons(_study())
+    flat = comparison.methods[-1]
+    assert verdict(flat) == "constant"
+    first, second = flat.rows
+    second = second._replace(table=second.table._replace(constant=False))
+    assert verdict(flat._replace(rows=(first, second))) == "constant in 1 of 2 seeds"
 
 
 def test_undefined_rates_are_named_with_their_group_and_drawn_as_such() -> None:

@@ -1,6 +1,7 @@
 """What a home has used, decayed: counted while attempts run, and found again after a restart."""
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,11 @@ import pytest
 from launcher.accounts import HALF_LIFE_S, Use, Wish, decayed_span
 from launcher.gpu.reservations import ReservationBoard
 from launcher.job import Resources
-from launcher.scheduler.gpus.gpu_state import MEMORY_S, Accelerators, UseMeter
+from launcher.scheduler.gpus.gpu_state import FLOOD_S, MEMORY_S, Accelerators, UseMeter
 from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.system.paths import Home
-from tests.build import GIB, Clock, a_claim, a_gpu, a_seat, a_spec, enqueue
+from tests.build import GIB, Clock, a_claim, a_gpu, a_seat, a_spec, enqueue, until
 
 DAY = HALF_LIFE_S
 
@@ -101,6 +102,18 @@ def a_scheduler(home: Path, claims: Path) -> tuple[Accelerators, ReservationBoar
     """What a scheduler knows of GPUs, without any; and what it tells others."""
     board = ReservationBoard(claims, home)
     return Accelerators(Home(home), lambda: (), lambda: None, board=board), board
+
+
+def test_who_is_woken_again_and_again_does_not_listen_for_a_moment(tmp_path: Path) -> None:
+    gpus, _ = a_scheduler(tmp_path / "one", tmp_path)
+    gpus.take_news()
+    assert gpus.deaf_s <= 0
+    began = time.monotonic()
+    gpus.take_news()
+    took_s = time.monotonic() - began
+    assert gpus.deaf_s <= FLOOD_S / 2 + took_s
+    assert took_s > FLOOD_S / 2 or gpus.deaf_s > -FLOOD_S
+    until(lambda: gpus.deaf_s <= 0, "it listens again")
 
 
 def test_a_scheduler_that_leaves_lets_the_other_homes_of_its_user_know_what_was_used(

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from tests.trueface.data.forging.build import a_face
-from trueface.data.forging.blending import Floats, forged, mask, matched, to_rgb, to_ycc
+from trueface.data.forging.blending import (
+    Floats,
+    forged,
+    jittered,
+    mask,
+    matched,
+    to_rgb,
+    to_ycc,
+)
 from trueface.data.forging.registry import SPECS, Part, canonical_types, parse_types
 from trueface.runtime.errors import UnknownName
 from trueface.runtime.rng import stream
@@ -92,3 +100,15 @@ def test_types_are_written_in_several_ways() -> None:
         parse_types("1-6")
     with pytest.raises(ValueError, match="from 3 down to 1"):
         parse_types("3-1")
+
+
+def test_colours_of_a_jittered_source_stay_within_their_bounds() -> None:
+    source = np.random.default_rng(0).choice([0, 255], (8, 8, 3)).astype(np.float32)
+    extremes = []
+    for seed in range(20):
+        made = jittered(source, np.random.default_rng(seed), 1.0)
+        extremes += [float(made.min()), float(made.max())]
+    assert (min(extremes), max(extremes)) == (0, 255)
+    grey = np.full((2, 2), 250, np.float32)
+    assert to_rgb(grey, grey, -grey).max() == 255
+    assert to_rgb(grey, grey, -grey).min() == 0
