@@ -13,6 +13,7 @@ from typing import NamedTuple
 from trueface.evaluation.over_seeds import NO_VALUE, MethodRow
 from trueface.evaluation.restored import CONTROL, NONE, RULE, DetectorRow, RestoredFolder
 from trueface.report.figures import (
+    LEAST_MARKS,
     Drawn,
     Figure,
     Frame,
@@ -256,9 +257,9 @@ class PurifierDamage(NamedTuple):
 
 
 def price_plot(rows: Sequence[MethodRow]) -> Figure | None:
-    """Return the figure; None where no purifier has both numbers. Better is lower and further left."""
+    """Return the figure; None of fewer than three numbers: the table says as much. Better is lower and further left."""
     each = list(_damages(rows))
-    if not each:
+    if sum(len(of.damages) for of in each) < LEAST_MARKS:
         return None
     prices = [math.log10(of.price) for of in each if of.price > 0] or [-3.0, -1.0]
     damages = [math.log10(value) for of in each for value in of.damages.values()]

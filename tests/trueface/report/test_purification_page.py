@@ -66,6 +66,13 @@ def test_the_page_needs_no_other_file_and_has_tables_plot_and_tiles(run: Purific
     assert "jpeg@75: price 0.0072, 0.0069 non-adaptive, 0.0610 adaptive" in label
 
 
+def test_two_numbers_are_no_plot(run: Purification) -> None:
+    first = next(row for row in run.rows if row.record["method"] == "jpeg@75")
+    assert "Damage left against the price" in purification_page(run).html
+    text = purification_page(run._replace(rows=(first,))).html
+    assert "Damage left against the price" not in text
+
+
 def test_names_are_escaped(run: Purification) -> None:
     records = [{**row.record, "method": NASTY} for row in run.rows]
     attacks = [{**row.record, "attack": NASTY, "target": NASTY} for row in run.attacks]
