@@ -159,6 +159,16 @@ def test_a_pipe_gets_a_metric_of_jobs_without_a_table(launcher: Launcher, store:
     assert launcher("results", "run:test", "--metric", "speed").out == "\tspeed\ncommand/a\t0.5\n"
 
 
+def test_where_no_run_is_named_the_newest_that_tested_something_is_told(
+    launcher: Launcher, store: Store
+) -> None:
+    with_results(store, {"command/a": {"n": 3}})
+    assert "no run has tested anything yet" in launcher("results").err
+    with_results(store, {"command/b": {"n": 4}}, role="test")
+    answer = launcher("results", "--metric", "n")
+    assert (answer.code, "command/b\t4" in answer.out) == (0, True), answer
+
+
 @pytest.mark.parametrize(
     ("form", "said"),
     [
