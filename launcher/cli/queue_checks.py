@@ -409,12 +409,12 @@ def judge_queue(queue: Queue) -> Finding:
         )
     if queue.exists and queue.look is None:
         return unknown("its database cannot be read now", "try again; another may be writing")
-    if queue.grown_log:
-        grown, _, advice = queue.grown_log.partition("; ")
-        return warning(grown, advice)
     if queue.stopped:
         advice = "`launcher run`, `launcher add` or `launcher retry` goes on"
         return warning("it is stopped: nothing starts", advice)
+    if queue.grown_log:
+        grown, _, advice = queue.grown_log.partition("; ")
+        return warning(grown, advice)
     if not queue.exists:
         return ok("there is none yet; `launcher run TASKFILE` or `launcher add` begins one")
     if look.unexplained and queue.scheduler is not None:

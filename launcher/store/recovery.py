@@ -139,7 +139,7 @@ def trouble(path: Path, error: sqlite3.Error | OSError) -> StoreError:
     if code == sqlite3.SQLITE_IOERR and (holder := _log_removed_under(home)) is not None:
         message = f"its log {home.database.name}-wal was removed while the scheduler had it open"
         remedy = f"; `kill {holder}` lets that write what it holds and leave, then try again"
-    if code in _RIGHTS and not os.access(home.folder, os.W_OK):
+    if code in _RIGHTS and home.folder.is_dir() and not os.access(home.folder, os.W_OK):
         read_only = os.statvfs(home.folder).f_flag & os.ST_RDONLY
         message = "its file system is mounted read-only" if read_only else "you may not write there"
         remedy = "; mend that, or set LAUNCHER_HOME to a folder that you can write"
@@ -169,15 +169,16 @@ def grown_log(home: Home) -> str:
     try:
         if (size := log.stat().st_size) <= MOST_LOG_BYTES:
             return ""
-        inode = index.stat().st_ino
+        there = index.stat()
         locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     except OSError:
         return ""
     # "7: POSIX ADVISORY READ 4242 fe:00:2752 123 127"; one who waits for a lock has "->" behind the number
+    device = f"{os.major(there.st_dev):02x}:{os.minor(there.st_dev):02x}"
     readers = {
         int(pid)
         for _, kind, _, how, pid, file, first, *_ in (line for line in locks if "->" not in line)
-        if (kind, how, file.rpartition(":")[2]) == ("POSIX", "READ", str(inode))
+        if (kind, how, file) == ("POSIX", "READ", f"{device}:{there.st_ino}")
         and first.isdigit()
         and int(first) in _READ_LOCKS
     }
@@ -186,7 +187,7 @@ def grown_log(home: Home) -> str:
     if not readers:
         return f"{text}; it begins anew as soon as nobody reads it"
     pids = " ".join(map(str, sorted(readers)))
-    return f"{text}, as others read the queue for long; `kill {pids}` ends that"
+    return f"{text}, as others read the queue; if that goes on, `kill {pids}` ends it"
 
 
 def refuse_damaged(home: Home) -> None:

@@ -1,5 +1,6 @@
 """A look at a queue that changes nothing of it, and a log that does not grow for ever."""
 
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -102,6 +103,13 @@ def test_of_a_home_that_cannot_be_written_each_command_names_the_cause(
     assert launcher("run", "t.yaml", "--dry-run").code == 0
 
 
+def test_a_home_that_is_gone_is_no_lack_of_rights(home: Home) -> None:
+    error = sqlite3.OperationalError("unable to open database file")
+    error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+    shutil.rmtree(home.folder, ignore_errors=True)
+    assert "unable to open database file" in str(recovery.trouble(home.database, error))
+
+
 def test_a_log_that_a_reader_let_grow_is_cut_off_when_he_is_gone(home: Home, store: Store) -> None:
     enqueue(store, a_spec())
     with closing(sqlite3.connect(home.database, isolation_level=None)) as reader:
@@ -139,9 +147,9 @@ def test_a_log_that_has_grown_names_who_reads_without_an_end(
         for number in range(3):
             with store.writing():
                 store.context(a_context(environment={"N": str(number), "X": "x" * (1 << 20)}))
-        said = f"as others read the queue for long; `kill {reader.pid}` ends that"
+        said = f"as others read the queue; if that goes on, `kill {reader.pid}` ends it"
         assert said in recovery.grown_log(home)
         assert said in str(Queue(home, store).look().warnings)
-        assert f"`kill {reader.pid}` ends that" in launcher("doctor").out
+        assert f"`kill {reader.pid}` ends it" in launcher("doctor").out
         reader.communicate()
     assert recovery.grown_log(home).endswith("begins anew as soon as nobody reads it")
