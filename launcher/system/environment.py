@@ -30,14 +30,17 @@ SECRETS = (
     "*_HOOK",
     "*WEBHOOK*",
 )
-_URL_WITH_PASSWORD = re.compile(r"\w://[^/?#\s:@]*:[^/?#\s@]+@")
+# a password, or a token in the place of a name; of ssh a name is no secret
+_URL_WITH_SECRET = re.compile(
+    r"(?<!ssh)(?<!sftp)://(?!git@)[^/?#\s]+@|\w://[^/?#\s:]*:(?!\d+/)\S+@"
+)
 # a place where a secret lies is none itself, and a library's switch is none at all
 PLAIN = ("*_FILE", "*_PATH", "*_DIR", "GOOGLE_APPLICATION_CREDENTIALS", "TOKENIZERS_PARALLELISM")
 
 
 def looks_secret(name: str, value: str) -> bool:
-    """Tell whether a variable is not stored in the queue unless a job names it: for its name, or a URL's password in it."""
-    if _URL_WITH_PASSWORD.search(value):
+    """Tell whether a variable is not stored in the queue unless a job names it: for its name, or a URL's user in it."""
+    if _URL_WITH_SECRET.search(value):
         return True
     upper = name.upper()
     if any(fnmatchcase(upper, pattern) for pattern in PLAIN):
