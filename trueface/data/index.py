@@ -350,6 +350,8 @@ def _seems_to_hold(folder: Path, methods: Methods) -> bool:
 
 def _holds(folder: Path, methods: Methods) -> bool:
     for name in filter(lambda name: name.casefold() in CLASSES, os.listdir(folder)):  # noqa: PTH208  # names are enough
+        if not os.path.isdir(folder / name):  # noqa: PTH112  # asked of every folder of a search
+            continue
         has_flat = CLASSES[name.casefold()] in methods.flat
         with os.scandir(folder / name) as entries:
             for entry in entries:
