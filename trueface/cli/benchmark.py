@@ -76,6 +76,8 @@ def benchmark(
     if rows < 1:
         raise UsageError(f"--rows {rows}: check one row at least")
     folder = found_folder(run)
+    path = folder / FOLDER / PAGE
+    write = page_writer(path if page or opened else None)
     # scipy takes a second to import; help and wrong names must not wait for it
     from trueface.benchmark import table
     from trueface.benchmark.leaderboard import leaderboard
@@ -98,8 +100,7 @@ def benchmark(
         click.echo(json.dumps(document(board)))
     elif not page and not opened:
         click.echo(text(board))
-    path = folder / FOLDER / PAGE
-    if write := page_writer(path if page or opened else None):
+    if write:
         from trueface.report.benchmark_page import benchmark_page
 
         write(benchmark_page(board))

@@ -258,11 +258,12 @@ def fairness(
     to twice its floor it is near it. Models whose AUC is lower than the best one's beyond its interval,
     and constant ones, are not ranked. Models whose names differ in their seed alone are repetitions.
     """
+    write = page_writer(page)
     columns, files = _listed(by), [Path(word).expanduser() for word in _listed(attributes)]
     name, rows = _rows(run, columns, files, missing, against)
     if csv_out is not None:
         write_csv(csv_out, CSV_HEADER, csv_rows(rows))
-    if write := page_writer(page):
+    if write:
         from trueface.report.fairness_page import fairness_page
 
         write(fairness_page(rows, name or Path(run).absolute().name))

@@ -167,6 +167,7 @@ def qualities(
     scores shift with the quality. Intervals are 95 % over images, the same for all qualities and
     models, and over seeds where there are three. Models whose names differ in their seed alone are repetitions.
     """
+    write = page_writer(page)
     run_folder, tests = tests_of_run(run)
     chosen = [word.strip() for word in names.split(",") if word.strip()]
     rows = quality_rows(run_folder, tests, reference=against, qualities=chosen)
@@ -177,7 +178,7 @@ def qualities(
         )
     if csv_out is not None:
         write_csv(csv_out, CSV_HEADER, csv_rows(rows))
-    if write := page_writer(page):
+    if write:
         from trueface.report.qualities_page import collaborations, quality_page
 
         write(quality_page(rows, run_folder.name, tuple(collaborations(run_folder))))
