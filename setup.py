@@ -1,10 +1,11 @@
 """Makes the manual pages when the project is installed or a wheel is built; all else is in setup.cfg."""
 
 import sys
-from distutils.command.install_data import install_data  # setuptools' own, once that is imported
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import setup  # first: it brings the distutils that newer Pythons have not
+
+from distutils.command.install_data import install_data  # isort: skip
 
 MANUALS = Path("build", "man")
 
