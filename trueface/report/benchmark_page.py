@@ -120,7 +120,7 @@ def _attacks(board: Leaderboard, test: str) -> str:
             cells.setdefault((result.group, result.cell.attack), []).append(result)
     heads = [
         "before<small>no attack</small>",
-        *(f"{escape(name)}<small>{access}</small>" for name, access in columns.items()),
+        *(f"{escape(name)}<small>{escape(access)}</small>" for name, access in columns.items()),
     ]
 
     def row(model: str) -> list[str]:
@@ -424,7 +424,7 @@ def _attack(result: Result, name: str) -> str:
     seed = "" if result.index.seed is None else f"<small>seed {result.index.seed}</small>"
     return (
         f'<tr><th scope="row">{escape(name)}{seed}</th><td class="left">{breakable(result.index.test)}</td>'
-        f'<td class="left">{escape(result.cell.attack)}</td><td class="left">{result.cell.access}</td>'
+        f'<td class="left">{escape(result.cell.attack)}</td><td class="left">{escape(result.cell.access)}</td>'
         f"{cells}</tr>"
     )
 

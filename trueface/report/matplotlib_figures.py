@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
-from matplotlib import rc_context
+from matplotlib import rc_context, rcdefaults, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patheffects import withStroke
@@ -41,8 +41,10 @@ def drawn_file(figure: Figure, kind: Literal["png", "pdf"]) -> bytes:
     width, bottom = max(figure.frame.width, AIR_PX + longest), TITLE_PX + figure.frame.height
     signs = list(_placed(figure.key, width))
     height = bottom + max((down + ROW_PX for *_, down in signs), default=0)
-    with rc_context(SETTINGS), warnings.catch_warnings():
+    with rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a glyph that the font lacks
+        rcdefaults()  # whatever a person's own file says
+        rcParams.update(SETTINGS)
         canvas = Canvas(figsize=(width / INCH, height / INCH))
         axes = canvas.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
         axes.set_axis_off()

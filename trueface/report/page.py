@@ -4,6 +4,7 @@ Every page is a file in templates that extends base.html; a name from the run is
 figures return is HTML already, and passes as such. Every figure says in words what it shows to those who cannot see it.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -67,8 +68,11 @@ def _environment() -> Environment:
     return environment
 
 
+_OURS = re.compile(rf"\d\d+ .+\.({'|'.join(get_args(FigureKind))})")  # in a folder of the page
+
+
 def write_page(page: Page, path: Path, kinds: Sequence[FigureKind] = ()) -> None:
-    """Write a page, and its figures into a folder beside it, in the place of those of an earlier one.
+    """Write a page, and its figures into folders beside it, in the place of those of an earlier one.
 
     Args:
         page: what to write; each file is written atomically, and folders are made as needed.
@@ -83,12 +87,12 @@ def write_page(page: Page, path: Path, kinds: Sequence[FigureKind] = ()) -> None
     if not kinds:
         return
     top = path.with_name(f"{path.stem}-figures")
-    for old in top.glob("**/[0-9][0-9]* *.*"):  # nothing else in there is ours
-        if old.suffix[1:] in get_args(FigureKind):
-            old.unlink()
     for name, figures in page.figures.items():
         folder = top / name
         folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.iterdir():
+            if _OURS.fullmatch(old.name) and old.is_file():
+                old.unlink()
         for number, figure in enumerate(figures, start=1):
             title = f"{number:02} {figure.title[:MOST_OF_A_TITLE]}".replace("/", "_")
             for kind in kinds:

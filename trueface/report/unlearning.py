@@ -120,7 +120,7 @@ def section(board: Ladder, figures: dict[str, list[Figure]]) -> Markup:
     troubles = list(board.troubles)
     blocks = ""
     for group in board.groups:
-        folder = f"unlearning {group.base}".replace("/", "_")
+        folder = paths.fitting(f"unlearning {group.base}".replace("/", "_"), "")
         blocks += _block(group, troubles, figures.setdefault(folder, []))
     items = "".join(f"<li>{escape(trouble)}</li>" for trouble in troubles)
     left_out = f"<p>Not shown:</p><ul>{items}</ul>" if items else ""

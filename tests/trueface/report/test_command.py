@@ -25,18 +25,26 @@ def test_a_report_is_written_into_the_run_and_its_place_is_told(
 
 
 def test_the_plots_of_a_report_lie_beside_it_as_files(lab: Lab) -> None:
-    old = lab.run / "report-figures" / "gone" / "01 ROC curves.svg"
-    old.parent.mkdir(parents=True)
-    old.touch()
+    figures = lab.run / "report-figures"
     assert main.run(["report", str(lab.run)]) == 0
-    files = sorted((lab.run / "report-figures").rglob("*.svg"))
+    model = next(figures.rglob("01 ROC curves.svg")).parent
+    old, mine = model / "99 Reliability.pdf", figures / "notes" / "2024-11 mine.svg"
+    mine.parent.mkdir()
+    (model / "01 a folder.svg").mkdir()
+    for path in (old, mine):
+        path.touch()
+    assert main.run(["report", str(lab.run)]) == 0
+    assert not old.exists()
+    assert mine.exists()
+    mine.unlink()
+    (model / "01 a folder.svg").rmdir()
+    files = sorted(figures.rglob("*.svg"))
     assert "01 ROC curves.svg" in {file.name for file in files}
     assert {file.parent.name for file in files} <= {folder.name for folder in lab.run.iterdir()}
     for file in files:
         root = ElementTree.fromstring(file.read_text())
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
         assert "--real" in (root[1].text or "")  # the colours of the page
-    assert old not in files
 
 
 @pytest.mark.parametrize("kinds", [("png",), ("pdf",), ("pdf", "png")])
