@@ -114,6 +114,17 @@ def test_none_means_class_folders_right_below_the_root(tree: Tree) -> None:
     assert len(survey(root, parse_data("all:none")).images) == len(NAMES)
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_file_called_like_a_class_hides_no_folder_of_it(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, backwards: bool
+) -> None:
+    root = tree(NAMES)
+    (root / "fake").touch()
+    listdir = os.listdir  # of which the order differs between machines
+    monkeypatch.setattr(os, "listdir", lambda path: sorted(listdir(path), reverse=backwards))
+    assert [*parts_without_folder(root, parse_data("gan2:none"))] == []
+
+
 def test_a_root_whose_own_path_holds_class_names_changes_nothing(tmp_path: Path) -> None:
     root = tmp_path / "Real" / "Fake"
     file = root / "PreSocial" / NAMES[0]
