@@ -20,8 +20,8 @@ from trueface.attacks.registry import Attack
 from trueface.corruptions.chain import NO_CHAIN, Chain
 from trueface.data.dataset import Batch, Pass
 from trueface.data.index import Image
+from trueface.evaluation.forward import answered_rows, in_order
 from trueface.evaluation.intervals import wilson
-from trueface.evaluation.predictions import answered_rows, in_order
 from trueface.features.bank import Bank
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector

@@ -37,8 +37,7 @@ from trueface.report.figures import (
 from trueface.report.svg import breakable, framed, key, picture, side_by_side
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, MachineError
-from trueface.unlearning.evaluation import afterwards
-from trueface.unlearning.evaluation.afterwards import Plane
+from trueface.unlearning.evaluation import planes
 from trueface.unlearning.evaluation.columns import (
     COSTS,
     PAGE,
@@ -53,6 +52,7 @@ from trueface.unlearning.evaluation.leaderboard import (
     UnlearningGroup,
     UnlearningRow,
 )
+from trueface.unlearning.evaluation.planes import Plane
 from trueface.unlearning.evaluation.sanity import class_name
 from trueface.unlearning.registry import METHODS
 
@@ -218,7 +218,7 @@ def method_plane(row: UnlearningRow) -> list[MethodPlane]:
     for model in sorted(row.models, key=lambda model: model.record.seed):
         path = paths.plane(model.folder)
         if path.is_file():
-            plane = afterwards.read(path)
+            plane = planes.read(path)
             whole = np.isfinite(plane.before).all(1) & np.isfinite(plane.after).all(1)
             if not whole.any():
                 raise DataError(f"{path} holds no finite features")

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.dataset import Batch, Feed
+from trueface.evaluation.forward import answered_rows, in_order
 from trueface.evaluation.operating_threshold import Calibration, calibrate
-from trueface.evaluation.predictions import answered_rows, in_order
 from trueface.models.detectors import Detector
 from trueface.models.head import MlpHead
 from trueface.prediction.reference import FeatureDistance

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from trueface.data.examples import CountedSource, Examples, Meter
-from trueface.evaluation.predictions import answered
+from trueface.evaluation.forward import answered
 from trueface.models.logits import wide
 from trueface.runtime import gpu_memory
 from trueface.runtime.errors import JobError, UnknownName, UsageError

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from trueface.data.examples import Examples, count, mixed, whole
-from trueface.evaluation.predictions import Answered, answered
+from trueface.evaluation.forward import answered
+from trueface.evaluation.predictions import Answered
 from trueface.models.logits import cross_entropy
 from trueface.runtime.errors import JobError
 from trueface.unlearning.api import Request

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from trueface.data.examples import Examples, Label
-from trueface.evaluation.predictions import answered
+from trueface.evaluation.forward import answered
 from trueface.models.logits import cross_entropy, wide
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast

@@ -15,7 +15,7 @@ from torch import nn
 
 from trueface.data.dataset import ExampleFeed
 from trueface.data.examples import Examples, Label, Meter
-from trueface.evaluation import predictions
+from trueface.evaluation import forward, predictions
 from trueface.evaluation.predictions import Answered
 from trueface.models.detectors import Classifier
 from trueface.runtime import paths
@@ -25,8 +25,8 @@ from trueface.training.settings import LearningSettings
 from trueface.training.trainer import fit
 from trueface.unlearning import api, record
 from trueface.unlearning.api import Unlearned
-from trueface.unlearning.evaluation import afterwards
-from trueface.unlearning.evaluation.afterwards import Plane
+from trueface.unlearning.evaluation import afterwards, planes
+from trueface.unlearning.evaluation.planes import Plane
 from trueface.unlearning.hyperparameters import TrainingOptions
 from trueface.unlearning.optimization import Step
 from trueface.unlearning.record import Found, Record, TrainingCost
@@ -211,7 +211,7 @@ def write(folder: Path, done: Done) -> None:
     if done.embedding is None:
         paths.plane(folder).unlink(missing_ok=True)
     else:
-        afterwards.write(paths.plane(folder), done.embedding)
+        planes.write(paths.plane(folder), done.embedding)
     record.write(folder, done.record)
 
 
@@ -266,12 +266,12 @@ def _answers(
     model: nn.Module, parts: Mapping[str, NamedExamples], watch: Watch
 ) -> dict[str, Answered]:
     return {
-        name: predictions.answered(model, part.examples, watch, part.ids)
+        name: forward.answered(model, part.examples, watch, part.ids)
         for name, part in parts.items()
     }
 
 
 def _attack_success(model: nn.Module, attacked: Examples, watch: Watch) -> float:
     """Return the fraction of fakes with a patch on that are predicted real."""
-    predicted = predictions.answered(model, attacked, watch)
+    predicted = forward.answered(model, attacked, watch)
     return float(np.mean(predicted.logits.argmax(1) == 0))

@@ -75,10 +75,13 @@ def test_a_run_that_is_not_there_is_bad_usage(
     assert "error: no " in err
 
 
-def test_an_audit_does_not_wait_for_torch(lab: Lab) -> None:
+@pytest.mark.parametrize("command", ["audit", "report"])
+def test_neither_an_audit_nor_a_page_waits_for_torch(lab: Lab, command: str) -> None:
     script = (
-        "import sys; from trueface.cli import main as cli; code = cli.run(['audit', sys.argv[1]]);"
+        "import sys; from trueface.cli import main as cli; code = cli.run(sys.argv[1:]);"
         "sys.exit(7 if 'torch' in sys.modules else code)"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(lab.run)], capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script, command, str(lab.run)], capture_output=True
+    )
     assert done.returncode == 0, done.stderr

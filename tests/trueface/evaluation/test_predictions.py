@@ -7,7 +7,8 @@ from torch import nn
 
 from launcher.api import JobError
 from trueface.data.examples import examples
-from trueface.evaluation.predictions import UNKNOWN, Answered, answered, read, write
+from trueface.evaluation.forward import answered
+from trueface.evaluation.predictions import UNKNOWN, Answered, read, write
 from trueface.runtime.errors import DataError
 from trueface.runtime.progress import Watch
 

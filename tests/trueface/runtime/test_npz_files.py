@@ -12,7 +12,7 @@ import pytest
 from trueface.evaluation import predictions
 from trueface.runtime import npz_files
 from trueface.runtime.errors import DataError
-from trueface.unlearning.evaluation import afterwards
+from trueface.unlearning.evaluation import planes
 
 HUGE = 1 << 40  # numbers of eight bytes
 
@@ -56,7 +56,7 @@ def test_what_numpy_wrote_is_read(tmp_path: Path, kind: str, shape: tuple[int, .
 def test_230_bytes_that_ask_for_8_tebibytes_are_refused(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.npz", {"before": header((HUGE,))})
     assert path.stat().st_size < 300
-    for read in (afterwards.read, predictions.read):
+    for read in (planes.read, predictions.read):
         with pytest.raises(DataError, match=r"a\.npz.*asks for 8,796,093,022,208 bytes and has 0"):
             read(path)
 
@@ -85,7 +85,7 @@ def test_members_that_lie_or_are_no_plain_arrays_are_refused(
 ) -> None:
     path = archive(tmp_path / "a.npz", {"before": content})
     with pytest.raises(DataError, match=r"cannot read the plane .*a\.npz: .*; bring it back"):
-        afterwards.read(path)
+        planes.read(path)
 
 
 def test_a_member_that_expands_beyond_the_limit_takes_no_memory(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_member_that_expands_beyond_the_limit_takes_no_memory(tmp_path: Path) 
     tracemalloc.start()
     try:
         with pytest.raises(DataError, match="2,147,483,648 at most"):
-            afterwards.read(path)
+            planes.read(path)
         assert tracemalloc.get_traced_memory()[1] < 1 << 24
     finally:
         tracemalloc.stop()
@@ -114,7 +114,7 @@ def test_a_megabyte_that_unfolds_to_a_gibibyte_takes_no_memory(tmp_path: Path) -
     assert path.stat().st_size < 1 << 21
     tracemalloc.start()
     try:
-        for read in (afterwards.read, predictions.read):
+        for read in (planes.read, predictions.read):
             with pytest.raises(DataError, match=r"expand to 1,073,741,898 bytes from 1,\d+,\d+"):
                 read(path)
         assert tracemalloc.get_traced_memory()[1] < 1 << 24
@@ -131,7 +131,7 @@ def test_many_samples_of_one_answer_are_read(tmp_path: Path) -> None:
 def test_an_archive_of_many_members_is_refused(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.npz", {str(one): b"" for one in range(100)})
     with pytest.raises(DataError, match="100 members"):
-        afterwards.read(path)
+        planes.read(path)
 
 
 def test_parts_of_other_shapes_are_no_answers(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from trueface.data import class_images
 from trueface.data.class_images import ClassLists, ClassPixels
 from trueface.data.dataset import ExampleFeed
 from trueface.data.vocabulary import find_classes, sort_of
-from trueface.evaluation import predictions
+from trueface.evaluation import forward, predictions
 from trueface.jobs.job_data import folder_of
 from trueface.jobs.setup import entry, source_of, watch_of, write_facts
 from trueface.models import checkpoint
@@ -46,7 +46,7 @@ def classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
             after_epoch=lambda epochs, *_: write_history(paths.history(folder), epochs),
         )
     answers = {
-        name: predictions.answered(model, part, watch, images[name].names)
+        name: forward.answered(model, part, watch, images[name].names)
         for name, part in parts.items()
     }
     predictions.write(folder / "answers" / ANSWERS, answers)

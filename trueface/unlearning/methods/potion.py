@@ -23,7 +23,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from trueface.evaluation.predictions import answered
+from trueface.evaluation.forward import answered
 from trueface.runtime.field_types import Count, Finite, Probability
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.hyperparameters import Options, Positive

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.examples import ExampleBatch, Examples
-from trueface.evaluation.predictions import answered
+from trueface.evaluation.forward import answered
 from trueface.models.logits import cross_entropy
 from trueface.runtime.field_types import Count
 from trueface.unlearning.api import Request, Result

@@ -22,7 +22,7 @@ from trueface.runtime.errors import CheckpointError, DataError
 from trueface.unlearning import record
 from trueface.unlearning.cache import fingerprint
 from trueface.unlearning.class_problem import drawn
-from trueface.unlearning.evaluation import afterwards
+from trueface.unlearning.evaluation import planes
 from trueface.unlearning.evaluation.leaderboard import ladder
 
 
@@ -86,7 +86,7 @@ def test_retraining_never_answers_with_the_class_and_is_told_whole(
         assert all(name.startswith("train/red/") for name in parts["forget"].ids)
     base = predictions.read(folder_of(lab, DATA) / "answers" / "trained.npz")
     np.testing.assert_allclose(before["test"].logits, base["test"].logits, rtol=1e-4, atol=1e-5)
-    assert afterwards.read(paths.plane(folder)).forget.sum() == 18
+    assert planes.read(paths.plane(folder)).forget.sum() == 18
     draft = a_draft(FORGET, lab, model=f"{DATA}~retrain", base=DATA, method="retrain")
     for path in FORGET.outputs(draft):
         assert path.is_file()

@@ -9,7 +9,7 @@ import torch
 from benchmarks.alarms import Honest, census
 from tests.trueface.unlearning.build import perceptron, points
 from trueface.data.examples import Examples, examples
-from trueface.evaluation.predictions import answered
+from trueface.evaluation.forward import answered
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import run
 from trueface.unlearning.evaluation.measures import Parts

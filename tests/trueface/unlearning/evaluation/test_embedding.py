@@ -9,7 +9,8 @@ from tests.trueface.unlearning.build import one_class, perceptron, points
 from trueface.data.examples import examples
 from trueface.runtime.errors import DataError
 from trueface.runtime.progress import Watch
-from trueface.unlearning.evaluation.afterwards import MOST, Axes, Plane, plane, read, write
+from trueface.unlearning.evaluation.afterwards import MOST, plane
+from trueface.unlearning.evaluation.planes import Axes, Plane, read, write
 
 WATCH = Watch()
 

@@ -12,7 +12,7 @@ from torch import nn
 from launcher.api import JobError, UsageError
 from tests.trueface.unlearning.build import flipped, one_class, points
 from trueface.data.examples import examples
-from trueface.evaluation.predictions import answered
+from trueface.evaluation.forward import answered
 from trueface.runtime.progress import Watch
 
 FAST = {"lr": 0.1, "epochs": 20}  # twenty steps in all: a real forget set has more

@@ -11,7 +11,7 @@ from torch import nn
 from launcher.api import JobError
 from tests.trueface.unlearning.build import Problem, flipped, one_class
 from trueface.data.examples import Examples, Meter, examples
-from trueface.evaluation.predictions import answered
+from trueface.evaluation.forward import answered
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Request
 from trueface.unlearning.cache import Cache

@@ -11,7 +11,7 @@ from torch import nn
 from launcher.api import JobError, UsageError
 from tests.trueface.unlearning.build import Problem, flipped, network, one_class, points
 from trueface.data.examples import examples
-from trueface.evaluation.predictions import answered
+from trueface.evaluation.forward import answered
 from trueface.models.logits import last_layer
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Unlearned

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from launcher.api import JobError, UsageError
 from tests.trueface.unlearning.build import Problem, flipped, one_class
 from trueface.data.examples import Examples, examples
-from trueface.evaluation.predictions import answered
+from trueface.evaluation.forward import answered
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Unlearned, run
 from trueface.unlearning.hyperparameters import TrainingOptions

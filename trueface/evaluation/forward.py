@@ -1,0 +1,102 @@
+"""One forward pass of a model over samples: what it says of each of them, in their order."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trueface.data.dataset import Batch
+from trueface.data.examples import Examples
+from trueface.data.loading import closing
+from trueface.evaluation.predictions import UNKNOWN, Answered
+from trueface.models.logits import wide
+from trueface.runtime.errors import JobError
+from trueface.runtime.precision import autocast
+from trueface.runtime.progress import Watch
+
+
+def answered_rows(
+    batches: Iterable[Batch],
+    answer: Callable[[Tensor], Tensor],
+    watch: Watch,
+    *,
+    before: Callable[[int], None] = lambda _: None,
+    facts: Callable[[Batch], Sequence[Tensor]] = lambda _: (),
+) -> Tensor:
+    """Return the answers to one pass, (N, K + F + 2) float64, which holds all of them exactly.
+
+    A row is of an image, in the order of the batches: its logits, facts, label and position.
+
+    Args:
+        batches: one pass.
+        answer: from what batches hold, on the device, to logits (B, K).
+        watch: device, precision.
+        before: called before each batch with the number of images that are done.
+        facts: of a batch, (B,) each, F of them.
+    """
+    rows, done = [torch.empty(0, 0).double()], 0
+    with torch.inference_mode(), closing(iter(batches)) as passing:
+        for batch in passing:
+            before(done)
+            done += len(batch.labels)
+            if not len(batch.labels):
+                continue
+            with autocast(watch.device, watch.precision):
+                logits = answer(batch.images.to(watch.device, non_blocking=True)).float().cpu()
+            columns = (*facts(batch), batch.labels.reshape(-1), batch.indices)
+            row = [logits.double(), *(column.double().cpu()[:, None] for column in columns)]
+            rows.append(torch.cat(row, 1))
+    return torch.cat(rows[1:] or rows)
+
+
+def in_order(rows: Tensor, *, facts: int = 0, done: str = "scored") -> Tensor:
+    """Return rows of `answered_rows` by their positions.
+
+    Raises:
+        JobError: an image came twice, or a logit is no finite number: such a model has no score.
+    """
+    rows = rows[rows[:, -1].argsort()]
+    if repeated := int((rows[:, -1].diff() == 0).sum()):
+        raise JobError(f"{repeated} images were {done} twice")
+    if broken := int((~rows[:, : rows.shape[1] - facts - 2].isfinite()).any(1).sum()):
+        raise JobError(
+            f"{broken} of {len(rows)} logits are no finite numbers: the model is broken, "
+            "train it again with a lower lr"
+        )
+    return rows
+
+
+def answered(
+    model: nn.Module, examples: Examples, watch: Watch, ids: Sequence[str] | None = None
+) -> Answered:
+    """Return the answers of a model to samples, as they are tested, in evaluation mode.
+
+    Args:
+        model: on the device of `watch`; it is left in evaluation mode.
+        examples: the samples.
+        watch: device, precision, stop.
+        ids: the name of each sample.
+
+    Raises:
+        JobError: stopped, not one could be read, or a logit is no finite number.
+    """
+    model.eval()
+    read = (Batch(each.inputs, each.labels, each.positions) for each in examples.read(watch))
+    answers = answered_rows(read, lambda inputs: wide(model(inputs)), watch)
+    outputs, seen = answers[:, :-2].float().numpy(), answers[:, -1].long().tolist()
+    broken = int((~np.isfinite(outputs)).any(1).sum())
+    if broken:
+        raise JobError(
+            f"{broken} of {len(outputs)} answers are no finite numbers: the model is broken; take a "
+            "lower lr, or fewer steps"
+        )
+    rows = {position: row for row, position in enumerate(examples.positions)}
+    chosen = [rows[position] for position in seen]
+    true = examples.true or (UNKNOWN,) * len(examples)
+    return Answered(
+        logits=outputs,
+        trained=np.array([examples.trained[row] for row in chosen], np.int64),
+        true=np.array([true[row] for row in chosen], np.int64),
+        ids=() if ids is None else tuple(ids[row] for row in chosen),
+    )
