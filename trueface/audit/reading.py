@@ -4,9 +4,9 @@ import contextlib
 import csv
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -82,6 +82,10 @@ class Reader:
     seconds: float = 30.0  # for comparing files
     surveyor: Surveyor = field(init=False)
     _groups: GroupReader = field(init=False)
+    # a Path of each of many thousand images takes longer than all else here; models share them
+    _is_file: Callable[[str], bool] = field(
+        default_factory=lambda: cache(os.path.isfile), init=False
+    )
     _lists: dict[Path, SplitKeys] = field(default_factory=dict, init=False)
     _scores: dict[Path, tuple[Scores | None, str]] = field(default_factory=dict, init=False)
     _trained: dict[tuple[str, str, str], _Trained] = field(default_factory=dict, init=False)
@@ -246,8 +250,7 @@ class Reader:
         tables = [test.scores for test in tests if test.scores is not None]
         named = (table.paths for table in tables if table.names_images)
         tested = {f"{origin.root}/{name}" for name in chain.from_iterable(named)}
-        # a Path of each of many thousand images takes longer than all else here
-        there = sorted(file for file in tested if os.path.isfile(file))  # noqa: PTH113
+        there = sorted(filter(self._is_file, tested))
         name = f"{origin.root}\0{origin.split}\0{origin.images}"
         return self.surveyor.survey(name, trained.labels, there)
 

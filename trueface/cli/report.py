@@ -11,7 +11,7 @@ from trueface.cli.studies import figure_options, page_writer
 from trueface.report import erasing_page, purification_page
 from trueface.report import fairness_page as fairness
 from trueface.report import qualities_page as qualities
-from trueface.report.content import shown
+from trueface.report.content import shown_models
 from trueface.report.run_page import run_page
 from trueface.unlearning.evaluation.leaderboard import ladder
 
@@ -67,7 +67,7 @@ def report(
     beside any, if these are asked for.
     """
     run_facts = Reader(data_root=data_root, split_path=split_path, seconds=seconds).run(run)
-    models = [shown(model) for model in run_facts.models]
+    models = shown_models(run_facts.models)
     date = time.strftime("%Y-%m-%d %H:%M")
     path = out or run_facts.folder / FILE
     # a name of a folder that is no Unicode is shown as it can be

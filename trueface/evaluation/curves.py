@@ -5,12 +5,20 @@ make one point, as they cannot be distinguished. Calibration is how far confiden
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.evaluation.intervals import Counts, Floats, Indices, Resampled, Weights, chunks
+from trueface.evaluation.intervals import (
+    Counts,
+    Floats,
+    Indices,
+    Resampled,
+    Weights,
+    at_a_time,
+    chunks,
+)
 
 FPR_PERCENT = 1  # the fraction of reals that may be classified as fake, of `tpr_at_fpr`
 NONE = np.float32(1e-9)  # in the place of 0 called fake
@@ -18,21 +26,33 @@ NONE = np.float32(1e-9)  # in the place of 0 called fake
 BINS = 15  # of the calibration error: C. Guo et al., arXiv 1706.04599, section 5
 LEAST_SURE = 0.5  # of two classes the predicted one has at least this: where the first bin begins
 Labels = NDArray[np.int8]
+Sums = NDArray[
+    Any
+]  # float32 of resamples, which is quick and exact to 2²⁴; float64 of a table itself
 
 
 class Order(NamedTuple):
-    """The rows of a table from the highest logit to the lowest."""
+    """The rows of a table by class, from the highest logit to the lowest, and the points of its curve.
 
-    rows: Indices  # (N,)
-    ends: Indices  # (T,) the last place of each run of equal logits
-    fake: Weights  # (N,) 1 fake, 0 real, in this order
+    A point is a threshold: what is called fake there. The first is above all logits.
+    """
+
+    fakes: Indices  # (F,)
+    reals: Indices  # (R,)
+    hits: Indices  # (T + 1,) how many of `fakes` are called fake at each point, rising from 0
+    alarms: Indices  # (T + 1,) the same of `reals`
 
 
 class Curve(NamedTuple):
-    """The points of the ROC curves of C resamples, from "all are real" to "all are fake"."""
+    """The ROC curves of C resamples, from "all are real" to "all are fake"."""
 
-    true_positives: Weights  # (C, T + 1) fakes called fake, rising from 0
-    false_positives: Weights  # (C, T + 1) reals called fake, rising from 0
+    order: Order
+    fake_weights: Sums  # (C, F) how often each fake counts, in its order
+    real_weights: Sums  # (C, R)
+    true_positives: (
+        Weights | Floats
+    )  # (C, F + 1) how much the first fakes count together, rising from 0
+    false_positives: Sums  # (C, R + 1)
     odds: Floats | None  # (C,) what a fake counts where a real counts 1; None: the same
 
     @property
@@ -45,18 +65,29 @@ class Curve(NamedTuple):
         """How many reals there are, (C,)."""
         return self.false_positives[:, -1].astype(np.float64)
 
+    def at(self, points: Indices) -> tuple[Sums, Sums]:
+        """Return the true and the false positives at a point of each curve: (C,) both."""
+        rows = np.arange(len(points))
+        return (
+            self.true_positives[rows, self.order.hits[points]],
+            self.false_positives[rows, self.order.alarms[points]],
+        )
+
 
 def order(fake: NDArray[np.bool_], logits: Floats) -> Order:
     """Sort a table of labels (N,) and logits (N,)."""
     rows = np.argsort(-logits, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(logits[rows]) != 0, True))  # of runs of equal logits
+    of_fakes = fake[rows]
     return Order(
-        rows=rows,
-        ends=np.flatnonzero(np.append(np.diff(logits[rows]) != 0, True)),
-        fake=fake[rows].astype(np.float32),
+        fakes=rows[of_fakes],
+        reals=rows[~of_fakes],
+        hits=np.append(0, np.cumsum(of_fakes)[ends]),
+        alarms=np.append(0, np.cumsum(~of_fakes)[ends]),
     )
 
 
-def curve(of: Order, weights: Weights, odds: Floats | None = None) -> Curve:
+def curve(of: Order, weights: Counts | Sums, odds: Floats | None = None) -> Curve:
     """Return the curves of C resamples.
 
     Args:
@@ -64,12 +95,9 @@ def curve(of: Order, weights: Weights, odds: Floats | None = None) -> Curve:
         weights: (C, N) how often each row counts.
         odds: (C,) what a fake counts where a real counts 1; None: the same.
     """
-    drawn = np.take(weights, of.rows, axis=1)
-    return Curve(
-        true_positives=_sums(drawn * of.fake, of.ends),
-        false_positives=_sums(drawn * (1 - of.fake), of.ends),
-        odds=odds,
-    )
+    exact = np.result_type(weights, np.float32)
+    fakes, reals = (np.take(weights, rows, axis=1).astype(exact) for rows in (of.fakes, of.reals))
+    return Curve(of, fakes, reals, _sums(fakes), _sums(reals), odds)
 
 
 def resampled(
@@ -84,7 +112,9 @@ def resampled(
         weights: (R, N) how often each row counts.
     """
     of = order(fake, logits)
-    return np.concatenate([statistic(curve(of, part)) for part in chunks(weights)])
+    return np.concatenate(
+        [statistic(curve(of, part)) for part in chunks(weights, at_a_time(len(fake)))]
+    )
 
 
 def resampled_area(fake: NDArray[np.bool_], logits: Floats, weights: Counts) -> Resampled:
@@ -94,14 +124,17 @@ def resampled_area(fake: NDArray[np.bool_], logits: Floats, weights: Counts) -> 
 
 def plain_curve(fake: NDArray[np.bool_], logits: Floats) -> Curve:
     """Return the one curve of a table in which each row counts once."""
-    return curve(order(fake, logits), np.ones((1, len(logits)), np.float32))
+    return curve(order(fake, logits), np.ones((1, len(logits))))
 
 
 def area(curve: Curve) -> Floats:
     """Return the areas under the curves (C,)."""
-    wide = np.diff(curve.false_positives, axis=1)
-    twice = curve.true_positives[:, 1:] + curve.true_positives[:, :-1]
-    half: Floats = np.einsum("ct,ct->c", wide, twice, dtype=np.float64) / 2
+    hits, alarms = curve.order.hits, curve.order.alarms
+    # of each real how many fakes are above it, one with an equal logit being half above
+    end = np.searchsorted(alarms, np.arange(curve.real_weights.shape[1]), side="right")
+    twice: Sums = np.take(curve.true_positives, hits[end], axis=1)
+    twice += np.take(curve.true_positives, hits[end - 1], axis=1)
+    half: Floats = np.einsum("cr,cr->c", curve.real_weights, twice, dtype=np.float64) / 2
     return half / (curve.fakes * curve.reals)
 
 
@@ -110,13 +143,16 @@ def average_precision(curve: Curve) -> Floats:
 
     scikit-learn's definition: no interpolation.
     """
-    hits = curve.true_positives[:, 1:]
-    alarms = curve.false_positives[:, 1:]
+    hits, alarms = curve.order.hits, curve.order.alarms
+    end = np.searchsorted(hits, np.arange(curve.fake_weights.shape[1]), side="right")
+    found: Sums = np.take(curve.true_positives, hits[end], axis=1)
+    called: Sums = np.take(curve.false_positives, alarms[end], axis=1)
     if curve.odds is not None:
-        alarms = np.divide(alarms, curve.odds[:, None], dtype=np.float32, casting="same_kind")
-    called = np.maximum(hits + alarms, NONE)  # none called: nothing found either
-    added = np.diff(curve.true_positives, axis=1)
-    summed: Floats = np.einsum("ct,ct->c", added, hits / called, dtype=np.float64)
+        called /= curve.odds[:, None].astype(called.dtype)
+    called += found
+    np.maximum(called, NONE, out=called)  # none called: nothing found either
+    np.divide(found, called, out=found)
+    summed: Floats = np.einsum("cf,cf->c", curve.fake_weights, found, dtype=np.float64)
     return summed / curve.fakes
 
 
@@ -125,18 +161,18 @@ def equal_error_rate(curve: Curve) -> Floats:
 
     Source: ISO/IEC 19795-1, FMR = FNMR.
     """
-    rows = np.arange(len(curve.true_positives))
+    fakes, reals = curve.fakes, curve.reals
 
-    def gap(at: Indices) -> Floats:  # FPR - FNR, times both counts: exact
-        hits, alarms = curve.true_positives[rows, at], curve.false_positives[rows, at]
-        level: Floats = alarms * curve.fakes - (curve.fakes - hits) * curve.reals
+    def gap(points: Indices) -> Floats:  # FPR - FNR, times both counts: exact
+        hits, alarms = curve.at(points)
+        level: Floats = alarms * fakes - (fakes - hits) * reals
         return level
 
     after = _first(curve, lambda at: gap(at) >= 0)
     before = after - 1  # "all are real" has a gap below 0
     along = -gap(before) / (gap(after) - gap(before))
-    low, high = curve.false_positives[rows, before], curve.false_positives[rows, after]
-    rate: Floats = (low + along * (high - low)) / curve.reals
+    low, high = curve.at(before)[1], curve.at(after)[1]
+    rate: Floats = (low + along * (high - low)) / reals
     return rate
 
 
@@ -145,10 +181,9 @@ def tpr_at_fpr(curve: Curve) -> Floats:
 
     No line is drawn between points, since no threshold lies on it.
     """
-    rows = np.arange(len(curve.true_positives))
     allowed = curve.reals * FPR_PERCENT
-    beyond = _first(curve, lambda at: curve.false_positives[rows, at] * 100.0 > allowed)
-    rate: Floats = curve.true_positives[rows, beyond - 1] / curve.fakes
+    beyond = _first(curve, lambda points: curve.at(points)[1] * 100.0 > allowed)
+    rate: Floats = curve.at(beyond - 1)[0] / curve.fakes
     return rate
 
 
@@ -158,19 +193,16 @@ def threshold_at_fpr(fake: NDArray[np.bool_], logits: Floats) -> float:
     return float(reals[len(reals) * FPR_PERCENT // 100])
 
 
-def _sums(drawn: Weights, ends: Indices) -> Weights:
-    sums = np.zeros((len(drawn), len(ends) + 1), np.float32)  # whole numbers, exact up to 2²⁴
-    if len(ends) == drawn.shape[1]:
-        np.cumsum(drawn, axis=1, out=sums[:, 1:])
-    else:
-        sums[:, 1:] = np.cumsum(drawn, axis=1)[:, ends]
+def _sums(weights: Sums) -> Sums:
+    sums = np.zeros((len(weights), weights.shape[1] + 1), weights.dtype)
+    np.cumsum(weights, axis=1, out=sums[:, 1:])
     return sums
 
 
 def _first(curve: Curve, holds: Callable[[Indices], NDArray[np.bool_]]) -> Indices:
     """Return for each resample the first point that `holds`; it does at the last, not at 0."""
     low = np.zeros(len(curve.true_positives), np.intp)
-    high = np.full(len(curve.true_positives), curve.true_positives.shape[1] - 1, np.intp)
+    high = np.full(len(curve.true_positives), len(curve.order.hits) - 1, np.intp)
     while np.any(high - low > 1):
         middle = (low + high) // 2
         there = holds(middle)

@@ -21,6 +21,7 @@ from trueface.runtime.rng import numpy_stream
 RESAMPLES = 1000  # the 2.5 % point of a percentile interval then rests on 25 resamples
 COVERAGE = 0.95
 CHUNK = 50  # resamples at a time, a divisor of all; those of 20,000 images fit into a core's cache
+SIZE = 200_000  # weights at a time, where rows are few: arrays are then worth their calls
 LEAST_SEEDS = 3  # of a model, which are resampled
 KEPT_ROWS = 50_000  # of a table whose resamples are kept: sixteen of them are 800 MB
 
@@ -97,10 +98,15 @@ def picture_codes(keys: Sequence[str]) -> tuple[Indices, Indices]:
     return np.array(of_source, np.intp), np.array(of_picture, np.intp)
 
 
-def chunks(weights: Counts) -> Iterator[Weights]:
+def chunks(weights: Counts, count: int = CHUNK) -> Iterator[Weights]:
     """Yield the resamples a few at a time, (C, N) float32: what arithmetic is quick with."""
-    for start in range(0, len(weights), CHUNK):
-        yield weights[start : start + CHUNK].astype(np.float32)
+    for start in range(0, len(weights), count):
+        yield weights[start : start + count].astype(np.float32)
+
+
+def at_a_time(rows: int) -> int:
+    """Return how many resamples of a table of so many rows are quickest together."""
+    return max(SIZE // max(rows, 1) // CHUNK, 1) * CHUNK
 
 
 def interval(value: float, resampled: Floats) -> Measure:

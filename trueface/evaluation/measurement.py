@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_curve
 
-from trueface.evaluation import intervals, metrics
+from trueface.evaluation import curves, intervals, metrics
 from trueface.evaluation.curves import Labels
 from trueface.evaluation.intervals import FEW, Design, Floats, Measure, Scale, at_limit, resamples
 from trueface.evaluation.metric import Metric, SourceSample, resampled_values
@@ -181,8 +180,15 @@ def roc(labels: Labels, logits: Floats) -> tuple[Floats, Floats, Floats]:
     _check(labels, logits)
     if len(np.unique(labels)) < 2:
         raise DataError("a ROC curve needs fakes and reals: test both, or merge two tests")
-    fpr, tpr, thresholds = roc_curve(labels, logits)
-    return fpr, tpr, thresholds
+    points = curves.order(labels == 1, logits)
+    hits, alarms = points.hits[1:], points.alarms[1:]
+    turns = (np.diff(hits, 2) != 0) | (np.diff(alarms, 2) != 0)
+    kept = np.flatnonzero(np.concatenate([[True], turns, [True]])[: len(hits)])
+    return (
+        np.append(0, alarms[kept] / alarms[-1]),
+        np.append(0, hits[kept] / hits[-1]),
+        np.append(np.inf, np.unique(logits)[::-1][kept]),
+    )
 
 
 def _check(labels: Labels, logits: Floats) -> None:

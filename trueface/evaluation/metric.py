@@ -1,7 +1,7 @@
 """A score table under many weightings of its rows at once: what every metric's resamples rest on.
 
 A weighting is a resample (how often each row counts), or the table without a part of it. Metrics
-are computed for `bootstrap.CHUNK` weightings at a time. Positive = fake.
+are computed for `intervals.at_a_time` weightings at once. Positive = fake.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from trueface.evaluation import curves
 from trueface.evaluation.curves import Labels, gaps, losses
 from trueface.evaluation.intervals import (
-    CHUNK,
     Counts,
     Design,
     Floats,
     Measure,
     Scale,
-    Weights,
+    at_a_time,
     by_source,
+    chunks,
     interval,
     standard_error,
 )
@@ -63,7 +63,7 @@ class WeightedScores:
     """
 
     table: ScoreColumns
-    weights: Weights  # (C, N)
+    weights: Counts  # (C, N)
     scale: Floats | None  # (C, classes) what each class counts for; None: 1
 
     @cached_property
@@ -81,9 +81,10 @@ class WeightedScores:
         return self._of_fakes + self._of_reals
 
     def _sums(self, rows: NDArray[np.bool_]) -> Floats:
-        chosen = np.ascontiguousarray(self.weights[:, rows])
-        sums: Floats = (chosen @ self.table.columns[rows]).astype(np.float64)
-        return sums
+        columns, chosen = self.table.columns[rows], np.ascontiguousarray(self.weights[:, rows])
+        # how a product is rounded depends on its size: it is that of CHUNK, whatever is quickest
+        products = [part @ columns for part in chunks(chosen)]
+        return np.concatenate(products).astype(np.float64)
 
     @property
     def images(self) -> Floats:
@@ -149,11 +150,12 @@ def weighted(
         scale: (R, classes) what each class counts for; None: 1.
     """
     table = ScoreColumns.of(fake, logits)
-    for start in range(0, len(weights), CHUNK):
-        chunk = slice(start, start + CHUNK)
+    count = at_a_time(len(fake))
+    for start in range(0, len(weights), count):
+        chunk = slice(start, start + count)
         yield WeightedScores(
             table=table,
-            weights=weights[chunk].astype(np.float32),
+            weights=weights[chunk],
             scale=None if scale is None else scale[chunk],
         )
 

@@ -12,8 +12,12 @@ from trueface.evaluation.measurement import METRICS, Report, measure, parts_of
 from trueface.evaluation.result_rows import VideoReport, video_report
 from trueface.evaluation.score_tables import JoinedTests, Scores, Tested, joined, merge
 from trueface.runtime.errors import DataError
+from trueface.runtime.process_pool import chunks_of, spread
 
 IN_REPORT = frozenset(metric.name for metric in METRICS.values() if metric.in_report)
+
+MANY = 50  # models from which processes pay, each of which takes a second to start
+SHARE = 10  # models that one measures at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,25 @@ class Shown:
     conditioned: tuple[ReportRow, ...] = ()  # of tests under conditions, such as corrupted images
 
 
+def shown_models(models: Sequence[Model], workers: int | None = None) -> list[Shown]:
+    """Return the rows of each model, in their order; many are measured by several processes.
+
+    Args:
+        models: as they were read.
+        workers: processes; None: one for each core that we may use.
+
+    Raises:
+        MachineError: a process was killed.
+    """
+    parts = chunks_of(models, SHARE) if len(models) >= MANY else [models]
+    measured = spread(_shown, parts, workers, doing="measured the models of a report")
+    return [each for part in measured for each in part]
+
+
+def _shown(models: Sequence[Model]) -> list[Shown]:
+    return [shown(model) for model in models]
+
+
 def shown(model: Model) -> Shown:
     """Return the rows of a model, as in the table of its run.
 
@@ -66,7 +89,10 @@ def shown(model: Model) -> Shown:
 
 
 class Reports:
-    """The measures of score tables; of the same one, as of a test and of its only subset, made once."""
+    """The measures of score tables; of the same one, as of a test and of its only subset, made once.
+
+    In which order the classes stand says nothing: a table is measured with the reals first.
+    """
 
     def __init__(self) -> None:
         self._known: dict[tuple[bytes, bytes, tuple[str, ...]], Report] = {}
@@ -77,6 +103,8 @@ class Reports:
         Raises:
             DataError: no image, or a logit that is no finite number.
         """
+        rows = np.argsort(labels, kind="stable")
+        labels, logits, keys = labels[rows], logits[rows], [keys[row] for row in rows.tolist()]
         table = labels.tobytes(), logits.tobytes(), tuple(keys)
         if table not in self._known:
             self._known[table] = measure(labels, logits, keys=keys, names=IN_REPORT)

@@ -14,7 +14,7 @@ from launcher.api import write_json
 from tests.trueface.audit.build import DATA, FAKE, POISONED, REAL, TESTS, Lab, amend, rescore
 from trueface.audit.check import judge
 from trueface.audit.reading import Reader
-from trueface.report.content import shown
+from trueface.report.content import Reports, shown, shown_models
 from trueface.report.run_page import run_page
 from trueface.runtime import paths
 
@@ -128,6 +128,31 @@ def test_tests_under_conditions_stand_beside_those_of_images_as_they_are(lab: La
     path.write_text("no table")
     audit = judge(Reader().run(str(lab.run)))
     assert "gan2:pre@corrupt=jpeg50" in str(audit.findings)
+
+
+def test_many_models_measured_by_several_processes_are_what_each_is_by_itself(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = Reader().run(str(lab.run)).models
+    monkeypatch.setattr("trueface.report.content.MANY", 2)
+    monkeypatch.setattr("trueface.report.content.SHARE", 1)
+    assert len(models) > 1
+    for measured, model in zip(shown_models(models, workers=2), models, strict=True):
+        alone = shown(model)
+        assert measured.model.name == model.name
+        assert [(row.data, row.report) for row in measured.rows] == [
+            (row.data, row.report) for row in alone.rows
+        ]
+        assert measured.parts == alone.parts
+
+
+def test_the_order_of_classes_says_nothing_of_a_table() -> None:
+    labels, logits = np.array([1, 1, 0, 0], np.int8), np.array([2.0, -1.0, 0.5, -3.0])
+    keys, turned = ["a/1", "a/2", "b/1", "b/2"], [2, 3, 0, 1]
+    reports = Reports()
+    first = reports.of(labels, logits, keys)
+    assert reports.of(labels[turned], logits[turned], [keys[at] for at in turned]) is first
+    assert reports.of(labels, logits[[1, 0, 2, 3]], keys) is not first
 
 
 def test_the_page_can_be_read_without_seeing_it(lab: Lab) -> None:

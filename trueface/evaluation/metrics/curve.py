@@ -1,11 +1,11 @@
 """Metrics of the order of the scores, whatever the threshold: areas and points of curves."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from trueface.evaluation import curves
 from trueface.evaluation.curves import Labels
@@ -81,12 +81,9 @@ def _share_above(logits: Floats, threshold: float) -> float:
     return float(np.mean(logits > threshold))
 
 
-def _equal_error_rate(labels: Labels, logits: Floats) -> float:
-    return float(curves.equal_error_rate(curves.plain_curve(labels == 1, logits))[0])
-
-
-def _tpr_at_1_fpr(labels: Labels, logits: Floats) -> float:
-    return float(curves.tpr_at_fpr(curves.plain_curve(labels == 1, logits))[0])
+def _of_curve(statistic: Callable[[curves.Curve], Floats]) -> Callable[[Labels, Floats], float]:
+    """Return a statistic of curves as one of labels and logits."""
+    return lambda labels, logits: float(statistic(curves.plain_curve(labels == 1, logits))[0])
 
 
 def _either_interval(metric: Metric, sample: SourceSample) -> Measure:
@@ -106,14 +103,14 @@ def _of_threshold(_: Metric, sample: SourceSample) -> Measure:
 AUC = Metric(
     name="auc",
     title="AUC",
-    value=roc_auc_score,
+    value=_of_curve(curves.area),
     resampled=lambda scores: curves.area(scores.curve),
 )
 AP = Metric(
     name="ap",
     title="Average precision",
     short="AP",
-    value=average_precision_score,
+    value=_of_curve(curves.average_precision),
     resampled=lambda scores: curves.average_precision(scores.curve),
 )
 EER = Metric(
@@ -121,7 +118,7 @@ EER = Metric(
     title="Equal error rate",
     short="EER",
     low=True,
-    value=_equal_error_rate,
+    value=_of_curve(curves.equal_error_rate),
     resampled=lambda scores: curves.equal_error_rate(scores.curve),
     percent=True,
     source_interval=_either_interval,
@@ -130,7 +127,7 @@ TPR_AT_1_FPR = Metric(
     name="tpr_at_1fpr",
     title="TPR at 1% FPR",
     short="TPR at 1 % FPR",
-    value=_tpr_at_1_fpr,
+    value=_of_curve(curves.tpr_at_fpr),
     resampled=lambda scores: curves.tpr_at_fpr(scores.curve),
     of_fakes=True,
     percent=True,

@@ -1,7 +1,6 @@
 """Metrics of the probabilities that the logits stand for."""
 
 import numpy as np
-from sklearn.metrics import log_loss
 
 from trueface.evaluation.curves import Labels, calibration_error, probabilities
 from trueface.evaluation.intervals import (
@@ -17,6 +16,8 @@ from trueface.evaluation.metric import Metric, SourceSample, weighted
 
 
 def _loss(labels: Labels, logits: Floats) -> float:
+    from sklearn.metrics import log_loss  # takes a second
+
     return float(log_loss(labels, probabilities(logits), labels=[0, 1]))
 
 

@@ -33,7 +33,6 @@ from trueface.unlearning.evaluation.measures import (
     sheet,
     tested,
 )
-from trueface.unlearning.evaluation.membership_inference import membership
 from trueface.unlearning.evaluation.sanity import RUINED, Alarm, Sort, judged, never_known, noise
 from trueface.unlearning.record import Record
 from trueface.unlearning.registry import METHODS, Goal
@@ -177,6 +176,9 @@ class _Answers:
 
     def __init__(self, path: Path, record: Record) -> None:
         self.parts: Parts | None = None
+        # imports scikit-learn, for which a run without an unlearned model need not wait
+        from trueface.unlearning.evaluation.membership_inference import membership
+
         try:
             self.parts = parts = _read(path)
             own = alone(parts, goal=record.goal, forgotten=record.forgotten)
