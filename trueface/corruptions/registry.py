@@ -15,10 +15,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from types import MappingProxyType
 
-from trueface.runtime.declarations import Registry
+from trueface.runtime.declarations import Numbered, Registry, words_of
 from trueface.runtime.errors import UnknownName
 from trueface.runtime.files import Json
-from trueface.runtime.grammar import Numbered, words_of
 
 PACKAGE = "trueface.corruptions.kinds"
 NO_STRENGTH = 0.0  # what a corruption without a number gets

@@ -43,7 +43,6 @@ from trueface.data.shared_images import Fetched, SharedImages, open_shared_image
 from trueface.data.transforms import TrainTransform, Transform, test_transform
 from trueface.runtime.errors import BadImageError, DataError, JobError
 from trueface.runtime.rng import derive
-from trueface.runtime.sharding import WHOLE, Shard
 
 SHARE = 8  # the patch is an eighth as wide and high as the image
 LEAST = 4  # pixels
@@ -56,6 +55,27 @@ OnBadImage = Literal["skip", "stop"]
 Decode = Literal["exact", "scaled"]
 log = logging.getLogger(__name__)
 NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """One of `size` processes that share a training; each reads its part of every batch."""
+
+    rank: int = 0  # from 0
+    size: int = 1
+
+    def of(self, group: list[int]) -> list[int]:
+        """Return this process's part of a batch: neighbours, and as many as the others', or one more."""
+        return group[
+            len(group) * self.rank // self.size : len(group) * (self.rank + 1) // self.size
+        ]
+
+    def fraction_of(self, amount: int) -> int:
+        """Return what this process may use of an amount that all of them share: 1 at least."""
+        return max(1, amount // self.size) if amount > 0 else amount
+
+
+WHOLE = Shard()
 
 
 def stamp(pixels: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ import torch
 from launcher.api import DataId, Job, Json, Settings, write_atomic, write_json
 from trueface.data.loading import BadFile
 from trueface.models import assembly, checkpoint
-from trueface.runtime import gpu_memory, logs, paths
-from trueface.runtime.heap import keep_freed_memory
+from trueface.runtime import logs, memory, paths
+from trueface.runtime.memory import keep_freed_memory
 from trueface.runtime.progress import Watch
 from trueface.training import provenance
 from trueface.training.settings import LearningSettings
@@ -47,7 +47,7 @@ def settled(job: Job) -> Job:
     """Take the job's cores, and no more of its card than its share; return the job that keeps to it."""
     torch.set_num_threads(job.cpus)
     keep_freed_memory()
-    return gpu_memory.hold(job, os.environ)
+    return memory.hold(job, os.environ)
 
 
 def watch_of(job: Job, precision: str = "fp32") -> Watch:

@@ -25,13 +25,12 @@ import numpy as np
 from trueface.corruptions.registry import NONE
 from trueface.data.decoding import PIXELS
 from trueface.data.folders import FORMATS
-from trueface.data.image_headers import Learned
+from trueface.data.image_headers import Learned, LearnedFormats
 from trueface.evaluation.intervals import Measure, unvaried
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.score_tables import Scores, read_scores
 from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
-from trueface.prediction.image_formats import LearnedFormats
 from trueface.prediction.predictor import select
 from trueface.prediction.reference import Reference
 from trueface.runtime import paths

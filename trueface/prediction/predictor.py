@@ -32,7 +32,14 @@ from torch import Tensor
 from trueface.data.decoding import decode
 from trueface.data.folders import FORMATS, Missing
 from trueface.data.forging.blending import HIGHEST, LOWEST
-from trueface.data.image_headers import ImageSize, Learned
+from trueface.data.image_headers import (
+    Format,
+    ImageSize,
+    Learned,
+    LearnedFormats,
+    format_of,
+    is_turned,
+)
 from trueface.data.index import Image
 from trueface.data.loading import closing, in_background
 from trueface.data.settings import TestSettings
@@ -41,7 +48,6 @@ from trueface.evaluation.operating_threshold import Calibration
 from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
 from trueface.models.inference import FrozenBody
-from trueface.prediction.image_formats import Format, LearnedFormats, format_of, is_turned
 from trueface.prediction.reference import Reference
 from trueface.runtime.errors import BadImageError, CheckpointError, JobError, UsageError
 from trueface.runtime.files import Json

@@ -1,4 +1,4 @@
-"""Purifiers: functions that take disrupting perturbations out of images, and the grammar of their names.
+"""Perturbations that spoil what a generator makes of images, and purifiers, which take them out again.
 
-Start reading at `registry.parse_purifier`.
+Start reading at `disruption.disrupt_images`, then at `registry.parse_purifier`.
 """

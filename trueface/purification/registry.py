@@ -11,9 +11,8 @@ import re
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
-from trueface.runtime.declarations import Registry
+from trueface.runtime.declarations import Numbered, Registry, words_of
 from trueface.runtime.errors import UnknownName
-from trueface.runtime.grammar import Numbered, words_of
 
 PACKAGE = "trueface.purification.methods"
 Model = Literal["", "diffuser", "denoiser"]

@@ -30,9 +30,8 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from trueface.data.dataset import Batch
+from trueface.data.dataset import WHOLE, Batch, Shard
 from trueface.runtime.errors import DataError
-from trueface.runtime.sharding import WHOLE, Shard
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from trueface.data.examples import CountedSource, Examples, Meter
 from trueface.evaluation.forward import answered
 from trueface.models.logits import wide
-from trueface.runtime import gpu_memory
+from trueface.runtime import memory
 from trueface.runtime.errors import JobError, UnknownName, UsageError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import Watch
@@ -335,12 +335,12 @@ def _apply(method: Method, request: Request, notes: tuple[str, ...]) -> Unlearne
     meter, device = request.meter, request.watch.device
     before = Step(step=0, metrics=request.measured())
     meter.samples, meter.making_seconds, meter.saved_seconds = 0, 0.0, 0.0
-    gpu_memory.begin(device)
+    memory.begin(device)
     began = now()
     torch.manual_seed(request.seed)
     result = method(request)
     seconds = now() - began - meter.making_seconds + meter.saved_seconds
-    samples, peak_bytes = meter.samples, gpu_memory.end(device)
+    samples, peak_bytes = meter.samples, memory.end(device)
     result.model.eval()
     _refuse_broken(result.model)
     number = max((step.step for step in result.log), default=0) + 1

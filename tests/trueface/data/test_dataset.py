@@ -12,7 +12,7 @@ import torch
 
 from launcher.api import MachineError, parse_data
 from trueface.data import transforms
-from trueface.data.dataset import ImageSet, batches, stamp
+from trueface.data.dataset import ImageSet, Shard, batches, stamp
 from trueface.data.decoding import decode
 from trueface.data.index import Image, survey
 from trueface.data.loading import ImageRequest
@@ -20,7 +20,6 @@ from trueface.data.settings import TestSettings
 from trueface.data.shared_images import SegmentFolder, SharedImages
 from trueface.data.transforms import TrainTransform, TransformId
 from trueface.runtime.errors import BadImageError, DataError
-from trueface.runtime.sharding import Shard
 from trueface.training.settings import TrainSettings
 
 Tree = Callable[[Iterable[str]], Path]

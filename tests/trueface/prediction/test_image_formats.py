@@ -4,7 +4,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from trueface.prediction.image_formats import Format, LearnedFormats, read_format
+from trueface.data.image_headers import Format, LearnedFormats, read_format
 
 NOISE = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
 

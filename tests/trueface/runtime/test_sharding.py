@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trueface.runtime.sharding import WHOLE, Shard
+from trueface.data.dataset import WHOLE, Shard
 
 
 @given(group=st.lists(st.integers(), max_size=40), size=st.integers(1, 9))

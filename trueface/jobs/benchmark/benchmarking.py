@@ -33,6 +33,7 @@ from trueface.benchmark.cells import (
     manifest_of,
 )
 from trueface.benchmark.conditions import (
+    BenchmarkSettings,
     Condition,
     Derived,
     conditions,
@@ -41,7 +42,6 @@ from trueface.benchmark.conditions import (
     folder_of_cells,
 )
 from trueface.benchmark.results import DELTA, Measured, RunResults, measure
-from trueface.benchmark.settings import BenchmarkSettings
 from trueface.benchmark.table import Row, row_of, same_value
 from trueface.corruptions.chain import Chain
 from trueface.corruptions.registry import NONE
@@ -52,8 +52,8 @@ from trueface.data.settings import ScoringSettings, TestSettings
 from trueface.data.vocabulary import BUILT_IN
 from trueface.evaluation.inference import drawn
 from trueface.evaluation.operating_threshold import Calibration, calibrate
-from trueface.features.file_digests import FileDigests
 from trueface.features.folder import store_folder
+from trueface.features.matrix import FileDigests
 from trueface.jobs import job_data, lineage
 from trueface.jobs.job_data import model_name
 from trueface.jobs.setup import entry

@@ -4,8 +4,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from launcher.api import Draft, Role
-from trueface.benchmark.conditions import INDEX, conditions, contradiction, derive, folder_of_cells
-from trueface.benchmark.settings import BenchmarkSettings
+from trueface.benchmark.conditions import (
+    INDEX,
+    BenchmarkSettings,
+    conditions,
+    contradiction,
+    derive,
+    folder_of_cells,
+)
 from trueface.data.vocabulary import Vocabulary
 from trueface.jobs import feature_kind, lineage
 from trueface.jobs.job_kind import LaboratoryKind, folder_of, model_of

@@ -12,11 +12,11 @@ from trueface.data.made_folders import (
     partners,
     read_images,
 )
-from trueface.disruption.attack import NOTHING, Size, disrupt_images, label_sets, size_of
-from trueface.disruption.settings import DisruptSettings, bound_of, levels_of
 from trueface.jobs.generation.purify import purifier_of
 from trueface.jobs.job_data import checkpoint_of, made_folder_of
 from trueface.jobs.setup import entry, watch_of
+from trueface.purification.disruption import NOTHING, Size, disrupt_images, label_sets, size_of
+from trueface.purification.disruption_settings import DisruptSettings, bound_of, levels_of
 from trueface.purification.purifier import Purifier
 from trueface.purification.registry import parse_purifier
 from trueface.runtime.errors import DataError

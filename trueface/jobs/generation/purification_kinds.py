@@ -4,8 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from launcher.api import Draft, Input, Role
 from trueface.data.vocabulary import Vocabulary, picture_folder
-from trueface.disruption.settings import RANDOM, DisruptSettings, RestoredSettings, needed
 from trueface.jobs.job_kind import GenerationKind, made_files, model_files, named_inputs
+from trueface.purification.disruption_settings import (
+    RANDOM,
+    DisruptSettings,
+    RestoredSettings,
+    needed,
+)
 from trueface.purification.registry import PurifierName, parse_purifier, refuse_untrained
 from trueface.purification.settings import DenoiserSettings, PurifySettings
 from trueface.runtime import paths

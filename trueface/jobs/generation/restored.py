@@ -27,8 +27,6 @@ from trueface.data.made_folders import (
     read_made,
     save_picture,
 )
-from trueface.disruption.attack import outputs_of
-from trueface.disruption.settings import RestoredSettings
 from trueface.evaluation import image_measures as feature_networks
 from trueface.evaluation.image_measures import (
     feature_network,
@@ -42,6 +40,8 @@ from trueface.evaluation.image_measures import (
 )
 from trueface.jobs.job_data import checkpoint_of, made_folder_of
 from trueface.jobs.setup import entry, watch_of
+from trueface.purification.disruption import outputs_of
+from trueface.purification.disruption_settings import RestoredSettings
 from trueface.purification.registry import PurifierName, parse_purifier
 from trueface.runtime import paths, tensor_files
 from trueface.runtime.errors import DataError

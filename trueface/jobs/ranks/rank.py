@@ -22,9 +22,9 @@ import torch
 import torch.distributed as dist
 
 from launcher.api import Error, Job, JobError, Json, MachineError, Share, UsageError, VramLimit
-from trueface.runtime import gpu_memory, logs
+from trueface.data.dataset import Shard
+from trueface.runtime import logs, memory
 from trueface.runtime.process_pool import end_with_parent
-from trueface.runtime.sharding import Shard
 from trueface.training.distributed import ProcessGroup
 
 # from a rank
@@ -289,5 +289,5 @@ def _take_card(place: RankPlace) -> None:
             f"{place.name}: this job sees {there} GPU{'s' * (there > 1)}; ask for as many GPUs as "
             f"processes, or set processes: {there}"
         )
-    gpu_memory.confirm(number, os.environ)
+    memory.confirm(number, os.environ)
     torch.cuda.set_device(number)  # else a rank would take memory of the first card, too

@@ -15,7 +15,7 @@ import torch
 from launcher.api import Job, JobError
 from tests.trueface.features.build import body
 from trueface.data.attributes import Attributes
-from trueface.data.dataset import Pass, augmented, still
+from trueface.data.dataset import Pass, Shard, augmented, still
 from trueface.data.index import survey
 from trueface.features.bank import Bank
 from trueface.jobs import testing
@@ -24,7 +24,6 @@ from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.ids import parse_data
 from trueface.runtime.progress import Watch
-from trueface.runtime.sharding import Shard
 from trueface.training.parts.groups import give_groups
 from trueface.training.settings import TrainSettings
 

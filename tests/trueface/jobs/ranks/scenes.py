@@ -14,10 +14,9 @@ import torch
 from torch import nn
 
 from launcher.api import Job, JobError, Json
-from trueface.data.dataset import Batch
+from trueface.data.dataset import Batch, Shard
 from trueface.models.detectors import build
 from trueface.runtime.progress import Watch
-from trueface.runtime.sharding import Shard
 from trueface.training.config import TrainerConfig
 from trueface.training.distributed import ALONE, ProcessGroup
 from trueface.training.loop import Loop

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from trueface.data.made_folders import ImageNoise, to_levels, to_unit
-from trueface.disruption.settings import (
+from trueface.purification.disruption_settings import (
     LEVELS,
     STEPPED,
     DisruptSettings,

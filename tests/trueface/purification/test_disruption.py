@@ -1,18 +1,27 @@
 """Perturbations against a generator that is one convolution: what they must do follows from its weights."""
 
+from pathlib import Path
 from threading import Event
 
+import numpy as np
+import PIL.Image
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  # its usual name
 from pydantic import ValidationError
 from torch import Tensor
 
-from trueface.data.made_folders import ImageNoise, rounded, to_levels
-from trueface.disruption.attack import NOTHING, disrupt_images, label_sets, outputs_of, size_of
-from trueface.disruption.settings import DisruptSettings, bound_of, levels_of
+from trueface.data.made_folders import ImageNoise, rounded, save_picture, to_levels
 from trueface.evaluation.image_measures import share_above
-from trueface.jobs.generation.restored import effect
+from trueface.jobs.generation.restored import COLUMNS, effect, grid
+from trueface.purification.disruption import (
+    NOTHING,
+    disrupt_images,
+    label_sets,
+    outputs_of,
+    size_of,
+)
+from trueface.purification.disruption_settings import DisruptSettings, bound_of, levels_of
 from trueface.runtime.errors import JobError
 
 NAMES = tuple(f"a/{number}.png" for number in range(6))
@@ -203,3 +212,16 @@ def test_settings_without_effect_are_known() -> None:
     idle = DisruptSettings.without_effect({"attack": "random"})
     assert {"target", "steps", "purifier"} <= idle.keys()
     assert DisruptSettings.without_effect({"attack": "pgd", "purifier": "jpeg75"}) == {}
+
+
+def test_tiles_stand_in_the_order_of_the_columns(tmp_path: Path) -> None:
+    def flat(value: float) -> torch.Tensor:
+        return torch.full((2, 3, 4, 4), value)
+
+    picture = grid((flat(0.0), flat(0.05), flat(0.02)), (flat(-1.0), flat(1.0), flat(-0.5)))
+    assert picture.shape == (3, 2 * 4, len(COLUMNS) * 4)
+    values = [round(float(picture[0, 0, 4 * at]), 3) for at in range(len(COLUMNS))]
+    assert values == [0.0, -1.0, 0.05, 0.5, 1.0, 0.02, -0.5]
+    save_picture(tmp_path / "grid.png", picture)
+    with PIL.Image.open(tmp_path / "grid.png") as file:
+        assert np.asarray(file).shape == (8, 28, 3)

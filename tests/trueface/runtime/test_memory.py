@@ -1,5 +1,7 @@
 """The share of a card, against a stand-in for torch.cuda: this needs no GPU, and measures none."""
 
+import subprocess
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,11 +14,32 @@ import torch
 from launcher.api import Job, JobError, Share, read_json, write_json
 from launcher.states import Shortage
 from launcher.workers.exit_outcome import read_error
-from trueface.runtime.gpu_memory import Cuda, confirm, hold
+from trueface.runtime.memory import Cuda, confirm, hold
 
 MIB = 1 << 20
 UUID = "8932f937-d72c-4106-c12f-20bd9faed9f6"
 OTHER = "11111111-d72c-4106-c12f-20bd9faed9f6"
+FAULTS = """
+import ctypes, resource, sys
+from trueface.runtime.memory import keep_freed_memory
+library = ctypes.CDLL(None)
+library.malloc.restype = ctypes.c_void_p
+library.malloc.argtypes = [ctypes.c_size_t]
+library.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+library.free.argtypes = [ctypes.c_void_p]
+if "keep" in sys.argv:
+    keep_freed_memory()
+def maps():
+    blocks = [library.malloc(8 << 20) for _ in range(3)]
+    for block in blocks:
+        library.memset(block, 1, 8 << 20)
+    for block in blocks:
+        library.free(block)
+maps()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+maps()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
 
 
 @dataclass
@@ -197,3 +220,13 @@ def test_a_torch_that_cannot_use_the_card_says_what_to_do(tmp_path: Path) -> Non
 
     with pytest.raises(JobError, match="GPU-77, and torch cannot use it"):
         hold(a_job(tmp_path), {"CUDA_VISIBLE_DEVICES": "GPU-77"}, WithoutCuda())
+
+
+def faults(*arguments: str) -> int:
+    """Return the page faults of maps that lie where others were freed, in a process of its own."""
+    command = [sys.executable, "-c", FAULTS, *arguments]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def test_memory_that_was_freed_takes_no_page_faults_again() -> None:
+    assert faults("keep") < 100 < faults()

@@ -1,6 +1,11 @@
-"""GPU memory of a job: check its GPU, cap torch's memory, and report the use."""
+"""Memory of a job: check its GPU, cap what torch takes of it, report the use; and what the C library keeps.
+
+A network that runs on the CPU allocates maps of megabytes for every few images. By default glibc gives
+each back to the system, and every page of the next one is a page fault and has to be zeroed.
+"""
 
 import contextlib
+import ctypes
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +20,11 @@ from trueface.runtime.errors import JobError
 
 EVERY_S = 0.5  # torch takes some 100 µs to count its memory
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+# of <malloc.h>
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+
+KEPT = 512 << 20  # bytes of freed memory that a process keeps
+LARGEST = 32 << 20  # bytes of a block that is taken from them: the most that glibc allows
 
 
 class Cuda(Protocol):
@@ -159,3 +169,11 @@ def end(device: str) -> int | None:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024  # kB, as proc(5) has it
     return None
+
+
+def keep_freed_memory() -> None:
+    """Let this process use freed memory again; without glibc nothing happens."""
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(MMAP_THRESHOLD, LARGEST)
+        mallopt(TRIM_THRESHOLD, KEPT)
