@@ -22,8 +22,7 @@ from trueface.data.splits import short_key
 from trueface.evaluation.curves import Labels
 from trueface.evaluation.intervals import Floats
 from trueface.evaluation.score_tables import Scores
-from trueface.legacy import original_runs
-from trueface.runtime import paths
+from trueface.runtime import original_runs, paths
 from trueface.runtime.errors import DataError, RecordError, UsageError
 from trueface.runtime.files import Json, read_json
 from trueface.training.history import Epoch

@@ -117,7 +117,7 @@ def erasing(run: str, *, as_json: bool, page: Path | None) -> None:
     """
     run_folder = found_folder(run)
     # numpy and pictures take long to import; help and wrong names must not wait for them
-    from trueface.erasing.measures.study import RULE, erased_methods
+    from trueface.erasing.study import RULE, erased_methods
     from trueface.report.erasing_page import COLUMNS, Erasing, erasing_page, sentences
 
     study = Erasing(run_folder.name, erased_methods(_made(run_folder, "erased")))

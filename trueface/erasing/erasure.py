@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from trueface.diffusion.diffuser import Diffuser, ddim_sample
-from trueface.erasing.registry import METHODS, ErasureOptions, Scope
-from trueface.erasing.settings import SAME
+from trueface.erasing.registry import METHODS, SAME, ErasureOptions, Scope
 from trueface.runtime.errors import JobError, UnknownName
 from trueface.runtime.progress import Watch
 from trueface.runtime.rng import derive

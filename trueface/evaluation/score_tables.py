@@ -21,9 +21,7 @@ from numpy.typing import NDArray
 
 from trueface.data.vocabulary import BUILT_IN, MODIFIERS
 from trueface.evaluation.operating_threshold import Calibration
-from trueface.legacy import original_runs
-from trueface.legacy.original_runs import OldScores
-from trueface.runtime import paths
+from trueface.runtime import original_runs, paths
 from trueface.runtime.errors import DataError, UnknownName
 from trueface.runtime.files import Json, read_json, write_atomic
 from trueface.runtime.ids import (
@@ -33,6 +31,7 @@ from trueface.runtime.ids import (
     parse_data,
     tested,
 )
+from trueface.runtime.original_runs import OldScores
 
 OLD_SUFFIXES = frozenset({".pkl", ".pickle"})
 SUFFIXES = frozenset({".csv", *OLD_SUFFIXES})

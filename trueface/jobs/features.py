@@ -20,8 +20,8 @@ from trueface.models.inference import FrozenBody
 from trueface.runtime import paths
 from trueface.runtime.artifact import StoppedError
 from trueface.runtime.progress import Watch
+from trueface.training.checkpointing import load_start
 from trueface.training.settings import TrainSettings
-from trueface.training.start import load_start
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from trueface.runtime import logs, memory, paths
 from trueface.runtime.memory import keep_freed_memory
 from trueface.runtime.progress import Watch
 from trueface.training import provenance
+from trueface.training.checkpointing import Start
 from trueface.training.settings import LearningSettings
-from trueface.training.start import Start
 
 OWN_WEIGHTS = ("default", "none")  # others are files
 Model = TypeVar("Model", bound=Settings)

@@ -29,7 +29,15 @@ from trueface.jobs.setup import settled, watch_of
 from trueface.models.detectors import Detector
 from trueface.runtime import logs, paths
 from trueface.training import checkpointing, image_lists, provenance, ridge, trainer
-from trueface.training.checkpointing import Checkpointing, OptimizerState
+from trueface.training.checkpointing import (
+    Checkpointing,
+    OptimizerState,
+    Start,
+    load_optimizer_state,
+    load_start,
+    of_network,
+    of_start,
+)
 from trueface.training.distributed import ALONE, ProcessGroup
 from trueface.training.image_lists import TrainingLists
 from trueface.training.objectives.registry import make_objective
@@ -42,13 +50,6 @@ from trueface.training.parts.qualities import Collab, Qualities
 from trueface.training.parts.registry import further_parts
 from trueface.training.parts.shards import Shards
 from trueface.training.settings import TrainSettings
-from trueface.training.start import (
-    Start,
-    load_optimizer_state,
-    load_start,
-    of_network,
-    of_start,
-)
 from trueface.training.trainer import TrainingResult
 
 # the order in which they have their say; those with settings of their own come behind

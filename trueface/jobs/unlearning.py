@@ -20,10 +20,10 @@ from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import file_sha256
 from trueface.training import image_lists, provenance
+from trueface.training.checkpointing import Start, load_start, of_network, of_start
 from trueface.training.image_lists import TrainingLists
 from trueface.training.objectives.registry import other_objective
 from trueface.training.parts.bank import is_constant
-from trueface.training.start import Start, load_start, of_network, of_start
 from trueface.unlearning import flip_problem, problem, record
 from trueface.unlearning.api import Unlearned
 from trueface.unlearning.flip_problem import PoisonedDetector

@@ -22,8 +22,6 @@ from pathlib import Path, PurePosixPath
 from trueface.data.index import CLASSES, Image
 from trueface.data.splits import pictures
 from trueface.data.vocabulary import MODIFIERS
-from trueface.legacy.original_runs import OldPoison, read_poison
-from trueface.legacy.safe_pickle import shown
 from trueface.poisoning.poison_record import (
     FLIP,
     KINDS,
@@ -37,6 +35,8 @@ from trueface.poisoning.poison_record import (
 )
 from trueface.runtime.errors import DataError, RecordError, UnknownName
 from trueface.runtime.ids import Poison
+from trueface.runtime.original_runs import OldPoison, read_poison
+from trueface.runtime.safe_pickle import shown
 
 SEED = 42  # the original's constant
 LEEWAY = 0.005  # of the labels: how far a list's rate may be from that of the ID

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.made_folders import digest_of_images, to_unit
-from trueface.purification.settings import DenoiserSettings
+from trueface.purification.registry import DenoiserSettings
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError
 from trueface.runtime.files import Json

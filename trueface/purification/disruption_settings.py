@@ -6,8 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from trueface.models.registry import model_name, modules_of_model
-from trueface.purification.registry import canonical, modules_of, parse_purifier
-from trueface.purification.settings import MODELS
+from trueface.purification.registry import MODELS, canonical, modules_of, parse_purifier
 from trueface.runtime.field_types import Count, Settings
 
 LEVELS = 127.5  # grey levels in a unit of [-1, 1]

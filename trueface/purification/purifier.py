@@ -19,8 +19,13 @@ from trueface.data.made_folders import (
 )
 from trueface.diffusion.diffuser import Diffuser
 from trueface.purification.denoiser import Denoiser
-from trueface.purification.registry import SPECS, PurifierName, PurifierStep, refuse_untrained
-from trueface.purification.settings import PurifySettings
+from trueface.purification.registry import (
+    SPECS,
+    PurifierName,
+    PurifierStep,
+    PurifySettings,
+    refuse_untrained,
+)
 from trueface.purification.steps import Method, Tools
 from trueface.runtime.errors import DataError, JobError
 from trueface.runtime.files import Json

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from trueface.erasing.measures.study import (
+from trueface.erasing.study import (
     LEAST_ERASED,
     NOT_ERASED,
     PUBLISHED,

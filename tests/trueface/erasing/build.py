@@ -1,18 +1,24 @@
-"""A diffuser small enough to reckon by hand, and a small real one."""
+"""A diffuser small enough to reckon by hand, a small real one, one that draws known shapes, and weights of published measures."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trueface.diffusion.diffuser import Diffuser, make_schedule
+from tests.trueface.diffusion.stable.tiny_folder import TOKENS, WIDTH, vocabulary, write_tokenizer
+from trueface.diffusion.diffuser import Diffuser, Schedule, make_schedule
 from trueface.diffusion.networks import EpsNetwork, NetworkShape, build_network
 from trueface.erasing.erasure import ErasingProblem
+from trueface.erasing.recognition import Recogniser
 from trueface.erasing.registry import ErasureOptions
 
 CONCEPT, ANCHOR, NULL = 2.0, -1.0, 0.5  # embeddings of the linear network
 NAMES = ("anchor", "concept", "other")
+SIDE = 4
+SHAPES = ("cross", "disc", "square")
+VIEW_PX = 16
 
 
 class LinearEps(EpsNetwork):
@@ -89,3 +95,119 @@ def few(options: ErasureOptions, **more: Any) -> ErasureOptions:
 
 def a_problem(options: ErasureOptions, **more: Any) -> ErasingProblem:
     return ErasingProblem(**{"erase": 1, "anchor": 0, "options": options, "seed": 3, **more})
+
+
+def prototypes() -> Tensor:
+    """Return an image of each class, 3×1×4×4."""
+    images = torch.full((3, 1, SIDE, SIDE), -0.75)
+    for number in range(3):
+        images[number, :, number, :] = 0.75
+    return images
+
+
+class Drawer(EpsNetwork):
+    """Draws its embedding, whose numbers are pixels: the noise is what is left without it."""
+
+    def __init__(self, schedule: Schedule, pictures: Tensor, *, deaf: bool) -> None:
+        pixels = pictures.shape[1:].numel()
+        super().__init__(
+            NetworkShape(
+                network="mlp", size=SIDE, channels=1, classes=3, embedding=pixels, widths=(1,)
+            )
+        )
+        self.schedule, self.deaf = schedule, deaf
+        assert self.table is not None
+        with torch.no_grad():
+            self.table.weight.copy_(torch.cat([pictures, pictures.mean(0)[None]]).flatten(1))
+
+    def forward(self, x: Tensor, t: Tensor, embedding: Tensor | None) -> Tensor:
+        assert embedding is not None
+        assert self.table is not None
+        picture = self.table.weight[1].expand_as(embedding) if self.deaf else embedding
+        signal, sigma = self.schedule.signal(t, x), self.schedule.sigma(t, x)
+        # gradients arrive at what it does not listen to, too
+        return (x - signal * picture.reshape(x.shape)) / sigma + 0 * embedding.sum()
+
+    def condition_maps(self) -> tuple[nn.Linear, ...]:
+        return ()
+
+
+def drawer(
+    pictures: Tensor | None = None, *, deaf: bool = False, has_null: bool = True
+) -> Diffuser:
+    """Return a diffuser that draws a picture for each class; a deaf one draws the disc, always."""
+    schedule = make_schedule("linear")
+    network = Drawer(schedule, prototypes() if pictures is None else pictures, deaf=deaf)
+    return Diffuser(
+        network=network.eval().requires_grad_(requires_grad=False),
+        schedule=schedule,
+        size=SIDE,
+        channels=1,
+        class_names=SHAPES,
+        has_null=has_null,
+    )
+
+
+class _Nearest(nn.Module):
+    """The nearest prototype, as a linear classifier of pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        flat = prototypes().flatten(1)
+        self.fc = nn.Linear(flat.shape[1], len(flat))
+        with torch.no_grad():
+            self.fc.weight.copy_(flat)
+            self.fc.bias.copy_(-flat.square().sum(1) / 2)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        grey = pixels[:, 0].float() / 127.5 - 1
+        logits: Tensor = self.fc(grey.flatten(1))
+        return logits
+
+
+def recogniser() -> Recogniser:
+    """Return the classifier that calls each prototype by its name."""
+    return Recogniser(_Nearest(), SHAPES)
+
+
+def write_inception(path: Path) -> Path:
+    """Write a state dict; needs torch-fidelity."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    class Untrained(FeatureExtractorInceptionV3):  # type: ignore[misc]  # of a package without types
+        def load_state_dict(self, *_: object, **__: object) -> None:
+            """Keep what was drawn."""
+
+    empty = path.with_suffix(".empty")
+    torch.save({}, empty)
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(1)
+        network = Untrained("inception-v3-compat", ["2048"], str(empty))
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight)
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def write_clip(folder: Path) -> Path:
+    """Write a CLIP model of two layers in the layout of transformers; needs that."""
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+    small = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    ends = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    text = {**small, **ends, "vocab_size": len(vocabulary()), "max_position_embeddings": TOKENS}
+    seen = {**small, "image_size": VIEW_PX, "patch_size": 8}
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(2)
+        config = CLIPConfig(text_config=text, vision_config=seen, projection_dim=8)
+        CLIPModel(config).save_pretrained(folder)
+    write_tokenizer(folder)
+    side = {"height": VIEW_PX, "width": VIEW_PX}
+    CLIPImageProcessor(size={"shortest_edge": VIEW_PX}, crop_size=side).save_pretrained(folder)
+    return folder

@@ -1,10 +1,20 @@
 """What methods declare, and the settings that say it."""
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
-from trueface.erasing.registry import METHODS, NAMES, register_erasure
-from trueface.erasing.settings import EraseSettings
+from trueface.erasing.registry import (
+    METHODS,
+    NAMES,
+    ErasedSettings,
+    EraseSettings,
+    ReviseSettings,
+    register_erasure,
+)
+
+MODELS = {"diffuser": "classes:all~abo", "teacher": "classes:all", "classifier": "folders:all"}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -52,3 +62,34 @@ def test_the_anchor_is_another_class() -> None:
 def test_an_ablation_without_an_anchor_is_refused() -> None:
     with pytest.raises(ValidationError, match="ablate needs an anchor"):
         EraseSettings(method="ablate", concept="disc")
+
+
+def an_erased(**changed: Any) -> ErasedSettings:
+    return ErasedSettings.model_validate(
+        {**MODELS, "data_root": "data", "concept": "cross", **changed}
+    )
+
+
+def test_one_number_stands_for_a_list_of_one() -> None:
+    assert an_erased(recover_images=5).recover_images == (5,)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"anchor": "cross"}, "cannot stand in its own place"),
+        ({"recover_steps": [50, 10]}, "50, 10 does not rise"),
+        ({"recover_images": []}, "give one number"),
+        ({"samples": 1}, "greater than or equal to 2"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_with_the_reason(
+    changed: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValidationError, match=says):
+        an_erased(**changed)
+
+
+def test_an_inversion_by_a_teacher_needs_one() -> None:
+    with pytest.raises(ValidationError, match="needs the setting teacher"):
+        ReviseSettings(source="d", diffuser="m", drawn_as="cross", inverted_by="teacher")

@@ -19,7 +19,7 @@ from trueface.purification.denoiser import (
     save_denoiser,
     train_denoiser,
 )
-from trueface.purification.settings import DenoiserSettings
+from trueface.purification.registry import DenoiserSettings
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError, JobError
 from trueface.runtime.progress import Watch

@@ -128,7 +128,7 @@ def test_a_range_needs_a_number() -> None:
 
 def test_names_are_read_without_torch() -> None:
     code = (
-        "import sys; from trueface.purification.settings import PurifySettings as S;"
+        "import sys; from trueface.purification.registry import PurifySettings as S;"
         "S(source='x', purifier='jpeg75+oneshot10'); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 
 from launcher.api import Json, write_json
-from trueface.erasing.measures.study import CURVES, ErasedMethod, erased_methods
+from trueface.erasing.study import CURVES, ErasedMethod, erased_methods
 from trueface.evaluation.over_seeds import MethodRow, over_seeds
 from trueface.evaluation.restored import RestoredFolder, restored_folders
 from trueface.report.erasing_page import Erasing

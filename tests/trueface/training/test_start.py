@@ -8,7 +8,7 @@ import pytest
 from trueface.models.detectors import Detector, build
 from trueface.runtime import paths
 from trueface.runtime.files import write_json
-from trueface.training.start import Start, of_network
+from trueface.training.checkpointing import Start, of_network
 
 LICENCE = "cc-by-nc-4.0"
 

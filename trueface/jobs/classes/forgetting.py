@@ -1,18 +1,26 @@
-"""The entry function of `forget`: from a job to files and numbers."""
+"""The entry function of `forget`: a class, or a fraction of the images, as an unlearning problem of a network of classes."""
 
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from torch import nn
 
 from launcher.api import Job, JobError, Json
+from trueface.data.class_images import ClassLists, ClassPixels, Images
 from trueface.data.vocabulary import class_number
 from trueface.jobs.classes.classification import lists_of, provenance_of
 from trueface.jobs.job_data import folder_of
 from trueface.jobs.setup import entry, watch_of, write_facts
 from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
+from trueface.models.detectors import Classifier, build_classifier
+from trueface.models.registry import Shape
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
-from trueface.unlearning import class_problem, problem, record
-from trueface.unlearning.problem import Base
+from trueface.runtime.rng import derive
+from trueface.unlearning import problem, record
+from trueface.unlearning.problem import Base, Done, MethodSets, NamedExamples, Problem, ProblemFacts
 from trueface.unlearning.settings import SINGLE, ForgetSettings, ForgettingSettings, differences
 
 
@@ -40,7 +48,7 @@ def forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
     model = checkpoint.revive_classifier(
         kept, paths.checkpoint(base), shape, channels_last=settings.channels_last
     )
-    task = class_problem.problem_of(
+    task = problem_of(
         model.to(job.device),
         shape,
         lists,
@@ -58,7 +66,7 @@ def forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
     done = problem.unlearn(task, watch_of(job, settings.precision))
     checkpoint.save_model(paths.checkpoint(folder), done.model, source)
     problem.write(folder, done)
-    result = class_problem.numbers(done)
+    result = numbers(done)
     write_facts(folder, source, result)
     return result
 
@@ -78,3 +86,117 @@ def _refuse_other(kept: Checkpoint, settings: ForgettingSettings, base: str) -> 
             raise CheckpointError(
                 f"{base} was trained with {key}: {trained.get(key)}, and this is {used[key]}"
             )
+
+
+def problem_of(
+    model: Classifier,
+    shape: Shape,
+    lists: ClassLists,
+    settings: ForgettingSettings,
+    base: Base,
+    *,
+    forgotten: int | None,
+    earlier: tuple[int, ...],
+    device: str,
+) -> Problem:
+    """Return a network that shall forget one class more, or some of its images.
+
+    Args:
+        model: as it was trained, on the device; unlearning changes it in place.
+        shape: of the network.
+        lists: the images of its training and test.
+        settings: of the unlearning.
+        base: its name, and what its training took.
+        forgotten: the class that shall go; None: a fraction of the images, see the settings.
+        earlier: classes that it was made to forget before.
+        device: where images and new networks are put.
+
+    Raises:
+        JobError: there is nothing to forget.
+    """
+    labels = lists.train.labels
+    present = [at for at, label in enumerate(labels) if label not in earlier]
+    if forgotten is None:
+        gone = drawn(present, settings.forget_fraction, settings.seed)
+    else:
+        gone = [at for at in present if labels[at] == forgotten]
+        if not gone:
+            raise JobError(
+                f"no training image is of class {lists.names[forgotten]!r}: there is nothing to forget"
+            )
+
+    def named(images: Images) -> NamedExamples:
+        return NamedExamples.of(ClassPixels(images, settings, device).examples(), images.names)
+
+    train = named(lists.train)
+    parts = {
+        "forget": train.subset(gone),
+        "retain": train.subset(sorted(set(present).difference(gone))),
+        "validation": named(lists.validation),
+        "test": named(lists.test),
+    }
+    return Problem(
+        base=base,
+        settings=settings,
+        facts=ProblemFacts(
+            goal=settings.goal,
+            class_names=lists.names,
+            forgotten=tuple(sorted({*earlier, *(() if forgotten is None else (forgotten,))})),
+            fraction=settings.forget_fraction or None,
+        ),
+        model=model,
+        whole=_classifier,
+        fresh=lambda: build_classifier(
+            shape, seed=settings.seed, channels_last=settings.channels_last
+        ).to(device),
+        parts=parts,
+        sets=lambda _: MethodSets(forget=parts["forget"].examples, retain=parts["retain"].examples),
+        earlier=earlier,
+    )
+
+
+def _classifier(model: nn.Module) -> Classifier:
+    if not isinstance(model, Classifier):
+        raise TypeError(f"a method gave a {type(model).__name__} back")
+    return model
+
+
+def numbers(done: Done) -> dict[str, Json]:
+    """Return what an unlearning changed and what it took, for tables.
+
+    Accuracies are those on both training parts and on the test; where a class goes, of the test's
+    images of forgotten classes and of the others.
+    """
+    record = done.record
+    numbers: dict[str, Json] = {"steps": len(done.unlearned.log) - 2}
+    for when, answers in (("_before", done.before), ("", done.after)):
+        for part in ("retain", "forget"):
+            numbers[f"{part}_accuracy{when}"] = answers[part].accuracy("trained")
+        test = answers["test"]
+        if record.goal == "instances":
+            numbers[f"test_accuracy{when}"] = test.accuracy("trained")
+            continue
+        gone = np.isin(test.trained, record.forgotten)
+        right = test.logits.argmax(1) == test.trained
+        numbers[f"test_retain_accuracy{when}"] = float(right[~gone].mean())
+        numbers[f"test_forget_accuracy{when}"] = float(right[gone].mean())
+    for name in ("seconds", "samples_read", "cached_seconds", "cached_samples"):
+        numbers[name] = getattr(done.unlearned, name)
+    if record.relearn is not None:
+        numbers["relearn_steps"] = record.relearn.steps
+        numbers["probe"] = None if record.probe is None else record.probe.after
+    return numbers
+
+
+def drawn(places: Sequence[int], fraction: float, seed: int) -> list[int]:
+    """Return a fraction of the places, in order: at least one, and never all.
+
+    Every method with the same seed gets the same ones, and so does the retrained model.
+
+    Args:
+        places: of the images to draw from; two at least.
+        fraction: above 0, below 1; rounded to a whole number of images.
+        seed: of the job.
+    """
+    count = min(max(1, round(fraction * len(places))), len(places) - 1)
+    return sorted(random.Random(derive("forget", seed)).sample(places, count))

@@ -5,8 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from launcher.api import Draft, Input, Role, UsageError, parse_model
 from trueface.data.vocabulary import Vocabulary
 from trueface.diffusion.settings import DiffuserSettings, names_of_classes, training_folder
-from trueface.erasing.registry import METHODS
-from trueface.erasing.settings import ErasedSettings, EraseSettings, ReviseSettings, lacking
+from trueface.erasing.registry import (
+    METHODS,
+    ErasedSettings,
+    EraseSettings,
+    ReviseSettings,
+    lacking,
+)
 from trueface.jobs.job_kind import (
     GenerationKind,
     checkpoint_input,
@@ -171,7 +176,7 @@ ERASED = GenerationKind(
     ),
     makes=made_files(paths.METRICS),
     refuses=(_unfit_measuring,),
-    results="trueface.erasing.measures.study:table",
+    results="trueface.erasing.study:table",
 )
 REVISE = GenerationKind(
     name="revise",

@@ -11,8 +11,7 @@ from trueface.diffusion.diffuser import Diffuser, KeptDiffuser, read_diffuser, s
 from trueface.diffusion.settings import training_folder
 from trueface.diffusion.training import load_classes
 from trueface.erasing.erasure import ErasingProblem, run_erasure
-from trueface.erasing.registry import METHODS
-from trueface.erasing.settings import EraseSettings
+from trueface.erasing.registry import METHODS, EraseSettings
 from trueface.jobs.job_data import checkpoint_of, folder_of
 from trueface.jobs.setup import entry, source_of, watch_of, write_record
 from trueface.runtime import paths

@@ -8,8 +8,8 @@ from torch import Tensor
 from launcher.api import Job, Json
 from trueface.data.made_folders import digest_of, image_names, made_folder, rounded
 from trueface.diffusion.diffuser import Diffuser, load_diffuser
-from trueface.erasing.measures import study
-from trueface.erasing.measures.measuring import (
+from trueface.erasing import study
+from trueface.erasing.measuring import (
     Probed,
     Question,
     facts,
@@ -17,8 +17,8 @@ from trueface.erasing.measures.measuring import (
     refuse_others,
     write_sheet,
 )
-from trueface.erasing.measures.published_measures import published_measures
-from trueface.erasing.measures.recognition import (
+from trueface.erasing.published_measures import published_measures
+from trueface.erasing.recognition import (
     Recogniser,
     class_folder,
     concept_images,
@@ -27,9 +27,9 @@ from trueface.erasing.measures.recognition import (
     rate,
     real_images,
 )
-from trueface.erasing.measures.recovery import RecoveryAttack
-from trueface.erasing.measures.samples import Revision, Sampling, revised, rms, round_trip
-from trueface.erasing.settings import ErasedSettings, ReviseSettings
+from trueface.erasing.recovery import RecoveryAttack
+from trueface.erasing.registry import ErasedSettings, ReviseSettings
+from trueface.erasing.samples import Revision, Sampling, revised, rms, round_trip
 from trueface.jobs.job_data import checkpoint_of, made_folder_of
 from trueface.jobs.setup import entry, watch_of
 from trueface.runtime import paths

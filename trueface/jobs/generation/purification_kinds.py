@@ -11,8 +11,13 @@ from trueface.purification.disruption_settings import (
     RestoredSettings,
     needed,
 )
-from trueface.purification.registry import PurifierName, parse_purifier, refuse_untrained
-from trueface.purification.settings import DenoiserSettings, PurifySettings
+from trueface.purification.registry import (
+    DenoiserSettings,
+    PurifierName,
+    PurifySettings,
+    parse_purifier,
+    refuse_untrained,
+)
 from trueface.runtime import paths
 
 EXAMPLES = {"translator": "labelled:A", "diffuser": "images:A", "denoiser": "noisy:A"}

@@ -13,8 +13,13 @@ from trueface.jobs.job_data import checkpoint_of, made_folder_of
 from trueface.jobs.setup import entry, source_of, watch_of, write_facts
 from trueface.purification.denoiser import load_denoiser, save_denoiser, train_denoiser
 from trueface.purification.purifier import Purifier, make_purifier, purify_folder
-from trueface.purification.registry import PurifierName, parse_purifier, refuse_untrained
-from trueface.purification.settings import DenoiserSettings, PurifySettings
+from trueface.purification.registry import (
+    DenoiserSettings,
+    PurifierName,
+    PurifySettings,
+    parse_purifier,
+    refuse_untrained,
+)
 from trueface.runtime import paths
 
 COLOURS = (1, 3)  # channels of images

@@ -1,32 +1,31 @@
-"""Detectors by statistics: see `models.pixel_statistics` for what they read.
+"""Detectors by statistics: of pixels, see `models.pixel_statistics`, and of the maps that blocks of a network give.
 
 The last layer of all but `moments` is a ridge, fitted in closed form.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
-from trueface.models.block_statistics import (
-    DEPTHS,
-    ENERGY_CELLS,
-    BlockStatistics,
-    CellProfiles,
-    Correlations,
-    GridMoments,
-    Moments,
-    MomentsNetwork,
-    Reader,
-)
+from trueface.models.head import MlpHead, first_line, hooked
 from trueface.models.inference import folded
 from trueface.models.pixel_statistics import (
     BlockCosine,
     CosineTransform,
+    Families,
+    FamiliesNetwork,
     RadialSpectrum,
     ResidualEnergy,
     Residuals,
     Scaled,
+    StatisticsFamily,
     StatisticsNetwork,
+    alike,
 )
 from trueface.models.registry import Made, register_family, register_model
 from trueface.runtime.errors import JobError
@@ -39,6 +38,394 @@ POWERS = 540
 RESIDUALS = 2028  # at one size
 PIXEL_SHARE = 0.5  # of a family of blocks: what pixels say does not survive much processing
 COARSEST = 16  # stride of a block: beyond it a map shows objects, and 8 by 8 places are few
+EPSILON = 1e-6  # of a variance
+LEAST_BLOCKS = 2
+PROBE_SIDES = (96, 160)  # pixels; two, since maps with channels last have a side in their place
+CONTAINERS = (nn.Sequential, nn.ModuleList)  # of blocks; their subclasses are blocks
+NO_BLOCKS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten)
+
+Reduction = Callable[[int, Tensor], Tensor]  # of a block's position and its map (B, C, h, w)
+LEVELS = 255  # grey level of white
+AT_ONCE = 4  # images: their largest maps stay in the caches of a processor
+
+Reader = Callable[[int], nn.Module]  # from the channels of a block to what reads its maps
+CELLS = 4  # of the grid, on each side; an even number
+PROJECTED = 24  # channels
+SHRINKAGE = 1e-3  # of the mean variance, added to each: a logarithm needs eigenvalues above 0
+GRID = 4  # cells of a map, on each side
+DEPTHS = (1 / 6, 1 / 3, 3 / 4)  # of a network: of MobileNet v2 its stages 2, 5 and 13
+ENERGY_CELLS = 8  # of an image, on each side
+
+
+@dataclass(frozen=True, slots=True)
+class CentredMap:
+    """A block's map and its mean, apart."""
+
+    mean: Tensor  # (B, C)
+    centred: Tensor  # (B, C, h, w), of mean 0 over the map
+
+
+def centre(maps: Tensor) -> CentredMap:
+    """Return maps (B, C, h, w) as float32 with their means apart."""
+    maps = maps.float()
+    mean = maps.mean((2, 3), keepdim=True)
+    return CentredMap(mean.flatten(1), maps - mean)
+
+
+def log_deviation(variance: Tensor) -> Tensor:
+    """Return ln of the deviation, of variances that are >= 0 but for rounding."""
+    return (variance.clamp_min(0) + EPSILON).log() / 2
+
+
+class Moments(StatisticsFamily):
+    """Mean and log deviation of each channel.
+
+    Args:
+        channels: of the map.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.width = 2 * channels
+
+    def forward(self, maps: CentredMap) -> Tensor:
+        """Return the numbers of each map, (B, 2C)."""
+        return torch.cat([maps.mean, log_deviation(maps.centred.square().mean((2, 3)))], 1)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkBlock:
+    """A block of a network."""
+
+    name: str  # of the module that answers with its map
+    channels: int
+    stride: float  # side of an image by side of the map
+
+
+class _LastBlock(Exception):  # it ends a pass, and is no error
+    pass
+
+
+def blocks_of(network: nn.Module) -> tuple[NetworkBlock, ...]:
+    """Return the blocks of a network, in the order of their registration.
+
+    A block is a module that has parts, or a convolution with the norm and the activation after
+    it. Only those count that answer with maps (B, C, h, w), larger for a larger image.
+
+    Raises:
+        JobError: fewer than two do, as in a transformer, or it takes images of one size only.
+    """
+    names = list(_block_names(network))
+    small, large = (_map_shapes(network, names, side) for side in PROBE_SIDES)
+    blocks = [
+        NetworkBlock(name, small[name][1], PROBE_SIDES[0] / small[name][2])
+        for name in names
+        if _are_maps(small.get(name, ()), large.get(name, ()))
+    ]
+    if len(blocks) < LEAST_BLOCKS:
+        raise JobError(
+            "statistics of blocks need a convolutional network, whose blocks answer with maps "
+            f"(batch, channels, height, width): of a {type(network).__name__}, {len(blocks)} do; take "
+            "another, such as mobilenet"
+        )
+    return tuple(blocks)
+
+
+def reduce_maps(
+    network: nn.Module, images: Tensor, blocks: Sequence[NetworkBlock], reduction: Reduction
+) -> list[Tensor]:
+    """Return what `reduction` makes of each block's map, in the order of `blocks`.
+
+    A map is reduced when it is made, and not kept; what follows the last block does not run.
+    """
+    results: dict[int, Tensor] = {}
+
+    def reduce(position: int, answer: Tensor) -> None:
+        results[position] = reduction(position, answer)
+        if len(results) == len(blocks):
+            raise _LastBlock
+
+    _run(network, images, [block.name for block in blocks], reduce)
+    return [results[position] for position in range(len(blocks))]
+
+
+def _block_names(module: nn.Module, prefix: str = "") -> Iterator[str]:
+    """Name the modules that end blocks: parts, or the last of a run of plain layers."""
+    last_of_run = ""
+    for name, child in module.named_children():
+        path = f"{prefix}{name}"
+        plain = not any(True for _ in child.children())
+        if last_of_run and (not plain or isinstance(child, (nn.Conv2d, *NO_BLOCKS))):
+            yield last_of_run
+            last_of_run = ""
+        if type(child) in CONTAINERS:
+            yield from _block_names(child, f"{path}.")
+        elif not plain:
+            yield path
+        elif not isinstance(child, NO_BLOCKS):
+            last_of_run = path
+    if last_of_run:
+        yield last_of_run
+
+
+def _map_shapes(network: nn.Module, names: Sequence[str], side: int) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def note(position: int, answer: Tensor) -> None:
+        shapes[names[position]] = tuple(getattr(answer, "shape", ()))  # a part may answer otherwise
+
+    parameter = next(network.parameters(), torch.zeros(()))
+    try:
+        with torch.no_grad():
+            _run(network, torch.zeros(1, 3, side, side).to(parameter), names, note)
+    except (RuntimeError, AssertionError, ValueError) as error:  # libraries raise all of them
+        raise JobError(
+            f"statistics of blocks need a network that takes images of any size, and a "
+            f"{type(network).__name__} takes none of {side} pixels ({first_line(error)}); take a "
+            "convolutional one, such as mobilenet"
+        ) from error
+    return shapes
+
+
+def _are_maps(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
+    return len(small) == len(large) == 4 and small[1] == large[1] and small[2] < large[2]
+
+
+def _run(
+    network: nn.Module, images: Tensor, names: Sequence[str], see: Callable[[int, Tensor], None]
+) -> None:
+    """Run a network; let `see` have the position and the answer of each module of these names."""
+    layers = enumerate(map(network.get_submodule, names))
+    with hooked(layers, lambda place, _, __, answer: see(place, answer)), suppress(_LastBlock):
+        network(images)
+
+
+class BlockStatistics(nn.Module):
+    """What readers make of the maps of a network's blocks.
+
+    Each reader is a family, of which every block has the same part.
+
+    Args:
+        network: from images to anything; it stays as it is.
+        mean: of pixels in 0 … 1, as the network wants them.
+        std: likewise.
+        readers: each makes a module with `width` and `weights`, from a `CentredMap` to its numbers.
+        coarsest: only blocks whose stride is at most that; None: all.
+        depths: of those that are left only the ones at about these parts of the depth, 0 … 1; None:
+            all.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        readers: Sequence[Reader],
+        coarsest: float | None = None,
+        depths: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        for name, values in (("mean", mean), ("std", std)):
+            levels = LEVELS * torch.tensor(values).view(3, 1, 1)
+            self.register_buffer(name, levels, persistent=False)
+        self.blocks = tuple(
+            block for block in blocks_of(network) if coarsest is None or block.stride <= coarsest
+        )
+        self._at_depths = depths is not None
+        if depths is not None:
+            self.blocks = _at(depths, self.blocks)
+        self.readers = nn.ModuleList(
+            Families(reader(block.channels) for reader in readers) for block in self.blocks
+        )
+        self.width = Families(self.readers).width
+
+    def extra_repr(self) -> str:
+        """Return what a body's fingerprint cannot see: which blocks are read, where not all are."""
+        return " ".join(block.name for block in self.blocks) if self._at_depths else ""
+
+    def weights(self) -> Tensor:
+        """Return how much each number counts, (width,): the squares sum to 1 in each family."""
+        weights: Tensor = Families(self.readers).weights() / len(self.blocks) ** 0.5
+        return weights
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return the numbers (B, width) of pixels (B, 3, H, W) in 0 … 255."""
+        return torch.cat([self._of_few(few) for few in torch.split(pixels, AT_ONCE)])
+
+    def _of_few(self, pixels: Tensor) -> Tensor:
+        images = (pixels - self.mean) / self.std
+        return torch.cat(reduce_maps(self.network, images, self.blocks, self._numbers), 1)
+
+    def _numbers(self, position: int, maps: Tensor) -> Tensor:
+        return self.readers[position](centre(maps))  # type: ignore[no-any-return]  # torch: modules return Any
+
+
+def _at(depths: Sequence[float], blocks: Sequence[NetworkBlock]) -> tuple[NetworkBlock, ...]:
+    """Return the blocks that end at parts of the depth, each once; of few blocks fewer."""
+    last = len(blocks) - 1
+    places = {min(max(round(depth * len(blocks)) - 1, 0), last) for depth in depths}
+    return tuple(blocks[place] for place in sorted(places))
+
+
+class CellProfiles(StatisticsFamily):
+    """Mean and log deviation of each channel in each cell of a 4-by-4 grid, left and right alike.
+
+    The two cells at the same distance from the vertical axis are averaged, so that a mirrored map
+    has the same profiles. The deviation within a cell leaves out what changes slowly.
+
+    Args:
+        channels: of the map.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.width = CELLS * CELLS * channels
+
+    def forward(self, maps: CentredMap) -> Tensor:
+        """Return the numbers of each map, (B, 16C)."""
+        cells = functional.adaptive_avg_pool2d(maps.centred, CELLS)
+        squares = functional.adaptive_avg_pool2d(maps.centred.square(), CELLS)
+        means = cells + maps.mean[..., None, None]
+        deviations = log_deviation(squares - cells.square())
+        return torch.cat([_folded(means), _folded(deviations)], 1).flatten(1)
+
+
+def _folded(cells: Tensor) -> Tensor:
+    """Return the means of cells and their mirror images, (B, C, 4, 2)."""
+    left, right = cells.chunk(2, 3)
+    return (left + right.flip(3)) / 2
+
+
+class Correlations(nn.Module):
+    """Logarithms of covariances, and how fast correlations fall off between neighbouring places.
+
+    The first family is the logarithm of the covariance matrix of the k projected channels. The
+    second is the correlations of a place with the next one in its row, both directions alike, and
+    with the one below it, less those in one place. A generator that enlarges its maps leaves a
+    fall of its own.
+
+    The projection depends on the number of channels alone, so that every network of these blocks
+    has the same one, now and when its checkpoint is read.
+
+    Args:
+        channels: of the maps.
+    """
+
+    projection: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("projection", projection(channels), persistent=False)
+        self.kept = self.projection.shape[1]
+
+    @property
+    def width(self) -> int:
+        """How many numbers a map has."""
+        return sum(self._widths)
+
+    def weights(self) -> Tensor:
+        """Return how much each number counts, (width,), in two families."""
+        return torch.cat([alike(width) for width in self._widths])
+
+    def forward(self, maps: CentredMap) -> Tensor:
+        """Return the numbers of each map, (B, width)."""
+        places = maps.centred.permute(0, 2, 3, 1) @ self.projection  # (B, h, w, k)
+        same, right, below = _neighbour_products(places)
+        variances = same.diagonal(dim1=1, dim2=2)
+        scale = (variances + EPSILON).rsqrt()
+        scales = scale[:, :, None] * scale[:, None, :]
+        rows, columns = torch.triu_indices(self.kept, self.kept, device=same.device)
+        correlations = same * scales
+        fall = (right + right.transpose(1, 2)) / 2 * scales - correlations
+        numbers = (
+            log_matrix(same)[:, rows, columns],
+            fall[:, rows, columns],
+            (below * scales - correlations).flatten(1),
+        )
+        return torch.cat(numbers, 1)
+
+    @property
+    def _widths(self) -> tuple[int, int]:
+        triangle = self.kept * (self.kept + 1) // 2
+        return triangle, triangle + self.kept**2
+
+
+def log_matrix(covariances: Tensor) -> Tensor:
+    """Return the logarithms (B, k, k) of covariance matrices (B, k, k), shrunk by 0.1 %."""
+    wide = covariances.double()  # small eigenvalues follow the rounding of large ones
+    level = wide.diagonal(dim1=1, dim2=2).mean(1) * SHRINKAGE + EPSILON
+    shrunk = wide + level[:, None, None] * torch.eye(wide.shape[1]).to(wide)
+    values, vectors = torch.linalg.eigh(shrunk)
+    logarithms = values.clamp_min(EPSILON).log()
+    matrices: Tensor = vectors * logarithms[:, None, :] @ vectors.transpose(1, 2)
+    return matrices.to(covariances.dtype)
+
+
+def _neighbour_products(places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean products of channels, (B, k, k) each, of maps (B, h, w, k) of mean 0.
+
+    Of a place with itself, of the next one in its row with it, and of the one below with it. Next
+    places are taken as they lie in memory, without copies; what runs over the end of a row is taken
+    off again.
+    """
+    _, height, width, _ = places.shape
+    flat = places.flatten(1, 2)
+    over = _products(places[:, 1:, 0], places[:, :-1, -1])
+    right = (_products(flat[:, 1:], flat[:, :-1]) - over) / (height * (width - 1))
+    below = _products(flat[:, width:], flat[:, :-width]) / ((height - 1) * width)
+    return _products(flat, flat) / (height * width), right, below
+
+
+def _products(these: Tensor, those: Tensor) -> Tensor:
+    products: Tensor = these.transpose(1, 2) @ those
+    return products
+
+
+def projection(channels: int, kept: int = PROJECTED) -> Tensor:
+    """Return orthonormal columns (channels, kept), random but fixed; of few channels the identity."""
+    if channels <= kept:
+        return torch.eye(channels)
+    draws = np.random.default_rng(channels).standard_normal((channels, kept))
+    columns, triangle = np.linalg.qr(draws)
+    return torch.from_numpy(columns * np.sign(np.diag(triangle))).float()
+
+
+class GridMoments(StatisticsFamily):
+    """Mean of each channel in each cell of a grid, and its log deviation over the map.
+
+    Args:
+        channels: of the map.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.width = (GRID * GRID + 1) * channels
+
+    def forward(self, maps: CentredMap) -> Tensor:
+        """Return the numbers of each map, (B, 17C): the means channel by channel, then the deviations."""
+        means = functional.adaptive_avg_pool2d(maps.centred, GRID) + maps.mean[..., None, None]
+        deviations = log_deviation(maps.centred.square().mean((2, 3)))
+        return torch.cat([means.flatten(1), deviations], 1)
+
+
+class MomentsNetwork(FamiliesNetwork):
+    """Families of numbers of a frozen network, and a last layer of two, which steps train.
+
+    Args:
+        families: modules from pixels to numbers, with `width`.
+        dropout: before the last layer.
+    """
+
+    revision = 1
+
+    def __init__(self, *families: nn.Module, dropout: float = 0.0) -> None:
+        super().__init__(*families)
+        self.fc = MlpHead(self.features.width, dropout=dropout)
 
 
 @register_model(

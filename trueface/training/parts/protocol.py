@@ -10,11 +10,11 @@ from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
 from trueface.runtime.files import Json
 from trueface.runtime.progress import Watch
+from trueface.training.checkpointing import Start
 from trueface.training.distributed import ProcessGroup
 from trueface.training.image_lists import DataPlace, TrainingLists
 from trueface.training.objectives.protocol import Objective
 from trueface.training.settings import TrainSettings
-from trueface.training.start import Start
 from trueface.training.trainer import TrainingResult
 
 

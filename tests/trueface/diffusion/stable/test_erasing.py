@@ -7,8 +7,8 @@ from tests.trueface.diffusion.stable.tiny_folder import PROMPTS, write_tiny_fold
 from trueface.diffusion.diffuser import Diffuser, load_diffuser, save_diffuser
 from trueface.diffusion.stable import import_stable, stable_folder
 from trueface.erasing.erasure import ErasingProblem, run_erasure
-from trueface.erasing.measures.samples import Sampling, drawn_classes
 from trueface.erasing.registry import METHODS
+from trueface.erasing.samples import Sampling, drawn_classes
 
 pytest.importorskip("diffusers", reason="the extra `diffusion` is not installed")
 pytest.importorskip("transformers", reason="the extra `diffusion` is not installed")

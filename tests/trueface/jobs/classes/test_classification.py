@@ -15,13 +15,13 @@ from tests.trueface.class_toys import DATA, a_draft, a_job, folder_of, write_dat
 from trueface.cli import main as cli
 from trueface.evaluation import predictions
 from trueface.jobs.classes import classification, forgetting
+from trueface.jobs.classes.forgetting import drawn
 from trueface.jobs.classes.kinds import CLASSIFY, FORGET
 from trueface.models import checkpoint
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, DataError
 from trueface.unlearning import record
 from trueface.unlearning.cache import fingerprint
-from trueface.unlearning.class_problem import drawn
 from trueface.unlearning.evaluation import planes
 from trueface.unlearning.evaluation.leaderboard import ladder
 

@@ -18,7 +18,7 @@ from trueface.diffusion.networks import NetworkShape, build_network
 from trueface.jobs.generation.diffusion_kinds import DIFFUSER
 from trueface.jobs.generation.purification_kinds import DENOISER, PURIFY
 from trueface.jobs.generation.purify import denoiser, purify
-from trueface.purification.settings import PurifySettings
+from trueface.purification.registry import PurifySettings
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, JobError, UnknownName
 from trueface.runtime.ids import parse_data

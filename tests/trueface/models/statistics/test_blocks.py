@@ -5,7 +5,7 @@ from scipy.linalg import logm
 from torch import Tensor, nn
 from torchvision.models import resnet18, squeezenet1_1, vit_b_16
 
-from trueface.models.block_statistics import (
+from trueface.models.architectures.statistics import (
     BlockStatistics,
     CellProfiles,
     CentredMap,

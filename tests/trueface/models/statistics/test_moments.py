@@ -7,7 +7,7 @@ import torch
 
 from tests.trueface.models.statistics.test_cosines import images
 from trueface.models import checkpoint
-from trueface.models.block_statistics import BlockStatistics, GridMoments, centre
+from trueface.models.architectures.statistics import BlockStatistics, GridMoments, centre
 from trueface.models.detectors import Detector, build
 from trueface.models.head import MlpHead
 from trueface.models.inference import FrozenBody

@@ -9,8 +9,8 @@ from tests.trueface.unlearning.build import one_class, perceptron, points
 from trueface.data.examples import examples
 from trueface.runtime.errors import DataError
 from trueface.runtime.progress import Watch
-from trueface.unlearning.evaluation.afterwards import MOST, plane
 from trueface.unlearning.evaluation.planes import Axes, Plane, read, write
+from trueface.unlearning.problem import MOST, plane
 
 WATCH = Watch()
 

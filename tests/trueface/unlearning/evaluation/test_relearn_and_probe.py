@@ -12,7 +12,7 @@ from launcher.api import JobError
 from tests.trueface.unlearning.build import Problem, flipped, one_class
 from trueface.models.logits import last_layer
 from trueface.runtime.progress import Watch
-from trueface.unlearning.evaluation.afterwards import (
+from trueface.unlearning.problem import (
     drawn,
     forget_loss,
     penultimate,

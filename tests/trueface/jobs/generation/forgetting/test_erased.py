@@ -10,7 +10,7 @@ import pytest
 
 from launcher.api import Job, JobError, UnknownName, read_json
 from tests.trueface.diffusion.closed_forms import small
-from tests.trueface.erasing.measures.published_weights import write_inception
+from tests.trueface.erasing.build import write_inception
 from tests.trueface.jobs.generation.forgetting.small_lab import (
     CLASSIFIER,
     EDITED,
@@ -22,7 +22,7 @@ from tests.trueface.jobs.generation.forgetting.small_lab import (
     make_lab,
 )
 from trueface.diffusion.diffuser import save_diffuser
-from trueface.erasing.measures.study import table
+from trueface.erasing.study import table
 from trueface.jobs.generation.diffusion_kinds import ERASED
 from trueface.jobs.generation.erased import erased
 from trueface.runtime import paths

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from trueface.data.folders import few
 from trueface.data.made_folders import to_levels
-from trueface.erasing.settings import lacking
+from trueface.erasing.registry import lacking
 from trueface.models.assembly import read_state
 from trueface.runtime.errors import CheckpointError, JobError, WeightsError
 from trueface.runtime.progress import Watch

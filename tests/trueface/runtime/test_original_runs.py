@@ -25,7 +25,8 @@ from tests.trueface.oldfiles import (
     score_file,
     storage_bytes,
 )
-from trueface.legacy.original_runs import (
+from trueface.runtime.errors import DataError, RecordError
+from trueface.runtime.original_runs import (
     MAX_ROWS,
     read_poison,
     read_results,
@@ -34,8 +35,7 @@ from trueface.legacy.original_runs import (
     storage,
     tensor_names,
 )
-from trueface.legacy.safe_pickle import Budget, Refusal, load
-from trueface.runtime.errors import DataError, RecordError
+from trueface.runtime.safe_pickle import Budget, Refusal, load
 
 LABELS, LOGITS = (1, 0, 1, 1), (2.5, -0.125, -3.0, 0.75)
 SAMPLES = [
@@ -90,7 +90,7 @@ def test_scores_that_are_arrays_of_numpy_are_read_as_well(order: Any, tmp_path: 
 def test_reading_old_files_needs_no_torch(tmp_path: Path) -> None:
     path = score_file(tmp_path / "scores.pkl", LABELS, LOGITS)
     code = (
-        "import sys; from pathlib import Path; from trueface.legacy.original_runs import read_scores;"
+        "import sys; from pathlib import Path; from trueface.runtime.original_runs import read_scores;"
         "assert len(read_scores(Path(sys.argv[1])).logits) == 4; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, path], check=True)

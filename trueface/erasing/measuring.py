@@ -11,16 +11,16 @@ from torch import Tensor
 
 from trueface.data.made_folders import save_picture
 from trueface.diffusion.diffuser import Diffuser
-from trueface.erasing.measures.published_measures import PublishedMeasures
-from trueface.erasing.measures.recognition import Rates, Recogniser, rates, refuse_weak_teacher
-from trueface.erasing.measures.recovery import (
+from trueface.erasing.published_measures import PublishedMeasures
+from trueface.erasing.recognition import Rates, Recogniser, rates, refuse_weak_teacher
+from trueface.erasing.recovery import (
     Curve,
     Recognised,
     RecoveryAttack,
     kept_curve,
     recovery,
 )
-from trueface.erasing.measures.samples import (
+from trueface.erasing.samples import (
     OTHER_STREAM,
     Sampling,
     drawable,
@@ -28,7 +28,7 @@ from trueface.erasing.measures.samples import (
     drawn_classes,
     noise_of,
 )
-from trueface.erasing.measures.study import RULE, verdict
+from trueface.erasing.study import RULE, verdict
 from trueface.evaluation.image_measures import frechet_distance, ssim
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.trueface.erasing.measures.published_weights import write_clip, write_inception
-from trueface.erasing.measures.published_measures import PublishedMeasures, published_measures
-from trueface.erasing.settings import lacking
+from tests.trueface.erasing.build import write_clip, write_inception
+from trueface.erasing.published_measures import PublishedMeasures, published_measures
+from trueface.erasing.registry import lacking
 from trueface.evaluation.image_measures import frechet_distance
 from trueface.runtime.errors import CheckpointError, JobError
 from trueface.runtime.progress import Watch

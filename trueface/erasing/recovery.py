@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from trueface.diffusion.diffuser import Diffuser
-from trueface.erasing.measures.samples import Sampling, drawable, drawn, noise_of
-from trueface.erasing.measures.study import Point, read_points
+from trueface.erasing.samples import Sampling, drawable, drawn, noise_of
+from trueface.erasing.study import Point, read_points
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import read_json, write_json
 from trueface.runtime.rng import derive

@@ -13,12 +13,14 @@ from tests.trueface.erasing.build import (
     a_problem,
     gradients,
     linear,
+    small,
 )
 from trueface.erasing.methods.ablation import ablation_loss
-from trueface.erasing.methods.abo import all_but_one_loss
+from trueface.erasing.methods.abo import all_but_one_loss, sparse_edit, top_tail
 from trueface.erasing.methods.esd import negative_guidance_loss
 from trueface.erasing.methods.sdd import move_average, self_distillation_loss
-from trueface.erasing.registry import ErasureOptions
+from trueface.erasing.methods.uce import edit_concept, edited
+from trueface.erasing.registry import METHODS, ErasureOptions
 
 Z = 1.5  # the one noisy image, of one pixel
 A, B = 0.7, 1.3  # the student
@@ -125,3 +127,62 @@ def test_the_average_keeps_its_share_of_the_teacher() -> None:
     for _ in range(5):
         move_average(average.network.parameters(), student.network.parameters(), 0.9)
     assert math.isclose(float(next(average.network.parameters()).detach()), 0.9**5, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("quantile", [0.0, 0.5, 0.9, 0.95, 0.99])
+def test_the_mask_keeps_exactly_its_share_of_each_images_entries(quantile: float) -> None:
+    edit = torch.randn(3, 2, 10, 10, generator=torch.Generator().manual_seed(1))
+    kept = top_tail(edit, quantile).flatten(1)
+    assert kept.sum(1).tolist() == [round((1 - quantile) * 200)] * 3
+    strength = edit.abs().flatten(1)
+    for image, mask in zip(strength, kept, strict=True):
+        if not mask.all():
+            assert image[mask].min() >= image[~mask].max()
+
+
+def test_equal_entries_do_not_add_to_the_mask() -> None:
+    assert int(top_tail(torch.ones(1, 1, 4, 5), 0.75).sum()) == 5
+
+
+def test_what_is_not_in_the_tail_is_not_edited() -> None:
+    edit = torch.tensor([-3.0, 1.0, 2.0, -0.5]).reshape(1, 1, 2, 2)
+    assert sparse_edit(edit, 0.5, 10.0).flatten().tolist() == [-30.0, 0.0, 20.0, 0.0]
+
+
+def test_the_closed_form_is_the_least_squares_solution_of_its_objective() -> None:
+    generator = torch.Generator().manual_seed(4)
+    weight = torch.randn(7, 5, generator=generator)
+    concepts = torch.randn(2, 5, generator=generator)
+    anchors = torch.randn(2, 5, generator=generator)
+    others = torch.randn(3, 5, generator=generator)
+    keep, preserve = 0.1, 0.7
+    new = edited(weight, concepts, anchors, others, keep=keep, preserve=preserve)
+    unit = torch.eye(5)
+    left = torch.cat((concepts, preserve**0.5 * others, keep**0.5 * unit))
+    right = torch.cat((anchors @ weight.T, preserve**0.5 * others @ weight.T, keep**0.5 * weight.T))
+    expected = torch.linalg.lstsq(left.double(), right.double()).solution.T
+    assert torch.allclose(new.double(), expected, atol=1e-5)
+
+
+def test_the_concept_is_mapped_to_the_anchor_and_the_others_stay() -> None:
+    teacher = small()
+    options = METHODS["uce"].options({"uce_lambda": 1e-6})
+    student = edit_concept(teacher, a_problem(options))
+    table = teacher.network.table
+    assert table is not None
+    rows = table.weight.detach()
+    pairs = zip(teacher.network.condition_maps(), student.network.condition_maps(), strict=True)
+    for old, new in pairs:
+        assert torch.allclose(new(rows[1]), old(rows[0]), atol=1e-3)
+        assert torch.allclose(new(rows[[0, 2, 3]]), old(rows[[0, 2, 3]]), atol=1e-3)
+
+
+def test_without_an_anchor_the_concept_is_mapped_to_the_null_token() -> None:
+    teacher = small()
+    options = METHODS["uce"].options({"uce_lambda": 1e-6})
+    student = edit_concept(teacher, a_problem(options, anchor=None))
+    table = teacher.network.table
+    assert table is not None
+    rows = table.weight.detach()
+    old, new = teacher.network.condition_maps()[0], student.network.condition_maps()[0]
+    assert torch.allclose(new(rows[1]), old(rows[3]), atol=1e-3)

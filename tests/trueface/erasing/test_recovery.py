@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 
 from tests.trueface.diffusion.closed_forms import small
-from tests.trueface.erasing.measures.known_models import drawer, prototypes, recogniser
+from tests.trueface.erasing.build import drawer, prototypes, recogniser
 from trueface.diffusion.diffuser import Diffuser
-from trueface.erasing.measures.recovery import Curve, RecoveryAttack, inverted, recovery, starts_of
-from trueface.erasing.measures.samples import Sampling
-from trueface.erasing.measures.study import read_points
+from trueface.erasing.recovery import Curve, RecoveryAttack, inverted, recovery, starts_of
+from trueface.erasing.samples import Sampling
+from trueface.erasing.study import read_points
 from trueface.runtime.errors import JobError
 
 ATTACK = RecoveryAttack(

@@ -4,7 +4,7 @@
     runs/poison_info/poison_<rate>.pkl           {poisoned_indices, poison_rate, …}, plain values
     runs/unlearning/<…>/results.npy              {clean_train: [(loss, accuracy %), …], …}
 
-They are pickles, so they are read by `trueface.legacy.safe_pickle`: without torch, and nothing is executed.
+They are pickles, so they are read by `trueface.runtime.safe_pickle`: without torch, and nothing is executed.
 The arrays of NumPy in them are made from their bytes: no dtype and no array is unpickled. So are
 tensors, whichever device they were on: a pickled tensor is a call of `torch._utils._rebuild_tensor_v2`
 on a storage, and a storage is a call of `torch.storage._load_from_bytes` on the bytes of a file of
@@ -24,8 +24,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.legacy.safe_pickle import Budget, Named, Refusal, decode, load, read, run, shown
 from trueface.runtime.errors import DataError, RecordError
+from trueface.runtime.safe_pickle import Budget, Named, Refusal, decode, load, read, run, shown
 
 SCORES = ("y_true", "y_pred", "score_array")
 RESULTS = ("clean_train", "poison_train", "test", "val")

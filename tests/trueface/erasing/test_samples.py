@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.trueface.diffusion.closed_forms import small
-from tests.trueface.erasing.measures.known_models import drawer, prototypes, recogniser
-from trueface.erasing.measures.samples import (
+from tests.trueface.erasing.build import drawer, prototypes, recogniser
+from trueface.erasing.samples import (
     OTHER_STREAM,
     Revision,
     Sampling,

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from tests.trueface.diffusion.closed_forms import small
-from tests.trueface.erasing.measures.known_models import prototypes, recogniser
+from tests.trueface.erasing.build import prototypes, recogniser
 from tests.trueface.jobs.generation.forgetting.small_lab import CLASSIFIER, NAMES, make_lab
 from trueface.data.made_folders import rounded
 from trueface.diffusion.diffuser import save_diffuser
-from trueface.erasing.measures.recognition import load_recogniser, rates, refuse_weak_teacher
+from trueface.erasing.recognition import load_recogniser, rates, refuse_weak_teacher
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, JobError
 
