@@ -1,11 +1,15 @@
+"""Which jobs a pattern, a state or a tag names."""
+
+import json
 from collections.abc import Sequence
 
 import pytest
 
 from launcher.cli.jobs import only_job, select
 from launcher.errors import UsageError
+from launcher.states import Done, Failed, State
 from launcher.store.queue import Store
-from tests.build import a_spec, enqueue
+from tests.build import a_spec, claimed, enqueue, job_row
 from tests.launcher.conftest import Launcher
 
 NAMES = ("train/a", "train/ab", "train/c", "test/[x]", "12")
@@ -101,10 +105,144 @@ def test_one_job_is_the_newest_of_its_name(filled: Store) -> None:
         only_job(filled, "train/a*")
 
 
-def test_a_pattern_without_a_queue_names_nothing(store: Store) -> None:
-    with pytest.raises(
-        UsageError, match="no job is called 'a'; `launcher status --all` lists every job"
-    ):
-        select(store, ["a"])
-    with pytest.raises(UsageError, match=r"there is no run 'a' \(known: none\)"):
-        select(store, ["run:a"])
+@pytest.fixture
+def three(store: Store) -> Store:
+    """A queue with a failed job, a held one and one that is done."""
+    bad, held, good = enqueue(
+        store, *(a_spec(name=f"command/{n}") for n in ("bad", "kept", "good"))
+    )
+    for job, outcome in ((bad, Failed(at=2.0, error="no")), (good, Done(at=2.0))):
+        store.scheduling.finish(claimed(store, job), outcome, outputs={}, now=2.0)
+    store.steering.hold([held], 1.0)
+    return store
+
+
+@pytest.mark.parametrize(
+    ("words", "numbers"),
+    [
+        (["--failed"], ["1"]),
+        (["--state", "failed"], ["1"]),
+        (["--state", "done, held"], ["2", "3"]),
+        (["--state", "running"], []),
+        (["--all", "--state", "held"], ["2"]),
+        (["good", "bad", "--failed"], ["1"]),
+        (["good", "--failed"], []),
+        (["--all"], ["1", "2", "3"]),
+    ],
+)
+def test_jobs_are_listed_by_their_state(
+    launcher: Launcher, three: Store, words: list[str], numbers: list[str]
+) -> None:
+    answer = launcher("status", *words)
+    assert (answer.code, answer.err) == (0, "")
+    assert [line.partition("\t")[0] for line in answer.out.splitlines()] == numbers
+    record = json.loads(launcher("status", *words, "--json").out)
+    assert [str(job["id"]) for job in record["jobs"]] == numbers
+    assert record["truncated"] is False
+    assert launcher("status", *words, "--exit-status").code == ("1" in numbers)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--state", "broken"], "expected some of queued, held, running, done, failed"),
+        (["--state", ""], "expected some of queued, held, running, done, failed"),
+        (["--failed", "--state", "done"], "--failed is --state failed: say one of them"),
+        (["nobody", "--failed"], "no job is called 'nobody'"),
+    ],
+)
+def test_a_state_that_there_is_not_is_named(
+    launcher: Launcher, store: Store, words: list[str], message: str
+) -> None:
+    enqueue(store, a_spec(name="command/1"))
+    answer = launcher("status", *words)
+    assert (answer.code, message in answer.err) == (2, True)
+
+
+def test_a_queue_that_is_not_there_has_no_failed_job(launcher: Launcher) -> None:
+    assert launcher("status", "--failed").err == "no jobs\n"
+
+
+@pytest.fixture
+def waiting(store: Store) -> Store:
+    """A queue of waiting jobs that nobody starts."""
+    enqueue(store, *(a_spec(name=f"command/{number}") for number in (1, 2, 3)))
+    return store
+
+
+def ids(launcher: Launcher, *patterns: str) -> list[int]:
+    answer = launcher("status", "--json", *patterns)
+    assert answer.code == 0, answer
+    return [job["id"] for job in json.loads(answer.out)["jobs"]]
+
+
+def test_jobs_are_selected_by_their_tags(launcher: Launcher, waiting: Store) -> None:
+    answer = launcher("tag", "1", "2", "+paper", "+ablation-2")
+    assert answer.out.splitlines()[0] == "1\tcommand/1\ttags: ablation-2, paper"
+    assert launcher("tag", "2", "-paper", "-never").out == "2\tcommand/2\ttags: ablation-2\n"
+    assert ids(launcher, "tag:paper") == [1]
+    assert ids(launcher, "tag:abl*") == [1, 2]
+    assert launcher("hold", "tag:ablation-2").code == 0
+    assert [job_row(waiting, number).state for number in (1, 2, 3)] == [
+        *[State.HELD] * 2,
+        State.QUEUED,
+    ]
+
+
+def test_tags_are_listed_with_their_jobs_and_of_jobs(launcher: Launcher, waiting: Store) -> None:
+    assert launcher("tag").code == 0
+    launcher("tag", "1", "2", "+a")
+    launcher("tag", "2", "+b")
+    assert launcher("tag").out == "a\t2\nb\t1\n"
+    assert json.loads(launcher("tag", "2", "--json").out)["jobs"][0]["tags"] == ["a", "b"]
+    assert json.loads(launcher("show", "2", "--json").out)["tags"] == ["a", "b"]
+    assert "tags    a, b" in launcher("show", "2").out
+    waiting.steering.cancel([2], 1.0)
+    waiting.steering.forget([2])
+    assert launcher("tag").out == "a\t1\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("1", "+"), "'+' is no tag"),
+        (("1", f"+{'x' * 65}"), "is no tag"),
+        (("1", "+a\x1b[2J"), "is no tag"),
+        (("+a",), "say which jobs get the tags"),
+        (("1", "+a", "-a"), "cannot be both given and taken away"),
+    ],
+)
+def test_what_is_no_tag_is_refused(
+    launcher: Launcher, waiting: Store, words: tuple[str, ...], said: str
+) -> None:
+    answer = launcher("tag", *words)
+    assert (answer.code, said in answer.err) == (2, True), answer
+    assert waiting.steering.all_tags() == {}
+
+
+def test_a_dry_run_gives_no_tag_and_no_note(launcher: Launcher, waiting: Store) -> None:
+    assert "would get +a" in launcher("tag", "1", "+a", "--dry-run").out
+    assert "would have note: x" in launcher("note", "1", "x", "--dry-run").out
+    assert (waiting.steering.all_tags(), job_row(waiting, 1).owner_note) == ({}, "")
+
+
+def test_an_unknown_tag_is_named_with_the_nearest(launcher: Launcher, waiting: Store) -> None:
+    launcher("tag", "1", "+paper")
+    answer = launcher("status", "tag:papre")
+    assert (answer.code, "did you mean tag:paper?" in answer.err) == (2, True)
+
+
+def test_a_note_is_shown_and_cannot_steer_a_terminal(launcher: Launcher, waiting: Store) -> None:
+    assert launcher("note", "1", "table 3\n\x1b[2Jhidden").out == "1\tcommand/1\tnote: table 3\n"
+    assert "note    table 3\\n\\x1b[2Jhidden" in launcher("show", "1").out
+    record = json.loads(launcher("status", "1", "--json").out)["jobs"][0]
+    assert record["owner_note"] == "table 3\n\x1b[2Jhidden"
+    assert launcher("note", "1", "").out == "1\tcommand/1\tno note\n"
+    assert launcher("note", "1").out == "1\tcommand/1\t\n"
+    assert launcher("note", "1", "x" * 10_001).code == 2
+
+
+def test_a_tag_is_found_by_the_search_of_top(launcher: Launcher, waiting: Store) -> None:
+    launcher("tag", "3", "+paper")
+    assert waiting.read.matching("tag:pap*", 10) == [3]
+    assert waiting.read.matching("paper", 10) == []

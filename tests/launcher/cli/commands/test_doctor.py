@@ -7,16 +7,26 @@ from pathlib import Path
 
 import pytest
 
+from launcher.backends.pilots_file import BackendRow, PilotsFile
+from launcher.backends.settings import configured_backends
 from launcher.cli.machine_checks import (
     Driver,
+    Finding,
     Torch,
-    ask_driver,
+    Verdict,
     plugged_in,
     see_disk,
     torch_here,
     try_torch,
 )
-from launcher.cli.queue_checks import Logout, see_claims, see_logout, see_queue
+from launcher.cli.queue_checks import (
+    SLURM,
+    Logout,
+    judge_backends,
+    see_claims,
+    see_logout,
+    see_queue,
+)
 from launcher.states import State
 from launcher.store.opening import KNOWN_SCHEMA, look_at
 from launcher.store.queue import Store
@@ -28,10 +38,14 @@ from tests.nvml.standin import Devices, asked_here
 from tests.terminal import in_a_terminal
 
 PLACES = ("visible GPUs", "configuration", "home", "home's disk", "results' disk", "shared memory")
+
+
 SHELL = (
     *("promises", "clock", "cores", "open files", "processes", "logout"),
     *("leftovers", "scheduler", "queue", "SQLite", "terminal"),
 )
+
+
 NOBODYS_PID = 4_194_000  # a machine gives such numbers only when it has used up all below
 
 
@@ -104,10 +118,7 @@ def test_a_faulty_card_and_who_uses_the_others_are_told(launcher: Launcher, seen
     assert "somebody 2 GiB on cuda:0" in told["other users"]["told"]
     assert told["CUDA"]["verdict"] in {"unknown", "warning"}  # the stand-in tells no version
 
-
-def test_trouble_ends_with_its_exit_code(launcher: Launcher, seen: Devices) -> None:
-    seen.lose(seen.add(), handle=False)
-
+    seen.lose(used, handle=False)
     assert told_by(launcher, code=3)["GPUs"]["verdict"] == "trouble"
 
 
@@ -140,11 +151,15 @@ def test_a_stopped_queue_with_jobs_and_one_that_was_damaged_are_told(
 
 
 def test_a_home_that_nobody_can_name_is_trouble(
-    launcher: Launcher, seen: Devices, monkeypatch: pytest.MonkeyPatch
+    launcher: Launcher, seen: Devices, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("LAUNCHER_HOME", "queue")
 
     assert "LAUNCHER_HOME" in told_by(launcher, code=3)["home"]["told"]
+
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "file"))
+    assert "is no folder" in told_by(launcher, code=3)["home"]["told"]
 
 
 def test_a_terminal_gets_words_signs_and_a_tally(
@@ -161,15 +176,6 @@ def test_a_terminal_gets_words_signs_and_a_tally(
 
 
 # --- what is looked at
-
-
-def test_a_driver_that_hangs_is_left_and_told(seen: Devices) -> None:
-    seen.add()
-    seen.hang()
-
-    assert ask_driver(0.05) == Driver(silent="not for 0.1 s")
-
-    seen.hang(on=False)
 
 
 def test_what_the_kernel_says_of_cards_without_a_driver(tmp_path: Path) -> None:
@@ -202,15 +208,12 @@ def test_what_the_kernel_says_of_cards_without_a_driver(tmp_path: Path) -> None:
     ],
 )
 def test_torch_is_read_and_not_imported(tmp_path: Path, text: str, expected: Torch) -> None:
+    assert torch_here([str(tmp_path)]) == Torch()
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text("raise RuntimeError('it was imported')\n")
     (tmp_path / "torch" / "version.py").write_text(text)
 
     assert torch_here([str(tmp_path)]) == expected
-
-
-def test_a_python_without_torch_says_so(tmp_path: Path) -> None:
-    assert torch_here([str(tmp_path)]) == Torch()
 
 
 def test_a_trial_of_torch_that_takes_too_long_is_given_up() -> None:
@@ -276,15 +279,6 @@ def test_what_is_no_database_looks_damaged_and_a_missing_one_tells_nothing(home:
     assert look_at(home.folder / "none.sqlite") is None
 
 
-def test_a_home_that_is_a_file_is_told(
-    launcher: Launcher, seen: Devices, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "file"))
-
-    assert "is no folder" in told_by(launcher, code=3)["home"]["told"]
-
-
 def test_restarts_lately_and_a_home_of_another_machine_are_seen(home: Home, store: Store) -> None:
     environ = {"LAUNCHER_HOME": str(home.folder)}
     write_json(home.restarts, {"schema": 1, "times": [1.0, 990.0, 995.0, "x"]})
@@ -339,17 +333,6 @@ def test_what_a_logout_does_is_read_from_files_of_systemd(
     assert see_logout("ada", {"XDG_CONFIG_HOME": str(tmp_path / "config")}, tmp_path) == expected
 
 
-def test_every_fault_of_a_configuration_is_told(
-    launcher: Launcher, seen: Devices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen.add()
-    file = tmp_path / "config.toml"
-    file.write_text("hoem = '/x'\n[status]\nwach = 2\n[statsu]\nwatch = 2\n")
-    monkeypatch.setenv("LAUNCHER_CONFIG", str(file))
-    told = told_by(launcher, code=3)["configuration"]["told"]
-    assert all(f"{word!r} is not" in told for word in ("hoem", "wach", "statsu"))
-
-
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -357,6 +340,7 @@ def test_every_fault_of_a_configuration_is_told(
         ("[status]\nwach = 2", "config.toml:2: 'wach' is not an option of launcher status"),
         ("[statsu]\nwatch = 2", "config.toml:1: 'statsu' is not a table of the configuration"),
         ("hoem = '/x'", "config.toml:1: 'hoem' is not a key of the configuration"),
+        ("hoem = '/x'\n[status]\nwach = 2\n", "'wach' is not an option"),
         ("[doctor]\ndeep = 3", "config.toml:2: doctor.deep: expected true or false"),
         ("[backends.slurm]\ncpu = 2", "config.toml:2: 'cpu' is not a key of [backends.slurm]"),
     ],
@@ -379,3 +363,154 @@ def test_a_broken_configuration_is_a_finding_like_any_other(
     assert "mend the file" in finding["advice"]
     file.write_text("")
     assert told_by(launcher)["configuration"]["told"] == str(file)
+
+
+# --- What is found of backends, with stand-ins for Slurm's programs and for Ray's interpreter
+
+
+LUSTRE = "22 1 0:1 / / rw - lustre nodes rw\n"  # of /proc/self/mountinfo
+
+
+EXT4 = "22 1 0:1 / / rw - ext4 /dev/sda1 rw\n"
+
+
+def backend_found(
+    home: Home | None, tmp_path: Path, table: str, path: str = "/nowhere", mounts: str = LUSTRE
+) -> Finding:
+    file = tmp_path / "config.toml"
+    file.write_text(table)
+    environ = {"LAUNCHER_CONFIG": str(file), "PATH": path, "HOME": str(tmp_path)}
+    ((name, finding),) = judge_backends(configured_backends(environ), environ, home, mounts).items()
+    assert finding is not None
+    return finding._replace(name=name)
+
+
+def a_program(folder: Path, name: str, script: str) -> None:
+    folder.mkdir(exist_ok=True)
+    program = folder / name
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+
+
+def slurm_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sinfo: str) -> str:
+    for name in SLURM:
+        a_program(tmp_path / "bin", name, sinfo)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/bin:/usr/bin")
+    return str(tmp_path / "bin")
+
+
+def test_programs_of_slurm_that_are_not_there_are_named(home: Home, tmp_path: Path) -> None:
+    found = backend_found(home, tmp_path, "[backends.slurm]\ncpus = 2\n")
+    assert found.name == "backend slurm"
+    assert found.verdict is Verdict.TROUBLE
+    assert found.summary == "not in PATH: sbatch, squeue, scancel, sinfo"
+    assert "slurm-client" in found.advice
+
+
+@pytest.mark.parametrize(
+    ("sinfo", "keys", "verdict", "told", "advice"),
+    [
+        (
+            "echo main; echo gpu; echo main",
+            'folder = "/lustre/pilots"',
+            *("ok", "Slurm answers, 2 partitions; pilots in /lustre/pilots (lustre)", ""),
+        ),
+        (
+            "echo main; echo gpu",
+            'partition = "gpu"\nfolder = "/lustre/pilots"',
+            *("ok", "Slurm answers, partition gpu; pilots in /lustre/pilots (lustre)", ""),
+        ),
+        (
+            "echo main; echo gpu",
+            'partition = "gpus"',
+            *("trouble", "Slurm has no partition 'gpus'; it has main, gpu", "[backends.slurm]"),
+        ),
+        (
+            "echo sinfo: error: no controller >&2; exit 1",
+            "cpus = 2",
+            *("trouble", "Slurm does not answer: sinfo: error: no controller", "`sinfo`"),
+        ),
+        (
+            "exit 0",
+            "cpus = 2",
+            *("trouble", "Slurm does not answer: it printed nothing", "SLURM_CONF"),
+        ),
+    ],
+)
+def test_slurm_is_asked_for_its_partitions(
+    home: Home,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sinfo: str,
+    keys: str,
+    verdict: str,
+    told: str,
+    advice: str,
+) -> None:
+    path = slurm_of(tmp_path, monkeypatch, sinfo)
+    found = backend_found(home, tmp_path, f"[backends.slurm]\n{keys}\n", path)
+    assert (found.verdict, found.summary) == (verdict, told)
+    assert advice in found.advice
+
+
+def test_pilots_on_a_local_disk_are_warned_of(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = slurm_of(tmp_path, monkeypatch, "echo main")
+    table = '[backends.gpu]\nkind = "slurm"\nfolder = "/data/pilots"\n'
+    found = backend_found(home, tmp_path, table, path, EXT4)
+    assert found.verdict is Verdict.WARNING
+    assert "; but /data/pilots lies on a local disk (ext4)" in found.summary
+    assert "`folder` in [backends.gpu]" in found.advice
+    assert "(of unknown type)" in backend_found(home, tmp_path, table, path, "").summary
+    assert backend_found(None, tmp_path, table, path, EXT4).summary == "Slurm answers, 1 partition"
+
+
+def test_pilots_that_could_not_work_are_warned_of(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = slurm_of(tmp_path, monkeypatch, "echo main")
+    reason = "the last 3 pilots of slurm could not work: no module cuda"
+    rows = [BackendRow("other", "slurm", reason="no", failures=1)]
+    file = PilotsFile(home)
+    file.write(rows, [], 0.0)
+    assert "could not work" not in backend_found(home, tmp_path, "[backends.slurm]\n", path).summary
+    file.write([*rows, BackendRow("slurm", "slurm", reason=reason, failures=3)], [], 10.0)
+    found = backend_found(home, tmp_path, "[backends.slurm]\n", path)
+    assert (found.verdict, found.summary) == (Verdict.WARNING, reason)
+    assert "launcher status" in found.advice
+
+
+def test_pilots_of_this_machine_need_no_shared_folder(home: Home, tmp_path: Path) -> None:
+    found = backend_found(home, tmp_path, "[backends.local]\n", mounts=EXT4)
+    assert found == Finding(
+        Verdict.OK, "pilots are processes of this machine", name="backend local"
+    )
+
+
+def test_an_interpreter_is_asked_for_its_ray(home: Home, tmp_path: Path) -> None:
+    python = f"{tmp_path}/bin/python"
+    table = f'[backends.ray]\npython = "{python}"\n'
+    a_program(tmp_path / "bin", "python", "echo ray 2.60.0")
+    well = backend_found(home, tmp_path, table)
+    assert well.verdict is Verdict.OK
+    assert well.summary.startswith(f"ray 2.60.0 in {python}; pilots in ")
+    a_program(tmp_path / "bin", "python", "echo Traceback >&2; echo NotFound: ray >&2; exit 1")
+    without = backend_found(home, tmp_path, table)
+    assert without.verdict is Verdict.TROUBLE
+    assert without.summary == f"{python} has no ray: NotFound: ray"
+    assert "launcher-trueface[ray]" in without.advice
+    a_program(tmp_path / "bin", "python", "exit 1")
+    assert (
+        backend_found(home, tmp_path, table).summary == f"{python} has no ray: it printed nothing"
+    )
+
+
+def test_an_interpreter_that_is_not_on_this_host_is_not_asked(home: Home, tmp_path: Path) -> None:
+    found = backend_found(home, tmp_path, '[backends.ray]\npython = "/cluster/python"\n')
+    assert found.verdict is Verdict.UNKNOWN
+    assert "`python` in [backends.ray]" in found.advice
+
+
+def test_of_a_file_with_faults_no_backend_is_told(home: Home) -> None:
+    assert judge_backends(None, {}, home, "") == {}

@@ -15,6 +15,7 @@ from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.build import in_state, job_row, shell, until
 from tests.launcher.conftest import Launcher
+from tests.terminal import in_a_terminal
 
 Editor = Callable[[str], Path]
 
@@ -92,7 +93,6 @@ def test_a_priority_that_was_given_later_outlives_a_change_of_settings(
         ("exit 3", 3, "ended with exit code 3: nothing was changed"),
         ("kill -9 $$", 3, "ended with SIGKILL: nothing was changed"),
         (": >\"$1\"", 0, "nothing was changed: job 1 is as it was"),
-        ("touch \"$1\"", 0, "nothing was changed: job 1 is as it was"),
         ("rm \"$1\"", 0, "nothing was changed: job 1 is as it was"),
         ("sed -i 's/cpus: 2/cpus:  2/' \"$1\"", 0, "nothing was changed: job 1 is as it was"),
         ("printf '\\377' >\"$1\"", 2, "is no UTF-8 text"),
@@ -252,6 +252,8 @@ def test_a_time_that_is_set_is_waited_for_by_a_job_that_is_queued_again(
         ("argv=[]", "argv: expected at least 1 value"),
         ("resources.warn=5m", "warn counts back from time_limit"),
         ("lr", "expected key=value"),
+        ("env={A: 1}", "env: A is not given as a text"),
+        ("env={A: null}", "env: A is not given as a text"),
     ],
 )
 def test_what_cannot_be_set_is_refused_as_in_a_task_file(
@@ -299,17 +301,6 @@ def test_a_waiting_program_gets_another_folder_and_other_variables(
     assert f"cwd     {tmp_path}\n" in launcher("show", "mine").out
 
 
-@pytest.mark.parametrize("value", ["1", "yes", "null"])
-def test_a_variable_that_is_no_text_is_refused_as_in_a_task_file(
-    launcher: Launcher, store: Store, value: str
-) -> None:
-    before = a_held_job(launcher, store)
-    answer = launcher("edit", "mine", "--set", f"env={{A: {value}}}")
-    assert answer.code == 2
-    assert "env: A is not given as a text" in answer.err
-    assert job_row(store, 1).spec == before
-
-
 def test_the_form_of_a_program_is_read_back_as_it_was_written(
     launcher: Launcher, store: Store, editor: Editor
 ) -> None:
@@ -321,3 +312,38 @@ def test_the_form_of_a_program_is_read_back_as_it_was_written(
     assert "nothing was changed" in launcher("edit", "mine").err
     assert 'env: {A: "yes", B: "1", C: "null", D: "a: b"}' in copy.read_text()
     assert job_row(store, 1).spec == before
+
+
+# --- The editor opened again on what was wrong, in a terminal
+
+
+# wrong at first, right when it is opened again
+MENDED = """#!/bin/sh
+if grep -q 'cpu: 1' "$1"; then sed -i 's/cpu: 1/cpus: 1/' "$1"; else sed -i 's/cpus: 2/cpu: 1/' "$1"; fi
+"""
+
+
+@pytest.mark.parametrize(("typed", "cpus", "code"), [("y\n", 1, 0), ("\n", 1, 0), ("n\n", 2, 130)])
+def test_what_was_wrong_is_mended_in_the_same_text_or_left(
+    launcher: Launcher,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    typed: str,
+    cpus: int,
+    code: int,
+) -> None:
+    launcher("add", "--name", "mine", "--hold", "--cpus", "2", "--", "true")
+    editor = tmp_path / "editor"
+    editor.write_text(MENDED)
+    editor.chmod(0o700)
+    monkeypatch.setenv("VISUAL", str(editor))
+    drawn = in_a_terminal("edit", "mine", typed=typed, code=code)
+    assert "did you mean 'cpus'?" in drawn
+    assert "edit again? [Y/n]" in drawn
+    assert job_row(store, 1).spec.resources.cpus == cpus
+    if code:
+        kept = Path(drawn.rstrip().rpartition(" ")[2])
+        assert "cpu: 1" in kept.read_text()
+        kept.unlink()
+        kept.parent.rmdir()

@@ -55,6 +55,7 @@ def a_job(store: Store, devices: Devices, uuid: str, used: int, **promised: int)
 def test_a_machine_without_a_driver_says_so_and_is_no_error(
     launcher: Launcher, seen: Devices
 ) -> None:
+    assert launcher("gpus").err == "no GPUs: the driver lists none\n"
     seen.unload()
 
     answer = launcher("gpus")
@@ -63,10 +64,6 @@ def test_a_machine_without_a_driver_says_so_and_is_no_error(
     assert answer.err == "no GPUs: NVIDIA's driver is not loaded\n"
     told = json.loads(launcher("gpus", "--json").out)
     assert told == {"schema": 1, "absent": "NVIDIA's driver is not loaded", "gpus": []}
-
-
-def test_a_driver_without_cards_says_so(launcher: Launcher, seen: Devices) -> None:
-    assert launcher("gpus").err == "no GPUs: the driver lists none\n"
 
 
 def test_in_a_pipe_a_gpu_is_a_line_of_plain_numbers(launcher: Launcher, seen: Devices) -> None:
@@ -216,7 +213,7 @@ def test_a_screen_shows_every_sort_of_card(width: int) -> None:
     assert drawn == (GOLDEN / f"gpus-{width}.txt").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("width", [40, 80, 100, 160])
+@pytest.mark.parametrize("width", [40, 160])
 def test_no_line_is_wider_than_the_screen(width: int) -> None:
     assert max(width_of(one.text) for one in draw(a_machine(), width)) <= width
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from launcher.cli.commands.ended import begin_of
-from launcher.errors import UsageError
 from launcher.job import Resources
 from launcher.screens.history_view import columns, draw, headline
 from launcher.screens.text_table import width_of
@@ -139,16 +138,6 @@ def test_hours_are_told_on_the_day_on_which_they_were_spent(store: Store, berlin
     )
     assert (older.day, older.done) == ("2026-11-19", 0)
     assert older.gpu_seconds == pytest.approx(12 * HOUR)
-
-
-def test_a_day_on_which_the_clocks_go_back_has_an_hour_more(berlin: None) -> None:
-    begun, ended = local("2026-10-24T00:00"), local("2026-10-27T00:00")
-    seconds = ended - begun
-    spent = Spent(run="a", begun=begun, ended=ended, attempts=1, gpu_s=seconds, core_s=0)
-
-    hours = {day.day: day.gpu_seconds / HOUR for day in days_of([], [spent], [])}
-
-    assert hours == pytest.approx({"2026-10-24": 24, "2026-10-25": 25, "2026-10-26": 24})
 
 
 def test_days_are_those_of_the_clock_on_the_wall(store: Store, berlin: None) -> None:
@@ -396,14 +385,6 @@ def test_a_time_may_be_a_stretch_or_a_moment(text: str, expected: float) -> None
     assert begin_of(text, NOON) == expected
 
 
-@pytest.mark.parametrize(
-    ("text", "told"), [("soon", "such as 7d or 12h"), ("2026-12-24", "is still to come")]
-)
-def test_another_time_is_refused(text: str, told: str) -> None:
-    with pytest.raises(UsageError, match=told):
-        begin_of(text, NOON)
-
-
 # --- the command
 
 
@@ -524,7 +505,7 @@ def test_a_screen_shows_every_section(width: int) -> None:
     assert drawn == (GOLDEN / f"history-{width}.txt").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("width", [40, 80, 120, 200])
+@pytest.mark.parametrize("width", [40, 200])
 def test_no_line_is_wider_than_the_screen(width: int) -> None:
     assert max(width_of(one.text) for one in draw(a_past(), width)) <= width
 

@@ -5,8 +5,11 @@ import re
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import IO, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -23,6 +26,27 @@ from tests.launcher.conftest import Launcher
 from tests.terminal import COMMAND, in_a_terminal
 
 
+class Follower(NamedTuple):
+    """A `launcher logs` in a process of its own."""
+
+    process: subprocess.Popen[str]
+    out: IO[str]
+    err: IO[str]
+
+
+@contextmanager
+def follower(*words: str, code: int = 0) -> Iterator[Follower]:
+    """Run `launcher logs` beside the test; it ends with `code`."""
+    process = subprocess.Popen(
+        [*COMMAND, "logs", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process:
+        yield Follower(process, process.stdout, process.stderr)
+    assert process.returncode == code
+
+
 def with_a_log(home: Home, store: Store, log: bytes, name: str = "command/1") -> int:
     """A job that is done and left a log."""
     (job,) = enqueue(store, a_spec(name=name))
@@ -32,6 +56,8 @@ def with_a_log(home: Home, store: Store, log: bytes, name: str = "command/1") ->
     return job
 
 
+FAILS_ONCE = 'echo try; [ -e "$1" ] || { touch "$1"; exit 1; }; echo done'
+RETRIED = ("--retries", "1", "--backoff", "0s", "--hold", "--")
 LOGS = [b"", b"one\n\ttwo\\three \xc3\xbc\r\nno end", b"\x1b[31mred\x00\xff\xfe\r1 %\r2 %\n"]
 
 
@@ -145,27 +171,18 @@ def test_a_log_on_a_file_system_that_is_not_there_is_said_to_be_out_of_reach(
 def test_following_a_log_ends_with_its_job(launcher: Launcher, tmp_path: Path) -> None:
     script = 'echo one; until [ -e "$1" ]; do sleep 0.01; done; echo two'
     launcher("add", "--", *shell(script, str(tmp_path / "flag")))
-    follower = subprocess.Popen([*COMMAND, "logs", "1", "-f"], stdout=subprocess.PIPE, text=True)
-    assert follower.stdout is not None
-    with follower:
-        assert follower.stdout.readline() == "one\n"
+    with follower("1", "-f") as one:
+        assert one.out.readline() == "one\n"
         (tmp_path / "flag").touch()
-        assert follower.stdout.read() == "two\n"
-    assert follower.returncode == 0
+        assert one.out.read() == "two\n"
 
 
 def test_a_reader_who_has_seen_enough_is_no_error(home: Home, store: Store) -> None:
     with_a_log(home, store, b"line\n" * 100_000)
-    client = subprocess.Popen(
-        [*COMMAND, "logs", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert client.stdout is not None
-    assert client.stderr is not None
-    with client:
-        assert client.stdout.readline() == "line\n"
-        client.stdout.close()
-        assert client.stderr.read() == ""
-    assert client.returncode == 141
+    with follower("1", code=141) as one:
+        assert one.out.readline() == "line\n"
+        one.out.close()
+        assert one.err.read() == ""
 
 
 @pytest.mark.parametrize("lines", [1, 1000])
@@ -220,64 +237,37 @@ def test_logs_for_machines_are_one_object(launcher: Launcher, home: Home, store:
     assert "cannot follow" in answer.err
 
 
-def test_following_waits_for_a_job_that_has_not_started(
-    launcher: Launcher, home: Home, store: Store
-) -> None:
+def test_following_waits_for_a_job_that_has_not_started(launcher: Launcher) -> None:
     launcher("add", "--hold", "--", "echo", "here")
-    follower = subprocess.Popen(
-        [*COMMAND, "logs", "1", "-f"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert follower.stdout is not None
-    assert follower.stderr is not None
-    with follower:
-        said = follower.stderr.readline()
-        assert said == "command/1 has not run yet: held by its owner\n"
+    with follower("1", "-f") as one:
+        assert one.err.readline() == "command/1 has not run yet: held by its owner\n"
         launcher("release", "1")
-        assert follower.stdout.read() == "here\n"
-    assert follower.returncode == 0
+        assert one.out.read() == "here\n"
 
 
-def test_following_a_job_that_never_starts_ends_with_it(
-    launcher: Launcher, home: Home, store: Store
-) -> None:
+def test_following_a_job_that_never_starts_ends_with_it(launcher: Launcher) -> None:
     launcher("add", "--hold", "--", "true")
-    follower = subprocess.Popen([*COMMAND, "logs", "1", "-f"], stderr=subprocess.PIPE, text=True)
-    assert follower.stderr is not None
-    with follower:
-        follower.stderr.readline()
+    with follower("1", "-f", code=2) as one:
+        one.err.readline()
         launcher("cancel", "1")
-        assert "has not run yet: cancelled by its owner" in follower.stderr.read()
-    assert follower.returncode == 2
+        assert "has not run yet: cancelled by its owner" in one.err.read()
 
 
 def test_following_goes_on_with_a_retry(launcher: Launcher, tmp_path: Path) -> None:
-    script = 'echo try; [ -e "$1" ] || { touch "$1"; exit 1; }; echo done'
-    launcher(
-        "add",
-        "--retries",
-        "1",
-        "--backoff",
-        "0s",
-        "--hold",
-        "--",
-        *shell(script, str(tmp_path / "flag")),
-    )
-    follower = subprocess.Popen(
-        [*COMMAND, "logs", "1", "-f"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert follower.stdout is not None
-    assert follower.stderr is not None
-    with follower:
-        follower.stderr.readline()
+    launcher("add", *RETRIED, *shell(FAILS_ONCE, str(tmp_path / "flag")))
+    with follower("1", "-f") as one:
+        one.err.readline()
         launcher("release", "1")
-        assert follower.stdout.read() == "try\ntry\ndone\n"
-    assert follower.returncode == 0
+        assert one.out.read() == "try\ntry\ndone\n"
 
 
-def test_following_in_a_stopped_queue_says_so(launcher: Launcher, home: Home, store: Store) -> None:
-    enqueue(store, a_spec())
+@pytest.mark.parametrize("pattern", ["1", "command/*"])
+def test_following_in_a_stopped_queue_says_so(
+    launcher: Launcher, home: Home, store: Store, pattern: str
+) -> None:
+    enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
     write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})
-    answer = launcher("logs", "1", "-f")
+    answer = launcher("logs", pattern, "-f")
     assert answer.code == 3
     assert "the queue is stopped" in answer.err
 
@@ -352,70 +342,33 @@ def test_following_several_jobs_shows_whole_lines_behind_names(
 def test_following_several_waits_for_those_that_start_later(launcher: Launcher) -> None:
     launcher("add", "--name", "a", "--hold", "--", "echo", "here")
     launcher("add", "--name", "b", "--after", "command/a", "--", "printf", "no end")
-    follower = subprocess.Popen(
-        [*COMMAND, "logs", "1", "2", "-f"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert follower.stdout is not None
-    assert follower.stderr is not None
-    with follower:
-        assert follower.stderr.readline() == "2 jobs have not run yet: command/a, command/b\n"
+    with follower("1", "2", "-f") as one:
+        assert one.err.readline() == "2 jobs have not run yet: command/a, command/b\n"
         launcher("release", "1")
-        assert follower.stdout.read() == "command/a\there\ncommand/b\tno end\n"
-    assert follower.returncode == 0
+        assert one.out.read() == "command/a\there\ncommand/b\tno end\n"
 
 
 def test_following_several_tells_who_never_ran_and_goes_on_with_retries(
     launcher: Launcher, tmp_path: Path
 ) -> None:
-    script = 'echo try; [ -e "$1" ] || { touch "$1"; exit 1; }; echo done'
-    words = ("--retries", "1", "--backoff", "0s", "--hold")
-    launcher("add", "--name", "a", *words, "--", *shell(script, str(tmp_path / "flag")))
+    launcher("add", "--name", "a", *RETRIED, *shell(FAILS_ONCE, str(tmp_path / "flag")))
     launcher("add", "--name", "b", "--hold", "--", "true")
-    follower = subprocess.Popen(
-        [*COMMAND, "logs", "command/*", "-f"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert follower.stdout is not None
-    assert follower.stderr is not None
-    with follower:
-        follower.stderr.readline()
+    with follower("command/*", "-f") as one:
+        one.err.readline()
         launcher("release", "1")
         launcher("cancel", "2")
-        told = follower.stdout.read().splitlines()
+        told = one.out.read().splitlines()
         assert told == ["command/a\ttry", "command/a\ttry", "command/a\tdone"]
-        assert follower.stderr.read() == "command/b: has not run: cancelled by its owner\n"
-    assert follower.returncode == 0
+        assert one.err.read() == "command/b: has not run: cancelled by its owner\n"
 
 
-def test_following_several_in_a_stopped_queue_says_so(
-    launcher: Launcher, home: Home, store: Store
-) -> None:
-    enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
-    write_json(home.stop, {"schema": 1, "now": False, "at": 0.0})
-    answer = launcher("logs", "command/*", "-f")
-    assert answer.code == 3
-    assert "the queue is stopped" in answer.err
-
-
-def test_an_interrupt_leaves_the_logs_and_not_the_jobs(
-    launcher: Launcher, store: Store, home: Home
-) -> None:
+def test_an_interrupt_leaves_the_logs_and_not_the_jobs(launcher: Launcher, store: Store) -> None:
     for name in ("a", "b"):
         launcher("add", "--name", name, "--hold", "--", "true")
-    follower = subprocess.Popen(
-        [*COMMAND, "logs", "command/*", "-f"], stderr=subprocess.PIPE, text=True
-    )
-    assert follower.stderr is not None
-    with follower:
-        assert follower.stderr.readline() == "2 jobs have not run yet: command/a, command/b\n"
-        follower.send_signal(signal.SIGINT)
-        assert follower.stderr.read().strip() == ""
-    assert follower.returncode == 130
+    with follower("command/*", "-f", code=130) as one:
+        assert one.err.readline() == "2 jobs have not run yet: command/a, command/b\n"
+        one.process.send_signal(signal.SIGINT)
+        assert one.err.read().strip() == ""
     assert store.read.counts()[State.HELD] == 2
 
 
@@ -458,21 +411,11 @@ def test_what_comes_after_a_log_was_emptied_is_shown(
     script = 'echo a long line; until [ -e "$1" ]; do sleep 0.01; done; echo two'
     launcher("add", "--", *shell(script, str(tmp_path / "flag")))
     launcher("add", "--", "true")
-    follower = subprocess.Popen([*COMMAND, "logs", *jobs, "-f"], stdout=subprocess.PIPE, text=True)
-    assert follower.stdout is not None
-    with follower:
-        assert "a long line\n" in follower.stdout.readline()
+    with follower(*jobs, "-f") as one:
+        assert "a long line\n" in one.out.readline()
         os.truncate(home.attempt(1, 1).log, 0)
         (tmp_path / "flag").touch()
-        assert follower.stdout.read().endswith("two\n")
-
-
-@pytest.mark.parametrize("turns", [True, False])
-def test_megabytes_without_a_line_s_end_are_cut_as_soon_as_they_are_read(turns: bool) -> None:
-    lines = Lines(turns=turns)
-    cut = [line for _ in range(64) for line in lines.cut(b"x" * 65536)]  # hours, were it quadratic
-    assert sum(map(len, [*cut, *lines.rest()])) == 64 * 65536
-    assert set(map(len, cut)) == {LONGEST_BYTES}
+        assert one.out.read().endswith("two\n")
 
 
 def test_two_jobs_of_one_name_are_told_apart_by_their_numbers() -> None:
@@ -483,10 +426,13 @@ def test_two_jobs_of_one_name_are_told_apart_by_their_numbers() -> None:
     assert long[4] != long[5]
 
 
-def test_a_line_without_an_end_is_cut_where_it_is_too_long() -> None:
-    lines = Lines(turns=False)
-    assert lines.cut(b"x" * (LONGEST_BYTES + 5)) == [b"x" * LONGEST_BYTES]
-    assert lines.cut(b"y\nz") == [b"xxxxxy"]
+@pytest.mark.parametrize("turns", [True, False])
+def test_a_line_without_an_end_is_cut_where_it_is_too_long(turns: bool) -> None:
+    lines = Lines(turns=turns)
+    cut = [line for _ in range(64) for line in lines.cut(b"x" * 65536)]  # hours, were it quadratic
+    assert set(map(len, cut)) == {LONGEST_BYTES}
+    rest = 64 * 65536 - sum(map(len, cut))
+    assert lines.cut(b"y\nz") == [b"x" * rest + b"y"]
     assert lines.rest() == [b"z"]
     assert lines.rest() == []
 

@@ -62,6 +62,7 @@ def test_below_the_table_stands_how_few_sources_the_intervals_rest_on() -> None:
     mixed = [a_row("m", "gan2:pre", pooled=False, few_sources=few), ROWS[0]]
     assert f"  gan2:pre: {few}" in draw(mixed, everything=True, width=140)
     assert "few" not in draw(ROWS, width=140)
+    assert draw([]) == "no results yet"
 
 
 def test_at_100_columns_no_line_is_wrapped_and_the_verdict_stays() -> None:
@@ -90,10 +91,6 @@ def test_each_condition_of_a_models_tests_has_a_line_beside_images_as_they_are()
     assert [line.split() for line in lines[at + 1 : at + 3]] == [
         ["m", "90.0", "90.0"], ["m", "corrupt=jpeg50", "60.0", "60.0"],
     ]  # fmt: skip
-
-
-def test_a_run_without_tests_has_no_table() -> None:
-    assert draw([]) == "no results yet"
 
 
 # --- forms
@@ -139,12 +136,17 @@ def test_the_table_of_a_laboratory_is_written_in_every_form(
         assert "chance" in lines[-1]
 
 
+def a_result(store: Store, *argv: str, result: Mapping[str, Any], **changes: Any) -> None:
+    """A job of the run `test` that is done and returned numbers."""
+    (job,) = enqueue(store, a_spec(*argv, **changes))
+    done = Done(at=2.0, result=result)
+    store.scheduling.finish(claimed(store, job), done, outputs={}, now=2.0)
+
+
 def with_results(store: Store, results: Mapping[str, Mapping[str, Any]], **changes: Any) -> None:
-    """Jobs of the run `test` that are done and returned numbers."""
+    """Jobs without arguments that returned numbers."""
     for name, result in results.items():
-        (job,) = enqueue(store, a_spec(name=name, **changes))
-        done = Done(at=2.0, result=result)
-        store.scheduling.finish(claimed(store, job), done, outputs={}, now=2.0)
+        a_result(store, name=name, result=result, **changes)
 
 
 NUMBERS: dict[str, dict[str, Json]] = {
@@ -225,21 +227,6 @@ def test_csv_in_a_terminal_cannot_steer_it(store: Store) -> None:
     assert drawn == 'model,n\na\\x1b[31m,1\n"two\\nlines",2\n'
 
 
-def test_an_unknown_metric_is_an_error_that_names_the_known_ones(
-    launcher: Launcher, store: Store
-) -> None:
-    with_results(store, NUMBERS)
-    answer = launcher("results", "test", "--metric", "sped")
-    assert answer.code == 2
-    assert "did you mean 'speed'? (known: n, speed)" in answer.err
-
-
-def test_json_and_another_form_are_not_said_together(launcher: Launcher) -> None:
-    answer = launcher("results", "--json", "--format", "csv")
-    assert answer.code == 2
-    assert "say --json or --format csv, not both" in answer.err
-
-
 @pytest.mark.parametrize(("width", "shown"), [(100, "0.5 [0.4, 0.6]"), (30, "0.5"), (20, "0.5 [")])
 def test_a_pivot_tells_intervals_where_there_is_room(width: int, shown: str) -> None:
     result: dict[str, Json] = {"speed": {"value": 0.5, "low": 0.4, "high": 0.6}}
@@ -250,15 +237,6 @@ def test_a_pivot_tells_intervals_where_there_is_room(width: int, shown: str) -> 
     assert ("[" in "".join(lines)) == ("[" in shown)
 
 
-def test_a_table_for_a_paper_has_the_rules_of_booktabs(capsys: pytest.CaptureFixture[str]) -> None:
-    write(all_rows(ROWS, "test", everything=True), Format.LATEX)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[:3] == ["% \\usepackage{booktabs}", "\\begin{tabular}{llrrrrrrrrlrl}", "\\toprule"]
-    assert lines[3].startswith("model & data & n & accuracy \\% & ")
-    assert lines[7].startswith("all:pre\\%50 & gan2:pre & 600 & ")
-    assert lines[-2:] == ["\\bottomrule", "\\end{tabular}"]
-
-
 # --- chosen rows
 
 
@@ -267,9 +245,8 @@ def trainings(store: Store) -> None:
     for rate, values in (("0.1", (0.80, 0.84, 0.82)), ("0.01", (0.90, 0.92, 0.97))):
         for seed, value in enumerate(values):
             argv = ("python", "train.py", "--lr", rate, f"--seed={seed}")
-            (job,) = enqueue(store, a_spec(*argv, name=f"command/{rate}-{seed}"))
-            done = Done(at=2.0, result={"accuracy": value, "loss": 1 - value})
-            store.scheduling.finish(claimed(store, job), done, outputs={}, now=2.0)
+            result = {"accuracy": value, "loss": 1 - value}
+            a_result(store, *argv, name=f"command/{rate}-{seed}", result=result)
 
 
 def test_means_are_taken_over_seeds_with_deviation_and_interval(
@@ -286,10 +263,6 @@ def test_means_are_taken_over_seeds_with_deviation_and_interval(
     assert accuracy["high"] == pytest.approx(0.82 + 4.302653 * 0.02 / 3**0.5)
     assert accuracy["n"] == 3
     assert "seed" not in high
-
-
-def test_means_stand_in_columns_of_their_own_in_csv(launcher: Launcher, store: Store) -> None:
-    trainings(store)
     answer = launcher("results", "test", "--over", "seed", "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(answer.out)))
     assert [row["accuracy_n"] for row in rows] == ["3", "3"]
@@ -326,9 +299,7 @@ def test_a_metric_is_shown_over_seeds(launcher: Launcher, store: Store) -> None:
 def test_rows_that_no_repetition_joins_are_explained(launcher: Launcher, store: Store) -> None:
     for seed in range(2):
         argv = ("train.py", f"--seed={seed}", f"--augment_seed={seed + 7}")
-        (job,) = enqueue(store, a_spec(*argv, name=f"command/{seed}"))
-        done = Done(at=2.0, result={"accuracy": seed / 2})
-        store.scheduling.finish(claimed(store, job), done, outputs={}, now=2.0)
+        a_result(store, *argv, name=f"command/{seed}", result={"accuracy": seed / 2})
     answer = launcher("results", "test", "--over", "seed", "--json")
     assert "no two of 2 rows differ in seed alone" in answer.err
     assert "--over seed,augment_seed" in answer.err
@@ -365,28 +336,22 @@ def test_a_run_without_results_has_no_rows_to_choose(launcher: Launcher, store: 
     assert "the run has no results yet" in answer.err
 
 
-def test_a_terminal_gets_no_binary_file(store: Store) -> None:
-    trainings(store)
-    assert "Parquet is a binary format" in in_a_terminal(
-        "results", "test", "--format", "parquet", code=2
-    )
-
-
 def test_a_narrow_terminal_names_the_columns_that_it_hides(store: Store) -> None:
     trainings(store)
     drawn = in_a_terminal("results", "test", "--sort", "-accuracy", columns=40)
     assert "command/0.01-2" in drawn.splitlines()[1]
     assert "not shown: " in drawn
+    words = ("results", "test", "--format", "parquet")
+    assert "Parquet is a binary format" in in_a_terminal(*words, code=2)
 
 
 def test_a_pipe_gets_all_that_a_job_returned_in_its_own_order(
     launcher: Launcher, store: Store
 ) -> None:
     name = f"command/{'long' * 40}"
-    (job,) = enqueue(store, a_spec("train.py", "--seed=1", name=name))
     result: dict[str, Json] = {"accuracy": {"value": 0.987654321, "low": 0.9, "high": 1.0}}
     result |= {f"epoch_{n}": float(n) for n in range(100)}
-    store.scheduling.finish(claimed(store, job), Done(at=2.0, result=result), outputs={}, now=2.0)
+    a_result(store, "train.py", "--seed=1", name=name, result=result)
     head, row = launcher("results", "test").out.splitlines()
     assert head.startswith("job\tseed\taccuracy\taccuracy_low\taccuracy_high\tepoch_0\tepoch_1\t")
     assert row.startswith(f"{name}\t1\t0.987654321\t0.9\t1.0\t0.0\t1.0\t")
@@ -448,10 +413,8 @@ def test_values_of_a_sweep_are_columns_where_all_agree_and_go_first_where_there_
 ) -> None:
     for seed in (1, 2):
         params = {"momentum": 0.9, "seed": seed}
-        spec = a_spec("train.py", name=f"command/{seed}", settings={PARAMS: params})
-        (job,) = enqueue(store, spec)
-        done = Done(at=2.0, result={"acc": seed / 3})
-        store.scheduling.finish(claimed(store, job), done, outputs={}, now=2.0)
+        settings, result = {PARAMS: params}, {"acc": seed / 3}
+        a_result(store, "train.py", name=f"command/{seed}", settings=settings, result=result)
     assert launcher("results", "test").out.splitlines()[:2] == [
         "job\tmomentum\tseed\tacc", f"command/1\t0.9\t1\t{1 / 3}",
     ]  # fmt: skip
@@ -495,12 +458,10 @@ def test_what_tells_models_apart_stands_behind_their_names_where_there_is_room()
 def test_what_a_program_told_last_is_its_result(
     launcher: Launcher, store: Store, home: Home, log: str, numbers: dict[str, float] | None
 ) -> None:
-    (job,) = enqueue(store, a_spec("train.py"))
-    claim = claimed(store, job)
-    attempt = home.attempt(job, 1)
+    attempt = home.attempt(1, 1)
     attempt.folder.mkdir(parents=True)
     attempt.log.write_text(log, encoding="utf-8")
-    store.scheduling.finish(claim, Done(at=2.0), outputs={}, now=2.0)
+    a_result(store, "train.py", result={})
     rows = json.loads(launcher("results", "test", "--json").out)["rows"]
     assert rows == ([] if numbers is None else [{"job": "command/1"} | numbers])
 
@@ -509,13 +470,11 @@ def test_the_numbers_that_a_program_reported_last_are_its_results(
     launcher: Launcher, store: Store, home: Home
 ) -> None:
     for seed in range(2):
-        (job,) = enqueue(store, a_spec("train.py", f"--seed={seed}", name=f"command/{seed}"))
-        claim = claimed(store, job)
-        attempt = home.attempt(job, 1)
+        attempt = home.attempt(seed + 1, 1)
         attempt.folder.mkdir(parents=True)
         report = Progress(attempt.progress)
         for step in range(3):
             report(step=step + 1, total=3, loss=1 - step / 4 - seed / 8)
-        store.scheduling.finish(claim, Done(at=2.0), outputs={}, now=2.0)
+        a_result(store, "train.py", f"--seed={seed}", name=f"command/{seed}", result={})
     answer = launcher("results", "test", "--sort", "loss", "--columns", "seed,loss")
     assert answer.out == "seed\tloss\n1\t0.375\n0\t0.5\n"

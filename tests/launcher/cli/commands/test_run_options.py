@@ -1,4 +1,4 @@
-"""Options of jobs that a task file gives, on their way into the queue."""
+"""Options that decide how and where the jobs of a task file or a program run."""
 
 import json
 from pathlib import Path
@@ -115,3 +115,200 @@ def test_a_program_is_looked_for_in_its_own_folder_and_path(
     answer = launcher("run", "study.yaml", "--dry-run")
     warnings = [line for line in answer.err.splitlines() if line.startswith("warning")]
     assert ["command/lost" in line or "command/gone" in line for line in warnings] == [True, True]
+
+
+# --- Where jobs run: `--on` of `launcher run` and `launcher add`, `on:` of a task file, `on` of config.toml
+
+
+BACKENDS = '[backends.box]\nkind = "local"\ncpus = 2\ntime = "1h"\n[backends.farm]\nkind = "slurm"\ncpus = 8\n'
+
+
+LATER = "not_before: +2h"  # so that no pilot is started
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Home) -> Path:
+    """A file with backends; the queue is stopped, so that nothing starts."""
+    config = tmp_path / "config.toml"
+    config.write_text(BACKENDS)
+    monkeypatch.setenv("LAUNCHER_CONFIG", str(config))
+    home.stop.write_text('{"schema": 1, "now": false, "at": 0.0}')
+    monkeypatch.chdir(tmp_path)
+    return config
+
+
+def a_file_of(*entries: str) -> str:
+    Path("study.yaml").write_text(f"name: study\ncommand: [{', '.join(entries)}]\n")
+    return "study.yaml"
+
+
+def an_entry(name: str, resources: str = "") -> str:
+    return f"{{name: {name}, argv: ['true'], resources: {{{resources}}}}}"
+
+
+@pytest.mark.usefixtures("config")
+def test_program_runs_where_its_option_says(launcher: Launcher, store: Store) -> None:
+    assert launcher("add", "--on", "box,local", "--", "true").code == 0
+    assert job_row(store, 1).spec.terms.on == ("box", "local")
+    (ready,) = store.scheduling.ready(1)
+    assert ready.lane.on == ("box", "local")
+
+
+def test_program_that_says_nothing_runs_where_the_configuration_says(
+    launcher: Launcher, store: Store, config: Path
+) -> None:
+    config.write_text(f'on = ["farm", "local"]\n{BACKENDS}')
+    launcher("add", "--", "true")
+    launcher("add", "--on", "local", "--", "true")
+    assert [job_row(store, job).spec.terms.on for job in (1, 2)] == [("farm", "local"), ("local",)]
+
+
+@pytest.mark.usefixtures("config")
+def test_unknown_place_is_refused_with_those_that_there_are(
+    launcher: Launcher, store: Store
+) -> None:
+    file = a_file_of(an_entry("a", "on: bix"))
+    for answer in (
+        launcher("add", "--on", "bix", "--", "true"),
+        launcher("run", file),
+        launcher("run", file, "--dry-run"),
+    ):
+        assert answer.code == 2
+        assert "'bix' is not a backend of the configuration; did you mean 'box'?" in answer.err
+    assert not store.read.jobs()
+
+
+@pytest.mark.usefixtures("config")
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (
+            ("--cpus", "3"),
+            "needs 3 cores, and a pilot of box has 2; raise `cpus` in [backends.box]",
+        ),
+        (("--gpus", "1"), "needs 1 GPU, and a pilot of box has 0; raise `gpus` in [backends.box]"),
+        (
+            ("--time-limit", "2h"),
+            "may run for 2 h, and a pilot of box is there for 1 h; raise `time` in [backends.box]",
+        ),
+    ],
+)
+def test_program_that_no_pilot_can_hold_is_refused_with_what_to_change(
+    launcher: Launcher, options: tuple[str, ...], why: str
+) -> None:
+    refused = launcher("add", "--on", "box", *options, "--", "true")
+    assert refused.code == 2
+    assert why in refused.err
+
+
+@pytest.mark.usefixtures("config")
+def test_more_cores_than_this_machine_has_may_be_asked_of_another(launcher: Launcher) -> None:
+    assert launcher("add", "--on", "farm", "--cpus", "8", "--", "true").code == 0
+
+
+@pytest.mark.usefixtures("config")
+def test_run_refuses_jobs_that_no_pilot_can_hold(launcher: Launcher, store: Store) -> None:
+    file = a_file_of(an_entry("a", "on: box, cpus: 3"), an_entry("b", "on: box"))
+    refused = launcher("run", file, "--detach")
+    assert refused.code == 2
+    assert "1 job can never start: needs 3 cores, and a pilot of box has 2" in refused.err
+    assert not store.read.jobs()
+
+
+def places(store: Store) -> list[tuple[str, ...]]:
+    return [row.spec.terms.on for row in store.read.jobs()]
+
+
+def test_jobs_of_a_file_run_where_each_says_or_where_the_configuration_does(
+    launcher: Launcher, store: Store, config: Path
+) -> None:
+    config.write_text(f'on = ["farm"]\n{BACKENDS}')
+    file = a_file_of(an_entry("a", f"on: 'box,local', {LATER}"), an_entry("b", LATER))
+    assert launcher("run", file, "--detach").code == 0
+    assert sorted(places(store)) == [("box", "local"), ("farm",)]
+
+
+@pytest.mark.usefixtures("config")
+def test_places_may_be_a_list(launcher: Launcher, store: Store) -> None:
+    file = a_file_of(an_entry("a", f"on: [farm, local], {LATER}"))
+    assert launcher("run", file, "--detach").code == 0
+    assert places(store) == [("farm", "local")]
+
+
+@pytest.mark.usefixtures("config")
+@pytest.mark.parametrize("wrong", ["[]", "[farm, [local]]", "[farm, null]", "{farm: 1}", "['a b']"])
+def test_a_list_that_names_no_places_is_refused(launcher: Launcher, wrong: str) -> None:
+    refused = launcher("run", a_file_of(an_entry("a", f"on: {wrong}")), "--dry-run")
+    assert refused.code == 2
+    assert "on: expected names such as slurm,local" in refused.err
+
+
+@pytest.mark.usefixtures("config")
+def test_command_line_has_the_last_word_on_where_jobs_run(launcher: Launcher, store: Store) -> None:
+    file = a_file_of(an_entry("a", f"on: box, {LATER}"), an_entry("b", LATER))
+    assert launcher("run", file, "--detach", "--on", "farm,local").code == 0
+    assert places(store) == [("farm", "local")] * 2
+
+
+# --- A dry run for a cluster writes nothing and submits nothing, whatever its engine says
+
+
+FILE = """
+name: away
+command:
+  - {name: first, argv: [echo], resources: {on: "slurm,local"}}
+  - {name: then, argv: [echo], resources: {on: slurm}}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "away.yaml").write_text(FILE)
+    config = tmp_path / "config.toml"
+    config.write_text('[backends.slurm]\nkind = "local"\ncpus = 2\npilots = 3\n')
+    monkeypatch.setenv("LAUNCHER_CONFIG", str(config))
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "none"))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def everything(folder: Path) -> set[str]:
+    return {str(path) for path in folder.parent.rglob("*")}
+
+
+def test_a_dry_run_says_where_jobs_would_go_and_leaves_no_trace(
+    launcher: Launcher, project: Path
+) -> None:
+    before = everything(project)
+    answer = launcher("run", "away.yaml", "--dry-run")
+    assert answer.code == 0, answer.err
+    assert "On slurm, all but 1 else on this machine: 2 command; 1 pilot with 2 cores" in " ".join(
+        answer.out.split()
+    )
+    assert everything(project) == before
+    assert not (project.parent / "none").exists(), "no queue, no pilots"
+
+
+def test_its_json_has_the_shape_and_the_number_of_pilots(launcher: Launcher, project: Path) -> None:
+    record = json.loads(launcher("run", "away.yaml", "--dry-run", "--json").out)
+    (slurm,) = record["backends"]
+    assert (slurm["name"], slurm["jobs"], slurm["otherwise"]) == (
+        "slurm",
+        {"command": 2},
+        ["local"],
+    )
+    assert (slurm["pilots_first"], slurm["pilots_most"]) == (1, 1)
+    assert slurm["pilot"] == {
+        "cpus": 2,
+        "gpus": 0,
+        "gpu_type": None,
+        "ram": None,
+        "seconds": None,
+    }
+
+
+def test_the_command_to_paste_names_the_places(launcher: Launcher, project: Path) -> None:
+    answer = launcher("run", "away.yaml", "--dry-run", "--on", "slurm")
+    assert answer.out.endswith("To start: launcher run away.yaml --on slurm\n"), answer.err

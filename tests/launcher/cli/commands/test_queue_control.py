@@ -1,3 +1,6 @@
+"""The scheduler as a service of the machine, and pilots that a stopped queue leaves behind."""
+
+import json
 import os
 import shutil
 import subprocess
@@ -8,7 +11,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from launcher.cli.commands.queue_control import BOOTED, Manager, cron_line, find_manager, unit
+from launcher.backends.slurm_states import commands_by_hand
+from launcher.cli.commands.queue_control import (
+    BOOTED,
+    Manager,
+    cron_line,
+    find_manager,
+    left_pilots,
+    number_of_pilots,
+    unit,
+)
 from launcher.cli.main import cli
 from launcher.errors import MachineError
 from launcher.system.files import write_json
@@ -54,8 +66,10 @@ def machine(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mach
     return machine
 
 
-def test_a_unit_is_written_and_enabled(machine: Machine, home: Home) -> None:
+def test_a_unit_is_written_anew_and_enabled(machine: Machine, home: Home) -> None:
     machine.systemctl()
+    machine.unit.parent.mkdir(parents=True)
+    machine.unit.write_text("of an older version")
     answer = machine.service("install")
     assert answer.exit_code == 0
     assert machine.unit.read_text() == unit(home.folder, sys.executable)
@@ -65,14 +79,6 @@ def test_a_unit_is_written_and_enabled(machine: Machine, home: Home) -> None:
     ]
     assert "loginctl enable-linger" in answer.stderr
     assert answer.stdout == ""
-
-
-def test_a_unit_is_written_anew(machine: Machine, home: Home) -> None:
-    machine.systemctl()
-    machine.unit.parent.mkdir(parents=True)
-    machine.unit.write_text("of an older version")
-    assert machine.service("install").exit_code == 0
-    assert machine.unit.read_text() == unit(home.folder, sys.executable)
 
 
 def test_a_unit_is_only_printed_when_that_is_asked(machine: Machine, home: Home) -> None:
@@ -203,3 +209,62 @@ def test_a_crontab_line_starts_the_scheduler_of_its_home(tmp_path: Path, name: s
     subprocess.run(["/bin/sh", "-c", heard], check=True)
     told = (home / "scheduler.log").read_text(encoding="utf-8").splitlines()
     assert told == [str(home), "-P", "-m", "launcher.scheduler", str(home)]
+
+
+RUNS, WAITS = "launcher-" + "a" * 20, "launcher-" + "b" * 20
+
+
+@pytest.fixture
+def stopped(home: Home) -> Home:
+    """A home whose scheduler saw two pilots of an engine that does not answer any more."""
+    folder = home.folder / "pilots"
+    folder.mkdir(parents=True)
+    for token in (RUNS, WAITS):
+        (folder / f"{token}.json").write_text("{}")
+    why = "slurm does not answer (squeue failed: \x1b[31mno controller): nothing is submitted"
+    row = {"backend": "slurm", "token": RUNS, "stage": "running", "node": "n1", "job": "12"}
+    record = {
+        "schema": 1,
+        "at": 1.0,
+        "backends": [{"name": "slurm", "kind": "slurm", "reason": why}],
+        "pilots": [
+            row,
+            {**row, "token": WAITS, "stage": "waiting", "node": "", "job": ""},
+            {**row, "token": "launcher-" + "c" * 20},  # it has ended: its record is gone
+        ],
+    }
+    (home.folder / "pilots.json").write_text(json.dumps(record))
+    return home
+
+
+def test_each_is_named_with_its_place_and_what_lists_and_ends_it(stopped: Home) -> None:
+    first, why, shows, ends = left_pilots(stopped)
+    assert first == "2 pilots of slurm: running on n1 (job 12), waiting"
+    assert "slurm does not answer (squeue failed:" in why
+    assert "\x1b" not in why
+    assert shows == f"  squeue --me --name={RUNS},{WAITS}"
+    assert ends == f"  scancel --me --name={RUNS},{WAITS}"
+    assert number_of_pilots(stopped) == 2
+
+
+def test_pilots_that_no_scheduler_has_looked_at_are_counted(stopped: Home) -> None:
+    (stopped.folder / "pilots.json").unlink()
+    assert [*left_pilots(stopped)] == ["2 pilots on record of which nothing has been seen yet"]
+
+
+@pytest.mark.parametrize("stage", ["ended", "missing", "expired"])
+def test_a_pilot_that_is_over_is_not_counted(stopped: Home, stage: str) -> None:
+    shown = stopped.folder / "pilots.json"
+    shown.write_text(shown.read_text().replace('"waiting"', f'"{stage}"'))
+    assert number_of_pilots(stopped) == 1
+
+
+def test_a_queue_without_pilots_has_none(home: Home) -> None:
+    assert [*left_pilots(home)] == []
+    assert number_of_pilots(home) == 0
+
+
+def test_elements_of_an_array_are_named_by_the_array() -> None:
+    tokens = [f"{RUNS}_{element}" for element in range(500)]
+    assert commands_by_hand("slurm", tokens)[1] == f"scancel --me --name={RUNS}"
+    assert commands_by_hand("local", tokens) == ()

@@ -1,3 +1,5 @@
+"""What `launcher pause` refuses; what it does to processes is in tests/e2e/test_steering.py."""
+
 import json
 import os
 import signal
@@ -11,11 +13,22 @@ import pytest
 from launcher.job import Terms
 from launcher.states import Done, Failed, State
 from launcher.store.queue import Store
+from launcher.store.rows import PILOT
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import write_json
 from launcher.system.paths import Home
 from launcher.system.processes import identity
-from tests.build import a_spec, claimed, enqueue, in_state, job_row, program_of, shell, until
+from tests.build import (
+    a_seat,
+    a_spec,
+    claimed,
+    enqueue,
+    in_state,
+    job_row,
+    program_of,
+    shell,
+    until,
+)
 from tests.launcher.conftest import Launcher
 from tests.terminal import in_a_terminal
 
@@ -178,14 +191,9 @@ def test_a_dry_run_changes_nothing(launcher: Launcher, store: Store, verb: str) 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("hold", "train/a"), "nothing to hold: done: train/a"),
         (("release", "train/*"), "nothing to release: queued: train/b; done: train/a"),
         (("priority", "3", "train/a"), "nothing to change: done: train/a"),
-        (("hold",), "Missing argument 'PATTERN"),
-        (("priority", "high", "train/a"), "got 'high'"),
-        (("priority", "train/a"), "got 'train/a'"),
         (("priority", "3", "--yse"), "no job is called '--yse'"),
-        (("hold", "nothing"), "no job is called 'nothing'"),
     ],
 )
 def test_what_cannot_be_changed_is_an_error(
@@ -275,10 +283,8 @@ def test_all_that_failed_is_retried(launcher: Launcher, home: Home, store: Store
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "say which jobs: PATTERN…, or --failed"),
         (("--failed",), "nothing to retry: no job failed"),
         (("train/a",), "nothing to retry: all of them are done; --force runs them again"),
-        (("train/b",), "nothing to retry: queued: train/b"),
     ],
 )
 def test_what_cannot_be_retried_is_an_error(
@@ -367,30 +373,6 @@ def test_groups_are_listed_with_what_runs_and_waits(launcher: Launcher, store: S
     assert status["groups"][0] == {"name": "downloads", "limit": 2, "running": 1}
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("downlaods",), "there is no group 'downlaods'; did you mean 'downloads'?"),
-        (
-            ("zzz", "--no-limit"),
-            "there is no group 'zzz'; `launcher group zzz --limit N` makes one",
-        ),
-        (("downloads", "--limit", "0"), "expected a whole number from 1 to 1,000,000, got '0'"),
-        (("downloads", "--limit", "2", "--no-limit"), "say --limit or --no-limit, not both"),
-        (("--limit", "2"), "say which group"),
-        (("", "--limit", "2"), "say which group"),
-    ],
-)
-def test_what_is_no_group_is_an_error(
-    launcher: Launcher, store: Store, words: Sequence[str], message: str
-) -> None:
-    store.steering.limit("downloads", 3)
-    answer = launcher("group", *words)
-    assert answer.code == 2
-    assert message in answer.err
-    assert [(group.name, group.slots) for group in store.read.groups()] == [("downloads", 3)]
-
-
 def test_no_more_jobs_of_a_group_run_at_once_than_its_limit(
     launcher: Launcher, store: Store, tmp_path: Path
 ) -> None:
@@ -399,3 +381,26 @@ def test_no_more_jobs_of_a_group_run_at_once_than_its_limit(
     for _ in range(4):
         launcher("add", "--group", "one", "--", *shell(script, str(tmp_path)))
     assert launcher("wait", "1", "2", "3", "4").code == 0
+
+
+def test_what_runs_on_a_node_of_a_cluster_is_not_paused(launcher: Launcher, store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    seat = a_seat(boot=f"{PILOT}0123456789abcdef")
+    assert store.scheduling.claim(job, seat, reason="fits", now=1.0) is not None
+    answer = launcher("pause", str(job))
+    assert (answer.code, "a pilot cannot pause a program" in answer.err) == (2, True), answer
+    assert job_row(store, job).paused is None
+
+
+def test_only_what_runs_can_be_paused_and_only_what_is_paused_goes_on(
+    launcher: Launcher, store: Store
+) -> None:
+    waiting, running = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
+    claimed(store, running)
+    answer = launcher("pause", str(waiting))
+    assert (answer.code, "nothing to pause: queued: command/a" in answer.err) == (2, True), answer
+    answer = launcher("resume", str(running))
+    assert (answer.code, "command/b is not paused" in answer.err) == (2, True), answer
+    assert launcher("pause", str(running), "--dry-run").out.endswith("would be paused\n")
+    assert job_row(store, running).state is State.RUNNING
+    assert job_row(store, running).paused is None

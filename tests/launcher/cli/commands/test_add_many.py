@@ -1,0 +1,473 @@
+"""`launcher add --from`, `--sweep`, `--input` and `--output`: many jobs at once, and what follows from their files."""
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from launcher.states import Failed, State
+from launcher.store.queue import Store
+from launcher.system.paths import Home
+from tests.build import a_spec, claimed, enqueue, in_state, job_row, until
+from tests.launcher.conftest import Launcher
+from tests.terminal import COMMAND, in_a_terminal
+
+COPY = ("add", "--name", "copy", "--input", "in.txt", "--output", "out.txt")
+
+
+CP = ("--", "cp", "in.txt", "out.txt")
+
+
+LAST = ("add", "--name", "last", "--input", "out.txt", "--output", "last.txt")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    (folder / "in.txt").write_text("one")
+    (folder / "sub").mkdir()
+    (folder / "link").symlink_to("in.txt")
+    return folder
+
+
+def test_a_program_starts_behind_those_that_make_what_it_reads(
+    launcher: Launcher, store: Store, here: Path
+) -> None:
+    launcher(*COPY, "--hold", *CP)
+    launcher(*LAST, "--", "cp", "./out.txt", "last.txt")
+    assert store.read.needs_of(2) == ["command/copy"]
+    assert job_row(store, 2).spec.outputs == (str(here / "last.txt"),)
+    launcher("release", "copy")
+    assert launcher("wait").code == 0
+    assert (here / "last.txt").read_text() == "one"
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "is_queued"),
+    [
+        ("", (*COPY, *CP), False),
+        ("", ("add", "--output", "out.txt", "--input", "in.txt", *CP), False),  # whatever its name
+        ("echo two >in.txt", (*COPY, *CP), True),
+        ("rm out.txt", (*COPY, *CP), True),
+        ("echo by hand >out.txt", (*COPY, *CP), True),
+        ("", (*COPY, "--", "cp", "-v", "in.txt", "out.txt"), True),
+        ("", ("add", "--output", "out.txt", *CP), True),  # its inputs were others
+        ("", ("add", *CP), True),
+    ],
+)
+def test_what_is_done_with_the_same_files_is_said_and_not_queued(
+    launcher: Launcher,
+    store: Store,
+    here: Path,
+    change: str,
+    words: tuple[str, ...],
+    *,
+    is_queued: bool,
+) -> None:
+    launcher(*COPY, *CP)
+    assert launcher("wait").code == 0
+    launcher("add", "--name", "change", "--", "sh", "-c", change)
+    assert launcher("wait").code == 0
+    answer = launcher(*words)
+    assert answer.code == 0
+    assert len(store.read.jobs()) == 2 + is_queued
+    if not is_queued:
+        assert answer.out == "1\tcommand/copy\n"
+        assert answer.err == (
+            "not queued: job 1 made the same outputs, with the same command and files; "
+            "`launcher retry 1 --force` runs it again\n"
+        )
+
+
+def test_of_a_sweep_only_what_is_not_done_is_queued(
+    launcher: Launcher, store: Store, here: Path
+) -> None:
+    sweep = ("add", "--name", "s", "--output", "o{x}", "--sweep")
+    launcher(*sweep, "x=1,2", "--", "touch", "o{x}")
+    assert launcher("wait").code == 0
+    answer = launcher(*sweep, "x=1..3", "--", "touch", "o{x}")
+    names = [f"{number}\tcommand/s@x={number}\n" for number in (1, 2, 3)]
+    assert answer.out == "".join(names)
+    assert "not queued: job 1 and 1 more made the same outputs" in answer.err
+    assert launcher("wait").code == 0
+    assert {row.state for row in store.read.jobs()} == {State.DONE}
+    assert (here / "o3").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--output", "../out", "--", "x"), "--output ../out lies outside of the project"),
+        (("--output", "sub", "--", "x"), "--output sub is a folder; name files in it"),
+        (("--output", "link", "--", "x"), "--output link is a link; name the file to which it"),
+        (("--input", "sub", "--", "x"), "--input sub is a folder"),
+        (("--input", "no", "--", "x"), "--input no is not there, and no job that waits or runs"),
+        (("--output", "held", "--", "x"), "--output held: command/held (job 1, held) makes it"),
+        (("--output", "o", "--sweep", "x=1,2", "--", "x", "{x}"), "two of these programs would"),
+        (("--output", "o{y}", "--sweep", "x=1,2", "--", "x", "{x}"), "{y}"),
+        (("--output", "o", "--from", "in.txt"), "--output is a file that one program makes"),
+    ],
+)
+def test_files_that_no_program_can_have_are_refused_and_nothing_is_queued(
+    launcher: Launcher, store: Store, words: tuple[str, ...], message: str
+) -> None:
+    launcher("add", "--hold", "--name", "held", "--output", "held", "--", "x")
+    answer = launcher("add", *words)
+    assert answer.code == 2
+    assert message in answer.err
+    assert len(store.read.jobs()) == 1
+
+
+def test_a_waiting_program_is_replaced_by_one_with_the_same_output(
+    launcher: Launcher, store: Store, here: Path
+) -> None:
+    launcher(*COPY, "--hold", *CP)
+    launcher(*LAST, "--hold", "--", "cp", "out.txt", "last.txt")
+    assert launcher(*COPY, "--hold", "--replace", "--", "cp", "-v", "in.txt", "out.txt").code == 0
+    row = job_row(store, 1)
+    assert (row.spec.argv[1], row.spec.outputs) == ("-v", (str(here / "out.txt"),))
+    assert store.read.needs_of(2) == ["command/copy"]
+
+
+def test_an_output_may_lie_in_the_folder_of_its_attempt(
+    launcher: Launcher, store: Store, here: Path
+) -> None:
+    file = "{job_folder}/made"
+    launcher("add", "--run", "mine", "--name", "a", "--output", file, "--", "touch", file)
+    assert launcher("wait").code == 0
+    assert job_row(store, 1).spec.outputs == (str(here / "runs/mine/jobs/a@1/made"),)
+    assert (here / "runs/mine/jobs/a@1/made").exists()
+
+
+def test_the_outputs_of_a_program_are_changed_with_its_words(
+    launcher: Launcher, store: Store, here: Path
+) -> None:
+    launcher("add", "--name", "a", "--output", "one", "--", "touch", "one")
+    assert launcher("wait").code == 0
+    words = ("--set", "argv=[touch, two]", "--set", "outputs=[two]")
+    assert launcher("retry", "1", "--force", *words).code == 0
+    assert launcher("wait").code == 0
+    row = job_row(store, 1)
+    assert (row.state, row.spec.outputs) == (State.DONE, (str(here / "two"),))
+    assert [*row.outputs] == [str(here / "two")]
+
+
+@pytest.mark.parametrize(
+    ("files", "refused"),
+    [
+        (("a",), ""),  # it joins its own jobs
+        (("b",), "command/b would make {}/out.txt, as does command/a of {}/runs/a"),
+        (("c", "d"), "command/d would make {}/other.txt, as does command/c of {}/runs/c"),
+    ],
+)
+def test_task_files_whose_programs_have_one_output_are_refused(
+    launcher: Launcher, store: Store, here: Path, files: tuple[str, ...], refused: str
+) -> None:
+    for name, output in (("a", "out"), ("b", "out"), ("c", "other"), ("d", "other")):
+        entry = f"{{name: {name}, argv: [sleep, '60'], outputs: [{output}.txt]}}"
+        (here / f"{name}.yaml").write_text(f"name: {name}\ncommand: [{entry}]\n")
+    assert launcher("run", "--detach", "a.yaml").code == 0
+    answer = launcher("run", "--detach", *(f"{name}.yaml" for name in files))
+    assert answer.code == (2 if refused else 0)
+    assert refused.format(here, here) in answer.err
+    assert len(store.read.jobs()) == 1
+
+
+# --- `launcher add --from`: a job of each line, all or none
+
+
+def give(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    """Let a text be the standard input."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def test_each_line_of_a_file_is_a_job(launcher: Launcher, store: Store) -> None:
+    Path("jobs.txt").write_text("# two\ntrue 'a b'\n\nsleep 0\n")
+    answer = launcher(
+        "add",
+        "--from",
+        "jobs.txt",
+        "--hold",
+        "--cpus",
+        "2",
+        "--priority",
+        "3",
+        "--retries",
+        "1",
+        "--share",
+        "2.5",
+    )
+    assert (answer.code, answer.out, answer.err) == (0, "1\tcommand/1\n2\tcommand/2\n", "")
+    rows = [job_row(store, number) for number in (1, 2)]
+    assert [row.spec.argv for row in rows] == [("true", "a b"), ("sleep", "0")]
+    for row in rows:
+        assert (row.state, row.priority, row.run, row.share) == (State.HELD, 3, "add", 2.5)
+        assert (row.spec.resources.cpus, row.spec.terms.retries) == (2, 1)
+    assert rows[0].spec.signature != rows[1].spec.signature
+
+
+def test_the_jobs_of_a_name_are_numbered_and_take_it_from_those_that_have_ended(
+    launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renamed = "2 ended jobs are called command/prep-1@1 to command/prep-2@2 from now on\n"
+    for first, warning in ((1, ""), (3, renamed)):
+        give(monkeypatch, b"true\ntrue\n")
+        answer = launcher("add", "--from", "-", "--name", "prep")
+        assert answer.out == f"{first}\tcommand/prep-1\n{first + 1}\tcommand/prep-2\n"
+        assert answer.err == warning
+        assert launcher("wait").code == 0
+    give(monkeypatch, b"true\ntrue\ntrue\n")
+    launcher("add", "--hold", "--name", "prep-3", "--", "true")
+    answer = launcher("add", "--from", "-", "--name", "prep")
+    assert answer.code == 2
+    assert "'command/prep-3' is job 5, which is held" in answer.err
+    assert len(store.read.jobs()) == 5
+    assert job_row(store, 4).name == "command/prep-2", "nothing of the transaction is kept"
+
+
+def test_files_that_are_added_at_once_get_numbers_of_their_own(store: Store) -> None:
+    Path("jobs.txt").write_text("true\n" * 200)
+    adding = [
+        subprocess.Popen(
+            [*COMMAND, "add", "--hold", "--from", "jobs.txt"], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    lines = [process.communicate()[0].splitlines() for process in adding]
+    assert [process.returncode for process in adding] == [0] * 4
+    rows = store.read.jobs()
+    assert [row.name for row in rows] == [f"command/{number}" for number in range(1, 801)]
+    printed = {int(line.split("\t")[0]): line.split("\t")[1] for part in lines for line in part}
+    assert printed == {row.id: row.name for row in rows}
+
+
+def test_a_number_that_is_the_name_of_another_job_gets_a_suffix(
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher("add", "--hold", "--name", "3", "--", "true")
+    give(monkeypatch, b"true\ntrue\n")
+    assert launcher("add", "--from", "-", "--hold").out == "2\tcommand/2\n3\tcommand/3'\n"
+
+
+def test_all_of_them_follow_the_jobs_that_are_named(
+    launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher("add", "--hold", "--name", "first", "--", "true")
+    give(monkeypatch, b"true\ntrue\n")
+    launcher("add", "--after", "first", "--from", "-")
+    assert [job_row(store, number).waits for number in (2, 3)] == [1, 1]
+    launcher("release", "first")
+    until(lambda: in_state(store, 3, State.DONE), "the last is done")
+
+
+def test_jobs_after_one_that_failed_are_skipped_and_that_is_said_once(
+    launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (failed,) = enqueue(store, a_spec(name="train/a"))
+    store.scheduling.finish(claimed(store, failed), Failed(at=2.0, error="no"), outputs={}, now=2.0)
+    give(monkeypatch, b"true\ntrue\n")
+    answer = launcher("add", "--after", "train/a", "--from", "-")
+    assert answer.out == "2\tcommand/2\n3\tcommand/3\n"
+    assert answer.err == "skipped, all of them: needs train/a, which failed\n"
+    assert in_state(store, 3, State.SKIPPED)
+
+
+def test_a_wrong_line_is_shown_and_nothing_is_queued(launcher: Launcher, home: Home) -> None:
+    Path("jobs.txt").write_text("true\necho 'a b\n")
+    answer = launcher("add", "--from", "jobs.txt")
+    assert (answer.code, answer.out) == (2, "")
+    assert "--> jobs.txt:2:6\n" in answer.err
+    assert answer.err.endswith("\n1 error in jobs.txt; nothing was queued\n")
+    assert not home.database.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--from", ""], "error: --from: the name of the file is empty; - is the standard input\n"),
+        (["--from", "."], "error: --from: cannot read .: Is a directory\n"),
+        (["--from", "a.txt", "--name", ""], "a job's name has at least one character"),
+        (["--from", "a.txt", "--after", "nothing"], "no job is called 'nothing'"),
+        (["--from", "a.txt", "--cpus", "9999"], "this machine can never run it"),
+        (["--from", "a.txt", "--group", "nobody"], "there is no group 'nobody'"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    launcher: Launcher, store: Store, words: Sequence[str], message: str
+) -> None:
+    Path("a.txt").write_text("true\n")
+    answer = launcher("add", *words)
+    assert (answer.code, answer.out) == (2, "")
+    assert message in answer.err
+    assert store.read.jobs() == []
+
+
+def test_the_first_program_that_is_not_there_is_shown_with_its_line(
+    launcher: Launcher, store: Store
+) -> None:
+    Path("jobs.txt").write_text("true\nnosuchprogram 1\nnosuchprogram 2\n./other\n")
+    answer = launcher("add", "--hold", "--from", "jobs.txt")
+    assert answer.code == 0
+    assert answer.err == (
+        "warning[missing-program]: no program 'nosuchprogram' is on PATH\n"
+        " --> jobs.txt:2:1\n"
+        "  |\n"
+        "2 | nosuchprogram 1\n"
+        "  | ^^^^^^^^^^^^^\n"
+        "  = its jobs fail unless it is there when they start\n"
+        "  = likewise './other' (line 4)\n"
+    )
+    assert len(store.read.jobs()) == 4
+
+
+def test_a_pipe_that_is_given_as_a_file_is_read(launcher: Launcher, store: Store) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"true a\n")
+    os.close(writing)
+    assert launcher("add", "--hold", "--from", f"/dev/fd/{reading}").code == 0
+    os.close(reading)
+    assert job_row(store, 1).spec.argv == ("true", "a")
+
+
+def test_a_person_reads_how_many_jobs_there_are_and_their_numbers(home: Home) -> None:
+    Path("jobs.txt").write_text("true\n" * 1200)
+    drawn = in_a_terminal("add", "--hold", "--from", "jobs.txt", "--name", "seed")
+    assert drawn == "1,200 jobs held: 1 to 1200 (command/seed-1 to command/seed-1200)\n"
+    assert home.exists()
+
+
+def test_a_person_who_types_the_commands_is_told_how_to_end(store: Store) -> None:
+    drawn = in_a_terminal("add", "--hold", "--from", "-", typed="true a\n\x04")
+    assert "reading commands, one a line; Ctrl-D ends them\n" in drawn
+    assert drawn.endswith("1 job held: command/1\n")
+    assert job_row(store, 1).spec.argv == ("true", "a")
+
+
+# --- `launcher add --sweep`: a job of each combination of values, all or none
+
+
+GRID = ("add", "--name", "grid", "--sweep", "lr=0.1,1e-2", "--sweep", "seed=1..3")
+
+
+GO = ("--", "sh", "-c", "echo {lr} {seed} $LAUNCHER_PARAMS")
+
+
+def test_each_combination_is_a_job_that_knows_its_values(launcher: Launcher, store: Store) -> None:
+    answer = launcher(*GRID, "--cpus", "2", "--run", "mine", *GO)
+    pairs = [(lr, seed) for lr in ("0.1", "0.01") for seed in (1, 2, 3)]
+    names = [f"command/grid@lr={lr},seed={seed}" for lr, seed in pairs]
+    assert answer.out == "".join(f"{number}\t{name}\n" for number, name in enumerate(names, 1))
+    assert launcher("wait").code == 0
+    row = job_row(store, 4)
+    assert (row.name, row.run, row.spec.resources.cpus) == (names[3], "mine", 2)
+    assert row.spec.settings == {"params": {"lr": 0.01, "seed": 1}}
+    assert launcher("logs", "4").out == '1e-2 1 {"lr": 0.01, "seed": 1}\n'
+
+
+def test_a_job_that_has_its_name_already_ended_or_refuses_all_of_them(
+    launcher: Launcher, store: Store
+) -> None:
+    launcher("add", "--name", "grid", "--sweep", "lr=0.1", "--", "true", "{lr}")
+    assert launcher("wait").code == 0
+    answer = launcher("add", "--hold", "--name", "grid", "--sweep", "lr=0.1,2", "--", "a", "{lr}")
+    assert answer.err.startswith("job 1 (done) is called command/grid@lr=0.1@1 from now on\n")
+    again = launcher("add", "--name", "grid", "--sweep", "lr=1,0.1", "--", "true", "{lr}")
+    assert (again.code, "'command/grid@lr=0.1' is job 2, which is held" in again.err) == (2, True)
+    assert len(store.read.jobs()) == 3, "all or none"
+
+
+def test_without_a_name_they_have_numbers_and_words_stand_for_all_values(
+    launcher: Launcher, store: Store
+) -> None:
+    answer = launcher("add", "--hold", "--sweep", "a=x,y", "--", "true", "{sweep}", "{{b}}", "null")
+    assert answer.out == "1\tcommand/1\n2\tcommand/2\n"
+    assert job_row(store, 2).spec.argv == ("true", "--a=y", "{b}", "null")
+    assert job_row(store, 2).state is State.HELD
+    launcher("add", "--hold", "--", "awk", "{print $1} {sweep}")
+    assert job_row(store, 3).spec.argv == ("awk", "{print $1} {sweep}")
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        (
+            (*GRID, "--dry-run", "--", "go", "{sweep}"),
+            ["command/grid@lr=0.1,seed=1\tgo --lr=0.1 --seed=1"],
+        ),
+        (("add", "--dry-run", "--", "go", "a b"), ["command/…\tgo 'a b'"]),
+    ],
+)
+def test_a_dry_run_lists_them_and_queues_nothing(
+    launcher: Launcher, home: Home, words: tuple[str, ...], lines: list[str]
+) -> None:
+    answer = launcher(*words)
+    listed = answer.out.splitlines()
+    assert (answer.code, listed[: len(lines)]) == (0, lines)
+    count = "6 jobs" if "grid" in words else "1 job"
+    assert (f"{len(listed)} job" in count, count in answer.err) == (True, True)
+    assert not home.database.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--sweep", "lr=1", "--", "go"), "no argument uses lr"),
+        (("--sweep", "lr=1", "--", "go", "{lt}"), "no value is called 'lt'"),
+        (("--sweep", "lr", "--", "go", "{lr}"), "expected NAME=VALUE,VALUE,…"),
+        (("--sweep", "lr=1,,2", "--", "go", "{lr}"), "expected NAME=VALUE,VALUE,…"),
+        (("--sweep", "lr=3..1", "--", "go", "{lr}"), "expected NAME=VALUE,VALUE,…"),
+        (("--sweep", "lr=1", "--sweep", "lr=2", "--", "go", "{lr}"), "'lr' is given twice"),
+        (("--sweep", "lr=a/b", "--", "go", "{lr}"), "'a/b' cannot stand in the name"),
+        (("--sweep", "lr=a b", "--", "go", "{lr}"), "'a b' cannot stand in the name"),
+        (("--sweep", "lr=a\nb", "--", "go", "{lr}"), "cannot stand in the name"),
+        (("--sweep", "lr=1,1.0", "--", "go", "{lr}"), "lr has this value twice"),
+        (("--sweep", "l r=1", "--", "go", "{l r}"), "a name has letters, digits"),
+        (("--sweep", "a=1..10001", "--", "go", "{a}"), "10,001 values"),
+        (
+            ("--sweep", "a=1..101", "--sweep", "b=1..100", "--", "go", "{sweep}"),
+            "10,100 combinations",
+        ),
+        (("--sweep", "a=1", "--name", "x{b}", "--", "go", "{a}"), "no value is called 'b'"),
+        (("--sweep", "a=1", "--from", "x.txt"), "leave one of them out"),
+        (("--sweep", "a=1", "--replace", "--name", "x", "--", "go", "{a}"), "--sweep makes new"),
+        (("--sweep", "a=1"), "Missing argument"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_refused(
+    launcher: Launcher, home: Home, words: tuple[str, ...], message: str
+) -> None:
+    Path("x.txt").write_text("go\n")
+    answer = launcher("add", *words)
+    assert (answer.code, message in answer.err) == (2, True), answer
+    assert not home.database.exists()
+
+
+def test_a_mistake_is_shown_in_the_command_line(launcher: Launcher) -> None:
+    answer = launcher("add", "--sweep", "lr=1,2", "--name", "t", "--", "go", "a {hiden}")
+    assert answer.err == (
+        "error[braces]: no value is called 'hiden'\n"
+        " --> launcher add:1:34\n"
+        "  |\n"
+        "1 | --sweep lr=1,2 --name t -- go 'a {hiden}'\n"
+        "  |                                  ^^^^^^^ a brace of the text is written {{ or }}\n"
+        "  = known: lr\n"
+        "\n1 error in launcher add; nothing was queued\n"
+    )
+
+
+def test_an_edit_of_resources_keeps_the_values_and_one_of_words_drops_them(
+    launcher: Launcher, store: Store
+) -> None:
+    launcher("add", "--hold", "--name", "t", "--sweep", "lr=1", "--", "true", "{lr}")
+    assert launcher("edit", "t@lr=1", "--set", "resources.cpus=2").code == 0
+    row = job_row(store, 1)
+    assert (row.spec.argv, row.spec.settings) == (("true", "1"), {"params": {"lr": 1}})
+    assert launcher("edit", "t@lr=1", "--set", 'argv=["true", "2"]').code == 0
+    row = job_row(store, 1)
+    assert (row.spec.argv, "params" in row.spec.settings) == (("true", "2"), False)

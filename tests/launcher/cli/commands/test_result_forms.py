@@ -1,0 +1,276 @@
+"""Forms of tables of results: SQL, rows of folders, LaTeX and Parquet."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.cli.commands.results import all_rows
+from launcher.cli.main import main
+from launcher.cli.output import Format, escaped, latex_text, parquet_bytes, write
+from launcher.cli.result_tables import draw, draw_plain, plain_tables
+from launcher.results.table import of_rows, pivot
+from launcher.results.write import NAME
+from launcher.screens.text_table import of_texts
+from launcher.states import Done
+from launcher.store.queue import Store
+from launcher.system.paths import Home
+from tests.build import a_spec, claimed, enqueue
+from tests.launcher.conftest import Launcher
+
+
+def with_runs(store: Store) -> None:
+    """Two runs, of which each has a job that is done."""
+    pytest.importorskip("sqlite_utils")
+    for number, run in enumerate(("first", "second")):
+        (job,) = enqueue(store, a_spec("x", f"--lr={number}", name="command/a", run=run), run=run)
+        done = Done(at=2.0, result={"auc": number / 2})
+        store.scheduling.finish(claimed(store, job), done, outputs={}, now=2.0)
+
+
+def test_a_file_that_results_wrote_is_asked(
+    launcher: Launcher, store: Store, tmp_path: Path
+) -> None:
+    with_runs(store)
+    path = str(tmp_path / "r.sqlite")
+    written = launcher("results", "first", "--db", path)
+    assert (written.code, written.out) == (0, "")
+    assert "new or changed rows" in written.err
+    words = ("query", "--db", path, "SELECT name, value FROM metrics")
+    assert launcher(*words).out == "name\tvalue\nauc\t0.0\n"
+    assert launcher(*words, "--format", "csv").out == "name,value\r\nauc,0.0\r\n"
+    assert launcher(*words, "--format", "markdown").out == (
+        "| name | value |\n| --- | --: |\n| auc | 0 |\n"
+    )
+    assert json.loads(launcher(*words, "--json").out) == {
+        "schema": 1,
+        "columns": ["name", "value"],
+        "rows": [{"name": "auc", "value": 0.0}],
+    }
+    assert "\\toprule" in launcher(*words, "--format", "latex").out
+    assert launcher(*words, "--format", "table").out == "name  value\nauc       0\n"
+
+
+def test_without_a_file_all_runs_of_the_queue_are_asked_as_they_are_now(
+    launcher: Launcher, store: Store, home: Home
+) -> None:
+    with_runs(store)
+    words = ("query", "SELECT runs.name, count(*) FROM jobs JOIN runs ON runs.id = run GROUP BY 1")
+    assert launcher(*words).out == "name\tcount(*)\nfirst\t1\nsecond\t1\n"
+    (job,) = enqueue(store, a_spec(name="command/b", run="second"), run="second")
+    assert launcher(*words).out.splitlines()[2] == "second\t2"
+    states = ("query", "SELECT state FROM jobs WHERE name = 'command/b'")
+    assert launcher(*states).out == "state\nqueued\n"
+    store.scheduling.finish(claimed(store, job), Done(at=3.0), outputs={}, now=3.0)
+    assert launcher(*states).out == "state\ndone\n"
+    before = (home.folder / NAME).stat()
+    assert launcher(*states).out == "state\ndone\n"
+    assert (home.folder / NAME).stat() == before or (
+        home.folder / NAME
+    ).stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_every_cell_of_an_answer_is_told_even_where_there_are_none(
+    launcher: Launcher, store: Store
+) -> None:
+    with_runs(store)
+    for form, said in (("csv", "id\r\n"), ("tabs", "id\n"), ("table", "id\n")):
+        answer = launcher("query", "SELECT id FROM jobs WHERE 0", "--format", form)
+        assert (answer.code, answer.out) == (0, said)
+    assert json.loads(launcher("query", "SELECT 1 AS x WHERE 0", "--json").out)["rows"] == []
+    # names that come twice, blobs, and what would steer a terminal
+    answer = launcher("query", "SELECT 1 AS a, 2 AS a, x'00ff' AS b", "--json")
+    assert json.loads(answer.out)["rows"] == [{"a": 1, "a_2": 2, "b": "00ff"}]
+    answer = launcher("query", "SELECT char(27) || '[31m' AS x, 'a' || char(10) || 'b' AS y")
+    assert answer.out == "x\ty\n\\x1b[31m\ta\\nb\n"
+
+
+@pytest.mark.parametrize("sql", ["CREATE TABLE x (y)", "DELETE FROM jobs", "ATTACH 'x' AS x"])
+def test_sql_that_writes_is_refused(launcher: Launcher, store: Store, home: Home, sql: str) -> None:
+    with_runs(store)
+    launcher("query", "SELECT 1")
+    before = (home.folder / NAME).read_bytes()
+    answer = launcher("query", sql)
+    assert (answer.code, answer.out) == (2, "")
+    assert "launcher query only reads" in answer.err
+    assert (home.folder / NAME).read_bytes() == before
+
+
+def test_the_queues_own_database_is_no_place_for_results(
+    launcher: Launcher, store: Store, home: Home
+) -> None:
+    with_runs(store)
+    answer = launcher("results", "first", "--db", str(home.database))
+    assert answer.code == 2
+    assert "is a database of another program" in answer.err
+
+
+def test_parquet_is_written_as_it_is(
+    store: Store, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    with_runs(store)
+    with pytest.raises(SystemExit):
+        main(("query", "SELECT name, value FROM metrics", "--format", "parquet"))
+    table = parquet.read_table(io.BytesIO(capfdbinary.readouterr().out))
+    assert table.to_pylist() == [{"name": "auc", "value": 0.0}, {"name": "auc", "value": 0.5}]
+
+
+ROWS: list[dict[str, Any]] = [
+    {
+        "method": "ddpm@10",
+        "mse": 0.0321456,
+        "mse_sd": 0.001,
+        "psnr": 33.214159,
+        "net_calls": 10,
+        "hidden": True,
+        "curve": [1, 2],
+    },
+    {"method": "jpeg@75", "mse": 1.234e-5, "mse_sd": None, "psnr": float("nan"), "net_calls": 0},
+]
+
+
+ERASED = [{"concept": "cross", "erased": 0.02, "others": 1.0}]
+
+
+_MEASURES = ("accuracy", "balanced_accuracy", "auc", "ece", "loss")
+
+
+OF_A_TEST: dict[str, Any] = {
+    "model": "all:pre",
+    "data": "gan2:pre",
+    "modifier": "pre",
+    "pooled": False,
+    "n": 6,
+    **{key: {"value": 0.9, "low": 0.8, "high": 0.95} for key in _MEASURES},
+}
+
+
+def test_numbers_have_four_digits_and_what_is_not_known_a_dash() -> None:
+    assert draw_plain(ROWS, 100).splitlines() == [
+        "method         mse   psnr  net_calls  hidden  mse_sd",
+        "ddpm@10    0.03215  33.21         10  yes      0.001",
+        "jpeg@75  1.234e-05      –          0  –            –",
+    ]
+
+
+def test_columns_without_room_are_left_out_from_the_right_and_named() -> None:
+    lines = draw_plain(ROWS, 30).splitlines()
+    assert lines[0].split() == ["method", "mse", "psnr"]
+    assert lines[-1] == "not shown: net_calls, hidden, mse_sd (--format csv has all columns)"
+    assert max(map(len, lines[:-1])) <= 30
+
+
+def test_rows_of_another_kind_are_a_table_of_their_own() -> None:
+    assert [table.titles[0] for table in plain_tables([*ROWS, *ERASED])] == ["method", "concept"]
+    assert "\n\nconcept  erased  others" in draw_plain([*ROWS, *ERASED], 100)
+
+
+def test_they_follow_the_table_of_the_tests() -> None:
+    text = draw([OF_A_TEST, *ROWS], width=140)
+    assert text.index("gan2:pre") < text.index("ddpm@10")
+    assert draw(ROWS, width=140).startswith("method")
+
+
+def test_markdown_and_tabs_have_them_under_their_own_names(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write(all_rows(ERASED, "x", everything=False), Format.MARKDOWN)
+    assert capsys.readouterr().out.splitlines() == (
+        ["| concept | erased | others |", "| --- | --: | --: |", "| cross | 0.02 | 1 |"]
+    )
+    write(all_rows(ERASED, "x"), Format.TABS)
+    assert capsys.readouterr().out == "concept\terased\tothers\ncross\t0.02\t1\n"
+
+
+def test_csv_has_every_column_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    write(all_rows(ROWS, "x", everything=False), Format.CSV)
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["mse"] for row in rows] == ["0.0321456", "1.234e-05"]
+    assert rows[0]["curve"] == "[1, 2]"
+
+
+@pytest.mark.parametrize("form", [Format.TABS, Format.MARKDOWN, Format.TABLE, Format.LATEX])
+def test_every_format_takes_rows_of_both(form: Format, capsys: pytest.CaptureFixture[str]) -> None:
+    write(all_rows([OF_A_TEST, *ROWS], "x", everything=True), form)
+    printed = capsys.readouterr().out
+    assert "all:pre" in printed
+    assert "jpeg@75" in printed
+
+
+def test_one_metric_of_them_is_a_table_by_their_names() -> None:
+    table = pivot("mse", of_rows([*ROWS, OF_A_TEST]), [])
+    assert table.names == ("ddpm@10", "jpeg@75")
+    assert table.data == ("mse",)
+
+
+def test_rows_of_which_no_cell_is_a_word_take_no_room() -> None:
+    rows: list[dict[str, Any]] = [{"curve": [1, 2]}, {"loss": 0.5, "name": "a"}]
+    assert draw_plain(rows, 80).splitlines() == ["loss  name", " 0.5  a"]
+    assert not draw_plain([{"curve": [1, 2]}], 80)
+
+
+# --- latex
+
+
+def test_a_table_has_the_rules_of_booktabs() -> None:
+    assert latex_text(of_texts(("model", "AUC"), [("all:pre%50~pgu_1", "-0.5")], {1})) == (
+        "% \\usepackage{booktabs}\n"
+        "\\begin{tabular}{lr}\n"
+        "\\toprule\n"
+        "model & AUC \\\\\n"
+        "\\midrule\n"
+        "all:pre\\%50\\textasciitilde{}pgu\\_1 & $-$0.5 \\\\\n"
+        "\\bottomrule\n"
+        "\\end{tabular}"
+    )
+
+
+def test_a_line_that_begins_with_a_star_or_a_bracket_is_no_part_of_the_command_before() -> None:
+    lines = latex_text(of_texts(("model",), [("*%20",), ("[1, 2]",), ("a*",)])).splitlines()
+    assert lines[5:8] == ["{}*\\%20 \\\\", "{}[1, 2] \\\\", "a* \\\\"]
+
+
+def test_deviations_and_dashes_are_those_of_latex() -> None:
+    assert escaped("0.9 ± 0.1") == r"0.9 $\pm$ 0.1"
+    assert escaped("–") == "--"
+
+
+@given(st.text("\\&%$#_{}~^", max_size=8))
+def test_no_character_keeps_its_power(text: str) -> None:
+    bare = escaped(text)
+    for command in (r"\textbackslash{}", r"\textasciitilde{}", r"\textasciicircum{}"):
+        bare = bare.replace(command, "")
+    for character in "&%$#_{}":
+        bare = bare.replace(f"\\{character}", "")
+    assert bare == ""
+
+
+# --- parquet
+
+
+def read(columns: list[str], rows: list[tuple[Any, ...]]) -> Any:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    return parquet.read_table(io.BytesIO(parquet_bytes(columns, rows)))
+
+
+def test_columns_have_the_types_of_their_values() -> None:
+    table = read(["name", "n", "auc", "pooled"], [("a", 1, 0.5, True), (None, 2, 1, None)])
+    assert [str(field.type) for field in table.schema] == ["string", "int64", "double", "bool"]
+    assert table.to_pylist()[1] == {"name": None, "n": 2, "auc": 1.0, "pooled": None}
+
+
+def test_mixed_columns_large_numbers_and_names_that_come_twice_are_taken() -> None:
+    table = read(["x", "x", "big"], [("a", b"\xff", 1 << 70), (1, None, 2)])
+    assert table.column_names == ["x", "x_2", "big"]
+    assert table.to_pylist()[0] == {"x": "a", "x_2": b"\xff", "big": float(1 << 70)}
+    assert table.to_pylist()[1]["x"] == "1"
+
+
+def test_a_table_without_rows_is_a_table() -> None:
+    assert read(["a", "b"], []).num_rows == 0
