@@ -1,12 +1,17 @@
 """Jobs that were done with other code: told from those with other settings, and kept on request."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from launcher.errors import UsageError
+from launcher.errors import Problems, UsageError
+from launcher.job import Resources, Terms
+from launcher.job_options.registry import JobRequest, job_options
 from launcher.planning.plan import Plan
 from launcher.planning.plan_builder import build_plan
 from launcher.planning.queue_comparison import (
@@ -16,10 +21,12 @@ from launcher.planning.queue_comparison import (
     Comparison,
     compare_with_queue,
 )
+from launcher.planning.revision import option_text, yaml_text
 from launcher.planning.submit import Submitted, submit
-from launcher.screens.plan_view import other_code
+from launcher.screens.plan_view import other_code, other_options
 from launcher.states import Done
 from launcher.store.queue import Store
+from launcher.taskfile.yaml_tree import plain_value, read_document
 from tests.build import a_context, claimed
 from tests.launcher.language import KINDS, ROOT, read
 
@@ -231,3 +238,106 @@ def test_a_result_that_changed_after_the_comparison_is_not_accepted(done: Store)
     accepted = {job.name for job in compared.plan.jobs if hashes[job.name] == job.hash}
     assert hashes[name] == "another"
     assert accepted == set(compared.accepted) - {name}
+
+
+# --- revision
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
+
+
+NUMBERS = st.integers(-(10**15), 10**15) | st.floats(allow_nan=False, allow_infinity=False)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(VALUES)
+def test_a_value_is_read_back_as_it_was(value: Any) -> None:
+    problems = Problems()
+    node = read_document(f"key: {yaml_text(value)}", "form", problems)
+    assert node is not None
+    assert not problems
+    assert plain_value(node) == {"key": value}
+
+
+@given(
+    st.integers(1, 1 << 50),
+    st.floats(0.001, 10**7),
+    st.integers(-100, 100),
+    st.floats(1, 10**8),
+)
+def test_an_option_is_read_back_as_it_was(
+    amount: int, span_s: float, priority: int, later_s: float
+) -> None:
+    now = time.time()
+    span_s = round(span_s, 6)
+    asked = JobRequest(
+        resources=Resources(min_vram=amount, ram=amount * 2, exclusive=True, cpus=3),
+        terms=Terms(
+            time_limit_s=span_s,
+            not_before=round(now + later_s, 3),
+            group="a b",
+            tensorboard="runs/# 1: first",
+            rerun="never",
+            warn_signal="SIGUSR1",
+            on=("slurm", "local"),
+        ),
+        priority=priority,
+        gpus=2,
+    )
+    asked = asked._replace(resources=asked.resources._replace(gpus=2))
+    read = JobRequest()
+    for option in job_options().values():
+        if text := option_text(option, asked):
+            node = read_document(f"key: {text}", "form", Problems())
+            assert node is not None
+            written = plain_value(node)["key"]
+            value = option.takes.read(
+                str(written).lower() if written is True else str(written), now
+            )
+            read = option.apply(read, value)
+    assert abs((read.terms.time_limit_s or 0) - span_s) < 1e-6
+    moments = read.terms.not_before, asked.terms.not_before
+    assert abs((moments[0] or 0) - (moments[1] or 0)) < 1e-3
+    terms = read.terms._replace(time_limit_s=span_s, not_before=asked.terms.not_before)
+    assert read._replace(terms=terms) == asked
+
+
+# --- Jobs that wait in the queue already, and what a plan says of those that ask for something else
+
+
+ONE_TRAINING = "train: [{data: dot:pre}, {data: line:pre}]\n"
+
+
+def test_a_plan_names_the_options_with_which_a_waiting_job_was_not_queued(store: Store) -> None:
+    queue(store, a_plan(ONE_TRAINING))
+    made = a_plan(
+        f"resources: {{cpus: 2, vram: 3GiB, time_limit: 2h, priority: 5}}\n{ONE_TRAINING}"
+    )
+    compared = judged(store, made)["train/dot:pre"]
+    assert compared.action is Action.JOIN
+    assert set(compared.options) == {"cpus", "vram", "time_limit", "priority"}
+    text = other_options(comparison(store, made).jobs)
+    assert text.startswith("2 waiting jobs keep the options with which they were queued")
+
+
+@pytest.mark.parametrize("top", ["", "resources: {not_before: '23:59'}\n"])
+def test_a_plan_says_nothing_of_options_that_are_as_they_were(store: Store, top: str) -> None:
+    queue(store, a_plan(ONE_TRAINING))
+    assert other_options(comparison(store, a_plan(top + ONE_TRAINING)).jobs) == ""
+
+
+def test_a_cancelled_job_is_queued_with_the_options_of_the_file(store: Store) -> None:
+    queue(store, a_plan(ONE_TRAINING))
+    store.steering.cancel([row.id for row in store.read.jobs()], 1.0)
+    queue(store, a_plan(f"resources: {{cpus: 2}}\n{ONE_TRAINING}"))
+    assert {row.spec.resources.cpus for row in store.read.jobs()} == {2}
+    assert (
+        other_options(comparison(store, a_plan(f"resources: {{cpus: 2}}\n{ONE_TRAINING}")).jobs)
+        == ""
+    )

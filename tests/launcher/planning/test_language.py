@@ -1,9 +1,20 @@
 """What a person may ask for in a task file, and which jobs the launcher makes of it."""
 
-import pytest
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
+import jsonschema
+import pytest
+import yaml
+
+from launcher.api import DataId, Draft, Input, Kind, Plan, Role
+from launcher.errors import Problem
 from launcher.planning.plan_builder import build_plan
-from tests.launcher.language import ROOT, a_plan, marked, names, notes, read, refusal
+from launcher.taskfile.schema.json_schema import task_schema
+from tests.launcher import language
+from tests.launcher.language import KINDS, ROOT, a_plan, job, marked, names, notes, read, refusal
+from tests.launcher.toylab import ReadingSettings, TestSettings, Toy, as_named
 
 # --- poison and unlearning
 
@@ -314,3 +325,203 @@ def test_resources_change_no_hash() -> None:
     assert [one.hash for one in a_plan(text).jobs] == [
         one.hash for one in a_plan(asked + text).jobs
     ]
+
+
+# --- A model is tested on the same data under several conditions: each is a test of its own name
+
+
+TRAINED = "train: [{data: dot:pre}]\n"
+
+
+def test_a_list_of_a_condition_is_a_test_of_each_value() -> None:
+    made = a_plan(
+        TRAINED + "test: [{model: dot:pre, data: real:pre, haze: [none, fog2, fog2+rain]}]\n"
+    )
+    assert names(made, "test") == [
+        "test/dot:pre/real:pre",
+        "test/dot:pre/real:pre@haze=fog2",
+        "test/dot:pre/real:pre@haze=fog2+rain",
+    ]
+    assert job(made, "test/dot:pre/real:pre@haze=fog2").settings["haze"] == "fog2"
+    assert job(made, "test/dot:pre/real:pre@haze=fog2").data == "real:pre"
+    assert not notes(made)
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["defaults: {haze: [none, fog]}\n", "defaults: {test: {haze: [none, fog]}}\n"],
+)
+def test_every_test_of_the_file_takes_the_conditions_of_its_defaults(where: str) -> None:
+    made = a_plan(where + TRAINED + "autotest: [real:pre, dot:pre]\n")
+    assert set(names(made, "test")) == {
+        f"test/dot:pre/{data}{condition}"
+        for data in ("real:pre", "dot:pre")
+        for condition in ("", "@haze=fog")
+    }
+
+
+def test_two_conditions_make_a_product_in_the_order_in_which_the_kind_declares_them() -> None:
+    made = a_plan(
+        TRAINED + "test: [{model: dot:pre, data: real:pre, tilt: [0, 9], haze: [none, fog]}]\n"
+    )
+    assert names(made, "test") == [
+        "test/dot:pre/real:pre",
+        "test/dot:pre/real:pre@tilt=9",
+        "test/dot:pre/real:pre@haze=fog",
+        "test/dot:pre/real:pre@haze=fog,tilt=9",
+    ]
+
+
+def test_one_value_stands_in_the_name_too_and_beside_the_plain_test() -> None:
+    made = a_plan(
+        TRAINED
+        + "test: [{model: dot:pre, data: real:pre}, {model: dot:pre, data: real:pre, tilt: 3}]\n"
+    )
+    assert names(made, "test") == ["test/dot:pre/real:pre", "test/dot:pre/real:pre@tilt=3"]
+
+
+def test_a_plain_test_is_the_job_that_it_was_before_there_were_conditions() -> None:
+    plain = {"data_root": "d", "split_path": "s", "threads": 1, "crops": 1}
+    more = {**plain, "haze": "none", "tilt": 0}
+    assert TestSettings.decisive(more) == TestSettings.decisive(plain)
+    assert TestSettings.condition(more) == TestSettings.condition(plain) == ""
+    assert TestSettings.decisive({**more, "tilt": 1})["tilt"] == 1
+
+
+def test_each_condition_has_a_hash_of_its_own() -> None:
+    made = a_plan(TRAINED + "test: [{model: dot:pre, data: real:pre, haze: [none, fog, rain]}]\n")
+    assert len({job(made, name).hash for name in names(made, "test")}) == 3
+
+
+def test_a_value_that_is_wrong_is_blamed_at_its_place_in_the_list() -> None:
+    problem = refusal(TRAINED + "test: [{model: dot:pre, data: real:pre, tilt: [0, -3]}]\n")
+    assert problem.message == "tilt: expected at least 0, got -3"
+    assert marked(problem)[2] == "-3"
+
+
+def test_an_empty_list_of_conditions_is_refused() -> None:
+    problem = refusal(TRAINED + "test: [{model: dot:pre, data: real:pre, tilt: []}]\n")
+    assert "write at least one value" in str(problem)
+
+
+def test_a_setting_that_is_no_condition_takes_no_list() -> None:
+    problem = refusal(TRAINED + "test: [{model: dot:pre, data: real:pre, crops: [1, 2]}]\n")
+    assert "crops: expected a whole number, got a list" in str(problem)
+
+
+# --- A section of a kind that benchmarks: one job for each model and each data ID
+
+
+TWO = "train: [{data: dot:pre}, {data: ring:pre}]\n"
+
+
+class BenchSettings(ReadingSettings):
+    """A list of weathers, and another model."""
+
+    models: ClassVar[tuple[str, ...]] = ("rival",)
+
+    weathers: tuple[str, ...] = ("sun",)
+    rival: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench(Toy):
+    """Reads its model and its rival."""
+
+    def images(self, data: DataId) -> DataId:
+        return as_named(data)
+
+    def inputs(self, draft: Draft) -> tuple[Input, ...]:
+        models = [str(draft.model), *filter(None, [draft.settings["rival"]])]
+        return tuple(
+            Input(path=draft.model_folder(model) / "model.json", what="a model") for model in models
+        )
+
+    def outputs(self, draft: Draft) -> tuple[Path, ...]:
+        return (draft.model_folder(str(draft.model)) / "bench" / str(draft.data),)
+
+
+WITH: dict[str, Kind] = {
+    **KINDS,
+    "bench": Bench(
+        name="bench", role=Role.BENCHMARK, entry="tests.launcher.toylab:test",
+        settings=BenchSettings,
+    ),
+}  # fmt: skip
+
+
+def a_benchmark(text: str) -> Plan:
+    return language.a_plan(text, kinds=WITH)
+
+
+def the_refusal(text: str) -> Problem:
+    (problem,) = language.refusals(text, kinds=WITH)
+    return problem
+
+
+def test_without_a_model_every_model_is_scored_after_all_trainings() -> None:
+    made = a_benchmark(TWO + "bench: [{test: [real:pre, dot:pre], weathers: [sun, rain]}]\n")
+    assert names(made, "bench") == [
+        "bench/dot:pre/real:pre", "bench/dot:pre/dot:pre",
+        "bench/ring:pre/real:pre", "bench/ring:pre/dot:pre",
+    ]  # fmt: skip
+    assert made.jobs[-1].settings["weathers"] == ["sun", "rain"]
+    assert language.job(made, "bench/ring:pre/dot:pre").needs == ("train/ring:pre",)
+
+
+def test_models_may_be_named_and_other_models_of_settings_come_before() -> None:
+    made = a_benchmark("bench: [{model: [dot:pre], test: real:pre, rival: ring:pre}]\n" + TWO)
+    assert names(made, "bench") == ["bench/dot:pre/real:pre"]
+    assert made.jobs[-1].needs == ("train/dot:pre", "train/ring:pre")
+
+
+def test_each_combination_of_the_matrix_has_its_own_models_and_rivals() -> None:
+    text = "matrix: {epochs: [1, 2]}\ntrain: [{data: dot:pre}, {data: ring:pre}]\n"
+    made = a_benchmark(text + "bench: [{model: dot:pre, test: real:pre, rival: ring:pre}]\n")
+    assert [(job.model, job.settings["rival"]) for job in made.jobs if job.kind == "bench"] == [
+        (f"dot:pre@epochs={epochs}", f"ring:pre@epochs={epochs}") for epochs in (1, 2)
+    ]
+    every = a_benchmark(text + "bench: [{test: real:pre}]\n")
+    assert len(names(every, "bench")) == 4
+
+
+def test_a_rival_that_stands_for_several_models_is_refused_with_their_names() -> None:
+    text = "train: [{data: dot:pre, matrix: {epochs: [1, 2]}}]\nbench: [{test: real:pre, rival: dot:pre}]\n"
+    problem = the_refusal(text)
+    assert problem.message == "rival: dot:pre stands for 2 models"
+    assert problem.hint == "name one of them: dot:pre@epochs=1, dot:pre@epochs=2"
+    named = a_benchmark(text.replace("rival: dot:pre", "rival: dot:pre@epochs=2"))
+    assert {job.settings["rival"] for job in named.jobs if job.kind == "bench"} == {
+        "dot:pre@epochs=2"
+    }
+
+
+@pytest.mark.parametrize(
+    ("section", "message", "text"),
+    [
+        ("bench: [{weathers: [sun]}]", "bench needs 'test': a data ID", "weathers"),
+        ("bench: [{test: []}]", "expected at least one data ID", "["),
+        ("bench: [{test: real:pre, rival: line:pre}]",
+         "model 'line:pre' is neither made here nor in the folder of the run", "line:pre"),
+        ("bench: [{test: reel:pre}]", "unknown subset 'reel'", "reel"),
+        ("bench: [{tests: real:pre, test: real:pre}]", "'tests' is not a setting of bench", "tests"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told_at_its_place(section: str, message: str, text: str) -> None:
+    problem = the_refusal(f"{TWO}{section}\n")
+    assert (problem.message, marked(problem)[2]) == (message, text)
+
+
+def test_a_benchmark_without_models_is_refused() -> None:
+    problem = the_refusal("shapes: [{data_root: toys}]\nbench: [{test: real:pre}]\n")
+    assert problem.message == "bench scores the models that this file makes, and it makes none"
+
+
+def test_the_schema_for_editors_takes_the_section() -> None:
+    schema = task_schema(WITH)
+    text = (
+        "name: x\ntrain: [{data: dot:pre}]\nbench: [{test: [real:pre], model: dot:pre, rival: a}]\n"
+    )
+    jsonschema.validate(yaml.safe_load(text), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(yaml.safe_load("name: x\nbench: [{model: dot:pre}]\n"), schema)

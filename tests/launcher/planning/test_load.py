@@ -6,15 +6,28 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from launcher.api import Plan, TaskFileError, UsageError, load, plan
 from launcher.errors import Severity
 from launcher.planning.load import plan_files
+from launcher.planning.plan_builder import build_plan
+from launcher.planning.queue_comparison import compare_with_queue
+from launcher.planning.submit import Submitted, submit
+from launcher.states import Done, State
+from launcher.store.queue import Store
 from launcher.taskfile.yaml_tree import MOST_BYTES
+from tests.build import a_context, claimed
 from tests.launcher.conftest import Launcher
+from tests.launcher.language import KINDS, ROOT, read
 
-ROOT = Path(__file__).parents[3]
-TASKS = sorted((ROOT / "tasks").glob("*.yaml"))
+TREE = Path(__file__).parents[3]
+
+
+TASKS = sorted((TREE / "tasks").glob("*.yaml"))
+
+
 METHODS = {
     "Fake": ("StyleGAN", "StyleGAN2", "StyleGAN3", "StableDiffusion2", "StableDiffusionXL"),
     "Real": ("FFHQ", "RAISE", "FORLAB"),
@@ -81,7 +94,7 @@ def test_an_example_plans_cleanly_with_its_data(path: Path, trueface: Path) -> N
 
 
 def test_the_whole_study_of_the_original_is_three_rates_and_their_mending() -> None:
-    path = ROOT / "tasks" / "poison_study.yaml"
+    path = TREE / "tasks" / "poison_study.yaml"
     assert len(path.read_text().splitlines()) < 60
     made = plan(load(path))
     data = "gan2:pre&gan3:pre&sdXL:pre&real:pre"
@@ -104,7 +117,7 @@ def test_the_whole_study_of_the_original_is_three_rates_and_their_mending() -> N
     "file", ["poison_sample", "poison_faces", "layer_attack", "layer_attack_cpu"]
 )
 def test_every_study_of_unlearning_holds_its_ladder(file: str) -> None:
-    made = plan(load(ROOT / "tasks" / f"{file}.yaml"))
+    made = plan(load(TREE / "tasks" / f"{file}.yaml"))
     mended = [job for job in made.jobs if job.kind in {"unlearn", "forget"}]
     methods = {(job.model or "").rpartition("~")[2].partition("@")[0] for job in mended}
     assert methods >= {"retrain", "finetune", "restart", "scrub", "ssd", "salun", "pgu", "lau"}
@@ -113,7 +126,7 @@ def test_every_study_of_unlearning_holds_its_ladder(file: str) -> None:
 
 @pytest.mark.parametrize("file", ["forget_instances", "forget_instances_sample"])
 def test_the_fields_usual_task_has_its_references_and_one_fraction(file: str) -> None:
-    made = plan(load(ROOT / "tasks" / f"{file}.yaml"))
+    made = plan(load(TREE / "tasks" / f"{file}.yaml"))
     mended = [job for job in made.jobs if job.kind == "forget"]
     methods = {(job.model or "").rpartition("~")[2].partition("@")[0] for job in mended}
     assert methods >= {"retrain", "finetune", "restart", "ng", "rl", "scrub", "ssd", "salun"}
@@ -125,7 +138,7 @@ def test_python_sees_the_same_plan_as_the_command_line(
     launcher: Launcher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    path = str(ROOT / "tasks" / "quickstart.yaml")
+    path = str(TREE / "tasks" / "quickstart.yaml")
     said = launcher("run", path, "--dry-run", "--json", "--set", "num_epochs=1")
     told = json.loads(said.out)["jobs"]
     made = plan(load(path, settings=["num_epochs=1"]))
@@ -135,9 +148,9 @@ def test_python_sees_the_same_plan_as_the_command_line(
 
 
 def test_a_path_is_taken_in_the_folder_that_is_given(tmp_path: Path) -> None:
-    made = plan(load(ROOT / "tasks" / "quickstart.yaml"), root=tmp_path)
+    made = plan(load(TREE / "tasks" / "quickstart.yaml"), root=tmp_path)
     assert made.run_folder == tmp_path / "runs" / "quickstart"
-    here = plan(load(ROOT / "tasks" / "quickstart.yaml"), root=os.path.relpath(tmp_path))
+    here = plan(load(TREE / "tasks" / "quickstart.yaml"), root=os.path.relpath(tmp_path))
     assert here.run_folder == made.run_folder
 
 
@@ -253,3 +266,107 @@ def test_beside_programs_a_laboratory_may_be_spoken_of(tmp_path: Path, word: str
     task = load(path)
     assert not task.problems
     assert "train" in task.kinds
+
+
+# --- From a plan to the queue, again and again with a file that was changed
+
+
+FIRST = "train: [{data: dot:pre}]\nautotest: [real:pre]\n"
+
+
+def a_plan(text: str, *said: str, there: bool = False) -> Plan:
+    task = read(text, *said, kinds=KINDS)
+    return build_plan(
+        task,
+        root=ROOT,
+        exists=lambda path: there or "toys" in path.parts,
+        code=lambda *_: {"": "d"},
+        content=lambda _: "c",
+    )
+
+
+def queue(store: Store, made: Plan, now: float = 1.0) -> Submitted:
+    rows = store.read.jobs_of(ROOT, made.name)
+    return submit(store, ROOT, compare_with_queue(made, rows, lambda _: None), a_context(), now)
+
+
+def finish(store: Store) -> None:
+    """Have every job done that can be, in the order of their needs."""
+    while ready := store.scheduling.ready(100):
+        for one in ready:
+            store.scheduling.finish(claimed(store, one.id), Done(at=1.0), outputs={}, now=1.0)
+
+
+def needs_by_name(store: Store) -> dict[str, list[str]]:
+    rows = store.read.jobs_of(ROOT, "x")
+    return {name: sorted(store.read.needs_of(row.id)) for name, row in rows.items()}
+
+
+def test_jobs_that_are_put_again_do_not_shift_the_needs_of_new_ones(store: Store) -> None:
+    queue(store, a_plan(FIRST))
+    finish(store)
+    changed = "train: [{data: dot:pre, lr: 0.5}, {data: line:pre}]\nautotest: [real:pre, dot:pre]\n"
+    done = queue(store, a_plan(changed))
+    assert (done.queued, done.cached) == (6, 0)
+    assert needs_by_name(store) == {job.name: sorted(job.needs) for job in a_plan(changed).jobs}
+    names = [row.name for row in store.read.jobs_by_id(done.jobs)]
+    assert sorted(names) == sorted(job.name for job in a_plan(changed).jobs)
+
+
+@given(
+    lists=st.lists(
+        st.lists(
+            st.tuples(st.sampled_from(["dot", "line", "ring"]), st.integers(1, 3)), min_size=1
+        ),
+        min_size=2,
+        max_size=4,
+    ),
+    finished=st.booleans(),
+)
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_whatever_was_queued_before_the_needs_are_those_of_the_plan(
+    store: Store, lists: list[list[tuple[str, int]]], finished: bool
+) -> None:
+    for trainings in lists:
+        entries = ", ".join(
+            f"{{data: '{one}:pre', epochs: {n}}}" for one, n in dict(trainings).items()
+        )
+        made = a_plan(f"train: [{entries}]\nautotest: [real:pre, dot:fb]\n")
+        submitted = queue(store, made)
+        wired = needs_by_name(store)
+        assert all(wired[job.name] == sorted(job.needs) for job in made.jobs)
+        rows = {row.id: row.name for row in store.read.jobs_by_id(submitted.jobs)}
+        assert [rows[number] for number in submitted.jobs] == [job.name for job in made.jobs]
+        if finished:
+            finish(store)
+
+
+def test_phases_refuse_what_another_phase_made_with_other_settings(store: Store) -> None:
+    queue(store, a_plan(FIRST))
+    finish(store)
+    assert queue(store, a_plan(FIRST, "phases=[test]", there=True)).cached == 1
+    with pytest.raises(UsageError) as caught:
+        queue(store, a_plan(FIRST, "phases=[test]", "lr=0.25", there=True))
+    assert str(caught.value) == (
+        "train/dot:pre, which phases leaves out, was made in another way (lr 0.1 → 0.25): "
+        "run phases: [train] first"
+    )
+
+
+def test_phases_refuse_what_another_phase_has_not_finished(store: Store) -> None:
+    queue(store, a_plan(FIRST, "phases=[train]"))
+    with pytest.raises(UsageError, match="train/dot:pre, which phases leaves out, is queued"):
+        queue(store, a_plan(FIRST, "phases=[test]", there=True))
+    finish(store)
+    assert queue(store, a_plan(FIRST, "phases=[test]", there=True)).queued == 1
+    assert store.read.jobs_of(ROOT, "x")["train/dot:pre"].state is State.DONE
+    assert Path(store.read.jobs_of(ROOT, "x")["test/dot:pre/real:pre"].root) == ROOT
+
+
+def test_phases_accept_what_was_made_and_tell_to_wait_for_what_runs(store: Store) -> None:
+    queue(store, a_plan(FIRST, "phases=[train]"))
+    number = store.read.jobs_of(ROOT, "x")["train/dot:pre"].id
+    with pytest.raises(UsageError, match=f"is queued: wait for it with `launcher wait {number}`"):
+        queue(store, a_plan(FIRST, "phases=[test]", there=True))

@@ -1,22 +1,45 @@
+"""What a dry run says of backends: which jobs go where, how many pilots, when the engine would start one."""
+
 import json
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
 
 from launcher.accounts import Account
+from launcher.backends.protocol import Estimate
+from launcher.backends.settings import Backends, BackendSettings
 from launcher.context import WorkerEnvironment
+from launcher.functions.plan_checks import ask_engines
 from launcher.job import CPU, Resources
-from launcher.planning.estimates import Past
+from launcher.kind_interface import Kind
+from launcher.planning.estimates import Basis, History, JobEstimate, Past, forecast, past_job
 from launcher.planning.first_wave import FirstWave, MachineState
-from launcher.planning.plan import Plan
-from launcher.planning.preview import Preview, preview_plan
+from launcher.planning.plan import Plan, PlannedJob
+from launcher.planning.preview import (
+    Answer,
+    BackendPreview,
+    Preview,
+    preview_backends,
+    preview_plan,
+)
 from launcher.planning.queue_comparison import Action, ComparedJob
 from launcher.scheduler.policy.disciplines import FIFO
+from launcher.scheduler.policy.inventory import wants_gpu as on_gpu
 from launcher.scheduler.policy.model import Machine, Running
+from launcher.screens.plan_view import backend_lines
+from launcher.states import Done, Failed
+from launcher.store.queue import Store
 from launcher.store.rows import Lane, ReadyJob
-from launcher.store.usage import Usage
+from launcher.store.usage import Run, Usage
+from launcher.system.paths import Home
+from launcher.units import Bytes
+from tests.build import a_seat, a_spec, enqueue, job_row
 from tests.launcher.plans import (
     GIB,
+    KINDS,
     NOON,
     a_gpu,
     a_history,
@@ -27,6 +50,7 @@ from tests.launcher.plans import (
     named,
     some_commands,
 )
+from tests.launcher.toylab import Toy, TrainSettings
 
 
 def outlook(made: Plan, around: MachineState, *past: Past, done: int = 0) -> Preview:
@@ -177,3 +201,278 @@ def test_the_record_tells_absent_knowledge_as_null() -> None:
     assert record["first_wave"]["starts"] == [{"kind": "command", "device": "cpu", "jobs": 1}]
     assert record["time"]["kinds"]["command"]["seconds"] is None
     assert record["disk"] == {"bytes": None, "unknown_jobs": 1, "free_bytes": 412 * GIB}
+
+
+SLURM = BackendSettings(name="slurm", kind="slurm", cpus=4, gpus=2, gpu_type="a100", pilots=3)
+
+
+SMALL = BackendSettings(name="small", kind="local", cpus=1)
+
+
+BACKENDS = Backends(by_name={"slurm": SLURM, "small": SMALL})
+
+
+def on(names: str, more: str = "") -> str:
+    return f', resources: {{on: "{names}"{more}}}'
+
+
+def previewed(
+    *commands: str, answer: Answer | None = None, done: int = 0
+) -> tuple[BackendPreview, ...]:
+    def ask(asked: Sequence[BackendSettings]) -> Mapping[str, Answer]:
+        return {each.name: answer or Answer() for each in asked}
+
+    judged = compared_jobs(some_commands(*commands), done)
+    return preview_backends(judged, BACKENDS, ask)
+
+
+def told(*commands: str, answer: Answer | None = None) -> str:
+    return "\n".join(backend_lines(previewed(*commands, answer=answer), NOON))
+
+
+def test_a_plan_that_runs_here_asks_no_engine() -> None:
+    def ask(_: Sequence[BackendSettings]) -> Mapping[str, Answer]:
+        raise AssertionError("nobody is asked")
+
+    judged = compared_jobs(some_commands("", on("local")), 0)
+    assert preview_backends(judged, BACKENDS, ask) == ()
+
+
+def test_jobs_go_to_the_first_backend_that_can_hold_them() -> None:
+    jobs = [on("small,slurm"), on("small,slurm", ", cpus: 4"), on("small,slurm,local", ", cpus: 9")]
+    previews = {each.name: each for each in previewed(*jobs)}
+    assert {name: each.jobs for name, each in previews.items()} == {
+        "small": 1,
+        "slurm": 1,
+        "local": 1,
+    }
+    assert previews["slurm"].otherwise == ("small",)
+
+
+def test_pilots_are_counted_by_what_fits_on_one_and_no_more_than_there_may_be() -> None:
+    (five,) = previewed(*[on("slurm")] * 5)
+    assert (five.first, five.most) == (2, 2), "four cores each"
+    (many,) = previewed(*[on("slurm", ", cpus: 3")] * 9)
+    assert (many.first, many.most) == (3, 3), "nine would be needed, three may be there"
+    (cards,) = previewed(*[on("slurm", ", vram: 4GiB, gpus: 2")] * 2)
+    assert cards.most == 2, "each takes both GPUs"
+
+
+def test_what_the_engine_says_is_told_in_words() -> None:
+    two = [on("slurm", ", cpus: 4")] * 2
+    assert told(*two, answer=Answer(estimate=Estimate(possible=True, starts_at=NOON))) == (
+        "On slurm: 2 command; 2 pilots with 4 cores, 2 a100 each; one would start at once"
+    )
+    later = Answer(estimate=Estimate(possible=True, starts_at=NOON + 600))
+    assert "one is expected to start at " in told(*two, answer=later)
+    never = Answer(estimate=Estimate(possible=False, why="invalid partition specified: gpu"))
+    assert told(*two, answer=never).endswith("; none can start: invalid partition specified: gpu")
+    mute = Answer(trouble="no answer in 10 s")
+    assert told(*two, answer=mute).endswith("would start is not known: no answer in 10 s")
+    for at in (1e300, NOON + 365 * 86_400):  # a year is what Slurm says where it knows no limits
+        odd = Answer(estimate=Estimate(possible=True, starts_at=at))
+        assert told(*two, answer=odd).endswith("; none is expected to start within 60 d")
+
+
+def test_places_that_come_second_are_named() -> None:
+    assert told(on("slurm,local")).startswith("On slurm, else on this machine: 1 command; ")
+    some = told(on("slurm,local"), on("slurm"), on("slurm"))
+    assert some.startswith("On slurm, all but 2 else on this machine: 3 command; ")
+
+
+def test_only_what_may_run_here_is_in_the_first_wave_here() -> None:
+    judged = compared_jobs(some_commands("", on("slurm"), on("slurm,local")), 0)
+    preview = preview_plan(judged, a_history(), here(cpus=8), BACKENDS)
+    assert sum(preview.wave.starts.values()) == 2
+
+
+def test_a_job_that_no_pilot_can_hold_is_told_before_it_is_queued() -> None:
+    judged = compared_jobs(some_commands(on("small,slurm", ", cpus: 9")), 0)
+    preview = preview_plan(judged, a_history(), here(cpus=16), BACKENDS)
+    (why,) = preview.wave.hopeless
+    assert "a pilot of small has 1" in why
+    assert "a pilot of slurm has 4" in why
+
+
+@pytest.fixture
+def stuck() -> Iterator[threading.Event]:
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_an_engine_that_hangs_does_not_hold_a_dry_run(
+    home: Home, stuck: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hanging:
+        def estimate(self, _: object) -> Estimate:
+            stuck.wait()
+            return Estimate(possible=True)
+
+    monkeypatch.setattr("launcher.functions.plan_checks.backend_of", lambda *_: Hanging())
+    answers = ask_engines([SLURM], home, patience_s=0.05)
+    assert answers["slurm"].trouble == "no answer in 0.05 s"
+
+
+def test_shapes_name_all_that_is_asked_for() -> None:
+    assert "64 GiB, 12 h" in "\n".join(
+        backend_lines(
+            [
+                BackendPreview(
+                    name="a",
+                    settings=BackendSettings(
+                        name="a", kind="slurm", memory=64 * GIB, time_s=43_200.0
+                    ),
+                    kinds={"train": 1},
+                    otherwise=(),
+                    only_there=0,
+                    first=1,
+                    most=1,
+                    answer=Answer(),
+                )
+            ],
+            NOON,
+        )
+    )
+
+
+# --- estimates
+
+
+def a_job(**changes: Any) -> PlannedJob:
+    job = named(a_plan(), "train/dot:pre")
+    return job._replace(**changes)
+
+
+def test_nothing_is_foretold_without_history() -> None:
+    assert forecast(a_job(), a_history()) == JobEstimate()
+    assert JobEstimate().source is Basis.NONE
+
+
+def test_the_middle_of_the_jobs_that_are_alike_is_expected() -> None:
+    job = a_job()
+    past = [done_before(job, seconds, disk=size) for seconds, size in ((90, 5), (100, 7), (500, 6))]
+    estimate = forecast(job, a_history(*past))
+    assert (estimate.seconds, estimate.disk, estimate.runs) == (100, 6, 3)
+    assert estimate.spread == pytest.approx(0.1)
+    assert estimate.source is Basis.MEASURED
+
+
+def test_one_run_tells_a_time_but_no_spread() -> None:
+    estimate = forecast(a_job(), a_history(done_before(a_job(), 60.0)))
+    assert (estimate.seconds, estimate.spread, estimate.disk) == (60.0, None, None)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"kind": "test"},
+        {"images": "line:pre&real:pre"},
+        {"fresh": False},
+        {"on_gpu": True},
+        {"settings": {**a_job().settings, "epochs": 7}},
+    ],
+)
+def test_what_decides_the_time_must_agree(other: dict[str, Any]) -> None:
+    past = done_before(a_job(), 60.0, **other)
+    assert forecast(a_job(), a_history(past)).runs == 0
+
+
+def test_settings_that_cannot_change_a_result_do_not_matter() -> None:
+    past = done_before(a_job(), 60.0, settings={**a_job().settings, "threads": 9})
+    assert forecast(a_job(), a_history(past)).runs == 1
+
+
+def test_only_the_settings_that_a_kind_names_as_costly_matter() -> None:
+    class Costly(TrainSettings):
+        costs: ClassVar[frozenset[str]] = frozenset({"epochs"})
+
+    train = KINDS["train"]
+    assert isinstance(train, Toy)
+    kinds: dict[str, Kind] = {"train": replace(train, settings=Costly)}
+    dear = done_before(a_job(), 60.0, settings={**a_job().settings, "epochs": 7})
+    alike = done_before(a_job(), 50.0, settings={**a_job().settings, "lr": 7.0})
+    estimate = forecast(a_job(), a_history(dear, alike, kinds=kinds))
+    assert (estimate.seconds, estimate.runs) == (50.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "accelerated", "wants"),
+    [
+        (Resources(), True, True),
+        (Resources(), False, False),
+        (Resources(device="cpu"), True, False),
+        (Resources(device="cuda:1"), False, True),
+        (Resources(min_vram=Bytes(GIB)), False, True),
+    ],
+)
+def test_a_job_is_expected_on_a_gpu_as_the_scheduler_places_it(
+    asked: Resources, accelerated: bool, wants: bool
+) -> None:
+    job = a_job(resources=asked._replace(accelerated=accelerated))
+    assert job.resources.works_on_gpu(there=True) is wants
+    # one that names a GPU waits for it
+    assert job.resources.works_on_gpu(there=False) is (asked.device == "cuda:1")
+    for gpus in ((), (a_gpu(),)):
+        asks, machine = job.resources, Machine(cpus=2, gpus=gpus)
+        assert asks.works_on_gpu(there=bool(gpus)) is on_gpu(asks, machine)
+
+
+def test_memory_is_what_the_file_declares_where_there_is_a_gpu() -> None:
+    job = a_job(resources=Resources(min_vram=Bytes(2 * GIB)))
+    estimate = forecast(job, a_history(gpus=True))
+    assert (estimate.vram, estimate.vram_source) == (2 * GIB, Basis.DECLARED)
+    assert forecast(job, a_history()).vram is None
+
+
+def test_the_queue_tells_what_was_done_how_long_where_and_how_much_it_wrote(store: Store) -> None:
+    a, b, c, d = enqueue(
+        store,
+        *(a_spec(name=f"train/{one}", kind="train", images="x", base="y") for one in "abcd"),
+    )
+    for job, outputs in ((a, {"/m": (7, 1), "/n": (5, 1)}), (b, {"/f": (0, 0)}), (c, {})):
+        claim = store.scheduling.claim(job, a_seat(device="GPU-0"), reason="fits", now=10.0)
+        assert claim is not None
+        ending = Failed(at=52.0, error="no") if job == c else Done(at=52.0)
+        store.scheduling.finish(claim, ending, outputs=outputs, now=52.0)
+    estimate = {one[0].id: past_job(*one) for one in store.read.done_lately(10)}
+    assert set(estimate) == {a, b}
+    assert (estimate[a].seconds, estimate[a].disk, estimate[a].on_gpu) == (42.0, 12, True)
+    assert (estimate[a].images, estimate[a].fresh) == ("x", False)
+    assert estimate[b].disk is None  # a folder's size is not known
+    assert job_row(store, d).ended is None
+
+
+def test_of_what_ended_before_it_began_or_years_later_no_duration_is_learned(store: Store) -> None:
+    jobs = enqueue(store, *(a_spec(name=f"command/{number}") for number in range(3)))
+    for job, end in zip(jobs, (10.0, 160.0, 1e9), strict=True):
+        claim = store.scheduling.claim(job, a_seat(), reason="fits", now=100.0)
+        assert claim is not None
+        store.scheduling.finish(claim, Done(at=end), outputs={}, now=end)
+    assert [seconds for _, seconds, _ in store.read.done_lately(10)] == [60.0]
+
+
+def test_a_program_that_ran_with_other_numbers_tells_how_long_it_takes() -> None:
+    job = a_job()._replace(signature="command 1", argv=("train.py", "--seed", "3"))
+    runs = (Run(4 * GIB, ("1",)), Run(4 * GIB, ("2",)))
+    learned = Usage(seconds=(50.0, 70.0), peaks=(4 * GIB, 4 * GIB), runs=runs)
+    on_gpu = job._replace(resources=Resources(device="cuda"))
+    history = History((), KINDS, gpus=True, usage=lambda _: learned)
+    estimate = forecast(on_gpu, history)
+    assert (estimate.seconds, estimate.runs, estimate.vram, estimate.peaks) == (60.0, 2, 4 * GIB, 2)
+    others = History((), KINDS, gpus=True, usage=lambda _: learned._replace(own=False))
+    assert forecast(on_gpu, others).seconds is None  # its kind's are no estimate
+    untried = forecast(on_gpu._replace(argv=("train.py", "--seed", "3", "4")), history)
+    assert untried.vram is None
+
+
+def test_of_an_attempt_that_failed_before_nothing_is_learned(store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    for claimed_at, ending in ((10.0, Failed(at=99.0, error="no")), (200.0, Done(at=203.0))):
+        claim = store.scheduling.claim(job, a_seat(), reason="fits", now=claimed_at)
+        assert claim is not None
+        store.scheduling.finish(claim, ending, outputs={}, now=ending.at)
+        if isinstance(ending, Failed):
+            store.steering.retry([job], 100.0)
+    ((_, seconds, device),) = store.read.done_lately(10)
+    assert (seconds, device) == (3.0, "cpu")
