@@ -1,16 +1,31 @@
 """What is drawn of a whole screen, as people see it."""
 
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from launcher.job import Resources, Terms, program_signature
+from launcher.params import PARAMS
 from launcher.screens.gpu_view import LEGEND
-from launcher.screens.queue_view import head, jobs_listed, recent, running, screen_lines
+from launcher.screens.job_actions import Change, propose
+from launcher.screens.job_details import expected_time, facts_of, record_of, result_cells
+from launcher.screens.job_view import views_of
+from launcher.screens.queue_view import head, jobs_listed, recent, running, screen_lines, waiting
+from launcher.screens.snapshots import Queue
 from launcher.screens.terminal import in_ascii
 from launcher.screens.text_table import Tone, width_of
-from launcher.states import State
+from launcher.states import Done, Failed, ReasonCode, State
+from launcher.store.connection import Connection
+from launcher.store.queue import Store
+from launcher.store.usage import NO_USAGE, Measured, Usage, UsageRecords
+from launcher.system.paths import Home
 from launcher.workers.progress.steps import Step
+from tests.build import GIB, a_claim, a_seat, a_spec, claimed, enqueue, job_row
+from tests.launcher.conftest import Launcher
 from tests.screens import NOW, a_busy_screen, a_line, an_idle_screen
+from tests.terminal import in_a_terminal
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden"
 
@@ -143,3 +158,280 @@ def test_of_an_exception_its_class_and_the_beginning_of_its_message_stay(
     assert kept in told
     assert told.endswith("→ launcher logs 39")
     assert len(drawn) <= 3
+
+
+# --- Parameters of programs on screens: what differs within a run, and what a program told last
+
+
+def queued(store: Store, jobs: Mapping[str, str], *, run: str = "grid") -> list[int]:
+    """Queue programs by their names and what their command lines say."""
+    specs = [a_spec("train.py", *words.split(), name=name, run=run) for name, words in jobs.items()]
+    return enqueue(store, *specs, run=run)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "told"),
+    [
+        (("--lr 0.1 --seed 1 --epochs 3", "--lr 1e-5 --seed 1 --epochs 3"), ("lr=0.1", "lr=1e-05")),
+        (("--seed 1 --amp", "--seed 1"), ("amp", "")),
+        (("--seed 1", "--seed 1"), ("", "")),
+        (("--lr 0.342391", "--lr 2 --out a/b"), ("lr=0.3424", "lr=2")),
+        ((f"--tag {'x' * 30}", "--tag y\x1b"), (f"tag={'x' * 23}…", "tag=y\\x1b")),
+        (("data", ""), ("", "")),
+    ],
+)
+def test_a_job_tells_the_parameters_in_which_jobs_of_its_run_differ(
+    home: Home, store: Store, jobs: Sequence[str], told: Sequence[str]
+) -> None:
+    queued(store, {f"command/grid-{at}": words for at, words in enumerate(jobs)})
+    queued(store, {"command/alone": "--lr 7"}, run="other")
+    assert [view.told for view in views_of(home, store, store.read.jobs())] == [*told, ""]
+
+
+def test_what_is_listed_is_compared_with_the_ends_of_the_whole_run(
+    home: Home, store: Store
+) -> None:
+    queued(
+        store,
+        {f"command/{lr}-{seed}": f"--lr {lr} --seed {seed}" for lr in (1, 2, 3) for seed in (1, 2)},
+    )
+    second = store.read.jobs()[2:4]
+    assert [view.told for view in views_of(home, store, second)] == ["lr=2 seed=1", "lr=2 seed=2"]
+
+
+def test_what_a_name_tells_is_not_told_again(home: Home, store: Store) -> None:
+    specs = [
+        a_spec(
+            "train.py",
+            "--lr",
+            str(lr),
+            "--depth",
+            str(at),
+            name=f"command/train@lr={lr}",
+            settings={PARAMS: {"lr": lr}},
+        )
+        for at, lr in enumerate((0.1, 1e-3))
+    ]
+    enqueue(store, *specs)
+    assert [view.told for view in views_of(home, store, store.read.jobs())] == [
+        "depth=0",
+        "depth=1",
+    ]
+
+
+def test_a_short_command_line_that_is_shown_whole_tells_its_parameters(
+    home: Home, store: Store
+) -> None:
+    queued(store, {"command/1": "--seed 1", "command/2": f"--seed 2 {'x' * 40}"})
+    short, long = views_of(home, store, store.read.jobs())
+    assert (short.told, long.told) == ("", "seed=2")
+
+
+def test_lists_for_people_have_them_behind_the_name(home: Home, store: Store) -> None:
+    queued(store, {f"command/grid-{seed}": f"--lr 0.342 --seed {seed}" for seed in (1, 2)})
+    lines = [line.text for line in waiting(Queue(home, store).look()).drawn(80)]
+    assert lines[1].startswith("○ grid-1 seed=1")
+    drawn = in_a_terminal("status", "run:grid", columns=80)
+    assert "grid-2 seed=2" in drawn
+
+
+def test_at_80_columns_what_differs_stays_and_what_is_alike_is_cut(
+    home: Home, store: Store
+) -> None:
+    values = [(lr, momentum) for lr in (0.1, 0.01, 0.001) for momentum in (0.9, 0.99)]
+    jobs = queued(
+        store,
+        {
+            f"command/a-long-name-of-a-sweep-{at}": f"--learning-rate {lr} --momentum {momentum}"
+            for at, (lr, momentum) in enumerate(values)
+        },
+    )
+    lines = [line.text for line in waiting(Queue(home, store).look()).drawn(80)][1:]
+    assert len(lines) == len(jobs)
+    for at, (line, (lr, momentum)) in enumerate(zip(lines, values, strict=True)):
+        assert len(line) <= 80
+        assert f"{at} l" in line
+        assert f"{lr} " in line
+        assert f"{momentum} " in line
+
+
+def test_the_result_of_a_program_is_what_it_told_last(home: Home, store: Store) -> None:
+    (job,) = queued(store, {"command/grid": "--lr 0.1"})
+    claim = claimed(store, job)
+    attempt = home.attempt(job, 1)
+    attempt.folder.mkdir(parents=True)
+    attempt.log.write_text("launcher: step=3 loss=.25\nlauncher: acc=0.91\n")
+    store.scheduling.finish(claim, Done(at=2.0), outputs={}, now=2.0)
+    (line,) = [line.text for line in recent(Queue(home, store).look()).drawn(100)][1:]
+    assert line.endswith("loss=0.25 acc=0.91")
+
+
+def test_pipes_and_json_have_all_parameters(launcher: Launcher, store: Store) -> None:
+    (job,) = enqueue(store, a_spec("true", name="command/plain"))
+    plain = launcher("status", "--header").out.splitlines()
+    assert plain[0].split("\t") == ["id", "run", "name", "state", "since", "why"]
+    enqueue(
+        store,
+        a_spec(
+            "train.py",
+            "--lr=0.1",
+            "--amp",
+            name="command/swept",
+            settings={PARAMS: {"lr": 0.1, "n": None}},
+        ),
+    )
+    head, first, second = launcher("status", "--header").out.splitlines()
+    assert head.split("\t")[-1] == "params"
+    assert first.endswith("\t")
+    assert second.endswith("\tlr=0.1 n=None amp")
+    records = json.loads(launcher("status", "--json").out)["jobs"]
+    assert [record["params"] for record in records] == [{}, {"lr": 0.1, "n": None, "amp": True}]
+    assert json.loads(launcher("show", str(job), "--json").out)["params"] == {}
+
+
+# --- What `launcher show` says a job is expected to take, and on what that rests
+
+
+MIN = 60.0
+
+
+RUNS = Usage(seconds=tuple(MIN * minutes for minutes in (90, 58, 72, 70, 95, 50, 58, 90)))
+
+
+@pytest.mark.parametrize(
+    ("usage", "limit", "said"),
+    [
+        (NO_USAGE, 7200.0, ""),
+        (RUNS, None, "1 h 11 m (half of 8 runs took 58 m to 1 h 30 m)"),
+        (
+            RUNS,
+            7200.0,
+            "1 h 11 m (half of 8 runs took 58 m to 1 h 30 m; its time limit is 2 h)",
+        ),
+        (RUNS, MIN, "1 m (half of 8 runs took 58 m to 1 h 30 m; its time limit is 1 m)"),
+        (Usage(seconds=(30.0,)), None, "30 s (1 run took 30 s)"),
+        (Usage(seconds=(30.0, 50.0)), None, "40 s (2 runs took 30 s to 50 s)"),
+        (
+            Usage(seconds=(30.0,) * 5, own=False),
+            None,
+            "30 s (half of 5 runs of others, as nothing like it was done yet, took 30 s)",
+        ),
+    ],
+)
+def test_an_expected_duration_says_on_how_many_runs_it_rests(
+    usage: Usage, limit: float | None, said: str
+) -> None:
+    assert expected_time(usage, Terms(time_limit_s=limit)) == said
+
+
+def facts(home: Home, store: Store, job: int) -> dict[str, str]:
+    row = job_row(store, job)
+    return dict(facts_of(record_of(home, store, row, []), row))
+
+
+def test_a_waiting_job_tells_what_it_will_be_promised_and_why(home: Home, store: Store) -> None:
+    argv = ("train.py", "--gib=4")
+    gpu, signature = Resources(device="cuda"), program_signature(argv)
+    spec = a_spec(*argv, signature=signature, resources=gpu)
+    other = a_spec("train.py", "--gib=7", name="command/2", signature=signature, resources=gpu)
+    plain = a_spec(name="command/3")
+    same_job, other_job, plain_job = enqueue(store, spec, other, plain)
+    alone = "a GPU without other jobs (nothing like it was measured yet)"
+    assert facts(home, store, same_job)["expected memory"] == alone
+    records = UsageRecords(Connection(store.database, home.database))
+    claim = a_claim(spec, device="GPU-0", claimed=0.0)
+    records.record(claim, Done(at=60.0), Measured(peak=4 * GIB))
+    same = facts(home, store, same_job)
+    assert same["expected memory"] == "4.2 GiB on each GPU (learned from 1 run)"
+    assert same["expected time"] == "1 m (1 run took 1 m)"
+    untried = "a GPU without other jobs (no run with such numbers was measured yet)"
+    assert facts(home, store, other_job)["expected memory"] == untried
+    assert "expected memory" not in facts(home, store, plain_job)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.1234567891, "0.123457"),
+        (12, "12"),
+        ([0.5, 1], "0.5 1"),
+        ({"auc": 0.9}, '{"auc": 0.9}'),
+        ("a\x1bb", "a\\x1bb"),
+        (None, "None"),
+    ],
+)
+def test_what_a_job_returned_is_told_alike_on_all_screens(value: object, text: str) -> None:
+    assert result_cells({"result": {"name\t": value}}) == [("  name\\t", text)]
+    assert result_cells({"result": None}) == []
+
+
+# --- job_actions
+
+
+def proposed(store: Store, key: str, job: int) -> Change:
+    action = propose(key, [job_row(store, job)], store)
+    assert isinstance(action, Change), action
+    return action
+
+
+def refused(store: Store, key: str, job: int) -> str:
+    why = propose(key, [job_row(store, job)], store)
+    assert isinstance(why, str)
+    return why
+
+
+def a_running_job(store: Store, **seat: object) -> int:
+    (job,) = enqueue(store, a_spec(name="train/a"))
+    assert store.scheduling.claim(job, a_seat(**seat), reason="fits", now=1.0)
+    return job
+
+
+@pytest.mark.parametrize(
+    ("device", "reservation", "tail"),
+    [
+        ("cpu", None, ""),
+        ("GPU-1", 2 << 30, " 2 GiB on its GPU stay reserved"),
+        ("GPU-1", None, " its GPU stays reserved"),
+        ("GPU-1,GPU-2", 2 << 30, " 2 GiB on each of its 2 GPUs stay reserved"),
+    ],
+)
+def test_a_pause_tells_what_stays_reserved_and_a_resumption_ends_it(
+    store: Store, device: str, reservation: int | None, tail: str
+) -> None:
+    job = a_running_job(store, device=device, reservation=reservation)
+    pause = proposed(store, "p", job)
+    assert pause.text == f"pause job {job} train/a?{tail}"
+    assert pause.act(store) == [job]
+    row = job_row(store, job)
+    assert row.paused is not None
+    assert row.why.code is ReasonCode.PAUSED
+    assert row.why.text.endswith(tail or row.why.text)
+    assert "paused already" in refused(store, "p", job)
+    assert pause.act(store) == []
+    resume = proposed(store, "u", job)
+    assert resume.text == f"resume job {job} train/a?"
+    assert resume.act(store) == [job]
+    assert job_row(store, job).paused is None
+    assert refused(store, "u", job) == f"job {job} is not paused"
+
+
+def test_what_is_about_to_end_is_not_paused(store: Store) -> None:
+    job = a_running_job(store)
+    store.steering.cancel([job], 2.0)
+    assert refused(store, "p", job) == f"job {job} is about to end"
+
+
+def test_a_job_on_a_node_of_a_cluster_is_not_paused(store: Store) -> None:
+    job = a_running_job(store, boot="pilot:abc")
+    assert "on a node of a cluster cannot be paused" in refused(store, "p", job)
+
+
+def test_a_job_that_was_started_anew_on_a_cluster_is_left_alone(store: Store) -> None:
+    (job,) = enqueue(store, a_spec(name="train/a"))
+    first = claimed(store, job)
+    pause = proposed(store, "p", job)
+    store.scheduling.finish(first, Failed(at=2.0, error="", exit_code=1), outputs={}, now=2.0)
+    store.steering.retry([job], 3.0)
+    store.scheduling.claim(job, a_seat(boot="pilot:abc"), reason="fits", now=4.0)
+    assert pause.act(store) == []
+    assert job_row(store, job).paused is None

@@ -1,4 +1,4 @@
-"""Looking at this machine, and at one that is made of files."""
+"""The machine's own line: what is read of it, and how it is told."""
 
 import os
 import shutil
@@ -7,19 +7,29 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+
 from launcher.screens.host import (
     PATIENCE_S,
+    CpuTime,
+    Disk,
     HostReader,
+    cpu_time,
     disk_of,
     disks_of,
+    group_use,
+    host_line,
+    load_of,
     own_pages,
     times_of,
     tree_ticks,
 )
+from launcher.screens.terminal import in_ascii
+from launcher.screens.text_table import Line, Tone, width_of
 from launcher.store.rows import Claim
 from launcher.system.processes import boot_id
-from tests.build import until
-from tests.launcher.screens.host.test_host_facts import STAT
+from tests.build import GIB, until
+from tests.screens import a_host
 
 
 def a_machine(root: Path, stat: str) -> None:
@@ -158,3 +168,99 @@ def test_a_disk_that_does_not_answer_leaves_nothing_old_on_the_screen(tmp_path: 
         assert host.memory > 0
     finally:
         answers.set()
+
+
+# --- The machine in one line
+
+
+def tones(line: Line) -> dict[str, Tone]:
+    return {span.text.split()[0]: span.tone for span in line.spans}
+
+
+@pytest.mark.parametrize(
+    ("width", "text"),
+    [
+        (
+            120,
+            "host: 7.4/16 cores (5.1 ours, 2.3 others') · load 8.3 · memory 21/64 GiB (12 ours)"
+            " · disk 120 GiB free",
+        ),
+        (80, "host: 7.4/16 cores · load 8.3 · memory 21/64 GiB · disk 120 GiB free"),
+        (60, "host: 7.4/16 cores · memory 21/64 GiB · disk 120 GiB free"),
+    ],
+)
+def test_what_is_less_needed_is_left_out_where_there_is_little_room(width: int, text: str) -> None:
+    host = a_host(disks=(Disk(use="home", free=120 * GIB, total=250 * GIB),))
+    assert host_line(host, width).text == text
+
+
+@pytest.mark.parametrize("width", [1, 20, 40, 79, 80, 81, 120, 200])
+def test_it_fits_any_screen(width: int) -> None:
+    line = host_line(a_host(), width)
+    assert width_of(line.text) <= width
+    assert in_ascii(line.text).isascii()
+
+
+def test_before_any_work_is_measured_it_tells_what_is_promised() -> None:
+    line = host_line(a_host(busy=None, ours=None, usable=8), 200)
+    assert line.text.startswith("host: 6/16 cores promised (8 usable) · load 8.3")
+
+
+def test_what_runs_short_stands_out() -> None:
+    plenty = tones(host_line(a_host(), 200))
+    assert {plenty[word] for word in ("load", "memory", "disk", "runs")} == {Tone.PLAIN}
+    short = a_host(
+        load=40.0,
+        memory_used=60 * GIB,
+        disks=(
+            Disk(use="home", free=4 * GIB, total=250 * GIB),
+            Disk(use="runs", free=GIB // 2, total=8 * GIB),
+        ),
+    )
+    tone_of = tones(host_line(short, 200))
+    assert {tone_of[word] for word in ("load", "memory", "disk")} == {Tone.WARN}
+    assert tone_of["runs"] is Tone.BAD
+    assert tones(host_line(a_host(memory_used=63 * GIB), 200))["memory"] is Tone.BAD
+
+
+# --- What the kernel's files say of the machine
+
+
+STAT = """\
+cpu  100 10 40 800 50 0 0 0 30 0
+cpu0 50 5 20 400 25 0 0 0 15 0
+cpu1 50 5 20 400 25 0 0 0 15 0
+intr 12345
+"""
+
+
+def test_waiting_for_a_disk_is_no_work_and_a_guest_is_not_counted_twice() -> None:
+    assert cpu_time(STAT) == CpuTime(busy=150, total=1000, cores=2)
+
+
+@pytest.mark.parametrize("text", ["", "cpu", "cpu  1 2 x 4 5", "intr 1"])
+def test_what_cannot_be_read_is_not_known(text: str) -> None:
+    assert cpu_time(text) is None
+
+
+def test_work_is_measured_in_cores() -> None:
+    before = CpuTime(busy=100, total=1000, cores=4)
+    assert CpuTime(busy=200, total=1200, cores=4).since(before) == 2.0
+    assert CpuTime(busy=90, total=1200, cores=4).since(before) == 0.0
+    assert before.since(before) is None
+
+
+def test_the_load_is_that_of_one_minute() -> None:
+    assert load_of("3.25 1.00 0.50 2/345 6789\n") == 3.25
+    assert load_of("") is None
+
+
+def test_memory_that_can_be_reclaimed_is_not_in_use() -> None:
+    assert group_use("1000\n", "anon 1\ninactive_file 300\n") == 700
+    assert group_use("1000\n", "inactive_file 1\ntotal_inactive_file 400\n") == 600
+    assert group_use("max\n", "") is None
+
+
+def test_the_work_of_others_is_what_is_not_ours() -> None:
+    assert a_host(busy=7.0, ours=5.0).others == 2.0
+    assert a_host(busy=7.0, ours=None).others is None

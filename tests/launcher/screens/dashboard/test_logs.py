@@ -1,0 +1,303 @@
+"""Logs in the dashboard: its page, its search, the tail of a log."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from launcher.screens.dashboard import log_page
+from launcher.screens.dashboard.log_page import (
+    MOST_BYTES,
+    PIECE,
+    LogPage,
+    LogSearch,
+    LogTail,
+    pieces,
+)
+from launcher.system.paths import Home
+from tests.top import Person, on_the_queue
+
+
+def test_one_key_opens_the_log_of_the_chosen_job(jobs: list[int], home: Home) -> None:
+    async def story(person: Person) -> None:
+        await person.press("L")
+        assert "[2 log]" in person.text
+        assert "epoch 100" in person.text
+        await person.press("escape", "j", "j", "L")
+        assert "it has not run yet" in person.text
+
+    on_the_queue(home, story)
+
+
+def test_a_text_is_found_downwards_upwards_and_over_the_end(jobs: list[int], home: Home) -> None:
+    log = home.attempt(jobs[0], 1).log
+    log.write_text("".join(f"epoch {n}{' Warning' * (n % 100 == 7)}\n" for n in range(300)))
+
+    async def story(person: Person) -> None:
+        def at(number: int) -> Callable[[], object]:
+            return lambda: f"epoch {number} Warning" in person.highlighted
+
+        await person.press("L", "/")
+        assert person.bottom.startswith("search: ")
+        await person.type("warning")
+        await person.press("enter")
+        await person.until(at(7))
+        assert "'warning' from the beginning: n next, N before" in person.text
+        await person.press("n")
+        await person.until(at(107))
+        assert "'warning': n next, N before" in person.text
+        await person.press("n")
+        await person.until(at(207))
+        await person.press("n")
+        await person.until(at(7))
+        await person.press("N")
+        await person.until(at(207))
+        assert "'warning' from the end: n next, N before" in person.text
+        await person.press("/", *"nowhere", "enter")
+        await person.until(lambda: "'nowhere' is not in this log" in person.text)
+        await person.press("escape")
+        assert "[2 log]" in person.text, "the first Esc takes the search away"
+        await person.press("G")
+        assert "epoch 299" in person.text
+        await person.press("escape")
+        assert "train/a" in person.chosen
+
+    on_the_queue(home, story)
+
+
+def test_a_match_far_from_the_end_of_a_huge_log_is_shown(jobs: list[int], home: Home) -> None:
+    log = home.attempt(jobs[0], 1).log
+    with log.open("wb") as file:
+        file.seek(200 << 20)
+        file.write(b"\nhere it failed\n")
+        file.truncate(1 << 30)
+
+    async def story(person: Person) -> None:
+        await person.press("L", "/", *"IT failed", "enter")
+        await person.until(lambda: "here it failed" in person.highlighted)
+        await person.press("G")
+        assert "here" not in person.text
+
+    on_the_queue(home, story)
+
+
+def test_a_search_shows_how_far_it_is_and_can_be_left() -> None:
+    waiting: list[Callable[[], None]] = []
+    page = LogPage(waiting.append)
+    page.draw(80, 20)
+    page.search("text")
+    assert waiting == [], "there is no log"
+    page.log = Path(__file__)
+    page.draw(80, 20)
+    page.search("text")
+    assert page.place == "searching 'text': 0%; Esc leaves"
+    assert page.press("escape")
+    assert "searching" not in page.place
+    (search,) = waiting
+    thread = threading.Thread(target=search)
+    thread.start()
+    thread.join()
+    page.draw(80, 20)
+    assert "found" not in page.place
+
+
+def test_leaving_the_screen_ends_a_search(jobs: list[int], home: Home) -> None:
+    log = home.attempt(jobs[0], 1).log
+    with log.open("wb") as file:
+        file.truncate(1 << 36)  # it would take minutes
+
+    async def story(person: Person) -> None:
+        await person.press("L", "/", *"text", "enter")
+        assert "searching 'text'" in person.text
+        await person.press("ctrl+c")
+
+    assert on_the_queue(home, story) == 0
+
+
+# --- Looking for a text in logs of any size
+
+
+def found(log: Path, text: str, start: int = 0, *, backwards: bool = False) -> int | None:
+    search = LogSearch(log, text, start=start, backwards=backwards)
+    search.run()
+    assert search.over
+    assert search.trouble == ""
+    return search.hit
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    file = tmp_path / "log"
+    file.write_bytes(
+        b"Error one\n" + b"." * (2 * PIECE) + b"\nerror two\n" + "ÄRGER über\n".encode()
+    )
+    return file
+
+
+def test_capitals_do_not_matter(log: Path) -> None:
+    assert found(log, "error") == 0
+    assert found(log, "ERROR", 1) == 2 * PIECE + 11
+    assert found(log, "ärger ÜBER") == 2 * PIECE + 21
+    assert found(log, "Über") == 2 * PIECE + 28
+    assert found(log, "three") is None
+
+
+def test_a_text_that_lies_across_two_pieces_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    for text in ("needle", "nädel"):
+        file.write_bytes(b"x" * (PIECE - 3) + text.encode() + b"x" * 100)
+        assert found(file, text) == PIECE - 3
+        assert found(file, text, PIECE + 50, backwards=True) == PIECE - 3
+
+
+def test_a_search_goes_on_over_the_end_and_says_so(log: Path) -> None:
+    search = LogSearch(log, "one", start=100)
+    search.run()
+    assert (search.hit, search.wrapped) == (6, True)
+    search = LogSearch(log, "two", start=100, backwards=True)
+    search.run()
+    assert (search.hit, search.wrapped) == (2 * PIECE + 17, True)
+    assert found(log, "one", 6) == 6
+    assert found(log, "one", 7) == 6, "it is the only one"
+    assert found(log, "one", 6, backwards=True) == 6
+
+
+def test_the_nearest_is_found_in_both_directions(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    file.write_bytes(b"ab" * 1000)
+    assert found(file, "A", 501) == 502
+    assert found(file, "a", 501, backwards=True) == 500
+    assert found(file, "a", 500, backwards=True) == 498
+    file.write_bytes("äb".encode() * 1000)
+    assert found(file, "Ä", 301, backwards=True) == 300
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE, PIECE + 1, 3 * PIECE])
+@pytest.mark.parametrize("start", [0, 1, PIECE, 5 * PIECE])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_each_byte_is_looked_at_once(size: int, start: int, backwards: bool) -> None:
+    parts = [(begin, end) for begin, end, _ in pieces(size, start, backwards=backwards)]
+    assert all(0 < end - begin <= PIECE for begin, end in parts)
+    ends = [0, *(end for _, end in sorted(parts))]
+    assert ends[:-1] == [begin for begin, _ in sorted(parts)]
+    assert ends[-1] == size
+
+
+def test_a_search_that_is_left_ends_at_the_next_piece(log: Path) -> None:
+    search = LogSearch(log, "two", start=0)
+    search.leave()
+    search.run()
+    assert (search.hit, search.over, search.share) == (None, True, 0.0)
+
+
+def test_it_tells_how_far_it_is(log: Path) -> None:
+    search = LogSearch(log, "three", start=0)
+    search.run()
+    assert search.share == 1.0
+
+
+def test_a_log_that_is_gone_is_told_of(tmp_path: Path) -> None:
+    search = LogSearch(tmp_path / "none", "x", start=0)
+    search.run()
+    assert search.trouble == "the log cannot be read: No such file or directory"
+
+
+def test_a_piece_is_small_beside_a_log() -> None:
+    assert log_page.PIECE <= 1 << 22, "the screen waits for one"
+
+
+# --- The part of a log that is on the screen
+
+
+LINE = "line %06d\n"
+
+
+COUNT = 300_000  # lines: 3.1 MiB
+
+
+@pytest.fixture
+def long_log(tmp_path: Path) -> Path:
+    file = tmp_path / "log"
+    file.write_text("".join(LINE % number for number in range(COUNT)))
+    return file
+
+
+def test_a_long_log_is_shown_from_its_end_and_says_how_much_is_before(long_log: Path) -> None:
+    tail = LogTail()
+    lines = tail.lines(long_log, 80)
+    assert lines[-1] == "line 299999"
+    assert lines[0].startswith("… ")
+    assert lines[0].endswith("MiB before this")
+    assert tail.has_before
+    assert not tail.has_after
+
+
+def test_what_lies_around_a_byte_is_shown(long_log: Path) -> None:
+    tail = LogTail()
+    place = 12 * 150_000
+    tail.anchor = place
+    lines = tail.lines(long_log, 80)
+    row = tail.row_of(place)
+    assert row is not None
+    assert lines[row] == "line 150000"
+    assert tail.place_of(row) == place
+    assert lines[-1].endswith("MiB after this")
+    assert len("".join(lines)) < MOST_BYTES
+    assert tail.row_of(0) is None
+    tail.anchor = None
+    assert tail.lines(long_log, 80)[-1] == "line 299999"
+
+
+def test_a_line_of_the_screen_is_found_again_in_the_log(long_log: Path) -> None:
+    tail = LogTail()
+    for place in (0, 12 * COUNT - 12, 12 * 99_999):
+        tail.anchor = place
+        lines = tail.lines(long_log, 80)
+        row = tail.row_of(place)
+        assert row is not None
+        assert lines[row] == (LINE % (place // 12)).rstrip()
+
+
+def test_a_place_in_a_long_line_is_on_the_piece_that_holds_it(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"first\r\n" + b"x" * 95 + b"\x1b" + b"here\rlast")
+    tail = LogTail()
+    lines = tail.lines(log, 40)
+    assert lines == ["first", "x" * 40, "x" * 40, "x" * 15 + "\\x1bhere", "last"]
+    assert tail.row_of(7 + 96) == 3
+    assert tail.row_of(7 + 79) == 2
+    assert tail.row_of(7 + 80) == 3
+    assert tail.row_of(7 + 101) == 4
+    assert tail.place_of(3) == 7
+
+
+def test_a_line_longer_than_a_part_is_shown_where_it_is_looked_at(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"x" * (5 * MOST_BYTES) + b"here" + b"x" * MOST_BYTES + b"\nlast\n")
+    tail = LogTail()
+    tail.anchor = 5 * MOST_BYTES
+    lines = tail.lines(log, 80)
+    row = tail.row_of(5 * MOST_BYTES)
+    assert row is not None
+    assert "here" in lines[row] + lines[row + 1]
+
+
+def test_a_part_stays_while_the_log_grows(long_log: Path) -> None:
+    tail = LogTail()
+    tail.anchor = 0
+    before = tail.lines(long_log, 80)[:-1]
+    with long_log.open("a") as file:
+        file.write("more\n" * 100_000)
+    assert tail.lines(long_log, 80)[:-1] == before
+
+
+def test_a_log_that_was_written_anew_is_followed(long_log: Path) -> None:
+    tail = LogTail()
+    tail.anchor = 2_000_000
+    tail.lines(long_log, 80)
+    long_log.write_text("anew\n")
+    assert tail.lines(long_log, 80) == ["anew"]
+    long_log.unlink()
+    assert tail.lines(long_log, 80) == []
+    assert not tail.has_before

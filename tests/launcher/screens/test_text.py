@@ -1,0 +1,546 @@
+"""Text on a screen: tables, widths, formats, charts."""
+
+import json
+import math
+import sys
+from datetime import datetime
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from launcher.cli.result_tables import draw
+from launcher.job import Terms
+from launcher.screens.chart import chart
+from launcher.screens.format import GLYPHS, ORDER, PAUSED, harmless, iso, moment, named, tally, why
+from launcher.screens.job_view import job_view
+from launcher.screens.queue_view import jobs_listed, running, waiting
+from launcher.screens.terminal import TWINS, in_ascii, terminal_width
+from launcher.screens.text_table import (
+    GAP,
+    Column,
+    Line,
+    Span,
+    Table,
+    Tone,
+    columns,
+    distinguished,
+    line,
+    of_texts,
+    shortened,
+    tabbed,
+    text_of,
+    width_of,
+)
+from launcher.states import Done, Failed, State
+from launcher.store.queue import Store
+from launcher.workers.progress.attempt_progress import Newest
+from launcher.workers.progress.steps import Step
+from tests.build import a_reason, a_spec, claimed, enqueue, job_row
+from tests.launcher.cli.commands.test_results import a_row
+from tests.screens import NOW, a_line, an_idle_screen
+
+TEXTS = st.text(st.sampled_from("ab ●世é"), max_size=12)
+
+
+COLUMNS = (Column("NAME", least=3), Column(right=True, drop=1), Column("WHY", rows=3))
+
+
+@given(TEXTS, st.integers(0, 30))
+def test_a_cut_line_fits_and_is_a_beginning_of_it(text: str, width: int) -> None:
+    cut = line(text).cut(max(1, width)).text
+    assert width_of(cut) <= max(1, width)
+    assert cut == text or (cut.endswith("…") and text.startswith(cut[:-1]))
+
+
+@given(TEXTS, st.integers(0, 30), st.booleans())
+def test_a_shortened_text_fits(text: str, width: int, middle: bool) -> None:
+    assert width_of(shortened(text, width, middle=middle)) <= width
+
+
+def test_the_middle_of_a_long_name_is_left_out() -> None:
+    assert shortened("train/gan2:pre@seed=12", 13, middle=True) == "train/…eed=12"
+
+
+@given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS), max_size=4), st.integers(1, 40))
+def test_no_line_of_a_table_is_too_long(rows: list[tuple[str, ...]], width: int) -> None:
+    drawn = Table(COLUMNS, rows).drawn(width)
+    assert all(width_of(one.text) <= width for one in drawn)
+    assert len(drawn) >= len(rows)
+
+
+def test_columns_line_up_and_empty_ones_are_left_out() -> None:
+    drawn = Table(COLUMNS, [("a", "", "x"), ("bbb", "", "yy")], [7, 8]).drawn(40)
+    assert [one.text for one in drawn] == ["NAME  WHY", "a     x", "bbb   yy"]
+    assert [one.job for one in drawn] == [None, 7, 8]
+
+
+def test_where_there_is_no_room_a_column_goes_before_another_loses_its_least() -> None:
+    drawn = Table(COLUMNS, [("abcdefgh", "12345678", "why")]).drawn(14)
+    assert [one.text for one in drawn] == ["NAME      WHY", "abcdefgh  why"]
+    narrow = Table(COLUMNS, [("abcdefgh", "12345678", "why")]).drawn(9)
+    assert narrow[1].text == "abc…  why"
+
+
+def test_a_long_reason_runs_over_a_few_lines_below_itself() -> None:
+    shapes = (Column("NAME"), Column("WHY", least=8, rows=3))
+    drawn = Table(shapes, [("a", "one two three four five six seven eight nine")]).drawn(20)
+    assert [one.text for one in drawn] == [
+        "NAME  WHY",
+        "a     one two three",
+        "      four … seven",
+        "      eight nine",
+    ]
+
+
+def test_each_line_of_a_long_reason_is_about_its_job() -> None:
+    drawn = Table((Column(), Column(least=8, rows=3)), [("a", "one two three four")], [7]).drawn(14)
+    assert [one.job for one in drawn] == [7, 7]
+
+
+@pytest.mark.parametrize("text", ["世界" * 20, "a" * 40, "a " * 20, "e\u0301" * 40])
+def test_a_reason_in_any_script_is_broken_and_nothing_of_it_is_lost(text: str) -> None:
+    shapes = (Column("NAME"), Column("WHY", least=8, rows=3))
+    drawn = [one.text for one in Table(shapes, [("a", text)]).drawn(40)]
+    assert len(drawn) <= 1 + 3
+    assert all(width_of(one) <= 40 for one in drawn)
+    assert "".join(drawn[1:]).replace(" ", "")[1:] == text.replace(" ", "")
+
+
+def test_a_name_in_a_reason_loses_its_middle_before_the_words_beside_it_go() -> None:
+    reason = f"after {'x' * 90} (job 41) and 2 more jobs"
+    shapes = (Column("WHY", least=28, rows=3),)
+    drawn = [one.text for one in Table(shapes, [(reason,)]).drawn(32)][1:]
+    assert len(drawn) <= 3
+    assert all(width_of(one) <= 32 for one in drawn)
+    told = " ".join(drawn)
+    assert told.startswith("after x")
+    assert "x…x" in told
+    assert told.endswith("(job 41) and 2 more jobs")
+
+
+def test_a_reason_is_not_broken_where_the_screen_ends_before_it() -> None:
+    shapes = (Column("NAME", least=14), Column("WHY", least=20, rows=3))
+    drawn = Table(shapes, [("a" * 14, "one two three four five six seven")]).drawn(20)
+    assert [one.text for one in drawn] == ["NAME            WHY", "aaaaaaaaaaaaaa  one…"]
+
+
+def test_a_long_reason_without_a_word_is_one_empty_line() -> None:
+    shapes = (Column("NAME"), Column("WHY", least=8, rows=3))
+    drawn = Table(shapes, [("a", " " * 99), ("b", "x")]).drawn(40)
+    assert [one.text.split() for one in drawn] == [["NAME", "WHY"], ["a"], ["b", "x"]]
+
+
+@pytest.mark.parametrize(("text", "columns"), [("e\u0301", 1), ("ก\u0e34", 1), ("世", 2), ("é", 1)])
+def test_a_mark_over_a_letter_takes_no_column(text: str, columns: int) -> None:
+    assert width_of(text) == columns
+
+
+def test_a_cell_of_pieces_keeps_their_tones() -> None:
+    bar = Line((Span("##", Tone.OURS), Span("..", Tone.DIM)))
+    (drawn,) = Table((Column(), Column()), [(bar, "x")]).drawn(20)
+    assert [span.tone for span in drawn.spans[:2]] == [Tone.OURS, Tone.DIM]
+
+
+def test_nothing_is_drawn_of_a_table_without_rows() -> None:
+    assert Table(COLUMNS, []).drawn(80) == []
+
+
+def test_rows_may_be_records_of_which_columns_take_what_they_show() -> None:
+    shapes = (
+        Column("NAME", of=lambda row: row["name"]),
+        Column("N", right=True, of=lambda row: Span(str(row["n"]), Tone.DIM)),
+        Column("NONE", of=lambda _: ""),
+    )
+    table = Table(shapes, [{"name": "a\n", "n": 70}, {"name": "b", "n": 8}], [3, 4], [line("more")])
+    assert [(one.text, one.job) for one in table.drawn()] == [
+        ("NAME   N", None),
+        ("a\\n   70", 3),
+        ("b      8", 4),
+        ("more", None),
+    ]
+    assert [text_of(cell) for cell in table.cells[0]] == ["a\\n", "70", ""]
+
+
+@pytest.mark.parametrize(
+    ("rows", "drawn"),
+    [([], ["A  B"]), ([("x", "")], ["A  B", "x"]), ([("x", 7)], ["A  B", "x  7"])],
+)
+def test_a_table_of_texts_keeps_its_titles(rows: list[tuple[str, str]], drawn: list[str]) -> None:
+    assert [one.text for one in of_texts(("A", "B"), rows, {1}).drawn(2)] == drawn
+
+
+@pytest.mark.parametrize(
+    ("width", "drawn"),
+    [
+        (40, ["NAME  AUC           LOSS", "a     0.9 [0.8, 1]  0.5"]),
+        (20, ["NAME  AUC  LOSS", "a     0.9  0.5"]),
+        (10, ["NAME  AUC", "a     0.9", "", "without LOSS"]),
+    ],
+)
+def test_where_it_has_no_room_less_stands_for_a_table_and_names_what_is_left_out(
+    width: int, drawn: list[str]
+) -> None:
+    shapes = (Column("NAME"), Column("AUC", drop=1), Column("LOSS", drop=2))
+    less = Table(
+        shapes, [("a", "0.9", "0.5")], left_out=lambda titles: f"without {', '.join(titles)}"
+    )
+    table = Table(shapes, [("a", "0.9 [0.8, 1]", "0.5")], less=lambda: less)
+    assert [one.text for one in table.drawn(width)] == drawn
+
+
+def test_twins_are_one_character_of_ascii_each() -> None:
+    assert all(chr(twin).isascii() for twin in TWINS.values())
+    assert in_ascii("● 世 é ✓") == "* ?? ? +"
+
+
+def test_texts_line_up() -> None:
+    rows = [("a", "1", "x"), ("bbb", "100", "")]
+    assert columns(rows, right={1}) == ["a      1  x", "bbb  100"]
+    assert columns([("人", "\x1b[2J", "b"), ("c", "", "d")]) == [
+        "人  \\x1b[2J  b",
+        "c            d",
+    ]
+    assert columns([]) == []
+
+
+@pytest.mark.parametrize("width", [10, 20, 30])
+def test_the_last_text_is_broken_and_never_cut(width: int) -> None:
+    words = "one two three four five"
+    shapes = (Column("KIND"), Column("WHAT", least=12, rows=0))
+    lines = [row.text for row in Table(shapes, [("a", words)]).drawn(width)]
+    assert " ".join(" ".join(lines).split()) == f"KIND WHAT a {words}"
+    assert max(map(len, lines)) <= max(width, len("KIND") + GAP + 12)
+
+
+def test_a_line_for_a_pipe_holds_each_cell_as_text() -> None:
+    assert tabbed([("a\tb\n", None, 1.5, b"xy")]) == "a\\tb\\n\t\t1.5\t2 bytes\n"
+    assert tabbed([]) == ""
+
+
+LONG = "test/gan2:pre&gan3:pre&sd15:pre&sd21:pre%50~pgu@lr=0.001,seed={}/gan2:pre&gan3:pre&real:pre"
+
+
+PARTS = st.sampled_from(
+    ["gan2", "sdXL", "real:", "pre", "fb", "%50", "~pgu", "&", "/", "@seed=1", "@seed=12"]
+)
+
+
+GRAMMAR = st.lists(PARTS, min_size=1, max_size=40).map("".join)
+
+
+ANYTHING = st.text(st.characters(codec="utf-8"), max_size=200)
+
+
+SETS = st.sets(st.one_of(GRAMMAR, ANYTHING), min_size=1, max_size=12)
+
+
+@given(SETS, st.integers(8, 200))
+@example({LONG.format(seed) for seed in range(9)}, 24)
+@example({"a" * 300 + "b" * n for n in range(9)}, 60)
+def test_names_fit_and_those_that_fit_by_themselves_stay_whole(names: set[str], width: int) -> None:
+    shown = distinguished(sorted(names), width)
+    assert shown.keys() == names
+    assert all(width_of(one) <= width for one in shown.values())
+    assert all(shown[name] == name for name in names if width_of(name) <= width)
+
+
+@given(
+    st.lists(GRAMMAR, min_size=2, max_size=2),
+    st.sets(st.integers(0, 99), min_size=2, max_size=9),
+    st.integers(16, 60),
+)
+def test_names_that_differ_in_one_word_stay_different(
+    ends: list[str], seeds: set[int], width: int
+) -> None:
+    names = [f"train/{ends[0]},word={seed}/{ends[1]}" for seed in seeds]
+    assert len(set(distinguished(names, width).values())) == len(names)
+
+
+def test_what_names_share_is_left_out_and_what_differs_stays() -> None:
+    shown = distinguished([LONG.format(seed) for seed in (1, 2)], 40)
+    assert [*shown.values()] == [
+        "test/gan2…001,seed=1/gan2:pre&…&real:pre",
+        "test/gan2…001,seed=2/gan2:pre&…&real:pre",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("width", "names", "texts"),
+    [
+        (11, "train@lr=0.1 train@lr=0.01", "tr…n@lr=0.1 tra…lr=0.01"),
+        (8, "train@lr=0.1 train@lr=0.01", "t…lr=0.1 …lr=0.01"),
+        (20, "train@lr=0.01,hidden=4 train@lr=0.1,hidden=8", "tra…lr=0.01,hidden=4 tr…n@lr=0.1,hidden=8"),
+        # what is alike goes before the name of what differs, and that before its value
+        (20, "train@optimizer=adam,seed=1 train@optimizer=sgd,seed=1", "t…optimizer=adam,se… tr…optimizer=sgd,se…"),
+        (16, "train@learning-rate=0.001 train@learning-rate=0.1", "train…rate=0.001 train@…-rate=0.1"),
+        # one name that is too long has nothing to compare with
+        (16, "a-long-program@lr=0.01", "a-lo…ram@lr=0.01"),
+        (12, "train@lr=0.1 train@lr=0.01", "train@lr=0.1 tr…n@lr=0.01"),
+    ],
+)  # fmt: skip
+def test_the_parameters_that_differ_stay_whole(width: int, names: str, texts: str) -> None:
+    assert " ".join(distinguished(names.split(), width).values()) == texts
+
+
+TWO_ENDS = [
+    f"test/gan2:pre%{percent}@seed={seed}/{data}:pre"
+    for percent in (20, 40)
+    for seed in (1, 2)
+    for data in ("gan2", "real")
+]
+
+
+MATRIX = [
+    f"gan2:pre&real:pre%40{unlearn}@seed={seed},weight_decay=0.000{decay},patch_size=32"
+    for unlearn in ("", "~relabel")
+    for seed in (1, 2)
+    for decay in (1, 2)
+]
+
+
+@pytest.mark.parametrize("width", [24, 28, 40, 60])
+@pytest.mark.parametrize("names", [TWO_ENDS, MATRIX])
+def test_what_tells_two_groups_apart_stays_with_what_tells_their_names_apart(
+    names: list[str], width: int
+) -> None:
+    shown = [*distinguished(names, width).values()]
+    assert len(set(shown)) == len(names)
+    assert all(width_of(text) <= width for text in shown)
+    assert not any("#" in text or text.endswith(")") for text in shown)
+    if names is MATRIX and width >= 40:
+        assert [text for text in shown if "=1" in text] == shown[:2] + shown[4:6]
+        assert [text for text in shown if "elabel" in text] == shown[4:]
+
+
+def test_names_that_share_nothing_do_not_blur_what_tells_others_apart() -> None:
+    other = [f"command/a-long-name-of-a-program-number-{n}-of-two" for n in (1, 2)]
+    shown = distinguished([*TWO_ENDS, *other], 28)
+    assert [shown[name] for name in TWO_ENDS] == [*distinguished(TWO_ENDS, 28).values()]
+    assert [shown[name] for name in other] == [*distinguished(other, 28).values()]
+
+
+def test_seeds_of_a_model_do_not_look_alike_on_one_screen() -> None:
+    note = "needs 18.9 GiB; cuda:0 has 8.6 GiB free, 2 GiB of it promised to job 41"
+    # one number: it tells nothing
+    lines = [a_line(7, LONG.format(seed), State.QUEUED, note) for seed in range(12)]
+    works = tuple(one._replace(state=State.RUNNING, since=NOW) for one in lines[:4])
+    ended = tuple(one._replace(since=NOW, state=State.DONE, latest=State.DONE) for one in lines[8:])
+    screen = an_idle_screen()._replace(running=works, waiting=tuple(lines[4:8]), recent=ended)
+    for width in (80, 100, 160):
+        tables = running(screen), waiting(screen), jobs_listed(lines, NOW)
+        sections = [table.drawn(width) for table in tables]
+        for drawn in sections:
+            texts = [one.text for one in drawn if one.job is not None]
+            shown = [text for text in texts if not text.startswith("  ")]
+            assert len(set(shown)) == len(shown) >= 4
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+@pytest.mark.parametrize("everything", [False, True])
+def test_results_of_two_seeds_never_look_alike(width: int, everything: bool) -> None:
+    model = "gan2:pre&gan3:pre&sd15:pre&sd21:pre&real:pre%50~pgu/real:pre@lr=0.001,seed={}"
+    rows = [a_row(model.format(seed), "all:pre&real:pre", pooled=not everything) for seed in (1, 2)]
+    drawn = draw(rows, everything=everything, width=width).splitlines()
+    first, second = [one for one in drawn if one.startswith("gan2")][:2]
+    assert first != second
+    assert "seed=1" in first
+    assert "seed=2" in second
+
+
+def test_a_file_gets_whole_names() -> None:
+    assert not sys.stdout.isatty()
+    rows = [a_row("m" * 300, "gan2:pre", pooled=False)]
+    assert "m" * 300 in draw(rows, width=terminal_width())
+
+
+# --- format
+
+
+STEERING = "\x1b]0;title\x07\x1b[2J\r\n\t\x9b31m\u202e\x00"
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text())
+def test_no_text_can_steer_a_terminal(text: str) -> None:
+    assert harmless(text).isprintable()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text().filter(str.isprintable))
+def test_plain_text_is_shown_as_it_is(text: str) -> None:
+    assert harmless(text) == text
+
+
+def test_control_characters_become_visible() -> None:
+    assert harmless("\x1b[31mred\udcff\n") == "\\x1b[31mred\\udcff\\n"
+
+
+def test_every_state_has_a_place_and_a_glyph() -> None:
+    assert set(GLYPHS) == set(ORDER) == set(State)
+    assert len({in_ascii(glyph) for glyph in (*GLYPHS.values(), PAUSED)}) == len(State) + 1
+
+
+def test_a_tally_names_only_what_there_is() -> None:
+    assert tally({}) == "no jobs"
+    assert tally({State.QUEUED: 3, State.RUNNING: 1, State.DONE: 0}) == "1 running · 3 queued"
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(st.characters(codec=None, categories=["C", "Zs", "Zl", "Zp", "L"])))
+def test_each_character_is_shown_by_itself(text: str) -> None:
+    assert harmless(text) == "".join(map(harmless, text))
+
+
+def test_the_first_few_jobs_are_named(store: Store) -> None:
+    jobs = enqueue(store, *(a_spec(name=f"train/{letter}\x1b") for letter in "abcd"))
+    rows = [job_row(store, job) for job in jobs]
+    assert named(rows[:1]) == "train/a\\x1b"
+    assert named(rows, 2) == "train/a\\x1b, train/b\\x1b and 2 more"
+
+
+def test_a_moment_shows_its_seconds_only_where_there_are_some() -> None:
+    noon = datetime(2026, 11, 20, 12, 0).timestamp()  # noqa: DTZ001  # local on purpose
+    assert moment(noon) == "2026-11-20 12:00"
+    assert moment(noon + 5) == "2026-11-20 12:00:05"
+
+
+def test_times_for_machines_are_utc() -> None:
+    assert iso(0.0) == "1970-01-01T00:00:00Z"
+
+
+def test_a_line_for_pipes_has_one_record_a_line_whatever_a_job_is_called(store: Store) -> None:
+    (job,) = enqueue(store, a_spec(name=f"command/{STEERING}"))
+    line = job_view(job_row(store, job))
+    text = tabbed([line.columns()])
+    assert text.count("\n") == 1
+    assert text.count("\t") == len(line.columns()) - 1 == 6
+    assert text.replace("\t", "").removesuffix("\n").isprintable()
+    assert json.loads(json.dumps(line.record()))["id"] == job
+
+
+def test_a_running_job_tells_how_far_it_is(store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    claimed(store, job)
+    step = Step(at=1.0, step=3, total=9, metrics={"note": STEERING})
+    assert job_view(job_row(store, job), Newest(step)).note.startswith("3/9 note=\\x1b")
+    assert job_view(job_row(store, job)).note == "fits"
+
+
+def test_a_running_job_tells_since_when(store: Store) -> None:
+    (job,) = enqueue(store, a_spec())
+    claimed(store, job)
+    assert job_view(job_row(store, job), started=77.0).since == 77.0
+
+
+def test_a_waiting_job_tells_how_many_it_needs(store: Store) -> None:
+    names = ["command/a", "command/b", "command/c"]
+    a, _, c = enqueue(store, *(a_spec(name=name) for name in names), needs={names[2]: names[:2]})
+    assert why(job_row(store, c)) == "needs 2 more jobs"
+    store.scheduling.finish(claimed(store, a), Done(at=2.0), outputs={}, now=2.0)
+    assert why(job_row(store, c)) == "needs 1 more job"
+
+
+def test_a_waiting_job_tells_when_it_may_start(store: Store) -> None:
+    at = datetime(2036, 11, 20, 18, 30).timestamp()  # noqa: DTZ001  # local on purpose
+    terms = Terms(not_before=at)
+    a, b = enqueue(
+        store,
+        a_spec(name="command/a", terms=terms),
+        a_spec(name="command/b", terms=terms),
+        needs={"command/b": ["command/a"]},
+    )
+    assert why(job_row(store, a)) == "not before 2036-11-20 18:30"
+    assert why(job_row(store, b)) == "needs 1 more job and not before 2036-11-20 18:30"
+
+
+def test_a_waiting_job_tells_what_its_lane_lacks(store: Store) -> None:
+    a, b, c = enqueue(
+        store,
+        a_spec(name="command/a", cpus=4),
+        a_spec(name="command/b", cpus=4),
+        a_spec(name="command/c", cpus=4),
+        needs={"command/b": ["command/a"]},
+    )
+    (first, _) = store.scheduling.ready(2)
+    store.scheduling.explain({first.lane_id: a_reason("needs 4 cores, 1 of 8 free")})
+    assert why(job_row(store, a)) == why(job_row(store, c)) == "needs 4 cores, 1 of 8 free"
+    assert why(job_row(store, b)) == "needs 1 more job"
+    store.steering.hold([c], 2.0)
+    assert why(job_row(store, c)) == "held by its owner"
+
+
+def test_a_job_that_failed_tells_of_its_retry(store: Store) -> None:
+    (job,) = enqueue(store, a_spec(terms=Terms(retries=2)))
+    failed = Failed(at=2.0, error="no network\nat all")
+    store.scheduling.finish(claimed(store, job), failed, outputs={}, now=2.0)
+    assert why(job_row(store, job)) == "retry 1 of 2 after 10 s: no network"
+
+
+# --- Curves of numbers as text
+
+
+FALLING = [(float(step), math.exp(-step / 20)) for step in range(1, 101)]
+
+
+def texts(points: list[tuple[float, float]], width: int, height: int) -> list[str]:
+    return [one.text for one in chart(points, width, height)]
+
+
+def test_a_curve_has_numbers_on_both_axes() -> None:
+    assert texts([(0, 0), (1, 1), (2, 2), (3, 3)], 14, 6) == [
+        "3┤           █",
+        " │       ▆▆▆▆█",
+        " │    ▃▃▃█████",
+        "0┤▁▁▁▁████████",
+        " └────────────",
+        "  0          3",
+    ]
+
+
+def test_a_high_curve_has_a_number_in_its_middle_too() -> None:
+    drawn = texts(FALLING, 60, 12)
+    assert [one.split("┤")[0].strip() for one in drawn if "┤" in one] == [
+        "0.9512",
+        "0.4265",
+        "0.006738",
+    ]
+    assert drawn[-1].split() == ["1", "100"]
+
+
+@given(
+    st.lists(st.floats(), max_size=50),
+    st.integers(1, 200),
+    st.integers(1, 40),
+)
+def test_a_curve_stays_in_its_frame(values: list[float], width: int, height: int) -> None:
+    drawn = texts([(float(step), value) for step, value in enumerate(values)], width, height)
+    assert 1 <= len(drawn) <= max(1, height)
+    assert all(width_of(one) <= width for one in drawn)
+
+
+def test_numbers_that_are_none_are_left_out() -> None:
+    drawn = texts([(1, math.nan), (2, math.inf), (3, 7.5)], 30, 6)
+    assert drawn[0].startswith("7.537┤")
+    assert texts([(1, math.nan)], 30, 6) == ["no numbers yet"]
+
+
+def test_where_there_is_no_room_the_newest_number_is_told() -> None:
+    assert texts(FALLING, 60, 2) == ["0.006738"]
+    assert texts(FALLING, 8, 20) == ["0.006738"]
+
+
+@pytest.mark.parametrize("height", [4, 9, 20])
+def test_all_of_it_has_twins_in_ascii(height: int) -> None:
+    assert "?" not in in_ascii("\n".join(texts(FALLING, 70, height)))
+
+
+def test_what_hardly_varies_makes_no_mountains() -> None:
+    drawn = texts([(step, 1 + step * 1e-6) for step in range(50)], 40, 8)
+    assert [one.split("┤")[0].strip() for one in drawn if "┤" in one] == ["1.005", "0.995"]
+    assert len({one.split("┤")[-1].split("│")[-1] for one in drawn[:-2]}) <= 3
+
+
+def test_an_axis_may_begin_at_nought() -> None:
+    drawn = [one.text for one in chart([(1, 4.0), (2, 5.0)], 30, 6, floor=0)]
+    assert [one.split("┤")[0].strip() for one in drawn if "┤" in one] == ["5", "0"]
