@@ -1,8 +1,19 @@
+"""None"""
+
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
 
 from launcher.errors import MachineError
+from launcher.system.files import read_part
+from launcher.web.guard import new_access, refusal
+from launcher.web.jobs import WINDOW_BYTES
+from launcher.web.page import LONGEST_LINE, Address, lines_of
 from launcher.web.view import LONGEST_PAUSE_S, MOST_KEPT, SHARE, Background
 from tests.build import DEADLINE_S, until
 
@@ -138,3 +149,188 @@ def test_the_end_does_not_wait_for_what_takes_for_ever() -> None:
         assert runs.look(1, "a").data is None
     finally:
         let.set()
+
+
+class Window(NamedTuple):
+    lines: tuple[str, ...]
+    begin: int
+    end: int
+    size: int
+
+
+def a_window(
+    log: Path, *, begin: int | None = None, end: int | None = None, most_bytes: int = WINDOW_BYTES
+) -> Window:
+    part = read_part(log, begin=begin, end=end, most_bytes=most_bytes)
+    assert part is not None
+    return Window(tuple(lines_of(part.data)), part.begin, part.end, part.size)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    log = tmp_path / "log"
+    log.write_text("".join(f"line {number}\n" for number in range(1000)))
+    return log
+
+
+def test_a_log_ends_with_its_last_lines(log: Path) -> None:
+    window = a_window(log, most_bytes=100)
+    assert window.lines[-1] == "line 999"
+    assert window.lines[0].startswith("line 9")
+    assert window.end == window.size
+
+
+def test_windows_join_without_a_gap_in_both_directions(log: Path) -> None:
+    window = a_window(log, most_bytes=1000)
+    lines = list(window.lines)
+    while window.begin:
+        window = a_window(log, end=window.begin, most_bytes=1000)
+        lines = [*window.lines, *lines]
+    assert lines == log.read_text().splitlines()
+    window = a_window(log, begin=0, most_bytes=1000)
+    lines = list(window.lines)
+    while window.end < window.size:
+        window = a_window(log, begin=window.end, most_bytes=1000)
+        lines += window.lines
+    assert lines == log.read_text().splitlines()
+
+
+def test_a_line_without_an_end_is_cut_and_its_length_is_told(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"x" * 10_000_000)
+    (shown,) = a_window(log, most_bytes=1 << 16).lines
+    assert shown == "x" * LONGEST_LINE + f" … {(1 << 16) - LONGEST_LINE:,} more characters"
+
+
+def test_of_a_long_line_all_windows_go_on(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"x" * 1000)
+    window = a_window(log, begin=0, most_bytes=100)
+    assert window.end == 100
+    assert a_window(log, end=500, most_bytes=100).begin == 400
+
+
+def test_a_huge_log_is_read_from_its_end_only(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        file.truncate(1 << 30)
+        file.seek(0, 2)
+        file.write(b"\nlast\n")
+    assert a_window(log).lines[-1] == "last"
+    assert a_window(log).size == (1 << 30) + 6
+
+
+def test_what_steers_a_terminal_or_the_direction_of_text_is_gone_or_seen(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes("\x1b[31mred\x1b[0m\x00 \u202etxt\tend\n".encode() + b"\xff\n")
+    first, second = a_window(log).lines
+    assert first.split() == ["red\\x00", "\\u202etxt", "end"]
+    assert second == "\ufffd"
+
+
+def test_of_a_line_that_is_written_again_and_again_the_last_is_shown(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b" 10%\r 50%\r100%\r\ndone\r\n 3%\r 4%\r")
+    assert a_window(log).lines == ("100%", "done", " 4%")
+
+
+def test_an_empty_log_has_no_lines_and_an_absent_one_no_window(tmp_path: Path) -> None:
+    (tmp_path / "log").touch()
+    assert a_window(tmp_path / "log").lines == ()
+    assert read_part(tmp_path / "none", most_bytes=1) is None
+
+
+def test_a_place_beyond_the_end_is_the_end(log: Path) -> None:
+    assert a_window(log, begin=10**12).lines == ()
+    assert a_window(log, end=10**12).lines[-1] == "line 999"
+
+
+HERE = Path("/home/ada/queue")
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:8000", "localhost:8000", "LOCALHOST:9", "127.0.0.1", "[::1]:8000"]
+)
+def test_the_loopback_is_answered_by_any_of_its_names_and_ports(host: str) -> None:
+    assert refusal({"host": host}) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "evil.example",
+        "evil.example:8000",
+        "127.0.0.1.evil.example",
+        "localhost:8000:1",
+        "127.0.0.2",
+    ],
+)
+def test_a_name_that_is_not_this_machines_is_refused(host: str) -> None:
+    refused = refusal({"host": host})
+    assert refused is not None
+    assert refused[0] == 421
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://127.0.0.1:9", "https://127.0.0.1:8000", ""]
+)
+def test_a_request_from_another_page_is_refused(origin: str) -> None:
+    refused = refusal({"host": "127.0.0.1:8000", "origin": origin})
+    assert refused is not None
+    assert refused[0] == 403
+
+
+def test_a_request_from_our_own_page_is_answered() -> None:
+    assert refusal({"host": "localhost:8000", "origin": "http://localhost:8000"}) is None
+
+
+def test_only_the_own_token_and_cookie_open_the_page() -> None:
+    access, other = new_access(HERE, 8000), new_access(HERE, 8000)
+    assert access.opens(access.token)
+    assert not access.opens("")
+    assert not access.opens(other.token)
+    assert not access.opens(access.cookie)
+    assert access.knows(f"theme=dark; {access.name}={access.cookie}")
+    assert not access.knows("")
+    assert not access.knows(f"{access.name}={other.cookie}")
+    assert not access.knows(f"{access.name}={access.token}")
+    assert not access.knows("no;cookie=\x00")
+
+
+@pytest.mark.parametrize("foreign", ["foo", "=foo", 'x={"a":1}', "x=\xfc", "a/b=1", "a,b=1", ""])
+def test_cookies_of_other_servers_on_this_host_shut_nobody_out(foreign: str) -> None:
+    access = new_access(HERE, 8000)
+    ours = f"{access.name}={access.cookie}"
+    assert access.knows(f"{ours}; {foreign}")
+    assert access.knows(f"{foreign}; {ours}")
+    assert access.knows(f"{access.name}=another's; {ours}")
+
+
+def test_a_cookie_is_of_a_home_and_a_port() -> None:
+    names = {
+        new_access(home, port).name for home in (HERE, Path("/home/bob/queue")) for port in (1, 2)
+    }
+    assert len(names) == 4
+    assert all(re.fullmatch(r"launcher-[0-9a-f]{12}-[12]", name) for name in names), names
+
+
+def test_a_cookie_goes_to_the_folder_of_its_server_alone_and_to_no_script() -> None:
+    access = new_access(HERE, 8000)
+    assert access.folder not in new_access(HERE, 8000).set_cookie
+    assert access.set_cookie.startswith(f"{access.name}={access.cookie}; ")
+    assert access.set_cookie.endswith(f"; Path=/{access.folder}/; HttpOnly; SameSite=Strict")
+
+
+def test_a_link_keeps_what_it_does_not_change() -> None:
+    address = Address(path="jobs", query=(("q", "a&b"), ("state", "done"), ("before", "7")))
+    assert address.changed(state="failed", before=None) == "?q=a%26b&state=failed"
+    assert Address(path="jobs").changed(state=None) == "?"
+
+
+def test_what_is_no_number_is_none() -> None:
+    query = (("a", "12"), ("b", "-1"), ("c", "٣"), ("d", "9" * 30), ("e", ""))
+    address = Address(path="", query=query)
+    assert [address.whole(name) for name in "abcdef"] == [12, None, None, None, None, None]
+    several = Address(path="", query=(*query, ("a", "12"), ("a", "x"), ("a", "3")))
+    assert several.wholes("a") == [12, 3]

@@ -1,11 +1,28 @@
+"""None"""
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from launcher.results.table import RunResults
 from launcher.store.queue import Store
+from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.web import run_data
+from launcher.web.results import (
+    FEW,
+    MOST_ROWS,
+    NUMBER,
+    RUN,
+    Compared,
+    ResultTable,
+    compare,
+    result_table,
+)
 from launcher.web.run_data import folders_of, read_runs
+from launcher.web.run_filter import SettingsIndex, canonical, matches, read_filter, unknown_settings
 from tests.build import a_spec, claimed, enqueue, job_row
 from tests.launcher.results.conftest import scored
 from tests.launcher.results.scored_toys import SCORES
@@ -65,3 +82,248 @@ def test_a_name_that_is_a_path_has_no_folder(
     spec = a_spec(run=name, root=str(tmp_path))
     (number,) = enqueue(store, spec, run=name, root=tmp_path)
     assert folders_of(home, [job_row(store, number)]) == {}
+
+
+COLUMNS = (RUN, "model", "lr", "data", "modifier", "pooled", NUMBER)
+
+
+def a_row(model: str, data: str = "dot", *, lr: float = 0.1, **more: Any) -> dict[str, Any]:
+    place = {"modifier": "pre", "pooled": False, NUMBER: 7}
+    return {RUN: "night", "model": model, "lr": lr, "data": data, **place, **more}
+
+
+def table(listed: Sequence[Mapping[str, Any]], **wish: Any) -> ResultTable:
+    results = RunResults(rows=listed, columns=COLUMNS)
+    return result_table(Compared(results=results, kinds={}), **wish)
+
+
+def column(made: ResultTable, name: str) -> list[str]:
+    at = [heading.name for heading in made.headings].index(name)
+    return [row.cells[at].text for row in made.rows]
+
+
+def starred(made: ResultTable) -> set[tuple[str, str]]:
+    names = [heading.name for heading in made.headings]
+    return {
+        (names[at], cell.text)
+        for row in made.rows
+        for at, cell in enumerate(row.cells)
+        if cell.best
+    }
+
+
+def test_columns_are_names_what_differs_and_metrics() -> None:
+    made = table([a_row("a", auc=0.5), a_row("b", auc=0.6)])
+    assert [heading.name for heading in made.headings] == ["model", "auc"]
+    assert made.data == "dot"
+    assert column(made, "model") == ["a", "b"]
+    assert [row.job for row in made.rows] == [7, 7]
+    made = table([a_row("a", auc=0.5), a_row("a", lr=0.2, auc=0.6)])
+    assert column(made, "lr") == ["0.1", "0.2"]
+
+
+def test_the_best_of_each_data_is_marked_low_where_low_is_good() -> None:
+    rows = [
+        a_row("a", auc=0.5, loss=0.3, n=4),
+        a_row("b", auc=0.75, loss=0.5, n=5),
+        a_row("a", "ring", auc=0.1, loss=0.9, n=6),
+        a_row("b", "ring", auc=float("nan"), loss=0.9, n=7),
+    ]
+    assert starred(table(rows)) == {("auc", "0.75"), ("loss", "0.3")}
+
+
+def test_rows_are_ordered_by_a_column_and_a_second_choice_turns_the_order() -> None:
+    rows = [a_row("a", auc=0.5, loss=0.3), a_row("b", auc=0.75, loss=0.5), a_row("c", auc=0.6)]
+    made = table(rows, sort="-auc")
+    assert column(made, "model") == ["b", "c", "a"]
+    heads = {heading.name: heading for heading in made.headings}
+    assert (heads["auc"].order, heads["auc"].sort) == ("descending", "auc")
+    assert (heads["loss"].order, heads["loss"].sort) == ("", "loss")
+    assert column(table(rows, sort="loss"), "loss") == ["0.3", "0.5", "–"]
+    assert column(table(rows, sort="nothing"), "model") == ["a", "b", "c"]
+
+
+def test_rows_that_pool_sets_are_shown_first_and_apart() -> None:
+    rows = [a_row("a", auc=0.5), a_row("a", "dot&ring", auc=0.6, pooled=True)]
+    made = table(rows)
+    assert (made.data, made.pooled, made.single) == ("pre", 1, 1)
+    assert made.shows_pooled
+    assert table(rows, single=True).data == "dot"
+    both = table([*rows, a_row("a", "ring", auc=0.5)], single=True)
+    assert column(both, "data") == ["dot", "ring"]
+    assert (both.data, both.data_differs, both.intervals) == ("", True, False)
+
+
+def test_metrics_with_an_interval_come_first_where_there_are_many() -> None:
+    many: dict[str, Any] = {f"m{number}": number / 7 for number in range(FEW + 3)}
+    row = a_row("a", **many, auc={"value": 0.51234, "low": 0.412345, "high": 0.6})
+    made = table([row])
+    assert [heading.name for heading in made.headings if heading.numeric] == ["auc"]
+    assert made.metrics_left == FEW + 3
+    assert made.intervals
+    (cell,) = [cell for cell in made.rows[0].cells if cell.numeric]
+    assert (cell.text, cell.interval) == ("0.5123", "0.412 to 0.6")
+    assert table([row], everything=True).metrics_left == 0
+
+
+def test_a_table_of_very_many_rows_is_cut() -> None:
+    made = table([a_row(f"m{number}", auc=0.5) for number in range(MOST_ROWS + 3)])
+    assert (len(made.rows), made.rows_left) == (MOST_ROWS, 3)
+
+
+def test_no_results_make_an_empty_table() -> None:
+    assert table([]).rows == ()
+
+
+def test_each_row_has_its_run_and_its_job(home: Home, store: Store, scored: Path) -> None:
+    jobs = store.read.of_run("test")
+    compared = compare(home, store, [jobs])
+    names = {job.id: job.name for job in jobs}
+    for row in compared.results.rows:
+        assert row[RUN] == "test"
+        maker = f"scoredtrain/{row['model']}"
+        test = f"scoredtest/{row['model']}/{row['data']}"
+        assert names[row[NUMBER]] == (maker if row["pooled"] else test)
+    assert RUN not in compared.results.varying
+
+
+def test_runs_are_compared_by_the_settings_in_which_they_differ(
+    home: Home, store: Store, tmp_path: Path
+) -> None:
+    for run, rate in (("night", 0.1), ("day", 0.2)):
+        settings: dict[str, Json] = {"lr": rate, "depth": 3, "name": f"x{rate}"}
+        a_training(store, tmp_path, run, settings=settings, result={"loss": rate * 2})
+    runs = [store.read.of_run(name) for name in ("night", "day")]
+    results = compare(home, store, runs).results
+    assert [(row[RUN], row["lr"], row["loss"]) for row in results.rows] == [
+        ("night", 0.1, 0.2),
+        ("day", 0.2, 0.4),
+    ]
+    assert "depth" not in results.names
+    assert {RUN, "lr"} <= set(results.varying)
+    assert results.metrics == ["loss"]
+
+
+def test_a_result_that_is_called_run_is_kept(home: Home, store: Store, tmp_path: Path) -> None:
+    a_training(store, tmp_path, "night", settings={"lr": 1}, result={"run": 5})
+    (row,) = compare(home, store, [store.read.of_run("night")]).results.rows
+    assert (row[RUN], row["setting_run"]) == ("night", 5)
+
+
+def test_a_run_without_results_has_no_rows(home: Home, store: Store, tmp_path: Path) -> None:
+    a_training(store, tmp_path, "night", settings={"lr": 1})
+    assert compare(home, store, [store.read.of_run("night")]).results.rows == []
+
+
+SETTINGS = {"lr": {"0.1"}, "method": {"pgu", "npo"}, "seed": {"1", "2"}, "amp": {"true"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "listed"),
+    [
+        ("", True),
+        ("lr=0.1", True),
+        ("lr=1e-1 seed=2", True),
+        ("lr=.10 method=PGU amp=True", True),
+        ("lr=0.2", False),
+        ("lr=0.1 seed=3", False),
+        ("method=p*", True),
+        ("night", True),
+        ("nig* lr=0.1", True),
+        ("nig", True),
+        ("?ight?", True),
+        ("day", False),
+        ("n[a-z]ght1", True),
+        ("depth=3", False),
+        ("lr=", False),
+        ("=3", False),
+    ],
+)
+def test_a_run_has_all_that_a_filter_says(text: str, listed: bool) -> None:
+    assert matches(read_filter(text), "night1", SETTINGS) is listed
+
+
+def test_a_value_may_hold_an_equals_sign() -> None:
+    assert read_filter("a=b=c").settings == (("a", "b=c"),)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ((0.1, "0.1", "1e-1", ".10"), "0.1"),
+        ((3, 3.0, "3"), "3"),
+        ((True, "True", "true"), "true"),
+        ((None,), "none"),
+        (("PGU", "pgu"), "pgu"),
+        (([1, "a"],), '[1, "a"]'),
+        ((float("nan"), "nan"), "nan"),
+    ],
+)
+def test_equal_values_are_the_same_text(values: tuple[object, ...], text: str) -> None:
+    assert {canonical(value) for value in values} == {text}
+
+
+def test_an_integer_of_many_digits_is_a_value_too() -> None:
+    assert canonical(10**400) == str(10**400)
+
+
+def test_a_setting_that_no_job_has_names_the_nearest() -> None:
+    (line,) = unknown_settings(read_filter("metod=pgu lr=1"), SETTINGS)
+    assert "no job has a setting 'metod', did you mean 'method'?" in line
+
+
+def queued(store: Store, *words: str, run: str = "night") -> None:
+    spec = a_spec("train.py", *words, name=f"command/{'-'.join(words)}")
+    enqueue(store, spec, run=run)
+
+
+def test_settings_of_new_jobs_are_added_to_those_of_their_runs(home: Home, store: Store) -> None:
+    queued(store, "--lr=0.1")
+    index = SettingsIndex(home)
+    assert index.read()[1]["lr"] == {"0.1"}
+    queued(store, "--lr=0.2", "--seed=3")
+    queued(store, "--lr=0.3", run="day")
+    runs = index.read()
+    assert (runs[1]["lr"], runs[1]["seed"]) == ({"0.1", "0.2"}, {"3"})
+    assert runs[2]["lr"] == {"0.3"}
+
+
+def test_what_was_returned_is_not_changed_later(home: Home, store: Store) -> None:
+    queued(store, "--lr=0.1")
+    index = SettingsIndex(home)
+    before = index.read()
+    queued(store, "--lr=0.2")
+    assert index.read()[1]["lr"] == {"0.1", "0.2"}
+    assert before[1]["lr"] == {"0.1"}
+
+
+def test_a_spec_that_cannot_be_read_has_no_settings(home: Home, store: Store) -> None:
+    queued(store, "--lr=0.1")
+    store.database.execute("UPDATE jobs SET spec = '[not a spec'")
+    assert SettingsIndex(home).read() == {1: {}}
+
+
+def test_settings_of_jobs_that_were_changed_or_removed_are_forgotten(
+    home: Home, store: Store
+) -> None:
+    queued(store, "--lr=0.1")
+    queued(store, "--lr=0.2")
+    queued(store, "--lr=0.3", run="day")
+    index = SettingsIndex(home)
+    index.read()
+    store.database.execute("DELETE FROM jobs WHERE id = 1")
+    store.database.execute("DELETE FROM jobs WHERE id = 3")
+    assert {run: values["lr"] for run, values in index.read().items()} == {1: {"0.2"}}
+    store.database.execute(
+        "UPDATE jobs SET spec = replace(spec, '0.2', '0.5'), hash = 'another' WHERE id = 2"
+    )
+    assert index.read()[1]["lr"] == {"0.5"}
+
+
+def test_model_data_and_kind_are_settings_too(home: Home, store: Store) -> None:
+    spec = a_spec(
+        name="train/net", kind="train", model="net:pre", data="real:pre", settings={"a": 1}
+    )
+    enqueue(store, spec, root=Path("/nowhere"))
+    values = SettingsIndex(home).read()[1]
+    assert values == {"kind": {"train"}, "model": {"net:pre"}, "data": {"real:pre"}, "a": {"1"}}

@@ -1,10 +1,14 @@
+"""None"""
+
+import asyncio
 import contextlib
+import json
 import os
 import re
 import resource
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +18,11 @@ from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
+from launcher.web import page as pages
+from launcher.web.live import Streams
+from launcher.web.page import Address, Content
 from launcher.web.steering import KEYS
+from launcher.web.view import QueueReader, View
 from launcher.workers.progress.steps import Progress
 from tests.build import DEADLINE_S, a_spec, claimed, enqueue, gone, in_state, job_row, until
 from tests.launcher.web.browser import Page, events, served
@@ -399,3 +407,50 @@ def test_only_the_loopback_is_served(page: Page) -> None:
         line.split()[1].endswith(f":{page.port:04X}")
         for line in Path(f"/proc/{os.getpid()}/net/tcp6").read_text().splitlines()[1:]
     )
+
+
+ADDRESS = Address(path="curves")
+
+
+@pytest.fixture
+def reader(home: Home, store: Store) -> Iterator[QueueReader]:  # there is a queue
+    reader = QueueReader(home, "/x/", read_only=True)
+    with contextlib.closing(reader):
+        yield reader
+
+
+async def records(stream: AsyncIterator[bytes]) -> AsyncIterator[dict[str, str]]:
+    """Give what a browser gets of a stream; fail when nothing comes in time."""
+    while True:
+        piece = await asyncio.wait_for(anext(stream), DEADLINE_S)
+        for line in piece.splitlines():
+            if line.startswith(b"data: "):
+                yield json.loads(line.removeprefix(b"data: "))
+
+
+def test_a_page_that_cannot_be_drawn_says_so_and_comes_back(
+    reader: QueueReader, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = {"jobs": [], "plots_list": [], "left_out": 0}
+    faulty = [True]
+
+    def fill(view: View, address: Address) -> Content:  # as every page
+        if faulty:
+            raise ZeroDivisionError("of a page")
+        return Content(title="curves", values=values)
+
+    async def watched() -> None:
+        streams = Streams(reader)
+        stream = streams.open(pages.Page(name="curves", path="curves", fill=fill), ADDRESS)
+        assert stream is not None
+        arrived = records(stream)
+        told = await anext(arrived)
+        assert "ZeroDivisionError" in told["trouble"]
+        faulty.clear()
+        arrived_parts = [await anext(arrived) for _ in range(4)]
+        assert {"trouble": ""} in arrived_parts
+        assert {"head", "jobs", "plots"} <= {part.get("id") for part in arrived_parts}
+        streams.close()
+
+    asyncio.run(watched())
+    assert "of a page" in caplog.text

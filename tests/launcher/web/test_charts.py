@@ -1,0 +1,307 @@
+"""Charts of the page, and the pictures made of them."""
+
+import math
+import os
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.screens.chart import MOST, Scale, finite, scale_of
+from launcher.web.charts import (
+    Series,
+    legend,
+    line_chart,
+    smoothed,
+    smoothing_of,
+    spark,
+    stacked_bar,
+    stem_of,
+    thinned,
+    ticks,
+)
+from launcher.web.page import Address
+from launcher.web.run_data import (
+    MOST_BYTES,
+    MOST_OF_A_FOLDER,
+    MOST_OF_A_JOB,
+    find_pictures,
+    opened,
+    parts_of,
+    type_of,
+)
+
+EVIL = '<script>alert("1")</script>'
+
+
+def a_curve(name: str = "loss", **changes: object) -> Series:
+    points = [(float(x), 1 / (x + 1)) for x in range(20)]
+    return Series(**{"name": name, "points": points} | changes)  # type: ignore[arg-type]  # as the test says
+
+
+def test_a_chart_has_a_line_for_each_curve_and_numbers_beside_it() -> None:
+    svg = ElementTree.fromstring(str(line_chart([a_curve(), a_curve("val_loss")], title="loss")))
+    assert [line.get("data-name") for line in svg.iter("polyline")] == ["loss", "val_loss"]
+    ticks = [text.text for text in svg.iter("text")]
+    assert {"0.2", "0.8", "15"} <= set(ticks)
+
+
+def test_a_smoothed_curve_lies_before_the_curve_as_it_is() -> None:
+    svg = ElementTree.fromstring(str(line_chart([a_curve()], title="loss", smoothing=0.8)))
+    behind, before = svg.iter("polyline")
+    assert "behind" in (behind.get("class") or "")
+    assert behind.get("points") != before.get("points")
+
+
+def test_a_curve_of_one_point_is_seen() -> None:
+    svg = ElementTree.fromstring(str(line_chart([a_curve(points=[(3.0, 1.0)])], title="loss")))
+    assert len(list(svg.iter("circle"))) == 1
+
+
+def test_no_chart_is_made_of_no_numbers() -> None:
+    assert not line_chart([a_curve(points=[(0.0, math.nan)])], title="loss")
+    assert not line_chart([a_curve(points=[(0.0, -1.0)])], title="loss", log=True)
+
+
+def test_names_are_escaped() -> None:
+    chart = line_chart([a_curve(EVIL)], title=EVIL) + legend([a_curve(EVIL)])
+    assert "<script" not in chart
+    assert "&lt;script&gt;" in chart
+
+
+def test_numbers_next_to_zero_are_drawn_on_both_axes() -> None:
+    points = [(0.0, 1e-323), (1.0, 5e-324), (2.0, 1.0), (3.0, 0.0)]
+    for log in (False, True):
+        for some in (points, points[:2], points[1:2]):
+            line_chart([a_curve(points=some)], title="loss", log=log)
+    only_tiny = line_chart([a_curve(points=points[:2])], title="loss")
+    assert len(list(ElementTree.fromstring(str(only_tiny)).iter("polyline"))) == 1
+
+
+def test_a_curve_that_begins_late_has_the_whole_width() -> None:
+    late = [(1e7 + x, float(x)) for x in range(100)]
+    svg = ElementTree.fromstring(str(line_chart([a_curve(points=late)], title="loss")))
+    (line,) = svg.iter("polyline")
+    across = [float(place.partition(",")[0]) for place in (line.get("points") or "").split()]
+    assert max(across) - min(across) > 500
+    assert {"10,000,020", "10,000,040"} <= {text.text for text in svg.iter("text")}
+
+
+def test_a_small_value_beside_a_large_one_can_be_read_off() -> None:
+    points = [(0.0, 100.0), (1.0, 0.0), (2.0, 0.02)]
+    svg = ElementTree.fromstring(str(line_chart([a_curve(points=points)], title="loss")))
+    (line,) = svg.iter("polyline")
+    _, zero, small = (float(at.partition(",")[2]) for at in (line.get("points") or "").split())
+    assert small < zero
+
+
+VALUES = st.lists(st.floats(-MOST, MOST), min_size=1, max_size=20)
+
+
+@given(VALUES, st.booleans())
+def test_every_value_lies_on_its_axis(values: list[float], log: bool) -> None:
+    scale = scale_of(values, log=log)
+    assert scale.low < scale.high
+    assert all(0 <= scale.place(value) <= 1 for value in values)
+
+
+@given(VALUES, st.booleans(), st.integers(2, 10))
+def test_an_axis_has_a_few_numbers_in_order(values: list[float], log: bool, most: int) -> None:
+    numbers = ticks(scale_of(values, log=log), most)
+    assert len(numbers) <= most + 2
+    assert numbers == sorted(numbers)
+
+
+def test_a_linear_axis_has_round_numbers() -> None:
+    assert ticks(Scale(low=0, high=1), 5) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    assert ticks(Scale(low=-3, high=17), 4) == pytest.approx([0, 5, 10, 15])
+
+
+def test_a_logarithmic_axis_has_powers_of_ten() -> None:
+    scale = scale_of([0.001, 10], log=True)
+    assert ticks(scale, 6) == pytest.approx([0.001, 0.01, 0.1, 1, 10])
+    assert scale.place(0.1) == pytest.approx(0.5)
+
+
+def test_values_that_are_not_above_zero_need_a_linear_axis() -> None:
+    assert not scale_of([0, -1], log=True).log
+    assert scale_of([0, 1, 10], log=True).low == 1
+
+
+def test_a_flat_curve_makes_no_mountains() -> None:
+    scale = scale_of([5.0, 5.0])
+    assert scale.place(5.0) == pytest.approx(0.5)
+
+
+def test_what_is_no_number_has_no_place() -> None:
+    points = [(0.0, 1.0), (1.0, math.nan), (2.0, math.inf), (3.0, -1.0)]
+    assert finite(points) == [(0.0, 1.0), (3.0, -1.0)]
+    assert finite(points, above_zero=True) == [(0.0, 1.0)]
+
+
+def test_smoothing_begins_at_the_first_value_and_lags_behind() -> None:
+    points = [(0.0, 4.0), (1.0, 0.0), (2.0, 0.0)]
+    values = [y for _, y in smoothed(points, 0.5)]
+    assert values[0] == 4.0
+    assert values[1] == pytest.approx(4 * 0.25 / 0.75)
+    assert 0 < values[2] < values[1]
+
+
+def test_without_weight_nothing_is_smoothed() -> None:
+    points = [(0.0, 4.0), (1.0, -2.0)]
+    assert smoothed(points, 0.0) == points
+
+
+def test_a_thinned_curve_keeps_its_ends_and_its_peaks() -> None:
+    points = [(float(x), math.sin(x / 50)) for x in range(10_000)]
+    points[4321] = (4321.0, 9.0)
+    points[777] = (777.0, -9.0)
+    kept = thinned(points, 300)
+    assert len(kept) <= 300
+    assert kept[0] == points[0]
+    assert kept[-1] == points[-1]
+    assert {(4321.0, 9.0), (777.0, -9.0)} <= set(kept)
+    assert [x for x, _ in kept] == sorted(x for x, _ in kept)
+
+
+def test_a_short_curve_is_not_thinned() -> None:
+    points = [(0.0, 1.0), (1.0, 2.0)]
+    assert thinned(points, 10) == points
+
+
+@pytest.mark.parametrize(
+    ("metric", "stem"),
+    [
+        ("loss", ("loss", "")),
+        ("val_loss", ("loss", "val")),
+        ("validation/auc", ("auc", "validation")),
+        ("loss.train", ("loss", "train")),
+        ("Test_EER", ("EER", "test")),
+        ("train", ("train", "")),
+        ("evaluated", ("evaluated", "")),
+    ],
+)
+def test_the_part_of_the_data_is_read_off_a_metrics_name(
+    metric: str, stem: tuple[str, str]
+) -> None:
+    assert stem_of(metric) == stem
+
+
+@pytest.mark.parametrize("text", ["nan", "-1", "1", "1e9", "", "much"])
+def test_a_smoothing_that_is_none_smooths_nothing(text: str) -> None:
+    address = Address(path="curves", query=(("smooth", text), ("scale", "log")))
+    assert smoothing_of(address) == 0
+
+
+def test_a_bar_has_its_pieces_one_after_another_and_none_beyond_its_end() -> None:
+    bar = ElementTree.fromstring(
+        str(stacked_bar((("ours", 0.5), ("others", 0.0), ("promised", 0.9)), "a <note>"))
+    )
+    pieces = [(rect.get("class"), rect.get("x"), rect.get("width")) for rect in bar.iter("rect")]
+    assert pieces == [("ours", "0.00", "50.00"), ("promised", "50.00", "50.00")]
+    assert bar.get("aria-label") == "a <note>"
+
+
+def test_a_little_curve_needs_two_values() -> None:
+    assert not spark([0.5])
+    assert len(str(spark([0.0, 2.0, 0.5])).split(",")) == 4
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    (folder / "net").mkdir(parents=True)
+    return folder
+
+
+def found(**folders: Path) -> list[str]:
+    return [f"{each.folder}/{each.path}" for each in find_pictures(folders).pictures]
+
+
+def test_pictures_are_found_near_the_top_first_and_nothing_else(folder: Path) -> None:
+    for name in ("net/preview.png", "z.JPG", "a.svg", "notes.txt", "net/.hidden.png", "page.html"):
+        (folder / name).write_bytes(b"x")
+    assert found(run=folder) == ["run/a.svg", "run/z.JPG", "run/net/preview.png"]
+
+
+def test_no_link_is_followed(folder: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"x")
+    (folder / "link.png").symlink_to(secret)
+    (folder / "out").symlink_to(tmp_path)
+    assert found(run=folder) == []
+    for path in ("link.png", "out/secret.png"):
+        with pytest.raises(OSError, match=r"symbolic|directory"), opened(folder, path):
+            pass
+
+
+@pytest.mark.parametrize(
+    "path", ["../secret.png", "net/../../secret.png", "/etc/passwd", "net//a.png", "", ".", "a\0b"]
+)
+def test_a_path_that_leads_out_is_none(path: str) -> None:
+    with pytest.raises(ValueError, match="no path below"):
+        parts_of(path)
+
+
+def test_a_file_below_a_folder_is_opened(folder: Path) -> None:
+    (folder / "net" / "preview.png").write_bytes(b"content")
+    with opened(folder, "net/preview.png") as (file, status):
+        assert (file.read(), status.st_size) == (b"content", 7)
+
+
+def test_what_is_no_plain_file_is_not_opened(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.png")
+    assert found(run=folder) == []
+    for path in ("pipe.png", "net", "none.png"):
+        with pytest.raises(OSError, match=r"plain file|No such"), opened(folder, path):
+            pass
+
+
+def test_an_output_that_is_a_picture_stands_for_itself_alone(folder: Path) -> None:
+    for name in ("plot.png", "other.png"):
+        (folder / name).write_bytes(b"x")
+    output = folder / "plot.png"
+    assert found(**{"output-3-0": output}) == ["output-3-0/plot.png"]
+    with opened(output, "plot.png") as (file, _):
+        assert file.read() == b"x"
+    with pytest.raises(OSError, match="directory"), opened(output, "other.png"):
+        pass
+
+
+def test_a_data_set_does_not_fill_the_page(folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for number in range(40):
+        (folder / f"{number:02}.png").write_bytes(b"x")
+        (data / f"{number:02}.png").write_bytes(b"x")
+    gallery = find_pictures({"run": folder, "output-1-0": data})
+    by_folder = [picture.folder for picture in gallery.pictures]
+    assert by_folder.count("run") == MOST_OF_A_FOLDER
+    assert by_folder.count("output-1-0") == MOST_OF_A_JOB
+    assert gallery.left_out == 80 - MOST_OF_A_FOLDER - MOST_OF_A_JOB
+    assert gallery.pictures[0].job is None
+    assert gallery.pictures[-1].job == 1
+
+
+def test_a_large_picture_is_listed_as_too_large(folder: Path) -> None:
+    with (folder / "sheet.png").open("wb") as file:
+        file.truncate(MOST_BYTES + 1)
+    (picture,) = find_pictures({"run": folder}).pictures
+    assert picture.too_large
+
+
+def test_a_folder_that_is_not_there_has_no_pictures(tmp_path: Path) -> None:
+    assert found(run=tmp_path / "none") == []
+
+
+def test_names_that_no_address_can_hold_are_left_out(folder: Path) -> None:
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.png")).write_bytes(b"x")
+    (folder / "a\nb.png").write_bytes(b"x")
+    assert found(run=folder) == []
+
+
+def test_only_pictures_have_a_type() -> None:
+    assert type_of("a/B.PNG") == "image/png"
+    assert [type_of(name) for name in ("page.html", "png", "a.png.py", "passwd")] == [""] * 4
