@@ -1,20 +1,64 @@
-"""Calls in their file: written by a submitter, read by workers."""
+"""Functions before and behind a queue: pickles, options, entries, files left."""
 
+import errno
+import functools
+import io
+import os
+import signal
 import sys
+import threading
+import time
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from launcher.errors import MachineError
-from launcher.functions.calls import call_of, read_call, write_calls
+from launcher.errors import MachineError, UsageError
+from launcher.functions import entry
+from launcher.functions.calls import (
+    FOLDER,
+    KIND,
+    YOUNG_S,
+    call_of,
+    call_text,
+    named_arguments,
+    read_call,
+    shown,
+    unused_calls,
+    write_calls,
+)
+from launcher.functions.entry import call
+from launcher.functions.options import JobOptions, request_of
+from launcher.functions.pickling import (
+    EXCEPTION,
+    CannotPickle,
+    dump,
+    make_private_folder,
+    name_of,
+    open_private,
+    read_exception,
+    read_value,
+    write_private,
+    write_value,
+)
+from launcher.functions.task_files import bar, html
+from launcher.job_options.registry import job_options
+from launcher.states import State
+from launcher.store.queue import Store
+from launcher.system import files
+from launcher.system.paths import Home
+from launcher.workers.job import Job
+from tests.build import a_spec, enqueue
+from tests.launcher.users import NOBODY
 
 
 def test_each_call_is_read_with_its_own_arguments(tmp_path: Path) -> None:
     folder = tmp_path / "functions"
     calls = write_calls(folder, divmod, [(7, 2), (9, 4)], {})
     assert len([*folder.iterdir()]) == 1
-    for call, value in zip(calls, [(3, 1), (2, 1)], strict=True):
-        function, arguments, keywords = read_call(call_of(call.settings()))
+    for one, value in zip(calls, [(3, 1), (2, 1)], strict=True):
+        function, arguments, keywords = read_call(call_of(one.settings()))
         assert function(*arguments, **keywords) == value
 
 
@@ -22,14 +66,431 @@ def test_modules_are_looked_for_where_the_submitter_found_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", [str(tmp_path), "", *sys.path])
-    (call,) = write_calls(tmp_path / "functions", abs, [(-1,)], {})
+    (one,) = write_calls(tmp_path / "functions", abs, [(-1,)], {})
     monkeypatch.setattr(sys, "path", ["/elsewhere"])
-    read_call(call)
+    read_call(one)
     assert sys.path[:2] == [str(tmp_path), str(Path.cwd())]
     assert sys.path[-1] == "/elsewhere"
 
 
 def test_a_call_whose_file_is_gone_says_what_to_do(tmp_path: Path) -> None:
-    (call,) = write_calls(tmp_path / "functions", abs, [(-1,)], {})
+    (one,) = write_calls(tmp_path / "functions", abs, [(-1,)], {})
     with pytest.raises(MachineError, match="submit it again"):
-        read_call(call._replace(file=f"{call.file}x"))
+        read_call(one._replace(file=f"{one.file}x"))
+
+
+# --- Which object is to blame where something cannot be pickled, and how calls are shown
+
+
+LOCK = threading.Lock()
+
+
+class Holder:
+    """An object that may hold anything."""
+
+    def __init__(self, **parts: Any) -> None:
+        self.__dict__ |= parts
+
+    def method(self) -> None:
+        """Do nothing."""
+
+
+def blame(value: object) -> str:
+    with pytest.raises(CannotPickle) as caught:
+        dump(value, io.BytesIO(), "it", "help")
+    return str(caught.value).removeprefix("it cannot be pickled: ").partition(" is of type")[0]
+
+
+def a_closure() -> object:
+    inner = {"deep": Holder(lock=threading.Lock())}
+
+    def function() -> object:
+        return inner
+
+    return function
+
+
+def a_user_of_a_global() -> object:
+    def function() -> object:
+        return [LOCK for _ in range(2)]
+
+    return function
+
+
+def one_with_defaults() -> object:
+    def function(x: object = LOCK, *, y: object = None) -> object:
+        return x, y
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        (a_closure(), "inner['deep'].lock"),
+        (a_user_of_a_global(), "LOCK"),
+        (one_with_defaults(), "x"),
+        (functools.partial(print, 1, [LOCK]), "[1][0]"),
+        (functools.partial(print, end=LOCK), "['end']"),
+        (Holder(a=1, b=LOCK).method, "__self__.b"),
+        ({"x": {LOCK}}, "['x']{…}"),
+        (LOCK, "it"),
+    ],
+)
+def test_the_innermost_object_that_cannot_be_pickled_is_named(value: object, path: str) -> None:
+    assert blame(value) == path
+
+
+def test_an_object_that_holds_itself_is_no_endless_search() -> None:
+    holder = Holder()
+    holder.__dict__ |= {"itself": holder, "lock": LOCK}
+    assert blame(holder) == "lock"
+
+
+def test_an_error_of_the_disk_is_no_fault_of_the_function() -> None:
+    class Full(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        dump(1, Full(), "it", "help")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "text"),
+    [
+        ((0.1, "a", None, True), {"seed": 3}, "train(0.1, 'a', None, True, seed=3)"),
+        ((b"x" * 99, [1]), {"name": "y" * 99}, "train(<bytes>, <list>, name=<str>)"),
+        ((10**5000,), {}, "train(<int>)"),
+    ],
+)
+def test_a_call_is_shown_as_python_writes_it_without_what_is_long(
+    arguments: tuple[object, ...], keywords: dict[str, object], text: str
+) -> None:
+    assert call_text("train", arguments, keywords) == text
+
+
+def test_a_call_of_many_arguments_is_cut() -> None:
+    assert len(call_text("train", tuple(range(1000)), {})) == 200
+
+
+def test_a_function_without_a_name_of_its_own_has_one() -> None:
+    assert name_of(lambda: None) == "lambda"
+    assert name_of(functools.partial(functools.partial(print))) == "print"
+    assert name_of(Holder) == "Holder"
+
+    class Model:
+        def __call__(self) -> None:
+            return None
+
+    assert name_of(Model()) == "Model"
+
+
+# --- Options as Python writes them
+
+
+def test_python_takes_every_option_of_the_command_line() -> None:
+    assert set(JobOptions.__annotations__) == set(job_options())
+
+
+@pytest.mark.parametrize(
+    ("options", "part", "value"),
+    [
+        ({"vram": "10GiB"}, "resources.min_vram", 10 << 30),
+        ({"vram": 10 << 30}, "resources.min_vram", 10 << 30),
+        ({"ram": 5_000_000_000}, "resources.ram", 5_000_000_000),
+        ({"gpus": 2}, "resources.gpus", 2),
+        ({"gpus": 2}, "resources.device", "cuda"),
+        ({}, "resources.device", "cpu"),
+        ({"gpus": 0}, "resources.device", "cpu"),
+        ({"exclusive": True}, "resources.exclusive", True),
+        ({"exclusive": False}, "resources.exclusive", False),
+        ({"time_limit": "8h"}, "terms.time_limit_s", 28_800.0),
+        ({"time_limit": 90}, "terms.time_limit_s", 90.0),
+        ({"time_limit": timedelta(minutes=2)}, "terms.time_limit_s", 120.0),
+        ({"grace": 0.5}, "terms.grace_s", 0.5),
+        ({"on": ["local"]}, "terms.on", ("local",)),
+        ({"priority": -3}, "priority", -3),
+        ({"group": None}, "terms.group", ""),
+    ],
+)
+def test_a_value_is_read_as_a_task_file_has_it(
+    options: dict[str, Any], part: str, value: object
+) -> None:
+    given: Any = request_of(options)
+    for name in part.split("."):
+        given = getattr(given, name)
+    assert given == value
+
+
+def test_a_time_may_be_a_datetime() -> None:
+    at = datetime.now().astimezone() + timedelta(hours=1)
+    assert request_of({"not_before": at}).terms.not_before == at.timestamp()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cpu": 1}, "did you mean cpus"),
+        ({"cpus": 0}, "cpus: expected a whole number"),
+        ({"cpus": 1.5}, "cpus: expected a whole number"),
+        ({"gpus": True}, "gpus: expected a whole number"),
+        ({"vram": "10GB"}, "vram: unknown unit 'GB'"),
+        ({"time_limit": 0}, "time_limit: expected more than 0s"),
+        ({"time_limit": -1}, "time_limit: expected seconds, not less than 0, got -1$"),
+        ({"grace": float("nan")}, "grace: expected seconds, not less than 0, got nan$"),
+        ({"time_limit": float("inf")}, "time_limit: expected at most .*h, got inf$"),
+        ({"time_limit": 10**400}, "time_limit: expected at most .*h, got 1000"),
+        ({"warn": timedelta(seconds=-2)}, r"warn: expected seconds, not less than 0, got datetime"),
+        ({"gpus": 1, "device": "cpu"}, "gpus='1' and device='cpu' contradict"),
+        ({"warn": "5m"}, "time_limit='8h'"),
+        ({"rerun": "often"}, "rerun: expected again or never"),
+    ],
+)
+def test_a_wrong_option_is_named_with_what_was_expected(
+    options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        request_of(options)
+
+
+# --- What a worker does for a call
+
+
+def a_job(folder: Path, function: Any, *arguments: object, **changes: Any) -> Job:
+    """Return the job of a call, as its worker gets it."""
+    attempt = folder / "attempt"
+    attempt.mkdir(mode=0o700)
+    (made,) = write_calls(folder / "functions", function, [arguments], {})
+    values: dict[str, Any] = {"run_folder": folder, "folder": folder, "attempt_folder": attempt}
+    return Job(
+        name="function/f#1",
+        kind="function",
+        run="functions",
+        attempt=1,
+        device="cpu",
+        cpus=1,
+        settings=made.settings(),
+        **values | changes,
+    )
+
+
+def test_a_value_is_stored_and_what_screens_can_show_of_it_is_returned(tmp_path: Path) -> None:
+    job = a_job(tmp_path, divmod, 7, 2)
+    assert call(job) == {}
+    assert read_value(job.attempt_folder, "f") == (3, 1)
+
+
+def test_a_call_that_was_asked_to_end_before_it_began_does_not_begin(tmp_path: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    job = a_job(tmp_path, (tmp_path / "ran").touch, stop=stop)
+    with pytest.raises(KeyboardInterrupt):
+        call(job)
+    assert not (tmp_path / "ran").exists()
+    assert not (job.attempt_folder / EXCEPTION).exists()  # it runs again, or was cancelled
+
+
+def test_a_signal_interrupts_the_function_and_nothing_after_it(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def end_me() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    job = a_job(tmp_path, end_me)
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+        call(job)
+    assert job.stop.is_set()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_a_function_raises_is_stored_and_raised(tmp_path: Path) -> None:
+    job = a_job(tmp_path, int, "x")
+    with pytest.raises(ValueError, match="invalid literal"):
+        call(job)
+    assert isinstance(read_exception(job.attempt_folder), ValueError)
+
+
+def test_a_value_waits_for_room_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(files, "ROOM_PAUSE_S", 0.0)
+    full = [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))] * 2
+
+    def on_a_full_disk(*arguments: Any) -> None:
+        if full:
+            raise full.pop()
+        write_value(*arguments)
+
+    monkeypatch.setattr(entry, "write_value", on_a_full_disk)
+    job = a_job(tmp_path, abs, -3)
+    assert call(job) == {"value": 3}
+    assert read_value(job.attempt_folder, "f") == 3
+    assert capfd.readouterr().err.count("waits for room: No space left") == 1
+
+
+# --- What of values and arguments people see
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (1, {"value": 1}),
+        (True, {"value": True}),
+        (float("nan"), {}),
+        (10**30, {}),
+        ("short", {"value": "short"}),
+        ("x" * 1000, {}),
+        (None, {}),
+        ([1, 2], {}),
+        ({"a": 1, 2: 3, "b": [1], "c": 0.5}, {"a": 1, "c": 0.5}),
+        ({str(number): number for number in range(100)}, {}),
+    ],
+)
+def test_numbers_and_short_texts_are_shown(value: object, plain: dict[str, object]) -> None:
+    assert shown(value) == plain
+
+
+def test_arguments_have_the_names_of_the_function_and_what_is_large_is_left_out() -> None:
+    def train(lr: float, layers: list[int], *, seed: int = 0) -> None:
+        raise NotImplementedError
+
+    assert named_arguments(train, (0.1, [1, 2]), {"seed": 3}) == {"lr": 0.1, "seed": 3}
+    assert named_arguments(functools.partial(train, 0.1), ([1],), {}) == {}
+    assert named_arguments(train, (), {"epochs": 1}) == {}
+    assert named_arguments(min, (1, 2), {}) == {}
+
+
+# --- The bar of `wait` in a notebook and a terminal
+
+
+STATES = {1: State.DONE, 2: State.FAILED, 3: State.RUNNING, 4: State.QUEUED}
+
+
+def test_a_notebook_gets_plain_html() -> None:
+    text = html(STATES)
+    assert text.startswith('<progress value="2" max="4"></progress> 2 of 4 · ')
+    assert "1 running" in text
+    assert "1 failed" in text
+
+
+def test_without_jobs_the_bar_is_no_error() -> None:
+    assert 'value="0" max="1"' in html({})
+
+
+def test_a_terminal_gets_a_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    with bar(show=True) as show:
+        show(STATES)
+    drawn = capsys.readouterr()
+    assert "2/4" in drawn.err
+    assert drawn.out == ""
+
+
+# --- Only what nobody else can have written is read; what is written appears whole
+
+
+def a_file(folder: Path) -> Path:
+    folder.mkdir(mode=0o700)
+    path = folder / "x"
+    with write_private(path) as file:
+        file.write(b"content")
+    return path
+
+
+def test_what_is_written_is_read_and_is_for_its_owner_alone(tmp_path: Path) -> None:
+    path = a_file(tmp_path / "own")
+    with open_private(path) as file:
+        assert file.read() == b"content"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_file_that_others_may_write_is_not_read(tmp_path: Path, mode: int) -> None:
+    path = a_file(tmp_path / "own")
+    path.chmod(mode)
+    with pytest.raises(MachineError, match="others may write"), open_private(path):
+        pass
+
+
+def test_a_file_in_a_folder_that_others_may_write_is_not_read(tmp_path: Path) -> None:
+    path = a_file(tmp_path / "own")
+    path.parent.chmod(0o777)
+    with pytest.raises(MachineError, match=f"others may write {path.parent}"), open_private(path):
+        pass
+    with pytest.raises(MachineError, match="others may write"):
+        make_private_folder(path.parent)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
+def test_a_file_of_another_user_is_not_read(tmp_path: Path) -> None:
+    path = a_file(tmp_path / "own")
+    os.chown(path, NOBODY, NOBODY)
+    with pytest.raises(MachineError, match="belongs to user"), open_private(path):
+        pass
+
+
+def test_a_link_or_a_pipe_is_not_read(tmp_path: Path) -> None:
+    path = a_file(tmp_path / "own")
+    link, pipe = path.with_name("link"), path.with_name("pipe")
+    link.symlink_to(path)
+    os.mkfifo(pipe, 0o600)
+    with pytest.raises(OSError, match="symbolic links"), open_private(link):
+        pass
+    with pytest.raises(MachineError, match="is not a file"), open_private(pipe):
+        pass
+
+
+def test_a_file_whose_writing_fails_is_not_there(tmp_path: Path) -> None:
+    def fail() -> None:
+        with write_private(tmp_path / "x") as file:
+            file.write(b"half")
+            raise ValueError("half-way")
+
+    with pytest.raises(ValueError, match="half-way"):
+        fail()
+    assert [*tmp_path.iterdir()] == []
+
+
+# --- Which files of calls are deleted: those that no job needs
+
+
+def a_call(home: Home, *, age_s: float = 0.0) -> Path:
+    """Write a file of calls that no job names."""
+    (one,) = write_calls(home.folder / FOLDER, abs, [(-1,)], {})
+    path = Path(one.file)
+    os.utime(path, times=(time.time(), time.time() - age_s))
+    return path
+
+
+def a_call_of(store: Store, name: str, path: Path) -> int:
+    spec = a_spec(name=name, entry="x:y", settings={"file": str(path)})
+    (number,) = enqueue(store, spec)
+    with store.writing():
+        store.database.execute("UPDATE jobs SET kind = ? WHERE id = ?", (KIND, number))
+    return number
+
+
+def test_a_file_that_no_job_names_goes_when_no_submission_can_be_writing_it(
+    home: Home, store: Store
+) -> None:
+    a_call(home)
+    old, used = a_call(home, age_s=2 * YOUNG_S), a_call(home, age_s=2 * YOUNG_S)
+    a_call_of(store, "function/abs#1", used)
+    assert unused_calls(home, store, []) == [old]
+
+
+def test_a_file_goes_with_the_last_of_its_jobs(home: Home, store: Store) -> None:
+    path = a_call(home)
+    numbers = [a_call_of(store, f"function/abs#{number}", path) for number in (1, 2)]
+    first, second = store.read.jobs_by_id(numbers)
+    assert unused_calls(home, store, [first]) == []
+    assert unused_calls(home, store, [first, second]) == [path]
+
+
+def test_where_there_are_no_functions_nothing_goes(home: Home, store: Store) -> None:
+    (number,) = enqueue(store, a_spec())
+    assert unused_calls(home, store, store.read.jobs_by_id([number])) == []

@@ -1,0 +1,442 @@
+"""Functions that run: forks, waiting, results, interrupts, pilots."""
+
+import importlib.util
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from launcher.api import (
+    JobError,
+    MachineError,
+    TaskFileError,
+    UsageError,
+    future,
+    load,
+    plan,
+    results,
+    submit,
+    submit_many,
+    wait,
+)
+from launcher.functions.calls import FOLDER
+from launcher.functions.task_files import Run, flat
+from launcher.store.queue import NewJob, Store
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.paths import Home
+from tests.build import DEADLINE_S, a_context, a_spec, until
+from tests.launcher.conftest import Launcher
+from tests.launcher.functions.conftest import followers
+
+pytestmark = pytest.mark.usefixtures("one_queue", "queue")
+
+
+def test_a_fork_that_is_left_behind_dies_and_the_value_of_its_parent_stays() -> None:
+    def leaves_a_fork() -> int:
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(300)
+            os._exit(0)
+        return pid
+
+    answer = submit(leaves_a_fork)
+    pid = answer.result(DEADLINE_S)
+    assert answer.state == "done"
+    assert not Path(f"/proc/{pid}").exists()
+    assert "Traceback" not in answer.log()
+
+
+def test_a_fork_that_returns_ends_there_and_its_parent_returns_the_value(home: Home) -> None:
+    def returns_twice() -> tuple[str, int]:
+        pid = os.fork()
+        if pid == 0:
+            sys.stdout.write("of the fork")  # no line: it must be flushed
+            return "fork", 0
+        return "parent", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    answer = submit(returns_twice)
+    assert answer.result(DEADLINE_S) == ("parent", 0)
+    assert answer.log() == "of the fork"
+
+
+def test_a_fork_that_raises_tells_its_log_and_its_parent_returns_the_value() -> None:
+    def forks(*codes: object) -> list[int]:
+        ended = []
+        for code in codes:
+            pid = os.fork()
+            if pid == 0:
+                if code is None:
+                    raise ValueError("of the fork")
+                sys.exit(code)  # type: ignore[arg-type]
+            ended.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        return ended
+
+    answer = submit(forks, None, 3, "of the exit")
+    assert answer.result(DEADLINE_S) == [1, 3, 1]
+    assert "ValueError: of the fork" in answer.log()
+    assert answer.log().endswith("of the exit")
+
+
+def test_a_fork_whose_parent_raises_does_not_change_what_was_raised() -> None:
+    def raises() -> None:
+        if os.fork() == 0:
+            time.sleep(300)
+        raise KeyError("parent")
+
+    with pytest.raises(KeyError, match="parent"):
+        submit(raises).result(DEADLINE_S)
+
+
+def test_the_forks_of_multiprocessing_end_as_they_do_elsewhere() -> None:
+    def pooled() -> tuple[list[int], list[int | None]]:
+        context = multiprocessing.get_context("fork")
+        with context.Pool(2) as pool:
+            values = pool.map(abs, [-1, -2, -3])
+        sleeper = context.Process(target=time.sleep, args=(300,))
+        leaver = context.Process(target=sys.exit, args=(4,))
+        sleeper.start()
+        leaver.start()
+        sleeper.terminate()
+        sleeper.join()
+        leaver.join()
+        return values, [sleeper.exitcode, leaver.exitcode]
+
+    assert submit(pooled).result(DEADLINE_S) == ([1, 2, 3], [-signal.SIGTERM, 4])
+
+
+def test_a_fork_dies_of_a_signal_that_comes_at_once() -> None:
+    def ends_forks() -> set[int]:
+        ended = set()
+        for _ in range(20):
+            pid = os.fork()
+            if pid == 0:
+                time.sleep(300)
+            os.kill(pid, signal.SIGTERM)
+            ended.add(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        return ended
+
+    assert submit(ends_forks).result(DEADLINE_S) == {-signal.SIGTERM}
+
+
+def test_a_function_with_forks_is_interrupted_at_its_time_limit(tmp_path: Path) -> None:
+    cleaned, forks = tmp_path / "cleaned", tmp_path / "fork"
+
+    def waits() -> None:
+        pid = os.fork()
+        if pid:
+            forks.write_text(str(pid), encoding="utf-8")
+        try:
+            time.sleep(300)
+        finally:
+            cleaned.write_text("parent" if pid else "fork", encoding="utf-8")
+
+    answer = submit(waits, time_limit=1.0)
+    with pytest.raises(JobError, match="reached its time limit"):
+        answer.result(DEADLINE_S)
+    assert cleaned.read_text(encoding="utf-8") == "parent"
+    until(lambda: not Path("/proc", forks.read_text(encoding="utf-8")).exists(), "the fork is gone")
+
+
+# --- Waiting for jobs from Python: by future, number, run, and several of them
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_states_of_all_jobs_are_returned_when_they_have_ended(home: Home) -> None:
+    good, bad = submit(int, "3"), submit(int, "x")
+    states = wait([good, bad.job, "functions"])
+    assert states == {good.job: "done", bad.job: "failed"}
+    run = Run(name="functions", folder=home.folder, jobs=(bad.job,), queued=1, joined=0, cached=0)
+    assert run.wait() == {bad.job: "failed"}
+
+
+def test_after_the_timeout_the_states_are_returned_as_they_are() -> None:
+    held = submit(int, hold=True)
+    assert wait(held, timeout=0.05) == {held.job: "held"}
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_job_or_a_run_that_does_not_exist_is_refused() -> None:
+    submit(int, hold=True)
+    with pytest.raises(UsageError, match="no job 7"):
+        wait(7)
+    with pytest.raises(UsageError, match="did you mean 'functions'"):
+        wait("function")
+
+
+@pytest.mark.parametrize("wrong", [3.5, None, True, [[3.5]]])
+def test_what_is_no_job_is_refused_with_what_was_expected(wrong: Any) -> None:
+    submit(int, hold=True)
+    with pytest.raises(UsageError, match="expected futures, runs, names of runs or numbers"):
+        wait(wrong)
+
+
+def test_who_waits_learns_that_the_queue_is_stopped(
+    launcher: Launcher, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launcher.store.feed.CHECK_EVERY_S", 0.0)
+    held = submit(int, hold=True)
+    assert launcher("stop").code == 0
+    until(lambda: scheduler_pid(home) is None, "the scheduler has left")
+    with pytest.raises(MachineError, match="launcher start"):
+        wait(held)
+    with pytest.raises(MachineError, match="launcher start"):
+        held.result()
+
+
+@pytest.mark.usefixtures("alone")
+def test_nothing_is_printed_outside_of_terminals_and_notebooks(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    wait(submit_many(abs, [-1, -2]))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_of_runs_with_one_name_the_newest_is_meant(store: Store) -> None:
+    numbers = []
+    for age, root in enumerate(("/old", "/new")):
+        with store.writing():
+            run = store.run(Path(root), "study")
+            new = NewJob(spec=a_spec("true", run="study", root=root))
+            numbers.append(store.put(run, a_context(), new, float(age)))
+    assert [*wait("study", timeout=0)] == numbers[1:]
+
+
+@pytest.mark.usefixtures("alone")
+def test_who_asks_after_the_start_of_a_stopped_queue_is_not_told_that_it_is_stopped(
+    launcher: Launcher,
+) -> None:
+    assert submit(abs, -2).result(DEADLINE_S) == 2
+    assert launcher("stop").code == 0
+    answer = submit(abs, -1)
+    with pytest.raises(MachineError, match="the queue is stopped"):
+        answer.result(DEADLINE_S)
+    assert launcher("start").code == 0
+    assert answer.result(DEADLINE_S) == 1
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_job_that_came_while_nobody_had_the_queue_open_is_followed(
+    launcher: Launcher, home: Home
+) -> None:
+    assert submit(abs, -2).result(DEADLINE_S) == 2
+    assert launcher("stop").code == 0
+    until(
+        lambda: not home.database.with_name(f"{home.database.name}-wal").exists(), "all closed it"
+    )
+    answer = submit(abs, -1)
+    until(lambda: followers(), "it is followed")
+    assert launcher("start").code == 0
+    assert answer.result(DEADLINE_S) == 1
+
+
+# --- Task files and plans into the queue from Python
+
+
+TASK = """
+name: two
+command:
+  - {name: first, argv: [echo, "1"]}
+  - {name: second, argv: [echo, "2"]}
+"""
+
+
+@pytest.fixture
+def task(queue: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A task file in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "two.yaml"
+    file.write_text(TASK, encoding="utf-8")
+    return file
+
+
+def test_the_jobs_of_a_task_file_run_and_a_second_submission_finds_them_done(task: Path) -> None:
+    run = submit(task)
+    assert (run.name, run.queued, run.cached) == ("two", 2, 0)
+    assert set(run.wait().values()) == {"done"}
+    again = submit(str(task))
+    assert (again.queued, again.cached, again.jobs) == (0, 2, run.jobs)
+    assert len(results(run, frame=False)) == 2
+
+
+def test_a_plan_is_submitted_into_its_own_folder(task: Path, tmp_path: Path) -> None:
+    made = plan(load(task), root=tmp_path)
+    run = submit(made)
+    assert run.folder == tmp_path / "runs/two"
+    assert set(wait(run).values()) == {"done"}
+    with pytest.raises(UsageError, match="a plan is complete"):
+        submit(made, settings=["name=other"])
+
+
+def test_settings_are_stronger_than_the_file(task: Path) -> None:
+    run = submit(task, settings=["name=other"])
+    assert (run.name, set(run.wait().values())) == ("other", {"done"})
+
+
+@pytest.mark.usefixtures("alone")
+def test_what_is_wrong_with_a_task_file_is_told_and_nothing_is_queued(
+    task: Path, store: Store
+) -> None:
+    task.write_text(TASK + "  - {nam: third}\n", encoding="utf-8")
+    with pytest.raises(TaskFileError, match="nam"):
+        submit(task)
+    with pytest.raises(UsageError, match="no task file"):
+        submit("absent.yaml")
+    task.write_text(TASK, encoding="utf-8")
+    with pytest.raises(UsageError, match="can never start here"):
+        submit(task, settings=["resources.cpus=99999"])
+    assert store.read.jobs() == []
+
+
+def test_what_is_no_function_and_no_task_file_is_refused(home: Home) -> None:
+    with pytest.raises(UsageError, match="got int"):
+        submit(3)  # type: ignore[call-overload]
+    with pytest.raises(UsageError, match="takes no arguments"):
+        submit("a.yaml", 3)  # type: ignore[call-overload]
+    with pytest.raises(UsageError, match=r"unknown option 'cpus'.*resources\.cpus=4"):
+        submit("a.yaml", cpus=3)  # type: ignore[call-overload]
+
+
+# --- Results of a run in Python
+
+
+@pytest.mark.usefixtures("alone")
+def test_what_functions_returned_is_a_row_each() -> None:
+    wait(submit_many(lambda lr: {"loss": 2 * lr, "nested": {"n": 1}}, [0.5, 1.0]))
+    rows = results("functions", frame=False)
+    assert [(row["job"], row["state"], row["lr"], row["loss"]) for row in rows] == [
+        (1, "done", 0.5, 1.0),
+        (2, "done", 1.0, 2.0),
+    ]
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.skipif(importlib.util.find_spec("pandas") is None, reason="pandas is not installed")
+def test_where_pandas_is_installed_they_are_a_data_frame() -> None:
+    wait(submit_many(abs, [-1, -2]))
+    frame = results("functions")
+    assert list(frame["value"]) == [1, 2]
+    assert list(frame["name"]) == ["function/abs#1", "function/abs#2"]
+
+
+def test_a_run_that_does_not_exist_is_refused() -> None:
+    wait(submit_many(abs, [-1]))
+    with pytest.raises(UsageError, match="no run 'nights'"):
+        results("nights")
+
+
+def test_a_number_with_an_interval_makes_three_columns() -> None:
+    row = {"model": "a", "accuracy": {"value": 0.9, "low": 0.8, "high": 0.95}, "x": {"y": {"z": 1}}}
+    assert flat(row) == {
+        "model": "a",
+        "accuracy": 0.9,
+        "accuracy_low": 0.8,
+        "accuracy_high": 0.95,
+        "x.y.z": 1,
+    }
+
+
+@pytest.mark.usefixtures("alone")
+def test_functions_have_means_over_an_argument(launcher: Launcher) -> None:
+    wait(submit_many(lambda lr, seed: {"loss": 10 * lr + seed}, [0.1, 0.1, 0.2], [1, 3, 5]))
+    answer = launcher("results", "functions", "--over", "seed", "--format", "json")
+    rows = json.loads(answer.out)["rows"]
+    assert [(row["lr"], row["loss"]["value"]) for row in rows] == [(0.1, 3.0), (0.2, 7.0)]
+
+
+# --- Functions on pilots: the call lies where they see it
+
+
+PATIENCE_S = 3 * DEADLINE_S  # a pilot has to start first
+
+
+CONFIG = """
+[backends.near]
+kind = "local"
+idle = "1s"
+[backends.far]
+kind = "local"
+folder = "FAR"
+"""
+
+
+@pytest.fixture
+def far(queue: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two backends that are processes of this machine; the folder of the second one's pilots."""
+    folder, config, project = (tmp_path / name for name in ("far", "config.toml", "project"))
+    config.write_text(CONFIG.replace("FAR", str(folder)), encoding="utf-8")
+    monkeypatch.setenv("LAUNCHER_CONFIG", str(config))
+    project.mkdir()
+    monkeypatch.chdir(project)
+    return folder
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_function_runs_on_a_pilot_and_its_value_or_exception_comes_back(
+    far: Path, home: Home
+) -> None:
+    bias, here = 2, os.getpid()
+
+    def work(x: int) -> int:
+        assert os.getpid() != here
+        return x // bias
+
+    def refuse() -> None:
+        raise ValueError("not here")
+
+    answer, refusal = submit(work, 10, on="near"), submit(refuse, on=["near"])
+    assert answer.result(PATIENCE_S) == 5
+    with pytest.raises(ValueError, match="not here"):
+        refusal.result(PATIENCE_S)
+    assert home.attempt(answer.job, 1).folder.is_symlink()  # into the folder of its pilot
+    assert not far.exists()
+
+
+@pytest.mark.usefixtures("alone")
+def test_where_the_pilots_have_no_folder_in_common_the_function_is_refused(far: Path) -> None:
+    with pytest.raises(UsageError, match="near, far have no folder in common"):
+        submit(int, on="near,far")
+    submit(int, on="local,far", hold=True)
+    assert [path.parent for path in far.rglob("*.calls")] == [far / "functions"]
+
+
+# --- Ctrl-C while functions are submitted: the queue and the files of calls stay in step
+
+
+def interrupted_at(called: str, callers: set[str], work: Callable[[], object]) -> None:
+    """Do some work, and interrupt it as Ctrl-C does where one function calls another."""
+
+    def look(frame: FrameType, event: str, _: object) -> None:
+        caller = frame.f_back
+        if event != "call" or frame.f_code.co_name != called or caller is None:
+            return
+        if caller.f_code.co_name in callers:
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGINT)
+
+    sys.setprofile(look)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+    finally:
+        sys.setprofile(None)
+
+
+@pytest.mark.usefixtures("alone")
+def test_an_interrupt_after_the_jobs_are_queued_leaves_them_their_calls(store: Store) -> None:
+    interrupted_at("jobs_by_id", {"_submit_calls"}, lambda: submit(pow, 2, 5))
+    (row,) = store.read.jobs_open()
+    assert future(row.id).result(DEADLINE_S) == 32
+
+
+@pytest.mark.usefixtures("alone")
+def test_no_call_leaves_no_file(home: Home) -> None:
+    assert submit_many(pow, [], []) == []
+    assert [*Path(home.folder, FOLDER).iterdir()] == []
