@@ -1,10 +1,13 @@
 """The folder and the variables that a program's own entry names, as its attempt gets them."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from launcher import api
 from launcher.context import has_folder, job_folder, own_folder, placed_context, with_folders
 from launcher.job import Resources
 from launcher.store.rows import lane_of
@@ -131,3 +134,75 @@ def test_the_gpus_that_an_entry_shows_count_for_its_lane() -> None:
     own = a_spec(resources=resources, settings={"env": {"CUDA_VISIBLE_DEVICES": "1"}})
     assert lane_of(plain, context).visible == ("0", "1")
     assert lane_of(own, context).visible == ("1",)
+
+
+# --- `launcher.api`: the names that laboratories import
+
+
+NAMES_OF_0_2 = [
+    "DataId",
+    "Draft",
+    "Entry",
+    "Error",
+    "Input",
+    "Job",
+    "JobError",
+    "Json",
+    "Kind",
+    "MachineError",
+    "ModelId",
+    "Part",
+    "Plan",
+    "PlannedJob",
+    "Poison",
+    "Portion",
+    "Role",
+    "Settings",
+    "Share",
+    "Stage",
+    "TaskFile",
+    "TaskFileError",
+    "UnknownName",
+    "UsageError",
+    "Words",
+    "canonical",
+    "load",
+    "model_folder_name",
+    "nearest",
+    "parse_data",
+    "parse_model",
+    "parse_poison",
+    "plan",
+    "read_json",
+    "write_atomic",
+    "write_json",
+]
+
+
+@pytest.mark.parametrize("name", NAMES_OF_0_2)
+def test_a_name_of_version_0_2_is_still_there(name: str) -> None:
+    assert getattr(api, name) is not None
+    assert name in api.__all__
+
+
+def test_all_names_are_listed_though_some_are_not_imported_yet() -> None:
+    code = (
+        "import sys, launcher.api as api; print(set(api.__all__) <= set(dir(api)), "
+        "{'cloudpickle', 'launcher.functions', 'launcher.planning', 'rich'} & set(sys.modules))"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout == "True set()\n"
+    assert all(getattr(api, name) is not None for name in api.__all__)
+
+
+def test_functions_are_submitted_without_what_plans_task_files() -> None:
+    code = (
+        "import sys; from launcher.api import submit, submit_many, wait; "
+        "print({'launcher.planning', 'launcher.taskfile'} & set(sys.modules))"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout == "set()\n"

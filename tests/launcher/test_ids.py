@@ -1,9 +1,12 @@
+"""The name of a test says on which data and under which condition a model is tested."""
+
 from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launcher import draft
 from launcher.errors import IdError
 from launcher.ids import (
     DataId,
@@ -21,27 +24,47 @@ from launcher.ids import (
 )
 
 ALPHABET = "abcXYZ019"
+
+
 words = st.builds(
     lambda head, rest: head + rest,
     st.sampled_from(ALPHABET),
     st.text(ALPHABET + "_.+-", max_size=6),
 )
+
+
 parts = st.builds(Part, words, words)
+
+
 data_ids = st.lists(parts, min_size=1, max_size=4).map(lambda found: DataId(tuple(found)))
+
+
 percents = st.builds(
     lambda whole, decimals: f"{whole}.{decimals}9" if decimals is not None else str(whole),
     st.integers(1, 99),
     st.none() | st.text("0123456789", max_size=5),
 )
+
+
 poisons = st.builds(
     Poison, percents, st.none() | st.from_regex(r"[a-z][a-z0-9]{0,4}", fullmatch=True)
 )
+
+
 keys = st.from_regex(r"[a-z_][a-z0-9_]{0,6}", fullmatch=True)
+
+
 values = st.from_regex(r"[A-Za-z0-9_.+\-]{1,6}", fullmatch=True)
+
+
 variants = st.dictionaries(keys, values, max_size=3).map(lambda found: tuple(found.items()))
+
+
 stages = st.builds(
     Stage, data_ids, st.none() | poisons, st.lists(words, max_size=2).map(tuple), variants
 )
+
+
 model_ids = st.lists(stages, min_size=1, max_size=3).map(lambda found: ModelId(tuple(found)))
 
 
@@ -207,3 +230,25 @@ def test_a_word_is_found_in_an_id(
 def test_words_hold_nothing_that_means_something_in_an_id_or_a_path() -> None:
     assert is_word("sd1.5+x_y-z")
     assert not any(map(is_word, ["", "-a", ".a", "a/b", "a b", "a:b", "a&b", "a~b", "a@b", "é"]))
+
+
+@pytest.mark.parametrize("condition", ["", "haze=2", "haze=0.5,tilt=a-b"])
+def test_data_and_condition_are_read_back_from_a_name(condition: str) -> None:
+    name = draft.tested("gan2:pre&real:pre", condition)
+    assert draft.data_of_test(name) == "gan2:pre&real:pre"
+    assert draft.condition_of_test(name) == condition
+
+
+def test_settings_at_their_defaults_are_no_condition() -> None:
+    assert draft.condition_name([("haze", 0, 0), ("tilt", None, 3)]) == ""
+
+
+def test_a_condition_names_the_other_settings_in_their_order() -> None:
+    assert draft.condition_name([("tilt", True, False), ("haze", 0.5, 0)]) == "tilt=true,haze=0.5"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [("a/b c", "a-b-c"), ("/", "none"), (("x", "y"), "x-y")]
+)
+def test_what_no_id_may_hold_becomes_a_dash(value: object, shown: str) -> None:
+    assert draft.condition_name([("haze", value, "")]) == f"haze={shown}"

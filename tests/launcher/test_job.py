@@ -1,10 +1,34 @@
+"""None"""
+
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from launcher.job import Resources, Spec, SpecWriter, Terms, asks_for, program_signature, read_spec
 from launcher.kinds import costs, signature_of
+from launcher.params import PARAMS, params_of, scalar
+from launcher.states import (
+    ENDED,
+    NEXT,
+    OPEN,
+    Done,
+    Failed,
+    Lost,
+    Outcome,
+    OutOfMemory,
+    Shortage,
+    State,
+    Stopped,
+    Void,
+    ending,
+    outcome_record,
+    read_facts,
+    read_outcome,
+)
+from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable
 from tests.launcher.plans import KINDS
 
@@ -67,6 +91,8 @@ def test_jobs_that_share_their_work_among_several_gpus_are_learned_of_apart() ->
 
 
 PLAIN = Spec(name="command/1", kind="command", role="plain", run="r", root="/x")
+
+
 FULL = PLAIN._replace(
     entry="lab:run",
     preload=("numpy", "torch"),
@@ -147,3 +173,161 @@ def test_names_of_places_that_are_none_make_a_spec_unreadable() -> None:
     record = json.loads(SpecWriter().text(FULL))
     with pytest.raises(Unreadable, match="'on' of terms"):
         read_spec({**record, "terms": {**record["terms"], "on": "slurm"}})
+
+
+@pytest.mark.parametrize(
+    ("words", "params"),
+    [
+        ("train.py --lr 0.1 --seed 3", {"lr": 0.1, "seed": 3}),
+        ("train.py --lr=1e-4 model.depth=4 +aug=mixup", {"lr": 1e-4, "model.depth": 4, "aug": "mixup"}),
+        ("train.py --fast --lr 0.1", {"fast": True, "lr": 0.1}),
+        ("train.py --shift -0.5 -lr -1e-3 -n 8", {"shift": -0.5, "lr": -1e-3, "n": 8}),
+        ("python -m train -v -c code --amp -q", {"amp": True}),
+        ("train.py --lr 0.1 --lr 0.2 lr=0.3", {"lr": 0.3}),
+        ("train.py --out runs/7 --model=a/b if=/dev/zero --config big.yaml", {"config": "big.yaml"}),
+        ("train.py --out {job_folder} --at {run_folder}", {}),
+        ("train.py --size 1e999 --long 1_000", {"size": "1e999", "long": "1_000"}),
+        ("train.py out/a=b data -v -- 5", {}),
+        ("train.py", {}),
+        ("", {}),
+    ],
+)  # fmt: skip
+def test_a_command_line_tells_parameters(words: str, params: dict[str, object]) -> None:
+    read = params_of({}, words.split())
+    assert read == params
+    assert [*map(type, read.values())] == [*map(type, params.values())]
+
+
+def test_the_values_of_a_sweep_come_first_whatever_they_hold_and_win() -> None:
+    swept = {"data": "a/b", "lr": 0.1, "amp": False, "none": None, "hidden": [4, 8]}
+    read = params_of({PARAMS: swept}, ["train.py", "--depth", "3", "--lr", "0.10001"])
+    assert read == {**swept, "hidden": "[4, 8]", "depth": 3}
+    assert next(iter(read)) == "data"
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        ("3", 3), ("-1e-4", -1e-4), (".5", 0.5), ("1_000", "1_000"), ("nan", "nan"), ("x", "x"),
+        ("1.2.3", "1.2.3"), (True, True), (None, None), ([1, 2], "[1, 2]"), ("", ""),
+    ],
+)  # fmt: skip
+def test_texts_that_are_numbers_are_numbers(value: object, cell: object) -> None:
+    assert scalar(value) == cell
+    assert type(scalar(value)) is type(cell)
+
+
+times = st.floats(0, 1e10)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+amounts = st.none() | st.integers(0, (1 << 50) - 1)
+
+
+outcomes = st.one_of(
+    st.builds(
+        Done,
+        at=times,
+        result=st.dictionaries(st.text(), json_values, max_size=3),
+        files=st.just(()) | st.tuples(st.text(min_size=1), st.text()),
+        outputs=st.lists(st.tuples(st.integers(), st.integers()), max_size=2).map(tuple),
+    ),
+    st.builds(
+        Failed,
+        at=times,
+        error=st.text(),
+        exit_code=st.none() | st.integers(0, 255),
+        signal=st.none() | st.integers(1, 64),
+    ),
+    st.builds(
+        OutOfMemory,
+        at=times,
+        error=st.text(),
+        shortage=st.builds(
+            Shortage,
+            where=st.sampled_from(["gpu", "ram"]),
+            **dict.fromkeys(["wanted", "held", "cap", "free", "total"], amounts),
+            message=st.just(""),  # is no part of the record
+        ),
+        exit_code=st.none() | st.integers(0, 255),
+        signal=st.none() | st.integers(1, 64),
+    ),
+    st.builds(Stopped, at=times),
+    st.builds(Lost, at=times, why=st.text()),
+    st.builds(Void, at=times, why=st.just(""), whose=st.just("")),
+    st.builds(Void, at=times, why=st.text(min_size=1), whose=st.text()),
+)
+
+
+def test_every_state_says_what_may_follow_it() -> None:
+    assert set(NEXT) == set(State)
+    assert all(state not in NEXT[state] for state in State)
+
+
+def test_a_job_begins_to_run_only_from_the_queue() -> None:
+    assert [state for state in State if State.RUNNING in NEXT[state]] == [State.QUEUED]
+
+
+def test_a_job_is_done_only_by_running() -> None:
+    assert [state for state in State if State.DONE in NEXT[state]] == [State.RUNNING]
+
+
+def test_a_running_job_is_never_held_or_skipped() -> None:
+    assert NEXT[State.RUNNING] & {State.HELD, State.SKIPPED} == frozenset()
+
+
+def test_what_has_ended_goes_nowhere_but_into_the_queue_again() -> None:
+    assert set(State) == OPEN | ENDED
+    assert all(NEXT[state] == {State.QUEUED} for state in (State.DONE, State.FAILED))
+    for state in (State.CANCELLED, State.SKIPPED):  # either may have been held before
+        assert NEXT[state] == {State.QUEUED, State.HELD}
+
+
+@settings(max_examples=60, deadline=None)
+@given(outcomes)
+def test_an_outcome_is_read_as_it_was_written(outcome: Outcome) -> None:
+    read = read_outcome(json.loads(json.dumps(outcome_record(outcome))))
+    assert (type(read), read) == (type(outcome), outcome)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"schema": 2, "ending": "done", "at": 1.0, "result": {}},
+        {"schema": 1, "ending": "done", "at": 1.0},
+        {"schema": 1, "ending": "done", "at": 1.0, "result": [1]},
+        {"schema": 1, "ending": "failed", "at": "yesterday"},
+        {"schema": 1, "ending": "exploded", "at": 1.0},
+    ],
+)
+def test_an_outcome_that_cannot_be_understood_is_lost(record: dict[str, Json]) -> None:
+    assert isinstance(read_outcome(record), Lost)
+
+
+@settings(max_examples=60, deadline=None)
+@given(outcomes)
+def test_an_ending_is_one_word(outcome: Outcome) -> None:
+    words = {"done", "failed", "out-of-memory", "stopped", "lost", "void"}
+    assert ending(outcome) in words
+    assert outcome_record(outcome)["ending"] == ending(outcome)
+
+
+def test_facts_are_read_as_they_were_written_without_the_words() -> None:
+    shortage = Shortage(
+        where="ram", wanted=1, held=2, cap=3, free=4, total=5, message="MemoryError"
+    )
+    assert read_facts(shortage.record()) == Shortage(
+        where="ram", wanted=1, held=2, cap=3, free=4, total=5
+    )
+
+
+@pytest.mark.parametrize("nonsense", [{}, {"where": 3}, {"held": -1}, {"held": True, "cap": "8"}])
+def test_facts_that_cannot_be_understood_are_not_known(nonsense: dict[str, Json]) -> None:
+    assert read_facts(nonsense) == Shortage(where="gpu")
