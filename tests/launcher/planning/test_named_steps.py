@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.launcher.planning.test_load import finish
 
 from launcher.errors import Severity, TaskFileError
 from launcher.kind_interface import Kind
@@ -18,6 +17,7 @@ from launcher.store.queue import Store
 from tests.build import a_context, job_row
 from tests.launcher.folder_toys import KINDS as FOLDER_KINDS
 from tests.launcher.language import KINDS, ROOT, a_plan, job, marked, names, read, refusal, refusals
+from tests.launcher.planning.test_load import finish
 
 STUDY = """\
 train:
