@@ -26,7 +26,7 @@ def can_unshare() -> bool:
     return subprocess.run([*UNSHARE, "true"], check=False, capture_output=True).returncode == 0
 
 
-pytestmark = pytest.mark.skipif(not can_unshare(), reason="no PID namespace can be made here")
+NEEDS_NAMESPACES = pytest.mark.skipif(not can_unshare(), reason="no PID namespace can be made here")
 
 
 def elsewhere(project: Project, script: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -47,6 +47,7 @@ def attempts(journal: Path) -> int:
     return len(lines_of(journal))
 
 
+@NEEDS_NAMESPACES
 def test_a_home_in_use_is_refused_in_another_namespace_as_long_as_something_of_it_lives(
     project: Project, tmp_path: Path
 ) -> None:
@@ -78,6 +79,7 @@ def test_a_home_in_use_is_refused_in_another_namespace_as_long_as_something_of_i
     )
 
 
+@NEEDS_NAMESPACES
 def test_a_container_that_ended_with_its_jobs_leaves_the_home_to_the_next(
     project: Project, tmp_path: Path
 ) -> None:

@@ -22,6 +22,23 @@ resources: {{gpus: 1}}
 command:
 {jobs}
 """
+NEVER: tuple[tuple[str, dict[str, object], str], ...] = (  # how cards are shared, and what is asked
+    ("", {"cpus": 64}, f"needs 64 cores, and {CORES} may be used on this machine"),
+    ("", {"ram": "900GiB"}, "needs 900 GiB of memory, this machine has "),
+    ("", {"device": "cuda:5"}, "this machine has no such GPU, but cuda:0, cuda:1"),
+    ("", {"gpus": 3, "min_vram": "1GiB"}, "needs 3 GPUs, and this machine has 2"),
+    ("", {"min_vram": "200GiB"}, "needs 200 GiB, and can never fit"),
+    (
+        'reserve = "4GiB"',
+        {"min_vram": "21GiB"},
+        "largest GPU has 20 GiB for it, 4 GiB are kept for others",
+    ),
+    (
+        "devices = [0]",
+        {"device": "cuda:1"},
+        "needs cuda:1, and [sharing] devices = [0] of config.toml leaves",
+    ),
+)
 SIZES = (3, 5, 8, 11)  # GiB; a card has 24
 
 
@@ -148,43 +165,28 @@ def test_a_job_gets_the_card_that_was_asked_for_and_of_those_its_caller_sees(
         assert f"CUDA_VISIBLE_DEVICES={shown}, with which it was queued, shows" in refusal
 
 
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
-        ({"cpus": 64}, f"needs 64 cores, and {CORES} may be used on this machine"),
-        ({"ram": "900GiB"}, "needs 900 GiB of memory, this machine has "),
-        ({"device": "cuda:5"}, "this machine has no such GPU, but cuda:0, cuda:1"),
-        ({"gpus": 3, "min_vram": "1GiB"}, "needs 3 GPUs, and this machine has 2"),
-        ({"min_vram": "200GiB"}, "needs 200 GiB, and can never fit"),
-        ({"min_vram": "21GiB"}, "largest GPU has 20 GiB for it, 4 GiB are kept for others"),
-        ({"device": "cuda:1"}, "needs cuda:1, and [sharing] devices = [0] of config.toml leaves"),
-    ],
-    ids=str,
-)
 def test_what_the_machine_can_never_give_is_refused_and_the_limit_is_named(
-    machine: Machine, gpus: Devices, asked: dict[str, object], said: str
+    machine: Machine, gpus: Devices
 ) -> None:
     for _ in range(2):
         gpus.add(24 * GIB, used=0)
     known = machine.hold(0, gpus=1, vram="1GiB")
     assert known.cards
-    if "leaves" in said:
-        machine.configure("[sharing]\ndevices = [0]\n")
-    elif "kept for others" in said:
-        machine.configure('[sharing]\nreserve = "4GiB"\n')
-    options = {"min_vram": "vram"}
-    flags = [f"--{options.get(key, key)}={value}" for key, value in asked.items()]
-    assert said in machine.refused("add", *flags, "--", "true")
-    resources = ", ".join(f"{key}: {value}" for key, value in asked.items())
-    more = "" if asked.keys() - {"cpus", "ram"} else ", device: cpu"
-    file = machine.project.write(
-        "large.yaml",
-        f"name: large\nabout: too much\nresources: {{{resources}{more}}}\n"
-        'command:\n  - {name: some, argv: ["true"]}\n',
-    )
-    assert said in machine.refused("run", file, "--detach")
-    listed = machine.rehearsed("run", file, "--dry-run")
-    assert " ".join(said.split()) in " ".join(listed.split())
+    for sharing, asked, said in NEVER:
+        machine.configure(f"[sharing]\n{sharing}\n")
+        options = {"min_vram": "vram"}
+        flags = [f"--{options.get(key, key)}={value}" for key, value in asked.items()]
+        assert said in machine.refused("add", *flags, "--", "true")
+        resources = ", ".join(f"{key}: {value}" for key, value in asked.items())
+        more = "" if asked.keys() - {"cpus", "ram"} else ", device: cpu"
+        file = machine.project.write(
+            "large.yaml",
+            f"name: large\nabout: too much\nresources: {{{resources}{more}}}\n"
+            'command:\n  - {name: some, argv: ["true"]}\n',
+        )
+        assert said in machine.refused("run", file, "--detach")
+        listed = machine.rehearsed("run", file, "--dry-run")
+        assert " ".join(said.split()) in " ".join(listed.split())
     known.let_go()
 
 

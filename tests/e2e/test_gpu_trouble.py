@@ -259,20 +259,11 @@ def test_without_a_driver_gpu_jobs_wait_and_others_go_on(machine: Machine, gpus:
     plain = machine.hold(0)
 
     assert plain.cards == []
-    machine.until_told(waiting.job, "needs a GPU")
+    machine.until_told(waiting.job, "needs a GPU", "driver is not loaded")
     assert not waiting.started
     said = machine.call("gpus")
     assert (said.stdout, said.stderr) == ("", "no GPUs: NVIDIA's driver is not loaded\n")
     assert json.loads(machine.call("gpus", "--json").stdout)["gpus"] == []
-
-
-def test_a_job_that_waits_for_a_driver_is_told_so(machine: Machine, gpus: Devices) -> None:
-    gpus.add(used=0)
-    gpus.unload()
-
-    waiting = machine.hold(1, gpus=1, vram="1GiB")
-
-    machine.until_told(waiting.job, "needs a GPU", "driver is not loaded")
 
 
 def test_jobs_outlive_a_driver_that_no_longer_answers_any_question(

@@ -9,7 +9,7 @@ import pytest
 
 from launcher.states import State
 from launcher.system.processes import descendants, send
-from tests.build import job_row, supervisor_of, until
+from tests.build import job_row, lines_of, supervisor_of, until
 from tests.e2e.conftest import Project, reading
 
 TASK = """\
@@ -69,7 +69,7 @@ def test_what_stood_in_an_output_is_back_when_its_program_comes_to_nothing(
     project.write("x.yaml", f"name: x\ncommand: [{entry}]\n")
     assert project.call("launcher", "run", "x.yaml", "--detach").returncode == 0
     attempt = project.home.attempt(1, 1)
-    until(lambda: output.exists() and output.read_text() == "part\n", "it writes")
+    until(lambda: lines_of(output) == ["part"], "it writes")
     if end == "cancel":
         assert project.call("launcher", "cancel", "t", "--yes").returncode == 0
     elif end == "fail":
