@@ -36,7 +36,7 @@ COLLECTING = "collecting"
 DEAR = Path(__file__).with_name("dear.txt")
 MOST_CPU_S, MOST_A_TEST_S = 2.5, 0.06  # of a module that is not dear
 MOST_PROCESSES = 0.4  # a test, for each is waited for
-REAL_QUEUES = ("tests/e2e/test_folders.py", "tests/e2e/test_functions.py")  # dear, and yet quick
+REAL_QUEUES = ("tests/e2e/test_folders.py",)  # dear, and yet quick
 
 
 class Cost(NamedTuple):

@@ -1,13 +1,16 @@
-"""All of a queue is killed again and again while it works; the proof in short, and what it sees."""
+"""Proofs in short, and that they can fail: queues that are killed, power cuts, jobs on clusters."""
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from launcher.states import State
 from launcher.system.paths import Home
+from tests.build import until
 from tests.chaos.audit import Findings, audit, jobs_of
 from tests.chaos.commands import delays_file, surroundings
 from tests.chaos.killer import Kill
@@ -15,8 +18,16 @@ from tests.chaos.outside import Fact, Tried
 from tests.chaos.program import Ran
 from tests.chaos.proof import NO_DELAY, Report, prove
 from tests.chaos.recipe import Recipe, foretold
+from tests.clusters.judge import Verdict, judge
+from tests.launcher.pilots.late_files import LateFiles
+from tests.powercut.disk import Disk
+from tests.powercut.proof import prove as prove_cuts
+from tests.powercut.proof import record
+from tests.powercut.recording import Operation
 
 JOBS = 40
+
+
 SEED = 7
 
 
@@ -167,3 +178,122 @@ def test_a_recipe_foretells_what_comes_of_failures_needs_and_holds() -> None:
         "behind": State.QUEUED,
         "freed": State.DONE,
     }
+
+
+# --- The proof of tests/powercut in small, and that it can fail; the whole one: make powercut
+
+
+CUT_JOBS, CUTS = 12, 60  # with fewer jobs none takes the place of another
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("recorded")
+
+
+@pytest.fixture(scope="module")
+def operations(place: Path) -> Sequence[Operation]:
+    if shutil.which("cc") is None:
+        pytest.skip("recording needs a C compiler")
+    return record(place, CUT_JOBS)
+
+
+def test_a_power_cut_loses_nothing_that_was_seen_to_be_queued_or_done(
+    operations: Sequence[Operation], place: Path
+) -> None:
+    report = prove_cuts(place, operations, cuts=CUTS, restarts=1, seed=SEED)
+    assert report.findings == ()
+
+
+def test_without_syncs_a_power_cut_loses_jobs(operations: Sequence[Operation], place: Path) -> None:
+    report = prove_cuts(place, operations, cuts=40, restarts=0, seed=SEED, syncs=False)
+    assert report.findings
+
+
+def changes(*lines: tuple[object, ...]) -> Disk:
+    """Return a disk after changes: what, path, other, inode, offset, data."""
+    disk = Disk("/disk")
+    for what, path, other, inode, offset, data in lines:
+        disk.apply(
+            Operation(
+                str(what),
+                str(path),
+                str(other),
+                int(str(inode)),
+                int(str(offset)),
+                bytes(str(data), "ascii"),
+            )
+        )
+    return disk
+
+
+def test_a_disk_keeps_what_was_synced_and_loses_the_rest() -> None:
+    disk = changes(
+        ("m", "/disk/home", "", 1, 0, ""),
+        ("c", "/disk/home/a", "", 2, 0, ""),
+        ("w", "", "", 2, 0, "old"),
+        ("s", "", "", 2, 0, ""),
+        ("l", "/disk/home/a", "/disk/home/b", 0, 0, ""),
+        ("s", "", "", 1, 0, ""),
+        ("w", "", "", 2, 0, "new!"),
+        ("r", "/disk/home/b", "/disk/home/c", 0, 0, ""),
+    )
+    assert disk.after_a_cut(lambda: False) == {"home": {"a": b"old", "b": b"old"}}
+    assert disk.after_a_cut(lambda: True) == {"home": {"a": b"new!", "c": b"new!"}}
+
+
+# --- What the proofs on clusters see: each thing that must not be is found where it is
+
+
+OUTPUT = "runs/proof/a/attempt.txt"
+
+
+def a_job_of(*endings: str, state: str = "done", dones: int = 1) -> Fact:
+    attempts = tuple(
+        Tried(number=number, ending=ending, at=None) for number, ending in enumerate(endings, 1)
+    )
+    return Fact(name="a", state=state, reason="", dones=dones, attempts=attempts)
+
+
+def body(number: int, start: float, end: float | None = None) -> Ran:
+    return Ran(job="a", number=number, pid=number, start=start, end=end, done=end is not None)
+
+
+def verdict_on(fact: Fact | None, *bodies: Ran, files: Mapping[str, str]) -> Verdict:
+    return judge(["a"], {} if fact is None else {"a": fact}, bodies, files, {"a": OUTPUT})
+
+
+def test_a_job_that_was_lost_with_its_node_and_then_done_is_as_it_should_be() -> None:
+    verdict = verdict_on(a_job_of("lost", "done"), body(1, 1), body(2, 5, 6), files={OUTPUT: "2"})
+    assert verdict.complaints == ()
+    assert (verdict.jobs, verdict.done, verdict.attempts, verdict.ended_twice) == (1, 1, 2, 0)
+
+
+def test_a_job_that_waits_or_never_came_to_its_end_is_lost() -> None:
+    assert verdict_on(a_job_of("lost", state="queued"), body(1, 1), files={}).lost
+    assert verdict_on(a_job_of("done"), body(1, 1), files={OUTPUT: "1"}).lost
+    assert verdict_on(None, files={}).lost
+
+
+def test_two_accepted_attempts_are_seen() -> None:
+    bodies = (body(1, 1, 7), body(2, 5, 6))
+    fact = a_job_of("done", "done", dones=2)
+    verdict = verdict_on(fact, *bodies, files={OUTPUT: "2"})
+    assert verdict.accepted_twice
+    assert (verdict.ended_twice, verdict.overlaps) == (1, 1)
+
+
+def test_what_an_attempt_wrote_that_was_not_accepted_is_seen() -> None:
+    fact, bodies = a_job_of("lost", "done"), (body(1, 1, 9), body(2, 5, 6))
+    assert verdict_on(fact, *bodies, files={OUTPUT: "1"}).foreign_files
+    assert verdict_on(fact, *bodies, files={OUTPUT: "2", "runs/proof/a/more": "1"}).foreign_files
+    assert verdict_on(fact, *bodies, files={}).foreign_files
+    assert not verdict_on(fact, *bodies, files={OUTPUT: "2"}).foreign_files
+
+
+def test_links_are_shown_late_as_links(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    with LateFiles(here, there, 0.0):
+        (there / "runs").symlink_to("/somewhere/else")
+        until((here / "runs").is_symlink, "the link is seen")
+    assert (here / "runs").readlink() == Path("/somewhere/else")

@@ -1,4 +1,4 @@
-"""Colleagues on the same GPUs: what they use and what they promise is never given away again."""
+"""Colleagues and neighbours on the same GPUs: what they use and what they promise is never given away again."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 from launcher.gpu.reservations import STALE_S
 from launcher.scheduler.gpus.gpu_state import FRESH_S
 from tests.build import end_everything, until
-from tests.e2e.machine import Machine, a_machine, name_of, two_people
+from tests.e2e.machine import Machine, Program, a_machine, name_of, two_people
 from tests.nvml.standin import GIB, Devices
 
 
@@ -193,3 +193,110 @@ def test_what_a_dead_scheduler_promised_does_not_block_others_for_ever(
         written.truncate()
 
     assert mine.cards == [card]
+
+
+# --- Jobs that share a card: what is learned of them there
+
+
+@pytest.fixture
+def card_machine(gpus: Devices, tmp_path: Path) -> Iterator[Machine]:
+    """A machine with one card."""
+    gpus.add(used=0)
+    with a_machine(tmp_path, gpus) as machine:
+        yield machine
+
+
+def test_mps_of_a_file_of_earlier_days_is_accepted_with_a_note(
+    card_machine: Machine,
+) -> None:
+    card_machine.configure("[sharing]\nmps = true\n")
+    note = "config.toml:2: sharing.mps has no effect any more"
+    assert note in card_machine.call("gpus").stderr
+    answer = card_machine.call("config")
+    assert note in answer.stderr
+    assert "sharing.mps" not in answer.stdout
+
+
+# as HOLDING, and keeps its cards busy for $4 percent of the time
+BUSY = """
+for card in $(echo "$CUDA_VISIBLE_DEVICES" | tr , ' '); do echo "$card $1 $4"; done \
+> "$STANDIN_TAKEN/.$$" && mv "$STANDIN_TAKEN/.$$" "$STANDIN_TAKEN/$$"
+echo "$CUDA_VISIBLE_DEVICES" >"$2.tmp" && mv "$2.tmp" "$2"
+read line <"$3" || true
+"""
+
+
+def test_jobs_that_were_seen_to_fill_a_card_are_not_put_together_again(
+    card_machine: Machine,
+) -> None:
+    calls = card_machine.project.folder / "calls"
+    card_machine.project.environment["STANDIN_CALLS"] = str(calls)
+    card_machine.serve()
+
+    def looks() -> int:
+        return calls.read_text().count("nvmlDeviceGetComputeMode")
+
+    def busy() -> Program:
+        return card_machine.hold(1, gpus=1, vram="1GiB", script=BUSY, words=("97",))
+
+    teacher = busy()
+    until(lambda: teacher.started, "it runs")
+    enough = looks() + 6  # a second apart, or more
+    until(lambda: looks() >= enough, "the scheduler has seen how busy it keeps the card")
+    teacher.let_go()
+    card_machine.until_state(teacher.job, "done")
+
+    first, second = busy(), busy()
+
+    assert first.cards
+    card_machine.until_told(
+        second.job, f"cuda:0 runs job {first.job} (uses 97 % of it)", "both would end later"
+    )
+    assert not second.started
+    first.let_go()
+    assert second.cards
+
+
+# --- A card that nobody uses and that is not free: what is said of it, and that no job waits there for ever
+
+
+PATIENCE_S = 1.0
+
+
+@pytest.fixture
+def impatient(tmp_path: Path, gpus: Devices) -> Iterator[Machine]:
+    """A machine with a card of which an ended program has kept 3 GiB, and an impatient scheduler."""
+    gpus.add(24 * GIB, used=3 * GIB)
+    with a_machine(tmp_path, gpus) as machine:
+        machine.serve(patience_s=PATIENCE_S)
+        yield machine
+
+
+def test_a_job_that_wants_a_card_for_itself_is_tried_there(
+    impatient: Machine, gpus: Devices
+) -> None:
+    job = impatient.hold(1, gpus=1)
+    assert job.cards
+    text = impatient.told(job.job)
+    assert "tried alone on cuda:0 with 21 GiB free: it waited for 1 s without a cause" in text
+    assert "cuda:0 has 3 GiB in use by others" in text
+    job.let_go()
+    impatient.until_state(job.job, "done")
+
+
+def test_what_does_not_fit_is_named_everywhere_and_starts_when_there_is_room(
+    impatient: Machine, gpus: Devices
+) -> None:
+    job = impatient.hold(1, gpus=1, vram="22GiB")
+    reason = impatient.until_told(job.job, "nothing explains that for 1 s or longer")
+    assert "needs 22 GiB; cuda:0 has 21 GiB free" in reason
+    assert "3 GiB of cuda:0 are in use, and the driver lists no process there" in reason
+    for words in (("show", str(job.job)), ("status",), ("doctor",)):
+        assert "nothing explains that" in " ".join(impatient.call(*words).stdout.split())
+    assert not job.started
+    (card,) = impatient.seen()
+    gpus.set(card, used=0)
+    assert job.cards == [card]
+    log = (impatient.project.folder / "scheduler.out").read_text()
+    assert "unexplained wait: job=1 needs 22 GiB" in log
+    job.let_go()

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from launcher.api import model_folder_name
 from tests.e2e.conftest import Project, a_project
+from tests.trueface.class_toys import SMALL, write_data
+from trueface.unlearning import record
 
 DEFAULTS = """
   data_root: data
@@ -21,6 +24,8 @@ DEFAULTS = """
   num_epochs: 1
   lr: 0.001
 """
+
+
 TASK = f"""
 name: tiny
 defaults:{DEFAULTS}
@@ -33,7 +38,11 @@ unlearn:
   - {{model: "all:pre%50", method: [relabel, retrain]}}
 autotest: ["real:pre", "gan2:pre"]
 """
+
+
 MODELS = ["all:pre", "all:pre#all:shr", "all:pre%50", "all:pre%50~relabel", "all:pre%50~retrain"]
+
+
 JOBS = 1 + 3 + 1 + 2 + 5 * 2
 
 
@@ -131,3 +140,53 @@ def test_the_classic_command_line_trains_and_tests_where_the_original_does(
     assert (folder / "checkpoints" / "best.pt").is_file()
     assert (folder / "scores" / f"{model}_vs_real:pre.csv").is_file()
     assert json.loads((folder / "poison.json").read_text())["keys"]
+
+
+# --- Class unlearning through the real queue, on three tiny classes
+
+
+CLASSES = f"""
+name: toy
+defaults: {json.dumps(SMALL | {"num_epochs": 1})}
+matrix: {{seed: [1, 2]}}
+classify:
+  - {{model: null, data: "folders:all"}}
+forget:
+  - {{model: "folders:all", method: retrain, forget_class: red}}
+  - {{model: "folders:all", method: lau, forget_class: red, matrix: {{lau_share: [0.5]}}}}
+""".replace('"seed": 1, ', "")
+
+
+FORGOTTEN = ["~retrain@seed={}", "~lau@seed={},lau_share=0.5"]
+
+
+FORGET_JOBS = 2 * (1 + len(FORGOTTEN))
+
+
+@pytest.mark.night
+def test_one_command_trains_and_forgets_and_a_second_one_finds_all_of_it_done(
+    project: Project,
+) -> None:
+    write_data(project.folder, train=3, test=1)
+    project.write("toy.yaml", CLASSES)
+    said = project.call("launcher", "run", "toy.yaml")
+    assert said.returncode == 0, said.stdout + said.stderr
+    run = project.folder / "runs" / "toy"
+    for seed in (1, 2):
+        for model in FORGOTTEN:
+            folder = run / model_folder_name(f"folders:all{model.format(seed)}")
+            told = record.read(folder)
+            assert told is not None
+            assert (told.seed, told.forgotten) == (seed, (2,))
+            assert told.base == f"folders:all@seed={seed}"
+    again = project.call("launcher", "run", "toy.yaml")
+    assert again.returncode == 0
+    assert f"{FORGET_JOBS} jobs, 0 queued, {FORGET_JOBS} done before" in again.stderr
+
+
+def test_a_class_that_is_not_there_is_told_before_anything_is_queued(project: Project) -> None:
+    write_data(project.folder, train=1, test=1)
+    project.write("toy.yaml", CLASSES.replace("red", "violet"))
+    said = project.call("launcher", "run", "toy.yaml")
+    assert said.returncode == 2
+    assert "there is no class 'violet' to forget; there are 0 blue, 1 green, 2 red" in said.stderr

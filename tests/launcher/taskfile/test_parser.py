@@ -285,12 +285,7 @@ def test_mutated_files_are_read_or_refused_but_never_crash() -> None:
     assert refused > 1000
 
 
-if __name__ == "__main__":
-    for one in sorted(BROKEN.glob("*.yaml")):
-        one.with_suffix(".txt").write_text(told(one.read_text()))
-
-
-# --- yaml_reader
+# --- YAML that is read with its places
 
 
 def tree_of(text: str) -> Node | None:
@@ -421,3 +416,8 @@ def test_commas_in_parentheses_divide_no_pairs(text: str, meant: object) -> None
     root = read_document(text, "x.yaml", problems)
     assert root is not None
     assert (plain_value(root), list(problems)) == ({"x": meant}, [])
+
+
+if __name__ == "__main__":
+    for one in sorted(BROKEN.glob("*.yaml")):
+        one.with_suffix(".txt").write_text(told(one.read_text()))

@@ -281,11 +281,6 @@ def test_a_log_of_a_gigabyte_is_read_from_its_end_and_its_beginning(tab: "Tab", 
 # --- The pages of runs in a real Chromium, driven by Playwright; skipped where one of them is missing
 
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-    from playwright.sync_api import Page as Tab
-
-
 @pytest.fixture
 def runs_page(home: Home, store: Store, tmp_path: Path) -> Iterator[Page]:
     """The page of a queue with two runs, which have results, curves, pictures and a report."""

@@ -1,0 +1,372 @@
+"""Programs through a real queue: their files, sweeps, thousands of them, and work that jobs share."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launcher.states import State
+from launcher.store.queue import Store
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.processes import cores, descendants, send
+from tests.build import job_row, lines_of, supervisor_of, until
+from tests.e2e.conftest import TOYLAB, Project, reading
+
+TASK = """\
+name: files
+command:
+  - {name: last, argv: [cp, middle.txt, "{run_folder}/last.txt"], inputs: [middle.txt], outputs: ["{run_folder}/last.txt"]}
+  - {name: first, argv: [sh, first.sh, in.txt], inputs: [in.txt], outputs: [middle.txt]}
+  - {name: own, argv: [cp, in.txt, "{job_folder}/copy"], outputs: ["{job_folder}/copy"]}
+"""
+
+
+def todo(project: Project, file: str, *words: str) -> dict[str, str]:
+    """Return what a dry run would run, each with the reason."""
+    shown = project.call("launcher", "run", file, "--dry-run", "--json", *words)
+    jobs = json.loads(shown.stdout)["jobs"]
+    return {job["name"]: job["reason"] for job in jobs if job["state"] != "cached"}
+
+
+def test_programs_run_in_the_order_of_their_files_and_again_when_these_change(
+    project: Project,
+) -> None:
+    project.write("in.txt", "one")
+    project.write("first.sh", "cat $1 >middle.txt\n")
+    project.write("files.yaml", TASK)
+    assert project.call("launcher", "run", "files.yaml").returncode == 0
+    last = project.folder / "runs/files/last.txt"
+    assert last.read_text() == "one"
+    assert todo(project, "files.yaml") == {}
+    project.write("in.txt", "two")
+    assert todo(project, "files.yaml") == {
+        "command/first": "in.txt changed",
+        "command/last": "command/first runs again",
+        "command/own": "in.txt changed",
+    }
+    assert project.call("launcher", "run", "files.yaml").returncode == 0
+    assert (last.read_text(), todo(project, "files.yaml")) == ("two", {})
+    project.write("first.sh", "cat $1 $1 >middle.txt\n")
+    changed = "first.sh changed"
+    assert todo(project, "files.yaml")["command/first"] == changed
+    assert todo(project, "files.yaml", "--accept-code") == {}
+    last.unlink()
+    (project.folder / "runs/files/jobs/own/copy").unlink()
+    assert todo(project, "files.yaml", "--accept-code") == {
+        "command/last": "{run_folder}/last.txt is gone",
+        "command/own": "{job_folder}/copy is gone",
+    }
+
+
+@pytest.mark.parametrize("end", ["cancel", "kill", "fail"])
+def test_what_stood_in_an_output_is_back_when_its_program_comes_to_nothing(
+    project: Project, end: str
+) -> None:
+    output = project.folder / "made.txt"
+    project.write("made.txt", "old")
+    project.write("make.sh", "echo part >made.txt; until [ -e go ]; do sleep 0.02; done; exit 3\n")
+    entry = "{name: t, argv: [sh, make.sh], outputs: [made.txt]}"
+    project.write("x.yaml", f"name: x\ncommand: [{entry}]\n")
+    assert project.call("launcher", "run", "x.yaml", "--detach").returncode == 0
+    attempt = project.home.attempt(1, 1)
+    until(lambda: lines_of(output) == ["part"], "it writes")
+    if end == "cancel":
+        assert project.call("launcher", "cancel", "t", "--yes").returncode == 0
+    elif end == "fail":
+        project.write("go", "")
+    else:
+        supervisor = supervisor_of(attempt)
+        program = descendants(supervisor)
+        project.call("launcher", "stop")  # nothing of it shall run again
+        os.kill(supervisor, signal.SIGKILL)
+        for pid in program:
+            send(pid, signal.SIGKILL)
+
+    def is_over() -> bool:
+        with reading(project.home) as store:
+            return job_row(store, 1).state is not State.RUNNING
+
+    until(is_over, "its end is taken in")
+    assert output.read_text() == "old"
+    assert [path.name for path in Path(project.folder).glob(".*")] == []
+
+
+# --- Sweeps of a program, from a file and from the prompt: really queued, killed in the middle, gone on with
+
+
+FILE = """\
+name: grid
+command:
+  - name: fit
+    argv: [sh, -c, '{program}']
+    matrix: {{lr: {rates}, seed: [1, 2]}}
+"""
+
+
+# each says once that it ran, and stays until it may go
+WAITS = "echo {lr} {seed} >> ran; echo launcher: acc={lr}; while [ ! -e go ]; do sleep 0.05; done; cat {job_folder}/params.json >> told"
+
+
+def ran(project: Project) -> list[str]:
+    file = project.folder / "ran"
+    return sorted(file.read_text().splitlines()) if file.exists() else []
+
+
+def written(project: Project, *rates: str) -> None:
+    text = FILE.format(program=WAITS, rates=f"[{', '.join(rates)}]")
+    (project.folder / "sweep.yaml").write_text(text)
+
+
+def kill_scheduler(project: Project) -> None:
+    """Kill it when jobs of it run, and not all of them have begun."""
+    until(lambda: ran(project), "a job runs")
+    pid = scheduler_pid(project.home)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    assert len(ran(project)) < 6
+    (project.folder / "go").touch()
+
+
+def pairs(*rates: str) -> list[str]:
+    return sorted(f"{lr} {seed}" for lr in rates for seed in (1, 2))
+
+
+@pytest.mark.parametrize("way", ["file", "prompt"])
+def test_a_sweep_that_was_killed_goes_on_and_runs_each_combination_once(
+    project: Project, way: str
+) -> None:
+    written(project, "0.1", "0.01", "0.5")
+    sweep = ("--sweep", "lr=0.1,0.01,0.5", "--sweep", "seed=1,2")
+    words: tuple[str, ...]
+    if way == "file":
+        run, words = "grid", ("run", "sweep.yaml", "--detach")
+    else:
+        run, words = (
+            "mine",
+            ("add", "--run", "mine", "--name", "fit", *sweep, "--", "sh", "-c", WAITS),
+        )
+    started = project.call("launcher", *words)
+    assert started.returncode == 0, started.stderr
+    kill_scheduler(project)
+    assert project.call("launcher", "start").returncode == 0
+    assert project.call("launcher", "wait", f"run:{run}").returncode == 0
+    assert ran(project) == pairs("0.1", "0.01", "0.5")
+    with reading(project.home) as store:
+        rows = store.read.jobs_of(project.folder, run)
+    lines = (project.folder / "told").read_text().replace("}", "}\n").splitlines()
+    values = [json.loads(line) for line in lines if line.strip()]
+    assert sorted(map(str, values)) == sorted(
+        str(row.spec.settings["params"]) for row in rows.values()
+    )
+
+
+def test_a_second_run_runs_nothing_and_a_value_that_is_added_its_own_jobs(project: Project) -> None:
+    (project.folder / "go").touch()
+    written(project, "0.1", "0.01")
+    for rates in (("0.1", "0.01"), ("0.1", "0.01"), ("0.3", "0.1", "0.01"), ("0.3",)):
+        written(project, *rates)
+        answer = project.call("launcher", "run", "sweep.yaml")
+        assert answer.returncode == 0, answer.stderr
+        every = {"0.1", "0.01", *rates} | ({"0.3"} if len(rates) == 1 else set())
+        assert ran(project) == pairs(*every)
+
+
+def test_what_ran_under_values_that_a_file_has_no_more_is_marked_until_it_has_them_again(
+    project: Project,
+) -> None:
+    (project.folder / "go").touch()
+    for rates, removed in ((("0.1", "0.5"), []), (("0.5",), ["0.1"]), (("0.1",), ["0.5"])):
+        written(project, *rates)
+        assert project.call("launcher", "run", "sweep.yaml").returncode == 0
+        table = project.call("launcher", "results", "grid", "--format", "csv").stdout
+        rows = list(csv.DictReader(table.splitlines()))
+        marked = sorted(f"{row['lr']} {row['seed']}" for row in rows if row.get("removed") == "yes")
+        assert (len(rows), marked) == (4, pairs(*removed))
+    (project.folder / "sweep.yaml").write_text(
+        "name: grid\ncommand: [{name: other, argv: ['true']}]\n"
+    )
+    assert project.call("launcher", "run", "sweep.yaml").returncode == 0
+    table = project.call("launcher", "results", "grid", "--format", "csv").stdout
+    assert [row["removed"] for row in csv.DictReader(table.splitlines())] == ["yes"] * 4
+
+
+SCRIPT = """\
+import json, os, sys
+values = json.loads(os.environ["LAUNCHER_PARAMS"])
+for step in (1, 2):
+    acc = round(1 - values["lr"] * 2 + values["seed"] / 100 - (2 - step) / 10, 4)
+    print(f"launcher: step={step} acc={acc} loss={round(1 - acc, 4)}")
+"""
+
+
+SIX = ("--sweep", "lr=0.1,0.01,0.2", "--sweep", "seed=1,2", "--name", "fit")
+
+
+def test_results_of_six_programs_of_ones_own_are_read_in_every_form(project: Project) -> None:
+    (project.folder / "train.py").write_text(SCRIPT)
+    words = ("add", "--run", "mine", *SIX, "--", sys.executable, "train.py", "{sweep}")
+    assert project.call("launcher", *words).returncode == 0
+    assert project.call("launcher", "wait", "run:mine").returncode == 0
+
+    def answer(*words: str) -> list[dict[str, str]]:
+        ended = project.call("launcher", *words, "--format", "csv")
+        assert ended.returncode == 0, ended.stderr
+        return list(csv.DictReader(ended.stdout.splitlines()))
+
+    rows = answer("results", "mine")
+    assert {(row["lr"], row["seed"], row["acc"]) for row in rows} == {
+        ("0.1", "1", "0.81"), ("0.1", "2", "0.82"), ("0.01", "1", "0.99"), ("0.01", "2", "1.0"),
+        ("0.2", "1", "0.61"), ("0.2", "2", "0.62"),
+    }  # fmt: skip
+    (best,) = answer("results", "mine", "--best", "acc")
+    assert (best["job"], best["lr"], best["seed"]) == ("command/fit@lr=0.01,seed=2", "0.01", "2")
+    over = answer("results", "mine", "--over", "seed")
+    assert {(row["lr"], row["acc"], row["count"]) for row in over} == {
+        ("0.1", "0.815", "2"), ("0.01", "0.995", "2"), ("0.2", "0.615", "2"),
+    }  # fmt: skip
+    asked = "SELECT lr, seed, acc FROM results WHERE run = 'mine' ORDER BY acc DESC LIMIT 1"
+    assert answer("query", asked) == [{"lr": "0.01", "seed": "2", "acc": "1.0"}]
+    asked = "SELECT model, value FROM best WHERE metric = 'loss'"
+    assert answer("query", asked) == [{"model": "command/fit@lr=0.01,seed=2", "value": "0.0"}]
+
+
+# --- Thousands of commands from a pipe: really queued, really run
+
+
+LINES = 100_000
+
+
+def add_from_pipe(project: Project, text: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [project.commands / "launcher", "add", *words, "--from", "-"],
+        cwd=project.folder,
+        env=project.environment,
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.night)])
+def test_commands_of_a_pipe_run_in_the_order_of_their_lines(project: Project, count: int) -> None:
+    lines = "".join(f"sh -c 'echo {number} >> order'\n" for number in range(count))
+    added = add_from_pipe(project, lines, "--cpus", str(cores()))  # thus one at a time
+    assert (added.returncode, added.stderr) == (0, "")
+    numbers = range(1, count + 1)
+    assert added.stdout.splitlines() == [f"{number}\tcommand/{number}" for number in numbers]
+    waited = project.call("launcher", "wait")
+    assert waited.returncode == 0, waited.stderr
+    with reading(project.home) as store:
+        assert store.read.counts()[State.DONE] == count
+    ran = (project.folder / "order").read_text().split()
+    assert ran == [str(number) for number in range(count)]
+
+
+@pytest.mark.night
+def test_a_hundred_thousand_commands_are_one_transaction(project: Project) -> None:
+    lines = "".join(f"true --seed {number} 'a b'\n" for number in range(LINES))
+    refused = add_from_pipe(project, f"{lines}true 'a b\n", "--hold")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f"--> <stdin>:{LINES + 1}:6\n" in refused.stderr
+    assert not project.home.database.exists()
+    added = add_from_pipe(project, lines, "--hold", "--name", "seed")
+    assert (added.returncode, added.stderr) == (0, "")
+    with reading(project.home) as store:
+        assert store.read.counts()[State.HELD] == LINES
+        (last,) = store.read.named(f"seed-{LINES}")
+        assert last.id == LINES
+        assert last.spec.argv == ("true", "--seed", str(LINES - 1), "a b")
+
+
+# --- A job that does what others repeat, in real processes: it fails, is killed, is cancelled
+
+
+SHARING = Path(__file__).parents[1] / "launcher" / "sharing_toys.py"
+
+
+SHARED = """
+name: NAME
+defaults: {data_root: toys-NAME, frozen: true, share_fails: "FAILS", share_sleeps_s: SLEEPS}
+toyshapes: [{}]  # each run makes its own: a set that another makes again is another one
+toytrain:
+  - {data: dot:pre, matrix: {lr: [0.1, 0.2]}}
+"""
+
+
+SHARE, TRAINING = "toyshare/dot:pre", "toytrain/dot:pre@lr=0.1"
+
+
+ENDS = {
+    "done": State.DONE, "failed": State.FAILED, "killed": State.FAILED, "cancelled": State.CANCELLED,
+}  # fmt: skip
+
+
+@pytest.fixture
+def sharing(project: Project, tmp_path: Path) -> Project:
+    """A project with a laboratory whose trainings share work."""
+    site = tmp_path / "site"
+    package = site / "toylab-1.0.dist-info"
+    package.mkdir(parents=True)
+    for file in (TOYLAB, SHARING):
+        text = file.read_text(encoding="utf-8").replace("from tests.launcher.toylab", "from toylab")
+        text = text.replace("from tests.launcher import toylab", "import toylab")
+        (site / file.name).write_text(text, encoding="utf-8")
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: toylab\nVersion: 1.0\n")
+    kinds = ("shapes", "train", "test", "share")
+    points = "\n".join(f"toy{kind} = sharing_toys:{kind.upper()}" for kind in kinds)
+    (package / "entry_points.txt").write_text(f"[launcher.kinds]\n{points}\n")
+    project.environment["PYTHONPATH"] = str(site)
+    return project
+
+
+def a_task(project: Project, name: str, *, fails: str = "", sleeps_s: float = 0.0) -> str:
+    text = SHARED.replace("NAME", name).replace("FAILS", fails).replace("SLEEPS", str(sleeps_s))
+    return project.write(f"{name}.yaml", text)
+
+
+def worker(project: Project, job: int) -> int:
+    """Return the process of a job's first attempt, which it reports as its progress; 0: not yet."""
+    file = project.home.attempts / f"{job}-1" / "progress.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return int(json.loads(lines[-1])["step"]) if lines else 0
+
+
+def test_those_who_share_work_start_after_its_end_whether_it_is_done_or_not(
+    sharing: Project,
+) -> None:
+    tasks = [
+        a_task(sharing, "done"),
+        a_task(sharing, "failed", fails="no words"),
+        a_task(sharing, "killed", sleeps_s=60),
+        a_task(sharing, "cancelled", sleeps_s=60),
+    ]
+    answer = sharing.call("launcher", "run", *tasks, "--detach")
+    assert answer.returncode == 0, answer.stderr
+    store = Store(sharing.home, reading=True)
+
+    def states(run: str) -> dict[str, State]:
+        return {row.name: row.state for row in store.read.jobs() if row.run == run}
+
+    shared = {row.run: row.id for row in store.read.jobs() if row.name == SHARE}
+    until(lambda: worker(sharing, shared["killed"]), "the one to be killed runs")
+    os.kill(worker(sharing, shared["killed"]), signal.SIGKILL)
+    until(lambda: worker(sharing, shared["cancelled"]), "the one to be cancelled runs")
+    waiting = next(
+        row for row in store.read.jobs() if row.run == "cancelled" and row.name == TRAINING
+    )
+    assert (waiting.state, waiting.waits) == (State.QUEUED, 1)
+    sharing.call("launcher", "cancel", str(shared["cancelled"]), "--yes")
+    sharing.call("launcher", "wait")
+    for run, end in ENDS.items():
+        ended = states(run)
+        assert (ended.pop(SHARE), set(ended.values())) == (end, {State.DONE}), run
+    store.close()
+    again = sharing.call("launcher", "run", "cancelled.yaml")
+    assert "3 jobs, 0 queued, 3 done before" in again.stderr, "what is shared is not needed again"
