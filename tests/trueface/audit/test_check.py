@@ -1,11 +1,18 @@
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from tests.trueface.audit.build import DATA, POISONED, Lab, amend
 from trueface.audit.check import Check, check, collect, every_check
-from trueface.audit.finding import Gap, Outcome
+from trueface.audit.finding import WARNING, Audit, Finding, Gap, Outcome
 from trueface.audit.run_facts import Model
+from trueface.cli import main
+from trueface.runtime import paths
 
 
 def module(name: str, **contents: Check) -> ModuleType:
@@ -43,3 +50,95 @@ def test_checks_report_by_their_modules_and_in_each_as_they_are_written() -> Non
     ]
     assert codes[-1] == "unlearned-model-is-the-old-one"
     assert len(codes) == 31
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_a_check_that_found_something_was_made(found: bool) -> None:
+    finding = Finding(
+        severity=WARNING, code="leak", model="m", sentence="it leaks", advice="mend it", evidence={}
+    )
+    audit = Audit(
+        run="r",
+        models=("m",),
+        checks=(("leak", "images of training in the test"),),
+        findings=(finding,) if found else (),
+        gaps=(Gap(code="leak", model="m", reason="of another test there is no list"),),
+    )
+    assert audit.unmade == (frozenset() if found else {"leak"})
+
+
+def _told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = main.run(["audit", *words])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_a_clean_run_ends_with_zero_and_says_what_was_checked(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = _told(capsys, str(lab.run))
+    assert code == 0
+    assert out.startswith("night: 2 models, 0 faults, 0 warnings\nchecked, nothing found: poisoned")
+    assert "not checked" not in out
+
+
+def test_a_fault_ends_with_one_and_is_told_with_evidence_and_advice(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    amend(paths.provenance(lab.run / POISONED), flipped_val=3)
+    code, out, _ = _told(capsys, str(lab.run))
+    assert code == 1
+    assert out.startswith(f"fault[poisoned-validation]: {POISONED}: validation labels were flipped")
+    assert "   = flipped validation labels: 3\n" in out
+    assert "   = do: train again" in out
+    assert "night: 2 models, 1 fault, 0 warnings" in out
+
+
+def test_a_warning_alone_is_no_failure(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    amend(paths.summary(lab.run / DATA), images=100, bad_images=50)
+    code, out, _ = _told(capsys, str(lab.run))
+    assert (code, out.count("warning[bad-images]")) == (0, 1)
+
+
+def test_json_holds_findings_checks_and_gaps(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    amend(paths.provenance(lab.run / POISONED), flipped_train=0)
+    paths.history(lab.run / DATA).unlink()
+    code, out, _ = _told(capsys, str(lab.run), "--json")
+    told = json.loads(out)
+    assert (code, told["schema"], told["faults"]) == (1, 1, 1)
+    assert told["findings"][0]["evidence"]["labels turned round"] == 0
+    assert "same-content" in told["checks"]
+    assert {one["code"] for one in told["not_checked"]} == {"loss-not-falling", "first-epoch-best"}
+
+
+def test_the_name_of_a_run_below_runs_will_do(
+    lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(lab.root)
+    assert _told(capsys, "night")[0] == 0
+
+
+def test_one_model_can_be_audited_alone(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = _told(capsys, str(lab.run / DATA))
+    assert (code, "1 model," in out) == (0, True)
+
+
+@pytest.mark.parametrize("name", ["no such run", "../..", "\0", "x" * 300])
+def test_a_run_that_is_not_there_is_bad_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    code, out, err = _told(capsys, str(tmp_path / name) if name != "\0" else name)
+    assert (code, out) == (2, "")
+    assert "error: no " in err
+
+
+@pytest.mark.parametrize("command", ["audit", "report"])
+def test_neither_an_audit_nor_a_page_waits_for_torch(lab: Lab, command: str) -> None:
+    script = (
+        "import sys; from trueface.cli import main as cli; code = cli.run(sys.argv[1:]);"
+        "sys.exit(7 if 'torch' in sys.modules else code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, command, str(lab.run)], capture_output=True
+    )
+    assert done.returncode == 0, done.stderr

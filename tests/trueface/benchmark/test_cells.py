@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from trueface.benchmark.cells import Entry, manifest_of, read_manifest, write_manifest
+from trueface.benchmark.conditions import Origin, contradiction, derive, family_of, kinds_of
 from trueface.runtime.errors import DataError
+
+GAN1 = "gan1:pre realFFHQ:pre"
 
 
 def entry(name: str, content: str = "pixels") -> Entry:
@@ -67,3 +70,78 @@ def test_a_manifest_that_was_changed_is_refused(tmp_path: Path, break_it) -> Non
 def test_a_manifest_that_is_not_there_is_an_error_with_advice(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="run the benchmark again"):
         read_manifest(tmp_path / "none.json")
+
+
+def origin(words: str, *processing: str) -> Origin:
+    parts = frozenset((part.split(":")[0], part.split(":")[1]) for part in words.split())
+    return Origin(parts=parts, processing=frozenset(processing))
+
+
+@pytest.mark.parametrize(
+    ("trained", "tested", "corrupt", "expected"),
+    [
+        (GAN1, GAN1, "none", "white: gan1, realFFHQ under pre in training"),
+        (GAN1, "gan1:pre", "none", "white: gan1 under pre in training"),
+        (GAN1, "realFFHQ:pre", "none", "white: realFFHQ under pre in training"),
+        (f"{GAN1} gan2:pre", "gan1:pre gan2:pre", "none", "white: gan1, gan2 under pre in training"),
+        (GAN1, "gan2:pre realFFHQ:pre", "none", "grey: generator gan2 not in training (gan1)"),
+        (GAN1, "gan1:fb realFFHQ:fb", "none", "grey: modifier fb not in training (pre)"),
+        (GAN1, GAN1, "jpeg50", "grey: corruption jpeg50 not in training"),
+        (GAN1, "gan1:pre realRAISE:pre", "none",
+         "grey: real images of realRAISE not in training (realFFHQ)"),
+        ("gan1:pre gan2:fb", "gan1:fb", "none", "grey: gan1 under fb not in training"),
+        (GAN1, "gan2:fb realFFHQ:fb", "none",
+         "black: generator gan2 not in training (gan1); modifier fb not in training (pre)"),
+        (GAN1, "gan1:fb realFFHQ:fb", "jpeg50",
+         "black: modifier fb not in training (pre); corruption jpeg50 not in training"),
+        (GAN1, GAN1, "jpeg50+blur1",
+         "black: corruption jpeg50 not in training; corruption blur1 not in training"),
+        (GAN1, "gan2:pre gan3:pre", "none",
+         "black: generator gan2 not in training (gan1); generator gan3 not in training (gan1)"),
+        (GAN1, "sdXL:pre realFFHQ:pre", "none",
+         "black: sdXL is of another family than the generators in training (gan1)"),
+        (GAN1, "sdXL:pre realFFHQ:pre", "jpeg50",
+         "black: sdXL is of another family than the generators in training (gan1)"),
+        (GAN1, "fakeFlat:none realFlat:none", "none",
+         "black: nothing tells where the images of fakeFlat, realFlat come from"),
+        ("realFFHQ:pre", "gan1:pre", "none",
+         "black: gan1 is of another family than the generators in training (none)"),
+    ],
+)  # fmt: skip
+def test_a_setting_follows_from_what_is_new(
+    trained: str, tested: str, corrupt: str, expected: str
+) -> None:
+    assert str(derive(origin(trained), origin(tested), corrupt)) == expected
+
+
+def test_a_corruption_that_the_training_copies_had_is_known_at_any_strength() -> None:
+    trained = origin(GAN1, "jpeg", "blur")
+    known = derive(trained, origin(GAN1), "jpeg50+blur1")
+    assert str(known) == "white: gan1, realFFHQ under pre in training, and so was jpeg, blur"
+    assert derive(trained, origin(GAN1), "jpeg50+noise4").setting == "grey"
+
+
+def test_flat_images_are_known_to_a_model_that_learned_from_such() -> None:
+    flat = origin("fakeFlat:none realFlat:none")
+    assert derive(flat, flat).setting == "white"
+
+
+def test_a_declared_setting_that_is_wrong_is_refused_with_the_reason() -> None:
+    derived = derive(origin(GAN1), origin("gan2:pre"))
+    assert contradiction("auto", derived, "gan1:pre", "gan2:pre") == ""
+    assert contradiction("grey", derived, "gan1:pre", "gan2:pre") == ""
+    assert contradiction("black", derived, "gan1:pre", "gan2:pre") == (
+        "setting: black, but for gan1:pre the test gan2:pre is grey: generator gan2 not in training "
+        "(gan1); write setting: auto, or leave this test out of what is black"
+    )
+
+
+def test_families_and_kinds_are_read_from_names() -> None:
+    assert [family_of(name) for name in ("gan2", "sdXL", "flux", "mine")] == [
+        "gan",
+        "sd",
+        "flux",
+        "mine",
+    ]
+    assert kinds_of("none") == ()
+    assert kinds_of("jpeg50+resize0.5+share") == ("jpeg", "resize", "share")

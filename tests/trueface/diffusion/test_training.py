@@ -5,14 +5,19 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import PIL.Image
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from tests.trueface.diffusion.closed_forms import drawn
+from trueface.data.made_folders import digest_of_images as digest
+from trueface.data.made_folders import load_images
 from trueface.diffusion.diffuser import Diffuser
-from trueface.diffusion.settings import DiffuserSettings
-from trueface.diffusion.training import BatchSource, Ema, fit, learning_rate
+from trueface.diffusion.settings import DiffuserSettings, names_of_classes, training_folder
+from trueface.diffusion.training import BatchSource, Ema, fit, learning_rate, load_classes
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, JobError, UnknownName
 from trueface.runtime.progress import Watch
@@ -189,3 +194,86 @@ def test_a_short_training_has_a_row_a_step() -> None:
     trained = fit(images(), None, settings(num_steps=2))
     assert [row[0] for row in trained.rows] == [1, 2]
     assert trained.loss == trained.rows[1][1] != trained.rows[0][1]
+
+
+def picture(path: Path, level: int, side: int = 8) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PIL.Image.fromarray(np.full((side, side, 3), level, dtype=np.uint8)).save(path)
+
+
+def test_images_come_by_name_with_the_levels_of_their_files(tmp_path: Path) -> None:
+    for level in (200, 3, 77):
+        picture(tmp_path / f"{level:03}.png", level)
+    images = load_images(tmp_path, size=8, channels=3, cpus=2)
+    assert images.shape == (3, 3, 8, 8)
+    assert images[:, 0, 0, 0].tolist() == [3, 77, 200]
+    assert load_images(tmp_path, size=8, channels=1).shape == (3, 1, 8, 8)
+
+
+def test_images_of_another_size_or_none_are_errors_that_name_them(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no image"):
+        load_images(tmp_path, size=8, channels=3)
+    picture(tmp_path / "a.png", 1)
+    picture(tmp_path / "b.png", 1, side=9)
+    with pytest.raises(DataError, match=r"b\.png has 9x9 pixels and not 8x8"):
+        load_images(tmp_path, size=8, channels=3)
+
+
+def test_each_folder_is_a_class(tmp_path: Path) -> None:
+    for name, level in (("disc", 5), ("cross", 9), (".hidden", 1)):
+        picture(tmp_path / "train" / name / "0.png", level)
+    folder = training_folder(tmp_path, "classes:all")
+    assert folder == tmp_path / "train"
+    assert training_folder(tmp_path, "images:all") == tmp_path
+    assert training_folder(tmp_path, "images:A") == tmp_path / "A"
+    images, labels, names = load_classes(folder, size=8, channels=1)
+    assert names == ("cross", "disc")
+    assert images[:, 0, 0, 0].tolist() == [9, 5]
+    assert labels.tolist() == [0, 1]
+    assert digest(images, labels, names) != digest(images, labels.flip(0), names)
+
+
+def test_fewer_than_two_classes_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no folder of a class"):
+        names_of_classes(tmp_path)
+    (tmp_path / "cross").mkdir()
+    with pytest.raises(DataError, match="1 folder of a class"):
+        names_of_classes(tmp_path)
+    with pytest.raises(DataError, match="there is no folder"):
+        names_of_classes(tmp_path / "train")
+
+
+def on_data(**given: Any) -> DiffuserSettings:
+    return DiffuserSettings.model_validate({"data_root": "data", **given})
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"size": 30}, "30 pixels is no multiple of 8, which unshuffle 2 and 3 levels"),
+        ({"size": 32, "unshuffle": 16}, "no multiple of 64"),
+        ({"widths": [48, 60]}, "60 is no multiple of 8"),
+        ({"network": "mlp", "widths": [8, 16]}, "one width, not 8,16"),
+        ({"t_max": 1001}, "t_max 1001 is beyond the last of 1000"),
+        ({"ema": 1.0}, "less than 1"),
+        ({"channels": 2}, "1 or 3"),
+        ({"weights": "sd", "prompts": "words.txt", "num_steps": 5}, "num_steps would train"),
+        ({"prompts": "words.txt"}, "prompts belong to weights"),
+        ({"weights": "sd"}, "weights need prompts"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(given: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValidationError, match=match):
+        on_data(**given)
+
+
+def test_what_is_not_given_is_usual_for_the_network() -> None:
+    unet, mlp = on_data(), on_data(network="mlp", size=10)
+    assert (unet.network_widths, unet.embedding_width) == ((48, 64, 96), 64)
+    assert (mlp.network_widths, mlp.embedding_width) == ((192,) * 4, 16)
+    assert (unet.latest_t, on_data(t_max=300).latest_t) == (1000, 300)
+    assert (unet.dropped(0), unet.dropped(6), on_data(drop=0).dropped(6)) == (0, 0.1, 0)
+
+
+def test_imported_weights_need_no_size_that_fits() -> None:
+    assert on_data(weights="sd", size=30, prompts="words.txt").weights == "sd"

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tests.trueface.diffusion.stable.tiny_folder import TOKENS, WIDTH, vocabulary, write_tokenizer
+from tests.trueface.diffusion.tiny_folder import TOKENS, WIDTH, vocabulary, write_tokenizer
 from trueface.diffusion.diffuser import Diffuser, Schedule, make_schedule
 from trueface.diffusion.networks import EpsNetwork, NetworkShape, build_network
 from trueface.erasing.erasure import ErasingProblem

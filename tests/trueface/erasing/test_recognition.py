@@ -1,16 +1,40 @@
+import threading
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.trueface.diffusion.closed_forms import small
-from tests.trueface.erasing.build import prototypes, recogniser
+from tests.trueface.erasing.build import drawer, prototypes, recogniser
 from tests.trueface.jobs.generation.forgetting.small_lab import CLASSIFIER, NAMES, make_lab
 from trueface.data.made_folders import rounded
-from trueface.diffusion.diffuser import save_diffuser
+from trueface.diffusion.diffuser import Diffuser, save_diffuser
 from trueface.erasing.recognition import load_recogniser, rates, refuse_weak_teacher
+from trueface.erasing.recovery import Curve, RecoveryAttack, inverted, recovery, starts_of
+from trueface.erasing.samples import (
+    OTHER_STREAM,
+    Revision,
+    Sampling,
+    drawable,
+    drawn_classes,
+    noise_of,
+    revised,
+    rms,
+    round_trip,
+)
+from trueface.erasing.study import read_points
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, JobError
+
+ATTACK = RecoveryAttack(
+    images=(1, 3),
+    steps=(1, 5, 80),
+    lr=0.1,
+    batch=4,
+    samples=3,
+    sampling=Sampling(steps=3, guidance=1),
+)
 
 
 def test_it_sees_what_a_png_would_hold() -> None:
@@ -82,3 +106,182 @@ def test_a_teacher_that_cannot_draw_a_class_ends_the_study_and_each_is_named() -
 def test_a_single_class_leaves_nothing_to_be_kept() -> None:
     with pytest.raises(JobError, match="the only class"):
         rates(torch.zeros(1, 4), ("cross",), KNOWN, "cross")
+
+
+def test_a_sample_begins_from_the_same_noise_whatever_else_is_drawn() -> None:
+    model = small()
+    many = drawn_classes(model, (0, 1, 2), 5, Sampling(steps=3, seed=4))
+    few = drawn_classes(model, (2,), 2, Sampling(steps=3, seed=4, batch_size=1))
+    torch.testing.assert_close(many[2, :2], few[0])
+
+
+def test_noise_follows_the_classs_name_the_seed_and_the_stream() -> None:
+    model = small()
+    noise = noise_of(model, "cross", 2, 1)
+    assert torch.equal(noise, noise_of(model, "cross", 4, 1)[:2])
+    for other in (
+        noise_of(model, "disc", 2, 1),
+        noise_of(model, "cross", 2, 2),
+        noise_of(model, "cross", 2, 1, OTHER_STREAM),
+    ):
+        assert not torch.isclose(noise, other).any()
+
+
+def test_what_is_drawn_is_cut_to_the_range_of_images_and_recognised() -> None:
+    images = drawn_classes(drawer(prototypes() * 2), (0, 1, 2), 2, Sampling(steps=4, guidance=1))
+    assert float(images.abs().max()) == 1
+    answers = recogniser().answers(images.flatten(0, 1)).reshape(3, 2)
+    assert answers.tolist() == [[0, 0], [1, 1], [2, 2]]
+
+
+def test_guidance_without_a_null_token_is_refused() -> None:
+    with pytest.raises(JobError, match="drop"):
+        drawn_classes(drawer(has_null=False), (0,), 1, Sampling(guidance=2))
+
+
+def test_pixels_that_are_no_numbers_end_the_sampling() -> None:
+    model = drawer(prototypes() * float("nan"))
+    with pytest.raises(JobError, match="pixels that are no numbers"):
+        drawn_classes(model, (0,), 2, Sampling(steps=2, guidance=1))
+
+
+def test_a_stopped_sampling_says_how_far_it_came() -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(JobError, match="stopped after 0 of 2 samples"):
+        drawn_classes(drawer(), (0,), 2, Sampling(stop=stop))
+
+
+def test_samples_of_a_model_that_diverges_are_counted_and_shown_as_grey() -> None:
+    images = prototypes()
+    images[1, 0, 2, 3] = float("nan")
+    whole, share = drawable(images)
+    assert share == pytest.approx(1 / 3)
+    assert not whole[1].any()
+    assert torch.equal(whole[[0, 2]], images[[0, 2]])
+
+
+IMAGES = torch.linspace(-0.8, 0.8, 32).reshape(2, 1, 4, 4)
+
+
+def test_the_round_trip_of_an_unedited_model_comes_nearer_with_more_steps() -> None:
+    model = small(prediction="v")
+    errors = [
+        float(rms(IMAGES, round_trip(IMAGES, model, 0, steps)).mean()) for steps in (10, 50, 200)
+    ]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < errors[0] / 5
+
+
+def test_an_edited_model_draws_what_it_has_in_the_place_of_the_concept() -> None:
+    pictures = prototypes()
+    pictures[0] = pictures[1]
+    teacher, edited = drawer(), drawer(pictures)
+    crosses = prototypes()[:1]
+    plan = Revision(inverted_as=0, drawn_as=0, steps=10)
+    assert float(rms(crosses, revised(crosses, teacher, teacher, plan))) < 1e-3
+    drawn = revised(crosses, edited, teacher, plan)
+    assert float(rms(prototypes()[1:2], drawn)) < 1e-3
+
+
+def test_inversion_under_null_needs_a_null_token() -> None:
+    with pytest.raises(JobError, match="null"):
+        revised(IMAGES, drawer(), drawer(has_null=False), Revision(inverted_as=None, drawn_as=0))
+
+
+def test_the_distance_of_images_is_root_mean_square_in_their_own_units() -> None:
+    assert rms(torch.zeros(2, 1, 2, 2), torch.full((2, 1, 2, 2), 0.5)).tolist() == [0.5, 0.5]
+
+
+def crosses() -> Tensor:
+    return prototypes()[:1].repeat(3, 1, 1, 1)
+
+
+def is_cross(images: Tensor) -> Tensor:
+    return recogniser().answers(images) == 0
+
+
+def curve_of(diffuser: Diffuser, attack: RecoveryAttack = ATTACK) -> Curve:
+    return recovery(diffuser, "cross", crosses(), is_cross, attack)
+
+
+def test_the_attack_finds_the_embedding_that_draws_the_real_images_and_comes_nearer_at_each_step() -> (
+    None
+):
+    model = drawer()
+    starts = starts_of(model, "cross", 1)
+    assert torch.equal(starts["own"], prototypes()[0].flatten())
+    path = inverted(model, torch.stack([starts["random"]]), crosses(), ATTACK)
+    assert path.shape == (1, 2, 3, 16)
+    far = [float(v) for v in (path[0, 0] - starts["own"]).square().mean(1)]
+    assert far == sorted(far, reverse=True)
+    assert far[-1] < 0.01
+
+
+def test_the_curve_of_a_model_that_draws_all_it_is_given_rises_to_one() -> None:
+    curve = curve_of(drawer())
+    assert [point.starts["own"] for point in curve] == [1] * 6
+    for images in ATTACK.images:
+        row = [point.starts["random"] for point in curve if point.images == images]
+        assert row == sorted(row)
+        assert row[-1] == 1
+    assert [point.rate for point in curve] == [1] * 6
+
+
+def test_nothing_comes_back_from_a_model_that_ignores_its_embedding() -> None:
+    curve = curve_of(drawer(deaf=True))
+    assert [point.rate for point in curve] == [0] * 6
+
+
+def test_a_concept_hidden_behind_its_name_is_recovered() -> None:
+    pictures = prototypes()
+    pictures[0] = pictures[1]  # under "cross" it draws the disc
+    curve = curve_of(drawer(pictures))
+    assert curve[0].rate == 0
+    assert curve[-1].rate == 1
+    assert curve[0].starts.keys() == {"own", "random"}
+
+
+def test_the_attack_follows_from_its_seed_and_more_steps_change_no_earlier_point() -> None:
+    model = small()
+    starts = torch.stack(list(starts_of(model, "cross", 1).values()))
+    attack = RecoveryAttack(images=(1, 2), steps=(2, 3), batch=4)
+    path = inverted(model, starts, crosses(), attack)
+    assert torch.equal(path, inverted(model, starts, crosses(), attack))
+    longer = RecoveryAttack(images=(1, 2), steps=(2, 3, 5), batch=4)
+    assert torch.equal(path, inverted(model, starts, crosses(), longer)[:, :, :2])
+    other = RecoveryAttack(images=(1, 2), steps=(2, 3), batch=4, sampling=Sampling(seed=2))
+    assert not torch.equal(path, inverted(model, starts, crosses(), other))
+    assert all(not weight.grad for weight in model.network.parameters())
+
+
+def test_a_model_without_the_class_is_attacked_from_a_random_start() -> None:
+    assert list(starts_of(drawer(), "star", 1)) == ["random"]
+
+
+def test_points_of_a_curve_hold_the_better_start_and_both() -> None:
+    (point,) = read_points(
+        [{"images": 1, "steps": 9, "rate": 0.3, "from_own": 0.1, "from_random": 0.3}]
+    )
+    assert tuple(point) == (1, 9, 0.3, {"own": 0.1, "random": 0.3})
+    assert read_points([point.record]) == (point,)
+
+
+def test_a_stopped_attack_says_how_far_it_came() -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(JobError, match="stopped at step 1 "):
+        curve_of(drawer(), RecoveryAttack(images=(1,), sampling=Sampling(stop=stop)))
+
+
+def test_too_few_images_and_a_loss_without_a_number_end_the_attack() -> None:
+    with pytest.raises(JobError, match=r"3 real images of cross, and the attack wants 5"):
+        curve_of(drawer(), RecoveryAttack(images=(1, 5)))
+    with pytest.raises(JobError, match=r"no number at step 1; take a smaller recover_lr"):
+        recovery(
+            drawer(),
+            "cross",
+            crosses() * float("inf"),
+            is_cross,
+            RecoveryAttack(images=(1,), steps=(5,)),
+        )

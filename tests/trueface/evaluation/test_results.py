@@ -5,17 +5,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from launcher.api import Json, model_folder_name
 from launcher.cli.result_tables import draw
 from launcher.system.code_digests import CodeIndex
 from tests.trueface.group_runs import logits, pairs_of, write_faces, write_tests
 from trueface.evaluation import metrics
+from trueface.evaluation.measurement import METRICS, measure
+from trueface.evaluation.result_rows import by_video, compare, method_of, video_report
 from trueface.evaluation.results import KEPT, MEASURED_BY, table
-from trueface.evaluation.score_tables import Scores, write_scores
+from trueface.evaluation.score_tables import Scores, merge, read_scores, write_scores
 from trueface.runtime import paths
 
 TESTS = ("real:pre", "gan2:pre", "gan3:pre", "gan2:shr", "real:shr")
+MODEL = "all:pre"
+TESTED = (
+    ("gan2:pre", "StyleGAN2", 1),
+    ("gan3:pre", "StyleGAN3", 1),
+    ("real:pre", "FFHQ", 0),
+)
 
 
 def write(run: Path, model: str, data: str, shift: float, count: int = 40) -> None:
@@ -214,3 +223,161 @@ def test_tests_with_attributes_have_gaps_that_follow_a_changed_table(tmp_path: P
 def _number(value: Json) -> float:
     assert isinstance(value, float)
     return value
+
+
+@pytest.fixture
+def measured_run(tmp_path: Path) -> Path:
+    for data, subset, label in TESTED:
+        names = [f"{subset}/{n}" for n in range(30)]
+        table = Scores(
+            paths=tuple(f"PreSocial/{label}/{name}.png" for name in names),
+            keys=tuple(names),
+            labels=np.full(30, label, np.int8),
+            logits=np.random.default_rng(len(subset)).normal(size=30) + 2 * label - 1,
+        )
+        folder = tmp_path / model_folder_name(MODEL)
+        write_scores(paths.scores(folder, MODEL, data), table)
+    return tmp_path
+
+
+def test_a_row_holds_every_measure_or_the_reason_why_not(measured_run: Path) -> None:
+    rows = compare(measured_run, [(MODEL, data) for data, _, _ in TESTED])
+    assert [row["data"] for row in rows] == ["gan2:pre", "gan3:pre", "gan2:pre&gan3:pre&real:pre"]
+    for row in rows:
+        assert set(METRICS) <= set(row)
+        assert row["reasons"] == {}
+    (alone,) = compare(measured_run, [(MODEL, "gan2:pre")])
+    assert alone["precision"] is alone["eer"] is None
+    assert isinstance(alone["reasons"], dict)
+    assert alone["reasons"]["eer"] == "all images are fake"
+    assert alone["recall"] == alone["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("model", "method"),
+    [
+        ("gan2:pre%50@lr=0.1", "train"),
+        ("gan2:pre%50~pgu@strength=0", "pgu"),
+        ("gan2:pre~ng~pgu", "ng~pgu"),
+        ("gan2:pre~ng#sd:pre", "ng"),
+    ],
+)
+def test_a_row_says_by_which_method_its_model_was_made(model: str, method: str) -> None:
+    assert method_of(model) == method
+
+
+def test_every_row_of_a_test_has_a_method(measured_run: Path) -> None:
+    assert {row["method"] for row in compare(measured_run, [(MODEL, "gan2:pre")])} == {"train"}
+
+
+def test_a_row_s_measures_are_those_of_its_images(measured_run: Path) -> None:
+    (*_, pooled) = compare(measured_run, [(MODEL, data) for data, _, _ in TESTED])
+    tables = [np.random.default_rng(len(s)).normal(size=30) + 2 * y - 1 for _, s, y in TESTED]
+    logits = np.array([float(f"{logit:.9g}") for logit in np.concatenate(tables)])
+    labels = np.repeat(np.array([label for _, _, label in TESTED], np.int8), 30)
+    report = measure(labels, logits, keys=[f"{s}/{n}" for _, s, _ in TESTED for n in range(30)])
+    assert report.metrics.get("ap") is not None
+    assert pooled["ap"] == {
+        "value": report.metrics["ap"].value,
+        "low": report.metrics["ap"].low,
+        "high": report.metrics["ap"].high,
+    }
+
+
+def test_the_launcher_draws_the_rows_and_writes_them_as_json(measured_run: Path) -> None:
+    rows = compare(measured_run, [(MODEL, data) for data, _, _ in TESTED])
+    assert "all:pre" in draw(rows)
+    assert "gan3:pre" in draw(rows, everything=True, width=80)
+    assert "NaN" not in json.dumps(rows)
+
+
+def test_frames_have_the_area_of_their_videos_beside_their_own(tmp_path: Path) -> None:
+    folder = tmp_path / model_folder_name(MODEL)
+    for data, label in (("gan2:pre", 1), ("real:pre", 0)):
+        names = [f"{data[:4]}/{video:02d}/{n}" for video in range(8) for n in range(3)]
+        table = Scores(
+            paths=tuple(f"PreSocial/{label}/{name}.png" for name in names),
+            keys=tuple(names),
+            labels=np.full(24, label, np.int8),
+            logits=np.random.default_rng(label).normal(size=24) + label,
+            videos=tuple(f"PreSocial/{label}/{name.rpartition('/')[0]}" for name in names),
+        )
+        write_scores(paths.scores(folder, MODEL, data), table)
+    (row,) = compare(tmp_path, [(MODEL, "gan2:pre"), (MODEL, "real:pre")])
+    assert row["videos"] == 16
+    assert isinstance(row["video_auc"], dict)
+    assert row["video_auc"] != row["auc"]
+    assert "by video: mean probability" in draw([{**row, "seconds": None}], width=140)
+    assert f"{row['video_auc']['value']:.3f} [" in draw([row], width=80).splitlines()[-1]
+
+
+def frames(videos: int = 20, each: int = 4) -> Scores:
+    """Return frames of real and fake videos that have the same names in three folders."""
+    random = np.random.default_rng(0)
+    paths = [
+        f"PreSocial/{folder}/{video:03d}/{n}.png"
+        for folder in ("Fake/A", "Fake/B", "Real/youtube")
+        for video in range(videos)
+        for n in range(each)
+    ]
+    labels = np.array(["/Fake/" in path for path in paths], np.int8)
+    return Scores(
+        paths=tuple(paths),
+        keys=tuple(path.split("/", 2)[2].removesuffix(".png") for path in paths),
+        labels=labels,
+        logits=random.normal(size=len(paths)) + labels.astype(np.float64),
+        videos=tuple(path.rpartition("/")[0] for path in paths),
+    )
+
+
+def test_a_video_is_its_whole_path_and_scores_the_mean_probability_of_its_frames() -> None:
+    scores = frames()
+    table = by_video(scores)
+    assert len(table) == 60  # by the folder's name alone they would be 20
+    probability = 1 / (1 + np.exp(-scores.logits))
+    mean = probability.reshape(-1, 4).mean(axis=1)
+    assert 1 / (1 + np.exp(-table.logits)) == pytest.approx(mean)
+    report = video_report(scores)
+    assert report is not None
+    assert report.auc is not None
+    assert report.videos == 60
+    assert report.auc.value == pytest.approx(roc_auc_score(table.labels, mean))
+    assert report.auc.low < report.auc.value < report.auc.high
+
+
+def test_sure_frames_still_have_an_order() -> None:
+    scores = frames(videos=2, each=2)
+    sure = Scores(
+        paths=scores.paths,
+        keys=scores.keys,
+        labels=scores.labels,
+        logits=np.linspace(-100, 450, 12),
+        videos=scores.videos,
+    )
+    logits = by_video(sure).logits
+    assert np.isfinite(logits).all()
+    assert (np.diff(logits) > 0).all()
+
+
+def test_a_table_keeps_its_videos_on_disk_and_when_tables_are_joined(tmp_path: Path) -> None:
+    scores = frames(videos=3)
+    write_scores(tmp_path / "s.csv", scores)
+    again = read_scores(tmp_path / "s.csv")
+    assert again.videos == scores.videos
+    assert set(again.subsets) == {"A", "B", "youtube"}
+    other = Scores(
+        paths=("a.png",), keys=("X/a",), labels=np.array([0], np.int8), logits=np.array([0.5])
+    )
+    joined = merge([again, other])
+    assert joined.videos == (*scores.videos, "")
+    assert len(by_video(joined)) == 9
+    assert joined.rows(joined.logits == 0.5).videos == ("",)
+
+
+def test_images_of_no_video_have_no_report_and_one_class_no_area() -> None:
+    scores = frames(videos=3)
+    alone = video_report(scores.rows(scores.labels == 1))
+    assert alone is not None
+    assert (alone.videos, alone.auc) == (6, None)
+    plain = Scores(paths=scores.paths, keys=scores.keys, labels=scores.labels, logits=scores.logits)
+    assert video_report(plain) is None

@@ -18,7 +18,9 @@ import PIL.Image
 import pytest
 import torch
 
+import trueface
 from launcher.api import UsageError
+from launcher.system.code_digests import CodeIndex
 from tests.trueface.conftest import Tree
 from tests.trueface.features.build import (
     COUNT,
@@ -35,13 +37,14 @@ from trueface.data.dataset import Pass, still
 from trueface.data.index import Image
 from trueface.features.folder import ENDING, TEMPORARY, remove, views
 from trueface.features.matrix import bytes_of
-from trueface.features.store import open_store
+from trueface.features.store import CODE, open_store
 from trueface.runtime import artifact
 from trueface.runtime.artifact import BusyError, StoppedError
 from trueface.runtime.errors import BadImageError, DataError
 from trueface.runtime.progress import Watch
 
 HALF = slice(None, COUNT // 2)
+PACKAGE = Path(trueface.__file__).parent
 
 
 def cleared(folder: Path) -> int:
@@ -516,3 +519,13 @@ class TestOpening:
         store = open_store()
         assert store is not None
         assert store.limit_bytes == 2 << 30
+
+
+def test_the_code_of_everything_that_transforms_images_counts() -> None:
+    modules = {
+        ".".join(("trueface", *path.relative_to(PACKAGE).with_suffix("").parts))
+        for path in PACKAGE.rglob("*.py")
+        if "TransformId(" in path.read_text(encoding="utf-8")
+    }
+    assert {"trueface.data.transforms", "trueface.data.quality_feed"} <= modules
+    assert modules <= set(CodeIndex().closure([name.partition(":")[0] for name in CODE]))

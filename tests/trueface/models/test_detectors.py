@@ -1,11 +1,25 @@
+import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.nn import Conv2d
 
 from launcher.api import JobError, UnknownName
+from trueface.models.checkpoint import (
+    git_commit,
+    load,
+    refuse_other_resolution,
+    restore,
+    save_model,
+    versions,
+)
 from trueface.models.detectors import Detector, build, freeze, teach
+from trueface.models.head import inputs_of
+from trueface.models.inference import folded
+from trueface.runtime.errors import CheckpointError
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
 
@@ -201,3 +215,129 @@ def test_images_that_are_too_small_are_refused_when_a_network_is_made(
 
 def test_a_network_that_is_cut_takes_smaller_images_than_the_whole() -> None:
     assert build("patch/squeezenet", weights="none", seed=1, side=12).feature_dim == 128
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "model" / "checkpoints" / "best.pt"
+    save_model(path, build("slim18", weights="none", seed=3), {"seed": 3, "job": "train/x"})
+    return path
+
+
+@pytest.mark.parametrize("name", ["slim18", "mesonet", "f3net"])
+def test_a_model_comes_back_bit_for_bit_with_its_provenance(tmp_path: Path, name: str) -> None:
+    saved = tmp_path / "best.pt"
+    model = build(name, weights="none", seed=3)
+    save_model(saved, model, {"seed": 3, "job": "train/x"})
+    back = restore(saved, arch=name)
+    assert load(saved).provenance == {"seed": 3, "job": "train/x"}
+    for name, value in model.network.state_dict().items():
+        assert torch.equal(value, back.network.state_dict()[name]), name
+    assert not back.training
+
+
+def test_nothing_but_the_checkpoint_lies_in_its_folder(saved: Path) -> None:
+    assert [path.name for path in saved.parent.iterdir()] == ["best.pt"]
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+            return Path.touch, (tmp_path / "ran",)
+
+    torch.save({"schema": 1, "state": Evil()}, tmp_path / "evil.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Evil(), protocol=2))
+    for name in ("evil.pt", "plain.pt"):
+        with pytest.raises(CheckpointError, match="cannot be read safely"):
+            load(tmp_path / name)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_another_architecture_is_refused(saved: Path) -> None:
+    with pytest.raises(CheckpointError, match="is a slim18, but the settings say model nodown18"):
+        restore(saved, arch="nodown18")
+
+
+def test_a_cut_off_checkpoint_is_named(saved: Path) -> None:
+    saved.write_bytes(saved.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match=r"best\.pt cannot be read safely"):
+        load(saved)
+
+
+def test_an_absent_checkpoint_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="train this model first"):
+        load(tmp_path / "best.pt")
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="no checkpoint of schema 1"):
+        load(tmp_path / "other.pt")
+
+
+def test_versions_and_commit_are_told(tmp_path: Path) -> None:
+    assert versions()["torch"] == str(torch.__version__)
+    assert git_commit(tmp_path) is None
+
+
+def test_a_base_without_nodown_is_not_gone_on_with_as_if_it_had_it(tmp_path: Path) -> None:
+    model = build("baseline18", weights="none", seed=1)
+    save_model(tmp_path / "best.pt", model, {})
+    base = load(tmp_path / "best.pt")
+    refuse_other_resolution(base, nodown=False)
+    with pytest.raises(CheckpointError, match="trained without nodown; leave the setting out"):
+        refuse_other_resolution(base, nodown=True)
+
+
+class Crossed(nn.Module):
+    """Its batch norm was registered after one convolution, and follows another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 1)
+        self.second = nn.Conv2d(4, 4, 1)
+        self.norm = nn.BatchNorm2d(4)
+        self.fc = nn.Linear(4, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.second(self.norm(self.first(images)))
+        return self.fc(features.mean((2, 3)))  # type: ignore[no-any-return]  # torch
+
+
+def features(network: nn.Module, images: Tensor) -> Tensor:
+    with torch.no_grad(), inputs_of(network.get_submodule("fc")) as inputs:
+        network(images)
+    return inputs[0]
+
+
+@pytest.mark.parametrize("crossed", [False, True])
+def test_a_folded_network_has_the_features_of_the_original(*, crossed: bool) -> None:
+    torch.manual_seed(1)
+    network: nn.Module = Crossed()
+    if not crossed:
+        layers = {"conv": nn.Conv2d(3, 4, 1), "norm": nn.BatchNorm2d(4)}
+        network = nn.Sequential()
+        for name, layer in (layers | {"pool": nn.AdaptiveAvgPool2d(1)}).items():
+            network.add_module(name, layer)
+        network.add_module("flat", nn.Flatten())
+        network.add_module("fc", nn.Linear(4, 1))
+    for _ in range(20):  # statistics far from those of the beginning
+        network(torch.randn(8, 3, 8, 8) * 3 + 2)
+    network.eval()
+    images = torch.randn(2, 3, 8, 8)
+    copy = folded(network, "fc")
+    torch.testing.assert_close(features(copy, images), features(network, images))
+    norms = [module for module in copy.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert bool(norms) == crossed
+
+
+@pytest.mark.parametrize("name", ["mesonet", "f3net", "spsl"])
+def test_a_folded_detector_has_the_logits_of_the_original(name: str) -> None:
+    network = build(name, weights="none", seed=1).network.train()
+    images = torch.rand(8, 3, 64, 64)
+    with torch.no_grad():
+        for _ in range(20):
+            network(images)
+        torch.testing.assert_close(
+            folded(network, "fc")(images), network.eval()(images), rtol=1e-3, atol=1e-3
+        )

@@ -1,11 +1,25 @@
 """The last layer: where it is, and that it alone makes the logits."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from launcher.api import JobError
-from trueface.models.head import head_of, last_linear, refuse_several_heads
+from tests.trueface.unlearning.build import network
+from trueface.models.checkpoint import restore, save_model
+from trueface.models.detectors import Detector, build, freeze
+from trueface.models.head import (
+    CLIP,
+    MlpHead,
+    RidgeHead,
+    head_of,
+    last_linear,
+    refuse_several_heads,
+)
+from trueface.models.logits import ModelSplit, cross_entropy, last_layer, probability_of, wide
 
 torch.set_num_threads(1)
 
@@ -60,3 +74,211 @@ def test_a_head_that_is_not_linear_is_refused_with_the_linear_layers() -> None:
     network = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
     with pytest.raises(JobError, match="'1' is a ReLU; linear layers: 0"):
         head_of(network, "1")
+
+
+torch.set_num_threads(1)
+RANDOM = torch.Generator().manual_seed(5)
+FEATURES = torch.randn(50, 6, generator=RANDOM) * torch.tensor([1e-3, 1, 10, 1e3, 0, 5]) + 7
+
+
+def standardised() -> MlpHead:
+    head = MlpHead(6, hidden=4)
+    numbers = FEATURES.double()
+    head.standardise(numbers.sum(0), numbers.square().sum(0), len(numbers))
+    return head.eval()
+
+
+def test_it_knows_mean_and_deviation_and_leaves_constant_features_alone() -> None:
+    head = standardised()
+    torch.testing.assert_close(head.mean, FEATURES.mean(0))
+    expected = FEATURES.std(0, correction=0)
+    torch.testing.assert_close(head.deviation[[0, 1, 2, 3, 5]], expected[[0, 1, 2, 3, 5]])
+    assert float(head.deviation[4]) == 1
+    assert head.is_standardised
+    assert not MlpHead(6).is_standardised
+
+
+def test_its_logit_is_that_of_two_layers_on_clipped_features() -> None:
+    head = standardised()
+    far = FEATURES.clone()
+    far[0, 1] = 1e6
+    scaled = ((far - head.mean) / head.deviation).clamp(-CLIP, CLIP)
+    units = (scaled @ head.hidden.weight.T + head.hidden.bias).relu()
+    torch.testing.assert_close(head(far), units @ head.weight.T + head.bias)
+    assert head.in_features == 6
+    assert head.weight.shape == (1, 4)
+
+
+def test_it_comes_back_from_its_state() -> None:
+    head, again = standardised(), MlpHead(6, hidden=4)
+    again.load_state_dict(head.state_dict())
+    assert again.is_standardised
+    assert torch.equal(again(FEATURES), head(FEATURES))
+
+
+def test_methods_that_split_a_model_see_its_hidden_units() -> None:
+    head = standardised()
+    split = ModelSplit(head)
+    assert split.width == 4
+    assert split.head is head
+    assert torch.equal(split.features(FEATURES), head.units(FEATURES))
+
+
+def test_dropout_is_before_the_last_layer_only_in_training() -> None:
+    head = standardised()
+    head.dropout.p = 0.5
+    still = head(FEATURES)
+    assert torch.equal(still, head(FEATURES))
+    assert not torch.equal(head.train()(FEATURES), still)
+
+
+torch.set_num_threads(1)
+
+
+def fitted(width: int) -> RidgeHead:
+    random = torch.Generator().manual_seed(1)
+    head = RidgeHead(width)
+    with torch.no_grad():
+        for values in (head.weight, head.bias, head.mean):
+            values.copy_(torch.randn(values.shape, generator=random))
+        for values in (head.scale, head.weights):
+            values.copy_(torch.rand(values.shape, generator=random) + 0.1)
+    return head
+
+
+def ridge_detector() -> Detector:
+    model = build("slim18", weights="none", seed=1)
+    model.replace_head(fitted(model.feature_dim))
+    return model
+
+
+def pixels(count: int = 3) -> torch.Tensor:
+    random = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=random)
+
+
+def test_its_logit_is_that_of_weighted_clipped_standardised_features() -> None:
+    head, features = fitted(5), 4 * torch.randn(7, 5)
+    columns = ((features - head.mean) / head.scale).clamp(-8, 8) * head.weights
+    expected = (columns * head.weight).sum(1, keepdim=True) + head.bias
+    assert torch.allclose(head(features), expected, atol=1e-5)
+
+
+def test_an_outlying_feature_counts_no_more_than_the_clip() -> None:
+    head = fitted(1)
+    far, farther = (head.mean + times * head.scale for times in (9.0, 1e6))
+    assert torch.equal(head(far[None]), head(farther[None]))
+    assert not torch.equal(head(far[None]), head((head.mean + 7 * head.scale)[None]))
+
+
+def test_an_unfitted_head_answers_zero() -> None:
+    assert torch.equal(RidgeHead(4)(torch.randn(2, 4)), torch.zeros(2, 1))
+
+
+def test_half_precision_around_it_changes_no_bit_of_its_sum() -> None:
+    head, features = fitted(300), torch.randn(2, 300)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(head(features), head(features.clone()))
+        inside = head(features)
+    assert torch.equal(inside, head(features))
+
+
+def test_a_checkpoint_keeps_it_whole(tmp_path: Path) -> None:
+    model = ridge_detector()
+    save_model(tmp_path / "best.pt", model, {})
+    back = restore(tmp_path / "best.pt")
+    assert isinstance(back.head, RidgeHead)
+    for name, value in model.head.state_dict().items():
+        assert torch.equal(value, back.head.state_dict()[name]), name
+    with torch.no_grad():
+        assert torch.equal(model(pixels()), back(pixels()))
+
+
+def test_freezing_leaves_its_weight_and_bias_to_learn() -> None:
+    model = ridge_detector()
+    freeze(model)
+    learning = [name for name, value in model.named_parameters() if value.requires_grad]
+    assert learning == ["network.fc.weight", "network.fc.bias"]
+
+
+def test_the_stored_features_are_raw_and_its_head_makes_the_logit_of_them() -> None:
+    model = ridge_detector()
+    with torch.no_grad():
+        features = model.forward_features(pixels())
+        assert torch.allclose(model.forward_head(features), model(pixels()), atol=1e-5)
+    plain = build("slim18", weights="none", seed=1)
+    with torch.no_grad():
+        assert torch.equal(features, plain.forward_features(pixels()))
+
+
+def test_unlearning_sees_standardised_features_before_a_linear_layer() -> None:
+    model = ridge_detector()
+    split = ModelSplit(model)
+    with torch.no_grad():
+        features = split.features(pixels())
+        logits = torch.nn.functional.linear(features, split.head.weight, split.head.bias)
+        assert torch.allclose(logits, model(pixels()), atol=1e-4)
+
+
+def test_one_logit_is_the_two_logits_zero_and_itself() -> None:
+    logits, labels = torch.randn(6, 1), torch.tensor([0, 1, 1, 0, 1, 0])
+    expected = functional.binary_cross_entropy_with_logits(logits[:, 0], labels.float())
+    assert torch.allclose(cross_entropy(wide(logits), labels), expected)
+    assert torch.equal(wide(logits), wide(logits[:, 0]))
+    positive = logits[:, 0].sigmoid()
+    expected = torch.where(labels == 1, positive, 1 - positive)
+    assert torch.allclose(probability_of(wide(logits), labels), expected)
+
+
+def test_a_single_logit_may_have_lost_its_dimensions() -> None:
+    logit = torch.tensor(2.0)
+    assert wide(logit).tolist() == wide(logit[None]).tolist() == [[0.0, 2.0]]
+
+
+def test_several_logits_stay_as_they_are() -> None:
+    logits = torch.randn(4, 3)
+    assert torch.equal(wide(logits), logits)
+
+
+def test_half_precision_becomes_float32() -> None:
+    assert wide(torch.zeros(2, 1, dtype=torch.bfloat16)).dtype == torch.float32
+
+
+def test_a_model_is_split_into_body_and_head() -> None:
+    model, images = network(3), torch.rand(4, 3, 8, 8)
+    split = ModelSplit(model)
+    features = split.features(images)
+    assert features.shape == (4, split.width) == (4, 16)
+    assert torch.allclose(split.head(features), model(images), atol=1e-6)
+
+
+def test_of_several_crops_the_feature_is_their_mean() -> None:
+    detector = build("slim18", weights="none", seed=1)
+    crops = torch.randint(0, 255, (2, 3, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.allclose(
+            ModelSplit(detector).features(crops), detector.forward_features(crops), atol=1e-5
+        )
+
+
+def test_a_bare_layer_is_a_model_whose_body_does_nothing() -> None:
+    layer, features = nn.Linear(5, 1), torch.randn(3, 5)
+    assert torch.equal(ModelSplit(layer).features(features), features)
+
+
+def test_a_model_that_does_not_end_in_its_last_linear_layer_is_refused() -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return self.layer(inputs) * 5 + 3  # type: ignore[no-any-return]  # torch: Any
+
+    with pytest.raises(JobError, match="cannot be split"):
+        ModelSplit(Gated()).features(torch.randn(2, 4))
+
+
+def test_a_model_without_linear_layers_is_refused() -> None:
+    with pytest.raises(JobError, match="no linear layer"):
+        last_layer(nn.Sequential(nn.Conv2d(3, 1, 1)))

@@ -1,11 +1,19 @@
+import io
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
+from trueface.models.detectors import build
+from trueface.models.head import RidgeHead
+from trueface.prediction.heat_map import class_activation, occlusion, picture, seen_window
 from trueface.prediction.predictor import File, Learnt, select, upper_bound
-from trueface.runtime.errors import UsageError
+from trueface.prediction.reference import FEWEST, MOST_ANSWERS, FeatureDistance, Reference
+from trueface.runtime.errors import JobError, UsageError
 
 
 def drawn(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -69,3 +77,93 @@ def test_an_image_that_its_camera_says_to_turn_is_named(
 def test_a_file_without_a_header_is_unlike_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"no image")
     assert list(NOTHING_KNOWN.unlike(File.read(tmp_path / "a.jpg"))) == []
+
+
+def noise(height: int, width: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator)
+
+
+def contrast_in_the_corner(images: list[Tensor]) -> NDArray[np.float64]:
+    return np.array([float(image[:, :16, :16].double().std()) for image in images])
+
+
+def test_only_places_that_the_answer_rests_on_are_marked() -> None:
+    pixels = noise(64, 64)
+    heat = occlusion(pixels, seen_window(pixels, 64), contrast_in_the_corner, batch_size=16)
+    assert heat.values[:8, :8].min() > 0
+    assert np.abs(heat.values[24:, 24:]).max() == 0
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 40), (100, 30)])
+def test_images_of_any_size_have_a_map_of_what_the_network_sees(height: int, width: int) -> None:
+    pixels = noise(height, width)
+    heat = occlusion(pixels, seen_window(pixels, 32), contrast_in_the_corner, batch_size=64)
+    assert heat.values.shape == (min(height, 32), min(width, 32))
+    content = picture(pixels, heat, title="real", by="occlusion")
+    assert PIL.Image.open(io.BytesIO(content)).format == "PNG"
+
+
+def test_the_mean_of_the_map_by_blocks_is_the_logit() -> None:
+    model, pixels = build("slim18", weights="none", seed=0), noise(64, 64)
+    heat = class_activation(model, pixels, pixels, seen_window(pixels, 64))
+    with torch.no_grad():
+        logit = model(pixels[None]).item()
+    assert heat.values.mean() == pytest.approx(logit, rel=0.05)
+
+
+def test_a_network_without_an_exact_map_by_blocks_is_refused() -> None:
+    model, pixels = build("slim18", weights="none", seed=0), noise(32, 32)
+    model.replace_head(RidgeHead(model.feature_dim))
+    with pytest.raises(JobError, match="occlusion works for every detector"):
+        class_activation(model, pixels, pixels, seen_window(pixels, 32))
+
+
+def features(count: int, seed: int, shift: float = 0.0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(shift, 1, (count, 40)).astype(np.float32)
+
+
+def test_images_of_another_sort_are_far_and_those_of_validations_sort_rarely() -> None:
+    model = FeatureDistance.of(features(400, 0), features(400, 1))
+    assert model is not None
+    assert (model.distances(features(400, 2)) > model.limit).mean() <= 0.03
+    assert (model.distances(features(50, 3, shift=2.0)) > model.limit).all()
+
+
+def test_a_feature_that_never_varies_does_not_count() -> None:
+    training, validation = features(100, 0), features(100, 1)
+    training[:, 0] = 1.0
+    model = FeatureDistance.of(training, validation)
+    assert model is not None
+    assert np.isfinite(model.distances(validation)).all()
+
+
+def test_features_of_further_qualities_count_as_those_of_more_images() -> None:
+    first, other, validation = features(80, 0), features(40, 2, shift=3.0), features(100, 1)
+    parts = FeatureDistance.of(first, validation, other)
+    whole = FeatureDistance.of(np.concatenate([first, other]), validation)
+    assert parts is not None
+    assert whole is not None
+    assert np.array_equal(parts.mean, whole.mean)
+    assert np.array_equal(parts.scale, whole.scale)
+    assert parts.limit == whole.limit
+
+
+def test_too_few_images_of_validation_give_no_limit() -> None:
+    assert FeatureDistance.of(features(100, 0), features(FEWEST - 1, 1)) is None
+
+
+def test_what_is_kept_is_read_again_and_stays_below_a_megabyte() -> None:
+    distance = FeatureDistance.of(features(100, 0), features(100, 1))
+    count = 3 * MOST_ANSWERS
+    labels, logits = np.arange(count) % 2, np.arange(count) / 7
+    kept = Reference.of(labels, logits, distance)
+    read = Reference.read(kept.tensors)
+    assert read is not None
+    assert read.features is not None
+    assert distance is not None
+    assert len(read.labels) == MOST_ANSWERS
+    assert set(np.round(read.logits * 7).astype(int) % 2 - read.labels) == {0}
+    assert read.features.limit == distance.limit
+    assert sum(each.nbytes for each in kept.tensors.values()) < 1 << 20
+    assert Reference.read({}) is None

@@ -1,11 +1,13 @@
 """Distances of images against values that a hand can compute, and against slow loops."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from trueface.evaluation.image_measures import (
+    feature_network,
     frechet_distance,
     l1,
     linf,
@@ -14,6 +16,9 @@ from trueface.evaluation.image_measures import (
     share_above,
     ssim,
 )
+from trueface.runtime.errors import UsageError
+
+SQUEEZENET = Path(__file__).parents[5] / "shared/data/weights/squeezenet1_1_imagenet_tv_fp16.pt"
 
 
 def pictures(n: int = 2, side: int = 16, seed: int = 0) -> torch.Tensor:
@@ -100,3 +105,23 @@ def test_the_frechet_distance_does_not_depend_on_the_axes() -> None:
 def test_one_image_has_no_covariance() -> None:
     with pytest.raises(ValueError, match="two of each"):
         frechet_distance(torch.zeros(1, 3), torch.zeros(5, 3))
+
+
+def test_the_random_network_is_always_the_same_one() -> None:
+    images = torch.rand(3, 3, 16, 16) * 2 - 1
+    features = feature_network("random")(images)
+    assert features.shape == (3, 64)
+    assert torch.equal(features, feature_network("random")(images))
+
+
+def test_a_trained_network_without_its_file_is_an_error_that_says_what_to_give() -> None:
+    with pytest.raises(UsageError, match="feature_weights"):
+        feature_network("squeezenet")
+
+
+def test_a_network_of_the_laboratory_gives_the_input_of_its_last_layer() -> None:
+    if not SQUEEZENET.is_file():
+        pytest.skip("../shared/data/weights is not here")
+    network = feature_network("squeezenet", SQUEEZENET)
+    assert network.name == "squeezenet"
+    assert network(torch.zeros(2, 1, 32, 32)).shape == (2, 512)

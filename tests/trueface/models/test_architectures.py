@@ -1,0 +1,343 @@
+"""Bands of a spectrum, what is learned on top of them, and local statistics."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+from torch.nn import functional
+
+from launcher.api import JobError
+from trueface.models.architectures.f3net import Decomposition, LocalStatistics
+from trueface.models.architectures.npr import residual
+from trueface.models.architectures.patch import patch
+from trueface.models.architectures.spsl import phase_image
+from trueface.models.architectures.srmconv import FilteredNetwork
+from trueface.models.detectors import build, build_classifier, teach
+from trueface.models.logits import ModelSplit
+from trueface.models.registry import Made, Shape, Stem, spec_of
+from trueface.training.class_settings import ClassifySettings
+
+SHAPES: tuple[tuple[str, Stem], ...] = (
+    ("cnn", "small"), ("resnet18", "small"), ("resnet18", "large"), ("resnet50", "large"), ("vgg16", "small"),
+    ("vit", "small"),
+)  # fmt: skip
+
+
+torch.set_num_threads(1)
+
+
+@torch.no_grad()
+def unlearned(module: Decomposition | LocalStatistics) -> Decomposition | LocalStatistics:
+    module.filters.learned.zero_()
+    return module
+
+
+@pytest.mark.parametrize("size", [(64, 64), (40, 72)])
+def test_the_three_parts_of_an_image_add_up_to_it_and_the_fourth_is_the_image(
+    size: tuple[int, int],
+) -> None:
+    images = torch.rand(2, 3, *size)
+    with torch.no_grad():
+        parts = unlearned(Decomposition())(images).unflatten(1, (4, 3))
+    torch.testing.assert_close(parts[:, :3].sum(1), images, rtol=0, atol=1e-4)
+    torch.testing.assert_close(parts[:, 3], images, rtol=0, atol=1e-4)
+
+
+def test_the_first_part_is_a_16th_of_the_spectrum_the_second_as_much_and_the_third_the_rest() -> (
+    None
+):
+    filters = unlearned(Decomposition()).filters(256, 256)
+    shares = filters.detach().mean((1, 2)).tolist()
+    assert shares == pytest.approx([1 / 16, 1 / 16, 7 / 8, 1], abs=2e-3)
+
+
+def test_what_is_learned_changes_a_band_by_less_than_one() -> None:
+    module = Decomposition()
+    with torch.no_grad():
+        module.filters.learned.fill_(2.0)
+        filters = module.filters(48, 48)
+    sigma = (1 - torch.tensor(-2.0).exp()) / (1 + torch.tensor(-2.0).exp())
+    torch.testing.assert_close(filters.amin((1, 2)), sigma * torch.ones(4) + torch.eye(4)[3])
+    torch.testing.assert_close(filters.amax((1, 2)), sigma + torch.ones(4))
+
+
+def test_local_statistics_are_log10_amplitudes_of_bands_in_windows() -> None:
+    place = (torch.arange(64) + 0.5) * torch.pi
+    # frequency 9 of a window of 10 along rows alone: in the third of six bands, and in no other
+    wave = torch.cos(place * 9 / 10).expand(1, 3, 64, 64)
+    with torch.no_grad():
+        statistics = unlearned(LocalStatistics())(wave)
+    assert statistics.shape == (1, 6, 32, 32)
+    inside = statistics[0, :, 5:-5, 5:-5].mean((1, 2))
+    assert inside.argmax() == 2
+    assert (inside[2] - inside[[0, 1, 3, 4, 5]].max()) > 1
+
+
+def test_every_parameter_learns_and_gradients_reach_the_pixels_of_an_image_of_one_colour() -> None:
+    model = build("f3net", weights="none", seed=1)
+    teach(model, fixed_statistics=False)
+    model(torch.rand(4, 3, 32, 32)).sum().backward()
+    assert all(
+        parameter.grad is not None and parameter.grad.abs().max() > 0
+        for parameter in model.parameters()
+    )
+    images = torch.full((1, 3, 32, 32), 0.5, requires_grad=True)
+    model.eval()(images).sum().backward()
+    assert images.grad is not None
+    assert images.grad.isfinite().all()
+
+
+def test_half_precision_does_not_reach_the_transforms() -> None:
+    model = build("f3net", weights="none", seed=1)
+    seen = list[torch.Tensor]()
+    for name in ("parts", "amplitudes"):
+        model.network.get_submodule(name).register_forward_pre_hook(
+            lambda _, inputs: seen.append(inputs[0])
+        )
+    images = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        model(images)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            model(images)
+    assert torch.equal(seen[0], seen[2])
+    assert torch.equal(seen[1], seen[3])
+
+
+torch.set_num_threads(1)
+
+
+def test_features_are_the_last_ones_of_the_inner_network() -> None:
+    linear, inner = (build(name, weights="none", seed=1) for name in ("linear/slim18", "slim18"))
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert torch.equal(linear.forward_features(images), inner.forward_features(images))
+        assert torch.equal(linear.forward_head(linear.forward_features(images)), linear(images))
+
+
+def test_the_inner_networks_own_last_layer_is_in_no_file() -> None:
+    names = build("linear/slim18", weights="none", seed=1).network.state_dict()
+    assert {name for name in names if "fc" in name} == {"fc.weight", "fc.bias"}
+
+
+def test_pixels_are_normalised_as_the_settings_ask() -> None:
+    model = build("linear/mobilenet", weights="none", seed=1, normalization="half")
+    assert model.mean.flatten().tolist() == [0.5] * 3
+
+
+torch.set_num_threads(1)
+
+
+def test_the_network_has_the_size_that_was_published() -> None:
+    model = build("mesonet", weights="none", seed=1)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 27_977
+
+
+def test_at_256_pixels_the_last_pooling_is_over_4_by_4_as_published() -> None:
+    blocks = build("mesonet", weights="none", seed=1).network.get_submodule("blocks")
+    *before, last = list(blocks.children())
+    maps = torch.nn.Sequential(*before)(torch.rand(1, 3, 256, 256))
+    assert torch.equal(last(maps), torch.nn.functional.max_pool2d(maps, 4))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (32, 48), (64, 64), (299, 299)])
+def test_images_of_any_size_have_a_logit(size: tuple[int, int]) -> None:
+    model = build("mesonet", weights="none", seed=1)
+    with torch.inference_mode():
+        assert model(torch.rand(2, 3, *size)).shape == (2, 1)
+
+
+torch.set_num_threads(1)
+
+
+def test_an_image_that_was_enlarged_by_repetition_leaves_nothing() -> None:
+    small = torch.rand(2, 3, 9, 7)
+    large = functional.interpolate(small, scale_factor=2, mode="nearest")
+    assert residual(large).abs().max() == 0
+
+
+def test_a_pixel_differs_by_what_it_is_more_than_the_upper_left_of_its_four() -> None:
+    image = torch.arange(16.0).view(1, 1, 4, 4)
+    assert residual(image)[0, 0, :2, :2].tolist() == [[0, 1], [4, 5]]
+
+
+def test_an_odd_last_row_or_column_is_left_out() -> None:
+    odd = torch.rand(2, 3, 5, 7)
+    assert torch.equal(residual(odd), residual(odd[..., :4, :6]))
+
+
+def test_the_network_of_npr_has_the_size_that_was_published() -> None:
+    model = build("npr", weights="none", seed=1)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 1_437_761
+    assert model.feature_dim == 512
+
+
+torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "layer"),
+    [
+        ("patch/baseline18", 64, "layer1"),
+        ("patch/mobilenet", 24, "features.3"),
+        ("patch/squeezenet", 128, "features.4"),
+        ("patch/slim18", 32, "layer2"),
+    ],
+)
+def test_a_network_ends_with_the_last_block_at_a_quarter_of_the_resolution(
+    name: str, width: int, layer: str
+) -> None:
+    model = build(name, weights="none", seed=1)
+    assert model.feature_dim == width
+    assert type(model.network.get_submodule(f"body.{layer}")).__name__ == "Last"
+
+
+def test_nothing_is_kept_of_what_comes_after() -> None:
+    model = build("patch/baseline18", weights="none", seed=1)
+    assert not [
+        name for name in model.network.state_dict() if "layer2" in name or "body.fc" in name
+    ]
+    assert isinstance(model.network.get_submodule("body.layer3"), nn.Identity)
+
+
+def test_the_weights_are_those_of_the_inner_network() -> None:
+    cut = build("patch/baseline18", weights="none", seed=1).network.state_dict()
+    whole = build("baseline18", weights="none", seed=1).network.state_dict()
+    assert torch.equal(cut["body.conv1.weight"], whole["conv1.weight"])
+    name = "layer1.{}1.bn2.weight"
+    assert torch.equal(cut["body." + name.format("layer.")], whole[name.format("")])
+
+
+def test_the_logit_is_the_mean_of_those_of_the_patches() -> None:
+    model = build("patch/slim18", weights="none", seed=1)
+    images, maps = torch.rand(2, 3, 32, 32), list[torch.Tensor]()
+    last = model.network.get_submodule("body.layer2.layer")
+    last.register_forward_hook(lambda *call: maps.append(call[2]))
+    with torch.inference_mode():
+        logits = model(images)
+        patches = model.head(maps[0].flatten(2).transpose(1, 2))  # (B, h·w, 1)
+    torch.testing.assert_close(patches.mean(1), logits)
+
+
+@pytest.mark.parametrize("stride", [1, 4, 16])
+def test_a_network_without_an_early_block_is_refused(stride: int) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, stride, stride), nn.Flatten(), nn.LazyLinear(1))
+    made = Made(network=network, spec=replace(spec_of("slim18"), name="coarse", input_size=32))
+    with pytest.raises(JobError, match="coarse has no maps of a quarter of the resolution"):
+        patch(made)
+
+
+torch.set_num_threads(1)
+
+
+def test_the_phase_image_has_amplitudes_of_one_and_the_phases_of_the_grey_image() -> None:
+    images = torch.rand(2, 3, 16, 16, dtype=torch.float64).float()
+    spectrum = torch.fft.fft2(phase_image(images))
+    torch.testing.assert_close(spectrum.abs(), torch.ones_like(spectrum.abs()))
+    grey = torch.fft.fft2(images.mean(1, keepdim=True))
+    # of real coefficients the phase is 0 or pi, with either sign
+    torch.testing.assert_close(spectrum * grey.abs(), grey, rtol=1e-3, atol=1e-3)
+
+
+def test_contrast_does_not_change_the_phase() -> None:
+    images = torch.rand(1, 3, 16, 16)
+    torch.testing.assert_close(phase_image(images), phase_image(images / 2), rtol=0, atol=1e-5)
+
+
+def test_the_answer_for_an_image_does_not_depend_on_its_batch() -> None:
+    model = build("spsl", weights="none", seed=1)
+    images = torch.rand(3, 3, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(images)[1:2], model(images[1:2]), rtol=0, atol=1e-5)
+
+
+def test_gradients_reach_the_pixels_even_of_an_image_of_one_colour() -> None:
+    model = build("spsl", weights="none", seed=1)
+    images = torch.full((1, 3, 32, 32), 0.5, requires_grad=True)
+    model(images).sum().backward()
+    assert images.grad is not None
+    assert images.grad.isfinite().all()
+
+
+torch.set_num_threads(1)
+
+
+def test_each_filter_adds_up_to_nothing_and_does_not_learn() -> None:
+    network = FilteredNetwork()
+    assert network.filters.shape == (9, 1, 5, 5)
+    assert network.filters.sum((1, 2, 3)).abs().max() < 1e-6
+    assert "filters" not in {name for name, _ in network.named_parameters()}
+    assert "filters" not in network.state_dict()
+
+
+def test_brightness_is_not_seen_away_from_the_border() -> None:
+    network = FilteredNetwork().eval()
+    seen = list[torch.Tensor]()
+    network.blocks.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    dark = torch.rand(1, 3, 32, 32) * 100
+    with torch.inference_mode():
+        network(dark)
+        network(dark + 50)
+    inside = [noise[..., 2:-2, 2:-2] for noise in seen]
+    torch.testing.assert_close(*inside, rtol=0, atol=1e-3)
+    assert seen[0].abs().max() <= 3
+
+
+def test_what_is_behind_the_filters_learns() -> None:
+    model = build("srmconv", weights="none", seed=1)
+    teach(model, fixed_statistics=False)
+    model(torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(("model", "stem"), SHAPES)
+def test_every_network_answers_pixels_of_either_form_alike_and_has_a_last_layer(
+    model: str, stem: Stem
+) -> None:
+    network = build_classifier(Shape(model=model, stem=stem, size=32, classes=3), seed=1)
+    pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    with torch.inference_mode():
+        logits = network(pixels)
+        assert logits.shape == (2, 3)
+        torch.testing.assert_close(logits, network(pixels.float() / 255))
+        split = ModelSplit(network)
+        assert split.head.out_features == 3
+        assert split.features(pixels).shape == (2, split.width)
+
+
+def test_weights_follow_from_the_seed() -> None:
+    shape = Shape(model="resnet18", stem="small", size=16, classes=3)
+    first, again, other = (
+        build_classifier(shape, seed=seed).network.state_dict() for seed in (1, 1, 2)
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
+
+
+def test_the_small_stem_keeps_the_resolution() -> None:
+    small = build_classifier(Shape(model="resnet18", stem="small", size=16, classes=3), seed=1)
+    assert small.network.conv1.stride == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"model": "vgg16", "size": 16}, "needs 32 pixels"),
+        ({"model": "vit", "size": 30}, "multiple of 4"),
+        ({"model": "vit", "stem": "large", "size": 40}, "multiple of 16"),
+        ({"model": "resnet81"}, "did you mean resnet18"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_images_is_refused(
+    settings: dict[str, object], says: str
+) -> None:
+    with pytest.raises(ValidationError, match=says):
+        ClassifySettings.model_validate({"data_root": "data", **settings})
+
+
+def test_a_recipe_is_the_networks_own_unless_told_otherwise() -> None:
+    vit = ClassifySettings(data_root="d", model="vit").recipe
+    assert (vit.optimizer, vit.lr) == ("adamw", 1e-3)
+    mine = ClassifySettings(data_root="d", model="vit", optimizer="sgd", lr=0.5).recipe
+    assert (mine.optimizer, mine.lr, mine.weight_decay) == ("sgd", 0.5, vit.weight_decay)

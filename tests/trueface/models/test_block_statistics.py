@@ -1,0 +1,349 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import logm
+from torch import Tensor, nn
+from torchvision.models import resnet18, squeezenet1_1, vit_b_16
+
+from tests.trueface.models.test_pixel_statistics import images
+from trueface.models import checkpoint
+from trueface.models.architectures.statistics import (
+    BlockStatistics,
+    CellProfiles,
+    CentredMap,
+    Correlations,
+    GridMoments,
+    Moments,
+    blocks_of,
+    centre,
+    projection,
+    reduce_maps,
+)
+from trueface.models.detectors import Detector, build
+from trueface.models.head import MlpHead
+from trueface.models.inference import FrozenBody
+from trueface.models.registry import SPECS, spec_of
+from trueface.runtime.errors import JobError, UnknownName, WeightsError
+
+torch.set_num_threads(1)
+
+
+def chain() -> nn.Sequential:
+    """Return three blocks: a convolution with what follows it, a part, a convolution at the end."""
+    torch.manual_seed(3)
+    part = nn.ModuleDict({"inside": nn.Conv2d(8, 12, 3, padding=1)})
+    part.forward = lambda maps: part["inside"](maps).relu()
+    first = nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True)
+    return nn.Sequential(*first, nn.MaxPool2d(2), part, nn.Conv2d(12, 40, 1)).eval()
+
+
+def maps(channels: int, side: int = 10) -> Tensor:
+    random = torch.Generator().manual_seed(channels)
+    mixed = torch.randn(channels, channels, generator=random)
+    return torch.einsum(
+        "dc,bchw->bdhw", mixed, torch.randn(2, channels, side, side + 2, generator=random)
+    )
+
+
+class TestBlocks:
+    def test_are_convolutions_with_what_follows_them_and_parts(self) -> None:
+        blocks = blocks_of(chain())
+        assert [(block.name, block.channels, block.stride) for block in blocks] == [
+            ("2", 8, 2),
+            ("4", 12, 4),
+            ("5", 40, 4),
+        ]
+
+    def test_of_published_networks(self) -> None:
+        names = [block.name for block in blocks_of(resnet18().eval())]
+        assert names[:3] == ["relu", "layer1.0", "layer1.1"]
+        assert len(names) == 9
+        assert [block.name for block in blocks_of(squeezenet1_1().eval().features)][:2] == [
+            "1",
+            "3",
+        ]
+
+    def test_of_a_transformer_are_refused(self) -> None:
+        with torch.device("meta"):
+            network = vit_b_16()
+        with pytest.raises(JobError, match="takes images of any size, and a VisionTransformer"):
+            blocks_of(network.to_empty(device="cpu"))
+
+    def test_maps_are_those_of_the_layers_and_nothing_runs_after_the_last(self) -> None:
+        network, images = chain(), torch.rand(2, 3, 32, 32)
+        blocks = blocks_of(network)[:2]
+        network[5] = nn.Conv2d(99, 1, 1)  # would fail
+        means = reduce_maps(network, images, blocks, lambda _, answer: answer.mean((2, 3)))
+        first = network[:3](images)
+        assert torch.allclose(means[0], first.mean((2, 3)))
+        assert torch.allclose(means[1], network[4](network[3](first)).mean((2, 3)))
+        assert not any(module._forward_hooks for module in network.modules())
+
+
+class TestReaders:
+    def test_moments_are_means_and_log_deviations(self) -> None:
+        values = maps(5)
+        numbers = Moments(5)(centre(values))
+        assert torch.allclose(numbers[:, :5], values.mean((2, 3)), atol=1e-5)
+        spread = values.std((2, 3), correction=0).log()
+        assert torch.allclose(numbers[:, 5:], spread, atol=1e-4)
+
+    def test_logarithms_of_covariances_are_those_of_scipy(self) -> None:
+        values = maps(6)
+        numbers = Correlations(6)(centre(values))
+        for image, row in zip(values.double().numpy(), numbers.numpy(), strict=True):
+            covariance = np.cov(image.reshape(6, -1), bias=True)
+            shrunk = covariance + (1e-3 * covariance.trace() / 6 + 1e-6) * np.eye(6)
+            assert np.allclose(row[:21], logm(shrunk)[np.triu_indices(6)], atol=1e-4)
+
+    def test_the_fall_to_the_next_place_is_that_of_a_slow_reference(self) -> None:
+        values = maps(4, side=6)
+        row = Correlations(4)(centre(values))[0, 10:].double().numpy()
+        image = values[0].double().numpy()
+        image = image - image.mean((1, 2), keepdims=True)
+        scale = 1 / image.std((1, 2))
+
+        def correlated(these: np.ndarray, those: np.ndarray) -> np.ndarray:
+            flat = these.reshape(4, -1) @ those.reshape(4, -1).T / these[0].size
+            scaled: np.ndarray = flat * scale[:, None] * scale[None, :]
+            return scaled
+
+        same = np.corrcoef(image.reshape(4, -1))
+        right = correlated(image[:, :, 1:], image[:, :, :-1])
+        below = correlated(image[:, 1:], image[:, :-1])
+        expected = ((right + right.T) / 2 - same)[np.triu_indices(4)]
+        assert np.allclose(row, np.concatenate([expected, (below - same).ravel()]), atol=1e-4)
+
+    def test_wide_maps_are_projected_to_orthonormal_channels(self) -> None:
+        columns = projection(96)
+        assert columns.shape == (96, 24)
+        assert torch.allclose(columns.T @ columns, torch.eye(24), atol=1e-5)
+        assert torch.equal(columns, projection(96))
+        assert torch.equal(projection(16), torch.eye(16))
+        assert Correlations(96)(centre(maps(96))).shape == (2, Correlations(96).width)
+
+    def test_profiles_follow_the_height_and_the_distance_from_the_axis(self) -> None:
+        values = torch.zeros(1, 1, 8, 8)
+        values[:, :, 2:4, :2] = 8  # the second row of cells, at the left
+        means = CellProfiles(1)(centre(values))[0, :8].view(4, 2)
+        expected = torch.zeros(4, 2)
+        expected[1, 0] = 4  # the right cell has none
+        assert torch.allclose(means, expected, atol=1e-5)
+        square = maps(3, side=8)[..., :8]
+        profiles = CellProfiles(3)(centre(square))
+        assert torch.allclose(profiles, CellProfiles(3)(centre(square.flip(-1))), atol=1e-5)
+
+    def test_a_channel_that_never_speaks_has_finite_numbers(self) -> None:
+        silent = CentredMap(torch.zeros(1, 5), torch.zeros(1, 5, 8, 8))
+        for reader in (Moments(5), Correlations(5), CellProfiles(5)):
+            assert bool(reader(silent).isfinite().all())
+
+
+class TestStatistics:
+    def statistics(self, **options: object) -> BlockStatistics:
+        readers = (Moments, Correlations)
+        return BlockStatistics(
+            chain(),
+            mean=(0.5,) * 3,
+            std=(0.25,) * 3,
+            readers=readers,
+            **options,  # type: ignore[arg-type]
+        )
+
+    def test_pixels_are_normalised_for_the_network(self) -> None:
+        module = self.statistics()
+        pixels = torch.randint(0, 256, (2, 3, 48, 48)).float()
+        first = chain()[:3]((pixels / 255 - 0.5) / 0.25)
+        assert torch.allclose(module(pixels)[:, :8], first.mean((2, 3)), atol=1e-5)
+
+    def test_families_and_blocks_count_alike(self) -> None:
+        module = self.statistics(coarsest=4)
+        squares = module.weights().square()
+        assert squares.shape == (module.width,) == module(torch.rand(1, 3, 64, 64)).shape[1:]
+        assert float(squares.sum()) == pytest.approx(3, rel=1e-5)  # three families
+        assert float(squares[:16].sum()) == pytest.approx(1 / 3, rel=1e-5)  # a block of the first
+        assert len(self.statistics(coarsest=2.5).blocks) == 1
+
+    def test_a_gradient_reaches_the_pixels(self) -> None:
+        pixels = (255 * torch.rand(2, 3, 48, 48)).requires_grad_()
+        self.statistics()(pixels).sum().backward()
+        assert pixels.grad is not None
+        assert float(pixels.grad.abs().max()) > 0
+        assert bool(pixels.grad.isfinite().all())
+
+
+torch.set_num_threads(1)
+
+
+def detector(name: str = "moments/slim18", dropout: float = 0.0) -> Detector:
+    return build(name, weights="none", seed=4, dropout=dropout)
+
+
+def test_a_grid_holds_the_means_of_its_cells_and_a_deviation_a_channel() -> None:
+    maps = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1)) + 2
+    numbers = GridMoments(3)(centre(maps))
+    assert numbers.shape == (2, 51)
+    cells = numbers[:, :48].view(2, 3, 4, 4)
+    torch.testing.assert_close(cells[:, :, 1, 2], maps[:, :, 2:4, 4:6].mean((2, 3)))
+    torch.testing.assert_close(
+        numbers[:, 48:].exp(), maps.flatten(2).std(2, correction=0), atol=1e-5, rtol=1e-4
+    )
+
+
+def test_of_mobilenet_they_are_those_of_stages_2_5_and_13() -> None:
+    model = detector("moments/mobilenet")
+    assert model.feature_dim == spec_of("moments/mobilenet").width == 2776
+    blocks = next(each for each in model.modules() if isinstance(each, BlockStatistics)).blocks
+    assert [block.name for block in blocks] == ["features.2", "features.5", "features.13"]
+
+
+def test_frozen_features_and_the_head_give_the_models_own_logits() -> None:
+    model, pixels = detector(), images(3, side=64).to(torch.uint8)
+    with torch.no_grad():
+        logits = model(pixels)
+        features = FrozenBody(model)(pixels)
+        assert features.shape == (3, model.feature_dim)
+        torch.testing.assert_close(model.forward_head(features), logits, rtol=1e-3, atol=1e-3)
+
+
+def test_its_head_has_the_dropout_that_is_asked_for_and_comes_back_from_a_checkpoint(
+    tmp_path: Path,
+) -> None:
+    model, pixels = detector(dropout=0.2), images(2, side=64).to(torch.uint8)
+    assert isinstance(model.head, MlpHead)
+    assert model.head.dropout.p == 0.2
+    checkpoint.save_model(tmp_path / "model.pt", model, {})
+    again = checkpoint.restore(tmp_path / "model.pt")
+    assert torch.equal(again(pixels), model(pixels))
+
+
+def test_several_crops_and_small_images_are_refused() -> None:
+    model = detector()
+    with pytest.raises(JobError, match="set test_crops to 0 or 1"):
+        model.forward_features(torch.zeros(2, 3, 3, 64, 64, dtype=torch.uint8))
+    with pytest.raises(JobError, match="set resize_size to 64"):
+        model.forward_features(torch.zeros(2, 3, 48, 48, dtype=torch.uint8))
+
+
+def test_it_is_made_of_networks_with_blocks() -> None:
+    with pytest.raises(UnknownName, match="unknown model 'moments/dct8'"):
+        detector("moments/dct8")
+
+
+torch.set_num_threads(1)
+PLAIN = [name for name, spec in SPECS.items() if spec.raw_pixels]
+BY_BLOCKS = ["layers/slim18", "fused/slim18"]
+
+
+def pixels(side: int = 128) -> torch.Tensor:
+    return images(2, side=side).to(torch.uint8)
+
+
+def detector_by_statistics(name: str, **options: str) -> Detector:
+    return build(name, weights=options.get("weights", "none"), seed=4)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_the_width_that_a_plan_knows_is_that_of_the_features(name: str) -> None:
+    model = detector_by_statistics(name)
+    features = model.forward_features(pixels(SPECS[name].input_size or 128))
+    assert features.shape == (2, SPECS[name].width)
+    assert features.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["layers/mobilenet", "fused/mobilenet"])
+def test_the_width_that_a_plan_knows_of_a_family_is_about_that_of_its_features(name: str) -> None:
+    assert detector_by_statistics(name).feature_dim == pytest.approx(spec_of(name).width, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["residuals", *BY_BLOCKS])
+def test_head_of_features_is_the_output(name: str) -> None:
+    model = detector_by_statistics(name)
+    torch.nn.init.normal_(model.head.weight)
+    logits = model(pixels())
+    assert torch.allclose(model.forward_head(model.forward_features(pixels())), logits, rtol=1e-4)
+    assert bool(logits.any())
+
+
+@pytest.mark.parametrize("name", BY_BLOCKS)
+def test_frozen_features_are_those_of_the_model(name: str) -> None:
+    model = detector_by_statistics(name)
+    with torch.no_grad():
+        own = model.forward_features(pixels())
+    assert torch.allclose(FrozenBody(model)(pixels()), own, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", BY_BLOCKS)
+def test_an_image_has_the_same_features_alone_and_in_a_batch(name: str) -> None:
+    model, batch = detector_by_statistics(name), images(6, side=128).to(torch.uint8)
+    with torch.no_grad():
+        alone = torch.cat([model.forward_features(image[None]) for image in batch])
+        together = model.forward_features(batch)
+    assert torch.allclose(together, alone, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [*PLAIN, "fused/slim18"])
+def test_images_without_any_texture_have_finite_numbers(name: str) -> None:
+    model, side = detector_by_statistics(name), spec_of(name).input_size or 128
+    grey = images(1, side=side)[:, :1].expand(-1, 3, -1, -1)  # one level for all colours
+    black, white = torch.zeros(1, 3, side, side), torch.full((1, 3, side, side), 255.0)
+    stripes = black.clone()
+    stripes[..., ::2] = 255
+    with torch.no_grad():
+        batch = torch.cat([grey, black, white, stripes]).to(torch.uint8)
+        assert bool(model.forward_features(batch).isfinite().all())
+
+
+def test_a_family_of_pixels_counts_half_of_one_of_blocks() -> None:
+    weights = detector_by_statistics("fused/slim18").get_buffer("network.fc.weights").square()
+    assert float(weights.mean()) == pytest.approx(1, rel=1e-4)
+    share = weights[-576:].sum() / weights.sum()
+    assert float(share) == pytest.approx(0.5 / (4 + 3 * 0.5), rel=1e-4)  # dct8 of four and three
+
+
+def test_a_checkpoint_holds_the_whole_network(tmp_path: Path) -> None:
+    model = detector_by_statistics("layers/slim18")
+    torch.nn.init.normal_(model.head.weight)
+    checkpoint.save_model(tmp_path / "model.pt", model, {})
+    again = checkpoint.restore(tmp_path / "model.pt")
+    assert torch.equal(again(pixels()), model(pixels()))
+
+
+def test_a_file_of_weights_is_of_the_inner_networks_names(tmp_path: Path) -> None:
+    inner = build("slim18", weights="none", seed=9)
+    torch.save(inner.network.state_dict(), tmp_path / "slim18.pt")
+    fitted = detector_by_statistics("layers/slim18", weights=str(tmp_path / "slim18.pt"))
+    random = detector_by_statistics("layers/slim18")
+    maps: list[torch.Tensor] = []
+    inner.network.layer1.register_forward_hook(lambda _, __, answer: maps.append(answer))  # type: ignore[union-attr]
+    inner(pixels())
+    expected = maps[0].mean((2, 3))  # of the third block, after those of 16 channels twice
+    assert torch.allclose(fitted.forward_features(pixels())[:, 64:80], expected, atol=1e-3)
+    assert not torch.allclose(random.forward_features(pixels())[:, 64:80], expected, atol=1e-3)
+    with pytest.raises(WeightsError, match="they fit model slim18"):
+        detector_by_statistics("dct8", weights=str(tmp_path / "slim18.pt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "follows"), [("dct", True), ("fft", True), ("layers/slim18", True)]
+)
+def test_gradients_reach_the_pixels_where_they_are_declared(name: str, follows: bool) -> None:
+    model = detector_by_statistics(name)
+    torch.nn.init.normal_(model.head.weight)
+    images = (pixels(256).float() / 255).requires_grad_()
+    model(images).sum().backward()
+    assert spec_of(name).differentiable == follows
+    assert images.grad is not None
+    assert float(images.grad.abs().max()) > 0
+
+
+@pytest.mark.parametrize("name", ["srm", "residuals", "fused/slim18"])
+def test_what_counts_words_is_declared_without_gradient(name: str) -> None:
+    assert not spec_of(name).differentiable
+
+
+def test_statistics_have_no_blocks_to_read() -> None:
+    with pytest.raises(UnknownName, match="unknown model 'layers/dct8'"):
+        detector_by_statistics("layers/dct8")
