@@ -2,7 +2,9 @@
 
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ from launcher.scheduler.gpus.gpu_ledger import ReportedEnds, Taken
 from launcher.scheduler.policy.model import Running
 from launcher.screens.format import pause_reason
 from launcher.screens.queue_view import progress, running
-from launcher.screens.snapshots import Queue, scheduler_of
+from launcher.screens.snapshots import Queue, Screen, scheduler_of
 from launcher.screens.text_table import Tone, text_of
 from launcher.states import Done, Failed, Outcome, ReasonCode, State, Stopped
 from launcher.store.queue import NewJob, Store
@@ -36,8 +38,17 @@ from tests.build import (
 NOW = 1_000_000.0
 
 
-def snapshots(home: Home, store: Store, now: float = NOW) -> Queue:
-    return Queue(home, store, clock=Clock(now))
+Look = Callable[..., Screen]
+
+
+@pytest.fixture
+def look(home: Home, store: Store) -> Look:
+    """What a screen that is opened at a moment says."""
+
+    def seen(now: float = NOW, **asked: Any) -> Screen:
+        return Queue(home, store, clock=Clock(now)).look(**asked)
+
+    return seen
 
 
 def steps(home: Home, job: int, *reports: tuple[float, int]) -> None:
@@ -51,36 +62,42 @@ def steps(home: Home, job: int, *reports: tuple[float, int]) -> None:
     attempt.progress.write_text("\n".join([*lines, ""]))
 
 
-def test_an_empty_queue_is_an_empty_screen(home: Home, store: Store) -> None:
-    screen = snapshots(home, store).look()
+def test_an_empty_queue_is_an_empty_screen(look: Look) -> None:
+    screen = look()
     assert (screen.running, screen.waiting, screen.recent, screen.gpus) == ((), (), (), ())
     assert screen.scheduler.state == "absent"
     assert screen.counts == {}
 
 
 def test_a_running_job_tells_its_progress_its_rate_and_what_is_left(
-    home: Home, store: Store
+    home: Home, store: Store, look: Look
 ) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job, now=NOW - 60)
     steps(home, job, (-20.0, 10), (-10.0, 20), (0.0, 30))
-    (work,) = snapshots(home, store).look().running
+    (work,) = look().running
     assert work.since == NOW - 60
     assert work.note == "30/100 loss=0.5"
     assert work.step is not None
     assert (work.step.rate, work.ends) == (1.0, NOW + 70)
     assert (work.devices, work.memory) == ("cpu", None)
+    steps(home, job, (-20.0, 90), (-10.0, 0), (0.0, 20))  # begun anew
+    (work,) = look().running
+    assert work.step is not None
+    assert work.step.rate == 2.0
 
 
-def test_the_word_of_a_program_counts_before_its_time_limit(home: Home, store: Store) -> None:
+def test_the_word_of_a_program_counts_before_its_time_limit(
+    home: Home, store: Store, look: Look
+) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(time_limit_s=3600.0)))
     claim = claimed(store, job, now=NOW - 60)
-    assert [work.ends for work in snapshots(home, store).look().running] == [NOW + 3540]
+    assert [work.ends for work in look().running] == [NOW + 3540]
     steps(home, job, (-20.0, 10), (-10.0, 20), (0.0, 30))
-    assert [work.ends for work in snapshots(home, store).look().running] == [NOW + 70]
+    assert [work.ends for work in look().running] == [NOW + 70]
     assert [run.ends for run in said_by(home, claim, NOW)] == [NOW + 70]
     late = [NOW + 3540]  # all should be done by then, and it goes on
-    assert [work.ends for work in snapshots(home, store, NOW + 71).look().running] == late
+    assert [work.ends for work in look(NOW + 71).running] == late
     assert [run.ends for run in said_by(home, claim, NOW + 71)] == late
     assert [run.ends for run in said_by(home, claim, NOW - 55)] == late, "asked for it too soon"
 
@@ -106,19 +123,21 @@ def said_by(home: Home, claim: Claim, now: float) -> list[Running]:
 
 
 def test_a_program_that_reports_no_steps_shows_what_it_printed_last(
-    home: Home, store: Store
+    home: Home, store: Store, look: Look
 ) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job, now=NOW - 60)
-    (work,) = snapshots(home, store).look().running
+    (work,) = look().running
     assert work.code is ReasonCode.STARTED
     home.attempt(job, 1).folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.attempt(job, 1).log.write_text("\x1b[31mreading\x1b[0m\nwriting \x1b[1m3\x1b[0m files\n")
-    (work,) = snapshots(home, store).look().running
+    (work,) = look().running
     assert (work.note, work.code, work.step) == ("writing 3 files", None, None)
 
 
-def test_a_line_of_a_log_and_a_bar_tell_how_far_a_program_is(home: Home, store: Store) -> None:
+def test_a_line_of_a_log_and_a_bar_tell_how_far_a_program_is(
+    home: Home, store: Store, look: Look
+) -> None:
     lines, bar = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
     outputs = {
         lines: "begins\nlauncher: step=3 total=10 loss=.2\nsaved\n",
@@ -128,20 +147,20 @@ def test_a_line_of_a_log_and_a_bar_tell_how_far_a_program_is(home: Home, store: 
         claimed(store, job, now=NOW - 60)
         home.attempt(job, 1).folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         home.attempt(job, 1).log.write_text(text)
-    first, second = snapshots(home, store).look().running
+    first, second = look().running
     assert (first.note, second.note) == ("3/10 loss=0.2", "3/10 loss=0.1")
     assert second.step is not None
     assert (second.step.rate, second.ends) == (3.5, second.step.at + 2)
 
 
 def test_a_job_that_is_paused_says_so_in_the_place_of_its_progress(
-    home: Home, store: Store
+    home: Home, store: Store, look: Look
 ) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job, now=NOW - 60)
     steps(home, job, (-20.0, 10), (-10.0, 20))
     store.steering.pause({job: pause_reason("cpu", None, NOW - 5)}, NOW - 5)
-    screen = snapshots(home, store).look()
+    screen = look()
     (work,) = screen.running
     assert (work.code, work.step) == (ReasonCode.PAUSED, None)
     drawn = running(screen).drawn(160)
@@ -150,40 +169,31 @@ def test_a_job_that_is_paused_says_so_in_the_place_of_its_progress(
     assert [(span.text[:12], span.tone) for span in notes] == [("paused since", Tone.WARN)]
 
 
-def test_a_rate_begins_anew_where_the_steps_do(home: Home, store: Store) -> None:
-    (job,) = enqueue(store, a_spec())
-    claimed(store, job, now=NOW - 60)
-    steps(home, job, (-20.0, 90), (-10.0, 0), (0.0, 20))
-    (work,) = snapshots(home, store).look().running
-    assert work.step is not None
-    assert work.step.rate == 2.0
-
-
 def test_waiting_jobs_stand_in_the_order_in_which_they_start_and_the_rest_is_counted(
-    home: Home, store: Store
+    store: Store, look: Look
 ) -> None:
     jobs = enqueue(store, *(a_spec(name=f"command/{number}") for number in range(9)))
     store.steering.prioritise([jobs[5]], 3)
-    screen = snapshots(home, store).look(waiting=4)
+    screen = look(waiting=4)
     assert [one.id for one in screen.waiting] == [jobs[5], *jobs[:3]]
     assert screen.more == 5
     assert screen.counts[State.QUEUED] == 9
 
 
-def test_a_job_that_waits_for_others_names_the_first_of_them(home: Home, store: Store) -> None:
+def test_a_job_that_waits_for_others_names_the_first_of_them(store: Store, look: Look) -> None:
     names = ["train/a", "train/b", "test/a", "test/b"]
     needs = {"test/a": ["train/a"], "test/b": ["train/a", "train/b"]}
     first, *_ = enqueue(store, *(a_spec(name=name) for name in names), needs=needs)
-    told = {one.name: one.note for one in snapshots(home, store).look().waiting}
+    told = {one.name: one.note for one in look().waiting}
     assert told["test/a"] == "after train/a"
     assert told["test/b"] == "after train/a and 1 more job"
     store.scheduling.finish(claimed(store, first), Done(at=NOW), outputs={}, now=NOW)
-    told = {one.name: one.note for one in snapshots(home, store).look().waiting}
+    told = {one.name: one.note for one in look().waiting}
     assert told["test/b"] == "after train/b"
 
 
 def test_a_need_has_its_number_where_its_name_may_be_cut_or_be_that_of_another_job(
-    home: Home, store: Store
+    store: Store, look: Look
 ) -> None:
     long = "train/gan2:pre&real:pre%40@seed=2,weight_decay=0.0002"
     enqueue(store, a_spec(name="prep"), run="other")
@@ -191,13 +201,13 @@ def test_a_need_has_its_number_where_its_name_may_be_cut_or_be_that_of_another_j
         run = store.run(Path("/nowhere"), "test")
         for name, needs in ((long, []), ("test/a", [2]), ("test/b", [1])):
             store.put(run, a_context(), NewJob(spec=a_spec(name=name), needs=needs), NOW)
-    told = {one.name: one.note for one in snapshots(home, store).look().waiting}
+    told = {one.name: one.note for one in look().waiting}
     assert told["test/a"] == f"after {long} (job 2)"
     assert told["test/b"] == "after prep (job 1)"
 
 
 def test_what_ended_is_told_with_its_result_and_failed_attempts_with_what_was_done(
-    home: Home, store: Store
+    store: Store, look: Look
 ) -> None:
     a, b, c = enqueue(
         store,
@@ -210,26 +220,25 @@ def test_what_ended_is_told_with_its_result_and_failed_attempts_with_what_was_do
     for job, at in ((b, NOW - 20), (c, NOW - 10)):
         failed = Failed(at=at, error="boom")
         store.scheduling.finish(claimed(store, job, at - 5), failed, outputs={}, now=at)
-    newest, again, oldest = snapshots(home, store).look().recent
+    newest, again, oldest = look().recent
     assert (newest.id, newest.state, newest.note) == (c, State.FAILED, "boom")
     assert (again.state, again.latest) == (State.FAILED, State.QUEUED)
     assert again.note.startswith("retry 1 of 1 after")
     assert (oldest.state, oldest.note, oldest.seconds) == (State.DONE, "loss=0.25 n=3", 60.0)
 
 
-def test_releasing_and_holding_are_no_ends(home: Home, store: Store) -> None:
+def test_releasing_and_holding_are_no_ends(store: Store, look: Look) -> None:
     (job,) = enqueue(store, a_spec())
     store.steering.hold([job], NOW)
     store.steering.release([job], NOW)
-    assert snapshots(home, store).look().recent == ()
+    assert look().recent == ()
 
 
 def test_jobs_are_found_by_a_part_of_their_name_a_glob_their_run_or_their_number(
-    home: Home, store: Store
+    store: Store, look: Look
 ) -> None:
     a, b = enqueue(store, a_spec(name="train/vit"), a_spec(name="test/vit/real"))
     (c,) = enqueue(store, a_spec(name="command/[x"), run="other")
-    taken = snapshots(home, store)
     for sought, wanted in (
         ("vit", [a, b]),
         ("train/*", [a]),
@@ -237,19 +246,20 @@ def test_jobs_are_found_by_a_part_of_their_name_a_glob_their_run_or_their_number
         (str(b), [b]),
         ("nothing", []),
     ):
-        found = taken.look(sought=sought).found
+        found = look(sought=sought).found
         assert found is not None
         assert [one.id for one in found] == wanted, sought
-    assert taken.look().found is None
+    assert look().found is None
 
 
-def test_runs_with_open_jobs_are_told_with_how_far_they_are(home: Home, store: Store) -> None:
+def test_runs_with_open_jobs_are_told_with_how_far_they_are(store: Store, look: Look) -> None:
     a, _ = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
     (c,) = enqueue(store, a_spec(name="command/c"), run="over")
     for job in (a, c):
         done = Done(at=NOW)
         store.scheduling.finish(claimed(store, job, NOW), done, outputs={}, now=NOW)
-    assert snapshots(home, store).look().active == {"test": (1, 2)}
+    enqueue(store, a_spec(name="command/d"), run="add")  # single jobs are no run
+    assert look().active == {"test": (1, 2)}
 
 
 def finish(store: Store, job: int, began: float, ended: float, outcome: Outcome) -> None:
@@ -262,188 +272,190 @@ def trainings(store: Store, number: int) -> list[int]:
     return enqueue(store, *(a_spec(name=f"train/{n}", kind="train") for n in range(number)))
 
 
+def three_done(store: Store, jobs: list[int]) -> None:
+    """Have the first three take 10 s each."""
+    for job in jobs[:3]:
+        finish(store, job, -10, 0, Done(at=NOW))
+
+
 def test_how_long_it_takes_rests_on_at_least_three_of_the_kind_that_are_done(
-    home: Home, store: Store
+    store: Store, look: Look
 ) -> None:
     jobs = trainings(store, 9)
     finish(store, jobs[8], -31, -30, Failed(at=NOW - 30, error="boom"))
     claimed(store, jobs[7], NOW)
     for number, job in enumerate(jobs[:3]):
-        assert snapshots(home, store).look().left_s is None
+        assert look().left_s is None
         at = -20.0 + 10 * number
         finish(store, job, at - 10, at, Done(at=NOW + at))
-    assert snapshots(home, store).look().left_s == 50.0  # 10 s each: one runs, four wait
+    assert look().left_s == 50.0  # 10 s each: one runs, four wait
 
 
-def test_nobody_knows_how_long_it_takes_while_a_job_is_paused(home: Home, store: Store) -> None:
+def test_nobody_knows_how_long_it_takes_while_a_job_is_paused(store: Store, look: Look) -> None:
     jobs = trainings(store, 6)
-    for job in jobs[:3]:
-        finish(store, job, -10, 0, Done(at=NOW))
+    three_done(store, jobs)
     claimed(store, jobs[3], NOW)
-    assert snapshots(home, store).look().left_s == 30.0
+    assert look().left_s == 30.0
     store.steering.pause({jobs[3]: pause_reason("cpu", None, NOW)}, NOW)
-    screen = snapshots(home, store).look()
+    screen = look()
     assert (screen.left_s, screen.runs_left) == (None, {})
     store.steering.resume([jobs[3]], NOW)
-    assert snapshots(home, store).look().left_s == 30.0
+    assert look().left_s == 30.0
 
 
-def test_another_kind_of_jobs_tells_nothing(home: Home, store: Store) -> None:
+def test_another_kind_of_jobs_tells_nothing(store: Store, look: Look) -> None:
     jobs = trainings(store, 5)
-    for job in jobs[:3]:
-        finish(store, job, -10, 0, Done(at=NOW))
+    three_done(store, jobs)
     claimed(store, jobs[3], NOW)
-    assert snapshots(home, store).look().left_s == 20.0
+    assert look().left_s == 20.0
     enqueue(store, a_spec(name="test/0", kind="test"))
-    assert snapshots(home, store).look().left_s is None
+    assert look().left_s is None
 
 
-def test_programs_may_be_anything(home: Home, store: Store) -> None:
+def test_programs_may_be_anything(store: Store, look: Look) -> None:
     jobs = enqueue(store, *(a_spec(name=f"command/{number}") for number in range(6)))
-    for job in jobs[:3]:
-        finish(store, job, -10, 0, Done(at=NOW))
+    three_done(store, jobs)
     claimed(store, jobs[3], NOW)
-    assert snapshots(home, store).look().left_s is None
+    assert look().left_s is None
 
 
-def test_a_job_that_says_itself_how_far_it_is_needs_no_others(home: Home, store: Store) -> None:
+def test_a_job_that_says_itself_how_far_it_is_needs_no_others(
+    home: Home, store: Store, look: Look
+) -> None:
     (job,) = trainings(store, 1)
     claimed(store, job, now=NOW - 60)
     steps(home, job, (-20.0, 10), (0.0, 30))
-    assert snapshots(home, store).look().left_s == 70.0
+    assert look().left_s == 70.0
 
 
 def test_a_job_that_runs_longer_than_any_before_it_is_not_foreseen(
-    home: Home, store: Store
+    store: Store, look: Look
 ) -> None:
     jobs = trainings(store, 4)
     for job in jobs[:3]:
         finish(store, job, -101, -1, Done(at=NOW - 1))
     claimed(store, jobs[3], NOW)
-    assert snapshots(home, store, NOW + 40).look().left_s == 60.0
-    assert snapshots(home, store, NOW + 101).look().left_s is None
+    assert look(NOW + 40).left_s == 60.0
+    assert look(NOW + 101).left_s is None
 
 
 def test_what_waits_for_its_time_or_nothing_at_all_is_not_foreseen(
-    home: Home, store: Store
+    store: Store, look: Look
 ) -> None:
     jobs = trainings(store, 5)
-    for job in jobs[:3]:
-        finish(store, job, -10, 0, Done(at=NOW))
-    assert snapshots(home, store).look().left_s is None, "nothing runs"
+    three_done(store, jobs)
+    assert look().left_s is None, "nothing runs"
     claimed(store, jobs[3], NOW)
-    assert snapshots(home, store).look().left_s == 20.0
+    assert look().left_s == 20.0
     later = a_spec(name="train/later", kind="train", terms=Terms(not_before=NOW + 9999))
     enqueue(store, later)
-    assert snapshots(home, store).look().left_s is None
+    assert look().left_s is None
 
 
-def test_a_job_that_is_held_or_a_stopped_queue_comes_to_no_end(home: Home, store: Store) -> None:
+def test_a_job_that_is_held_or_a_stopped_queue_comes_to_no_end(
+    home: Home, store: Store, look: Look
+) -> None:
     jobs = trainings(store, 7)
-    for job in jobs[:3]:
-        finish(store, job, -10, 0, Done(at=NOW))
+    three_done(store, jobs)
     store.steering.hold(jobs[3:5], NOW)
     claimed(store, jobs[5], NOW)
-    assert snapshots(home, store).look().left_s == 20.0
+    assert look().left_s == 20.0
     home.stop.write_text("{}")
-    assert snapshots(home, store).look().left_s is None
+    assert look().left_s is None
 
 
-def test_a_run_s_time_left_is_its_own_whatever_else_is_queued(home: Home, store: Store) -> None:
+def test_a_run_s_time_left_is_its_own_whatever_else_is_queued(
+    home: Home, store: Store, look: Look
+) -> None:
     jobs = trainings(store, 6)
-    for job in jobs[:3]:
-        finish(store, job, -10, 0, Done(at=NOW))
+    three_done(store, jobs)
     claimed(store, jobs[3], NOW)
     enqueue(store, a_spec(name="command/any"), run="add")
     enqueue(store, a_spec(name="command/other"), run="night")
     later = a_spec(name="train/later", kind="train", terms=Terms(not_before=NOW + 9999))
     enqueue(store, later, run="later")
-    screen = snapshots(home, store).look()
+    screen = look()
     assert screen.left_s is None
     assert screen.runs_left == {"test": 30.0}
     drawn = " ".join(one.text for one in progress(screen, 100))
     assert "test (about 30 s), night, later" in drawn
     home.stop.write_text("{}")
-    assert snapshots(home, store).look().runs_left == {}
+    assert look().runs_left == {}
 
 
-def test_one_run_has_its_time_left_beside_a_program(home: Home, store: Store) -> None:
+def test_one_run_has_its_time_left_beside_a_program(store: Store, look: Look) -> None:
     jobs = trainings(store, 5)
-    for job in jobs[:3]:
-        finish(store, job, -10, 0, Done(at=NOW))
+    three_done(store, jobs)
     claimed(store, jobs[3], NOW)
     enqueue(store, a_spec(name="command/any"), run="add")
-    (drawn,) = progress(snapshots(home, store).look(), 100)
+    (drawn,) = progress(look(), 100)
     assert " 3 of 5  about 20 s left (" in drawn.text
 
 
-def test_single_jobs_are_no_run_that_can_be_complete(home: Home, store: Store) -> None:
-    enqueue(store, a_spec(), run="add")
-    assert snapshots(home, store).look().active == {}
-
-
-def test_what_ended_is_told_however_many_jobs_were_queued_since(home: Home, store: Store) -> None:
+def test_what_ended_is_told_however_many_jobs_were_queued_since(store: Store, look: Look) -> None:
     a, b = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
     finish(store, a, -90, -60, Done(at=NOW - 60))
     finish(store, b, -90, -30, Failed(at=NOW - 30, error="boom"))
     enqueue(store, *(a_spec(name=f"command/{number}") for number in range(500)))
-    recent = snapshots(home, store).look().recent
+    recent = look().recent
     assert [(one.id, one.state, one.note) for one in recent] == [
         (b, State.FAILED, "boom"),
         (a, State.DONE, ""),
     ]
     finish(store, 3, -20, -10, Done(at=NOW - 10))
-    told = [(one.id, one.state) for one in snapshots(home, store).look().recent]
+    told = [(one.id, one.state) for one in look().recent]
     assert told == [(3, State.DONE), (b, State.FAILED), (a, State.DONE)], "each only once"
 
 
-def test_an_attempt_that_was_told_to_stop_has_not_failed(home: Home, store: Store) -> None:
+def test_an_attempt_that_was_told_to_stop_has_not_failed(store: Store, look: Look) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(retries=1, backoff_s=0.0)))
     finish(store, job, -50, -40, Stopped(at=NOW - 40))
     finish(store, job, -30, -20, Failed(at=NOW - 20, error="boom"))
-    failed, stopped = snapshots(home, store).look().recent
+    failed, stopped = look().recent
     assert (failed.state, failed.latest) == (State.FAILED, State.QUEUED)
     assert (stopped.state, stopped.note) == (State.QUEUED, "stopped, goes on later")
 
 
-def test_each_attempt_is_told_with_its_own_time(home: Home, store: Store) -> None:
+def test_each_attempt_is_told_with_its_own_time(store: Store, look: Look) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(retries=1, backoff_s=0.0)))
     finish(store, job, -90, -60, Failed(at=NOW - 60, error="boom"))
     store.scheduling.let_go(NOW - 50)
     finish(store, job, -50, -40, Failed(at=NOW - 40, error="boom"))
     store.steering.retry([job], NOW - 30)
     store.steering.cancel([job], NOW - 20)
-    told = [(one.state, one.seconds) for one in snapshots(home, store).look().recent]
+    told = [(one.state, one.seconds) for one in look().recent]
     assert told == [(State.CANCELLED, None), (State.FAILED, 10.0), (State.FAILED, 30.0)]
 
 
-def test_a_report_out_of_all_reason_is_none(home: Home, store: Store) -> None:
+def test_a_report_out_of_all_reason_is_none(home: Home, store: Store, look: Look) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job, NOW)
     steps(home, job, (-20.0, 1), (float("nan"), 3), (float("inf"), 4), (-10.0, 10**400))
-    (work,) = snapshots(home, store).look().running
+    (work,) = look().running
     assert work.step is not None
     assert (work.step.step, work.ends) == (1, None)
 
 
-def test_groups_are_told_with_how_many_of_their_jobs_run(home: Home, store: Store) -> None:
+def test_groups_are_told_with_how_many_of_their_jobs_run(store: Store, look: Look) -> None:
     store.steering.limit("downloads", 2)
     (job,) = enqueue(store, a_spec(terms=Terms(group="downloads")))
     claimed(store, job)
-    (group,) = snapshots(home, store).look().groups
+    (group,) = look().groups
     assert (group.name, group.limit, group.running) == ("downloads", 2, 1)
 
 
-def test_gpus_are_those_that_the_scheduler_saw_lately(home: Home, store: Store) -> None:
+def test_gpus_are_those_that_the_scheduler_saw_lately(home: Home, store: Store, look: Look) -> None:
     write_look(home, SeenGpus(at=NOW - 2, gpus=(a_gpu(0, used=3, utilisation=0.5),)))
-    taken = snapshots(home, store)
+    taken = Queue(home, store, clock=Clock(NOW))
     assert [gauge.gpu.label for gauge in taken.look().gpus] == ["cuda:0"]
     assert taken.look().busy == {"GPU-0": (0.5, 0.5)}
-    assert snapshots(home, store, NOW + 60).look().gpus == ()
-    assert snapshots(home, store, NOW - 3600).look().gpus == (), "the clock was set back"
+    assert look(NOW + 60).gpus == ()
+    assert look(NOW - 3600).gpus == (), "the clock was set back"
 
 
-def test_where_the_scheduler_does_not_look_the_lookout_does(home: Home, store: Store) -> None:
+def test_where_the_scheduler_does_not_look_the_lookout_does(
+    home: Home, store: Store, look: Look
+) -> None:
     answers, seen = threading.Event(), threading.Event()
 
     def look() -> list[GpuSnapshot]:
@@ -458,7 +470,7 @@ def test_where_the_scheduler_does_not_look_the_lookout_does(home: Home, store: S
 
 
 def test_the_memory_of_a_job_is_what_it_takes_its_most_and_what_it_asked(
-    home: Home, store: Store
+    home: Home, store: Store, look: Look
 ) -> None:
     write_look(
         home,
@@ -483,40 +495,40 @@ def test_the_memory_of_a_job_is_what_it_takes_its_most_and_what_it_asked(
         "uuid": None,
     }
     attempt.memory.write_text(json.dumps(told))
-    (work,) = snapshots(home, store).look().running
+    (work,) = look().running
     assert work.devices == "cuda:0,1"
     assert work.memory is not None
     assert (work.memory.now, work.memory.peak, work.memory.asked) == (3 * GIB, 4 * GIB, 8 * GIB)
     assert not work.memory.beyond
 
 
-def test_names_and_reasons_cannot_steer_a_terminal(home: Home, store: Store) -> None:
+def test_names_and_reasons_cannot_steer_a_terminal(store: Store, look: Look) -> None:
     steering = "\x1b[2J\r\n"
     (job,) = enqueue(store, a_spec(name=f"command/{steering}", run=f"r{steering}"))
     failed = Failed(at=NOW, error=f"said {steering}")
     store.scheduling.finish(claimed(store, job, NOW), failed, outputs={}, now=NOW)
     enqueue(store, a_spec(name=f"command/2{steering}", run=f"r{steering}"))
-    screen = snapshots(home, store).look(sought="command")
+    screen = look(sought="command")
     assert repr(screen).isprintable()
     texts = [screen.waiting[0].name, screen.recent[0].note, *screen.active]
     assert all(text.isprintable() for text in texts)
 
 
-def test_a_program_without_a_name_is_told_by_what_it_runs(home: Home, store: Store) -> None:
+def test_a_program_without_a_name_is_told_by_what_it_runs(store: Store, look: Look) -> None:
     enqueue(
         store,
         a_spec("sleep", "30 s", name="command/1"),
         a_spec("x" * 99, name="command/2'"),
         a_spec("true", name="command/prep"),
     )
-    programs = [one.program for one in snapshots(home, store).look().waiting]
+    programs = [one.program for one in look().waiting]
     assert programs == ["sleep '30 s'", "x" * 39 + "…", ""]
 
 
 def test_looking_changes_nothing_and_waits_for_no_writer(home: Home, store: Store) -> None:
     enqueue(store, a_spec())
     other = Store(home)
-    taken = snapshots(home, other)
+    taken = Queue(home, other, clock=Clock(NOW))
     before = store.read.data_version()
     with store.writing():
         enqueue(store, a_spec(name="command/2"))
@@ -526,7 +538,9 @@ def test_looking_changes_nothing_and_waits_for_no_writer(home: Home, store: Stor
     other.close()
 
 
-def test_a_look_that_fails_leaves_no_transaction_behind(home: Home, store: Store) -> None:
+def test_a_look_that_fails_leaves_no_transaction_behind(
+    home: Home, store: Store, look: Look
+) -> None:
     def look() -> None:
         with store.reading():
             store.read.counts()

@@ -26,6 +26,18 @@ from tests.screens import a_busy_screen
 from tests.top import Person, on_a_screen, on_the_queue, play, report
 
 GOLDEN = Path(__file__).parents[3] / "data" / "golden"
+REFUSED = (  # the place of a job in the list, a key, and what it answers
+    (0, "h", "a running job cannot be held; p pauses it, c cancels it"),
+    (0, "l", "is running: only a held job can be released"),
+    (0, "r", "is running: only what ended can be retried"),
+    (0, "+", "is running: only what waits has a priority that matters"),
+    (2, "l", "is queued: only a held job can be released"),
+    (4, "c", "is failed already: there is nothing to cancel"),
+    (4, "h", "is failed: only a queued job can be held"),
+    (0, "u", "is not paused"),
+    (2, "p", "is queued: only a running job can be paused"),
+    (2, "u", "is queued: only a paused job can be resumed"),
+)
 
 
 # --- the picture
@@ -41,7 +53,7 @@ def test_the_screen_looks_as_it_did(home: Home, store: Store, width: int) -> Non
     on_a_screen(home, a_busy_screen(), story, size=(width, height))
 
 
-@pytest.mark.parametrize("size", [(1, 2), (20, 5), (40, 10), (300, 100)])
+@pytest.mark.parametrize("size", [(1, 2), (20, 5), (300, 100)])
 def test_any_size_of_terminal_will_do(home: Home, store: Store, size: tuple[int, int]) -> None:
     async def story(person: Person) -> None:
         for key in ("j", "k", "G", "g", "pagedown", "pageup", "tab", "?", "q", "/", "x", "enter"):
@@ -417,7 +429,7 @@ def test_a_change_is_made_when_it_is_confirmed_only(
     on_the_queue(home, story)
 
 
-@pytest.mark.parametrize("width", [20, 40, 80, 120])
+@pytest.mark.parametrize("width", [20, 80])
 def test_a_question_always_shows_how_to_answer(home: Home, store: Store, width: int) -> None:
     long = "train/" + "gan2:pre&real:pre+" * 20
     (first, _) = enqueue(
@@ -481,29 +493,13 @@ def test_a_failed_job_is_retried(jobs: list[int], home: Home, store: Store) -> N
     assert not home.stop.exists()
 
 
-@pytest.mark.parametrize(
-    ("place", "key", "told"),
-    [
-        (0, "h", "a running job cannot be held; p pauses it, c cancels it"),
-        (0, "l", "is running: only a held job can be released"),
-        (0, "r", "is running: only what ended can be retried"),
-        (0, "+", "is running: only what waits has a priority that matters"),
-        (2, "l", "is queued: only a held job can be released"),
-        (4, "c", "is failed already: there is nothing to cancel"),
-        (4, "h", "is failed: only a queued job can be held"),
-        (0, "u", "is not paused"),
-        (2, "p", "is queued: only a running job can be paused"),
-        (2, "u", "is queued: only a paused job can be resumed"),
-    ],
-)
-def test_what_cannot_be_done_says_why(
-    jobs: list[int], home: Home, place: int, key: str, told: str
-) -> None:
+def test_what_cannot_be_done_says_why(jobs: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
-        await person.press(*"j" * place, key)
-        assert told in person.bottom
-        await person.press("j")
-        assert "help" in person.bottom, "the next key takes the message away"
+        for place, key, told in REFUSED:
+            await person.press("g", *"j" * place, key)
+            assert told in person.bottom
+            await person.press("j")
+            assert "help" in person.bottom, "the next key takes the message away"
 
     on_the_queue(home, story)
 
@@ -522,13 +518,14 @@ def test_a_job_that_changed_meanwhile_is_left_alone(home: Home, store: Store) ->
     on_the_queue(home, story)
 
 
-@pytest.mark.parametrize("key", ["h", "l", "c", "r", "+", "-"])
-def test_who_only_looks_changes_nothing(jobs: list[int], home: Home, key: str) -> None:
+def test_who_only_looks_changes_nothing(jobs: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
         assert person.bottom.startswith("read only")
         assert "cancel" not in person.bottom
-        await person.press("j", "j", key)
-        assert person.bottom == "read only: nothing can be changed from here"
+        await person.press("j", "j")
+        for key in "hlcr+-":
+            await person.press("x", "escape", key)
+            assert person.bottom == "read only: nothing can be changed from here"
 
     on_the_queue(home, story, read_only=True)
 
