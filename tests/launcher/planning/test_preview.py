@@ -358,29 +358,24 @@ def test_the_middle_of_the_jobs_that_are_alike_is_expected() -> None:
     assert estimate.source is Basis.MEASURED
 
 
-def test_one_run_tells_a_time_but_no_spread() -> None:
-    estimate = forecast(a_job(), a_history(done_before(a_job(), 60.0)))
-    assert (estimate.seconds, estimate.spread, estimate.disk) == (60.0, None, None)
-
-
 @pytest.mark.parametrize(
-    "other",
+    ("other", "runs"),
     [
-        {"kind": "test"},
-        {"images": "line:pre&real:pre"},
-        {"fresh": False},
-        {"on_gpu": True},
-        {"settings": {**a_job().settings, "epochs": 7}},
+        ({}, 1),
+        ({"kind": "test"}, 0),
+        ({"images": "line:pre&real:pre"}, 0),
+        ({"fresh": False}, 0),
+        ({"on_gpu": True}, 0),
+        ({"settings": {**a_job().settings, "epochs": 7}}, 0),
+        ({"settings": {**a_job().settings, "threads": 9}}, 1),  # which change no result
     ],
 )
-def test_what_decides_the_time_must_agree(other: dict[str, Any]) -> None:
+def test_what_decides_the_time_must_agree(other: dict[str, Any], runs: int) -> None:
     past = done_before(a_job(), 60.0, **other)
-    assert forecast(a_job(), a_history(past)).runs == 0
-
-
-def test_settings_that_cannot_change_a_result_do_not_matter() -> None:
-    past = done_before(a_job(), 60.0, settings={**a_job().settings, "threads": 9})
-    assert forecast(a_job(), a_history(past)).runs == 1
+    estimate = forecast(a_job(), a_history(past))
+    # one run tells a time but no spread
+    expected = (60.0, None, None, 1) if runs else (None, None, None, 0)
+    assert (estimate.seconds, estimate.spread, estimate.disk, estimate.runs) == expected
 
 
 def test_only_the_settings_that_a_kind_names_as_costly_matter() -> None:

@@ -156,13 +156,13 @@ def test_a_line_of_a_log_and_a_bar_tell_how_far_a_program_is(
 def test_a_job_that_is_paused_says_so_in_the_place_of_its_progress(
     home: Home, store: Store, look: Look
 ) -> None:
-    (job,) = enqueue(store, a_spec())
+    (job,) = enqueue(store, a_spec(terms=Terms(time_limit_s=3600.0)))
     claimed(store, job, now=NOW - 60)
     steps(home, job, (-20.0, 10), (-10.0, 20))
     store.steering.pause({job: pause_reason("cpu", None, NOW - 5)}, NOW - 5)
     screen = look()
     (work,) = screen.running
-    assert (work.code, work.step) == (ReasonCode.PAUSED, None)
+    assert (work.code, work.step, work.ends) == (ReasonCode.PAUSED, None, None)
     drawn = running(screen).drawn(160)
     assert any(text_of(line).startswith("◐ command/1") for line in drawn)
     notes = [span for line in drawn for span in line.spans if "paused" in span.text]
