@@ -453,9 +453,7 @@ def test_gpus_are_those_that_the_scheduler_saw_lately(home: Home, store: Store, 
     assert look(NOW - 3600).gpus == (), "the clock was set back"
 
 
-def test_where_the_scheduler_does_not_look_the_lookout_does(
-    home: Home, store: Store, look: Look
-) -> None:
+def test_where_the_scheduler_does_not_look_the_lookout_does(home: Home, store: Store) -> None:
     answers, seen = threading.Event(), threading.Event()
 
     def look() -> list[GpuSnapshot]:
@@ -538,9 +536,7 @@ def test_looking_changes_nothing_and_waits_for_no_writer(home: Home, store: Stor
     other.close()
 
 
-def test_a_look_that_fails_leaves_no_transaction_behind(
-    home: Home, store: Store, look: Look
-) -> None:
+def test_a_look_that_fails_leaves_no_transaction_behind(home: Home, store: Store) -> None:
     def look() -> None:
         with store.reading():
             store.read.counts()
