@@ -1,4 +1,4 @@
-"""Attacks stay within their budget, and do what they say to detectors of which the answer is known."""
+"""Attacks are read from their names, stay within their budget, and do what they say to detectors of which the answer is known."""
 
 import hashlib
 import re

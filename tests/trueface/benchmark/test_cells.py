@@ -1,4 +1,4 @@
-"""The manifest names a benchmark by the content of its images."""
+"""Cells of a benchmark and their conditions; the manifest names it by the content of its images."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The measures of a cell, with intervals, marks and reasons."""
+"""The measures of a cell, with intervals, marks and reasons; and comparisons of many detectors."""
 
 import math
 from dataclasses import replace

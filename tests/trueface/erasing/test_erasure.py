@@ -1,4 +1,4 @@
-"""What holds for every method."""
+"""What holds for every method of erasing, and for the settings."""
 
 import threading
 from typing import Any

@@ -1,4 +1,4 @@
-"""Distances of images against values that a hand can compute, and against slow loops."""
+"""Distances and features of images against values that a hand can compute, and against slow loops."""
 
 import math
 from pathlib import Path

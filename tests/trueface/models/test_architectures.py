@@ -1,4 +1,4 @@
-"""Bands of a spectrum, what is learned on top of them, and local statistics."""
+"""What is said of each network in the paper that describes it, and what holds of all."""
 
 from dataclasses import replace
 
@@ -75,7 +75,7 @@ def test_local_statistics_are_log10_amplitudes_of_bands_in_windows() -> None:
     assert (inside[2] - inside[[0, 1, 3, 4, 5]].max()) > 1
 
 
-def test_every_parameter_learns_and_gradients_reach_the_pixels_of_an_image_of_one_colour() -> None:
+def test_every_parameter_of_f3net_learns() -> None:
     model = build("f3net", weights="none", seed=1)
     teach(model, fixed_statistics=False)
     model(torch.rand(4, 3, 32, 32)).sum().backward()
@@ -83,8 +83,12 @@ def test_every_parameter_learns_and_gradients_reach_the_pixels_of_an_image_of_on
         parameter.grad is not None and parameter.grad.abs().max() > 0
         for parameter in model.parameters()
     )
+
+
+@pytest.mark.parametrize("name", ["f3net", "spsl"])
+def test_gradients_reach_the_pixels_even_of_an_image_of_one_colour(name: str) -> None:
     images = torch.full((1, 3, 32, 32), 0.5, requires_grad=True)
-    model.eval()(images).sum().backward()
+    build(name, weights="none", seed=1).eval()(images).sum().backward()
     assert images.grad is not None
     assert images.grad.isfinite().all()
 
@@ -105,9 +109,6 @@ def test_half_precision_does_not_reach_the_transforms() -> None:
     assert torch.equal(seen[1], seen[3])
 
 
-torch.set_num_threads(1)
-
-
 def test_features_are_the_last_ones_of_the_inner_network() -> None:
     linear, inner = (build(name, weights="none", seed=1) for name in ("linear/slim18", "slim18"))
     images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
@@ -126,12 +127,13 @@ def test_pixels_are_normalised_as_the_settings_ask() -> None:
     assert model.mean.flatten().tolist() == [0.5] * 3
 
 
-torch.set_num_threads(1)
-
-
-def test_the_network_has_the_size_that_was_published() -> None:
-    model = build("mesonet", weights="none", seed=1)
-    assert sum(parameter.numel() for parameter in model.parameters()) == 27_977
+@pytest.mark.parametrize(
+    ("name", "parameters", "width"), [("mesonet", 27_977, 16), ("npr", 1_437_761, 512)]
+)
+def test_a_network_has_the_size_that_was_published(name: str, parameters: int, width: int) -> None:
+    model = build(name, weights="none", seed=1)
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    assert model.feature_dim == width
 
 
 def test_at_256_pixels_the_last_pooling_is_over_4_by_4_as_published() -> None:
@@ -148,9 +150,6 @@ def test_images_of_any_size_have_a_logit(size: tuple[int, int]) -> None:
         assert model(torch.rand(2, 3, *size)).shape == (2, 1)
 
 
-torch.set_num_threads(1)
-
-
 def test_an_image_that_was_enlarged_by_repetition_leaves_nothing() -> None:
     small = torch.rand(2, 3, 9, 7)
     large = functional.interpolate(small, scale_factor=2, mode="nearest")
@@ -165,15 +164,6 @@ def test_a_pixel_differs_by_what_it_is_more_than_the_upper_left_of_its_four() ->
 def test_an_odd_last_row_or_column_is_left_out() -> None:
     odd = torch.rand(2, 3, 5, 7)
     assert torch.equal(residual(odd), residual(odd[..., :4, :6]))
-
-
-def test_the_network_of_npr_has_the_size_that_was_published() -> None:
-    model = build("npr", weights="none", seed=1)
-    assert sum(parameter.numel() for parameter in model.parameters()) == 1_437_761
-    assert model.feature_dim == 512
-
-
-torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize(
@@ -228,9 +218,6 @@ def test_a_network_without_an_early_block_is_refused(stride: int) -> None:
         patch(made)
 
 
-torch.set_num_threads(1)
-
-
 def test_the_phase_image_has_amplitudes_of_one_and_the_phases_of_the_grey_image() -> None:
     images = torch.rand(2, 3, 16, 16, dtype=torch.float64).float()
     spectrum = torch.fft.fft2(phase_image(images))
@@ -250,17 +237,6 @@ def test_the_answer_for_an_image_does_not_depend_on_its_batch() -> None:
     images = torch.rand(3, 3, 32, 32)
     with torch.inference_mode():
         torch.testing.assert_close(model(images)[1:2], model(images[1:2]), rtol=0, atol=1e-5)
-
-
-def test_gradients_reach_the_pixels_even_of_an_image_of_one_colour() -> None:
-    model = build("spsl", weights="none", seed=1)
-    images = torch.full((1, 3, 32, 32), 0.5, requires_grad=True)
-    model(images).sum().backward()
-    assert images.grad is not None
-    assert images.grad.isfinite().all()
-
-
-torch.set_num_threads(1)
 
 
 def test_each_filter_adds_up_to_nothing_and_does_not_learn() -> None:

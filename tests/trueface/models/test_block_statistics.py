@@ -174,9 +174,6 @@ class TestStatistics:
         assert bool(pixels.grad.isfinite().all())
 
 
-torch.set_num_threads(1)
-
-
 def detector(name: str = "moments/slim18", dropout: float = 0.0) -> Detector:
     return build(name, weights="none", seed=4, dropout=dropout)
 
@@ -232,7 +229,6 @@ def test_it_is_made_of_networks_with_blocks() -> None:
         detector("moments/dct8")
 
 
-torch.set_num_threads(1)
 PLAIN = [name for name, spec in SPECS.items() if spec.raw_pixels]
 BY_BLOCKS = ["layers/slim18", "fused/slim18"]
 

@@ -1,4 +1,4 @@
-"""The last layer: where it is, and that it alone makes the logits."""
+"""The last layer, whichever it is: where it is, and that it alone makes the logits."""
 
 from pathlib import Path
 
@@ -76,7 +76,6 @@ def test_a_head_that_is_not_linear_is_refused_with_the_linear_layers() -> None:
         head_of(network, "1")
 
 
-torch.set_num_threads(1)
 RANDOM = torch.Generator().manual_seed(5)
 FEATURES = torch.randn(50, 6, generator=RANDOM) * torch.tensor([1e-3, 1, 10, 1e3, 0, 5]) + 7
 
@@ -130,9 +129,6 @@ def test_dropout_is_before_the_last_layer_only_in_training() -> None:
     still = head(FEATURES)
     assert torch.equal(still, head(FEATURES))
     assert not torch.equal(head.train()(FEATURES), still)
-
-
-torch.set_num_threads(1)
 
 
 def fitted(width: int) -> RidgeHead:

@@ -107,9 +107,6 @@ def test_a_small_image_is_refused_with_what_to_do() -> None:
         Residuals()(images(1, side=128)[..., :100])
 
 
-torch.set_num_threads(1)
-
-
 def test_noise_stands_where_it_lies_and_on_the_other_side() -> None:
     pixels = torch.full((1, 3, 130, 130), 100.0)
     pixels[:, :, 60:70:2, 20] += 40
@@ -123,9 +120,6 @@ def test_a_mirrored_image_has_the_same_energies() -> None:
     pixels = images(2, side=128)
     energies = ResidualEnergy()
     assert torch.allclose(energies(pixels), energies(pixels.flip(-1)), atol=1e-5)
-
-
-torch.set_num_threads(1)
 
 
 def images(count: int = 3, side: int = 64, seed: int = 0) -> Tensor:

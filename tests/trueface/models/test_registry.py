@@ -1,4 +1,4 @@
-"""Networks by name: what is declared, and what may not be."""
+"""Networks and families by name: what is declared, and what may not be."""
 
 import importlib.util
 import subprocess

@@ -1,4 +1,4 @@
-"""Purifiers against closed forms."""
+"""Purifiers against closed forms, and their names."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Files of weights: what is written is read, the authors' names fit, anything else is refused."""
+"""The translator: its networks, labels, and files of weights, in which the authors' names fit and anything else is refused."""
 
 from collections import OrderedDict
 from pathlib import Path
