@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from launcher.screens import follow_logs
 from launcher.screens.follow_logs import COLOURS, LONGEST_BYTES, Followers, Lines, labels_of
 from launcher.states import Done, State
 from launcher.store.queue import Store
@@ -394,8 +395,9 @@ def test_a_job_has_the_same_colour_each_time_and_never_that_of_failure() -> None
 
 
 def test_a_job_that_was_cleaned_is_followed_no_longer(
-    home: Home, store: Store, capfd: pytest.CaptureFixture[str]
+    home: Home, store: Store, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(follow_logs, "CHECK_EVERY_S", 0.0)
     numbers = enqueue(store, a_spec(name="command/a"), a_spec(name="command/b"))
     jobs = store.read.jobs_by_id(numbers)
     store.steering.cancel(numbers, 3.0)
