@@ -119,7 +119,10 @@ def _look_into(place: Path, most: int) -> tuple[list[str], list[tuple[str, os.st
                     files.append((entry.name, entry.stat(follow_symlinks=False)))
     except OSError:  # gone meanwhile, or not ours to read
         return [], [], seen
-    return sorted(inner), sorted(files, key=lambda file: file[0]), seen
+    # a plot that was drawn as SVG and for papers as PNG, too, is one picture
+    drawn = {name.removesuffix(".svg") + ".png" for name, _ in files if name.endswith(".svg")}
+    kept = [file for file in files if file[0] not in drawn]
+    return sorted(inner), sorted(kept, key=lambda file: file[0]), seen
 
 
 def _itself(name: str, file: Path) -> Iterator[Picture]:

@@ -1,4 +1,6 @@
-"""Videos: the score of a video is the mean probability of its frames, the video its path.
+"""The rows of a table of results: what a model scores on each set, by group and by video.
+
+The score of a video is the mean probability of its frames, the video its path.
 
 Source of the measure: Z. Yan et al., "DeepfakeBench", NeurIPS 2023, whose code knows a video by the
 name of its folder alone, so that videos of two sets with one name become one. Here it is the whole

@@ -221,7 +221,9 @@ def found(**folders: Path) -> list[str]:
 
 
 def test_pictures_are_found_near_the_top_first_and_nothing_else(folder: Path) -> None:
-    for name in ("net/preview.png", "z.JPG", "a.svg", "notes.txt", "net/.hidden.png", "page.html"):
+    # a plot is one picture, whether or not it was drawn as PNG for papers, too
+    drawn = ("a.svg", "a.png", "a.pdf")
+    for name in ("net/preview.png", "z.JPG", *drawn, "notes.txt", "net/.hidden.png", "page.html"):
         (folder / name).write_bytes(b"x")
     assert found(run=folder) == ["run/a.svg", "run/z.JPG", "run/net/preview.png"]
 

@@ -249,7 +249,7 @@ def tuned(test: Answered, validation: Answered) -> float:
 
 
 def bracket(part: Answered) -> Measure:
-    """Return the accuracy of answers with its 95 % interval; see `intervals.share`.
+    """Return the accuracy of answers with its 95 % interval; see `share`.
 
     Raises:
         Unmeasured: no row.
