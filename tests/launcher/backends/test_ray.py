@@ -1,12 +1,20 @@
+"""Ray as an engine: what is asked of it, and the states that it tells."""
+
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from launcher.backends.protocol import EngineError, Refused
-from launcher.backends.ray import AskedProcess, Ray
+from launcher.backends.channel import PilotSpec
+from launcher.backends.protocol import Cause, EngineError, Observation, Refused, Stage
+from launcher.backends.ray import AskedProcess, Ray, asks, observations, resources, why_not
+from launcher.backends.ray import read_nodes as nodes_of
 from launcher.backends.settings import BackendSettings
 from tests.build import gone, until
 from tests.launcher.pilots.desk import a_pilot
@@ -131,3 +139,183 @@ def test_neither_command_line_nor_scheduler_imports_ray(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+# --- ray states
+
+
+ONE_CORE = {"CPU": 1.0}
+# as Ray 2.60 prints an actor's death
+EXITED = (
+    'actor_died_error_context {\n  error_message: "The actor is dead because its worker process has died. '
+    "Worker exit type: SYSTEM_ERROR Worker exit detail: Worker exits unexpectedly. "
+    'Worker exits with an exit code 3."\n  name: "launcher-ab"\n  reason: WORKER_DIED\n}\n'
+)
+LEFT = (
+    'actor_died_error_context {\n  error_message: "The actor is dead because its worker process has died. '
+    "Worker exit type: INTENDED_USER_EXIT Worker exit detail: Worker exits by an user request. "
+    'Worker exits with an exit code 0. exit_actor() is called."\n  reason: WORKER_DIED\n}\n'
+)
+KILLED = (
+    'actor_died_error_context {\n  error_message: "The actor is dead because it was killed by `ray.kill`."\n'
+    "  reason: RAY_KILL\n}\n"
+)
+NODE_DIED = (
+    'actor_died_error_context {\n  error_message: "The actor died because its node has died. Node Id: 35d0\\n'
+    "\\tthe actor\\'s node was terminated unexpectedly: health check failed due to missing too many heartbeats"
+    '"\n  reason: NODE_DIED\n}\n'
+)
+RAISED = (
+    'creation_task_failure_context {\n  formatted_exception_string: "Traceback (most recent call last):\\n  File '
+    '\\"python/ray/_raylet.pyx\\", line 2198\\nFileNotFoundError: [Errno 2] No such file or directory: '
+    "\\'/shared/pilots/launcher-ab/engine.log\\'\\n\"\n}\n"
+)
+
+
+# a process that anybody has killed: among what may have been, Ray names an out-of-memory killer
+SIGKILL = (
+    'actor_died_error_context { error_message: "The actor died unexpectedly before finishing this task. '
+    "There are some potential root causes. (1) The process is killed by SIGKILL by OOM killer due to high memory "
+    'usage. (2) ray stop --force is called. (3) The worker is crashed unexpectedly due to SIGSEGV." }'
+)
+OOM = 'oom_context { error_message: "The actor died because its node was running low on memory." }'
+
+
+def asked(**shape: Any) -> PilotSpec:
+    return PilotSpec(token="launcher-ab", backend="ray", version="1", **shape)
+
+
+def node(*, alive: bool = True, address: str = "10.0.0.1", end: int = 0, **has: float) -> Any:
+    return {
+        "alive": alive,
+        "name": "vm",
+        "address": address,
+        "end": end,
+        "has": has,
+        "free": has if alive else {},
+    }
+
+
+def observed(state: str, death: str = "", **nodes: Any) -> Observation:
+    answer = {"pilots": {"t": {"state": state, "node": "a", "death": death}}, "nodes": nodes}
+    return observations(answer, ["t"], ONE_CORE)["t"]
+
+
+@pytest.mark.parametrize(
+    ("death", "cause", "reason"),
+    [
+        (EXITED, Cause.FAILED, "exit code 3"),
+        (LEFT, Cause.COMPLETED, ""),
+        (KILLED, Cause.CANCELLED, "cancelled"),
+        (
+            RAISED,
+            Cause.FAILED,
+            "FileNotFoundError: [Errno 2] No such file or directory: "
+            "'/shared/pilots/launcher-ab/engine.log'",
+        ),
+        (SIGKILL, Cause.FAILED, "The actor died unexpectedly before finishing this task."),
+        (OOM, Cause.MEMORY, "The actor died because its node was running low on memory."),
+        ("whatever Ray will say some day", Cause.FAILED, "whatever Ray will say some day"),
+        ("", Cause.FAILED, ""),
+    ],
+)
+def test_a_death_is_told_in_rays_words(death: str, cause: Cause, reason: str) -> None:
+    observation = observed("DEAD", death, a=node())
+    assert observation.stage is Stage.ENDED
+    assert (observation.cause, observation.reason) == (cause, reason)
+
+
+def test_on_a_node_that_fell_silent_a_pilot_may_live_on() -> None:
+    observation = observed("DEAD", NODE_DIED, a=node(alive=False, end=2))
+    assert observation.cause is Cause.NODE_FAILED
+    assert "missing too many heartbeats" in observation.reason
+    assert not observation.node_answers
+
+
+def test_a_node_answers_when_its_machine_has_joined_again() -> None:
+    assert observed("DEAD", NODE_DIED, a=node(alive=False, end=2), b=node()).node_answers
+    elsewhere = node(address="10.0.0.2")
+    assert not observed("DEAD", NODE_DIED, a=node(alive=False, end=2), b=elsewhere).node_answers
+
+
+def test_on_a_node_that_was_taken_down_nothing_lives_on() -> None:
+    assert observed("DEAD", NODE_DIED, a=node(alive=False, end=1)).node_answers
+    preempted = observed("DEAD", NODE_DIED, a=node(alive=False, end=3))
+    assert preempted.node_answers
+    assert preempted.cause is Cause.PREEMPTED
+
+
+def test_a_pilot_waits_for_a_node_with_room() -> None:
+    waiting = observed("PENDING_CREATION", a=node(GPU=1))
+    assert waiting.stage is Stage.WAITING
+    assert (
+        waiting.reason
+        == "no node of the cluster has 1 CPU; one that joins, or an autoscaler starts, may"
+    )
+    busy = {**node(CPU=4), "free": {"CPU": 0.0}}
+    assert observed("PENDING_CREATION", a=busy).reason == "no node has 1 CPU free"
+    assert observed("PENDING_CREATION", a=node(CPU=1)).reason == ""
+
+
+def test_a_dead_node_has_no_room() -> None:
+    dead = {**node(CPU=4, alive=False), "free": {"CPU": 4.0}}
+    assert "no node of the cluster" in why_not(nodes_of({"nodes": {"a": dead}}).values(), ONE_CORE)
+
+
+def test_who_is_not_known_is_unknown() -> None:
+    assert observations({"pilots": {"t": {}}, "nodes": {}}, ["t"], {})["t"].stage is Stage.UNKNOWN
+
+
+def test_a_state_of_which_we_never_heard_is_no_end() -> None:
+    with pytest.raises(EngineError, match="HIBERNATING"):
+        observed("HIBERNATING", a=node())
+
+
+def test_a_pilot_asks_for_its_shape_and_for_the_sites_resources() -> None:
+    settings = BackendSettings(name="ray", kind="ray", gpu_type="A100", resources={"fast": 1.0})
+    shape = asked(cpus=2, gpus=1, memory=1 << 30)
+    assert asks(settings, shape) == {
+        "num_cpus": 2,
+        "num_gpus": 1,
+        "memory": 1 << 30,
+        "accelerator_type": "A100",
+        "resources": {"fast": 1.0},
+    }
+    assert resources(settings, shape) == {
+        "CPU": 2.0,
+        "GPU": 1.0,
+        "memory": float(1 << 30),
+        "accelerator_type:A100": 0.001,
+        "fast": 1.0,
+    }
+    assert asks(settings, asked(cpus=1)) == {
+        "num_cpus": 1,
+        "num_gpus": 0,
+        "resources": {"fast": 1.0},
+    }
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["pilots", "nodes", "t", "state", "node", "death", "alive", "has", "free", "end"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=50)
+@given(st.dictionaries(st.sampled_from(["pilots", "nodes"]), JSON))
+def test_an_answer_that_is_none_is_refused(answer: dict[str, Any]) -> None:
+    try:
+        seen = observations(json.loads(json.dumps(answer)), ["t"], ONE_CORE)
+    except EngineError:
+        return
+    assert list(seen) == ["t"]

@@ -1,10 +1,16 @@
-"""A lookout sees what the driver says, and waits for nobody."""
+"""What a lookout sees of GPUs, whose processes are there, and gpus.json."""
 
+import json
+import os
+import subprocess
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from launcher.gpu.monitor import (
     DRIVER_BYTES,
@@ -14,12 +20,26 @@ from launcher.gpu.monitor import (
     POLL_S,
     Lookout,
     Sight,
+    owner_of,
+    parent_of,
     unused_by_others,
 )
-from launcher.gpu.nvml import Nvml
-from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
+from launcher.gpu.nvml import APPLICATION, FAULTS, WARNINGS, Nvml, fault_of, warning_of
+from launcher.gpu.snapshot import (
+    GpuProcess,
+    GpuSnapshot,
+    SeenGpus,
+    gpu_record,
+    read_gpu,
+    seen_gpus,
+    write_look,
+)
+from launcher.system.paths import Home
 from tests.build import DEADLINE_S
 from tests.nvml.standin import GIB, Devices, asked_here
+
+# --- A lookout sees what the driver says, and waits for nobody
+
 
 STRANGER, OWN = 9921, 4711
 
@@ -276,3 +296,147 @@ def test_what_is_seen_cannot_be_changed_by_who_was_asked() -> None:
     post.gpus[0] = replace(a_gpu(), used=0)
 
     assert sight.gpus == (a_gpu(),)
+
+
+# --- A process belongs to the job from whose supervisor it descends
+
+
+FAMILY = {10: 1, 11: 10, 12: 11, 20: 1, 21: 20, 30: 2}
+SUPERVISORS = {10: 7, 20: 8}
+
+
+@pytest.mark.parametrize(
+    ("pid", "job"),
+    [
+        pytest.param(10, 7, id="a supervisor's own"),
+        pytest.param(12, 7, id="a grandchild's"),
+        pytest.param(21, 8, id="a child's of another job"),
+        pytest.param(30, None, id="a stranger's"),
+        pytest.param(4_000_000, None, id="of a process that is nowhere"),
+        pytest.param(1, None, id="init's"),
+        pytest.param(0, None, id="the kernel's"),
+    ],
+)
+def test_a_process_is_its_supervisors_jobs(pid: int, job: int | None) -> None:
+    assert owner_of(pid, FAMILY.get, SUPERVISORS) == job
+
+
+@given(st.dictionaries(st.integers(0, 9), st.integers(0, 9)), st.integers(0, 9))
+def test_pids_that_were_given_anew_and_lead_in_a_circle_are_nobodys(
+    parents: dict[int, int], pid: int
+) -> None:
+    assert owner_of(pid, parents.get, {}) is None
+
+
+def test_the_parent_of_a_living_process_is_known() -> None:
+    child = subprocess.Popen(["/bin/sh", "-c", "read line"], stdin=subprocess.PIPE)
+
+    assert parent_of(child.pid) == os.getpid()
+    assert owner_of(child.pid, parent_of, {os.getpid(): 5}) == 5
+
+    child.communicate()
+    assert parent_of(child.pid) is None
+
+
+# --- an Xid is a card's fault, worth a warning, or a program's own
+
+
+def test_no_xid_is_two_things() -> None:
+    assert not FAULTS.keys() & WARNINGS.keys()
+    assert not (FAULTS.keys() | WARNINGS.keys()) & APPLICATION
+
+
+def test_a_fault_is_said_with_its_number_and_is_no_warning() -> None:
+    assert fault_of(79) == "has fallen off the bus (Xid 79)"
+    assert warning_of(79) == ""
+
+
+def test_an_xid_of_a_program_is_neither() -> None:
+    assert {fault_of(xid) + warning_of(xid) for xid in APPLICATION} == {""}
+
+
+def test_an_xid_that_nobody_knows_is_a_warning() -> None:
+    assert fault_of(4711) == ""
+    assert warning_of(4711) == "the driver reports an error (Xid 4711)"
+
+
+# --- gpus.json says again what the scheduler saw, and no other file is taken for one
+
+
+AMOUNTS = st.none() | st.integers(0, 1 << 50)
+SHARES = st.none() | st.floats(0, 1)
+TEXTS = st.text(max_size=20)
+PROCESSES = st.builds(
+    GpuProcess,
+    pid=st.integers(1, 1 << 22),
+    used=AMOUNTS,
+    user=st.none() | TEXTS,
+    command=st.none() | TEXTS,
+    sm=SHARES,
+)
+GPUS = st.builds(
+    GpuSnapshot,
+    uuid=TEXTS,
+    index=st.integers(0, 15),
+    name=TEXTS,
+    total=st.integers(0, 1 << 50),
+    used=AMOUNTS,
+    mig=st.none() | st.integers(0, 6),
+    fault=TEXTS,
+    warnings=st.lists(TEXTS, max_size=2).map(tuple),
+    processes=st.none() | st.lists(PROCESSES, max_size=3).map(tuple),
+    utilisation=SHARES,
+    power_w=SHARES,
+    power_limit_w=SHARES,
+    temperature_c=st.none() | st.integers(-40, 120),
+    ecc_uncorrected=AMOUNTS,
+)
+PLAIN: dict[str, Any] = {"uuid": "GPU-1", "index": 0, "name": "A10", "total": 24, "used": None}
+
+
+@given(GPUS)
+def test_a_gpu_is_read_as_it_was_written(gpu: GpuSnapshot) -> None:
+    assert read_gpu(json.loads(json.dumps(gpu_record(gpu)))) == gpu
+
+
+def test_what_the_scheduler_saw_is_seen_with_its_time_and_its_trouble(home: Home) -> None:
+    assert seen_gpus(home) is None
+    look = SeenGpus(at=3.5, gpus=(GpuSnapshot(**PLAIN),), trouble="nobody can write there")
+    write_look(home, look)
+    assert seen_gpus(home) == look
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ("A10", "expected an object, got 'A10'"),
+        ({"uuid": "GPU-1"}, "missing"),
+        (PLAIN | {"uuid": None}, "uuid cannot be None"),
+        (PLAIN | {"used": "much"}, "used cannot be 'much'"),
+        (PLAIN | {"used": True}, "used cannot be True"),
+        (PLAIN | {"used": -5}, "used cannot be -5"),
+        (PLAIN | {"total": -1}, "total cannot be -1"),
+        (PLAIN | {"total": 10**400}, "total cannot be 1000"),
+        (PLAIN | {"utilisation": float("nan")}, "utilisation cannot be nan"),
+        (PLAIN | {"power_w": float("inf")}, "power_w cannot be inf"),
+        (PLAIN | {"processes": [7]}, "expected an object, got 7"),
+        (PLAIN | {"processes": [{"used": 7}]}, "pid"),
+        (PLAIN | {"warnings": [7]}, "a warning cannot be 7"),
+    ],
+)
+def test_a_record_that_is_no_gpu_is_named_and_no_file_with_it_is_read(
+    record: object, said: str, home: Home
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        read_gpu(record)
+    home.gpus.write_text(json.dumps({"schema": 1, "at": 1, "gpus": [record]}))
+    assert seen_gpus(home) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff\xfe\n", b"[]", b'{"schema": 2, "at": 1, "gpus": []}', b"[" * 100_000],
+)
+def test_a_file_that_is_something_else_tells_of_no_gpu(content: bytes, home: Home) -> None:
+    home.gpus.write_bytes(content)
+    assert seen_gpus(home) is None

@@ -1,5 +1,6 @@
-"""Jobs of one lane that follow each other without a whole decision, on a real scheduler."""
+"""Which job follows which on a real scheduler, within a lane and between runs."""
 
+import json
 import os
 import re
 import signal
@@ -7,16 +8,26 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import pytest
+
 from launcher.context import WorkerEnvironment
 from launcher.gpu.snapshot import ForeignReservation
 from launcher.job import Resources, Spec
+from launcher.scheduler.chosen_policy import choose_discipline
+from launcher.scheduler.loop import Scheduler
+from launcher.scheduler.policy.disciplines import FIFO
 from launcher.scheduler.start_jobs import sole_flow
-from launcher.states import ENDED, State
+from launcher.scheduler.waiting_line import CREDIT_S
+from launcher.states import ENDED, Done, State
 from launcher.store.queue import Store
 from launcher.store.rows import Lane, ReadyJob
 from launcher.system.daemon_control import ensure_scheduler, wake
 from launcher.system.paths import Home
-from tests.build import a_spec, enqueue, in_state, job_row, shell, until
+from tests.build import a_seat, a_spec, enqueue, in_state, job_row, shell, until
+from tests.launcher.conftest import Launcher
+
+# --- jobs of one lane that follow each other without a whole decision, on a real scheduler
+
 
 CORES = len(os.sched_getaffinity(0))  # one job at a time
 
@@ -152,3 +163,181 @@ def test_a_killed_scheduler_leaves_an_order_that_its_successor_uses(
     gate.touch()
     until(lambda: all(in_state(store, job, State.DONE) for job in jobs), "all are done")
     assert [job_row(store, job).attempts for job in jobs] == [1, 1, 1]
+
+
+# --- whose turn it is between runs, as `launcher show` and `launcher share` tell it; and a real scheduler's order
+
+
+HOURS = 3600.0
+
+
+def on_gpu(name: str) -> Spec:
+    return a_spec(name=name, resources=Resources(device="cuda"))
+
+
+@pytest.fixture
+def sweep(store: Store) -> list[int]:
+    """A run of which one job is done after ten hours on two cards, and five wait."""
+    jobs = enqueue(store, *(on_gpu(f"command/{n}") for n in range(6)), run="sweep")
+    now = job_row(store, jobs[0]).submitted
+    seat = a_seat(device="GPU-1,GPU-2")
+    claim = store.scheduling.claim(jobs[0], seat, reason="", now=now - 10 * HOURS)
+    assert claim is not None
+    store.scheduling.finish(claim, Done(at=now), outputs={}, now=now)
+    return jobs[1:]
+
+
+def test_a_job_is_told_its_place_in_its_run_and_which_run_goes_first(
+    launcher: Launcher, store: Store, sweep: list[int]
+) -> None:
+    quick = enqueue(store, on_gpu("command/1"), run="quick")
+    assert (
+        "\nthird by age of run sweep (share 1, used 20.0 GPU-hours lately); run quick (share 1, used 0.0"
+        " GPU-hours lately) goes first: it had 20.0 GPU-hours less for a share of 1\n"
+    ) in launcher("show", str(sweep[2])).out
+    assert (
+        "\nfirst by age of run quick (share 1, used 0.0 GPU-hours lately); this run comes next, before run"
+        " sweep (share 1, used 20.0 GPU-hours lately)\n"
+    ) in launcher("show", str(quick[0])).out
+    record = json.loads(launcher("show", str(sweep[0]), "--json").out)
+    assert record["turn"].startswith("first by age of run sweep")
+    assert record["share"] == 1
+
+
+def test_a_run_that_goes_first_for_its_priority_is_told_so(
+    launcher: Launcher, store: Store, sweep: list[int]
+) -> None:
+    (job, _) = enqueue(
+        store, a_spec(name="command/1"), a_spec(name="command/2", cpus=2), run="plain"
+    )
+    store.steering.prioritise(sweep, 2)
+    answer = launcher("show", str(job)).out
+    assert (
+        "first by age of run plain (share 1, used 0.0 core-hours lately); run sweep (share 1"
+        in answer
+    )
+    assert "lately) goes first: it has a job with priority 2\n" in answer
+
+
+def test_where_no_other_run_waits_nothing_is_told_of_turns(
+    launcher: Launcher, store: Store, sweep: list[int]
+) -> None:
+    (held,) = enqueue(store, on_gpu("command/1"), run="quick")
+    store.steering.hold([held], 1.0)
+    assert "of run" not in launcher("show", str(sweep[2])).out
+    assert json.loads(launcher("show", str(held), "--json").out)["turn"] is None
+
+
+def test_status_lists_waiting_jobs_in_the_order_of_their_turns(
+    launcher: Launcher, store: Store, sweep: list[int]
+) -> None:
+    quick = enqueue(store, *(on_gpu(f"command/{n}") for n in range(2)), run="quick")
+    answer = json.loads(launcher("status", "--json").out)
+    listed = [job["id"] for job in answer["jobs"] if job["state"] == "queued"]
+    assert listed == [*quick, *sweep]
+    assert {job["share"] for job in answer["jobs"]} == {1}
+
+
+def test_shares_are_listed_and_changed(launcher: Launcher, store: Store, sweep: list[int]) -> None:
+    assert launcher("share", "sweep", "3", "-n").out == "sweep\twould get share 3\n"
+    assert launcher("share").out == "sweep\t1\t20.0\t0\t5\n"
+    assert launcher("share", "run:sweep", "3").out == "sweep\tshare 3\n"
+    assert job_row(store, sweep[0]).share == 3
+    assert "share 3" in " ".join(launcher("show", str(sweep[0])).out.split())
+    assert json.loads(launcher("share", "sweep", "--json").out) == {
+        "schema": 1,
+        "runs": [{"run": "sweep", "share": 3, "gpu_hours": pytest.approx(20, abs=0.1),
+                  "running": 0, "waiting": 5}],
+    }  # fmt: skip
+    assert "did you mean 'sweep'?" in launcher("share", "swep", "2").err
+    store.steering.cancel(sweep, 1.0)
+    assert launcher("share", "sweep").err == "run sweep has no jobs that run or wait\n"
+
+
+def test_added_programs_have_a_share_as_one_run(launcher: Launcher, store: Store) -> None:
+    ensure = launcher("add", "--hold", "--share", "0.5", "--", "true")
+    assert ensure.code == 0
+    launcher("add", "--hold", "--", "true")
+    assert [job.share for job in store.read.jobs()] == [0.5, 0.5]
+
+
+def test_a_quick_run_starts_at_the_next_ends_while_a_sweep_waits(
+    home: Home, store: Store, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    waits = shell(f"until [ -e {gate} ]; do sleep 0.01; done")
+    (first,) = enqueue(store, a_spec(*waits, name="command/first", cpus=CORES), run="sweep")
+    store.database.execute("UPDATE runs SET vtime = 1000")  # however slow this machine is
+    ensure_scheduler(home)
+    wake(home)
+    until(lambda: in_state(store, first, State.RUNNING), "the first job runs")
+    sweep = enqueue(
+        store, *(a_spec(name=f"command/{n}", cpus=CORES) for n in range(20)), run="sweep"
+    )
+    quick = enqueue(
+        store, *(a_spec(name=f"command/{n}", cpus=CORES) for n in range(3)), run="quick"
+    )
+    gate.touch()
+    wake(home)
+    until(lambda: all(in_state(store, job, State.DONE) for job in (*sweep, *quick)), "all are done")
+    order = starts(home)
+    assert order == [first, *quick, *sweep]
+
+
+def test_under_another_policy_runs_take_no_turns(
+    home: Home, launcher: Launcher, store: Store, sweep: list[int], tmp_path: Path
+) -> None:
+    quick = enqueue(store, on_gpu("command/1"), run="quick")
+    choose_discipline(home, FIFO)
+    assert "of run" not in launcher("show", str(quick[0])).out
+    answer = json.loads(launcher("status", "--json").out)
+    waiting = [job["id"] for job in answer["jobs"] if job["state"] == "queued"]
+    assert waiting == [*sweep, *quick]
+    store.steering.hold([*waiting], 1.0)
+
+    gate = tmp_path / "gate"
+    waits = shell(f"until [ -e {gate} ]; do sleep 0.01; done")
+    (first,) = enqueue(store, a_spec(*waits, name="command/first", cpus=CORES), run="sweep")
+    earlier = enqueue(
+        store, *(a_spec(name=f"command/a{n}", cpus=CORES) for n in (1, 2)), run="sweep"
+    )
+    later = enqueue(store, *(a_spec(name=f"command/b{n}", cpus=CORES) for n in (1, 2)), run="quick")
+    ensure_scheduler(home)
+    wake(home)
+    until(lambda: in_state(store, first, State.RUNNING), "the first job runs")
+    gate.touch()
+    wake(home)
+    until(
+        lambda: all(in_state(store, job, State.DONE) for job in (*earlier, *later)), "all are done"
+    )
+    assert starts(home) == [first, *earlier, *later]
+
+
+def test_where_a_run_begins_beside_others_is_found_again_after_a_disk_was_full(
+    home: Home, store: Store, sweep: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.steering.hold(sweep[1:], 1.0)
+    store.database.execute("UPDATE runs SET vtime = 1e6")
+    store_vtimes, asked, looks = store.scheduling.set_vtimes, list[int](), list[int]()
+
+    def vtimes() -> dict[str, float]:
+        return dict(store.database.execute("SELECT name, vtime FROM runs").fetchall())
+
+    def set_vtimes(changed: Mapping[str, float]) -> None:
+        asked.append(len(changed))
+        if len(asked) == 1:
+            raise OSError(28, "No space left on device")
+        store_vtimes(changed)
+
+    def housekeeping() -> None:
+        looks.append(len(asked))
+        if len(looks) == 3:
+            enqueue(store, on_gpu("command/1"), run="quick")
+        if len(asked) > 1 or len(looks) > 30:
+            scheduler.leave()
+
+    monkeypatch.setattr(store.scheduling, "set_vtimes", set_vtimes)
+    scheduler = Scheduler(home, store, snapshot=tuple, cpus=1, housekeeping=housekeeping)
+    scheduler.run()
+    assert asked, "it came beside others"
+    assert 0 < vtimes()["sweep"] - vtimes()["quick"] <= CREDIT_S

@@ -1,9 +1,22 @@
-import json
+"""Where jobs may run: cores, memory and GPUs, and what other homes promise of them."""
 
+import json
+import os
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launcher.gpu.reservations import Reservation, ReservationBoard
+from launcher.gpu.snapshot import MEMORY, ForeignReservation, core_resource
+from launcher.scheduler.policy.decide import decide
+from launcher.scheduler.policy.model import Machine, Start
+from launcher.system.config import Fault, Followed
 from launcher.system.environment import RECORD, owners_environment, placed_environment
+from launcher.system.gpu_sharing import Rules, configured_rules, read_rules
+from launcher.system.memory import Quotas, of_this_process
+from tests.build import GIB, a_waiting
 
 PLACE = {"CUDA_VISIBLE_DEVICES": "", "LAUNCHER_CPUS": "2", "LAUNCHER_JOB": "7"}
 THREADS = {"OMP_NUM_THREADS": "2"}
@@ -39,3 +52,221 @@ def test_a_record_that_cannot_be_understood_changes_nothing_else() -> None:
 def test_outside_of_a_job_nothing_is_undone() -> None:
     outside = {"CUDA_VISIBLE_DEVICES": "", "LAUNCHER_JOB": "7"}
     assert owners_environment(outside) == outside
+
+
+# --- gpu sharing
+
+
+def test_a_table_says_how_gpus_are_shared() -> None:
+    faults: list[Fault] = []
+    table = {"reserve": "2GiB", "max-per-gpu": 3, "idle": "10m", "devices": [0, "GPU-8f", "1"]}
+    assert read_rules(table, faults) == Rules(
+        reserve=2 * GIB, max_per_gpu=3, idle_s=600.0, devices=("0", "GPU-8f", "1")
+    )
+    assert read_rules({}, faults) == Rules()
+    assert read_rules({"devices": []}, faults) == Rules(devices=())
+    assert read_rules({"devices": 2, "max_per_gpu": 1}, faults).devices == ("2",)
+    assert faults == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("reserve", 2),
+        ("reserve", "much"),
+        ("reserve", "-1GiB"),
+        ("max_per_gpu", 0),
+        ("max_per_gpu", "2"),
+        ("max_per_gpu", True),
+        ("idle", 10),
+        ("idle", "soon"),
+        ("devices", [-1]),
+        ("devices", ["cuda:0"]),
+        ("devices", [True]),
+        ("devices", [1.5]),
+    ],
+)
+def test_what_is_wrong_is_named_and_the_rest_holds(key: str, value: object) -> None:
+    faults: list[Fault] = []
+    other = {"idle": "1m"} if key != "idle" else {"max_per_gpu": 2}
+    rules = read_rules({key: value, **other}, faults)
+    ((where, told),) = faults
+    assert where == ("sharing", key)
+    assert told.startswith(f"sharing.{key}: expected ")
+    assert rules in {Rules(idle_s=60.0), Rules(max_per_gpu=2)}
+
+
+def test_an_unknown_key_or_no_table_at_all_is_told() -> None:
+    faults: list[Fault] = []
+    assert read_rules({"reserved": "2GiB"}, faults) == Rules()
+    assert read_rules(3, faults) == Rules()
+    (first, why), (second, expected) = faults
+    assert (first, second) == (("sharing", "reserved"), ("sharing",))
+    assert "did you mean 'reserve'?" in why
+    assert expected == "sharing: expected a table, such as [sharing]"
+
+
+def test_a_changed_file_holds_from_the_next_look_on_and_a_broken_one_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "config.toml"
+    warned: list[str] = []
+
+    def write(text: str) -> None:
+        file.write_text(text)
+        os.utime(file, (0, len(text)))  # two writes may fall into one tick of a clock
+
+    write("")
+    environ = {"LAUNCHER_CONFIG": str(file)}
+    rules = Followed(environ, configured_rules, warned.append, Rules())
+    assert rules() == Rules()
+    write("[sharing]\nmax_per_gpu = 2\n")
+    assert rules() == Rules(max_per_gpu=2)
+    assert rules() == Rules(max_per_gpu=2)
+    write("[sharing]\nmax_per_gpu = true\n")
+    assert rules() == Rules(max_per_gpu=2)
+    assert rules() == Rules(max_per_gpu=2)
+    (told,) = warned
+    assert "config.toml:2: sharing.max_per_gpu: expected a whole number of jobs" in told
+    write("[sharing]\nmax_per_gpu = 3\n\n")
+    assert rules() == Rules(max_per_gpu=3)
+
+
+# --- cores and memory that other homes promise come off the machine, and off our quota where they share it
+
+
+ALL = (1 << 64) - 1
+
+
+@st.composite
+def shared_machines(draw: st.DrawFn) -> Machine:
+    """Machines of which we have a quota, and others who share it or do not."""
+    there = draw(st.integers(1, 12))
+    mask = (1 << there) - 1
+    ram_there = draw(st.integers(1, 12)) * GIB
+    promises = st.lists(
+        st.builds(
+            ForeignReservation,
+            user=st.sampled_from(["ada", "bob"]),
+            device=st.sampled_from([core_resource(mask), MEMORY]),
+            amount=st.integers(1, 8),
+            inside=st.booleans(),
+        ),
+        max_size=4,
+    )
+    foreign = tuple(
+        ForeignReservation(
+            user=one.user,
+            device=one.device,
+            amount=one.amount * (GIB if one.device == MEMORY else 1),
+            inside=one.inside,
+        )
+        for one in draw(promises)
+    )
+    ram = draw(st.integers(GIB, ram_there))
+    return Machine(
+        cpus=draw(st.integers(1, there)),
+        cores=mask,
+        ram=ram,
+        ram_there=ram_there,
+        ram_free=ram_there,
+        foreign=foreign,
+    )
+
+
+def promised(machine: Machine, *, memory: bool, inside: bool) -> int:
+    return sum(
+        one.amount
+        for one in machine.foreign
+        if (one.device == MEMORY) is memory and one.inside >= inside
+    )
+
+
+@given(shared_machines(), st.lists(st.integers(1, 3), max_size=6))
+def test_neither_the_machine_nor_a_quota_is_given_away_twice(
+    machine: Machine, sizes: list[int]
+) -> None:
+    jobs = [a_waiting(n, cpus=size, ram=size * GIB // 2) for n, size in enumerate(sizes)]
+    asked = {one.job: one.resources for one in jobs}
+    started = [one for one in decide(jobs, [], machine) if isinstance(one, Start)]
+    cores = sum(one.cpus for one in started)
+    memory = sum(asked[one.job].ram or 0 for one in started)
+    if started:
+        assert cores + promised(machine, memory=False, inside=True) <= machine.cpus
+        assert cores + promised(machine, memory=False, inside=False) <= machine.cores.bit_count()
+        assert memory + promised(machine, memory=True, inside=True) <= machine.ram
+        assert memory + promised(machine, memory=True, inside=False) <= machine.ram_there
+
+
+@given(shared_machines())
+def test_a_small_job_waits_only_where_a_core_is_really_missing(machine: Machine) -> None:
+    (decision,) = decide([a_waiting(1)], [], machine)
+    ours = machine.cpus - promised(machine, memory=False, inside=True)
+    anybodys = machine.cores.bit_count() - promised(machine, memory=False, inside=False)
+    assert isinstance(decision, Start) == (min(ours, anybodys) >= 1)
+
+
+def test_promises_of_those_who_do_not_share_our_quota_come_off_the_machine() -> None:
+    def wait(quota: int, amount: int, *, inside: bool) -> str:
+        theirs = ForeignReservation(
+            user="ada", device=core_resource(ALL), amount=amount, inside=inside
+        )
+        (one,) = decide([a_waiting(1)], [], Machine(cpus=quota, cores=ALL, foreign=(theirs,)))
+        return "" if isinstance(one, Start) else one.reason
+
+    assert wait(4, 60, inside=False) == ""
+    assert wait(4, 64, inside=False) == (
+        "needs 1 core, 0 of 4 free; 64 of 64 cores are promised to jobs of ada"
+    )
+    assert wait(4, 4, inside=True) == (
+        "needs 1 core, 0 of 4 free; 4 of 4 cores are promised to jobs of ada"
+    )
+    memory = ForeignReservation(user="ada", device=MEMORY, amount=100 * GIB)
+    limited = Machine(
+        cpus=4, ram=8 * GIB, ram_there=512 * GIB, ram_free=300 * GIB, foreign=(memory,)
+    )
+    assert isinstance(decide([a_waiting(1, ram=GIB)], [], limited)[0], Start)
+
+
+def test_a_home_tells_its_groups_and_others_see_whether_these_limit_them(tmp_path: Path) -> None:
+    box = Quotas(within=frozenset({"1:1", "1:7"}), cores="1:7", memory="1:1")
+    below = Quotas(within=frozenset({"1:1", "1:7", "1:9"}), cores="1:9")
+    ours = ReservationBoard(tmp_path, Path("/a"), quotas=box)
+    reservations = [
+        Reservation(device=device, amount=2, used=None, job=1)
+        for device in (core_resource(3), MEMORY, "GPU-1")
+    ]
+
+    def inside(other: Quotas | None) -> dict[str, bool]:
+        publisher = ReservationBoard(tmp_path, Path("/b"), quotas=other)
+        assert publisher.publish(reservations)
+        told = {one.device: one.inside for one in ours.others()}
+        publisher.clear()
+        return told
+
+    assert inside(below) == {"GPU-1": False, MEMORY: True, core_resource(3): True}
+    beside = Quotas(within=frozenset({"1:1", "1:8"}), cores="1:8")
+    assert inside(beside) == {"GPU-1": False, MEMORY: True, core_resource(3): False}
+    assert not any(inside(None).values())  # as a file of an earlier version
+
+
+def test_the_group_whose_memory_limit_is_ours_is_found(tmp_path: Path) -> None:
+    box = tmp_path / "sys/fs/cgroup/box"
+    (box / "inner").mkdir(parents=True)
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 4096 kB\n")
+    (tmp_path / "proc/self/cgroup").write_text("0::/box/inner\n")
+    (box.parent / "cgroup.controllers").write_text("memory\n")
+    (box.parent / "cpu.max").write_text("max 100000\n")
+    (box / "inner/memory.max").write_text("max\n")
+    (box / "memory.max").write_text("1048576\n")
+
+    def name(folder: Path) -> str:
+        return f"{folder.stat().st_dev}:{folder.stat().st_ino}"
+
+    quotas = of_this_process(tmp_path)
+    assert quotas.memory == name(box)
+    assert quotas.cores == name(box.parent)
+    assert quotas.within == {name(box / "inner"), name(box), name(box.parent)}
+    (box / "memory.max").write_text("max\n")
+    assert of_this_process(tmp_path).memory == ""

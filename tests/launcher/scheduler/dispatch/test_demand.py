@@ -1,11 +1,24 @@
-"""How many pilots the work could use that waits."""
+"""How many pilots the work could use that waits, for which of it a pilot has time, and pilots for one job each."""
 
+import pytest
+
+from launcher.backends.channel import Hello, Leave, Run
 from launcher.backends.pilot_rules import Demand
-from launcher.backends.settings import BackendSettings
+from launcher.backends.settings import Backends, BackendSettings
 from launcher.context import WorkerEnvironment
 from launcher.job import Resources
 from launcher.scheduler.dispatch import WaitingLane, demands
+from launcher.scheduler.placement import unfit
+from launcher.scheduler.policy.model import Waiting
+from launcher.scheduler.turn import Requests, TurnResult
+from launcher.states import Done
 from launcher.store.rows import Lane
+from tests.build import a_spec
+from tests.launcher.scheduler.dispatch.conftest import Office
+from tests.launcher.scheduler.remote.toy_pilot import HELLO
+
+# --- how many pilots the work could use that waits
+
 
 BOX = BackendSettings(name="box", kind="local", cpus=4, gpus=2, pilots=3, time_s=3600.0)
 FARM = BackendSettings(name="farm", kind="slurm", cpus=8, pilots=2)
@@ -92,3 +105,117 @@ def test_interpreter_that_is_to_be_seen_is_that_of_the_nodes() -> None:
         (shared._replace(python="python3"), ()),  # found on the node by its PATH
     ]:
         assert demands([job], {"box": box}, {})["box"].paths == paths
+
+
+# --- which jobs a pilot has time for: limits are kept, guesses keep no job from every pilot there could be
+
+
+NOW, HOUR = 1e9, 3600.0
+
+
+def a_pilot(left_h: float, whole_h: float = 10.0) -> Hello:
+    until = NOW + left_h * HOUR
+    return HELLO._replace(began=until - whole_h * HOUR, until=until)
+
+
+def why(hello: Hello, *, took_h: float | None = None, limit_h: float | None = None) -> str:
+    asked = lane(1).lane
+    job = Waiting(
+        job=1, resources=asked.resources, seconds=None if took_h is None else took_h * HOUR
+    )
+    limited = asked._replace(limit=None if limit_h is None else limit_h * HOUR)
+    return unfit(limited, job, hello, hello.until, NOW)
+
+
+def test_what_is_expected_to_take_longer_than_is_left_waits_for_a_pilot_with_more_time() -> None:
+    assert why(a_pilot(left_h=5), took_h=4) == (
+        "is expected to run for up to 6 h, and this pilot ends in 5 h"
+    )
+    assert why(a_pilot(left_h=7), took_h=4) == ""
+
+
+@pytest.mark.parametrize("took_h", [7, 12, 1000])
+def test_what_no_pilot_has_time_for_by_a_guess_starts_on_a_new_one(took_h: float) -> None:
+    assert "is expected to run" in why(a_pilot(left_h=8), took_h=took_h)
+    assert why(a_pilot(left_h=9.9), took_h=took_h) == ""
+
+
+def test_a_limit_is_no_guess() -> None:
+    assert "may run for 11 h" in why(a_pilot(left_h=10), limit_h=11)
+
+
+def test_of_a_pilot_whose_beginning_is_not_known_a_guess_counts() -> None:
+    assert "is expected to run" in why(a_pilot(left_h=10)._replace(began=None), took_h=9)
+
+
+# --- plain mode: a pilot for one job gets one, and is told to leave behind it
+
+
+def plain(office: Office) -> None:
+    """Have a backend whose pilots are for one job each."""
+    settings = office.backends.by_name["box"]._replace(pilot=False)
+    office.backends = Backends(by_name={**office.backends.by_name, "box": settings})
+
+
+def test_a_pilot_gets_one_job_though_it_has_room_for_two_and_leaves_behind_it(
+    office: Office,
+) -> None:
+    plain(office)
+    pilot = office.pilot(single=True)
+    first, _ = office.queue("box", jobs=2)
+    office.decide()
+    assert pilot.orders() == [Run(attempt=f"{first}-1"), Leave()]
+    office.decide()
+    assert pilot.orders() == []
+
+
+def test_a_pilot_whose_job_has_just_ended_gets_no_other_one(office: Office) -> None:
+    plain(office)
+    pilot = office.pilot(single=True)
+    first, _ = office.queue("box", jobs=2)
+    office.decide()
+    pilot.orders()
+    office.end(pilot, f"{first}-1", Done(at=1.0))
+    assert [job for job, _ in office.news()] == [first]
+    office.decide()  # the fleet, which looks at its pilots now and then, lists it still
+    assert pilot.orders() == []
+
+
+def test_each_pilot_gets_its_own_job_in_the_order_of_the_queue(office: Office) -> None:
+    plain(office)
+    pilots = [office.pilot(f"lp-{number}", single=True) for number in range(3)]
+    jobs = office.queue("box", jobs=5)
+    office.decide()
+    runs = [pilot.orders()[0] for pilot in pilots]
+    assert runs == [Run(attempt=f"{job}-1") for job in jobs[:3]]
+
+
+def test_a_job_behind_one_that_does_not_fit_gets_the_pilot(office: Office) -> None:
+    plain(office)
+    pilot = office.pilot(single=True, cpus=1)
+    office.queue("box", spec=a_spec(cpus=2))
+    (second,) = office.queue("box", group="other")
+    office.decide()
+    assert pilot.orders() == [Run(attempt=f"{second}-1"), Leave()]
+
+
+def test_what_got_a_place_asks_for_no_further_pilot_at_once(office: Office) -> None:
+    plain(office)
+    office.queue("box", jobs=3)
+    office.decide()
+    office.dispatch.order_pilots(Requests(), TurnResult())
+    asked, _ = office.fleet.turns[-1]
+    assert asked["box"].pilots == 2  # at most, as the table says
+    for number in range(3):
+        office.pilot(f"lp-{number}", single=True)
+    office.decide()
+    office.dispatch.order_pilots(Requests(), TurnResult())
+    asked, busy = office.fleet.turns[-1]
+    assert not asked
+    assert sorted(busy.values()) == [1, 1, 1]
+
+
+def test_as_many_pilots_as_jobs_wait() -> None:
+    settings = BOX._replace(pilot=False, pilots=1000)
+    demand = demands([lane(700), lane(500, cpus=4)], {"box": settings}, {})["box"]
+    assert (demand.pilots, demand.slots) == (1000, 1)

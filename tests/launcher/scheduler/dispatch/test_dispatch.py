@@ -1,12 +1,23 @@
-"""Which jobs go to which pilots, and why others wait."""
+"""Which jobs go to which pilots, why others wait, and how the user's file is read again."""
+
+from pathlib import Path
 
 import pytest
 
 from launcher.backends.channel import Run
+from launcher.backends.settings import Backends, configured_backends
+from launcher.errors import UsageError
+from launcher.scheduler.placement import CHOSEN_S, KeptPlaces
+from launcher.scheduler.policy.disciplines import EASY
+from launcher.scheduler.policy.model import Wait
 from launcher.scheduler.turn import Reasons, Requests, TurnResult
-from launcher.states import ReasonCode
+from launcher.states import Done, ReasonCode
+from launcher.system.config import Followed
 from tests.build import a_spec
-from tests.launcher.scheduler.dispatch.conftest import Office
+from tests.launcher.scheduler.dispatch.conftest import NOW, Office
+from tests.launcher.scheduler.remote.toy_cluster import ToyClock, World
+
+# --- which jobs go to which pilots, and why others wait
 
 
 def text(reasons: Reasons) -> str:
@@ -164,3 +175,139 @@ def test_work_that_has_found_its_place_asks_for_no_further_pilot(office: Office)
         {name: demand.jobs for name, demand in turn.items()} for turn, _ in office.fleet.turns
     ]
     assert waiting == [{"box": 1}, {}]
+
+
+# --- for a job that fits nowhere a place is kept on one pilot, not on each of them
+
+
+@pytest.fixture
+def clock() -> ToyClock:
+    return ToyClock()
+
+
+def turn(places: KeptPlaces, **free_at: float) -> None:
+    """Have a turn in which these pilots keep a place for job 1, where they may."""
+    places.begin()
+    for token, at in free_at.items():
+        if places.may_keep(1, token):
+            places.note(token, [Wait(job=1, reason="", kept_until=at)])
+
+
+def keepers(places: KeptPlaces, *tokens: str) -> list[str]:
+    return [token for token in tokens if places.may_keep(1, token)]
+
+
+def test_the_pilot_that_is_free_first_keeps_the_place(clock: ToyClock) -> None:
+    places = KeptPlaces(clock)
+    turn(places, a=50.0, b=20.0, c=70.0)
+    places.begin()
+    assert keepers(places, "a", "b", "c") == ["b"]
+
+
+def test_it_stays_there_until_all_are_compared_anew(clock: ToyClock) -> None:
+    places = KeptPlaces(clock)
+    turn(places, a=50.0, b=20.0)
+    turn(places, a=10.0, b=20.0)
+    assert keepers(places, "a", "b") == ["b"]
+    clock.now += CHOSEN_S
+    turn(places, a=10.0, b=20.0)
+    turn(places, a=10.0, b=20.0)
+    assert keepers(places, "a", "b") == ["a"]
+
+
+def test_a_pilot_that_is_lost_keeps_nothing(clock: ToyClock) -> None:
+    places = KeptPlaces(clock)
+    turn(places, a=50.0, b=20.0)
+    turn(places, a=50.0, b=20.0)
+    turn(places, a=50.0)  # b is gone
+    turn(places, a=50.0)
+    turn(places, a=50.0)
+    assert keepers(places, "a") == ["a"]
+
+
+def test_a_job_behind_a_wide_one_starts_on_the_pilot_that_keeps_no_place(office: Office) -> None:
+    first, second = office.pilot("lp-1"), office.pilot("lp-2")
+    job, *_ = office.queue("box", jobs=3)
+    office.decide()
+    office.end(first, f"{job}-1", Done(at=NOW))
+    office.news()
+    office.queue("box", spec=a_spec(cpus=2), group="wide", retries=1)
+    (narrow,) = office.queue("box", group="narrow")
+    first.orders(), second.orders()
+    office.decide(discipline=EASY)
+    assert (first.orders(), second.orders()) == ([], [])  # each might keep it
+    office.decide(discipline=EASY)
+    assert (first.orders(), second.orders()) == ([], [Run(attempt=f"{narrow}-1")])
+
+
+# --- the user's file is read again when it was changed; while it cannot be understood, nothing is taken for gone
+
+
+GOOD = '[backends.toy]\nkind = "slurm"\ncpus = 2\n'
+BAD = '[backends.toy]\nkind = "slurm"\ncpus = "many"\n'
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "config.toml"
+
+
+@pytest.fixture
+def configured(file: Path) -> Followed[Backends]:
+    return Followed({"LAUNCHER_CONFIG": str(file)}, configured_backends, lambda _: None)
+
+
+def test_without_a_file_there_are_no_backends_and_one_that_is_written_counts(
+    configured: Followed[Backends], file: Path
+) -> None:
+    file.write_text("")
+    assert configured() == Backends()
+    file.write_text(GOOD)
+    assert configured().by_name["toy"].cpus == 2
+
+
+def test_what_held_before_a_mistake_holds_on(configured: Followed[Backends], file: Path) -> None:
+    file.write_text(GOOD)
+    before = configured()
+    file.write_text(BAD)
+    assert configured() == before
+
+
+def test_a_file_that_was_never_understood_is_no_file_without_backends(
+    configured: Followed[Backends], file: Path
+) -> None:
+    file.write_text(BAD)
+    for _ in range(2):
+        with pytest.raises(UsageError, match="cpus"):
+            configured()
+    file.write_text(GOOD)
+    assert configured().by_name.keys() == {"toy"}
+
+
+def test_a_scheduler_that_begins_beside_a_mistake_sends_no_pilot_away(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.need(2)
+    world.turn()
+    waits, runs = world.cluster.submitted
+    world.cluster.run(runs)
+    world.by_token[runs].speak(world.clock.now)
+    world.turn()
+
+    world.mistake = "config.toml:3: cpus"
+    world.new_fleet()
+    world.pass_time(30, speaking=[runs])
+    assert world.cluster.cancelled == []
+    assert not world.by_token[runs].leaving
+    assert waits in world.cluster.alive()
+
+
+def test_a_job_that_waits_meanwhile_is_told_what_is_to_be_corrected(office: Office) -> None:
+    def mistaken() -> Backends:
+        raise UsageError("config.toml:3: backends.box.cpus: expected a whole number")
+
+    office.dispatch._backends = mistaken
+    office.queue("box")
+    (reason,) = office.decide().values()
+    assert reason is not None
+    assert reason.code is ReasonCode.NO_PILOT
+    assert "config.toml is to be corrected first: config.toml:3: backends.box.cpus" in reason.text

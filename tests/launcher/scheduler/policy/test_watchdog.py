@@ -1,19 +1,40 @@
-"""A wait that nothing explains is named after a while, and the job is tried where it fits."""
+"""How long jobs wait: what is said of it, clocks that are set, and waits that nothing explains."""
 
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import pytest
 
 from launcher.accounts import Colleague, Wish
 from launcher.gpu.snapshot import ForeignReservation, GpuProcess
+from launcher.scheduler.policy.backfill import FirstJobReservation
 from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.disciplines import FIFO
-from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting
+from launcher.scheduler.policy.disciplines import (
+    FIFO,
+    LONGEST_S,
+    Ages,
+    arranged,
+    queue_length,
+    response_ratio,
+)
+from launcher.scheduler.policy.model import (
+    Decision,
+    Forecast,
+    Machine,
+    Running,
+    Start,
+    Wait,
+    Waiting,
+    forecast_of,
+)
 from launcher.scheduler.policy.watchdog import PATIENCE_S, Verdict, Watchdog
 from launcher.states import ReasonCode
 from launcher.system.gpu_sharing import Rules
 from tests.build import GIB, a_gpu, a_waiting
+
+# --- A wait that nothing explains is named after a while, and the job is tried where it fits
+
 
 LEFT = a_gpu(total=24, used=3, processes=())  # of a program that is gone
 MACHINE = Machine(cpus=4, ram=8 * GIB, ram_free=8 * GIB, gpus=(LEFT,))
@@ -162,3 +183,178 @@ def test_a_full_group_is_a_cause() -> None:
     job = a_waiting(1, device="cpu", group="night")
     verdict = reviewed(job, machine=MACHINE._replace(limits={"night": 0}))
     assert not verdict.news
+
+
+# --- A wall clock that is set by years while jobs wait and run changes nothing for them
+
+
+YEARS = 30 * 365 * 86_400.0
+TODAY = 1.8e9
+ONE_CARD = Machine(cpus=4, ram=8 * GIB, ram_free=8 * GIB, gpus=(a_gpu(total=24),))
+WIDE = a_waiting(1, device="cuda", min_vram=20 * GIB)._replace(since=TODAY - 100, seconds=50.0)
+SMALL = a_waiting(2, device="cuda", min_vram=GIB)._replace(since=TODAY - 10, seconds=500.0)
+RUNS = Running(
+    job=9,
+    cpus=1,
+    devices=("GPU-0",),
+    reservation=10 * GIB,
+    since=TODAY - 300,
+    ends=TODAY + 300,
+    forecast=forecast_of([600.0]),
+)
+
+
+def decided(ages: Ages, now: float, steady: float) -> tuple[list[Waiting], list[Decision]]:
+    line, running = ages.corrected([WIDE, SMALL], [RUNS], now=now, steady=steady)
+    line = arranged(line, now)
+    return line, decide(line, running, ONE_CARD, now)
+
+
+def _at_moved_clock(decision: Decision, jump: float) -> Decision:
+    """Return what is decided by a clock that was set: a place is kept until another moment."""
+    if isinstance(decision, Wait) and decision.kept_until is not None:
+        return decision._replace(kept_until=decision.kept_until + jump)
+    return decision
+
+
+@pytest.mark.parametrize("jump", [YEARS, -YEARS], ids=["forward", "back"])
+def test_what_is_decided_stays_the_same_when_the_clock_is_set(jump: float) -> None:
+    ages, still = Ages(), Ages()
+    before = decided(ages, TODAY, 5000.0)
+    assert before == decided(still, TODAY, 5000.0)
+    line, decisions = decided(ages, TODAY + jump + 7, 5007.0)
+    unmoved, expected = decided(still, TODAY + 7, 5007.0)
+    assert decisions == [_at_moved_clock(each, jump) for each in expected]
+    assert [job.job for job in line] == [job.job for job in unmoved]
+    assert [round(TODAY + jump + 7 - job.since) for job in line] == [
+        round(TODAY + 7 - job.since) for job in unmoved
+    ]
+
+
+@pytest.mark.parametrize("stamp", [TODAY + YEARS, TODAY - YEARS], ids=["the future", "the past"])
+def test_what_was_queued_under_a_wrong_clock_counts_as_new_and_ages_from_then_on(
+    stamp: float,
+) -> None:
+    ages, job = Ages(), WIDE._replace(since=stamp)
+    ratios = []
+    for second in (0.0, 100.0, 200.0):
+        ((job_now,), _) = ages.corrected([job], [], now=TODAY + second, steady=second)
+        ratios.append(response_ratio(job_now, TODAY + second))
+    assert ratios[0] == pytest.approx(1)
+    assert ratios == sorted(set(ratios))
+
+
+def test_times_that_can_be_true_are_left_as_they_are() -> None:
+    old = WIDE._replace(since=TODAY - LONGEST_S + 1)
+    later = SMALL._replace(since=TODAY + 400 * 86_400, priority=-400)
+    line, running = Ages().corrected([old, later], [RUNS], now=TODAY, steady=1.0)
+    assert line == [old, later]
+    assert running == [RUNS]
+
+
+def test_who_is_gone_is_forgotten() -> None:
+    ages = Ages()
+    ages.corrected([WIDE], [RUNS], now=TODAY, steady=0.0)
+    ages.corrected([], [], now=TODAY, steady=1.0)
+    ((job,), _) = ages.corrected([WIDE], [], now=TODAY + YEARS, steady=2.0)
+    assert job.since == TODAY + YEARS
+
+
+@pytest.mark.parametrize("now", [TODAY - YEARS, TODAY, TODAY + YEARS])
+@pytest.mark.parametrize("ends", [TODAY - YEARS, TODAY + YEARS, None])
+def test_the_pure_decision_is_made_whatever_the_times_are(now: float, ends: float | None) -> None:
+    running = [RUNS._replace(ends=ends)]
+    decisions = decide(arranged([WIDE, SMALL], now), running, ONE_CARD, now)
+    assert {decision.job for decision in decisions} == {1, 2}
+    wide = next(decision for decision in decisions if decision.job == 1)
+    assert isinstance(wide, Wait)
+    assert "needs 20 GiB; cuda:0 has 24 GiB free" in wide.reason
+    (alone,) = decide([WIDE], [], ONE_CARD, now)
+    assert isinstance(alone, Start)
+
+
+@pytest.mark.parametrize("limit", [1.0, 10 * 365 * 86_400.0], ids=["1 s", "10 years"])
+def test_a_time_limit_of_a_second_and_one_of_ten_years_delay_nobody_for_ever(limit: float) -> None:
+    forecast = Forecast(limit=limit)
+    run = RUNS._replace(forecast=forecast, ends=forecast.end(TODAY - 300, TODAY))
+    small = SMALL._replace(forecast=forecast, seconds=forecast.quantile(0.75))
+    wide, other = decide([WIDE, small], [run], ONE_CARD, TODAY)
+    assert isinstance(wide, Wait)
+    assert "room on cuda:0 " in wide.reason
+    # the small one fits beside the wide one in any case
+    assert isinstance(other, Start)
+
+
+# --- what is said of the place that is kept for the first waiting job: when there is room
+
+
+NOW = 1000.0
+
+
+@pytest.mark.parametrize(
+    ("at", "slip", "said"),
+    [
+        (inf, 0.0, ""),
+        (NOW - 5, 0.0, " within a second"),
+        (NOW + 0.4, 0.0, " within a second"),
+        (NOW + 1, 0.0, " in about 1 s"),
+        (NOW + 90, 59.9, " in about 1 m 30 s"),
+        (NOW + 90, 60.0, " in about 1 m 30 s, or up to 1 m later, as durations are estimates"),
+    ],
+)
+def test_when_there_is_room_is_said_in_words(at: float, slip: float, said: str) -> None:
+    kept = FirstJobReservation(
+        job="7", group="", at=(at, 1), slip=slip, where="a GPU", cpus=1, ram=0, beside={}
+    )
+    assert kept.when(NOW) == said
+    assert kept.told(NOW) == f"job 7, which is first and gets a GPU{said}"
+
+
+# --- how long the queue is reckoned to be: for so long jobs are passed, so nothing may blow it up
+
+
+HOUR, TEN_YEARS = 3600.0, 10 * 365 * 86_400.0
+EIGHT_CORES = Machine(cpus=8)
+
+
+def test_a_limit_of_ten_years_makes_no_queue_of_ten_years() -> None:
+    limit = forecast_of([], TEN_YEARS)
+    runs = Running(cpus=8, since=0.0, ends=TEN_YEARS, forecast=limit)
+    job = a_waiting(1, cpus=8)._replace(forecast=limit, seconds=TEN_YEARS)
+    assert queue_length([(job, 3)], [runs], EIGHT_CORES, HOUR) == pytest.approx(3 * 2 * HOUR + HOUR)
+
+
+def test_a_limit_of_a_second_bounds_what_is_expected() -> None:
+    limit = forecast_of([HOUR], 1.0)
+    runs = Running(cpus=8, since=0.0, ends=1.0, forecast=limit)
+    job = a_waiting(1, cpus=8)._replace(forecast=limit, seconds=1.0)
+    assert queue_length([(job, 3)], [runs], EIGHT_CORES, 0.5) == pytest.approx(3.5)
+
+
+def test_many_that_run_and_of_which_none_has_ended_are_no_reason_to_expect_their_sum() -> None:
+    runs = [Running(cpus=1, since=0.0) for _ in range(8)]
+    length_s = queue_length([(a_waiting(1, cpus=1), 8)], runs, EIGHT_CORES, 2 * HOUR)
+    assert length_s == pytest.approx(4 * HOUR + 2 * HOUR), "as long again: 4 h in all each"
+
+
+def test_who_runs_longer_than_most_of_its_like_is_expected_to_go_on_like_the_longest() -> None:
+    known = forecast_of([HOUR, HOUR, HOUR, 10 * HOUR])
+    runs = Running(cpus=8, since=0.0, ends=HOUR, forecast=known)
+    assert queue_length([], [runs], EIGHT_CORES, 2 * HOUR) == pytest.approx(8 * HOUR)
+
+
+@pytest.mark.parametrize("since", [None, float("nan"), float("inf"), -float("inf")])
+def test_times_that_cannot_be_count_for_nothing(since: float | None) -> None:
+    runs = Running(cpus=8, since=since, forecast=forecast_of([HOUR]))
+    assert queue_length([(a_waiting(1, cpus=8), 1)], [runs], EIGHT_CORES, 0.0) >= HOUR
+
+
+def test_a_duration_of_no_time_is_one_and_what_is_no_duration_is_none() -> None:
+    measured = [2.0, 0.0, 0.5, -1.0, float("inf"), float("nan")]
+    assert forecast_of(measured, 0.0).seconds == (0.0, 0.5, 2.0)
+    assert [forecast_of((), limit).limit for limit in (0.0, -1.0, float("inf"), 3.0)] == [
+        None,
+        None,
+        None,
+        3.0,
+    ]

@@ -1,7 +1,8 @@
-"""The records of pilots: what was written is read again, and what is none harms nothing."""
+"""What lies on disk of pilots: folders, records, nodes, pilots.json."""
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.backends.channel import PilotSpec
+from launcher.backends.channel import PilotFolder, PilotSpec, make_pilot_folder
 from launcher.backends.pilot_records import (
+    FolderTaken,
     PilotRecord,
     PilotRecords,
+    backend_folder,
+    clear_folder,
+    clear_leftovers,
     is_token,
     new_token,
+    take_folder,
+)
+from launcher.backends.pilots_file import (
+    BackendRow,
+    NodesFile,
+    PilotRow,
+    Pilots,
+    PilotsFile,
+    past_pilots,
+    seen_pilots,
 )
 from launcher.backends.settings import BackendSettings
 from launcher.system.paths import Home
+
+# --- the records of pilots: what was written is read again, and what is none harms nothing
 
 
 def a_record(token: str = "", **changes: Any) -> PilotRecord:
@@ -131,3 +148,212 @@ def test_tokens_are_names_that_nobody_guesses() -> None:
     assert len(tokens) == 1000
     assert all(map(is_token, tokens))
     assert not is_token("launcher-1")
+
+
+# --- where pilots' folders lie, and that they are one queue's
+
+
+LOCAL = "1 0 8:1 / / rw - ext4 /dev/sda rw\n"
+NETWORK = "2 1 0:40 / /home rw - nfs4 server:/home rw\n"
+
+
+def settings(kind: str = "slurm", folder: Path | None = None) -> BackendSettings:
+    return BackendSettings(name="lab", kind=kind, folder=folder)
+
+
+def test_pilots_lie_where_the_nodes_see_them() -> None:
+    user = Path("/home/ann")
+    here, there = Home(Path("/var/tmp/launcher-1")), Home(Path("/home/ann/queue"))
+    own = here.folder / "pilots"
+    assert backend_folder(settings(), here, user, LOCAL) == own
+    assert backend_folder(settings(), here, user, LOCAL + NETWORK).is_relative_to(user)
+    assert backend_folder(settings("local"), here, user, LOCAL + NETWORK) == own
+    assert backend_folder(settings(), there, user, LOCAL + NETWORK) == there.folder / "pilots"
+    chosen = Path("/scratch/pilots")
+    assert backend_folder(settings(folder=chosen), here, user, LOCAL + NETWORK) == chosen
+
+
+def test_two_homes_have_two_folders_in_one_home_directory() -> None:
+    user = Path("/home/ann")
+    folders = {
+        backend_folder(settings(), Home(Path(f"/var/tmp/{name}")), user, LOCAL + NETWORK)
+        for name in ("a", "b")
+    }
+    assert len(folders) == 2
+
+
+def test_a_folder_stays_its_queues_own(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "pilots"
+    take_folder(folder, Home(tmp_path / "first"))
+    take_folder(folder, Home(tmp_path / "first"))
+    with pytest.raises(FolderTaken, match="first of host"):
+        take_folder(folder, Home(tmp_path / "second"))
+
+
+def test_a_folder_of_another_host_is_refused(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    take_folder(tmp_path, home)
+    owner = json.loads((tmp_path / "owner.json").read_text())
+    (tmp_path / "owner.json").write_text(json.dumps(owner | {"machine": "x", "host": "login2"}))
+    with pytest.raises(FolderTaken, match="login2"):
+        take_folder(tmp_path, home)
+
+
+def test_a_damaged_record_of_the_owner_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "owner.json").write_text("{")
+    with pytest.raises(FolderTaken, match="cannot be understood"):
+        take_folder(tmp_path, Home(tmp_path / "home"))
+    assert (tmp_path / "owner.json").read_text() == "{"
+
+
+def test_of_two_queues_that_take_a_folder_at_once_one_has_it(tmp_path: Path) -> None:
+    def take(name: int) -> bool:
+        try:
+            take_folder(tmp_path / "pilots", Home(tmp_path / str(name)))
+        except FolderTaken:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(take, range(4))) == 1
+    assert [path.name for path in (tmp_path / "pilots").iterdir()] == ["owner.json"]
+
+
+def test_a_pilots_folder_is_deleted_when_no_attempt_is_kept_there(tmp_path: Path) -> None:
+    folder = PilotFolder(tmp_path / "launcher-0")
+    spec = PilotSpec(token="launcher-0", backend="lab", version="1", cpus=1)
+    make_pilot_folder(folder, spec)
+    (folder.attempts / "1-1").mkdir()
+    assert not clear_folder(folder)
+    assert folder.log.exists()
+    (folder.attempts / "1-1").rmdir()
+    assert clear_folder(folder)
+    assert not folder.folder.exists()
+    assert clear_folder(folder)
+
+
+def test_folders_are_deleted_after_their_last_attempt_was(tmp_path: Path) -> None:
+    names = [f"launcher-{number:020x}" for number in range(3)]
+    for name in names:
+        spec = PilotSpec(token=name, backend="lab", version="1", cpus=1)
+        make_pilot_folder(PilotFolder(tmp_path / name), spec)
+        (tmp_path / name / "process.json").touch()
+    (tmp_path / names[0] / "attempts" / "1-1").mkdir()
+    (tmp_path / "other").mkdir()
+    home, other = Home(tmp_path / "home"), Home(tmp_path / "another")
+    take_folder(tmp_path, other)
+    clear_leftovers(tmp_path, home, [].__contains__)
+    assert {*names} < {path.name for path in tmp_path.iterdir()}, "they are another queue's"
+    clear_leftovers(tmp_path, other, [names[1]].__contains__)
+    assert {path.name for path in tmp_path.iterdir()} == {*names[:2], "other", "owner.json"}
+    clear_leftovers(tmp_path / "nowhere", other, [].__contains__)
+
+
+# --- where pilots were is known after they are gone
+
+
+def somewhere(token: str, node: str = "") -> PilotRow:
+    return PilotRow(backend="slurm", token=token, stage="running", node=node)
+
+
+def test_a_pilot_is_written_down_once_when_its_node_is_known(home: Home) -> None:
+    home.folder.mkdir(parents=True, exist_ok=True)
+    file = NodesFile(home)
+    file.add([somewhere("launcher-1")])
+    assert past_pilots(home) == {}
+    for _ in range(2):
+        file.add([somewhere("launcher-1", "n1"), somewhere("launcher-2")])
+    NodesFile(home).add([somewhere("launcher-1", "n1")])  # the next scheduler
+    assert (home.folder / "nodes.jsonl").read_text().count("launcher-1") == 1
+    assert past_pilots(home)["launcher-1"].node == "n1"
+
+
+def test_a_line_that_is_damaged_hides_no_other(home: Home) -> None:
+    home.folder.mkdir(parents=True, exist_ok=True)
+    NodesFile(home).add([somewhere("launcher-1", "n1")])
+    with (home.folder / "nodes.jsonl").open("a") as file:
+        file.write('{"token": 7}\n[]\nnull\n{"token": "launcher-3", "node": "n')
+    NodesFile(home).add([somewhere("launcher-2", "n2")])
+    assert set(past_pilots(home)) == {"launcher-1", "launcher-2"}
+
+
+def test_a_home_that_cannot_be_written_stops_nothing(home: Home) -> None:
+    (home.folder / "nodes.jsonl").mkdir(parents=True)
+    NodesFile(home).add([somewhere("launcher-1", "n1")])
+    assert past_pilots(home) == {}
+
+
+# --- pilots.json: written when something changed, and read whatever lies there
+
+
+PILOT = PilotRow(
+    backend="lab", token="launcher-1", stage="running", node="n1", heard_at=50.0, attempts=2
+)
+BACKEND = BackendRow(name="lab", kind="slurm", reason="all busy", pilots=4)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=5) | st.integers(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["schema", "at", "backends", "pilots", "backend", "token", "stage"]),
+            inner,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    assert seen_pilots(home) == Pilots()
+    PilotsFile(home).write([BACKEND], [PILOT], 1.0, 60.0)
+    assert seen_pilots(home) == Pilots(at=60.0, backends=(BACKEND,), pilots=(PILOT,))
+    assert PILOT.silent_s(60.0) == 10.0
+    assert PILOT.silent_s(40.0) == 0.0
+
+
+def test_it_is_written_again_when_something_has_changed(tmp_path: Path) -> None:
+    home, file = Home(tmp_path), PilotsFile(Home(tmp_path))
+    path = tmp_path / "pilots.json"
+    file.write([], [], 0.0, 1.0)
+    assert not path.exists()
+    file.write([BACKEND], [], 1.0, 1.0)
+    assert not file.due(1.5)
+    assert file.due(2.5)
+    first = path.stat().st_ino
+    file.write([BACKEND], [], 3.0, 3.0)
+    assert path.stat().st_ino == first
+    file.write([BACKEND], [PILOT], 4.0, 4.0)
+    assert seen_pilots(home).pilots == (PILOT,)
+    file.write([], [], 5.0, 5.0)
+    assert seen_pilots(home) == Pilots(at=5.0)
+
+
+@given(record=st.dictionaries(st.sampled_from(["at", "backends", "pilots"]), JSON))
+def test_nothing_that_lies_there_is_an_error(
+    tmp_path_factory: pytest.TempPathFactory, record: dict[str, object]
+) -> None:
+    home = Home(tmp_path_factory.mktemp("home"))
+    (home.folder / "pilots.json").write_text(json.dumps({"schema": 1, **record}))
+    report = seen_pilots(home)
+    for row in report.pilots:
+        silent_s = row.silent_s(1.0)
+        assert silent_s is None or silent_s >= 0
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"backend": "lab"},
+        {"backend": "lab", "token": 3, "stage": "running"},
+        {"backend": "lab", "token": "t", "stage": "running", "heard_at": float("nan")},
+        {"backend": "lab", "token": "t", "stage": "running", "attempts": "many"},
+        "row",
+    ],
+)
+def test_a_row_that_is_none_is_left_out(tmp_path: Path, row: object) -> None:
+    sound = {"backend": "lab", "token": "t", "stage": "waiting", "new": 1}
+    (tmp_path / "pilots.json").write_text(json.dumps({"schema": 1, "pilots": [row, sound]}))
+    report = seen_pilots(Home(tmp_path))
+    assert [pilot.token for pilot in report.pilots] == ["t"]
+    assert report.pilots[0].stage == "waiting"

@@ -1,13 +1,19 @@
-"""How many pilots, when, and when nothing of one lives any more."""
+"""How many pilots, when; what an engine refuses; and what waiting jobs are told."""
 
 import math
+import re
+import threading
+import time
 from collections import deque
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launcher.backends.backend_pilots import CHANGED_S
+from launcher.backends.fleet import line
 from launcher.backends.pilot_rules import (
     FORGET_S,
     LONGEST_PAUSE_S,
@@ -26,7 +32,12 @@ from launcher.backends.pilot_rules import (
     retry_s,
     surplus,
 )
-from launcher.backends.protocol import Stage
+from launcher.backends.protocol import Cause, Observation, Stage
+from launcher.backends.settings import Backends
+from tests.launcher.scheduler.remote.toy_cluster import World
+
+# --- how many pilots, when, and when nothing of one lives any more
+
 
 SPANS = st.floats(min_value=0, max_value=1e6)
 NOW = 1e7
@@ -221,3 +232,188 @@ def test_no_pilot_is_ended_that_work_waits_for(demand: Demand, waiting: int, sta
 
 def test_who_is_forgotten_is_looked_for_longer_than_it_is_waited_for() -> None:
     assert FORGET_S > UNKNOWN_S
+
+
+# --- what an engine refuses for good: nothing is left of it, and a change of config.toml is tried soon
+
+
+@pytest.fixture
+def refusing(tmp_path: Path) -> World:
+    refusing = World(tmp_path, pilots=1)
+    refusing.cluster.refuses, refusing.cluster.for_good = "invalid partition specified: gpus", True
+    refusing.need(1)
+    refusing.turn()
+    return refusing
+
+
+def folders(refusing: World) -> list[Path]:
+    return list((refusing.home.folder / "pilots").glob("launcher-*"))
+
+
+def test_a_refused_pilot_keeps_nobodys_place_and_leaves_nothing(refusing: World) -> None:
+    assert "took no pilot: invalid partition specified: gpus" in refusing.reason
+    assert folders(refusing) == []
+    assert not refusing.fleet.all_links
+
+
+def test_after_the_configuration_was_mended_the_next_one_is_submitted_at_once(
+    refusing: World,
+) -> None:
+    assert refusing.fleet.due_s() <= CHANGED_S
+    refusing.cluster.refuses = ""
+    settings = refusing.backends.by_name["toy"]._replace(partition="main")
+    refusing.backends = Backends(by_name={"toy": settings})
+    refusing.pass_time(CHANGED_S)
+    assert len(refusing.cluster.submitted) == 1
+    assert "took no pilot" not in refusing.reason
+
+
+def test_a_pilot_that_may_have_been_taken_all_the_same_keeps_its_place(refusing: World) -> None:
+    refusing.cluster.for_good, refusing.cluster.takes_all_the_same = False, True
+    refusing.pass_time(60)
+    assert len(refusing.cluster.submitted) == 1
+
+
+# --- what jobs that wait for pilots are told
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_pilots_in_the_queue_are_told_with_the_engines_reason_and_estimate(world: World) -> None:
+    world.need(2)
+    world.turn()
+    world.pass_time(6)
+    at = time.strftime("%H:%M", time.localtime(1.7e9))
+    assert world.reason == f"2 pilots wait in toy: Resources, estimated {at}"
+
+
+@pytest.mark.parametrize("starts_at", [math.nan, math.inf, -math.inf, 1e30])
+def test_an_estimate_that_is_no_time_is_not_shown_as_one(world: World, starts_at: float) -> None:
+    world.need(1)
+    world.turn()
+    for token, job in world.cluster.jobs.items():
+        world.cluster.jobs[token] = job._replace(starts_at=starts_at)
+    world.pass_time(10)
+    assert world.reason.startswith("1 pilot waits in toy: Resources")
+
+
+def test_pilots_that_start_are_told_with_their_nodes(world: World) -> None:
+    world.need(2)
+    world.turn()
+    first, second = world.cluster.submitted
+    world.cluster.run(first, node="n1")
+    world.pass_time(10)
+    assert "1 pilot waits in toy" in world.reason
+    assert "1 pilot starts in toy on n1" in world.reason
+    world.cluster.run(second, node="n2")
+    world.pass_time(10)
+    assert world.reason == "2 pilots start in toy on n1, n2"
+
+
+def test_busy_pilots_are_told_with_the_limit(tmp_path: Path) -> None:
+    world = World(tmp_path, pilots=1)
+    world.need(5)
+    world.turn()
+    (token,) = world.cluster.submitted
+    world.cluster.run(token)
+    world.pass_time(10, speaking=[token])
+    assert world.reason == (
+        "the pilot of toy is busy, and no more may be there at once: [backends.toy] pilots = 1"
+    )
+
+
+def test_a_wait_for_a_limit_of_time_is_told(world: World) -> None:
+    world.need(1)
+    world.turn()
+    (token,) = world.cluster.submitted
+    world.cluster.run(token)
+    world.by_token[token].speak(world.clock.now)
+    world.turn()
+    assert world.reason.startswith("the next pilot is submitted to toy in ")
+
+
+def test_what_an_engine_says_cannot_steer_a_terminal(world: World) -> None:
+    world.cluster.refuses = "sbatch:\n\x1b[31merror\x1b[0m: " + "x" * 10_000
+    world.need(1)
+    world.turn()
+    assert world.reason.isprintable()
+    assert len(world.reason) < 1000
+
+
+def test_a_silent_node_is_told(world: World) -> None:
+    world.need(1)
+    world.turn()
+    (token,) = world.cluster.submitted
+    world.cluster.run(token)
+    world.by_token[token].speak(world.clock.now)
+    world.busy = {token: 1}
+    world.pass_time(60)
+    assert "pilot on n1 is silent for" in world.reason
+    world.cluster.jobs[token] = Observation(
+        stage=Stage.ENDED, cause=Cause.NODE_FAILED, node="n1", node_answers=False
+    )
+    world.pass_time(10)
+    assert "its node does not answer" in world.reason
+
+
+def test_an_engine_that_never_answered_is_told_at_once_with_since_when(world: World) -> None:
+    held = world.cluster.hangs = threading.Event()
+    world.need(1)
+    world.clock.now += 1
+    world.fleet.turn(world.demand, {})
+    world.clock.now += 2
+    world.fleet.turn(world.demand, {})
+    assert re.fullmatch(r"it has not answered since [0-9 :-]+", world.reason)
+    held.set()
+
+
+def test_an_engine_that_does_not_answer_is_named_once_with_since_when(world: World) -> None:
+    world.need(1)
+    world.turn()
+    world.cluster.mute = "squeue failed"
+    world.pass_time(10)
+    assert re.match(r"it does not answer since [0-9 :-]+ \(squeue failed\)", world.reason)
+    before = world.reason
+    world.pass_time(5)
+    assert world.reason == before
+    assert "toy" not in before.partition(";")[0]
+
+
+def test_an_estimate_that_is_beyond_sense_is_not_shown(world: World) -> None:
+    world.need(1)
+    world.turn()
+    for days, shown in ((365, "Resources"), (12, "Resources, estimated in 12 days")):
+        at = world.wall + world.clock.now + days * 86_400
+        for token, job in world.cluster.jobs.items():
+            world.cluster.jobs[token] = job._replace(starts_at=at)
+        world.pass_time(10)
+        assert world.reason == f"1 pilot waits in toy: {shown}"
+
+
+def test_what_is_said_over_lines_becomes_a_line() -> None:
+    assert line(" a\n\tb  c ") == "a b c"
+    assert line("x" * 1000).endswith("x…")
+
+
+def a_pilot_fails(world: World, log: str) -> None:
+    world.cluster.logs = log
+    world.need(1)
+    world.turn()
+    world.cluster.run(*world.cluster.alive())
+    world.cluster.end(*world.cluster.alive())
+    world.pass_time(6)
+
+
+def test_a_pilot_that_printed_nothing_may_not_have_seen_its_folder(world: World) -> None:
+    a_pilot_fails(world, "")
+    folder = world.home.folder / "pilots"
+    assert f"it printed nothing: do the nodes see {folder}?" in world.reason
+
+
+def test_what_the_log_says_already_is_not_said_twice(world: World) -> None:
+    a_pilot_fails(world, "no module cuda\nthe pilot of toy on n1 failed")
+    assert world.reason.count("the pilot of toy on n1 failed") == 1
+    assert "its log ends" not in world.reason

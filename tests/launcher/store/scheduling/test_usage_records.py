@@ -1,19 +1,26 @@
-"""What the queue remembers of attempts on GPUs, and what of that it believes."""
+"""What the queue remembers of attempts on GPUs and nodes, and what of that it believes."""
 
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from launcher.job import Resources, program_signature
+from launcher.scheduler.policy.vram_request import vram_request_of
+from launcher.screens.history_view import columns, draw, record
 from launcher.states import Done, Failed, Lost, Outcome, OutOfMemory, Shortage, Stopped
 from launcher.store.connection import Connection
+from launcher.store.history import History, NodeUse, Past, Spent, nodes_of
 from launcher.store.opening import bring_up_to_date
 from launcher.store.queue import Store
+from launcher.store.rows import PILOT
 from launcher.store.usage import (
     EARLY_S,
     KEPT,
+    LEAST_MARGIN,
     LONGEST_S,
     NEWEST,
     NO_USAGE,
@@ -22,7 +29,10 @@ from launcher.store.usage import (
     Usage,
     UsageRecords,
 )
-from tests.build import GIB, a_claim, a_spec, enqueue
+from tests.build import GIB, a_claim, a_seat, a_spec, enqueue
+
+# --- what the queue remembers of attempts on GPUs, and what of that it believes
+
 
 A10 = "NVIDIA A10, 24576 MiB, driver 535.104"
 UPGRADED = "NVIDIA A10, 24576 MiB, driver 550.54"
@@ -263,3 +273,115 @@ def test_numbers_that_cannot_be_read_are_unknown(
     database.execute(f"UPDATE lessons SET numbers = {text}")
     records.forget()
     assert usage(records, program_signature(argv)).runs == (Run(4 * GIB),)
+
+
+# --- usage
+
+
+TEN = Usage(peaks=(9 * GIB, 10 * GIB))
+MARGIN = round(0.05 * 10 * GIB)
+amounts = st.none() | st.integers(0, 80 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("asked", "least", "usage", "claim", "source"),
+    [
+        (None, 0, NO_USAGE, None, ""),
+        (8 * GIB, 0, NO_USAGE, 8 * GIB, "declared"),
+        (12 * GIB, 0, TEN, 12 * GIB, "declared"),
+        (10 * GIB, 0, TEN, 10 * GIB, "declared"),
+        (None, 0, TEN, 10 * GIB + MARGIN, "learned from 2 runs"),
+        (None, 0, Usage(peaks=(GIB,)), GIB + LEAST_MARGIN, "learned from 1 run"),
+        (8 * GIB, 0, TEN, 10 * GIB + MARGIN, "declared 8 GiB, measured 10 GiB"),
+        (None, 14 * GIB, NO_USAGE, 14 * GIB, "after it had too little"),
+        (8 * GIB, 14 * GIB, NO_USAGE, 14 * GIB, "after it had too little"),
+        (None, 14 * GIB, TEN, 14 * GIB, "after it had too little"),
+        (16 * GIB, 14 * GIB, TEN, 16 * GIB, "declared"),
+    ],
+)
+def test_a_claim_says_on_what_it_rests(
+    asked: int | None, least: int, usage: Usage, claim: int | None, source: str
+) -> None:
+    assert vram_request_of(asked, least, usage) == (claim, source)
+
+
+@given(amounts, st.integers(0, 80 * GIB), st.lists(st.integers(0, 80 * GIB), max_size=4))
+def test_a_claim_is_never_less_than_anything_that_is_known(
+    asked: int | None, least: int, peaks: list[int]
+) -> None:
+    claim, source = vram_request_of(asked, least, Usage(peaks=tuple(peaks)))
+    if claim is None:
+        assert (asked, least, peaks, source) == (None, 0, [], "")
+    else:
+        assert claim >= max(asked or 0, least, *peaks)
+        assert source
+
+
+def test_what_a_program_asks_for_counts_more_than_what_its_like_took_with_other_numbers() -> None:
+    usage = Usage(peaks=(11 * GIB,))
+    assert vram_request_of(4 * GIB, 0, usage, exact=False) == (4 * GIB, "declared")
+    claim, source = vram_request_of(4 * GIB, 0, usage)
+    assert claim is not None
+    assert claim > 11 * GIB
+    assert "measured" in source
+
+
+# --- what ran where: by node, also on nodes whose pilots are long gone
+
+
+HOUR = 3600.0
+NOW = 1_795_262_400.0
+PLACES = {"": ("local", "desk"), "launcher-1": ("slurm", "n1"), "launcher-2": ("slurm", "n1")}
+
+
+def attempt(store: Store, pilot: str, outcome: Outcome, device: str = "cpu") -> None:
+    (job,) = enqueue(store, a_spec())
+    seat = a_seat(boot=f"{PILOT}{pilot}", device=device, cpus=2) if pilot else a_seat()
+    claim = store.scheduling.claim(job, seat, reason="fits", now=outcome.at - HOUR)
+    assert claim is not None
+    store.scheduling.finish(claim, outcome, outputs={}, now=outcome.at)
+
+
+def past(store: Store) -> Past:
+    return History(store.database, 0.0, NOW).past(PLACES)
+
+
+def test_attempts_are_summed_up_by_the_node_that_their_pilots_were_on(store: Store) -> None:
+    attempt(store, "launcher-1", Done(at=NOW), device="GPU-0,GPU-1")
+    attempt(store, "launcher-2", Stopped(at=NOW, by="preempted"))
+    attempt(store, "", Done(at=NOW))
+    attempt(store, "launcher-9", Done(at=NOW))
+
+    there = {(node.backend, node.node): node for node in past(store).nodes}
+
+    assert there["slurm", "n1"] == NodeUse(
+        node="n1", backend="slurm", attempts=2, done=1, gpu_seconds=2 * HOUR, core_seconds=4 * HOUR
+    )
+    assert there["local", "desk"].core_seconds == HOUR
+    assert there["", ""].attempts == 1, "a pilot of which nothing is on record"
+
+
+def test_one_machine_needs_no_section_of_nodes(store: Store) -> None:
+    attempt(store, "", Done(at=NOW))
+    shown = "\n".join(line.text for line in draw(past(store), 100))
+    assert "NODE" not in shown
+    assert "NODE" in "\n".join(line.text for line in draw(past(store), 100, ["node"]))
+    assert [row[0] for row in columns(past(store))].count("node") == 0
+
+
+def test_several_nodes_have_a_section(store: Store) -> None:
+    attempt(store, "", Done(at=NOW))
+    attempt(store, "launcher-1", Done(at=NOW))
+    shown = "\n".join(line.text for line in draw(past(store), 100))
+    assert "NODE" in shown
+    assert "n1" in shown
+    assert ("node", "n1", "slurm", "1", "1", "0.0", "7200.0") in columns(past(store))
+    assert [row["node"] for row in record(past(store))["nodes"]] == ["n1", "desk"]  # type: ignore[index,call-overload,union-attr]
+
+
+def test_nodes_with_most_work_come_first() -> None:
+    uses = [
+        Spent("test", 0, 0, attempts=1, gpu_s=0, core_s=HOUR, pilot=""),
+        Spent("test", 0, 0, attempts=1, gpu_s=0, core_s=2 * HOUR, pilot="launcher-1"),
+    ]
+    assert [node.node for node in nodes_of(uses, PLACES)] == ["n1", "desk"]

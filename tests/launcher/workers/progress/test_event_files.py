@@ -1,11 +1,106 @@
-"""A folder of event files as steps and curves."""
+"""Event files: scalars, steps and curves, and how far an attempt is."""
 
+import json
 import os
+import struct
 from pathlib import Path
 
-from launcher.workers.progress.event_files import MOST_FOLDERS, event_steps, newest_event
-from launcher.workers.progress.steps import RATE, curves
-from tests.launcher.workers.progress.event_writer import event, record, simple, write_events
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.system.paths import Attempt, Home
+from launcher.workers.progress.attempt_progress import newest, newest_step, reported_steps
+from launcher.workers.progress.event_files import (
+    MOST_FOLDERS,
+    Scalar,
+    event_steps,
+    masked_crc,
+    newest_event,
+    scalars,
+)
+from launcher.workers.progress.steps import RATE, Step, curves
+from tests.build import a_context, a_spec, an_attempt
+from tests.launcher.workers.progress.event_writer import (
+    event,
+    part,
+    record,
+    simple,
+    tensor,
+    write_events,
+)
+
+# --- scalars in event files, whoever wrote them and wherever reading begins
+
+
+TWO = event("loss", 1, simple(0.5)) + event("loss", 2, simple(0.25), at=1001.0)
+READ = [Scalar(1000.0, 1, "loss", 0.5), Scalar(1001.0, 2, "loss", 0.25)]
+
+
+def test_the_checksum_is_crc_32c() -> None:
+    crc = 0xE3069283  # of "123456789": RFC 3720, B.4, and the table of Koopman
+    assert masked_crc(b"123456789") == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def test_the_files_of_tensorboard_itself_are_read(tmp_path: Path) -> None:
+    writer = pytest.importorskip("tensorboard.summary").Writer(str(tmp_path))
+    for step in range(-1, 5):
+        writer.add_scalar("val/acc", step / 4, step, wall_time=1000.0 + step)
+    writer.close()
+    (path,) = tmp_path.iterdir()
+    read, done = scalars(path.read_bytes())
+    assert read == [Scalar(1000.0 + step, step, "val/acc", step / 4) for step in range(-1, 5)]
+    assert done == path.stat().st_size
+
+
+@pytest.mark.parametrize("value", [simple(0.5), tensor(0.5)])
+def test_both_forms_of_a_scalar_are_read(value: bytes) -> None:
+    assert scalars(event("loss", 7, value))[0] == [Scalar(1000.0, 7, "loss", 0.5)]
+
+
+def test_what_is_no_scalar_is_left_out() -> None:
+    two = part(8, b"\x08\x01" + part(4, struct.pack("<2f", 1, 2)))
+    text = part(8, b"\x08\x07" + part(8, b"abcd"))
+    nameless = event("", 1, simple(1.0))
+    image = event("image", 1, part(4, b"\x00" * (1 << 20)))
+    broken = record(b"\xff" * 40) + record(b"") + record(b"\x2a\x7f")
+    others = event("a", 1, two) + event("b", 1, text) + nameless + image + broken
+    assert scalars(others + TWO) == (READ, len(others + TWO))
+
+
+def test_a_record_that_is_not_whole_yet_is_read_when_it_is() -> None:
+    for cut in range(len(TWO)):
+        read, done = scalars(TWO[:cut])
+        assert read + scalars(TWO[done:])[0] == READ
+
+
+def test_reading_may_begin_within_a_record() -> None:
+    first = event("loss", 0, simple(1.0))
+    for cut in range(1, len(first)):
+        assert scalars((first + TWO)[cut:])[0] == READ
+
+
+@pytest.mark.parametrize("place", range(0, 60, 3))
+def test_a_damaged_record_costs_no_other_one(place: int) -> None:
+    damaged = bytearray(event("loss", 0, simple(1.0)))
+    damaged[min(place, len(damaged) - 1)] ^= 0x55
+    assert scalars(bytes(damaged) + TWO)[0] == READ
+
+
+def test_zeros_without_end_are_given_up() -> None:
+    assert scalars(b"\0" * (1 << 20)) == ([], 1 << 20)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_read_without_an_error(data: bytes) -> None:
+    read, done = scalars(data)
+    assert 0 <= done <= len(data)
+    assert scalars(record(data))[1] == len(record(data))
+    assert isinstance(read, list)
+
+
+# --- A folder of event files as steps and curves
+
 
 MIB = 1 << 20
 
@@ -93,3 +188,92 @@ def test_of_a_large_folder_a_part_is_looked_through(tmp_path: Path) -> None:
     write_events(tmp_path / "0219" / "events.out.tfevents.1", scalar("loss", 1, 0.5))
     assert newest_event(tmp_path, 0) is not None, "the last names come first"
     assert newest_event(tmp_path / "0219" / "events.out.tfevents.1", 0) is None, "it is no folder"
+
+
+# --- whatever reports how far an attempt is, one function tells it
+
+
+BAR = b"\r 30%|###       | 3/10 [00:01<00:02,  3.00it/s, loss=0.3]"
+LINE = b"\nlauncher: step=2 total=10 loss=.2\n"
+
+
+def attempt_of(home: Home, folder: Path, *, tensorboard: str = "") -> Attempt:
+    context = a_context(folder)
+    return an_attempt(home, a_spec(), context=context, tensorboard=tensorboard)
+
+
+def events_of(folder: Path) -> None:
+    values = [event("loss", step, simple(0.5), at=1000.0 + step) for step in (3, 4)]
+    write_events(folder / "events.out.tfevents.1", *values)
+
+
+def test_the_sources_come_in_turn(home: Home, tmp_path: Path) -> None:
+    attempt = attempt_of(home, tmp_path, tensorboard="runs")
+    assert newest(attempt).step is None
+    assert reported_steps(attempt) == []
+    attempt.log.write_bytes(b"begins\n" + BAR)
+    assert str(newest_step(attempt)) == "3/10 loss=0.3"
+    assert [step.step for step in reported_steps(attempt)] == [3]
+    events_of(tmp_path / "runs")
+    assert str(newest_step(attempt)) == "4 loss=0.5"
+    assert [step.step for step in reported_steps(attempt)] == [3, 4]
+    attempt.log.write_bytes(BAR + LINE + BAR)
+    assert str(newest_step(attempt)) == "2/10 loss=0.2"
+    assert [step.step for step in reported_steps(attempt)] == [2]
+    report = {"at": 1000.0, "step": 1, "total": 10, "metrics": {"loss": 0.1}}
+    attempt.progress.write_text(json.dumps(report) + "\n")
+    assert str(newest_step(attempt)) == "1/10 loss=0.1"
+    assert [step.step for step in reported_steps(attempt)] == [1]
+
+
+def test_event_files_are_read_where_the_job_names_their_folder_alone(
+    home: Home, tmp_path: Path
+) -> None:
+    events_of(tmp_path / "runs")
+    assert newest_step(attempt_of(home, tmp_path)) is None
+
+
+def test_what_tells_no_step_shows_its_last_line(home: Home, tmp_path: Path) -> None:
+    attempt = attempt_of(home, tmp_path)
+    assert newest(attempt).line == ""
+    attempt.log.write_bytes(b"reading\nwriting 3 files\n")
+    assert newest(attempt).line == "writing 3 files"
+    attempt.log.write_bytes(BAR)
+    assert newest(attempt).line == ""
+
+
+def test_an_attempt_whose_folder_is_gone_tells_nothing(home: Home) -> None:
+    assert newest(home.attempt(7, 1)).step is None
+    assert reported_steps(home.attempt(7, 1)) == []
+
+
+def test_a_step_far_back_in_a_long_log_is_left_out(home: Home, tmp_path: Path) -> None:
+    attempt = attempt_of(home, tmp_path)
+    attempt.log.write_bytes(LINE + b"x" * (2 << 20) + b"\nnow\n")
+    assert newest(attempt).line == "now"
+    assert reported_steps(attempt) == []
+
+
+def test_the_curves_of_lines_rise_with_the_log(home: Home, tmp_path: Path) -> None:
+    attempt = attempt_of(home, tmp_path)
+    for number in range(1, 4):
+        with attempt.log.open("ab") as log:
+            log.write(b"launcher: step=%d total=3 loss=%d\n" % (number, 4 - number))
+        assert len(curves(reported_steps(attempt))["loss"]) == number
+    drawn = curves(reported_steps(attempt))
+    assert drawn["loss"] == [(1.0, 3.0), (2.0, 2.0), (3.0, 1.0)]
+
+
+def test_bars_tell_their_rate(home: Home, tmp_path: Path) -> None:
+    attempt = attempt_of(home, tmp_path)
+    attempt.log.write_bytes(BAR + BAR.replace(b" 3/10", b" 4/10").replace(b"3.00it", b"2.50it"))
+    assert curves(reported_steps(attempt))[RATE] == [(3.0, 3.0), (4.0, 2.5)]
+
+
+def test_a_step_that_is_reported_again_with_its_validation_does_not_halt_the_rate() -> None:
+    reports = [(1000.0, 10, {"loss": 0.5}), (1001.0, 20, {"loss": 0.4})]
+    reports += [(1001.5, 20, {"loss": 0.4, "val_loss": 0.6}), (1002.0, 30, {"loss": 0.3})]
+    steps = [Step(at=at, step=step, total=40, metrics=metrics) for at, step, metrics in reports]
+    drawn = curves(steps)
+    assert drawn[RATE] == [(20.0, 10.0), (30.0, 20.0)]
+    assert drawn["val_loss"] == [(20.0, 0.6)]

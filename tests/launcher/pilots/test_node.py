@@ -1,0 +1,396 @@
+"""A pilot's node: facts, GPUs, home and news."""
+
+import json
+import os
+import resource
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from launcher import __version__
+from launcher.backends import node_facts
+from launcher.backends.channel import (
+    Beat,
+    Began,
+    Bye,
+    Ended,
+    Hello,
+    Leave,
+    News,
+    PilotFolder,
+    Reader,
+    read_news,
+)
+from launcher.backends.node_attempts import (
+    PREFIX,
+    STALE_S,
+    make_node_home,
+    remove_node_home,
+    unpacked,
+)
+from launcher.backends.node_facts import WrongGpus, resolve
+from launcher.backends.node_pilot import RETRY_S, Outbox
+from launcher.states import Done, Failed
+from launcher.system import memory
+from launcher.system.paths import Home
+from launcher.system.processes import live_in
+from tests.build import GIB, a_context, a_gpu, a_spec, said_by, shell, until
+from tests.launcher.pilots.conftest import MakeDesk
+from tests.launcher.pilots.desk import Desk, a_pilot
+from tests.nvml.standin import TAKE, Devices
+
+AT_ONCE = "from launcher.backends import node_facts; node_facts.PATHS_PATIENCE_S = 0.0"
+
+
+def refused(desk: Desk) -> str:
+    """Return why a pilot cannot serve; it has left."""
+    (trouble,) = desk.hello().troubles
+    assert desk.bye() == trouble
+    assert desk.exit_code() == 3
+    assert trouble in desk.log
+    return trouble
+
+
+def test_a_path_that_the_node_does_not_see_is_named(desk_of: MakeDesk, tmp_path: Path) -> None:
+    there, missing = tmp_path, tmp_path / "data"
+    desk = desk_of(a_pilot(paths=(str(there), str(missing)))).start(code=AT_ONCE)
+    assert refused(desk).endswith(f"does not see {missing}")
+
+
+def test_a_path_that_is_seen_later_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = tmp_path / "data"
+    naps: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            late.touch()
+
+    assert node_facts._unseen([str(late)], sleep=nap) == []
+    assert len(naps) == 3
+
+
+def test_a_pilot_of_another_version_says_which_it_is(desk_of: MakeDesk) -> None:
+    trouble = refused(desk_of(a_pilot(version="0.0.1")).start())
+    assert f"has launcher {__version__}, and the queue runs 0.0.1" in trouble
+    assert "[backends.local]" in trouble
+
+
+def test_a_pilot_in_the_folder_of_another_one_says_so(desk_of: MakeDesk, tmp_path: Path) -> None:
+    desk = desk_of(a_pilot())
+    token = desk.folder.token
+    desk.folder.folder.rename(tmp_path / "moved")
+    desk.folder = type(desk.folder)(tmp_path / "moved")
+    assert f"is the folder of another pilot, {token}" in refused(desk.start())
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"schema": 2}', "[]", "[" * 5000])
+def test_a_spec_that_cannot_be_read_is_told_in_the_log(desk_of: MakeDesk, text: str) -> None:
+    desk = desk_of()
+    desk.folder.spec.write_text(text)
+    desk.start()
+    assert desk.exit_code() == 3
+    assert "cannot serve: its spec" in desk.log
+    assert desk.read() == []
+
+
+def test_an_engine_that_starts_a_pilot_again_gets_no_second_one(desk_of: MakeDesk) -> None:
+    desk = desk_of(a_pilot(idle_s=0.05)).start()
+    desk.bye()
+    first = desk.process
+    news = len(desk.read())
+    desk.start()
+    assert desk.exit_code() == 3
+    assert first is not desk.process
+    assert len(desk.read()) == news
+    assert [type(item) for item in (desk.news[0], desk.news[-1])] == [Hello, Bye]
+
+
+@pytest.mark.parametrize(
+    ("environment", "time_s", "until"),
+    [
+        ({}, None, None),
+        ({}, 60.0, 1060.0),
+        ({"SLURM_JOB_END_TIME": "5000"}, 60.0, 5000.0),
+        ({"SLURM_JOB_END_TIME": "Unknown"}, 60.0, 1060.0),
+        ({"SLURM_JOB_END_TIME": "9" * 400}, None, None),
+    ],
+)
+def test_the_end_of_an_allocation_is_what_the_engine_says_or_the_wall_time(
+    desk_of: MakeDesk, environment: dict[str, str], time_s: float | None, until: float | None
+) -> None:
+    spec = a_pilot(time_s=time_s)
+    facts = node_facts.find_out(desk_of(spec).folder, spec, environment, 1000.0)
+    assert facts.hello.until == until
+
+
+@pytest.mark.parametrize(
+    ("environment", "time_s", "limited"),
+    [
+        ({}, None, False),
+        ({"SLURM_JOB_ID": "7"}, None, True),
+        ({"SLURM_JOB_ID": "7"}, 60.0, False),
+        ({"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": "5000"}, None, False),
+    ],
+)
+def test_a_pilot_that_was_not_told_when_it_ends_says_so(
+    desk_of: MakeDesk, environment: dict[str, str], time_s: float | None, limited: bool
+) -> None:
+    spec = a_pilot(time_s=time_s)
+    facts = node_facts.find_out(desk_of(spec).folder, spec, environment, 1000.0)
+    assert facts.hello.limited is limited
+
+
+def test_a_pilot_may_fill_no_more_memory_than_it_was_given(desk_of: MakeDesk) -> None:
+    for given, ram in ((1 << 20, 1 << 20), (None, memory.total()), (1 << 60, memory.total())):
+        spec = a_pilot(memory=given)
+        facts = node_facts.find_out(desk_of(spec).folder, spec, {"SLURMD_NODENAME": "n7"}, 0.0)
+        assert (facts.hello.ram, facts.hello.node) == (ram, "n7")
+
+
+def test_a_spec_of_a_newer_version_that_says_more_is_refused_by_its_version(
+    desk_of: MakeDesk,
+) -> None:
+    desk = desk_of()
+    record = json.loads(desk.folder.spec.read_text())
+    desk.folder.spec.write_text(json.dumps({**record, "version": "9.0", "colour": "blue"}))
+    assert "the queue runs 9.0" in refused(desk.start())
+
+
+# --- node gpus
+
+
+CARDS = (a_gpu(0, uuid="GPU-aa11"), a_gpu(1, uuid="GPU-aa22"), a_gpu(2, uuid="GPU-bb33"))
+DIVIDED = (*CARDS, a_gpu(3, uuid="MIG-cc44", mig=0), a_gpu(3, uuid="MIG-cc55", mig=1))
+
+
+@pytest.mark.parametrize(
+    ("visible", "indices"),
+    [
+        ("2", ["GPU-bb33"]),
+        ("2,0", ["GPU-bb33", "GPU-aa11"]),
+        (" 1 , 2 ", ["GPU-aa22", "GPU-bb33"]),
+        ("1,1", ["GPU-aa22"]),
+        ("GPU-bb33", ["GPU-bb33"]),
+        ("GPU-b", ["GPU-bb33"]),
+        ("MIG-cc55", ["MIG-cc55"]),
+        ("3", ["MIG-cc44"]),
+        ("0,-1,2", ["GPU-aa11"]),
+        ("", []),
+        ("NoDevFiles", []),
+        (None, []),
+    ],
+)
+def test_the_gpus_of_an_allocation_are_those_that_its_engine_names(
+    visible: str | None, indices: list[str]
+) -> None:
+    assert [gpu.uuid for gpu in resolve(visible, DIVIDED)] == indices
+
+
+@pytest.mark.parametrize("visible", ["7", "GPU-aa", "GPU-nothing", "0,,1", "all", "²"])
+def test_a_name_that_the_driver_does_not_know_is_refused_with_those_that_it_lists(
+    visible: str,
+) -> None:
+    with pytest.raises(WrongGpus, match=r"the driver lists 0 \(GPU-aa11\), 1 \(GPU-aa22\)"):
+        resolve(visible, CARDS)
+
+
+def test_two_jobs_share_a_gpu_of_an_allocation_and_see_no_other(
+    desk_of: MakeDesk, gpus: Devices
+) -> None:
+    gpus.add()
+    second = gpus.add()
+    desk = desk_of(a_pilot(gpus=1)).start({**gpus.environment, "CUDA_VISIBLE_DEVICES": "1"})
+    assert [gpu.uuid for gpu in desk.hello().gpus] == [second]
+    spec = a_spec(*shell('echo "$CUDA_VISIBLE_DEVICES"'))
+    attempts = [desk.run(spec=spec, job=job, device=second) for job in (1, 2)]
+    for job, attempt in enumerate(attempts, 1):
+        assert isinstance(desk.outcome(job), Done)
+        assert said_by(attempt) == f"{second}\n"
+    desk.send(Leave())
+    desk.bye()
+
+
+def test_beats_say_how_much_memory_each_attempt_holds(desk_of: MakeDesk, gpus: Devices) -> None:
+    uuid = gpus.add()
+    pilot = a_pilot(gpus=1, beat_s=600.0)  # what changes is told at once
+    desk = desk_of(pilot).start({**gpus.environment, "CUDA_VISIBLE_DEVICES": uuid})
+    desk.hello()
+    context = a_context(environment={"PATH": "/usr/bin:/bin", **gpus.environment})
+    take = shell(TAKE + "while :; do sleep 60 & wait; done", str(3 * GIB))
+    desk.run(spec=a_spec(*take), context=context, device=uuid)
+    until(
+        lambda: any(beat.used.get("1-1", {}).get(uuid) == 3 * GIB for beat in desk.of_kind(Beat)),
+        "a beat tells of its memory",
+    )
+    (gpu,) = desk.of_kind(Beat)[-1].gpus
+    assert gpu.used is not None
+    assert gpu.used >= 3 * GIB
+
+
+@pytest.mark.parametrize("visible", ["", None], ids=["empty", "not set"])
+def test_a_pilot_that_should_have_a_gpu_and_was_given_none_says_so_and_leaves(
+    desk_of: MakeDesk, gpus: Devices, visible: str | None
+) -> None:
+    gpus.add()
+    begin = "" if visible is not None else "import os; os.environ.pop('CUDA_VISIBLE_DEVICES', 0)"
+    more = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    desk = desk_of(a_pilot(gpus=1)).start({**gpus.environment, **more}, begin)
+    (trouble,) = desk.hello().troubles
+    assert "1 GPU asked for, none given: CUDA_VISIBLE_DEVICES is" in trouble
+    assert desk.bye() == trouble
+    assert desk.exit_code() == 3
+
+
+# --- node home
+
+
+LABORATORY = """
+from pathlib import Path
+def run(job):
+    return {"data": (Path(__file__).parent / "data.txt").read_text()}
+"""
+
+
+def an_archive(folder: Path, text: str) -> Path:
+    archive = folder / "code" / "0123456789abcdef.zip"
+    archive.parent.mkdir()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("travelling/__init__.py", "")
+        file.writestr("travelling/work.py", LABORATORY)
+        file.writestr("travelling/data.txt", text)
+    return archive
+
+
+def test_a_laboratorys_code_travels_as_its_archive_with_its_data(
+    desk_of: MakeDesk, tmp_path: Path
+) -> None:
+    archive = an_archive(tmp_path, "forty-two")
+    desk = desk_of().start()
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{archive}{os.pathsep}/nowhere"}
+    spec = a_spec(argv=(), entry="travelling.work:run", kind="toy")
+    desk.run(spec=spec, context=a_context(environment=environment))
+    outcome = desk.outcome()
+    assert isinstance(outcome, Done), outcome
+    assert outcome.result == {"data": "forty-two"}
+
+
+def test_an_archive_is_unpacked_once_and_other_entries_stay(tmp_path: Path) -> None:
+    archive = an_archive(tmp_path, "a")
+    home = Home(tmp_path / "disk")
+    path = unpacked(f"/one{os.pathsep}{archive}", home)
+    first, folder = path.split(os.pathsep)
+    assert first == "/one"
+    (Path(folder) / "mark").touch()
+    assert unpacked(str(archive), home) == folder
+    assert (Path(folder) / "mark").exists()
+    assert unpacked("", home) == ""
+
+
+def test_an_archive_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"gone\.zip"):
+        unpacked(str(tmp_path / "gone.zip"), Home(tmp_path / "disk"))
+
+
+def test_an_archive_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad.zip").write_bytes(b"no archive")
+    with pytest.raises(zipfile.BadZipFile):
+        unpacked(str(tmp_path / "bad.zip"), Home(tmp_path / "disk"))
+
+
+def test_what_killed_pilots_left_on_a_node_is_deleted_but_nothing_in_use(tmp_path: Path) -> None:
+    old, used, young = (tmp_path / f"{PREFIX}{name}" for name in ("old", "used", "young"))
+    for folder in (old, used, young):
+        folder.mkdir()
+    long_ago = young.stat().st_mtime - 2 * STALE_S
+    for folder in (old, used):
+        os.utime(folder, (long_ago, long_ago))
+    held = live_in(used)
+    home = make_node_home(PilotFolder(tmp_path / "pilot"), tmp_path)
+    assert [folder.exists() for folder in (old, used, young)] == [False, True, True]
+    remove_node_home(home)
+    assert not home.folder.exists()
+    assert held is not None
+    os.close(held)
+
+
+def test_a_pilot_leaves_nothing_on_its_node(desk_of: MakeDesk, tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    desk = desk_of().start({"TMPDIR": str(scratch)})
+    desk.run(spec=a_spec("true"))
+    desk.ended()
+    assert len([*scratch.iterdir()]) == 1
+    desk.send(Leave())
+    desk.bye()
+    desk.exit_code()
+    assert [*scratch.iterdir()] == []
+    mark = f"LAUNCHER_PILOT={desk.folder.token}".encode()
+    until(lambda: not _marked(mark), "its fork servers and supervisors have left")
+
+
+def test_an_interpreter_that_the_node_lacks_fails_the_job_by_name(desk_of: MakeDesk) -> None:
+    desk = desk_of().start()
+    spec = a_spec(argv=(), entry="travelling.work:run", kind="toy")
+    desk.run(spec=spec, context=a_context(interpreter="/nowhere/python"))
+    outcome = desk.outcome()
+    assert isinstance(outcome, Failed)
+    assert outcome.error == "cannot run /nowhere/python: No such file or directory"
+
+
+def _marked(mark: bytes) -> list[str]:
+    marked = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and mark in (entry / "environ").read_bytes().split(b"\0"):
+                marked.append(entry.name)
+        except OSError:
+            continue
+    return marked
+
+
+# --- node news
+
+
+FILLED = 100_000  # bytes that are there before the pilot comes
+
+
+def read(file: Path) -> list[News]:
+    return [news for line in Reader(file).lines() if (news := read_news(line)) is not None]
+
+
+def test_of_beats_that_wait_only_the_newest_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "from"
+    outbox = Outbox(file)  # which is not there
+    outbox.add([Beat(number=1), Began(attempt="1-1")])
+    outbox.send(0.0)
+    assert outbox.trouble
+    outbox.add([Ended(attempt="1-1"), Beat(number=2)])
+    outbox.send(RETRY_S / 2)  # not tried again so soon
+    file.touch()
+    outbox.send(RETRY_S / 2)
+    assert read(file) == []
+    outbox.send(RETRY_S)
+    assert read(file) == [Began(attempt="1-1"), Ended(attempt="1-1"), Beat(number=2)]
+    assert not outbox
+    assert not outbox.trouble
+
+
+def test_on_a_full_disk_news_wait_for_room_and_no_end_is_lost(desk_of: MakeDesk) -> None:
+    jobs = range(1, 9)
+    desk = desk_of(a_pilot(beat_s=600.0))
+    desk.folder.news.write_bytes(b"\n" * FILLED)
+    full = FILLED + 700  # there is room for the hello, and for a part of the first end
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({full}, -1))"
+    desk.start(code=limit)
+    desk.hello()
+    for job in jobs:
+        desk.run(spec=a_spec("true"), job=job)
+    until(lambda: "news wait" in desk.log, "there is no room")
+    resource.prlimit(desk.pid, resource.RLIMIT_FSIZE, (-1, -1))
+    for job in jobs:
+        assert isinstance(desk.outcome(job), Done)
+    assert len(desk.of_kind(Hello)) == 1

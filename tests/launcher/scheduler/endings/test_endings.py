@@ -1,0 +1,481 @@
+"""What becomes of a job whose attempt ended: results, memory that ran out, and attempts that were lost."""
+
+import errno
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from launcher.context import WorkerEnvironment
+from launcher.gpu.reservations import ReservationBoard
+from launcher.gpu.snapshot import GpuSnapshot
+from launcher.job import Resources, Spec, Terms
+from launcher.scheduler import endings
+from launcher.scheduler.endings import CROWDED_PAUSE_S, Endings, requeue_of
+from launcher.scheduler.gpus.gpu_state import Accelerators
+from launcher.scheduler.policy.model import Machine
+from launcher.scheduler.policy.oom_policy import STEP, Blame, Scene, blame
+from launcher.staging.acceptance import hand_over
+from launcher.staging.view import STAGES, Wanted, make, take_left
+from launcher.states import (
+    Done,
+    Failed,
+    Lost,
+    Outcome,
+    OutOfMemory,
+    Reason,
+    ReasonCode,
+    Shortage,
+    Stopped,
+    Where,
+)
+from launcher.store.queue import Store
+from launcher.store.rows import PILOT, Lane
+from launcher.store.transitions import Requeue
+from launcher.system.paths import Home
+from tests.build import GIB, a_claim, a_gpu, a_reason, a_spec, enqueue
+
+# --- what an attempt on a node has made is moved into its run, or its job is not done
+
+
+MODEL = "a:pre"
+Take = Callable[[Outcome], Outcome | None]
+
+
+# a worker says itself that it has made something; a program that names its folder has always made that
+of_both = pytest.mark.parametrize("spec", ["job", "program"], indirect=True)
+
+
+@pytest.fixture
+def spec(tmp_path: Path, request: pytest.FixtureRequest) -> Spec:
+    (tmp_path / "project").mkdir()
+    root = str(tmp_path / "project")
+    if getattr(request, "param", "job") == "program":
+        return a_spec("train", "{job_folder}", root=root)
+    return a_spec(argv=(), entry="m:f", root=root, model=MODEL)
+
+
+@pytest.fixture
+def done(spec: Spec) -> Done:
+    return Done(at=1.0, made=True if spec.entry else None)
+
+
+@pytest.fixture
+def take(home: Home, store: Store, tmp_path: Path, spec: Spec) -> Take:
+    """Take in the end of attempt 1-1; returns how it counts, None where that is put off."""
+    gpus = Accelerators(
+        home,
+        tuple[GpuSnapshot, ...],
+        lambda: None,
+        board=ReservationBoard(tmp_path / "board", home.folder),
+    )
+    endings = Endings(home, store.scheduling, gpus)
+    (job,) = enqueue(store, spec)
+    claim = a_claim(spec, job=job, boot=f"{PILOT}lp-1")
+
+    def once(outcome: Outcome) -> Outcome | None:
+        if not len(endings):
+            endings.add(claim, outcome)
+        for ended in endings._open:
+            ended.again_at = 0.0
+        due = endings.due(lambda _: Machine(cpus=1))
+        return due[0].outcome if due else None
+
+    return once
+
+
+def make_something(home: Home, spec: Spec) -> None:
+    """Do what a worker on a node does that has made a file."""
+    attempt = home.attempt(1, 1)
+    attempt.folder.mkdir(parents=True)
+    view = make(attempt, spec.run_folder, Wanted(models=frozenset({MODEL})), job=1, number=1)
+    (view.own / MODEL).mkdir()
+    (view.own / MODEL / "best.pt").write_text("new")
+    assert hand_over(attempt, spec.run_folder)
+
+
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endings, "LONG_PATIENCE_S", 0.0)
+    monkeypatch.setattr(endings, "MOVE_PATIENCE_S", 0.0)
+
+
+@of_both
+def test_what_a_node_has_made_is_waited_for_until_it_is_seen(
+    home: Home, spec: Spec, take: Take, done: Done
+) -> None:
+    make_something(home, spec)
+    link = home.attempt(1, 1).folder / "runs"
+    target = link.readlink()
+    link.unlink()  # as a network file system does that has not seen it yet
+    assert take(done) is None
+    link.symlink_to(target)
+    assert take(done) == done
+    assert (spec.run_folder / MODEL / "best.pt").read_text() == "new"
+
+
+@of_both
+def test_a_job_whose_results_are_never_seen_is_not_done(
+    home: Home, spec: Spec, take: Take, done: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient(monkeypatch)
+    make_something(home, spec)
+    (home.attempt(1, 1).folder / "runs").unlink()
+    outcome = take(done)
+    assert isinstance(outcome, Failed)
+    assert f"{home.attempt(1, 1).folder}/runs is not seen" in outcome.error
+    assert "launcher retry" in outcome.error
+
+
+def test_a_job_that_has_made_nothing_is_done_at_once(take: Take) -> None:
+    assert take(Done(at=1.0, made=False)) == Done(at=1.0, made=False)
+
+
+@of_both
+def test_what_cannot_be_moved_is_left_to_the_next_attempt(
+    home: Home, spec: Spec, take: Take, done: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient(monkeypatch)
+    make_something(home, spec)
+    rename = os.rename
+
+    def full(path: str, place: str) -> None:
+        if "/.attempts/" not in place and place.endswith(MODEL):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        rename(path, place)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", full)
+        outcome = take(done)
+    assert isinstance(outcome, Failed)
+    assert "No space left on device; what it made is kept" in outcome.error
+    assert not (spec.run_folder / MODEL).exists()
+    left = take_left(home, 1, 2, spec.run_folder)
+    assert (spec.run_folder / STAGES / f"{left}.left" / "test" / MODEL / "best.pt").exists()
+
+
+# --- oom policy
+
+
+Facts = Mapping[str, float]
+
+
+def gib(amount: float) -> int:
+    return round(amount * GIB)
+
+
+def judged(told: Facts, scene: Facts, *, where: Where = "gpu") -> Blame:
+    """A judgement from what the program told and what the scheduler knows, both in GiB."""
+    facts: dict[str, Any] = {name: gib(value) for name, value in told.items()}
+    known: dict[str, Any] = {name: gib(value) for name, value in scene.items()}
+    return blame(Shortage(where=where, **facts), Scene(**known))
+
+
+OURS = {
+    "it needed more than it was promised": (
+        {"held": 9, "wanted": 2}, {"reservation": 8, "total": 24, "others": 13}, 12.75,
+    ),
+    "it grew little": ({"held": 8, "wanted": 0.125}, {"reservation": 8, "total": 24, "others": 8}, 10.0),
+    "its cap stopped it": (
+        {"held": 7.5, "wanted": 1, "cap": 7.5, "free": 6, "total": 24}, {"reservation": 9}, 11.25,
+    ),
+    "it was measured to hold more": (
+        {}, {"reservation": 4, "peak": 6, "total": 24, "others": 12}, 7.25,
+    ),
+    "nobody else had taken it": ({}, {"reservation": 4, "total": 24, "others": 10}, 6.0),
+    "nobody can be blamed": ({"held": 3, "wanted": 0.5}, {"reservation": 4}, 5.0),
+    "it has a claim from now on": ({"held": 3, "wanted": 1}, {}, 5.0),
+    "no more is asked than the card can give": (
+        {"held": 20, "wanted": 2}, {"reservation": 21, "total": 24, "others": 1}, 23.25,
+    ),
+    "the reserve is left to others": (
+        {"held": 20, "wanted": 1}, {"reservation": 20, "total": 24, "others": 2, "reserve": 1}, 22.25,
+    ),
+    "what it needs is more than the card has": (
+        {"held": 20, "wanted": 9}, {"reservation": 21, "total": 24, "others": 3}, 32.5,
+    ),
+    "it was alone": ({"held": 20, "wanted": 5}, {"total": 24, "others": 0.25}, 28.0),
+    "it was alone, and its memory in pieces": (
+        {"held": 20, "wanted": 1}, {"reservation": 8, "total": 24, "others": 0}, 24.25,
+    ),
+    "it was alone and said nothing": ({}, {"total": 24, "others": 0.5}, 24.25),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("told", "scene", "claim"), OURS.values(), ids=list(OURS))
+def test_its_own_fault_brings_a_larger_claim_and_costs_no_retry(
+    told: Facts, scene: Facts, claim: float
+) -> None:
+    found = judged(told, scene)
+    assert (found.whose, found.charged) == ("ours", False)
+    assert found.vram_request is not None
+    assert found.vram_request / GIB == claim
+
+
+NEIGHBOURS = {
+    "others had what it was promised": (
+        {"held": 3, "wanted": 1}, {"reservation": 8, "total": 24, "others": 20}, 8,
+    ),
+    "the program saw them, though they were gone": (
+        {"held": 3, "wanted": 1, "free": 0.5, "total": 24}, {"reservation": 8, "others": 0}, 8,
+    ),
+    "a cap that the card could not honour": (
+        {"held": 7.5, "wanted": 1, "cap": 8, "free": 0.5, "total": 24}, {"reservation": 9}, 9,
+    ),
+    "nobody said how much it held": ({}, {"reservation": 8, "total": 24, "others": 20}, 8),
+    "it had no claim": ({"held": 3, "wanted": 1}, {"total": 24, "others": 20.5}, 5.0),
+    "it had no claim and said nothing": ({}, {"total": 24, "others": 20}, 4.25),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("told", "scene", "claim"), NEIGHBOURS.values(), ids=list(NEIGHBOURS))
+def test_a_neighbours_fault_changes_no_promise_and_costs_no_retry(
+    told: Facts, scene: Facts, claim: float
+) -> None:
+    found = judged(told, scene)
+    assert (found.whose, found.charged) == ("neighbour", False)
+    assert found.vram_request is not None
+    assert found.vram_request / GIB == claim
+
+
+@pytest.mark.parametrize(
+    ("told", "promised", "whose", "charged"),
+    [
+        ({"held": 3, "wanted": 0}, 4, "machine", False),
+        ({"held": 3, "wanted": 0.5}, 4, "machine", False),
+        ({"held": 3, "wanted": 2}, 4, "ours", True),
+        ({"held": 7.2}, 4, "ours", True),
+        ({"held": 7.2}, None, "machine", True),
+        ({"held": 3}, 4, "machine", True),
+        ({}, 4, "machine", True),
+        ({}, None, "machine", True),
+    ],
+)
+def test_main_memory_is_the_machines_fault_only_within_the_promise(
+    told: Facts, promised: float | None, whose: str, charged: bool
+) -> None:
+    scene = {"reservation": 6.0} if promised is None else {"reservation": 6.0, "ram": promised}
+    found = judged(told, scene, where="ram")
+    assert (found.whose, found.charged, found.vram_request) == (whose, charged, gib(6))
+
+
+def test_a_shortage_of_which_nothing_is_known_costs_a_retry() -> None:
+    assert judged({}, {}) == Blame(
+        whose="ours", vram_request=None, why="its own: ran out of memory", charged=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (
+            judged({"held": 9, "wanted": 2}, {"reservation": 8, "total": 24, "others": 13}),
+            "its own: held 9 GiB and wanted 2 GiB more, was promised 8 GiB;"
+            " needs 12.8 GiB next time",
+        ),
+        (
+            judged({"held": 3}, {"reservation": 8, "total": 24, "others": 20}),
+            "a neighbour's: held 3 GiB, was promised 8 GiB; others have 20 GiB of 24 GiB there",
+        ),
+        (
+            judged({"held": 20, "wanted": 5}, {"total": 24, "others": 0}),
+            "its own: held 20 GiB and wanted 5 GiB more, alone on a card of 24 GiB;"
+            " needs 28 GiB next time",
+        ),
+        (
+            judged({"held": 7.2}, {"ram": 4}, where="ram"),
+            "its own: used 7.2 GiB of main memory, was promised 4 GiB",
+        ),
+    ],
+)  # fmt: skip
+def test_a_judgement_is_told_in_numbers(found: Blame, why: str) -> None:
+    assert found.why == why
+
+
+amounts = st.none() | st.integers(0, 200 * GIB)
+shortages = st.builds(
+    Shortage,
+    where=st.sampled_from(["gpu", "ram"]),
+    wanted=amounts,
+    held=amounts,
+    cap=amounts,
+    free=amounts,
+    total=amounts,
+)
+scenes = st.builds(
+    Scene,
+    reservation=amounts,
+    total=amounts,
+    others=amounts,
+    peak=amounts,
+    reserve=st.integers(0, 8 * GIB),
+    ram=amounts,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(shortages, scenes, st.integers(0, 200 * GIB))
+def test_a_claim_of_ones_own_fault_only_grows(shortage: Shortage, scene: Scene, claim: int) -> None:
+    verdict = blame(shortage._replace(where="gpu"), scene._replace(reservation=claim))
+    assert verdict.vram_request is not None
+    assert verdict.vram_request >= (claim + STEP if verdict.whose == "ours" else claim)
+
+
+@settings(max_examples=150, deadline=None)
+@given(shortages, scenes, st.integers(0, 200 * GIB))
+def test_a_claim_is_at_least_what_was_seen_to_be_needed(
+    shortage: Shortage, scene: Scene, held: int
+) -> None:
+    found = blame(shortage._replace(where="gpu", held=held), scene)
+    assert found.vram_request is not None
+    assert found.vram_request >= held + (shortage.wanted or 0)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 40 * GIB), st.integers(GIB, 192 * GIB), shortages, amounts)
+def test_a_job_that_never_fits_is_tried_a_few_times_only(
+    claim: int, total: int, shortage: Shortage, others: int | None
+) -> None:
+    tries = 0
+    while claim <= total:
+        found = blame(
+            shortage._replace(where="gpu"), Scene(reservation=claim, total=total, others=others)
+        )
+        if found.whose != "ours":
+            return  # its scheduler counts these
+        assert found.vram_request is not None
+        claim, tries = found.vram_request, tries + 1
+    assert tries <= 35
+
+
+@settings(max_examples=150, deadline=None)
+@given(shortages, scenes)
+def test_a_fault_that_costs_no_retry_brings_a_promise_or_is_not_ours(
+    shortage: Shortage, scene: Scene
+) -> None:
+    found = blame(shortage, scene)
+    assert found.charged or found.whose != "ours" or found.vram_request is not None
+    assert found.why
+
+
+# --- requeue policy
+
+
+LANE = Lane(group="", resources=Resources(device="cuda"), environment=WorkerEnvironment())
+FELL = a_gpu(fault="fell off the bus")
+FAILED = Failed(at=1.0, error="RuntimeError: boom")
+
+
+def short(**facts: Any) -> OutOfMemory:
+    return OutOfMemory(at=1.0, error="CUDA out of memory", shortage=Shortage("gpu", **facts))
+
+
+def fell(text: str) -> Reason:
+    return a_reason(text, ReasonCode.GPU_FAULT, fault="cuda:0 fell off the bus")
+
+
+def requeue(
+    outcome: Outcome,
+    *gpus: Any,
+    claim: int | None = 8 * GIB,
+    device: str = "GPU-0",
+    rerun: str = "again",
+    **known: Any,
+) -> Requeue | None:
+    attempt = a_claim(a_spec(terms=Terms(rerun=rerun)), device=device, reservation=claim)
+    machine = Machine(cpus=4, gpus=gpus)
+    return requeue_of(attempt, LANE, outcome, machine, **known)
+
+
+def test_what_is_done_or_failed_by_itself_needs_no_excuse() -> None:
+    assert requeue(Done(at=1.0), FELL) is None
+    assert requeue(FAILED, a_gpu()) is None
+    assert requeue(Lost(at=1.0, why="killed"), a_gpu()) is None
+    assert requeue(FAILED, FELL, device="cpu") is None
+
+
+def test_an_attempt_whose_card_failed_is_excused_and_says_so() -> None:
+    told = "cuda:0 fell off the bus; queued again"
+    assert requeue(FAILED, FELL) == Requeue(reason=fell(f"RuntimeError: boom: {told}"))
+    assert requeue(short(), FELL) == Requeue(reason=fell(f"CUDA out of memory: {told}"))
+    assert requeue(Lost(at=1.0, why="killed"), FELL) == Requeue(reason=fell(told))
+
+
+def test_an_attempt_that_had_to_leave_its_card_is_excused_however_it_ended() -> None:
+    for outcome in (FAILED, short(), Stopped(at=1.0)):
+        decision = requeue(outcome, a_gpu(), moved="cuda:0 fell off the bus")
+        assert decision == Requeue(reason=fell("cuda:0 fell off the bus; queued again"))
+    assert requeue(Done(at=1.0), a_gpu(), moved="cuda:0 fell off the bus") is None
+
+
+def test_one_that_needed_more_than_it_was_promised_gets_more_at_once() -> None:
+    decision = requeue(short(held=8 * GIB, wanted=2 * GIB), a_gpu(total=40, used=20))
+    assert decision is not None
+    assert decision.vram_request is not None
+    assert decision.vram_request >= 10 * GIB
+    assert (decision.hopeless, decision.pause_s) == (False, 0.0)
+    assert decision.reason.text.startswith("out of memory, its own: ")
+
+
+def test_one_whose_memory_others_took_waits_a_little_and_keeps_its_claim() -> None:
+    decision = requeue(short(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=38))
+    assert decision is not None
+    assert (decision.vram_request, decision.pause_s) == (8 * GIB, CROWDED_PAUSE_S)
+    assert decision.reason.text.startswith("out of memory, a neighbour's: ")
+    assert decision.reason.text.endswith("; queued again")
+
+
+def test_others_who_have_left_meanwhile_are_remembered() -> None:
+    outcome, card = short(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=2)
+    now, then = requeue(outcome, card), requeue(outcome, card, others_usage={"GPU-0": 38 * GIB})
+    assert now is not None
+    assert then is not None
+    assert "its own" in now.reason.text
+    assert "a neighbour's" in then.reason.text
+
+
+def test_a_job_on_the_cpu_gets_no_larger_claim() -> None:
+    assert requeue(short(held=2 * GIB, wanted=1 * GIB), a_gpu(), device="cpu") is None
+
+
+def test_one_that_no_card_can_ever_hold_is_not_tried_again() -> None:
+    decision = requeue(short(held=30 * GIB, wanted=20 * GIB), a_gpu(total=40))
+    assert decision is not None
+    assert decision.hopeless
+    assert "can never fit: cuda:0 has 40 GiB for it" in decision.reason.text
+
+
+def test_a_larger_card_elsewhere_is_hope() -> None:
+    gpus = a_gpu(0, total=24), a_gpu(1, total=80, used=70)
+    decision = requeue(short(held=20 * GIB, wanted=9 * GIB), *gpus, claim=20 * GIB)
+    assert decision is not None
+    assert not decision.hopeless
+
+
+@pytest.mark.parametrize("gpus", [(), (a_gpu(used=None),)])
+def test_an_attempt_of_which_nothing_is_known_is_charged(gpus: tuple[Any, ...]) -> None:
+    assert requeue(short(), *gpus, claim=None) is None
+
+
+def test_what_must_never_run_twice_is_not_excused_when_its_end_is_lost() -> None:
+    card = a_gpu(fault="has fallen off the bus")
+    assert requeue(Lost(at=1.0, why="killed"), card, rerun="never") is None
+    assert requeue(Lost(at=1.0, why="killed"), card, moved="cuda:0 died", rerun="never") is None
+
+
+def test_what_must_never_run_twice_does_not_move_to_another_gpu() -> None:
+    decision = requeue(Stopped(at=1.0), a_gpu(), moved="cuda:0 fell off the bus", rerun="never")
+    assert decision == Requeue(
+        reason=fell("cuda:0 fell off the bus, and it must never run twice"), hopeless=True
+    )
+    assert requeue(Stopped(at=1.0), FELL, rerun="never") is None
+
+
+def test_one_that_no_look_has_seen_is_not_said_to_have_been_alone() -> None:
+    decision = requeue(short(held=None, wanted=None), a_gpu(total=24, used=0))
+    assert decision is not None
+    assert not decision.hopeless
+    assert "alone" not in decision.reason.text

@@ -1,0 +1,473 @@
+"""Progress that a program prints: lines, bars, steps, and logs that grow."""
+
+import io
+import json
+import math
+import resource
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.errors import JobError
+from launcher.system.files import read_end
+from launcher.system.paths import Attempt, Home
+from launcher.workers.job import refuse_given_up
+from launcher.workers.progress import event_files
+from launcher.workers.progress.event_files import GrowingFiles
+from launcher.workers.progress.printed_lines import (
+    LONGEST_BYTES,
+    MOST_CHARACTERS,
+    bar_steps,
+    last_line,
+    newest_bar,
+    newest_printed,
+    pairs_of,
+    printed_steps,
+)
+from launcher.workers.progress.steps import Progress, Step, latest
+from tests.build import a_spec, an_attempt
+
+# --- `launcher: step=3 total=10 loss=.2`, wherever it stands in a log
+
+
+def steps(text: bytes) -> list[Step]:
+    return printed_steps(text, 5.0)[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (b"launcher: step=3 total=10 loss=.2\n", "3/10 loss=0.2"),
+        (b"launcher: step=3/10 loss=2e-1\n", "3/10 loss=0.2"),
+        (b"launcher: step=3\r", "3"),
+        (b"30%|###   |\rlauncher: step=3 loss=1.\r", "3 loss=1"),
+        (
+            b"INFO:root:launcher: step=3, val/acc=.5, phase=warm-up;\n",
+            "3 val/acc=0.5 phase=warm-up",
+        ),
+        (b"2026-11-22 10:00:00 [train] launcher: step=3 lr=+1E-4\r\n", "3 lr=0.0001"),
+        (b"launcher: step=3 total=0 loss=-inf done\n", "3 loss=-inf"),
+        (b"launcher: step=3 total=many\n", "3"),
+    ],
+)
+def test_a_line_tells_step_total_and_numbers_by_name(line: bytes, shown: str) -> None:
+    (step,) = steps(b"something else\n" + line)
+    assert str(step) == shown
+    assert step.at == 5.0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"launcher: the disk is full\n",
+        b"launcher: step=three\n",
+        b"launcher: step=1,000\n",
+        b"launcher: step=-1\n",
+        b"launcher: step=1e3\n",
+        b"launcher:step=3\n",
+        b"mylauncher: step=3\n",
+        b"./launcher: step=3\n",
+        b"launcher: step=3 total=1",  # what follows is not written yet
+        b"launcher: step=3 " + b"x" * LONGEST_BYTES + b"\n",
+    ],
+)
+def test_other_lines_tell_nothing(line: bytes) -> None:
+    assert steps(line) == []
+    assert newest_printed(line, 0.0) is None
+
+
+def test_the_newest_step_has_what_all_its_lines_tell() -> None:
+    text = (
+        b"launcher: step=1 total=9 loss=.9\nlauncher: step=2 total=9 loss=.5\nsaved\n"
+        b"launcher: step=2 val_loss=.6\nlauncher: step=3 los"
+    )
+    assert str(newest_printed(text, 0.0)) == "2/9 loss=0.5 val_loss=0.6"
+
+
+def test_a_name_that_is_a_number_of_another_form_stays_a_word() -> None:
+    assert pairs_of("a=1_000 b=0x1f c=nan d=3% e=٣ f=" + "y" * 99) == {
+        "a": "1_000",
+        "b": "0x1f",
+        "c": pytest.approx(math.nan, nan_ok=True),
+        "d": "3%",
+        "e": "٣",
+        "f": "y" * 64,
+    }
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=30), st.binary(max_size=20))
+def test_a_log_that_is_read_in_pieces_tells_the_same(cuts: list[int], between: bytes) -> None:
+    line = b"launcher: step=%d total=99 loss=0.5\n"
+    text = b"".join(line % number + between.replace(b"launcher", b"") for number in range(20))
+    whole = steps(text)
+    pieces: list[Step] = []
+    begin, end = 0, 0
+    for cut in [*cuts, len(text)]:
+        end = min(len(text), end + cut) if cut != len(text) else len(text)
+        read, done = printed_steps(text[begin:end], 5.0)
+        pieces += read
+        begin += done
+    assert pieces == whole
+
+
+def test_a_line_without_an_end_is_searched_for_its_end_once() -> None:
+    flood = b"launcher: step=1 " * 4000  # 64 KiB without a newline
+    assert newest_printed(flood, 0.0) is None
+    assert steps(flood) == []
+
+
+# --- what a program printed last, as it may stand in a list
+
+
+@pytest.mark.parametrize(
+    ("end", "line"),
+    [
+        (b"", ""),
+        (b" \n\r\n\t", ""),
+        (b"first\nsecond\n", "second"),
+        (b"first\nsecond", "second"),
+        (b"10 %\r20 %\r", "20 %"),
+        (b"first\r\nsecond\r\n\r\n", "second"),
+        (b"\x1b[32mgreen\x1b[0m and \x1b]0;title\x07plain\x1b[K\n", "green and plain"),
+        (b"a\tb\x07\n", "a b\\x07"),
+        ("über\n".encode(), "über"),
+        (b"\xff\xfe\n", "\ufffd\ufffd"),
+    ],
+)
+def test_the_last_line_that_is_not_blank_is_shown_without_escape_sequences(
+    end: bytes, line: str
+) -> None:
+    assert last_line(end) == line
+
+
+def test_a_long_line_is_cut() -> None:
+    line = last_line(b"first\n" + b"x" * 100_000 + b"\n")
+    assert line == "x" * MOST_CHARACTERS + "…"
+
+
+def test_of_a_line_that_begins_further_back_the_end_is_shown() -> None:
+    line = last_line(b"x" * 100_000 + b"the end")
+    assert line.startswith("…x")
+    assert line.endswith("the end")
+    assert len(line) == MOST_CHARACTERS + 1
+
+
+# --- bars as tqdm draws them into a file
+
+
+def bar(text: str) -> Step:
+    step = newest_bar(text.encode(), 7.0)
+    assert step is not None, text
+    return step
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "rate"),
+    [
+        ("train:  30%|███       | 3/10 [00:01<00:02,  3.10it/s, loss=0.2]", "3/10 loss=0.2", 3.1),
+        (" 30%|###       | 3/10 [1:00:01<12:00:02, 2.50s/it]", "3/10", 0.4),
+        ("  0%|          | 0/10 [00:00<?, ?it/s]", "0/10", None),
+        ("30% 3/10 [00:01<00:02,  3.10it/s]", "3/10", 3.1),
+        (
+            "25%|#| 512k/2.00M [00:01<00:03, 1.50MB/s, loss=1e-3]",
+            "512000/2000000 loss=0.001",
+            1.5e6,
+        ),
+        ("10it [00:01,  9.50it/s, acc=0.5, phase=warm]", "10 acc=0.5 phase=warm", 9.5),
+        ("3Epoch [00:30, 10.00s/Epoch]", "3", 0.1),
+        ("1.20kit [00:01, 1.10kit/s]", "1200", 1100.0),
+        ("7img [00:01, 7.00img/s]", "7", 7.0),
+        ("30%|\x1b[32m███       \x1b[0m| 3/10 [00:01<00:02,  3.10it/s]", "3/10", 3.1),
+        ("epoch 2/9 [warm]: 100%|#| 10/10 [00:01<00:00,  3.10it/s, best of all]", "10/10", 3.1),
+    ],
+)
+def test_the_common_forms_are_read(text: str, shown: str, rate: float | None) -> None:
+    step = bar(f"begins\n\r{text}")
+    assert str(step) == shown
+    assert step.rate == pytest.approx(rate)
+    assert step.at == 7.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "loss 3/10 [of all]",
+        "30%|███       | 3/10 [00:01<00:02,  3.1",  # the rest is not written yet
+        "30% of 3/10 at 5 MB/s",
+        "0%| | 0/99999999999999999999 [00:00<?, ?it/s]",
+        "[" * 3000 + "/s]",
+        "1 " * 3000 + "/s]",
+    ],
+)
+def test_other_text_is_no_bar(text: str) -> None:
+    assert newest_bar(text.encode(), 0.0) is None
+
+
+def test_the_newest_whole_bar_counts() -> None:
+    text = "\r10%|#| 1/10 [00:01<00:09, 1.00it/s]\r20%|##| 2/10 [00:02<00:08, 1.00it/s]\r30%|##"
+    assert str(bar(text)) == "2/10"
+
+
+@pytest.fixture
+def tqdm(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The real one, without the thread that it starts to look after slow bars."""
+    real = pytest.importorskip("tqdm").tqdm
+    monkeypatch.setattr(real, "monitor_interval", 0)
+    return real
+
+
+def bars(tqdm: Any, *sizes: int, file: io.StringIO, leave: bool) -> Iterator[int]:
+    """Go through nested bars."""
+    own, *inner = sizes
+    name = f"bar of {own}"
+    for number in tqdm(range(own), desc=name, file=file, mininterval=0, leave=leave or not inner):
+        yield number
+        if inner:
+            yield from bars(tqdm, *inner, file=file, leave=leave)
+
+
+@pytest.mark.parametrize("leave", [False, True])
+def test_of_nested_bars_the_outer_counts(tqdm: Any, leave: bool) -> None:
+    file = io.StringIO()
+    drawn = bars(tqdm, 5, 3, 4, file=file, leave=leave)
+    for _ in range(40):
+        next(drawn)
+    text = file.getvalue()
+    del drawn  # which closes its bars
+    step = bar(text)
+    assert step.total == 5
+    steps, _ = bar_steps(text.encode(), 0.0)
+    assert {step.total for step in steps} == {5}
+    assert [step.step for step in steps] == sorted(step.step for step in steps)
+
+
+@pytest.mark.parametrize("leave", [False, True])
+@pytest.mark.parametrize("steps", [900, 1900, 2900])
+def test_an_outer_bar_that_was_drawn_long_ago_counts(tqdm: Any, leave: bool, steps: int) -> None:
+    file = io.StringIO()
+    drawn = bars(tqdm, 5, 1000, file=file, leave=leave)
+    for _ in range(steps):
+        next(drawn)
+    text = file.getvalue().encode()
+    del drawn
+    inner, outer = newest_bar(text[-4096:], 0.0), newest_bar(text[-4096:], 0.0, lambda: text)
+    assert inner is not None
+    assert outer is not None
+    assert (inner.total, outer.total) == (1000, 5)
+    assert outer.step == steps // 1000
+
+
+def test_bars_one_after_the_other_are_all_told(tqdm: Any) -> None:
+    file = io.StringIO()
+    for size in (3, 4):
+        list(bars(tqdm, size, file=file, leave=True))
+    steps, read = bar_steps(file.getvalue().encode(), 0.0)
+    assert {step.total for step in steps} == {3, 4}
+    assert str(steps[-1]) == "4/4"
+    assert read > 0
+
+
+@pytest.mark.parametrize(
+    "line", [b"1" * 4000 + b"/s", b"1%|" * 1300 + b"/s", b"1%" + b" " * 4000 + b"x/s"]
+)
+def test_many_long_lines_that_are_no_bars_are_read_in_one_go(line: bytes) -> None:
+    assert bar_steps(b"\n".join([line] * 256) + b"\n", 0.0)[0] == []
+
+
+# --- files that grow are read on, not anew
+
+
+class Lines:
+    """Parses whole lines, and notes what it got."""
+
+    def __init__(self) -> None:
+        self.got: list[bytes] = []
+
+    def __call__(self, text: bytes, at: float) -> tuple[list[bytes], int]:
+        assert at > 0
+        self.got.append(text)
+        done = text.rfind(b"\n") + 1
+        return text[:done].splitlines(), done
+
+
+def append(path: Path, text: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(text)
+
+
+def test_each_byte_is_read_once(tmp_path: Path) -> None:
+    path, parse = tmp_path / "log", Lines()
+    files = GrowingFiles(parse)
+    assert files.items(path, 100) == []
+    append(path, b"a\nb\nc")
+    assert files.items(path, 100) == [b"a", b"b"]
+    assert files.items(path, 100) == [b"a", b"b"]
+    append(path, b"d\n")
+    assert files.items(path, 100) == [b"a", b"b", b"cd"]
+    assert parse.got == [b"a\nb\nc", b"c", b"cd\n"]
+
+
+def test_of_a_large_file_the_end_is_read(tmp_path: Path) -> None:
+    path, parse = tmp_path / "log", Lines()
+    files = GrowingFiles(parse)
+    append(path, b"x" * 1000 + b"\na\n")
+    assert files.items(path, 10) == [b"x" * 7, b"a"]
+    append(path, b"y" * 1000 + b"\nb\n")
+    assert files.items(path, 10) == [b"y" * 7, b"b"]
+    assert max(map(len, parse.got)) == 10
+
+
+def test_a_line_that_fills_all_is_left_out(tmp_path: Path) -> None:
+    path, parse = tmp_path / "log", Lines()
+    files = GrowingFiles(parse)
+    append(path, b"z" * 10)
+    assert files.items(path, 10) == []
+    append(path, b"z" * 5 + b"\na\n")
+    assert files.items(path, 10) == [b"zzzzz", b"a"]
+
+
+def test_a_file_in_the_place_of_another_is_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    files = GrowingFiles(Lines())
+    append(path, b"a\nb\n")
+    assert files.items(path, 100) == [b"a", b"b"]
+    path.write_bytes(b"c\n")  # shorter
+    assert files.items(path, 100) == [b"c"]
+    append(tmp_path / "new", b"d\ne\nf\n")
+    (tmp_path / "new").rename(path)
+    assert files.items(path, 100) == [b"d", b"e", b"f"]
+    path.unlink()
+    assert files.items(path, 100) == []
+    assert files.items(tmp_path, 100) == [], "a folder is no file"
+
+
+def test_few_files_are_remembered(tmp_path: Path) -> None:
+    parse = Lines()
+    files = GrowingFiles(parse)
+    paths = [tmp_path / str(number) for number in range(event_files.MOST_REMEMBERED + 1)]
+    for path in paths:
+        append(path, b"a\n")
+        assert files.items(path, 100) == [b"a"]
+    parse.got.clear()
+    assert files.items(paths[-1], 100) == files.items(paths[0], 100) == [b"a"]
+    assert parse.got == [b"a\n"], "only the first had been forgotten"
+
+
+def test_the_end_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    assert read_end(path, 10) == (b"", 0.0)
+    assert read_end(tmp_path, 10) == (b"", 0.0)
+    append(path, b"0123456789abcdef")
+    assert read_end(path, 4) == (b"cdef", path.stat().st_mtime)
+
+
+# --- steps
+
+
+def reports(path: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in path.read_text().splitlines()]
+
+
+def test_the_newest_report_is_shown(tmp_path: Path) -> None:
+    progress = Progress(tmp_path / "progress")
+    progress(step=1, total=10, loss=0.69314718)
+    step = latest(tmp_path / "progress")
+    assert step is not None
+    assert str(step) == "1/10 loss=0.6931"
+    assert (step.step, step.total, step.metrics) == (1, 10, {"loss": 0.69314718})
+
+
+def test_reporting_often_costs_next_to_nothing_but_the_end_is_always_told(tmp_path: Path) -> None:
+    progress = Progress(tmp_path / "progress")
+    for number in range(1, 2001):
+        progress(step=number, total=2000)
+    told = reports(tmp_path / "progress")
+    assert told[0] == 1
+    assert told[-1] == 2000
+    assert len(told) < 20
+
+
+def test_a_report_that_finds_no_room_does_not_reach_the_training() -> None:
+    Progress(Path("/dev/full"))(step=1, total=10)
+
+
+def check_of(view: Path, attempt: Attempt) -> Callable[[], None]:
+    return partial(refuse_given_up, view, attempt, threading.Event())
+
+
+def test_an_attempt_that_was_given_up_learns_it_when_it_reports(tmp_path: Path, home: Home) -> None:
+    view = tmp_path / "runs"
+    view.mkdir()
+    progress = Progress(tmp_path / "progress", check_of(view, an_attempt(home, a_spec())))
+    progress(step=1, total=2)
+    view.rmdir()
+    with pytest.raises(JobError, match="was given up"):
+        progress(step=2, total=2)
+    assert reports(tmp_path / "progress") == [1]
+
+
+def test_a_disk_that_does_not_answer_ends_no_training(tmp_path: Path, home: Home) -> None:
+    view = tmp_path / "runs"
+    view.symlink_to(view)  # to look at it is an error, and it is not gone
+    Progress(tmp_path / "progress", check_of(view, an_attempt(home, a_spec())))(step=1, total=2)
+    assert reports(tmp_path / "progress") == [1]
+
+
+def test_reports_go_on_behind_one_that_was_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "progress"
+    progress = Progress(path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as in a worker
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))
+        progress(step=3, total=3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert path.stat().st_size == 20
+    progress(step=3, total=3)
+    step = latest(path)
+    assert step is not None
+    assert step.step == 3
+
+
+def test_a_job_without_an_end_in_sight_tells_its_step(tmp_path: Path) -> None:
+    Progress(tmp_path / "progress")(step=7, phase="warm-up")
+    assert str(latest(tmp_path / "progress")) == "7 phase=warm-up"
+
+
+def test_there_is_no_report_before_the_first(tmp_path: Path) -> None:
+    Progress(tmp_path / "progress")
+    assert latest(tmp_path / "progress") is None
+
+
+@pytest.mark.parametrize(
+    "cut", ['{"at": 2.0, "step": 2, "tot', "\x00\x00", "null\n", "[]\n", '{"step": "x"}\n', "\n\n"]
+)
+def test_a_report_that_is_not_whole_is_passed_over(tmp_path: Path, cut: str) -> None:
+    path = tmp_path / "progress"
+    whole: dict[str, object] = {"at": 1.0, "step": 1, "total": None, "metrics": {}}
+    path.write_text(json.dumps(whole) + "\n" + cut)
+    assert latest(path) == Step(at=1.0, step=1, total=None, metrics={})
+
+
+def test_a_long_history_is_read_from_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "progress"
+    line = {"at": 1.0, "total": 100_000, "metrics": {"loss": 0.5}}
+    path.write_text("".join(json.dumps({**line, "step": n}) + "\n" for n in range(20_000)))
+    step = latest(path)
+    assert step is not None
+    assert step.step == 19_999
+
+
+def test_odd_numbers_are_shown_as_they_are(tmp_path: Path) -> None:
+    Progress(tmp_path / "progress")(step=1, loss=float("nan"), rate=float("inf"), n=10**20)
+    assert str(latest(tmp_path / "progress")) == "1 loss=nan rate=inf n=100000000000000000000"
