@@ -1,16 +1,30 @@
-""" """
+"""How images are loaded: headers, sizes, sets of pictures, batches."""
 
 import os
+import random
 import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import PIL.Image
 import pytest
 import torch
 from torch.utils.data import Dataset
 
+from trueface.data.image_headers import (
+    FORMAT,
+    SIZE,
+    TABLES,
+    ImageSize,
+    Learned,
+    read_header,
+    read_size,
+    sample_headers,
+    shortcut,
+    told_apart,
+)
 from trueface.data.loading import (
     BadFile,
     LoadingProcesses,
@@ -21,7 +35,9 @@ from trueface.data.loading import (
     together,
     uses_gpu,
 )
-from trueface.runtime.errors import MachineError
+from trueface.data.vocabulary import SETS, picture_data, picture_folder
+from trueface.runtime.errors import MachineError, UnknownName, UsageError
+from trueface.runtime.ids import parse_data
 
 CELLS = [0] * 60 + [1] * 3 + [4] * 7
 
@@ -187,6 +203,8 @@ def test_memory_is_pinned_where_a_gpu_is_used_and_only_there() -> None:
 
 
 DEADLY = -1
+
+
 REQUESTS = [[(pass_number, place) for place in range(3)] for pass_number in range(4)]
 
 
@@ -244,3 +262,108 @@ def test_a_batch_is_what_gave_pixels_and_what_did_not() -> None:
     assert batch.pixels is not None
     assert (batch.pixels.shape, batch.bad) == ((2, 3, 2, 2), [bad])
     assert together([bad]).pixels is together([bad]).pinned.pixels is None
+
+
+COUNT = 24  # files of a class
+
+
+def files(folder: Path, *, real: str, fake: str, quality: int = 75) -> dict[str, int]:
+    """Write images of both classes; return file → label."""
+    labels = {}
+    for label, suffix in ((0, real), (1, fake)):
+        for number in range(COUNT):
+            path = folder / f"{label}-{number}.{suffix}"
+            PIL.Image.new("RGB", (8, 8)).save(path, quality=quality if label else 75)
+            labels[str(path)] = label
+    return labels
+
+
+def test_a_class_in_another_format_is_a_shortcut(tmp_path: Path) -> None:
+    headers, unreadable = sample_headers(files(tmp_path, real="jpg", fake="png"))
+    assert unreadable == 0
+    tells = shortcut(headers, FORMAT)
+    assert tells is not None
+    assert tells.accuracy == pytest.approx(1)
+    assert (tells.real, tells.fake) == ("24 × JPEG", "24 × PNG")
+    assert tells.sentence == (
+        "the file format alone tells fake from real images in 100% of the cases"
+    )
+    assert shortcut(headers, SIZE) is None
+    assert shortcut(headers, TABLES) is None  # one class has none
+
+
+def test_other_jpeg_tables_are_a_shortcut_and_equal_ones_are_none(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    headers, _ = sample_headers(files(tmp_path / "other", real="jpg", fake="jpg", quality=90))
+    assert shortcut(headers, TABLES) is not None
+    (tmp_path / "same").mkdir()
+    headers, _ = sample_headers(files(tmp_path / "same", real="jpg", fake="jpg"))
+    assert shortcut(headers, TABLES) is None
+
+
+def test_a_file_that_is_no_image_has_no_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"no image")
+    assert read_header(str(path), 0) is None
+    assert sample_headers({str(path): 0}) == ((), 1)
+
+
+def test_many_sizes_drawn_alike_are_no_difference() -> None:
+    draw = random.Random(0)
+    reals, fakes = ([str(draw.randrange(10_000)) for _ in range(200)] for _ in range(2))
+    assert told_apart(reals, fakes) == pytest.approx(0.5, abs=0.05)
+
+
+def test_one_value_in_common_does_not_hide_a_difference() -> None:
+    assert told_apart(["a"] * 100, ["a"] * 50 + ["b"] * 50) == pytest.approx(0.75)
+    assert told_apart(["a"] * 100, ["a"] * 100) == pytest.approx(0.5)
+
+
+def images(folder: Path, *sides: int) -> list[str]:
+    files = []
+    for number, side in enumerate(sides):
+        file = folder / f"{number}.png"
+        PIL.Image.new("L", (side + 7, side)).save(file)
+        files.append(str(file))
+    return files
+
+
+def test_the_shorter_sides_of_a_sample_are_told(tmp_path: Path) -> None:
+    (tmp_path / "no.png").write_text("no image")
+    learned = Learned.of([*images(tmp_path, 30, 10, 20), str(tmp_path / "no.png")])
+    assert learned == Learned(smallest=10, median=20, largest=30)
+    assert Learned.from_json(learned.as_json()) == learned
+    assert Learned.of([str(tmp_path / "no.png")]) is None
+
+
+@pytest.mark.parametrize("content", [None, 3, {}, {"smallest": 1, "median": 0, "largest": "4"}])
+def test_what_is_no_record_of_sizes_is_none(content: object) -> None:
+    assert Learned.from_json(content) is None  # type: ignore[arg-type]  # as read from a file
+
+
+def test_only_sizes_far_from_the_learned_ones_are_unlike(tmp_path: Path) -> None:
+    learned = Learned(smallest=100, median=150, largest=200)
+    files = [Path(file) for file in images(tmp_path, 66, 67, 150, 300, 301)]
+    sizes = [size for file in files if (size := read_size(file))]
+    assert [learned.unlike(size) for size in sizes] == [True, False, False, False, True]
+    assert sizes[0] == ImageSize(73, 66)
+
+
+def test_a_set_that_a_kind_takes_is_returned() -> None:
+    for name in SETS:
+        assert str(picture_data(parse_data(f"{name}:A"), name)) == f"{name}:A"
+
+
+def test_another_set_is_an_error_that_names_what_is_meant() -> None:
+    with pytest.raises(UnknownName, match=r"unknown set of images 'image', did you mean images\?"):
+        picture_data(parse_data("image:A"), "images", "classes")
+
+
+def test_a_union_is_refused() -> None:
+    with pytest.raises(UsageError, match="learns from one set; name one, such as images:A"):
+        picture_data(parse_data("images:A&images:B"), "images")
+
+
+def test_a_part_is_a_folder_of_the_root_and_all_is_the_root() -> None:
+    assert picture_folder(Path("/data"), "images:A") == Path("/data/A")
+    assert picture_folder(Path("/data"), "classes:all") == Path("/data")

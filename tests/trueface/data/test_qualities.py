@@ -1,10 +1,15 @@
-"""How qualities are written."""
+"""Qualities of images and lists of them."""
 
+import json
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from trueface.data.index import Image
 from trueface.data.qualities import (
+    QualityList,
     chain_of,
     files_of,
     joined,
@@ -14,6 +19,7 @@ from trueface.data.qualities import (
     spelt,
     with_files,
 )
+from trueface.runtime.errors import DataError
 
 
 def test_qualities_have_one_spelling_as_text_and_as_list() -> None:
@@ -50,3 +56,88 @@ def test_beside_a_list_of_files_its_words_are_files_and_corruptions_stay() -> No
 def test_modules_are_those_of_the_kinds_of_all_qualities() -> None:
     kinds = "trueface.corruptions.kinds"
     assert modules_of("raw,half+jpeg30,jpeg75") == (f"{kinds}.resizing", f"{kinds}.codecs")
+
+
+PAIRS: dict[str, Any] = {
+    "raw": ["raw/1.png", "raw/2.png"],
+    "c23": ["c23/1.jpg", "c23/2.jpg"],
+    "labels": [0, 1],
+}
+
+
+def written(folder: Path, train: Any) -> Path:
+    path = folder / "data.json"
+    path.write_text(json.dumps({"train": train}))
+    return path
+
+
+def an_image(folder: Path, number: int, label: int) -> Image:
+    return Image(str(folder / f"raw/{number}.png"), f"A/{number}", label, "A", "pre")
+
+
+def test_the_files_of_images_are_found_by_their_position(tmp_path: Path) -> None:
+    read = QualityList.read(written(tmp_path, PAIRS))
+    images = [an_image(tmp_path, 2, 1), an_image(tmp_path, 1, 0)]
+    assert read.partners(images, "c23") == {
+        "pre:A/2": tmp_path / "c23/2.jpg", "pre:A/1": tmp_path / "c23/1.jpg",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"c23": ["c23/1.jpg"]}, r"1 files of 'c23' and 2 of 'raw'.*raw/2.png \(entry 2\) has no"),
+        ({"c23": ["c23/1.jpg", "c23/3.jpg"]}, r"pair 2 of train .*raw/2.png, c23 .*c23/3.jpg"),
+        ({"c23": ["c23/2.jpg"]}, r"differ first at pair 1: .*raw/1.png, .*c23/2.jpg"),
+        ({"labels": [0]}, "1 labels and 2 files"),
+        ({"labels": [0, 2]}, r"entry 2 of labels of train is 2; expected 1 \(fake\) or 0"),
+        ({"labels": [0, [1]]}, r"entry 2 of labels of train is \[1\]"),
+        (
+            {"raw": ["raw/1.png"] * 2, "c23": ["c23/1.jpg", "c40/1.jpg"]},
+            r"raw/1.png is entry 1 and 2 of 'raw' of train, with other files",
+        ),
+        ({"c23": "c23"}, "'c23' of train is no list of paths"),
+        ({"c23": ["c23/1.jpg", 3]}, "entry 2 of 'c23' of train is no path: 3"),
+    ],
+)
+def test_lists_that_are_no_pairs_are_refused_with_the_first_that_is_none(
+    tmp_path: Path, changed: Any, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        QualityList.read(written(tmp_path, {**PAIRS, **changed}))
+
+
+def test_a_file_that_is_no_such_list_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    with pytest.raises(DataError, match=r"quality_list names a data\.json"):
+        QualityList.read(path)
+    path.write_text('{"train":\n {"raw": [}}')
+    with pytest.raises(DataError, match=r"data.json:2: no JSON"):
+        QualityList.read(path)
+    path.write_text('{"val": {}}')
+    with pytest.raises(DataError, match="lists by quality under 'train', and it has val"):
+        QualityList.read(path)
+    written(tmp_path, {"c23": []})
+    with pytest.raises(DataError, match="no list 'raw'"):
+        QualityList.read(path)
+
+
+def test_images_behind_a_link_are_those_of_the_list(tmp_path: Path) -> None:
+    folder = tmp_path / "disk"
+    (folder / "raw").mkdir(parents=True)
+    (tmp_path / "data").symlink_to(folder)
+    read = QualityList.read(written(folder, PAIRS))
+    image = an_image(tmp_path / "data", 1, 0)
+    assert read.partners([image], "c23") == {image.name: folder / "c23/1.jpg"}
+
+
+def test_an_image_that_is_not_listed_or_of_the_other_class_and_an_unknown_quality_are_refused(
+    tmp_path: Path,
+) -> None:
+    read = QualityList.read(written(tmp_path, PAIRS))
+    with pytest.raises(DataError, match=r"raw/3.png is not in the list 'raw'"):
+        read.partners([an_image(tmp_path, 3, 0)], "c23")
+    with pytest.raises(DataError, match=r"say 1 of .*raw/2.png, whose folder says 0"):
+        read.partners([an_image(tmp_path, 2, 0)], "c23")
+    with pytest.raises(DataError, match="no list 'c40'; it has raw, c23"):
+        read.partners([], "c40")

@@ -1,11 +1,16 @@
+"""Lists of a split: how they are read, grouped and checked."""
+
 import json
 import logging
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 from launcher.api import parse_data
+from trueface.data.index import survey
+from trueface.data.split_checks import Soundness, examine
 from trueface.data.splits import (
     NAMES,
     SplitList,
@@ -16,6 +21,7 @@ from trueface.data.splits import (
     split_images,
     write_splits,
 )
+from trueface.data.splitting import joined, read_groups, torn
 from trueface.runtime.errors import DataError
 
 Tree = Callable[[Iterable[str]], Path]
@@ -85,6 +91,8 @@ def test_one_list_is_read_from_either_form(tmp_path: Path) -> None:
 
 
 FAKES = tuple(f"StyleGAN2/a/{n:05d}" for n in range(4))
+
+
 REALS = tuple(f"FFHQ/{n:05d}" for n in range(4))
 
 
@@ -202,3 +210,174 @@ def test_lists_that_cannot_all_be_written_leave_the_old_ones(tmp_path: Path) -> 
         write_splits(tmp_path / "splits", {"train": ["M/2"], "val": [b"M/3"]})  # type: ignore[list-item]  # what JSON has no word for
     assert read_lists(tmp_path / "splits")["train"] == ["M/1"]
     assert len([*(tmp_path / "splits").iterdir()]) == 3
+
+
+KEYS = ("SDXL/faces/p1_00000", "SDXL/faces/p1_00001", "SDXL/faces/p2_00000", "FFHQ/00000")
+
+
+def test_a_group_is_told_by_a_regular_expression() -> None:
+    assert read_groups("/p([0-9]+)_", KEYS) == {KEYS[0]: "1", KEYS[1]: "1", KEYS[2]: "2"}
+    assert read_groups("/p(?:[0-9]+)_([0-9]+)|x", KEYS)[KEYS[2]] == "00000"
+
+
+def test_a_group_is_told_by_a_table(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({KEYS[0]: 7, KEYS[3]: "x", "gone": "y"}))
+    (tmp_path / "a.csv").write_text(f"key,identity\n{KEYS[0]},7\n\n{KEYS[3]},x,more\n")
+    for name in ("a.json", "a.csv"):
+        assert read_groups(str(tmp_path / name), KEYS) == {KEYS[0]: "7", KEYS[3]: "x"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("p[0-9]+", "0 groups in parentheses"),
+        ("(p)([0-9]+)", "2 groups in parentheses"),
+        ("(p", "no regular expression"),
+        ("prompt([0-9]+)", "no group for any of 4 keys, such as FFHQ/00000"),
+        ("nowhere.csv", "cannot read groups from nowhere.csv"),
+    ],
+)
+def test_a_rule_that_cannot_be_is_refused(rule: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        read_groups(rule, KEYS)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.json", "[]", "an object"),
+        ("a.json", "{", "cannot read"),
+        ("a.json", '{"a": [1]}', "group of a"),
+        ("a.csv", "alone\n", "line 1 has no key and group"),
+        ("a.csv", "a,1\na,2\n", "line 2 puts a in a second group"),
+        ("a.csv", "b,1\n", "no group for any"),
+    ],
+)
+def test_a_table_that_cannot_be_is_refused(
+    tmp_path: Path, name: str, content: str, said: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=said):
+        read_groups(str(tmp_path / name), KEYS)
+
+
+def test_groups_in_several_lists_are_found() -> None:
+    groups = {KEYS[0]: "1", KEYS[1]: "1", KEYS[2]: "2"}
+    assert torn(groups, {"train": KEYS[:1], "val": KEYS[2:], "test": KEYS[1:2]}) == {
+        "1": ("train", "test")
+    }
+
+
+def test_rules_together_bind_what_any_of_them_binds() -> None:
+    one = {"a": "1", "b": "1", "c": "2", "d": "2", "e": "3"}
+    other = {"b": "x", "c": "x", "f": "y", "g": "y"}
+    found = joined(one, other)
+    bound: dict[str, set[str]] = {}
+    for key, group in found.items():
+        bound.setdefault(group, set()).add(key)
+    assert bound == {"1": {"a", "b", "c", "d"}, "3": {"e"}, "y": {"f", "g"}}
+    assert joined(one) == one
+    assert joined() == {}
+
+
+CHECK_FAKES = tuple(f"StyleGAN2/a/{n:05d}" for n in range(6))
+
+
+CHECK_REALS = tuple(f"FFHQ/{n:05d}" for n in range(6))
+
+
+LISTS = {
+    "train": CHECK_FAKES[:4] + CHECK_REALS[:4],
+    "val": CHECK_FAKES[4:5] + CHECK_REALS[4:5],
+    "test": CHECK_FAKES[5:] + CHECK_REALS[5:],
+}
+
+
+@pytest.fixture
+def check_root(tree: Tree) -> Path:
+    fakes = (f"PreSocial/Fake/{key}.png" for key in CHECK_FAKES)
+    return tree([*fakes, *(f"PreSocial/Real/{key}.png" for key in CHECK_REALS)])
+
+
+def file(check_root: Path, key: str) -> Path:
+    return check_root / "PreSocial" / ("Fake" if key in CHECK_FAKES else "Real") / f"{key}.png"
+
+
+def look(check_root: Path, lists: dict[str, tuple[str, ...]], **how: object) -> Soundness:
+    return examine(lists, survey(check_root, parse_data("all:pre")), **how)  # type: ignore[arg-type]  # as the test says
+
+
+def told(found: Soundness) -> dict[str, list[str]]:
+    return {name: cells for name, *cells in found.rows()}
+
+
+def test_a_sound_split_has_no_leak_and_its_classes_are_counted(check_root: Path) -> None:
+    found = look(check_root, LISTS, similar=True)
+    assert found.leaks == 0
+    assert [(one.keys, one.real, one.fake) for one in found.lists.values()] == [
+        (8, 4, 4),
+        (2, 1, 1),
+        (2, 1, 1),
+    ]
+    assert found.lists["train"].methods == {"StyleGAN2": 4, "FFHQ": 4}
+    assert (found.unlisted, found.torn) == (0, None)
+    assert found.pictures is not None
+    assert (found.pictures.looked_at, found.pictures.same, found.pictures.near) == (12, (), ())
+
+
+def test_a_key_in_two_lists_is_a_leak(check_root: Path) -> None:
+    found = look(
+        check_root, LISTS | {"test": LISTS["test"] + CHECK_FAKES[:1], "val": CHECK_FAKES[:1]}
+    )
+    assert found.shared == {CHECK_FAKES[0]: ("train", "val", "test")}
+    assert found.leaks == 1
+    assert told(found)["leak: key in several lists"] == [
+        "1",
+        "StyleGAN2/a/00000 in train and val and test",
+    ]
+
+
+def test_the_same_number_under_two_methods_is_no_leak(check_root: Path) -> None:
+    assert look(check_root, {"train": CHECK_FAKES, "test": CHECK_REALS}).leaks == 0
+
+
+def test_the_same_pixels_in_two_lists_are_a_leak(check_root: Path) -> None:
+    shutil.copy(file(check_root, CHECK_REALS[0]), file(check_root, CHECK_REALS[5]))
+    shutil.copy(file(check_root, CHECK_REALS[0]), file(check_root, CHECK_REALS[1]))
+    found = look(check_root, LISTS)
+    assert found.pictures is not None
+    assert found.pictures.same == (("train:FFHQ/00000", "train:FFHQ/00001", "test:FFHQ/00005"),)
+    assert (found.leaks, found.pictures.repeated) == (1, 1)
+    assert look(check_root, LISTS, content=False).leaks == 0
+
+
+def test_a_group_in_two_lists_is_a_leak(check_root: Path) -> None:
+    groups = {
+        CHECK_FAKES[0]: "anna",
+        CHECK_FAKES[1]: "anna",
+        CHECK_REALS[5]: "anna",
+        CHECK_REALS[4]: "berta",
+    }
+    found = look(check_root, LISTS, groups=groups)
+    assert (found.torn, found.leaks) == ({"anna": ("train", "test")}, 1)
+
+
+def test_files_that_are_missing_unlisted_or_unreadable_are_told(check_root: Path) -> None:
+    file(check_root, CHECK_FAKES[0]).unlink()
+    file(check_root, CHECK_REALS[0]).write_bytes(b"no image")
+    lists = LISTS | {"val": ("StyleGAN3/b/00001",), "train": LISTS["train"] + CHECK_FAKES[1:2]}
+    found = look(check_root, lists)
+    assert found.lists["train"].missing == (CHECK_FAKES[0],)
+    assert (found.lists["train"].repeated, found.lists["val"].elsewhere) == (1, 1)
+    assert (found.unlisted, found.leaks) == (2, 0)
+    assert found.pictures is not None
+    assert [path for path, _ in found.pictures.unreadable] == [
+        str(file(check_root, CHECK_REALS[0]))
+    ]
+    assert told(found)["keys without a file"] == ["1", f"train:{CHECK_FAKES[0]}"]
+
+
+def test_all_of_it_can_be_written_as_json(check_root: Path) -> None:
+    content = json.loads(json.dumps(look(check_root, LISTS).as_json()))
+    assert (content["schema"], content["leaks"]) == (1, 0)
+    assert content["lists"]["train"]["missing"] == []

@@ -1,14 +1,37 @@
-"""Tables of faces: what is read, and each fault with file and line."""
+"""Forged faces: tables of faces, donors, blending, and skews of the training list."""
 
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import pytest
 
-from tests.trueface.data.forging.build import HEADER, a_face, a_table, row, written
+from tests.trueface.data.forging.build import HEADER, a_face, a_table, people, row, written
 from trueface.data.attribute_table import EIGHT
-from trueface.data.forging.plan import limited, names_of, read_faces, read_table
-from trueface.runtime.errors import DataError
+from trueface.data.forging.blending import (
+    NEAREST,
+    Floats,
+    forged,
+    jittered,
+    mask,
+    matched,
+    nearest,
+    thumbnail,
+    to_rgb,
+    to_ycc,
+)
+from trueface.data.forging.plan import (
+    Face,
+    kept,
+    limited,
+    names_of,
+    parse_cells,
+    read_faces,
+    read_table,
+)
+from trueface.data.forging.registry import SPECS, Part, canonical_types, parse_types
+from trueface.runtime.errors import DataError, UnknownName, UsageError
+from trueface.runtime.rng import stream
 
 
 def test_groups_are_read_by_the_names_of_the_columns(tmp_path: Path) -> None:
@@ -139,3 +162,194 @@ def test_a_smaller_set_holds_nothing_that_a_larger_one_lacks(tmp_path: Path) -> 
     for cell, members in small.items():
         assert members == large[cell][: len(members)]
         assert len(members) == 2
+
+
+FACE, DONOR = a_face(1, 64), a_face(2, 64)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_type_changes_the_middle_and_leaves_the_corners(name: str) -> None:
+    for number in range(5):
+        made = forged(FACE, DONOR, SPECS[name], stream(number))
+        assert made.shape == FACE.shape
+        assert made.dtype == np.uint8
+        for rows in (slice(0, 4), slice(-4, None)):
+            for columns in (slice(0, 4), slice(-4, None)):
+                assert np.array_equal(made[rows, columns], FACE[rows, columns])
+        assert not np.array_equal(made[16:56, 16:48], FACE[16:56, 16:48])
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_same_stream_gives_the_same_bytes_and_another_gives_others(name: str) -> None:
+    before = FACE.copy()
+    first, again, other = (forged(FACE, DONOR, SPECS[name], stream(word)) for word in "aab")
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert np.array_equal(FACE, before)
+
+
+def test_more_strength_moves_a_face_further_from_itself() -> None:
+    for name in ("self", "mouth", "soft"):
+        distances = [
+            np.mean(
+                [
+                    np.abs(
+                        forged(FACE, None, SPECS[name], stream(n), strength) - FACE.astype(float)
+                    )
+                    for n in range(8)
+                ]
+            )
+            for strength in (0.5, 1.0, 2.0)
+        ]
+        assert distances == sorted(distances)
+
+
+def test_a_type_that_needs_a_donor_says_so_where_there_is_none() -> None:
+    with pytest.raises(ValueError, match="swap needs a donor"):
+        forged(FACE, None, SPECS["swap"], stream(1))
+    with pytest.raises(ValueError, match="eyes needs a donor of the form"):
+        forged(FACE, a_face(2, 32), SPECS["eyes"], stream(1))
+
+
+@pytest.mark.parametrize(("part", "full", "empty"), [("mouth", 0.75, 0.45), ("eyes", 0.4, 0.75)])
+def test_a_mask_covers_its_part_of_the_face(part: Part, full: float, empty: float) -> None:
+    shares = mask(part, 100, 80, stream(3))
+    assert shares.shape == (100, 80)
+    assert shares.min() >= 0
+    assert shares.max() <= 1
+    assert shares[int(100 * full), 40] == 1
+    assert shares[int(100 * empty), 40] == 0
+    assert len(np.unique(shares)) > 20  # a soft edge
+
+
+def test_colours_survive_the_way_through_luma_and_chroma() -> None:
+    pixels = FACE.astype(np.float32)
+    assert np.abs(to_rgb(*to_ycc(pixels)) - pixels).max() < 0.01
+
+
+def test_a_matched_source_has_the_colours_of_the_face() -> None:
+    face, donor = (each.astype(np.float32) for each in (FACE, DONOR))
+    weight: Floats = np.ones(FACE.shape[:2], np.float32)
+    before, after = (
+        np.abs(each.mean((0, 1)) - face.mean((0, 1))).max()
+        for each in (donor, matched(donor, face, weight, stream(1), 0.0))
+    )
+    assert after < before / 4
+
+
+def test_types_are_written_in_several_ways() -> None:
+    assert [spec.name for spec in parse_types("1-5")] == ["self", "swap", "mouth", "eyes", "soft"]
+    assert canonical_types("soft, 1,swap,2") == "1,2,5"
+    assert canonical_types("2,3,1") == "1-3"
+    with pytest.raises(UnknownName, match="mouth"):
+        parse_types("moth")
+    with pytest.raises(UnknownName, match="6"):
+        parse_types("1-6")
+    with pytest.raises(ValueError, match="from 3 down to 1"):
+        parse_types("3-1")
+
+
+def test_colours_of_a_jittered_source_stay_within_their_bounds() -> None:
+    source = np.random.default_rng(0).choice([0, 255], (8, 8, 3)).astype(np.float32)
+    extremes = []
+    for seed in range(20):
+        made = jittered(source, np.random.default_rng(seed), 1.0)
+        extremes += [float(made.min()), float(made.max())]
+    assert (min(extremes), max(extremes)) == (0, 255)
+    grey = np.full((2, 2), 250, np.float32)
+    assert to_rgb(grey, grey, -grey).max() == 255
+    assert to_rgb(grey, grey, -grey).min() == 0
+
+
+EVERYBODY = people(male_white=20, male_asian=10, nonmale_white=10, nonmale_others=10)
+
+
+def counts(text: str, ordered: dict[str, list[Face]] = EVERYBODY) -> dict[str, tuple[int, int]]:
+    """Return how many reals and fakes are kept of each group."""
+    reals, fakes = kept(ordered, parse_cells(text))
+    return {
+        group: (
+            sum(face.path in reals for face in faces),
+            sum(face.path in fakes for face in faces),
+        )
+        for group, faces in ordered.items()
+    }
+
+
+def test_a_label_skew_keeps_each_face_in_one_class() -> None:
+    text = "male/real: .9, male/fake: .1, nonmale/real: .1, nonmale/fake: .9"
+    assert counts(text) == {
+        "male-white": (18, 2),
+        "male-asian": (9, 1),
+        "nonmale-white": (1, 9),
+        "nonmale-others": (1, 9),
+    }
+    reals, fakes = kept(EVERYBODY, parse_cells(text))
+    assert not reals & fakes
+
+
+def test_a_share_skew_keeps_whole_pairs() -> None:
+    assert counts("male-white: 15, *: 2") == {
+        "male-white": (15, 15),
+        "male-asian": (2, 2),
+        "nonmale-white": (2, 2),
+        "nonmale-others": (2, 2),
+    }
+    reals, fakes = kept(EVERYBODY, parse_cells("male-white: 15, *: 2"))
+    assert reals == fakes
+
+
+def test_without_cells_and_for_groups_not_named_all_is_kept() -> None:
+    assert counts("") == {group: (len(faces),) * 2 for group, faces in EVERYBODY.items()}
+    assert counts("male-asian/fake: 0")["male-asian"] == (10, 0)
+    assert counts("male-asian/fake: 0")["male-white"] == (20, 20)
+    assert counts("gender=male/real: .5")["male-white"] == (10, 20)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("male", "'male' is no cell: write NAME: NUMBER"),
+        ("male: many", "expected a share from 0 to 1, or a whole number"),
+        ("male: -0.1", "expected a share"),
+        ("male: 1.5", "expected a share"),
+        ("male/both: .5", "'both' is no class; write real or fake"),
+        (": .5", "names no group"),
+    ],
+)
+def test_what_is_no_cell_is_refused(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        parse_cells(text)
+
+
+def test_a_group_that_is_not_there_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(UnknownName, match="did you mean male-white"):
+        counts("male-withe: .5")
+    with pytest.raises(UnknownName, match="column of groups"):
+        counts("gendre=male: .5")
+
+
+def test_cells_that_share_images_or_ask_for_more_than_there_are_are_refused() -> None:
+    with pytest.raises(
+        UsageError, match=r"'male: \.5' and 'white: \.5' both name images of male-wh"
+    ):
+        counts("male: .5, white: .5")
+    with pytest.raises(UsageError, match="asks for 11 of 10 images"):
+        counts("male-asian: 11")
+    with pytest.raises(UsageError, match="name every group already"):
+        counts("male: .5, nonmale: .5, *: 2")
+
+
+def test_the_most_similar_face_comes_first_and_nobody_lends_to_himself() -> None:
+    faces = [a_face(number) for number in range(8)]
+    faces.append(np.clip(faces[3].astype(int) + 9, 0, 255).astype(np.uint8))  # brighter: alike
+    near = nearest(np.stack([thumbnail(face) for face in faces]))
+    assert near.shape == (9, NEAREST)
+    assert near[3, 0] == 8
+    assert near[8, 0] == 3
+    assert all(place not in others for place, others in enumerate(near.tolist()))
+
+
+def test_a_face_that_is_alone_has_no_donor() -> None:
+    assert nearest(thumbnail(a_face(1))[None]).shape == (1, 0)
+    assert nearest(np.stack([thumbnail(a_face(n)) for n in (1, 2)])).tolist() == [[1], [0]]

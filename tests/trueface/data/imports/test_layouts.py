@@ -1,14 +1,18 @@
-"""GenImage, TrueFake, plain folders and ImageFolder: what each tells of its images."""
+"""Image sets of others: how their folders, names and lists are read."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from tests.trueface.data.imports.conftest import Files
+from tests.trueface.data.imports.conftest import PAIRS, Files, ff_description, ff_frames
 from trueface.data.imports import registry
+from trueface.data.imports.arrangement import arrange, folder_of, lists_of, word_of, words
+from trueface.data.imports.deepfakebench import DeepfakeBench
 from trueface.data.imports.registry import ImportedImage, LayoutOptions
+from trueface.data.vocabulary import BUILT_IN
 from trueface.runtime.errors import DataError, UnknownName
+from trueface.runtime.ids import Words, parse_data
 
 GENIMAGE = [
     f"{generator}/{archive}/{name}/{image}"
@@ -19,6 +23,8 @@ GENIMAGE = [
     for name in ("train", "val")
     for image in ("ai/" + fake.format(3), "nature/n01440764_10.JPEG")
 ]
+
+
 TRUEFAKE = [
     f"{modifier}/{place}"
     for modifier, name in (
@@ -149,3 +155,189 @@ def test_links_in_a_circle_end(files: Files) -> None:
     (top / "real" / "again").symlink_to(top, target_is_directory=True)
     (top / "real" / "loop").symlink_to("loop")
     assert len(imported("folders", top)) == 2
+
+
+NO_OPTIONS = LayoutOptions()
+
+
+def bench_imported(folder: Path) -> list[ImportedImage]:
+    return list(DeepfakeBench().images(folder, NO_OPTIONS))
+
+
+def test_a_frame_has_its_label_its_compression_its_video_and_its_people(
+    faceforensics: Path,
+) -> None:
+    images = bench_imported(faceforensics)
+    assert len(images) == 2 * 10 * 3 * 3
+    (frame,) = [i for i in images if i.file.endswith("Deepfakes/c40/frames/007_008/001.png")]
+    assert frame == ImportedImage(
+        str(faceforensics / "FaceForensics++/manipulated_sequences/Deepfakes/c40/frames/007_008/001.png"),
+        1, "FF-DF", "007_008/001.png", "c40", ("FF 007", "FF 008"), True, ("test",),
+    )  # fmt: skip
+    assert {i.label for i in images if i.source == "FF-real"} == {0}
+
+
+def test_paths_of_another_machine_are_found_by_their_last_parts(files: Files) -> None:
+    top = files(ff_frames())
+    path = top / "FaceForensics++.json"
+    path.write_text(json.dumps(ff_description(ff_frames(), "/home/other/datasets/rgb/")))
+    assert {image.file for image in bench_imported(top)} == {
+        str(top / frame) for frame in ff_frames()
+    }
+    assert {image.file for image in bench_imported(path)} == {
+        str(top / frame) for frame in ff_frames()
+    }
+
+
+def test_videos_of_one_name_in_two_folders_are_two_videos(files: Files) -> None:
+    frames = [
+        f"Celeb-DF-v2/{folder}/frames/00001/{n}.png"
+        for folder in ("Celeb-real", "YouTube-real")
+        for n in range(2)
+    ]
+    top = files(frames)
+    lists = {
+        "train": {f"{f.split('/')[1]}-1": {"label": "r", "frames": [f]} for f in frames[::2]},
+        "test": {},
+    }
+    (top / "Celeb-DF-v2.json").write_text(json.dumps({"Celeb-DF-v2": {"CelebDFv2_real": lists}}))
+    assert {image.below.rpartition("/")[0] for image in bench_imported(top)} == {
+        "Celeb-real/00001",
+        "YouTube-real/00001",
+    }
+
+
+def test_the_published_lists_hold_and_people_stay_in_one(faceforensics: Path) -> None:
+    arrangement = arrange(bench_imported(faceforensics))
+    lists, remarks = lists_of(arrangement, arrangement.groups, before={})
+    people = {
+        name: {p for key in keys for p in key.split("/")[1].split("_")}
+        for name, keys in lists.items()
+    }
+    assert people == {name: {p for pair in pairs for p in pair} for name, pairs in PAIRS.items()}
+    assert remarks == []
+    assert arrangement.video_folders == {"FF-DF", "FF-F2F", "FF-real"}
+    assert arrangement.groups["FF-DF/007_008/000"] == arrangement.groups["FF-real/008/000"]
+
+
+def test_lists_that_are_drawn_keep_videos_and_people_together(faceforensics: Path) -> None:
+    arrangement = arrange(bench_imported(faceforensics))
+    lists, _ = lists_of(arrangement, arrangement.groups, before={}, published=False, seed=3)
+    assert all(lists.values())
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        groups = [{arrangement.groups[key] for key in lists[name]} for name in (one, other)]
+        assert groups[0].isdisjoint(groups[1])
+
+
+def test_files_that_describe_no_frame_of_this_folder_are_refused_by_name(files: Files) -> None:
+    top = files(["other/a.png"])
+    (top / "FF.json").write_text(json.dumps(ff_description(ff_frames())))
+    with pytest.raises(DataError, match=r"not one frame of .*FF\.json is below .* other/"):
+        bench_imported(top)
+    (top / "FF.json").write_text(json.dumps(ff_description(ff_frames(), "../")))
+    with pytest.raises(DataError, match="leads out of its folder"):
+        bench_imported(top)
+    (top / "FF.json").write_text('{"FF": {"FF-real": {"train": [1, 2]}}}')
+    with pytest.raises(DataError, match="is no description of videos"):
+        bench_imported(top)
+
+
+def image(name: str, *lists: str, source: str = "gen", ties: tuple[str, ...] = ()) -> ImportedImage:
+    return ImportedImage(f"/set/{source}/{name}", 1, source, name, ties=ties, lists=lists)
+
+
+def test_an_image_of_several_published_lists_is_kept_in_the_strictest() -> None:
+    arrangement = arrange([image("a.png", "train", "val", "test"), image("b.png", "train")])
+    lists, _ = lists_of(arrangement, {}, before={})
+    assert lists["test"] == ("gen/a",)
+    (remark,) = arrangement.remarks
+    assert remark.startswith("1 images stand in several of the published lists, such as gen/a")
+
+
+def test_a_set_without_a_test_list_tests_on_its_validation_list() -> None:
+    images = [image(f"{n}.png", "train") for n in range(18)]
+    images += [image(f"v{n}.png", "val") for n in range(4)]
+    lists, remarks = lists_of(arrange(images), {}, before={})
+    assert lists["test"] == tuple(f"gen/v{n}" for n in range(4))
+    assert (len(lists["train"]), len(lists["val"])) == (16, 2)
+    assert [remark.partition(":")[0] for remark in remarks] == ["gen", "gen"]
+
+
+def test_each_source_gets_the_list_that_it_lacks() -> None:
+    whole = [image(f"{n}.png", name, source="a") for n, name in enumerate(("train", "val", "test"))]
+    half = [image(f"{n}.png", "train", source="b") for n in range(18)]
+    lists, _ = lists_of(arrange([*whole, *half, image("t.png", "test", source="b")]), {}, before={})
+    assert sum(key.startswith("b/") for key in lists["val"]) == 2
+    assert sum(key.startswith("a/") for key in lists["val"]) == 1
+
+
+def test_new_images_move_no_old_one_and_follow_their_group() -> None:
+    old = [image(f"{n}.png", ties=(f"p{n}",)) for n in range(20)]
+    first = arrange(old)
+    before, _ = lists_of(first, first.groups, before={}, seed=1)
+    more = arrange([*old, *(image(f"x{n}.png", ties=(f"p{n}",)) for n in range(20))])
+    after, _ = lists_of(more, more.groups, before=before, seed=2)
+    for name, keys in before.items():
+        assert set(keys) <= set(after[name])
+        assert {key for key in after[name] if "/x" in key} == {
+            key.replace("/", "/x") for key in keys
+        }
+
+
+def test_groups_that_published_lists_tear_apart_are_told() -> None:
+    arrangement = arrange(
+        [image("a.png", "train", ties=("p",)), image("b.png", "test", ties=("p",))]
+    )
+    _, remarks = lists_of(arrangement, arrangement.groups, before={})
+    assert "1 groups (a person, a prompt, a video) stand in several lists, such as p" in remarks[-1]
+
+
+def test_people_who_are_all_swapped_with_each_other_are_grouped_by_the_video_s_own() -> None:
+    images = [image(f"{n}.png", ties=(f"id{n}", f"id{(n + 1) % 9}")) for n in range(9)]
+    arrangement = arrange(images)
+    assert len(set(arrangement.groups.values())) == 9
+    assert "100 % of the images are bound to each other" in arrangement.remarks[0]
+
+
+def test_two_files_for_one_place_and_no_file_at_all_are_refused() -> None:
+    with pytest.raises(DataError, match=r"/set/gen/a\.png and /other/a\.png would both be"):
+        arrange([image("a.png"), image("a.png")._replace(file="/other/a.png")])
+    with pytest.raises(DataError, match="no image of this layout"):
+        arrange([])
+
+
+@pytest.mark.parametrize(
+    ("folder", "label", "word"),
+    [
+        ("FF-DF", 1, "FF-DF"),
+        ("FF-real", 0, "realFF"),
+        ("CelebDFv2_fake", 1, "CelebDFv2"),
+        ("DFDC_Real", 0, "realDFDC"),
+        ("realProgan", 0, "realProgan"),
+        ("real", 0, "realImages"),
+        ("realESRGAN", 1, "fakeRealESRGAN"),
+        ("gan2", 1, "fakeGan2"),
+        ("stable diffusion (v1)", 1, "stable-diffusion-v1"),
+        ("ümlaut", 1, "mlaut"),
+        ("FFHQ", 0, "realFFHQ"),
+        ("StyleGAN2", 1, "gan2"),
+    ],
+)
+def test_a_source_gets_a_word_that_ids_can_hold(folder: str, label: int, word: str) -> None:
+    given = words([(folder, label)], {})
+    assert word_of(folder, given) == word
+    own = Words(subsets={w: (f,) for f, w in given.items()})
+    (part,) = parse_data(f"{word}:pre").parts
+    assert BUILT_IN.with_words(own).methods(part.subset).folders == (folder,)
+
+
+def test_words_of_earlier_imports_stay_and_no_two_sources_share_one() -> None:
+    given = words([("A_fake", 1), ("A", 1)], {"A_fake": "old"})
+    assert given == {"A_fake": "old", "A": "A"}
+    assert len(set(words([("A", 1), ("A_fake", 1), ("A-fake", 1)], {}).values())) == 3
+
+
+def test_photographs_beside_fakes_of_one_name_get_a_folder_of_their_own() -> None:
+    assert folder_of("progan", 0, {"progan"}) == "realProgan"
+    assert folder_of("progan", 1, {"progan"}) == "progan"
+    assert folder_of(".hid,den/x\n", 1, set()) == "_hid_den_x_"
