@@ -120,7 +120,11 @@ def _look_into(place: Path, most: int) -> tuple[list[str], list[tuple[str, os.st
     except OSError:  # gone meanwhile, or not ours to read
         return [], [], seen
     # a plot that was drawn as SVG and for papers as PNG, too, is one picture
-    drawn = {name.removesuffix(".svg") + ".png" for name, _ in files if name.endswith(".svg")}
+    drawn = {
+        name.removesuffix(".svg") + ".png"
+        for name, status in files
+        if name.endswith(".svg") and status.st_size <= MOST_BYTES
+    }
     kept = [file for file in files if file[0] not in drawn]
     return sorted(inner), sorted(kept, key=lambda file: file[0]), seen
 

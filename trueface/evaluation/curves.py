@@ -15,7 +15,6 @@ from trueface.evaluation.intervals import (
     Floats,
     Indices,
     Resampled,
-    Weights,
     at_a_time,
     chunks,
 )
@@ -26,9 +25,8 @@ NONE = np.float32(1e-9)  # in the place of 0 called fake
 BINS = 15  # of the calibration error: C. Guo et al., arXiv 1706.04599, section 5
 LEAST_SURE = 0.5  # of two classes the predicted one has at least this: where the first bin begins
 Labels = NDArray[np.int8]
-Sums = NDArray[
-    Any
-]  # float32 of resamples, which is quick and exact to 2²⁴; float64 of a table itself
+# float32 of resamples, which is quick and exact to 2²⁴; float64 of a table itself
+Sums = NDArray[Any]
 
 
 class Order(NamedTuple):
@@ -49,9 +47,7 @@ class Curve(NamedTuple):
     order: Order
     fake_weights: Sums  # (C, F) how often each fake counts, in its order
     real_weights: Sums  # (C, R)
-    true_positives: (
-        Weights | Floats
-    )  # (C, F + 1) how much the first fakes count together, rising from 0
+    true_positives: Sums  # (C, F + 1) how much the first fakes count together, rising from 0
     false_positives: Sums  # (C, R + 1)
     odds: Floats | None  # (C,) what a fake counts where a real counts 1; None: the same
 

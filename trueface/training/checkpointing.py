@@ -29,7 +29,6 @@ from trueface.runtime import artifact, paths, stepping, tensor_files
 from trueface.runtime.errors import CheckpointError, JobError
 from trueface.runtime.files import Json, file_sha256, read_json, write_json
 from trueface.runtime.progress import Watch
-from trueface.training import checkpointing
 from trueface.training.distributed import ProcessGroup
 from trueface.training.history import Epoch, write_history
 from trueface.training.settings import LearningSettings, TrainSettings
@@ -433,9 +432,7 @@ def load_start(start: Start, settings: LearningSettings, device: str) -> Detecto
     return model.to(device)
 
 
-def load_optimizer_state(
-    start: Start, settings: TrainSettings
-) -> checkpointing.OptimizerState | None:
+def load_optimizer_state(start: Start, settings: TrainSettings) -> OptimizerState | None:
     """Return the state of the optimizer that made the weights of a start; None: a fresh one.
 
     Raises:
@@ -449,7 +446,7 @@ def load_optimizer_state(
     path = paths.optimizer(start.folder)
     if start.own and not path.exists():  # an earlier run did not keep its own
         return None
-    return checkpointing.load_optimizer(path).state
+    return load_optimizer(path).state
 
 
 def of_start(
