@@ -616,11 +616,12 @@ def pilots_of(folder: Path) -> list[int]:
     return found
 
 
+@pytest.mark.parametrize("word", ["x", "raise"])
 def test_a_function_on_a_pilot_waits_for_room_in_the_folder_of_the_pilots(
-    queue: Project, tmp_path: Path
+    queue: Project, tmp_path: Path, word: str
 ) -> None:
     with a_small_disk(tmp_path / "disk") as disk, pilots_in(queue, disk / "pilots"):
-        job = submitted(queue, "raise", "box")
+        job = submitted(queue, word, "box")
         fill(Home(disk))
         open_gate(queue)
         until((queue.folder / "passed").exists, "the function has ended")
@@ -628,15 +629,16 @@ def test_a_function_on_a_pilot_waits_for_room_in_the_folder_of_the_pilots(
         never(lambda: state(queue, job) != "running", "the full disk is held against it")
         make_room(Home(disk))
 
-        told(queue, job, "raise")
+        told(queue, job, word)
 
 
+@pytest.mark.parametrize("word", ["x", "raise"])
 def test_a_function_on_a_pilot_waits_while_the_folder_of_the_pilots_is_away(
-    queue: Project, tmp_path: Path
+    queue: Project, tmp_path: Path, word: str
 ) -> None:
     folder = tmp_path / "disk" / "pilots"
     with pilots_in(queue, folder):
-        job = submitted(queue, "x", "box")
+        job = submitted(queue, word, "box")
         away = folder.parent.rename(tmp_path / "away")
         open_gate(queue)
         until((queue.folder / "passed").exists, "the function has ended")
@@ -645,7 +647,7 @@ def test_a_function_on_a_pilot_waits_while_the_folder_of_the_pilots_is_away(
         shutil.rmtree(folder.parent, ignore_errors=True)
         away.rename(folder.parent)
 
-        told(queue, job, "x")
+        told(queue, job, word)
 
 
 def test_a_failure_that_a_full_disk_kept_from_saying_anything_names_the_disk(

@@ -30,6 +30,7 @@ from launcher.system.paths import Home, make_home
 from tests.build import a_spec, claimed, enqueue
 from tests.launcher.users import NOBODY
 
+REFUSED = 2  # the exit code
 FILE = Path(__file__).parent / "data" / "command_mistakes.txt"
 VARIABLES = ("LAUNCHER_HOME", "LAUNCHER_CONFIG", "HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME")
 _WHEN = re.compile(r"\d{8}T\d{6}\.\d{6}Z")  # of a damaged database's folder
@@ -209,17 +210,31 @@ def _fill(home: Home) -> None:
 
 
 def ask(places: Places, one: Mistake) -> Mistake:
-    """Return a command line with the answer of the program as it is."""
+    """Return a command line with the answer of the program as it is; one that is refused changes no queue."""
     out, err = io.StringIO(), io.StringIO()
     with places.at(one.given) as folder, redirect_stdout(out), redirect_stderr(err):
         code: object = 0
+        before = _rows(folder)
         try:
             main(shlex.split(one.line)[1:])
         except SystemExit as leaving:
             code = leaving.code
         assert isinstance(code, int)
+        assert code != REFUSED or _rows(folder) == before, one.line
         told = [_steady(text.getvalue(), folder) for text in (out, err)]
     return replace(one, code=code, out=told[0], err=told[1])
+
+
+def _rows(folder: Path) -> list[str]:
+    """Return all rows of the queue in a place; none where it has no queue that can be read."""
+    file = folder / "home" / "queue.sqlite"
+    if not file.exists():
+        return []
+    with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+        try:
+            return list(database.iterdump())
+        except sqlite3.DatabaseError:  # a damaged one
+            return []
 
 
 def _steady(text: str, folder: Path) -> str:

@@ -88,6 +88,15 @@ def test_what_matches_nothing_is_an_error(filled: Store, pattern: str, message: 
     assert message in str(caught.value)
 
 
+def test_a_pattern_without_a_queue_names_nothing(store: Store) -> None:
+    with pytest.raises(
+        UsageError, match="no job is called 'a'; `launcher status --all` lists every job"
+    ):
+        select(store, ["a"])
+    with pytest.raises(UsageError, match=r"there is no run 'a' \(known: none\)"):
+        select(store, ["run:a"])
+
+
 def test_a_command_is_found_without_its_kind(store: Store) -> None:
     enqueue(store, *(a_spec(name=f"command/{name}") for name in ("prep", "prepare", "12", "last")))
     assert [job.name for job in select(store, ["prep"])] == ["command/prep"]
@@ -205,6 +214,7 @@ def test_tags_are_listed_with_their_jobs_and_of_jobs(launcher: Launcher, waiting
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (("1", "+a b"), "'+a b' is no tag"),
         (("1", "+"), "'+' is no tag"),
         (("1", f"+{'x' * 65}"), "is no tag"),
         (("1", "+a\x1b[2J"), "is no tag"),

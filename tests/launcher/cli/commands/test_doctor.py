@@ -14,6 +14,7 @@ from launcher.cli.machine_checks import (
     Finding,
     Torch,
     Verdict,
+    ask_driver,
     plugged_in,
     see_disk,
     torch_here,
@@ -176,6 +177,15 @@ def test_a_terminal_gets_words_signs_and_a_tally(
 
 
 # --- what is looked at
+
+
+def test_a_driver_that_hangs_is_left_and_told(seen: Devices) -> None:
+    seen.add()
+    seen.hang()
+
+    assert ask_driver(0.05) == Driver(silent="not for 0.1 s")
+
+    seen.hang(on=False)
 
 
 def test_what_the_kernel_says_of_cards_without_a_driver(tmp_path: Path) -> None:
