@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it tells no types
 
 from trueface.audit.run_facts import AuditedTest, Model
 from trueface.evaluation.curves import Labels
@@ -63,13 +64,16 @@ def shown_models(models: Sequence[Model], workers: int | None = None) -> list[Sh
     Raises:
         MachineError: a process was killed.
     """
-    parts = chunks_of(models, SHARE) if len(models) >= MANY else [models]
-    measured = spread(_shown, parts, workers, doing="measured the models of a report")
+    if len(models) < MANY:
+        return [shown(model) for model in models]
+    parts = chunks_of(models, SHARE)
+    measured = spread(_share, parts, workers, doing="measured the models of a report")
     return [each for part in measured for each in part]
 
 
-def _shown(models: Sequence[Model]) -> list[Shown]:
-    return [shown(model) for model in models]
+def _share(models: Sequence[Model]) -> list[Shown]:
+    with threadpool_limits(1, user_api="blas"):  # there is a process for each core
+        return [shown(model) for model in models]
 
 
 def shown(model: Model) -> Shown:
