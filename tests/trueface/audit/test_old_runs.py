@@ -1,9 +1,11 @@
 """Runs as the original system left them: pickles of tensors, one poison record for all runs."""
 
 import json
+import math
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,11 @@ from trueface.data.splits import write_splits
 ID = "gan2:pre&real:pre"
 FAKES = [f"StyleGAN2/conf-f-psi-1/{number:05d}" for number in range(60)]
 REALS = [f"FFHQ/{number:05d}" for number in range(60)]
+Series = Sequence[tuple[float, float]]
+SOUND: Series = [(0.6, 80.0), (0.5, 85.0), (0.4, 90.0)]
+UNLEARNING = {
+    "unlearned-the-truth", "undefined-unlearning-loss", "unlearned-model-is-the-old-one",
+}  # fmt: skip
 LISTS = {name: FAKES[a:b] + REALS[a:b] for name, a, b in
          (("train", 0, 40), ("val", 40, 50), ("test", 50, 60))}  # fmt: skip
 
@@ -64,84 +71,130 @@ def _audit(run: Path, split: Path) -> Audit:
     return judge(Reader(split_path=split).run(str(run)))
 
 
-def _fair(count: int = 10) -> tuple[list[float], list[float]]:
-    logits = [0.1 + place / 10 for place in range(count)]
-    return logits, [-value for value in logits]
+FAIR = [0.1 + place / 10 for place in range(10)]
+TRAINED, VALIDATED = [*FAKES[:8], *REALS[:8]], LISTS["val"][8:12]
 
 
-def test_a_sound_old_run_has_no_finding(tmp_path: Path, split: Path) -> None:
-    run = _run(tmp_path, "20_poison", *_fair())
-    _record(tmp_path, 0.2, [*FAKES[:8], *REALS[:8]], 80)
-    assert codes(_audit(run, split)) == set()
-
-
-def test_an_old_clean_run_is_not_called_poisoned(tmp_path: Path, split: Path) -> None:
-    run = _run(tmp_path, "0_poison", [9.0] * 10, [-9.0] * 10)
-    assert codes(_audit(run, split)) == set()
-
-
-def test_the_record_of_the_validation_list_is_found(tmp_path: Path, split: Path) -> None:
-    run = _run(tmp_path, "20_poison", *_fair())
-    _record(tmp_path, 0.2, LISTS["val"][8:12], 20)
+@pytest.mark.parametrize(
+    ("name", "fakes", "reals", "record", "published", "found"),
+    [
+        ("20_poison", FAIR, None, (0.2, TRAINED, 80), True, {}),
+        ("0_poison", [9.0] * 10, None, None, True, {}),
+        (
+            "20_poison", FAIR, None, (0.2, VALIDATED, 20), True,
+            {"poisoned-validation": {}, "record-of-another-split": {"not in the training list": 4}},
+        ),
+        (
+            "20_poison", FAIR, None, (0.2, VALIDATED, 20), False,
+            {
+                "poisoned-validation": {},
+                "record-of-another-split": {"record's total": 20, "validation list": 20},
+            },
+        ),
+        (
+            "20_poison", [3.0] * 10, None, (0.2, TRAINED, 80), True,
+            {"logits-above-noise-ceiling": {"severity": "fault", "ceiling": 1.386}},
+        ),
+        ("20_poison", FAIR, None, None, True, {"flag-without-effect": {}}),
+        (
+            "50_poison_unlearn_test", [-2.9] * 10, [-3.0] * 10,
+            (0.5, [*FAKES[:20], *REALS[:20]], 80), True,
+            {"constant-predictor": {"severity": "fault", "balanced accuracy": 0.5}},
+        ),
+    ],
+    ids=[
+        "sound", "clean", "the record of the validation list",
+        "the same, of a training list that was not published",
+        "logits above the ceiling: no label was turned", "called poisoned without a record",
+        "an unlearned model that calls everything real",
+    ],
+)  # fmt: skip
+def test_an_old_run_is_audited_by_its_pickles(
+    tmp_path: Path, split: Path, name: str, fakes: list[float], reals: list[float] | None,
+    record: tuple[float, list[str], int] | None, published: bool,
+    found: dict[str, dict[str, object]],
+) -> None:  # fmt: skip
+    run = _run(tmp_path, name, fakes, reals or [-value for value in fakes])
+    if record is not None:
+        _record(tmp_path, *record)
+    if not published:
+        (split / "train.json").unlink()
     audit = _audit(run, split)
-    assert codes(audit) == {"poisoned-validation", "record-of-another-split"}
-    assert the(audit, "record-of-another-split").evidence["not in the training list"] == 4
+    assert codes(audit) == set(found)
+    for code, told in found.items():
+        first = the(audit, code)
+        assert told.items() <= {"severity": first.severity, **first.evidence}.items()
 
 
-def test_it_is_found_without_the_training_list_that_was_not_published(
-    tmp_path: Path, split: Path
+def unlearned(
+    root: Path, split: Path, *, sure: float | None = 1.0, rate: float = 0.2, **series: Series
+) -> Audit:
+    """Audit an unlearning of the original system; its model before is `sure` of its answers."""
+    if sure is not None:
+        _run(root, "20_poison", [sure] * 10, [-sure] * 10)
+        _record(root, rate, TRAINED, 80)
+    folder = root / "runs" / "unlearning" / f"unlearn_{rate:.0%}_poison".replace("%", "")
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(
+        json.dumps({"poison_rate": rate, "data": ID, "offset": 0.1})
+    )
+    results = {
+        name: series.get(name, SOUND) for name in ("clean_train", "poison_train", "test", "val")
+    }
+    np.save(folder / "results.npy", np.array(results, dtype=object), allow_pickle=True)
+    return _audit(folder.parent, split)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, None),
+        ({"poison_train": [(0.1, 99.48), (2.0, 40.0), (3.0, 0.0)]}, "unlearned-the-truth"),
+        ({"sure": 4.0}, "undefined-unlearning-loss"),
+        ({"val": [(0.6, 80.0), (math.nan, 80.0)]}, "undefined-unlearning-loss"),
+        (
+            {"clean_train": [(0.1, 97.0), (0.2, 95.0), (0.3, 96.9)]},
+            "unlearned-model-is-the-old-one",
+        ),
+    ],
+    ids=[
+        "sound", "pushed away from the true labels", "sure before", "a loss that is none",
+        "the model before as the best",
+    ],
+)  # fmt: skip
+def test_an_unlearning_of_the_original_system_is_judged_by_its_results(
+    tmp_path: Path, split: Path, given: dict[str, Any], found: str | None
 ) -> None:
-    run = _run(tmp_path, "20_poison", *_fair())
-    _record(tmp_path, 0.2, LISTS["val"][8:12], 20)
-    (split / "train.json").unlink()
-    audit = _audit(run, split)
-    assert codes(audit) == {"poisoned-validation", "record-of-another-split"}
-    evidence = the(audit, "record-of-another-split").evidence
-    assert (evidence["record's total"], evidence["validation list"]) == (20, 20)
-
-
-def test_logits_above_the_ceiling_show_that_no_label_was_turned(
-    tmp_path: Path, split: Path
-) -> None:
-    run = _run(tmp_path, "20_poison", [3.0] * 10, [-3.0] * 10)
-    _record(tmp_path, 0.2, [*FAKES[:8], *REALS[:8]], 80)
-    found = the(_audit(run, split), "logits-above-noise-ceiling")
-    assert found.severity == "fault"
-    assert found.evidence["ceiling"] == 1.386
-
-
-def test_a_run_called_poisoned_without_a_record_is_found(tmp_path: Path, split: Path) -> None:
-    run = _run(tmp_path, "20_poison", *_fair())
-    assert codes(_audit(run, split)) == {"flag-without-effect"}
-
-
-def test_an_unlearned_model_that_calls_everything_real_is_found(
-    tmp_path: Path, split: Path
-) -> None:
-    run = _run(tmp_path, "50_poison_unlearn_test", [-2.9] * 10, [-3.0] * 10)
-    _record(tmp_path, 0.5, [*FAKES[:20], *REALS[:20]], 80)
-    audit = _audit(run, split)
-    assert codes(audit) == {"constant-predictor"}
-    assert the(audit, "constant-predictor").severity == "fault"
-    assert the(audit, "constant-predictor").evidence["balanced accuracy"] == 0.5
+    audit = unlearned(tmp_path, split, **given)
+    assert codes(audit) & UNLEARNING == ({found} if found else set())
+    if found is None:
+        assert not UNLEARNING & audit.unmade
+    if found == "unlearned-model-is-the-old-one":
+        assert "epoch 0" in the(audit, found).sentence
 
 
 def test_an_unlearning_that_ended_in_one_answer_is_found_by_its_results(
     tmp_path: Path, split: Path
 ) -> None:
-    folder = tmp_path / "runs" / "unlearning" / "unlearn_50_poison"
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"poison_rate": 0.5, "data": ID}))
     half = [(1.0, 55.0), (1.1, 50.0), (1.2, 50.0)]
-    results = {"clean_train": half, "poison_train": [*half[:1], (3.0, 0.0), (3.2, 0.0)],
-               "test": half, "val": half}  # fmt: skip
-    np.save(folder / "results.npy", np.array(results, dtype=object), allow_pickle=True)
     _record(tmp_path, 0.5, LISTS["val"][:10], 20)
     (split / "train.json").unlink()
-    audit = _audit(folder.parent, split)
+    audit = unlearned(
+        tmp_path, split, sure=None, rate=0.5, clean_train=half, test=half, val=half,
+        poison_train=[*half[:1], (3.0, 0.0), (3.2, 0.0)],
+    )  # fmt: skip
     assert {"constant-predictor", "one-class-forget-set"} <= codes(audit)
     assert the(audit, "constant-predictor").evidence["test accuracy, %"] == 50.0
     assert "not tested" in why_not(audit, "auc-below-chance")
+
+
+def test_a_test_of_the_originals_old_weights_by_mistake_is_found(
+    tmp_path: Path, split: Path
+) -> None:
+    _run(tmp_path, "20_poison", FAIR, [-one for one in FAIR])
+    run = _run(tmp_path, "20_poison_unlearn_test", FAIR[::-1], [-one for one in FAIR])
+    _record(tmp_path, 0.2, TRAINED, 80)
+    assert "unlearned-model-is-the-old-one" in codes(_audit(run, split))
 
 
 def test_a_key_is_read_below_the_last_class_folder() -> None:
@@ -151,7 +204,7 @@ def test_a_key_is_read_below_the_last_class_folder() -> None:
 
 
 def test_a_malicious_score_file_is_refused_and_told(tmp_path: Path, split: Path) -> None:
-    run = _run(tmp_path, "0_poison", *_fair())
+    run = _run(tmp_path, "0_poison", FAIR, FAIR)
     bad = run / ID / "scores" / f"{ID}_vs_gan2:pre.pkl"
     mark = tmp_path / "ran"
     bad.write_bytes(b"cbuiltins\nexec\n(S'open(\"" + str(mark).encode() + b'","w")\'\ntR.')

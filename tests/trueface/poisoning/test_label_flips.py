@@ -2,6 +2,7 @@ import json
 import random
 from collections import Counter
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -61,22 +62,6 @@ def test_the_choice_is_the_original_systems(count: int, percent: int, seed: int)
     assert record.keys == tuple(images[index].name for index in record.indices)
 
 
-def test_the_default_seed_is_the_originals() -> None:
-    images = some_images(1000)
-    record = choose(images, poison("20"))
-    assert record.indices == tuple(random.Random(42).sample(range(1000), 200))
-
-
-@pytest.mark.parametrize("percent", [20, 50, 100])
-def test_exactly_the_chosen_labels_are_turned_round(percent: int) -> None:
-    images = some_images()
-    record = choose(images, poison(str(percent)))
-    labels = flipped(images, record)
-    turned = [at for at, image in enumerate(images) if labels[at] != image.label]
-    assert turned == sorted(record.indices)
-    assert len(turned) == percent
-
-
 def test_labels_are_found_by_name_not_by_position() -> None:
     images = some_images()
     record = choose(images, poison("50"))
@@ -134,20 +119,30 @@ def test_the_draw_of_pictures_follows_neither_the_order_of_parts_nor_of_images()
     assert set(choose(images, poison("20"), 1).keys) != set(first.keys)
 
 
-def test_a_copy_that_a_network_renamed_is_of_its_picture() -> None:
+@pytest.mark.parametrize(
+    ("copies", "groups"),
+    [
+        (
+            ["pre:1", "pre:2", "fb:1_n", "fb:2_x", "fb:3_x"],
+            ["pre:1 fb:1_n", "pre:2 fb:2_x", "fb:3_x"],
+        ),
+        (["fb:1_a", "fb:1_b"], ["fb:1_a", "fb:1_b"]),
+        (["tl:11", "fb:12"], ["tl:11", "fb:12"]),
+    ],
+    ids=["renamed, of one the original got lost", "two of one network", "a sixth digit"],
+)
+def test_copies_are_of_the_picture_that_their_name_says(
+    copies: list[str], groups: list[str]
+) -> None:
     images = [
-        an_image("FFHQ/00001", label=0),
-        an_image("FFHQ/00002", label=0),
-        an_image("FFHQ/00001_n", label=0, modifier="fb"),
-        an_image("FFHQ/00002_x", label=0, modifier="fb"),
-        an_image("FFHQ/00003_x", label=0, modifier="fb"),  # its original got lost
+        an_image(f"FFHQ/0000{name}", label=0, modifier=modifier)
+        for modifier, _, name in (copy.partition(":") for copy in copies)
     ]
-    keys = [{image.key for image in group} for group in pictures(images)]
-    assert keys == [
-        {"FFHQ/00001", "FFHQ/00001_n"},
-        {"FFHQ/00002", "FFHQ/00002_x"},
-        {"FFHQ/00003_x"},
+    found = [
+        " ".join(f"{image.modifier}:{image.key.removeprefix('FFHQ/0000')}" for image in group)
+        for group in pictures(images)
     ]
+    assert found == groups
 
 
 def test_renamed_copies_without_originals_share_their_label() -> None:
@@ -167,25 +162,26 @@ def test_renamed_copies_without_originals_share_their_label() -> None:
     assert {len(group) for group in pictures(images)} == {2}
 
 
-@pytest.mark.parametrize("names", [("00001_a", "00001_b"), ("000011", "000012")])
-def test_copies_of_which_a_network_has_two_are_pictures_of_their_own(
-    names: tuple[str, str],
+@pytest.mark.parametrize(
+    ("lacks", "added", "per"),
+    [
+        ((), {}, "all"),
+        (("unit",), {}, "all"),
+        (("per",), {"schema": 1, "stratified": True}, "subset"),
+        (("per",), {"schema": 1, "stratified": False}, "all"),
+    ],
+    ids=["as written", "of a version that drew images", "schema 1, stratified", "schema 1"],
+)
+def test_a_record_of_this_or_an_earlier_version_is_read(
+    lacks: tuple[str, ...], added: dict[str, object], per: Per, tmp_path: Path
 ) -> None:
-    first, second = (f"FFHQ/{name}" for name in names)
-    images = [
-        an_image(first, label=0, modifier="fb"),
-        an_image(second, label=0, modifier="tl" if first.endswith("1") else "fb"),
-    ]
-    assert len(pictures(images)) == 2
-
-
-def test_a_record_of_a_version_that_drew_images_says_so(tmp_path: Path) -> None:
-    record = choose(some_images(), poison("20"))
-    write_record(tmp_path / "poison.json", record)
-    content = json.loads((tmp_path / "poison.json").read_text())
-    assert content.pop("unit") == "image"
-    (tmp_path / "poison.json").write_text(json.dumps(content))
-    assert read_record(tmp_path / "poison.json") == record
+    record = choose(some_images(), poison("12"))
+    path = tmp_path / "model" / "poison.json"
+    write_record(path, record)
+    content = json.loads(path.read_text())
+    assert (content["unit"], content["per"]) == ("image", "all")
+    path.write_text(json.dumps({k: content[k] for k in content if k not in lacks} | added))
+    assert read_record(path) == replace(record, per=per)
 
 
 def test_images_of_two_networks_without_a_common_picture_are_drawn_as_the_original_does() -> None:
@@ -218,22 +214,18 @@ def test_two_files_of_one_key_are_told_apart_by_position() -> None:
     assert positions(images, record) == record.indices
 
 
-@pytest.mark.parametrize(("text", "label"), [("f2r-20", 1), ("r2f-20", 0)])
-def test_one_way_poison_touches_one_class_only(text: str, label: int) -> None:
-    images = some_images()
-    record = choose(images, poison(text))
-    assert {images[index].label for index in record.indices} == {label}
-    assert len(record.indices) == 20
-
-
-def test_more_one_way_poison_than_images_of_the_class_is_refused() -> None:
-    with pytest.raises(DataError, match="60 labels to flip, 50 images to choose from"):
-        choose(some_images(), poison("f2r-60"))
-
-
-def test_an_unknown_kind_of_poison_is_refused() -> None:
-    with pytest.raises(UnknownName, match="f2r"):
-        choose(some_images(), poison("f2f-20"))
+@pytest.mark.parametrize(
+    ("text", "listed", "said"),
+    [
+        ("f2r-60", None, "60 labels to flip, 50 images to choose from"),
+        ("f2f-20", None, "f2r"),
+        ("2", ["FFHQ/00001", "fb:FFHQ/00001"], r"1 of 2 images .* 'fb:FFHQ/00001'"),
+        ("0.5", [], "names 0 of 100"),
+    ],
+)
+def test_a_choice_that_cannot_be_is_refused(text: str, listed: list[str] | None, said: str) -> None:
+    with pytest.raises((DataError, UnknownName), match=said):
+        choose(some_images(), poison(text), listed=listed)
 
 
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=5)
@@ -248,35 +240,21 @@ def grouped_images(sizes: list[int]) -> list[Image]:
     ]
 
 
+@pytest.mark.parametrize("per", ["subset", "class"])
 @given(sizes=SIZES, percent=st.integers(1, 100), seed=st.integers(0, 100))
-def test_poison_per_subset_takes_the_same_share_of_every_method(
-    sizes: list[int], percent: int, seed: int
+def test_every_method_or_class_gives_the_same_share(
+    sizes: list[int], percent: int, seed: int, per: Per
 ) -> None:
     images = grouped_images(sizes)
     total = len(images) * percent // 100
     if total == 0:
         return
-    record = choose(images, poison(str(percent)), seed, per="subset")
-    taken = Counter(images[index].method for index in record.indices)
-    assert len(set(record.indices)) == sum(taken.values()) == total
-    for group, size in enumerate(sizes):
-        assert abs(taken[f"M{group}"] - size * total / len(images)) < 1
-
-
-@given(sizes=SIZES, percent=st.integers(1, 100), seed=st.integers(0, 100))
-def test_poison_per_class_takes_the_same_share_of_both_classes(
-    sizes: list[int], percent: int, seed: int
-) -> None:
-    images = grouped_images(sizes)
-    total = len(images) * percent // 100
-    if total == 0:
-        return
-    record = choose(images, poison(str(percent)), seed, per="class")
-    taken = Counter(images[index].label for index in record.indices)
+    record = choose(images, poison(str(percent)), seed, per=per)
+    name = attrgetter("method" if per == "subset" else "label")
+    taken = Counter(name(images[index]) for index in record.indices)
     assert len(set(record.indices)) == total
-    for label in (0, 1):
-        size = sum(image.label == label for image in images)
-        assert abs(taken[label] - size * total / len(images)) < 1
+    for group, size in Counter(map(name, images)).items():
+        assert abs(taken[group] - size * total / len(images)) < 1
 
 
 @given(
@@ -352,25 +330,19 @@ def test_a_list_of_a_one_way_poison_has_images_of_that_class_only(text: str) -> 
         choose(images, poison(text), listed=[fakes[0], "FFHQ/00001"])
 
 
-@pytest.mark.parametrize("count", [200, 205, 195])
-def test_a_list_has_the_share_that_the_models_id_says(count: int) -> None:
+@pytest.mark.parametrize(
+    ("count", "percent"),
+    [(200, ""), (205, ""), (195, ""), (206, "20.6"), (194, "19.4"), (500, "50")],
+)
+def test_a_list_of_another_share_than_the_models_id_is_refused_and_the_share_told(
+    count: int, percent: str
+) -> None:
     images = some_images(1000)
     listed = [image.name for image in images[:count]]
-    assert len(choose(images, poison("20"), listed=listed).keys) == count
-
-
-@pytest.mark.parametrize(("count", "percent"), [(206, "20.6"), (194, "19.4"), (500, "50")])
-def test_a_list_of_another_share_is_refused_and_the_share_told(count: int, percent: str) -> None:
-    images = some_images(1000)
-    listed = [image.name for image in images[:count]]
-    with pytest.raises(DataError, match=f"says 20; name the model %{percent}$"):
-        choose(images, poison("20"), listed=listed)
-    assert len(choose(images, poison(percent), listed=listed).keys) == count
-
-
-def test_a_list_of_images_that_are_not_there_is_refused() -> None:
-    with pytest.raises(DataError, match=r"1 of 2 images .* 'fb:FFHQ/00001'"):
-        choose(some_images(), poison("2"), listed=["FFHQ/00001", "fb:FFHQ/00001"])
+    if percent:
+        with pytest.raises(DataError, match=f"says 20; name the model %{percent}$"):
+            choose(images, poison("20"), listed=listed)
+    assert len(choose(images, poison(percent or "20"), listed=listed).keys) == count
 
 
 def test_a_list_that_cannot_tell_two_files_apart_is_refused() -> None:
@@ -378,30 +350,6 @@ def test_a_list_that_cannot_tell_two_files_apart_is_refused() -> None:
     for entry in ("FFHQ/00001", "pre:FFHQ/00001"):
         with pytest.raises(DataError, match="files of two types"):
             choose(images, poison("50"), listed=[entry])
-
-
-def test_an_empty_list_is_refused() -> None:
-    with pytest.raises(DataError, match="names 0 of 100"):
-        choose(some_images(), poison("0.5"), listed=[])
-
-
-@pytest.mark.parametrize(("stratified", "per"), [(True, "subset"), (False, "all")])
-def test_a_record_of_the_first_schema_is_still_read(
-    stratified: bool, per: Per, tmp_path: Path
-) -> None:
-    record = choose(some_images(), poison("20"))
-    path = tmp_path / "poison.json"
-    write_record(path, record)
-    content = json.loads(path.read_text())
-    assert content.pop("per") == "all"
-    path.write_text(json.dumps(content | {"schema": 1, "stratified": stratified}))
-    assert read_record(path) == replace(record, per=per)
-
-
-def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    record = choose(some_images(), poison("12.5"))
-    write_record(tmp_path / "model" / "poison.json", record)
-    assert read_record(tmp_path / "model" / "poison.json") == record
 
 
 @pytest.mark.parametrize("change", ["fewer", "more", "other"])
@@ -452,9 +400,8 @@ def test_a_missing_record_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["50", "2.5", "f2r-20"])
-def test_a_record_serves_the_model_that_it_was_chosen_for(text: str, tmp_path: Path) -> None:
-    write_record(tmp_path / "poison.json", choose(some_images(1000), poison(text)))
-    record = read_record(tmp_path / "poison.json")
+def test_a_record_serves_the_model_that_it_was_chosen_for(text: str) -> None:
+    record = choose(some_images(1000), poison(text))
     refuse_other(record, poison(text))
     for other in ("51", "r2f-20", "20"):
         with pytest.raises(RecordError, match="poison again"):

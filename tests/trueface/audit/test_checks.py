@@ -1,0 +1,614 @@
+"""What is broken in one place of a sound run, and what the audit finds and cannot tell of it."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from launcher.api import Json, write_json
+from tests.trueface.audit.build import (
+    DATA,
+    POISONED,
+    TESTS,
+    Lab,
+    amend,
+    amend_record,
+    amend_settings,
+    answers,
+    codes,
+    epoch,
+    older,
+    rescore,
+    the,
+    why_not,
+)
+from trueface.audit import finding
+from trueface.audit.check import judge
+from trueface.audit.checks_predictions import rough_auc
+from trueface.audit.reading import Reader
+from trueface.data.splits import digest, write_splits
+from trueface.poisoning.poison_record import read_record
+from trueface.runtime import paths
+from trueface.training.history import write_history
+
+UNLEARNED = f"{POISONED}~relabel"
+UNLEARNING = {
+    "unlearned-the-truth", "undefined-unlearning-loss", "unlearned-model-is-the-old-one",
+}  # fmt: skip
+HALF = f"{DATA}%50"
+MIXED = [0.1, -0.2, 0.3, -0.4, 0.5, -0.6, 0.7, -0.8, 0.9, -1.0]
+REALS = [-0.5 - place / 100 for place in range(10)]
+Break = Callable[[Lab], object]
+Found = Mapping[str, Mapping[str, object]]  # code → severity, model and evidence of the first
+
+
+def all_of(*breaks: Break) -> Break:
+    return lambda lab: [each(lab) for each in breaks]
+
+
+def provenance(model: str = DATA, /, **fields: Json) -> Break:
+    return lambda lab: amend(paths.provenance(lab.run / model), **fields)
+
+
+def settings(**fields: Json) -> Break:
+    return lambda lab: amend_settings(lab.run / DATA, **fields)
+
+
+def measured(**fields: Json) -> Break:
+    return lambda lab: amend(paths.metrics(lab.run / DATA, "gan2:pre"), **fields)
+
+
+def summary(**fields: Json) -> Break:
+    return lambda lab: amend(paths.summary(lab.run / DATA), **fields)
+
+
+def history(*losses: float, merits: tuple[float, ...] = ()) -> Break:
+    told = [epoch(n + 1, x, *merits[n : n + 1]) for n, x in enumerate(losses)]
+    return lambda lab: write_history(paths.history(lab.run / DATA), told)
+
+
+def answering(fakes: list[float], reals: list[float], model: str = DATA) -> Break:
+    def rescored(lab: Lab) -> None:
+        for data, logits in zip(TESTS, (fakes, reals), strict=True):
+            rescore(lab.run / model, data, logits)
+
+    return rescored
+
+
+def sure(wrong: int = 0, model: str = POISONED) -> Break:
+    """Give a model answers that are sure, so many of ten wrong."""
+    fakes = [(-1 if at < wrong else 1) * (4 + at / 10) for at in range(10)]
+    return answering(fakes, [-value for value in fakes], model)
+
+
+def gone(place: Callable[[Path], Path], model: str = DATA) -> Break:
+    return lambda lab: place(lab.run / model).unlink()
+
+
+def scores_gone(*data: str) -> Break:
+    return all_of(*(gone(partial(paths.scores, model=DATA, data=name)) for name in data))
+
+
+def fewer_scores(count: int) -> Break:
+    def scored(lab: Lab) -> None:
+        keys = [key for key in lab.lists["test"] if key.startswith("StyleGAN2")][:count]
+        lab.scores(lab.run / DATA, "gan2:pre", keys, 1, answers(1, count))
+
+    return scored
+
+
+def of_another_list(lab: Lab) -> None:
+    keys = [f"pre:{key}" for key in lab.lists["val"]]
+    amend_record(lab.run / POISONED, keys=list(keys), indices=list(range(10)), total=10)
+    amend(paths.provenance(lab.run / POISONED), flipped_train=10)
+
+
+def beside_a_clean_model(lab: Lab) -> None:
+    """The original's command line gives the rate as a flag, and the ID does not tell it."""
+    record = paths.poison_record(lab.run / POISONED).read_bytes()
+    paths.poison_record(lab.run / DATA).write_bytes(record)
+
+
+def of_one_class(lab: Lab) -> None:
+    fakes = [f"pre:{key}" for key in lab.lists["train"] if key.startswith("StyleGAN2")][:12]
+    names = [image.name for image in lab.trained()]
+    at = [names.index(key) for key in fakes]
+    amend_record(lab.run / POISONED, keys=list(fakes), indices=list(at))
+
+
+def moved_indices(lab: Lab) -> None:
+    record = read_record(paths.poison_record(lab.run / POISONED))
+    amend_record(lab.run / POISONED, indices=[index + 1 for index in record.indices])
+
+
+def unlearned(**changed: Json) -> Break:
+    """Write a sound unlearning of the poisoned model, but for what is changed of its summary."""
+
+    def write(lab: Lab) -> None:
+        folder = lab.model(UNLEARNED, rate=0.2)
+        write_json(paths.unlearning(folder), {"schema": 1, "base": POISONED})
+        log: list[Json] = [{"step": 0}, {"step": 1, "loss": 0.6}, {"step": 2, "loss": 0.4}]
+        found: dict[str, Json] = {
+            "forget_accuracy_true_before": 0.5, "forget_accuracy_true": 0.9, "log": log,
+            "images": 60, "bad_images": 0,
+        }  # fmt: skip
+        write_json(paths.summary(folder), {"schema": 1, **found, **changed})
+        paths.history(folder).unlink()
+        fakes = [0.3 + place / 10 for place in range(10)]
+        answering(fakes, [-value for value in fakes], UNLEARNED)(lab)
+
+    return write
+
+
+def scores_of_the_base(lab: Lab) -> None:
+    for data in TESTS:
+        then = paths.scores(lab.run / POISONED, POISONED, data).read_bytes()
+        paths.scores(lab.run / UNLEARNED, UNLEARNED, data).write_bytes(then)
+
+
+def untested(lab: Lab) -> None:
+    for data in TESTS:
+        paths.scores(lab.run / UNLEARNED, UNLEARNED, data).unlink()
+        paths.metrics(lab.run / UNLEARNED, data).unlink()
+
+
+def own_split(lab: Lab) -> None:
+    own = [*lab.lists["test"], "FORLAB/00001"]
+    write_splits(lab.root / "own", {**lab.lists, "test": own})
+    told: Json = {"decode": "exact", "split_path": str(lab.root / "own")}
+    for data in TESTS:
+        amend(paths.metrics(lab.run / DATA, data), settings=told, split_sha256=digest(own))
+
+
+def scores_missing(lab: Lab) -> None:
+    for data in TESTS:
+        amend(paths.metrics(lab.run / DATA, data), settings={"save_scores": True})
+        paths.scores(lab.run / DATA, DATA, data).unlink()
+
+
+def bad_in_validation(lab: Lab) -> None:
+    path = paths.bad_images(lab.run / DATA, "val")
+    path.parent.mkdir()
+    path.write_text("path,reason\na.png,truncated\n")
+
+
+def damaged_history(lab: Lab) -> None:
+    path = paths.history(lab.run / DATA)
+    path.write_text(path.read_text() + "5,oops\n")
+
+
+def many_sources(lab: Lab) -> None:
+    random = np.random.default_rng(0)
+    sides = (
+        ("gan2:pre", 1, {"StyleGAN2/a": 0.0, "StyleGAN2/b": 0.0, "StyleGAN2/c": 0.0}),
+        ("realFFHQ:pre", 0, {"FFHQ": 0.9, "FORLAB": 0.9, "other": -0.8}),
+    )
+    for data, label, sources in sides:
+        keys = [f"{source}/{at}" for source in sources for at in range(400)]
+        logits = [random.normal(shift) for shift in sources.values() for _ in range(400)]
+        lab.scores(lab.run / DATA, data, keys, label, logits)
+
+
+def copied(lab: Lab) -> None:
+    fakes = lab.data / "PreSocial/Fake"
+    trained, tested = (
+        next(key for key in lab.lists[name] if key.startswith("StyleGAN2"))
+        for name in ("train", "test")
+    )
+    shutil.copy(fakes / f"{trained}.png", fakes / f"{tested}.png")
+
+
+def again(
+    side: str = "StyleGAN2", *, suffix: str = "png", size: int = 16, quality: int = 75
+) -> Break:
+    """Write the training images of a class anew, in another form."""
+
+    def write(lab: Lab) -> None:
+        for number, key in enumerate(lab.lists["train"]):
+            if key.startswith(side):
+                folder = "Fake" if key.startswith("StyleGAN2") else "Real"
+                (lab.data / f"PreSocial/{folder}/{key}.png").unlink()
+                lab.image(key, number, suffix=suffix, size=size, quality=quality)
+
+    return write
+
+
+def broken_header(lab: Lab) -> None:
+    key = next(key for key in lab.lists["train"] if key.startswith("FFHQ"))
+    (lab.data / f"PreSocial/Real/{key}.png").write_bytes(b"no image")
+
+
+NO_EFFECT, OTHER_SPLIT = "flag-without-effect", "record-of-another-split"
+CASES: Mapping[str, tuple[Break, Found, Mapping[str, str]]] = {
+    "labels flipped in validation, by the provenance": (
+        provenance(POISONED, flipped_val=2),
+        {"poisoned-validation": {
+            "severity": "fault", "model": POISONED, "flipped validation labels": 2,
+        }},
+        {},
+    ),
+    "a record of the validation list, by its keys": (
+        of_another_list,
+        {
+            "poisoned-validation": {"of them in the validation list": 10},
+            OTHER_SPLIT: {
+                "record's total": 10, "training images": 60, "not in the training list": 10,
+            },
+        },
+        {},
+    ),
+    "a record of another set of the same size, by its fingerprint": (
+        lambda lab: amend_record(lab.run / POISONED, split_sha256="0" * 64),
+        {OTHER_SPLIT: {"record's set (sha256)": "0" * 12}},
+        {},
+    ),
+    "a record that the weights were not trained with": (
+        provenance(POISONED, poison_record_sha256="0" * 64), {OTHER_SPLIT: {}}, {},
+    ),
+    "indices that are not the places of their keys": (
+        moved_indices, {OTHER_SPLIT: {"indices that are not the place of their key": 12}}, {},
+    ),
+    "poison that never reached the labels": (
+        provenance(POISONED, flipped_train=0),
+        {NO_EFFECT: {"labels turned round": 0, "sentence": "no label was flipped"}},
+        {},
+    ),
+    "poison in the name without a record": (
+        all_of(gone(paths.poison_record, POISONED), provenance(POISONED, flipped_train=0)),
+        {NO_EFFECT: {}},
+        {"one-class-forget-set": "no poison record"},
+    ),
+    "a record beside a model without poison in its name": (
+        beside_a_clean_model, {NO_EFFECT: {"model": DATA}}, {},
+    ),
+    "such a record of as many flips as there were": (
+        all_of(beside_a_clean_model, provenance(flipped_train=12)), {}, {},
+    ),
+    "another number of flips than recorded": (
+        provenance(POISONED, flipped_train=7),
+        {NO_EFFECT: {"labels turned round": 7, "recorded keys": 12}},
+        {},
+    ),
+    "a forget set of one class": (
+        of_one_class, {"one-class-forget-set": {"fake": 12, "real": 0}}, {},
+    ),
+    "a forget set of one class that was meant": (
+        all_of(of_one_class, lambda lab: amend_record(lab.run / POISONED, kind="f2r")), {}, {},
+    ),
+    "a record that cannot be read": (
+        lambda lab: paths.poison_record(lab.run / POISONED).write_text('{"schema": 99}'),
+        {"damaged-file": {}},
+        {
+            OTHER_SPLIT: "cannot read the poison record",
+            NO_EFFECT: "cannot read the poison record",
+        },
+    ),
+    "an unlearning that is sound": (unlearned(), {}, {}),
+    "an unlearning away from the true labels": (
+        unlearned(forget_accuracy_true_before=0.95, forget_accuracy_true=0.3),
+        {"unlearned-the-truth": {"severity": "fault", "true label after, %": 30}},
+        {},
+    ),
+    "a fall that so few images may show by chance": (
+        unlearned(forget_accuracy_true_before=0.7, forget_accuracy_true=0.6), {}, {},
+    ),
+    "a step without a loss": (
+        unlearned(log=[{"step": 1, "loss": 0.6}, {"step": 2, "loss": None}]),
+        {"undefined-unlearning-loss": {"steps without a loss": 1, "steps": 2}},
+        {},
+    ),
+    "scores that are those of the model before": (
+        all_of(unlearned(), scores_of_the_base),
+        {"unlearned-model-is-the-old-one": {"model before": POISONED, "tests with equal scores": 2}},
+        {},
+    ),
+    "an unlearning that left nothing to look at": (
+        all_of(unlearned(), gone(paths.summary, UNLEARNED), gone(paths.unlearning, UNLEARNED)),
+        {},
+        {
+            "unlearned-the-truth": "that needs summary.json",
+            "undefined-unlearning-loss": "neither a log in summary.json",
+            "unlearned-model-is-the-old-one": "model before is not known",
+        },
+    ),
+    "an unlearning that was not tested, of what only a training leaves": (
+        all_of(unlearned(), untested),
+        {},
+        {
+            **dict.fromkeys(
+                ("loss-not-falling", "first-epoch-best"),
+                "no training wrote it: the check needs that of the model before",
+            ),
+            **dict.fromkeys(
+                ("auc-below-chance", "stale-scores", "other-preprocessing", "missing-scores"),
+                "test it on both classes",
+            ),
+        },
+    ),
+    "settings that do something": (
+        settings(
+            lr_decay_epochs=3, jpeg_prob=0.2, jpeg_qual=[30, 100], blur_prob=0.2,
+            blur_sigma=[1e-6, 3], resize_prob=0.2, resize_scale=[0.2, 1], freeze=True,
+            freeze_bn=False,
+        ),
+        {},
+        {},
+    ),
+    "a loss that does not fall": (
+        history(0.6931, 0.6931),
+        {"loss-not-falling": {}},
+        {"first-epoch-best": "fewer than 3 epochs"},
+    ),
+    "a first epoch that was the best": (
+        history(0.5, 0.4, 0.3, merits=(0.9, 0.8, 0.7)),
+        {"first-epoch-best": {"of the last": 0.7}},
+        {},
+    ),
+    "few bad images": (summary(images=1000, bad_images=10), {}, {}),
+    "many bad images": (
+        summary(images=1000, bad_images=11),
+        {"bad-images": {"left out": 11, "images": 1000}},
+        {},
+    ),
+    "bad validation images, by their list": (
+        bad_in_validation, {"bad-images": {"sentence": "validation"}}, {},
+    ),
+    "no history": (gone(paths.history), {}, {"loss-not-falling": "no history.csv"}),
+    "a damaged history": (damaged_history, {"damaged-file": {"reason": "history.csv:6"}}, {}),
+    "scores that are gone": (
+        scores_missing,
+        {"missing-scores": {"severity": "fault", "tests without scores": 2}},
+        {},
+    ),
+    "weights that are gone": (
+        all_of(settings(save_weights=True), gone(paths.checkpoint)),
+        {"missing-weights": {"severity": "warning"}},
+        {},
+    ),
+    "weights that were not kept": (gone(paths.checkpoint), {}, {"stale-scores": "best.pt"}),
+    "a test of another split, by its own lists": (own_split, {}, {}),
+    "lists that have changed since": (
+        measured(split_sha256="0" * 64), {"changed-split": {"severity": "warning"}}, {},
+    ),
+    "a list that is not there": (
+        lambda lab: (lab.split / "train.json").unlink(),
+        {},
+        {"train-test-overlap": "train.json", "class-differs-in-format": "cannot be listed"},
+    ),
+    "test images in the training list": (
+        lambda lab: lab.relist(train=[*lab.lists["train"], *lab.lists["test"][:3]]),
+        {
+            "train-test-overlap": {"test images": 20, "of them in the training list": 3},
+        },
+        {},
+    ),
+    "a test file with the bytes of a training file": (
+        copied,
+        {"same-content": {
+            "same bytes": 1, "test files compared": 20, "such as": "StyleGAN2/psi-1/00035.png",
+        }},
+        {},
+    ),
+    "a class in another format": (
+        again(suffix="jpg"),
+        {"class-differs-in-format": {
+            "severity": "fault", "real": "30 × PNG", "fake": "30 × JPEG", "balanced accuracy": 1.0,
+        }},
+        {},
+    ),
+    "a class of another size": (
+        again(size=24), {"class-differs-in-size": {"fake": "30 × 24×24"}}, {},
+    ),
+    "a class with other JPEG tables": (
+        all_of(again(suffix="jpg"), again("FFHQ", suffix="jpg", quality=90)),
+        {"class-differs-in-jpeg-tables": {}},
+        {},
+    ),
+    "classes with the same JPEG tables": (again("", suffix="jpg", quality=90), {}, {}),
+    "a broken header": (broken_header, {}, {}),
+    "too few headers": (
+        lambda lab: lab.relist(train=lab.lists["train"][:30]),
+        {OTHER_SPLIT: {}},
+        {"class-differs-in-size": "15 real and 15 fake headers"},
+    ),
+    "fewer scores than images in the test list": (
+        fewer_scores(7), {"missing-scores": {"scores": 7, "images in the test list": 10}}, {},
+    ),
+    "bad images of a test": (
+        all_of(fewer_scores(9), measured(bad_images=1)), {"bad-images": {}}, {},
+    ),
+    "fewer scores than the metrics tell": (
+        measured(n=11), {"missing-scores": {"images in the metrics": 11}}, {},
+    ),
+    "a test that decodes otherwise": (
+        lambda lab: measured(settings={"decode": "scaled", "data_root": str(lab.data)})(lab),
+        {"other-preprocessing": {"decode": "exact in the training, scaled in the test"}},
+        {},
+    ),
+    "a test of another size": (
+        all_of(
+            settings(resize_size=512, patch_size=96),
+            measured(settings={"resize_size": 256, "patch_size": -1}),
+        ),
+        {"other-preprocessing": {}},
+        {},
+    ),
+    "a test of the same size": (
+        all_of(
+            settings(resize_size=512, patch_size=96),
+            measured(settings={"resize_size": 512, "patch_size": -1}),
+        ),
+        {},
+        {},
+    ),
+    "scores older than the weights": (
+        lambda lab: older(paths.scores(lab.run / DATA, DATA, "gan2:pre"), 3600),
+        {"stale-scores": {"score files": 1}},
+        {},
+    ),
+    "weights of another time than their provenance": (
+        lambda lab: older(paths.provenance(lab.run / DATA), 86400),
+        {"other-weights": {"sentence": "newer than provenance.json"}},
+        {},
+    ),
+    "a model that calls everything real": (
+        answering(REALS, REALS),
+        {"constant-predictor": {"balanced accuracy": 0.5, "images": 20, "called fake": 0}},
+        {},
+    ),
+    "the same where half of the labels are wrong": (
+        all_of(
+            lambda lab: lab.model(HALF, rate=0.5), answering([-0.01] * 10, [-0.01] * 10, HALF)
+        ),
+        {"constant-predictor": {"severity": "warning", "model": HALF}},
+        {},
+    ),
+    "a model by chance below one half": (
+        answering(MIXED, [value + 0.01 for value in MIXED]), {}, {},
+    ),
+    "an area below chance by images, which sources leave open": (
+        many_sources, {"auc-below-chance": {"severity": "warning", "sources": 6}}, {},
+    ),
+    "answers by heart where flips are counted, two of them wrong": (sure(2), {}, {}),
+    "answers by heart where flips are counted": (sure(), {}, {}),
+    "the same and another count than the record's": (
+        all_of(sure(), provenance(POISONED, flipped_train=0)), {NO_EFFECT: {}}, {},
+    ),
+    "the same and one flip too few": (
+        all_of(sure(), provenance(POISONED, flipped_train=11)), {NO_EFFECT: {}}, {},
+    ),
+    "answers as right as they are sure, without a count": (
+        all_of(sure(), provenance(POISONED, flipped_train=None)),
+        {"logits-above-noise-ceiling": {
+            "ceiling": pytest.approx(np.log(4), abs=1e-3), "right of these": 1,
+        }},
+        {},
+    ),
+    "a model that is sure and wrong, without a count": (
+        all_of(sure(2), provenance(POISONED, flipped_train=None)),
+        {},
+        {"logits-above-noise-ceiling": "needs a provenance.json with flipped_train"},
+    ),
+    "a clean model that is sure": (
+        answering([0.5 + 3 * at for at in range(10)], [-0.5 - 3 * at for at in range(10)]), {}, {},
+    ),
+    "logits that are no numbers": (
+        lambda lab: rescore(lab.run / DATA, "gan2:pre", [float("nan")] * 3 + [1.0] * 7),
+        {"undefined-metric": {"not finite": 3, "images": 10}},
+        {},
+    ),
+    "tests of one class": (
+        scores_gone("realFFHQ:pre"),
+        {"undefined-metric": {"fake": 10, "real": 0}},
+        {"constant-predictor": "both classes"},
+    ),
+    "scores that cannot be read": (
+        lambda lab: paths.scores(lab.run / DATA, DATA, "gan2:pre").write_text("path,key\n"),
+        {"damaged-file": {}, "undefined-metric": {}},
+        {"undefined-metric": "gan2:pre"},
+    ),
+    "a model without tests": (scores_gone(*TESTS), {}, {"constant-predictor": "not tested"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_broken_is_found_and_nothing_else(lab: Lab, case: str) -> None:
+    broken, found, gaps = CASES[case]
+    broken(lab)
+    audit = lab.audit()
+    assert codes(audit) == set(found)
+    for code, told in found.items():
+        first = the(audit, code)
+        facts = {"severity": first.severity, "model": first.model, **first.evidence}
+        for name, value in told.items():
+            if name in {"sentence", "reason", "such as"}:
+                assert str(value) in str(getattr(first, name, None) or facts[name])
+            else:
+                assert facts[name] == value
+    for code, reason in gaps.items():
+        assert reason in why_not(audit, code)
+
+
+@pytest.mark.parametrize(
+    ("broken", "flags"),
+    [
+        (settings(lr_decay_epochs=2, schedule="onecycle"), ["lr_decay_epochs"]),
+        (settings(lr_decay_epochs=9), ["lr_decay_epochs"]),
+        (settings(early_stop=4), ["early_stop"]),
+        (settings(freeze_bn=False, freeze=False), ["freeze_bn"]),
+        (settings(blur_sigma=[0.1, 3], blur_prob=0), ["blur_sigma"]),
+        (settings(jpeg_qual=[30, 100], jpeg_prob=0.0), ["jpeg_qual"]),
+        (settings(resize_scale=[0.2, 1], resize_prob=0), ["resize_scale"]),
+        (
+            all_of(
+                settings(jpeg_prob=0.2, blur_prob=0.1), provenance(images="gan2:fb&realFFHQ:fb")
+            ),
+            ["jpeg_prob", "blur_prob"],
+        ),
+        (
+            settings(
+                compile=True, freeze=True, freeze_bn=True, augment_cycle=2, resize_prob=0,
+                blur_prob=0, jpeg_prob=0, flip_prob=0,
+            ),
+            ["compile", "augment_cycle"],
+        ),
+    ],
+)  # fmt: skip
+def test_a_setting_that_could_do_nothing_is_found(
+    lab: Lab, broken: Break, flags: list[str]
+) -> None:
+    broken(lab)
+    found = [one for one in lab.audit().findings if one.code == NO_EFFECT]
+    assert [(one.severity, *one.evidence) for one in found] == [("warning", one) for one in flags]
+
+
+def test_a_sound_run_has_no_finding_and_every_check_was_made(lab: Lab) -> None:
+    audit = lab.audit()
+    assert (audit.findings, audit.gaps, audit.models) == ((), (), (DATA, POISONED))
+
+
+def test_without_provenance_what_cannot_be_told_is_named(lab: Lab) -> None:
+    paths.provenance(lab.run / POISONED).unlink()
+    audit = lab.audit(split_path=lab.split)
+    assert codes(audit) == set()
+    assert "no provenance records how many labels" in why_not(audit, NO_EFFECT)
+    assert "give --data-root" in why_not(audit, "same-content")
+    assert not paths.provenance(lab.run / POISONED).exists()
+
+
+def test_a_model_below_chance_is_found_with_its_interval(lab: Lab) -> None:
+    below = [-1 - place / 10 for place in range(10)]
+    answering(below, [-value for value in below])(lab)
+    audit = lab.audit()
+    assert codes(audit) == {"auc-below-chance"}
+    evidence = the(audit, "auc-below-chance").evidence
+    assert evidence["AUC"] == 0.0
+    assert float(evidence["interval's high end"]) < 0.5
+
+
+def test_the_quick_area_is_that_of_scikit_learn() -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 300).astype(np.int8)
+    logits = random.integers(-5, 5, 300).astype(np.float64)
+    assert rough_auc(labels, logits) == pytest.approx(roc_auc_score(labels, logits))
+
+
+def test_what_looked_at_no_model_is_not_called_checked(lab: Lab) -> None:
+    unlearned()(lab)
+    audit = lab.audit()
+    assert not UNLEARNING & ({gap.code for gap in audit.gaps} | audit.unmade)
+    amend(paths.provenance(lab.run / UNLEARNED), splits=None)
+    audit = judge(Reader(split_path=lab.split).run(str(lab.run / UNLEARNED)))
+    (checked,) = [
+        line for line in finding.lines(audit) if line.startswith("checked, nothing found: ")
+    ]
+    for code in ("loss-not-falling", "first-epoch-best", "logits-above-noise-ceiling"):
+        assert code not in checked
+    assert "unlearned-the-truth" in checked
+    paths.summary(lab.run / UNLEARNED).unlink()
+    paths.unlearning(lab.run / UNLEARNED).unlink()
+    assert lab.audit().unmade >= UNLEARNING  # the other models are no unlearnings
