@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -115,14 +116,6 @@ def test_torchvisions_own_files_are_read(tmp_path: Path) -> None:
     assert lists.test.pixels[:, :, 0, 0].tolist() == [[9 + label] * 3 for label in labels]
 
 
-def test_damaged_files_of_torchvision_are_told(tmp_path: Path) -> None:
-    folder = tmp_path / "cifar-10-batches-py"
-    folder.mkdir()
-    (folder / "data_batch_1").write_bytes(pickle.dumps({}))
-    with pytest.raises(DataError, match="cannot read torchvision's files"):
-        collected(tmp_path, "cifar10")
-
-
 class Harmful:
     """Makes a folder when it is unpickled."""
 
@@ -143,29 +136,33 @@ def test_no_file_but_the_published_ones_is_unpickled(tmp_path: Path) -> None:
     assert not (tmp_path / "trace").exists()
 
 
-def test_a_truncated_image_is_named(tmp_path: Path) -> None:
-    root = write_data(tmp_path) / "data"
+def truncated(root: Path) -> None:
     path = root / "train" / "green" / "003.png"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(DataError, match=r"cannot decode .*green/003\.png"):
-        collected(root)
 
 
-def test_a_class_without_images_or_another_one_in_the_test_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (truncated, r"cannot decode .*green/003\.png"),
+        (
+            lambda root: write_class(root / "test", "violet", 1),
+            "other classes than train/: violet",
+        ),
+        (lambda root: (root / "train" / "violet").mkdir(), "violet"),
+        (
+            lambda root: [write_class(root / part, "violet", 1) for part in ("train", "test")],  # type: ignore[func-returns-value]  # both
+            "too few images of class 'violet' for the training list",
+        ),
+    ],
+    ids=["truncated", "another class in the test", "without images", "used up by validation"],
+)
+def test_what_is_wrong_with_the_images_of_a_class_is_told(
+    tmp_path: Path, spoil: Callable[[Path], object], said: str
+) -> None:
     root = write_data(tmp_path) / "data"
-    write_class(root / "test", "violet", 1)
-    with pytest.raises(DataError, match="other classes than train/: violet"):
-        collected(root)
-    (root / "train" / "violet").mkdir()
-    with pytest.raises(DataError, match="violet"):
-        collected(root)
-
-
-def test_a_class_that_validation_uses_up_is_told(tmp_path: Path) -> None:
-    root = write_data(tmp_path) / "data"
-    write_class(root / "train", "violet", 1)
-    write_class(root / "test", "violet", 1)
-    with pytest.raises(DataError, match="too few images of class 'violet' for the training list"):
+    spoil(root)
+    with pytest.raises(DataError, match=said):
         collected(root)
 
 
@@ -228,13 +225,6 @@ def test_folders_with_train_and_test_are_a_data_set_of_their_names(tmp_path: Pat
     found = find_classes("folders", root)
     assert (found.names, found.divided, found.packed) == (NAMES, True, False)
     assert find_classes("cifar10", root).names == NAMES
-
-
-def test_one_folder_of_identities_is_to_be_divided(tmp_path: Path) -> None:
-    for name in ("ada", "bob"):
-        write_class(tmp_path, name, 1)
-    found = find_classes("folders", tmp_path)
-    assert (found.names, found.divided) == (("ada", "bob"), False)
 
 
 @pytest.mark.parametrize("sort", ["cifar10", "fashion"])

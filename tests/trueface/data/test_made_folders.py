@@ -147,13 +147,6 @@ def test_an_image_has_the_same_noise_in_every_batch() -> None:
     )
 
 
-def test_the_suffix_of_a_name_does_not_count() -> None:
-    one, other = (
-        ImageNoise([f"x{suffix}"], 1).normal("z", LIKE[:1]) for suffix in (".png", ".jpg")
-    )
-    assert torch.equal(one, other)
-
-
 def test_names_streams_and_seeds_draw_other_noise() -> None:
     draws = [
         ImageNoise([name], seed).normal(stream, LIKE[:1])
@@ -170,10 +163,6 @@ def test_normal_and_uniform_numbers_have_their_moments() -> None:
     assert abs(float(normal.mean())) < 0.05
     assert abs(float(normal.std()) - 1) < 0.05
     assert -1 <= float(uniform.min()) < -0.99 < 0.99 < float(uniform.max()) < 1
-
-
-def test_noise_takes_the_type_of_the_batch() -> None:
-    assert ImageNoise(["a"], 1).normal("z", LIKE[:1].double()).dtype == torch.float64
 
 
 WRITTEN = ("1.jpg", "x/2.png")
@@ -209,13 +198,6 @@ def test_nothing_is_left_after_an_error_and_what_was_there_stays(tmp_path: Path)
         interrupted()
     assert read_made(tmp_path / "made")["seed"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
-
-
-def test_a_new_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
-    for name in ("old.png", "new.png"):
-        with made_folder(tmp_path / "made") as made:
-            made.write([name], torch.zeros(1, 3, 4, 4))
-    assert image_names(tmp_path / "made") == ("new.png",)
 
 
 def test_numbers_that_are_not_finite_are_an_error_that_names_the_image(tmp_path: Path) -> None:
@@ -259,13 +241,10 @@ def test_a_pass_of_an_epoch_is_shuffled_by_it_and_by_the_seed_alone() -> None:
     assert sorted(read(some, epoch=1)) == sorted(read(some))
 
 
-def test_labels_of_the_other_sort_are_given_when_asked_for() -> None:
+def test_labels_of_the_other_sort_are_given_where_they_are_known() -> None:
     some = examples(INPUTS, LABELS, 2 - LABELS)
     (batch,) = some.batches("true", epoch=None)
     assert batch.labels.tolist() == (2 - LABELS).tolist()
-
-
-def test_true_labels_that_nobody_knows_cannot_be_had() -> None:
     with pytest.raises(ValueError, match="not known"):
         next(examples(INPUTS, LABELS).batches("true", epoch=None))
 
@@ -297,15 +276,11 @@ def test_two_sets_of_two_sources_are_joined_and_mixed() -> None:
     assert sorted(read(both, epoch=0, batch_size=3)) == sorted(expected)
 
 
-def test_a_pass_over_nothing_has_no_batch() -> None:
-    assert list(examples(INPUTS, LABELS).subset([]).batches("trained", epoch=0)) == []
-
-
 def test_the_last_sample_is_never_alone_in_a_batch() -> None:
-    sizes = [
-        len(b.labels) for b in examples(INPUTS, LABELS).batches("trained", epoch=0, batch_size=3)
-    ]
-    assert sizes == [3, 3, 4]
+    some = examples(INPUTS, LABELS)
+    batches = some.batches("trained", epoch=0, batch_size=3)
+    assert [len(b.labels) for b in batches] == [3, 3, 4]
+    assert list(some.subset([]).batches("trained", epoch=0)) == []
 
 
 def test_the_identity_follows_the_inputs_the_order_and_the_labels() -> None:

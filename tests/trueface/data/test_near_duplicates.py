@@ -3,7 +3,6 @@
 import io
 import warnings
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import pytest
 from tests.trueface.data.keyed_images import an_image
 from trueface.data.index import Image
 from trueface.data.split_checks import BATCH, Look, bound, look, looks, near, same
-from trueface.data.splits import MatchedImages, SplitList, match, method_of, select
+from trueface.data.splits import SplitList, match, method_of, select
 from trueface.data.transforms import COPY_KINDS, matched_chains
 from trueface.runtime.errors import DataError
 
@@ -106,34 +105,32 @@ def test_pairs_within_a_set_come_once(tmp_path: Path) -> None:
     assert [pair[:2] for pair in near(looked)] == [("a", "c")]
 
 
-def test_keys_are_bound_by_equal_pixels_under_any_modifier(tmp_path: Path) -> None:
+def keyed(folder: Path, **pictures: tuple[PIL.Image.Image, str]) -> list[Image]:
+    """Write pictures by modifier and number of their key."""
     images = []
-    for place, seed in (
-        ("pre:M/1", 1),
-        ("pre:M/2", 2),
-        ("fb:M/2", 3),
-        ("fb:M/3", 3),
-        ("tl:M/4", 1),
-    ):
-        modifier, _, key = place.partition(":")
-        file = tmp_path / f"{modifier}{key[2:]}.png"
-        a_picture(seed).save(file)
-        images.append(Image(file=str(file), key=key, label=0, method="M", modifier=modifier))
-    found = bound(images)
+    for place, (picture, suffix) in pictures.items():
+        modifier, _, number = place.partition("_")
+        file = folder / f"{place}.{suffix}"
+        picture.save(file)
+        images.append(Image(str(file), f"M/{number}", label=0, method="M", modifier=modifier))
+    return images
+
+
+def test_keys_are_bound_by_equal_pixels_under_any_modifier(tmp_path: Path) -> None:
+    places = {"pre_1": 1, "pre_2": 2, "fb_2": 3, "fb_3": 3, "tl_4": 1}
+    pictures = {place: (a_picture(seed), "png") for place, seed in places.items()}
+    found = bound(keyed(tmp_path, **pictures))
     assert found["M/1"] == found["M/4"] != found["M/2"] == found["M/3"]
 
 
 def test_keys_are_bound_by_similar_pictures_too_where_that_is_asked_for(tmp_path: Path) -> None:
-    images = []
-    for key, picture, ending in (
-        ("M/1", a_picture(1), "png"),
-        ("M/2", a_picture(1), "jpg"),
-        ("M/3", PIL.ImageOps.mirror(a_picture(1)), "png"),
-        ("M/4", a_picture(2), "png"),
-    ):
-        file = tmp_path / f"{key[2:]}.{ending}"
-        picture.save(file)
-        images.append(Image(file=str(file), key=key, label=0, method="M", modifier="pre"))
+    images = keyed(
+        tmp_path,
+        pre_1=(a_picture(1), "png"),
+        pre_2=(a_picture(1), "jpg"),
+        pre_3=(PIL.ImageOps.mirror(a_picture(1)), "png"),
+        pre_4=(a_picture(2), "png"),
+    )
     assert bound(images) == {}
     together = bound(images, similar=True)
     assert set(together) == {"M/1", "M/2", "M/3"}
@@ -232,71 +229,46 @@ def test_images_that_were_halved_are_among_the_copies() -> None:
     assert min(counts["resize0.5"], counts["resize0.75"]) >= 10
 
 
-def a_split(keys: Iterable[str], others: Iterable[str] = ()) -> SplitList:
-    return SplitList(name="train", keys=frozenset(keys), others=frozenset(others), sha256="")
+@pytest.mark.parametrize(
+    ("images", "keys", "found", "renamed", "unknown"),
+    [
+        (["pre:F/00001", "fb:F/00001", "tw:F/00001"], ["F/00001"], [0, 1, 2], 0, 0),
+        (["pre:F/00001", "fb:F/00001_n"], ["F/00001"], [0, 1], 1, 0),
+        (["fb:F/00001", "fb:F/00001_2"], ["F/00001"], [0], 0, 1),
+        (["fb:F/00001", "fb:F/000012"], ["F/00001"], [0], 0, 1),
+        (["pre:F/00001_n"], ["F/00001"], [], 0, 1),
+        (["none:F/00001_n"], ["F/00001"], [], 0, 1),
+        (["whatsapp:F/00001_n"], ["F/00001"], [0], 1, 0),
+        (["fb:F/000123", "fb:F/00045_2"], ["F/00012", "F/00045"], [1], 1, 1),
+        (["fb:F/00001_a", "fb:F/00001_b"], ["F/00001"], [0], 1, 1),
+        (["fb:00001", "fb:00002_8x9", "fb:00003"], ["00001", "00002"], [0, 1], 1, 1),
+    ],
+    ids=[
+        "shared copies", "renamed: by its first five characters", "a longer name beside the whole",
+        "more digits beside the whole", "not shared", "without modifier", "a person's own modifier",
+        "a sixth digit", "two renamed ones", "without a folder",
+    ],
+)  # fmt: skip
+def test_images_are_found_by_their_names_or_as_renamed_copies(
+    images: list[str], keys: list[str], found: list[int], renamed: int, unknown: int
+) -> None:
+    every = [an_image(key, modifier) for modifier, _, key in (one.partition(":") for one in images)]
+    selection = match(every, frozenset(keys), frozenset(["F/00002"]))
+    assert selection.images == tuple(every[at] for at in found)
+    assert (selection.renamed, selection.unknown) == (renamed, unknown)
 
 
-def matched(images: list[Image], keys: Iterable[str], others: Iterable[str] = ()) -> MatchedImages:
-    return match(images, frozenset(keys), frozenset(others))
+def test_a_whole_name_of_another_list_never_falls_back() -> None:
+    split = SplitList(
+        name="train", keys=frozenset(["F/00001"]), others=frozenset(["F/000012"]), sha256=""
+    )
+    with pytest.raises(DataError, match="none of 1 images"):
+        select([an_image("F/000012")], split)
 
 
 @pytest.mark.parametrize(("key", "method"), [("FFHQ/a/1", "FFHQ"), ("FFHQ/1", "FFHQ"), ("1", "")])
 def test_a_key_begins_with_the_folder_of_its_method(key: str, method: str) -> None:
     assert method_of(key) == method
-
-
-def test_one_list_serves_an_image_and_its_shared_copies() -> None:
-    images = [an_image("FFHQ/00001", modifier) for modifier in ("pre", "fb", "tw")]
-    assert select(images, a_split(["FFHQ/00001"])) == tuple(images)
-
-
-def test_a_renamed_copy_is_found_by_its_first_five_characters_and_counted() -> None:
-    images = [an_image("FFHQ/00001", "pre"), an_image("FFHQ/00001_n", "fb")]
-    selection = matched(images, ["FFHQ/00001"], ["FFHQ/00002"])
-    assert (selection.images, selection.renamed, selection.unknown) == (tuple(images), 1, 0)
-
-
-@pytest.mark.parametrize("other", ["FFHQ/00001_2", "FFHQ/000012"])
-def test_a_longer_name_beside_the_whole_one_is_another_image(other: str) -> None:
-    images = [an_image("FFHQ/00001", "fb"), an_image(other, "fb")]
-    selection = matched(images, ["FFHQ/00001"])
-    assert (selection.images, selection.renamed, selection.unknown) == ((images[0],), 0, 1)
-
-
-@pytest.mark.parametrize("modifier", ["pre", "none"])
-def test_only_what_was_shared_may_have_been_renamed(modifier: str) -> None:
-    selection = matched([an_image("FFHQ/00001_n", modifier)], ["FFHQ/00001"])
-    assert (selection.images, selection.unknown) == ((), 1)
-
-
-def test_copies_under_a_persons_own_modifier_may_have_been_renamed() -> None:
-    images = [an_image("FFHQ/00001_n", "whatsapp")]
-    assert matched(images, ["FFHQ/00001"]).images == tuple(images)
-
-
-def test_a_sixth_digit_makes_another_number() -> None:
-    images = [an_image("FFHQ/000123", "fb"), an_image("FFHQ/00045_2", "fb")]
-    selection = matched(images, ["FFHQ/00012", "FFHQ/00045"])
-    assert (selection.images, selection.unknown) == ((images[1],), 1)
-
-
-def test_a_whole_name_of_another_list_never_falls_back() -> None:
-    images = [an_image("FFHQ/000012")]
-    with pytest.raises(DataError, match="none of 1 images"):
-        select(images, a_split(["FFHQ/00001"], ["FFHQ/000012"]))
-
-
-def test_two_renamed_copies_cannot_be_the_same_image() -> None:
-    images = [an_image("FFHQ/00001_a", "fb"), an_image("FFHQ/00001_b", "fb")]
-    selection = matched(images, ["FFHQ/00001"])
-    assert (selection.images, selection.unknown) == ((images[0],), 1)
-
-
-def test_an_image_without_a_folder_is_found_by_its_stem_and_by_its_first_characters() -> None:
-    images = [an_image(name, "fb") for name in ("00001", "00002_8x9", "00003")]
-    found = matched(images, ["00001", "00002"])
-    assert [image.key for image in found.images] == ["00001", "00002_8x9"]
-    assert (found.renamed, found.unknown) == (1, 1)
 
 
 def test_two_folders_of_one_modifier_each_have_a_claim_to_a_key() -> None:
@@ -305,4 +277,4 @@ def test_two_folders_of_one_modifier_each_have_a_claim_to_a_key() -> None:
               modifier="wa")
         for folder in ("a", "b")
     ]  # fmt: skip
-    assert len(matched(images, ["M/00001"]).images) == 2
+    assert len(match(images, frozenset(["M/00001"]), frozenset()).images) == 2

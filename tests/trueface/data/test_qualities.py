@@ -107,19 +107,39 @@ def test_lists_that_are_no_pairs_are_refused_with_the_first_that_is_none(
         QualityList.read(written(tmp_path, {**PAIRS, **changed}))
 
 
-def test_a_file_that_is_no_such_list_is_refused_with_its_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, r"quality_list names a data\.json"),
+        ('{"train":\n {"raw": [}}', r"data.json:2: no JSON"),
+        ('{"val": {}}', "lists by quality under 'train', and it has val"),
+        ('{"train": {"c23": []}}', "no list 'raw'"),
+    ],
+)
+def test_a_file_that_is_no_such_list_is_refused_with_its_line(
+    tmp_path: Path, text: str | None, said: str
+) -> None:
     path = tmp_path / "data.json"
-    with pytest.raises(DataError, match=r"quality_list names a data\.json"):
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(DataError, match=said):
         QualityList.read(path)
-    path.write_text('{"train":\n {"raw": [}}')
-    with pytest.raises(DataError, match=r"data.json:2: no JSON"):
-        QualityList.read(path)
-    path.write_text('{"val": {}}')
-    with pytest.raises(DataError, match="lists by quality under 'train', and it has val"):
-        QualityList.read(path)
-    written(tmp_path, {"c23": []})
-    with pytest.raises(DataError, match="no list 'raw'"):
-        QualityList.read(path)
+
+
+@pytest.mark.parametrize(
+    ("images", "quality", "said"),
+    [
+        ([(3, 0)], "c23", r"raw/3.png is not in the list 'raw'"),
+        ([(2, 0)], "c23", r"say 1 of .*raw/2.png, whose folder says 0"),
+        ([], "c40", "no list 'c40'; it has raw, c23"),
+    ],
+)
+def test_images_that_are_not_listed_so_are_refused(
+    tmp_path: Path, images: list[tuple[int, int]], quality: str, said: str
+) -> None:
+    read = QualityList.read(written(tmp_path, PAIRS))
+    with pytest.raises(DataError, match=said):
+        read.partners([an_image(tmp_path, *each) for each in images], quality)
 
 
 def test_images_behind_a_link_are_those_of_the_list(tmp_path: Path) -> None:
@@ -129,15 +149,3 @@ def test_images_behind_a_link_are_those_of_the_list(tmp_path: Path) -> None:
     read = QualityList.read(written(folder, PAIRS))
     image = an_image(tmp_path / "data", 1, 0)
     assert read.partners([image], "c23") == {image.name: folder / "c23/1.jpg"}
-
-
-def test_an_image_that_is_not_listed_or_of_the_other_class_and_an_unknown_quality_are_refused(
-    tmp_path: Path,
-) -> None:
-    read = QualityList.read(written(tmp_path, PAIRS))
-    with pytest.raises(DataError, match=r"raw/3.png is not in the list 'raw'"):
-        read.partners([an_image(tmp_path, 3, 0)], "c23")
-    with pytest.raises(DataError, match=r"say 1 of .*raw/2.png, whose folder says 0"):
-        read.partners([an_image(tmp_path, 2, 0)], "c23")
-    with pytest.raises(DataError, match="no list 'c40'; it has raw, c23"):
-        read.partners([], "c40")

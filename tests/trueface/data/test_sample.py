@@ -142,17 +142,6 @@ def test_a_sample_of_other_settings_is_refused(root: Path) -> None:
         make_sample(root, replace(TINY, size_px=48))
 
 
-def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(DataError, match="not an empty folder"):
-        make_sample(tmp_path, TINY)
-    with pytest.raises(DataError, match="is a file"):
-        make_sample(tmp_path / "thesis.tex", TINY)
-    with pytest.raises(DataError, match="cannot write"):
-        make_sample(tmp_path / "thesis.tex" / "data", TINY)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-
-
 def test_format_and_size_are_the_same_for_real_and_fake(root: Path) -> None:
     sides = {"PreSocial": 32, "Facebook": 26, "Telegram": 32, "Twitter": 29}
     for modifier, side in sides.items():

@@ -1,8 +1,9 @@
-""" """
+"""Segments of decoded images: what is written comes back, and who may write, map or remove them."""
 
 import fcntl
 import os
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from trueface.data.shared_images import (
     usual_limit,
 )
 
+T = TypeVar("T")
 KEYS = [bytes([number]) * 40 for number in range(1, 4)]
 
 
@@ -31,10 +33,14 @@ def image(number: int) -> np.ndarray:
     return np.random.default_rng(number).integers(0, 256, shape, dtype=np.uint8)
 
 
+def some(found: T | None) -> T:
+    assert found is not None
+    return found
+
+
 def written(folder: Path) -> str:
     """Write three images; return the name of their segment."""
-    writer = SegmentWriter.new(folder, 4096)
-    assert writer is not None
+    writer = some(SegmentWriter.new(folder, 4096))
     for number, key in enumerate(KEYS):
         writer.append(key, image(number))
     writer.close()
@@ -51,8 +57,7 @@ def test_images_of_any_size_come_back_as_they_were_written(tmp_path: Path) -> No
     read = places(tmp_path, segment)
     assert list(read) == KEYS
     for number, key in enumerate(KEYS):
-        pixels = memory.pixels(read[key])
-        assert pixels is not None
+        pixels = some(memory.pixels(read[key]))
         assert np.array_equal(pixels, image(number))
 
 
@@ -85,11 +90,9 @@ def test_what_is_written_into_the_memory_of_one_reader_reaches_no_other(tmp_path
     segment = written(tmp_path)
     place = places(tmp_path, segment)[KEYS[1]]
     memory = SegmentMap(tmp_path, segment)
-    pixels = memory.pixels(place)
-    assert pixels is not None
+    pixels = some(memory.pixels(place))
     pixels[:] = 0
-    other = SegmentMap(tmp_path, segment).pixels(place)
-    assert other is not None
+    other = some(SegmentMap(tmp_path, segment).pixels(place))
     assert np.array_equal(other, image(1))
 
 
@@ -122,9 +125,7 @@ def key(letter: str) -> bytes:
 
 
 def a_writer(folder: Path, capacity: int = 1000) -> SegmentWriter:
-    writer = SegmentWriter.new(folder, capacity)
-    assert writer is not None
-    return writer
+    return some(SegmentWriter.new(folder, capacity))
 
 
 def test_a_segment_has_one_writer_at_a_time_and_another_goes_on_after_it(tmp_path: Path) -> None:
@@ -132,8 +133,7 @@ def test_a_segment_has_one_writer_at_a_time_and_another_goes_on_after_it(tmp_pat
     writer.append(key("a"), IMAGE)
     assert SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes) is None
     writer.close()
-    heir = SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes)
-    assert heir is not None
+    heir = some(SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes))
     heir.append(key("b"), IMAGE)
     assert keys(tmp_path, writer.segment) == [b"a", b"b"]
 
@@ -158,13 +158,11 @@ def test_what_a_killed_writer_left_half_done_is_overwritten(tmp_path: Path) -> N
         file.write(b"x" * 200)
     with (tmp_path / f"{writer.segment}{INDEX}").open("ab") as file:
         file.write(b"half a record")
-    heir = SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes)
-    assert heir is not None
+    heir = some(SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes))
     other = IMAGE[::-1].copy()
     place = heir.append(key("b"), other)
     assert keys(tmp_path, writer.segment) == [b"a", b"b"]
-    pixels = SegmentMap(tmp_path, writer.segment).pixels(place)
-    assert pixels is not None
+    pixels = some(SegmentMap(tmp_path, writer.segment).pixels(place))
     assert np.array_equal(pixels, other)
 
 
@@ -186,8 +184,7 @@ def test_the_place_of_an_image_that_was_forgotten_is_not_taken_by_another(tmp_pa
     first = writer.append(key("a"), IMAGE)
     writer.close()
     forget(tmp_path, first)
-    heir = SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes)
-    assert heir is not None
+    heir = some(SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes))
     assert heir.append(key("b"), IMAGE).offset >= first.end
     assert keys(tmp_path, writer.segment) == [b"b"]
 
@@ -203,8 +200,7 @@ def a_folder(top: Path, decoding: str = "exact", limit: int = 4 * SEGMENT) -> Se
 
 def filled(folder: SegmentFolder, used_at: float) -> str:
     """Fill one segment; return its name."""
-    writer = folder.writer(SEGMENT)
-    assert writer is not None
+    writer = some(folder.writer(SEGMENT))
     writer.append(bytes(40), np.zeros((1, SEGMENT // 3, 3), dtype=np.uint8))
     writer.close()
     os.utime(folder.path / f"{writer.segment}{INDEX}", (used_at, used_at))
@@ -213,13 +209,10 @@ def filled(folder: SegmentFolder, used_at: float) -> str:
 
 def test_a_segment_with_room_is_gone_on_with_before_a_new_one_is_made(tmp_path: Path) -> None:
     folder = a_folder(tmp_path)
-    first = folder.writer(ANY_IMAGE.nbytes)
-    assert first is not None
-    second = folder.writer(ANY_IMAGE.nbytes)  # the first has a writer
+    first = some(folder.writer(ANY_IMAGE.nbytes))
+    second = some(folder.writer(ANY_IMAGE.nbytes))  # the first has a writer
     first.close()
-    third = folder.writer(ANY_IMAGE.nbytes)
-    assert second is not None
-    assert third is not None
+    third = some(folder.writer(ANY_IMAGE.nbytes))
     assert third.segment == first.segment != second.segment
 
 

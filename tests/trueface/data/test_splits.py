@@ -32,32 +32,41 @@ def a_split(keys: Iterable[str], others: Iterable[str] = ()) -> SplitList:
 
 
 def test_a_split_is_read_from_a_folder_or_from_one_file(tmp_path: Path) -> None:
-    lists = {"train": ["FFHQ/00000"], "val": ["FFHQ/00001"], "test": ["FFHQ/00002"]}
-    write_splits(tmp_path / "folder", lists)
-    (tmp_path / "split.json").write_text(json.dumps(lists))
+    lists = {"train": ["FFHQ/00001", "FFHQ/00000"], "val": [], "test": ["FFHQ/00002"]}
+    folder, one = tmp_path / "folder", tmp_path / "new" / "split.json"
+    for place in (folder, one):
+        write_splits(place, lists)
+        assert read_lists(place) == lists
+        (file,) = split_files(place, ("train",))
+        assert read_list(file, "train") == {"FFHQ/00000", "FFHQ/00001"}
     for name in NAMES:
-        split = load_split(tmp_path / "folder", name)
+        split = load_split(folder, name)
         assert split.keys == set(lists[name])
-        assert split == load_split(tmp_path / "split.json", name)
+        assert split == load_split(one, name)
 
 
-def test_the_list_that_is_not_asked_for_may_be_absent(tmp_path: Path) -> None:
-    write_splits(tmp_path, {"test": ["FFHQ/00002"]})
-    assert load_split(tmp_path, "test").keys == {"FFHQ/00002"}
-    with pytest.raises(DataError, match=r"no list 'train'.*train\.json"):
-        load_split(tmp_path, "train")
-
-
-@pytest.mark.parametrize("content", ["[1, 2]", '{"a": 1}', "[", '"FFHQ/00000"'])
-def test_a_list_that_is_none_is_refused_by_name(tmp_path: Path, content: str) -> None:
-    (tmp_path / "train.json").write_text(content)
-    with pytest.raises(DataError, match=r"train\.json"):
-        load_split(tmp_path, "train")
-
-
-def test_a_missing_split_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="trueface splits"):
-        load_split(tmp_path / "nowhere", "train")
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[1, 2]", r"train\.json"),
+        ('{"a": 1}', r"train\.json"),
+        ("[", r"train\.json"),
+        ('"FFHQ/00000"', r"train\.json"),
+        (None, r"no list 'train'.*train\.json"),
+        ("no folder", "trueface splits"),
+    ],
+)
+def test_a_list_that_is_none_or_not_there_is_refused_by_name(
+    tmp_path: Path, content: str | None, said: str
+) -> None:
+    folder = tmp_path / "splits"
+    if content != "no folder":
+        write_splits(folder, {"test": ["FFHQ/00002"]})
+        assert load_split(folder, "test").keys == {"FFHQ/00002"}
+        if content is not None:
+            (folder / "train.json").write_text(content)
+    with pytest.raises(DataError, match=said):
+        load_split(folder, "train")
 
 
 def test_a_key_in_two_lists_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -71,23 +80,6 @@ def test_the_hash_depends_on_the_keys_alone(tmp_path: Path) -> None:
     write_splits(tmp_path / "b", {"train": ["FFHQ/00000", "FFHQ/00001"], "val": ["FFHQ/00002"]})
     one, two = load_split(tmp_path / "a", "train"), load_split(tmp_path / "b", "train")
     assert one.sha256 == two.sha256
-
-
-def test_the_files_of_a_split_follow_from_its_name() -> None:
-    assert split_files(Path("a/b"), ("train", "val")) == (
-        Path("a/b/train.json"),
-        Path("a/b/val.json"),
-    )
-    assert split_files(Path("a/b.json")) == (Path("a/b.json"),)
-
-
-def test_one_list_is_read_from_either_form(tmp_path: Path) -> None:
-    lists = {"train": ("M/1", "M/2"), "val": (), "test": ("M/3",)}
-    write_splits(tmp_path, lists)
-    (tmp_path / "one.json").write_text(json.dumps(lists))
-    for path in (tmp_path, tmp_path / "one.json"):
-        (file,) = split_files(path, ("train",))
-        assert read_list(file, "train") == {"M/1", "M/2"}
 
 
 FAKES = tuple(f"StyleGAN2/a/{n:05d}" for n in range(4))
@@ -138,25 +130,25 @@ def test_a_key_without_a_file_is_an_error_unless_it_is_to_be_skipped(
     assert "such as StyleGAN2/a/00007, StyleGAN2/lost/00001; left out" in caplog.text
 
 
-def test_a_folder_that_is_there_but_empty_lacks_its_keys(root: Path) -> None:
-    (root / "PreSocial/Fake/StyleGAN3").mkdir()
-    split = a_split([*FAKES, "StyleGAN3/b/00000"])
-    with pytest.raises(DataError, match="StyleGAN3/b/00000"):
-        split_images(root, parse_data("gan:pre"), split)
-
-
 @pytest.mark.parametrize("other", ["StyleGAN3/b/00000", "FFHQ/00009", "00001", "StyleGAN/1"])
-def test_keys_of_other_methods_are_no_matter(root: Path, other: str) -> None:
-    found = split_images(root, parse_data("gan:pre"), a_split([*FAKES, other]))
+def test_keys_of_methods_whose_folders_are_not_there_are_no_matter(root: Path, other: str) -> None:
+    split = a_split([*FAKES, other])
+    found = split_images(root, parse_data("gan:pre"), split)
     assert [image.key for image in found] == [*FAKES]
+    (root / "PreSocial/Fake/StyleGAN3").mkdir()  # empty
+    if other.startswith("StyleGAN3"):
+        with pytest.raises(DataError, match=other):
+            split_images(root, parse_data("gan:pre"), split)
 
 
-def test_a_copy_that_was_renamed_is_not_missing(
-    root: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_shared_copies_that_are_missing_are_counted_only_and_renamed_ones_are_not(
+    root: Path, caplog: pytest.LogCaptureFixture, lacking: int
 ) -> None:
     caplog.set_level(logging.INFO)
-    assert len(split_images(root, parse_data("gan2:fb"), a_split(FAKES[:3]))) == 3
-    assert "missing=" not in caplog.text
+    found = split_images(root, parse_data("gan2:fb"), a_split(FAKES[: 3 + lacking]))
+    assert len(found) == 3
+    assert ("missing=1 modifier=fb" in caplog.text) == ("missing=" in caplog.text) == bool(lacking)
 
 
 def test_an_unshared_file_that_was_renamed_is_missing(root: Path) -> None:
@@ -164,14 +156,6 @@ def test_an_unshared_file_that_was_renamed_is_missing(root: Path) -> None:
     fake.rename(fake.with_stem("00000_1080x1080"))
     with pytest.raises(DataError, match=r"1 images of .*StyleGAN2/a/00000"):
         split_images(root, parse_data("gan2:pre"), a_split(FAKES))
-
-
-def test_shared_copies_that_are_missing_are_counted_only(
-    root: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    assert len(split_images(root, parse_data("gan2:fb"), a_split(FAKES))) == 3
-    assert "missing=1 modifier=fb" in caplog.text
 
 
 def test_images_without_a_method_folder_can_be_missing_too(tree: Tree) -> None:
@@ -182,17 +166,14 @@ def test_images_without_a_method_folder_can_be_missing_too(tree: Tree) -> None:
     assert [image.key for image in found] == ["00000"]
 
 
-def test_a_split_is_written_as_one_file_too(tmp_path: Path) -> None:
-    lists = {"train": ["M/2", "M/1"], "val": [], "test": ["M/3"]}
-    write_splits(tmp_path / "new" / "split.json", lists)
-    assert read_lists(tmp_path / "new" / "split.json") == lists
-
-
-def test_a_folder_of_lists_replaces_another_and_leaves_nothing_else(tmp_path: Path) -> None:
+def test_lists_replace_others_whole_or_not_at_all(tmp_path: Path) -> None:
     folder = tmp_path / "splits"
     for key in ("M/1", "M/2"):
         write_splits(folder, {"train": [key], "val": [], "test": []})
         assert read_lists(folder) == {"train": [key], "val": [], "test": []}
+    with pytest.raises(TypeError):
+        write_splits(folder, {"train": ["M/3"], "val": [b"M/4"]})  # type: ignore[list-item]  # what JSON has no word for
+    assert read_lists(folder)["train"] == ["M/2"]
     assert sorted(path.name for path in folder.iterdir()) == ["test.json", "train.json", "val.json"]
     assert [*tmp_path.iterdir()] == [folder]
 
@@ -202,14 +183,6 @@ def test_a_list_that_the_new_split_has_not_is_gone(tmp_path: Path) -> None:
         write_splits(out, {"train": ["M/1"], "val": ["M/2"], "test": ["M/3"]})
         write_splits(out, {"test": ["M/1"]})
         assert read_lists(out) == {"test": ["M/1"]}
-
-
-def test_lists_that_cannot_all_be_written_leave_the_old_ones(tmp_path: Path) -> None:
-    write_splits(tmp_path / "splits", {"train": ["M/1"], "val": [], "test": []})
-    with pytest.raises(TypeError):
-        write_splits(tmp_path / "splits", {"train": ["M/2"], "val": [b"M/3"]})  # type: ignore[list-item]  # what JSON has no word for
-    assert read_lists(tmp_path / "splits")["train"] == ["M/1"]
-    assert len([*(tmp_path / "splits").iterdir()]) == 3
 
 
 KEYS = ("SDXL/faces/p1_00000", "SDXL/faces/p1_00001", "SDXL/faces/p2_00000", "FFHQ/00000")
@@ -228,23 +201,13 @@ def test_a_group_is_told_by_a_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "said"),
+    ("rule", "content", "said"),
     [
-        ("p[0-9]+", "0 groups in parentheses"),
-        ("(p)([0-9]+)", "2 groups in parentheses"),
-        ("(p", "no regular expression"),
-        ("prompt([0-9]+)", "no group for any of 4 keys, such as FFHQ/00000"),
-        ("nowhere.csv", "cannot read groups from nowhere.csv"),
-    ],
-)
-def test_a_rule_that_cannot_be_is_refused(rule: str, said: str) -> None:
-    with pytest.raises(DataError, match=said):
-        read_groups(rule, KEYS)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
+        ("p[0-9]+", None, "0 groups in parentheses"),
+        ("(p)([0-9]+)", None, "2 groups in parentheses"),
+        ("(p", None, "no regular expression"),
+        ("prompt([0-9]+)", None, "no group for any of 4 keys, such as FFHQ/00000"),
+        ("nowhere.csv", None, "cannot read groups from nowhere.csv"),
         ("a.json", "[]", "an object"),
         ("a.json", "{", "cannot read"),
         ("a.json", '{"a": [1]}', "group of a"),
@@ -253,12 +216,14 @@ def test_a_rule_that_cannot_be_is_refused(rule: str, said: str) -> None:
         ("a.csv", "b,1\n", "no group for any"),
     ],
 )
-def test_a_table_that_cannot_be_is_refused(
-    tmp_path: Path, name: str, content: str, said: str
+def test_a_rule_or_a_table_that_cannot_be_is_refused(
+    tmp_path: Path, rule: str, content: str | None, said: str
 ) -> None:
-    (tmp_path / name).write_text(content)
+    if content is not None:
+        (tmp_path / rule).write_text(content)
+        rule = str(tmp_path / rule)
     with pytest.raises(DataError, match=said):
-        read_groups(str(tmp_path / name), KEYS)
+        read_groups(rule, KEYS)
 
 
 def test_groups_in_several_lists_are_found() -> None:

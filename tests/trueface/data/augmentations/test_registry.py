@@ -126,33 +126,30 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return told
 
 
-def test_its_settings_are_known_without_torch(facts: dict[str, Any]) -> None:
-    assert facts["light"]
+CODE = ["trueface.data.augmentations.toy"]
 
 
-def test_an_inactive_one_changes_nothing(facts: dict[str, Any]) -> None:
-    off = facts["off"]
-    assert off["added"] == [0] * 8
-    assert (off["period"], off["is_test"], off["held"], off["code"]) == (1, True, True, [])
-
-
-def test_a_random_one_is_not_taken_for_a_constant_one(facts: dict[str, Any]) -> None:
-    drawn = facts["random"]
-    assert set(drawn["added"]) == {0, 1}
-    assert (drawn["period"], drawn["is_test"], drawn["held"]) == (0, False, False)
-    assert drawn["code"] == ["trueface.data.augmentations.toy"]
-
-
-def test_a_cycle_repeats_it(facts: dict[str, Any]) -> None:
-    cycle = facts["cycle"]
-    assert cycle["added"] == cycle["added"][:2] * 4
-    assert (cycle["period"], cycle["held"]) == (2, True)
-
-
-def test_features_of_a_fixed_one_are_kept_but_not_those_of_a_test(facts: dict[str, Any]) -> None:
-    fixed = facts["fixed"]
-    assert fixed["added"] == [1] * 8
-    assert (fixed["period"], fixed["is_test"], fixed["held"]) == (1, False, True)
+@pytest.mark.parametrize(
+    ("name", "added", "period", "is_test", "held", "code"),
+    [
+        ("off", {0}, 1, True, True, []),
+        # a random one is not taken for a constant one, nor features of a fixed one for a test's
+        ("random", {0, 1}, 0, False, False, CODE),
+        ("cycle", {0, 1}, 2, False, True, CODE),
+        ("fixed", {1}, 1, False, True, CODE),
+    ],
+)
+def test_features_are_held_where_what_it_does_comes_again(
+    facts: dict[str, Any], name: str, added: set[int], period: int, is_test: bool, held: bool,
+    code: list[str],
+) -> None:  # fmt: skip
+    told = facts[name]
+    assert set(told["added"]) == added
+    assert (told["period"], told["is_test"], told["held"]) == (period, is_test, held)
+    assert told["code"] == code
+    assert facts["light"], "its settings are known without torch"
+    if period:
+        assert told["added"] == told["added"][:period] * (8 // period)
 
 
 def test_features_under_other_parameters_are_not_taken_for_these(facts: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-from launcher.api import Words, parse_data
+from launcher.api import parse_data
 from tests.trueface.data.forging.build import a_face, a_table, row, settings, written
 from trueface.data.dataset_file import read_words
 from trueface.data.folders import find_images
@@ -49,10 +49,6 @@ def rows(root: Path, name: str = "faces.csv") -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def words(root: Path) -> Words:
-    return read_words(root)
-
-
 def test_the_same_faces_give_the_same_bytes_in_any_order(
     faces: Path, root: Path, tmp_path: Path
 ) -> None:
@@ -66,7 +62,7 @@ def test_the_same_faces_give_the_same_bytes_in_any_order(
 
 
 def test_it_is_read_like_any_data_root(root: Path) -> None:
-    vocabulary = BUILT_IN.with_words(words(root))
+    vocabulary = BUILT_IN.with_words(read_words(root))
     data = vocabulary.images(parse_data("forged:pre"))
     images = survey(root, data, vocabulary).images
     for name, count in COUNTS.items():
@@ -100,7 +96,7 @@ def test_the_tables_have_the_columns_of_the_seed(root: Path) -> None:
 def test_no_header_tells_fake_from_real(tmp_path: Path) -> None:
     faces = a_table(tmp_path / "faces", GROUPS, {"train": 20})
     make_forged(tmp_path / "made", faces, settings(), workers=1)
-    vocabulary = BUILT_IN.with_words(words(tmp_path / "made"))
+    vocabulary = BUILT_IN.with_words(read_words(tmp_path / "made"))
     images = survey(tmp_path / "made", parse_data("forged:pre"), vocabulary).images
     headers, unreadable = sample_headers({image.file: image.label for image in images})
     assert (len(headers), unreadable) == (80, 0)
@@ -158,15 +154,6 @@ def test_a_set_that_is_there_is_left_alone_and_one_with_a_gap_is_made_anew(
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
-def test_a_stop_leaves_nothing_behind(faces: Path, tmp_path: Path) -> None:
-    def stop(made: int, total: int) -> None:
-        raise KeyboardInterrupt(f"{made} of {total}")
-
-    with pytest.raises(KeyboardInterrupt):
-        make_forged(tmp_path / "made", faces, settings(), workers=1, progress=stop)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_another_set_and_a_folder_of_other_files_are_refused(
     faces: Path, root: Path, tmp_path: Path
 ) -> None:
@@ -177,12 +164,6 @@ def test_another_set_and_a_folder_of_other_files_are_refused(
     (tmp_path / "faces/faces.csv").write_text("\n".join([header, *lines[1:]]))
     with pytest.raises(DataError, match="of other faces"):
         make_forged(root, tmp_path / "faces/faces.csv", settings(), workers=1)
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes/own.txt").write_text("mine")
-    with pytest.raises(DataError, match="is not an empty folder"):
-        make_forged(tmp_path / "notes", faces, settings(), workers=1)
-    with pytest.raises(DataError, match=r"own\.txt is a file"):
-        make_forged(tmp_path / "notes/own.txt", faces, settings(), workers=1)
 
 
 def test_what_is_no_image_is_named_with_its_line(tmp_path: Path) -> None:

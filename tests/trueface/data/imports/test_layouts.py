@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,25 +110,27 @@ def test_classes_of_an_imagefolder_are_sources_and_one_must_be_real(files: Files
     assert {i.lists for i in images} == {("train",), ("test",)}
 
 
-def test_an_unknown_folder_is_described_with_the_layout_that_fits(files: Files) -> None:
-    top = files(["real/a.png", "fake/b.png"])
-    assert registry.chosen("auto", top) == "folders"
-    with pytest.raises(
-        DataError, match=r"expected GENERATOR.*holds fake/, real/; it fits folders: "
-    ):
-        registry.chosen("genimage", top)
-    with pytest.raises(UnknownName, match="known: auto, csv, deepfakebench"):
-        registry.chosen("genimages", top)
-    with pytest.raises(DataError, match=r"no .*nowhere; name the folder of the data set"):
-        registry.chosen("auto", top / "nowhere")
-
-
-def test_a_folder_that_fits_nothing_gets_all_that_is_expected(files: Files) -> None:
-    top = files(f"a{n}.txt" for n in range(7))
-    with pytest.raises(
-        DataError, match=r"a0\.txt.*… \(7 in all\), which fits no layout:(?s:.*)genimage: "
-    ):
-        registry.chosen("auto", top)
+@pytest.mark.parametrize(
+    ("paths", "layout", "place", "said"),
+    [
+        (
+            ["real/a.png", "fake/b.png"], "genimage", "",
+            r"expected GENERATOR.*holds fake/, real/; it fits folders: ",
+        ),
+        (["real/a.png"], "genimages", "", "known: auto, csv, deepfakebench"),
+        (["real/a.png"], "auto", "nowhere", r"no .*nowhere; name the folder of the data set"),
+        (
+            [f"a{n}.txt" for n in range(7)], "auto", "",
+            r"a0\.txt.*… \(7 in all\), which fits no layout:(?s:.*)genimage: ",
+        ),
+    ],
+    ids=["another layout", "an unknown layout", "no folder", "fits nothing"],
+)  # fmt: skip
+def test_an_unknown_folder_is_described_with_what_is_expected(
+    files: Files, paths: list[str], layout: str, place: str, said: str
+) -> None:
+    with pytest.raises((DataError, UnknownName), match=said):
+        registry.chosen(layout, files(paths) / place)
 
 
 @pytest.mark.parametrize(
@@ -181,12 +184,10 @@ def test_paths_of_another_machine_are_found_by_their_last_parts(files: Files) ->
     top = files(ff_frames())
     path = top / "FaceForensics++.json"
     path.write_text(json.dumps(ff_description(ff_frames(), "/home/other/datasets/rgb/")))
-    assert {image.file for image in bench_imported(top)} == {
-        str(top / frame) for frame in ff_frames()
-    }
-    assert {image.file for image in bench_imported(path)} == {
-        str(top / frame) for frame in ff_frames()
-    }
+    for place in (top, path):
+        assert {image.file for image in bench_imported(place)} == {
+            str(top / frame) for frame in ff_frames()
+        }
 
 
 def test_videos_of_one_name_in_two_folders_are_two_videos(files: Files) -> None:
@@ -207,7 +208,9 @@ def test_videos_of_one_name_in_two_folders_are_two_videos(files: Files) -> None:
     }
 
 
-def test_the_published_lists_hold_and_people_stay_in_one(faceforensics: Path) -> None:
+def test_lists_that_are_published_hold_and_people_stay_in_one_of_these_or_of_drawn_ones(
+    faceforensics: Path,
+) -> None:
     arrangement = arrange(bench_imported(faceforensics))
     lists, remarks = lists_of(arrangement, arrangement.groups, before={})
     people = {
@@ -218,27 +221,27 @@ def test_the_published_lists_hold_and_people_stay_in_one(faceforensics: Path) ->
     assert remarks == []
     assert arrangement.video_folders == {"FF-DF", "FF-F2F", "FF-real"}
     assert arrangement.groups["FF-DF/007_008/000"] == arrangement.groups["FF-real/008/000"]
+    drawn, _ = lists_of(arrangement, arrangement.groups, before={}, published=False, seed=3)
+    groups = [{arrangement.groups[key] for key in keys} for keys in drawn.values()]
+    assert all(groups)
+    assert sum(map(len, groups)) == len(set().union(*groups))
 
 
-def test_lists_that_are_drawn_keep_videos_and_people_together(faceforensics: Path) -> None:
-    arrangement = arrange(bench_imported(faceforensics))
-    lists, _ = lists_of(arrangement, arrangement.groups, before={}, published=False, seed=3)
-    assert all(lists.values())
-    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-        groups = [{arrangement.groups[key] for key in lists[name]} for name in (one, other)]
-        assert groups[0].isdisjoint(groups[1])
-
-
-def test_files_that_describe_no_frame_of_this_folder_are_refused_by_name(files: Files) -> None:
+@pytest.mark.parametrize(
+    ("described", "said"),
+    [
+        (ff_description(ff_frames()), r"not one frame of .*FF\.json is below .* other/"),
+        (ff_description(ff_frames(), "../"), "leads out of its folder"),
+        ({"FF": {"FF-real": {"train": [1, 2]}}}, "is no description of videos"),
+    ],
+    ids=["other frames", "a way out", "no videos"],
+)
+def test_files_that_describe_no_frame_of_this_folder_are_refused_by_name(
+    files: Files, described: dict[str, Any], said: str
+) -> None:
     top = files(["other/a.png"])
-    (top / "FF.json").write_text(json.dumps(ff_description(ff_frames())))
-    with pytest.raises(DataError, match=r"not one frame of .*FF\.json is below .* other/"):
-        bench_imported(top)
-    (top / "FF.json").write_text(json.dumps(ff_description(ff_frames(), "../")))
-    with pytest.raises(DataError, match="leads out of its folder"):
-        bench_imported(top)
-    (top / "FF.json").write_text('{"FF": {"FF-real": {"train": [1, 2]}}}')
-    with pytest.raises(DataError, match="is no description of videos"):
+    (top / "FF.json").write_text(json.dumps(described))
+    with pytest.raises(DataError, match=said):
         bench_imported(top)
 
 

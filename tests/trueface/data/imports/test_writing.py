@@ -50,8 +50,10 @@ def write(root: Path, images: list[ImportedImage], *, copy: bool = False) -> Imp
 def test_a_root_holds_links_lists_words_groups_and_videos(
     tmp_path: Path, images: list[ImportedImage]
 ) -> None:
-    root = tmp_path / "root"
+    root = tmp_path / "a${HOME}: b"  # what looks like a variable is none
     record = write(root, images)
+    content = yaml.safe_load((root / "dataset.yaml").read_text())
+    assert content["defaults"]["data_root"] == str(root).replace("${", "$${")
     link = root / "c23/Fake/gen/v/a.png"
     assert link.readlink() == tmp_path / "set" / "a.png"
     assert read_lists(root / "splits") == {name: list(keys) for name, keys in LISTS.items()}
@@ -60,15 +62,6 @@ def test_a_root_holds_links_lists_words_groups_and_videos(
     words = read_words(root)
     assert (words.subsets, words.modifiers) == ({"gen": ("gen",)}, {"c23": ("c23",)})
     assert set(tmp_path.iterdir()) == {tmp_path / "set", root}
-
-
-def test_a_path_that_looks_like_a_variable_is_no_variable(
-    tmp_path: Path, images: list[ImportedImage]
-) -> None:
-    root = tmp_path / "a${HOME}: b"
-    write(root, images)
-    content = yaml.safe_load((root / "dataset.yaml").read_text())
-    assert content["defaults"]["data_root"] == str(root).replace("${", "$${")
 
 
 def test_a_second_import_adds_what_is_new_and_keeps_the_rest(
@@ -83,8 +76,20 @@ def test_a_second_import_adds_what_is_new_and_keeps_the_rest(
     assert compared(record, arrange(images)).new == {}
 
 
-def test_a_changed_image_is_refused_by_name(tmp_path: Path, images: list[ImportedImage]) -> None:
+def test_what_is_another_thing_or_changed_or_being_written_is_left_alone(
+    tmp_path: Path, images: list[ImportedImage]
+) -> None:
     root = tmp_path / "root"
+    write(root, images[:1])
+    with pytest.raises(UsageError, match="holds other files"):
+        write(tmp_path / "set", images)
+    with opened(root, dry=False), pytest.raises(UsageError, match="another import"):
+        write(root, images)
+    other = root / "c23/Fake/gen/v/b.png"
+    other.symlink_to("/etc/hostname")
+    with pytest.raises(DataError, match="is there already and is no link to"):
+        write(root, images)
+    other.unlink()
     write(root, images)
     (tmp_path / "set" / "b.png").write_bytes(b"yy")
     with pytest.raises(DataError, match=r"1 images were changed .*set/b\.png"):
@@ -107,27 +112,6 @@ def test_what_a_killed_import_left_is_taken_up_or_removed(
     # killed while it added: the link is there, and no list or record names it
     (root / "c23/Fake/gen/v/b.png").symlink_to(images[1].file)
     assert len(write(root, images).files) == 2
-
-
-def test_a_link_to_another_file_is_not_replaced(
-    tmp_path: Path, images: list[ImportedImage]
-) -> None:
-    root = tmp_path / "root"
-    write(root, images[:1])
-    (root / "c23/Fake/gen/v/b.png").symlink_to("/etc/hostname")
-    with pytest.raises(DataError, match="is there already and is no link to"):
-        write(root, images)
-
-
-def test_a_folder_of_something_else_and_one_that_is_being_written_are_left_alone(
-    tmp_path: Path, images: list[ImportedImage]
-) -> None:
-    (tmp_path / "root").mkdir()
-    write(tmp_path / "root", images[:1])
-    with pytest.raises(UsageError, match="holds other files"):
-        write(tmp_path / "set", images)
-    with opened(tmp_path / "root", dry=False), pytest.raises(UsageError, match="another import"):
-        write(tmp_path / "root", images)
 
 
 def test_copies_are_files_and_an_error_leaves_nothing(
@@ -181,13 +165,10 @@ def test_a_data_root_names_the_sources_that_are_videos(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     write_video_sources(tmp_path, {"FF-DF", "FF-real"})
     assert video_sources(tmp_path) == {"FF-DF", "FF-real"}
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"sources": "FF-DF"}'])
-def test_a_broken_list_of_videos_is_named(tmp_path: Path, text: str) -> None:
-    (tmp_path / "videos.json").write_text(text)
-    with pytest.raises(DataError, match=r"videos\.json"):
-        video_sources(tmp_path)
+    for text in ("{", "[]", '{"sources": "FF-DF"}'):
+        (tmp_path / "videos.json").write_text(text)
+        with pytest.raises(DataError, match=r"videos\.json"):
+            video_sources(tmp_path)
 
 
 def imported(path: Path) -> list[ImportedImage]:
