@@ -20,7 +20,6 @@ from benchmarks.coverage import SHOWN, Setting, coverage
 from trueface.evaluation.curves import calibration_error
 from trueface.evaluation.intervals import (
     RESAMPLES,
-    Measure,
     Scale,
     design,
     ends,
@@ -41,21 +40,10 @@ def drawn(count: int, shift: float, seed: int = 0) -> tuple[Labels, Logits, list
     return labels, random.normal(size=count) + shift * labels, [str(n) for n in range(count)]
 
 
-def test_values_are_those_of_scikit_learn() -> None:
-    labels, logits, keys = drawn(400, 1.0)
-    report = measure(labels, np.round(logits, 1), keys=keys)
-    assert report.metrics.get("auc") is not None
-    assert report.metrics["auc"].value == pytest.approx(roc_auc_score(labels, np.round(logits, 1)))
-    probabilities = 1 / (1 + np.exp(-np.round(logits, 1)))
-    assert report.metrics["loss"].value == pytest.approx(log_loss(labels, probabilities))
-
-
 def test_values_of_a_table_small_enough_to_count_by_hand() -> None:
     labels = np.array([0, 0, 0, 1, 1], np.int8)
     logits = np.array([-1.0, -2.0, 1.0, 3.0, 0.0])  # exactly 0 counts as real
     report = measure(labels, logits, keys=list("abcde"))
-    assert report.metrics.get("balanced_accuracy") is not None
-    assert report.metrics.get("auc") is not None
     assert report.confusion == ((2, 1), (1, 1))
     assert report.metrics["accuracy"].value == pytest.approx(3 / 5)
     assert report.metrics["balanced_accuracy"].value == pytest.approx((2 / 3 + 1 / 2) / 2)
@@ -69,26 +57,11 @@ def test_calibration_is_perfect_when_confidence_is_the_share_of_right_answers() 
     assert calibration_error(right, np.full(100, 20.0)) == pytest.approx(0.2, abs=1e-6)
 
 
-@pytest.mark.parametrize("shift", [0.5, 2.0, 8.0])
-def test_every_value_lies_in_its_interval(shift: float) -> None:
-    labels, logits, keys = drawn(120, shift)
-    report = measure(labels, logits - shift / 2, keys=keys)
-    for value in (
-        report.metrics.get("accuracy"),
-        report.metrics.get("auc"),
-        report.metrics.get("ece"),
-        report.metrics.get("loss"),
-    ):
-        assert value is not None
-        assert value.low <= value.value <= value.high
-
-
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     held = 0
     for seed in range(60):
         labels, logits, keys = drawn(200, 0.0, seed)
         report = measure(labels, logits, keys=keys)
-        assert report.metrics.get("auc") is not None
         held += report.verdict == "chance"
         assert (
             report.metrics["auc"].low <= report.metrics["auc"].value <= report.metrics["auc"].high
@@ -98,8 +71,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
 
 def test_the_interval_of_an_area_is_as_wide_as_the_formula_of_hanley_and_mcneil_says() -> None:
     labels, logits, keys = drawn(600, 1.0)
-    auc = measure(labels, logits, keys=keys).metrics.get("auc")
-    assert auc is not None
+    auc = measure(labels, logits, keys=keys).metrics["auc"]
     a, n = auc.value, 300
     q1, q2 = a / (2 - a), 2 * a * a / (1 + a)
     error = np.sqrt((a * (1 - a) + (n - 1) * (q1 + q2 - 2 * a * a)) / (n * n))
@@ -108,30 +80,13 @@ def test_the_interval_of_an_area_is_as_wide_as_the_formula_of_hanley_and_mcneil_
 
 def test_copies_of_an_image_do_not_narrow_an_interval() -> None:
     labels, logits, keys = drawn(100, 0.5)
-    once = measure(labels, logits, keys=keys).metrics.get("auc")
-    thrice = measure(np.tile(labels, 3), np.tile(logits, 3), keys=keys * 3).metrics.get("auc")
+    once = measure(labels, logits, keys=keys).metrics["auc"]
+    thrice = measure(np.tile(labels, 3), np.tile(logits, 3), keys=keys * 3).metrics["auc"]
     apart = measure(
         np.tile(labels, 3), np.tile(logits, 3), keys=[str(n) for n in range(300)]
-    ).metrics.get("auc")
-    assert once is not None
-    assert thrice is not None
-    assert apart is not None
+    ).metrics["auc"]
     assert thrice.high - thrice.low == pytest.approx(once.high - once.low, rel=0.15)
     assert apart.high - apart.low < 0.7 * (once.high - once.low)
-
-
-def test_the_same_table_has_the_same_intervals() -> None:
-    labels, logits, keys = drawn(50, 0.5)
-    assert measure(labels, logits, keys=keys) == measure(labels, logits, keys=keys)
-
-
-def test_one_class_alone_has_no_area_and_says_why() -> None:
-    report = measure(np.ones(4, np.int8), np.array([1.0, 2.0, -1.0, 3.0]), keys=list("abcd"))
-    assert report.metrics.get("auc") is None
-    assert report.metrics.get("balanced_accuracy") is None
-    assert report.reason == "all images are fake"
-    assert report.metrics["accuracy"].value == pytest.approx(0.75)
-    assert report.verdict == ""
 
 
 @pytest.mark.parametrize(
@@ -150,17 +105,6 @@ def test_a_verdict_names_what_a_number_hides(shift: float, offset: float, verdic
     assert measure(labels, logits + offset, keys=keys).verdict == verdict
 
 
-@pytest.mark.parametrize("broken", [np.nan, np.inf])
-def test_a_broken_model_has_no_measures(broken: float) -> None:
-    with pytest.raises(DataError, match="1 of 2 logits"):
-        measure(np.array([0, 1], np.int8), np.array([0.0, broken]), keys=["a", "b"])
-
-
-def test_no_scores_have_no_measures() -> None:
-    with pytest.raises(DataError, match="no scores"):
-        measure(np.array([], np.int8), np.array([]), keys=[])
-
-
 def test_sources_that_differ_widen_an_interval_as_more_images_cannot() -> None:
     random = np.random.default_rng(0)
     labels = (np.arange(4000) >= 2000).astype(np.int8)
@@ -169,8 +113,6 @@ def test_sources_that_differ_widen_an_interval_as_more_images_cannot() -> None:
     apart = [f"folder{source}/{number}" for number, source in enumerate(sources)]
     wide = measure(labels, logits, keys=apart)
     narrow = measure(labels, logits, keys=[str(number) for number in range(4000)])
-    assert wide.metrics.get("auc") is not None
-    assert narrow.metrics.get("auc") is not None
     assert narrow.metrics["auc"].high - narrow.metrics["auc"].low < 0.04
     assert wide.metrics["auc"].high - wide.metrics["auc"].low > 0.15
 
@@ -178,8 +120,7 @@ def test_sources_that_differ_widen_an_interval_as_more_images_cannot() -> None:
 def test_a_source_of_one_image_does_no_harm() -> None:
     labels = np.array([0, 0, 0, 1, 1], np.int8)
     keys = ["a/1", "a/2", "b/1", "c/1", "d/1"]
-    auc = measure(labels, np.array([0.0, 1.0, 0.5, 2.0, 3.0]), keys=keys).metrics.get("auc")
-    assert auc is not None
+    auc = measure(labels, np.array([0.0, 1.0, 0.5, 2.0, 3.0]), keys=keys).metrics["auc"]
     assert 0 < auc.low < 1
     assert auc.high == 1.0
 
@@ -191,8 +132,7 @@ def test_a_share_without_exception_leaves_open_what_so_few_images_do() -> None:
     assert report.metrics["accuracy"].low == pytest.approx(
         0.025 ** (1 / 200)
     )  # no error on 200 images
-    assert _value(report.metrics.get("recall")) == 1
-    assert report.metrics.get("recall") is not None
+    assert report.metrics["recall"].value == 1
     assert report.metrics["recall"].low == pytest.approx(0.025 ** (1 / 100))
 
 
@@ -212,7 +152,6 @@ def test_few_sources_leave_the_area_of_a_good_model_open_but_do_not_make_it_a_gu
     keys = [f"{label}{s}/{n}" for n, (label, s) in enumerate(zip(labels, sources, strict=True))]
     report = measure(labels, logits, keys=keys)
     assert report.sources == {0: 2, 1: 2}
-    assert report.metrics.get("auc") is not None
     assert report.metrics["auc"].low < 0.5 < report.by_images["auc"].low
     assert report.verdict == ""
 
@@ -232,14 +171,21 @@ def tied(count: int = 60, seed: int = 0) -> tuple[Labels, Logits, list[str]]:
 def test_measures_of_two_classes_are_those_of_scikit_learn() -> None:
     labels, logits, keys = tied(400)
     report = measure(labels, logits, keys=keys)
-    assert _value(report.metrics.get("precision")) == pytest.approx(
-        precision_score(labels, logits > 0)
-    )
-    assert _value(report.metrics.get("recall")) == pytest.approx(recall_score(labels, logits > 0))
-    assert _value(report.metrics.get("f1")) == pytest.approx(f1_score(labels, logits > 0))
-    assert _value(report.metrics.get("ap")) == pytest.approx(
-        average_precision_score(labels, logits)
-    )
+    assert report == measure(labels, logits, keys=keys)
+    called = logits > 0
+    expected = {
+        "precision": precision_score(labels, called),
+        "recall": recall_score(labels, called),
+        "f1": f1_score(labels, called),
+        "auc": roc_auc_score(labels, logits),
+        "ap": average_precision_score(labels, logits),
+        "loss": log_loss(labels, 1 / (1 + np.exp(-logits))),
+    }
+    assert {name: report.metrics[name].value for name in expected} == pytest.approx(expected)
+    for shift in (0.5, 2.0, 8.0):
+        labels, logits, keys = drawn(120, shift)
+        for value in measure(labels, logits - shift / 2, keys=keys).metrics.values():
+            assert value.low <= value.value <= value.high
 
 
 def test_the_equal_error_rate_lies_between_two_points_of_the_curve() -> None:
@@ -247,13 +193,13 @@ def test_the_equal_error_rate_lies_between_two_points_of_the_curve() -> None:
     # is met where both error rates are 1/4
     labels = np.array([1, 0, 1, 1, 0, 0, 0, 1], np.int8)
     report = measure(labels, -np.arange(8.0), keys=list("abcdefgh"))
-    assert _value(report.metrics.get("eer")) == pytest.approx(1 / 4)
+    assert report.metrics["eer"].value == pytest.approx(1 / 4)
     # two reals against one fake between them: FPR jumps from 1/2 to 1/2 while TPR goes 0 to 1
     between = measure(np.array([0, 1, 0], np.int8), np.array([3.0, 2.0, 1.0]), keys=list("abc"))
-    assert _value(between.metrics.get("eer")) == pytest.approx(1 / 2)
+    assert between.metrics["eer"].value == pytest.approx(1 / 2)
     # one tie of all is the diagonal, which meets FPR = 1 - TPR in the middle
     alike = measure(np.array([0, 1, 1], np.int8), np.ones(3), keys=list("abc"))
-    assert _value(alike.metrics.get("eer")) == pytest.approx(1 / 2)
+    assert alike.metrics["eer"].value == pytest.approx(1 / 2)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -261,14 +207,12 @@ def test_rates_at_thresholds_are_those_of_trying_every_threshold(seed: int) -> N
     labels, logits, keys = tied(350, seed)
     report = measure(labels, logits, keys=keys)
     fpr, tpr, _ = roc_curve(labels, logits, drop_intermediate=False)
-    assert _value(report.metrics.get("tpr_at_1fpr")) == pytest.approx(tpr[fpr <= 0.01].max())
+    assert report.metrics["tpr_at_1fpr"].value == pytest.approx(tpr[fpr <= 0.01].max())
     after = int(np.argmax(fpr >= 1 - tpr))
     grid = np.linspace(0, 1, 100_001)
     x = fpr[after - 1] + grid * (fpr[after] - fpr[after - 1])
     y = tpr[after - 1] + grid * (tpr[after] - tpr[after - 1])
-    assert _value(report.metrics.get("eer")) == pytest.approx(
-        x[np.argmin(np.abs(x - (1 - y)))], abs=1e-4
-    )
+    assert report.metrics["eer"].value == pytest.approx(x[np.argmin(np.abs(x - (1 - y)))], abs=1e-4)
 
 
 def test_a_resample_is_worth_what_scikit_learn_says_of_its_rows_written_out() -> None:
@@ -296,16 +240,6 @@ def test_a_resample_is_worth_what_scikit_learn_says_of_its_rows_written_out() ->
         assert found == pytest.approx(expected, abs=1e-6)
 
 
-def test_without_an_image_called_fake_there_is_no_precision() -> None:
-    labels = np.array([0, 1, 1], np.int8)
-    report = measure(labels, np.array([-1.0, -2.0, -3.0]), keys=list("abc"))
-    assert report.metrics.get("precision") is None
-    assert report.reasons == {"precision": "no image was called fake"}
-    assert report.reason is None
-    assert _value(report.metrics.get("recall")) == 0
-    assert _value(report.metrics.get("f1")) == 0
-
-
 def test_every_measure_that_is_missing_has_its_reason_and_no_number_is_none() -> None:
     random = np.random.default_rng(0)
     for count in (1, 2, 3, 5, 40):
@@ -319,21 +253,6 @@ def test_every_measure_that_is_missing_has_its_reason_and_no_number_is_none() ->
                 if value is not None:
                     assert np.isfinite([value.value, value.low, value.high]).all()
                     assert name == "loss" or 0 <= value.low <= value.high <= 1 + 1e-9
-
-
-def test_of_fakes_alone_the_recall_is_known_and_of_reals_alone_it_is_not() -> None:
-    logits = np.array([1.0, -1.0, 2.0, 3.0])
-    fakes = measure(np.ones(4, np.int8), logits, keys=list("abcd"))
-    reals = measure(np.zeros(4, np.int8), logits, keys=list("abcd"))
-    assert _value(fakes.metrics.get("recall")) == 0.75
-    assert (
-        fakes.metrics.get("precision")
-        is fakes.metrics.get("ap")
-        is fakes.metrics.get("eer")
-        is None
-    )
-    assert reals.metrics.get("recall") is None
-    assert reals.reasons["recall"] == "all images are real"
 
 
 def test_a_table_is_taken_apart_by_folder_and_by_modifier() -> None:
@@ -381,12 +300,6 @@ def test_the_curve_goes_from_nothing_called_fake_to_everything() -> None:
     assert np.isinf(thresholds[0])
     with pytest.raises(DataError, match="needs fakes and reals"):
         roc(np.ones(3, np.int8), np.zeros(3))
-
-
-def _value(measure: Measure | None) -> float:
-    assert measure is not None
-    assert measure.low - 1e-9 <= measure.value <= measure.high + 1e-9
-    return measure.value
 
 
 def of(counts: tuple[int, ...], label: int = 0) -> tuple[list[str], np.ndarray]:
@@ -458,8 +371,7 @@ def test_more_images_of_the_same_three_sources_do_not_narrow_an_interval() -> No
         labels = np.repeat(np.array([0, 1], np.int8), 3 * count)
         logits = np.concatenate([shift - 1, shift + 1]) + random.normal(size=6 * count)
         keys = [f"{n // (3 * count)}{n % 3}/{n}" for n in range(6 * count)]
-        auc = measure(labels, logits, keys=keys).metrics.get("auc")
-        assert auc is not None
+        auc = measure(labels, logits, keys=keys).metrics["auc"]
         widths.append(auc.high - auc.low)
     assert widths[1] > 0.8 * widths[0] > 0.1
 
@@ -481,8 +393,7 @@ def test_an_equal_error_rate_is_no_surer_than_its_images(counts: tuple[int, ...]
     labels = np.concatenate([reals, fakes])
     logits = np.random.default_rng(0).normal(size=len(labels)) + 2 * labels - 1
     report = measure(labels, logits, keys=keys + others)
-    found = report.metrics.get("eer")
-    assert found is not None
+    found = report.metrics["eer"]
     assert found.low <= report.by_images["eer"].low < found.value
     assert found.high >= report.by_images["eer"].high > found.value
 
@@ -492,3 +403,43 @@ def test_hundreds_of_sources_are_left_out_in_groups() -> None:
     made = design(keys, labels, 0)
     assert made.sources == {0: 300}
     assert len(made.weights) == 51
+
+
+@pytest.mark.parametrize(
+    ("logits", "match"),
+    [([0.0, math.nan], "1 of 2 logits"), ([0.0, math.inf], "1 of 2 logits"), ([], "no scores")],
+)
+def test_a_broken_model_and_no_scores_have_no_measures(logits: list[float], match: str) -> None:
+    with pytest.raises(DataError, match=match):
+        measure(
+            np.arange(len(logits), dtype=np.int8), np.array(logits), keys=["a", "b"][: len(logits)]
+        )
+
+
+@pytest.mark.parametrize(
+    ("labels", "logits", "values", "reasons"),
+    [
+        (
+            [1, 1, 1, 1], [1.0, 2.0, -1.0, 3.0], {"accuracy": 0.75, "recall": 0.75},
+            dict.fromkeys(("auc", "balanced_accuracy"), "all images are fake"),
+        ),
+        (
+            [0, 0, 0, 0], [1.0, -1.0, 2.0, 3.0], {"accuracy": 0.25},
+            dict.fromkeys(("auc", "recall"), "all images are real"),
+        ),
+        (
+            [0, 1, 1], [-1.0, -2.0, -3.0], {"recall": 0, "f1": 0},
+            {"precision": "no image was called fake"},
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_not_defined_of_few_or_one_class_has_its_reason(
+    labels: list[int], logits: list[float], values: dict[str, float], reasons: dict[str, str]
+) -> None:
+    report = measure(np.array(labels, np.int8), np.array(logits), keys=list("abcd"[: len(labels)]))
+    assert {name: report.metrics[name].value for name in values} == pytest.approx(values)
+    assert {name: report.reasons[name] for name in reasons} == reasons
+    assert not set(reasons) & set(report.metrics)
+    assert report.reason == (None if len(set(labels)) > 1 else next(iter(reasons.values())))
+    if report.reason:
+        assert report.verdict == ""

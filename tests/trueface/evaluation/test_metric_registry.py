@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from sklearn.metrics import fbeta_score
 
 import trueface
+from tests.trueface.evaluation.tables import scored
 from trueface.evaluation import results
 from trueface.evaluation.comparison import contrast
 from trueface.evaluation.intervals import Measure
 from trueface.evaluation.measurement import METRICS, collect, measure
 from trueface.evaluation.metrics.confusion import ACCURACY, F1
-from trueface.evaluation.score_tables import Scores, write_scores
+from trueface.evaluation.score_tables import write_scores
 from trueface.runtime import paths
 from trueface.runtime.errors import UsageError
 
@@ -62,9 +63,7 @@ def test_values_intervals_and_differences_are_those_of_earlier_versions(name: st
     report = measure(labels, logits, keys=keys)
     noise = np.random.default_rng(9).normal(size=len(labels))
     other = np.round(logits * 0.8 + noise, 3)
-    before, after = (
-        Scores(paths=keys, keys=keys, labels=labels, logits=column) for column in (logits, other)
-    )
+    before, after = (scored(keys, labels, column) for column in (logits, other))
     change = contrast(before, after)
     earlier = EARLIER[name]
     assert dict(report.reasons) == earlier["reasons"]
@@ -78,8 +77,8 @@ def test_differences_of_other_images_are_those_of_earlier_versions() -> None:
     labels, logits, keys = table("many sources")
     other = np.round(logits * 0.8 + np.random.default_rng(9).normal(size=len(labels)), 3)
     half = np.arange(len(labels)) < len(labels) // 2
-    before = Scores(paths=keys, keys=keys, labels=labels, logits=logits).rows(half)
-    after = Scores(paths=keys, keys=keys, labels=labels, logits=other).rows(~half)
+    before = scored(keys, labels, logits).rows(half)
+    after = scored(keys, labels, other).rows(~half)
     change = contrast(before, after).difference
     for metric, expected in EARLIER["many sources"]["difference of other images"].items():
         assert same(change[metric], expected), metric
@@ -134,7 +133,7 @@ def test_a_new_file_adds_a_metric_to_tables_that_were_kept_and_to_the_report(
     tmp_path: Path,
 ) -> None:
     labels, logits, keys = table("few and tied")
-    scores = Scores(paths=keys, keys=keys, labels=labels, logits=logits)
+    scores = scored(keys, labels, logits)
     write_scores(paths.scores(tmp_path / "run" / "m", "m", "gan2:pre"), scores)
     assert "f2" not in results.table(tmp_path / "run", [("m", "gan2:pre")])[0]
     tree = tmp_path / "tree" / "trueface"

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.trueface.evaluation.tables import scored
 from tests.trueface.oldfiles import score_file
 from trueface.evaluation.published_tables import (
     MARK,
@@ -23,9 +24,7 @@ from trueface.runtime.errors import DataError
 
 def scores(*rows: tuple[str, str, int, float]) -> Scores:
     paths, keys, labels, logits = zip(*rows, strict=True)
-    return Scores(
-        paths=paths, keys=keys, labels=np.array(labels, np.int8), logits=np.array(logits, float)
-    )
+    return scored(keys, labels, logits, paths)
 
 
 def test_a_table_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -4,16 +4,19 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trueface.data.examples import Examples, examples
+from trueface.data.examples import Examples, Meter, examples
 from trueface.runtime.progress import Watch
-from trueface.unlearning.api import Unlearned, run
-from trueface.unlearning.hyperparameters import TrainingOptions
+from trueface.unlearning.api import Request, Unlearned, run
+from trueface.unlearning.cache import Cache
+from trueface.unlearning.hyperparameters import Options, TrainingOptions
 from trueface.unlearning.optimization import learn_plainly
+from trueface.unlearning.registry import Goal
 
 torch.set_num_threads(1)
 
@@ -145,3 +148,31 @@ def _problem(
         fresh=lambda: make(logits, 5),
         classes=classes,
     )
+
+
+def asked(
+    problem: Problem,
+    options: Options,
+    *,
+    goal: Goal = "flips",
+    cache: Path | None = None,
+    **of: Any,
+) -> Request:
+    """Return a request as `run` makes it."""
+    meter = Meter()
+    request = Request(
+        model=problem.model,
+        forget=problem.forget,
+        retain=problem.retain,
+        validation=problem.validation,
+        options=options,
+        goal=goal,
+        classes=problem.classes,
+        fresh=None,
+        learn=learn_plainly,
+        cache=Cache(cache, meter),
+        meter=meter,
+        watch=Watch(),
+        seed=0,
+    )
+    return replace(request, **of)

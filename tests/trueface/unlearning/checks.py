@@ -1,16 +1,12 @@
 """What holds for every method that goes down a gradient."""
 
-import threading
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, nn
 
-from launcher.api import JobError
-from tests.trueface.unlearning.build import Problem, flipped, one_class
+from tests.trueface.unlearning.build import Problem, flipped, one_class, points
+from trueface.data.examples import examples
 from trueface.runtime.progress import Watch
 from trueface.unlearning.api import Unlearned
 from trueface.unlearning.hyperparameters import TrainingOptions
@@ -55,25 +51,6 @@ def moved(before: list[Tensor], model: nn.Module) -> bool:
     return any(not torch.equal(*pair) for pair in zip(before, weights(model), strict=True))
 
 
-def repeats(method: str, options: Mapping[str, Any]) -> None:
-    """Check that a seed fixes the result, whatever was drawn before."""
-    found = []
-    for draws in (0, 3):
-        problem = one_class(pictures=True)
-        torch.rand(draws)
-        found.append(problem.run(method, options=options, seed=5))
-    assert not moved(weights(found[0].model), found[1].model)
-    assert found[0].log == found[1].log
-
-
-def stops(method: str, options: Mapping[str, Any]) -> None:
-    """Check that a person can end it while it runs."""
-    stop = threading.Event()
-    watch = Watch(stop=stop, progress=lambda **_: stop.set())
-    with pytest.raises(JobError, match="stopped"):
-        flipped(pictures=True).run(method, options={**options, "epochs": 1000}, watch=watch)
-
-
 def sound(done: Unlearned, epochs: int | None = None) -> None:
     """Check a log: steps that rise, numbers that are finite, and as many epochs as asked for."""
     assert [step.step for step in done.log] == list(range(len(done.log)))
@@ -82,3 +59,29 @@ def sound(done: Unlearned, epochs: int | None = None) -> None:
     assert torch.tensor(values).isfinite().all()
     assert not done.model.training
     assert done.samples_read > 0
+
+
+def centred() -> Problem:
+    """Return a last layer alone over points of three classes, which shall forget the last."""
+    inputs, labels = points(3, 20, 0)
+    layer = nn.Linear(2, 3)
+    angle = torch.arange(3) * (2 * torch.pi / 3)
+    with torch.no_grad():  # the centres of the blobs: what is nearest is answered
+        layer.weight.copy_(torch.stack([angle.cos(), angle.sin()], 1))
+        layer.bias.zero_()
+    everything = examples(inputs, labels)
+    gone, kept = ([row for row in range(60) if (row % 3 == 2) is last] for last in (True, False))
+    return replace(
+        one_class(),
+        model=layer,
+        forget=everything.subset(gone),
+        retain=everything.subset(kept),
+        validation=everything,
+    )
+
+
+def last(done: Unlearned, name: str = "forget_accuracy_trained") -> float:
+    """Return a metric of the last step."""
+    value = done.log[-1].metrics[name]
+    assert value is not None
+    return value

@@ -1,4 +1,4 @@
-"""What is read from the methods' text is what their files register when they are imported."""
+"""What is read from the methods' text is what their files register, and what jobs may set of them."""
 
 import subprocess
 import sys
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from trueface.runtime.declarations import read_folder
 from trueface.runtime.errors import DeclarationError
@@ -24,6 +25,7 @@ from trueface.unlearning.registry import (
     register_method,
     unusable,
 )
+from trueface.unlearning.settings import KEYS, UnlearnSettings, options_among
 
 HEAD = """\
 import torch
@@ -50,23 +52,17 @@ def test_a_method_registers_what_was_read_from_its_text(name: str) -> None:
     )
 
 
-def test_every_function_that_a_file_decorates_is_a_method() -> None:
-    for name in METHODS:
-        load(name)
-    assert set(registry._LOADED) == set(METHODS) == set(METHODS.declared)
-
-
-def test_names_of_methods_stay() -> None:
+def test_names_of_methods_stay_and_each_stands_in_the_file_that_decorates_it() -> None:
     names = "corrected exact expand finetune fisher iwu lau ng npo pgu potion relabel restart"
     assert list(METHODS) == [*names.split(), "retrain", "rl", "salun", "scrub", "shrink", "ssd"]
-
-
-def test_the_module_of_a_method_is_the_file_that_decorates_it() -> None:
     for name in METHODS:
         (module,) = modules_of(name)
-        assert module.startswith("trueface.unlearning.methods.")
         assert load(name).function.__module__ == module
         assert hasattr(import_module(module), load(name).function.__name__)
+    assert set(registry._LOADED) == set(METHODS) == set(METHODS.declared)
+    folder = Path(str(methods.__file__)).parent
+    files = {f"{methods.__name__}.{path.stem}" for path in folder.glob("[!_]*.py")}
+    assert files == {modules_of(name)[0] for name in METHODS}
 
 
 def test_methods_are_known_without_torch() -> None:
@@ -137,59 +133,6 @@ def test_a_decorator_that_was_not_read_is_refused() -> None:
                 del request
 
 
-def test_each_file_of_the_room_registers_a_method() -> None:
-    folder = Path(str(methods.__file__)).parent
-    files = {path.stem for path in folder.glob("*.py")} - {"__init__"}
-    assert files == {modules_of(name)[0].split(".")[3] for name in METHODS}
-
-
-def why_not(method: str, goal: Any = "flips", **facts: Any) -> str:
-    return unusable(method, Situation(goal=goal, **facts)) or ""
-
-
-def test_nothing_known_by_name_leaves_nothing_to_forget() -> None:
-    for rate in (0.2, 0.5):
-        assert "not one flipped label is known" in why_not("scrub", rate=rate, known=0)
-
-
-def test_half_of_all_labels_wrong_and_unknown_cannot_be_found() -> None:
-    assert "50% of the labels" in why_not("relabel", rate=0.5, known=0, finding=True)
-    assert not why_not("relabel", rate=0.5, known=0.5, finding=True)  # a third is left
-    assert not why_not("relabel", rate=0.2, known=0, finding=True)
-
-
-def test_a_layer_attack_on_two_classes_is_refused() -> None:
-    for goal in ("flips", "class", "instances"):
-        assert "of two classes" in why_not("lau", goal, classes=2)
-    for method in ("rl", "shrink", "retrain"):
-        assert "of two classes one would be left" in why_not(method, "class", classes=2)
-    assert "only relabel" in why_not("lau", "flips")
-    assert "forget nothing" in why_not("lau", "instances")
-    assert not why_not("lau", "class", classes=3)
-
-
-def test_projection_against_random_flips_is_refused_and_against_a_patch_is_not() -> None:
-    assert "hardly any of its step is left" in why_not("pgu", rate=0.2)
-    assert not why_not("pgu", rate=0.2, random=False)
-    assert not why_not("pgu", "class", classes=10)
-
-
-@pytest.mark.parametrize("method", ["relabel", "corrected"])
-def test_putting_labels_right_needs_wrong_ones(method: str) -> None:
-    assert "no label is flipped" in why_not(method, "class", classes=3)
-
-
-@pytest.mark.parametrize(
-    "method", sorted(name for name, method in METHODS.items() if "retain set" in method.needs)
-)
-def test_a_method_that_reads_what_is_kept_says_so(method: str) -> None:
-    assert "given none" in why_not(method, "class", classes=3, retain=False)
-
-
-def test_a_method_that_needs_true_labels_says_so() -> None:
-    assert "true labels" in why_not("relabel", true=False)
-
-
 @given(
     st.floats(0.01, 1), st.floats(0, 1), st.sampled_from(sorted(METHODS)),
     st.sampled_from(["flips", "class", "instances"]), st.booleans(), st.integers(2, 100),
@@ -201,3 +144,85 @@ def test_a_share_of_hidden_wrong_labels_stays_a_share(
     assert 0 <= situation.hidden <= 1
     reason = unusable(method, situation)
     assert reason is None or (reason and reason == reason.strip() and not reason.endswith("."))
+
+
+@pytest.mark.parametrize(
+    ("method", "goal", "facts", "reason"),
+    [
+        ("scrub", "flips", {"rate": 0.2, "known": 0}, "not one flipped label is known"),
+        ("scrub", "flips", {"rate": 0.5, "known": 0}, "not one flipped label is known"),
+        ("relabel", "flips", {"rate": 0.5, "known": 0, "finding": True}, "50% of the labels"),
+        ("relabel", "flips", {"rate": 0.5, "known": 0.5, "finding": True}, None),  # a third is left
+        ("relabel", "flips", {"rate": 0.2, "known": 0, "finding": True}, None),
+        ("lau", "flips", {"classes": 2}, "of two classes"),
+        ("lau", "class", {"classes": 2}, "of two classes"),
+        ("lau", "instances", {"classes": 2}, "of two classes"),
+        ("rl", "class", {"classes": 2}, "of two classes one would be left"),
+        ("shrink", "class", {"classes": 2}, "of two classes one would be left"),
+        ("retrain", "class", {"classes": 2}, "of two classes one would be left"),
+        ("lau", "flips", {}, "only relabel"),
+        ("lau", "instances", {}, "forget nothing"),
+        ("lau", "class", {"classes": 3}, None),
+        ("pgu", "flips", {"rate": 0.2}, "hardly any of its step is left"),
+        ("pgu", "flips", {"rate": 0.2, "random": False}, None),  # a patch
+        ("pgu", "class", {"classes": 10}, None),
+        ("relabel", "class", {"classes": 3}, "no label is flipped"),
+        ("corrected", "class", {"classes": 3}, "no label is flipped"),
+        ("relabel", "flips", {"true": False}, "true labels"),
+        *(
+            (name, "class", {"classes": 3, "retain": False}, "given none")
+            for name, method in METHODS.items()
+            if "retain set" in method.needs
+        ),
+    ],
+)
+def test_a_method_says_for_what_it_is_unusable(
+    method: str, goal: Any, facts: dict[str, Any], reason: str | None
+) -> None:
+    found = unusable(method, Situation(goal=goal, **facts))
+    assert found is None if reason is None else reason in (found or "")
+
+
+PLACE = {"data_root": "data", "split_path": "splits"}
+
+
+def test_every_hyper_parameter_is_a_setting() -> None:
+    fields = set(UnlearnSettings.model_fields)
+    for name, method in METHODS.items():
+        assert len(KEYS[name]) == len(method.hyperparameters.model_fields)
+        assert KEYS[name] <= fields
+
+
+def test_what_is_left_out_is_the_methods_own() -> None:
+    for name, method in METHODS.items():
+        settings = UnlearnSettings.model_validate({**PLACE, "method": name, "lr": 0.5})
+        assert settings.options == method.hyperparameters()  # `lr` is that of a training
+
+
+def test_common_and_own_ones_reach_the_method() -> None:
+    settings = UnlearnSettings.model_validate(
+        {**PLACE, "method": "scrub", "unlearn_epochs": "2", "scrub_alpha": "0.5", "lau_alpha": 1}
+    )
+    assert settings.options == METHODS["scrub"].hyperparameters.model_validate(
+        {"epochs": 2, "alpha": 0.5}
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"scrub_alpha": -1}, {"unlearn_epochs": 0}, {"lau_pgd": "most"}, {"scrub_alfa": 1}]
+)
+def test_a_wrong_value_or_name_is_refused_when_the_file_is_read(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        UnlearnSettings.model_validate({**PLACE, "method": "relabel", **wrong})
+
+
+def test_a_value_that_a_method_does_not_take_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        options_among("potion", {"potion_growth": 0.5})
+
+
+def test_every_setting_says_what_it_is_and_what_it_is_without() -> None:
+    for key in frozenset().union(*KEYS.values()):
+        text = UnlearnSettings.model_fields[key].description
+        assert text
+        assert key.startswith("unlearn_") or text.startswith(f"{key.partition('_')[0]}: ")

@@ -1,6 +1,5 @@
 """Fisher forgetting."""
 
-import threading
 from dataclasses import replace
 
 import pytest
@@ -8,13 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from launcher.api import JobError
-from tests.trueface.unlearning.build import PER_CLASS, Problem, flipped, one_class
-from trueface.data.examples import Meter, examples
+from tests.trueface.unlearning.build import PER_CLASS, Problem, asked, flipped, one_class
+from trueface.data.examples import examples
 from trueface.models.logits import wide
 from trueface.runtime.progress import Watch
-from trueface.unlearning.api import Request
-from trueface.unlearning.cache import Cache
 from trueface.unlearning.methods.fisher import (
     MORE,
     ROW_VARIANCE,
@@ -22,26 +18,6 @@ from trueface.unlearning.methods.fisher import (
     _importances,
     variance,
 )
-from trueface.unlearning.optimization import learn_plainly
-
-
-def asked(problem: Problem, options: FisherOptions | None = None, seed: int = 0) -> Request:
-    """Return a request as `run` makes it."""
-    return Request(
-        model=problem.model,
-        forget=problem.forget,
-        retain=problem.retain,
-        validation=problem.validation,
-        options=options or FisherOptions(),
-        goal="instances",
-        classes=problem.classes,
-        fresh=None,
-        learn=learn_plainly,
-        cache=Cache(None, Meter()),
-        meter=Meter(),
-        watch=Watch(),
-        seed=seed,
-    )
 
 
 def by_hand(problem: Problem) -> dict[str, Tensor]:
@@ -99,7 +75,8 @@ def test_one_drawn_class_an_image_gives_the_same_on_average() -> None:
     notes: list[str] = []
     exact, _ = _importances(asked(problem, FisherOptions(exact=True)), problem.retain, notes)
     drawn = [
-        _importances(asked(problem, seed=seed), problem.retain, notes)[0] for seed in range(40)
+        _importances(asked(problem, FisherOptions(), seed=seed), problem.retain, notes)[0]
+        for seed in range(40)
     ]
     mean = torch.stack([one["2.weight"] for one in drawn]).mean(0)
     torch.testing.assert_close(mean, exact["2.weight"], rtol=0.25, atol=0.02)
@@ -109,9 +86,9 @@ def test_a_model_that_cannot_be_vectorised_is_read_image_by_image() -> None:
     problem = flipped(pictures=True, epochs=2)
     branching = replace(problem, model=Branching(problem.model))
     notes: list[str] = []
-    quick, loss = _importances(asked(problem), problem.retain, notes)
+    quick, loss = _importances(asked(problem, FisherOptions()), problem.retain, notes)
     assert notes == []
-    slow, same = _importances(asked(branching), problem.retain, notes)
+    slow, same = _importances(asked(branching, FisherOptions()), problem.retain, notes)
     assert "one by one" in notes[0]
     assert len(notes) == 1
     assert loss == pytest.approx(same)
@@ -123,8 +100,8 @@ def test_a_memory_format_is_no_reason_to_read_image_by_image() -> None:
     problem = flipped(pictures=True, epochs=2)
     notes: list[str] = []
     striped = replace(problem, model=Striped(problem.model))
-    found, _ = _importances(asked(striped), problem.retain, notes)
-    plain, _ = _importances(asked(problem), problem.retain, notes)
+    found, _ = _importances(asked(striped, FisherOptions()), problem.retain, notes)
+    plain, _ = _importances(asked(problem, FisherOptions()), problem.retain, notes)
     assert notes == []
     for name, one in plain.items():
         torch.testing.assert_close(found[f"inner.{name}"], one, rtol=1e-3, atol=1e-7)
@@ -195,16 +172,6 @@ def test_it_runs_on_one_logit_and_two_at_any_precision(logits: int, precision: s
     assert done.log[1].metrics["noise"]
 
 
-@pytest.mark.parametrize("exact", [False, True])
-def test_the_same_seed_gives_the_same_model_and_another_another(exact: bool) -> None:
-    states = [
-        flipped().run("fisher", seed=seed, options={"exact": exact}).model.state_dict()
-        for seed in (3, 3, 4)
-    ]
-    assert all(torch.equal(one, states[1][name]) for name, one in states[0].items())
-    assert not torch.equal(states[0]["0.weight"], states[2]["0.weight"])
-
-
 def test_only_as_many_images_are_read_as_are_wanted() -> None:
     problem = one_class()
     assert problem.run("fisher", options={"samples": 7}).samples_read == 7
@@ -239,13 +206,3 @@ def test_a_lone_linear_layer_over_features_will_do() -> None:
     done = problem.run("fisher")
     assert done.log[1].metrics["loss"] == pytest.approx(float(loss), rel=1e-5)
     assert not torch.equal(before, model.weight)
-
-
-def test_it_stops_when_told() -> None:
-    stop = threading.Event()
-
-    def told(**_: object) -> None:
-        stop.set()
-
-    with pytest.raises(JobError, match="stopped"):
-        flipped().run("fisher", watch=Watch(stop=stop, progress=told))

@@ -5,18 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from launcher.api import UsageError
 from tests.trueface.unlearning import checks
 from tests.trueface.unlearning.build import flipped, one_class
 from trueface.models.logits import cross_entropy, wide
-from trueface.runtime.progress import Watch
 from trueface.unlearning.methods import scrub
 from trueface.unlearning.methods.scrub import ScrubOptions, StudentCheckpoint
 from trueface.unlearning.optimization import Descent, teach
 
 FAST = {"lr": 0.02, "epochs": 6, "max_epochs": 3, "forget_batch": 32}
-CLASS = {"lr": 0.1, "epochs": 10, "max_epochs": 5, "forget_batch": 4}
-OF_PICTURES = {"lr": 0.05, "epochs": 12, "max_epochs": 3, "forget_batch": 8, "alpha": 0.5}
 
 
 @pytest.mark.parametrize("pictures", [False, True])
@@ -65,25 +61,6 @@ def test_the_divergence_is_that_of_the_formula_also_of_one_logit() -> None:
     assert float(scrub.divergence(wide(teacher), wide(teacher), 3.0)) == 0
 
 
-@pytest.mark.parametrize("pictures", [False, True])
-@pytest.mark.parametrize("logits", [1, 2])
-def test_wrong_labels_are_left(pictures: bool, logits: int) -> None:
-    done = flipped(pictures=pictures, logits=logits).run("scrub", options=FAST)
-    checks.sound(done, 6)
-    accuracies = [step.metrics["val_accuracy"] for step in done.log[1:-1]]
-    assert done.log[-1].metrics["val_accuracy"] == max(one or 0.0 for one in accuracies) > 0.9
-    assert done.log[-1].metrics["forget_accuracy_trained"] == 0
-    assert "best on validation" in done.notes[-1]
-
-
-@pytest.mark.parametrize(("pictures", "options"), [(False, CLASS), (True, OF_PICTURES)])
-def test_a_class_is_forgotten(pictures: bool, options: dict[str, float]) -> None:
-    done = one_class(pictures=pictures).run("scrub", options=options)
-    assert done.log[-1].metrics["forget_accuracy_trained"] == 0
-    assert (done.log[-1].metrics["val_accuracy"] or 0) > 0.9
-    assert done.notes == ()
-
-
 @pytest.mark.parametrize(("reference", "epoch"), [(1.0, 2), (0.0, 4), (0.55, 3), (0.75, 3)])
 def test_rewinding_takes_the_nearest_error_and_the_latest_of_equals(
     reference: float, epoch: int
@@ -94,7 +71,7 @@ def test_rewinding_takes_the_nearest_error_and_the_latest_of_equals(
 
 
 def test_rewinding_gives_back_an_epoch_as_it_was() -> None:
-    options = {**CLASS, "rewind": True, "max_epochs": 10, "lr": 0.2}
+    options = {"lr": 0.2, "epochs": 10, "max_epochs": 10, "forget_batch": 4, "rewind": True}
     done = checks.instances().run("scrub", options=options)
     epoch = int(done.notes[0].split()[3])
     name = "forget_accuracy_trained"
@@ -132,30 +109,12 @@ def test_rewinding_needs_validation_samples_of_the_same_classes() -> None:
     assert other.run("scrub", options={**FAST, "rewind": True}).notes == (scrub.NONE_ALIKE,)
 
 
-def test_it_needs_what_is_kept() -> None:
-    with pytest.raises(UsageError, match="it was given none"):
-        flipped().run("scrub", retain=None)
-
-
 @pytest.mark.parametrize("changes", [{"max_epochs": 99}, {"gamma": 0.0}, {"temperature": 1e-3}])
 def test_extreme_settings_stay_finite(changes: dict[str, float]) -> None:
     checks.sound(flipped().run("scrub", options={**FAST, **changes}), 6)
 
 
-@pytest.mark.parametrize("logits", [1, 2])
-def test_a_last_layer_alone_will_do(logits: int) -> None:
-    done = checks.over_features(logits).run("scrub", options=FAST)
-    assert (done.log[-1].metrics["forget_accuracy_true"] or 0) > 0.9
-
-
-def test_half_precision_will_do() -> None:
-    done = flipped(pictures=True).run("scrub", options=FAST, watch=Watch(precision="bf16"))
-    assert (done.log[-1].metrics["val_accuracy"] or 0) > 0.9
-
-
-def test_a_seed_fixes_the_result() -> None:
-    checks.repeats("scrub", FAST)
-
-
-def test_it_can_be_stopped() -> None:
-    checks.stops("scrub", {})
+def test_the_best_epoch_on_validation_is_given_back() -> None:
+    done = flipped(pictures=True).run("scrub", options=FAST)
+    accuracies = [step.metrics["val_accuracy"] for step in done.log[1:-1]]
+    assert checks.last(done, "val_accuracy") == max(one or 0.0 for one in accuracies)

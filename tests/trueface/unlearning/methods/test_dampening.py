@@ -1,4 +1,4 @@
-"""Importances of weights, dampening by them, and the guard of what a model can do."""
+"""Importances of weights, dampening by them, and the searches of SSD and Potion."""
 
 import threading
 from dataclasses import replace
@@ -6,51 +6,27 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from launcher.api import JobError
-from tests.trueface.unlearning.build import Problem, flipped, one_class
+from tests.trueface.unlearning import checks
+from tests.trueface.unlearning.build import asked, flipped, one_class
 from trueface.data.examples import CountedSource, Meter, examples, mixed, whole
 from trueface.models.logits import wide
 from trueface.runtime.progress import Watch
-from trueface.unlearning.api import Request
 from trueface.unlearning.cache import Cache
 from trueface.unlearning.importance import Dampening, Sort, dampening, guard, importances
+from trueface.unlearning.methods.potion import PotionOptions, _trials
 from trueface.unlearning.methods.ssd import SsdOptions
-from trueface.unlearning.optimization import learn_plainly
-from trueface.unlearning.registry import Goal
 
 SORTS: tuple[Sort, ...] = ("loss", "norm")
-
-
-def asked(problem: Problem, *, goal: Goal = "flips", cache: Path | None = None) -> Request:
-    """Return a request as `run` makes it."""
-    return Request(
-        model=problem.model,
-        forget=problem.forget,
-        retain=problem.retain,
-        validation=problem.validation,
-        options=SsdOptions(),
-        goal=goal,
-        classes=problem.classes,
-        fresh=None,
-        learn=learn_plainly,
-        cache=Cache(cache, Meter()),
-        meter=Meter(),
-        watch=Watch(),
-        seed=0,
-    )
-
-
-def state(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 @pytest.mark.parametrize("sort", SORTS)
 @pytest.mark.parametrize("logits", [1, 2])
 def test_importances_of_one_batch_are_those_of_its_gradient(sort: Sort, logits: int) -> None:
     problem = flipped(logits=logits)
-    request = asked(problem)
+    request = asked(problem, SsdOptions())
     found = importances(request, (problem.forget,), sort, batch_size=1000)
     inputs = torch.cat([batch.inputs for batch in problem.forget.batches("trained", epoch=None)])
     said = wide(problem.model(inputs))
@@ -67,7 +43,7 @@ def test_importances_of_one_batch_are_those_of_its_gradient(sort: Sort, logits: 
 
 def test_each_batch_counts_by_its_size() -> None:
     problem = flipped()
-    request = asked(problem)
+    request = asked(problem, SsdOptions())
     some = problem.retain.subset(range(5))
     found = importances(request, (some,), "loss", batch_size=3)
     parts = [mixed(some).subset(rows) for rows in ((0, 1, 2), (3, 4))]
@@ -79,36 +55,38 @@ def test_each_batch_counts_by_its_size() -> None:
 
 def test_batch_statistics_and_gradients_stay_as_they_are() -> None:
     problem = flipped(pictures=True)
-    before = state(problem.model)
+    before = checks.weights(problem.model)
     problem.model.zero_grad(set_to_none=True)
-    importances(asked(problem), (problem.forget,), "loss", batch_size=8)
-    assert all(torch.equal(before[name], one) for name, one in problem.model.state_dict().items())
+    importances(asked(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
+    assert not checks.moved(before, problem.model)
     assert all(weight.grad is None for weight in problem.model.parameters())
 
 
 def test_frozen_weights_are_left_out() -> None:
     problem = flipped()
     problem.model[0].requires_grad_(False)  # type: ignore[index]  # a Sequential
-    assert set(importances(asked(problem), (problem.forget,), "loss", batch_size=8)) == {
+    assert set(
+        importances(asked(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
+    ) == {
         "2.weight",
         "2.bias",
     }
     problem.model.requires_grad_(False)
     with pytest.raises(JobError, match="all of them are frozen"):
-        importances(asked(problem), (problem.forget,), "loss", batch_size=8)
+        importances(asked(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
 
 
 @pytest.mark.parametrize("sort", SORTS)
 def test_forgetting_everything_selects_nothing_above_one(sort: Sort) -> None:
     problem = flipped(pictures=True)
     every = problem.forget + problem.retain
-    request = replace(asked(problem), forget=every, retain=every)
-    before = state(problem.model)
+    request = replace(asked(problem, SsdOptions()), forget=every, retain=every)
+    before = checks.weights(problem.model)
     found = dampening(request, sort, batch_size=16)
     ratios = found.ratios()
     assert set(ratios.tolist()) <= {0.0, 1.0}
     assert found.apply(1.0, 1.0) == 0
-    assert all(torch.equal(before[name], one) for name, one in problem.model.state_dict().items())
+    assert not checks.moved(before, problem.model)
 
 
 def test_weights_are_dampened_by_their_ratio_from_the_originals_each_time() -> None:
@@ -135,7 +113,7 @@ def test_what_all_need_is_found_again_whatever_shall_be_forgotten(tmp_path: Path
     for rows in (range(16), range(20, 36)):
         gone = set(rows)
         kept = [row for row in range(len(every)) if row not in gone]
-        request = asked(problem)
+        request = asked(problem, SsdOptions())
         dampening(
             replace(
                 request,
@@ -152,7 +130,7 @@ def test_what_all_need_is_found_again_whatever_shall_be_forgotten(tmp_path: Path
 
 def test_another_label_sort_or_weight_is_another_importance(tmp_path: Path) -> None:
     problem = flipped()
-    request = asked(problem, cache=tmp_path)
+    request = asked(problem, SsdOptions(), cache=tmp_path)
     dampening(request, "loss", batch_size=16)
     dampening(request, "norm", batch_size=16)
     right = problem.forget.relabelled(problem.forget.true or ())
@@ -168,7 +146,7 @@ def test_samples_of_two_sources_are_both_read() -> None:
     other = examples(torch.zeros(3, 2), [0, 1, 1])
     parts = whole(problem.forget, other)
     assert [len(part) for part in parts] == [len(problem.forget), 3]
-    importances(asked(problem), parts, "loss", batch_size=8)
+    importances(asked(problem, SsdOptions()), parts, "loss", batch_size=8)
 
 
 def test_the_whole_is_the_same_however_it_is_divided() -> None:
@@ -185,7 +163,7 @@ def test_importances_stop_when_told() -> None:
     stop.set()
     with pytest.raises(JobError, match="stopped"):
         importances(
-            replace(asked(problem), watch=Watch(stop=stop)),
+            replace(asked(problem, SsdOptions()), watch=Watch(stop=stop)),
             (problem.forget,),
             "loss",
             batch_size=8,
@@ -197,12 +175,12 @@ def test_importances_that_are_no_numbers_are_refused() -> None:
     with torch.no_grad():
         next(problem.model.parameters()).fill_(torch.nan)
     with pytest.raises(JobError, match="no finite numbers"):
-        importances(asked(problem), (problem.forget,), "loss", batch_size=8)
+        importances(asked(problem, SsdOptions()), (problem.forget,), "loss", batch_size=8)
 
 
 def test_a_model_that_says_the_same_of_all_does_not_stand() -> None:
     problem = flipped()
-    before = guard(asked(problem), most_loss=1.0)
+    before = guard(asked(problem, SsdOptions()), most_loss=1.0)
     assert before.look()[1]
     with torch.no_grad():
         for weight in problem.model.parameters():
@@ -213,5 +191,116 @@ def test_a_model_that_says_the_same_of_all_does_not_stand() -> None:
 def test_it_may_say_the_same_of_all_where_one_class_is_left() -> None:
     problem = one_class(classes=2)
     kept = [row for row, label in enumerate(problem.validation.trained) if label == 0]
-    request = replace(asked(problem, goal="class"), validation=problem.validation.subset(kept))
+    request = replace(
+        asked(problem, SsdOptions(), goal="class"), validation=problem.validation.subset(kept)
+    )
     assert guard(request, most_loss=0.05).look()[1]
+
+
+@pytest.mark.parametrize(
+    ("method", "pictures", "options", "note"),
+    [
+        ("potion", True, {"most_loss": -1.0}, "left as it was"),
+        ("ssd", False, {"alpha": 1e-3, "most_loss": -1.0}, "left as it was"),
+        ("ssd", False, {"alpha": 1e30}, "take a lower alpha"),
+    ],
+)
+def test_where_not_even_one_weight_may_go_the_model_is_left_as_it_was(
+    method: str, pictures: bool, options: dict[str, float], note: str
+) -> None:
+    problem = (one_class if pictures else flipped)(pictures=pictures)
+    before = checks.weights(problem.model)
+    done = problem.run(method, options=options)
+    assert note in done.notes[0]
+    assert not checks.moved(before, problem.model)
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+@pytest.mark.parametrize("logits", [1, 2])
+@pytest.mark.parametrize("method", ["ssd", "potion"])
+def test_validation_stands_on_random_flips(method: str, pictures: bool, logits: int) -> None:
+    options = {"alpha": 0.01} if method == "ssd" else {}
+    done = flipped(pictures=pictures, logits=logits).run(method, options=options)
+    lost = (done.log[0].metrics["val_accuracy"] or 0) - (done.log[-1].metrics["val_accuracy"] or 0)
+    assert lost <= 0.05
+    if method == "ssd":
+        alphas = [step.metrics["alpha"] for step in done.log[1:-1]]
+        assert alphas == [0.01 * 2**trial for trial in range(len(alphas))]
+        assert str(len(alphas)) in done.notes[0] or "left as it was" in done.notes[0]
+
+
+def test_without_a_search_the_one_alpha_is_taken() -> None:
+    problem = flipped()
+    before = checks.weights(problem.model)
+    done = problem.run("ssd", options={"alpha": 0.01, "search": False})
+    assert len(done.log) == 3
+    assert "alpha 0.01 was taken" in done.notes[0]
+    assert checks.moved(before, problem.model)
+
+
+def test_forgetting_everything_changes_nothing() -> None:
+    problem = flipped()
+    every = problem.forget + problem.retain
+    before = checks.weights(problem.model)
+    done = problem.run("ssd", forget=every, retain=None, options={"alpha": 1.001}, force=True)
+    assert done.log[1].metrics["dampened"] == 0
+    assert not checks.moved(before, problem.model)
+
+
+def test_chance_is_not_traded_for_one_answer_to_all() -> None:
+    problem = flipped(rate=0.5, pictures=True, epochs=40)
+    done = problem.run("ssd", options={"alpha": 0.5, "most_loss": 1.0})
+    said = [
+        done.model(batch.inputs) > 0 for batch in problem.validation.batches("trained", epoch=None)
+    ]
+    share = torch.cat(said).float().mean()
+    assert 0 < share < 1 or "left as it was" in done.notes[0]
+
+
+def test_the_second_time_only_the_forgotten_are_read(tmp_path: Path) -> None:
+    first = one_class(pictures=True).run("ssd", cache=tmp_path)
+    second = one_class(pictures=True).run("ssd", cache=tmp_path)
+    assert first.samples_read == second.samples_read == 32
+    assert first.cached_samples == second.cached_samples == 96
+    assert not checks.moved(checks.weights(first.model), second.model)
+
+
+def test_what_is_not_learned_needs_no_forgetting() -> None:
+    problem = one_class()
+    before = checks.weights(problem.model)
+    wrong = problem.forget.relabelled([0] * len(problem.forget))
+    done = problem.run("potion", forget=wrong, goal="instances")
+    assert "not one of the forgotten" in done.notes[0]
+    assert done.samples_read == len(problem.forget)
+    assert not checks.moved(before, problem.model)
+
+
+def test_a_share_of_one_is_reached_at_once() -> None:
+    done = one_class(pictures=True).run("potion", options={"stop_at": 1.0})
+    assert len(done.log) == 3
+
+
+def test_labels_of_the_training_do_not_matter_to_importances(tmp_path: Path) -> None:
+    one_class(pictures=True).run("potion", cache=tmp_path)
+    held = next(tmp_path.iterdir()).read_bytes()
+    assert held
+    again = one_class(pictures=True).run("potion", cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert again.cached_samples == 96
+
+
+def test_trials_follow_the_percentile_and_leave_out_what_selects_the_same() -> None:
+    ratios = torch.arange(101.0)
+    trials = list(_trials(ratios, PotionOptions(start=1e-3, growth=2.0, trials=20)))
+    assert [trial.number for trial in trials] == sorted({trial.number for trial in trials})
+    alphas = [trial.alpha for trial in trials]
+    assert alphas == sorted(set(alphas), reverse=True)
+    last = trials[-1]
+    percent = 100 - float(torch.log(torch.tensor(1 + 100 * last.c, dtype=torch.float64)))
+    assert last.alpha == int(percent)
+    assert last.c == pytest.approx(1e-3 * 2 ** (last.number - 1))
+
+
+def test_trials_end_where_no_percentile_is_left() -> None:
+    trials = list(_trials(torch.arange(5.0), PotionOptions(growth=1e10, trials=500)))
+    assert 1 <= len(trials) <= 5

@@ -1,0 +1,258 @@
+"""Methods that go down or up a gradient: negative gradient, NPO, random labels and SalUn."""
+
+import contextlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from launcher.api import JobError
+from tests.trueface.unlearning import checks
+from tests.trueface.unlearning.build import Problem, asked, flipped, one_class, perceptron, points
+from trueface.data.examples import examples
+from trueface.models.logits import cross_entropy, wide
+from trueface.runtime.progress import Watch
+from trueface.unlearning.building_blocks import ONLY_OTHER, random_other_labels
+from trueface.unlearning.methods import salun
+from trueface.unlearning.methods.npo import preference
+from trueface.unlearning.methods.random_labels import RlOptions
+from trueface.unlearning.methods.salun import SalunOptions
+from trueface.unlearning.optimization import Descent
+from trueface.unlearning.registry import Goal
+
+SLOW, FAST = {"lr": 0.05, "epochs": 30}, {"lr": 0.05, "epochs": 20}
+MASKED = {"lr": 0.05, "epochs": 10}
+
+
+@pytest.mark.parametrize("logits", [1, 2])
+def test_wrong_labels_are_left_until_they_are_as_rare_as_errors(logits: int) -> None:
+    done = flipped(logits=logits).run("ng", options=SLOW, retain=None)
+    checks.sound(done)
+    last = done.log[-1].metrics
+    assert last["forget_accuracy_trained"] is not None
+    assert last["forget_accuracy_trained"] <= 1 - (last["val_accuracy"] or 0)
+    assert len(done.log) < 32
+
+
+def test_instances_are_left_until_they_are_like_validation() -> None:
+    done = checks.instances().run("ng", options={"stop_at": None, **SLOW})
+    last = done.log[-1].metrics
+    assert last["forget_accuracy_trained"] is not None
+    assert last["forget_accuracy_trained"] <= (last["val_accuracy"] or 0)
+
+
+@pytest.mark.parametrize("where", [0.9, 1.0])
+def test_nothing_is_done_where_the_forgotten_are_answered_like_others_already(where: float) -> None:
+    problem = flipped()
+    before = checks.weights(problem.model)
+    done = problem.run("ng", options={**SLOW, "stop_at": where})
+    assert not checks.moved(before, done.model)
+    assert len(done.log) == 2
+    assert "nothing was changed" in done.notes[0]
+
+
+def test_a_pass_ends_where_its_latest_answers_are_at_the_target() -> None:
+    problem = one_class(pictures=True)
+    forget = problem.forget + problem.forget
+    rows = [row % len(problem.forget) for row in range(30 * len(problem.forget))]
+    many = type(forget)(
+        source=forget.source,
+        positions=tuple(problem.forget.positions[row] for row in rows),
+        trained=tuple(problem.forget.trained[row] for row in rows),
+        true=None,
+    )
+    options = {"lr": 0.1, "epochs": 1, "batch_size": 16}
+    done = problem.run("ng", options=options, forget=many)
+    whole = 3 * len(many)  # one pass, measured before and after
+    assert done.log[-1].metrics["forget_accuracy_trained"] == 0
+    assert done.samples_read < whole
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_a_rate_far_too_high_gives_finite_answers_or_an_error(pictures: bool, clip: float) -> None:
+    options = {"lr": 10.0, "epochs": 20, "stop_at": 0.0, "clip": clip}
+    with contextlib.suppress(JobError):
+        checks.sound(one_class(pictures=pictures).run("ng", options=options))
+
+
+def test_a_note_tells_of_lost_accuracy() -> None:
+    options = {"lr": 1.0, "epochs": 20, "stop_at": 0.0, "momentum": 0.0}
+    done = one_class(pictures=True).run("ng", options=options)
+    fell = (done.log[0].metrics["val_accuracy"] or 0) - (done.log[-1].metrics["val_accuracy"] or 0)
+    assert any("validation accuracy fell" in note for note in done.notes) == (fell > 0.1)
+
+
+def test_a_note_tells_that_the_target_was_not_reached() -> None:
+    done = one_class().run("ng", options={"lr": 1e-6, "epochs": 2})
+    assert "after 2 epochs, 0.0% were wanted" in done.notes[0]
+
+
+def gradient(model: nn.Module, loss: Tensor) -> Tensor:
+    found = torch.autograd.grad(loss, list(model.parameters()))
+    return torch.cat([one.flatten() for one in found])
+
+
+@pytest.mark.parametrize("logits", [1, 3])
+def test_with_a_small_beta_it_goes_where_the_negative_gradient_goes(logits: int) -> None:
+    model, before = perceptron(logits, 0), perceptron(logits, 1)
+    inputs, labels = points(max(2, logits), 20, 0)
+    now, then = wide(model(inputs)), wide(before(inputs)).detach()
+    ours = gradient(model, preference(now, then, labels, 1e-3))
+    theirs = gradient(model, -cross_entropy(wide(model(inputs)), labels))
+    assert torch.cosine_similarity(ours, theirs, dim=0) > 0.99
+    assert torch.allclose(ours, theirs, rtol=0.02, atol=1e-4)
+
+
+def test_at_the_start_it_is_the_negative_gradient_for_any_beta() -> None:
+    model = perceptron(3)
+    inputs, labels = points(3, 20, 0)
+    now = wide(model(inputs))
+    ours = gradient(model, preference(now, now.detach(), labels, 5.0))
+    theirs = gradient(model, -cross_entropy(wide(model(inputs)), labels))
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_the_loss_is_bounded_and_its_gradient_fades() -> None:
+    labels, begun = torch.tensor([0]), torch.tensor([[8.0, 0.0]])
+    slopes = []
+    for margin in (8.0, 0.0, -50.0, -1e6):
+        now = torch.tensor([[margin, 0.0]], requires_grad=True)
+        loss = preference(now, begun, labels, 1.0)
+        assert 0 <= loss.item() < math.inf
+        slopes.append(float(torch.autograd.grad(loss, now)[0].abs().sum()))
+    assert slopes[2] < 1e-6
+    assert slopes[3] == 0
+
+
+def test_npo_of_instances_may_be_forgotten_too() -> None:
+    done = checks.instances().run("npo", options=FAST)
+    checks.sound(done, 20)
+
+
+def test_npo_reads_the_kept_beside_and_not_at_all_with_weight_zero() -> None:
+    problem = one_class()
+    options = {"epochs": 3, "batch_size": 8}
+    alone = problem.run("npo", options={**options, "retain_weight": 0})
+    assert alone.samples_read == 3 * len(problem.forget)
+    unkept = one_class().run("npo", options=options, retain=None, goal="class")
+    assert unkept.log == alone.log
+    both = one_class().run("npo", options=options)
+    assert both.samples_read == alone.samples_read + 3 * len(problem.forget)
+
+
+def test_a_pass_over_few_kept_begins_again() -> None:
+    problem = flipped()
+    done = problem.run("npo", options={"batch_size": 2}, retain=problem.retain.subset([0, 1, 2]))
+    checks.sound(done, 5)
+
+
+@pytest.mark.parametrize("rate", [10.0, 1e-6])
+@pytest.mark.parametrize("beta", [1e-6, 100.0])
+def test_no_setting_makes_it_endless(rate: float, beta: float) -> None:
+    options = {"lr": rate, "beta": beta, "clip": 0.0}
+    checks.sound(flipped().run("npo", options=options, retain=None))
+
+
+def labels_drawn(
+    trained: list[int], classes: int, goal: Goal, epoch: int = 0, seed: int = 0
+) -> Any:
+    some = examples(torch.rand(len(trained), 2), trained)
+    problem = one_class(classes=classes, epochs=1)
+    request = asked(problem, RlOptions(), goal=goal, forget=some, seed=seed)
+    return random_other_labels(request, epoch)
+
+
+def test_a_drawn_label_is_never_the_trained_one_and_every_other_one_comes() -> None:
+    trained = [0, 1, 2, 3] * 50
+    pairs = set(zip(trained, labels_drawn(trained, 4, "instances"), strict=True))
+    assert pairs == {(old, new) for old in range(4) for new in range(4) if old != new}
+    assert labels_drawn([0, 1, 1], 2, "flips") == (1, 0, 0)  # the other one
+    assert set(labels_drawn([1, 2] * 30, 4, "class")) == {0, 3}  # of those that stay
+
+
+def test_drawn_labels_follow_from_seed_and_epoch() -> None:
+    first, again, later, other = (
+        labels_drawn([0] * 30, 4, "instances", epoch, seed)
+        for epoch, seed in ((0, 0), (0, 0), (1, 0), (0, 1))
+    )
+    assert first == again
+    assert first not in (later, other)
+
+
+def test_random_labels_read_the_kept_only_if_asked_for() -> None:
+    problem = one_class()
+    alone = problem.run("rl", options={"epochs": 1}, retain=None)
+    assert alone.samples_read == len(problem.forget)
+    both = one_class().run("rl", options={"epochs": 1, "with_retain": True})
+    assert both.samples_read == alone.samples_read + len(problem.retain)
+    with pytest.raises(JobError, match="nothing to learn from"):
+        problem.run("rl", options={"with_retain": True}, retain=None)
+
+
+PROBLEMS: list[Callable[[], Problem]] = [flipped, one_class, lambda: one_class(pictures=True)]
+
+
+def stayed(before: list[Tensor], model: nn.Module) -> float:
+    """Return the share of parameters that are the same bit by bit."""
+    same = [old == new for old, new in zip(before, model.parameters(), strict=True)]
+    return float(torch.cat([one.flatten() for one in same]).float().mean())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("make", PROBLEMS)
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_weights_outside_the_mask_stay_bit_by_bit(
+    make: Callable[[], Problem], share: float, precision: str
+) -> None:
+    problem = make()
+    before = [one.detach().clone() for one in problem.model.parameters()]
+    options = {**MASKED, "share": share, "weight_decay": 0.1, "momentum": 0.9}
+    problem.run("salun", options=options, watch=Watch(precision=precision))
+    assert stayed(before, problem.model) == pytest.approx(1 - share, abs=0.02)
+
+
+def test_a_mask_holds_the_largest_of_all_weights_together() -> None:
+    first, second = torch.tensor([[0.1, 9.0], [0.2, 0.3]]), torch.tensor([5.0, 0.0])
+    masks = salun.salient([first, second], 2 / 6)
+    assert torch.equal(masks[0], torch.tensor([[False, True], [False, False]]))
+    assert torch.equal(masks[1], torch.tensor([True, False]))
+
+
+@pytest.mark.parametrize(("share", "count"), [(1e-9, 1), (0.5, 50), (1.0, 100)])
+def test_ties_do_not_widen_a_mask(share: float, count: int) -> None:
+    assert int(salun.salient([torch.zeros(100)], share)[0].sum()) == count
+
+
+def test_neither_decay_nor_momentum_moves_what_is_masked() -> None:
+    model = perceptron(2)
+    options = SalunOptions(lr=0.1, weight_decay=0.5)
+    descent = Descent(model.parameters(), options)
+    masks = [torch.rand_like(one) > 0.5 for one in descent.parameters]
+    before = [one.detach().clone() for one in descent.parameters]
+    descent.step(model(torch.rand(8, 2)).square().mean())  # momentum for every weight
+    begun = [one.detach().clone() for one in descent.parameters]
+    with salun.only(descent, masks):
+        for _ in range(3):
+            descent.step(model(torch.rand(8, 2)).square().mean())
+    for mask, old, new in zip(masks, begun, descent.parameters, strict=True):
+        assert torch.equal(old[~mask], new[~mask])
+        assert not (old == new)[mask].any() or not mask.any()
+    descent.step(model(torch.rand(8, 2)).square().mean())
+    assert stayed(before, model) == 0  # afterwards all may move again
+
+
+def test_of_two_classes_it_needs_no_true_labels() -> None:
+    problem = flipped()
+    unknown = problem.forget.relabelled(problem.forget.trained)
+    blind = type(unknown)(
+        source=unknown.source, positions=unknown.positions, trained=unknown.trained, true=None
+    )
+    done = problem.run("salun", options=MASKED, forget=blind, goal="flips")
+    assert done.notes == (ONLY_OTHER,)
+    assert not checks.moved(
+        checks.weights(done.model), flipped().run("salun", options=MASKED).model
+    )

@@ -1,0 +1,307 @@
+"""What holds for every method: tables of methods, with options by which each reaches its aim in a second."""
+
+import copy
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from launcher.api import JobError
+from tests.trueface.unlearning import checks
+from tests.trueface.unlearning.build import flipped, one_class
+from trueface.data.examples import examples
+from trueface.runtime.progress import Watch
+from trueface.unlearning.building_blocks import ONLY_OTHER
+from trueface.unlearning.methods.salun import TRUE_LABELS
+from trueface.unlearning.registry import METHODS
+
+Given = Mapping[str, Any]
+FLIPS = [name for name, facts in METHODS.items() if "flips" in facts.goals]
+CLASS = [name for name, facts in METHODS.items() if "class" in facts.goals]
+# so that each takes a second, whatever it reaches
+SHORT: dict[str, Given] = {
+    "pgu": {"epochs": 2}, "iwu": {"epochs": 2, "attack_steps": 3, "adversarial": 2},
+    "salun": {"epochs": 2}, "lau": {"epochs": 2}, "potion": {"trials": 5}, "shrink": {"epochs": 2},
+    "expand": {"epochs": 2}, "fisher": {"samples": 16}, "exact": {"steps": 5},
+    **{name: {"epochs": 2} for name in ("retrain", "finetune", "relabel", "corrected", "restart")},
+}  # fmt: skip
+FAST = {"lr": 0.05, "epochs": 20}
+MASKED = {"lr": 0.05, "epochs": 10}
+SCRUB = {"lr": 0.02, "epochs": 6, "max_epochs": 3, "forget_batch": 32}
+ATTACK = {"lr": 0.01, "attack_steps": 10}
+STRONG = {"lr": 0.5, "lr_end": 0.5, "epochs": 60, "retained": 0.6}
+DRAWN = ("rl", "salun", "expand", "iwu", "lau", "fisher")  # what they do follows from the seed
+both_precisions = pytest.mark.parametrize("precision", ["fp32", "bf16"])
+
+
+@both_precisions
+@pytest.mark.parametrize("pictures", [False, True])
+@pytest.mark.parametrize(
+    ("method", "several"),
+    [*((one, False) for one in FLIPS), *((one, True) for one in CLASS)],
+)
+def test_a_single_logit_and_several_will_do(
+    method: str, several: bool, pictures: bool, precision: str
+) -> None:
+    problem = (one_class if several else flipped)(pictures=pictures, epochs=5)
+    names = [name for name, _ in problem.model.named_parameters()]
+    watch = Watch(precision=precision)
+    done = problem.run(method, options=SHORT.get(method, {}), force=True, watch=watch)
+    assert all(bool(value.isfinite().all()) for value in done.model.state_dict().values())
+    assert all(value.dtype == torch.float32 for value in done.model.parameters())
+    assert [name for name, _ in done.model.named_parameters()] == names
+    assert done.log[0].step == 0
+    assert [one.step for one in done.log] == sorted({one.step for one in done.log})
+    assert done.log[-1].metrics["val_accuracy"] is not None
+
+
+@pytest.mark.parametrize("running", [False, True])
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_its_watch_stops_it_before_it_begins_and_while_it_runs(method: str, running: bool) -> None:
+    stop = threading.Event()
+    watch = Watch(stop=stop, progress=lambda **_: stop.set())
+    if not running:
+        stop.set()
+    options = {"lau": {"lr": 1e-9}, "ng": {"lr": 1e-6, "stop_at": 0.0}, "iwu": ATTACK}
+    with pytest.raises(JobError, match="stopped"):
+        (one_class if method in CLASS else flipped)().run(
+            method, options=options.get(method, {}), watch=watch, force=True
+        )
+
+
+@pytest.mark.parametrize("frozen", ["body", "head"])
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_what_is_frozen_stays_as_it_is_batch_statistics_too(method: str, frozen: str) -> None:
+    problem = (one_class if method in CLASS else flipped)(pictures=True, epochs=5)
+    *body, head = problem.model.children()
+    for part in body if frozen == "body" else [head]:
+        part.requires_grad_(False)
+    names = {name for name, one in problem.model.named_parameters() if not one.requires_grad}
+    if frozen == "body":
+        names |= {name for name, _ in problem.model.named_buffers()}
+    before = {name: one.clone() for name, one in problem.model.state_dict().items()}
+    again = copy.deepcopy(problem.model)
+    if frozen == "head" and method in ("exact", "lau"):
+        with pytest.raises(JobError, match=r"is frozen|no parameter .* may learn"):
+            problem.run(method, force=True)
+        return
+    done = problem.run(method, options=SHORT.get(method, {}), force=True, fresh=lambda: again)
+    after = done.model.state_dict()
+    assert [name for name in sorted(names) if not torch.equal(before[name], after[name])] == []
+    assert {name for name, one in done.model.named_parameters() if not one.requires_grad} <= names
+
+
+@both_precisions
+@pytest.mark.parametrize(
+    ("method", "pictures", "options", "left", "kept", "note"),
+    [
+        ("ng", True, {"lr": 0.05, "epochs": 50}, 0, 0, ""),
+        ("ng", True, {"lr": 0.2, "epochs": 50}, 0, 0, ""),
+        ("npo", True, {"lr": 0.02, "epochs": 30}, 0, 0.9, ""),
+        ("rl", False, FAST, 0, 0.9, None),
+        ("rl", False, {**FAST, "with_retain": True, "redraw": True}, 0, 0.9, None),
+        ("rl", True, {**FAST, "redraw": True}, 0, 0.9, None),
+        ("rl", True, {**FAST, "with_retain": True}, 0, 0.9, None),
+        ("salun", False, MASKED, 0, 0.9, None),
+        ("salun", True, MASKED, 0, 0.9, None),
+        ("scrub", False, {"lr": 0.1, "epochs": 10, "max_epochs": 5, "forget_batch": 4}, 0, 0.9, None),
+        (
+            "scrub", True,
+            {"lr": 0.05, "epochs": 12, "max_epochs": 3, "forget_batch": 8, "alpha": 0.5},
+            0, 0.9, None,
+        ),
+        ("expand", False, {"lr": 0.1, "epochs": 20}, 0, 0.9, ""),
+        ("expand", True, {"lr": 0.01, "epochs": 12}, 0, 0.9, ""),
+        ("shrink", False, {"lr": 0.1}, 0, 0.9, ""),
+        ("shrink", True, {"lr": 0.01}, 0, 0.9, ""),
+        ("exact", False, {}, 0, 1, "fitted on 64 samples"),
+        ("exact", True, {}, 0, 1, "fitted on 64 samples"),
+        ("iwu", True, {**ATTACK, "radius": 1.0}, 0, 0, "used 32 of 32"),
+        ("lau", True, {"pgd": "partial"}, 0, 0.97, "read "),
+        ("lau", True, {"pgd": "full"}, 0, 0.97, "read "),
+        ("pgu", False, STRONG, 0.1, 0.9, ""),
+        ("pgu", True, STRONG, 0.1, 0.9, ""),
+        ("potion", True, {}, 0.2, 0.95, "was taken in trial"),
+        ("ssd", True, {}, 0.2, 0.95, ""),
+    ],
+)  # fmt: skip
+def test_a_class_is_forgotten_and_the_others_are_not(
+    method: str, pictures: bool, options: Given, left: float, kept: float, note: str | None,
+    precision: str,
+) -> None:  # fmt: skip
+    problem = one_class(pictures=pictures, epochs=4 if method == "pgu" else 20)
+    begun = checks.weights(problem.model)
+    alone: Given = {"retain": None, "goal": "class"} if method in ("ng", "expand", "shrink") else {}
+    done = problem.run(method, options=options, watch=Watch(precision=precision), **alone)
+    assert checks.moved(begun, done.model)
+    first, last = done.log[0].metrics, done.log[-1].metrics
+    assert first["forget_accuracy_trained"] is not None
+    assert first["forget_accuracy_trained"] > 0.9
+    assert last["forget_accuracy_trained"] is not None
+    assert last["forget_accuracy_trained"] <= left
+    assert (last["val_accuracy"] or 0) >= kept
+    if method == "ng":
+        assert len(done.log) < 52  # it ends where the target is reached
+    if note is None:
+        assert done.notes == ()
+    elif note:
+        assert note in done.notes[0]
+
+
+@pytest.mark.parametrize("logits", [1, 2])
+@pytest.mark.parametrize("pictures", [False, True])
+@pytest.mark.parametrize(
+    ("method", "options", "kept", "note"),
+    [
+        ("npo", FAST, 1, ""),
+        ("rl", FAST, 0, ONLY_OTHER),
+        ("salun", MASKED, 0, TRUE_LABELS),
+        ("scrub", SCRUB, 0.9, "best on validation"),
+        ("shrink", {"lr": 0.02}, 1, ""),
+        ("iwu", {**ATTACK, "radius": 0.5}, 0, ""),
+    ],
+)
+def test_wrong_labels_are_left_for_the_right_ones(
+    method: str, options: Given, kept: float, note: str, logits: int, pictures: bool
+) -> None:
+    done = flipped(pictures=pictures, logits=logits).run(method, options=options)
+    checks.sound(done, options.get("epochs"))
+    last = done.log[-1].metrics
+    assert (last["forget_accuracy_trained"], last["forget_accuracy_true"]) == (0, 1)
+    assert (last["val_accuracy"] or 0) >= kept
+    assert note in "\n".join(done.notes)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("finetune", {}),
+        ("ng", {"lr": 0.05, "epochs": 30, "batch_size": 8}),
+        ("npo", {**FAST, "batch_size": 8}),
+        ("rl", {**FAST, "redraw": True}),
+        ("salun", MASKED),
+        ("scrub", {**SCRUB, "batch_size": 16}),
+        ("shrink", {"lr": 0.01, "batch_size": 8}),
+        ("expand", {"lr": 0.1, "epochs": 20}),
+        ("iwu", {**ATTACK, "epochs": 2, "batch_size": 8, "adversarial_batch": 50}),
+        ("lau", {"pgd": "partial", "batch_size": 5, "epochs": 2}),
+        ("lau", {"pgd": "full", "batch_size": 5, "epochs": 2}),
+        ("fisher", {}),
+        ("fisher", {"exact": True}),
+        ("pgu", {"batch_size": 8}),
+        ("potion", {}),
+    ],
+)
+def test_a_seed_alone_fixes_the_result(method: str, options: Given) -> None:
+    found = []
+    for draws, seed in ((0, 5), (3, 5), (0, 6)):
+        problem = one_class(pictures=True)
+        torch.rand(draws)
+        found.append(problem.run(method, options=options, seed=seed))
+    first, second, other = found
+    assert not checks.moved(checks.weights(first.model), second.model)
+    assert first.log == second.log
+    assert checks.moved(checks.weights(first.model), other.model) == (method in DRAWN)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("ng", {"lr": 0.05, "epochs": 30}),
+        ("npo", FAST),
+        ("rl", FAST),
+        ("scrub", {**SCRUB, "bn": "eval"}),
+        ("expand", {"lr": 0.1, "epochs": 20}),
+        ("shrink", {}),
+        ("shrink", {"bn": "train"}),
+        ("iwu", ATTACK),
+        ("pgu", STRONG),
+    ],
+)
+def test_batch_statistics_stay_unless_they_are_told_to_move(method: str, options: Given) -> None:
+    problem = one_class(pictures=True)
+    before = [one.clone() for one in problem.model.buffers()]
+    done = problem.run(method, options=options)
+    stayed = [torch.equal(*pair) for pair in zip(before, done.model.buffers(), strict=True)]
+    assert all(stayed) == (options.get("bn") != "train")
+
+
+@pytest.mark.parametrize("logits", [1, 2])
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("ng", {"lr": 0.05, "epochs": 30, "stop_at": 0.1}),
+        ("npo", FAST),
+        ("rl", FAST),
+        ("salun", {**MASKED, "share": 1.0}),
+        ("scrub", SCRUB),
+    ],
+)
+def test_a_last_layer_alone_puts_labels_right(method: str, options: Given, logits: int) -> None:
+    done = checks.over_features(logits).run(method, options=options)
+    assert (done.log[-1].metrics["forget_accuracy_true"] or 0) >= 0.9
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "left", "kept"),
+    [
+        ("expand", {"lr": 0.1, "epochs": 20}, 0, 0),
+        ("lau", {}, 0, 0.97),
+        ("ssd", {"alpha": 1.2}, 1, 0),
+    ],
+)
+def test_a_layer_over_features_may_be_the_whole_model(
+    method: str, options: Given, left: float, kept: float
+) -> None:
+    problem = checks.centred()
+    before = checks.weights(problem.model)
+    done = problem.run(method, options=options)
+    assert done.model is problem.model
+    assert checks.moved(before, done.model)
+    assert [one.shape for one in before] == [(3, 2), (3,)]
+    assert done.log[0].metrics["forget_accuracy_trained"] == 1
+    assert (done.log[-1].metrics["forget_accuracy_trained"] or 0) <= left
+    assert (done.log[-1].metrics["val_accuracy"] or 0) >= kept
+
+
+class Pixels(nn.Module):
+    """A network that takes bytes, and values between 0 and 1."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, given: Tensor) -> Tensor:
+        """Return the network's logits."""
+        floats = given.float() / 255 if given.dtype == torch.uint8 else given
+        assert float(floats.detach().min()) >= 0
+        assert float(floats.detach().max()) <= 1
+        found: Tensor = self.network(floats)
+        return found
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("shrink", {"lr": 0.01}),
+        ("iwu", {**ATTACK, "radius": 1.0}),
+        ("lau", {"pgd": "partial"}),
+        ("lau", {"pgd": "full"}),
+    ],
+)
+def test_bytes_are_attacked_as_the_pixels_that_they_are(method: str, options: Given) -> None:
+    problem = one_class(pictures=True)
+    some = problem.forget
+    (raw,) = [inputs for inputs, _ in some.source(some.positions, epoch=None, batch_size=None)]
+    whole = (raw * 255).round().byte()
+    found = []
+    for inputs in (whole, whole / 255):
+        model = Pixels(copy.deepcopy(problem.model)).eval()
+        given = replace(problem, model=model, forget=examples(inputs, some.trained))
+        found.append(given.run(method, options=options, retain=None, goal="class"))
+    assert found[0].log[-1].metrics["forget_accuracy_trained"] == 0
+    assert found[0].log == found[1].log
