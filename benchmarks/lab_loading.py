@@ -25,7 +25,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from benchmarks.table import Row
-from trueface.data.dataset import CACHE_BYTES, Decode, ImageSet, batches
+from trueface.data.dataset import CACHE_BYTES, ImageSet, batches
+from trueface.data.decoding import Scaling
 from trueface.data.index import Image
 from trueface.data.shared_images import SegmentFolder, SharedImages
 from trueface.data.transforms import TrainTransform
@@ -110,7 +111,7 @@ def reference(sample: Sample, turn: int) -> int:
 
 
 def our_set(
-    sample: Sample, decode: Decode, cache_bytes: int = 0, shared: SharedImages | None = None
+    sample: Sample, decode: str, cache_bytes: int = 0, shared: SharedImages | None = None
 ) -> ImageSet:
     """Return a sample as ours takes it, each image under a key of its own."""
     settings = sample.settings()
@@ -121,8 +122,7 @@ def our_set(
     return ImageSet(
         images,
         TrainTransform(settings=settings, seed=settings.augment_seed),
-        decode=decode,
-        scale_to=settings.resize_size,
+        scaling=Scaling.of(decode, settings.resize_size),
         cache_bytes=cache_bytes,
         shared=shared,
     )

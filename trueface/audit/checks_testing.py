@@ -163,5 +163,5 @@ def _alike(learned: Mapping[str, Json], used: Mapping[str, Json]) -> tuple[str, 
     patches = any((number(settings, "test_crops") or 0) > 0 for settings in (learned, used))
     if not patches:  # the patches of the training are no part of its validation
         return ("decode", "resize_size")
-    scaled = "scaled" in {learned.get("decode"), used.get("decode")}
+    scaled = {learned.get("decode"), used.get("decode")} & {"scaled", "fitted"}
     return ("decode", "test_crops", "patch_size", *(("resize_size",) if scaled else ()))

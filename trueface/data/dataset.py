@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from trueface.corruptions.chain import Chain
+from trueface.data.decoding import Scaling
 from trueface.data.decoding import decode as decoded
 from trueface.data.examples import Examples, Label
 from trueface.data.index import Image
@@ -52,7 +53,6 @@ CACHE_BYTES = 1 << 30  # of decoded images; beyond it they are decoded again in 
 FORGERY = "forgery"  # the column with the type of each fake, 0 for real
 SELF_BLENDED = 1  # its number; see `forging.types`
 OnBadImage = Literal["skip", "stop"]
-Decode = Literal["exact", "scaled"]
 log = logging.getLogger(__name__)
 NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
 
@@ -134,8 +134,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         columns: further values that batches carry, by name: one number per image.
         column_names: what the numbers of a column stand for, from 0.
         makes_fake: whether the transform turns an image into a fake in an epoch; None: never.
-        decode: scaled reads JPEG files at the smallest scale that covers `scale_to`.
-        scale_to: shortest side that is needed, in pixels; for scaled only.
+        scaling: the size that files are decoded to; None: their own.
         cache_bytes: how much memory decoded images may take.
         shared: decoded images of all jobs, whose decoding is this one; None: they are not shared.
     """
@@ -150,15 +149,12 @@ class ImageSet(Dataset[Tensor | BadFile]):
         columns: Mapping[str, Sequence[int]] = NO_COLUMNS,
         column_names: Mapping[str, tuple[str, ...]] = NO_COLUMNS,
         makes_fake: Callable[[Image, int], bool] | None = None,
-        decode: Decode = "exact",
-        scale_to: int = 0,
+        scaling: Scaling | None = None,
         cache_bytes: int = CACHE_BYTES,
         shared: SharedImages | None = None,
     ) -> None:
         if labels is not None and len(labels) != len(images):
             raise DataError(f"{len(labels)} labels for {len(images)} images")
-        if decode == "scaled" and scale_to < 1:
-            raise ValueError(f"images cannot be scaled to {scale_to} pixels")
         self.images = tuple(images)
         self.labels = tuple(image.label for image in images) if labels is None else tuple(labels)
         self.transform = transform
@@ -168,7 +164,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         for name, values in columns.items():
             self.give_column(name, values, column_names.get(name, ()))
         self._makes_fake = makes_fake
-        self.scale_to = scale_to if decode == "scaled" else None
+        self.scaling = scaling
         self.bad: dict[int, BadFile] = {}
         self.sound: set[int] = set()  # positions whose files were decoded whole
         self._decoded: dict[int, Tensor] = {}
@@ -277,8 +273,8 @@ class ImageSet(Dataset[Tensor | BadFile]):
         if self._room_bytes <= 0 or get_worker_info() is not None:
             bottom = partial(self.transform.bottom, image=image, epoch=request.epoch)
             once = request.is_sound  # then the rows that will be seen are enough
-            return decoded(image.path, scale_to=self.scale_to, bottom=bottom if once else None)
-        pixels = decoded(image.path, scale_to=self.scale_to)
+            return decoded(image.path, scaling=self.scaling, bottom=bottom if once else None)
+        pixels = decoded(image.path, scaling=self.scaling)
         self._room_bytes -= pixels.nbytes
         if self._room_bytes >= 0:
             self._decoded[request.position] = pixels
@@ -496,8 +492,7 @@ def augmented(
             columns={name: _numbers(values[name], names[name]) for name in values},
             column_names=names,
             makes_fake=transform.makes_fake if settings.sbi > 0 else None,
-            decode=settings.decode,
-            scale_to=settings.resize_size,
+            scaling=Scaling.of(settings.decode, settings.resize_size),
             shared=_shared(settings),
         ),
         settings=settings,
@@ -526,8 +521,7 @@ def still(
         images,
         transform,
         stamped=stamped,
-        decode=settings.decode,
-        scale_to=settings.resize_size,
+        scaling=Scaling.of(settings.decode, settings.resize_size),
         shared=_shared(settings),
     )
     return Pass(image_set=image_set, settings=settings)
@@ -537,8 +531,7 @@ def _shared(settings: AugmentationSettings | TestSettings) -> SharedImages | Non
     """Return the decoded images of all jobs, where a job asks for them."""
     if settings.cache != "decoded":
         return None
-    scaled = settings.decode == "scaled"
-    return open_shared_images(settings.resize_size if scaled else None)
+    return open_shared_images(Scaling.of(settings.decode, settings.resize_size))
 
 
 def _numbers(values: Sequence[str], names: Sequence[str]) -> list[int]:

@@ -46,6 +46,25 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 Bottom = Callable[[int, int], int]  # (height, width) -> the first row that is not needed
 
 
+class Scaling(NamedTuple):
+    """What size a file is decoded to, where it is not its own.
+
+    Attributes:
+        side: in pixels.
+        fitted: the whole image is resized until its shorter side is this long (Lanczos to a smaller size,
+            bicubic to a larger one); otherwise a JPEG file is read at the smallest of 1/1, 1/2, 1/4 and 1/8 that
+            leaves both sides as long as this, which is quicker and gives other high frequencies.
+    """
+
+    side: int
+    fitted: bool = False
+
+    @classmethod
+    def of(cls, decode: str, side: int) -> "Scaling | None":
+        """Return what a job's settings `decode` and `resize_size` say; None: the size of the file."""
+        return None if decode == "exact" else cls(side, fitted=decode == "fitted")
+
+
 CELL = 16  # rows; the highest that a cell is where colour has half the size
 WORTH = 0.9  # of the height: below more rows than that, stopping gains nothing
 SEQUENTIAL = frozenset({0xC0, 0xC1})  # Huffman-coded frames that are not progressive
@@ -54,7 +73,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEADER = 33  # bytes: the signature, and the chunk that gives the size
 
 
-def decode(path: Path, *, scale_to: int | None = None, bottom: Bottom | None = None) -> Tensor:
+def decode(path: Path, *, scaling: Scaling | None = None, bottom: Bottom | None = None) -> Tensor:
     """Return the pixels of an image file, (3, H, W) uint8 RGB, a view of (H, W, 3) in memory.
 
     They are those of Pillow's `convert("RGB")`, but for 16-bit grey, whose upper eight bits are
@@ -62,8 +81,7 @@ def decode(path: Path, *, scale_to: int | None = None, bottom: Bottom | None = N
 
     Args:
         path: of a file in one of FORMATS, whatever its name says.
-        scale_to: read a JPEG file at the smallest of 1/1, 1/2, 1/4 and 1/8 that leaves both sides
-            as long as this. It is quicker, and gives other high frequencies than a resize.
+        scaling: the size of the result; None: the file's own.
         bottom: from the height and width of the result, the row from which it is not needed:
             it may hold anything there. For files that were decoded whole before and found good:
             damage below may go unnoticed.
@@ -71,6 +89,9 @@ def decode(path: Path, *, scale_to: int | None = None, bottom: Bottom | None = N
     Raises:
         BadImageError: the file is missing, cut off, too large, or no image.
     """
+    scale_to = None if scaling is None or scaling.fitted else scaling.side
+    if scaling is not None and scaling.fitted:  # each row of the result is of several rows
+        bottom = None
     try:
         content = _content(path)
         pixels = _jpeg(content, scale_to, bottom) if content.startswith(JPEG) else None
@@ -78,6 +99,8 @@ def decode(path: Path, *, scale_to: int | None = None, bottom: Bottom | None = N
             pixels = (
                 _any(content, scale_to) if bottom is None else _upper(content, scale_to, bottom)
             )
+        if scaling is not None and scaling.fitted:
+            pixels = _fitted(pixels, scaling.side)
     except _Refused as error:
         raise BadImageError(path, str(error)) from error
     except PIL.Image.DecompressionBombError as error:
@@ -156,6 +179,18 @@ def _any(content: bytes, scale_to: int | None) -> NDArray[np.uint8]:
         if file.mode in {"I", "F"}:
             raise _Refused("its 32-bit samples have no known range; save it with 8 or 16 bits")
         return np.array(file.convert("RGB"))
+
+
+def _fitted(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Return (h, w, 3) with a shorter side of `side`."""
+    height, width = pixels.shape[:2]
+    shorter = min(height, width)
+    if shorter == side:
+        return pixels
+    size = [max(1, round(length * side / shorter)) for length in (width, height)]
+    _admit(*size)
+    by = PIL.Image.Resampling.LANCZOS if shorter > side else PIL.Image.Resampling.BICUBIC
+    return np.array(PIL.Image.fromarray(pixels).resize((size[0], size[1]), by))
 
 
 def _admit(width: int, height: int) -> None:

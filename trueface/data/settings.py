@@ -67,14 +67,14 @@ Precision = Annotated[
 def other_decoding(trained: Mapping[str, Any], used: Mapping[str, Any]) -> str:
     """Return how the decoding of images differs between two jobs' settings; '' if it does not.
 
-    Scaled decoding depends on the size that shall be covered.
+    Scaled and fitted decoding depend on the size that shall be covered.
     """
     before, now = (settings.get("decode", "exact") for settings in (trained, used))
     if before != now:
         return f"decode: {before}, and this is decode: {now}"
     sizes = [settings.get("resize_size") for settings in (trained, used)]
-    if now == "scaled" and sizes[0] != sizes[1]:
-        return f"decode: scaled at resize_size {sizes[0]}, and this is at {sizes[1]}"
+    if now != "exact" and sizes[0] != sizes[1]:
+        return f"decode: {now} at resize_size {sizes[0]}, and this is at {sizes[1]}"
     return ""
 
 
@@ -116,10 +116,11 @@ class DataSettings(PlaceSettings):
     on_bad_image: Literal["skip", "stop"] = Field(
         "skip", description="an image that cannot be decoded: skip and list it, or stop"
     )
-    decode: Literal["exact", "scaled"] = Field(
+    decode: Literal["exact", "scaled", "fitted"] = Field(
         "exact",
-        description="scaled: JPEG files are read at the smallest of 1/1, 1/2, 1/4, 1/8 that "
-        "still covers resize_size; faster, but high frequencies differ",
+        description="exact: an image keeps its size; fitted: it is resized until its shorter side has "
+        "resize_size pixels, so that images of all sizes are seen alike; scaled: JPEG files are read at "
+        "the smallest of 1/1, 1/2, 1/4, 1/8 that still covers resize_size; faster, but high frequencies differ",
     )
     cache: Literal["auto", "decoded", "none"] = Field(
         "auto",

@@ -42,7 +42,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trueface.data.decoding import decode
+from trueface.data.decoding import Scaling, decode
 from trueface.runtime.artifact import (
     CacheEntry,
     FileMark,
@@ -372,7 +372,7 @@ class SharedImages:
 
     Args:
         folder: where they lie; its path must exist.
-        scale_to: see `decoding.decode`.
+        scaling: see `decoding.decode`.
         clock: the time in ns.
         decoder: from a path to pixels, (3, H, W) uint8.
         patience_s: how long to wait for a process that decodes an image.
@@ -382,12 +382,12 @@ class SharedImages:
         self,
         folder: SegmentFolder,
         *,
-        scale_to: int | None = None,
+        scaling: Scaling | None = None,
         clock: Callable[[], int] = time.time_ns,
         decoder: Callable[..., Tensor] = decode,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        self._folder, self._scale_to, self._patience_s = folder, scale_to, patience_s
+        self._folder, self._scaling, self._patience_s = folder, scaling, patience_s
         self._clock, self._decoder = clock, decoder
         self._places: dict[bytes, PixelPlace] = {}
         self._read: dict[str, int] = {}  # bytes of each index
@@ -451,7 +451,7 @@ class SharedImages:
             if (pixels := self._stored(key)) is not None:
                 return pixels
         try:
-            pixels = self._decoder(path, scale_to=self._scale_to)
+            pixels = self._decoder(path, scaling=self._scaling)
         except BadImageError as error:
             return error
         if self._key(path) == key:  # else it was replaced meanwhile, and this may be either
@@ -564,11 +564,11 @@ class SharedImages:
             self._writer = None
 
 
-def open_shared_images(scale_to: int | None) -> SharedImages | None:
+def open_shared_images(scaling: Scaling | None) -> SharedImages | None:
     """Return the decoded images of this user's cache; None, with a warning, where it cannot be used.
 
     Args:
-        scale_to: see `decoding.decode`; None: the whole image.
+        scaling: see `decoding.decode`.
 
     Raises:
         UsageError: TRUEFACE_DECODED_LIMIT is no amount of memory.
@@ -578,18 +578,18 @@ def open_shared_images(scale_to: int | None) -> SharedImages | None:
         log.warning("decoded=none reason=there is no home; set TRUEFACE_CACHE to a folder")
         return None
     top = cache / "decoded"
-    folder = SegmentFolder(top=top, decoding=_decoding(scale_to), limit=usual_limit(top))
+    folder = SegmentFolder(top=top, decoding=_decoding(scaling), limit=usual_limit(top))
     try:
         make_private(top)
         make_private(folder.path)
-        return SharedImages(folder, scale_to=scale_to)
+        return SharedImages(folder, scaling=scaling)
     except OSError as error:
         log.warning("decoded=%s state=not used reason=%s", top, error)
         return None
 
 
-def _decoding(scale_to: int | None) -> str:
+def _decoding(scaling: Scaling | None) -> str:
     """Return the name of what pixels depend on besides the file."""
     # another version may round otherwise; inodes mean nothing on a machine that has the same home
-    parts = [SCHEMA, scale_to, version("pillow"), version("simplejpeg"), platform.node()]
+    parts = [SCHEMA, scaling, version("pillow"), version("simplejpeg"), platform.node()]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -324,6 +324,7 @@ def _places(room: int, count: int) -> list[int]:
 
 
 CORRUPTED: Final = "corrupted"
+VARIED: Final = "varied"
 MIRRORED: Final = "mirrored"
 
 
@@ -332,45 +333,66 @@ class CopyKind:
     """A kind of corruption, and the strengths that copies get."""
 
     name: str  # of `trueface.corruptions`
-    low: float
-    high: float
-    digits: int  # decimals of the strength
+    low: float = 0.0
+    high: float = 0.0  # 0: it takes no strength
+    digits: int = 0  # decimals of the strength
     exact: tuple[float, ...] = ()  # one of these in the place of any between
 
 
-# in turn; what is common comes twice, so that a third of the copies has other processing. An image that
+# of each sort in turn. What is common comes twice among the corrupted, so that a third of these has other processing. An image that
 # was halved has other statistics than one resized by 0.48 or 0.52: interpolation weights repeat from
 # pixel to pixel (A. Popescu and H. Farid, IEEE TSP 53(2), 2005), which factors drawn at random never show
-COPY_KINDS = (
-    CopyKind("jpeg", 30, 95, 0),
-    CopyKind("noise", 1, 7, 2),
-    CopyKind("resize", 0.4, 0.9, 3),
-    CopyKind("blur", 0.4, 1.8, 3),
-    CopyKind("webp", 40, 95, 0),
-    CopyKind("jpeg", 30, 95, 0),
-    CopyKind("noise", 1, 7, 2),
-    CopyKind("resize", 0.4, 0.9, 3, exact=(0.5, 0.75)),
-    CopyKind("blur", 0.4, 1.8, 3),
-    CopyKind("gamma", 0.7, 1.4, 3),
-    CopyKind("sharpen", 0.3, 1.5, 3),
-    CopyKind("contrast", 0.7, 1.4, 3),
-)
+COPY_KINDS: Mapping[str, tuple[CopyKind, ...]] = {
+    CORRUPTED: (
+        CopyKind("jpeg", 30, 95, 0),
+        CopyKind("noise", 1, 7, 2),
+        CopyKind("resize", 0.4, 0.9, 3),
+        CopyKind("blur", 0.4, 1.8, 3),
+        CopyKind("webp", 40, 95, 0),
+        CopyKind("jpeg", 30, 95, 0),
+        CopyKind("noise", 1, 7, 2),
+        CopyKind("resize", 0.4, 0.9, 3, exact=(0.5, 0.75)),
+        CopyKind("blur", 0.4, 1.8, 3),
+        CopyKind("gamma", 0.7, 1.4, 3),
+        CopyKind("sharpen", 0.3, 1.5, 3),
+        CopyKind("contrast", 0.7, 1.4, 3),
+    ),
+    VARIED: (
+        CopyKind("small", 0.35, 0.9, 3),
+        CopyKind("turn", exact=(1, 2, 2, 3), high=3),
+        CopyKind("saturation", exact=(0,), high=1),
+        CopyKind("small", 0.35, 0.9, 3, exact=(0.4, 0.5, 0.75)),
+        CopyKind("impulse", 0.2, 2, 2),
+        CopyKind("palette", 24, 160, 0),
+        CopyKind("small", 0.35, 0.6, 3),
+        CopyKind("turn", exact=(1, 2, 2, 3), high=3),
+        CopyKind("share"),
+        CopyKind("median", exact=(1,), high=1),
+        CopyKind("gamma", 0.5, 2, 3),
+        CopyKind("impulse", 0.2, 2, 2),
+    ),
+}
 
 
-def matched_chains(images: Sequence[Image], seed: int) -> dict[str, Chain]:
+def matched_chains(images: Sequence[Image], seed: int, copy: str = CORRUPTED) -> dict[str, Chain]:
     """Return the corruption of each image's copy, by the image's name.
 
     Args:
         images: of both classes, in the order of the list.
         seed: of the strengths.
+        copy: which one, of COPY_KINDS.
     """
     places = {label: count() for label in (0, 1)}
-    return {image.name: _copy_chain(next(places[image.label]), seed) for image in images}
+    return {image.name: _copy_chain(next(places[image.label]), seed, copy) for image in images}
 
 
-def _copy_chain(place: int, seed: int) -> Chain:
-    kind = COPY_KINDS[place % len(COPY_KINDS)]
-    draw = random.Random(f"copies/{seed}/{place}")
+def _copy_chain(place: int, seed: int, copy: str) -> Chain:
+    kinds = COPY_KINDS[copy]
+    kind = kinds[place % len(kinds)]
+    if not kind.high:
+        return Chain.parse(kind.name)
+    stream = "copies" if copy == CORRUPTED else f"copies/{copy}"
+    draw = random.Random(f"{stream}/{seed}/{place}")
     strength = draw.choice(kind.exact) if kind.exact else draw.uniform(kind.low, kind.high)
     return Chain.parse(f"{kind.name}{round(strength, kind.digits):g}")
 
@@ -380,12 +402,13 @@ class ImageCopy:
     """What a test sees of an image, corrupted or mirrored; the same in each epoch."""
 
     tested: TestTransform
+    copy: str  # which one
     chains: Mapping[str, Chain] | None  # by the image's name; None: left and right are exchanged
 
     @cached_property
     def id(self) -> TransformId:
         """What the pixels depend on, the chain of each image included."""
-        own: dict[str, Json] = {"copy": MIRRORED if self.chains is None else CORRUPTED}
+        own: dict[str, Json] = {"copy": self.copy}
         of_row = {name: str(each) for name, each in (self.chains or {}).items()}
         return TransformId(
             identity={**self.tested.id.identity, **own, "rows": dict(of_row)},

@@ -90,7 +90,7 @@ def identity_of(body: FrozenBody, image_set: ImageSet, view: int) -> dict[str, J
         "pillow": PIL.__version__,
         "simplejpeg": str(getattr(simplejpeg, "__version__", "")),
         "transform": dict(image_set.transform.id.of_view),
-        "scale_to": image_set.scale_to,
+        "scaling": None if image_set.scaling is None else [*image_set.scaling],
         "view": view,
     }
     plain: dict[str, Json] = json.loads(json.dumps(facts))  # as a shard's header holds it

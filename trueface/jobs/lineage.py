@@ -31,7 +31,7 @@ from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.training import image_lists
 from trueface.training.image_lists import Ancestry
-from trueface.training.settings import solver_of
+from trueface.training.settings import copies_of, solver_of
 
 SHOWN = 5  # keys of shared images that a message names
 _LISTS = 64  # kept in memory; a plan has a few, of up to some 100,000 keys
@@ -39,8 +39,11 @@ _LISTS = 64  # kept in memory; a plan has a few, of up to some 100,000 keys
 _AUGMENTATIONS = {
     "jpeg_prob": "jpeg", "blur_prob": "blur", "resize_prob": "resize", "sbi": "jpeg",
 }  # fmt: skip
-# those of the corrupted copies of a training in closed form; see data/augmentations/copies, with torch
-COPIED = ("jpeg", "noise", "resize", "blur", "webp", "gamma", "sharpen", "contrast")
+# those of the copies of a training in closed form, by copy; see data/transforms, with torch
+COPIED: Mapping[str, tuple[str, ...]] = {
+    "corrupted": ("jpeg", "noise", "resize", "blur", "webp", "gamma", "sharpen", "contrast"),
+    "varied": ("small", "turn", "saturation", "impulse", "palette", "share", "median", "gamma"),
+}
 
 
 class _List(NamedTuple):
@@ -344,11 +347,10 @@ def _names(vocabulary: Vocabulary) -> dict[str, str]:
 
 def _processing(settings: Mapping[str, Any]) -> Iterator[str]:
     """Yield the kinds of corruption that training images had by chance, or as copies."""
-    if solver_of(settings) == "ridge" and settings.get("copies", "none") not in {
-        "none",
-        "mirrored",
-    }:
-        yield from COPIED
+    copies = copies_of(settings.get("copies", "none")) if solver_of(settings) == "ridge" else ()
+    copied = [kind for copy in copies for kind in COPIED.get(copy, ())]
+    if copied:
+        yield from copied
         return
     for name, kind in _AUGMENTATIONS.items():
         if settings.get(name):

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
-from trueface.data.decoding import decode
+from trueface.data.decoding import Scaling, decode
 from trueface.data.folders import FORMATS, Missing
 from trueface.data.forging.blending import HIGHEST, LOWEST
 from trueface.data.image_headers import (
@@ -43,7 +43,7 @@ from trueface.data.image_headers import (
 from trueface.data.index import Image
 from trueface.data.loading import closing, in_background
 from trueface.data.settings import TestSettings
-from trueface.data.transforms import COPY_KINDS, CORRUPTED, TestTransform, test_transform
+from trueface.data.transforms import COPY_KINDS, TestTransform, test_transform
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.models import checkpoint
 from trueface.models.checkpoint import Checkpoint
@@ -104,8 +104,8 @@ class Learnt(NamedTuple):
                 formats = formats.with_jpeg(LOWEST, HIGHEST)
             ridge = provenance.get("ridge")
             copies = ridge.get("copies") if isinstance(ridge, Mapping) else None
-            if isinstance(copies, list) and CORRUPTED in copies:
-                formats = _with_copies(formats)
+            for copy in copies if isinstance(copies, list) else ():
+                formats = _with_copies(formats, str(copy))
         return cls(sizes=Learned.from_json(provenance.get("image_sizes")), formats=formats)
 
     def unlike(self, file: File) -> Iterator[Unlike]:
@@ -124,8 +124,8 @@ class Learnt(NamedTuple):
             )
 
 
-def _with_copies(formats: LearnedFormats) -> LearnedFormats:
-    for kind in COPY_KINDS:
+def _with_copies(formats: LearnedFormats, copy: str) -> LearnedFormats:
+    for kind in COPY_KINDS.get(copy, ()):
         if kind.name == "jpeg":
             formats = formats.with_jpeg(round(kind.low), round(kind.high))
         elif kind.name == "webp":
@@ -255,8 +255,7 @@ class Predictor:
         Raises:
             BadImageError: there are none.
         """
-        scaled = self.settings.decode == "scaled"
-        return decode(file, scale_to=self.settings.resize_size if scaled else None)
+        return decode(file, scaling=Scaling.of(self.settings.decode, self.settings.resize_size))
 
     def seen(self, pixels: Tensor, file: Path) -> Tensor:
         """Return what the network sees of an image, (3, h, w) or (K, 3, h, w)."""

@@ -29,7 +29,7 @@ from sklearn.metrics import roc_auc_score
 from trueface.data.dataset import Pass
 from trueface.data.settings import AugmentationSettings
 from trueface.data.transforms import (
-    CORRUPTED,
+    COPY_KINDS,
     ImageCopy,
     Transform,
     matched_chains,
@@ -336,13 +336,18 @@ def views_of(images: Pass, settings: AugmentationSettings, copies: Sequence[str]
     Args:
         images: with the labels that are learned; their own transform does not count.
         settings: of the crop, and the seed of what is drawn.
-        copies: "corrupted", "mirrored", each at most once.
+        copies: "corrupted", "varied", "mirrored", each at most once.
     """
     tested = test_transform(settings)
-    chains = matched_chains(images.image_set.images, settings.augment_seed)
+    every, seed = images.image_set.images, settings.augment_seed
     transforms: list[Transform] = [tested]
     transforms += [
-        ImageCopy(tested=tested, chains=chains if copy == CORRUPTED else None) for copy in copies
+        ImageCopy(
+            tested=tested,
+            copy=copy,
+            chains=matched_chains(every, seed, copy) if copy in COPY_KINDS else None,
+        )
+        for copy in copies
     ]
     return [
         replace(images, image_set=images.image_set.seen_as(transform), shuffle_seed=None)
@@ -481,7 +486,7 @@ def learn(
     """Return the features of all views; of validation those of clean and corrupted images."""
     body = FrozenBody(model, device=watch.device, precision=settings.precision)
     copies = settings.copies_learned
-    tested = [copy for copy in copies if copy == "corrupted"]
+    tested = [copy for copy in copies if copy in COPY_KINDS]
 
     def matrices(views: Sequence[Pass]) -> list[FeatureMatrix]:
         return [feature_matrix(body, view, watch, store=store) for view in views]

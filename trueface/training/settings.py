@@ -401,10 +401,13 @@ class TrainSettings(ObjectiveOptions, QualitySettings, LearningSettings):
         "fair": registry.modules_of_fair,
     }
 
-    copies: Literal["auto", "none", "corrupted", "mirrored", "corrupted+mirrored"] = Field(
+    copies: Literal[
+        "auto", "none", "corrupted", "mirrored", "corrupted+mirrored", "corrupted+varied+mirrored"
+    ] = Field(
         "auto",
         description="what a training in closed form sees of each image besides itself: a corrupted "
-        "copy, alike for both classes, and the mirror image; auto: both",
+        "copy, alike for both classes, and the mirror image; auto: both; varied: one more, made small, "
+        "turned, grey, in few colours, with lost pixels or shared",
     )
     penalty: Finite = Field(
         0.0,
@@ -469,9 +472,14 @@ class TrainSettings(ObjectiveOptions, QualitySettings, LearningSettings):
     @property
     def copies_learned(self) -> tuple[str, ...]:
         """The copies of each image that a training in closed form sees besides the image."""
-        if self.copies == "none":
-            return ()
-        return tuple(("corrupted+mirrored" if self.copies == "auto" else self.copies).split("+"))
+        return copies_of(self.copies)
+
+
+def copies_of(copies: str) -> tuple[str, ...]:
+    """Return the copies that the setting of this name means."""
+    if copies == "none":
+        return ()
+    return tuple(("corrupted+mirrored" if copies == "auto" else copies).split("+"))
 
 
 def _body_stays(settings: Mapping[str, Any]) -> bool:
@@ -500,9 +508,9 @@ def unfit_qualities(settings: Mapping[str, Any]) -> Iterator[str]:
             f"quality_list: {settings['quality_list']} is not used: name its qualities in qualities, such "
             f"as {RAW}, c23"
         )
-    if names and settings["decode"] == "scaled":
+    if names and settings["decode"] != "exact":
         yield (
-            "qualities with decode: scaled: images would be reduced before they are corrupted; "
+            f"qualities with decode: {settings['decode']}: images would be resized before they are corrupted; "
             "leave decode out"
         )
     if settings.get("collab", 0) > 0:

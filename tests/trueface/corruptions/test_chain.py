@@ -29,6 +29,7 @@ from trueface.corruptions.registry import (
 
 EACH = (
     "blur1", "brightness1.3", "contrast0.6", "crop0.8", "gamma1.3", "jpeg50", "median1", "noise4",
+    "impulse2", "palette32", "turn1", "small0.5",
     "resize0.5", "saturation0", "screenshot", "share", "sharpen1", "webp60", "half", "quarter",
 )  # fmt: skip
 PROGRAMS = {"h264-"}  # kinds that start a program: see test_programs
@@ -69,7 +70,9 @@ def test_the_same_name_gives_the_same_pixels(text: str, photo: Tensor) -> None:
     assert torch.equal(Chain.parse(text)(photo, "a"), Chain.parse(text)(photo, "a"))
 
 
-@pytest.mark.parametrize("text", ["noise4", "share", "screenshot", "crop0.8"])
+@pytest.mark.parametrize(
+    "text", ["noise4", "share", "screenshot", "crop0.8", "impulse2", "small0.5"]
+)
 def test_another_name_draws_anew(text: str, photo: Tensor) -> None:
     assert not torch.equal(Chain.parse(text)(photo, "a"), Chain.parse(text)(photo, "b"))
 
@@ -112,6 +115,19 @@ def test_levels_change_as_their_formulas_say(photo: Tensor) -> None:
     ):
         differs = np.abs(Chain.parse(text)(photo, "a").numpy() - expected.clip(0, 255))
         assert differs.max() < 2.1, text  # Pillow rounds down, and greys are rounded before
+
+
+def test_lost_pixels_few_colours_and_turns_are_what_their_numbers_say() -> None:
+    grey = torch.full((3, 200, 200), 100, dtype=torch.uint8)
+    lost = Chain.parse("impulse4")(grey, "a")
+    assert torch.equal(lost[0], lost[1])
+    for value, share in ((0, 0.02), (100, 0.96), (255, 0.02)):
+        assert (lost[0] == value).double().mean().item() == pytest.approx(share, abs=0.004)
+    noise = torch.randint(0, 256, (3, 40, 40), generator=torch.Generator().manual_seed(1)).byte()
+    few = Chain.parse("palette16")(noise, "a")
+    assert len(torch.unique(few.flatten(1), dim=1)[0]) == 16
+    assert torch.equal(Chain.parse("turn1")(noise, "a"), noise.transpose(1, 2).flip(1))
+    assert torch.equal(Chain.parse("turn2")(noise, "a"), noise.flip(1, 2))
 
 
 def test_steps_follow_each_other_in_the_order_of_writing(photo: Tensor) -> None:

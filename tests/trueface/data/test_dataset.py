@@ -13,7 +13,7 @@ import torch
 from launcher.api import MachineError, parse_data
 from trueface.data import transforms
 from trueface.data.dataset import ImageSet, Shard, batches, stamp
-from trueface.data.decoding import decode
+from trueface.data.decoding import Scaling, decode
 from trueface.data.index import Image, survey
 from trueface.data.loading import ImageRequest
 from trueface.data.settings import TestSettings
@@ -160,17 +160,11 @@ def test_scaled_decoding_reads_less_of_a_jpeg(tree: Tree) -> None:
     root = tree(FAKES + REALS)
     for image in a_set(root).images:
         PIL.Image.new("RGB", (64, 64)).save(image.path, "JPEG")
-    assert a_set(root, decode="scaled", scale_to=12)._pixels(
-        ImageRequest(0, 0, is_sound=False)
-    ).shape == (3, 16, 16)
-    assert a_set(root, decode="exact", scale_to=12)._pixels(
-        ImageRequest(0, 0, is_sound=False)
-    ).shape == (3, 64, 64)
-
-
-def test_scaled_decoding_must_know_what_is_needed(tree: Tree) -> None:
-    with pytest.raises(ValueError, match="scaled to 0 pixels"):
-        a_set(tree(FAKES + REALS), decode="scaled")
+    for way, side in {"scaled": 16, "fitted": 12, "exact": 64}.items():
+        pixels = a_set(root, scaling=Scaling.of(way, 12))._pixels(
+            ImageRequest(0, 0, is_sound=False)
+        )
+        assert pixels.shape == (3, side, side)
 
 
 @pytest.mark.parametrize("threads", [0, 2])

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trueface.data.decoding import PIXELS, decode
+from trueface.data.decoding import PIXELS, Scaling, decode
 from trueface.runtime.errors import BadImageError
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
@@ -206,7 +206,7 @@ def test_a_truncated_file_is_refused_and_not_half_grey(
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     assert refused(path)
-    assert refused(path, scale_to=20)
+    assert refused(path, scaling=Scaling(20))
 
 
 @pytest.mark.parametrize("more", [{}, {"progressive": True}, {"subsampling": 0}])
@@ -324,7 +324,7 @@ def test_a_scaled_jpeg_covers_what_is_needed_and_no_more(
 ) -> None:
     path = tmp_path / "a.jpg"
     a_picture(*size, mode=mode).save(path)
-    pixels = decode(path, scale_to=scale_to)
+    pixels = decode(path, scaling=Scaling(scale_to))
     assert pixels.shape == (3, scaled[1], scaled[0])
     with PIL.Image.open(path) as file:
         by = max(1, min(round(whole / part) for whole, part in zip(size, scaled, strict=True)))
@@ -335,7 +335,34 @@ def test_a_scaled_jpeg_covers_what_is_needed_and_no_more(
 def test_scaling_leaves_other_files_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     a_picture(200, 100).save(path)
-    assert torch.equal(decode(path, scale_to=10), by_pillow(path))
+    assert torch.equal(decode(path, scaling=Scaling(10)), by_pillow(path))
+
+
+@pytest.mark.parametrize(
+    ("size", "fitted"),
+    [
+        ((200, 100), (80, 40)), ((101, 199), (40, 79)), ((20, 10), (80, 40)), ((40, 90), (40, 90)),
+        ((1, 3), (40, 120)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["png", "jpg"])
+def test_a_fitted_image_has_the_shorter_side_that_is_wanted_whatever_its_size(
+    tmp_path: Path, form: str, size: tuple[int, int], fitted: tuple[int, int]
+) -> None:
+    path = tmp_path / f"a.{form}"
+    a_picture(*size).save(path)
+    larger = min(size) < 40
+    by = PIL.Image.Resampling.BICUBIC if larger else PIL.Image.Resampling.LANCZOS
+    whole = PIL.Image.fromarray(by_pillow(path).permute(1, 2, 0).numpy()).resize(fitted, by)
+    pixels = decode(path, scaling=Scaling(40, fitted=True))
+    assert torch.equal(pixels, torch.from_numpy(np.array(whole)).permute(2, 0, 1))
+
+
+def test_a_strip_is_not_fitted_into_more_pixels_than_an_image_may_have(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    PIL.Image.new("RGB", (40_000, 1)).save(path)
+    with pytest.raises(BadImageError, match="10,240,000 x 256"):
+        decode(path, scaling=Scaling(256, fitted=True))
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA", "1", "I;16"])
@@ -370,27 +397,25 @@ def test_damage_below_the_rows_that_are_needed_is_found_too(tmp_path: Path) -> N
 def test_neighbouring_scales_halve(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     a_picture(256, 256).save(path)
-    sides = [decode(path, scale_to=side).shape[-1] for side in (256, 128, 64, 32)]
+    sides = [decode(path, scaling=Scaling(side)).shape[-1] for side in (256, 128, 64, 32)]
     assert all(one == 2 * other for one, other in pairwise(sides))
 
 
 @pytest.mark.parametrize("rows", [0, 1, 16, 17, 30, 100, 150, 200])
-@pytest.mark.parametrize("scale_to", [None, 100, 50])
+@pytest.mark.parametrize("scaling", [None, Scaling(100), Scaling(50), Scaling(90, fitted=True)])
 @pytest.mark.parametrize("more", [
     {"subsampling": 0}, {"subsampling": 1}, {"subsampling": 2}, {"progressive": True},
     {"restart_marker_rows": 1}, {"comment": b"what"},
 ])  # fmt: skip
 def test_a_jpeg_s_upper_rows_are_those_of_the_whole(
-    tmp_path: Path, more: dict[str, Any], scale_to: int | None, rows: int
+    tmp_path: Path, more: dict[str, Any], scaling: Scaling | None, rows: int
 ) -> None:
     path = tmp_path / "a.jpg"
     for mode in ("RGB", "L", "CMYK"):
         a_picture(170, 203, mode).save(path, **more)
-        whole = decode(path, scale_to=scale_to)
+        whole = decode(path, scaling=scaling)
         needed = min(rows, whole.shape[1])
-        upper = decode(
-            path, scale_to=scale_to, bottom=partial(lambda to, height, width: to, needed)
-        )
+        upper = decode(path, scaling=scaling, bottom=partial(lambda to, height, width: to, needed))
         assert (upper.shape, upper.dtype) == (whole.shape, whole.dtype)
         assert torch.equal(upper[:, :needed], whole[:, :needed])
 
@@ -416,15 +441,15 @@ def test_no_filter_of_warnings_is_set_while_an_image_is_decoded(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("subsampling", [0, 2])
-@pytest.mark.parametrize("scale_to", [None, 2, 3])
+@pytest.mark.parametrize("scaling", [None, Scaling(2), Scaling(3)])
 @pytest.mark.parametrize("width", range(1, 18))
 def test_a_narrow_jpeg_has_the_same_upper_rows_alone(
-    tmp_path: Path, width: int, scale_to: int | None, subsampling: int
+    tmp_path: Path, width: int, scaling: Scaling | None, subsampling: int
 ) -> None:
     path = tmp_path / "a.jpg"
     a_picture(width, 200).save(path, quality=95, subsampling=subsampling)
-    whole = decode(path, scale_to=scale_to)
-    upper = decode(path, scale_to=scale_to, bottom=lambda height, _: height // 3)
+    whole = decode(path, scaling=scaling)
+    upper = decode(path, scaling=scaling, bottom=lambda height, _: height // 3)
     rows = whole.shape[1] // 3
     assert upper.shape == whole.shape
     assert torch.equal(upper[:, :rows], whole[:, :rows])

@@ -213,14 +213,17 @@ def test_the_same_image_of_both_classes_gets_the_same_corruption() -> None:
         assert str(chains[first.name]) == str(chains[second.name])
 
 
-def test_strengths_follow_from_the_seed_and_lie_between_the_bounds() -> None:
+@pytest.mark.parametrize("copy", COPY_KINDS)
+def test_strengths_follow_from_the_seed_and_lie_between_the_bounds(copy: str) -> None:
     strengths, same, others = (
-        [str(chain) for chain in matched_chains(images(0, 60), seed).values()] for seed in (1, 1, 2)
+        [str(chain) for chain in matched_chains(images(0, 60), seed, copy).values()]
+        for seed in (1, 1, 2)
     )
     assert strengths == same != others
     for place, chain in enumerate(strengths):
-        kind = COPY_KINDS[place % len(COPY_KINDS)]
-        assert kind.low <= float(chain.removeprefix(kind.name)) <= kind.high
+        kind = COPY_KINDS[copy][place % len(COPY_KINDS[copy])]
+        low, high = (min(kind.exact), max(kind.exact)) if kind.exact else (kind.low, kind.high)
+        assert low <= float(chain.removeprefix(kind.name) or 0) <= high
 
 
 def test_images_that_were_halved_are_among_the_copies() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trueface.data.decoding import decode
+from trueface.data.decoding import Scaling, decode
 from trueface.data.folders import CACHE
 from trueface.data.shared_images import (
     INDEX,
@@ -38,10 +38,10 @@ class Decoder:
     def __init__(self, notes: Path) -> None:
         self._notes = notes
 
-    def __call__(self, path: Path, scale_to: int | None = None) -> Tensor:
+    def __call__(self, path: Path, scaling: Scaling | None = None) -> Tensor:
         with self._notes.open("a") as file:
             file.write(f"{path.name}\n")
-        return decode(path, scale_to=scale_to)
+        return decode(path, scaling=scaling)
 
     @property
     def names(self) -> list[str]:
@@ -98,9 +98,9 @@ def test_images_are_held_as_scaled_decoding_gives_them(
 ) -> None:
     PIL.Image.new("RGB", (640, 480), "red").save(paths[0], "JPEG")
     for _ in range(2):
-        (pixels,) = shared(tmp_path, decoder, scale_to=100).fetch(paths[:1])
+        (pixels,) = shared(tmp_path, decoder, scaling=Scaling(100)).fetch(paths[:1])
         assert isinstance(pixels, Tensor)
-        assert torch.equal(pixels, decode(paths[0], scale_to=100))
+        assert torch.equal(pixels, decode(paths[0], scaling=Scaling(100)))
     assert decoder.names == ["00.png"]
 
 
@@ -240,10 +240,10 @@ def test_a_process_goes_on_where_its_parent_has_stored_images(
 def test_a_process_that_is_killed_leaves_nothing_wrong(
     tmp_path: Path, paths: list[Path], decoder: Decoder
 ) -> None:
-    def deadly(path: Path, scale_to: int | None = None) -> Tensor:
+    def deadly(path: Path, scaling: Scaling | None = None) -> Tensor:
         if path == paths[3]:
             os.kill(os.getpid(), signal.SIGKILL)
-        return decoder(path, scale_to=scale_to)
+        return decoder(path, scaling=scaling)
 
     def work() -> None:
         shared(tmp_path, deadly).fetch(paths)
@@ -258,10 +258,10 @@ def test_nobody_waits_for_ever_for_a_process_that_sleeps(
 ) -> None:
     begun, done = FORK.Event(), FORK.Event()
 
-    def sleepy(path: Path, scale_to: int | None = None) -> Tensor:
+    def sleepy(path: Path, scaling: Scaling | None = None) -> Tensor:
         begun.set()
         done.wait(30)
-        return decode(path, scale_to=scale_to)
+        return decode(path, scaling=scaling)
 
     def work() -> None:
         shared(tmp_path, sleepy).fetch(paths[:1])

@@ -1,8 +1,9 @@
-"""Light and colour: brightness, contrast, saturation, gamma."""
+"""Light and colour: brightness, contrast, saturation, gamma, few colours."""
 
 import random
 
 import torch
+from PIL.Image import Dither
 from PIL.ImageEnhance import Brightness, Color, Contrast
 from torch import Tensor
 
@@ -61,3 +62,18 @@ def gamma(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     del chance
     levels = (255 * (torch.arange(256, dtype=torch.float64) / 255) ** strength).round()
     return levels.to(torch.uint8)[pixels.long()]
+
+
+@register_corruption(
+    "palette",
+    summary="the nearest of this number of colours, chosen for the image (median cut) by Pillow, undithered",
+    strength="colours",
+    low=2,
+    high=256,
+    whole=True,
+)
+def palette(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+    """Return the image in few colours."""
+    del chance
+    image = to_image(pixels)
+    return to_pixels(image.quantize(int(strength), dither=Dither.NONE).convert("RGB"))

@@ -1,7 +1,8 @@
-"""A part of the image, enlarged to its size."""
+"""Which part of the image is seen, and which way up."""
 
 import random
 
+import torch
 from PIL.Image import Resampling
 from torch import Tensor
 
@@ -24,3 +25,21 @@ def crop(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     left, top = chance.randint(0, image.width - width), chance.randint(0, image.height - height)
     box = (left, top, left + width, top + height)
     return to_pixels(image.resize(image.size, Resampling.BICUBIC, box=box))
+
+
+@register_corruption(
+    "turn",
+    summary="turned left by this number of quarter turns, and stretched to its size if it is no square",
+    strength="quarter turns",
+    low=1,
+    high=3,
+    whole=True,
+)
+def turn(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+    """Return the image turned, in its old size."""
+    del chance
+    turned = torch.rot90(pixels, int(strength), (1, 2))
+    if turned.shape == pixels.shape:
+        return turned
+    height, width = pixels.shape[1:]
+    return to_pixels(to_image(turned).resize((width, height), Resampling.BICUBIC))

@@ -1,4 +1,4 @@
-"""Gaussian noise."""
+"""Noise: Gaussian, and pixels that are lost."""
 
 import random
 
@@ -24,3 +24,18 @@ def noise(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     )
     noisy = pixels + strength * torch.from_numpy(drawn)
     return noisy.round().clamp(0, 255).to(torch.uint8)
+
+
+@register_corruption(
+    "impulse",
+    summary="salt and pepper: this share of the pixels becomes black or white, each as likely",
+    strength="percent of the pixels",
+    low=0.01,
+    high=50,
+    draws=True,
+)
+def impulse(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+    """Return the image with pixels that are lost, in all channels."""
+    drawn = np.random.default_rng(chance.getrandbits(64)).random(tuple(pixels.shape[1:]))
+    lost, white = torch.from_numpy(drawn < strength / 100), torch.from_numpy(drawn < strength / 200)
+    return pixels.masked_fill(lost, 0).masked_fill(white, 255)

@@ -1,7 +1,8 @@
-"""An image that was shared: coded by the one who sends it, resized and coded again by the platform."""
+"""An image that was shared: coded by the one who sends it, resized and coded again by the platform; or kept small."""
 
 import random
 
+from PIL.Image import Resampling
 from torch import Tensor
 
 from trueface.corruptions.pillow import recoded, rescaled, to_image, to_pixels
@@ -9,6 +10,7 @@ from trueface.corruptions.registry import register_corruption
 
 QUALITY = (70, 90)  # of both JPEGs, drawn apart
 FACTOR = (0.5, 0.9)  # of the platform's resizing
+KEPT = (60, 95)  # quality of the one JPEG of a small image
 
 
 @register_corruption(
@@ -22,3 +24,20 @@ def share(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     sent, handed_on = chance.randint(*QUALITY), chance.randint(*QUALITY)
     small = rescaled(recoded(to_image(pixels), "JPEG", sent), chance.uniform(*FACTOR))
     return to_pixels(recoded(small, "JPEG", handed_on))
+
+
+@register_corruption(
+    "small",
+    summary="resized by this factor, JPEG 60 to 95 at that size, and back (bicubic)",
+    strength="factor of the sides",
+    low=0.05,
+    high=4,
+    draws=True,
+)
+def small(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
+    """Return the image as it is seen again after it was kept in another size; the quality is drawn."""
+    image = to_image(pixels)
+    size = [max(1, round(side * strength)) for side in image.size]
+    kept = image.resize((size[0], size[1]), Resampling.BICUBIC)
+    again = recoded(kept, "JPEG", chance.randint(*KEPT))
+    return to_pixels(again.resize(image.size, Resampling.BICUBIC))

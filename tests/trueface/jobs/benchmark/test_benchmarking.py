@@ -282,4 +282,6 @@ def test_a_run_without_a_benchmark_is_an_error_with_advice(tmp_path: Path) -> No
 
 
 def test_training_copies_make_corruptions_known() -> None:
-    assert set(lineage.COPIED) == {kind.name for kind in COPY_KINDS}
+    assert {copy: set(kinds) for copy, kinds in lineage.COPIED.items()} == {
+        copy: {kind.name for kind in kinds} for copy, kinds in COPY_KINDS.items()
+    }
