@@ -19,6 +19,7 @@ from trueface.data.folders import FoundImages, Missing, find_images, listed, pat
 from trueface.runtime import logs, paths
 
 if TYPE_CHECKING:  # torch takes seconds to import
+    from trueface.data.settings import TestSettings
     from trueface.prediction.heat_map import HeatMaps
     from trueface.prediction.predictor import Prediction, Predictor
 
@@ -234,7 +235,7 @@ def row_of(answer: "Prediction") -> dict[str, Json]:
         "logit": answer.logit,
         "probability": answer.probability,
         "verdict": answer.verdict,
-        "abstained": not answer.sure,
+        "abstained": answer.is_far or not answer.sure,
         "size_unlike_training": any(each.reason == "size" for each in answer.unlike),
         "unlike": [{"reason": each.reason, "text": each.text} for each in answer.unlike],
     }
@@ -274,30 +275,39 @@ class Remarks:
 
     answers: int = 0
     unsure: int = 0
+    far: int = 0
     unlike: Counter[str] = field(default_factory=Counter)  # by reason
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, answer: "Prediction") -> None:
         """Count an answer."""
         self.answers += 1
-        self.unsure += not answer.sure
+        self.far += answer.is_far
+        self.unsure += not answer.is_far and not answer.sure
         for each in answer.unlike:
             self.unlike[each.reason] += 1
             named = self.examples.setdefault(each.reason, [])
             if len(named) < NAMED:
                 named.append(f"{shown(str(answer.path))}: {each.text}")
 
-    def lines(self, *, crop: int) -> Iterable[str]:
-        """Yield what there is to say; `crop` is the side of what the network sees, in pixels."""
+    def lines(self, settings: "TestSettings") -> Iterable[str]:
+        """Yield what there is to say of a model that sees images under these settings."""
         for reason, count in self.unlike.items():
-            advice = ADVICE.get(reason, "").format(crop=crop)
+            advice = ADVICE.get(reason, "").format(crop=settings.resize_size)
+            if reason == "size" and settings.decode == "fitted":
+                advice = ""
             yield (
                 f"warning: {count} of {self.answers} images have other {PLURAL[reason]} than those of "
-                f"the training, so their answers say little{advice}"
+                f"the training, so {MEANING.get(reason, LESS_SURE)}{advice}"
             )
             yield from (f"  {example}" for example in self.examples[reason])
             if count > NAMED:
                 yield f"  and {count - NAMED} more"
+        if self.far:
+            yield (
+                f"note: no answer for {self.far} of {self.answers} images, which are unlike those of the "
+                "training; their logits are printed all the same"
+            )
         if self.unsure:
             yield f"note: no answer for {self.unsure} of {self.answers} images, which are unsure"
 
@@ -308,6 +318,9 @@ PLURAL = {
     "orientation": "orientations",
     "features": "features",
 }
+# an image that is far gets no class; see `predictor.FAR`
+MEANING = {"size": "they get no class", "features": "they get no class"}
+LESS_SURE = "their answers are less sure than validation's"
 ADVICE = {
     "size": "; the network sees the middle {crop} x {crop} pixels only: resize them as the training's were",
     "orientation": "; turn their pixels as the flag in the file says",
@@ -425,7 +438,8 @@ def _load(place: Path, *, device: str, batch_size: int, abstain: float | None) -
         click.echo(
             f"note: answers are given as in the surest {100 * selection.coverage:.0f} % of "
             f"{selection.images} images of validation, of which at most "
-            f"{100 * selection.bound:.2g} % are wrong (95 % confidence)",
+            f"{100 * selection.bound:.2g} % are wrong (95 % confidence); this holds for images of "
+            "the sources, sizes and processing of validation",
             err=True,
         )
     return predictor
@@ -462,7 +476,7 @@ def _answer(
     rows.end(bad, pictures.passed_over)
     if pictures.passed_over:
         click.echo(passed_over_line(pictures.passed_over), err=True)
-    for line in remarks.lines(crop=predictor.settings.resize_size):
+    for line in remarks.lines(predictor.settings):
         click.echo(line, err=True)
     return len(bad)
 

@@ -91,9 +91,9 @@ class Learned(NamedTuple):
         """Return all of it."""
         return self._asdict()
 
-    def unlike(self, size: ImageSize) -> bool:
-        """Tell whether an image is much smaller or larger than all of them."""
-        return not self.smallest / FACTOR <= size.shorter <= self.largest * FACTOR
+    def unlike(self, size: ImageSize, factor: float = FACTOR) -> bool:
+        """Tell whether an image is smaller or larger than all of them by more than this factor."""
+        return not self.smallest / factor <= size.shorter <= self.largest * factor
 
     def __str__(self) -> str:
         if self.smallest == self.largest:

@@ -33,6 +33,7 @@ from trueface.data.decoding import Scaling, decode
 from trueface.data.folders import FORMATS, Missing
 from trueface.data.forging.blending import HIGHEST, LOWEST
 from trueface.data.image_headers import (
+    FACTOR,
     Format,
     ImageSize,
     Learned,
@@ -55,6 +56,9 @@ from trueface.runtime.files import Json
 Reason = Literal["size", "format", "orientation", "features"]
 # what a test's crop and decoding depend on; the rest of a training's settings is not its model's
 OF_PREPARATION = ("resize_size", "patch_size", "test_crops", "decode")
+# so far from the training that no class is named; of another format or turned the answer is only less sure
+FAR: frozenset[Reason] = frozenset({"size", "features"})
+FITTED_FACTOR = 2.5  # as `image_headers.FACTOR`, where images are resized before they are seen
 UNCALIBRATED = Calibration()  # of older checkpoints: called fake above logit 0
 NEEDED = "resize_size"  # without it there is no crop; the others may be younger than a checkpoint
 
@@ -90,6 +94,7 @@ class Learnt(NamedTuple):
 
     sizes: Learned | None
     formats: LearnedFormats | None
+    factor: float = FACTOR  # beyond the training's sizes
 
     @classmethod
     def read(cls, provenance: Mapping[str, Json]) -> "Learnt":
@@ -106,11 +111,20 @@ class Learnt(NamedTuple):
             copies = ridge.get("copies") if isinstance(ridge, Mapping) else None
             for copy in copies if isinstance(copies, list) else ():
                 formats = _with_copies(formats, str(copy))
-        return cls(sizes=Learned.from_json(provenance.get("image_sizes")), formats=formats)
+        fitted = isinstance(settings, Mapping) and settings.get("decode") == "fitted"
+        return cls(
+            sizes=Learned.from_json(provenance.get("image_sizes")),
+            formats=formats,
+            factor=FITTED_FACTOR if fitted else FACTOR,
+        )
 
     def unlike(self, file: File) -> Iterator[Unlike]:
         """Yield in what a file is unlike these."""
-        if self.sizes is not None and file.size is not None and self.sizes.unlike(file.size):
+        if (
+            self.sizes is not None
+            and file.size is not None
+            and self.sizes.unlike(file.size, self.factor)
+        ):
             yield Unlike(
                 "size",
                 f"its shorter side has {file.size.shorter} pixels, those of the training {self.sizes}",
@@ -180,8 +194,15 @@ class Prediction(NamedTuple):
         return self.calibration.probability(self.logit)
 
     @property
+    def is_far(self) -> bool:
+        """Whether the image is so unlike those of the training that its logit says little."""
+        return any(each.reason in FAR for each in self.unlike)
+
+    @property
     def verdict(self) -> str:
-        """The class by validation's threshold; real at the threshold itself; or unsure."""
+        """The class by validation's threshold; real at the threshold itself; or unlike, or unsure."""
+        if self.is_far:
+            return "unlike"
         if not self.sure:
             return "unsure"
         return "fake" if self.logit > self.calibration.threshold else "real"

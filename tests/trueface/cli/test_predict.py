@@ -319,6 +319,8 @@ def test_images_of_other_sizes_than_the_trainings_are_remarked(
     assert run("large.png", near, "--checkpoint", "sized.pt", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert [image["size_unlike_training"] for image in told["images"]] == [True, False]
+    assert [image["abstained"] for image in told["images"]] == [True, False]
+    assert told["images"][0]["verdict"] == "unlike"
     assert told["training_sizes"] == sizes
     assert run(near, "--checkpoint", "sized.pt") == 0
     assert "shorter side" not in capsys.readouterr().err

@@ -175,7 +175,9 @@ def test_images_unlike_the_trainings_are_named_with_their_reasons(
     out, err = capsys.readouterr()
     striped, usual = json.loads(out)["images"]
     assert [each["reason"] for each in striped["unlike"]] == ["format", "features"]
-    assert usual["unlike"] == []
+    assert striped["verdict"] == "unlike"
+    assert (usual["unlike"], usual["abstained"]) == ([], False)
+    assert "note: no answer for 1 of 2 images, which are unlike those of the training" in err
     assert "stripes.jpg: it is JPEG of quality 95, and the training had PNG" in err
 
 
@@ -188,7 +190,7 @@ def test_it_abstains_where_validation_does_not_show_the_rate(
     out, err = capsys.readouterr()
     content = json.loads(out)
     unsure = [row for row in content["images"] if row["abstained"]]
-    assert all(row["verdict"] == "unsure" for row in unsure)
+    assert {row["verdict"] for row in unsure} <= {"unsure", "unlike"}
     assert content["abstain"]["bound"] <= 0.45
     assert "of which at most" in err
     checkpoint.save(
