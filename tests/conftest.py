@@ -3,10 +3,11 @@
 import gc
 import itertools
 import os
+import re
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,41 @@ Path(os.environ["LAUNCHER_CLAIMS"]).mkdir()
 # nor the features and listings that a person's own jobs have left
 _CACHE = tempfile.TemporaryDirectory(prefix="trueface-cache-")
 os.environ["TRUEFACE_CACHE"] = _CACHE.name
+
+
+# words of the reasons for which no test may be skipped here: what .ci/run was able to install
+REQUIRED = [
+    word for word in os.environ.get("LAUNCHER_TESTS_REQUIRE", "").lower().split(",") if word
+]
+
+
+def _refuse_skips(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Let a test fail that is skipped for want of what is required."""
+    if report.skipped and not hasattr(report, "wasxfail"):
+        place = report.longrepr
+        reason = str(place[-1] if isinstance(place, tuple) else place)
+        lacking = [word for word in REQUIRED if re.search(rf"\b{word}\b", reason, re.IGNORECASE)]
+        if lacking:
+            report.outcome = "failed"
+            report.longrepr = (
+                f"{', '.join(lacking)} must be here (LAUNCHER_TESTS_REQUIRE): {reason}"
+            )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Refuse to skip a test for want of what is required."""
+    report = yield
+    _refuse_skips(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Refuse to skip a module for want of what is required."""
+    report = yield
+    _refuse_skips(report)
+    return report
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

