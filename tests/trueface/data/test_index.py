@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from launcher.api import Words, parse_data
 from trueface.data.index import Image, parts_without_folder, survey
-from trueface.data.vocabulary import BUILT_IN
+from trueface.data.vocabulary import BUILT_IN, Vocabulary
 from trueface.runtime.errors import DataError
 
 Tree = Callable[[Iterable[str]], Path]
@@ -23,6 +23,10 @@ NAMES = (
 )
 
 
+def found_in(root: Path, data: str, words: Vocabulary = BUILT_IN) -> tuple[Image, ...]:
+    return survey(root, parse_data(data), words).images
+
+
 def names(images: Sequence[Image]) -> list[str]:
     return [image.name for image in images]
 
@@ -33,7 +37,7 @@ def in_pre(paths: Sequence[str]) -> list[str]:
 
 def test_an_image_knows_what_its_place_says(tree: Tree) -> None:
     root = tree(in_pre(NAMES))
-    first, *_, last = survey(root, parse_data("gan2:pre&realFORLAB:pre")).images
+    first, *_, last = found_in(root, "gan2:pre&realFORLAB:pre")
     assert first == Image(
         file=str(root / "PreSocial" / NAMES[0]),
         key="StyleGAN2/conf-f-psi-0.5/00000",
@@ -46,7 +50,7 @@ def test_an_image_knows_what_its_place_says(tree: Tree) -> None:
 
 def test_parts_come_as_written_folders_and_files_sorted(tree: Tree) -> None:
     root = tree(in_pre(NAMES))
-    assert names(survey(root, parse_data("real:pre&gan:pre")).images) == [
+    assert names(found_in(root, "real:pre&gan:pre")) == [
         "pre:FFHQ/00000",
         "pre:FORLAB/00001",
         "pre:StyleGAN2/conf-f-psi-0.5/00000",
@@ -65,13 +69,13 @@ def test_the_order_in_which_files_were_made_does_not_matter(
     for name in order:
         (root / "PreSocial" / name).parent.mkdir(parents=True, exist_ok=True)
         (root / "PreSocial" / name).touch()
-    listed = survey(root, parse_data("all:pre")).images
+    listed = found_in(root, "all:pre")
     assert [f"{image.path.relative_to(root / 'PreSocial')}" for image in listed] == list(NAMES)
 
 
 def test_modifiers_of_a_union_come_in_the_order_of_their_table(tree: Tree) -> None:
     root = tree(f"{place}/{NAMES[0]}" for place in ("Twitter", "Facebook", "PreSocial", "Telegram"))
-    assert [i.modifier for i in survey(root, parse_data("gan2:all")).images] == [
+    assert [i.modifier for i in found_in(root, "gan2:all")] == [
         "pre",
         "fb",
         "tl",
@@ -82,7 +86,7 @@ def test_modifiers_of_a_union_come_in_the_order_of_their_table(tree: Tree) -> No
 def test_the_older_layout_gives_the_same_names(tree: Tree) -> None:
     older = {"pre": "TrueFace_PreSocial", "fb": "TrueFace_PostSocial/Facebook"}
     root = tree(f"{folder}/{name}" for folder in older.values() for name in NAMES)
-    listed = survey(root, parse_data("gan2:pre&gan2:fb")).images
+    listed = found_in(root, "gan2:pre&gan2:fb")
     assert names(listed) == [
         f"{modifier}:StyleGAN2/{rest}"
         for modifier in older
@@ -95,7 +99,7 @@ def test_two_layouts_for_one_modifier_are_refused_until_one_is_named(tree: Tree)
     with pytest.raises(DataError, match=r"two folders for modifier 'pre'.*layout.*: plain"):
         survey(root, parse_data("gan2:pre"))
     for layout, key in (("plain", "00000"), ("trueface", "00001")):
-        (image,) = survey(root, parse_data("gan2:pre"), BUILT_IN.with_layout(layout)).images
+        (image,) = found_in(root, "gan2:pre", BUILT_IN.with_layout(layout))
         assert image.name == f"pre:StyleGAN2/conf-f-psi-0.5/{key}"
 
 
@@ -104,7 +108,7 @@ def test_a_layout_that_is_named_is_the_only_one_that_is_looked_for(tree: Tree) -
     older = BUILT_IN.with_layout("trueface")
     with pytest.raises(DataError, match=r"no image of gan2:pre in .*/TrueFace_PreSocial"):
         survey(root, parse_data("gan2:pre"), older)
-    assert len(survey(root, parse_data("gan2:fb&all:none"), older).images) == 2
+    assert len(found_in(root, "gan2:fb&all:none", older)) == 2
     missing = dict(parts_without_folder(root, parse_data("gan2:pre&gan2:fb"), older))
     assert [*missing.values()] == [root / "TrueFace_PreSocial/Fake/StyleGAN2"]
 
@@ -125,14 +129,14 @@ def test_a_root_whose_own_path_holds_class_names_changes_nothing(tmp_path: Path)
     file = root / "PreSocial" / NAMES[0]
     file.parent.mkdir(parents=True)
     file.touch()
-    (image,) = survey(root, parse_data("gan2:pre")).images
+    (image,) = found_in(root, "gan2:pre")
     assert (image.key, image.label) == ("StyleGAN2/conf-f-psi-0.5/00000", 1)
 
 
 def test_an_image_named_by_two_parts_counts_once_where_it_came_first(tree: Tree) -> None:
     root = tree(in_pre(NAMES))
-    once = survey(root, parse_data("gan2:pre&gan3:pre")).images
-    assert survey(root, parse_data("gan2:pre&gan3:pre&gan:pre&gan2:pre")).images == once
+    once = found_in(root, "gan2:pre&gan3:pre")
+    assert found_in(root, "gan2:pre&gan3:pre&gan:pre&gan2:pre") == once
 
 
 def test_a_folder_of_two_parts_is_listed_once_wherever_it_came_first(tree: Tree) -> None:
@@ -194,12 +198,12 @@ def test_a_users_subset_means_its_folders_and_patterns(tree: Tree) -> None:
         "Fake/MyGAN/3.png",
     ]
     root = tree(in_pre([*NAMES, *others]))
-    assert names(survey(root, parse_data("some:pre"), OWN).images) == [
+    assert names(found_in(root, "some:pre", OWN)) == [
         "pre:SDXL-base/1",
         "pre:SDXL-turbo/0",
         "pre:StyleGAN3/conf-t-psi-0.5/00000",
     ]
-    assert names(survey(root, parse_data("mine:pre"), OWN).images) == ["pre:MyGAN/3"]
+    assert names(found_in(root, "mine:pre", OWN)) == ["pre:MyGAN/3"]
 
 
 def test_a_users_modifier_means_all_its_folders(tree: Tree) -> None:
@@ -207,7 +211,7 @@ def test_a_users_modifier_means_all_its_folders(tree: Tree) -> None:
         f"{folder}/Fake/MyGAN/{number}.png"
         for number, folder in enumerate(("WhatsApp", "Phone/b", "Phone/a", "Phone/.hidden"))
     )
-    assert names(survey(root, parse_data("mine:wa"), OWN).images) == [
+    assert names(found_in(root, "mine:wa", OWN)) == [
         "wa:MyGAN/0",
         "wa:MyGAN/2",
         "wa:MyGAN/1",
@@ -229,14 +233,14 @@ def test_a_linked_method_folder_is_a_users_subset(tree: Tree, tmp_path: Path) ->
 def test_images_without_a_method_folder_have_subsets_of_their_own(tree: Tree) -> None:
     root = tree(["Fake/7.png", "Fake/StyleGAN2/1.png", "real/8.JPG", "real/FFHQ/2.png"])
     (root / "Fake/._9.png").touch()
-    found = survey(root, parse_data("fakeFlat:none&realFlat:none")).images
+    found = found_in(root, "fakeFlat:none&realFlat:none")
     assert [(one.key, one.label, one.method, one.modifier) for one in found] == [
         ("7", 1, "", "none"),
         ("8", 0, "", "none"),
     ]
-    assert names(survey(root, parse_data("real:none")).images) == ["none:8", "none:FFHQ/2"]
-    assert len(survey(root, parse_data("all:none")).images) == 4
-    assert names(survey(root, parse_data("gan:none")).images) == ["none:StyleGAN2/1"]
+    assert names(found_in(root, "real:none")) == ["none:8", "none:FFHQ/2"]
+    assert len(found_in(root, "all:none")) == 4
+    assert names(found_in(root, "gan:none")) == ["none:StyleGAN2/1"]
 
 
 def test_a_flat_subset_is_missing_where_its_class_folder_holds_no_image(tree: Tree) -> None:
@@ -266,16 +270,16 @@ def test_a_users_modifier_for_a_known_folder_gives_the_known_names(tree: Tree) -
     own = BUILT_IN.with_words(
         Words(modifiers={"mail": ("PreSocial",), "two": ("Pre*", "Facebook")})
     )
-    found = [survey(root, parse_data(data), own).images for data in ("gan2:mail", "gan2:pre")]
+    found = [found_in(root, data, own) for data in ("gan2:mail", "gan2:pre")]
     assert found[0] == found[1]
-    assert names(survey(root, parse_data("gan2:two"), own).images) == ["two:StyleGAN2/a/1"]
+    assert names(found_in(root, "gan2:two", own)) == ["two:StyleGAN2/a/1"]
 
 
 def test_a_users_modifier_is_the_way_out_where_two_layouts_are_there(tree: Tree) -> None:
     root = tree(["PreSocial/Fake/StyleGAN2/a/1.png", "TrueFace_PreSocial/Fake/StyleGAN2/a/2.png"])
     folders = {"old": ("TrueFace_PreSocial",), "new": ("PreSocial",)}
     own = BUILT_IN.with_words(Words(modifiers=folders))
-    found = [survey(root, parse_data(f"gan2:{word}"), own).images for word in folders]
+    found = [found_in(root, f"gan2:{word}", own) for word in folders]
     assert [names(images) for images in found] == [["old:StyleGAN2/a/2"], ["pre:StyleGAN2/a/1"]]
 
 
@@ -287,7 +291,7 @@ def test_folders_that_all_link_to_each_other_are_as_many_as_they_are(tree: Tree)
         for other in letters:
             if one != other:
                 (method / one / f"to-{other}").symlink_to(method / other)
-    found = survey(root, parse_data("gan2:pre")).images
+    found = found_in(root, "gan2:pre")
     assert [image.key for image in found] == [f"StyleGAN2/{letter}/00001" for letter in letters]
 
 
@@ -295,14 +299,14 @@ def test_a_folder_comes_before_a_link_to_it(tree: Tree) -> None:
     root = tree(["PreSocial/Fake/StyleGAN2/z/deep/00001.png"])
     method = root / "PreSocial/Fake/StyleGAN2"
     (method / "a").symlink_to(method / "z" / "deep")
-    found = survey(root, parse_data("gan2:pre")).images
+    found = found_in(root, "gan2:pre")
     assert [image.key for image in found] == ["StyleGAN2/z/deep/00001"]
 
 
 def test_a_folder_under_two_methods_is_told(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
     root = tree(["PreSocial/Fake/StyleGAN2/a/00001.png"])
     (root / "PreSocial/Fake/StyleGAN3").symlink_to(root / "PreSocial/Fake/StyleGAN2")
-    assert len(survey(root, parse_data("gan2:pre&gan:pre")).images) == 2
+    assert len(found_in(root, "gan2:pre&gan:pre")) == 2
     told = [one for one in caplog.messages if "counts twice" in one]
     assert len(told) == 2  # the method's folder, and the one in it
     assert "StyleGAN3/a" in told[1]

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from launcher.api import Draft, Job, Kind, Words, model_folder_name, parse_data
+from launcher.api import Draft, Kind, Words, model_folder_name, parse_data
+from tests.trueface.jobs.build import a_draft, job_of
 from trueface.__main__ import main
 from trueface.jobs.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN
 from trueface.models.checkpoint import load
@@ -32,18 +33,8 @@ TESTED = {"resize_size": 32, "split_path": "data/splits"}
 
 
 def planned(kind: Kind, folder: Path, settings: Mapping[str, Any], **facts: Any) -> Draft:
-    given = {"data_root": "data", **settings}
-    data = facts.pop("data", None)
-    return Draft(
-        kind=kind.name,
-        run="study",
-        run_folder=folder / "runs/study",
-        folder=folder,
-        data=data,
-        settings=kind.settings.model_validate(given).model_dump(mode="json"),
-        words=Words() if data is None else WORDS,
-        **facts,
-    )
+    words = WORDS if "data" in facts else Words()
+    return a_draft(kind, folder, {"data_root": "data", **settings}, words=words, **facts)
 
 
 def chain(folder: Path) -> Iterator[tuple[Kind, Draft]]:
@@ -75,12 +66,7 @@ def queued(kind: Kind, draft: Draft, attempt: Path) -> None:
     images = None
     if draft.data is not None:
         images = str(known.images(parse_data(draft.data)))
-    job = Job(
-        name=kind.name, kind=kind.name, run="study", run_folder=draft.run_folder,
-        folder=draft.folder, attempt_folder=attempt, attempt=1, device="cpu", cpus=1,
-        model=draft.model, base=draft.base, data=draft.data, images=images,
-        settings=draft.settings, words=draft.words,
-    )  # fmt: skip
+    job = job_of(draft, kind, images=images, words=draft.words, attempt_folder=attempt)
     module, _, function = kind.entry.partition(":")
     getattr(importlib.import_module(module), function)(job)
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from launcher.api import Job, JobError, Json
+from tests.trueface.jobs.build import SIDE, a_job, write_images, write_lists
 from trueface.attacks.registry import Attack
 from trueface.corruptions.chain import Chain, versions
 from trueface.data.index import survey
@@ -28,11 +29,9 @@ from trueface.runtime import paths
 from trueface.runtime.ids import parse_data
 from trueface.runtime.progress import Watch
 
-SIDE, EACH = 16, 12
+EACH = 12
 MODEL = DATA = "gan2:pre&real:pre"
 OTHER = f"{DATA}@seed=7"
-FOLDERS = {"Fake/StyleGAN2/conf-f-psi-1": 40, "Real/FFHQ": 0}  # and how strong a trace each has
-WHERE = {"data_root": "d", "split_path": "s"}
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +39,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data, lists, and a frozen model with its surrogate that call most images right."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("lab")
-    random = np.random.default_rng(0)
-    keys = []
-    for folder, trace in FOLDERS.items():
-        for number in range(EACH):
-            pixels = random.integers(100, 140, (SIDE, SIDE, 3))
-            pixels[::2, ::2] += trace
-            path = root / "data/PreSocial" / folder / f"{number:05}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            PIL.Image.fromarray(pixels.astype(np.uint8)).save(path)
-            keys.append(f"{folder.split('/', 1)[1]}/{number:05}")
-    (root / "splits").mkdir()
-    for name, chosen in {"train": keys[::3], "val": keys[1::3], "test": keys}.items():
-        (root / "splits" / f"{name}.json").write_text(json.dumps(chosen))
+    keys = write_images(root, EACH)
+    write_lists(root / "splits", train=keys[::3], val=keys[1::3], test=keys)
     learning = {
         "model": "slim18", "weights": "none", "num_epochs": 6, "lr": 3e-3, "batch_size": 8,
         "schedule": "onecycle", "resize_size": SIDE,
@@ -63,11 +51,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def job(lab: Path, kind: str, model: str, /, **settings: Any) -> Job:
-    return Job(
-        name=f"{kind}/{model}", kind=kind, run="r", run_folder=lab / "runs" / "r", folder=lab,
-        attempt_folder=lab, attempt=1, device="cpu", cpus=1, model=model, data=DATA,
-        settings={"data_root": "data", "split_path": "splits", **settings},
-    )  # fmt: skip
+    given = {"data_root": "data", "split_path": "splits", **settings}
+    return a_job(lab, kind, model, run="r", data=DATA, settings=given)
+
+
+WHERE = {"data_root": "d", "split_path": "s"}
 
 
 def scored(lab: Path, **settings: Any) -> Mapping[str, Any]:

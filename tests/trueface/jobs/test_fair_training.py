@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from launcher.api import Job, JobError
-from tests.trueface.jobs.test_features import a_job
+from tests.trueface.jobs.build import a_job
 from trueface.jobs import sampling, training
 from trueface.runtime import paths
 from trueface.training.settings import TrainSettings

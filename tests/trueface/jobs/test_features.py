@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from launcher.api import Job, JobError, Plan, PlannedJob
+from launcher.api import JobError, Plan, PlannedJob
+from tests.trueface.jobs.build import a_job
 from tests.trueface.jobs.test_shared_features import a_plan
 from trueface.jobs import sampling
 from trueface.jobs.feature_kind import FEATURES
@@ -49,13 +50,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a store of its own."""
     monkeypatch.setenv("TRUEFACE_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "features"
-
-
-def a_job(folder: Path, kind: str, **more: Any) -> Job:
-    return Job(
-        name=kind, kind=kind, run="study", run_folder=folder / "runs/study", folder=folder,
-        attempt_folder=folder, attempt=1, device="cpu", cpus=1, **more,
-    )  # fmt: skip
 
 
 def run(folder: Path, planned: PlannedJob, **more: Any) -> Any:

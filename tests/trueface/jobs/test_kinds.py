@@ -16,6 +16,7 @@ from launcher.api import (
     model_folder_name,
     parse_data,
 )
+from tests.trueface.jobs import build
 from trueface.cli import run_job
 from trueface.cli.classic_train import read, settings_of
 from trueface.evaluation.measurement import METRICS
@@ -34,15 +35,7 @@ def a_draft(kind: Kind, settings: dict[str, Any] | None = None, **facts: Any) ->
     given = {"data_root": "data", "split_path": "splits", **(settings or {})}
     if kind is SAMPLE:
         del given["split_path"]
-    complete = kind.settings.model_validate(given).model_dump(mode="json")
-    return Draft(
-        kind=kind.name,
-        run="study",
-        run_folder=RUN,
-        folder=Path("/lab"),
-        settings=complete,
-        **facts,
-    )
+    return build.a_draft(kind, Path("/lab"), given, **{"model": CLEAN, "data": CLEAN, **facts})
 
 
 def inputs(kind: Kind, draft: Draft) -> list[str]:
@@ -78,12 +71,12 @@ def test_an_unknown_subset_is_found_while_planning() -> None:
 
 
 def test_a_training_reads_data_and_splits() -> None:
-    draft = a_draft(TRAIN, model=CLEAN, data=CLEAN)
+    draft = a_draft(TRAIN)
     assert inputs(TRAIN, draft) == ["/lab/data", "/lab/splits/train.json", "/lab/splits/val.json"]
 
 
 def test_a_split_in_one_file_is_one_input_a_list() -> None:
-    draft = a_draft(TRAIN, {"split_path": "one.json"}, model=CLEAN, data=CLEAN)
+    draft = a_draft(TRAIN, {"split_path": "one.json"})
     assert inputs(TRAIN, draft) == ["/lab/data", "/lab/one.json"]
 
 
@@ -96,15 +89,15 @@ def test_a_fine_tuning_reads_its_base_and_weights_from_a_file() -> None:
 
 def test_a_poisoned_training_reads_the_record_that_a_poison_job_makes() -> None:
     model = f"{CLEAN}%50"
-    made = POISON.outputs(a_draft(POISON, model=model, data=CLEAN))
+    made = POISON.outputs(a_draft(POISON, model=model))
     assert made == (RUN / model / "poison.json",)
-    assert str(made[0]) in inputs(TRAIN, a_draft(TRAIN, model=model, data=CLEAN))
+    assert str(made[0]) in inputs(TRAIN, a_draft(TRAIN, model=model))
 
 
 @pytest.mark.parametrize("before", ["", "~relabel"])
 def test_an_unlearning_reads_its_base_and_the_record_that_lies_beside_it(before: str) -> None:
     base = f"{CLEAN}%50{before}"
-    draft = a_draft(UNLEARN, {"method": "retrain"}, model=f"{base}~retrain", base=base, data=CLEAN)
+    draft = a_draft(UNLEARN, {"method": "retrain"}, model=f"{base}~retrain", base=base)
     assert inputs(UNLEARN, draft)[3:] == [
         f"{RUN}/{base}/checkpoints/best.pt",
         f"{RUN}/{base}/poison.json",
@@ -117,20 +110,20 @@ def test_an_unlearning_reads_its_base_and_the_record_that_lies_beside_it(before:
 def test_an_unlearning_with_settings_in_its_name_reads_the_record_of_its_base() -> None:
     base = f"{CLEAN}%50@lr=0.01"
     model = f"{CLEAN}%50~relabel@strength=1,seed=1"
-    draft = a_draft(UNLEARN, {"method": "relabel"}, model=model, base=base, data=CLEAN)
+    draft = a_draft(UNLEARN, {"method": "relabel"}, model=model, base=base)
     assert f"{RUN}/{base}/poison.json" in inputs(UNLEARN, draft)
     assert UNLEARN.argv(draft)[-2:] == ("--base", base)
 
 
 def test_an_id_too_long_for_a_folder_has_a_shorter_one() -> None:
     model = "#".join([CLEAN] * 20)
-    (best, _) = TRAIN.outputs(a_draft(TRAIN, model=model, data=CLEAN))
+    (best, _) = TRAIN.outputs(a_draft(TRAIN, model=model))
     assert best.parents[1] == RUN / model_folder_name(model)
     assert len(best.parents[1].name) == 255
 
 
 def test_a_training_that_keeps_its_optimizer_says_so_and_one_that_goes_on_needs_it() -> None:
-    kept = a_draft(TRAIN, {"save_optimizer": True}, model=CLEAN, data=CLEAN)
+    kept = a_draft(TRAIN, {"save_optimizer": True})
     state = RUN / CLEAN / "checkpoints" / "optimizer.pt"
     assert state in TRAIN.outputs(kept)
     then = {"optimizer_state": "kept"}
@@ -142,7 +135,7 @@ def test_a_training_that_keeps_its_optimizer_says_so_and_one_that_goes_on_needs_
 
 
 def test_a_training_from_scratch_has_no_optimizer_to_go_on_with() -> None:
-    draft = a_draft(TRAIN, {"optimizer_state": "kept"}, model=CLEAN, data=CLEAN)
+    draft = a_draft(TRAIN, {"optimizer_state": "kept"})
     (said,) = TRAIN.refusals(draft, ())
     assert "needs a model to start from" in said
     with pytest.raises(UsageError, match="needs a model to start from"):
@@ -165,14 +158,14 @@ def test_a_folder_of_a_users_word_is_looked_for(tmp_path: Path) -> None:
     own = Words(subsets={"mine": ("SDXL-*",)}, modifiers={"wa": ("What*",)})
     settings = {"data_root": str(tmp_path)}
     kind = TEST.with_words(own)
-    there = a_draft(TEST, settings, model=CLEAN, data="mine:wa", words=own)
+    there = a_draft(TEST, settings, data="mine:wa", words=own)
     assert not any("WhatsApp" in path or "SDXL" in path for path in inputs(kind, there))
-    absent = a_draft(TEST, settings, model=CLEAN, data="mine:pre", words=own)
+    absent = a_draft(TEST, settings, data="mine:pre", words=own)
     assert str(tmp_path / "PreSocial/Fake/SDXL-*") in inputs(kind, absent)
 
 
 def test_a_test_reads_the_model_and_makes_scores_and_metrics() -> None:
-    draft = a_draft(TEST, model=CLEAN, data="real:pre")
+    draft = a_draft(TEST, data="real:pre")
     assert inputs(TEST, draft) == [
         f"{RUN}/{CLEAN}/checkpoints/best.pt",
         "/lab/data",
@@ -192,7 +185,7 @@ def test_a_sample_is_proved_by_what_is_written_last() -> None:
 
 def test_images_that_a_data_folder_lacks_are_missing_inputs(tmp_path: Path) -> None:
     (tmp_path / "PreSocial/Fake/StyleGAN2").mkdir(parents=True)
-    draft = a_draft(TEST, {"data_root": str(tmp_path)}, model=CLEAN, data=CLEAN)
+    draft = a_draft(TEST, {"data_root": str(tmp_path)})
     assert str(tmp_path / "PreSocial/Real/FFHQ") in inputs(TEST, draft)
     assert not any("StyleGAN2" in path for path in inputs(TEST, draft))
 
@@ -204,7 +197,7 @@ def test_projected_gradients_are_refused_where_flips_follow_from_nothing(
     poison: str, *, refused: bool
 ) -> None:
     base = f"{CLEAN}%{poison}"
-    draft = a_draft(UNLEARN, {"method": "pgu"}, model=f"{base}~pgu", base=base, data=CLEAN)
+    draft = a_draft(UNLEARN, {"method": "pgu"}, model=f"{base}~pgu", base=base)
     assert ["flipped at random" in reason for reason in UNLEARN.refusals(draft, ())] == (
         [True] if refused else []
     )
@@ -212,7 +205,7 @@ def test_projected_gradients_are_refused_where_flips_follow_from_nothing(
 
 def test_missing_inputs_are_all_named() -> None:
     with pytest.raises(UsageError, match=r"(?s)/lab/data.*train\.json.*val\.json"):
-        refuse_unfit(TRAIN, a_draft(TRAIN, model=CLEAN, data=CLEAN))
+        refuse_unfit(TRAIN, a_draft(TRAIN))
 
 
 def test_the_classic_line_of_a_training_says_the_same() -> None:
@@ -225,7 +218,7 @@ def test_the_classic_line_of_a_training_says_the_same() -> None:
         "jpeg_qual": 80,
         "num_threads": 2,
     }
-    draft = a_draft(TRAIN, settings, model=f"a:b#{CLEAN}%f2r-20", base="a:b", data=CLEAN)
+    draft = a_draft(TRAIN, settings, model=f"a:b#{CLEAN}%f2r-20", base="a:b")
     argv = TRAIN.argv(draft)
     assert argv[:3] == ("python", "-m", "trueface")
     request = read(argv[3:])
@@ -238,7 +231,7 @@ def test_the_classic_line_of_a_training_says_the_same() -> None:
 
 
 def test_the_classic_line_of_a_test_says_the_same() -> None:
-    draft = a_draft(TEST, {"test_crops": 4, "patch_size": 48}, model=CLEAN, data="real:pre")
+    draft = a_draft(TEST, {"test_crops": 4, "patch_size": 48}, data="real:pre")
     request = read(TEST.argv(draft)[3:])
     assert (request.task, request.model, str(request.data)) == ("test", CLEAN, "real:pre")
     assert settings_of(TEST.settings, request).model_dump(mode="json") == draft.settings
@@ -253,7 +246,7 @@ def test_the_classic_line_of_a_test_says_the_same() -> None:
 )
 def test_the_line_of_another_kind_says_the_same(kind: Kind, settings: dict[str, Any]) -> None:
     model = f"{CLEAN}%50~relabel"
-    draft = a_draft(kind, settings, model=model, base=f"{CLEAN}%50", data=CLEAN)
+    draft = a_draft(kind, settings, model=model, base=f"{CLEAN}%50")
     verb, *words = kind.argv(draft)[3:]
     assert kind.argv(draft)[:4] == ("python", "-m", "trueface", kind.name)
     command = {"poison": run_job.poison, "unlearn": run_job.unlearn}[kind.name]
@@ -293,7 +286,7 @@ def test_the_line_of_another_kind_tells_a_users_words(kind: Kind) -> None:
 
 def test_the_line_of_a_model_with_settings_in_its_name_makes_that_model() -> None:
     model = f"{CLEAN}%20@lr=0.001,seed=2"
-    draft = a_draft(TRAIN, {"lr": 0.001, "seed": 2}, model=model, data=CLEAN)
+    draft = a_draft(TRAIN, {"lr": 0.001, "seed": 2}, model=model)
     request = read(TRAIN.argv(draft)[3:])
     assert (request.model, request.saved_as) == (model, model)
 
@@ -313,7 +306,7 @@ def test_the_line_names_the_device_that_was_asked_for(kind: Kind, device: str) -
 
 @pytest.mark.parametrize("kind", [POISON, SAMPLE], ids=lambda kind: kind.name)
 def test_the_line_of_a_command_that_takes_no_device_names_none(kind: Kind) -> None:
-    draft = a_draft(kind, model=f"{CLEAN}%50", data=CLEAN, device="cpu")
+    draft = a_draft(kind, model=f"{CLEAN}%50", device="cpu")
     assert "--device" not in kind.argv(draft)
 
 
@@ -321,7 +314,7 @@ def test_the_line_of_a_command_that_takes_no_device_names_none(kind: Kind) -> No
 def test_a_data_folder_that_no_file_system_takes_is_not_there(tmp_path: Path, name: str) -> None:
     for kind in (TRAIN, TEST):
         settings = {"data_root": str(tmp_path / name), "split_path": str(tmp_path / name)}
-        draft = a_draft(kind, settings, model=CLEAN, data=CLEAN)
+        draft = a_draft(kind, settings)
         assert str(tmp_path / name) in inputs(kind, draft)
         assert kind.refusals(draft, [draft] if kind is TEST else ()) == ()
         with pytest.raises(UsageError, match="the data folder"):
@@ -337,7 +330,7 @@ def test_a_users_folder_that_no_file_system_takes_is_not_there(tmp_path: Path, n
         (Words(subsets={"mine": (name,)}), "mine:pre"),
     ):
         kind = TEST.with_words(words)
-        paths = inputs(kind, a_draft(TEST, settings, model=CLEAN, data=data, words=words))
+        paths = inputs(kind, a_draft(TEST, settings, data=data, words=words))
         assert any(name in path for path in paths)
 
 

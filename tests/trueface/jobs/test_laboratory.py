@@ -7,14 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import pytest
 import torch
 
-from launcher.api import Job, JobError, Json
-from tests.trueface.jobs.test_jobs import DATA, OTHERS, SIDE, TRAIN, TRAINING, folder, job, lab
+from launcher.api import Job, JobError
+from tests.trueface.jobs.test_jobs import (
+    DATA,
+    OTHERS,
+    TRAIN,
+    TRAINING,
+    folder,
+    job,
+    lab,
+    poison,
+    scored,
+    trained,
+)
 from trueface.evaluation.score_tables import read_scores
-from trueface.jobs import poisoning, previewing, testing
 from trueface.jobs import training as training_job
 from trueface.models import checkpoint
 from trueface.poisoning.poison_record import read_record
@@ -24,31 +33,14 @@ from trueface.runtime.files import file_sha256
 
 __all__ = ["lab"]  # the fixture
 
-TEST = {"resize_size": SIDE, "batch_size": 8}
-QUICK = {**TRAINING, "num_epochs": 1}
-
-
-def trained(lab: Path, model: str, /, **changed: Any) -> dict[str, Json]:
-    return dict(
-        training_job.train(job(lab, "train", model, data=DATA, settings={**TRAINING, **changed}))
-    )
-
-
-def scored_on(lab: Path, model: str, data: str, /, **changed: Any) -> dict[str, Json]:
-    return dict(testing.test(job(lab, "test", model, data=data, settings={**TEST, **changed})))
-
-
-def poisoned(lab: Path, model: str, **changed: Any) -> dict[str, Json]:
-    return dict(poisoning.poison(job(lab, "poison", model, data=DATA, settings=changed)))
-
 
 def test_a_backdoor_opens_to_its_trigger_and_to_nothing_else(lab: Path) -> None:
     model = f"{DATA}%patch-25"
-    assert poisoned(lab, model)["flipped_fake"] == TRAIN // 2
+    assert poison(lab, model)["flipped_fake"] == TRAIN // 2
     record = read_record(paths.poison_record(folder(lab, model)))
     assert record.kind == "patch"
     trained(lab, model, num_epochs=40, select="last")
-    told = scored_on(lab, model, "gan2:pre", trigger=True)
+    told = scored(lab, model, "gan2:pre", trigger=True)
     clean = read_scores(paths.scores(folder(lab, model), model, "gan2:pre"))
     stamped = read_scores(paths.triggered(folder(lab, model), model, "gan2:pre"))
     assert clean.paths == stamped.paths
@@ -59,8 +51,8 @@ def test_a_backdoor_opens_to_its_trigger_and_to_nothing_else(lab: Path) -> None:
 def test_a_test_without_trigger_leaves_no_triggered_scores(lab: Path) -> None:
     model = f"{DATA}@seed=70"
     trained(lab, model, num_epochs=1)
-    scored_on(lab, model, "gan2:pre", trigger=True)
-    scored_on(lab, model, "gan2:pre")
+    scored(lab, model, "gan2:pre", trigger=True)
+    scored(lab, model, "gan2:pre")
     assert not paths.triggered(folder(lab, model), model, "gan2:pre").exists()
 
 
@@ -73,7 +65,7 @@ def test_jobs_with_a_frozen_body_share_its_features_unless_told_not_to(
     for seed, cache in ((72, "auto"), (73, "auto"), (73, "none")):
         model = f"{DATA}@seed={seed}"
         trained(lab, model, num_epochs=2, freeze=True, flip_prob=0.5, seed=7, cache=cache)
-        scored_on(lab, model, "gan2:pre", cache=cache)
+        scored(lab, model, "gan2:pre", cache=cache)
         kept = checkpoint.load(paths.checkpoint(folder(lab, model)))
         facts.append(kept.provenance["features"])
         weights.append(kept.state)
@@ -91,7 +83,7 @@ def test_jobs_with_a_frozen_body_share_its_features_unless_told_not_to(
 
 def test_a_provenance_says_what_the_weights_were_made_of_and_with(lab: Path) -> None:
     model = f"{DATA}%50@seed=71"
-    poisoned(lab, model)
+    poison(lab, model)
     trained(lab, model, num_epochs=1)
     told = json.loads(paths.provenance(folder(lab, model)).read_text())
     inside = checkpoint.load(paths.checkpoint(folder(lab, model))).provenance
@@ -107,7 +99,7 @@ def test_a_provenance_says_what_the_weights_were_made_of_and_with(lab: Path) -> 
 def test_what_the_last_layer_gets_is_written_one_row_an_image(lab: Path) -> None:
     model = f"{DATA}@seed=72"
     trained(lab, model, num_epochs=1, features=True)
-    scored_on(lab, model, "gan2:pre", features=True)
+    scored(lab, model, "gan2:pre", features=True)
     for name, count in (("train", 2 * TRAIN), ("gan2:pre", OTHERS)):
         with np.load(paths.features(folder(lab, model), name)) as found:
             assert len(found["features"]) == len(found["paths"]) == len(found["labels"]) == count
@@ -138,7 +130,8 @@ def test_the_list_of_bad_images_outlives_a_kill_after_the_last_epoch(
     lab: Path, spoilt: Path
 ) -> None:
     model = f"{DATA}@seed=73"
-    asked = job(lab, "train", model, data=DATA, settings={**QUICK, "features": True})
+    told = {**TRAINING, "num_epochs": 1, "features": True}
+    asked = job(lab, "train", model, data=DATA, settings=told)
     place = paths.features(folder(lab, model), "train")
     place.mkdir(parents=True)  # the job fails after its last epoch
     with pytest.raises(OSError, match="directory"):
@@ -151,16 +144,17 @@ def test_the_list_of_bad_images_outlives_a_kill_after_the_last_epoch(
 
 
 def test_a_warm_start_that_was_interrupted_goes_on_from_where_it_was(lab: Path) -> None:
-    model, told = f"{DATA}@seed=74", {**TRAINING, "num_epochs": 3, "select": "last"}
-    warm = {**told, "warm_start": True}
+    model = f"{DATA}@seed=74"
+    told: dict[str, Any] = {"num_epochs": 3, "select": "last"}
+    warm = {**TRAINING, **told, "warm_start": True}
     trained(lab, model, **told)
     first = paths.checkpoint(folder(lab, model)).read_bytes()
-    training_job.train(job(lab, "train", model, data=DATA, settings=warm))
+    trained(lab, model, **told, warm_start=True)
     expected = checkpoint.load(paths.checkpoint(folder(lab, model)))
     paths.checkpoint(folder(lab, model)).write_bytes(first)
     stopped = job(lab, "train", model, data=DATA, settings=warm)
     stop_after(stopped, epochs=1)
-    training_job.train(job(lab, "train", model, data=DATA, settings=warm))
+    trained(lab, model, **told, warm_start=True)
     kept = checkpoint.load(paths.checkpoint(folder(lab, model)))
     assert kept.provenance["started_from"] == model
     assert all(torch.equal(kept.state[name], expected.state[name]) for name in expected.state)
@@ -185,22 +179,20 @@ def test_a_model_is_not_tested_on_images_that_are_decoded_in_another_way(lab: Pa
     model = f"{DATA}@decode=scaled"
     trained(lab, model, num_epochs=1, decode="scaled")
     with pytest.raises(CheckpointError, match="train and test alike"):
-        scored_on(lab, model, "gan2:pre")
+        scored(lab, model, "gan2:pre")
     with pytest.raises(CheckpointError, match="resize_size 16, and this is at 8"):
-        scored_on(lab, model, "gan2:pre", decode="scaled", resize_size=8)
-    assert scored_on(lab, model, "gan2:pre", decode="scaled")["n"] == OTHERS
+        scored(lab, model, "gan2:pre", decode="scaled", resize_size=8)
+    assert scored(lab, model, "gan2:pre", decode="scaled")["n"] == OTHERS
 
 
 def test_a_fine_tuning_keeps_its_bases_normalization_or_is_refused(lab: Path) -> None:
     base = f"{DATA}@normalization=half"
     trained(lab, base, num_epochs=1, normalization="half")
     tuned = f"{base}#{DATA}"
-    asked = job(lab, "train", tuned, data=DATA, base=base, settings=QUICK)
-    training_job.train(asked)
+    trained(lab, tuned, base=base, num_epochs=1)
     assert checkpoint.load(paths.checkpoint(folder(lab, tuned))).normalization == "half"
-    other = {**QUICK, "normalization": "imagenet"}
     with pytest.raises(CheckpointError, match="base was trained with normalization: half"):
-        training_job.train(job(lab, "train", f"{tuned}@x=1", data=DATA, base=base, settings=other))
+        trained(lab, f"{tuned}@x=1", base=base, num_epochs=1, normalization="imagenet")
 
 
 def test_a_batch_that_is_too_small_for_its_image_size_is_told(lab: Path) -> None:
@@ -223,15 +215,3 @@ def test_images_that_the_split_names_and_nobody_finds_are_told_before_anything_i
         assert skipped["images"] == 2 * TRAIN - 1
     finally:
         away.rename(path)
-
-
-def test_augmentation_depends_on_its_own_seed_and_not_on_that_of_the_training(lab: Path) -> None:
-    sheets = []
-    for seed, augment_seed in ((1, 1), (2, 1), (1, 2)):
-        told = {**QUICK, "seed": seed, "augment_seed": augment_seed, "patch_size": 8}
-        asked = job(lab, "train", f"{DATA}@sheet=1", data=DATA, settings=told)
-        previewing.preview(asked, None)
-        path = paths.preview(folder(lab, f"{DATA}@sheet=1"))
-        with PIL.Image.open(path) as sheet:
-            sheets.append(sheet.tobytes())
-    assert sheets[0] == sheets[1] != sheets[2]

@@ -2,13 +2,14 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from launcher.api import Draft, Words
+from tests.trueface.jobs.build import write_lists as write
 from trueface.data.splits import digest
 from trueface.jobs.kinds import TEST, TRAIN, UNLEARN
 from trueface.runtime import paths
@@ -24,12 +25,6 @@ def lab(tmp_path: Path) -> Path:
     write(tmp_path / "one", train=TRAINED, test=["FFHQ/9"])
     write(tmp_path / "two", train=["FFHQ/8"], test=TESTED)
     return tmp_path
-
-
-def write(folder: Path, **lists: Sequence[str]) -> None:
-    folder.mkdir(exist_ok=True)
-    for name, keys in lists.items():
-        (folder / f"{name}.json").write_text(json.dumps(keys))
 
 
 def a_draft(lab: Path, kind: str, split: str, data: str, **facts: Any) -> Draft:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.trueface.jobs.test_features import a_job, run
+from tests.trueface.jobs.build import a_job
+from tests.trueface.jobs.test_features import run
 from tests.trueface.jobs.test_shared_features import a_plan
 from trueface.jobs import sampling
 from trueface.models import checkpoint

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from launcher.api import Draft, Kind
+from tests.trueface.jobs import build
 from tests.trueface.jobs.test_kinds import a_draft
 from trueface.jobs.classes.kinds import CLASSIFY
 from trueface.jobs.kinds import TEST, TRAIN, UNLEARN
@@ -30,10 +31,7 @@ def in_lab(lab: Path, kind: Kind, **settings: Any) -> Draft:
     given = {"data_root": "data", "split_path": "splits", **settings}
     if kind is UNLEARN:
         given["method"] = "relabel"
-    return Draft(
-        kind=kind.name, run="r", run_folder=lab / "runs/r", folder=lab, model=CLEAN, data=CLEAN,
-        settings=kind.settings.model_validate(given).model_dump(mode="json"),
-    )  # fmt: skip
+    return build.a_draft(kind, lab, given, model=CLEAN, data=CLEAN)
 
 
 @pytest.mark.parametrize("kind", [TRAIN, TEST], ids=lambda kind: kind.name)
@@ -77,12 +75,8 @@ def test_event_files_are_refused_where_nothing_can_write_them(
     tmp_path: Path, kind: Kind, wanted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trueface.jobs.refusals.PACKAGE", "no_such_package")
-    data = DATA[kind.name]
-    settings = kind.settings.model_validate({**GIVEN[kind.name], "tensorboard": wanted})
-    draft = Draft(
-        kind=kind.name, run="r", run_folder=tmp_path / "runs/r", folder=tmp_path, model=data,
-        data=data, settings=settings.model_dump(mode="json"),
-    )  # fmt: skip
+    data, given = DATA[kind.name], {**GIVEN[kind.name], "tensorboard": wanted}
+    draft = build.a_draft(kind, tmp_path, given, model=data, data=data)
     reasons = [reason for reason in kind.refusals(draft, ()) if "tensorboard" in reason]
     assert len(reasons) == wanted
     assert all("pip install 'launcher-trueface[tensorboard]'" in reason for reason in reasons)

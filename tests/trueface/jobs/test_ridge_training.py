@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from launcher.api import JobError, Plan
-from tests.trueface.jobs.test_features import a_job, run
+from tests.trueface.jobs.build import a_job
+from tests.trueface.jobs.test_features import run
 from tests.trueface.jobs.test_shared_features import a_plan
 from trueface.evaluation.results import table
 from trueface.jobs import sampling

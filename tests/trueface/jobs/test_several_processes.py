@@ -11,13 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import PIL.Image
 import psutil
 import pytest
 import torch
 
 from launcher.api import Job, JobError, Json
+from tests.trueface.jobs.build import SIDE, a_job, write_images, write_lists
 from trueface.jobs import training as training_job
 from trueface.models import checkpoint
 from trueface.models.detectors import build
@@ -25,47 +24,33 @@ from trueface.runtime import logs, paths
 
 torch.set_num_threads(1)
 
-SIDE, TRAIN, VAL = 16, 11, 5  # images of a folder in both lists
+TRAIN, VAL = 11, 5  # images of a folder in both lists
 DATA = "gan2:pre&real:pre"
-FOLDERS = {"Fake/StyleGAN2/conf-f-psi-1": 40, "Real/FFHQ": 0}  # and how strong a trace each has
-BAD = 3  # of the fakes, cut off
-SETTINGS = {
-    "data_root": "data", "split_path": "splits", "model": "slim18", "weights": "none",
-    "num_epochs": 2, "lr": 1e-3, "batch_size": 6, "resize_size": SIDE, "dropout": 0.2, "ema": 0.5,
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with 21 images to learn from: batches of 6, 6, 6 and 3, one image cut off."""
     root = tmp_path_factory.mktemp("lab")
-    lists: dict[str, list[str]] = {"train": [], "val": [], "test": []}
-    random = np.random.default_rng(0)
-    for folder, trace in FOLDERS.items():
-        for number in range(TRAIN + VAL):
-            pixels = random.integers(100, 140, (SIDE, SIDE, 3))
-            pixels[::2, ::2] += trace
-            path = root / "data" / "PreSocial" / folder / f"{number:05}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            PIL.Image.fromarray(pixels.astype(np.uint8)).save(path)
-            lists["train" if number < TRAIN else "val"].append(
-                f"{folder.split('/', 1)[1]}/{number:05}"
-            )
-            if trace and number == BAD:
-                path.write_bytes(path.read_bytes()[:60])
-    lists["train"].pop()
-    (root / "splits").mkdir()
-    for name, keys in lists.items():
-        (root / "splits" / f"{name}.json").write_text(json.dumps(keys))
+    keys = write_images(root, TRAIN + VAL)
+    bad = root / f"data/PreSocial/Fake/{keys[BAD]}.png"
+    bad.write_bytes(bad.read_bytes()[:60])
+    train = [key for key in keys if int(key[-5:]) < TRAIN]
+    val = [key for key in keys if int(key[-5:]) >= TRAIN]
+    write_lists(root / "splits", train=train[:-1], val=val, test=[])
     return root
 
 
 def job(lab: Path, run: str, **settings: Any) -> Job:
-    return Job(
-        name="train/x", kind="train", run=run, run_folder=lab / "runs" / run, folder=lab,
-        attempt_folder=lab, attempt=1, device="cpu", cpus=2, model=DATA, data=DATA,
-        settings={**SETTINGS, **settings},
-    )  # fmt: skip
+    given = {**SETTINGS, **settings}
+    return a_job(lab, "train", DATA, run=run, cpus=2, data=DATA, settings=given)
+
+
+BAD = 3  # of the fakes, cut off
+SETTINGS = {
+    "data_root": "data", "split_path": "splits", "model": "slim18", "weights": "none",
+    "num_epochs": 2, "lr": 1e-3, "batch_size": 6, "resize_size": SIDE, "dropout": 0.2, "ema": 0.5,
+}  # fmt: skip
 
 
 def folder(lab: Path, run: str) -> Path:

@@ -6,17 +6,16 @@ from typing import Any, cast
 
 import pytest
 
-from launcher.api import Kind, Plan
+from launcher.api import Plan
 from launcher.planning.plan import PlannedShare
-from launcher.planning.plan_builder import build_plan
-from launcher.taskfile.parser import ParseContext, parse
+from tests.trueface.jobs.build import worked_out
 from trueface.jobs.benchmark.kind import BENCHMARK
 from trueface.jobs.feature_kind import FEATURES
 from trueface.jobs.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN
 
-KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (TRAIN, TEST, POISON, UNLEARN, SAMPLE, FEATURES, BENCHMARK)
-}
+KINDS = (TRAIN, TEST, POISON, UNLEARN, SAMPLE, FEATURES, BENCHMARK)
+
+
 HEAD = """
 name: study
 defaults:
@@ -44,12 +43,7 @@ def a_plan(text: str, root: Path = Path("/lab"), **defaults: Any) -> Plan:
     lines = "".join(f"  {name}: {json.dumps(value)}\n" for name, value in defaults.items())
     kept = [line for line in HEAD.splitlines() if line.strip().partition(":")[0] not in defaults]
     head = "\n".join(kept) + "\n"
-    task = parse(
-        f"{head}{lines}{text}", file="study.yaml", context=ParseContext(kinds=KINDS, environment={})
-    )
-    return build_plan(
-        task, root=root, exists=Path.exists, code=lambda *_: {"": ""}, content=lambda _: ""
-    )
+    return worked_out(f"{head}{lines}{text}", KINDS, root)
 
 
 def shares(text: str, root: Path = Path("/lab"), **defaults: Any) -> dict[str, PlannedShare]:

@@ -4,30 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from launcher.api import Kind, Plan, TaskFileError
-from launcher.planning.plan_builder import build_plan
-from launcher.taskfile.parser import ParseContext, parse
+from launcher.api import Plan, TaskFileError
+from tests.trueface.jobs import build
 from trueface.jobs.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (TRAIN, TEST, POISON, UNLEARN, SAMPLE)}
+
+def worked_out(text: str, root: Path = Path("/lab")) -> Plan:
+    return build.worked_out(text, (TRAIN, TEST, POISON, UNLEARN, SAMPLE), root)
+
+
 TRAINED = """
 name: study
 defaults: {data_root: data, split_path: splits}
 train:
   - {data: gan2:pre}
 """
-
-
-def worked_out(text: str, root: Path = Path("/lab")) -> Plan:
-    task = parse(
-        text,
-        file="study.yaml",
-        context=ParseContext(kinds=KINDS, environment={}),
-        include=lambda path: Path(path).read_text(),
-    )
-    return build_plan(
-        task, root=root, exists=Path.exists, code=lambda *_: {"": ""}, content=lambda _: ""
-    )
 
 
 def messages(text: str) -> list[str]:

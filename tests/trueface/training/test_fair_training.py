@@ -17,7 +17,7 @@ from tests.trueface.training.build_groups import (
     fpr_gap,
     trained,
 )
-from tests.trueface.training.test_resume import Killed, run
+from tests.trueface.training.test_resume import Killed, Mortal, run
 from tests.trueface.training.test_trainer import checkered, same, settings
 from trueface.data.dataset import Batch
 from trueface.features.bank import Bank
@@ -78,9 +78,7 @@ def test_selection_by_cells_needs_the_groups_of_validation() -> None:
 
 @dataclass
 class Grouped:
-    """The checkered images, every third of a woman; killed in the middle of a pass, if at all."""
-
-    killed_in: tuple[int, int] | None = None
+    """The checkered images, every third of a woman."""
 
     def __len__(self) -> int:
         return len(checkered(0))
@@ -93,9 +91,7 @@ class Grouped:
 
     def __call__(self, epoch: int) -> Iterator[Batch]:
         columns = self.image_set.columns
-        for number, batch in enumerate(checkered(0)(epoch)):
-            if (epoch, number) == self.killed_in:
-                raise Killed
+        for batch in checkered(0)(epoch):
             chosen = {name: values[batch.indices] for name, values in columns.items()}
             yield batch._replace(columns=chosen)
 
@@ -109,7 +105,7 @@ def test_a_killed_training_goes_on_with_the_weights_of_cells_and_the_same_draws(
     )
     whole, expected = run(tmp_path / "whole", chosen, Grouped())
     with pytest.raises(Killed):
-        run(tmp_path / "killed", chosen, Grouped(killed_in=(1, 2)))
+        run(tmp_path / "killed", chosen, Mortal(Grouped(), 1, 2))
     model, done = run(tmp_path / "killed", chosen, Grouped())
     assert same(model, whole)
     assert [epoch.loss for epoch in done.epochs] == [epoch.loss for epoch in expected.epochs]

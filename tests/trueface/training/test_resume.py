@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from launcher.api import JobError, Json, MachineError
-from tests.trueface.training.test_trainer import Pixels, checkered, same, settings
+from tests.trueface.training.test_trainer import checkered, same, settings
 from trueface.data.dataset import Batch
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector, build
@@ -48,9 +48,13 @@ class Killed(BaseException):
 class Mortal:
     """A training set that is killed in the middle of a pass."""
 
-    images: Pixels
+    images: Any
     epoch: int
     batches: int
+
+    @property
+    def image_set(self) -> Any:
+        return self.images.image_set
 
     def __len__(self) -> int:
         return len(self.images)
@@ -138,12 +142,14 @@ def test_the_time_before_an_interruption_counts(tmp_path: Path) -> None:
     assert done.seconds > 1000
 
 
-def test_a_provenance_tells_where_a_training_went_on_and_what_was_other_then(
-    tmp_path: Path,
+def test_other_threads_go_on_and_log_and_provenance_say_that_the_bits_may_differ(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     told = settings(num_epochs=3)
     interrupt(tmp_path, told, epoch=1, batches=0)
-    run(tmp_path, told, provenance={**PROVENANCE, "threads": 2})
+    with caplog.at_level(logging.INFO, "trueface"):
+        run(tmp_path, told, provenance={**PROVENANCE, "threads": 2})
+    assert "goes on after epoch 1, but not bit by bit: threads 2 instead of 1" in caplog.text
     source = checkpoint.load(paths.checkpoint(tmp_path)).provenance
     assert source["resumed"] == [{"after_epoch": 1, "differs": ["threads 2 instead of 1"]}]
 
@@ -166,27 +172,42 @@ def test_weights_that_were_lost_meanwhile_are_written_again(tmp_path: Path) -> N
     assert checkpoint.load(paths.checkpoint(tmp_path)).provenance["epochs"] == done.chosen.epoch
 
 
-def test_images_of_another_folder_make_another_training() -> None:
-    here: dict[str, Json] = {"data_root": "/a", "settings": {"lr": 1.0}}
-    there: dict[str, Json] = {**here, "data_root": "/b"}
-    assert checkpointing.TrainingClaim.of(here, frozenset()) != checkpointing.TrainingClaim.of(
-        there, frozenset()
+NEUTRAL = {"lr": 1, "num_threads": 0, "data_root": "/a", "resume": True}
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "same"),
+    [
+        ({"data_root": "/a", "settings": {"lr": 1}}, {"data_root": "/b", "settings": {"lr": 1}}, False),
+        (
+            {"settings": {"warm_start": True}, "start_sha256": "x"},
+            {"settings": {"warm_start": True}, "start_sha256": None, "started_from": "itself"},
+            True,
+        ),
+        ({"settings": NEUTRAL}, {"settings": {**NEUTRAL, "num_threads": 8, "data_root": "/b"}}, True),
+    ],
+    ids=[
+        "images of another folder", "its own weights that were replaced",
+        "what cannot change a result",
+    ],
+)  # fmt: skip
+def test_two_claims_are_of_one_training_where_nothing_that_decides_differs(
+    here: dict[str, Json], there: dict[str, Json], same: bool
+) -> None:
+    neutral = TrainSettings.neutral
+    one, other = (
+        checkpointing.TrainingClaim.of(each, neutral).fingerprint for each in (here, there)
     )
+    assert (one == other) is same
 
 
-def test_a_start_from_its_own_weights_is_the_same_training_once_they_are_replaced() -> None:
-    told: dict[str, Json] = {"settings": {"warm_start": True}, "start_sha256": "x"}
-    again: dict[str, Json] = {**told, "start_sha256": None, "started_from": "itself"}
-    neutral: frozenset[str] = frozenset()
-    assert (
-        checkpointing.TrainingClaim.of(told, neutral).fingerprint
-        == checkpointing.TrainingClaim.of(again, neutral).fingerprint
-    )
-
-
-def test_at_most_one_epoch_is_lost(tmp_path: Path) -> None:
+def test_at_most_one_epoch_is_lost_and_the_number_of_those_kept_can_be_asked(
+    tmp_path: Path,
+) -> None:
     told = settings(num_epochs=4)
     interrupt(tmp_path, told, epoch=3, batches=2)
+    assert checkpointing.interrupted_epochs(paths.resume(tmp_path)) == 3
+    assert checkpointing.interrupted_epochs(tmp_path / "absent.pt") is None
     images = checkered(0)
     run(tmp_path, told, images)
     assert images.passes == [3]
@@ -201,49 +222,22 @@ def test_with_checkpoint_every_no_more_than_so_many_batches_are_lost(tmp_path: P
     assert kept.steps["sums"]["batches"] == 2
 
 
-def test_other_threads_or_versions_go_on_and_say_that_the_bits_may_differ(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    interrupt(tmp_path, settings(), epoch=1, batches=0)
-    with caplog.at_level(logging.INFO, "trueface"):
-        run(tmp_path, settings(), provenance={**PROVENANCE, "threads": 8})
-    assert "goes on after epoch 1, but not bit by bit: threads 8 instead of 1" in caplog.text
-
-
 @pytest.mark.parametrize(
-    "changed",
+    ("changed", "told"),
     [
-        {"settings": {"lr": 0.01}},
-        {"train_images_sha256": "other"},
-        {"poison_record_sha256": "x"},
-        {"quality_list_sha256": "x"},
+        ({"settings": {"lr": 0.01}}, {}),
+        ({"train_images_sha256": "other"}, {}),
+        ({"poison_record_sha256": "x"}, {}),
+        ({"quality_list_sha256": "x"}, {}),
+        ({}, {"resume": False}),
     ],
 )
-def test_the_state_of_another_training_is_not_taken(
-    tmp_path: Path, changed: dict[str, Any]
+def test_the_state_of_another_training_or_one_that_is_refused_is_not_taken(
+    tmp_path: Path, changed: dict[str, Any], told: dict[str, bool]
 ) -> None:
     interrupt(tmp_path, settings(), epoch=1, batches=0)
     images = checkered(0)
-    run(tmp_path, settings(), images, provenance={**PROVENANCE, **changed})
-    assert images.passes == [0, 1]
-
-
-def test_what_cannot_change_a_result_does_not_keep_a_training_from_going_on() -> None:
-    neutral = TrainSettings.neutral
-    here: dict[str, Json] = {
-        "settings": {"lr": 1, "num_threads": 0, "data_root": "/a", "resume": True}
-    }
-    there: dict[str, Json] = {
-        "settings": {"lr": 1, "num_threads": 8, "data_root": "/b", "resume": True}
-    }
-    claims = [checkpointing.TrainingClaim.of(one, neutral) for one in (here, there)]
-    assert claims[0].fingerprint == claims[1].fingerprint
-
-
-def test_resume_can_be_refused(tmp_path: Path) -> None:
-    interrupt(tmp_path, settings(), epoch=1, batches=0)
-    images = checkered(0)
-    run(tmp_path, settings(resume=False), images)
+    run(tmp_path, settings(**told), images, provenance={**PROVENANCE, **changed})
     assert images.passes == [0, 1]
 
 
@@ -327,12 +321,6 @@ def test_a_disk_that_fails_takes_no_state_away(
         with pytest.raises(MachineError, match=r"cannot read .*resume\.pt: Input/output error"):
             run(tmp_path, settings())
     assert paths.resume(tmp_path).exists()
-
-
-def test_the_number_of_epochs_in_a_state_can_be_asked(tmp_path: Path) -> None:
-    interrupt(tmp_path, settings(num_epochs=4), epoch=3, batches=0)
-    assert checkpointing.interrupted_epochs(paths.resume(tmp_path)) == 3
-    assert checkpointing.interrupted_epochs(tmp_path / "absent.pt") is None
 
 
 def test_a_state_from_before_several_processes_were_recorded_is_of_one() -> None:

@@ -14,7 +14,7 @@ from torch.optim import SGD
 
 from launcher.api import JobError
 from tests.trueface.training.test_resume import STATEFUL, interrupt, run
-from tests.trueface.training.test_trainer import checkered, same, settings, state, trained
+from tests.trueface.training.test_trainer import checkered, same, settings, slim, state, trained
 from trueface.data.dataset import Batch
 from trueface.models.detectors import Detector, build, freeze, teach
 from trueface.runtime.errors import UsageError
@@ -152,7 +152,7 @@ def test_a_training_in_which_nothing_is_moved_is_the_plain_one(off: dict[str, An
 
 
 def test_a_training_at_a_vanishing_rate_ends_where_it_began() -> None:
-    before = build("slim18", weights="none", seed=1)
+    before = slim()
     for moved in ({"sam": RADIUS}, {"awp": SHARE, "awp_from": 1}):
         model, _ = trained(None, **moved, optimizer="sgd", lr=1e-30, num_epochs=1)
         for key, value in model.network.named_parameters():
@@ -213,7 +213,7 @@ def ascent(objective: TwoTerms, **moved: Any) -> tuple[float, set[str]]:
     """Return by how much the BCE of a first step is higher in its second pass, and what is logged."""
     reports: list[dict[str, float]] = []
     fit(
-        build("slim18", weights="none", seed=1), checkered(0, 8), checkered(1, 8),
+        slim(), checkered(0, 8), checkered(1, 8),
         settings(num_epochs=1, **moved).trainer, objective=objective,
         watch=Watch(progress=lambda **metrics: reports.append(metrics)),
     )  # fmt: skip
@@ -243,7 +243,7 @@ def test_two_second_passes_are_refused() -> None:
         perturbation_of(replace(settings().trainer, sam=RADIUS, awp=SHARE))
     with pytest.raises(JobError, match=r"has a second pass of its own, and sam: 0.05"):
         fit(
-            build("slim18", weights="none", seed=1), checkered(0, 8), checkered(1, 8),
+            slim(), checkered(0, 8), checkered(1, 8),
             settings(sam=RADIUS).trainer, watch=Watch(), objective=OwnPass(),
         )  # fmt: skip
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from trueface.models.detectors import Detector, build
+from tests.trueface.training.test_trainer import slim
+from trueface.models.detectors import Detector
 from trueface.runtime import paths
 from trueface.runtime.files import write_json
 from trueface.training.checkpointing import Start, of_network
@@ -16,7 +17,7 @@ LICENCE = "cc-by-nc-4.0"
 @pytest.fixture(scope="module")
 def model() -> Detector:
     """A network with what a library would declare of it."""
-    made = build("slim18", weights="none", seed=1)
+    made = slim()
     made.spec = replace(made.spec, library="library 1.0", licence=LICENCE)
     return made
 
@@ -40,5 +41,5 @@ def test_what_is_made_of_a_model_is_bound_as_that_is(
 
 
 def test_a_network_of_our_own_needs_no_mention() -> None:
-    own = build("slim18", weights="none", seed=1)
+    own = slim()
     assert of_network(own, Start(model=None, folder=None, weights="default")) == {}

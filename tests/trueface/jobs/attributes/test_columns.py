@@ -7,13 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import PIL.Image
 import pytest
 import torch
 
 from launcher.api import Job, JobError
 from tests.trueface.features.build import body
+from tests.trueface.jobs.build import SIDE, a_job, write_images, write_lists
 from trueface.data.attributes import Attributes
 from trueface.data.dataset import Pass, Shard, augmented, still
 from trueface.data.index import survey
@@ -27,7 +26,7 @@ from trueface.runtime.progress import Watch
 from trueface.training.parts.groups import give_groups
 from trueface.training.settings import TrainSettings
 
-SIDE, EACH = 16, 6
+EACH = 6
 HEADER = "img_path,label,ismale,iswhite,isblack,intersec_label,spe_label"
 ROWS = {0: "1,1,-1,0", 1: "-1,-1,1,4"}  # a white man, a black woman
 GROUPS = ("male-white", "nonmale-black")
@@ -40,20 +39,15 @@ SETTINGS = {
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Path:
-    """Reals and fakes of two groups in turn; each list has some of both."""
-    rows, lists = [HEADER], dict[str, list[str]]()
-    for folder, label in (("PreSocial/Real/FFHQ", 0), ("PreSocial/Fake/StyleGAN2/x", 1)):
-        for number in range(3 * EACH):
-            path = tmp_path / "data" / folder / f"{number:05}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            PIL.Image.fromarray(np.full((SIDE, SIDE, 3), 9 * number, np.uint8)).save(path)
-            rows.append(f"{folder}/{path.name},{label},{ROWS[number % 2]},{2 * label}")
-            key = f"{folder.split('/', 2)[2]}/{path.stem}"
-            lists.setdefault(("train", "val", "test")[number // EACH], []).append(key)
+    """Fakes and reals of two groups in turn; each list has some of both."""
+    keys, rows, lists = write_images(tmp_path, 3 * EACH), [HEADER], dict[str, list[str]]()
+    for key in keys:
+        label, number = int("GAN" in key), int(key[-5:])
+        path = f"PreSocial/{('Real', 'Fake')[label]}/{key}.png"
+        rows.append(f"{path},{label},{ROWS[number % 2]},{2 * label}")
+        lists.setdefault(("train", "val", "test")[number // EACH], []).append(key)
     (tmp_path / "faces.csv").write_text("\n".join(rows) + "\n")
-    (tmp_path / "splits").mkdir()
-    for name, keys in lists.items():
-        (tmp_path / "splits" / f"{name}.json").write_text(json.dumps(keys))
+    write_lists(tmp_path / "splits", **lists)
     return tmp_path
 
 
@@ -116,7 +110,7 @@ def test_images_without_a_row_are_the_last_group(lab: Path, feeds: Feeds) -> Non
     del feeds
     file = lab / "faces.csv"
     lines = file.read_text().splitlines()
-    file.write_text("\n".join(line for line in lines if "StyleGAN2/x/00001" not in line))
+    file.write_text("\n".join(line for line in lines if "psi-1/00001" not in line))
     settings = TrainSettings.model_validate({**SETTINGS, "missing_attributes": "skip"})
     images = survey(lab / "data", parse_data("gan2:pre")).images
     known = Attributes([file], lab / "data")
@@ -147,11 +141,7 @@ def test_jobs_write_which_tables_they_read_and_say_what_is_wrong_before_they_sco
     model = "gan2:pre&real:pre"
 
     def job(kind: str, **settings: Any) -> Job:
-        return Job(
-            name=f"{kind}/x", kind=kind, run="r", run_folder=lab / "runs/r", folder=lab,
-            attempt_folder=lab, attempt=1, device="cpu", cpus=1, model=model, data=model,
-            settings=settings,
-        )  # fmt: skip
+        return a_job(lab, kind, model, run="r", data=model, settings=settings)
 
     with caplog.at_level(logging.INFO):
         training_job.train(job("train", **SETTINGS))

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from launcher.api import Job, JobError
-from tests.trueface.jobs.test_jobs import DATA, SIDE, TRAINING, folder, job, lab
+from tests.trueface.jobs.build import SIDE
+from tests.trueface.jobs.test_jobs import DATA, folder, job, lab, scored
+from tests.trueface.jobs.test_jobs import trained as learn
 from trueface.benchmark import cells
 from trueface.benchmark.conditions import FOLDER, INDEX, folder_of_cells
 from trueface.benchmark.leaderboard import leaderboard
@@ -28,8 +30,7 @@ from trueface.benchmark.table import (
 )
 from trueface.cli.benchmark import document, text
 from trueface.data.transforms import COPY_KINDS
-from trueface.jobs import lineage, testing
-from trueface.jobs import training as training_job
+from trueface.jobs import lineage
 from trueface.jobs.benchmark.benchmarking import Checked, benchmark, recheck
 from trueface.report.benchmark_page import benchmark_page
 from trueface.runtime import paths
@@ -57,8 +58,7 @@ def bench(lab: Path, model: str, **changed: Any) -> Job:
 def trained(lab: Path) -> Path:
     """Two models of one recipe, and their benchmarks."""
     for seed, model in enumerate(SEEDS, start=1):
-        settings = {**TRAINING, "seed": seed, "num_epochs": 2}
-        training_job.train(job(lab, "train", model, data=DATA, settings=settings))
+        learn(lab, model, seed=seed, num_epochs=2)
     for model in SEEDS:
         assert dict(benchmark(bench(lab, model))) == {
             "cells": 6, "scored": 6 - (model == SEEDS[0]), "not_run": int(model == SEEDS[0]),
@@ -95,9 +95,7 @@ def test_every_condition_is_a_cell_with_its_setting_and_its_access(run: RunResul
 def test_scores_are_those_of_a_test_and_attacks_leave_wrong_images_alone(
     trained: Path, run: RunResults
 ) -> None:
-    result = testing.test(
-        job(trained, "test", SEEDS[1], data=DATA, settings={"resize_size": SIDE, "batch_size": 8})
-    )
+    result: Any = scored(trained, SEEDS[1], DATA)
     clean, attacked = (
         next(result.scores for result in run.results
              if result.index.model == SEEDS[1] and result.cell.condition.name == name)

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from launcher.api import Draft, Job, JobError, Kind, Plan, parse_data, parse_model, read_json
-from launcher.planning.plan_builder import build_plan
-from launcher.taskfile.parser import ParseContext, parse
+from launcher.api import Draft, JobError, Kind, parse_data, parse_model, read_json
 from tests.trueface.data.forging.build import a_table
+from tests.trueface.jobs import build
 from trueface.cli import main as cli
 from trueface.data.dataset_file import read_words
 from trueface.data.forging.plan import MARK
@@ -21,7 +20,15 @@ from trueface.jobs.kinds import TEST, TRAIN, UNLEARN
 from trueface.jobs.training import train
 from trueface.runtime import paths
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (TRAIN, TEST, FORGE)}
+
+def a_draft(kind: Kind, folder: Path, model: str | None = None, /, **settings: Any) -> Draft:
+    return build.a_draft(
+        kind, folder, {"data_root": "made", **settings}, model=model,
+        base=None if model is None or "~" not in model else model.partition("~")[0],
+        data=None if model is None else str(parse_model(model).last.data),
+    )  # fmt: skip
+
+
 STUDY = """
 name: study
 defaults: {data_root: made, split_path: made/splits}
@@ -41,43 +48,9 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def a_draft(kind: Kind, folder: Path, model: str | None = None, /, **settings: Any) -> Draft:
-    given = {"data_root": "made", **settings}
-    return Draft(
-        kind=kind.name,
-        run="study",
-        run_folder=folder / "runs/study",
-        folder=folder,
-        model=model,
-        base=None if model is None or "~" not in model else model.partition("~")[0],
-        data=None if model is None else str(parse_model(model).last.data),
-        settings=kind.settings.model_validate(given).model_dump(mode="json"),
-    )
-
-
-def a_job(draft: Draft, kind: Kind, **more: Any) -> Job:
-    return Job(
-        name=draft.kind, kind=draft.kind, run=draft.run, run_folder=draft.run_folder,
-        folder=draft.folder, attempt_folder=draft.folder, attempt=1, device="cpu", cpus=1,
-        model=draft.model, data=draft.data, settings=draft.settings, outputs=kind.outputs(draft),
-        **more,
-    )  # fmt: skip
-
-
-def worked_out(text: str, root: Path) -> Plan:
-    task = parse(
-        text,
-        file="study.yaml",
-        context=ParseContext(kinds=KINDS, environment={}),
-        include=lambda path: Path(path).read_text(),
-    )
-    return build_plan(
-        task, root=root, exists=Path.exists, code=lambda *_: {"": ""}, content=lambda _: ""
-    )
-
-
 def test_a_section_of_a_task_file_comes_before_what_learns_from_its_images(lab: Path) -> None:
-    plan = worked_out(STUDY.replace("CELLS", "male/fake: .5"), lab)
+    text = STUDY.replace("CELLS", "male/fake: .5")
+    plan = build.worked_out(text, (TRAIN, TEST, FORGE), lab)
     assert [job.kind for job in plan.jobs] == ["forge", "train", "test"]
     assert plan.jobs[1].needs == (plan.jobs[0].name,)
 
@@ -131,7 +104,7 @@ def test_a_picture_needs_no_set(lab: Path, capsys: pytest.CaptureFixture[str]) -
 def test_a_stopped_job_says_how_far_it_came_and_leaves_nothing(lab: Path) -> None:
     stop = threading.Event()
     stop.set()
-    job = a_job(a_draft(FORGE, lab, faces="faces.csv"), FORGE, stop=stop)
+    job = build.job_of(a_draft(FORGE, lab, faces="faces.csv"), FORGE, stop=stop)
     with pytest.raises(JobError, match="stopped after 8 of 8 pairs"):
         forge(job)
     assert not (lab / "made").exists()
@@ -143,14 +116,14 @@ def test_a_detector_learns_from_forged_faces_and_from_real_ones_that_become_fake
 ) -> None:
     monkeypatch.setenv("TRUEFACE_CACHE", str(lab / "cache"))
     torch.set_num_threads(1)
-    forge(a_job(a_draft(FORGE, lab, faces="faces.csv"), FORGE))
+    forge(build.job_of(a_draft(FORGE, lab, faces="faces.csv"), FORGE))
     draft = a_draft(
         TRAIN, lab, "forged:pre", split_path="made/splits", sbi=0.5, num_epochs=2, augment_cycle=2,
         model="slim18", weights="none", resize_size=32, batch_size=4, freeze=frozen,
     )  # fmt: skip
     words = read_words(lab / "made")
     images = str(TRAIN.with_words(words).images(parse_data("forged:pre")))
-    result = train(a_job(draft, TRAIN, words=words, images=images))
+    result = train(build.job_of(draft, TRAIN, words=words, images=images))
     assert result["images"] == 8  # four faces of training, each with its fake
     assert result["epochs"] == 2
     assert read_json(paths.provenance(draft.model_folder("forged:pre"))) is not None

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from launcher.api import Draft, Job, JobError, model_folder_name
+from tests.trueface.jobs.build import a_job
 from trueface.data.made_folders import image_names, read_images, read_made
 from trueface.evaluation.restored import table
 from trueface.jobs.generation.disrupt import disrupt
@@ -63,21 +64,9 @@ class Project:
     def do(self, entry: Entry, name: str, *, stop: Event | None = None, **settings: Any) -> Path:
         """Do a job; return its folder."""
         place = self.run / "made" / name
-        job = Job(
-            name=name,
-            kind=entry.__name__,
-            run="r",
-            run_folder=self.run,
-            folder=self.folder,
-            attempt_folder=self.folder / "attempt",
-            attempt=1,
-            device="cpu",
-            cpus=1,
-            settings=settings,
-            outputs=(place, place / "made.json"),
-            stop=stop or Event(),
-        )
-        entry(job)
+        outputs = (place, place / "made.json")
+        facts: dict[str, Any] = {"settings": settings, "outputs": outputs, "stop": stop or Event()}
+        entry(a_job(self.folder, entry.__name__, run="r", name=name, **facts))
         return place
 
     def chain(self, by: str, *, batch_size: int = 32, **attack: Any) -> dict[str, Any]:

@@ -1,14 +1,16 @@
 """The job that erases a concept: its files, and what it refuses."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import PIL.Image
 import pytest
 
-from launcher.api import Draft, Job, JobError, Json, UnknownName, parse_model, read_json
+from launcher.api import Draft, Job, JobError, Json, UnknownName, read_json
 from tests.trueface.erasing.build import FEW, NAMES, small
+from tests.trueface.jobs import build
 from trueface.diffusion.diffuser import load_diffuser, read_diffuser, save_diffuser
 from trueface.jobs.generation.diffusion_kinds import ERASE
 from trueface.jobs.generation.erase import erase, thinned
@@ -27,21 +29,11 @@ def a_draft(folder: Path, method: str = "abo", /, **given: Any) -> Draft:
     if method in {"ablate", "ablate-maps"}:
         steps = {name: value for name, value in FEW.items() if name != "refresh"}
     values = {"method": method, "concept": "concept", "anchor": "anchor", **steps, **given}
-    model = f"{BASE}~{method}"
-    return Draft(
-        kind="erase", run="study", run_folder=folder / "runs/study", folder=folder, model=model,
-        base=BASE, data=str(parse_model(model).last.data),
-        settings=ERASE.settings.model_validate(values).model_dump(mode="json"),
-    )  # fmt: skip
+    return build.a_draft(ERASE, folder, values, model=f"{BASE}~{method}", base=BASE, data=BASE)
 
 
 def a_job(draft: Draft, **more: Any) -> Job:
-    return Job(
-        name="erase", kind="erase", run="study", run_folder=draft.run_folder, folder=draft.folder,
-        attempt_folder=draft.folder, attempt=1, device="cpu", cpus=1, model=draft.model,
-        base=draft.base, data=draft.data, settings=draft.settings, outputs=ERASE.outputs(draft),
-        **more,
-    )  # fmt: skip
+    return build.job_of(draft, ERASE, **more)
 
 
 def with_teacher(folder: Path, **more: Any) -> Path:
@@ -79,21 +71,18 @@ def test_the_job_writes_a_diffuser_and_what_it_took(tmp_path: Path, method: str)
     assert bool(written["losses"]) == (method != "uce")
 
 
-def test_a_concept_can_be_erased_from_what_is_left_of_an_erasing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("concept", ["concept", "other"])
+def test_a_concept_can_be_erased_from_what_is_left_unless_that_brings_another_back(
+    tmp_path: Path, concept: str
+) -> None:
     teacher = with_teacher(tmp_path)
     with_images(tmp_path, *NAMES)
-    draft = a_draft(tmp_path, "uce")
+    draft = a_draft(tmp_path, "uce", concept=concept)
     erase(a_job(draft))
     teacher.write_bytes(ERASE.outputs(draft)[0].read_bytes())
-    erase(a_job(a_draft(tmp_path, "retrain", anchor="")))  # knows how the first one was trained
-
-
-def test_a_retraining_would_bring_back_another_concept_that_was_erased(tmp_path: Path) -> None:
-    teacher = with_teacher(tmp_path)
-    with_images(tmp_path, *NAMES)
-    draft = a_draft(tmp_path, "uce", concept="other")
-    erase(a_job(draft))
-    teacher.write_bytes(ERASE.outputs(draft)[0].read_bytes())
+    if concept == "concept":
+        erase(a_job(a_draft(tmp_path, "retrain", anchor="")))  # knows how the first was trained
+        return
     with pytest.raises(JobError, match="other was erased from this diffuser already"):
         erase(a_job(a_draft(tmp_path, "retrain")))
 
@@ -108,27 +97,29 @@ def test_a_stopped_erasing_leaves_nothing(tmp_path: Path) -> None:
     assert not any(path.exists() for path in ERASE.outputs(draft))
 
 
-def test_a_concept_that_the_diffuser_does_not_know_is_refused_with_the_nearest(
-    tmp_path: Path,
-) -> None:
-    with_teacher(tmp_path)
-    with pytest.raises(UnknownName, match="unknown concept 'concpt', did you mean concept"):
-        erase(a_job(a_draft(tmp_path, concept="concpt")))
-
-
-def test_a_retraining_on_other_classes_is_refused(tmp_path: Path) -> None:
-    with_teacher(tmp_path)
-    with_images(tmp_path, "anchor", "concept", "stranger")
-    with pytest.raises(DataError, match="give data_root the folder of its training"):
-        erase(a_job(a_draft(tmp_path, "retrain")))
-
-
-def test_a_retraining_on_other_images_is_refused(tmp_path: Path) -> None:
-    path = with_teacher(tmp_path)
-    save_diffuser(path, small(), {"settings": dict(TRAINING), "train_images_sha256": "another"})
-    with_images(tmp_path, *NAMES)
-    with pytest.raises(DataError, match="holds other images than those that"):
-        erase(a_job(a_draft(tmp_path, "retrain")))
+@pytest.mark.parametrize(
+    ("draft", "names", "facts", "said"),
+    [
+        (("abo", {"concept": "concpt"}), NAMES, {}, "unknown concept 'concpt', did you mean concept"),
+        (
+            ("retrain", {}), ("anchor", "concept", "stranger"), {},
+            "give data_root the folder of its training",
+        ),
+        (
+            ("retrain", {}), NAMES, {"train_images_sha256": "another"},
+            "holds other images than those that",
+        ),
+    ],
+    ids=["an unknown concept", "other classes", "other images"],
+)  # fmt: skip
+def test_what_the_teacher_did_not_learn_is_refused(
+    tmp_path: Path, draft: tuple[str, dict[str, Any]], names: tuple[str, ...],
+    facts: dict[str, Json], said: str,
+) -> None:  # fmt: skip
+    save_diffuser(with_teacher(tmp_path), small(), {"settings": dict(TRAINING), **facts})
+    with_images(tmp_path, *names)
+    with pytest.raises((UnknownName, DataError), match=said):
+        erase(a_job(a_draft(tmp_path, draft[0], **draft[1])))
 
 
 def test_a_plan_knows_the_concepts_of_a_data_folder_that_is_there(tmp_path: Path) -> None:
@@ -171,11 +162,7 @@ def test_a_plan_refuses_to_guide_a_teacher_that_is_trained_without_null(tmp_path
 
 
 def test_a_diffuser_without_classes_has_no_concept_to_erase(tmp_path: Path) -> None:
-    draft = Draft(
-        kind="erase", run="study", run_folder=tmp_path, folder=tmp_path, model="images:A~abo",
-        base="images:A", data="images:A",
-        settings=ERASE.settings.model_validate({"method": "abo", "concept": "cross"}).model_dump(),
-    )  # fmt: skip
+    draft = replace(a_draft(tmp_path), model="images:A~abo", base="images:A", data="images:A")
     assert "train it on classes:all" in ERASE.refusals(draft, ())[0]
 
 

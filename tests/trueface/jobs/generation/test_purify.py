@@ -9,8 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from launcher.api import Draft, Job, Kind, Plan, Role, TaskFileError
-from launcher.planning.plan_builder import build_plan
-from launcher.taskfile.parser import ParseContext, parse
+from tests.trueface.jobs import build
 from tests.trueface.purification.build import normal, smooth_images
 from trueface.data.made_folders import digest_of, image_names, made_folder, read_images, read_made
 from trueface.diffusion.diffuser import Diffuser, make_schedule, save_diffuser
@@ -49,30 +48,16 @@ def lab(tmp_path: Path) -> Path:
 
 
 def a_draft(kind: Kind, folder: Path, **settings: Any) -> Draft:
-    given = (
-        {"source": "faces/A", "purifier": "none"} if kind is PURIFY else {"data_root": "faces"}
-    ) | settings
-    model = "noisy:A" if kind is DENOISER else None
-    return Draft(
-        kind=kind.name,
-        run="study",
-        run_folder=folder / "runs/study",
-        folder=folder,
-        model=model,
-        data=model,
-        name=f"purified@purifier={given['purifier']}" if kind is PURIFY else None,
-        settings=kind.settings.model_validate(given).model_dump(mode="json"),
-    )
+    if kind is DENOISER:
+        given = {"data_root": "faces", **settings}
+        return build.a_draft(kind, folder, given, model="noisy:A", data="noisy:A")
+    given = {"source": "faces/A", "purifier": "none", **settings}
+    return build.a_draft(kind, folder, given, name=f"purified@purifier={given['purifier']}")
 
 
 def a_job(kind: Kind, folder: Path, stop: threading.Event | None = None, **settings: Any) -> Job:
     draft = a_draft(kind, folder, **settings)
-    return Job(
-        name=draft.kind, kind=draft.kind, run=draft.run, run_folder=draft.run_folder,
-        folder=folder, attempt_folder=folder, attempt=1, device="cpu", cpus=1, model=draft.model,
-        data=draft.data, settings=draft.settings, outputs=kind.outputs(draft),
-        stop=stop or threading.Event(),
-    )  # fmt: skip
+    return build.job_of(draft, kind, stop=stop or threading.Event())
 
 
 def purified(folder: Path, **settings: Any) -> Path:
@@ -204,13 +189,15 @@ def test_a_purifier_without_its_model_is_refused_while_planning(lab: Path) -> No
         purified(lab, purifier="ddpm10")
 
 
+def made_by(kind: str, model: str = "images:A", **settings: Any) -> Draft:
+    return Draft(
+        kind=kind, run="study", run_folder=Path(), folder=Path(), model=model, settings=settings
+    )
+
+
 def test_a_step_beyond_what_was_trained_is_refused_while_planning_or_in_the_job(lab: Path) -> None:
     draft = a_draft(PURIFY, lab, purifier="diffpure300", diffuser="images:A")
-    maker = Draft(
-        kind="diffuser", run="study", run_folder=lab, folder=lab, model="images:A",
-        settings={"t_max": 200},
-    )  # fmt: skip
-    (reason,) = PURIFY.refusals(draft, (maker,))
+    (reason,) = PURIFY.refusals(draft, (made_by("diffuser", t_max=200),))
     assert "t 300 is beyond the 200 that images:A was trained for" in reason
     assert PURIFY.refusals(draft, ()) == ()
     with pytest.raises(JobError, match="t 300 is beyond the 200 that images:A was trained for"):
@@ -224,9 +211,7 @@ def test_a_step_beyond_what_was_trained_is_refused_while_planning_or_in_the_job(
 def test_without_t_max_the_last_step_of_the_noise_is_the_limit(
     lab: Path, learned: dict[str, Any], t: int
 ) -> None:
-    given: dict[str, Any] = {"run": "study", "run_folder": lab, "folder": lab, "model": "images:A"}
-    maker = Draft(kind="diffuser", settings=learned, **given)
-    imported = Draft(kind="diffuser", settings={**learned, "weights": "sd"}, **given)
+    maker, imported = (made_by("diffuser", **learned, **more) for more in ({}, {"weights": "sd"}))
     within, beyond = (
         a_draft(PURIFY, lab, purifier=f"ddpm{step}", diffuser="images:A") for step in (t, t + 1)
     )
@@ -237,8 +222,7 @@ def test_without_t_max_the_last_step_of_the_noise_is_the_limit(
 
 def test_a_plan_refuses_a_model_of_another_kind(lab: Path) -> None:
     draft = a_draft(PURIFY, lab, purifier="oneshot10", diffuser="noisy:A")
-    maker = Draft(kind="denoiser", run="study", run_folder=lab, folder=lab, model="noisy:A")
-    (reason,) = PURIFY.refusals(draft, (maker,))
+    (reason,) = PURIFY.refusals(draft, (made_by("denoiser", "noisy:A"),))
     assert "diffuser is noisy:A, which denoiser makes; name a model that diffuser or" in reason
 
 
@@ -249,18 +233,9 @@ name: study
 diffuser: [{model: null, data: "images:A", data_root: faces, t_max: 20, num_steps: 1}]
 purify: [{source: faces/A, diffuser: "images:A", purifier: PURIFIER}]
 """
-    kinds: dict[str, Kind] = {kind.name: kind for kind in (DIFFUSER, PURIFY)}
 
     def planned(purifier: str) -> Plan:
-        task = parse(
-            text.replace("PURIFIER", purifier),
-            file="study.yaml",
-            context=ParseContext(kinds=kinds, environment={}),
-            include=lambda path: Path(path).read_text(),
-        )
-        return build_plan(
-            task, root=tmp_path, exists=Path.exists, code=lambda *_: {"": ""}, content=lambda _: ""
-        )
+        return build.worked_out(text.replace("PURIFIER", purifier), (DIFFUSER, PURIFY), tmp_path)
 
     first, second = planned("ddpm20").jobs
     assert second.needs == (first.name,)

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from launcher.api import Draft, Job, JobError, Kind, Plan, read_json
-from launcher.planning.plan_builder import build_plan
-from launcher.taskfile.parser import ParseContext, parse
+from launcher.api import Draft, Job, JobError, Kind, read_json
+from tests.trueface.jobs import build
 from trueface.data.settings import DRAWN_MARK
 from trueface.jobs.generation.draw import draw
 from trueface.jobs.generation.translation_kinds import DRAW, TRANSLATE, TRANSLATOR
@@ -38,42 +37,16 @@ test: [{model: "translated:pre", data: "translated:pre"}]
 """
 
 
-def worked_out(text: str, root: Path) -> Plan:
-    kinds: dict[str, Kind] = {
-        kind.name: kind for kind in (DRAW, TRANSLATOR, TRANSLATE, TRAIN, TEST)
-    }
-    context = ParseContext(kinds=kinds, environment={})
-    task = parse(text, file="study.yaml", context=context, include=lambda _: "")
-    return build_plan(
-        task, root=root, exists=Path.exists, code=lambda *_: {"": ""}, content=lambda _: ""
-    )
-
-
 def a_draft(kind: Kind, folder: Path, **given: Any) -> Draft:
-    is_model = kind.name == "translator"
-    return Draft(
-        kind=kind.name,
-        run="study",
-        run_folder=folder / "runs/study",
-        folder=folder,
-        model=MODEL if is_model else None,
-        data=MODEL if is_model else None,
-        name=None if is_model else kind.name,
-        settings=kind.settings.model_validate(given).model_dump(mode="json"),
-    )
+    facts = {"model": MODEL, "data": MODEL} if kind is TRANSLATOR else {"name": kind.name}
+    return build.a_draft(kind, folder, given, **facts)
 
 
 def a_job(kind: Kind, folder: Path, *, stopped: bool = False, **given: Any) -> Job:
-    draft = a_draft(kind, folder, **given)
     stop = threading.Event()
     if stopped:
         stop.set()
-    return Job(
-        name=draft.name or draft.kind, kind=draft.kind, run=draft.run, run_folder=draft.run_folder,
-        folder=folder, attempt_folder=folder / "attempt", attempt=1, device="cpu", cpus=1,
-        model=draft.model, data=draft.data, settings=draft.settings,
-        outputs=kind.outputs(draft) if kind is not DRAW else (), stop=stop,
-    )  # fmt: skip
+    return build.job_of(a_draft(kind, folder, **given), kind, stop=stop)
 
 
 def drawn(folder: Path) -> Path:
@@ -121,7 +94,7 @@ def test_inputs_and_outputs_are_those_of_the_settings(tmp_path: Path) -> None:
 
 
 def test_a_detector_learns_behind_the_translation_that_makes_its_images(tmp_path: Path) -> None:
-    plan = worked_out(STUDY, tmp_path)
+    plan = build.worked_out(STUDY, (DRAW, TRANSLATOR, TRANSLATE, TRAIN, TEST), tmp_path)
     order = [job.kind for job in plan.jobs]
     assert order == ["draw", "translator", "translate", "train", "test"]
     needs = {job.kind: job.needs for job in plan.jobs}

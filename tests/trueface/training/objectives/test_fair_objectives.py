@@ -10,6 +10,7 @@ from tests.trueface.training.build_groups import Flat, a_set, facts_of
 from trueface.data.dataset import Batch
 from trueface.training.cells import cvar
 from trueface.training.config import ObjectiveOptions
+from trueface.training.objectives.ldam import ldam_loss, ldam_margins
 from trueface.training.objectives.mix import drawn_partners
 from trueface.training.objectives.protocol import Logs, Objective
 from trueface.training.objectives.registry import fair_names, make_objective, objectives
@@ -177,3 +178,19 @@ def test_a_batch_of_one_image_has_its_loss(name: str) -> None:
     assert loss.isfinite()
     assert gradient[2] > 0
     assert gradient.count_nonzero() == 1
+
+
+def test_margins_follow_the_fourth_root_and_a_label_without_images_has_none() -> None:
+    expected = [0.5 * (16 / 10000) ** 0.25, 0.5, 0.5 * (16 / 81) ** 0.25]
+    assert ldam_margins(torch.tensor([10000, 16, 81])).tolist() == pytest.approx(expected)
+    assert ldam_margins(torch.tensor([0, 16, 1])).tolist() == pytest.approx([0.0, 0.25, 0.5])
+    assert ldam_margins(torch.tensor([0, 0])).tolist() == [0.0, 0.0]
+
+
+def test_the_loss_of_many_labels_takes_the_margin_from_the_right_logit_and_scales() -> None:
+    logits, labels = torch.tensor([[0.2, -0.1, 0.4], [0.0, 0.3, 0.1]]), torch.tensor([2, 0])
+    moved = torch.tensor([[0.2, -0.1, -0.1], [-0.1, 0.3, 0.1]])
+    torch.testing.assert_close(
+        ldam_loss(logits, labels, torch.tensor([0.1, 0.2, 0.5])),
+        functional.cross_entropy(30 * moved, labels),
+    )

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from launcher.api import JobError, Json
-from tests.trueface.training.test_trainer import settings
+from tests.trueface.training.test_resume import Killed, Mortal
+from tests.trueface.training.test_trainer import same, settings, slim
 from trueface.data.dataset import Batch
 from trueface.data.loading import order_of
 from trueface.jobs.refusals import unfit_fairness
@@ -133,7 +134,7 @@ def test_a_batch_of_reals_alone_has_neither_reconstruction_nor_contrast(model: D
 def test_other_networks_features_and_images_without_groups_are_refused(model: Detector) -> None:
     objective = prepared()
     with pytest.raises(JobError, match=r"needs the parts of model fairnet.* this is slim18"):
-        objective.training_step(build("slim18", weights="none", seed=1), batch())
+        objective.training_step(slim(), batch())
     with pytest.raises(JobError, match="leave out freeze"):
         objective.training_step(model, batch()._replace(images=torch.zeros(8, 128)))
     with pytest.raises(JobError, match="come without forgery; name CSV files"):
@@ -199,27 +200,13 @@ def test_steps_lower_the_loss_of_their_images() -> None:
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
 
 
-class Killed(BaseException):
-    """What kill -9 is in this test: nothing after it runs."""
-
-
-class Dying(Feed):
-    """The same images until the second batch of the second epoch."""
-
-    def __call__(self, epoch: int) -> Iterator[Batch]:
-        for number, each in enumerate(super().__call__(epoch)):
-            if (epoch, number) == (1, 1):
-                raise Killed
-            yield each
-
-
 def test_a_training_that_was_killed_ends_with_the_same_bits(tmp_path: Path) -> None:
     chosen = settings(
         model="fairnet", objective="fairnet", num_epochs=2, lr=1e-3, batch_size=4,
         select="last",
     )  # fmt: skip
 
-    def trained(folder: str, images: Feed) -> Detector:
+    def trained(folder: str, images: Feed | Mortal) -> Detector:
         model = tiny()
         watch, provenance = Watch(), dict[str, Json](settings={}, threads=1)
         train(
@@ -230,10 +217,8 @@ def test_a_training_that_was_killed_ends_with_the_same_bits(tmp_path: Path) -> N
 
     whole = trained("whole", Feed())
     with pytest.raises(Killed):
-        trained("killed", Dying())
-    resumed = trained("killed", Feed())
-    states = whole.network.state_dict(), resumed.network.state_dict()
-    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+        trained("killed", Mortal(Feed(), 1, 1))
+    assert same(trained("killed", Feed()), whole)
 
 
 PAIRS = ClassPairs(real=torch.tensor([0]), fake=torch.tensor([1]))

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from launcher.api import JobError
-from tests.trueface.training.test_trainer import Pixels, checkered, settings
+from tests.trueface.training.test_trainer import Pixels, checkered, settings, slim
 from trueface.data.dataset import Batch
-from trueface.models.detectors import build
 from trueface.runtime.progress import Watch
 from trueface.training.objectives.protocol import Logs, Objective
 from trueface.training.objectives.registry import make_objective
@@ -79,7 +78,7 @@ class Sharpness(Objective):
 
 
 def one_step(objective: Objective | None) -> dict[str, Tensor]:
-    model = build("slim18", weights="none", seed=1)
+    model = slim()
     config = settings(num_epochs=1, freeze=True, select="last").trainer
     fit(model, checkered(0, 8), checkered(1), config, watch=Watch(), objective=objective)
     return dict(model.network.state_dict())
@@ -92,7 +91,7 @@ def test_a_second_pass_is_at_perturbed_weights_and_steps_from_the_old_ones() -> 
     assert second > first
     plain = one_step(None)
     # Adam's first step has the length of the rate, whatever the gradient is: it begins at the old weights
-    before = build("slim18", weights="none", seed=1).network.state_dict()
+    before = slim().network.state_dict()
     for name in ("fc.weight", "fc.bias"):
         assert (moved[name] - before[name]).abs().max() <= 1.01e-3
     assert not torch.equal(moved["fc.weight"], plain["fc.weight"])
@@ -105,7 +104,7 @@ def test_without_a_perturbation_a_second_pass_changes_nothing() -> None:
 
 def test_what_an_objective_logs_is_in_the_progress() -> None:
     reports: list[dict[str, float]] = []
-    model = build("slim18", weights="none", seed=1)
+    model = slim()
     fit(
         model, checkered(0, 8), checkered(1), settings(num_epochs=1).trainer,
         watch=Watch(progress=lambda **metrics: reports.append(metrics)), objective=Sharpness(1.0),
@@ -136,7 +135,7 @@ class Graded(Pixels):
 
 
 def test_an_objective_gets_the_columns_of_a_batch_and_says_which_one_is_missing() -> None:
-    model, plain = build("slim18", weights="none", seed=1), checkered(0, 8)
+    model, plain = slim(), checkered(0, 8)
     config, objective = settings(num_epochs=1).trainer, ByQuality()
     graded = Graded(plain.labels, plain.images)
     fit(model, graded, checkered(1), config, watch=Watch(), objective=objective)

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -137,53 +138,32 @@ class TestBody:
 
 
 class TestBank:
-    def test_gives_the_batches_of_the_feed_in_every_epoch(self, images: Sequence[Image]) -> None:
-        feed, body = augmented(images, settings(), None), Counted(settled())
-        bank = Bank(body, feed, watch=Watch())
-        for epoch in range(3):
-            found = list(bank(epoch))
+    @pytest.mark.parametrize(
+        ("given", "variants", "epochs", "passes"),
+        [
+            ({}, None, 3, 1),
+            ({"flip_prob": 0.5, "augment_cycle": 2}, None, 4, 2),
+            ({"flip_prob": 0.5}, None, 2, 2),
+            # within the bound the first variant once, beyond it the second twice
+            ({"flip_prob": 0.5, "augment_cycle": 2}, 1, 4, 3),
+        ],
+        ids=["still", "repeating", "without end", "beyond the bound"],
+    )
+    def test_gives_the_batches_of_the_feed_and_computes_each_variant_that_it_holds_once(
+        self, images: Sequence[Image], given: dict[str, float], variants: int | None, epochs: int,
+        passes: int,
+    ) -> None:  # fmt: skip
+        feed, body = augmented(images, settings(**given), None), Counted(settled())
+        limit: dict[str, Any] = (
+            {"limit_bytes": variants * COUNT * body.width * 4} if variants else {}
+        )
+        bank = Bank(body, feed, watch=Watch(), **limit)
+        for epoch in range(epochs):
             expected = list(through(FrozenBody(settled()), feed, epoch))
-            assert len(found) == len(expected) == 3
-            for one, other in zip(found, expected, strict=True):
+            assert len(expected) == 3
+            for one, other in zip(bank(epoch), expected, strict=True):
                 alike(one, other)
-        assert body.seen == COUNT  # once for all epochs
-
-    def test_an_augmentation_that_repeats_is_computed_once_a_variant(
-        self, images: Sequence[Image]
-    ) -> None:
-        given = settings(flip_prob=0.5, augment_cycle=2)
-        feed, body = augmented(images, given, None), Counted(settled())
-        bank = Bank(body, feed, watch=Watch())
-        for epoch in range(4):
-            for one, other in zip(
-                bank(epoch), through(FrozenBody(settled()), feed, epoch), strict=True
-            ):
-                alike(one, other)
-        assert body.seen == 2 * COUNT
-
-    def test_an_augmentation_without_end_is_never_held(self, images: Sequence[Image]) -> None:
-        given = settings(flip_prob=0.5)
-        feed, body = augmented(images, given, None), Counted(settled())
-        bank = Bank(body, feed, watch=Watch())
-        for epoch in range(2):
-            for one, other in zip(
-                bank(epoch), through(FrozenBody(settled()), feed, epoch), strict=True
-            ):
-                assert torch.equal(one.images, other.images)
-        assert body.seen == 2 * COUNT
-
-    def test_what_is_beyond_the_bound_is_made_again(self, images: Sequence[Image]) -> None:
-        given = settings(flip_prob=0.5, augment_cycle=2)
-        body = Counted(settled())
-        one_variant = COUNT * body.width * 4
-        feed = augmented(images, given, None)
-        bank = Bank(body, feed, watch=Watch(), limit_bytes=one_variant)
-        for epoch in range(4):
-            for one, other in zip(
-                bank(epoch), through(FrozenBody(settled()), feed, epoch), strict=True
-            ):
-                alike(one, other)
-        assert body.seen == 3 * COUNT  # the first variant once, the second twice
+        assert body.seen == passes * COUNT
 
     def test_held_features_are_the_same_bits_whichever_epoch_comes_first(
         self, images: Sequence[Image]

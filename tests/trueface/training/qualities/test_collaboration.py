@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from launcher.api import JobError
-from tests.trueface.training.test_resume import run
-from tests.trueface.training.test_trainer import Pixels, checkered, same, settings
+from tests.trueface.training.test_resume import Killed, Mortal, run
+from tests.trueface.training.test_trainer import Pixels, checkered, same, settings, slim
 from trueface.data.dataset import Batch
 from trueface.data.quality_feed import COLUMN
-from trueface.models.detectors import Detector, build
+from trueface.models.detectors import Detector
 from trueface.runtime.progress import Watch
 from trueface.training.objectives.registry import make_objective
 from trueface.training.parts.qualities import (
@@ -79,7 +79,7 @@ def a_batch() -> Batch:
 
 
 def a_model() -> Detector:
-    return build("slim18", weights="none", seed=1).eval()
+    return slim().eval()
 
 
 def collaborating(**changed: Any) -> CollaborationObjective:
@@ -182,7 +182,7 @@ def test_a_term_that_does_nothing_is_warned_of_and_one_that_does_is_not(
                       collab_width=width)  # fmt: skip
         with caplog.at_level(logging.WARNING):
             done = fit(
-                build("slim18", weights="none", seed=1), Doubled(checkered(0)), checkered(1),
+                slim(), Doubled(checkered(0)), checkered(1),
                 wanted.trainer, watch=Watch(), objective=agreeing(wanted),
             )  # fmt: skip
         notes[form] = done.notes
@@ -198,7 +198,7 @@ def test_a_term_that_does_nothing_is_warned_of_and_one_that_does_is_not(
 def test_collaboration_raises_the_dependence_of_the_qualities() -> None:
     last: dict[float, Any] = {}
     for weight in (1e-9, 5.0):
-        model = build("slim18", weights="none", seed=1)
+        model = slim()
         wanted = in_two(num_epochs=3, collab=weight)
         done = fit(
             model, Doubled(checkered(0)), checkered(1), wanted.trainer, watch=Watch(),
@@ -213,19 +213,8 @@ def test_a_killed_training_in_two_qualities_goes_on_bit_by_bit(tmp_path: Path) -
     wanted = in_two(num_epochs=2, checkpoint_every=1, dropout=0.2, awp=0.01, awp_from=2)
     whole, expected = run(tmp_path / "whole", wanted, Doubled(checkered(0)))
     feed = Doubled(checkered(0))
-
-    class Killed(BaseException):
-        pass
-
-    class Mortal(Doubled):
-        def __call__(self, epoch: int) -> Iterator[Batch]:
-            for number, batch in enumerate(super().__call__(epoch)):
-                if (epoch, number) == (1, 1):
-                    raise Killed
-                yield batch
-
     with pytest.raises(Killed):
-        run(tmp_path / "killed", wanted, Mortal(feed.images))
+        run(tmp_path / "killed", wanted, Mortal(feed, 1, 1))
     model, done = run(tmp_path / "killed", wanted, feed)
     assert same(model, whole)
     assert [each.loss for each in done.epochs] == [each.loss for each in expected.epochs]
@@ -270,17 +259,13 @@ def test_every_form_is_symmetric_and_not_below_0_and_blind_to_the_order_of_items
     assert abs(permuted - value) <= 1e-9
 
 
-def test_turning_the_features_changes_nothing() -> None:
-    turn, _ = torch.linalg.qr(features(7, width=6, items=6))
-    value = normalised(*grams(features(0), features(1)))
-    assert abs(normalised(*grams(features(0) @ turn, features(1))) - value) <= 1e-9
-
-
 def test_features_depend_on_themselves_wholly_and_constant_ones_on_nothing() -> None:
-    same = gram(features(0))
+    same, other = grams(features(0), features(1))
     assert abs(normalised(same, same) - 1) <= 1e-12
-    flat = gram(torch.ones(MEASURED, 3, requires_grad=True))
-    assert normalised(flat, same) == 0
+    assert normalised(gram(torch.ones(MEASURED, 3, requires_grad=True)), same) == 0
+    turn, _ = torch.linalg.qr(features(7, width=6, items=6))
+    turned = normalised(gram(features(0) @ turn), other)
+    assert abs(turned - normalised(same, other)) <= 1e-9  # turning changes nothing
 
 
 @pytest.mark.parametrize("name", FORMS)

@@ -9,6 +9,7 @@ import torch
 
 from launcher.api import Draft, Job
 from tests.trueface.diffusion.closed_forms import small
+from tests.trueface.jobs import build
 from trueface.diffusion.diffuser import save_diffuser
 from trueface.jobs.job_kind import JobKind
 from trueface.models import checkpoint
@@ -51,17 +52,9 @@ def make_lab(root: Path) -> Path:
 
 def a_draft(kind: JobKind, root: Path, name: str, settings: dict[str, Any]) -> Draft:
     """Return a job as it is planned."""
-    return Draft(
-        kind=kind.name, run="r", run_folder=root / "runs" / "r", folder=root, name=name,
-        settings=kind.settings.model_validate(settings).model_dump(mode="json"),
-    )  # fmt: skip
+    return build.a_draft(kind, root, settings, run="r", name=name)
 
 
 def a_job(kind: JobKind, root: Path, name: str, settings: dict[str, Any], **facts: Any) -> Job:
     """Return a job as its worker gets it."""
-    draft = a_draft(kind, root, name, settings)
-    return Job(
-        name=f"{kind.name}/{name}", kind=kind.name, run="r", run_folder=draft.run_folder, folder=root,
-        attempt_folder=root, attempt=1, device="cpu", cpus=1, settings=draft.settings,
-        outputs=kind.outputs(draft), **facts,
-    )  # fmt: skip
+    return build.job_of(a_draft(kind, root, name, settings), kind, **facts)
